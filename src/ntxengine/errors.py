@@ -1,0 +1,176 @@
+"""Every error that ntxengine raises.
+
+The class says what is left to the caller, the message says subject, action, numbers and cause, and the fields say
+the same to programs.  `exit_code` is what `ntx` ends with (docs/errors.md has the table).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NtxError(Exception):
+    """Base of all: the work failed, and trying the same again will most likely fail again."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class OptionsError(NtxError):
+    """The arguments, the configuration or an input file are wrong: fix them."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class MachineError(NtxError):
+    """This machine cannot: no memory, no thread, no descriptor."""
+
+
+class ToolError(NtxError):
+    """A program that we start (qemu-nbd, qemu-img) is missing or failed."""
+
+
+class NotFoundError(NtxError):
+    """What was named does not exist: a VM, a repository, a point, a recovery point."""
+
+    exit_code: ClassVar[int] = 10
+
+
+class LockedError(NtxError):
+    """Somebody else works on the same thing now: try later."""
+
+    exit_code: ClassVar[int] = 11
+
+
+class PrismError(NtxError):
+    """Prism could not be used."""
+
+
+class PrismConnectionError(PrismError):
+    """No connection: host, port, route, or a certificate that is not trusted."""
+
+
+class PrismTimeout(PrismError):
+    """Prism did not answer in time: try later."""
+
+    exit_code: ClassVar[int] = 75
+
+
+class PrismBusy(PrismError):
+    """Prism refused for load or rate (429, 503) until our patience ended: try later."""
+
+    exit_code: ClassVar[int] = 75
+
+
+class PrismStatusError(PrismError):
+    """Prism answered, and the answer is no.
+
+    `status` is the HTTP status, `reason` Prism's own code for it (may be empty).
+    """
+
+    def __init__(self, message: str, *, status: int, reason: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class CredentialsError(PrismError):
+    """User, password or token were refused."""
+
+    exit_code: ClassVar[int] = 12
+
+
+class PrismAnswerError(PrismError):
+    """Prism's answer does not fit its own schema, or cannot be true: nothing was done with it."""
+
+
+class TaskFailed(PrismError):
+    """A Prism task ended in failure: final."""
+
+
+class AttachError(NtxError):
+    """The bytes of a recovery point could not be made readable on this machine."""
+
+
+class RepositoryError(NtxError):
+    """The repository is damaged, or not a repository."""
+
+
+class ChecksumMismatch(NtxError):
+    """What was read back is not what was captured.  Never retried silently.
+
+    `offsets` are the first differing blocks in bytes, `blocks` is how many differ.
+    """
+
+    def __init__(self, message: str, *, offsets: tuple[int, ...] = (), blocks: int = 0) -> None:
+        super().__init__(message)
+        self.offsets = offsets
+        self.blocks = blocks
+
+
+class PlaceError(NtxError):
+    """An error at a place of a device: `offset` and `length` in bytes (both 0 if it is not about one place)."""
+
+    def __init__(self, message: str, *, offset: int = 0, length: int = 0, errno: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset
+        self.length = length
+        self.errno = errno
+
+
+class SourceError(PlaceError):
+    """The source failed at `offset`: final."""
+
+
+class TargetError(PlaceError):
+    """The target failed at `offset`."""
+
+
+class NbdError(PlaceError):
+    """An NBD server failed us."""
+
+
+class NbdNegotiationError(NbdError):
+    """This server cannot do what is needed: asking again will not help."""
+
+
+class NbdProtocolError(NbdError):
+    """The server broke the protocol: the connection was dropped."""
+
+
+class NbdReplyError(NbdError):
+    """The server refused one request at `offset`."""
+
+
+class TransferTimeout(PlaceError):
+    """Neither end answered in time."""
+
+    exit_code: ClassVar[int] = 75
+
+
+class Cancelled(NtxError):
+    """The transfer was stopped by us."""
+
+    exit_code: ClassVar[int] = 130
+
+
+# ntx_error_class in csrc/ntx.h, by number.
+_FROM_CORE: dict[int, type[NtxError]] = {
+    1: OptionsError,
+    2: MachineError,
+    3: PlaceError,
+    4: SourceError,
+    5: TargetError,
+    6: NbdNegotiationError,
+    7: NbdProtocolError,
+    8: NbdReplyError,
+    9: TransferTimeout,
+    10: Cancelled,
+}
+
+
+def from_core(error_class: int, code: int, offset: int, length: int, text: str) -> NtxError:
+    """Turn a filled `struct ntx_error` into the exception that it means.  The only place that does."""
+    kind = _FROM_CORE.get(error_class, NtxError)
+    if issubclass(kind, PlaceError):
+        return kind(text, offset=offset, length=length, errno=-code)
+    return kind(text)
