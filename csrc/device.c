@@ -1,0 +1,216 @@
+/*
+ * device.c: what all devices share: the completed list, the checks before a request starts, waiting for one
+ * request, and the public functions of ntx.h that are not about one kind of device.
+ */
+#include "device.h"
+
+#include "bytes.h"
+#include "error.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <time.h>
+
+#define NS_PER_MS 1000000ull
+
+static const char *action_of(enum ntx_op op)
+{
+    switch (op) {
+    case NTX_OP_READ:
+        return "read";
+    case NTX_OP_WRITE:
+        return "write";
+    case NTX_OP_ZERO:
+        return "zero";
+    case NTX_OP_FLUSH:
+        return "flush";
+    case NTX_OP_MAP:
+        return "map";
+    }
+    return "request";
+}
+
+/* Why the request may not start, or NULL.  Every device relies on this: nothing behind it checks ranges again. */
+static const char *refusal(const struct ntx_device_info *info, const struct ntx_io *io, int *code)
+{
+    uint64_t unaligned = (io->offset | io->length) & (info->min_block - 1);
+
+    *code = -EINVAL;
+    if (io->op == NTX_OP_FLUSH)
+        return NULL;
+    if ((io->op == NTX_OP_WRITE || io->op == NTX_OP_ZERO) && (info->flags & NTX_DEVICE_READ_ONLY) != 0) {
+        *code = -EROFS;
+        return "it was opened for reading only";
+    }
+    if (io->length == 0)
+        return "the request is empty";
+    if (io->offset > info->size || io->length > info->size - io->offset)
+        return "the request goes past the end";
+    if (unaligned != 0)
+        return "the request is not a multiple of the device's minimum block";
+    if ((io->op == NTX_OP_READ || io->op == NTX_OP_WRITE) && io->length > info->max_payload)
+        return "the request is longer than the device's maximum payload";
+    return NULL;
+}
+
+int ntx_device_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err)
+{
+    int code;
+    const char *why = refusal(&device->info, io, &code);
+
+    if (device->lost)
+        return ntx_error_set(err, NTX_E_DEVICE, -ENOTCONN, "%s: %s failed: the connection was lost before",
+                             device->info.name, action_of(io->op));
+    io->result = 0;
+    io->next = NULL;
+    device->in_flight++;
+    if (why != NULL) {
+        ntx_device_complete_failed(device, io, NTX_E_OPTIONS, code, why);
+        return 0;
+    }
+    int result = device->ops->submit(device, io, err);
+    if (result != 0)
+        device->in_flight--;
+    return result;
+}
+
+struct ntx_io *ntx_device_reap(struct ntx_device *device)
+{
+    struct ntx_io *io = device->done_first;
+
+    if (io == NULL)
+        return NULL;
+    device->done_first = io->next;
+    if (device->done_first == NULL)
+        device->done_last = NULL;
+    io->next = NULL;
+    device->in_flight--;
+    return io;
+}
+
+void ntx_device_complete(struct ntx_device *device, struct ntx_io *io, int result)
+{
+    io->result = result;
+    io->next = NULL;
+    if (device->done_last != NULL)
+        device->done_last->next = io;
+    else
+        device->done_first = io;
+    device->done_last = io;
+}
+
+void ntx_device_complete_failed(struct ntx_device *device, struct ntx_io *io, enum ntx_error_class class, int code,
+                                const char *cause)
+{
+    const char *name = device->info.name, *action = action_of(io->op);
+
+    if (io->op == NTX_OP_FLUSH) {
+        ntx_error_set(&device->error, class, code, "%s: %s failed: %s", name, action, cause);
+    } else {
+        ntx_error_set(&device->error, class, code, "%s: %s failed: offset %" PRIu64 " length %" PRIu64 ": %s", name,
+                      action, io->offset, io->length, cause);
+        ntx_error_at(&device->error, io->offset, io->length);
+    }
+    ntx_device_complete(device, io, code);
+}
+
+/* ---------------------------------------------------------------------------------------------- waiting */
+
+static uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+/* Wait until the socket is ready and let the device work on it. */
+static int advance_once(struct ntx_device *device, const struct ntx_io *io, uint64_t deadline_ns, unsigned timeout_ms,
+                        struct ntx_error *err)
+{
+    uint64_t now_ns = monotonic_ns();
+    uint64_t left_ms = now_ns < deadline_ns ? (deadline_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
+    struct pollfd ready = {.fd = device->fd, .events = device->events};
+    int count = poll(&ready, 1, (int)ntx_min64(left_ms, INT32_MAX));
+
+    if (count > 0)
+        return device->ops->advance(device, err);
+    if (count < 0 && errno != EINTR)
+        return ntx_error_errno(err, NTX_E_SYSTEM, -errno, "%s: waiting failed", device->info.name);
+    if (count < 0 || left_ms != 0)
+        return 0; /* interrupted, or woken a moment early: the next round sees what is left */
+    ntx_error_set(err, NTX_E_TIMEOUT, -ETIMEDOUT,
+                  "%s: %s failed: offset %" PRIu64 " length %" PRIu64 ": no answer within %u ms", device->info.name,
+                  action_of(io->op), io->offset, io->length, timeout_ms);
+    return ntx_error_at(err, io->offset, io->length);
+}
+
+/* After a time-out io is still the device's: the device must be closed before io goes. */
+int ntx_device_do(struct ntx_device *device, struct ntx_io *io, unsigned timeout_ms, struct ntx_error *err)
+{
+    uint64_t deadline_ns = monotonic_ns() + timeout_ms * NS_PER_MS;
+
+    if (device->in_flight != 0)
+        return ntx_error_set(err, NTX_E_OPTIONS, -EBUSY, "%s: %s failed: %u other requests are in flight",
+                             device->info.name, action_of(io->op), device->in_flight);
+    int result = ntx_device_submit(device, io, err);
+    if (result != 0)
+        return result;
+    while (ntx_device_reap(device) == NULL) {
+        if (device->fd < 0)
+            return ntx_error_set(err, NTX_E_SYSTEM, -EIO, "%s: %s failed: the device has nothing to wait for",
+                                 device->info.name, action_of(io->op));
+        result = advance_once(device, io, deadline_ns, timeout_ms, err);
+        if (result != 0) {
+            /* io may still be answered after it is gone: nothing more may be received. */
+            device->lost = true;
+            return result;
+        }
+    }
+    if (io->result != 0)
+        *err = device->error;
+    return io->result;
+}
+
+/* ----------------------------------------------------------------------------------------------- public */
+
+const struct ntx_device_info *ntx_device_info(const struct ntx_device *device)
+{
+    return &device->info;
+}
+
+int ntx_map(struct ntx_device *device, uint64_t offset, uint64_t length, unsigned timeout_ms,
+            struct ntx_extent *extents, size_t capacity, size_t *count, struct ntx_error *err)
+{
+    const struct ntx_device_info *info = &device->info;
+    struct ntx_extents list;
+
+    *count = 0;
+    if (capacity == 0)
+        return ntx_error_set(err, NTX_E_OPTIONS, -EINVAL, "%s: map failed: no room for even one extent", info->name);
+    if (length == 0 || offset > info->size || length > info->size - offset) {
+        ntx_error_set(err, NTX_E_OPTIONS, -EINVAL,
+                      "%s: map failed: offset %" PRIu64 " length %" PRIu64 ": empty, or past the end at %" PRIu64,
+                      info->name, offset, length, info->size);
+        return ntx_error_at(err, offset, length);
+    }
+    ntx_extents_init(&list, extents, capacity, offset, length);
+    if ((info->flags & NTX_DEVICE_CAN_MAP) != 0) {
+        struct ntx_io io = {.op = NTX_OP_MAP, .offset = offset, .length = length, .map = &list};
+        int result = ntx_device_do(device, &io, timeout_ms, err);
+
+        if (result != 0)
+            return result;
+    }
+    if (list.count == 0) /* the device cannot tell, or did not */
+        ntx_extents_append(&list, length, 0);
+    *count = list.count;
+    return 0;
+}
+
+void ntx_close(struct ntx_device *device)
+{
+    if (device != NULL)
+        device->ops->close(device);
+}

@@ -1,0 +1,74 @@
+/*
+ * device.h: what the worker knows of an end.  A file, an NBD connection and the rest hide behind one table.
+ *
+ *   worker --submit(io)--> device --(now or later)--> completed list --ntx_device_reap()--> worker
+ *
+ * A device that works at once (file, null, pattern) completes an io inside submit() and has fd -1.  One that
+ * waits (NBD) has a non-blocking fd: the worker polls it for .events and calls advance() when it is ready.
+ * A device belongs to one thread at a time and takes no locks.
+ */
+#ifndef NTX_DEVICE_H
+#define NTX_DEVICE_H
+
+#include "extent.h"
+#include "ntx.h"
+
+enum ntx_op { NTX_OP_READ, NTX_OP_WRITE, NTX_OP_ZERO, NTX_OP_FLUSH, NTX_OP_MAP };
+
+/* One request.  Owned by the submitter, who keeps it and its data alive and untouched until it is reaped. */
+struct ntx_io {
+    enum ntx_op op;
+    uint64_t offset;         /* multiple of min_block */
+    uint64_t length;         /* likewise; READ and WRITE at most max_payload */
+    void *data;              /* READ: filled.  WRITE: sent, not changed */
+    struct ntx_extents *map; /* MAP: filled from offset on; may cover less than length, never nothing */
+    int result;              /* after reaping: 0 or negative errno.  The device's .error says more */
+    void *owner;             /* the submitter's */
+    struct ntx_io *next;     /* the device's, until reaped */
+};
+
+struct ntx_device_ops {
+    /* Start one request; never blocks on a peer.  A request that fails by itself completes with .result; the
+     * return value is for a device that can no longer be used (then err is filled).  The caller keeps
+     * in_flight <= NTX_MAX_IN_FLIGHT. */
+    int (*submit)(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err);
+
+    /* Send and receive what the socket allows now.  NULL for devices that work at once.
+     * Errors: the connection is lost or the peer broke the protocol; requests in flight will never complete. */
+    int (*advance)(struct ntx_device *device, struct ntx_error *err);
+
+    /* Open another connection to the same place, with the same mode.  May block up to the open's time limit. */
+    int (*clone)(struct ntx_device *device, struct ntx_device **other, struct ntx_error *err);
+
+    /* Release everything, the struct itself too.  Polite where that needs no waiting (NBD sends DISC). */
+    void (*close)(struct ntx_device *device);
+};
+
+/* First member of every device. */
+struct ntx_device {
+    const struct ntx_device_ops *ops;
+    struct ntx_device_info info;
+    int fd;             /* to poll, or -1 */
+    short events;       /* POLLIN | POLLOUT wanted now */
+    unsigned in_flight; /* submitted and not reaped */
+    bool lost;          /* the connection is of no use any more: submit() refuses */
+    struct ntx_io *done_first, *done_last;
+    struct ntx_error error; /* of the last io that completed with a result other than 0 */
+};
+
+/* For submitters. */
+int ntx_device_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err);
+struct ntx_io *ntx_device_reap(struct ntx_device *device); /* NULL: nothing completed */
+
+/* Submit one io and wait for it, up to timeout_ms.  Nothing else may be in flight.
+ * Errors: of the device or of the io, or -ETIMEDOUT. */
+int ntx_device_do(struct ntx_device *device, struct ntx_io *io, unsigned timeout_ms, struct ntx_error *err);
+
+/* For devices: put a finished io on the completed list. */
+void ntx_device_complete(struct ntx_device *device, struct ntx_io *io, int result);
+
+/* For devices: complete it with a failure, and keep in device->error "<action> <name> offset N length N: <cause>". */
+void ntx_device_complete_failed(struct ntx_device *device, struct ntx_io *io, enum ntx_error_class class, int code,
+                                const char *cause);
+
+#endif

@@ -1,0 +1,282 @@
+/*
+ * device_file.c: a regular file or a block device, read and written with blocking calls.
+ *
+ *   request --- page-aligned, and O_DIRECT was asked for ---> direct_fd   past the page cache
+ *          `--- otherwise ----------------------------------> fd          any offset, length and address
+ *
+ * Having both makes min_block 1 for callers.  The two never touch the same page with different parts of it, unless
+ * requests overlap: what the kernel does with a page that is dirty in the cache and written directly is not defined.
+ *
+ * LIMIT: a call into a device that hangs (dead NFS server, failing disk) cannot be interrupted or timed out.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* fallocate(), SEEK_DATA */
+#endif
+#include "device_file.h"
+#include "bytes.h"
+#include "device.h"
+#include "error.h"
+#include "zero.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static void fail(struct ntx_file *file, struct ntx_io *io, int code)
+{
+    char cause[128];
+
+    ntx_device_complete_failed(&file->device, io, NTX_E_DEVICE, code, ntx_errno_text(code, cause, sizeof cause));
+}
+
+/* The file gave nothing at position, which was inside it when it was opened. */
+static void fail_ended(struct ntx_file *file, struct ntx_io *io, uint64_t position)
+{
+    char cause[128];
+    struct stat now;
+
+    if (!file->is_block && fstat(file->fd, &now) == 0)
+        position = ntx_min64(position, (uint64_t)now.st_size);
+    snprintf(cause, sizeof cause, "the %s ended at %" PRIu64 ": it was truncated while being read",
+             file->is_block ? "device" : "file", position);
+    ntx_device_complete_failed(&file->device, io, NTX_E_DEVICE, -EIO, cause);
+}
+
+static void finish(struct ntx_file *file, struct ntx_io *io, int code)
+{
+    if (code != 0)
+        fail(file, io, code);
+    else
+        ntx_device_complete(&file->device, io, 0);
+}
+
+/* ------------------------------------------------------------------------------------- reading, writing */
+
+static bool is_direct(const struct ntx_file *file, const void *data, uint64_t offset, uint64_t length)
+{
+    return file->direct_fd >= 0 && (((uintptr_t)data | offset | length) & (file->direct_unit - 1)) == 0;
+}
+
+/* What to do after a call that failed: 0 to call again, or the negative errno.  A file system may accept O_DIRECT
+ * at open and refuse it, or want more alignment than it said, at the first request: go on without. */
+static int after_failure(struct ntx_file *file, bool direct, int code)
+{
+    if (code == -EINTR)
+        return 0;
+    if (code != -EINVAL || !direct)
+        return code;
+    close(file->direct_fd);
+    file->direct_fd = -1;
+    file->device.info.flags &= ~NTX_DEVICE_DIRECT;
+    return 0;
+}
+
+static void do_read(struct ntx_file *file, struct ntx_io *io)
+{
+    uint8_t *data = io->data;
+    uint64_t offset = io->offset, length = io->length;
+
+    while (length > 0) {
+        bool direct = is_direct(file, data, offset, length);
+        ssize_t got = pread(direct ? file->direct_fd : file->fd, data, length, (off_t)offset);
+
+        if (got < 0) {
+            int code = after_failure(file, direct, -errno);
+            if (code != 0) {
+                fail(file, io, code);
+                return;
+            }
+            continue;
+        }
+        if (got == 0) {
+            fail_ended(file, io, offset);
+            return;
+        }
+        data += got;
+        offset += (uint64_t)got;
+        length -= (uint64_t)got;
+    }
+    ntx_device_complete(&file->device, io, 0);
+}
+
+static int write_all(struct ntx_file *file, const uint8_t *data, uint64_t offset, uint64_t length)
+{
+    while (length > 0) {
+        bool direct = is_direct(file, data, offset, length);
+        ssize_t put = pwrite(direct ? file->direct_fd : file->fd, data, length, (off_t)offset);
+
+        if (put < 0) {
+            int code = after_failure(file, direct, -errno);
+            if (code != 0)
+                return code;
+            continue;
+        }
+        if (put == 0) /* no such answer is known; without this it would be asked for ever */
+            return -EIO;
+        data += put;
+        offset += (uint64_t)put;
+        length -= (uint64_t)put;
+    }
+    return 0;
+}
+
+/* --------------------------------------------------------------------------------------------- zeroing */
+
+static int write_zeros(struct ntx_file *file, uint64_t offset, uint64_t length)
+{
+    while (length > 0) {
+        uint64_t part = ntx_min64(length, sizeof ntx_zeros);
+        int code = write_all(file, ntx_zeros, offset, part);
+
+        if (code != 0)
+            return code;
+        offset += part;
+        length -= part;
+    }
+    return 0;
+}
+
+static int allocate(int fd, int mode, uint64_t offset, uint64_t length)
+{
+    int result;
+
+    do {
+        result = fallocate(fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
+    } while (result < 0 && errno == EINTR);
+    return result == 0 ? 0 : -errno;
+}
+
+static bool is_unsupported(int code)
+{
+    return code == -EOPNOTSUPP || code == -ENOSYS || code == -ENOTTY || code == -EINVAL || code == -ENODEV;
+}
+
+/* A hole reads as zero, keeps the target sparse, and more file systems can make one than zero a range. */
+static int zero_in_file(struct ntx_file *file, uint64_t offset, uint64_t length)
+{
+    int code = allocate(file->fd, FALLOC_FL_PUNCH_HOLE, offset, length);
+
+    return is_unsupported(code) ? allocate(file->fd, FALLOC_FL_ZERO_RANGE, offset, length) : code;
+}
+
+/* Whole pages by the device, so that no page is dirty in the cache meanwhile; the ends, if any, are written. */
+static int zero_on_block_device(struct ntx_file *file, uint64_t offset, uint64_t length)
+{
+    uint64_t start = ntx_round_up(offset, file->direct_unit), end = ntx_round_down(offset + length, file->direct_unit);
+    uint64_t range[2] = {start, end - start};
+    int code = 0;
+
+    if (start >= end)
+        return write_zeros(file, offset, length);
+    if (ioctl(file->fd, BLKZEROOUT, range) < 0)
+        code = -errno;
+    if (code == -EBUSY || code == -EINTR) /* pages of the range are in use elsewhere: only this request is written */
+        code = write_zeros(file, start, end - start);
+    if (code == 0)
+        code = write_zeros(file, offset, start - offset);
+    return code != 0 ? code : write_zeros(file, end, offset + length - end);
+}
+
+static int zero_range(struct ntx_file *file, uint64_t offset, uint64_t length)
+{
+    if ((file->device.info.flags & NTX_DEVICE_CAN_ZERO) != 0) {
+        int code = file->is_block ? zero_on_block_device(file, offset, length) : zero_in_file(file, offset, length);
+
+        if (!is_unsupported(code))
+            return code;
+        file->device.info.flags &= ~NTX_DEVICE_CAN_ZERO;
+    }
+    return write_zeros(file, offset, length);
+}
+
+/* ------------------------------------------------------------------------------------- mapping, flushing */
+
+/* Where data, or the next hole, begins at or after offset: *found is the end of the file when there is none. */
+static int seek(struct ntx_file *file, uint64_t offset, int what, uint64_t *found)
+{
+    off_t at = lseek(file->fd, (off_t)offset, what);
+
+    if (at < 0 && errno != ENXIO)
+        return -errno;
+    if (at < 0)
+        at = lseek(file->fd, 0, SEEK_END);
+    *found = (uint64_t)at;
+    return at >= 0 ? 0 : -errno;
+}
+
+/* A list that is full ends the map early; the caller asks again from there. */
+static void do_map(struct ntx_file *file, struct ntx_io *io)
+{
+    struct ntx_extents *map = io->map;
+    uint64_t data = 0, hole = 0;
+    int code = 0;
+
+    while (code == 0 && !ntx_extents_is_complete(map)) {
+        code = seek(file, map->end, SEEK_DATA, &data);
+        if (code == -EINVAL || code == -EOPNOTSUPP) { /* cannot tell holes on this file system */
+            ntx_extents_append(map, map->limit - map->end, 0);
+            break;
+        }
+        if (code != 0) {
+            fail(file, io, code);
+            return;
+        }
+        if (data > map->end) {
+            code = ntx_extents_append(map, data - map->end, NTX_EXTENT_ZERO);
+            continue;
+        }
+        code = seek(file, data, SEEK_HOLE, &hole);
+        if (code != 0) {
+            fail(file, io, code);
+            return;
+        }
+        if (data < map->end || hole <= data) { /* the end of the file lies before what was asked for */
+            fail_ended(file, io, ntx_min64(data, hole));
+            return;
+        }
+        code = ntx_extents_append(map, hole - data, 0);
+    }
+    ntx_device_complete(&file->device, io, 0);
+}
+
+static int flush(struct ntx_file *file)
+{
+    int result;
+
+    if ((file->device.info.flags & NTX_DEVICE_READ_ONLY) != 0)
+        return 0;
+    do {
+        result = fdatasync(file->fd); /* of the inode: also of what went through direct_fd and through clones */
+    } while (result < 0 && errno == EINTR);
+    return result == 0 ? 0 : -errno;
+}
+
+int ntx_file_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err)
+{
+    struct ntx_file *file = (struct ntx_file *)device;
+
+    (void)err; /* no failure of one request makes a file unusable */
+    switch (io->op) {
+    case NTX_OP_READ:
+        do_read(file, io);
+        break;
+    case NTX_OP_WRITE:
+        finish(file, io, write_all(file, io->data, io->offset, io->length));
+        break;
+    case NTX_OP_ZERO:
+        finish(file, io, zero_range(file, io->offset, io->length));
+        break;
+    case NTX_OP_FLUSH:
+        finish(file, io, flush(file));
+        break;
+    case NTX_OP_MAP:
+        do_map(file, io);
+        break;
+    }
+    return 0;
+}

@@ -1,0 +1,266 @@
+/*
+ * ntx.h: the contract of the ntxengine core, all that a caller ever needs to read.
+ *
+ *   device   one opened connection to something that holds bytes: a file, a block device, an NBD export, ...
+ *   job      one device copied to another by threads, digested on the way:
+ *
+ *            extents --feed--> plan --items--> worker 1..N --> target
+ *                                              (one thread, one connection to each end, its own buffers)
+ *
+ * Conventions: offsets and lengths are bytes.  int functions return 0 or a negative errno and then fill
+ * struct ntx_error (which may not be NULL).  The core never prints, logs, exits, calls back or keeps globals.
+ */
+#ifndef NTX_H
+#define NTX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define NTX_KIB 1024u
+#define NTX_MIB (1024u * 1024u)
+#define NTX_GIB (1024ull * 1024u * 1024u)
+
+/* The unit of digest, zero test and work alignment.  qcow2's default cluster, and the largest minimum block
+ * that an NBD server may demand, so that an aligned block can always be written alone. */
+#define NTX_BLOCK_SIZE (64u * NTX_KIB)
+#define NTX_DIGEST_SIZE 16u
+
+#define NTX_MAX_REQUEST_SIZE (32u * NTX_MIB) /* NBD's payload limit where a server states none */
+#define NTX_MAX_CONNECTIONS 64u              /* threads of one job; qemu-nbd itself stops at 100 */
+#define NTX_MAX_IN_FLIGHT 64u                /* requests per connection */
+#define NTX_MAX_DEVICE_SIZE (INT64_MAX)      /* off_t; a server that states more is refused */
+
+/* ------------------------------------------------------------------------------------------------ errors */
+
+enum ntx_error_class {
+    NTX_E_NONE = 0,
+    NTX_E_OPTIONS,     /* the caller's arguments */
+    NTX_E_SYSTEM,      /* this machine: memory, threads, descriptors */
+    NTX_E_DEVICE,      /* a file, block device or connection failed; the job turns it into one of the next two */
+    NTX_E_SOURCE,      /* the source failed at .offset */
+    NTX_E_TARGET,      /* the target failed at .offset */
+    NTX_E_NEGOTIATION, /* this NBD server cannot do what is needed; asking again will not help */
+    NTX_E_PROTOCOL,    /* the NBD server broke the protocol; the connection must be dropped */
+    NTX_E_REPLY,       /* the NBD server refused one request at .offset; the connection is still usable */
+    NTX_E_TIMEOUT,     /* nothing came back within the time limit */
+    NTX_E_CANCELLED,   /* ntx_job_cancel() */
+};
+
+#define NTX_ERROR_TEXT 512
+
+struct ntx_error {
+    enum ntx_error_class class;
+    int code;        /* negative errno, never 0 when class is not NTX_E_NONE */
+    uint64_t offset; /* where on the device; 0 with length 0 when it is not about a place */
+    uint64_t length;
+    char text[NTX_ERROR_TEXT]; /* subject, action, numbers, cause; UTF-8 not guaranteed, NUL-terminated */
+};
+
+/* ----------------------------------------------------------------------------------------------- extents */
+
+#define NTX_EXTENT_ZERO 1ull /* reads as zero; without it: data, to be read */
+
+struct ntx_extent {
+    uint64_t offset;
+    uint64_t length;
+    uint64_t flags;
+};
+
+/* ----------------------------------------------------------------------------------------------- kernels */
+
+/*
+ * Tell whether every byte of data is zero.
+ * Units:   length in bytes; 0 gives true.
+ * Threads: pure.
+ */
+bool ntx_is_zero(const void *data, size_t length);
+
+/*
+ * XXH3-128 (seed 0) of data in canonical (big-endian) form, with one exception: a digest of data that is all
+ * zero is stored as 16 zero bytes, whatever its length, so that the digests of a sparse disk are sparse too.
+ * The caller tests for zero first; this function does not.
+ * Threads: pure.
+ */
+void ntx_digest(const void *data, size_t length, uint8_t digest[NTX_DIGEST_SIZE]);
+
+/*
+ * Name of the digest kernel that run-time dispatch chose: "scalar", "sse2", "avx2", "avx512", or "build default".
+ */
+const char *ntx_digest_kernel(void);
+
+/* ----------------------------------------------------------------------------------------------- devices */
+
+struct ntx_device;
+
+#define NTX_DEVICE_READ_ONLY (1u << 0)
+#define NTX_DEVICE_CAN_ZERO (1u << 1)  /* zeroes without a payload; otherwise zeros are written out */
+#define NTX_DEVICE_CAN_FLUSH (1u << 2) /* otherwise the job ends without one, and says so */
+#define NTX_DEVICE_CAN_CLONE (1u << 3) /* several connections see each other's writes (NBD multi-conn; files) */
+#define NTX_DEVICE_CAN_MAP (1u << 4)   /* can tell data from zero without reading */
+#define NTX_DEVICE_ROTATIONAL (1u << 5)
+#define NTX_DEVICE_STRUCTURED (1u << 6) /* NBD structured replies are in use */
+#define NTX_DEVICE_DIRECT (1u << 7)     /* the page cache is bypassed (O_DIRECT) */
+#define NTX_DEVICE_BLOCK (1u << 8)      /* a block device */
+#define NTX_DEVICE_DISCARDS (1u << 9)   /* null: nothing is stored */
+
+struct ntx_device_info {
+    uint64_t size;            /* bytes */
+    uint32_t min_block;       /* offset and length of every request must be multiples (power of two, <= 64 KiB) */
+    uint32_t preferred_block; /* power of two */
+    uint32_t max_payload;     /* largest READ or WRITE, a multiple of min_block */
+    uint32_t flags;           /* NTX_DEVICE_* */
+    char kind[16];            /* "file", "nbd", "null", "pattern" */
+    char name[256];           /* for messages: a path, or an NBD URI; may be cut, never holds a secret */
+};
+
+enum ntx_open_mode { NTX_OPEN_READ, NTX_OPEN_WRITE };
+
+/*
+ * Open a regular file or a block device.
+ * Ownership: the caller closes *device.
+ * Units:     mode NTX_OPEN_WRITE opens for reading and writing and neither creates nor truncates.
+ *            direct asks for O_DIRECT; where the file system has none, buffered I/O is used and the flag is not set.
+ * Errors:    0, or -errno of open/stat, -EINVAL (neither file nor block device).
+ */
+int ntx_open_file(const char *path, enum ntx_open_mode mode, bool direct, struct ntx_device **device,
+                  struct ntx_error *err);
+
+/*
+ * Connect to an NBD export over a unix socket, or over TCP, and negotiate it.  Blocks for at most timeout_ms.
+ * Ownership: the strings are copied; the caller closes *device.
+ * Errors:    0, or -ECONNREFUSED... (class DEVICE), -ETIMEDOUT (TIMEOUT), -ENOTSUP/-ENOENT/... (NEGOTIATION),
+ *            -EPROTO (PROTOCOL), -EROFS (NEGOTIATION: mode is WRITE and the export is read-only).
+ */
+int ntx_open_nbd_unix(const char *path, const char *export_name, enum ntx_open_mode mode, unsigned timeout_ms,
+                      struct ntx_device **device, struct ntx_error *err);
+int ntx_open_nbd_tcp(const char *host, const char *port, const char *export_name, enum ntx_open_mode mode,
+                     unsigned timeout_ms, struct ntx_device **device, struct ntx_error *err);
+
+/*
+ * A target that drops what it is given, or a source whose every 8 bytes hold their own offset (big-endian).
+ * Units:   size in bytes, at most NTX_MAX_DEVICE_SIZE.
+ * Errors:  0, or -EINVAL, -ENOMEM.
+ */
+int ntx_open_null(uint64_t size, struct ntx_device **device, struct ntx_error *err);
+int ntx_open_pattern(uint64_t size, struct ntx_device **device, struct ntx_error *err);
+
+/* What the device is.  Never fails; valid until ntx_close(). */
+const struct ntx_device_info *ntx_device_info(const struct ntx_device *device);
+
+/*
+ * Append to extents what [offset, offset+length) holds: contiguous, ascending, clipped, neighbours merged.
+ * Blocks until the answer is there.  A device that cannot tell gives one data extent.
+ * Units:    at most capacity extents are stored; *count says how many, and they may cover less than length.
+ * Threads:  not while a job uses the device.
+ * Errors:   0, or -errno with the place; -EINVAL when the range is empty or past the end.
+ */
+int ntx_map(struct ntx_device *device, uint64_t offset, uint64_t length, unsigned timeout_ms,
+            struct ntx_extent *extents, size_t capacity, size_t *count, struct ntx_error *err);
+
+/* Close and free.  NULL is allowed.  Never while a job uses the device. */
+void ntx_close(struct ntx_device *device);
+
+/* ------------------------------------------------------------------------------------------------- jobs */
+
+struct ntx_job;
+
+struct ntx_job_options {
+    unsigned connections;      /* threads wanted, 1..NTX_MAX_CONNECTIONS; fewer when an end permits only one */
+    unsigned in_flight;        /* requests per connection, 1..NTX_MAX_IN_FLIGHT */
+    uint32_t request_size;     /* multiple of NTX_BLOCK_SIZE, at most NTX_MAX_REQUEST_SIZE */
+    uint64_t max_buffer_bytes; /* bound on all buffers of the job; in_flight is lowered to keep it */
+    uint64_t rate_bytes_per_s; /* read from the source; 0 = no limit */
+    unsigned timeout_ms;       /* longest wait for any one answer of either end */
+    uint64_t disk_size;        /* bytes of the source that are the disk; 0 = all.  A device may be padded behind it */
+    bool target_is_zero;       /* zeros need not be written */
+    uint64_t bytes_expected;   /* sum of the extents to come; sizes the work items.  0 = unknown */
+
+    /* Digests of every block touched are written to digest_fd at digest_offset + 16 * block.  -1: not kept. */
+    int digest_fd;
+    uint64_t digest_offset;
+    bool digests_are_zero; /* the file is fresh: digests of zero blocks need not be written */
+
+    /* Blocks whose digest equals the one at reference_fd are not sent.  -1: all are sent.
+     * Blocks from reference_blocks on have no reference and are sent. */
+    int reference_fd;
+    uint64_t reference_offset;
+    uint64_t reference_blocks;
+};
+
+struct ntx_job_progress {
+    uint64_t bytes_done;      /* of the extents fed: finished, in whichever way */
+    uint64_t bytes_read;      /* from the source */
+    uint64_t bytes_sent;      /* payload written to the target */
+    uint64_t bytes_zeroed;    /* zeroed on the target */
+    uint64_t bytes_skipped;   /* zero, and the target is known to be zero */
+    uint64_t bytes_unchanged; /* equal to the reference digest */
+    uint64_t requests;        /* completed by the target */
+    uint64_t retries;         /* asked again in another way: zeroing that the target refused */
+    uint64_t source_ns;       /* worker time waiting for or reading the source, ... */
+    uint64_t digest_ns;       /* ... testing for zero and digesting, */
+    uint64_t target_ns;       /* ... sending to or waiting for the target, */
+    uint64_t limit_ns;        /* ... held by the rate limit */
+    uint64_t cpu_ns;          /* processor time of the threads that have ended */
+    unsigned connections;     /* really in use */
+    unsigned in_flight;       /* requests per connection, after max_buffer_bytes */
+    bool hungry;              /* the job has room for more extents */
+    bool finished;            /* every thread is about to end: join will not block for long */
+    bool flushed;             /* the target confirmed a flush after the last write */
+};
+
+/*
+ * Make a job.  Nothing runs yet.
+ * Ownership: source and target are borrowed until ntx_job_free(); digest_fd and reference_fd likewise.
+ *            Worker 1 uses the two devices themselves, the others connect to the same places again.
+ * Errors:    0, or -EINVAL (OPTIONS: what, and the bounds), -EROFS, -ENOSPC (target smaller than the source),
+ *            -ENOTSUP (an end's block sizes do not fit the other's size), -ENOMEM, -EMFILE.
+ */
+int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const struct ntx_job_options *options,
+                struct ntx_job **job, struct ntx_error *err);
+
+/*
+ * Start the threads.  Returns at once; then feed, and wait for ntx_job_fd() to become readable.
+ * Errors:   0, or -EALREADY, -EAGAIN (no thread).
+ */
+int ntx_job_start(struct ntx_job *job, struct ntx_error *err);
+
+/*
+ * Hand over extents to copy.  Never blocks; takes as many as there is room for.
+ * Ownership: extents are copied.
+ * Units:     bytes; ascending and not overlapping, also from call to call; within the source's size.
+ * Threads:   any one at a time.
+ * Errors:    0 with *taken set, or -EINVAL (err->offset says which extent), -EPIPE after ntx_job_feed_end().
+ */
+int ntx_job_feed(struct ntx_job *job, const struct ntx_extent *extents, size_t count, size_t *taken,
+                 struct ntx_error *err);
+void ntx_job_feed_end(struct ntx_job *job);
+
+/* A descriptor that polls readable when .hungry or .finished turned true.  Reading it is the caller's business
+ * (an eventfd, non-blocking: 8 bytes).  Valid until ntx_job_free(). */
+int ntx_job_fd(const struct ntx_job *job);
+
+/* Counters so far.  Cheap, any thread, any time. */
+void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progress);
+
+/* Ask the workers to stop.  Returns at once; the job still finishes through ntx_job_fd(). */
+void ntx_job_cancel(struct ntx_job *job);
+
+/*
+ * Wait for every thread and return the first error of the job.  May be called once.
+ * Errors: 0, or whatever happened first.
+ */
+int ntx_job_join(struct ntx_job *job, struct ntx_error *err);
+
+/*
+ * After join: the extents fed and not known to be stored, ascending.  Call with capacity 0 to learn *count.
+ * *all is true when nothing fed is known to be stored, because the closing flush failed or never happened.
+ * What was never fed is the caller's to know.
+ */
+void ntx_job_unacknowledged(const struct ntx_job *job, struct ntx_extent *extents, size_t capacity, size_t *count,
+                            bool *all);
+
+/* Free.  A running job is cancelled and joined first.  NULL is allowed. */
+void ntx_job_free(struct ntx_job *job);
+
+#endif

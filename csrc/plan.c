@@ -1,0 +1,95 @@
+#include "plan.h"
+
+#include "bytes.h"
+#include "error.h"
+#include "extent.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+int ntx_plan_init(struct ntx_plan *plan, uint64_t size, uint64_t item_bytes, struct ntx_error *err)
+{
+    *plan = (struct ntx_plan){.size = size, .item_bytes = item_bytes};
+    plan->ring = malloc(NTX_PLAN_EXTENTS * sizeof *plan->ring);
+    if (plan->ring == NULL)
+        return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for %u extents", NTX_PLAN_EXTENTS);
+    return 0;
+}
+
+void ntx_plan_destroy(struct ntx_plan *plan)
+{
+    free(plan->ring);
+    plan->ring = NULL;
+}
+
+const struct ntx_extent *ntx_plan_at(const struct ntx_plan *plan, size_t i)
+{
+    return &plan->ring[(plan->head + i) % NTX_PLAN_EXTENTS];
+}
+
+int ntx_plan_feed(struct ntx_plan *plan, const struct ntx_extent *extents, size_t count, size_t *taken,
+                  struct ntx_error *err)
+{
+    *taken = 0;
+    if (plan->ended)
+        return ntx_error_set(err, NTX_E_OPTIONS, -EPIPE, "extents were fed after the end of the feed");
+    size_t room = NTX_PLAN_EXTENTS - plan->count;
+    size_t n = count < room ? count : room;
+    int rc = ntx_extents_check(extents, n, plan->fed_end, plan->size, err);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < n; i++)
+        plan->ring[(plan->head + plan->count + i) % NTX_PLAN_EXTENTS] = extents[i];
+    plan->count += n;
+    if (n > 0)
+        plan->fed_end = extents[n - 1].offset + extents[n - 1].length;
+    *taken = n;
+    return 0;
+}
+
+bool ntx_plan_is_hungry(const struct ntx_plan *plan)
+{
+    return !plan->ended && plan->count < NTX_PLAN_EXTENTS / 2;
+}
+
+/* Take the first extent, or the part of it before cut. */
+static void take_first(struct ntx_plan *plan, struct ntx_item *item, uint64_t cut)
+{
+    struct ntx_extent *first = &plan->ring[plan->head];
+    struct ntx_extent *part = &item->extents[item->count++];
+    *part = *first;
+    if (first->offset + first->length <= cut) {
+        plan->head = (plan->head + 1) % NTX_PLAN_EXTENTS;
+        plan->count--;
+    } else {
+        part->length = cut - first->offset;
+        first->offset = cut;
+        first->length -= part->length;
+    }
+    item->bytes += part->length;
+}
+
+enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_item *item)
+{
+    item->count = 0;
+    item->bytes = item->counted = 0;
+    uint64_t covered = 0; /* bytes of the blocks touched */
+    uint64_t end = 0;     /* block boundary behind the last extent taken */
+
+    while (plan->count > 0 && item->count < NTX_ITEM_EXTENTS) {
+        const struct ntx_extent *first = &plan->ring[plan->head];
+        uint64_t start = ntx_max64(ntx_round_down(first->offset, NTX_BLOCK_SIZE), end);
+        /* Over budget: only what lies in the last block still belongs here. */
+        uint64_t budget = covered < plan->item_bytes ? plan->item_bytes - covered : 0;
+        uint64_t cut = start + ntx_round_up(budget, NTX_BLOCK_SIZE);
+        if (first->offset >= cut)
+            break;
+        take_first(plan, item, cut);
+        const struct ntx_extent *last = &item->extents[item->count - 1];
+        end = ntx_round_up(last->offset + last->length, NTX_BLOCK_SIZE);
+        covered += end - start;
+    }
+    if (item->count > 0)
+        return NTX_TAKE_ITEM;
+    return plan->ended ? NTX_TAKE_END : NTX_TAKE_WAIT;
+}

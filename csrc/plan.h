@@ -1,0 +1,57 @@
+/*
+ * plan.h: the extents that were fed, cut into work items.
+ *
+ *   feed --> [ e e e e e e ............ ] --> take --> item  { <= ITEM_EXTENTS extents, about item_bytes }
+ *              ring of PLAN_EXTENTS
+ *
+ * Items end at block boundaries, so that a digest block belongs to one item (but for a block that holds more extents
+ * than an item has room for: it is then digested twice, with the same result).
+ * No locks here: the job's lock is held by every caller.
+ */
+#ifndef NTX_PLAN_H
+#define NTX_PLAN_H
+
+#include "ntx.h"
+
+#define NTX_PLAN_EXTENTS 32768u /* 768 KiB; the feeder refills at half, some ten milliseconds of its time */
+#define NTX_ITEM_EXTENTS 256u   /* 6 KiB an item; twice what 512-byte regions of one block can be */
+
+/* A stretch of work that one worker holds until every byte of it is stored. */
+struct ntx_item {
+    struct ntx_extent extents[NTX_ITEM_EXTENTS];
+    size_t count;
+    uint64_t bytes;        /* sum of the extents */
+    uint64_t counted;      /* of them, already in bytes_done */
+    unsigned open;         /* slots, requests and cursors that still refer to it */
+    struct ntx_item *next; /* free list of the worker */
+};
+
+struct ntx_plan {
+    struct ntx_extent *ring;
+    size_t head, count;
+    uint64_t size;       /* of the source */
+    uint64_t item_bytes; /* multiple of NTX_BLOCK_SIZE */
+    uint64_t fed_end;    /* the next extent may not start before */
+    bool ended;
+};
+
+enum ntx_take { NTX_TAKE_ITEM, NTX_TAKE_WAIT, NTX_TAKE_END };
+
+/* Errors: 0, -ENOMEM. */
+int ntx_plan_init(struct ntx_plan *plan, uint64_t size, uint64_t item_bytes, struct ntx_error *err);
+void ntx_plan_destroy(struct ntx_plan *plan);
+
+/* See ntx_job_feed(). */
+int ntx_plan_feed(struct ntx_plan *plan, const struct ntx_extent *extents, size_t count, size_t *taken,
+                  struct ntx_error *err);
+
+/* Less than half full, and more may come. */
+bool ntx_plan_is_hungry(const struct ntx_plan *plan);
+
+/* Fill item with the next stretch of work. */
+enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_item *item);
+
+/* Extent i of those fed and not taken, i < plan->count. */
+const struct ntx_extent *ntx_plan_at(const struct ntx_plan *plan, size_t i);
+
+#endif

@@ -1,0 +1,426 @@
+/*
+ * worker.c: the loop of one thread.
+ *
+ * Each turn does whatever can be done without waiting, in the order that frees resources first; a turn that moved
+ * nothing waits in one poll() for both ends, the stop signal and the rate limit.  A source that works at once (a
+ * file) gets one read a turn, so that its bytes are digested and sent while they are still in the cache.
+ */
+#include "worker.h"
+
+#include "bytes.h"
+#include "error.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* After an error, answers to what is in flight are awaited no longer than this. */
+#define DRAIN_NS (5ull * 1000 * 1000 * 1000)
+
+/* ---------------------------------------------------------------------------------------- start and end */
+
+static void *map_zeros(size_t size)
+{
+    void *zeros = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return zeros == MAP_FAILED ? NULL : zeros;
+}
+
+int ntx_worker_init(struct ntx_worker *w, struct ntx_job *job, struct ntx_error *err)
+{
+    unsigned depth = job->in_flight;
+    *w = (struct ntx_worker){.job = job, .max_zero = NTX_GIB};
+    w->buffers = ntx_buffers_new(depth, job->options.request_size);
+    w->slots = calloc(depth, sizeof *w->slots);
+    w->requests = calloc(depth, sizeof *w->requests);
+    /* Every slot and every request may hold another item, and the cursor and the pending zeros one each. */
+    size_t items = 2u * depth + 4;
+    w->items = calloc(items, sizeof *w->items);
+    w->digests = calloc(NTX_SPAN_BLOCKS, NTX_DIGEST_SIZE);
+    w->reference = calloc(NTX_SPAN_BLOCKS, NTX_DIGEST_SIZE);
+    w->zeros = map_zeros(job->options.request_size);
+    if (!w->buffers || !w->slots || !w->requests || !w->items || !w->digests || !w->reference || !w->zeros)
+        return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for a thread with %u requests in flight", depth);
+    for (unsigned i = 0; i < depth; i++) {
+        w->slots[i].data = ntx_buffers_take(w->buffers);
+        w->slots[i].next = w->free_slots;
+        w->free_slots = &w->slots[i];
+        w->requests[i].next = w->free_requests;
+        w->free_requests = &w->requests[i];
+    }
+    for (size_t i = 0; i < items; i++) {
+        w->items[i].next = w->free_items;
+        w->free_items = &w->items[i];
+    }
+    return 0;
+}
+
+void ntx_worker_destroy(struct ntx_worker *w)
+{
+    if (w->owns_devices) {
+        ntx_close(w->source);
+        ntx_close(w->target);
+    }
+    if (w->zeros != NULL)
+        munmap(w->zeros, w->job->options.request_size);
+    free(w->reference);
+    free(w->digests);
+    free(w->items);
+    free(w->requests);
+    free(w->slots);
+    ntx_buffers_free(w->buffers);
+}
+
+static void spend(_Atomic uint64_t *counter, uint64_t *since)
+{
+    uint64_t now = ntx_now_ns();
+    ntx_count(counter, now - *since);
+    *since = now;
+}
+
+/* ------------------------------------------------------------------------------------------- the source */
+
+/* Reads that arrived become spans with digests, ready to be sent. */
+static int reap_source(struct ntx_worker *w, bool *moved, struct ntx_error *err)
+{
+    struct ntx_io *io;
+    while ((io = ntx_device_reap(w->source)) != NULL) {
+        *moved = true;
+        if (io == &w->map_io) {
+            w->mapping = false;
+            /* Extents are only an optimisation: a source that fails to tell is read. */
+            if (io->result < 0 || w->map.count == 0) {
+                w->can_map = false;
+                w->map.end = 0;
+            }
+            continue;
+        }
+        struct ntx_slot *slot = io->owner;
+        w->reading--;
+        if (io->result < 0) {
+            *err = w->source->error;
+            return io->result;
+        }
+        ntx_count(&w->counters.read, io->length);
+        uint64_t since = ntx_now_ns();
+        int rc = ntx_digest_slot(w, slot, err);
+        spend(&w->counters.digest_ns, &since);
+        if (rc < 0)
+            return rc;
+        slot->next = NULL;
+        slot->emitted = false;
+        if (w->ready_last != NULL)
+            w->ready_last->next = slot;
+        else
+            w->ready_first = slot;
+        w->ready_last = slot;
+    }
+    return 0;
+}
+
+static bool take_item(struct ntx_worker *w)
+{
+    struct ntx_item *item = w->free_items;
+    if (item == NULL || w->ended)
+        return false;
+    /* Wait for the feed only when nothing else could be done meanwhile. */
+    bool idle = w->target->in_flight == 0 && w->reading == 0 && !w->mapping && w->ready_first == NULL &&
+                w->zero_span.item == NULL && w->zero_item == NULL;
+    enum ntx_take take = ntx_job_take(w->job, item, idle);
+    w->ended = take == NTX_TAKE_END;
+    if (take != NTX_TAKE_ITEM)
+        return false;
+    w->free_items = item->next;
+    item->open = 1;
+    w->item = item;
+    w->extent = 0;
+    w->at = 0;
+    return true;
+}
+
+static int start_read(struct ntx_worker *w, struct ntx_span *span, struct ntx_error *err)
+{
+    struct ntx_slot *slot = w->free_slots;
+    w->free_slots = slot->next;
+    slot->span = *span;
+    slot->writes = 0;
+    uint64_t length = span->end - span->start;
+    uint64_t wait_ns = ntx_job_charge(w->job, length);
+    if (wait_ns > 0)
+        w->hold_until_ns = ntx_now_ns() + wait_ns;
+    slot->read =
+        (struct ntx_io){.op = NTX_OP_READ, .offset = span->start, .length = length, .data = slot->data, .owner = slot};
+    w->reading++;
+    uint64_t since = ntx_now_ns();
+    int rc = ntx_device_submit(w->source, &slot->read, err);
+    spend(&w->counters.source_ns, &since);
+    return rc;
+}
+
+/* Move the cursor: begin reads, or set the zero span. */
+static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *err)
+{
+    bool works_at_once = w->source->fd < 0;
+    while (!w->mapping && w->zero_span.item == NULL && w->free_slots != NULL) {
+        if (w->hold_until_ns > ntx_now_ns())
+            return 0;
+        if (works_at_once && w->ready_first != NULL)
+            return 0;
+        if (w->item == NULL && !take_item(w))
+            return 0;
+        struct ntx_span span;
+        bool is_zero;
+        int rc;
+        if (!ntx_next_span(w, &span, &is_zero, err, &rc)) {
+            if (rc < 0)
+                return rc;
+            *moved = true;
+            if (!w->mapping) {
+                struct ntx_item *item = w->item;
+                w->item = NULL;
+                ntx_item_release(w, item);
+            } else if ((rc = reap_source(w, moved, err)) < 0) {
+                return rc;
+            }
+            continue;
+        }
+        *moved = true;
+        if (is_zero) {
+            w->zero_span = span;
+            return ntx_digest_zero_span(w, &w->zero_span, err);
+        }
+        rc = start_read(w, &span, err);
+        if (rc < 0 || (rc = reap_source(w, moved, err)) < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------- the target */
+
+static void free_slot_if_done(struct ntx_worker *w, struct ntx_slot *slot)
+{
+    if (!slot->emitted || slot->writes > 0)
+        return;
+    ntx_item_release(w, slot->span.item);
+    slot->next = w->free_slots;
+    w->free_slots = slot;
+}
+
+static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
+{
+    struct ntx_io *io;
+    while ((io = ntx_device_reap(w->target)) != NULL) {
+        *moved = true;
+        struct ntx_request *request = io->owner;
+        struct ntx_slot *slot = request->slot;
+        int rc = ntx_request_finish(w, request, err);
+        if (rc < 0)
+            return rc;
+        if (slot != NULL)
+            free_slot_if_done(w, slot);
+    }
+    return 0;
+}
+
+/* Submit pieces until the requests run out. */
+static int emit(struct ntx_worker *w, bool *moved, struct ntx_error *err)
+{
+    if (w->zero_span.item != NULL) {
+        int rc = ntx_emit_span(w, &w->zero_span, NULL, err);
+        if (rc != 1)
+            return rc;
+        *moved = true;
+        struct ntx_item *item = w->zero_span.item;
+        w->zero_span.item = NULL;
+        ntx_item_release(w, item);
+    }
+    while (w->ready_first != NULL) {
+        struct ntx_slot *slot = w->ready_first;
+        int rc = ntx_emit_span(w, &slot->span, slot, err);
+        if (rc != 1)
+            return rc;
+        *moved = true;
+        w->ready_first = slot->next;
+        if (w->ready_first == NULL)
+            w->ready_last = NULL;
+        slot->emitted = true;
+        free_slot_if_done(w, slot);
+    }
+    return 0;
+}
+
+/* Zeros wait for neighbours only as long as there may be any in the same item. */
+static int flush_pending_zero(struct ntx_worker *w, struct ntx_error *err)
+{
+    if (w->zero_item == NULL || w->item == w->zero_item || w->reading > 0)
+        return 0;
+    int rc = ntx_emit_pending_zero(w, err);
+    return rc < 0 ? rc : 0;
+}
+
+/* -------------------------------------------------------------------------------------------- the waiting */
+
+static _Atomic uint64_t *blamed(struct ntx_worker *w)
+{
+    if (w->source->in_flight > 0 && w->free_slots != NULL)
+        return &w->counters.source_ns;
+    if (w->target->in_flight > 0)
+        return &w->counters.target_ns;
+    return w->source->in_flight > 0 ? &w->counters.source_ns : &w->counters.limit_ns;
+}
+
+static int timed_out(struct ntx_worker *w, unsigned timeout_ms, struct ntx_error *err)
+{
+    struct ntx_device *device = w->target->in_flight > 0 ? w->target : w->source;
+    device->lost = true;
+    return ntx_error_set(err, NTX_E_TIMEOUT, -ETIMEDOUT, "%s: no answer to %u requests within %u s", device->info.name,
+                         device->in_flight, timeout_ms / 1000);
+}
+
+/* Wait for either end, the stop signal (when heeded), or until_ns.  0, or -ETIMEDOUT in *err's words. */
+static int wait_for_something(struct ntx_worker *w, bool heed_stop, uint64_t until_ns, struct ntx_error *err)
+{
+    unsigned timeout_ms = w->job->options.timeout_ms;
+    bool is_held = false;
+    struct pollfd fds[3] = {
+        {.fd = w->source->in_flight > 0 ? w->source->fd : -1, .events = w->source->events},
+        {.fd = w->target->in_flight > 0 ? w->target->fd : -1, .events = w->target->events},
+        {.fd = heed_stop ? w->job->stop_fd : -1, .events = POLLIN},
+    };
+    uint64_t since = ntx_now_ns();
+    if (until_ns > since && until_ns - since < (uint64_t)timeout_ms * 1000000u) {
+        timeout_ms = (unsigned)((until_ns - since) / 1000000u) + 1;
+        is_held = true;
+    }
+    _Atomic uint64_t *counter = blamed(w);
+    int n;
+    do {
+        n = poll(fds, 3, (int)timeout_ms);
+    } while (n < 0 && errno == EINTR);
+    spend(counter, &since);
+    if (n == 0 && !is_held)
+        return timed_out(w, timeout_ms, err);
+    return 0;
+}
+
+static int advance_device(struct ntx_worker *w, struct ntx_device *device, struct ntx_error *err)
+{
+    if (device->fd < 0 || device->in_flight == 0)
+        return 0;
+    uint64_t since = ntx_now_ns();
+    int rc = device->ops->advance(device, err);
+    device->lost = rc < 0;
+    spend(device == w->target ? &w->counters.target_ns : &w->counters.source_ns, &since);
+    return rc;
+}
+
+/* --------------------------------------------------------------------------------------------- the loop */
+
+static bool is_finished(const struct ntx_worker *w)
+{
+    return w->ended && w->item == NULL && w->zero_span.item == NULL && w->zero_item == NULL && w->ready_first == NULL &&
+           w->reading == 0 && !w->mapping && w->target->in_flight == 0;
+}
+
+/* Give an error its side, unless it has one. */
+static int of_side(struct ntx_error *err, int rc, enum ntx_error_class side)
+{
+    if (rc < 0 && err->class == NTX_E_DEVICE)
+        err->class = side;
+    return rc;
+}
+
+static int turn(struct ntx_worker *w, bool *moved, struct ntx_error *err)
+{
+    int rc = advance_device(w, w->target, err);
+    if (rc < 0)
+        return of_side(err, rc, NTX_E_TARGET);
+    if ((rc = advance_device(w, w->source, err)) < 0)
+        return of_side(err, rc, NTX_E_SOURCE);
+    if ((rc = reap_target(w, moved, err)) < 0)
+        return of_side(err, rc, NTX_E_TARGET);
+    if ((rc = reap_source(w, moved, err)) < 0 || (rc = advance_cursor(w, moved, err)) < 0)
+        return of_side(err, rc, NTX_E_SOURCE);
+    uint64_t since = ntx_now_ns();
+    rc = emit(w, moved, err);
+    if (rc == 0)
+        rc = flush_pending_zero(w, err);
+    spend(&w->counters.target_ns, &since);
+    return of_side(err, rc, NTX_E_TARGET);
+}
+
+static void drain_one(struct ntx_worker *w, struct ntx_io *io)
+{
+    struct ntx_error ignored;
+    struct ntx_request *request = io->owner;
+    struct ntx_slot *slot = request->slot;
+    /* One that failed, or a zero request that would go on, has not ended: its item stays unfinished. */
+    if (io->result < 0 || (request->is_zero && request->remaining > io->length))
+        return;
+    ntx_request_finish(w, request, &ignored);
+    if (slot != NULL)
+        free_slot_if_done(w, slot);
+}
+
+/* Let requests in flight end, so that what they wrote is known and no buffer is freed under them. */
+static void drain(struct ntx_worker *w, struct ntx_device *device)
+{
+    struct ntx_error ignored;
+    uint64_t until_ns = ntx_now_ns() + DRAIN_NS;
+    while (!device->lost && device->in_flight > 0) {
+        struct ntx_io *io = ntx_device_reap(device);
+        if (io != NULL) {
+            if (device == w->target)
+                drain_one(w, io);
+            continue;
+        }
+        device->lost = device->fd < 0 || ntx_now_ns() >= until_ns || device->ops->advance(device, &ignored) < 0;
+        if (!device->lost && device->done_first == NULL)
+            wait_for_something(w, false, until_ns, &ignored);
+    }
+}
+
+int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
+{
+    w->can_map = (w->source->info.flags & NTX_DEVICE_CAN_MAP) != 0;
+    w->write_zeros = (w->target->info.flags & NTX_DEVICE_CAN_ZERO) == 0;
+    int rc = 0;
+    while (!is_finished(w)) {
+        if (atomic_load(&w->job->stopping))
+            break;
+        bool moved = false;
+        rc = turn(w, &moved, err);
+        if (rc < 0)
+            break;
+        bool is_waiting = w->source->in_flight > 0 || w->target->in_flight > 0 || w->hold_until_ns > ntx_now_ns();
+        if (!moved && is_waiting && (rc = wait_for_something(w, true, w->hold_until_ns, err)) < 0)
+            break;
+    }
+    if (rc < 0)
+        ntx_job_fail(w->job, err);
+    drain(w, w->target);
+    drain(w, w->source);
+    return rc;
+}
+
+int ntx_worker_flush(struct ntx_worker *w, struct ntx_error *err)
+{
+    struct ntx_io io = {.op = NTX_OP_FLUSH};
+    return of_side(err, ntx_device_do(w->target, &io, w->job->options.timeout_ms, err), NTX_E_TARGET);
+}
+
+size_t ntx_worker_unfinished(const struct ntx_worker *w, struct ntx_extent *extents, size_t capacity)
+{
+    size_t count = 0;
+    size_t items = 2u * w->job->in_flight + 4;
+    for (size_t i = 0; i < items; i++) {
+        const struct ntx_item *item = &w->items[i];
+        for (size_t k = 0; item->open > 0 && k < item->count; k++, count++) {
+            if (count < capacity)
+                extents[count] = item->extents[k];
+        }
+    }
+    return count;
+}

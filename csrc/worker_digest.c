@@ -1,0 +1,120 @@
+/*
+ * worker_digest.c: what every block of a span is: zero, unchanged, or data, and its digest.
+ *
+ * Digests go to the manifest by pwrite and not through a mapping: on a full disk a mapping ends in SIGBUS, pwrite in
+ * an error.  16 bytes per 64 KiB make one small write per read.
+ */
+#include "bytes.h"
+#include "error.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static int write_digests(struct ntx_worker *w, uint64_t block, const uint8_t *digests, size_t count,
+                         struct ntx_error *err)
+{
+    const struct ntx_job_options *options = &w->job->options;
+    const uint8_t *from = digests;
+    size_t left = count * NTX_DIGEST_SIZE;
+    off_t at = (off_t)(options->digest_offset + block * NTX_DIGEST_SIZE);
+    while (left > 0) {
+        ssize_t n = pwrite(options->digest_fd, from, left, at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return ntx_error_errno(err, NTX_E_SYSTEM, n < 0 ? -errno : -EIO, "writing digests to the manifest failed");
+        from += n;
+        left -= (size_t)n;
+        at += n;
+    }
+    return 0;
+}
+
+/* Fill w->reference for count blocks; returns how many of them have a reference, or a negative errno. */
+static int64_t read_reference(struct ntx_worker *w, uint64_t block, size_t count, struct ntx_error *err)
+{
+    const struct ntx_job_options *options = &w->job->options;
+    if (block >= options->reference_blocks)
+        return 0;
+    count = (size_t)ntx_min64(count, options->reference_blocks - block);
+    size_t left = count * NTX_DIGEST_SIZE;
+    uint8_t *to = w->reference;
+    off_t at = (off_t)(options->reference_offset + block * NTX_DIGEST_SIZE);
+    while (left > 0) {
+        ssize_t n = pread(options->reference_fd, to, left, at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return ntx_error_errno(err, NTX_E_SYSTEM, n < 0 ? -errno : -EIO,
+                                   "reading digests of the reference manifest failed");
+        to += n;
+        left -= (size_t)n;
+        at += n;
+    }
+    return (int64_t)count;
+}
+
+/* Compare the digests of a span, in w->digests, with the reference; w->digests NULL stands for all zero. */
+static int mark_same(struct ntx_worker *w, struct ntx_span *span, const uint8_t *digests, struct ntx_error *err)
+{
+    static const uint8_t zero[NTX_DIGEST_SIZE];
+    uint64_t first = span->start / NTX_BLOCK_SIZE;
+    size_t count = (size_t)((span->end - span->start + NTX_BLOCK_SIZE - 1) / NTX_BLOCK_SIZE);
+    int64_t known = read_reference(w, first, count, err);
+    if (known < 0)
+        return (int)known;
+    for (size_t i = 0; i < (size_t)known; i++) {
+        const uint8_t *digest = digests == NULL ? zero : digests + i * NTX_DIGEST_SIZE;
+        if (memcmp(digest, w->reference + i * NTX_DIGEST_SIZE, NTX_DIGEST_SIZE) == 0)
+            ntx_set_bit(span->same, i);
+    }
+    return 0;
+}
+
+int ntx_digest_slot(struct ntx_worker *w, struct ntx_slot *slot, struct ntx_error *err)
+{
+    const struct ntx_job_options *options = &w->job->options;
+    bool wants_digest = options->digest_fd >= 0 || options->reference_fd >= 0;
+    struct ntx_span *span = &slot->span;
+    const uint8_t *data = slot->data;
+    size_t length = (size_t)(span->end - span->start);
+    size_t count = 0, zeros = 0;
+
+    for (size_t at = 0; at < length; at += NTX_BLOCK_SIZE, count++) {
+        size_t block = length - at < NTX_BLOCK_SIZE ? length - at : NTX_BLOCK_SIZE;
+        uint8_t *digest = w->digests + count * NTX_DIGEST_SIZE;
+        if (ntx_is_zero(data + at, block)) {
+            ntx_set_bit(span->zero, count);
+            zeros++;
+            memset(digest, 0, NTX_DIGEST_SIZE);
+        } else if (wants_digest) {
+            ntx_digest(data + at, block, digest);
+        }
+    }
+    int rc = 0;
+    if (options->digest_fd >= 0 && !(options->digests_are_zero && zeros == count))
+        rc = write_digests(w, span->start / NTX_BLOCK_SIZE, w->digests, count, err);
+    if (rc == 0 && options->reference_fd >= 0)
+        rc = mark_same(w, span, w->digests, err);
+    return rc;
+}
+
+int ntx_digest_zero_span(struct ntx_worker *w, struct ntx_span *span, struct ntx_error *err)
+{
+    const struct ntx_job_options *options = &w->job->options;
+    uint64_t block = span->start / NTX_BLOCK_SIZE;
+    uint64_t end = (span->end + NTX_BLOCK_SIZE - 1) / NTX_BLOCK_SIZE;
+    if (options->digest_fd >= 0 && !options->digests_are_zero) {
+        memset(w->digests, 0, NTX_SPAN_BLOCKS * NTX_DIGEST_SIZE);
+        while (block < end) {
+            size_t count = (size_t)ntx_min64(end - block, NTX_SPAN_BLOCKS);
+            int rc = write_digests(w, block, w->digests, count, err);
+            if (rc < 0)
+                return rc;
+            block += count;
+        }
+    }
+    return options->reference_fd >= 0 ? mark_same(w, span, NULL, err) : 0;
+}

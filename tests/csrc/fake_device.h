@@ -1,0 +1,173 @@
+/*
+ * fake_device.h: a device in memory that does one wrong thing, for tests of the job.
+ *
+ * Requests wait in a list and are answered by advance(), newest first, so that answers come out of order.
+ */
+#ifndef FAKE_DEVICE_H
+#define FAKE_DEVICE_H
+
+#include "check.h"
+#include "device.h"
+#include "error.h"
+#include "event.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Shared by all connections to it. */
+struct fake_disk {
+    pthread_mutex_t lock;
+    uint8_t *bytes;
+    uint64_t size;
+    uint32_t min_block, max_payload, flags;
+    uint64_t fail_at; /* the request that holds this offset fails with fail_code; UINT64_MAX: none */
+    int fail_code;
+    enum ntx_op fail_op;
+    uint64_t max_zero; /* longer ZEROs are refused with zero_code; 0: all are */
+    int zero_code;
+    bool stalls; /* never answers */
+    bool flush_fails;
+    bool loses_connection; /* after the first write */
+    unsigned refuse_clones;
+    uint64_t writes, zeros, written_bytes, flushes, clones; /* lock */
+};
+
+struct fake_device {
+    struct ntx_device base;
+    struct fake_disk *disk;
+    struct ntx_io *pending;
+};
+
+static const struct ntx_device_ops fake_ops;
+
+static struct ntx_device *fake_open(struct fake_disk *disk)
+{
+    struct fake_device *device = calloc(1, sizeof *device);
+    CHECK(device != NULL);
+    device->base.ops = &fake_ops;
+    device->base.info = (struct ntx_device_info){
+        .size = disk->size,
+        .min_block = disk->min_block ? disk->min_block : 1,
+        .preferred_block = 4096,
+        .max_payload = disk->max_payload ? disk->max_payload : NTX_MAX_REQUEST_SIZE,
+        .flags = disk->flags,
+        .kind = "fake",
+        .name = "fake",
+    };
+    device->base.fd = ntx_event_open();
+    device->base.events = POLLIN;
+    device->disk = disk;
+    return &device->base;
+}
+
+static void fake_init(struct fake_disk *disk, uint64_t size, uint32_t flags)
+{
+    *disk = (struct fake_disk){.size = size, .flags = flags, .fail_at = UINT64_MAX, .max_zero = UINT64_MAX};
+    pthread_mutex_init(&disk->lock, NULL);
+    disk->bytes = calloc(1, size + 1);
+    CHECK(disk->bytes != NULL);
+}
+
+static void fake_destroy(struct fake_disk *disk)
+{
+    free(disk->bytes);
+    pthread_mutex_destroy(&disk->lock);
+}
+
+static int fake_submit(struct ntx_device *base, struct ntx_io *io, struct ntx_error *err)
+{
+    struct fake_device *device = (struct fake_device *)base;
+    (void)err;
+    io->next = device->pending;
+    device->pending = io;
+    if (!device->disk->stalls)
+        ntx_event_signal(base->fd);
+    return 0;
+}
+
+static void fake_map(struct fake_disk *disk, struct ntx_io *io)
+{
+    for (uint64_t at = io->offset; at < io->offset + io->length; at += 4096) {
+        uint64_t length = disk->size - at < 4096 ? disk->size - at : 4096;
+        if (ntx_extents_append(io->map, length, ntx_is_zero(disk->bytes + at, length) ? NTX_EXTENT_ZERO : 0) < 0)
+            break;
+    }
+}
+
+static int fake_do(struct fake_disk *disk, struct ntx_io *io)
+{
+    if (io->op == disk->fail_op && disk->fail_at >= io->offset && disk->fail_at < io->offset + io->length)
+        return disk->fail_code;
+    switch (io->op) {
+    case NTX_OP_READ:
+        memcpy(io->data, disk->bytes + io->offset, io->length);
+        return 0;
+    case NTX_OP_WRITE:
+        memcpy(disk->bytes + io->offset, io->data, io->length);
+        disk->writes++;
+        disk->written_bytes += io->length;
+        return 0;
+    case NTX_OP_ZERO:
+        if (io->length > disk->max_zero)
+            return disk->zero_code;
+        memset(disk->bytes + io->offset, 0, io->length);
+        disk->zeros++;
+        return 0;
+    case NTX_OP_FLUSH:
+        disk->flushes++;
+        return disk->flush_fails ? -EIO : 0;
+    case NTX_OP_MAP:
+        fake_map(disk, io);
+        return 0;
+    }
+    return -EINVAL;
+}
+
+static int fake_advance(struct ntx_device *base, struct ntx_error *err)
+{
+    struct fake_device *device = (struct fake_device *)base;
+    ntx_event_drain(base->fd);
+    while (device->pending != NULL && !device->disk->stalls) {
+        struct ntx_io *io = device->pending;
+        device->pending = io->next;
+        pthread_mutex_lock(&device->disk->lock);
+        int result = fake_do(device->disk, io);
+        bool lost = device->disk->loses_connection && device->disk->writes > 0;
+        pthread_mutex_unlock(&device->disk->lock);
+        if (lost)
+            return ntx_error_set(err, NTX_E_DEVICE, -ECONNRESET, "fake: the connection was lost");
+        if (result < 0)
+            ntx_device_complete_failed(base, io, NTX_E_REPLY, result, "as the test wants");
+        else
+            ntx_device_complete(base, io, 0);
+    }
+    return 0;
+}
+
+static int fake_clone(struct ntx_device *base, struct ntx_device **other, struct ntx_error *err)
+{
+    struct fake_disk *disk = ((struct fake_device *)base)->disk;
+    pthread_mutex_lock(&disk->lock);
+    bool refuse = disk->refuse_clones > 0;
+    disk->refuse_clones -= refuse;
+    disk->clones += !refuse;
+    pthread_mutex_unlock(&disk->lock);
+    if (refuse)
+        return ntx_error_set(err, NTX_E_NEGOTIATION, -ECONNREFUSED, "fake: no more connections");
+    *other = fake_open(disk);
+    return 0;
+}
+
+static void fake_close(struct ntx_device *base)
+{
+    ntx_event_close(base->fd);
+    free(base);
+}
+
+static const struct ntx_device_ops fake_ops = {
+    .submit = fake_submit, .advance = fake_advance, .clone = fake_clone, .close = fake_close};
+
+#endif

@@ -1,0 +1,239 @@
+/* A job whose ends fail, refuse, stall or vanish: the first error with its place, and what is handed back. */
+#include "job_bench.h"
+
+static bool is_left(const struct bench *b, uint64_t offset)
+{
+    for (size_t i = 0; i < b->left_count; i++) {
+        if (offset >= b->left[i].offset && offset < b->left[i].offset + b->left[i].length)
+            return true;
+    }
+    return false;
+}
+
+static void test_write_error_names_its_place_and_hands_back_the_rest(void)
+{
+    struct bench b;
+    setup(&b);
+    memset(b.source.bytes, 1, SIZE);
+    b.target.fail_at = 3 * NTX_MIB + 77;
+    b.target.fail_code = -ENOSPC;
+    b.target.fail_op = NTX_OP_WRITE;
+    struct ntx_extent all = {0, SIZE, 0};
+
+    int rc = run(&b, &all, 1);
+
+    CHECK(rc == -ENOSPC);
+    CHECK(b.err.class == NTX_E_REPLY);
+    CHECK(b.err.offset <= b.target.fail_at && b.err.offset + b.err.length > b.target.fail_at);
+    CHECK(!b.left_all);
+    CHECK(is_left(&b, b.target.fail_at));
+    for (uint64_t at = 0; at < SIZE; at += 512)
+        CHECK(is_left(&b, at) || b.target.bytes[at] == 1);
+    teardown(&b);
+}
+
+static void test_read_error_is_of_the_source(void)
+{
+    struct bench b;
+    setup(&b);
+    memset(b.source.bytes, 1, SIZE);
+    b.source.fail_at = SIZE - 1;
+    b.source.fail_code = -EIO;
+    b.source.fail_op = NTX_OP_READ;
+    struct ntx_extent all = {0, SIZE, 0};
+
+    CHECK(run(&b, &all, 1) == -EIO);
+
+    CHECK(b.err.offset + b.err.length == SIZE);
+    CHECK(is_left(&b, SIZE - 1));
+    teardown(&b);
+}
+
+static void test_map_error_only_costs_reads(void)
+{
+    struct bench b;
+    setup(&b);
+    b.source.fail_at = 0;
+    b.source.fail_code = -EIO;
+    b.source.fail_op = NTX_OP_MAP;
+    struct ntx_extent all = {0, SIZE, 0};
+
+    CHECK(run(&b, &all, 1) == 0);
+
+    check_target(&b, &all, 1, 1);
+    teardown(&b);
+}
+
+static void test_long_zeros_are_halved_until_the_target_takes_them(void)
+{
+    static const int codes[] = {-EOVERFLOW, -EINVAL, -ENOTSUP};
+    for (int i = 0; i < 3; i++) {
+        struct bench b;
+        setup(&b);
+        memset(b.source.bytes, 0, SIZE);
+        b.target.max_zero = i == 2 ? 0 : 100000;
+        b.target.zero_code = codes[i];
+        struct ntx_extent all = {0, SIZE, 0};
+
+        CHECK(run(&b, &all, 1) == 0);
+
+        CHECK(ntx_is_zero(b.target.bytes, SIZE));
+        CHECK_EQ_U64(b.progress.bytes_zeroed, SIZE);
+        CHECK(i == 2 ? b.target.writes > 0 : b.target.writes == 0);
+        CHECK(b.progress.retries > 0);
+        teardown(&b);
+    }
+}
+
+static void test_without_a_flush_nothing_is_acknowledged(void)
+{
+    struct bench b;
+    setup(&b);
+    b.target.flush_fails = true;
+    struct ntx_extent all = {0, SIZE, 0};
+
+    CHECK(run(&b, &all, 1) == -EIO);
+
+    CHECK(b.left_all);
+    CHECK(!b.progress.flushed);
+    teardown(&b);
+}
+
+static void test_lost_connection_ends_the_job(void)
+{
+    struct bench b;
+    setup(&b);
+    memset(b.source.bytes, 1, SIZE);
+    b.target.loses_connection = true;
+    struct ntx_extent all = {0, SIZE, 0};
+
+    CHECK(run(&b, &all, 1) == -ECONNRESET);
+
+    CHECK(b.err.class == NTX_E_TARGET);
+    teardown(&b);
+}
+
+static void test_silent_target_is_a_timeout(void)
+{
+    struct bench b;
+    setup(&b);
+    memset(b.source.bytes, 1, SIZE);
+    b.target.stalls = true;
+    b.options.timeout_ms = 50;
+    struct ntx_extent all = {0, SIZE, 0};
+
+    CHECK(run(&b, &all, 1) == -ETIMEDOUT);
+
+    CHECK(b.err.class == NTX_E_TIMEOUT);
+    CHECK(b.left_all);
+    teardown(&b);
+}
+
+static void test_fewer_connections_than_wanted_do(void)
+{
+    struct bench b;
+    setup(&b);
+    b.target.refuse_clones = 2;
+    struct ntx_extent all = {0, SIZE, 0};
+
+    CHECK(run(&b, &all, 1) == 0);
+
+    check_target(&b, &all, 1, 1);
+    teardown(&b);
+}
+
+static void test_no_second_connection_without_permission(void)
+{
+    struct bench b;
+    setup(&b);
+    b.target.flags &= ~NTX_DEVICE_CAN_CLONE;
+    struct ntx_extent all = {0, SIZE, 0};
+
+    CHECK(run(&b, &all, 1) == 0);
+
+    CHECK_EQ_U64(b.target.clones, 0);
+    CHECK_EQ_U64(b.progress.connections, 1);
+    teardown(&b);
+}
+
+static void test_cancel_stops_and_hands_back(void)
+{
+    struct bench b;
+    setup(&b);
+    memset(b.source.bytes, 1, SIZE);
+    b.from = fake_open(&b.source);
+    b.to = fake_open(&b.target);
+    struct ntx_job *job;
+    struct ntx_extent first = {0, NTX_MIB, 0};
+    size_t taken;
+    CHECK(ntx_job_new(b.from, b.to, &b.options, &job, &b.err) == 0);
+    CHECK(ntx_job_start(job, &b.err) == 0);
+    CHECK(ntx_job_feed(job, &first, 1, &taken, &b.err) == 0);
+
+    ntx_job_cancel(job);
+    wait_until_finished(job);
+
+    CHECK(ntx_job_join(job, &b.err) == -ECANCELED);
+    CHECK(b.err.class == NTX_E_CANCELLED);
+    ntx_job_free(job);
+    teardown(&b);
+}
+
+static void test_what_cannot_work_is_refused_before_the_first_byte(void)
+{
+    struct bench b;
+    setup(&b);
+    struct ntx_extent all = {0, SIZE, 0};
+    b.target.min_block = 4096;
+    CHECK(run(&b, &all, 1) == -ENOTSUP);
+    CHECK(b.err.class == NTX_E_TARGET);
+    teardown(&b);
+
+    setup(&b);
+    b.target.size = SIZE - 1;
+    CHECK(run(&b, &all, 1) == -ENOSPC);
+    teardown(&b);
+
+    setup(&b);
+    b.target.flags |= NTX_DEVICE_READ_ONLY;
+    CHECK(run(&b, &all, 1) == -EROFS);
+    teardown(&b);
+
+    setup(&b);
+    b.options.request_size = 3000;
+    CHECK(run(&b, &all, 1) == -EINVAL);
+    CHECK(b.err.class == NTX_E_OPTIONS);
+    teardown(&b);
+}
+
+static void test_job_freed_while_running_leaves_nothing_behind(void)
+{
+    struct bench b;
+    setup(&b);
+    b.from = fake_open(&b.source);
+    b.to = fake_open(&b.target);
+    struct ntx_job *job;
+    CHECK(ntx_job_new(b.from, b.to, &b.options, &job, &b.err) == 0);
+    CHECK(ntx_job_start(job, &b.err) == 0);
+
+    ntx_job_free(job);
+
+    teardown(&b);
+}
+
+int main(void)
+{
+    RUN(test_write_error_names_its_place_and_hands_back_the_rest);
+    RUN(test_read_error_is_of_the_source);
+    RUN(test_map_error_only_costs_reads);
+    RUN(test_long_zeros_are_halved_until_the_target_takes_them);
+    RUN(test_without_a_flush_nothing_is_acknowledged);
+    RUN(test_lost_connection_ends_the_job);
+    RUN(test_silent_target_is_a_timeout);
+    RUN(test_fewer_connections_than_wanted_do);
+    RUN(test_no_second_connection_without_permission);
+    RUN(test_cancel_stops_and_hands_back);
+    RUN(test_what_cannot_work_is_refused_before_the_first_byte);
+    RUN(test_job_freed_while_running_leaves_nothing_behind);
+    return 0;
+}

@@ -1,0 +1,136 @@
+/* Extents in, work items out: nothing lost, nothing twice, cut at blocks. */
+#include "bytes.h"
+#include "check.h"
+#include "plan.h"
+
+#include <errno.h>
+
+#define SIZE (64ull * NTX_MIB + 100)
+
+static struct ntx_plan plan;
+static struct ntx_error err;
+
+static void feed(const struct ntx_extent *extents, size_t count)
+{
+    size_t taken;
+    CHECK_EQ_INT(ntx_plan_feed(&plan, extents, count, &taken, &err), 0);
+    CHECK_EQ_U64(taken, count);
+}
+
+static void test_large_extent_is_cut_at_block_boundaries(void)
+{
+    struct ntx_item item;
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, 4 * NTX_MIB, &err), 0);
+    feed(&(struct ntx_extent){5, SIZE - 5, 0}, 1);
+    plan.ended = true;
+
+    uint64_t end = 5;
+    while (ntx_plan_take(&plan, &item) == NTX_TAKE_ITEM) {
+        CHECK_EQ_U64(item.count, 1);
+        CHECK_EQ_U64(item.extents[0].offset, end);
+        CHECK(end == 5 || end % NTX_BLOCK_SIZE == 0);
+        CHECK(item.bytes <= 4 * NTX_MIB);
+        end += item.extents[0].length;
+    }
+
+    CHECK_EQ_U64(end, SIZE);
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_END);
+    ntx_plan_destroy(&plan);
+}
+
+static void test_extents_of_one_block_stay_together(void)
+{
+    struct ntx_item item;
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, NTX_BLOCK_SIZE, &err), 0);
+    feed((struct ntx_extent[]){{0, 512, 0}, {1024, 512, 0}, {65000, 1000, 0}, {70000, 512, 0}, {140000, 1, 0}}, 5);
+
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
+
+    /* The third extent reaches into the second block: only what lies in the first belongs to this item. */
+    CHECK_EQ_U64(item.count, 3);
+    CHECK_EQ_U64(item.extents[2].length, NTX_BLOCK_SIZE - 65000);
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
+    CHECK_EQ_U64(item.count, 2);
+    CHECK_EQ_U64(item.extents[0].offset, NTX_BLOCK_SIZE);
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
+    CHECK_EQ_U64(item.count, 1);
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_WAIT);
+    ntx_plan_destroy(&plan);
+}
+
+static void test_many_small_extents_fill_items_by_number(void)
+{
+    struct ntx_item item;
+    size_t total = 0;
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, 128 * NTX_MIB, &err), 0);
+    for (uint64_t i = 0; i < 1000; i++)
+        feed(&(struct ntx_extent){i * 10000, 1, 0}, 1);
+
+    while (ntx_plan_take(&plan, &item) == NTX_TAKE_ITEM) {
+        CHECK(item.count <= NTX_ITEM_EXTENTS);
+        total += item.count;
+    }
+
+    CHECK_EQ_U64(total, 1000);
+    ntx_plan_destroy(&plan);
+}
+
+static void test_full_plan_takes_what_it_has_room_for(void)
+{
+    size_t taken;
+    struct ntx_item item;
+    struct ntx_extent *many = calloc(NTX_PLAN_EXTENTS + 10, sizeof *many);
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, NTX_MIB, &err), 0);
+    for (uint64_t i = 0; i < NTX_PLAN_EXTENTS + 10; i++)
+        many[i] = (struct ntx_extent){i * 100, 50, 0};
+    CHECK(ntx_plan_is_hungry(&plan));
+
+    CHECK_EQ_INT(ntx_plan_feed(&plan, many, NTX_PLAN_EXTENTS + 10, &taken, &err), 0);
+
+    CHECK_EQ_U64(taken, NTX_PLAN_EXTENTS);
+    CHECK(!ntx_plan_is_hungry(&plan));
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
+    CHECK_EQ_INT(ntx_plan_feed(&plan, many + taken, 10, &taken, &err), 0);
+    CHECK_EQ_U64(taken, 10);
+    free(many);
+    ntx_plan_destroy(&plan);
+}
+
+static void test_wrong_extents_are_refused_with_their_place(void)
+{
+    static const struct ntx_extent wrong[] = {
+        {50, 10, 0}, {SIZE, 1, 0}, {200, 0, 0}, {200, UINT64_MAX, 0}, {200, 1, 8}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        size_t taken;
+        CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, NTX_MIB, &err), 0);
+        feed(&(struct ntx_extent){0, 100, 0}, 1);
+
+        CHECK_EQ_INT(ntx_plan_feed(&plan, &wrong[i], 1, &taken, &err), -EINVAL);
+
+        CHECK_EQ_U64(err.offset, wrong[i].offset);
+        CHECK_EQ_U64(plan.count, 1);
+        ntx_plan_destroy(&plan);
+    }
+}
+
+static void test_nothing_is_fed_after_the_end(void)
+{
+    size_t taken;
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, NTX_MIB, &err), 0);
+    plan.ended = true;
+
+    CHECK_EQ_INT(ntx_plan_feed(&plan, &(struct ntx_extent){0, 1, 0}, 1, &taken, &err), -EPIPE);
+
+    ntx_plan_destroy(&plan);
+}
+
+int main(void)
+{
+    RUN(test_large_extent_is_cut_at_block_boundaries);
+    RUN(test_extents_of_one_block_stay_together);
+    RUN(test_many_small_extents_fill_items_by_number);
+    RUN(test_full_plan_takes_what_it_has_room_for);
+    RUN(test_wrong_extents_are_refused_with_their_place);
+    RUN(test_nothing_is_fed_after_the_end);
+    return 0;
+}
