@@ -1,0 +1,354 @@
+# cython: boundscheck=False, wraparound=False
+"""The door to the C core: convert, drop the GIL, call, translate the error.  No policy here."""
+
+cimport cython
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+cimport ntxengine._core.ntx as ntx
+
+import numpy as np
+
+from ntxengine.errors import from_core
+
+BLOCK_SIZE = ntx.NTX_BLOCK_SIZE
+DIGEST_SIZE = ntx.NTX_DIGEST_SIZE
+MAX_REQUEST_SIZE = ntx.NTX_MAX_REQUEST_SIZE
+MAX_CONNECTIONS = ntx.NTX_MAX_CONNECTIONS
+MAX_IN_FLIGHT = ntx.NTX_MAX_IN_FLIGHT
+
+EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("flags", "<u8")])
+
+# The same layout as EXTENT and struct ntx_extent.
+cdef packed struct extent_row:
+    uint64_t offset
+    uint64_t length
+    uint64_t flags
+
+
+cdef _raise(const ntx.ntx_error *err):
+    text = (<const char *>err.text).decode("utf-8", "replace")
+    raise from_core(err.error_class, err.code, err.offset, err.length, text)
+
+
+def is_zero(const uint8_t[::1] data not None):
+    """Tell whether every byte of `data` is zero."""
+    cdef size_t length = data.shape[0]
+    cdef bint result = True
+    if length > 0:
+        with nogil:
+            result = ntx.ntx_is_zero(&data[0], length)
+    return result
+
+
+def digest(const uint8_t[::1] data not None):
+    """Return the block digest of `data`: 16 bytes, all zero if the data is."""
+    cdef uint8_t out[16]
+    cdef size_t length = data.shape[0]
+    memset(out, 0, 16)
+    if length > 0:
+        with nogil:
+            if not ntx.ntx_is_zero(&data[0], length):
+                ntx.ntx_digest(&data[0], length, out)
+    return bytes(out[:16])
+
+
+def digest_kernel():
+    """Return the name of the digest kernel that fits this CPU."""
+    return ntx.ntx_digest_kernel().decode()
+
+
+@cython.final
+cdef class Device:
+    """One opened connection to something that holds bytes.  Opening and closing may block: use a thread."""
+
+    cdef ntx.ntx_device *device
+    cdef int borrowed  # jobs that use it now
+
+    def __cinit__(self):
+        self.device = NULL
+        self.borrowed = 0
+
+    def __dealloc__(self):
+        ntx.ntx_close(self.device)
+
+    @staticmethod
+    def open_file(bytes path, *, bint write=False, bint direct=False):
+        cdef Device self = Device.__new__(Device)
+        cdef ntx.ntx_error err
+        cdef const char *c_path = path
+        cdef ntx.ntx_open_mode mode = ntx.NTX_OPEN_WRITE if write else ntx.NTX_OPEN_READ
+        cdef int rc
+        with nogil:
+            rc = ntx.ntx_open_file(c_path, mode, direct, &self.device, &err)
+        if rc < 0:
+            _raise(&err)
+        return self
+
+    @staticmethod
+    def open_nbd_unix(bytes path, bytes export_name, *, bint write=False, unsigned timeout_ms):
+        cdef Device self = Device.__new__(Device)
+        cdef ntx.ntx_error err
+        cdef const char *c_path = path
+        cdef const char *c_name = export_name
+        cdef ntx.ntx_open_mode mode = ntx.NTX_OPEN_WRITE if write else ntx.NTX_OPEN_READ
+        cdef int rc
+        with nogil:
+            rc = ntx.ntx_open_nbd_unix(c_path, c_name, mode, timeout_ms, &self.device, &err)
+        if rc < 0:
+            _raise(&err)
+        return self
+
+    @staticmethod
+    def open_nbd_tcp(bytes host, bytes port, bytes export_name, *, bint write=False, unsigned timeout_ms):
+        cdef Device self = Device.__new__(Device)
+        cdef ntx.ntx_error err
+        cdef const char *c_host = host
+        cdef const char *c_port = port
+        cdef const char *c_name = export_name
+        cdef ntx.ntx_open_mode mode = ntx.NTX_OPEN_WRITE if write else ntx.NTX_OPEN_READ
+        cdef int rc
+        with nogil:
+            rc = ntx.ntx_open_nbd_tcp(c_host, c_port, c_name, mode, timeout_ms, &self.device, &err)
+        if rc < 0:
+            _raise(&err)
+        return self
+
+    @staticmethod
+    def open_null(uint64_t size):
+        cdef Device self = Device.__new__(Device)
+        cdef ntx.ntx_error err
+        if ntx.ntx_open_null(size, &self.device, &err) < 0:
+            _raise(&err)
+        return self
+
+    @staticmethod
+    def open_pattern(uint64_t size):
+        cdef Device self = Device.__new__(Device)
+        cdef ntx.ntx_error err
+        if ntx.ntx_open_pattern(size, &self.device, &err) < 0:
+            _raise(&err)
+        return self
+
+    cdef const ntx.ntx_device_info *info(self) except NULL:
+        if self.device == NULL:
+            raise ValueError("the device is closed")
+        return ntx.ntx_device_info_of(self.device)
+
+    cdef bint has(self, uint32_t flag) except -1:
+        return self.info().flags & flag != 0
+
+    @property
+    def size(self):
+        return self.info().size
+
+    @property
+    def min_block(self):
+        return self.info().min_block
+
+    @property
+    def preferred_block(self):
+        return self.info().preferred_block
+
+    @property
+    def max_payload(self):
+        return self.info().max_payload
+
+    @property
+    def kind(self):
+        return (<const char *>self.info().kind).decode()
+
+    @property
+    def name(self):
+        return (<const char *>self.info().name).decode("utf-8", "replace")
+
+    @property
+    def is_read_only(self):
+        return self.has(ntx.NTX_DEVICE_READ_ONLY)
+
+    @property
+    def can_zero(self):
+        return self.has(ntx.NTX_DEVICE_CAN_ZERO)
+
+    @property
+    def can_flush(self):
+        return self.has(ntx.NTX_DEVICE_CAN_FLUSH)
+
+    @property
+    def can_multi_conn(self):
+        return self.has(ntx.NTX_DEVICE_CAN_CLONE)
+
+    @property
+    def can_map(self):
+        return self.has(ntx.NTX_DEVICE_CAN_MAP)
+
+    @property
+    def is_rotational(self):
+        return self.has(ntx.NTX_DEVICE_ROTATIONAL)
+
+    @property
+    def has_structured_replies(self):
+        return self.has(ntx.NTX_DEVICE_STRUCTURED)
+
+    @property
+    def is_direct(self):
+        return self.has(ntx.NTX_DEVICE_DIRECT)
+
+    @property
+    def is_block_device(self):
+        return self.has(ntx.NTX_DEVICE_BLOCK)
+
+    @property
+    def discards(self):
+        return self.has(ntx.NTX_DEVICE_DISCARDS)
+
+    def map(self, uint64_t offset, uint64_t length, *, size_t capacity=4096, unsigned timeout_ms=60000):
+        """Return extents from `offset` on; they may cover less than `length`.  Blocks: use a thread."""
+        self.info()
+        if self.borrowed:
+            raise ValueError("the device is in use by a job")
+        extents = np.empty(capacity, dtype=EXTENT)
+        cdef extent_row[::1] rows = extents
+        cdef ntx.ntx_error err
+        cdef size_t count = 0
+        cdef int rc
+        with nogil:
+            rc = ntx.ntx_map(self.device, offset, length, timeout_ms, <ntx.ntx_extent *>&rows[0], capacity, &count,
+                             &err)
+        if rc < 0:
+            _raise(&err)
+        return extents[:count].copy()
+
+    def close(self):
+        """Close.  A second time is allowed; while a job uses it is not."""
+        cdef ntx.ntx_device *device = self.device
+        if self.borrowed:
+            raise ValueError("the device is in use by a job")
+        self.device = NULL
+        with nogil:
+            ntx.ntx_close(device)
+
+    def __repr__(self):
+        return "<Device closed>" if self.device == NULL else f"<Device {self.kind} {self.name}>"
+
+
+@cython.final
+cdef class Job:
+    """One device copied to another by C threads.  Completion is told by `fileno()`."""
+
+    cdef ntx.ntx_job *job
+    cdef Device source, target
+    cdef object keep  # whoever owns the descriptors of the manifests
+
+    def __cinit__(self, Device source not None, Device target not None, *, unsigned connections, unsigned in_flight,
+                  uint32_t request_size, uint64_t max_buffer_bytes, uint64_t rate_bytes_per_s, unsigned timeout_ms,
+                  uint64_t disk_size, bint target_is_zero, uint64_t bytes_expected, int digest_fd, uint64_t digest_offset,
+                  bint digests_are_zero, int reference_fd, uint64_t reference_offset, uint64_t reference_blocks,
+                  object keep=None):
+        cdef ntx.ntx_job_options options
+        cdef ntx.ntx_error err
+        cdef int rc
+        self.job = NULL
+        source.info()
+        target.info()
+        if source.borrowed or target.borrowed or source is target:
+            raise ValueError("a device can serve one job at a time")
+        options.connections = connections
+        options.in_flight = in_flight
+        options.request_size = request_size
+        options.max_buffer_bytes = max_buffer_bytes
+        options.rate_bytes_per_s = rate_bytes_per_s
+        options.timeout_ms = timeout_ms
+        options.disk_size = disk_size
+        options.target_is_zero = target_is_zero
+        options.bytes_expected = bytes_expected
+        options.digest_fd = digest_fd
+        options.digest_offset = digest_offset
+        options.digests_are_zero = digests_are_zero
+        options.reference_fd = reference_fd
+        options.reference_offset = reference_offset
+        options.reference_blocks = reference_blocks
+        with nogil:
+            rc = ntx.ntx_job_new(source.device, target.device, &options, &self.job, &err)
+        if rc < 0:
+            _raise(&err)
+        self.source = source
+        self.target = target
+        self.keep = keep
+        source.borrowed += 1
+        target.borrowed += 1
+
+    def __dealloc__(self):
+        if self.job != NULL:
+            with nogil:
+                ntx.ntx_job_free(self.job)
+            self.source.borrowed -= 1
+            self.target.borrowed -= 1
+
+    def start(self):
+        cdef ntx.ntx_error err
+        if ntx.ntx_job_start(self.job, &err) < 0:
+            _raise(&err)
+
+    def feed(self, extents):
+        """Hand over extents (dtype EXTENT); return how many were taken."""
+        if len(extents) == 0:
+            return 0
+        cdef const extent_row[::1] rows = np.ascontiguousarray(extents, dtype=EXTENT)
+        cdef ntx.ntx_error err
+        cdef size_t taken = 0
+        cdef int rc
+        with nogil:
+            rc = ntx.ntx_job_feed(self.job, <const ntx.ntx_extent *>&rows[0], rows.shape[0], &taken, &err)
+        if rc < 0:
+            _raise(&err)
+        return taken
+
+    def feed_end(self):
+        ntx.ntx_job_feed_end(self.job)
+
+    def fileno(self):
+        return ntx.ntx_job_fd(self.job)
+
+    def progress(self):
+        """Return the counters so far, as a dict of struct ntx_job_progress."""
+        cdef ntx.ntx_job_progress progress
+        ntx.ntx_job_get_progress(self.job, &progress)
+        return progress
+
+    def cancel(self):
+        with nogil:
+            ntx.ntx_job_cancel(self.job)
+
+    def join(self):
+        """Wait for the threads and raise the first error of the job."""
+        cdef ntx.ntx_error err
+        cdef int rc
+        with nogil:
+            rc = ntx.ntx_job_join(self.job, &err)
+        if rc < 0:
+            _raise(&err)
+
+    def unacknowledged(self):
+        """Return (extents fed and not known to be stored, whether nothing is known to be stored)."""
+        cdef size_t count = 0
+        cdef ntx.bool_t everything = False
+        ntx.ntx_job_unacknowledged(self.job, NULL, 0, &count, &everything)
+        extents = np.empty(count, dtype=EXTENT)
+        cdef extent_row[::1] rows
+        if count > 0:
+            rows = extents
+            ntx.ntx_job_unacknowledged(self.job, <ntx.ntx_extent *>&rows[0], count, &count, &everything)
+        return extents, bool(everything)
+
+    def close(self):
+        """Free the job, so that its devices can be used again.  A running one is cancelled and waited for."""
+        cdef ntx.ntx_job *job = self.job
+        self.job = NULL
+        if job != NULL:
+            with nogil:
+                ntx.ntx_job_free(job)
+            self.source.borrowed -= 1
+            self.target.borrowed -= 1
+        self.keep = None

@@ -1,0 +1,119 @@
+"""Everything of csrc/ntx.h that Python needs, declared once."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "ntx.h" nogil:
+    ctypedef bint bool_t "bool"
+
+    enum: NTX_BLOCK_SIZE
+    enum: NTX_DIGEST_SIZE
+    enum: NTX_MAX_REQUEST_SIZE
+    enum: NTX_MAX_CONNECTIONS
+    enum: NTX_MAX_IN_FLIGHT
+    enum: NTX_DEVICE_READ_ONLY
+    enum: NTX_DEVICE_CAN_ZERO
+    enum: NTX_DEVICE_CAN_FLUSH
+    enum: NTX_DEVICE_CAN_CLONE
+    enum: NTX_DEVICE_CAN_MAP
+    enum: NTX_DEVICE_ROTATIONAL
+    enum: NTX_DEVICE_STRUCTURED
+    enum: NTX_DEVICE_DIRECT
+    enum: NTX_DEVICE_BLOCK
+    enum: NTX_DEVICE_DISCARDS
+
+    struct ntx_error:
+        int error_class "class"
+        int code
+        uint64_t offset
+        uint64_t length
+        char text[512]
+
+    struct ntx_extent:
+        uint64_t offset
+        uint64_t length
+        uint64_t flags
+
+    struct ntx_device_info:
+        uint64_t size
+        uint32_t min_block
+        uint32_t preferred_block
+        uint32_t max_payload
+        uint32_t flags
+        char kind[16]
+        char name[256]
+
+    struct ntx_device:
+        pass
+
+    enum ntx_open_mode:
+        NTX_OPEN_READ
+        NTX_OPEN_WRITE
+
+    struct ntx_job_options:
+        unsigned connections
+        unsigned in_flight
+        uint32_t request_size
+        uint64_t max_buffer_bytes
+        uint64_t rate_bytes_per_s
+        unsigned timeout_ms
+        uint64_t disk_size
+        bool_t target_is_zero
+        uint64_t bytes_expected
+        int digest_fd
+        uint64_t digest_offset
+        bool_t digests_are_zero
+        int reference_fd
+        uint64_t reference_offset
+        uint64_t reference_blocks
+
+    struct ntx_job_progress:
+        uint64_t bytes_done
+        uint64_t bytes_read
+        uint64_t bytes_sent
+        uint64_t bytes_zeroed
+        uint64_t bytes_skipped
+        uint64_t bytes_unchanged
+        uint64_t requests
+        uint64_t retries
+        uint64_t source_ns
+        uint64_t digest_ns
+        uint64_t target_ns
+        uint64_t limit_ns
+        uint64_t cpu_ns
+        unsigned connections
+        unsigned in_flight
+        bool_t hungry
+        bool_t finished
+        bool_t flushed
+
+    struct ntx_job:
+        pass
+
+    bint ntx_is_zero(const void *data, size_t length)
+    void ntx_digest(const void *data, size_t length, uint8_t *digest)
+    const char *ntx_digest_kernel()
+
+    int ntx_open_file(const char *path, ntx_open_mode mode, bool_t direct, ntx_device **device, ntx_error *err)
+    int ntx_open_nbd_unix(const char *path, const char *export_name, ntx_open_mode mode, unsigned timeout_ms,
+                          ntx_device **device, ntx_error *err)
+    int ntx_open_nbd_tcp(const char *host, const char *port, const char *export_name, ntx_open_mode mode,
+                         unsigned timeout_ms, ntx_device **device, ntx_error *err)
+    int ntx_open_null(uint64_t size, ntx_device **device, ntx_error *err)
+    int ntx_open_pattern(uint64_t size, ntx_device **device, ntx_error *err)
+    const ntx_device_info *ntx_device_info_of "ntx_device_info"(const ntx_device *device)
+    int ntx_map(ntx_device *device, uint64_t offset, uint64_t length, unsigned timeout_ms, ntx_extent *extents,
+                size_t capacity, size_t *count, ntx_error *err)
+    void ntx_close(ntx_device *device)
+
+    int ntx_job_new(ntx_device *source, ntx_device *target, const ntx_job_options *options, ntx_job **job,
+                    ntx_error *err)
+    int ntx_job_start(ntx_job *job, ntx_error *err)
+    int ntx_job_feed(ntx_job *job, const ntx_extent *extents, size_t count, size_t *taken, ntx_error *err)
+    void ntx_job_feed_end(ntx_job *job)
+    int ntx_job_fd(const ntx_job *job)
+    void ntx_job_get_progress "ntx_job_progress"(const ntx_job *job, ntx_job_progress *progress)
+    void ntx_job_cancel(ntx_job *job)
+    int ntx_job_join(ntx_job *job, ntx_error *err)
+    void ntx_job_unacknowledged(const ntx_job *job, ntx_extent *extents, size_t capacity, size_t *count, bool_t *all)
+    void ntx_job_free(ntx_job *job)

@@ -1,0 +1,335 @@
+"""One device copied to another: the awaitable side of the C core's job.
+
+asyncio feeds extents and waits on the job's descriptor; C threads do the rest.  Whatever happens, a coroutine of this
+module returns only when every thread of its job has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ntxengine._core.engine import MAX_REQUEST_SIZE, Device, Job
+from ntxengine.errors import ChecksumMismatch, OptionsError
+from ntxengine.extents import Extents, total, whole
+from ntxengine.manifest import Manifest, differences
+from ntxengine.tier import Tier
+from ntxengine.units import BLOCK_SIZE, MIB
+
+PROGRESS_INTERVAL_S = 0.2
+_NAMED_OFFSETS = 16
+
+
+@dataclass(frozen=True)
+class CopyOptions:
+    """How to copy.  Sizes in bytes, `bandwidth` in bytes per second read from the source (0: no limit).
+
+    `in_flight` is requests per connection; `max_buffer_bytes` bounds the payload of all connections together.
+    `timeout_s` is the longest wait for any one answer.
+    """
+
+    connections: int = 4
+    request_size: int = MIB
+    in_flight: int = 8
+    max_buffer_bytes: int = 32 * MIB
+    bandwidth: int = 0
+    timeout_s: float = 60.0
+    target_is_zero: bool = False
+
+    def __post_init__(self) -> None:
+        if self.request_size % BLOCK_SIZE or not BLOCK_SIZE <= self.request_size <= MAX_REQUEST_SIZE:
+            raise OptionsError(
+                f"request size {self.request_size} is not a multiple of 64 KiB, at most {MAX_REQUEST_SIZE // MIB} MiB"
+            )
+
+    @classmethod
+    def for_tier(cls, tier: Tier) -> CopyOptions:
+        """Return the options to begin with for bytes on `tier`."""
+        return cls(connections=tier.value.connections, request_size=tier.value.request_size)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Counters of a running copy, in bytes.  `bytes_done` of `bytes_total` is what a progress bar shows."""
+
+    bytes_total: int
+    bytes_done: int
+    bytes_read: int
+    bytes_sent: int
+    bytes_zeroed: int
+    bytes_skipped: int
+    bytes_unchanged: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CopyReport(Progress):
+    """What a finished copy did.  `cpu_seconds` is of its threads; `stage_seconds` adds up over them.
+
+    `retries` are requests asked again in another way: zeroing that the target refused for its length, or at all.
+    """
+
+    cpu_seconds: float
+    connections: int
+    request_size: int
+    in_flight: int
+    retries: int
+    is_flushed: bool
+    stage_seconds: dict[str, float]
+
+    @property
+    def bottleneck(self) -> str:
+        """The stage that the threads spent most time on: `source`, `digest`, `target` or `limit`; `` if none."""
+        name = max(self.stage_seconds, key=lambda stage: self.stage_seconds[stage])
+        return name if self.stage_seconds[name] > 0 else ""
+
+    @property
+    def bottleneck_share(self) -> float:
+        """Its share of the threads' time, 0..1."""
+        spent = sum(self.stage_seconds.values())
+        return self.stage_seconds[self.bottleneck] / spent if spent else 0.0
+
+
+OnProgress = Callable[[Progress], None]
+
+
+async def copy(
+    source: Device,
+    target: Device,
+    extents: Iterable[Extents],
+    *,
+    options: CopyOptions,
+    manifest: Manifest | None = None,
+    reference: Manifest | None = None,
+    bytes_expected: int = 0,
+    on_progress: OnProgress | None = None,
+) -> CopyReport:
+    """Copy `extents` from `source` to the same offsets of `target` and flush.
+
+    Shape:  `extents` are windows, ascending and not overlapping over all of them.
+    Units:  bytes; `bytes_expected` is their sum, for progress and for the size of work items.
+    Digests of every block touched go to `manifest`, whose size is the disk's: a device may be padded behind it.
+    Blocks that have the same digest in `reference` are not sent.
+    Errors: SourceError, TargetError, NbdError, TransferTimeout, OptionsError.
+    """
+    size = source.size if manifest is None else manifest.size
+    job = Job(
+        source,
+        target,
+        connections=options.connections,
+        in_flight=options.in_flight,
+        request_size=options.request_size,
+        max_buffer_bytes=options.max_buffer_bytes,
+        rate_bytes_per_s=options.bandwidth,
+        timeout_ms=max(1, int(options.timeout_s * 1000)),
+        disk_size=size,
+        target_is_zero=options.target_is_zero,
+        bytes_expected=bytes_expected,
+        digest_fd=manifest.fd if manifest else -1,
+        digest_offset=Manifest.digest_offset,
+        digests_are_zero=manifest.is_fresh if manifest else False,
+        reference_fd=reference.fd if reference else -1,
+        reference_offset=Manifest.digest_offset,
+        reference_blocks=_comparable_blocks(reference, size),
+        keep=(manifest, reference),
+    )
+    transfer = _Transfer(job, iter(extents), options, bytes_expected, on_progress)
+    try:
+        return await transfer.run()
+    finally:
+        job.close()
+
+
+def _comparable_blocks(reference: Manifest | None, size: int) -> int:
+    """Blocks that mean the same bytes in both: a short last block does only when the sizes are equal."""
+    if reference is None:
+        return 0
+    if reference.size == size:
+        return reference.blocks
+    return min(reference.size, size) // BLOCK_SIZE
+
+
+class _Transfer:
+    """The asyncio half of one job."""
+
+    def __init__(
+        self,
+        job: Job,
+        windows: Iterator[Extents],
+        options: CopyOptions,
+        bytes_total: int,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._job = job
+        self._windows: Iterator[Extents] | None = windows
+        self._rest: Extents | None = None
+        self._options = options
+        self._total = bytes_total
+        self._on_progress = on_progress
+        self._bell = asyncio.Event()
+        self._began = time.monotonic()
+
+    async def run(self) -> CopyReport:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._job.fileno(), self._ring)
+        try:
+            self._job.start()
+            try:
+                await self._drive()
+            except BaseException:
+                self._job.cancel()
+                await self._wait_for_end()
+                raise
+        finally:
+            loop.remove_reader(self._job.fileno())
+        self._job.join()
+        return self._report()
+
+    def _ring(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._job.fileno())
+        self._bell.set()
+
+    async def _drive(self) -> None:
+        while True:
+            self._bell.clear()
+            progress = self._job.progress()
+            if progress["finished"]:
+                return
+            if progress["hungry"]:
+                self._feed()
+            if self._on_progress is not None:
+                self._on_progress(self._progress(progress))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._bell.wait(), PROGRESS_INTERVAL_S)
+
+    def _feed(self) -> None:
+        """Feed until the job has no more room, or there is no more to feed."""
+        while self._windows is not None:
+            if self._rest is None:
+                self._rest = next(self._windows, None)
+                if self._rest is None:
+                    self._windows = None
+                    self._job.feed_end()
+                    return
+            taken = self._job.feed(self._rest)
+            if taken < len(self._rest):
+                self._rest = self._rest[taken:]
+                return
+            self._rest = None
+
+    async def _wait_for_end(self) -> None:
+        """Wait for the threads whatever else is cancelled meanwhile: they use memory that is ours."""
+        while not self._job.progress()["finished"]:
+            self._bell.clear()
+            with suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(self._bell.wait(), PROGRESS_INTERVAL_S)
+
+    def _progress(self, now: dict[str, int]) -> Progress:
+        return Progress(
+            bytes_total=self._total or now["bytes_done"],
+            bytes_done=now["bytes_done"],
+            bytes_read=now["bytes_read"],
+            bytes_sent=now["bytes_sent"],
+            bytes_zeroed=now["bytes_zeroed"],
+            bytes_skipped=now["bytes_skipped"],
+            bytes_unchanged=now["bytes_unchanged"],
+            seconds=time.monotonic() - self._began,
+        )
+
+    def _report(self) -> CopyReport:
+        now = self._job.progress()
+        progress = self._progress(now)
+        if self._on_progress is not None:
+            self._on_progress(progress)
+        return CopyReport(
+            **vars(progress),
+            cpu_seconds=now["cpu_ns"] / 1e9,
+            connections=now["connections"],
+            request_size=self._options.request_size,
+            in_flight=now["in_flight"],
+            retries=now["retries"],
+            is_flushed=bool(now["flushed"]),
+            stage_seconds={
+                "source": now["source_ns"] / 1e9,
+                "digest": now["digest_ns"] / 1e9,
+                "target": now["target_ns"] / 1e9,
+                "limit": now["limit_ns"] / 1e9,
+            },
+        )
+
+
+async def digest(
+    source: Device,
+    manifest: Manifest,
+    *,
+    options: CopyOptions,
+    extents: Iterable[Extents] | None = None,
+    bytes_expected: int = 0,
+    on_progress: OnProgress | None = None,
+) -> CopyReport:
+    """Read `extents` (default: the whole disk) and put the digests of their blocks into `manifest`."""
+    target = Device.open_null(source.size)
+    try:
+        return await copy(
+            source,
+            target,
+            [whole(manifest.size)] if extents is None else extents,
+            options=options,
+            manifest=manifest,
+            bytes_expected=manifest.size if extents is None else bytes_expected,
+            on_progress=on_progress,
+        )
+    finally:
+        target.close()
+
+
+async def verify(
+    source: Device,
+    manifest: Manifest,
+    *,
+    options: CopyOptions,
+    extents: Callable[[], Iterable[Extents]] | None = None,
+    on_progress: OnProgress | None = None,
+) -> CopyReport:
+    """Read back and compare with `manifest`: the whole source, or only the blocks that `extents()` touches.
+
+    Errors: ChecksumMismatch with the offsets of the first differing blocks; else as `copy`.
+    """
+    if source.size < manifest.size:
+        raise ChecksumMismatch(f"{source.name}: has {source.size} bytes, its manifest {manifest.size}")
+    found = Manifest.temporary(size=manifest.size)
+    try:
+        windows = None if extents is None else extents()
+        expected = 0 if extents is None else sum(total(window) for window in extents())
+        report = await digest(
+            source, found, options=options, extents=windows, bytes_expected=expected, on_progress=on_progress
+        )
+        touched = None if extents is None else extents()
+        offsets, count = await asyncio.to_thread(_compare, manifest, found, touched)
+    finally:
+        found.close()
+    if count:
+        places = ", ".join(str(offset) for offset in offsets)
+        more = f" and {count - len(offsets)} more" if count > len(offsets) else ""
+        raise ChecksumMismatch(
+            f"{source.name}: {count} of {manifest.blocks} blocks of 64 KiB are not what was captured: "
+            f"at offset {places}{more}",
+            offsets=offsets,
+            blocks=count,
+        )
+    return report
+
+
+def _compare(manifest: Manifest, found: Manifest, touched: Iterable[Extents] | None) -> tuple[tuple[int, ...], int]:
+    offsets: list[int] = []
+    count = 0
+    for block in differences(manifest, found, touched):
+        count += 1
+        if len(offsets) < _NAMED_OFFSETS:
+            offsets.append(block * BLOCK_SIZE)
+    return tuple(offsets), count

@@ -1,0 +1,150 @@
+"""Opening what a SOURCE or TARGET names.
+
+Opening may block (a server that does not answer, a sleeping disk), so it happens in a thread.  A target file that does
+not exist is made under another name and gets its own only when everything in it is right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ntxengine._core.engine import Device
+from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError
+from ntxengine.uri import Location, parse
+
+UNFINISHED_SUFFIX = ".ntx-unfinished"
+
+
+@dataclass(frozen=True)
+class Target:
+    """An open target.  `is_zero`: every byte of it reads as zero now."""
+
+    device: Device
+    is_zero: bool
+
+
+async def _open(location: Location, *, write: bool, timeout_s: float) -> Device:
+    """Open in a thread; a failure that the core could not give a side gets it here."""
+    try:
+        return await asyncio.to_thread(_open_now, location, write=write, timeout_s=timeout_s)
+    except PlaceError as exc:
+        if type(exc) is not PlaceError:
+            raise
+        side = TargetError if write else SourceError
+        raise side(str(exc), offset=exc.offset, length=exc.length, errno=exc.errno) from exc
+
+
+def _open_now(location: Location, *, write: bool, timeout_s: float) -> Device:
+    timeout_ms = max(1, int(timeout_s * 1000))
+    export = location.export.encode()
+    if location.kind == "nbd_unix":
+        return Device.open_nbd_unix(os.fsencode(location.path), export, write=write, timeout_ms=timeout_ms)
+    if location.kind == "nbd_tcp":
+        host, port = location.host.encode(), str(location.port).encode()
+        return Device.open_nbd_tcp(host, port, export, write=write, timeout_ms=timeout_ms)
+    if location.kind == "pattern":
+        return Device.open_pattern(location.size)
+    # The page cache is of use for files, which others read too; a block device is read once and by us alone.
+    direct = Path(location.path).is_block_device()
+    return Device.open_file(os.fsencode(location.path), write=write, direct=direct)
+
+
+@asynccontextmanager
+async def _closing(device: Device) -> AsyncIterator[Device]:
+    try:
+        yield device
+    finally:
+        await asyncio.to_thread(device.close)
+
+
+@asynccontextmanager
+async def open_source(source: str | Location, *, timeout_s: float = 60.0) -> AsyncIterator[Device]:
+    """Open `source` for reading.
+
+    Errors: OptionsError (no such kind), PlaceError (file), NbdError, TransferTimeout.
+    """
+    location = parse(source) if isinstance(source, str) else source
+    if location.kind == "null":
+        raise OptionsError(f"{location.text}: can only be a target; as a source of nothing use pattern:SIZE")
+    device = await _open(location, write=False, timeout_s=timeout_s)
+    async with _closing(device):
+        yield device
+
+
+@asynccontextmanager
+async def open_target(target: str | Location, *, source: Device, timeout_s: float = 60.0) -> AsyncIterator[Target]:
+    """Open `target` for a copy of `source`; a file that does not exist is made, sparse, and kept only on success.
+
+    Errors: as open_source; OptionsError if the target is the source, or a regular file of another size.
+    """
+    location = parse(target) if isinstance(target, str) else target
+    if location.kind == "pattern":
+        raise OptionsError(f"{location.text}: can only be a source; to drop the bytes use null:")
+    if location.kind == "null":
+        async with _closing(Device.open_null(source.size)) as device:
+            yield Target(device, is_zero=True)
+    elif location.kind == "file" and not os.path.lexists(location.path):
+        async with _new_file(Path(location.path), source.size, timeout_s) as new:
+            yield new
+    else:
+        device = await _open(location, write=True, timeout_s=timeout_s)
+        async with _closing(device):
+            if location.kind == "file":
+                _check_existing_file(location, device, source)
+            yield Target(device, is_zero=False)
+
+
+def _check_existing_file(location: Location, device: Device, source: Device) -> None:
+    if source.kind == "file" and os.path.samefile(location.path, source.name):
+        raise OptionsError(f"{location.path}: is the source itself")
+    if not device.is_block_device and device.size != source.size:
+        raise OptionsError(
+            f"{location.path}: exists and has {device.size} bytes, the source {source.size}: remove it, or name another"
+        )
+
+
+@asynccontextmanager
+async def _new_file(path: Path, size: int, timeout_s: float) -> AsyncIterator[Target]:
+    unfinished = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}{UNFINISHED_SUFFIX}")
+    try:
+        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError as exc:
+        raise TargetError(f"{path}: cannot be made: {exc.strerror}", errno=exc.errno or 0) from exc
+    try:
+        try:
+            os.ftruncate(fd, size)
+        except OSError as exc:
+            raise TargetError(f"{path}: cannot have {size} bytes: {exc.strerror}", errno=exc.errno or 0) from exc
+        finally:
+            os.close(fd)
+        location = Location("file", str(unfinished), path=str(unfinished))
+        async with _closing(await _open(location, write=True, timeout_s=timeout_s)) as device:
+            yield Target(device, is_zero=True)
+        _publish(unfinished, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(unfinished)
+        raise
+
+
+def _publish(unfinished: Path, path: Path) -> None:
+    """Give the finished file its name, unless somebody else took it meanwhile, and make the name last."""
+    try:
+        os.link(unfinished, path)
+    except FileExistsError as exc:
+        raise TargetError(f"{path}: was made by somebody else meanwhile: the copy was not kept") from exc
+    except OSError:
+        os.rename(unfinished, path)  # a file system without hard links
+    else:
+        os.unlink(unfinished)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

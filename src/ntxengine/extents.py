@@ -1,0 +1,240 @@
+"""Extents: what of a disk is data and what is zero, as numpy arrays and as files of them.
+
+An array of extents has the dtype EXTENT, is ascending and does not overlap.  Many extents are never one array: they
+are a stream of arrays ("windows"), on disk if they have to be kept, so that memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Annotated, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ntxengine.errors import OptionsError
+from ntxengine.units import MIB
+
+EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("flags", "<u8")])
+"""offset and length in bytes; flags: ZERO, or 0 for data.  The layout of `struct ntx_extent`."""
+
+ZERO = 1
+"""Reads as zero: need not be read, but must be zero at the target."""
+
+WINDOW = 65536
+"""Extents in one window: 1.5 MiB."""
+
+Extents = NDArray[np.void]
+
+
+def make(rows: Iterable[tuple[int, int, int]]) -> Extents:
+    """Return extents from (offset, length, flags) rows, unchecked."""
+    return np.array(list(rows), dtype=EXTENT)
+
+
+def whole(size: int) -> Extents:
+    """Return the one data extent that covers a disk of `size` bytes; none if it is empty."""
+    return make([(0, size, 0)] if size else [])
+
+
+def total(extents: Extents) -> int:
+    """Return the sum of the lengths, in bytes."""
+    return int(extents["length"].sum(dtype=np.uint64)) if len(extents) else 0
+
+
+def check_bounds(extents: Extents, *, size: int, name: str) -> None:
+    """Refuse extents that are empty or end behind `size`.
+
+    Errors: OptionsError that names the first bad one.
+    """
+    if not len(extents):
+        return
+    # In this order nothing can wrap round: offset + length is only formed when both are below 2**63.
+    bad = (extents["offset"] > size) | (extents["length"] > size) | (extents["length"] == 0)
+    bad |= np.where(bad, 0, extents["offset"] + extents["length"]) > size
+    if bad.any():
+        first = extents[int(bad.argmax())]
+        raise OptionsError(
+            f"{name}: extent at offset {first['offset']} length {first['length']} is empty or ends behind the disk's "
+            f"{size} bytes"
+        )
+
+
+def normalise(extents: Extents, *, size: int, name: str) -> Extents:
+    """Return the same bytes as ascending extents that neither overlap nor touch with equal flags.
+
+    Where data and zero overlap, data wins: it is then read, which is right in both cases.
+    Errors: OptionsError if one is empty or ends behind `size`.
+    """
+    check_bounds(extents, size=size, name=name)
+    if len(extents) < 2:
+        return extents.copy()
+    extents = extents[np.argsort(extents["offset"], kind="stable")]
+    if (extents["offset"][1:] < extents["offset"][:-1] + extents["length"][:-1]).any():
+        extents = _resolve_overlaps(extents)
+    return _join_neighbours(extents)
+
+
+def _resolve_overlaps(extents: Extents) -> Extents:
+    """Cut sorted extents at all their borders, and give every piece the kind that covers it (data before zero)."""
+    ends = extents["offset"] + extents["length"]
+    borders = np.unique(np.concatenate([extents["offset"], ends]))
+    covered = np.zeros((2, len(borders)), dtype=np.int64)
+    kind = (extents["flags"] & ZERO).astype(np.intp)
+    np.add.at(covered, (kind, np.searchsorted(borders, extents["offset"])), 1)
+    np.add.at(covered, (kind, np.searchsorted(borders, ends)), -1)
+    is_data, is_zero = covered.cumsum(axis=1)[:, :-1] > 0
+    pieces = np.empty(len(borders) - 1, dtype=EXTENT)
+    pieces["offset"] = borders[:-1]
+    pieces["length"] = np.diff(borders)
+    pieces["flags"] = np.where(is_data, 0, ZERO)
+    covered_pieces: Extents = pieces[is_data | is_zero]
+    return covered_pieces
+
+
+def _join_neighbours(extents: Extents) -> Extents:
+    """Join sorted extents that touch and have the same flags."""
+    starts = np.empty(len(extents), dtype=bool)
+    starts[0] = True
+    touches = extents["offset"][1:] == extents["offset"][:-1] + extents["length"][:-1]
+    starts[1:] = ~(touches & (extents["flags"][1:] == extents["flags"][:-1]))
+    first = np.flatnonzero(starts)
+    joined = extents[first].copy()
+    joined["length"] = np.add.reduceat(extents["length"], first)
+    return joined
+
+
+class ExtentFile:
+    """Extents on disk: 24 bytes each, appended in order, read back in windows.
+
+    Without a path it is a temporary file that nobody else sees.  With one it stays when closed.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        # Closed by close(): the file lives as long as the object.
+        self._file: IO[bytes] = tempfile.TemporaryFile() if path is None else path.open("w+b")  # noqa: SIM115
+        self.count = 0
+        self.bytes_data = 0
+        self.bytes_zero = 0
+        self.end = 0
+
+    def append(self, extents: Extents) -> None:
+        """Add extents that begin at or behind `.end`, where the last ones ended.
+
+        Errors: ValueError if they do not.
+        """
+        if not len(extents):
+            return
+        if int(extents["offset"][0]) < self.end:
+            raise ValueError(f"extents go back to offset {extents['offset'][0]} behind {self.end}")
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(extents.tobytes())
+        zero = total(extents[(extents["flags"] & ZERO) != 0])
+        self.count += len(extents)
+        self.bytes_zero += zero
+        self.bytes_data += total(extents) - zero
+        self.end = int(extents["offset"][-1] + extents["length"][-1])
+
+    def windows(self, count: int = WINDOW) -> Iterator[Extents]:
+        """Yield all extents, at most `count` at a time."""
+        at = 0
+        while True:
+            self._file.seek(at)
+            chunk = self._file.read(count * EXTENT.itemsize)
+            if not chunk:
+                return
+            at += len(chunk)
+            yield np.frombuffer(chunk, dtype=EXTENT)
+
+    def close(self) -> None:
+        """Close the file; a temporary one is gone then."""
+        self._file.close()
+
+    def __enter__(self) -> ExtentFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    offset: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    length: Annotated[int, msgspec.Meta(gt=0, le=2**63 - 1)]
+    type: Literal["data", "zero"]
+
+
+_ROWS = msgspec.json.Decoder(list[_Row])
+
+
+def read_json(path: Path, *, size: int) -> ExtentFile:
+    """Read a JSON array of `{"offset": int, "length": int, "type": "data"|"zero"}` as `ntx map --json` writes it.
+
+    Shape:  ascending and not overlapping, checked; any number, streamed.
+    Errors: OptionsError that names the file and the extent.
+    """
+    result = ExtentFile()
+    try:
+        with open(path, "rb") as file:
+            for rows in _json_windows(file):
+                _append_in_order(result, rows, path, size)
+    except (OSError, ValueError) as exc:  # msgspec's errors are ValueErrors
+        result.close()
+        form = '[{"offset": bytes, "length": bytes, "type": "data" or "zero"}, ...]'
+        raise OptionsError(f"{path}: cannot be read as a JSON array of extents, {form}: {exc}") from exc
+    except BaseException:
+        result.close()
+        raise
+    return result
+
+
+def _append_in_order(result: ExtentFile, rows: Extents, path: Path, size: int) -> None:
+    check_bounds(rows, size=size, name=str(path))
+    ends = rows["offset"] + rows["length"]
+    previous = np.concatenate([np.array([result.end], dtype="<u8"), ends[:-1]])
+    wrong = rows["offset"] < previous
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise OptionsError(
+            f"{path}: extent at offset {rows['offset'][i]} begins before the end of the one before it, {previous[i]}: "
+            "extents must be ascending and must not overlap"
+        )
+    result.append(_join_neighbours(rows))
+
+
+def _json_windows(file: IO[bytes]) -> Iterator[Extents]:
+    """Decode the array in parts.  Its objects are flat, so that every part may end behind a `}`."""
+    rest, before = b"", b"["
+    while chunk := file.read(MIB):
+        body, brace, rest = (rest + chunk).rpartition(b"}")
+        if len(rest) > MIB:
+            raise ValueError("an object of more than 1 MiB")
+        if brace:
+            yield _decode_rows(body + brace, before)
+            before = b","
+    rest = rest.strip()
+    if rest.removeprefix(b"[").strip() != b"]" or rest.startswith(b"[") != (before == b"["):
+        raise ValueError("the array does not end with ]")
+
+
+def _decode_rows(text: bytes, before: bytes) -> Extents:
+    """Decode objects that follow `before` (the array's bracket, or a comma)."""
+    text = text.lstrip()
+    if not text.startswith(before):
+        raise ValueError(f"expected {before.decode()} before {text[:40].decode(errors='replace')!r}")
+    rows = _ROWS.decode(b"[" + text[1:] + b"]")
+    return make((row.offset, row.length, ZERO if row.type == "zero" else 0) for row in rows)
+
+
+def write_json(windows: Iterable[Extents], file: IO[str]) -> None:
+    """Write extents as the JSON array that `read_json` reads, one a line."""
+    separator = "["
+    for window in windows:
+        for offset, length, flags in window.tolist():
+            kind = "zero" if flags & ZERO else "data"
+            file.write(f'{separator}\n  {{"offset": {offset}, "length": {length}, "type": "{kind}"}}')
+            separator = ","
+    file.write("[]\n" if separator == "[" else "\n]\n")

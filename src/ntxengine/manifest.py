@@ -1,0 +1,255 @@
+"""The manifest of a disk: the digest of each of its 64 KiB blocks, and one digest of the whole disk.
+
+    0      8        12          16          24     26           28              36      52
+    | magic | version | block size | disk size | sealed | reserved | header check | digest |  zeros .. | digests
+                                                                                             4096 -----'
+All numbers are little-endian.  Digest i, 16 bytes at 4096 + 16 * i, is XXH3-128 in canonical form of block i (the last
+block may be short), or 16 zero bytes if the block is all zero: the manifest of a sparse disk is a sparse file.
+The disk digest is XXH3-128 over all digests in order, then the disk size as 8 bytes.  It finds corruption, not malice.
+An unsealed manifest is one that was never finished.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError
+from ntxengine.extents import Extents
+from ntxengine.units import BLOCK_SIZE, MIB
+
+DIGEST_SIZE = 16
+HEADER_SIZE = 4096
+VERSION = 1
+
+_MAGIC = b"NTXMANIF"
+_HEAD = struct.Struct("<8sIIQHH")  # magic, version, block size, disk size, sealed, reserved
+_TAIL = struct.Struct("<8s16s")  # XXH3-64 over head and digest, disk digest
+_CHUNK = 4 * MIB
+_ZEROS = bytes(_CHUNK)
+
+
+class Manifest:
+    """A manifest file, open.  The C core writes digests straight to `.fd`; `seal` makes it whole."""
+
+    def __init__(self, fd: int, path: str, size: int, *, is_fresh: bool, disk_digest: str) -> None:
+        """Not for callers: see `create`, `copy_of`, `temporary` and `open`."""
+        self.fd = fd
+        self.path = path
+        self.size = size
+        self.is_fresh = is_fresh
+        self.disk_digest = disk_digest
+
+    digest_offset = HEADER_SIZE
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks, the short last one included."""
+        return -(-self.size // BLOCK_SIZE)
+
+    @classmethod
+    def create(cls, path: Path | str, *, size: int) -> Manifest:
+        """Make a new manifest of a disk of `size` bytes in which every block is zero.
+
+        Errors: OptionsError if the file exists or cannot be made.
+        """
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        except OSError as exc:
+            raise OptionsError(f"{path}: the manifest cannot be made: {exc.strerror}") from exc
+        return cls._begin(fd, str(path), size)
+
+    @classmethod
+    def temporary(cls, *, size: int, directory: Path | str | None = None) -> Manifest:
+        """Make a manifest without a name: it is gone when closed."""
+        fd, path = tempfile.mkstemp(prefix="ntx-manifest-", dir=directory)
+        os.unlink(path)
+        return cls._begin(fd, "temporary manifest", size)
+
+    @classmethod
+    def copy_of(cls, previous: Manifest, path: Path | str, *, size: int) -> Manifest:
+        """Make a new manifest that begins with the digests of `previous`.
+
+        A disk that grew keeps the digests of all old blocks but a short last one, which has to be digested again.
+        """
+        manifest = cls.create(path, size=size)
+        try:
+            whole_blocks = min(previous.size, size) // BLOCK_SIZE
+            same_size = previous.size == size
+            length = (previous.blocks if same_size else whole_blocks) * DIGEST_SIZE
+            for start, end in _data_runs(previous.fd, HEADER_SIZE, HEADER_SIZE + length):
+                _copy_range(previous.fd, manifest.fd, start, end)
+            manifest.is_fresh = False
+        except BaseException:
+            manifest.close()
+            os.unlink(path)
+            raise
+        return manifest
+
+    @classmethod
+    def _begin(cls, fd: int, path: str, size: int) -> Manifest:
+        manifest = cls(fd, path, size, is_fresh=True, disk_digest="")
+        try:
+            os.ftruncate(fd, HEADER_SIZE + manifest.blocks * DIGEST_SIZE)
+            manifest._write_header(sealed=False, digest=bytes(DIGEST_SIZE))
+        except OSError as exc:
+            os.close(fd)
+            raise OptionsError(f"{path}: the manifest cannot be written: {exc.strerror}") from exc
+        return manifest
+
+    @classmethod
+    def open(cls, path: Path | str) -> Manifest:
+        """Open a sealed manifest for reading.
+
+        Errors: OptionsError if it is not there; RepositoryError if it is none, damaged, or was never finished.
+        """
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as exc:
+            raise OptionsError(f"{path}: the manifest cannot be opened: {exc.strerror}") from exc
+        try:
+            size, digest = _read_header(fd, str(path))
+            manifest = cls(fd, str(path), size, is_fresh=False, disk_digest=digest.hex())
+            if manifest._compute() != digest:
+                raise RepositoryError(f"{path}: the manifest is damaged: its block digests do not give its disk digest")
+        except BaseException:
+            os.close(fd)
+            raise
+        return manifest
+
+    def seal(self) -> str:
+        """Compute the disk digest, write it, sync the file, and return it in hex."""
+        digest = self._compute()
+        self._write_header(sealed=True, digest=digest)
+        os.fsync(self.fd)
+        self.disk_digest = digest.hex()
+        return self.disk_digest
+
+    def digests(self, first: int, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+        """Return the digests of `count` blocks from `first` on, as rows of 16 bytes."""
+        count = max(0, min(count, self.blocks - first))
+        data = os.pread(self.fd, count * DIGEST_SIZE, HEADER_SIZE + first * DIGEST_SIZE)
+        return np.frombuffer(data, dtype=np.uint8).reshape(count, DIGEST_SIZE)
+
+    def close(self) -> None:
+        """Close the file.  A second time is allowed."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Manifest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _compute(self) -> bytes:
+        state = xxhash.xxh3_128()
+        end = HEADER_SIZE + self.blocks * DIGEST_SIZE
+        at = HEADER_SIZE
+        for start, stop in _data_runs(self.fd, at, end):
+            _update_zeros(state, start - at)
+            for offset in range(start, stop, _CHUNK):
+                state.update(_pread_all(self.fd, min(_CHUNK, stop - offset), offset, self.path))
+            at = stop
+        _update_zeros(state, end - at)
+        state.update(struct.pack("<Q", self.size))
+        return state.digest()
+
+    def _write_header(self, *, sealed: bool, digest: bytes) -> None:
+        head = _HEAD.pack(_MAGIC, VERSION, BLOCK_SIZE, self.size, int(sealed), 0)
+        os.pwrite(self.fd, head + _TAIL.pack(_check(head, digest), digest), 0)
+
+
+def differences(stored: Manifest, found: Manifest, touched: Iterable[Extents] | None = None) -> Iterator[int]:
+    """Yield the numbers of the blocks whose digests differ, ascending; only of those that `touched` touches, if given.
+
+    Errors: ChecksumMismatch if the two are of disks of different sizes.
+    """
+    if stored.size != found.size:
+        raise ChecksumMismatch(f"the disk has {found.size} bytes, its manifest {stored.size}")
+    count = _CHUNK // DIGEST_SIZE
+    for begin, end in [(0, stored.blocks)] if touched is None else _block_runs(touched):
+        for first in range(begin, end, count):
+            many = min(count, end - first)
+            differ = (stored.digests(first, many) != found.digests(first, many)).any(axis=1)
+            yield from (first + np.flatnonzero(differ)).tolist()
+
+
+def _block_runs(windows: Iterable[Extents]) -> Iterator[tuple[int, int]]:
+    """Yield the runs of blocks that ascending extents touch, each block once."""
+    begin = end = 0
+    for window in windows:
+        firsts = (window["offset"] // BLOCK_SIZE).tolist()
+        lasts = ((window["offset"] + window["length"] - 1) // BLOCK_SIZE).tolist()
+        for first, last in zip(firsts, lasts, strict=True):
+            if first > end:
+                if end > begin:
+                    yield begin, end
+                begin = first
+            end = max(end, last + 1)
+    if end > begin:
+        yield begin, end
+
+
+def _check(head: bytes, digest: bytes) -> bytes:
+    return xxhash.xxh3_64_digest(head + digest)
+
+
+def _read_header(fd: int, path: str) -> tuple[int, bytes]:
+    data = os.pread(fd, _HEAD.size + _TAIL.size, 0)
+    if len(data) < _HEAD.size + _TAIL.size or data[:8] != _MAGIC:
+        raise RepositoryError(f"{path}: is not a manifest")
+    _, version, block_size, size, sealed, _ = _HEAD.unpack_from(data)
+    check, digest = _TAIL.unpack_from(data, _HEAD.size)
+    if check != _check(data[: _HEAD.size], digest):
+        raise RepositoryError(f"{path}: the manifest's header is damaged")
+    if version != VERSION or block_size != BLOCK_SIZE:
+        raise RepositoryError(
+            f"{path}: manifest version {version} with blocks of {block_size} bytes: this ntxengine reads version "
+            f"{VERSION} with {BLOCK_SIZE}"
+        )
+    if not sealed:
+        raise RepositoryError(f"{path}: the manifest was never finished")
+    blocks = -(-size // BLOCK_SIZE)
+    if os.fstat(fd).st_size != HEADER_SIZE + blocks * DIGEST_SIZE:
+        raise RepositoryError(f"{path}: the manifest's length does not fit a disk of {size} bytes: it was cut")
+    return size, digest
+
+
+def _data_runs(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of [start, end) that the file system holds data for; the rest is holes."""
+    at = start
+    while at < end:
+        try:
+            data = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError:  # ENXIO: nothing but a hole to the end
+            return
+        if data >= end:
+            return
+        at = min(os.lseek(fd, data, os.SEEK_HOLE), end)
+        yield max(data, start), at
+
+
+def _copy_range(source: int, target: int, start: int, end: int) -> None:
+    for offset in range(start, end, _CHUNK):
+        os.pwrite(target, _pread_all(source, min(_CHUNK, end - offset), offset, "previous manifest"), offset)
+
+
+def _pread_all(fd: int, count: int, offset: int, path: str) -> bytes:
+    data = os.pread(fd, count, offset)
+    if len(data) != count:
+        raise RepositoryError(f"{path}: the manifest was cut while it was read")
+    return data
+
+
+def _update_zeros(state: xxhash.xxh3_128, count: int) -> None:
+    while count > 0:
+        state.update(_ZEROS[: min(count, _CHUNK)])
+        count -= _CHUNK

@@ -1,0 +1,60 @@
+"""Work that must come to its end although somebody cancels us: clean-up, and threads that cannot be stopped.
+
+    caller        |--- await in_peace(work) -----x cancelled ....waits....| raises CancelledError
+    work          |------------------------------------------------------>| done
+
+Cancellation is never swallowed: it is raised as soon as the work is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+CANCEL_GRACE_S = 2.0
+"""How long work that ran out of time gets to react to its own cancellation."""
+
+
+async def in_peace(work: Coroutine[Any, Any, T], *, timeout_s: float | None = None) -> T:
+    """Run `work` to its end, also when the caller is cancelled meanwhile; the cancellation is raised afterwards.
+
+    Errors: what `work` raises; TimeoutError if it is not done after `timeout_s` (it is cancelled then).
+    """
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout_s is None else loop.time() + timeout_s
+    task = loop.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        left_s = None if deadline is None else deadline - loop.time()
+        if left_s is not None and left_s <= 0:
+            break
+        try:
+            await asyncio.wait({task}, timeout=left_s)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_GRACE_S)
+        if cancelled is None:
+            raise TimeoutError(f"not done after {timeout_s:g} s")
+    if cancelled is not None:
+        failure = task.exception() if task.done() and not task.cancelled() else None
+        if failure is not None:
+            log.warning("failed while being cancelled: %s", failure)
+        raise cancelled
+    return task.result()
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking function in a thread; if cancelled, wait for the thread before saying so.
+
+    So nothing that a cancelled caller then undoes is still being done by a thread behind its back.
+    """
+    return await in_peace(asyncio.to_thread(function, *args, **kwargs))

@@ -1,0 +1,222 @@
+"""The door to the C core: kernels agree with an oracle, errors become exceptions, devices are guarded."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ntxengine._core.engine import BLOCK_SIZE, Device, Job, digest, digest_kernel, is_zero
+from ntxengine.copy import CopyOptions, copy
+from ntxengine.device import open_source, open_target
+from ntxengine.errors import OptionsError, SourceError, TargetError
+from ntxengine.extents import Extents, make, whole
+from ntxengine.manifest import Manifest
+from tests.support.servers import nbdkit
+
+
+@given(st.binary(max_size=300), st.integers(0, 70000))
+def test_kernels_agree_with_the_oracle(data: bytes, padding: int) -> None:
+    data = data + bytes(padding)
+
+    assert is_zero(data) == (not any(data))
+    assert digest(data) == (xxhash.xxh3_128_digest(data) if any(data) else bytes(16))
+
+
+def test_digest_kernel_has_a_name() -> None:
+    assert digest_kernel() in {"scalar", "sse2", "avx2", "avx512", "build default"}
+
+
+async def test_missing_source_and_target_are_told_apart(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+
+    with pytest.raises(SourceError, match=str(missing)) as caught:
+        async with open_source(str(missing)):
+            pass
+    assert caught.value.errno == 2
+
+    (tmp_path / "folder").mkdir()
+    async with open_source("pattern:4K") as source:
+        with pytest.raises(TargetError, match="folder"):
+            async with open_target(str(tmp_path / "folder"), source=source):
+                pass
+
+
+def test_closed_device_says_so() -> None:
+    device = Device.open_pattern(4096)
+    device.close()
+    device.close()
+
+    with pytest.raises(ValueError, match="closed"):
+        _ = device.size
+
+
+def make_job(source: Device, target: Device) -> Job:
+    return Job(
+        source,
+        target,
+        connections=2,
+        in_flight=2,
+        request_size=BLOCK_SIZE,
+        max_buffer_bytes=1 << 20,
+        rate_bytes_per_s=0,
+        timeout_ms=1000,
+        disk_size=0,
+        target_is_zero=False,
+        bytes_expected=0,
+        digest_fd=-1,
+        digest_offset=0,
+        digests_are_zero=False,
+        reference_fd=-1,
+        reference_offset=0,
+        reference_blocks=0,
+    )
+
+
+def test_device_serves_one_job_at_a_time_and_outlives_it() -> None:
+    source, target = Device.open_pattern(4096), Device.open_null(4096)
+    job = make_job(source, target)
+
+    with pytest.raises(ValueError, match="in use"):
+        source.close()
+    with pytest.raises(ValueError, match="one job at a time"):
+        make_job(source, target)
+    job.close()
+
+    make_job(source, target).close()
+    source.close()
+
+
+def test_running_job_that_is_dropped_ends_its_threads() -> None:
+    before = threading.active_count(), len(os.listdir("/proc/self/task"))
+    source, target = Device.open_pattern(1 << 40), Device.open_null(1 << 40)
+    job = make_job(source, target)
+    job.start()
+    job.feed(whole(1 << 40))
+
+    del job
+
+    assert (threading.active_count(), len(os.listdir("/proc/self/task"))) == before
+
+
+async def test_cancelled_copy_leaves_no_thread_and_no_descriptor() -> None:
+    async with open_source("pattern:1T") as source, open_target("null:", source=source) as target:
+        before = len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+        running = asyncio.create_task(
+            copy(source, target.device, [whole(source.size)], options=CopyOptions(connections=4))
+        )
+        await asyncio.sleep(0.05)
+
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+        assert (len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))) == before
+
+
+async def test_wrong_extents_from_the_caller_end_the_copy_cleanly() -> None:
+    async with open_source("pattern:1M") as source, open_target("null:", source=source) as target:
+        for windows in ([make([(0, 1 << 21, 0)])], [make([(512, 10, 0)]), make([(0, 10, 0)])]):
+            with pytest.raises(OptionsError, match="extent 0 refused"):
+                await copy(source, target.device, windows, options=CopyOptions())
+
+
+async def test_error_in_the_feed_reaches_the_caller_and_stops_the_job() -> None:
+    def windows() -> object:
+        yield make([(0, 4096, 0)])
+        raise RuntimeError("the feed broke")
+
+    async with open_source("pattern:1M") as source, open_target("null:", source=source) as target:
+        with pytest.raises(RuntimeError, match="the feed broke"):
+            await copy(source, target.device, windows(), options=CopyOptions())  # type: ignore[arg-type]
+
+        report = await copy(source, target.device, [whole(source.size)], options=CopyOptions())
+
+    assert report.bytes_done == 1 << 20
+
+
+async def test_bandwidth_is_kept() -> None:
+    async with open_source("pattern:8M") as source, open_target("null:", source=source) as target:
+        began = time.monotonic()
+        report = await copy(
+            source,
+            target.device,
+            [whole(source.size)],
+            options=CopyOptions(bandwidth=16 << 20, request_size=BLOCK_SIZE),
+        )
+        seconds = time.monotonic() - began
+
+    assert seconds > 0.3
+    assert report.bottleneck == "limit"
+
+
+async def test_progress_is_told_and_ends_with_the_whole() -> None:
+    seen = []
+
+    async with open_source("pattern:64M") as source, open_target("null:", source=source) as target:
+        await copy(
+            source,
+            target.device,
+            [whole(source.size)],
+            options=CopyOptions(),
+            bytes_expected=source.size,
+            on_progress=seen.append,
+        )
+
+    done = [progress.bytes_done for progress in seen]
+    assert done == sorted(done)
+    assert done[-1] == seen[-1].bytes_total == 64 << 20
+
+
+async def test_stalled_server_is_a_timeout_and_not_a_hang() -> None:
+    async with open_source("pattern:1M") as source:
+        with nbdkit("--filter=delay", "memory", "1M", "delay-write=30") as uri:
+            async with open_target(uri, source=source) as target:
+                with pytest.raises(Exception, match="no answer") as caught:
+                    await copy(source, target.device, [whole(source.size)], options=CopyOptions(timeout_s=0.3))
+
+    assert getattr(caught.value, "exit_code", 0) == 75
+
+
+async def test_server_that_dies_is_named() -> None:
+    async with open_source("pattern:64M") as source:
+        with nbdkit("--filter=delay", "memory", "64M", "delay-write=1") as uri:
+            async with open_target(uri, source=source) as target:
+                running = asyncio.create_task(
+                    copy(source, target.device, [whole(source.size)], options=CopyOptions(timeout_s=20))
+                )
+                await asyncio.sleep(0.2)
+                os.system(f"pkill -KILL -f {uri.split('socket=')[1]}")
+                with pytest.raises(TargetError, match="nbd\\+unix"):
+                    await running
+
+
+async def test_full_disk_while_digests_are_written_is_an_error_and_not_a_signal(tmp_path: Path) -> None:
+    manifest = Manifest.create(tmp_path / "manifest", size=64 << 20)
+    full = os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, manifest.fd)
+    os.close(full)
+
+    async with open_source("pattern:64M") as source, open_target("null:", source=source) as target:
+        with pytest.raises(Exception, match=r"manifest failed: No space left on device"):
+            await copy(source, target.device, [whole(source.size)], options=CopyOptions(), manifest=manifest)
+    manifest.close()
+
+
+def windows_of(count: int) -> list[Extents]:
+    return [make([(i * 131072, 4096, 0)]) for i in range(count)]
+
+
+async def test_partly_changed_blocks_are_read_whole_and_sent_in_part() -> None:
+    async with open_source("pattern:16M") as source, open_target("null:", source=source) as target:
+        report = await copy(source, target.device, windows_of(100), options=CopyOptions())
+
+    assert report.bytes_read == 100 * BLOCK_SIZE
+    assert report.bytes_sent == 100 * 4096

@@ -1,0 +1,98 @@
+"""Real NBD servers and block devices for tests: each is a context manager that leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def require(*tools: str) -> None:
+    """Fail, with the remedy, when a tool is missing: tests install what they need and do not skip."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        raise RuntimeError(f"{', '.join(missing)} not installed: run scripts/install-packages.sh test")
+
+
+def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+            probe.connect(str(path))
+            return
+        time.sleep(0.01)
+    raise RuntimeError(f"{process.args!r} does not answer")
+
+
+@contextlib.contextmanager
+def _serving(command: list[str], path: Path) -> Iterator[str]:
+    with open(path.with_suffix(".log"), "wb") as log:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        _wait_for(path, process)
+        yield f"nbd+unix:///?socket={path}"
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def _socket() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="ntx-test-") as directory:
+        yield Path(directory) / "s"
+
+
+@contextlib.contextmanager
+def nbdkit(*arguments: str) -> Iterator[str]:
+    """Serve with nbdkit; yields the URI."""
+    require("nbdkit")
+    with _socket() as path, _serving(["nbdkit", "-f", "-U", str(path), *arguments], path) as uri:
+        yield uri
+
+
+@contextlib.contextmanager
+def qemu_nbd(image: Path | str, *arguments: str, format: str = "raw", shared: int = 8) -> Iterator[str]:
+    """Serve an image with qemu-nbd; yields the URI."""
+    require("qemu-nbd")
+    command = ["qemu-nbd", "-t", "-f", format, "-e", str(shared), *arguments, str(image)]
+    with _socket() as path, _serving([*command[:1], "-k", str(path), *command[1:]], path) as uri:
+        yield uri
+
+
+@contextlib.contextmanager
+def loop_device(image: Path, *arguments: str) -> Iterator[str]:
+    """Attach a file as a block device (root only); yields its path."""
+    require("losetup")
+    done = subprocess.run(
+        ["losetup", "-f", "--show", *arguments, str(image)], check=True, capture_output=True, text=True
+    )
+    device = done.stdout.strip()
+    try:
+        yield device
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+def qemu_img(*arguments: str) -> str:
+    """Run qemu-img and return what it prints."""
+    require("qemu-img")
+    return subprocess.run(["qemu-img", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def is_root() -> bool:
+    """Whether tests that need root can run."""
+    return os.geteuid() == 0

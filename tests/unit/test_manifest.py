@@ -1,0 +1,103 @@
+"""The manifest file: digests of a whole disk, sparse like the disk, refused when it is not whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import xxhash
+
+from ntxengine.errors import OptionsError, RepositoryError
+from ntxengine.extents import make
+from ntxengine.manifest import HEADER_SIZE, Manifest, differences
+from ntxengine.units import BLOCK_SIZE, TIB
+
+SIZE = 10 * BLOCK_SIZE + 512
+
+
+def sealed(path: Path, blocks: dict[int, bytes], size: int = SIZE) -> Manifest:
+    manifest = Manifest.create(path, size=size)
+    for block, digest in blocks.items():
+        os.pwrite(manifest.fd, digest, HEADER_SIZE + 16 * block)
+    manifest.seal()
+    return manifest
+
+
+def test_disk_digest_is_xxh3_over_digests_and_size(tmp_path: Path) -> None:
+    digest = bytes(range(16))
+
+    with sealed(tmp_path / "m", {3: digest}) as manifest:
+        found = manifest.disk_digest
+
+    expected = xxhash.xxh3_128(bytes(16 * 3) + digest + bytes(16 * 7) + SIZE.to_bytes(8, "little")).hexdigest()
+    assert found == expected
+
+
+def test_sealed_manifest_opens_again(tmp_path: Path) -> None:
+    sealed(tmp_path / "m", {3: bytes(range(16))}).close()
+
+    with Manifest.open(tmp_path / "m") as manifest:
+        assert (manifest.size, manifest.blocks) == (SIZE, 11)
+        assert manifest.digests(3, 1).tobytes() == bytes(range(16))
+
+
+def test_manifest_of_a_sparse_disk_is_sparse(tmp_path: Path) -> None:
+    with Manifest.create(tmp_path / "m", size=2 * TIB) as manifest:
+        manifest.seal()
+
+    assert (tmp_path / "m").stat().st_size == HEADER_SIZE + 2 * TIB // BLOCK_SIZE * 16
+    assert (tmp_path / "m").stat().st_blocks * 512 <= 64 * 1024
+
+
+def test_copy_keeps_digests_but_a_short_last_block_of_a_disk_that_grew(tmp_path: Path) -> None:
+    with sealed(tmp_path / "old", {0: b"a" * 16, 10: b"z" * 16}) as old:
+        with Manifest.copy_of(old, tmp_path / "same", size=SIZE) as same:
+            assert list(differences(old, same)) == []
+        with Manifest.copy_of(old, tmp_path / "grown", size=SIZE + 512) as grown:
+            assert grown.digests(0, 1).tobytes() == b"a" * 16
+            assert grown.digests(10, 1).tobytes() == bytes(16)
+        with Manifest.copy_of(old, tmp_path / "cut", size=BLOCK_SIZE) as cut:
+            assert cut.blocks == 1
+
+
+def test_differences_look_only_where_extents_touch(tmp_path: Path) -> None:
+    with sealed(tmp_path / "a", {}) as a, sealed(tmp_path / "b", {1: b"x" * 16, 5: b"y" * 16, 10: b"z" * 16}) as b:
+        touched = [make([(BLOCK_SIZE - 1, 2, 0)]), make([(2 * BLOCK_SIZE, 5, 0), (SIZE - 1, 1, 0)])]
+
+        assert list(differences(a, b)) == [1, 5, 10]
+        assert list(differences(a, b, touched)) == [1, 10]
+
+
+@pytest.mark.parametrize("offset", [0, 8, 16, 24, 30, 45, HEADER_SIZE + 16 * 3])
+def test_flipped_bit_is_found(tmp_path: Path, offset: int) -> None:
+    path = tmp_path / "m"
+    sealed(path, {3: bytes(range(16))}).close()
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 4
+    path.write_bytes(data)
+
+    with pytest.raises(RepositoryError, match=str(path)):
+        Manifest.open(path)
+
+
+def test_unfinished_cut_or_foreign_file_is_refused(tmp_path: Path) -> None:
+    Manifest.create(tmp_path / "unfinished", size=SIZE).close()
+    sealed(tmp_path / "cut", {}).close()
+    os.truncate(tmp_path / "cut", HEADER_SIZE + 3)
+    (tmp_path / "foreign").write_text("hello")
+
+    for name, message in [("unfinished", "never finished"), ("cut", "was cut"), ("foreign", "not a manifest")]:
+        with pytest.raises(RepositoryError, match=message):
+            Manifest.open(tmp_path / name)
+    with pytest.raises(OptionsError, match="cannot be opened"):
+        Manifest.open(tmp_path / "missing")
+
+
+def test_existing_file_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "m").write_text("precious")
+
+    with pytest.raises(OptionsError, match="File exists"):
+        Manifest.create(tmp_path / "m", size=SIZE)
+
+    assert (tmp_path / "m").read_text() == "precious"
