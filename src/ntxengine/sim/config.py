@@ -1,0 +1,250 @@
+"""What the simulator plays: clusters, containers, VMs, credentials, limits and faults.
+
+A `SimConfig` is made in Python or read from YAML; both forms have the same names.
+
+    cluster_name: pe1
+    vms:
+      - name: db01
+        power: on
+        guest_tools: {installed: true, enabled: true, reachable: true, can_quiesce: true}
+        disks:
+          - {path: disks/db01-a.raw}
+          - {path: disks/db01-b.raw, size: 64MiB, bus: scsi, index: 3, container: fast}
+        cdroms: [{path: disks/tools.iso, size: 1MiB}]
+        nvram: {path: disks/db01.nvram, size: 64KiB}
+    faults: {fail_tasks: {create: 1}, http: [{path: changed_regions, status: 503, count: 2}]}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from ntxengine.errors import OptionsError
+from ntxengine.sim.faults import Faults
+from ntxengine.units import MIB, parse_size
+
+Power = Literal["on", "off", "paused"]
+Bus = Literal["scsi", "ide", "pci", "sata", "spapr"]
+Family = Literal["v3", "v4"]
+
+_T = TypeVar("_T")
+
+WORKER_NAME = "ntx-worker"
+
+
+@dataclass
+class DiskConfig:
+    """A file that plays a disk.  If it does not exist and `size` is given, it is created sparse."""
+
+    path: Path
+    size: int | None = None
+    bus: Bus = "scsi"
+    index: int | None = None
+    container: str = "default"
+
+
+@dataclass
+class GuestToolsConfig:
+    """State of Nutanix Guest Tools in a VM."""
+
+    installed: bool = True
+    enabled: bool = True
+    reachable: bool = True
+    can_quiesce: bool = True
+    version: str = "4.1"
+
+
+@dataclass
+class VmConfig:
+    """A VM.  `id` fixes its uuid; otherwise it comes from the cluster's and the VM's name.
+
+    `nvram` is an extra file that a snapshot lists although it is no disk of the VM; `volume_groups` is how many
+    volume groups are attached (they have no bytes here: a VM recovery point does not hold them).
+    """
+
+    name: str
+    disks: list[DiskConfig] = field(default_factory=list)
+    cdroms: list[DiskConfig] = field(default_factory=list)
+    nvram: DiskConfig | None = None
+    power: Power = "on"
+    guest_tools: GuestToolsConfig | None = None
+    volume_groups: int = 0
+    id: str | None = None
+    hypervisor: Literal["AHV", "ESX", "HyperV"] = "AHV"
+
+
+@dataclass
+class ContainerConfig:
+    """A storage container and the settings that a capture reports."""
+
+    name: str = "default"
+    compression: bool = False
+    compression_delay_s: int = 0
+    dedup: bool = False
+    replication_factor: int = 2
+
+
+@dataclass
+class LimitsConfig:
+    """Page sizes, life times and rates."""
+
+    regions_per_page: int = 10_000
+    v3_page: int = 500
+    session_s: float = 900
+    token_s: float = 900
+    enforce_rates: bool = False
+    requests_per_s: int = 40
+    api_requests_per_s: int = 10
+    api_rates: dict[str, int] = field(default_factory=lambda: {"list_vms": 2})
+    task_s: float = 0
+    """How long a task stays RUNNING after its work is done."""
+
+
+@dataclass
+class SimConfig:
+    """Everything the simulator plays; see the module's head for the YAML form.
+
+    `revisions` caps the v4 revision of a name space: a higher one in a path is 404, and OPTIONS answers the cap.
+    `content_revision` is the revision in the scope of the token of discover-cluster.  `disks_in_recovery_point` False
+    makes `diskRecoveryPoints` null in the top-level GET.  `cannot_quiesce` is what an application-consistent request
+    becomes when Guest Tools cannot: a crash-consistent point, a failed task, or a point that claims it nevertheless.
+    `worker` is the VM that disks are hot-added to; it is added to `vms` when no VM has that name; None adds none.
+    """
+
+    vms: list[VmConfig] = field(default_factory=list)
+    containers: list[ContainerConfig] = field(default_factory=lambda: [ContainerConfig()])
+    cluster_name: str = "pe1"
+    central_name: str = "pc1"
+    worker: str | None = WORKER_NAME
+    username: str = "admin"
+    password: str | None = None
+    element_password: str | None = None
+    families: list[Family] = field(default_factory=lambda: ["v3", "v4"])
+    revisions: dict[str, str] = field(default_factory=dict)
+    content_revision: str = "v4.0"
+    disks_in_recovery_point: bool = True
+    cannot_quiesce: Literal["downgrade", "fail", "claim"] = "downgrade"
+    extra_info_as_text: bool = True
+    last_offset: Literal["absent", "zero", "null"] = "absent"
+    etag_header: Literal["ETag", "X-Ntnx-Etag"] = "ETag"
+    central_host: str = "127.0.0.1"
+    element_host: str = "127.0.0.2"
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    faults: Faults = field(default_factory=Faults)
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> SimConfig:
+        """Read a configuration; relative disk paths are relative to the file.
+
+        Errors: OptionsError, one line, naming the file and the key.
+        """
+        try:
+            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as exc:
+            raise OptionsError(f"simulator configuration {path}: cannot be read: {exc.strerror}") from exc
+        except (yaml.YAMLError, UnicodeDecodeError) as exc:
+            raise OptionsError(f"simulator configuration {path}: is not YAML: {' '.join(str(exc).split())}") from exc
+        config = _build(cls, {} if raw is None else raw, f"simulator configuration {path}", "")
+        for vm in config.vms:
+            for disk in vm_files(vm):
+                disk.path = path.parent / disk.path
+        return config
+
+    def check(self) -> None:
+        """Raise OptionsError if the parts do not fit together."""
+        names = [container.name for container in self.containers]
+        if len(set(names)) != len(names):
+            raise OptionsError("simulator: two storage containers have the same name")
+        for name in names:
+            if not name or "/" in name or "\0" in name or name.startswith("."):
+                raise OptionsError(f"simulator: {name!r} cannot be the name of a storage container")
+        for vm in self.vms:
+            self._check_vm(vm, names)
+
+    def _check_vm(self, vm: VmConfig, containers: list[str]) -> None:
+        taken: set[tuple[str, int]] = set()
+        for disk in vm.disks + vm.cdroms:
+            if disk.container not in containers:
+                raise OptionsError(f"simulator: VM {vm.name!r}: storage container {disk.container!r} does not exist")
+            if disk.index is not None:
+                if (disk.bus, disk.index) in taken:
+                    raise OptionsError(f"simulator: VM {vm.name!r}: two disks at {disk.bus}.{disk.index}")
+                taken.add((disk.bus, disk.index))
+
+
+def vm_files(vm: VmConfig) -> list[DiskConfig]:
+    """Return every file of a VM: disks, CD-ROMs, NVRAM."""
+    return [*vm.disks, *vm.cdroms, *([vm.nvram] if vm.nvram else [])]
+
+
+def demo_config(folder: Path) -> SimConfig:
+    """Return one VM `demo` with two sparse disks below `folder` and Guest Tools that can quiesce.
+
+    The files are created once, with a few MiB of data in the first, and kept as they are when they exist.
+    """
+    system, data = folder / "demo-system.raw", folder / "demo-data.raw"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not system.exists():
+        system.write_bytes(b"".join(number.to_bytes(8, "little") * 512 for number in range(1, 2049)))
+        with system.open("r+b") as file:
+            file.truncate(256 * MIB)
+    disks = [DiskConfig(system), DiskConfig(data, size=64 * MIB + 512)]
+    return SimConfig(vms=[VmConfig("demo", disks=disks, guest_tools=GuestToolsConfig())])
+
+
+def _build(cls: type[_T], raw: Any, where: str, key: str) -> _T:
+    """Make a dataclass of a mapping: unknown keys and wrong types are OptionsError with the key's full name."""
+    if not isinstance(raw, dict):
+        raise OptionsError(f"{where}: {key or 'the file'} must be a mapping")
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name, value in raw.items():
+        full = f"{key}.{name}" if key else str(name)
+        if name not in hints:
+            raise OptionsError(f"{where}: {full} is not known; known are {', '.join(sorted(hints))}")
+        values[name] = _convert(hints[name], value, where, full)
+    try:
+        return cls(**values)
+    except TypeError as exc:
+        raise OptionsError(f"{where}: {key}: {exc}") from exc
+
+
+def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(item for item in arguments if item is not type(None)), value, where, key)
+    if origin is list and isinstance(value, list):
+        return [_convert(arguments[0], item, where, f"{key}[{number}]") for number, item in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {str(name): _convert(arguments[1], item, where, f"{key}.{name}") for name, item in value.items()}
+    if origin is Literal:
+        # YAML 1.1 reads a bare on/off as a boolean.
+        value = {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+        if value in arguments:
+            return value
+        raise OptionsError(f"{where}: {key} must be one of {', '.join(map(str, arguments))}, not {value!r}")
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _build(hint, value, where, key)
+    return _scalar(hint, value, where, key)
+
+
+def _scalar(hint: Any, value: Any, where: str, key: str) -> Any:
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is int and isinstance(value, str):
+        return parse_size(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    kind = getattr(hint, "__name__", str(hint))
+    raise OptionsError(f"{where}: {key} must be of type {kind}, not {type(value).__name__}")

@@ -1,0 +1,236 @@
+"""The front of one endpoint: log, faults, routes, authentication, rate limits, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from ntxengine.sim import answers
+from ntxengine.sim.answers import ApiError, Json
+from ntxengine.sim.auth import COOKIE, Credentials, Sessions
+from ntxengine.sim.world import World
+
+_log = logging.getLogger(__name__)
+
+EndpointName = Literal["central", "element"]
+Handler = Callable[["Call"], Awaitable[Response]]
+
+
+class LoggedRequest(NamedTuple):
+    """One request that was answered.  No query, no headers, no body: no secrets."""
+
+    endpoint: EndpointName
+    method: str
+    path: str
+    status: int
+
+
+@dataclass(frozen=True)
+class Route:
+    """One operation.  `pattern` has `{name}` for a path part; `by_token` leaves authentication to the handler."""
+
+    name: str
+    method: str
+    pattern: str
+    handler: Handler
+    by_token: bool = False
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """Return the path's parts if it is ours."""
+        found = _compiled(self.pattern).fullmatch(path)
+        return found.groupdict() if found else None
+
+
+_PATTERNS: dict[str, re.Pattern[str]] = {}
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    if pattern not in _PATTERNS:
+        parts = re.split(r"\{(\w+)\}", pattern)
+        text = "".join(re.escape(part) if not i % 2 else f"(?P<{part}>[^/]+)" for i, part in enumerate(parts))
+        _PATTERNS[pattern] = re.compile(text + "/?")
+    return _PATTERNS[pattern]
+
+
+@dataclass
+class Call:
+    """One request on its way through a handler."""
+
+    world: World
+    request: Request
+    parts: dict[str, str]
+    path: str
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query, decoded; the last value of a name wins."""
+        return dict(self.request.query_params)
+
+    async def json(self) -> Json:
+        """Return the body: a JSON object.
+
+        Errors: ApiError 415 for another content type, 400 if it is no JSON, 422 (v3) or 400 if it is no object.
+        """
+        body = await self.request.body()
+        kind = self.request.headers.get("content-type", "")
+        if not kind.startswith("application/json"):
+            raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE_ERROR", f"Content type {kind!r} is not application/json")
+        try:
+            value: Any = msgspec.json.decode(body or b"null")
+        except msgspec.DecodeError as exc:
+            raise ApiError(400, "DESERIALIZATION_FAILED", f"Body is not JSON: {exc}") from exc
+        if not isinstance(value, dict):
+            raise ApiError(422, "INVALID_REQUEST", f"{value!r} is not of type 'object'")
+        return value
+
+
+class RateLimit:
+    """How many requests there were in this second, over all and per operation.
+
+    The clock here is the real one: rates are about the wire, not about the cluster's calendar.
+    """
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._counts: defaultdict[str, int] = defaultdict(int)
+
+    def count(self, name: str) -> tuple[int, int]:
+        """Count one request and return how many there were of all and of this one."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second = second
+            self._counts.clear()
+        self._counts[""] += 1
+        self._counts[name] += 1
+        return self._counts[""], self._counts[name]
+
+
+class Front:
+    """The ASGI application of one endpoint."""
+
+    def __init__(
+        self,
+        name: EndpointName,
+        world: World,
+        credentials: Credentials,
+        routes: list[Route],
+        log: deque[LoggedRequest],
+    ) -> None:
+        self._name: EndpointName = name
+        self._world = world
+        self._credentials = credentials
+        self._routes = routes
+        self._log = log
+        self._sessions = Sessions(world.clock, world.config.limits.session_s)
+        self._rates = RateLimit()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        path = str(scope["path"])
+        try:
+            response = await self._answer(request, path)
+        except Exception:
+            _log.exception("simulated %s: %s %s", self._name, request.method, path)
+            self._log.append(LoggedRequest(self._name, request.method, path, 500))
+            raise
+        self._log.append(LoggedRequest(self._name, request.method, path, response.status_code))
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, path: str) -> Response:
+        family = answers.family_of(path)
+        fault = self._world.config.faults.http_fault(self._name, request.method, path)
+        if fault is not None:
+            await asyncio.sleep(fault.delay_s)
+            if fault.status and fault.plain:
+                return PlainTextResponse("Internal Server Error", fault.status)
+            if fault.status:
+                return _error(family, path, ApiError(fault.status, "SERVICE_UNAVAILABLE", "Simulated fault"))
+        self._world.expire()
+        try:
+            response = await self._route(request, path)
+        except ApiError as exc:
+            response = _error(family, path, exc)
+        response.headers["X-Ntnx-Env"] = "pc" if self._name == "central" else "pe"
+        product = "pc.7.5.1" if self._name == "central" else "pe.7.5.1"
+        response.headers["X-Ntnx-Product"] = product
+        return response
+
+    async def _route(self, request: Request, path: str) -> Response:
+        route, parts = self._find(request.method, path)
+        cookie = None
+        if route is None or not route.by_token:
+            cookie = self._authenticate(request)
+        if route is None:
+            raise ApiError(404, "ENTITY_NOT_FOUND", f"The requested URL {path} was not found on this server")
+        response = await self._limited(route, Call(self._world, request, parts, path))
+        if cookie is not None:
+            response.set_cookie(COOKIE, cookie, path="/", secure=True, httponly=True, samesite=None)
+        return response
+
+    def _find(self, method: str, path: str) -> tuple[Route | None, dict[str, str]]:
+        is_known = False
+        for route in self._routes:
+            parts = route.match(path)
+            if parts is None:
+                continue
+            if route.method == method:
+                return route, parts
+            is_known = True
+        if is_known:
+            raise ApiError(405, "ACTION_NOT_SUPPORTED", f"Method {method} is not allowed for {path}")
+        return None, {}
+
+    def _authenticate(self, request: Request) -> str | None:
+        """Check the caller; return a new session for one who came with a password."""
+        authorization = request.headers.get("authorization", "")
+        if authorization:
+            if self._credentials.matches(authorization):
+                return self._sessions.open()
+        elif self._sessions.is_open(request.cookies.get(COOKIE, "")):
+            return None
+        raise ApiError(401, "AUTHENTICATION_REQUIRED", "Authentication required.")
+
+    async def _limited(self, route: Route, call: Call) -> Response:
+        """Answer with the headers of the rate limits, or refuse."""
+        if self._name == "element" or answers.family_of(call.path) != "v4":
+            return await route.handler(call)
+        limits = self._world.config.limits
+        limit = limits.api_rates.get(route.name, limits.api_requests_per_s)
+        over_all, of_this = self._rates.count(route.name)
+        headers = {
+            "X-Ratelimit-Limit": str(limits.requests_per_s),
+            "X-Ratelimit-Remaining": str(max(0, limits.requests_per_s - over_all)),
+            "X-Ratelimit-Reset": "0",
+            "X-Api-Ratelimit-Limit": str(limit),
+            "X-Api-Ratelimit-Remaining": str(max(0, limit - of_this)),
+            "X-Api-Ratelimit-Refresh-Period-Seconds": "1",
+            "X-Api-Ratelimit-Reset": str(int(1000 - time.monotonic() % 1 * 1000)),
+        }
+        if limits.enforce_rates and (over_all > limits.requests_per_s or of_this > limit):
+            response = _error("v4", call.path, ApiError(429, "TOO_MANY_REQUESTS", "Rate limit exceeded"))
+        else:
+            try:
+                response = await route.handler(call)
+            except ApiError as exc:
+                response = _error("v4", call.path, exc)
+        response.headers.update(headers)
+        return response
+
+
+def _error(family: answers.PathFamily, path: str, error: ApiError) -> Response:
+    # v4 has no 422: what does not fit the schema is 400 there.
+    status = 400 if family == "v4" and error.status == 422 else error.status
+    return JSONResponse(answers.error_body(family, path, error), status, headers=error.headers)

@@ -1,0 +1,41 @@
+"""What `ntx sim` runs: a simulator until SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from ntxengine.sim.config import SimConfig
+from ntxengine.sim.simulator import DEFAULT_PORT, Simulator
+
+
+def serve(
+    config: SimConfig,
+    state_dir: Path | str,
+    *,
+    host: str = "",
+    port: int = DEFAULT_PORT,
+    ready: Callable[[dict[str, str]], None] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM; call `ready` with the NTX_* environment once both endpoints answer.
+
+    Prints nothing.  `STATE/connect.env` holds the same environment for a shell.  `host`, if given, is where Prism
+    Central listens; Prism Element stays at the configuration's `element_host`, on the same port.
+    Errors: OptionsError (configuration, port taken).
+    """
+    if host:
+        config.central_host = host
+    asyncio.run(_serve(config, Path(state_dir), port, ready))
+
+
+async def _serve(config: SimConfig, state_dir: Path, port: int, ready: Callable[[dict[str, str]], None] | None) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with Simulator(config, state_dir, port) as sim:
+        if ready is not None:
+            ready(sim.env)
+        await stop.wait()

@@ -1,0 +1,291 @@
+"""Entities as v4 writes them.  Every object carries its `$objectType`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ntxengine.sim import ids
+from ntxengine.sim.answers import Json, app_message, time_text
+from ntxengine.sim.config import ContainerConfig
+from ntxengine.sim.model import LiveFile, Point, Task, Vm, VmPoint
+from ntxengine.sim.world import World
+
+_CREATED = 1_767_225_600.0
+
+
+def typed(kind: str, **values: Any) -> Json:
+    """Return an object with its type."""
+    return {"$objectType": kind, "$reserved": {"$fv": "v4.r1"}, **values}
+
+
+def address(ip: str) -> Json:
+    """Return an IP address."""
+    return typed("common.v1.config.IPAddress", ipv4=typed("common.v1.config.IPv4Address", value=ip, prefixLength=32))
+
+
+# -- vmm
+
+_VMM = "vmm.v4.ahv.config"
+_POWER = {"on": "ON", "off": "OFF", "paused": "PAUSED"}
+
+
+def vm(world: World, vm: Vm) -> Json:
+    """Return a VM.  CD-ROMs are not among its disks."""
+    cdroms = [file for file in vm.files if file.kind == "cdrom"]
+    result = typed(
+        f"{_VMM}.Vm",
+        extId=vm.id,
+        name=vm.name,
+        createTime=time_text(_CREATED),
+        updateTime=time_text(_CREATED),
+        numSockets=2,
+        numCoresPerSocket=1,
+        memorySizeBytes=4 * 1024**3,
+        machineType="PC",
+        powerState=_POWER[vm.config.power],
+        cluster=typed(f"{_VMM}.ClusterReference", extId=world.cluster_id),
+        bootConfig=typed(f"{_VMM}.{'UefiBoot' if vm.config.nvram else 'LegacyBoot'}"),
+        isAgentVm=False,
+        isCrossClusterMigrationInProgress=False,
+        protectionType="UNPROTECTED",
+        disks=[disk(world, file) for file in world.disks_of(vm)] + _volume_groups(vm),
+        cdRoms=[_cdrom(world, file) for file in cdroms],
+        nics=[],
+    )
+    if vm.config.power == "on":
+        result["host"] = typed(f"{_VMM}.HostReference", extId=vm.host_id)
+    if vm.config.guest_tools is not None:
+        result["guestTools"] = guest_tools(vm)
+    return result
+
+
+def guest_tools(vm: Vm) -> Json:
+    """Return the state of Guest Tools; of a VM that never had them, nothing is installed."""
+    tools = vm.config.guest_tools
+    if tools is None:
+        return typed(f"{_VMM}.GuestTools", isInstalled=False, isEnabled=False, isReachable=False)
+    return typed(
+        f"{_VMM}.GuestTools",
+        isInstalled=tools.installed,
+        isEnabled=tools.enabled,
+        isIsoInserted=False,
+        isReachable=tools.reachable,
+        isVssSnapshotCapable=tools.can_quiesce,
+        version=tools.version,
+        availableVersion=tools.version,
+        capabilities=["VSS_SNAPSHOT"] if tools.can_quiesce else [],
+    )
+
+
+def _backing(world: World, file: LiveFile) -> Json:
+    backing = typed(
+        f"{_VMM}.VmDisk",
+        diskExtId=file.vmdisk,
+        diskSizeBytes=file.size,
+        storageContainer=typed(f"{_VMM}.VmDiskContainerReference", extId=world.container_id(file.container)),
+        storageConfig=typed(f"{_VMM}.VmDiskStorageConfig", isFlashModeEnabled=False),
+        isMigrationInProgress=False,
+    )
+    clone = world.state.clones.get(file.vmdisk)
+    if clone is not None and clone.disk_point:
+        reference = typed(
+            f"{_VMM}.VmDiskRecoveryPointReference",
+            vmRecoveryPointExtId=clone.vm_point or None,
+            diskRecoveryPointExtId=clone.disk_point,
+        )
+        backing["dataSource"] = typed(f"{_VMM}.DataSource", reference=reference)
+    return backing
+
+
+def disk(world: World, file: LiveFile) -> Json:
+    """Return a disk: `extId` is the same as `backingInfo.diskExtId`, as recorded from a cluster."""
+    where = typed(f"{_VMM}.DiskAddress", busType=file.bus.upper(), index=file.index)
+    return typed(f"{_VMM}.Disk", extId=file.vmdisk, diskAddress=where, backingInfo=_backing(world, file))
+
+
+def _cdrom(world: World, file: LiveFile) -> Json:
+    bus = file.bus.upper() if file.bus in ("ide", "sata") else "IDE"
+    where = typed(f"{_VMM}.CdRomAddress", busType=bus, index=file.index)
+    return typed(f"{_VMM}.CdRom", extId=file.vmdisk, diskAddress=where, backingInfo=_backing(world, file))
+
+
+def _volume_groups(vm: Vm) -> list[Json]:
+    result = []
+    for number in range(vm.config.volume_groups):
+        group = ids.fixed(vm.id, "volume group", number)
+        where = typed(f"{_VMM}.DiskAddress", busType="SCSI", index=200 + number)
+        backing = typed(f"{_VMM}.ADSFVolumeGroupReference", volumeGroupExtId=group)
+        result.append(typed(f"{_VMM}.Disk", extId=ids.fixed(group, "disk"), diskAddress=where, backingInfo=backing))
+    return result
+
+
+# -- dataprotection
+
+_DP = "dataprotection.v4"
+
+
+def recovery_point(world: World, point: Point, *, with_disks: bool) -> Json:
+    """Return a recovery point; without disks, `diskRecoveryPoints` is null as seen on some builds."""
+    source = typed(
+        f"{_DP}.common.DisasterRecoveryLocation",
+        domainManagerExtId=world.central_id,
+        clusterExtIds=[world.cluster_id],
+    )
+    return typed(
+        f"{_DP}.config.RecoveryPoint",
+        extId=point.id,
+        name=point.name,
+        status="COMPLETE",
+        recoveryPointType=point.obtained,
+        creationTime=time_text(point.created),
+        expirationTime=time_text(point.expires),
+        locationAgnosticId=ids.fixed(point.id, "agnostic"),
+        ownerExtId="00000000-0000-0000-0000-000000000000",
+        isSecure=False,
+        totalExclusiveUsageBytes=None,
+        sourceLocation=source,
+        locationReferences=[typed(f"{_DP}.config.LocationReference", locationExtId=world.cluster_id)],
+        vmRecoveryPoints=[vm_recovery_point(point, one, with_disks=with_disks) for one in point.vms],
+        volumeGroupRecoveryPoints=[],
+    )
+
+
+def vm_recovery_point(point: Point, vm_point: VmPoint, *, with_disks: bool) -> Json:
+    """Return one VM in a recovery point: also disks that are no data disks of it."""
+    kind = f"{_DP}.common.DiskRecoveryPoint"
+    disks = [typed(kind, diskRecoveryPointExtId=file.id, diskExtId=file.vmdisk) for file in vm_point.files]
+    return typed(
+        f"{_DP}.config.VmRecoveryPoint",
+        extId=vm_point.id,
+        name=point.name,
+        vmExtId=vm_point.vm_id,
+        hypervisorType="AHV",
+        status="COMPLETE",
+        recoveryPointType=point.obtained,
+        creationTime=time_text(point.created),
+        expirationTime=time_text(point.expires),
+        consistencyGroupExtId=None,
+        applicationConsistentProperties=None,
+        diskRecoveryPoints=disks if with_disks else None,
+    )
+
+
+# -- prism
+
+
+def task(world: World, task: Task) -> Json:
+    """Return a task.  Its id is no uuid."""
+    result = typed(
+        "prism.v4.config.Task",
+        extId=ids.task_id(task.id),
+        operation=task.operation,
+        operationDescription=task.operation,
+        status=task.status,
+        progressPercentage=task.progress,
+        createdTime=time_text(task.created),
+        startedTime=time_text(task.started),
+        completedTime=time_text(task.completed),
+        lastUpdatedTime=time_text(task.updated),
+        isCancelable=False,
+        isBackgroundTask=False,
+        clusterExtIds=[world.cluster_id],
+        entitiesAffected=[
+            typed("prism.v4.config.EntityReference", extId=e.id, rel=e.rel, name=e.name or None) for e in task.entities
+        ],
+        numberOfEntitiesAffected=len(task.entities),
+        subTasks=[],
+    )
+    if task.is_done and task.details:
+        details = [typed("common.v1.config.KVPair", name=name, value=value) for name, value in task.details.items()]
+        result["completionDetails"] = details
+    if task.error:
+        result["errorMessages"] = [app_message("prism", task.error, task.error_code)]
+        result["legacyErrorMessage"] = task.error
+    if task.warnings:
+        warnings = [app_message("prism", text, "DP-10410", severity="WARNING") for text in task.warnings]
+        result["warnings"] = warnings
+    return result
+
+
+# -- clustermgmt
+
+_CLU = "clustermgmt.v4.config"
+
+
+def cluster(world: World, *, is_central: bool) -> Json:
+    """Return the Prism Element cluster, or Prism Central, which is listed as a cluster too."""
+    function = "PRISM_CENTRAL" if is_central else "AOS"
+    short, full = ("7.5", "7.5.1.2") if not is_central else ("pc.7.5", "pc.7.5.1")
+    software = "PRISM_CENTRAL" if is_central else "NOS"
+    build = typed(
+        f"{_CLU}.BuildReference",
+        version=short,
+        fullVersion=f"el8.5-release-simulated-{full}-stable-{'0' * 40}",
+        buildType="release",
+        commitId="0" * 40,
+        shortCommitId="0" * 6,
+    )
+    config = typed(
+        f"{_CLU}.ClusterConfigReference",
+        buildInfo=build,
+        clusterFunction=[function],
+        clusterSoftwareMap=[typed(f"{_CLU}.SoftwareMapReference", softwareType=software, version=full)],
+        hypervisorTypes=[] if is_central else ["AHV"],
+        isLts=False,
+    )
+    ip = world.config.central_host if is_central else world.config.element_host
+    network = typed(f"{_CLU}.ClusterNetworkReference", externalAddress=address(ip), nfsSubnetWhitelist=[])
+    nodes = [] if is_central else [_node(world, number) for number in range(len(world.host_ids))]
+    return typed(
+        f"{_CLU}.Cluster",
+        extId=world.central_id if is_central else world.cluster_id,
+        name=world.config.central_name if is_central else world.config.cluster_name,
+        config=config,
+        network=network,
+        nodes=typed(f"{_CLU}.NodeReference", numberOfNodes=len(nodes), nodeList=nodes),
+        vmCount=0 if is_central else len(world.vms),
+    )
+
+
+def _node(world: World, number: int) -> Json:
+    ip = address(f"127.0.0.{number + 2}")
+    return typed(f"{_CLU}.NodeListItemReference", controllerVmIp=ip, hostIp=ip, nodeUuid=world.host_ids[number])
+
+
+def host(world: World, number: int) -> Json:
+    """Return a host with its controller VM."""
+    ip = address(f"127.0.0.{number + 2}")
+    return typed(
+        f"{_CLU}.Host",
+        extId=world.host_ids[number],
+        hostName=f"ahv-{number + 1}",
+        hostType="HYPER_CONVERGED",
+        cluster=typed(f"{_CLU}.ClusterReference", uuid=world.cluster_id, name=world.config.cluster_name),
+        controllerVm=typed(f"{_CLU}.ControllerVmReference", externalAddress=ip, isInMaintenanceMode=False),
+        hypervisor=typed(f"{_CLU}.HypervisorReference", externalAddress=ip, type="AHV"),
+        disk=[],
+        nodeStatus="NORMAL",
+        maintenanceState="normal",
+    )
+
+
+def storage_container(world: World, container: ContainerConfig) -> Json:
+    """Return a storage container: its id is in `containerExtId`, `extId` is null as recorded."""
+    return typed(
+        f"{_CLU}.StorageContainer",
+        extId=None,
+        containerExtId=world.container_id(container.name),
+        name=container.name,
+        clusterExtId=world.cluster_id,
+        clusterName=world.config.cluster_name,
+        isCompressionEnabled=container.compression,
+        compressionDelaySecs=container.compression_delay_s,
+        onDiskDedup="POST_PROCESS" if container.dedup else "OFF",
+        cacheDeduplication="ON" if container.dedup else "OFF",
+        erasureCode="OFF",
+        replicationFactor=container.replication_factor,
+        nfsWhitelistAddress=[],
+        isNfsWhitelistInherited=True,
+        isInternal=False,
+        isEncrypted=False,
+    )

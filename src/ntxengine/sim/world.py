@@ -1,0 +1,198 @@
+"""The simulated cluster: what it holds and the questions that every API asks of it.
+
+All of it runs in one event loop; only the copying and comparing of bytes goes to threads.  `disk_lock` is held while
+a recovery point freezes its disks: a test that writes to several disks at one moment takes it too.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ntxengine.errors import OptionsError
+from ntxengine.sim import ids, storage
+from ntxengine.sim.config import DiskConfig, SimConfig, VmConfig
+from ntxengine.sim.model import Clone, FileKind, FrozenFile, LiveFile, Point, State, Vm, VmPoint
+from ntxengine.sim.storage import Layout
+from ntxengine.sim.tasks import Tasks
+
+
+class World:
+    """Cluster, VMs, recovery points, tasks."""
+
+    def __init__(self, config: SimConfig, state_dir: Path, clock: Callable[[], float]) -> None:
+        config.check()
+        self.config = config
+        self.clock = clock
+        self.layout = Layout(state_dir)
+        self.layout.make([container.name for container in config.containers])
+        self.disk_lock = threading.Lock()
+        self._save_lock = threading.Lock()
+        self.cluster_id = ids.fixed(config.cluster_name, "cluster")
+        self.central_id = ids.fixed(config.central_name, "central")
+        self.host_ids = [ids.fixed(config.cluster_name, "host", number) for number in (1, 2)]
+        self.vms = {vm.id: vm for vm in self._make_vms()}
+        self._state_file = state_dir / "state.json"
+        self.state = self._load()
+        self.tasks = Tasks(config, self.state, clock, self.save)
+        self._clean()
+
+    # -- start
+
+    def _make_vms(self) -> list[Vm]:
+        configs = list(self.config.vms)
+        worker = self.config.worker
+        if worker is not None and all(vm.name != worker for vm in configs):
+            configs.append(VmConfig(worker))
+        seen: defaultdict[str, int] = defaultdict(int)
+        result = []
+        for number, config in enumerate(configs):
+            vm_id = config.id or ids.fixed(self.config.cluster_name, "vm", config.name, seen[config.name])
+            seen[config.name] += 1
+            files = self._make_files(vm_id, config)
+            result.append(Vm(vm_id, config, self.host_ids[number % len(self.host_ids)], files))
+        if len({vm.id for vm in result}) != len(result):
+            raise OptionsError("simulator: two VMs have the same id")
+        return result
+
+    def _make_files(self, vm_id: str, config: VmConfig) -> tuple[LiveFile, ...]:
+        taken = {(disk.bus, disk.index) for disk in [*config.disks, *config.cdroms]}
+        files: list[LiveFile] = []
+
+        def add(kind: FileKind, disk: DiskConfig, index: int) -> None:
+            storage.open_disk(disk, f"VM {config.name!r}")
+            vmdisk = ids.fixed(vm_id, "vmdisk", kind, disk.bus, index)
+            device = ids.fixed(vm_id, "device", kind, disk.bus, index)
+            storage.link(disk.path, self.layout.file(self.layout.live_path(disk.container, vmdisk)))
+            files.append(LiveFile(kind, vmdisk, device, disk.bus, index, disk.container, disk.path))
+
+        groups: tuple[tuple[FileKind, list[DiskConfig]], ...] = (("disk", config.disks), ("cdrom", config.cdroms))
+        for kind, disks in groups:
+            for disk in disks:
+                index = disk.index
+                if index is None:
+                    index = next(number for number in range(257) if (disk.bus, number) not in taken)
+                    taken.add((disk.bus, index))
+                add(kind, disk, index)
+        if config.nvram is not None:
+            add("nvram", config.nvram, 0)
+        return tuple(files)
+
+    def _load(self) -> State:
+        if not self._state_file.exists():
+            return State()
+        try:
+            return msgspec.json.decode(self._state_file.read_bytes(), type=State)
+        except msgspec.MsgspecError as exc:
+            raise OptionsError(f"simulator state {self._state_file} is damaged ({exc}): remove the directory") from exc
+
+    def save(self) -> None:
+        """Write the state: whole or not at all."""
+        with self._save_lock:
+            new = self._state_file.with_suffix(".new")
+            new.write_bytes(msgspec.json.encode(self.state))
+            new.replace(self._state_file)
+
+    def _clean(self) -> None:
+        """Settle what a killed simulator left: unfinished tasks, half-frozen points, files of neither."""
+        for task in self.state.tasks.values():
+            if not task.is_done:
+                task.status, task.completed = "FAILED", self.clock()
+                task.error, task.error_code = "Interrupted by a restart", "DP-10000"
+        self.state.points = {point.id: point for point in self.state.points.values() if point.is_frozen}
+        kept = {self.frozen_file(file) for point in self.state.points.values() for vm in point.vms for file in vm.files}
+        storage.remove_strays(self.layout.recovery_points, kept)
+        for container in self.config.containers:
+            storage.remove_strays(self.layout.containers / container.name / ".snapshot", kept)
+        ready = [clone for clone in self.state.clones.values() if clone.is_ready and clone.vm_id in self.vms]
+        clones = {clone.vmdisk: clone for clone in ready}
+        self.state.clones = clones
+        storage.remove_strays(self.layout.clones, {self.layout.clones / vmdisk for vmdisk in clones})
+        links = {self.layout.device(clone.vmdisk, clone.serial) for clone in clones.values()}
+        storage.remove_strays(self.layout.devices, links)
+        self.expire()
+        self.save()
+
+    # -- questions
+
+    @property
+    def worker(self) -> Vm | None:
+        """The VM that disks are hot-added to."""
+        return next((vm for vm in self.vms.values() if vm.name == self.config.worker), None)
+
+    def container_id(self, name: str) -> str:
+        """Return the uuid of a storage container."""
+        return ids.fixed(self.config.cluster_name, "container", name)
+
+    def clones_of(self, vm_id: str) -> list[Clone]:
+        """Return the hot-added disks of a VM, oldest first."""
+        found = [clone for clone in self.state.clones.values() if clone.vm_id == vm_id and clone.is_ready]
+        return sorted(found, key=lambda clone: clone.serial)
+
+    def disks_of(self, vm: Vm) -> list[LiveFile]:
+        """Return the data disks of a VM, hot-added ones last."""
+        own = [file for file in vm.files if file.kind == "disk"]
+        return own + [self.clone_file(clone) for clone in self.clones_of(vm.id)]
+
+    def files_of(self, vm: Vm) -> list[LiveFile]:
+        """Return every file that a recovery point of a VM holds."""
+        return [*vm.files, *(self.clone_file(clone) for clone in self.clones_of(vm.id))]
+
+    def clone_file(self, clone: Clone) -> LiveFile:
+        """Return a hot-added disk as a disk of its VM."""
+        path = self.layout.clones / clone.vmdisk
+        return LiveFile("disk", clone.vmdisk, clone.device, clone.bus, clone.index, clone.container, path)
+
+    def vm_etag(self, vm: Vm) -> str:
+        """Return the version of a VM: changes when a disk is added or removed."""
+        return ids.etag(vm.id, *(clone.vmdisk for clone in self.clones_of(vm.id)))
+
+    def frozen_file(self, file: FrozenFile) -> Path:
+        """Return where frozen bytes are."""
+        return self.layout.state / file.file
+
+    def points(self, family: str) -> list[Point]:
+        """Return the recovery points of a family that are frozen, oldest first."""
+        found = [point for point in self.state.points.values() if point.family == family and point.is_frozen]
+        return sorted(found, key=lambda point: (point.created, point.id))
+
+    def find_frozen(self, disk_point: str) -> tuple[Point, VmPoint, FrozenFile] | None:
+        """Return the v4 disk recovery point of this id, wherever it is."""
+        for point in self.points("v4"):
+            for vm_point in point.vms:
+                for file in vm_point.files:
+                    if file.id == disk_point:
+                        return point, vm_point, file
+        return None
+
+    def find_snapshot_path(self, path: str) -> FrozenFile | None:
+        """Return the v3 frozen file that was announced under exactly this path."""
+        for point in self.points("v3"):
+            for vm_point in point.vms:
+                for file in vm_point.files:
+                    if file.snapshot_path == path:
+                        return file
+        return None
+
+    # -- end of life
+
+    def expire(self) -> None:
+        """Delete every recovery point whose time is over."""
+        now = self.clock()
+        for point in [*self.state.points.values()]:
+            if point.is_frozen and point.expires is not None and point.expires <= now:
+                self.drop(point)
+
+    def drop(self, point: Point) -> None:
+        """Delete a recovery point and its bytes."""
+        self.state.points.pop(point.id, None)
+        for vm_point in point.vms:
+            for file in vm_point.files:
+                snapshots = self.layout.containers / file.container / ".snapshot"
+                below = snapshots if point.family == "v3" else self.layout.recovery_points
+                storage.remove_file(self.frozen_file(file), below=below)
+        self.save()

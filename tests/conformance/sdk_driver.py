@@ -1,0 +1,195 @@
+"""Drives a Prism with Nutanix's own SDK and prints what it got as one JSON object.
+
+Runs in a virtual environment of its own (requirements.txt): the SDK pins old versions of what it needs.
+Standard input: one JSON object with host, element, port, ca_file, username, password.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+import uuid
+from typing import Any
+
+import ntnx_clustermgmt_py_client as clustermgmt
+import ntnx_dataprotection_py_client as dataprotection
+import ntnx_prism_py_client as prism
+import ntnx_vmm_py_client as vmm
+from ntnx_dataprotection_py_client.models.dataprotection.v4.config.ExpirationTimeSpec import ExpirationTimeSpec
+from ntnx_dataprotection_py_client.rest import ApiException
+
+
+def client(package: Any, spec: dict[str, Any], host: str = "", *, with_password: bool = True) -> Any:
+    """Return an API client of one SDK package."""
+    configuration = package.Configuration()
+    configuration.host = host or spec["host"]
+    configuration.port = spec["port"]
+    configuration.root_ca_certificate_file = spec["ca_file"]
+    configuration.max_retry_attempts = 0
+    if with_password:
+        configuration.username, configuration.password = spec["username"], spec["password"]
+    return package.ApiClient(configuration=configuration, allow_version_negotiation=with_password)
+
+
+def unknown(value: Any, where: str) -> list[str]:
+    """Return every field of an answer that the SDK's models do not know."""
+    if isinstance(value, list):
+        return [name for number, item in enumerate(value) for name in unknown(item, f"{where}[{number}]")]
+    if not hasattr(value, "get_unknown_fields"):
+        return []
+    found = [f"{where}.{name}" for name in value.get_unknown_fields() or {} if name != "$dataItemDiscriminator"]
+    for name in value.swagger_types:
+        if not name.startswith("_"):
+            found += unknown(getattr(value, name), f"{where}.{name}")
+    return found
+
+
+def wait(tasks: Any, answer: Any) -> Any:
+    """Wait for the task that an answer refers to."""
+    for _ in range(500):
+        task = tasks.get_task_by_id(answer.data.ext_id).data
+        if task.status in ("SUCCEEDED", "FAILED"):
+            return task
+        time.sleep(0.02)
+    raise SystemExit("the task does not end")
+
+
+def create(points: Any, tasks: Any, vm: str, name: str) -> Any:
+    """Create a recovery point of one VM and return it."""
+    body = dataprotection.RecoveryPoint(
+        name=name,
+        recovery_point_type=dataprotection.RecoveryPointType.CRASH_CONSISTENT,
+        vm_recovery_points=[dataprotection.VmRecoveryPoint(vm_ext_id=vm)],
+    )
+    task = wait(tasks, points.create_recovery_point(body))
+    [detail] = [one.value for one in task.completion_details if one.name == "recoveryPointExtId"]
+    return points.get_recovery_point_by_id(detail).data
+
+
+def name_of(point: Any, number: int) -> dict[str, str]:
+    """Return the three ids of a disk recovery point."""
+    vm_point = point.vm_recovery_points[0]
+    return {
+        "recovery_point_ext_id": point.ext_id,
+        "vm_recovery_point_ext_id": vm_point.ext_id,
+        "disk_recovery_point_ext_id": vm_point.disk_recovery_points[number].disk_recovery_point_ext_id,
+    }
+
+
+def regions(points: Any, spec: dict[str, Any], new: dict[str, str], old: dict[str, str] | None) -> Any:
+    """Discover the cluster and compute the changed regions there, with the token as a cookie."""
+    reference = dataprotection.VmDiskRecoveryPointReference
+    inner = dataprotection.ComputeChangedRegionsClusterDiscoverSpec(disk_recovery_point=reference(**new))
+    if old is not None:
+        inner.reference_disk_recovery_point = reference(**old)
+    discover = dataprotection.ClusterDiscoverSpec(operation="COMPUTE_CHANGED_REGIONS", spec=inner)
+    found = points.discover_cluster_for_recovery_point_id(new["recovery_point_ext_id"], discover).data
+    element = client(dataprotection, spec, found.cluster_ip.ipv4.value, with_password=False)
+    element.add_default_header("Cookie", f"NTNX_IGW_SESSION={found.jwt_token}")
+    body = dataprotection.VmRecoveryPointChangedRegionsComputeSpec(block_size_byte=32768)
+    if old is not None:
+        body.reference_recovery_point_ext_id = old["recovery_point_ext_id"]
+        body.reference_vm_recovery_point_ext_id = old["vm_recovery_point_ext_id"]
+        body.reference_disk_recovery_point_ext_id = old["disk_recovery_point_ext_id"]
+    answer = dataprotection.RecoveryPointsApi(element).vm_recovery_point_compute_changed_regions(
+        new["recovery_point_ext_id"], new["vm_recovery_point_ext_id"], new["disk_recovery_point_ext_id"], body
+    )
+    return {
+        "element": found.cluster_ip.ipv4.value,
+        "unknown_fields": unknown([found, answer], "answer"),
+        "regions": [[one.offset, one.length, one.region_type] for one in answer.data],
+        "extra": {pair.name: pair.value for pair in answer.metadata.extra_info},
+    }
+
+
+def hot_add(vms: Any, tasks: Any, worker: str, disk: dict[str, str]) -> Any:
+    """Attach a clone of a disk recovery point to the worker, then remove it."""
+    from ntnx_vmm_py_client.models.vmm.v4.ahv.config.DataSource import DataSource
+    from ntnx_vmm_py_client.models.vmm.v4.ahv.config.VmDisk import VmDisk
+    from ntnx_vmm_py_client.models.vmm.v4.ahv.config.VmDiskRecoveryPointReference import VmDiskRecoveryPointReference
+
+    reference = VmDiskRecoveryPointReference(
+        vm_recovery_point_ext_id=disk["vm_recovery_point_ext_id"],
+        disk_recovery_point_ext_id=disk["disk_recovery_point_ext_id"],
+    )
+    body = vmm.AhvConfigDisk(backing_info=VmDisk(data_source=DataSource(reference=reference)))
+    attached = wait(tasks, vms.create_disk(worker, body))
+    [found] = vms.list_disks_by_vm_id(worker).data
+    single = vms.get_disk_by_id(worker, found.ext_id)
+    etag = vms.api_client.get_etag(single)
+    removed = wait(tasks, vms.delete_disk_by_id(worker, found.ext_id, if_match=etag))
+    return {
+        "attached": attached.status,
+        "source": found.backing_info.data_source.reference.disk_recovery_point_ext_id,
+        "removed": removed.status,
+        "left": len(vms.list_disks_by_vm_id(worker).data or []),
+    }
+
+
+def main() -> None:
+    """Make the calls and print the result."""
+    logging.disable(logging.CRITICAL)
+    spec = json.load(sys.stdin)
+    vms = vmm.VmApi(client(vmm, spec))
+    dp_client = client(dataprotection, spec)
+    points = dataprotection.RecoveryPointsApi(dp_client)
+    tasks = prism.TasksApi(client(prism, spec))
+    clusters = clustermgmt.ClustersApi(client(clustermgmt, spec))
+    containers = clustermgmt.StorageContainersApi(client(clustermgmt, spec))
+
+    listed = vms.list_vms(_filter=f"name eq '{spec['vm']}'", _page=0, _limit=10)
+    [vm] = listed.data
+    worker = vms.list_vms(_filter=f"name eq '{spec['worker']}'").data[0].ext_id
+    old = create(points, tasks, vm.ext_id, "old")
+    with open(spec["disk"], "r+b") as disk:
+        disk.seek(100_000)
+        disk.write(b"changed by the guest")
+    new = create(points, tasks, vm.ext_id, "new")
+    vm_point = points.get_vm_recovery_point_by_id(new.ext_id, new.vm_recovery_points[0].ext_id).data
+    expiry = ExpirationTimeSpec(expiration_time="2099-01-01T00:00:00Z")
+    result = {
+        "total_vms": vms.list_vms(_limit=1).metadata.total_available_results,
+        "vm": {"id": vm.ext_id, "name": vm.name, "power": vm.power_state, "cluster": vm.cluster.ext_id},
+        "disks": [[one.backing_info.disk_ext_id, one.backing_info.disk_size_bytes] for one in vm.disks],
+        "guest_tools": vms.get_guest_tools_by_id(vm.ext_id).data.is_reachable,
+        "negotiated": dp_client.get_negotiated_version(),
+        "statuses": [old.status, new.status],
+        "points": sorted(point.name for point in points.list_recovery_points().data),
+        "vm_point": {"vm": vm_point.vm_ext_id, "disks": [one.disk_ext_id for one in vm_point.disk_recovery_points]},
+        "full": regions(points, spec, name_of(old, 0), None),
+        "diff": regions(points, spec, name_of(new, 0), name_of(old, 0)),
+        "expiry": wait(tasks, points.set_recovery_point_expiration_time(new.ext_id, expiry)).status,
+        "expires": str(points.get_recovery_point_by_id(new.ext_id).data.expiration_time),
+        "hot_add": hot_add(vms, tasks, worker, name_of(new, 0)),
+        "clusters": [one.name for one in clusters.list_clusters().data],
+        "hosts": len(clusters.list_hosts_by_cluster_id(vm.cluster.ext_id).data),
+        "containers": [one.name for one in containers.list_storage_containers().data],
+        "disk_point": name_of(new, 0)["disk_recovery_point_ext_id"],
+        "unknown_fields": unknown(
+            [
+                listed,
+                vms.get_vm_by_id(vm.ext_id),
+                vms.get_guest_tools_by_id(vm.ext_id),
+                points.list_recovery_points(),
+                points.get_vm_recovery_point_by_id(new.ext_id, new.vm_recovery_points[0].ext_id),
+                tasks.list_tasks(),
+                clusters.list_clusters(),
+                clusters.list_hosts_by_cluster_id(vm.cluster.ext_id),
+                containers.list_storage_containers(),
+            ],
+            "answer",
+        ),
+    }
+    for point in (old, new):
+        result["deleted"] = wait(tasks, points.delete_recovery_point_by_id(point.ext_id)).status
+    try:
+        points.get_recovery_point_by_id(str(uuid.uuid4()))
+    except ApiException as exc:
+        result["missing"] = exc.status
+    json.dump(result, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Nutanix's own SDK against the simulator: an independent client of paths, envelopes, tasks and tokens."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ntxengine.sim import SimConfig, run_in_thread
+from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
+
+DRIVER = Path(__file__).with_name("sdk_driver.py")
+# The SDK calls the revision that it was made for, so the token must be scoped to it.
+SDK_REVISION = "v4.4"
+
+
+@pytest.fixture(scope="module")
+def answers(sdk_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the SDK made of the simulator's answers."""
+    folder = tmp_path_factory.mktemp("sdk")
+    disks = [DiskConfig(folder / "a.raw", size=1 << 20), DiskConfig(folder / "b.raw", size=(1 << 20) + 512)]
+    vm = VmConfig("it's app", disks=disks, cdroms=[DiskConfig(folder / "cd.iso", size=4096, bus="ide")])
+    vm.guest_tools = GuestToolsConfig()
+    config = SimConfig(vms=[vm], content_revision=SDK_REVISION)
+    with run_in_thread(config, folder / "state") as sim:
+        spec = {
+            "host": "127.0.0.1",
+            "port": sim.port,
+            "ca_file": str(sim.ca_file),
+            "username": sim.username,
+            "password": sim.password,
+            "vm": "it''s app",
+            "worker": "ntx-worker",
+            "disk": str(disks[0].path),
+        }
+        done = subprocess.run(
+            [str(sdk_python), str(DRIVER)],
+            input=json.dumps(spec),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        result: dict[str, Any] = json.loads(done.stdout)
+        result["expected_vm"] = sim.vm_id("it's app")
+        result["statuses_seen"] = sorted({request.status for request in sim.requests})
+    return result
+
+
+def test_vms_and_disks_are_read(answers: dict[str, Any]) -> None:
+    assert answers["vm"]["id"] == answers["expected_vm"]
+    assert (answers["vm"]["name"], answers["vm"]["power"], answers["total_vms"]) == ("it's app", "ON", 2)
+    assert [size for _, size in answers["disks"]] == [1 << 20, (1 << 20) + 512]
+    assert answers["guest_tools"] is True
+
+
+def test_the_version_is_negotiated(answers: dict[str, Any]) -> None:
+    assert answers["negotiated"] == SDK_REVISION
+
+
+def test_recovery_points_live_from_create_to_delete(answers: dict[str, Any]) -> None:
+    assert answers["points"] == ["new", "old"]
+    assert answers["statuses"] == ["COMPLETE", "COMPLETE"]
+    assert {disk for disk, _ in answers["disks"]} < set(answers["vm_point"]["disks"])
+    assert (answers["expiry"], answers["expires"]) == ("SUCCEEDED", "2099-01-01 00:00:00+00:00")
+    assert (answers["deleted"], answers["missing"]) == ("SUCCEEDED", 404)
+
+
+def test_changed_regions_come_from_the_element(answers: dict[str, Any]) -> None:
+    assert answers["full"]["regions"] == []
+    assert answers["diff"]["regions"] == [[98_304, 32_768, "REGULAR"]]
+    assert answers["diff"]["element"] == "127.0.0.2"
+    assert answers["diff"]["extra"]["fileSize"] == "1048576"
+
+
+def test_a_disk_is_hot_added_and_removed(answers: dict[str, Any]) -> None:
+    expected = {"attached": "SUCCEEDED", "source": answers["disk_point"], "removed": "SUCCEEDED", "left": 0}
+    assert answers["hot_add"] == expected
+
+
+def test_the_cluster_is_described(answers: dict[str, Any]) -> None:
+    assert (answers["clusters"], answers["hosts"], answers["containers"]) == (["pe1", "pc1"], 2, ["default"])
+
+
+def test_every_field_that_we_send_is_one_that_the_sdk_knows(answers: dict[str, Any]) -> None:
+    assert answers["unknown_fields"] == []
+    assert answers["diff"]["unknown_fields"] == []
+
+
+def test_no_call_was_refused_but_the_one_that_had_to_be(answers: dict[str, Any]) -> None:
+    assert answers["statuses_seen"] == [200, 202, 404]
