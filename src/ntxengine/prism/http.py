@@ -1,0 +1,329 @@
+"""HTTPS to one Prism: the only module that knows httpx.
+
+A session sends basic credentials first and the cookies that Prism then gives; when those run out (401) it sends the
+credentials once more.  It limits time and size of every answer, asks again when Prism is overloaded (patience.py),
+follows no redirect, and turns whatever goes wrong into one line that names host, request and cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import http.cookiejar
+import logging
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+
+from ntxengine import errors
+from ntxengine.prism.clock import Clock
+from ntxengine.prism.endpoint import Endpoint, Secret, authority
+from ntxengine.prism.parse import decode
+from ntxengine.prism.patience import Patience, is_overload
+from ntxengine.prism.refusal import Refusal, one_line, read_refusal
+from ntxengine.units import MIB
+
+T = TypeVar("T")
+
+MAX_ANSWER_SIZE = 64 * MIB
+"""Far above any page that we ask for, far below what would hurt."""
+
+TOKEN_COOKIE = "NTNX_IGW_SESSION"  # the one cookie that carries a token of cluster discovery (nutanix-api, fact 6)
+_MAX_CONNECTIONS = 16
+_NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+log = logging.getLogger(__name__)
+
+# Their debug records hold header lines, and with them session cookies.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call.  `path` holds checked parts only; `is_repeatable` says that executing it twice does no harm.
+
+    `token` stands in for an account, in a session that has none.
+    """
+
+    method: str
+    path: str
+    body: Any = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    token: Secret | None = None
+    is_repeatable: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A good answer (2xx).  `request` names who was asked what, for messages."""
+
+    request: str
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    def decode(self, kind: type[T]) -> T:
+        """Return the body as a `kind`, or raise PrismAnswerError."""
+        return decode(self.body, kind, request=self.request)
+
+    @property
+    def etag(self) -> str:
+        """The entity's version for If-Match, which some builds send under a name of their own; empty if none."""
+        return self.headers.get("etag") or self.headers.get("x-ntnx-etag") or ""
+
+
+def tls_context(ca_file: str | None, *, insecure: bool) -> ssl.SSLContext:
+    """Return the TLS settings for every connection to this cluster.  Reads the file.
+
+    Errors: OptionsError if `ca_file` cannot be read or holds no certificate.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as exc:
+        cause = (exc.strerror if not isinstance(exc, ssl.SSLError) else None) or "it holds no PEM certificate"
+        raise errors.OptionsError(f"the CA file {ca_file!r} cannot be used: {cause}") from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Session:
+    """Connections to one host, with or without an account there.
+
+    Without `account` nothing is sent that the request does not carry itself, and cookies are not kept.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext,
+        *,
+        account: Endpoint | None,
+        timeout_s: float,
+        clock: Clock | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.name = authority(host, port)
+        self.clock = clock or Clock()
+        self._timeout_s = timeout_s
+        self._patience = patience or Patience()
+        self._basic = _basic(account) if account else None
+        self._username = account.username if account else ""
+        self._secrets = _secrets(account)
+        self._has_answered = False
+        self._use_cookies = True
+        self._has_cookie_worked = False
+        self._cookie_age = 0
+        nothing = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
+        self._client = httpx.AsyncClient(
+            base_url=f"https://{self.name}",
+            verify=tls,
+            cookies=None if account else nothing,
+            headers={"User-Agent": "ntxengine", "Accept": "application/json", "Accept-Encoding": "identity"},
+            timeout=timeout_s,
+            follow_redirects=False,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS),
+        )
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def ask(self, request: Request) -> Answer:
+        """Send `request` until it is answered or patience ends; return the answer if it is a good one.
+
+        Errors: CredentialsError (401), PrismStatusError (any other no), PrismBusy, PrismTimeout, PrismConnectionError,
+                PrismAnswerError (redirect, too large).
+        """
+        retry = 0
+        while True:
+            try:
+                answer = await self._ask_once(request)
+            except _LostError as lost:
+                if not (lost.may_repeat and self._has_answered and retry < self._patience.retries):
+                    raise lost.error from lost.__cause__
+                headers: Mapping[str, str] = {}
+                cause = str(lost.error)
+            else:
+                self._has_answered = True
+                if answer.status < 400:
+                    return self._checked(answer)
+                refusal = read_refusal(answer.body)
+                is_temporary = is_overload(
+                    answer.status, is_plain_text=refusal.is_plain, is_repeatable=request.is_repeatable
+                )
+                if not is_temporary or retry >= self._patience.retries:
+                    raise self._no(answer, refusal, is_temporary=is_temporary, tries=retry + 1)
+                headers, cause = answer.headers, f"HTTP {answer.status}"
+            wait_s = self._patience.wait_s(retry, headers, self.clock.chance())
+            log.debug("Prism %s: %s: %s, again in %.1f s", self.name, request, cause, wait_s)
+            await self.clock.sleep(wait_s)
+            retry += 1
+
+    async def _ask_once(self, request: Request) -> Answer:
+        """Send once, and once more with the credentials if a session cookie was refused."""
+        age = self._cookie_age
+        sent = self._build(request, use_cookies=self._use_cookies)
+        answer = await self._send(sent, request)
+        if self._basic is None or "authorization" in sent.headers:
+            return answer
+        if answer.status != 401:
+            self._has_cookie_worked = True
+            return answer
+        if age == self._cookie_age:
+            # Sessions end after 15 minutes.  Cookies that never worked are not the session's: leave them out from now.
+            self._use_cookies, self._has_cookie_worked = self._has_cookie_worked, False
+            self._client.cookies.clear()
+            self._cookie_age += 1
+        return await self._send(self._build(request, use_cookies=False), request)
+
+    async def _send(self, sent: httpx.Request, request: Request) -> Answer:
+        name = f"Prism {self.name}: {request}"
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._client.send(sent, stream=True)
+                try:
+                    body = await _read(response, name)
+                finally:
+                    await response.aclose()
+        except (httpx.TimeoutException, TimeoutError) as exc:
+            raise errors.PrismTimeout(f"{name}: no whole answer within {self._timeout_s:g} s") from exc
+        except httpx.DecodingError as exc:
+            raise errors.PrismAnswerError(f"{name}: the answer's content encoding is broken") from exc
+        except httpx.HTTPError as exc:
+            raise self._lost(exc, request, name) from exc
+        if response.status_code >= 400:
+            body = self._redacted(body, sent)
+        return Answer(name, response.status_code, response.headers, body)
+
+    def _build(self, request: Request, *, use_cookies: bool) -> httpx.Request:
+        content = None if request.body is None else msgspec.json.encode(request.body)
+        headers = dict(request.headers)
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        # The path is in its final form: parts that need it were quoted where it was made.
+        url = f"https://{self.name}{request.path}"
+        if request.query:
+            url += "?" + "&".join(
+                f"{quote(key, safe='$')}={quote(value, safe='')}" for key, value in request.query.items()
+            )
+        built = self._client.build_request(request.method, url, content=content, headers=headers)
+        if not use_cookies:
+            built.headers.pop("cookie", None)
+        if self._basic is not None and "cookie" not in built.headers:
+            built.headers["Authorization"] = self._basic.reveal()
+        if self._basic is None and request.token is not None:
+            built.headers["Cookie"] = f"{TOKEN_COOKIE}={request.token.reveal()}"
+        return built
+
+    def _checked(self, answer: Answer) -> Answer:
+        if 200 <= answer.status < 300:
+            return answer
+        try:
+            target = one_line(urlsplit(answer.headers.get("location", "")).hostname or "no host")
+        except ValueError:
+            target = "no host"
+        raise errors.PrismAnswerError(
+            f"{answer.request}: redirected ({answer.status}) to {target}: not followed,"
+            " since that would send credentials on"
+        )
+
+    def _no(self, answer: Answer, refusal: Refusal, *, is_temporary: bool, tries: int) -> errors.PrismError:
+        """Return the error that an answer of 400 or above means, now that we stop asking."""
+        status, reason = answer.status, one_line(refusal.reason)
+        said = f"HTTP {status}{f' {reason}' if reason else ''}: {refusal.text or 'no reason given'}"
+        if status == 401:
+            who = f"user {one_line(self._username)!r}" if self._basic else "the token of cluster discovery"
+            return errors.CredentialsError(f"{answer.request}: {who} was refused: {said}")
+        if is_temporary and status in (408, 504):
+            return errors.PrismTimeout(f"{answer.request}: {said}: asked {tries} times; try again later")
+        if is_temporary:
+            return errors.PrismBusy(f"{answer.request}: {said}: asked {tries} times; try again later")
+        return errors.PrismStatusError(f"{answer.request}: {said}", status=status, reason=reason)
+
+    def _lost(self, exc: httpx.HTTPError, request: Request, name: str) -> _LostError:
+        """Return what a broken connection means."""
+        certificate = _certificate_error(exc)
+        if certificate is not None:
+            return _LostError(
+                errors.PrismConnectionError(f"Prism {self.name}: its certificate is not trusted: {certificate}"),
+                may_repeat=False,
+            )
+        cause = one_line(str(exc)) or type(exc).__name__
+        error = errors.PrismConnectionError(
+            f"{name}: no connection: {cause}: check the address, the port and the route"
+        )
+        if isinstance(exc, httpx.ConnectError):
+            return _LostError(error, may_repeat=True)
+        error = errors.PrismConnectionError(f"{name}: the connection broke before the whole answer was here: {cause}")
+        return _LostError(error, may_repeat=request.is_repeatable)
+
+    def _redacted(self, body: bytes, sent: httpx.Request) -> bytes:
+        """Return an error body without what we sent as a secret, should it come back to us."""
+        cookies = [pair.partition("=")[2].strip() for pair in sent.headers.get("cookie", "").split(";")]
+        for secret in [*(secret.reveal() for secret in self._secrets), *cookies]:
+            if secret:
+                body = body.replace(secret.encode(), b"***")
+        return body
+
+
+class _LostError(Exception):
+    """A connection that broke, and whether asking again may help and does no harm."""
+
+    def __init__(self, error: errors.PrismConnectionError, *, may_repeat: bool) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.may_repeat = may_repeat
+
+
+async def _read(response: httpx.Response, name: str) -> bytes:
+    """Return the whole body, or stop as soon as it is too large."""
+    announced = response.headers.get("content-length", "")
+    body = bytearray()
+    is_too_large = announced.isdigit() and int(announced[:20]) > MAX_ANSWER_SIZE
+    if not is_too_large:
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MAX_ANSWER_SIZE:
+                is_too_large = True
+                break
+    if is_too_large:
+        raise errors.PrismAnswerError(f"{name}: the answer is larger than {MAX_ANSWER_SIZE // MIB} MiB: not read")
+    return bytes(body)
+
+
+def _basic(account: Endpoint) -> Secret:
+    pair = f"{account.username}:{account.password.reveal()}".encode()
+    return Secret(f"Basic {base64.b64encode(pair).decode()}")
+
+
+def _secrets(account: Endpoint | None) -> tuple[Secret, ...]:
+    if account is None or not account.password.reveal():
+        return ()
+    return (account.password, Secret(_basic(account).reveal().removeprefix("Basic ")))
+
+
+def _certificate_error(exc: BaseException | None) -> str | None:
+    """Return why the certificate was refused and what to do, if that is the cause at the bottom."""
+    while exc is not None:
+        if isinstance(exc, ssl.SSLCertVerificationError):
+            why = one_line(exc.verify_message or "it could not be verified")
+            if exc.verify_code in _NAME_MISMATCH:
+                return f"{why}: use an address that stands in the certificate"
+            return f"{why}: name the authority that signed it with --ca-file"
+        exc = exc.__cause__ or exc.__context__
+    return None

@@ -1,0 +1,75 @@
+"""The border where Prism's bytes become checked values.
+
+Every answer is decoded into a msgspec struct: fields that we do not know are ignored, a wrong type or an impossible
+value is a PrismAnswerError that names the request and the field.  An identifier that goes into a path is checked here,
+and once more where the path is made.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from ntxengine.errors import NotFoundError, PrismAnswerError
+from ntxengine.prism.refusal import one_line
+
+T = TypeVar("T")
+
+MAX_OFFSET = 2**63 - 1
+
+MAX_PAGES = 10_000
+"""A million entities: more than any Prism holds, so a list that never ends is an error."""
+
+_UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+UUID_PATTERN = re.compile(_UUID)
+# v4 task ids carry the service in front: base64("ergon") ":" uuid.
+TASK_ID_PATTERN = re.compile(rf"(?:[A-Za-z0-9+/_-]{{1,64}}={{0,2}}:)?{_UUID}")
+
+Uuid = Annotated[str, msgspec.Meta(pattern=rf"\A{_UUID}\Z")]
+TaskId = Annotated[str, msgspec.Meta(pattern=rf"\A{TASK_ID_PATTERN.pattern}\Z")]
+Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_OFFSET)]
+
+
+def decode(body: bytes | msgspec.Raw, kind: type[T], *, request: str) -> T:
+    """Return `body` as a `kind`.
+
+    Errors: PrismAnswerError that says which request, which field and what is wrong with it.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        raise PrismAnswerError(f"{request}: the answer does not fit: {one_line(str(exc))}") from exc
+
+
+def decode_object(body: bytes | msgspec.Raw, *, request: str) -> dict[str, Any]:
+    """Return `body` as the JSON object that it is, unchecked inside."""
+    return decode(body, dict[str, Any], request=request)
+
+
+def id_in_path(value: str) -> str:
+    """Return a UUID that may go into a path.  Whatever else Prism calls an id never gets there."""
+    if not UUID_PATTERN.fullmatch(value):
+        raise PrismAnswerError(
+            f"Prism named an object {one_line(value)!r}, which is no UUID: nothing was asked about it"
+        )
+    return value
+
+
+def given_id(value: str, subject: str) -> str:
+    """Return an id that our caller gave.
+
+    Errors: NotFoundError if it is no UUID, since nothing on a cluster can have it.
+    """
+    if not UUID_PATTERN.fullmatch(value):
+        raise NotFoundError(f"there is no {subject} {one_line(value)!r}: an id on a Nutanix cluster is a UUID")
+    return value
+
+
+def in_utc(when: datetime | None) -> datetime | None:
+    """Return a time of Prism's in UTC; one without a zone is in UTC already."""
+    if when is None:
+        return None
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)

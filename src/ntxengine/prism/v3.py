@@ -1,0 +1,263 @@
+"""Prism by v3 and v2: VMs and snapshots of a Prism Element, where there is no v4.
+
+Which storage file is which disk comes from v2, asked anew for every recovery point, never from sizes or built paths.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import msgspec
+
+from ntxengine.errors import (
+    NotFoundError,
+    OptionsError,
+    PrismAnswerError,
+    PrismError,
+    PrismStatusError,
+    PrismTimeout,
+    TaskFailed,
+)
+from ntxengine.prism import v3_schema as schema
+from ntxengine.prism.http import Session
+from ntxengine.prism.models import AttachedDisk, Consistency, DiskPoint, Family, RecoveryPoint, RegionPage, Vm
+from ntxengine.prism.parse import MAX_PAGES, decode, given_id
+from ntxengine.prism.refusal import is_not_found, is_refusal, missing
+from ntxengine.prism.regions import page_v3
+from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
+from ntxengine.prism.v3_api import ElementApi
+from ntxengine.prism.v3_disks import ElementDisks
+
+MAX_NAME_LENGTH = 64
+
+
+class ElementPrism:
+    """The `Prism` of a Prism Element."""
+
+    family: Family = "v3"
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._api = ElementApi(session)
+        self._disks = ElementDisks(self._api, session.clock)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._session.aclose()
+
+    async def vms(self) -> list[Vm]:
+        """Return every VM that we may see, sorted by name then id."""
+        known = (await self._api.list_vms_v2()).decode(schema.V2VmList)
+        files = {vm.uuid: vm.files() for vm in known.entities or ()}
+        found: dict[str, Vm] = {}
+        async for raw, request in self._entities("vm"):
+            vm_id = decode(raw, _OnlyId, request=request).metadata.uuid
+            found[vm_id] = schema.vm_from(raw, files.get(vm_id, {}), request=request)
+        return sorted(found.values(), key=lambda vm: (vm.name, vm.id))
+
+    async def vm(self, vm_id: str) -> Vm:
+        """Return one VM."""
+        with missing(f"VM {vm_id}"):
+            answer = await self._api.get_vm(given_id(vm_id, "VM"))
+            files = (await self._api.get_vm_v2(vm_id)).files()
+        return schema.vm_from(answer.body, files, request=answer.request)
+
+    async def create_recovery_point(
+        self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime
+    ) -> RecoveryPoint:
+        """Freeze all disks of `vm`; delete what was made if that does not come to a good end."""
+        if not 0 < len(name) <= MAX_NAME_LENGTH:
+            raise OptionsError(f"the name of a snapshot has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}")
+        given_id(vm.id, "VM")
+        if schema.hypervisor_of(vm) not in ("", "AHV"):
+            raise PrismError(f"VM {vm.id} runs on {schema.hypervisor_of(vm)}: only VMs on AHV can be captured")
+        what = f"snapshot {name!r} of VM {vm.id}"
+        accepted = Accepted()
+        snapshot_id = await self._new_identifier()
+        try:
+            with missing(f"VM {vm.id}"):
+                await accepted.ask(self._create(vm, name, consistency, expires_at, snapshot_id))
+            point = await self._finished(accepted.id or "", vm, what)
+            absent = [disk.label for disk in vm.disks if disk.id not in {found.disk_id for found in point.disks}]
+            if absent:
+                raise PrismAnswerError(f"{what}: snapshot {point.id} does not hold {', '.join(absent)}")
+            return point
+        except (Exception, asyncio.CancelledError) as exc:
+            if accepted.id is not None or not is_refusal(exc):
+                work = self._remove_unfinished(
+                    vm, name, accepted.id or snapshot_id, what, is_accepted=accepted.id is not None
+                )
+                await undo(work, what=what)
+            raise
+
+    async def recovery_point(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
+        """Return a snapshot with those of the disks of `vm` that it holds."""
+        subject = f"snapshot {recovery_point_id}"
+        with missing(subject):
+            answer = await self._api.get_snapshot(given_id(recovery_point_id, "snapshot"))
+        found = answer.decode(schema.Snapshot)
+        if not found.is_complete:
+            raise NotFoundError(f"{subject} cannot be used: its state is {found.state}")
+        point = await self._with_disks(found, vm, answer.request)
+        if point.vm_id != vm.id:
+            raise NotFoundError(f"{subject} is not of VM {vm.id}")
+        return point
+
+    async def recovery_points(self) -> list[RecoveryPoint]:
+        """Return every snapshot that we may see."""
+        return [schema.recovery_point_from(found, request=request) for found, request in await self._snapshots("")]
+
+    async def delete_recovery_point(self, recovery_point_id: str) -> None:
+        """Delete, and wait until it is gone."""
+        try:
+            await self._api.delete_snapshot(given_id(recovery_point_id, "snapshot"))
+        except PrismStatusError as exc:
+            if is_not_found(exc):
+                return
+            raise
+
+        async def is_gone() -> bool | None:
+            try:
+                found = (await self._api.get_snapshot(recovery_point_id)).decode(schema.Snapshot)
+            except PrismStatusError as exc:
+                if is_not_found(exc):
+                    return True
+                raise
+            if found.has_failed:
+                raise TaskFailed(f"deletion of snapshot {recovery_point_id}: {found.state}: {found.complaint()}")
+            return None
+
+        await poll(is_gone, what=f"deletion of snapshot {recovery_point_id}", clock=self._session.clock)
+
+    async def changed_regions(self, disk: DiskPoint, reference: DiskPoint | None) -> AsyncIterator[RegionPage]:
+        """Yield the pages of what differs between `reference` and `disk`; without one, of what is allocated."""
+        if disk.path is None or (reference is not None and reference.path is None):
+            raise OptionsError(f"recovery point disk {disk.id} or its reference has no storage path: it is not of v3")
+        older = reference.path if reference is not None else None
+        start: int | None = 0
+        while start is not None:
+            with missing(f"snapshot file {disk.path}" + (f" or its reference {older}" if older else "")):
+                answer = await self._api.changed_regions(disk.path, older, start)
+            page = page_v3(answer.body, start=start, request=answer.request)
+            yield page
+            start = page.next_offset
+
+    async def attach_disk(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
+        """Hot-add a clone of `disk` to the worker VM."""
+        return await self._disks.attach(worker_id, disk)
+
+    async def attached_disks(self, worker_id: str) -> list[AttachedDisk]:
+        """Return the disks of the worker that were hot-added from a recovery point."""
+        return await self._disks.attached(worker_id)
+
+    async def detach_disk(self, disk: AttachedDisk) -> None:
+        """Remove it from the worker VM."""
+        await self._disks.detach(disk)
+
+    # -- parts
+
+    async def _entities(self, kind: str, filter_text: str = "") -> AsyncIterator[tuple[msgspec.Raw, str]]:
+        """Yield every entity of every page, still as bytes, with the request that brought it.  May repeat some."""
+        offset = 0
+        for _ in range(MAX_PAGES):
+            answer = await self._api.list_entities(kind, offset, filter_text=filter_text)
+            found = answer.decode(schema.EntityList)
+            items = found.entities or []
+            for item in items:
+                yield item, answer.request
+            offset += len(items)
+            total = found.metadata.total_matches if found.metadata else None
+            if not items or (total is not None and offset >= total):
+                return
+        raise PrismAnswerError(f"{answer.request}: the list does not end: stopped after {MAX_PAGES} pages")
+
+    async def _snapshots(self, filter_text: str) -> list[tuple[schema.Snapshot, str]]:
+        found = {}
+        async for raw, request in self._entities("vm_snapshot", filter_text):
+            snapshot = decode(raw, schema.Snapshot, request=request)
+            found[snapshot.metadata.uuid] = (snapshot, request)
+        return list(found.values())
+
+    async def _new_identifier(self) -> str | None:
+        try:
+            # The same client gets the same uuid again, so every snapshot has a client of its own.
+            return await self._api.new_identifier(f"ntx-{uuid.uuid4()}")
+        except PrismStatusError as exc:
+            if exc.status not in (403, 404, 405, 501):
+                raise
+            log.debug("no idempotence identifiers here, going on without: %s", exc)
+            return None
+
+    async def _create(
+        self, vm: Vm, name: str, consistency: Consistency, expires_at: datetime, snapshot_id: str | None
+    ) -> str:
+        try:
+            return await self._api.create_snapshot(
+                vm.id,
+                name,
+                expires_at=expires_at,
+                with_application=consistency == "application",
+                snapshot_id=snapshot_id,
+            )
+        except PrismStatusError as exc:
+            # The first of two equal requests arrived, but its answer did not.
+            if snapshot_id is not None and exc.reason == "ENTITY_ALREADY_EXISTS":
+                return snapshot_id
+            raise
+
+    async def _finished(self, snapshot_id: str, vm: Vm, what: str) -> RecoveryPoint:
+        """Wait until the snapshot is complete and return it with its disks."""
+
+        async def ask() -> tuple[schema.Snapshot, str] | None:
+            answer = await self._api.get_snapshot(snapshot_id)
+            found = answer.decode(schema.Snapshot)
+            if found.has_failed:
+                raise TaskFailed(f"{what}: Prism ended it as {found.state}: {found.complaint()}")
+            return (found, answer.request) if found.is_complete else None
+
+        found, request = await poll(ask, what=what, clock=self._session.clock)
+        return await self._with_disks(found, vm, request)
+
+    async def _with_disks(self, found: schema.Snapshot, vm: Vm, request: str) -> RecoveryPoint:
+        with missing(f"VM {vm.id}"):
+            files = schema.vm_files(vm, await self._api.get_vm_v2(vm.id))
+        return schema.recovery_point_from(found, files=files, vm=vm, request=request)
+
+    async def _remove_unfinished(
+        self, vm: Vm, name: str, snapshot_id: str | None, what: str, *, is_accepted: bool
+    ) -> None:
+        """Delete what a create that went wrong has made: by its id, or by name and VM if it has none that we know."""
+
+        async def look() -> set[str] | None:
+            found = await self._snapshots(f"entity_uuid=={vm.id}")
+            points = (schema.recovery_point_from(snapshot, request=request) for snapshot, request in found)
+            # A filter that Prism does not honour must not cost somebody else's snapshot: compare again.
+            return {point.id for point in points if point.name == name and point.vm_id == vm.id} or None
+
+        async def settle() -> set[str] | None:
+            try:
+                found = (await self._api.get_snapshot(snapshot_id or "")).decode(schema.Snapshot)
+            except PrismStatusError as exc:
+                # One that was accepted is gone; one that perhaps was may still appear.
+                return set() if is_accepted and is_not_found(exc) else None
+            return {found.metadata.uuid} if found.is_complete or found.has_failed else None
+
+        try:
+            ask = look if snapshot_id is None else settle
+            ids = await poll(ask, what=what, clock=self._session.clock, timeout_s=SETTLE_TIMEOUT_S)
+        except PrismTimeout:
+            ids = set() if snapshot_id is None else {snapshot_id}
+        for point_id in ids:
+            log.info("deleting snapshot %s: making it did not succeed (%s)", point_id, what)
+            await self.delete_recovery_point(point_id)
+
+
+class _Metadata(msgspec.Struct):
+    uuid: str
+
+
+class _OnlyId(msgspec.Struct):
+    metadata: _Metadata

@@ -1,0 +1,110 @@
+"""The v3 and v2 calls of a Prism Element, one method each, without policy."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from ntxengine.prism import v3_schema as schema
+from ntxengine.prism.http import Answer, Request, Session
+from ntxengine.prism.parse import id_in_path
+
+PAGE_LENGTH = 100
+"""`length` of a list: far below any limit that was seen."""
+
+V3 = "/api/nutanix/v3"
+V2 = "/PrismGateway/services/rest/v2.0"
+
+_IDENTIFIER_MINUTES = 60
+
+
+class ElementApi:
+    """A Prism Element."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    async def list_entities(
+        self, kind: str, offset: int, *, length: int = PAGE_LENGTH, filter_text: str = ""
+    ) -> Answer:
+        """One page of `kind` (EntityList): `vm`, `vm_snapshot`, `cluster`."""
+        body: dict[str, Any] = {"kind": kind, "length": length, "offset": offset}
+        if filter_text:
+            body["filter"] = filter_text
+        return await self.session.ask(Request("POST", f"{V3}/{kind}s/list", body=body))
+
+    async def get_vm(self, vm_id: str) -> Answer:
+        """One VM."""
+        return await self.session.ask(Request("GET", f"{V3}/vms/{id_in_path(vm_id)}"))
+
+    async def new_identifier(self, client: str) -> str:
+        """Return a uuid for something that is yet to be made: making it twice with it makes it once."""
+        body = {"client_identifier": client, "count": 1, "valid_duration_in_minutes": _IDENTIFIER_MINUTES}
+        answer = await self.session.ask(Request("POST", f"{V3}/idempotence_identifiers", body=body))
+        return answer.decode(schema.Identifiers).uuid_list[0]
+
+    async def create_snapshot(
+        self, vm_id: str, name: str, *, expires_at: datetime, with_application: bool, snapshot_id: str | None
+    ) -> str:
+        """Freeze a VM; return the snapshot's id.  Repeatable only with a `snapshot_id` of `new_identifier`."""
+        metadata = {"kind": "vm_snapshot"}
+        if snapshot_id is not None:
+            metadata["uuid"] = snapshot_id
+        body = {
+            "api_version": "3.1",
+            "metadata": metadata,
+            "spec": {
+                "name": name,
+                "snapshot_type": "APPLICATION_CONSISTENT" if with_application else "CRASH_CONSISTENT",
+                "expiration_time_msecs": int(expires_at.timestamp() * 1000),
+                "resources": {"entity_uuid": vm_id},
+            },
+        }
+        request = Request("POST", f"{V3}/vm_snapshots", body=body, is_repeatable=snapshot_id is not None)
+        return (await self.session.ask(request)).decode(schema.Snapshot).metadata.uuid
+
+    async def get_snapshot(self, snapshot_id: str) -> Answer:
+        """One snapshot (Snapshot)."""
+        return await self.session.ask(Request("GET", f"{V3}/vm_snapshots/{id_in_path(snapshot_id)}"))
+
+    async def delete_snapshot(self, snapshot_id: str) -> None:
+        """Begin to delete a snapshot."""
+        await self.session.ask(Request("DELETE", f"{V3}/vm_snapshots/{id_in_path(snapshot_id)}"))
+
+    async def changed_regions(self, path: str | None, reference: str | None, start: int) -> Answer:
+        """One page of changed regions.  Offsets are numbers, a missing reference is left out: anything else is 422."""
+        body: dict[str, Any] = {} if path is None else {"snapshot_file_path": path, "start_offset": start}
+        if reference is not None:
+            body["reference_snapshot_file_path"] = reference
+        return await self.session.ask(Request("POST", f"{V3}/data/changed_regions", body=body))
+
+    async def list_vms_v2(self) -> Answer:
+        """All VMs with their storage files (V2VmList)."""
+        return await self.session.ask(Request("GET", f"{V2}/vms/", query={"include_vm_disk_config": "true"}))
+
+    async def get_vm_v2(self, vm_id: str) -> schema.V2Vm:
+        """One VM with its storage files."""
+        path = f"{V2}/vms/{id_in_path(vm_id)}"
+        answer = await self.session.ask(Request("GET", path, query={"include_vm_disk_config": "true"}))
+        return answer.decode(schema.V2Vm)
+
+    async def attach_disk_v2(self, vm_id: str, path: str) -> str:
+        """Hot-add a clone of a storage file; return the task's id.  Twice would be two disks: not repeatable."""
+        clone = {"disk_address": {"device_bus": "SCSI", "ndfs_filepath": path}}
+        body = {"uuid": vm_id, "vm_disks": [{"vm_disk_clone": clone}]}
+        return await self._change_disks(vm_id, "attach", body, is_repeatable=False)
+
+    async def detach_disk_v2(self, vm_id: str, vmdisk_id: str) -> str:
+        """Remove a disk by its vmdisk uuid; return the task's id."""
+        body = {"uuid": vm_id, "vm_disks": [{"disk_address": {"vmdisk_uuid": vmdisk_id}}]}
+        return await self._change_disks(vm_id, "detach", body, is_repeatable=True)
+
+    async def get_task_v2(self, task_id: str) -> schema.V2Task:
+        """One task."""
+        answer = await self.session.ask(Request("GET", f"{V2}/tasks/{id_in_path(task_id)}"))
+        return answer.decode(schema.V2Task)
+
+    async def _change_disks(self, vm_id: str, verb: str, body: dict[str, Any], *, is_repeatable: bool) -> str:
+        path = f"{V2}/vms/{id_in_path(vm_id)}/disks/{verb}"
+        answer = await self.session.ask(Request("POST", path, body=body, is_repeatable=is_repeatable))
+        return answer.decode(schema.V2TaskAccepted).task_uuid

@@ -1,0 +1,141 @@
+"""Hot-add by v2: a clone of a snapshot file becomes a disk of the worker VM.
+
+The new disk is the one that was not there before and whose source is our path, so attaches to one worker go one by one.
+LIMIT: two programs that attach the same file to one worker at once cannot be told apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from ntxengine.errors import OptionsError, PrismAnswerError, PrismStatusError, PrismTimeout, TaskFailed
+from ntxengine.prism.clock import Clock
+from ntxengine.prism.models import AttachedDisk, DiskPoint
+from ntxengine.prism.parse import given_id
+from ntxengine.prism.refusal import is_not_found, is_refusal, missing, one_line
+from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, TASK_TIMEOUT_S, Accepted, log, poll, undo
+from ntxengine.prism.v3_api import ElementApi
+from ntxengine.prism.v3_schema import V2Disk, V2Task
+
+_SNAPSHOT_FOLDERS = ("/.snapshot/", "/.acropolis/snapshot/")
+_ENDED = frozenset({"succeeded", "failed", "aborted"})
+
+
+class ElementDisks:
+    """Attaches snapshot files to worker VMs and takes them off."""
+
+    def __init__(self, api: ElementApi, clock: Clock) -> None:
+        self._api = api
+        self._clock = clock
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def attach(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
+        """Hot-add a clone of `disk`; if that fails or is cancelled half-way, take it off again."""
+        if disk.path is None:
+            raise OptionsError(
+                f"recovery point disk {disk.id} has no storage path: it was not made by this Prism Element"
+            )
+        given_id(worker_id, "worker VM")
+        what = f"hot-add of {disk.path} to worker VM {worker_id}"
+        async with self._locks[worker_id]:
+            before = {found.vmdisk_id for found in await self._slots(worker_id)}
+            accepted = Accepted()
+            try:
+                with missing(f"worker VM {worker_id} or {disk.path}"):
+                    task_id = await accepted.ask(self._api.attach_disk_v2(worker_id, disk.path))
+                await self._wait(task_id, what)
+                new = await self._new(worker_id, disk.path, before)
+                if len(new) != 1:
+                    raise PrismAnswerError(f"{what}: {len(new)} new disks on the worker come from it, not one")
+                return _attached(new[0], worker_id, disk.path)
+            except (Exception, asyncio.CancelledError) as exc:
+                if accepted.id is not None or not is_refusal(exc):
+                    await undo(self._remove_new(worker_id, disk.path, before, accepted.id, what), what=what)
+                raise
+
+    async def attached(self, worker_id: str) -> list[AttachedDisk]:
+        """Return the worker's disks that are clones of snapshot files."""
+        return [
+            _attached(vmdisk_id, worker_id, slot.source_path)
+            for slot in await self._slots(given_id(worker_id, "worker VM"))
+            if (vmdisk_id := slot.vmdisk_id) is not None
+            and slot.source_path is not None
+            and _is_frozen(slot.source_path)
+        ]
+
+    async def detach(self, disk: AttachedDisk) -> None:
+        """Take a disk off its worker, and wait until that is done."""
+        if not await self._is_there(disk):
+            return
+        try:
+            task_id = await self._api.detach_disk_v2(disk.worker_id, disk.vmdisk_id)
+            await self._wait(task_id, f"removal of disk {disk.vmdisk_id} from worker VM {disk.worker_id}")
+        except (PrismStatusError, TaskFailed):
+            if await self._is_there(disk):
+                raise
+
+    async def _is_there(self, disk: AttachedDisk) -> bool:
+        try:
+            vm = await self._api.get_vm_v2(disk.worker_id)
+        except PrismStatusError as exc:
+            if is_not_found(exc):
+                return False
+            raise
+        return any(slot.vmdisk_id == disk.vmdisk_id for slot in vm.vm_disk_info or ())
+
+    async def _slots(self, worker_id: str) -> list[V2Disk]:
+        with missing(f"worker VM {worker_id}"):
+            return (await self._api.get_vm_v2(worker_id)).vm_disk_info or []
+
+    async def _new(self, worker_id: str, path: str, before: set[str | None]) -> list[str]:
+        found = ((slot.vmdisk_id, slot.source_path) for slot in await self._slots(worker_id))
+        return [vmdisk_id for vmdisk_id, source in found if vmdisk_id not in before and vmdisk_id and source == path]
+
+    async def _ended(self, task_id: str, what: str, timeout_s: float) -> V2Task:
+        async def ask() -> V2Task | None:
+            task = await self._api.get_task_v2(task_id)
+            return task if task.state in _ENDED else None
+
+        return await poll(ask, what=f"the Prism task of {what}", clock=self._clock, timeout_s=timeout_s)
+
+    async def _wait(self, task_id: str, what: str) -> None:
+        task = await self._ended(task_id, what, TASK_TIMEOUT_S)
+        if task.state != "succeeded":
+            detail = one_line((task.meta_response.error_detail if task.meta_response else None) or "no reason given")
+            raise TaskFailed(f"{what}: the Prism task ended as {task.state}: {detail}")
+
+    async def _remove_new(
+        self, worker_id: str, path: str, before: set[str | None], task_id: str | None, what: str
+    ) -> None:
+        """Take off what a failed attach added: disks that were not there before and come from our path."""
+        if task_id is not None:
+            try:
+                await self._ended(task_id, what, SETTLE_TIMEOUT_S)
+            except PrismTimeout as exc:
+                log.debug("%s", exc)
+            found = await self._new(worker_id, path, before)
+        else:
+            found = await self._appearing(worker_id, path, before, what)
+        for vmdisk_id in found:
+            log.info("removing disk %s from worker VM %s: its attach did not succeed", vmdisk_id, worker_id)
+            await self.detach(_attached(vmdisk_id, worker_id, path))
+
+    async def _appearing(self, worker_id: str, path: str, before: set[str | None], what: str) -> list[str]:
+        """Return what appears within a while: nobody knows whether the request arrived."""
+
+        async def look() -> list[str] | None:
+            return await self._new(worker_id, path, before) or None
+
+        try:
+            return await poll(look, what=what, clock=self._clock, timeout_s=SETTLE_TIMEOUT_S)
+        except PrismTimeout:
+            return []
+
+
+def _is_frozen(path: str) -> bool:
+    return any(folder in path for folder in _SNAPSHOT_FOLDERS)
+
+
+def _attached(vmdisk_id: str, worker_id: str, source: str) -> AttachedDisk:
+    return AttachedDisk(id=vmdisk_id, vmdisk_id=vmdisk_id, worker_id=worker_id, source=source)

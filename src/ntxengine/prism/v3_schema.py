@@ -1,0 +1,375 @@
+"""The v3 and v2 answers of a Prism Element, as far as a capture reads them, and how they become our models.
+
+A disk has two names: v3 knows the device's uuid, storage the vmdisk's.  Only v2 tells which is which
+(nutanix-api, fact 5).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+
+from ntxengine.errors import PrismAnswerError
+from ntxengine.prism.models import Consistency, Disk, DiskPoint, GuestTools, PowerState, RecoveryPoint, Vm
+from ntxengine.prism.parse import UUID_PATTERN, Size, Uuid, decode, decode_object, in_utc
+from ntxengine.prism.refusal import one_line
+
+_POWER: dict[str | None, PowerState] = {"ON": "on", "OFF": "off", "PAUSED": "paused"}
+_LIVE_DISK = re.compile(rf"/[^/]+/\.acropolis/vmdisk/({UUID_PATTERN.pattern})")
+_FAILED = frozenset({"error", "kerror", "failed"})
+
+
+# -- v3: common
+
+
+class ListMetadata(msgspec.Struct):
+    """How many there are in all."""
+
+    total_matches: Size | None = None
+
+
+class EntityList(msgspec.Struct):
+    """A page of entities, each still as bytes."""
+
+    entities: list[msgspec.Raw] | None = None
+    metadata: ListMetadata | None = None
+
+
+class Identifiers(msgspec.Struct):
+    """Uuids for things that are yet to be made."""
+
+    uuid_list: list[Uuid]
+
+
+class _Metadata(msgspec.Struct):
+    uuid: Uuid
+    creation_time: datetime | None = None
+
+
+class _Reference(msgspec.Struct):
+    uuid: str | None = None
+    name: str | None = None
+
+
+class _Message(msgspec.Struct):
+    message: str | None = None
+    reason: str | None = None
+
+
+# -- v3: VMs
+
+
+class _DiskAddress(msgspec.Struct):
+    adapter_type: str | None = None
+    device_index: int | None = None
+
+
+class _DeviceProperties(msgspec.Struct):
+    device_type: str | None = None
+    disk_address: _DiskAddress | None = None
+
+
+class _StorageConfig(msgspec.Struct):
+    storage_container_reference: _Reference | None = None
+
+
+class _Disk(msgspec.Struct):
+    uuid: Uuid | None = None
+    disk_size_bytes: Size | None = None
+    device_properties: _DeviceProperties | None = None
+    storage_config: _StorageConfig | None = None
+
+    @property
+    def label(self) -> str:
+        """`scsi.0`, as people write it."""
+        address = (self.device_properties.disk_address if self.device_properties else None) or _DiskAddress()
+        index = address.device_index if address.device_index is not None else "?"
+        return f"{(address.adapter_type or 'disk').lower()}.{index}"
+
+
+class _NutanixGuestTools(msgspec.Struct):
+    state: str | None = None
+    ngt_state: str | None = None
+    is_reachable: bool | None = None
+    vss_snapshot_capable: bool | None = None
+    enabled_capability_list: list[str] | None = None
+    version: str | None = None
+
+
+class _GuestTools(msgspec.Struct):
+    nutanix_guest_tools: _NutanixGuestTools | None = None
+
+
+class _Resources(msgspec.Struct):
+    power_state: str | None = None
+    hypervisor_type: str | None = None
+    host_reference: _Reference | None = None
+    disk_list: list[_Disk] | None = None
+    guest_tools: _GuestTools | None = None
+
+
+class _VmStatus(msgspec.Struct):
+    name: str
+    resources: _Resources
+    cluster_reference: _Reference | None = None
+
+
+class _Vm(msgspec.Struct):
+    metadata: _Metadata
+    status: _VmStatus
+
+
+# -- v2: VMs, tasks
+
+
+class _V2Address(msgspec.Struct):
+    device_uuid: str | None = None
+    vmdisk_uuid: str | None = None
+    ndfs_filepath: str | None = None
+
+
+class V2Disk(msgspec.Struct):
+    """A disk slot of a VM with the storage file behind it."""
+
+    disk_address: _V2Address | None = None
+    source_disk_address: _V2Address | None = None
+    is_cdrom: bool | None = None
+    size: Size | None = None
+
+    @property
+    def vmdisk_id(self) -> str | None:
+        """The name of its file, if it is one that storage can have."""
+        found = self.disk_address.vmdisk_uuid if self.disk_address else None
+        return found if found is not None and UUID_PATTERN.fullmatch(found) else None
+
+    @property
+    def source_path(self) -> str | None:
+        """The path of the file that it was cloned from."""
+        return self.source_disk_address.ndfs_filepath if self.source_disk_address else None
+
+
+class V2Vm(msgspec.Struct):
+    """A VM as v2 knows it."""
+
+    uuid: Uuid
+    vm_disk_info: list[V2Disk] | None = None
+
+    def files(self) -> dict[str, V2Disk]:
+        """Return the disks by their device uuid."""
+        return {
+            disk.disk_address.device_uuid: disk
+            for disk in self.vm_disk_info or ()
+            if disk.disk_address is not None and disk.disk_address.device_uuid
+        }
+
+
+class V2VmList(msgspec.Struct):
+    """VMs as v2 knows them."""
+
+    entities: list[V2Vm] | None = None
+
+
+class V2TaskAccepted(msgspec.Struct):
+    """The answer to everything that takes time in v2."""
+
+    task_uuid: Uuid
+
+
+class _MetaResponse(msgspec.Struct):
+    error_detail: str | None = None
+
+
+class V2Task(msgspec.Struct):
+    """A task as it stands."""
+
+    progress_status: str | None = None
+    meta_response: _MetaResponse | None = None
+
+    @property
+    def state(self) -> str:
+        """Its status in lower case: both spellings are documented."""
+        return (self.progress_status or "").lower()
+
+
+def vm_from(raw: msgspec.Raw | bytes, files: Mapping[str, V2Disk], *, request: str) -> Vm:
+    """Return a VM as our model; `files` are its disks as v2 knows them, as far as that is known."""
+    found = decode(raw, _Vm, request=request)
+    where = f"{request}: VM {found.metadata.uuid}"
+    resources = found.status.resources
+    disks, excluded = [], []
+    for slot in resources.disk_list or ():
+        kind = slot.device_properties.device_type if slot.device_properties else None
+        if kind in ("CDROM", "VOLUME_GROUP"):
+            excluded.append(f"{slot.label} ({'CD-ROM' if kind == 'CDROM' else 'volume group'})")
+        else:
+            disks.append(_disk(slot, files, where))
+    if len({disk.id for disk in disks}) != len(disks):
+        raise PrismAnswerError(f"{where}: two disks have the same uuid")
+    cluster, host = found.status.cluster_reference, resources.host_reference
+    return Vm(
+        id=found.metadata.uuid,
+        name=found.status.name,
+        power_state=_POWER.get(resources.power_state, "unknown"),
+        cluster_id=(cluster.uuid if cluster else None) or "",
+        host_id=host.uuid if host else None,
+        disks=tuple(disks),
+        guest_tools=_guest_tools(resources.guest_tools),
+        excluded=tuple(excluded),
+        config=decode_object(raw, request=request),
+    )
+
+
+def hypervisor_of(vm: Vm) -> str:
+    """Return the hypervisor that the VM's configuration names, empty if it names none."""
+    status = vm.config.get("status")
+    resources = status.get("resources") if isinstance(status, dict) else None
+    kind = resources.get("hypervisor_type") if isinstance(resources, dict) else None
+    return kind if isinstance(kind, str) else ""
+
+
+def _disk(slot: _Disk, files: Mapping[str, V2Disk], where: str) -> Disk:
+    address = slot.device_properties.disk_address if slot.device_properties else None
+    if slot.uuid is None or address is None or address.adapter_type is None or address.device_index is None:
+        raise PrismAnswerError(f"{where}: disk {slot.label}: no uuid, adapter_type or device_index")
+    file = files.get(slot.uuid)
+    # disk_size_mib is rounded up: no size at all is better than a wrong one.
+    size = slot.disk_size_bytes if slot.disk_size_bytes is not None else file.size if file is not None else None
+    if size is None:
+        raise PrismAnswerError(f"{where}: disk {slot.label}: no disk_size_bytes")
+    container = (slot.storage_config.storage_container_reference if slot.storage_config else None) or _Reference()
+    return Disk(
+        id=slot.uuid,
+        size=size,
+        bus=address.adapter_type.lower(),
+        index=address.device_index,
+        container_id=container.uuid or "",
+        container_name=container.name,
+        vmdisk_id=file.vmdisk_id if file is not None else None,
+    )
+
+
+def _guest_tools(found: _GuestTools | None) -> GuestTools:
+    tools = found.nutanix_guest_tools if found else None
+    if tools is None:
+        return GuestTools()
+    return GuestTools(
+        installed=tools.ngt_state == "INSTALLED",
+        enabled=tools.state == "ENABLED",
+        reachable=bool(tools.is_reachable),
+        can_quiesce="VSS_SNAPSHOT" in (tools.enabled_capability_list or ()) and tools.vss_snapshot_capable is not False,
+        version=tools.version or "",
+    )
+
+
+# -- v3: vm_snapshots
+
+
+class _SnapshotFile(msgspec.Struct):
+    file_path: str | None = None
+    snapshot_file_path: str | None = None
+
+
+class _SnapshotResources(msgspec.Struct):
+    entity_uuid: str | None = None
+
+
+class _SnapshotStatus(msgspec.Struct):
+    state: str | None = None
+    name: str | None = None
+    snapshot_type: str | None = None
+    expiration_time_msecs: int | None = None
+    resources: _SnapshotResources | None = None
+    snapshot_file_list: list[_SnapshotFile] | None = None
+    message_list: list[_Message] | None = None
+
+
+class Snapshot(msgspec.Struct):
+    """A vm_snapshot: what v4 calls a recovery point."""
+
+    metadata: _Metadata
+    status: _SnapshotStatus | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its files are there: the state alone does not say so (nutanix-api, 3.5)."""
+        return self.status is not None and self.status.state == "COMPLETE" and bool(self.status.snapshot_file_list)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it will never be complete."""
+        return self.status is not None and (self.status.state or "").lower() in _FAILED
+
+    @property
+    def state(self) -> str:
+        """Its state as Prism writes it, one line."""
+        return one_line((self.status.state if self.status else None) or "no state")
+
+    def complaint(self) -> str:
+        """Return what Prism says about the failure."""
+        said = (self.status.message_list if self.status else None) or []
+        return one_line("; ".join(item.message or item.reason or "" for item in said)) or "no reason given"
+
+
+@dataclass(frozen=True)
+class VmFiles:
+    """Which storage file is which disk of a VM, now: vmdisk uuid -> `Disk.id`."""
+
+    by_vmdisk: Mapping[str, str]
+
+
+def vm_files(vm: Vm, known: V2Vm) -> VmFiles:
+    """Return the storage files of the data disks of `vm`."""
+    files = known.files()
+    found = {disk.id: files[disk.id].vmdisk_id for disk in vm.disks if disk.id in files}
+    return VmFiles({vmdisk: disk_id for disk_id, vmdisk in found.items() if vmdisk is not None})
+
+
+def recovery_point_from(
+    found: Snapshot, *, files: VmFiles | None = None, vm: Vm | None = None, request: str
+) -> RecoveryPoint:
+    """Return a vm_snapshot as our model; with `files` and `vm` also its disks, in the VM's order."""
+    status = found.status or _SnapshotStatus()
+    consistency: Consistency = "application" if status.snapshot_type == "APPLICATION_CONSISTENT" else "crash"
+    disks: dict[str, DiskPoint] = {}
+    for item in (status.snapshot_file_list or ()) if files is not None else ():
+        point = _disk_point(item, found.metadata.uuid, files, request) if files is not None else None
+        if point is None:
+            continue
+        if point.disk_id in disks:
+            raise PrismAnswerError(f"{request}: snapshot {found.metadata.uuid} lists disk {point.disk_id} twice")
+        disks[point.disk_id] = point
+    return RecoveryPoint(
+        id=found.metadata.uuid,
+        name=status.name or "",
+        vm_id=(status.resources.entity_uuid if status.resources else None) or "",
+        consistency=consistency,
+        created_at=in_utc(found.metadata.creation_time),
+        expires_at=_from_msecs(status.expiration_time_msecs, request),
+        disks=tuple(disks[disk.id] for disk in vm.disks if disk.id in disks) if vm is not None else (),
+    )
+
+
+def _disk_point(item: _SnapshotFile, snapshot_id: str, files: VmFiles, request: str) -> DiskPoint | None:
+    """Return the point of one of the VM's data disks; None for a file that is none (CD-ROM, UEFI variables)."""
+    match = _LIVE_DISK.fullmatch(item.file_path or "")
+    disk_id = files.by_vmdisk.get(match[1]) if match is not None else None
+    if disk_id is None:
+        return None
+    path = item.snapshot_file_path or ""
+    parts = path.split("/")
+    if len(parts) < 3 or parts[0] or any(part in ("", ".", "..") for part in parts[1:]) or not path.isprintable():
+        raise PrismAnswerError(f"{request}: snapshot_file_path {one_line(path)!r} is no absolute path of a file")
+    return DiskPoint(id=path, disk_id=disk_id, recovery_point_id=snapshot_id, path=path)
+
+
+def _from_msecs(msecs: int | None, request: str) -> datetime | None:
+    if not msecs:
+        return None
+    try:
+        return datetime.fromtimestamp(msecs / 1000, tz=UTC)
+    except (OverflowError, OSError, ValueError) as exc:
+        raise PrismAnswerError(f"{request}: expiration_time_msecs is {msecs}, which is no time") from exc

@@ -1,0 +1,199 @@
+"""Prism by v4: VMs and recovery points through Prism Central.
+
+Making a recovery point is the one thing that must not leak: from the moment that Prism may have accepted it, whatever
+goes wrong (also a cancellation, also a task that fails after having done the work) deletes it before going on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+
+from ntxengine.errors import (
+    NotFoundError,
+    OptionsError,
+    PrismAnswerError,
+    PrismStatusError,
+    PrismTimeout,
+    TaskFailed,
+)
+from ntxengine.prism.http import Session
+from ntxengine.prism.models import (
+    AttachedDisk,
+    Consistency,
+    DiskPoint,
+    Family,
+    RecoveryPoint,
+    RegionPage,
+    Vm,
+)
+from ntxengine.prism.parse import UUID_PATTERN, decode, given_id
+from ntxengine.prism.refusal import is_not_found, is_refusal, missing
+from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
+from ntxengine.prism.v4_api import CentralApi, Revisions
+from ntxengine.prism.v4_disks import CentralDisks
+from ntxengine.prism.v4_regions import RegionReader
+from ntxengine.prism.v4_schema import Entity, RecoveryPointState, disk_points_from, recovery_point_from, vm_from
+from ntxengine.prism.v4_tasks import CentralTasks, entities
+
+MAX_NAME_LENGTH = 256
+
+
+class CentralPrism:
+    """The `Prism` of a Prism Central."""
+
+    family: Family = "v4"
+
+    def __init__(self, session: Session, revisions: Revisions, open_element: Callable[[str], Session]) -> None:
+        self._session = session
+        self._api = CentralApi(session, revisions)
+        self._tasks = CentralTasks(self._api, session.clock)
+        self._disks = CentralDisks(self._api, self._tasks)
+        self._regions = RegionReader(self._api, open_element, session.clock)
+
+    async def aclose(self) -> None:
+        """Close the connections to Prism Central and to the Prism Elements."""
+        await self._regions.aclose()
+        await self._session.aclose()
+
+    async def vms(self) -> list[Vm]:
+        """Return every VM that we may see, sorted by name then id."""
+        found: dict[str, Vm] = {}
+        async for raw, request in entities(self._api.list_vms):
+            vm = vm_from(raw, request=request)
+            found[vm.id] = vm
+        return sorted(found.values(), key=lambda vm: (vm.name, vm.id))
+
+    async def vm(self, vm_id: str) -> Vm:
+        """Return one VM."""
+        with missing(f"VM {vm_id}"):
+            answer = await self._api.get_vm(given_id(vm_id, "VM"))
+        return vm_from(answer.decode(Entity).data, request=answer.request)
+
+    async def create_recovery_point(
+        self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime
+    ) -> RecoveryPoint:
+        """Freeze all disks of `vm`; delete what was made if that does not come to a good end."""
+        if not 0 < len(name) <= MAX_NAME_LENGTH:
+            raise OptionsError(f"the name of a recovery point has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}")
+        given_id(vm.id, "VM")
+        what = f"recovery point {name!r} of VM {vm.id}"
+        accepted = Accepted()
+        try:
+            with missing(f"VM {vm.id}"):
+                task_id = await accepted.ask(
+                    self._api.create_recovery_point(
+                        vm.id, name, expires_at=expires_at, with_application=consistency == "application"
+                    )
+                )
+            task = await self._tasks.wait(task_id, what=what)
+            point_id = task.detail("recoveryPointExtId") or next(
+                iter(task.affected("dataprotection:config:recovery-point")), ""
+            )
+            if not UUID_PATTERN.fullmatch(point_id):
+                raise PrismAnswerError(f"{what}: the task succeeded without the id of a recovery point")
+            point = await self.recovery_point(point_id, vm)
+            absent = [disk.label for disk in vm.disks if disk.id not in {found.disk_id for found in point.disks}]
+            if absent:
+                raise PrismAnswerError(f"{what}: recovery point {point_id} does not hold {', '.join(absent)}")
+            return point
+        except (Exception, asyncio.CancelledError) as exc:
+            if accepted.id is not None or not is_refusal(exc):
+                await undo(self._remove_unfinished(vm, name, accepted.id, what), what=what)
+            raise
+
+    async def recovery_point(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
+        """Return a recovery point with those of the disks of `vm` that it holds."""
+        subject = f"recovery point {recovery_point_id}"
+        with missing(subject):
+            found = await self._api.get_recovery_point(given_id(recovery_point_id, "recovery point"))
+            vm_point = next((item for item in found.vm_recovery_points or () if item.vm_ext_id == vm.id), None)
+            if vm_point is None:
+                raise NotFoundError(f"{subject} does not hold VM {vm.id}")
+            # The disks may be null in the answer for the whole recovery point (nutanix-api, 5.1).
+            vm_point = await self._api.get_vm_recovery_point(found.ext_id, vm_point.ext_id)
+        disks = disk_points_from(vm_point, vm=vm, recovery_point_id=found.ext_id)
+        return recovery_point_from(found, vm_id=vm.id, disks=disks)
+
+    async def recovery_points(self) -> list[RecoveryPoint]:
+        """Return every recovery point that we may see; `vm_id` is empty for one of several VMs."""
+        found = await self._list_points(None)
+        return [
+            recovery_point_from(point, vm_id=next(iter(point.vm_ids())) if len(point.vm_ids()) == 1 else "")
+            for point in found
+        ]
+
+    async def delete_recovery_point(self, recovery_point_id: str) -> None:
+        """Delete, and wait until it is gone."""
+        try:
+            task_id = await self._api.delete_recovery_point(given_id(recovery_point_id, "recovery point"))
+        except PrismStatusError as exc:
+            if is_not_found(exc):
+                return
+            raise
+        try:
+            await self._tasks.wait(task_id, what=f"deletion of recovery point {recovery_point_id}")
+        except TaskFailed:
+            if await self._is_gone(recovery_point_id):
+                return
+            raise
+
+    def changed_regions(self, disk: DiskPoint, reference: DiskPoint | None) -> AsyncIterator[RegionPage]:
+        """Yield the pages of what differs between `reference` and `disk`; without one, of what is allocated."""
+        return self._regions.pages(disk, reference)
+
+    async def attach_disk(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
+        """Hot-add a clone of `disk` to the worker VM."""
+        return await self._disks.attach(worker_id, disk)
+
+    async def attached_disks(self, worker_id: str) -> list[AttachedDisk]:
+        """Return the disks of the worker that were hot-added from a recovery point."""
+        return await self._disks.attached(worker_id)
+
+    async def detach_disk(self, disk: AttachedDisk) -> None:
+        """Remove it from the worker VM."""
+        await self._disks.detach(disk)
+
+    async def _list_points(self, name: str | None) -> list[RecoveryPointState]:
+        listed = entities(lambda page: self._api.list_recovery_points(page, name=name))
+        points = {}
+        async for raw, request in listed:
+            point = decode(raw, RecoveryPointState, request=request)
+            points[point.ext_id] = point
+        return list(points.values())
+
+    async def _is_gone(self, point_id: str) -> bool:
+        try:
+            await self._api.get_recovery_point(point_id)
+        except PrismStatusError as exc:
+            return is_not_found(exc)
+        return False
+
+    async def _remove_unfinished(self, vm: Vm, name: str, task_id: str | None, what: str) -> None:
+        """Delete what a create that went wrong has made: by the id that its task names, and by name and VM."""
+        ids: set[str] = set()
+        if task_id is not None:
+            task = await self._tasks.settle(task_id, what=what)
+            named = task.detail("recoveryPointExtId") if task is not None else None
+            ids = {named} if named is not None and UUID_PATTERN.fullmatch(named) else set()
+            ids |= await self._named(name, vm)
+        else:
+            # Nobody knows whether the request arrived: a recovery point of our name may appear in a moment.
+            async def look() -> set[str] | None:
+                return await self._named(name, vm) or None
+
+            with contextlib.suppress(PrismTimeout):
+                ids = await poll(look, what=what, clock=self._session.clock, timeout_s=SETTLE_TIMEOUT_S)
+        for point_id in ids:
+            log.info("deleting recovery point %s: making it did not succeed (%s)", point_id, what)
+            await self.delete_recovery_point(point_id)
+
+    async def _named(self, name: str, vm: Vm) -> set[str]:
+        """Return the ids of the recovery points of this name that hold this VM alone.
+
+        A filter that Prism does not honour must not cost somebody else's recovery point: compared again here.
+        """
+        points = await self._list_points(name)
+        return {point.ext_id for point in points if point.name == name and point.vm_ids() <= {vm.id}}

@@ -1,0 +1,217 @@
+"""The v4 calls, one method each, without policy: paths, bodies, headers, and what the answer is decoded into.
+
+Everything but the content call is asked of Prism Central.  Every call carries an NTNX-Request-Id, the same one when the
+session repeats it, so that repeating does no harm (nutanix-api, 2.2).
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+from ntxengine.errors import PrismAnswerError
+from ntxengine.prism import v4_schema as schema
+from ntxengine.prism.endpoint import Secret
+from ntxengine.prism.http import Answer, Request, Session
+from ntxengine.prism.models import DiskPoint
+from ntxengine.prism.parse import TASK_ID_PATTERN, id_in_path
+from ntxengine.prism.refusal import one_line
+from ntxengine.units import format_time
+
+PAGE_LIMIT = 100
+"""$limit: the most that v4 takes."""
+
+BLOCK_SIZE_BYTE = 32768
+"""The smallest granularity of changed regions that can be asked for, and Prism's default."""
+
+_REVISION = re.compile(r"v4\.\d{1,3}(?:\.[ab]\d{1,3})?")
+_CONTENT = "dataprotection.v4.content"
+
+
+@dataclass(frozen=True)
+class Revisions:
+    """The revision to speak in each name space: the lower of what we need and what the server has."""
+
+    vmm: str = "v4.1"
+    dataprotection: str = "v4.0"
+    prism: str = "v4.0"
+
+
+def is_revision(text: str) -> bool:
+    """Return whether this may stand in a path as a revision."""
+    return _REVISION.fullmatch(text) is not None
+
+
+def _request(
+    method: str,
+    path: str,
+    *,
+    body: Any = None,
+    query: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    token: Secret | None = None,
+) -> Request:
+    marked = {"NTNX-Request-Id": str(uuid.uuid4()), **(headers or {})}
+    return Request(method, path, body=body, query=query or {}, headers=marked, token=token)
+
+
+async def server_revision(session: Session, name_space: str) -> str:
+    """Return the highest revision of a name space, as the server writes it."""
+    answer = await session.ask(_request("OPTIONS", f"/api/{name_space}/unversioned/info"))
+    return answer.decode(schema.VersionInfo).data
+
+
+class CentralApi:
+    """Prism Central."""
+
+    def __init__(self, session: Session, revisions: Revisions) -> None:
+        self.session = session
+        self.revisions = revisions
+        self._vms = f"/api/vmm/{revisions.vmm}/ahv/config/vms"
+        self._points = f"/api/dataprotection/{revisions.dataprotection}/config/recovery-points"
+        self._tasks = f"/api/prism/{revisions.prism}/config/tasks"
+
+    async def list_vms(self, page: int, limit: int = PAGE_LIMIT) -> Answer:
+        """One page of VMs (EntityList)."""
+        return await self._list(self._vms, page, limit)
+
+    async def get_vm(self, vm_id: str) -> Answer:
+        """One VM (Entity), with its ETag."""
+        return await self.session.ask(_request("GET", f"{self._vms}/{id_in_path(vm_id)}"))
+
+    async def list_vm_disks(self, vm_id: str, page: int) -> Answer:
+        """One page of the disks of a VM (EntityList)."""
+        return await self._list(f"{self._vms}/{id_in_path(vm_id)}/disks", page, PAGE_LIMIT)
+
+    async def get_vm_disk(self, vm_id: str, disk_id: str) -> Answer:
+        """One disk of a VM (Entity), with its ETag."""
+        return await self.session.ask(_request("GET", self._disk_path(vm_id, disk_id)))
+
+    async def create_vm_disk(self, vm_id: str, source: DiskPoint) -> str:
+        """Hot-add a clone of a disk recovery point (vmm 4.1 or later); return the task's id."""
+        body = {
+            "diskAddress": {"$objectType": "vmm.v4.ahv.config.DiskAddress", "busType": "SCSI"},
+            "backingInfo": {
+                "$objectType": "vmm.v4.ahv.config.VmDisk",
+                "dataSource": {
+                    "$objectType": "vmm.v4.ahv.config.DataSource",
+                    "reference": {
+                        "$objectType": schema.RECOVERY_POINT_DISK,
+                        "vmRecoveryPointExtId": source.vm_point_id,
+                        "diskRecoveryPointExtId": source.id,
+                    },
+                },
+            },
+        }
+        return await self._start(_request("POST", f"{self._vms}/{id_in_path(vm_id)}/disks", body=body))
+
+    async def delete_vm_disk(self, vm_id: str, disk_id: str, etag: str) -> str:
+        """Remove a disk from a VM; return the task's id."""
+        return await self._start(_request("DELETE", self._disk_path(vm_id, disk_id), headers={"If-Match": etag}))
+
+    async def create_recovery_point(
+        self, vm_id: str, name: str, *, expires_at: datetime, with_application: bool
+    ) -> str:
+        """Freeze a VM; return the task's id."""
+        vm: dict[str, Any] = {"vmExtId": vm_id}
+        if with_application:
+            # COPY_BACKUP: a FULL_BACKUP would cut the logs of databases that somebody else backs up.
+            vm["applicationConsistentProperties"] = {
+                "$objectType": "dataprotection.v4.common.VssProperties",
+                "backupType": "COPY_BACKUP",
+                "shouldIncludeWriters": False,
+                "writers": [],
+                "shouldStoreVssMetadata": False,
+            }
+        body = {
+            "name": name,
+            "expirationTime": format_time(expires_at),
+            "recoveryPointType": "APPLICATION_CONSISTENT" if with_application else "CRASH_CONSISTENT",
+            "vmRecoveryPoints": [vm],
+        }
+        return await self._start(_request("POST", self._points, body=body))
+
+    async def get_recovery_point(self, point_id: str) -> schema.RecoveryPointState:
+        """One recovery point; its disks may be missing."""
+        answer = await self.session.ask(_request("GET", f"{self._points}/{id_in_path(point_id)}"))
+        return answer.decode(schema.RecoveryPointAnswer).data
+
+    async def get_vm_recovery_point(self, point_id: str, vm_point_id: str) -> schema.VmRecoveryPoint:
+        """One VM of a recovery point, with its disks."""
+        path = f"{self._points}/{id_in_path(point_id)}/vm-recovery-points/{id_in_path(vm_point_id)}"
+        return (await self.session.ask(_request("GET", path))).decode(schema.VmRecoveryPointAnswer).data
+
+    async def list_recovery_points(self, page: int, *, name: str | None = None) -> Answer:
+        """One page of recovery points (EntityList), all or those of one name."""
+        quoted = None if name is None else name.replace("'", "''")
+        return await self._list(self._points, page, PAGE_LIMIT, None if quoted is None else f"name eq '{quoted}'")
+
+    async def delete_recovery_point(self, point_id: str) -> str:
+        """Delete a recovery point; return the task's id."""
+        return await self._start(_request("DELETE", f"{self._points}/{id_in_path(point_id)}"))
+
+    async def discover_cluster(self, disk: DiskPoint, reference: DiskPoint | None) -> schema.ClusterInfo:
+        """Find the Prism Element that computes changed regions of `disk`, and get a token for it."""
+        spec: dict[str, Any] = {
+            "$objectType": f"{_CONTENT}.ComputeChangedRegionsClusterDiscoverSpec",
+            "diskRecoveryPoint": _disk_reference(disk),
+        }
+        if reference is not None:
+            spec["referenceDiskRecoveryPoint"] = _disk_reference(reference)
+        body = {"$objectType": f"{_CONTENT}.ClusterDiscoverSpec", "operation": "COMPUTE_CHANGED_REGIONS", "spec": spec}
+        path = f"{self._points}/{id_in_path(disk.recovery_point_id)}/$actions/discover-cluster"
+        return (await self.session.ask(_request("POST", path, body=body))).decode(schema.ClusterInfoAnswer).data
+
+    async def get_task(self, task_id: str) -> schema.TaskState:
+        """One task.  Its id is no UUID (`ZXJnb24=:uuid`), so it is quoted."""
+        if not TASK_ID_PATTERN.fullmatch(task_id):
+            raise PrismAnswerError(f"Prism named a task {one_line(task_id)!r}, which is no task id: not asked about")
+        answer = await self.session.ask(_request("GET", f"{self._tasks}/{quote(task_id, safe='')}"))
+        return answer.decode(schema.TaskAnswer).data
+
+    async def _list(self, path: str, page: int, limit: int, filter_text: str | None = None) -> Answer:
+        query = {"$page": str(page), "$limit": str(limit)}
+        if filter_text is not None:
+            query["$filter"] = filter_text
+        return await self.session.ask(_request("GET", path, query=query))
+
+    async def _start(self, request: Request) -> str:
+        return (await self.session.ask(request)).decode(schema.TaskAccepted).data.ext_id
+
+    def _disk_path(self, vm_id: str, disk_id: str) -> str:
+        return f"{self._vms}/{id_in_path(vm_id)}/disks/{id_in_path(disk_id)}"
+
+
+async def compute_changed_regions(
+    session: Session, revision: str, token: Secret, disk: DiskPoint, reference: DiskPoint | None, offset: int
+) -> Answer:
+    """Ask a Prism Element for one page of changed regions, with the token of cluster discovery and nothing else."""
+    body: dict[str, Any] = {
+        "$objectType": f"{_CONTENT}.VmRecoveryPointChangedRegionsComputeSpec",
+        "offset": offset,
+        "blockSizeByte": BLOCK_SIZE_BYTE,
+    }
+    if reference is not None:
+        body["referenceRecoveryPointExtId"] = reference.recovery_point_id
+        body["referenceVmRecoveryPointExtId"] = reference.vm_point_id
+        body["referenceDiskRecoveryPointExtId"] = reference.id
+    path = (
+        f"/api/dataprotection/{revision}/content/recovery-points/{id_in_path(disk.recovery_point_id)}"
+        f"/vm-recovery-points/{id_in_path(disk.vm_point_id)}/disk-recovery-points/{id_in_path(disk.id)}"
+        "/$actions/compute-changed-regions"
+    )
+    return await session.ask(_request("POST", path, body=body, token=token))
+
+
+def _disk_reference(disk: DiskPoint) -> dict[str, str]:
+    return {
+        "$objectType": f"{_CONTENT}.VmDiskRecoveryPointReference",
+        "recoveryPointExtId": disk.recovery_point_id,
+        "vmRecoveryPointExtId": disk.vm_point_id,
+        "diskRecoveryPointExtId": disk.id,
+    }

@@ -1,0 +1,150 @@
+"""Hot-add by v4: a clone of a disk recovery point becomes a disk of the worker VM (vmm 4.1 or later).
+
+The new disk is found by comparing the worker's disks before and after, so attaches to one worker go one by one.
+LIMIT: two programs that attach to one worker at once are told apart only by what Prism says the clones come from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from ntxengine.errors import PrismAnswerError, PrismError, PrismStatusError, PrismTimeout
+from ntxengine.prism.models import AttachedDisk, DiskPoint
+from ntxengine.prism.parse import decode, given_id
+from ntxengine.prism.refusal import is_not_found, is_refusal, missing
+from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
+from ntxengine.prism.v4_api import CentralApi
+from ntxengine.prism.v4_schema import Entity, TaskState, VmDisk
+from ntxengine.prism.v4_tasks import CentralTasks, entities
+
+_DISK_REL = "vmm:ahv:config:vm:disk"
+_STALE = frozenset({409, 412})
+_DELETE_TRIES = 5
+
+
+class CentralDisks:
+    """Attaches disk recovery points to worker VMs and takes them off."""
+
+    def __init__(self, api: CentralApi, tasks: CentralTasks) -> None:
+        self._api = api
+        self._tasks = tasks
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def attach(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
+        """Hot-add a clone of `disk`; if that fails or is cancelled half-way, take it off again."""
+        if self._api.revisions.vmm == "v4.0":
+            raise PrismError(
+                f"Prism {self._api.session.name}: a recovery point cannot be hot-added with vmm v4.0, it needs v4.1:"
+                " update Prism Central, or read the disks another way"
+            )
+        given_id(worker_id, "worker VM")
+        what = f"hot-add of disk recovery point {disk.id} to worker VM {worker_id}"
+        async with self._locks[worker_id]:
+            with missing(f"worker VM {worker_id}"):
+                before = {slot.ext_id for slot in await self._slots(worker_id)}
+            accepted = Accepted()
+            try:
+                with missing(f"worker VM {worker_id} or disk recovery point {disk.id}"):
+                    task_id = await accepted.ask(self._api.create_vm_disk(worker_id, disk))
+                task = await self._tasks.wait(task_id, what=what)
+                new = [slot for slot in await self._slots(worker_id) if slot.ext_id not in before]
+                return _attached(_pick(new, disk, task, what), worker_id, disk.id)
+            except (Exception, asyncio.CancelledError) as exc:
+                if accepted.id is not None or not is_refusal(exc):
+                    await undo(
+                        self._remove_new(worker_id, disk, before, accepted.id, what), what=f"a disk of the {what}"
+                    )
+                raise
+
+    async def attached(self, worker_id: str) -> list[AttachedDisk]:
+        """Return the worker's disks that are clones of disk recovery points."""
+        with missing(f"worker VM {worker_id}"):
+            slots = await self._slots(given_id(worker_id, "worker VM"))
+        return [_attached(slot, worker_id, slot.cloned_from) for slot in slots if slot.cloned_from is not None]
+
+    async def detach(self, disk: AttachedDisk) -> None:
+        """Take a disk off its worker, and wait until that is done."""
+        what = f"removal of disk {disk.id} from worker VM {disk.worker_id}"
+        for left in reversed(range(_DELETE_TRIES)):
+            try:
+                etag = await self._etag(disk)
+                task_id = await self._api.delete_vm_disk(disk.worker_id, disk.id, etag)
+                break
+            except PrismStatusError as exc:
+                if is_not_found(exc):
+                    return
+                # Somebody else changed the worker between our two calls: its version is a new one.
+                if exc.status not in _STALE or left == 0:
+                    raise
+        try:
+            await self._tasks.wait(task_id, what=what)
+        except PrismError:
+            if await self._is_gone(disk):
+                return
+            raise
+
+    async def _etag(self, disk: AttachedDisk) -> str:
+        answer = await self._api.get_vm_disk(disk.worker_id, disk.id)
+        etag = answer.etag or (await self._api.get_vm(disk.worker_id)).etag
+        if not etag:
+            raise PrismAnswerError(f"{answer.request}: no ETag, which removing the disk needs")
+        answer.decode(Entity)
+        return etag
+
+    async def _is_gone(self, disk: AttachedDisk) -> bool:
+        try:
+            await self._api.get_vm_disk(disk.worker_id, disk.id)
+        except PrismStatusError as exc:
+            return is_not_found(exc)
+        return False
+
+    async def _slots(self, worker_id: str) -> list[VmDisk]:
+        found = entities(lambda page: self._api.list_vm_disks(worker_id, page))
+        slots = {
+            slot.ext_id: slot async for slot in ((decode(raw, VmDisk, request=request)) async for raw, request in found)
+        }
+        return list(slots.values())
+
+    async def _remove_new(
+        self, worker_id: str, disk: DiskPoint, before: set[str], task_id: str | None, what: str
+    ) -> None:
+        """Take off what a failed attach added: new disks that come from `disk` by Prism's word, no others."""
+        task = await self._tasks.settle(task_id, what=what) if task_id is not None else None
+        affected = task.affected(_DISK_REL) if task is not None else []
+
+        async def look() -> list[VmDisk] | None:
+            new = [slot for slot in await self._slots(worker_id) if slot.ext_id not in before]
+            return [slot for slot in new if slot.cloned_from == disk.id or slot.ext_id in affected] or None
+
+        # Without a task nobody knows whether the request arrived: its disk may appear in a moment.
+        wait_s = 0.0 if task_id is not None else SETTLE_TIMEOUT_S
+        try:
+            found = await poll(look, what=what, clock=self._api.session.clock, timeout_s=wait_s)
+        except PrismTimeout:
+            return
+        for slot in found:
+            log.info("removing disk %s from worker VM %s: its attach did not succeed", slot.ext_id, worker_id)
+            await self.detach(_attached(slot, worker_id, disk.id))
+
+
+def _pick(new: list[VmDisk], disk: DiskPoint, task: TaskState, what: str) -> VmDisk:
+    """Return the one disk that the task added: by its source, by the task's word, or because it is the only new one."""
+    possible = [slot for slot in new if slot.cloned_from in (None, disk.id)]
+    affected = task.affected(_DISK_REL)
+    for choice in (
+        [slot for slot in possible if slot.ext_id in affected],
+        [slot for slot in possible if slot.cloned_from == disk.id],
+        possible,
+    ):
+        if len(choice) == 1:
+            return choice[0]
+    raise PrismAnswerError(
+        f"{what}: {len(new)} new disks on the worker, {len(possible)} may be it: which one is not clear"
+    )
+
+
+def _attached(slot: VmDisk, worker_id: str, source: str) -> AttachedDisk:
+    backing = slot.backing_info
+    vmdisk_id = (backing.disk_ext_id if backing else None) or slot.ext_id
+    return AttachedDisk(id=slot.ext_id, vmdisk_id=vmdisk_id, worker_id=worker_id, source=source)

@@ -1,0 +1,154 @@
+"""Changed regions by v4: Prism Central says where and gives a token, a Prism Element computes.
+
+    Prism Central  --- discover-cluster -->  clusterIp, token (15 min, for one API revision)
+    Prism Element  --- compute-changed-regions, token as a cookie --> a page, nextOffset ...
+
+The account's password never goes to the Prism Element: its session has none.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import logging
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ntxengine.errors import CredentialsError, PrismAnswerError
+from ntxengine.prism.clock import Clock
+from ntxengine.prism.endpoint import Secret
+from ntxengine.prism.http import Answer, Session
+from ntxengine.prism.models import DiskPoint, RegionPage
+from ntxengine.prism.refusal import missing, one_line
+from ntxengine.prism.regions import page_v4
+from ntxengine.prism.v4_api import CentralApi, compute_changed_regions, is_revision
+
+TOKEN_LIFE_S = 13 * 60.0
+"""A token lives 15 minutes: a new one is fetched with two to spare for the page in work."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+={0,2}\.[A-Za-z0-9_-]*={0,2}")
+_SCOPE = re.compile(r"/api/dataprotection/([^/\s\"',]+)/content\b")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Grant:
+    """Where to ask, with what, in which revision, and until when."""
+
+    session: Session
+    token: Secret
+    revision: str
+    good_until: float
+
+
+class RegionReader:
+    """Reads changed regions; keeps one session for each Prism Element that it was sent to."""
+
+    def __init__(self, api: CentralApi, open_session: Callable[[str], Session], clock: Clock) -> None:
+        self._api = api
+        self._open_session = open_session
+        self._clock = clock
+        self._sessions: dict[str, Session] = {}
+
+    async def aclose(self) -> None:
+        """Close the connections to the Prism Elements."""
+        for session in self._sessions.values():
+            await session.aclose()
+
+    async def pages(self, disk: DiskPoint, reference: DiskPoint | None) -> AsyncIterator[RegionPage]:
+        """Yield the pages of what differs between `reference` and `disk`.
+
+        Errors: NotFoundError if one of them is gone; CredentialsError if a new token is refused as well.
+        """
+        subject = f"disk recovery point {disk.id}" + (f" or its reference {reference.id}" if reference else "")
+        with missing(subject):
+            grant = await self._discover(disk, reference)
+        start: int | None = 0
+        while start is not None:
+            if self._clock.now() >= grant.good_until:
+                with missing(subject):
+                    grant = await self._discover(disk, reference)
+            with missing(subject):
+                try:
+                    answer = await self._compute(grant, disk, reference, start)
+                except CredentialsError as exc:
+                    log.debug("token refused, asking for a new one: %s", exc)
+                    grant = await self._discover(disk, reference)
+                    answer = await self._compute(grant, disk, reference, start)
+            page = page_v4(answer.body, start=start, request=answer.request)
+            yield page
+            start = page.next_offset
+
+    async def _compute(self, grant: _Grant, disk: DiskPoint, reference: DiskPoint | None, start: int) -> Answer:
+        return await compute_changed_regions(grant.session, grant.revision, grant.token, disk, reference, start)
+
+    async def _discover(self, disk: DiskPoint, reference: DiskPoint | None) -> _Grant:
+        asked_at = self._clock.now()
+        info = await self._api.discover_cluster(disk, reference)
+        what = f"Prism {self._api.session.name}: discover-cluster"
+        address = _checked_address(info.address, what)
+        payload = _payload(info.jwt_token, what)
+        if address not in self._sessions:
+            self._sessions[address] = self._open_session(address)
+        return _Grant(
+            session=self._sessions[address],
+            token=Secret(info.jwt_token),
+            revision=_revision(payload, what) or self._api.revisions.dataprotection,
+            good_until=asked_at + _life_s(payload),
+        )
+
+
+def _checked_address(text: str, what: str) -> str:
+    """Return an IP address that we may connect to; a name could be made to lead anywhere."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as exc:
+        raise PrismAnswerError(f"{what}: clusterIp is {one_line(text)!r}, which is no IP address") from exc
+    if address.is_unspecified or address.is_multicast or "%" in text:
+        raise PrismAnswerError(f"{what}: clusterIp is {address}, which no Prism Element can have")
+    return str(address)
+
+
+def _payload(token: str, what: str) -> dict[str, Any]:
+    """Return what a token says about itself.  Its signature is the Prism Element's to check."""
+    if not _TOKEN.fullmatch(token):
+        raise PrismAnswerError(f"{what}: jwtToken is no JSON web token")
+    middle = token.split(".")[1].rstrip("=")
+    try:
+        found = msgspec.json.decode(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
+    except (binascii.Error, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        found = None
+    if not isinstance(found, dict):
+        raise PrismAnswerError(f"{what}: the payload of jwtToken is no JSON object")
+    return found
+
+
+def _revision(payload: dict[str, Any], what: str) -> str | None:
+    """Return the revision that the token is good for; None if it names none (then the negotiated one is tried).
+
+    The Prism Element refuses any other (401): a 4.1 Prism Central may hand out a token for 4.0 (nutanix-api, fact 6).
+    """
+    for key in ("scope", "scp", "aud"):
+        value = payload.get(key)
+        texts = value if isinstance(value, list) else [value]
+        for text in texts:
+            match = _SCOPE.search(text) if isinstance(text, str) else None
+            if match is not None:
+                if not is_revision(match[1]):
+                    raise PrismAnswerError(f"{what}: jwtToken is for revision {one_line(match[1])!r}, which is none")
+                return match[1]
+    return None
+
+
+def _life_s(payload: dict[str, Any]) -> float:
+    """Return for how long to use the token: less than it says, and never longer than TOKEN_LIFE_S."""
+    begin, end = payload.get("iat"), payload.get("exp")
+    if isinstance(begin, int | float) and isinstance(end, int | float) and 0 < end - begin < TOKEN_LIFE_S / 0.85:
+        return 0.85 * (end - begin)
+    return TOKEN_LIFE_S

@@ -1,0 +1,346 @@
+"""The v4 answers, as far as a capture reads them, and how they become our models.
+
+Lists of entities are kept raw and decoded one by one: the whole entity goes into `Vm.config`, our few fields are
+checked.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from ntxengine.errors import PrismAnswerError
+from ntxengine.prism.models import Consistency, Disk, DiskPoint, GuestTools, PowerState, RecoveryPoint, Vm
+from ntxengine.prism.parse import Size, TaskId, Uuid, decode, decode_object, in_utc
+
+RECOVERY_POINT_DISK = "vmm.v4.ahv.config.VmDiskRecoveryPointReference"
+"""What a hot-added disk says it was made from."""
+
+_POWER: dict[str | None, PowerState] = {"ON": "on", "OFF": "off", "PAUSED": "paused"}
+_APPLICATION = "APPLICATION_CONSISTENT"
+
+
+class _Camel(msgspec.Struct, rename="camel", kw_only=True):
+    """Base: fields are camelCase on the wire."""
+
+
+class Reference(_Camel):
+    """An object named by its id."""
+
+    ext_id: str | None = None
+
+
+class ListMetadata(_Camel):
+    """How many there are in all."""
+
+    total_available_results: Size | None = None
+
+
+class EntityList(_Camel):
+    """A page of entities, each still as bytes."""
+
+    data: list[msgspec.Raw] | None = None
+    metadata: ListMetadata | None = None
+
+
+class Entity(_Camel):
+    """One entity, still as bytes."""
+
+    data: msgspec.Raw
+
+
+class VersionInfo(_Camel):
+    """The highest revision that a name space has: `v4.3`."""
+
+    data: str
+
+
+# -- tasks
+
+
+class _TaskReference(_Camel):
+    ext_id: TaskId
+
+
+class TaskAccepted(_Camel):
+    """The answer to everything that takes time."""
+
+    data: _TaskReference
+
+
+class _Detail(_Camel):
+    name: str | None = None
+    value: Any = None
+
+
+class _Affected(_Camel):
+    ext_id: str | None = None
+    rel: str | None = None
+
+
+class _Message(_Camel):
+    code: str | None = None
+    message: str | None = None
+
+
+class TaskState(_Camel):
+    """A task as it stands."""
+
+    status: str
+    operation: str | None = None
+    progress_percentage: int | None = None
+    completion_details: list[_Detail] | None = None
+    entities_affected: list[_Affected] | None = None
+    error_messages: list[_Message] | None = None
+    legacy_error_message: str | None = None
+    warnings: list[_Message] | None = None
+
+    def detail(self, name: str) -> str | None:
+        """Return the text of a completion detail."""
+        values = (item.value for item in self.completion_details or () if item.name == name)
+        return next((value for value in values if isinstance(value, str)), None)
+
+    def affected(self, rel: str) -> list[str]:
+        """Return the ids of the entities of a kind that it touched."""
+        return [item.ext_id for item in self.entities_affected or () if item.ext_id and item.rel == rel]
+
+    def complaint(self) -> str:
+        """Return what Prism says about the failure."""
+        said = [f"{item.code or ''} {item.message or ''}".strip() for item in self.error_messages or ()]
+        return "; ".join(text for text in [*said, self.legacy_error_message or ""] if text) or "no reason given"
+
+
+class TaskAnswer(_Camel):
+    """One task."""
+
+    data: TaskState
+
+
+# -- VMs
+
+
+class _DiskAddress(_Camel):
+    bus_type: str | None = None
+    index: int | None = None
+
+
+class _DiskReference(_Camel):
+    object_type: str | None = msgspec.field(default=None, name="$objectType")
+    disk_recovery_point_ext_id: str | None = None
+
+
+class _DataSource(_Camel):
+    reference: _DiskReference | None = None
+
+
+class _Backing(_Camel):
+    disk_ext_id: Uuid | None = None
+    disk_size_bytes: Size | None = None
+    storage_container: Reference | None = None
+    data_source: _DataSource | None = None
+    volume_group_ext_id: str | None = None
+
+
+class VmDisk(_Camel):
+    """A disk slot of a VM."""
+
+    ext_id: Uuid
+    disk_address: _DiskAddress | None = None
+    backing_info: _Backing | None = None
+
+    @property
+    def label(self) -> str:
+        """`scsi.0`, as people write it."""
+        address = self.disk_address or _DiskAddress()
+        return f"{(address.bus_type or 'disk').lower()}.{address.index if address.index is not None else '?'}"
+
+    @property
+    def cloned_from(self) -> str | None:
+        """The disk recovery point that it is a clone of, if it is one and Prism says so."""
+        source = self.backing_info.data_source if self.backing_info else None
+        reference = source.reference if source else None
+        if reference is None or reference.object_type != RECOVERY_POINT_DISK:
+            return None
+        return reference.disk_recovery_point_ext_id
+
+
+class _GuestTools(_Camel):
+    is_installed: bool | None = None
+    is_enabled: bool | None = None
+    is_reachable: bool | None = None
+    is_vss_snapshot_capable: bool | None = None
+    capabilities: list[str] | None = None
+    version: str | None = None
+
+
+class _Vm(_Camel):
+    ext_id: Uuid
+    name: str | None = None
+    power_state: str | None = None
+    cluster: Reference | None = None
+    host: Reference | None = None
+    disks: list[VmDisk] | None = None
+    cd_roms: list[_CdRom] | None = None
+    guest_tools: _GuestTools | None = None
+
+
+class _CdRom(_Camel):
+    disk_address: _DiskAddress | None = None
+
+
+def vm_from(raw: msgspec.Raw, *, request: str) -> Vm:
+    """Return a VM as our model."""
+    found = decode(raw, _Vm, request=request)
+    where = f"{request}: VM {found.ext_id}"
+    disks, excluded = [], []
+    for slot in found.disks or ():
+        if slot.backing_info is not None and slot.backing_info.volume_group_ext_id is not None:
+            excluded.append(f"{slot.label} (volume group)")
+        else:
+            disks.append(_disk(slot, where))
+    for cd_rom in found.cd_roms or ():
+        address = cd_rom.disk_address or _DiskAddress()
+        excluded.append(f"{(address.bus_type or 'ide').lower()}.{address.index or 0} (CD-ROM)")
+    if len({disk.id for disk in disks}) != len(disks):
+        raise PrismAnswerError(f"{where}: two disks have the same diskExtId")
+    return Vm(
+        id=found.ext_id,
+        name=found.name or "",
+        power_state=_POWER.get(found.power_state, "unknown"),
+        cluster_id=(found.cluster.ext_id if found.cluster else None) or "",
+        host_id=found.host.ext_id if found.host else None,
+        disks=tuple(disks),
+        guest_tools=_guest_tools(found.guest_tools),
+        excluded=tuple(excluded),
+        config=decode_object(raw, request=request),
+    )
+
+
+def _disk(slot: VmDisk, where: str) -> Disk:
+    backing, address = slot.backing_info, slot.disk_address
+    if backing is None or backing.disk_ext_id is None or backing.disk_size_bytes is None:
+        raise PrismAnswerError(f"{where}: disk {slot.label}: backingInfo has no diskExtId or no diskSizeBytes")
+    if address is None or address.bus_type is None or address.index is None:
+        raise PrismAnswerError(f"{where}: disk {slot.ext_id}: diskAddress has no busType or no index")
+    container = backing.storage_container.ext_id if backing.storage_container else None
+    return Disk(
+        id=backing.disk_ext_id,
+        size=backing.disk_size_bytes,
+        bus=address.bus_type.lower(),
+        index=address.index,
+        container_id=container or "",
+    )
+
+
+def _guest_tools(found: _GuestTools | None) -> GuestTools:
+    if found is None:
+        return GuestTools()
+    return GuestTools(
+        installed=bool(found.is_installed),
+        enabled=bool(found.is_enabled),
+        reachable=bool(found.is_reachable),
+        can_quiesce=bool(found.is_vss_snapshot_capable) and "VSS_SNAPSHOT" in (found.capabilities or ()),
+        version=found.version or "",
+    )
+
+
+# -- recovery points
+
+
+class _DiskRecoveryPoint(_Camel):
+    disk_recovery_point_ext_id: Uuid
+    disk_ext_id: str | None = None
+
+
+class VmRecoveryPoint(_Camel):
+    """One VM in a recovery point."""
+
+    ext_id: Uuid
+    vm_ext_id: str | None = None
+    disk_recovery_points: list[_DiskRecoveryPoint] | None = None
+
+
+class VmRecoveryPointAnswer(_Camel):
+    """One VM in a recovery point, with its disks."""
+
+    data: VmRecoveryPoint
+
+
+class RecoveryPointState(_Camel):
+    """A recovery point; its disks may be missing here (nutanix-api, 5.1)."""
+
+    ext_id: Uuid
+    name: str | None = None
+    recovery_point_type: str | None = None
+    creation_time: datetime | None = None
+    expiration_time: datetime | None = None
+    vm_recovery_points: list[VmRecoveryPoint] | None = None
+
+    def vm_ids(self) -> set[str]:
+        """Return the VMs that it holds."""
+        return {point.vm_ext_id for point in self.vm_recovery_points or () if point.vm_ext_id}
+
+
+class RecoveryPointAnswer(_Camel):
+    """One recovery point."""
+
+    data: RecoveryPointState
+
+
+def recovery_point_from(found: RecoveryPointState, *, vm_id: str, disks: tuple[DiskPoint, ...] = ()) -> RecoveryPoint:
+    """Return a recovery point as our model.  A type that Prism does not name proves nothing: crash-consistent."""
+    consistency: Consistency = "application" if found.recovery_point_type == _APPLICATION else "crash"
+    return RecoveryPoint(
+        id=found.ext_id,
+        name=found.name or "",
+        vm_id=vm_id,
+        consistency=consistency,
+        created_at=in_utc(found.creation_time),
+        expires_at=in_utc(found.expiration_time),
+        disks=disks,
+    )
+
+
+def disk_points_from(found: VmRecoveryPoint, *, vm: Vm, recovery_point_id: str) -> tuple[DiskPoint, ...]:
+    """Return the disk recovery points of the VM's data disks, in their order; others (UEFI variables) are left out."""
+    known = {point.disk_ext_id: point.disk_recovery_point_ext_id for point in found.disk_recovery_points or ()}
+    return tuple(
+        DiskPoint(id=known[disk.id], disk_id=disk.id, recovery_point_id=recovery_point_id, vm_point_id=found.ext_id)
+        for disk in vm.disks
+        if disk.id in known
+    )
+
+
+# -- cluster discovery
+
+
+class _Address(_Camel):
+    value: str | None = None
+
+
+class _IpAddress(_Camel):
+    ipv4: _Address | None = None
+    ipv6: _Address | None = None
+
+
+class ClusterInfo(_Camel):
+    """Where the regions of a disk are computed, and the token for it."""
+
+    cluster_ip: _IpAddress
+    jwt_token: str
+
+    @property
+    def address(self) -> str:
+        """The address as Prism wrote it, unchecked; empty if it wrote none."""
+        for given in (self.cluster_ip.ipv4, self.cluster_ip.ipv6):
+            if given is not None and given.value:
+                return given.value
+        return ""
+
+
+class ClusterInfoAnswer(_Camel):
+    """The answer of cluster discovery."""
+
+    data: ClusterInfo

@@ -1,0 +1,71 @@
+"""v4 tasks: wait for the end, and tell success from failure.  Also the walk through pages of entities."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+
+from ntxengine.errors import NtxError, PrismAnswerError, PrismTimeout, TaskFailed
+from ntxengine.prism.clock import Clock
+from ntxengine.prism.http import Answer
+from ntxengine.prism.parse import MAX_PAGES
+from ntxengine.prism.refusal import one_line
+from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, TASK_TIMEOUT_S, log, poll
+from ntxengine.prism.v4_api import PAGE_LIMIT, CentralApi
+from ntxengine.prism.v4_schema import EntityList, TaskState
+
+_ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
+
+
+class CentralTasks:
+    """Waits for tasks of Prism Central."""
+
+    def __init__(self, api: CentralApi, clock: Clock) -> None:
+        self._api = api
+        self._clock = clock
+
+    async def wait(self, task_id: str, *, what: str) -> TaskState:
+        """Return the task when it has succeeded.
+
+        Errors: TaskFailed with what Prism says; PrismTimeout if it does not end.
+        """
+        task = await self._ended(task_id, what=what, timeout_s=TASK_TIMEOUT_S)
+        if task.status != "SUCCEEDED":
+            raise TaskFailed(f"{what}: the Prism task ended as {one_line(task.status)}: {one_line(task.complaint())}")
+        for warning in task.warnings or ():
+            log.warning("%s: Prism warns: %s", what, one_line(warning.message or warning.code or ""))
+        return task
+
+    async def settle(self, task_id: str, *, what: str) -> TaskState | None:
+        """Wait a little for the end, good or bad; return the task as far as it can be known.  For clean-up."""
+        try:
+            return await self._ended(task_id, what=what, timeout_s=SETTLE_TIMEOUT_S)
+        except PrismTimeout:
+            return None
+        except NtxError as exc:
+            log.debug("%s: its task cannot be read: %s", what, exc)
+            return None
+
+    async def _ended(self, task_id: str, *, what: str, timeout_s: float) -> TaskState:
+        async def ask() -> TaskState | None:
+            task = await self._api.get_task(task_id)
+            return task if task.status in _ENDED else None
+
+        return await poll(ask, what=f"the Prism task of {what}", clock=self._clock, timeout_s=timeout_s)
+
+
+async def entities(ask: Callable[[int], Awaitable[Answer]]) -> AsyncIterator[tuple[msgspec.Raw, str]]:
+    """Yield every entity of every page, still as bytes, with the request that brought it.  May repeat some."""
+    seen = 0
+    for page in range(MAX_PAGES):
+        answer = await ask(page)
+        found = answer.decode(EntityList)
+        items = found.data or []
+        for item in items:
+            yield item, answer.request
+        seen += len(items)
+        total = found.metadata.total_available_results if found.metadata else None
+        if not items or (total is None and len(items) < PAGE_LIMIT) or (total is not None and seen >= total):
+            return
+    raise PrismAnswerError(f"{answer.request}: the list does not end: stopped after {MAX_PAGES} pages")

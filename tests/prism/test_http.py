@@ -1,0 +1,309 @@
+"""The session: credentials, time, size, retries, redirects, certificates, against a server that misbehaves."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from tests.prism.hostile import HANG, PASSWORD, HandClock, Hostile, reply
+
+from ntxengine import errors
+from ntxengine.prism import http
+from ntxengine.prism.endpoint import Endpoint, Secret
+from ntxengine.prism.http import Request, Session, tls_context
+
+GET = Request("GET", "/thing")
+CHANGE = Request("POST", "/thing", body={"a": 1}, is_repeatable=False)
+BASIC = "Basic " + base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
+SESSION = "NTNX_IGW_SESSION=abc; Path=/; Secure; HttpOnly"
+
+
+def sent(hostile: Hostile) -> list[str]:
+    """Say for each request how it proved who it is."""
+    return ["basic" if "authorization" in one.headers else one.headers.get("cookie", "") for one in hostile.asked]
+
+
+async def test_credentials_go_first_and_then_the_cookie(hostile: Hostile, session: Session) -> None:
+    hostile.on("GET /thing", reply(200, {}, Set_Cookie=SESSION))
+
+    await session.ask(GET)
+    await session.ask(GET)
+
+    assert sent(hostile) == ["basic", "NTNX_IGW_SESSION=abc"]
+    assert hostile.asked[0].headers["authorization"] == BASIC
+
+
+async def test_an_expired_cookie_is_renewed_once(hostile: Hostile, session: Session) -> None:
+    hostile.on(
+        "GET /thing",
+        reply(200, {}, Set_Cookie=SESSION),
+        reply(200, {}),
+        reply(401, {}),
+        reply(200, {}, Set_Cookie=SESSION),
+    )
+
+    for _ in range(4):
+        await session.ask(GET)
+
+    assert sent(hostile) == ["basic", "NTNX_IGW_SESSION=abc", "NTNX_IGW_SESSION=abc", "basic", "NTNX_IGW_SESSION=abc"]
+
+
+async def test_a_cookie_that_never_works_is_not_used_again(hostile: Hostile, session: Session) -> None:
+    def judge(asked: object) -> bytes:
+        return reply(200 if "authorization" in hostile.asked[-1].headers else 401, {}, Set_Cookie="balancer=7; Path=/")
+
+    hostile.on("GET /thing", judge)
+
+    for _ in range(4):
+        await session.ask(GET)
+
+    assert sent(hostile) == ["basic", "balancer=7", "basic", "basic", "basic"]
+
+
+async def test_refused_credentials_are_one_line_that_names_the_user(hostile: Hostile, session: Session) -> None:
+    hostile.on("GET /thing", reply(401, {"message_list": [{"reason": "AUTHENTICATION_REQUIRED", "message": "no"}]}))
+
+    with pytest.raises(errors.CredentialsError, match="user 'admin' was refused: HTTP 401 AUTHENTICATION_REQUIRED: no"):
+        await session.ask(GET)
+
+    assert len(hostile.asked) == 1
+
+
+async def test_429_is_waited_out_as_long_as_prism_asks(hostile: Hostile, session: Session, clock: HandClock) -> None:
+    hostile.on("GET /thing", reply(429, {}, Retry_After="4"), reply(503, {}), reply(200, {"a": 1}))
+
+    answer = await session.ask(GET)
+
+    assert answer.decode(dict[str, int]) == {"a": 1}
+    assert clock.slept == [4.0, 1.0]
+
+
+async def test_patience_with_429_ends_as_busy(hostile: Hostile, session: Session) -> None:
+    hostile.on("GET /thing", reply(429, {}))
+
+    with pytest.raises(errors.PrismBusy, match="asked 4 times; try again later") as busy:
+        await session.ask(GET)
+
+    assert busy.value.exit_code == 75
+    assert len(hostile.asked) == 4
+
+
+async def test_patience_with_504_ends_as_a_time_out(hostile: Hostile, session: Session) -> None:
+    hostile.on("GET /thing", reply(504, {}))
+
+    with pytest.raises(errors.PrismTimeout, match="asked 4 times"):
+        await session.ask(GET)
+
+
+async def test_a_plain_text_500_is_asked_again(hostile: Hostile, session: Session) -> None:
+    hostile.on("GET /thing", reply(500, b"Internal Server Error"), reply(200, {}))
+
+    assert (await session.ask(GET)).status == 200
+
+
+async def test_a_plain_text_500_is_final_where_twice_would_do_harm(hostile: Hostile, session: Session) -> None:
+    hostile.on("POST /thing", reply(500, b"Internal Server Error"))
+
+    with pytest.raises(errors.PrismStatusError, match="HTTP 500: Internal Server Error"):
+        await session.ask(CHANGE)
+
+    assert len(hostile.asked) == 1
+
+
+async def test_a_no_keeps_its_status_and_reason(hostile: Hostile, session: Session) -> None:
+    hostile.on("GET /thing", reply(422, {"message_list": [{"reason": "INVALID_REQUEST", "message": "bad\nfield"}]}))
+
+    with pytest.raises(errors.PrismStatusError) as refused:
+        await session.ask(GET)
+
+    assert (refused.value.status, refused.value.reason) == (422, "INVALID_REQUEST")
+    assert str(refused.value) == f"Prism {session.name}: GET /thing: HTTP 422 INVALID_REQUEST: bad field"
+
+
+@pytest.mark.parametrize("location", ["https://evil.example/x?token=1", "", "http://[bad", "/elsewhere"])
+async def test_a_redirect_is_not_followed(hostile: Hostile, session: Session, location: str) -> None:
+    hostile.on("GET /thing", reply(302, {}, Location=location, X_Redirect_Token="hidden"))
+
+    with pytest.raises(errors.PrismAnswerError, match=r"redirected \(302\) to .*: not followed") as refused:
+        await session.ask(GET)
+
+    assert "token" not in str(refused.value)
+    assert len(hostile.asked) == 1
+
+
+@pytest.mark.parametrize("is_announced", [True, False])
+async def test_a_body_that_is_too_large_is_not_read(
+    hostile: Hostile, session: Session, monkeypatch: pytest.MonkeyPatch, is_announced: bool
+) -> None:
+    monkeypatch.setattr(http, "MAX_ANSWER_SIZE", 1024 * 1024)
+    head = b"HTTP/1.1 200 X\r\nX-Close: 1\r\n" + (b"Content-Length: 99999999999\r\n" if is_announced else b"")
+    hostile.on("GET /thing", head + b"\r\n" + bytes(2 * 1024 * 1024))
+
+    with pytest.raises(errors.PrismAnswerError, match="larger than 1 MiB"):
+        await session.ask(GET)
+
+
+async def test_a_truncated_body_is_asked_for_again(hostile: Hostile, session: Session) -> None:
+    cut = b"HTTP/1.1 200 X\r\nContent-Length: 100\r\nX-Close: 1\r\n\r\n{"
+    hostile.on("GET /thing", reply(200, {}), cut, reply(200, {"a": 1}))
+
+    await session.ask(GET)
+    answer = await session.ask(GET)
+
+    assert answer.decode(dict[str, int]) == {"a": 1}
+
+
+async def test_a_truncated_body_is_final_where_twice_would_do_harm(hostile: Hostile, session: Session) -> None:
+    hostile.on("GET /thing", reply(200, {}))
+    hostile.on("POST /thing", b"HTTP/1.1 200 X\r\nContent-Length: 100\r\nX-Close: 1\r\n\r\n{")
+
+    await session.ask(GET)
+    with pytest.raises(errors.PrismConnectionError, match="broke before the whole answer"):
+        await session.ask(CHANGE)
+
+    assert len(hostile.asked_for("/thing")) == 2
+
+
+async def test_what_is_no_http_is_a_connection_error(hostile: Hostile, session: Session) -> None:
+    hostile.on("GET /thing", b"SSH-2.0-OpenSSH X-Close\r\n\r\n")
+
+    with pytest.raises(errors.PrismConnectionError):
+        await session.ask(GET)
+
+
+async def test_a_server_that_hangs_is_left_after_the_time_limit(
+    hostile: Hostile, ca_file: str, clock: HandClock
+) -> None:
+    hostile.on("GET /thing", HANG)
+    endpoint = Endpoint(f"https://127.0.0.1:{hostile.port}", "admin", Secret(PASSWORD), ca_file, timeout_s=0.2)
+    tls = tls_context(ca_file, insecure=False)
+    session = Session(endpoint.host, endpoint.port, tls, account=endpoint, timeout_s=0.2, clock=clock.clock)
+
+    with pytest.raises(errors.PrismTimeout, match=r"GET /thing: no whole answer within 0.2 s"):
+        await session.ask(GET)
+
+    await session.aclose()
+
+
+async def test_an_unreachable_host_is_said_at_once(hostile: Hostile, ca_file: str, clock: HandClock) -> None:
+    tls = tls_context(ca_file, insecure=False)
+    endpoint = Endpoint(f"https://127.0.0.3:{hostile.port}", "admin", Secret(PASSWORD), ca_file)
+    session = Session(endpoint.host, endpoint.port, tls, account=endpoint, timeout_s=5, clock=clock.clock)
+
+    with pytest.raises(errors.PrismConnectionError, match=r"Prism 127\.0\.0\.3:\d+: GET /thing: no connection"):
+        await session.ask(GET)
+
+    assert clock.slept == []
+    await session.aclose()
+
+
+async def test_a_certificate_that_is_not_trusted_names_host_and_remedy(
+    hostile: Hostile, tmp_path: Path, clock: HandClock
+) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    session = _session(hostile, "127.0.0.1", str(other), clock)
+
+    with pytest.raises(errors.PrismConnectionError) as refused:
+        await session.ask(GET)
+
+    text = str(refused.value)
+    assert f"127.0.0.1:{hostile.port}" in text
+    assert "certificate is not trusted" in text
+    assert "--ca-file" in text
+    assert text.isprintable()
+    assert not hostile.asked
+    await session.aclose()
+
+
+async def test_a_certificate_for_another_host_says_so(authority: trustme.CA, ca_file: str, clock: HandClock) -> None:
+    from tests.prism.hostile import hostile_server
+
+    async with hostile_server(authority, "127.0.0.1") as server:
+        session = _session(server, "localhost", ca_file, clock)
+
+        with pytest.raises(errors.PrismConnectionError, match="use an address that stands in the certificate"):
+            await session.ask(GET)
+
+        await session.aclose()
+
+
+async def test_insecure_trusts_any_certificate(hostile: Hostile, clock: HandClock) -> None:
+    hostile.on("GET /thing", reply(200, {}))
+    session = _session(hostile, "127.0.0.1", None, clock, insecure=True)
+
+    assert (await session.ask(GET)).status == 200
+
+    await session.aclose()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_a_ca_file_that_cannot_be_used_is_a_wrong_option(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(errors.OptionsError, match=r"CA file .*ca\.pem"):
+        tls_context(str(path), insecure=False)
+
+
+async def test_without_an_account_only_the_token_is_sent_and_no_cookie_is_kept(
+    hostile: Hostile, ca_file: str, clock: HandClock
+) -> None:
+    hostile.on("GET /thing", reply(200, {}, Set_Cookie="NTNX_IGW_SESSION=theirs; Path=/"))
+    session = Session("127.0.0.1", hostile.port, tls_context(ca_file, insecure=False), account=None, timeout_s=5)
+
+    await session.ask(Request("GET", "/thing", token=Secret("a.b.c")))
+    await session.ask(Request("GET", "/thing"))
+
+    assert sent(hostile) == ["NTNX_IGW_SESSION=a.b.c", ""]
+    await session.aclose()
+
+
+async def test_a_repeated_request_carries_the_same_headers(hostile: Hostile, session: Session) -> None:
+    hostile.on("POST /thing", reply(503, {}), reply(200, {}))
+
+    await session.ask(Request("POST", "/thing", body={}, headers={"NTNX-Request-Id": "one"}))
+
+    assert [one.headers["ntnx-request-id"] for one in hostile.asked] == ["one", "one"]
+
+
+@pytest.fixture
+def everything_logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    with caplog.at_level(logging.DEBUG):
+        yield caplog
+
+
+async def test_secrets_are_in_no_log_and_no_error(
+    hostile: Hostile, session: Session, ca_file: str, everything_logged: pytest.LogCaptureFixture
+) -> None:
+    def echo(_asked: object) -> bytes:
+        one = hostile.asked[-1]
+        said = f"you sent {one.headers.get('authorization')} and {PASSWORD} and {one.headers.get('cookie')}" * 9
+        return reply(400, {"message_list": [{"message": said, "reason": PASSWORD}]}, Set_Cookie=SESSION)
+
+    token = Secret("aaaa.bbbb.cccc")
+    by_token = Session("127.0.0.1", hostile.port, tls_context(ca_file, insecure=False), account=None, timeout_s=5)
+    hostile.on("GET /thing", reply(503, {}, Set_Cookie="NTNX_IGW_SESSION=their-session; Path=/"), echo)
+    hostile.on("POST /thing", reply(401, b"your token aaaa.bbbb.cccc is bad"))
+
+    with pytest.raises(errors.PrismStatusError) as refused:
+        await session.ask(GET)
+    with pytest.raises(errors.CredentialsError) as token_refused:
+        await by_token.ask(Request("POST", "/thing", token=token))
+    await by_token.aclose()
+
+    texts = [str(refused.value), refused.value.reason, str(token_refused.value), everything_logged.text]
+    texts += [repr(session), repr(GET), repr(Request("GET", "/", token=token))]
+    for secret in (PASSWORD, BASIC.removeprefix("Basic "), "aaaa.bbbb.cccc", "their-session"):
+        assert not [text for text in texts if secret in text], secret
+
+
+def _session(server: Hostile, host: str, ca_file: str | None, clock: HandClock, *, insecure: bool = False) -> Session:
+    endpoint = Endpoint(f"https://{host}:{server.port}", "admin", Secret(PASSWORD), ca_file, insecure=insecure)
+    tls = tls_context(ca_file, insecure=insecure)
+    return Session(host, server.port, tls, account=endpoint, timeout_s=5, clock=clock.clock)

@@ -1,0 +1,178 @@
+"""Which family it becomes is found out by asking."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.prism.hostile import PASSWORD, HandClock, Hostile, reply
+
+import ntxengine.prism
+from ntxengine.errors import CredentialsError, OptionsError, PrismConnectionError, PrismError
+from ntxengine.prism.endpoint import Endpoint, Secret
+from ntxengine.prism.models import Family
+from ntxengine.prism.probe import open_prism
+from ntxengine.sim import SimConfig, Simulator
+from ntxengine.sim.faults import HttpFault
+
+VMS, POINTS = "/ahv/config/vms", "/config/recovery-points"
+
+
+def at(url: str, sim: Simulator, password: str | None = None) -> Endpoint:
+    return Endpoint(url, sim.username, Secret(password or sim.password), str(sim.ca_file))
+
+
+async def family_of(endpoint: Endpoint, family: Family | None = None) -> str:
+    prism = await open_prism(endpoint, family=family, clock=HandClock().clock)
+    await prism.aclose()
+    return prism.family
+
+
+async def test_prism_central_is_v4_and_prism_element_is_v3(sim: Simulator) -> None:
+    for url, family in ((sim.central_url, "v4"), (sim.element_url, "v3")):
+        prism = await ntxengine.prism.connect(at(url, sim))
+        await prism.aclose()
+
+        assert prism.family == family
+
+
+async def test_a_family_can_be_forced(sim: Simulator) -> None:
+    assert await family_of(at(sim.central_url, sim), "v4") == "v4"
+    assert await family_of(at(sim.element_url, sim), "v3") == "v3"
+
+
+@pytest.mark.parametrize(("endpoint", "family"), [("central", "v3"), ("element", "v4")])
+async def test_a_family_that_is_not_there_cannot_be_forced(sim: Simulator, endpoint: str, family: Family) -> None:
+    url = sim.central_url if endpoint == "central" else sim.element_url
+
+    with pytest.raises(PrismError, match=f"cannot be used by {family}"):
+        await family_of(at(url, sim), family)
+
+
+async def test_a_prism_central_without_v4_sends_to_the_element(config: SimConfig, tmp_path: Path) -> None:
+    config.families = ["v3"]
+    async with Simulator(config, tmp_path / "old") as sim:
+        with pytest.raises(PrismError, match="give the address and account of the Prism Element itself"):
+            await family_of(at(sim.central_url, sim))
+
+
+async def test_an_element_without_snapshots_can_do_neither(sim: Simulator) -> None:
+    sim.faults.http.append(HttpFault(path="/data/changed_regions", status=404, count=-1))
+
+    with pytest.raises(PrismError, match=r"neither v4 .* nor v3 snapshots .*changed_regions: HTTP 404"):
+        await family_of(at(sim.element_url, sim))
+
+
+async def test_the_lower_of_two_revisions_is_spoken(config: SimConfig, tmp_path: Path) -> None:
+    config.revisions = {"vmm": "v4.0", "dataprotection": "v4.3"}
+    async with Simulator(config, tmp_path / "old") as sim:
+        assert await family_of(at(sim.central_url, sim)) == "v4"
+
+    spoken = {one.path for one in sim.requests if "/v4." in one.path}
+    assert spoken == {f"/api/vmm/v4.0{VMS}", f"/api/dataprotection/v4.0{POINTS}"}
+
+
+async def test_a_server_that_does_not_tell_its_revision_is_tried_downward(sim: Simulator) -> None:
+    sim.faults.http += [
+        HttpFault(path="unversioned/info", status=404, count=-1),
+        HttpFault(path=r"/vmm/v4\.1/", status=404, count=-1),
+    ]
+
+    assert await family_of(at(sim.central_url, sim)) == "v4"
+
+    assert [one.path for one in sim.requests if one.path.endswith(VMS)] == [
+        f"/api/vmm/v4.1{VMS}",
+        f"/api/vmm/v4.0{VMS}",
+    ]
+
+
+async def test_a_list_of_clusters_that_is_forbidden_does_not_matter(sim: Simulator) -> None:
+    sim.faults.http.append(HttpFault(path="/clusters/list", status=403, count=-1))
+
+    assert await family_of(at(sim.central_url, sim)) == "v4"
+    assert await family_of(at(sim.element_url, sim)) == "v3"
+
+
+async def test_a_wrong_password_is_said_after_one_request(sim: Simulator) -> None:
+    with pytest.raises(CredentialsError):
+        await family_of(at(sim.central_url, sim, "wrong"))
+
+    assert len(sim.requests) == 1
+
+
+async def test_an_untrusted_certificate_is_said_with_its_remedy(sim: Simulator) -> None:
+    with pytest.raises(PrismConnectionError, match="--ca-file"):
+        await family_of(Endpoint(sim.central_url, sim.username, Secret(sim.password)))
+
+
+async def test_insecure_takes_the_certificate_of_the_element_too(sim: Simulator) -> None:
+    endpoint = Endpoint(sim.central_url, sim.username, Secret(sim.password), insecure=True)
+
+    assert await family_of(endpoint) == "v4"
+
+
+async def test_a_ca_file_that_is_not_there_is_a_wrong_option(sim: Simulator, tmp_path: Path) -> None:
+    with pytest.raises(OptionsError):
+        await family_of(Endpoint(sim.central_url, "admin", Secret("x"), str(tmp_path / "none.pem")))
+
+
+# -- answers that the simulator does not give
+
+
+async def probed(hostile: Hostile, ca_file: str) -> str:
+    return await family_of(Endpoint(f"https://127.0.0.1:{hostile.port}", "admin", Secret(PASSWORD), ca_file))
+
+
+def central(hostile: Hostile, revision: Any = "v4.3") -> None:
+    clusters = [{"status": {"resources": {"config": {"service_list": ["PRISM_CENTRAL"]}}}}, {}, {"status": {}}]
+    hostile.on("POST /clusters/list", reply(200, {"entities": clusters}))
+    hostile.on("OPTIONS /unversioned/info", reply(200, {"data": revision}))
+    hostile.on(f"GET {VMS}", reply(200, {"data": []}))
+    hostile.on(f"GET {POINTS}", reply(200, {"data": []}))
+
+
+async def test_prism_central_is_known_by_its_clusters_where_the_header_is_missing(
+    hostile: Hostile, ca_file: str
+) -> None:
+    central(hostile)
+
+    assert await probed(hostile, ca_file) == "v4"
+
+
+@pytest.mark.parametrize(
+    ("revision", "spoken"), [("v4.0.b1", None), ("v4.1.a2", "v4.0"), ("v4.9", "v4.1"), ("../../x", "v4.1")]
+)
+async def test_a_revision_in_the_making_is_not_spoken(
+    hostile: Hostile, ca_file: str, revision: str, spoken: str | None
+) -> None:
+    central(hostile, revision)
+
+    if spoken is None:
+        with pytest.raises(PrismError, match="no finished v4"):
+            await probed(hostile, ca_file)
+    else:
+        assert await probed(hostile, ca_file) == "v4"
+        assert [one.path.partition("?")[0] for one in hostile.asked_for(VMS)] == [f"/api/vmm/{spoken}{VMS}"]
+
+
+async def test_a_revision_that_is_no_text_is_refused(hostile: Hostile, ca_file: str) -> None:
+    central(hostile, {"a": 1})
+
+    with pytest.raises(Exception, match="unversioned/info") as refused:
+        await probed(hostile, ca_file)
+
+    assert isinstance(refused.value, PrismError)
+
+
+async def test_an_interrupted_probe_closes_its_connections(hostile: Hostile, ca_file: str) -> None:
+    hostile.on("POST /clusters/list", b"hang")
+    running = asyncio.create_task(probed(hostile, ca_file))
+    async with asyncio.timeout(5):
+        while not hostile.asked:
+            await asyncio.sleep(0.005)
+
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running

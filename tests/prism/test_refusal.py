@@ -1,0 +1,76 @@
+"""Error bodies of every family become one reason and one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ntxengine.errors import CredentialsError, NotFoundError, PrismBusy, PrismStatusError
+from ntxengine.prism.refusal import is_not_found, is_refusal, missing, one_line, read_refusal
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "text"),
+    [
+        ({"code": 422, "message_list": [{"message": "bad", "reason": "INVALID_REQUEST"}]}, "INVALID_REQUEST", "bad"),
+        ({"status": "failure", "reason": "ACCESS_DENIED", "message": "no"}, "ACCESS_DENIED", "no"),
+        ({"data": {"error": [{"code": "VMM-32810", "message": "gone"}]}}, "VMM-32810", "gone"),
+        (
+            {"data": {"error": {"error": "Bad Request", "validationErrorMessages": [{"message": "wrong"}]}}},
+            "Bad Request",
+            "wrong",
+        ),
+        ({"message": "v2 says no"}, "", "v2 says no"),
+        ({"data": {"error": "text"}}, "", ""),
+        ({"message_list": "text"}, "", ""),
+        ({"message_list": [1, None, {"message": 5}]}, "", ""),
+        ({}, "", ""),
+    ],
+)
+def test_error_bodies_are_understood(body: Any, reason: str, text: str) -> None:
+    refusal = read_refusal(msgspec.json.encode(body))
+
+    assert (refusal.reason, refusal.text, refusal.is_plain) == (reason, text, False)
+
+
+@pytest.mark.parametrize("body", [b"Internal Server Error", b"", b"<html>", b"\xff\xfe", b"[1]", b"{", b"[" * 100_000])
+def test_any_other_body_is_plain_text(body: bytes) -> None:
+    assert read_refusal(body).is_plain
+
+
+def test_text_of_prism_becomes_one_printable_line() -> None:
+    text = one_line("a\r\nb\x1b[31mc\u2028d" + "e" * 1000)
+
+    assert text.isprintable()
+    assert len(text) < 320
+    assert text.startswith("a b [31mc d")
+
+
+def test_not_found_is_a_404_or_a_400_with_that_reason() -> None:
+    assert is_not_found(PrismStatusError("x", status=404))
+    assert is_not_found(PrismStatusError("x", status=400, reason="ENTITY_NOT_FOUND"))
+    assert not is_not_found(PrismStatusError("x", status=400, reason="INVALID_REQUEST"))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (PrismStatusError("x", status=422), True),
+        (PrismStatusError("x", status=501), True),
+        (PrismStatusError("x", status=500), False),
+        (CredentialsError("x"), True),
+        (PrismBusy("x"), False),
+        (TimeoutError(), False),
+    ],
+)
+def test_only_a_clear_no_proves_that_nothing_was_changed(error: BaseException, expected: bool) -> None:
+    assert is_refusal(error) is expected
+
+
+def test_missing_names_the_subject() -> None:
+    with pytest.raises(NotFoundError, match="VM 7 is not on the cluster"), missing("VM 7"):
+        raise PrismStatusError("x", status=404)
+    with pytest.raises(PrismStatusError), missing("VM 7"):
+        raise PrismStatusError("x", status=403)

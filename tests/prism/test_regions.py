@@ -1,0 +1,140 @@
+"""Pages of changed regions: what is taken, and what is refused by name of request and field."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ntxengine.errors import PrismAnswerError
+from ntxengine.prism import regions
+from ntxengine.prism.regions import page_v3, page_v4
+
+
+def v3(**page: Any) -> bytes:
+    return json.dumps(page).encode()
+
+
+def v4(data: Any, **extra: Any) -> bytes:
+    listed = [{"name": name, "value": value} for name, value in extra.items()]
+    return json.dumps({"data": data, "metadata": {"extraInfo": listed}}).encode()
+
+
+def rows(page: Any) -> list[tuple[int, ...]]:
+    return [tuple(int(value) for value in row) for row in page.regions]
+
+
+def test_zeroed_is_zero_and_every_other_type_is_data() -> None:
+    body = v3(
+        region_list=[
+            {"offset": 0, "length": 512, "type": "REGULAR"},
+            {"offset": 512, "length": 512, "type": "ZEROED"},
+            {"offset": 1024, "length": 512, "type": "SPARKLING"},
+            {"offset": 1536, "length": 512},
+        ],
+        file_size=4096,
+    )
+
+    page = page_v3(body, start=0, request="r")
+
+    assert rows(page) == [(0, 512, 0), (512, 512, 1), (1024, 512, 0), (1536, 512, 0)]
+
+
+@pytest.mark.parametrize("next_offset", [{}, {"next_offset": None}, {"next_offset": 0}, {"next_offset": 4096}])
+def test_v3_ends_when_next_offset_is_absent_null_zero_or_the_end(next_offset: dict[str, Any]) -> None:
+    page = page_v3(v3(region_list=[], file_size=4096, **next_offset), start=0, request="r")
+
+    assert page.next_offset is None
+    assert page.disk_size == 4096
+    assert rows(page) == []
+
+
+@pytest.mark.parametrize("as_text", [str, int])
+def test_v4_reads_extra_info_by_name_as_text_or_number(as_text: Any) -> None:
+    body = v4([], regionCount="1", fileSize=as_text(1 << 30), nextOffset=as_text(65536))
+
+    page = page_v4(body, start=0, request="r")
+
+    assert (page.next_offset, page.disk_size) == (65536, 1 << 30)
+
+
+@pytest.mark.parametrize(
+    "extra", [{}, {"nextOffset": None}, {"nextOffset": 0}, {"nextOffset": "0"}, {"nextOffset": ""}]
+)
+def test_v4_ends_when_next_offset_is_absent_null_or_zero(extra: dict[str, Any]) -> None:
+    assert page_v4(v4(None, **extra), start=0, request="r").next_offset is None
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"data": null, "metadata": null}'])
+def test_an_empty_v4_page_is_an_empty_page(body: bytes) -> None:
+    assert rows(page_v4(body, start=0, request="r")) == []
+
+
+@pytest.mark.parametrize("next_offset", [65536, 65535, 512])
+def test_a_next_offset_that_does_not_move_on_is_refused(next_offset: int) -> None:
+    with pytest.raises(PrismAnswerError, match=r"POST /x.*65536"):
+        page_v3(v3(region_list=[], next_offset=next_offset), start=65536, request="POST /x")
+    with pytest.raises(PrismAnswerError, match="no way on"):
+        page_v4(v4([], nextOffset=str(next_offset)), start=65536, request="POST /x")
+
+
+@pytest.mark.parametrize(
+    ("region", "field"),
+    [
+        ({"offset": -512, "length": 512}, "offset"),
+        ({"offset": 0, "length": -1}, "length"),
+        ({"offset": "0", "length": 1}, "offset"),
+        ({"offset": 0.5, "length": 1}, "offset"),
+        ({"offset": True, "length": 1}, "offset"),
+        ({"offset": 0}, "length"),
+        ({"offset": None, "length": 1}, "offset"),
+        ({"offset": 2**63 - 1, "length": 2}, "2^63"),
+        ({"offset": 2**63, "length": 0}, "2^63"),
+        ({"offset": 0, "length": 2**63}, "2^63"),
+        ({"offset": 2**64 + 5, "length": 1}, "64 bits"),
+        ({"offset": 0, "length": 10**30}, "64 bits"),
+    ],
+)
+def test_an_impossible_region_is_refused_with_its_place(region: dict[str, Any], field: str) -> None:
+    good = {"offset": 0, "length": 512, "type": "REGULAR"}
+
+    with pytest.raises(PrismAnswerError, match="POST /x") as refused_v3:
+        page_v3(v3(region_list=[good, region]), start=0, request="POST /x")
+    with pytest.raises(PrismAnswerError, match="POST /x") as refused_v4:
+        page_v4(v4([good, region]), start=0, request="POST /x")
+
+    assert field.replace("2^63", "ends past 2^63") in str(refused_v3.value)
+    assert field in str(refused_v4.value)
+
+
+def test_the_largest_region_that_exists_is_taken() -> None:
+    page = page_v3(v3(region_list=[{"offset": 2**63 - 2, "length": 1}]), start=0, request="r")
+
+    assert rows(page) == [(2**63 - 2, 1, 0)]
+
+
+def test_regions_of_length_zero_are_left_out() -> None:
+    page = page_v3(v3(region_list=[{"offset": 5, "length": 0}, {"offset": 9, "length": 1}]), start=0, request="r")
+
+    assert rows(page) == [(9, 1, 0)]
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "1e3", "\u0661", "9" * 20, -1, 2**63, True, 1.5, [1], {"a": 1}])
+@pytest.mark.parametrize("name", ["nextOffset", "fileSize"])
+def test_extra_info_that_is_no_offset_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(PrismAnswerError, match=name):
+        page_v4(v4([], **{name: value}), start=0, request="POST /x")
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"null", b"{", b'{"region_list": {}}', b"\xff\xfe", b"[" * 100_000])
+def test_a_body_that_is_no_page_is_refused(body: bytes) -> None:
+    with pytest.raises(PrismAnswerError, match="POST /x"):
+        page_v3(body, start=0, request="POST /x")
+
+
+def test_a_page_with_too_many_regions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(regions, "MAX_REGIONS", 2)
+
+    with pytest.raises(PrismAnswerError, match="3 regions"):
+        page_v3(v3(region_list=[{"offset": 0, "length": 1}] * 3), start=0, request="r")

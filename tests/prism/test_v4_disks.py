@@ -1,0 +1,127 @@
+"""v4 through the simulator: hot-add to a worker VM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from tests.prism.conftest import Connect, central
+from tests.prism.steps import ABSENT, freeze, subject, until
+
+from ntxengine.errors import (
+    NotFoundError,
+    PrismError,
+    TaskFailed,
+)
+from ntxengine.sim import SimConfig, Simulator
+from ntxengine.sim.faults import HttpFault
+
+
+async def test_a_disk_is_hot_added_and_removed(sim: Simulator, connect: Connect) -> None:
+    worker = sim.worker_id or ""
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+        added = [await prism.attach_disk(worker, disk) for disk in point.disks]
+        listed = await prism.attached_disks(worker)
+        devices = sorted(os.listdir(sim.world.layout.devices))
+        for disk in added:
+            await prism.detach_disk(disk)
+            await prism.detach_disk(disk)
+
+    assert sorted(listed, key=lambda one: one.id) == sorted(added, key=lambda one: one.id)
+    assert [one.source for one in added] == [disk.id for disk in point.disks]
+    assert len(devices) == 2
+    for disk in added:
+        assert [name for name in devices if name.endswith(disk.vmdisk_id.replace("-", "_"))]
+    assert sim.world.state.clones == {}
+
+
+async def test_disks_hot_added_at_once_are_told_apart(sim: Simulator, connect: Connect) -> None:
+    worker = sim.worker_id or ""
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+
+        added = await asyncio.gather(*(prism.attach_disk(worker, disk) for disk in point.disks * 2))
+
+    assert len({one.id for one in added}) == 4
+    assert [one.source for one in added] == [disk.id for disk in point.disks * 2]
+
+
+async def test_an_attach_that_fails_after_the_work_leaves_nothing(sim: Simulator, connect: Connect) -> None:
+    sim.faults.fail_tasks["attach"] = 1
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+
+        with pytest.raises(TaskFailed):
+            await prism.attach_disk(sim.worker_id or "", point.disks[0])
+
+    assert sim.world.state.clones == {}
+
+
+@pytest.mark.parametrize(("method", "part"), [("POST", "/disks$"), ("GET", "/tasks/")])
+async def test_a_cancelled_attach_leaves_nothing(sim: Simulator, connect: Connect, method: str, part: str) -> None:
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+        sim.faults.http.append(HttpFault(path=part, method=method, delay_s=0.3))
+        running = asyncio.create_task(prism.attach_disk(sim.worker_id or "", point.disks[0]))
+        await until(lambda: sim.faults.http[0].count == 0)
+
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    assert sim.world.state.clones == {}
+
+
+async def test_a_worker_that_is_not_there_is_not_found(sim: Simulator, connect: Connect) -> None:
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+
+        with pytest.raises(NotFoundError):
+            await prism.attach_disk(ABSENT, point.disks[0])
+        with pytest.raises(NotFoundError):
+            await prism.attached_disks(ABSENT)
+
+
+async def test_a_recovery_point_that_is_gone_is_not_hot_added(sim: Simulator, connect: Connect) -> None:
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+        sim.lose_recovery_points()
+
+        with pytest.raises((PrismError, NotFoundError)):
+            await prism.attach_disk(sim.worker_id or "", point.disks[0])
+
+    assert sim.world.state.clones == {}
+
+
+async def test_an_etag_under_its_other_name_is_found(sim: Simulator, config: SimConfig, connect: Connect) -> None:
+    config.etag_header = "X-Ntnx-Etag"
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+        added = await prism.attach_disk(sim.worker_id or "", point.disks[0])
+
+        await prism.detach_disk(added)
+
+    assert sim.world.state.clones == {}
+
+
+async def test_a_stale_etag_is_read_again(sim: Simulator, connect: Connect) -> None:
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+        added = await prism.attach_disk(sim.worker_id or "", point.disks[0])
+        sim.faults.http.append(HttpFault(path="/disks/", method="DELETE", status=412, count=2))
+
+        await prism.detach_disk(added)
+
+    assert sim.world.state.clones == {}
+
+
+async def test_hot_add_on_vmm_4_0_says_what_is_needed(config: SimConfig, tmp_path: Path) -> None:
+    config.revisions["vmm"] = "v4.0"
+    async with Simulator(config, tmp_path / "old") as sim, central(sim) as prism:
+        point = await freeze(prism, await subject(prism))
+
+        with pytest.raises(PrismError, match=r"it needs v4\.1"):
+            await prism.attach_disk(sim.worker_id or "", point.disks[0])
