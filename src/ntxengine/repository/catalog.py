@@ -1,0 +1,189 @@
+"""The catalog: a copy of every point.json in one SQLite file, so that a listing opens one file and not thousands.
+
+The directory is the truth.  A row is believed only while its point.json has the size and time that the row says, and a
+catalog that is missing, damaged, locked or not writable costs time, never a point.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ntxengine.repository.point import Point
+from ntxengine.units import format_time
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 10.0
+
+_SCHEMA = """
+CREATE TABLE points (
+    vm_id TEXT NOT NULL, point_id TEXT NOT NULL, parent_id TEXT, kind TEXT NOT NULL, vm_name TEXT NOT NULL,
+    created_at TEXT NOT NULL, file_size INTEGER NOT NULL, file_mtime_ns INTEGER NOT NULL, document BLOB NOT NULL,
+    PRIMARY KEY (vm_id, point_id)
+) WITHOUT ROWID
+"""
+
+Key = tuple[str, str]
+"""VM id, point id."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells whether a point.json is the one that was read."""
+
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A point.json as it was when it was read."""
+
+    stamp: Stamp
+    document: bytes
+
+
+@dataclass(frozen=True)
+class NewRow:
+    """A row to enter."""
+
+    point: Point
+    row: Row
+
+
+class _Damaged(Exception):
+    """The catalog must be made anew."""
+
+
+class Catalog:
+    """The catalog file.  No connection is kept: any thread, any process, any time."""
+
+    def __init__(self, path: Path, *, guard: Path) -> None:
+        """`guard` is a file that always exists: its lock keeps others out while a damaged catalog is replaced."""
+        self._path = path
+        self._guard = guard
+
+    def read(self, vm_id: str | None = None) -> dict[Key, Row]:
+        """Return the rows of one VM or of all; none if the catalog cannot be used."""
+        try:
+            with self._shared(), self._connect(write=False) as connection:
+                return _read_rows(connection, vm_id)
+        except (sqlite3.OperationalError, OSError) as exc:
+            log.debug("%s: not used: %s", self._path, exc)
+        except (_Damaged, sqlite3.Error) as exc:
+            log.warning("%s: is damaged (%s): making it anew from the directory", self._path, exc)
+            self.remove()
+        return {}
+
+    def update(self, new: Iterable[NewRow], gone: Iterable[Key]) -> None:
+        """Enter and remove rows, all or none.  Failing is no error: the next reader does it again."""
+        if not self._is_writable():
+            return
+        try:
+            with self._shared(), self._connect(write=True) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany("DELETE FROM points WHERE vm_id = ? AND point_id = ?", gone)
+                connection.executemany(
+                    "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (_values(each) for each in new)
+                )
+                connection.execute("COMMIT")
+        except (_Damaged, sqlite3.Error, OSError) as exc:
+            log.warning("%s: not updated (%s): points are found by reading the directory", self._path, exc)
+
+    def remove(self) -> None:
+        """Remove the file, when nobody has it open."""
+        if not self._is_writable():
+            return
+        try:
+            with self._locked(fcntl.LOCK_EX):
+                # The log goes first: left beside a new database it would be replayed into it.
+                for suffix in ("-wal", "-shm", ""):
+                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        except OSError as exc:
+            log.warning("%s: cannot be removed: %s", self._path, exc)
+
+    def _is_writable(self) -> bool:
+        return os.access(self._path.parent, os.W_OK)
+
+    @contextmanager
+    def _connect(self, *, write: bool) -> Iterator[sqlite3.Connection]:
+        # An immutable database is read without its log, which may lack rows: the directory has them.
+        mode = "mode=rwc" if write else "mode=rw" if self._is_writable() else "mode=ro&immutable=1"
+        connect = sqlite3.connect(
+            f"{self._path.as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
+        )
+        with closing(connect) as connection:
+            _check_schema(connection, write=write)
+            yield connection
+
+    @contextmanager
+    def _shared(self) -> Iterator[None]:
+        with self._locked(fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def _locked(self, operation: int) -> Iterator[None]:
+        fd = os.open(self._guard, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(fd, operation)
+            except OSError as exc:
+                # NFS locks exclusively only what is open for writing: there, two rebuilds at once go unguarded.
+                if exc.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP):
+                    raise
+            yield
+        finally:
+            os.close(fd)
+
+
+def _check_schema(connection: sqlite3.Connection, *, write: bool) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == SCHEMA_VERSION:
+        return
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if version != 0 or tables != 0:
+        raise _Damaged(f"schema {version}, not {SCHEMA_VERSION}")
+    if not write:
+        raise sqlite3.OperationalError("empty")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        connection.execute(_SCHEMA)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
+def _read_rows(connection: sqlite3.Connection, vm_id: str | None) -> dict[Key, Row]:
+    query = "SELECT vm_id, point_id, file_size, file_mtime_ns, document FROM points"
+    found = connection.execute(query) if vm_id is None else connection.execute(f"{query} WHERE vm_id = ?", (vm_id,))
+    rows: dict[Key, Row] = {}
+    for vm, point, size, mtime_ns, document in found:
+        if not isinstance(document, bytes) or not isinstance(size, int) or not isinstance(mtime_ns, int):
+            raise _Damaged("a row of the wrong type")
+        rows[str(vm), str(point)] = Row(Stamp(size, mtime_ns), document)
+    return rows
+
+
+def _values(new: NewRow) -> tuple[str | int | bytes | None, ...]:
+    point, row = new.point, new.row
+    return (
+        point.vm_id,
+        point.id,
+        point.parent_id,
+        point.kind,
+        point.vm_name,
+        format_time(point.created_at),
+        row.stamp.size,
+        row.stamp.mtime_ns,
+        row.document,
+    )

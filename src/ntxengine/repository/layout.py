@@ -1,0 +1,86 @@
+"""Names in a repository.  They come from UUIDs and the clock, never from what somebody typed in Prism.
+
+    REPO/ntx-repository.json                 what this directory is
+    REPO/catalog.sqlite                      a copy of all point.json, for speed; may be deleted
+    REPO/<vm id>/.lock                       held while the VM is captured
+    REPO/<vm id>/.unfinished-<point id>/     never listed; removed by the next capture of the VM
+    REPO/<vm id>/<point id>/                 a committed point:
+        disk-<disk id>.qcow2, disk-<disk id>.manifest, vm.json, point.json, report.json
+
+A point id sorts by time: 20261123T041500Z-8f3a2c.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from ntxengine.errors import RepositoryError
+
+MARKER_FILE = "ntx-repository.json"
+CATALOG_FILE = "catalog.sqlite"
+LOCK_FILE = ".lock"
+POINT_FILE = "point.json"
+VM_FILE = "vm.json"
+REPORT_FILE = "report.json"
+UNFINISHED_PREFIX = ".unfinished-"
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_POINT_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
+_TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+
+
+def checked_uuid(text: str, what: str) -> str:
+    """Return a UUID in lower case.
+
+    Errors: RepositoryError if it is none, for it is about to become a file name.
+    """
+    lowered = text.lower()
+    if _UUID.fullmatch(lowered) is None:
+        raise RepositoryError(f"{what} {text[:80]!r} is not a UUID: it cannot name a file in a repository")
+    return lowered
+
+
+def is_uuid(name: str) -> bool:
+    """Say whether `name` is a UUID as we write it: lower case."""
+    return _UUID.fullmatch(name) is not None
+
+
+def is_point_id(name: str) -> bool:
+    """Say whether `name` is a point id, with a time that exists."""
+    if _POINT_ID.fullmatch(name) is None:
+        return False
+    try:
+        return 1970 <= _time_of(name).year <= 9998  # so that there is a next second
+    except ValueError:
+        return False
+
+
+def new_point_id(now: datetime, *, after: str | None, token: str) -> str:
+    """Return a point id for `now`, or for one second past `after` where the clock is not later than that.
+
+    So a point always sorts behind its parent, also when two are made in one second or the clock was set back.
+    """
+    when = now.astimezone(UTC).replace(microsecond=0)
+    if after is not None:
+        when = max(when, _time_of(after) + timedelta(seconds=1))
+    return f"{when.strftime(_TIME_FORMAT)}-{token}"
+
+
+def _time_of(point_id: str) -> datetime:
+    return datetime.strptime(point_id.partition("-")[0], _TIME_FORMAT).replace(tzinfo=UTC)
+
+
+def image_name(disk_id: str) -> str:
+    """Return the name of a disk's image in its point."""
+    return f"disk-{disk_id}.qcow2"
+
+
+def manifest_name(disk_id: str) -> str:
+    """Return the name of a disk's manifest in its point."""
+    return f"disk-{disk_id}.manifest"
+
+
+def backing_name(parent_id: str, disk_id: str) -> str:
+    """Return the backing file of a disk's overlay, relative to its point: the repository can be moved as a whole."""
+    return f"../{parent_id}/{image_name(disk_id)}"

@@ -1,0 +1,74 @@
+"""One capture per VM at a time, across processes: a kernel lock, which the death of its holder releases."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import socket
+from pathlib import Path
+from types import TracebackType
+
+from ntxengine.errors import LockedError
+from ntxengine.repository.storage import FILE_MODE, write_error
+
+_HOLDER = re.compile(r"([0-9]{1,10}) ([A-Za-z0-9._-]{1,255})\n")
+_HOLDER_LIMIT = 512  # bytes that are read of what a lock file says
+
+
+class VmLock:
+    """Holds the lock of a VM from `acquire` to `release`.  The file stays: removing it would let two in."""
+
+    def __init__(self, path: Path, subject: str) -> None:
+        self._path = path
+        self._subject = subject
+        self._fd = -1
+
+    @property
+    def is_held(self) -> bool:
+        return self._fd >= 0
+
+    def acquire(self) -> None:
+        """Take the lock, or fail at once.
+
+        Errors: LockedError naming the process that holds it; TargetError if there can be no lock here.
+        """
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, FILE_MODE)
+        except OSError as exc:
+            raise write_error(self._path, "opening the lock", exc) from exc
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
+        except BlockingIOError as exc:
+            holder = _holder(fd)
+            os.close(fd)
+            raise LockedError(f"{self._subject} is locked by {holder}: wait until that has ended") from exc
+        except OSError as exc:
+            os.close(fd)
+            raise write_error(self._path, "locking", exc) from exc
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give the lock back.  A second time is allowed."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> VmLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def _holder(fd: int) -> str:
+    match = _HOLDER.fullmatch(os.pread(fd, _HOLDER_LIMIT, 0).decode("ascii", "replace"))
+    if match is None:
+        return "another process"
+    where = "" if match[2] == socket.gethostname() else f" on {match[2]}"
+    return f"process {match[1]}{where}"

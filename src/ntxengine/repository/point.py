@@ -1,0 +1,185 @@
+"""A point: one VM at one moment.  And its JSON, which is not believed before it was checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ntxengine.errors import NotFoundError, RepositoryError
+from ntxengine.repository import layout
+
+FORMAT = "ntxengine-point"
+VERSION = 1
+MAX_POINT_BYTES = 64 * 1024**2
+"""A point.json that is larger is not read: reports are numbers, not data."""
+
+MAX_DISK_SIZE = 1 << 62
+MIN_YEAR, MAX_YEAR = 1970, 9998  # every time between has a UTC time and a next second
+_DIGEST = re.compile(r"[0-9a-f]{32}")
+
+Kind = Literal["full", "incremental"]
+Tracking = Literal["v4-changed-regions", "v3-changed-regions", "digest-scan", "allocated", "full"]
+
+
+@dataclass(frozen=True)
+class PointDisk:
+    """One disk in a point.
+
+    `size` is the disk's in bytes; the image's is that, rounded up to 512.  `file` and `manifest` are names in the
+    point's folder, `digest` is the disk digest of the manifest in hex, `backing` the image below (relative) or "".
+    """
+
+    disk_id: str
+    label: str
+    size: int
+    file: str
+    manifest: str
+    digest: str
+    backing: str = ""
+
+
+@dataclass(frozen=True)
+class PointRecord:
+    """All that is recorded of a point.
+
+    `tracking` says how changes were found, `tracking_reason` why not in a better way ("" for the best).
+    `recovery_point_disks` are the disk recovery points by disk id, for the next capture.  `report`: numbers per disk.
+    """
+
+    id: str
+    vm_id: str
+    vm_name: str
+    created_at: datetime
+    parent_id: str | None
+    kind: Kind
+    consistency_requested: str
+    consistency_obtained: str
+    tracking: Tracking
+    tracking_reason: str
+    recovery_point_id: str
+    recovery_point_disks: dict[str, dict[str, Any]]
+    disks: tuple[PointDisk, ...]
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Point(PointRecord):
+    """A committed point.  `path` is its folder."""
+
+    path: Path = field(default=Path(), compare=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all disks."""
+        return sum(disk.size for disk in self.disks)
+
+    def disk(self, name: str) -> PointDisk:
+        """Return the disk with this id or label.  Errors: NotFoundError, also if a label is not unique."""
+        found = [disk for disk in self.disks if name.lower() == disk.disk_id]
+        found = found or [disk for disk in self.disks if name.lower() == disk.label.lower()]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(f"{disk.label} ({disk.disk_id})" for disk in self.disks) or "none"
+        problem = f"{len(found)} disks are called {name!r}, name one by its id" if found else f"no disk {name!r}"
+        raise NotFoundError(f"point {self.id}: {problem}; its disks: {known}")
+
+    def image_path(self, disk: PointDisk) -> Path:
+        """Return the path of a disk's image.  To read it, see Repository.serve and Repository.images."""
+        return self.path / disk.file
+
+    def manifest_path(self, disk: PointDisk) -> Path:
+        """Return the path of a disk's manifest."""
+        return self.path / disk.manifest
+
+
+@dataclass(frozen=True)
+class _Head:
+    format: str
+    version: int
+
+
+def encode(record: PointRecord) -> bytes:
+    """Return point.json.  What JSON cannot hold (lone surrogates, infinities) is replaced, never refused."""
+    values = {each.name: getattr(record, each.name) for each in fields(PointRecord)}
+    document = {"format": FORMAT, "version": VERSION} | _plain(msgspec.to_builtins(values))
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def encode_document(document: dict[str, Any]) -> bytes:
+    """Return any document of ours as JSON, for vm.json and report.json."""
+    return msgspec.json.format(msgspec.json.encode(_plain(msgspec.to_builtins(document))), indent=2) + b"\n"
+
+
+def decode(data: bytes, *, file: Path, folder: Path) -> Point:
+    """Return the point that `data`, read from `file`, describes.
+
+    Errors: RepositoryError naming `file`, for anything that is not as `encode` writes it or does not fit its folder.
+    """
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        if head.format != FORMAT:
+            raise RepositoryError(f"{file}: is not a point of ntxengine: format {head.format[:40]!r}")
+        if head.version != VERSION:
+            raise RepositoryError(
+                f"{file}: version {head.version}, this ntxengine reads version {VERSION}: use the one that wrote it"
+            )
+        record = msgspec.json.decode(data, type=PointRecord)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise RepositoryError(f"{file}: is damaged: {exc}") from exc
+    problem = find_problem(record)
+    if not problem and (record.id != folder.name or record.vm_id != folder.parent.name):
+        problem = f"it describes point {record.id} of VM {record.vm_id}, which is not the folder that it is in"
+    if problem:
+        raise RepositoryError(f"{file}: is damaged: {problem}")
+    values = {each.name: getattr(record, each.name) for each in fields(PointRecord)}
+    return Point(**values, path=folder)
+
+
+def find_problem(record: PointRecord) -> str:
+    """Return what cannot be true in a record, "" if all can.  No name that passes leads out of the VM's folder."""
+    if not layout.is_point_id(record.id) or not layout.is_uuid(record.vm_id):
+        return f"point id {record.id[:80]!r} or VM id {record.vm_id[:80]!r} is not one"
+    if record.created_at.tzinfo is None or not MIN_YEAR <= record.created_at.year <= MAX_YEAR:
+        return f"created_at {record.created_at} has no time zone, or cannot be"
+    if record.parent_id is not None and not (layout.is_point_id(record.parent_id) and record.parent_id < record.id):
+        return f"parent {record.parent_id[:80]!r} is not an earlier point"
+    if len({disk.disk_id for disk in record.disks}) != len(record.disks):
+        return "a disk is in it twice"
+    return next(filter(None, (_find_disk_problem(record, disk) for disk in record.disks)), "")
+
+
+def _find_disk_problem(record: PointRecord, disk: PointDisk) -> str:
+    subject = f"disk {disk.disk_id[:80]!r}"
+    if not layout.is_uuid(disk.disk_id):
+        return f"{subject} is not named by a UUID"
+    if not 0 <= disk.size <= MAX_DISK_SIZE:
+        return f"{subject} has {disk.size} bytes"
+    if disk.file != layout.image_name(disk.disk_id) or disk.manifest != layout.manifest_name(disk.disk_id):
+        return f"{subject}: its files are called {disk.file[:80]!r} and {disk.manifest[:80]!r}"
+    if _DIGEST.fullmatch(disk.digest) is None:
+        return f"{subject}: {disk.digest[:80]!r} is not a digest"
+    expected = "" if record.parent_id is None else layout.backing_name(record.parent_id, disk.disk_id)
+    if disk.backing not in ("", expected):
+        return f"{subject}: backing file {disk.backing[:120]!r} is not that of its parent"
+    if disk.backing and record.kind == "full":
+        return f"{subject} has a backing file in a full point"
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON values that every JSON reader takes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,116 @@
+"""Starting qemu's programs: argument vectors, no inherited descriptors, and they die with us.
+
+    we -- setpriv --pdeathsig KILL -- sh -c CHECK -- qemu-nbd ...
+
+The kernel kills the program when we die.  Were we dead before setpriv asked it to, nobody would: so the shell, whose
+script is constant, looks whether its parent is still us, and becomes the program.  It reads no part of any argument.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+from ntxengine.errors import NtxError, TargetError, ToolError
+
+_CHECK = 'test "$PPID" = "$0" && exec "$@"'
+_PACKAGES = {"qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "setpriv": "util-linux"}
+_NO_SPACE = {28: "No space left on device", 122: "Disk quota exceeded"}
+_NOISE = re.compile(
+    r"disconnect client|option negotiation failed|failed to read (?:option|flags|request)", re.IGNORECASE
+)
+_NODE = re.compile(r"'json:\{.*\}'")  # how qemu names a chain that we gave it: too long to be read
+STDERR_LIMIT = 8192  # bytes of a program's complaints that are kept
+MESSAGE_LIMIT = 400  # characters of a program's own words in a message of ours
+
+
+def command(program: str, *arguments: str) -> list[str]:
+    """Return the argument vector that starts `program` so that it dies with us.
+
+    LIMIT: the kernel ties it to the thread that starts it; that thread has to live as long as the program.
+    Errors: ToolError naming the package that is missing.
+    """
+    for tool in (program, "setpriv"):
+        if shutil.which(tool) is None:
+            raise ToolError(f"{tool} is not installed: install the package {_PACKAGES[tool]}")
+    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _CHECK, str(os.getpid()), program, *arguments]
+
+
+def environment() -> dict[str, str]:
+    """Return our environment with messages in English, and nothing that makes qemu-nbd take a socket from somebody."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("LISTEN_FDS", "LISTEN_PID", "LANGUAGE")}
+    return kept | {"LC_ALL": "C"}
+
+
+def run(program: str, *arguments: str, action: str, path: Path, timeout_s: float, limit: int = 64 * 1024) -> bytes:
+    """Run a program to its end and return its output.
+
+    Errors: ToolError if it is missing, fails, is not done after `timeout_s`, or says more than `limit` bytes;
+            TargetError if it fails because a file system is full.
+    """
+    argv = command(program, *arguments)
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment(),
+            start_new_session=True,
+        ) as process,
+    ):
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            process.kill()
+
+        timer = threading.Timer(timeout_s, expire)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            output = process.stdout.read(limit + 1)
+            if len(output) > limit:
+                process.kill()
+            status = process.wait()
+        finally:
+            timer.cancel()
+            process.kill()
+        errors.seek(0)
+        words = errors.read(STDERR_LIMIT)
+    if len(output) > limit:
+        raise ToolError(f"{path}: {action} failed: {program} said more than {limit} bytes")
+    if expired.is_set():
+        raise ToolError(f"{path}: {action} failed: {program} was not done after {timeout_s:g} s")
+    if status != 0:
+        raise failure(program, words or output, status, action=action, path=path)
+    return output
+
+
+def failure(program: str, output: bytes, status: int, *, action: str, path: Path) -> NtxError:
+    """Return the exception for a program that ended with `status` after saying `output`."""
+    words = one_line(program, output) or (f"killed by signal {-status}" if status < 0 else f"exit status {status}")
+    for code, text in _NO_SPACE.items():
+        if text.lower() in words.lower():
+            return TargetError(
+                f"{path}: {action} failed: {text}; free some space, or use another file system", errno=code
+            )
+    return ToolError(f"{path}: {action} failed: {program}: {words}")
+
+
+def one_line(program: str, output: bytes) -> str:
+    """Return what a program said as one line for a message, without its name and what it says of every client.
+
+    A long one loses its beginning: the cause comes last.
+    """
+    text = output.decode("utf-8", "replace")
+    lines = [line.strip().removeprefix(f"{program}: ") for line in re.split(r"[\r\n]+", text)]
+    joined = "; ".join(_NODE.sub("the image", line) for line in lines if line and not _NOISE.search(line))
+    printable = "".join(letter if letter.isprintable() else "?" for letter in joined)
+    return printable if len(printable) <= MESSAGE_LIMIT else "..." + printable[3 - MESSAGE_LIMIT :]

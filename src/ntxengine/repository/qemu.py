@@ -1,0 +1,224 @@
+"""One qemu-nbd for one image, on a socket of its own, for as long as it is needed.
+
+    async with QemuNbd(path, read_only=False, connections=4) as server:
+        ... server.uri ...
+
+qemu-nbd ends with us whatever happens to us (process.py); that what was written is safe is for the client's flush.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import struct
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+from ntxengine.errors import NtxError, ToolError
+from ntxengine.repository import images, process
+from ntxengine.repository.chain import images_below
+from ntxengine.repository.rundir import PrivateFolder
+from ntxengine.shield import in_peace, in_thread
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 60.0
+"""After SIGTERM qemu writes its metadata and closes the image: a slow disk behind a full cache takes its time."""
+
+_POLL_S = 0.01
+_SPARE_CONNECTIONS = 1
+"""A connection that broke is gone for qemu-nbd only later; its successor must not wait for that.  And a writable
+qemu-nbd permits several connections only if it is started for more than one."""
+
+_GREETING = b"NBDMAGICIHAVEOPT"
+_ABORT = struct.pack(">I8sII", 1, b"IHAVEOPT", 2, 0)  # fixed newstyle; option ABORT without data
+_ABORT_REPLY_SIZE = 20
+
+
+class QemuNbd:
+    """Serves an image as the default export at `uri` between `__aenter__` and `__aexit__`.
+
+    `backing` are the images below it, from the nearest to the root: nothing else is opened, whatever the image says.
+    None: the chain that the repository knows (chain.images_below), looked up in `__aenter__`.
+    A writable image is not for others before `__aexit__` has returned without an error.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        format: str = "qcow2",
+        read_only: bool,
+        connections: int = 1,
+        backing: Sequence[Path] | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._format = format
+        self._read_only = read_only
+        self._connections = connections
+        self._backing = backing
+        self._folder: PrivateFolder | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._stderr = b""
+        self._drain: asyncio.Task[None] | None = None
+
+    @property
+    def socket_path(self) -> Path:
+        """The socket.  Exists while the server runs."""
+        if self._folder is None:
+            raise RuntimeError("the server is not running")
+        return self._folder.path / "nbd.sock"
+
+    @property
+    def uri(self) -> str:
+        """The NBD URI of the export."""
+        return f"nbd+unix:///?socket={quote(str(self.socket_path))}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of qemu-nbd."""
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        return self._process.pid
+
+    async def __aenter__(self) -> QemuNbd:
+        """Start it, and return when it answers.
+
+        Errors: ToolError (not installed, ended at once, silent), RepositoryError (as chain.images_below).
+        """
+        if self._backing is None and self._format == "qcow2":
+            self._backing = await in_thread(images_below, self.path)
+        try:
+            await self._start()
+            await self._wait_until_ready()
+        except BaseException:
+            await in_peace(self._stop())
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it: politely, then by force.
+
+        Errors: ToolError if it had ended before, or did not close a writable image properly.
+        """
+        problem = await in_peace(self._stop())
+        if not problem:
+            return
+        if value is None:
+            raise ToolError(f"{self.path}: qemu-nbd {problem}")
+        log.warning("%s: qemu-nbd %s", self.path, problem)
+
+    def _arguments(self) -> list[str]:
+        chain = [self.path, *(self._backing or ())]
+        return [
+            "--persistent",
+            f"--shared={self._connections + _SPARE_CONNECTIONS}",
+            f"--socket={self.socket_path}",
+            # A point is synced as a whole at its commit: until then the page cache may collect what is written.
+            "--cache=writeback",
+            # TRIM is never used as zeroing, and would uncover what lies below: it does nothing.
+            "--discard=ignore",
+            # The client finds zeros itself.
+            "--detect-zeroes=off",
+            *(["--read-only"] if self._read_only else []),
+            "--",
+            images.node(chain, format=self._format),
+        ]
+
+    async def _start(self) -> None:
+        self._folder = PrivateFolder()
+        self._process = await asyncio.create_subprocess_exec(
+            *process.command("qemu-nbd", *self._arguments()),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env=process.environment(),
+            # An interrupt from the terminal is for us: qemu-nbd has to outlive our clean stop.
+            start_new_session=True,
+        )
+        self._drain = asyncio.create_task(self._collect_stderr(self._process))
+
+    async def _collect_stderr(self, server: asyncio.subprocess.Process) -> None:
+        assert server.stderr is not None
+        while data := await server.stderr.read(4096):
+            self._stderr = (self._stderr + data)[-process.STDERR_LIMIT :]
+
+    async def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process.returncode is not None:
+                raise await self._early_end(self._process.returncode)
+            with contextlib.suppress(OSError, EOFError, TimeoutError):
+                await asyncio.wait_for(_greet(self.socket_path), timeout=deadline - time.monotonic())
+                return
+            await asyncio.sleep(_POLL_S)
+        raise ToolError(f"{self.path}: qemu-nbd did not answer for {START_TIMEOUT_S:g} s")
+
+    async def _early_end(self, status: int) -> NtxError:
+        if self._drain is not None:
+            await self._drain
+        return process.failure("qemu-nbd", self._stderr, status, action="serving the image", path=self.path)
+
+    async def _stop(self) -> str:
+        """End the process and remove the socket.  Return what went wrong, "" if nothing."""
+        problem = ""
+        try:
+            if self._process is not None:
+                problem = await self._end(self._process)
+        finally:
+            if self._folder is not None:
+                self._folder.close()
+                self._folder = None
+            self._process = None
+        return problem
+
+    async def _end(self, server: asyncio.subprocess.Process) -> str:
+        ended_before = server.returncode is not None
+        was_killed = False
+        if not ended_before:
+            with contextlib.suppress(ProcessLookupError):
+                server.terminate()
+            try:
+                await asyncio.wait_for(server.wait(), timeout=STOP_TIMEOUT_S)
+            except TimeoutError:
+                was_killed = True
+                with contextlib.suppress(ProcessLookupError):
+                    server.kill()
+                await server.wait()
+        if self._drain is not None:
+            await self._drain
+        words = process.one_line("qemu-nbd", self._stderr)
+        if ended_before:
+            return f"ended before its time (status {server.returncode}): {words or 'it gave no reason'}"
+        if self._read_only:
+            return ""
+        if was_killed:
+            return f"did not close the image within {STOP_TIMEOUT_S:g} s and was killed: the image is not whole"
+        return f"failed to close the image (status {server.returncode}): {words}" if server.returncode else ""
+
+
+async def _greet(path: Path) -> None:
+    """Take part in the handshake up to a polite end: only a server that has opened its image answers.
+
+    Errors: OSError, EOFError.
+    """
+    reader, writer = await asyncio.open_unix_connection(os.fspath(path))
+    try:
+        greeting = await reader.readexactly(len(_GREETING) + 2)
+        if not greeting.startswith(_GREETING):
+            raise EOFError(f"no NBD greeting: {greeting!r}")
+        writer.write(_ABORT)
+        await reader.readexactly(_ABORT_REPLY_SIZE)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

@@ -1,0 +1,330 @@
+"""A repository: the points of many VMs below one directory, which may be moved, copied, or mounted read-only."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from ntxengine.errors import LockedError, NotFoundError, RepositoryError
+from ntxengine.manifest import Manifest
+from ntxengine.repository import layout, storage
+from ntxengine.repository.catalog import Catalog, NewRow
+from ntxengine.repository.chain import images_of, open_manifest, points_of
+from ntxengine.repository.lock import VmLock
+from ntxengine.repository.point import Point, PointDisk
+from ntxengine.repository.qemu import QemuNbd
+from ntxengine.repository.scan import Scan, read_point, scan, vm_folders
+from ntxengine.repository.unfinished import UnfinishedPoint
+from ntxengine.shield import in_thread
+from ntxengine.units import utc_now
+
+log = logging.getLogger(__name__)
+
+FORMAT = "ntxengine-repository"
+VERSION = 1
+_MARKER_LIMIT = 64 * 1024
+_ID_LENGTH = 8
+
+# What an empty directory may hold: a fresh ext4 has lost+found, another process may be creating at this moment.
+_EMPTY_NAMES = ("lost+found",)
+_FRESH_PREFIX = ".ntx-repository-"
+
+
+@dataclass(frozen=True)
+class VmSummary:
+    """A VM that has points.  `vm_name` is what it was called at the newest."""
+
+    vm_id: str
+    vm_name: str
+    points: int
+    newest: Point
+
+
+@dataclass(frozen=True)
+class _Marker:
+    format: str
+    version: int
+    id: str = field(default="")
+
+
+class Repository:
+    """Reads the directory at every question: nothing is cached in the object, several processes may work at once."""
+
+    def __init__(self, path: Path, repository_id: str, *, clock: Callable[[], datetime]) -> None:
+        """Not for callers: see `open` and `create`."""
+        self.path = path
+        self.id = repository_id
+        self._clock = clock
+        self._catalog = Catalog(path / layout.CATALOG_FILE, guard=path / layout.MARKER_FILE)
+        self._locks: dict[str, VmLock] = {}
+
+    @classmethod
+    def create(cls, path: Path | str, *, clock: Callable[[], datetime] = utc_now) -> Repository:
+        """Make a repository in a new or empty directory.
+
+        Errors: RepositoryError if there is something else, or a repository already; TargetError.
+        """
+        folder = _absolute(path)
+        try:
+            folder.mkdir(mode=storage.FOLDER_MODE, parents=True, exist_ok=True)
+            strangers = [
+                name for name in os.listdir(folder) if name not in _EMPTY_NAMES and not name.startswith(_FRESH_PREFIX)
+            ]
+        except OSError as exc:
+            raise storage.write_error(folder, "making the repository", exc) from exc
+        if layout.MARKER_FILE in strangers:
+            raise RepositoryError(f"{folder}: is a repository already: open it")
+        if strangers:
+            raise RepositoryError(
+                f"{folder}: is not empty and not a repository (it holds {strangers[0][:80]!r}): "
+                f"choose an empty directory"
+            )
+        if not _write_marker(folder):
+            raise RepositoryError(f"{folder}: is a repository already: another process made it at this moment")
+        repository = cls.open(folder, clock=clock)
+        repository._catalog.update((), ())
+        return repository
+
+    @classmethod
+    def open(cls, path: Path | str, create: bool = False, *, clock: Callable[[], datetime] = utc_now) -> Repository:
+        """Open a repository, also a read-only one; with `create`, make it where there is none.
+
+        Errors: NotFoundError if there is none; RepositoryError if it is damaged, or of a newer version.
+        """
+        folder = _absolute(path)
+        marker = folder / layout.MARKER_FILE
+        if not marker.exists() and not marker.is_symlink():
+            if create:
+                with suppress(RepositoryError):
+                    return cls.create(folder, clock=clock)
+                if not marker.exists():
+                    return cls.create(folder, clock=clock)  # not a race: say why it cannot be made
+            else:
+                raise NotFoundError(f"{folder}: is not a repository: no {layout.MARKER_FILE} in it")
+        repository = cls(folder, _read_marker(marker), clock=clock)
+        repository._scan()
+        return repository
+
+    # ------------------------------------------------------------------------------------------------ questions
+
+    def vms(self) -> list[VmSummary]:
+        """Return the VMs that have points, by name."""
+        by_vm: dict[str, list[Point]] = {}
+        for point in self.points():
+            by_vm.setdefault(point.vm_id, []).append(point)
+        summaries = [VmSummary(vm, points[-1].vm_name, len(points), points[-1]) for vm, points in by_vm.items()]
+        return sorted(summaries, key=lambda each: (each.vm_name, each.vm_id))
+
+    def points(self, vm_id: str | None = None) -> list[Point]:
+        """Return the whole and readable points of one VM or of all, oldest first.  Damaged ones are logged."""
+        found = self._scan(None if vm_id is None else layout.checked_uuid(vm_id, "VM id"))
+        for error in found.damaged.values():
+            log.warning("%s: this point is not listed", error)
+        return found.points
+
+    def point(self, point_id: str) -> Point:
+        """Return a point by its id or the beginning of it, read from its folder.
+
+        Errors: NotFoundError if there is none, or several; RepositoryError if it is damaged.
+        """
+        wanted = point_id.upper()
+        folders = [folder for folder in self._scan().folders() if wanted and folder.name.upper().startswith(wanted)]
+        if not folders:
+            raise NotFoundError(f"{self.path}: no point {point_id[:80]!r}")
+        if len(folders) > 1:
+            some = ", ".join(folder.name for folder in folders[:3])
+            raise NotFoundError(
+                f"{self.path}: {len(folders)} points begin with {point_id!r} ({some}, ...): write more of it"
+            )
+        return read_point(folders[0])[0]
+
+    def newest(self, vm_id: str) -> Point | None:
+        """Return the newest point of a VM, None if it has none."""
+        points = self.points(vm_id)
+        return points[-1] if points else None
+
+    def chain(self, point: Point) -> list[Point]:
+        """Return the points that `point` is made of, the root first, itself last.
+
+        Errors: RepositoryError if one is missing or damaged.
+        """
+        return points_of(point)[::-1]
+
+    def children(self, point: Point) -> list[Point]:
+        """Return the points right on top of `point`: while there are any, it is needed."""
+        return [child for child in self.points(point.vm_id) if child.parent_id == point.id]
+
+    def images(self, point: Point, disk: PointDisk) -> tuple[Path, ...]:
+        """Return the images of a disk, newest first down to the root, each checked against its point.
+
+        Blocks: one qemu-img for each.
+        Errors: RepositoryError if an image is missing, or is not what its point says.
+        """
+        return images_of(point, disk)
+
+    def manifest(self, point: Point, disk: PointDisk) -> Manifest:
+        """Open the manifest of a disk, checked against its point.  Blocks; the caller closes it.
+
+        Errors: RepositoryError if it is missing, damaged, or that of something else.
+        """
+        return open_manifest(point.path, disk)
+
+    @asynccontextmanager
+    async def serve(self, point: Point, disk: PointDisk, *, connections: int = 1) -> AsyncIterator[QemuNbd]:
+        """Serve a disk of a point, read-only.  Its export has whole sectors: see PointDisk.size.
+
+        Errors: as `images` and QemuNbd.
+        """
+        path, *below = await in_thread(self.images, point, disk)
+        async with QemuNbd(path, read_only=True, connections=connections, backing=below) as server:
+            yield server
+
+    # ------------------------------------------------------------------------------------------------ changes
+
+    @contextmanager
+    def lock(self, vm_id: str) -> Iterator[None]:
+        """Keep other captures of the VM out.
+
+        Errors: LockedError naming the process that has it; TargetError if nothing can be written here.
+        """
+        lock = self._lock(vm_id)
+        self._locks[vm_id.lower()] = lock
+        try:
+            yield
+        finally:
+            del self._locks[vm_id.lower()]
+            lock.release()
+
+    def begin(self, vm_id: str, parent: Point | None) -> UnfinishedPoint:
+        """Begin a point, on top of `parent` or of nothing, and remove what killed captures of this VM have left.
+
+        Takes the lock of the VM until commit or abort, unless it is held through `lock` already.
+        Errors: LockedError; RepositoryError (the parent is not the newest point of the VM); TargetError.
+        """
+        vm_id = layout.checked_uuid(vm_id, "VM id")
+        own = None if vm_id in self._locks else self._lock(vm_id)
+        try:
+            self._sweep_locked(vm_id)
+            newest = self.newest(vm_id)
+            if parent is not None and (newest is None or (parent.vm_id, parent.id) != (vm_id, newest.id)):
+                raise RepositoryError(
+                    f"{self.path}: point {parent.id} is not the newest of VM {vm_id} "
+                    f"({newest.id if newest else 'it has none'}): nothing can be put on top of it"
+                )
+            point_id = layout.new_point_id(self._clock(), after=self._last_id(vm_id), token=secrets.token_hex(3))
+            path = self.path / vm_id / f"{layout.UNFINISHED_PREFIX}{point_id}"
+            storage.make_folder(path)
+        except BaseException:
+            if own is not None:
+                own.release()
+            raise
+        return UnfinishedPoint(point_id, path, parent, lock=own, committed=self._enter)
+
+    def sweep_unfinished(self) -> list[str]:
+        """Remove the unfinished points that nobody works on, and return them as `<vm id>/<point id>`.
+
+        Errors: TargetError.
+        """
+        removed = []
+        for folder in vm_folders(self.path):
+            if any(folder.glob(f"{layout.UNFINISHED_PREFIX}*")):
+                lock = VmLock(folder / layout.LOCK_FILE, folder.name)
+                with suppress(LockedError), lock:
+                    removed += [f"{folder.name}/{name}" for name in self._sweep_locked(folder.name)]
+        return removed
+
+    def rebuild(self) -> int:
+        """Make the catalog anew from the directory, and return how many points it has."""
+        self._catalog.remove()
+        return len(self.points())
+
+    # ------------------------------------------------------------------------------------------------ inside
+
+    def _scan(self, vm_id: str | None = None) -> Scan:
+        # The catalog first: a point that is committed in between is then new, and not a row without a folder.
+        rows = self._catalog.read(vm_id)
+        found = scan(self.path, rows, vm_id)
+        if found.new or found.gone:
+            self._catalog.update(found.new, found.gone)
+        return found
+
+    def _enter(self, point: Point) -> None:
+        try:
+            self._catalog.update([NewRow(*read_point(point.path))], [])
+        except RepositoryError as exc:  # it is committed: whoever reads it next finds what is wrong
+            log.warning("%s: not entered into the catalog", exc)
+
+    def _lock(self, vm_id: str) -> VmLock:
+        vm_id = layout.checked_uuid(vm_id, "VM id")
+        storage.make_folder(self.path / vm_id)
+        lock = VmLock(self.path / vm_id / layout.LOCK_FILE, f"{self.path}: VM {vm_id}")
+        lock.acquire()
+        return lock
+
+    def _last_id(self, vm_id: str) -> str | None:
+        """Return the last id that the VM's folder holds, also of a point that is damaged: ids are not given twice."""
+        return max((folder.name for folder in self._scan(vm_id).folders()), default=None)
+
+    def _sweep_locked(self, vm_id: str) -> list[str]:
+        removed = []
+        for folder in sorted((self.path / vm_id).glob(f"{layout.UNFINISHED_PREFIX}*")):
+            storage.remove_tree(folder)
+            log.info("%s: removed, its capture was interrupted", folder)
+            removed.append(folder.name.removeprefix(layout.UNFINISHED_PREFIX))
+        return removed
+
+
+def _absolute(path: Path | str) -> Path:
+    folder = Path(path).absolute()
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as exc:
+        raise RepositoryError(f"{str(folder)!r}: qemu opens only paths in UTF-8: choose another directory") from exc
+    return folder
+
+
+def _write_marker(folder: Path) -> bool:
+    """Make the marker appear as a whole; False if another process was first."""
+    document = {"format": FORMAT, "version": VERSION, "id": str(uuid.uuid4())}
+    fresh = folder / f"{_FRESH_PREFIX}{secrets.token_hex(8)}"
+    storage.write_file(fresh, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    try:
+        os.link(fresh, folder / layout.MARKER_FILE)
+    except FileExistsError:
+        return False
+    except OSError as exc:
+        if exc.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+            raise storage.write_error(folder, "making the repository", exc) from exc
+        storage.rename(fresh, folder / layout.MARKER_FILE)  # no hard links here
+    finally:
+        fresh.unlink(missing_ok=True)
+    storage.sync(folder)
+    return True
+
+
+def _read_marker(path: Path) -> str:
+    data = storage.read_file(path, limit=_MARKER_LIMIT)
+    try:
+        marker = msgspec.json.decode(data, type=_Marker)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise RepositoryError(f"{path}: is damaged: {exc}") from exc
+    if marker.format != FORMAT:
+        raise RepositoryError(f"{path}: is not a repository of ntxengine: format {marker.format[:40]!r}")
+    if marker.version != VERSION:
+        raise RepositoryError(
+            f"{path}: repository version {marker.version}, this ntxengine reads version {VERSION}: "
+            f"use the one that wrote it"
+        )
+    if not layout.is_uuid(marker.id):
+        raise RepositoryError(f"{path}: is damaged: id {marker.id[:80]!r} is not a UUID")
+    return marker.id[:_ID_LENGTH]

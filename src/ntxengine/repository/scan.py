@@ -1,0 +1,98 @@
+"""What the directory holds: the points of a repository, compared with what the catalog remembers of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ntxengine.errors import RepositoryError
+from ntxengine.repository import layout, storage
+from ntxengine.repository.catalog import Key, NewRow, Row, Stamp
+from ntxengine.repository.point import MAX_POINT_BYTES, Point, decode
+
+
+@dataclass
+class Scan:
+    """`points` oldest first; `damaged` by folder; `new` and `gone` is what the catalog lacks and has too much."""
+
+    points: list[Point] = field(default_factory=list)
+    damaged: dict[Path, RepositoryError] = field(default_factory=dict)
+    new: list[NewRow] = field(default_factory=list)
+    gone: list[Key] = field(default_factory=list)
+
+    def folders(self) -> list[Path]:
+        """Return the folders of all points, also of damaged ones."""
+        return [*(point.path for point in self.points), *self.damaged]
+
+
+def scan(root: Path, rows: Mapping[Key, Row], vm_id: str | None) -> Scan:
+    """Read the points of one VM or of all; from `rows` where the file is still the one that was read then.
+
+    Errors: RepositoryError if the directory itself cannot be read.
+    """
+    found = Scan()
+    left = dict(rows)
+    for vm in vm_folders(root) if vm_id is None else [root / vm_id]:
+        for folder in _point_folders(vm):
+            row = left.pop((vm.name, folder.name), None)
+            try:
+                point, read = _believe(folder, row) or read_point(folder)
+            except RepositoryError as exc:
+                found.damaged[folder] = exc
+                if row is not None:
+                    found.gone.append((vm.name, folder.name))
+                continue
+            found.points.append(point)
+            if read is not row:
+                found.new.append(NewRow(point, read))
+    found.gone += left
+    found.points.sort(key=lambda point: (point.id, point.vm_id))
+    return found
+
+
+def vm_folders(root: Path) -> list[Path]:
+    """Return the folders of the VMs of a repository, sorted."""
+    return [path for path in _folders(root) if layout.is_uuid(path.name)]
+
+
+def read_point(folder: Path) -> tuple[Point, Row]:
+    """Read a point from its folder.  Errors: RepositoryError naming the file."""
+    file = folder / layout.POINT_FILE
+    stamp = _stamp(file)
+    document = storage.read_file(file, limit=MAX_POINT_BYTES)
+    return decode(document, file=file, folder=folder), Row(stamp, document)
+
+
+def _believe(folder: Path, row: Row | None) -> tuple[Point, Row] | None:
+    """Return what the catalog says of a point, None if it says nothing that can be believed."""
+    file = folder / layout.POINT_FILE
+    if row is None or row.stamp != _stamp(file):
+        return None
+    try:
+        return decode(row.document, file=file, folder=folder), row
+    except RepositoryError:
+        return None
+
+
+def _stamp(file: Path) -> Stamp:
+    try:
+        status = file.lstat()
+    except OSError as exc:
+        raise storage.read_error(file, exc) from exc
+    return Stamp(status.st_size, status.st_mtime_ns)
+
+
+def _point_folders(vm: Path) -> list[Path]:
+    return [path for path in _folders(vm) if layout.is_point_id(path.name)]
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise storage.read_error(path, exc) from exc

@@ -1,0 +1,125 @@
+"""Files that survive a power cut, and file errors as one clear line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from ntxengine.errors import RepositoryError, TargetError
+
+FOLDER_MODE = 0o700  # disk contents are secrets of their VM
+FILE_MODE = 0o600
+
+_REMEDIES = {
+    errno.ENOSPC: "; free some space, or use another file system",
+    errno.EDQUOT: "; free some space, or raise the quota",
+    errno.EACCES: "; check its owner and mode",
+    errno.EPERM: "; check its owner and mode",
+    errno.EROFS: "; mount it writable",
+}
+
+
+def write_error(path: Path | str, action: str, cause: OSError) -> TargetError:
+    """Return the exception for a file operation that changes something and failed."""
+    code = cause.errno or 0
+    reason = cause.strerror or str(cause)
+    return TargetError(f"{path}: {action} failed: {reason}{_REMEDIES.get(code, '')}", errno=code)
+
+
+def read_error(path: Path | str, cause: OSError) -> RepositoryError:
+    """Return the exception for a part of a repository that cannot be read."""
+    return RepositoryError(f"{path}: cannot be read: {cause.strerror or cause}")
+
+
+def read_file(path: Path, *, limit: int) -> bytes:
+    """Return the contents of a regular file of at most `limit` bytes; links are not followed.
+
+    Errors: RepositoryError naming the file.
+    """
+    try:
+        # Non-blocking: a FIFO in the place of the file would hang us for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        raise read_error(path, exc) from exc
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise RepositoryError(f"{path}: is not a regular file")
+        if status.st_size > limit:
+            raise RepositoryError(f"{path}: has {status.st_size} bytes, {limit} at most are believed")
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read(limit)
+    except OSError as exc:
+        raise read_error(path, exc) from exc
+    finally:
+        os.close(fd)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Make a new file with these contents, on stable storage.  One that cannot be written whole is removed.
+
+    Errors: TargetError (FileExistsError is one of its causes).
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(fd)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+    except OSError as exc:
+        raise write_error(path, "writing", exc) from exc
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, durably, unless it is there.  Errors: TargetError."""
+    try:
+        path.mkdir(mode=FOLDER_MODE)
+    except FileExistsError as exc:
+        if path.is_symlink() or not path.is_dir():
+            raise write_error(path, "making the folder", exc) from exc
+        return
+    except OSError as exc:
+        raise write_error(path, "making the folder", exc) from exc
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a file's data, or a folder's names, to stable storage.  Errors: TargetError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise write_error(path, "syncing", exc) from exc
+
+
+def rename(old: Path, new: Path) -> None:
+    """Rename within a folder; `new` must not exist.  Not durable before the folder is synced.  Errors: TargetError."""
+    try:
+        if new.exists() or new.is_symlink():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        old.rename(new)
+    except OSError as exc:
+        raise write_error(new, f"renaming {old.name}", exc) from exc
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all in it, following no link; one that is not there is removed already.
+
+    Errors: TargetError.
+    """
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise write_error(path, "removing", exc) from exc

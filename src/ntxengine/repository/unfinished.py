@@ -1,0 +1,192 @@
+"""A point that is being made.  It becomes visible as a whole, or never.
+
+begin            .unfinished-<id>/            never listed
+create_disk ...  .unfinished-<id>/disk-...
+commit           check, write JSON, sync files, sync folder
+                 rename to <id>/, sync the VM's folder     <- from here on it is a point
+                 enter into the catalog                     (healed by the next reader if we die before)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ntxengine.errors import NtxError, OptionsError, RepositoryError, TargetError
+from ntxengine.repository import images, layout, point, storage
+from ntxengine.repository.chain import images_of, open_manifest
+from ntxengine.repository.lock import VmLock
+from ntxengine.repository.point import Point, PointDisk, PointRecord
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _NewDisk:
+    size: int
+    backing: str
+
+
+class UnfinishedPoint:
+    """From Repository.begin to `commit` or `abort`.  As a context manager it aborts what was not committed."""
+
+    def __init__(
+        self,
+        point_id: str,
+        path: Path,
+        parent: Point | None,
+        *,
+        lock: VmLock | None,
+        committed: Callable[[Point], None],
+    ) -> None:
+        """Not for callers: see Repository.begin.  `lock` is ours to give back, None if somebody else's."""
+        self.id = point_id
+        self.path = path
+        self.parent = parent
+        self._lock = lock
+        self._committed = committed
+        self._disks: dict[str, _NewDisk] = {}
+        self._is_open = True
+
+    @property
+    def vm_id(self) -> str:
+        return self.path.parent.name
+
+    def create_disk(self, disk_id: str, size: int, parent_disk: PointDisk | None) -> Path:
+        """Make the image of a disk: empty, or an overlay on the same disk in the parent.  Blocks for some milliseconds.
+
+        Errors: RepositoryError (an id that is no UUID; a parent disk that is not the parent's, or damaged),
+                OptionsError (size), ToolError, TargetError (file system full).
+        """
+        self._check_open()
+        disk_id = layout.checked_uuid(disk_id, "disk id")
+        if not 0 <= size <= point.MAX_DISK_SIZE:
+            raise OptionsError(f"disk {disk_id}: {size} is not a size")
+        if disk_id in self._disks:
+            raise RepositoryError(f"{self.path}: disk {disk_id} is in the point already")
+        backing = ""
+        if parent_disk is not None:
+            if self.parent is None or parent_disk not in self.parent.disks or parent_disk.disk_id != disk_id:
+                raise RepositoryError(f"{self.path}: disk {disk_id} is not in the parent of this point")
+            images_of(self.parent, parent_disk)  # nothing is put on top of what cannot be read
+            backing = layout.backing_name(self.parent.id, disk_id)
+        path = self.path / layout.image_name(disk_id)
+        images.create(path, size=size, backing=backing)
+        self._disks[disk_id] = _NewDisk(size, backing)
+        return path
+
+    def manifest_path(self, disk_id: str) -> Path:
+        """Return where the manifest of a disk belongs."""
+        return self.path / layout.manifest_name(layout.checked_uuid(disk_id, "disk id"))
+
+    def disk_entry(self, disk_id: str, label: str, digest: str) -> PointDisk:
+        """Return what the record says of a disk that `create_disk` made."""
+        disk_id = layout.checked_uuid(disk_id, "disk id")
+        disk = self._disks[disk_id]
+        return PointDisk(
+            disk_id=disk_id,
+            label=label,
+            size=disk.size,
+            file=layout.image_name(disk_id),
+            manifest=layout.manifest_name(disk_id),
+            digest=digest,
+            backing=disk.backing,
+        )
+
+    def commit(self, record: PointRecord, *, vm_config: Mapping[str, Any] | None = None) -> Point:
+        """Make the point visible, once all of it is on stable storage.  Blocks: syncs, and reads the manifests.
+
+        `vm_config` is the VM as Prism gave it.  After an error nothing is visible, and `abort` is due.
+        Errors: RepositoryError (the record does not fit what is in the folder), TargetError (file system full).
+        """
+        self._check_open()
+        record = replace(record, vm_id=record.vm_id.lower())
+        self._check(record)
+        if vm_config is not None:
+            storage.write_file(self.path / layout.VM_FILE, point.encode_document(dict(vm_config)))
+        storage.write_file(self.path / layout.REPORT_FILE, point.encode_document(record.report))
+        document = point.encode(record)
+        storage.write_file(self.path / layout.POINT_FILE, document)
+        final = self.path.parent / self.id
+        committed = point.decode(document, file=self.path / layout.POINT_FILE, folder=final)
+        for file in sorted(self.path.iterdir()):
+            storage.sync(file)
+        storage.sync(self.path)
+        self._publish(final)
+        self._is_open = False
+        self._committed(committed)
+        self._release()
+        return committed
+
+    def abort(self) -> None:
+        """Remove all of it.  A second time, or after `commit`, does nothing.  Errors: TargetError."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        try:
+            storage.remove_tree(self.path)
+        finally:
+            self._release()
+
+    def __enter__(self) -> UnfinishedPoint:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if value is None:
+            self.abort()
+            return
+        try:
+            self.abort()
+        except NtxError as exc:
+            log.warning("%s; the next capture of the VM removes it", exc)
+
+    def _publish(self, final: Path) -> None:
+        storage.rename(self.path, final)
+        try:
+            storage.sync(final.parent)
+        except TargetError:
+            # Nobody knows whether the name would survive a power cut: take it back rather than promise.
+            with suppress(OSError):
+                os.rename(final, self.path)
+            raise
+
+    def _check(self, record: PointRecord) -> None:
+        problem = point.find_problem(record)
+        if not problem and (record.id, record.vm_id) != (self.id, self.vm_id):
+            problem = f"the record is of point {record.id} of VM {record.vm_id}"
+        # None is right also with a parent, where every disk turned out to be full: find_problem saw that none needs it.
+        if not problem and record.parent_id not in (None, None if self.parent is None else self.parent.id):
+            problem = f"the record's parent is {record.parent_id}"
+        if not problem and {disk.disk_id for disk in record.disks} != self._disks.keys():
+            problem = f"the record has {len(record.disks)} disks, not the {len(self._disks)} that were created"
+        if problem:
+            raise RepositoryError(f"{self.path}: cannot be committed: {problem}")
+        for disk in record.disks:
+            self._check_disk(disk)
+
+    def _check_disk(self, disk: PointDisk) -> None:
+        created = self._disks[disk.disk_id]
+        if (disk.size, disk.backing) != (created.size, created.backing):
+            raise RepositoryError(
+                f"{self.path}: cannot be committed: disk {disk.disk_id} was created with {created.size} bytes on "
+                f"{created.backing!r}, the record says {disk.size} on {disk.backing!r}"
+            )
+        images.check(self.path / disk.file, size=disk.size, backing=disk.backing)
+        open_manifest(self.path, disk).close()
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise RepositoryError(f"{self.path}: this point was committed or aborted already")
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None

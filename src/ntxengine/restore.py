@@ -1,0 +1,326 @@
+"""Restoring: the disks of a point as plain files.  Each appears whole, and none before all of them are.
+
+    convert into <name>.ntx-unfinished, all disks at once -> cut to the true size -> sync -> verify -> rename all
+
+Names come from the address of a disk (`scsi.0.raw`), cleaned, so that a restored VM is easy to put together by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from ntxengine import copy as data_plane
+from ntxengine._core.engine import Device
+from ntxengine.copy import CopyOptions
+from ntxengine.device import open_source
+from ntxengine.errors import LockedError, OptionsError, RepositoryError, TargetError
+from ntxengine.repository import Point, PointDisk, QemuNbd, Repository, layout, storage
+from ntxengine.repository.convert import convert
+from ntxengine.shield import in_thread
+from ntxengine.uri import Location
+
+RestoreFormat = Literal["raw", "qcow2"]
+RESTORE_FORMATS: tuple[RestoreFormat, ...] = get_args(RestoreFormat)
+UNFINISHED_SUFFIX = ".ntx-unfinished"
+
+_MAX_CONFIG_BYTES = 64 * 1024**2
+_MAX_NAME = 64
+_STRANGE = re.compile(r"[^a-z0-9.-]+")
+_FALLBACK_PREFIX = "disk-"
+
+RestoreProgress = Callable[[PointDisk, str, float], None]
+"""Called with the disk, its stage (`restore` or `verify`) and how much of that is done, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How to restore.
+
+    `overwrite`: replace files that exist.  `verify`: read every restored disk back and compare it with the digests that
+    the capture recorded.  `parallel`: disks at a time.
+    """
+
+    format: RestoreFormat = "raw"
+    overwrite: bool = False
+    verify: bool = False
+    parallel: int = 4
+
+    def __post_init__(self) -> None:
+        if self.format not in RESTORE_FORMATS:
+            raise OptionsError(f"format {self.format!r}: must be one of {', '.join(RESTORE_FORMATS)}")
+        if self.parallel < 1:
+            raise OptionsError(f"parallel {self.parallel}: at least one disk at a time")
+
+
+@dataclass(frozen=True)
+class RestoredDisk:
+    """A disk that is there.  `size` and `bytes_allocated` are the file's; `is_verified`: its bytes were compared."""
+
+    disk: PointDisk
+    path: Path
+    size: int
+    bytes_allocated: int
+    is_verified: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What was restored, in the order of the point.  `config` is None for a point without a configuration."""
+
+    point: Point
+    format: RestoreFormat
+    disks: tuple[RestoredDisk, ...]
+    config: Path | None
+    seconds: float
+
+
+async def restore(
+    repository: Repository,
+    point: Point,
+    directory: Path | str,
+    *,
+    disks: Sequence[str] = (),
+    options: RestoreOptions | None = None,
+    on_progress: RestoreProgress | None = None,
+) -> RestoreReport:
+    """Write disks of `point` (ids or labels; none named: all) and the VM's configuration into `directory`.
+
+    A raw file has exactly the disk's size; a QCOW2 image has whole sectors.
+    Errors: NotFoundError (no such disk), OptionsError (a file exists already, no place for files), LockedError,
+            RepositoryError (the point is damaged), TargetError (file system full), ToolError, ChecksumMismatch.
+    """
+    options = options or RestoreOptions()
+    began_s = time.monotonic()
+    wanted = list(dict.fromkeys(point.disk(name) for name in disks)) if disks else list(point.disks)
+    folder = _make_directory(directory, repository)
+    with _only_us(folder):
+        return await _Restore(repository, point, folder, options, on_progress, began_s).run(wanted)
+
+
+def file_names(point: Point, format: RestoreFormat) -> dict[str, str]:
+    """Return the file name of every disk of `point`, by disk id.
+
+    Shape:  [a-z0-9.-] only, no two alike: a label that is not unique once cleaned, or looks like an id, gives way to
+            the disk's id.  The same whichever disks are restored.
+    """
+    labels = {disk.disk_id: _clean(disk.label) for disk in point.disks}
+    taken = list(labels.values())
+    usable = {each for each in taken if each and taken.count(each) == 1 and not each.startswith(_FALLBACK_PREFIX)}
+    return {
+        disk_id: f"{label if label in usable else _FALLBACK_PREFIX + disk_id}.{format}"
+        for disk_id, label in labels.items()
+    }
+
+
+def _clean(label: str) -> str:
+    return _STRANGE.sub("-", label.lower()).strip(".-")[:_MAX_NAME]
+
+
+class _Restore:
+    """The steps, with what they share."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        point: Point,
+        folder: Path,
+        options: RestoreOptions,
+        on_progress: RestoreProgress | None,
+        began_s: float,
+    ) -> None:
+        self._repository = repository
+        self._point = point
+        self._folder = folder
+        self._options = options
+        self._on_progress = on_progress
+        self._began_s = began_s
+        self._names = file_names(point, options.format)
+        self._unfinished: dict[Path, Path] = {}
+
+    async def run(self, disks: list[PointDisk]) -> RestoreReport:
+        config = self._read_config()
+        config_path = self._folder / layout.VM_FILE
+        keeps_config = config is None or _holds(config_path, config)
+        self._check_free([self._path(disk) for disk in disks] + ([] if keeps_config else [config_path]))
+        try:
+            restored = await self._restore_all(disks)
+            if config is not None and not keeps_config:
+                storage.write_file(self._begin(config_path), config)
+            await in_thread(self._publish)
+        finally:
+            for unfinished in self._unfinished.values():
+                unfinished.unlink(missing_ok=True)
+        return RestoreReport(
+            point=self._point,
+            format=self._options.format,
+            disks=restored,
+            config=None if config is None else config_path,
+            seconds=time.monotonic() - self._began_s,
+        )
+
+    async def _restore_all(self, disks: list[PointDisk]) -> tuple[RestoredDisk, ...]:
+        """A few disks at a time.  The first error stops the others and is the one raised."""
+        turns = asyncio.Semaphore(self._options.parallel)
+
+        async def in_turn(disk: PointDisk) -> RestoredDisk:
+            async with turns:
+                return await self._restore_disk(disk)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(in_turn(disk)) for disk in disks]
+        except BaseExceptionGroup as errors:
+            first = errors.exceptions[0]
+            raise first from first.__cause__
+        return tuple(task.result() for task in tasks)
+
+    async def _restore_disk(self, disk: PointDisk) -> RestoredDisk:
+        began_s = time.monotonic()
+        final = self._path(disk)
+        unfinished = self._begin(final)
+        chain = await in_thread(self._repository.images, self._point, disk)
+        await convert(
+            chain, unfinished, format=self._options.format, on_progress=lambda done: self._tell(disk, "restore", done)
+        )
+        if self._options.format == "raw":
+            _cut(unfinished, disk.size)
+        await in_thread(storage.sync, unfinished)
+        if self._options.verify:
+            await self._verify(disk, unfinished)
+        status = unfinished.stat()
+        return RestoredDisk(
+            disk=disk,
+            path=final,
+            size=status.st_size,
+            bytes_allocated=status.st_blocks * 512,
+            is_verified=self._options.verify,
+            seconds=time.monotonic() - began_s,
+        )
+
+    async def _verify(self, disk: PointDisk, path: Path) -> None:
+        with await in_thread(self._repository.manifest, self._point, disk) as manifest:
+            async with self._open(path) as device:
+                await data_plane.verify(
+                    device,
+                    manifest,
+                    options=CopyOptions(),
+                    on_progress=lambda progress: self._tell(
+                        disk, "verify", progress.bytes_done / progress.bytes_total if progress.bytes_total else 1.0
+                    ),
+                )
+
+    @asynccontextmanager
+    async def _open(self, path: Path) -> AsyncIterator[Device]:
+        if self._options.format == "raw":
+            async with open_source(Location("file", str(path), path=str(path))) as device:
+                yield device
+        else:
+            async with (
+                QemuNbd(path, read_only=True, connections=CopyOptions().connections) as server,
+                open_source(server.uri) as device,
+            ):
+                yield device
+
+    def _path(self, disk: PointDisk) -> Path:
+        return self._folder / self._names[disk.disk_id]
+
+    def _begin(self, final: Path) -> Path:
+        """Return where to write what will become `final`, with nothing there that a killed restore has left."""
+        unfinished = final.with_name(final.name + UNFINISHED_SUFFIX)
+        try:
+            unfinished.unlink(missing_ok=True)
+        except OSError as exc:
+            raise storage.write_error(unfinished, "removing", exc) from exc
+        self._unfinished[final] = unfinished
+        return unfinished
+
+    def _check_free(self, paths: list[Path]) -> None:
+        for path in paths:
+            if not os.path.lexists(path):
+                continue
+            if not path.is_symlink() and not path.is_file():
+                raise OptionsError(f"{path}: exists and is not a file: choose another directory")
+            if not self._options.overwrite:
+                raise OptionsError(f"{path}: exists already: allow it to be overwritten, or choose another directory")
+
+    def _read_config(self) -> bytes | None:
+        path = self._point.path / layout.VM_FILE
+        return storage.read_file(path, limit=_MAX_CONFIG_BYTES) if os.path.lexists(path) else None
+
+    def _publish(self) -> None:
+        for final, unfinished in self._unfinished.items():
+            try:
+                if self._options.overwrite:
+                    os.replace(unfinished, final)
+                else:
+                    storage.rename(unfinished, final)
+            except OSError as exc:
+                raise storage.write_error(final, "renaming", exc) from exc
+        storage.sync(self._folder)
+
+    def _tell(self, disk: PointDisk, stage: str, done: float) -> None:
+        if self._on_progress is not None:
+            self._on_progress(disk, stage, done)
+
+
+def _make_directory(directory: Path | str, repository: Repository) -> Path:
+    folder = Path(directory).absolute()
+    if folder.resolve().is_relative_to(repository.path.resolve()):
+        raise OptionsError(f"{folder}: lies in the repository itself: choose a directory outside of {repository.path}")
+    try:
+        str(folder).encode()
+        folder.mkdir(parents=True, exist_ok=True)
+    except UnicodeEncodeError as exc:
+        raise OptionsError(f"{str(folder)!r}: qemu opens only paths in UTF-8: choose another directory") from exc
+    except FileExistsError as exc:
+        raise OptionsError(f"{folder}: is not a directory") from exc
+    except OSError as exc:
+        raise storage.write_error(folder, "making the directory", exc) from exc
+    return folder
+
+
+@contextmanager
+def _only_us(folder: Path) -> Iterator[None]:
+    """Keep other restores out of the directory, without a file of ours in it."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise storage.write_error(folder, "opening the directory", exc) from exc
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise LockedError(f"{folder}: another restore writes into it: wait until that has ended") from exc
+        except OSError:
+            pass  # no locks on directories here (NFS): nobody is kept out
+        yield
+    finally:
+        os.close(fd)
+
+
+def _holds(path: Path, contents: bytes) -> bool:
+    """Say whether the configuration is there already: another disk of the same point was restored before."""
+    with suppress(RepositoryError):
+        return storage.read_file(path, limit=_MAX_CONFIG_BYTES) == contents
+    return False
+
+
+def _cut(path: Path, size: int) -> None:
+    """Give a raw disk its true size: the image that it came from has whole sectors."""
+    try:
+        found = path.stat().st_size
+        if found < size:
+            raise TargetError(f"{path}: has {found} bytes, the disk {size}")
+        os.truncate(path, size)
+    except OSError as exc:
+        raise storage.write_error(path, "cutting", exc) from exc

@@ -1,0 +1,108 @@
+"""Verifying a point: every disk is read back through its whole chain and compared with the digests of its capture.
+
+A disk that is wrong does not keep the others from being looked at: the verdict names each, with the offsets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ntxengine import copy as data_plane
+from ntxengine.copy import CopyOptions, CopyReport, Progress
+from ntxengine.device import open_source
+from ntxengine.errors import ChecksumMismatch, NbdError, RepositoryError, SourceError
+from ntxengine.repository import Point, PointDisk, Repository
+from ntxengine.shield import in_thread
+
+VerifyProgress = Callable[[PointDisk, Progress], None]
+
+
+@dataclass(frozen=True)
+class DiskVerdict:
+    """What was found of one disk.  `problem` is "" if it is as captured; `offsets` are the first wrong blocks, in bytes,
+    `wrong_blocks` is how many there are; `report` is None if the disk could not be read to its end."""
+
+    disk: PointDisk
+    problem: str
+    offsets: tuple[int, ...] = ()
+    wrong_blocks: int = 0
+    report: CopyReport | None = None
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the disk is, byte for byte, what was captured."""
+        return not self.problem
+
+
+@dataclass(frozen=True)
+class PointVerdict:
+    """What was found of a point, in the order of its disks."""
+
+    point: Point
+    disks: tuple[DiskVerdict, ...]
+
+    @property
+    def is_right(self) -> bool:
+        """Whether all its disks are."""
+        return all(disk.is_right for disk in self.disks)
+
+
+async def verify_point(
+    repository: Repository,
+    point: Point,
+    *,
+    disks: Sequence[str] = (),
+    options: CopyOptions | None = None,
+    parallel: int = 4,
+    on_progress: VerifyProgress | None = None,
+) -> PointVerdict:
+    """Read back disks of `point` (ids or labels; none named: all), `parallel` at a time.
+
+    Errors: NotFoundError (no such disk), ToolError.  What is wrong with a disk is in the verdict and not raised.
+    """
+    wanted = list(dict.fromkeys(point.disk(name) for name in disks)) if disks else list(point.disks)
+    options = options or CopyOptions()
+    turns = asyncio.Semaphore(parallel)
+
+    async def in_turn(disk: PointDisk) -> DiskVerdict:
+        async with turns:
+            return await _verify_disk(repository, point, disk, options, on_progress)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(in_turn(disk)) for disk in wanted]
+    except BaseExceptionGroup as errors:
+        first = errors.exceptions[0]
+        raise first from first.__cause__
+    return PointVerdict(point, tuple(task.result() for task in tasks))
+
+
+async def _verify_disk(
+    repository: Repository,
+    point: Point,
+    disk: PointDisk,
+    options: CopyOptions,
+    on_progress: VerifyProgress | None,
+) -> DiskVerdict:
+    def tell(progress: Progress) -> None:
+        if on_progress is not None:
+            on_progress(disk, progress)
+
+    try:
+        with await in_thread(repository.manifest, point, disk) as manifest:
+            async with (
+                repository.serve(point, disk, connections=options.connections) as server,
+                open_source(server.uri, timeout_s=options.timeout_s) as device,
+            ):
+                report = await data_plane.verify(device, manifest, options=options, on_progress=tell)
+    except ChecksumMismatch as exc:
+        # The device's name is a socket that is gone: what a person needs is the image.
+        places = ", ".join(str(offset) for offset in exc.offsets)
+        more = f" and {exc.blocks - len(exc.offsets)} more" if exc.blocks > len(exc.offsets) else ""
+        problem = f"{exc.blocks} blocks of 64 KiB are not what was captured: at offset {places}{more}"
+        return DiskVerdict(disk, problem if exc.blocks else str(exc), exc.offsets, exc.blocks)
+    except (RepositoryError, SourceError, NbdError) as exc:
+        return DiskVerdict(disk, str(exc))
+    return DiskVerdict(disk, "", report=report)

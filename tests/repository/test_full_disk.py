@@ -1,0 +1,133 @@
+"""A full file system is one clear error, and nothing is left that looks whole."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ntxengine.errors import NtxError, TargetError
+from ntxengine.repository import QemuNbd, Repository, UnfinishedPoint
+from ntxengine.restore import RestoreFormat, RestoreOptions, restore
+from tests.repository.builders import DISK, VM, Clock, ModelDisk, Write, capture, fill_disk, record_of
+from tests.repository.conftest import fill_up
+
+Mount = Callable[[str], Path]
+
+
+def check_error(error: NtxError, path: Path) -> None:
+    assert isinstance(error, TargetError)
+    assert error.errno == errno.ENOSPC
+    assert str(path) in str(error)
+    assert "No space left on device" in str(error)
+    assert "\n" not in str(error)
+
+
+def test_a_repository_is_not_made_on_a_full_disk(small_fs: Mount) -> None:
+    folder = small_fs("64k")
+    (folder / "repo").mkdir()
+    fill_up(folder)
+
+    with pytest.raises(TargetError) as caught:
+        Repository.create(folder / "repo")
+
+    check_error(caught.value, folder)
+    assert list((folder / "repo").iterdir()) == []
+
+
+def test_a_point_is_not_begun_on_a_full_disk(small_fs: Mount, clock: Clock) -> None:
+    folder = small_fs("2m")
+    repository = Repository.create(folder / "repo", clock=clock)
+    fill_up(folder)
+
+    with pytest.raises(TargetError) as caught:
+        repository.begin(VM, None)
+
+    check_error(caught.value, folder)
+    assert repository.points() == []
+
+
+def test_an_image_is_not_made_on_a_full_disk(small_fs: Mount, clock: Clock) -> None:
+    folder = small_fs("2m")
+    repository = Repository.create(folder / "repo", clock=clock)
+    unfinished = repository.begin(VM, None)
+    fill_up(folder)
+
+    with unfinished, pytest.raises(TargetError) as caught:
+        unfinished.create_disk(DISK, 1 << 40, None)
+
+    check_error(caught.value, folder)
+    assert list(repository.path.glob(f"{VM}/*")) == [repository.path / VM / ".lock"]
+
+
+def make_disk(unfinished: UnfinishedPoint) -> NtxError | None:
+    disk = fill_disk(unfinished, DISK, ModelDisk(4096), [Write(0, 512, 1)], "scsi.0")
+    fill_up(unfinished.path.parents[2])
+    try:
+        unfinished.commit(record_of(unfinished, [disk], vm_name="x" * 20_000), vm_config={"name": "x" * 20_000})
+    except NtxError as exc:
+        return exc
+    return None
+
+
+def test_a_commit_on_a_full_disk_shows_nothing(small_fs: Mount, clock: Clock) -> None:
+    folder = small_fs("4m")
+    repository = Repository.create(folder / "repo", clock=clock)
+    unfinished = repository.begin(VM, None)
+
+    with unfinished:
+        error = make_disk(unfinished)
+
+    assert error is not None
+    check_error(error, folder)
+    (folder / "filler").unlink()
+    assert Repository.open(repository.path).points() == []
+    assert list(repository.path.glob(f"{VM}/*")) == [repository.path / VM / ".lock"]
+    capture(repository, ModelDisk(4096))
+
+
+def test_a_full_disk_does_not_lose_a_point_that_only_lacks_its_catalog_entry(small_fs: Mount, clock: Clock) -> None:
+    folder = small_fs("4m")
+    repository = Repository.create(folder / "repo", clock=clock)
+    point = capture(repository, ModelDisk(4096))
+    (repository.path / "catalog.sqlite").unlink()
+    fill_up(folder)
+
+    assert Repository.open(repository.path).points() == [point]
+    (folder / "filler").unlink()
+    assert Repository.open(repository.path).points() == [point]
+
+
+async def test_a_write_to_a_full_disk_is_an_error_to_the_client(small_fs: Mount, clock: Clock) -> None:
+    folder = small_fs("4m")
+    repository = Repository.create(folder / "repo", clock=clock)
+    with repository.begin(VM, None) as unfinished:
+        path = unfinished.create_disk(DISK, 64 * 1024**2, None)
+
+        async with QemuNbd(path, read_only=False) as server:
+            done = subprocess.run(
+                ["qemu-io", "-f", "raw", "-c", "write -P 1 0 16M", server.uri],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+
+        assert "No space left on device" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+async def test_a_restore_onto_a_full_disk_leaves_nothing(
+    repository: Repository, small_fs: Mount, format: RestoreFormat
+) -> None:
+    folder = small_fs("1m")
+    model = ModelDisk(4 * 1024**2)
+    point = capture(repository, model, [Write(0, 4 * 1024**2, 1)])
+
+    with pytest.raises(TargetError) as caught:
+        await restore(repository, point, folder, options=RestoreOptions(format=format))
+
+    check_error(caught.value, folder)
+    assert list(folder.iterdir()) == []

@@ -1,0 +1,341 @@
+"""One qemu-nbd for one image: it starts, serves just that, and is gone afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from ntxengine.errors import RepositoryError, ToolError
+from ntxengine.repository import QemuNbd, Repository, images, qemu
+from tests.repository.builders import (
+    DISK,
+    VM,
+    ModelDisk,
+    Write,
+    capture,
+    fill_disk,
+    read_image,
+    record_of,
+    write_manifest,
+)
+
+ODD_NAMES = [
+    "plain",
+    "with space",
+    "comma,comma,,",
+    "colon:colon",
+    "nbd:unix:x",
+    "json:{}",
+    "-rf",
+    "--help",
+    "quote\"'`$(id)",
+    "percent%41",
+    "new\nline",
+    "üñí→\U0001f4be",
+    "back\\slash",
+    "#hash?question=1&x",
+    "~",
+]
+
+
+def io(uri: str, *commands: str, read_only: bool = False) -> str:
+    arguments = [word for command in commands for word in ("-c", command)]
+    mode = ["-r"] if read_only else []
+    done = subprocess.run(["qemu-io", *mode, "-f", "raw", *arguments, uri], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Sockets of other tests and programs are not counted: each test has a place of its own, with a short path."""
+    with tempfile.TemporaryDirectory(prefix="t") as base:
+        monkeypatch.setattr("tempfile.tempdir", base)
+        yield
+
+
+def run_folders() -> set[Path]:
+    base = Path(tempfile.gettempdir())
+    return {*base.glob("ntx-run-*"), *base.glob(".ntx-run-*")}
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.qcow2"
+    images.create(path, size=1024 * 1024)
+    return path
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+async def test_a_repository_may_have_any_name(tmp_path: Path, name: str) -> None:
+    repository = Repository.create(tmp_path / name)
+    model = ModelDisk(128 * 1024)
+    capture(repository, model, [Write(0, 65536, 1)])
+    with repository.begin(VM, repository.newest(VM)) as unfinished:
+        disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
+        async with QemuNbd(unfinished.path / disk.file, read_only=False, connections=4) as server:
+            written = io(server.uri, "write -P 2 512 512", "flush")
+        model.apply([Write(512, 512, 2)])
+        (unfinished.path / disk.manifest).unlink()
+        digest = write_manifest(unfinished.manifest_path(DISK), bytes(model.data))
+        point = unfinished.commit(record_of(unfinished, [unfinished.disk_entry(DISK, "scsi.0", digest)]))
+
+    assert "wrote 512/512" in written
+    async with repository.serve(point, point.disks[0]) as server:
+        said = io(server.uri, "read -P 1 0 512", "read -P 2 512 512", "read -P 1 1k 63k", read_only=True)
+    assert [said.count(f"read {length}/{length}") for length in (512, 64512)] == [2, 1]
+    assert "verification" not in said
+    assert read_image(point.image_path(point.disks[0]), len(model.data)) == model.data
+
+
+async def test_zeroes_written_into_an_overlay_mask_what_lies_below(repository: Repository) -> None:
+    model = ModelDisk(1024 * 1024)
+    capture(repository, model, [Write(0, 1024 * 1024, 7)])
+    with repository.begin(VM, repository.newest(VM)) as unfinished:
+        disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
+        path = unfinished.path / disk.file
+        async with QemuNbd(path, read_only=False, connections=2) as server:
+            # Whole clusters, with and without leave to punch holes; less than a cluster; across two.
+            said = io(
+                server.uri,
+                "write -z 0 128k",
+                "write -z -u 128k 128k",
+                "write -z 300k 512",
+                "write -z -u 383k 2k",
+                "flush",
+            )
+            trimmed = io(server.uri, "discard 512k 128k", "flush")
+        model.apply([Write(0, 256 * 1024, 0), Write(300 * 1024, 512, 0), Write(383 * 1024, 2048, 0)])
+
+        assert "failed" not in said + trimmed
+        assert read_image(path, len(model.data)) == model.data
+        assert path.stat().st_blocks * 512 < 512 * 1024
+
+
+async def test_what_lies_below_is_never_written_to(repository: Repository) -> None:
+    model = ModelDisk(65536)
+    parent = capture(repository, model, [Write(0, 65536, 7)])
+    before = parent.image_path(parent.disks[0]).read_bytes()
+    with repository.begin(VM, parent) as unfinished:
+        disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
+        async with QemuNbd(unfinished.path / disk.file, read_only=False) as server:
+            io(server.uri, "write -P 1 0 64k", "flush")
+
+    assert parent.image_path(parent.disks[0]).read_bytes() == before
+
+
+async def test_a_read_only_server_refuses_writes(image: Path) -> None:
+    async with QemuNbd(image, read_only=True) as server:
+        said = io(server.uri, "write 0 512")
+
+    assert "read-only" in said.lower() or "denied" in said.lower()
+
+
+@pytest.mark.parametrize("connections", [1, 8])
+async def test_a_writable_server_permits_several_connections(image: Path, connections: int) -> None:
+    async with QemuNbd(image, read_only=False, connections=connections) as server:
+        done = subprocess.run(["nbdinfo", "--can", "multi-conn", server.uri], check=False)
+        sockets = [socket.socket(socket.AF_UNIX) for _ in range(connections)]
+        for each in sockets:
+            each.settimeout(10)
+            each.connect(str(server.socket_path))
+            assert each.recv(8) == b"NBDMAGIC"
+            each.close()
+
+    assert done.returncode == 0
+
+
+async def test_a_raw_image_can_be_served(tmp_path: Path) -> None:
+    path = tmp_path / "disk.raw"
+    path.write_bytes(b"\5" * 4096)
+
+    async with QemuNbd(path, format="raw", read_only=True) as server:
+        said = io(server.uri, "read -P 5 0 4k", read_only=True)
+
+    assert "read 4096/4096" in said
+    assert "verification" not in said
+
+
+async def test_socket_and_process_are_gone_afterwards(image: Path) -> None:
+    before = run_folders()
+    async with QemuNbd(image, read_only=False) as server:
+        pid, path = server.pid, server.socket_path
+        assert path.is_socket()
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert parse_qs(urlsplit(server.uri).query)["socket"] == [str(path)]
+        assert run_folders() != before
+
+    assert not Path(f"/proc/{pid}").exists()
+    assert run_folders() == before
+
+
+async def test_the_server_inherits_no_descriptor_of_ours(repository: Repository, image: Path) -> None:
+    with repository.lock(VM), (repository.path / "ours").open("wb") as ours:
+        os.set_inheritable(ours.fileno(), True)
+        async with QemuNbd(image, read_only=False) as server:
+            held = [os.readlink(link) for link in Path(f"/proc/{server.pid}/fd").iterdir()]
+
+    assert not [name for name in held if str(repository.path) in name or "lock" in name]
+
+
+async def test_the_socket_path_fits_when_the_temporary_directory_is_deep(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    deep.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+
+    async with QemuNbd(image, read_only=True) as server:
+        assert len(os.fsencode(server.socket_path)) <= 107
+
+
+async def test_the_folder_of_a_killed_process_is_removed_by_the_next(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead = tmp_path / "ntx-run-dead0000"
+    dead.mkdir()
+    (dead / "lock").touch()
+    stranger = tmp_path / "ntx-run-other"
+    stranger.mkdir()
+
+    async with QemuNbd(image, read_only=True) as first, QemuNbd(image, read_only=True) as second:
+        assert first.socket_path.is_socket()
+        assert second.socket_path.is_socket()
+
+    assert not dead.exists()
+    assert stranger.exists()
+
+
+@pytest.mark.parametrize(("tool", "package"), [("qemu-nbd", "qemu-utils"), ("setpriv", "util-linux")])
+async def test_a_missing_tool_names_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, package: str
+) -> None:
+    path = tmp_path / "disk.raw"
+    path.touch()
+    only = tmp_path / "bin"
+    only.mkdir()
+    for name in {"qemu-nbd", "setpriv", "sh"} - {tool}:
+        (only / name).symlink_to(f"/usr/bin/{name}")
+    monkeypatch.setenv("PATH", str(only))
+
+    with pytest.raises(ToolError, match=f"^{tool} is not installed: install the package {package}$"):
+        async with QemuNbd(path, format="raw", read_only=True):
+            pass
+
+
+def test_a_missing_qemu_img_names_its_package(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with repository.begin(VM, None) as unfinished, pytest.raises(ToolError, match="install the package qemu-utils"):
+        unfinished.create_disk(DISK, 512, None)
+    assert repository.points() == []
+
+
+async def test_an_image_that_cannot_be_served_is_one_line_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "noise.qcow2"
+    path.write_bytes(b"\7" * 4096)
+    before = run_folders()
+
+    with pytest.raises(ToolError) as caught:
+        async with QemuNbd(path, read_only=True, backing=()):
+            pass
+
+    assert str(path) in str(caught.value)
+    assert "not in qcow2 format" in str(caught.value)
+    assert "json:" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert run_folders() == before
+
+
+async def test_an_image_is_served_by_one_writer(image: Path) -> None:
+    async with QemuNbd(image, read_only=False):
+        with pytest.raises(ToolError, match="lock"):
+            async with QemuNbd(image, read_only=False):
+                pass
+
+
+async def test_a_backing_file_outside_the_vm_is_not_opened(repository: Repository, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.qcow2"
+    images.create(secret, size=65536)
+    point = capture(repository, ModelDisk(65536))
+    path = point.image_path(point.disks[0])
+    for backing in (str(secret), "../../../secret.qcow2", f"../20260101T000000Z-aaaaaa/disk-{DISK}.qcow2"):
+        subprocess.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", backing, path], check=True)
+
+        with pytest.raises(RepositoryError):
+            async with QemuNbd(path, read_only=True):
+                pass
+
+
+async def test_a_server_that_dies_is_told_of_at_the_end(image: Path) -> None:
+    with pytest.raises(ToolError, match=r"ended before its time|failed to close the image"):
+        async with QemuNbd(image, read_only=False) as server:
+            os.kill(server.pid, signal.SIGKILL)
+
+
+async def test_the_error_of_the_body_is_the_one_raised(image: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with QemuNbd(image, read_only=False) as server:
+            os.kill(server.pid, signal.SIGKILL)
+            raise ZeroDivisionError
+
+
+async def test_a_server_that_does_not_stop_is_killed_and_its_image_not_trusted(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu, "STOP_TIMEOUT_S", 0.2)
+
+    with pytest.raises(ToolError, match="was killed"):
+        async with QemuNbd(image, read_only=False) as server:
+            pid = server.pid
+            os.kill(pid, signal.SIGSTOP)
+
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_a_server_that_never_answers_is_given_up(
+    image: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    silent = tmp_path / "bin"
+    silent.mkdir()
+    (silent / "qemu-nbd").write_text("#!/bin/sh\nexec sleep 600\n")
+    (silent / "qemu-nbd").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{silent}:{os.environ['PATH']}")
+    monkeypatch.setattr(qemu, "START_TIMEOUT_S", 0.2)
+    before = run_folders()
+
+    with pytest.raises(ToolError, match="did not answer"):
+        async with QemuNbd(image, read_only=True):
+            pass
+
+    assert run_folders() == before
+
+
+@pytest.mark.parametrize("delay_s", [0, 0.005, 0.02, 0.05])
+async def test_a_cancelled_start_leaves_nothing(image: Path, delay_s: float) -> None:
+    before = run_folders()
+
+    async def serve() -> None:
+        async with QemuNbd(image, read_only=False):
+            await asyncio.sleep(600)
+
+    task = asyncio.create_task(serve())
+    await asyncio.sleep(delay_s)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert run_folders() == before
+    async with QemuNbd(image, read_only=False):
+        pass  # nobody has the image's lock any more

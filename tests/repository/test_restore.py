@@ -1,0 +1,313 @@
+"""Restored files are what was captured, have safe names, and appear whole."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from ntxengine.errors import ChecksumMismatch, LockedError, NotFoundError, NtxError, OptionsError, RepositoryError
+from ntxengine.repository import Point, Repository
+from ntxengine.restore import RestoreFormat, RestoreOptions, file_names, restore
+from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, fill_disk, record_of
+
+SIZES = [0, 1, 511, 512, 513, 65535, 65536 + 512, 10 * 1024**2 + 512]
+VERIFIED = RestoreOptions(verify=True)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out, here"
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_raw_restore_is_the_disk_byte_for_byte(repository: Repository, out: Path, size: int) -> None:
+    model = ModelDisk(size)
+    capture(repository, model, [Write(0, size, 1)] if size else [])
+    point = capture(
+        repository, model, [Write(0, min(size, 1000), 2), Write(size // 2, size // 4, 0)] if size > 8 else []
+    )
+
+    report = await restore(repository, point, out, options=VERIFIED)
+
+    assert (out / "scsi.0.raw").read_bytes() == model.data
+    assert json.loads((out / "vm.json").read_bytes()) == {"name": "db01"}
+    assert sorted(path.name for path in out.iterdir()) == ["scsi.0.raw", "vm.json"]
+    assert [(disk.path, disk.size, disk.is_verified) for disk in report.disks] == [(out / "scsi.0.raw", size, True)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_qcow2_restore_stands_alone(repository: Repository, out: Path, size: int) -> None:
+    model = ModelDisk(size)
+    capture(repository, model, [Write(0, size, 1)] if size else [])
+    point = capture(repository, model, [Write(0, size // 2, 0)] if size > 8 else [])
+
+    await restore(repository, point, out, options=RestoreOptions(format="qcow2", verify=True))
+
+    info = json.loads(
+        subprocess.run(["qemu-img", "info", "--output=json", out / "scsi.0.qcow2"], capture_output=True).stdout
+    )
+    assert "backing-filename" not in info
+    subprocess.run(["qemu-img", "convert", "-O", "raw", out / "scsi.0.qcow2", out / "plain"], check=True)
+    assert (out / "plain").read_bytes()[:size] == model.data
+
+
+async def test_a_restore_is_sparse(repository: Repository, out: Path) -> None:
+    point = capture(repository, ModelDisk(64 * 1024**2), [Write(0, 4096, 1)])
+
+    report = await restore(repository, point, out)
+
+    assert (out / "scsi.0.raw").stat().st_size == 64 * 1024**2
+    assert report.disks[0].bytes_allocated < 1024**2
+
+
+@pytest.fixture
+def two_disks(repository: Repository) -> Point:
+    with repository.begin(VM, None) as unfinished:
+        disks = [
+            fill_disk(unfinished, DISK, ModelDisk(65536), [Write(0, 512, 1)], "scsi.0"),
+            fill_disk(unfinished, OTHER_DISK, ModelDisk(65536), [Write(0, 512, 2)], "scsi.1"),
+        ]
+        return unfinished.commit(record_of(unfinished, disks), vm_config={"name": "two"})
+
+
+async def test_two_disks_of_one_size_do_not_change_places(repository: Repository, two_disks: Point, out: Path) -> None:
+    stages: list[tuple[str, str, float]] = []
+
+    await restore(
+        repository,
+        two_disks,
+        out,
+        options=VERIFIED,
+        on_progress=lambda disk, stage, done: stages.append((disk.label, stage, done)),
+    )
+
+    assert (out / "scsi.0.raw").read_bytes()[:1] == b"\1"
+    assert (out / "scsi.1.raw").read_bytes()[:1] == b"\2"
+    for label in ("scsi.0", "scsi.1"):
+        for stage in ("restore", "verify"):
+            assert max(done for *where, done in stages if where == [label, stage]) == 1.0
+
+
+async def test_disks_can_be_restored_one_after_the_other(repository: Repository, two_disks: Point, out: Path) -> None:
+    await restore(repository, two_disks, out, disks=["scsi.1"])
+    await restore(repository, two_disks, out, disks=[DISK, "scsi.0"])
+
+    assert sorted(path.name for path in out.iterdir()) == ["scsi.0.raw", "scsi.1.raw", "vm.json"]
+
+
+async def test_a_disk_that_is_not_there_is_said_to_be_none(repository: Repository, two_disks: Point, out: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"no disk 'ide\.0'; its disks: scsi\.0"):
+        await restore(repository, two_disks, out, disks=["scsi.0", "ide.0"])
+
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("existing", ["scsi.1.raw", "vm.json"])
+async def test_what_exists_is_kept_unless_told_otherwise(
+    repository: Repository, two_disks: Point, out: Path, existing: str
+) -> None:
+    out.mkdir()
+    (out / existing).write_bytes(b"precious")
+
+    with pytest.raises(OptionsError, match=f"{re.escape(existing)}: exists already") as caught:
+        await restore(repository, two_disks, out)
+    assert caught.value.exit_code == 2
+    assert [(path.name, path.read_bytes()) for path in out.iterdir()] == [(existing, b"precious")]
+
+    await restore(repository, two_disks, out, options=RestoreOptions(overwrite=True))
+    assert (out / "scsi.1.raw").read_bytes()[:1] == b"\2"
+
+
+async def test_a_link_is_replaced_and_not_followed(
+    repository: Repository, two_disks: Point, out: Path, tmp_path: Path
+) -> None:
+    out.mkdir()
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    for name in ("scsi.0.raw", "scsi.1.raw.ntx-unfinished", "vm.json"):
+        (out / name).symlink_to(precious)
+
+    await restore(repository, two_disks, out, options=RestoreOptions(overwrite=True))
+
+    assert precious.read_bytes() == b"precious"
+    assert not any(path.is_symlink() for path in out.iterdir())
+
+
+async def test_a_directory_in_the_place_of_a_file_is_refused(
+    repository: Repository, two_disks: Point, out: Path
+) -> None:
+    (out / "scsi.0.raw").mkdir(parents=True)
+
+    with pytest.raises(OptionsError, match="is not a file"):
+        await restore(repository, two_disks, out, options=RestoreOptions(overwrite=True))
+
+
+async def test_the_repository_is_no_place_to_restore_to(
+    repository: Repository, two_disks: Point, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(repository.path)
+
+    for place in (repository.path, two_disks.path / "x", tmp_path / "link" / "y"):
+        with pytest.raises(OptionsError, match="lies in the repository"):
+            await restore(repository, two_disks, place)
+
+
+async def test_two_restores_do_not_share_a_directory(repository: Repository, two_disks: Point, out: Path) -> None:
+    done = await asyncio.gather(
+        restore(repository, two_disks, out), restore(repository, two_disks, out), return_exceptions=True
+    )
+
+    assert [type(each) for each in done if isinstance(each, BaseException)] == [LockedError]
+    assert sorted(path.name for path in out.iterdir()) == ["scsi.0.raw", "scsi.1.raw", "vm.json"]
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+async def test_verify_finds_a_flipped_bit_and_keeps_nothing(
+    repository: Repository, two_disks: Point, out: Path, format: RestoreFormat
+) -> None:
+    image = two_disks.image_path(two_disks.disks[1])
+    data = bytearray(image.read_bytes())
+    at = data.index(b"\2" * 512)
+    data[at + 100] ^= 4
+    image.write_bytes(data)
+
+    with pytest.raises(ChecksumMismatch) as caught:
+        await restore(repository, two_disks, out, options=RestoreOptions(format=format, verify=True))
+
+    assert caught.value.offsets == (0,)
+    assert list(out.iterdir()) == []
+
+
+async def test_verify_does_not_believe_another_manifest(repository: Repository, two_disks: Point, out: Path) -> None:
+    first, second = (two_disks.manifest_path(disk) for disk in two_disks.disks)
+    second.write_bytes(first.read_bytes())
+
+    with pytest.raises(RepositoryError, match=r"is not the manifest of disk scsi\.1"):
+        await restore(repository, two_disks, out, options=VERIFIED)
+    assert list(out.iterdir()) == []
+
+
+async def test_a_damaged_image_stops_all_and_leaves_nothing(
+    repository: Repository, two_disks: Point, out: Path
+) -> None:
+    two_disks.image_path(two_disks.disks[1]).unlink()
+
+    with pytest.raises(RepositoryError, match="is missing"):
+        await restore(repository, two_disks, out)
+    assert list(out.iterdir()) == []
+
+
+async def test_a_point_without_its_parent_cannot_be_restored(repository: Repository, out: Path) -> None:
+    model = ModelDisk(4096)
+    parent = capture(repository, model)
+    child = capture(repository, model)
+    parent.path.rename(parent.path.with_name("20200101T000000Z-aaaaaa"))
+
+    with pytest.raises(RepositoryError, match=f"{parent.id}: is missing"):
+        await restore(repository, child, out)
+
+
+@pytest.mark.parametrize("delay_s", [0, 0.01, 0.05, 0.1])
+async def test_a_cancelled_restore_leaves_no_file_and_no_process(
+    repository: Repository, out: Path, delay_s: float
+) -> None:
+    point = capture(repository, ModelDisk(64 * 1024**2), [Write(0, 64 * 1024**2, 1)])
+    task = asyncio.create_task(restore(repository, point, out, options=VERIFIED))
+    await asyncio.sleep(delay_s)
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert not out.exists() or list(out.iterdir()) == []
+    assert children() == []
+    await restore(repository, point, out)
+
+
+def children() -> list[str]:
+    return Path(f"/proc/self/task/{threading.main_thread().native_id}/children").read_text().split()
+
+
+def test_a_point_without_disks_or_configuration_is_an_empty_directory(repository: Repository, out: Path) -> None:
+    with repository.begin(VM, None) as unfinished:
+        point = unfinished.commit(record_of(unfinished, []))
+
+    report = asyncio.run(restore(repository, point, out))
+
+    assert report.disks == ()
+    assert report.config is None
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["scsi.0", "scsi.1"], ["scsi.0", "scsi.1"]),
+        (["SCSI.0", "scsi.0"], None),
+        (["../../etc/passwd", "scsi.0"], ["etc-passwd", "scsi.0"]),
+        (["..", "."], None),
+        (["", "-"], None),
+        (["a/b", "a b"], None),
+        (["x" * 300, "y\n\0é"], ["x" * 64, "y"]),
+        (["disk-" + OTHER_DISK, "disk-" + DISK], None),
+        (["vm.json", "-rf"], ["vm.json", "rf"]),
+    ],
+)
+def test_names_of_restored_files_are_safe_and_never_alike(
+    repository: Repository, labels: list[str], names: list[str] | None
+) -> None:
+    with repository.begin(VM, None) as unfinished:
+        ids = [DISK, OTHER_DISK]
+        for disk_id in ids:
+            unfinished.create_disk(disk_id, 512, None)
+        disks = tuple(
+            unfinished.disk_entry(disk_id, label, "0" * 32) for disk_id, label in zip(ids, labels, strict=True)
+        )
+        record = dataclasses.asdict(record_of(unfinished, []))
+    point = Point(**(record | {"disks": disks}))
+
+    found = file_names(point, "raw")
+
+    expected = names or [f"disk-{disk_id}" for disk_id in ids]
+    assert list(found.values()) == [f"{name}.raw" for name in expected]
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9.-]*\.raw", name) for name in found.values())
+
+
+@pytest.mark.parametrize("options", [{"format": "vmdk"}, {"parallel": 0}])
+def test_options_that_cannot_be_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(OptionsError):
+        RestoreOptions(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a read-only mount needs root")
+async def test_a_read_only_repository_can_be_restored_from(repository: Repository, out: Path, tmp_path: Path) -> None:
+    model = ModelDisk(66048)
+    capture(repository, model, [Write(0, 66048, 1)])
+    capture(repository, model, [Write(512, 512, 2)])
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    subprocess.run(["mount", "--bind", repository.path, mount], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", mount], check=True)
+        frozen = Repository.open(mount)
+
+        await restore(frozen, frozen.points()[-1], out, options=VERIFIED)
+
+        assert (out / "scsi.0.raw").read_bytes() == model.data
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+async def test_a_place_that_is_a_file_is_refused(repository: Repository, two_disks: Point, out: Path) -> None:
+    out.touch()
+
+    with pytest.raises(NtxError, match="is not a directory"):
+        await restore(repository, two_disks, out)
