@@ -1,0 +1,102 @@
+"""Verifying finds what is wrong with a stored point, names it, and looks at the other disks all the same."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ntxengine.errors import NotFoundError
+from ntxengine.repository import Point, Repository
+from ntxengine.units import BLOCK_SIZE, MIB
+from ntxengine.verify import verify_point
+from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, fill_disk, record_of
+
+SIZE = 2 * MIB + 512
+
+
+@pytest.fixture
+def chain(repository: Repository) -> tuple[Point, Point]:
+    """A full point and an increment, one disk."""
+    model = ModelDisk(SIZE)
+    full = capture(repository, model, [Write(0, MIB, 7), Write(SIZE - 512, 512, 9)])
+    return full, capture(repository, model, [Write(5 * BLOCK_SIZE, 512, 8), Write(BLOCK_SIZE, BLOCK_SIZE, 0)])
+
+
+def flip_bit_of_data(image: Path, value: int) -> None:
+    """Flip one bit in the middle of a run of bytes of `value`, as it lies in the image."""
+    data = bytearray(image.read_bytes())
+    at = data.index(bytes([value]) * 512) + 200
+    data[at] ^= 1
+    image.chmod(0o600)
+    image.write_bytes(data)
+
+
+async def test_points_that_are_right_verify(repository: Repository, chain: tuple[Point, Point]) -> None:
+    for point in chain:
+        verdict = await verify_point(repository, point)
+
+        assert verdict.is_right
+        assert verdict.disks[0].report is not None
+
+
+async def test_a_single_flipped_bit_is_named_with_disk_and_offset(
+    repository: Repository, chain: tuple[Point, Point]
+) -> None:
+    full, increment = chain
+    flip_bit_of_data(increment.image_path(increment.disk(DISK)), 8)
+
+    verdict = await verify_point(repository, increment)
+
+    assert not verdict.is_right
+    assert verdict.disks[0].disk.label == "scsi.0"
+    assert verdict.disks[0].offsets == (5 * BLOCK_SIZE,)
+    assert f"offset {5 * BLOCK_SIZE}" in verdict.disks[0].problem
+    assert (await verify_point(repository, full)).is_right
+
+
+async def test_a_bit_flipped_below_is_found_in_every_point_that_still_shows_it(
+    repository: Repository, chain: tuple[Point, Point]
+) -> None:
+    full, increment = chain
+    flip_bit_of_data(full.image_path(full.disk(DISK)), 9)
+
+    for point in chain:
+        verdict = await verify_point(repository, point)
+
+        assert verdict.disks[0].offsets == (SIZE // BLOCK_SIZE * BLOCK_SIZE,)
+    assert increment.parent_id == full.id
+
+
+async def test_one_wrong_disk_does_not_hide_the_other(repository: Repository) -> None:
+    with repository.begin(VM, None) as unfinished:
+        disks = [
+            fill_disk(unfinished, disk_id, ModelDisk(SIZE), [Write(0, 512, value)], label)
+            for disk_id, value, label in [(DISK, 3, "scsi.0"), (OTHER_DISK, 4, "scsi.1")]
+        ]
+        point = unfinished.commit(record_of(unfinished, disks))
+    os.unlink(point.image_path(disks[0]))
+
+    verdict = await verify_point(repository, point)
+
+    assert [disk.is_right for disk in verdict.disks] == [False, True]
+    assert "missing" in verdict.disks[0].problem
+    assert (await verify_point(repository, point, disks=["scsi.1"])).is_right
+
+
+async def test_damaged_manifest_is_a_problem_of_its_disk(repository: Repository, chain: tuple[Point, Point]) -> None:
+    path = chain[0].manifest_path(chain[0].disk(DISK))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+
+    verdict = await verify_point(repository, chain[0])
+
+    assert "manifest is damaged" in verdict.disks[0].problem
+
+
+async def test_unknown_disk_is_not_found(repository: Repository, chain: tuple[Point, Point]) -> None:
+    with pytest.raises(NotFoundError):
+        await verify_point(repository, chain[0], disks=["scsi.9"])
