@@ -22,6 +22,15 @@
 #define PEER_FLAGS (1u | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_CAN_MULTI_CONN)
 #define PEER_CONTEXT 0x1234abcdu
 
+static inline unsigned open_descriptors(void)
+{
+    unsigned count = 0;
+
+    for (int fd = 0; fd < 256; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
 /* ------------------------------------------------------------------------------------------------- bytes */
 
 struct script {

@@ -377,6 +377,8 @@ static void test_sizes_that_cannot_be_are_refused(void)
 
 int main(void)
 {
+    unsigned before = open_descriptors();
+
     RUN(test_everything_offered_is_used);
     RUN(test_the_client_says_what_the_protocol_wants);
     RUN(test_a_server_that_offers_nothing_is_used_as_it_is);
@@ -395,5 +397,6 @@ int main(void)
     RUN(test_oldstyle_and_foreign_servers_are_told_apart);
     RUN(test_an_export_name_refused_by_hanging_up_is_a_refusal);
     RUN(test_sizes_that_cannot_be_are_refused);
+    CHECK_EQ_U64(open_descriptors(), before); /* however an open ended, nothing is left behind */
     return 0;
 }

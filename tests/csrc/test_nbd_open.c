@@ -271,6 +271,8 @@ static void test_a_clone_must_be_the_same_export(void)
 
 int main(void)
 {
+    unsigned before = open_descriptors();
+
     RUN(test_lies_in_option_replies_end_the_connection);
     RUN(test_lies_about_contexts_end_the_connection);
     RUN(test_lies_about_the_export_end_the_connection);
@@ -281,5 +283,6 @@ int main(void)
     RUN(test_the_longest_export_name_is_sent_whole);
     RUN(test_a_socket_that_is_not_there_is_a_device_error);
     RUN(test_a_clone_must_be_the_same_export);
+    CHECK_EQ_U64(open_descriptors(), before); /* however an open ended, nothing is left behind */
     return 0;
 }
