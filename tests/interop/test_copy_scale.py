@@ -22,11 +22,19 @@ from ntxengine.units import BLOCK_SIZE, GIB, KIB, MIB, TIB
 LIMIT = 128 * MIB
 
 
-def peak_memory(script: str, *arguments: str) -> int:
-    """Run Python code in a process of its own; its peak resident memory in bytes."""
+def peak_memory(*arguments: str) -> int:
+    """Run `ntx` with these arguments in a process of its own; its peak resident memory in bytes."""
     # VmHWM and not ru_maxrss, which a child inherits from the process that started it.
-    code = "import asyncio, re, sys\n" + textwrap.dedent(script)
-    code += "\nprint(int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) * 1024)\n"
+    code = textwrap.dedent("""
+        import re, sys
+        from pathlib import Path
+        from ntxengine.cli.main import main
+        try:
+            main(sys.argv[1:])
+        except SystemExit as end:
+            assert end.code == 0, end.code
+        print(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024)
+    """)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.PIPE, text=True, env=environment
@@ -41,20 +49,10 @@ def test_memory_is_bounded_for_a_sparse_disk_of_2_tib(tmp_path: Path) -> None:
         for offset in range(0, 2 * TIB, 100 * GIB):
             file.seek(offset)
             file.write(os.urandom(100 * KIB))
-    script = """
-        from ntxengine.copy import CopyOptions, digest
-        from ntxengine.device import open_source
-        from ntxengine.manifest import Manifest
-        async def main():
-            async with open_source(sys.argv[1]) as source:
-                with Manifest.temporary(size=source.size) as manifest:
-                    report = await digest(source, manifest, options=CopyOptions(connections=8, in_flight=64))
-                    manifest.seal()
-                assert report.bytes_done == source.size, report
-        asyncio.run(main())
-    """
 
-    assert peak_memory(script, str(disk)) < LIMIT
+    peak = peak_memory("copy", str(disk), "null:", "--connections", "8", "--in-flight", "64", "--json")
+
+    assert peak < LIMIT
 
 
 def test_memory_is_bounded_for_a_million_extents(tmp_path: Path) -> None:
@@ -63,20 +61,10 @@ def test_memory_is_bounded_for_a_million_extents(tmp_path: Path) -> None:
         file.write("[")
         file.write(",".join(f'{{"offset": {i * 2048}, "length": 512, "type": "data"}}' for i in range(1_000_000)))
         file.write("]")
-    script = """
-        from pathlib import Path
-        from ntxengine.copy import CopyOptions, copy
-        from ntxengine.device import open_source, open_target
-        from ntxengine.extents import read_json
-        async def main():
-            async with open_source("pattern:2G") as source, open_target("null:", source=source) as target:
-                with read_json(Path(sys.argv[1]), size=source.size) as file:
-                    report = await copy(source, target.device, file.windows(), options=CopyOptions())
-            assert report.bytes_done == 512 * 1_000_000, report
-        asyncio.run(main())
-    """
 
-    assert peak_memory(script, str(extents)) < LIMIT
+    peak = peak_memory("copy", "pattern:2G", "null:", "--extents", str(extents))
+
+    assert peak < LIMIT
 
 
 async def test_zeros_of_an_increment_mask_the_data_below(tmp_path: Path) -> None:
