@@ -1,0 +1,76 @@
+"""Storage containers mounted here: the file of a snapshot is below the mount, under the path that Prism gave.
+
+The path comes from outside and is not trusted: whatever it holds, nothing outside the mount is ever opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path, PurePosixPath
+
+from ntxengine.attach.base import check_size, readable_size, within
+from ntxengine.errors import AttachError
+from ntxengine.prism.models import DiskPoint
+
+LOOK_TIMEOUT_S = 30.0
+"""A cluster whose allow-list lacks this machine often just does not answer (nutanix-api.md, fact 10)."""
+
+
+class ContainerMount:
+    """The cluster's containers, mounted (read-only, please) as directories of `root`: `root/<container>/...`."""
+
+    def __init__(self, root: Path, *, timeout_s: float = LOOK_TIMEOUT_S) -> None:
+        self._root = root
+        self._timeout_s = timeout_s
+
+    @asynccontextmanager
+    async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[str]:
+        """Give the file of the disk.  There is nothing to take away."""
+        relative = checked_path(disk_point)
+        try:
+            path, found = await within(lambda: _look(self._root, relative), self._timeout_s)
+        except TimeoutError as error:
+            raise AttachError(
+                f"cannot read {self._root / relative}: no answer in {self._timeout_s:g} s; is the container mounted, "
+                f"and is this machine in its allow-list?"
+            ) from error
+        except OSError as error:
+            raise AttachError(
+                f"cannot read {self._root / relative}: {error.strerror}; is the container "
+                f"{relative.parts[0]!r} mounted at {self._root / relative.parts[0]}?"
+            ) from error
+        check_size(path, found, size)
+        yield str(path)
+
+
+def checked_path(disk_point: DiskPoint) -> PurePosixPath:
+    """Return the path of the disk's file below the mounts, relative, of plain names only.
+
+    Errors: AttachError if there is none, or one that nobody should follow.
+    """
+    text = disk_point.path
+    if text is None:
+        raise AttachError(
+            f"the disk recovery point {disk_point.id} has no path on the cluster's storage (Prism v4 gives none): use "
+            f"hot-add (--worker) instead of mounted containers"
+        )
+    names = text.split("/")
+    is_plain = len(names) >= 3 and names[0] == "" and all(name not in ("", ".", "..") for name in names[1:])
+    if not is_plain or "\0" in text:
+        raise AttachError(
+            f"Prism gave {text!r} as the path of disk recovery point {disk_point.id}: not an absolute path of plain "
+            f"names, so it is not followed"
+        )
+    return PurePosixPath(*names[1:])
+
+
+def _look(root: Path, relative: PurePosixPath) -> tuple[Path, int]:
+    """Return where the file really is, and its size."""
+    top = root.resolve(strict=True)
+    path = (top / relative).resolve(strict=True)
+    if not path.is_relative_to(top):
+        raise AttachError(f"{root / relative} leads to {path}, outside of {top}: not followed")
+    if not path.is_file():
+        raise AttachError(f"cannot read {path}: it is not a regular file")
+    return path, readable_size(path)

@@ -1,0 +1,33 @@
+"""Capturing a VM: the main job, in order, with clean-up.
+
+story.py     from lock to commit, and back if something fails      undo.py      the way back
+plan.py      what it goes on top of                                freeze.py    the recovery point
+disk.py      one disk                                              readback.py  the proof
+observer.py  who is told                                           report.py    the numbers
+"""
+
+from ntxengine.capture.observer import LogObserver, Observer
+from ntxengine.capture.options import (
+    CONSISTENCY_CHOICES,
+    DEFAULT_EXPIRY,
+    CaptureOptions,
+    ConsistencyChoice,
+)
+from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture
+from ntxengine.capture.story import capture
+from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
+
+__all__ = [
+    "CONSISTENCY_CHOICES",
+    "DEFAULT_EXPIRY",
+    "ON_LOST_TRACKING",
+    "CaptureOptions",
+    "CapturePlan",
+    "ConsistencyChoice",
+    "DiskPlan",
+    "LogObserver",
+    "Observer",
+    "OnLostTracking",
+    "capture",
+    "plan_capture",
+]

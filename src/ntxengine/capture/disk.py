@@ -1,0 +1,226 @@
+"""One disk of a capture: find changes, attach, copy, detach, read back.
+
+    Prism  --changes-->  extents on disk
+    attached disk  --copy-->  qemu-nbd --> overlay (or full image)       digests --> manifest
+                                           image  --read back-->  compared with the manifest
+
+Nothing is attached for a disk that did not change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ntxengine import copy as data_plane
+from ntxengine.attach import Attacher
+from ntxengine.capture.observer import Observer
+from ntxengine.capture.options import CaptureOptions
+from ntxengine.capture.plan import DiskPlan
+from ntxengine.capture.readback import read_back
+from ntxengine.capture.report import Stages, disk_report
+from ntxengine.changes import Changes, Previous, Question, find_changes
+from ntxengine.copy import CopyReport
+from ntxengine.device import open_source, open_target
+from ntxengine.errors import ChecksumMismatch
+from ntxengine.manifest import Manifest
+from ntxengine.prism.models import DiskPoint, Prism
+from ntxengine.repository import Point, PointDisk, QemuNbd, UnfinishedPoint
+from ntxengine.shield import in_thread
+from ntxengine.uri import Location
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all disks of one capture share."""
+
+    prism: Prism
+    attacher: Attacher
+    observer: Observer
+    options: CaptureOptions
+    parent: Point | None
+    unfinished: UnfinishedPoint
+    warn: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CapturedDisk:
+    """A disk that is whole in the unfinished point, and its numbers."""
+
+    disk: PointDisk
+    report: dict[str, Any]
+
+
+async def capture_disk(context: Context, plan: DiskPlan, frozen: DiskPoint) -> CapturedDisk:
+    """Put one disk of a recovery point into the unfinished point.  Leaves nothing attached, whatever happens.
+
+    Errors: as find_changes, Attacher.attach and copy.copy; ChecksumMismatch (what was read back is not what was
+            written); RepositoryError, ToolError.
+    """
+    stages = Stages()
+    question = Question(
+        prism=context.prism,
+        disk=frozen,
+        name=f"disk {plan.disk.label} ({plan.disk.id})",
+        size=plan.disk.size,
+        directory=context.unfinished.path,
+        warn=context.warn,
+    )
+    context.observer.stage("changes", plan.disk.label)
+    with stages("changes"):
+        changes = await find_changes(
+            question,
+            _previous(plan, frozen),
+            on_lost_tracking=context.options.on_lost_tracking,
+            reason_without=plan.lost,
+        )
+    async with AsyncExitStack() as stack:
+        stack.callback(changes.extents.close)
+        return await _DiskCapture(context, plan, frozen, changes, stages).run(stack)
+
+
+def _previous(plan: DiskPlan, frozen: DiskPoint) -> Previous | None:
+    if plan.previous is None:
+        return None
+    reference, lost = plan.reference, plan.lost
+    if reference is not None and reference.path is not None and frozen.path is not None:
+        before, now = PurePosixPath(reference.path).name, PurePosixPath(frozen.path).name
+        if before != now:
+            # The VM was restored or the disk was moved: what Prism would compare is not one disk over time.
+            reference, lost = None, f"the disk's file on storage was {before} and is {now}"
+    return Previous(plan.previous.size, reference, lost)
+
+
+class _DiskCapture:
+    """The steps after the changes are known."""
+
+    def __init__(self, context: Context, plan: DiskPlan, frozen: DiskPoint, changes: Changes, stages: Stages) -> None:
+        self._context = context
+        self._disk = plan.disk
+        self._previous = plan.previous if changes.is_incremental else None
+        self._frozen = frozen
+        self._changes = changes
+        self._stages = stages
+        self._progress = partial(context.observer.disk_progress, plan.disk.id)
+
+    async def run(self, stack: AsyncExitStack) -> CapturedDisk:
+        before = await self._open_previous_manifest(stack)
+        copied: CopyReport | None = None
+        if self._is_untouched():
+            image, manifest = await self._begin(stack, before)
+        else:
+            async with self._attached() as path:
+                image, manifest = await self._begin(stack, before)
+                copied = await self._copy(path, image, manifest, before)
+        digest = await in_thread(manifest.seal)
+        verified: CopyReport | None = None
+        if self._context.options.verify and copied is not None:
+            self._stage("verify")
+            with self._stages("verify"):
+                verified = await self._read_back(image, manifest, before)
+        entry = self._context.unfinished.disk_entry(self._disk.id, self._disk.label, digest)
+        numbers = disk_report(
+            self._changes, copied, verified, bytes_allocated=bytes_allocated(image), stages=self._stages
+        )
+        return CapturedDisk(entry, {"label": self._disk.label, **numbers})
+
+    def _is_untouched(self) -> bool:
+        """Nothing to read, and nothing to find out by reading."""
+        return self._changes.extents.count == 0 and self._changes.size == self._disk.size
+
+    async def _open_previous_manifest(self, stack: AsyncExitStack) -> Manifest | None:
+        if self._previous is None or self._context.parent is None:
+            return None
+        path = self._context.parent.manifest_path(self._previous)
+        return await _opened(stack, partial(Manifest.open, path))
+
+    @asynccontextmanager
+    async def _attached(self) -> AsyncIterator[str]:
+        self._stage("attach")
+        async with AsyncExitStack() as stack:
+            with self._stages("attach"):
+                attaching = self._context.attacher.attach(self._frozen, self._changes.size)
+                path = await stack.enter_async_context(attaching)
+            yield path
+
+    async def _begin(self, stack: AsyncExitStack, before: Manifest | None) -> tuple[Path, Manifest]:
+        """Make the image and the manifest that it starts with."""
+        unfinished = self._context.unfinished
+        size = self._changes.size
+        image = await in_thread(unfinished.create_disk, self._disk.id, size, self._previous)
+        path = unfinished.manifest_path(self._disk.id)
+        if before is None:
+            return image, await _opened(stack, partial(Manifest.create, path, size=size))
+        return image, await _opened(stack, partial(Manifest.copy_of, before, path, size=size))
+
+    async def _copy(self, path: str, image: Path, manifest: Manifest, before: Manifest | None) -> CopyReport:
+        """Copy the extents.  A block that has the digest of the previous point is not stored again."""
+        options = dataclasses.replace(self._context.options.copy, target_is_zero=self._previous is None)
+        self._stage("copy")
+        with self._stages("copy"):
+            async with (
+                QemuNbd(image, read_only=False, connections=options.connections) as server,
+                open_source(Location("file", path, path=path), timeout_s=options.timeout_s) as source,
+                open_target(server.uri, source=source, timeout_s=options.timeout_s) as target,
+            ):
+                return await data_plane.copy(
+                    source,
+                    target.device,
+                    self._changes.extents.windows(),
+                    options=options,
+                    manifest=manifest,
+                    reference=before,
+                    bytes_expected=self._changes.bytes_data + self._changes.bytes_zero,
+                    on_progress=self._progress,
+                )
+
+    async def _read_back(self, image: Path, manifest: Manifest, before: Manifest | None) -> CopyReport:
+        options = self._context.options.copy
+        try:
+            async with (
+                QemuNbd(image, read_only=True, connections=options.connections) as server,
+                open_source(server.uri, timeout_s=options.timeout_s) as device,
+            ):
+                return await read_back(
+                    device,
+                    manifest,
+                    before,
+                    self._changes,
+                    directory=image.parent,
+                    options=options,
+                    on_progress=self._progress,
+                )
+        except ChecksumMismatch as error:
+            raise ChecksumMismatch(
+                f"disk {self._disk.label} ({self._disk.id}): what was just written is read back as something else: "
+                f"{error}; the point was not kept",
+                offsets=error.offsets,
+                blocks=error.blocks,
+            ) from error
+
+    def _stage(self, name: str) -> None:
+        self._context.observer.stage(name, self._disk.label)
+
+
+async def _opened(stack: AsyncExitStack, open_manifest: Callable[[], Manifest]) -> Manifest:
+    """Open a manifest in a thread so that it is closed with the stack even if we are cancelled meanwhile."""
+    opened: list[Manifest] = []
+
+    def close() -> None:
+        for manifest in opened:
+            manifest.close()
+
+    stack.callback(close)
+    await in_thread(lambda: opened.append(open_manifest()))
+    return opened[0]
+
+
+def bytes_allocated(image: Path) -> int:
+    """Return the bytes that a file takes on its file system."""
+    return os.stat(image).st_blocks * 512

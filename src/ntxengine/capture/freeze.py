@@ -1,0 +1,80 @@
+"""Freezing a VM: the recovery point, its consistency, and which of its disks is which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ntxengine.capture.options import CaptureOptions
+from ntxengine.capture.plan import CapturePlan
+from ntxengine.errors import NtxError, PrismAnswerError, PrismStatusError, TaskFailed
+from ntxengine.prism.models import Consistency, DiskPoint, Prism, RecoveryPoint, Vm
+from ntxengine.units import utc_now
+
+NAME_PREFIX = "ntx-"
+
+
+def name_prefix(repository_id: str) -> str:
+    """Return what the names of all recovery points of a repository begin with."""
+    return f"{NAME_PREFIX}{repository_id}-"
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The recovery point, its disk points by disk id, and why it is not application-consistent ("" if it is, or
+    was not wanted)."""
+
+    point: RecoveryPoint
+    disks: dict[str, DiskPoint]
+    consistency_reason: str
+
+
+async def freeze(
+    prism: Prism, plan: CapturePlan, *, name: str, options: CaptureOptions, warn: Callable[[str], None]
+) -> RecoveryPoint:
+    """Create the recovery point: with the planned consistency, or crash-consistent where that fails and may.
+
+    Errors: as Prism.create_recovery_point.
+    """
+    try:
+        return await _create(prism, plan.vm, name, plan.consistency, options)
+    except (TaskFailed, PrismStatusError) as error:
+        if plan.consistency != "application" or options.consistency == "app":
+            raise
+        warn(
+            f"no application-consistent recovery point of VM {plan.vm.name!r} ({error}): making a crash-consistent one"
+        )
+    return await _create(prism, plan.vm, name, "crash", options)
+
+
+async def _create(prism: Prism, vm: Vm, name: str, consistency: Consistency, options: CaptureOptions) -> RecoveryPoint:
+    return await prism.create_recovery_point(
+        vm, name=name, consistency=consistency, expires_at=utc_now() + options.expiry
+    )
+
+
+def check_frozen(
+    plan: CapturePlan, point: RecoveryPoint, options: CaptureOptions, warn: Callable[[str], None]
+) -> Frozen:
+    """Check that the recovery point is what was asked for, and find the VM's disks in it.
+
+    It may hold more than the disks of the VM (files of CD-ROMs, NVRAM): those are left.
+    Errors: NtxError (not application-consistent, and nothing less will do), PrismAnswerError (a disk lacks, or is there
+            twice).
+    """
+    reason = plan.consistency_reason
+    if plan.consistency == "application" and point.consistency != "application":
+        reason = "application consistency was asked for, and the cluster made a crash-consistent recovery point"
+        if options.consistency == "app":
+            raise NtxError(f"VM {plan.vm.name!r} ({plan.vm.id}): {reason}; nothing was captured")
+        warn(f"VM {plan.vm.name!r}: {reason}")
+    disks = {}
+    for disk in (each.disk for each in plan.disks):
+        found = [candidate for candidate in point.disks if candidate.disk_id == disk.id]
+        if len(found) != 1:
+            raise PrismAnswerError(
+                f"recovery point {point.id} of VM {plan.vm.name!r} holds disk {disk.label} ({disk.id}) {len(found)} "
+                f"times instead of once, among {len(point.disks)} disks"
+            )
+        disks[disk.id] = found[0]
+    return Frozen(point, disks, reason)

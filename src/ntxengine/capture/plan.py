@@ -1,0 +1,169 @@
+"""What a capture would do, found out without making or changing anything.
+
+The previous point of a disk is what an incremental goes on top of; the reference is the recovery point on the cluster
+that belongs to it and that changes are asked against.  A previous point whose recovery point is gone is still good for
+a digest scan.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ntxengine.capture.options import CaptureOptions, ConsistencyChoice
+from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.prism.models import Consistency, Disk, DiskPoint, Prism, Vm
+from ntxengine.repository import Point, PointDisk, Repository
+
+
+@dataclass(frozen=True)
+class DiskPlan:
+    """One disk.  `previous` is None for a disk that the previous point does not have; `lost` says why no reference."""
+
+    disk: Disk
+    previous: PointDisk | None
+    reference: DiskPoint | None
+    lost: str = ""
+
+
+@dataclass(frozen=True)
+class CapturePlan:
+    """All of it.
+
+    `parent` is the point that the new one goes on top of, None for a first capture.  `reference_id` is its recovery
+    point on the cluster, "" if that cannot be used because of `lost`.
+    `consistency` is what will be asked for, `consistency_reason` why not application.
+    """
+
+    vm: Vm
+    parent: Point | None
+    reference_id: str
+    lost: str
+    consistency: Consistency
+    consistency_reason: str
+    disks: tuple[DiskPlan, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json` and the dry run: bytes as integers."""
+        return {
+            "vm_id": self.vm.id,
+            "vm_name": self.vm.name,
+            "previous_point": None if self.parent is None else self.parent.id,
+            "reference_recovery_point": self.reference_id or None,
+            "lost_tracking": self.lost,
+            "consistency": self.consistency,
+            "consistency_reason": self.consistency_reason,
+            "excluded": list(self.vm.excluded),
+            "disks": [
+                {
+                    "disk_id": plan.disk.id,
+                    "label": plan.disk.label,
+                    "size": plan.disk.size,
+                    "way": way(plan),
+                    "reason": plan.lost,
+                    "bytes_to_read_at_most": plan.disk.size,
+                }
+                for plan in self.disks
+            ],
+        }
+
+
+def way(plan: DiskPlan) -> str:
+    """How the changes of a disk will be looked for first."""
+    if plan.previous is None:
+        return "allocated"
+    return "changed-regions" if plan.reference is not None else "lost"
+
+
+async def plan_capture(prism: Prism, repository: Repository, vm_id: str, options: CaptureOptions) -> CapturePlan:
+    """Decide what a capture of the VM, as it is now, would go on top of.  Touches nothing.
+
+    How much changed is known only from a recovery point that does not exist yet.
+    Errors: NotFoundError (no such VM), NtxError (nothing to capture; application consistency demanded and impossible).
+    """
+    vm = await prism.vm(vm_id)
+    if not vm.disks:
+        left_out = f"; a recovery point does not hold {', '.join(vm.excluded)}" if vm.excluded else ""
+        raise NtxError(f"VM {vm.name!r} ({vm.id}) has no disk that can be captured{left_out}")
+    consistency, reason = choose_consistency(vm, options.consistency)
+    parent, lost = await _find_parent(prism, repository, vm)
+    return CapturePlan(
+        vm=vm,
+        parent=parent,
+        reference_id="" if parent is None or lost else parent.recovery_point_id,
+        lost=lost,
+        consistency=consistency,
+        consistency_reason=reason,
+        disks=tuple(_plan_disk(disk, parent, lost) for disk in vm.disks),
+    )
+
+
+def choose_consistency(vm: Vm, choice: ConsistencyChoice) -> tuple[Consistency, str]:
+    """Return what to ask for, and why it is not application consistency ("" if it is, or was not wanted).
+
+    Errors: NtxError if `app` was demanded and Guest Tools cannot.
+    """
+    if choice == "crash":
+        return "crash", ""
+    tools = vm.guest_tools
+    obstacles = {
+        f"the VM is {vm.power_state}, not on": vm.power_state == "on",
+        "Guest Tools are not installed": tools.installed,
+        "Guest Tools are not enabled": tools.enabled,
+        "Guest Tools do not answer": tools.reachable,
+        "Guest Tools cannot quiesce (no VSS snapshot capability)": tools.can_quiesce,
+    }
+    reason = next((text for text, is_fine in obstacles.items() if not is_fine), "")
+    if not reason:
+        return "application", ""
+    if choice == "app":
+        raise NtxError(
+            f"VM {vm.name!r} ({vm.id}) cannot be captured application-consistent: {reason}; nothing was captured; "
+            f"--consistency auto takes what is possible"
+        )
+    return "crash", reason
+
+
+async def _find_parent(prism: Prism, repository: Repository, vm: Vm) -> tuple[Point | None, str]:
+    """Return the newest point, and why nothing can be compared with its recovery point ("" if it can).
+
+    Only the newest: a repository puts a point on nothing else, and what changed since an older one does not say what
+    of that has changed back since the newest.
+    """
+    newest = repository.newest(vm.id)
+    if newest is None:
+        return None, ""
+    if not newest.recovery_point_id:
+        return newest, f"point {newest.id} records no recovery point"
+    try:
+        await prism.recovery_point(newest.recovery_point_id, vm)
+    except NotFoundError:
+        return newest, f"the cluster no longer has recovery point {newest.recovery_point_id} of point {newest.id}"
+    return newest, ""
+
+
+def _plan_disk(disk: Disk, parent: Point | None, lost: str) -> DiskPlan:
+    if parent is None:
+        return DiskPlan(disk, None, None)
+    previous = next((candidate for candidate in parent.disks if candidate.disk_id == disk.id.lower()), None)
+    if previous is None:
+        return DiskPlan(disk, None, None, f"not in the previous point {parent.id}")
+    if lost:
+        return DiskPlan(disk, previous, None, lost)
+    recorded = parent.recovery_point_disks.get(disk.id.lower())
+    if recorded is None:
+        return DiskPlan(disk, previous, None, f"point {parent.id} records no recovery point of this disk")
+    return DiskPlan(disk, previous, disk_point_from(recorded))
+
+
+def disk_point_from(recorded: Mapping[str, Any]) -> DiskPoint:
+    """Return what `disk_point_as_dict` recorded."""
+    names = {each.name for each in dataclasses.fields(DiskPoint)}
+    return DiskPoint(**{name: value for name, value in recorded.items() if name in names})
+
+
+def disk_point_as_dict(disk_point: DiskPoint) -> dict[str, Any]:
+    """Return what a point keeps of its disk recovery point."""
+    return dataclasses.asdict(disk_point)

@@ -1,0 +1,89 @@
+"""What a capture tells of itself: numbers that go into the point and into the final table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ntxengine.changes import Changes, Tracking
+from ntxengine.copy import CopyReport
+
+
+class Stages:
+    """Seconds by stage.  A stage that is entered again adds up."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - start_s
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: round(seconds, 3) for name, seconds in self._seconds.items()}
+
+
+def reduction_percent(size: int, sent: int) -> float:
+    """Return how much of the disk did not have to be sent, in percent of its size."""
+    return 0.0 if size == 0 else round(100.0 * (1.0 - sent / size), 2)
+
+
+def disk_report(
+    changes: Changes, copied: CopyReport | None, verified: CopyReport | None, *, bytes_allocated: int, stages: Stages
+) -> dict[str, Any]:
+    """Return the numbers of one disk, ready for JSON; bytes are integers, rates bytes per second.
+
+    `copied` is None when nothing changed, so that the disk was not even attached.  `bytes_skipped` is what is zero in a
+    full image without having been read or stored; `bytes_verified` counts zeros too.
+    """
+    is_full = not changes.is_incremental
+    never_read = changes.size - changes.bytes_data - changes.bytes_zero if is_full else 0
+    sent = copied.bytes_sent if copied else 0
+    zeroed = copied.bytes_zeroed if copied else 0
+    seconds = copied.seconds if copied else 0.0
+    return {
+        "size": changes.size,
+        "bytes_allocated": bytes_allocated,
+        "bytes_changed": _changed(changes, sent + zeroed),
+        "bytes_read": copied.bytes_read if copied else 0,
+        "bytes_sent": sent,
+        "bytes_zeroed": zeroed,
+        "bytes_skipped": (copied.bytes_skipped if copied else 0) + never_read,
+        "bytes_unchanged": copied.bytes_unchanged if copied else 0,
+        "bytes_verified": verified.bytes_done if verified else 0,
+        "reduction_percent": reduction_percent(changes.size, sent),
+        "bytes_per_s": int(copied.bytes_done / seconds) if copied and seconds > 0 else 0,
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(copied.cpu_seconds, 3) if copied else 0.0,
+        "retries": copied.retries if copied else 0,
+        "connections": copied.connections if copied else 0,
+        "bottleneck": copied.bottleneck if copied else "",
+        "tracking": changes.tracking,
+        "tracking_reason": changes.reason,
+        "incremental": changes.is_incremental,
+        "stages_s": stages.as_dict(),
+    }
+
+
+def _changed(changes: Changes, bytes_stored: int) -> int:
+    """What changed since the previous point; for a full what holds data."""
+    if changes.must_compare:
+        return bytes_stored
+    return changes.bytes_data + (changes.bytes_zero if changes.is_incremental else 0)
+
+
+# A disk that is new in the VM is captured in full while the others are incremental: that does not make the point worse.
+_RANK: tuple[Tracking, ...] = ("allocated", "v4-changed-regions", "v3-changed-regions", "digest-scan", "full")
+
+
+def point_tracking(disks: Mapping[str, Mapping[str, Any]]) -> tuple[Tracking, str]:
+    """Return the tracking of the disk that fared worst, and all the reasons there are, for the point as a whole."""
+    worst = max((disk["tracking"] for disk in disks.values()), key=_RANK.index)
+    reasons = dict.fromkeys(str(disk["tracking_reason"]) for disk in disks.values() if disk["tracking_reason"])
+    return worst, "; ".join(reasons)

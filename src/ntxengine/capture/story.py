@@ -1,0 +1,206 @@
+"""A capture from beginning to end.
+
+    lock VM -> plan -> begin point -> freeze -> every disk in parallel -> commit -> release the older recovery point
+               |<------------- undone in reverse order when anything fails or is cancelled ------->|
+
+The commit is where it turns: before it, all traces are removed; after it, the point and its recovery point stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from functools import partial
+from typing import Any
+
+from ntxengine.attach import Attacher
+from ntxengine.capture.disk import CapturedDisk, Context, capture_disk
+from ntxengine.capture.freeze import Frozen, check_frozen, freeze, name_prefix
+from ntxengine.capture.observer import Observer
+from ntxengine.capture.options import CaptureOptions
+from ntxengine.capture.plan import CapturePlan, DiskPlan, disk_point_as_dict, plan_capture
+from ntxengine.capture.report import Stages, point_tracking
+from ntxengine.capture.undo import Undo, first_error
+from ntxengine.errors import NtxError
+from ntxengine.prism.models import Prism, Vm
+from ntxengine.repository import Point, PointRecord, Repository, UnfinishedPoint
+from ntxengine.shield import in_peace, in_thread
+from ntxengine.units import utc_now
+
+
+async def capture(
+    prism: Prism,
+    repository: Repository,
+    vm: Vm,
+    *,
+    options: CaptureOptions,
+    attacher: Attacher,
+    observer: Observer,
+) -> Point:
+    """Capture a VM: in full the first time, then what changed.  Return the committed point.
+
+    The VM is read from Prism again once it is locked.  Warnings go to `observer` and into the point's report.  Times
+    in the report that is returned are of the whole story; those in the stored one end before the commit.
+    Errors: LockedError; whatever a part of the story raises first.  Nothing is left behind then, neither here nor on
+            the cluster, except what the log says could not be removed (`ntx sweep` removes it).
+    """
+    with repository.lock(vm.id):
+        return await _Story(prism, repository, vm.id, options, attacher, observer).run()
+
+
+class _Story:
+    """One capture, while the VM is locked."""
+
+    def __init__(
+        self,
+        prism: Prism,
+        repository: Repository,
+        vm_id: str,
+        options: CaptureOptions,
+        attacher: Attacher,
+        observer: Observer,
+    ) -> None:
+        self._prism = prism
+        self._repository = repository
+        self._vm_id = vm_id
+        self._options = options
+        self._attacher = attacher
+        self._observer = observer
+        self._undo = Undo()
+        self._stages = Stages()
+        self._warnings: list[str] = []
+
+    async def run(self) -> Point:
+        started_s = time.monotonic()
+        try:
+            self._observer.stage("plan", self._vm_id)
+            plan = await plan_capture(self._prism, self._repository, self._vm_id, self._options)
+            if self._options.consistency == "auto" and plan.consistency_reason:
+                self._observer.stage("plan", f"crash-consistent: {plan.consistency_reason}")
+            unfinished = await self._begin(plan)
+            frozen = await self._freeze(plan, unfinished)
+            disks = await self._capture_disks(plan, unfinished, frozen)
+            record = self._record(plan, unfinished, frozen, disks, started_s)
+            with self._stages("commit"):
+                point = await self._commit(unfinished, record, plan)
+        except BaseException as error:
+            if self._undo.has_steps:
+                self._observer.stage("undo", self._vm_id)
+            await in_peace(self._undo.run())
+            first = first_error(error)
+            if first is error:
+                raise
+            raise first from first.__cause__
+        with self._stages("release"):
+            await self._release(plan, point)
+        return self._with_the_end(point, started_s)
+
+    async def _begin(self, plan: CapturePlan) -> UnfinishedPoint:
+        unfinished = self._repository.begin(plan.vm.id, plan.parent)
+        self._undo.add(f"remove the unfinished point {unfinished.path}", partial(in_thread, unfinished.abort))
+        return unfinished
+
+    async def _freeze(self, plan: CapturePlan, unfinished: UnfinishedPoint) -> Frozen:
+        name = name_prefix(self._repository.id) + unfinished.id
+        self._observer.stage("freeze", f"{plan.vm.name} ({plan.consistency}-consistent)")
+        with self._stages("freeze"):
+            point = await freeze(self._prism, plan, name=name, options=self._options, warn=self._warn)
+        self._undo.add(f"delete recovery point {point.id}", partial(self._prism.delete_recovery_point, point.id))
+        return check_frozen(plan, point, self._options, self._warn)
+
+    async def _capture_disks(
+        self, plan: CapturePlan, unfinished: UnfinishedPoint, frozen: Frozen
+    ) -> dict[str, CapturedDisk]:
+        """All disks, a few at a time.  The first error cancels the others; each cleans up after itself."""
+        context = Context(
+            prism=self._prism,
+            attacher=self._attacher,
+            observer=self._observer,
+            options=self._options,
+            parent=plan.parent,
+            unfinished=unfinished,
+            warn=self._warn,
+        )
+        turns = asyncio.Semaphore(self._options.parallel)
+
+        async def in_turn(disk_plan: DiskPlan) -> CapturedDisk:
+            async with turns:
+                return await capture_disk(context, disk_plan, frozen.disks[disk_plan.disk.id])
+
+        async with asyncio.TaskGroup() as group:
+            tasks = {each.disk.id: group.create_task(in_turn(each)) for each in plan.disks}
+        return {disk_id: task.result() for disk_id, task in tasks.items()}
+
+    def _record(
+        self,
+        plan: CapturePlan,
+        unfinished: UnfinishedPoint,
+        frozen: Frozen,
+        disks: dict[str, CapturedDisk],
+        started_s: float,
+    ) -> PointRecord:
+        reports = {disk_id: captured.report for disk_id, captured in disks.items()}
+        is_incremental = any(report["incremental"] for report in reports.values())
+        tracking, tracking_reason = point_tracking(reports)
+        report: dict[str, Any] = {
+            "disks": reports,
+            "excluded": list(plan.vm.excluded),
+            "consistency_reason": frozen.consistency_reason,
+            "warnings": list(self._warnings),
+            "stages_s": self._stages.as_dict(),
+            "seconds": round(time.monotonic() - started_s, 3),
+        }
+        return PointRecord(
+            id=unfinished.id,
+            vm_id=plan.vm.id,
+            vm_name=plan.vm.name,
+            created_at=frozen.point.created_at or utc_now(),
+            parent_id=plan.parent.id if plan.parent is not None and is_incremental else None,
+            kind="incremental" if is_incremental else "full",
+            consistency_requested=self._options.consistency,
+            consistency_obtained=frozen.point.consistency,
+            tracking=tracking,
+            tracking_reason=tracking_reason,
+            recovery_point_id=frozen.point.id,
+            recovery_point_disks={disk_id.lower(): disk_point_as_dict(disk) for disk_id, disk in frozen.disks.items()},
+            disks=tuple(captured.disk for captured in disks.values()),
+            report=report,
+        )
+
+    async def _commit(self, unfinished: UnfinishedPoint, record: PointRecord, plan: CapturePlan) -> Point:
+        """Make the point visible.  It happens as a whole even if we are cancelled meanwhile."""
+
+        def commit() -> Point:
+            point = unfinished.commit(record, vm_config=plan.vm.config)
+            self._undo.forget()
+            return point
+
+        self._observer.stage("commit", record.id)
+        return await in_thread(commit)
+
+    async def _release(self, plan: CapturePlan, point: Point) -> None:
+        """Delete the recovery point that the new one replaces.  If it stays, that costs space, not the point."""
+        if not plan.reference_id or plan.reference_id == point.recovery_point_id:
+            return
+        self._observer.stage("release", plan.reference_id)
+        try:
+            await self._prism.delete_recovery_point(plan.reference_id)
+        except NtxError as error:
+            self._warn(
+                f"recovery point {plan.reference_id}, which is not needed any more, could not be deleted: {error}; "
+                f"`ntx sweep` deletes it, or the cluster when it expires"
+            )
+
+    def _with_the_end(self, point: Point, started_s: float) -> Point:
+        """Return the point with what was not known yet when it was written."""
+        end = {
+            "warnings": list(self._warnings),
+            "stages_s": self._stages.as_dict(),
+            "seconds": round(time.monotonic() - started_s, 3),
+        }
+        return dataclasses.replace(point, report=point.report | end)
+
+    def _warn(self, text: str) -> None:
+        self._warnings.append(text)
+        self._observer.warning(text)

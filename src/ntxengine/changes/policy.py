@@ -1,0 +1,196 @@
+"""What a capture of one disk must read, and how that was found out.
+
+In this order; every step down is announced with its reason and its price, and recorded in the point:
+
+    changed regions since the reference     v4-changed-regions, v3-changed-regions
+    everything, compared with the digests   digest-scan      (on lost tracking: scan)
+    what is allocated                       allocated        (a first capture, or on lost tracking: full)
+    everything                              full             (Prism cannot even tell what is allocated)
+
+LIMIT: where Prism reports no region of a disk that is captured in full, the disk is taken to be zero there, as the
+API describes it.  A cluster that reports too little makes a copy that lacks it; `ntx verify` cannot know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from ntxengine import extents
+from ntxengine.changes.spool import RegionSpool, keep
+from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError, PrismStatusError
+from ntxengine.extents import ExtentFile
+from ntxengine.prism.models import DiskPoint, Prism
+from ntxengine.units import BLOCK_SIZE, format_size
+
+Tracking = Literal["v4-changed-regions", "v3-changed-regions", "digest-scan", "allocated", "full"]
+OnLostTracking = Literal["scan", "full", "fail"]
+ON_LOST_TRACKING: tuple[OnLostTracking, ...] = get_args(OnLostTracking)
+
+_TRACKING: dict[str, Tracking] = {"v4": "v4-changed-regions", "v3": "v3-changed-regions"}
+
+
+@dataclass(frozen=True)
+class Previous:
+    """The captured disk that an incremental goes on top of.
+
+    `reference` is its disk recovery point if the cluster still has it; otherwise `lost` says why not.
+    """
+
+    size: int
+    reference: DiskPoint | None
+    lost: str = ""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What to read.  The caller closes `extents`.
+
+    `is_incremental`: the rest is in the previous point.  `must_compare`: `extents` is no answer about changes, send
+    only the blocks whose digest is not the previous one.  `size` is the disk's, as Prism said with the regions, or
+    the VM's configuration where it said nothing.  `reason` says why nothing better could be done, "" for the best.
+    """
+
+    tracking: Tracking
+    reason: str
+    is_incremental: bool
+    must_compare: bool
+    size: int
+    extents: ExtentFile
+
+    @property
+    def bytes_data(self) -> int:
+        return self.extents.bytes_data
+
+    @property
+    def bytes_zero(self) -> int:
+        return self.extents.bytes_zero
+
+
+@dataclass(frozen=True)
+class Question:
+    """Everything that is the same for all the ways to ask about one disk."""
+
+    prism: Prism
+    disk: DiskPoint
+    name: str
+    size: int
+    directory: Path
+    warn: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Lost:
+    """Why there are no changed regions.  A disk that shrank does not fit on top of the previous one: full."""
+
+    reason: str
+    has_shrunk: bool
+
+
+async def find_changes(
+    question: Question, previous: Previous | None, *, on_lost_tracking: OnLostTracking, reason_without: str = ""
+) -> Changes:
+    """Return what must be read of a disk, in the best way that works.
+
+    `reason_without` says why there is no previous disk where one could be expected.
+    Errors: PrismAnswerError (regions that cannot be true: refused, never worked around), PrismTimeout, PrismBusy,
+            PrismConnectionError, CredentialsError (the cluster may well answer later: no reason to read everything),
+            NtxError (tracking is lost and on_lost_tracking is "fail").
+    """
+    if previous is None:
+        return await _in_full(question, reason_without)
+    found = await _changed(question, previous)
+    if isinstance(found, Changes):
+        return found
+    if on_lost_tracking == "fail":
+        raise NtxError(
+            f"{question.name}: no changed regions ({found.reason}), and reading the disk "
+            f"({format_size(question.size)}) instead was not allowed: allow it with --on-lost-tracking scan or full"
+        )
+    if on_lost_tracking == "full" or found.has_shrunk:
+        return await _in_full(question, found.reason)
+    question.warn(
+        f"{question.name}: no changed regions ({found.reason}): reading the whole disk, {format_size(question.size)}, "
+        f"and sending the blocks whose digest differs from the previous point's"
+    )
+    everything = await keep([extents.whole(question.size)], question.directory)
+    return Changes("digest-scan", found.reason, True, True, question.size, everything)
+
+
+async def _changed(question: Question, previous: Previous) -> Changes | _Lost:
+    """Ask for what differs from the reference."""
+    if previous.reference is None:
+        return _lost(question.size, previous, previous.lost)
+    try:
+        size, spool = await _ask(question, previous.reference)
+    except (NotFoundError, PrismStatusError) as error:
+        return _lost(question.size, previous, str(error))
+    try:
+        if size < previous.size:
+            return _lost(size, previous, "")
+        if size > previous.size:
+            # No document says that regions describe the new tail.  From the start of its first block, because the
+            # digest of the block that was cut off by the old end changes with its length.
+            first = previous.size - previous.size % BLOCK_SIZE
+            spool.add(extents.make([(first, size - first, 0)]))
+        found = await keep(spool.windows(), question.directory)
+    finally:
+        spool.close()
+    return Changes(_TRACKING[question.prism.family], "", True, False, size, found)
+
+
+def _lost(size: int, previous: Previous, reason: str) -> _Lost:
+    if size < previous.size:
+        return _Lost(f"the disk shrank from {previous.size} to {size} bytes", True)
+    return _Lost(reason, False)
+
+
+async def _in_full(question: Question, reason: str) -> Changes:
+    """Everything that is allocated, or everything if Prism cannot tell; said loudly if there is a `reason`."""
+    try:
+        size, spool = await _ask(question, None)
+    except (NotFoundError, PrismStatusError) as error:
+        why = f"allocated regions: {error}"
+        question.warn(f"{question.name}: no {why}: reading the whole disk, {format_size(question.size)}")
+        everything = await keep([extents.whole(question.size)], question.directory)
+        return Changes("full", f"{reason}; {why}" if reason else why, False, False, question.size, everything)
+    try:
+        found = await keep(spool.windows(), question.directory)
+    finally:
+        spool.close()
+    if reason:
+        question.warn(
+            f"{question.name}: no changed regions ({reason}): copying all that is allocated, "
+            f"{format_size(found.bytes_data)} of {format_size(size)}"
+        )
+    return Changes("allocated", reason, False, False, size, found)
+
+
+async def _ask(question: Question, reference: DiskPoint | None) -> tuple[int, RegionSpool]:
+    """Ask Prism; return the disk's size and its regions.  The caller closes the spool.
+
+    The size that comes with the regions is that of the recovery point.  The VM's may be another by now, so the first
+    wins; that the attached disk agrees is checked when it is attached.
+    """
+    size: int | None = None
+    spool: RegionSpool | None = None
+    try:
+        async for page in question.prism.changed_regions(question.disk, reference):
+            if size is None or spool is None:
+                size = question.size if page.disk_size is None else page.disk_size
+                spool = RegionSpool(question.directory, name=question.name, size=size)
+            if page.disk_size not in (None, size):
+                raise PrismAnswerError(
+                    f"{question.name}: two pages of changed regions disagree about the size of the disk: {size} and "
+                    f"{page.disk_size} bytes"
+                )
+            spool.add(page.regions)
+        if size is None or spool is None:
+            raise PrismAnswerError(f"{question.name}: Prism answered with no page of changed regions at all")
+    except BaseException:
+        if spool is not None:
+            spool.close()
+        raise
+    return size, spool

@@ -1,0 +1,193 @@
+"""A simulated cluster with one VM, a repository, and what a capture between the two needs.
+
+What a point holds is read with qemu-img, never with ours; what it must hold is the guest's disk file.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ntxengine.attach import Attacher, ContainerMount, HotAdd
+from ntxengine.capture import CaptureOptions, capture
+from ntxengine.copy import Progress
+from ntxengine.prism import Endpoint, Family, Prism, Secret
+from ntxengine.prism.patience import Patience
+from ntxengine.prism.probe import open_prism
+from ntxengine.repository import Point, Repository
+from ntxengine.sim import SimConfig, Simulator
+from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
+
+MIB = 1024**2
+SYSTEM_SIZE = 8 * MIB
+DATA_SIZE = 3 * MIB + 512
+"""Not a multiple of a block."""
+
+
+@dataclass
+class Witness:
+    """An observer that remembers."""
+
+    stages: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    progress: dict[str, Progress] = field(default_factory=dict)
+
+    def stage(self, name: str, detail: str) -> None:
+        self.stages.append((name, detail))
+
+    def disk_progress(self, disk_id: str, progress: Progress) -> None:
+        self.progress[disk_id] = progress
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def make_config(folder: Path) -> SimConfig:
+    """One VM `db01`: a system disk, a data disk in another container, a CD-ROM, NVRAM and a volume group."""
+    folder.mkdir(parents=True, exist_ok=True)
+    system = folder / "system.raw"
+    with system.open("wb") as file:
+        file.write(os.urandom(MIB))
+        file.seek(4 * MIB)
+        file.write(os.urandom(2 * MIB))
+        file.truncate(SYSTEM_SIZE)
+    config = SimConfig(
+        vms=[
+            VmConfig(
+                "db01",
+                disks=[DiskConfig(system), DiskConfig(folder / "data.raw", size=DATA_SIZE, container="fast")],
+                cdroms=[DiskConfig(folder / "cd.iso", size=65536, bus="ide")],
+                nvram=DiskConfig(folder / "nvram", size=65536),
+                guest_tools=GuestToolsConfig(),
+                volume_groups=1,
+            )
+        ]
+    )
+    config.containers.append(type(config.containers[0])("fast"))
+    return config
+
+
+class Lab:
+    """Everything a test of a capture needs."""
+
+    def __init__(self, sim: Simulator, prism: Prism, repository: Repository, attacher: Attacher) -> None:
+        self.sim = sim
+        self.prism = prism
+        self.repository = repository
+        self.attacher = attacher
+        self.vm_id = sim.vm_id("db01")
+        self.make_witness: Callable[[], Witness] = Witness
+        self.witness = Witness()
+
+    @property
+    def disk_files(self) -> list[Path]:
+        return [disk.path for disk in self.sim.config.vms[0].disks]
+
+    async def capture(self, **options: Any) -> Point:
+        """Capture the VM, with a witness of its own."""
+        self.witness = self.make_witness()
+        return await capture(
+            self.prism,
+            self.repository,
+            await self.prism.vm(self.vm_id),
+            options=CaptureOptions(**options),
+            attacher=self.attacher,
+            observer=self.witness,
+        )
+
+    def write(self, disk: int, offset: int, data: bytes) -> None:
+        """Write to a disk of the running guest."""
+        with self.sim.disk_lock, self.disk_files[disk].open("r+b") as file:
+            file.seek(offset)
+            file.write(data)
+
+    def zero(self, disk: int, offset: int, length: int) -> None:
+        """Trim, as a guest does: the range becomes a hole that reads as zero."""
+        with self.sim.disk_lock:
+            subprocess.run(
+                ["fallocate", "--punch-hole", "-o", str(offset), "-l", str(length), self.disk_files[disk]], check=True
+            )
+
+    def resize(self, disk: int, size: int) -> None:
+        with self.sim.disk_lock:
+            os.truncate(self.disk_files[disk], size)
+
+    def reconfigure(self) -> None:
+        """Let the cluster have the VMs and disks that its configuration says now."""
+        world = self.sim.world
+        world.vms = {vm.id: vm for vm in world._make_vms()}
+
+    def guest(self) -> list[bytes]:
+        """Return what the guest's disks hold now."""
+        return [path.read_bytes() for path in self.disk_files]
+
+    def stored(self, point: Point) -> list[bytes]:
+        """Return what a point holds, in the order of the guest's disks, read by qemu-img."""
+        by_label = {disk.label: disk for disk in point.disks}
+        assert len(by_label) == len(point.disks)
+        return [self._read(point, by_label[label].file)[: by_label[label].size] for label in sorted(by_label)]
+
+    def _read(self, point: Point, file: str) -> bytes:
+        raw = self.sim.state_dir / "restored.raw"
+        subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", point.path / file, raw], check=True)
+        data = raw.read_bytes()
+        raw.unlink()
+        return data
+
+    def check_images(self, point: Point) -> None:
+        for disk in point.disks:
+            subprocess.run(["qemu-img", "check", "-q", point.path / disk.file], check=True)
+
+    def unfinished(self) -> list[Path]:
+        return list(self.repository.path.glob("*/.unfinished-*"))
+
+    def recovery_points(self) -> list[str]:
+        """Return the names of all that the cluster holds."""
+        return sorted(point.name for point in self.sim.world.state.points.values())
+
+    def hot_added(self) -> list[str]:
+        return sorted(self.sim.world.state.clones)
+
+    def assert_clean(self, *, points: int) -> None:
+        """Check that nothing is left but `points` whole points, and the reference of the newest."""
+        assert self.unfinished() == []
+        assert self.hot_added() == []
+        found = self.repository.points(self.vm_id)
+        assert len(found) == points
+        expected = [f"ntx-{self.repository.id}-{found[-1].id}"] if found else []
+        assert self.recovery_points() == expected
+        assert servers(self.repository.path) == []
+
+
+def servers(folder: Path) -> list[str]:
+    """Return the qemu-nbd processes that serve something in this folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode() if entry.name.isdecimal() else ""
+        except OSError:
+            continue
+        if "qemu-nbd" in command and str(folder) in command:
+            found.append(command)
+    return found
+
+
+async def open_lab(
+    sim: Simulator, family: Family, repository: Repository, *, attach: str, patience: Patience | None = None
+) -> Lab:
+    """Connect to the simulator: v4 through Prism Central, v3 to the Prism Element."""
+    url, password = (sim.central_url, sim.password) if family == "v4" else (sim.element_url, sim.element_password)
+    endpoint = Endpoint(url, sim.username, Secret(password), ca_file=str(sim.ca_file))
+    prism = await open_prism(endpoint, family=family, patience=patience)
+    layout = sim.world.layout
+    attacher: Attacher
+    if attach == "mount":
+        attacher = ContainerMount(layout.containers)
+    else:
+        assert sim.worker_id is not None
+        attacher = HotAdd(prism, sim.worker_id, device_dir=layout.devices)
+    return Lab(sim, prism, repository, attacher)

@@ -1,0 +1,108 @@
+"""What people call their VMs, disks that look alike, a full disk: the right bytes in the right file, or a clear no."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ntxengine.errors import NtxError
+from ntxengine.repository import Repository
+from ntxengine.sim import Simulator
+from ntxengine.sim.config import DiskConfig
+from tests.capture.lab import MIB, SYSTEM_SIZE, Lab, open_lab
+
+
+def others(folder: Path) -> set[Path]:
+    """Return all that is in a test's folder beside the cluster and the repository."""
+    own = (folder / "cluster", folder / "repository")
+    return {path for path in folder.rglob("*") if not any(path.is_relative_to(top) for top in own)}
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "two\nlines", "ä" * 255, "-rf", "$(id)"], ids=range(5))
+async def test_the_name_of_a_vm_is_only_a_name(name: str, v4_lab: Lab, tmp_path: Path) -> None:
+    lab = v4_lab
+    vm = lab.sim.config.vms[0]
+    vm.id, vm.name = lab.vm_id, name
+    lab.reconfigure()
+    before = others(tmp_path)
+
+    first = await lab.capture()
+    lab.write(0, 0, os.urandom(512))
+    second = await lab.capture()
+
+    assert (first.vm_name, second.vm_name) == (name, name)
+    assert lab.stored(second) == lab.guest()
+    assert others(tmp_path) == before
+    assert {path.name for path in (lab.repository.path / lab.vm_id).iterdir()} == {first.id, second.id, ".lock"}
+
+
+async def test_disks_of_equal_size_are_not_mixed_up(lab: Lab, tmp_path: Path) -> None:
+    disks = lab.sim.config.vms[0].disks
+    disks += [DiskConfig(tmp_path / f"disks/twin{number}.raw", size=SYSTEM_SIZE) for number in range(2)]
+    lab.reconfigure()
+    for number in range(len(disks)):
+        lab.write(number, 65536, f"I am disk {number}".encode())
+
+    first = await lab.capture()
+    for number in range(len(disks)):
+        lab.write(number, 262144, f"still disk {number}".encode())
+    second = await lab.capture()
+
+    assert lab.stored(second) == lab.guest()
+    assert len({disk.digest for disk in first.disks}) == len(disks)
+
+
+async def test_a_point_of_the_other_api_is_no_reference_and_that_is_said(
+    simulator: Simulator, repository: Repository
+) -> None:
+    by_v4 = await open_lab(simulator, "v4", repository, attach="hot-add")
+    by_v3 = await open_lab(simulator, "v3", repository, attach="mount")
+    try:
+        first = await by_v4.capture()
+        by_v4.write(0, 0, os.urandom(512))
+
+        second = await by_v3.capture()
+
+        assert by_v3.stored(second) == by_v3.guest()
+        assert (second.kind, second.parent_id) == ("full", None)
+        assert any(first.id in text for text in by_v3.witness.warnings)
+    finally:
+        await by_v4.prism.aclose()
+        await by_v3.prism.aclose()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+async def test_a_full_target_disk_is_said_and_nothing_that_looks_whole_is_left(v4_lab: Lab, small_disk: Path) -> None:
+    lab = v4_lab
+    lab.repository = Repository.create(small_disk / "repository")
+
+    with pytest.raises(NtxError, match="No space left on device"):
+        await lab.capture()
+
+    lab.assert_clean(points=0)
+
+
+async def test_all_bytes_of_a_dense_disk_arrive_over_many_connections(v4_lab: Lab) -> None:
+    lab = v4_lab
+    lab.write(0, 0, os.urandom(SYSTEM_SIZE))
+
+    point = await lab.capture()
+
+    assert lab.stored(point) == lab.guest()
+    report = next(report for report in point.report["disks"].values() if report["label"] == "scsi.0")
+    assert report["bytes_sent"] == report["bytes_verified"] == SYSTEM_SIZE >= 8 * MIB

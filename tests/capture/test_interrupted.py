@@ -1,0 +1,117 @@
+"""`ntx capture` interrupted and killed, as a process, at every stage: what is left, and what works afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from ntxengine.sweep import sweep
+from tests.capture.lab import MIB, Lab, servers
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Ntx:
+    """`ntx capture` as a process, which can be stopped when it enters a stage."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    async def run(self, *, stop_at: str, after_s: float, by: signal.Signals) -> int:
+        arguments = ["capture", "db01", "--to", str(self._lab.repository.path), "--progress", "json"]
+        # Slow enough that a stage lasts until the signal is there.
+        arguments += ["--bandwidth", "2M"] if stop_at == "copy" else []
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("NTX_")}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ntxengine.cli.main", *arguments),
+            env={**kept, **self._lab.sim.env, "PYTHONPATH": str(ROOT / "src")},
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        seen: list[str] = []
+        async for line in process.stderr:
+            event = json.loads(line) if line.startswith(b"{") else {}
+            if event.get("message_type") != "stage":
+                continue
+            stage = event["name"]
+            seen.append(stage)
+            if stage == stop_at and seen.count(stage) == 1:
+                await asyncio.sleep(after_s)
+                with suppress(ProcessLookupError):
+                    process.send_signal(by)
+        assert stop_at in seen
+        return await process.wait()
+
+
+async def servers_gone(folder: Path) -> bool:
+    """Wait for the qemu-nbd of a repository to be gone: a killed parent takes them with it, but not at once."""
+    for _ in range(200):
+        if not servers(folder):
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+async def start(lab: Lab) -> None:
+    await lab.capture()
+    lab.write(0, 0, os.urandom(2 * MIB))
+    lab.write(1, 0, os.urandom(MIB))
+
+
+MOMENTS = [
+    ("plan", 0.0),
+    ("freeze", 0.0),
+    ("freeze", 0.2),
+    ("changes", 0.0),
+    ("attach", 0.0),
+    ("attach", 0.2),
+    ("copy", 0.0),
+    ("copy", 0.5),
+    ("verify", 0.0),
+    ("commit", 0.0),
+    ("commit", 0.03),
+    ("release", 0.0),
+]
+
+
+@pytest.mark.parametrize(("stage", "after_s"), MOMENTS)
+async def test_a_killed_capture_shows_no_point_and_the_next_one_works(stage: str, after_s: float, v4_lab: Lab) -> None:
+    lab = v4_lab
+    await start(lab)
+
+    code = await Ntx(lab).run(stop_at=stage, after_s=after_s, by=signal.SIGKILL)
+
+    assert code == -signal.SIGKILL or stage in ("commit", "release")
+    assert await servers_gone(lab.repository.path)
+    for point in lab.repository.points(lab.vm_id):
+        lab.check_images(point)
+    point = await lab.capture()
+    assert lab.stored(point) == lab.guest()
+    assert lab.unfinished() == []
+    await sweep(lab.prism, lab.repository, worker_id=lab.sim.worker_id)
+    lab.assert_clean(points=len(lab.repository.points(lab.vm_id)))
+
+
+@pytest.mark.parametrize("stage", ["freeze", "attach", "copy", "verify", "commit"])
+async def test_an_interrupted_capture_leaves_nothing_anywhere(stage: str, v4_lab: Lab) -> None:
+    lab = v4_lab
+    await start(lab)
+
+    code = await Ntx(lab).run(stop_at=stage, after_s=0.05, by=signal.SIGINT)
+
+    points = lab.repository.points(lab.vm_id)
+    assert code == 130 or len(points) == 2
+    if len(points) == 1:
+        lab.assert_clean(points=1)
+    point = await lab.capture()
+    assert lab.stored(point) == lab.guest()
+    await sweep(lab.prism, lab.repository, worker_id=lab.sim.worker_id)
+    lab.assert_clean(points=len(points) + 1)

@@ -1,0 +1,269 @@
+"""What is attached is the disk that was asked for, and it is always taken away again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+from uuid import uuid4
+
+import pytest
+
+from ntxengine.attach import Attacher, ContainerMount, HotAdd
+from ntxengine.attach.base import within
+from ntxengine.errors import AttachError, PrismError, TaskFailed
+from ntxengine.prism.models import AttachedDisk, DiskPoint, Prism
+
+SIZE = 65536 + 512
+SNAPSHOT = "/default/.snapshot/21/1-2-21/.acropolis/vmdisk/0a"
+
+
+def disk_point(path: str | None = SNAPSHOT) -> DiskPoint:
+    return DiskPoint(id="point", disk_id="disk", recovery_point_id="rp", path=path)
+
+
+async def read(attacher: Attacher, point: DiskPoint, size: int = SIZE) -> tuple[str, bytes]:
+    """Attach, and return the path and the first bytes that were readable there."""
+    async with attacher.attach(point, size) as path:
+        return path, first_bytes(path)
+
+
+def first_bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(4)
+
+
+@pytest.fixture
+def containers(tmp_path: Path) -> Path:
+    """A folder of mounted containers, one snapshot file in it, and a secret beside it."""
+    root = tmp_path / "containers"
+    file = root / SNAPSHOT.removeprefix("/")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"disk".ljust(SIZE, b"\0"))
+    (tmp_path / "secret").write_bytes(b"no!!".ljust(SIZE, b"\0"))
+    return root
+
+
+async def test_a_mounted_container_gives_the_file_of_the_snapshot(containers: Path) -> None:
+    path, data = await read(ContainerMount(containers), disk_point())
+
+    assert path == str(containers) + SNAPSHOT
+    assert data == b"disk"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret",
+        "/default/../../secret",
+        "default/.snapshot/x",
+        "../secret",
+        "//secret/x",
+        "/default/./x",
+        "/default",
+        "/default/",
+        "/",
+        "",
+        "/default/a\0b",
+    ],
+)
+async def test_a_path_that_is_not_plain_is_not_followed(path: str, containers: Path) -> None:
+    with pytest.raises(AttachError, match="not followed"):
+        await read(ContainerMount(containers), disk_point(path))
+
+
+async def test_a_link_that_leads_out_of_the_mount_is_not_followed(containers: Path) -> None:
+    (containers / "default/out").symlink_to(containers.parent / "secret")
+    (containers / "elsewhere").symlink_to(containers.parent)
+
+    for path in ("/default/out", "/elsewhere/secret"):
+        with pytest.raises(AttachError, match="outside"):
+            await read(ContainerMount(containers), disk_point(path))
+
+
+async def test_a_mount_below_a_link_is_followed(containers: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(containers)
+
+    _, data = await read(ContainerMount(tmp_path / "link"), disk_point())
+
+    assert data == b"disk"
+
+
+async def test_what_is_no_regular_file_is_refused(containers: Path) -> None:
+    os.mkfifo(containers / "default/fifo")
+    (containers / "default/folder").mkdir()
+
+    for path in ("/default/fifo", "/default/folder", "/default/.snapshot"):
+        with pytest.raises(AttachError, match="regular file"):
+            await read(ContainerMount(containers), disk_point(path))
+
+
+async def test_a_container_that_is_not_mounted_is_named(containers: Path) -> None:
+    with pytest.raises(AttachError, match="'other' mounted at"):
+        await read(ContainerMount(containers), disk_point("/other/.snapshot/x"))
+
+
+async def test_a_file_of_another_size_is_refused_with_both_sizes(containers: Path) -> None:
+    with pytest.raises(AttachError, match=f"{SIZE} bytes.*{SIZE + 512}"):
+        await read(ContainerMount(containers), disk_point(), SIZE + 512)
+
+
+async def test_a_disk_point_without_path_needs_hot_add(containers: Path) -> None:
+    with pytest.raises(AttachError, match="--worker"):
+        await read(ContainerMount(containers), disk_point(None))
+
+
+async def test_a_look_that_hangs_is_given_up() -> None:
+    read_end, write_end = os.pipe()
+
+    with pytest.raises(TimeoutError):
+        await within(lambda: os.read(read_end, 1), 0.01)
+
+    os.write(write_end, b"x")
+    os.close(write_end)
+
+
+class Worker:
+    """A Prism that hot-adds by making a link in a device folder, as udev would."""
+
+    def __init__(self, device_dir: Path, data: Path) -> None:
+        self.device_dir = device_dir
+        self.data = data
+        self.attached: list[AttachedDisk] = []
+        self.makes_device = True
+        self.detach_error: PrismError | None = None
+        self.vmdisk_id = str(uuid4())
+
+    async def attach_disk(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
+        attached = AttachedDisk(str(len(self.attached)), self.vmdisk_id, worker_id, disk.id)
+        self.attached.append(attached)
+        if self.makes_device:
+            self.link(f"scsi-SNUTANIX_NFS_1_0_1_{self.vmdisk_id.replace('-', '_')}")
+        return attached
+
+    async def detach_disk(self, disk: AttachedDisk) -> None:
+        if self.detach_error is not None:
+            raise self.detach_error
+        self.attached.remove(disk)
+
+    def link(self, name: str, target: Path | None = None) -> None:
+        (self.device_dir / name).unlink(missing_ok=True)
+        (self.device_dir / name).symlink_to(target or self.data)
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Worker:
+    (tmp_path / "by-id").mkdir()
+    data = tmp_path / "sdb"
+    data.write_bytes(b"disk".ljust(SIZE, b"\0"))
+    return Worker(tmp_path / "by-id", data)
+
+
+def hot_add(worker: Worker, *, appear_timeout_s: float = 5.0) -> HotAdd:
+    prism = cast(Prism, worker)
+    return HotAdd(prism, "w", device_dir=worker.device_dir, appear_timeout_s=appear_timeout_s, poll_s=0.01)
+
+
+async def test_a_hot_added_disk_is_found_by_the_end_of_its_name_and_removed(worker: Worker) -> None:
+    worker.link("scsi-SNUTANIX_NFS_9_0_9_" + str(uuid4()).replace("-", "_"))
+    worker.link(f"scsi-SNUTANIX_NFS_1_0_1_{worker.vmdisk_id.replace('-', '_')}-part1")
+
+    path, data = await read(hot_add(worker), disk_point())
+
+    assert (path, data) == (str(worker.data), b"disk")
+    assert worker.attached == []
+
+
+async def test_a_device_that_comes_late_is_waited_for(worker: Worker) -> None:
+    worker.makes_device = False
+    late = asyncio.get_running_loop().call_later(
+        0.05, worker.link, f"wwn-0x{worker.vmdisk_id.replace('-', '_').upper()}"
+    )
+
+    _, data = await read(hot_add(worker), disk_point())
+
+    assert data == b"disk"
+    assert not late.cancelled()
+
+
+async def test_a_device_that_never_comes_is_an_error_and_is_removed(worker: Worker) -> None:
+    worker.makes_device = False
+
+    with pytest.raises(AttachError, match="--worker"):
+        await read(hot_add(worker, appear_timeout_s=0.05), disk_point())
+
+    assert worker.attached == []
+
+
+async def test_a_hot_added_disk_of_another_size_is_refused_and_removed(worker: Worker) -> None:
+    with pytest.raises(AttachError, match=f"{SIZE} bytes.*{SIZE + 512}"):
+        await read(hot_add(worker), disk_point(), SIZE + 512)
+
+    assert worker.attached == []
+
+
+async def test_one_name_for_two_devices_is_refused(worker: Worker, tmp_path: Path) -> None:
+    (tmp_path / "sdc").write_bytes(b"other".ljust(SIZE, b"\0"))
+    worker.link(f"scsi-2_{worker.vmdisk_id.replace('-', '_')}", tmp_path / "sdc")
+
+    with pytest.raises(AttachError, match="more than one device"):
+        await read(hot_add(worker), disk_point())
+
+    assert worker.attached == []
+
+
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", "x"])
+async def test_a_disk_name_that_is_no_uuid_is_refused(name: str, worker: Worker) -> None:
+    worker.vmdisk_id = name
+    worker.makes_device = False
+
+    with pytest.raises(AttachError, match="not a UUID"):
+        await read(hot_add(worker), disk_point())
+
+    assert worker.attached == []
+
+
+async def test_the_clone_is_removed_when_the_copy_fails(worker: Worker) -> None:
+    with pytest.raises(RuntimeError, match="copy"):
+        async with hot_add(worker).attach(disk_point(), SIZE):
+            raise RuntimeError("copy")
+
+    assert worker.attached == []
+
+
+async def test_the_first_error_is_raised_when_removing_fails_too(worker: Worker) -> None:
+    worker.detach_error = TaskFailed("no")
+
+    with pytest.raises(RuntimeError, match="copy"):
+        async with hot_add(worker).attach(disk_point(), SIZE):
+            raise RuntimeError("copy")
+
+
+async def test_a_clone_that_cannot_be_removed_is_an_error(worker: Worker) -> None:
+    worker.detach_error = TaskFailed("no")
+
+    with pytest.raises(TaskFailed):
+        await read(hot_add(worker), disk_point())
+
+
+@pytest.fixture
+def loop_device(tmp_path: Path) -> Iterator[Path]:
+    """A real block device."""
+    backing = tmp_path / "backing"
+    backing.write_bytes(b"disk".ljust(SIZE, b"\0"))
+    made = subprocess.run(["losetup", "--find", "--show", backing], capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no loop device here: {made.stderr.strip()}")
+    yield Path(made.stdout.strip())
+    subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
+
+
+async def test_a_block_device_is_measured_by_its_end(worker: Worker, loop_device: Path) -> None:
+    worker.data = loop_device
+
+    path, data = await read(hot_add(worker), disk_point())
+
+    assert (path, data) == (str(loop_device), b"disk")

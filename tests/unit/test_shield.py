@@ -1,0 +1,101 @@
+"""Work that was begun comes to its end, and a cancellation is late but never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from ntxengine.shield import in_peace, in_thread
+
+
+async def test_the_result_comes_back() -> None:
+    async def work() -> int:
+        return 7
+
+    assert await in_peace(work(), timeout_s=1) == 7
+    assert await in_thread(lambda: 8) == 8
+
+
+async def test_an_error_comes_back() -> None:
+    async def work() -> None:
+        raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        await in_peace(work())
+
+
+async def test_cancelling_twice_waits_for_the_work_and_is_then_raised() -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+    done = []
+
+    async def work() -> None:
+        began.set()
+        await may_end.wait()
+        done.append(True)
+
+    task = asyncio.create_task(in_peace(work()))
+    await began.wait()
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    may_end.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done == [True]
+
+
+async def test_a_cancelled_caller_does_not_leave_its_thread_behind() -> None:
+    began, may_end = threading.Event(), threading.Event()
+    done = []
+
+    def work() -> None:
+        began.set()
+        may_end.wait(10)
+        done.append(True)
+
+    task = asyncio.create_task(in_thread(work))
+    await asyncio.to_thread(began.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done == [True]
+
+
+async def test_work_that_takes_too_long_is_stopped() -> None:
+    stopped = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.append(True)
+            raise
+
+    with pytest.raises(TimeoutError):
+        await in_peace(work(), timeout_s=0.01)
+
+    assert stopped == [True]
+
+
+async def test_the_cancellation_is_raised_even_if_the_work_then_fails() -> None:
+    may_end = asyncio.Event()
+
+    async def work() -> None:
+        await may_end.wait()
+        raise ValueError("too late to matter")
+
+    task = asyncio.create_task(in_peace(work()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
