@@ -115,6 +115,16 @@ void ntx_device_complete_failed(struct ntx_device *device, struct ntx_io *io, en
     ntx_device_complete(device, io, code);
 }
 
+int ntx_device_error_of(const struct ntx_device *device, const struct ntx_io *io, struct ntx_error *err)
+{
+    *err = device->error;
+    if (io->op == NTX_OP_FLUSH || (err->code == io->result && err->offset == io->offset && err->length == io->length))
+        return io->result;
+    ntx_error_errno(err, device->error.class, io->result, "%s: %s failed: offset %" PRIu64 " length %" PRIu64,
+                    device->info.name, action_of(io->op), io->offset, io->length);
+    return ntx_error_at(err, io->offset, io->length);
+}
+
 /* ---------------------------------------------------------------------------------------------- waiting */
 
 static uint64_t monotonic_ns(void)

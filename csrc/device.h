@@ -60,6 +60,10 @@ struct ntx_device {
 int ntx_device_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err);
 struct ntx_io *ntx_device_reap(struct ntx_device *device); /* NULL: nothing completed */
 
+/* Say in err why io, just reaped, failed; returns io->result.  Others may have failed since it completed: then
+ * device->error is about the last of them. */
+int ntx_device_error_of(const struct ntx_device *device, const struct ntx_io *io, struct ntx_error *err);
+
 /* Submit one io and wait for it, up to timeout_ms.  Nothing else may be in flight.
  * Errors: of the device or of the io, or -ETIMEDOUT. */
 int ntx_device_do(struct ntx_device *device, struct ntx_io *io, unsigned timeout_ms, struct ntx_error *err);

@@ -116,6 +116,10 @@ static int check_ends(const struct ntx_device *source, const struct ntx_device *
     if (to->size < size)
         return ntx_error_set(err, NTX_E_TARGET, -ENOSPC, "%s: the target has %llu bytes, the source %llu: too small",
                              to->name, (unsigned long long)to->size, (unsigned long long)size);
+    /* What was in flight then is still the device's, though the memory for it is gone. */
+    if (source->lost || target->lost)
+        return ntx_error_set(err, source->lost ? NTX_E_SOURCE : NTX_E_TARGET, -ENOTCONN,
+                             "%s: the connection was lost before: open it again", source->lost ? from->name : to->name);
     const struct ntx_device_info *ends[] = {from, to};
     for (int i = 0; i < 2; i++) {
         if (size % ends[i]->min_block != 0)
@@ -176,6 +180,7 @@ int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const stru
     job->target = target;
     job->size = size;
     job->stop_fd = job->done_fd = -1;
+    job->all_unacknowledged = true; /* until a flush says otherwise */
     pthread_mutex_init(&job->lock, NULL);
     pthread_cond_init(&job->more, NULL);
 

@@ -21,6 +21,10 @@
 
 #define DEFAULT_PORT "10809" /* proto.md "Newstyle negotiation" */
 
+/* One more connection is only for speed.  A server that serves fewer than it permits (qemu-nbd --shared=2) leaves the
+ * others waiting in the listener's queue, and whoever waits for them waits in vain. */
+#define CLONE_TIMEOUT_MS 5000u
+
 /* Where to connect, so that it can be done again.  The strings follow the struct in one allocation. */
 struct place {
     const char *path; /* unix socket, or NULL */
@@ -347,7 +351,9 @@ static bool is_same_export(const struct nbd_conn *a, const struct nbd_conn *b)
 
 static int clone(struct ntx_device *device, struct ntx_device **other, struct ntx_error *err)
 {
-    int result = open_place(&conn_of(device)->place, other, err);
+    struct place place = conn_of(device)->place;
+    place.timeout_ms = (unsigned)ntx_min64(place.timeout_ms, CLONE_TIMEOUT_MS);
+    int result = open_place(&place, other, err);
 
     if (result != 0 || is_same_export(conn_of(device), conn_of(*other)))
         return result;

@@ -214,7 +214,8 @@ struct ntx_job_progress {
  * Ownership: source and target are borrowed until ntx_job_free(); digest_fd and reference_fd likewise.
  *            Worker 1 uses the two devices themselves, the others connect to the same places again.
  * Errors:    0, or -EINVAL (OPTIONS: what, and the bounds), -EROFS, -ENOSPC (target smaller than the source),
- *            -ENOTSUP (an end's block sizes do not fit the other's size), -ENOMEM, -EMFILE.
+ *            -ENOTSUP (an end's block sizes do not fit the other's size), -ENOTCONN (an end was lost in an earlier
+ *            job: open it again), -ENOMEM, -EMFILE.
  */
 int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const struct ntx_job_options *options,
                 struct ntx_job **job, struct ntx_error *err);

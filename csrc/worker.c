@@ -19,6 +19,8 @@
 /* After an error, answers to what is in flight are awaited no longer than this. */
 #define DRAIN_NS (5ull * 1000 * 1000 * 1000)
 
+#define NS_PER_MS 1000000ull
+
 /* ---------------------------------------------------------------------------------------- start and end */
 
 static void *map_zeros(size_t size)
@@ -87,6 +89,7 @@ static int reap_source(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     struct ntx_io *io;
     while ((io = ntx_device_reap(w->source)) != NULL) {
         *moved = true;
+        w->source_owes_since_ns = 0;
         if (io == &w->map_io) {
             w->mapping = false;
             /* Extents are only an optimisation: a source that fails to tell is read. */
@@ -98,10 +101,8 @@ static int reap_source(struct ntx_worker *w, bool *moved, struct ntx_error *err)
         }
         struct ntx_slot *slot = io->owner;
         w->reading--;
-        if (io->result < 0) {
-            *err = w->source->error;
-            return io->result;
-        }
+        if (io->result < 0)
+            return ntx_device_error_of(w->source, io, err);
         ntx_count(&w->counters.read, io->length);
         uint64_t since = ntx_now_ns();
         int rc = ntx_digest_slot(w, slot, err);
@@ -213,6 +214,7 @@ static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     struct ntx_io *io;
     while ((io = ntx_device_reap(w->target)) != NULL) {
         *moved = true;
+        w->target_owes_since_ns = 0;
         struct ntx_request *request = io->owner;
         struct ntx_slot *slot = request->slot;
         int rc = ntx_request_finish(w, request, err);
@@ -271,37 +273,55 @@ static _Atomic uint64_t *blamed(struct ntx_worker *w)
     return w->source->in_flight > 0 ? &w->counters.source_ns : &w->counters.limit_ns;
 }
 
-static int timed_out(struct ntx_worker *w, unsigned timeout_ms, struct ntx_error *err)
+static int timed_out(struct ntx_worker *w, struct ntx_device *device, struct ntx_error *err)
 {
-    struct ntx_device *device = w->target->in_flight > 0 ? w->target : w->source;
     device->lost = true;
     return ntx_error_set(err, NTX_E_TIMEOUT, -ETIMEDOUT, "%s: no answer to %u requests within %u s", device->info.name,
-                         device->in_flight, timeout_ms / 1000);
+                         device->in_flight, w->job->options.timeout_ms / 1000);
 }
 
-/* Wait for either end, the stop signal (when heeded), or until_ns.  0, or -ETIMEDOUT in *err's words. */
-static int wait_for_something(struct ntx_worker *w, bool heed_stop, uint64_t until_ns, struct ntx_error *err)
+/* When device must have answered.  Bytes that never become an answer do not count: a server could trickle for ever. */
+static uint64_t answer_due_ns(const struct ntx_worker *w, const struct ntx_device *device, uint64_t now_ns,
+                              uint64_t *owes_since_ns)
 {
-    unsigned timeout_ms = w->job->options.timeout_ms;
-    bool is_held = false;
+    if (device->in_flight == 0) {
+        *owes_since_ns = 0;
+        return UINT64_MAX;
+    }
+    if (*owes_since_ns == 0)
+        *owes_since_ns = now_ns;
+    return *owes_since_ns + w->job->options.timeout_ms * NS_PER_MS;
+}
+
+static void poll_until(struct pollfd *fds, nfds_t count, uint64_t now_ns, uint64_t until_ns)
+{
+    uint64_t ms = (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
+    /* Interrupted or early: whoever waits looks again at what there is, and waits again. */
+    (void)poll(fds, count, (int)ntx_min64(ms, INT32_MAX));
+}
+
+/* Wait for either end, the stop signal, or the end of the rate limit's hold.  0, or -ETIMEDOUT in *err's words. */
+static int wait_for_something(struct ntx_worker *w, struct ntx_error *err)
+{
     struct pollfd fds[3] = {
         {.fd = w->source->in_flight > 0 ? w->source->fd : -1, .events = w->source->events},
         {.fd = w->target->in_flight > 0 ? w->target->fd : -1, .events = w->target->events},
-        {.fd = heed_stop ? w->job->stop_fd : -1, .events = POLLIN},
+        {.fd = w->job->stop_fd, .events = POLLIN},
     };
     uint64_t since = ntx_now_ns();
-    if (until_ns > since && until_ns - since < (uint64_t)timeout_ms * 1000000u) {
-        timeout_ms = (unsigned)((until_ns - since) / 1000000u) + 1;
-        is_held = true;
-    }
+    uint64_t target_due_ns = answer_due_ns(w, w->target, since, &w->target_owes_since_ns);
+    uint64_t source_due_ns = answer_due_ns(w, w->source, since, &w->source_owes_since_ns);
+    if (since >= ntx_min64(target_due_ns, source_due_ns))
+        return timed_out(w, target_due_ns <= source_due_ns ? w->target : w->source, err);
+
+    uint64_t until_ns = ntx_min64(target_due_ns, source_due_ns);
+    if (w->hold_until_ns > since)
+        until_ns = ntx_min64(until_ns, w->hold_until_ns);
+    if (until_ns == UINT64_MAX) /* the hold, all that was waited for, has just ended */
+        return 0;
     _Atomic uint64_t *counter = blamed(w);
-    int n;
-    do {
-        n = poll(fds, 3, (int)timeout_ms);
-    } while (n < 0 && errno == EINTR);
+    poll_until(fds, 3, since, until_ns);
     spend(counter, &since);
-    if (n == 0 && !is_held)
-        return timed_out(w, timeout_ms, err);
     return 0;
 }
 
@@ -376,9 +396,12 @@ static void drain(struct ntx_worker *w, struct ntx_device *device)
                 drain_one(w, io);
             continue;
         }
-        device->lost = device->fd < 0 || ntx_now_ns() >= until_ns || device->ops->advance(device, &ignored) < 0;
+        uint64_t now_ns = ntx_now_ns();
+        device->lost = device->fd < 0 || now_ns >= until_ns || device->ops->advance(device, &ignored) < 0;
+        /* This end only: nobody takes from the other what it has, and poll() would return at once. */
+        struct pollfd ready = {.fd = device->fd, .events = device->events};
         if (!device->lost && device->done_first == NULL)
-            wait_for_something(w, false, until_ns, &ignored);
+            poll_until(&ready, 1, now_ns, until_ns);
     }
 }
 
@@ -395,7 +418,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
         if (rc < 0)
             break;
         bool is_waiting = w->source->in_flight > 0 || w->target->in_flight > 0 || w->hold_until_ns > ntx_now_ns();
-        if (!moved && is_waiting && (rc = wait_for_something(w, true, w->hold_until_ns, err)) < 0)
+        if (!moved && is_waiting && (rc = wait_for_something(w, err)) < 0)
             break;
     }
     if (rc < 0)

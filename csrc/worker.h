@@ -81,7 +81,11 @@ struct ntx_worker {
     uint64_t map_start;
     bool mapping, can_map;
 
-    uint64_t hold_until_ns;       /* rate limit */
+    uint64_t hold_until_ns; /* rate limit */
+
+    /* When this end last answered, or was first asked after that; 0: known anew at the next wait. */
+    uint64_t source_owes_since_ns, target_owes_since_ns;
+
     uint8_t *digests, *reference; /* of one span */
 };
 

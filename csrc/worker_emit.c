@@ -227,8 +227,7 @@ int ntx_request_finish(struct ntx_worker *w, struct ntx_request *request, struct
             ntx_count(&w->counters.retries, 1);
             return submit_zero(w, request, err);
         }
-        *err = w->target->error;
-        return io->result;
+        return ntx_device_error_of(w->target, io, err);
     }
     ntx_count(&w->counters.requests, 1);
     if (request->is_zero) {

@@ -17,6 +17,7 @@ from ntxengine._core.engine import MAX_REQUEST_SIZE, Device, Job
 from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.extents import Extents, total, whole
 from ntxengine.manifest import Manifest, differences
+from ntxengine.shield import in_thread
 from ntxengine.tier import Tier
 from ntxengine.units import BLOCK_SIZE, MIB
 
@@ -305,12 +306,12 @@ async def verify(
     found = Manifest.temporary(size=manifest.size)
     try:
         windows = None if extents is None else extents()
-        expected = 0 if extents is None else sum(total(window) for window in extents())
+        expected = 0 if extents is None else await in_thread(_total, extents())
         report = await digest(
             source, found, options=options, extents=windows, bytes_expected=expected, on_progress=on_progress
         )
         touched = None if extents is None else extents()
-        offsets, count = await asyncio.to_thread(_compare, manifest, found, touched)
+        offsets, count = await in_thread(_compare, manifest, found, touched)
     finally:
         found.close()
     if count:
@@ -323,6 +324,10 @@ async def verify(
             blocks=count,
         )
     return report
+
+
+def _total(windows: Iterable[Extents]) -> int:
+    return sum(total(window) for window in windows)
 
 
 def _compare(manifest: Manifest, found: Manifest, touched: Iterable[Extents] | None) -> tuple[tuple[int, ...], int]:

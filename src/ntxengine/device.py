@@ -42,6 +42,8 @@ async def _open(location: Location, *, write: bool, timeout_s: float) -> Device:
 
 def _open_now(location: Location, *, write: bool, timeout_s: float) -> Device:
     timeout_ms = max(1, int(timeout_s * 1000))
+    if "\0" in location.path + location.host + location.export:
+        raise OptionsError(f"{location.text}: %00 cannot be part of a name")  # it would end the name there
     export = location.export.encode()
     if location.kind == "nbd_unix":
         return Device.open_nbd_unix(os.fsencode(location.path), export, write=write, timeout_ms=timeout_ms)
@@ -101,7 +103,7 @@ async def open_target(target: str | Location, *, source: Device, timeout_s: floa
 
 
 def _check_existing_file(location: Location, device: Device, source: Device) -> None:
-    if source.kind == "file" and os.path.samefile(location.path, source.name):
+    if source.path is not None and os.path.samefile(location.path, source.path):
         raise OptionsError(f"{location.path}: is the source itself")
     if not device.is_block_device and device.size != source.size:
         raise OptionsError(

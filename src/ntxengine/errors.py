@@ -107,12 +107,6 @@ class ChecksumMismatch(NtxError):
         self.blocks = blocks
 
 
-class SomeFailed(NtxError):
-    """Several things were asked for; some were done and some failed, and which is said."""
-
-    exit_code: ClassVar[int] = 3
-
-
 class PlaceError(NtxError):
     """An error at a place of a device: `offset` and `length` in bytes (both 0 if it is not about one place)."""
 

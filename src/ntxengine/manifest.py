@@ -11,6 +11,7 @@ An unsealed manifest is one that was never finished.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import tempfile
@@ -229,8 +230,10 @@ def _data_runs(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
     while at < end:
         try:
             data = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError:  # ENXIO: nothing but a hole to the end
-            return
+        except OSError as exc:
+            if exc.errno != errno.ENXIO:
+                raise
+            return  # nothing but a hole to the end
         if data >= end:
             return
         at = min(os.lseek(fd, data, os.SEEK_HOLE), end)
@@ -239,7 +242,7 @@ def _data_runs(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 def _copy_range(source: int, target: int, start: int, end: int) -> None:
     for offset in range(start, end, _CHUNK):
-        os.pwrite(target, _pread_all(source, min(_CHUNK, end - offset), offset, "previous manifest"), offset)
+        _pwrite_all(target, _pread_all(source, min(_CHUNK, end - offset), offset, "previous manifest"), offset)
 
 
 def _pread_all(fd: int, count: int, offset: int, path: str) -> bytes:
@@ -247,6 +250,14 @@ def _pread_all(fd: int, count: int, offset: int, path: str) -> bytes:
     if len(data) != count:
         raise RepositoryError(f"{path}: the manifest was cut while it was read")
     return data
+
+
+def _pwrite_all(fd: int, data: bytes, offset: int) -> None:
+    """Write all of it: when the disk fills up a call may take only a part, and only the next one fails."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count
 
 
 def _update_zeros(state: xxhash.xxh3_128, count: int) -> None:

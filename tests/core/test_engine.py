@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from ntxengine._core.engine import BLOCK_SIZE, Device, Job, digest, digest_kernel, is_zero
 from ntxengine.copy import CopyOptions, copy
 from ntxengine.device import open_source, open_target
-from ntxengine.errors import OptionsError, SourceError, TargetError
+from ntxengine.errors import OptionsError, SourceError, TargetError, TransferTimeout
 from ntxengine.extents import Extents, make, whole
 from ntxengine.manifest import Manifest
 from tests.support.servers import nbdkit
@@ -86,6 +88,8 @@ def test_device_serves_one_job_at_a_time_and_outlives_it() -> None:
 
     with pytest.raises(ValueError, match="in use"):
         source.close()
+    with pytest.raises(ValueError, match="in use"):
+        source.map(0, 4096)
     with pytest.raises(ValueError, match="one job at a time"):
         make_job(source, target)
     job.close()
@@ -104,6 +108,92 @@ def test_running_job_that_is_dropped_ends_its_threads() -> None:
     del job
 
     assert (threading.active_count(), len(os.listdir("/proc/self/task"))) == before
+
+
+CYCLE = """
+import gc
+from ntxengine._core.engine import Device
+from ntxengine.extents import whole
+from tests.core.test_engine import make_job
+
+def drop_in_a_cycle():
+    job = make_job(Device.open_pattern(1 << 40), Device.open_null(1 << 40))
+    job.start()
+    job.feed(whole(1 << 40))
+    cycle = [job]
+    cycle.append(cycle)
+
+gc.disable()
+drop_in_a_cycle()
+gc.collect()
+"""
+
+
+def test_running_job_in_a_reference_cycle_keeps_its_devices_to_the_end() -> None:
+    """In a process of its own: what it guards against is a crash."""
+    done = subprocess.run([sys.executable, "-c", CYCLE], env=os.environ | {"PYTHONPATH": "src:."}, timeout=60)
+
+    assert done.returncode == 0
+
+
+def test_closed_job_says_so() -> None:
+    job = make_job(Device.open_pattern(4096), Device.open_null(4096))
+    job.close()
+    job.close()
+
+    for use in (job.start, job.progress, job.fileno, job.cancel, job.join, job.feed_end, job.unacknowledged):
+        with pytest.raises(ValueError, match="closed"):
+            use()
+    with pytest.raises(ValueError, match="closed"):
+        job.feed(whole(4096))
+
+
+def test_device_that_a_thread_waits_for_cannot_be_closed() -> None:
+    with nbdkit("--filter=delay", "memory", "4K", "delay-extents=2") as uri:
+        device = Device.open_nbd_unix(uri.split("=", 1)[1].encode(), b"", timeout_ms=10000)
+        mapping = threading.Thread(target=device.map, args=(0, 4096))
+        mapping.start()
+        time.sleep(0.3)  # well before the answer: nothing tells that the thread is waiting for it
+
+        with pytest.raises(ValueError, match="in use"):
+            device.close()
+        with pytest.raises(ValueError, match="in use"):
+            device.map(0, 4096)
+
+        mapping.join()
+        device.close()
+
+
+async def test_lost_connection_is_refused_by_the_next_copy() -> None:
+    with nbdkit("--filter=delay", "memory", "1M", "delay-write=3") as uri:
+        async with open_source("pattern:1M") as source, open_target(uri, source=source) as target:
+            with pytest.raises(TransferTimeout):
+                await copy(source, target.device, [whole(source.size)], options=CopyOptions(timeout_s=0.2))
+
+            with pytest.raises(TargetError, match="open it again"):
+                await copy(source, target.device, [whole(source.size)], options=CopyOptions())
+
+
+@pytest.mark.parametrize("name", [b"a" * 200 + b"/" + b"b" * 200, b"caf\xe9.raw"])
+async def test_source_is_known_as_the_target_whatever_its_name(tmp_path: Path, name: bytes) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    other = tmp_path / "other"
+    path.parent.mkdir(exist_ok=True)
+    for file in (path, other):
+        file.write_bytes(bytes(4096))
+
+    async with open_source(str(path)) as source:
+        with pytest.raises(OptionsError, match="is the source itself"):
+            async with open_target(str(path), source=source):
+                pass
+        async with open_target(str(other), source=source) as target:
+            assert target.device.size == 4096
+
+
+async def test_name_with_a_nul_is_refused_and_not_cut() -> None:
+    with nbdkit("memory", "1M") as uri, pytest.raises(OptionsError, match="%00"):
+        async with open_source(uri.replace(":///", ":///disk%00other")):
+            pass
 
 
 async def test_cancelled_copy_leaves_no_thread_and_no_descriptor() -> None:

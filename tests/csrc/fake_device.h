@@ -28,7 +28,9 @@ struct fake_disk {
     enum ntx_op fail_op;
     uint64_t max_zero; /* longer ZEROs are refused with zero_code; 0: all are */
     int zero_code;
-    bool stalls; /* never answers */
+    _Atomic bool stalls; /* never answers, ... */
+    bool trickles;       /* ... though there is always something to receive */
+    _Atomic unsigned submitted;
     bool flush_fails;
     bool loses_connection; /* after the first write */
     unsigned refuse_clones;
@@ -83,7 +85,8 @@ static int fake_submit(struct ntx_device *base, struct ntx_io *io, struct ntx_er
     (void)err;
     io->next = device->pending;
     device->pending = io;
-    if (!device->disk->stalls)
+    device->disk->submitted++;
+    if (!device->disk->stalls || device->disk->trickles)
         ntx_event_signal(base->fd);
     return 0;
 }
@@ -130,6 +133,8 @@ static int fake_advance(struct ntx_device *base, struct ntx_error *err)
 {
     struct fake_device *device = (struct fake_device *)base;
     ntx_event_drain(base->fd);
+    if (device->disk->trickles)
+        ntx_event_signal(base->fd);
     while (device->pending != NULL && !device->disk->stalls) {
         struct ntx_io *io = device->pending;
         device->pending = io->next;

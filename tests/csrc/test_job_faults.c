@@ -129,6 +129,155 @@ static void test_silent_target_is_a_timeout(void)
     teardown(&b);
 }
 
+static void test_target_that_only_trickles_is_a_timeout(void)
+{
+    struct bench b;
+    setup(&b);
+    memset(b.source.bytes, 1, SIZE);
+    b.target.stalls = true;
+    b.target.trickles = true;
+    b.options.timeout_ms = 50;
+    struct ntx_extent all = {0, SIZE, 0};
+
+    CHECK(run(&b, &all, 1) == -ETIMEDOUT);
+
+    CHECK(b.err.class == NTX_E_TIMEOUT);
+    teardown(&b);
+}
+
+static void test_rate_limit_that_holds_longer_than_the_time_limit_is_no_timeout(void)
+{
+    struct bench b;
+    setup(&b);
+    b.options.rate_bytes_per_s = 4 * NTX_MIB;
+    b.options.request_size = NTX_MIB;
+    b.options.connections = 1;
+    b.options.timeout_ms = 20;
+    struct ntx_extent all = {0, SIZE, 0};
+
+    CHECK_EQ_INT(run(&b, &all, 1), 0);
+
+    check_target(&b, &all, 1, 1);
+    teardown(&b);
+}
+
+/* A hold of nanoseconds may be over when the wait for it begins. */
+static void test_hold_that_is_over_before_the_wait_costs_nothing(void)
+{
+    struct ntx_error err;
+    struct ntx_device *source, *target;
+    struct ntx_job *job;
+    struct ntx_extent all = {0, NTX_GIB, 0};
+    CHECK(ntx_open_pattern(NTX_GIB, &source, &err) == 0);
+    CHECK(ntx_open_null(NTX_GIB, &target, &err) == 0);
+    struct ntx_job_options options = {
+        .connections = 1,
+        .in_flight = 1,
+        .request_size = NTX_BLOCK_SIZE,
+        .max_buffer_bytes = NTX_MIB,
+        .rate_bytes_per_s = 1000000000,
+        .timeout_ms = 60000,
+        .digest_fd = -1,
+        .reference_fd = -1,
+    };
+
+    CHECK(ntx_job_new(source, target, &options, &job, &err) == 0);
+    CHECK(ntx_job_start(job, &err) == 0);
+    feed_all(job, &all, 1, &err);
+    wait_until_finished(job);
+
+    CHECK_EQ_INT(ntx_job_join(job, &err), 0);
+    ntx_job_free(job);
+    ntx_close(source);
+    ntx_close(target);
+}
+
+static void test_lost_device_is_refused_by_the_next_job(void)
+{
+    struct bench b;
+    setup(&b);
+    memset(b.source.bytes, 1, SIZE);
+    b.target.stalls = true;
+    b.options.timeout_ms = 50;
+    struct ntx_extent all = {0, SIZE, 0};
+    struct ntx_job *job;
+    CHECK(run(&b, &all, 1) == -ETIMEDOUT);
+    b.target.stalls = false; /* answers would come now, to buffers that are gone */
+
+    CHECK_EQ_INT(ntx_job_new(b.from, b.to, &b.options, &job, &b.err), -ENOTCONN);
+
+    CHECK(b.err.class == NTX_E_TARGET);
+    CHECK_CONTAINS(b.err.text, "open it again");
+    teardown(&b);
+}
+
+/* Both fail in one turn, the write first: the zero request is asked again, and its refusal is not the job's error. */
+static void test_error_is_of_the_request_that_failed_and_not_of_one_asked_again(void)
+{
+    struct bench b;
+    setup(&b);
+    memset(b.source.bytes, 0, 2 * NTX_BLOCK_SIZE);
+    memset(b.source.bytes + 2 * NTX_BLOCK_SIZE, 1, NTX_BLOCK_SIZE);
+    b.options.connections = 1;
+    b.options.request_size = 4 * NTX_BLOCK_SIZE;
+    b.target.max_zero = NTX_BLOCK_SIZE;
+    b.target.zero_code = -EOVERFLOW;
+    b.target.fail_at = 2 * NTX_BLOCK_SIZE;
+    b.target.fail_code = -ENOSPC;
+    b.target.fail_op = NTX_OP_WRITE;
+    struct ntx_extent extent = {0, 3 * NTX_BLOCK_SIZE, 0};
+
+    CHECK_EQ_INT(run(&b, &extent, 1), -ENOSPC);
+
+    CHECK(b.err.class == NTX_E_REPLY);
+    CHECK_EQ_U64(b.err.offset, b.target.fail_at);
+    CHECK_CONTAINS(b.err.text, "write failed");
+    teardown(&b);
+}
+
+static void wait_for_submitted(const struct fake_disk *disk, unsigned count)
+{
+    while (disk->submitted < count)
+        poll(NULL, 0, 1);
+}
+
+static void test_waiting_for_the_last_answers_costs_no_processor_time(void)
+{
+    struct bench b;
+    struct ntx_job *job;
+    size_t taken;
+    struct ntx_extent first = {0, NTX_BLOCK_SIZE, 0}, second = {NTX_MIB, NTX_BLOCK_SIZE, 0};
+    setup(&b);
+    memset(b.source.bytes, 1, SIZE);
+    b.options.connections = 1;
+    b.from = fake_open(&b.source);
+    b.to = fake_open(&b.target);
+    b.target.stalls = true;
+    CHECK(ntx_job_new(b.from, b.to, &b.options, &job, &b.err) == 0);
+    CHECK(ntx_job_start(job, &b.err) == 0);
+    CHECK(ntx_job_feed(job, &first, 1, &taken, &b.err) == 0);
+    wait_for_submitted(&b.target, 1);
+    b.source.stalls = true;
+    CHECK(ntx_job_feed(job, &second, 1, &taken, &b.err) == 0);
+    ntx_event_signal(b.to->fd);
+    wait_for_submitted(&b.source, 2);
+
+    ntx_job_cancel(job);
+    ntx_event_signal(b.from->fd); /* the source has something to say while the target is waited for */
+    poll(NULL, 0, 400);
+    b.source.stalls = false;
+    b.target.stalls = false;
+    ntx_event_signal(b.to->fd);
+    ntx_event_signal(b.from->fd);
+    wait_until_finished(job);
+
+    struct ntx_job_progress progress;
+    ntx_job_progress(job, &progress);
+    CHECK(progress.cpu_ns < 100 * 1000 * 1000);
+    ntx_job_free(job);
+    teardown(&b);
+}
+
 static void test_fewer_connections_than_wanted_do(void)
 {
     struct bench b;
@@ -230,6 +379,12 @@ int main(void)
     RUN(test_without_a_flush_nothing_is_acknowledged);
     RUN(test_lost_connection_ends_the_job);
     RUN(test_silent_target_is_a_timeout);
+    RUN(test_target_that_only_trickles_is_a_timeout);
+    RUN(test_rate_limit_that_holds_longer_than_the_time_limit_is_no_timeout);
+    RUN(test_hold_that_is_over_before_the_wait_costs_nothing);
+    RUN(test_lost_device_is_refused_by_the_next_job);
+    RUN(test_error_is_of_the_request_that_failed_and_not_of_one_asked_again);
+    RUN(test_waiting_for_the_last_answers_costs_no_processor_time);
     RUN(test_fewer_connections_than_wanted_do);
     RUN(test_no_second_connection_without_permission);
     RUN(test_cancel_stops_and_hands_back);

@@ -269,6 +269,26 @@ static void test_a_clone_must_be_the_same_export(void)
     check_clone(PEER_SIZE, PEER_FLAGS | NBD_FLAG_READ_ONLY, 4096, -EROFS);
 }
 
+/* The first connection may be told to wait long; others are only for speed. */
+static void test_a_clone_that_is_kept_waiting_is_given_up_soon(void)
+{
+    struct script s = {0};
+    struct ntx_device *device, *other;
+    struct ntx_error err;
+    struct peer peer;
+    put_handshake(&s, true, true, 1);
+    peer_listen(&peer, &s);
+    CHECK_OK(peer_open(&peer, NTX_OPEN_WRITE, 60000, &device, &err), err);
+    int64_t start = now_ms();
+
+    CHECK_EQ_INT(device->ops->clone(device, &other, &err), -ETIMEDOUT);
+
+    CHECK(now_ms() - start < 10000);
+    ntx_close(device);
+    peer_stop(&peer);
+    free_script(&s);
+}
+
 int main(void)
 {
     unsigned before = open_descriptors();
@@ -283,6 +303,7 @@ int main(void)
     RUN(test_the_longest_export_name_is_sent_whole);
     RUN(test_a_socket_that_is_not_there_is_a_device_error);
     RUN(test_a_clone_must_be_the_same_export);
+    RUN(test_a_clone_that_is_kept_waiting_is_given_up_soon);
     CHECK_EQ_U64(open_descriptors(), before); /* however an open ended, nothing is left behind */
     return 0;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -48,6 +49,28 @@ def test_manifest_of_a_sparse_disk_is_sparse(tmp_path: Path) -> None:
 
     assert (tmp_path / "m").stat().st_size == HEADER_SIZE + 2 * TIB // BLOCK_SIZE * 16
     assert (tmp_path / "m").stat().st_blocks * 512 <= 64 * 1024
+
+
+def test_copy_is_whole_when_the_disk_takes_only_parts_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pwrite = os.pwrite
+    with sealed(tmp_path / "old", dict.fromkeys(range(11), b"a" * 16)) as old:
+        monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: pwrite(fd, bytes(data)[:100], offset))
+
+        with Manifest.copy_of(old, tmp_path / "new", size=SIZE) as new:
+            assert list(differences(old, new)) == []
+
+
+def test_manifest_that_cannot_be_searched_is_not_taken_for_zeros(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: int) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with sealed(tmp_path / "old", {0: b"a" * 16}) as old:
+        monkeypatch.setattr(os, "lseek", fail)
+
+        with pytest.raises(OSError, match="Input/output"):
+            Manifest.copy_of(old, tmp_path / "new", size=SIZE)
 
 
 def test_copy_keeps_digests_but_a_short_last_block_of_a_disk_that_grew(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ class Device:
     def open_null(size: int) -> Device: ...
     @staticmethod
     def open_pattern(size: int) -> Device: ...
+    @property
+    def path(self) -> bytes | None: ...
     @property
     def size(self) -> int: ...
     @property
@@ -65,8 +67,8 @@ class Device:
 
 @final
 class Job:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         source: Device,
         target: Device,
         *,
@@ -86,7 +88,7 @@ class Job:
         reference_offset: int,
         reference_blocks: int,
         keep: Any = None,
-    ) -> None: ...
+    ) -> Self: ...
     def start(self) -> None: ...
     def feed(self, extents: NDArray[np.void]) -> int: ...
     def feed_end(self) -> None: ...

@@ -64,7 +64,8 @@ cdef class Device:
     """One opened connection to something that holds bytes.  Opening and closing may block: use a thread."""
 
     cdef ntx.ntx_device *device
-    cdef int borrowed  # jobs that use it now
+    cdef int borrowed  # jobs and calls in other threads that use it now
+    cdef readonly bytes path  # of a file or block device, as it was opened; `name` is for messages and may be cut
 
     def __cinit__(self):
         self.device = NULL
@@ -84,6 +85,7 @@ cdef class Device:
             rc = ntx.ntx_open_file(c_path, mode, direct, &self.device, &err)
         if rc < 0:
             _raise(&err)
+        self.path = path
         return self
 
     @staticmethod
@@ -207,24 +209,26 @@ cdef class Device:
         """Return extents from `offset` on; they may cover less than `length`.  Blocks: use a thread."""
         self.info()
         if self.borrowed:
-            raise ValueError("the device is in use by a job")
+            raise ValueError("the device is in use")
         extents = np.empty(capacity, dtype=EXTENT)
         cdef extent_row[::1] rows = extents
         cdef ntx.ntx_error err
         cdef size_t count = 0
         cdef int rc
+        self.borrowed += 1
         with nogil:
             rc = ntx.ntx_map(self.device, offset, length, timeout_ms, <ntx.ntx_extent *>&rows[0], capacity, &count,
                              &err)
+        self.borrowed -= 1
         if rc < 0:
             _raise(&err)
         return extents[:count].copy()
 
     def close(self):
-        """Close.  A second time is allowed; while a job uses it is not."""
+        """Close.  A second time is allowed; while a job or another thread uses it is not."""
         cdef ntx.ntx_device *device = self.device
         if self.borrowed:
-            raise ValueError("the device is in use by a job")
+            raise ValueError("the device is in use")
         self.device = NULL
         with nogil:
             ntx.ntx_close(device)
@@ -233,6 +237,8 @@ cdef class Device:
         return "<Device closed>" if self.device == NULL else f"<Device {self.kind} {self.name}>"
 
 
+# The threads use the devices until __dealloc__ has freed the job: the garbage collector may not take them away before.
+@cython.no_gc_clear
 @cython.final
 cdef class Job:
     """One device copied to another by C threads.  Completion is told by `fileno()`."""
@@ -286,13 +292,23 @@ cdef class Job:
             self.source.borrowed -= 1
             self.target.borrowed -= 1
 
+    cdef ntx.ntx_job *opened(self) except NULL:
+        if self.job == NULL:
+            raise ValueError("the job is closed")
+        return self.job
+
     def start(self):
+        cdef ntx.ntx_job *job = self.opened()
         cdef ntx.ntx_error err
-        if ntx.ntx_job_start(self.job, &err) < 0:
+        cdef int rc
+        with nogil:
+            rc = ntx.ntx_job_start(job, &err)
+        if rc < 0:
             _raise(&err)
 
     def feed(self, extents):
         """Hand over extents (dtype EXTENT); return how many were taken."""
+        cdef ntx.ntx_job *job = self.opened()
         if len(extents) == 0:
             return 0
         cdef const extent_row[::1] rows = np.ascontiguousarray(extents, dtype=EXTENT)
@@ -300,46 +316,49 @@ cdef class Job:
         cdef size_t taken = 0
         cdef int rc
         with nogil:
-            rc = ntx.ntx_job_feed(self.job, <const ntx.ntx_extent *>&rows[0], rows.shape[0], &taken, &err)
+            rc = ntx.ntx_job_feed(job, <const ntx.ntx_extent *>&rows[0], rows.shape[0], &taken, &err)
         if rc < 0:
             _raise(&err)
         return taken
 
     def feed_end(self):
-        ntx.ntx_job_feed_end(self.job)
+        ntx.ntx_job_feed_end(self.opened())
 
     def fileno(self):
-        return ntx.ntx_job_fd(self.job)
+        return ntx.ntx_job_fd(self.opened())
 
     def progress(self):
         """Return the counters so far, as a dict of struct ntx_job_progress."""
         cdef ntx.ntx_job_progress progress
-        ntx.ntx_job_get_progress(self.job, &progress)
+        ntx.ntx_job_get_progress(self.opened(), &progress)
         return progress
 
     def cancel(self):
+        cdef ntx.ntx_job *job = self.opened()
         with nogil:
-            ntx.ntx_job_cancel(self.job)
+            ntx.ntx_job_cancel(job)
 
     def join(self):
         """Wait for the threads and raise the first error of the job."""
+        cdef ntx.ntx_job *job = self.opened()
         cdef ntx.ntx_error err
         cdef int rc
         with nogil:
-            rc = ntx.ntx_job_join(self.job, &err)
+            rc = ntx.ntx_job_join(job, &err)
         if rc < 0:
             _raise(&err)
 
     def unacknowledged(self):
         """Return (extents fed and not known to be stored, whether nothing is known to be stored)."""
+        cdef ntx.ntx_job *job = self.opened()
         cdef size_t count = 0
         cdef ntx.bool_t everything = False
-        ntx.ntx_job_unacknowledged(self.job, NULL, 0, &count, &everything)
+        ntx.ntx_job_unacknowledged(job, NULL, 0, &count, &everything)
         extents = np.empty(count, dtype=EXTENT)
         cdef extent_row[::1] rows
         if count > 0:
             rows = extents
-            ntx.ntx_job_unacknowledged(self.job, <ntx.ntx_extent *>&rows[0], count, &count, &everything)
+            ntx.ntx_job_unacknowledged(job, <ntx.ntx_extent *>&rows[0], count, &count, &everything)
         return extents, bool(everything)
 
     def close(self):
