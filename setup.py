@@ -21,6 +21,6 @@ engine = Extension(
 setup(
     ext_modules=cythonize(
         [engine],
-        compiler_directives={"language_level": 3, "autotestdict": False, "embedsignature": False},
+        compiler_directives={"language_level": 3, "autotestdict": False, "embedsignature": False, "auto_pickle": False},
     )
 )

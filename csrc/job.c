@@ -4,11 +4,10 @@
  * The first error wins: it is kept, everybody is told to stop, everybody is joined.  The last thread to end sends
  * the closing flush, through whichever connection is still good, so that one flush covers all that was answered.
  */
-#include "job.h"
-
 #include "bytes.h"
 #include "error.h"
 #include "event.h"
+#include "shared.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -21,63 +20,27 @@
 #define MIN_ITEM (4u * NTX_MIB)
 #define MAX_ITEM (128u * NTX_MIB)
 
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
+struct thread {
+    struct ntx_job *job;
+    struct ntx_worker worker;
+    pthread_t id;
+};
 
-uint64_t ntx_now_ns(void)
-{
-    return clock_ns(CLOCK_MONOTONIC);
-}
+struct ntx_job {
+    struct ntx_shared shared;
+    struct ntx_device *source, *target; /* the first worker's, borrowed */
+    struct thread *threads;
+    unsigned thread_count;
+    unsigned running;           /* threads that have not ended; shared.lock */
+    _Atomic unsigned connected; /* workers that got their connections */
+    _Atomic bool finished, flushed;
+    bool started, joined;
 
-/* -------------------------------------------------------------------------------------- for the workers */
-
-enum ntx_take ntx_job_take(struct ntx_job *job, struct ntx_item *item, bool may_wait)
-{
-    pthread_mutex_lock(&job->lock);
-    enum ntx_take take = ntx_plan_take(&job->plan, item);
-    while (take == NTX_TAKE_WAIT && may_wait && !atomic_load(&job->stopping)) {
-        pthread_cond_wait(&job->more, &job->lock);
-        take = ntx_plan_take(&job->plan, item);
-    }
-    bool tell = !job->hungry_told && ntx_plan_is_hungry(&job->plan);
-    job->hungry_told = job->hungry_told || tell;
-    pthread_mutex_unlock(&job->lock);
-    if (tell)
-        ntx_event_signal(job->done_fd);
-    return take;
-}
-
-uint64_t ntx_job_charge(struct ntx_job *job, uint64_t length)
-{
-    if (job->options.rate_bytes_per_s == 0)
-        return 0;
-    pthread_mutex_lock(&job->lock);
-    uint64_t wait_ns = ntx_bucket_take(&job->bucket, length, ntx_now_ns());
-    pthread_mutex_unlock(&job->lock);
-    return wait_ns;
-}
-
-static void stop_all(struct ntx_job *job)
-{
-    pthread_mutex_lock(&job->lock);
-    atomic_store(&job->stopping, true);
-    pthread_cond_broadcast(&job->more);
-    pthread_mutex_unlock(&job->lock);
-    ntx_event_signal(job->stop_fd);
-}
-
-void ntx_job_fail(struct ntx_job *job, const struct ntx_error *err)
-{
-    pthread_mutex_lock(&job->lock);
-    if (job->error.class == NTX_E_NONE)
-        job->error = *err;
-    pthread_mutex_unlock(&job->lock);
-    stop_all(job);
-}
+    /* After the last thread ended. */
+    bool all_unacknowledged;
+    struct ntx_extent *unacknowledged;
+    size_t unacknowledged_count;
+};
 
 /* ----------------------------------------------------------------------------------------------- checking */
 
@@ -139,27 +102,21 @@ static int check_ends(const struct ntx_device *source, const struct ntx_device *
 /* Threads, buffers and item size, from what was asked, what the ends permit and what there is to do. */
 static void choose(struct ntx_job *job, uint64_t *item_bytes)
 {
-    struct ntx_job_options *options = &job->options;
+    struct ntx_job_options *options = &job->shared.options;
     uint64_t most = ntx_round_down(job->source->info.max_payload, NTX_BLOCK_SIZE);
     options->request_size = (uint32_t)ntx_min64(options->request_size, most);
 
-    uint64_t expected = options->bytes_expected > 0 ? options->bytes_expected : job->size;
+    uint64_t expected = options->bytes_expected > 0 ? options->bytes_expected : job->shared.size;
     uint64_t count = options->connections;
     if (!(job->source->info.flags & job->target->info.flags & NTX_DEVICE_CAN_CLONE))
         count = 1;
     count = ntx_min64(count, expected / MIN_ITEM + 1);
     uint64_t buffers = ntx_max64(options->max_buffer_bytes / options->request_size, 1);
-    job->worker_count = (unsigned)ntx_min64(count, buffers);
-    job->in_flight = (unsigned)ntx_min64(options->in_flight, ntx_max64(buffers / job->worker_count, 1));
+    job->thread_count = (unsigned)ntx_min64(count, buffers);
+    job->shared.in_flight = (unsigned)ntx_min64(options->in_flight, ntx_max64(buffers / job->thread_count, 1));
 
-    *item_bytes = ntx_round_up(expected / (job->worker_count * ITEMS_PER_WORKER), NTX_BLOCK_SIZE);
+    *item_bytes = ntx_round_up(expected / (job->thread_count * ITEMS_PER_WORKER), NTX_BLOCK_SIZE);
     *item_bytes = ntx_min64(ntx_max64(*item_bytes, MIN_ITEM), MAX_ITEM);
-}
-
-static int open_bell(int *fd, struct ntx_error *err)
-{
-    *fd = ntx_event_open();
-    return *fd < 0 ? ntx_error_errno(err, NTX_E_SYSTEM, *fd, "making an event descriptor failed") : 0;
 }
 
 int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const struct ntx_job_options *options,
@@ -175,27 +132,21 @@ int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const stru
     struct ntx_job *job = calloc(1, sizeof *job);
     if (job == NULL)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for a job");
-    job->options = *options;
+    job->shared.options = *options;
     job->source = source;
     job->target = target;
-    job->size = size;
-    job->stop_fd = job->done_fd = -1;
+    job->shared.size = size;
     job->all_unacknowledged = true; /* until a flush says otherwise */
-    pthread_mutex_init(&job->lock, NULL);
-    pthread_cond_init(&job->more, NULL);
 
     uint64_t item_bytes;
     choose(job, &item_bytes);
-    ntx_bucket_init(&job->bucket, options->rate_bytes_per_s, ntx_now_ns());
-    rc = ntx_plan_init(&job->plan, size, item_bytes, err);
-    if (rc == 0)
-        rc = open_bell(&job->stop_fd, err);
-    if (rc == 0)
-        rc = open_bell(&job->done_fd, err);
-    if (rc == 0 && (job->workers = calloc(job->worker_count, sizeof *job->workers)) == NULL)
-        rc = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for %u threads", job->worker_count);
-    for (unsigned i = 0; rc == 0 && i < job->worker_count; i++)
-        rc = ntx_worker_init(&job->workers[i], job, err);
+    rc = ntx_shared_init(&job->shared, item_bytes, err);
+    if (rc == 0 && (job->threads = calloc(job->thread_count, sizeof *job->threads)) == NULL)
+        rc = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for %u threads", job->thread_count);
+    for (unsigned i = 0; rc == 0 && i < job->thread_count; i++) {
+        job->threads[i].job = job;
+        rc = ntx_worker_init(&job->threads[i].worker, &job->shared, err);
+    }
     if (rc < 0) {
         ntx_job_free(job);
         return rc;
@@ -213,17 +164,13 @@ void ntx_job_free(struct ntx_job *job)
         ntx_job_cancel(job);
         ntx_job_join(job, &ignored);
     }
-    for (unsigned i = 0; job->workers != NULL && i < job->worker_count; i++) {
-        if (job->workers[i].job != NULL)
-            ntx_worker_destroy(&job->workers[i]);
+    for (unsigned i = 0; job->threads != NULL && i < job->thread_count; i++) {
+        if (job->threads[i].worker.shared != NULL)
+            ntx_worker_destroy(&job->threads[i].worker);
     }
-    free(job->workers);
+    ntx_shared_destroy(&job->shared);
+    free(job->threads);
     free(job->unacknowledged);
-    ntx_plan_destroy(&job->plan);
-    ntx_event_close(job->stop_fd);
-    ntx_event_close(job->done_fd);
-    pthread_cond_destroy(&job->more);
-    pthread_mutex_destroy(&job->lock);
     free(job);
 }
 
@@ -232,8 +179,8 @@ void ntx_job_free(struct ntx_job *job)
 static void flush_target(struct ntx_job *job)
 {
     struct ntx_error err;
-    for (unsigned i = 0; i < job->worker_count; i++) {
-        struct ntx_worker *worker = &job->workers[i];
+    for (unsigned i = 0; i < job->thread_count; i++) {
+        struct ntx_worker *worker = &job->threads[i].worker;
         if (worker->target == NULL || worker->target->lost)
             continue;
         if (!(worker->target->info.flags & NTX_DEVICE_CAN_FLUSH))
@@ -241,7 +188,7 @@ static void flush_target(struct ntx_job *job)
         if (ntx_worker_flush(worker, &err) == 0)
             atomic_store(&job->flushed, true);
         else
-            ntx_job_fail(job, &err);
+            ntx_shared_fail(&job->shared, &err);
         return;
     }
 }
@@ -254,9 +201,9 @@ static int compare_extents(const void *a, const void *b)
 
 static void collect_unacknowledged_locked(struct ntx_job *job)
 {
-    size_t count = job->plan.count;
-    for (unsigned i = 0; i < job->worker_count; i++)
-        count += ntx_worker_unfinished(&job->workers[i], NULL, 0);
+    size_t count = job->shared.plan.count;
+    for (unsigned i = 0; i < job->thread_count; i++)
+        count += ntx_worker_unfinished(&job->threads[i].worker, NULL, 0);
     /* Without a flush nothing is known to be stored, however many answers came. */
     job->all_unacknowledged = !atomic_load(&job->flushed);
     if (count == 0 || job->all_unacknowledged)
@@ -267,28 +214,28 @@ static void collect_unacknowledged_locked(struct ntx_job *job)
         return;
     }
     size_t at = 0;
-    for (unsigned i = 0; i < job->worker_count; i++)
-        at += ntx_worker_unfinished(&job->workers[i], job->unacknowledged + at, count - at);
-    for (size_t i = 0; i < job->plan.count; i++)
-        job->unacknowledged[at++] = *ntx_plan_at(&job->plan, i);
+    for (unsigned i = 0; i < job->thread_count; i++)
+        at += ntx_worker_unfinished(&job->threads[i].worker, job->unacknowledged + at, count - at);
+    for (size_t i = 0; i < job->shared.plan.count; i++)
+        job->unacknowledged[at++] = *ntx_plan_at(&job->shared.plan, i);
     qsort(job->unacknowledged, at, sizeof *job->unacknowledged, compare_extents);
     job->unacknowledged_count = at;
 }
 
 static void end_worker(struct ntx_job *job)
 {
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&job->shared.lock);
     bool is_last = --job->running == 0;
-    pthread_mutex_unlock(&job->lock);
+    pthread_mutex_unlock(&job->shared.lock);
     if (!is_last)
         return;
     flush_target(job);
-    pthread_mutex_lock(&job->lock);
+    pthread_mutex_lock(&job->shared.lock);
     collect_unacknowledged_locked(job);
-    job->plan.ended = true;
-    pthread_mutex_unlock(&job->lock);
+    job->shared.plan.ended = true;
+    pthread_mutex_unlock(&job->shared.lock);
     atomic_store(&job->finished, true);
-    ntx_event_signal(job->done_fd);
+    ntx_event_signal(job->shared.done_fd);
 }
 
 /* ------------------------------------------------------------------------------------------------ threads */
@@ -296,7 +243,7 @@ static void end_worker(struct ntx_job *job)
 /* Worker 1 uses the devices it was given.  The others connect again; one that cannot is done without. */
 static bool connect_worker(struct ntx_job *job, struct ntx_worker *worker)
 {
-    if (worker == &job->workers[0]) {
+    if (worker == &job->threads[0].worker) {
         worker->source = job->source;
         worker->target = job->target;
     } else {
@@ -318,12 +265,14 @@ static bool connect_worker(struct ntx_job *job, struct ntx_worker *worker)
 
 static void *run(void *argument)
 {
-    struct ntx_worker *worker = argument;
-    struct ntx_job *job = worker->job;
+    struct thread *thread = argument;
+    struct ntx_job *job = thread->job;
     struct ntx_error err;
-    if (!atomic_load(&job->stopping) && connect_worker(job, worker))
-        ntx_worker_run(worker, &err);
-    ntx_count(&worker->counters.cpu_ns, clock_ns(CLOCK_THREAD_CPUTIME_ID));
+    struct timespec cpu;
+    if (!atomic_load(&job->shared.stopping) && connect_worker(job, &thread->worker))
+        ntx_worker_run(&thread->worker, &err);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
+    ntx_count(&thread->worker.counters.cpu_ns, (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec);
     end_worker(job);
     return NULL;
 }
@@ -333,24 +282,24 @@ int ntx_job_start(struct ntx_job *job, struct ntx_error *err)
     if (job->started)
         return ntx_error_set(err, NTX_E_OPTIONS, -EALREADY, "the job was started before");
     job->started = true;
-    job->running = job->worker_count;
+    job->running = job->thread_count;
     unsigned started = 0;
     int rc = 0;
-    for (; started < job->worker_count; started++) {
-        struct ntx_worker *worker = &job->workers[started];
-        rc = -pthread_create(&worker->thread, NULL, run, worker);
+    for (; started < job->thread_count; started++) {
+        struct thread *thread = &job->threads[started];
+        rc = -pthread_create(&thread->id, NULL, run, thread);
         if (rc < 0)
             break;
     }
     if (rc == 0)
         return 0;
-    ntx_error_errno(err, NTX_E_SYSTEM, rc, "starting thread %u of %u failed", started + 1, job->worker_count);
-    ntx_job_fail(job, err);
-    pthread_mutex_lock(&job->lock);
-    job->running -= job->worker_count - started;
-    pthread_mutex_unlock(&job->lock);
+    ntx_error_errno(err, NTX_E_SYSTEM, rc, "starting thread %u of %u failed", started + 1, job->thread_count);
+    ntx_shared_fail(&job->shared, err);
+    pthread_mutex_lock(&job->shared.lock);
+    job->running -= job->thread_count - started;
+    pthread_mutex_unlock(&job->shared.lock);
     for (unsigned i = 0; i < started; i++)
-        pthread_join(job->workers[i].thread, NULL);
+        pthread_join(job->threads[i].id, NULL);
     job->joined = true;
     return rc;
 }
@@ -360,56 +309,44 @@ int ntx_job_start(struct ntx_job *job, struct ntx_error *err)
 int ntx_job_feed(struct ntx_job *job, const struct ntx_extent *extents, size_t count, size_t *taken,
                  struct ntx_error *err)
 {
-    int rc = 0;
-    *taken = 0;
-    pthread_mutex_lock(&job->lock);
-    /* A job that stops takes nothing; the caller learns why when it joins. */
-    if (!atomic_load(&job->stopping))
-        rc = ntx_plan_feed(&job->plan, extents, count, taken, err);
-    job->hungry_told = ntx_plan_is_hungry(&job->plan);
-    pthread_cond_broadcast(&job->more);
-    pthread_mutex_unlock(&job->lock);
-    return rc;
+    return ntx_shared_feed(&job->shared, extents, count, taken, err);
 }
 
 void ntx_job_feed_end(struct ntx_job *job)
 {
-    pthread_mutex_lock(&job->lock);
-    job->plan.ended = true;
-    pthread_cond_broadcast(&job->more);
-    pthread_mutex_unlock(&job->lock);
+    ntx_shared_feed_end(&job->shared);
 }
 
 int ntx_job_fd(const struct ntx_job *job)
 {
-    return job->done_fd;
+    return job->shared.done_fd;
 }
 
 void ntx_job_cancel(struct ntx_job *job)
 {
     struct ntx_error err;
     ntx_error_set(&err, NTX_E_CANCELLED, -ECANCELED, "the transfer was stopped");
-    ntx_job_fail(job, &err);
+    ntx_shared_fail(&job->shared, &err);
 }
 
 int ntx_job_join(struct ntx_job *job, struct ntx_error *err)
 {
     if (!job->started || job->joined)
         return ntx_error_set(err, NTX_E_OPTIONS, -EINVAL, "the job is not running");
-    for (unsigned i = 0; i < job->worker_count; i++)
-        pthread_join(job->workers[i].thread, NULL);
+    for (unsigned i = 0; i < job->thread_count; i++)
+        pthread_join(job->threads[i].id, NULL);
     job->joined = true;
-    if (job->error.class == NTX_E_NONE)
+    if (job->shared.error.class == NTX_E_NONE)
         return 0;
-    *err = job->error;
+    *err = job->shared.error;
     return err->code;
 }
 
 void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progress)
 {
     memset(progress, 0, sizeof *progress);
-    for (unsigned i = 0; i < job->worker_count; i++) {
-        const struct ntx_counters *counters = &job->workers[i].counters;
+    for (unsigned i = 0; i < job->thread_count; i++) {
+        const struct ntx_counters *counters = &job->threads[i].worker.counters;
         progress->bytes_done += atomic_load_explicit(&counters->done, memory_order_relaxed);
         progress->bytes_read += atomic_load_explicit(&counters->read, memory_order_relaxed);
         progress->bytes_sent += atomic_load_explicit(&counters->sent, memory_order_relaxed);
@@ -425,11 +362,9 @@ void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progre
         progress->cpu_ns += atomic_load_explicit(&counters->cpu_ns, memory_order_relaxed);
     }
     progress->connections = atomic_load(&job->connected);
-    progress->in_flight = job->in_flight;
-    struct ntx_job *shared = (struct ntx_job *)job; /* the lock is not part of what the caller sees */
-    pthread_mutex_lock(&shared->lock);
-    progress->hungry = ntx_plan_is_hungry(&job->plan) && !atomic_load(&job->stopping);
-    pthread_mutex_unlock(&shared->lock);
+    progress->in_flight = job->shared.in_flight;
+    /* The lock is not part of what the caller sees. */
+    progress->hungry = ntx_shared_is_hungry((struct ntx_shared *)&job->shared);
     progress->finished = atomic_load(&job->finished);
     progress->flushed = atomic_load(&job->flushed);
 }

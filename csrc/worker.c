@@ -29,11 +29,11 @@ static void *map_zeros(size_t size)
     return zeros == MAP_FAILED ? NULL : zeros;
 }
 
-int ntx_worker_init(struct ntx_worker *w, struct ntx_job *job, struct ntx_error *err)
+int ntx_worker_init(struct ntx_worker *w, struct ntx_shared *shared, struct ntx_error *err)
 {
-    unsigned depth = job->in_flight;
-    *w = (struct ntx_worker){.job = job, .max_zero = NTX_GIB};
-    w->buffers = ntx_buffers_new(depth, job->options.request_size);
+    unsigned depth = shared->in_flight;
+    *w = (struct ntx_worker){.shared = shared, .max_zero = NTX_GIB};
+    w->buffers = ntx_buffers_new(depth, shared->options.request_size);
     w->slots = calloc(depth, sizeof *w->slots);
     w->requests = calloc(depth, sizeof *w->requests);
     /* Every slot and every request may hold another item, and the cursor and the pending zeros one each. */
@@ -41,7 +41,7 @@ int ntx_worker_init(struct ntx_worker *w, struct ntx_job *job, struct ntx_error 
     w->items = calloc(items, sizeof *w->items);
     w->digests = calloc(NTX_SPAN_BLOCKS, NTX_DIGEST_SIZE);
     w->reference = calloc(NTX_SPAN_BLOCKS, NTX_DIGEST_SIZE);
-    w->zeros = map_zeros(job->options.request_size);
+    w->zeros = map_zeros(shared->options.request_size);
     if (!w->buffers || !w->slots || !w->requests || !w->items || !w->digests || !w->reference || !w->zeros)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for a thread with %u requests in flight", depth);
     for (unsigned i = 0; i < depth; i++) {
@@ -65,7 +65,7 @@ void ntx_worker_destroy(struct ntx_worker *w)
         ntx_close(w->target);
     }
     if (w->zeros != NULL)
-        munmap(w->zeros, w->job->options.request_size);
+        munmap(w->zeros, w->shared->options.request_size);
     free(w->reference);
     free(w->digests);
     free(w->items);
@@ -128,7 +128,7 @@ static bool take_item(struct ntx_worker *w)
     /* Wait for the feed only when nothing else could be done meanwhile. */
     bool idle = w->target->in_flight == 0 && w->reading == 0 && !w->mapping && w->ready_first == NULL &&
                 w->zero_span.item == NULL && w->zero_item == NULL;
-    enum ntx_take take = ntx_job_take(w->job, item, idle);
+    enum ntx_take take = ntx_shared_take(w->shared, item, idle);
     w->ended = take == NTX_TAKE_END;
     if (take != NTX_TAKE_ITEM)
         return false;
@@ -147,7 +147,7 @@ static int start_read(struct ntx_worker *w, struct ntx_span *span, struct ntx_er
     slot->span = *span;
     slot->writes = 0;
     uint64_t length = span->end - span->start;
-    uint64_t wait_ns = ntx_job_charge(w->job, length);
+    uint64_t wait_ns = ntx_shared_charge(w->shared, length);
     if (wait_ns > 0)
         w->hold_until_ns = ntx_now_ns() + wait_ns;
     slot->read =
@@ -277,7 +277,7 @@ static int timed_out(struct ntx_worker *w, struct ntx_device *device, struct ntx
 {
     device->lost = true;
     return ntx_error_set(err, NTX_E_TIMEOUT, -ETIMEDOUT, "%s: no answer to %u requests within %u s", device->info.name,
-                         device->in_flight, w->job->options.timeout_ms / 1000);
+                         device->in_flight, w->shared->options.timeout_ms / 1000);
 }
 
 /* When device must have answered.  Bytes that never become an answer do not count: a server could trickle for ever. */
@@ -290,7 +290,7 @@ static uint64_t answer_due_ns(const struct ntx_worker *w, const struct ntx_devic
     }
     if (*owes_since_ns == 0)
         *owes_since_ns = now_ns;
-    return *owes_since_ns + w->job->options.timeout_ms * NS_PER_MS;
+    return *owes_since_ns + w->shared->options.timeout_ms * NS_PER_MS;
 }
 
 static void poll_until(struct pollfd *fds, nfds_t count, uint64_t now_ns, uint64_t until_ns)
@@ -306,7 +306,7 @@ static int wait_for_something(struct ntx_worker *w, struct ntx_error *err)
     struct pollfd fds[3] = {
         {.fd = w->source->in_flight > 0 ? w->source->fd : -1, .events = w->source->events},
         {.fd = w->target->in_flight > 0 ? w->target->fd : -1, .events = w->target->events},
-        {.fd = w->job->stop_fd, .events = POLLIN},
+        {.fd = w->shared->stop_fd, .events = POLLIN},
     };
     uint64_t since = ntx_now_ns();
     uint64_t target_due_ns = answer_due_ns(w, w->target, since, &w->target_owes_since_ns);
@@ -411,7 +411,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
     w->write_zeros = (w->target->info.flags & NTX_DEVICE_CAN_ZERO) == 0;
     int rc = 0;
     while (!is_finished(w)) {
-        if (atomic_load(&w->job->stopping))
+        if (atomic_load(&w->shared->stopping))
             break;
         bool moved = false;
         rc = turn(w, &moved, err);
@@ -422,7 +422,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
             break;
     }
     if (rc < 0)
-        ntx_job_fail(w->job, err);
+        ntx_shared_fail(w->shared, err);
     drain(w, w->target);
     drain(w, w->source);
     return rc;
@@ -431,13 +431,13 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
 int ntx_worker_flush(struct ntx_worker *w, struct ntx_error *err)
 {
     struct ntx_io io = {.op = NTX_OP_FLUSH};
-    return of_side(err, ntx_device_do(w->target, &io, w->job->options.timeout_ms, err), NTX_E_TARGET);
+    return of_side(err, ntx_device_do(w->target, &io, w->shared->options.timeout_ms, err), NTX_E_TARGET);
 }
 
 size_t ntx_worker_unfinished(const struct ntx_worker *w, struct ntx_extent *extents, size_t capacity)
 {
     size_t count = 0;
-    size_t items = 2u * w->job->in_flight + 4;
+    size_t items = 2u * w->shared->in_flight + 4;
     for (size_t i = 0; i < items; i++) {
         const struct ntx_item *item = &w->items[i];
         for (size_t k = 0; item->open > 0 && k < item->count; k++, count++) {

@@ -12,7 +12,8 @@
 #define NTX_WORKER_H
 
 #include "buffer.h"
-#include "job.h"
+#include "device.h"
+#include "shared.h"
 
 #define NTX_SPAN_BLOCKS (NTX_MAX_REQUEST_SIZE / NTX_BLOCK_SIZE)
 #define NTX_MAP_EXTENTS 512u
@@ -46,10 +47,9 @@ struct ntx_request {
 };
 
 struct ntx_worker {
-    struct ntx_job *job;
+    struct ntx_shared *shared;
     struct ntx_device *source, *target;
     bool owns_devices;
-    pthread_t thread;
     struct ntx_counters counters;
 
     struct ntx_buffers *buffers;
@@ -90,7 +90,7 @@ struct ntx_worker {
 };
 
 /* Allocate what the thread needs.  Errors: -ENOMEM.  Undone by ntx_worker_destroy(), which may follow a failure. */
-int ntx_worker_init(struct ntx_worker *worker, struct ntx_job *job, struct ntx_error *err);
+int ntx_worker_init(struct ntx_worker *worker, struct ntx_shared *shared, struct ntx_error *err);
 void ntx_worker_destroy(struct ntx_worker *worker);
 
 /* Work until the plan has ended or the job stops; then every request has been answered, or its connection is lost.

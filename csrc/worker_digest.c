@@ -15,7 +15,7 @@
 static int write_digests(struct ntx_worker *w, uint64_t block, const uint8_t *digests, size_t count,
                          struct ntx_error *err)
 {
-    const struct ntx_job_options *options = &w->job->options;
+    const struct ntx_job_options *options = &w->shared->options;
     const uint8_t *from = digests;
     size_t left = count * NTX_DIGEST_SIZE;
     off_t at = (off_t)(options->digest_offset + block * NTX_DIGEST_SIZE);
@@ -35,7 +35,7 @@ static int write_digests(struct ntx_worker *w, uint64_t block, const uint8_t *di
 /* Fill w->reference for count blocks; returns how many of them have a reference, or a negative errno. */
 static int64_t read_reference(struct ntx_worker *w, uint64_t block, size_t count, struct ntx_error *err)
 {
-    const struct ntx_job_options *options = &w->job->options;
+    const struct ntx_job_options *options = &w->shared->options;
     if (block >= options->reference_blocks)
         return 0;
     count = (size_t)ntx_min64(count, options->reference_blocks - block);
@@ -75,7 +75,7 @@ static int mark_same(struct ntx_worker *w, struct ntx_span *span, const uint8_t 
 
 int ntx_digest_slot(struct ntx_worker *w, struct ntx_slot *slot, struct ntx_error *err)
 {
-    const struct ntx_job_options *options = &w->job->options;
+    const struct ntx_job_options *options = &w->shared->options;
     bool wants_digest = options->digest_fd >= 0 || options->reference_fd >= 0;
     struct ntx_span *span = &slot->span;
     const uint8_t *data = slot->data;
@@ -103,7 +103,7 @@ int ntx_digest_slot(struct ntx_worker *w, struct ntx_slot *slot, struct ntx_erro
 
 int ntx_digest_zero_span(struct ntx_worker *w, struct ntx_span *span, struct ntx_error *err)
 {
-    const struct ntx_job_options *options = &w->job->options;
+    const struct ntx_job_options *options = &w->shared->options;
     uint64_t block = span->start / NTX_BLOCK_SIZE;
     uint64_t end = (span->end + NTX_BLOCK_SIZE - 1) / NTX_BLOCK_SIZE;
     if (options->digest_fd >= 0 && !options->digests_are_zero) {

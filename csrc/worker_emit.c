@@ -54,7 +54,7 @@ static int submit_zero(struct ntx_worker *w, struct ntx_request *request, struct
 {
     struct ntx_io *io = &request->io;
     if (w->write_zeros) {
-        uint64_t most = ntx_min64(w->job->options.request_size, w->target->info.max_payload);
+        uint64_t most = ntx_min64(w->shared->options.request_size, w->target->info.max_payload);
         io->op = NTX_OP_WRITE;
         io->data = w->zeros;
         io->length = ntx_min64(request->remaining, most);
@@ -88,7 +88,7 @@ int ntx_emit_pending_zero(struct ntx_worker *w, struct ntx_error *err)
 static int emit_zero(struct ntx_worker *w, struct ntx_item *item, uint64_t start, uint64_t end, uint64_t counts,
                      struct ntx_error *err)
 {
-    if (w->job->options.target_is_zero) {
+    if (w->shared->options.target_is_zero) {
         ntx_count(&w->counters.skipped, end - start);
         count_done(w, item, counts);
         return 1;
@@ -151,7 +151,7 @@ static enum piece kind_of(const struct ntx_span *span, const struct ntx_slot *sl
 static uint64_t piece_end(const struct ntx_worker *w, const struct ntx_span *span, const struct ntx_slot *slot,
                           uint64_t start, uint64_t end, enum piece *kind)
 {
-    if (slot == NULL && w->job->options.reference_fd < 0) {
+    if (slot == NULL && w->shared->options.reference_fd < 0) {
         *kind = PIECE_ZERO;
         return end;
     }

@@ -25,13 +25,13 @@ static uint64_t block_start(uint64_t offset)
 
 static uint64_t block_end(const struct ntx_worker *w, uint64_t offset)
 {
-    return ntx_min64(ntx_round_up(offset, NTX_BLOCK_SIZE), w->job->size);
+    return ntx_min64(ntx_round_up(offset, NTX_BLOCK_SIZE), w->shared->size);
 }
 
 /* Cut to whole blocks; the end of the disk counts as a block's end. */
 static uint64_t whole_blocks(const struct ntx_worker *w, uint64_t end)
 {
-    return end >= w->job->size ? w->job->size : block_start(end);
+    return end >= w->shared->size ? w->shared->size : block_start(end);
 }
 
 static uint64_t extent_end(const struct ntx_extent *extent)
@@ -117,7 +117,7 @@ static void set_span(struct ntx_worker *w, struct ntx_span *span, uint64_t start
 static void set_zero_span(struct ntx_worker *w, struct ntx_span *span, uint64_t start, uint64_t end)
 {
     /* With a reference every block is compared, and the span's bits bound how many at once. */
-    if (w->job->options.reference_fd >= 0)
+    if (w->shared->options.reference_fd >= 0)
         end = ntx_min64(end, start + (uint64_t)NTX_SPAN_BLOCKS * NTX_BLOCK_SIZE);
     set_span(w, span, start, end);
 }
@@ -165,7 +165,7 @@ bool ntx_next_span(struct ntx_worker *w, struct ntx_span *span, bool *is_zero, s
         end = data_end;
     }
     *is_zero = false;
-    uint64_t room_end = ntx_min64(start + w->job->options.request_size, w->job->size);
+    uint64_t room_end = ntx_min64(start + w->shared->options.request_size, w->shared->size);
     end = end < room_end ? join_extents(w, w->extent, end, room_end) : room_end;
     set_span(w, span, start, end);
     return true;

@@ -23,6 +23,7 @@ from ntxengine.units import BLOCK_SIZE, MIB
 
 PROGRESS_INTERVAL_S = 0.2
 _NAMED_OFFSETS = 16
+_MAX_TIMEOUT_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class CopyOptions:
             raise OptionsError(
                 f"request size {self.request_size} is not a multiple of 64 KiB, at most {MAX_REQUEST_SIZE // MIB} MiB"
             )
+
+        if not 0 < self.timeout_s <= _MAX_TIMEOUT_S:
+            raise OptionsError(f"time limit {self.timeout_s} s is not above 0 and at most {_MAX_TIMEOUT_S} s")
 
     @classmethod
     def for_tier(cls, tier: Tier) -> CopyOptions:

@@ -7,6 +7,7 @@ not exist is made under another name and gets its own only when everything in it
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -141,7 +142,9 @@ def _publish(unfinished: Path, path: Path) -> None:
         os.link(unfinished, path)
     except FileExistsError as exc:
         raise TargetError(f"{path}: was made by somebody else meanwhile: the copy was not kept") from exc
-    except OSError:
+    except OSError as exc:
+        if exc.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+            raise TargetError(f"{path}: cannot be given its name: {exc.strerror}", errno=exc.errno or 0) from exc
         os.rename(unfinished, path)  # a file system without hard links
     else:
         os.unlink(unfinished)

@@ -16,12 +16,13 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import xxhash
 
-from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError
+from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError, TargetError
 from ntxengine.extents import Extents
 from ntxengine.units import BLOCK_SIZE, MIB
 
@@ -64,7 +65,11 @@ class Manifest:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except OSError as exc:
             raise OptionsError(f"{path}: the manifest cannot be made: {exc.strerror}") from exc
-        return cls._begin(fd, str(path), size)
+        try:
+            return cls._begin(fd, str(path), size)
+        except BaseException:
+            os.unlink(path)
+            raise
 
     @classmethod
     def temporary(cls, *, size: int, directory: Path | str | None = None) -> Manifest:
@@ -81,27 +86,33 @@ class Manifest:
         """
         manifest = cls.create(path, size=size)
         try:
-            whole_blocks = min(previous.size, size) // BLOCK_SIZE
-            same_size = previous.size == size
-            length = (previous.blocks if same_size else whole_blocks) * DIGEST_SIZE
-            for start, end in _data_runs(previous.fd, HEADER_SIZE, HEADER_SIZE + length):
-                _copy_range(previous.fd, manifest.fd, start, end)
-            manifest.is_fresh = False
+            manifest._take_digests(previous)
         except BaseException:
             manifest.close()
             os.unlink(path)
             raise
         return manifest
 
+    def _take_digests(self, previous: Manifest) -> None:
+        whole_blocks = min(previous.size, self.size) // BLOCK_SIZE
+        count = previous.blocks if previous.size == self.size else whole_blocks
+        for start, end in _data_runs(previous.fd, HEADER_SIZE, HEADER_SIZE + count * DIGEST_SIZE):
+            for offset in range(start, end, _CHUNK):
+                data = _pread_all(previous.fd, min(_CHUNK, end - offset), offset, previous.path)
+                with _writing(self.path):
+                    _pwrite_all(self.fd, data, offset)
+        self.is_fresh = False
+
     @classmethod
     def _begin(cls, fd: int, path: str, size: int) -> Manifest:
         manifest = cls(fd, path, size, is_fresh=True, disk_digest="")
         try:
-            os.ftruncate(fd, HEADER_SIZE + manifest.blocks * DIGEST_SIZE)
-            manifest._write_header(sealed=False, digest=bytes(DIGEST_SIZE))
-        except OSError as exc:
+            with _writing(path):
+                os.ftruncate(fd, HEADER_SIZE + manifest.blocks * DIGEST_SIZE)
+                manifest._write_header(sealed=False, digest=bytes(DIGEST_SIZE))
+        except BaseException:
             os.close(fd)
-            raise OptionsError(f"{path}: the manifest cannot be written: {exc.strerror}") from exc
+            raise
         return manifest
 
     @classmethod
@@ -125,10 +136,14 @@ class Manifest:
         return manifest
 
     def seal(self) -> str:
-        """Compute the disk digest, write it, sync the file, and return it in hex."""
+        """Compute the disk digest, write it, sync the file, and return it in hex.
+
+        Errors: TargetError (no room, or the disk fails).
+        """
         digest = self._compute()
-        self._write_header(sealed=True, digest=digest)
-        os.fsync(self.fd)
+        with _writing(self.path):
+            self._write_header(sealed=True, digest=digest)
+            os.fsync(self.fd)
         self.disk_digest = digest.hex()
         return self.disk_digest
 
@@ -199,6 +214,14 @@ def _block_runs(windows: Iterable[Extents]) -> Iterator[tuple[int, int]]:
         yield begin, end
 
 
+@contextmanager
+def _writing(path: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise TargetError(f"{path}: the manifest cannot be written: {exc.strerror}", errno=exc.errno or 0) from exc
+
+
 def _check(head: bytes, digest: bytes) -> bytes:
     return xxhash.xxh3_64_digest(head + digest)
 
@@ -238,11 +261,6 @@ def _data_runs(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
             return
         at = min(os.lseek(fd, data, os.SEEK_HOLE), end)
         yield max(data, start), at
-
-
-def _copy_range(source: int, target: int, start: int, end: int) -> None:
-    for offset in range(start, end, _CHUNK):
-        _pwrite_all(target, _pread_all(source, min(_CHUNK, end - offset), offset, "previous manifest"), offset)
 
 
 def _pread_all(fd: int, count: int, offset: int, path: str) -> bytes:

@@ -22,7 +22,7 @@ VerifyProgress = Callable[[PointDisk, Progress], None]
 @dataclass(frozen=True)
 class DiskVerdict:
     """What was found of one disk.  `problem` is "" if it is as captured; `offsets` are the first wrong blocks, in bytes,
-    `wrong_blocks` is how many there are; `report` is None if the disk could not be read to its end."""
+    `wrong_blocks` how many there are; `report` is None if it could not be read to its end."""
 
     disk: PointDisk
     problem: str

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 import xxhash
 
-from ntxengine.errors import OptionsError, RepositoryError
+from ntxengine.errors import OptionsError, RepositoryError, TargetError
 from ntxengine.extents import make
 from ntxengine.manifest import HEADER_SIZE, Manifest, differences
 from ntxengine.units import BLOCK_SIZE, TIB
@@ -115,6 +116,25 @@ def test_unfinished_cut_or_foreign_file_is_refused(tmp_path: Path) -> None:
             Manifest.open(tmp_path / name)
     with pytest.raises(OptionsError, match="cannot be opened"):
         Manifest.open(tmp_path / "missing")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_manifest_on_a_full_disk_is_an_error_that_names_it(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=True)
+    try:
+        with Manifest.create(tmp_path / "old", size=512 * BLOCK_SIZE * 64) as old:
+            os.pwrite(old.fd, b"x" * (512 * 64 * 16), HEADER_SIZE)
+            old.seal()
+            with pytest.raises(TargetError, match="the manifest cannot be written: No space left") as caught:
+                Manifest.copy_of(old, small / "new", size=old.size)
+        left = list(small.iterdir())
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+    assert str(small) in str(caught.value)
+    assert left == []
 
 
 def test_existing_file_is_never_overwritten(tmp_path: Path) -> None:

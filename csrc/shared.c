@@ -1,0 +1,118 @@
+/* shared.c: see shared.h. */
+#include "shared.h"
+
+#include "error.h"
+#include "event.h"
+
+#include <time.h>
+
+uint64_t ntx_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static int open_bell(int *fd, struct ntx_error *err)
+{
+    *fd = ntx_event_open();
+    return *fd < 0 ? ntx_error_errno(err, NTX_E_SYSTEM, *fd, "making an event descriptor failed") : 0;
+}
+
+int ntx_shared_init(struct ntx_shared *shared, uint64_t item_bytes, struct ntx_error *err)
+{
+    shared->stop_fd = shared->done_fd = -1;
+    pthread_mutex_init(&shared->lock, NULL);
+    pthread_cond_init(&shared->more, NULL);
+    ntx_bucket_init(&shared->bucket, shared->options.rate_bytes_per_s, ntx_now_ns());
+    int rc = ntx_plan_init(&shared->plan, shared->size, item_bytes, err);
+    if (rc == 0)
+        rc = open_bell(&shared->stop_fd, err);
+    if (rc == 0)
+        rc = open_bell(&shared->done_fd, err);
+    return rc;
+}
+
+void ntx_shared_destroy(struct ntx_shared *shared)
+{
+    ntx_plan_destroy(&shared->plan);
+    ntx_event_close(shared->stop_fd);
+    ntx_event_close(shared->done_fd);
+    pthread_cond_destroy(&shared->more);
+    pthread_mutex_destroy(&shared->lock);
+}
+
+int ntx_shared_feed(struct ntx_shared *shared, const struct ntx_extent *extents, size_t count, size_t *taken,
+                    struct ntx_error *err)
+{
+    int rc = 0;
+    *taken = 0;
+    pthread_mutex_lock(&shared->lock);
+    /* A job that stops takes nothing; the caller learns why when it joins. */
+    if (!atomic_load(&shared->stopping))
+        rc = ntx_plan_feed(&shared->plan, extents, count, taken, err);
+    shared->hungry_told = ntx_plan_is_hungry(&shared->plan);
+    pthread_cond_broadcast(&shared->more);
+    pthread_mutex_unlock(&shared->lock);
+    return rc;
+}
+
+void ntx_shared_feed_end(struct ntx_shared *shared)
+{
+    pthread_mutex_lock(&shared->lock);
+    shared->plan.ended = true;
+    pthread_cond_broadcast(&shared->more);
+    pthread_mutex_unlock(&shared->lock);
+}
+
+bool ntx_shared_is_hungry(struct ntx_shared *shared)
+{
+    pthread_mutex_lock(&shared->lock);
+    bool hungry = ntx_plan_is_hungry(&shared->plan) && !atomic_load(&shared->stopping);
+    pthread_mutex_unlock(&shared->lock);
+    return hungry;
+}
+
+enum ntx_take ntx_shared_take(struct ntx_shared *shared, struct ntx_item *item, bool may_wait)
+{
+    pthread_mutex_lock(&shared->lock);
+    enum ntx_take take = ntx_plan_take(&shared->plan, item);
+    while (take == NTX_TAKE_WAIT && may_wait && !atomic_load(&shared->stopping)) {
+        pthread_cond_wait(&shared->more, &shared->lock);
+        take = ntx_plan_take(&shared->plan, item);
+    }
+    bool tell = !shared->hungry_told && ntx_plan_is_hungry(&shared->plan);
+    shared->hungry_told = shared->hungry_told || tell;
+    pthread_mutex_unlock(&shared->lock);
+    if (tell)
+        ntx_event_signal(shared->done_fd);
+    return take;
+}
+
+uint64_t ntx_shared_charge(struct ntx_shared *shared, uint64_t length)
+{
+    if (shared->options.rate_bytes_per_s == 0)
+        return 0;
+    pthread_mutex_lock(&shared->lock);
+    uint64_t wait_ns = ntx_bucket_take(&shared->bucket, length, ntx_now_ns());
+    pthread_mutex_unlock(&shared->lock);
+    return wait_ns;
+}
+
+static void stop_all(struct ntx_shared *shared)
+{
+    pthread_mutex_lock(&shared->lock);
+    atomic_store(&shared->stopping, true);
+    pthread_cond_broadcast(&shared->more);
+    pthread_mutex_unlock(&shared->lock);
+    ntx_event_signal(shared->stop_fd);
+}
+
+void ntx_shared_fail(struct ntx_shared *shared, const struct ntx_error *err)
+{
+    pthread_mutex_lock(&shared->lock);
+    if (shared->error.class == NTX_E_NONE)
+        shared->error = *err;
+    pthread_mutex_unlock(&shared->lock);
+    stop_all(shared);
+}

@@ -1,0 +1,69 @@
+/*
+ * shared.h: what the threads of one job share, and the only lock among them.
+ *
+ *   lock ---- plan, bucket, first error        (handed out, charged and kept under the lock)
+ *   stop_fd   readable for ever once the job must stop: every poll() has it
+ *   done_fd   tells the caller: hungry, or finished
+ */
+#ifndef NTX_SHARED_H
+#define NTX_SHARED_H
+
+#include "bucket.h"
+#include "ntx.h"
+#include "plan.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* Written by one worker, read by anybody: plain relaxed stores do. */
+struct ntx_counters {
+    _Atomic uint64_t done, read, sent, zeroed, skipped, unchanged, requests, retries;
+    _Atomic uint64_t source_ns, digest_ns, target_ns, limit_ns, cpu_ns;
+};
+
+static inline void ntx_count(_Atomic uint64_t *counter, uint64_t add)
+{
+    uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, value + add, memory_order_relaxed);
+}
+
+struct ntx_shared {
+    struct ntx_job_options options; /* as chosen; the same for the life of the job */
+    uint64_t size;                  /* of the disk */
+    unsigned in_flight;             /* requests, and slots, per connection */
+
+    pthread_mutex_t lock;
+    pthread_cond_t more;      /* extents were fed, or the feed ended, or the job stops */
+    struct ntx_plan plan;     /* lock */
+    struct ntx_bucket bucket; /* lock */
+    struct ntx_error error;   /* lock: the first one */
+    bool hungry_told;         /* lock */
+
+    _Atomic bool stopping;
+    int stop_fd, done_fd;
+};
+
+/* Monotonic. */
+uint64_t ntx_now_ns(void);
+
+/* options, size and in_flight are filled in already.  Undone by ntx_shared_destroy(), also after a failure.
+ * Errors: 0, -ENOMEM, -EMFILE. */
+int ntx_shared_init(struct ntx_shared *shared, uint64_t item_bytes, struct ntx_error *err);
+void ntx_shared_destroy(struct ntx_shared *shared);
+
+/* For the feeder: see ntx_job_feed(). */
+int ntx_shared_feed(struct ntx_shared *shared, const struct ntx_extent *extents, size_t count, size_t *taken,
+                    struct ntx_error *err);
+void ntx_shared_feed_end(struct ntx_shared *shared);
+bool ntx_shared_is_hungry(struct ntx_shared *shared);
+
+/* Next stretch of work; waits for the feed.  NTX_TAKE_WAIT only when may_wait is false. */
+enum ntx_take ntx_shared_take(struct ntx_shared *shared, struct ntx_item *item, bool may_wait);
+
+/* Nanoseconds to wait before reading length bytes. */
+uint64_t ntx_shared_charge(struct ntx_shared *shared, uint64_t length);
+
+/* Record an error, if it is the first, and stop everybody. */
+void ntx_shared_fail(struct ntx_shared *shared, const struct ntx_error *err);
+
+#endif
