@@ -21,7 +21,7 @@ VerifyProgress = Callable[[PointDisk, Progress], None]
 
 @dataclass(frozen=True)
 class DiskVerdict:
-    """What was found of one disk.  `problem` is "" if it is as captured; `offsets` are the first wrong blocks, in bytes,
+    """What was found of one disk.  `problem` is "" if it is as captured; `offsets` are the first wrong blocks (bytes),
     `wrong_blocks` how many there are; `report` is None if it could not be read to its end."""
 
     disk: PointDisk
