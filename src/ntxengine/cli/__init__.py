@@ -1,0 +1,1 @@
+"""The command line `ntx`: parse, call one use case, print, choose the exit code.  Nothing a library user would need."""

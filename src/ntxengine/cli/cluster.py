@@ -1,0 +1,84 @@
+"""`ntx vms`: what there is to capture."""
+
+from __future__ import annotations
+
+import click
+
+from ntxengine.cli.options import PrismOptions, common_options, prism_options
+from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.run import run
+from ntxengine.cli.session import connected
+from ntxengine.prism.models import GuestTools, Vm
+from ntxengine.units import format_size
+
+COLUMNS = [
+    Column("NAME", fold=True),
+    Column("UUID"),
+    Column("POWER"),
+    Column("DISKS", right=True),
+    Column("SIZE", right=True),
+    Column("GUEST TOOLS"),
+]
+
+
+@click.command("vms")
+@prism_options
+@common_options
+def vms_command(prism: PrismOptions, screen: Screen) -> None:
+    """List the VMs that this account may see: name, UUID, power, disks, and whether Guest Tools can quiesce.
+
+    \b
+    Examples:
+      ntx vms --prism https://pc.example.com --username backup --password-file /etc/ntx/password
+      ntx vms --json | jq -r '.vms[] | select(.power_state == "on") | .name'
+    """
+    vms = run(_vms(prism, screen))
+    if screen.as_json:
+        screen.result({"vms": [vm_fields(vm) for vm in vms]})
+        return
+    screen.table(COLUMNS, [_row(vm) for vm in vms])
+    if not vms:
+        screen.note("no VM: is this the right Prism, and may this account see VMs?")
+
+
+async def _vms(options: PrismOptions, screen: Screen) -> list[Vm]:
+    async with connected(options, screen) as prism:
+        return await prism.vms()
+
+
+def vm_fields(vm: Vm) -> dict[str, object]:
+    """Return a VM as `--json` has it: without its configuration, which is long and may hold anything."""
+    return {
+        "id": vm.id,
+        "name": vm.name,
+        "power_state": vm.power_state,
+        "cluster_id": vm.cluster_id,
+        "host_id": vm.host_id,
+        "guest_tools": vm.guest_tools,
+        "excluded": vm.excluded,
+        "disks": [
+            {
+                "id": disk.id,
+                "label": disk.label,
+                "size": disk.size,
+                "container_id": disk.container_id,
+                "container_name": disk.container_name,
+            }
+            for disk in vm.disks
+        ],
+    }
+
+
+def _row(vm: Vm) -> list[str]:
+    size = sum(disk.size for disk in vm.disks)
+    return [vm.name, vm.id, vm.power_state, str(len(vm.disks)), format_size(size), _tools(vm.guest_tools)]
+
+
+def _tools(tools: GuestTools) -> str:
+    if not tools.installed:
+        return "none"
+    if not tools.enabled:
+        return "disabled"
+    if not tools.reachable:
+        return "not reachable"
+    return "can quiesce" if tools.can_quiesce else "cannot quiesce"

@@ -1,0 +1,255 @@
+"""`ntx copy`: one device to another."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ntxengine import copy as plane
+from ntxengine._core.engine import Device
+from ntxengine.cli.device import report_fields
+from ntxengine.cli.options import TransferOptions, common_options, dry_run_option, transfer_options
+from ntxengine.cli.output import Screen
+from ntxengine.cli.progress import View
+from ntxengine.cli.run import run
+from ntxengine.device import Target, open_source, open_target
+from ntxengine.errors import OptionsError
+from ntxengine.extents import ExtentFile, read_json
+from ntxengine.manifest import Manifest
+from ntxengine.mapping import map_device
+from ntxengine.units import format_rate, format_size
+from ntxengine.uri import parse
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to copy, and what else to do."""
+
+    source: str
+    target: str
+    extents_file: Path | None
+    manifest_file: Path | None
+    verify: bool
+    options: plane.CopyOptions
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of it.  `digest` is None when extents leave out parts of the disk and no manifest was asked for."""
+
+    report: plane.CopyReport
+    digest: str | None
+    verified: plane.CopyReport | None
+
+
+@click.command("copy")
+@click.argument("source")
+@click.argument("target")
+@click.option(
+    "--extents",
+    "extents_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help='Copy only these: a JSON array of {"offset", "length", "type": "data" or "zero"}, ascending.',
+)
+@click.option(
+    "--manifest",
+    "manifest_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the digests of all blocks of the source to this new file.",
+)
+@click.option("--verify", is_flag=True, help="Read the target back and compare it with what was read.")
+@click.option("--target-is-zero", is_flag=True, help="The target reads as zero: zeros need not be written.")
+@transfer_options
+@dry_run_option
+@common_options
+def copy_command(
+    source: str,
+    target: str,
+    extents_file: Path | None,
+    manifest_file: Path | None,
+    verify: bool,
+    target_is_zero: bool,
+    transfer: TransferOptions,
+    dry_run: bool,
+    screen: Screen,
+) -> None:
+    """Copy SOURCE to TARGET, byte for byte, and flush.
+
+    SOURCE is a file, a block device, nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH or pattern:SIZE; TARGET
+    is one of the first four, or null: to drop the bytes.  A file that does not exist is made, sparse, and gets its name
+    only when it is whole.  An existing target is overwritten in place, zeros included unless --target-is-zero.
+
+    \b
+    Examples:
+      ntx copy disk.raw nbd://server/disk0 --connections 8 --verify
+      ntx copy nbd+unix:///?socket=/run/disk.sock disk.raw --bandwidth 200M
+      ntx copy disk.raw /dev/sdb --extents changed.json --json
+    """
+    options = dataclasses.replace(plane.CopyOptions(target_is_zero=target_is_zero), **transfer.given())
+    order = Order(source, target, extents_file, manifest_file, verify, options)
+    _check(order)
+    if dry_run:
+        _show_plan(run(_plan(order)), screen)
+        return
+    result = run(_copy(order, screen))
+    if screen.as_json:
+        screen.result(
+            {
+                "source": source,
+                "target": target,
+                "digest": result.digest,
+                "verified": result.verified is not None,
+                **report_fields(result.report),
+            }
+        )
+    else:
+        _show(result, screen)
+
+
+def _check(order: Order) -> None:
+    """Refuse what cannot work before anything is opened."""
+    if order.verify and parse(order.target).kind == "null":
+        raise click.UsageError("--verify: null: keeps nothing that could be read back")
+    if order.manifest_file is not None and order.manifest_file.exists():
+        raise click.UsageError(f"--manifest: {order.manifest_file} exists: remove it, or name another")
+
+
+async def _copy(order: Order, screen: Screen) -> Result:
+    timeout_s = order.options.timeout_s
+    with ExitStack() as stack:
+        async with open_source(order.source, timeout_s=timeout_s) as source:
+            extents = stack.enter_context(await _extents(order, source))
+            manifest = stack.enter_context(_manifest(order, source.size))
+            try:
+                async with open_target(order.target, source=source, timeout_s=timeout_s) as target:
+                    with screen.view() as view:
+                        return await _transfer(order, source, target, extents, manifest, view)
+            except BaseException:
+                if order.manifest_file is not None:
+                    with suppress(FileNotFoundError):
+                        order.manifest_file.unlink()
+                raise
+
+
+async def _transfer(
+    order: Order, source: Device, target: Target, extents: ExtentFile, manifest: Manifest, view: View
+) -> Result:
+    options = order.options
+    expected = extents.bytes_data + extents.bytes_zero
+    report = await plane.copy(
+        source,
+        target.device,
+        extents.windows(),
+        options=dataclasses.replace(options, target_is_zero=options.target_is_zero or target.is_zero),
+        manifest=manifest,
+        bytes_expected=expected,
+        on_progress=lambda progress: view.update("copy", progress),
+    )
+    is_whole = expected == source.size
+    verified = None
+    if order.verify:
+        verified = await plane.verify(
+            target.device,
+            manifest,
+            options=options,
+            extents=None if is_whole else extents.windows,
+            on_progress=lambda progress: view.update("verify", progress),
+        )
+    if not is_whole:
+        if order.manifest_file is None:
+            return Result(report, None, verified)
+        await _digest_all(source, manifest, options, view)
+    return Result(report, manifest.seal(), verified)
+
+
+async def _digest_all(source: Device, manifest: Manifest, options: plane.CopyOptions, view: View) -> None:
+    """Put the digests of the whole source into a manifest that has those of the copied extents only."""
+    manifest.is_fresh = False
+    with await map_device(source, timeout_s=options.timeout_s) as everything:
+        await plane.digest(
+            source,
+            manifest,
+            options=options,
+            extents=everything.windows(),
+            bytes_expected=source.size,
+            on_progress=lambda progress: view.update("manifest", progress),
+        )
+
+
+async def _extents(order: Order, source: Device) -> ExtentFile:
+    if order.extents_file is not None:
+        return read_json(order.extents_file, size=source.size)
+    return await map_device(source, timeout_s=order.options.timeout_s)
+
+
+def _manifest(order: Order, size: int) -> Manifest:
+    if order.manifest_file is None:
+        return Manifest.temporary(size=size)
+    return Manifest.create(order.manifest_file, size=size)
+
+
+def _show(result: Result, screen: Screen) -> None:
+    report = result.report
+    rate = format_rate(report.bytes_done / report.seconds) if report.seconds > 0 else "at once"
+    rows = [
+        ("copied", f"{format_size(report.bytes_done)} in {report.seconds:.1f} s, {rate}"),
+        ("read", format_size(report.bytes_read)),
+        ("sent", format_size(report.bytes_sent)),
+        ("zeroed", format_size(report.bytes_zeroed)),
+        ("skipped as zero", format_size(report.bytes_skipped)),
+        ("connections", f"{report.connections}, {report.in_flight} in flight, {format_size(report.request_size)} each"),
+        ("bottleneck", f"{report.bottleneck or 'none'} ({report.bottleneck_share:.0%} of the time)"),
+        ("flushed", "yes" if report.is_flushed else "no: the target cannot"),
+        ("verified", "yes" if result.verified is not None else "no"),
+        ("digest", result.digest or "unknown: the extents leave out parts of the disk"),
+    ]
+    screen.pairs(rows)
+
+
+# ----------------------------------------------------------------------------------------------------- dry run
+
+
+async def _plan(order: Order) -> dict[str, Any]:
+    """Find out what would be copied; neither end is changed."""
+    async with open_source(order.source, timeout_s=order.options.timeout_s) as source:
+        with await _extents(order, source) as extents:
+            location = parse(order.target)
+            if location.kind == "pattern":
+                raise OptionsError(f"{order.target}: can only be a source; to drop the bytes use null:")
+            is_new = location.kind == "file" and not await asyncio.to_thread(os.path.lexists, location.path)
+            if not is_new:
+                async with open_target(location, source=source, timeout_s=order.options.timeout_s):
+                    pass
+            return {
+                "source": order.source,
+                "target": order.target,
+                "dry_run": True,
+                "size": source.size,
+                "bytes_data": extents.bytes_data,
+                "bytes_zero": extents.bytes_zero,
+                "target_is_new": is_new,
+            }
+
+
+def _show_plan(plan: dict[str, Any], screen: Screen) -> None:
+    if screen.as_json:
+        screen.result(plan)
+        return
+    way = "a new file" if plan["target_is_new"] else "overwritten in place"
+    screen.pairs(
+        [
+            ("would copy", f"{plan['source']} ({format_size(plan['size'])})"),
+            ("to", f"{plan['target']} ({way})"),
+            ("data", format_size(plan["bytes_data"])),
+            ("zero", format_size(plan["bytes_zero"])),
+        ]
+    )

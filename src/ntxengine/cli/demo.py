@@ -1,0 +1,40 @@
+"""`ntx demo`: the whole story."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from ntxengine.demo.story import Demo
+
+
+@click.command("demo")
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo"),
+    show_default=True,
+    metavar="DIR",
+    help="Where to work, about 2 GiB.  What an earlier demo left there is removed first.",
+)
+@click.option("--temporary", is_flag=True, help="Work in a temporary directory, and remove it at the end.")
+def demo_command(folder: Path, temporary: bool) -> None:
+    """Run the whole story against the simulator: capture, change, capture again, verify, restore, and prove it.
+
+    A guest with two disks is made from files of this machine, on a simulated cluster.  Everything is done with the
+    commands that you would type, which are shown, and proved at the end with qemu-img, e2fsck and cmp.  It needs no
+    root.  The simulator is no evidence about a real cluster.
+
+    \b
+    Examples:
+      ntx demo
+      ntx demo --dir /var/tmp/demo
+    """
+    if not temporary:
+        Demo(folder, click.echo).run()
+        return
+    with tempfile.TemporaryDirectory(prefix="ntx-demo-") as name:
+        Demo(Path(name), click.echo).run()

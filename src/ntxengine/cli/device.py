@@ -1,0 +1,158 @@
+"""`ntx map`, `ntx checksum`, `ntx info`: one device, looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import click
+
+from ntxengine import copy as plane
+from ntxengine.cli.options import SECONDS, TransferOptions, common_options, transfer_options
+from ntxengine.cli.output import Screen
+from ntxengine.cli.run import run
+from ntxengine.device import open_source
+from ntxengine.extents import ZERO, ExtentFile, write_json
+from ntxengine.manifest import Manifest
+from ntxengine.mapping import map_device
+from ntxengine.units import format_rate, format_size
+
+TIMEOUT_OPTION = click.option(
+    "--timeout",
+    "timeout_s",
+    type=SECONDS,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest wait for one answer.",
+)
+
+
+@click.command("map")
+@click.argument("source")
+@TIMEOUT_OPTION
+@common_options
+def map_command(source: str, timeout_s: float, screen: Screen) -> None:
+    """Show which extents of SOURCE hold data and which read as zero, without reading it.
+
+    SOURCE is a file, a block device, nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH.  With --json the
+    extents are an array as `ntx copy --extents` reads it.  A source that cannot tell is one data extent.
+
+    \b
+    Examples:
+      ntx map disk.raw
+      ntx map --json nbd://server/disk0 > extents.json
+    """
+    with run(_map(source, timeout_s)) as extents:
+        if screen.as_json:
+            write_json(extents.windows(), sys.stdout)
+            return
+        screen.line(f"{'OFFSET':>16} {'LENGTH':>16}  TYPE")
+        for window in extents.windows():
+            for offset, length, flags in window.tolist():
+                screen.line(f"{offset:>16} {length:>16}  {'zero' if flags & ZERO else 'data'}")
+        screen.note(f"data {format_size(extents.bytes_data)}, zero {format_size(extents.bytes_zero)}")
+
+
+async def _map(source: str, timeout_s: float) -> ExtentFile:
+    async with open_source(source, timeout_s=timeout_s) as device:
+        return await map_device(device, timeout_s=timeout_s)
+
+
+@click.command("checksum")
+@click.argument("source")
+@transfer_options
+@common_options
+def checksum_command(source: str, transfer: TransferOptions, screen: Screen) -> None:
+    """Read SOURCE and print its digest: the one that a manifest of the same bytes has.
+
+    It is XXH3-128 over the digests of its 64 KiB blocks, so that it does not depend on connections or request size.  It
+    finds corruption, not malice.  What the source says is zero is not read.
+
+    \b
+    Examples:
+      ntx checksum disk.raw
+      ntx checksum nbd+unix:///?socket=/run/disk.sock --connections 8 --json
+    """
+    options = dataclasses.replace(plane.CopyOptions(), **transfer.given())
+    digest, report = run(_checksum(source, options, screen))
+    if screen.as_json:
+        screen.result({"source": source, "digest": digest, **report_fields(report)})
+        return
+    screen.line(f"{digest}  {source}")
+    screen.note(f"read {format_size(report.bytes_read)} of {format_size(report.bytes_total)}, {_rate(report)}")
+
+
+async def _checksum(source: str, options: plane.CopyOptions, screen: Screen) -> tuple[str, plane.CopyReport]:
+    async with open_source(source, timeout_s=options.timeout_s) as device:
+        extents = await map_device(device, timeout_s=options.timeout_s)
+        with extents, Manifest.temporary(size=device.size) as manifest, screen.view() as view:
+            report = await plane.digest(
+                device,
+                manifest,
+                options=options,
+                extents=extents.windows(),
+                bytes_expected=device.size,
+                on_progress=lambda progress: view.update("checksum", progress),
+            )
+            return manifest.seal(), report
+
+
+@click.command("info")
+@click.argument("uri", metavar="SOURCE")
+@TIMEOUT_OPTION
+@common_options
+def info_command(uri: str, timeout_s: float, screen: Screen) -> None:
+    """Show what SOURCE is and can: its size, its block sizes, what an NBD server offers.
+
+    \b
+    Examples:
+      ntx info nbd://server:10809/disk0
+      ntx info --json /dev/sdb
+    """
+    fields = run(_info(uri, timeout_s))
+    if screen.as_json:
+        screen.result(fields)
+        return
+    screen.pairs((name.replace("_", " "), _shown(name, value)) for name, value in fields.items())
+
+
+async def _info(uri: str, timeout_s: float) -> dict[str, object]:
+    async with open_source(uri, timeout_s=timeout_s) as device:
+        return {
+            "name": device.name,
+            "kind": "block device" if device.is_block_device else device.kind,
+            "size": device.size,
+            "min_block": device.min_block,
+            "preferred_block": device.preferred_block,
+            "max_payload": device.max_payload,
+            "read_only": device.is_read_only,
+            "can_map": device.can_map,
+            "can_zero": device.can_zero,
+            "can_flush": device.can_flush,
+            "multi_conn": device.can_multi_conn,
+            "structured_replies": device.has_structured_replies,
+            "direct": device.is_direct,
+            "rotational": device.is_rotational,
+        }
+
+
+def report_fields(report: plane.CopyReport) -> dict[str, object]:
+    """Return a report as `--json` has it: the counters, and where the time went."""
+    fields: dict[str, object] = {
+        field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name != "stage_seconds"
+    }
+    stages = {name: round(seconds, 6) for name, seconds in report.stage_seconds.items()}
+    return {**fields, "bottleneck": report.bottleneck, "stage_seconds": stages}
+
+
+def _rate(report: plane.CopyReport) -> str:
+    return format_rate(report.bytes_done / report.seconds) if report.seconds > 0 else "at once"
+
+
+def _shown(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value} ({format_size(value)})" if value >= 1024 else f"{value} B"
+    return str(value)

@@ -1,0 +1,103 @@
+"""`ntx`: the table of commands, and the way in.
+
+Nothing heavy is imported here: `ntx --help` reads the table below, and the module of a command is loaded when that
+command is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import click
+from click.shell_completion import CompletionItem
+
+from ntxengine import __version__
+from ntxengine.cli.errors import exit_code_of
+
+
+class Entry(NamedTuple):
+    """Where a command lives, and what the overview says about it."""
+
+    module: str
+    help: str
+
+
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "The cluster and the repository": {
+        "vms": Entry("cluster", "List the VMs of a cluster."),
+        "capture": Entry("capture", "Capture a VM: in full the first time, then what changed."),
+        "points": Entry("points", "List the points that a repository holds."),
+        "verify": Entry("verify", "Read points back and compare them with their digests."),
+        "restore": Entry("restore", "Write the disks of a point as raw or QCOW2 images."),
+        "sweep": Entry("sweep", "Remove what a killed capture left behind."),
+    },
+    "The data plane alone": {
+        "copy": Entry("copy", "Copy a file, a device or an NBD export to another."),
+        "map": Entry("device", "Show which extents of a source hold data."),
+        "checksum": Entry("device", "Print the digest of a source."),
+        "info": Entry("device", "Show what a file, a device or an NBD server is and can."),
+    },
+    "Trying it out": {
+        "sim": Entry("sim", "Serve a simulated cluster on real disk files."),
+        "demo": Entry("demo", "Run the whole story against the simulator."),
+        "completion": Entry("completion", "Print the completion script of a shell."),
+    },
+}
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and loads one when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module = importlib.import_module(f"ntxengine.cli.{entry.module}")
+        command = getattr(module, f"{cmd_name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.help) for name, entry in section.items()], col_max=12)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [CompletionItem(name, help=e.help) for name, e in COMMANDS.items() if name.startswith(incomplete)]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ntx", message="%(prog)s %(version)s")
+def ntx() -> None:
+    """Capture VMs that run on Nutanix AHV: verified full and incremental copies of their disks, as plain QCOW2.
+
+    Results go to stdout, progress and logs to stderr; --json prints one object instead of a table.  Sizes are written
+    as 64KiB, 500M or 1.5G (powers of 1024), rates as 500M (per second).
+
+    \b
+    Examples:
+      ntx demo                                   see all of it at work, without a cluster
+      ntx capture db01 --to /backups             capture the VM db01
+      ntx copy disk.raw nbd://server/export      copy a disk, and nothing else
+
+    Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 some items failed, 10 not found, 11 locked, 12 credentials
+    refused, 75 try again later, 130 interrupted, 143 terminated.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run `ntx` with `argv` (the process's own arguments if None) and exit."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(exit_code_of(lambda: ntx.main(arguments, prog_name="ntx", standalone_mode=False)))
+
+
+if __name__ == "__main__":
+    main()

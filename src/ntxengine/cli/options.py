@@ -1,0 +1,327 @@
+"""Options that several commands share: what they are called, which NTX_* variable sets them, what they turn into.
+
+A decorator adds the options and hands the command one object in their place:
+
+    @common_options      screen: Screen                 how to speak
+    @prism_options       prism: PrismOptions            which Prism, and who we are
+    @transfer_options    transfer: TransferOptions      how hard to pull
+    @repository_option   repository: Path               where the points are
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ntxengine import units
+from ntxengine.errors import OptionsError
+
+if TYPE_CHECKING:
+    from ntxengine.cli.output import Screen
+
+Function = Callable[..., Any]
+
+MAX_PASSWORD_BYTES = 4096
+MAX_CONNECTIONS = 64
+MAX_IN_FLIGHT = 64
+MAX_TIMEOUT_S = 86400
+
+
+class Size(click.ParamType[int]):
+    """Bytes, written as `64KiB`, `1G`, `4096`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return self._number(value, units.parse_size, param, ctx)
+
+    def _number(
+        self, value: Any, parse: Callable[[str], int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse(str(value))
+        except OptionsError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+class Rate(Size):
+    """Bytes per second, written as `500M`; `0` and `off` mean no limit."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return self._number(value, units.parse_rate, param, ctx)
+
+
+class Seconds(click.ParamType[float]):
+    """A time limit: more than nothing, and no longer than anybody waits."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        if not 0 < seconds <= MAX_TIMEOUT_S:
+            self.fail(f"{value} is not more than 0 and at most {MAX_TIMEOUT_S} seconds", param, ctx)
+        return seconds
+
+
+SIZE = Size()
+RATE = Rate()
+SECONDS = Seconds()
+
+
+# ---------------------------------------------------------------------------------------------------- speaking
+
+
+def common_options(function: Function) -> Function:
+    """Add --json, --progress, -v, -q and --debug; pass `screen`."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+    @click.option(
+        "--progress",
+        type=click.Choice(["auto", "plain", "json", "none"]),
+        default="auto",
+        envvar="NTX_PROGRESS",
+        help="Progress on stderr: bars on a terminal (auto), lines, JSON lines or nothing.",
+    )
+    @click.option("-v", "--verbose", is_flag=True, help="Say what is being done.")
+    @click.option("-q", "--quiet", is_flag=True, help="No progress and no warnings, only errors.")
+    @click.option("--debug", is_flag=True, envvar="NTX_DEBUG", help="Everything, with the traceback of an error.")
+    @functools.wraps(function)
+    def with_screen(
+        *args: Any, as_json: bool, progress: str, verbose: bool, quiet: bool, debug: bool, **kwargs: Any
+    ) -> Any:
+        from ntxengine.cli.output import open_screen
+
+        if quiet and (verbose or debug):
+            raise click.UsageError("--quiet contradicts --verbose and --debug: give one of them")
+        screen = open_screen(as_json=as_json, progress=progress, verbose=verbose, quiet=quiet, debug=debug)
+        return function(*args, screen=screen, **kwargs)
+
+    return with_screen
+
+
+def dry_run_option(function: Function) -> Function:
+    """Add -n."""
+    return click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and touch nothing.")(function)
+
+
+# ------------------------------------------------------------------------------------------------------- Prism
+
+
+@dataclass(frozen=True)
+class PrismOptions:
+    """Which Prism, and who we are.  The password is read when it is needed."""
+
+    url: str
+    username: str
+    password_file: Path | None
+    ca_file: Path | None
+    insecure: bool
+    api: str
+    timeout_s: float
+
+    def password(self, screen: Screen) -> str:
+        """Return the password: NTX_PASSWORD, the password file, or asked for on a terminal, in this order."""
+        if password := os.environ.get("NTX_PASSWORD"):
+            return password
+        if self.password_file is not None:
+            return read_password_file(self.password_file, screen)
+        if sys.stdin.isatty() and sys.stderr.isatty():
+            answer: str = click.prompt(f"Password of {self.username}", hide_input=True, err=True)
+            return answer
+        raise click.UsageError("no password: set NTX_PASSWORD, or give --password-file FILE")
+
+
+def _prism_options(*, required: bool) -> Callable[[Function], Function]:
+    """Return the decorator that adds the options that reach a Prism."""
+
+    def decorate(function: Function) -> Function:
+        @click.option(
+            "--prism",
+            "url",
+            required=required,
+            envvar="NTX_PRISM",
+            metavar="URL",
+            show_envvar=True,
+            help="Prism Central (v4), or a Prism Element (v3): https://host[:9440].",
+        )
+        @click.option("--username", envvar="NTX_USERNAME", show_envvar=True, help="User of that Prism.")
+        @click.option(
+            "--password-file",
+            type=click.Path(path_type=Path),
+            envvar="NTX_PASSWORD_FILE",
+            show_envvar=True,
+            help="File whose first line is the password.  NTX_PASSWORD, if set, is used instead.",
+        )
+        @click.option(
+            "--ca-file",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
+            envvar="NTX_CA_FILE",
+            show_envvar=True,
+            help="Certificates (PEM) to trust instead of the system's.",
+        )
+        @click.option(
+            "--insecure", is_flag=True, envvar="NTX_INSECURE", show_envvar=True, help="Trust any certificate.  Warns."
+        )
+        @click.option(
+            "--api",
+            type=click.Choice(["auto", "v3", "v4"]),
+            default="auto",
+            show_default=True,
+            envvar="NTX_API",
+            show_envvar=True,
+            help="Prism API family; auto asks the server.",
+        )
+        @click.option(
+            "--prism-timeout",
+            type=SECONDS,
+            default=60.0,
+            show_default=True,
+            envvar="NTX_PRISM_TIMEOUT",
+            metavar="SECONDS",
+            help="Longest wait for one answer of Prism.",
+        )
+        @functools.wraps(function)
+        def with_prism(
+            *args: Any,
+            url: str | None,
+            username: str | None,
+            password_file: Path | None,
+            ca_file: Path | None,
+            insecure: bool,
+            api: str,
+            prism_timeout: float,
+            **kwargs: Any,
+        ) -> Any:
+            prism = None
+            if url is not None:
+                if username is None:
+                    raise click.UsageError("no user: give --username NAME, or set NTX_USERNAME")
+                prism = PrismOptions(url, username, password_file, ca_file, insecure, api, prism_timeout)
+            return function(*args, prism=prism, **kwargs)
+
+        return with_prism
+
+    return decorate
+
+
+def prism_options(function: Function) -> Function:
+    """Add the options that reach a Prism; pass `prism`."""
+    return _prism_options(required=True)(function)
+
+
+def optional_prism_options(function: Function) -> Function:
+    """The same for a command that can do without; `prism` is None then."""
+    return _prism_options(required=False)(function)
+
+
+def read_password_file(path: Path, screen: Screen) -> str:
+    """Return the first line of `path`, and warn if everybody on this machine can read it."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(MAX_PASSWORD_BYTES + 1)
+        first = content.split(b"\n", 1)[0].rstrip(b"\r").decode()
+    except OSError as exc:
+        raise OptionsError(f"password file {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise OptionsError(f"password file {path}: its first line is not UTF-8") from exc
+    if not first or len(content) > MAX_PASSWORD_BYTES:
+        raise OptionsError(f"password file {path}: expected one line of 1 to {MAX_PASSWORD_BYTES} bytes")
+    if mode & stat.S_IROTH:
+        screen.warning(f"password file {path} can be read by every user of this machine: chmod 600 {path}")
+    return first
+
+
+# ---------------------------------------------------------------------------------------------------- transfer
+
+
+@dataclass(frozen=True)
+class TransferOptions:
+    """What the person said about the transfer; None means: choose for me."""
+
+    connections: int | None
+    request_size: int | None
+    in_flight: int | None
+    bandwidth: int | None
+    timeout_s: float | None
+
+    def given(self) -> dict[str, Any]:
+        """Return those that were given, under the names that CopyOptions has."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def transfer_options(function: Function) -> Function:
+    """Add --connections, --request-size, --in-flight, --bandwidth and --timeout; pass `transfer`."""
+
+    @click.option(
+        "--connections",
+        type=click.IntRange(1, MAX_CONNECTIONS),
+        help="Threads, each with a connection of its own to either end (fewer if an end permits fewer).",
+    )
+    @click.option("--request-size", type=SIZE, help="Bytes per request: a multiple of 64KiB, at most 32MiB.")
+    @click.option("--in-flight", type=click.IntRange(1, MAX_IN_FLIGHT), help="Requests per connection at a time.")
+    @click.option(
+        "--bandwidth",
+        type=RATE,
+        envvar="NTX_BANDWIDTH",
+        show_envvar=True,
+        help="Limit on what is read, per second and disk: 500M, or off.",
+    )
+    @click.option(
+        "--timeout",
+        "timeout_s",
+        type=SECONDS,
+        metavar="SECONDS",
+        help="Longest wait for one answer of the source or the target.",
+    )
+    @functools.wraps(function)
+    def with_transfer(
+        *args: Any,
+        connections: int | None,
+        request_size: int | None,
+        in_flight: int | None,
+        bandwidth: int | None,
+        timeout_s: float | None,
+        **kwargs: Any,
+    ) -> Any:
+        transfer = TransferOptions(connections, request_size, in_flight, bandwidth, timeout_s)
+        return function(*args, transfer=transfer, **kwargs)
+
+    return with_transfer
+
+
+# -------------------------------------------------------------------------------------------------- repository
+
+
+def repository_option(*aliases: str) -> Callable[[Function], Function]:
+    """Add --repository and its `aliases`; pass `repository`."""
+
+    def decorate(function: Function) -> Function:
+        return click.option(
+            *aliases,
+            "--repository",
+            "repository",
+            required=True,
+            type=click.Path(path_type=Path, file_okay=False),
+            envvar="NTX_REPOSITORY",
+            show_envvar=True,
+            metavar="REPO",
+            help="Directory that holds the points.",
+        )(function)
+
+    return decorate

@@ -1,0 +1,177 @@
+"""How a command speaks: results to stdout (a table, or one JSON object), progress, warnings and logs to stderr."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from ntxengine import units
+from ntxengine.cli.text import printable
+
+if TYPE_CHECKING:
+    from ntxengine.cli.progress import View
+
+ProgressMode = Literal["bars", "plain", "json", "none"]
+
+TABLE_WIDTH = 120
+"""Columns of a table that does not go to a terminal."""
+
+
+ROOMY_WIDTH = 100
+"""From here on there is room for more than one space between columns."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table; numbers go to the right."""
+
+    title: str
+    right: bool = False
+    fold: bool = False
+    """Break long text over several lines instead of never breaking it."""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where one command speaks, and how much."""
+
+    as_json: bool
+    progress: ProgressMode
+    quiet: bool
+
+    def result(self, value: object) -> None:
+        """Print the one JSON object of this command."""
+        click.echo(json.dumps(plain(value), ensure_ascii=True))
+
+    def line(self, text: str = "") -> None:
+        """Print one line of a result."""
+        click.echo(text)
+
+    def note(self, text: str) -> None:
+        """Tell the person something that is not a result."""
+        if not self.quiet and self.progress != "json":
+            click.echo(text, err=True)
+
+    def warning(self, text: str) -> None:
+        """Tell the person that something is worse than expected, and that we go on."""
+        if self.quiet:
+            return
+        if self.progress == "json":
+            click.echo(json.dumps({"message_type": "warning", "text": text}), err=True)
+        else:
+            click.secho(f"warning: {printable(text)}", err=True, fg="yellow", color=_colour(sys.stderr.isatty()))
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+        """Print a table.  Whatever is in the cells is shown, never obeyed."""
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        space = 1 if table_width() >= ROOMY_WIDTH else 0
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, space, 0, 0))
+        for column in columns:
+            table.add_column(
+                column.title,
+                justify="right" if column.right else "left",
+                no_wrap=not column.fold,
+                overflow="fold",
+            )
+        for row in rows:
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        colour = _colour(sys.stdout.isatty())
+        console = Console(width=table_width(), no_color=not colour, highlight=False, emoji=False, markup=False)
+        console.print(table)
+
+    def pairs(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Print `name  value` lines with the values in one column."""
+        lines = [(name, printable(value)) for name, value in rows]
+        width = max((len(name) for name, _ in lines), default=0)
+        for name, value in lines:
+            click.echo(f"{name:<{width}}  {value}".rstrip())
+
+    def view(self) -> View:
+        """Return what shows the progress of this command: a context manager."""
+        from ntxengine.cli.progress import make_view
+
+        return make_view(self)
+
+
+def open_screen(*, as_json: bool, progress: str, verbose: bool, quiet: bool, debug: bool) -> Screen:
+    """Decide how to speak, and send the logs to stderr accordingly."""
+    screen = Screen(as_json=as_json, progress=_progress_mode(progress, quiet=quiet), quiet=quiet)
+    level = logging.DEBUG if debug else logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    handler = LogHandler(screen)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S"))
+    root = logging.getLogger("ntxengine")
+    for old in [handler for handler in root.handlers if isinstance(handler, LogHandler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    return screen
+
+
+class LogHandler(logging.Handler):
+    """Writes log records to what stderr is at that moment, so that they do not tear progress bars."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._screen.progress == "json":
+            text = json.dumps({"message_type": "log", "level": record.levelname.lower(), "text": record.getMessage()})
+        elif record.levelno >= logging.WARNING and not logging.getLogger("ntxengine").isEnabledFor(logging.INFO):
+            text = f"{record.levelname.lower()}: {printable(record.getMessage())}"
+        else:
+            text = "\n".join(printable(line) for line in self.format(record).splitlines())
+        click.echo(text, err=True)
+
+
+def plain(value: object) -> object:
+    """Return `value` as JSON has it: dataclasses as objects, times in RFC 3339, bytes in hex, sizes as integers."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.repr}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return _SIMPLE.get(type(value), _same)(value)
+
+
+def _same(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
+_SIMPLE: dict[type, Callable[..., object]] = {datetime: units.format_time, bytes: bytes.hex}
+
+
+def table_width() -> int:
+    """Return how wide a table may be: the terminal, or COLUMNS, or TABLE_WIDTH where there is neither."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        return TABLE_WIDTH
+    return shutil.get_terminal_size((TABLE_WIDTH, 24)).columns
+
+
+def _progress_mode(wanted: str, *, quiet: bool) -> ProgressMode:
+    if wanted in ("plain", "json"):
+        return "plain" if wanted == "plain" else "json"
+    if wanted == "none" or quiet:
+        return "none"
+    dumb = os.environ.get("TERM", "dumb") == "dumb"
+    return "bars" if sys.stderr.isatty() and not dumb else "plain"
+
+
+def _colour(is_terminal: bool) -> bool:
+    return is_terminal and not os.environ.get("NO_COLOR")

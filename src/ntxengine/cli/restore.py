@@ -1,0 +1,176 @@
+"""`ntx restore`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ntxengine.cli.options import common_options, dry_run_option, repository_option
+from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.points import find_point
+from ntxengine.cli.progress import Amount, View
+from ntxengine.cli.run import run
+from ntxengine.cli.text import elapsed, printable
+from ntxengine.repository import Point, PointDisk, Repository
+from ntxengine.restore import RestoreOptions, RestoreReport, file_names, restore
+from ntxengine.units import format_size
+
+COLUMNS = [
+    Column("DISK"),
+    Column("FILE", fold=True),
+    Column("SIZE", right=True),
+    Column("ALLOCATED", right=True),
+    Column("VERIFIED"),
+    Column("TIME", right=True),
+]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to restore, and how."""
+
+    point_id: str
+    directory: Path
+    disks: tuple[str, ...]
+    options: RestoreOptions
+
+
+@click.command("restore")
+@click.argument("point")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@repository_option("--from")
+@click.option("--disk", "disks", multiple=True, metavar="DISK", help="Only this disk, by label or id; repeatable.")
+@click.option(
+    "--format",
+    "image_format",
+    type=click.Choice(["raw", "qcow2"]),
+    default="raw",
+    show_default=True,
+    help="raw: sparse, exactly the disk's size; qcow2: one image that stands alone.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("--verify", is_flag=True, help="Read the restored files back and compare them with the digests.")
+@click.option("--disks", "parallel", type=click.IntRange(1), default=4, show_default=True, help="Disks at a time.")
+@dry_run_option
+@common_options
+def restore_command(
+    point: str,
+    directory: Path,
+    repository: Path,
+    disks: tuple[str, ...],
+    image_format: Any,
+    overwrite: bool,
+    verify: bool,
+    parallel: int,
+    dry_run: bool,
+    screen: Screen,
+) -> None:
+    """Write the disks of POINT into DIRECTORY, as they were when it was frozen.
+
+    POINT is its id or the beginning of it; the name or UUID of a VM means the newest point of that VM.
+
+    Each file appears under its name when all of them are whole.  The configuration of the VM, as Prism gave it, goes
+    beside them.  An incremental point needs nothing but the repository.
+
+    \b
+    Examples:
+      ntx restore db01 ./db01 --from /backups --verify
+      ntx restore 20261123T041500Z-8f3a2c ./db01 --from /backups --disk scsi.0 --format qcow2
+    """
+    order = Order(point, directory, disks, RestoreOptions(image_format, overwrite, verify, parallel))
+    opened = Repository.open(repository)
+    chosen = find_point(opened, point)
+    if dry_run:
+        _show_plan(chosen, order, screen)
+        return
+    report = run(_restore(opened, chosen, order, screen))
+    if screen.as_json:
+        screen.result(_fields(report))
+        return
+    screen.table(COLUMNS, _rows(report))
+    if report.config is not None:
+        screen.note(f"the VM's configuration: {_from_here(report.config)}")
+
+
+async def _restore(repository: Repository, point: Point, order: Order, screen: Screen) -> RestoreReport:
+    with screen.view() as view:
+        tell = _Teller(view)
+        return await restore(
+            repository, point, order.directory, disks=order.disks, options=order.options, on_progress=tell
+        )
+
+
+class _Teller:
+    """Turns shares of a disk that are done into amounts that a view shows."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._began_s: dict[str, float] = {}
+
+    def __call__(self, disk: PointDisk, stage: str, done: float) -> None:
+        label = f"{stage} {disk.label}"
+        began_s = self._began_s.setdefault(label, time.monotonic())
+        self._view.update(label, Amount(int(done * disk.size), disk.size, time.monotonic() - began_s))
+
+
+def _rows(report: RestoreReport) -> list[list[str]]:
+    return [
+        [
+            each.disk.label,
+            _from_here(each.path),
+            format_size(each.size),
+            format_size(each.bytes_allocated),
+            "yes" if each.is_verified else "no",
+            elapsed(each.seconds),
+        ]
+        for each in report.disks
+    ]
+
+
+def _from_here(path: Path) -> str:
+    """Return the way to a file from where the person stands, if it is not far."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _fields(report: RestoreReport) -> dict[str, object]:
+    return {
+        "point": report.point.id,
+        "vm_id": report.point.vm_id,
+        "vm_name": report.point.vm_name,
+        "format": report.format,
+        "seconds": round(report.seconds, 3),
+        "config": report.config,
+        "disks": [
+            {
+                "disk_id": each.disk.disk_id,
+                "label": each.disk.label,
+                "path": each.path,
+                "size": each.size,
+                "bytes_allocated": each.bytes_allocated,
+                "verified": each.is_verified,
+                "seconds": round(each.seconds, 3),
+            }
+            for each in report.disks
+        ],
+    }
+
+
+def _show_plan(point: Point, order: Order, screen: Screen) -> None:
+    names = file_names(point, order.options.format)
+    disks = [point.disk(name) for name in order.disks] or list(point.disks)
+    files = [(disk, order.directory / names[disk.disk_id]) for disk in disks]
+    if screen.as_json:
+        entries = [
+            {"disk_id": disk.disk_id, "label": disk.label, "path": path, "size": disk.size} for disk, path in files
+        ]
+        screen.result({"dry_run": True, "point": point.id, "format": order.options.format, "disks": entries})
+        return
+    screen.line(f"would restore {point.id}, {point.kind} of {printable(point.vm_name)}:")
+    for disk, path in files:
+        exists = ", exists" if path.exists() else ""
+        screen.line(f"  {disk.label}  {format_size(disk.size)}  {path}{exists}")

@@ -1,0 +1,118 @@
+"""From options to the objects of a use case: a connected Prism, the VM that a name means, an attacher."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from ntxengine.attach import Attacher, ContainerMount, HotAdd
+from ntxengine.cli.options import Function, PrismOptions
+from ntxengine.cli.output import Screen
+from ntxengine.cli.text import printable
+from ntxengine.errors import NotFoundError
+from ntxengine.prism import Endpoint, Secret, connect
+from ntxengine.prism.models import Prism, Vm
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_FAMILIES: dict[str, Literal["v3", "v4"] | None] = {"auto": None, "v3": "v3", "v4": "v4"}
+
+
+@asynccontextmanager
+async def connected(options: PrismOptions, screen: Screen) -> AsyncIterator[Prism]:
+    """Connect to the Prism that the options name; disconnect on exit."""
+    if options.insecure:
+        screen.warning("--insecure: anybody between here and Prism can read the password and change the answers")
+    endpoint = Endpoint(
+        url=options.url,
+        username=options.username,
+        password=Secret(options.password(screen)),
+        ca_file=None if options.ca_file is None else str(options.ca_file),
+        insecure=options.insecure,
+        timeout_s=options.timeout_s,
+    )
+    prism = await connect(endpoint, family=_FAMILIES[options.api])
+    try:
+        yield prism
+    finally:
+        await prism.aclose()
+
+
+async def find_vm(prism: Prism, name: str) -> Vm:
+    """Return the VM with this UUID or name.
+
+    Errors: NotFoundError if there is none; a usage error that lists the UUIDs if several have the name.
+    """
+    if _UUID.fullmatch(name):
+        return await prism.vm(name.lower())
+    found = [vm for vm in await prism.vms() if vm.name == name]
+    if not found:
+        raise NotFoundError(f"no VM is named {name!r}: `ntx vms` lists those that this account may see")
+    if len(found) > 1:
+        ids = ", ".join(vm.id for vm in found)
+        raise click.UsageError(f"{len(found)} VMs are named {printable(name)!r}: name one by its UUID: {ids}")
+    return found[0]
+
+
+@dataclass(frozen=True)
+class AttachOptions:
+    """How the bytes of a recovery point become readable here."""
+
+    worker: str | None
+    device_dir: Path
+    containers: Path | None
+
+    async def attacher(self, prism: Prism) -> Attacher:
+        """Return the attacher that fits: mounted containers where Prism tells paths (v3), else hot-add.
+
+        Errors: a usage error if what was given does not do; as find_vm for the worker.
+        """
+        if self.containers is not None and (prism.family == "v3" or self.worker is None):
+            return ContainerMount(self.containers)
+        if self.worker is None:
+            raise click.UsageError(
+                "no way to the disks: give --worker VM (this machine, as a VM of the cluster), or on Prism v3 "
+                "--containers DIR (where its storage containers are mounted)"
+            )
+        worker = await find_vm(prism, self.worker)
+        return HotAdd(prism, worker.id, device_dir=self.device_dir)
+
+
+def attach_options(function: Function) -> Function:
+    """Add --worker, --device-dir and --containers; pass `attach`."""
+
+    @click.option(
+        "--worker",
+        envvar="NTX_WORKER",
+        show_envvar=True,
+        metavar="VM",
+        help="This machine, as a VM of the cluster: disks are hot-added to it.",
+    )
+    @click.option(
+        "--device-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("/dev/disk/by-id"),
+        show_default=True,
+        envvar="NTX_DEVICE_DIR",
+        show_envvar=True,
+        help="Where hot-added disks appear.",
+    )
+    @click.option(
+        "--containers",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="NTX_CONTAINERS",
+        show_envvar=True,
+        metavar="DIR",
+        help="Directory that has each storage container mounted under its name (v3).",
+    )
+    @functools.wraps(function)
+    def with_attach(*args: Any, worker: str | None, device_dir: Path, containers: Path | None, **kwargs: Any) -> Any:
+        return function(*args, attach=AttachOptions(worker, device_dir, containers), **kwargs)
+
+    return with_attach

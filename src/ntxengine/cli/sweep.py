@@ -1,0 +1,80 @@
+"""`ntx sweep`: what a killed capture left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ntxengine.cli.errors import SomeFailed
+from ntxengine.cli.options import (
+    PrismOptions,
+    common_options,
+    dry_run_option,
+    optional_prism_options,
+    repository_option,
+)
+from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.run import run
+from ntxengine.cli.session import connected, find_vm
+from ntxengine.cli.text import plural
+from ntxengine.repository import Repository
+from ntxengine.sweep import SweepReport, sweep
+
+COLUMNS = [Column("WHAT"), Column("ID"), Column("NAME", fold=True), Column("VM")]
+
+
+@click.command("sweep")
+@repository_option()
+@click.option(
+    "--worker",
+    envvar="NTX_WORKER",
+    show_envvar=True,
+    metavar="VM",
+    help="This machine, as a VM of the cluster: disks that we hot-added to it are removed.",
+)
+@optional_prism_options
+@dry_run_option
+@common_options
+def sweep_command(
+    repository: Path, worker: str | None, prism: PrismOptions | None, dry_run: bool, screen: Screen
+) -> None:
+    """Remove what a killed capture left: unfinished points, recovery points, hot-added disks.
+
+    Only what belongs to this repository is touched, and nothing of a VM that is being captured now.  The recovery point
+    that the next capture needs as its reference stays.  Without --prism only the repository is swept.
+
+    \b
+    Examples:
+      ntx sweep --repository /backups -n
+      ntx sweep --repository /backups --json
+    """
+    opened = Repository.open(repository)
+    report = run(_sweep(opened, worker, prism, dry_run, screen))
+    if screen.as_json:
+        screen.result(report.as_dict())
+    else:
+        _show(report, screen)
+    for problem in report.problems:
+        screen.warning(problem)
+    if report.problems:
+        raise SomeFailed(f"{plural(len(report.problems), 'thing')} could not be removed: see the warnings above")
+
+
+async def _sweep(
+    repository: Repository, worker: str | None, options: PrismOptions | None, dry_run: bool, screen: Screen
+) -> SweepReport:
+    if options is None:
+        screen.note("no --prism: the cluster is not swept")
+        return await sweep(None, repository, dry_run=dry_run)
+    async with connected(options, screen) as prism:
+        worker_id = None if worker is None else (await find_vm(prism, worker)).id
+        return await sweep(prism, repository, worker_id=worker_id, dry_run=dry_run)
+
+
+def _show(report: SweepReport, screen: Screen) -> None:
+    if report.removed:
+        screen.table(COLUMNS, [[each.kind, each.id, each.name, each.vm_id] for each in report.removed])
+    screen.line(f"{'would remove' if report.dry_run else 'removed'} {plural(len(report.removed), 'thing')}")
+    for vm_id in report.locked_vms:
+        screen.note(f"VM {vm_id} is being captured: left alone")

@@ -1,0 +1,148 @@
+"""`ntx verify`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from ntxengine.cli.errors import SomeFailed
+from ntxengine.cli.options import TransferOptions, common_options, repository_option, transfer_options
+from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.points import find_point
+from ntxengine.cli.progress import View
+from ntxengine.cli.run import run
+from ntxengine.cli.text import plural
+from ntxengine.copy import CopyOptions, Progress
+from ntxengine.errors import ChecksumMismatch
+from ntxengine.repository import Point, PointDisk, Repository
+from ntxengine.units import format_rate, format_size
+from ntxengine.verify import DiskVerdict, PointVerdict, verify_point
+
+COLUMNS = [
+    Column("POINT"),
+    Column("DISK"),
+    Column("SIZE", right=True),
+    Column("RATE", right=True),
+    Column("RESULT", fold=True),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What to verify, and how."""
+
+    disks: tuple[str, ...]
+    options: CopyOptions
+    parallel: int
+
+
+@click.command("verify")
+@click.argument("points", nargs=-1, metavar="[POINT]...")
+@repository_option()
+@click.option("--all", "every", is_flag=True, help="Every point of the repository.")
+@click.option("--disk", "disks", multiple=True, metavar="DISK", help="Only this disk, by label or id; repeatable.")
+@click.option("--disks", "parallel", type=click.IntRange(1), default=4, show_default=True, help="Disks at a time.")
+@transfer_options
+@common_options
+def verify_command(
+    points: tuple[str, ...],
+    repository: Path,
+    every: bool,
+    disks: tuple[str, ...],
+    parallel: int,
+    transfer: TransferOptions,
+    screen: Screen,
+) -> None:
+    """Read points back through their images, and compare each 64 KiB block with the digest of its capture.
+
+    POINT is its id or the beginning of it; the name or UUID of a VM means the newest point of that VM.  A mismatch
+    names point, disk and offsets.  If some points are wrong and others are not, the exit code is 3.
+
+    \b
+    Examples:
+      ntx verify db01 --repository /backups
+      ntx verify --all --repository /backups --json
+    """
+    if every == bool(points):
+        raise click.UsageError(
+            "name a POINT, or give --all" if not every else "--all and a POINT contradict each other"
+        )
+    order = Order(disks, dataclasses.replace(CopyOptions(), **transfer.given()), parallel)
+    opened = Repository.open(repository)
+    chosen = opened.points() if every else [find_point(opened, name) for name in points]
+    verdicts = run(_verify(opened, chosen, order, screen))
+    if screen.as_json:
+        screen.result({"points": [_fields(verdict) for verdict in verdicts]})
+    else:
+        screen.table(COLUMNS, [_row(verdict.point, disk) for verdict in verdicts for disk in verdict.disks])
+        if not verdicts:
+            screen.note("no points")
+    _raise_if_wrong(verdicts)
+
+
+async def _verify(repository: Repository, points: list[Point], order: Order, screen: Screen) -> list[PointVerdict]:
+    verdicts = []
+    with screen.view() as view:
+        for point in points:
+            view.stage("verify", f"{point.id}, {point.kind} of {point.vm_name}")
+            verdict = await verify_point(
+                repository,
+                point,
+                disks=order.disks,
+                options=order.options,
+                parallel=order.parallel,
+                on_progress=_teller(view, point),
+            )
+            verdicts.append(verdict)
+    return verdicts
+
+
+def _teller(view: View, point: Point) -> Callable[[PointDisk, Progress], None]:
+    """Show the progress of a disk under a name that tells points apart: the end of the point's id."""
+    return lambda disk, progress: view.update(f"{point.id.rpartition('-')[2]} {disk.label}", progress)
+
+
+def _raise_if_wrong(verdicts: list[PointVerdict]) -> None:
+    """Raise for the first disk that is wrong, and say how many there are.  The others are in the result."""
+    wrong = [(verdict.point, disk) for verdict in verdicts for disk in verdict.disks if not disk.is_right]
+    if not wrong:
+        return
+    point, disk = wrong[0]
+    more = f"; {plural(len(wrong) - 1, 'other disk')} wrong too" if len(wrong) > 1 else ""
+    message = f"point {point.id} disk {disk.disk.label} ({disk.disk.disk_id}): {disk.problem}{more}"
+    if any(verdict.is_right for verdict in verdicts):
+        raise SomeFailed(message)
+    raise ChecksumMismatch(message, offsets=disk.offsets, blocks=disk.wrong_blocks)
+
+
+def _row(point: Point, verdict: DiskVerdict) -> list[str]:
+    report = verdict.report
+    rate = format_rate(report.bytes_done / report.seconds) if report is not None and report.seconds > 0 else "-"
+    return [point.id, verdict.disk.label, format_size(verdict.disk.size), rate, verdict.problem or "as captured"]
+
+
+def _fields(verdict: PointVerdict) -> dict[str, object]:
+    return {
+        "point": verdict.point.id,
+        "vm_id": verdict.point.vm_id,
+        "vm_name": verdict.point.vm_name,
+        "right": verdict.is_right,
+        "disks": [
+            {
+                "disk_id": disk.disk.disk_id,
+                "label": disk.disk.label,
+                "size": disk.disk.size,
+                "digest": disk.disk.digest,
+                "right": disk.is_right,
+                "problem": disk.problem,
+                "offsets": disk.offsets,
+                "wrong_blocks": disk.wrong_blocks,
+                "bytes_read": 0 if disk.report is None else disk.report.bytes_read,
+                "seconds": None if disk.report is None else round(disk.report.seconds, 3),
+            }
+            for disk in verdict.disks
+        ],
+    }

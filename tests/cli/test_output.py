@@ -1,0 +1,175 @@
+"""How the command line speaks: to a terminal, to a file, to a program."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pty
+import re
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ntxengine.cli.output import Column, open_screen, plain
+from ntxengine.cli.progress import PLAIN_INTERVAL_S, Amount, Pace, PlainView, describe
+from ntxengine.cli.text import elapsed, plural, printable
+from ntxengine.units import GIB, MIB
+from tests.cli.ntx import COMMAND, environment
+
+
+@pytest.fixture(autouse=True)
+def logger_as_it_was() -> Iterator[None]:
+    """What a screen does to the logger is for the life of a process: here, for one test."""
+    logger = logging.getLogger("ntxengine")
+    level, handlers = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
+
+
+def on_a_terminal(*arguments: str, env: dict[str, str]) -> str:
+    """Run `ntx` with stderr on a terminal, and return what was written there."""
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            env=environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        written = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                written += chunk
+        except OSError:  # EIO: the other end is closed
+            pass
+        assert process.wait(60) == 0, written
+    finally:
+        os.close(ours)
+    return written.decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("db01", "db01"),
+        ("Übergröße 数据", "Übergröße 数据"),
+        ("a\nb\r\t", r"a\nb\r\t"),
+        ("\x1b[31m", r"\x1b[31m"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\u202eb", r"a\u202eb"),
+        ("a\u200bb", r"a\u200bb"),
+        ("\u2028", r"\u2028"),
+        ("\ud800", r"\ud800"),
+        ("\U000e0041", r"\U000e0041"),
+    ],
+)
+def test_only_what_shows_itself_is_printed(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_values_for_programs() -> None:
+    when = datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC)
+
+    value = plain(
+        {"when": when, "path": Path("/a"), "size": 2**62, "raw": b"\1\2", "many": (Amount(1, 2, 0.5),), "none": None}
+    )
+
+    assert value == {
+        "when": "2026-11-23T04:05:06Z",
+        "path": "/a",
+        "size": 2**62,
+        "raw": "0102",
+        "many": [{"bytes_done": 1, "bytes_total": 2, "seconds": 0.5}],
+        "none": None,
+    }
+    assert json.loads(json.dumps(value)) == value
+
+
+def test_durations_and_counts_for_people() -> None:
+    assert [elapsed(seconds) for seconds in (0.04, 59.9, 60, 185, 7380)] == [
+        "0.0 s", "59.9 s", "1 min 00 s", "3 min 05 s", "2 h 03 min",
+    ]  # fmt: skip
+    assert [plural(1, "disk"), plural(2, "disk")] == ["1 disk", "2 disks"]
+
+
+def test_progress_is_told_as_far_as_it_is_known() -> None:
+    assert describe(Amount(0, 0, 0)) == "0 B"
+    assert describe(Amount(512 * MIB, GIB, 2)) == "512.0 MiB of 1.0 GiB, 50 %, 256.0 MiB/s, 2.0 s left"
+    assert describe(Amount(GIB, GIB, 4)) == "1.0 GiB of 1.0 GiB, 100 %, 256.0 MiB/s"
+    assert describe(Amount(2 * GIB, GIB, 4)).startswith("1.0 GiB of 1.0 GiB, 100 %")
+
+
+def test_a_log_gets_a_line_now_and_then_and_one_at_the_end() -> None:
+    now = 0.0
+    pace = Pace(PLAIN_INTERVAL_S, lambda: now)
+    told = []
+    for second in range(13):
+        now = float(second)
+        if pace.is_due("disk", Amount(second, 12, now)):
+            told.append(second)
+
+    assert told == [5, 10, 12]
+    assert not pace.is_due("disk", Amount(12, 12, now))
+
+
+def test_plain_view_tells_stages_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = open_screen(as_json=False, progress="plain", verbose=False, quiet=False, debug=False)
+
+    with PlainView(screen, lambda: 0.0) as view:
+        view.stage("freeze", "db\n01")
+        view.update("scsi.0", Amount(MIB, 2 * MIB, 1))
+        view.update("scsi.0", Amount(2 * MIB, 2 * MIB, 1))
+        view.warning("careful")
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == ("freeze: db\\n01\n  scsi.0: 2.0 MiB of 2.0 MiB, 100 %, 2.0 MiB/s\nwarning: careful\n")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_table_is_no_wider_than_the_terminal(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    screen = open_screen(as_json=False, progress="none", verbose=False, quiet=False, debug=False)
+    columns = [Column("NAME", fold=True), Column("UUID"), Column("SIZE", right=True)]
+
+    screen.table(columns, [["n" * 255, "00000000-0000-4000-8000-000000000001", "1.0 GiB"], ["[red]x", "u", "1 B"]])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum(line.count("n") for line in lines) == 255
+    assert any("[red]x" in line for line in lines)
+
+
+def test_terminal_gets_bars_with_colour(tmp_path: Path) -> None:
+    written = on_a_terminal(
+        "copy", "pattern:8M", str(tmp_path / "a"), "--bandwidth", "16M", env={"TERM": "xterm-256color"}
+    )
+
+    assert "━" in written
+    assert re.search(r"\x1b\[[0-9;]*3[0-9]", written)
+    assert "100 %" in written
+
+
+def test_no_color_is_respected(tmp_path: Path) -> None:
+    env = {"TERM": "xterm-256color", "NO_COLOR": "1"}
+
+    written = on_a_terminal("copy", "pattern:8M", str(tmp_path / "a"), "--bandwidth", "16M", env=env)
+
+    assert "100 %" in written
+    assert not re.search(r"\x1b\[[0-9;]*[34][0-9]m", written)
+
+
+def test_dumb_terminal_gets_lines(tmp_path: Path) -> None:
+    written = on_a_terminal("copy", "pattern:8M", str(tmp_path / "a"), env={"TERM": "dumb"})
+
+    assert "\x1b" not in written
+    assert "8.0 MiB of 8.0 MiB, 100 %" in written

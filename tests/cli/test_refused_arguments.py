@@ -1,0 +1,143 @@
+"""Every wrong argument: one line, exit code 2, and nothing was touched."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.ntx import assert_refused, ntx
+
+PRISM = ("--prism", "https://127.0.0.1:1", "--username", "u")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["foo"], "foo"),
+        (["--foo"], "--foo"),
+        (["copy"], "SOURCE"),
+        (["copy", "a"], "TARGET"),
+        (["copy", "a", "b", "c"], "c"),
+        (["copy", "a", "b", "--foo"], "--foo"),
+        (["copy", "a", "b", "--connections", "0"], "--connections"),
+        (["copy", "a", "b", "--connections", "65"], "--connections"),
+        (["copy", "a", "b", "--connections", "many"], "--connections"),
+        (["copy", "a", "b", "--in-flight", "0"], "--in-flight"),
+        (["copy", "a", "b", "--request-size", "1000"], "request size 1000"),
+        (["copy", "a", "b", "--request-size", "0"], "request size 0"),
+        (["copy", "a", "b", "--request-size", "64M"], "request size"),
+        (["copy", "a", "b", "--request-size", "big"], "is not a size"),
+        (["copy", "a", "b", "--request-size", "-1"], "is not a size"),
+        (["copy", "a", "b", "--bandwidth", "fast"], "is not a size"),
+        (["copy", "a", "b", "--timeout", "0"], "--timeout"),
+        (["copy", "a", "b", "--timeout", "nan"], "timeout"),
+        (["copy", "a", "b", "--progress", "loud"], "--progress"),
+        (["copy", "a", "b", "-q", "-v"], "--quiet contradicts"),
+        (["copy", "", "b"], "names nothing"),
+        (["copy", "null:", "b"], "can only be a target"),
+        (["copy", "pattern:1M", "pattern:1M"], "can only be a source"),
+        (["copy", "pattern:lots", "null:"], "is not a size"),
+        (["copy", "pattern:9E", "null:"], "is not a size"),
+        (["copy", "pattern:1M", "null:", "--verify"], "--verify"),
+        (["copy", "nbds://host/e", "null:"], "not supported"),
+        (["copy", "nbd+ssh://-oProxyCommand=x/e", "null:"], "not supported"),
+        (["copy", "http://host/disk", "null:"], "unknown kind of address"),
+        (["copy", "nbd://user:secret@host/e", "null:"], "no user or password"),
+        (["copy", "nbd+unix:///e", "null:"], "socket=PATH"),
+        (["copy", "nbd://host:99999/e", "null:"], "99999"),
+        (["map"], "SOURCE"),
+        (["info"], "SOURCE"),
+        (["checksum", "null:"], "can only be a target"),
+        (["vms"], "--prism"),
+        (["vms", "--prism", "https://h"], "--username"),
+        (["vms", *PRISM], "no password"),
+        (["vms", *PRISM, "--password-file", "missing"], "missing"),
+        (["vms", *PRISM, "--ca-file", "missing.pem"], "--ca-file"),
+        (["vms", *PRISM, "--api", "v5"], "--api"),
+        (["vms", *PRISM, "--prism-timeout", "0"], "--prism-timeout"),
+        (["capture"], "VM"),
+        (["capture", "db01", *PRISM], "--repository"),
+        (["capture", "db01", "--to", "r"], "--prism"),
+        (["capture", "db01", "--to", "r", *PRISM, "--consistency", "perfect"], "--consistency"),
+        (["capture", "db01", "--to", "r", *PRISM, "--on-lost-tracking", "cry"], "--on-lost-tracking"),
+        (["capture", "db01", "--to", "r", *PRISM, "--keep-recovery-point", "soon"], "--keep-recovery-point"),
+        (["capture", "db01", "--to", "r", *PRISM, "--keep-recovery-point", "0h"], "--keep-recovery-point"),
+        (["capture", "db01", "--to", "r", *PRISM, "--disks", "0"], "--disks"),
+        (["capture", "db01", "--to", "r", *PRISM, "--request-size", "100"], "request size"),
+        (["points"], "--repository"),
+        (["verify", "--repository", "r"], "POINT"),
+        (["verify", "p", "--all", "--repository", "r"], "--all"),
+        (["restore", "p", "--from", "r"], "DIRECTORY"),
+        (["restore", "p", "d", "--from", "r", "--format", "vmdk"], "--format"),
+        (["sweep"], "--repository"),
+        (["sim", "--port", "70000"], "--port"),
+        (["sim", "--config", "missing.yaml"], "missing.yaml"),
+        (["completion", "tcsh"], "tcsh"),
+        (["demo", "--what"], "--what"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_wrong_argument(arguments: list[str], word: str, tmp_path: Path) -> None:
+    ran = ntx(*arguments, cwd=tmp_path)
+
+    assert_refused(ran, 2, word)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "JSON"),
+        ("{}", "JSON"),
+        ("[1]", "JSON array of extents"),
+        ('[{"offset": 0, "length": 0, "type": "data"}]', "$[0].length"),
+        ('[{"offset": 0, "length": 1, "type": "hole"}]', "'hole'"),
+        ('[{"offset": 0, "length": 2000000, "type": "data"}]', "ends behind"),
+        ('[{"offset": 9223372036854775807, "length": 9223372036854775807, "type": "data"}]', "ends behind"),
+        ('[{"offset": 512, "length": 512, "type": "data"}, {"offset": 0, "length": 512, "type": "data"}]', "ascending"),
+        ('[{"offset": 0, "length": 512, "type": "data"}', "JSON"),
+    ],
+)
+def test_wrong_extents_file(text: str, word: str, tmp_path: Path) -> None:
+    extents = tmp_path / "extents.json"
+    extents.write_text(text)
+
+    ran = ntx("copy", "pattern:1M", "disk.raw", "--extents", extents, cwd=tmp_path)
+
+    assert_refused(ran, 2, "extents.json", word)
+    assert [path.name for path in tmp_path.iterdir()] == ["extents.json"]
+
+
+def test_manifest_that_exists_is_not_replaced(tmp_path: Path) -> None:
+    manifest = tmp_path / "m"
+    manifest.write_text("mine")
+
+    ran = ntx("copy", "pattern:1M", "null:", "--manifest", manifest, cwd=tmp_path)
+
+    assert_refused(ran, 2, "exists")
+    assert manifest.read_text() == "mine"
+
+
+def test_target_of_another_size_is_not_touched(tmp_path: Path) -> None:
+    target = tmp_path / "disk.raw"
+    target.write_bytes(b"mine")
+
+    ran = ntx("copy", "pattern:1M", target, cwd=tmp_path)
+
+    assert_refused(ran, 2, "4 bytes", "1048576")
+    assert target.read_bytes() == b"mine"
+
+
+def test_source_is_not_copied_onto_itself(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(b"x" * 4096)
+
+    ran = ntx("copy", disk, tmp_path / "." / "disk.raw", cwd=tmp_path)
+
+    assert_refused(ran, 2, "source itself")
+
+
+def test_no_option_takes_a_password() -> None:
+    for command in ("vms", "capture", "sweep"):
+        options = {word.strip(",") for word in ntx(command, "--help").out.split() if word.startswith("--")}
+
+        assert {option for option in options if "password" in option} == {"--password-file"}
