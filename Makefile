@@ -1,0 +1,53 @@
+# Everything starts from Python 3.11, gcc and make; what else is missing is installed (Debian, root or sudo).
+#
+#   make            build into .venv, so that .venv/bin/ntx works
+#   make demo       the whole story against the simulator, proved with tools that are not ours
+#   make test       the tests
+#   make lint       ruff and clang-format
+#   make types      mypy, and the stubs of the C door against the door itself
+#   make bench      each benchmark once, to see that it still works
+#   make check      what the CI does
+#   make clean      remove what was made
+
+PYTHON_OF_VENV := .venv/bin/python
+# Files of tests that share a fixture stay in one process.
+PYTEST_ARGS ?= -q -n 2 --dist loadfile -p no:benchmark
+
+.DEFAULT_GOAL := build
+.PHONY: build build-test demo test lint types bench check clean format
+
+build:
+	@scripts/build demo
+
+build-test:
+	@scripts/build test
+
+demo: build
+	@.venv/bin/ntx demo $(DEMO_ARGS)
+
+test: build-test
+	@$(PYTHON_OF_VENV) -m pytest $(PYTEST_ARGS)
+
+lint: build-test
+	@.venv/bin/ruff check src tests bench setup.py
+	@.venv/bin/ruff format --check src tests bench setup.py
+	@clang-format --dry-run --Werror $(wildcard csrc/*.[ch] tests/csrc/*.[ch])
+
+format: build-test
+	@.venv/bin/ruff format src tests bench setup.py
+	@clang-format -i $(wildcard csrc/*.[ch] tests/csrc/*.[ch])
+
+types: build-test
+	@.venv/bin/mypy
+	@MYPYPATH=src $(PYTHON_OF_VENV) -m mypy.stubtest ntxengine._core.engine
+
+bench: build-test
+	@$(PYTHON_OF_VENV) -m pytest bench -q -o python_files='bench_*.py' -o python_functions='bench_*' --benchmark-disable
+
+check:
+	@.ci/run
+
+clean:
+	rm -rf .venv build dist demo *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -f src/ntxengine/_core/*.so src/ntxengine/_core/*.c
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,69 @@
+#!/bin/bash
+# Install the Debian packages that are missing, and say nothing when none is.
+#
+#   scripts/install-packages.sh demo     what building and the demo need
+#   scripts/install-packages.sh test     that, and what the tests and checks need
+#
+# A package is missing when the program or header that we want from it is not there, wherever it came from.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin
+
+missing=()
+program() { command -v "$1" >/dev/null || missing+=("$2"); }
+header() { [ -e "/usr/include/$1" ] || [ -e "/usr/local/include/$1" ] || missing+=("$2"); }
+
+wanted=${1:?demo or test}
+python=$(scripts/find-python)
+
+program gcc gcc
+program qemu-img qemu-utils
+program qemu-nbd qemu-utils
+program mkfs.ext4 e2fsprogs
+program debugfs e2fsprogs
+program setpriv util-linux
+program fallocate util-linux
+header xxhash.h libxxhash-dev
+header stdio.h libc6-dev
+if [ "$(dirname "$python")" = /usr/bin ]; then
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+        missing+=(python3-dev)
+fi
+if [ "$wanted" = test ]; then
+    program nbdkit nbdkit
+    program nbdinfo libnbd-bin
+    program nbdcopy libnbd-bin
+    program losetup mount
+    program openssl openssl
+    program clang-format clang-format
+fi
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+mapfile -t packages < <(printf '%s\n' "${missing[@]}" | sort -u)
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+    if ! command -v sudo >/dev/null; then
+        echo "missing: ${packages[*]}.  Run as root: apt-get install --no-install-recommends ${packages[*]}" >&2
+        exit 1
+    fi
+    as_root=(sudo)
+fi
+if ! command -v apt-get >/dev/null; then
+    echo "missing: ${packages[*]} (names in Debian).  This is no Debian: install them by its own means" >&2
+    exit 1
+fi
+
+echo "installing Debian packages: ${packages[*]}" >&2
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y
+    -o Dpkg::Use-Pty=0 install --no-install-recommends "${packages[@]}")
+if ! "${install[@]}" >"$log" 2>&1; then
+    # The lists of a fresh container are empty or old.
+    if ! { "${as_root[@]}" apt-get -qq update && "${install[@]}"; } >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        echo "apt-get could not install ${packages[*]}; install them by hand and run make again" >&2
+        exit 1
+    fi
+fi

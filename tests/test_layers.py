@@ -1,0 +1,346 @@
+"""The layers, as one table: what each part may import, and nothing else.  For Python and for C.
+
+cli, demo -> use cases -> one part of the story each -> the data plane -> _core -> csrc
+errors, units and shield are below everything; sim stands beside the stack
+"""
+
+import ast
+import functools
+import graphlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "ntxengine"
+CSRC = ROOT / "csrc"
+
+BELOW = {"errors", "units", "shield"}
+DATA_PLANE = {"_core", "extents", "manifest", "tier", "uri", "device", "mapping", "copy"}
+
+PYTHON_LAYERS = {
+    # below everything
+    "errors": set(),
+    "units": {"errors"},
+    "shield": set(),
+    # the data plane
+    "_core": {"errors"},
+    "extents": {"errors", "units"},
+    "manifest": {"extents", "errors", "units"},
+    "tier": {"units"},
+    "uri": {"errors", "units"},
+    "device": {"_core", "uri", "errors", "units", "shield"},
+    "mapping": {"_core", "extents", "shield"},
+    "copy": {"_core", "extents", "manifest", "tier", *BELOW},
+    # one part of the story each; `changes` and `attach` see of prism what it is, not how it works
+    "prism": {"extents", *BELOW},
+    "changes": {"prism", "extents", *BELOW},
+    "attach": {"prism", *BELOW},
+    "repository": {"manifest", *BELOW},
+    # the use cases
+    "capture": {"prism", "changes", "attach", "repository", *DATA_PLANE, *BELOW},
+    "sweep": {"capture", "prism", "repository", *BELOW},
+    "verify": {"repository", *DATA_PLANE, *BELOW},
+    "restore": {"repository", *DATA_PLANE, *BELOW},
+    # beside the stack: what it got wrong must not be mirrored in prism
+    "sim": {"errors", "units"},
+    # the top
+    "demo": {"errors", "units"},
+    "cli": {
+        "capture", "verify", "restore", "sweep", "prism", "attach", "repository", "sim", "demo", *DATA_PLANE, *BELOW,
+    },
+}  # fmt: skip
+
+# Parts of another layer that only these modules may see.
+NARROW_DOORS = {
+    "ntxengine.prism": {"changes": {"models"}, "attach": {"models"}, "capture": {"models"}, "sweep": {"models"}},
+}
+
+# Libraries that have one home.
+LIBRARY_HOMES = {
+    "httpx": {"prism/http.py", "prism/__init__.py"},
+    "click": {"cli/"},
+    "rich": {"cli/"},
+    "uvloop": {"cli/run.py"},
+    "starlette": {"sim/"},
+    "uvicorn": {"sim/"},
+    "trustme": {"sim/"},
+    "yaml": {"sim/"},
+    "sqlite3": {"repository/"},
+}
+
+NTX = {"ntx"}
+C_LAYERS = {
+    # headers that others stand on
+    "ntx": set(),
+    "bytes": set(),
+    "error": NTX,
+    "extent": NTX | {"bytes", "error"},
+    # kernels and tools
+    "zero": NTX,
+    "digest": NTX,
+    "bucket": NTX | {"bytes"},
+    "buffer": NTX | {"bytes"},
+    "event": NTX,
+    "sock": NTX | {"bytes", "error"},
+    # a device, and what a job asks of it
+    "device": NTX | {"bytes", "error", "extent"},
+    "device_file": NTX | {"bytes", "device", "error", "zero"},
+    "device_file_open": NTX | {"bytes", "device", "device_file", "error"},
+    "device_null": NTX | {"bytes", "device", "error"},
+    "device_pattern": NTX | {"bytes", "device", "error"},
+    # NBD, by phase of the protocol
+    "nbd_proto": NTX,
+    "nbd_text": NTX | {"nbd_proto"},
+    "nbd_coverage": NTX,
+    "nbd_slot": NTX | {"device", "nbd_coverage", "nbd_proto"},
+    "nbd_request": NTX | {"bytes", "nbd_proto", "nbd_slot", "sock"},
+    "nbd_handshake": NTX | {"bytes", "error", "nbd_proto", "nbd_request", "nbd_text", "sock"},
+    "nbd_reply": NTX | {"bytes", "error", "nbd_chunk", "nbd_handshake", "nbd_proto", "nbd_slot", "nbd_text"},
+    "nbd_chunk": NTX | {"bytes", "error", "nbd_proto", "nbd_reply", "nbd_text"},
+    "nbd_conn": NTX | {"bytes", "error", "nbd_handshake", "nbd_reply", "nbd_request", "nbd_text", "sock"},
+    # the job
+    "plan": NTX | {"bytes", "error", "extent"},
+    "shared": NTX | {"bucket", "error", "event", "plan"},
+    "worker": NTX | {"buffer", "bytes", "device", "digest", "error", "extent", "shared", "zero"},
+    "job": NTX | {"bytes", "device", "error", "event", "shared", "worker"},
+}  # fmt: skip
+
+# Time limits of opening (sock), of mapping (device) and of a job.
+CLOCK_READERS = {"sock.c", "device.c", "shared.c", "job.c"}
+
+MAX_LINES = {".py": 400, ".pyx": 400, ".c": 500, ".h": 500}
+MAX_FUNCTION_LINES = 100
+
+
+def python_files() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py*") if path.suffix in (".py", ".pyi", ".pyx"))
+
+
+def unit_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
+    """Return every module or name that a Python file imports, wherever the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+def imported_units(path: Path) -> set[str]:
+    names = (name.split(".") for name in imports(path) if name.startswith("ntxengine."))
+    return {parts[1] for parts in names} - {unit_of(path), "__version__"}
+
+
+def module_files() -> dict[str, Path]:
+    names = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = ("ntxengine", *path.relative_to(PACKAGE).with_suffix("").parts)
+        names[".".join(parts).removesuffix(".__init__")] = path
+    return names
+
+
+def top_level_imports(path: Path) -> set[str]:
+    """Return the modules that are imported when the module is: not in functions, not for type checkers."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_every_part_of_the_package_is_in_the_table() -> None:
+    parts = {unit_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"}
+
+    assert parts == set(PYTHON_LAYERS)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in python_files() if p.suffix == ".py"], ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_imports_point_down_only(path: Path) -> None:
+    if path == PACKAGE / "__init__.py":
+        assert not [name for name in imports(path) if name.startswith("ntxengine")]
+        return
+
+    not_allowed = imported_units(path) - PYTHON_LAYERS[unit_of(path)]
+
+    assert not not_allowed, f"{path.relative_to(ROOT)} may not import {sorted(not_allowed)}"
+
+
+@pytest.mark.parametrize("door", NARROW_DOORS)
+def test_only_the_door_of_a_layer_is_used(door: str) -> None:
+    for path in python_files():
+        allowed = NARROW_DOORS[door].get(unit_of(path))
+        if path.suffix != ".py" or allowed is None:
+            continue
+
+        seen = {name.removeprefix(f"{door}.").split(".")[0] for name in imports(path) if name.startswith(f"{door}.")}
+
+        assert seen <= allowed, f"{path.relative_to(ROOT)} sees {sorted(seen - allowed)} of {door}"
+
+
+def test_neither_table_has_a_circle() -> None:
+    graphlib.TopologicalSorter(PYTHON_LAYERS).prepare()
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    files = module_files()
+
+    graph = {name: (top_level_imports(path) & files.keys()) - {name} for name, path in files.items()}
+    # A package's __init__ names its modules, and they are loaded through it: that is no circle of meaning.
+    for name, path in files.items():
+        if path.name == "__init__.py":
+            graph[name] = {other for other in graph[name] if not other.startswith(f"{name}.")}
+
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("library", LIBRARY_HOMES)
+def test_a_library_is_imported_only_where_it_lives(library: str) -> None:
+    users = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+
+    strangers = {user for user in users if not any(user.startswith(home) for home in LIBRARY_HOMES[library])}
+
+    assert users, f"nobody imports {library}: take it from the table"
+    assert not strangers
+
+
+def test_only_the_copy_knows_the_job_of_the_core() -> None:
+    users = {unit_of(path) for path in PACKAGE.rglob("*.py") if "ntxengine._core.engine.Job" in imports(path)}
+
+    assert users == {"copy"}
+
+
+def test_only_the_core_door_includes_the_header() -> None:
+    users = {
+        unit_of(path)
+        for path in PACKAGE.rglob("*.p*")
+        if path.suffix in (".pyx", ".pxd") and "cdef extern from" in path.read_text()
+    }
+
+    assert users == {"_core"}
+
+
+def test_the_core_door_knows_nothing_of_asyncio() -> None:
+    text = "".join(path.read_text() for path in (PACKAGE / "_core").glob("*.py*") if path.suffix != ".pyc")
+
+    assert "asyncio" not in text
+
+
+# ------------------------------------------------------------------------------------------------------------- C
+
+
+def c_files() -> list[Path]:
+    return sorted([*CSRC.glob("*.c"), *CSRC.glob("*.h")])
+
+
+def includes(path: Path) -> set[str]:
+    return {Path(name).stem for name in re.findall(r'^#include "([^"]+)"', path.read_text(), re.MULTILINE)}
+
+
+def layer_of(path: Path) -> set[str] | None:
+    """Return what a C file may include.  `worker_span.c` belongs to `worker` where the table does not name it."""
+    return next(
+        (C_LAYERS[stem] | {stem} for stem in (path.stem, path.stem.rpartition("_")[0]) if stem in C_LAYERS), None
+    )
+
+
+@pytest.mark.parametrize("path", c_files(), ids=lambda p: p.name)
+def test_includes_point_down_only(path: Path) -> None:
+    allowed = layer_of(path)
+    assert allowed is not None, f"{path.name} is not in the table"
+
+    not_allowed = includes(path) - allowed
+
+    assert not not_allowed, f"{path.name} may not include {sorted(not_allowed)}"
+
+
+def test_headers_include_each_other_without_a_circle() -> None:
+    graph = {path.stem: includes(path) for path in CSRC.glob("*.h")}
+
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("path", c_files(), ids=lambda p: p.name)
+def test_the_core_neither_knows_python_nor_prints_nor_exits(path: Path) -> None:
+    code = re.sub(r"/\*.*?\*/|//[^\n]*", "", path.read_text(), flags=re.DOTALL)
+    code = re.sub(r'"(?:\\.|[^"\\])*"', '""', code)
+
+    forbidden = re.findall(
+        r"\b(?:Python\.h|Py_\w+|printf|fprintf|puts|perror|exit|_exit|abort|getenv|syslog)\b(?=\s*\()", code
+    )
+
+    assert not forbidden
+    assert "<Python.h>" not in code
+
+
+def test_a_clock_is_read_only_where_time_limits_are_kept() -> None:
+    readers = {
+        path.name for path in c_files() if re.search(r"\b(clock_gettime|gettimeofday|time)\s*\(", path.read_text())
+    }
+
+    assert readers <= CLOCK_READERS
+
+
+# -------------------------------------------------------------------------------------------------------- lengths
+
+
+def measured_files() -> list[Path]:
+    files = [*python_files(), *c_files()]
+    for folder in ("tests", "bench"):
+        files += [path for path in (ROOT / folder).rglob("*") if path.suffix in MAX_LINES]
+    return sorted(files)
+
+
+def test_no_file_is_longer_than_a_person_reads() -> None:
+    generated = PACKAGE / "_core" / "engine.c"
+    lengths = {path: len(path.read_text().splitlines()) for path in measured_files() if path != generated}
+
+    too_long = {
+        str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > MAX_LINES.get(path.suffix, sys.maxsize)
+    }
+
+    assert not too_long
+
+
+def test_no_python_function_is_longer_than_its_limit() -> None:
+    too_long = {}
+    for path in measured_files():
+        if path.suffix != ".py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
+                length = node.end_lineno - node.lineno + 1
+                if length > MAX_FUNCTION_LINES:
+                    too_long[f"{path.relative_to(ROOT)}:{node.name}"] = length
+
+    assert not too_long
+
+
+def test_no_c_function_is_longer_than_its_limit() -> None:
+    too_long = {}
+    for path in CSRC.glob("*.c"):
+        start = 0
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if line == "{":
+                start = number
+            elif line == "}" and number - start > MAX_FUNCTION_LINES:
+                too_long[f"{path.name}:{start}"] = number - start
+
+    assert not too_long
