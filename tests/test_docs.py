@@ -1,0 +1,137 @@
+"""The documents: links lead somewhere, every option is described, and every example that says so really runs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from ntxengine import errors
+from ntxengine.cli.main import COMMANDS, ntx
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+RUNNABLE = re.compile(r"<!-- runnable -->\n```console\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+# What the examples may take for granted, and the wait that a person makes by typing.
+PRELUDE = """\
+set -euo pipefail
+wait_for() { for _ in $(seq 600); do [ -e "$1" ] && return; sleep 0.1; done; echo "no $1" >&2; exit 1; }
+trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+"""
+
+
+def documents_that_run() -> list[Path]:
+    return [path for path in DOCUMENTS if RUNNABLE.search(path.read_text())]
+
+
+def script_of(document: Path) -> str:
+    """Return the commands of all runnable examples of a document, in order: one session."""
+    lines = [PRELUDE]
+    for block in RUNNABLE.findall(document.read_text()):
+        for line in block.splitlines():
+            assert line.startswith("$ "), f"{document.name}: a runnable example has only commands, not {line!r}"
+            command = line.removeprefix("$ ")
+            lines.append(command)
+            if command.startswith("ntx sim") and command.endswith("&"):
+                lines.append("wait_for lab/connect.env")
+    return "\n".join(lines) + "\n"
+
+
+def anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.fixture
+def bin_folder(tmp_path: Path) -> Path:
+    """A folder with `ntx`, where the documents say that it is."""
+    folder = tmp_path / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    script = folder / "ntx"
+    script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT / "src"}" exec "{sys.executable}" -m ntxengine.cli.main "$@"\n')
+    script.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for link in LINK.findall(document.read_text()):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+
+        assert target.exists(), f"{document.name}: {link}"
+        assert not anchor or anchor in anchors(target), f"{document.name}: {link}"
+
+
+def test_every_document_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"} == set(LINK.findall(index))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_described(name: str) -> None:
+    document = (ROOT / "docs" / "cli.md").read_text()
+    command = ntx.get_command(click.Context(ntx), name)
+    assert command is not None
+
+    section = re.search(rf"^## ntx {name}\n(.*?)(?=^## |\Z)", document, re.MULTILINE | re.DOTALL)
+
+    assert section is not None, f"docs/cli.md has no section on ntx {name}"
+    shared = "".join(re.findall(r"^## Options of .*?(?=^## )", document, re.MULTILINE | re.DOTALL))
+    for option in (word for parameter in command.params for word in parameter.opts if word.startswith("-")):
+        assert f"`{option}" in section[1] + shared, f"docs/cli.md does not describe {option} of ntx {name}"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_option_is_described_that_does_not_exist(name: str) -> None:
+    document = (ROOT / "docs" / "cli.md").read_text()
+    command = ntx.get_command(click.Context(ntx), name)
+    assert command is not None
+    known = {word for parameter in command.params for word in parameter.opts}
+
+    section = re.search(rf"^## ntx {name}\n(.*?)(?=^## |\Z)", document, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    rows = re.findall(r"^\| `(-[^|]*?) \|", section[1], re.MULTILINE)
+    described = {word for row in rows for word in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row)}
+
+    assert described <= known
+
+
+def test_every_exit_code_is_in_the_table() -> None:
+    table = (ROOT / "docs" / "errors.md").read_text()
+    classes = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.NtxError)]
+
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+
+    assert {kind.exit_code for kind in classes} | {0, 2, 3, 130, 143} == documented
+    for kind in classes:
+        assert f"`{kind.__name__}`" in table or kind.__subclasses__(), f"docs/errors.md does not name {kind.__name__}"
+
+
+@pytest.mark.parametrize("document", documents_that_run(), ids=lambda path: path.name)
+def test_examples_run(document: Path, tmp_path: Path, bin_folder: Path) -> None:
+    assert shutil.which("qemu-img") is not None, "qemu-utils is not installed: scripts/install-packages.sh test"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NTX_")}
+    environment = {**kept, "NTX_SIM_PORT": "0"}
+
+    done = subprocess.run(
+        ["bash", "-x", "-c", script_of(document)],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
