@@ -14,7 +14,6 @@ import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.servers import nbdkit
 
 from ntxengine._core.engine import BLOCK_SIZE, Device, Job, digest, digest_kernel, is_zero
 from ntxengine.copy import CopyOptions, copy
@@ -22,6 +21,7 @@ from ntxengine.device import open_source, open_target
 from ntxengine.errors import OptionsError, SourceError, TargetError, TransferTimeout
 from ntxengine.extents import Extents, make, whole
 from ntxengine.manifest import Manifest
+from tests.support.servers import nbdkit
 
 
 @given(st.binary(max_size=300), st.integers(0, 70000))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import xxhash
-from tests.support.servers import is_root, loop_device, nbdkit, qemu_img, qemu_nbd
 
 from ntxengine.copy import CopyOptions, CopyReport, copy
 from ntxengine.device import open_source, open_target
 from ntxengine.extents import whole
 from ntxengine.manifest import Manifest
 from ntxengine.units import BLOCK_SIZE, GIB, KIB, MIB
+from tests.support.servers import is_root, loop_device, nbdkit, qemu_img, qemu_nbd
 
 SIZES = [0, 1, 511, 512, 513, 64 * KIB - 1, 64 * KIB + 512, 10 * MIB + 512, 5 * GIB]
 SOURCES = ["file", "loop", "nbd"]

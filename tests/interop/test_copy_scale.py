@@ -9,8 +9,6 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from tests.interop.test_copy_matrix import make_disk, run_copy
-from tests.support.servers import nbdkit, qemu_img, qemu_nbd
 
 from ntxengine.copy import CopyOptions, copy, verify
 from ntxengine.device import UNFINISHED_SUFFIX, open_source, open_target
@@ -18,6 +16,8 @@ from ntxengine.errors import ChecksumMismatch, OptionsError, SourceError, Target
 from ntxengine.extents import make, whole
 from ntxengine.manifest import Manifest
 from ntxengine.units import BLOCK_SIZE, GIB, KIB, MIB, TIB
+from tests.interop.test_copy_matrix import make_disk, run_copy
+from tests.support.servers import nbdkit, qemu_img, qemu_nbd
 
 LIMIT = 128 * MIB
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import trustme
-from tests.prism.hostile import PASSWORD, HandClock, Hostile, hostile_server
 
 from ntxengine.prism.endpoint import Endpoint, Secret
 from ntxengine.prism.http import Session, tls_context
@@ -21,6 +20,7 @@ from ntxengine.prism.v4_api import Revisions
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
 from ntxengine.units import KIB, MIB
+from tests.prism.hostile import PASSWORD, HandClock, Hostile, hostile_server
 
 VM_NAME = "../../etc/passwd\n\u00e9"
 

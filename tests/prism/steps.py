@@ -7,11 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.prism.conftest import VM_NAME
-
 from ntxengine.prism.models import Consistency, Prism, RecoveryPoint, Vm
 from ntxengine.sim import Simulator
 from ntxengine.units import MIB
+from tests.prism.conftest import VM_NAME
 
 EXPIRES = datetime(2099, 1, 2, 3, 4, 5, tzinfo=UTC)
 ABSENT = "00000000-0000-4000-8000-000000000000"

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.prism.hostile import PASSWORD, HandClock, Hostile, reply
 
 from ntxengine.errors import CredentialsError, PrismAnswerError, PrismStatusError, TaskFailed
 from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Vm
 from ntxengine.prism.v4 import CentralPrism
+from tests.prism.hostile import PASSWORD, HandClock, Hostile, reply
 
 A, B, C, D = (str(uuid.UUID(int=number)) for number in range(1, 5))
 TASK = f"ZXJnb24=:{D}"

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.prism.hostile import Hostile, reply
 
 from ntxengine.errors import NotFoundError, PrismAnswerError, PrismError, TaskFailed
 from ntxengine.prism.http import Session
 from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, RecoveryPoint, Vm
 from ntxengine.prism.v3 import ElementPrism
+from tests.prism.hostile import Hostile, reply
 
 A, B, C, D = (str(uuid.UUID(int=number)) for number in range(1, 5))
 LIVE = f"/default/.acropolis/vmdisk/{C}"

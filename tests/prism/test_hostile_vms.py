@@ -6,10 +6,10 @@ import uuid
 from typing import Any
 
 import pytest
-from tests.prism.hostile import Asked, Hostile, reply
 
 from ntxengine.errors import NtxError, PrismAnswerError
 from ntxengine.prism.v4 import CentralPrism
+from tests.prism.hostile import Asked, Hostile, reply
 
 A, B = (str(uuid.UUID(int=number)) for number in range(1, 3))
 VMS = "/ahv/config/vms"

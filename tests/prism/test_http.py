@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import trustme
-from tests.prism.hostile import HANG, PASSWORD, HandClock, Hostile, reply
 
 from ntxengine import errors
 from ntxengine.prism import http
 from ntxengine.prism.endpoint import Endpoint, Secret
 from ntxengine.prism.http import Request, Session, tls_context
+from tests.prism.hostile import HANG, PASSWORD, HandClock, Hostile, reply
 
 GET = Request("GET", "/thing")
 CHANGE = Request("POST", "/thing", body={"a": 1}, is_repeatable=False)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.prism.hostile import PASSWORD, HandClock, Hostile, reply
 
 import ntxengine.prism
 from ntxengine.errors import CredentialsError, OptionsError, PrismConnectionError, PrismError
@@ -16,6 +15,7 @@ from ntxengine.prism.models import Family
 from ntxengine.prism.probe import open_prism
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.faults import HttpFault
+from tests.prism.hostile import PASSWORD, HandClock, Hostile, reply
 
 VMS, POINTS = "/ahv/config/vms", "/config/recovery-points"
 

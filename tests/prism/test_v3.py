@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.prism.conftest import VM_NAME, Connect
-from tests.prism.steps import ABSENT, EXPIRES, freeze, points, rows, subject, until, write
 
 from ntxengine.errors import (
     NotFoundError,
@@ -23,6 +21,8 @@ from ntxengine.prism.models import DiskPoint, Vm
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.faults import HttpFault
 from ntxengine.units import KIB
+from tests.prism.conftest import VM_NAME, Connect
+from tests.prism.steps import ABSENT, EXPIRES, freeze, points, rows, subject, until, write
 
 # -- VMs
 

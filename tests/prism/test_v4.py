@@ -7,8 +7,6 @@ from datetime import UTC
 from pathlib import Path
 
 import pytest
-from tests.prism.conftest import VM_NAME, Connect, central
-from tests.prism.steps import ABSENT, EXPIRES, freeze, points, rows, subject, until
 
 from ntxengine.errors import (
     NotFoundError,
@@ -24,6 +22,8 @@ from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import VmConfig
 from ntxengine.sim.faults import HttpFault
 from ntxengine.units import MIB
+from tests.prism.conftest import VM_NAME, Connect, central
+from tests.prism.steps import ABSENT, EXPIRES, freeze, points, rows, subject, until
 
 
 def paths(sim: Simulator, part: str) -> list[str]:

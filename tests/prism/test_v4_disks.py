@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.prism.conftest import Connect, central
-from tests.prism.steps import ABSENT, freeze, subject, until
 
 from ntxengine.errors import (
     NotFoundError,
@@ -17,6 +15,8 @@ from ntxengine.errors import (
 )
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.faults import HttpFault
+from tests.prism.conftest import Connect, central
+from tests.prism.steps import ABSENT, freeze, subject, until
 
 
 async def test_a_disk_is_hot_added_and_removed(sim: Simulator, connect: Connect) -> None:

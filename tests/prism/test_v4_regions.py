@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from tests.prism.conftest import Connect
-from tests.prism.hostile import HandClock
-from tests.prism.steps import freeze, rows, subject, write
 
 from ntxengine.errors import (
     CredentialsError,
@@ -17,6 +14,9 @@ from ntxengine.errors import (
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.faults import HttpFault
 from ntxengine.units import KIB
+from tests.prism.conftest import Connect
+from tests.prism.hostile import HandClock
+from tests.prism.steps import freeze, rows, subject, write
 
 
 def paths(sim: Simulator, part: str) -> list[str]:

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.sim.lab import Clock, Lab, small_config
 
 from ntxengine.sim import SimConfig, Simulator
+from tests.sim.lab import Clock, Lab, small_config
 
 
 @pytest.fixture

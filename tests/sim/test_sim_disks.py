@@ -7,10 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.sim.lab import V2, V3, DiskName, Json, Lab, disk_name, snapshot_path
 
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import ContainerConfig, DiskConfig, VmConfig
+from tests.sim.lab import V2, V3, DiskName, Json, Lab, disk_name, snapshot_path
 
 VMS = "/api/vmm/v4.1/ahv/config/vms"
 REFERENCE = "vmm.v4.ahv.config.VmDiskRecoveryPointReference"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.sim.lab import DP, V2, V3, Clock, Lab
 
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.faults import HttpFault
+from tests.sim.lab import DP, V2, V3, Clock, Lab
 
 VMS = "/api/vmm/v4.0/ahv/config/vms"
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.sim.lab import DP, V2, V3, Lab, disk_name, small_config, snapshot_path
 
 from ntxengine.errors import OptionsError
 from ntxengine.sim import SimConfig, Simulator, run_in_thread
 from ntxengine.sim.config import DiskConfig, VmConfig, demo_config
 from ntxengine.sim.main import serve
+from tests.sim.lab import DP, V2, V3, Lab, disk_name, small_config, snapshot_path
 
 VMS = "/api/vmm/v4.1/ahv/config/vms"
 

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+
 from tests.sim.lab import V3, Clock, Lab, snapshot_path, triples
 
 GRAMMAR = re.compile(r"/default/\.snapshot/(\d\d)/\d+-\d{16}-(\d+)/\.acropolis/vmdisk/[0-9a-f-]{36}")

@@ -9,10 +9,10 @@ import uuid
 
 import httpx
 import pytest
-from tests.sim.lab import DP, Clock, Lab, compute_path, disk_name, extra_info, reference, request_id, triples
 
 from ntxengine.sim import SimConfig
 from ntxengine.sim.faults import RegionFault
+from tests.sim.lab import DP, Clock, Lab, compute_path, disk_name, extra_info, reference, request_id, triples
 
 
 async def test_discovery_names_the_element_and_a_token_scoped_to_a_revision(lab: Lab) -> None:

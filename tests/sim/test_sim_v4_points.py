@@ -9,9 +9,9 @@ import uuid
 from datetime import UTC, datetime
 
 import pytest
-from tests.sim.lab import DP, Clock, Lab, disk_name, request_id
 
 from ntxengine.sim import SimConfig
+from tests.sim.lab import DP, Clock, Lab, disk_name, request_id
 
 
 def at(seconds: float) -> str:
