@@ -217,7 +217,7 @@ def _json_windows(file: IO[bytes]) -> Iterator[Extents]:
             before = b","
     rest = rest.strip()
     if rest.removeprefix(b"[").strip() != b"]" or rest.startswith(b"[") != (before == b"["):
-        raise ValueError("the array does not end with ]")
+        raise ValueError(f"expected ] behind the last extent, found {rest[:40].decode(errors='replace')!r}")
 
 
 def _decode_rows(text: bytes, before: bytes) -> Extents:

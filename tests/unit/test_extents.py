@@ -107,9 +107,9 @@ def test_no_extents_are_an_empty_array() -> None:
     [
         ("[]", None),
         (" [ ] ", None),
-        ('[{"offset": 0, "length": 1, "type": "data"}', "does not end"),
+        ('[{"offset": 0, "length": 1, "type": "data"}', "expected ]"),
         ('[{"offset": 0, "length": 1, "type": "data", "x": 1}]', "unknown field"),
-        ('[{"offset": 0, "length": 1, "type": "data"}]]', "does not end"),
+        ('[{"offset": 0, "length": 1, "type": "data"}]]', "expected ]"),
         ("", "JSON array"),
         ("[", "JSON array"),
         ("{}", "expected"),
