@@ -1,7 +1,7 @@
 """The layers, as one table: what each part may import, and nothing else.  For Python and for C.
 
 cli, demo -> use cases -> one part of the story each -> the data plane -> _core -> csrc
-errors, units and shield are below everything; sim stands beside the stack
+errors, units, shield and parallel are below everything; sim stands beside the stack
 """
 
 import ast
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
-BELOW = {"errors", "units", "shield"}
+BELOW = {"errors", "units", "shield", "parallel"}
 DATA_PLANE = {"_core", "extents", "manifest", "tier", "uri", "device", "mapping", "copy"}
 
 PYTHON_LAYERS = {
@@ -25,6 +25,7 @@ PYTHON_LAYERS = {
     "errors": set(),
     "units": {"errors"},
     "shield": set(),
+    "parallel": set(),
     # the data plane
     "_core": {"errors"},
     "extents": {"errors", "units"},

@@ -7,7 +7,6 @@ Names come from the address of a disk (`scsi.0.raw`), cleaned, so that a restore
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import re
@@ -23,6 +22,7 @@ from ntxengine._core.engine import Device
 from ntxengine.copy import CopyOptions
 from ntxengine.device import open_source
 from ntxengine.errors import LockedError, OptionsError, RepositoryError, TargetError
+from ntxengine.parallel import each
 from ntxengine.repository import Point, PointDisk, QemuNbd, Repository, layout, storage
 from ntxengine.repository.convert import convert
 from ntxengine.shield import in_thread
@@ -115,7 +115,7 @@ def file_names(point: Point, format: RestoreFormat) -> dict[str, str]:
     """
     labels = {disk.disk_id: _clean(disk.label) for disk in point.disks}
     taken = list(labels.values())
-    usable = {each for each in taken if each and taken.count(each) == 1 and not each.startswith(_FALLBACK_PREFIX)}
+    usable = {label for label in taken if label and taken.count(label) == 1 and not label.startswith(_FALLBACK_PREFIX)}
     return {
         disk_id: f"{label if label in usable else _FALLBACK_PREFIX + disk_id}.{format}"
         for disk_id, label in labels.items()
@@ -153,7 +153,7 @@ class _Restore:
         keeps_config = config is None or _holds(config_path, config)
         self._check_free([self._path(disk) for disk in disks] + ([] if keeps_config else [config_path]))
         try:
-            restored = await self._restore_all(disks)
+            restored = tuple(await each(disks, self._restore_disk, at_once=self._options.parallel))
             if config is not None and not keeps_config:
                 storage.write_file(self._begin(config_path), config)
             await in_thread(self._publish)
@@ -167,22 +167,6 @@ class _Restore:
             config=None if config is None else config_path,
             seconds=time.monotonic() - self._began_s,
         )
-
-    async def _restore_all(self, disks: list[PointDisk]) -> tuple[RestoredDisk, ...]:
-        """A few disks at a time.  The first error stops the others and is the one raised."""
-        turns = asyncio.Semaphore(self._options.parallel)
-
-        async def in_turn(disk: PointDisk) -> RestoredDisk:
-            async with turns:
-                return await self._restore_disk(disk)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(in_turn(disk)) for disk in disks]
-        except BaseExceptionGroup as errors:
-            first = errors.exceptions[0]
-            raise first from first.__cause__
-        return tuple(task.result() for task in tasks)
 
     async def _restore_disk(self, disk: PointDisk) -> RestoredDisk:
         began_s = time.monotonic()

@@ -5,7 +5,6 @@ A disk that is wrong does not keep the others from being looked at: the verdict 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from ntxengine import copy as data_plane
 from ntxengine.copy import CopyOptions, CopyReport, Progress
 from ntxengine.device import open_source
 from ntxengine.errors import ChecksumMismatch, NbdError, RepositoryError, SourceError
+from ntxengine.parallel import each
 from ntxengine.repository import Point, PointDisk, Repository
 from ntxengine.shield import in_thread
 
@@ -64,19 +64,11 @@ async def verify_point(
     """
     wanted = list(dict.fromkeys(point.disk(name) for name in disks)) if disks else list(point.disks)
     options = options or CopyOptions()
-    turns = asyncio.Semaphore(parallel)
 
-    async def in_turn(disk: PointDisk) -> DiskVerdict:
-        async with turns:
-            return await _verify_disk(repository, point, disk, options, on_progress)
+    async def verify_one(disk: PointDisk) -> DiskVerdict:
+        return await _verify_disk(repository, point, disk, options, on_progress)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(in_turn(disk)) for disk in wanted]
-    except BaseExceptionGroup as errors:
-        first = errors.exceptions[0]
-        raise first from first.__cause__
-    return PointVerdict(point, tuple(task.result() for task in tasks))
+    return PointVerdict(point, tuple(await each(wanted, verify_one, at_once=parallel)))
 
 
 async def _verify_disk(

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from ntxengine.capture.undo import Undo, first_error
+from ntxengine.capture.undo import Undo
 from ntxengine.errors import NtxError
 
 
@@ -59,13 +59,3 @@ async def test_what_is_forgotten_is_not_taken_back() -> None:
 
     assert not undo.has_steps
     await undo.run()
-
-
-def test_the_first_error_of_nested_groups_is_found_and_the_others_are_logged(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    first, second = NtxError("first"), NtxError("second")
-    group = ExceptionGroup("outer", [ExceptionGroup("inner", [first]), second])
-
-    assert first_error(group) is first
-    assert "second" in caplog.text

@@ -8,7 +8,6 @@ The commit is where it turns: before it, all traces are removed; after it, the p
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import time
 from functools import partial
@@ -21,8 +20,9 @@ from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, disk_point_as_dict, plan_capture
 from ntxengine.capture.report import Stages, point_tracking
-from ntxengine.capture.undo import Undo, first_error
+from ntxengine.capture.undo import Undo
 from ntxengine.errors import NtxError
+from ntxengine.parallel import each
 from ntxengine.prism.models import Prism, Vm
 from ntxengine.repository import Point, PointRecord, Repository, UnfinishedPoint
 from ntxengine.shield import in_peace, in_thread
@@ -84,14 +84,11 @@ class _Story:
             record = self._record(plan, unfinished, frozen, disks, started_s)
             with self._stages("commit"):
                 point = await self._commit(unfinished, record, plan)
-        except BaseException as error:
+        except BaseException:
             if self._undo.has_steps:
                 self._observer.stage("undo", self._vm_id)
             await in_peace(self._undo.run())
-            first = first_error(error)
-            if first is error:
-                raise
-            raise first from first.__cause__
+            raise
         with self._stages("release"):
             await self._release(plan, point)
         return self._with_the_end(point, started_s)
@@ -122,15 +119,12 @@ class _Story:
             unfinished=unfinished,
             warn=self._warn,
         )
-        turns = asyncio.Semaphore(self._options.parallel)
 
-        async def in_turn(disk_plan: DiskPlan) -> CapturedDisk:
-            async with turns:
-                return await capture_disk(context, disk_plan, frozen.disks[disk_plan.disk.id])
+        async def capture_one(disk_plan: DiskPlan) -> CapturedDisk:
+            return await capture_disk(context, disk_plan, frozen.disks[disk_plan.disk.id])
 
-        async with asyncio.TaskGroup() as group:
-            tasks = {each.disk.id: group.create_task(in_turn(each)) for each in plan.disks}
-        return {disk_id: task.result() for disk_id, task in tasks.items()}
+        captured = await each(plan.disks, capture_one, at_once=self._options.parallel)
+        return {disk_plan.disk.id: disk for disk_plan, disk in zip(plan.disks, captured, strict=True)}
 
     def _record(
         self,

@@ -43,12 +43,3 @@ class Undo:
                 log.warning("could not %s within %g s; `ntx sweep` does it later", what, self._step_timeout_s)
             except Exception as error:  # noqa: BLE001  the first error is on its way to the caller already
                 log.warning("could not %s: %s; `ntx sweep` does it later", what, error)
-
-
-def first_error(error: BaseException) -> BaseException:
-    """Return the error that came first; log those that came after it in other tasks of a group."""
-    while isinstance(error, BaseExceptionGroup):
-        for later in error.exceptions[1:]:
-            log.warning("after the first error: %s", later)
-        error = error.exceptions[0]
-    return error
