@@ -1,6 +1,10 @@
 """What can be wrong with a cluster, an account or a machine: one line and the exit code that says what to do."""
 
+import os
+import signal
 import socket
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -8,9 +12,15 @@ import pytest
 from ntxengine.repository import Repository
 from ntxengine.sim import Simulator
 from tests.cli.conftest import STRANGE_NAME
-from tests.cli.ntx import assert_refused, ntx
+from tests.cli.ntx import COMMAND, assert_refused, environment, ntx
 
 TWINS = ("00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002")
+
+
+def waits_for_a_writer(pid: int) -> bool:
+    """Say if a process sleeps in openat(2), which it only does for a pipe."""
+    fields = Path(f"/proc/{pid}/syscall").read_text().split()
+    return fields[0] == "257" and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
 def test_vms_are_listed(cluster: Simulator) -> None:
@@ -91,6 +101,26 @@ def test_password_file_that_everybody_reads_gives_a_warning(cluster: Simulator, 
 
     assert ran.code == 0
     assert "chmod 600" in ran.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_waiting_for_a_password_ends_with_a_signal(number: signal.Signals, cluster: Simulator, tmp_path: Path) -> None:
+    pipe = tmp_path / "password"
+    os.mkfifo(pipe)
+    with subprocess.Popen(
+        [*COMMAND, "vms", "--password-file", str(pipe)], env=environment(cluster.env), stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not waits_for_a_writer(process.pid):
+            time.sleep(0.01)
+
+        process.send_signal(number)
+        try:
+            _, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+
+    assert process.returncode in (128 + number, -number)
+    assert "Traceback" not in err
 
 
 def test_unknown_vm(cluster: Simulator, tmp_path: Path) -> None:

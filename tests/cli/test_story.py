@@ -112,6 +112,19 @@ def test_flipped_bit_is_found_and_named(hand: Hand) -> None:
     assert one_good.code == 0
 
 
+def test_a_point_that_cannot_be_read_fails_the_verification_of_all(hand: Hand) -> None:
+    hand.good("capture", "demo")
+    bad = hand.good("capture", "demo", "--json").json
+    next(hand.repository.glob(f"*/{bad['id']}/point.json")).write_text("")
+
+    together = hand.ntx("verify", "--all", "--json")
+
+    assert together.code == 3
+    assert [point["right"] for point in together.json["points"]] == [True]
+    assert bad["id"] in together.json["damaged"][0]
+    assert bad["id"] in together.err
+
+
 def test_strange_name_stays_a_name(hand: Hand, cluster: Simulator) -> None:
     strange = cluster.config.vms[1]
 

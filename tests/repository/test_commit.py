@@ -41,6 +41,18 @@ def test_nothing_is_listed_before_the_commit(repository: Repository) -> None:
     assert unfinished_of(repository) == []
 
 
+def test_only_the_owner_may_read_what_a_repository_holds(repository: Repository) -> None:
+    before = os.umask(0o022)
+    try:
+        capture(repository, ModelDisk(512))
+    finally:
+        os.umask(before)
+
+    modes = {path.name: path.stat().st_mode & 0o777 for path in repository.path.rglob("*")}
+
+    assert {name: oct(mode) for name, mode in modes.items() if mode not in (0o600, 0o700)} == {}
+
+
 def test_an_error_on_the_way_leaves_nothing(repository: Repository) -> None:
     def interrupted() -> None:
         with repository.begin(VM, None) as unfinished:

@@ -28,7 +28,7 @@ from ntxengine.cli.points import point_fields
 from ntxengine.cli.progress import View
 from ntxengine.cli.report import show_report
 from ntxengine.cli.run import run
-from ntxengine.cli.session import AttachOptions, attach_options, connected, find_vm
+from ntxengine.cli.session import AttachOptions, Login, attach_options, connected, find_vm, login
 from ntxengine.cli.text import printable
 from ntxengine.copy import CopyOptions, Progress
 from ntxengine.errors import NotFoundError
@@ -146,10 +146,11 @@ def capture_command(
             expiry=expiry,
             parallel=parallel,
         )
+    prism_login = login(prism, screen)
     if dry_run:
-        _show_plan(run(_plan(vm, repository, options, prism, screen)), screen)
+        _show_plan(run(_plan(vm, repository, options, prism_login)), screen)
         return
-    point = run(_capture(vm, repository, options, attach, prism, screen))
+    point = run(_capture(vm, repository, options, attach, prism_login, screen))
     if screen.as_json:
         screen.result(point_fields(point))
     else:
@@ -157,9 +158,9 @@ def capture_command(
 
 
 async def _capture(
-    name: str, path: Path, options: CaptureOptions, attach: AttachOptions, prism_options: PrismOptions, screen: Screen
+    name: str, path: Path, options: CaptureOptions, attach: AttachOptions, prism_login: Login, screen: Screen
 ) -> Point:
-    async with connected(prism_options, screen) as prism:
+    async with connected(prism_login) as prism:
         vm = await find_vm(prism, name)
         attacher = await attach.attacher(prism)
         # Last, so that a mistyped password leaves no empty repository.
@@ -169,9 +170,7 @@ async def _capture(
             return await capture(prism, repository, vm, options=options, attacher=attacher, observer=observer)
 
 
-async def _plan(
-    name: str, path: Path, options: CaptureOptions, prism_options: PrismOptions, screen: Screen
-) -> CapturePlan:
+async def _plan(name: str, path: Path, options: CaptureOptions, prism_login: Login) -> CapturePlan:
     with ExitStack() as stack:
         try:
             repository = Repository.open(path)
@@ -179,7 +178,7 @@ async def _plan(
             # An empty one in its place, so that nothing is made where the person said -n.
             folder = stack.enter_context(TemporaryDirectory(prefix="ntx-plan-"))
             repository = Repository.create(folder)
-        async with connected(prism_options, screen) as prism:
+        async with connected(prism_login) as prism:
             vm = await find_vm(prism, name)
             return await plan_capture(prism, repository, vm.id, options)
 

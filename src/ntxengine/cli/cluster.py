@@ -7,7 +7,7 @@ import click
 from ntxengine.cli.options import PrismOptions, common_options, prism_options
 from ntxengine.cli.output import Column, Screen
 from ntxengine.cli.run import run
-from ntxengine.cli.session import connected
+from ntxengine.cli.session import Login, connected, login
 from ntxengine.prism.models import GuestTools, Vm
 from ntxengine.units import format_size
 
@@ -32,7 +32,7 @@ def vms_command(prism: PrismOptions, screen: Screen) -> None:
       ntx vms --prism https://pc.example.com --username backup --password-file /etc/ntx/password
       ntx vms --json | jq -r '.vms[] | select(.power_state == "on") | .name'
     """
-    vms = run(_vms(prism, screen))
+    vms = run(_vms(login(prism, screen)))
     if screen.as_json:
         screen.result({"vms": [vm_fields(vm) for vm in vms]})
         return
@@ -41,8 +41,8 @@ def vms_command(prism: PrismOptions, screen: Screen) -> None:
         screen.note("no VM: is this the right Prism, and may this account see VMs?")
 
 
-async def _vms(options: PrismOptions, screen: Screen) -> list[Vm]:
-    async with connected(options, screen) as prism:
+async def _vms(prism_login: Login) -> list[Vm]:
+    async with connected(prism_login) as prism:
         return await prism.vms()
 
 

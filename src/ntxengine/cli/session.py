@@ -24,9 +24,16 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _FAMILIES: dict[str, Literal["v3", "v4"] | None] = {"auto": None, "v3": "v3", "v4": "v4"}
 
 
-@asynccontextmanager
-async def connected(options: PrismOptions, screen: Screen) -> AsyncIterator[Prism]:
-    """Connect to the Prism that the options name; disconnect on exit."""
+@dataclass(frozen=True)
+class Login:
+    """Everything that a connection to a Prism needs."""
+
+    endpoint: Endpoint
+    family: Literal["v3", "v4"] | None
+
+
+def login(options: PrismOptions, screen: Screen) -> Login:
+    """Read the password, or ask for it, before an event loop runs: within one, no signal would end the waiting."""
     if options.insecure:
         screen.warning("--insecure: anybody between here and Prism can read the password and change the answers")
     endpoint = Endpoint(
@@ -37,7 +44,13 @@ async def connected(options: PrismOptions, screen: Screen) -> AsyncIterator[Pris
         insecure=options.insecure,
         timeout_s=options.timeout_s,
     )
-    prism = await connect(endpoint, family=_FAMILIES[options.api])
+    return Login(endpoint, _FAMILIES[options.api])
+
+
+@asynccontextmanager
+async def connected(prism_login: Login) -> AsyncIterator[Prism]:
+    """Connect to a Prism; disconnect on exit."""
+    prism = await connect(prism_login.endpoint, family=prism_login.family)
     try:
         yield prism
     finally:

@@ -16,7 +16,7 @@ from ntxengine.cli.options import (
 )
 from ntxengine.cli.output import Column, Screen
 from ntxengine.cli.run import run
-from ntxengine.cli.session import connected, find_vm
+from ntxengine.cli.session import Login, connected, find_vm, login
 from ntxengine.cli.text import plural
 from ntxengine.repository import Repository
 from ntxengine.sweep import SweepReport, sweep
@@ -50,7 +50,10 @@ def sweep_command(
       ntx sweep --repository /backups --json
     """
     opened = Repository.open(repository)
-    report = run(_sweep(opened, worker, prism, dry_run, screen))
+    if prism is None:
+        screen.note("no --prism: the cluster is not swept")
+    prism_login = None if prism is None else login(prism, screen)
+    report = run(_sweep(opened, worker, prism_login, dry_run))
     if screen.as_json:
         screen.result(report.as_dict())
     else:
@@ -61,13 +64,10 @@ def sweep_command(
         raise SomeFailed(f"{plural(len(report.problems), 'thing')} could not be removed: see the warnings above")
 
 
-async def _sweep(
-    repository: Repository, worker: str | None, options: PrismOptions | None, dry_run: bool, screen: Screen
-) -> SweepReport:
-    if options is None:
-        screen.note("no --prism: the cluster is not swept")
+async def _sweep(repository: Repository, worker: str | None, prism_login: Login | None, dry_run: bool) -> SweepReport:
+    if prism_login is None:
         return await sweep(None, repository, dry_run=dry_run)
-    async with connected(options, screen) as prism:
+    async with connected(prism_login) as prism:
         worker_id = None if worker is None else (await find_vm(prism, worker)).id
         return await sweep(prism, repository, worker_id=worker_id, dry_run=dry_run)
 

@@ -16,7 +16,7 @@ from ntxengine.cli.progress import View
 from ntxengine.cli.run import run
 from ntxengine.cli.text import plural
 from ntxengine.copy import CopyOptions, Progress
-from ntxengine.errors import ChecksumMismatch
+from ntxengine.errors import ChecksumMismatch, RepositoryError
 from ntxengine.repository import Point, PointDisk, Repository
 from ntxengine.units import format_rate, format_size
 from ntxengine.verify import DiskVerdict, PointVerdict, verify_point
@@ -73,14 +73,17 @@ def verify_command(
     order = Order(disks, dataclasses.replace(CopyOptions(), **transfer.given()), parallel)
     opened = Repository.open(repository)
     chosen = opened.points() if every else [find_point(opened, name) for name in points]
+    damaged = opened.damaged() if every else []
     verdicts = run(_verify(opened, chosen, order, screen))
     if screen.as_json:
-        screen.result({"points": [_fields(verdict) for verdict in verdicts]})
+        screen.result(
+            {"points": [_fields(verdict) for verdict in verdicts], "damaged": [str(each) for each in damaged]}
+        )
     else:
         screen.table(COLUMNS, [_row(verdict.point, disk) for verdict in verdicts for disk in verdict.disks])
         if not verdicts:
             screen.note("no points")
-    _raise_if_wrong(verdicts)
+    _raise_if_wrong(verdicts, damaged)
 
 
 async def _verify(repository: Repository, points: list[Point], order: Order, screen: Screen) -> list[PointVerdict]:
@@ -105,10 +108,14 @@ def _teller(view: View, point: Point) -> Callable[[PointDisk, Progress], None]:
     return lambda disk, progress: view.update(f"{point.id.rpartition('-')[2]} {disk.label}", progress)
 
 
-def _raise_if_wrong(verdicts: list[PointVerdict]) -> None:
-    """Raise for the first disk that is wrong, and say how many there are.  The others are in the result."""
+def _raise_if_wrong(verdicts: list[PointVerdict], damaged: list[RepositoryError]) -> None:
+    """Raise for the first disk that is wrong, or point that cannot be read.  The others are in the result."""
     wrong = [(verdict.point, disk) for verdict in verdicts for disk in verdict.disks if not disk.is_right]
     if not wrong:
+        if damaged and any(verdict.is_right for verdict in verdicts):
+            raise SomeFailed(str(damaged[0]))
+        if damaged:
+            raise damaged[0]
         return
     point, disk = wrong[0]
     more = f"; {plural(len(wrong) - 1, 'other disk')} wrong too" if len(wrong) > 1 else ""

@@ -12,10 +12,11 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ntxengine.repository import storage
 from ntxengine.repository.point import Point
 from ntxengine.units import format_time
 
@@ -118,6 +119,9 @@ class Catalog:
     def _connect(self, *, write: bool) -> Iterator[sqlite3.Connection]:
         # An immutable database is read without its log, which may lack rows: the directory has them.
         mode = "mode=rwc" if write else "mode=rw" if self._is_writable() else "mode=ro&immutable=1"
+        if write:
+            with suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, storage.FILE_MODE))
         connect = sqlite3.connect(
             f"{self._path.as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
         )

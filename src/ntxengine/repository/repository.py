@@ -132,6 +132,10 @@ class Repository:
             log.warning("%s: this point is not listed", error)
         return found.points
 
+    def damaged(self) -> list[RepositoryError]:
+        """Return why each point that is not listed cannot be read."""
+        return list(self._scan().damaged.values())
+
     def point(self, point_id: str) -> Point:
         """Return a point by its id or the beginning of it, read from its folder.
 

@@ -116,6 +116,7 @@ class UnfinishedPoint:
         final = self.path.parent / self.id
         committed = point.decode(document, file=self.path / layout.POINT_FILE, folder=final)
         for file in sorted(self.path.iterdir()):
+            file.chmod(storage.FILE_MODE)  # qemu-img, for one, makes what everybody may read
             storage.sync(file)
         storage.sync(self.path)
         self._publish(final)
