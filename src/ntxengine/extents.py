@@ -176,6 +176,9 @@ def read_json(path: Path, *, size: int) -> ExtentFile:
     Shape:  ascending and not overlapping, checked; any number, streamed.
     Errors: OptionsError that names the file and the extent.
     """
+    if path.exists() and not path.is_file():
+        # Waiting for the other end of a pipe could not be interrupted.
+        raise OptionsError(f"{path}: is not a regular file: write the extents to one")
     result = ExtentFile()
     try:
         with open(path, "rb") as file:

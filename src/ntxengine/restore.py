@@ -178,6 +178,7 @@ class _Restore:
         )
         if self._options.format == "raw":
             _cut(unfinished, disk.size)
+        unfinished.chmod(0o600)  # it holds whatever the VM kept secret
         await in_thread(storage.sync, unfinished)
         if self._options.verify:
             await self._verify(disk, unfinished)

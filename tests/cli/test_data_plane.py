@@ -213,3 +213,20 @@ def test_quiet_says_nothing(disk: Path) -> None:
 
     assert ran.err == ""
     assert time.monotonic() - began < 60
+
+
+def test_extents_from_a_pipe_are_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    done = ntx("copy", "pattern:1M", "null:", "--extents", str(tmp_path / "pipe"))
+
+    assert done.code == 2
+    assert "is not a regular file" in done.err
+
+
+def test_target_and_manifest_cannot_be_one_file(tmp_path: Path) -> None:
+    done = ntx("copy", "pattern:1M", str(tmp_path / "x"), "--manifest", str(tmp_path / "x"))
+
+    assert done.code == 2
+    assert "cannot be one file" in done.err
+    assert list(tmp_path.iterdir()) == []

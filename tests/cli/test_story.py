@@ -125,6 +125,17 @@ def test_a_point_that_cannot_be_read_fails_the_verification_of_all(hand: Hand) -
     assert bad["id"] in together.err
 
 
+def test_verifying_one_disk_of_all_points_looks_at_those_that_have_it(hand: Hand) -> None:
+    hand.good("capture", "demo")
+
+    one = hand.good("verify", "--all", "--disk", "scsi.1", "--disk", "scsi.9", "--json").json
+    none = hand.ntx("verify", "--all", "--disk", "scsi.9")
+
+    assert [disk["label"] for point in one["points"] for disk in point["disks"]] == ["scsi.1"]
+    assert none.code == 10
+    assert "scsi.9" in none.err
+
+
 def test_strange_name_stays_a_name(hand: Hand, cluster: Simulator) -> None:
     strange = cluster.config.vms[1]
 

@@ -126,6 +126,12 @@ async def test_what_exists_is_kept_unless_told_otherwise(
     assert (out / "scsi.1.raw").read_bytes()[:1] == b"\2"
 
 
+async def test_restored_disks_are_for_their_owner_only(repository: Repository, two_disks: Point, out: Path) -> None:
+    await restore(repository, two_disks, out)
+
+    assert [path.stat().st_mode & 0o077 for path in out.iterdir()] == [0, 0, 0]
+
+
 async def test_a_link_is_replaced_and_not_followed(
     repository: Repository, two_disks: Point, out: Path, tmp_path: Path
 ) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -28,7 +28,7 @@ from ntxengine.capture.report import Stages, disk_report
 from ntxengine.changes import Changes, Previous, Question, find_changes
 from ntxengine.copy import CopyReport
 from ntxengine.device import open_source, open_target
-from ntxengine.errors import ChecksumMismatch
+from ntxengine.errors import ChecksumMismatch, PlaceError
 from ntxengine.manifest import Manifest
 from ntxengine.prism.models import DiskPoint, Prism
 from ntxengine.repository import Point, PointDisk, QemuNbd, UnfinishedPoint
@@ -163,7 +163,7 @@ class _DiskCapture:
         """Copy the extents.  A block that has the digest of the previous point is not stored again."""
         options = dataclasses.replace(self._context.options.copy, target_is_zero=self._previous is None)
         self._stage("copy")
-        with self._stages("copy"):
+        with self._stages("copy"), self._naming(image):
             async with (
                 QemuNbd(image, read_only=False, connections=options.connections) as server,
                 open_source(Location("file", path, path=path), timeout_s=options.timeout_s) as source,
@@ -179,6 +179,19 @@ class _DiskCapture:
                     bytes_expected=self._changes.bytes_data + self._changes.bytes_zero,
                     on_progress=self._progress,
                 )
+
+    @contextmanager
+    def _naming(self, image: Path) -> Iterator[None]:
+        """Say of an error at a place, which knows a socket, what disk and what image it is about."""
+        try:
+            yield
+        except PlaceError as error:
+            raise type(error)(
+                f"disk {self._disk.label} ({self._disk.id}), image {image}: {error}",
+                offset=error.offset,
+                length=error.length,
+                errno=error.errno,
+            ) from error
 
     async def _read_back(self, image: Path, manifest: Manifest, before: Manifest | None) -> CopyReport:
         options = self._context.options.copy

@@ -119,6 +119,8 @@ def _check(order: Order) -> None:
     """Refuse what cannot work before anything is opened."""
     if order.verify and parse(order.target).kind == "null":
         raise click.UsageError("--verify: null: keeps nothing that could be read back")
+    if order.manifest_file is not None and order.manifest_file.absolute() == Path(order.target).absolute():
+        raise click.UsageError("--manifest: TARGET and the manifest cannot be one file")
     if order.manifest_file is not None and order.manifest_file.exists():
         raise click.UsageError(f"--manifest: {order.manifest_file} exists: remove it, or name another")
 

@@ -96,6 +96,8 @@ def ntx() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run `ntx` with `argv` (the process's own arguments if None) and exit."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
+        sys.exit("ntx: stdout or stderr is closed: give it a file, or /dev/null")
     sys.exit(exit_code_of(lambda: ntx.main(arguments, prog_name="ntx", standalone_mode=False)))
 
 

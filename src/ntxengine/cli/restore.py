@@ -93,7 +93,7 @@ def restore_command(
         return
     screen.table(COLUMNS, _rows(report))
     if report.config is not None:
-        screen.note(f"the VM's configuration: {_from_here(report.config)}")
+        screen.note(f"the VM's configuration: {printable(_from_here(report.config))}")
 
 
 async def _restore(repository: Repository, point: Point, order: Order, screen: Screen) -> RestoreReport:

@@ -16,7 +16,7 @@ from ntxengine.cli.progress import View
 from ntxengine.cli.run import run
 from ntxengine.cli.text import plural
 from ntxengine.copy import CopyOptions, Progress
-from ntxengine.errors import ChecksumMismatch, RepositoryError
+from ntxengine.errors import ChecksumMismatch, NotFoundError, RepositoryError
 from ntxengine.repository import Point, PointDisk, Repository
 from ntxengine.units import format_rate, format_size
 from ntxengine.verify import DiskVerdict, PointVerdict, verify_point
@@ -32,11 +32,14 @@ COLUMNS = [
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """What to verify, and how."""
+    """How to verify."""
 
-    disks: tuple[str, ...]
     options: CopyOptions
     parallel: int
+
+
+Choice = tuple[Point, tuple[str, ...]]
+"""A point, and the names of its disks to verify: none named, all."""
 
 
 @click.command("verify")
@@ -70,9 +73,9 @@ def verify_command(
         raise click.UsageError(
             "name a POINT, or give --all" if not every else "--all and a POINT contradict each other"
         )
-    order = Order(disks, dataclasses.replace(CopyOptions(), **transfer.given()), parallel)
+    order = Order(dataclasses.replace(CopyOptions(), **transfer.given()), parallel)
     opened = Repository.open(repository)
-    chosen = opened.points() if every else [find_point(opened, name) for name in points]
+    chosen = _choose(opened, points, disks)
     damaged = opened.damaged() if every else []
     verdicts = run(_verify(opened, chosen, order, screen))
     if screen.as_json:
@@ -86,15 +89,31 @@ def verify_command(
     _raise_if_wrong(verdicts, damaged)
 
 
-async def _verify(repository: Repository, points: list[Point], order: Order, screen: Screen) -> list[PointVerdict]:
+def _choose(opened: Repository, points: tuple[str, ...], disks: tuple[str, ...]) -> list[Choice]:
+    """Return what to verify: of named points all the named disks, of all points those that they have."""
+    if points:
+        return [(find_point(opened, name), disks) for name in points]
+    choices = [(point, _present(point, disks)) for point in opened.points()]
+    if disks and not any(names for _, names in choices):
+        raise NotFoundError(f"no point has a disk {' or '.join(disks)}: `ntx points --report` lists them")
+    return [(point, names) for point, names in choices if names or not disks]
+
+
+def _present(point: Point, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the named disks that a point has: a disk may be younger than a point, or have been removed before."""
+    known = {name for disk in point.disks for name in (disk.label, disk.disk_id)}
+    return tuple(name for name in names if name in known)
+
+
+async def _verify(repository: Repository, chosen: list[Choice], order: Order, screen: Screen) -> list[PointVerdict]:
     verdicts = []
     with screen.view() as view:
-        for point in points:
+        for point, disks in chosen:
             view.stage("verify", f"{point.id}, {point.kind} of {point.vm_name}")
             verdict = await verify_point(
                 repository,
                 point,
-                disks=order.disks,
+                disks=disks,
                 options=order.options,
                 parallel=order.parallel,
                 on_progress=_teller(view, point),
