@@ -21,7 +21,7 @@ from ntxengine.device import open_source, open_target
 from ntxengine.errors import OptionsError, SourceError, TargetError, TransferTimeout
 from ntxengine.extents import Extents, make, whole
 from ntxengine.manifest import Manifest
-from tests.support.servers import nbdkit
+from tests.support.servers import kill_server, nbdkit
 
 
 @given(st.binary(max_size=300), st.integers(0, 70000))
@@ -283,7 +283,7 @@ async def test_server_that_dies_is_named() -> None:
                     copy(source, target.device, [whole(source.size)], options=CopyOptions(timeout_s=20))
                 )
                 await asyncio.sleep(0.2)
-                os.system(f"pkill -KILL -f {uri.split('socket=')[1]}")
+                kill_server(uri)
                 with pytest.raises(TargetError, match="nbd\\+unix"):
                     await running
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -85,6 +86,15 @@ def loop_device(image: Path, *arguments: str) -> Iterator[str]:
         yield device
     finally:
         subprocess.run(["losetup", "-d", device], check=True)
+
+
+def kill_server(uri: str) -> None:
+    """Kill the server behind a URI of ours, as the kernel would: without a word to its clients."""
+    path = uri.split("socket=")[1].encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if path in (process / "cmdline").read_bytes().split(b"\0"):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def qemu_img(*arguments: str) -> str:
