@@ -99,6 +99,18 @@ async def test_patience_with_504_ends_as_a_time_out(hostile: Hostile, session: S
         await session.ask(GET)
 
 
+async def test_a_person_is_told_once_when_waiting_is_more_than_a_hiccup(
+    hostile: Hostile, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    hostile.on("GET /thing", reply(503, {}), reply(503, {}), reply(503, {}), reply(200, {"a": 1}))
+
+    with caplog.at_level("WARNING"):
+        await session.ask(GET)
+
+    assert len(caplog.records) == 1
+    assert "GET /thing: HTTP 503: again in" in caplog.text
+
+
 async def test_a_plain_text_500_is_asked_again(hostile: Hostile, session: Session) -> None:
     hostile.on("GET /thing", reply(500, b"Internal Server Error"), reply(200, {}))
 

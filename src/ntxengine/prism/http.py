@@ -39,6 +39,9 @@ _NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS
 
 log = logging.getLogger(__name__)
 
+SPOKEN_RETRY = 2
+"""The retry (from 0) that a person is told of: one or two are everyday life with rate limits, more is a wait."""
+
 # Their debug records hold header lines, and with them session cookies.
 for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -170,7 +173,9 @@ class Session:
                     raise self._no(answer, refusal, is_temporary=is_temporary, tries=retry + 1)
                 headers, cause = answer.headers, f"HTTP {answer.status}"
             wait_s = self._patience.wait_s(retry, headers, self.clock.chance())
-            log.debug("Prism %s: %s: %s, again in %.1f s", self.name, request, cause, wait_s)
+            level = logging.WARNING if retry == SPOKEN_RETRY else logging.DEBUG
+            tries = self._patience.retries - retry
+            log.log(level, "Prism %s: %s: %s: again in %.1f s, %d more tries", self.name, request, cause, wait_s, tries)
             await self.clock.sleep(wait_s)
             retry += 1
 
