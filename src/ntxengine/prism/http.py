@@ -11,6 +11,7 @@ import asyncio
 import base64
 import http.cookiejar
 import logging
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -268,7 +269,7 @@ class Session:
                 errors.PrismConnectionError(f"Prism {self.name}: its certificate is not trusted: {certificate}"),
                 may_repeat=False,
             )
-        cause = one_line(str(exc)) or type(exc).__name__
+        cause = _system_error(exc) or one_line(str(exc)) or type(exc).__name__
         error = errors.PrismConnectionError(
             f"{name}: no connection: {cause}: check the address, the port and the route"
         )
@@ -320,6 +321,16 @@ def _secrets(account: Endpoint | None) -> tuple[Secret, ...]:
     if account is None or not account.password.reveal():
         return ()
     return (account.password, Secret(_basic(account).reveal().removeprefix("Basic ")))
+
+
+def _system_error(exc: BaseException | None) -> str:
+    """Return what the system said at the bottom of it all ("Connection refused"); "" if it said nothing."""
+    said = ""
+    while exc is not None:
+        if isinstance(exc, OSError) and exc.errno:
+            said = os.strerror(exc.errno) if exc.errno > 0 else one_line(exc.strerror or "")
+        exc = exc.__cause__ or exc.__context__
+    return said
 
 
 def _certificate_error(exc: BaseException | None) -> str | None:
