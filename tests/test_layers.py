@@ -34,7 +34,7 @@ PYTHON_LAYERS = {
     "uri": {"errors", "units"},
     "device": {"_core", "uri", "errors", "units", "shield"},
     "mapping": {"_core", "extents", "shield"},
-    "copy": {"_core", "extents", "manifest", "tier", *BELOW},
+    "copy": {"_core", "extents", "manifest", *BELOW},
     # one part of the story each; `changes` and `attach` see of prism what it is, not how it works
     "prism": {"extents", *BELOW},
     "changes": {"prism", "extents", *BELOW},

@@ -18,7 +18,6 @@ from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.extents import Extents, total, whole
 from ntxengine.manifest import Manifest, differences
 from ntxengine.shield import in_thread
-from ntxengine.tier import Tier
 from ntxengine.units import BLOCK_SIZE, MIB
 
 PROGRESS_INTERVAL_S = 0.2
@@ -50,11 +49,6 @@ class CopyOptions:
 
         if not 0 < self.timeout_s <= _MAX_TIMEOUT_S:
             raise OptionsError(f"time limit {self.timeout_s} s is not above 0 and at most {_MAX_TIMEOUT_S} s")
-
-    @classmethod
-    def for_tier(cls, tier: Tier) -> CopyOptions:
-        """Return the options to begin with for bytes on `tier`."""
-        return cls(connections=tier.value.connections, request_size=tier.value.request_size)
 
 
 @dataclass(frozen=True)

@@ -230,3 +230,14 @@ def test_target_and_manifest_cannot_be_one_file(tmp_path: Path) -> None:
     assert done.code == 2
     assert "cannot be one file" in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tier_sets_what_was_not_given(tmp_path: Path) -> None:
+    cloud = ntx("copy", "pattern:64M", "null:", "--tier", "cloud", "--json").json
+    given = ntx("copy", "pattern:64M", "null:", "--tier", "DAS-SATA", "--connections", "1", "--json").json
+    wrong = ntx("copy", "pattern:1M", "null:", "--tier", "tape")
+
+    assert (cloud["connections"], cloud["request_size"]) == (2, 4 * MIB)
+    assert (given["connections"], given["request_size"]) == (1, MIB // 2)
+    assert wrong.code == 2
+    assert "'tape' is no tier: write SSD, HYBRID, ARCHIVE, CLOUD" in wrong.err

@@ -23,6 +23,7 @@ import click
 
 from ntxengine import units
 from ntxengine.errors import OptionsError
+from ntxengine.tier import Tier, tier_of
 
 if TYPE_CHECKING:
     from ntxengine.cli.output import Screen
@@ -78,9 +79,23 @@ class Seconds(click.ParamType[float]):
         return seconds
 
 
+class TierName(click.ParamType[Tier]):
+    """A storage tier, by our name or by any that Prism has for it."""
+
+    name = "tier"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tier:
+        tier = value if isinstance(value, Tier) else tier_of(str(value))
+        if tier is None:
+            known = ", ".join(each.name for each in Tier)
+            self.fail(f"{value!r} is no tier: write {known}, or what Prism calls it, such as DAS-SATA", param, ctx)
+        return tier
+
+
 SIZE = Size()
 RATE = Rate()
 SECONDS = Seconds()
+TIER = TierName()
 
 
 # ---------------------------------------------------------------------------------------------------- speaking
@@ -259,15 +274,25 @@ class TransferOptions:
     in_flight: int | None
     bandwidth: int | None
     timeout_s: float | None
+    tier: Tier | None = None
 
     def given(self) -> dict[str, Any]:
-        """Return those that were given, under the names that CopyOptions has."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        """Return those that were given, under the names that CopyOptions has; a tier gives those that were not."""
+        begin = {} if self.tier is None else vars(self.tier.value)
+        said = {name: value for name, value in vars(self).items() if value is not None and name != "tier"}
+        return {**begin, **said}
 
 
 def transfer_options(function: Function) -> Function:
-    """Add --connections, --request-size, --in-flight, --bandwidth and --timeout; pass `transfer`."""
+    """Add --tier, --connections, --request-size, --in-flight, --bandwidth and --timeout; pass `transfer`."""
 
+    @click.option(
+        "--tier",
+        type=TIER,
+        envvar="NTX_TIER",
+        show_envvar=True,
+        help="Where the bytes lie: SSD, HYBRID, ARCHIVE or CLOUD; sets connections and request size.",
+    )
     @click.option(
         "--connections",
         type=click.IntRange(1, MAX_CONNECTIONS),
@@ -297,9 +322,10 @@ def transfer_options(function: Function) -> Function:
         in_flight: int | None,
         bandwidth: int | None,
         timeout_s: float | None,
+        tier: Tier | None,
         **kwargs: Any,
     ) -> Any:
-        transfer = TransferOptions(connections, request_size, in_flight, bandwidth, timeout_s)
+        transfer = TransferOptions(connections, request_size, in_flight, bandwidth, timeout_s, tier)
         return function(*args, transfer=transfer, **kwargs)
 
     return with_transfer

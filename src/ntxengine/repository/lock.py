@@ -24,10 +24,6 @@ class VmLock:
         self._subject = subject
         self._fd = -1
 
-    @property
-    def is_held(self) -> bool:
-        return self._fd >= 0
-
     def acquire(self) -> None:
         """Take the lock, or fail at once.
 
