@@ -209,15 +209,41 @@ static int seek(struct ntx_file *file, uint64_t offset, int what, uint64_t *foun
     return at >= 0 ? 0 : -errno;
 }
 
+/* The run that begins at offset: its kind, and where it ends.  SEEK_HOLE looks as far as the data goes, on tmpfs page
+ * by page, however little of it was asked for: a run is looked up once. */
+static int find_run(struct ntx_file *file, uint64_t offset, bool *is_data, uint64_t *end)
+{
+    uint64_t data = 0, hole = 0;
+
+    *is_data = true;
+    *end = file->data_end;
+    if (offset >= file->data_start && offset < file->data_end)
+        return 0;
+    int code = seek(file, offset, SEEK_DATA, &data);
+    if (code != 0)
+        return code;
+    *is_data = data == offset;
+    *end = data;
+    if (!*is_data)
+        return 0;
+    code = seek(file, offset, SEEK_HOLE, &hole);
+    if (code != 0)
+        return code;
+    file->data_start = offset;
+    file->data_end = *end = hole;
+    return 0;
+}
+
 /* A list that is full ends the map early; the caller asks again from there. */
 static void do_map(struct ntx_file *file, struct ntx_io *io)
 {
     struct ntx_extents *map = io->map;
-    uint64_t data = 0, hole = 0;
+    uint64_t end = 0;
+    bool is_data;
     int code = 0;
 
     while (code == 0 && !ntx_extents_is_complete(map)) {
-        code = seek(file, map->end, SEEK_DATA, &data);
+        code = find_run(file, map->end, &is_data, &end);
         if (code == -EINVAL || code == -EOPNOTSUPP) { /* cannot tell holes on this file system */
             ntx_extents_append(map, map->limit - map->end, 0);
             break;
@@ -226,20 +252,11 @@ static void do_map(struct ntx_file *file, struct ntx_io *io)
             fail(file, io, code);
             return;
         }
-        if (data > map->end) {
-            code = ntx_extents_append(map, data - map->end, NTX_EXTENT_ZERO);
-            continue;
-        }
-        code = seek(file, data, SEEK_HOLE, &hole);
-        if (code != 0) {
-            fail(file, io, code);
+        if (end <= map->end) { /* the end of the file lies before what was asked for */
+            fail_ended(file, io, end);
             return;
         }
-        if (data < map->end || hole <= data) { /* the end of the file lies before what was asked for */
-            fail_ended(file, io, ntx_min64(data, hole));
-            return;
-        }
-        code = ntx_extents_append(map, hole - data, 0);
+        code = ntx_extents_append(map, end - map->end, is_data ? 0 : NTX_EXTENT_ZERO);
     }
     ntx_device_complete(&file->device, io, 0);
 }

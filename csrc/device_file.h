@@ -14,7 +14,8 @@ struct ntx_file {
     bool is_block;
     enum ntx_open_mode mode; /* as asked for; info.flags and direct_fd may change while another thread clones */
     bool wants_direct;
-    struct stat identity; /* as it was when opened */
+    struct stat identity;          /* as it was when opened */
+    uint64_t data_start, data_end; /* the last run of data that SEEK_HOLE found the end of */
     char *path;
 };
 
