@@ -11,6 +11,7 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -277,6 +278,18 @@ static void *run(void *argument)
     return NULL;
 }
 
+/* Signals are for the caller's threads.  Among them SIGPIPE, which splice() into a dead socket raises: its EPIPE is
+ * what we look at. */
+static int start_thread(struct thread *thread)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = -pthread_create(&thread->id, NULL, run, thread);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}
+
 int ntx_job_start(struct ntx_job *job, struct ntx_error *err)
 {
     if (job->started)
@@ -286,8 +299,7 @@ int ntx_job_start(struct ntx_job *job, struct ntx_error *err)
     unsigned started = 0;
     int rc = 0;
     for (; started < job->thread_count; started++) {
-        struct thread *thread = &job->threads[started];
-        rc = -pthread_create(&thread->id, NULL, run, thread);
+        rc = start_thread(&job->threads[started]);
         if (rc < 0)
             break;
     }

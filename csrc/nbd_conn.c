@@ -175,6 +175,7 @@ static void close_conn(struct ntx_device *device)
     if (device->fd >= 0 && may_speak && ntx_nbd_tx_is_between_requests(&conn->tx))
         ntx_nbd_send_disconnect(device->fd);
     ntx_sock_close(device->fd);
+    ntx_nbd_tx_destroy(&conn->tx);
     free(conn);
 }
 
@@ -243,7 +244,7 @@ static struct nbd_conn *new_conn(const struct place *place)
     return conn;
 }
 
-static void publish(struct nbd_conn *conn)
+static int publish(struct nbd_conn *conn, struct ntx_error *err)
 {
     struct ntx_device_info *info = &conn->device.info;
 
@@ -253,8 +254,10 @@ static void publish(struct nbd_conn *conn)
     info->max_payload = conn->export.max_payload;
     info->flags = device_flags(&conn->export, conn->place.mode);
     ntx_nbd_slots_init(&conn->slots);
-    ntx_nbd_tx_init(&conn->tx);
     ntx_nbd_rx_init(&conn->rx, &conn->device, &conn->slots, &conn->export);
+    if (ntx_nbd_tx_init(&conn->tx, conn->place.path != NULL && conn->place.mode == NTX_OPEN_WRITE) != 0)
+        return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: no memory for a connection", info->name);
+    return 0;
 }
 
 /* Connect and negotiate within one time limit. */
@@ -306,12 +309,13 @@ static int open_place(const struct place *place, struct ntx_device **device, str
     if (conn == NULL)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "NBD open failed: no memory for a connection");
     result = establish(conn, err);
+    if (result == 0)
+        result = publish(conn, err);
     if (result != 0) {
         ntx_sock_close(conn->device.fd);
         free(conn);
         return result;
     }
-    publish(conn);
     *device = &conn->device;
     return 0;
 }

@@ -5,6 +5,7 @@
 #include "sock.h"
 
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -19,13 +20,41 @@ static void make_header(uint8_t header[NBD_REQUEST_SIZE], uint16_t command, uint
     ntx_put32(header + 24, length);
 }
 
-void ntx_nbd_tx_init(struct ntx_nbd_tx *tx)
+/* Described in one call: more than a socket takes at once. */
+#define MAX_SEND (4u << 20)
+
+#define HEADER_STRIDE 32u /* a header stays within one page */
+#define HEADERS_SIZE (NTX_MAX_IN_FLIGHT * HEADER_STRIDE)
+
+_Static_assert(NBD_REQUEST_SIZE <= HEADER_STRIDE, "headers do not overlap");
+
+int ntx_nbd_tx_init(struct ntx_nbd_tx *tx, bool by_reference)
 {
-    tx->first = 0;
-    tx->count = 0;
-    tx->sent_bytes = 0;
+    *tx = (struct ntx_nbd_tx){.first = 0};
+    ntx_sock_pages_none(&tx->pages);
+    /* Not malloc(): a peer may read a header that was sent by reference after the connection has been closed. */
+    void *headers = mmap(NULL, HEADERS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (headers == MAP_FAILED)
+        return -ENOMEM;
+    tx->headers = headers;
+    for (unsigned i = 0; i < NTX_MAX_IN_FLIGHT; i++)
+        tx->ring[i].header = (uint8_t *)headers + i * HEADER_STRIDE;
+    if (by_reference)
+        ntx_sock_pages_init(&tx->pages);
+    return 0;
 }
 
+void ntx_nbd_tx_destroy(struct ntx_nbd_tx *tx)
+{
+    if (tx->headers == NULL)
+        return;
+    ntx_sock_pages_close(&tx->pages);
+    munmap(tx->headers, HEADERS_SIZE);
+    tx->headers = NULL;
+}
+
+/* The ring has as many places as there may be requests in flight.  When a place is used again, some request that was
+ * sent after its last one has been answered: the peer has read beyond the header that was here. */
 void ntx_nbd_tx_push(struct ntx_nbd_tx *tx, uint64_t cookie, struct ntx_nbd_slot *slot)
 {
     struct ntx_nbd_message *message = &tx->ring[(tx->first + tx->count) % NTX_MAX_IN_FLIGHT];
@@ -77,25 +106,39 @@ static void consume(struct ntx_nbd_tx *tx, size_t count)
     }
 }
 
+/* One call.  By reference while that works; afterwards, and everywhere else, by copy. */
+static ssize_t send_vectors(struct ntx_nbd_tx *tx, int fd, struct iovec *vectors, unsigned count)
+{
+    struct msghdr message = {.msg_iov = vectors, .msg_iovlen = count};
+
+    if (ntx_sock_pages_can_send(&tx->pages)) {
+        ssize_t sent = ntx_sock_pages_send(&tx->pages, fd, vectors, count);
+        if (sent != -EOPNOTSUPP)
+            return sent;
+    }
+    ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sent < 0 ? -errno : sent;
+}
+
 int ntx_nbd_tx_send(struct ntx_nbd_tx *tx, int fd)
 {
     struct iovec vectors[2 * NTX_MAX_IN_FLIGHT];
 
     while (tx->count > 0) {
-        struct msghdr message = {.msg_iov = vectors};
+        unsigned count = 0;
         size_t bytes = 0;
 
-        for (unsigned i = 0; i < tx->count; i++)
-            message.msg_iovlen += describe(&tx->ring[(tx->first + i) % NTX_MAX_IN_FLIGHT], i == 0 ? tx->sent_bytes : 0,
-                                           vectors + message.msg_iovlen, &bytes);
+        for (unsigned i = 0; i < tx->count && bytes < MAX_SEND; i++)
+            count += describe(&tx->ring[(tx->first + i) % NTX_MAX_IN_FLIGHT], i == 0 ? tx->sent_bytes : 0,
+                              vectors + count, &bytes);
 
-        ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && errno == EINTR)
+        ssize_t sent = send_vectors(tx, fd, vectors, count);
+        if (sent == -EINTR)
             continue;
         if (sent < 0)
-            return errno == EAGAIN ? 0 : -errno;
+            return sent == -EAGAIN ? 0 : (int)sent;
         consume(tx, (size_t)sent);
-        if ((size_t)sent < bytes)
+        if (tx->pages.held > 0 || (!ntx_sock_pages_can_send(&tx->pages) && (size_t)sent < bytes))
             return 0; /* the socket is full */
     }
     return 0;

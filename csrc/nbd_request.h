@@ -4,15 +4,18 @@
  *
  *   ring   [h0|payload][h1][h2|payload].....
  *              ^sent_bytes: how far the first one has got
+ *
+ * Headers lie in pages of their own and payload in the caller's, so that both may be sent by reference (sock_pages.h).
  */
 #ifndef NTX_NBD_REQUEST_H
 #define NTX_NBD_REQUEST_H
 
 #include "nbd_proto.h"
 #include "nbd_slot.h"
+#include "sock_pages.h"
 
 struct ntx_nbd_message {
-    uint8_t header[NBD_REQUEST_SIZE];
+    uint8_t *header; /* NBD_REQUEST_SIZE bytes; not written again before the request has been answered */
     struct ntx_nbd_slot *slot;
     const void *payload; /* the io's buffer; borrowed until the request completes */
     size_t payload_length;
@@ -22,9 +25,14 @@ struct ntx_nbd_tx {
     struct ntx_nbd_message ring[NTX_MAX_IN_FLIGHT]; /* a slot is in it at most once, so it cannot overflow */
     unsigned first, count;
     size_t sent_bytes;
+    void *headers; /* pages */
+    struct ntx_sock_pages pages;
 };
 
-void ntx_nbd_tx_init(struct ntx_nbd_tx *tx);
+/* by_reference: memory is sent as sock_pages.h says, where the system permits it.
+ * Errors: 0, -ENOMEM.  Undone by ntx_nbd_tx_destroy(), which may be called without init on a zeroed struct. */
+int ntx_nbd_tx_init(struct ntx_nbd_tx *tx, bool by_reference);
+void ntx_nbd_tx_destroy(struct ntx_nbd_tx *tx);
 
 /* Queue the request of slot, whose command, offset and length are set. */
 void ntx_nbd_tx_push(struct ntx_nbd_tx *tx, uint64_t cookie, struct ntx_nbd_slot *slot);

@@ -86,6 +86,7 @@ C_LAYERS = {
     "buffer": NTX | {"bytes"},
     "event": NTX,
     "sock": NTX | {"bytes", "error"},
+    "sock_pages": NTX,
     # a device, and what a job asks of it
     "device": NTX | {"bytes", "error", "extent"},
     "device_file": NTX | {"bytes", "device", "error", "zero"},
@@ -97,7 +98,7 @@ C_LAYERS = {
     "nbd_text": NTX | {"nbd_proto"},
     "nbd_coverage": NTX,
     "nbd_slot": NTX | {"device", "nbd_coverage", "nbd_proto"},
-    "nbd_request": NTX | {"bytes", "nbd_proto", "nbd_slot", "sock"},
+    "nbd_request": NTX | {"bytes", "nbd_proto", "nbd_slot", "sock", "sock_pages"},
     "nbd_handshake": NTX | {"bytes", "error", "nbd_proto", "nbd_request", "nbd_text", "sock"},
     "nbd_reply": NTX | {"bytes", "error", "nbd_chunk", "nbd_handshake", "nbd_proto", "nbd_slot", "nbd_text"},
     "nbd_chunk": NTX | {"bytes", "error", "nbd_proto", "nbd_reply", "nbd_text"},

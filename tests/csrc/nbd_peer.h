@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -341,6 +342,7 @@ static inline struct ntx_device *open_peer(struct peer *peer, bool is_structured
 {
     struct script script = {0};
 
+    signal(SIGPIPE, SIG_IGN); /* as a job's threads have it: see sock_pages.h */
     put_handshake(&script, is_structured, has_context, min_block);
     struct ntx_device *device = open_script(peer, &script);
     peer->script = NULL;

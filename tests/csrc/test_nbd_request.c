@@ -1,13 +1,38 @@
 /*
  * test_nbd_request.c: requests on the wire, whole at any split, in few system calls, and never waiting for a server
- * that itself waits.  sendmsg() and recvmsg() are replaced: they count calls, and sending can be cut short.
+ * that itself waits.  sendmsg(), splice() and recvmsg() are replaced: they count calls, and sending can be cut short.
+ * pipe2() is replaced too: without it, requests are sent by copy.
  */
+#define _GNU_SOURCE
 #include "nbd_peer.h"
+
+#include <fcntl.h>
+#include <sys/syscall.h>
 
 #define BLOCK 4096u
 
 static size_t send_limit = SIZE_MAX; /* bytes per call; 0: the socket is full */
-static unsigned sends, receives;
+static unsigned sends, splices, receives;
+static bool has_pipes;
+static int splice_error; /* 0: it works */
+
+int pipe2(int ends[2], int flags)
+{
+    if (has_pipes)
+        return (int)syscall(SYS_pipe2, ends, flags);
+    errno = EMFILE;
+    return -1;
+}
+
+ssize_t splice(int from, off_t *from_offset, int to, off_t *to_offset, size_t length, unsigned flags)
+{
+    splices++;
+    if (splice_error != 0 || send_limit == 0) {
+        errno = splice_error != 0 ? splice_error : EAGAIN;
+        return -1;
+    }
+    return syscall(SYS_splice, from, from_offset, to, to_offset, ntx_min64(length, send_limit), flags);
+}
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
@@ -150,6 +175,90 @@ static void test_goodbye_is_not_said_in_the_middle_of_a_request(void)
 
     CHECK(peer_receive(peer.fd, got, sizeof got - 1));
     CHECK_EQ_INT(recv(peer.fd, got, sizeof got, 0), 0);
+    peer_stop(&peer);
+    free(data);
+}
+
+/* A system that does not send by reference: a sandbox, or memory that is short. */
+static void check_fall_back(int error)
+{
+    struct peer peer;
+    struct ntx_device *device = open_peer(&peer, true, true, 1);
+    uint8_t *data = new_sample(BLOCK), got[BLOCK];
+    struct ntx_io ios[2] = {{.op = NTX_OP_WRITE, .offset = BLOCK, .length = BLOCK, .data = data},
+                            {.op = NTX_OP_WRITE, .offset = 0, .length = BLOCK, .data = data}};
+    submit_io(device, &ios[0]);
+    submit_io(device, &ios[1]);
+    splice_error = error;
+    push_requests(device);
+    splice_error = 0;
+    splices = 0;
+    push_requests(device);
+
+    CHECK_EQ_U64(splices, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        struct request request = peer_read_request(peer.fd);
+        check_request(&request, NBD_CMD_WRITE, ios[i].offset, BLOCK);
+        CHECK(peer_receive(peer.fd, got, BLOCK));
+        CHECK_EQ_MEM(got, data, BLOCK);
+    }
+    ntx_close(device);
+    peer_stop(&peer);
+    free(data);
+}
+
+static void test_where_sending_by_reference_is_refused_the_rest_is_copied(void)
+{
+    check_fall_back(EINVAL);
+    check_fall_back(ENOSYS);
+    check_fall_back(EPERM);
+}
+
+static void test_memory_is_not_copied_where_a_reference_will_do(void)
+{
+    struct peer peer;
+    struct ntx_device *device = open_peer(&peer, true, true, 1);
+    uint8_t *data = new_sample(BLOCK), got[BLOCK];
+    struct ntx_io write = {.op = NTX_OP_WRITE, .length = BLOCK, .data = data};
+    submit_io(device, &write);
+
+    sends = splices = 0;
+    push_requests(device);
+
+    CHECK_EQ_U64(sends, 0);
+    CHECK_EQ_U64(splices, 1);
+    peer_read_request(peer.fd);
+    CHECK(peer_receive(peer.fd, got, BLOCK));
+    CHECK_EQ_MEM(got, data, BLOCK);
+    ntx_close(device);
+    peer_stop(&peer);
+    free(data);
+}
+
+static void test_what_the_socket_holds_outlives_the_connection(void)
+{
+    struct peer peer;
+    struct ntx_device *device = open_peer(&peer, true, true, 1);
+    uint8_t *data = new_sample(BLOCK), got[BLOCK];
+    struct ntx_io write = {.op = NTX_OP_WRITE, .offset = 3 * BLOCK, .length = BLOCK, .data = data};
+    struct ntx_io flush = {.op = NTX_OP_FLUSH};
+    submit_io(device, &write);
+    submit_io(device, &flush);
+    push_requests(device);
+
+    ntx_close(device);
+    for (unsigned i = 0; i < 64; i++) { /* whatever takes the memory of the connection */
+        void *other = malloc(8192 << (i % 4));
+        memset(other, 0xAA, 8192 << (i % 4));
+        free(other);
+    }
+
+    struct request request = peer_read_request(peer.fd);
+    check_request(&request, NBD_CMD_WRITE, 3 * BLOCK, BLOCK);
+    CHECK(peer_receive(peer.fd, got, BLOCK));
+    CHECK_EQ_MEM(got, data, BLOCK);
+    request = peer_read_request(peer.fd);
+    check_request(&request, NBD_CMD_FLUSH, 0, 0);
     peer_stop(&peer);
     free(data);
 }
@@ -304,14 +413,25 @@ static void test_zeroing_more_than_32_bits_is_an_overflow_to_be_split(void)
     free_script(&s);
 }
 
-int main(void)
+static void run_all_that_send(void)
 {
     RUN(test_requests_cut_at_any_byte_arrive_whole);
     RUN(test_cookies_differ_between_requests_and_their_successors);
     RUN(test_goodbye_is_not_said_in_the_middle_of_a_request);
+    RUN(test_a_server_that_answers_before_it_reads_on_is_no_deadlock);
+}
+
+int main(void)
+{
+    has_pipes = true;
+    run_all_that_send();
+    RUN(test_memory_is_not_copied_where_a_reference_will_do);
+    RUN(test_what_the_socket_holds_outlives_the_connection);
+    RUN(test_where_sending_by_reference_is_refused_the_rest_is_copied);
+    has_pipes = false;
+    run_all_that_send();
     RUN(test_a_full_queue_leaves_in_one_call_and_its_replies_come_in_one);
     RUN(test_payloads_of_reads_cost_one_call_each);
-    RUN(test_a_server_that_answers_before_it_reads_on_is_no_deadlock);
     RUN(test_what_the_server_cannot_do_is_not_asked);
     RUN(test_zeroing_more_than_32_bits_is_an_overflow_to_be_split);
     return 0;

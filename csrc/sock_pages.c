@@ -1,0 +1,78 @@
+/* sock_pages.c: see sock_pages.h. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* pipe2(), vmsplice(), splice() */
+#endif
+#include "sock_pages.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+/* As much as a user may ask for by default (fs.pipe-max-size).  Less, where many pipes are open, only costs calls. */
+#define PIPE_SIZE (1 << 20)
+
+void ntx_sock_pages_none(struct ntx_sock_pages *pages)
+{
+    *pages = (struct ntx_sock_pages){.pipe_in = -1, .pipe_out = -1};
+}
+
+void ntx_sock_pages_init(struct ntx_sock_pages *pages)
+{
+    int ends[2];
+
+    ntx_sock_pages_none(pages);
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
+        return;
+    (void)fcntl(ends[1], F_SETPIPE_SZ, PIPE_SIZE);
+    int capacity = fcntl(ends[1], F_GETPIPE_SZ);
+    pages->pipe_out = ends[0];
+    pages->pipe_in = ends[1];
+    pages->capacity = capacity > 0 ? (size_t)capacity : PIPE_SIZE;
+}
+
+void ntx_sock_pages_close(struct ntx_sock_pages *pages)
+{
+    if (pages->pipe_in >= 0) {
+        close(pages->pipe_in);
+        close(pages->pipe_out);
+    }
+    ntx_sock_pages_none(pages);
+}
+
+static ssize_t fill(struct ntx_sock_pages *pages, const struct iovec *vectors, unsigned count)
+{
+    ssize_t put;
+
+    do {
+        put = vmsplice(pages->pipe_in, vectors, count, SPLICE_F_NONBLOCK);
+    } while (put < 0 && errno == EINTR);
+    if (put > 0)
+        pages->held = (size_t)put;
+    return put;
+}
+
+/* Calls that a system refuses, whatever the socket: a sandbox, or a kernel without them. */
+static bool is_refused(int code)
+{
+    return code == EINVAL || code == ENOSYS || code == EPERM || code == EACCES || code == EOPNOTSUPP || code == ENOMEM;
+}
+
+ssize_t ntx_sock_pages_send(struct ntx_sock_pages *pages, int fd, const struct iovec *vectors, unsigned count)
+{
+    ssize_t sent = -1;
+
+    if (pages->held > 0 || fill(pages, vectors, count) > 0) {
+        do {
+            sent = splice(pages->pipe_out, NULL, fd, NULL, pages->held, SPLICE_F_NONBLOCK);
+        } while (sent < 0 && errno == EINTR);
+    }
+    if (sent > 0) {
+        pages->held -= (size_t)sent;
+        return sent;
+    }
+    if (sent == 0 || is_refused(errno)) {
+        ntx_sock_pages_close(pages);
+        return -EOPNOTSUPP;
+    }
+    return -errno;
+}
