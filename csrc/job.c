@@ -21,6 +21,10 @@
 #define MIN_ITEM (4u * NTX_MIB)
 #define MAX_ITEM (128u * NTX_MIB)
 
+/* Requests of one connection before another connection is used.  Servers work on 16 of one connection at a time
+ * (qemu-nbd, nbdkit): half of that leaves none of theirs waiting for ours. */
+#define DEPTH 8u
+
 struct thread {
     struct ntx_job *job;
     struct ntx_worker worker;
@@ -100,6 +104,25 @@ static int check_ends(const struct ntx_device *source, const struct ntx_device *
 
 /* ------------------------------------------------------------------------------------------ life and death */
 
+/* Where the pace begins and how far it may go. */
+static void choose_pace(struct ntx_job *job, uint64_t buffers)
+{
+    const struct ntx_job_options *options = &job->shared.options;
+    unsigned most = job->thread_count;
+    unsigned first = options->first_connections > 0 ? options->first_connections : most;
+    uint64_t most_window = ntx_min64(buffers, (uint64_t)most * options->in_flight);
+    uint64_t first_window = options->first_in_flight > 0 ? options->first_in_flight : most_window;
+    struct ntx_pace_limits limits = {
+        .first_connections = (unsigned)ntx_min64(first, most),
+        .most_connections = most,
+        .depth = (unsigned)ntx_min64(options->in_flight, DEPTH),
+        .most_window = (unsigned)most_window,
+    };
+    limits.first_window = (unsigned)ntx_min64(ntx_max64(first_window, limits.first_connections), most_window);
+    job->shared.pace.limits = limits;
+    job->shared.in_flight = (unsigned)ntx_min64(ntx_pace_most_in_flight(&limits), options->in_flight);
+}
+
 /* Threads, buffers and item size, from what was asked, what the ends permit and what there is to do. */
 static void choose(struct ntx_job *job, uint64_t *item_bytes)
 {
@@ -114,7 +137,7 @@ static void choose(struct ntx_job *job, uint64_t *item_bytes)
     count = ntx_min64(count, expected / MIN_ITEM + 1);
     uint64_t buffers = ntx_max64(options->max_buffer_bytes / options->request_size, 1);
     job->thread_count = (unsigned)ntx_min64(count, buffers);
-    job->shared.in_flight = (unsigned)ntx_min64(options->in_flight, ntx_max64(buffers / job->thread_count, 1));
+    choose_pace(job, buffers);
 
     *item_bytes = ntx_round_up(expected / (job->thread_count * ITEMS_PER_WORKER), NTX_BLOCK_SIZE);
     *item_bytes = ntx_min64(ntx_max64(*item_bytes, MIN_ITEM), MAX_ITEM);
@@ -146,7 +169,7 @@ int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const stru
         rc = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for %u threads", job->thread_count);
     for (unsigned i = 0; rc == 0 && i < job->thread_count; i++) {
         job->threads[i].job = job;
-        rc = ntx_worker_init(&job->threads[i].worker, &job->shared, err);
+        rc = ntx_worker_init(&job->threads[i].worker, &job->shared, i, err);
     }
     if (rc < 0) {
         ntx_job_free(job);
@@ -270,8 +293,12 @@ static void *run(void *argument)
     struct ntx_job *job = thread->job;
     struct ntx_error err;
     struct timespec cpu;
-    if (!atomic_load(&job->shared.stopping) && connect_worker(job, &thread->worker))
-        ntx_worker_run(&thread->worker, &err);
+    if (ntx_shared_await_turn(&job->shared, thread->worker.index)) {
+        if (connect_worker(job, &thread->worker))
+            ntx_worker_run(&thread->worker, &err);
+        else
+            ntx_shared_forgo(&job->shared, thread->worker.index);
+    }
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
     ntx_count(&thread->worker.counters.cpu_ns, (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec);
     end_worker(job);
@@ -373,8 +400,9 @@ void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progre
         progress->limit_ns += atomic_load_explicit(&counters->limit_ns, memory_order_relaxed);
         progress->cpu_ns += atomic_load_explicit(&counters->cpu_ns, memory_order_relaxed);
     }
-    progress->connections = atomic_load(&job->connected);
-    progress->in_flight = job->shared.in_flight;
+    progress->connections = (unsigned)ntx_min64(atomic_load(&job->connected), atomic_load(&job->shared.active));
+    progress->in_flight = atomic_load(&job->shared.window);
+    progress->why = ntx_shared_why((struct ntx_shared *)&job->shared);
     /* The lock is not part of what the caller sees. */
     progress->hungry = ntx_shared_is_hungry((struct ntx_shared *)&job->shared);
     progress->finished = atomic_load(&job->finished);

@@ -166,15 +166,17 @@ void ntx_close(struct ntx_device *device);
 struct ntx_job;
 
 struct ntx_job_options {
-    unsigned connections;      /* threads wanted, 1..NTX_MAX_CONNECTIONS; fewer when an end permits only one */
-    unsigned in_flight;        /* requests per connection, 1..NTX_MAX_IN_FLIGHT */
-    uint32_t request_size;     /* multiple of NTX_BLOCK_SIZE, at most NTX_MAX_REQUEST_SIZE */
-    uint64_t max_buffer_bytes; /* bound on all buffers of the job; in_flight is lowered to keep it */
-    uint64_t rate_bytes_per_s; /* read from the source; 0 = no limit */
-    unsigned timeout_ms;       /* longest wait for any one answer of either end */
-    uint64_t disk_size;        /* bytes of the source that are the disk; 0 = all.  A device may be padded behind it */
-    bool target_is_zero;       /* zeros need not be written */
-    uint64_t bytes_expected;   /* sum of the extents to come; sizes the work items.  0 = unknown */
+    unsigned connections;       /* threads at most, 1..NTX_MAX_CONNECTIONS; one when an end permits only one */
+    unsigned in_flight;         /* requests per connection at most, 1..NTX_MAX_IN_FLIGHT */
+    unsigned first_connections; /* to begin with; 0 = all of them, always */
+    unsigned first_in_flight;   /* requests of all connections to begin with; 0 = as many as may be, always */
+    uint32_t request_size;      /* multiple of NTX_BLOCK_SIZE, at most NTX_MAX_REQUEST_SIZE */
+    uint64_t max_buffer_bytes;  /* bound on all buffers of the job; in_flight is lowered to keep it */
+    uint64_t rate_bytes_per_s;  /* read from the source; 0 = no limit */
+    unsigned timeout_ms;        /* longest wait for any one answer of either end */
+    uint64_t disk_size;         /* bytes of the source that are the disk; 0 = all.  A device may be padded behind it */
+    bool target_is_zero;        /* zeros need not be written */
+    uint64_t bytes_expected;    /* sum of the extents to come; sizes the work items.  0 = unknown */
 
     /* Digests of every block touched are written to digest_fd at digest_offset + 16 * block.  -1: not kept. */
     int digest_fd;
@@ -186,6 +188,15 @@ struct ntx_job_options {
     int reference_fd;
     uint64_t reference_offset;
     uint64_t reference_blocks;
+};
+
+/* How the number of requests in flight came about. */
+enum ntx_pace_why {
+    NTX_PACE_PINNED,  /* it was asked for, or there was no choice */
+    NTX_PACE_BEGAN,   /* as it began: nothing else was tried */
+    NTX_PACE_NO_GAIN, /* as it began: more was tried and was not faster */
+    NTX_PACE_RAISED,  /* more was faster */
+    NTX_PACE_LOWERED, /* less was as fast */
 };
 
 struct ntx_job_progress {
@@ -202,8 +213,9 @@ struct ntx_job_progress {
     uint64_t target_ns;       /* ... sending to or waiting for the target, */
     uint64_t limit_ns;        /* ... held by the rate limit */
     uint64_t cpu_ns;          /* processor time of the threads that have ended */
-    unsigned connections;     /* really in use */
-    unsigned in_flight;       /* requests per connection, after max_buffer_bytes */
+    unsigned connections;     /* in use now */
+    unsigned in_flight;       /* requests per connection now */
+    enum ntx_pace_why why;    /* of both */
     bool hungry;              /* the job has room for more extents */
     bool finished;            /* every thread is about to end: join will not block for long */
     bool flushed;             /* the target confirmed a flush after the last write */

@@ -52,6 +52,11 @@ bool ntx_plan_is_hungry(const struct ntx_plan *plan)
     return !plan->ended && plan->count < NTX_PLAN_EXTENTS / 2;
 }
 
+bool ntx_plan_is_done(const struct ntx_plan *plan)
+{
+    return plan->ended && plan->count == 0;
+}
+
 /* Take the first extent, or the part of it before cut. */
 static void take_first(struct ntx_plan *plan, struct ntx_item *item, uint64_t cut)
 {

@@ -48,6 +48,9 @@ int ntx_plan_feed(struct ntx_plan *plan, const struct ntx_extent *extents, size_
 /* Less than half full, and more may come. */
 bool ntx_plan_is_hungry(const struct ntx_plan *plan);
 
+/* All that was fed has been taken, and no more will come. */
+bool ntx_plan_is_done(const struct ntx_plan *plan);
+
 /* Fill item with the next stretch of work. */
 enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_item *item);
 

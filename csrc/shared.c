@@ -6,6 +6,9 @@
 
 #include <time.h>
 
+/* Often enough for an epoch of the pace, seldom enough for the lock. */
+#define PACE_INTERVAL_NS 1000000ull
+
 uint64_t ntx_now_ns(void)
 {
     struct timespec now;
@@ -19,12 +22,22 @@ static int open_bell(int *fd, struct ntx_error *err)
     return *fd < 0 ? ntx_error_errno(err, NTX_E_SYSTEM, *fd, "making an event descriptor failed") : 0;
 }
 
+static void publish_pace_locked(struct ntx_shared *shared)
+{
+    atomic_store(&shared->window, ntx_pace_in_flight(&shared->pace));
+    atomic_store(&shared->active, ntx_pace_connections(&shared->pace));
+    pthread_cond_broadcast(&shared->more);
+}
+
 int ntx_shared_init(struct ntx_shared *shared, uint64_t item_bytes, struct ntx_error *err)
 {
     shared->stop_fd = shared->done_fd = -1;
     pthread_mutex_init(&shared->lock, NULL);
     pthread_cond_init(&shared->more, NULL);
     ntx_bucket_init(&shared->bucket, shared->options.rate_bytes_per_s, ntx_now_ns());
+    struct ntx_pace_limits limits = shared->pace.limits;
+    ntx_pace_init(&shared->pace, &limits, ntx_now_ns());
+    publish_pace_locked(shared); /* nobody else is there yet */
     int rc = ntx_plan_init(&shared->plan, shared->size, item_bytes, err);
     if (rc == 0)
         rc = open_bell(&shared->stop_fd, err);
@@ -73,13 +86,24 @@ bool ntx_shared_is_hungry(struct ntx_shared *shared)
     return hungry;
 }
 
-enum ntx_take ntx_shared_take(struct ntx_shared *shared, struct ntx_item *item, bool may_wait)
+/* The end is for all; work only for the workers that are active. */
+static enum ntx_take take_locked(struct ntx_shared *shared, unsigned index, struct ntx_item *item)
+{
+    if (index >= atomic_load(&shared->active))
+        return ntx_plan_is_done(&shared->plan) ? NTX_TAKE_END : NTX_TAKE_WAIT;
+    enum ntx_take take = ntx_plan_take(&shared->plan, item);
+    if (take == NTX_TAKE_ITEM && ntx_plan_is_done(&shared->plan))
+        pthread_cond_broadcast(&shared->more);
+    return take;
+}
+
+enum ntx_take ntx_shared_take(struct ntx_shared *shared, unsigned index, struct ntx_item *item, bool may_wait)
 {
     pthread_mutex_lock(&shared->lock);
-    enum ntx_take take = ntx_plan_take(&shared->plan, item);
+    enum ntx_take take = take_locked(shared, index, item);
     while (take == NTX_TAKE_WAIT && may_wait && !atomic_load(&shared->stopping)) {
         pthread_cond_wait(&shared->more, &shared->lock);
-        take = ntx_plan_take(&shared->plan, item);
+        take = take_locked(shared, index, item);
     }
     bool tell = !shared->hungry_told && ntx_plan_is_hungry(&shared->plan);
     shared->hungry_told = shared->hungry_told || tell;
@@ -87,6 +111,43 @@ enum ntx_take ntx_shared_take(struct ntx_shared *shared, struct ntx_item *item, 
     if (tell)
         ntx_event_signal(shared->done_fd);
     return take;
+}
+
+bool ntx_shared_await_turn(struct ntx_shared *shared, unsigned index)
+{
+    pthread_mutex_lock(&shared->lock);
+    while (index >= atomic_load(&shared->active) && !ntx_plan_is_done(&shared->plan) && !atomic_load(&shared->stopping))
+        pthread_cond_wait(&shared->more, &shared->lock);
+    bool is_needed = !ntx_plan_is_done(&shared->plan) && !atomic_load(&shared->stopping);
+    pthread_mutex_unlock(&shared->lock);
+    return is_needed;
+}
+
+void ntx_shared_forgo(struct ntx_shared *shared, unsigned index)
+{
+    pthread_mutex_lock(&shared->lock);
+    ntx_pace_limit_connections(&shared->pace, index);
+    publish_pace_locked(shared);
+    pthread_mutex_unlock(&shared->lock);
+}
+
+enum ntx_pace_why ntx_shared_why(struct ntx_shared *shared)
+{
+    pthread_mutex_lock(&shared->lock);
+    enum ntx_pace_why why = shared->pace.why;
+    pthread_mutex_unlock(&shared->lock);
+    return why;
+}
+
+void ntx_shared_look_at_pace(struct ntx_shared *shared, uint64_t now_ns)
+{
+    if (now_ns < atomic_load_explicit(&shared->pace_due_ns, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&shared->pace_due_ns, now_ns + PACE_INTERVAL_NS, memory_order_relaxed);
+    pthread_mutex_lock(&shared->lock);
+    if (ntx_pace_tick(&shared->pace, now_ns, atomic_load(&shared->turns), atomic_load(&shared->starved_ns)))
+        publish_pace_locked(shared);
+    pthread_mutex_unlock(&shared->lock);
 }
 
 uint64_t ntx_shared_charge(struct ntx_shared *shared, uint64_t length)

@@ -1,7 +1,7 @@
 /*
  * shared.h: what the threads of one job share, and the only lock among them.
  *
- *   lock ---- plan, bucket, first error        (handed out, charged and kept under the lock)
+ *   lock ---- plan, bucket, pace, first error  (handed out, charged, chosen and kept under the lock)
  *   stop_fd   readable for ever once the job must stop: every poll() has it
  *   done_fd   tells the caller: hungry, or finished
  */
@@ -10,6 +10,7 @@
 
 #include "bucket.h"
 #include "ntx.h"
+#include "pace.h"
 #include "plan.h"
 
 #include <pthread.h>
@@ -30,14 +31,19 @@ static inline void ntx_count(_Atomic uint64_t *counter, uint64_t add)
 struct ntx_shared {
     struct ntx_job_options options; /* as chosen; the same for the life of the job */
     uint64_t size;                  /* of the disk */
-    unsigned in_flight;             /* requests, and slots, per connection */
+    unsigned in_flight;             /* requests, and slots, per connection: the most there may be */
 
     pthread_mutex_t lock;
     pthread_cond_t more;      /* extents were fed, or the feed ended, or the job stops */
     struct ntx_plan plan;     /* lock */
     struct ntx_bucket bucket; /* lock */
+    struct ntx_pace pace;     /* lock */
     struct ntx_error error;   /* lock: the first one */
     bool hungry_told;         /* lock */
+
+    /* What the pace is now, and what it is told. */
+    _Atomic unsigned active, window; /* workers with a lower index work; slots that each may use */
+    _Atomic uint64_t turns, starved_ns, pace_due_ns;
 
     _Atomic bool stopping;
     int stop_fd, done_fd;
@@ -46,8 +52,8 @@ struct ntx_shared {
 /* Monotonic. */
 uint64_t ntx_now_ns(void);
 
-/* options, size and in_flight are filled in already.  Undone by ntx_shared_destroy(), also after a failure.
- * Errors: 0, -ENOMEM, -EMFILE. */
+/* options, size, in_flight and pace.limits are filled in already.  Undone by ntx_shared_destroy(), also after a
+ * failure. Errors: 0, -ENOMEM, -EMFILE. */
 int ntx_shared_init(struct ntx_shared *shared, uint64_t item_bytes, struct ntx_error *err);
 void ntx_shared_destroy(struct ntx_shared *shared);
 
@@ -57,8 +63,21 @@ int ntx_shared_feed(struct ntx_shared *shared, const struct ntx_extent *extents,
 void ntx_shared_feed_end(struct ntx_shared *shared);
 bool ntx_shared_is_hungry(struct ntx_shared *shared);
 
-/* Next stretch of work; waits for the feed.  NTX_TAKE_WAIT only when may_wait is false. */
-enum ntx_take ntx_shared_take(struct ntx_shared *shared, struct ntx_item *item, bool may_wait);
+/* Next stretch of work for worker index; waits for the feed, and for its turn while fewer workers than that are
+ * active.  NTX_TAKE_WAIT only when may_wait is false, or the job stops. */
+enum ntx_take ntx_shared_take(struct ntx_shared *shared, unsigned index, struct ntx_item *item, bool may_wait);
+
+/* Wait until worker index is active; false when there will be nothing to do for it. */
+bool ntx_shared_await_turn(struct ntx_shared *shared, unsigned index);
+
+/* Worker index has no connection: the job goes on with fewer. */
+void ntx_shared_forgo(struct ntx_shared *shared, unsigned index);
+
+/* How the pace came about. */
+enum ntx_pace_why ntx_shared_why(struct ntx_shared *shared);
+
+/* Let the pace look at the counters, if it is time. */
+void ntx_shared_look_at_pace(struct ntx_shared *shared, uint64_t now_ns);
 
 /* Nanoseconds to wait before reading length bytes. */
 uint64_t ntx_shared_charge(struct ntx_shared *shared, uint64_t length);

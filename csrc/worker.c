@@ -21,6 +21,9 @@
 
 #define NS_PER_MS 1000000ull
 
+/* How soon a thread that waits for an answer learns that there is more to do. */
+#define FEED_INTERVAL_NS (20 * NS_PER_MS)
+
 /* ---------------------------------------------------------------------------------------- start and end */
 
 static void *map_zeros(size_t size)
@@ -29,10 +32,10 @@ static void *map_zeros(size_t size)
     return zeros == MAP_FAILED ? NULL : zeros;
 }
 
-int ntx_worker_init(struct ntx_worker *w, struct ntx_shared *shared, struct ntx_error *err)
+int ntx_worker_init(struct ntx_worker *w, struct ntx_shared *shared, unsigned index, struct ntx_error *err)
 {
     unsigned depth = shared->in_flight;
-    *w = (struct ntx_worker){.shared = shared, .max_zero = NTX_GIB};
+    *w = (struct ntx_worker){.shared = shared, .index = index, .max_zero = NTX_GIB};
     w->buffers = ntx_buffers_new(depth, shared->options.request_size);
     w->slots = calloc(depth, sizeof *w->slots);
     w->requests = calloc(depth, sizeof *w->requests);
@@ -128,8 +131,9 @@ static bool take_item(struct ntx_worker *w)
     /* Wait for the feed only when nothing else could be done meanwhile. */
     bool idle = w->target->in_flight == 0 && w->reading == 0 && !w->mapping && w->ready_first == NULL &&
                 w->zero_span.item == NULL && w->zero_item == NULL;
-    enum ntx_take take = ntx_shared_take(w->shared, item, idle);
+    enum ntx_take take = ntx_shared_take(w->shared, w->index, item, idle);
     w->ended = take == NTX_TAKE_END;
+    w->hungry = take == NTX_TAKE_WAIT;
     if (take != NTX_TAKE_ITEM)
         return false;
     w->free_items = item->next;
@@ -144,6 +148,7 @@ static int start_read(struct ntx_worker *w, struct ntx_span *span, struct ntx_er
 {
     struct ntx_slot *slot = w->free_slots;
     w->free_slots = slot->next;
+    w->used++;
     slot->span = *span;
     slot->writes = 0;
     uint64_t length = span->end - span->start;
@@ -159,11 +164,17 @@ static int start_read(struct ntx_worker *w, struct ntx_span *span, struct ntx_er
     return rc;
 }
 
+/* The pace lets us use another slot. */
+static bool may_use_slot(const struct ntx_worker *w)
+{
+    return w->free_slots != NULL && w->used < atomic_load_explicit(&w->shared->window, memory_order_relaxed);
+}
+
 /* Move the cursor: begin reads, or set the zero span. */
 static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
     bool works_at_once = w->source->fd < 0;
-    while (!w->mapping && w->zero_span.item == NULL && w->free_slots != NULL) {
+    while (!w->mapping && w->zero_span.item == NULL && may_use_slot(w)) {
         if (w->hold_until_ns > ntx_now_ns())
             return 0;
         if (works_at_once && w->ready_first != NULL)
@@ -207,6 +218,8 @@ static void free_slot_if_done(struct ntx_worker *w, struct ntx_slot *slot)
     ntx_item_release(w, slot->span.item);
     slot->next = w->free_slots;
     w->free_slots = slot;
+    w->used--;
+    atomic_fetch_add_explicit(&w->shared->turns, 1, memory_order_relaxed);
 }
 
 static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
@@ -266,7 +279,7 @@ static int flush_pending_zero(struct ntx_worker *w, struct ntx_error *err)
 
 static _Atomic uint64_t *blamed(struct ntx_worker *w)
 {
-    if (w->source->in_flight > 0 && w->free_slots != NULL)
+    if (w->source->in_flight > 0 && may_use_slot(w))
         return &w->counters.source_ns;
     if (w->target->in_flight > 0)
         return &w->counters.target_ns;
@@ -317,11 +330,17 @@ static int wait_for_something(struct ntx_worker *w, struct ntx_error *err)
     uint64_t until_ns = ntx_min64(target_due_ns, source_due_ns);
     if (w->hold_until_ns > since)
         until_ns = ntx_min64(until_ns, w->hold_until_ns);
+    if (w->hungry && until_ns > since + FEED_INTERVAL_NS)
+        until_ns = since + FEED_INTERVAL_NS;
     if (until_ns == UINT64_MAX) /* the hold, all that was waited for, has just ended */
         return 0;
     _Atomic uint64_t *counter = blamed(w);
+    bool starved = !may_use_slot(w);
+    uint64_t began = since;
     poll_until(fds, 3, since, until_ns);
     spend(counter, &since);
+    if (starved)
+        atomic_fetch_add_explicit(&w->shared->starved_ns, since - began, memory_order_relaxed);
     return 0;
 }
 
@@ -417,6 +436,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
         rc = turn(w, &moved, err);
         if (rc < 0)
             break;
+        ntx_shared_look_at_pace(w->shared, ntx_now_ns());
         bool is_waiting = w->source->in_flight > 0 || w->target->in_flight > 0 || w->hold_until_ns > ntx_now_ns();
         if (!moved && is_waiting && (rc = wait_for_something(w, err)) < 0)
             break;

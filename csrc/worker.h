@@ -48,6 +48,7 @@ struct ntx_request {
 
 struct ntx_worker {
     struct ntx_shared *shared;
+    unsigned index; /* among the workers: the pace uses the first ones */
     struct ntx_device *source, *target;
     bool owns_devices;
     struct ntx_counters counters;
@@ -57,13 +58,15 @@ struct ntx_worker {
     struct ntx_slot *ready_first, *ready_last; /* read and digested, pieces to be submitted */
     struct ntx_request *requests, *free_requests;
     struct ntx_item *items, *free_items;
+    unsigned used;    /* slots that are not free */
     unsigned reading; /* slots whose read is in flight */
 
     /* The cursor: where the next span of the current item begins. */
     struct ntx_item *item;
     size_t extent;
     uint64_t at;
-    bool ended; /* the plan has no more */
+    bool ended;  /* the plan has no more */
+    bool hungry; /* the plan had nothing for us when we asked */
 
     struct ntx_span zero_span; /* item NULL: none */
 
@@ -90,7 +93,7 @@ struct ntx_worker {
 };
 
 /* Allocate what the thread needs.  Errors: -ENOMEM.  Undone by ntx_worker_destroy(), which may follow a failure. */
-int ntx_worker_init(struct ntx_worker *worker, struct ntx_shared *shared, struct ntx_error *err);
+int ntx_worker_init(struct ntx_worker *worker, struct ntx_shared *shared, unsigned index, struct ntx_error *err);
 void ntx_worker_destroy(struct ntx_worker *worker);
 
 /* Work until the plan has ended or the job stops; then every request has been answered, or its connection is lost.

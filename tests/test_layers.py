@@ -105,7 +105,8 @@ C_LAYERS = {
     "nbd_conn": NTX | {"bytes", "error", "nbd_handshake", "nbd_reply", "nbd_request", "nbd_text", "sock"},
     # the job
     "plan": NTX | {"bytes", "error", "extent"},
-    "shared": NTX | {"bucket", "error", "event", "plan"},
+    "pace": NTX | {"bytes"},
+    "shared": NTX | {"bucket", "error", "event", "pace", "plan"},
     "worker": NTX | {"buffer", "bytes", "device", "digest", "error", "extent", "shared", "zero"},
     "job": NTX | {"bytes", "device", "error", "event", "shared", "worker"},
 }  # fmt: skip

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 
-from ntxengine._core.engine import MAX_REQUEST_SIZE, Device, Job
+from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, Device, Job
 from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.extents import Extents, total, whole
 from ntxengine.manifest import Manifest, differences
@@ -21,6 +22,11 @@ from ntxengine.shield import in_thread
 from ntxengine.units import BLOCK_SIZE, MIB
 
 PROGRESS_INTERVAL_S = 0.2
+MOST_CONNECTIONS = 8
+"""Where nobody says otherwise.  Eight with eight requests each hide a latency of 20 ms at 3 GiB/s."""
+
+_MOST_AT_FIRST = 4
+_STAGES = ("source", "digest", "target", "limit")
 _NAMED_OFFSETS = 16
 _MAX_TIMEOUT_S = 24 * 3600
 
@@ -29,13 +35,16 @@ _MAX_TIMEOUT_S = 24 * 3600
 class CopyOptions:
     """How to copy.  Sizes in bytes, `bandwidth` in bytes per second read from the source (0: no limit).
 
-    `in_flight` is requests per connection; `max_buffer_bytes` bounds the payload of all connections together.
-    `timeout_s` is the longest wait for any one answer.
+    `connections` (threads) and `in_flight` (requests per connection) follow latency and throughput where they are
+    None, and stay as they are where they are not.  `begin_in_flight` is requests over all connections at first.
+    `max_buffer_bytes` bounds the payload of all connections together.  `timeout_s` is the longest wait for any one
+    answer.
     """
 
-    connections: int = 4
+    connections: int | None = None
     request_size: int = MIB
-    in_flight: int = 8
+    in_flight: int | None = None
+    begin_in_flight: int = 8
     max_buffer_bytes: int = 32 * MIB
     bandwidth: int = 0
     timeout_s: float = 60.0
@@ -50,10 +59,30 @@ class CopyOptions:
         if not 0 < self.timeout_s <= _MAX_TIMEOUT_S:
             raise OptionsError(f"time limit {self.timeout_s} s is not above 0 and at most {_MAX_TIMEOUT_S} s")
 
+    @property
+    def most_connections(self) -> int:
+        """As many as there may ever be: what a server has to permit."""
+        return self.connections or MOST_CONNECTIONS
+
+    def pace(self) -> dict[str, int]:
+        """What the core's job is told of connections and requests in flight: the bounds, and where to begin."""
+        first = self.connections or max(1, min(self.begin_in_flight, len(os.sched_getaffinity(0)), _MOST_AT_FIRST))
+        window = first * self.in_flight if self.in_flight else self.begin_in_flight
+        return {
+            "connections": self.most_connections,
+            "in_flight": self.in_flight or MAX_IN_FLIGHT,
+            "first_connections": first,
+            "first_in_flight": window,
+        }
+
 
 @dataclass(frozen=True)
 class Progress:
-    """Counters of a running copy, in bytes.  `bytes_done` of `bytes_total` is what a progress bar shows."""
+    """Counters of a running copy, in bytes.  `bytes_done` of `bytes_total` is what a progress bar shows.
+
+    `stage_seconds` is time of the copying threads, added up over them: reading or waiting for the `source`, looking
+    at the bytes (`digest`), sending to or waiting for the `target`, and held by the rate `limit`.
+    """
 
     bytes_total: int
     bytes_done: int
@@ -63,21 +92,6 @@ class Progress:
     bytes_skipped: int
     bytes_unchanged: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class CopyReport(Progress):
-    """What a finished copy did.  `cpu_seconds` is of its threads; `stage_seconds` adds up over them.
-
-    `retries` are requests asked again in another way: zeroing that the target refused for its length, or at all.
-    """
-
-    cpu_seconds: float
-    connections: int
-    request_size: int
-    in_flight: int
-    retries: int
-    is_flushed: bool
     stage_seconds: dict[str, float]
 
     @property
@@ -92,6 +106,35 @@ class CopyReport(Progress):
         spent = sum(self.stage_seconds.values())
         return self.stage_seconds[self.bottleneck] / spent if spent else 0.0
 
+
+class Pace(Enum):
+    """How the number of requests in flight came about."""
+
+    PINNED = "as asked for"
+    BEGAN = "as begun: it was not short of answers"
+    NO_GAIN = "as begun: more were tried and were not faster"
+    RAISED = "raised: more were faster"
+    LOWERED = "lowered: fewer were as fast"
+
+
+@dataclass(frozen=True)
+class CopyReport(Progress):
+    """What a finished copy did.  `cpu_seconds` is of its threads.
+
+    `connections`, and `in_flight` of each, are those that it ended with; `pace` says why these.
+    `retries` are requests asked again in another way: zeroing that the target refused for its length, or at all.
+    """
+
+    cpu_seconds: float
+    connections: int
+    request_size: int
+    in_flight: int
+    pace: Pace
+    retries: int
+    is_flushed: bool
+
+
+_PACES = list(Pace)  # in the order of enum ntx_pace_why
 
 OnProgress = Callable[[Progress], None]
 
@@ -119,8 +162,7 @@ async def copy(
     job = Job(
         source,
         target,
-        connections=options.connections,
-        in_flight=options.in_flight,
+        **options.pace(),
         request_size=options.request_size,
         max_buffer_bytes=options.max_buffer_bytes,
         rate_bytes_per_s=options.bandwidth,
@@ -238,6 +280,7 @@ class _Transfer:
             bytes_skipped=now["bytes_skipped"],
             bytes_unchanged=now["bytes_unchanged"],
             seconds=time.monotonic() - self._began,
+            stage_seconds={stage: now[f"{stage}_ns"] / 1e9 for stage in _STAGES},
         )
 
     def _report(self) -> CopyReport:
@@ -251,14 +294,9 @@ class _Transfer:
             connections=now["connections"],
             request_size=self._options.request_size,
             in_flight=now["in_flight"],
+            pace=_PACES[now["why"]],
             retries=now["retries"],
             is_flushed=bool(now["flushed"]),
-            stage_seconds={
-                "source": now["source_ns"] / 1e9,
-                "digest": now["digest_ns"] / 1e9,
-                "target": now["target_ns"] / 1e9,
-                "limit": now["limit_ns"] / 1e9,
-            },
         )
 
 

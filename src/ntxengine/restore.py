@@ -211,7 +211,7 @@ class _Restore:
                 yield device
         else:
             async with (
-                QemuNbd(path, read_only=True, connections=CopyOptions().connections) as server,
+                QemuNbd(path, read_only=True, connections=CopyOptions().most_connections) as server,
                 open_source(server.uri) as device,
             ):
                 yield device

@@ -1,10 +1,12 @@
 """Storage tiers, and how to begin a transfer from each.
 
-tier      connections  request   named by the APIs as
-SSD       8            1 MiB     SSD-PCIe, SSD-SATA, PCIE_SSD, SATA_SSD, SSD_MEM_NVME, ALL_FLASH
-HYBRID    4            512 KiB   DAS-SATA, HDD, MIXED, ALL_HDD
-ARCHIVE   2            256 KiB   (by configuration only)
-CLOUD     2            4 MiB     CLOUD
+tier      in flight  request   named by the APIs as
+SSD       8          1 MiB     SSD-PCIe, SSD-SATA, PCIE_SSD, SATA_SSD, SSD_MEM_NVME, ALL_FLASH
+HYBRID    4          512 KiB   DAS-SATA, HDD, MIXED, ALL_HDD
+ARCHIVE   2          256 KiB   (by configuration only)
+CLOUD     2          4 MiB     CLOUD
+
+These are where it begins: how many requests are in flight, and over how many connections, follows what is seen then.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from ntxengine.units import KIB, MIB
 
 @dataclass(frozen=True)
 class Preset:
-    """Where a transfer begins: threads, and bytes of one request."""
+    """Where a transfer begins: requests in flight over all connections, and bytes of one request."""
 
-    connections: int
+    begin_in_flight: int
     request_size: int
 
 

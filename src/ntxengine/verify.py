@@ -85,7 +85,7 @@ async def _verify_disk(
     try:
         with await in_thread(repository.manifest, point, disk) as manifest:
             async with (
-                repository.serve(point, disk, connections=options.connections) as server,
+                repository.serve(point, disk, connections=options.most_connections) as server,
                 open_source(server.uri, timeout_s=options.timeout_s) as device,
             ):
                 report = await data_plane.verify(device, manifest, options=options, on_progress=tell)

@@ -86,7 +86,7 @@ def test_values_for_programs() -> None:
         "path": "/a",
         "size": 2**62,
         "raw": "0102",
-        "many": [{"bytes_done": 1, "bytes_total": 2, "seconds": 0.5}],
+        "many": [{"bytes_done": 1, "bytes_total": 2, "seconds": 0.5, "bottleneck": "", "bottleneck_share": 0.0}],
         "none": None,
     }
     assert json.loads(json.dumps(value)) == value

@@ -75,6 +75,8 @@ class Job:
         *,
         connections: int,
         in_flight: int,
+        first_connections: int = 0,
+        first_in_flight: int = 0,
         request_size: int,
         max_buffer_bytes: int,
         rate_bytes_per_s: int,

@@ -53,6 +53,8 @@ cdef extern from "ntx.h" nogil:
     struct ntx_job_options:
         unsigned connections
         unsigned in_flight
+        unsigned first_connections
+        unsigned first_in_flight
         uint32_t request_size
         uint64_t max_buffer_bytes
         uint64_t rate_bytes_per_s
@@ -83,6 +85,7 @@ cdef extern from "ntx.h" nogil:
         uint64_t cpu_ns
         unsigned connections
         unsigned in_flight
+        int why
         bool_t hungry
         bool_t finished
         bool_t flushed

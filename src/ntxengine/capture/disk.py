@@ -165,7 +165,7 @@ class _DiskCapture:
         self._stage("copy")
         with self._stages("copy"), self._naming(image):
             async with (
-                QemuNbd(image, read_only=False, connections=options.connections) as server,
+                QemuNbd(image, read_only=False, connections=options.most_connections) as server,
                 open_source(Location("file", path, path=path), timeout_s=options.timeout_s) as source,
                 open_target(server.uri, source=source, timeout_s=options.timeout_s) as target,
             ):
@@ -197,7 +197,7 @@ class _DiskCapture:
         options = self._context.options.copy
         try:
             async with (
-                QemuNbd(image, read_only=True, connections=options.connections) as server,
+                QemuNbd(image, read_only=True, connections=options.most_connections) as server,
                 open_source(server.uri, timeout_s=options.timeout_s) as device,
             ):
                 return await read_back(

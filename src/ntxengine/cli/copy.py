@@ -17,7 +17,7 @@ from ntxengine._core.engine import Device
 from ntxengine.cli.device import report_fields
 from ntxengine.cli.options import TransferOptions, common_options, dry_run_option, transfer_options
 from ntxengine.cli.output import Screen
-from ntxengine.cli.progress import View
+from ntxengine.cli.progress import View, bottleneck_line
 from ntxengine.cli.run import run
 from ntxengine.device import Target, open_source, open_target
 from ntxengine.errors import OptionsError
@@ -199,6 +199,11 @@ def _manifest(order: Order, size: int) -> Manifest:
     return Manifest.create(order.manifest_file, size=size)
 
 
+def _pace(report: plane.CopyReport) -> str:
+    each = f"{report.in_flight} in flight, {format_size(report.request_size)} each"
+    return f"{report.connections}, {each} ({report.pace.value})"
+
+
 def _show(result: Result, screen: Screen) -> None:
     report = result.report
     rate = format_rate(report.bytes_done / report.seconds) if report.seconds > 0 else "at once"
@@ -208,8 +213,8 @@ def _show(result: Result, screen: Screen) -> None:
         ("sent", format_size(report.bytes_sent)),
         ("zeroed", format_size(report.bytes_zeroed)),
         ("skipped as zero", format_size(report.bytes_skipped)),
-        ("connections", f"{report.connections}, {report.in_flight} in flight, {format_size(report.request_size)} each"),
-        ("bottleneck", f"{report.bottleneck or 'none'} ({report.bottleneck_share:.0%} of the time)"),
+        ("connections", _pace(report)),
+        ("bottleneck", bottleneck_line(report)),
         ("flushed", "yes" if report.is_flushed else "no: the target cannot"),
         ("verified", "yes" if result.verified is not None else "no"),
         ("digest", result.digest or "unknown: the extents leave out parts of the disk"),

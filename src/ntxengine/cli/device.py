@@ -139,11 +139,14 @@ async def _info(uri: str, timeout_s: float) -> dict[str, object]:
 
 def report_fields(report: plane.CopyReport) -> dict[str, object]:
     """Return a report as `--json` has it: the counters, and where the time went."""
-    fields: dict[str, object] = {
-        field.name: getattr(report, field.name) for field in dataclasses.fields(report) if field.name != "stage_seconds"
+    fields: dict[str, object] = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+    return {
+        **fields,
+        "pace": report.pace.name.lower(),
+        "bottleneck": report.bottleneck,
+        "bottleneck_share": round(report.bottleneck_share, 3),
+        "stage_seconds": {name: round(seconds, 6) for name, seconds in report.stage_seconds.items()},
     }
-    stages = {name: round(seconds, 6) for name, seconds in report.stage_seconds.items()}
-    return {**fields, "bottleneck": report.bottleneck, "stage_seconds": stages}
 
 
 def _rate(report: plane.CopyReport) -> str:

@@ -291,15 +291,19 @@ def transfer_options(function: Function) -> Function:
         type=TIER,
         envvar="NTX_TIER",
         show_envvar=True,
-        help="Where the bytes lie: SSD, HYBRID, ARCHIVE or CLOUD; sets connections and request size.",
+        help="Where the bytes lie: SSD, HYBRID, ARCHIVE or CLOUD; sets request size and requests at first.",
     )
     @click.option(
         "--connections",
         type=click.IntRange(1, MAX_CONNECTIONS),
-        help="Threads, each with a connection of its own to either end (fewer if an end permits fewer).",
+        help="Threads, each with a connection of its own to either end; without it they follow what is seen.",
     )
     @click.option("--request-size", type=SIZE, help="Bytes per request: a multiple of 64KiB, at most 32MiB.")
-    @click.option("--in-flight", type=click.IntRange(1, MAX_IN_FLIGHT), help="Requests per connection at a time.")
+    @click.option(
+        "--in-flight",
+        type=click.IntRange(1, MAX_IN_FLIGHT),
+        help="Requests per connection; without it they follow what is seen.",
+    )
     @click.option(
         "--bandwidth",
         type=RATE,

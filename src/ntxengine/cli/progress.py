@@ -41,6 +41,10 @@ class Amounts(Protocol):
     def bytes_total(self) -> int: ...
     @property
     def seconds(self) -> float: ...
+    @property
+    def bottleneck(self) -> str: ...
+    @property
+    def bottleneck_share(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Amount:
     bytes_done: int
     bytes_total: int
     seconds: float
+    bottleneck: str = ""
+    bottleneck_share: float = 0.0
 
 
 class View:
@@ -111,6 +117,8 @@ class JsonView(View):
                 "bytes_done": amounts.bytes_done,
                 "bytes_total": amounts.bytes_total,
                 "seconds": round(amounts.seconds, 3),
+                "bottleneck": amounts.bottleneck,
+                "bottleneck_share": round(amounts.bottleneck_share, 3),
             }
             click.echo(json.dumps(line), err=True)
 
@@ -183,8 +191,15 @@ def shown(amounts: Amounts) -> tuple[int, int]:
     )
 
 
+def bottleneck_line(amounts: Amounts) -> str:
+    """Return `target is the bottleneck: 71 % of worker time`."""
+    if not amounts.bottleneck:
+        return "nothing was waited for"
+    return f"{amounts.bottleneck} is the bottleneck: {amounts.bottleneck_share * 100:.0f} % of worker time"
+
+
 def describe(amounts: Amounts) -> str:
-    """Return `1.2 GiB of 4.0 GiB, 30 %, 410.0 MiB/s, 7.0 s left`, as far as it is known."""
+    """Return `1.2 GiB of 4.0 GiB, 30 %, 410.0 MiB/s, 7.0 s left, target is the bottleneck: ...`, as far as known."""
     done, total = shown(amounts)
     parts = [f"{units.format_size(done)} of {units.format_size(total)}" if total else units.format_size(done)]
     if total:
@@ -194,6 +209,8 @@ def describe(amounts: Amounts) -> str:
         parts.append(units.format_rate(rate))
         if done < total and amounts.seconds > 1:
             parts.append(f"{elapsed((total - done) / rate)} left")
+    if amounts.bottleneck:
+        parts.append(bottleneck_line(amounts))
     return ", ".join(parts)
 
 

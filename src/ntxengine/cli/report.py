@@ -85,5 +85,8 @@ def _time(report: Mapping[str, Any]) -> str:
     longest = sorted(((float(value), str(name)) for name, value in stages.items()), reverse=True)
     shown = [f"{name} {seconds:.1f} s" for seconds, name in longest if seconds >= 0.05]
     text = ", ".join(shown)
-    bottleneck = report.get("bottleneck")
-    return f"{text}; waiting for: {bottleneck}" if bottleneck and shown else text
+    name, share = report.get("bottleneck"), report.get("bottleneck_share")
+    if not name or not shown:
+        return text
+    of_time = f": {share * 100:.0f} % of worker time" if isinstance(share, int | float) and share else ""
+    return f"{text}; {name} is the bottleneck{of_time}"

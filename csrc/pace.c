@@ -1,0 +1,182 @@
+/* pace.c: see pace.h. */
+#include "pace.h"
+
+#include "bytes.h"
+
+#define NS_PER_MS 1000000ull
+#define NS_PER_S (1000 * NS_PER_MS)
+
+/* How long a window is looked at: answers are counted in windows, so that one with latency has the time to show. */
+#define START_EPOCH_NS (5 * NS_PER_MS)
+#define START_EPOCH_WINDOWS 1u
+#define EPOCH_NS (200 * NS_PER_MS)
+#define EPOCH_WINDOWS 4u
+
+/* In epochs: a second at first, half a minute where nothing helps. */
+#define FIRST_REST 5u
+#define LONGEST_REST 160u
+
+/* Per mille.  Twice the window doubles the rate where latency is the limit, so a quarter is a clear answer in the
+ * short epochs of the start.  Later epochs are longer and steadier. */
+#define IS_STARVED 500u
+#define START_GAIN 1250u
+#define GAIN 1100u
+#define NO_LOSS 970u
+
+void ntx_pace_init(struct ntx_pace *pace, const struct ntx_pace_limits *limits, uint64_t now_ns)
+{
+    *pace = (struct ntx_pace){
+        .limits = *limits,
+        .window = limits->first_window,
+        .why = limits->first_window == limits->most_window ? NTX_PACE_PINNED : NTX_PACE_BEGAN,
+        .state = NTX_PACE_STARTING,
+        .good_window = limits->first_window,
+        .rest = FIRST_REST,
+        .longer_rest = FIRST_REST,
+        .epoch_ns = now_ns,
+    };
+}
+
+unsigned ntx_pace_connections(const struct ntx_pace *pace)
+{
+    const struct ntx_pace_limits *limits = &pace->limits;
+    uint64_t count = (pace->window + limits->depth - 1) / limits->depth;
+
+    count = ntx_max64(count, limits->first_connections);
+    return (unsigned)ntx_min64(count, limits->most_connections);
+}
+
+unsigned ntx_pace_in_flight(const struct ntx_pace *pace)
+{
+    return (unsigned)ntx_max64(pace->window / ntx_pace_connections(pace), 1);
+}
+
+unsigned ntx_pace_most_in_flight(const struct ntx_pace_limits *limits)
+{
+    uint64_t first = ntx_max64(limits->first_window / limits->first_connections, 1);
+    uint64_t last = ntx_max64(limits->most_window / limits->most_connections, 1);
+
+    return (unsigned)ntx_max64(ntx_min64(limits->depth, limits->most_window), ntx_max64(first, last));
+}
+
+void ntx_pace_limit_connections(struct ntx_pace *pace, unsigned count)
+{
+    struct ntx_pace_limits *limits = &pace->limits;
+
+    limits->most_connections = (unsigned)ntx_max64(ntx_min64(limits->most_connections, count), 1);
+    limits->first_connections = (unsigned)ntx_min64(limits->first_connections, limits->most_connections);
+    /* What a connection has buffers for is settled: fewer of them have fewer in all. */
+    limits->most_window = (unsigned)ntx_min64(limits->most_window, (uint64_t)limits->most_connections * limits->depth);
+    limits->first_window = (unsigned)ntx_min64(limits->first_window, limits->most_window);
+    pace->window = (unsigned)ntx_min64(pace->window, limits->most_window);
+    pace->good_window = (unsigned)ntx_min64(pace->good_window, limits->most_window);
+}
+
+static bool is_gain(uint64_t rate, uint64_t before, unsigned per_mille)
+{
+    return rate >= before / 1000 * per_mille + before % 1000 * per_mille / 1000;
+}
+
+static void set_window(struct ntx_pace *pace, unsigned window)
+{
+    pace->good_window = pace->window;
+    pace->window = window;
+}
+
+static unsigned twice(const struct ntx_pace *pace)
+{
+    return (unsigned)ntx_min64(2ull * pace->window, pace->limits.most_window);
+}
+
+static void go_back(struct ntx_pace *pace)
+{
+    pace->window = pace->good_window;
+    pace->state = NTX_PACE_STEADY;
+    pace->rest = pace->longer_rest;
+    pace->longer_rest = (unsigned)ntx_min64(2ull * pace->longer_rest, LONGEST_REST);
+}
+
+static void start_on(struct ntx_pace *pace, uint64_t rate, bool starved)
+{
+    if (pace->good_rate > 0 && !is_gain(rate, pace->good_rate, START_GAIN)) {
+        pace->why = pace->good_window > pace->limits.first_window ? NTX_PACE_RAISED : NTX_PACE_NO_GAIN;
+        go_back(pace);
+        return;
+    }
+    if (pace->good_rate > 0)
+        pace->why = NTX_PACE_RAISED;
+    pace->good_rate = rate;
+    if (starved && twice(pace) > pace->window)
+        set_window(pace, twice(pace));
+    else
+        pace->state = NTX_PACE_STEADY;
+}
+
+static void try_another(struct ntx_pace *pace, uint64_t rate, bool starved)
+{
+    unsigned half = (unsigned)ntx_max64(pace->window / 2, pace->limits.first_window);
+    bool may_raise = starved && twice(pace) > pace->window, may_lower = half < pace->window;
+
+    pace->good_rate = rate;
+    if (pace->rest > 0) {
+        pace->rest--;
+        return;
+    }
+    if (!may_raise && !may_lower)
+        return;
+    bool lower = may_lower && (pace->lower_next || !may_raise);
+    pace->lower_next = !lower;
+    set_window(pace, lower ? half : twice(pace));
+    pace->state = NTX_PACE_TRYING;
+    pace->settling = true;
+}
+
+static void judge(struct ntx_pace *pace, uint64_t rate)
+{
+    bool raised = pace->window > pace->good_window;
+
+    if (pace->settling) {
+        pace->settling = false;
+        return;
+    }
+    if (!is_gain(rate, pace->good_rate, raised ? GAIN : NO_LOSS)) {
+        if (raised && pace->why == NTX_PACE_BEGAN)
+            pace->why = NTX_PACE_NO_GAIN;
+        go_back(pace);
+        return;
+    }
+    pace->why = raised ? NTX_PACE_RAISED : NTX_PACE_LOWERED;
+    pace->state = NTX_PACE_STEADY;
+    pace->rest = FIRST_REST;
+}
+
+bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, uint64_t turns, uint64_t starved_ns)
+{
+    bool starting = pace->state == NTX_PACE_STARTING;
+    uint64_t elapsed_ns = now_ns - pace->epoch_ns, turned = turns - pace->epoch_turns;
+    uint64_t windows = starting ? START_EPOCH_WINDOWS : EPOCH_WINDOWS;
+    unsigned before = pace->window;
+
+    if (pace->limits.first_window == pace->limits.most_window || now_ns <= pace->epoch_ns ||
+        elapsed_ns < (starting ? START_EPOCH_NS : EPOCH_NS) || turned < windows * pace->window)
+        return false;
+    uint64_t rate = turned * NS_PER_S / elapsed_ns;
+    uint64_t waitable_ns = elapsed_ns * ntx_pace_connections(pace);
+    bool starved = (starved_ns - pace->epoch_starved_ns) >= waitable_ns / 1000 * IS_STARVED;
+
+    pace->epoch_ns = now_ns;
+    pace->epoch_turns = turns;
+    pace->epoch_starved_ns = starved_ns;
+    switch (pace->state) {
+    case NTX_PACE_STARTING:
+        start_on(pace, rate, starved);
+        break;
+    case NTX_PACE_STEADY:
+        try_another(pace, rate, starved);
+        break;
+    case NTX_PACE_TRYING:
+        judge(pace, rate);
+        break;
+    }
+    return pace->window != before;
+}

@@ -1,0 +1,70 @@
+"""What of connections and requests in flight is asked for, what is chosen, and that the report says which."""
+
+import asyncio
+import os
+
+import pytest
+
+from ntxengine.copy import CopyOptions, CopyReport, Pace, copy
+from ntxengine.device import open_source, open_target
+from ntxengine.extents import whole
+from ntxengine.tier import Tier
+from ntxengine.units import MIB
+from tests.support.servers import nbdkit
+
+SIZE = 256 * MIB
+
+
+async def copy_to(uri: str, options: CopyOptions) -> CopyReport:
+    async with open_source(f"pattern:{SIZE}") as source, open_target(uri, source=source) as target:
+        return await copy(source, target.device, [whole(SIZE)], options=options, bytes_expected=SIZE)
+
+
+def test_latency_of_a_server_is_met_with_more_requests_in_flight() -> None:
+    with nbdkit("--filter=delay", "null", str(SIZE), "wdelay=20ms") as uri:
+        report = asyncio.run(copy_to(uri, CopyOptions(request_size=MIB // 2)))
+
+    assert report.pace is Pace.RAISED
+    assert report.connections * report.in_flight > CopyOptions().begin_in_flight
+    assert report.connections * report.in_flight * report.request_size <= CopyOptions().max_buffer_bytes
+    assert report.bottleneck == "target"
+    assert report.bytes_sent == SIZE
+
+
+def test_what_is_asked_for_stays() -> None:
+    options = CopyOptions(connections=3, in_flight=2)
+
+    with nbdkit("--filter=delay", "null", str(SIZE), "wdelay=20ms") as uri:
+        report = asyncio.run(copy_to(uri, options))
+
+    assert (report.connections, report.in_flight, report.pace) == (3, 2, Pace.PINNED)
+
+
+def test_one_of_the_two_can_be_pinned() -> None:
+    with nbdkit("--filter=delay", "null", str(SIZE), "wdelay=20ms") as uri:
+        threads = asyncio.run(copy_to(uri, CopyOptions(connections=1)))
+        requests = asyncio.run(copy_to(uri, CopyOptions(in_flight=2)))
+
+    assert threads.connections == 1
+    assert threads.in_flight > CopyOptions().begin_in_flight
+    assert requests.in_flight == 2
+    assert requests.connections > 2
+
+
+def test_a_server_without_multi_conn_gets_all_requests_on_one_connection() -> None:
+    with nbdkit(
+        "--filter=multi-conn", "--filter=delay", "null", str(SIZE), "wdelay=20ms", "multi-conn-mode=disable"
+    ) as uri:
+        report = asyncio.run(copy_to(uri, CopyOptions()))
+
+    assert report.connections == 1
+    assert report.in_flight > CopyOptions().begin_in_flight
+
+
+@pytest.mark.parametrize("tier", Tier)
+def test_a_tier_says_where_to_begin(tier: Tier) -> None:
+    pace = CopyOptions(begin_in_flight=tier.value.begin_in_flight).pace()
+
+    assert pace["first_in_flight"] == tier.value.begin_in_flight
+    assert 1 <= pace["first_connections"] <= min(4, tier.value.begin_in_flight, len(os.sched_getaffinity(0)))
+    assert pace["connections"] == 8

@@ -1,0 +1,223 @@
+/*
+ * test_pace.c: the number of requests in flight follows what a server does.  The server is a formula (so many turns a
+ * second at most, so long for each), the clock a number: every run is the same.
+ */
+#include "check.h"
+#include "pace.h"
+
+#define MS 1000000ull
+#define SECOND (1000 * MS)
+
+struct world {
+    struct ntx_pace pace;
+    uint64_t now_ns, turns, starved_ns;
+    uint64_t latency_ns; /* of one turn, however many there are */
+    uint64_t capacity;   /* turns/s at most */
+    uint64_t own_ns;     /* of a turn, the thread's own work: then it does not wait */
+    double fraction;     /* of a turn */
+    unsigned changes, highest;
+};
+
+static const struct ntx_pace_limits ADAPTING = {
+    .first_connections = 2, .most_connections = 8, .depth = 8, .first_window = 8, .most_window = 32};
+
+static struct world begin(const struct ntx_pace_limits *limits, uint64_t latency_ns, uint64_t capacity, uint64_t own_ns)
+{
+    struct world w = {.now_ns = SECOND, .latency_ns = latency_ns, .capacity = capacity, .own_ns = own_ns};
+
+    ntx_pace_init(&w.pace, limits, w.now_ns);
+    return w;
+}
+
+static void check_bounds(const struct world *w)
+{
+    const struct ntx_pace_limits *limits = &w->pace.limits;
+    unsigned connections = ntx_pace_connections(&w->pace), in_flight = ntx_pace_in_flight(&w->pace);
+
+    CHECK(w->pace.window >= limits->first_window && w->pace.window <= limits->most_window);
+    CHECK(connections >= limits->first_connections && connections <= limits->most_connections);
+    CHECK(in_flight >= 1 && in_flight <= ntx_pace_most_in_flight(limits));
+    CHECK(connections * in_flight <= limits->most_window);
+}
+
+/* Let time pass in steps of a millisecond. */
+static void pass(struct world *w, uint64_t duration_ns)
+{
+    for (uint64_t end_ns = w->now_ns + duration_ns; w->now_ns < end_ns; w->now_ns += MS) {
+        double rate = (double)w->pace.window * SECOND / (double)w->latency_ns;
+        if (rate > (double)w->capacity)
+            rate = (double)w->capacity;
+        w->fraction += rate * MS / SECOND;
+        uint64_t whole = (uint64_t)w->fraction;
+        w->fraction -= (double)whole;
+        w->turns += whole;
+        uint64_t threads_ns = MS * ntx_pace_connections(&w->pace), work_ns = whole * w->own_ns;
+        w->starved_ns += work_ns < threads_ns ? threads_ns - work_ns : 0;
+        w->changes += ntx_pace_tick(&w->pace, w->now_ns + MS, w->turns, w->starved_ns);
+        w->highest = w->pace.window > w->highest ? w->pace.window : w->highest;
+        check_bounds(w);
+    }
+}
+
+static void test_latency_is_answered_with_more_in_flight_within_a_few_rounds(void)
+{
+    struct world w = begin(&ADAPTING, 20 * MS, 1000000, MS / 10);
+
+    pass(&w, 100 * MS);
+
+    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_U64(ntx_pace_connections(&w.pace), 4);
+    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 8);
+    CHECK_EQ_INT(w.pace.why, NTX_PACE_RAISED);
+}
+
+static void test_a_server_that_keeps_the_threads_busy_gets_no_more(void)
+{
+    struct world w = begin(&ADAPTING, MS, 6000, MS / 3);
+
+    pass(&w, 60 * SECOND);
+
+    CHECK_EQ_U64(w.pace.window, 8);
+    CHECK_EQ_U64(w.changes, 0);
+    CHECK_EQ_INT(w.pace.why, NTX_PACE_BEGAN);
+}
+
+static void test_a_slow_server_is_asked_ever_more_rarely_whether_more_would_help(void)
+{
+    struct world w = begin(&ADAPTING, 20 * MS, 100, MS / 10);
+    pass(&w, 600 * SECOND);
+    unsigned changes = w.changes;
+
+    pass(&w, 600 * SECOND);
+
+    CHECK_EQ_U64(w.highest, 16);
+    CHECK(changes > 0 && changes <= 60);
+    CHECK(w.changes - changes <= 40); /* there and back, every half minute */
+    CHECK_EQ_INT(w.pace.why, NTX_PACE_NO_GAIN);
+}
+
+static void test_latency_that_comes_later_is_answered_too(void)
+{
+    struct world w = begin(&ADAPTING, MS, 6000, MS / 3);
+    pass(&w, 10 * SECOND);
+    CHECK_EQ_U64(w.pace.window, 8);
+
+    w.latency_ns = 50 * MS;
+    pass(&w, 15 * SECOND);
+
+    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_INT(w.pace.why, NTX_PACE_RAISED);
+}
+
+static void test_latency_that_goes_away_gives_the_memory_back(void)
+{
+    struct world w = begin(&ADAPTING, 50 * MS, 1000000, MS / 10);
+    pass(&w, 2 * SECOND);
+    CHECK_EQ_U64(w.pace.window, 32);
+
+    w.latency_ns = MS;
+    w.capacity = 3000;
+    w.own_ns = MS / 2;
+    pass(&w, 30 * SECOND);
+
+    CHECK_EQ_U64(w.pace.window, 8);
+    CHECK_EQ_INT(w.pace.why, NTX_PACE_LOWERED);
+}
+
+static void test_a_server_in_between_is_held_where_it_is_fastest(void)
+{
+    struct world w = begin(&ADAPTING, 20 * MS, 800, MS / 10); /* 16 in flight are just enough */
+    pass(&w, 60 * SECOND);
+    unsigned changes = w.changes;
+
+    CHECK_EQ_U64(w.pace.good_window < w.pace.window ? w.pace.good_window : w.pace.window, 16);
+    pass(&w, 600 * SECOND);
+    CHECK(w.changes - changes <= 60);
+}
+
+static void test_a_server_that_stands_still_changes_nothing(void)
+{
+    struct world w = begin(&ADAPTING, 20 * MS, 0, MS / 10);
+
+    pass(&w, 60 * SECOND);
+
+    CHECK_EQ_U64(w.changes, 0);
+    CHECK_EQ_U64(w.pace.window, 8);
+}
+
+static void test_what_is_pinned_stays(void)
+{
+    struct ntx_pace_limits limits = {
+        .first_connections = 3, .most_connections = 3, .depth = 4, .first_window = 12, .most_window = 12};
+    struct world w = begin(&limits, 20 * MS, 1000000, MS / 10);
+
+    pass(&w, 30 * SECOND);
+
+    CHECK_EQ_U64(w.changes, 0);
+    CHECK_EQ_U64(ntx_pace_connections(&w.pace), 3);
+    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 4);
+    CHECK_EQ_INT(w.pace.why, NTX_PACE_PINNED);
+}
+
+static void test_one_connection_takes_all_that_is_in_flight(void)
+{
+    struct ntx_pace_limits limits = {
+        .first_connections = 1, .most_connections = 1, .depth = 8, .first_window = 8, .most_window = 32};
+    struct world w = begin(&limits, 20 * MS, 1000000, MS / 10);
+
+    pass(&w, SECOND);
+
+    CHECK_EQ_U64(ntx_pace_connections(&w.pace), 1);
+    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 32);
+}
+
+static void test_connections_that_cannot_be_had_are_done_without(void)
+{
+    struct world w = begin(&ADAPTING, 20 * MS, 1000000, MS / 10);
+    pass(&w, SECOND);
+    CHECK_EQ_U64(ntx_pace_connections(&w.pace), 4);
+
+    ntx_pace_limit_connections(&w.pace, 3);
+    check_bounds(&w);
+    CHECK_EQ_U64(ntx_pace_connections(&w.pace), 3);
+    pass(&w, 60 * SECOND);
+    ntx_pace_limit_connections(&w.pace, 0);
+    pass(&w, 60 * SECOND);
+
+    CHECK_EQ_U64(ntx_pace_connections(&w.pace), 1);
+    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 8);
+}
+
+static void test_any_limits_are_kept(void)
+{
+    for (unsigned first = 1; first <= 4; first++)
+        for (unsigned most = first; most <= 9; most += 2)
+            for (unsigned depth = 1; depth <= 8; depth += 7)
+                for (unsigned window = first; window <= 33; window += 8) {
+                    struct ntx_pace_limits limits = {.first_connections = first,
+                                                     .most_connections = most,
+                                                     .depth = depth,
+                                                     .first_window = window,
+                                                     .most_window = window + 31};
+                    struct world w = begin(&limits, 20 * MS, 3000, MS / 10);
+                    pass(&w, SECOND);
+                    w.capacity = 100;
+                    pass(&w, SECOND);
+                }
+}
+
+int main(void)
+{
+    RUN(test_latency_is_answered_with_more_in_flight_within_a_few_rounds);
+    RUN(test_a_server_that_keeps_the_threads_busy_gets_no_more);
+    RUN(test_a_slow_server_is_asked_ever_more_rarely_whether_more_would_help);
+    RUN(test_latency_that_comes_later_is_answered_too);
+    RUN(test_latency_that_goes_away_gives_the_memory_back);
+    RUN(test_a_server_in_between_is_held_where_it_is_fastest);
+    RUN(test_a_server_that_stands_still_changes_nothing);
+    RUN(test_what_is_pinned_stays);
+    RUN(test_one_connection_takes_all_that_is_in_flight);
+    RUN(test_connections_that_cannot_be_had_are_done_without);
+    RUN(test_any_limits_are_kept);
+    return 0;
+}
