@@ -12,7 +12,7 @@ engine = Extension(
     "ntxengine._core.engine",
     ["src/ntxengine/_core/engine.pyx", *sorted(glob("csrc/*.c"))],
     include_dirs=["csrc"],
-    libraries=["xxhash"],
+    libraries=["uring", "xxhash"],
     depends=HEADERS,
     extra_compile_args=FLAGS,
     extra_link_args=["-pthread"],

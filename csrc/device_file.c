@@ -1,13 +1,13 @@
 /*
- * device_file.c: a regular file or a block device, read and written with blocking calls.
+ * device_file.c: a regular file or a block device, read and written with blocking calls, or through a ring.
  *
- *   request --- page-aligned, and O_DIRECT was asked for ---> direct_fd   past the page cache
+ *   request --- page-aligned, and O_DIRECT was asked for ---> direct_fd   past the page cache; reads by the ring
  *          `--- otherwise ----------------------------------> fd          any offset, length and address
  *
  * Having both makes min_block 1 for callers.  The two never touch the same page with different parts of it, unless
  * requests overlap: what the kernel does with a page that is dirty in the cache and written directly is not defined.
  *
- * LIMIT: a call into a device that hangs (dead NFS server, failing disk) cannot be interrupted or timed out.
+ * LIMIT: a blocking call into a device that hangs (dead NFS server, failing disk) cannot be interrupted or timed out.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* fallocate(), SEEK_DATA */
@@ -70,16 +70,17 @@ static int after_failure(struct ntx_file *file, bool direct, int code)
         return 0;
     if (code != -EINVAL || !direct)
         return code;
-    close(file->direct_fd);
+    close(file->direct_fd); /* reads of the ring that are still in flight hold the file */
     file->direct_fd = -1;
     file->device.info.flags &= ~NTX_DEVICE_DIRECT;
     return 0;
 }
 
-static void do_read(struct ntx_file *file, struct ntx_io *io)
+/* Read what is left after the first done bytes. */
+static void do_read(struct ntx_file *file, struct ntx_io *io, uint64_t done)
 {
-    uint8_t *data = io->data;
-    uint64_t offset = io->offset, length = io->length;
+    uint8_t *data = (uint8_t *)io->data + done;
+    uint64_t offset = io->offset + done, length = io->length - done;
 
     while (length > 0) {
         bool direct = is_direct(file, data, offset, length);
@@ -102,6 +103,30 @@ static void do_read(struct ntx_file *file, struct ntx_io *io)
         length -= (uint64_t)got;
     }
     ntx_device_complete(&file->device, io, 0);
+}
+
+static void begin_read(struct ntx_file *file, struct ntx_io *io)
+{
+    if (file->ring == NULL || !is_direct(file, io->data, io->offset, io->length) ||
+        ntx_ring_read(file->ring, file->direct_fd, io->data, io->length, io->offset, io) < 0)
+        do_read(file, io, 0);
+}
+
+/* What the ring did not do, or not whole, is done with blocking calls: they know the errors, and are seldom needed. */
+int ntx_file_advance(struct ntx_device *device, struct ntx_error *err)
+{
+    struct ntx_file *file = (struct ntx_file *)device;
+    struct ntx_io *io;
+    int64_t result;
+
+    (void)err;
+    while (file->ring != NULL && (io = ntx_ring_next(file->ring, &result)) != NULL) {
+        if (result == (int64_t)io->length)
+            ntx_device_complete(device, io, 0);
+        else
+            do_read(file, io, result > 0 ? (uint64_t)result : 0);
+    }
+    return 0;
 }
 
 static int write_all(struct ntx_file *file, const uint8_t *data, uint64_t offset, uint64_t length)
@@ -280,7 +305,7 @@ int ntx_file_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_err
     (void)err; /* no failure of one request makes a file unusable */
     switch (io->op) {
     case NTX_OP_READ:
-        do_read(file, io);
+        begin_read(file, io);
         break;
     case NTX_OP_WRITE:
         finish(file, io, write_all(file, io->data, io->offset, io->length));

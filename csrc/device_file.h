@@ -3,14 +3,16 @@
 #define NTX_DEVICE_FILE_H
 
 #include "device.h"
+#include "device_ring.h"
 
 #include <sys/stat.h>
 
 struct ntx_file {
     struct ntx_device device;
-    int fd;               /* buffered */
-    int direct_fd;        /* the same file with O_DIRECT, or -1 */
-    uint32_t direct_unit; /* offset, length and address of direct requests: multiples of this, at least a page */
+    int fd;                /* buffered */
+    int direct_fd;         /* the same file with O_DIRECT, or -1 */
+    uint32_t direct_unit;  /* offset, length and address of direct requests: multiples of this, at least a page */
+    struct ntx_ring *ring; /* for reads through direct_fd, or NULL */
     bool is_block;
     enum ntx_open_mode mode; /* as asked for; info.flags and direct_fd may change while another thread clones */
     bool wants_direct;
@@ -19,7 +21,8 @@ struct ntx_file {
     char *path;
 };
 
-/* The submit operation of a file. */
+/* The operations of a file. */
 int ntx_file_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err);
+int ntx_file_advance(struct ntx_device *device, struct ntx_error *err);
 
 #endif

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/fs.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +126,7 @@ static void close_file(struct ntx_device *device)
 {
     struct ntx_file *file = (struct ntx_file *)device;
 
+    ntx_ring_free(file->ring);
     if (file->direct_fd >= 0)
         close(file->direct_fd);
     if (file->fd >= 0)
@@ -135,7 +137,8 @@ static void close_file(struct ntx_device *device)
 
 static int clone_file(struct ntx_device *device, struct ntx_device **other, struct ntx_error *err);
 
-static const struct ntx_device_ops FILE_OPS = {.submit = ntx_file_submit, .clone = clone_file, .close = close_file};
+static const struct ntx_device_ops FILE_OPS = {
+    .submit = ntx_file_submit, .advance = ntx_file_advance, .clone = clone_file, .close = close_file};
 
 static struct ntx_file *new_file(const char *path)
 {
@@ -183,6 +186,12 @@ static int examine(struct ntx_file *file, enum ntx_open_mode mode, bool direct, 
         file->device.info.flags |= NTX_DEVICE_DIRECT;
     else
         file->direct_fd = -1;
+    if (file->direct_fd >= 0 && mode == NTX_OPEN_READ)
+        file->ring = ntx_ring_new();
+    if (file->ring != NULL) {
+        file->device.fd = ntx_ring_fd(file->ring);
+        file->device.events = POLLIN;
+    }
     return 0;
 }
 

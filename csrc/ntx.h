@@ -197,6 +197,7 @@ enum ntx_pace_why {
     NTX_PACE_NO_GAIN, /* as it began: more was tried and was not faster */
     NTX_PACE_RAISED,  /* more was faster */
     NTX_PACE_LOWERED, /* less was as fast */
+    NTX_PACE_TRIED,   /* another number was being tried */
 };
 
 struct ntx_job_progress {

@@ -51,6 +51,11 @@ unsigned ntx_pace_in_flight(const struct ntx_pace *pace)
     return (unsigned)ntx_max64(pace->window / ntx_pace_connections(pace), 1);
 }
 
+enum ntx_pace_why ntx_pace_why(const struct ntx_pace *pace)
+{
+    return pace->window == pace->good_window ? pace->why : NTX_PACE_TRIED;
+}
+
 unsigned ntx_pace_most_in_flight(const struct ntx_pace_limits *limits)
 {
     uint64_t first = ntx_max64(limits->first_window / limits->first_connections, 1);
@@ -77,12 +82,6 @@ static bool is_gain(uint64_t rate, uint64_t before, unsigned per_mille)
     return rate >= before / 1000 * per_mille + before % 1000 * per_mille / 1000;
 }
 
-static void set_window(struct ntx_pace *pace, unsigned window)
-{
-    pace->good_window = pace->window;
-    pace->window = window;
-}
-
 static unsigned twice(const struct ntx_pace *pace)
 {
     return (unsigned)ntx_min64(2ull * pace->window, pace->limits.most_window);
@@ -106,8 +105,9 @@ static void start_on(struct ntx_pace *pace, uint64_t rate, bool starved)
     if (pace->good_rate > 0)
         pace->why = NTX_PACE_RAISED;
     pace->good_rate = rate;
+    pace->good_window = pace->window;
     if (starved && twice(pace) > pace->window)
-        set_window(pace, twice(pace));
+        pace->window = twice(pace);
     else
         pace->state = NTX_PACE_STEADY;
 }
@@ -126,7 +126,7 @@ static void try_another(struct ntx_pace *pace, uint64_t rate, bool starved)
         return;
     bool lower = may_lower && (pace->lower_next || !may_raise);
     pace->lower_next = !lower;
-    set_window(pace, lower ? half : twice(pace));
+    pace->window = lower ? half : twice(pace);
     pace->state = NTX_PACE_TRYING;
     pace->settling = true;
 }
@@ -146,6 +146,7 @@ static void judge(struct ntx_pace *pace, uint64_t rate)
         return;
     }
     pace->why = raised ? NTX_PACE_RAISED : NTX_PACE_LOWERED;
+    pace->good_window = pace->window;
     pace->state = NTX_PACE_STEADY;
     pace->rest = FIRST_REST;
 }

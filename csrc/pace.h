@@ -29,7 +29,7 @@ struct ntx_pace {
     enum ntx_pace_why why;
 
     enum { NTX_PACE_STARTING, NTX_PACE_STEADY, NTX_PACE_TRYING } state;
-    unsigned good_window;       /* to go back to */
+    unsigned good_window;       /* to go back to; the same as window when nothing is being tried */
     uint64_t good_rate;         /* turns/s that it gave; 0: not known yet */
     bool settling;              /* answers to the window before are still coming */
     bool lower_next;            /* raising and lowering are tried in turn */
@@ -46,6 +46,8 @@ bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, uint64_t turns, uint6
 /* Connections to use now, and requests of each. */
 unsigned ntx_pace_connections(const struct ntx_pace *pace);
 unsigned ntx_pace_in_flight(const struct ntx_pace *pace);
+
+enum ntx_pace_why ntx_pace_why(const struct ntx_pace *pace);
 
 /* The most that ntx_pace_in_flight() may ever be. */
 unsigned ntx_pace_most_in_flight(const struct ntx_pace_limits *limits);

@@ -134,7 +134,7 @@ void ntx_shared_forgo(struct ntx_shared *shared, unsigned index)
 enum ntx_pace_why ntx_shared_why(struct ntx_shared *shared)
 {
     pthread_mutex_lock(&shared->lock);
-    enum ntx_pace_why why = shared->pace.why;
+    enum ntx_pace_why why = ntx_pace_why(&shared->pace);
     pthread_mutex_unlock(&shared->lock);
     return why;
 }

@@ -24,6 +24,7 @@ program debugfs e2fsprogs
 program setpriv util-linux
 program fallocate util-linux
 header xxhash.h libxxhash-dev
+header liburing.h liburing-dev
 header stdio.h libc6-dev
 if [ "$(dirname "$python")" = /usr/bin ]; then
     "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

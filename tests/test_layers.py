@@ -89,7 +89,8 @@ C_LAYERS = {
     "sock_pages": NTX,
     # a device, and what a job asks of it
     "device": NTX | {"bytes", "error", "extent"},
-    "device_file": NTX | {"bytes", "device", "error", "zero"},
+    "device_ring": NTX,
+    "device_file": NTX | {"bytes", "device", "device_ring", "error", "zero"},
     "device_file_open": NTX | {"bytes", "device", "device_file", "error"},
     "device_null": NTX | {"bytes", "device", "error"},
     "device_pattern": NTX | {"bytes", "device", "error"},

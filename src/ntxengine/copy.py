@@ -115,6 +115,7 @@ class Pace(Enum):
     NO_GAIN = "as begun: more were tried and were not faster"
     RAISED = "raised: more were faster"
     LOWERED = "lowered: fewer were as fast"
+    TRIED = "another number was being tried"
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ async def copy_to(uri: str, options: CopyOptions) -> CopyReport:
 
 
 def test_latency_of_a_server_is_met_with_more_requests_in_flight() -> None:
-    with nbdkit("--filter=delay", "null", str(SIZE), "wdelay=20ms") as uri:
+    with nbdkit("--filter=delay", "null", str(SIZE), "wdelay=50ms") as uri:
         report = asyncio.run(copy_to(uri, CopyOptions(request_size=MIB // 2)))
 
-    assert report.pace is Pace.RAISED
+    assert report.pace in (Pace.RAISED, Pace.TRIED)
     assert report.connections * report.in_flight > CopyOptions().begin_in_flight
     assert report.connections * report.in_flight * report.request_size <= CopyOptions().max_buffer_bytes
     assert report.bottleneck == "target"
@@ -34,14 +34,14 @@ def test_latency_of_a_server_is_met_with_more_requests_in_flight() -> None:
 def test_what_is_asked_for_stays() -> None:
     options = CopyOptions(connections=3, in_flight=2)
 
-    with nbdkit("--filter=delay", "null", str(SIZE), "wdelay=20ms") as uri:
+    with nbdkit("--filter=delay", "null", str(SIZE), "wdelay=50ms") as uri:
         report = asyncio.run(copy_to(uri, options))
 
     assert (report.connections, report.in_flight, report.pace) == (3, 2, Pace.PINNED)
 
 
 def test_one_of_the_two_can_be_pinned() -> None:
-    with nbdkit("--filter=delay", "null", str(SIZE), "wdelay=20ms") as uri:
+    with nbdkit("--filter=delay", "null", str(SIZE), "wdelay=50ms") as uri:
         threads = asyncio.run(copy_to(uri, CopyOptions(connections=1)))
         requests = asyncio.run(copy_to(uri, CopyOptions(in_flight=2)))
 
@@ -53,7 +53,7 @@ def test_one_of_the_two_can_be_pinned() -> None:
 
 def test_a_server_without_multi_conn_gets_all_requests_on_one_connection() -> None:
     with nbdkit(
-        "--filter=multi-conn", "--filter=delay", "null", str(SIZE), "wdelay=20ms", "multi-conn-mode=disable"
+        "--filter=multi-conn", "--filter=delay", "null", str(SIZE), "wdelay=50ms", "multi-conn-mode=disable"
     ) as uri:
         report = asyncio.run(copy_to(uri, CopyOptions()))
 

@@ -68,7 +68,7 @@ static void test_latency_is_answered_with_more_in_flight_within_a_few_rounds(voi
     CHECK_EQ_U64(w.pace.window, 32);
     CHECK_EQ_U64(ntx_pace_connections(&w.pace), 4);
     CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 8);
-    CHECK_EQ_INT(w.pace.why, NTX_PACE_RAISED);
+    CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_RAISED);
 }
 
 static void test_a_server_that_keeps_the_threads_busy_gets_no_more(void)
@@ -79,7 +79,7 @@ static void test_a_server_that_keeps_the_threads_busy_gets_no_more(void)
 
     CHECK_EQ_U64(w.pace.window, 8);
     CHECK_EQ_U64(w.changes, 0);
-    CHECK_EQ_INT(w.pace.why, NTX_PACE_BEGAN);
+    CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_BEGAN);
 }
 
 static void test_a_slow_server_is_asked_ever_more_rarely_whether_more_would_help(void)
@@ -93,7 +93,7 @@ static void test_a_slow_server_is_asked_ever_more_rarely_whether_more_would_help
     CHECK_EQ_U64(w.highest, 16);
     CHECK(changes > 0 && changes <= 60);
     CHECK(w.changes - changes <= 40); /* there and back, every half minute */
-    CHECK_EQ_INT(w.pace.why, NTX_PACE_NO_GAIN);
+    CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_NO_GAIN);
 }
 
 static void test_latency_that_comes_later_is_answered_too(void)
@@ -106,7 +106,7 @@ static void test_latency_that_comes_later_is_answered_too(void)
     pass(&w, 15 * SECOND);
 
     CHECK_EQ_U64(w.pace.window, 32);
-    CHECK_EQ_INT(w.pace.why, NTX_PACE_RAISED);
+    CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_RAISED);
 }
 
 static void test_latency_that_goes_away_gives_the_memory_back(void)
@@ -121,7 +121,7 @@ static void test_latency_that_goes_away_gives_the_memory_back(void)
     pass(&w, 30 * SECOND);
 
     CHECK_EQ_U64(w.pace.window, 8);
-    CHECK_EQ_INT(w.pace.why, NTX_PACE_LOWERED);
+    CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_LOWERED);
 }
 
 static void test_a_server_in_between_is_held_where_it_is_fastest(void)
@@ -130,7 +130,7 @@ static void test_a_server_in_between_is_held_where_it_is_fastest(void)
     pass(&w, 60 * SECOND);
     unsigned changes = w.changes;
 
-    CHECK_EQ_U64(w.pace.good_window < w.pace.window ? w.pace.good_window : w.pace.window, 16);
+    CHECK_EQ_U64(w.pace.good_window, 16);
     pass(&w, 600 * SECOND);
     CHECK(w.changes - changes <= 60);
 }
@@ -156,7 +156,7 @@ static void test_what_is_pinned_stays(void)
     CHECK_EQ_U64(w.changes, 0);
     CHECK_EQ_U64(ntx_pace_connections(&w.pace), 3);
     CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 4);
-    CHECK_EQ_INT(w.pace.why, NTX_PACE_PINNED);
+    CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_PINNED);
 }
 
 static void test_one_connection_takes_all_that_is_in_flight(void)

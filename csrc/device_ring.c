@@ -1,0 +1,76 @@
+/* device_ring.c: see device_ring.h. */
+#include "device_ring.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <stdlib.h>
+
+struct ntx_ring {
+    struct io_uring uring;
+};
+
+static bool can_read(struct io_uring *uring)
+{
+    struct io_uring_probe *probe = io_uring_get_probe_ring(uring);
+    bool can = probe != NULL && io_uring_opcode_supported(probe, IORING_OP_READ);
+
+    io_uring_free_probe(probe);
+    return can;
+}
+
+struct ntx_ring *ntx_ring_new(void)
+{
+    struct ntx_ring *ring = malloc(sizeof *ring);
+
+    if (ring == NULL)
+        return NULL;
+    if (io_uring_queue_init(NTX_MAX_IN_FLIGHT, &ring->uring, 0) < 0) {
+        free(ring);
+        return NULL;
+    }
+    if (!can_read(&ring->uring)) {
+        ntx_ring_free(ring);
+        return NULL;
+    }
+    return ring;
+}
+
+void ntx_ring_free(struct ntx_ring *ring)
+{
+    if (ring == NULL)
+        return;
+    io_uring_queue_exit(&ring->uring);
+    free(ring);
+}
+
+int ntx_ring_fd(const struct ntx_ring *ring)
+{
+    return ring->uring.ring_fd;
+}
+
+int ntx_ring_read(struct ntx_ring *ring, int fd, void *data, uint64_t length, uint64_t offset, void *token)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+    int submitted;
+
+    if (sqe == NULL)
+        return -EBUSY;
+    io_uring_prep_read(sqe, fd, data, (unsigned)length, offset);
+    io_uring_sqe_set_data(sqe, token);
+    do {
+        submitted = io_uring_submit(&ring->uring);
+    } while (submitted == -EINTR);
+    return submitted < 0 ? submitted : 0;
+}
+
+void *ntx_ring_next(struct ntx_ring *ring, int64_t *result)
+{
+    struct io_uring_cqe *cqe;
+
+    if (io_uring_peek_cqe(&ring->uring, &cqe) != 0)
+        return NULL;
+    void *token = io_uring_cqe_get_data(cqe);
+    *result = cqe->res;
+    io_uring_cqe_seen(&ring->uring, cqe);
+    return token;
+}

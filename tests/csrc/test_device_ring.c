@@ -1,0 +1,165 @@
+/*
+ * test_device_ring.c: files read past the page cache with several reads in flight.  io_uring_queue_init() is replaced,
+ * to be a system that does not permit it.
+ */
+#define _GNU_SOURCE
+#include "check_device.h"
+#include "device_file.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <sys/mman.h>
+
+#define PATH "disk"
+#define PAGE 4096u
+#define COUNT 16u
+#define LENGTH (64u * 1024)
+
+static bool is_refused;
+
+int io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
+{
+    int (*real)(unsigned, struct io_uring *, unsigned) =
+        (int (*)(unsigned, struct io_uring *, unsigned))dlsym(RTLD_NEXT, "io_uring_queue_init");
+
+    return is_refused ? -EPERM : real(entries, ring, flags);
+}
+
+/* Pages, and not from malloc(): a read that is given up may still write to them. */
+static uint8_t *new_pages(size_t length)
+{
+    void *pages = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    CHECK(pages != MAP_FAILED);
+    return pages;
+}
+
+static struct ntx_device *open_direct(void)
+{
+    struct ntx_device *device = open_file(PATH, NTX_OPEN_READ, true);
+
+    CHECK((ntx_device_info(device)->flags & NTX_DEVICE_DIRECT) != 0);
+    return device;
+}
+
+static void wait_for_all(struct ntx_device *device, unsigned count)
+{
+    struct ntx_error err;
+
+    while (count > 0) {
+        struct pollfd ready = {.fd = device->fd, .events = device->events};
+        while (ntx_device_reap(device) != NULL)
+            count--;
+        if (count == 0)
+            return;
+        CHECK_EQ_INT(poll(&ready, 1, 10000), 1);
+        CHECK_OK(device->ops->advance(device, &err), err);
+    }
+}
+
+static void test_many_reads_are_in_flight_and_each_gets_its_own_bytes(void)
+{
+    uint8_t *sample = new_sample(COUNT * LENGTH), *got = new_pages(COUNT * LENGTH);
+    put_file(PATH, sample, COUNT * LENGTH);
+    struct ntx_device *device = open_direct();
+    struct ntx_io ios[COUNT];
+    struct ntx_error err;
+    CHECK(device->fd >= 0);
+
+    for (unsigned i = 0; i < COUNT; i++) {
+        unsigned at = (i * 7) % COUNT * LENGTH;
+        ios[i] = (struct ntx_io){.op = NTX_OP_READ, .offset = at, .length = LENGTH, .data = got + at};
+        CHECK_OK(ntx_device_submit(device, &ios[i], &err), err);
+    }
+    CHECK_EQ_U64(device->in_flight, COUNT);
+    wait_for_all(device, COUNT);
+
+    for (unsigned i = 0; i < COUNT; i++)
+        CHECK_EQ_INT(ios[i].result, 0);
+    CHECK_EQ_MEM(got, sample, COUNT * LENGTH);
+    CHECK_EQ_U64(device->in_flight, 0);
+    ntx_close(device);
+    munmap(got, COUNT * LENGTH);
+    free(sample);
+}
+
+static void test_a_file_that_shrank_is_an_error_with_the_place(void)
+{
+    uint8_t *sample = new_sample(4 * LENGTH), *got = new_pages(LENGTH);
+    put_file(PATH, sample, 4 * LENGTH);
+    struct ntx_device *device = open_direct();
+    struct ntx_error err;
+    CHECK_EQ_INT(truncate(PATH, 2 * LENGTH + 2 * PAGE), 0);
+
+    CHECK_OK(do_io(device, NTX_OP_READ, LENGTH, LENGTH, got, &err), err);
+    CHECK_EQ_INT(do_io(device, NTX_OP_READ, 2 * LENGTH, LENGTH, got, &err), -EIO);
+
+    CHECK_EQ_U64(err.offset, 2 * LENGTH);
+    CHECK(strstr(err.text, "ended at 139264") != NULL);
+    CHECK_EQ_INT(do_io(device, NTX_OP_READ, 3 * LENGTH, LENGTH, got, &err), -EIO);
+    ntx_close(device);
+    munmap(got, LENGTH);
+    free(sample);
+}
+
+static void test_reads_in_flight_may_be_left_behind(void)
+{
+    uint8_t *sample = new_sample(COUNT * LENGTH), *got = new_pages(COUNT * LENGTH);
+    put_file(PATH, sample, COUNT * LENGTH);
+    struct ntx_io ios[COUNT];
+    struct ntx_error err;
+
+    for (int round = 0; round < 20; round++) {
+        struct ntx_device *device = open_direct();
+        for (unsigned i = 0; i < COUNT; i++) {
+            ios[i] =
+                (struct ntx_io){.op = NTX_OP_READ, .offset = i * LENGTH, .length = LENGTH, .data = got + i * LENGTH};
+            CHECK_OK(ntx_device_submit(device, &ios[i], &err), err);
+        }
+        ntx_close(device);
+    }
+    munmap(got, COUNT * LENGTH);
+    free(sample);
+}
+
+static void test_what_is_not_aligned_is_read_all_the_same(void)
+{
+    uint8_t *sample = new_sample(LENGTH + 123);
+    put_file(PATH, sample, LENGTH + 123);
+    struct ntx_device *device = open_direct();
+
+    check_device_holds(device, 5, sample + 5, 1000);
+    check_device_holds(device, LENGTH, sample + LENGTH, 123);
+    ntx_close(device);
+    free(sample);
+}
+
+static void test_without_a_ring_reads_block(void)
+{
+    uint8_t *sample = new_sample(LENGTH), *got = new_pages(LENGTH);
+    put_file(PATH, sample, LENGTH);
+    struct ntx_error err;
+    is_refused = true;
+    struct ntx_device *device = open_direct();
+    is_refused = false;
+
+    CHECK_EQ_INT(device->fd, -1);
+    CHECK_OK(do_io(device, NTX_OP_READ, 0, LENGTH, got, &err), err);
+
+    CHECK_EQ_MEM(got, sample, LENGTH);
+    ntx_close(device);
+    munmap(got, LENGTH);
+    free(sample);
+}
+
+int main(void)
+{
+    RUN(test_many_reads_are_in_flight_and_each_gets_its_own_bytes);
+    RUN(test_a_file_that_shrank_is_an_error_with_the_place);
+    RUN(test_reads_in_flight_may_be_left_behind);
+    RUN(test_what_is_not_aligned_is_read_all_the_same);
+    RUN(test_without_a_ring_reads_block);
+    return 0;
+}
