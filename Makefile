@@ -10,6 +10,7 @@
 #   make clean      remove what was made
 
 PYTHON_OF_VENV := .venv/bin/python
+C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] bench/reference/*.c)
 # Files of tests that share a fixture stay in one process.
 PYTEST_ARGS ?= -q -n 2 --dist loadfile -p no:benchmark
 
@@ -31,11 +32,11 @@ test: build-test
 lint: build-test
 	@.venv/bin/ruff check src tests bench setup.py
 	@.venv/bin/ruff format --check src tests bench setup.py
-	@clang-format --dry-run --Werror $(wildcard csrc/*.[ch] tests/csrc/*.[ch])
+	@clang-format --dry-run --Werror $(C_FILES)
 
 format: build-test
 	@.venv/bin/ruff format src tests bench setup.py
-	@clang-format -i $(wildcard csrc/*.[ch] tests/csrc/*.[ch])
+	@clang-format -i $(C_FILES)
 
 types: build-test
 	@.venv/bin/mypy
