@@ -5,7 +5,8 @@
 #   make test       the tests
 #   make lint       ruff and clang-format
 #   make types      mypy, and the stubs of the C door against the door itself
-#   make bench      each benchmark once, to see that it still works
+#   make bench      measure copying on this machine, beside its peers, into bench/results
+#   make bench-smoke  each regression benchmark once, to see that it still works
 #   make check      what the CI does
 #   make clean      remove what was made
 
@@ -15,7 +16,7 @@ C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] bench/reference/*.c)
 PYTEST_ARGS ?= -q -n 2 --dist loadfile -p no:benchmark
 
 .DEFAULT_GOAL := build
-.PHONY: build build-test demo test lint types bench check clean format
+.PHONY: build build-test demo test lint types bench bench-smoke check clean format
 
 build:
 	@scripts/build demo
@@ -43,6 +44,9 @@ types: build-test
 	@MYPYPATH=src $(PYTHON_OF_VENV) -m mypy.stubtest ntxengine._core.engine
 
 bench: build-test
+	@.venv/bin/ntx bench --out bench/results $(BENCH_ARGS)
+
+bench-smoke: build-test
 	@$(PYTHON_OF_VENV) -m pytest bench -q -o python_files='bench_*.py' -o python_functions='bench_*' --benchmark-disable
 
 check:

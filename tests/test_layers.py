@@ -1,6 +1,6 @@
 """The layers, as one table: what each part may import, and nothing else.  For Python and for C.
 
-cli, demo -> use cases -> one part of the story each -> the data plane -> _core -> csrc
+cli, demo, bench -> use cases -> one part of the story each -> the data plane -> _core -> csrc
 errors, units, shield and parallel are below everything; sim stands beside the stack
 """
 
@@ -49,8 +49,10 @@ PYTHON_LAYERS = {
     "sim": {"errors", "units"},
     # the top
     "demo": {"errors", "units"},
+    "bench": {*DATA_PLANE, *BELOW},
     "cli": {
-        "capture", "verify", "restore", "sweep", "prism", "attach", "repository", "sim", "demo", *DATA_PLANE, *BELOW,
+        "capture", "verify", "restore", "sweep", "prism", "attach", "repository", "sim", "demo", "bench",
+        *DATA_PLANE, *BELOW,
     },
 }  # fmt: skip
 
@@ -68,7 +70,8 @@ LIBRARY_HOMES = {
     "starlette": {"sim/"},
     "uvicorn": {"sim/"},
     "trustme": {"sim/"},
-    "yaml": {"sim/"},
+    "yaml": {"sim/", "bench/suite.py"},
+    "matplotlib": {"bench/plot.py"},
     "sqlite3": {"repository/"},
 }
 

@@ -1,0 +1,104 @@
+"""The engine as an agent embeds it: a process that has everything imported and opens nothing until it is asked.
+
+    python -m ntxengine.bench.client
+
+One request per line on stdin (wire.py).  Copies of one request run at the same time in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from ntxengine.bench.wire import Done, Proof, Report, Request
+from ntxengine.copy import CopyOptions, CopyReport, copy, digest
+from ntxengine.device import open_source, open_target
+from ntxengine.errors import NtxError
+from ntxengine.manifest import Manifest
+from ntxengine.mapping import map_device
+from ntxengine.units import KIB
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    for line in sys.stdin.buffer:
+        request = msgspec.json.decode(line, type=Request)
+        with ExitStack() as stack:
+            before = _cpu_seconds()
+            try:
+                done = asyncio.run(_work(request, stack))
+            except (NtxError, OSError) as exc:
+                _say(Done(error=f"{type(exc).__name__}: {exc}"))
+                continue
+            reports, manifests = zip(*done, strict=True)
+            _say(Done(cpu_seconds=_cpu_seconds() - before, peak_memory=_peak_memory(), reports=reports))
+            # Sealing syncs the manifest to the disk, which is no part of a copy between two other places.
+            _say(Proof(digests=tuple(manifest.seal() for manifest in manifests)))
+
+
+async def _work(request: Request, stack: ExitStack) -> list[tuple[Report, Manifest]]:
+    options = CopyOptions(**request.options)  # type: ignore[arg-type]
+    if request.mode == "verify":
+        return await asyncio.gather(*(_digest(source, options, stack) for source in request.sources))
+    pairs = zip(request.sources, request.targets, strict=True)
+    return await asyncio.gather(*(_copy(source, target, options, stack) for source, target in pairs))
+
+
+async def _copy(source: str, target: str, options: CopyOptions, stack: ExitStack) -> tuple[Report, Manifest]:
+    async with open_source(source) as device:
+        manifest = stack.enter_context(Manifest.temporary(size=device.size))
+        with await map_device(device) as extents:
+            async with open_target(target, source=device) as to:
+                report = await copy(
+                    device,
+                    to.device,
+                    extents.windows(),
+                    options=options,
+                    manifest=manifest,
+                    bytes_expected=extents.bytes_data + extents.bytes_zero,
+                )
+    return _report(report), manifest
+
+
+async def _digest(source: str, options: CopyOptions, stack: ExitStack) -> tuple[Report, Manifest]:
+    async with open_source(source) as device:
+        manifest = stack.enter_context(Manifest.temporary(size=device.size))
+        with await map_device(device) as extents:
+            expected = extents.bytes_data + extents.bytes_zero
+            report = await digest(device, manifest, options=options, extents=extents.windows(), bytes_expected=expected)
+    return _report(report), manifest
+
+
+def _report(report: CopyReport) -> Report:
+    known = {name: getattr(report, name) for name in Report.__struct_fields__ if name != "digest"}
+    return Report(**known)
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _peak_memory() -> int:
+    """Return the most memory that this process ever had, in bytes.
+
+    Not ru_maxrss: Linux counts in it what the process was a copy of before it became this program.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * KIB
+    return 0
+
+
+def _say(message: msgspec.Struct) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The NBD servers and block devices of a case: context managers that leave nothing behind.
+
+A server is in a session of its own, so that Ctrl-C is for us alone, and dies with us, however we die.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import shlex
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ntxengine.bench import tools
+from ntxengine.bench.suite import Target
+from ntxengine.errors import ToolError
+
+_START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 60.0
+_POLL_S = 0.005
+_PORT_TRIES = 5
+_BLKFLSBUF = 0x1261  # <linux/fs.h>: write back and drop the page cache of a block device
+
+NBDKIT = ("nbdkit", "--foreground")
+# Any number of connections: a writable qemu-nbd offers several only if it is told to.
+QEMU_NBD = ("qemu-nbd", "--persistent", "--shared=0")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server.  `place`: where it listens, as bench/reference/paths.c wants it."""
+
+    uri: str
+    place: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that it has used, ended threads included.
+
+        It is utime + stime of /proc/PID/stat without their rounding to 10 ms, which would be a tenth of a small run.
+        """
+        clock = ctypes.c_int()
+        problem = _libc.clock_getcpuclockid(self.pid, ctypes.byref(clock))
+        if problem:
+            raise ToolError(f"the server at {self.place} is gone: {os.strerror(problem)}")
+        return time.clock_gettime(clock.value)
+
+
+class Sockets:
+    """Hands out names of unix sockets: short ones, in a folder of ours."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._count = 0
+
+    def new(self) -> Path:
+        self._count += 1
+        return self._folder / f"s{self._count}"
+
+
+@contextmanager
+def target_server(target: Target, size: int, image: Path | None, sockets: Sockets) -> Iterator[Server]:
+    """Serve a target of `size` bytes; `image` is the qcow2 that qemu-nbd writes."""
+    if target.server == "qemu-nbd":
+        assert image is not None
+        how = [f"--cache={target.cache}", "--discard=ignore", "--detect-zeroes=off", "--format=qcow2", str(image)]
+        with _listening(QEMU_NBD, how, sockets, transport=target.transport) as server:
+            yield server
+        return
+    how = [target.server.removeprefix("nbdkit-"), f"size={size}"]
+    if target.delay_ms:
+        how = ["--filter=delay", *how, f"rdelay={target.delay_ms}ms", f"wdelay={target.delay_ms}ms"]
+    with _listening(NBDKIT, how, sockets, transport=target.transport) as server:
+        yield server
+
+
+@contextmanager
+def image_server(image: Path, sockets: Sockets) -> Iterator[Server]:
+    """Serve a qcow2 image, and what is below it, for reading."""
+    with _listening(QEMU_NBD, ["--read-only", "--format=qcow2", str(image)], sockets, transport="unix") as server:
+        yield server
+
+
+@contextmanager
+def loop_device(image: Path) -> Iterator[str]:
+    """Attach a file as a read-only block device past the page cache of the file (root only); yields its path."""
+    device = tools.run_tool("losetup", "--find", "--show", "--read-only", "--direct-io=on", str(image)).strip()
+    try:
+        yield device
+    finally:
+        tools.run_tool("losetup", "--detach", device)
+
+
+def forget_device(device: str) -> None:
+    """Drop the page cache of a block device: who reads through it would read memory from the second time on."""
+    with open(device, "rb", buffering=0) as file:
+        fcntl.ioctl(file.fileno(), _BLKFLSBUF)
+
+
+@contextmanager
+def _listening(common: Sequence[str], how: Sequence[str], sockets: Sockets, *, transport: str) -> Iterator[Server]:
+    """Start a server and wait until it answers.  A TCP port that somebody took meanwhile is given up for another."""
+    if transport == "unix":
+        path = sockets.new()
+        address = ["--unix" if common is NBDKIT else "--socket", str(path)]
+        process = _start([*common, *address, *how], str(path))
+        uri, place = f"nbd+unix:///?socket={path}", f"unix:{path}"
+    else:
+        process, port = _start_on_a_port(common, how)
+        uri, place = f"nbd://127.0.0.1:{port}/", f"127.0.0.1:{port}"
+    try:
+        yield Server(uri, place, process.pid)
+    finally:
+        _end(process)
+
+
+def _start_on_a_port(common: Sequence[str], how: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+    bind = "--ipaddr" if common is NBDKIT else "--bind"
+    for rest in reversed(range(_PORT_TRIES)):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        try:
+            return _start([*common, bind, "127.0.0.1", "--port", str(port), *how], ("127.0.0.1", port)), port
+        except ToolError:
+            if not rest:
+                raise
+    raise AssertionError
+
+
+def _start(command: Sequence[str], address: str | tuple[str, int]) -> subprocess.Popen[bytes]:
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            [*tools.TIED, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            env=tools.environment(),
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + _START_TIMEOUT_S
+            while not _answers(address):
+                if process.poll() is not None:
+                    said.seek(0)
+                    words = said.read().decode(errors="replace")
+                    raise ToolError(f"{shlex.join(command)} {tools.ending(process.returncode, words)}")
+                if time.monotonic() > deadline:
+                    raise ToolError(f"{shlex.join(command)} did not answer for {_START_TIMEOUT_S:g} s")
+                time.sleep(_POLL_S)
+        except BaseException:
+            _end(process)
+            raise
+    return process
+
+
+def _answers(address: str | tuple[str, int]) -> bool:
+    with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as probe, suppress(OSError):
+        probe.connect(address)
+        return True
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
