@@ -10,8 +10,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -47,9 +47,7 @@ def run_clients(commands: Sequence[Sequence[str]], *, timeout_s: float = RUN_TIM
         outs = [stack.enter_context(tempfile.TemporaryFile()) for _ in commands]
         errs = [stack.enter_context(tempfile.TemporaryFile()) for _ in commands]
         stack.callback(_end_all, processes)
-        timer = threading.Timer(timeout_s, _kill_all, [processes])
-        stack.callback(timer.cancel)
-        timer.start()
+        stack.enter_context(_time_limit(timeout_s, processes))
         began = time.perf_counter()
         for command, out, err in zip(commands, outs, errs, strict=True):
             processes.append(_start(command, out, err, environment))
@@ -61,6 +59,19 @@ def run_clients(commands: Sequence[Sequence[str]], *, timeout_s: float = RUN_TIM
                 raise ToolError(f"{shlex.join(command)} {tools.ending(process.returncode, _text(err))}{late}")
         memory = sum(peak for _, peak in ends)
         return Used(seconds, sum(cpu for cpu, _ in ends), memory, outputs=tuple(_text(out) for out in outs))
+
+
+@contextmanager
+def _time_limit(seconds: float, processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Kill `processes` when the block takes longer."""
+    timer = threading.Timer(seconds, _kill_all, [processes])
+    # An interrupt may come while it is being started: then nobody waits for it.
+    timer.daemon = True
+    try:
+        timer.start()
+        yield
+    finally:
+        timer.cancel()
 
 
 def _kill_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -105,7 +116,7 @@ class Engine:
 
     def __enter__(self) -> Engine:
         self._process = subprocess.Popen(
-            [*tools.TIED, sys.executable, "-m", "ntxengine.bench.client"],
+            tools.tied(sys.executable, "-m", "ntxengine.bench.client"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=tools.environment(),
@@ -121,8 +132,9 @@ class Engine:
         # What it was doing when we were interrupted is of no use to anybody.
         process.kill()
         process.wait()
-        process.stdin.close()
         process.stdout.close()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
 
     def run(self, request: Request) -> tuple[Used, tuple[str, ...]]:
         """Have the work done.  Return what it used, and the digests of the disks.
@@ -132,23 +144,20 @@ class Engine:
         process = self._process
         assert process is not None
         assert process.stdin is not None
-        timer = threading.Timer(RUN_TIMEOUT_S, process.kill)
-        timer.start()
-        try:
-            line = msgspec.json.encode(request) + b"\n"
+        line = msgspec.json.encode(request) + b"\n"
+        with _time_limit(RUN_TIMEOUT_S, [process]):
             began = time.perf_counter()
-            process.stdin.write(line)
-            process.stdin.flush()
+            try:
+                process.stdin.write(line)
+                process.stdin.flush()
+            except BrokenPipeError as exc:
+                raise ToolError("the engine's process is gone") from exc
             answer = self._answer()
             seconds = time.perf_counter() - began
             done = msgspec.json.decode(answer, type=Done)
             if done.error:
                 raise ToolError(f"the engine failed: {done.error}")
             digests = msgspec.json.decode(self._answer(), type=Proof).digests
-        except BrokenPipeError as exc:
-            raise ToolError("the engine's process is gone") from exc
-        finally:
-            timer.cancel()
         return Used(seconds, done.cpu_seconds, done.peak_memory, reports=done.reports), digests
 
     def _answer(self) -> bytes:

@@ -140,7 +140,7 @@ def _start_on_a_port(common: Sequence[str], how: Sequence[str]) -> tuple[subproc
 def _start(command: Sequence[str], address: str | tuple[str, int]) -> subprocess.Popen[bytes]:
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            [*tools.TIED, *command],
+            tools.tied(*command),
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,

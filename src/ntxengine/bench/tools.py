@@ -23,8 +23,7 @@ PACKAGES = {
     "gcc": "gcc",
 }
 
-TIED = ("setpriv", "--pdeathsig", "KILL", "--")
-"""Before a command: the kernel ends it when we die, however we die."""
+_CHECK = 'test "$PPID" = "$0" && exec "$@"'
 
 
 def find(program: str) -> str | None:
@@ -41,6 +40,14 @@ def why_missing(*programs: str) -> str | None:
     return f"{', '.join(missing)} not installed: apt-get install {packages}"
 
 
+def tied(*command: str) -> list[str]:
+    """Return `command` such that the kernel ends it when we die, however we die.
+
+    Had we died before setpriv asked for that, nobody would end it: so the shell looks whether its parent is still us.
+    """
+    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _CHECK, str(os.getpid()), *command]
+
+
 def environment() -> dict[str, str]:
     """Return our environment, with messages in English."""
     return {**os.environ, "LC_ALL": "C.UTF-8"}
@@ -54,7 +61,7 @@ def run_tool(program: str, *arguments: str, good: tuple[int, ...] = (0,)) -> str
     path = find(program)
     if path is None:
         raise ToolError(str(why_missing(program)))
-    command = [*TIED, path, *arguments] if find("setpriv") else [path, *arguments]
+    command = tied(path, *arguments) if find("setpriv") else [path, *arguments]
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,

@@ -21,6 +21,7 @@ from ntxengine.bench.suite import Quantity, Suite, load_suite, narrowed, suite_n
 from ntxengine.cli.errors import SOME_FAILED, Interrupted
 from ntxengine.cli.options import SIZE, common_options
 from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.text import printable
 from ntxengine.units import MIB, format_size
 
 _RESULTS = [
@@ -175,14 +176,14 @@ def _list(suite: Suite | None, screen: Screen) -> None:
 
 def _show(result: Result, screen: Screen) -> None:
     screen.table(_RESULTS, [_row(case, each, result) for case in result.cases for each in case.contestants])
-    missing = [
-        f"{case.name}: {each.name} {'failed' if each.failed else 'is absent'}: {each.failed or each.absent}"
-        for case in result.cases
-        for each in case.contestants
-        if each.failed or each.absent
-    ]
-    for line in missing:
-        screen.line(line)
+    for case in result.cases:
+        if case.absent:
+            screen.line(f"{case.name}: cannot be run here: {case.absent}")
+            continue
+        for each in case.contestants:
+            if each.failed or each.absent:
+                how = "failed" if each.failed else "is absent"
+                screen.line(f"{case.name}: {each.name} {how}: {printable(each.failed or each.absent or '')}")
     screen.line()
     bars = [_bar_row(case, bar) for case in result.cases for bar in case.bars]
     if bars:
