@@ -10,6 +10,7 @@ import fcntl
 import os
 import shlex
 import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -26,6 +27,10 @@ _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 60.0
 _POLL_S = 0.005
 _PORT_TRIES = 5
+_GREETING_TIMEOUT_S = 1.0  # then it is asked again whether the server has ended
+_GREETING_SIZE = 18
+_ABORT = struct.pack(">I8sII", 1, b"IHAVEOPT", 2, 0)  # fixed newstyle; option ABORT without data
+_ABORT_REPLY_SIZE = 20
 _BLKFLSBUF = 0x1261  # <linux/fs.h>: write back and drop the page cache of a block device
 
 NBDKIT = ("nbdkit", "--foreground")
@@ -164,9 +169,14 @@ def _start(command: Sequence[str], address: str | tuple[str, int]) -> subprocess
 
 
 def _answers(address: str | tuple[str, int]) -> bool:
+    """Take part in the handshake up to a polite end: qemu-nbd listens before it has opened its image."""
     with socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET) as probe, suppress(OSError):
+        probe.settimeout(_GREETING_TIMEOUT_S)
         probe.connect(address)
-        return True
+        if probe.recv(_GREETING_SIZE, socket.MSG_WAITALL).startswith(b"NBDMAGICIHAVEOPT"):
+            probe.sendall(_ABORT)
+            probe.recv(_ABORT_REPLY_SIZE, socket.MSG_WAITALL)
+            return True
     return False
 
 
