@@ -86,10 +86,10 @@ def bench_command(
 
     \b
     Examples:
-      ntx bench                                    the default suite: some 20 minutes and 12 GiB
-      ntx bench --case dense-null --rounds 3       one case
-      ntx bench smoke                              does it work here?  Seconds; the figures mean nothing
-      ntx bench --plot bench-results/default.json  the picture again
+      ntx bench                                all of it: some 20 minutes, 12 GiB
+      ntx bench --case dense-null --rounds 3   one case
+      ntx bench smoke                          does it work here?  Seconds
+      ntx bench --plot bench-results/default.json
     """
     if old_result is not None:
         if no_plot:
