@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Annotated, Literal
 
@@ -22,6 +22,9 @@ from ntxengine.units import MIB
 EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("flags", "<u8")])
 """offset and length in bytes; flags: ZERO, or 0 for data.  The layout of `struct ntx_extent`."""
 
+_ROW = np.dtype((np.void, EXTENT.itemsize))
+"""An extent as bytes, for copying: numpy copies the fields of a record one by one."""
+
 ZERO = 1
 """Reads as zero: need not be read, but must be zero at the target."""
 
@@ -34,6 +37,16 @@ Extents = NDArray[np.void]
 def make(rows: Iterable[tuple[int, int, int]]) -> Extents:
     """Return extents from (offset, length, flags) rows, unchecked."""
     return np.array(list(rows), dtype=EXTENT)
+
+
+def concatenate(parts: Sequence[Extents]) -> Extents:
+    """Return arrays as one."""
+    return np.concatenate([part.view(_ROW) for part in parts]).view(EXTENT)
+
+
+def _take(extents: Extents, index: NDArray[np.intp]) -> Extents:
+    """Return a copy of the extents at `index`."""
+    return extents.view(_ROW)[index].view(EXTENT)
 
 
 def whole(size: int) -> Extents:
@@ -67,16 +80,23 @@ def check_bounds(extents: Extents, *, size: int, name: str) -> None:
 def normalise(extents: Extents, *, size: int, name: str) -> Extents:
     """Return the same bytes as ascending extents that neither overlap nor touch with equal flags.
 
-    Where data and zero overlap, data wins: it is then read, which is right in both cases.
+    Where data and zero overlap, data wins: it is then read, which is right in both cases.  If nothing is to be done it
+    is the same array, not a copy.
     Errors: OptionsError if one is empty or ends behind `size`.
     """
     check_bounds(extents, size=size, name=name)
     if len(extents) < 2:
-        return extents.copy()
-    extents = extents[np.argsort(extents["offset"], kind="stable")]
+        return extents
+    extents = in_order(extents)
     if (extents["offset"][1:] < extents["offset"][:-1] + extents["length"][:-1]).any():
         extents = _resolve_overlaps(extents)
     return _join_neighbours(extents)
+
+
+def in_order(extents: Extents) -> Extents:
+    """Return extents by offset, those of equal offsets as they came; itself if it is in order."""
+    offset = extents["offset"]
+    return extents if (offset[1:] >= offset[:-1]).all() else _take(extents, np.argsort(offset, kind="stable"))
 
 
 def _resolve_overlaps(extents: Extents) -> Extents:
@@ -98,12 +118,12 @@ def _resolve_overlaps(extents: Extents) -> Extents:
 
 def _join_neighbours(extents: Extents) -> Extents:
     """Join sorted extents that touch and have the same flags."""
-    starts = np.empty(len(extents), dtype=bool)
-    starts[0] = True
-    touches = extents["offset"][1:] == extents["offset"][:-1] + extents["length"][:-1]
-    starts[1:] = ~(touches & (extents["flags"][1:] == extents["flags"][:-1]))
-    first = np.flatnonzero(starts)
-    joined = extents[first].copy()
+    joins = extents["offset"][1:] == extents["offset"][:-1] + extents["length"][:-1]
+    joins &= extents["flags"][1:] == extents["flags"][:-1]
+    if not joins.any():
+        return extents
+    first = np.concatenate([[0], np.flatnonzero(~joins) + 1])
+    joined = _take(extents, first)
     joined["length"] = np.add.reduceat(extents["length"], first)
     return joined
 
@@ -132,8 +152,8 @@ class ExtentFile:
         if int(extents["offset"][0]) < self.end:
             raise ValueError(f"extents go back to offset {extents['offset'][0]} behind {self.end}")
         self._file.seek(0, os.SEEK_END)
-        self._file.write(extents.tobytes())
-        zero = total(extents[(extents["flags"] & ZERO) != 0])
+        self._file.write(np.ascontiguousarray(extents).data)
+        zero = int(np.dot(extents["length"], extents["flags"] & np.uint64(ZERO)))
         self.count += len(extents)
         self.bytes_zero += zero
         self.bytes_data += total(extents) - zero

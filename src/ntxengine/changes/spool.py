@@ -49,26 +49,28 @@ class RegionSpool:
         Shape:  any order; may overlap each other and what came before.
         Errors: PrismAnswerError if a region ends past the disk.
         """
-        regions = regions[regions["length"] > 0]
+        if not regions["length"].all():
+            regions = regions[regions["length"] > 0]
         if not len(regions):
             return
         self._refuse_past_end(regions)
-        regions = _sorted(regions)
+        regions = extents.in_order(regions)
         self._is_ordered = self._is_ordered and int(regions["offset"][0]) >= self._last_offset
         self._last_offset = int(regions["offset"][-1])
-        self._file.write(regions.tobytes())
+        self._file.write(np.ascontiguousarray(regions).data)
         self._count += len(regions)
 
     def windows(self) -> Iterator[Extents]:
         """Yield everything that was added: ascending, disjoint, neighbours of one kind joined, data wins over zero."""
         held = np.empty(0, dtype=EXTENT)
         for run in self._in_order():
-            merged = extents.normalise(np.concatenate([held, run]), size=self._size, name=self._name)
+            merged = extents.normalise(extents.concatenate([held, run]), size=self._size, name=self._name)
             # What ends before the last start of this run cannot be touched by a later one: those start there or after.
-            is_open = merged["offset"] + merged["length"] >= run["offset"][-1]
-            held = merged[is_open]
-            if not is_open.all():
-                yield merged[~is_open]
+            ends = merged["offset"] + merged["length"]
+            done = int(np.searchsorted(ends, run["offset"][-1]))
+            held = merged[done:]
+            if done:
+                yield merged[:done]
         if len(held):
             yield held
 
@@ -101,13 +103,13 @@ class RegionSpool:
             return
         for index in range(0, self._count, self._run_regions):
             run = self._read(index, self._run_regions)
-            yield run if self._is_ordered else _sorted(run)
+            yield run if self._is_ordered else extents.in_order(run)
 
     def _sort_runs(self) -> list[tuple[int, int]]:
         """Sort the spool run by run, in place; return (first, last + 1) of each."""
         bounds = []
         for index in range(0, self._count, self._run_regions):
-            run = _sorted(self._read(index, self._run_regions))
+            run = extents.in_order(self._read(index, self._run_regions))
             self._file.seek(index * EXTENT.itemsize)
             self._file.write(run.tobytes())
             bounds.append((index, index + len(run)))
@@ -133,7 +135,7 @@ class RegionSpool:
                 left = window[count:]
                 rest.append((left if len(left) else self._read(first, min(share, end - first)), first, end))
             windows = rest
-            yield _sorted(np.concatenate(taken))
+            yield extents.in_order(extents.concatenate(taken))
 
 
 async def keep(windows: Iterable[Extents], directory: Path) -> ExtentFile:
@@ -155,7 +157,3 @@ async def keep(windows: Iterable[Extents], directory: Path) -> ExtentFile:
 def _append_all(kept: ExtentFile, windows: Iterable[Extents]) -> None:
     for window in windows:
         kept.append(window)
-
-
-def _sorted(regions: Extents) -> Extents:
-    return regions[np.argsort(regions["offset"], kind="stable")]
