@@ -28,7 +28,7 @@ PYTHON_LAYERS = {
     "parallel": set(),
     # the data plane
     "_core": {"errors"},
-    "extents": {"errors", "units"},
+    "extents": {"_core", "errors", "units"},
     "manifest": {"extents", "errors", "units"},
     "tier": {"units"},
     "uri": {"errors", "units"},

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ntxengine.errors import PrismAnswerError
 from ntxengine.prism import regions
@@ -138,3 +140,56 @@ def test_a_page_with_too_many_regions_is_refused(monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(PrismAnswerError, match="3 regions"):
         page_v3(v3(region_list=[{"offset": 0, "length": 1}] * 3), start=0, request="r")
+
+
+values = st.one_of(
+    st.integers(0, 2**63), st.integers(-1, 10**20), st.none(), st.booleans(), st.floats(), st.text(), st.just([1])
+)
+listed = st.fixed_dictionaries(
+    {"offset": st.integers(0, 2**40), "length": st.integers(0, 2**22)},
+    optional={
+        "regionType": st.sampled_from(["ZEROED", "REGULAR", "NEW", None]),
+        "$objectType": st.text("abc.", max_size=40),
+    },
+)
+strange = st.dictionaries(st.sampled_from(["offset", "length", "regionType", "x", "\u00e9", 'a"b']), values, max_size=5)
+
+
+def outcome(body: bytes) -> object:
+    try:
+        return rows(page_v4(body, start=0, request="r"))
+    except PrismAnswerError as error:
+        return str(error)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    regions_listed=st.lists(st.one_of(listed, listed, strange), max_size=5),
+    separators=st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t: ")]),
+    place=st.floats(0, 1),
+    byte=st.one_of(st.none(), st.sampled_from(list(b'{}[],:"\\ 0-1.eEntx\xc3\x00'))),
+)
+def test_the_fast_way_reads_what_the_strict_one_reads(
+    regions_listed: list[dict[str, Any]], separators: tuple[str, str], place: float, byte: int | None
+) -> None:
+    body = bytearray(json.dumps({"data": regions_listed}, separators=separators).encode())
+    if byte is not None:
+        body[min(int(place * len(body)), len(body) - 1)] = byte
+
+    fast = outcome(bytes(body))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regions, "from_json", lambda *_, **__: None)
+        strict = outcome(bytes(body))
+
+    assert fast == strict
+
+
+def test_a_page_as_prism_writes_it_is_read_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(regions, "_array")
+    kind = "dataprotection.v4.content.ChangedRegion"
+    region = {"$reserved": None, "$objectType": kind, "offset": 65536, "length": 512, "regionType": "ZEROED"}
+
+    assert rows(page_v4(v4([region]), start=0, request="r")) == [(65536, 512, 1)]
+    assert rows(page_v3(v3(region_list=[{"offset": 1, "length": 2, "type": "REGULAR"}]), start=0, request="r")) == [
+        (1, 2, 0)
+    ]

@@ -93,6 +93,8 @@ cdef extern from "ntx.h" nogil:
     struct ntx_job:
         pass
 
+    bint ntx_extents_from_json(const char *json, size_t size, const char *kind_key, const char *zero_kind,
+                               ntx_extent *extents, size_t capacity, size_t *count)
     bint ntx_is_zero(const void *data, size_t length)
     void ntx_digest(const void *data, size_t length, uint8_t *digest)
     const char *ntx_digest_kernel()

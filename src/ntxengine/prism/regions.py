@@ -1,7 +1,8 @@
 """Changed regions: from the JSON of a page to one array, and the walk through the pages.
 
-The list may be long, so the structs hold three fields, are not tracked by the garbage collector, and become one numpy
-array in one pass.  Order, overlap and alignment are not judged here: `changes` makes them extents.
+The list may be long: the core reads a plain one straight into the array.  A list that has anything unusual in it is
+decoded a second time into structs, which take what may be taken and name what is wrong.  Order, overlap and alignment
+are not judged here: `changes` makes them extents.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from ntxengine.errors import PrismAnswerError
-from ntxengine.extents import EXTENT, ZERO
+from ntxengine.extents import EXTENT, ZERO, Extents, from_json
 from ntxengine.prism.models import RegionPage
 from ntxengine.prism.parse import MAX_OFFSET, Size, decode
 
 MAX_REGIONS = 1_000_000
 """Regions in one page that we accept: v4 promises at most 10,000, v3 promises nothing."""
+
+_ZEROED = "ZEROED"
 
 _Offset = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -40,10 +42,17 @@ class RegionV4(msgspec.Struct, gc=False, rename={"type": "regionType"}):
     type: str | None = None
 
 
+_NO_REGIONS = msgspec.Raw(b"null")
+
+
 class _PageV3(msgspec.Struct):
-    region_list: list[RegionV3] | None = None
+    region_list: msgspec.Raw = _NO_REGIONS
     file_size: Size | None = None
     next_offset: Size | None = None
+
+
+class _RegionsV3(msgspec.Struct):
+    region_list: list[RegionV3] | None = None
 
 
 class _ExtraInfo(msgspec.Struct):
@@ -60,14 +69,21 @@ class _Metadata(msgspec.Struct, rename="camel"):
 
 
 class _PageV4(msgspec.Struct):
-    data: list[RegionV4] | None = None
+    data: msgspec.Raw = _NO_REGIONS
     metadata: _Metadata | None = None
+
+
+class _RegionsV4(msgspec.Struct):
+    data: list[RegionV4] | None = None
 
 
 def page_v3(body: bytes, *, start: int, request: str) -> RegionPage:
     """Return the page that began at `start`."""
     page = decode(body, _PageV3, request=request)
-    regions = _array(page.region_list or (), request=request)
+    regions = _plain(page.region_list, kind_key="type")
+    if regions is None:
+        regions = _array(decode(body, _RegionsV3, request=request).region_list or (), request=request)
+    regions = _possible(regions, request=request)
     return RegionPage(regions, page.file_size, _next(page.next_offset, start, page.file_size, request=request))
 
 
@@ -77,31 +93,43 @@ def page_v4(body: bytes, *, start: int, request: str) -> RegionPage:
     extra = (page.metadata.extra_info if page.metadata else None) or []
     file_size = _extra(extra, "fileSize", request=request)
     next_offset = _extra(extra, "nextOffset", request=request)
-    regions = _array(page.data or (), request=request)
+    regions = _plain(page.data, kind_key="regionType")
+    if regions is None:
+        regions = _array(decode(body, _RegionsV4, request=request).data or (), request=request)
+    regions = _possible(regions, request=request)
     return RegionPage(regions, file_size, _next(next_offset, start, file_size, request=request))
 
 
-def _array(regions: Sequence[RegionV3 | RegionV4], *, request: str) -> NDArray[np.void]:
+def _plain(text: msgspec.Raw, *, kind_key: str) -> Extents | None:
+    """Return the regions of a list that is plain enough for the core; None of any other."""
+    return from_json(memoryview(text), kind_key=kind_key, zero_kind=_ZEROED, capacity=MAX_REGIONS)
+
+
+def _array(regions: Sequence[RegionV3 | RegionV4], *, request: str) -> Extents:
+    """Return regions of any other list."""
     count = len(regions)
     if count > MAX_REGIONS:
         raise PrismAnswerError(f"{request}: {count} regions in one page, more than the {MAX_REGIONS} that we accept")
-    found: NDArray[np.void] = np.empty(count, dtype=EXTENT)
+    found: Extents = np.empty(count, dtype=EXTENT)
     try:
         found["offset"] = np.fromiter([region.offset for region in regions], dtype=np.uint64, count=count)
         found["length"] = np.fromiter([region.length for region in regions], dtype=np.uint64, count=count)
     except OverflowError as exc:
         raise PrismAnswerError(f"{request}: a region's offset or length does not fit into 64 bits") from exc
     # Whatever is not ZEROED is data: a type that we do not know must be read, not guessed.
-    found["flags"] = np.fromiter([ZERO if region.type == "ZEROED" else 0 for region in regions], np.uint64, count)
+    found["flags"] = np.fromiter([ZERO if region.type == _ZEROED else 0 for region in regions], np.uint64, count)
+    return found
+
+
+def _possible(found: Extents, *, request: str) -> Extents:
+    """Return regions without the empty ones; refuse any that ends where no disk can."""
+    offset, length = found["offset"], found["length"]
     limit = np.uint64(MAX_OFFSET)
-    wrong = (found["offset"] > limit) | (found["length"] > limit - np.minimum(found["offset"], limit))
+    wrong = (offset > limit) | (length > limit - np.minimum(offset, limit))
     if wrong.any():
         at = int(np.argmax(wrong))
-        raise PrismAnswerError(
-            f"{request}: region {at} (offset {regions[at].offset} length {regions[at].length}) ends past 2^63"
-        )
-    kept: NDArray[np.void] = found[found["length"] != 0]
-    return kept
+        raise PrismAnswerError(f"{request}: region {at} (offset {offset[at]} length {length[at]}) ends past 2^63")
+    return found if length.all() else found[length != 0]
 
 
 def _next(next_offset: int | None, start: int, file_size: int | None, *, request: str) -> int | None:
