@@ -18,7 +18,7 @@ PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
 BELOW = {"errors", "units", "shield", "parallel"}
-DATA_PLANE = {"_core", "extents", "manifest", "tier", "uri", "device", "mapping", "copy"}
+DATA_PLANE = {"_core", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy"}
 
 PYTHON_LAYERS = {
     # below everything
@@ -29,6 +29,7 @@ PYTHON_LAYERS = {
     # the data plane
     "_core": {"errors"},
     "extents": {"_core", "errors", "units"},
+    "extents_json": {"extents", "errors", "units"},
     "manifest": {"extents", "errors", "units"},
     "tier": {"units"},
     "uri": {"errors", "units"},

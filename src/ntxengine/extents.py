@@ -10,15 +10,13 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import IO
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from ntxengine._core.engine import extents_from_json
 from ntxengine.errors import OptionsError
-from ntxengine.units import MIB
 
 EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("flags", "<u8")])
 """offset and length in bytes; flags: ZERO, or 0 for data.  The layout of `struct ntx_extent`."""
@@ -104,7 +102,7 @@ def normalise(extents: Extents, *, size: int, name: str) -> Extents:
     extents = in_order(extents)
     if (extents["offset"][1:] < extents["offset"][:-1] + extents["length"][:-1]).any():
         extents = _resolve_overlaps(extents)
-    return _join_neighbours(extents)
+    return join_neighbours(extents)
 
 
 def in_order(extents: Extents) -> Extents:
@@ -130,7 +128,7 @@ def _resolve_overlaps(extents: Extents) -> Extents:
     return covered_pieces
 
 
-def _join_neighbours(extents: Extents) -> Extents:
+def join_neighbours(extents: Extents) -> Extents:
     """Join sorted extents that touch and have the same flags."""
     joins = extents["offset"][1:] == extents["offset"][:-1] + extents["length"][:-1]
     joins &= extents["flags"][1:] == extents["flags"][:-1]
@@ -193,85 +191,3 @@ class ExtentFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _Row(msgspec.Struct, forbid_unknown_fields=True):
-    offset: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-    length: Annotated[int, msgspec.Meta(gt=0, le=2**63 - 1)]
-    type: Literal["data", "zero"]
-
-
-_ROWS = msgspec.json.Decoder(list[_Row])
-
-
-def read_json(path: Path, *, size: int) -> ExtentFile:
-    """Read a JSON array of `{"offset": int, "length": int, "type": "data"|"zero"}` as `ntx map --json` writes it.
-
-    Shape:  ascending and not overlapping, checked; any number, streamed.
-    Errors: OptionsError that names the file and the extent.
-    """
-    if path.exists() and not path.is_file():
-        # Waiting for the other end of a pipe could not be interrupted.
-        raise OptionsError(f"{path}: is not a regular file: write the extents to one")
-    result = ExtentFile()
-    try:
-        with open(path, "rb") as file:
-            for rows in _json_windows(file):
-                _append_in_order(result, rows, path, size)
-    except (OSError, ValueError) as exc:  # msgspec's errors are ValueErrors
-        result.close()
-        form = '[{"offset": bytes, "length": bytes, "type": "data" or "zero"}, ...]'
-        raise OptionsError(f"{path}: cannot be read as a JSON array of extents, {form}: {exc}") from exc
-    except BaseException:
-        result.close()
-        raise
-    return result
-
-
-def _append_in_order(result: ExtentFile, rows: Extents, path: Path, size: int) -> None:
-    check_bounds(rows, size=size, name=str(path))
-    ends = rows["offset"] + rows["length"]
-    previous = np.concatenate([np.array([result.end], dtype="<u8"), ends[:-1]])
-    wrong = rows["offset"] < previous
-    if wrong.any():
-        i = int(wrong.argmax())
-        raise OptionsError(
-            f"{path}: extent at offset {rows['offset'][i]} begins before the end of the one before it, {previous[i]}: "
-            "extents must be ascending and must not overlap"
-        )
-    result.append(_join_neighbours(rows))
-
-
-def _json_windows(file: IO[bytes]) -> Iterator[Extents]:
-    """Decode the array in parts.  Its objects are flat, so that every part may end behind a `}`."""
-    rest, before = b"", b"["
-    while chunk := file.read(MIB):
-        body, brace, rest = (rest + chunk).rpartition(b"}")
-        if len(rest) > MIB:
-            raise ValueError("an object of more than 1 MiB")
-        if brace:
-            yield _decode_rows(body + brace, before)
-            before = b","
-    rest = rest.strip()
-    if rest.removeprefix(b"[").strip() != b"]" or rest.startswith(b"[") != (before == b"["):
-        raise ValueError(f"expected ] behind the last extent, found {rest[:40].decode(errors='replace')!r}")
-
-
-def _decode_rows(text: bytes, before: bytes) -> Extents:
-    """Decode objects that follow `before` (the array's bracket, or a comma)."""
-    text = text.lstrip()
-    if not text.startswith(before):
-        raise ValueError(f"expected {before.decode()} before {text[:40].decode(errors='replace')!r}")
-    rows = _ROWS.decode(b"[" + text[1:] + b"]")
-    return make((row.offset, row.length, ZERO if row.type == "zero" else 0) for row in rows)
-
-
-def write_json(windows: Iterable[Extents], file: IO[str]) -> None:
-    """Write extents as the JSON array that `read_json` reads, one a line."""
-    separator = "["
-    for window in windows:
-        for offset, length, flags in window.tolist():
-            kind = "zero" if flags & ZERO else "data"
-            file.write(f'{separator}\n  {{"offset": {offset}, "length": {length}, "type": "{kind}"}}')
-            separator = ","
-    file.write("[]\n" if separator == "[" else "\n]\n")

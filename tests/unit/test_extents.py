@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ntxengine.errors import OptionsError
-from ntxengine.extents import EXTENT, ZERO, ExtentFile, make, normalise, read_json, total, whole, write_json
+from ntxengine.extents import EXTENT, ZERO, ExtentFile, make, normalise, total, whole
+from ntxengine.extents_json import read_json, write_json
 
 SIZE = 400
 ROWS = st.lists(

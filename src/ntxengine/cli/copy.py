@@ -21,7 +21,7 @@ from ntxengine.cli.progress import View, bottleneck_line
 from ntxengine.cli.run import run
 from ntxengine.device import Target, open_source, open_target
 from ntxengine.errors import OptionsError
-from ntxengine.extents import ExtentFile, read_json
+from ntxengine.extents import ExtentFile
 from ntxengine.manifest import Manifest
 from ntxengine.mapping import map_device
 from ntxengine.units import format_rate, format_size
@@ -189,6 +189,8 @@ async def _digest_all(source: Device, manifest: Manifest, options: plane.CopyOpt
 
 async def _extents(order: Order, source: Device) -> ExtentFile:
     if order.extents_file is not None:
+        from ntxengine.extents_json import read_json
+
         return read_json(order.extents_file, size=source.size)
     return await map_device(source, timeout_s=order.options.timeout_s)
 

@@ -12,7 +12,7 @@ from ntxengine.cli.options import SECONDS, TransferOptions, common_options, tran
 from ntxengine.cli.output import Screen
 from ntxengine.cli.run import run
 from ntxengine.device import open_source
-from ntxengine.extents import ZERO, ExtentFile, write_json
+from ntxengine.extents import ZERO, ExtentFile
 from ntxengine.manifest import Manifest
 from ntxengine.mapping import map_device
 from ntxengine.units import format_rate, format_size
@@ -45,6 +45,8 @@ def map_command(source: str, timeout_s: float, screen: Screen) -> None:
     """
     with run(_map(source, timeout_s)) as extents:
         if screen.as_json:
+            from ntxengine.extents_json import write_json
+
             write_json(extents.windows(), sys.stdout)
             return
         screen.line(f"{'OFFSET':>16} {'LENGTH':>16}  TYPE")

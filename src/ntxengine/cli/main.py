@@ -7,6 +7,7 @@ command is asked for.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -96,6 +97,8 @@ def ntx() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run `ntx` with `argv` (the process's own arguments if None) and exit."""
+    # Before numpy is loaded, which starts a thread per core for linear algebra that nothing here does.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
         sys.exit("ntx: stdout or stderr is closed: give it a file, or /dev/null")

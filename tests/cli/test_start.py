@@ -1,0 +1,65 @@
+"""What a command loads before it works: starting takes longer than a small copy, so nothing that it does not need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.ntx import environment
+
+HEAVY = {"httpx", "msgspec", "rich", "sqlite3", "ssl", "numpy", "ntxengine.prism", "ntxengine.repository"}
+HEAVY |= {"ntxengine.capture", "ntxengine.sim", "starlette", "uvicorn", "trustme", "yaml"}
+
+# A command, and which of the heavy ones it may load.  asyncio loads ssl, whether it is used or not.
+DATA_PLANE = {"numpy", "ssl"}
+LOADED = {
+    ("--help",): set(),
+    ("--version",): set(),
+    ("copy", "pattern:64K", "null:"): DATA_PLANE,
+    ("copy", "pattern:64K", "null:", "--json", "--progress", "none"): DATA_PLANE,
+    ("checksum", "pattern:64K"): DATA_PLANE,
+    ("map", "pattern:64K"): DATA_PLANE,
+    ("info", "pattern:64K"): DATA_PLANE,
+}
+
+CODE = """
+import sys
+from ntxengine.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+sys.stderr.write("\\n".join(["LOADED", *sys.modules]))
+"""
+
+
+@pytest.mark.parametrize("arguments", LOADED, ids=" ".join)
+def test_a_command_loads_only_what_it_needs(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments],
+        env=environment(),
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    loaded = set(done.stderr.partition("LOADED\n")[2].split("\n"))
+
+    assert loaded & HEAVY <= LOADED[arguments]
+
+
+@pytest.mark.parametrize(("given", "threads"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
+def test_numpy_starts_no_threads_unless_the_person_wants_them(given: dict[str, str], threads: str) -> None:
+    code = "import os; from ntxengine.cli.main import main\ntry: main(['--version'])\nexcept SystemExit: pass\n"
+    code += "print(os.environ['OPENBLAS_NUM_THREADS'])"
+    base = {name: value for name, value in environment().items() if name != "OPENBLAS_NUM_THREADS"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**base, **given}, check=True, capture_output=True, text=True
+    )
+
+    assert done.stdout.split()[-1] == threads
