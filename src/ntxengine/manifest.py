@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError, TargetError
 from ntxengine.extents import Extents
@@ -34,7 +35,11 @@ _MAGIC = b"NTXMANIF"
 _HEAD = struct.Struct("<8sIIQHH")  # magic, version, block size, disk size, sealed, reserved
 _TAIL = struct.Struct("<8s16s")  # XXH3-64 over head and digest, disk digest
 _CHUNK = 4 * MIB
+_CHUNK_BLOCKS = _CHUNK // DIGEST_SIZE
 _ZEROS = bytes(_CHUNK)
+
+_Runs = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Runs of blocks: the first of each, and the one behind its last; ascending, apart from each other, at least one."""
 
 
 class Manifest:
@@ -153,6 +158,11 @@ class Manifest:
         data = os.pread(self.fd, count * DIGEST_SIZE, HEADER_SIZE + first * DIGEST_SIZE)
         return np.frombuffer(data, dtype=np.uint8).reshape(count, DIGEST_SIZE)
 
+    def is_hole(self, first: int, count: int) -> bool:
+        """Return whether the file holds nothing for these blocks, so that all of them are zero."""
+        start = HEADER_SIZE + first * DIGEST_SIZE
+        return next(_data_runs(self.fd, start, start + count * DIGEST_SIZE), None) is None
+
     def close(self) -> None:
         """Close the file.  A second time is allowed."""
         if self.fd >= 0:
@@ -190,28 +200,41 @@ def differences(stored: Manifest, found: Manifest, touched: Iterable[Extents] | 
     """
     if stored.size != found.size:
         raise ChecksumMismatch(f"the disk has {found.size} bytes, its manifest {stored.size}")
-    count = _CHUNK // DIGEST_SIZE
-    for begin, end in [(0, stored.blocks)] if touched is None else _block_runs(touched):
-        for first in range(begin, end, count):
-            many = min(count, end - first)
-            differ = (stored.digests(first, many) != found.digests(first, many)).any(axis=1)
-            yield from (first + np.flatnonzero(differ)).tolist()
+    everything = np.array([0]), np.array([stored.blocks])
+    for begins, ends in [everything] if touched is None else _groups(_block_runs(touched)):
+        behind = int(ends[-1])
+        for first in range(int(begins[0]), behind, _CHUNK_BLOCKS):
+            count = min(_CHUNK_BLOCKS, behind - first)
+            if stored.is_hole(first, count) and found.is_hole(first, count):
+                continue
+            differ = (stored.digests(first, count) != found.digests(first, count)).any(axis=1)
+            blocks = first + np.flatnonzero(differ)
+            run_of = np.searchsorted(begins, blocks, side="right") - 1
+            yield from blocks[blocks < ends[run_of]].tolist()
 
 
-def _block_runs(windows: Iterable[Extents]) -> Iterator[tuple[int, int]]:
-    """Yield the runs of blocks that ascending extents touch, each block once."""
-    begin = end = 0
+def _block_runs(windows: Iterable[Extents]) -> Iterator[_Runs]:
+    """Yield the runs of blocks that ascending extents touch, those of a window at a time, each block once."""
+    behind = 0
     for window in windows:
-        firsts = (window["offset"] // BLOCK_SIZE).tolist()
-        lasts = ((window["offset"] + window["length"] - 1) // BLOCK_SIZE).tolist()
-        for first, last in zip(firsts, lasts, strict=True):
-            if first > end:
-                if end > begin:
-                    yield begin, end
-                begin = first
-            end = max(end, last + 1)
-    if end > begin:
-        yield begin, end
+        begins = np.maximum((window["offset"] // BLOCK_SIZE).astype(np.int64), behind)
+        ends = ((window["offset"] + window["length"] - 1) // BLOCK_SIZE + 1).astype(np.int64)
+        begins, ends = begins[begins < ends], ends[begins < ends]
+        if not len(ends):
+            continue
+        behind = int(ends[-1])
+        is_apart = begins[1:] > ends[:-1]
+        yield begins[np.append(True, is_apart)], ends[np.append(is_apart, True)]
+
+
+def _groups(windows: Iterable[_Runs]) -> Iterator[_Runs]:
+    """Cut runs into groups that lie so near to each other that one read is good for all of a group."""
+    for begins, ends in windows:
+        at = 0
+        while at < len(begins):
+            after = max(at + 1, int(np.searchsorted(ends, begins[at] + _CHUNK_BLOCKS, side="right")))
+            yield begins[at:after], ends[at:after]
+            at = after
 
 
 @contextmanager

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 import xxhash
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from ntxengine import manifest as manifest_module
 from ntxengine.errors import OptionsError, RepositoryError, TargetError
 from ntxengine.extents import make
 from ntxengine.manifest import HEADER_SIZE, Manifest, differences
@@ -91,6 +94,52 @@ def test_differences_look_only_where_extents_touch(tmp_path: Path) -> None:
 
         assert list(differences(a, b)) == [1, 5, 10]
         assert list(differences(a, b, touched)) == [1, 10]
+
+
+runs = st.lists(st.tuples(st.integers(1, 3 * BLOCK_SIZE), st.integers(1, 2 * BLOCK_SIZE)), max_size=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(parts=runs, cut=st.integers(0, 8), other=st.sets(st.integers(0, 40), max_size=20), chunk=st.integers(1, 5))
+def test_differences_are_those_of_a_set_of_blocks(
+    tmp_path_factory: pytest.TempPathFactory,
+    parts: list[tuple[int, int]],
+    cut: int,
+    other: set[int],
+    chunk: int,
+) -> None:
+    size = 41 * BLOCK_SIZE
+    rows, at = [], -1
+    for gap, length in parts:
+        rows.append((at + gap, length, 0))
+        at += gap + length
+    touched = {
+        block for begin, length, _ in rows for block in range(begin // BLOCK_SIZE, -(-(begin + length) // BLOCK_SIZE))
+    }
+
+    with Manifest.temporary(size=size) as a, Manifest.temporary(size=size) as b, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_module, "_CHUNK_BLOCKS", chunk)
+        for block in other:
+            os.pwrite((a if block % 2 else b).fd, b"x" * 16, HEADER_SIZE + 16 * block)
+
+        found = list(differences(a, b, [make(rows[:cut]), make([]), make(rows[cut:])]))
+        everywhere = list(differences(a, b))
+
+    assert found == sorted(touched & other)
+    assert everywhere == sorted(other)
+
+
+def test_holes_of_both_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 10 * TIB
+    block = 5 * TIB // BLOCK_SIZE
+    with sealed(tmp_path / "a", {}, size) as a, sealed(tmp_path / "b", {block: b"x" * 16}, size) as b:
+        read = []
+        digests = Manifest.digests
+        monkeypatch.setattr(Manifest, "digests", lambda self, *place: read.append(place) or digests(self, *place))
+
+        assert list(differences(a, b)) == [block]
+
+    assert len(read) == 2
 
 
 @pytest.mark.parametrize("offset", [0, 8, 16, 24, 30, 45, HEADER_SIZE + 16 * 3])
