@@ -169,7 +169,7 @@ static bool take_object(struct text *text, const struct words *words, struct ntx
 }
 
 bool ntx_extents_from_json(const char *json, size_t size, const char *kind_key, const char *zero_kind,
-                           struct ntx_extent *extents, size_t capacity, size_t *count)
+                           struct ntx_extent *extents, size_t capacity, size_t *count, size_t *end)
 {
     struct text text = {.at = json, .end = json + size};
     const struct words words = {word("offset"), word("length"), word(kind_key), word(zero_kind)};
@@ -185,6 +185,6 @@ bool ntx_extents_from_json(const char *json, size_t size, const char *kind_key, 
         if (!take(&text, ']'))
             return false;
     }
-    peek(&text);
-    return text.at == text.end;
+    *end = (size_t)(text.at - json);
+    return true;
 }

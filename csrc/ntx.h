@@ -68,17 +68,18 @@ struct ntx_extent {
 };
 
 /*
- * Read a JSON array of flat objects, [{"offset": 0, "length": 512, "type": "zero"}, ...], as extents: the fast way
+ * Read the array that json begins with, [{"offset": 0, "length": 512, "type": "zero"}, ...], as extents: the fast way
  * for the plain case.  A text with anything unusual in it (an escape, nesting, a negative number or one of 20 digits,
  * a missing key, what is not ASCII) is not judged but left to a real parser; what is accepted means the same there.
  * Ownership: json need not end in NUL.
  * Units:     an extent is zero where the string at kind_key is zero_kind, else data; other keys are skipped.
  *            Order, overlap and bounds are not looked at.
  * Threads:   pure.
- * Errors:    true with *count set; false when a real parser must look, also at more than capacity extents.
+ * Errors:    true with *count set, and *end, where the array ends in json; false when a real parser must look, also at
+ *            more than capacity extents.
  */
 bool ntx_extents_from_json(const char *json, size_t size, const char *kind_key, const char *zero_kind,
-                           struct ntx_extent *extents, size_t capacity, size_t *count);
+                           struct ntx_extent *extents, size_t capacity, size_t *count, size_t *end);
 
 /* ----------------------------------------------------------------------------------------------- kernels */
 

@@ -36,11 +36,11 @@ Extents = NDArray[np.void]
 _SHORTEST_ROW = len('{"offset":0,"length":0},')
 
 
-def from_json(text: memoryview, *, kind_key: str, zero_kind: str, capacity: int) -> Extents | None:
-    """Return the extents of a JSON array of flat objects with `offset` and `length`, unchecked but read fast.
+def from_json(text: memoryview, *, kind_key: str, zero_kind: str, capacity: int) -> tuple[Extents, int] | None:
+    """Return the extents of the array that a JSON `text` begins with, unchecked but read fast, and where it ends.
 
-    Zero are those whose `kind_key` is `zero_kind`, all others are data.
-    None: there is something unusual in the text, or more than `capacity` of them; read it with a real parser.
+    Its objects are flat, with `offset` and `length`; those whose `kind_key` is `zero_kind` are zero, all others data.
+    None: there is something unusual in it, or more than `capacity` of them; read it with a real parser.
     """
     possible = min(capacity, len(text) // _SHORTEST_ROW + 1)
     return extents_from_json(text, kind_key=kind_key.encode(), zero_kind=zero_kind.encode(), capacity=possible)

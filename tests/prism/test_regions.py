@@ -193,3 +193,22 @@ def test_a_page_as_prism_writes_it_is_read_the_fast_way(monkeypatch: pytest.Monk
     assert rows(page_v3(v3(region_list=[{"offset": 1, "length": 2, "type": "REGULAR"}]), start=0, request="r")) == [
         (1, 2, 0)
     ]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"metadata":{"data":[{"offset":1,"length":2}]},"data":[{"offset":3,"length":4}]}',
+        b'{"data":[{"offset":1,"length":2}],"data":[{"offset":3,"length":4}]}',
+        b'{"x":"\\"data\\":[{\\"offset\\":1,\\"length\\":2}]","data":[{"offset":3,"length":4}]}',
+        b'{"data":[{"offset":1,"length":2}],"data":[{"offset":3,"length":4,"x":[]}]}',
+    ],
+)
+def test_another_list_of_the_same_name_is_not_taken_for_the_regions(body: bytes) -> None:
+    assert rows(page_v4(body, start=0, request="r")) == [(3, 4, 0)]
+
+
+def test_a_list_of_that_name_elsewhere_is_no_regions() -> None:
+    assert rows(page_v4(b'{"metadata":{"data":[{"offset":1,"length":2}]}}', start=0, request="r")) == []
+    with pytest.raises(PrismAnswerError, match="array"):
+        page_v4(b'{"metadata":{"data":[{"offset":1,"length":2}]},"data":"x"}', start=0, request="r")

@@ -61,7 +61,7 @@ def digest_kernel():
 
 def extents_from_json(const uint8_t[::1] json not None, *, bytes kind_key not None, bytes zero_kind not None,
                       size_t capacity):
-    """Return the extents of a JSON array of flat objects, or None if it is not plain enough for that."""
+    """Return (extents, where they end) of the array that `json` begins with; None if it is not plain enough for that."""
     extents = np.empty(capacity, dtype=EXTENT)
     if json.shape[0] == 0 or capacity == 0:
         return None
@@ -69,11 +69,12 @@ def extents_from_json(const uint8_t[::1] json not None, *, bytes kind_key not No
     cdef const char *text = <const char *>&json[0]
     cdef const char *key = kind_key
     cdef const char *zero = zero_kind
-    cdef size_t size = json.shape[0], count = 0
+    cdef size_t size = json.shape[0], count = 0, end = 0
     cdef bint is_plain
     with nogil:
-        is_plain = ntx.ntx_extents_from_json(text, size, key, zero, <ntx.ntx_extent *>&rows[0], capacity, &count)
-    return extents[:count] if is_plain else None
+        is_plain = ntx.ntx_extents_from_json(text, size, key, zero, <ntx.ntx_extent *>&rows[0], capacity, &count,
+                                             &end)
+    return (extents[:count], end) if is_plain else None
 
 
 @cython.final

@@ -94,7 +94,7 @@ cdef extern from "ntx.h" nogil:
         pass
 
     bint ntx_extents_from_json(const char *json, size_t size, const char *kind_key, const char *zero_kind,
-                               ntx_extent *extents, size_t capacity, size_t *count)
+                               ntx_extent *extents, size_t capacity, size_t *count, size_t *end)
     bint ntx_is_zero(const void *data, size_t length)
     void ntx_digest(const void *data, size_t length, uint8_t *digest)
     const char *ntx_digest_kernel()

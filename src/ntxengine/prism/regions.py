@@ -7,8 +7,9 @@ are not judged here: `changes` makes them extents.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar, get_args
 
 import msgspec
 import numpy as np
@@ -17,6 +18,8 @@ from ntxengine.errors import PrismAnswerError
 from ntxengine.extents import EXTENT, ZERO, Extents, from_json
 from ntxengine.prism.models import RegionPage
 from ntxengine.prism.parse import MAX_OFFSET, Size, decode
+
+T = TypeVar("T")
 
 MAX_REGIONS = 1_000_000
 """Regions in one page that we accept: v4 promises at most 10,000, v3 promises nothing."""
@@ -42,17 +45,21 @@ class RegionV4(msgspec.Struct, gc=False, rename={"type": "regionType"}):
     type: str | None = None
 
 
-_NO_REGIONS = msgspec.Raw(b"null")
+_Taken = Literal["regions that the core has read"]
+_TAKEN = msgspec.json.encode(get_args(_Taken)[0])
 
 
-class _PageV3(msgspec.Struct):
-    region_list: msgspec.Raw = _NO_REGIONS
+class _EndV3(msgspec.Struct):
     file_size: Size | None = None
     next_offset: Size | None = None
 
 
-class _RegionsV3(msgspec.Struct):
+class _PageV3(_EndV3):
     region_list: list[RegionV3] | None = None
+
+
+class _RestV3(_EndV3, kw_only=True):
+    region_list: _Taken
 
 
 class _ExtraInfo(msgspec.Struct):
@@ -68,41 +75,65 @@ class _Metadata(msgspec.Struct, rename="camel"):
     extra_info: list[_ExtraInfo] | None = None
 
 
-class _PageV4(msgspec.Struct):
-    data: msgspec.Raw = _NO_REGIONS
+class _EndV4(msgspec.Struct):
     metadata: _Metadata | None = None
 
 
-class _RegionsV4(msgspec.Struct):
+class _PageV4(_EndV4):
     data: list[RegionV4] | None = None
+
+
+class _RestV4(_EndV4, kw_only=True):
+    data: _Taken
 
 
 def page_v3(body: bytes, *, start: int, request: str) -> RegionPage:
     """Return the page that began at `start`."""
-    page = decode(body, _PageV3, request=request)
-    regions = _plain(page.region_list, kind_key="type")
-    if regions is None:
-        regions = _array(decode(body, _RegionsV3, request=request).region_list or (), request=request)
+    plain = _plain(body, _RestV3, key="region_list", kind_key="type")
+    end: _EndV3
+    if plain is not None:
+        regions, end = plain
+    else:
+        end = page = decode(body, _PageV3, request=request)
+        regions = _array(page.region_list or (), request=request)
     regions = _possible(regions, request=request)
-    return RegionPage(regions, page.file_size, _next(page.next_offset, start, page.file_size, request=request))
+    return RegionPage(regions, end.file_size, _next(end.next_offset, start, end.file_size, request=request))
 
 
 def page_v4(body: bytes, *, start: int, request: str) -> RegionPage:
     """Return the page that began at `start`; where it goes on is in metadata.extraInfo, by name, as text or number."""
-    page = decode(body, _PageV4, request=request)
-    extra = (page.metadata.extra_info if page.metadata else None) or []
+    plain = _plain(body, _RestV4, key="data", kind_key="regionType")
+    end: _EndV4
+    if plain is not None:
+        regions, end = plain
+    else:
+        end = page = decode(body, _PageV4, request=request)
+        regions = _array(page.data or (), request=request)
+    extra = (end.metadata.extra_info if end.metadata else None) or []
     file_size = _extra(extra, "fileSize", request=request)
     next_offset = _extra(extra, "nextOffset", request=request)
-    regions = _plain(page.data, kind_key="regionType")
-    if regions is None:
-        regions = _array(decode(body, _RegionsV4, request=request).data or (), request=request)
     regions = _possible(regions, request=request)
     return RegionPage(regions, file_size, _next(next_offset, start, file_size, request=request))
 
 
-def _plain(text: msgspec.Raw, *, kind_key: str) -> Extents | None:
-    """Return the regions of a list that is plain enough for the core; None of any other."""
-    return from_json(memoryview(text), kind_key=kind_key, zero_kind=_ZEROED, capacity=MAX_REGIONS)
+def _plain(body: bytes, rest: type[T], *, key: str, kind_key: str) -> tuple[Extents, T] | None:
+    """Return the regions and the rest of a page that is plain, or None.
+
+    The array that seems to be it is cut out, and a mark put in its place.  If the mark is then not where the regions
+    have to be, it was another one.
+    """
+    found = re.search(rb'"%b"\s*:\s*(?=\[)' % key.encode(), body)
+    if found is None:
+        return None
+    at = found.end()
+    taken = from_json(memoryview(body)[at:], kind_key=kind_key, zero_kind=_ZEROED, capacity=MAX_REGIONS)
+    if taken is None:
+        return None
+    regions, length = taken
+    try:
+        return regions, msgspec.json.decode(body[:at] + _TAKEN + body[at + length :], type=rest)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None  # what is wrong with it is said of the whole page
 
 
 def _array(regions: Sequence[RegionV3 | RegionV4], *, request: str) -> Extents:
