@@ -18,7 +18,7 @@ PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
 BELOW = {"errors", "units", "shield", "parallel"}
-DATA_PLANE = {"_core", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy"}
+DATA_PLANE = {"_core", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy", "budget"}
 
 PYTHON_LAYERS = {
     # below everything
@@ -36,6 +36,7 @@ PYTHON_LAYERS = {
     "device": {"_core", "uri", "errors", "units", "shield"},
     "mapping": {"_core", "extents", "shield"},
     "copy": {"_core", "extents", "manifest", *BELOW},
+    "budget": {"copy", "units"},
     # one part of the story each; `changes` and `attach` see of prism what it is, not how it works
     "prism": {"extents", *BELOW},
     "changes": {"prism", "extents", *BELOW},

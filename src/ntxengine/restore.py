@@ -19,6 +19,7 @@ from typing import Literal, get_args
 
 from ntxengine import copy as data_plane
 from ntxengine._core.engine import Device
+from ntxengine.budget import share
 from ntxengine.copy import CopyOptions
 from ntxengine.device import open_source
 from ntxengine.errors import LockedError, OptionsError, RepositoryError, TargetError
@@ -198,7 +199,7 @@ class _Restore:
                 await data_plane.verify(
                     device,
                     manifest,
-                    options=CopyOptions(),
+                    options=share(CopyOptions(), min(self._options.parallel, len(self._names))),
                     on_progress=lambda progress: self._tell(
                         disk, "verify", progress.bytes_done / progress.bytes_total if progress.bytes_total else 1.0
                     ),

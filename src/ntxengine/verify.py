@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ntxengine import copy as data_plane
+from ntxengine.budget import share
 from ntxengine.copy import CopyOptions, CopyReport, Progress
 from ntxengine.device import open_source
 from ntxengine.errors import ChecksumMismatch, NbdError, RepositoryError, SourceError
@@ -63,10 +64,10 @@ async def verify_point(
     Errors: NotFoundError (no such disk), ToolError.  What is wrong with a disk is in the verdict and not raised.
     """
     wanted = list(dict.fromkeys(point.disk(name) for name in disks)) if disks else list(point.disks)
-    options = options or CopyOptions()
+    each_options = share(options or CopyOptions(), min(parallel, len(wanted)))
 
     async def verify_one(disk: PointDisk) -> DiskVerdict:
-        return await _verify_disk(repository, point, disk, options, on_progress)
+        return await _verify_disk(repository, point, disk, each_options, on_progress)
 
     return PointVerdict(point, tuple(await each(wanted, verify_one, at_once=parallel)))
 

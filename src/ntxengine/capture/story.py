@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from ntxengine.attach import Attacher
+from ntxengine.budget import share
 from ntxengine.capture.disk import CapturedDisk, Context, capture_disk
 from ntxengine.capture.freeze import Frozen, check_frozen, freeze, name_prefix
 from ntxengine.capture.observer import Observer
@@ -110,11 +111,12 @@ class _Story:
         self, plan: CapturePlan, unfinished: UnfinishedPoint, frozen: Frozen
     ) -> dict[str, CapturedDisk]:
         """All disks, a few at a time.  The first error cancels the others; each cleans up after itself."""
+        at_once = min(self._options.parallel, len(plan.disks))
         context = Context(
             prism=self._prism,
             attacher=self._attacher,
             observer=self._observer,
-            options=self._options,
+            options=dataclasses.replace(self._options, copy=share(self._options.copy, at_once)),
             parent=plan.parent,
             unfinished=unfinished,
             warn=self._warn,
@@ -123,7 +125,7 @@ class _Story:
         async def capture_one(disk_plan: DiskPlan) -> CapturedDisk:
             return await capture_disk(context, disk_plan, frozen.disks[disk_plan.disk.id])
 
-        captured = await each(plan.disks, capture_one, at_once=self._options.parallel)
+        captured = await each(plan.disks, capture_one, at_once=at_once)
         return {disk_plan.disk.id: disk for disk_plan, disk in zip(plan.disks, captured, strict=True)}
 
     def _record(
