@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,23 @@ def test_a_command_loads_only_what_it_needs(arguments: tuple[str, ...], tmp_path
     loaded = set(done.stderr.partition("LOADED\n")[2].split("\n"))
 
     assert loaded & HEAVY <= LOADED[arguments]
+
+
+@pytest.mark.parametrize(("limit", "expected"), [((256, 4096), 4096), ((256, 256), 256)])
+def test_descriptors_are_allowed_as_far_as_the_system_does(limit: tuple[int, int], expected: int) -> None:
+    code = "import asyncio, resource; from ntxengine.cli.run import run; run(asyncio.sleep(0))\n"
+    code += "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    assert int(done.stdout) == expected
 
 
 @pytest.mark.parametrize(("given", "threads"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])

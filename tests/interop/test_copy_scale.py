@@ -42,11 +42,11 @@ def peak_memory(*arguments: str) -> int:
     return int(done.stdout.split()[-1])
 
 
-def test_memory_is_bounded_for_a_sparse_disk_of_2_tib(tmp_path: Path) -> None:
+def test_memory_is_bounded_for_a_sparse_disk_of_10_tib(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     with open(disk, "wb") as file:
-        file.truncate(2 * TIB)
-        for offset in range(0, 2 * TIB, 100 * GIB):
+        file.truncate(10 * TIB)
+        for offset in range(0, 10 * TIB, 500 * GIB):
             file.seek(offset)
             file.write(os.urandom(100 * KIB))
 

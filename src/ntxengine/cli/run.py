@@ -7,6 +7,7 @@ effect again, so that a second one ends the process at once, whatever it is doin
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from collections.abc import Callable, Coroutine
 from typing import TypeVar
@@ -18,6 +19,9 @@ from ntxengine.errors import Cancelled
 
 T = TypeVar("T")
 
+MAX_DESCRIPTORS = 65536
+"""Of our own; the hard limit may be lower, and one that is higher already stays."""
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -26,8 +30,17 @@ def run(coroutine: Coroutine[object, object, T]) -> T:
 
     Errors: whatever it raises; Interrupted if a signal ended it.
     """
+    _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_watched(coroutine))
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many descriptors as we may have: 64 disks take about a thousand, and many systems begin with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MAX_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
