@@ -7,6 +7,8 @@
 #   make types      mypy, and the stubs of the C door against the door itself
 #   make bench      measure copying on this machine, beside its peers, into bench/results
 #   make bench-smoke  each regression benchmark once, to see that it still works
+#   make bench      each benchmark once, to see that it still works
+#   make bench-scale  what many regions, large disks, many disks and the start cost; BENCH_SAVE=machine keeps the records
 #   make check      what the CI does
 #   make clean      remove what was made
 
@@ -15,8 +17,11 @@ C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] bench/reference/*.c)
 # Files of tests that share a fixture stay in one process.
 PYTEST_ARGS ?= -q -n 2 --dist loadfile -p no:benchmark
 
+SCALE ?= planning sparse many python_share start
+
 .DEFAULT_GOAL := build
 .PHONY: build build-test demo test lint types bench bench-smoke check clean format
+.PHONY: build build-test demo test lint types bench bench-scale check clean format
 
 build:
 	@scripts/build demo
@@ -48,6 +53,11 @@ bench: build-test
 
 bench-smoke: build-test
 	@$(PYTHON_OF_VENV) -m pytest bench -q -o python_files='bench_*.py' -o python_functions='bench_*' --benchmark-disable
+
+bench-scale: build-test
+	@for name in $(SCALE); do \
+	    PYTHONPATH=. $(PYTHON_OF_VENV) bench/scale/$$name.py $(if $(BENCH_SAVE),--save scale-$$name-$(BENCH_SAVE)) || exit; \
+	done
 
 check:
 	@.ci/run

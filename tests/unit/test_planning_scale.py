@@ -41,7 +41,7 @@ async def main():
         assert sum(len(window) for window in found.windows()) == regions
 
 asyncio.run(main())
-print(int(re.search(r"VmHWM:\\\s+(\\\d+)", Path("/proc/self/status").read_text())[1]) * 1024)
+print(int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024)
 """
 
 
