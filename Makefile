@@ -5,10 +5,9 @@
 #   make test       the tests
 #   make lint       ruff and clang-format
 #   make types      mypy, and the stubs of the C door against the door itself
-#   make bench      measure copying on this machine, beside its peers, into bench/results
-#   make bench-smoke  each regression benchmark once, to see that it still works
-#   make bench      each benchmark once, to see that it still works
+#   make bench        measure copying on this machine, beside its peers, into bench/results
 #   make bench-scale  what many regions, large disks, many disks and the start cost; BENCH_SAVE=machine keeps the records
+#   make bench-smoke  each regression benchmark once, to see that it still works
 #   make check      what the CI does
 #   make clean      remove what was made
 
@@ -20,8 +19,7 @@ PYTEST_ARGS ?= -q -n 2 --dist loadfile -p no:benchmark
 SCALE ?= planning sparse many python_share start
 
 .DEFAULT_GOAL := build
-.PHONY: build build-test demo test lint types bench bench-smoke check clean format
-.PHONY: build build-test demo test lint types bench bench-scale check clean format
+.PHONY: build build-test demo test lint types bench bench-scale bench-smoke check clean format
 
 build:
 	@scripts/build demo
