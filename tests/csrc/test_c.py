@@ -101,6 +101,18 @@ def test_c(source: Path, sanitizer: str, build: Build, tmp_path: Path) -> None:
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
 
 
+@pytest.mark.parametrize("name", ["zero", "digest"])
+def test_kernels_of_other_processors_agree_too(name: str, tmp_path: Path) -> None:
+    """What is compiled where there is no x86-64: the same tests, without the kernels for it."""
+    program = tmp_path / name
+    flags = [*FLAGS, *SANITIZERS["asan+ubsan"], "-DNTX_PLAIN_KERNELS", f"-I{CSRC}", f"-I{HERE}"]
+
+    run([COMPILER, *flags, HERE / f"test_{name}.c", CSRC / "zero.c", CSRC / "digest.c", *LIBRARIES, "-o", program])
+
+    assert "avx2" not in run(["nm", program])
+    run([program])
+
+
 @pytest.mark.parametrize("header", HEADERS, ids=lambda header: header.name)
 def test_header_compiles_alone(header: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone.c"

@@ -2,7 +2,9 @@
 #include "check.h"
 #include "zero.h"
 
-#define MAX_LENGTH 300u
+#define MAX_LENGTH 600u
+#define ALIGNMENTS 64u
+#define NEAR_EDGE 300u /* more than any kernel looks at in one turn */
 
 static void test_scalar_sees_a_byte_anywhere(void)
 {
@@ -16,23 +18,64 @@ static void test_scalar_sees_a_byte_anywhere(void)
     }
 }
 
-/* Every length and alignment, with one byte set at each place inside, or just outside of either end. */
-static void check_kernel(const struct ntx_zero_kernel *kernel)
+/* One byte set at a place inside, or just outside of either end. */
+static void check_byte(const struct ntx_zero_kernel *kernel, uint8_t *data, size_t start, size_t length, size_t at)
 {
-    uint8_t *data = calloc(1, MAX_LENGTH + 64);
+    bool is_inside = at >= start && at < start + length;
 
-    for (size_t start = 1; start < 17; start++) {
+    data[at] = 0x80;
+    if (kernel->is_zero(data + start, length) != !is_inside)
+        CHECK_FAIL("%s: start %zu length %zu byte %zu", kernel->name, start, length, at);
+    data[at] = 0;
+}
+
+/* Every alignment, every length up to where the widest loop has turned, one byte at places all over. */
+static void check_short(const struct ntx_zero_kernel *kernel)
+{
+    uint8_t *data = calloc(1, MAX_LENGTH + ALIGNMENTS + 1);
+
+    for (size_t start = 1; start <= ALIGNMENTS; start++) {
         for (size_t length = 0; length < MAX_LENGTH; length += length < 140 ? 1 : 13) {
-            for (size_t at = start - 1; at <= start + length; at += 3) {
-                data[at] = 0x80;
-                if (kernel->is_zero(data + start, length) != ntx_is_zero_scalar(data + start, length))
-                    CHECK_FAIL("%s: start %zu length %zu byte %zu", kernel->name, start, length, at);
-                data[at] = 0;
-            }
+            for (size_t at = start - 1; at <= start + length; at += 1 + length / 16)
+                check_byte(kernel, data, start, length, at);
+            check_byte(kernel, data, start, length, start + length);
             CHECK(kernel->is_zero(data + start, length));
         }
     }
     free(data);
+}
+
+/* A block, and a byte less or more, with one byte set at every place near its edges. */
+static void check_block(const struct ntx_zero_kernel *kernel)
+{
+    static const size_t starts[] = {1, 2, 31, 32, 64};
+    uint8_t *data = calloc(1, NTX_BLOCK_SIZE + ALIGNMENTS + 2);
+
+    for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
+        for (size_t length = NTX_BLOCK_SIZE - 1; length <= NTX_BLOCK_SIZE + 1; length++) {
+            size_t end = starts[i] + length;
+            for (size_t near = 0; near < NEAR_EDGE; near++)
+                check_byte(kernel, data, starts[i], length, starts[i] - 1 + near);
+            /* The end costs a whole block each time, and the scalar kernel, slow, has no edges of its own. */
+            size_t step = kernel->is_zero == ntx_is_zero_scalar ? 29 : 1;
+            for (size_t near = 0; near < NEAR_EDGE; near += step)
+                check_byte(kernel, data, starts[i], length, end - near);
+        }
+    }
+    free(data);
+}
+
+/* Memory that ends where the data ends: the address sanitizer sees a kernel that reads on. */
+static void check_bounds(const struct ntx_zero_kernel *kernel)
+{
+    for (size_t length = 1; length < MAX_LENGTH; length++) {
+        uint8_t *data = calloc(1, length);
+
+        CHECK(kernel->is_zero(data, length));
+        data[length - 1] = 1;
+        CHECK(!kernel->is_zero(data, length));
+        free(data);
+    }
 }
 
 static void test_all_kernels_agree_with_scalar(void)
@@ -42,7 +85,9 @@ static void test_all_kernels_agree_with_scalar(void)
 
     for (size_t i = 0; i < count; i++) {
         if (kernels[i].is_supported == NULL || kernels[i].is_supported()) {
-            check_kernel(&kernels[i]);
+            check_short(&kernels[i]);
+            check_block(&kernels[i]);
+            check_bounds(&kernels[i]);
             ran++;
         }
     }
@@ -58,6 +103,18 @@ static void test_the_last_kernel_is_the_scalar_one_and_runs_everywhere(void)
     CHECK_EQ_STR(kernels[count - 1].name, "scalar");
     CHECK(kernels[count - 1].is_supported == NULL);
     CHECK(kernels[count - 1].is_zero == ntx_is_zero_scalar);
+}
+
+static void test_the_chosen_kernel_is_the_first_that_is_supported(void)
+{
+    size_t count;
+    const struct ntx_zero_kernel *kernel = ntx_zero_kernels(&count);
+
+    while (kernel->is_supported != NULL && !kernel->is_supported())
+        kernel++;
+
+    CHECK_EQ_STR(ntx_zero_kernel()->name, kernel->name);
+    CHECK(kernel->reason[0] != '\0');
 }
 
 static void test_nothing_is_zero(void)
@@ -100,6 +157,7 @@ int main(void)
     RUN(test_scalar_sees_a_byte_anywhere);
     RUN(test_all_kernels_agree_with_scalar);
     RUN(test_the_last_kernel_is_the_scalar_one_and_runs_everywhere);
+    RUN(test_the_chosen_kernel_is_the_first_that_is_supported);
     RUN(test_nothing_is_zero);
     RUN(test_last_byte_of_a_block_counts);
     RUN(test_repeating_data_is_not_zero);
