@@ -9,7 +9,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#if defined(__x86_64__) && defined(__has_include)
+#if defined(__x86_64__) && defined(__has_include) && !defined(NTX_PLAIN_KERNELS)
 #if __has_include(<xxh_x86dispatch.h>)
 #define XXH_DISPATCH_DISABLE_REPLACE /* the plain names stay what they are: the reference needs them */
 #include <xxh_x86dispatch.h>
@@ -46,6 +46,11 @@ const char *ntx_digest_kernel(void)
     return "sse2"; /* part of every x86-64 */
 }
 
+const char *ntx_digest_kernel_reason(void)
+{
+    return "libxxhash takes the best that the processor has";
+}
+
 #else
 
 void ntx_digest(const void *data, size_t length, uint8_t digest[NTX_DIGEST_SIZE])
@@ -58,4 +63,14 @@ const char *ntx_digest_kernel(void)
     return "build default";
 }
 
+const char *ntx_digest_kernel_reason(void)
+{
+    return "libxxhash has no choice of its own for this processor";
+}
+
 #endif
+
+unsigned ntx_digest_library_version(void)
+{
+    return XXH_versionNumber();
+}

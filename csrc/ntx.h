@@ -103,6 +103,21 @@ void ntx_digest(const void *data, size_t length, uint8_t digest[NTX_DIGEST_SIZE]
  */
 const char *ntx_digest_kernel(void);
 
+/* What the core found on this machine, and chose. */
+struct ntx_about {
+    const char *zero_kernel, *zero_reason; /* behind ntx_is_zero(), and why */
+    const char *digest_kernel, *digest_reason;
+    unsigned xxhash_version;              /* of the library that is loaded; 801 is 0.8.1 */
+    bool has_sse2, has_avx2, has_avx512f; /* of those that a kernel may ask for; false on other architectures */
+    bool can_send_by_reference;           /* memory to a unix socket without copying it; otherwise it is copied */
+};
+
+/*
+ * Fill about.  Tries out what only trying can tell: opens, and closes, a pipe and two sockets.
+ * Threads: any.
+ */
+void ntx_about(struct ntx_about *about);
+
 /* ----------------------------------------------------------------------------------------------- devices */
 
 struct ntx_device;

@@ -18,7 +18,9 @@ PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
 BELOW = {"errors", "units", "shield", "parallel"}
-DATA_PLANE = {"_core", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy", "budget"}
+DATA_PLANE = {
+    "_core", "about", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy", "budget",
+}  # fmt: skip
 
 PYTHON_LAYERS = {
     # below everything
@@ -32,6 +34,7 @@ PYTHON_LAYERS = {
     "extents_json": {"extents", "errors", "units"},
     "manifest": {"extents", "errors", "units"},
     "tier": {"units"},
+    "about": {"_core"},
     "uri": {"errors", "units"},
     "device": {"_core", "uri", "errors", "units", "shield"},
     "mapping": {"_core", "extents", "shield"},
@@ -92,6 +95,7 @@ C_LAYERS = {
     "event": NTX,
     "sock": NTX | {"bytes", "error"},
     "sock_pages": NTX,
+    "about": NTX | {"digest", "sock_pages", "zero"},
     # a device, and what a job asks of it
     "device": NTX | {"bytes", "error", "extent"},
     "device_ring": NTX,

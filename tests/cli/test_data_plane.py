@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -241,3 +242,25 @@ def test_tier_sets_what_was_not_given(tmp_path: Path) -> None:
     assert (given["connections"], given["request_size"]) == (1, MIB // 2)
     assert wrong.code == 2
     assert "'tape' is no tier: write SSD, HYBRID, ARCHIVE, CLOUD" in wrong.err
+
+
+def test_info_of_the_engine_names_what_was_chosen_and_why() -> None:
+    as_json, shown = ntx("info", "--engine", "--json"), ntx("info", "--engine")
+
+    assert as_json.code == shown.code == 0
+    chosen = as_json.json
+    assert chosen["zero_kernel"] in ("avx2", "memcmp")
+    assert chosen["digest_kernel"] in ("avx512", "avx2", "sse2", "build default")
+    assert (chosen["zero_kernel"] == "avx2") is ("avx2" in chosen["cpu_features"])
+    assert chosen["kernel"] == os.uname().release
+    assert chosen["page_size"] == os.sysconf("SC_PAGESIZE")
+    assert chosen["cores"] == len(os.sched_getaffinity(0))
+    assert re.fullmatch(r"\d+\.\d+\.\d+", chosen["xxhash"])
+    assert isinstance(chosen["send_by_reference"], bool)
+    for value in ("zero_kernel_reason", "digest_kernel_reason", "xxhash", "kernel", "libc"):
+        assert chosen[value] in shown.out
+
+
+def test_info_is_about_a_source_or_about_the_engine(disk: Path) -> None:
+    assert_refused(ntx("info"), 2, "SOURCE")
+    assert_refused(ntx("info", disk, "--engine"), 2, "--engine")

@@ -1,4 +1,4 @@
-from typing import Any, Self, final
+from typing import Any, Self, TypedDict, final, type_check_only
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,19 @@ MAX_CONNECTIONS: int
 MAX_IN_FLIGHT: int
 EXTENT: np.dtype[np.void]
 
+@type_check_only
+class _About(TypedDict):
+    zero_kernel: str
+    zero_reason: str
+    digest_kernel: str
+    digest_reason: str
+    xxhash_version: int
+    has_sse2: bool
+    has_avx2: bool
+    has_avx512f: bool
+    can_send_by_reference: bool
+
+def about() -> _About: ...
 def is_zero(data: Buffer) -> bool: ...
 def digest(data: Buffer) -> bytes: ...
 def digest_kernel() -> str: ...

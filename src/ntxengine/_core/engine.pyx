@@ -77,6 +77,24 @@ def extents_from_json(const uint8_t[::1] json not None, *, bytes kind_key not No
     return (extents[:count], end) if is_plain else None
 
 
+def about():
+    """Return what the core found on this machine and chose, as a dict of struct ntx_about."""
+    cdef ntx.ntx_about about
+    with nogil:
+        ntx.ntx_get_about(&about)
+    return {
+        "zero_kernel": about.zero_kernel.decode(),
+        "zero_reason": about.zero_reason.decode(),
+        "digest_kernel": about.digest_kernel.decode(),
+        "digest_reason": about.digest_reason.decode(),
+        "xxhash_version": about.xxhash_version,
+        "has_sse2": bool(about.has_sse2),
+        "has_avx2": bool(about.has_avx2),
+        "has_avx512f": bool(about.has_avx512f),
+        "can_send_by_reference": bool(about.can_send_by_reference),
+    }
+
+
 @cython.final
 cdef class Device:
     """One opened connection to something that holds bytes.  Opening and closing may block: use a thread."""

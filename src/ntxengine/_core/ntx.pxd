@@ -99,6 +99,19 @@ cdef extern from "ntx.h" nogil:
     void ntx_digest(const void *data, size_t length, uint8_t *digest)
     const char *ntx_digest_kernel()
 
+    struct ntx_about:
+        const char *zero_kernel
+        const char *zero_reason
+        const char *digest_kernel
+        const char *digest_reason
+        unsigned xxhash_version
+        bool_t has_sse2
+        bool_t has_avx2
+        bool_t has_avx512f
+        bool_t can_send_by_reference
+
+    void ntx_get_about "ntx_about"(ntx_about *about)
+
     int ntx_open_file(const char *path, ntx_open_mode mode, bool_t direct, ntx_device **device, ntx_error *err)
     int ntx_open_nbd_unix(const char *path, const char *export_name, ntx_open_mode mode, unsigned timeout_ms,
                           ntx_device **device, ntx_error *err)

@@ -8,6 +8,7 @@ import sys
 import click
 
 from ntxengine import copy as plane
+from ntxengine.about import EngineInfo, engine_info
 from ntxengine.cli.options import SECONDS, TransferOptions, common_options, transfer_options
 from ntxengine.cli.output import Screen
 from ntxengine.cli.run import run
@@ -101,22 +102,50 @@ async def _checksum(source: str, options: plane.CopyOptions, screen: Screen) -> 
 
 
 @click.command("info")
-@click.argument("uri", metavar="SOURCE")
+@click.argument("uri", metavar="SOURCE", required=False)
+@click.option("--engine", is_flag=True, help="Show what the engine found on this machine and chose; no SOURCE then.")
 @TIMEOUT_OPTION
 @common_options
-def info_command(uri: str, timeout_s: float, screen: Screen) -> None:
+def info_command(uri: str | None, engine: bool, timeout_s: float, screen: Screen) -> None:
     """Show what SOURCE is and can: its size, its block sizes, what an NBD server offers.
 
     \b
     Examples:
       ntx info nbd://server:10809/disk0
       ntx info --json /dev/sdb
+      ntx info --engine
     """
+    if (uri is None) is not engine:
+        raise click.UsageError("name a SOURCE, or --engine" if uri is None else "--engine: is not about a SOURCE")
+    if uri is None:
+        _show_engine(engine_info(), screen)
+        return
     fields = run(_info(uri, timeout_s))
     if screen.as_json:
         screen.result(fields)
         return
     screen.pairs((name.replace("_", " "), _shown(name, value)) for name, value in fields.items())
+
+
+def _show_engine(info: EngineInfo, screen: Screen) -> None:
+    if screen.as_json:
+        screen.result(info)
+        return
+    features = " ".join(info.cpu_features) or "nothing that a kernel asks for"
+    how = "yes: a unix socket takes memory as it is" if info.send_by_reference else "no: refused here, so it is copied"
+    screen.pairs(
+        [
+            ("zero kernel", f"{info.zero_kernel} ({info.zero_kernel_reason})"),
+            ("digest kernel", f"{info.digest_kernel} ({info.digest_kernel_reason})"),
+            ("libxxhash", info.xxhash),
+            ("processor", f"{info.architecture}: {features}"),
+            ("cores", str(info.cores)),
+            ("send by reference", how),
+            ("kernel", info.kernel),
+            ("libc", info.libc),
+            ("page size", _shown("page_size", info.page_size)),
+        ]
+    )
 
 
 async def _info(uri: str, timeout_s: float) -> dict[str, object]:
