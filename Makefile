@@ -8,18 +8,23 @@
 #   make bench        measure copying on this machine, beside its peers, into bench/results
 #   make bench-scale  what many regions, large disks, many disks and the start cost; BENCH_SAVE=machine keeps the records
 #   make bench-smoke  each regression benchmark once, to see that it still works
+#   make bench-regression         does anything cost more than bench/baseline.json says?  under two minutes
+#   make bench-baseline           make what is measured now the baseline; on a quiet machine
+#   make bench-regression-against BASE=COMMIT   as the first, but held against that commit, measured here too
+#   make bench-regression-proof   show that a planted slowdown of 20 % is found
 #   make check      what the CI does
 #   make clean      remove what was made
 
 PYTHON_OF_VENV := .venv/bin/python
-C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] bench/reference/*.c)
+C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] bench/*/*.c)
 # Files of tests that share a fixture stay in one process.
 PYTEST_ARGS ?= -q -n 2 --dist loadfile -p no:benchmark
 
 SCALE ?= planning sparse many python_share start
 
 .DEFAULT_GOAL := build
-.PHONY: build build-test demo test lint types bench bench-scale bench-smoke check clean format
+.PHONY: build build-test demo test lint types bench bench-scale bench-smoke bench-regression bench-regression-against \
+        bench-regression-proof bench-baseline check clean format
 
 build:
 	@scripts/build demo
@@ -56,6 +61,18 @@ bench-scale: build-test
 	@for name in $(SCALE); do \
 	    PYTHONPATH=. $(PYTHON_OF_VENV) bench/scale/$$name.py $(if $(BENCH_SAVE),--save scale-$$name-$(BENCH_SAVE)) || exit; \
 	done
+
+bench-regression: build-test
+	@bench/regression/run
+
+bench-baseline: build-test
+	@bench/regression/run --update
+
+bench-regression-against: build-test
+	@bench/regression/against $(BASE)
+
+bench-regression-proof: build-test
+	@bench/regression/proof
 
 check:
 	@.ci/run

@@ -38,6 +38,7 @@ if [ "$wanted" = test ]; then
     program losetup mount
     program openssl openssl
     program clang-format clang-format
+    program valgrind valgrind
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
