@@ -24,7 +24,7 @@ import msgspec
 from ntxengine.bench import machine, measure, stats
 from ntxengine.bench.disks import make_disk
 from ntxengine.bench.servers import Sockets, loop_device, target_server
-from ntxengine.bench.suite import Disk, Target
+from ntxengine.bench.suite import Bytes, Disk, Target
 from ntxengine.units import GIB, parse_size
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +41,18 @@ DIRECT = ["pread 2", "pread 4", "pread 8", "uring 2", "uring 4", "uring 8"]
 def build(name: str, folder: Path, *libraries: str) -> Path:
     program = folder / name
     files = [ROOT / "bench" / "reference" / f"{name}.c", CORE / "digest.c", CORE / "zero.c"]
-    command = ["gcc", "-std=gnu11", "-O3", f"-I{CORE}", "-o", program, *files, "-lxxhash", "-pthread", *libraries]
+    command: list[str | Path] = [
+        "gcc",
+        "-std=gnu11",
+        "-O3",
+        f"-I{CORE}",
+        "-o",
+        program,
+        *files,
+        "-lxxhash",
+        "-pthread",
+        *libraries,
+    ]
     subprocess.run(command, check=True)
     return program
 
@@ -68,7 +79,7 @@ def contestants(folder: Path, source: Path) -> Iterator[dict[str, list[str]]]:
 
 def run(rounds: int, size: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="ntx-paths-") as folder:
-        source = make_disk(Path(folder) / "disk", Disk(size=size), seed="paths").path
+        source = make_disk(Path(folder) / "disk", Disk(size=Bytes(size)), seed="paths").path
         with contestants(Path(folder), source) as commands:
             samples: dict[str, list[measure.Used]] = {name: [] for name in commands}
             for number in range(rounds + 1):

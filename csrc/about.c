@@ -1,4 +1,5 @@
 /* about.c: what was found on this machine and chosen, for people who ask why it is fast or slow. */
+#include "device_ring.h"
 #include "digest.h"
 #include "sock_pages.h"
 #include "zero.h"
@@ -33,6 +34,14 @@ static bool try_reference(int from, int to)
     return works;
 }
 
+static bool can_read_in_flight(void)
+{
+    struct ntx_ring *ring = ntx_ring_new();
+
+    ntx_ring_free(ring);
+    return ring != NULL;
+}
+
 static bool can_send_by_reference(void)
 {
     int ends[2];
@@ -56,6 +65,7 @@ void ntx_about(struct ntx_about *about)
         .digest_reason = ntx_digest_kernel_reason(),
         .xxhash_version = ntx_digest_library_version(),
         .can_send_by_reference = can_send_by_reference(),
+        .can_read_in_flight = can_read_in_flight(),
     };
 #if defined(__x86_64__)
     about->has_sse2 = __builtin_cpu_supports("sse2");

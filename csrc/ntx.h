@@ -110,6 +110,7 @@ struct ntx_about {
     unsigned xxhash_version;              /* of the library that is loaded; 801 is 0.8.1 */
     bool has_sse2, has_avx2, has_avx512f; /* of those that a kernel may ask for; false on other architectures */
     bool can_send_by_reference;           /* memory to a unix socket without copying it; otherwise it is copied */
+    bool can_read_in_flight;              /* several reads of a block device at once; otherwise one a thread */
 };
 
 /*

@@ -95,7 +95,7 @@ C_LAYERS = {
     "event": NTX,
     "sock": NTX | {"bytes", "error"},
     "sock_pages": NTX,
-    "about": NTX | {"digest", "sock_pages", "zero"},
+    "about": NTX | {"device_ring", "digest", "sock_pages", "zero"},
     # a device, and what a job asks of it
     "device": NTX | {"bytes", "error", "extent"},
     "device_ring": NTX,

@@ -22,6 +22,8 @@ class EngineInfo:
     """Of those that a kernel may ask for."""
     send_by_reference: bool
     """Tried out: memory goes to a unix socket without being copied on this side."""
+    read_in_flight: bool
+    """Tried out: a block device is read with several requests at once by each thread (io_uring)."""
     kernel: str
     libc: str
     page_size: int
@@ -42,6 +44,7 @@ def engine_info() -> EngineInfo:
         architecture=system.machine,
         cpu_features=tuple(name for name, is_there in features.items() if is_there),
         send_by_reference=core["can_send_by_reference"],
+        read_in_flight=core["can_read_in_flight"],
         kernel=system.release,
         libc=_libc(),
         page_size=os.sysconf("SC_PAGESIZE"),

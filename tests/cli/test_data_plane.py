@@ -257,6 +257,7 @@ def test_info_of_the_engine_names_what_was_chosen_and_why() -> None:
     assert chosen["cores"] == len(os.sched_getaffinity(0))
     assert re.fullmatch(r"\d+\.\d+\.\d+", chosen["xxhash"])
     assert isinstance(chosen["send_by_reference"], bool)
+    assert isinstance(chosen["read_in_flight"], bool)
     for value in ("zero_kernel_reason", "digest_kernel_reason", "xxhash", "kernel", "libc"):
         assert chosen[value] in shown.out
 

@@ -22,6 +22,7 @@ class _About(TypedDict):
     has_avx2: bool
     has_avx512f: bool
     can_send_by_reference: bool
+    can_read_in_flight: bool
 
 def about() -> _About: ...
 def is_zero(data: Buffer) -> bool: ...

@@ -92,6 +92,7 @@ def about():
         "has_avx2": bool(about.has_avx2),
         "has_avx512f": bool(about.has_avx512f),
         "can_send_by_reference": bool(about.can_send_by_reference),
+        "can_read_in_flight": bool(about.can_read_in_flight),
     }
 
 

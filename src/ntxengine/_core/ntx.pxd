@@ -109,6 +109,7 @@ cdef extern from "ntx.h" nogil:
         bool_t has_avx2
         bool_t has_avx512f
         bool_t can_send_by_reference
+        bool_t can_read_in_flight
 
     void ntx_get_about "ntx_about"(ntx_about *about)
 

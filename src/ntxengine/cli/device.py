@@ -132,7 +132,10 @@ def _show_engine(info: EngineInfo, screen: Screen) -> None:
         screen.result(info)
         return
     features = " ".join(info.cpu_features) or "nothing that a kernel asks for"
-    how = "yes: a unix socket takes memory as it is" if info.send_by_reference else "no: refused here, so it is copied"
+    send = "yes: a unix socket takes memory as it is" if info.send_by_reference else "no: refused here, so it is copied"
+    read = (
+        "yes: io_uring" if info.read_in_flight else "no: io_uring is refused here, so each thread reads one at a time"
+    )
     screen.pairs(
         [
             ("zero kernel", f"{info.zero_kernel} ({info.zero_kernel_reason})"),
@@ -140,7 +143,8 @@ def _show_engine(info: EngineInfo, screen: Screen) -> None:
             ("libxxhash", info.xxhash),
             ("processor", f"{info.architecture}: {features}"),
             ("cores", str(info.cores)),
-            ("send by reference", how),
+            ("send by reference", send),
+            ("reads in flight", read),
             ("kernel", info.kernel),
             ("libc", info.libc),
             ("page size", _shown("page_size", info.page_size)),
