@@ -6,7 +6,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 FLAGS = ["-std=gnu11", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
-HEADERS = sorted(glob("csrc/*.h") + glob("src/ntxengine/_core/*.pxd"))
+HEADERS = sorted(glob("csrc/*.h") + glob("src/ntxengine/_core/*.px[di]"))
 
 engine = Extension(
     "ntxengine._core.engine",
