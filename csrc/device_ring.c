@@ -60,17 +60,23 @@ int ntx_ring_read(struct ntx_ring *ring, int fd, void *data, uint64_t length, ui
     do {
         submitted = io_uring_submit(&ring->uring);
     } while (submitted == -EINTR);
-    return submitted < 0 ? submitted : 0;
+    if (submitted >= 0)
+        return 0;
+    /* It stays in the queue and goes with the next one: as nothing, because the caller reads otherwise by then. */
+    io_uring_prep_nop(sqe);
+    io_uring_sqe_set_data(sqe, NULL);
+    return submitted;
 }
 
 void *ntx_ring_next(struct ntx_ring *ring, int64_t *result)
 {
     struct io_uring_cqe *cqe;
+    void *token = NULL;
 
-    if (io_uring_peek_cqe(&ring->uring, &cqe) != 0)
-        return NULL;
-    void *token = io_uring_cqe_get_data(cqe);
-    *result = cqe->res;
-    io_uring_cqe_seen(&ring->uring, cqe);
+    while (token == NULL && io_uring_peek_cqe(&ring->uring, &cqe) == 0) {
+        token = io_uring_cqe_get_data(cqe);
+        *result = cqe->res;
+        io_uring_cqe_seen(&ring->uring, cqe);
+    }
     return token;
 }

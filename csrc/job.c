@@ -36,8 +36,7 @@ struct ntx_job {
     struct ntx_device *source, *target; /* the first worker's, borrowed */
     struct thread *threads;
     unsigned thread_count;
-    unsigned running;           /* threads that have not ended; shared.lock */
-    _Atomic unsigned connected; /* workers that got their connections */
+    unsigned running; /* threads that have not ended; shared.lock */
     _Atomic bool finished, flushed;
     bool started, joined;
 
@@ -115,12 +114,13 @@ static void choose_pace(struct ntx_job *job, uint64_t buffers)
     struct ntx_pace_limits limits = {
         .first_connections = (unsigned)ntx_min64(first, most),
         .most_connections = most,
-        .depth = (unsigned)ntx_min64(options->in_flight, DEPTH),
+        .depth = (unsigned)ntx_min64(options->in_flight, options->depth > 0 ? options->depth : DEPTH),
         .most_window = (unsigned)most_window,
     };
     limits.first_window = (unsigned)ntx_min64(ntx_max64(first_window, limits.first_connections), most_window);
+    limits.most_in_flight = (unsigned)ntx_min64(ntx_pace_most_in_flight(&limits), options->in_flight);
     job->shared.pace.limits = limits;
-    job->shared.in_flight = (unsigned)ntx_min64(ntx_pace_most_in_flight(&limits), options->in_flight);
+    job->shared.in_flight = limits.most_in_flight;
 }
 
 /* Threads, buffers and item size, from what was asked, what the ends permit and what there is to do. */
@@ -169,12 +169,16 @@ int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const stru
         rc = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for %u threads", job->thread_count);
     for (unsigned i = 0; rc == 0 && i < job->thread_count; i++) {
         job->threads[i].job = job;
-        rc = ntx_worker_init(&job->threads[i].worker, &job->shared, i, err);
+        ntx_worker_init(&job->threads[i].worker, &job->shared);
     }
+    if (rc == 0)
+        rc = ntx_worker_allocate(&job->threads[0].worker, err);
     if (rc < 0) {
         ntx_job_free(job);
         return rc;
     }
+    job->threads[0].worker.source = source;
+    job->threads[0].worker.target = target;
     *result = job;
     return 0;
 }
@@ -264,26 +268,22 @@ static void end_worker(struct ntx_job *job)
 
 /* ------------------------------------------------------------------------------------------------ threads */
 
-/* Worker 1 uses the devices it was given.  The others connect again; one that cannot is done without. */
+/* The first worker uses the devices it was given.  The others connect again; one that cannot is done without. */
 static bool connect_worker(struct ntx_job *job, struct ntx_worker *worker)
 {
-    if (worker == &job->threads[0].worker) {
-        worker->source = job->source;
-        worker->target = job->target;
-    } else {
-        struct ntx_error err;
-        struct ntx_device *source = NULL, *target = NULL;
-        if (job->source->ops->clone(job->source, &source, &err) < 0)
-            return false;
-        if (job->target->ops->clone(job->target, &target, &err) < 0) {
-            ntx_close(source);
-            return false;
-        }
-        worker->source = source;
-        worker->target = target;
-        worker->owns_devices = true;
+    struct ntx_error err;
+    struct ntx_device *source = NULL, *target = NULL;
+    if (worker->source != NULL)
+        return true;
+    if (ntx_worker_allocate(worker, &err) < 0 || job->source->ops->clone(job->source, &source, &err) < 0)
+        return false;
+    if (job->target->ops->clone(job->target, &target, &err) < 0) {
+        ntx_close(source);
+        return false;
     }
-    atomic_fetch_add(&job->connected, 1);
+    worker->source = source;
+    worker->target = target;
+    worker->owns_devices = true;
     return true;
 }
 
@@ -293,11 +293,14 @@ static void *run(void *argument)
     struct ntx_job *job = thread->job;
     struct ntx_error err;
     struct timespec cpu;
-    if (ntx_shared_await_turn(&job->shared, thread->worker.index)) {
-        if (connect_worker(job, &thread->worker))
+    /* The first one also when there is nothing to copy: somebody has to flush. */
+    if (thread == job->threads || ntx_shared_await_turn(&job->shared)) {
+        if (connect_worker(job, &thread->worker)) {
+            thread->worker.rank = ntx_shared_is_connected(&job->shared);
             ntx_worker_run(&thread->worker, &err);
-        else
-            ntx_shared_forgo(&job->shared, thread->worker.index);
+        } else {
+            ntx_shared_is_refused(&job->shared);
+        }
     }
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
     ntx_count(&thread->worker.counters.cpu_ns, (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec);
@@ -400,10 +403,8 @@ void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progre
         progress->limit_ns += atomic_load_explicit(&counters->limit_ns, memory_order_relaxed);
         progress->cpu_ns += atomic_load_explicit(&counters->cpu_ns, memory_order_relaxed);
     }
-    progress->connections = (unsigned)ntx_min64(atomic_load(&job->connected), atomic_load(&job->shared.active));
-    progress->in_flight = atomic_load(&job->shared.window);
-    progress->why = ntx_shared_why((struct ntx_shared *)&job->shared);
     /* The lock is not part of what the caller sees. */
+    ntx_shared_get_pace((struct ntx_shared *)&job->shared, progress);
     progress->hungry = ntx_shared_is_hungry((struct ntx_shared *)&job->shared);
     progress->finished = atomic_load(&job->finished);
     progress->flushed = atomic_load(&job->flushed);

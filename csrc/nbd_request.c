@@ -106,17 +106,21 @@ static void consume(struct ntx_nbd_tx *tx, size_t count)
     }
 }
 
-/* One call.  By reference while that works; afterwards, and everywhere else, by copy. */
-static ssize_t send_vectors(struct ntx_nbd_tx *tx, int fd, struct iovec *vectors, unsigned count)
+/* One call.  Payload goes by reference while that works; afterwards, and everywhere else, by copy. */
+static ssize_t send_vectors(struct ntx_nbd_tx *tx, int fd, struct iovec *vectors, unsigned count, size_t bytes,
+                            bool *is_full)
 {
     struct msghdr message = {.msg_iov = vectors, .msg_iovlen = count};
+    bool has_payload = bytes > tx->count * NBD_REQUEST_SIZE;
 
-    if (ntx_sock_pages_can_send(&tx->pages)) {
+    if (ntx_sock_pages_can_send(&tx->pages) && (has_payload || tx->pages.held > 0)) {
         ssize_t sent = ntx_sock_pages_send(&tx->pages, fd, vectors, count);
+        *is_full = tx->pages.held > 0;
         if (sent != -EOPNOTSUPP)
             return sent;
     }
     ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    *is_full = sent < (ssize_t)bytes;
     return sent < 0 ? -errno : sent;
 }
 
@@ -127,19 +131,20 @@ int ntx_nbd_tx_send(struct ntx_nbd_tx *tx, int fd)
     while (tx->count > 0) {
         unsigned count = 0;
         size_t bytes = 0;
+        bool is_full;
 
         for (unsigned i = 0; i < tx->count && bytes < MAX_SEND; i++)
             count += describe(&tx->ring[(tx->first + i) % NTX_MAX_IN_FLIGHT], i == 0 ? tx->sent_bytes : 0,
                               vectors + count, &bytes);
 
-        ssize_t sent = send_vectors(tx, fd, vectors, count);
+        ssize_t sent = send_vectors(tx, fd, vectors, count, bytes, &is_full);
         if (sent == -EINTR)
             continue;
         if (sent < 0)
             return sent == -EAGAIN ? 0 : (int)sent;
         consume(tx, (size_t)sent);
-        if (tx->pages.held > 0 || (!ntx_sock_pages_can_send(&tx->pages) && (size_t)sent < bytes))
-            return 0; /* the socket is full */
+        if (is_full)
+            return 0;
     }
     return 0;
 }

@@ -16,14 +16,14 @@
 #define FIRST_REST 5u
 #define LONGEST_REST 160u
 
-/* Per mille.  Twice the window doubles the rate where latency is the limit, so a quarter is a clear answer in the
+/* Per mille.  Twice the window doubles the rate where latency is the limit, so a fifth is a clear answer in the
  * short epochs of the start.  Later epochs are longer and steadier. */
 #define IS_STARVED 500u
-#define START_GAIN 1250u
+#define START_GAIN 1200u
 #define GAIN 1100u
 #define NO_LOSS 970u
 
-void ntx_pace_init(struct ntx_pace *pace, const struct ntx_pace_limits *limits, uint64_t now_ns)
+void ntx_pace_init(struct ntx_pace *pace, const struct ntx_pace_limits *limits)
 {
     *pace = (struct ntx_pace){
         .limits = *limits,
@@ -33,7 +33,6 @@ void ntx_pace_init(struct ntx_pace *pace, const struct ntx_pace_limits *limits, 
         .good_window = limits->first_window,
         .rest = FIRST_REST,
         .longer_rest = FIRST_REST,
-        .epoch_ns = now_ns,
     };
 }
 
@@ -46,9 +45,11 @@ unsigned ntx_pace_connections(const struct ntx_pace *pace)
     return (unsigned)ntx_min64(count, limits->most_connections);
 }
 
-unsigned ntx_pace_in_flight(const struct ntx_pace *pace)
+unsigned ntx_pace_in_flight(const struct ntx_pace *pace, unsigned count)
 {
-    return (unsigned)ntx_max64(pace->window / ntx_pace_connections(pace), 1);
+    uint64_t each = pace->window / ntx_max64(count, 1);
+
+    return (unsigned)ntx_min64(ntx_max64(each, 1), pace->limits.most_in_flight);
 }
 
 enum ntx_pace_why ntx_pace_why(const struct ntx_pace *pace)
@@ -58,10 +59,11 @@ enum ntx_pace_why ntx_pace_why(const struct ntx_pace *pace)
 
 unsigned ntx_pace_most_in_flight(const struct ntx_pace_limits *limits)
 {
-    uint64_t first = ntx_max64(limits->first_window / limits->first_connections, 1);
-    uint64_t last = ntx_max64(limits->most_window / limits->most_connections, 1);
+    uint64_t first = ntx_min64(limits->depth, limits->most_window / limits->first_connections);
+    uint64_t begin = limits->first_window / limits->first_connections;
+    uint64_t last = limits->most_window / limits->most_connections;
 
-    return (unsigned)ntx_max64(ntx_min64(limits->depth, limits->most_window), ntx_max64(first, last));
+    return (unsigned)ntx_max64(ntx_max64(first, begin), ntx_max64(last, 1));
 }
 
 void ntx_pace_limit_connections(struct ntx_pace *pace, unsigned count)
@@ -71,7 +73,8 @@ void ntx_pace_limit_connections(struct ntx_pace *pace, unsigned count)
     limits->most_connections = (unsigned)ntx_max64(ntx_min64(limits->most_connections, count), 1);
     limits->first_connections = (unsigned)ntx_min64(limits->first_connections, limits->most_connections);
     /* What a connection has buffers for is settled: fewer of them have fewer in all. */
-    limits->most_window = (unsigned)ntx_min64(limits->most_window, (uint64_t)limits->most_connections * limits->depth);
+    limits->most_window =
+        (unsigned)ntx_min64(limits->most_window, (uint64_t)limits->most_connections * limits->most_in_flight);
     limits->first_window = (unsigned)ntx_min64(limits->first_window, limits->most_window);
     pace->window = (unsigned)ntx_min64(pace->window, limits->most_window);
     pace->good_window = (unsigned)ntx_min64(pace->good_window, limits->most_window);
@@ -128,17 +131,13 @@ static void try_another(struct ntx_pace *pace, uint64_t rate, bool starved)
     pace->lower_next = !lower;
     pace->window = lower ? half : twice(pace);
     pace->state = NTX_PACE_TRYING;
-    pace->settling = true;
+    pace->is_draining = true;
 }
 
 static void judge(struct ntx_pace *pace, uint64_t rate)
 {
     bool raised = pace->window > pace->good_window;
 
-    if (pace->settling) {
-        pace->settling = false;
-        return;
-    }
     if (!is_gain(rate, pace->good_rate, raised ? GAIN : NO_LOSS)) {
         if (raised && pace->why == NTX_PACE_BEGAN)
             pace->why = NTX_PACE_NO_GAIN;
@@ -151,23 +150,42 @@ static void judge(struct ntx_pace *pace, uint64_t rate)
     pace->rest = FIRST_REST;
 }
 
-bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, uint64_t turns, uint64_t starved_ns)
+static void begin_epoch(struct ntx_pace *pace, uint64_t now_ns, const struct ntx_pace_seen *seen)
+{
+    pace->epoch_ns = now_ns;
+    pace->epoch_turns = seen->turns;
+    pace->epoch_starved_ns = seen->starved_ns;
+}
+
+bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, const struct ntx_pace_seen *seen)
 {
     bool starting = pace->state == NTX_PACE_STARTING;
-    uint64_t elapsed_ns = now_ns - pace->epoch_ns, turned = turns - pace->epoch_turns;
+    uint64_t elapsed_ns = now_ns - pace->epoch_ns, turned = seen->turns - pace->epoch_turns;
     uint64_t windows = starting ? START_EPOCH_WINDOWS : EPOCH_WINDOWS;
     unsigned before = pace->window;
 
-    if (pace->limits.first_window == pace->limits.most_window || now_ns <= pace->epoch_ns ||
-        elapsed_ns < (starting ? START_EPOCH_NS : EPOCH_NS) || turned < windows * pace->window)
+    if (pace->limits.first_window == pace->limits.most_window)
+        return false;
+    if (pace->epoch_ns == 0 || !seen->is_settled) {
+        pace->is_draining = !seen->is_settled;
+        begin_epoch(pace, now_ns, seen);
+        return false;
+    }
+    if (pace->is_draining) {
+        if (turned >= pace->window) {
+            pace->is_draining = false;
+            begin_epoch(pace, now_ns, seen);
+        }
+        return false;
+    }
+    if (now_ns <= pace->epoch_ns || elapsed_ns < (starting ? START_EPOCH_NS : EPOCH_NS) ||
+        turned < windows * pace->window)
         return false;
     uint64_t rate = turned * NS_PER_S / elapsed_ns;
-    uint64_t waitable_ns = elapsed_ns * ntx_pace_connections(pace);
-    bool starved = (starved_ns - pace->epoch_starved_ns) >= waitable_ns / 1000 * IS_STARVED;
+    uint64_t waitable_ns = elapsed_ns * seen->connections;
+    bool starved = (seen->starved_ns - pace->epoch_starved_ns) >= waitable_ns / 1000 * IS_STARVED;
 
-    pace->epoch_ns = now_ns;
-    pace->epoch_turns = turns;
-    pace->epoch_starved_ns = starved_ns;
+    begin_epoch(pace, now_ns, seen);
     switch (pace->state) {
     case NTX_PACE_STARTING:
         start_on(pace, rate, starved);

@@ -9,7 +9,6 @@
  * be known beforehand, so the rate that each window gives is compared.  One window is for all connections: another
  * connection is used when those in use have `depth` requests each.
  *
- * A turn is one buffer filled and emptied.  Starved is the time that threads waited with their window full.
  * No clock and no lock here: the caller passes the time and holds the lock.
  */
 #ifndef NTX_PACE_H
@@ -20,6 +19,7 @@
 struct ntx_pace_limits {
     unsigned first_connections, most_connections; /* 1 <= first <= most */
     unsigned depth;                               /* requests of one connection before there is another */
+    unsigned most_in_flight;                      /* requests of one connection at most */
     unsigned first_window, most_window;           /* requests of all connections, 1 <= first <= most; equal: pinned */
 };
 
@@ -31,25 +31,33 @@ struct ntx_pace {
     enum { NTX_PACE_STARTING, NTX_PACE_STEADY, NTX_PACE_TRYING } state;
     unsigned good_window;       /* to go back to; the same as window when nothing is being tried */
     uint64_t good_rate;         /* turns/s that it gave; 0: not known yet */
-    bool settling;              /* answers to the window before are still coming */
+    bool is_draining;           /* answers to what was before are still coming: a window of them is not counted */
     bool lower_next;            /* raising and lowering are tried in turn */
     unsigned rest, longer_rest; /* epochs until the next try, and after it has failed */
 
-    uint64_t epoch_ns, epoch_turns, epoch_starved_ns; /* where the epoch began */
+    uint64_t epoch_ns, epoch_turns, epoch_starved_ns; /* where the epoch began; 0: there was none */
 };
 
-void ntx_pace_init(struct ntx_pace *pace, const struct ntx_pace_limits *limits, uint64_t now_ns);
+/* What the threads have seen so far. */
+struct ntx_pace_seen {
+    uint64_t turns;       /* buffers filled and emptied */
+    uint64_t starved_ns;  /* that threads waited with their window full */
+    unsigned connections; /* that work */
+    bool is_settled;      /* those that should work do, and no others, and they had enough to do */
+};
 
-/* Look at the counters so far; true when the window was changed. */
-bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, uint64_t turns, uint64_t starved_ns);
+void ntx_pace_init(struct ntx_pace *pace, const struct ntx_pace_limits *limits);
 
-/* Connections to use now, and requests of each. */
+/* Look at it; true when the window was changed.  The first look begins the first epoch. */
+bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, const struct ntx_pace_seen *seen);
+
+/* Connections to use now; requests of each, when count of them are there. */
 unsigned ntx_pace_connections(const struct ntx_pace *pace);
-unsigned ntx_pace_in_flight(const struct ntx_pace *pace);
+unsigned ntx_pace_in_flight(const struct ntx_pace *pace, unsigned count);
 
 enum ntx_pace_why ntx_pace_why(const struct ntx_pace *pace);
 
-/* The most that ntx_pace_in_flight() may ever be. */
+/* The most that one connection can come to when all are there: what it needs buffers for. */
 unsigned ntx_pace_most_in_flight(const struct ntx_pace_limits *limits);
 
 /* No more than count connections can be had. */

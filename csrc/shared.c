@@ -24,19 +24,23 @@ static int open_bell(int *fd, struct ntx_error *err)
 
 static void publish_pace_locked(struct ntx_shared *shared)
 {
-    atomic_store(&shared->window, ntx_pace_in_flight(&shared->pace));
-    atomic_store(&shared->active, ntx_pace_connections(&shared->pace));
+    unsigned wanted = ntx_pace_connections(&shared->pace);
+    /* While some are still connecting, the others have their part. */
+    unsigned there = shared->connected < wanted ? shared->connected : wanted;
+    atomic_store(&shared->window, ntx_pace_in_flight(&shared->pace, there));
+    atomic_store(&shared->active, wanted);
     pthread_cond_broadcast(&shared->more);
 }
 
 int ntx_shared_init(struct ntx_shared *shared, uint64_t item_bytes, struct ntx_error *err)
 {
     shared->stop_fd = shared->done_fd = -1;
+    shared->connecting = 1; /* the first worker, which does not wait for its turn */
     pthread_mutex_init(&shared->lock, NULL);
     pthread_cond_init(&shared->more, NULL);
     ntx_bucket_init(&shared->bucket, shared->options.rate_bytes_per_s, ntx_now_ns());
     struct ntx_pace_limits limits = shared->pace.limits;
-    ntx_pace_init(&shared->pace, &limits, ntx_now_ns());
+    ntx_pace_init(&shared->pace, &limits);
     publish_pace_locked(shared); /* nobody else is there yet */
     int rc = ntx_plan_init(&shared->plan, shared->size, item_bytes, err);
     if (rc == 0)
@@ -87,23 +91,27 @@ bool ntx_shared_is_hungry(struct ntx_shared *shared)
 }
 
 /* The end is for all; work only for the workers that are active. */
-static enum ntx_take take_locked(struct ntx_shared *shared, unsigned index, struct ntx_item *item)
+static enum ntx_take take_locked(struct ntx_shared *shared, unsigned rank, struct ntx_item *item)
 {
-    if (index >= atomic_load(&shared->active))
+    if (rank >= atomic_load(&shared->active))
         return ntx_plan_is_done(&shared->plan) ? NTX_TAKE_END : NTX_TAKE_WAIT;
     enum ntx_take take = ntx_plan_take(&shared->plan, item);
-    if (take == NTX_TAKE_ITEM && ntx_plan_is_done(&shared->plan))
+    shared->was_short |= take == NTX_TAKE_WAIT;
+    if (take != NTX_TAKE_ITEM)
+        return take;
+    atomic_fetch_or(&shared->holding, 1ull << rank);
+    if (ntx_plan_is_done(&shared->plan))
         pthread_cond_broadcast(&shared->more);
     return take;
 }
 
-enum ntx_take ntx_shared_take(struct ntx_shared *shared, unsigned index, struct ntx_item *item, bool may_wait)
+enum ntx_take ntx_shared_take(struct ntx_shared *shared, unsigned rank, struct ntx_item *item, bool may_wait)
 {
     pthread_mutex_lock(&shared->lock);
-    enum ntx_take take = take_locked(shared, index, item);
+    enum ntx_take take = take_locked(shared, rank, item);
     while (take == NTX_TAKE_WAIT && may_wait && !atomic_load(&shared->stopping)) {
         pthread_cond_wait(&shared->more, &shared->lock);
-        take = take_locked(shared, index, item);
+        take = take_locked(shared, rank, item);
     }
     bool tell = !shared->hungry_told && ntx_plan_is_hungry(&shared->plan);
     shared->hungry_told = shared->hungry_told || tell;
@@ -113,30 +121,70 @@ enum ntx_take ntx_shared_take(struct ntx_shared *shared, unsigned index, struct 
     return take;
 }
 
-bool ntx_shared_await_turn(struct ntx_shared *shared, unsigned index)
+void ntx_shared_put_down(struct ntx_shared *shared, unsigned rank)
+{
+    atomic_fetch_and(&shared->holding, ~(1ull << rank));
+}
+
+bool ntx_shared_await_turn(struct ntx_shared *shared)
 {
     pthread_mutex_lock(&shared->lock);
-    while (index >= atomic_load(&shared->active) && !ntx_plan_is_done(&shared->plan) && !atomic_load(&shared->stopping))
+    while (shared->connected + shared->connecting >= atomic_load(&shared->active) && !ntx_plan_is_done(&shared->plan) &&
+           !atomic_load(&shared->stopping))
         pthread_cond_wait(&shared->more, &shared->lock);
     bool is_needed = !ntx_plan_is_done(&shared->plan) && !atomic_load(&shared->stopping);
+    shared->connecting += is_needed;
     pthread_mutex_unlock(&shared->lock);
     return is_needed;
 }
 
-void ntx_shared_forgo(struct ntx_shared *shared, unsigned index)
+unsigned ntx_shared_is_connected(struct ntx_shared *shared)
 {
     pthread_mutex_lock(&shared->lock);
-    ntx_pace_limit_connections(&shared->pace, index);
+    shared->connecting--;
+    unsigned rank = shared->connected++;
+    publish_pace_locked(shared);
+    pthread_mutex_unlock(&shared->lock);
+    return rank;
+}
+
+void ntx_shared_is_refused(struct ntx_shared *shared)
+{
+    pthread_mutex_lock(&shared->lock);
+    shared->connecting--;
+    const struct ntx_pace_limits *limits = &shared->pace.limits;
+    unsigned there = shared->connected + shared->connecting;
+    /* Of those to begin with each tries for itself; after them the first refusal is the last. */
+    ntx_pace_limit_connections(&shared->pace, there < limits->first_connections ? limits->most_connections - 1 : there);
     publish_pace_locked(shared);
     pthread_mutex_unlock(&shared->lock);
 }
 
-enum ntx_pace_why ntx_shared_why(struct ntx_shared *shared)
+static struct ntx_pace_seen look_locked(struct ntx_shared *shared)
+{
+    unsigned active = atomic_load(&shared->active);
+    uint64_t of_the_active = active < 64 ? (1ull << active) - 1 : UINT64_MAX;
+    struct ntx_pace_seen seen = {
+        .turns = atomic_load(&shared->turns),
+        .starved_ns = atomic_load(&shared->starved_ns),
+        .connections = shared->connected < active ? shared->connected : active,
+        /* A worker that is no longer active still has to finish what it holds. */
+        .is_settled =
+            shared->connected >= active && !shared->was_short && (atomic_load(&shared->holding) & ~of_the_active) == 0,
+    };
+
+    shared->was_short = false;
+    return seen;
+}
+
+void ntx_shared_get_pace(struct ntx_shared *shared, struct ntx_job_progress *progress)
 {
     pthread_mutex_lock(&shared->lock);
-    enum ntx_pace_why why = ntx_pace_why(&shared->pace);
+    unsigned active = atomic_load(&shared->active);
+    progress->connections = shared->connected < active ? shared->connected : active;
+    progress->in_flight = atomic_load(&shared->window);
+    progress->why = ntx_pace_why(&shared->pace);
     pthread_mutex_unlock(&shared->lock);
-    return why;
 }
 
 void ntx_shared_look_at_pace(struct ntx_shared *shared, uint64_t now_ns)
@@ -145,7 +193,8 @@ void ntx_shared_look_at_pace(struct ntx_shared *shared, uint64_t now_ns)
         return;
     atomic_store_explicit(&shared->pace_due_ns, now_ns + PACE_INTERVAL_NS, memory_order_relaxed);
     pthread_mutex_lock(&shared->lock);
-    if (ntx_pace_tick(&shared->pace, now_ns, atomic_load(&shared->turns), atomic_load(&shared->starved_ns)))
+    struct ntx_pace_seen seen = look_locked(shared);
+    if (ntx_pace_tick(&shared->pace, now_ns, &seen))
         publish_pace_locked(shared);
     pthread_mutex_unlock(&shared->lock);
 }

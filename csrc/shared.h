@@ -41,9 +41,14 @@ struct ntx_shared {
     struct ntx_error error;   /* lock: the first one */
     bool hungry_told;         /* lock */
 
+    /* Workers have a rank, in the order in which they got their connections; those with a low one work. */
+    unsigned connected, connecting; /* lock */
+    bool was_short;                 /* lock: of extents, since the pace last looked */
+
     /* What the pace is now, and what it is told. */
-    _Atomic unsigned active, window; /* workers with a lower index work; slots that each may use */
+    _Atomic unsigned active, window; /* workers of a lower rank work; slots that each may use */
     _Atomic uint64_t turns, starved_ns, pace_due_ns;
+    _Atomic uint64_t holding; /* a bit for each rank that has work */
 
     _Atomic bool stopping;
     int stop_fd, done_fd;
@@ -63,18 +68,21 @@ int ntx_shared_feed(struct ntx_shared *shared, const struct ntx_extent *extents,
 void ntx_shared_feed_end(struct ntx_shared *shared);
 bool ntx_shared_is_hungry(struct ntx_shared *shared);
 
-/* Next stretch of work for worker index; waits for the feed, and for its turn while fewer workers than that are
+/* Next stretch of work for the worker of that rank; waits for the feed, and while no more workers than its rank are
  * active.  NTX_TAKE_WAIT only when may_wait is false, or the job stops. */
-enum ntx_take ntx_shared_take(struct ntx_shared *shared, unsigned index, struct ntx_item *item, bool may_wait);
+enum ntx_take ntx_shared_take(struct ntx_shared *shared, unsigned rank, struct ntx_item *item, bool may_wait);
 
-/* Wait until worker index is active; false when there will be nothing to do for it. */
-bool ntx_shared_await_turn(struct ntx_shared *shared, unsigned index);
+/* The worker has no item any more. */
+void ntx_shared_put_down(struct ntx_shared *shared, unsigned rank);
 
-/* Worker index has no connection: the job goes on with fewer. */
-void ntx_shared_forgo(struct ntx_shared *shared, unsigned index);
+/* Wait until one more connection is wanted; false when there will be nothing to do for it.  After true, tell how it
+ * went: with a rank, or not at all, and then the job goes on with those there are. */
+bool ntx_shared_await_turn(struct ntx_shared *shared);
+unsigned ntx_shared_is_connected(struct ntx_shared *shared);
+void ntx_shared_is_refused(struct ntx_shared *shared);
 
-/* How the pace came about. */
-enum ntx_pace_why ntx_shared_why(struct ntx_shared *shared);
+/* Fill in what progress says of connections and requests in flight. */
+void ntx_shared_get_pace(struct ntx_shared *shared, struct ntx_job_progress *progress);
 
 /* Let the pace look at the counters, if it is time. */
 void ntx_shared_look_at_pace(struct ntx_shared *shared, uint64_t now_ns);

@@ -8,12 +8,24 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* As much as a user may ask for by default (fs.pipe-max-size).  Less, where many pipes are open, only costs calls. */
-#define PIPE_SIZE (1 << 20)
+/* A user has 64 MiB of pipes by default (fs.pipe-user-pages-soft), for all programs: enough for 256 connections. */
+#define PIPE_SIZE (256 << 10)
+
+/* What is left to a user who has more.  With less, copying is faster. */
+#define MIN_PIPE_SIZE (64 << 10)
 
 void ntx_sock_pages_none(struct ntx_sock_pages *pages)
 {
     *pages = (struct ntx_sock_pages){.pipe_in = -1, .pipe_out = -1};
+}
+
+void ntx_sock_pages_close(struct ntx_sock_pages *pages)
+{
+    if (pages->pipe_in >= 0) {
+        close(pages->pipe_in);
+        close(pages->pipe_out);
+    }
+    ntx_sock_pages_none(pages);
 }
 
 void ntx_sock_pages_init(struct ntx_sock_pages *pages)
@@ -24,19 +36,10 @@ void ntx_sock_pages_init(struct ntx_sock_pages *pages)
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
         return;
     (void)fcntl(ends[1], F_SETPIPE_SZ, PIPE_SIZE);
-    int capacity = fcntl(ends[1], F_GETPIPE_SZ);
     pages->pipe_out = ends[0];
     pages->pipe_in = ends[1];
-    pages->capacity = capacity > 0 ? (size_t)capacity : PIPE_SIZE;
-}
-
-void ntx_sock_pages_close(struct ntx_sock_pages *pages)
-{
-    if (pages->pipe_in >= 0) {
-        close(pages->pipe_in);
-        close(pages->pipe_out);
-    }
-    ntx_sock_pages_none(pages);
+    if (fcntl(ends[1], F_GETPIPE_SZ) < MIN_PIPE_SIZE)
+        ntx_sock_pages_close(pages);
 }
 
 static ssize_t fill(struct ntx_sock_pages *pages, const struct iovec *vectors, unsigned count)

@@ -21,7 +21,6 @@
 
 struct ntx_sock_pages {
     int pipe_in, pipe_out; /* -1: the system does not permit it, or no longer */
-    size_t capacity;       /* bytes, when every page is full */
     size_t held;           /* bytes in the pipe that the socket has not taken */
 };
 

@@ -32,10 +32,15 @@ static void *map_zeros(size_t size)
     return zeros == MAP_FAILED ? NULL : zeros;
 }
 
-int ntx_worker_init(struct ntx_worker *w, struct ntx_shared *shared, unsigned index, struct ntx_error *err)
+void ntx_worker_init(struct ntx_worker *w, struct ntx_shared *shared)
 {
+    *w = (struct ntx_worker){.shared = shared, .max_zero = NTX_GIB};
+}
+
+int ntx_worker_allocate(struct ntx_worker *w, struct ntx_error *err)
+{
+    const struct ntx_shared *shared = w->shared;
     unsigned depth = shared->in_flight;
-    *w = (struct ntx_worker){.shared = shared, .index = index, .max_zero = NTX_GIB};
     w->buffers = ntx_buffers_new(depth, shared->options.request_size);
     w->slots = calloc(depth, sizeof *w->slots);
     w->requests = calloc(depth, sizeof *w->requests);
@@ -131,7 +136,7 @@ static bool take_item(struct ntx_worker *w)
     /* Wait for the feed only when nothing else could be done meanwhile. */
     bool idle = w->target->in_flight == 0 && w->reading == 0 && !w->mapping && w->ready_first == NULL &&
                 w->zero_span.item == NULL && w->zero_item == NULL;
-    enum ntx_take take = ntx_shared_take(w->shared, w->index, item, idle);
+    enum ntx_take take = ntx_shared_take(w->shared, w->rank, item, idle);
     w->ended = take == NTX_TAKE_END;
     w->hungry = take == NTX_TAKE_WAIT;
     if (take != NTX_TAKE_ITEM)
@@ -191,6 +196,7 @@ static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *e
             if (!w->mapping) {
                 struct ntx_item *item = w->item;
                 w->item = NULL;
+                ntx_shared_put_down(w->shared, w->rank);
                 ntx_item_release(w, item);
             } else if ((rc = reap_source(w, moved, err)) < 0) {
                 return rc;
@@ -457,7 +463,7 @@ int ntx_worker_flush(struct ntx_worker *w, struct ntx_error *err)
 size_t ntx_worker_unfinished(const struct ntx_worker *w, struct ntx_extent *extents, size_t capacity)
 {
     size_t count = 0;
-    size_t items = 2u * w->shared->in_flight + 4;
+    size_t items = w->items == NULL ? 0 : 2u * w->shared->in_flight + 4;
     for (size_t i = 0; i < items; i++) {
         const struct ntx_item *item = &w->items[i];
         for (size_t k = 0; item->open > 0 && k < item->count; k++, count++) {

@@ -48,7 +48,7 @@ struct ntx_request {
 
 struct ntx_worker {
     struct ntx_shared *shared;
-    unsigned index; /* among the workers: the pace uses the first ones */
+    unsigned rank; /* among those that are connected: the pace uses the first ones */
     struct ntx_device *source, *target;
     bool owns_devices;
     struct ntx_counters counters;
@@ -92,8 +92,11 @@ struct ntx_worker {
     uint8_t *digests, *reference; /* of one span */
 };
 
+/* A worker that owns nothing yet. */
+void ntx_worker_init(struct ntx_worker *worker, struct ntx_shared *shared);
+
 /* Allocate what the thread needs.  Errors: -ENOMEM.  Undone by ntx_worker_destroy(), which may follow a failure. */
-int ntx_worker_init(struct ntx_worker *worker, struct ntx_shared *shared, unsigned index, struct ntx_error *err);
+int ntx_worker_allocate(struct ntx_worker *worker, struct ntx_error *err);
 void ntx_worker_destroy(struct ntx_worker *worker);
 
 /* Work until the plan has ended or the job stops; then every request has been answered, or its connection is lost.

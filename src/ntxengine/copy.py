@@ -56,6 +56,8 @@ class CopyOptions:
                 f"request size {self.request_size} is not a multiple of 64 KiB, at most {MAX_REQUEST_SIZE // MIB} MiB"
             )
 
+        if self.begin_in_flight < 1:
+            raise OptionsError(f"{self.begin_in_flight} requests in flight at first are not one at least")
         if not 0 < self.timeout_s <= _MAX_TIMEOUT_S:
             raise OptionsError(f"time limit {self.timeout_s} s is not above 0 and at most {_MAX_TIMEOUT_S} s")
 
@@ -73,6 +75,7 @@ class CopyOptions:
             "in_flight": self.in_flight or MAX_IN_FLIGHT,
             "first_connections": first,
             "first_in_flight": window,
+            "depth": self.in_flight or 0,
         }
 
 

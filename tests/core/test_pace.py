@@ -7,9 +7,10 @@ import pytest
 
 from ntxengine.copy import CopyOptions, CopyReport, Pace, copy
 from ntxengine.device import open_source, open_target
+from ntxengine.errors import OptionsError
 from ntxengine.extents import whole
 from ntxengine.tier import Tier
-from ntxengine.units import MIB
+from ntxengine.units import KIB, MIB
 from tests.support.servers import nbdkit
 
 SIZE = 256 * MIB
@@ -49,6 +50,33 @@ def test_one_of_the_two_can_be_pinned() -> None:
     assert threads.in_flight > CopyOptions().begin_in_flight
     assert requests.in_flight == 2
     assert requests.connections > 2
+
+
+@pytest.mark.parametrize("in_flight", [1, 3, 16, 64])
+def test_requests_of_a_connection_are_as_many_as_asked_for(in_flight: int) -> None:
+    options = CopyOptions(in_flight=in_flight, request_size=64 * KIB)
+
+    with nbdkit("null", str(SIZE)) as uri:
+        report = asyncio.run(copy_to(uri, options))
+
+    assert report.in_flight == in_flight
+    assert report.bytes_sent == SIZE
+
+
+def test_with_nothing_to_copy_the_target_is_flushed_all_the_same() -> None:
+    async def copy_nothing(uri: str) -> CopyReport:
+        async with open_source(f"pattern:{SIZE}") as source, open_target(uri, source=source) as target:
+            return await copy(source, target.device, [], options=CopyOptions())
+
+    with nbdkit("memory", str(SIZE)) as uri:
+        reports = [asyncio.run(copy_nothing(uri)) for _ in range(20)]
+
+    assert all(report.is_flushed for report in reports)
+
+
+def test_nothing_to_begin_with_is_refused() -> None:
+    with pytest.raises(OptionsError, match="0 requests in flight"):
+        CopyOptions(begin_in_flight=0)
 
 
 def test_a_server_without_multi_conn_gets_all_requests_on_one_connection() -> None:

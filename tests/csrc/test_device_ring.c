@@ -1,6 +1,6 @@
 /*
- * test_device_ring.c: files read past the page cache with several reads in flight.  io_uring_queue_init() is replaced,
- * to be a system that does not permit it.
+ * test_device_ring.c: files read past the page cache with several reads in flight.  io_uring_queue_init() and
+ * io_uring_submit() are replaced, to be a system that does not permit it, or has no memory for it.
  */
 #define _GNU_SOURCE
 #include "check_device.h"
@@ -17,7 +17,7 @@
 #define COUNT 16u
 #define LENGTH (64u * 1024)
 
-static bool is_refused;
+static bool is_refused, is_short_of_memory;
 
 int io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
 {
@@ -25,6 +25,13 @@ int io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
         (int (*)(unsigned, struct io_uring *, unsigned))dlsym(RTLD_NEXT, "io_uring_queue_init");
 
     return is_refused ? -EPERM : real(entries, ring, flags);
+}
+
+int io_uring_submit(struct io_uring *ring)
+{
+    int (*real)(struct io_uring *) = (int (*)(struct io_uring *))dlsym(RTLD_NEXT, "io_uring_submit");
+
+    return is_short_of_memory ? -EAGAIN : real(ring);
 }
 
 /* Pages, and not from malloc(): a read that is given up may still write to them. */
@@ -136,6 +143,32 @@ static void test_what_is_not_aligned_is_read_all_the_same(void)
     free(sample);
 }
 
+static void test_a_read_that_the_ring_refuses_is_done_once_and_otherwise(void)
+{
+    uint8_t *sample = new_sample(2 * LENGTH), *got = new_pages(2 * LENGTH);
+    put_file(PATH, sample, 2 * LENGTH);
+    struct ntx_device *device = open_direct();
+    struct ntx_io ios[2] = {{.op = NTX_OP_READ, .offset = 0, .length = LENGTH, .data = got},
+                            {.op = NTX_OP_READ, .offset = LENGTH, .length = LENGTH, .data = got + LENGTH}};
+    struct ntx_error err;
+    is_short_of_memory = true;
+    CHECK_OK(ntx_device_submit(device, &ios[0], &err), err);
+    is_short_of_memory = false;
+    CHECK(ntx_device_reap(device) == &ios[0]);
+    CHECK_EQ_MEM(got, sample, LENGTH);
+    memset(got, 0, LENGTH);
+
+    CHECK_OK(ntx_device_submit(device, &ios[1], &err), err);
+    wait_for_all(device, 1);
+
+    CHECK_EQ_U64(device->in_flight, 0);
+    CHECK_EQ_U64(got[0], 0); /* the first is not read again */
+    CHECK_EQ_MEM(got + LENGTH, sample + LENGTH, LENGTH);
+    ntx_close(device);
+    munmap(got, 2 * LENGTH);
+    free(sample);
+}
+
 static void test_without_a_ring_reads_block(void)
 {
     uint8_t *sample = new_sample(LENGTH), *got = new_pages(LENGTH);
@@ -160,6 +193,7 @@ int main(void)
     RUN(test_a_file_that_shrank_is_an_error_with_the_place);
     RUN(test_reads_in_flight_may_be_left_behind);
     RUN(test_what_is_not_aligned_is_read_all_the_same);
+    RUN(test_a_read_that_the_ring_refuses_is_done_once_and_otherwise);
     RUN(test_without_a_ring_reads_block);
     return 0;
 }

@@ -15,28 +15,33 @@ struct world {
     uint64_t capacity;   /* turns/s at most */
     uint64_t own_ns;     /* of a turn, the thread's own work: then it does not wait */
     double fraction;     /* of a turn */
+    bool is_unsettled;
     unsigned changes, highest;
 };
 
-static const struct ntx_pace_limits ADAPTING = {
-    .first_connections = 2, .most_connections = 8, .depth = 8, .first_window = 8, .most_window = 32};
+static const struct ntx_pace_limits ADAPTING = {.first_connections = 2,
+                                                .most_connections = 8,
+                                                .depth = 8,
+                                                .most_in_flight = 32,
+                                                .first_window = 8,
+                                                .most_window = 32};
 
 static struct world begin(const struct ntx_pace_limits *limits, uint64_t latency_ns, uint64_t capacity, uint64_t own_ns)
 {
     struct world w = {.now_ns = SECOND, .latency_ns = latency_ns, .capacity = capacity, .own_ns = own_ns};
 
-    ntx_pace_init(&w.pace, limits, w.now_ns);
+    ntx_pace_init(&w.pace, limits);
     return w;
 }
 
 static void check_bounds(const struct world *w)
 {
     const struct ntx_pace_limits *limits = &w->pace.limits;
-    unsigned connections = ntx_pace_connections(&w->pace), in_flight = ntx_pace_in_flight(&w->pace);
+    unsigned connections = ntx_pace_connections(&w->pace), in_flight = ntx_pace_in_flight(&w->pace, connections);
 
     CHECK(w->pace.window >= limits->first_window && w->pace.window <= limits->most_window);
     CHECK(connections >= limits->first_connections && connections <= limits->most_connections);
-    CHECK(in_flight >= 1 && in_flight <= ntx_pace_most_in_flight(limits));
+    CHECK(in_flight >= 1 && in_flight <= limits->most_in_flight);
     CHECK(connections * in_flight <= limits->most_window);
 }
 
@@ -53,7 +58,11 @@ static void pass(struct world *w, uint64_t duration_ns)
         w->turns += whole;
         uint64_t threads_ns = MS * ntx_pace_connections(&w->pace), work_ns = whole * w->own_ns;
         w->starved_ns += work_ns < threads_ns ? threads_ns - work_ns : 0;
-        w->changes += ntx_pace_tick(&w->pace, w->now_ns + MS, w->turns, w->starved_ns);
+        struct ntx_pace_seen seen = {.turns = w->turns,
+                                     .starved_ns = w->starved_ns,
+                                     .connections = ntx_pace_connections(&w->pace),
+                                     .is_settled = !w->is_unsettled};
+        w->changes += ntx_pace_tick(&w->pace, w->now_ns + MS, &seen);
         w->highest = w->pace.window > w->highest ? w->pace.window : w->highest;
         check_bounds(w);
     }
@@ -67,7 +76,7 @@ static void test_latency_is_answered_with_more_in_flight_within_a_few_rounds(voi
 
     CHECK_EQ_U64(w.pace.window, 32);
     CHECK_EQ_U64(ntx_pace_connections(&w.pace), 4);
-    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 8);
+    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace, ntx_pace_connections(&w.pace)), 8);
     CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_RAISED);
 }
 
@@ -145,30 +154,63 @@ static void test_a_server_that_stands_still_changes_nothing(void)
     CHECK_EQ_U64(w.pace.window, 8);
 }
 
+static void test_nothing_is_judged_while_connections_come_and_go(void)
+{
+    struct world w = begin(&ADAPTING, 20 * MS, 1000000, MS / 10);
+    w.is_unsettled = true;
+    pass(&w, 10 * SECOND);
+    CHECK_EQ_U64(w.changes, 0);
+
+    w.is_unsettled = false;
+    pass(&w, 100 * MS);
+
+    CHECK_EQ_U64(w.pace.window, 32);
+}
+
+static void test_while_connections_are_made_the_others_have_their_part(void)
+{
+    struct world w = begin(&ADAPTING, 20 * MS, 1000000, MS / 10);
+
+    CHECK_EQ_U64(ntx_pace_connections(&w.pace), 2);
+    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace, 2), 4);
+    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace, 1), 8);
+    w.pace.limits.most_in_flight = 6; /* buffers that one connection has */
+    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace, 1), 6);
+    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace, 0), 6);
+}
+
 static void test_what_is_pinned_stays(void)
 {
-    struct ntx_pace_limits limits = {
-        .first_connections = 3, .most_connections = 3, .depth = 4, .first_window = 12, .most_window = 12};
+    struct ntx_pace_limits limits = {.first_connections = 3,
+                                     .most_connections = 3,
+                                     .depth = 4,
+                                     .most_in_flight = 4,
+                                     .first_window = 12,
+                                     .most_window = 12};
     struct world w = begin(&limits, 20 * MS, 1000000, MS / 10);
 
     pass(&w, 30 * SECOND);
 
     CHECK_EQ_U64(w.changes, 0);
     CHECK_EQ_U64(ntx_pace_connections(&w.pace), 3);
-    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 4);
+    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace, ntx_pace_connections(&w.pace)), 4);
     CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_PINNED);
 }
 
 static void test_one_connection_takes_all_that_is_in_flight(void)
 {
-    struct ntx_pace_limits limits = {
-        .first_connections = 1, .most_connections = 1, .depth = 8, .first_window = 8, .most_window = 32};
+    struct ntx_pace_limits limits = {.first_connections = 1,
+                                     .most_connections = 1,
+                                     .depth = 8,
+                                     .most_in_flight = 32,
+                                     .first_window = 8,
+                                     .most_window = 32};
     struct world w = begin(&limits, 20 * MS, 1000000, MS / 10);
 
     pass(&w, SECOND);
 
     CHECK_EQ_U64(ntx_pace_connections(&w.pace), 1);
-    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 32);
+    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace, ntx_pace_connections(&w.pace)), 32);
 }
 
 static void test_connections_that_cannot_be_had_are_done_without(void)
@@ -185,7 +227,7 @@ static void test_connections_that_cannot_be_had_are_done_without(void)
     pass(&w, 60 * SECOND);
 
     CHECK_EQ_U64(ntx_pace_connections(&w.pace), 1);
-    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 8);
+    CHECK_EQ_U64(ntx_pace_in_flight(&w.pace, ntx_pace_connections(&w.pace)), 32);
 }
 
 static void test_any_limits_are_kept(void)
@@ -199,6 +241,7 @@ static void test_any_limits_are_kept(void)
                                                      .depth = depth,
                                                      .first_window = window,
                                                      .most_window = window + 31};
+                    limits.most_in_flight = ntx_pace_most_in_flight(&limits);
                     struct world w = begin(&limits, 20 * MS, 3000, MS / 10);
                     pass(&w, SECOND);
                     w.capacity = 100;
@@ -215,6 +258,8 @@ int main(void)
     RUN(test_latency_that_goes_away_gives_the_memory_back);
     RUN(test_a_server_in_between_is_held_where_it_is_fastest);
     RUN(test_a_server_that_stands_still_changes_nothing);
+    RUN(test_nothing_is_judged_while_connections_come_and_go);
+    RUN(test_while_connections_are_made_the_others_have_their_part);
     RUN(test_what_is_pinned_stays);
     RUN(test_one_connection_takes_all_that_is_in_flight);
     RUN(test_connections_that_cannot_be_had_are_done_without);

@@ -94,6 +94,7 @@ class Job:
         in_flight: int,
         first_connections: int = 0,
         first_in_flight: int = 0,
+        depth: int = 0,
         request_size: int,
         max_buffer_bytes: int,
         rate_bytes_per_s: int,

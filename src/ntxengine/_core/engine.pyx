@@ -224,7 +224,7 @@ cdef class Job:
     cdef object keep  # whoever owns the descriptors of the manifests
 
     def __cinit__(self, Device source not None, Device target not None, *, unsigned connections, unsigned in_flight,
-                  unsigned first_connections=0, unsigned first_in_flight=0, uint32_t request_size, uint64_t max_buffer_bytes, uint64_t rate_bytes_per_s, unsigned timeout_ms,
+                  unsigned first_connections=0, unsigned first_in_flight=0, unsigned depth=0, uint32_t request_size, uint64_t max_buffer_bytes, uint64_t rate_bytes_per_s, unsigned timeout_ms,
                   uint64_t disk_size, bint target_is_zero, uint64_t bytes_expected, int digest_fd, uint64_t digest_offset,
                   bint digests_are_zero, int reference_fd, uint64_t reference_offset, uint64_t reference_blocks,
                   object keep=None):
@@ -240,6 +240,7 @@ cdef class Job:
         options.in_flight = in_flight
         options.first_connections = first_connections
         options.first_in_flight = first_in_flight
+        options.depth = depth
         options.request_size = request_size
         options.max_buffer_bytes = max_buffer_bytes
         options.rate_bytes_per_s = rate_bytes_per_s

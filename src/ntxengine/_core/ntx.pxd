@@ -55,6 +55,7 @@ cdef extern from "ntx.h" nogil:
         unsigned in_flight
         unsigned first_connections
         unsigned first_in_flight
+        unsigned depth
         uint32_t request_size
         uint64_t max_buffer_bytes
         uint64_t rate_bytes_per_s
