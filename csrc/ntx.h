@@ -140,7 +140,7 @@ struct ntx_device_info {
     uint32_t preferred_block; /* power of two */
     uint32_t max_payload;     /* largest READ or WRITE, a multiple of min_block */
     uint32_t flags;           /* NTX_DEVICE_* */
-    char kind[16];            /* "file", "nbd", "null", "pattern" */
+    char kind[16];            /* "file", "nbd", "null", "pattern", "mapped" */
     char name[256];           /* for messages: a path, or an NBD URI; may be cut, never holds a secret */
 };
 
@@ -174,6 +174,29 @@ int ntx_open_nbd_tcp(const char *host, const char *port, const char *export_name
  */
 int ntx_open_null(uint64_t size, struct ntx_device **device, struct ntx_error *err);
 int ntx_open_pattern(uint64_t size, struct ntx_device **device, struct ntx_error *err);
+
+/* An extent of a disk, and where its bytes are. */
+struct ntx_mapped_extent {
+    uint64_t offset; /* on the disk */
+    uint64_t length;
+    uint64_t place; /* of its first byte in the file; not looked at when it is zero */
+    uint32_t file;  /* index of the file; likewise */
+    uint32_t flags; /* NTX_EXTENT_ZERO, or 0 */
+};
+
+#define NTX_MAX_MAPPED_EXTENTS (16u * NTX_MIB) /* 512 MiB of table: no caller has a use for more */
+
+/*
+ * A disk for reading that is made of pieces of files, such as an image whose clusters somebody has looked up.
+ * Ownership: everything is copied and every descriptor duplicated; the caller closes *device.
+ * Units:     fds are of regular files, open for reading; extents cover [0, size) in ascending order without gaps; data
+ * must lie inside its file. Errors:    0, or -EINVAL (OPTIONS: an extent, err->offset says which, or a size; DEVICE: no
+ * regular file), -ENOMEM, -errno of fcntl/fstat.  A file that is cut off later: -EIO of the read, with the place on the
+ * disk.
+ */
+int ntx_open_mapped(const char *name, uint64_t size, const int *fds, size_t fd_count,
+                    const struct ntx_mapped_extent *extents, size_t count, struct ntx_device **device,
+                    struct ntx_error *err);
 
 /* What the device is.  Never fails; valid until ntx_close(). */
 const struct ntx_device_info *ntx_device_info(const struct ntx_device *device);

@@ -103,6 +103,7 @@ C_LAYERS = {
     "device_file_open": NTX | {"bytes", "device", "device_file", "error"},
     "device_null": NTX | {"bytes", "device", "error"},
     "device_pattern": NTX | {"bytes", "device", "error"},
+    "device_mapped": NTX | {"bytes", "device", "error"},
     # NBD, by phase of the protocol
     "nbd_proto": NTX,
     "nbd_text": NTX | {"nbd_proto"},

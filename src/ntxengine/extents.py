@@ -21,6 +21,9 @@ from ntxengine.errors import OptionsError
 EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("flags", "<u8")])
 """offset and length in bytes; flags: ZERO, or 0 for data.  The layout of `struct ntx_extent`."""
 
+MAPPED_EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("place", "<u8"), ("file", "<u4"), ("flags", "<u4")])
+"""An extent, and where its bytes are: `place` in the file with index `file`.  `struct ntx_mapped_extent`."""
+
 _ROW = np.dtype((np.void, EXTENT.itemsize))
 """An extent as bytes, for copying: numpy copies the fields of a record one by one."""
 

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, Self, TypedDict, final, type_check_only
 
 import numpy as np
@@ -10,6 +11,7 @@ MAX_REQUEST_SIZE: int
 MAX_CONNECTIONS: int
 MAX_IN_FLIGHT: int
 EXTENT: np.dtype[np.void]
+MAPPED_EXTENT: np.dtype[np.void]
 
 @type_check_only
 class _About(TypedDict):
@@ -46,6 +48,8 @@ class Device:
     def open_null(size: int) -> Device: ...
     @staticmethod
     def open_pattern(size: int) -> Device: ...
+    @staticmethod
+    def open_mapped(name: bytes, size: int, fds: Sequence[int], extents: NDArray[np.void]) -> Device: ...
     @property
     def path(self) -> bytes | None: ...
     @property

@@ -20,6 +20,8 @@ MAX_IN_FLIGHT = ntx.NTX_MAX_IN_FLIGHT
 
 EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("flags", "<u8")])
 
+MAPPED_EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("place", "<u8"), ("file", "<u4"), ("flags", "<u4")])
+
 # The same layout as EXTENT and struct ntx_extent.
 cdef packed struct extent_row:
     uint64_t offset
@@ -106,6 +108,25 @@ cdef class Device:
         cdef Device self = Device.__new__(Device)
         cdef ntx.ntx_error err
         if ntx.ntx_open_pattern(size, &self.device, &err) < 0:
+            _raise(&err)
+        return self
+
+    @staticmethod
+    def open_mapped(bytes name, uint64_t size, fds, extents):
+        """Open a disk made of pieces of files; their descriptors are duplicated."""
+        cdef Device self = Device.__new__(Device)
+        cdef ntx.ntx_error err
+        cdef const char *c_name = name
+        cdef const int[::1] numbers = np.array(fds, dtype=np.intc)
+        cdef const uint8_t[::1] rows = np.ascontiguousarray(extents, dtype=MAPPED_EXTENT).view(np.uint8)
+        cdef size_t count = rows.shape[0] // sizeof(ntx.ntx_mapped_extent)
+        cdef const void *first = &rows[0] if count else NULL
+        cdef const int *first_fd = &numbers[0] if numbers.shape[0] else NULL
+        cdef int rc
+        with nogil:
+            rc = ntx.ntx_open_mapped(c_name, size, first_fd, numbers.shape[0], <const ntx.ntx_mapped_extent *>first,
+                                     count, &self.device, &err)
+        if rc < 0:
             _raise(&err)
         return self
 

@@ -34,6 +34,13 @@ cdef extern from "ntx.h" nogil:
         uint64_t length
         uint64_t flags
 
+    struct ntx_mapped_extent:
+        uint64_t offset
+        uint64_t length
+        uint64_t place
+        uint32_t file
+        uint32_t flags
+
     struct ntx_device_info:
         uint64_t size
         uint32_t min_block
@@ -121,6 +128,8 @@ cdef extern from "ntx.h" nogil:
                          unsigned timeout_ms, ntx_device **device, ntx_error *err)
     int ntx_open_null(uint64_t size, ntx_device **device, ntx_error *err)
     int ntx_open_pattern(uint64_t size, ntx_device **device, ntx_error *err)
+    int ntx_open_mapped(const char *name, uint64_t size, const int *fds, size_t fd_count,
+                        const ntx_mapped_extent *extents, size_t count, ntx_device **device, ntx_error *err)
     const ntx_device_info *ntx_device_info_of "ntx_device_info"(const ntx_device *device)
     int ntx_map(ntx_device *device, uint64_t offset, uint64_t length, unsigned timeout_ms, ntx_extent *extents,
                 size_t capacity, size_t *count, ntx_error *err)
