@@ -44,12 +44,14 @@ PYTHON_LAYERS = {
     "prism": {"extents", *BELOW},
     "changes": {"prism", "extents", *BELOW},
     "attach": {"prism", *BELOW},
-    "repository": {"manifest", *BELOW},
+    "repository": {"manifest", "extents", *BELOW},
+    # where it meets the data plane
+    "image": {"repository", "_core", "device", *BELOW},
     # the use cases
-    "capture": {"prism", "changes", "attach", "repository", *DATA_PLANE, *BELOW},
+    "capture": {"prism", "changes", "attach", "repository", "image", *DATA_PLANE, *BELOW},
     "sweep": {"capture", "prism", "repository", *BELOW},
-    "verify": {"repository", *DATA_PLANE, *BELOW},
-    "restore": {"repository", *DATA_PLANE, *BELOW},
+    "verify": {"repository", "image", *DATA_PLANE, *BELOW},
+    "restore": {"repository", "image", *DATA_PLANE, *BELOW},
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"errors", "units"},
     # the top

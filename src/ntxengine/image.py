@@ -1,0 +1,63 @@
+"""Opening a chain of QCOW2 images for reading, in the quickest way that is right.
+
+    async with open_image([overlay, base]) as device:
+        ... whole sectors of the disk, as qemu would read them ...
+
+Its clusters are read right from the files where that can be done (repository/clusters.py), otherwise through a qemu-nbd
+that is started for it: one process more, and each byte copied through a socket.  The caller does not see which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ntxengine._core.engine import Device
+from ntxengine.device import open_source
+from ntxengine.errors import NtxError
+from ntxengine.repository import QemuNbd
+from ntxengine.repository.clusters import CannotMap, map_clusters
+from ntxengine.shield import in_thread
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_image(chain: Sequence[Path], *, timeout_s: float = 60.0, connections: int = 1) -> AsyncIterator[Device]:
+    """Open the disk that `chain` is: an image and all those below it, nearest first.  No other file is opened.
+
+    Nobody may write to the images meanwhile.  `connections` are those to qemu-nbd, if it is needed.
+    Errors: ToolError (qemu cannot open it), NbdError, TransferTimeout.
+    """
+    device = await _open_mapped(chain)
+    if device is None:
+        async with (
+            QemuNbd(chain[0], read_only=True, connections=connections, backing=tuple(chain[1:])) as server,
+            open_source(server.uri, timeout_s=timeout_s) as device,
+        ):
+            yield device
+        return
+    try:
+        yield device
+    finally:
+        await asyncio.to_thread(device.close)
+
+
+async def _open_mapped(chain: Sequence[Path]) -> Device | None:
+    """Open the clusters in their files; None, and a word in the log, if that cannot be done."""
+    opened: list[Device] = []
+    try:
+        async with map_clusters(chain) as found:
+            name = os.fsencode(chain[0])
+            await in_thread(lambda: opened.append(Device.open_mapped(name, found.size, found.fds, found.extents)))
+    except (CannotMap, NtxError) as exc:
+        log.info("%s: is read through qemu-nbd: %s", chain[0], exc)
+    except BaseException:
+        for device in opened:
+            device.close()
+        raise
+    return opened[0] if opened else None

@@ -1,0 +1,289 @@
+"""Where the bytes of an image lie: looked up by qemu-img once, so that they can be read without a server between.
+
+    chain  --qemu-img map-->  {"start": 0, "length": 65536, "depth": 1, "data": true, "offset": 327680}, ...
+                              65536 bytes of the disk are in the second file of the chain, from its byte 327680 on
+
+All that is metadata (tables, backing files, what is zero) is read by qemu, the authority on its format.  What it
+answers is checked as if a stranger had said it; whatever is not plain bytes in one of our files is for qemu to read.
+LIMIT: a fragmented image of some TiB has more extents than are kept in memory, and is read through a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import stat
+import struct
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from ntxengine.errors import ToolError
+from ntxengine.extents import MAPPED_EXTENT, ZERO, Extents
+from ntxengine.repository import images, process
+from ntxengine.shield import in_peace, in_thread
+from ntxengine.units import MIB
+
+MAX_EXTENTS = MIB
+"""Extents that are kept: 32 MiB of table, and twice that while it is handed over."""
+
+MAP_TIMEOUT_S = 300.0
+"""qemu-img reads some MiB of tables for each TiB of the disk; a storage slower than that is no place to look."""
+
+_CHUNK = 256 * 1024
+_HEADER = struct.Struct(">4sI 16x QI 36x Q")  # magic, version; size, crypt method; incompatible features
+_HEADER_V2 = 72  # bytes of a header that has no features yet
+_MAGIC = b"QFI\xfb"
+_HARMLESS = 0b11001  # features: needs a repair of its reference counts, compression type, subclusters
+
+# What qemu locks of a file (file-posix.c): bytes 100 + p are held by who uses permission p, bytes 200 + p by who
+# does not share it with others.
+_CONSISTENT_READ, _WRITE, _RESIZE = 0, 1, 3
+_USED, _NOT_SHARED = 100, 200
+_FLOCK = struct.Struct("hhqqi4x")
+
+
+class CannotMap(Exception):
+    """The image cannot be read without qemu; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class ClusterMap:
+    """A disk of `size` bytes: `extents` (dtype MAPPED_EXTENT) are contiguous from 0 to its end, and lie in the files
+    behind `fds`, which are open while the context lasts."""
+
+    size: int
+    extents: Extents
+    fds: tuple[int, ...]
+
+
+@asynccontextmanager
+async def map_clusters(chain: Sequence[Path]) -> AsyncIterator[ClusterMap]:
+    """Look up the clusters of `chain`, newest image first, and keep writers that ask for qemu's locks out meanwhile.
+
+    The locks last as long as any duplicate of the descriptors.
+    Errors: CannotMap.
+    """
+    with ExitStack() as stack:
+        files = await in_thread(_open_all, chain, stack)
+        fds = tuple(fd for fd, _ in files)
+        before = [os.fstat(fd) for fd in fds]
+        size = await in_thread(_disk_size, files)
+        table = _Table(size, [status.st_size for status in before])
+        try:
+            async with asyncio.timeout(MAP_TIMEOUT_S):
+                await _run_map(chain, table)
+        except TimeoutError:
+            raise CannotMap(f"qemu-img was not done after {MAP_TIMEOUT_S:g} s") from None
+        except (ToolError, OSError) as exc:
+            raise CannotMap(str(exc)) from exc
+        extents = table.finish()
+        if list(map(_identity, before)) != await in_thread(_identities, chain):
+            raise CannotMap("an image was changed or replaced meanwhile")
+        yield ClusterMap(size, extents, fds)
+
+
+# ---------------------------------------------------------------------------------------------------- the files
+
+
+def _open_all(chain: Sequence[Path], stack: ExitStack) -> tuple[tuple[int, Path], ...]:
+    return tuple((stack.enter_context(_opened(path)), path) for path in chain)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    try:
+        # Non-blocking, so that a FIFO without a peer is refused and not waited for.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        raise CannotMap(f"{path}: {exc.strerror}") from exc
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise CannotMap(f"{path}: is not a regular file")
+        _keep_writers_out(fd, path)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _keep_writers_out(fd: int, path: Path) -> None:
+    """Do what qemu does when it opens an image for reading: nobody may write to it or resize it, nor does now."""
+    try:
+        for byte in (_USED + _CONSISTENT_READ, _NOT_SHARED + _WRITE, _NOT_SHARED + _RESIZE):
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
+        for byte in (_USED + _WRITE, _USED + _RESIZE, _NOT_SHARED + _CONSISTENT_READ):
+            answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+            if _FLOCK.unpack(answer)[0] != fcntl.F_UNLCK:
+                raise CannotMap(f"{path}: another process writes to it")
+    except (BlockingIOError, PermissionError) as exc:
+        raise CannotMap(f"{path}: another process has locked it") from exc
+    except OSError:
+        pass  # no locks on this file system: qemu goes on without, too
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _identities(chain: Sequence[Path]) -> list[tuple[int, int, int, int]]:
+    try:
+        return [_identity(os.stat(path)) for path in chain]
+    except OSError as exc:
+        raise CannotMap(f"{exc.filename}: {exc.strerror}") from exc
+
+
+def _disk_size(files: Sequence[tuple[int, Path]]) -> int:
+    """Return the size of the disk, after a look at what qemu-img map does not tell: that `offset` is in these files,
+    and that what is there is not encrypted."""
+    sizes = []
+    for fd, path in files:
+        try:
+            header = os.pread(fd, _HEADER.size, 0).ljust(_HEADER.size, b"\0")
+        except OSError as exc:
+            raise CannotMap(f"{path}: {exc.strerror}") from exc
+        magic, version, size, crypt_method, features = _HEADER.unpack(header)
+        if magic != _MAGIC or version not in (2, 3):
+            raise CannotMap(f"{path}: is not in qcow2 format")
+        if crypt_method:
+            raise CannotMap(f"{path}: is encrypted")
+        if version == 3 and features & ~_HARMLESS:
+            raise CannotMap(f"{path}: is corrupt, has its data in another file, or a feature that is not known")
+        if size % images.SECTOR or not 0 < size < 2**63:
+            raise CannotMap(f"{path}: a size of {size} bytes")
+        sizes.append(size)
+    if not sizes:
+        raise CannotMap("no image")
+    return int(sizes[0])
+
+
+# ----------------------------------------------------------------------------------------------------- the map
+
+_Bytes = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class _Row(msgspec.Struct):
+    start: _Bytes
+    length: Annotated[int, msgspec.Meta(gt=0, le=2**63 - 1)]
+    depth: _Bytes
+    zero: bool
+    data: bool
+    offset: _Bytes | None = None
+    compressed: bool = False
+
+
+_ROWS = msgspec.json.Decoder(list[_Row])
+_Extent = tuple[int, int, int, int, int]  # as MAPPED_EXTENT
+
+
+class _Table:
+    """Takes what qemu-img says, in pieces of any length, and makes the extents of it."""
+
+    def __init__(self, size: int, file_sizes: Sequence[int]) -> None:
+        self._size = size
+        self._file_sizes = file_sizes
+        self._rest, self._before = b"", b"["
+        self._end = 0
+        self._count = 0
+        self._arrays: list[Extents] = []
+        self._last: _Extent | None = None
+
+    def feed(self, chunk: bytes) -> None:
+        """Take some output.  Its objects are flat, so that every part may end behind a `}`.  Errors: CannotMap."""
+        body, brace, self._rest = (self._rest + chunk).rpartition(b"}")
+        if len(self._rest) > MIB:
+            raise CannotMap("qemu-img said an object of more than 1 MiB")
+        if not brace:
+            return
+        text = (body + brace).lstrip()
+        if not text.startswith(self._before):
+            raise CannotMap(f"qemu-img said what is not understood: {text[:40]!r}")
+        self._before = b","
+        try:
+            rows = _ROWS.decode(b"[" + text[1:] + b"]")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+            raise CannotMap(f"qemu-img said what is not understood: {exc}") from exc
+        self._append(rows)
+
+    def finish(self) -> Extents:
+        """Return all extents.  Errors: CannotMap, if they are not the whole disk."""
+        if self._rest.strip() != b"]" or self._end != self._size:
+            raise CannotMap(f"qemu-img's map ends at {self._end}, the disk at {self._size}")
+        if self._last is not None:
+            self._arrays.append(np.array([self._last], dtype=MAPPED_EXTENT))
+        return np.concatenate(self._arrays)
+
+    def _append(self, rows: Sequence[_Row]) -> None:
+        done: list[_Extent] = []
+        for row in rows:
+            if row.start != self._end or row.length > self._size - self._end:
+                raise CannotMap(f"qemu-img's map goes on at {row.start} length {row.length} behind {self._end}")
+            self._end += row.length
+            for extent in self._placed(row):
+                joined = _joined(self._last, extent)
+                if joined is None and self._last is not None:
+                    done.append(self._last)
+                self._last = joined or extent
+        self._count += len(done)
+        if self._count >= MAX_EXTENTS:
+            raise CannotMap(f"it has more than {MAX_EXTENTS} extents")
+        if done:
+            self._arrays.append(np.array(done, dtype=MAPPED_EXTENT))
+
+    def _placed(self, row: _Row) -> Iterator[_Extent]:
+        """Yield a row as extents.  What lies behind the end of its file reads as zero, as it does for qemu."""
+        if row.zero:
+            yield row.start, row.length, 0, 0, ZERO
+            return
+        if not row.data or row.offset is None or row.compressed:
+            raise CannotMap(f"what is at offset {row.start} is compressed, or has no place in a file")
+        if row.depth >= len(self._file_sizes):
+            raise CannotMap(f"what is at offset {row.start} is in file {row.depth} of {len(self._file_sizes)}")
+        inside = max(0, min(row.length, self._file_sizes[row.depth] - row.offset))
+        if inside:
+            yield row.start, inside, row.offset, row.depth, 0
+        if inside < row.length:
+            yield row.start + inside, row.length - inside, 0, 0, ZERO
+
+
+def _joined(last: _Extent | None, extent: _Extent) -> _Extent | None:
+    """Return two neighbours on the disk as one extent, None if they are not one."""
+    if last is None:
+        return None
+    start, length, place, file, flags = last
+    continues = extent[4] == ZERO or (extent[2] == place + length and extent[3] == file)
+    return (start, length + extent[1], place, file, flags) if extent[4] == flags and continues else None
+
+
+async def _run_map(chain: Sequence[Path], table: _Table) -> None:
+    argv = process.command("qemu-img", "map", "--output=json", "--", images.node(chain))
+    with tempfile.TemporaryFile() as errors:
+        program = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            env=process.environment(),
+            start_new_session=True,
+        )
+        try:
+            assert program.stdout is not None
+            while chunk := await program.stdout.read(_CHUNK):
+                table.feed(chunk)
+            status = await program.wait()
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                program.kill()
+            await in_peace(program.communicate())
+            raise
+        if status != 0:
+            errors.seek(0)
+            words = errors.read(process.STDERR_LIMIT)
+            raise process.failure("qemu-img", words, status, action="mapping the image", path=chain[0])
