@@ -23,8 +23,9 @@ from ntxengine.budget import share
 from ntxengine.copy import CopyOptions
 from ntxengine.device import open_source
 from ntxengine.errors import LockedError, OptionsError, RepositoryError, TargetError
+from ntxengine.image import open_image
 from ntxengine.parallel import each
-from ntxengine.repository import Point, PointDisk, QemuNbd, Repository, layout, storage
+from ntxengine.repository import Point, PointDisk, Repository, layout, storage
 from ntxengine.repository.convert import convert
 from ntxengine.shield import in_thread
 from ntxengine.uri import Location
@@ -211,10 +212,7 @@ class _Restore:
             async with open_source(Location("file", str(path), path=str(path))) as device:
                 yield device
         else:
-            async with (
-                QemuNbd(path, read_only=True, connections=CopyOptions().most_connections) as server,
-                open_source(server.uri) as device,
-            ):
+            async with open_image((path,), connections=CopyOptions().most_connections) as device:
                 yield device
 
     def _path(self, disk: PointDisk) -> Path:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ntxengine import copy as data_plane
 from ntxengine.budget import share
 from ntxengine.copy import CopyOptions, CopyReport, Progress
-from ntxengine.device import open_source
 from ntxengine.errors import ChecksumMismatch, NbdError, RepositoryError, SourceError
+from ntxengine.image import open_image
 from ntxengine.parallel import each
 from ntxengine.repository import Point, PointDisk, Repository
 from ntxengine.shield import in_thread
@@ -85,13 +85,12 @@ async def _verify_disk(
 
     try:
         with await in_thread(repository.manifest, point, disk) as manifest:
-            async with (
-                repository.serve(point, disk, connections=options.most_connections) as server,
-                open_source(server.uri, timeout_s=options.timeout_s) as device,
-            ):
+            chain = await in_thread(repository.images, point, disk)
+            connections = options.most_connections
+            async with open_image(chain, timeout_s=options.timeout_s, connections=connections) as device:
                 report = await data_plane.verify(device, manifest, options=options, on_progress=tell)
     except ChecksumMismatch as exc:
-        # The device's name is a socket that is gone: what a person needs is the image.
+        # The device's name may be a socket that is gone, and is not what a person knows the disk by.
         places = ", ".join(str(offset) for offset in exc.offsets)
         more = f" and {exc.blocks - len(exc.offsets)} more" if exc.blocks > len(exc.offsets) else ""
         problem = f"{exc.blocks} blocks of 64 KiB are not what was captured: at offset {places}{more}"

@@ -97,6 +97,35 @@ async def test_damaged_manifest_is_a_problem_of_its_disk(repository: Repository,
     assert "manifest is damaged" in verdict.disks[0].problem
 
 
+async def test_zeros_of_the_images_are_not_read(repository: Repository) -> None:
+    size = 64 * MIB
+    model = ModelDisk(size)
+    capture(repository, model, [Write(0, MIB, 7), Write(40 * MIB, MIB, 9)])
+    increment = capture(repository, model, [Write(0, MIB, 0)])
+
+    verdict = await verify_point(repository, increment)
+
+    assert verdict.is_right
+    assert verdict.disks[0].report is not None
+    assert verdict.disks[0].report.bytes_done == size
+    assert verdict.disks[0].report.bytes_read <= 2 * MIB
+
+
+async def test_a_damaged_table_is_a_problem_of_its_disk(repository: Repository, chain: tuple[Point, Point]) -> None:
+    image = chain[0].image_path(chain[0].disk(DISK))
+    data = bytearray(image.read_bytes())
+    l1_table = int.from_bytes(data[40:48], "big")
+    data[l1_table + 6] |= 2  # an address that is no whole cluster
+    image.chmod(0o600)
+    image.write_bytes(data)
+
+    for point in chain:
+        verdict = await verify_point(repository, point)
+
+        assert not verdict.is_right
+        assert "Input/output error" in verdict.disks[0].problem
+
+
 async def test_unknown_disk_is_not_found(repository: Repository, chain: tuple[Point, Point]) -> None:
     with pytest.raises(NotFoundError):
         await verify_point(repository, chain[0], disks=["scsi.9"])

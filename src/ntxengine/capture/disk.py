@@ -29,9 +29,10 @@ from ntxengine.changes import Changes, Previous, Question, find_changes
 from ntxengine.copy import CopyReport
 from ntxengine.device import open_source, open_target
 from ntxengine.errors import ChecksumMismatch, PlaceError
+from ntxengine.image import open_image
 from ntxengine.manifest import Manifest
 from ntxengine.prism.models import DiskPoint, Prism
-from ntxengine.repository import Point, PointDisk, QemuNbd, UnfinishedPoint
+from ntxengine.repository import Point, PointDisk, QemuNbd, UnfinishedPoint, images_below
 from ntxengine.shield import in_thread
 from ntxengine.uri import Location
 
@@ -196,10 +197,9 @@ class _DiskCapture:
     async def _read_back(self, image: Path, manifest: Manifest, before: Manifest | None) -> CopyReport:
         options = self._context.options.copy
         try:
-            async with (
-                QemuNbd(image, read_only=True, connections=options.most_connections) as server,
-                open_source(server.uri, timeout_s=options.timeout_s) as device,
-            ):
+            chain = (image, *await in_thread(images_below, image))
+            connections = options.most_connections
+            async with open_image(chain, timeout_s=options.timeout_s, connections=connections) as device:
                 return await read_back(
                     device,
                     manifest,

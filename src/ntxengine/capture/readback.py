@@ -2,7 +2,8 @@
 
 A full image is read back whole (what the image itself marks as zero is not transferred); an overlay only where this
 capture wrote, because the rest is the previous point's, which was proved then and can be proved again by `ntx verify`.
-The server that reads is another process than the one that wrote, so what is read has passed through the file.
+The server that wrote has flushed and ended by then, and what reads is another process, so what is read has passed
+through the file; where it lies in there is asked of a qemu that opens the image anew (image.py).
 LIMIT: the page cache of this machine may still hold those pages; that the medium keeps them is not shown.
 """
 
