@@ -142,6 +142,18 @@ async def test_a_compressed_image_is_read_through_qemu_and_the_log_says_why(
     assert f"{packed}: is read through qemu-nbd: what is at offset 65536 is compressed" in caplog.text
 
 
+async def test_the_end_of_qemu_img_is_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain = make(tmp_path / "plain.qcow2", MIB)
+    put(plain, "write -P 3 100k 300k")
+    packed = tmp_path / "packed.qcow2"
+    qemu_img("convert", "-c", "-O", "qcow2", plain, packed)
+
+    for _ in range(30):  # it ends by itself at the moment when it is killed, or does not
+        await reason_of([packed])
+
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
 async def test_a_data_file_is_read_through_qemu(tmp_path: Path) -> None:
     path = make(tmp_path / "a.qcow2", MIB, f"data_file={tmp_path / 'data.raw'}")
     put(path, "write -P 3 100k 300k")

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import signal
 import stat
 import struct
 import tempfile
@@ -279,8 +280,10 @@ async def _run_map(chain: Sequence[Path], table: _Table) -> None:
                 table.feed(chunk)
             status = await program.wait()
         except BaseException:
+            # Not program.kill(): that would take the status of one that has just ended away from the loop, which warns.
             with contextlib.suppress(ProcessLookupError):
-                program.kill()
+                if program.returncode is None:
+                    os.kill(program.pid, signal.SIGKILL)
             await in_peace(program.communicate())
             raise
         if status != 0:
