@@ -19,6 +19,7 @@ from ntxengine.bench.wire import Done, Proof, Report, Request
 from ntxengine.copy import CopyOptions, CopyReport, copy, digest
 from ntxengine.device import open_source, open_target
 from ntxengine.errors import NtxError
+from ntxengine.image import open_image
 from ntxengine.manifest import Manifest
 from ntxengine.mapping import map_device
 from ntxengine.units import KIB
@@ -65,8 +66,9 @@ async def _copy(source: str, target: str, options: CopyOptions, stack: ExitStack
     return _report(report), manifest
 
 
-async def _digest(source: str, options: CopyOptions, stack: ExitStack) -> tuple[Report, Manifest]:
-    async with open_source(source) as device:
+async def _digest(image: str, options: CopyOptions, stack: ExitStack) -> tuple[Report, Manifest]:
+    """Read an image back as `ntx verify` does."""
+    async with open_image([Path(image)], connections=options.most_connections) as device:
         manifest = stack.enter_context(Manifest.temporary(size=device.size))
         with await map_device(device) as extents:
             expected = extents.bytes_data + extents.bytes_zero
@@ -80,8 +82,9 @@ def _report(report: CopyReport) -> Report:
 
 
 def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    """Of this process, and of those that it started and has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def _peak_memory() -> int:

@@ -47,7 +47,7 @@ class EnginePeer:
         used, digests = self.engine.run(
             Request(
                 mode=self.case.mode,
-                sources=tuple(source.uri for source in sources),
+                sources=tuple(str(s.image) if self.case.mode == "verify" else s.uri for s in sources),
                 targets=tuple(target.uri for target in targets),
                 options=options,
             )

@@ -13,7 +13,10 @@ import msgspec
 
 
 class Request(msgspec.Struct, kw_only=True, frozen=True):
-    """Copy every source to its target at the same time, or digest every source.  `options` are those of CopyOptions."""
+    """Copy every source to its target at the same time, or digest every source, which then is a qcow2 image.
+
+    `options` are those of CopyOptions.
+    """
 
     mode: Literal["copy", "verify"]
     sources: tuple[str, ...]
