@@ -25,6 +25,11 @@
  * (qemu-nbd, nbdkit): half of that leaves none of theirs waiting for ours. */
 #define DEPTH 8u
 
+/* Requests of one connection to begin with, where the pace may raise them: what is in flight should still be in the
+ * cache when the other end copies it (bench/notes/paths.md). */
+#define FIRST_DEPTH 2u
+#define FIRST_DEPTH_TCP 1u
+
 struct thread {
     struct ntx_job *job;
     struct ntx_worker worker;
@@ -111,6 +116,10 @@ static void choose_pace(struct ntx_job *job, uint64_t buffers)
     unsigned first = options->first_connections > 0 ? options->first_connections : most;
     uint64_t most_window = ntx_min64(buffers, (uint64_t)most * options->in_flight);
     uint64_t first_window = options->first_in_flight > 0 ? options->first_in_flight : most_window;
+    if (options->first_in_flight > 0 && options->depth == 0) {
+        bool is_tcp = (job->target->info.flags & NTX_DEVICE_TCP) != 0;
+        first_window = ntx_min64(first_window, (uint64_t)first * (is_tcp ? FIRST_DEPTH_TCP : FIRST_DEPTH));
+    }
     struct ntx_pace_limits limits = {
         .first_connections = (unsigned)ntx_min64(first, most),
         .most_connections = most,

@@ -181,7 +181,7 @@ static void close_conn(struct ntx_device *device)
 
 /* ----------------------------------------------------------------------------------------------- opening */
 
-static uint32_t device_flags(const struct ntx_nbd_export *export, enum ntx_open_mode mode)
+static uint32_t device_flags(const struct ntx_nbd_export *export, enum ntx_open_mode mode, bool is_tcp)
 {
     uint32_t flags = 0;
 
@@ -199,6 +199,8 @@ static uint32_t device_flags(const struct ntx_nbd_export *export, enum ntx_open_
         flags |= NTX_DEVICE_CAN_MAP;
     if (export->is_structured)
         flags |= NTX_DEVICE_STRUCTURED;
+    if (is_tcp)
+        flags |= NTX_DEVICE_TCP;
     return flags;
 }
 
@@ -252,10 +254,10 @@ static int publish(struct nbd_conn *conn, struct ntx_error *err)
     info->min_block = conn->export.min_block;
     info->preferred_block = conn->export.preferred_block;
     info->max_payload = conn->export.max_payload;
-    info->flags = device_flags(&conn->export, conn->place.mode);
+    info->flags = device_flags(&conn->export, conn->place.mode, conn->place.path == NULL);
     ntx_nbd_slots_init(&conn->slots);
     ntx_nbd_rx_init(&conn->rx, &conn->device, &conn->slots, &conn->export);
-    if (ntx_nbd_tx_init(&conn->tx, conn->place.path != NULL && conn->place.mode == NTX_OPEN_WRITE) != 0)
+    if (ntx_nbd_tx_init(&conn->tx, conn->place.mode == NTX_OPEN_WRITE) != 0)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: no memory for a connection", info->name);
     return 0;
 }

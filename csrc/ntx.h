@@ -133,6 +133,7 @@ struct ntx_device;
 #define NTX_DEVICE_DIRECT (1u << 7)     /* the page cache is bypassed (O_DIRECT) */
 #define NTX_DEVICE_BLOCK (1u << 8)      /* a block device */
 #define NTX_DEVICE_DISCARDS (1u << 9)   /* null: nothing is stored */
+#define NTX_DEVICE_TCP (1u << 10)       /* reached over TCP */
 
 struct ntx_device_info {
     uint64_t size;            /* bytes */

@@ -1,7 +1,6 @@
 /*
  * sock_pages.h: sending memory by reference: its pages pass through a pipe into the socket, and nothing is copied on
- * this side.  For unix sockets: half of a copy's CPU time is saved there; over TCP it measured slower than sending
- * (bench/notes/paths.md).
+ * this side (bench/notes/paths.md).
  *
  *   memory --vmsplice--> pipe --splice--> socket --> the peer copies from our pages
  *
