@@ -109,10 +109,13 @@ static void start_on(struct ntx_pace *pace, uint64_t rate, bool starved)
         pace->why = NTX_PACE_RAISED;
     pace->good_rate = rate;
     pace->good_window = pace->window;
-    if (starved && twice(pace) > pace->window)
+    if (starved && twice(pace) > pace->window) {
         pace->window = twice(pace);
-    else
+        /* A thread that waits learns of it with its next answer. */
+        pace->is_draining = true;
+    } else {
         pace->state = NTX_PACE_STEADY;
+    }
 }
 
 static void try_another(struct ntx_pace *pace, uint64_t rate, bool starved)

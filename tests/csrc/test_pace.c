@@ -72,7 +72,7 @@ static void test_latency_is_answered_with_more_in_flight_within_a_few_rounds(voi
 {
     struct world w = begin(&ADAPTING, 20 * MS, 1000000, MS / 10);
 
-    pass(&w, 100 * MS);
+    pass(&w, 200 * MS);
 
     CHECK_EQ_U64(w.pace.window, 32);
     CHECK_EQ_U64(ntx_pace_connections(&w.pace), 4);
@@ -162,7 +162,7 @@ static void test_nothing_is_judged_while_connections_come_and_go(void)
     CHECK_EQ_U64(w.changes, 0);
 
     w.is_unsettled = false;
-    pass(&w, 100 * MS);
+    pass(&w, 200 * MS);
 
     CHECK_EQ_U64(w.pace.window, 32);
 }
