@@ -27,7 +27,7 @@ def engine_flags() -> list[str]:
 
 def build(program: Path, sources: list[Path]) -> Path:
     """Compile and link `sources` into `program`."""
-    run([COMPILER, *engine_flags(), f"-I{ROOT / 'csrc'}", *sources, "-lxxhash", "-pthread", "-o", program])
+    run([COMPILER, *engine_flags(), f"-I{ROOT / 'csrc'}", *sources, "-luring", "-lxxhash", "-pthread", "-o", program])
     return program
 
 
