@@ -56,7 +56,7 @@ PYTHON_LAYERS = {
     "sim": {"errors", "units"},
     # the top
     "demo": {"errors", "units"},
-    "bench": {"image", *DATA_PLANE, *BELOW},
+    "bench": {"image", "repository", *DATA_PLANE, *BELOW},
     "cli": {
         "capture", "verify", "restore", "sweep", "prism", "attach", "repository", "sim", "demo", "bench",
         *DATA_PLANE, *BELOW,

@@ -55,8 +55,11 @@ def io(uri: str, *commands: str, read_only: bool = False) -> str:
 
 
 @pytest.fixture(autouse=True)
-def own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Sockets of other tests and programs are not counted: each test has a place of its own, with a short path."""
+def own_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Sockets of other tests and programs are not counted: each test has a place of its own, with a short path.
+
+    After tmp_path, whose folder is for all tests and must not be made in here.
+    """
     with tempfile.TemporaryDirectory(prefix="t") as base:
         monkeypatch.setattr("tempfile.tempdir", base)
         yield
@@ -184,6 +187,25 @@ async def test_the_server_inherits_no_descriptor_of_ours(repository: Repository,
             held = [os.readlink(link) for link in Path(f"/proc/{server.pid}/fd").iterdir()]
 
     assert not [name for name in held if str(repository.path) in name or "lock" in name]
+
+
+def page_faults(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+async def test_the_buffers_of_large_requests_are_kept(tmp_path: Path) -> None:
+    images.create(tmp_path / "image.qcow2", size=8 * 1024 * 1024)
+    commands = [f"aio_write -P 2 {number}m 1m" for number in range(8)]
+    pages = 8 * 1024 * 1024 // os.sysconf("SC_PAGESIZE")
+
+    async with QemuNbd(tmp_path / "image.qcow2", read_only=False) as server:
+        fewest = pages
+        for _ in range(16):  # the heap grows to what is in use at once, and then has it
+            before = page_faults(server.pid)
+            assert io(server.uri, *commands, "aio_flush").count("wrote 1048576/1048576") == len(commands)
+            fewest = min(fewest, page_faults(server.pid) - before)
+
+    assert fewest < pages / 4
 
 
 async def test_the_socket_path_fits_when_the_temporary_directory_is_deep(

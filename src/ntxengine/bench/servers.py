@@ -22,6 +22,7 @@ from pathlib import Path
 from ntxengine.bench import tools
 from ntxengine.bench.suite import Target
 from ntxengine.errors import ToolError
+from ntxengine.repository.process import KEPT_BUFFERS
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 60.0
@@ -149,7 +150,7 @@ def _start(command: Sequence[str], address: str | tuple[str, int]) -> subprocess
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,
-            env=tools.environment(),
+            env=KEPT_BUFFERS | tools.environment(),  # as ntx starts its own: the best for all who write to it
             start_new_session=True,
         )
         try:

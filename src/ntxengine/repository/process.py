@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 
 from ntxengine.errors import NtxError, TargetError, ToolError
+from ntxengine.units import MIB
 
 _CHECK = 'test "$PPID" = "$0" && exec "$@"'
 _PACKAGES = {"qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "setpriv": "util-linux"}
@@ -25,6 +26,9 @@ _NOISE = re.compile(
     r"disconnect client|option negotiation failed|failed to read (?:option|flags|request)", re.IGNORECASE
 )
 _NODE = re.compile(r"'json:\{.*\}'")  # how qemu names a chain that we gave it: too long to be read
+KEPT_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(32 * MIB), "MALLOC_TRIM_THRESHOLD_": str(64 * MIB)}
+"""For qemu-nbd: glibc would give the buffer of each large request back to the kernel, which clears and maps every page
+of the next one again.  That took two thirds of its CPU (bench/notes/qemu-nbd.md)."""
 STDERR_LIMIT = 8192  # bytes of a program's complaints that are kept
 MESSAGE_LIMIT = 400  # characters of a program's own words in a message of ours
 
@@ -42,9 +46,12 @@ def command(program: str, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return our environment with messages in English, and nothing that makes qemu-nbd take a socket from somebody."""
+    """Return our environment with messages in English, and nothing that makes qemu-nbd take a socket from somebody.
+
+    What the user says about malloc stands.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in ("LISTEN_FDS", "LISTEN_PID", "LANGUAGE")}
-    return kept | {"LC_ALL": "C"}
+    return KEPT_BUFFERS | kept | {"LC_ALL": "C"}
 
 
 def run(program: str, *arguments: str, action: str, path: Path, timeout_s: float, limit: int = 64 * 1024) -> bytes:
