@@ -17,8 +17,10 @@
 #define LONGEST_REST 160u
 
 /* Per mille.  Twice the window doubles the rate where latency is the limit, so a fifth is a clear answer in the
- * short epochs of the start.  Later epochs are longer and steadier. */
+ * short epochs of the start.  Later epochs are longer and steadier.  Threads that do next to nothing have time for many
+ * more: each round at the start takes as long as the server does. */
 #define IS_STARVED 500u
+#define IS_IDLE 900u
 #define START_GAIN 1200u
 #define GAIN 1100u
 #define NO_LOSS 970u
@@ -45,9 +47,9 @@ unsigned ntx_pace_connections(const struct ntx_pace *pace)
     return (unsigned)ntx_min64(count, limits->most_connections);
 }
 
-unsigned ntx_pace_in_flight(const struct ntx_pace *pace, unsigned count)
+unsigned ntx_pace_in_flight(const struct ntx_pace *pace)
 {
-    uint64_t each = pace->window / ntx_max64(count, 1);
+    uint64_t each = pace->window / ntx_pace_connections(pace);
 
     return (unsigned)ntx_min64(ntx_max64(each, 1), pace->limits.most_in_flight);
 }
@@ -85,20 +87,27 @@ static bool is_gain(uint64_t rate, uint64_t before, unsigned per_mille)
     return rate >= before / 1000 * per_mille + before % 1000 * per_mille / 1000;
 }
 
-static unsigned twice(const struct ntx_pace *pace)
+static unsigned times(const struct ntx_pace *pace, unsigned factor)
 {
-    return (unsigned)ntx_min64(2ull * pace->window, pace->limits.most_window);
+    return (unsigned)ntx_min64((uint64_t)factor * pace->window, pace->limits.most_window);
+}
+
+/* A thread that waits learns of it with its next answer. */
+static void change_window(struct ntx_pace *pace, unsigned window)
+{
+    pace->draining = pace->window;
+    pace->window = window;
 }
 
 static void go_back(struct ntx_pace *pace)
 {
-    pace->window = pace->good_window;
+    change_window(pace, pace->good_window);
     pace->state = NTX_PACE_STEADY;
     pace->rest = pace->longer_rest;
     pace->longer_rest = (unsigned)ntx_min64(2ull * pace->longer_rest, LONGEST_REST);
 }
 
-static void start_on(struct ntx_pace *pace, uint64_t rate, bool starved)
+static void start_on(struct ntx_pace *pace, uint64_t rate, unsigned starved)
 {
     if (pace->good_rate > 0 && !is_gain(rate, pace->good_rate, START_GAIN)) {
         pace->why = pace->good_window > pace->limits.first_window ? NTX_PACE_RAISED : NTX_PACE_NO_GAIN;
@@ -109,19 +118,17 @@ static void start_on(struct ntx_pace *pace, uint64_t rate, bool starved)
         pace->why = NTX_PACE_RAISED;
     pace->good_rate = rate;
     pace->good_window = pace->window;
-    if (starved && twice(pace) > pace->window) {
-        pace->window = twice(pace);
-        /* A thread that waits learns of it with its next answer. */
-        pace->is_draining = true;
-    } else {
+    unsigned more = times(pace, starved >= IS_IDLE ? 4 : 2);
+    if (starved >= IS_STARVED && more > pace->window)
+        change_window(pace, more);
+    else
         pace->state = NTX_PACE_STEADY;
-    }
 }
 
-static void try_another(struct ntx_pace *pace, uint64_t rate, bool starved)
+static void try_another(struct ntx_pace *pace, uint64_t rate, unsigned starved)
 {
     unsigned half = (unsigned)ntx_max64(pace->window / 2, pace->limits.first_window);
-    bool may_raise = starved && twice(pace) > pace->window, may_lower = half < pace->window;
+    bool may_raise = starved >= IS_STARVED && times(pace, 2) > pace->window, may_lower = half < pace->window;
 
     pace->good_rate = rate;
     if (pace->rest > 0) {
@@ -132,9 +139,8 @@ static void try_another(struct ntx_pace *pace, uint64_t rate, bool starved)
         return;
     bool lower = may_lower && (pace->lower_next || !may_raise);
     pace->lower_next = !lower;
-    pace->window = lower ? half : twice(pace);
+    change_window(pace, lower ? half : times(pace, 2));
     pace->state = NTX_PACE_TRYING;
-    pace->is_draining = true;
 }
 
 static void judge(struct ntx_pace *pace, uint64_t rate)
@@ -170,13 +176,13 @@ bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, const struct ntx_pace
     if (pace->limits.first_window == pace->limits.most_window)
         return false;
     if (pace->epoch_ns == 0 || !seen->is_settled) {
-        pace->is_draining = !seen->is_settled;
+        pace->draining = seen->is_settled ? 0 : pace->window;
         begin_epoch(pace, now_ns, seen);
         return false;
     }
-    if (pace->is_draining) {
-        if (turned >= pace->window) {
-            pace->is_draining = false;
+    if (pace->draining > 0) {
+        if (turned >= pace->draining) {
+            pace->draining = 0;
             begin_epoch(pace, now_ns, seen);
         }
         return false;
@@ -186,7 +192,7 @@ bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, const struct ntx_pace
         return false;
     uint64_t rate = turned * NS_PER_S / elapsed_ns;
     uint64_t waitable_ns = elapsed_ns * seen->connections;
-    bool starved = (seen->starved_ns - pace->epoch_starved_ns) >= waitable_ns / 1000 * IS_STARVED;
+    unsigned starved = (unsigned)((seen->starved_ns - pace->epoch_starved_ns) * 1000 / ntx_max64(waitable_ns, 1));
 
     begin_epoch(pace, now_ns, seen);
     switch (pace->state) {

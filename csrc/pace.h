@@ -1,7 +1,7 @@
 /*
  * pace.h: how many requests are kept in flight, from what the threads see.
  *
- *   STARTING   a round of answers, then twice as many in flight, as long as that is worth it
+ *   STARTING   a round of answers, then twice or four times as many in flight, as long as that is worth it
  *   STEADY     rest; then try twice as many if the threads wait for answers, or half if there are more than at first
  *   TRYING     keep what was tried if the rate says so, else go back and rest twice as long as before
  *
@@ -31,7 +31,7 @@ struct ntx_pace {
     enum { NTX_PACE_STARTING, NTX_PACE_STEADY, NTX_PACE_TRYING } state;
     unsigned good_window;       /* to go back to; the same as window when nothing is being tried */
     uint64_t good_rate;         /* turns/s that it gave; 0: not known yet */
-    bool is_draining;           /* answers to what was before are still coming: a window of them is not counted */
+    unsigned draining;          /* answers to what was asked for before, which are not counted */
     bool lower_next;            /* raising and lowering are tried in turn */
     unsigned rest, longer_rest; /* epochs until the next try, and after it has failed */
 
@@ -51,9 +51,10 @@ void ntx_pace_init(struct ntx_pace *pace, const struct ntx_pace_limits *limits);
 /* Look at it; true when the window was changed.  The first look begins the first epoch. */
 bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, const struct ntx_pace_seen *seen);
 
-/* Connections to use now; requests of each, when count of them are there. */
+/* Connections to use now, and requests of each: also while others connect, or there would be more in flight than is
+ * counted with until the last one has had its answers. */
 unsigned ntx_pace_connections(const struct ntx_pace *pace);
-unsigned ntx_pace_in_flight(const struct ntx_pace *pace, unsigned count);
+unsigned ntx_pace_in_flight(const struct ntx_pace *pace);
 
 enum ntx_pace_why ntx_pace_why(const struct ntx_pace *pace);
 

@@ -24,11 +24,8 @@ static int open_bell(int *fd, struct ntx_error *err)
 
 static void publish_pace_locked(struct ntx_shared *shared)
 {
-    unsigned wanted = ntx_pace_connections(&shared->pace);
-    /* While some are still connecting, the others have their part. */
-    unsigned there = shared->connected < wanted ? shared->connected : wanted;
-    atomic_store(&shared->window, ntx_pace_in_flight(&shared->pace, there));
-    atomic_store(&shared->active, wanted);
+    atomic_store(&shared->window, ntx_pace_in_flight(&shared->pace));
+    atomic_store(&shared->active, ntx_pace_connections(&shared->pace));
     pthread_cond_broadcast(&shared->more);
 }
 
@@ -143,7 +140,6 @@ unsigned ntx_shared_is_connected(struct ntx_shared *shared)
     pthread_mutex_lock(&shared->lock);
     shared->connecting--;
     unsigned rank = shared->connected++;
-    publish_pace_locked(shared);
     pthread_mutex_unlock(&shared->lock);
     return rank;
 }
