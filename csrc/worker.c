@@ -89,6 +89,15 @@ static void spend(_Atomic uint64_t *counter, uint64_t *since)
     *since = now;
 }
 
+/* The rate limit permits no more yet. */
+static bool is_held(struct ntx_worker *w)
+{
+    /* The clock is not looked at for nothing: where a turn is one extent of zeros, that is most of its cost. */
+    if (w->hold_until_ns > 0 && w->hold_until_ns <= ntx_now_ns())
+        w->hold_until_ns = 0;
+    return w->hold_until_ns > 0;
+}
+
 /* ------------------------------------------------------------------------------------------- the source */
 
 /* Reads that arrived become spans with digests, ready to be sent. */
@@ -180,7 +189,7 @@ static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *e
 {
     bool works_at_once = w->source->fd < 0;
     while (!w->mapping && w->zero_span.item == NULL && may_use_slot(w)) {
-        if (w->hold_until_ns > ntx_now_ns())
+        if (is_held(w))
             return 0;
         if (works_at_once && w->ready_first != NULL)
             return 0;
@@ -393,6 +402,7 @@ static int turn(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     if (rc == 0)
         rc = flush_pending_zero(w, err);
     spend(&w->counters.target_ns, &since);
+    ntx_shared_look_at_pace(w->shared, since);
     return of_side(err, rc, NTX_E_TARGET);
 }
 
@@ -442,8 +452,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
         rc = turn(w, &moved, err);
         if (rc < 0)
             break;
-        ntx_shared_look_at_pace(w->shared, ntx_now_ns());
-        bool is_waiting = w->source->in_flight > 0 || w->target->in_flight > 0 || w->hold_until_ns > ntx_now_ns();
+        bool is_waiting = w->source->in_flight > 0 || w->target->in_flight > 0 || is_held(w);
         if (!moved && is_waiting && (rc = wait_for_something(w, err)) < 0)
             break;
     }
