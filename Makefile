@@ -20,7 +20,7 @@ C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] bench/*/*.c)
 # Files of tests that share a fixture stay in one process.
 PYTEST_ARGS ?= -q -n 2 --dist loadfile -p no:benchmark
 
-SCALE ?= planning sparse many python_share start
+SCALE ?= planning sparse many python_share start window
 
 .DEFAULT_GOAL := build
 .PHONY: build build-test demo test lint types bench bench-scale bench-smoke bench-regression bench-regression-against \

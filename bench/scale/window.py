@@ -1,0 +1,127 @@
+"""How full is the pipe to a server that takes 20 ms for each request, with how many in flight?
+
+    python bench/scale/window.py [--size 1G] [--rounds N] [--save NAME]
+
+Dense data from the page cache to nbdkit null behind its delay filter, eight connections, requests of 1 MiB.  `chosen`:
+the engine, the window as the pace chooses it; `pinned`: from the first byte on.  `bare`: bench/reference/paths.c, the
+same way without an engine, and `sendfile`, where nobody looks at the data.  `share` is the rate by what is in flight
+at the end / 20 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from measure import parser, report
+
+from ntxengine.bench.disks import make_disk
+from ntxengine.bench.reference import build_limit
+from ntxengine.bench.suite import Bytes, Disk
+from ntxengine.copy import CopyOptions, copy
+from ntxengine.device import open_source, open_target
+from ntxengine.errors import ToolError
+from ntxengine.extents import whole
+from ntxengine.manifest import Manifest
+from ntxengine.units import GIB, KIB, MIB, parse_size
+from tests.support.servers import nbdkit
+
+CONNECTIONS = 8
+DELAY_S = 0.020
+
+
+class Run(NamedTuple):
+    """One copy of the whole disk."""
+
+    size: int
+    seconds: float
+    cpu_seconds: float
+    in_flight: int  # requests of 1 MiB, all connections, at the end
+
+    @property
+    def share(self) -> float:
+        return self.size / self.seconds * DELAY_S / (self.in_flight * MIB)
+
+
+async def _copy(source: Path, target: str, in_flight: int | None) -> Run:
+    options = CopyOptions(connections=CONNECTIONS, request_size=MIB, in_flight=in_flight)
+    async with open_source(str(source)) as device, open_target(target, source=device) as to:
+        with Manifest.temporary(size=device.size) as manifest:
+            done = await copy(
+                device,
+                to.device,
+                [whole(device.size)],
+                options=options,
+                manifest=manifest,
+                bytes_expected=device.size,
+            )
+    return Run(done.bytes_done, done.seconds, done.cpu_seconds, done.connections * done.in_flight)
+
+
+def engine(source: Path, target: str, in_flight: int | None) -> Run:
+    return asyncio.run(_copy(source, target, in_flight))
+
+
+def bare(program: Path, way: str, source: Path, target: str, in_flight: int) -> Run:
+    place = "unix:" + parse_qs(urlsplit(target).query)["socket"][0]
+    numbers = [CONNECTIONS, MIB // KIB, in_flight, 256, 2 * MIB // KIB]
+    command = [program, way, source, place, *map(str, numbers)]
+    done = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return Run(done["bytes"], done["seconds"], done["cpu_seconds"], CONNECTIONS * in_flight)
+
+
+@contextmanager
+def ways(size: int) -> Iterator[dict[str, Callable[[], Run]]]:
+    """Yield what is compared, by name, while the server runs."""
+    delay = [f"{what}delay={round(DELAY_S * 1000)}ms" for what in "rw"]
+    with (
+        tempfile.TemporaryDirectory() as name,
+        nbdkit("--filter=delay", "null", str(size), *delay) as server,
+    ):
+        folder = Path(name)
+        disk = make_disk(folder / "disk", Disk(size=Bytes(size)), seed="window").path
+        program, why = build_limit(folder)
+        if program is None:
+            raise ToolError(why or "the reference cannot be built")
+        pinned = {f"pinned 8 x {each}": partial(engine, disk, server, each) for each in (1, 2, 4)}
+        bare_ways = ("vmsplice", "sendfile")
+        without = {f"bare {how} 8 x 4": partial(bare, program, how, disk, server, 4) for how in bare_ways}
+        yield {"chosen": partial(engine, disk, server, None), **pinned, **without}
+
+
+def summary(runs: list[Run]) -> dict[str, Any]:
+    return {
+        "mib_per_s": round(statistics.median(run.size / run.seconds for run in runs) / MIB),
+        "in_flight_at_the_end": sorted({run.in_flight for run in runs}),
+        "share": round(statistics.median(run.share for run in runs), 3),
+        "shares": [round(run.share, 3) for run in runs],
+        "cpu_s_per_gib": round(statistics.median(run.cpu_seconds / run.size for run in runs) * GIB, 3),
+    }
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--size", type=parse_size, default=parse_size("1G"))
+    arguments.add_argument("--rounds", type=int, default=9)
+    given = arguments.parse_args()
+    with ways(given.size) as compared:
+        runs: dict[str, list[Run]] = {name: [] for name in compared}
+        for number in range(given.rounds + 1):
+            for name, way in compared.items():
+                run = way()
+                if number:  # the first one warms up
+                    runs[name].append(run)
+    report(__doc__, given.save, {name: summary(several) for name, several in runs.items()})
+
+
+if __name__ == "__main__":
+    main()
