@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ntxengine.bench import tools
 from ntxengine.bench.disks import DiskFile, make_disk, make_layer, warm
+from ntxengine.bench.memory import touch_free
 from ntxengine.bench.servers import Server, Sockets, forget_device, image_server, loop_device, target_server
 from ntxengine.bench.suite import Case, Disk
 
@@ -85,10 +86,16 @@ class Stage:
         return target is not None and target.server != "nbdkit-null"
 
     def make_ready(self) -> None:
-        """Before each run: make the sources what they were before any run."""
+        """Before each run: make the sources what they were before any run, and see to the memory for new images."""
         for source in self.sources:
             if source.device is not None:
                 forget_device(source.device)
+        if self._writes_images:
+            touch_free(self.size)
+
+    @property
+    def _writes_images(self) -> bool:
+        return self._case.target is not None and self._case.target.server == "qemu-nbd"
 
     @contextmanager
     def targets(self, *, fresh: bool) -> Iterator[tuple[Server, ...]]:
@@ -96,7 +103,7 @@ class Stage:
         target = self._case.target
         if target is None:
             yield ()
-        elif fresh or target.server == "qemu-nbd":
+        elif fresh or self._writes_images:
             with ExitStack() as stack:
                 yield self._new_targets(stack)
         else:
