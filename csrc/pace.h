@@ -52,7 +52,8 @@ void ntx_pace_init(struct ntx_pace *pace, const struct ntx_pace_limits *limits);
 bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, const struct ntx_pace_seen *seen);
 
 /* Connections to use now, and requests of each: also while others connect, or there would be more in flight than is
- * counted with until the last one has had its answers. */
+ * counted with until the last one has had its answers.
+ * LIMIT: while one hangs in its handshake, the others stay at their part of the first window. */
 unsigned ntx_pace_connections(const struct ntx_pace *pace);
 unsigned ntx_pace_in_flight(const struct ntx_pace *pace);
 
