@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 from typing import Literal
 
@@ -14,14 +13,26 @@ from ntxengine.bench.stage import DiskShelf, Stage
 from ntxengine.bench.suite import Bytes, Case, Disk, Source, Target
 from ntxengine.units import GIB, KIB, MIB
 
+_PEAK = """
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM:")))
+"""
 
-def test_it_is_touched_by_another_process() -> None:
-    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    memory.touch_free(ours * KIB + 64 * MIB)
+def test_as_much_is_touched_as_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_tool = tools.run_tool
+    peaks: list[int] = []
 
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * KIB >= ours * KIB + 64 * MIB
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < ours + 64 * KIB
+    def with_peak(program: str, option: str, script: str, size: str, *, good: tuple[int, ...]) -> str:
+        said = run_tool(program, option, script + _PEAK, size, good=good)
+        peaks.append(int(said) * KIB)
+        return said
+
+    monkeypatch.setattr(tools, "run_tool", with_peak)
+
+    memory.touch_free(0)
+    memory.touch_free(32 * MIB)
+
+    assert 31 * MIB < peaks[1] - peaks[0] < 36 * MIB
 
 
 def test_less_than_that_may_be_permitted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,6 @@ with suppress(OSError, ValueError):
 def touch_free(size: int) -> None:
     """Touch `size` bytes of free memory, or as much as may be had, so that the next to take them need not wait.
 
-    The page cache is left alone.
+    The page cache is left alone.  LIMIT: not that of a container which may have less memory than the machine has free.
     """
     tools.run_tool(sys.executable, "-c", _TOUCH, str(size), good=(0, -signal.SIGKILL))
