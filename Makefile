@@ -59,7 +59,7 @@ bench-smoke: build-test
 
 bench-scale: build-test
 	@for name in $(SCALE); do \
-	    PYTHONPATH=. $(PYTHON_OF_VENV) bench/scale/$$name.py $(if $(BENCH_SAVE),--save scale-$$name-$(BENCH_SAVE)) || exit; \
+	    $(PYTHON_OF_VENV) bench/scale/$$name.py $(if $(BENCH_SAVE),--save scale-$$name-$(BENCH_SAVE)) || exit; \
 	done
 
 bench-regression: build-test

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -19,8 +18,9 @@ from typing import Any
 from unittest import mock
 
 import msgspec
+from record import provenance
 
-from ntxengine.bench import machine, measure, servers, stats, tools
+from ntxengine.bench import measure, servers, stats, tools
 from ntxengine.bench.disks import DiskFile, make_disk
 from ntxengine.bench.suite import Bytes, Disk, Target
 from ntxengine.bench.wire import Request
@@ -71,11 +71,7 @@ def run(rounds: int, size: int) -> dict[str, Any]:
                 if number:  # the first one warms up, and allocates the image
                     samples[name].append(sample)
     return {
-        "question": QUESTION,
-        "command": shlex.join(["bench/buffers.py", *sys.argv[1:]]),
-        "machine": msgspec.to_builtins(machine.machine(Path(tempfile.gettempdir()))),
-        "versions": machine.versions(),
-        "commit": machine.commit()[0],
+        **provenance(__doc__, Path(tempfile.gettempdir())),
         "bytes": size,
         "ways": {
             name: {

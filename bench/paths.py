@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from record import provenance
 
-from ntxengine.bench import machine, measure, stats
+from ntxengine.bench import measure, stats
 from ntxengine.bench.disks import make_disk
 from ntxengine.bench.servers import Sockets, loop_device, target_server
 from ntxengine.bench.suite import Bytes, Disk, Target
@@ -89,11 +89,7 @@ def run(rounds: int, size: int) -> dict[str, Any]:
                         samples[name].append(used)
     gib = size / GIB
     return {
-        "question": (__doc__ or "").partition("\n")[0],
-        "command": shlex.join(["bench/paths.py", *sys.argv[1:]]),
-        "machine": msgspec.to_builtins(machine.machine(ROOT)),
-        "versions": machine.versions(),
-        "commit": machine.commit()[0],
+        **provenance(__doc__, ROOT),
         "bytes": size,
         "ways": {
             name: {

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # the scripts of this folder borrow the servers of the tests
 RESULTS = ROOT / "bench" / "results"
 KIB = 1024
+LOAD_BEFORE = os.getloadavg()[0]
 
 
 @dataclass
@@ -98,7 +100,7 @@ def report(doc: str | None, save: str | None, figures: dict[str, Any]) -> None:
         "machine": {
             "cpu": _cpu(),
             "cores": os.cpu_count(),
-            "load_before": os.getloadavg()[0],
+            "load_before": LOAD_BEFORE,
             "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             "kernel": platform.release(),
             "python": platform.python_version(),
