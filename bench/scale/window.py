@@ -10,7 +10,6 @@ at the end / 20 ms.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import statistics
 import subprocess
@@ -24,14 +23,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from measure import parser, report
 
-from ntxengine.bench.disks import make_disk
+from ntxengine.bench.disks import DiskFile, make_disk
+from ntxengine.bench.measure import Engine
 from ntxengine.bench.reference import build_limit
 from ntxengine.bench.suite import Bytes, Disk
-from ntxengine.copy import CopyOptions, copy
-from ntxengine.device import open_source, open_target
-from ntxengine.errors import ToolError
-from ntxengine.extents import whole
-from ntxengine.manifest import Manifest
+from ntxengine.bench.wire import Request
+from ntxengine.errors import ChecksumMismatch, ToolError
 from ntxengine.units import GIB, KIB, MIB, parse_size
 from tests.support.servers import nbdkit
 
@@ -52,29 +49,21 @@ class Run(NamedTuple):
         return self.size / self.seconds * DELAY_S / (self.in_flight * MIB)
 
 
-async def _copy(source: Path, target: str, in_flight: int | None) -> Run:
-    options = CopyOptions(connections=CONNECTIONS, request_size=MIB, in_flight=in_flight)
-    async with open_source(str(source)) as device, open_target(target, source=device) as to:
-        with Manifest.temporary(size=device.size) as manifest:
-            done = await copy(
-                device,
-                to.device,
-                [whole(device.size)],
-                options=options,
-                manifest=manifest,
-                bytes_expected=device.size,
-            )
-    return Run(done.bytes_done, done.seconds, done.cpu_seconds, done.connections * done.in_flight)
+def measured(engine: Engine, disk: DiskFile, target: str, in_flight: int | None) -> Run:
+    options: dict[str, int | bool] = {"connections": CONNECTIONS, "request_size": MIB}
+    if in_flight is not None:
+        options["in_flight"] = in_flight
+    used, digests = engine.run(Request(mode="copy", sources=(str(disk.path),), targets=(target,), options=options))
+    if digests != (disk.digest,):
+        raise ChecksumMismatch(f"{disk.path}: read as {digests}, and is {disk.digest}")
+    (done,) = used.reports
+    return Run(done.bytes_total, done.seconds, done.cpu_seconds, done.connections * done.in_flight)
 
 
-def engine(source: Path, target: str, in_flight: int | None) -> Run:
-    return asyncio.run(_copy(source, target, in_flight))
-
-
-def bare(program: Path, way: str, source: Path, target: str, in_flight: int) -> Run:
+def bare(program: Path, way: str, disk: DiskFile, target: str, in_flight: int) -> Run:
     place = "unix:" + parse_qs(urlsplit(target).query)["socket"][0]
     numbers = [CONNECTIONS, MIB // KIB, in_flight, 256, 2 * MIB // KIB]
-    command = [program, way, source, place, *map(str, numbers)]
+    command = [program, way, disk.path, place, *map(str, numbers)]
     done = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return Run(done["bytes"], done["seconds"], done["cpu_seconds"], CONNECTIONS * in_flight)
 
@@ -86,16 +75,17 @@ def ways(size: int) -> Iterator[dict[str, Callable[[], Run]]]:
     with (
         tempfile.TemporaryDirectory() as name,
         nbdkit("--filter=delay", "null", str(size), *delay) as server,
+        Engine() as engine,
     ):
         folder = Path(name)
-        disk = make_disk(folder / "disk", Disk(size=Bytes(size)), seed="window").path
+        disk = make_disk(folder / "disk", Disk(size=Bytes(size)), seed="window")
         program, why = build_limit(folder)
         if program is None:
             raise ToolError(why or "the reference cannot be built")
-        pinned = {f"pinned 8 x {each}": partial(engine, disk, server, each) for each in (1, 2, 4)}
+        pinned = {f"pinned 8 x {each}": partial(measured, engine, disk, server, each) for each in (1, 2, 4)}
         bare_ways = ("vmsplice", "sendfile")
         without = {f"bare {how} 8 x 4": partial(bare, program, how, disk, server, 4) for how in bare_ways}
-        yield {"chosen": partial(engine, disk, server, None), **pinned, **without}
+        yield {"chosen": partial(measured, engine, disk, server, None), **pinned, **without}
 
 
 def summary(runs: list[Run]) -> dict[str, Any]:
