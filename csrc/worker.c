@@ -92,7 +92,7 @@ static void spend(_Atomic uint64_t *counter, uint64_t *since)
 /* The rate limit permits no more yet. */
 static bool is_held(struct ntx_worker *w)
 {
-    /* The clock is not looked at for nothing: where a turn is one extent of zeros, that is most of its cost. */
+    /* The clock is not looked at for nothing: a turn may be one extent of zeros, and costs little more. */
     if (w->hold_until_ns > 0 && w->hold_until_ns <= ntx_now_ns())
         w->hold_until_ns = 0;
     return w->hold_until_ns > 0;

@@ -90,12 +90,8 @@ class Stage:
         for source in self.sources:
             if source.device is not None:
                 forget_device(source.device)
-        if self._writes_images:
+        if _writes_images(self._case):
             touch_free(self.size)
-
-    @property
-    def _writes_images(self) -> bool:
-        return self._case.target is not None and self._case.target.server == "qemu-nbd"
 
     @contextmanager
     def targets(self, *, fresh: bool) -> Iterator[tuple[Server, ...]]:
@@ -103,7 +99,7 @@ class Stage:
         target = self._case.target
         if target is None:
             yield ()
-        elif fresh or self._writes_images:
+        elif fresh or _writes_images(self._case):
             with ExitStack() as stack:
                 yield self._new_targets(stack)
         else:
@@ -159,5 +155,8 @@ class Stage:
 def bytes_needed(case: Case, disk: Disk) -> int:
     """Return the room that a case takes in the work directory, at most."""
     copies = 1 + {"file": 0, "loop": 0, "qcow2": 1, "chain": 3}[case.source.via]
-    writes_image = case.target is not None and case.target.server == "qemu-nbd"
-    return case.disks * disk.size * (copies + int(writes_image))
+    return case.disks * disk.size * (copies + int(_writes_images(case)))
+
+
+def _writes_images(case: Case) -> bool:
+    return case.target is not None and case.target.server == "qemu-nbd"
