@@ -21,6 +21,9 @@
 #define MIN_ITEM (4u * NTX_MIB)
 #define MAX_ITEM (128u * NTX_MIB)
 
+/* Items at the end: a run that short is still worth asking for its holes (worker_span.c). */
+#define LEAST_ITEM (1u * NTX_MIB)
+
 /* Requests of one connection before another connection is used.  Servers work on 16 of one connection at a time
  * (qemu-nbd, nbdkit): half of that leaves none of theirs waiting for ours. */
 #define DEPTH 8u
@@ -133,7 +136,7 @@ static void choose_pace(struct ntx_job *job, uint64_t buffers)
 }
 
 /* Threads, buffers and item size, from what was asked, what the ends permit and what there is to do. */
-static void choose(struct ntx_job *job, uint64_t *item_bytes)
+static void choose(struct ntx_job *job, struct ntx_item_bytes *item_bytes)
 {
     struct ntx_job_options *options = &job->shared.options;
     uint64_t most = ntx_round_down(job->source->info.max_payload, NTX_BLOCK_SIZE);
@@ -148,8 +151,10 @@ static void choose(struct ntx_job *job, uint64_t *item_bytes)
     job->thread_count = (unsigned)ntx_min64(count, buffers);
     choose_pace(job, buffers);
 
-    *item_bytes = ntx_round_up(expected / (job->thread_count * ITEMS_PER_WORKER), NTX_BLOCK_SIZE);
-    *item_bytes = ntx_min64(ntx_max64(*item_bytes, MIN_ITEM), MAX_ITEM);
+    uint64_t part = ntx_round_up(expected / (job->thread_count * ITEMS_PER_WORKER), NTX_BLOCK_SIZE);
+    item_bytes->most = ntx_min64(ntx_max64(part, MIN_ITEM), MAX_ITEM);
+    item_bytes->least = ntx_min64(ntx_max64(options->request_size, LEAST_ITEM), item_bytes->most);
+    item_bytes->workers = job->thread_count;
 }
 
 int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const struct ntx_job_options *options,
@@ -171,9 +176,9 @@ int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const stru
     job->shared.size = size;
     job->all_unacknowledged = true; /* until a flush says otherwise */
 
-    uint64_t item_bytes;
+    struct ntx_item_bytes item_bytes;
     choose(job, &item_bytes);
-    rc = ntx_shared_init(&job->shared, item_bytes, err);
+    rc = ntx_shared_init(&job->shared, &item_bytes, err);
     if (rc == 0 && (job->threads = calloc(job->thread_count, sizeof *job->threads)) == NULL)
         rc = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for %u threads", job->thread_count);
     for (unsigned i = 0; rc == 0 && i < job->thread_count; i++) {

@@ -7,9 +7,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-int ntx_plan_init(struct ntx_plan *plan, uint64_t size, uint64_t item_bytes, struct ntx_error *err)
+int ntx_plan_init(struct ntx_plan *plan, uint64_t size, const struct ntx_item_bytes *item_bytes, struct ntx_error *err)
 {
-    *plan = (struct ntx_plan){.size = size, .item_bytes = item_bytes};
+    *plan = (struct ntx_plan){.size = size, .item_bytes = *item_bytes};
     plan->ring = malloc(NTX_PLAN_EXTENTS * sizeof *plan->ring);
     if (plan->ring == NULL)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for %u extents", NTX_PLAN_EXTENTS);
@@ -38,8 +38,10 @@ int ntx_plan_feed(struct ntx_plan *plan, const struct ntx_extent *extents, size_
     int rc = ntx_extents_check(extents, n, plan->fed_end, plan->size, err);
     if (rc < 0)
         return rc;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         plan->ring[(plan->head + plan->count + i) % NTX_PLAN_EXTENTS] = extents[i];
+        plan->bytes += extents[i].length;
+    }
     plan->count += n;
     if (n > 0)
         plan->fed_end = extents[n - 1].offset + extents[n - 1].length;
@@ -72,6 +74,18 @@ static void take_first(struct ntx_plan *plan, struct ntx_item *item, uint64_t cu
         first->length -= part->length;
     }
     item->bytes += part->length;
+    plan->bytes -= part->length;
+}
+
+/* Two items of what is left for each worker, once it is known how much that is, and no crumbs at the end. */
+static uint64_t next_item_bytes(const struct ntx_plan *plan)
+{
+    const struct ntx_item_bytes *item = &plan->item_bytes;
+    if (!plan->ended || item->workers == 0)
+        return item->most;
+    uint64_t share = plan->bytes / (2ull * item->workers);
+    share = ntx_min64(ntx_max64(share - share % item->least, item->least), item->most);
+    return plan->bytes < share + item->least ? plan->bytes : share;
 }
 
 enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_item *item)
@@ -80,12 +94,13 @@ enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_item *item)
     item->bytes = item->counted = 0;
     uint64_t covered = 0; /* bytes of the blocks touched */
     uint64_t end = 0;     /* block boundary behind the last extent taken */
+    uint64_t most = next_item_bytes(plan);
 
     while (plan->count > 0 && item->count < NTX_ITEM_EXTENTS) {
         const struct ntx_extent *first = &plan->ring[plan->head];
         uint64_t start = ntx_max64(ntx_round_down(first->offset, NTX_BLOCK_SIZE), end);
         /* Over budget: only what lies in the last block still belongs here. */
-        uint64_t budget = covered < plan->item_bytes ? plan->item_bytes - covered : 0;
+        uint64_t budget = covered < most ? most - covered : 0;
         uint64_t cut = start + ntx_round_up(budget, NTX_BLOCK_SIZE);
         if (first->offset >= cut)
             break;

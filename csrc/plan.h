@@ -26,19 +26,27 @@ struct ntx_item {
     struct ntx_item *next; /* free list of the worker */
 };
 
+/* How many bytes an item has, about.  Multiples of NTX_BLOCK_SIZE, least <= most. */
+struct ntx_item_bytes {
+    uint64_t most;
+    uint64_t least;   /* towards the end, so that all workers come to it at the same time */
+    unsigned workers; /* that share the work; 0: items do not become smaller */
+};
+
 struct ntx_plan {
     struct ntx_extent *ring;
     size_t head, count;
-    uint64_t size;       /* of the source */
-    uint64_t item_bytes; /* multiple of NTX_BLOCK_SIZE */
-    uint64_t fed_end;    /* the next extent may not start before */
+    uint64_t size;    /* of the source */
+    uint64_t bytes;   /* of what was fed and not taken */
+    uint64_t fed_end; /* the next extent may not start before */
+    struct ntx_item_bytes item_bytes;
     bool ended;
 };
 
 enum ntx_take { NTX_TAKE_ITEM, NTX_TAKE_WAIT, NTX_TAKE_END };
 
 /* Errors: 0, -ENOMEM. */
-int ntx_plan_init(struct ntx_plan *plan, uint64_t size, uint64_t item_bytes, struct ntx_error *err);
+int ntx_plan_init(struct ntx_plan *plan, uint64_t size, const struct ntx_item_bytes *item_bytes, struct ntx_error *err);
 void ntx_plan_destroy(struct ntx_plan *plan);
 
 /* See ntx_job_feed(). */

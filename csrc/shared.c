@@ -29,7 +29,7 @@ static void publish_pace_locked(struct ntx_shared *shared)
     pthread_cond_broadcast(&shared->more);
 }
 
-int ntx_shared_init(struct ntx_shared *shared, uint64_t item_bytes, struct ntx_error *err)
+int ntx_shared_init(struct ntx_shared *shared, const struct ntx_item_bytes *item_bytes, struct ntx_error *err)
 {
     shared->stop_fd = shared->done_fd = -1;
     shared->connecting = 1; /* the first worker, which does not wait for its turn */

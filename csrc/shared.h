@@ -59,7 +59,7 @@ uint64_t ntx_now_ns(void);
 
 /* options, size, in_flight and pace.limits are filled in already.  Undone by ntx_shared_destroy(), also after a
  * failure. Errors: 0, -ENOMEM, -EMFILE. */
-int ntx_shared_init(struct ntx_shared *shared, uint64_t item_bytes, struct ntx_error *err);
+int ntx_shared_init(struct ntx_shared *shared, const struct ntx_item_bytes *item_bytes, struct ntx_error *err);
 void ntx_shared_destroy(struct ntx_shared *shared);
 
 /* For the feeder: see ntx_job_feed(). */

@@ -64,7 +64,7 @@ static void run_plan(size_t count)
     struct ntx_error err;
     size_t taken;
 
-    if (ntx_plan_init(&plan, NTX_MAX_DEVICE_SIZE, 16 * NTX_MIB, &err) < 0)
+    if (ntx_plan_init(&plan, NTX_MAX_DEVICE_SIZE, &(struct ntx_item_bytes){.most = 16 * NTX_MIB}, &err) < 0)
         fail(err.text);
     for (size_t done = 0; done < count;) {
         size_t n = count - done < FEED ? count - done : FEED;

@@ -20,7 +20,7 @@ static void feed(const struct ntx_extent *extents, size_t count)
 static void test_large_extent_is_cut_at_block_boundaries(void)
 {
     struct ntx_item item;
-    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, 4 * NTX_MIB, &err), 0);
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &(struct ntx_item_bytes){.most = 4 * NTX_MIB}, &err), 0);
     feed(&(struct ntx_extent){5, SIZE - 5, 0}, 1);
     plan.ended = true;
 
@@ -38,10 +38,33 @@ static void test_large_extent_is_cut_at_block_boundaries(void)
     ntx_plan_destroy(&plan);
 }
 
+static void test_items_become_smaller_when_little_is_left_for_all_workers(void)
+{
+    const struct ntx_item_bytes bytes = {.most = 8 * NTX_MIB, .least = NTX_MIB, .workers = 4};
+    struct ntx_item item;
+    uint64_t left = SIZE;
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &bytes, &err), 0);
+    feed(&(struct ntx_extent){0, left, 0}, 1);
+
+    /* While more may be fed, nobody knows what is left. */
+    for (int i = 0; i < 6; i++, left -= item.bytes) {
+        CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
+        CHECK_EQ_U64(item.bytes, 8 * NTX_MIB);
+    }
+    plan.ended = true;
+    for (; ntx_plan_take(&plan, &item) == NTX_TAKE_ITEM; left -= item.bytes) {
+        CHECK(item.bytes == left || item.bytes == NTX_MIB || item.bytes * 2 * bytes.workers <= left);
+        CHECK(item.bytes >= NTX_MIB);
+    }
+
+    CHECK_EQ_U64(left, 0);
+    ntx_plan_destroy(&plan);
+}
+
 static void test_extents_of_one_block_stay_together(void)
 {
     struct ntx_item item;
-    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, NTX_BLOCK_SIZE, &err), 0);
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &(struct ntx_item_bytes){.most = NTX_BLOCK_SIZE}, &err), 0);
     feed((struct ntx_extent[]){{0, 512, 0}, {1024, 512, 0}, {65000, 1000, 0}, {70000, 512, 0}, {140000, 1, 0}}, 5);
 
     CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
@@ -62,7 +85,7 @@ static void test_many_small_extents_fill_items_by_number(void)
 {
     struct ntx_item item;
     size_t total = 0;
-    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, 128 * NTX_MIB, &err), 0);
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &(struct ntx_item_bytes){.most = 128 * NTX_MIB}, &err), 0);
     for (uint64_t i = 0; i < 1000; i++)
         feed(&(struct ntx_extent){i * 10000, 1, 0}, 1);
 
@@ -80,7 +103,7 @@ static void test_full_plan_takes_what_it_has_room_for(void)
     size_t taken;
     struct ntx_item item;
     struct ntx_extent *many = calloc(NTX_PLAN_EXTENTS + 10, sizeof *many);
-    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, NTX_MIB, &err), 0);
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &(struct ntx_item_bytes){.most = NTX_MIB}, &err), 0);
     for (uint64_t i = 0; i < NTX_PLAN_EXTENTS + 10; i++)
         many[i] = (struct ntx_extent){i * 100, 50, 0};
     CHECK(ntx_plan_is_hungry(&plan));
@@ -102,7 +125,7 @@ static void test_wrong_extents_are_refused_with_their_place(void)
         {50, 10, 0}, {SIZE, 1, 0}, {200, 0, 0}, {200, UINT64_MAX, 0}, {200, 1, 8}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         size_t taken;
-        CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, NTX_MIB, &err), 0);
+        CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &(struct ntx_item_bytes){.most = NTX_MIB}, &err), 0);
         feed(&(struct ntx_extent){0, 100, 0}, 1);
 
         CHECK_EQ_INT(ntx_plan_feed(&plan, &wrong[i], 1, &taken, &err), -EINVAL);
@@ -116,7 +139,7 @@ static void test_wrong_extents_are_refused_with_their_place(void)
 static void test_nothing_is_fed_after_the_end(void)
 {
     size_t taken;
-    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, NTX_MIB, &err), 0);
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &(struct ntx_item_bytes){.most = NTX_MIB}, &err), 0);
     plan.ended = true;
 
     CHECK_EQ_INT(ntx_plan_feed(&plan, &(struct ntx_extent){0, 1, 0}, 1, &taken, &err), -EPIPE);
@@ -127,6 +150,7 @@ static void test_nothing_is_fed_after_the_end(void)
 int main(void)
 {
     RUN(test_large_extent_is_cut_at_block_boundaries);
+    RUN(test_items_become_smaller_when_little_is_left_for_all_workers);
     RUN(test_extents_of_one_block_stay_together);
     RUN(test_many_small_extents_fill_items_by_number);
     RUN(test_full_plan_takes_what_it_has_room_for);
