@@ -2,7 +2,8 @@
 
     python -m ntxengine.bench.client
 
-One request per line on stdin (wire.py).  Copies of one request run at the same time in one event loop.
+One request per line on stdin (wire.py).  Copies of one request run at the same time, in one event loop for all
+requests, as an agent has it.
 """
 
 from __future__ import annotations
@@ -27,19 +28,23 @@ from ntxengine.units import KIB
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    for line in sys.stdin.buffer:
-        request = msgspec.json.decode(line, type=Request)
-        with ExitStack() as stack:
-            before = _cpu_seconds()
-            try:
-                done = asyncio.run(_work(request, stack))
-            except (NtxError, OSError) as exc:
-                _say(Done(error=f"{type(exc).__name__}: {exc}"))
-                continue
-            reports, manifests = zip(*done, strict=True)
-            _say(Done(cpu_seconds=_cpu_seconds() - before, peak_memory=_peak_memory(), reports=reports))
-            # Sealing syncs the manifest to the disk, which is no part of a copy between two other places.
-            _say(Proof(digests=tuple(manifest.seal() for manifest in manifests)))
+    with asyncio.Runner() as runner:
+        for line in sys.stdin.buffer:
+            _answer(msgspec.json.decode(line, type=Request), runner)
+
+
+def _answer(request: Request, runner: asyncio.Runner) -> None:
+    with ExitStack() as stack:
+        before = _cpu_seconds()
+        try:
+            done = runner.run(_work(request, stack))
+        except (NtxError, OSError) as exc:
+            _say(Done(error=f"{type(exc).__name__}: {exc}"))
+            return
+        reports, manifests = zip(*done, strict=True)
+        _say(Done(cpu_seconds=_cpu_seconds() - before, peak_memory=_peak_memory(), reports=reports))
+        # Sealing syncs the manifest to the disk, which is no part of a copy between two other places.
+        _say(Proof(digests=tuple(manifest.seal() for manifest in manifests)))
 
 
 async def _work(request: Request, stack: ExitStack) -> list[tuple[Report, Manifest]]:
