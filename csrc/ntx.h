@@ -250,6 +250,7 @@ enum ntx_pace_why {
     NTX_PACE_PINNED,  /* it was asked for, or there was no choice */
     NTX_PACE_BEGAN,   /* as it began: nothing else was tried */
     NTX_PACE_NO_GAIN, /* as it began: more was tried and was not faster */
+    NTX_PACE_LATE,    /* more, because the first answer was late; not compared with less */
     NTX_PACE_RAISED,  /* more was faster */
     NTX_PACE_LOWERED, /* less was as fast */
     NTX_PACE_TRIED,   /* another number was being tried */

@@ -6,11 +6,16 @@
 #define NS_PER_MS 1000000ull
 #define NS_PER_S (1000 * NS_PER_MS)
 
-/* How long a window is looked at: answers are counted in windows, so that one with latency has the time to show. */
-#define START_EPOCH_NS (5 * NS_PER_MS)
-#define START_EPOCH_WINDOWS 1u
+/* How long a window is looked at: answers are counted in windows, so that one with latency has the time to show.  They
+ * come in bursts, and what is given up at the start is not tried again for long: a raise is looked at twice as long. */
+#define START_EPOCH_NS (10 * NS_PER_MS)
+#define RAISED_WINDOWS 2u
 #define EPOCH_NS (200 * NS_PER_MS)
 #define EPOCH_WINDOWS 4u
+
+/* Looks at the counters, each a millisecond or more after the one before.  Servers that are not late have answered the
+ * first request long before; a machine that was not running for a while has not been looked at either. */
+#define SILENT_LOOKS 6u
 
 /* In epochs: a second at first, half a minute where nothing helps. */
 #define FIRST_REST 5u
@@ -31,7 +36,7 @@ void ntx_pace_init(struct ntx_pace *pace, const struct ntx_pace_limits *limits)
         .limits = *limits,
         .window = limits->first_window,
         .why = limits->first_window == limits->most_window ? NTX_PACE_PINNED : NTX_PACE_BEGAN,
-        .state = NTX_PACE_STARTING,
+        .state = limits->first_window == limits->most_window ? NTX_PACE_STEADY : NTX_PACE_STARTING,
         .good_window = limits->first_window,
         .rest = FIRST_REST,
         .longer_rest = FIRST_REST,
@@ -57,6 +62,11 @@ unsigned ntx_pace_in_flight(const struct ntx_pace *pace)
 enum ntx_pace_why ntx_pace_why(const struct ntx_pace *pace)
 {
     return pace->window == pace->good_window ? pace->why : NTX_PACE_TRIED;
+}
+
+bool ntx_pace_is_starting(const struct ntx_pace *pace)
+{
+    return pace->state == NTX_PACE_STARTING;
 }
 
 unsigned ntx_pace_most_in_flight(const struct ntx_pace_limits *limits)
@@ -92,7 +102,7 @@ static unsigned times(const struct ntx_pace *pace, unsigned factor)
     return (unsigned)ntx_min64((uint64_t)factor * pace->window, pace->limits.most_window);
 }
 
-/* A thread that waits learns of it with its next answer. */
+/* What is in flight was asked for with the window before. */
 static void change_window(struct ntx_pace *pace, unsigned window)
 {
     pace->draining = pace->window;
@@ -101,6 +111,8 @@ static void change_window(struct ntx_pace *pace, unsigned window)
 
 static void go_back(struct ntx_pace *pace)
 {
+    if (pace->why == NTX_PACE_BEGAN)
+        pace->why = NTX_PACE_NO_GAIN;
     change_window(pace, pace->good_window);
     pace->state = NTX_PACE_STEADY;
     pace->rest = pace->longer_rest;
@@ -110,7 +122,6 @@ static void go_back(struct ntx_pace *pace)
 static void start_on(struct ntx_pace *pace, uint64_t rate, unsigned starved)
 {
     if (pace->good_rate > 0 && !is_gain(rate, pace->good_rate, START_GAIN)) {
-        pace->why = pace->good_window > pace->limits.first_window ? NTX_PACE_RAISED : NTX_PACE_NO_GAIN;
         go_back(pace);
         return;
     }
@@ -148,8 +159,6 @@ static void judge(struct ntx_pace *pace, uint64_t rate)
     bool raised = pace->window > pace->good_window;
 
     if (!is_gain(rate, pace->good_rate, raised ? GAIN : NO_LOSS)) {
-        if (raised && pace->why == NTX_PACE_BEGAN)
-            pace->why = NTX_PACE_NO_GAIN;
         go_back(pace);
         return;
     }
@@ -166,17 +175,42 @@ static void begin_epoch(struct ntx_pace *pace, uint64_t now_ns, const struct ntx
     pace->epoch_starved_ns = seen->starved_ns;
 }
 
+/* Nothing at all was answered so far, and threads wait for it: more in flight, before the first answer says how late
+ * the server is.  If that was too much, half is tried later. */
+static bool grow_in_silence(struct ntx_pace *pace, uint64_t now_ns, const struct ntx_pace_seen *seen)
+{
+    if (seen->turns > 0 || pace->window == pace->limits.most_window)
+        return false;
+    if (pace->silent_ns == 0)
+        pace->silent_ns = now_ns;
+    if (++pace->silent_looks < SILENT_LOOKS || seen->starved_ns < (now_ns - pace->silent_ns) / 2)
+        return false;
+    pace->silent_looks = 0;
+    change_window(pace, times(pace, 4));
+    pace->good_window = pace->window;
+    pace->why = NTX_PACE_LATE;
+    return true;
+}
+
+static bool has_seen_enough(const struct ntx_pace *pace, uint64_t elapsed_ns, uint64_t turned)
+{
+    if (pace->state != NTX_PACE_STARTING)
+        return elapsed_ns >= EPOCH_NS && turned >= (uint64_t)EPOCH_WINDOWS * pace->window;
+    uint64_t windows = pace->good_rate > 0 ? RAISED_WINDOWS : 1;
+    return elapsed_ns >= windows * START_EPOCH_NS && turned >= windows * pace->window;
+}
+
 bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, const struct ntx_pace_seen *seen)
 {
-    bool starting = pace->state == NTX_PACE_STARTING;
     uint64_t elapsed_ns = now_ns - pace->epoch_ns, turned = seen->turns - pace->epoch_turns;
-    uint64_t windows = starting ? START_EPOCH_WINDOWS : EPOCH_WINDOWS;
     unsigned before = pace->window;
 
     if (pace->limits.first_window == pace->limits.most_window)
         return false;
+    if (grow_in_silence(pace, now_ns, seen))
+        return true;
     if (pace->epoch_ns == 0 || !seen->is_settled) {
-        pace->draining = seen->is_settled ? 0 : pace->window;
+        pace->draining = seen->is_settled ? 1 : pace->window; /* the first answer ends the empty time before it */
         begin_epoch(pace, now_ns, seen);
         return false;
     }
@@ -187,8 +221,7 @@ bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, const struct ntx_pace
         }
         return false;
     }
-    if (now_ns <= pace->epoch_ns || elapsed_ns < (starting ? START_EPOCH_NS : EPOCH_NS) ||
-        turned < windows * pace->window)
+    if (now_ns <= pace->epoch_ns || !has_seen_enough(pace, elapsed_ns, turned))
         return false;
     uint64_t rate = turned * NS_PER_S / elapsed_ns;
     uint64_t waitable_ns = elapsed_ns * seen->connections;

@@ -1,7 +1,8 @@
 /*
  * pace.h: how many requests are kept in flight, from what the threads see.
  *
- *   STARTING   a round of answers, then twice or four times as many in flight, as long as that is worth it
+ *   STARTING   a round of answers, then twice or four times as many in flight, as long as that is worth it; four times
+ *              as many also when the first answer does not come for some milliseconds
  *   STEADY     rest; then try twice as many if the threads wait for answers, or half if there are more than at first
  *   TRYING     keep what was tried if the rate says so, else go back and rest twice as long as before
  *
@@ -36,6 +37,9 @@ struct ntx_pace {
     unsigned rest, longer_rest; /* epochs until the next try, and after it has failed */
 
     uint64_t epoch_ns, epoch_turns, epoch_starved_ns; /* where the epoch began; 0: there was none */
+
+    uint64_t silent_ns; /* since when nothing was answered */
+    unsigned silent_looks;
 };
 
 /* What the threads have seen so far. */
@@ -58,6 +62,9 @@ unsigned ntx_pace_connections(const struct ntx_pace *pace);
 unsigned ntx_pace_in_flight(const struct ntx_pace *pace);
 
 enum ntx_pace_why ntx_pace_why(const struct ntx_pace *pace);
+
+/* Each round of answers may change the window: threads that wait should look for it. */
+bool ntx_pace_is_starting(const struct ntx_pace *pace);
 
 /* The most that one connection can come to when all are there: what it needs buffers for. */
 unsigned ntx_pace_most_in_flight(const struct ntx_pace_limits *limits);

@@ -26,6 +26,7 @@ static void publish_pace_locked(struct ntx_shared *shared)
 {
     atomic_store(&shared->window, ntx_pace_in_flight(&shared->pace));
     atomic_store(&shared->active, ntx_pace_connections(&shared->pace));
+    atomic_store(&shared->starting, ntx_pace_is_starting(&shared->pace));
     pthread_cond_broadcast(&shared->more);
 }
 
@@ -190,7 +191,8 @@ void ntx_shared_look_at_pace(struct ntx_shared *shared, uint64_t now_ns)
     atomic_store_explicit(&shared->pace_due_ns, now_ns + PACE_INTERVAL_NS, memory_order_relaxed);
     pthread_mutex_lock(&shared->lock);
     struct ntx_pace_seen seen = look_locked(shared);
-    if (ntx_pace_tick(&shared->pace, now_ns, &seen))
+    bool was_starting = ntx_pace_is_starting(&shared->pace);
+    if (ntx_pace_tick(&shared->pace, now_ns, &seen) || was_starting != ntx_pace_is_starting(&shared->pace))
         publish_pace_locked(shared);
     pthread_mutex_unlock(&shared->lock);
 }

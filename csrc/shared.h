@@ -47,6 +47,7 @@ struct ntx_shared {
 
     /* What the pace is now, and what it is told. */
     _Atomic unsigned active, window; /* workers of a lower rank work; slots that each may use */
+    _Atomic bool starting;           /* the window may change at any time */
     _Atomic uint64_t turns, starved_ns, pace_due_ns;
     _Atomic uint64_t holding; /* a bit for each rank that has work */
 

@@ -21,8 +21,10 @@
 
 #define NS_PER_MS 1000000ull
 
-/* How soon a thread that waits for an answer learns that there is more to do. */
+/* How soon a thread that waits for an answer learns that there is more to do, and that it may have more in flight.
+ * Later than at the start it learns that with the next answer. */
 #define FEED_INTERVAL_NS (20 * NS_PER_MS)
+#define PACE_INTERVAL_NS (2 * NS_PER_MS)
 
 /* ---------------------------------------------------------------------------------------- start and end */
 
@@ -347,6 +349,8 @@ static int wait_for_something(struct ntx_worker *w, struct ntx_error *err)
         until_ns = ntx_min64(until_ns, w->hold_until_ns);
     if (w->hungry && until_ns > since + FEED_INTERVAL_NS)
         until_ns = since + FEED_INTERVAL_NS;
+    if (atomic_load_explicit(&w->shared->starting, memory_order_relaxed))
+        until_ns = ntx_min64(until_ns, since + PACE_INTERVAL_NS);
     if (until_ns == UINT64_MAX) /* the hold, all that was waited for, has just ended */
         return 0;
     _Atomic uint64_t *counter = blamed(w);

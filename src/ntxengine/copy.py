@@ -116,6 +116,7 @@ class Pace(Enum):
     PINNED = "as asked for"
     BEGAN = "as begun: it was not short of answers"
     NO_GAIN = "as begun: more were tried and were not faster"
+    LATE = "raised: the first answer was late"
     RAISED = "raised: more were faster"
     LOWERED = "lowered: fewer were as fast"
     TRIED = "another number was being tried"

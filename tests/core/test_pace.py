@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
@@ -25,11 +26,24 @@ def test_latency_of_a_server_is_met_with_more_requests_in_flight() -> None:
     with nbdkit("--filter=delay", "null", str(SIZE), "wdelay=50ms") as uri:
         report = asyncio.run(copy_to(uri, CopyOptions(request_size=MIB // 2)))
 
-    assert report.pace in (Pace.RAISED, Pace.TRIED)
+    assert report.pace in (Pace.LATE, Pace.RAISED, Pace.TRIED)
     assert report.connections * report.in_flight > CopyOptions().begin_in_flight
     assert report.connections * report.in_flight * report.request_size <= CopyOptions().max_buffer_bytes
     assert report.bottleneck == "target"
     assert report.bytes_sent == SIZE
+
+
+def test_threads_that_wait_for_the_first_answer_ask_for_more(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    with nbdkit("--filter=log", "--filter=delay", "null", str(SIZE), "wdelay=300ms", f"logfile={log}") as uri:
+        report = asyncio.run(copy_to(uri, CopyOptions(request_size=4 * MIB)))
+
+    writes = [line for line in log.read_text().splitlines() if " Write " in line or "...Write" in line]
+    before_the_first_answer = next(number for number, line in enumerate(writes) if "...Write" in line)
+    assert report.pace is Pace.LATE
+    assert report.connections * report.in_flight * report.request_size == CopyOptions().max_buffer_bytes
+    assert before_the_first_answer == report.connections * report.in_flight
 
 
 def test_what_is_asked_for_stays() -> None:

@@ -11,12 +11,14 @@
 struct world {
     struct ntx_pace pace;
     uint64_t now_ns, turns, starved_ns;
+    uint64_t first_ns;   /* when the first answer comes */
     uint64_t latency_ns; /* of one turn, however many there are */
     uint64_t capacity;   /* turns/s at most */
     uint64_t own_ns;     /* of a turn, the thread's own work: then it does not wait */
     double fraction;     /* of a turn */
     unsigned in_flight;  /* what the server has: a changed window reaches it with the answers to what it had */
     uint64_t reached_ns; /* when that is */
+    bool is_bursty;      /* answers come together, once in each latency */
     bool is_unsettled;
     unsigned changes, highest;
 };
@@ -34,6 +36,7 @@ static struct world begin(const struct ntx_pace_limits *limits, uint64_t latency
 
     ntx_pace_init(&w.pace, limits);
     w.in_flight = w.pace.window;
+    w.first_ns = w.now_ns + latency_ns;
     return w;
 }
 
@@ -57,8 +60,9 @@ static void pass(struct world *w, uint64_t duration_ns)
         double rate = (double)w->in_flight * SECOND / (double)w->latency_ns;
         if (rate > (double)w->capacity)
             rate = (double)w->capacity;
-        w->fraction += rate * MS / SECOND;
-        uint64_t whole = (uint64_t)w->fraction;
+        w->fraction += w->now_ns < w->first_ns ? 0 : rate * MS / SECOND;
+        bool is_between = w->is_bursty && (w->now_ns - w->first_ns) % w->latency_ns != 0;
+        uint64_t whole = is_between ? 0 : (uint64_t)w->fraction;
         w->fraction -= (double)whole;
         w->turns += whole;
         uint64_t threads_ns = MS * ntx_pace_connections(&w->pace), work_ns = whole * w->own_ns;
@@ -85,7 +89,7 @@ static void test_latency_is_answered_with_more_in_flight_within_a_few_rounds(voi
     CHECK_EQ_U64(w.pace.window, 32);
     CHECK_EQ_U64(ntx_pace_connections(&w.pace), 4);
     CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 8);
-    CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_RAISED);
+    CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_LATE);
 }
 
 static void test_answers_to_what_was_asked_for_before_do_not_count_for_fewer(void)
@@ -122,7 +126,56 @@ static void test_a_slow_server_is_asked_ever_more_rarely_whether_more_would_help
     CHECK_EQ_U64(w.highest, 32);
     CHECK(changes > 0 && changes <= 60);
     CHECK(w.changes - changes <= 40); /* there and back, every half minute */
+    CHECK_EQ_U64(w.pace.good_window, 8);
+    CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_LOWERED);
+}
+
+static void test_more_that_are_no_faster_are_given_up(void)
+{
+    struct world w = begin(&ADAPTING, 4 * MS, 1500, MS / 10);
+
+    pass(&w, 60 * SECOND);
+
+    CHECK(w.changes > 2);
+    CHECK_EQ_U64(w.pace.good_window, 8);
     CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_NO_GAIN);
+}
+
+static void test_answers_that_come_in_bursts_are_not_taken_for_a_lower_rate(void)
+{
+    for (uint64_t latency_ms = 1; latency_ms <= 20; latency_ms++) {
+        struct world w = begin(&ADAPTING, latency_ms * MS, 1000000, MS * latency_ms / 16);
+        w.is_bursty = true;
+
+        pass(&w, 20 * latency_ms * MS + 100 * MS);
+
+        CHECK_EQ_U64(w.pace.window, 32);
+        CHECK_EQ_INT(ntx_pace_why(&w.pace), latency_ms <= 5 ? NTX_PACE_RAISED : NTX_PACE_LATE);
+    }
+}
+
+static void test_while_nothing_is_answered_more_are_asked_for(void)
+{
+    struct world w = begin(&ADAPTING, 20 * MS, 1000000, MS / 10);
+
+    pass(&w, 8 * MS);
+
+    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_LATE);
+}
+
+static void test_a_machine_that_stood_still_says_nothing_about_the_server(void)
+{
+    struct ntx_pace_seen seen = {.connections = 2, .is_settled = true};
+    struct ntx_pace pace;
+    ntx_pace_init(&pace, &ADAPTING);
+
+    for (uint64_t now_ns = SECOND; now_ns < 2 * SECOND; now_ns += SECOND / 5) {
+        CHECK(!ntx_pace_tick(&pace, now_ns, &seen));
+        seen.starved_ns += 2 * SECOND / 5;
+    }
+
+    CHECK_EQ_U64(pace.window, 8);
 }
 
 static void test_latency_that_comes_later_is_answered_too(void)
@@ -166,8 +219,10 @@ static void test_a_server_in_between_is_held_where_it_is_fastest(void)
 
 static void test_a_server_that_stands_still_changes_nothing(void)
 {
-    struct world w = begin(&ADAPTING, 20 * MS, 0, MS / 10);
+    struct world w = begin(&ADAPTING, MS, 6000, MS / 3);
+    pass(&w, SECOND / 2);
 
+    w.capacity = 0;
     pass(&w, 60 * SECOND);
 
     CHECK_EQ_U64(w.changes, 0);
@@ -176,7 +231,7 @@ static void test_a_server_that_stands_still_changes_nothing(void)
 
 static void test_nothing_is_judged_while_connections_come_and_go(void)
 {
-    struct world w = begin(&ADAPTING, 20 * MS, 1000000, MS / 10);
+    struct world w = begin(&ADAPTING, 4 * MS, 1000000, MS / 10);
     w.is_unsettled = true;
     pass(&w, 10 * SECOND);
     CHECK_EQ_U64(w.changes, 0);
@@ -273,6 +328,10 @@ int main(void)
     RUN(test_answers_to_what_was_asked_for_before_do_not_count_for_fewer);
     RUN(test_a_server_that_keeps_the_threads_busy_gets_no_more);
     RUN(test_a_slow_server_is_asked_ever_more_rarely_whether_more_would_help);
+    RUN(test_more_that_are_no_faster_are_given_up);
+    RUN(test_answers_that_come_in_bursts_are_not_taken_for_a_lower_rate);
+    RUN(test_while_nothing_is_answered_more_are_asked_for);
+    RUN(test_a_machine_that_stood_still_says_nothing_about_the_server);
     RUN(test_latency_that_comes_later_is_answered_too);
     RUN(test_latency_that_goes_away_gives_the_memory_back);
     RUN(test_a_server_in_between_is_held_where_it_is_fastest);
