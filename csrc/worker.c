@@ -460,6 +460,10 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
         if (!moved && is_waiting && (rc = wait_for_something(w, err)) < 0)
             break;
     }
+    /* Also after an error: what was stored until then has its digests. */
+    struct ntx_error second;
+    int flushed = ntx_digest_flush(w, rc < 0 ? &second : err);
+    rc = rc < 0 ? rc : flushed;
     if (rc < 0)
         ntx_shared_fail(w->shared, err);
     drain(w, w->target);

@@ -89,7 +89,9 @@ struct ntx_worker {
     /* When this end last answered, or was first asked after that; 0: known anew at the next wait. */
     uint64_t source_owes_since_ns, target_owes_since_ns;
 
-    uint8_t *digests, *reference; /* of one span */
+    uint8_t *digests, *reference; /* NTX_SPAN_BLOCKS of them */
+    uint64_t digest_block;        /* of the first of the digests that are not written yet, */
+    size_t digest_count;          /* and how many there are */
 };
 
 /* A worker that owns nothing yet. */
@@ -120,6 +122,9 @@ bool ntx_next_span(struct ntx_worker *worker, struct ntx_span *span, bool *is_ze
 /* worker_digest.c: zero test, digests and comparison with the reference, for all blocks of a span. */
 int ntx_digest_slot(struct ntx_worker *worker, struct ntx_slot *slot, struct ntx_error *err);
 int ntx_digest_zero_span(struct ntx_worker *worker, struct ntx_span *span, struct ntx_error *err);
+
+/* Write the digests that wait for their neighbours.  Errors: of pwrite(). */
+int ntx_digest_flush(struct ntx_worker *worker, struct ntx_error *err);
 
 /* worker_emit.c: submit the pieces of a span.  1: all; 0: no free request, go on later; negative: failed. */
 int ntx_emit_span(struct ntx_worker *worker, struct ntx_span *span, struct ntx_slot *slot, struct ntx_error *err);

@@ -2,7 +2,7 @@
  * worker_digest.c: what every block of a span is: zero, unchanged, or data, and its digest.
  *
  * Digests go to the manifest by pwrite and not through a mapping: on a full disk a mapping ends in SIGBUS, pwrite in
- * an error.  16 bytes per 64 KiB make one small write per read.
+ * an error.  16 bytes per 64 KiB are little: those of neighbours wait for each other and are one write.
  */
 #include "bytes.h"
 #include "error.h"
@@ -32,6 +32,23 @@ static int write_digests(struct ntx_worker *w, uint64_t block, const uint8_t *di
     return 0;
 }
 
+int ntx_digest_flush(struct ntx_worker *w, struct ntx_error *err)
+{
+    size_t count = w->digest_count;
+    w->digest_count = 0;
+    return count > 0 ? write_digests(w, w->digest_block, w->digests, count, err) : 0;
+}
+
+/* Digests of count blocks go behind those that wait, if the blocks lie so too; else those that wait are written. */
+static int make_room(struct ntx_worker *w, uint64_t block, size_t count, struct ntx_error *err)
+{
+    if (block == w->digest_block + w->digest_count && w->digest_count + count <= NTX_SPAN_BLOCKS)
+        return 0;
+    int rc = ntx_digest_flush(w, err);
+    w->digest_block = block;
+    return rc;
+}
+
 /* Fill w->reference for count blocks; returns how many of them have a reference, or a negative errno. */
 static int64_t read_reference(struct ntx_worker *w, uint64_t block, size_t count, struct ntx_error *err)
 {
@@ -56,7 +73,7 @@ static int64_t read_reference(struct ntx_worker *w, uint64_t block, size_t count
     return (int64_t)count;
 }
 
-/* Compare the digests of a span, in w->digests, with the reference; w->digests NULL stands for all zero. */
+/* Compare the digests of a span with the reference; NULL stands for all zero. */
 static int mark_same(struct ntx_worker *w, struct ntx_span *span, const uint8_t *digests, struct ntx_error *err)
 {
     static const uint8_t zero[NTX_DIGEST_SIZE];
@@ -81,10 +98,14 @@ int ntx_digest_slot(struct ntx_worker *w, struct ntx_slot *slot, struct ntx_erro
     const uint8_t *data = slot->data;
     size_t length = (size_t)(span->end - span->start);
     size_t count = 0, zeros = 0;
+    int rc = make_room(w, span->start / NTX_BLOCK_SIZE, (length + NTX_BLOCK_SIZE - 1) / NTX_BLOCK_SIZE, err);
+    uint8_t *digests = w->digests + w->digest_count * NTX_DIGEST_SIZE;
 
+    if (rc < 0)
+        return rc;
     for (size_t at = 0; at < length; at += NTX_BLOCK_SIZE, count++) {
         size_t block = length - at < NTX_BLOCK_SIZE ? length - at : NTX_BLOCK_SIZE;
-        uint8_t *digest = w->digests + count * NTX_DIGEST_SIZE;
+        uint8_t *digest = digests + count * NTX_DIGEST_SIZE;
         if (ntx_is_zero(data + at, block)) {
             ntx_set_bit(span->zero, count);
             zeros++;
@@ -93,12 +114,9 @@ int ntx_digest_slot(struct ntx_worker *w, struct ntx_slot *slot, struct ntx_erro
             ntx_digest(data + at, block, digest);
         }
     }
-    int rc = 0;
     if (options->digest_fd >= 0 && !(options->digests_are_zero && zeros == count))
-        rc = write_digests(w, span->start / NTX_BLOCK_SIZE, w->digests, count, err);
-    if (rc == 0 && options->reference_fd >= 0)
-        rc = mark_same(w, span, w->digests, err);
-    return rc;
+        w->digest_count += count;
+    return options->reference_fd >= 0 ? mark_same(w, span, digests, err) : 0;
 }
 
 int ntx_digest_zero_span(struct ntx_worker *w, struct ntx_span *span, struct ntx_error *err)
@@ -107,10 +125,13 @@ int ntx_digest_zero_span(struct ntx_worker *w, struct ntx_span *span, struct ntx
     uint64_t block = span->start / NTX_BLOCK_SIZE;
     uint64_t end = (span->end + NTX_BLOCK_SIZE - 1) / NTX_BLOCK_SIZE;
     if (options->digest_fd >= 0 && !options->digests_are_zero) {
+        int rc = ntx_digest_flush(w, err);
+        if (rc < 0)
+            return rc;
         memset(w->digests, 0, NTX_SPAN_BLOCKS * NTX_DIGEST_SIZE);
         while (block < end) {
             size_t count = (size_t)ntx_min64(end - block, NTX_SPAN_BLOCKS);
-            int rc = write_digests(w, block, w->digests, count, err);
+            rc = write_digests(w, block, w->digests, count, err);
             if (rc < 0)
                 return rc;
             block += count;

@@ -10,26 +10,38 @@ static bool is_left(const struct bench *b, uint64_t offset)
     return false;
 }
 
+static bool has_digest(const struct bench *b, uint64_t offset)
+{
+    uint8_t digest[NTX_DIGEST_SIZE];
+    off_t at = (off_t)(offset / NTX_BLOCK_SIZE * NTX_DIGEST_SIZE);
+    CHECK(pread(b->manifest, digest, sizeof digest, at) == sizeof digest);
+    return !ntx_is_zero(digest, sizeof digest);
+}
+
 static void test_write_error_names_its_place_and_hands_back_the_rest(void)
 {
-    struct bench b;
-    setup(&b);
-    memset(b.source.bytes, 1, SIZE);
-    b.target.fail_at = 3 * NTX_MIB + 77;
-    b.target.fail_code = -ENOSPC;
-    b.target.fail_op = NTX_OP_WRITE;
-    struct ntx_extent all = {0, SIZE, 0};
+    for (unsigned connections = 1; connections <= 3; connections += 2) {
+        struct bench b;
+        setup(&b);
+        memset(b.source.bytes, 1, SIZE);
+        b.target.fail_at = 4 * NTX_MIB + 300077; /* behind the first item of one connection */
+        b.target.fail_code = -ENOSPC;
+        b.target.fail_op = NTX_OP_WRITE;
+        b.options.connections = connections;
+        b.options.in_flight = connections; /* one after the other: then digests wait for their neighbours */
+        struct ntx_extent all = {0, SIZE, 0};
 
-    int rc = run(&b, &all, 1);
+        int rc = run(&b, &all, 1);
 
-    CHECK(rc == -ENOSPC);
-    CHECK(b.err.class == NTX_E_REPLY);
-    CHECK(b.err.offset <= b.target.fail_at && b.err.offset + b.err.length > b.target.fail_at);
-    CHECK(!b.left_all);
-    CHECK(is_left(&b, b.target.fail_at));
-    for (uint64_t at = 0; at < SIZE; at += 512)
-        CHECK(is_left(&b, at) || b.target.bytes[at] == 1);
-    teardown(&b);
+        CHECK(rc == -ENOSPC);
+        CHECK(b.err.class == NTX_E_REPLY);
+        CHECK(b.err.offset <= b.target.fail_at && b.err.offset + b.err.length > b.target.fail_at);
+        CHECK(!b.left_all);
+        CHECK(is_left(&b, b.target.fail_at));
+        for (uint64_t at = 0; at < SIZE; at += 512)
+            CHECK(is_left(&b, at) || (b.target.bytes[at] == 1 && has_digest(&b, at)));
+        teardown(&b);
+    }
 }
 
 static void test_read_error_is_of_the_source(void)
