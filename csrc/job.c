@@ -244,10 +244,13 @@ static int compare_extents(const void *a, const void *b)
 static void collect_unacknowledged_locked(struct ntx_job *job)
 {
     size_t count = job->shared.plan.count;
-    for (unsigned i = 0; i < job->thread_count; i++)
-        count += ntx_worker_unfinished(&job->threads[i].worker, NULL, 0);
-    /* Without a flush nothing is known to be stored, however many answers came. */
+    /* Without a flush nothing is known to be stored, however many answers came; what has lost its digest is to be read
+     * again. */
     job->all_unacknowledged = !atomic_load(&job->flushed);
+    for (unsigned i = 0; i < job->thread_count; i++) {
+        count += ntx_worker_unfinished(&job->threads[i].worker, NULL, 0);
+        job->all_unacknowledged = job->all_unacknowledged || job->threads[i].worker.lost_digests;
+    }
     if (count == 0 || job->all_unacknowledged)
         return;
     job->unacknowledged = malloc(count * sizeof *job->unacknowledged);

@@ -92,6 +92,7 @@ struct ntx_worker {
     uint8_t *digests, *reference; /* NTX_SPAN_BLOCKS of them */
     uint64_t digest_block;        /* of the first of the digests that are not written yet, */
     size_t digest_count;          /* and how many there are */
+    bool lost_digests;            /* some could not be written, of blocks that are stored perhaps */
 };
 
 /* A worker that owns nothing yet. */

@@ -35,8 +35,10 @@ static int write_digests(struct ntx_worker *w, uint64_t block, const uint8_t *di
 int ntx_digest_flush(struct ntx_worker *w, struct ntx_error *err)
 {
     size_t count = w->digest_count;
+    int rc = count > 0 ? write_digests(w, w->digest_block, w->digests, count, err) : 0;
     w->digest_count = 0;
-    return count > 0 ? write_digests(w, w->digest_block, w->digests, count, err) : 0;
+    w->lost_digests = w->lost_digests || rc < 0;
+    return rc;
 }
 
 /* Digests of count blocks go behind those that wait, if the blocks lie so too; else those that wait are written. */

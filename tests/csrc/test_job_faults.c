@@ -1,6 +1,8 @@
 /* A job whose ends fail, refuse, stall or vanish: the first error with its place, and what is handed back. */
 #include "job_bench.h"
 
+#include <fcntl.h>
+
 static bool is_left(const struct bench *b, uint64_t offset)
 {
     for (size_t i = 0; i < b->left_count; i++) {
@@ -42,6 +44,25 @@ static void test_write_error_names_its_place_and_hands_back_the_rest(void)
             CHECK(is_left(&b, at) || (b.target.bytes[at] == 1 && has_digest(&b, at)));
         teardown(&b);
     }
+}
+
+static void test_what_has_lost_its_digest_is_not_handed_back_as_stored(void)
+{
+    struct bench b;
+    setup(&b);
+    memset(b.source.bytes, 1, SIZE);
+    close(b.manifest);
+    b.manifest = memfd_create("full", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    CHECK(fcntl(b.manifest, F_ADD_SEALS, F_SEAL_GROW) == 0);
+    b.options.digest_fd = b.manifest;
+    b.options.connections = b.options.in_flight = 1; /* the digests wait to the end */
+    struct ntx_extent all = {0, SIZE, 0};
+
+    CHECK(run(&b, &all, 1) == -EPERM);
+
+    CHECK(b.err.class == NTX_E_SYSTEM);
+    CHECK(b.left_all);
+    teardown(&b);
 }
 
 static void test_read_error_is_of_the_source(void)
@@ -385,6 +406,7 @@ static void test_job_freed_while_running_leaves_nothing_behind(void)
 int main(void)
 {
     RUN(test_write_error_names_its_place_and_hands_back_the_rest);
+    RUN(test_what_has_lost_its_digest_is_not_handed_back_as_stored);
     RUN(test_read_error_is_of_the_source);
     RUN(test_map_error_only_costs_reads);
     RUN(test_long_zeros_are_halved_until_the_target_takes_them);
