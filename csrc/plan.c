@@ -77,7 +77,7 @@ static void take_first(struct ntx_plan *plan, struct ntx_item *item, uint64_t cu
     plan->bytes -= part->length;
 }
 
-/* Two items of what is left for each worker, once it is known how much that is, and no crumbs at the end. */
+/* Half of each worker's part of what is left, once it is known how much that is.  A last item takes the crumbs too. */
 static uint64_t next_item_bytes(const struct ntx_plan *plan)
 {
     const struct ntx_item_bytes *item = &plan->item_bytes;
@@ -85,7 +85,7 @@ static uint64_t next_item_bytes(const struct ntx_plan *plan)
         return item->most;
     uint64_t share = plan->bytes / (2ull * item->workers);
     share = ntx_min64(ntx_max64(share - share % item->least, item->least), item->most);
-    return plan->bytes < share + item->least ? plan->bytes : share;
+    return plan->bytes < share + item->least ? share + item->least : share;
 }
 
 enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_item *item)

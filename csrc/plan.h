@@ -30,7 +30,7 @@ struct ntx_item {
 struct ntx_item_bytes {
     uint64_t most;
     uint64_t least;   /* towards the end, so that all workers come to it at the same time */
-    unsigned workers; /* that share the work; 0: items do not become smaller */
+    unsigned workers; /* that may share the work; 0: items do not become smaller */
 };
 
 struct ntx_plan {

@@ -52,12 +52,30 @@ static void test_items_become_smaller_when_little_is_left_for_all_workers(void)
         CHECK_EQ_U64(item.bytes, 8 * NTX_MIB);
     }
     plan.ended = true;
-    for (; ntx_plan_take(&plan, &item) == NTX_TAKE_ITEM; left -= item.bytes) {
-        CHECK(item.bytes == left || item.bytes == NTX_MIB || item.bytes * 2 * bytes.workers <= left);
-        CHECK(item.bytes >= NTX_MIB);
-    }
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
+    CHECK_EQ_U64(item.bytes, 2 * NTX_MIB); /* of 16 for 4 workers */
+    left -= item.bytes;
+    for (; ntx_plan_take(&plan, &item) == NTX_TAKE_ITEM; left -= item.bytes)
+        CHECK_EQ_U64(item.bytes, left < 2 * NTX_MIB ? left : NTX_MIB);
 
     CHECK_EQ_U64(left, 0);
+    ntx_plan_destroy(&plan);
+}
+
+static void test_the_last_items_of_sparse_extents_have_many_blocks(void)
+{
+    const struct ntx_item_bytes bytes = {.most = 8 * NTX_MIB, .least = NTX_MIB, .workers = 4};
+    struct ntx_item item;
+    size_t items = 0;
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &bytes, &err), 0);
+    for (uint64_t i = 0; i < 512; i++)
+        feed(&(struct ntx_extent){i * NTX_BLOCK_SIZE, 512, 0}, 1);
+    plan.ended = true;
+
+    for (; ntx_plan_take(&plan, &item) == NTX_TAKE_ITEM; items++)
+        ;
+
+    CHECK_EQ_U64(items, 16); /* 32 MiB of blocks, two at once: all that is left are crumbs */
     ntx_plan_destroy(&plan);
 }
 
@@ -151,6 +169,7 @@ int main(void)
 {
     RUN(test_large_extent_is_cut_at_block_boundaries);
     RUN(test_items_become_smaller_when_little_is_left_for_all_workers);
+    RUN(test_the_last_items_of_sparse_extents_have_many_blocks);
     RUN(test_extents_of_one_block_stay_together);
     RUN(test_many_small_extents_fill_items_by_number);
     RUN(test_full_plan_takes_what_it_has_room_for);
