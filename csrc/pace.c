@@ -13,8 +13,9 @@
 #define EPOCH_NS (200 * NS_PER_MS)
 #define EPOCH_WINDOWS 4u
 
-/* Looks at the counters, each a millisecond or more after the one before.  Servers that are not late have answered the
- * first request long before; a machine that was not running for a while has not been looked at either. */
+/* Looks at the counters, each a millisecond or more after the one before: a machine that was not running for a while
+ * has not been looked at either.  Most servers have answered the first request long before; where a slow link is what
+ * makes the first answer late, more in flight only takes memory, until half of it is tried. */
 #define SILENT_LOOKS 6u
 
 /* In epochs: a second at first, half a minute where nothing helps. */
@@ -66,7 +67,7 @@ enum ntx_pace_why ntx_pace_why(const struct ntx_pace *pace)
 
 bool ntx_pace_is_starting(const struct ntx_pace *pace)
 {
-    return pace->state == NTX_PACE_STARTING;
+    return pace->state == NTX_PACE_STARTING && pace->window < pace->limits.most_window;
 }
 
 unsigned ntx_pace_most_in_flight(const struct ntx_pace_limits *limits)

@@ -57,13 +57,13 @@ bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, const struct ntx_pace
 
 /* Connections to use now, and requests of each: also while others connect, or there would be more in flight than is
  * counted with until the last one has had its answers.
- * LIMIT: while one hangs in its handshake, the others stay at their part of the first window. */
+ * LIMIT: while one hangs in its handshake, the others stay at their part of the window. */
 unsigned ntx_pace_connections(const struct ntx_pace *pace);
 unsigned ntx_pace_in_flight(const struct ntx_pace *pace);
 
 enum ntx_pace_why ntx_pace_why(const struct ntx_pace *pace);
 
-/* Each round of answers may change the window: threads that wait should look for it. */
+/* The window may grow at any time: threads that wait should look for it. */
 bool ntx_pace_is_starting(const struct ntx_pace *pace);
 
 /* The most that one connection can come to when all are there: what it needs buffers for. */

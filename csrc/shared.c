@@ -188,12 +188,15 @@ void ntx_shared_look_at_pace(struct ntx_shared *shared, uint64_t now_ns)
 {
     if (now_ns < atomic_load_explicit(&shared->pace_due_ns, memory_order_relaxed))
         return;
-    atomic_store_explicit(&shared->pace_due_ns, now_ns + PACE_INTERVAL_NS, memory_order_relaxed);
     pthread_mutex_lock(&shared->lock);
-    struct ntx_pace_seen seen = look_locked(shared);
-    bool was_starting = ntx_pace_is_starting(&shared->pace);
-    if (ntx_pace_tick(&shared->pace, now_ns, &seen) || was_starting != ntx_pace_is_starting(&shared->pace))
-        publish_pace_locked(shared);
+    /* Threads that wake together are one look. */
+    if (now_ns >= atomic_load_explicit(&shared->pace_due_ns, memory_order_relaxed)) {
+        atomic_store_explicit(&shared->pace_due_ns, now_ns + PACE_INTERVAL_NS, memory_order_relaxed);
+        struct ntx_pace_seen seen = look_locked(shared);
+        bool was_starting = ntx_pace_is_starting(&shared->pace);
+        if (ntx_pace_tick(&shared->pace, now_ns, &seen) || was_starting != ntx_pace_is_starting(&shared->pace))
+            publish_pace_locked(shared);
+    }
     pthread_mutex_unlock(&shared->lock);
 }
 

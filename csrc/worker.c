@@ -24,7 +24,7 @@
 /* How soon a thread that waits for an answer learns that there is more to do, and that it may have more in flight.
  * Later than at the start it learns that with the next answer. */
 #define FEED_INTERVAL_NS (20 * NS_PER_MS)
-#define PACE_INTERVAL_NS (2 * NS_PER_MS)
+#define WINDOW_INTERVAL_NS (2 * NS_PER_MS)
 
 /* ---------------------------------------------------------------------------------------- start and end */
 
@@ -347,12 +347,12 @@ static int wait_for_something(struct ntx_worker *w, struct ntx_error *err)
     uint64_t until_ns = ntx_min64(target_due_ns, source_due_ns);
     if (w->hold_until_ns > since)
         until_ns = ntx_min64(until_ns, w->hold_until_ns);
-    if (w->hungry && until_ns > since + FEED_INTERVAL_NS)
-        until_ns = since + FEED_INTERVAL_NS;
-    if (atomic_load_explicit(&w->shared->starting, memory_order_relaxed))
-        until_ns = ntx_min64(until_ns, since + PACE_INTERVAL_NS);
     if (until_ns == UINT64_MAX) /* the hold, all that was waited for, has just ended */
         return 0;
+    if (w->hungry)
+        until_ns = ntx_min64(until_ns, since + FEED_INTERVAL_NS);
+    if (atomic_load_explicit(&w->shared->starting, memory_order_relaxed))
+        until_ns = ntx_min64(until_ns, since + WINDOW_INTERVAL_NS);
     _Atomic uint64_t *counter = blamed(w);
     bool starved = !may_use_slot(w);
     uint64_t began = since;
@@ -460,7 +460,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
         if (!moved && is_waiting && (rc = wait_for_something(w, err)) < 0)
             break;
     }
-    /* Also after an error: what was stored until then has its digests. */
+    /* Also after an error: what is handed back as stored has its digests. */
     struct ntx_error second;
     int flushed = ntx_digest_flush(w, rc < 0 ? &second : err);
     rc = rc < 0 ? rc : flushed;

@@ -286,6 +286,24 @@ static void test_one_connection_takes_all_that_is_in_flight(void)
     CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 32);
 }
 
+static void test_threads_look_for_a_larger_window_only_while_there_may_be_one(void)
+{
+    struct world w = begin(&ADAPTING, 20 * MS, 0, MS / 10);
+    CHECK(ntx_pace_is_starting(&w.pace));
+    pass(&w, 50 * MS); /* never an answer */
+    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK(!ntx_pace_is_starting(&w.pace));
+
+    w = begin(&ADAPTING, MS, 6000, MS / 3);
+    pass(&w, SECOND);
+    CHECK(!ntx_pace_is_starting(&w.pace));
+
+    w = begin(&ADAPTING, 20 * MS, 1000000, MS / 10);
+    w.pace.limits.most_in_flight = 8;
+    ntx_pace_limit_connections(&w.pace, 1);
+    CHECK(!ntx_pace_is_starting(&w.pace));
+}
+
 static void test_connections_that_cannot_be_had_are_done_without(void)
 {
     struct world w = begin(&ADAPTING, 20 * MS, 1000000, MS / 10);
@@ -340,6 +358,7 @@ int main(void)
     RUN(test_a_connection_has_its_part_of_the_window_and_no_more_than_it_has_buffers_for);
     RUN(test_what_is_pinned_stays);
     RUN(test_one_connection_takes_all_that_is_in_flight);
+    RUN(test_threads_look_for_a_larger_window_only_while_there_may_be_one);
     RUN(test_connections_that_cannot_be_had_are_done_without);
     RUN(test_any_limits_are_kept);
     return 0;
