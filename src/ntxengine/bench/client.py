@@ -23,6 +23,7 @@ from ntxengine.errors import NtxError
 from ntxengine.image import open_image
 from ntxengine.manifest import Manifest
 from ntxengine.mapping import map_device
+from ntxengine.parallel import each
 from ntxengine.units import KIB
 
 
@@ -50,9 +51,9 @@ def _answer(request: Request, runner: asyncio.Runner) -> None:
 async def _work(request: Request, stack: ExitStack) -> list[tuple[Report, Manifest]]:
     options = CopyOptions(**request.options)  # type: ignore[arg-type]
     if request.mode == "verify":
-        return await asyncio.gather(*(_digest(source, options, stack) for source in request.sources))
-    pairs = zip(request.sources, request.targets, strict=True)
-    return await asyncio.gather(*(_copy(source, target, options, stack) for source, target in pairs))
+        return await each(request.sources, lambda source: _digest(source, options, stack), at_once=len(request.sources))
+    pairs = list(zip(request.sources, request.targets, strict=True))
+    return await each(pairs, lambda pair: _copy(*pair, options, stack), at_once=len(pairs))
 
 
 async def _copy(source: str, target: str, options: CopyOptions, stack: ExitStack) -> tuple[Report, Manifest]:
