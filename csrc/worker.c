@@ -183,7 +183,7 @@ static int start_read(struct ntx_worker *w, struct ntx_span *span, struct ntx_er
 /* The pace lets us use another slot. */
 static bool may_use_slot(const struct ntx_worker *w)
 {
-    return w->free_slots != NULL && w->used < atomic_load_explicit(&w->shared->window, memory_order_relaxed);
+    return w->free_slots != NULL && w->used < w->window;
 }
 
 /* Move the cursor: begin reads, or set the zero span. */
@@ -347,11 +347,15 @@ static int wait_for_something(struct ntx_worker *w, struct ntx_error *err)
     uint64_t until_ns = ntx_min64(target_due_ns, source_due_ns);
     if (w->hold_until_ns > since)
         until_ns = ntx_min64(until_ns, w->hold_until_ns);
+    /* In this order: a window that was raised for the last time is seen here, or else the flag still is. */
+    bool is_starting = atomic_load(&w->shared->starting);
+    if (atomic_load(&w->shared->window) != w->window)
+        return 0;
     if (until_ns == UINT64_MAX) /* the hold, all that was waited for, has just ended */
         return 0;
     if (w->hungry)
         until_ns = ntx_min64(until_ns, since + FEED_INTERVAL_NS);
-    if (atomic_load_explicit(&w->shared->starting, memory_order_relaxed))
+    if (is_starting)
         until_ns = ntx_min64(until_ns, since + WINDOW_INTERVAL_NS);
     _Atomic uint64_t *counter = blamed(w);
     bool starved = !may_use_slot(w);
@@ -392,6 +396,7 @@ static int of_side(struct ntx_error *err, int rc, enum ntx_error_class side)
 
 static int turn(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
+    w->window = atomic_load(&w->shared->window);
     int rc = advance_device(w, w->target, err);
     if (rc < 0)
         return of_side(err, rc, NTX_E_TARGET);

@@ -59,6 +59,7 @@ struct ntx_worker {
     struct ntx_request *requests, *free_requests;
     struct ntx_item *items, *free_items;
     unsigned used;    /* slots that are not free */
+    unsigned window;  /* slots that may be used in this turn */
     unsigned reading; /* slots whose read is in flight */
 
     /* The cursor: where the next span of the current item begins. */
