@@ -115,8 +115,6 @@ size_t ntx_worker_unfinished(const struct ntx_worker *worker, struct ntx_extent 
 
 /* worker_span.c: what to read next. */
 
-enum ntx_step { NTX_STEP_DONE, NTX_STEP_BLOCKED, NTX_STEP_IDLE };
-
 /* Find the next span of the worker's item.  *is_zero tells its kind; at most request_size for data.
  * false: the item is exhausted, or worker->mapping was begun (ask again when the answer is there). */
 bool ntx_next_span(struct ntx_worker *worker, struct ntx_span *span, bool *is_zero, struct ntx_error *err, int *rc);
