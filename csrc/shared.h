@@ -16,6 +16,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* Monotonic. */
+uint64_t ntx_now_ns(void);
+
 /* Written by one worker, read by anybody: plain relaxed stores do. */
 struct ntx_counters {
     _Atomic uint64_t done, read, sent, zeroed, skipped, unchanged, requests, retries;
@@ -26,6 +29,14 @@ static inline void ntx_count(_Atomic uint64_t *counter, uint64_t add)
 {
     uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
     atomic_store_explicit(counter, value + add, memory_order_relaxed);
+}
+
+/* The time since *since goes to counter, and the next begins. */
+static inline void ntx_spend(_Atomic uint64_t *counter, uint64_t *since)
+{
+    uint64_t now = ntx_now_ns();
+    ntx_count(counter, now - *since);
+    *since = now;
 }
 
 struct ntx_shared {
@@ -54,9 +65,6 @@ struct ntx_shared {
     _Atomic bool stopping;
     int stop_fd, done_fd;
 };
-
-/* Monotonic. */
-uint64_t ntx_now_ns(void);
 
 /* options, size, in_flight and pace.limits are filled in already.  Undone by ntx_shared_destroy(), also after a
  * failure. Errors: 0, -ENOMEM, -EMFILE. */

@@ -11,20 +11,12 @@
 #include "error.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 /* After an error, answers to what is in flight are awaited no longer than this. */
 #define DRAIN_NS (5ull * 1000 * 1000 * 1000)
-
-#define NS_PER_MS 1000000ull
-
-/* How soon a thread that waits for an answer learns that there is more to do, and that it may have more in flight.
- * Later than at the start it learns that with the next answer. */
-#define FEED_INTERVAL_NS (20 * NS_PER_MS)
-#define WINDOW_INTERVAL_NS (2 * NS_PER_MS)
 
 /* ---------------------------------------------------------------------------------------- start and end */
 
@@ -84,13 +76,6 @@ void ntx_worker_destroy(struct ntx_worker *w)
     ntx_buffers_free(w->buffers);
 }
 
-static void spend(_Atomic uint64_t *counter, uint64_t *since)
-{
-    uint64_t now = ntx_now_ns();
-    ntx_count(counter, now - *since);
-    *since = now;
-}
-
 /* The rate limit permits no more yet. */
 static bool is_held(struct ntx_worker *w)
 {
@@ -125,7 +110,7 @@ static int reap_source(struct ntx_worker *w, bool *moved, struct ntx_error *err)
         ntx_count(&w->counters.read, io->length);
         uint64_t since = ntx_now_ns();
         int rc = ntx_digest_slot(w, slot, err);
-        spend(&w->counters.digest_ns, &since);
+        ntx_spend(&w->counters.digest_ns, &since);
         if (rc < 0)
             return rc;
         slot->next = NULL;
@@ -176,21 +161,15 @@ static int start_read(struct ntx_worker *w, struct ntx_span *span, struct ntx_er
     w->reading++;
     uint64_t since = ntx_now_ns();
     int rc = ntx_device_submit(w->source, &slot->read, err);
-    spend(&w->counters.source_ns, &since);
+    ntx_spend(&w->counters.source_ns, &since);
     return rc;
-}
-
-/* The pace lets us use another slot. */
-static bool may_use_slot(const struct ntx_worker *w)
-{
-    return w->free_slots != NULL && w->used < w->window;
 }
 
 /* Move the cursor: begin reads, or set the zero span. */
 static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
     bool works_at_once = w->source->fd < 0;
-    while (!w->mapping && w->zero_span.item == NULL && may_use_slot(w)) {
+    while (!w->mapping && w->zero_span.item == NULL && ntx_may_use_slot(w)) {
         if (is_held(w))
             return 0;
         if (works_at_once && w->ready_first != NULL)
@@ -292,80 +271,7 @@ static int flush_pending_zero(struct ntx_worker *w, struct ntx_error *err)
     return rc < 0 ? rc : 0;
 }
 
-/* -------------------------------------------------------------------------------------------- the waiting */
-
-static _Atomic uint64_t *blamed(struct ntx_worker *w)
-{
-    if (w->source->in_flight > 0 && may_use_slot(w))
-        return &w->counters.source_ns;
-    if (w->target->in_flight > 0)
-        return &w->counters.target_ns;
-    return w->source->in_flight > 0 ? &w->counters.source_ns : &w->counters.limit_ns;
-}
-
-static int timed_out(struct ntx_worker *w, struct ntx_device *device, struct ntx_error *err)
-{
-    device->lost = true;
-    return ntx_error_set(err, NTX_E_TIMEOUT, -ETIMEDOUT, "%s: no answer to %u requests within %u s", device->info.name,
-                         device->in_flight, w->shared->options.timeout_ms / 1000);
-}
-
-/* When device must have answered.  Bytes that never become an answer do not count: a server could trickle for ever. */
-static uint64_t answer_due_ns(const struct ntx_worker *w, const struct ntx_device *device, uint64_t now_ns,
-                              uint64_t *owes_since_ns)
-{
-    if (device->in_flight == 0) {
-        *owes_since_ns = 0;
-        return UINT64_MAX;
-    }
-    if (*owes_since_ns == 0)
-        *owes_since_ns = now_ns;
-    return *owes_since_ns + w->shared->options.timeout_ms * NS_PER_MS;
-}
-
-static void poll_until(struct pollfd *fds, nfds_t count, uint64_t now_ns, uint64_t until_ns)
-{
-    uint64_t ms = (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
-    /* Interrupted or early: whoever waits looks again at what there is, and waits again. */
-    (void)poll(fds, count, (int)ntx_min64(ms, INT32_MAX));
-}
-
-/* Wait for either end, the stop signal, or the end of the rate limit's hold.  0, or -ETIMEDOUT in *err's words. */
-static int wait_for_something(struct ntx_worker *w, struct ntx_error *err)
-{
-    struct pollfd fds[3] = {
-        {.fd = w->source->in_flight > 0 ? w->source->fd : -1, .events = w->source->events},
-        {.fd = w->target->in_flight > 0 ? w->target->fd : -1, .events = w->target->events},
-        {.fd = w->shared->stop_fd, .events = POLLIN},
-    };
-    uint64_t since = ntx_now_ns();
-    uint64_t target_due_ns = answer_due_ns(w, w->target, since, &w->target_owes_since_ns);
-    uint64_t source_due_ns = answer_due_ns(w, w->source, since, &w->source_owes_since_ns);
-    if (since >= ntx_min64(target_due_ns, source_due_ns))
-        return timed_out(w, target_due_ns <= source_due_ns ? w->target : w->source, err);
-
-    uint64_t until_ns = ntx_min64(target_due_ns, source_due_ns);
-    if (w->hold_until_ns > since)
-        until_ns = ntx_min64(until_ns, w->hold_until_ns);
-    /* In this order: a window that was raised for the last time is seen here, or else the flag still is. */
-    bool is_starting = atomic_load(&w->shared->starting);
-    if (atomic_load(&w->shared->window) != w->window)
-        return 0;
-    if (until_ns == UINT64_MAX) /* the hold, all that was waited for, has just ended */
-        return 0;
-    if (w->hungry)
-        until_ns = ntx_min64(until_ns, since + FEED_INTERVAL_NS);
-    if (is_starting)
-        until_ns = ntx_min64(until_ns, since + WINDOW_INTERVAL_NS);
-    _Atomic uint64_t *counter = blamed(w);
-    bool starved = !may_use_slot(w);
-    uint64_t began = since;
-    poll_until(fds, 3, since, until_ns);
-    spend(counter, &since);
-    if (starved)
-        atomic_fetch_add_explicit(&w->shared->starved_ns, since - began, memory_order_relaxed);
-    return 0;
-}
+/* --------------------------------------------------------------------------------------------- the loop */
 
 static int advance_device(struct ntx_worker *w, struct ntx_device *device, struct ntx_error *err)
 {
@@ -374,11 +280,9 @@ static int advance_device(struct ntx_worker *w, struct ntx_device *device, struc
     uint64_t since = ntx_now_ns();
     int rc = device->ops->advance(device, err);
     device->lost = rc < 0;
-    spend(device == w->target ? &w->counters.target_ns : &w->counters.source_ns, &since);
+    ntx_spend(device == w->target ? &w->counters.target_ns : &w->counters.source_ns, &since);
     return rc;
 }
-
-/* --------------------------------------------------------------------------------------------- the loop */
 
 static bool is_finished(const struct ntx_worker *w)
 {
@@ -410,7 +314,7 @@ static int turn(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     rc = emit(w, moved, err);
     if (rc == 0)
         rc = flush_pending_zero(w, err);
-    spend(&w->counters.target_ns, &since);
+    ntx_spend(&w->counters.target_ns, &since);
     ntx_shared_look_at_pace(w->shared, since);
     return of_side(err, rc, NTX_E_TARGET);
 }
@@ -442,10 +346,9 @@ static void drain(struct ntx_worker *w, struct ntx_device *device)
         }
         uint64_t now_ns = ntx_now_ns();
         device->lost = device->fd < 0 || now_ns >= until_ns || device->ops->advance(device, &ignored) < 0;
-        /* This end only: nobody takes from the other what it has, and poll() would return at once. */
-        struct pollfd ready = {.fd = device->fd, .events = device->events};
+        /* This end only: nobody takes from the other what it has, and the wait would be over at once. */
         if (!device->lost && device->done_first == NULL)
-            poll_until(&ready, 1, now_ns, until_ns);
+            ntx_wait_for_device(device, now_ns, until_ns);
     }
 }
 
@@ -462,7 +365,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
         if (rc < 0)
             break;
         bool is_waiting = w->source->in_flight > 0 || w->target->in_flight > 0 || is_held(w);
-        if (!moved && is_waiting && (rc = wait_for_something(w, err)) < 0)
+        if (!moved && is_waiting && (rc = ntx_worker_wait(w, err)) < 0)
             break;
     }
     /* Also after an error: what is handed back as stored has its digests. */

@@ -134,6 +134,19 @@ int ntx_request_finish(struct ntx_worker *worker, struct ntx_request *request, s
 /* The item loses one reference; with the last, its bytes are done. */
 void ntx_item_release(struct ntx_worker *worker, struct ntx_item *item);
 
+/* worker_wait.c: wait for either end, the stop signal, or the end of the rate limit's hold; counts the time.
+ * Errors: -ETIMEDOUT when an end owes its answer for too long. */
+int ntx_worker_wait(struct ntx_worker *worker, struct ntx_error *err);
+
+/* Wait for this end alone.  until_ns is not before now_ns. */
+void ntx_wait_for_device(const struct ntx_device *device, uint64_t now_ns, uint64_t until_ns);
+
+/* The pace lets the worker use another slot. */
+static inline bool ntx_may_use_slot(const struct ntx_worker *worker)
+{
+    return worker->free_slots != NULL && worker->used < worker->window;
+}
+
 static inline bool ntx_bit(const uint64_t *bits, size_t i)
 {
     return (bits[i / 64] >> (i % 64)) & 1;
