@@ -154,6 +154,33 @@ static void test_answers_that_come_in_bursts_are_not_taken_for_a_lower_rate(void
     }
 }
 
+static void test_a_pause_after_a_raise_is_not_taken_for_its_rate(void)
+{
+    struct world w = begin(&ADAPTING, 4 * MS, 1000000, MS / 10);
+    while (w.pace.window == 8 || w.pace.draining > 0)
+        pass(&w, MS);
+
+    w.capacity = 0; /* new buffers are fetched */
+    pass(&w, 15 * MS);
+    w.capacity = 1000000;
+    pass(&w, 100 * MS);
+
+    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_RAISED);
+}
+
+static void test_a_fast_beginning_is_not_taken_for_the_rate(void)
+{
+    struct world w = begin(&ADAPTING, MS / 2, 16000, MS / 100);
+    pass(&w, 6 * MS);
+
+    w.latency_ns = MS; /* then 8 in flight are half of what it can do */
+    pass(&w, 200 * MS);
+
+    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_RAISED);
+}
+
 static void test_while_nothing_is_answered_more_are_asked_for(void)
 {
     struct world w = begin(&ADAPTING, 20 * MS, 1000000, MS / 10);
@@ -348,6 +375,8 @@ int main(void)
     RUN(test_a_slow_server_is_asked_ever_more_rarely_whether_more_would_help);
     RUN(test_more_that_are_no_faster_are_given_up);
     RUN(test_answers_that_come_in_bursts_are_not_taken_for_a_lower_rate);
+    RUN(test_a_pause_after_a_raise_is_not_taken_for_its_rate);
+    RUN(test_a_fast_beginning_is_not_taken_for_the_rate);
     RUN(test_while_nothing_is_answered_more_are_asked_for);
     RUN(test_a_machine_that_stood_still_says_nothing_about_the_server);
     RUN(test_latency_that_comes_later_is_answered_too);
