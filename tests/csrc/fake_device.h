@@ -34,6 +34,8 @@ struct fake_disk {
     bool flush_fails;
     bool loses_connection; /* after the first write */
     unsigned refuse_clones;
+    _Atomic bool delays_clones; /* until it is taken back */
+    _Atomic unsigned clones_begun;
     uint64_t writes, zeros, written_bytes, flushes, clones; /* lock */
 };
 
@@ -155,6 +157,9 @@ static int fake_advance(struct ntx_device *base, struct ntx_error *err)
 static int fake_clone(struct ntx_device *base, struct ntx_device **other, struct ntx_error *err)
 {
     struct fake_disk *disk = ((struct fake_device *)base)->disk;
+    disk->clones_begun++;
+    while (disk->delays_clones)
+        poll(NULL, 0, 1);
     pthread_mutex_lock(&disk->lock);
     bool refuse = disk->refuse_clones > 0;
     disk->refuse_clones -= refuse;

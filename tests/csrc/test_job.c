@@ -179,6 +179,60 @@ static void test_files_are_copied_by_several_threads(void)
     teardown(&b);
 }
 
+static void feed(struct ntx_job *job, uint64_t offset, uint64_t length, struct ntx_error *err)
+{
+    struct ntx_extent extent = {offset, length, 0};
+    size_t taken;
+    CHECK(ntx_job_feed(job, &extent, 1, &taken, err) == 0 && taken == 1);
+}
+
+static void wait_for(struct ntx_job *job, uint64_t bytes, unsigned connections)
+{
+    struct ntx_job_progress progress = {0};
+    for (unsigned ms = 0; progress.bytes_done < bytes || progress.connections < connections; ms++) {
+        CHECK(ms < 30000);
+        poll(NULL, 0, 1);
+        ntx_job_progress(job, &progress);
+    }
+}
+
+static void test_connections_that_come_late_are_not_waited_for(void)
+{
+    for (unsigned come_in_time = 0; come_in_time < 2; come_in_time++) {
+        struct bench b;
+        setup(&b);
+        b.from = fake_open(&b.source);
+        b.to = fake_open(&b.target);
+        b.options.bytes_expected = 3 * SIZE; /* enough for three connections */
+        b.target.delays_clones = true;
+        struct ntx_job *job;
+        CHECK(ntx_job_new(b.from, b.to, &b.options, &job, &b.err) == 0);
+        CHECK(ntx_job_start(job, &b.err) == 0);
+        feed(job, 0, NTX_MIB, &b.err);
+        wait_for(job, NTX_MIB, 1);
+        while (b.target.clones_begun < 2)
+            poll(NULL, 0, 1);
+        CHECK_EQ_U64(b.target.clones, 0);
+
+        if (come_in_time) {
+            b.target.delays_clones = false;
+            wait_for(job, NTX_MIB, 3);
+        }
+        feed(job, NTX_MIB, SIZE - NTX_MIB, &b.err);
+        wait_for(job, SIZE, 1);
+        ntx_job_feed_end(job);
+        b.target.delays_clones = false;
+        wait_until_finished(job);
+
+        CHECK(ntx_job_join(job, &b.err) == 0);
+        CHECK_EQ_U64(b.target.clones, 2);
+        CHECK_EQ_U64(b.target.flushes, 1);
+        check_target(&b, &(struct ntx_extent){0, SIZE, 0}, 1, 1);
+        ntx_job_free(job);
+        teardown(&b);
+    }
+}
+
 int main(void)
 {
     RUN(test_any_extents_arrive_byte_for_byte);
@@ -187,5 +241,6 @@ int main(void)
     RUN(test_blocks_equal_to_the_reference_are_not_sent);
     RUN(test_more_extents_than_the_plan_holds);
     RUN(test_files_are_copied_by_several_threads);
+    RUN(test_connections_that_come_late_are_not_waited_for);
     return 0;
 }
