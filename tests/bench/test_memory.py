@@ -1,4 +1,4 @@
-"""Free memory is touched before a run that makes images, whatever is permitted."""
+"""Free memory is touched before a run, whatever is permitted."""
 
 from __future__ import annotations
 
@@ -46,15 +46,27 @@ def test_less_than_that_may_be_permitted(monkeypatch: pytest.MonkeyPatch) -> Non
     memory.touch_free(GIB)
 
 
-@pytest.mark.parametrize(("server", "touched"), [("qemu-nbd", [MIB]), ("nbdkit-memory", [])])
-def test_only_for_new_images(
-    server: Literal["qemu-nbd", "nbdkit-memory"], touched: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("server", "size", "touched"),
+    [
+        ("nbdkit-memory", MIB, MIB),  # buffers: not more than there are bytes
+        ("nbdkit-memory", GIB, 256 * MIB),
+        ("qemu-nbd", MIB, 2 * MIB),  # and the new image
+    ],
+)
+def test_as_much_as_a_run_will_take(
+    server: Literal["qemu-nbd", "nbdkit-memory"],
+    size: int,
+    touched: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sizes: list[int] = []
     monkeypatch.setattr(stage, "touch_free", sizes.append)
     case = Case(name="x", title="x", source=Source(disk="x"), target=Target(server=server), who=("engine",))
+    empty = Disk(size=Bytes(size), data=0)
 
-    with Stage(case, Disk(size=Bytes(MIB)), DiskShelf(tmp_path), tmp_path, Sockets(tmp_path)) as made:
+    with Stage(case, empty, DiskShelf(tmp_path), tmp_path, Sockets(tmp_path)) as made:
         made.make_ready()
 
-    assert sizes == touched
+    assert sizes == [touched]

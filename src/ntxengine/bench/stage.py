@@ -18,6 +18,10 @@ from ntxengine.bench.disks import DiskFile, make_disk, make_layer, warm
 from ntxengine.bench.memory import touch_free
 from ntxengine.bench.servers import Server, Sockets, forget_device, image_server, loop_device, target_server
 from ntxengine.bench.suite import Case, Disk
+from ntxengine.units import MIB
+
+# More than the programs and the servers of one run take for what is under way.
+_BUFFERS = 256 * MIB
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,11 @@ class Stage:
         return target is not None and target.server != "nbdkit-null"
 
     def make_ready(self) -> None:
-        """Before each run: make the sources what they were before any run, and see to the memory for new images."""
+        """Before each run: make the sources what they were before any run, and see to the memory that will be taken."""
         for source in self.sources:
             if source.device is not None:
                 forget_device(source.device)
-        if _writes_images(self._case):
-            touch_free(self.size)
+        touch_free(min(self.size, _BUFFERS) + (self.size if _writes_images(self._case) else 0))
 
     @contextmanager
     def targets(self, *, fresh: bool) -> Iterator[tuple[Server, ...]]:
