@@ -5,7 +5,7 @@
 Dense data from the page cache to nbdkit null behind its delay filter, eight connections, requests of 1 MiB.  `chosen`:
 the engine, the window as the pace chooses it; `pinned`: from the first byte on.  `bare`: bench/reference/paths.c, the
 same way without an engine, and `sendfile`, where nobody looks at the data.  `share` is the rate by what is in flight
-at the end / 20 ms.
+at the end / 20 ms.  Free memory is touched before each run, as `ntx bench` does.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from measure import parser, report
 
 from ntxengine.bench.disks import DiskFile, make_disk
 from ntxengine.bench.measure import Engine
+from ntxengine.bench.memory import touch_free
 from ntxengine.bench.reference import build_limit
 from ntxengine.bench.suite import Bytes, Disk
 from ntxengine.bench.wire import Request
@@ -107,6 +108,7 @@ def main() -> None:
         runs: dict[str, list[Run]] = {name: [] for name in compared}
         for number in range(given.rounds + 1):
             for name, way in compared.items():
+                touch_free(256 * MIB)
                 run = way()
                 if number:  # the first one warms up
                     runs[name].append(run)
