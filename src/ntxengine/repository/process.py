@@ -69,7 +69,7 @@ def run(program: str, *arguments: str, action: str, path: Path, timeout_s: float
             stdout=subprocess.PIPE,
             stderr=errors,
             env=environment(),
-            start_new_session=True,
+            process_group=0,
         ) as process,
     ):
         expired = threading.Event()
