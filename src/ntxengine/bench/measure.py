@@ -91,9 +91,7 @@ def _end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 def _start(
     command: Sequence[str], out: IO[bytes], err: IO[bytes], environment: dict[str, str]
 ) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True
-    )
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, process_group=0)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> tuple[float, int]:
@@ -120,7 +118,7 @@ class Engine:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=tools.environment(),
-            start_new_session=True,
+            process_group=0,
         )
         return self
 

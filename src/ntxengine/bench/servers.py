@@ -151,7 +151,7 @@ def _start(command: Sequence[str], address: str | tuple[str, int]) -> subprocess
             stdout=said,
             stderr=said,
             env=KEPT_BUFFERS | tools.environment(),  # as ntx starts its own: the best for all who write to it
-            start_new_session=True,
+            process_group=0,
         )
         try:
             deadline = time.monotonic() + _START_TIMEOUT_S

@@ -69,7 +69,7 @@ def run_tool(program: str, *arguments: str, good: tuple[int, ...] = (0,)) -> str
         text=True,
         errors="replace",
         env=environment(),
-        start_new_session=True,
+        process_group=0,
         check=False,
     )
     if done.returncode not in good:
