@@ -193,12 +193,6 @@ def page_faults(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
 
 
-async def test_an_interrupt_from_the_terminal_does_not_reach_it_though_it_is_in_our_session(image: Path) -> None:
-    async with QemuNbd(image, read_only=True) as server:
-        assert os.getpgid(server.pid) == server.pid  # a terminal interrupts a whole group
-        assert os.getsid(server.pid) == os.getsid(0)  # and Linux shares the processors by session
-
-
 async def test_the_buffers_of_large_requests_are_kept(tmp_path: Path) -> None:
     images.create(tmp_path / "image.qcow2", size=8 * 1024 * 1024)
     commands = [f"aio_write -P 2 {number}m 1m" for number in range(8)]

@@ -64,7 +64,7 @@ class Cluster:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            process_group=0,
+            start_new_session=True,
         )
         try:
             self.environment = self._wait_until_it_serves()

@@ -272,7 +272,7 @@ async def _run_map(chain: Sequence[Path], table: _Table) -> None:
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
             env=process.environment(),
-            process_group=0,
+            start_new_session=True,
         )
         try:
             assert program.stdout is not None

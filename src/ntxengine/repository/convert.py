@@ -39,7 +39,7 @@ async def convert(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=process.environment(),
-        process_group=0,
+        start_new_session=True,
     )
     try:
         assert program.stdout is not None

@@ -69,7 +69,7 @@ def run(program: str, *arguments: str, action: str, path: Path, timeout_s: float
             stdout=subprocess.PIPE,
             stderr=errors,
             env=environment(),
-            process_group=0,
+            start_new_session=True,
         ) as process,
     ):
         expired = threading.Event()

@@ -141,9 +141,8 @@ class QemuNbd:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env=process.environment(),
-            # An interrupt from the terminal is for us: qemu-nbd has to outlive our clean stop.  Not by a session of its
-            # own: Linux shares the processors by session (autogroup), which slows two that hand each other data.
-            process_group=0,
+            # An interrupt from the terminal is for us: qemu-nbd has to outlive our clean stop.
+            start_new_session=True,
         )
         self._drain = asyncio.create_task(self._collect_stderr(self._process))
 
