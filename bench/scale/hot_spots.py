@@ -72,9 +72,11 @@ def recording(data: Path) -> Iterator[None]:
     """Sample this process, all its threads."""
     command = ["perf", "record", "--quiet", "--event=cpu-clock", "--freq=1999", "--inherit"]
     with subprocess.Popen([*command, f"--output={data}", f"--pid={os.getpid()}"]) as perf:
-        time.sleep(ATTACHING_S)
-        yield
-        perf.send_signal(signal.SIGINT)
+        try:
+            time.sleep(ATTACHING_S)
+            yield
+        finally:
+            perf.send_signal(signal.SIGINT)
 
 
 def nanoseconds(data: Path) -> Counter[tuple[str, str]]:

@@ -28,6 +28,7 @@ from ntxengine.bench.measure import Engine, Used, run_clients
 from ntxengine.bench.memory import touch_free
 from ntxengine.bench.suite import Bytes, Disk
 from ntxengine.bench.wire import Request
+from ntxengine.errors import ToolError
 from ntxengine.units import GIB, MIB, parse_size
 
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
@@ -50,6 +51,8 @@ def server(folder: Path, size: int, *, own_session: bool) -> Iterator[tuple[str,
     with subprocess.Popen(command, start_new_session=own_session) as process:
         try:
             while not path.exists():
+                if process.poll() is not None:
+                    raise ToolError(f"nbdkit ended with {process.returncode} before it served {path}")
                 time.sleep(0.01)
             yield f"nbd+unix:///?socket={path}", process.pid
         finally:
