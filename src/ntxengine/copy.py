@@ -26,6 +26,9 @@ MOST_CONNECTIONS = 8
 """Where nobody says otherwise.  Eight with eight requests each hide a latency of 20 ms at 3 GiB/s."""
 
 _MOST_AT_FIRST = 4
+_AT_FIRST_FROM_A_SERVER = 2
+"""Connections for each processor.  A server's socket holds a part of one answer (208 KiB of 1 MiB, by the default of
+Linux); then it waits for us, and with others it has something else to do (bench/notes/paths.md)."""
 _STAGES = ("source", "digest", "target", "limit")
 _NAMED_OFFSETS = 16
 _MAX_TIMEOUT_S = 24 * 3600
@@ -66,9 +69,13 @@ class CopyOptions:
         """As many as there may ever be: what a server has to permit."""
         return self.connections or MOST_CONNECTIONS
 
-    def pace(self) -> dict[str, int]:
-        """What the core's job is told of connections and requests in flight: the bounds, and where to begin."""
-        first = self.connections or max(1, min(self.begin_in_flight, len(os.sched_getaffinity(0)), _MOST_AT_FIRST))
+    def pace(self, source: str) -> dict[str, int]:
+        """What the core's job is told of connections and requests in flight: the bounds, and where to begin.
+
+        `source` is the kind of device that is read (Device.kind).
+        """
+        at_first = len(os.sched_getaffinity(0)) * (_AT_FIRST_FROM_A_SERVER if source == "nbd" else 1)
+        first = self.connections or min(self.begin_in_flight, at_first, _MOST_AT_FIRST)
         window = first * self.in_flight if self.in_flight else self.begin_in_flight
         return {
             "connections": self.most_connections,
@@ -167,7 +174,7 @@ async def copy(
     job = Job(
         source,
         target,
-        **options.pace(),
+        **options.pace(source.kind),
         request_size=options.request_size,
         max_buffer_bytes=options.max_buffer_bytes,
         rate_bytes_per_s=options.bandwidth,

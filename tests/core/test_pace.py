@@ -104,9 +104,15 @@ def test_a_server_without_multi_conn_gets_all_requests_on_one_connection() -> No
 
 
 @pytest.mark.parametrize("tier", Tier)
-def test_a_tier_says_where_to_begin(tier: Tier) -> None:
-    pace = CopyOptions(begin_in_flight=tier.value.begin_in_flight).pace()
+@pytest.mark.parametrize(("source", "connections"), [("file", 1), ("nbd", 2)])
+@pytest.mark.parametrize("processors", [1, 2, 64])
+def test_a_tier_says_where_to_begin(
+    tier: Tier, source: str, connections: int, processors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(processors))
+
+    pace = CopyOptions(begin_in_flight=tier.value.begin_in_flight).pace(source)
 
     assert pace["first_in_flight"] == tier.value.begin_in_flight
-    assert 1 <= pace["first_connections"] <= min(4, tier.value.begin_in_flight, len(os.sched_getaffinity(0)))
+    assert pace["first_connections"] == min(4, tier.value.begin_in_flight, connections * processors)
     assert pace["connections"] == 8
