@@ -258,7 +258,8 @@ class _Transfer:
             if self._on_progress is not None:
                 self._on_progress(self._progress(progress))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._bell.wait(), PROGRESS_INTERVAL_S)
+                async with asyncio.timeout(PROGRESS_INTERVAL_S):
+                    await self._bell.wait()
 
     def _feed(self) -> None:
         """Feed until the job has no more room, or there is no more to feed."""
@@ -280,7 +281,8 @@ class _Transfer:
         while not self._job.progress()["finished"]:
             self._bell.clear()
             with suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(self._bell.wait(), PROGRESS_INTERVAL_S)
+                async with asyncio.timeout(PROGRESS_INTERVAL_S):
+                    await self._bell.wait()
 
     def _progress(self, now: dict[str, int]) -> Progress:
         return Progress(

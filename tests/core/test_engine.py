@@ -211,6 +211,28 @@ async def test_cancelled_copy_leaves_no_thread_and_no_descriptor() -> None:
         assert (len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))) == before
 
 
+async def test_a_cancellation_that_comes_with_news_of_the_job_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    bells: list[asyncio.Event] = []
+
+    class Bell(asyncio.Event):
+        def __init__(self) -> None:
+            super().__init__()
+            bells.append(self)
+
+    async with open_source("pattern:1T") as source, open_target("null:", source=source) as target:
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "Event", Bell)
+            options = CopyOptions(bandwidth=1 << 20)
+            running = asyncio.create_task(copy(source, target.device, [whole(source.size)], options=options))
+            await asyncio.sleep(0.05)
+
+        bells[0].set()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(10):
+                await running
+
+
 async def test_wrong_extents_from_the_caller_end_the_copy_cleanly() -> None:
     async with open_source("pattern:1M") as source, open_target("null:", source=source) as target:
         for windows in ([make([(0, 1 << 21, 0)])], [make([(512, 10, 0)]), make([(0, 10, 0)])]):

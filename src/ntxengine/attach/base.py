@@ -73,4 +73,5 @@ async def within(function: Callable[[], T], timeout_s: float) -> T:
             outcome.set_exception(error)
 
     threading.Thread(target=run, name="ntx-within", daemon=True).start()
-    return await asyncio.wait_for(asyncio.wrap_future(outcome), timeout_s)
+    async with asyncio.timeout(timeout_s):
+        return await asyncio.wrap_future(outcome)

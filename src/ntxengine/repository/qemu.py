@@ -158,7 +158,8 @@ class QemuNbd:
             if self._process.returncode is not None:
                 raise await self._early_end(self._process.returncode)
             with contextlib.suppress(OSError, EOFError, TimeoutError):
-                await asyncio.wait_for(_greet(self.socket_path), timeout=deadline - time.monotonic())
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await _greet(self.socket_path)
                 return
             await asyncio.sleep(_POLL_S)
         raise ToolError(f"{self.path}: qemu-nbd did not answer for {START_TIMEOUT_S:g} s")
@@ -188,7 +189,8 @@ class QemuNbd:
             with contextlib.suppress(ProcessLookupError):
                 server.terminate()
             try:
-                await asyncio.wait_for(server.wait(), timeout=STOP_TIMEOUT_S)
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await server.wait()
             except TimeoutError:
                 was_killed = True
                 with contextlib.suppress(ProcessLookupError):
