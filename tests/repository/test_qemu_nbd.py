@@ -344,7 +344,7 @@ async def test_a_server_that_never_answers_is_given_up(
     assert run_folders() == before
 
 
-@pytest.mark.parametrize("delay_s", [0, 0.005, 0.02, 0.05])
+@pytest.mark.parametrize("delay_s", [0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.05])
 async def test_a_cancelled_start_leaves_nothing(image: Path, delay_s: float) -> None:
     before = run_folders()
 

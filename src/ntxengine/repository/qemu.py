@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import struct
 import time
 from collections.abc import Sequence
@@ -98,7 +99,8 @@ class QemuNbd:
             await self._start()
             await self._wait_until_ready()
         except BaseException:
-            await in_peace(self._stop())
+            # It has written nothing yet, and a qemu-nbd that is still starting loses a SIGTERM.
+            await in_peace(self._stop(signal.SIGKILL))
             raise
         return self
 
@@ -109,7 +111,7 @@ class QemuNbd:
 
         Errors: ToolError if it had ended before, or did not close a writable image properly.
         """
-        problem = await in_peace(self._stop())
+        problem = await in_peace(self._stop(signal.SIGTERM))
         if not problem:
             return
         if value is None:
@@ -169,12 +171,12 @@ class QemuNbd:
             await self._drain
         return process.failure("qemu-nbd", self._stderr, status, action="serving the image", path=self.path)
 
-    async def _stop(self) -> str:
+    async def _stop(self, by: signal.Signals) -> str:
         """End the process and remove the socket.  Return what went wrong, "" if nothing."""
         problem = ""
         try:
             if self._process is not None:
-                problem = await self._end(self._process)
+                problem = await self._end(self._process, by)
         finally:
             if self._folder is not None:
                 self._folder.close()
@@ -182,12 +184,12 @@ class QemuNbd:
             self._process = None
         return problem
 
-    async def _end(self, server: asyncio.subprocess.Process) -> str:
+    async def _end(self, server: asyncio.subprocess.Process, by: signal.Signals) -> str:
         ended_before = server.returncode is not None
         was_killed = False
         if not ended_before:
             with contextlib.suppress(ProcessLookupError):
-                server.terminate()
+                server.send_signal(by)
             try:
                 async with asyncio.timeout(STOP_TIMEOUT_S):
                     await server.wait()
