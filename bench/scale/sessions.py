@@ -3,8 +3,9 @@
     python bench/scale/sessions.py [--size 2G] [--rounds N] [--save NAME]
 
 Linux shares the processors by session where kernel.sched_autogroup_enabled is 1 (the default of most distributions,
-where no cgroup says otherwise).  Dense data from the page cache to nbdkit null over a unix socket, in turn to a server
-in our session and to one in its own.  `switches`: of threads, of the whole machine, per MiB.
+where no cgroup says otherwise).  Dense data from the page cache over a unix socket to nbdkit null, and to qemu-nbd that
+writes a new qcow2 file, each in turn in our session and in its own.  `switches`: of threads, of the whole machine, per
+MiB.  `rate_against_our_session`: quartiles of the ratio, round by round.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from measure import parser, report
 
 from ntxengine.bench.disks import make_disk
-from ntxengine.bench.measure import Engine, Used, run_clients
+from ntxengine.bench.measure import Engine, run_clients
 from ntxengine.bench.memory import touch_free
+from ntxengine.bench.rounds import rotated
+from ntxengine.bench.servers import NBDKIT, QEMU_NBD
 from ntxengine.bench.suite import Bytes, Disk
 from ntxengine.bench.wire import Request
 from ntxengine.errors import ToolError
+from ntxengine.repository.process import KEPT_BUFFERS
 from ntxengine.units import GIB, MIB, parse_size
 
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
@@ -43,16 +46,48 @@ class Run(NamedTuple):
     switches: float  # per MiB
 
 
+class Way(NamedTuple):
+    """Who copies to which server, and where that is."""
+
+    who: str
+    server: str
+    own_session: bool
+
+    def __str__(self) -> str:
+        return f"{self.who} to {self.server} in {'another' if self.own_session else 'our'} session"
+
+
+WAYS = [
+    Way(who, server, own)
+    for server in ("nbdkit null", "qcow2")
+    for who in ("engine", "nbdcopy")
+    for own in (False, True)
+]
+
+
+def command_of(server: str, folder: Path, size: int) -> list[str]:
+    """Return how to start a server at `folder`/socket.  An image is a new one each time."""
+    if server == "nbdkit null":
+        return [*NBDKIT, f"--unix={folder / 'socket'}", "null", str(size)]
+    image = folder / "image.qcow2"
+    image.unlink(missing_ok=True)
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), str(size)], check=True)
+    # Unsafe: the engine's flush would wait for the disk, which is another question.
+    return [*QEMU_NBD, "--cache=unsafe", f"--socket={folder / 'socket'}", "--format=qcow2", str(image)]
+
+
 @contextmanager
-def server(folder: Path, size: int, *, own_session: bool) -> Iterator[tuple[str, int]]:
-    """Yield the URI of an nbdkit null and its process."""
-    path = folder / ("other.sock" if own_session else "ours.sock")
-    command = ["nbdkit", "--foreground", f"--unix={path}", "null", str(size)]
-    with subprocess.Popen(command, start_new_session=own_session) as process:
+def serving(way: Way, folder: Path, size: int) -> Iterator[tuple[str, int]]:
+    """Yield the URI of a server and its process."""
+    path = folder / "socket"
+    path.unlink(missing_ok=True)
+    with subprocess.Popen(
+        command_of(way.server, folder, size), start_new_session=way.own_session, env=os.environ | KEPT_BUFFERS
+    ) as process:
         try:
             while not path.exists():
                 if process.poll() is not None:
-                    raise ToolError(f"nbdkit ended with {process.returncode} before it served {path}")
+                    raise ToolError(f"{way.server}: ended with {process.returncode} before it served {path}")
                 time.sleep(0.01)
             yield f"nbd+unix:///?socket={path}", process.pid
         finally:
@@ -70,22 +105,26 @@ def switches() -> int:
     return int(found[1])
 
 
-def copied(engine: Engine, request: Request) -> Used:
-    return engine.run(request)[0]
-
-
-def measured(work: Callable[[], Used], pid: int, size: int) -> Run:
-    touch_free(256 * MIB)
-    served_s, switched = cpu_seconds(pid), switches()
-    used = work()
-    served_s, switched = cpu_seconds(pid) - served_s, switches() - switched
+def measured(way: Way, engine: Engine, file: str, folder: Path, size: int) -> Run:
+    with serving(way, folder, size) as (uri, pid):
+        touch_free(256 * MIB + (size if way.server == "qcow2" else 0))
+        served_s, switched = cpu_seconds(pid), switches()
+        if way.who == "engine":
+            used, _ = engine.run(Request(mode="copy", sources=(file,), targets=(uri,), options={}))
+        else:
+            used = run_clients([["nbdcopy", file, uri]])
+        served_s, switched = cpu_seconds(pid) - served_s, switches() - switched
     gib = size / GIB
     return Run(gib / used.seconds, used.cpu_seconds / gib, served_s / gib, switched / (size / MIB))
 
 
-def summary(runs: list[Run]) -> dict[str, Any]:
+def summary(runs: list[Run], in_ours: list[Run]) -> dict[str, Any]:
     columns = zip(Run._fields, zip(*runs, strict=True), strict=True)
-    return {name: round(statistics.median(column), 3) for name, column in columns}
+    figures: dict[str, Any] = {name: round(statistics.median(column), 3) for name, column in columns}
+    if runs is not in_ours:
+        ratios = [run.gib_per_s / other.gib_per_s for run, other in zip(runs, in_ours, strict=True)]
+        figures["rate_against_our_session"] = [round(quartile, 3) for quartile in statistics.quantiles(ratios, n=4)]
+    return figures
 
 
 def main() -> None:
@@ -93,25 +132,18 @@ def main() -> None:
     arguments.add_argument("--size", type=parse_size, default=parse_size("2G"))
     arguments.add_argument("--rounds", type=int, default=11)
     given = arguments.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as name,
-        server(Path(name), given.size, own_session=False) as ours,
-        server(Path(name), given.size, own_session=True) as other,
-        Engine() as engine,
-    ):
-        file = str(make_disk(Path(name) / "disk", Disk(size=Bytes(given.size)), seed="sessions").path)
-        ways: dict[str, tuple[Callable[[], Used], int]] = {}
-        for where, (uri, pid) in (("our session", ours), ("another session", other)):
-            request = Request(mode="copy", sources=(file,), targets=(uri,), options={})
-            ways[f"engine, server in {where}"] = partial(copied, engine, request), pid
-            ways[f"nbdcopy, server in {where}"] = partial(run_clients, [["nbdcopy", file, uri]]), pid
-        runs: dict[str, list[Run]] = {way: [] for way in ways}
+    runs: dict[Way, list[Run]] = {way: [] for way in WAYS}
+    with tempfile.TemporaryDirectory() as name, Engine() as engine:
+        folder = Path(name)
+        file = str(make_disk(folder / "disk", Disk(size=Bytes(given.size)), seed="sessions").path)
         for number in range(given.rounds + 1):
-            for way, (work, pid) in ways.items():
-                run = measured(work, pid, given.size)
+            for way in rotated(WAYS, number):
+                run = measured(way, engine, file, folder, given.size)
                 if number:  # the first one warms up
                     runs[way].append(run)
-    figures: dict[str, Any] = {way: summary(each) for way, each in runs.items()}
+    figures: dict[str, Any] = {
+        str(way): summary(each, runs[way._replace(own_session=False)]) for way, each in runs.items()
+    }
     figures["sched_autogroup_enabled"] = AUTOGROUP.read_text().strip() if AUTOGROUP.exists() else None
     report(__doc__, given.save, figures)
 

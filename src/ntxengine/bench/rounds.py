@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from ntxengine.bench import machine, tools
 from ntxengine.bench.judge import judge, summarise
@@ -32,6 +33,7 @@ from ntxengine.errors import ChecksumMismatch, OptionsError, ToolError
 from ntxengine.units import KIB, format_size
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 _CHECKED = {
     "engine": ("digest equal to the reference", "bytes sent"),
@@ -99,7 +101,7 @@ def run_suite(suite: Suite, *, work_dir: Path | None, say: Say) -> Result:
     )
 
 
-def rotated(names: Sequence[str], number: int) -> list[str]:
+def rotated(names: Sequence[T], number: int) -> list[T]:
     """Return `names` beginning with another one in each round: nobody always runs first, or always behind the same."""
     start = number % len(names)
     return [*names[start:], *names[:start]]
