@@ -123,9 +123,7 @@ def summary(runs: list[Run], in_ours: list[Run]) -> dict[str, Any]:
     figures: dict[str, Any] = {name: round(statistics.median(column), 3) for name, column in columns}
     if runs is not in_ours:
         ratios = [run.gib_per_s / other.gib_per_s for run, other in zip(runs, in_ours, strict=True)]
-        figures["better_rounds"] = sum(
-            run.gib_per_s > other.gib_per_s for run, other in zip(runs, in_ours, strict=True)
-        )
+        figures["better_rounds"] = sum(ratio > 1 for ratio in ratios)
         figures["rate_against_our_session"] = [round(quartile, 3) for quartile in statistics.quantiles(ratios, n=4)]
     return figures
 
