@@ -1,16 +1,19 @@
 """From how many connections should a copy begin whose source is a server?
 
-    python bench/scale/from_server.py [--size 2G] [--rounds N] [--save NAME]
+    python bench/scale/from_server.py [--against CHECKOUT] [--size 2G] [--rounds N] [--save NAME]
 
 qemu-nbd of a qcow2 file with an overlay of 20 % to nbdkit memory, as the case chain-memory of `ntx bench` has it, in
-turn with 1, 2 and 4 connections at first, as the engine chooses, and by nbdcopy.  `idle`: share of the processors that
-had nothing to do; `ended`: the connections and requests of each that the last round ended with.
+turn by nbdcopy, by the engine as it chooses, and either with 1, 2 and 4 connections pinned, or as the engine of another
+built CHECKOUT chooses.  `idle`: share of the processors that neither the client nor a server took; `ended`:
+connections and requests of each in the last round.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,12 +35,13 @@ CASE = Case(
     target=Target(server="nbdkit-memory"),
     who=("engine", "nbdcopy"),
 )
-WAYS: dict[str, dict[str, int | bool]] = {
+PINNED: dict[str, dict[str, int | bool]] = {
     "1 connection": {"connections": 1},
     "2 connections": {"connections": 2},
     "4 connections": {"connections": 4},
-    "as the engine chooses": {},
 }
+CHOSEN = "as the engine chooses"
+BEFORE = "as the engine it is held against chooses"
 PEER = "nbdcopy"
 
 
@@ -52,61 +56,74 @@ class Run(NamedTuple):
     ended: str
 
 
-def processor_ticks() -> tuple[int, int]:
-    """Return ticks of all processors: idle ones, and all."""
-    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return ticks[3] + ticks[4], sum(ticks)
-
-
-def run_way(stage: Stage, engine: Engine, way: str) -> Run:
+def run_way(stage: Stage, engine: Engine | None, options: dict[str, int | bool]) -> Run:
+    """Copy once; without an engine nbdcopy does."""
     stage.make_ready()
     (source,) = stage.sources
     with stage.targets(fresh=False) as (target,):
         assert source.server is not None
         servers = (source.server, target)
-        before_s, ticks = [server.cpu_seconds() for server in servers], processor_ticks()
+        before_s = [server.cpu_seconds() for server in servers]
         ended = ""
-        if way == PEER:
+        if engine is None:
             used = run_clients([["nbdcopy", source.uri, target.uri]])
         else:
-            request = Request(mode="copy", sources=(source.uri,), targets=(target.uri,), options=WAYS[way])
-            used, digests = engine.run(request)
+            used, digests = engine.run(
+                Request(mode="copy", sources=(source.uri,), targets=(target.uri,), options=options)
+            )
             if digests != (source.disk.digest,):
                 raise ChecksumMismatch(f"{source.uri}: not read as what it is")
             (done,) = used.reports
             ended = f"{done.connections} x {done.in_flight}"
-        idle, passed = (now - then for now, then in zip(processor_ticks(), ticks, strict=True))
-        cpu_s = [server.cpu_seconds() - before for server, before in zip(servers, before_s, strict=True)]
+        from_s, to_s = (server.cpu_seconds() - before for server, before in zip(servers, before_s, strict=True))
     gib = stage.size / GIB
-    return Run(gib / used.seconds, used.cpu_seconds / gib, cpu_s[0] / gib, cpu_s[1] / gib, idle / passed, ended)
+    busy = (used.cpu_seconds + from_s + to_s) / used.seconds / len(os.sched_getaffinity(0))
+    return Run(gib / used.seconds, used.cpu_seconds / gib, from_s / gib, to_s / gib, 1 - busy, ended)
 
 
-def summary(runs: list[Run], peer: list[Run]) -> dict[str, Any]:
-    """Return medians, and the quartiles of the rate against that of the peer in the same round."""
-    *columns, ended = zip(*runs, strict=True)
+def quartiles(runs: list[Run], others: list[Run]) -> list[float]:
+    ratios = [run.gib_per_s / other.gib_per_s for run, other in zip(runs, others, strict=True)]
+    return [round(quartile, 3) for quartile in statistics.quantiles(ratios, n=4)]
+
+
+def summary(runs: dict[str, list[Run]], way: str) -> dict[str, Any]:
+    """Return medians, and the quartiles of the rate against that of others in the same round."""
+    *columns, ended = zip(*runs[way], strict=True)
     figures: dict[str, Any] = {
         name: round(statistics.median(column), 3) for name, column in zip(Run._fields[:-1], columns, strict=True)
     }
-    ratios = [run.gib_per_s / other.gib_per_s for run, other in zip(runs, peer, strict=True)]
-    figures["against_nbdcopy"] = [round(quartile, 3) for quartile in statistics.quantiles(ratios, n=4)]
+    figures["rates"] = [round(run.gib_per_s, 3) for run in runs[way]]
+    figures["against_nbdcopy"] = quartiles(runs[way], runs[PEER])
+    if way == CHOSEN and BEFORE in runs:
+        figures["against_before"] = quartiles(runs[way], runs[BEFORE])
     return figures | {"ended": ended[-1]}
 
 
 def main() -> None:
     arguments = parser(__doc__)
+    arguments.add_argument("--against", type=Path, metavar="CHECKOUT")
     arguments.add_argument("--size", type=parse_size, default=parse_size("2G"))
     arguments.add_argument("--rounds", type=int, default=15)
     given = arguments.parse_args()
-    runs: dict[str, list[Run]] = {way: [] for way in (*WAYS, PEER)}
-    with tempfile.TemporaryDirectory() as name, Engine() as engine:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        engine = stack.enter_context(Engine())
+        ways: dict[str, tuple[Engine | None, dict[str, int | bool]]] = {PEER: (None, {}), CHOSEN: (engine, {})}
+        if given.against is None:
+            ways |= {way: (engine, options) for way, options in PINNED.items()}
+        else:
+            os.environ["PYTHONPATH"] = str(given.against.resolve() / "src")
+            ways[BEFORE] = stack.enter_context(Engine()), {}
         folder = Path(name)
-        with Stage(CASE, Disk(size=Bytes(given.size)), DiskShelf(folder), folder, Sockets(folder)) as stage:
-            for number in range(given.rounds + 1):
-                for way in rotated(list(runs), number):
-                    run = run_way(stage, engine, way)
-                    if number:  # the first round warms up
-                        runs[way].append(run)
-    report(__doc__, given.save, {way: summary(each, runs[PEER]) for way, each in runs.items()})
+        stage = stack.enter_context(
+            Stage(CASE, Disk(size=Bytes(given.size)), DiskShelf(folder), folder, Sockets(folder))
+        )
+        runs: dict[str, list[Run]] = {way: [] for way in ways}
+        for number in range(given.rounds + 1):
+            for way in rotated(list(ways), number):
+                run = run_way(stage, *ways[way])
+                if number:  # the first round warms up
+                    runs[way].append(run)
+    report(__doc__, given.save, {way: summary(runs, way) for way in runs})
 
 
 if __name__ == "__main__":

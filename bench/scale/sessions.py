@@ -23,14 +23,15 @@ from typing import Any, NamedTuple
 
 from measure import parser, report
 
-from ntxengine.bench.disks import make_disk
+from ntxengine.bench import tools
+from ntxengine.bench.disks import DiskFile, make_disk
 from ntxengine.bench.measure import Engine, run_clients
 from ntxengine.bench.memory import touch_free
 from ntxengine.bench.rounds import rotated
-from ntxengine.bench.servers import NBDKIT, QEMU_NBD
+from ntxengine.bench.servers import NBDKIT, QEMU_NBD, Server
 from ntxengine.bench.suite import Bytes, Disk
 from ntxengine.bench.wire import Request
-from ntxengine.errors import ToolError
+from ntxengine.errors import ChecksumMismatch, ToolError
 from ntxengine.repository.process import KEPT_BUFFERS
 from ntxengine.units import GIB, MIB, parse_size
 
@@ -77,26 +78,23 @@ def command_of(server: str, folder: Path, size: int) -> list[str]:
 
 
 @contextmanager
-def serving(way: Way, folder: Path, size: int) -> Iterator[tuple[str, int]]:
-    """Yield the URI of a server and its process."""
+def serving(way: Way, folder: Path, size: int) -> Iterator[Server]:
     path = folder / "socket"
     path.unlink(missing_ok=True)
     with subprocess.Popen(
-        command_of(way.server, folder, size), start_new_session=way.own_session, env=os.environ | KEPT_BUFFERS
+        tools.tied(*command_of(way.server, folder, size)),
+        start_new_session=way.own_session,
+        process_group=None if way.own_session else 0,
+        env=os.environ | KEPT_BUFFERS,
     ) as process:
         try:
             while not path.exists():
                 if process.poll() is not None:
                     raise ToolError(f"{way.server}: ended with {process.returncode} before it served {path}")
                 time.sleep(0.01)
-            yield f"nbd+unix:///?socket={path}", process.pid
+            yield Server(f"nbd+unix:///?socket={path}", f"unix:{path}", process.pid)
         finally:
             process.terminate()
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def switches() -> int:
@@ -105,23 +103,26 @@ def switches() -> int:
     return int(found[1])
 
 
-def measured(way: Way, engine: Engine, file: str, folder: Path, size: int) -> Run:
-    with serving(way, folder, size) as (uri, pid):
-        touch_free(256 * MIB + (size if way.server == "qcow2" else 0))
-        served_s, switched = cpu_seconds(pid), switches()
+def measured(way: Way, engine: Engine, disk: DiskFile, folder: Path) -> Run:
+    file = str(disk.path)
+    with serving(way, folder, disk.size) as server:
+        touch_free(256 * MIB + (disk.size if way.server == "qcow2" else 0))
+        served_s, switched = server.cpu_seconds(), switches()
         if way.who == "engine":
-            used, _ = engine.run(Request(mode="copy", sources=(file,), targets=(uri,), options={}))
+            used, digests = engine.run(Request(mode="copy", sources=(file,), targets=(server.uri,), options={}))
+            if digests != (disk.digest,):
+                raise ChecksumMismatch(f"{file}: read as {digests}, and is {disk.digest}")
         else:
-            used = run_clients([["nbdcopy", file, uri]])
-        served_s, switched = cpu_seconds(pid) - served_s, switches() - switched
-    gib = size / GIB
-    return Run(gib / used.seconds, used.cpu_seconds / gib, served_s / gib, switched / (size / MIB))
+            used = run_clients([["nbdcopy", file, server.uri]])
+        served_s, switched = server.cpu_seconds() - served_s, switches() - switched
+    gib = disk.size / GIB
+    return Run(gib / used.seconds, used.cpu_seconds / gib, served_s / gib, switched / (disk.size / MIB))
 
 
-def summary(runs: list[Run], in_ours: list[Run]) -> dict[str, Any]:
+def summary(runs: list[Run], in_ours: list[Run] | None) -> dict[str, Any]:
     columns = zip(Run._fields, zip(*runs, strict=True), strict=True)
     figures: dict[str, Any] = {name: round(statistics.median(column), 3) for name, column in columns}
-    if runs is not in_ours:
+    if in_ours is not None and in_ours is not runs:
         ratios = [run.gib_per_s / other.gib_per_s for run, other in zip(runs, in_ours, strict=True)]
         figures["better_rounds"] = sum(ratio > 1 for ratio in ratios)
         figures["rate_against_our_session"] = [round(quartile, 3) for quartile in statistics.quantiles(ratios, n=4)]
@@ -135,16 +136,18 @@ def main() -> None:
     arguments.add_argument("--only", default="", metavar="TEXT", help="only ways with this in their name")
     given = arguments.parse_args()
     runs: dict[Way, list[Run]] = {way: [] for way in WAYS if given.only in str(way)}
+    if not runs:
+        arguments.error(f"--only {given.only!r}: none of {', '.join(map(str, WAYS))}")
     with tempfile.TemporaryDirectory() as name, Engine() as engine:
         folder = Path(name)
-        file = str(make_disk(folder / "disk", Disk(size=Bytes(given.size)), seed="sessions").path)
+        disk = make_disk(folder / "disk", Disk(size=Bytes(given.size)), seed="sessions")
         for number in range(given.rounds + 1):
             for way in rotated(list(runs), number):
-                run = measured(way, engine, file, folder, given.size)
+                run = measured(way, engine, disk, folder)
                 if number:  # the first one warms up
                     runs[way].append(run)
     figures: dict[str, Any] = {
-        str(way): summary(each, runs[way._replace(own_session=False)]) for way, each in runs.items()
+        str(way): summary(each, runs.get(way._replace(own_session=False))) for way, each in runs.items()
     }
     figures["sched_autogroup_enabled"] = AUTOGROUP.read_text().strip() if AUTOGROUP.exists() else None
     report(__doc__, given.save, figures)

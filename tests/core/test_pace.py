@@ -104,15 +104,31 @@ def test_a_server_without_multi_conn_gets_all_requests_on_one_connection() -> No
 
 
 @pytest.mark.parametrize("tier", Tier)
-@pytest.mark.parametrize(("source", "connections"), [("file", 1), ("nbd", 2)])
+@pytest.mark.parametrize(("source", "for_each_processor"), [("file", 1), ("nbd", 2)])
 @pytest.mark.parametrize("processors", [1, 2, 64])
 def test_a_tier_says_where_to_begin(
-    tier: Tier, source: str, connections: int, processors: int, monkeypatch: pytest.MonkeyPatch
+    tier: Tier, source: str, for_each_processor: int, processors: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(processors))
 
     pace = CopyOptions(begin_in_flight=tier.value.begin_in_flight).pace(source)
 
     assert pace["first_in_flight"] == tier.value.begin_in_flight
-    assert pace["first_connections"] == min(4, tier.value.begin_in_flight, connections * processors)
+    assert pace["first_connections"] == min(4, tier.value.begin_in_flight, for_each_processor * processors)
     assert pace["connections"] == 8
+
+
+async def test_a_copy_from_a_server_begins_with_more_connections_than_processors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(1))
+    used = {}
+    with nbdkit("pattern", str(SIZE)) as uri:
+        for source_uri in (uri, f"pattern:{SIZE}"):
+            async with open_source(source_uri) as source, open_target("null:", source=source) as target:
+                options = CopyOptions(bandwidth=SIZE * 20)
+                report = await copy(source, target.device, [whole(SIZE)], options=options, bytes_expected=SIZE)
+                used[source.kind] = report.connections
+
+    assert used["nbd"] == 2
+    assert used["pattern"] == 1

@@ -1,6 +1,6 @@
 """The NBD servers and block devices of a case: context managers that leave nothing behind.
 
-A server is in a session of its own, so that Ctrl-C is for us alone, and dies with us, however we die.
+A server is in a process group of its own, so that Ctrl-C is for us alone, and dies with us, however we die.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class QemuNbd:
             await self._start()
             await self._wait_until_ready()
         except BaseException:
-            # It has written nothing yet, and a qemu-nbd that is still starting loses a SIGTERM.
+            # No client has written yet, and a qemu-nbd that is still starting loses a SIGTERM.
             await in_peace(self._stop(signal.SIGKILL))
             raise
         return self
