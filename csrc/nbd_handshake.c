@@ -325,67 +325,7 @@ static int use_export_name(struct haggle *h, bool has_zeroes)
     return has_zeroes ? skip(h, NBD_EXPORT_NAME_ZEROES, "the export's size") : 0;
 }
 
-/* ------------------------------------------------------------------------------------------------ rules */
-
-/*
- * What to assume of a server that names no limits.  A server should then accept any alignment, and a client should
- * keep to 512 bytes (proto.md "Size constraints").  Both are kept where the size permits: 512 is lowered only to
- * the largest power of two that divides the size, because the last bytes of a 511-byte export could otherwise never
- * be asked for.  A server that needs 512 has a size that is a multiple of it.
- */
-static void assume_block_sizes(struct ntx_nbd_export *export)
-{
-    uint64_t lowest_bit = export->size & (~export->size + 1);
-
-    export->min_block = NBD_DEFAULT_MIN_BLOCK;
-    if (lowest_bit != 0 && lowest_bit < NBD_DEFAULT_MIN_BLOCK)
-        export->min_block = (uint32_t)lowest_bit;
-    export->preferred_block = NBD_DEFAULT_PREFERRED_BLOCK;
-    export->max_payload = NBD_DEFAULT_MAX_PAYLOAD;
-}
-
-static int check_block_sizes(struct haggle *h)
-{
-    const struct ntx_nbd_export *export = h->export;
-    bool is_min_good = ntx_is_power_of_two(export->min_block) && export->min_block <= NBD_MAX_MIN_BLOCK;
-    bool is_preferred_good =
-        ntx_is_power_of_two(export->preferred_block) && export->preferred_block >= export->min_block;
-
-    if (is_min_good && is_preferred_good && export->max_payload >= export->min_block)
-        return 0;
-    return ntx_error_set(h->err, NTX_E_PROTOCOL, -EPROTO,
-                         "%s: handshake failed: the server broke the protocol: block sizes minimum %" PRIu32
-                         " preferred %" PRIu32 " maximum %" PRIu32,
-                         h->name, export->min_block, export->preferred_block, export->max_payload);
-}
-
-static int check_export(struct haggle *h)
-{
-    struct ntx_nbd_export *export = h->export;
-
-    if (export->size > NTX_MAX_DEVICE_SIZE)
-        return ntx_error_set(h->err, NTX_E_NEGOTIATION, -EOVERFLOW,
-                             "%s: opening the export failed: a size of %" PRIu64 " bytes is more than the %" PRIu64
-                             " that can be handled",
-                             h->name, export->size, (uint64_t)NTX_MAX_DEVICE_SIZE);
-    if (!h->has_block_sizes)
-        assume_block_sizes(export);
-    int result = check_block_sizes(h);
-    if (result != 0)
-        return result;
-    /* The last bytes could not be asked for, and a copy without them would look whole. */
-    if ((export->size & (export->min_block - 1)) != 0)
-        return ntx_error_set(h->err, NTX_E_NEGOTIATION, -ENOTSUP,
-                             "%s: opening the export failed: its size of %" PRIu64
-                             " bytes is not a multiple of its minimum block of %" PRIu32
-                             " bytes, so its end cannot be reached",
-                             h->name, export->size, export->min_block);
-    export->max_payload =
-        (uint32_t)ntx_round_down(ntx_min64(export->max_payload, NTX_MAX_REQUEST_SIZE), export->min_block);
-    while (export->preferred_block > export->max_payload && export->preferred_block > export->min_block)
-        export->preferred_block /= 2; /* the server prefers what it forbids: stay below what it forbids */
-    return 0;
-}
+/* -------------------------------------------------------------------------------------------- the course */
 
 static int greet(struct haggle *h, uint16_t *flags)
 {
@@ -428,7 +368,7 @@ static int negotiate(struct haggle *h)
     }
     if (result == 0 && is_go_unsupported)
         result = use_export_name(h, (flags & NBD_FLAG_NO_ZEROES) == 0);
-    return result == 0 ? check_export(h) : result;
+    return result == 0 ? ntx_nbd_export_settle(h->export, h->has_block_sizes, h->name, h->err) : result;
 }
 
 /* proto.md "Termination of the session during option haggling": who merely does not want to go on, says so. */

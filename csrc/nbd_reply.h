@@ -13,7 +13,7 @@
 #ifndef NTX_NBD_REPLY_H
 #define NTX_NBD_REPLY_H
 
-#include "nbd_handshake.h"
+#include "nbd_export.h"
 #include "nbd_slot.h"
 
 #define NTX_NBD_RX_BUFFER (64u * NTX_KIB)

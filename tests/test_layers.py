@@ -112,8 +112,9 @@ C_LAYERS = {
     "nbd_coverage": NTX,
     "nbd_slot": NTX | {"device", "nbd_coverage", "nbd_proto"},
     "nbd_request": NTX | {"bytes", "nbd_proto", "nbd_slot", "sock", "sock_pages"},
-    "nbd_handshake": NTX | {"bytes", "error", "nbd_proto", "nbd_request", "nbd_text", "sock"},
-    "nbd_reply": NTX | {"bytes", "error", "nbd_chunk", "nbd_handshake", "nbd_proto", "nbd_slot", "nbd_text"},
+    "nbd_export": NTX | {"bytes", "error", "nbd_proto"},
+    "nbd_handshake": NTX | {"bytes", "error", "nbd_export", "nbd_proto", "nbd_request", "nbd_text", "sock"},
+    "nbd_reply": NTX | {"bytes", "error", "nbd_chunk", "nbd_export", "nbd_proto", "nbd_slot", "nbd_text"},
     "nbd_chunk": NTX | {"bytes", "error", "nbd_proto", "nbd_reply", "nbd_text"},
     "nbd_conn": NTX | {"bytes", "error", "nbd_handshake", "nbd_reply", "nbd_request", "nbd_text", "sock"},
     # the job
