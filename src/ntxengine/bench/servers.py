@@ -164,7 +164,9 @@ def _start(command: Sequence[str], address: str | tuple[str, int]) -> subprocess
                     raise ToolError(f"{shlex.join(command)} did not answer for {_START_TIMEOUT_S:g} s")
                 time.sleep(_POLL_S)
         except BaseException:
-            _end(process)
+            # Not politely: a qemu-nbd that is still starting loses a SIGTERM.
+            process.kill()
+            process.wait()
             raise
     return process
 
