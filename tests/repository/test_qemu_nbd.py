@@ -326,25 +326,29 @@ async def test_a_server_that_does_not_stop_is_killed_and_its_image_not_trusted(
     assert not Path(f"/proc/{pid}").exists()
 
 
-async def test_a_server_that_never_answers_is_given_up(
+async def test_a_server_that_never_answers_is_given_up_at_once(
     image: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     silent = tmp_path / "bin"
     silent.mkdir()
-    (silent / "qemu-nbd").write_text("#!/bin/sh\nexec sleep 600\n")
+    # As a qemu-nbd that is still starting: SIGTERM is lost on it.
+    (silent / "qemu-nbd").write_text("#!/bin/sh\ntrap '' TERM\nexec sleep 600\n")
     (silent / "qemu-nbd").chmod(0o755)
     monkeypatch.setenv("PATH", f"{silent}:{os.environ['PATH']}")
     monkeypatch.setattr(qemu, "START_TIMEOUT_S", 0.2)
     before = run_folders()
 
     with pytest.raises(ToolError, match="did not answer"):
-        async with QemuNbd(image, read_only=True):
+        async with (
+            asyncio.timeout(20),
+            QemuNbd(image, read_only=True),
+        ):  # much less than a server has to close its image
             pass
 
     assert run_folders() == before
 
 
-@pytest.mark.parametrize("delay_s", [0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.05])
+@pytest.mark.parametrize("delay_s", [0, 0.005, 0.02, 0.05])
 async def test_a_cancelled_start_leaves_nothing(image: Path, delay_s: float) -> None:
     before = run_folders()
 
@@ -356,8 +360,7 @@ async def test_a_cancelled_start_leaves_nothing(image: Path, delay_s: float) -> 
     await asyncio.sleep(delay_s)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        async with asyncio.timeout(20):  # less than a server has to close its image
-            await task
+        await task
 
     assert run_folders() == before
     async with QemuNbd(image, read_only=False):
