@@ -23,6 +23,7 @@ from ntxengine.bench.measure import Engine, run_clients
 from ntxengine.bench.rounds import rotated
 from ntxengine.bench.servers import Sockets
 from ntxengine.bench.stage import DiskShelf, Stage
+from ntxengine.bench.stats import spread
 from ntxengine.bench.suite import Bytes, Case, Disk, Source, Target
 from ntxengine.bench.wire import Request
 from ntxengine.errors import ChecksumMismatch
@@ -82,8 +83,9 @@ def run_way(stage: Stage, engine: Engine | None, options: dict[str, int | bool])
 
 
 def quartiles(runs: list[Run], others: list[Run]) -> list[float]:
-    ratios = [run.gib_per_s / other.gib_per_s for run, other in zip(runs, others, strict=True)]
-    return [round(quartile, 3) for quartile in statistics.quantiles(ratios, n=4)]
+    found = spread([run.gib_per_s / other.gib_per_s for run, other in zip(runs, others, strict=True)])
+    assert found is not None
+    return [round(value, 3) for value in (found.q1, found.median, found.q3)]
 
 
 def summary(runs: dict[str, list[Run]], way: str) -> dict[str, Any]:
