@@ -18,6 +18,18 @@ static bool can_read(struct io_uring *uring)
     return can;
 }
 
+/* Whether requests may be handed over: a sandbox may permit to make a ring, and then refuse io_uring_enter(). */
+static bool can_submit(struct io_uring *uring)
+{
+    struct io_uring_cqe *cqe;
+
+    io_uring_prep_nop(io_uring_get_sqe(uring)); /* the queue is empty: there is an entry */
+    if (io_uring_submit_and_wait(uring, 1) != 1 || io_uring_peek_cqe(uring, &cqe) != 0)
+        return false;
+    io_uring_cqe_seen(uring, cqe);
+    return true;
+}
+
 struct ntx_ring *ntx_ring_new(void)
 {
     struct ntx_ring *ring = malloc(sizeof *ring);
@@ -28,7 +40,7 @@ struct ntx_ring *ntx_ring_new(void)
         free(ring);
         return NULL;
     }
-    if (!can_read(&ring->uring)) {
+    if (!can_read(&ring->uring) || !can_submit(&ring->uring)) {
         ntx_ring_free(ring);
         return NULL;
     }

@@ -14,7 +14,7 @@
 
 struct ntx_ring;
 
-/* A ring for NTX_MAX_IN_FLIGHT reads, or NULL: the system does not permit one. */
+/* A ring for NTX_MAX_IN_FLIGHT reads, or NULL: the system does not permit one, or not to use it. */
 struct ntx_ring *ntx_ring_new(void);
 
 /* Reads in flight are given up: their buffers may be written until they end, and the kernel holds the pages. */

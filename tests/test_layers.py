@@ -73,7 +73,7 @@ LIBRARY_HOMES = {
     "httpx": {"prism/http.py", "prism/__init__.py"},
     "click": {"cli/"},
     "rich": {"cli/"},
-    "uvloop": {"cli/run.py"},
+    "uvloop": {"cli/loop.py"},
     "starlette": {"sim/"},
     "uvicorn": {"sim/"},
     "trustme": {"sim/"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.ntx import environment
+from tests.cli.ntx import COMMAND, environment
+from tests.support.seccomp import IO_URING_ENTER, IO_URING_SETUP, denying
 
 HEAVY = {"httpx", "msgspec", "rich", "sqlite3", "ssl", "numpy", "ntxengine.prism", "ntxengine.repository"}
 HEAVY |= {"ntxengine.capture", "ntxengine.sim", "starlette", "uvicorn", "trustme", "yaml"}
@@ -81,3 +83,20 @@ def test_numpy_starts_no_threads_unless_the_person_wants_them(given: dict[str, s
     )
 
     assert done.stdout.split()[-1] == threads
+
+
+@pytest.mark.parametrize("call", [IO_URING_ENTER, IO_URING_SETUP])
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS], ids=errno.errorcode.get)
+def test_a_sandbox_without_io_uring_ends_nothing(call: int, code: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "copy", "pattern:3M", "disk.raw", "--verify", "-q"],
+        env=environment(),
+        cwd=tmp_path,
+        preexec_fn=denying(call, code),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "disk.raw").stat().st_size == 3 * 1024**2

@@ -1,6 +1,7 @@
 /*
- * test_device_ring.c: files read past the page cache with several reads in flight.  io_uring_queue_init() and
- * io_uring_submit() are replaced, to be a system that does not permit it, or has no memory for it.
+ * test_device_ring.c: files read past the page cache with several reads in flight.  io_uring_queue_init(),
+ * io_uring_submit() and io_uring_submit_and_wait() are replaced, to be a system that does not permit it, or has no
+ * memory for it.
  */
 #define _GNU_SOURCE
 #include "check_device.h"
@@ -17,7 +18,7 @@
 #define COUNT 16u
 #define LENGTH (64u * 1024)
 
-static bool is_refused, is_short_of_memory;
+static bool is_refused, is_enter_refused, is_short_of_memory;
 
 int io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
 {
@@ -32,6 +33,14 @@ int io_uring_submit(struct io_uring *ring)
     int (*real)(struct io_uring *) = (int (*)(struct io_uring *))dlsym(RTLD_NEXT, "io_uring_submit");
 
     return is_short_of_memory ? -EAGAIN : real(ring);
+}
+
+int io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
+{
+    int (*real)(struct io_uring *, unsigned) =
+        (int (*)(struct io_uring *, unsigned))dlsym(RTLD_NEXT, "io_uring_submit_and_wait");
+
+    return is_enter_refused ? -EPERM : real(ring, count);
 }
 
 /* Pages, and not from malloc(): a read that is given up may still write to them. */
@@ -169,14 +178,14 @@ static void test_a_read_that_the_ring_refuses_is_done_once_and_otherwise(void)
     free(sample);
 }
 
-static void test_without_a_ring_reads_block(void)
+static void check_reads_without_a_ring(bool *refused)
 {
     uint8_t *sample = new_sample(LENGTH), *got = new_pages(LENGTH);
     put_file(PATH, sample, LENGTH);
     struct ntx_error err;
-    is_refused = true;
+    *refused = true;
     struct ntx_device *device = open_direct();
-    is_refused = false;
+    *refused = false;
 
     CHECK_EQ_INT(device->fd, -1);
     CHECK_OK(do_io(device, NTX_OP_READ, 0, LENGTH, got, &err), err);
@@ -187,6 +196,16 @@ static void test_without_a_ring_reads_block(void)
     free(sample);
 }
 
+static void test_without_a_ring_reads_block(void)
+{
+    check_reads_without_a_ring(&is_refused);
+}
+
+static void test_a_ring_that_takes_no_requests_is_none(void)
+{
+    check_reads_without_a_ring(&is_enter_refused);
+}
+
 int main(void)
 {
     RUN(test_many_reads_are_in_flight_and_each_gets_its_own_bytes);
@@ -195,5 +214,6 @@ int main(void)
     RUN(test_what_is_not_aligned_is_read_all_the_same);
     RUN(test_a_read_that_the_ring_refuses_is_done_once_and_otherwise);
     RUN(test_without_a_ring_reads_block);
+    RUN(test_a_ring_that_takes_no_requests_is_none);
     return 0;
 }

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import TypeVar
 
 import click
 
 from ntxengine.cli.errors import Interrupted
+from ntxengine.cli.loop import loop_factory
 from ntxengine.errors import Cancelled
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ def run(coroutine: Coroutine[object, object, T]) -> T:
     Errors: whatever it raises; Interrupted if a signal ended it.
     """
     _raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_watched(coroutine))
 
 
@@ -41,14 +42,6 @@ def _raise_descriptor_limit() -> None:
     wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MAX_DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 async def _watched(coroutine: Coroutine[object, object, T]) -> T:
