@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import stat
 import struct
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -30,6 +29,7 @@ import numpy as np
 from ntxengine.errors import ToolError
 from ntxengine.extents import MAPPED_EXTENT, ZERO, Extents
 from ntxengine.repository import images, process
+from ntxengine.repository.header import BadHeader, header_of, opened
 from ntxengine.shield import in_peace, in_thread
 from ntxengine.units import MIB
 
@@ -40,10 +40,6 @@ MAP_TIMEOUT_S = 300.0
 """qemu-img reads some MiB of tables for each TiB of the disk; a storage slower than that is no place to look."""
 
 _CHUNK = 256 * 1024
-_HEADER = struct.Struct(">4sI 16x QI 36x Q")  # magic, version; size, crypt method; incompatible features
-_HEADER_V2 = 72  # bytes of a header that has no features yet
-_MAGIC = b"QFI\xfb"
-_HARMLESS = 0b11001  # features: needs a repair of its reference counts, compression type, subclusters
 
 # What qemu locks of a file (file-posix.c): bytes 100 + p are held by who uses permission p, bytes 200 + p by who
 # does not share it with others.
@@ -102,17 +98,11 @@ def _open_all(chain: Sequence[Path], stack: ExitStack) -> tuple[tuple[int, Path]
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     try:
-        # Non-blocking, so that a FIFO without a peer is refused and not waited for.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as exc:
-        raise CannotMap(f"{path}: {exc.strerror}") from exc
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise CannotMap(f"{path}: is not a regular file")
-        _keep_writers_out(fd, path)
-        yield fd
-    finally:
-        os.close(fd)
+        with opened(path) as fd:
+            _keep_writers_out(fd, path)
+            yield fd
+    except BadHeader as exc:
+        raise CannotMap(f"{path}: {exc}") from exc
 
 
 def _keep_writers_out(fd: int, path: Path) -> None:
@@ -147,22 +137,19 @@ def _disk_size(files: Sequence[tuple[int, Path]]) -> int:
     sizes = []
     for fd, path in files:
         try:
-            header = os.pread(fd, _HEADER.size, 0).ljust(_HEADER.size, b"\0")
-        except OSError as exc:
-            raise CannotMap(f"{path}: {exc.strerror}") from exc
-        magic, version, size, crypt_method, features = _HEADER.unpack(header)
-        if magic != _MAGIC or version not in (2, 3):
-            raise CannotMap(f"{path}: is not in qcow2 format")
-        if crypt_method:
+            header = header_of(fd)
+        except BadHeader as exc:
+            raise CannotMap(f"{path}: {exc}") from exc
+        if header.crypt_method:
             raise CannotMap(f"{path}: is encrypted")
-        if version == 3 and features & ~_HARMLESS:
+        if header.is_corrupt or header.has_external_data or header.unknown_features:
             raise CannotMap(f"{path}: is corrupt, has its data in another file, or a feature that is not known")
-        if size % images.SECTOR or not 0 < size < 2**63:
-            raise CannotMap(f"{path}: a size of {size} bytes")
-        sizes.append(size)
+        if header.size % images.SECTOR or header.size == 0:
+            raise CannotMap(f"{path}: a size of {header.size} bytes")
+        sizes.append(header.size)
     if not sizes:
         raise CannotMap("no image")
-    return int(sizes[0])
+    return sizes[0]
 
 
 # ----------------------------------------------------------------------------------------------------- the map
