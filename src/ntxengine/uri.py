@@ -6,14 +6,16 @@
     null:                                     a target that drops what it gets
     pattern:SIZE                              a source in which every 8 bytes hold their own offset
 
-The NBD URIs are those of the NBD project's uri.md.
+The NBD URIs are those of the NBD project's uri.md.  What is written decides, never what lies in the folder: a name that
+looks like an address, or like a word that means something here, is a file only as ./NAME.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from ntxengine.errors import OptionsError
 from ntxengine.units import parse_size
@@ -21,6 +23,18 @@ from ntxengine.units import parse_size
 NBD_PORT = 10809
 _MAX_SIZE = 2**63 - 1
 _MAX_UNIX_PATH = 107  # sun_path without its NUL
+
+_NBD = ("nbd", "nbd+unix")
+_NOT_YET = ("nbds", "nbds+unix", "nbd+ssh", "nbds+ssh", "nbd+vsock")
+_PLAIN_PATH = ("/", "./", "../")
+_WORDS = {
+    "null": "write null: to drop the bytes",
+    "pattern": "write pattern:SIZE for a source without a disk",
+}
+_ADDRESS = re.compile(r"(?!file:)[^/:]+://", re.IGNORECASE)
+_HOST_AND_PORT = re.compile(r"([^/:@]+|\[[0-9a-f:.%]+\]):[0-9]{1,5}(/.*)?", re.IGNORECASE | re.DOTALL)
+_ON_ANOTHER_MACHINE = re.compile(r"(?!unix:)[^/:]+:/(?!/).*|[^/:@]+@[^/:]+:.*", re.DOTALL)  # as NFS and scp write it
+_QEMU_NBD = re.compile(r"(?:unix:(?P<path>[^:]+)|(?P<server>[^/:]+(?::[0-9]+)?))(?::exportname=(?P<export>.*))?")
 
 
 @dataclass(frozen=True)
@@ -43,24 +57,86 @@ def parse(text: str) -> Location:
     """
     if not text or "\0" in text:
         raise OptionsError(f"{text!r} names nothing: write a path, or an NBD URI such as nbd://host/export")
-    scheme = text.split(":", 1)[0].lower() if ":" in text else ""
-    if scheme in ("nbd", "nbd+unix"):
+    if text.startswith(_PLAIN_PATH):
+        return Location("file", text, path=text)
+    scheme = _scheme(text)
+    if scheme in _NBD:
         return _parse_nbd(text)
-    if scheme in ("nbds", "nbds+unix", "nbd+ssh", "nbds+ssh", "nbd+vsock"):
+    if scheme in _NOT_YET:
         raise OptionsError(f"{text}: {scheme}:// is not supported: use nbd:// or nbd+unix://, in a tunnel")
     if scheme == "null":
-        if text != "null:":
-            raise OptionsError(f"{text}: null: takes nothing behind the colon")
+        if text.lower() != "null:":
+            raise OptionsError(f"{text}: null: takes nothing behind the colon; {_really(text)}")
         return Location("null", text)
     if scheme == "pattern":
         size = parse_size(text.split(":", 1)[1])
         if size > _MAX_SIZE:
             raise OptionsError(f"{text}: at most {_MAX_SIZE} bytes")
         return Location("pattern", text, size=size)
-    if "://" in text:
-        known = "nbd://HOST/EXPORT or nbd+unix:///EXPORT?socket=PATH"
-        raise OptionsError(f"{text}: unknown kind of address: write a path, {known}")
+    if advice := _meant_as_path(text) or _meant_as_device(text):
+        raise OptionsError(f"{text}: {advice}; {_really(text)}")
     return Location("file", text, path=text)
+
+
+def check_path(text: str) -> None:
+    """Refuse what is no path of this machine, where a file, a folder or a repository is asked for.
+
+    Errors: OptionsError, if it is an address or looks like one.
+    """
+    if text.startswith(_PLAIN_PATH):
+        return
+    scheme = _scheme(text)
+    if scheme in _NBD + _NOT_YET:
+        advice = f"only a path can be given here: `ntx copy FILE {_right_nbd(text)}` sends a disk to an NBD server"
+    elif scheme in _WORDS or _meant_as_device(text):
+        advice = "looks like an address, and only a path can be given here"
+    else:
+        advice = _meant_as_path(text)
+    if advice:
+        raise OptionsError(f"{text}: {advice}; {_really(text)}")
+
+
+def _scheme(text: str) -> str:
+    return text.split(":", 1)[0].lower() if ":" in text else ""
+
+
+def _really(text: str) -> str:
+    return f"what is really called so is ./{text}"
+
+
+def _meant_as_path(text: str) -> str:
+    """Return how a path is written that `text` seems to mean, "" if it seems to mean none, or itself."""
+    if text == "-":
+        return "standard input and output cannot be used: write a path"
+    if text.lower().startswith("file:/"):
+        return f"write the path: {unquote(urlsplit(text).path)}"
+    if _ON_ANOTHER_MACHINE.fullmatch(text):
+        return "looks like a path on another machine: mount it, and write where"
+    return ""
+
+
+def _meant_as_device(text: str) -> str:
+    """Return how a source or a target is written that `text` seems to mean, "" if it seems to mean none."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if text.lower().startswith("unix:/"):
+        return f"looks like a socket: write nbd+unix:///?socket={quote(text[5:])}"
+    if _ADDRESS.match(text):
+        return "unknown kind of address: write a path, nbd://HOST/EXPORT or nbd+unix:///EXPORT?socket=PATH"
+    if _HOST_AND_PORT.fullmatch(text):
+        return f"looks like a server: write nbd://{text}{'' if '/' in text else '/'}"
+    return ""
+
+
+def _right_nbd(text: str) -> str:
+    """Return the URI that `text` means, which may be written as qemu does: nbd:HOST:PORT:exportname=NAME."""
+    old = _QEMU_NBD.fullmatch(text.split(":", 1)[1])
+    if "://" in text:
+        return text
+    if old is None:
+        return "nbd://HOST[:PORT]/EXPORT"
+    export = quote(old["export"] or "")
+    return f"nbd+unix:///{export}?socket={quote(old['path'])}" if old["path"] else f"nbd://{old['server']}/{export}"
 
 
 def _parse_nbd(text: str) -> Location:
@@ -76,11 +152,12 @@ def _parse_nbd(text: str) -> Location:
         raise OptionsError("an NBD export name has at most 4096 bytes")
     if parts.scheme == "nbd":
         if not parts.hostname or parts.query:
-            raise OptionsError(f"{text}: write nbd://HOST[:PORT]/EXPORT")
+            right = "nbd://HOST[:PORT]/EXPORT" if "://" in text else _right_nbd(text)
+            raise OptionsError(f"{text}: write {right}; {_really(text)}")
         return Location("nbd_tcp", text, host=parts.hostname, port=NBD_PORT if port is None else port, export=export)
     query = parse_qs(parts.query, keep_blank_values=True)
     if parts.netloc or set(query) != {"socket"} or len(query["socket"]) != 1 or not query["socket"][0]:
-        raise OptionsError(f"{text}: write nbd+unix:///EXPORT?socket=PATH")
+        raise OptionsError(f"{text}: write nbd+unix:///EXPORT?socket=PATH; {_really(text)}")
     path = query["socket"][0]
     if len(path.encode()) > _MAX_UNIX_PATH:
         raise OptionsError(f"{path}: a unix socket's path has at most {_MAX_UNIX_PATH} bytes")

@@ -21,6 +21,7 @@ from ntxengine.bench.suite import Quantity, Suite, load_suite, narrowed, suite_n
 from ntxengine.cli.errors import SOME_FAILED, Interrupted
 from ntxengine.cli.options import SIZE, common_options
 from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.paths import FILE, FOLDER, LocalPath
 from ntxengine.cli.text import printable
 from ntxengine.units import MIB, format_size
 
@@ -44,13 +45,13 @@ _BARS = [Column("CASE"), Column("BAR", fold=True), Column("MEDIAN", right=True),
 @click.option("--size", type=SIZE, help="Size of every disk, instead of what the suite says.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     metavar="DIR",
     help="Where the result and the picture go.  [default: bench-results; with --plot, beside the result]",
 )
 @click.option(
     "--work-dir",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=LocalPath(file_okay=False, exists=True),
     metavar="DIR",
     help="Where disks and images are made, and removed again.  [default: the system's temporary directory]",
 )
@@ -59,7 +60,7 @@ _BARS = [Column("CASE"), Column("BAR", fold=True), Column("MEDIAN", right=True),
 @click.option(
     "--plot",
     "old_result",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="RESULT.json",
     help="Draw the picture of an earlier result, and measure nothing.",
 )

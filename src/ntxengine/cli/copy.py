@@ -17,6 +17,7 @@ from ntxengine._core.engine import Device
 from ntxengine.cli.device import report_fields
 from ntxengine.cli.options import TransferOptions, common_options, dry_run_option, transfer_options
 from ntxengine.cli.output import Screen
+from ntxengine.cli.paths import FILE
 from ntxengine.cli.progress import View, bottleneck_line
 from ntxengine.cli.run import run
 from ntxengine.device import Target, open_source, open_target
@@ -55,14 +56,14 @@ class Result:
 @click.option(
     "--extents",
     "extents_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help='Copy only these: a JSON array of {"offset", "length", "type": "data" or "zero"}, ascending.',
 )
 @click.option(
     "--manifest",
     "manifest_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help="Write the digests of all blocks of the source to this new file.",
 )

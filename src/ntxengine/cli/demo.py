@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ntxengine.cli.paths import FOLDER
 from ntxengine.demo.story import Demo
 
 
@@ -14,7 +15,7 @@ from ntxengine.demo.story import Demo
 @click.option(
     "--dir",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path("demo"),
     show_default=True,
     metavar="DIR",

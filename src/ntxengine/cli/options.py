@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ntxengine import units
+from ntxengine.cli.paths import FOLDER, LocalPath
 from ntxengine.errors import OptionsError
 from ntxengine.tier import Tier, tier_of
 
@@ -177,14 +178,14 @@ def _prism_options(*, required: bool) -> Callable[[Function], Function]:
         @click.option("--username", envvar="NTX_USERNAME", show_envvar=True, help="User of that Prism.")
         @click.option(
             "--password-file",
-            type=click.Path(path_type=Path),
+            type=LocalPath(),
             envvar="NTX_PASSWORD_FILE",
             show_envvar=True,
             help="File whose first line is the password.  NTX_PASSWORD, if set, is used instead.",
         )
         @click.option(
             "--ca-file",
-            type=click.Path(path_type=Path, exists=True, dir_okay=False, readable=True),
+            type=LocalPath(exists=True, dir_okay=False, readable=True),
             envvar="NTX_CA_FILE",
             show_envvar=True,
             help="Certificates (PEM) to trust instead of the system's.",
@@ -347,7 +348,7 @@ def repository_option(*aliases: str) -> Callable[[Function], Function]:
             "--repository",
             "repository",
             required=True,
-            type=click.Path(path_type=Path, file_okay=False),
+            type=FOLDER,
             envvar="NTX_REPOSITORY",
             show_envvar=True,
             metavar="REPO",

@@ -11,6 +11,7 @@ import click
 
 from ntxengine.cli.options import common_options, dry_run_option, repository_option
 from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.points import find_point
 from ntxengine.cli.progress import Amount, View
 from ntxengine.cli.run import run
@@ -41,7 +42,7 @@ class Order:
 
 @click.command("restore")
 @click.argument("point")
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("directory", type=FOLDER)
 @repository_option("--from")
 @click.option("--disk", "disks", multiple=True, metavar="DISK", help="Only this disk, by label or id; repeatable.")
 @click.option(

@@ -15,6 +15,7 @@ import click
 from ntxengine.attach import Attacher, ContainerMount, HotAdd
 from ntxengine.cli.options import Function, PrismOptions
 from ntxengine.cli.output import Screen
+from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.text import printable
 from ntxengine.errors import NotFoundError
 from ntxengine.prism import Endpoint, Secret, connect
@@ -109,7 +110,7 @@ def attach_options(function: Function) -> Function:
     )
     @click.option(
         "--device-dir",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=FOLDER,
         default=Path("/dev/disk/by-id"),
         show_default=True,
         envvar="NTX_DEVICE_DIR",
@@ -118,7 +119,7 @@ def attach_options(function: Function) -> Function:
     )
     @click.option(
         "--containers",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=FOLDER,
         envvar="NTX_CONTAINERS",
         show_envvar=True,
         metavar="DIR",

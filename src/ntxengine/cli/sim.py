@@ -9,6 +9,7 @@ import click
 
 from ntxengine.cli.options import common_options
 from ntxengine.cli.output import Screen
+from ntxengine.cli.paths import FILE, FOLDER
 from ntxengine.errors import ToolError
 
 try:
@@ -22,13 +23,13 @@ except ModuleNotFoundError as missing:
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help="What to play, in YAML (docs/quickstart.md).  Without one: a VM `demo` with two small disks.",
 )
 @click.option(
     "--state",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path("ntx-sim"),
     show_default=True,
     metavar="DIR",

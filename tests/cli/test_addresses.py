@@ -1,0 +1,61 @@
+"""An address, or what looks like one, in the place of something else: refused, and nothing of that name is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from ntxengine.cli.main import ntx as group
+from ntxengine.cli.paths import LocalPath
+from tests.cli.ntx import assert_refused, ntx
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["restore", "db01", "nbd://host/", "--from", "r"], "ntx copy FILE nbd://host/"),
+        (["points", "--repository", "s3://bucket/ntx"], "only a path"),
+        (["copy", "pattern:64K", "localhost:10899"], "write nbd://localhost:10899/"),
+        (["copy", "pattern:64K", "-"], "standard input and output"),
+        (["copy", "pattern:64K", "null"], "write null:"),
+        (["copy", "pattern:64K", "null:", "--manifest", "nbd:host"], "nbd://host/"),
+        (["sim", "--state", "nbd://host/"], "./nbd://host/"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_address_makes_no_file_and_no_folder(arguments: list[str], word: str, tmp_path: Path) -> None:
+    ran = ntx(*arguments, cwd=tmp_path)
+
+    assert_refused(ran, 2, word)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_address_in_a_variable_is_refused_too(tmp_path: Path) -> None:
+    ran = ntx("points", cwd=tmp_path, env={"NTX_REPOSITORY": "nbd://host/"})
+
+    assert_refused(ran, 2, "only a path")
+
+
+def test_file_that_is_really_called_so_has_a_spelling(tmp_path: Path) -> None:
+    ran = ntx("copy", "pattern:64K", "./-", cwd=tmp_path)
+
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "-").stat().st_size == 65536
+
+
+def test_every_path_of_every_command_is_looked_at() -> None:
+    context = click.Context(group)
+    commands = {name: group.get_command(context, name) for name in group.list_commands(context)}
+
+    paths = [
+        (name, param.name, type(param.type))
+        for name, command in commands.items()
+        if command is not None
+        for param in command.params
+        if isinstance(param.type, click.Path)
+    ]
+
+    assert len(paths) > 10
+    assert [each for each in paths if each[2] is not LocalPath] == []

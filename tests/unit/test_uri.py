@@ -1,0 +1,68 @@
+"""What is written as a source, a target or a path, and what is refused because something else was meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from ntxengine.errors import OptionsError
+from ntxengine.uri import check_path, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("-", "standard input and output"),
+        ("null", "write null:"),
+        ("NULL", "write null:"),
+        ("pattern", "write pattern:SIZE"),
+        ("localhost:10899", "nbd://localhost:10899/"),
+        ("10.0.0.7:10809/disk0", "nbd://10.0.0.7:10809/disk0"),
+        ("[::1]:10809", "nbd://[::1]:10809/"),
+        ("nbd:host", "nbd://host/"),
+        ("nbd:/x", "nbd://HOST[:PORT]/EXPORT"),
+        ("nbd:host:10810:exportname=a b", "nbd://host:10810/a%20b"),
+        ("nbd:unix:/run/s:exportname=x", "nbd+unix:///x?socket=/run/s"),
+        ("unix:/run/s", "nbd+unix:///?socket=/run/s"),
+        ("file:///a%20b", "write the path: /a b"),
+        ("file:/a", "write the path: /a"),
+        ("s3://bucket/key", "unknown kind of address"),
+        ("nas:/backups", "mount it"),
+        ("me@nas:disk.raw", "mount it"),
+    ],
+)
+def test_look_alike_is_refused_with_the_right_spelling_and_the_way_to_a_file_of_that_name(
+    text: str, right: str
+) -> None:
+    with pytest.raises(OptionsError) as refused:
+        parse(text)
+
+    assert right in str(refused.value)
+    assert f"./{text}" in str(refused.value)
+    assert parse(f"./{text}").path == f"./{text}"
+
+
+@pytest.mark.parametrize("text", ["a", "a:b.raw", "nbd", "nbdisk:a", "d/nbd://x", "/x:1/y", "../-", "//server/share"])
+def test_path_is_a_path(text: str) -> None:
+    check_path(text)
+
+    assert (parse(text).kind, parse(text).path) == ("file", text)
+
+
+@pytest.mark.parametrize("text", ["NBD://host/e", "nbd://host/e"])
+def test_scheme_may_be_written_in_capitals(text: str) -> None:
+    assert (parse(text).kind, parse(text).host, parse(text).export) == ("nbd_tcp", "host", "e")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nbd://host/", "NBD://host", "nbd:host", "nbd+unix:///?socket=/s", "nbds://host", "s3://bucket", "file:///x",
+        "host:10809", "null:", "null", "pattern:1M", "-", "nas:/backups", "sftp://me@nas/x", "unix:/s",
+    ],
+)  # fmt: skip
+def test_address_is_refused_where_only_a_path_can_be_meant(text: str) -> None:
+    with pytest.raises(OptionsError, match="what is really called so is"):
+        check_path(text)
+
+    check_path(f"./{text}")
+    check_path(f"/srv/{text}")
