@@ -306,6 +306,15 @@ async def test_a_server_that_dies_is_told_of_at_the_end(image: Path) -> None:
             os.kill(server.pid, signal.SIGKILL)
 
 
+async def test_a_server_that_only_reads_may_die_once_everything_was_read(image: Path) -> None:
+    async with QemuNbd(image, read_only=True) as server:
+        os.kill(server.pid, signal.SIGKILL)
+        assert server._process is not None
+        status = await server._process.wait()
+
+    assert status == -signal.SIGKILL
+
+
 async def test_the_error_of_the_body_is_the_one_raised(image: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         async with QemuNbd(image, read_only=False) as server:

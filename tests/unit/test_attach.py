@@ -245,7 +245,7 @@ async def test_the_first_error_is_raised_when_removing_fails_too(worker: Worker)
 async def test_a_clone_that_cannot_be_removed_is_an_error(worker: Worker) -> None:
     worker.detach_error = TaskFailed("no")
 
-    with pytest.raises(TaskFailed):
+    with pytest.raises(AttachError, match="could not be removed from VM w: no"):
         await read(hot_add(worker), disk_point())
 
 

@@ -65,8 +65,8 @@ class HotAdd:
             raise
         try:
             await in_peace(self._prism.detach_disk(attached), timeout_s=DETACH_TIMEOUT_S)
-        except TimeoutError as error:
-            raise AttachError(f"{_not_detached(attached, error)}; `ntx sweep` removes it") from error
+        except (NtxError, TimeoutError) as error:
+            raise AttachError(_not_detached(attached, error)) from error
 
     async def _device(self, attached: AttachedDisk, size: int) -> Path:
         """Wait until the guest sees the disk in its full size."""

@@ -28,7 +28,7 @@ from ntxengine.capture.report import Stages, disk_report
 from ntxengine.changes import Changes, Previous, Question, find_changes
 from ntxengine.copy import CopyReport
 from ntxengine.device import open_source, open_target
-from ntxengine.errors import ChecksumMismatch, PlaceError
+from ntxengine.errors import ChecksumMismatch, NtxError, PlaceError
 from ntxengine.image import open_image
 from ntxengine.manifest import Manifest
 from ntxengine.prism.models import DiskPoint, Prism
@@ -143,12 +143,21 @@ class _DiskCapture:
 
     @asynccontextmanager
     async def _attached(self) -> AsyncIterator[str]:
+        """The disk, readable here.  One that was read to its end and cannot be taken away costs a warning, no more:
+        what the cluster keeps says nothing of the bytes, and those are compared when they are read back."""
         self._stage("attach")
         async with AsyncExitStack() as stack:
             with self._stages("attach"):
                 attaching = self._context.attacher.attach(self._frozen, self._changes.size)
                 path = await stack.enter_async_context(attaching)
             yield path
+            try:
+                await stack.aclose()
+            except NtxError as error:
+                self._context.warn(
+                    f"disk {self._disk.label} ({self._disk.id}) was copied, but its clone was left behind: {error}; "
+                    f"`ntx sweep --worker VM` removes it"
+                )
 
     async def _begin(self, stack: AsyncExitStack, before: Manifest | None) -> tuple[Path, Manifest]:
         """Make the image and the manifest that it starts with."""

@@ -109,12 +109,13 @@ class QemuNbd:
     ) -> None:
         """End it: politely, then by force.
 
-        Errors: ToolError if it had ended before, or did not close a writable image properly.
+        Errors: ToolError if one that could write had ended before, or did not close the image properly.
         """
         problem = await in_peace(self._stop(signal.SIGTERM))
         if not problem:
             return
-        if value is None:
+        # One that only reads has nothing to lose: what was asked of it was answered, or is an error already.
+        if value is None and not self._read_only:
             raise ToolError(f"{self.path}: qemu-nbd {problem}")
         log.warning("%s: qemu-nbd %s", self.path, problem)
 

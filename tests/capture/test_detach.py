@@ -1,0 +1,62 @@
+"""What the cluster does not take back costs a warning: the point whose bytes were copied and compared is kept."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ntxengine.attach import hotadd
+from ntxengine.sim.faults import HttpFault
+from ntxengine.sweep import sweep
+from tests.capture.lab import Lab
+from tests.cli.ntx import ntx
+
+
+@pytest.mark.parametrize("verify", [True, False])
+async def test_a_detach_that_is_refused_keeps_the_point(verify: bool, v4_lab: Lab) -> None:
+    lab = v4_lab
+    lab.sim.faults.http.append(HttpFault("/disks/", method="DELETE", status=400, count=-1))
+
+    point = await lab.capture(verify=verify)
+
+    assert lab.stored(point) == lab.guest()
+    assert [each.id for each in lab.repository.points(lab.vm_id)] == [point.id]
+    assert len(lab.hot_added()) == 1
+    assert all("clone was left behind" in text and "ntx sweep" in text for text in lab.witness.warnings)
+    assert lab.repository.point(point.id).report["warnings"] == lab.witness.warnings != []
+
+
+async def test_what_was_left_attached_is_swept_and_the_reference_stays(v4_lab: Lab) -> None:
+    lab = v4_lab
+    lab.sim.faults.http.append(HttpFault("/disks/", method="DELETE", status=400, count=-1))
+    await lab.capture()
+    lab.sim.faults.http.clear()
+
+    report = await sweep(lab.prism, lab.repository, worker_id=lab.sim.worker_id)
+
+    assert [each.kind for each in report.removed] == ["disk"]
+    lab.assert_clean(points=1)
+
+
+async def test_a_detach_that_never_ends_keeps_the_point(v4_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = v4_lab
+    monkeypatch.setattr(hotadd, "DETACH_TIMEOUT_S", 0.2)
+    lab.sim.faults.stuck_tasks["detach"] = -1
+
+    point = await lab.capture()
+
+    assert lab.stored(point) == lab.guest()
+    assert len(lab.witness.warnings) == 1
+
+
+async def test_the_command_says_it_and_succeeds(v4_lab: Lab) -> None:
+    lab = v4_lab
+    lab.sim.faults.http.append(HttpFault("/disks/", method="DELETE", status=400, count=-1))
+    arguments = ("capture", "db01", "--to", lab.repository.path, "--json", "--progress", "none")
+
+    ran = await asyncio.to_thread(ntx, *arguments, env=lab.sim.env)
+
+    assert ran.code == 0, ran.err
+    assert ran.err.count("clone was left behind") == 1
+    assert len(lab.repository.points(lab.vm_id)) == 1
