@@ -33,6 +33,11 @@ class Swept:
     name: str
     vm_id: str
 
+    def as_dict(self) -> dict[str, str]:
+        """For `--json`: the id under a name that says what it identifies."""
+        id_name = f"{self.kind.removeprefix('unfinished-').replace('-', '_')}_id"
+        return {"kind": self.kind, id_name: self.id, "name": self.name, "vm_id": self.vm_id}
+
 
 @dataclass
 class SweepReport:
@@ -50,8 +55,8 @@ class SweepReport:
         """For `--json`."""
         return {
             "dry_run": self.dry_run,
-            "removed": [vars(each) for each in self.removed],
-            "locked_vms": self.locked_vms,
+            "removed": [each.as_dict() for each in self.removed],
+            "locked_vm_ids": self.locked_vms,
             "problems": self.problems,
         }
 

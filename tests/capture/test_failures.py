@@ -328,7 +328,7 @@ async def test_a_plan_touches_nothing_and_says_what_would_be_done(v4_lab: Lab) -
 
     plan = await plan_capture(lab.prism, lab.repository, lab.vm_id, CaptureOptions())
 
-    assert plan.as_dict()["previous_point"] == first.id
+    assert plan.as_dict()["parent_id"] == first.id
     assert [disk["way"] for disk in plan.as_dict()["disks"]] == ["changed-regions"] * 2
     assert {request.method for request in lab.sim.requests} == {"GET"}
     assert sorted(lab.repository.path.rglob("*")) == files

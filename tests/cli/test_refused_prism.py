@@ -28,7 +28,7 @@ def test_vms_are_listed(cluster: Simulator) -> None:
 
     assert (table.code, document.code) == (0, 0)
     assert table.err == document.err == ""
-    names = [vm["name"] for vm in document.json["vms"]]
+    names = [vm["vm_name"] for vm in document.json["vms"]]
     assert sorted(names) == sorted(["demo", STRANGE_NAME, "twin", "twin", "ntx-worker"])
     assert all(isinstance(disk["size"], int) for vm in document.json["vms"] for disk in vm["disks"])
 

@@ -57,12 +57,12 @@ def test_capture_change_capture_verify_restore(hand: Hand, tmp_path: Path) -> No
     restored = hand.good("restore", "demo", tmp_path / "out", "--verify", "--json").json
 
     assert [point["kind"] for point in points] == ["full", "incremental"]
-    assert [point["id"] for point in points] == [first["id"], second["id"]]
+    assert [point["point_id"] for point in points] == [first["point_id"], second["point_id"]]
     assert second["tracking"] == "v4-changed-regions"
     assert parse_time(points[0]["created_at"]) <= parse_time(points[1]["created_at"])
     assert all(isinstance(disk["size"], int) for point in points for disk in point["disks"])
     assert "Traceback" not in verified.err
-    assert restored["point"] == second["id"]
+    assert restored["point_id"] == second["point_id"]
     assert (tmp_path / "out" / "scsi.1.raw").read_bytes() == frozen
     assert all(disk["verified"] for disk in restored["disks"])
 
@@ -84,7 +84,7 @@ def test_dry_run_of_a_capture_makes_nothing(hand: Hand, cluster: Simulator) -> N
     plan = hand.good("capture", "demo", "-n", "--json").json
 
     assert plan["dry_run"] is True
-    assert plan["previous_point"] is None
+    assert plan["parent_id"] is None
     assert [disk["way"] for disk in plan["disks"]] == ["allocated", "allocated"]
     assert not hand.repository.exists()
     assert len(cluster.world.state.points) == points
@@ -100,29 +100,29 @@ def test_flipped_bit_is_found_and_named(hand: Hand) -> None:
         ["qemu-io", "-f", "qcow2", "-c", "write -q -P 7 512 512", str(image)], check=True, capture_output=True
     )
 
-    alone = hand.ntx("verify", bad["id"])
+    alone = hand.ntx("verify", bad["point_id"])
     together = hand.ntx("verify", "--all")
-    one_good = hand.ntx("verify", good["id"])
+    one_good = hand.ntx("verify", good["point_id"])
 
     assert alone.code == 1
     assert "scsi.1" in alone.err
     assert "offset 0" in alone.err
     assert together.code == 3
-    assert bad["id"] in together.err
+    assert bad["point_id"] in together.err
     assert one_good.code == 0
 
 
 def test_a_point_that_cannot_be_read_fails_the_verification_of_all(hand: Hand) -> None:
     hand.good("capture", "demo")
     bad = hand.good("capture", "demo", "--json").json
-    next(hand.repository.glob(f"*/{bad['id']}/point.json")).write_text("")
+    next(hand.repository.glob(f"*/{bad['point_id']}/point.json")).write_text("")
 
     together = hand.ntx("verify", "--all", "--json")
 
     assert together.code == 3
     assert [point["right"] for point in together.json["points"]] == [True]
-    assert bad["id"] in together.json["damaged"][0]
-    assert bad["id"] in together.err
+    assert bad["point_id"] in together.json["damaged"][0]
+    assert bad["point_id"] in together.err
 
 
 def test_verifying_one_disk_of_all_points_looks_at_those_that_have_it(hand: Hand) -> None:
@@ -230,7 +230,7 @@ def test_simulator_serves_what_a_file_describes(tmp_path: Path) -> None:
     served = json.loads(process.stdout.readline())
 
     try:
-        names = [vm["name"] for vm in ntx("vms", "--json", env=served["environment"]).json["vms"]]
+        names = [vm["vm_name"] for vm in ntx("vms", "--json", env=served["environment"]).json["vms"]]
     finally:
         process.terminate()
         process.communicate(timeout=30)

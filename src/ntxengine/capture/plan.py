@@ -50,8 +50,8 @@ class CapturePlan:
         return {
             "vm_id": self.vm.id,
             "vm_name": self.vm.name,
-            "previous_point": None if self.parent is None else self.parent.id,
-            "reference_recovery_point": self.reference_id or None,
+            "parent_id": None if self.parent is None else self.parent.id,
+            "reference_recovery_point_id": self.reference_id or None,
             "lost_tracking": self.lost,
             "consistency": self.consistency,
             "consistency_reason": self.consistency_reason,

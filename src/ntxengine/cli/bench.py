@@ -160,7 +160,7 @@ def _save_picture(result: Result, base: Path, screen: Screen) -> None:
 def _list(suite: Suite | None, screen: Screen) -> None:
     if suite is not None:
         if screen.as_json:
-            screen.result(msgspec.to_builtins(suite))
+            screen.result(msgspec.to_builtins(suite, enc_hook=int))  # a size is an int of its own kind
             return
         rows = [(case.name, case.title, ", ".join(case.who)) for case in suite.cases]
         screen.table([Column("CASE"), Column("WHAT", fold=True), Column("WHO", fold=True)], rows)

@@ -30,7 +30,7 @@ def vms_command(prism: PrismOptions, screen: Screen) -> None:
     \b
     Examples:
       ntx vms --prism https://pc.example.com --username backup --password-file /etc/ntx/password
-      ntx vms --json | jq -r '.vms[] | select(.power_state == "on") | .name'
+      ntx vms --json | jq -r '.vms[] | select(.power_state == "on") | .vm_name'
     """
     vms = run(_vms(login(prism, screen)))
     if screen.as_json:
@@ -49,8 +49,8 @@ async def _vms(prism_login: Login) -> list[Vm]:
 def vm_fields(vm: Vm) -> dict[str, object]:
     """Return a VM as `--json` has it: without its configuration, which is long and may hold anything."""
     return {
-        "id": vm.id,
-        "name": vm.name,
+        "vm_id": vm.id,
+        "vm_name": vm.name,
         "power_state": vm.power_state,
         "cluster_id": vm.cluster_id,
         "host_id": vm.host_id,
@@ -58,7 +58,7 @@ def vm_fields(vm: Vm) -> dict[str, object]:
         "excluded": vm.excluded,
         "disks": [
             {
-                "id": disk.id,
+                "disk_id": disk.id,
                 "label": disk.label,
                 "size": disk.size,
                 "container_id": disk.container_id,

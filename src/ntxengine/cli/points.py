@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from ntxengine.cli.options import common_options, repository_option
 from ntxengine.cli.output import Column, Screen, plain
-from ntxengine.cli.report import sent, show_report
+from ntxengine.cli.report import disk_reports, sent, show_report
 from ntxengine.cli.text import printable
 from ntxengine.errors import NotFoundError
 from ntxengine.repository import Point, Repository
@@ -87,12 +88,31 @@ def find_point(repository: Repository, name: str) -> Point:
 
 
 def point_fields(point: Point) -> dict[str, Any]:
-    """Return a point as `--json` has it: what point.json holds, and where its files are."""
-    fields = plain(point)
-    assert isinstance(fields, dict)
-    for disk, entry in zip(point.disks, fields["disks"], strict=True):
+    """Return a point as `--json` has it: what point.json holds, with disks as lists, and where its files are."""
+    stored = plain(point)
+    assert isinstance(stored, dict)
+    for disk, entry in zip(point.disks, stored["disks"], strict=True):
         entry["path"] = str(point.image_path(disk))
-    return {**fields, "size": point.size}
+    return {
+        "point_id": stored.pop("id"),
+        **stored,
+        "recovery_point_disks": [_renamed(entry) for entry in _by_disk(stored["recovery_point_disks"])],
+        "report": {**stored["report"], "disks": _by_disk(disk_reports(point))},
+        "size": point.size,
+    }
+
+
+def _by_disk(entries: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return as a list what is stored by disk id."""
+    return [{"disk_id": disk_id, **entry} for disk_id, entry in entries.items() if isinstance(entry, Mapping)]
+
+
+def _renamed(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a disk recovery point under names that say what is identified."""
+    return {_JSON_NAMES.get(name, name): value for name, value in entry.items()}
+
+
+_JSON_NAMES = {"id": "disk_recovery_point_id", "vm_point_id": "vm_recovery_point_id"}
 
 
 def _row(point: Point) -> list[str]:

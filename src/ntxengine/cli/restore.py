@@ -140,7 +140,7 @@ def _from_here(path: Path) -> str:
 
 def _fields(report: RestoreReport) -> dict[str, object]:
     return {
-        "point": report.point.id,
+        "point_id": report.point.id,
         "vm_id": report.point.vm_id,
         "vm_name": report.point.vm_name,
         "format": report.format,
@@ -169,7 +169,7 @@ def _show_plan(point: Point, order: Order, screen: Screen) -> None:
         entries = [
             {"disk_id": disk.disk_id, "label": disk.label, "path": path, "size": disk.size} for disk, path in files
         ]
-        screen.result({"dry_run": True, "point": point.id, "format": order.options.format, "disks": entries})
+        screen.result({"dry_run": True, "point_id": point.id, "format": order.options.format, "disks": entries})
         return
     screen.line(f"would restore {point.id}, {point.kind} of {printable(point.vm_name)}:")
     for disk, path in files:

@@ -152,7 +152,7 @@ def _row(point: Point, verdict: DiskVerdict) -> list[str]:
 
 def _fields(verdict: PointVerdict) -> dict[str, object]:
     return {
-        "point": verdict.point.id,
+        "point_id": verdict.point.id,
         "vm_id": verdict.point.vm_id,
         "vm_name": verdict.point.vm_name,
         "right": verdict.is_right,

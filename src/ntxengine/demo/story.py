@@ -89,7 +89,7 @@ class Demo:
             self._shell.copy_sparse(disk, copies[f"scsi.{index}"])
         self._ntx("capture", VM)
         newest = self._points()[-1]
-        return Point(newest["id"], copies)
+        return Point(newest["point_id"], copies)
 
     def _read_back(self, points: list[Point]) -> None:
         self._title("What the repository holds")
@@ -102,7 +102,7 @@ class Demo:
         self._title("Proofs, by tools that are not ours")
         self._say("")
         prover = Prover(self._shell)
-        stored = {point["id"]: point for point in self._points()}
+        stored = {point["point_id"]: point for point in self._points()}
         for number, point in enumerate(points, 1):
             for disk in stored[point.id]["disks"]:
                 label, image, frozen = disk["label"], Path(disk["path"]), point.frozen[disk["label"]]

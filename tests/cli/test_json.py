@@ -1,0 +1,212 @@
+"""`--json` of every command: one vocabulary, and the schema in docs/schema that describes it.
+
+A schema is open, so that a reader takes fields that are added later.  Here it is closed: what is printed is described.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import jsonschema
+import pytest
+from referencing import Registry, Resource
+
+from ntxengine.cli.main import COMMANDS, ntx
+from ntxengine.sim import Simulator
+from tests.cli.ntx import COMMAND, ROOT, environment
+from tests.cli.ntx import ntx as run_ntx
+from tests.support.servers import require
+
+SCHEMAS = ROOT / "docs" / "schema"
+
+FORBIDDEN = {"id", "uuid", "vm", "vm_uuid", "disk", "disk_uuid", "point", "parent", "previous_point"}
+"""Names that do not say what they identify, or say in another way what has a name."""
+
+
+class Documents:
+    """What each command printed, as a person would have typed them one after the other."""
+
+    def __init__(self, cluster: Simulator, folder: Path) -> None:
+        self._env = {**cluster.env, "NTX_REPOSITORY": str(folder / "repository")}
+        self._folder = folder
+        self._guest = cluster.config.vms[0].disks[1].path
+        self.printed: dict[str, list[Any]] = {}
+
+    def run(self, *arguments: str) -> Any:
+        ran = run_ntx(*arguments, "--json", env=self._env, cwd=self._folder)
+        assert ran.code == 0, ran.err
+        self.printed.setdefault(arguments[0], []).append(ran.json)
+        return ran.json
+
+    def run_all(self) -> None:
+        self._cluster_and_repository()
+        self._data_plane()
+        self._trying_out()
+
+    def _cluster_and_repository(self) -> None:
+        self.run("vms")
+        self.run("capture", "demo", "--dry-run")
+        self.run("capture", "demo")
+        with self._guest.open("r+b") as disk:
+            disk.write(os.urandom(65536))
+        self.run("capture", "demo", "--dry-run")
+        self.run("capture", "demo")
+        self.run("points")
+        self.run("verify", "--all")
+        self.run("restore", "demo", "out", "--dry-run")
+        self.run("restore", "demo", "out")
+        self._kill_a_capture()
+        self.run("sweep", "--dry-run")
+        self.run("sweep")
+
+    def _kill_a_capture(self) -> None:
+        """Leave a disk, a recovery point and an unfinished point for sweep to name."""
+        arguments = ("capture", "demo", "--bandwidth", "64K", "--request-size", "64K", "--progress", "json")
+        with self._guest.open("r+b") as disk:
+            disk.write(os.urandom(1024**2))
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], env=environment(self._env), stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if json.loads(line).get("name") == "copy":
+                break
+        process.kill()
+        process.communicate()
+
+    def _data_plane(self) -> None:
+        self.run("copy", "pattern:1M", "new.raw", "--dry-run")
+        self.run("copy", "pattern:1M", "new.raw", "--verify")
+        self.run("map", "new.raw")
+        self.run("checksum", "new.raw")
+        self.run("info", "new.raw")
+        self.run("info", "--engine")
+
+    def _trying_out(self) -> None:
+        self.run("bench", "--list")
+        self.run("bench", "smoke", "--list")
+        self.run("bench", "smoke", "--no-plot", "--rounds", "1", "--size", "1M")
+        self.printed["sim"] = [self._served()]
+
+    def _served(self) -> Any:
+        process = subprocess.Popen(
+            [*COMMAND, "sim", "--state", str(self._folder / "sim"), "--port", "0", "--json"],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        try:
+            return json.loads(process.stdout.readline())
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def printed(cluster: Simulator, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    require("qemu-nbd", "qemu-img", "setpriv")
+    documents = Documents(cluster, tmp_path_factory.mktemp("json"))
+    documents.run_all()
+    return documents.printed
+
+
+def commands_that_print_json() -> list[str]:
+    found = []
+    for name in COMMANDS:
+        command = ntx.get_command(click.Context(ntx), name)
+        assert command is not None
+        if any("--json" in parameter.opts for parameter in command.params):
+            found.append(name)
+    return found
+
+
+def closed(schema: Any) -> Any:
+    """Return a schema that takes no property which it does not describe."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner = {name: closed(value) for name, value in schema.items()}
+    if "properties" in schema and "additionalProperties" not in schema:
+        inner["additionalProperties"] = False
+    return inner
+
+
+def registry() -> Registry[Any]:
+    contents = {path.name: closed(json.loads(path.read_text())) for path in SCHEMAS.glob("*.json")}
+    return Registry().with_resources((name, Resource.from_contents(schema)) for name, schema in contents.items())
+
+
+def problems(document: Any, schema_name: str) -> list[str]:
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$ref": schema_name}
+    validator = jsonschema.Draft202012Validator(schema, registry=registry())
+    return [f"{list(each.absolute_path)}: {each.message[:300]}" for each in validator.iter_errors(document)]
+
+
+def names_in(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield name
+            yield from names_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from names_in(item)
+
+
+def disks_in(value: Any) -> Iterator[Any]:
+    """Yield whatever is called `disks`."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if name.endswith("disks"):
+                yield item
+            yield from disks_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from disks_in(item)
+
+
+@pytest.mark.parametrize("command", commands_that_print_json())
+def test_what_a_command_prints_is_as_its_schema_says(command: str, printed: dict[str, list[Any]]) -> None:
+    documents = printed[command]
+
+    found = [problem for document in documents for problem in problems(document, f"{command}.json")]
+
+    assert not found
+
+
+@pytest.mark.parametrize("command", [name for name in commands_that_print_json() if name != "bench"])
+def test_one_vocabulary_in_all_commands(command: str, printed: dict[str, list[Any]]) -> None:
+    # A suite of bench is printed in the words of its YAML file, and its disks are nobody's.
+    documents = printed[command]
+
+    names = set(names_in(documents))
+
+    assert not names & FORBIDDEN
+
+
+@pytest.mark.parametrize("command", ["vms", "capture", "points", "verify", "restore"])
+def test_disks_are_a_list_everywhere_and_each_has_its_id(command: str, printed: dict[str, list[Any]]) -> None:
+    documents = printed[command]
+
+    disks = list(disks_in(documents))
+
+    assert any(disks)
+    assert all(isinstance(each, list) for each in disks)
+    assert all("disk_id" in disk for each in disks for disk in each)
+
+
+@pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.json")), ids=lambda path: path.name)
+def test_a_schema_is_one(path: Path) -> None:
+    schema = json.loads(path.read_text())
+
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+    assert schema["$id"] == path.name
+    assert f"schema/{path.name}" in (ROOT / "docs" / "cli.md").read_text()
