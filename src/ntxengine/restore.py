@@ -27,6 +27,8 @@ from ntxengine.image import open_image
 from ntxengine.parallel import each
 from ntxengine.repository import Point, PointDisk, Repository, layout, storage
 from ntxengine.repository.convert import convert
+from ntxengine.repository.scan import read_point
+from ntxengine.repository.sums import read_companion
 from ntxengine.shield import in_thread
 from ntxengine.uri import Location
 
@@ -34,7 +36,6 @@ RestoreFormat = Literal["raw", "qcow2"]
 RESTORE_FORMATS: tuple[RestoreFormat, ...] = get_args(RestoreFormat)
 UNFINISHED_SUFFIX = ".ntx-unfinished"
 
-_MAX_CONFIG_BYTES = 64 * 1024**2
 _MAX_NAME = 64
 _STRANGE = re.compile(r"[^a-z0-9.-]+")
 _FALLBACK_PREFIX = "disk-"
@@ -77,12 +78,17 @@ class RestoredDisk:
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """What was restored, in the order of the point.  `config` is None for a point without a configuration."""
+    """What was restored, in the order of the point.
+
+    `config` is None for a point without a configuration, and for one whose configuration is damaged: `config_problem`
+    says so then.
+    """
 
     point: Point
     format: RestoreFormat
     disks: tuple[RestoredDisk, ...]
     config: Path | None
+    config_problem: str
     seconds: float
 
 
@@ -103,6 +109,7 @@ async def restore(
     """
     options = options or RestoreOptions()
     began_s = time.monotonic()
+    point, _ = await in_thread(read_point, point.path)  # whatever the catalog remembers
     wanted = list(dict.fromkeys(point.disk(name) for name in disks)) if disks else list(point.disks)
     folder = _make_directory(directory, repository)
     with _only_us(folder):
@@ -150,7 +157,7 @@ class _Restore:
         self._unfinished: dict[Path, Path] = {}
 
     async def run(self, disks: list[PointDisk]) -> RestoreReport:
-        config = self._read_config()
+        config, config_problem = self._read_config()
         config_path = self._folder / layout.VM_FILE
         keeps_config = config is None or _holds(config_path, config)
         self._check_free([self._path(disk) for disk in disks] + ([] if keeps_config else [config_path]))
@@ -167,6 +174,7 @@ class _Restore:
             format=self._options.format,
             disks=restored,
             config=None if config is None else config_path,
+            config_problem=config_problem,
             seconds=time.monotonic() - self._began_s,
         )
 
@@ -237,9 +245,12 @@ class _Restore:
             if not self._options.overwrite:
                 raise OptionsError(f"{path}: exists already: allow it to be overwritten, or choose another directory")
 
-    def _read_config(self) -> bytes | None:
-        path = self._point.path / layout.VM_FILE
-        return storage.read_file(path, limit=_MAX_CONFIG_BYTES) if os.path.lexists(path) else None
+    def _read_config(self) -> tuple[bytes | None, str]:
+        """Return the configuration, and what is wrong with it: that does not keep the disks from being restored."""
+        try:
+            return read_companion(self._point.path, layout.VM_FILE), ""
+        except RepositoryError as exc:
+            return None, str(exc)
 
     def _publish(self) -> None:
         for final, unfinished in self._unfinished.items():
@@ -295,7 +306,7 @@ def _only_us(folder: Path) -> Iterator[None]:
 def _holds(path: Path, contents: bytes) -> bool:
     """Say whether the configuration is there already: another disk of the same point was restored before."""
     with suppress(RepositoryError):
-        return storage.read_file(path, limit=_MAX_CONFIG_BYTES) == contents
+        return storage.read_file(path, limit=len(contents)) == contents
     return False
 
 

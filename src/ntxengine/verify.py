@@ -15,6 +15,8 @@ from ntxengine.errors import ChecksumMismatch, NbdError, RepositoryError, Source
 from ntxengine.image import open_image
 from ntxengine.parallel import each
 from ntxengine.repository import Point, PointDisk, Repository
+from ntxengine.repository.scan import read_point
+from ntxengine.repository.sums import find_problems
 from ntxengine.shield import in_thread
 
 VerifyProgress = Callable[[PointDisk, Progress], None]
@@ -39,15 +41,19 @@ class DiskVerdict:
 
 @dataclass(frozen=True)
 class PointVerdict:
-    """What was found of a point, in the order of its disks."""
+    """What was found of a point, in the order of its disks.
+
+    `problems` are those of the files beside the disks, one line for each; no disk is looked at if point.json is wrong.
+    """
 
     point: Point
     disks: tuple[DiskVerdict, ...]
+    problems: tuple[str, ...] = ()
 
     @property
     def is_right(self) -> bool:
-        """Whether all its disks are."""
-        return all(disk.is_right for disk in self.disks)
+        """Whether all its disks are, and all that is recorded of it."""
+        return not self.problems and all(disk.is_right for disk in self.disks)
 
 
 async def verify_point(
@@ -59,17 +65,22 @@ async def verify_point(
     parallel: int = 4,
     on_progress: VerifyProgress | None = None,
 ) -> PointVerdict:
-    """Read back disks of `point` (ids or labels; none named: all), `parallel` at a time.
+    """Read back disks of `point` (ids or labels; none named: all), `parallel` at a time, and what is recorded of it.
 
-    Errors: NotFoundError (no such disk), ToolError.  What is wrong with a disk is in the verdict and not raised.
+    Errors: NotFoundError (no such disk), ToolError.  What is wrong with the point is in the verdict and not raised.
     """
+    try:
+        point, _ = await in_thread(read_point, point.path)  # whatever the catalog remembers
+    except RepositoryError as exc:
+        return PointVerdict(point, (), (str(exc),))
     wanted = list(dict.fromkeys(point.disk(name) for name in disks)) if disks else list(point.disks)
     each_options = share(options or CopyOptions(), min(parallel, len(wanted)))
 
     async def verify_one(disk: PointDisk) -> DiskVerdict:
         return await _verify_disk(repository, point, disk, each_options, on_progress)
 
-    return PointVerdict(point, tuple(await each(wanted, verify_one, at_once=parallel)))
+    problems = await in_thread(find_problems, point.path)
+    return PointVerdict(point, tuple(await each(wanted, verify_one, at_once=parallel)), tuple(problems))
 
 
 async def _verify_disk(

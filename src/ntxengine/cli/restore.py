@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import common_options, dry_run_option, repository_option
 from ntxengine.cli.output import Column, Screen
 from ntxengine.cli.paths import FOLDER
@@ -91,10 +92,12 @@ def restore_command(
     report = run(_restore(opened, chosen, order, screen))
     if screen.as_json:
         screen.result(_fields(report))
-        return
-    screen.table(COLUMNS, _rows(report))
-    if report.config is not None:
-        screen.note(f"the VM's configuration: {printable(_from_here(report.config))}")
+    else:
+        screen.table(COLUMNS, _rows(report))
+        if report.config is not None:
+            screen.note(f"the VM's configuration: {printable(_from_here(report.config))}")
+    if report.config_problem:
+        raise SomeFailed(f"the disks are restored, the VM's configuration is not: {report.config_problem}")
 
 
 async def _restore(repository: Repository, point: Point, order: Order, screen: Screen) -> RestoreReport:
@@ -146,6 +149,7 @@ def _fields(report: RestoreReport) -> dict[str, object]:
         "format": report.format,
         "seconds": round(report.seconds, 3),
         "config": report.config,
+        "config_problem": report.config_problem,
         "disks": [
             {
                 "disk_id": each.disk.disk_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -16,7 +16,7 @@ from ntxengine.cli.progress import View
 from ntxengine.cli.run import run
 from ntxengine.cli.text import plural
 from ntxengine.copy import CopyOptions, Progress
-from ntxengine.errors import ChecksumMismatch, NotFoundError, RepositoryError
+from ntxengine.errors import ChecksumMismatch, NotFoundError, NtxError, RepositoryError
 from ntxengine.repository import Point, PointDisk, Repository
 from ntxengine.units import format_rate, format_size
 from ntxengine.verify import DiskVerdict, PointVerdict, verify_point
@@ -83,7 +83,7 @@ def verify_command(
             {"points": [_fields(verdict) for verdict in verdicts], "damaged": [str(each) for each in damaged]}
         )
     else:
-        screen.table(COLUMNS, [_row(verdict.point, disk) for verdict in verdicts for disk in verdict.disks])
+        screen.table(COLUMNS, [row for verdict in verdicts for row in _rows(verdict)])
         if not verdicts:
             screen.note("no points")
     _raise_if_wrong(verdicts, damaged)
@@ -128,20 +128,35 @@ def _teller(view: View, point: Point) -> Callable[[PointDisk, Progress], None]:
 
 
 def _raise_if_wrong(verdicts: list[PointVerdict], damaged: list[RepositoryError]) -> None:
-    """Raise for the first disk that is wrong, or point that cannot be read.  The others are in the result."""
-    wrong = [(verdict.point, disk) for verdict in verdicts for disk in verdict.disks if not disk.is_right]
-    if not wrong:
-        if damaged and any(verdict.is_right for verdict in verdicts):
-            raise SomeFailed(str(damaged[0]))
-        if damaged:
-            raise damaged[0]
+    """Raise for the first disk that is wrong, or file that cannot be read.  The others are in the result."""
+    errors: list[NtxError] = [error for verdict in verdicts for error in _errors(verdict)]
+    errors += damaged
+    if not errors:
         return
-    point, disk = wrong[0]
-    more = f"; {plural(len(wrong) - 1, 'other disk')} wrong too" if len(wrong) > 1 else ""
-    message = f"point {point.id} disk {disk.disk.label} ({disk.disk.disk_id}): {disk.problem}{more}"
+    first = errors[0]
+    more = f"; {plural(len(errors) - 1, 'other disk or file')} wrong too" if len(errors) > 1 else ""
     if any(verdict.is_right for verdict in verdicts):
-        raise SomeFailed(message)
-    raise ChecksumMismatch(message, offsets=disk.offsets, blocks=disk.wrong_blocks)
+        raise SomeFailed(f"{first}{more}")
+    if isinstance(first, ChecksumMismatch):
+        raise ChecksumMismatch(f"{first}{more}", offsets=first.offsets, blocks=first.blocks)
+    raise RepositoryError(f"{first}{more}")
+
+
+def _errors(verdict: PointVerdict) -> Iterator[NtxError]:
+    """Yield an error for each disk that is wrong, and each file."""
+    for disk in verdict.disks:
+        if not disk.is_right:
+            message = f"point {verdict.point.id} disk {disk.disk.label} ({disk.disk.disk_id}): {disk.problem}"
+            yield ChecksumMismatch(message, offsets=disk.offsets, blocks=disk.wrong_blocks)
+    for problem in verdict.problems:
+        yield RepositoryError(problem)
+
+
+def _rows(verdict: PointVerdict) -> Iterator[list[str]]:
+    for disk in verdict.disks:
+        yield _row(verdict.point, disk)
+    for problem in verdict.problems:
+        yield [verdict.point.id, "-", "-", "-", problem]
 
 
 def _row(point: Point, verdict: DiskVerdict) -> list[str]:
@@ -156,6 +171,7 @@ def _fields(verdict: PointVerdict) -> dict[str, object]:
         "vm_id": verdict.point.vm_id,
         "vm_name": verdict.point.vm_name,
         "right": verdict.is_right,
+        "problems": verdict.problems,
         "disks": [
             {
                 "disk_id": disk.disk.disk_id,

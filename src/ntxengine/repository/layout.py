@@ -5,7 +5,7 @@
     REPO/<vm id>/.lock                       held while the VM is captured
     REPO/<vm id>/.unfinished-<point id>/     never listed; removed by the next capture of the VM
     REPO/<vm id>/<point id>/                 a committed point:
-        disk-<disk id>.qcow2, disk-<disk id>.manifest, vm.json, point.json, report.json
+        disk-<disk id>.qcow2, disk-<disk id>.manifest, vm.json, point.json, report.json, SHA256SUMS
 
 A point id sorts by time: 20261123T041500Z-8f3a2c.
 """
@@ -23,6 +23,7 @@ LOCK_FILE = ".lock"
 POINT_FILE = "point.json"
 VM_FILE = "vm.json"
 REPORT_FILE = "report.json"
+SUMS_FILE = "SHA256SUMS"
 UNFINISHED_PREFIX = ".unfinished-"
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

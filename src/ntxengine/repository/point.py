@@ -50,6 +50,7 @@ class PointRecord:
 
     `tracking` says how changes were found, `tracking_reason` why not in a better way ("" for the best).
     `recovery_point_disks` are the disk recovery points by disk id, for the next capture.  `report`: numbers per disk.
+    `sums` is the file with the digests of this and of the files beside it, "" in points that were made without.
     """
 
     id: str
@@ -66,6 +67,7 @@ class PointRecord:
     recovery_point_disks: dict[str, dict[str, Any]]
     disks: tuple[PointDisk, ...]
     report: dict[str, Any] = field(default_factory=dict)
+    sums: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,8 @@ def find_problem(record: PointRecord) -> str:
         return f"created_at {record.created_at} has no time zone, or cannot be"
     if record.parent_id is not None and not (layout.is_point_id(record.parent_id) and record.parent_id < record.id):
         return f"parent {record.parent_id[:80]!r} is not an earlier point"
+    if record.sums not in ("", layout.SUMS_FILE):
+        return f"its digests are in {record.sums[:80]!r}, not in {layout.SUMS_FILE}"
     if len({disk.disk_id for disk in record.disks}) != len(record.disks):
         return "a disk is in it twice"
     return next(filter(None, (_find_disk_problem(record, disk) for disk in record.disks)), "")

@@ -153,9 +153,12 @@ class Repository:
         return read_point(folders[0])[0]
 
     def newest(self, vm_id: str) -> Point | None:
-        """Return the newest point of a VM, None if it has none."""
+        """Return the newest point of a VM, read from its folder; None if it has none.
+
+        Errors: RepositoryError if it is damaged, also where the catalog does not know yet.
+        """
         points = self.points(vm_id)
-        return points[-1] if points else None
+        return read_point(points[-1].path)[0] if points else None
 
     def chain(self, point: Point) -> list[Point]:
         """Return the points that `point` is made of, the root first, itself last.

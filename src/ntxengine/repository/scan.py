@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import layout, storage
+from ntxengine.repository import layout, storage, sums
 from ntxengine.repository.catalog import Key, NewRow, Row, Stamp
 from ntxengine.repository.point import MAX_POINT_BYTES, Point, decode
 
@@ -58,11 +58,20 @@ def vm_folders(root: Path) -> list[Path]:
 
 
 def read_point(folder: Path) -> tuple[Point, Row]:
-    """Read a point from its folder.  Errors: RepositoryError naming the file."""
+    """Read a point from its folder, and compare point.json with its digest.
+
+    Errors: RepositoryError naming the file.
+    """
     file = folder / layout.POINT_FILE
     stamp = _stamp(file)
     document = storage.read_file(file, limit=MAX_POINT_BYTES)
-    return decode(document, file=file, folder=folder), Row(stamp, document)
+    digests = sums.read_sums(folder)
+    if digests is not None:
+        sums.compare(folder, layout.POINT_FILE, document, digests)
+    point = decode(document, file=file, folder=folder)
+    if point.sums and digests is None:
+        raise RepositoryError(f"{folder / point.sums}: is missing, and the point was made with it")
+    return point, Row(stamp, document)
 
 
 def _believe(folder: Path, row: Row | None) -> tuple[Point, Row] | None:

@@ -2,7 +2,7 @@
 
 begin            .unfinished-<id>/            never listed
 create_disk ...  .unfinished-<id>/disk-...
-commit           check, write JSON, sync files, sync folder
+commit           check, write JSON and its digests, sync files, sync folder
                  rename to <id>/, sync the VM's folder     <- from here on it is a point
                  enter into the catalog                     (healed by the next reader if we die before)
 """
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from ntxengine.errors import NtxError, OptionsError, RepositoryError, TargetError
-from ntxengine.repository import images, layout, point, storage
+from ntxengine.repository import images, layout, point, storage, sums
 from ntxengine.repository.chain import images_of, open_manifest
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk, PointRecord
@@ -106,13 +106,14 @@ class UnfinishedPoint:
         Errors: RepositoryError (the record does not fit what is in the folder), TargetError (file system full).
         """
         self._check_open()
-        record = replace(record, vm_id=record.vm_id.lower())
+        record = replace(record, vm_id=record.vm_id.lower(), sums=layout.SUMS_FILE)
         self._check(record)
-        if vm_config is not None:
-            storage.write_file(self.path / layout.VM_FILE, point.encode_document(dict(vm_config)))
-        storage.write_file(self.path / layout.REPORT_FILE, point.encode_document(record.report))
         document = point.encode(record)
-        storage.write_file(self.path / layout.POINT_FILE, document)
+        files = {layout.POINT_FILE: document, layout.REPORT_FILE: point.encode_document(record.report)}
+        if vm_config is not None:
+            files[layout.VM_FILE] = point.encode_document(dict(vm_config))
+        for name, data in (files | {layout.SUMS_FILE: sums.encode(files)}).items():
+            storage.write_file(self.path / name, data)
         final = self.path.parent / self.id
         committed = point.decode(document, file=self.path / layout.POINT_FILE, folder=final)
         for file in sorted(self.path.iterdir()):

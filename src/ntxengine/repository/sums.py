@@ -1,0 +1,97 @@
+"""SHA256SUMS of a point: the digests of its small files, in the form of sha256sum, so that `sha256sum -c` checks them.
+
+    <sha256 in hex>  point.json
+    <sha256 in hex>  report.json
+    <sha256 in hex>  vm.json
+
+Written with the point, never changed.  Disks are not in it: each has its manifest, whose digest is in point.json.  A
+point that has the file says so in point.json (`sums`): one that is gone is noticed.  Older points have neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from ntxengine.errors import RepositoryError
+from ntxengine.repository import layout, storage
+from ntxengine.repository.point import MAX_POINT_BYTES
+
+FILES = (layout.POINT_FILE, layout.REPORT_FILE, layout.VM_FILE)
+_MAX_SUMS_BYTES = 4096
+_LINE = re.compile(r"([0-9A-Fa-f]{64}) [ *]([a-z.]+)")
+
+Sums = Mapping[str, bytes]
+"""Digests by file name."""
+
+
+def encode(files: Mapping[str, bytes]) -> bytes:
+    """Return SHA256SUMS of files by their name."""
+    return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items()).encode()
+
+
+def read_sums(folder: Path) -> Sums | None:
+    """Return the digests that a point's folder has, None if it has none.
+
+    Errors: RepositoryError naming the file.
+    """
+    path = folder / layout.SUMS_FILE
+    if not os.path.lexists(path):
+        return None
+    found: dict[str, bytes] = {}
+    for number, line in enumerate(_lines(path), 1):
+        match = _LINE.fullmatch(line)
+        if match is None or match[2] not in FILES or match[2] in found:
+            raise RepositoryError(f"{path}: is damaged: line {number} is {line[:100]!r}, not the digest of {_known()}")
+        found[match[2]] = bytes.fromhex(match[1])
+    return found
+
+
+def compare(folder: Path, name: str, data: bytes, sums: Sums) -> None:
+    """Compare what a file holds with its digest.  Errors: RepositoryError naming the file."""
+    digest = hashlib.sha256(data).digest()
+    if name not in sums:
+        raise RepositoryError(f"{folder / layout.SUMS_FILE}: is damaged: it has no digest of {name}")
+    if digest != sums[name]:
+        raise RepositoryError(
+            f"{folder / name}: is damaged: its SHA-256 is {digest.hex()}, {layout.SUMS_FILE} says {sums[name].hex()}"
+        )
+
+
+def read_companion(folder: Path, name: str) -> bytes | None:
+    """Return what vm.json or report.json of a point holds, as it was written; None if the point was made without.
+
+    Errors: RepositoryError naming what is missing or damaged.
+    """
+    sums = read_sums(folder)
+    path = folder / name
+    if not os.path.lexists(path):
+        if sums is not None and name in sums:
+            raise RepositoryError(f"{path}: is missing, and {layout.SUMS_FILE} has its digest")
+        return None
+    data = storage.read_file(path, limit=MAX_POINT_BYTES)
+    if sums is not None:
+        compare(folder, name, data, sums)
+    return data
+
+
+def find_problems(folder: Path) -> list[str]:
+    """Return what is wrong with the files beside the disks and point.json, one line for each."""
+    problems = []
+    for name in (layout.REPORT_FILE, layout.VM_FILE):
+        try:
+            read_companion(folder, name)
+        except RepositoryError as exc:
+            problems.append(str(exc))
+    return problems
+
+
+def _lines(path: Path) -> list[str]:
+    return storage.read_file(path, limit=_MAX_SUMS_BYTES).decode("ascii", "backslashreplace").splitlines()
+
+
+def _known() -> str:
+    return f"{', '.join(FILES[:-1])} or {FILES[-1]}, each once"
