@@ -176,9 +176,11 @@ static int allocate(int fd, int mode, uint64_t offset, uint64_t length)
     return result == 0 ? 0 : -errno;
 }
 
+/* -EPERM and -EACCES: a sandbox refuses the call.  A file that may not be changed at all refuses the writing, too. */
 static bool is_unsupported(int code)
 {
-    return code == -EOPNOTSUPP || code == -ENOSYS || code == -ENOTTY || code == -EINVAL || code == -ENODEV;
+    return code == -EOPNOTSUPP || code == -ENOSYS || code == -ENOTTY || code == -EINVAL || code == -ENODEV ||
+           code == -EPERM || code == -EACCES;
 }
 
 /* A hole reads as zero, keeps the target sparse, and more file systems can make one than zero a range. */

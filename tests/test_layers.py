@@ -1,7 +1,7 @@
 """The layers, as one table: what each part may import, and nothing else.  For Python and for C.
 
 cli, demo, bench -> use cases -> one part of the story each -> the data plane -> _core -> csrc
-errors, units, shield and parallel are below everything; sim stands beside the stack
+errors, units, shield, parallel and files are below everything; sim stands beside the stack
 """
 
 import ast
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
-BELOW = {"errors", "units", "shield", "parallel"}
+BELOW = {"errors", "units", "shield", "parallel", "files"}
 DATA_PLANE = {
     "_core", "about", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy", "budget",
 }  # fmt: skip
@@ -28,6 +28,7 @@ PYTHON_LAYERS = {
     "units": {"errors"},
     "shield": set(),
     "parallel": set(),
+    "files": set(),
     # the data plane
     "_core": {"errors"},
     "extents": {"_core", "errors", "units"},
@@ -36,7 +37,7 @@ PYTHON_LAYERS = {
     "tier": {"units"},
     "about": {"_core"},
     "uri": {"errors", "units"},
-    "device": {"_core", "uri", "errors", "units", "shield"},
+    "device": {"_core", "uri", "errors", "units", "shield", "files"},
     "mapping": {"_core", "extents", "shield"},
     "copy": {"_core", "extents", "manifest", *BELOW},
     "budget": {"copy", "units"},

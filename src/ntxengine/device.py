@@ -7,7 +7,6 @@ not exist is made under another name and gets its own only when everything in it
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ntxengine import files
 from ntxengine._core.engine import Device
 from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError
 from ntxengine.uri import Location, parse
@@ -137,19 +137,9 @@ async def _new_file(path: Path, size: int, timeout_s: float) -> AsyncIterator[Ta
 
 
 def _publish(unfinished: Path, path: Path) -> None:
-    """Give the finished file its name, unless somebody else took it meanwhile, and make the name last."""
     try:
-        os.link(unfinished, path)
+        files.publish(unfinished, path)
     except FileExistsError as exc:
         raise TargetError(f"{path}: was made by somebody else meanwhile: the copy was not kept") from exc
     except OSError as exc:
-        if exc.errno not in (errno.EPERM, errno.EOPNOTSUPP):
-            raise TargetError(f"{path}: cannot be given its name: {exc.strerror}", errno=exc.errno or 0) from exc
-        os.rename(unfinished, path)  # a file system without hard links
-    else:
-        os.unlink(unfinished)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        raise TargetError(f"{path}: cannot be given its name: {exc.strerror}", errno=exc.errno or 0) from exc

@@ -254,14 +254,11 @@ class _Restore:
 
     def _publish(self) -> None:
         for final, unfinished in self._unfinished.items():
-            try:
-                if self._options.overwrite:
-                    os.replace(unfinished, final)
-                else:
-                    storage.rename(unfinished, final)
-            except OSError as exc:
-                raise storage.write_error(final, "renaming", exc) from exc
-        storage.sync(self._folder)
+            if self._options.overwrite:
+                storage.replace(unfinished, final)
+            else:
+                storage.rename(unfinished, final)
+        storage.sync_folder(self._folder)
 
     def _tell(self, disk: PointDisk, stage: str, done: float) -> None:
         if self._on_progress is not None:

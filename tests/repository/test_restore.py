@@ -59,6 +59,16 @@ async def test_a_qcow2_restore_stands_alone(repository: Repository, out: Path, s
     assert (out / "plain").read_bytes()[:size] == model.data
 
 
+async def test_a_restore_goes_through_a_link_to_a_directory(repository: Repository, out: Path, tmp_path: Path) -> None:
+    point = capture(repository, ModelDisk(512), [Write(0, 512, 1)])
+    (tmp_path / "elsewhere").mkdir()
+    out.symlink_to(tmp_path / "elsewhere")
+
+    await restore(repository, point, out)
+
+    assert (tmp_path / "elsewhere" / "scsi.0.raw").read_bytes() == bytes([1]) * 512
+
+
 async def test_a_restore_is_sparse(repository: Repository, out: Path) -> None:
     point = capture(repository, ModelDisk(64 * 1024**2), [Write(0, 4096, 1)])
 

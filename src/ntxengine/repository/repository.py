@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import secrets
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from ntxengine import files
 from ntxengine.errors import LockedError, NotFoundError, RepositoryError
 from ntxengine.manifest import Manifest
 from ntxengine.repository import layout, storage
@@ -306,16 +306,13 @@ def _write_marker(folder: Path) -> bool:
     fresh = folder / f"{_FRESH_PREFIX}{secrets.token_hex(8)}"
     storage.write_file(fresh, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
     try:
-        os.link(fresh, folder / layout.MARKER_FILE)
+        files.publish(fresh, folder / layout.MARKER_FILE)
     except FileExistsError:
         return False
     except OSError as exc:
-        if exc.errno not in (errno.EPERM, errno.EOPNOTSUPP):
-            raise storage.write_error(folder, "making the repository", exc) from exc
-        storage.rename(fresh, folder / layout.MARKER_FILE)  # no hard links here
+        raise storage.write_error(folder, "making the repository", exc) from exc
     finally:
         fresh.unlink(missing_ok=True)
-    storage.sync(folder)
     return True
 
 

@@ -8,6 +8,7 @@ import shutil
 import stat
 from pathlib import Path
 
+from ntxengine import files
 from ntxengine.errors import RepositoryError, TargetError
 
 FOLDER_MODE = 0o700  # disk contents are secrets of their VM
@@ -87,13 +88,13 @@ def make_folder(path: Path) -> None:
         return
     except OSError as exc:
         raise write_error(path, "making the folder", exc) from exc
-    sync(path.parent)
+    sync_folder(path.parent)
 
 
 def sync(path: Path) -> None:
-    """Bring a file's data, or a folder's names, to stable storage.  Errors: TargetError."""
+    """Bring a file's data to stable storage.  Errors: TargetError."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             os.fsync(fd)
         finally:
@@ -102,12 +103,26 @@ def sync(path: Path) -> None:
         raise write_error(path, "syncing", exc) from exc
 
 
+def sync_folder(path: Path) -> None:
+    """Bring a folder's names to stable storage.  Errors: TargetError."""
+    try:
+        files.sync_folder(path)
+    except OSError as exc:
+        raise write_error(path, "syncing", exc) from exc
+
+
 def rename(old: Path, new: Path) -> None:
     """Rename within a folder; `new` must not exist.  Not durable before the folder is synced.  Errors: TargetError."""
     try:
-        if new.exists() or new.is_symlink():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        old.rename(new)
+        files.rename_new(old, new)
+    except OSError as exc:
+        raise write_error(new, f"renaming {old.name}", exc) from exc
+
+
+def replace(old: Path, new: Path) -> None:
+    """Rename onto what has the name, in a folder.  Not durable before that is synced.  Errors: TargetError."""
+    try:
+        files.replace(old, new)
     except OSError as exc:
         raise write_error(new, f"renaming {old.name}", exc) from exc
 

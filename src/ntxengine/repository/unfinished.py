@@ -119,7 +119,7 @@ class UnfinishedPoint:
         for file in sorted(self.path.iterdir()):
             file.chmod(storage.FILE_MODE)  # qemu-img, for one, makes what everybody may read
             storage.sync(file)
-        storage.sync(self.path)
+        storage.sync_folder(self.path)
         self._publish(final)
         self._is_open = False
         self._committed(committed)
@@ -153,7 +153,7 @@ class UnfinishedPoint:
     def _publish(self, final: Path) -> None:
         storage.rename(self.path, final)
         try:
-            storage.sync(final.parent)
+            storage.sync_folder(final.parent)
         except TargetError:
             # Nobody knows whether the name would survive a power cut: take it back rather than promise.
             with suppress(OSError):
