@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,59 +81,80 @@ async def open_source(source: str | Location, *, timeout_s: float = 60.0) -> Asy
 
 
 @asynccontextmanager
-async def open_target(target: str | Location, *, source: Device, timeout_s: float = 60.0) -> AsyncIterator[Target]:
+async def open_target(
+    target: str | Location,
+    *,
+    source: Device,
+    size: int | None = None,
+    overwrite: bool = False,
+    timeout_s: float = 60.0,
+) -> AsyncIterator[Target]:
     """Open `target` for a copy of `source`; a file that does not exist is made, sparse, and kept only on success.
 
-    Errors: as open_source; OptionsError if the target is the source, or a regular file of another size.
+    `size` is what it must have room for: the source's, if nothing else is said.  Of a file that exists it must be the
+    size, and `overwrite` allows to write into it; a device or an export is there to be written, and may be larger.
+    Errors: as open_source; OptionsError if the target is the source, or not of such a size.
     """
     location = parse(target) if isinstance(target, str) else target
+    size = source.size if size is None else size
     if location.kind == "pattern":
         raise OptionsError(f"{location.text}: can only be a source; to drop the bytes use null:")
     if location.kind == "null":
-        async with _closing(Device.open_null(source.size)) as device:
+        async with _closing(Device.open_null(size)) as device:
             yield Target(device, is_zero=True)
     elif location.kind == "file" and not os.path.lexists(location.path):
-        async with _new_file(Path(location.path), source.size, timeout_s) as new:
-            yield new
+        with new_file(Path(location.path)) as unfinished:
+            _set_size(unfinished, size, of=location.path)
+            made = Location("file", str(unfinished), path=str(unfinished))
+            async with _closing(await _open(made, write=True, timeout_s=timeout_s)) as device:
+                yield Target(device, is_zero=True)
     else:
         device = await _open(location, write=True, timeout_s=timeout_s)
         async with _closing(device):
-            if location.kind == "file":
-                _check_existing_file(location, device, source)
+            if location.kind == "file" and source.path is not None and os.path.samefile(location.path, source.path):
+                raise OptionsError(f"{location.path}: is the source itself")
+            _check_existing(location.text, device, size, overwrite=overwrite)
             yield Target(device, is_zero=False)
 
 
-def _check_existing_file(location: Location, device: Device, source: Device) -> None:
-    if source.path is not None and os.path.samefile(location.path, source.path):
-        raise OptionsError(f"{location.path}: is the source itself")
-    if not device.is_block_device and device.size != source.size:
-        raise OptionsError(
-            f"{location.path}: exists and has {device.size} bytes, the source {source.size}: remove it, or name another"
-        )
+def _check_existing(name: str, device: Device, size: int, *, overwrite: bool) -> None:
+    """Refuse a target without room, and a file that would keep bytes behind the copy or that nobody gave away."""
+    is_file = device.kind == "file" and not device.is_block_device
+    sizes = f"{name}: has {device.size} bytes, the source {size}"
+    if device.size < size:
+        raise OptionsError(f"{sizes}: it is too small: {'remove it, or name' if is_file else 'name'} another")
+    if is_file and device.size > size:
+        raise OptionsError(f"{sizes}: what is behind would stay: remove it, cut it to size, or name another")
+    if is_file and not overwrite:
+        raise OptionsError(f"{name}: exists already: allow it to be overwritten (--overwrite), or name another")
 
 
-@asynccontextmanager
-async def _new_file(path: Path, size: int, timeout_s: float) -> AsyncIterator[Target]:
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield an empty file that becomes `path` if the block ends without an error, and is removed if not.
+
+    Errors: TargetError (it cannot be made, or somebody else has made `path` meanwhile).
+    """
     unfinished = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}{UNFINISHED_SUFFIX}")
     try:
         fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except OSError as exc:
         raise TargetError(f"{path}: cannot be made: {exc.strerror}", errno=exc.errno or 0) from exc
     try:
-        try:
-            os.ftruncate(fd, size)
-        except OSError as exc:
-            raise TargetError(f"{path}: cannot have {size} bytes: {exc.strerror}", errno=exc.errno or 0) from exc
-        finally:
-            os.close(fd)
-        location = Location("file", str(unfinished), path=str(unfinished))
-        async with _closing(await _open(location, write=True, timeout_s=timeout_s)) as device:
-            yield Target(device, is_zero=True)
+        os.close(fd)
+        yield unfinished
         _publish(unfinished, path)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(unfinished)
         raise
+
+
+def _set_size(path: Path, size: int, *, of: str) -> None:
+    try:
+        os.truncate(path, size)
+    except OSError as exc:
+        raise TargetError(f"{of}: cannot have {size} bytes: {exc.strerror}", errno=exc.errno or 0) from exc
 
 
 def _publish(unfinished: Path, path: Path) -> None:

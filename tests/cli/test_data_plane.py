@@ -107,6 +107,7 @@ def test_dry_run_touches_nothing(disk: Path, tmp_path: Path) -> None:
         "bytes_data": 2 * MIB + 512,
         "bytes_zero": MIB,
         "target_is_new": True,
+        "target_size": 3 * MIB + 512,
     }
     assert [path.name for path in tmp_path.iterdir()] == ["disk.raw"]
 

@@ -186,7 +186,7 @@ async def test_source_is_known_as_the_target_whatever_its_name(tmp_path: Path, n
         with pytest.raises(OptionsError, match="is the source itself"):
             async with open_target(str(path), source=source):
                 pass
-        async with open_target(str(other), source=source) as target:
+        async with open_target(str(other), source=source, overwrite=True) as target:
             assert target.device.size == 4096
 
 

@@ -177,7 +177,7 @@ class _DiskCapture:
             async with (
                 QemuNbd(image, read_only=False, connections=options.most_connections) as server,
                 open_source(Location("file", path, path=path), timeout_s=options.timeout_s) as source,
-                open_target(server.uri, source=source, timeout_s=options.timeout_s) as target,
+                open_target(server.uri, source=source, size=self._changes.size, timeout_s=options.timeout_s) as target,
             ):
                 return await data_plane.copy(
                     source,

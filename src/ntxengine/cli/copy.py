@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from contextlib import ExitStack, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,19 @@ class Order:
     extents_file: Path | None
     manifest_file: Path | None
     verify: bool
+    overwrite: bool
     options: plane.CopyOptions
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of it.  `digest` is None when extents leave out parts of the disk and no manifest was asked for."""
+    """What became of it.  `digest` is None when extents leave out parts of the disk and no manifest was asked for.
 
+    `size` is the source's, `target_size` the target's.
+    """
+
+    size: int
+    target_size: int
     report: plane.CopyReport
     digest: str | None
     verified: plane.CopyReport | None
@@ -68,6 +74,7 @@ class Result:
     help="Write the digests of all blocks of the source to this new file.",
 )
 @click.option("--verify", is_flag=True, help="Read the target back and compare it with what was read.")
+@click.option("--overwrite", is_flag=True, help="Write into a file that exists and has the size of the source.")
 @click.option("--target-is-zero", is_flag=True, help="The target reads as zero: zeros need not be written.")
 @transfer_options
 @dry_run_option
@@ -78,6 +85,7 @@ def copy_command(
     extents_file: Path | None,
     manifest_file: Path | None,
     verify: bool,
+    overwrite: bool,
     target_is_zero: bool,
     transfer: TransferOptions,
     dry_run: bool,
@@ -87,7 +95,8 @@ def copy_command(
 
     SOURCE is a file, a block device, nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH or pattern:SIZE; TARGET
     is one of the first four, or null: to drop the bytes.  A file that does not exist is made, sparse, and gets its name
-    only when it is whole.  An existing target is overwritten in place, zeros included unless --target-is-zero.
+    only when it is whole; one that exists must have the size of SOURCE, and --overwrite.  A device or an export may be
+    larger: the rest is left as it is.  What exists is written in place, zeros included unless --target-is-zero.
 
     \b
     Examples:
@@ -96,7 +105,7 @@ def copy_command(
       ntx copy disk.raw /dev/sdb --extents changed.json --json
     """
     options = dataclasses.replace(plane.CopyOptions(target_is_zero=target_is_zero), **transfer.given())
-    order = Order(source, target, extents_file, manifest_file, verify, options)
+    order = Order(source, target, extents_file, manifest_file, verify, overwrite, options)
     _check(order)
     if dry_run:
         _show_plan(run(_plan(order)), screen)
@@ -107,6 +116,7 @@ def copy_command(
             {
                 "source": source,
                 "target": target,
+                "target_size": result.target_size,
                 "digest": result.digest,
                 "verified": result.verified is not None,
                 **report_fields(result.report),
@@ -133,7 +143,7 @@ async def _copy(order: Order, screen: Screen) -> Result:
             extents = stack.enter_context(await _extents(order, source))
             manifest = stack.enter_context(_manifest(order, source.size))
             try:
-                async with open_target(order.target, source=source, timeout_s=timeout_s) as target:
+                async with _open_target(order, source) as target:
                     with screen.view() as view:
                         return await _transfer(order, source, target, extents, manifest, view)
             except BaseException:
@@ -141,6 +151,10 @@ async def _copy(order: Order, screen: Screen) -> Result:
                     with suppress(FileNotFoundError):
                         order.manifest_file.unlink()
                 raise
+
+
+def _open_target(order: Order, source: Device) -> AbstractAsyncContextManager[Target]:
+    return open_target(order.target, source=source, overwrite=order.overwrite, timeout_s=order.options.timeout_s)
 
 
 async def _transfer(
@@ -158,6 +172,7 @@ async def _transfer(
         on_progress=lambda progress: view.update("copy", progress),
     )
     is_whole = expected == source.size
+    sizes = source.size, target.device.size
     verified = None
     if order.verify:
         verified = await plane.verify(
@@ -169,9 +184,9 @@ async def _transfer(
         )
     if not is_whole:
         if order.manifest_file is None:
-            return Result(report, None, verified)
+            return Result(*sizes, report, None, verified)
         await _digest_all(source, manifest, options, view)
-    return Result(report, manifest.seal(), verified)
+    return Result(*sizes, report, manifest.seal(), verified)
 
 
 async def _digest_all(source: Device, manifest: Manifest, options: plane.CopyOptions, view: View) -> None:
@@ -222,7 +237,14 @@ def _show(result: Result, screen: Screen) -> None:
         ("verified", "yes" if result.verified is not None else "no"),
         ("digest", result.digest or "unknown: the extents leave out parts of the disk"),
     ]
-    screen.pairs(rows)
+    screen.pairs(rows + _rest_row(result.size, result.target_size))
+
+
+def _rest_row(size: int, target_size: int) -> list[tuple[str, str]]:
+    """Return what to say of a target that is larger than the source."""
+    if target_size <= size:
+        return []
+    return [("larger target", f"{target_size} bytes, the source {size}: the rest is left as it is")]
 
 
 # ----------------------------------------------------------------------------------------------------- dry run
@@ -236,9 +258,10 @@ async def _plan(order: Order) -> dict[str, Any]:
             if location.kind == "pattern":
                 raise OptionsError(f"{order.target}: can only be a source; to drop the bytes use null:")
             is_new = location.kind == "file" and not await asyncio.to_thread(os.path.lexists, location.path)
+            target_size = source.size
             if not is_new:
-                async with open_target(location, source=source, timeout_s=order.options.timeout_s):
-                    pass
+                async with _open_target(order, source) as target:
+                    target_size = target.device.size
             return {
                 "source": order.source,
                 "target": order.target,
@@ -247,6 +270,7 @@ async def _plan(order: Order) -> dict[str, Any]:
                 "bytes_data": extents.bytes_data,
                 "bytes_zero": extents.bytes_zero,
                 "target_is_new": is_new,
+                "target_size": target_size,
             }
 
 
@@ -261,5 +285,6 @@ def _show_plan(plan: dict[str, Any], screen: Screen) -> None:
             ("to", f"{plan['target']} ({way})"),
             ("data", format_size(plan["bytes_data"])),
             ("zero", format_size(plan["bytes_zero"])),
+            *_rest_row(plan["size"], plan["target_size"]),
         ]
     )
