@@ -14,7 +14,7 @@ from ntxengine.copy import CopyOptions, CopyReport, Progress
 from ntxengine.errors import ChecksumMismatch, NbdError, RepositoryError, SourceError
 from ntxengine.image import open_image
 from ntxengine.parallel import each
-from ntxengine.repository import Point, PointDisk, Repository
+from ntxengine.repository import Chains, Point, PointDisk, Repository
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import find_problems
 from ntxengine.shield import in_thread
@@ -63,10 +63,12 @@ async def verify_point(
     disks: Sequence[str] = (),
     options: CopyOptions | None = None,
     parallel: int = 4,
+    chains: Chains | None = None,
     on_progress: VerifyProgress | None = None,
 ) -> PointVerdict:
     """Read back disks of `point` (ids or labels; none named: all), `parallel` at a time, and what is recorded of it.
 
+    `chains` is for a caller that verifies many points: what is below them is then looked at once.
     Errors: NotFoundError (no such disk), ToolError.  What is wrong with the point is in the verdict and not raised.
     """
     try:
@@ -77,7 +79,7 @@ async def verify_point(
     each_options = share(options or CopyOptions(), min(parallel, len(wanted)))
 
     async def verify_one(disk: PointDisk) -> DiskVerdict:
-        return await _verify_disk(repository, point, disk, each_options, on_progress)
+        return await _verify_disk(repository, point, disk, each_options, chains, on_progress)
 
     problems = await in_thread(find_problems, point.path)
     return PointVerdict(point, tuple(await each(wanted, verify_one, at_once=parallel)), tuple(problems))
@@ -88,6 +90,7 @@ async def _verify_disk(
     point: Point,
     disk: PointDisk,
     options: CopyOptions,
+    chains: Chains | None,
     on_progress: VerifyProgress | None,
 ) -> DiskVerdict:
     def tell(progress: Progress) -> None:
@@ -96,7 +99,7 @@ async def _verify_disk(
 
     try:
         with await in_thread(repository.manifest, point, disk) as manifest:
-            chain = await in_thread(repository.images, point, disk)
+            chain = await in_thread(repository.images, point, disk, chains=chains)
             connections = options.most_connections
             async with open_image(chain, timeout_s=options.timeout_s, connections=connections) as device:
                 report = await data_plane.verify(device, manifest, options=options, on_progress=tell)

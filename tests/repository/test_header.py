@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,33 @@ def test_a_name_with_a_nul_which_qemu_reads_as_another_one_is_refused(tmp_path: 
 
     with pytest.raises(BadHeader, match="has a NUL in its backing file name"):
         read_header(image)
+
+
+@pytest.mark.parametrize("value", [0, 0xFFFFFFFF, 0x01010101])
+def test_four_bytes_overwritten_are_seen_wherever_qemu_cannot_read_on(tmp_path: Path, value: int) -> None:
+    make(tmp_path / "base.qcow2", MIB)
+    image = make(tmp_path / "a.qcow2", MIB, backing=tmp_path / "base.qcow2")
+    whole = image.read_bytes()
+    refused, missed = [], []
+    for offset in range(0, 112, 4):
+        patched(image, offset, ">I", value)
+        if not is_usable(image):
+            refused.append(offset)
+        elif subprocess.run(["qemu-img", "info", image], capture_output=True, check=False).returncode != 0:
+            missed.append(offset)
+        image.write_bytes(whole)
+
+    assert missed == []
+    assert len(refused) >= 8
+
+
+def is_usable(image: Path) -> bool:
+    try:
+        header = read_header(image)
+    except BadHeader:
+        return False
+    is_odd = header.is_corrupt or header.has_external_data or header.unknown_features or header.crypt_method
+    return not is_odd and header.size == MIB
 
 
 @pytest.mark.parametrize("length", [0, 3, 4, 71, 72, 103, 104, 400, 65536])

@@ -17,7 +17,7 @@ from ntxengine.cli.run import run
 from ntxengine.cli.text import plural
 from ntxengine.copy import CopyOptions, Progress
 from ntxengine.errors import ChecksumMismatch, NotFoundError, NtxError, RepositoryError
-from ntxengine.repository import Point, PointDisk, Repository
+from ntxengine.repository import Chains, Point, PointDisk, Repository
 from ntxengine.units import format_rate, format_size
 from ntxengine.verify import DiskVerdict, PointVerdict, verify_point
 
@@ -107,6 +107,7 @@ def _present(point: Point, names: tuple[str, ...]) -> tuple[str, ...]:
 
 async def _verify(repository: Repository, chosen: list[Choice], order: Order, screen: Screen) -> list[PointVerdict]:
     verdicts = []
+    chains = Chains()
     with screen.view() as view:
         for point, disks in chosen:
             view.stage("verify", f"{point.id}, {point.kind} of {point.vm_name}")
@@ -116,6 +117,7 @@ async def _verify(repository: Repository, chosen: list[Choice], order: Order, sc
                 disks=disks,
                 options=order.options,
                 parallel=order.parallel,
+                chains=chains,
                 on_progress=_teller(view, point),
             )
             verdicts.append(verdict)

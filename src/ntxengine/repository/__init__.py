@@ -1,9 +1,19 @@
 """The repository: points on disk, written whole or not at all, readable by any qemu."""
 
-from ntxengine.repository.chain import images_below
+from ntxengine.repository.chain import Chains, images_below
 from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.qemu import QemuNbd
 from ntxengine.repository.repository import Repository, VmSummary
 from ntxengine.repository.unfinished import UnfinishedPoint
 
-__all__ = ["Point", "PointDisk", "PointRecord", "QemuNbd", "Repository", "UnfinishedPoint", "VmSummary", "images_below"]
+__all__ = [
+    "Chains",
+    "Point",
+    "PointDisk",
+    "PointRecord",
+    "QemuNbd",
+    "Repository",
+    "UnfinishedPoint",
+    "VmSummary",
+    "images_below",
+]

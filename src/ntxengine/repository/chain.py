@@ -15,44 +15,85 @@ from ntxengine.repository.point import Point, PointDisk
 from ntxengine.repository.scan import read_point
 
 
-def points_of(point: Point) -> list[Point]:
-    """Return the points that `point` is made of, itself first, the root last.
+class Chains:
+    """Answers what points are made of, reading each point.json and each header of an image once.
 
-    Errors: RepositoryError if one is missing or damaged.
+    For one question, or for one command that asks about many points: so that what many have below them is not read for
+    each of them.  What is read is believed as long as the object is used.  Several threads may ask.
     """
-    chain = [point]
-    # Ends: a parent sorts before its child, which reading it has checked.
-    while (parent_id := chain[-1].parent_id) is not None:
-        folder = point.path.parent / parent_id
-        if not folder.is_dir():
+
+    def __init__(self) -> None:
+        self._points: dict[Path, Point | RepositoryError] = {}
+        self._images: dict[tuple[Path, str], tuple[Path, ...] | RepositoryError] = {}
+
+    def points_of(self, point: Point) -> list[Point]:
+        """Return the points that `point` is made of, itself first, the root last.
+
+        Errors: RepositoryError if one is missing or damaged.
+        """
+        chain = [point]
+        # Ends: a parent sorts before its child, which reading it has checked.
+        while chain[-1].parent_id is not None:
+            chain.append(self._parent(chain[-1]))
+        return chain
+
+    def images_of(self, point: Point, disk: PointDisk) -> tuple[Path, ...]:
+        """Return the images of a disk, newest first down to the root, each checked against its point.
+
+        Blocks: a small read for each.
+        Errors: RepositoryError naming the file that is missing, or is not what its point says.
+        """
+        levels: list[tuple[Path, str, Path]] = []
+        at, found = point, disk
+        # Down to the root, or to what is known, and up again.
+        while (known := self._images.get((at.path, disk.disk_id))) is None:
+            levels.append((at.path, disk.disk_id, at.image_path(found)))
+            try:
+                images.check(levels[-1][2], size=found.size, backing=found.backing)
+                if not found.backing:
+                    known = ()
+                    break
+                at, found = self._below(at, found)
+            except RepositoryError as exc:
+                known = exc
+                break
+        for folder, disk_id, path in reversed(levels):
+            known = known if isinstance(known, RepositoryError) else (path, *known)
+            self._images[folder, disk_id] = known
+        if isinstance(known, RepositoryError):
+            raise RepositoryError(str(known)) from known
+        return known
+
+    def _below(self, point: Point, disk: PointDisk) -> tuple[Point, PointDisk]:
+        parent = self._parent(point)
+        found = next((candidate for candidate in parent.disks if candidate.disk_id == disk.disk_id), None)
+        if found is None:
             raise RepositoryError(
-                f"{folder}: is missing, and point {chain[-1].id} is on top of it: point {point.id} cannot be read whole"
+                f"{parent.path}: has no disk {disk.disk_id}, which point {point.id} has on top of it: "
+                f"disk {disk.label} cannot be read whole"
             )
-        chain.append(read_point(folder)[0])
-    return chain
+        return parent, found
+
+    def _parent(self, point: Point) -> Point:
+        folder = point.path.parent / str(point.parent_id)
+        if folder not in self._points:
+            try:
+                self._points[folder] = read_point(folder)[0]
+            except RepositoryError as exc:
+                self._points[folder] = (
+                    exc
+                    if folder.is_dir()
+                    else RepositoryError(f"{folder}: is missing, and point {point.id} is on top of it")
+                )
+        found = self._points[folder]
+        if isinstance(found, RepositoryError):
+            raise RepositoryError(str(found)) from found
+        return found
 
 
 def images_of(point: Point, disk: PointDisk) -> tuple[Path, ...]:
-    """Return the images of a disk, newest first down to the root, each checked against its point.
-
-    Blocks: one qemu-img for each.
-    Errors: RepositoryError if an image is missing, or is not what its point says.
-    """
-    chain: list[Path] = []
-    # From one point to its parent as long as the disk has a backing file: older points may not have the disk.
-    for each in points_of(point):
-        found = next((candidate for candidate in each.disks if candidate.disk_id == disk.disk_id), None)
-        if found is None:
-            raise RepositoryError(
-                f"{each.path}: has no disk {disk.disk_id}, which point {point.id} has on top of it: "
-                f"disk {disk.label} cannot be read whole"
-            )
-        path = each.image_path(found)
-        images.check(path, size=found.size, backing=found.backing)
-        chain.append(path)
-        if not found.backing:
-            break
-    return tuple(chain)
+    """Return the images of a disk: as Chains.images_of, for one question."""
+    return Chains().images_of(point, disk)
 
 
 def open_manifest(folder: Path, disk: PointDisk) -> Manifest:
@@ -79,7 +120,7 @@ def images_below(path: Path) -> tuple[Path, ...]:
     """Return the images below one that lies in a repository, nearest first; () for one that stands alone.
 
     Its backing file must be the same disk in another point of the same VM, written as we write it: anything else is
-    refused.  Blocks: some qemu-img.
+    refused.  Blocks: a small read for each.
     Errors: RepositoryError.
     """
     recorded = images.recorded_backing(path)

@@ -274,6 +274,6 @@ async def _run_map(chain: Sequence[Path], table: _Table) -> None:
             await in_peace(program.communicate())
             raise
         if status != 0:
-            errors.seek(0)
-            words = errors.read(process.STDERR_LIMIT)
-            raise process.failure("qemu-img", words, status, action="mapping the image", path=chain[0])
+            raise process.failure(
+                "qemu-img", process.last_words(errors), status, action="mapping the image", path=chain[0]
+            )

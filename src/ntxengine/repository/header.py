@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +31,18 @@ _BACKING_FORMAT = 0xE2792ACA
 _DATA_FILE = 0x44415441
 
 _CORRUPT, _EXTERNAL_DATA = 1 << 1, 1 << 2
-_KNOWN_FEATURES = 0b11111  # dirty, corrupt, external data file, compression type, extended L2
+_COMPRESSION, _EXTENDED_L2 = 1 << 3, 1 << 4
+_KNOWN_FEATURES = 0b11111  # those, and dirty reference counts
 _MIN_CLUSTER_BITS, _MAX_CLUSTER_BITS = 9, 21
 _MAX_NAME = 1023  # bytes of a name, as qemu has it
-_MAX_L1_BYTES = 32 * 1024**2
-_ENTRY = 8  # bytes of an entry of the L1 table
+_MAX_TABLE_BYTES = 32 * 1024**2  # of the L1 table; those of reference counts and of snapshots are smaller
+_ENTRY = 8  # bytes of an entry of the L1 table, and of an L2 table
+_MIN_SNAPSHOT = 40  # bytes of an entry of the snapshot table
 _FIRST_READ = 4096
 
 
 class BadHeader(Exception):
-    """A file that is no image that can be read; the message is the reason, without the name of the file."""
+    """A file that is no image that can be read; the message goes on behind the name of the file: "is missing"."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,10 @@ def opened(path: Path) -> Iterator[int]:
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as exc:
+        raise BadHeader("is missing") from exc
     except OSError as exc:
-        raise BadHeader("is a link" if path.is_symlink() else exc.strerror or str(exc)) from exc
+        raise BadHeader("is a link" if path.is_symlink() else f"cannot be read: {exc.strerror}") from exc
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise BadHeader("is not a regular file")
@@ -104,7 +108,7 @@ def header_of(fd: int) -> Header:
     try:
         return _parse(fd, os.fstat(fd).st_size)
     except OSError as exc:
-        raise BadHeader(exc.strerror or str(exc)) from exc
+        raise BadHeader(f"cannot be read: {exc.strerror}") from exc
 
 
 def _parse(fd: int, file_size: int) -> Header:
@@ -113,9 +117,7 @@ def _parse(fd: int, file_size: int) -> Header:
         raise BadHeader("is not in qcow2 format")
     if len(data) < _V2.size:
         raise BadHeader("is cut off within its header")
-    (_, version, backing_at, backing_length, cluster_bits, size, crypt_method, l1_entries, l1_at, refcounts_at, *_) = (
-        _V2.unpack_from(data)
-    )
+    (_, version, backing_at, backing_length, cluster_bits, size, crypt_method, *tables) = _V2.unpack_from(data)
     if version not in (2, 3):
         raise BadHeader(f"is of version {version}, not 2 or 3")
     if not _MIN_CLUSTER_BITS <= cluster_bits <= _MAX_CLUSTER_BITS:
@@ -128,10 +130,11 @@ def _parse(fd: int, file_size: int) -> Header:
         features, refcount_order, length = _V3.unpack_from(data, _V2.size)
         if not _V3_SIZE <= length <= cluster or refcount_order > 6:
             raise BadHeader(f"has a header of {length} bytes and reference counts of 2^{refcount_order} bits")
+        if (length > _V3_SIZE and data[_V3_SIZE : _V3_SIZE + 1] != b"\0") != bool(features & _COMPRESSION):
+            raise BadHeader("has a compression type that does not fit its features")
     if size >= 1 << 63:
         raise BadHeader(f"has a size of {size} bytes")
-    _check_table("the L1 table", l1_at, l1_entries * _ENTRY, cluster, file_size)
-    _check_table("the table of reference counts", refcounts_at, 1, cluster, file_size)
+    _check_tables(tables, size, cluster, file_size, entries_are_wide=bool(features & _EXTENDED_L2))
     backing = _read_backing(fd, backing_at, backing_length, cluster)
     extensions = dict(_extensions(fd, data, length, backing_at or cluster))
     return Header(
@@ -145,12 +148,27 @@ def _parse(fd: int, file_size: int) -> Header:
     )
 
 
+def _check_tables(tables: Sequence[int], size: int, cluster: int, file_size: int, *, entries_are_wide: bool) -> None:
+    l1_entries, l1_at, refcounts_at, refcounts_clusters, snapshots, snapshots_at = tables
+    described = cluster * (cluster // (2 * _ENTRY if entries_are_wide else _ENTRY))  # bytes of the disk by an L1 entry
+    if l1_entries * described < size:
+        raise BadHeader(f"has an L1 table of {l1_entries} entries for a disk of {size} bytes")
+    if refcounts_clusters == 0:
+        raise BadHeader("has no reference counts")
+    _check_table("L1 table", l1_at, l1_entries * _ENTRY, cluster, file_size)
+    _check_table("table of reference counts", refcounts_at, refcounts_clusters * cluster, cluster, file_size)
+    _check_table("table of snapshots", snapshots_at, snapshots * _MIN_SNAPSHOT, cluster, file_size)
+
+
 def _check_table(what: str, offset: int, length: int, cluster: int, file_size: int) -> None:
-    """A table begins at a cluster, behind the header's, and is in the file; qemu writes it whole before it is named."""
-    if length == 0:
-        return
-    if length > _MAX_L1_BYTES or offset < cluster or offset % cluster or offset + length > file_size:
-        raise BadHeader(f"has {what} at {offset}, {length} bytes, in a file of {file_size}")
+    """A table begins at a cluster, behind the header's, and is in the file; qemu writes it whole before it is named.
+
+    Of an empty one only the place is looked at, as qemu does.
+    """
+    is_misplaced = offset % cluster != 0 or offset >= 1 << 63
+    is_outside = length > 0 and (length > _MAX_TABLE_BYTES or offset < cluster or offset + length > file_size)
+    if is_misplaced or is_outside:
+        raise BadHeader(f"has a {what} at {offset}, {length} bytes, in a file of {file_size}")
 
 
 def _read_backing(fd: int, offset: int, length: int, cluster: int) -> str:

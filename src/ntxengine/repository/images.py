@@ -7,18 +7,18 @@ image records is compared with it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
-from ntxengine.errors import RepositoryError, ToolError
+from ntxengine.errors import RepositoryError
 from ntxengine.repository import process
+from ntxengine.repository.header import BadHeader, Header, read_header
 
 SECTOR = 512
+MAX_ARGUMENT = 128 * 1024
+"""Bytes of one argument of a program, with the zero behind it: MAX_ARG_STRLEN of Linux."""
 CREATE_TIMEOUT_S = 60.0
-INFO_TIMEOUT_S = 30.0
-INFO_LIMIT = 4 * 1024**2  # bytes of qemu-img info that are believed
 
 _OPTIONS = (
     "compat=1.1,"  # version 3: has zero clusters, without which an overlay could not mask what lies below
@@ -29,35 +29,19 @@ _OPTIONS = (
 )
 
 
-class _Specific(msgspec.Struct, rename="kebab"):
-    corrupt: bool = False
-    data_file: str | None = None
-
-
-class _FormatSpecific(msgspec.Struct):
-    data: _Specific = msgspec.field(default_factory=_Specific)
-
-
-class _Info(msgspec.Struct, rename="kebab"):
-    format: str
-    virtual_size: int
-    backing_filename: str = ""
-    backing_filename_format: str = ""
-    encrypted: bool = False
-    format_specific: _FormatSpecific = msgspec.field(default_factory=_FormatSpecific)
-
-
 def rounded_size(size: int) -> int:
     """Return the size that a QCOW2 image of a disk of `size` bytes has: whole sectors."""
     return -(-size // SECTOR) * SECTOR
 
 
 def create(path: Path, *, size: int, backing: str = "") -> None:
-    """Make an empty image; with `backing`, relative to it, an overlay on that.
+    """Make an empty image; with `backing`, relative to it, an overlay on that, which is recorded and not opened.
 
     Errors: ToolError, TargetError (file system full).
     """
-    overlay = ("-b", backing, "-F", "qcow2") if backing else ()
+    # -u: else qemu-img opens the whole chain, following what the images record, and gives up where the names of all of
+    # them, joined, are longer than a path may be.
+    overlay = ("-u", "-b", backing, "-F", "qcow2") if backing else ()
     process.run(
         "qemu-img",
         *("create", "-q", "-f", "qcow2", "-o", _OPTIONS, *overlay, "--", absolute(path), str(size)),
@@ -69,59 +53,60 @@ def create(path: Path, *, size: int, backing: str = "") -> None:
 
 def recorded_backing(path: Path) -> str:
     """Return the backing file that an image records, "" if none.  For looking at, not for opening."""
-    return _info(path).backing_filename
+    return _header(path).backing
 
 
 def check(path: Path, *, size: int, backing: str) -> None:
     """Check that a stored image is a plain QCOW2 of a disk of `size` bytes on top of just `backing` ("" for none).
 
+    Reads its header and starts nothing: a chain is checked by one small read for each of its images.
     Errors: RepositoryError naming the image.
     """
-    info = _info(path)
+    header = _header(path)
     problem = ""
-    if info.format_specific.data.corrupt:
+    if header.is_corrupt:
         problem = "qemu has marked it corrupt"
-    elif info.virtual_size != rounded_size(size):
-        problem = f"its virtual size is {info.virtual_size}, its point says {rounded_size(size)}"
-    elif info.backing_filename != backing:
-        problem = f"its backing file is {info.backing_filename[:200]!r}, its point says {backing!r}"
-    elif backing and info.backing_filename_format != "qcow2":
-        problem = f"its backing format is {info.backing_filename_format[:40]!r}, not 'qcow2'"
-    elif info.format_specific.data.data_file is not None:
+    elif header.size != rounded_size(size):
+        problem = f"its virtual size is {header.size}, its point says {rounded_size(size)}"
+    elif header.backing != backing:
+        problem = f"its backing file is {header.backing[:200]!r}, its point says {backing!r}"
+    elif backing and header.backing_format != "qcow2":
+        problem = f"its backing format is {header.backing_format[:40]!r}, not 'qcow2'"
+    elif header.has_external_data:
         problem = "its data are in another file"
-    elif info.encrypted:
+    elif header.crypt_method:
         problem = "it is encrypted"
+    elif header.unknown_features:
+        problem = f"it needs features that are not known: {header.unknown_features:#x}"
     if problem:
         raise RepositoryError(f"{path}: the image is not what was captured: {problem}")
 
 
-def _info(path: Path) -> _Info:
-    if path.is_symlink() or not path.is_file():
-        raise RepositoryError(f"{path}: the image is missing, or is not a file")
-    # -U: reading what another process is writing is no harm here; without it a running capture would be an error.
-    arguments = ("info", "-U", "--output=json", "-f", "qcow2", "--", absolute(path))
+def _header(path: Path) -> Header:
     try:
-        output = process.run(
-            "qemu-img", *arguments, action="reading the image", path=path, timeout_s=INFO_TIMEOUT_S, limit=INFO_LIMIT
-        )
-    except ToolError as exc:
-        if "is not installed" in str(exc):
-            raise
-        raise RepositoryError(str(exc)) from exc
-    try:
-        return msgspec.json.decode(output, type=_Info)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
-        raise RepositoryError(f"{path}: reading the image failed: qemu-img said what is not understood: {exc}") from exc
+        return read_header(path)
+    except BadHeader as exc:
+        raise RepositoryError(f"{path}: the image {exc}") from exc
 
 
 def node(chain: Sequence[Path], *, format: str = "qcow2") -> str:
-    """Return the file name by which qemu opens `chain`, newest first, and nothing else."""
+    """Return the file name by which qemu opens `chain`, newest first, and nothing else.
+
+    LIMIT: qemu takes a time that grows with the cube of the depth: 0.3 s for 70 images, 1 s for 140.
+    Errors: RepositoryError if it is longer than the kernel lets an argument be.
+    """
     below: dict[str, object] | None = None
     for path in reversed(chain):
         below = {"driver": format, "file": {"driver": "file", "filename": absolute(path)}} | (
             {"backing": below} if format == "qcow2" else {}
         )
-    return "json:" + json.dumps(below, ensure_ascii=False)
+    name = "json:" + json.dumps(below, ensure_ascii=False)
+    if len(os.fsencode(name)) >= MAX_ARGUMENT:
+        raise RepositoryError(
+            f"{chain[0]}: is on top of {len(chain) - 1} images whose names together are longer than qemu can be told "
+            f"({MAX_ARGUMENT} bytes): move the repository to a shorter path, or mount it there"
+        )
+    return name
 
 
 def absolute(path: Path) -> str:

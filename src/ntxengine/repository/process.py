@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import threading
 from pathlib import Path
+from typing import IO
 
 from ntxengine.errors import NtxError, TargetError, ToolError
 from ntxengine.units import MIB
@@ -29,7 +30,7 @@ _NODE = re.compile(r"'json:\{.*\}'")  # how qemu names a chain that we gave it: 
 KEPT_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(32 * MIB), "MALLOC_TRIM_THRESHOLD_": str(64 * MIB)}
 """For qemu-nbd: glibc would give the buffer of each large request back to the kernel, which clears and maps every page
 of the next one again.  That took two thirds of its CPU (bench/notes/qemu-nbd.md)."""
-STDERR_LIMIT = 8192  # bytes of a program's complaints that are kept
+STDERR_LIMIT = 8192  # bytes of a program's complaints that are kept, from the end
 MESSAGE_LIMIT = 400  # characters of a program's own words in a message of ours
 
 
@@ -89,8 +90,7 @@ def run(program: str, *arguments: str, action: str, path: Path, timeout_s: float
         finally:
             timer.cancel()
             process.kill()
-        errors.seek(0)
-        words = errors.read(STDERR_LIMIT)
+        words = last_words(errors)
     if len(output) > limit:
         raise ToolError(f"{path}: {action} failed: {program} said more than {limit} bytes")
     if expired.is_set():
@@ -98,6 +98,12 @@ def run(program: str, *arguments: str, action: str, path: Path, timeout_s: float
     if status != 0:
         raise failure(program, words or output, status, action=action, path=path)
     return output
+
+
+def last_words(errors: IO[bytes]) -> bytes:
+    """Return the end of what a program said into a file: the cause comes last."""
+    errors.seek(max(0, errors.seek(0, os.SEEK_END) - STDERR_LIMIT))
+    return errors.read()
 
 
 def failure(program: str, output: bytes, status: int, *, action: str, path: Path) -> NtxError:

@@ -19,7 +19,7 @@ from ntxengine.errors import LockedError, NotFoundError, RepositoryError
 from ntxengine.manifest import Manifest
 from ntxengine.repository import layout, storage
 from ntxengine.repository.catalog import Catalog, NewRow
-from ntxengine.repository.chain import images_of, open_manifest, points_of
+from ntxengine.repository.chain import Chains, open_manifest
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk
 from ntxengine.repository.qemu import QemuNbd
@@ -165,19 +165,19 @@ class Repository:
 
         Errors: RepositoryError if one is missing or damaged.
         """
-        return points_of(point)[::-1]
+        return Chains().points_of(point)[::-1]
 
     def children(self, point: Point) -> list[Point]:
         """Return the points right on top of `point`: while there are any, it is needed."""
         return [child for child in self.points(point.vm_id) if child.parent_id == point.id]
 
-    def images(self, point: Point, disk: PointDisk) -> tuple[Path, ...]:
+    def images(self, point: Point, disk: PointDisk, *, chains: Chains | None = None) -> tuple[Path, ...]:
         """Return the images of a disk, newest first down to the root, each checked against its point.
 
-        Blocks: one qemu-img for each.
+        `chains` remembers what was read for other points.  Blocks: a small read for each.
         Errors: RepositoryError if an image is missing, or is not what its point says.
         """
-        return images_of(point, disk)
+        return (chains or Chains()).images_of(point, disk)
 
     def manifest(self, point: Point, disk: PointDisk) -> Manifest:
         """Open the manifest of a disk, checked against its point.  Blocks; the caller closes it.

@@ -1,0 +1,151 @@
+"""Chains of many images: what they cost, and what is said where qemu gives up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ntxengine.errors import RepositoryError, ToolError
+from ntxengine.repository import Point, Repository, chain, images, process, scan
+from ntxengine.repository.chain import Chains
+from tests.repository.builders import ModelDisk, capture
+from tests.repository.chains import reason_of
+
+DEEP = 160
+"""More than plain qemu can follow through relative names."""
+
+
+def deepen(repository: Repository, count: int) -> list[Point]:
+    """Make `count` points of an empty disk, each on top of the one before."""
+    return [capture(repository, ModelDisk(4096)) for _ in range(count)]
+
+
+@pytest.fixture
+def fake_qemu_img(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A qemu-img that counts how often it is started."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = folder / "qemu-img"
+    script.write_text(f'#!/bin/sh\necho "$1" >>{tmp_path}/started\nexec /usr/bin/qemu-img "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return script
+
+
+def test_a_chain_is_checked_without_starting_a_program(repository: Repository, fake_qemu_img: Path) -> None:
+    point = deepen(repository, 6)[-1]
+    made = fake_qemu_img.parent.with_name("started").read_text().split()
+
+    found = repository.images(point, point.disks[0])
+
+    assert len(found) == 6
+    assert made == ["create"] * 6
+    assert fake_qemu_img.parent.with_name("started").read_text().split() == made
+
+
+@dataclass
+class Reads:
+    """What was read of a repository: folders of points, and images."""
+
+    points: list[Path] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    found = Reads()
+    check, read_point = images.check, scan.read_point
+
+    def watched_check(path: Path, *, size: int, backing: str) -> None:
+        found.images.append(path)
+        check(path, size=size, backing=backing)
+
+    def watched_read(folder: Path) -> object:
+        found.points.append(folder)
+        return read_point(folder)
+
+    monkeypatch.setattr(images, "check", watched_check)
+    monkeypatch.setattr(chain, "read_point", watched_read)
+    return found
+
+
+def test_many_points_read_each_point_and_image_below_them_once(repository: Repository, reads: Reads) -> None:
+    points = deepen(repository, 7)
+    reads.points.clear()
+    reads.images.clear()
+
+    chains = Chains()
+    depths = [len(chains.images_of(point, point.disks[0])) for point in reversed(points)]
+
+    assert depths == [7, 6, 5, 4, 3, 2, 1]
+    assert len(reads.points) == len(set(reads.points)) == 6
+    assert len(reads.images) == len(set(reads.images)) == 7
+
+
+def test_one_damaged_image_is_the_reason_for_all_above_it_and_read_once(repository: Repository, reads: Reads) -> None:
+    points = deepen(repository, 6)
+    points[2].image_path(points[2].disks[0]).unlink()
+    reads.images.clear()
+
+    chains = Chains()
+    reasons = []
+    for point in reversed(points):
+        try:
+            chains.images_of(point, point.disks[0])
+            reasons.append("")
+        except RepositoryError as exc:
+            reasons.append(str(exc))
+
+    assert [points[2].id in reason and "is missing" in reason for reason in reasons] == [True] * 4 + [False] * 2
+    assert reasons[4:] == ["", ""]
+    assert len(reads.images) == len(set(reads.images)) == 6
+
+
+def test_an_overlay_is_made_where_plain_qemu_cannot_follow_the_names_any_more(tmp_path: Path) -> None:
+    name = "disk-d15c0000-0000-4000-8000-000000000001.qcow2"
+    folders = [tmp_path / f"20261123T{number:06d}Z-8f3a2c" for number in range(DEEP)]
+    for folder, below in zip(folders, [None, *folders], strict=False):
+        folder.mkdir()
+        images.create(folder / name, size=65536, backing=f"../{below.name}/{name}" if below else "")
+
+    newest = folders[-1] / name
+    plain = subprocess.run(["qemu-img", "info", "--backing-chain", newest], capture_output=True, check=False)
+
+    assert b"File name too long" in plain.stderr
+    images.check(newest, size=65536, backing=f"../{folders[-2].name}/{name}")
+
+
+@pytest.mark.parametrize("is_map", [False, True])
+async def test_of_a_long_complaint_the_end_is_kept_where_the_cause_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_map: bool
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = (
+        "i=0; while [ $i -lt 300 ]; do echo 'a name that is too long, and goes on and on and on' >&2; i=$((i+1)); done"
+    )
+    (folder / "qemu-img").write_text(f"#!/bin/sh\n{script}\necho 'File name too long' >&2; exit 1\n")
+    (folder / "qemu-img").chmod(0o755)
+    path = tmp_path / "a.qcow2"
+    images.create(path, size=65536)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    if is_map:
+        words = await reason_of([path])
+    else:
+        with pytest.raises(ToolError) as caught:
+            process.run("qemu-img", "info", action="looking", path=path, timeout_s=10)
+        words = str(caught.value)
+
+    assert words.endswith("File name too long")
+
+
+def test_a_chain_whose_names_are_too_long_together_says_so(tmp_path: Path) -> None:
+    images_of_all = [tmp_path / ("x" * 200) / ("y" * 200) / f"{number}.qcow2" for number in range(300)]
+
+    with pytest.raises(RepositoryError, match=r"on top of 299 images .* move the repository to a shorter path"):
+        images.node(images_of_all)
