@@ -59,7 +59,7 @@ struct ntx_error {
 
 /* ----------------------------------------------------------------------------------------------- extents */
 
-#define NTX_EXTENT_ZERO 1ull /* reads as zero; without it: data, to be read */
+#define NTX_EXTENT_ZERO 1ull /* zero at the target, whatever the source holds; without it: data, to be read */
 
 struct ntx_extent {
     uint64_t offset;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 int ntx_plan_init(struct ntx_plan *plan, uint64_t size, const struct ntx_item_bytes *item_bytes, struct ntx_error *err)
 {
@@ -88,22 +89,57 @@ static uint64_t next_item_bytes(const struct ntx_plan *plan)
     return plan->bytes < share + item->least ? share + item->least : share;
 }
 
+void ntx_item_destroy(struct ntx_item *item)
+{
+    if (item->extents != item->own)
+        free(item->extents);
+    item->extents = item->own;
+    item->capacity = NTX_ITEM_ROOM;
+}
+
+/* Only for a block with more extents than regions of 512 bytes: they stay together all the same. */
+static bool make_room(struct ntx_item *item)
+{
+    if (item->count < item->capacity)
+        return true;
+    struct ntx_extent *own = item->extents == item->own ? NULL : item->extents;
+    struct ntx_extent *larger = realloc(own, 2 * item->capacity * sizeof *larger);
+    if (larger == NULL)
+        return false;
+    if (own == NULL)
+        memcpy(larger, item->own, item->count * sizeof *larger);
+    item->extents = larger;
+    item->capacity *= 2;
+    return true;
+}
+
+/* Everything before this has been fed: extents ascend. */
+static uint64_t complete_end(const struct ntx_plan *plan)
+{
+    return plan->ended || plan->fed_end >= plan->size ? UINT64_MAX : ntx_round_down(plan->fed_end, NTX_BLOCK_SIZE);
+}
+
 enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_item *item)
 {
+    item->extents = item->own;
+    item->capacity = NTX_ITEM_ROOM;
     item->count = 0;
     item->bytes = item->counted = 0;
     uint64_t covered = 0; /* bytes of the blocks touched */
     uint64_t end = 0;     /* block boundary behind the last extent taken */
-    uint64_t most = next_item_bytes(plan);
+    uint64_t most = next_item_bytes(plan), complete = complete_end(plan);
 
-    while (plan->count > 0 && item->count < NTX_ITEM_EXTENTS) {
+    while (plan->count > 0) {
         const struct ntx_extent *first = &plan->ring[plan->head];
         uint64_t start = ntx_max64(ntx_round_down(first->offset, NTX_BLOCK_SIZE), end);
-        /* Over budget: only what lies in the last block still belongs here. */
+        /* Over budget, or with extents enough: only what lies in the last block still belongs here. */
         uint64_t budget = covered < most ? most - covered : 0;
         uint64_t cut = start + ntx_round_up(budget, NTX_BLOCK_SIZE);
+        cut = ntx_min64(item->count < NTX_ITEM_EXTENTS ? cut : end, complete);
         if (first->offset >= cut)
             break;
+        if (!make_room(item))
+            return NTX_TAKE_NO_MEMORY;
         take_first(plan, item, cut);
         const struct ntx_extent *last = &item->extents[item->count - 1];
         end = ntx_round_up(last->offset + last->length, NTX_BLOCK_SIZE);

@@ -1,11 +1,11 @@
 /*
  * plan.h: the extents that were fed, cut into work items.
  *
- *   feed --> [ e e e e e e ............ ] --> take --> item  { <= ITEM_EXTENTS extents, about item_bytes }
+ *   feed --> [ e e e e e e ............ ] --> take --> item  { about ITEM_EXTENTS extents, about item_bytes }
  *              ring of PLAN_EXTENTS
  *
- * Items end at block boundaries, so that a digest block belongs to one item (but for a block that holds more extents
- * than an item has room for: it is then digested twice, with the same result).
+ * Items end at block boundaries, and a block is handed out when all its extents have been fed: so it belongs to one
+ * item, whose worker knows everything that is to become of the block.
  * No locks here: the job's lock is held by every caller.
  */
 #ifndef NTX_PLAN_H
@@ -13,17 +13,21 @@
 
 #include "ntx.h"
 
-#define NTX_PLAN_EXTENTS 32768u /* 768 KiB; the feeder refills at half, some ten milliseconds of its time */
-#define NTX_ITEM_EXTENTS 256u   /* 6 KiB an item; twice what 512-byte regions of one block can be */
+/* 1.5 MiB; the feeder refills at half, some ten milliseconds of its time.  No block has more extents. */
+#define NTX_PLAN_EXTENTS 65536u
+
+#define NTX_ITEM_EXTENTS 256u                                   /* with as many an item begins no other block; 6 KiB */
+#define NTX_ITEM_ROOM (NTX_ITEM_EXTENTS + NTX_BLOCK_SIZE / 512) /* then its last one has 512-byte regions at most */
 
 /* A stretch of work that one worker holds until every byte of it is stored. */
 struct ntx_item {
-    struct ntx_extent extents[NTX_ITEM_EXTENTS];
-    size_t count;
+    struct ntx_extent *extents; /* own; on the heap when a block has more of them than there is room for */
+    size_t count, capacity;
     uint64_t bytes;        /* sum of the extents */
     uint64_t counted;      /* of them, already in bytes_done */
     unsigned open;         /* slots, requests and cursors that still refer to it */
     struct ntx_item *next; /* free list of the worker */
+    struct ntx_extent own[NTX_ITEM_ROOM];
 };
 
 /* How many bytes an item has, about.  Multiples of NTX_BLOCK_SIZE, least <= most. */
@@ -43,7 +47,7 @@ struct ntx_plan {
     bool ended;
 };
 
-enum ntx_take { NTX_TAKE_ITEM, NTX_TAKE_WAIT, NTX_TAKE_END };
+enum ntx_take { NTX_TAKE_ITEM, NTX_TAKE_WAIT, NTX_TAKE_END, NTX_TAKE_NO_MEMORY };
 
 /* Errors: 0, -ENOMEM. */
 int ntx_plan_init(struct ntx_plan *plan, uint64_t size, const struct ntx_item_bytes *item_bytes, struct ntx_error *err);
@@ -59,8 +63,11 @@ bool ntx_plan_is_hungry(const struct ntx_plan *plan);
 /* All that was fed has been taken, and no more will come. */
 bool ntx_plan_is_done(const struct ntx_plan *plan);
 
-/* Fill item with the next stretch of work. */
+/* Fill item with the next stretch of work.  NTX_TAKE_NO_MEMORY: not with all of it, so it can only be handed back. */
 enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_item *item);
+
+/* Free what a taken item has of the heap.  A second time, and an item of zero bytes, are allowed. */
+void ntx_item_destroy(struct ntx_item *item);
 
 /* Extent i of those fed and not taken, i < plan->count. */
 const struct ntx_extent *ntx_plan_at(const struct ntx_plan *plan, size_t i);

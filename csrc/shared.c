@@ -95,7 +95,7 @@ static enum ntx_take take_locked(struct ntx_shared *shared, unsigned rank, struc
         return ntx_plan_is_done(&shared->plan) ? NTX_TAKE_END : NTX_TAKE_WAIT;
     enum ntx_take take = ntx_plan_take(&shared->plan, item);
     shared->was_short |= take == NTX_TAKE_WAIT;
-    if (take != NTX_TAKE_ITEM)
+    if (take == NTX_TAKE_WAIT || take == NTX_TAKE_END)
         return take;
     atomic_fetch_or(&shared->holding, 1ull << rank);
     if (ntx_plan_is_done(&shared->plan))

@@ -31,6 +31,12 @@ void ntx_worker_init(struct ntx_worker *w, struct ntx_shared *shared)
     *w = (struct ntx_worker){.shared = shared, .max_zero = NTX_GIB};
 }
 
+/* Every slot and every request may hold another item, and the cursor and the pending zeros one each. */
+static size_t items_of(const struct ntx_worker *w)
+{
+    return 2u * w->shared->in_flight + 4;
+}
+
 int ntx_worker_allocate(struct ntx_worker *w, struct ntx_error *err)
 {
     const struct ntx_shared *shared = w->shared;
@@ -38,8 +44,7 @@ int ntx_worker_allocate(struct ntx_worker *w, struct ntx_error *err)
     w->buffers = ntx_buffers_new(depth, shared->options.request_size);
     w->slots = calloc(depth, sizeof *w->slots);
     w->requests = calloc(depth, sizeof *w->requests);
-    /* Every slot and every request may hold another item, and the cursor and the pending zeros one each. */
-    size_t items = 2u * depth + 4;
+    size_t items = items_of(w);
     w->items = calloc(items, sizeof *w->items);
     w->digests = calloc(NTX_SPAN_BLOCKS, NTX_DIGEST_SIZE);
     w->reference = calloc(NTX_SPAN_BLOCKS, NTX_DIGEST_SIZE);
@@ -70,6 +75,8 @@ void ntx_worker_destroy(struct ntx_worker *w)
         munmap(w->zeros, w->shared->options.request_size);
     free(w->reference);
     free(w->digests);
+    for (size_t i = 0; w->items != NULL && i < items_of(w); i++)
+        ntx_item_destroy(&w->items[i]);
     free(w->items);
     free(w->requests);
     free(w->slots);
@@ -124,25 +131,28 @@ static int reap_source(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     return 0;
 }
 
-static bool take_item(struct ntx_worker *w)
+/* 1: there is an item; 0: not now; negative: failed, and what was taken counts as begun. */
+static int take_item(struct ntx_worker *w, struct ntx_error *err)
 {
     struct ntx_item *item = w->free_items;
     if (item == NULL || w->ended)
-        return false;
+        return 0;
     /* Wait for the feed only when nothing else could be done meanwhile. */
     bool idle = w->target->in_flight == 0 && w->reading == 0 && !w->mapping && w->ready_first == NULL &&
                 w->zero_span.item == NULL && w->zero_item == NULL;
     enum ntx_take take = ntx_shared_take(w->shared, w->rank, item, idle);
     w->ended = take == NTX_TAKE_END;
     w->hungry = take == NTX_TAKE_WAIT;
-    if (take != NTX_TAKE_ITEM)
-        return false;
+    if (take == NTX_TAKE_END || take == NTX_TAKE_WAIT)
+        return 0;
     w->free_items = item->next;
     item->open = 1;
     w->item = item;
     w->extent = 0;
     w->at = 0;
-    return true;
+    if (take == NTX_TAKE_NO_MEMORY)
+        return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for the %zu extents of a block", item->count);
+    return 1;
 }
 
 static int start_read(struct ntx_worker *w, struct ntx_span *span, struct ntx_error *err)
@@ -174,11 +184,11 @@ static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *e
             return 0;
         if (works_at_once && w->ready_first != NULL)
             return 0;
-        if (w->item == NULL && !take_item(w))
-            return 0;
+        int rc = w->item == NULL ? take_item(w, err) : 1;
+        if (rc != 1)
+            return rc;
         struct ntx_span span;
         bool is_zero;
-        int rc;
         if (!ntx_next_span(w, &span, &is_zero, err, &rc)) {
             if (rc < 0)
                 return rc;
@@ -388,7 +398,7 @@ int ntx_worker_flush(struct ntx_worker *w, struct ntx_error *err)
 size_t ntx_worker_unfinished(const struct ntx_worker *w, struct ntx_extent *extents, size_t capacity)
 {
     size_t count = 0;
-    size_t items = w->items == NULL ? 0 : 2u * w->shared->in_flight + 4;
+    size_t items = w->items == NULL ? 0 : items_of(w);
     for (size_t i = 0; i < items; i++) {
         const struct ntx_item *item = &w->items[i];
         for (size_t k = 0; item->open > 0 && k < item->count; k++, count++) {

@@ -92,6 +92,22 @@ static int mark_same(struct ntx_worker *w, struct ntx_span *span, const uint8_t 
     return 0;
 }
 
+/* A block that is only partly in a zero extent was read: what of it is in there is zero, whatever the source holds.
+ * Before the digest is made, so that it is of what the target will hold, and what is sent beside the extents, to fill
+ * up the target's min_block, stays the source's. */
+static void put_zeros(const struct ntx_span *span, void *data)
+{
+    const struct ntx_item *item = span->item;
+
+    for (size_t i = span->extent; i < item->count && item->extents[i].offset < span->end; i++) {
+        const struct ntx_extent *extent = &item->extents[i];
+        uint64_t start = ntx_max64(extent->offset, span->start);
+        uint64_t end = ntx_min64(extent->offset + extent->length, span->end);
+        if ((extent->flags & NTX_EXTENT_ZERO) != 0 && start < end)
+            memset((uint8_t *)data + (start - span->start), 0, (size_t)(end - start));
+    }
+}
+
 int ntx_digest_slot(struct ntx_worker *w, struct ntx_slot *slot, struct ntx_error *err)
 {
     const struct ntx_job_options *options = &w->shared->options;
@@ -105,6 +121,7 @@ int ntx_digest_slot(struct ntx_worker *w, struct ntx_slot *slot, struct ntx_erro
 
     if (rc < 0)
         return rc;
+    put_zeros(span, slot->data);
     for (size_t at = 0; at < length; at += NTX_BLOCK_SIZE, count++) {
         size_t block = length - at < NTX_BLOCK_SIZE ? length - at : NTX_BLOCK_SIZE;
         uint8_t *digest = digests + count * NTX_DIGEST_SIZE;

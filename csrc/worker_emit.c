@@ -27,6 +27,7 @@ void ntx_item_release(struct ntx_worker *w, struct ntx_item *item)
     if (--item->open > 0)
         return;
     ntx_count(&w->counters.done, item->bytes - item->counted);
+    ntx_item_destroy(item);
     item->next = w->free_items;
     w->free_items = item;
 }

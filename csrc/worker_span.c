@@ -5,7 +5,8 @@
  *   blocks   [    ][    ][    ][    ][    ][    ][    ][    ]
  *   spans    '---data---'      '-d--''--zero---''---data----'
  *
- * A block is zero without being read only when an extent, or the source's map, says so of the whole of it.
+ * A block is zero without being read only when an extent, or the source's map, says so of the whole of it.  Where an
+ * extent says so of a part, the block is read, and that part is zero all the same (worker_digest.c).
  */
 #include "bytes.h"
 #include "error.h"

@@ -24,7 +24,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError, TargetError
-from ntxengine.extents import Extents
+from ntxengine.extents import EXTENT, Extents
 from ntxengine.units import BLOCK_SIZE, MIB
 
 DIGEST_SIZE = 16
@@ -211,6 +211,23 @@ def differences(stored: Manifest, found: Manifest, touched: Iterable[Extents] | 
             blocks = first + np.flatnonzero(differ)
             run_of = np.searchsorted(begins, blocks, side="right") - 1
             yield from blocks[blocks < ends[run_of]].tolist()
+
+
+def untouched(touched: Iterable[Extents], *, size: int) -> Iterator[Extents]:
+    """Yield, as data extents, the blocks of a disk of `size` bytes that no extent of `touched` touches."""
+    behind = 0
+    for begins, ends in _block_runs(touched):
+        yield _block_extents(np.append(behind, ends[:-1]), begins, size)
+        behind = int(ends[-1])
+    yield _block_extents(np.array([behind]), np.array([-(-size // BLOCK_SIZE)]), size)
+
+
+def _block_extents(begins: NDArray[np.int64], ends: NDArray[np.int64], size: int) -> Extents:
+    begins, ends = begins[begins < ends], ends[begins < ends]
+    extents = np.zeros(len(begins), dtype=EXTENT)
+    extents["offset"] = begins * BLOCK_SIZE
+    extents["length"] = np.minimum(ends * BLOCK_SIZE, size) - begins * BLOCK_SIZE
+    return extents
 
 
 def _block_runs(windows: Iterable[Extents]) -> Iterator[_Runs]:

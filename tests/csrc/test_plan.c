@@ -4,6 +4,8 @@
 #include "plan.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define SIZE (64ull * NTX_MIB + 100)
 
@@ -93,9 +95,65 @@ static void test_extents_of_one_block_stay_together(void)
     CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
     CHECK_EQ_U64(item.count, 2);
     CHECK_EQ_U64(item.extents[0].offset, NTX_BLOCK_SIZE);
-    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
-    CHECK_EQ_U64(item.count, 1);
     CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_WAIT);
+    ntx_plan_destroy(&plan);
+}
+
+static void test_a_block_waits_for_its_last_extent(void)
+{
+    struct ntx_item item;
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &(struct ntx_item_bytes){.most = NTX_MIB}, &err), 0);
+    feed((struct ntx_extent[]){{0, NTX_BLOCK_SIZE + 10, 0}}, 1);
+
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
+    CHECK_EQ_U64(item.bytes, NTX_BLOCK_SIZE);
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_WAIT);
+
+    feed((struct ntx_extent[]){{NTX_BLOCK_SIZE + 20, 10, 0}, {SIZE - 5, 1, 0}}, 2);
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
+    CHECK_EQ_U64(item.count, 2);
+    CHECK_EQ_U64(item.bytes, 20);
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_WAIT);
+    feed((struct ntx_extent[]){{SIZE - 1, 1, 0}}, 1); /* nothing can come behind the end */
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
+    CHECK_EQ_U64(item.count, 2);
+    ntx_plan_destroy(&plan);
+}
+
+static void test_a_block_of_single_bytes_is_one_item(void)
+{
+    struct ntx_item item;
+    struct ntx_extent *bytes = calloc(NTX_PLAN_EXTENTS, sizeof *bytes);
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &(struct ntx_item_bytes){.most = NTX_MIB}, &err), 0);
+    for (uint64_t i = 0; i < NTX_PLAN_EXTENTS; i++)
+        bytes[i] = (struct ntx_extent){i, 1, i % 2 == 0 ? NTX_EXTENT_ZERO : 0};
+    feed(bytes, NTX_PLAN_EXTENTS);
+
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
+
+    CHECK_EQ_U64(item.count, NTX_BLOCK_SIZE);
+    CHECK(memcmp(item.extents, bytes, NTX_BLOCK_SIZE * sizeof *bytes) == 0);
+    ntx_item_destroy(&item);
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_WAIT);
+    free(bytes);
+    ntx_plan_destroy(&plan);
+}
+
+static void test_extents_that_share_blocks_do_not_make_an_item_endless(void)
+{
+    struct ntx_item item;
+    uint64_t at = 100;
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &(struct ntx_item_bytes){.most = 128 * NTX_MIB}, &err), 0);
+    for (; at + NTX_BLOCK_SIZE < SIZE; at += NTX_BLOCK_SIZE)
+        feed(&(struct ntx_extent){at, NTX_BLOCK_SIZE - 1, 0}, 1);
+    plan.ended = true;
+
+    while (ntx_plan_take(&plan, &item) == NTX_TAKE_ITEM) {
+        CHECK(item.count <= NTX_ITEM_EXTENTS + 1);
+        const struct ntx_extent *last = &item.extents[item.count - 1];
+        CHECK((last->offset + last->length) % NTX_BLOCK_SIZE == 0 || plan.count == 0);
+    }
+
     ntx_plan_destroy(&plan);
 }
 
@@ -106,9 +164,10 @@ static void test_many_small_extents_fill_items_by_number(void)
     CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &(struct ntx_item_bytes){.most = 128 * NTX_MIB}, &err), 0);
     for (uint64_t i = 0; i < 1000; i++)
         feed(&(struct ntx_extent){i * 10000, 1, 0}, 1);
+    plan.ended = true;
 
     while (ntx_plan_take(&plan, &item) == NTX_TAKE_ITEM) {
-        CHECK(item.count <= NTX_ITEM_EXTENTS);
+        CHECK(item.count < NTX_ITEM_EXTENTS + 7); /* the last block is whole */
         total += item.count;
     }
 
@@ -133,6 +192,7 @@ static void test_full_plan_takes_what_it_has_room_for(void)
     CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
     CHECK_EQ_INT(ntx_plan_feed(&plan, many + taken, 10, &taken, &err), 0);
     CHECK_EQ_U64(taken, 10);
+    ntx_item_destroy(&item);
     free(many);
     ntx_plan_destroy(&plan);
 }
@@ -171,6 +231,9 @@ int main(void)
     RUN(test_items_become_smaller_when_little_is_left_for_all_workers);
     RUN(test_the_last_items_of_sparse_extents_have_many_blocks);
     RUN(test_extents_of_one_block_stay_together);
+    RUN(test_a_block_waits_for_its_last_extent);
+    RUN(test_a_block_of_single_bytes_is_one_item);
+    RUN(test_extents_that_share_blocks_do_not_make_an_item_endless);
     RUN(test_many_small_extents_fill_items_by_number);
     RUN(test_full_plan_takes_what_it_has_room_for);
     RUN(test_wrong_extents_are_refused_with_their_place);

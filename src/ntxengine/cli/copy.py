@@ -22,8 +22,8 @@ from ntxengine.cli.progress import View, bottleneck_line
 from ntxengine.cli.run import run
 from ntxengine.device import Target, open_source, open_target
 from ntxengine.errors import OptionsError
-from ntxengine.extents import ExtentFile
-from ntxengine.manifest import Manifest
+from ntxengine.extents import ExtentFile, total
+from ntxengine.manifest import Manifest, untouched
 from ntxengine.mapping import map_device
 from ntxengine.units import format_rate, format_size
 from ntxengine.uri import parse
@@ -185,22 +185,24 @@ async def _transfer(
     if not is_whole:
         if order.manifest_file is None:
             return Result(*sizes, report, None, verified)
-        await _digest_all(source, manifest, options, view)
+        await _digest_rest(source, manifest, extents, options, view)
     return Result(*sizes, report, manifest.seal(), verified)
 
 
-async def _digest_all(source: Device, manifest: Manifest, options: plane.CopyOptions, view: View) -> None:
-    """Put the digests of the whole source into a manifest that has those of the copied extents only."""
-    manifest.is_fresh = False
-    with await map_device(source, timeout_s=options.timeout_s) as everything:
-        await plane.digest(
-            source,
-            manifest,
-            options=options,
-            extents=everything.windows(),
-            bytes_expected=source.size,
-            on_progress=lambda progress: view.update("manifest", progress),
-        )
+async def _digest_rest(
+    source: Device, manifest: Manifest, extents: ExtentFile, options: plane.CopyOptions, view: View
+) -> None:
+    """Put the digests of all blocks that the extents left out into the manifest."""
+    size = source.size
+    expected = await asyncio.to_thread(lambda: sum(total(window) for window in untouched(extents.windows(), size=size)))
+    await plane.digest(
+        source,
+        manifest,
+        options=options,
+        extents=untouched(extents.windows(), size=size),
+        bytes_expected=expected,
+        on_progress=lambda progress: view.update("manifest", progress),
+    )
 
 
 async def _extents(order: Order, source: Device) -> ExtentFile:
