@@ -1,7 +1,7 @@
 """The layers, as one table: what each part may import, and nothing else.  For Python and for C.
 
 cli, demo, bench -> use cases -> one part of the story each -> the data plane -> _core -> csrc
-errors, units, shield, parallel and files are below everything; sim stands beside the stack
+machine, errors, units, shield, parallel and files are below everything; sim stands beside the stack
 """
 
 import ast
@@ -17,23 +17,24 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
-BELOW = {"errors", "units", "shield", "parallel", "files"}
+BELOW = {"errors", "machine", "units", "shield", "parallel", "files"}
 DATA_PLANE = {
     "_core", "about", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy", "budget",
 }  # fmt: skip
 
 PYTHON_LAYERS = {
     # below everything
-    "errors": set(),
+    "machine": set(),
+    "errors": {"machine"},
     "units": {"errors"},
-    "shield": set(),
+    "shield": {"errors"},
     "parallel": set(),
     "files": set(),
     # the data plane
     "_core": {"errors"},
-    "extents": {"_core", "errors", "units"},
+    "extents": {"_core", "errors", "machine", "units"},
     "extents_json": {"extents", "errors", "units"},
-    "manifest": {"extents", "errors", "units"},
+    "manifest": {"extents", "errors", "machine", "units"},
     "tier": {"units"},
     "about": {"_core"},
     "uri": {"errors", "units"},

@@ -6,7 +6,6 @@ not exist is made under another name and gets its own only when everything in it
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -16,7 +15,8 @@ from pathlib import Path
 
 from ntxengine import files
 from ntxengine._core.engine import Device
-from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError
+from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError, machine_error
+from ntxengine.shield import to_thread
 from ntxengine.uri import Location, parse
 
 UNFINISHED_SUFFIX = ".ntx-unfinished"
@@ -33,7 +33,7 @@ class Target:
 async def _open(location: Location, *, write: bool, timeout_s: float) -> Device:
     """Open in a thread; a failure that the core could not give a side gets it here."""
     try:
-        return await asyncio.to_thread(_open_now, location, write=write, timeout_s=timeout_s)
+        return await to_thread(_open_now, location, write=write, timeout_s=timeout_s)
     except PlaceError as exc:
         if type(exc) is not PlaceError:
             raise
@@ -63,7 +63,7 @@ async def _closing(device: Device) -> AsyncIterator[Device]:
     try:
         yield device
     finally:
-        await asyncio.to_thread(device.close)
+        await to_thread(device.close)
 
 
 @asynccontextmanager
@@ -139,7 +139,8 @@ def new_file(path: Path) -> Iterator[Path]:
     try:
         fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except OSError as exc:
-        raise TargetError(f"{path}: cannot be made: {exc.strerror}", errno=exc.errno or 0) from exc
+        error = machine_error(f"{path}: cannot be made", exc)
+        raise error or TargetError(f"{path}: cannot be made: {exc.strerror}", errno=exc.errno or 0) from exc
     try:
         os.close(fd)
         yield unfinished

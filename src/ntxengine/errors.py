@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from ntxengine import machine
+
 
 class NtxError(Exception):
     """Base of all: the work failed, and trying the same again will most likely fail again."""
@@ -171,6 +173,14 @@ _FROM_CORE: dict[int, type[NtxError]] = {
 def from_core(error_class: int, code: int, offset: int, length: int, text: str) -> NtxError:
     """Turn a filled `struct ntx_error` into the exception that it means.  The only place that does."""
     kind = _FROM_CORE.get(error_class, NtxError)
+    if kind is MachineError or machine.is_open_limit(-code):
+        return MachineError(f"{text}{machine.remedy(-code)}")
     if issubclass(kind, PlaceError):
         return kind(text, offset=offset, length=length, errno=-code)
     return kind(text)
+
+
+def machine_error(action: str, cause: BaseException) -> MachineError | None:
+    """Return the error for an exception that means a limit of this machine, None if it means another thing."""
+    fault = machine.fault(cause)
+    return MachineError(f"{action}: {fault}") if fault else None

@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from ntxengine import machine
 from ntxengine._core.engine import extents_from_json
 from ntxengine.errors import OptionsError
 
@@ -151,7 +152,10 @@ class ExtentFile:
 
     def __init__(self, path: Path | None = None) -> None:
         # Closed by close(): the file lives as long as the object.
-        self._file: IO[bytes] = tempfile.TemporaryFile() if path is None else path.open("w+b")  # noqa: SIM115
+        if path is None:
+            self._file: IO[bytes] = tempfile.TemporaryFile(dir=machine.temporary_folder())  # noqa: SIM115
+        else:
+            self._file = path.open("w+b")
         self.count = 0
         self.bytes_data = 0
         self.bytes_zero = 0

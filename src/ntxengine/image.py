@@ -9,7 +9,6 @@ that is started for it: one process more, and each byte copied through a socket.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -21,7 +20,7 @@ from ntxengine.device import open_source
 from ntxengine.errors import NtxError
 from ntxengine.repository import QemuNbd
 from ntxengine.repository.clusters import CannotMap, map_clusters
-from ntxengine.shield import in_thread
+from ntxengine.shield import in_thread, to_thread
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ async def open_image(chain: Sequence[Path], *, timeout_s: float = 60.0, connecti
     try:
         yield device
     finally:
-        await asyncio.to_thread(device.close)
+        await to_thread(device.close)
 
 
 async def _open_mapped(chain: Sequence[Path]) -> Device | None:

@@ -23,7 +23,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError, TargetError
+from ntxengine import machine
+from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError, TargetError, machine_error
 from ntxengine.extents import EXTENT, Extents
 from ntxengine.units import BLOCK_SIZE, MIB
 
@@ -69,7 +70,8 @@ class Manifest:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except OSError as exc:
-            raise OptionsError(f"{path}: the manifest cannot be made: {exc.strerror}") from exc
+            action = f"{path}: the manifest cannot be made"
+            raise machine_error(action, exc) or OptionsError(f"{action}: {exc.strerror}") from exc
         try:
             return cls._begin(fd, str(path), size)
         except BaseException:
@@ -79,7 +81,7 @@ class Manifest:
     @classmethod
     def temporary(cls, *, size: int, directory: Path | str | None = None) -> Manifest:
         """Make a manifest without a name: it is gone when closed."""
-        fd, path = tempfile.mkstemp(prefix="ntx-manifest-", dir=directory)
+        fd, path = tempfile.mkstemp(prefix="ntx-manifest-", dir=directory or machine.temporary_folder())
         os.unlink(path)
         return cls._begin(fd, "temporary manifest", size)
 
@@ -129,7 +131,8 @@ class Manifest:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as exc:
-            raise OptionsError(f"{path}: the manifest cannot be opened: {exc.strerror}") from exc
+            action = f"{path}: the manifest cannot be opened"
+            raise machine_error(action, exc) or OptionsError(f"{action}: {exc.strerror}") from exc
         try:
             size, digest = _read_header(fd, str(path))
             manifest = cls(fd, str(path), size, is_fresh=False, disk_digest=digest.hex())

@@ -13,6 +13,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
+from ntxengine.errors import machine_error
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -57,4 +59,18 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
     So nothing that a cancelled caller then undoes is still being done by a thread behind its back.
     """
-    return await in_peace(asyncio.to_thread(function, *args, **kwargs))
+    return await in_peace(to_thread(function, *args, **kwargs))
+
+
+async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking function in a thread; if cancelled, leave it to itself.
+
+    Errors: what the function raises; MachineError if there can be no thread.
+    """
+    try:
+        return await asyncio.to_thread(function, *args, **kwargs)
+    except RuntimeError as exc:
+        error = machine_error("work that would block", exc)
+        if error is None:
+            raise
+        raise error from exc

@@ -6,7 +6,7 @@ import ctypes
 import struct
 from collections.abc import Callable
 
-IO_URING_SETUP, IO_URING_ENTER = 425, 426  # the same on every architecture: younger than the common table
+IO_URING_SETUP, IO_URING_ENTER, CLONE3 = 425, 426, 435  # the same on every architecture: younger than the common table
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
 _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06

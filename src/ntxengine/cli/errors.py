@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import click
 
+from ntxengine import machine
 from ntxengine.cli.text import printable
 from ntxengine.errors import NtxError, OptionsError
 
@@ -106,11 +107,13 @@ def _os_error(exc: OSError) -> int:
         return FAILED
     logger.debug("the system call that failed", exc_info=exc)
     subject = f"{exc.filename}: " if exc.filename else ""
-    return _say(f"{subject}{exc.strerror or exc}", FAILED)
+    return _say(f"{subject}{machine.fault(exc) or exc.strerror or exc}", FAILED)
 
 
 def _unexpected(exc: BaseException) -> int:
     logger.debug("the traceback of the unexpected error", exc_info=exc)
+    if fault := machine.fault(exc):
+        return _say(fault, FAILED)
     detail = f": {exc}" if str(exc) else ""
     hint = "" if logger.isEnabledFor(logging.DEBUG) else "; run it again with --debug for the traceback"
     return _say(f"a defect of ntx: unexpected {type(exc).__name__}{detail}{hint}", FAILED)

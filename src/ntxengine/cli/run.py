@@ -7,21 +7,19 @@ effect again, so that a second one ends the process at once, whatever it is doin
 from __future__ import annotations
 
 import asyncio
-import resource
 import signal
 from collections.abc import Coroutine
+from contextlib import closing
 from typing import TypeVar
 
 import click
 
 from ntxengine.cli.errors import Interrupted
+from ntxengine.cli.limits import make_room
 from ntxengine.cli.loop import loop_factory
 from ntxengine.errors import Cancelled
 
 T = TypeVar("T")
-
-MAX_DESCRIPTORS = 65536
-"""Of our own; the hard limit may be lower, and one that is higher already stays."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,19 +27,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def run(coroutine: Coroutine[object, object, T]) -> T:
     """Run `coroutine` to its end and return its result.
 
-    Errors: whatever it raises; Interrupted if a signal ended it.
+    Errors: whatever it raises; Interrupted if a signal ended it; MachineError if there is no room to begin.
     """
-    _raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_watched(coroutine))
-
-
-def _raise_descriptor_limit() -> None:
-    """Allow as many descriptors as we may have: 64 disks take about a thousand, and many systems begin with 1024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(MAX_DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    watched = _watched(coroutine)
+    # Closed when it cannot even begin: Python complains of a coroutine that was never awaited.
+    with closing(coroutine), closing(watched):
+        make_room()
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(watched)
 
 
 async def _watched(coroutine: Coroutine[object, object, T]) -> T:

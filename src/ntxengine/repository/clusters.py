@@ -26,7 +26,8 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from ntxengine.errors import ToolError
+from ntxengine import machine
+from ntxengine.errors import MachineError, ToolError
 from ntxengine.extents import MAPPED_EXTENT, ZERO, Extents
 from ntxengine.repository import images, process
 from ntxengine.repository.header import BadHeader, header_of, opened
@@ -80,7 +81,7 @@ async def map_clusters(chain: Sequence[Path]) -> AsyncIterator[ClusterMap]:
                 await _run_map(chain, table)
         except TimeoutError:
             raise CannotMap(f"qemu-img was not done after {MAP_TIMEOUT_S:g} s") from None
-        except (ToolError, OSError) as exc:
+        except (ToolError, MachineError, OSError) as exc:
             raise CannotMap(str(exc)) from exc
         extents = table.finish()
         if list(map(_identity, before)) != await in_thread(_identities, chain):
@@ -252,15 +253,16 @@ def _joined(last: _Extent | None, extent: _Extent) -> _Extent | None:
 
 async def _run_map(chain: Sequence[Path], table: _Table) -> None:
     argv = process.command("qemu-img", "map", "--output=json", "--", images.node(chain))
-    with tempfile.TemporaryFile() as errors:
-        program = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
-            env=process.environment(),
-            start_new_session=True,
-        )
+    with tempfile.TemporaryFile(dir=machine.temporary_folder()) as errors:
+        with process.starting("qemu-img", action="mapping the image", path=chain[0]):
+            program = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                env=process.environment(),
+                start_new_session=True,
+            )
         try:
             assert program.stdout is not None
             while chunk := await program.stdout.read(_CHUNK):

@@ -33,14 +33,15 @@ async def convert(
         images.node(chain),
         images.absolute(target),
     )
-    program = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=process.environment(),
-        start_new_session=True,
-    )
+    with process.starting("qemu-img", action="restoring", path=target):
+        program = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=process.environment(),
+            start_new_session=True,
+        )
     try:
         assert program.stdout is not None
         assert program.stderr is not None

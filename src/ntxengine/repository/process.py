@@ -14,10 +14,13 @@ import shutil
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ntxengine.errors import NtxError, TargetError, ToolError
+from ntxengine import machine
+from ntxengine.errors import MachineError, NtxError, TargetError, ToolError
 from ntxengine.units import MIB
 
 _CHECK = 'test "$PPID" = "$0" && exec "$@"'
@@ -63,15 +66,8 @@ def run(program: str, *arguments: str, action: str, path: Path, timeout_s: float
     """
     argv = command(program, *arguments)
     with (
-        tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=environment(),
-            start_new_session=True,
-        ) as process,
+        tempfile.TemporaryFile(dir=machine.temporary_folder()) as errors,
+        _started(program, argv, errors, action=action, path=path) as process,
     ):
         expired = threading.Event()
 
@@ -80,8 +76,8 @@ def run(program: str, *arguments: str, action: str, path: Path, timeout_s: float
             process.kill()
 
         timer = threading.Timer(timeout_s, expire)
-        timer.start()
         try:
+            timer.start()
             assert process.stdout is not None
             output = process.stdout.read(limit + 1)
             if len(output) > limit:
@@ -104,6 +100,33 @@ def last_words(errors: IO[bytes]) -> bytes:
     """Return the end of what a program said into a file: the cause comes last."""
     errors.seek(max(0, errors.seek(0, os.SEEK_END) - STDERR_LIMIT))
     return errors.read()
+
+
+def _started(program: str, argv: list[str], errors: IO[bytes], *, action: str, path: Path) -> subprocess.Popen[bytes]:
+    with starting(program, action=action, path=path):
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment(),
+            start_new_session=True,
+        )
+
+
+@contextmanager
+def starting(program: str, *, action: str, path: Path) -> Iterator[None]:
+    """Say of an OSError in the block that `program` could not be started.
+
+    Errors: MachineError if a limit of this machine is the cause, else ToolError.
+    """
+    try:
+        yield
+    except OSError as exc:
+        code = exc.errno or 0
+        remedy = machine.remedy(code)
+        text = f"{path}: {action} failed: {program} cannot be started: {exc.strerror or exc}{remedy}"
+        raise (MachineError(text) if remedy else ToolError(text)) from exc
 
 
 def failure(program: str, output: bytes, status: int, *, action: str, path: Path) -> NtxError:

@@ -138,15 +138,17 @@ class QemuNbd:
 
     async def _start(self) -> None:
         self._folder = PrivateFolder()
-        self._process = await asyncio.create_subprocess_exec(
-            *process.command("qemu-nbd", *self._arguments()),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=process.environment(),
-            # An interrupt from the terminal is for us: qemu-nbd has to outlive our clean stop.
-            start_new_session=True,
-        )
+        argv = process.command("qemu-nbd", *self._arguments())
+        with process.starting("qemu-nbd", action="serving the image", path=self.path):
+            self._process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=process.environment(),
+                # An interrupt from the terminal is for us: qemu-nbd has to outlive our clean stop.
+                start_new_session=True,
+            )
         self._drain = asyncio.create_task(self._collect_stderr(self._process))
 
     async def _collect_stderr(self, server: asyncio.subprocess.Process) -> None:

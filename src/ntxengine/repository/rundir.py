@@ -13,7 +13,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ntxengine.errors import MachineError
+from ntxengine import machine
+from ntxengine.errors import MachineError, machine_error
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class PrivateFolder:
                 shutil.rmtree(fresh, ignore_errors=True)
                 raise
         except OSError as exc:
-            raise MachineError(f"{base}: no private folder for a socket can be made: {exc.strerror or exc}") from exc
+            action = f"{base}: no private folder for a socket can be made"
+            raise machine_error(action, exc) or MachineError(f"{action}: {exc.strerror or exc}") from exc
 
     def close(self) -> None:
         """Remove it and all in it.  A second time is allowed."""
@@ -52,7 +54,7 @@ class PrivateFolder:
 
 
 def _base() -> Path:
-    base = Path(tempfile.gettempdir()).absolute()
+    base = Path(machine.temporary_folder()).absolute()
     longest = base / f"{_PREFIX}12345678" / "nbd.sock"
     return base if len(os.fsencode(longest)) <= MAX_SOCKET_PATH else Path("/tmp")
 

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from ntxengine import files
-from ntxengine.errors import RepositoryError, TargetError
+from ntxengine.errors import NtxError, RepositoryError, TargetError, machine_error
 
 FOLDER_MODE = 0o700  # disk contents are secrets of their VM
 FILE_MODE = 0o600
@@ -23,16 +23,19 @@ _REMEDIES = {
 }
 
 
-def write_error(path: Path | str, action: str, cause: OSError) -> TargetError:
+def write_error(path: Path | str, action: str, cause: OSError) -> NtxError:
     """Return the exception for a file operation that changes something and failed."""
+    if error := machine_error(f"{path}: {action} failed", cause):
+        return error
     code = cause.errno or 0
     reason = cause.strerror or str(cause)
     return TargetError(f"{path}: {action} failed: {reason}{_REMEDIES.get(code, '')}", errno=code)
 
 
-def read_error(path: Path | str, cause: OSError) -> RepositoryError:
+def read_error(path: Path | str, cause: OSError) -> NtxError:
     """Return the exception for a part of a repository that cannot be read."""
-    return RepositoryError(f"{path}: cannot be read: {cause.strerror or cause}")
+    action = f"{path}: cannot be read"
+    return machine_error(action, cause) or RepositoryError(f"{action}: {cause.strerror or cause}")
 
 
 def read_file(path: Path, *, limit: int) -> bytes:
