@@ -53,7 +53,8 @@ PYTHON_LAYERS = {
     "capture": {"prism", "changes", "attach", "repository", "image", *DATA_PLANE, *BELOW},
     "sweep": {"capture", "prism", "repository", *BELOW},
     "verify": {"repository", "image", *DATA_PLANE, *BELOW},
-    "restore": {"repository", "image", *DATA_PLANE, *BELOW},
+    "restore_disk": {"repository", "image", *DATA_PLANE, *BELOW},
+    "restore": {"restore_disk", "repository", "image", *DATA_PLANE, *BELOW},
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"errors", "units"},
     # the top

@@ -361,7 +361,7 @@ async def verify(
             source, found, options=options, extents=windows, bytes_expected=expected, on_progress=on_progress
         )
         touched = None if extents is None else extents()
-        offsets, count = await in_thread(_compare, manifest, found, touched)
+        offsets, count = await in_thread(compare, manifest, found, touched)
     finally:
         found.close()
     if count:
@@ -380,7 +380,10 @@ def _total(windows: Iterable[Extents]) -> int:
     return sum(total(window) for window in windows)
 
 
-def _compare(manifest: Manifest, found: Manifest, touched: Iterable[Extents] | None) -> tuple[tuple[int, ...], int]:
+def compare(
+    manifest: Manifest, found: Manifest, touched: Iterable[Extents] | None = None
+) -> tuple[tuple[int, ...], int]:
+    """Return the offsets of the first blocks that differ, of those that `touched` touches, and how many do."""
     offsets: list[int] = []
     count = 0
     for block in differences(manifest, found, touched):

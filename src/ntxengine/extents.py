@@ -144,6 +144,13 @@ def join_neighbours(extents: Extents) -> Extents:
     return joined
 
 
+def clipped(extents: Extents, size: int) -> Extents:
+    """Return ascending extents without what lies behind `size`: an image has whole sectors, a disk may not."""
+    inside = extents[extents["offset"] < size].copy()
+    inside["length"] = np.minimum(inside["offset"] + inside["length"], size) - inside["offset"]
+    return inside
+
+
 class ExtentFile:
     """Extents on disk: 24 bytes each, appended in order, read back in windows.
 

@@ -1,6 +1,6 @@
 """Restoring: the disks of a point as plain files.  Each appears whole, and none before all of them are.
 
-    convert into <name>.ntx-unfinished, all disks at once -> cut to the true size -> sync -> verify -> rename all
+    write <name>.ntx-unfinished, all disks at once, and compare -> sync -> perhaps read back -> rename all
 
 Names come from the address of a disk (`scsi.0.raw`), cleaned, so that a restored VM is easy to put together by hand.
 """
@@ -15,24 +15,23 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from ntxengine import copy as data_plane
 from ntxengine._core.engine import Device
 from ntxengine.budget import share
-from ntxengine.copy import CopyOptions
+from ntxengine.copy import CopyOptions, OnProgress
 from ntxengine.device import open_source
-from ntxengine.errors import LockedError, OptionsError, RepositoryError, TargetError
+from ntxengine.errors import LockedError, OptionsError, RepositoryError
 from ntxengine.image import open_image
 from ntxengine.parallel import each
 from ntxengine.repository import Point, PointDisk, Repository, layout, storage
-from ntxengine.repository.convert import convert
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import read_companion
+from ntxengine.restore_disk import REMEDY, DiskFile, RestoreFormat, write_disk
 from ntxengine.shield import in_thread
 from ntxengine.uri import Location
 
-RestoreFormat = Literal["raw", "qcow2"]
 RESTORE_FORMATS: tuple[RestoreFormat, ...] = get_args(RestoreFormat)
 UNFINISHED_SUFFIX = ".ntx-unfinished"
 
@@ -48,30 +47,38 @@ RestoreProgress = Callable[[PointDisk, str, float], None]
 class RestoreOptions:
     """How to restore.
 
-    `overwrite`: replace files that exist.  `verify`: read every restored disk back and compare it with the digests that
-    the capture recorded.  `parallel`: disks at a time.
+    `overwrite`: replace files that exist.  `verify`: read every restored disk back, too, and compare it with the
+    digests that the capture recorded.  `check` off: write what is there, compared with nothing, to save what can be
+    saved.  `parallel`: disks at a time.
     """
 
     format: RestoreFormat = "raw"
     overwrite: bool = False
     verify: bool = False
+    check: bool = True
     parallel: int = 4
 
     def __post_init__(self) -> None:
         if self.format not in RESTORE_FORMATS:
             raise OptionsError(f"format {self.format!r}: must be one of {', '.join(RESTORE_FORMATS)}")
+        if self.verify and not self.check:
+            raise OptionsError("reading back to verify, and comparing nothing: the two contradict each other")
         if self.parallel < 1:
             raise OptionsError(f"parallel {self.parallel}: at least one disk at a time")
 
 
 @dataclass(frozen=True)
 class RestoredDisk:
-    """A disk that is there.  `size` and `bytes_allocated` are the file's; `is_verified`: its bytes were compared."""
+    """A disk that is there.  `size` and `bytes_allocated` are the file's.
+
+    `is_checked`: each block was compared when it was written; `is_verified`: and what was read back, too.
+    """
 
     disk: PointDisk
     path: Path
     size: int
     bytes_allocated: int
+    is_checked: bool
     is_verified: bool
     seconds: float
 
@@ -103,17 +110,27 @@ async def restore(
 ) -> RestoreReport:
     """Write disks of `point` (ids or labels; none named: all) and the VM's configuration into `directory`.
 
-    A raw file has exactly the disk's size; a QCOW2 image has whole sectors.
+    A raw file has exactly the disk's size; a QCOW2 image has whole sectors.  Nothing that differs from the digests of
+    the capture gets its name, unless it is not to be checked.
     Errors: NotFoundError (no such disk), OptionsError (a file exists already, no place for files), LockedError,
-            RepositoryError (the point is damaged), TargetError (file system full), ToolError, ChecksumMismatch.
+            RepositoryError (the point is damaged), ChecksumMismatch, SourceError (an image cannot be read),
+            TargetError (file system full), TransferTimeout, ToolError.
     """
     options = options or RestoreOptions()
     began_s = time.monotonic()
-    point, _ = await in_thread(read_point, point.path)  # whatever the catalog remembers
+    point = await in_thread(_read_anew, point, checked=options.check)
     wanted = list(dict.fromkeys(point.disk(name) for name in disks)) if disks else list(point.disks)
     folder = _make_directory(directory, repository)
     with _only_us(folder):
         return await _Restore(repository, point, folder, options, on_progress, began_s).run(wanted)
+
+
+def _read_anew(point: Point, *, checked: bool) -> Point:
+    """Return the point as its folder has it: the catalog may remember what has rotted since."""
+    try:
+        return read_point(point.path, checked=checked)[0]
+    except RepositoryError as exc:
+        raise RepositoryError(f"{exc}; {REMEDY}" if checked else str(exc)) from exc
 
 
 def file_names(point: Point, format: RestoreFormat) -> dict[str, str]:
@@ -182,13 +199,13 @@ class _Restore:
         began_s = time.monotonic()
         final = self._path(disk)
         unfinished = self._begin(final)
-        chain = await in_thread(self._repository.images, self._point, disk)
-        await convert(
-            chain, unfinished, format=self._options.format, on_progress=lambda done: self._tell(disk, "restore", done)
+        await write_disk(
+            self._repository,
+            DiskFile(self._point, disk, unfinished, self._options.format, self._options.check),
+            options=self._copying(),
+            on_progress=self._teller(disk, "restore"),
         )
-        if self._options.format == "raw":
-            _cut(unfinished, disk.size)
-        unfinished.chmod(0o600)  # it holds whatever the VM kept secret
+        self._tell(disk, "restore", 1.0)
         await in_thread(storage.sync, unfinished)
         if self._options.verify:
             await self._verify(disk, unfinished)
@@ -198,6 +215,7 @@ class _Restore:
             path=final,
             size=status.st_size,
             bytes_allocated=status.st_blocks * 512,
+            is_checked=self._options.check,
             is_verified=self._options.verify,
             seconds=time.monotonic() - began_s,
         )
@@ -208,10 +226,8 @@ class _Restore:
                 await data_plane.verify(
                     device,
                     manifest,
-                    options=share(CopyOptions(), min(self._options.parallel, len(self._names))),
-                    on_progress=lambda progress: self._tell(
-                        disk, "verify", progress.bytes_done / progress.bytes_total if progress.bytes_total else 1.0
-                    ),
+                    options=self._copying(),
+                    on_progress=self._teller(disk, "verify"),
                 )
 
     @asynccontextmanager
@@ -222,6 +238,9 @@ class _Restore:
         else:
             async with open_image((path,), connections=CopyOptions().most_connections) as device:
                 yield device
+
+    def _copying(self) -> CopyOptions:
+        return share(CopyOptions(), min(self._options.parallel, len(self._names)))
 
     def _path(self, disk: PointDisk) -> Path:
         return self._folder / self._names[disk.disk_id]
@@ -248,7 +267,7 @@ class _Restore:
     def _read_config(self) -> tuple[bytes | None, str]:
         """Return the configuration, and what is wrong with it: that does not keep the disks from being restored."""
         try:
-            return read_companion(self._point.path, layout.VM_FILE), ""
+            return read_companion(self._point.path, layout.VM_FILE, checked=self._options.check), ""
         except RepositoryError as exc:
             return None, str(exc)
 
@@ -259,6 +278,11 @@ class _Restore:
             else:
                 storage.rename(unfinished, final)
         storage.sync_folder(self._folder)
+
+    def _teller(self, disk: PointDisk, stage: str) -> OnProgress:
+        return lambda progress: self._tell(
+            disk, stage, progress.bytes_done / progress.bytes_total if progress.bytes_total else 1.0
+        )
 
     def _tell(self, disk: PointDisk, stage: str, done: float) -> None:
         if self._on_progress is not None:
@@ -305,14 +329,3 @@ def _holds(path: Path, contents: bytes) -> bool:
     with suppress(RepositoryError):
         return storage.read_file(path, limit=len(contents)) == contents
     return False
-
-
-def _cut(path: Path, size: int) -> None:
-    """Give a raw disk its true size: the image that it came from has whole sectors."""
-    try:
-        found = path.stat().st_size
-        if found < size:
-            raise TargetError(f"{path}: has {found} bytes, the disk {size}")
-        os.truncate(path, size)
-    except OSError as exc:
-        raise storage.write_error(path, "cutting", exc) from exc

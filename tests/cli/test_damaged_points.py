@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.repository import Point, Repository
-from tests.cli.ntx import ntx
+from tests.cli.ntx import assert_refused, ntx
 from tests.repository.builders import ModelDisk, Write, capture
 
 
@@ -29,3 +29,20 @@ def test_a_damaged_configuration_is_named_and_the_disks_are_restored(point: Poin
     assert restored.code == 3
     assert "vm.json" in restored.json["config_problem"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["scsi.0.raw"]
+
+
+def test_rot_is_not_restored_unless_it_is_to_be_saved(point: Point, tmp_path: Path) -> None:
+    image = point.image_path(point.disks[0])
+    image.write_bytes(image.read_bytes().replace(b"\1" * 512, b"\1" * 511 + b"\0"))
+    command = ("restore", point.id, tmp_path / "out", "--from", tmp_path / "repo", "--json")
+
+    refused = ntx(*command)
+    salvaged = ntx(*command, "--no-check")
+    both = ntx(*command, "--no-check", "--verify")
+
+    assert_refused(refused, 1, point.id, "scsi.0", "at offset 0", "--no-check")
+    assert salvaged.code == 0
+    assert salvaged.json["disks"][0]["checked"] is False
+    assert "nothing was compared" in salvaged.err
+    assert (tmp_path / "out" / "scsi.0.raw").read_bytes()[:512] == b"\1" * 511 + b"\0"
+    assert both.code == 2

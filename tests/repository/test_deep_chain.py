@@ -64,9 +64,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
         found.images.append(path)
         check(path, size=size, backing=backing)
 
-    def watched_read(folder: Path) -> object:
+    def watched_read(folder: Path, **options: bool) -> object:
         found.points.append(folder)
-        return read_point(folder)
+        return read_point(folder, **options)
 
     monkeypatch.setattr(images, "check", watched_check)
     monkeypatch.setattr(chain, "read_point", watched_read)

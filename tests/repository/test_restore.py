@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.errors import ChecksumMismatch, LockedError, NotFoundError, NtxError, OptionsError, RepositoryError
+from ntxengine.errors import LockedError, NotFoundError, NtxError, OptionsError, RepositoryError
 from ntxengine.repository import Point, Repository
-from ntxengine.restore import RestoreFormat, RestoreOptions, file_names, restore
+from ntxengine.restore import RestoreOptions, file_names, restore
 from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, fill_disk, record_of
 
 SIZES = [0, 1, 511, 512, 513, 65535, 65536 + 512, 10 * 1024**2 + 512]
@@ -183,32 +183,6 @@ async def test_two_restores_do_not_share_a_directory(repository: Repository, two
 
     assert [type(each) for each in done if isinstance(each, BaseException)] == [LockedError]
     assert sorted(path.name for path in out.iterdir()) == ["scsi.0.raw", "scsi.1.raw", "vm.json"]
-
-
-@pytest.mark.parametrize("format", ["raw", "qcow2"])
-async def test_verify_finds_a_flipped_bit_and_keeps_nothing(
-    repository: Repository, two_disks: Point, out: Path, format: RestoreFormat
-) -> None:
-    image = two_disks.image_path(two_disks.disks[1])
-    data = bytearray(image.read_bytes())
-    at = data.index(b"\2" * 512)
-    data[at + 100] ^= 4
-    image.write_bytes(data)
-
-    with pytest.raises(ChecksumMismatch) as caught:
-        await restore(repository, two_disks, out, options=RestoreOptions(format=format, verify=True))
-
-    assert caught.value.offsets == (0,)
-    assert list(out.iterdir()) == []
-
-
-async def test_verify_does_not_believe_another_manifest(repository: Repository, two_disks: Point, out: Path) -> None:
-    first, second = (two_disks.manifest_path(disk) for disk in two_disks.disks)
-    second.write_bytes(first.read_bytes())
-
-    with pytest.raises(RepositoryError, match=r"is not the manifest of disk scsi\.1"):
-        await restore(repository, two_disks, out, options=VERIFIED)
-    assert list(out.iterdir()) == []
 
 
 async def test_a_damaged_image_stops_all_and_leaves_nothing(

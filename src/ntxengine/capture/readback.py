@@ -20,7 +20,7 @@ from ntxengine import copy as data_plane
 from ntxengine._core.engine import Device
 from ntxengine.changes import Changes, keep
 from ntxengine.copy import CopyOptions, CopyReport, OnProgress
-from ntxengine.extents import EXTENT, WINDOW, ExtentFile, Extents
+from ntxengine.extents import EXTENT, WINDOW, ExtentFile, Extents, clipped
 from ntxengine.manifest import Manifest, differences
 from ntxengine.mapping import map_device
 from ntxengine.units import BLOCK_SIZE
@@ -59,14 +59,13 @@ async def read_back(
 
 
 def _within(places: ExtentFile, size: int, *, must_read_zeros: bool) -> Iterator[Extents]:
-    """Yield extents without what lies past the disk: an image has whole sectors, a disk may not.
+    """Yield extents without what lies past the disk.
 
     What the image says of itself is taken for true; what Prism said is zero is read like everything else, because
     whether it is zero in the image now is the question.
     """
     for window in places.windows():
-        inside = window[window["offset"] < size].copy()
-        inside["length"] = np.minimum(inside["offset"] + inside["length"], size) - inside["offset"]
+        inside = clipped(window, size)
         if must_read_zeros:
             inside["flags"] = 0
         yield inside

@@ -68,13 +68,14 @@ def points_of(repository: Repository, vm: str | None) -> list[Point]:
     return found
 
 
-def find_point(repository: Repository, name: str) -> Point:
+def find_point(repository: Repository, name: str, *, checked: bool = True) -> Point:
     """Return the point with this id or beginning of an id, or the newest of the VM with this name or UUID.
 
+    `checked`: whether point.json is what was written.
     Errors: NotFoundError if there is none; a usage error if several VMs have the name.
     """
     try:
-        return repository.point(name)
+        return repository.point(name, checked=checked)
     except NotFoundError as exc:
         points = [point for point in repository.points() if name in (point.vm_name, point.vm_id)]
         if not points:

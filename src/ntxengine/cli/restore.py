@@ -26,7 +26,7 @@ COLUMNS = [
     Column("FILE", fold=True),
     Column("SIZE", right=True),
     Column("ALLOCATED", right=True),
-    Column("VERIFIED"),
+    Column("COMPARED"),
     Column("TIME", right=True),
 ]
 
@@ -55,7 +55,8 @@ class Order:
     help="raw: sparse, exactly the disk's size; qcow2: one image that stands alone.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-@click.option("--verify", is_flag=True, help="Read the restored files back and compare them with the digests.")
+@click.option("--verify", is_flag=True, help="Read the restored files back, too, and compare them with the digests.")
+@click.option("--no-check", is_flag=True, help="Write what is there, compared with nothing: to save what can be saved.")
 @click.option("--disks", "parallel", type=click.IntRange(1), default=4, show_default=True, help="Disks at a time.")
 @dry_run_option
 @common_options
@@ -67,6 +68,7 @@ def restore_command(
     image_format: Any,
     overwrite: bool,
     verify: bool,
+    no_check: bool,
     parallel: int,
     dry_run: bool,
     screen: Screen,
@@ -75,7 +77,8 @@ def restore_command(
 
     POINT is its id or the beginning of it; the name or UUID of a VM means the newest point of that VM.
 
-    Each file appears under its name when all of them are whole.  The configuration of the VM, as Prism gave it, goes
+    Each block is compared with the digest of its capture while it is written, and each file appears under its name when
+    all of them are right.  The configuration of the VM, as Prism gave it, goes
     beside them.  An incremental point needs nothing but the repository.
 
     \b
@@ -83,13 +86,17 @@ def restore_command(
       ntx restore db01 ./db01 --from /backups --verify
       ntx restore 20261123T041500Z-8f3a2c ./db01 --from /backups --disk scsi.0 --format qcow2
     """
-    order = Order(point, directory, disks, RestoreOptions(image_format, overwrite, verify, parallel))
+    if verify and no_check:
+        raise click.UsageError("--verify and --no-check contradict each other")
+    order = Order(point, directory, disks, RestoreOptions(image_format, overwrite, verify, not no_check, parallel))
     opened = Repository.open(repository)
-    chosen = find_point(opened, point)
+    chosen = find_point(opened, point, checked=not no_check)
     if dry_run:
         _show_plan(chosen, order, screen)
         return
     report = run(_restore(opened, chosen, order, screen))
+    if no_check:
+        screen.warning("nothing was compared with the digests of the capture (--no-check): the disks may hold anything")
     if screen.as_json:
         screen.result(_fields(report))
     else:
@@ -128,7 +135,7 @@ def _rows(report: RestoreReport) -> list[list[str]]:
             _from_here(each.path),
             format_size(each.size),
             format_size(each.bytes_allocated),
-            "yes" if each.is_verified else "no",
+            "read back" if each.is_verified else "as written" if each.is_checked else "no",
             elapsed(each.seconds),
         ]
         for each in report.disks
@@ -157,6 +164,7 @@ def _fields(report: RestoreReport) -> dict[str, object]:
                 "path": each.path,
                 "size": each.size,
                 "bytes_allocated": each.bytes_allocated,
+                "checked": each.is_checked,
                 "verified": each.is_verified,
                 "seconds": round(each.seconds, 3),
             }

@@ -22,7 +22,9 @@ class Chains:
     each of them.  What is read is believed as long as the object is used.  Several threads may ask.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, checked: bool = True) -> None:
+        """`checked` as for read_point: whether each point.json is what was written."""
+        self._checked = checked
         self._points: dict[Path, Point | RepositoryError] = {}
         self._images: dict[tuple[Path, str], tuple[Path, ...] | RepositoryError] = {}
 
@@ -78,7 +80,7 @@ class Chains:
         folder = point.path.parent / str(point.parent_id)
         if folder not in self._points:
             try:
-                self._points[folder] = read_point(folder)[0]
+                self._points[folder] = read_point(folder, checked=self._checked)[0]
             except RepositoryError as exc:
                 self._points[folder] = (
                     exc

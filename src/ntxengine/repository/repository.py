@@ -136,8 +136,8 @@ class Repository:
         """Return why each point that is not listed cannot be read."""
         return list(self._scan().damaged.values())
 
-    def point(self, point_id: str) -> Point:
-        """Return a point by its id or the beginning of it, read from its folder.
+    def point(self, point_id: str, *, checked: bool = True) -> Point:
+        """Return a point by its id or the beginning of it, read from its folder; `checked` as for read_point.
 
         Errors: NotFoundError if there is none, or several; RepositoryError if it is damaged.
         """
@@ -150,7 +150,7 @@ class Repository:
             raise NotFoundError(
                 f"{self.path}: {len(folders)} points begin with {point_id!r} ({some}, ...): write more of it"
             )
-        return read_point(folders[0])[0]
+        return read_point(folders[0], checked=checked)[0]
 
     def newest(self, vm_id: str) -> Point | None:
         """Return the newest point of a VM, read from its folder; None if it has none.

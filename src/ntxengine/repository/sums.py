@@ -61,12 +61,13 @@ def compare(folder: Path, name: str, data: bytes, sums: Sums) -> None:
         )
 
 
-def read_companion(folder: Path, name: str) -> bytes | None:
-    """Return what vm.json or report.json of a point holds, as it was written; None if the point was made without.
+def read_companion(folder: Path, name: str, *, checked: bool = True) -> bytes | None:
+    """Return what vm.json or report.json of a point holds; None if the point was made without.
 
+    `checked`: only if it is as it was written.
     Errors: RepositoryError naming what is missing or damaged.
     """
-    sums = read_sums(folder)
+    sums = read_sums(folder) if checked else None
     path = folder / name
     if not os.path.lexists(path):
         if sums is not None and name in sums:

@@ -1,0 +1,147 @@
+"""One disk of a point into one file: each block is compared with the digest of its capture while it is written.
+
+images of the chain --read--> digests, compared with the manifest at the end
+                        `---> a raw file, or an image through qemu-nbd
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ntxengine import copy as data_plane
+from ntxengine._core.engine import Device
+from ntxengine.copy import CopyOptions, OnProgress
+from ntxengine.device import open_target
+from ntxengine.errors import ChecksumMismatch, NbdError, PlaceError, RepositoryError, SourceError, TargetError
+from ntxengine.extents import clipped
+from ntxengine.image import open_image
+from ntxengine.manifest import Manifest
+from ntxengine.mapping import map_device
+from ntxengine.repository import Point, PointDisk, QemuNbd, Repository, images, storage
+from ntxengine.repository.chain import Chains
+from ntxengine.shield import in_thread
+from ntxengine.uri import Location
+
+RestoreFormat = Literal["raw", "qcow2"]
+
+REMEDY = "restore another point, or write what is there with --no-check"
+
+
+@dataclass(frozen=True)
+class DiskFile:
+    """A disk of a point, and the file that it becomes; `check`: compare it with its manifest."""
+
+    point: Point
+    disk: PointDisk
+    path: Path
+    format: RestoreFormat
+    check: bool
+
+    def __str__(self) -> str:
+        return f"point {self.point.id} disk {self.disk.label} ({self.disk.disk_id})"
+
+
+async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOptions, on_progress: OnProgress) -> None:
+    """Write a disk into its file, which must not exist.
+
+    A raw file has exactly the disk's size, an image whole sectors.  Not synced: that is the caller's.
+    Errors: RepositoryError (an image or the manifest is damaged), ChecksumMismatch, SourceError (it cannot be read),
+            TargetError (file system full), TransferTimeout, ToolError.  What is in the file is worthless then.
+    """
+    chain = await in_thread(repository.images, what.point, what.disk, chains=Chains(checked=what.check))
+    with ExitStack() as stack:
+        stored = stack.enter_context(await in_thread(_manifest, repository, what)) if what.check else None
+        found = stack.enter_context(Manifest.temporary(size=what.disk.size))
+        await in_thread(_make, what)
+        if what.disk.size:
+            connections = options.most_connections
+            async with open_image(chain, timeout_s=options.timeout_s, connections=connections) as source:
+                await _copy(what, source, found, options, on_progress)
+        if stored is not None:
+            _raise_if_wrong(what, stored, await in_thread(data_plane.compare, stored, found))
+
+
+async def _copy(what: DiskFile, source: Device, found: Manifest, options: CopyOptions, on_progress: OnProgress) -> None:
+    async with _opened(what, source, options) as target:
+        with _naming(what, target), await map_device(source, timeout_s=options.timeout_s) as places:
+            await data_plane.copy(
+                source,
+                target,
+                (clipped(window, what.disk.size) for window in places.windows()),
+                options=dataclasses.replace(options, target_is_zero=True),
+                manifest=found,
+                bytes_expected=what.disk.size,
+                on_progress=on_progress,
+            )
+
+
+def _manifest(repository: Repository, what: DiskFile) -> Manifest:
+    try:
+        return repository.manifest(what.point, what.disk)
+    except RepositoryError as exc:
+        raise RepositoryError(f"{exc}; {REMEDY}") from exc
+
+
+def _make(what: DiskFile) -> None:
+    """Make an empty file for the disk.  Only its owner may read it: it will hold whatever the VM kept secret."""
+    if what.format == "qcow2":
+        images.create(what.path, size=what.disk.size)
+        what.path.chmod(storage.FILE_MODE)
+        return
+    try:
+        fd = os.open(what.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, storage.FILE_MODE)
+        try:
+            os.ftruncate(fd, what.disk.size)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise storage.write_error(what.path, "making the file", exc) from exc
+
+
+@asynccontextmanager
+async def _opened(what: DiskFile, source: Device, options: CopyOptions) -> AsyncIterator[Device]:
+    """Open what `_make` made for writing."""
+    size, timeout_s = what.disk.size, options.timeout_s
+    if what.format == "raw":
+        place = Location("file", str(what.path), path=str(what.path))
+        async with open_target(place, source=source, size=size, overwrite=True, timeout_s=timeout_s) as target:
+            yield target.device
+        return
+    async with (
+        QemuNbd(what.path, read_only=False, connections=options.most_connections, backing=()) as server,
+        open_target(server.uri, source=source, size=size, timeout_s=timeout_s) as target,
+    ):
+        yield target.device
+
+
+@contextmanager
+def _naming(what: DiskFile, target: Device) -> Iterator[None]:
+    """Say of an error at a place, which may know no more than a socket, what it is about and what can be done."""
+    try:
+        yield
+    except (SourceError, NbdError, TargetError) as error:
+        kind: type[PlaceError] = SourceError
+        message = f"{what} cannot be read: {error}; {REMEDY}"
+        if isinstance(error, TargetError) or str(error).startswith(target.name):
+            kind, message = TargetError, f"{what.path}: {error}"
+        raise kind(message, offset=error.offset, length=error.length, errno=error.errno) from error
+
+
+def _raise_if_wrong(what: DiskFile, stored: Manifest, found: tuple[tuple[int, ...], int]) -> None:
+    offsets, count = found
+    if not count:
+        return
+    places = ", ".join(str(offset) for offset in offsets)
+    more = f" and {count - len(offsets)} more" if count > len(offsets) else ""
+    raise ChecksumMismatch(
+        f"{what}: {count} of {stored.blocks} blocks of 64 KiB are not what was captured: at offset {places}{more}; "
+        f"{REMEDY}",
+        offsets=offsets,
+        blocks=count,
+    )
