@@ -38,6 +38,7 @@ PYTHON_LAYERS = {
     "tier": {"units"},
     "about": {"_core"},
     "uri": {"errors", "units"},
+    "formats": set(),
     "device": {"_core", "uri", "errors", "units", "shield", "files"},
     "mapping": {"_core", "extents", "shield"},
     "copy": {"_core", "extents", "manifest", *BELOW},
@@ -49,6 +50,9 @@ PYTHON_LAYERS = {
     "repository": {"manifest", "extents", *BELOW},
     # where it meets the data plane
     "image": {"repository", "_core", "device", *BELOW},
+    # what a person names
+    "named_image": {"image", "repository", "_core", "device", *BELOW},
+    "endpoints": {"named_image", "repository", "_core", "device", "formats", "uri", *BELOW},
     # the use cases
     "capture": {"prism", "changes", "attach", "repository", "image", *DATA_PLANE, *BELOW},
     "sweep": {"capture", "prism", "repository", *BELOW},
@@ -61,8 +65,8 @@ PYTHON_LAYERS = {
     "demo": {"errors", "units"},
     "bench": {"image", "repository", *DATA_PLANE, *BELOW},
     "cli": {
-        "capture", "verify", "restore", "sweep", "prism", "attach", "repository", "sim", "demo", "bench",
-        *DATA_PLANE, *BELOW,
+        "capture", "verify", "restore", "sweep", "prism", "attach", "repository", "sim", "demo", "bench", "endpoints",
+        "formats", *DATA_PLANE, *BELOW,
     },
 }  # fmt: skip
 

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.errors import NtxError
+from ntxengine.endpoints import check_source
+from ntxengine.errors import NtxError, OptionsError
+from ntxengine.named_image import chain_of
 from ntxengine.repository import Repository
+from ntxengine.restore import RestoreOptions, restore
 from ntxengine.sim import Simulator
 from ntxengine.sim.config import DiskConfig
+from ntxengine.verify import verify_point
 from tests.capture.lab import MIB, SYSTEM_SIZE, Lab, open_lab
+from tests.support.servers import qemu_img
 
 
 def others(folder: Path) -> set[Path]:
@@ -38,6 +43,28 @@ async def test_the_name_of_a_vm_is_only_a_name(name: str, v4_lab: Lab, tmp_path:
     assert lab.stored(second) == lab.guest()
     assert others(tmp_path) == before
     assert {path.name for path in (lab.repository.path / lab.vm_id).iterdir()} == {first.id, second.id, ".lock"}
+
+
+async def test_a_guest_that_writes_the_header_of_an_image_is_captured_as_it_is(lab: Lab, tmp_path: Path) -> None:
+    header = tmp_path / "header"
+    # An image of a guest's own that says: below me is a file of the machine that reads me.
+    qemu_img("create", "-q", "-f", "qcow2", "-u", "-b", "/etc/passwd", "-F", "raw", str(header), "1M")
+    lab.write(0, 0, header.read_bytes())
+    await lab.capture()
+    lab.write(1, 0, header.read_bytes())
+
+    point = await lab.capture()
+    await verify_point(lab.repository, point)
+    restored = await restore(lab.repository, point, tmp_path / "restored", options=RestoreOptions(verify=True))
+
+    assert point.kind == "incremental"
+    assert lab.stored(point) == lab.guest()
+    assert [disk.path.read_bytes() for disk in restored.disks] == lab.guest()
+    for disk in restored.disks:
+        with pytest.raises(OptionsError, match="looks like an image in qcow2 format"):
+            check_source(str(disk.path), None)
+        with pytest.raises(OptionsError, match=r"'raw' format"):
+            chain_of(disk.path)
 
 
 async def test_disks_of_equal_size_are_not_mixed_up(lab: Lab, tmp_path: Path) -> None:

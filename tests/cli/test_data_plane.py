@@ -185,7 +185,7 @@ def test_reader_that_goes_away_is_no_error_to_talk_about(disk: Path) -> None:
 
 
 def test_debug_shows_the_traceback_of_a_defect(tmp_path: Path) -> None:
-    broken = "import ntxengine.cli.device as d; d.open_source = None; from ntxengine.cli.main import main; main()"
+    broken = "import ntxengine.cli.device as d; d.open_named_source = None; from ntxengine.cli.main import main; main()"
 
     def run(*more: str) -> str:
         command = [COMMAND[0], "-c", broken, "info", "x", *more]

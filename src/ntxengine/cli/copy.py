@@ -14,13 +14,23 @@ import click
 
 from ntxengine import copy as plane
 from ntxengine._core.engine import Device
-from ntxengine.cli.device import report_fields
+from ntxengine.cli.device import report_fields, source_format_options
 from ntxengine.cli.options import TransferOptions, common_options, dry_run_option, transfer_options
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FILE
 from ntxengine.cli.progress import View, bottleneck_line
 from ntxengine.cli.run import run
-from ntxengine.device import Target, open_source, open_target
+from ntxengine.device import Target
+from ntxengine.endpoints import (
+    FORMATS,
+    Format,
+    SourceFormat,
+    check_source,
+    check_target,
+    open_named_source,
+    open_named_target,
+    size_of_new,
+)
 from ntxengine.errors import OptionsError
 from ntxengine.extents import ExtentFile, total
 from ntxengine.manifest import Manifest, untouched
@@ -39,6 +49,8 @@ class Order:
     manifest_file: Path | None
     verify: bool
     overwrite: bool
+    said: SourceFormat
+    target_format: Format | None
     options: plane.CopyOptions
 
 
@@ -59,6 +71,12 @@ class Result:
 @click.command("copy")
 @click.argument("source")
 @click.argument("target")
+@source_format_options
+@click.option(
+    "--target-format",
+    type=click.Choice(FORMATS),
+    help="What TARGET is to hold: the bytes alone (raw), or a new image with the disk in it (qcow2).",
+)
 @click.option(
     "--extents",
     "extents_file",
@@ -82,6 +100,8 @@ class Result:
 def copy_command(
     source: str,
     target: str,
+    said: SourceFormat,
+    target_format: Format | None,
     extents_file: Path | None,
     manifest_file: Path | None,
     verify: bool,
@@ -91,21 +111,23 @@ def copy_command(
     dry_run: bool,
     screen: Screen,
 ) -> None:
-    """Copy SOURCE to TARGET, byte for byte, and flush.
+    """Copy the disk SOURCE to TARGET, byte for byte, and flush.
 
     SOURCE is a file, a block device, nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH or pattern:SIZE; TARGET
     is one of the first four, or null: to drop the bytes.  A file that does not exist is made, sparse, and gets its name
     only when it is whole; one that exists must have the size of SOURCE, and --overwrite.  A device or an export may be
-    larger: the rest is left as it is.  What exists is written in place, zeros included unless --target-is-zero.
+    larger: the rest is left as it is.  What exists is written in place, zeros included unless --target-is-zero.  What
+    looks like a disk image (QCOW2, VMDK, VHDX, VHD, VDI) is refused until --source-format or --target-format is given.
 
     \b
     Examples:
       ntx copy disk.raw nbd://server/disk0 --connections 8 --verify
       ntx copy nbd+unix:///?socket=/run/disk.sock disk.raw --bandwidth 200M
       ntx copy disk.raw /dev/sdb --extents changed.json --json
+      ntx copy disk.qcow2 /dev/sdb --source-format qcow2
     """
     options = dataclasses.replace(plane.CopyOptions(target_is_zero=target_is_zero), **transfer.given())
-    order = Order(source, target, extents_file, manifest_file, verify, overwrite, options)
+    order = Order(source, target, extents_file, manifest_file, verify, overwrite, said, target_format, options)
     _check(order)
     if dry_run:
         _show_plan(run(_plan(order)), screen)
@@ -128,6 +150,8 @@ def copy_command(
 
 def _check(order: Order) -> None:
     """Refuse what cannot work before anything is opened."""
+    check_source(order.source, order.said.format)
+    check_target(order.target, order.target_format)
     if order.verify and parse(order.target).kind == "null":
         raise click.UsageError("--verify: null: keeps nothing that could be read back")
     if order.manifest_file is not None and order.manifest_file.absolute() == Path(order.target).absolute():
@@ -137,9 +161,8 @@ def _check(order: Order) -> None:
 
 
 async def _copy(order: Order, screen: Screen) -> Result:
-    timeout_s = order.options.timeout_s
     with ExitStack() as stack:
-        async with open_source(order.source, timeout_s=timeout_s) as source:
+        async with _open_source(order) as source:
             extents = stack.enter_context(await _extents(order, source))
             manifest = stack.enter_context(_manifest(order, source.size))
             try:
@@ -153,8 +176,23 @@ async def _copy(order: Order, screen: Screen) -> Result:
                 raise
 
 
+def _open_source(order: Order) -> AbstractAsyncContextManager[Device]:
+    options = order.options
+    return open_named_source(
+        order.source, order.said, timeout_s=options.timeout_s, connections=options.most_connections
+    )
+
+
 def _open_target(order: Order, source: Device) -> AbstractAsyncContextManager[Target]:
-    return open_target(order.target, source=source, overwrite=order.overwrite, timeout_s=order.options.timeout_s)
+    options = order.options
+    return open_named_target(
+        order.target,
+        source=source,
+        format=order.target_format,
+        overwrite=order.overwrite,
+        timeout_s=options.timeout_s,
+        connections=options.most_connections,
+    )
 
 
 async def _transfer(
@@ -254,13 +292,13 @@ def _rest_row(size: int, target_size: int) -> list[tuple[str, str]]:
 
 async def _plan(order: Order) -> dict[str, Any]:
     """Find out what would be copied; neither end is changed."""
-    async with open_source(order.source, timeout_s=order.options.timeout_s) as source:
+    async with _open_source(order) as source:
         with await _extents(order, source) as extents:
             location = parse(order.target)
             if location.kind == "pattern":
                 raise OptionsError(f"{order.target}: can only be a source; to drop the bytes use null:")
             is_new = location.kind == "file" and not await asyncio.to_thread(os.path.lexists, location.path)
-            target_size = source.size
+            target_size = size_of_new(source.size, order.target_format)
             if not is_new:
                 async with _open_target(order, source) as target:
                     target_size = target.device.size

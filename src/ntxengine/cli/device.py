@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
 from ntxengine import copy as plane
 from ntxengine.about import EngineInfo, engine_info
-from ntxengine.cli.options import SECONDS, TransferOptions, common_options, transfer_options
+from ntxengine.cli.options import SECONDS, Function, TransferOptions, common_options, transfer_options
 from ntxengine.cli.output import Screen
+from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.run import run
-from ntxengine.device import open_source
+from ntxengine.endpoints import FORMATS, Format, SourceFormat, open_named_source
 from ntxengine.extents import ZERO, ExtentFile
+from ntxengine.formats import looks_like
 from ntxengine.manifest import Manifest
 from ntxengine.mapping import map_device
 from ntxengine.units import format_rate, format_size
+from ntxengine.uri import parse
 
 TIMEOUT_OPTION = click.option(
     "--timeout",
@@ -29,11 +35,35 @@ TIMEOUT_OPTION = click.option(
 )
 
 
+def source_format_options(function: Function) -> Function:
+    """Add --source-format and --backing-dir; pass `said`."""
+
+    @click.option(
+        "--source-format",
+        type=click.Choice(FORMATS),
+        help="What of SOURCE is meant: the bytes of the file (raw), or the disk in that image (qcow2).",
+    )
+    @click.option(
+        "--backing-dir",
+        "backing_folders",
+        type=FOLDER,
+        multiple=True,
+        metavar="DIR",
+        help="Where images below SOURCE may lie, other than beside it; repeatable.",
+    )
+    @functools.wraps(function)
+    def with_said(*args: Any, source_format: Format | None, backing_folders: tuple[Path, ...], **kwargs: Any) -> Any:
+        return function(*args, said=SourceFormat(source_format, backing_folders), **kwargs)
+
+    return with_said
+
+
 @click.command("map")
 @click.argument("source")
+@source_format_options
 @TIMEOUT_OPTION
 @common_options
-def map_command(source: str, timeout_s: float, screen: Screen) -> None:
+def map_command(source: str, said: SourceFormat, timeout_s: float, screen: Screen) -> None:
     """Show which extents of SOURCE hold data and which read as zero, without reading it.
 
     SOURCE is a file, a block device, nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH.  With --json the
@@ -44,7 +74,7 @@ def map_command(source: str, timeout_s: float, screen: Screen) -> None:
       ntx map disk.raw
       ntx map --json nbd://server/disk0 > extents.json
     """
-    with run(_map(source, timeout_s)) as extents:
+    with run(_map(source, said, timeout_s)) as extents:
         if screen.as_json:
             from ntxengine.extents_json import write_json
 
@@ -57,16 +87,17 @@ def map_command(source: str, timeout_s: float, screen: Screen) -> None:
         screen.note(f"data {format_size(extents.bytes_data)}, zero {format_size(extents.bytes_zero)}")
 
 
-async def _map(source: str, timeout_s: float) -> ExtentFile:
-    async with open_source(source, timeout_s=timeout_s) as device:
+async def _map(source: str, said: SourceFormat, timeout_s: float) -> ExtentFile:
+    async with open_named_source(source, said, timeout_s=timeout_s) as device:
         return await map_device(device, timeout_s=timeout_s)
 
 
 @click.command("checksum")
 @click.argument("source")
+@source_format_options
 @transfer_options
 @common_options
-def checksum_command(source: str, transfer: TransferOptions, screen: Screen) -> None:
+def checksum_command(source: str, said: SourceFormat, transfer: TransferOptions, screen: Screen) -> None:
     """Read SOURCE and print its digest: the one that a manifest of the same bytes has.
 
     It is XXH3-128 over the digests of its 64 KiB blocks, so that it does not depend on connections or request size.  It
@@ -78,7 +109,7 @@ def checksum_command(source: str, transfer: TransferOptions, screen: Screen) -> 
       ntx checksum nbd+unix:///?socket=/run/disk.sock --connections 8 --json
     """
     options = dataclasses.replace(plane.CopyOptions(), **transfer.given())
-    digest, report = run(_checksum(source, options, screen))
+    digest, report = run(_checksum(source, said, options, screen))
     if screen.as_json:
         screen.result({"source": source, "digest": digest, **report_fields(report)})
         return
@@ -86,8 +117,12 @@ def checksum_command(source: str, transfer: TransferOptions, screen: Screen) -> 
     screen.note(f"read {format_size(report.bytes_read)} of {format_size(report.bytes_total)}, {_rate(report)}")
 
 
-async def _checksum(source: str, options: plane.CopyOptions, screen: Screen) -> tuple[str, plane.CopyReport]:
-    async with open_source(source, timeout_s=options.timeout_s) as device:
+async def _checksum(
+    source: str, said: SourceFormat, options: plane.CopyOptions, screen: Screen
+) -> tuple[str, plane.CopyReport]:
+    async with open_named_source(
+        source, said, timeout_s=options.timeout_s, connections=options.most_connections
+    ) as device:
         extents = await map_device(device, timeout_s=options.timeout_s)
         with extents, Manifest.temporary(size=device.size) as manifest, screen.view() as view:
             report = await plane.digest(
@@ -104,10 +139,11 @@ async def _checksum(source: str, options: plane.CopyOptions, screen: Screen) -> 
 @click.command("info")
 @click.argument("uri", metavar="SOURCE", required=False)
 @click.option("--engine", is_flag=True, help="Show what the engine found on this machine and chose; no SOURCE then.")
+@source_format_options
 @TIMEOUT_OPTION
 @common_options
-def info_command(uri: str | None, engine: bool, timeout_s: float, screen: Screen) -> None:
-    """Show what SOURCE is and can: its size, its block sizes, what an NBD server offers.
+def info_command(uri: str | None, engine: bool, said: SourceFormat, timeout_s: float, screen: Screen) -> None:
+    """Show what SOURCE is and can: its size, its block sizes, what an NBD server offers, which image it looks like.
 
     \b
     Examples:
@@ -120,7 +156,7 @@ def info_command(uri: str | None, engine: bool, timeout_s: float, screen: Screen
     if uri is None:
         _show_engine(engine_info(), screen)
         return
-    fields = run(_info(uri, timeout_s))
+    fields = run(_info(uri, said, timeout_s))
     if screen.as_json:
         screen.result(fields)
         return
@@ -152,11 +188,16 @@ def _show_engine(info: EngineInfo, screen: Screen) -> None:
     )
 
 
-async def _info(uri: str, timeout_s: float) -> dict[str, object]:
-    async with open_source(uri, timeout_s=timeout_s) as device:
+async def _info(uri: str, said: SourceFormat, timeout_s: float) -> dict[str, object]:
+    # To look at a file is no harm: what it looks like is said instead of refused.
+    said = said if said.format else SourceFormat("raw")
+    async with open_named_source(uri, said, timeout_s=timeout_s) as device:
+        location = parse(uri)
+        found = looks_like(Path(location.path)) if location.kind == "file" else None
         return {
             "name": device.name,
             "kind": "block device" if device.is_block_device else device.kind,
+            "looks_like": found.name if found else None,
             "size": device.size,
             "min_block": device.min_block,
             "preferred_block": device.preferred_block,
@@ -189,6 +230,8 @@ def _rate(report: plane.CopyReport) -> str:
 
 
 def _shown(name: str, value: object) -> str:
+    if value is None:
+        return "no image"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

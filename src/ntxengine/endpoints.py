@@ -1,0 +1,145 @@
+"""SOURCE and TARGET as a person names them: the format of what is opened is said, never guessed.
+
+    disk.raw                      its bytes
+    disk.qcow2                    refused, until the person says which is meant:
+      raw                         the bytes of that file
+      qcow2                       the disk inside; a new image, as a target
+
+What has its format from us (a disk that was attached, an image of a point) is opened by device.py and image.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from ntxengine._core.engine import Device
+from ntxengine.device import Target, open_source, open_target
+from ntxengine.errors import OptionsError
+from ntxengine.formats import ImageFormat, looks_like, named_like
+from ntxengine.shield import in_thread
+from ntxengine.uri import Location, parse
+
+Format = Literal["raw", "qcow2"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+@dataclass(frozen=True)
+class SourceFormat:
+    """What the person said of the source; an image may have those below it beside it and below `backing_folders`."""
+
+    format: Format | None = None
+    backing_folders: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.backing_folders and self.format != "qcow2":
+            raise OptionsError("--backing-dir: only with --source-format qcow2 is there an image below another")
+
+
+def check_source(source: str, format: Format | None) -> None:
+    """Refuse a source that looks like an image while nobody has said what is meant, and a format that it cannot have.
+
+    A server is not asked: an NBD export is the bytes of a disk.
+    Errors: OptionsError.
+    """
+    location = parse(source)
+    if format == "qcow2":
+        _path_of(location, "--source-format")
+    if format is not None or location.kind != "file":
+        return
+    if found := looks_like(Path(location.path)):
+        way = "--source-format qcow2" if found.name == "qcow2" else _conversion(found, location.path)
+        raise OptionsError(
+            f"{source}: looks like an image in {found.name} format: say --source-format raw for the bytes of the file, "
+            f"or, for the disk inside, {way}"
+        )
+
+
+def _conversion(found: ImageFormat, path: str) -> str:
+    return f"convert it first: qemu-img convert -f {found.qemu_name} -O raw {path} NEW.raw"
+
+
+@asynccontextmanager
+async def open_named_source(
+    source: str, said: SourceFormat, *, timeout_s: float = 60.0, connections: int = 1
+) -> AsyncIterator[Device]:
+    """Open `source` for reading; `qcow2`: the disk in that image (named_image.py says which files are opened for it).
+
+    Errors: OptionsError (it looks like an image, or its chain is refused), ToolError; else as open_source.
+    """
+    await in_thread(check_source, source, said.format)
+    location = parse(source)
+    if said.format == "qcow2":
+        from ntxengine.named_image import open_named_image  # qemu and all that: loaded by whom it is for
+
+        opening = open_named_image(
+            Path(location.path), said.backing_folders, timeout_s=timeout_s, connections=connections
+        )
+    else:
+        opening = open_source(location, timeout_s=timeout_s)
+    async with opening as device:
+        yield device
+
+
+def check_target(target: str, format: Format | None) -> None:
+    """Refuse a target that is named like an image or looks like one while nobody has said what is meant.
+
+    Errors: OptionsError.
+    """
+    location = parse(target)
+    if format == "qcow2":
+        path = _path_of(location, "--target-format")
+        if os.path.lexists(path):
+            raise OptionsError(f"{target}: exists, and an image is only made new: remove it, or name another")
+    if format is not None or location.kind != "file":
+        return
+    path = Path(location.path)
+    if found := named_like(path) or looks_like(path):
+        how = "is named like" if named_like(path) else "looks like"
+        ways = "--target-format raw for the bytes alone, or --target-format qcow2 for a new image in that format"
+        raise OptionsError(f"{target}: {how} an image in {found.name} format: say {ways}")
+
+
+@asynccontextmanager
+async def open_named_target(
+    target: str,
+    *,
+    source: Device,
+    format: Format | None = None,
+    overwrite: bool = False,
+    timeout_s: float = 60.0,
+    connections: int = 1,
+) -> AsyncIterator[Target]:
+    """Open `target` for a copy of `source`; `qcow2`: a new image, of whole sectors, kept only on success.
+
+    Errors: as open_target; OptionsError (it is named like an image, or looks like one), ToolError.
+    """
+    await in_thread(check_target, target, format)
+    location = parse(target)
+    if format == "qcow2":
+        from ntxengine.named_image import new_image
+
+        opening = new_image(Path(location.path), source=source, timeout_s=timeout_s, connections=connections)
+    else:
+        opening = open_target(location, source=source, overwrite=overwrite, timeout_s=timeout_s)
+    async with opening as opened:
+        yield opened
+
+
+def size_of_new(size: int, format: Format | None) -> int:
+    """Return the size that a new target has, for a source of `size` bytes."""
+    if format != "qcow2":
+        return size
+    from ntxengine.repository.images import rounded_size
+
+    return rounded_size(size)
+
+
+def _path_of(location: Location, option: str) -> Path:
+    if location.kind != "file":
+        raise OptionsError(f"{location.text}: {option} qcow2: only a file can be an image")
+    return Path(location.path)

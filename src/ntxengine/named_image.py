@@ -1,0 +1,123 @@
+"""QCOW2 images that a person names: the disk in one, and a new one.
+
+An image records the name of the one below it, and whoever made the image chose that name: it may be any file of this
+machine, or a server.  So a name is followed only to a regular file that lies beside the image or in a folder that the
+person named, and each file is opened in the format that the one above records.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ntxengine._core.engine import Device
+from ntxengine.device import Target, new_file, open_target
+from ntxengine.errors import OptionsError
+from ntxengine.image import open_image
+from ntxengine.repository import QemuNbd, images, storage
+from ntxengine.repository.header import BadHeader, Header, read_header
+from ntxengine.shield import in_thread
+
+MAX_IMAGES = 200
+"""Of a chain; qemu takes ever longer to open more."""
+
+_PROTOCOL = re.compile(r"[^/]*:")  # as qemu sees it: json:, nbd:, http:
+
+
+@asynccontextmanager
+async def open_named_image(
+    path: Path, folders: Sequence[Path], *, timeout_s: float, connections: int
+) -> AsyncIterator[Device]:
+    """Open the disk in an image.  Errors: as chain_of and open_image."""
+    chain = await in_thread(chain_of, path, folders)
+    async with open_image(chain, timeout_s=timeout_s, connections=connections) as device:
+        yield device
+
+
+@asynccontextmanager
+async def new_image(path: Path, *, source: Device, timeout_s: float, connections: int) -> AsyncIterator[Target]:
+    """Open a new image for a copy of `source`: of whole sectors, and kept only on success.
+
+    Errors: TargetError, ToolError, NbdError.
+    """
+    with new_file(path) as unfinished:
+        await in_thread(lambda: images.create(unfinished, size=images.rounded_size(source.size)))
+        async with (
+            QemuNbd(unfinished, read_only=False, connections=connections, backing=()) as server,
+            open_target(server.uri, source=source, timeout_s=timeout_s) as opened,
+        ):
+            yield Target(opened.device, is_zero=True)
+        await in_thread(storage.sync, unfinished)
+
+
+def chain_of(path: Path, folders: Sequence[Path] = ()) -> list[Path]:
+    """Return `path` and the images below it, nearest first.
+
+    Those lie in the folder of `path`, or anywhere below one of `folders`.
+    Errors: OptionsError: no QCOW2 image, or one that has more to it than images in QCOW2 format in these folders.
+    """
+    chain = [_regular(path, f"{path}")]
+    beside = chain[0].parent
+    allowed = [_resolved(folder, f"--backing-dir {folder}") for folder in folders]
+    while name := _backing_of(chain[-1]):
+        image = chain[-1]
+        below = _regular(image.parent / name, f"{image}: the image below it, {name[:200]}")
+        if below.parent != beside and not any(below.is_relative_to(folder) for folder in allowed):
+            raise OptionsError(
+                f"{image}: the image below it, {below}, does not lie beside {path}: "
+                f"if it may be read, give --backing-dir {below.parent}"
+            )
+        if len(chain) >= MAX_IMAGES or below in chain:
+            raise OptionsError(f"{path}: has more than {MAX_IMAGES} images below it, or one that is below itself")
+        chain.append(below)
+    return chain
+
+
+def _resolved(path: Path, subject: str) -> Path:
+    try:
+        return path.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise OptionsError(f"{subject}: {getattr(exc, 'strerror', None) or exc}") from exc
+
+
+def _regular(path: Path, subject: str) -> Path:
+    found = _resolved(path, subject)
+    if not found.is_file():
+        raise OptionsError(f"{subject}: is not a regular file: only files are opened as images")
+    return found
+
+
+def _backing_of(path: Path) -> str:
+    """Return the name of the image below, "" for none, after a look at everything else that `path` may refer to."""
+    try:
+        header = read_header(path)
+    except BadHeader as exc:
+        raise OptionsError(f"{path}: cannot be read as qcow2: it {exc}") from exc
+    if problem := _problem(header):
+        raise OptionsError(f"{path}: cannot be read as qcow2: {problem}")
+    name = header.backing
+    if not name:
+        return ""
+    if _PROTOCOL.match(name):
+        raise OptionsError(f"{path}: names {name[:200]!r} below it, which is no file: only files are opened")
+    if header.backing_format != "qcow2":
+        said = f"in {header.backing_format[:40]!r} format" if header.backing_format else "without its format"
+        raise OptionsError(
+            f"{path}: names {name[:200]!r} below it {said}, and only qcow2 is read: "
+            f"make one image of it first: qemu-img convert -O qcow2 {path} NEW.qcow2"
+        )
+    return name
+
+
+def _problem(header: Header) -> str:
+    if header.has_external_data:
+        return "its data are in another file"
+    if header.crypt_method:
+        return "it is encrypted"
+    if header.is_corrupt:
+        return "qemu has marked it corrupt: qemu-img check -r all"
+    if header.unknown_features:
+        return f"it has features that are not known: {header.unknown_features:#x}"
+    return ""
