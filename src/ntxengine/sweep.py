@@ -1,27 +1,29 @@
 """Removing what a killed capture left: here, on the cluster, and on the worker VM.
 
-Ours are the recovery points whose name begins with this repository's id, and the hot-added disks that came from them.
-Nothing else is ever touched, and nothing of a VM that somebody is working on.
+From a cluster only what this very directory records is removed (repository/cluster_record.py), and what the points of
+an older ntxengine record, which kept no records.  What merely has our name is told of and left alone: it may be of a
+copy of this repository, or of its original.
 
-    per VM, while its lock is held:   hot-added disks  ->  recovery points         then:   unfinished points
-
-LIMIT: a hot-added disk is known by the recovery point that it came from.  Once that is gone (deleted by hand, expired)
-nobody can tell that the disk is ours, and it stays attached to the worker.
+    per VM, while its lock is held:   hot-added disks  ->  recovery points  ->  records        then:   unfinished points
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ntxengine.capture.freeze import name_prefix
 from ntxengine.capture.plan import disk_point_from
-from ntxengine.errors import LockedError, NotFoundError, NtxError
-from ntxengine.prism.models import AttachedDisk, Prism, RecoveryPoint
-from ntxengine.repository import Repository, layout
+from ntxengine.capture.recorded import recorded_clones, recorded_points
+from ntxengine.errors import LockedError, NtxError, RepositoryError
+from ntxengine.prism.models import Prism, RecoveryPoint
+from ntxengine.repository import Repository, cluster_record, layout, site
+from ntxengine.repository.cluster_record import ClusterRecord, Records
+from ntxengine.repository.scan import vm_folders
+from ntxengine.units import utc_now
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,15 @@ class Swept:
 class SweepReport:
     """What was removed (with `dry_run`: what would be), what was left because its VM is locked, and what failed.
 
-    Kinds: `disk` (hot-added), `recovery-point`, `unfinished-point`.
+    Kinds: `disk` (hot-added), `recovery-point`, `unfinished-point`.  `not_recorded`: recovery points that have the name
+    of this repository, and that this directory does not record.
     """
 
     dry_run: bool
     removed: list[Swept] = field(default_factory=list)
     locked_vms: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    not_recorded: list[Swept] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -58,6 +62,7 @@ class SweepReport:
             "removed": [each.as_dict() for each in self.removed],
             "locked_vm_ids": self.locked_vms,
             "problems": self.problems,
+            "not_recorded": [each.as_dict() for each in self.not_recorded],
         }
 
 
@@ -66,9 +71,10 @@ async def sweep(
 ) -> SweepReport:
     """Remove what no running capture and no next capture needs.
 
-    Without `prism` only the repository is swept; without `worker_id` no hot-added disk is looked for.
-    A thing that cannot be removed is reported in `problems` and does not keep the others from being removed.
-    Errors: PrismError (the cluster cannot even be listed), RepositoryError.
+    Without `prism` only the repository is swept.  Hot-added disks are looked for on the worker VMs that are recorded,
+    and on `worker_id`.  A thing that cannot be removed is reported in `problems` and does not keep the others from
+    being removed.
+    Errors: PrismError (the cluster cannot even be listed), RepositoryError (also: it is a copy, see site.py).
     """
     return await _Sweep(prism, repository, worker_id, SweepReport(dry_run)).run()
 
@@ -77,9 +83,9 @@ class _Sweep:
     def __init__(self, prism: Prism | None, repository: Repository, worker_id: str | None, report: SweepReport) -> None:
         self._prism = prism
         self._repository = repository
-        self._worker_id = worker_id
+        self._worker_id = worker_id or ""
         self._report = report
-        self._attached: list[AttachedDisk] = []
+        self._seen: set[str] = set()
 
     async def run(self) -> SweepReport:
         if self._prism is not None:
@@ -88,55 +94,98 @@ class _Sweep:
         return self._report
 
     async def _sweep_cluster(self, prism: Prism) -> None:
+        if mismatch := site.find_mismatch(self._repository.path):
+            raise RepositoryError(
+                f"{mismatch}; nothing was removed from the cluster; if this is to be a repository of its own: "
+                f"`ntx repository adopt {self._repository.path}`, then sweep again"
+            )
+        # One of several VMs has no VM id: no capture of ours makes such.
+        listed = [point for point in await prism.recovery_points() if point.vm_id]
         prefix = name_prefix(self._repository.id)
-        by_vm: defaultdict[str, list[RecoveryPoint]] = defaultdict(list)
-        for point in await prism.recovery_points():
-            # One of several VMs has no VM id: no capture of ours makes such.
-            if point.name.startswith(prefix) and point.vm_id:
-                by_vm[point.vm_id].append(point)
-        if self._worker_id is not None and by_vm:
-            self._attached = await prism.attached_disks(self._worker_id)
-        for vm_id, points in sorted(by_vm.items()):
+        named = [point for point in listed if point.name.startswith(prefix)]
+        for folder in vm_folders(self._repository.path):
+            vm_id = folder.name
+            if not cluster_record.exist(folder) and vm_id not in {point.vm_id for point in named}:
+                continue
             try:
                 with self._repository.lock(vm_id):
-                    await self._sweep_vm(prism, vm_id, points)
+                    await self._sweep_vm(prism, folder, [point for point in listed if point.vm_id == vm_id])
             except LockedError:
                 self._report.locked_vms.append(vm_id)
+                self._seen |= {point.id for point in named if point.vm_id == vm_id}
             except NtxError as error:
                 self._report.problems.append(f"VM {vm_id}: {error}")
+        for point in named:
+            if point.id not in self._seen:
+                self._report.not_recorded.append(Swept("recovery-point", point.id, point.name, point.vm_id))
 
-    async def _sweep_vm(self, prism: Prism, vm_id: str, points: list[RecoveryPoint]) -> None:
+    async def _sweep_vm(self, prism: Prism, folder: Path, listed: list[RecoveryPoint]) -> None:
         """Sweep one VM.  Its lock is held, so what is kept is decided on what was really committed."""
-        newest = self._repository.newest(vm_id)
-        kept = newest.recovery_point_id if newest is not None else ""
-        for point in points:
-            # Nobody works on this VM, so a disk that came from any of our recovery points, also from the kept one, was
-            # left behind.  Before the recovery point: without it nobody can tell any more where the disk came from.
-            for disk in await self._left_attached(prism, point):
-                await self._remove(Swept("disk", disk.id, disk.source, vm_id), _call(prism.detach_disk, disk))
-            if point.id != kept:
+        vm_id = folder.name
+        records = cluster_record.read(folder)
+        self._report.problems += records.problems
+        if not all(recorded_points(listed, record, vm_id) for record in records.own):
+            # It may have been made after we asked, by a capture that has ended since.
+            listed = [point for point in await prism.recovery_points() if point.vm_id == vm_id]
+        # Also of a point that cannot be read: what it needs stays.
+        kept = self._repository.last_id(vm_id)
+        for record in records.own:
+            await self._sweep_record(prism, vm_id, record, listed, is_kept=record.point_id == kept)
+        for record in records.foreign:
+            if not self._report.dry_run and not recorded_points(listed, record, vm_id):
+                cluster_record.remove(folder, record)
+        await self._sweep_unrecorded(prism, vm_id, records, listed, kept)
+
+    async def _sweep_record(
+        self, prism: Prism, vm_id: str, record: ClusterRecord, listed: list[RecoveryPoint], *, is_kept: bool
+    ) -> None:
+        # Nobody works on this VM, so a clone of any of our recovery points, also of the kept one, was left behind.
+        is_clean = await self._remove_clones(prism, vm_id, record.worker_id, record.sources)
+        for point in recorded_points(listed, record, vm_id):
+            self._seen.add(point.id)
+            if not is_kept or record.recovery_point_id not in ("", point.id):
+                found = Swept("recovery-point", point.id, point.name, vm_id)
+                is_clean &= await self._remove(found, _call(prism.delete_recovery_point, point.id))
+        if is_clean and not is_kept and not self._report.dry_run and record.is_settled(utc_now()):
+            cluster_record.remove(self._repository.path / vm_id, record)
+
+    async def _sweep_unrecorded(
+        self, prism: Prism, vm_id: str, records: Records, listed: list[RecoveryPoint], kept: str | None
+    ) -> None:
+        """Sweep what the points of an older ntxengine tell of."""
+        recorded = {record.point_id for record in (*records.own, *records.foreign)}
+        by_id = {point.id: point for point in listed}
+        for committed in self._repository.points(vm_id):
+            point = by_id.get(committed.recovery_point_id)
+            if committed.id in recorded or point is None:
+                continue
+            if point.name != name_prefix(self._repository.id) + committed.id:
+                continue
+            self._seen.add(point.id)
+            sources = [disk_point_from(disk).id for disk in committed.recovery_point_disks.values()]
+            await self._remove_clones(prism, vm_id, "", sources)
+            if committed.id != kept:
                 found = Swept("recovery-point", point.id, point.name, vm_id)
                 await self._remove(found, _call(prism.delete_recovery_point, point.id))
 
-    async def _left_attached(self, prism: Prism, point: RecoveryPoint) -> list[AttachedDisk]:
-        if not self._attached:
-            return []
-        sources = {
-            disk_point_from(recorded).id
-            for committed in self._repository.points(point.vm_id)
-            if committed.recovery_point_id == point.id
-            for recorded in committed.recovery_point_disks.values()
-        }
-        try:
-            vm = await prism.vm(point.vm_id)
-            sources |= {disk.id for disk in (await prism.recovery_point(point.id, vm)).disks}
-        except NotFoundError as error:
-            if not sources:
-                self._report.problems.append(
-                    f"recovery point {point.name}: its disks are not known ({error}): if one is still attached to "
-                    f"worker VM {self._worker_id}, remove it by hand"
+    async def _remove_clones(self, prism: Prism, vm_id: str, recorded_worker: str, sources: Sequence[str]) -> bool:
+        """Remove what was left attached.  Return whether nothing of it is left."""
+        is_clean = True
+        worker_ids = {recorded_worker, self._worker_id}
+        for worker_id in sorted(worker_ids):
+            try:
+                found = await recorded_clones(prism, worker_id, sources)
+                if found and worker_id != recorded_worker:
+                    await _check_not_restored(prism, worker_id)
+            except NtxError as error:
+                self._report.problems.append(f"worker VM {worker_id}: {error}")
+                is_clean = False
+                continue
+            for disk in found:
+                is_clean &= await self._remove(
+                    Swept("disk", disk.id, disk.source, vm_id), _call(prism.detach_disk, disk)
                 )
-        return [disk for disk in self._attached if disk.source in sources]
+        return is_clean
 
     def _sweep_repository(self) -> None:
         names = self._unlocked_unfinished() if self._report.dry_run else self._repository.sweep_unfinished()
@@ -150,14 +199,29 @@ class _Sweep:
             with suppress(LockedError), self._repository.lock(folder.parent.name):
                 yield f"{folder.parent.name}/{folder.name.removeprefix(layout.UNFINISHED_PREFIX)}"
 
-    async def _remove(self, found: Swept, removal: Callable[[], Awaitable[None]]) -> None:
+    async def _remove(self, found: Swept, removal: Callable[[], Awaitable[None]]) -> bool:
+        """Remove it, unless this is a dry run.  Return whether it is gone, or would be."""
         if not self._report.dry_run:
             try:
                 await removal()
             except NtxError as error:
                 self._report.problems.append(f"{found.kind} {found.id}: {error}")
-                return
+                return False
         self._report.removed.append(found)
+        return True
+
+
+async def _check_not_restored(prism: Prism, worker_id: str) -> None:
+    """Refuse a VM of which nothing but its name says that it is a worker, and all of which comes from recovery points.
+
+    A VM that somebody restored from a recovery point of ours looks like that: its disks are its own.
+    """
+    clones = {disk.vmdisk_id for disk in await prism.attached_disks(worker_id)}
+    if all((disk.vmdisk_id or disk.id) in clones for disk in (await prism.vm(worker_id)).disks):
+        raise NtxError(
+            "every disk of it comes from a recovery point, so it seems to have been restored from one, and nothing "
+            "records that disks were hot-added to it: none is removed; one that was hot-added is removed by hand"
+        )
 
 
 def _call(method: Callable[[Any], Awaitable[None]], argument: Any) -> Callable[[], Awaitable[None]]:

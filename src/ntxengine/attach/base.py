@@ -19,7 +19,12 @@ T = TypeVar("T")
 
 
 class Attacher(Protocol):
-    """Makes the bytes of a disk recovery point readable here."""
+    """Makes the bytes of a disk recovery point readable here.
+
+    `worker_id` is the VM that disks are added to for it, "" if none are.
+    """
+
+    worker_id: str
 
     def attach(self, disk_point: DiskPoint, size: int) -> AbstractAsyncContextManager[str]:
         """Give the path of a file or block device that holds exactly the disk as it was; take it away on exit.

@@ -20,6 +20,8 @@ LOOK_TIMEOUT_S = 30.0
 class ContainerMount:
     """The cluster's containers, mounted (read-only, please) as directories of `root`: `root/<container>/...`."""
 
+    worker_id = ""
+
     def __init__(self, root: Path, *, timeout_s: float = LOOK_TIMEOUT_S) -> None:
         self._root = root
         self._timeout_s = timeout_s

@@ -44,7 +44,7 @@ class HotAdd:
         poll_s: float = POLL_S,
     ) -> None:
         self._prism = prism
-        self._worker_id = worker_id
+        self.worker_id = worker_id
         self._device_dir = device_dir
         self._appear_timeout_s = appear_timeout_s
         self._poll_s = poll_s
@@ -53,7 +53,7 @@ class HotAdd:
     async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[str]:
         """Give the block device of a clone of the disk; remove the clone on exit, also when cancelled."""
         # One that is cancelled half-way is taken back by Prism's side, which alone knows how far it came.
-        attached = await self._prism.attach_disk(self._worker_id, disk_point)
+        attached = await self._prism.attach_disk(self.worker_id, disk_point)
         try:
             device = await self._device(attached, size)
             yield str(device)
@@ -90,7 +90,7 @@ class HotAdd:
             if loop.time() >= deadline:
                 raise AttachError(
                     f"no device named ...{suffix} appeared in {self._device_dir} within {self._appear_timeout_s:g} s "
-                    f"after the disk was hot-added to VM {self._worker_id}: is this machine that VM (--worker)?"
+                    f"after the disk was hot-added to VM {self.worker_id}: is this machine that VM (--worker)?"
                 )
             await asyncio.sleep(self._poll_s)
 

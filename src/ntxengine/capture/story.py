@@ -16,16 +16,16 @@ from typing import Any
 from ntxengine.attach import Attacher
 from ntxengine.budget import share
 from ntxengine.capture.disk import CapturedDisk, Context, capture_disk
-from ntxengine.capture.freeze import Frozen, check_frozen, freeze, name_prefix
+from ntxengine.capture.freeze import Frozen, check_frozen, freeze
 from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, disk_point_as_dict, plan_capture
+from ntxengine.capture.recorded import Recorder
 from ntxengine.capture.report import Stages, point_tracking
 from ntxengine.capture.undo import Undo
-from ntxengine.errors import NtxError
 from ntxengine.parallel import each
 from ntxengine.prism.models import Prism, Vm
-from ntxengine.repository import Point, PointRecord, Repository, UnfinishedPoint
+from ntxengine.repository import Point, PointRecord, Repository, UnfinishedPoint, site
 from ntxengine.shield import in_peace, in_thread
 from ntxengine.units import utc_now
 
@@ -79,6 +79,7 @@ class _Story:
             plan = await plan_capture(self._prism, self._repository, self._vm_id, self._options)
             if self._options.consistency == "auto" and plan.consistency_reason:
                 self._observer.stage("plan", f"crash-consistent: {plan.consistency_reason}")
+            await self._settle_site()
             unfinished = await self._begin(plan)
             frozen = await self._freeze(plan, unfinished)
             disks = await self._capture_disks(plan, unfinished, frozen)
@@ -94,18 +95,28 @@ class _Story:
             await self._release(plan, point)
         return self._with_the_end(point, started_s)
 
+    async def _settle_site(self) -> None:
+        if mismatch := await in_thread(site.settle, self._repository.path):
+            self._warn(f"{mismatch}; if it is to be a repository of its own: `ntx repository adopt DIR`")
+
     async def _begin(self, plan: CapturePlan) -> UnfinishedPoint:
         unfinished = self._repository.begin(plan.vm.id, plan.parent)
         self._undo.add(f"remove the unfinished point {unfinished.path}", partial(in_thread, unfinished.abort))
         return unfinished
 
     async def _freeze(self, plan: CapturePlan, unfinished: UnfinishedPoint) -> Frozen:
-        name = name_prefix(self._repository.id) + unfinished.id
         self._observer.stage("freeze", f"{plan.vm.name} ({plan.consistency}-consistent)")
+        recorder = self._recorder(plan)
         with self._stages("freeze"):
+            name = await recorder.announce(unfinished, self._attacher.worker_id)
+            self._undo.add(f"remove recovery point {name}", recorder.take_back)
             point = await freeze(self._prism, plan, name=name, options=self._options, warn=self._warn)
-        self._undo.add(f"delete recovery point {point.id}", partial(self._prism.delete_recovery_point, point.id))
+            # Recorded before anything else is looked at: undoing it needs the id.
+            await recorder.complete(point)
         return check_frozen(plan, point, self._options, self._warn)
+
+    def _recorder(self, plan: CapturePlan) -> Recorder:
+        return Recorder(self._prism, self._repository, plan.vm, self._warn)
 
     async def _capture_disks(
         self, plan: CapturePlan, unfinished: UnfinishedPoint, frozen: Frozen
@@ -177,16 +188,9 @@ class _Story:
 
     async def _release(self, plan: CapturePlan, point: Point) -> None:
         """Delete the recovery point that the new one replaces.  If it stays, that costs space, not the point."""
-        if not plan.reference_id or plan.reference_id == point.recovery_point_id:
-            return
-        self._observer.stage("release", plan.reference_id)
-        try:
-            await self._prism.delete_recovery_point(plan.reference_id)
-        except NtxError as error:
-            self._warn(
-                f"recovery point {plan.reference_id}, which is not needed any more, could not be deleted: {error}; "
-                f"`ntx sweep` deletes it, or the cluster when it expires"
-            )
+        if plan.reference_id:
+            self._observer.stage("release", plan.reference_id)
+        await self._recorder(plan).release(point, plan.parent if plan.reference_id else None)
 
     def _with_the_end(self, point: Point, started_s: float) -> Point:
         """Return the point with what was not known yet when it was written."""

@@ -33,6 +33,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "points": Entry("points", "List the points that a repository holds."),
         "verify": Entry("verify", "Read points back and compare them with their digests."),
         "restore": Entry("restore", "Write the disks of a point as raw or QCOW2 images."),
+        "repository": Entry("repository", "Take care of a repository: adopt a copy."),
         "sweep": Entry("sweep", "Remove what a killed capture left behind."),
     },
     "The data plane alone": {

@@ -31,7 +31,7 @@ COLUMNS = [Column("WHAT"), Column("ID"), Column("NAME", fold=True), Column("VM")
     envvar="NTX_WORKER",
     show_envvar=True,
     metavar="VM",
-    help="This machine, as a VM of the cluster: disks that we hot-added to it are removed.",
+    help="A VM to look for hot-added disks on, besides those that are recorded.",
 )
 @optional_prism_options
 @dry_run_option
@@ -41,8 +41,8 @@ def sweep_command(
 ) -> None:
     """Remove what a killed capture left: unfinished points, recovery points, hot-added disks.
 
-    Only what belongs to this repository is touched, and nothing of a VM that is being captured now.  The recovery point
-    that the next capture needs as its reference stays.  Without --prism only the repository is swept.
+    From the cluster only what this directory recorded is removed, and nothing of a VM that is being captured now.  The
+    recovery point that the next capture needs as its reference stays.  Without --prism only the repository is swept.
 
     \b
     Examples:
@@ -76,5 +76,11 @@ def _show(report: SweepReport, screen: Screen) -> None:
     if report.removed:
         screen.table(COLUMNS, [[each.kind, each.id, each.name, each.vm_id] for each in report.removed])
     screen.line(f"{'would remove' if report.dry_run else 'removed'} {plural(len(report.removed), 'thing')}")
+    if report.not_recorded:
+        screen.note(
+            f"{plural(len(report.not_recorded), 'recovery point')} left alone, as nothing here records them: of a copy "
+            f"of this repository, or of an older ntx; delete by hand what nobody needs, or let it expire: "
+            f"{', '.join(f'{each.name} ({each.id})' for each in report.not_recorded)}"
+        )
     for vm_id in report.locked_vms:
         screen.note(f"VM {vm_id} is being captured: left alone")

@@ -1,8 +1,10 @@
 """Names in a repository.  They come from UUIDs and the clock, never from what somebody typed in Prism.
 
     REPO/ntx-repository.json                 what this directory is
+    REPO/ntx-site.json                       where it was when it was last written to
     REPO/catalog.sqlite                      a copy of all point.json, for speed; may be deleted
     REPO/<vm id>/.lock                       held while the VM is captured
+    REPO/<vm id>/.cluster-<point id>.json    what a capture made on the cluster
     REPO/<vm id>/.unfinished-<point id>/     never listed; removed by the next capture of the VM
     REPO/<vm id>/<point id>/                 a committed point:
         disk-<disk id>.qcow2, disk-<disk id>.manifest, vm.json, point.json, report.json, SHA256SUMS
@@ -52,7 +54,7 @@ def is_point_id(name: str) -> bool:
     if _POINT_ID.fullmatch(name) is None:
         return False
     try:
-        return 1970 <= _time_of(name).year <= 9998  # so that there is a next second
+        return 1970 <= time_of(name).year <= 9998  # so that there is a next second
     except ValueError:
         return False
 
@@ -64,11 +66,12 @@ def new_point_id(now: datetime, *, after: str | None, token: str) -> str:
     """
     when = now.astimezone(UTC).replace(microsecond=0)
     if after is not None:
-        when = max(when, _time_of(after) + timedelta(seconds=1))
+        when = max(when, time_of(after) + timedelta(seconds=1))
     return f"{when.strftime(_TIME_FORMAT)}-{token}"
 
 
-def _time_of(point_id: str) -> datetime:
+def time_of(point_id: str) -> datetime:
+    """Return when a point was begun.  Errors: ValueError."""
     return datetime.strptime(point_id.partition("-")[0], _TIME_FORMAT).replace(tzinfo=UTC)
 
 

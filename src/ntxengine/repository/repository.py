@@ -160,6 +160,10 @@ class Repository:
         points = self.points(vm_id)
         return read_point(points[-1].path)[0] if points else None
 
+    def last_id(self, vm_id: str) -> str | None:
+        """Return the last id that the VM's folder holds, also of a point that is damaged: ids are not given twice."""
+        return max((folder.name for folder in self._scan(vm_id).folders()), default=None)
+
     def chain(self, point: Point) -> list[Point]:
         """Return the points that `point` is made of, the root first, itself last.
 
@@ -228,7 +232,7 @@ class Repository:
                     f"{self.path}: point {parent.id} is not the newest of VM {vm_id} "
                     f"({newest.id if newest else 'it has none'}): nothing can be put on top of it"
                 )
-            point_id = layout.new_point_id(self._clock(), after=self._last_id(vm_id), token=secrets.token_hex(3))
+            point_id = layout.new_point_id(self._clock(), after=self.last_id(vm_id), token=secrets.token_hex(3))
             path = self.path / vm_id / f"{layout.UNFINISHED_PREFIX}{point_id}"
             storage.make_folder(path)
         except BaseException:
@@ -278,10 +282,6 @@ class Repository:
         lock.acquire()
         return lock
 
-    def _last_id(self, vm_id: str) -> str | None:
-        """Return the last id that the VM's folder holds, also of a point that is damaged: ids are not given twice."""
-        return max((folder.name for folder in self._scan(vm_id).folders()), default=None)
-
     def _sweep_locked(self, vm_id: str) -> list[str]:
         removed = []
         for folder in sorted((self.path / vm_id).glob(f"{layout.UNFINISHED_PREFIX}*")):
@@ -300,11 +300,16 @@ def _absolute(path: Path | str) -> Path:
     return folder
 
 
+def new_marker() -> bytes:
+    """Return the marker of a repository with a new id."""
+    document = {"format": FORMAT, "version": VERSION, "id": str(uuid.uuid4())}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
 def _write_marker(folder: Path) -> bool:
     """Make the marker appear as a whole; False if another process was first."""
-    document = {"format": FORMAT, "version": VERSION, "id": str(uuid.uuid4())}
     fresh = folder / f"{_FRESH_PREFIX}{secrets.token_hex(8)}"
-    storage.write_file(fresh, msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    storage.write_file(fresh, new_marker())
     try:
         files.publish(fresh, folder / layout.MARKER_FILE)
     except FileExistsError:

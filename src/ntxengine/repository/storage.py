@@ -81,6 +81,24 @@ def write_file(path: Path, data: bytes) -> None:
         raise write_error(path, "writing", exc) from exc
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Give a file these contents, durably: whoever reads it finds the old ones or the new.
+
+    One writer at a time.  Errors: TargetError.
+    """
+    fresh = path.with_name(f".{path.name.removeprefix('.')}.new")
+    try:
+        fresh.unlink(missing_ok=True)  # of one who was killed here
+    except OSError as exc:
+        raise write_error(fresh, "removing", exc) from exc
+    write_file(fresh, data)
+    try:
+        os.replace(fresh, path)
+    except OSError as exc:
+        raise write_error(path, "replacing", exc) from exc
+    sync_folder(path.parent)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder, durably, unless it is there.  Errors: TargetError."""
     try:

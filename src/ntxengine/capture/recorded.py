@@ -1,0 +1,135 @@
+"""What a record says that a capture made on a cluster: found there again, and removed.
+
+    announce -> the recovery point is made -> complete -> disks -> commit -> release (those of the points before)
+                 any failure: take_back
+
+Only what is recorded is looked for.  A recovery point is the recorded one if it has the name and the VM that were
+recorded; a clone, if Prism says that it comes from a recorded disk recovery point.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from ntxengine.capture.freeze import name_prefix
+from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.prism.models import AttachedDisk, Prism, RecoveryPoint, Vm
+from ntxengine.repository import Point, Repository, UnfinishedPoint, cluster_record, site
+from ntxengine.repository.cluster_record import ClusterRecord
+from ntxengine.shield import in_thread
+from ntxengine.units import utc_now
+
+
+def recorded_points(listed: Iterable[RecoveryPoint], record: ClusterRecord, vm_id: str) -> list[RecoveryPoint]:
+    """Return the recorded recovery point, where the cluster still has it.  Two, if the first attempt left one."""
+    return [point for point in listed if point.name == record.name and point.vm_id == vm_id]
+
+
+async def recorded_clones(prism: Prism, worker_id: str, sources: Iterable[str]) -> list[AttachedDisk]:
+    """Return the disks of a worker VM that come from `sources`; none if that VM is gone.  Errors: PrismError."""
+    wanted = set(sources)
+    if not worker_id or not wanted:
+        return []
+    try:
+        return [disk for disk in await prism.attached_disks(worker_id) if disk.source in wanted]
+    except NotFoundError:
+        return []
+
+
+async def remove_recorded(prism: Prism, record: ClusterRecord, vm_id: str) -> None:
+    """Remove all that is recorded and can be seen.  Errors: PrismError, NtxError: something may be left."""
+    for disk in await recorded_clones(prism, record.worker_id, record.sources):
+        await prism.detach_disk(disk)
+    if record.recovery_point_id:
+        await prism.delete_recovery_point(record.recovery_point_id)
+        return
+    for point in recorded_points(await prism.recovery_points(), record, vm_id):
+        await prism.delete_recovery_point(point.id)
+
+
+class Recorder:
+    """Records what one capture makes on the cluster, and removes what earlier ones made.  The VM is locked."""
+
+    def __init__(self, prism: Prism, repository: Repository, vm: Vm, warn: Callable[[str], None]) -> None:
+        self._prism = prism
+        self._repository = repository
+        self._vm = vm
+        self._warn = warn
+        self._record: ClusterRecord | None = None
+        self._folder = repository.path / vm.id.lower()
+
+    async def announce(self, unfinished: UnfinishedPoint, worker_id: str) -> str:
+        """Record durably what is about to be asked for; return the name that the recovery point must get."""
+        name = name_prefix(self._repository.id) + unfinished.id
+        await self._write(ClusterRecord(unfinished.id, name, worker_id))
+        return name
+
+    async def complete(self, point: RecoveryPoint) -> None:
+        """Record what was made."""
+        assert self._record is not None
+        sources = tuple(disk.id for disk in point.disks)
+        await self._write(dataclasses.replace(self._record, recovery_point_id=point.id, sources=sources))
+
+    async def take_back(self) -> None:
+        """Remove all of it, and the record.  Errors: PrismError, NtxError, TargetError; the record stays then."""
+        assert self._record is not None
+        await remove_recorded(self._prism, self._record, self._vm.id)
+        await in_thread(cluster_record.remove, self._folder, self._record)
+
+    async def release(self, point: Point, reference: Point | None) -> None:
+        """Remove what the points before `point` have on the cluster: it replaces them.  What stays costs space there.
+
+        `reference` is the point whose recovery point was compared with, if any was.
+        """
+        records = await in_thread(cluster_record.read, self._folder)
+        for problem in records.problems:
+            self._warn(f"{problem}; what it recorded on the cluster stays there until it expires")
+        for record in records.own:
+            if record.point_id != point.id:
+                await self._release(record)
+        if reference is None or reference.id in (record.point_id for record in records.own):
+            return
+        if reference.id in (record.point_id for record in records.foreign):
+            self._leave(reference, "was made by the directory that this repository was copied or restored from")
+        elif mismatch := await in_thread(site.find_mismatch, self._repository.path):
+            self._leave(reference, f"may be needed by another repository ({mismatch})")
+        else:
+            await self._release_unrecorded(reference)
+
+    async def _release(self, record: ClusterRecord) -> None:
+        try:
+            await remove_recorded(self._prism, record, self._vm.id)
+            if record.is_settled(utc_now()):
+                await in_thread(cluster_record.remove, self._folder, record)
+        except NtxError as error:
+            self._not_released(record.recovery_point_id or record.name, error)
+
+    async def _release_unrecorded(self, reference: Point) -> None:
+        """Delete the recovery point of a point of an older ntxengine, which kept no records: it has our name."""
+        try:
+            found = await self._prism.recovery_point(reference.recovery_point_id, self._vm)
+            if found.name != name_prefix(self._repository.id) + reference.id:
+                self._leave(reference, "was made by another repository")
+                return
+            await self._prism.delete_recovery_point(found.id)
+        except NotFoundError:
+            return
+        except NtxError as error:
+            self._not_released(reference.recovery_point_id, error)
+
+    def _leave(self, reference: Point, why: str) -> None:
+        self._warn(
+            f"recovery point {reference.recovery_point_id} of point {reference.id} is not deleted: it {why}; "
+            f"it stays on the cluster until it expires"
+        )
+
+    def _not_released(self, name: str, error: NtxError) -> None:
+        self._warn(
+            f"recovery point {name}, which is not needed any more, could not be deleted: {error}; "
+            f"`ntx sweep` deletes it, or the cluster when it expires"
+        )
+
+    async def _write(self, record: ClusterRecord) -> None:
+        self._record = record
+        await in_thread(cluster_record.write, self._folder, record)

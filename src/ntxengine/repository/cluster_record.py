@@ -1,0 +1,158 @@
+"""What a capture makes on a cluster, recorded before it is made: nothing else is ever removed from there.
+
+    REPO/<vm id>/.cluster-<point id>.json
+
+    before the recovery point is asked for   its name, and the VM that clones of its disks are added to
+    when it is there                         its id, and what such clones say that they come from
+    when the cluster is clean                removed: when a later point replaced it, by a sweep, or by undoing
+
+So it outlives the folder of an unfinished point, and tells of what a killed capture left.  It is believed only in the
+folder that it was written in: a copy of a repository has the same names, and must not remove what the original needs.
+
+LIMIT: a file system that gives its folders new inodes when it is mounted (exFAT, some FUSE) makes a copy of each
+repository; what was made before stays on the cluster until it expires.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from ntxengine.errors import RepositoryError
+from ntxengine.repository import layout, site, storage
+from ntxengine.repository.point import encode_document
+from ntxengine.repository.site import Site
+
+log = logging.getLogger(__name__)
+
+FORMAT = "ntxengine-cluster-record"
+VERSION = 1
+PREFIX = ".cluster-"
+SETTLED_AFTER = timedelta(minutes=15)
+"""A request that was on its way when its capture was killed has ended by then: what it made can be seen."""
+
+_SUFFIX = ".json"
+_LIMIT = 1024**2
+_NAME = re.compile(r"ntx-[0-9a-f]{8}-(.{1,40})")
+
+
+@dataclass(frozen=True)
+class ClusterRecord:
+    """One recovery point, and the clones of its disks.
+
+    `recovery_point_id` is "" until it is known.  `worker_id` is the VM that clones are added to, "" if none are;
+    `sources` are the disk recovery points that they say they come from.
+    """
+
+    point_id: str
+    name: str
+    worker_id: str
+    recovery_point_id: str = ""
+    sources: tuple[str, ...] = ()
+
+    def is_settled(self, now: datetime) -> bool:
+        """Say whether all that it tells of can be seen on the cluster by now."""
+        return self.recovery_point_id != "" or now - layout.time_of(self.point_id) > SETTLED_AFTER
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a VM's folder records: what was made from this very folder, and what a folder that it is a copy of made."""
+
+    own: tuple[ClusterRecord, ...]
+    foreign: tuple[ClusterRecord, ...]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder, told from its copies."""
+
+    site: Site
+    inodes: tuple[int, int]
+
+    def is_same(self, other: _Folder) -> bool:
+        if self.inodes != other.inodes:
+            return False
+        same = self.site.has_same_file_system(other.site)
+        return self.site.machine_id == other.site.machine_id if same is None else same
+
+
+class _Document(msgspec.Struct):
+    format: str
+    version: int
+    record: ClusterRecord
+    made_in: _Folder
+
+
+def write(vm_folder: Path, record: ClusterRecord) -> None:
+    """Write or replace a record, durably.  The VM is locked.  Errors: TargetError, RepositoryError."""
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "record": asdict(record),
+        "made_in": asdict(_folder(vm_folder)),
+    }
+    storage.replace_file(_path(vm_folder, record.point_id), encode_document(document))
+
+
+def remove(vm_folder: Path, record: ClusterRecord) -> None:
+    """Remove a record: the cluster is clean.  Errors: TargetError."""
+    path = _path(vm_folder, record.point_id)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise storage.write_error(path, "removing", exc) from exc
+
+
+def exist(vm_folder: Path) -> bool:
+    """Say whether there are any."""
+    return any(vm_folder.glob(f"{PREFIX}*{_SUFFIX}"))
+
+
+def read(vm_folder: Path) -> Records:
+    """Return the records of a VM, oldest first.  One that cannot be read is a problem, and removes nothing."""
+    own: list[ClusterRecord] = []
+    foreign: list[ClusterRecord] = []
+    problems: list[str] = []
+    now = _folder(vm_folder) if vm_folder.is_dir() else None
+    for path in sorted(vm_folder.glob(f"{PREFIX}*{_SUFFIX}")):
+        try:
+            document = _read(path)
+        except RepositoryError as exc:
+            problems.append(str(exc))
+            continue
+        is_own = now is not None and document.made_in.is_same(now)
+        (own if is_own else foreign).append(document.record)
+    return Records(tuple(own), tuple(foreign), tuple(problems))
+
+
+def _folder(vm_folder: Path) -> _Folder:
+    try:
+        inodes = (vm_folder.parent.stat().st_ino, vm_folder.stat().st_ino)
+    except OSError as exc:
+        raise storage.read_error(vm_folder, exc) from exc
+    return _Folder(replace(site.here(vm_folder), path=""), inodes)
+
+
+def _path(vm_folder: Path, point_id: str) -> Path:
+    return vm_folder / f"{PREFIX}{point_id}{_SUFFIX}"
+
+
+def _read(path: Path) -> _Document:
+    try:
+        found = msgspec.json.decode(storage.read_file(path, limit=_LIMIT), type=_Document)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise RepositoryError(f"{path}: is damaged: {exc}") from exc
+    if (found.format, found.version) != (FORMAT, VERSION):
+        raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}: use the ntx that wrote it")
+    point_id = path.name.removeprefix(PREFIX).removesuffix(_SUFFIX)
+    name = _NAME.fullmatch(found.record.name)
+    if not layout.is_point_id(point_id) or found.record.point_id != point_id or not name or name[1] != point_id:
+        raise RepositoryError(f"{path}: is damaged: it tells of {found.record.name[:80]!r}")
+    return found
