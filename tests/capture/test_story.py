@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ntxengine.budget import TOTAL_BUFFER_BYTES
 from ntxengine.manifest import Manifest
 from ntxengine.repository import Point, Repository
 from ntxengine.sim.config import DiskConfig
@@ -233,3 +234,12 @@ async def test_a_disk_that_grows_while_it_is_frozen_has_the_size_that_was_frozen
 
     assert lab.stored(point) == lab.guest()
     assert point.disk("scsi.1").size == DATA_SIZE + MIB
+
+
+async def test_captures_at_once_share_one_budget_of_buffers(v4_lab: Lab) -> None:
+    captures = 2 * TOTAL_BUFFER_BYTES // MIB
+
+    point = await v4_lab.capture(captures_at_once=captures, parallel=1)
+
+    sizes = {report["request_size"] for report in point.report["disks"].values() if report["bytes_sent"]}
+    assert sizes == {MIB // 2}

@@ -4,6 +4,7 @@ story.py     from lock to commit, and back if something fails      undo.py      
 plan.py      what it goes on top of                                freeze.py    the recovery point
 disk.py      one disk                                              readback.py  the proof
 observer.py  who is told                                           report.py    the numbers
+several.py   several VMs
 """
 
 from ntxengine.capture.observer import LogObserver, Observer
@@ -14,6 +15,7 @@ from ntxengine.capture.options import (
     ConsistencyChoice,
 )
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture
+from ntxengine.capture.several import Outcome, capture_several
 from ntxengine.capture.story import capture
 from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
 
@@ -28,6 +30,8 @@ __all__ = [
     "LogObserver",
     "Observer",
     "OnLostTracking",
+    "Outcome",
     "capture",
+    "capture_several",
     "plan_capture",
 ]

@@ -27,6 +27,7 @@ class CaptureOptions:
     `consistency`: `app` fails where Guest Tools cannot, `auto` takes what is possible and says which.
     `on_lost_tracking`: what to do when the changed regions since the previous point cannot be had.
     `copy`: per disk.  `parallel`: disks at a time.
+    `captures_at_once`: how many captures of this process share one budget of buffers.
     `verify`: read back what was written, every block touched (a whole disk when it was captured in full), and compare
     with the digests of what was read.
     """
@@ -37,6 +38,7 @@ class CaptureOptions:
     verify: bool = True
     expiry: timedelta = DEFAULT_EXPIRY
     parallel: int = 4
+    captures_at_once: int = 1
 
     def __post_init__(self) -> None:
         if self.consistency not in CONSISTENCY_CHOICES:

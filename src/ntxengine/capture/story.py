@@ -123,11 +123,12 @@ class _Story:
     ) -> dict[str, CapturedDisk]:
         """All disks, a few at a time.  The first error cancels the others; each cleans up after itself."""
         at_once = min(self._options.parallel, len(plan.disks))
+        copies = at_once * self._options.captures_at_once
         context = Context(
             prism=self._prism,
             attacher=self._attacher,
             observer=self._observer,
-            options=dataclasses.replace(self._options, copy=share(self._options.copy, at_once)),
+            options=dataclasses.replace(self._options, copy=share(self._options.copy, copies)),
             parent=plan.parent,
             unfinished=unfinished,
             warn=self._warn,

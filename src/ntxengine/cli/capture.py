@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,8 +14,9 @@ from typing import Any
 
 import click
 
-from ntxengine.capture import CaptureOptions, CapturePlan, capture, plan_capture
+from ntxengine.capture import CaptureOptions, CapturePlan, Outcome, capture, capture_several, plan_capture
 from ntxengine.cli.errors import as_usage
+from ntxengine.cli.observer import ViewObserver
 from ntxengine.cli.options import (
     PrismOptions,
     TransferOptions,
@@ -25,14 +28,27 @@ from ntxengine.cli.options import (
 )
 from ntxengine.cli.output import Screen
 from ntxengine.cli.points import point_fields
-from ntxengine.cli.progress import View
 from ntxengine.cli.report import show_report
 from ntxengine.cli.run import run
 from ntxengine.cli.session import AttachOptions, Login, attach_options, connected, find_vm, login
+from ntxengine.cli.several import (
+    Failure,
+    Selection,
+    failures,
+    raise_if_failed,
+    select,
+    select_all,
+    show,
+    show_left_out,
+    show_plans_as_json,
+    subjects_of,
+    tell,
+    tell_if_failed,
+)
 from ntxengine.cli.text import printable
-from ntxengine.copy import CopyOptions, Progress
-from ntxengine.errors import NotFoundError
-from ntxengine.prism.models import Vm
+from ntxengine.copy import CopyOptions
+from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.prism.models import Prism
 from ntxengine.repository import Point, Repository
 from ntxengine.units import format_size
 
@@ -58,29 +74,10 @@ class Expiry(click.ParamType[timedelta]):
         return timedelta(hours=int(match[1])) if match[2] == "h" else timedelta(days=int(match[1]))
 
 
-class ViewObserver:
-    """Tells a view what a capture does: the observer of `capture`."""
-
-    def __init__(self, view: View, vm: Vm) -> None:
-        self._view = view
-        self._labels = {disk.id: disk.label for disk in vm.disks}
-        self._stages: dict[str, str] = {}
-
-    def stage(self, name: str, detail: str) -> None:
-        # The detail of a stage of one disk is the disk's label.
-        self._stages[detail] = name
-        self._view.stage(name, detail)
-
-    def disk_progress(self, disk_id: str, progress: Progress) -> None:
-        label = self._labels.get(disk_id, disk_id)
-        self._view.update(f"{self._stages.get(label, 'copy')} {label}", progress)
-
-    def warning(self, text: str) -> None:
-        self._view.warning(text)
-
-
 @click.command("capture")
-@click.argument("vm")
+@click.argument("vms", nargs=-1, metavar="[VM]...")
+@click.option("--all", "every", is_flag=True, help="Every VM that has a disk, but the worker VM.")
+@click.option("--vms", "at_once", type=click.IntRange(1), default=1, show_default=True, help="VMs at a time.")
 @repository_option("--to")
 @click.option(
     "--consistency",
@@ -113,7 +110,9 @@ class ViewObserver:
 @dry_run_option
 @common_options
 def capture_command(
-    vm: str,
+    vms: tuple[str, ...],
+    every: bool,
+    at_once: int,
     repository: Path,
     consistency: Any,
     on_lost_tracking: Any,
@@ -126,15 +125,18 @@ def capture_command(
     dry_run: bool,
     screen: Screen,
 ) -> None:
-    """Capture VM (a name or a UUID) into a repository: in full the first time, then only what changed.
+    """Capture VMs (names or UUIDs) into a repository: in full the first time, then only what changed.
 
-    The VM is frozen at one moment by a recovery point on the cluster, its disks are read from there, written to QCOW2
+    A VM is frozen at one moment by a recovery point on the cluster, its disks are read from there, written to QCOW2
     files, read back and compared, and the point becomes visible when all of it is right.  The recovery point is kept as
     the reference of the next capture.  If it is interrupted, nothing that looks whole is left.
+
+    Of several VMs, one that fails does not stop the others: the exit code is 3 then.
 
     \b
     Examples:
       ntx capture db01 --to /backups
+      ntx capture --all --vms 2 --to /backups
       ntx capture 5e1c83f0-... --to /backups --consistency app --bandwidth 200M --json
     """
     with as_usage("--keep-recovery-point"):
@@ -146,11 +148,20 @@ def capture_command(
             expiry=expiry,
             parallel=parallel,
         )
+    if every == bool(vms):
+        raise click.UsageError("name a VM, or give --all" if not every else "--all and a VM contradict each other")
     prism_login = login(prism, screen)
-    if dry_run:
-        _show_plan(run(_plan(vm, repository, options, prism_login)), screen)
+    if every or len(vms) > 1:
+        request = Request(vms, repository, options, attach, at_once)
+        if dry_run:
+            _show_plans(*run(_plan_several(request, prism_login)), screen)
+        else:
+            _show_several(*run(_capture_several(request, prism_login, screen)), screen)
         return
-    point = run(_capture(vm, repository, options, attach, prism_login, screen))
+    if dry_run:
+        _show_plan(run(_plan(vms[0], repository, options, prism_login)), screen)
+        return
+    point = run(_capture(vms[0], repository, options, attach, prism_login, screen))
     if screen.as_json:
         screen.result(point_fields(point))
     else:
@@ -170,17 +181,86 @@ async def _capture(
             return await capture(prism, repository, vm, options=options, attacher=attacher, observer=observer)
 
 
+@dataclass(frozen=True)
+class Request:
+    """Several VMs: their names, none for all there are, and how to capture them."""
+
+    names: tuple[str, ...]
+    repository: Path
+    options: CaptureOptions
+    attach: AttachOptions
+    at_once: int
+
+    async def select(self, prism: Prism) -> Selection:
+        return await select(prism, self.names) if self.names else await select_all(prism, self.attach.worker)
+
+
+async def _capture_several(request: Request, prism_login: Login, screen: Screen) -> tuple[Selection, list[Outcome]]:
+    async with connected(prism_login) as prism:
+        attacher = await request.attach.attacher(prism)
+        selection = await request.select(prism)
+        subjects = subjects_of(selection.vms)
+        repository = Repository.open(request.repository, create=True)
+        with screen.view() as view:
+            outcomes = await capture_several(
+                prism,
+                repository,
+                selection.vms,
+                options=request.options,
+                attacher=attacher,
+                observer_of=lambda vm: ViewObserver(view, vm, subjects[vm.id]),
+                at_once=request.at_once,
+                on_outcome=tell_if_failed,
+            )
+    return selection, outcomes
+
+
+def _show_several(selection: Selection, outcomes: list[Outcome], screen: Screen) -> None:
+    show(selection, outcomes, screen)
+    failed = [*selection.failed, *failures(outcomes)]
+    raise_if_failed(len(outcomes) - len(failures(outcomes)), failed)
+
+
 async def _plan(name: str, path: Path, options: CaptureOptions, prism_login: Login) -> CapturePlan:
-    with ExitStack() as stack:
-        try:
-            repository = Repository.open(path)
-        except NotFoundError:
-            # An empty one in its place, so that nothing is made where the person said -n.
-            folder = stack.enter_context(TemporaryDirectory(prefix="ntx-plan-"))
-            repository = Repository.create(folder)
+    with _untouched(path) as repository:
         async with connected(prism_login) as prism:
             vm = await find_vm(prism, name)
             return await plan_capture(prism, repository, vm.id, options)
+
+
+async def _plan_several(request: Request, prism_login: Login) -> tuple[Selection, list[CapturePlan], list[Failure]]:
+    plans, failed = [], []
+    with _untouched(request.repository) as repository:
+        async with connected(prism_login) as prism:
+            selection = await request.select(prism)
+            for vm in selection.vms:
+                try:
+                    plans.append(await plan_capture(prism, repository, vm.id, request.options))
+                except NtxError as error:
+                    failed.append(tell(Failure(vm.id, vm.name, error)))
+    return selection, plans, [*selection.failed, *failed]
+
+
+@contextmanager
+def _untouched(path: Path) -> Iterator[Repository]:
+    """Open a repository; if there is none, an empty one in its place, so that nothing is made where it would be."""
+    try:
+        opened = Repository.open(path)
+    except NotFoundError:
+        with TemporaryDirectory(prefix="ntx-plan-") as folder:
+            yield Repository.create(folder)
+    else:
+        yield opened
+
+
+def _show_plans(selection: Selection, plans: list[CapturePlan], failed: list[Failure], screen: Screen) -> None:
+    if screen.as_json:
+        show_plans_as_json(selection, plans, failed, screen)
+    else:
+        for plan in plans:
+            _show_plan(plan, screen)
+        show_left_out(selection, screen)
+    raise_if_failed(len(plans), failed)
 
 
 def _show_plan(plan: CapturePlan, screen: Screen) -> None:

@@ -67,6 +67,17 @@ def code_of(error: NtxError) -> int:
     return BASE_OF_SIGNALS + error.signal_number if isinstance(error, Interrupted) else error.exit_code
 
 
+def error_fields(error: Exception) -> dict[str, object]:
+    """Return an error as `--json` has it: its class, the line that is said of it, and what the process exits with."""
+    if isinstance(error, click.ClickException):
+        message, code = error.format_message(), error.exit_code
+    elif isinstance(error, NtxError):
+        message, code = str(error), code_of(error)
+    else:
+        message, code = _os_line(error) if isinstance(error, OSError) else _unexpected_line(error), FAILED
+    return {"class": type(error).__name__, "message": " ".join(message.split()), "exit_code": code}
+
+
 @contextmanager
 def as_usage(option: str) -> Iterator[None]:
     """Turn an OptionsError about the value of `option` into a usage error that names the option."""
@@ -106,17 +117,25 @@ def _os_error(exc: OSError) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     logger.debug("the system call that failed", exc_info=exc)
+    return _say(_os_line(exc), FAILED)
+
+
+def _os_line(exc: OSError) -> str:
     subject = f"{exc.filename}: " if exc.filename else ""
-    return _say(f"{subject}{machine.fault(exc) or exc.strerror or exc}", FAILED)
+    return f"{subject}{machine.fault(exc) or exc.strerror or exc}"
 
 
 def _unexpected(exc: BaseException) -> int:
     logger.debug("the traceback of the unexpected error", exc_info=exc)
+    return _say(_unexpected_line(exc), FAILED)
+
+
+def _unexpected_line(exc: BaseException) -> str:
     if fault := machine.fault(exc):
-        return _say(fault, FAILED)
+        return fault
     detail = f": {exc}" if str(exc) else ""
     hint = "" if logger.isEnabledFor(logging.DEBUG) else "; run it again with --debug for the traceback"
-    return _say(f"a defect of ntx: unexpected {type(exc).__name__}{detail}{hint}", FAILED)
+    return f"a defect of ntx: unexpected {type(exc).__name__}{detail}{hint}"
 
 
 def _say(message: str, code: int) -> int:

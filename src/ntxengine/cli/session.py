@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +63,19 @@ async def find_vm(prism: Prism, name: str) -> Vm:
 
     Errors: NotFoundError if there is none; a usage error that lists the UUIDs if several have the name.
     """
-    if _UUID.fullmatch(name):
+    if is_vm_id(name):
         return await prism.vm(name.lower())
-    found = [vm for vm in await prism.vms() if vm.name == name]
+    return vm_named(await prism.vms(), name)
+
+
+def is_vm_id(name: str) -> bool:
+    """Return whether what a person gave for a VM is a UUID."""
+    return _UUID.fullmatch(name) is not None
+
+
+def vm_named(vms: Iterable[Vm], name: str) -> Vm:
+    """Return the one of `vms` that has this name.  Errors: as find_vm."""
+    found = [vm for vm in vms if vm.name == name]
     if not found:
         raise NotFoundError(f"no VM is named {name!r}: `ntx vms` lists those that this account may see")
     if len(found) > 1:

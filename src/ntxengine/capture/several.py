@@ -1,0 +1,63 @@
+"""Several VMs, one after another or a few at a time.  What happens to one of them never stops the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ntxengine.attach import Attacher
+from ntxengine.capture.observer import Observer
+from ntxengine.capture.options import CaptureOptions
+from ntxengine.capture.story import capture
+from ntxengine.errors import Cancelled
+from ntxengine.parallel import each
+from ntxengine.prism.models import Prism, Vm
+from ntxengine.repository import Point, Repository
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one VM: a point, or the error that there is none because of."""
+
+    vm: Vm
+    point: Point | None = None
+    error: Exception | None = None
+
+
+async def capture_several(
+    prism: Prism,
+    repository: Repository,
+    vms: Sequence[Vm],
+    *,
+    options: CaptureOptions,
+    attacher: Attacher,
+    observer_of: Callable[[Vm], Observer],
+    at_once: int = 1,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Capture each of `vms`, at most `at_once` of them at a time; return what became of each, in their order.
+
+    All that run at once share one budget of buffers.  `on_outcome` is told of each when it is done.
+    Errors: none of a VM's own, whatever it is.  A cancellation stops all, and each cleans up.
+    """
+    at_once = max(1, min(at_once, len(vms)))
+    shared = dataclasses.replace(options, captures_at_once=at_once)
+
+    async def capture_one(vm: Vm) -> Outcome:
+        try:
+            point = await capture(prism, repository, vm, options=shared, attacher=attacher, observer=observer_of(vm))
+            outcome = Outcome(vm, point=point)
+        except Cancelled:
+            raise
+        except Exception as error:
+            # Whatever it is: also a defect that one VM meets must not cost the others their capture.
+            log.debug("VM %s (%s) was not captured", vm.name, vm.id, exc_info=error)
+            outcome = Outcome(vm, error=error)
+        on_outcome(outcome)
+        return outcome
+
+    return await each(vms, capture_one, at_once=at_once)

@@ -1,0 +1,180 @@
+"""`ntx capture` of several VMs: which ones, what became of each, one summary of all."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from ntxengine.capture import CapturePlan, Outcome
+from ntxengine.cli.errors import SomeFailed, error_fields
+from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.points import point_fields
+from ntxengine.cli.report import sent
+from ntxengine.cli.session import find_vm, is_vm_id, vm_named
+from ntxengine.cli.text import elapsed, plural, printable
+from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.prism.models import Prism, Vm
+from ntxengine.repository import Point
+from ntxengine.units import format_size
+
+log = logging.getLogger(__name__)
+
+COLUMNS = [
+    Column("VM", fold=True),
+    Column("POINT"),
+    Column("KIND"),
+    Column("SIZE", right=True),
+    Column("SENT", right=True),
+    Column("TIME", right=True),
+    Column("RESULT", fold=True),
+]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A VM that there is no point of.  `vm_id` is None if it is not even known which VM is meant."""
+
+    vm_id: str | None
+    vm_name: str
+    error: Exception
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a person asked for: VMs, what was asked for and is none, and what --all leaves out, with the reason."""
+
+    vms: tuple[Vm, ...]
+    failed: tuple[Failure, ...] = ()
+    left_out: tuple[tuple[Vm, str], ...] = ()
+
+
+async def select(prism: Prism, names: Sequence[str]) -> Selection:
+    """Return the VMs that these names and UUIDs mean, each once.  A name that means none does not stop the others."""
+    known = await prism.vms()
+    chosen: dict[str, Vm] = {}
+    failed: dict[str, Failure] = {}
+    for name in names:
+        try:
+            vm = await find_vm(prism, name) if is_vm_id(name) else vm_named(known, name)
+        except (NtxError, click.UsageError) as error:
+            failed[name] = tell(Failure(None, name, error))
+        else:
+            chosen[vm.id] = vm
+    return Selection(tuple(chosen.values()), tuple(failed.values()))
+
+
+async def select_all(prism: Prism, worker_name: str | None) -> Selection:
+    """Return every VM that has a disk, but the worker VM.
+
+    The worker is where disks of the others are hot-added meanwhile, and often where the repository is, which would
+    then be captured into itself.
+    Errors: NotFoundError if none is left: an account that lost its rights must not look like a good night.
+    """
+    worker_id = None if worker_name is None else (await find_vm(prism, worker_name)).id
+    vms, left_out = [], []
+    for vm in await prism.vms():
+        if vm.id == worker_id:
+            left_out.append((vm, "the worker VM: name it to capture it"))
+        elif not vm.disks:
+            left_out.append((vm, "no disk that can be captured"))
+        else:
+            vms.append(vm)
+    if not vms:
+        raise NotFoundError("--all: no VM to capture: `ntx vms` lists those that this account may see")
+    return Selection(tuple(vms), left_out=tuple(left_out))
+
+
+def tell(failure: Failure) -> Failure:
+    """Say it when it happens, also where warnings are not wanted."""
+    log.error("VM %r was not captured: %s", failure.vm_name, error_fields(failure.error)["message"])
+    return failure
+
+
+def tell_if_failed(outcome: Outcome) -> None:
+    """The same of a VM that was to be captured."""
+    for failure in failures([outcome]):
+        tell(failure)
+
+
+def failures(outcomes: Sequence[Outcome]) -> list[Failure]:
+    """Return what failed."""
+    return [Failure(each.vm.id, each.vm.name, each.error) for each in outcomes if each.error is not None]
+
+
+def subjects_of(vms: Sequence[Vm]) -> dict[str, str]:
+    """Return what to call each VM in progress and warnings, by id: its name, and what tells twins apart."""
+    count = Counter(vm.name for vm in vms)
+    return {vm.id: vm.name if count[vm.name] == 1 else f"{vm.name} ({vm.id[:8]})" for vm in vms}
+
+
+def show(selection: Selection, outcomes: Sequence[Outcome], screen: Screen) -> None:
+    """Print the summary, as a table or as JSON."""
+    failed = [*selection.failed, *failures(outcomes)]
+    points = [outcome.point for outcome in outcomes if outcome.point is not None]
+    if screen.as_json:
+        screen.result({"points": [point_fields(point) for point in points], **_fields(selection, failed)})
+        return
+    screen.table(COLUMNS, [*map(_point_row, points), *map(_failure_row, failed)])
+    show_left_out(selection, screen)
+
+
+def show_plans_as_json(
+    selection: Selection, plans: Sequence[CapturePlan], failed: Sequence[Failure], screen: Screen
+) -> None:
+    """Print what would be captured."""
+    screen.result(
+        {
+            "dry_run": True,
+            "plans": [{"dry_run": True, **plan.as_dict()} for plan in plans],
+            **_fields(selection, failed),
+        }
+    )
+
+
+def raise_if_failed(captured: int, failed: Sequence[Failure]) -> None:
+    """Raise for what failed, which was said when it did.  If nothing was captured, what to do is what the first says.
+
+    Errors: SomeFailed; the first error if all failed.
+    """
+    if not failed:
+        return
+    if not captured:
+        raise failed[0].error
+    names = ", ".join(printable(each.vm_name) for each in failed)
+    raise SomeFailed(f"{len(failed)} of {plural(captured + len(failed), 'VM')} not captured: {names}")
+
+
+def _fields(selection: Selection, failed: Sequence[Failure]) -> dict[str, object]:
+    return {
+        "failed": [
+            {"vm_id": each.vm_id, "vm_name": each.vm_name, "error": error_fields(each.error)} for each in failed
+        ],
+        "left_out": [{"vm_id": vm.id, "vm_name": vm.name, "reason": reason} for vm, reason in selection.left_out],
+    }
+
+
+def show_left_out(selection: Selection, screen: Screen) -> None:
+    """Say what --all leaves out, and why."""
+    for vm, reason in selection.left_out:
+        screen.note(f"left out: {printable(vm.name)} ({reason})")
+
+
+def _point_row(point: Point) -> list[str]:
+    amount, seconds = sent(point), point.report.get("seconds")
+    return [
+        point.vm_name,
+        point.id,
+        point.kind,
+        format_size(point.size),
+        "?" if amount is None else format_size(amount),
+        elapsed(seconds) if isinstance(seconds, int | float) else "?",
+        "captured",
+    ]
+
+
+def _failure_row(failure: Failure) -> list[str]:
+    return [failure.vm_name, "-", "-", "-", "-", "-", str(error_fields(failure.error)["message"])]
