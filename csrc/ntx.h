@@ -231,6 +231,7 @@ struct ntx_job_options {
     unsigned timeout_ms;        /* longest wait for any one answer of either end */
     uint64_t disk_size;         /* bytes of the source that are the disk; 0 = all.  A device may be padded behind it */
     bool target_is_zero;        /* zeros need not be written */
+    bool reads_all;             /* what the source itself says is zero is read all the same */
     uint64_t bytes_expected;    /* sum of the extents to come; sizes the work items.  0 = unknown */
 
     /* Digests of every block touched are written to digest_fd at digest_offset + 16 * block.  -1: not kept. */

@@ -364,7 +364,7 @@ static void drain(struct ntx_worker *w, struct ntx_device *device)
 
 int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
 {
-    w->can_map = (w->source->info.flags & NTX_DEVICE_CAN_MAP) != 0;
+    w->can_map = (w->source->info.flags & NTX_DEVICE_CAN_MAP) != 0 && !w->shared->options.reads_all;
     w->write_zeros = (w->target->info.flags & NTX_DEVICE_CAN_ZERO) == 0;
     int rc = 0;
     while (!is_finished(w)) {

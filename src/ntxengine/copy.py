@@ -17,7 +17,7 @@ from enum import Enum
 from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, Device, Job
 from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.extents import Extents, total, whole
-from ntxengine.manifest import Manifest, differences
+from ntxengine.manifest import Manifest, require_same
 from ntxengine.shield import in_thread
 from ntxengine.units import BLOCK_SIZE, MIB
 
@@ -30,7 +30,6 @@ _AT_FIRST_FROM_A_SERVER = 2
 """Connections for each processor.  A server's socket holds a part of one answer (208 KiB of 1 MiB, by the default of
 Linux); then it waits for us, and with others it has something else to do (bench/notes/paths.md)."""
 _STAGES = ("source", "digest", "target", "limit")
-_NAMED_OFFSETS = 16
 _MAX_TIMEOUT_S = 24 * 3600
 
 
@@ -160,6 +159,7 @@ async def copy(
     manifest: Manifest | None = None,
     reference: Manifest | None = None,
     bytes_expected: int = 0,
+    reads_all: bool = False,
     on_progress: OnProgress | None = None,
 ) -> CopyReport:
     """Copy `extents` from `source` to the same offsets of `target` and flush.
@@ -168,6 +168,7 @@ async def copy(
     Units:  bytes; `bytes_expected` is their sum, for progress and for the size of work items.
     Digests of every block touched go to `manifest`, whose size is the disk's: a device may be padded behind it.
     Blocks that have the same digest in `reference` are not sent.
+    `reads_all`: what the source says of itself is not believed, as otherwise it is where it says that it is zero.
     Errors: SourceError, TargetError, NbdError, TransferTimeout, OptionsError.
     """
     size = source.size if manifest is None else manifest.size
@@ -181,6 +182,7 @@ async def copy(
         timeout_ms=max(1, int(options.timeout_s * 1000)),
         disk_size=size,
         target_is_zero=options.target_is_zero,
+        reads_all=reads_all,
         bytes_expected=bytes_expected,
         digest_fd=manifest.fd if manifest else -1,
         digest_offset=Manifest.digest_offset,
@@ -321,6 +323,7 @@ async def digest(
     options: CopyOptions,
     extents: Iterable[Extents] | None = None,
     bytes_expected: int = 0,
+    reads_all: bool = False,
     on_progress: OnProgress | None = None,
 ) -> CopyReport:
     """Read `extents` (default: the whole disk) and put the digests of their blocks into `manifest`."""
@@ -333,6 +336,7 @@ async def digest(
             options=options,
             manifest=manifest,
             bytes_expected=manifest.size if extents is None else bytes_expected,
+            reads_all=reads_all,
             on_progress=on_progress,
         )
     finally:
@@ -345,49 +349,43 @@ async def verify(
     *,
     options: CopyOptions,
     extents: Callable[[], Iterable[Extents]] | None = None,
+    trusts_zeros: bool = False,
     on_progress: OnProgress | None = None,
 ) -> CopyReport:
     """Read back and compare with `manifest`: the whole source, or only the blocks that `extents()` touches.
 
+    Everything is read, zeros too: a server that did not store them may still say that they are there.  `trusts_zeros`:
+    what `source` and `extents` say is zero is not read.  Only for images, where that is what the image holds.
     Errors: ChecksumMismatch with the offsets of the first differing blocks; else as `copy`.
     """
     if source.size < manifest.size:
         raise ChecksumMismatch(f"{source.name}: has {source.size} bytes, its manifest {manifest.size}")
     found = Manifest.temporary(size=manifest.size)
     try:
-        windows = None if extents is None else extents()
+        windows = None if extents is None else extents() if trusts_zeros else map(_as_data, extents())
         expected = 0 if extents is None else await in_thread(_total, extents())
         report = await digest(
-            source, found, options=options, extents=windows, bytes_expected=expected, on_progress=on_progress
+            source,
+            found,
+            options=options,
+            extents=windows,
+            bytes_expected=expected,
+            reads_all=not trusts_zeros,
+            on_progress=on_progress,
         )
         touched = None if extents is None else extents()
-        offsets, count = await in_thread(compare, manifest, found, touched)
+        await in_thread(require_same, manifest, found, touched, source.name)
     finally:
         found.close()
-    if count:
-        places = ", ".join(str(offset) for offset in offsets)
-        more = f" and {count - len(offsets)} more" if count > len(offsets) else ""
-        raise ChecksumMismatch(
-            f"{source.name}: {count} of {manifest.blocks} blocks of 64 KiB are not what was captured: "
-            f"at offset {places}{more}",
-            offsets=offsets,
-            blocks=count,
-        )
     return report
+
+
+def _as_data(window: Extents) -> Extents:
+    """Return the same places, all to be read."""
+    data = window.copy()
+    data["flags"] = 0
+    return data
 
 
 def _total(windows: Iterable[Extents]) -> int:
     return sum(total(window) for window in windows)
-
-
-def compare(
-    manifest: Manifest, found: Manifest, touched: Iterable[Extents] | None = None
-) -> tuple[tuple[int, ...], int]:
-    """Return the offsets of the first blocks that differ, of those that `touched` touches, and how many do."""
-    offsets: list[int] = []
-    count = 0
-    for block in differences(manifest, found, touched):
-        count += 1
-        if len(offsets) < _NAMED_OFFSETS:
-            offsets.append(block * BLOCK_SIZE)
-    return tuple(offsets), count

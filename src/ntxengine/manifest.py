@@ -38,6 +38,7 @@ _TAIL = struct.Struct("<8s16s")  # XXH3-64 over head and digest, disk digest
 _CHUNK = 4 * MIB
 _CHUNK_BLOCKS = _CHUNK // DIGEST_SIZE
 _ZEROS = bytes(_CHUNK)
+_NAMED_OFFSETS = 16
 
 _Runs = tuple[NDArray[np.int64], NDArray[np.int64]]
 """Runs of blocks: the first of each, and the one behind its last; ascending, apart from each other, at least one."""
@@ -214,6 +215,33 @@ def differences(stored: Manifest, found: Manifest, touched: Iterable[Extents] | 
             blocks = first + np.flatnonzero(differ)
             run_of = np.searchsorted(begins, blocks, side="right") - 1
             yield from blocks[blocks < ends[run_of]].tolist()
+
+
+def compare(stored: Manifest, found: Manifest, touched: Iterable[Extents] | None = None) -> tuple[tuple[int, ...], int]:
+    """Return the offsets of the first of the `differences`, and how many there are."""
+    offsets: list[int] = []
+    count = 0
+    for block in differences(stored, found, touched):
+        count += 1
+        if len(offsets) < _NAMED_OFFSETS:
+            offsets.append(block * BLOCK_SIZE)
+    return tuple(offsets), count
+
+
+def require_same(stored: Manifest, found: Manifest, touched: Iterable[Extents] | None, name: str) -> None:
+    """Compare what was `found` of the disk `name` with what is `stored` of it.
+
+    Errors: ChecksumMismatch with the offsets of the first differing blocks.
+    """
+    offsets, count = compare(stored, found, touched)
+    if count:
+        places = ", ".join(str(offset) for offset in offsets)
+        more = f" and {count - len(offsets)} more" if count > len(offsets) else ""
+        raise ChecksumMismatch(
+            f"{name}: {count} of {stored.blocks} blocks of 64 KiB are not what was captured: at offset {places}{more}",
+            offsets=offsets,
+            blocks=count,
+        )
 
 
 def untouched(touched: Iterable[Extents], *, size: int) -> Iterator[Extents]:

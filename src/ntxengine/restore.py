@@ -226,6 +226,7 @@ class _Restore:
                 await data_plane.verify(
                     device,
                     manifest,
+                    trusts_zeros=self._options.format == "qcow2",
                     options=self._copying(),
                     on_progress=self._teller(disk, "verify"),
                 )

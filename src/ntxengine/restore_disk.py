@@ -21,7 +21,7 @@ from ntxengine.device import open_target
 from ntxengine.errors import ChecksumMismatch, NbdError, PlaceError, RepositoryError, SourceError, TargetError
 from ntxengine.extents import clipped
 from ntxengine.image import open_image
-from ntxengine.manifest import Manifest
+from ntxengine.manifest import Manifest, compare
 from ntxengine.mapping import map_device
 from ntxengine.repository import Point, PointDisk, QemuNbd, Repository, images, storage
 from ntxengine.repository.chain import Chains
@@ -64,7 +64,7 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
             async with open_image(chain, timeout_s=options.timeout_s, connections=connections) as source:
                 await _copy(what, source, found, options, on_progress)
         if stored is not None:
-            _raise_if_wrong(what, stored, await in_thread(data_plane.compare, stored, found))
+            _raise_if_wrong(what, stored, await in_thread(compare, stored, found))
 
 
 async def _copy(what: DiskFile, source: Device, found: Manifest, options: CopyOptions, on_progress: OnProgress) -> None:

@@ -105,6 +105,7 @@ class Job:
         timeout_ms: int,
         disk_size: int,
         target_is_zero: bool,
+        reads_all: bool = False,
         bytes_expected: int,
         digest_fd: int,
         digest_offset: int,

@@ -246,8 +246,8 @@ cdef class Job:
 
     def __cinit__(self, Device source not None, Device target not None, *, unsigned connections, unsigned in_flight,
                   unsigned first_connections=0, unsigned first_in_flight=0, unsigned depth=0, uint32_t request_size, uint64_t max_buffer_bytes, uint64_t rate_bytes_per_s, unsigned timeout_ms,
-                  uint64_t disk_size, bint target_is_zero, uint64_t bytes_expected, int digest_fd, uint64_t digest_offset,
-                  bint digests_are_zero, int reference_fd, uint64_t reference_offset, uint64_t reference_blocks,
+                  uint64_t disk_size, bint target_is_zero, bint reads_all=False, uint64_t bytes_expected, int digest_fd,
+                  uint64_t digest_offset, bint digests_are_zero, int reference_fd, uint64_t reference_offset, uint64_t reference_blocks,
                   object keep=None):
         cdef ntx.ntx_job_options options
         cdef ntx.ntx_error err
@@ -268,6 +268,7 @@ cdef class Job:
         options.timeout_ms = timeout_ms
         options.disk_size = disk_size
         options.target_is_zero = target_is_zero
+        options.reads_all = reads_all
         options.bytes_expected = bytes_expected
         options.digest_fd = digest_fd
         options.digest_offset = digest_offset

@@ -69,6 +69,7 @@ cdef extern from "ntx.h" nogil:
         unsigned timeout_ms
         uint64_t disk_size
         bool_t target_is_zero
+        bool_t reads_all
         uint64_t bytes_expected
         int digest_fd
         uint64_t digest_offset

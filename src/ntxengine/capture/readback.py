@@ -1,6 +1,7 @@
 """Reading back what was written: only that proves what the target stores.
 
-A full image is read back whole (what the image itself marks as zero is not transferred); an overlay only where this
+A full image is read back whole; what the image itself marks as zero is not transferred: such a cluster reads as zero
+by definition, it is not somebody's word about bytes that lie elsewhere.  An overlay is read back only where this
 capture wrote, because the rest is the previous point's, which was proved then and can be proved again by `ntx verify`.
 The server that wrote has flushed and ended by then, and what reads is another process, so what is read has passed
 through the file; where it lies in there is asked of a qemu that opens the image anew (image.py).
@@ -53,6 +54,7 @@ async def read_back(
             device,
             manifest,
             options=options,
+            trusts_zeros=True,
             extents=lambda: _within(places, manifest.size, must_read_zeros=must_read_zeros),
             on_progress=on_progress,
         )
