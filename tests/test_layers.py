@@ -34,7 +34,7 @@ PYTHON_LAYERS = {
     "_core": {"errors"},
     "extents": {"_core", "errors", "machine", "units"},
     "extents_json": {"extents", "errors", "units"},
-    "manifest": {"extents", "errors", "machine", "units"},
+    "manifest": {"extents", "errors", "machine", "files", "units"},
     "tier": {"units"},
     "about": {"_core"},
     "uri": {"errors", "units"},

@@ -1,4 +1,6 @@
-"""Names of files: given without taking one from somebody else, and made to last.  Also where a file system cannot.
+"""Files opened without being led elsewhere; names given without taking one, and made to last.
+
+What a file system cannot is done otherwise:
 
 link(), then unlink()      refused on exFAT, CIFS and some FUSE: not implemented there, each with its own errno
 renameat2(NOREPLACE)       refused by NFS, which has link(), and by old kernels
@@ -10,11 +12,44 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import stat
 from pathlib import Path
 
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
+
+
+def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
+    """Open a regular file, following no link and waiting for nobody: a FIFO in its place would hang us for ever.
+
+    Errors: OSError, whose strerror says it if it is something else.
+    """
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as exc:
+        if not flags & os.O_EXCL and (problem := find_irregular(path)):
+            raise OSError(exc.errno, problem, str(path)) from exc
+        raise
+    problem = _irregular(os.fstat(fd).st_mode)
+    if problem:
+        os.close(fd)
+        raise OSError(errno.EINVAL, problem, str(path))
+    return fd
+
+
+def find_irregular(path: Path) -> str:
+    """Return what else than a regular file has this name, in words that go on behind it; "" if nothing else has."""
+    try:
+        return _irregular(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return ""
+
+
+def _irregular(mode: int) -> str:
+    if stat.S_ISLNK(mode):
+        return "it is a link, which is not followed"
+    return "" if stat.S_ISREG(mode) else "it is not a regular file"
 
 
 def publish(unfinished: Path, path: Path) -> None:

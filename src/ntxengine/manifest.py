@@ -23,7 +23,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ntxengine import machine
+from ntxengine import files, machine
 from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError, TargetError, machine_error
 from ntxengine.extents import EXTENT, Extents
 from ntxengine.units import BLOCK_SIZE, MIB
@@ -125,12 +125,12 @@ class Manifest:
 
     @classmethod
     def open(cls, path: Path | str) -> Manifest:
-        """Open a sealed manifest for reading.
+        """Open a sealed manifest for reading; a link is not followed.
 
         Errors: OptionsError if it is not there; RepositoryError if it is none, damaged, or was never finished.
         """
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = files.open_regular(Path(path))
         except OSError as exc:
             action = f"{path}: the manifest cannot be opened"
             raise machine_error(action, exc) or OptionsError(f"{action}: {exc.strerror}") from exc
@@ -325,7 +325,9 @@ def _data_runs(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         try:
             data = os.lseek(fd, at, os.SEEK_DATA)
         except OSError as exc:
-            if exc.errno != errno.ENXIO:
+            if exc.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                yield at, end  # a file system that cannot tell
+            elif exc.errno != errno.ENXIO:
                 raise
             return  # nothing but a hole to the end
         if data >= end:

@@ -10,7 +10,6 @@ copy of this repository, or of its original.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,7 +187,8 @@ class _Sweep:
         return is_clean
 
     def _sweep_repository(self) -> None:
-        names = self._unlocked_unfinished() if self._report.dry_run else self._repository.sweep_unfinished()
+        problems = self._report.problems
+        names = self._unlocked_unfinished() if self._report.dry_run else self._repository.sweep_unfinished(problems)
         for name in names:
             vm_id, _, point_id = name.partition("/")
             self._report.removed.append(Swept("unfinished-point", point_id, name, vm_id))
@@ -196,8 +196,13 @@ class _Sweep:
     def _unlocked_unfinished(self) -> Iterator[str]:
         """Yield what Repository.sweep_unfinished would remove, as it names it."""
         for folder in sorted(self._repository.path.glob(f"*/{layout.UNFINISHED_PREFIX}*")):
-            with suppress(LockedError), self._repository.lock(folder.parent.name):
-                yield f"{folder.parent.name}/{folder.name.removeprefix(layout.UNFINISHED_PREFIX)}"
+            try:
+                with self._repository.lock(folder.parent.name):
+                    yield f"{folder.parent.name}/{folder.name.removeprefix(layout.UNFINISHED_PREFIX)}"
+            except LockedError:
+                continue
+            except NtxError as error:
+                self._report.problems.append(f"VM {folder.parent.name}: {error}")
 
     async def _remove(self, found: Swept, removal: Callable[[], Awaitable[None]]) -> bool:
         """Remove it, unless this is a dry run.  Return whether it is gone, or would be."""

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ntxengine import files
 from ntxengine.repository import storage
 from ntxengine.repository.point import Point
 from ntxengine.units import format_time
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 10.0
+
+_SUFFIXES = ("-wal", "-shm", "-journal", "")
+"""The log goes first: left beside a new database it would be replayed into it."""
 
 _SCHEMA = """
 CREATE TABLE points (
@@ -65,6 +69,10 @@ class _Damaged(Exception):
     """The catalog must be made anew."""
 
 
+class _Strange(Exception):
+    """Something else stands in the place of a file of the catalog: it is neither used nor removed."""
+
+
 class Catalog:
     """The catalog file.  No connection is kept: any thread, any process, any time."""
 
@@ -72,12 +80,15 @@ class Catalog:
         """`guard` is a file that always exists: its lock keeps others out while a damaged catalog is replaced."""
         self._path = path
         self._guard = guard
+        self._has_warned = False
 
     def read(self, vm_id: str | None = None) -> dict[Key, Row]:
         """Return the rows of one VM or of all; none if the catalog cannot be used."""
         try:
             with self._shared(), self._connect(write=False) as connection:
                 return _read_rows(connection, vm_id)
+        except _Strange as exc:
+            self._warn(f"{exc}: the catalog is not used, and points are found by reading the directory: remove it")
         except (sqlite3.OperationalError, OSError) as exc:
             log.debug("%s: not used: %s", self._path, exc)
         except (_Damaged, sqlite3.Error) as exc:
@@ -97,8 +108,10 @@ class Catalog:
                     "INSERT OR REPLACE INTO points VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (_values(each) for each in new)
                 )
                 connection.execute("COMMIT")
+        except _Strange:
+            return  # reading comes first, and has said so
         except (_Damaged, sqlite3.Error, OSError) as exc:
-            log.warning("%s: not updated (%s): points are found by reading the directory", self._path, exc)
+            self._warn(f"{self._path}: not updated ({exc}): points are found by reading the directory")
 
     def remove(self) -> None:
         """Remove the file, when nobody has it open."""
@@ -106,17 +119,28 @@ class Catalog:
             return
         try:
             with self._locked(fcntl.LOCK_EX):
-                # The log goes first: left beside a new database it would be replayed into it.
-                for suffix in ("-wal", "-shm", ""):
-                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+                for path in self._files():
+                    path.unlink(missing_ok=True)
         except OSError as exc:
             log.warning("%s: cannot be removed: %s", self._path, exc)
+
+    def _files(self) -> list[Path]:
+        return [self._path.with_name(self._path.name + suffix) for suffix in _SUFFIXES]
+
+    def _warn(self, text: str) -> None:
+        if not self._has_warned:
+            log.warning("%s", text)
+        self._has_warned = True
 
     def _is_writable(self) -> bool:
         return os.access(self._path.parent, os.W_OK)
 
     @contextmanager
     def _connect(self, *, write: bool) -> Iterator[sqlite3.Connection]:
+        # SQLite opens by name, follows links and may wait for a FIFO.
+        for path in self._files():
+            if problem := files.find_irregular(path):
+                raise _Strange(f"{path}: {problem}")
         # An immutable database is read without its log, which may lack rows: the directory has them.
         mode = "mode=rwc" if write else "mode=rw" if self._is_writable() else "mode=ro&immutable=1"
         if write:
@@ -136,7 +160,7 @@ class Catalog:
 
     @contextmanager
     def _locked(self, operation: int) -> Iterator[None]:
-        fd = os.open(self._guard, os.O_RDONLY | os.O_CLOEXEC)
+        fd = files.open_regular(self._guard)
         try:
             try:
                 fcntl.flock(fd, operation)

@@ -12,12 +12,13 @@ it is used, with those of qemu (docs/interop/qcow2.txt, block/qcow2.c) where it 
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from ntxengine import files
 
 MAGIC = b"QFI\xfb"
 
@@ -84,14 +85,12 @@ def opened(path: Path) -> Iterator[int]:
     Errors: BadHeader.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = files.open_regular(path)
     except FileNotFoundError as exc:
         raise BadHeader("is missing") from exc
     except OSError as exc:
-        raise BadHeader("is a link" if path.is_symlink() else f"cannot be read: {exc.strerror}") from exc
+        raise BadHeader(f"cannot be read: {exc.strerror}") from exc
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise BadHeader("is not a regular file")
         yield fd
     finally:
         os.close(fd)

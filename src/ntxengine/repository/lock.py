@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 from types import TracebackType
 
+from ntxengine import files
 from ntxengine.errors import LockedError
 from ntxengine.repository.storage import FILE_MODE, write_error
 
@@ -30,7 +31,7 @@ class VmLock:
         Errors: LockedError naming the process that holds it; TargetError if there can be no lock here.
         """
         try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, FILE_MODE)
+            fd = files.open_regular(self._path, os.O_RDWR | os.O_CREAT, FILE_MODE)
         except OSError as exc:
             raise write_error(self._path, "opening the lock", exc) from exc
         try:

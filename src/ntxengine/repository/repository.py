@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from ntxengine import files
-from ntxengine.errors import LockedError, NotFoundError, RepositoryError
+from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError
 from ntxengine.manifest import Manifest
 from ntxengine.repository import layout, storage
 from ntxengine.repository.catalog import Catalog, NewRow
@@ -130,11 +130,14 @@ class Repository:
         found = self._scan(None if vm_id is None else layout.checked_uuid(vm_id, "VM id"))
         for error in found.damaged.values():
             log.warning("%s: this point is not listed", error)
+        for error in found.strange:
+            log.warning("%s: no point in it is listed", error)
         return found.points
 
     def damaged(self) -> list[RepositoryError]:
-        """Return why each point that is not listed cannot be read."""
-        return list(self._scan().damaged.values())
+        """Return why each point that is not listed cannot be read, and what is no folder of a VM or a point."""
+        found = self._scan()
+        return [*found.damaged.values(), *found.strange]
 
     def point(self, point_id: str, *, checked: bool = True) -> Point:
         """Return a point by its id or the beginning of it, read from its folder; `checked` as for read_point.
@@ -241,17 +244,25 @@ class Repository:
             raise
         return UnfinishedPoint(point_id, path, parent, lock=own, committed=self._enter)
 
-    def sweep_unfinished(self) -> list[str]:
+    def sweep_unfinished(self, problems: list[str] | None = None) -> list[str]:
         """Remove the unfinished points that nobody works on, and return them as `<vm id>/<point id>`.
 
-        Errors: TargetError.
+        What cannot be removed of one VM goes to `problems`, and does not keep the others from being swept.
+        Errors: without `problems`, the first of them.
         """
-        removed = []
+        removed: list[str] = []
         for folder in vm_folders(self.path):
-            if any(folder.glob(f"{layout.UNFINISHED_PREFIX}*")):
-                lock = VmLock(folder / layout.LOCK_FILE, folder.name)
-                with suppress(LockedError), lock:
+            if not any(folder.glob(f"{layout.UNFINISHED_PREFIX}*")):
+                continue
+            try:
+                with VmLock(folder / layout.LOCK_FILE, folder.name):
                     removed += [f"{folder.name}/{name}" for name in self._sweep_locked(folder.name)]
+            except LockedError:
+                continue
+            except NtxError as exc:
+                if problems is None:
+                    raise
+                problems.append(f"VM {folder.name}: {exc}")
         return removed
 
     def rebuild(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,10 +15,14 @@ from ntxengine.repository.point import MAX_POINT_BYTES, Point, decode
 
 @dataclass
 class Scan:
-    """`points` oldest first; `damaged` by folder; `new` and `gone` is what the catalog lacks and has too much."""
+    """`points` oldest first; `damaged` by folder; `strange` stands where a folder of a VM or a point should be.
+
+    `new` and `gone` is what the catalog lacks and has too much.
+    """
 
     points: list[Point] = field(default_factory=list)
     damaged: dict[Path, RepositoryError] = field(default_factory=dict)
+    strange: list[RepositoryError] = field(default_factory=list)
     new: list[NewRow] = field(default_factory=list)
     gone: list[Key] = field(default_factory=list)
 
@@ -34,8 +38,8 @@ def scan(root: Path, rows: Mapping[Key, Row], vm_id: str | None) -> Scan:
     """
     found = Scan()
     left = dict(rows)
-    for vm in vm_folders(root) if vm_id is None else [root / vm_id]:
-        for folder in _point_folders(vm):
+    for vm in _subfolders(root, layout.is_uuid, found.strange) if vm_id is None else [root / vm_id]:
+        for folder in _point_folders(vm, found.strange):
             row = left.pop((vm.name, folder.name), None)
             try:
                 point, read = _believe(folder, row) or read_point(folder)
@@ -54,7 +58,7 @@ def scan(root: Path, rows: Mapping[Key, Row], vm_id: str | None) -> Scan:
 
 def vm_folders(root: Path) -> list[Path]:
     """Return the folders of the VMs of a repository, sorted."""
-    return [path for path in _folders(root) if layout.is_uuid(path.name)]
+    return _subfolders(root, layout.is_uuid, [])
 
 
 def read_point(folder: Path, *, checked: bool = True) -> tuple[Point, Row]:
@@ -62,6 +66,8 @@ def read_point(folder: Path, *, checked: bool = True) -> tuple[Point, Row]:
 
     Errors: RepositoryError naming the file.
     """
+    if os.path.lexists(folder):
+        storage.check_folder(folder)
     file = folder / layout.POINT_FILE
     stamp = _stamp(file)
     document = storage.read_file(file, limit=MAX_POINT_BYTES)
@@ -93,15 +99,31 @@ def _stamp(file: Path) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
-def _point_folders(vm: Path) -> list[Path]:
-    return [path for path in _folders(vm) if layout.is_point_id(path.name)]
+def _point_folders(vm: Path, strange: list[RepositoryError]) -> list[Path]:
+    """Return the folders of the points of a VM.  One that cannot be looked into does not hide the other VMs."""
+    try:
+        if os.path.lexists(vm):
+            storage.check_folder(vm)
+        return _subfolders(vm, layout.is_point_id, strange)
+    except RepositoryError as exc:
+        strange.append(exc)
+        return []
 
 
-def _folders(path: Path) -> list[Path]:
+def _subfolders(path: Path, is_name: Callable[[str], bool], strange: list[RepositoryError]) -> list[Path]:
+    """Return the folders with such names, sorted; what has such a name and is no folder is `strange`."""
     try:
         with os.scandir(path) as entries:
-            return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+            named = sorted(Path(entry.path) for entry in entries if is_name(entry.name))
     except FileNotFoundError:
         return []
     except OSError as exc:
         raise storage.read_error(path, exc) from exc
+    folders = []
+    for each in named:
+        try:
+            storage.check_folder(each)
+            folders.append(each)
+        except RepositoryError as exc:
+            strange.append(exc)
+    return folders

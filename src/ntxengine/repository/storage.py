@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import stat
 from pathlib import Path
 
 from ntxengine import files
@@ -44,16 +43,13 @@ def read_file(path: Path, *, limit: int) -> bytes:
     Errors: RepositoryError naming the file.
     """
     try:
-        # Non-blocking: a FIFO in the place of the file would hang us for ever.
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = files.open_regular(path)
     except OSError as exc:
         raise read_error(path, exc) from exc
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise RepositoryError(f"{path}: is not a regular file")
-        if status.st_size > limit:
-            raise RepositoryError(f"{path}: has {status.st_size} bytes, {limit} at most are believed")
+        size = os.fstat(fd).st_size
+        if size > limit:
+            raise RepositoryError(f"{path}: has {size} bytes, {limit} at most are believed")
         with os.fdopen(fd, "rb", closefd=False) as file:
             return file.read(limit)
     except OSError as exc:
@@ -68,7 +64,7 @@ def write_file(path: Path, data: bytes) -> None:
     Errors: TargetError (FileExistsError is one of its causes).
     """
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+        fd = files.open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
@@ -93,19 +89,26 @@ def replace_file(path: Path, data: bytes) -> None:
         raise write_error(fresh, "removing", exc) from exc
     write_file(fresh, data)
     try:
-        os.replace(fresh, path)
+        files.replace(fresh, path)
     except OSError as exc:
         raise write_error(path, "replacing", exc) from exc
     sync_folder(path.parent)
 
 
+def check_folder(path: Path) -> None:
+    """Refuse what stands in the place of a folder: a link leads out of the repository.  Errors: RepositoryError."""
+    if path.is_symlink():
+        raise RepositoryError(f"{path}: is a link, which is not followed: put the folder itself there")
+    if not path.is_dir():
+        raise RepositoryError(f"{path}: is not a folder: remove it, or put the folder there")
+
+
 def make_folder(path: Path) -> None:
-    """Make a folder, durably, unless it is there.  Errors: TargetError."""
+    """Make a folder, durably, unless it is there.  Errors: TargetError; RepositoryError (something else is there)."""
     try:
         path.mkdir(mode=FOLDER_MODE)
-    except FileExistsError as exc:
-        if path.is_symlink() or not path.is_dir():
-            raise write_error(path, "making the folder", exc) from exc
+    except FileExistsError:
+        check_folder(path)
         return
     except OSError as exc:
         raise write_error(path, "making the folder", exc) from exc
@@ -115,7 +118,7 @@ def make_folder(path: Path) -> None:
 def sync(path: Path) -> None:
     """Bring a file's data to stable storage.  Errors: TargetError."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = files.open_regular(path)
         try:
             os.fsync(fd)
         finally:
@@ -149,12 +152,15 @@ def replace(old: Path, new: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder and all in it, following no link; one that is not there is removed already.
+    """Remove a folder and all in it, or what stands in its place, following no link; nothing is removed already.
 
     Errors: TargetError.
     """
     try:
-        shutil.rmtree(path)
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+        else:
+            shutil.rmtree(path)
     except FileNotFoundError:
         return
     except OSError as exc:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ntxengine.errors import NtxError, OptionsError, RepositoryError, TargetError
+from ntxengine.errors import NtxError, OptionsError, RepositoryError
 from ntxengine.repository import images, layout, point, storage, sums
 from ntxengine.repository.chain import images_of, open_manifest
 from ntxengine.repository.lock import VmLock
@@ -154,7 +154,7 @@ class UnfinishedPoint:
         storage.rename(self.path, final)
         try:
             storage.sync_folder(final.parent)
-        except TargetError:
+        except NtxError:
             # Nobody knows whether the name would survive a power cut: take it back rather than promise.
             with suppress(OSError):
                 os.rename(final, self.path)
