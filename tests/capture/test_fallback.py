@@ -12,6 +12,7 @@ from ntxengine.repository import Repository
 from ntxengine.sim import Simulator
 from ntxengine.sim.faults import HttpFault
 from tests.capture.lab import MIB, SYSTEM_SIZE, Lab, open_lab
+from tests.repository.builders import write_sums_anew
 
 
 async def test_a_lost_reference_means_a_scan_that_stores_only_what_differs(lab: Lab) -> None:
@@ -30,6 +31,8 @@ async def test_a_lost_reference_means_a_scan_that_stores_only_what_differs(lab: 
     system = next(report for report in point.report["disks"].values() if report["label"] == "scsi.0")
     assert (system["bytes_sent"], system["bytes_zeroed"]) == (65536, 65536)
     assert system["bytes_unchanged"] == SYSTEM_SIZE - 2 * 65536
+    assert system["trusted_point_id"] == first.id
+    assert any(f"7.9 MiB have the digests that they have in point {first.id}" in text for text in lab.witness.warnings)
     assert system["bytes_verified"] == 2 * 65536
     lab.check_images(point)
     lab.assert_clean(points=2)
@@ -124,6 +127,7 @@ async def test_a_disk_whose_file_is_another_one_is_not_compared_with_the_old(v3_
     name = other.recovery_point_disks[system.disk_id]["path"].rsplit("/", 1)[1]
     text = path.read_text(encoding="utf-8").replace(name, "11111111-2222-3333-4444-555555555555")
     path.write_text(text, encoding="utf-8")
+    write_sums_anew(other)
     lab.write(0, 0, os.urandom(512))
 
     point = await lab.capture()

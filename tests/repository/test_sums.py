@@ -14,7 +14,7 @@ from ntxengine.errors import RepositoryError
 from ntxengine.repository import Point, Repository
 from ntxengine.restore import restore
 from ntxengine.verify import verify_point
-from tests.repository.builders import VM, ModelDisk, Write, capture
+from tests.repository.builders import VM, ModelDisk, Write, capture, write_sums_anew
 
 NAMES = ["point.json", "report.json", "vm.json"]
 
@@ -164,6 +164,19 @@ async def test_digests_that_another_tool_wrote_anew_are_taken(
 
     for point in chain:
         assert (await verify_point(repository, point)).is_right
+
+
+async def test_digests_written_anew_make_a_point_readable_again(
+    repository: Repository, chain: tuple[Point, Point], tmp_path: Path
+) -> None:
+    (chain[0].path / "SHA256SUMS").unlink()
+    rot(chain[1].path / "point.json", other_label)
+
+    for point in chain:
+        write_sums_anew(point)
+
+    assert [(await verify_point(repository, point)).is_right for point in chain] == [True, True]
+    assert (await restore(repository, chain[1], tmp_path / "out")).disks[0].is_checked
 
 
 async def test_points_made_before_there_were_digests_stay_readable(

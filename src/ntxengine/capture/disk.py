@@ -34,6 +34,7 @@ from ntxengine.manifest import Manifest
 from ntxengine.prism.models import DiskPoint, Prism
 from ntxengine.repository import Point, PointDisk, QemuNbd, UnfinishedPoint, images_below
 from ntxengine.shield import in_thread
+from ntxengine.units import format_size
 from ntxengine.uri import Location
 
 
@@ -127,7 +128,12 @@ class _DiskCapture:
                 verified = await self._read_back(image, manifest, before)
         entry = self._context.unfinished.disk_entry(self._disk.id, self._disk.label, digest)
         numbers = disk_report(
-            self._changes, copied, verified, bytes_allocated=bytes_allocated(image), stages=self._stages
+            self._changes,
+            copied,
+            verified,
+            trusted_point_id=self._trusted(copied),
+            bytes_allocated=bytes_allocated(image),
+            stages=self._stages,
         )
         return CapturedDisk(entry, {"label": self._disk.label, **numbers})
 
@@ -225,6 +231,18 @@ class _DiskCapture:
                 offsets=error.offsets,
                 blocks=error.blocks,
             ) from error
+
+    def _trusted(self, copied: CopyReport | None) -> str | None:
+        """Return the point of which a scan took blocks by their digest alone, and say so; None if there is none."""
+        parent = self._context.parent
+        if not self._changes.must_compare or parent is None or copied is None or not copied.bytes_unchanged:
+            return None
+        self._context.warn(
+            f"disk {self._disk.label} ({self._disk.id}): {format_size(copied.bytes_unchanged)} have the digests that "
+            f"they have in point {parent.id} and were not stored again; that the repository still holds these bytes "
+            f"was not looked at: `ntx verify {parent.id}` does"
+        )
+        return parent.id
 
     def _stage(self, name: str) -> None:
         self._context.observer.stage(name, self._disk.label)

@@ -35,12 +35,19 @@ def reduction_percent(size: int, sent: int) -> float:
 
 
 def disk_report(
-    changes: Changes, copied: CopyReport | None, verified: CopyReport | None, *, bytes_allocated: int, stages: Stages
+    changes: Changes,
+    copied: CopyReport | None,
+    verified: CopyReport | None,
+    *,
+    trusted_point_id: str | None,
+    bytes_allocated: int,
+    stages: Stages,
 ) -> dict[str, Any]:
     """Return the numbers of one disk, ready for JSON; bytes are integers, rates bytes per second.
 
     `copied` is None when nothing changed, so that the disk was not even attached.  `bytes_skipped` is what is zero in a
-    full image without having been read or stored; `bytes_verified` counts zeros too.
+    full image without having been read or stored; `bytes_verified` counts zeros too.  `trusted_point_id` is the point
+    that holds `bytes_unchanged` by its digests, without having been read.
     """
     is_full = not changes.is_incremental
     never_read = changes.size - changes.bytes_data - changes.bytes_zero if is_full else 0
@@ -56,6 +63,7 @@ def disk_report(
         "bytes_zeroed": zeroed,
         "bytes_skipped": (copied.bytes_skipped if copied else 0) + never_read,
         "bytes_unchanged": copied.bytes_unchanged if copied else 0,
+        "trusted_point_id": trusted_point_id,
         "bytes_verified": verified.bytes_done if verified else 0,
         "reduction_percent": reduction_percent(changes.size, sent),
         "bytes_per_s": int(copied.bytes_done / seconds) if copied and seconds > 0 else 0,
