@@ -59,15 +59,17 @@ def test_what_is_no_result_cannot_be_drawn(tmp_path: Path, content: str, words: 
 
 
 def test_missing_matplotlib_is_told_before_anything_is_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in ("stdout", "stderr"):  # main() takes them over for the rest of a process
+        monkeypatch.setattr(sys, name, getattr(sys, name))
 
     with pytest.raises(SystemExit) as ended:
         main(["bench", "smoke", "--out", str(tmp_path / "out")])
 
     assert ended.value.code == 2
-    said = capsys.readouterr()
+    said = capfd.readouterr()
     assert said.err == "ntx: the picture needs matplotlib: pip install 'ntxengine[bench]', or give --no-plot\n"
     assert said.out == ""
     assert not (tmp_path / "out").exists()
@@ -182,7 +184,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_interrupted_benchmark_leaves_nothing(suite_file: WriteSuite, tmp_path: Path, number: signal.Signals) -> None:
     process = start(suite_file(*SLOW), tmp_path / "tmp")
     started = children(process.pid)

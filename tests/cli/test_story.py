@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -166,6 +167,17 @@ def test_dry_run_of_a_restore_names_the_files(hand: Hand, tmp_path: Path) -> Non
 
     assert [Path(disk["path"]).name for disk in plan["disks"]] == ["scsi.0.raw", "scsi.1.raw"]
     assert not (tmp_path / "out").exists()
+
+
+def test_capture_whose_output_nobody_reads_is_whole(hand: Hand, tmp_path: Path) -> None:
+    capture = f"{shlex.join(COMMAND)} capture demo --progress plain"
+    command = f"{capture} <&- 2>&1 >/dev/null | head -c 1; exit ${{PIPESTATUS[0]}}"
+
+    done = subprocess.run(["bash", "-c", command], env=environment(hand.env), capture_output=True, check=False)
+
+    assert done.returncode == 0
+    assert len(hand.good("verify", "--all", "--json").json["points"]) == 1
+    assert not list(hand.repository.glob("*/.unfinished-*"))
 
 
 def test_interrupted_capture_leaves_nothing(hand: Hand, cluster: Simulator) -> None:

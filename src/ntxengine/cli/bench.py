@@ -109,6 +109,7 @@ def bench_command(
     base = _place_for(suite, Path("bench-results") if out is None else out)
     with _signals_clean_up():
         result = run_suite(suite, work_dir=work_dir, say=screen.note)
+    screen = screen.after_work()
     write_result(result, base.with_suffix(".json"))
     if not no_plot:
         _save_picture(result, base, screen)

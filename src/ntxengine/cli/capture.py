@@ -156,12 +156,13 @@ def capture_command(
         if dry_run:
             _show_plans(*run(_plan_several(request, prism_login)), screen)
         else:
-            _show_several(*run(_capture_several(request, prism_login, screen)), screen)
+            _show_several(*run(_capture_several(request, prism_login, screen)), screen.after_work())
         return
     if dry_run:
         _show_plan(run(_plan(vms[0], repository, options, prism_login)), screen)
         return
     point = run(_capture(vms[0], repository, options, attach, prism_login, screen))
+    screen = screen.after_work()
     if screen.as_json:
         screen.result(point_fields(point))
     else:

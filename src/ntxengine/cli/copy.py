@@ -133,6 +133,7 @@ def copy_command(
         _show_plan(run(_plan(order)), screen)
         return
     result = run(_copy(order, screen))
+    screen = screen.after_work()
     if screen.as_json:
         screen.result(
             {

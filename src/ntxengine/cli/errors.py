@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
 
 from ntxengine import machine
+from ntxengine.cli.streams import OutputError
 from ntxengine.cli.text import printable
 from ntxengine.errors import NtxError, OptionsError
 
@@ -51,6 +49,9 @@ def exit_code_of(command: Callable[[], object]) -> int:
         return USAGE
     except click.ClickException as exc:
         return _say(_usage_line(exc), exc.exit_code)
+    except OutputError as exc:
+        # A reader that went away (`ntx points | head`) has seen enough: nothing to talk about.
+        return _say(str(exc), FAILED) if str(exc) else FAILED
     except NtxError as exc:
         return _say(str(exc), code_of(exc))
     except BaseExceptionGroup as group:
@@ -112,10 +113,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 def _os_error(exc: OSError) -> int:
-    """Report a failure of the system; a reader of stdout that went away (`ntx points | head`) is none to talk about."""
-    if exc.errno == errno.EPIPE:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+    """Report a failure of the system."""
     logger.debug("the system call that failed", exc_info=exc)
     return _say(_os_line(exc), FAILED)
 

@@ -17,6 +17,8 @@ from click.shell_completion import CompletionItem
 
 from ntxengine import __version__
 from ntxengine.cli.errors import exit_code_of
+from ntxengine.cli.streams import take_over, write_messages, write_result
+from ntxengine.errors import NtxError
 
 
 class Entry(NamedTuple):
@@ -67,6 +69,13 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as exc:
+            # A connection of the work: click takes each for a reader of stdout that went away, and says nothing.
+            raise NtxError(f"a connection was closed by its other end: {exc}") from exc
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, section in SECTIONS.items():
             with formatter.section(title):
@@ -98,12 +107,19 @@ def ntx() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run `ntx` with `argv` (the process's own arguments if None) and exit."""
+    take_over()
     # Before numpy is loaded, which starts a thread per core for linear algebra that nothing here does.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if sys.stdout is None or sys.stderr is None:  # closed by whoever started us
-        sys.exit("ntx: stdout or stderr is closed: give it a file, or /dev/null")
-    sys.exit(exit_code_of(lambda: ntx.main(arguments, prog_name="ntx", standalone_mode=False)))
+    code = exit_code_of(lambda: _run(arguments))
+    write_messages()
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> object:
+    result = ntx.main(arguments, prog_name="ntx", standalone_mode=False)
+    write_result()
+    return result
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ntxengine import units
+from ntxengine.cli.streams import only_tells_of_work
 from ntxengine.cli.text import printable
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class Screen:
     as_json: bool
     progress: ProgressMode
     quiet: bool
+
+    def after_work(self) -> Screen:
+        """Return what tells of work that is done: silent if quiet, and stdout that fails changes nothing any more."""
+        only_tells_of_work()
+        return self
 
     def result(self, value: object) -> None:
         """Print the one JSON object of this command."""

@@ -97,6 +97,7 @@ def restore_command(
     report = run(_restore(opened, chosen, order, screen))
     if no_check:
         screen.warning("nothing was compared with the digests of the capture (--no-check): the disks may hold anything")
+    screen = screen.after_work()
     if screen.as_json:
         screen.result(_fields(report))
     else:

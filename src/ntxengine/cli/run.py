@@ -17,6 +17,7 @@ import click
 from ntxengine.cli.errors import Interrupted
 from ntxengine.cli.limits import make_room
 from ntxengine.cli.loop import loop_factory
+from ntxengine.cli.streams import hurry, without_waiting
 from ntxengine.errors import Cancelled
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ def run(coroutine: Coroutine[object, object, T]) -> T:
     # Closed when it cannot even begin: Python complains of a coroutine that was never awaited.
     with closing(coroutine), closing(watched):
         make_room()
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with without_waiting(), asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(watched)
 
 
@@ -46,6 +47,7 @@ async def _watched(coroutine: Coroutine[object, object, T]) -> T:
         received.append(number)
         _restore(loop)
         click.echo(f"ntx: {number.name}: stopping and cleaning up; once more to stop at once", err=True)
+        hurry()
         task.cancel()
 
     for number in SIGNALS:

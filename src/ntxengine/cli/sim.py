@@ -10,6 +10,7 @@ import click
 from ntxengine.cli.options import common_options
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FILE, FOLDER
+from ntxengine.cli.streams import without_waiting
 from ntxengine.errors import ToolError
 
 try:
@@ -64,4 +65,6 @@ def sim_command(config_file: Path | None, state: Path, port: int, screen: Screen
         screen.note(f"serving {environment['NTX_PRISM']}; Ctrl-C ends it.  In another shell:")
         screen.line(f". {shlex.quote(str(state / 'connect.env'))}")
 
-    serve(config, state, port=port, ready=ready)
+    screen.after_work()  # whoever started it may read no more: it serves on
+    with without_waiting():
+        serve(config, state, port=port, ready=ready)

@@ -54,6 +54,8 @@ def sweep_command(
         screen.note("no --prism: the cluster is not swept")
     prism_login = None if prism is None else login(prism, screen)
     report = run(_sweep(opened, worker, prism_login, dry_run))
+    if not dry_run:
+        screen = screen.after_work()
     if screen.as_json:
         screen.result(report.as_dict())
     else:

@@ -78,6 +78,7 @@ def verify_command(
     chosen = _choose(opened, points, disks)
     damaged = opened.damaged() if every else []
     verdicts = run(_verify(opened, chosen, order, screen))
+    screen = screen.after_work()
     if screen.as_json:
         screen.result(
             {"points": [_fields(verdict) for verdict in verdicts], "damaged": [str(each) for each in damaged]}
