@@ -100,15 +100,25 @@ async def test_a_killed_capture_shows_no_point_and_the_next_one_works(stage: str
     lab.assert_clean(points=len(lab.repository.points(lab.vm_id)))
 
 
-@pytest.mark.parametrize("stage", ["freeze", "attach", "copy", "verify", "commit"])
-async def test_an_interrupted_capture_leaves_nothing_anywhere(stage: str, v4_lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("stage", "by"),
+    [
+        ("freeze", signal.SIGINT),
+        ("attach", signal.SIGHUP),
+        ("copy", signal.SIGTERM),
+        ("copy", signal.SIGHUP),
+        ("verify", signal.SIGINT),
+        ("commit", signal.SIGHUP),
+    ],
+)
+async def test_an_interrupted_capture_leaves_nothing_anywhere(stage: str, by: signal.Signals, v4_lab: Lab) -> None:
     lab = v4_lab
     await start(lab)
 
-    code = await Ntx(lab).run(stop_at=stage, after_s=0.05, by=signal.SIGINT)
+    code = await Ntx(lab).run(stop_at=stage, after_s=0.05, by=by)
 
     points = lab.repository.points(lab.vm_id)
-    assert code == 130 or len(points) == 2
+    assert code == 128 + by or len(points) == 2
     if len(points) == 1:
         lab.assert_clean(points=1)
     point = await lab.capture()

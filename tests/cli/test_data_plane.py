@@ -152,7 +152,7 @@ def test_full_target_leaves_nothing(disk: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "m").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_first_signal_stops_cleanly(number: signal.Signals, code: int, tmp_path: Path) -> None:
     arguments = ["copy", "pattern:1G", str(tmp_path / "new.raw"), "--bandwidth", "1M", "--progress", "json"]
     process = subprocess.Popen([*COMMAND, *arguments], env=environment(), stderr=subprocess.PIPE, text=True)

@@ -137,7 +137,7 @@ def test_serve_ends_on_a_signal(tmp_path: Path) -> None:
         "serve(SimConfig(), sys.argv[1], port=0, ready=lambda env: print(env['NTX_PRISM'], flush=True))\n"
     )
     environment = {**os.environ, "PYTHONPATH": "src"}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         with subprocess.Popen(
             [sys.executable, "-c", script, str(tmp_path / "state")],
             stdout=subprocess.PIPE,

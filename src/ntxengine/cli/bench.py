@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import click
 import msgspec
@@ -18,10 +13,11 @@ from ntxengine.bench.result import BarResult, CaseResult, ContestantResult, Resu
 from ntxengine.bench.rounds import run_suite
 from ntxengine.bench.stats import Spread
 from ntxengine.bench.suite import Quantity, Suite, load_suite, narrowed, suite_names
-from ntxengine.cli.errors import SOME_FAILED, Interrupted
+from ntxengine.cli.errors import SOME_FAILED
 from ntxengine.cli.options import SIZE, common_options
 from ntxengine.cli.output import Column, Screen
 from ntxengine.cli.paths import FILE, FOLDER, LocalPath
+from ntxengine.cli.signals import raised_as_interrupted
 from ntxengine.cli.text import printable
 from ntxengine.units import MIB, format_size
 
@@ -107,7 +103,7 @@ def bench_command(
     if not no_plot:
         check_matplotlib()
     base = _place_for(suite, Path("bench-results") if out is None else out)
-    with _signals_clean_up():
+    with raised_as_interrupted("servers, disks and images are removed, nothing is kept"):
         result = run_suite(suite, work_dir=work_dir, say=screen.note)
     screen = screen.after_work()
     write_result(result, base.with_suffix(".json"))
@@ -119,28 +115,6 @@ def bench_command(
         _show(result, screen)
         screen.note(f"result: {base.with_suffix('.json')}")
     return SOME_FAILED if result.failed else 0
-
-
-@contextmanager
-def _signals_clean_up() -> Iterator[None]:
-    """Make the first SIGINT or SIGTERM an exception, so that everything is cleaned up; the second ends us at once."""
-
-    def stop(number: int, _: FrameType | None) -> NoReturn:
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
-        name = signal.Signals(number).name
-        raise Interrupted(
-            f"interrupted by {name}: servers, disks and images are removed, nothing is kept", signal_number=number
-        )
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _place_for(suite: Suite, folder: Path) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ntxengine.cli.paths import FOLDER
+from ntxengine.cli.signals import raised_as_interrupted
 from ntxengine.demo.story import Demo
 
 
@@ -34,8 +35,9 @@ def demo_command(folder: Path, temporary: bool) -> None:
       ntx demo
       ntx demo --dir /var/tmp/demo
     """
-    if not temporary:
-        Demo(folder, click.echo).run()
-        return
-    with tempfile.TemporaryDirectory(prefix="ntx-demo-") as name:
-        Demo(Path(name), click.echo).run()
+    with raised_as_interrupted("the simulator is stopped"):
+        if not temporary:
+            Demo(folder, click.echo).run()
+            return
+        with tempfile.TemporaryDirectory(prefix="ntx-demo-") as name:
+            Demo(Path(name), click.echo).run()

@@ -101,7 +101,7 @@ def ntx() -> None:
       ntx copy disk.raw nbd://server/export      copy a disk, and nothing else
 
     Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 some items failed, 10 not found, 11 locked, 12 credentials
-    refused, 75 try again later, 130 interrupted, 143 terminated.
+    refused, 75 try again later, 129 hung up, 130 interrupted, 143 terminated.
     """
 
 

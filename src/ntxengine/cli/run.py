@@ -1,14 +1,14 @@
-"""Running one coroutine as a process: the event loop, and what SIGINT and SIGTERM do.
+"""Running one coroutine as a process: the event loop, and what SIGHUP, SIGINT and SIGTERM do.
 
-The first signal cancels the coroutine, which cleans up in reverse order.  After it the signals have their normal
-effect again, so that a second one ends the process at once, whatever it is doing.
+The first signal cancels the coroutine, which cleans up in reverse order.  A second one ends the process at once,
+whatever it is doing; ntxengine.cli.signals has the rules.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import closing
 from typing import TypeVar
 
@@ -17,12 +17,11 @@ import click
 from ntxengine.cli.errors import Interrupted
 from ntxengine.cli.limits import make_room
 from ntxengine.cli.loop import loop_factory
+from ntxengine.cli.signals import heeded
 from ntxengine.cli.streams import hurry, without_waiting
 from ntxengine.errors import Cancelled
 
 T = TypeVar("T")
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(coroutine: Coroutine[object, object, T]) -> T:
@@ -42,15 +41,18 @@ async def _watched(coroutine: Coroutine[object, object, T]) -> T:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(coroutine)
     received: list[signal.Signals] = []
+    numbers = heeded()
 
     def stop(number: signal.Signals) -> None:
         received.append(number)
-        _restore(loop)
+        if len(received) > 1:  # a further hang-up: the others are not ours any more
+            return
+        _give_back(loop, [number for number in numbers if number != signal.SIGHUP])
         click.echo(f"ntx: {number.name}: stopping and cleaning up; once more to stop at once", err=True)
         hurry()
         task.cancel()
 
-    for number in SIGNALS:
+    for number in numbers:
         loop.add_signal_handler(number, stop, number)
     try:
         return await task
@@ -60,11 +62,11 @@ async def _watched(coroutine: Coroutine[object, object, T]) -> T:
         text = f"interrupted by {received[0].name}: everything that was started is stopped and cleaned up"
         raise Interrupted(text, signal_number=received[0]) from exc
     finally:
-        _restore(loop)
+        _give_back(loop, numbers)
 
 
-def _restore(loop: asyncio.AbstractEventLoop) -> None:
+def _give_back(loop: asyncio.AbstractEventLoop, numbers: Sequence[signal.Signals]) -> None:
     """Give the signals the effect that they have without us: they end the process."""
-    for number in SIGNALS:
+    for number in numbers:
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What `ntx sim` runs: a simulator until SIGINT or SIGTERM."""
+"""What `ntx sim` runs: a simulator until SIGHUP, SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def serve(
     port: int = DEFAULT_PORT,
     ready: Callable[[dict[str, str]], None] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; call `ready` with the NTX_* environment once both endpoints answer.
+    """Serve until SIGHUP, SIGINT or SIGTERM; call `ready` with the NTX_* environment once both endpoints answer.
 
     Prints nothing.  `STATE/connect.env` holds the same environment for a shell.  `host`, if given, is where Prism
     Central listens; Prism Element stays at the configuration's `element_host`, on the same port.
@@ -33,8 +33,9 @@ def serve(
 async def _serve(config: SimConfig, state_dir: Path, port: int, ready: Callable[[dict[str, str]], None] | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup: what was ignored when we were started stays so
+            loop.add_signal_handler(number, stop.set)
     async with Simulator(config, state_dir, port) as sim:
         if ready is not None:
             ready(sim.env)
