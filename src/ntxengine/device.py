@@ -130,6 +130,19 @@ def _check_existing(name: str, device: Device, size: int, *, overwrite: bool) ->
 
 
 @contextmanager
+def naming(device: str, name: str) -> Iterator[None]:
+    """Let an error at a place of `device`, a file or a socket of ours, say the name that the person knows."""
+    try:
+        yield
+    except PlaceError as exc:
+        text = str(exc)
+        if device not in text:
+            raise
+        kind = type(exc)
+        raise kind(text.replace(device, name), offset=exc.offset, length=exc.length, errno=exc.errno) from exc
+
+
+@contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Yield an empty file that becomes `path` if the block ends without an error, and is removed if not.
 
@@ -143,7 +156,8 @@ def new_file(path: Path) -> Iterator[Path]:
         raise error or TargetError(f"{path}: cannot be made: {exc.strerror}", errno=exc.errno or 0) from exc
     try:
         os.close(fd)
-        yield unfinished
+        with naming(str(unfinished), str(path)):
+            yield unfinished
         _publish(unfinished, path)
     except BaseException:
         with suppress(FileNotFoundError):

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ntxengine._core.engine import Device
-from ntxengine.device import open_source
+from ntxengine.device import naming, open_source
 from ntxengine.errors import NtxError
 from ntxengine.repository import QemuNbd
 from ntxengine.repository.clusters import CannotMap, map_clusters
@@ -26,19 +26,27 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_image(chain: Sequence[Path], *, timeout_s: float = 60.0, connections: int = 1) -> AsyncIterator[Device]:
+async def open_image(
+    chain: Sequence[Path], *, root_format: str = "qcow2", timeout_s: float = 60.0, connections: int = 1
+) -> AsyncIterator[Device]:
     """Open the disk that `chain` is: an image and all those below it, nearest first.  No other file is opened.
 
+    `root_format` is that of the last, where it is below another.
     Nobody may write to the images meanwhile.  `connections` are those to qemu-nbd, if it is needed.
     Errors: ToolError (qemu cannot open it), NbdError, TransferTimeout.
     """
-    device = await _open_mapped(chain)
+    device = await _open_mapped(chain) if root_format == "qcow2" else None
     if device is None:
-        async with (
-            QemuNbd(chain[0], read_only=True, connections=connections, backing=tuple(chain[1:])) as server,
-            open_source(server.uri, timeout_s=timeout_s) as device,
-        ):
-            yield device
+        server = QemuNbd(
+            chain[0],
+            read_only=True,
+            connections=connections,
+            backing=tuple(chain[1:]),
+            root_format=root_format,
+        )
+        async with server, open_source(server.uri, timeout_s=timeout_s) as device:
+            with naming(device.name, str(chain[0])):
+                yield device
         return
     try:
         yield device

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine._core.engine import Device
-from ntxengine.device import Target, new_file, open_target
+from ntxengine.device import Target, naming, new_file, open_target
 from ntxengine.errors import OptionsError
 from ntxengine.image import open_image
 from ntxengine.repository import QemuNbd, images, storage
@@ -32,7 +33,9 @@ async def open_named_image(
 ) -> AsyncIterator[Device]:
     """Open the disk in an image.  Errors: as chain_of and open_image."""
     chain = await in_thread(chain_of, path, folders)
-    async with open_image(chain, timeout_s=timeout_s, connections=connections) as device:
+    async with open_image(
+        chain.images, root_format=chain.root_format, timeout_s=timeout_s, connections=connections
+    ) as device:
         yield device
 
 
@@ -48,21 +51,33 @@ async def new_image(path: Path, *, source: Device, timeout_s: float, connections
             QemuNbd(unfinished, read_only=False, connections=connections, backing=()) as server,
             open_target(server.uri, source=source, timeout_s=timeout_s) as opened,
         ):
-            yield Target(opened.device, is_zero=True)
+            with naming(opened.device.name, str(path)):
+                yield Target(opened.device, is_zero=True)
         await in_thread(storage.sync, unfinished)
 
 
-def chain_of(path: Path, folders: Sequence[Path] = ()) -> list[Path]:
-    """Return `path` and the images below it, nearest first.
+@dataclass(frozen=True)
+class ImageChain:
+    """An image and those below it, nearest first.  `root_format` is that of the last: qcow2, or raw below another."""
 
-    Those lie in the folder of `path`, or anywhere below one of `folders`.
-    Errors: OptionsError: no QCOW2 image, or one that has more to it than images in QCOW2 format in these folders.
+    images: tuple[Path, ...]
+    root_format: str
+
+
+def chain_of(path: Path, folders: Sequence[Path] = ()) -> ImageChain:
+    """Return which files an image is made of: those below it lie in its folder, or anywhere below one of `folders`.
+
+    Errors: OptionsError: no QCOW2 image, or one that has more to it than files in these folders.
     """
     chain = [_regular(path, f"{path}")]
     beside = chain[0].parent
     allowed = [_resolved(folder, f"--backing-dir {folder}") for folder in folders]
-    while name := _backing_of(chain[-1]):
+    format = "qcow2"
+    while format == "qcow2":
         image = chain[-1]
+        name, format = _backing_of(image)
+        if not name:
+            return ImageChain(tuple(chain), "qcow2")
         below = _regular(image.parent / name, f"{image}: the image below it, {name[:200]}")
         if below.parent != beside and not any(below.is_relative_to(folder) for folder in allowed):
             raise OptionsError(
@@ -72,7 +87,7 @@ def chain_of(path: Path, folders: Sequence[Path] = ()) -> list[Path]:
         if len(chain) >= MAX_IMAGES or below in chain:
             raise OptionsError(f"{path}: has more than {MAX_IMAGES} images below it, or one that is below itself")
         chain.append(below)
-    return chain
+    return ImageChain(tuple(chain), format)
 
 
 def _resolved(path: Path, subject: str) -> Path:
@@ -89,26 +104,33 @@ def _regular(path: Path, subject: str) -> Path:
     return found
 
 
-def _backing_of(path: Path) -> str:
-    """Return the name of the image below, "" for none, after a look at everything else that `path` may refer to."""
+def _backing_of(path: Path) -> tuple[str, str]:
+    """Return the name and the format of what is below, "" and qcow2 for nothing.
+
+    All else that `path` may refer to is looked at as well.
+    """
     try:
         header = read_header(path)
     except BadHeader as exc:
         raise OptionsError(f"{path}: cannot be read as qcow2: it {exc}") from exc
     if problem := _problem(header):
         raise OptionsError(f"{path}: cannot be read as qcow2: {problem}")
-    name = header.backing
+    name, format = header.backing, header.backing_format
     if not name:
-        return ""
+        return "", "qcow2"
     if _PROTOCOL.match(name):
         raise OptionsError(f"{path}: names {name[:200]!r} below it, which is no file: only files are opened")
-    if header.backing_format != "qcow2":
-        said = f"in {header.backing_format[:40]!r} format" if header.backing_format else "without its format"
+    if not format:
         raise OptionsError(
-            f"{path}: names {name[:200]!r} below it {said}, and only qcow2 is read: "
-            f"make one image of it first: qemu-img convert -O qcow2 {path} NEW.qcow2"
+            f"{path}: names {name[:200]!r} below it without its format, which is not guessed: "
+            f"say it with qemu-img rebase -u -b {name[:200]} -F FORMAT {path}"
         )
-    return name
+    if format not in ("qcow2", "raw"):
+        raise OptionsError(
+            f"{path}: names {name[:200]!r} below it in {format[:40]!r} format, which is not read: "
+            f"make one image of both first: qemu-img convert -f qcow2 -O qcow2 {path} NEW.qcow2"
+        )
+    return name, format
 
 
 def _problem(header: Header) -> str:

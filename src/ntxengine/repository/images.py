@@ -89,16 +89,18 @@ def _header(path: Path) -> Header:
         raise RepositoryError(f"{path}: the image {exc}") from exc
 
 
-def node(chain: Sequence[Path], *, format: str = "qcow2") -> str:
+def node(chain: Sequence[Path], *, format: str = "qcow2", root_format: str = "qcow2") -> str:
     """Return the file name by which qemu opens `chain`, newest first, and nothing else.
 
+    `root_format` is that of the last where it is below another.
     LIMIT: qemu takes a time that grows with the cube of the depth: 0.3 s for 70 images, 1 s for 140.
     Errors: RepositoryError if it is longer than the kernel lets an argument be.
     """
     below: dict[str, object] | None = None
-    for path in reversed(chain):
-        below = {"driver": format, "file": {"driver": "file", "filename": absolute(path)}} | (
-            {"backing": below} if format == "qcow2" else {}
+    formats = [format] * (len(chain) - 1) + [root_format if len(chain) > 1 else format]
+    for path, driver in zip(reversed(chain), reversed(formats), strict=True):
+        below = {"driver": driver, "file": {"driver": "file", "filename": absolute(path)}} | (
+            {"backing": below} if driver == "qcow2" else {}
         )
     name = "json:" + json.dumps(below, ensure_ascii=False)
     if len(os.fsencode(name)) >= MAX_ARGUMENT:

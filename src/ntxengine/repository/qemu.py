@@ -45,7 +45,8 @@ _ABORT_REPLY_SIZE = 20
 class QemuNbd:
     """Serves an image as the default export at `uri` between `__aenter__` and `__aexit__`.
 
-    `backing` are the images below it, from the nearest to the root: nothing else is opened, whatever the image says.
+    `backing` are the images below it, from the nearest to the root, which is in `root_format`: nothing else is opened,
+    whatever the image says.
     None: the chain that the repository knows (chain.images_below), looked up in `__aenter__`.
     A writable image is not for others before `__aexit__` has returned without an error.
     """
@@ -58,12 +59,14 @@ class QemuNbd:
         read_only: bool,
         connections: int = 1,
         backing: Sequence[Path] | None = None,
+        root_format: str = "qcow2",
     ) -> None:
         self.path = Path(path)
         self._format = format
         self._read_only = read_only
         self._connections = connections
         self._backing = backing
+        self._root_format = root_format
         self._folder: PrivateFolder | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._stderr = b""
@@ -133,7 +136,7 @@ class QemuNbd:
             "--detect-zeroes=off",
             *(["--read-only"] if self._read_only else []),
             "--",
-            images.node(chain, format=self._format),
+            images.node(chain, format=self._format, root_format=self._root_format),
         ]
 
     async def _start(self) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from ntxengine import named_image
 from ntxengine.copy import CopyOptions, copy
-from ntxengine.endpoints import SourceFormat, open_named_source, open_named_target
-from ntxengine.errors import OptionsError
+from ntxengine.device import open_source
+from ntxengine.endpoints import Format, SourceFormat, open_named_source, open_named_target
+from ntxengine.errors import NtxError, OptionsError
 from ntxengine.extents import whole
 from ntxengine.named_image import chain_of
 from tests.support.servers import qemu_img
@@ -35,11 +36,13 @@ def patch_name(path: Path, old: str, new: str) -> None:
     path.write_bytes(data.replace(old.encode(), new.encode()))
 
 
-async def test_chain_beside_the_image_gives_the_bytes_that_qemu_reads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("base_format", ["qcow2", "raw"])
+async def test_chain_beside_the_image_gives_the_bytes_that_qemu_reads(base_format: str, tmp_path: Path) -> None:
     raw, base, top, by_qemu = (tmp_path / name for name in ("raw", "base", "top", "by-qemu"))
     raw.write_bytes(os.urandom(MIB))
-    qemu_img("convert", "-f", "raw", "-O", "qcow2", str(raw), str(base))
-    image(top, below="base")
+    qemu_img("convert", "-f", "raw", "-O", base_format, str(raw), str(base))
+    image(tmp_path / "middle", below="base", below_format=base_format)
+    image(top, below="middle")
     qemu_img("convert", "-f", "qcow2", "-O", "raw", str(top), str(by_qemu))
 
     async with open_named_source(str(top), SourceFormat("qcow2")) as device:
@@ -47,6 +50,20 @@ async def test_chain_beside_the_image_gives_the_bytes_that_qemu_reads(tmp_path: 
             await copy(device, target.device, [whole(device.size)], options=CopyOptions())
 
     assert (tmp_path / "ours").read_bytes() == by_qemu.read_bytes() == raw.read_bytes()
+
+
+async def test_raw_file_below_an_image_is_raw_whatever_it_looks_like(tmp_path: Path) -> None:
+    base = image(tmp_path / "base", below="/etc/passwd")
+    size = base.stat().st_size
+    qemu_img("create", "-q", "-f", "qcow2", "-u", "-b", "base", "-F", "raw", str(tmp_path / "top"), str(size))
+
+    chain = chain_of(tmp_path / "top")
+    async with open_named_source(str(tmp_path / "top"), SourceFormat("qcow2")) as device:
+        async with open_named_target(str(tmp_path / "ours"), source=device) as target:
+            await copy(device, target.device, [whole(device.size)], options=CopyOptions())
+
+    assert (chain.images, chain.root_format) == ((tmp_path / "top", base), "raw")
+    assert (tmp_path / "ours").read_bytes()[:size] == base.read_bytes()
 
 
 def test_image_below_in_another_folder_needs_that_folder_to_be_named(tmp_path: Path) -> None:
@@ -59,7 +76,7 @@ def test_image_below_in_another_folder_needs_that_folder_to_be_named(tmp_path: P
     with pytest.raises(OptionsError, match=f"--backing-dir {tmp_path}/b"):
         chain_of(top)
 
-    assert chain_of(top, [tmp_path / "b"]) == [top, middle, base]
+    assert list(chain_of(top, [tmp_path / "b"]).images) == [top, middle, base]
     with pytest.raises(OptionsError, match="--backing-dir"):
         chain_of(top, [tmp_path / "a"])
 
@@ -67,7 +84,7 @@ def test_image_below_in_another_folder_needs_that_folder_to_be_named(tmp_path: P
 def test_absolute_name_beside_the_image_is_followed(tmp_path: Path) -> None:
     base = image(tmp_path / "base")
 
-    assert chain_of(image(tmp_path / "top", below=str(base))) == [tmp_path / "top", base]
+    assert chain_of(image(tmp_path / "top", below=str(base))).images == (tmp_path / "top", base)
 
 
 def link_outside(folder: Path) -> str:
@@ -113,12 +130,11 @@ def test_hostile_name_is_refused_before_qemu_sees_it(below: str | Callable[[Path
         chain_of(top)
 
 
-@pytest.mark.parametrize("below_format", ["raw", "vmdk"])
-def test_image_below_in_another_format_is_refused(below_format: str, tmp_path: Path) -> None:
+def test_image_below_in_another_format_is_refused(tmp_path: Path) -> None:
     image(tmp_path / "base")
 
-    with pytest.raises(OptionsError, match=f"'{below_format}' format"):
-        chain_of(image(tmp_path / "top", below="base", below_format=below_format))
+    with pytest.raises(OptionsError, match="'vmdk' format"):
+        chain_of(image(tmp_path / "top", below="base", below_format="vmdk"))
 
 
 def test_format_of_the_image_below_is_not_guessed(tmp_path: Path) -> None:
@@ -162,7 +178,7 @@ def test_chain_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     for number in range(1, 4):
         image(tmp_path / str(number), below=str(number - 1))
 
-    assert len(chain_of(tmp_path / "2")) == 3
+    assert len(chain_of(tmp_path / "2").images) == 3
     with pytest.raises(OptionsError, match="more than 3 images"):
         chain_of(tmp_path / "3")
 
@@ -181,3 +197,17 @@ def test_missing_image_and_one_on_a_device_are_refused(tmp_path: Path) -> None:
         chain_of(tmp_path / "missing")
     with pytest.raises(OptionsError, match="is not a regular file"):
         chain_of(Path("/dev/null"))
+
+
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+async def test_full_disk_names_the_target_and_no_file_or_socket_of_ours(
+    format: Format, small_fs: Callable[[str], Path]
+) -> None:
+    small = small_fs("1m")
+
+    async with open_source("pattern:8M") as source:
+        with pytest.raises(NtxError, match=f"^{small}/new: .*No space left"):
+            async with open_named_target(f"{small}/new", source=source, format=format) as target:
+                await copy(source, target.device, [whole(source.size)], options=CopyOptions())
+
+    assert list(small.iterdir()) == []
