@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ntxengine.capture.freeze import name_prefix
 from ntxengine.capture.plan import disk_point_from
 from ntxengine.capture.recorded import recorded_clones, recorded_points
 from ntxengine.errors import LockedError, NtxError, RepositoryError
 from ntxengine.prism.models import Prism, RecoveryPoint
 from ntxengine.repository import Repository, cluster_record, layout, site
-from ntxengine.repository.cluster_record import ClusterRecord, Records
+from ntxengine.repository.cluster_record import ClusterRecord, Records, name_prefix
 from ntxengine.repository.scan import vm_folders
 from ntxengine.units import utc_now
 

@@ -11,13 +11,6 @@ from ntxengine.errors import NtxError, PrismAnswerError, PrismStatusError, TaskF
 from ntxengine.prism.models import Consistency, DiskPoint, Prism, RecoveryPoint, Vm
 from ntxengine.units import utc_now
 
-NAME_PREFIX = "ntx-"
-
-
-def name_prefix(repository_id: str) -> str:
-    """Return what the names of all recovery points of a repository begin with."""
-    return f"{NAME_PREFIX}{repository_id}-"
-
 
 @dataclass(frozen=True)
 class Frozen:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ntxengine.capture.clones import find_clones
 from ntxengine.capture.options import CaptureOptions, ConsistencyChoice
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, Prism, Vm
@@ -34,7 +35,8 @@ class CapturePlan:
 
     `parent` is the point that the new one goes on top of, None for a first capture.  `reference_id` is its recovery
     point on the cluster, "" if that cannot be used because of `lost`.
-    `consistency` is what will be asked for, `consistency_reason` why not application.
+    `consistency` is what will be asked for, `consistency_reason` why not application.  `hot_added` are those of
+    `vm.excluded` that a capture added to the VM: it is a worker VM.
     """
 
     vm: Vm
@@ -44,6 +46,7 @@ class CapturePlan:
     consistency: Consistency
     consistency_reason: str
     disks: tuple[DiskPlan, ...]
+    hot_added: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json` and the dry run: bytes as integers."""
@@ -84,11 +87,17 @@ async def plan_capture(prism: Prism, repository: Repository, vm_id: str, options
     Errors: NotFoundError (no such VM), NtxError (nothing to capture; application consistency demanded and impossible).
     """
     vm = await prism.vm(vm_id)
+    parent, lost = await _find_parent(prism, repository, vm)
+    clones = await find_clones(prism, repository, vm, parent)
+    vm = dataclasses.replace(
+        vm,
+        disks=tuple(disk for disk in vm.disks if disk.id not in clones),
+        excluded=(*vm.excluded, *clones.values()),
+    )
     if not vm.disks:
         left_out = f"; a recovery point does not hold {', '.join(vm.excluded)}" if vm.excluded else ""
         raise NtxError(f"VM {vm.name!r} ({vm.id}) has no disk that can be captured{left_out}")
     consistency, reason = choose_consistency(vm, options.consistency)
-    parent, lost = await _find_parent(prism, repository, vm)
     return CapturePlan(
         vm=vm,
         parent=parent,
@@ -97,6 +106,7 @@ async def plan_capture(prism: Prism, repository: Repository, vm_id: str, options
         consistency=consistency,
         consistency_reason=reason,
         disks=tuple(_plan_disk(disk, parent, lost) for disk in vm.disks),
+        hot_added=tuple(clones.values()),
     )
 
 

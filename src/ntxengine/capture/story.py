@@ -79,6 +79,8 @@ class _Story:
             plan = await plan_capture(self._prism, self._repository, self._vm_id, self._options)
             if self._options.consistency == "auto" and plan.consistency_reason:
                 self._observer.stage("plan", f"crash-consistent: {plan.consistency_reason}")
+            for clone in plan.hot_added:
+                self._warn(f"VM {plan.vm.name!r}: {clone} is left out: it is no disk of this VM")
             await self._settle_site()
             unfinished = await self._begin(plan)
             frozen = await self._freeze(plan, unfinished)

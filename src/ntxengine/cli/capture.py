@@ -277,4 +277,5 @@ def _show_plan(plan: CapturePlan, screen: Screen) -> None:
         reason = f": {printable(disk['reason'])}" if disk["reason"] else ""
         screen.line(f"  {disk['label']}  {format_size(disk['size'])}  {WAYS[disk['way']]}{reason}")
     for name in plan.vm.excluded:
-        screen.line(f"  {printable(name)}  left out: a recovery point does not hold it")
+        why = "it is no disk of this VM" if name in plan.hot_added else "a recovery point does not hold it"
+        screen.line(f"  {printable(name)}  left out: {why}")

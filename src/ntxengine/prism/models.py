@@ -24,6 +24,7 @@ class Disk:
 
     `id` is what disk recovery points refer to: v4 backingInfo.diskExtId, v3 device uuid.
     `vmdisk_id` is the name of its file on storage, where the API tells it (v2 vm_disk_info), else None.
+    `cloned_from` is the `DiskPoint.id` that it is a clone of, None if it is none, or Prism does not say so.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Disk:
     container_id: str
     container_name: str | None = None
     vmdisk_id: str | None = None
+    cloned_from: str | None = None
 
     @property
     def label(self) -> str:

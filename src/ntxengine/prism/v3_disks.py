@@ -18,7 +18,6 @@ from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, TASK_TIMEOUT_S, Accepted, lo
 from ntxengine.prism.v3_api import ElementApi
 from ntxengine.prism.v3_schema import V2Disk, V2Task
 
-_SNAPSHOT_FOLDERS = ("/.snapshot/", "/.acropolis/snapshot/")
 _ENDED = frozenset({"succeeded", "failed", "aborted"})
 
 
@@ -57,11 +56,9 @@ class ElementDisks:
     async def attached(self, worker_id: str) -> list[AttachedDisk]:
         """Return the worker's disks that are clones of snapshot files."""
         return [
-            _attached(vmdisk_id, worker_id, slot.source_path)
+            _attached(vmdisk_id, worker_id, slot.cloned_from)
             for slot in await self._slots(given_id(worker_id, "worker VM"))
-            if (vmdisk_id := slot.vmdisk_id) is not None
-            and slot.source_path is not None
-            and _is_frozen(slot.source_path)
+            if (vmdisk_id := slot.vmdisk_id) is not None and slot.cloned_from is not None
         ]
 
     async def detach(self, disk: AttachedDisk) -> None:
@@ -131,10 +128,6 @@ class ElementDisks:
             return await poll(look, what=what, clock=self._clock, timeout_s=SETTLE_TIMEOUT_S)
         except PrismTimeout:
             return []
-
-
-def _is_frozen(path: str) -> bool:
-    return any(folder in path for folder in _SNAPSHOT_FOLDERS)
 
 
 def _attached(vmdisk_id: str, worker_id: str, source: str) -> AttachedDisk:

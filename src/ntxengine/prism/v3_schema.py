@@ -18,6 +18,7 @@ from ntxengine.prism.models import Consistency, Disk, DiskPoint, GuestTools, Pow
 from ntxengine.prism.parse import UUID_PATTERN, Size, Uuid, decode, decode_object, in_utc
 from ntxengine.prism.refusal import one_line
 
+_SNAPSHOT_FOLDERS = ("/.snapshot/", "/.acropolis/snapshot/")
 _POWER: dict[str | None, PowerState] = {"ON": "on", "OFF": "off", "PAUSED": "paused"}
 _LIVE_DISK = re.compile(rf"/[^/]+/\.acropolis/vmdisk/({UUID_PATTERN.pattern})")
 _FAILED = frozenset({"error", "kerror", "failed"})
@@ -151,6 +152,12 @@ class V2Disk(msgspec.Struct):
         """The path of the file that it was cloned from."""
         return self.source_disk_address.ndfs_filepath if self.source_disk_address else None
 
+    @property
+    def cloned_from(self) -> str | None:
+        """The path of the snapshot file that it is a clone of, if it is one."""
+        path = self.source_path
+        return path if path is not None and any(folder in path for folder in _SNAPSHOT_FOLDERS) else None
+
 
 class V2Vm(msgspec.Struct):
     """A VM as v2 knows it."""
@@ -249,6 +256,7 @@ def _disk(slot: _Disk, files: Mapping[str, V2Disk], where: str) -> Disk:
         container_id=container.uuid or "",
         container_name=container.name,
         vmdisk_id=file.vmdisk_id if file is not None else None,
+        cloned_from=file.cloned_from if file is not None else None,
     )
 
 

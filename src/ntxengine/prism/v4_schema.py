@@ -231,6 +231,7 @@ def _disk(slot: VmDisk, where: str) -> Disk:
         bus=address.bus_type.lower(),
         index=address.index,
         container_id=container or "",
+        cloned_from=slot.cloned_from,
     )
 
 

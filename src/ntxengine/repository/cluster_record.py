@@ -33,12 +33,19 @@ log = logging.getLogger(__name__)
 FORMAT = "ntxengine-cluster-record"
 VERSION = 1
 PREFIX = ".cluster-"
+NAME_PREFIX = "ntx-"
+"""Of all recovery points that any capture makes."""
 SETTLED_AFTER = timedelta(minutes=15)
 """A request that was on its way when its capture was killed has ended by then: what it made can be seen."""
 
 _SUFFIX = ".json"
 _LIMIT = 1024**2
-_NAME = re.compile(r"ntx-[0-9a-f]{8}-(.{1,40})")
+_NAME = re.compile(rf"{NAME_PREFIX}[0-9a-f]{{8}}-(.{{1,40}})")
+
+
+def name_prefix(repository_id: str) -> str:
+    """Return what the names of all recovery points of a repository begin with."""
+    return f"{NAME_PREFIX}{repository_id}-"
 
 
 @dataclass(frozen=True)
