@@ -99,6 +99,8 @@ async def open_target(
     size = source.size if size is None else size
     if location.kind == "pattern":
         raise OptionsError(f"{location.text}: can only be a source; to drop the bytes use null:")
+    if location.kind == "file" and os.path.isdir(location.path):
+        raise OptionsError(f"{location.text}: is a folder: name the file in it")
     if location.kind == "null":
         async with _closing(Device.open_null(size)) as device:
             yield Target(device, is_zero=True)

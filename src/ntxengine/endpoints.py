@@ -104,6 +104,21 @@ def check_target(target: str, format: Format | None) -> None:
         raise OptionsError(f"{target}: {how} an image in {found.name} format: say {ways}")
 
 
+def check_apart(source: str, said: SourceFormat, target: str) -> None:
+    """Refuse to write into the image that is read, or into one below it.  Of other sources, opening a target sees it.
+
+    Errors: OptionsError.
+    """
+    path = Path(parse(target).path)
+    if said.format != "qcow2" or parse(target).kind != "file" or not path.exists():
+        return
+    from ntxengine.named_image import chain_of
+
+    for image in chain_of(Path(parse(source).path), said.backing_folders).images:
+        if image.samefile(path):
+            raise OptionsError(f"{target}: is the source itself, or an image below it")
+
+
 @asynccontextmanager
 async def open_named_target(
     target: str,

@@ -45,6 +45,7 @@ async def new_image(path: Path, *, source: Device, timeout_s: float, connections
 
     Errors: TargetError, ToolError, NbdError.
     """
+    _check_name(path)
     with new_file(path) as unfinished:
         await in_thread(lambda: images.create(unfinished, size=images.rounded_size(source.size)))
         async with (
@@ -101,7 +102,15 @@ def _regular(path: Path, subject: str) -> Path:
     found = _resolved(path, subject)
     if not found.is_file():
         raise OptionsError(f"{subject}: is not a regular file: only files are opened as images")
+    _check_name(found)
     return found
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as exc:
+        raise OptionsError(f"{str(path)!r}: qemu opens only paths in UTF-8: give it another name") from exc
 
 
 def _backing_of(path: Path) -> tuple[str, str]:

@@ -58,7 +58,7 @@ def parse(text: str) -> Location:
     if not text or "\0" in text:
         raise OptionsError(f"{text!r} names nothing: write a path, or an NBD URI such as nbd://host/export")
     if text.startswith(_PLAIN_PATH):
-        return Location("file", text, path=text)
+        return _file(text)
     scheme = _scheme(text)
     if scheme in _NBD:
         return _parse_nbd(text)
@@ -75,6 +75,12 @@ def parse(text: str) -> Location:
         return Location("pattern", text, size=size)
     if advice := _meant_as_path(text) or _meant_as_device(text):
         raise OptionsError(f"{text}: {advice}; {_really(text)}")
+    return _file(text)
+
+
+def _file(text: str) -> Location:
+    if text.endswith("/"):
+        raise OptionsError(f"{text}: is a folder: name the file in it")
     return Location("file", text, path=text)
 
 
@@ -101,7 +107,7 @@ def _scheme(text: str) -> str:
 
 
 def _really(text: str) -> str:
-    return f"what is really called so is ./{text}"
+    return f"if that is the name of a file or a folder, write ./{text}"
 
 
 def _meant_as_path(text: str) -> str:

@@ -171,3 +171,19 @@ def test_block_device_is_looked_at_as_a_file_is(folder: Path) -> None:
 
 def test_backing_dir_is_only_for_images(folder: Path) -> None:
     assert_refused(ntx("map", folder / "disk.raw", "--backing-dir", folder), 2, "--source-format qcow2")
+
+
+@pytest.mark.parametrize("target", ["top.qcow2", "base.raw"])
+def test_image_is_not_copied_onto_itself_nor_onto_one_below_it(target: str, tmp_path: Path) -> None:
+    size = 192 * 1024 + 512  # of the image itself, and of what is below it
+    (tmp_path / "base.raw").write_bytes(os.urandom(size))
+    top = tmp_path / "top.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", str(top))
+    os.truncate(top, size)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    arguments = [tmp_path / target, "--source-format", "qcow2", "--target-format", "raw", "--overwrite"]
+    ran = ntx("copy", top, *arguments)
+
+    assert_refused(ran, 2, "is the source itself, or an image below it")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -92,3 +92,15 @@ def test_larger_device_keeps_its_rest_and_that_is_said(kind: str, disk: Path, tm
     written = (tmp_path / "target").read_bytes()
     assert written[:SIZE] == disk.read_bytes()
     assert set(written[SIZE:]) == {0xAA}
+
+
+@pytest.mark.parametrize("name", ["folder", "folder/", "missing/"])
+def test_folder_is_no_target_and_none_is_made_a_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+
+    dry = ntx("copy", "pattern:64K", f"{tmp_path}/{name}", "--dry-run")
+    ran = ntx("copy", "pattern:64K", f"{tmp_path}/{name}")
+
+    for refused in (dry, ran):
+        assert_refused(refused, 2, "is a folder: name the file in it")
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]

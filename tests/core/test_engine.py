@@ -44,10 +44,9 @@ async def test_missing_source_and_target_are_told_apart(tmp_path: Path) -> None:
             pass
     assert caught.value.errno == 2
 
-    (tmp_path / "folder").mkdir()
     async with open_source("pattern:4K") as source:
-        with pytest.raises(TargetError, match="folder"):
-            async with open_target(str(tmp_path / "folder"), source=source):
+        with pytest.raises(TargetError, match="folder/target"):
+            async with open_target(str(tmp_path / "folder" / "target"), source=source):
                 pass
 
 

@@ -211,3 +211,15 @@ async def test_full_disk_names_the_target_and_no_file_or_socket_of_ours(
                 await copy(source, target.device, [whole(source.size)], options=CopyOptions())
 
     assert list(small.iterdir()) == []
+
+
+async def test_name_that_qemu_cannot_be_told_is_refused(tmp_path: Path) -> None:
+    strange = tmp_path / os.fsdecode(b"caf\xe9")
+
+    async with open_source("pattern:64K") as source:
+        with pytest.raises(OptionsError, match="UTF-8"):
+            async with open_named_target(str(strange), source=source, format="qcow2"):
+                pass
+    image(tmp_path / "image").rename(strange)
+    with pytest.raises(OptionsError, match="UTF-8"):
+        chain_of(strange)

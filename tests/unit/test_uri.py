@@ -61,7 +61,7 @@ def test_scheme_may_be_written_in_capitals(text: str) -> None:
     ],
 )  # fmt: skip
 def test_address_is_refused_where_only_a_path_can_be_meant(text: str) -> None:
-    with pytest.raises(OptionsError, match="what is really called so is"):
+    with pytest.raises(OptionsError, match="if that is the name of"):
         check_path(text)
 
     check_path(f"./{text}")

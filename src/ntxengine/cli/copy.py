@@ -25,6 +25,7 @@ from ntxengine.endpoints import (
     FORMATS,
     Format,
     SourceFormat,
+    check_apart,
     check_source,
     check_target,
     open_named_source,
@@ -153,6 +154,7 @@ def _check(order: Order) -> None:
     """Refuse what cannot work before anything is opened."""
     check_source(order.source, order.said.format)
     check_target(order.target, order.target_format)
+    check_apart(order.source, order.said, order.target)
     if order.verify and parse(order.target).kind == "null":
         raise click.UsageError("--verify: null: keeps nothing that could be read back")
     if order.manifest_file is not None and order.manifest_file.absolute() == Path(order.target).absolute():
