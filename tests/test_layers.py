@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
-BELOW = {"errors", "machine", "units", "shield", "parallel", "files"}
+BELOW = {"errors", "machine", "units", "shield", "parallel", "files", "identity"}
 DATA_PLANE = {
     "_core", "about", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy", "budget",
 }  # fmt: skip
@@ -30,6 +30,7 @@ PYTHON_LAYERS = {
     "shield": {"errors"},
     "parallel": set(),
     "files": set(),
+    "identity": set(),
     # the data plane
     "_core": {"errors"},
     "extents": {"_core", "errors", "machine", "units"},
@@ -39,7 +40,7 @@ PYTHON_LAYERS = {
     "about": {"_core"},
     "uri": {"errors", "units"},
     "formats": set(),
-    "device": {"_core", "uri", "errors", "units", "shield", "files"},
+    "device": {"_core", "uri", "errors", "units", "shield", "files", "identity"},
     "mapping": {"_core", "extents", "shield"},
     "copy": {"_core", "extents", "manifest", *BELOW},
     "budget": {"copy", "units"},

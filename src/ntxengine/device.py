@@ -16,6 +16,7 @@ from pathlib import Path
 from ntxengine import files
 from ntxengine._core.engine import Device
 from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError, machine_error
+from ntxengine.identity import is_same
 from ntxengine.shield import to_thread
 from ntxengine.uri import Location, parse
 
@@ -113,10 +114,16 @@ async def open_target(
     else:
         device = await _open(location, write=True, timeout_s=timeout_s)
         async with _closing(device):
-            if location.kind == "file" and source.path is not None and os.path.samefile(location.path, source.path):
-                raise OptionsError(f"{location.path}: is the source itself")
+            if location.kind == "file" and source.path is not None:
+                check_apart(Path(location.path), Path(os.fsdecode(source.path)))
             _check_existing(location.text, device, size, overwrite=overwrite)
             yield Target(device, is_zero=False)
+
+
+def check_apart(target: Path, source: Path) -> None:
+    """Refuse a target that is the source, under whatever name.  Errors: OptionsError."""
+    if is_same(target, source):
+        raise OptionsError(f"{target}: is the source itself (one file, or one lies on the other): name another")
 
 
 def _check_existing(name: str, device: Device, size: int, *, overwrite: bool) -> None:

@@ -21,6 +21,7 @@ from ntxengine._core.engine import Device
 from ntxengine.device import Target, open_source, open_target
 from ntxengine.errors import OptionsError
 from ntxengine.formats import ImageFormat, looks_like, named_like
+from ntxengine.identity import is_same
 from ntxengine.shield import in_thread
 from ntxengine.uri import Location, parse
 
@@ -115,7 +116,7 @@ def check_apart(source: str, said: SourceFormat, target: str) -> None:
     from ntxengine.named_image import chain_of
 
     for image in chain_of(Path(parse(source).path), said.backing_folders).images:
-        if image.samefile(path):
+        if is_same(image, path):
             raise OptionsError(f"{target}: is the source itself, or an image below it")
 
 

@@ -34,6 +34,7 @@ from ntxengine.endpoints import (
 )
 from ntxengine.errors import OptionsError
 from ntxengine.extents import ExtentFile, total
+from ntxengine.identity import is_same
 from ntxengine.manifest import Manifest, untouched
 from ntxengine.mapping import map_device
 from ntxengine.units import format_rate, format_size
@@ -157,10 +158,16 @@ def _check(order: Order) -> None:
     check_apart(order.source, order.said, order.target)
     if order.verify and parse(order.target).kind == "null":
         raise click.UsageError("--verify: null: keeps nothing that could be read back")
-    if order.manifest_file is not None and order.manifest_file.absolute() == Path(order.target).absolute():
-        raise click.UsageError("--manifest: TARGET and the manifest cannot be one file")
+    _check_is_not_target("--manifest", order.manifest_file, order.target)
+    _check_is_not_target("--extents", order.extents_file, order.target)
     if order.manifest_file is not None and order.manifest_file.exists():
         raise click.UsageError(f"--manifest: {order.manifest_file} exists: remove it, or name another")
+
+
+def _check_is_not_target(option: str, file: Path | None, target: str) -> None:
+    location = parse(target)
+    if file is not None and location.kind == "file" and is_same(file, Path(location.path)):
+        raise click.UsageError(f"{option}: {file} and TARGET are one file: name another")
 
 
 async def _copy(order: Order, screen: Screen) -> Result:
@@ -169,6 +176,8 @@ async def _copy(order: Order, screen: Screen) -> Result:
             extents = stack.enter_context(await _extents(order, source))
             manifest = stack.enter_context(_manifest(order, source.size))
             try:
+                # Once more, now that it exists: a file system may take two spellings for one name.
+                _check_is_not_target("--manifest", order.manifest_file, order.target)
                 async with _open_target(order, source) as target:
                     with screen.view() as view:
                         return await _transfer(order, source, target, extents, manifest, view)
