@@ -197,6 +197,25 @@ class Manifest:
         os.pwrite(self.fd, head + _TAIL.pack(_check(head, digest), digest), 0)
 
 
+def read_header(path: Path | str) -> tuple[int, str]:
+    """Return the disk's size and digest that a sealed manifest says of itself; its digests are not read.
+
+    Errors: RepositoryError if it is missing, none, damaged, or was never finished.
+    """
+    try:
+        # No link is followed, and a FIFO not waited for: it is refused for being none.
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        raise RepositoryError(f"{path}: the manifest cannot be opened: {exc.strerror}") from exc
+    try:
+        size, digest = _read_header(fd, str(path))
+    except OSError as exc:
+        raise RepositoryError(f"{path}: the manifest cannot be read: {exc.strerror}") from exc
+    finally:
+        os.close(fd)
+    return size, digest.hex()
+
+
 def differences(stored: Manifest, found: Manifest, touched: Iterable[Extents] | None = None) -> Iterator[int]:
     """Yield the numbers of the blocks whose digests differ, ascending; only of those that `touched` touches, if given.
 

@@ -1,9 +1,10 @@
 """Capturing a VM: the main job, in order, with clean-up.
 
 story.py     from lock to commit, and back if something fails      undo.py      the way back
-plan.py      what it goes on top of                                freeze.py    the recovery point
-disk.py      one disk                                              readback.py  the proof
-observer.py  who is told                                           report.py    the numbers
+plan.py      what would be done                                    parent.py    what it goes on top of
+freeze.py    the recovery point                                    disk.py      one disk
+readback.py  the proof                                             report.py    the numbers
+observer.py  who is told                                           recorded.py  what it made on the cluster
 several.py   several VMs
 """
 
@@ -11,6 +12,7 @@ from ntxengine.capture.observer import LogObserver, Observer
 from ntxengine.capture.options import (
     CONSISTENCY_CHOICES,
     DEFAULT_EXPIRY,
+    DEFAULT_MAX_CHAIN,
     CaptureOptions,
     ConsistencyChoice,
 )
@@ -22,6 +24,7 @@ from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
 __all__ = [
     "CONSISTENCY_CHOICES",
     "DEFAULT_EXPIRY",
+    "DEFAULT_MAX_CHAIN",
     "ON_LOST_TRACKING",
     "CaptureOptions",
     "CapturePlan",

@@ -79,7 +79,7 @@ async def capture_disk(context: Context, plan: DiskPlan, frozen: DiskPoint) -> C
         changes = await find_changes(
             question,
             _previous(plan, frozen),
-            on_lost_tracking=context.options.on_lost_tracking,
+            on_lost_tracking="scan" if context.options.scan else context.options.on_lost_tracking,
             reason_without=plan.lost,
         )
     async with AsyncExitStack() as stack:

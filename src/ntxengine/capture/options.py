@@ -19,6 +19,9 @@ DEFAULT_EXPIRY = timedelta(days=7)
 MIN_EXPIRY = timedelta(hours=1)
 """Less could end while the first capture is still reading from it."""
 
+DEFAULT_MAX_CHAIN = 100
+"""Enough for a quarter of a year of daily captures."""
+
 
 @dataclass(frozen=True)
 class CaptureOptions:
@@ -30,6 +33,9 @@ class CaptureOptions:
     `captures_at_once`: how many captures of this process share one budget of buffers.
     `verify`: read back what was written, every block touched (a whole disk when it was captured in full), and compare
     with the digests of what was read.
+    `full`, `scan`: for those who distrust tracking: a point that stands alone, or read everything and send what
+    differs; `reason` is recorded.  `max_chain`: images on top of each other before a full point is made; half of what
+    qemu can open at the repository's path is the most, whatever is given.
     """
 
     consistency: ConsistencyChoice = "auto"
@@ -39,6 +45,10 @@ class CaptureOptions:
     expiry: timedelta = DEFAULT_EXPIRY
     parallel: int = 4
     captures_at_once: int = 1
+    full: bool = False
+    scan: bool = False
+    reason: str = ""
+    max_chain: int = DEFAULT_MAX_CHAIN
 
     def __post_init__(self) -> None:
         if self.consistency not in CONSISTENCY_CHOICES:
@@ -50,3 +60,9 @@ class CaptureOptions:
             raise OptionsError(f"expiry {self.expiry}: a recovery point must live at least {MIN_EXPIRY}")
         if self.parallel < 1:
             raise OptionsError(f"parallel {self.parallel}: at least one disk at a time")
+        if self.full and self.scan:
+            raise OptionsError("a full point and a scan were asked for: choose one")
+        if self.reason and not (self.full or self.scan):
+            raise OptionsError("a reason was given, and neither a full point nor a scan was asked for")
+        if self.max_chain < 1:
+            raise OptionsError(f"max chain {self.max_chain}: at least one image")

@@ -14,7 +14,8 @@ from typing import Any
 
 from ntxengine.capture.clones import find_clones
 from ntxengine.capture.options import CaptureOptions, ConsistencyChoice
-from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.capture.parent import Parent, find_parent
+from ntxengine.errors import NtxError
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, Prism, Vm
 from ntxengine.repository import Point, PointDisk, Repository
 
@@ -33,15 +34,18 @@ class DiskPlan:
 class CapturePlan:
     """All of it.
 
-    `parent` is the point that the new one goes on top of, None for a first capture.  `reference_id` is its recovery
-    point on the cluster, "" if that cannot be used because of `lost`.
+    `parent` is the point that the new one goes on top of, None for one that stands alone: the first, or another because
+    of `full_reason`.  `reference_id` is its recovery point on the cluster, "" if that cannot be used because of `lost`;
+    `replaced` is the point whose recovery point is not needed any more once the new one is there, None if none.
     `consistency` is what will be asked for, `consistency_reason` why not application.  `hot_added` are those of
     `vm.excluded` that a capture added to the VM: it is a worker VM.
     """
 
     vm: Vm
     parent: Point | None
+    full_reason: str
     reference_id: str
+    replaced: Point | None
     lost: str
     consistency: Consistency
     consistency_reason: str
@@ -54,6 +58,7 @@ class CapturePlan:
             "vm_id": self.vm.id,
             "vm_name": self.vm.name,
             "parent_id": None if self.parent is None else self.parent.id,
+            "full_reason": self.full_reason,
             "reference_recovery_point_id": self.reference_id or None,
             "lost_tracking": self.lost,
             "consistency": self.consistency,
@@ -87,8 +92,8 @@ async def plan_capture(prism: Prism, repository: Repository, vm_id: str, options
     Errors: NotFoundError (no such VM), NtxError (nothing to capture; application consistency demanded and impossible).
     """
     vm = await prism.vm(vm_id)
-    parent, lost = await _find_parent(prism, repository, vm)
-    clones = await find_clones(prism, repository, vm, parent)
+    parent = await find_parent(prism, repository, vm, options)
+    clones = await find_clones(prism, repository, vm, parent.newest)
     vm = dataclasses.replace(
         vm,
         disks=tuple(disk for disk in vm.disks if disk.id not in clones),
@@ -100,12 +105,14 @@ async def plan_capture(prism: Prism, repository: Repository, vm_id: str, options
     consistency, reason = choose_consistency(vm, options.consistency)
     return CapturePlan(
         vm=vm,
-        parent=parent,
-        reference_id="" if parent is None or lost else parent.recovery_point_id,
-        lost=lost,
+        parent=parent.point,
+        full_reason=parent.full_reason,
+        reference_id="" if parent.point is None or parent.lost else parent.point.recovery_point_id,
+        replaced=parent.replaced,
+        lost=parent.lost,
         consistency=consistency,
         consistency_reason=reason,
-        disks=tuple(_plan_disk(disk, parent, lost) for disk in vm.disks),
+        disks=tuple(_plan_disk(disk, parent) for disk in vm.disks),
         hot_added=tuple(clones.values()),
     )
 
@@ -136,35 +143,18 @@ def choose_consistency(vm: Vm, choice: ConsistencyChoice) -> tuple[Consistency, 
     return "crash", reason
 
 
-async def _find_parent(prism: Prism, repository: Repository, vm: Vm) -> tuple[Point | None, str]:
-    """Return the newest point, and why nothing can be compared with its recovery point ("" if it can).
-
-    Only the newest: a repository puts a point on nothing else, and what changed since an older one does not say what
-    of that has changed back since the newest.
-    """
-    newest = repository.newest(vm.id)
-    if newest is None:
-        return None, ""
-    if not newest.recovery_point_id:
-        return newest, f"point {newest.id} records no recovery point"
-    try:
-        await prism.recovery_point(newest.recovery_point_id, vm)
-    except NotFoundError:
-        return newest, f"the cluster no longer has recovery point {newest.recovery_point_id} of point {newest.id}"
-    return newest, ""
-
-
-def _plan_disk(disk: Disk, parent: Point | None, lost: str) -> DiskPlan:
-    if parent is None:
-        return DiskPlan(disk, None, None)
-    previous = next((candidate for candidate in parent.disks if candidate.disk_id == disk.id.lower()), None)
+def _plan_disk(disk: Disk, parent: Parent) -> DiskPlan:
+    if parent.point is None:
+        return DiskPlan(disk, None, None, parent.full_reason)
+    point = parent.point
+    previous = next((candidate for candidate in point.disks if candidate.disk_id == disk.id.lower()), None)
     if previous is None:
-        return DiskPlan(disk, None, None, f"not in the previous point {parent.id}")
-    if lost:
-        return DiskPlan(disk, previous, None, lost)
-    recorded = parent.recovery_point_disks.get(disk.id.lower())
+        return DiskPlan(disk, None, None, f"not in the previous point {point.id}")
+    if parent.lost:
+        return DiskPlan(disk, previous, None, parent.lost)
+    recorded = point.recovery_point_disks.get(disk.id.lower())
     if recorded is None:
-        return DiskPlan(disk, previous, None, f"point {parent.id} records no recovery point of this disk")
+        return DiskPlan(disk, previous, None, f"point {point.id} records no recovery point of this disk")
     return DiskPlan(disk, previous, disk_point_from(recorded))
 
 

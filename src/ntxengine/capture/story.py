@@ -191,9 +191,9 @@ class _Story:
 
     async def _release(self, plan: CapturePlan, point: Point) -> None:
         """Delete the recovery point that the new one replaces.  If it stays, that costs space, not the point."""
-        if plan.reference_id:
-            self._observer.stage("release", plan.reference_id)
-        await self._recorder(plan).release(point, plan.parent if plan.reference_id else None)
+        if plan.replaced is not None:
+            self._observer.stage("release", plan.replaced.recovery_point_id)
+        await self._recorder(plan).release(point, plan.replaced)
 
     def _with_the_end(self, point: Point, started_s: float) -> Point:
         """Return the point with what was not known yet when it was written."""

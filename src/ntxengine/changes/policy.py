@@ -162,7 +162,7 @@ async def _in_full(question: Question, reason: str) -> Changes:
         spool.close()
     if reason:
         question.warn(
-            f"{question.name}: no changed regions ({reason}): copying all that is allocated, "
+            f"{question.name}: is captured in full ({reason}): copying all that is allocated, "
             f"{format_size(found.bytes_data)} of {format_size(size)}"
         )
     return Changes("allocated", reason, False, False, size, found)

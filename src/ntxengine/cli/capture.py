@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,19 @@ from typing import Any
 
 import click
 
-from ntxengine.capture import CaptureOptions, CapturePlan, Outcome, capture, capture_several, plan_capture
+from ntxengine.capture import (
+    DEFAULT_MAX_CHAIN,
+    CaptureOptions,
+    CapturePlan,
+    Outcome,
+    capture,
+    capture_several,
+    plan_capture,
+)
 from ntxengine.cli.errors import as_usage
 from ntxengine.cli.observer import ViewObserver
 from ntxengine.cli.options import (
+    Function,
     PrismOptions,
     TransferOptions,
     common_options,
@@ -74,6 +84,36 @@ class Expiry(click.ParamType[timedelta]):
         return timedelta(hours=int(match[1])) if match[2] == "h" else timedelta(days=int(match[1]))
 
 
+def afresh_options(function: Function) -> Function:
+    """Add --full, --scan, --reason and --max-chain; pass `afresh`, as CaptureOptions has them."""
+
+    @click.option("--full", is_flag=True, help="Make a point that stands alone, whatever there is.")
+    @click.option(
+        "--scan",
+        is_flag=True,
+        help="Do not trust what the cluster says has changed: read everything, send what differs from the last point.",
+    )
+    @click.option("--reason", default="", metavar="TEXT", help="Why --full or --scan; recorded in the point.")
+    @click.option(
+        "--max-chain",
+        type=click.IntRange(1),
+        default=DEFAULT_MAX_CHAIN,
+        show_default=True,
+        metavar="N",
+        help="Points on top of each other before a new full one is made; at most half of what qemu can open.",
+    )
+    @functools.wraps(function)
+    def with_afresh(*args: Any, full: bool, scan: bool, reason: str, max_chain: int, **kwargs: Any) -> Any:
+        if full and scan:
+            raise click.UsageError("--full and --scan contradict each other: choose one")
+        if reason and not (full or scan):
+            raise click.UsageError("--reason is recorded with --full or --scan: give one of them")
+        afresh = {"full": full, "scan": scan, "reason": reason, "max_chain": max_chain}
+        return function(*args, afresh=afresh, **kwargs)
+
+    return with_afresh
+
+
 @click.command("capture")
 @click.argument("vms", nargs=-1, metavar="[VM]...")
 @click.option("--all", "every", is_flag=True, help="Every VM that has a disk, but the worker VM.")
@@ -104,6 +144,7 @@ class Expiry(click.ParamType[timedelta]):
 )
 @click.option("--disks", "parallel", type=click.IntRange(1), default=4, show_default=True, help="Disks at a time.")
 @click.option("--no-verify", is_flag=True, help="Do not read back what was written before the point is committed.")
+@afresh_options
 @attach_options
 @transfer_options
 @prism_options
@@ -119,6 +160,7 @@ def capture_command(
     expiry: timedelta,
     parallel: int,
     no_verify: bool,
+    afresh: dict[str, Any],
     attach: AttachOptions,
     transfer: TransferOptions,
     prism: PrismOptions,
@@ -133,10 +175,14 @@ def capture_command(
 
     Of several VMs, one that fails does not stop the others: the exit code is 3 then.
 
+    A full point is made, with a warning, also where the last one cannot be built on: it is damaged, or has --max-chain
+    points below it already.
+
     \b
     Examples:
       ntx capture db01 --to /backups
       ntx capture --all --vms 2 --to /backups
+      ntx capture db01 --to /backups --full --reason "storage was restored from a replica"
       ntx capture 5e1c83f0-... --to /backups --consistency app --bandwidth 200M --json
     """
     with as_usage("--keep-recovery-point"):
@@ -147,6 +193,7 @@ def capture_command(
             verify=not no_verify,
             expiry=expiry,
             parallel=parallel,
+            **afresh,
         )
     if every == bool(vms):
         raise click.UsageError("name a VM, or give --all" if not every else "--all and a VM contradict each other")
@@ -273,8 +320,10 @@ def _show_plan(plan: CapturePlan, screen: Screen) -> None:
     screen.line(f"would make {kind} point of {printable(plan.vm.name)} ({plan.vm.id}), {plan.consistency}-consistent")
     if plan.consistency_reason:
         screen.line(f"  not application-consistent: {printable(plan.consistency_reason)}")
+    if plan.full_reason:
+        screen.line(f"  full although there are points: {printable(plan.full_reason)}")
     for disk in fields["disks"]:
-        reason = f": {printable(disk['reason'])}" if disk["reason"] else ""
+        reason = f": {printable(disk['reason'])}" if disk["reason"] not in ("", plan.full_reason) else ""
         screen.line(f"  {disk['label']}  {format_size(disk['size'])}  {WAYS[disk['way']]}{reason}")
     for name in plan.vm.excluded:
         why = "it is no disk of this VM" if name in plan.hot_added else "a recovery point does not hold it"

@@ -1,6 +1,7 @@
 """The repository: points on disk, written whole or not at all, readable by any qemu."""
 
 from ntxengine.repository.chain import Chains, images_below
+from ntxengine.repository.health import Health
 from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.qemu import QemuNbd
 from ntxengine.repository.repository import Repository, VmSummary
@@ -8,6 +9,7 @@ from ntxengine.repository.unfinished import UnfinishedPoint
 
 __all__ = [
     "Chains",
+    "Health",
     "Point",
     "PointDisk",
     "PointRecord",

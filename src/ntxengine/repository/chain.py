@@ -6,10 +6,11 @@ never followed.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from ntxengine.errors import OptionsError, RepositoryError
-from ntxengine.manifest import Manifest
+from ntxengine.manifest import Manifest, read_header
 from ntxengine.repository import images, layout
 from ntxengine.repository.point import Point, PointDisk
 from ntxengine.repository.scan import read_point
@@ -22,10 +23,12 @@ class Chains:
     each of them.  What is read is believed as long as the object is used.  Several threads may ask.
     """
 
-    def __init__(self, *, checked: bool = True) -> None:
-        """`checked` as for read_point: whether each point.json is what was written."""
+    def __init__(self, known: Iterable[Point] = (), *, checked: bool = True) -> None:
+        """`known` are points that were read already.  `checked` as for read_point: whether each point.json is what was
+        written.
+        """
         self._checked = checked
-        self._points: dict[Path, Point | RepositoryError] = {}
+        self._points: dict[Path, Point | RepositoryError] = {point.path: point for point in known}
         self._images: dict[tuple[Path, str], tuple[Path, ...] | RepositoryError] = {}
 
     def points_of(self, point: Point) -> list[Point]:
@@ -98,6 +101,15 @@ def images_of(point: Point, disk: PointDisk) -> tuple[Path, ...]:
     return Chains().images_of(point, disk)
 
 
+def check_manifest(folder: Path, disk: PointDisk) -> None:
+    """Check that the header of a manifest fits what the point says of the disk.  Its digests are not read.
+
+    Errors: as open_manifest.
+    """
+    path = folder / disk.manifest
+    _compare(path, disk, *read_header(path))
+
+
 def open_manifest(folder: Path, disk: PointDisk) -> Manifest:
     """Open the manifest of a disk in the folder of its point, checked against what the point says.
 
@@ -109,13 +121,20 @@ def open_manifest(folder: Path, disk: PointDisk) -> Manifest:
         manifest = Manifest.open(path)
     except OptionsError as exc:
         raise RepositoryError(str(exc)) from exc
-    if (manifest.size, manifest.disk_digest) != (disk.size, disk.digest):
+    try:
+        _compare(path, disk, manifest.size, manifest.disk_digest)
+    except RepositoryError:
         manifest.close()
-        raise RepositoryError(
-            f"{path}: is not the manifest of disk {disk.label} in this point: it is of {manifest.size} bytes with "
-            f"digest {manifest.disk_digest}, the point says {disk.size} and {disk.digest}"
-        )
+        raise
     return manifest
+
+
+def _compare(path: Path, disk: PointDisk, size: int, digest: str) -> None:
+    if (size, digest) != (disk.size, disk.digest):
+        raise RepositoryError(
+            f"{path}: is not the manifest of disk {disk.label} in this point: it is of {size} bytes with "
+            f"digest {digest}, the point says {disk.size} and {disk.digest}"
+        )
 
 
 def images_below(path: Path) -> tuple[Path, ...]:

@@ -14,8 +14,10 @@ A point id sorts by time: 20261123T041500Z-8f3a2c.
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from ntxengine.errors import RepositoryError
 
@@ -27,6 +29,9 @@ VM_FILE = "vm.json"
 REPORT_FILE = "report.json"
 SUMS_FILE = "SHA256SUMS"
 UNFINISHED_PREFIX = ".unfinished-"
+
+MAX_PATH = 4096
+"""Bytes of a path, with the zero behind it: PATH_MAX of Linux."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _POINT_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
@@ -88,3 +93,14 @@ def manifest_name(disk_id: str) -> str:
 def backing_name(parent_id: str, disk_id: str) -> str:
     """Return the backing file of a disk's overlay, relative to its point: the repository can be moved as a whole."""
     return f"../{parent_id}/{image_name(disk_id)}"
+
+
+def longest_chain(vm_folder: Path) -> int:
+    """Return how many images plain qemu can open on top of each other in the folder of a VM.
+
+    It joins the relative names of a chain into one path, /repo/vm/NEWEST/../OLDER/../OLDEST/disk-...qcow2, and a path
+    has its limit.
+    """
+    newest = vm_folder / "20261123T041500Z-8f3a2c" / image_name("0a1b2c3d-0000-4000-8000-00000000aa01")
+    step = len(f"../{newest.parent.name}/")
+    return 1 + max(0, (MAX_PATH - 1 - len(os.fsencode(newest))) // step)

@@ -20,6 +20,7 @@ from ntxengine.manifest import Manifest
 from ntxengine.repository import layout, storage
 from ntxengine.repository.catalog import Catalog, NewRow
 from ntxengine.repository.chain import Chains, open_manifest
+from ntxengine.repository.health import Health, examine
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk
 from ntxengine.repository.qemu import QemuNbd
@@ -134,6 +135,20 @@ class Repository:
             log.warning("%s: no point in it is listed", error)
         return found.points
 
+    def health(self, vm_id: str | None = None, *, from_catalog: bool = True) -> Health:
+        """Return which points of one VM or of all can be read whole.
+
+        `from_catalog`: believe what it remembers of each point.json, which may have rotted since.
+        Blocks: a few small reads for each disk.
+        """
+        vm_id = None if vm_id is None else layout.checked_uuid(vm_id, "VM id")
+        found = self._scan(vm_id) if from_catalog else scan(self.path, {}, vm_id)
+        return examine(found.points, found.damaged)
+
+    def longest_chain(self, vm_id: str) -> int:
+        """Return how many images plain qemu can open on top of each other in the folder of a VM."""
+        return layout.longest_chain(self.path / vm_id)
+
     def damaged(self) -> list[RepositoryError]:
         """Return why each point that is not listed cannot be read, and what is no folder of a VM or a point."""
         found = self._scan()
@@ -229,13 +244,13 @@ class Repository:
         own = None if vm_id in self._locks else self._lock(vm_id)
         try:
             self._sweep_locked(vm_id)
-            newest = self.newest(vm_id)
-            if parent is not None and (newest is None or (parent.vm_id, parent.id) != (vm_id, newest.id)):
+            newest = self.last_id(vm_id)
+            if parent is not None and (parent.vm_id, parent.id) != (vm_id, newest):
                 raise RepositoryError(
-                    f"{self.path}: point {parent.id} is not the newest of VM {vm_id} "
-                    f"({newest.id if newest else 'it has none'}): nothing can be put on top of it"
+                    f"{self.path}: point {parent.id} is not the newest of VM {vm_id} ({newest or 'it has none'}): "
+                    f"nothing can be put on top of it"
                 )
-            point_id = layout.new_point_id(self._clock(), after=self.last_id(vm_id), token=secrets.token_hex(3))
+            point_id = layout.new_point_id(self._clock(), after=newest, token=secrets.token_hex(3))
             path = self.path / vm_id / f"{layout.UNFINISHED_PREFIX}{point_id}"
             storage.make_folder(path)
         except BaseException:

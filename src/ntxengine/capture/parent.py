@@ -1,0 +1,109 @@
+"""What a new point goes on top of: the newest point of the VM, or nothing.
+
+    no point yet                                        nothing: a first capture
+    a full point is asked for                           nothing
+    the newest cannot be read, or is not whole          nothing, unless lost tracking is to be an error
+    its chain has as many images as may be              nothing
+    else                                                the newest
+
+Only the newest: a repository puts a point on nothing else, and what changed since an older one does not say what of
+that has changed back since the newest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ntxengine.capture.options import CaptureOptions
+from ntxengine.errors import NotFoundError, RepositoryError
+from ntxengine.prism.models import Prism, Vm
+from ntxengine.repository import Health, Point, Repository
+from ntxengine.shield import in_thread
+
+
+@dataclass(frozen=True)
+class Parent:
+    """`point` is what the new one goes on top of; None if it stands alone, and then `full_reason` says why, though
+    there are older ones ("" for a first capture).
+
+    `lost` says why changes cannot be asked against the recovery point of `point`, "" if they can.  `newest` is the
+    newest point that can be read; `replaced` is that too, if the cluster still has its recovery point: with the new
+    point it is not needed.
+    """
+
+    point: Point | None
+    full_reason: str
+    lost: str
+    newest: Point | None
+    replaced: Point | None
+
+
+async def find_parent(prism: Prism, repository: Repository, vm: Vm, options: CaptureOptions) -> Parent:
+    """Decide what a capture of the VM goes on top of.  Changes nothing.
+
+    Errors: RepositoryError (the newest point is not whole, and `on_lost_tracking` is "fail").
+    """
+    health = await in_thread(repository.health, vm.id, from_catalog=False)
+    newest = health.points[-1] if health.points else None
+    missing = "" if newest is None else await _find_missing(prism, newest, vm)
+    replaced = None if missing else newest
+    if options.full:
+        return Parent(None, _asked("a full point", options.reason), "", newest, replaced)
+    if damage := await in_thread(_find_damage, repository, health, vm):
+        damage = f"{damage}; {health.what_is_whole(vm.id)}"
+        if options.on_lost_tracking == "fail":
+            raise RepositoryError(
+                f"VM {vm.name!r} ({vm.id}): nothing can be put on top of its newest point: {damage}; a full point "
+                f"instead was not allowed: make one with --full"
+            )
+        return Parent(None, damage, "", newest, replaced)
+    if newest is None:
+        return Parent(None, "", "", None, None)
+    if limit := _find_limit(repository, health, newest, options):
+        return Parent(None, limit, "", newest, replaced)
+    return Parent(newest, "", _asked("a scan", options.reason) if options.scan else missing, newest, replaced)
+
+
+def _asked(what: str, reason: str) -> str:
+    return f"{what} was asked for: {reason}" if reason else f"{what} was asked for"
+
+
+async def _find_missing(prism: Prism, newest: Point, vm: Vm) -> str:
+    """Return why nothing can be compared with the recovery point of a point, "" if it can."""
+    if not newest.recovery_point_id:
+        return f"point {newest.id} records no recovery point"
+    try:
+        await prism.recovery_point(newest.recovery_point_id, vm)
+    except NotFoundError:
+        return f"the cluster no longer has recovery point {newest.recovery_point_id} of point {newest.id}"
+    return ""
+
+
+def _find_damage(repository: Repository, health: Health, vm: Vm) -> str:
+    """Return why nothing can be put on top of the newest point, "" if something can.  Reads its manifests whole."""
+    if unreadable := health.newer_unreadable(vm.id):
+        return str(health.unreadable[unreadable])
+    if not health.points:
+        return ""
+    newest = health.points[-1]
+    wanted = {disk.id.lower() for disk in vm.disks}
+    disks = [disk for disk in newest.disks if disk.disk_id in wanted]
+    if problem := health.problem(newest, disks):
+        return problem
+    for disk in disks:
+        try:
+            repository.manifest(newest, disk).close()
+        except RepositoryError as exc:
+            return str(exc)
+    return ""
+
+
+def _find_limit(repository: Repository, health: Health, newest: Point, options: CaptureOptions) -> str:
+    """Return why the chain of a point must not grow, "" if it may."""
+    depth = health.depth(newest)
+    longest = repository.longest_chain(newest.vm_id)
+    limit = min(options.max_chain, max(1, longest // 2))
+    if depth < limit:
+        return ""
+    why = "--max-chain" if limit == options.max_chain else f"half of the {longest} that qemu can open at this path"
+    return f"the chain of point {newest.id} has a depth of {depth}, and {limit} is the most ({why})"

@@ -1,0 +1,72 @@
+"""Which points can be read whole: found out from names and headers, so that it is cheap for thousands of points.
+
+    point.json  ->  its images, and those below them (a header each)  ->  its manifests (a header each)
+
+What lies inside the images and between the headers is for `ntx verify`: it reads everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ntxengine.errors import RepositoryError
+from ntxengine.repository.chain import Chains, check_manifest
+from ntxengine.repository.point import Point, PointDisk
+
+
+@dataclass(frozen=True)
+class Health:
+    """What was found of the points of one VM, or of all.
+
+    `points` are those whose point.json can be read, oldest first; `unreadable` says of the folders of the others why
+    not.  `problems` says of a point, by its folder, and of a disk, by its id, why that cannot be read whole;
+    `depths` how many images the disk has that has most.
+    """
+
+    points: tuple[Point, ...]
+    unreadable: Mapping[Path, RepositoryError]
+    problems: Mapping[Path, Mapping[str, str]]
+    depths: Mapping[Path, int]
+
+    def problem(self, point: Point, disks: Sequence[PointDisk] | None = None) -> str:
+        """Return why a point cannot be read whole, or these disks of it; "" if it can."""
+        found = self.problems.get(point.path, {})
+        return next((found[disk.disk_id] for disk in disks or point.disks if disk.disk_id in found), "")
+
+    def depth(self, point: Point) -> int:
+        """Return how many images are on top of each other in a point, itself counted."""
+        return self.depths.get(point.path, 0)
+
+    def newer_unreadable(self, vm_id: str) -> Path | None:
+        """Return the folder of the newest point of a VM if it cannot be read; None if the newest can."""
+        newest = max((point.id for point in self.points if point.vm_id == vm_id), default="")
+        return max(
+            (folder for folder in self.unreadable if folder.parent.name == vm_id and folder.name > newest), default=None
+        )
+
+    def what_is_whole(self, vm_id: str) -> str:
+        """Return which points of a VM can be restored, for a message."""
+        of_vm = [point for point in self.points if point.vm_id == vm_id]
+        whole = [point for point in of_vm if not self.problem(point)]
+        count = len(of_vm) + sum(folder.parent.name == vm_id for folder in self.unreadable)
+        if not whole:
+            return f"none of the {count} points of the VM is whole"
+        return f"{len(whole)} of the {count} points of the VM can be restored, the newest of them {whole[-1].id}"
+
+
+def examine(points: Sequence[Point], unreadable: Mapping[Path, RepositoryError]) -> Health:
+    """Look at every disk of `points`, oldest first.  Blocks: a few small reads for each disk."""
+    chains = Chains(points)
+    problems: dict[Path, dict[str, str]] = {}
+    depths: dict[Path, int] = {}
+    for point in points:
+        for disk in point.disks:
+            try:
+                depth = len(chains.images_of(point, disk))
+                depths[point.path] = max(depth, depths.get(point.path, 0))
+                check_manifest(point.path, disk)
+            except RepositoryError as exc:
+                problems.setdefault(point.path, {})[disk.disk_id] = str(exc)
+    return Health(tuple(points), unreadable, problems, depths)

@@ -1,0 +1,199 @@
+"""When a new point cannot, or shall not, go on top of the newest one: it stands alone, and says why."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ntxengine.capture import CaptureOptions, plan_capture
+from ntxengine.errors import OptionsError, RepositoryError
+from ntxengine.repository import Point, Repository, layout
+from tests.capture.lab import Lab
+
+
+def _image(point: Point, label: str = "scsi.0") -> str:
+    return str(point.image_path(point.disk(label)))
+
+
+def _overwrite(path: str, offset: int, data: bytes) -> None:
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def _rot_point(point: Point) -> None:
+    """Zero 40 bytes of point.json, and leave its size and time as the catalog has them."""
+    file = point.path / "point.json"
+    status = file.stat()
+    _overwrite(str(file), 100, bytes(40))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+DAMAGE: dict[str, Callable[[list[Point]], object]] = {
+    "the middle point removed": lambda points: shutil.rmtree(points[1].path),
+    "the magic of the base": lambda points: _overwrite(_image(points[0]), 0, bytes(4)),
+    "the size in the base": lambda points: _overwrite(_image(points[0]), 24, b"\xff" * 4),
+    "the newest image gone": lambda points: os.unlink(_image(points[2])),
+    "a bit in the newest manifest": lambda points: _overwrite(
+        str(points[2].manifest_path(points[2].disk("scsi.0"))), 4096, b"\x01"
+    ),
+    "the newest point.json": lambda points: _overwrite(str(points[2].path / "point.json"), 0, b"x"),
+    "the newest point.json, masked by the catalog": lambda points: _rot_point(points[2]),
+}
+
+
+async def three_points(lab: Lab) -> list[Point]:
+    points = []
+    for number in range(3):
+        points.append(await lab.capture(verify=False))
+        lab.write(0, number * 65536, os.urandom(512))
+    return points
+
+
+async def test_what_is_damaged_is_not_built_on(v4_lab: Lab, tmp_path: Path) -> None:
+    lab = v4_lab
+    names = [point.id for point in await three_points(lab)]
+    reasons = {}
+    for number, damage in enumerate(DAMAGE):
+        copy = Repository.open(shutil.copytree(lab.repository.path, tmp_path / f"copy{number}"))
+        points = copy.points()
+        DAMAGE[damage](points)
+
+        plan = await plan_capture(lab.prism, copy, lab.vm_id, CaptureOptions())
+
+        assert [point.id for point in points] == names
+        assert plan.parent is None
+        assert all(disk.lost == plan.full_reason for disk in plan.disks)
+        reasons[damage] = plan.full_reason
+
+    assert all("points of the VM" in reason for reason in reasons.values())
+    assert f"{names[1]}: is missing, and point {names[2]} is on top of it" in reasons["the middle point removed"]
+    assert f"{names[0]}/disk-" in reasons["the magic of the base"]
+    assert "none of the 3 points of the VM is whole" in reasons["the size in the base"]
+    assert f"the newest of them {names[1]}" in reasons["the newest image gone"]
+    assert ".manifest: the manifest is damaged" in reasons["a bit in the newest manifest"]
+    assert f"{names[2]}/point.json" in reasons["the newest point.json"]
+    assert f"{names[2]}/point.json" in reasons["the newest point.json, masked by the catalog"]
+
+
+async def test_a_capture_where_the_last_point_is_not_whole_stands_alone_and_says_so(v4_lab: Lab) -> None:
+    lab = v4_lab
+    points = await three_points(lab)
+    shutil.rmtree(points[1].path)
+
+    point = await lab.capture()
+
+    assert (point.kind, point.parent_id, point.tracking) == ("full", None, "allocated")
+    assert point.id > points[2].id
+    assert lab.stored(point) == lab.guest()
+    assert points[1].id in point.tracking_reason
+    assert any("is captured in full" in text for text in lab.witness.warnings)
+    assert point.report["warnings"] == lab.witness.warnings
+    lab.assert_clean(points=3)
+
+
+async def test_after_a_new_full_point_the_next_one_is_incremental_again(v4_lab: Lab) -> None:
+    lab = v4_lab
+    first = await lab.capture(verify=False)
+    _overwrite(str(first.path / "point.json"), 0, b"x")
+    full = await lab.capture(verify=False)
+    lab.write(0, 0, os.urandom(512))
+
+    point = await lab.capture()
+
+    assert (point.kind, point.parent_id, point.tracking) == ("incremental", full.id, "v4-changed-regions")
+    assert lab.stored(point) == lab.guest()
+    assert lab.witness.warnings == []
+
+
+async def test_damage_of_a_disk_that_the_vm_no_longer_has_does_no_harm(v4_lab: Lab) -> None:
+    lab = v4_lab
+    first = await lab.capture(verify=False)
+    os.unlink(_image(first, "scsi.1"))
+    del lab.sim.config.vms[0].disks[1]
+    lab.reconfigure()
+
+    point = await lab.capture()
+
+    assert (point.kind, point.parent_id) == ("incremental", first.id)
+
+
+async def test_what_is_damaged_is_an_error_where_nothing_but_changes_may_be_read(v4_lab: Lab) -> None:
+    lab = v4_lab
+    points = await three_points(lab)
+    shutil.rmtree(points[1].path)
+    options = CaptureOptions(on_lost_tracking="fail")
+
+    for attempt in (
+        lambda: lab.capture(on_lost_tracking="fail"),
+        lambda: plan_capture(lab.prism, lab.repository, lab.vm_id, options),
+    ):
+        with pytest.raises(RepositoryError, match=f"{points[1].id}.* 1 of the 2 points .* {points[0].id}.* --full"):
+            await attempt()
+
+    assert len(lab.repository.points(lab.vm_id)) == 2
+    assert lab.unfinished() == []
+
+
+async def test_full_can_be_asked_for_with_a_reason(v4_lab: Lab) -> None:
+    lab = v4_lab
+    await lab.capture(verify=False)
+
+    point = await lab.capture(full=True, reason="storage was restored from a replica", on_lost_tracking="fail")
+
+    assert (point.kind, point.tracking) == ("full", "allocated")
+    assert point.tracking_reason == "a full point was asked for: storage was restored from a replica"
+    assert lab.stored(point) == lab.guest()
+    lab.assert_clean(points=2)
+
+
+async def test_a_scan_can_be_asked_for_and_finds_what_the_cluster_does_not_tell(v4_lab: Lab) -> None:
+    lab = v4_lab
+    first = await lab.capture(verify=False)
+    lab.write(0, 0, os.urandom(512))
+
+    point = await lab.capture(scan=True, reason="a bug in the cluster", on_lost_tracking="fail")
+
+    assert (point.kind, point.parent_id, point.tracking) == ("incremental", first.id, "digest-scan")
+    assert point.tracking_reason == "a scan was asked for: a bug in the cluster"
+    assert lab.stored(point) == lab.guest()
+    lab.assert_clean(points=2)
+
+
+async def test_a_chain_that_has_reached_its_limit_is_followed_by_a_full_point(v4_lab: Lab) -> None:
+    lab = v4_lab
+    points = [await lab.capture(verify=False) for _ in range(2)]
+    options = CaptureOptions(max_chain=2, on_lost_tracking="fail")
+    planned = await plan_capture(lab.prism, lab.repository, lab.vm_id, options)
+
+    point = await lab.capture(max_chain=2, on_lost_tracking="fail")
+    following = await lab.capture(max_chain=2)
+
+    assert point.kind == "full"
+    assert point.tracking_reason == planned.full_reason
+    assert f"point {points[1].id} has a depth of 2, and 2 is the most (--max-chain)" in planned.full_reason
+    assert any("has a depth of 2" in text for text in point.report["warnings"])
+    assert (following.kind, following.parent_id) == ("incremental", point.id)
+    lab.assert_clean(points=4)
+
+
+async def test_no_chain_grows_beyond_half_of_what_qemu_can_open(v4_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = v4_lab
+    await lab.capture(verify=False)
+    at = lab.repository.path / lab.vm_id / "20261123T041500Z-8f3a2c" / "disk-0a1b2c3d-0000-4000-8000-00000000aa01.qcow2"
+    monkeypatch.setattr(layout, "MAX_PATH", len(str(at)) + 1 + 2 * len("/../20261123T041500Z-8f3a2c"))
+
+    plan = await plan_capture(lab.prism, lab.repository, lab.vm_id, CaptureOptions(max_chain=1000))
+
+    assert plan.parent is None
+    assert "has a depth of 1, and 1 is the most (half of the 3 that qemu can open at this path)" in plan.full_reason
+
+
+def test_contradicting_options_are_refused() -> None:
+    for options in ({"full": True, "scan": True}, {"reason": "x"}, {"max_chain": 0}):
+        with pytest.raises(OptionsError):
+            CaptureOptions(**options)  # type: ignore[arg-type]
