@@ -101,7 +101,7 @@ def check_target(target: str, format: Format | None) -> None:
     path = Path(location.path)
     if found := named_like(path) or looks_like(path):
         how = "is named like" if named_like(path) else "looks like"
-        ways = "--target-format raw for the bytes alone, or --target-format qcow2 for a new image in that format"
+        ways = "--target-format raw for the bytes alone, or --target-format qcow2 for a new QCOW2 image"
         raise OptionsError(f"{target}: {how} an image in {found.name} format: say {ways}")
 
 

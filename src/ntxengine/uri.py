@@ -34,6 +34,7 @@ _WORDS = {
 _ADDRESS = re.compile(r"(?!file:)[^/:]+://", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(r"([^/:@]+|\[[0-9a-f:.%]+\]):[0-9]{1,5}(/.*)?", re.IGNORECASE | re.DOTALL)
 _ON_ANOTHER_MACHINE = re.compile(r"(?!unix:)[^/:]+:/(?!/).*|[^/:@]+@[^/:]+:.*", re.DOTALL)  # as NFS and scp write it
+_USER = re.compile(r"//[^/@\s]*@")
 _QEMU_NBD = re.compile(r"(?:unix:(?P<path>[^:]+)|(?P<server>[^/:]+(?::[0-9]+)?))(?::exportname=(?P<export>.*))?")
 
 
@@ -74,7 +75,7 @@ def parse(text: str) -> Location:
             raise OptionsError(f"{text}: at most {_MAX_SIZE} bytes")
         return Location("pattern", text, size=size)
     if advice := _meant_as_path(text) or _meant_as_device(text):
-        raise OptionsError(f"{text}: {advice}; {_really(text)}")
+        raise _refusal(text, advice)
     return _file(text)
 
 
@@ -93,13 +94,18 @@ def check_path(text: str) -> None:
         return
     scheme = _scheme(text)
     if scheme in _NBD + _NOT_YET:
-        advice = f"only a path can be given here: `ntx copy FILE {_right_nbd(text)}` sends a disk to an NBD server"
+        advice = f"only a path can be given here: `ntx copy FILE {_right_nbd(text)}` sends a disk to a server"
     elif scheme in _WORDS or _meant_as_device(text):
         advice = "looks like an address, and only a path can be given here"
     else:
         advice = _meant_as_path(text)
     if advice:
-        raise OptionsError(f"{text}: {advice}; {_really(text)}")
+        raise _refusal(text, advice)
+
+
+def _refusal(text: str, advice: str) -> OptionsError:
+    """Return the error for what looks like something else; a password that an address holds is left out."""
+    return OptionsError(_USER.sub("//...@", f"{text}: {advice}; {_really(text)}"))
 
 
 def _scheme(text: str) -> str:

@@ -41,6 +41,15 @@ def test_look_alike_is_refused_with_the_right_spelling_and_the_way_to_a_file_of_
     assert parse(f"./{text}").path == f"./{text}"
 
 
+@pytest.mark.parametrize("text", ["nbd://me:secret@host/e", "http://me:secret@host/e", "sftp://me:secret@nas/x"])
+def test_password_in_an_address_is_not_repeated(text: str) -> None:
+    for look in (parse, check_path):
+        with pytest.raises(OptionsError) as refused:
+            look(text)
+
+        assert "secret" not in str(refused.value)
+
+
 @pytest.mark.parametrize("text", ["a", "a:b.raw", "nbd", "nbdisk:a", "d/nbd://x", "/x:1/y", "../-", "//server/share"])
 def test_path_is_a_path(text: str) -> None:
     check_path(text)
