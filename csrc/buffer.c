@@ -16,10 +16,13 @@
 #define UNPOISON(at, size) ((void)(at), (void)(size))
 #endif
 
+#define HUGE_PAGE_SIZE ((size_t)2 * NTX_MIB) /* of amd64 and, with pages of 4 KiB, arm64; elsewhere only a size */
+
 struct ntx_buffers {
     uint8_t *region;
     size_t buffer_size; /* bytes, as asked for */
     size_t stride;      /* bytes from one buffer to the next: buffer_size up to whole pages */
+    size_t region_size;
     unsigned count;
     unsigned free_count;
     unsigned free_numbers[];
@@ -32,8 +35,11 @@ struct ntx_buffers *ntx_buffers_new(unsigned count, size_t buffer_size)
     if (count == 0 || buffer_size == 0 || buffer_size > SIZE_MAX - page_size)
         return NULL;
     size_t stride = ntx_round_up(buffer_size, page_size);
-    if (__builtin_mul_overflow(stride, count, &region_size))
+    if (__builtin_mul_overflow(stride, count, &region_size) || region_size > SIZE_MAX - HUGE_PAGE_SIZE)
         return NULL;
+    /* Linux puts a mapping where huge pages fit only if it consists of whole ones.  What is behind is never touched. */
+    if (region_size >= HUGE_PAGE_SIZE)
+        region_size = ntx_round_up(region_size, HUGE_PAGE_SIZE);
 
     struct ntx_buffers *pool = malloc(sizeof *pool + count * sizeof pool->free_numbers[0]);
     if (pool == NULL)
@@ -46,7 +52,13 @@ struct ntx_buffers *ntx_buffers_new(unsigned count, size_t buffer_size)
     /* Fewer faults, and pages that lie together are sent by reference together.  Only a wish. */
     (void)madvise(region, region_size, MADV_HUGEPAGE);
     *pool = (struct ntx_buffers){
-        .region = region, .buffer_size = buffer_size, .stride = stride, .count = count, .free_count = count};
+        .region = region,
+        .buffer_size = buffer_size,
+        .stride = stride,
+        .region_size = region_size,
+        .count = count,
+        .free_count = count,
+    };
     for (unsigned i = 0; i < count; i++)
         pool->free_numbers[i] = count - 1 - i;
     POISON(region, region_size);
@@ -74,7 +86,7 @@ void ntx_buffers_free(struct ntx_buffers *pool)
 {
     if (pool == NULL)
         return;
-    UNPOISON(pool->region, pool->stride * pool->count); /* the addresses may be mapped again by anybody */
-    munmap(pool->region, pool->stride * pool->count);
+    UNPOISON(pool->region, pool->region_size); /* the addresses may be mapped again by anybody */
+    munmap(pool->region, pool->region_size);
     free(pool);
 }

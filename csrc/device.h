@@ -15,7 +15,8 @@
 
 enum ntx_op { NTX_OP_READ, NTX_OP_WRITE, NTX_OP_ZERO, NTX_OP_FLUSH, NTX_OP_MAP };
 
-/* One request.  Owned by the submitter, who keeps it and its data alive and untouched until it is reaped. */
+/* One request.  Owned by the submitter, who keeps it and its data alive and untouched until it is reaped, and
+ * the data of a WRITE then as long as it is the device's .unread. */
 struct ntx_io {
     enum ntx_op op;
     uint64_t offset;         /* multiple of min_block */
@@ -52,6 +53,8 @@ struct ntx_device {
     short events;       /* POLLIN | POLLOUT wanted now */
     unsigned in_flight; /* submitted and not reaped */
     bool lost;          /* the connection is of no use any more: submit() refuses */
+    const void *unread; /* data of a WRITE that was answered, perhaps before the peer had read it: still not to be
+                         * changed. Never more than one: whoever answers a later request has read what came before it */
     struct ntx_io *done_first, *done_last;
     struct ntx_error error; /* of the last io that completed with a result other than 0 */
 };

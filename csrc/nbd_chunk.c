@@ -15,6 +15,17 @@ int ntx_nbd_rx_broken(struct ntx_nbd_rx *rx, struct ntx_error *err, const char *
     return rx->slot != NULL ? ntx_error_at(err, rx->slot->offset, rx->slot->length) : err->code;
 }
 
+/* The request has been answered; returns its io. */
+static struct ntx_io *end_request(struct ntx_nbd_rx *rx)
+{
+    struct ntx_io *io = rx->slot->io;
+
+    ntx_nbd_slots_release(rx->slots, rx->slot);
+    rx->device->unread = rx->slots->newest_payload;
+    rx->slot = NULL;
+    return io;
+}
+
 /* -------------------------------------------------------------------------------------------- beginnings */
 
 int ntx_nbd_chunk_begin(struct ntx_nbd_rx *rx, struct ntx_error *err)
@@ -200,13 +211,10 @@ int ntx_nbd_reply_fail(struct ntx_nbd_rx *rx, struct ntx_error *err)
     else
         snprintf(cause, sizeof cause, "%s", text);
 
-    struct ntx_io *io = slot->io;
     if (slot->command == NBD_CMD_BLOCK_STATUS)
         restore_map(slot);
     int code = slot->error;
-    ntx_nbd_slots_release(rx->slots, slot);
-    rx->slot = NULL;
-    ntx_device_complete_failed(rx->device, io, NTX_E_REPLY, code, cause);
+    ntx_device_complete_failed(rx->device, end_request(rx), NTX_E_REPLY, code, cause);
     return 0;
 }
 
@@ -276,9 +284,6 @@ int ntx_nbd_chunk_end(struct ntx_nbd_rx *rx, struct ntx_error *err)
         ensure_progress(slot, rx->export->min_block);
     }
 
-    struct ntx_io *io = slot->io;
-    ntx_nbd_slots_release(rx->slots, slot);
-    rx->slot = NULL;
-    ntx_device_complete(rx->device, io, 0);
+    ntx_device_complete(rx->device, end_request(rx), 0);
     return 0;
 }

@@ -53,8 +53,8 @@ void ntx_nbd_tx_destroy(struct ntx_nbd_tx *tx)
     tx->headers = NULL;
 }
 
-/* The ring has as many places as there may be requests in flight.  When a place is used again, some request that was
- * sent after its last one has been answered: the peer has read beyond the header that was here. */
+/* The ring has as many places as there may be requests in flight.  When a place is used again, its last request, or one
+ * that was sent after it, has been answered: the peer has read the header that was here. */
 void ntx_nbd_tx_push(struct ntx_nbd_tx *tx, uint64_t cookie, struct ntx_nbd_slot *slot)
 {
     struct ntx_nbd_message *message = &tx->ring[(tx->first + tx->count) % NTX_MAX_IN_FLIGHT];

@@ -10,6 +10,9 @@ void ntx_nbd_slots_init(struct ntx_nbd_slots *slots)
     slots->free = UINT64_MAX;
     slots->used = 0;
     slots->reads = 0;
+    slots->sequence = 0;
+    slots->newest_ended = 0;
+    slots->newest_payload = NULL;
     for (unsigned i = 0; i < NTX_MAX_IN_FLIGHT; i++) {
         slots->items[i].io = NULL;
         slots->items[i].generation = 0;
@@ -28,6 +31,7 @@ struct ntx_nbd_slot *ntx_nbd_slots_acquire(struct ntx_nbd_slots *slots, struct n
     slots->used++;
     slots->reads += command == NBD_CMD_READ;
     slot->io = io;
+    slot->sequence = ++slots->sequence;
     slot->generation++;
     slot->command = command;
     slot->is_sent = false;
@@ -50,6 +54,10 @@ void ntx_nbd_slots_release(struct ntx_nbd_slots *slots, struct ntx_nbd_slot *slo
     slots->free |= 1ull << index;
     slots->used--;
     slots->reads -= slot->command == NBD_CMD_READ;
+    if (slot->sequence > slots->newest_ended) {
+        slots->newest_ended = slot->sequence;
+        slots->newest_payload = slot->command == NBD_CMD_WRITE ? slot->io->data : NULL;
+    }
     slot->io = NULL;
 }
 

@@ -15,6 +15,7 @@
 
 struct ntx_nbd_slot {
     struct ntx_io *io; /* NULL: the slot is free */
+    uint64_t sequence; /* of requests, in the order of the stream */
     uint32_t generation;
     uint16_t command; /* NBD_CMD_* */
     bool is_sent;     /* the kernel has the whole request; only then may an answer come */
@@ -38,6 +39,11 @@ struct ntx_nbd_slots {
     uint64_t free;  /* bit per slot */
     unsigned used;  /* requests in flight */
     unsigned reads; /* of these, READ: a payload will come */
+
+    /* Of the requests that ended, the one that was sent last.  Its answer shows that the peer has read all that came
+     * before it in the stream, and its header; of its payload it shows nothing. */
+    uint64_t sequence, newest_ended; /* of the last one acquired; of that one */
+    const void *newest_payload;      /* NULL: it had none */
 };
 
 void ntx_nbd_slots_init(struct ntx_nbd_slots *slots);

@@ -226,7 +226,7 @@ struct ntx_job_options {
     unsigned first_in_flight;   /* requests of all connections to begin with; 0 = as many as may be, always */
     unsigned depth;             /* requests of one connection before another is used; 0 = chosen */
     uint32_t request_size;      /* multiple of NTX_BLOCK_SIZE, at most NTX_MAX_REQUEST_SIZE */
-    uint64_t max_buffer_bytes;  /* bound on all buffers of the job; in_flight is lowered to keep it */
+    uint64_t max_buffer_bytes;  /* bound on all buffers in use; in_flight is lowered to keep it */
     uint64_t rate_bytes_per_s;  /* read from the source; 0 = no limit */
     unsigned timeout_ms;        /* longest wait for any one answer of either end */
     uint64_t disk_size;         /* bytes of the source that are the disk; 0 = all.  A device may be padded behind it */

@@ -4,8 +4,10 @@
  *
  *   memory --vmsplice--> pipe --splice--> socket --> the peer copies from our pages
  *
- * What is sent so must not change before the peer has answered, and never again if it does not answer: pages that
- * are unmapped stay with the socket as they were, memory given back to malloc() does not.
+ * What is sent so must not change before the peer has read it.  That it has answered is not enough, a server may answer
+ * early; nor is it that the socket is empty, which for a peer on this machine only means that the pages are in its own
+ * queue.  A stream has an order: who answers a later request has read what came before it (device.h, .unread).  Pages
+ * that are unmapped stay with the socket as they were, memory given back to malloc() does not.
  *
  * A dead socket raises SIGPIPE, which no flag of splice() prevents: the caller's thread must have it blocked or
  * ignored.

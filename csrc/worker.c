@@ -41,7 +41,7 @@ int ntx_worker_allocate(struct ntx_worker *w, struct ntx_error *err)
 {
     const struct ntx_shared *shared = w->shared;
     unsigned depth = shared->in_flight;
-    w->buffers = ntx_buffers_new(depth, shared->options.request_size);
+    w->buffers = ntx_buffers_new(depth + 1, shared->options.request_size);
     w->slots = calloc(depth, sizeof *w->slots);
     w->requests = calloc(depth, sizeof *w->requests);
     size_t items = items_of(w);
@@ -51,6 +51,7 @@ int ntx_worker_allocate(struct ntx_worker *w, struct ntx_error *err)
     w->zeros = map_zeros(shared->options.request_size);
     if (!w->buffers || !w->slots || !w->requests || !w->items || !w->digests || !w->reference || !w->zeros)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for a thread with %u requests in flight", depth);
+    w->spare = ntx_buffers_take(w->buffers);
     for (unsigned i = 0; i < depth; i++) {
         w->slots[i].data = ntx_buffers_take(w->buffers);
         w->slots[i].next = w->free_slots;
@@ -217,10 +218,24 @@ static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *e
 
 /* ------------------------------------------------------------------------------------------- the target */
 
+/* The memory of one slot may not be written yet.  Then the slot goes on with the spare, which by now has been read: it
+ * held what was answered before. */
+static void leave_unread(struct ntx_worker *w, struct ntx_slot *slot)
+{
+    const char *unread = w->target->unread;
+    char *data = slot->data;
+
+    if (unread == NULL || unread < data || unread >= data + w->shared->options.request_size)
+        return;
+    slot->data = w->spare;
+    w->spare = data;
+}
+
 static void free_slot_if_done(struct ntx_worker *w, struct ntx_slot *slot)
 {
     if (!slot->emitted || slot->writes > 0)
         return;
+    leave_unread(w, slot);
     ntx_item_release(w, slot->span.item);
     slot->next = w->free_slots;
     w->free_slots = slot;

@@ -54,6 +54,7 @@ struct ntx_worker {
     struct ntx_counters counters;
 
     struct ntx_buffers *buffers;
+    void *spare; /* for a slot whose own memory the target may not have read; max_buffer_bytes does not count it */
     struct ntx_slot *slots, *free_slots;
     struct ntx_slot *ready_first, *ready_last; /* read and digested, pieces to be submitted */
     struct ntx_request *requests, *free_requests;
