@@ -103,7 +103,7 @@ def test_completion_script_is_for_our_name(shell: str) -> None:
 
 def test_completion_completes_commands_and_options() -> None:
     command = {"_NTX_COMPLETE": "bash_complete", "COMP_WORDS": "ntx c", "COMP_CWORD": "1"}
-    option = {"_NTX_COMPLETE": "bash_complete", "COMP_WORDS": "ntx copy --ta", "COMP_CWORD": "2"}
+    option = {"_NTX_COMPLETE": "bash_complete", "COMP_WORDS": "ntx copy --target-i", "COMP_CWORD": "2"}
 
     commands, options = ntx(env=command), ntx(env=option)
 
