@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import common_options, repository_option
 from ntxengine.cli.output import Column, Screen, plain
 from ntxengine.cli.report import disk_reports, sent, show_report
-from ntxengine.cli.text import printable
-from ntxengine.errors import NotFoundError
-from ntxengine.repository import Point, Repository
+from ntxengine.cli.text import plural, printable
+from ntxengine.errors import NotFoundError, OptionsError, RepositoryError
+from ntxengine.repository import Health, Point, Repository, layout
+from ntxengine.repository.scan import read_point
 from ntxengine.units import format_size
 
 COLUMNS = [
@@ -23,6 +26,7 @@ COLUMNS = [
     Column("SIZE", right=True),
     Column("SENT", right=True),
     Column("CONSISTENCY"),
+    Column("STATE"),
 ]
 
 
@@ -36,56 +40,113 @@ COLUMNS = [
 def points_command(vm: str | None, repository: Path, with_report: bool, screen: Screen) -> None:
     """List the points of a repository, oldest first; those of VM (a name or a UUID) if one is given.
 
+    A point that cannot be restored whole, because a file of it or of a point below is missing or damaged, is marked,
+    and the exit code is 3.  Only names and headers are looked at: `ntx verify` reads everything.
+
     \b
     Examples:
       ntx points --repository /backups
       ntx points db01 --repository /backups --report
     """
     opened = Repository.open(repository)
-    points = points_of(opened, vm)
+    health = opened.health(None if vm is None else _vm_id(opened, vm, screen))
     if screen.as_json:
-        screen.result({"repository": str(opened.path), "points": [point_fields(point) for point in points]})
+        screen.result({"repository": str(opened.path), **_listed(health)})
     elif with_report:
-        for point in points:
+        for point in health.points:
             show_report(point, screen)
     else:
-        screen.table(COLUMNS, [_row(point) for point in points])
-    if not points:
+        screen.table(COLUMNS, _rows(health))
+    if not health.points and not health.unreadable:
         screen.note("no points")
+    _raise_if_damaged(health, screen)
 
 
-def points_of(repository: Repository, vm: str | None) -> list[Point]:
-    """Return the points of the VM with this name or UUID, of all if None.
-
-    Errors: NotFoundError if the repository has none of it.
-    """
-    points = repository.points()
-    if vm is None:
-        return points
-    found = [point for point in points if vm in (point.vm_name, point.vm_id) or vm.lower() == point.vm_id]
-    if not found:
-        raise NotFoundError(f"{repository.path}: no point of a VM named {vm!r}: `ntx points` lists what there is")
-    return found
+def _raise_if_damaged(health: Health, screen: Screen) -> None:
+    """Tell each problem once, however many points it is a problem of."""
+    problems = [problem for point in health.points if (problem := health.problem(point))]
+    problems += [str(error) for error in health.unreadable.values()]
+    if not problems:
+        return
+    for problem in dict.fromkeys(problems):
+        screen.warning(problem)
+    total = len(health.points) + len(health.unreadable)
+    raise SomeFailed(f"{len(problems)} of {plural(total, 'point')} cannot be restored whole: {problems[0]}")
 
 
-def find_point(repository: Repository, name: str, *, checked: bool = True) -> Point:
+def _vm_id(repository: Repository, name: str, screen: Screen) -> str:
+    """Return the VM that `name` means, and say so where that is not what it is called now."""
+    vm = repository.find_vm(name)
+    if name not in (vm.id, vm.name) and name.lower() != vm.id:
+        screen.note(f"{printable(name)} is called {printable(vm.name)} now ({vm.id})")
+    return vm.id
+
+
+def find_point(repository: Repository, name: str, screen: Screen, *, checked: bool = True) -> Point:
     """Return the point with this id or beginning of an id, or the newest of the VM with this name or UUID.
 
     `checked`: whether point.json is what was written.
-    Errors: NotFoundError if there is none; a usage error if several VMs have the name.
+    Errors: NotFoundError if there is none; OptionsError if several VMs have the name, or a VM and a point;
+            RepositoryError if the point cannot be read, or a newer one of the VM.
     """
     try:
+        vm_id = _vm_id(repository, name, screen)
+    except NotFoundError:
         return repository.point(name, checked=checked)
-    except NotFoundError as exc:
-        points = [point for point in repository.points() if name in (point.vm_name, point.vm_id)]
-        if not points:
-            raise NotFoundError(f"{exc}; nor a point of a VM of that name") from exc
-    vm_ids = sorted({point.vm_id for point in points})
-    if len(vm_ids) > 1:
-        raise click.UsageError(
-            f"points of {len(vm_ids)} VMs named {printable(name)!r}: name one by its UUID: {', '.join(vm_ids)}"
+    with suppress(NotFoundError):
+        point = repository.point(name, checked=checked)
+        raise OptionsError(
+            f"{printable(name)!r} is a VM ({vm_id}) and the beginning of point {point.id}: write the UUID, or more of "
+            f"the id"
         )
-    return points[-1]
+    return _newest(repository, vm_id, checked=checked)
+
+
+def _newest(repository: Repository, vm_id: str, *, checked: bool) -> Point:
+    health = repository.health(vm_id, from_catalog=False)
+    unreadable = health.newer_unreadable(vm_id)
+    if unreadable is None:
+        return health.points[-1]
+    if not checked:
+        with suppress(RepositoryError):
+            return read_point(unreadable, checked=False)[0]
+    older = f"; an older one can be named by its id: {health.points[-1].id}" if health.points else ""
+    raise RepositoryError(
+        f"the newest point of VM {vm_id} cannot be read: {health.unreadable[unreadable]}; "
+        f"{health.what_is_whole(vm_id)}{older}"
+    )
+
+
+def require_whole(repository: Repository, point: Point, disks: Sequence[str] = ()) -> None:
+    """Check that a point can be read whole, or these disks of it, as far as names and headers tell.
+
+    Errors: RepositoryError that says what can be restored; NotFoundError (no such disk).
+    """
+    wanted = [point.disk(name) for name in disks] or list(point.disks)
+    problem = repository.find_problem(point, wanted)
+    if not problem:
+        return
+    others = [disk.label for disk in point.disks if not repository.find_problem(point, [disk])]
+    of_point = f"; of this point {', '.join(others)} can be (--disk)" if others else ""
+    rest = repository.health(point.vm_id, from_catalog=False).what_is_whole(point.vm_id)
+    raise RepositoryError(f"point {point.id} cannot be restored whole: {problem}{of_point}; {rest}")
+
+
+def _listed(health: Health) -> dict[str, Any]:
+    return {
+        "points": [
+            {**point_fields(point), "whole": not health.problem(point), "problem": health.problem(point)}
+            for point in health.points
+        ],
+        "unreadable": [
+            {
+                "point_id": folder.name if layout.is_point_id(folder.name) else None,
+                "vm_id": layout.vm_of(folder),
+                "problem": str(error),
+            }
+            for folder, error in health.unreadable.items()
+        ],
+    }
 
 
 def point_fields(point: Point) -> dict[str, Any]:
@@ -116,7 +177,18 @@ def _renamed(entry: Mapping[str, Any]) -> dict[str, Any]:
 _JSON_NAMES = {"id": "disk_recovery_point_id", "vm_point_id": "vm_recovery_point_id"}
 
 
-def _row(point: Point) -> list[str]:
+def _rows(health: Health) -> list[list[str]]:
+    """Return a row for each point, also for those that cannot be read, oldest first."""
+    names = {point.vm_id: point.vm_name for point in health.points}
+    rows = [_row(point, "damaged" if health.problem(point) else "whole") for point in health.points]
+    for folder in health.unreadable:
+        vm_id = layout.vm_of(folder)
+        name = folder.name if layout.is_point_id(folder.name) else "?"
+        rows.append([name, names.get(vm_id, vm_id), "?", "?", "?", "?", "unreadable"])
+    return sorted(rows, key=lambda row: row[0])
+
+
+def _row(point: Point, state: str) -> list[str]:
     amount = sent(point)
     return [
         point.id,
@@ -125,4 +197,5 @@ def _row(point: Point) -> list[str]:
         format_size(point.size),
         "?" if amount is None else format_size(amount),
         point.consistency_obtained,
+        state,
     ]

@@ -13,7 +13,7 @@ from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import common_options, dry_run_option, repository_option
 from ntxengine.cli.output import Column, Screen
 from ntxengine.cli.paths import FOLDER
-from ntxengine.cli.points import find_point
+from ntxengine.cli.points import find_point, require_whole
 from ntxengine.cli.progress import Amount, View
 from ntxengine.cli.run import run
 from ntxengine.cli.text import elapsed, printable
@@ -90,7 +90,9 @@ def restore_command(
         raise click.UsageError("--verify and --no-check contradict each other")
     order = Order(point, directory, disks, RestoreOptions(image_format, overwrite, verify, not no_check, parallel))
     opened = Repository.open(repository)
-    chosen = find_point(opened, point, checked=not no_check)
+    chosen = find_point(opened, point, screen, checked=not no_check)
+    if not no_check:
+        require_whole(opened, chosen, disks)
     if dry_run:
         _show_plan(chosen, order, screen)
         return

@@ -75,7 +75,7 @@ def verify_command(
         )
     order = Order(dataclasses.replace(CopyOptions(), **transfer.given()), parallel)
     opened = Repository.open(repository)
-    chosen = _choose(opened, points, disks)
+    chosen = _choose(opened, points, disks, screen)
     damaged = opened.damaged() if every else []
     verdicts = run(_verify(opened, chosen, order, screen))
     screen = screen.after_work()
@@ -90,10 +90,10 @@ def verify_command(
     _raise_if_wrong(verdicts, damaged)
 
 
-def _choose(opened: Repository, points: tuple[str, ...], disks: tuple[str, ...]) -> list[Choice]:
+def _choose(opened: Repository, points: tuple[str, ...], disks: tuple[str, ...], screen: Screen) -> list[Choice]:
     """Return what to verify: of named points all the named disks, of all points those that they have."""
     if points:
-        return [(find_point(opened, name), disks) for name in points]
+        return [(find_point(opened, name, screen), disks) for name in points]
     choices = [(point, _present(point, disks)) for point in opened.points()]
     if disks and not any(names for _, names in choices):
         raise NotFoundError(f"no point has a disk {' or '.join(disks)}: `ntx points --report` lists them")

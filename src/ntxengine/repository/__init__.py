@@ -6,10 +6,12 @@ from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.qemu import QemuNbd
 from ntxengine.repository.repository import Repository, VmSummary
 from ntxengine.repository.unfinished import UnfinishedPoint
+from ntxengine.repository.vm_names import NamedVm
 
 __all__ = [
     "Chains",
     "Health",
+    "NamedVm",
     "Point",
     "PointDisk",
     "PointRecord",

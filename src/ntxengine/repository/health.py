@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine.errors import RepositoryError
+from ntxengine.repository import layout
 from ntxengine.repository.chain import Chains, check_manifest
 from ntxengine.repository.point import Point, PointDisk
 
@@ -20,9 +21,9 @@ from ntxengine.repository.point import Point, PointDisk
 class Health:
     """What was found of the points of one VM, or of all.
 
-    `points` are those whose point.json can be read, oldest first; `unreadable` says of the folders of the others why
-    not.  `problems` says of a point, by its folder, and of a disk, by its id, why that cannot be read whole;
-    `depths` how many images the disk has that has most.
+    `points` are those whose point.json can be read, oldest first; `unreadable` says of the folders of the others, and
+    of those of VMs that cannot be looked into, why not.  `problems` says of a point, by its folder, and of a disk, by
+    its id, why that cannot be read whole; `depths` how many images the disk has that has most.
     """
 
     points: tuple[Point, ...]
@@ -42,18 +43,20 @@ class Health:
     def newer_unreadable(self, vm_id: str) -> Path | None:
         """Return the folder of the newest point of a VM if it cannot be read; None if the newest can."""
         newest = max((point.id for point in self.points if point.vm_id == vm_id), default="")
-        return max(
-            (folder for folder in self.unreadable if folder.parent.name == vm_id and folder.name > newest), default=None
-        )
+        newer = [folder for folder in self._unreadable_of(vm_id) if folder.name > newest or folder.name == vm_id]
+        return max(newer, default=None)
 
     def what_is_whole(self, vm_id: str) -> str:
         """Return which points of a VM can be restored, for a message."""
         of_vm = [point for point in self.points if point.vm_id == vm_id]
         whole = [point for point in of_vm if not self.problem(point)]
-        count = len(of_vm) + sum(folder.parent.name == vm_id for folder in self.unreadable)
+        count = len(of_vm) + len(self._unreadable_of(vm_id))
         if not whole:
             return f"none of the {count} points of the VM is whole"
         return f"{len(whole)} of the {count} points of the VM can be restored, the newest of them {whole[-1].id}"
+
+    def _unreadable_of(self, vm_id: str) -> list[Path]:
+        return [folder for folder in self.unreadable if layout.vm_of(folder) == vm_id]
 
 
 def examine(points: Sequence[Point], unreadable: Mapping[Path, RepositoryError]) -> Health:

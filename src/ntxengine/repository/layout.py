@@ -95,6 +95,11 @@ def backing_name(parent_id: str, disk_id: str) -> str:
     return f"../{parent_id}/{image_name(disk_id)}"
 
 
+def vm_of(folder: Path) -> str:
+    """Return the id of the VM that a folder is of: that of a point, or the VM's own."""
+    return folder.name if is_uuid(folder.name) else folder.parent.name
+
+
 def longest_chain(vm_folder: Path) -> int:
     """Return how many images plain qemu can open on top of each other in the folder of a VM.
 

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +26,7 @@ from ntxengine.repository.point import Point, PointDisk
 from ntxengine.repository.qemu import QemuNbd
 from ntxengine.repository.scan import Scan, read_point, scan, vm_folders
 from ntxengine.repository.unfinished import UnfinishedPoint
+from ntxengine.repository.vm_names import NamedVm, find_vm
 from ntxengine.shield import in_thread
 from ntxengine.units import utc_now
 
@@ -131,7 +132,7 @@ class Repository:
         found = self._scan(None if vm_id is None else layout.checked_uuid(vm_id, "VM id"))
         for error in found.damaged.values():
             log.warning("%s: this point is not listed", error)
-        for error in found.strange:
+        for error in found.strange.values():
             log.warning("%s: no point in it is listed", error)
         return found.points
 
@@ -143,7 +144,19 @@ class Repository:
         """
         vm_id = None if vm_id is None else layout.checked_uuid(vm_id, "VM id")
         found = self._scan(vm_id) if from_catalog else scan(self.path, {}, vm_id)
-        return examine(found.points, found.damaged)
+        return examine(found.points, {**found.damaged, **found.strange})
+
+    def find_problem(self, point: Point, disks: Sequence[PointDisk] | None = None) -> str:
+        """Return why a point cannot be read whole, or these disks of it; "" if it can.  Blocks: as `health`."""
+        return examine([point], {}).problem(point, disks)
+
+    def find_vm(self, name: str) -> NamedVm:
+        """Return the VM with this UUID, or that is or was called so.
+
+        Errors: NotFoundError if there is none; OptionsError if there are several.
+        """
+        found = self._scan()
+        return find_vm(found.points, [*found.damaged, *found.strange], name)
 
     def longest_chain(self, vm_id: str) -> int:
         """Return how many images plain qemu can open on top of each other in the folder of a VM."""
@@ -152,7 +165,7 @@ class Repository:
     def damaged(self) -> list[RepositoryError]:
         """Return why each point that is not listed cannot be read, and what is no folder of a VM or a point."""
         found = self._scan()
-        return [*found.damaged.values(), *found.strange]
+        return [*found.damaged.values(), *found.strange.values()]
 
     def point(self, point_id: str, *, checked: bool = True) -> Point:
         """Return a point by its id or the beginning of it, read from its folder; `checked` as for read_point.

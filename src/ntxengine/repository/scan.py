@@ -15,14 +15,14 @@ from ntxengine.repository.point import MAX_POINT_BYTES, Point, decode
 
 @dataclass
 class Scan:
-    """`points` oldest first; `damaged` by folder; `strange` stands where a folder of a VM or a point should be.
+    """`points` oldest first; `damaged` are others, by folder; `strange` stands where the folder of a VM should be.
 
     `new` and `gone` is what the catalog lacks and has too much.
     """
 
     points: list[Point] = field(default_factory=list)
     damaged: dict[Path, RepositoryError] = field(default_factory=dict)
-    strange: list[RepositoryError] = field(default_factory=list)
+    strange: dict[Path, RepositoryError] = field(default_factory=dict)
     new: list[NewRow] = field(default_factory=list)
     gone: list[Key] = field(default_factory=list)
 
@@ -39,7 +39,7 @@ def scan(root: Path, rows: Mapping[Key, Row], vm_id: str | None) -> Scan:
     found = Scan()
     left = dict(rows)
     for vm in _subfolders(root, layout.is_uuid, found.strange) if vm_id is None else [root / vm_id]:
-        for folder in _point_folders(vm, found.strange):
+        for folder in _point_folders(vm, found):
             row = left.pop((vm.name, folder.name), None)
             try:
                 point, read = _believe(folder, row) or read_point(folder)
@@ -58,7 +58,7 @@ def scan(root: Path, rows: Mapping[Key, Row], vm_id: str | None) -> Scan:
 
 def vm_folders(root: Path) -> list[Path]:
     """Return the folders of the VMs of a repository, sorted."""
-    return _subfolders(root, layout.is_uuid, [])
+    return _subfolders(root, layout.is_uuid, {})
 
 
 def read_point(folder: Path, *, checked: bool = True) -> tuple[Point, Row]:
@@ -99,18 +99,18 @@ def _stamp(file: Path) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
-def _point_folders(vm: Path, strange: list[RepositoryError]) -> list[Path]:
+def _point_folders(vm: Path, found: Scan) -> list[Path]:
     """Return the folders of the points of a VM.  One that cannot be looked into does not hide the other VMs."""
     try:
         if os.path.lexists(vm):
             storage.check_folder(vm)
-        return _subfolders(vm, layout.is_point_id, strange)
+        return _subfolders(vm, layout.is_point_id, found.damaged)
     except RepositoryError as exc:
-        strange.append(exc)
+        found.strange[vm] = exc
         return []
 
 
-def _subfolders(path: Path, is_name: Callable[[str], bool], strange: list[RepositoryError]) -> list[Path]:
+def _subfolders(path: Path, is_name: Callable[[str], bool], strange: dict[Path, RepositoryError]) -> list[Path]:
     """Return the folders with such names, sorted; what has such a name and is no folder is `strange`."""
     try:
         with os.scandir(path) as entries:
@@ -125,5 +125,5 @@ def _subfolders(path: Path, is_name: Callable[[str], bool], strange: list[Reposi
             storage.check_folder(each)
             folders.append(each)
         except RepositoryError as exc:
-            strange.append(exc)
+            strange[each] = exc
     return folders
