@@ -3,6 +3,7 @@
 #   make            build into .venv, so that .venv/bin/ntx works
 #   make demo       the whole story against the simulator, proved with tools that are not ours
 #   make test       the tests
+#   make soak       what needs hundreds of rounds: captures stopped at random moments; SOAK_ROUNDS, SOAK_SEED
 #   make lint       ruff and clang-format
 #   make types      mypy, and the stubs of the C door against the door itself
 #   make bench        measure copying on this machine, beside its peers, into bench/results
@@ -20,10 +21,13 @@ C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] bench/*/*.c)
 # Files of tests that share a fixture stay in one process.
 PYTEST_ARGS ?= -q -n 2 --dist loadfile -p no:benchmark
 
+SOAK_ROUNDS ?= 200
+SOAK_SEED := $(or $(SOAK_SEED),$(shell date +%s))
+
 SCALE ?= planning sparse many python_share start window
 
 .DEFAULT_GOAL := build
-.PHONY: build build-test demo test lint types bench bench-scale bench-smoke bench-regression bench-regression-against \
+.PHONY: build build-test demo test soak lint types bench bench-scale bench-smoke bench-regression bench-regression-against \
         bench-regression-proof bench-baseline check clean format
 
 build:
@@ -37,6 +41,11 @@ demo: build
 
 test: build-test
 	@$(PYTHON_OF_VENV) -m pytest $(PYTEST_ARGS)
+
+soak: build-test
+	@echo "SOAK_SEED=$(SOAK_SEED)"
+	@NTX_SOAK_ROUNDS=$(SOAK_ROUNDS) NTX_SOAK_SEED=$(SOAK_SEED) \
+	    $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 tests/capture/test_soak.py
 
 lint: build-test
 	@.venv/bin/ruff check src tests bench setup.py

@@ -1,0 +1,109 @@
+"""Captures that are stopped at random moments, in whatever order: no listed point ever holds a wrong byte.
+
+A few rounds in `make test`; `make soak` sets NTX_SOAK_ROUNDS and NTX_SOAK_SEED for hundreds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from ntxengine.repository import Point
+from ntxengine.sweep import sweep
+from tests.capture.lab import DATA_SIZE, MIB, SYSTEM_SIZE, Lab
+from tests.capture.test_interrupted import ROOT, servers_gone
+
+ROUNDS = int(os.environ.get("NTX_SOAK_ROUNDS", "6"))
+SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
+
+SIGNALS = [signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, None]
+"""What ends a capture; None lets it run to its end."""
+
+WAYS = [[], [], [], ["--full"], ["--scan"], ["--max-chain", "3"], ["--no-verify"], ["--consistency", "crash"]]
+LONGEST_S = 2.5
+"""Most captures of the lab's VM are done by then, so that a signal may come at any moment of one."""
+
+
+async def run_and_stop(lab: Lab, arguments: list[str], after_s: float, by: signal.Signals | None) -> int:
+    """Run `ntx capture`, and stop it by a signal after some time."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NTX_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ntxengine.cli.main", "capture", "db01", "--to", str(lab.repository.path), *arguments),
+        env={**kept, **lab.sim.env, "PYTHONPATH": str(ROOT / "src")},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    if by is not None:
+        await asyncio.sleep(after_s)
+        with suppress(ProcessLookupError):
+            process.send_signal(by)
+    return await process.wait()
+
+
+class Guest:
+    """A guest that writes, trims and zeroes at random."""
+
+    def __init__(self, lab: Lab, chance: random.Random) -> None:
+        self._lab = lab
+        self._chance = chance
+
+    def work(self) -> None:
+        for _ in range(self._chance.randrange(4)):
+            disk = self._chance.randrange(2)
+            size = (SYSTEM_SIZE, DATA_SIZE)[disk]
+            offset = self._chance.randrange(size)
+            length = min(self._chance.choice([1, 512, 4096, 65536, 100_001, MIB]), size - offset)
+            if self._chance.random() < 0.3:
+                self._lab.zero(disk, offset, length)
+            else:
+                self._lab.write(disk, offset, self._chance.randbytes(length))
+
+
+async def test_no_point_is_wrong_whatever_stops_a_capture(v4_lab: Lab) -> None:
+    lab = v4_lab
+    chance = random.Random(SEED)
+    guest = Guest(lab, chance)
+    right: dict[str, list[bytes]] = {}
+
+    for _ in range(ROUNDS):
+        guest.work()
+        before = {point.id for point in lab.repository.points(lab.vm_id)}
+        arguments = chance.choice(WAYS)
+        by = chance.choice(SIGNALS)
+        code = await run_and_stop(lab, arguments, chance.uniform(0, LONGEST_S), by)
+        assert await servers_gone(lab.repository.path)
+        for point in new_points(lab, before):
+            right[point.id] = lab.guest()
+        # Before ntx listens to signals, the kernel ends it.
+        assert code in ((0,) if by is None else (0, 128 + by, -by)), (code, by, arguments)
+        if chance.random() < 0.2:
+            await sweep(lab.prism, lab.repository, worker_id=lab.sim.worker_id)
+
+    last = await lab.capture()
+    right[last.id] = lab.guest()
+    await sweep(lab.prism, lab.repository, worker_id=lab.sim.worker_id)
+    found = lab.repository.points(lab.vm_id)
+    assert [point.id for point in found] == list(right)
+    for point in found:
+        assert lab.stored(point) == right[point.id], point.id
+        lab.check_images(point)
+    lab.assert_clean(points=len(right))
+    assert leftovers(lab.repository.path) == []
+
+
+def new_points(lab: Lab, before: set[str]) -> list[Point]:
+    return [point for point in lab.repository.points(lab.vm_id) if point.id not in before]
+
+
+def leftovers(repository: Path) -> list[Path]:
+    """Return the unfinished points and temporary names in a repository.
+
+    Records of what was asked of the cluster stay until no late answer to them can come.
+    """
+    return [path for path in repository.rglob(".*") if not path.name.startswith((".lock", ".cluster-"))]
