@@ -18,12 +18,12 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 RUNNABLE = re.compile(r"<!-- runnable -->\n```console\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
-# What the examples may take for granted, and the wait that a person makes by typing.
 PRELUDE = """\
 set -euo pipefail
-wait_for() { for _ in $(seq 600); do [ -e "$1" ] && return; sleep 0.1; done; echo "no $1" >&2; exit 1; }
-trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+export TMPDIR="$PWD"
+trap '[ -e lab/sim.lock ] && ntx sim --state lab --stop --quiet || true' EXIT
 """
+"""A failing example leaves no simulator, and nothing outside of the test's folder."""
 
 
 def documents_that_run() -> list[Path]:
@@ -36,10 +36,7 @@ def script_of(document: Path) -> str:
     for block in RUNNABLE.findall(document.read_text()):
         for line in block.splitlines():
             assert line.startswith("$ "), f"{document.name}: a runnable example has only commands, not {line!r}"
-            command = line.removeprefix("$ ")
-            lines.append(command)
-            if command.startswith("ntx sim") and command.endswith("&"):
-                lines.append("wait_for lab/connect.env")
+            lines.append(line.removeprefix("$ "))
     return "\n".join(lines) + "\n"
 
 
@@ -54,7 +51,7 @@ def bin_folder(tmp_path: Path) -> Path:
     folder = tmp_path / ".venv" / "bin"
     folder.mkdir(parents=True)
     script = folder / "ntx"
-    script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT / "src"}" exec "{sys.executable}" -m ntxengine.cli.main "$@"\n')
+    script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT / "src"}" exec "{sys.executable}" -m ntxengine "$@"\n')
     script.chmod(0o755)
     return folder
 

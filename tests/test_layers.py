@@ -63,6 +63,7 @@ PYTHON_LAYERS = {
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"errors", "units"},
     # the top
+    "__main__": {"cli"},
     "demo": {"errors", "units"},
     "bench": {"image", "repository", *DATA_PLANE, *BELOW},
     "cli": {

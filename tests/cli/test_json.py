@@ -92,21 +92,8 @@ class Documents:
         self.run("bench", "--list")
         self.run("bench", "smoke", "--list")
         self.run("bench", "smoke", "--no-plot", "--rounds", "1", "--size", "1M")
-        self.printed["sim"] = [self._served()]
-
-    def _served(self) -> Any:
-        process = subprocess.Popen(
-            [*COMMAND, "sim", "--state", str(self._folder / "sim"), "--port", "0", "--json"],
-            env=environment(),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        try:
-            return json.loads(process.stdout.readline())
-        finally:
-            process.terminate()
-            process.communicate(timeout=30)
+        self.run("sim", "--state", "sim", "--port", "0", "--detach")
+        self.run("sim", "--state", "sim", "--stop")
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import resource
+import signal
 import subprocess
 import sys
+import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.cli.ntx import COMMAND, environment
+from tests.cli.ntx import COMMAND, ROOT, environment
 from tests.support.seccomp import IO_URING_ENTER, IO_URING_SETUP, denying
 
 HEAVY = {"httpx", "msgspec", "rich", "sqlite3", "ssl", "numpy", "ntxengine.prism", "ntxengine.repository"}
@@ -100,3 +103,32 @@ def test_a_sandbox_without_io_uring_ends_nothing(call: int, code: int, tmp_path:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "disk.raw").stat().st_size == 3 * 1024**2
+
+
+@pytest.mark.parametrize(("slow", "arguments"), [("click", ["--help"]), ("numpy", ["vms"])])
+def test_ctrl_c_while_modules_are_loaded_shows_no_traceback(slow: str, arguments: list[str], tmp_path: Path) -> None:
+    marker = tmp_path / "loading"
+    (tmp_path / f"{slow}.py").write_text(f"open({str(marker)!r}, 'w').close()\nimport time; time.sleep(40)\n")
+    env = environment({"NTX_PRISM": "https://127.0.0.1:1", "NTX_USERNAME": "u", "NTX_PASSWORD": "p"})
+    env["PYTHONPATH"] = f"{tmp_path}:{env['PYTHONPATH']}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ntxengine", *arguments], env=env, stderr=subprocess.PIPE, text=True
+    )
+    while not marker.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=50)[1]
+
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in err
+
+
+def test_the_command_is_what_loads_nothing_before_it_heeds_ctrl_c() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "src" / "ntxengine" / "__main__.py").read_text().splitlines()
+    imports = {line for line in lines if line.startswith(("import", "from"))}
+
+    assert project["scripts"] == {"ntx": "ntxengine.__main__:main"}
+    assert imports == {"from __future__ import annotations", "import signal"}

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ntxengine.demo.cluster import read_environment
 from ntxengine.demo.guest import DATA_SIZE, SECTOR, SYSTEM_SIZE, Guest, allocated
+from ntxengine.demo.machine import check_addresses
 from ntxengine.demo.proof import Prover
 from ntxengine.demo.shell import Shell
-from ntxengine.demo.story import MARKER, Demo
-from ntxengine.errors import NtxError, OptionsError, ToolError
+from ntxengine.demo.story import MARKER, Demo, where_it_is
+from ntxengine.errors import MachineError, NtxError, OptionsError, ToolError
 from ntxengine.units import BLOCK_SIZE, KIB, MIB
 from tests.cli.ntx import COMMAND, environment, ntx
 from tests.support.servers import require
@@ -91,6 +94,27 @@ def test_missing_tool_is_named_with_its_package(tmp_path: Path, monkeypatch: pyt
 
     with pytest.raises(ToolError, match=r"apt-get install .*e2fsprogs.*qemu-utils"):
         Demo(tmp_path / "demo", lambda text: None).run()
+
+
+def test_too_little_room_is_said_before_the_guest_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=300 * MIB))
+
+    with pytest.raises(MachineError, match=r"needs 2\.0 GiB, and 300\.0 MiB are free: .*--dir"):
+        Demo(tmp_path / "demo", lambda text: None).run()
+
+    assert not list((tmp_path / "demo" / "guest").iterdir())
+
+
+def test_an_address_that_cannot_be_served_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ntxengine.demo.machine.ADDRESSES", ("192.0.2.1",))
+
+    with pytest.raises(MachineError, match=r"192\.0\.2\.1: nothing can be served there"):
+        check_addresses()
+
+
+def test_a_folder_that_is_removed_is_not_named(tmp_path: Path) -> None:
+    assert str(tmp_path) in where_it_is(tmp_path, is_temporary=False)
+    assert str(tmp_path) not in where_it_is(tmp_path, is_temporary=True)
 
 
 def test_environment_is_read_without_running_it(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from ntxengine.bench.result import BarResult, CaseResult, ContestantResult, Resu
 from ntxengine.bench.rounds import run_suite
 from ntxengine.bench.stats import Spread
 from ntxengine.bench.suite import Quantity, Suite, load_suite, narrowed, suite_names
+from ntxengine.cli import complete
 from ntxengine.cli.errors import SOME_FAILED
 from ntxengine.cli.options import SIZE, common_options
 from ntxengine.cli.output import Column, Screen
@@ -35,7 +36,7 @@ _BARS = [Column("CASE"), Column("BAR", fold=True), Column("MEDIAN", right=True),
 
 
 @click.command("bench")
-@click.argument("suite_name", metavar="[SUITE|FILE.yaml]", default="default")
+@click.argument("suite_name", metavar="[SUITE|FILE.yaml]", default="default", shell_complete=complete.suites)
 @click.option("--rounds", type=click.IntRange(1, 1000), metavar="N", help="Counted rounds of each case.")
 @click.option("--case", "cases", multiple=True, metavar="NAME", help="Only this case; repeatable.")
 @click.option("--size", type=SIZE, help="Size of every disk, instead of what the suite says.")

@@ -24,6 +24,7 @@ from ntxengine.capture import (
     capture_several,
     plan_capture,
 )
+from ntxengine.cli import complete
 from ntxengine.cli.errors import as_usage
 from ntxengine.cli.observer import ViewObserver
 from ntxengine.cli.options import (
@@ -115,7 +116,7 @@ def afresh_options(function: Function) -> Function:
 
 
 @click.command("capture")
-@click.argument("vms", nargs=-1, metavar="[VM]...")
+@click.argument("vms", nargs=-1, metavar="[VM]...", shell_complete=complete.vms)
 @click.option("--all", "every", is_flag=True, help="Every VM that has a disk, but the worker VM.")
 @click.option("--vms", "at_once", type=click.IntRange(1), default=1, show_default=True, help="VMs at a time.")
 @repository_option("--to")
@@ -264,7 +265,7 @@ async def _capture_several(request: Request, prism_login: Login, screen: Screen)
 
 
 def _show_several(selection: Selection, outcomes: list[Outcome], screen: Screen) -> None:
-    show(selection, outcomes, screen)
+    show(selection, outcomes, screen.after_work())
     failed = [*selection.failed, *failures(outcomes)]
     raise_if_failed(len(outcomes) - len(failures(outcomes)), failed)
 

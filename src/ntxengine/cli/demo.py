@@ -40,4 +40,4 @@ def demo_command(folder: Path, temporary: bool) -> None:
             Demo(folder, click.echo).run()
             return
         with tempfile.TemporaryDirectory(prefix="ntx-demo-") as name:
-            Demo(Path(name), click.echo).run()
+            Demo(Path(name), click.echo, is_temporary=True).run()

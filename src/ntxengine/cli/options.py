@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from ntxengine import units
 from ntxengine.cli.paths import FOLDER, LocalPath
@@ -91,6 +92,9 @@ class TierName(click.ParamType[Tier]):
             known = ", ".join(each.name for each in Tier)
             self.fail(f"{value!r} is no tier: write {known}, or what Prism calls it, such as DAS-SATA", param, ctx)
         return tier
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(each.name) for each in Tier if each.name.startswith(incomplete.upper())]
 
 
 SIZE = Size()

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ntxengine.cli import complete
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import common_options, repository_option
 from ntxengine.cli.output import Column, Screen, plain
@@ -31,7 +32,7 @@ COLUMNS = [
 
 
 @click.command("points")
-@click.argument("vm", required=False)
+@click.argument("vm", required=False, shell_complete=complete.vms)
 @repository_option()
 @click.option(
     "--report", "with_report", is_flag=True, help="Show for each disk what was sent, and where the time went."

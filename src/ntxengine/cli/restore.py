@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ntxengine.cli import complete
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import common_options, dry_run_option, repository_option
 from ntxengine.cli.output import Column, Screen
@@ -42,7 +43,7 @@ class Order:
 
 
 @click.command("restore")
-@click.argument("point")
+@click.argument("point", shell_complete=complete.points)
 @click.argument("directory", type=FOLDER)
 @repository_option("--from")
 @click.option("--disk", "disks", multiple=True, metavar="DISK", help="Only this disk, by label or id; repeatable.")

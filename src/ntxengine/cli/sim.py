@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
 import click
 
+from ntxengine.cli.detached import Serving, start_detached
 from ntxengine.cli.options import common_options
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FILE, FOLDER
@@ -15,6 +17,7 @@ from ntxengine.errors import ToolError
 
 try:
     from ntxengine.sim.config import SimConfig, demo_config
+    from ntxengine.sim.lock import stop
     from ntxengine.sim.main import serve
 except ModuleNotFoundError as missing:
     raise ToolError(f"the simulator needs {missing.name}: pip install 'ntxengine[sim]'") from missing
@@ -44,8 +47,12 @@ except ModuleNotFoundError as missing:
     envvar="NTX_SIM_PORT",
     help="Port of both endpoints; 0: any that is free.",
 )
+@click.option("--detach", is_flag=True, help="Return when it serves, and leave it running.")
+@click.option("--stop", "must_stop", is_flag=True, help="End the simulator that uses --state.")
 @common_options
-def sim_command(config_file: Path | None, state: Path, port: int, screen: Screen) -> None:
+def sim_command(
+    config_file: Path | None, state: Path, port: int, detach: bool, must_stop: bool, screen: Screen
+) -> None:
     """Serve a simulated cluster until interrupted: Prism Central on 127.0.0.1 and a Prism Element on 127.0.0.2.
 
     Its disks are real files: a recovery point really freezes their bytes, changed regions are computed from them.  It
@@ -53,18 +60,37 @@ def sim_command(config_file: Path | None, state: Path, port: int, screen: Screen
 
     \b
     Examples:
-      ntx sim --state lab &
+      ntx sim --state lab --detach
       . lab/connect.env; ntx vms
+      ntx sim --state lab --stop
     """
+    if must_stop:
+        if detach or config_file is not None:
+            raise click.UsageError("--stop contradicts --detach and --config: it needs --state alone")
+        number = stop(state)
+        screen.note(f"stopped the simulator of process {number}")
+        if screen.as_json:
+            screen.result({"state": str(state.absolute()), "stopped": number})
+        return
+    if detach:
+        _show(start_detached(config_file, state, port), state, screen, is_detached=True)
+        return
     config = demo_config(state / "disks") if config_file is None else SimConfig.from_yaml(config_file)
 
     def ready(environment: dict[str, str]) -> None:
-        if screen.as_json:
-            screen.result({"state": str(state.absolute()), "environment": environment})
-            return
-        screen.note(f"serving {environment['NTX_PRISM']}; Ctrl-C ends it.  In another shell:")
-        screen.line(f". {shlex.quote(str(state / 'connect.env'))}")
+        _show(Serving(os.getpid(), environment), state, screen, is_detached=False)
 
     screen.after_work()  # whoever started it may read no more: it serves on
     with without_waiting():
         serve(config, state, port=port, ready=ready)
+
+
+def _show(serving: Serving, state: Path, screen: Screen, *, is_detached: bool) -> None:
+    if screen.as_json:
+        screen.result({"state": str(state.absolute()), "pid": serving.pid, "environment": serving.environment})
+        return
+    how_to_end = f"`ntx sim --stop --state {shlex.quote(str(state))}`" if is_detached else "Ctrl-C"
+    screen.note(
+        f"serving {serving.environment['NTX_PRISM']}; {how_to_end} ends it.  What other commands need is set by:"
+    )
+    screen.line(f". {shlex.quote(str(state / 'connect.env'))}")

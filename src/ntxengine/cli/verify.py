@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ntxengine.cli import complete
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import TransferOptions, common_options, repository_option, transfer_options
 from ntxengine.cli.output import Column, Screen
@@ -43,7 +44,7 @@ Choice = tuple[Point, tuple[str, ...]]
 
 
 @click.command("verify")
-@click.argument("points", nargs=-1, metavar="[POINT]...")
+@click.argument("points", nargs=-1, metavar="[POINT]...", shell_complete=complete.points)
 @repository_option()
 @click.option("--all", "every", is_flag=True, help="Every point of the repository.")
 @click.option("--disk", "disks", multiple=True, metavar="DISK", help="Only this disk, by label or id; repeatable.")

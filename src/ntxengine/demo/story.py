@@ -13,6 +13,7 @@ from typing import Any
 
 from ntxengine.demo.cluster import NTX, Cluster
 from ntxengine.demo.guest import Guest
+from ntxengine.demo.machine import check_addresses, check_space
 from ntxengine.demo.proof import Prover
 from ntxengine.demo.shell import Shell
 from ntxengine.errors import NtxError, OptionsError
@@ -30,14 +31,22 @@ class Point:
     frozen: dict[str, Path]
 
 
+def where_it_is(folder: Path, *, is_temporary: bool) -> str:
+    """Return what is said at the end of a folder."""
+    if is_temporary:
+        return "It was in a temporary folder, which is removed now: --dir DIR keeps it."
+    return f"Everything is in {folder}"
+
+
 class Demo:
     """The story in `folder`, which is made, and cleaned up at the next run."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None], *, is_temporary: bool = False) -> None:
         self._folder = folder.absolute()
         # Commands are run from beside the folder, so that what is shown is short and can be repeated.
         self._place = self._folder.parent
         self._name = Path(self._folder.name)
+        self._is_temporary = is_temporary
         self._say = say
         self._shell = Shell(say, self._place)
         self._guest = Guest(self._folder / "guest", self._shell)
@@ -46,7 +55,11 @@ class Demo:
         """Tell the story.  Errors: ToolError, OptionsError; NtxError if a proof failed."""
         started = time.monotonic()
         self._shell.check_tools()
+        check_addresses()
         self._start_clean()
+        check_space(self._folder)
+        # Says what the simulator lacks before a guest is made for it.
+        self._shell.quietly(*NTX, "sim", "--help")
         self._title("A guest with two disks")
         self._guest.make()
         with Cluster(
@@ -65,7 +78,7 @@ class Demo:
         self._ntx("points", "--report")
         self._say("")
         self._say(f"{len(proofs.proofs)} proofs, none failed; {time.monotonic() - started:.0f} s in all.")
-        self._say(f"Everything is in {self._folder}")
+        self._say(where_it_is(self._folder, is_temporary=self._is_temporary))
 
     def _captures(self) -> list[Point]:
         self._ntx("vms")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ntxengine.sim.config import SimConfig
+from ntxengine.sim.lock import used_by_us
 from ntxengine.sim.simulator import DEFAULT_PORT, Simulator
 
 
@@ -23,11 +24,12 @@ def serve(
 
     Prints nothing.  `STATE/connect.env` holds the same environment for a shell.  `host`, if given, is where Prism
     Central listens; Prism Element stays at the configuration's `element_host`, on the same port.
-    Errors: OptionsError (configuration, port taken).
+    Errors: OptionsError (configuration, port taken), LockedError (another simulator uses the state folder).
     """
     if host:
         config.central_host = host
-    asyncio.run(_serve(config, Path(state_dir), port, ready))
+    with used_by_us(Path(state_dir)):
+        asyncio.run(_serve(config, Path(state_dir), port, ready))
 
 
 async def _serve(config: SimConfig, state_dir: Path, port: int, ready: Callable[[dict[str, str]], None] | None) -> None:
