@@ -50,14 +50,15 @@ PYTHON_LAYERS = {
     "attach": {"prism", *BELOW},
     "repository": {"manifest", "extents", *BELOW},
     # where it meets the data plane
-    "image": {"repository", "_core", "device", *BELOW},
+    "image": {"repository", "_core", "device", "extents", *BELOW},
     # what a person names
     "named_image": {"image", "repository", "_core", "device", *BELOW},
     "endpoints": {"named_image", "repository", "_core", "device", "formats", "uri", *BELOW},
     # the use cases
     "capture": {"prism", "changes", "attach", "repository", "image", *DATA_PLANE, *BELOW},
     "sweep": {"capture", "prism", "repository", *BELOW},
-    "verify": {"repository", "image", *DATA_PLANE, *BELOW},
+    "verify_disk": {"repository", "image", *DATA_PLANE, *BELOW},
+    "verify": {"verify_disk", "repository", *DATA_PLANE, *BELOW},
     "restore_disk": {"repository", "image", *DATA_PLANE, *BELOW},
     "restore": {"restore_disk", "repository", "image", *DATA_PLANE, *BELOW},
     # beside the stack: what it got wrong must not be mirrored in prism

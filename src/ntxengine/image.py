@@ -13,16 +13,27 @@ import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine._core.engine import Device
 from ntxengine.device import naming, open_source
 from ntxengine.errors import NtxError
+from ntxengine.extents import Extents
 from ntxengine.repository import QemuNbd
 from ntxengine.repository.clusters import CannotMap, map_clusters
 from ntxengine.shield import in_thread, to_thread
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OpenedImage:
+    """An opened chain.  `clusters` say where its bytes lie (dtype MAPPED_EXTENT, `file` counts from the nearest image);
+    None if only qemu knows."""
+
+    device: Device
+    clusters: Extents | None
 
 
 @asynccontextmanager
@@ -31,12 +42,25 @@ async def open_image(
 ) -> AsyncIterator[Device]:
     """Open the disk that `chain` is: an image and all those below it, nearest first.  No other file is opened.
 
+    As open_with_clusters, for a caller that does not ask where its bytes lie.
+    """
+    opening = open_with_clusters(chain, root_format=root_format, timeout_s=timeout_s, connections=connections)
+    async with opening as opened:
+        yield opened.device
+
+
+@asynccontextmanager
+async def open_with_clusters(
+    chain: Sequence[Path], *, root_format: str = "qcow2", timeout_s: float = 60.0, connections: int = 1
+) -> AsyncIterator[OpenedImage]:
+    """Open the disk that `chain` is.
+
     `root_format` is that of the last, where it is below another.
     Nobody may write to the images meanwhile.  `connections` are those to qemu-nbd, if it is needed.
     Errors: ToolError (qemu cannot open it), NbdError, TransferTimeout.
     """
-    device = await _open_mapped(chain) if root_format == "qcow2" else None
-    if device is None:
+    mapped = await _open_mapped(chain) if root_format == "qcow2" else None
+    if mapped is None:
         server = QemuNbd(
             chain[0],
             read_only=True,
@@ -46,25 +70,30 @@ async def open_image(
         )
         async with server, open_source(server.uri, timeout_s=timeout_s) as device:
             with naming(device.name, str(chain[0])):
-                yield device
+                yield OpenedImage(device, None)
         return
     try:
-        yield device
+        yield mapped
     finally:
-        await to_thread(device.close)
+        await to_thread(mapped.device.close)
 
 
-async def _open_mapped(chain: Sequence[Path]) -> Device | None:
+async def _open_mapped(chain: Sequence[Path]) -> OpenedImage | None:
     """Open the clusters in their files; None, and a word in the log, if that cannot be done."""
-    opened: list[Device] = []
+    opened: list[OpenedImage] = []
     try:
         async with map_clusters(chain) as found:
             name = os.fsencode(chain[0])
-            await in_thread(lambda: opened.append(Device.open_mapped(name, found.size, found.fds, found.extents)))
+
+            def open_now() -> None:
+                device = Device.open_mapped(name, found.size, found.fds, found.extents)
+                opened.append(OpenedImage(device, found.extents))
+
+            await in_thread(open_now)
     except (CannotMap, NtxError) as exc:
         log.info("%s: is read through qemu-nbd: %s", chain[0], exc)
     except BaseException:
-        for device in opened:
-            device.close()
+        for each in opened:
+            each.device.close()
         raise
     return opened[0] if opened else None

@@ -267,12 +267,13 @@ def untouched(touched: Iterable[Extents], *, size: int) -> Iterator[Extents]:
     """Yield, as data extents, the blocks of a disk of `size` bytes that no extent of `touched` touches."""
     behind = 0
     for begins, ends in _block_runs(touched):
-        yield _block_extents(np.append(behind, ends[:-1]), begins, size)
+        yield block_extents(np.append(behind, ends[:-1]), begins, size)
         behind = int(ends[-1])
-    yield _block_extents(np.array([behind]), np.array([-(-size // BLOCK_SIZE)]), size)
+    yield block_extents(np.array([behind]), np.array([-(-size // BLOCK_SIZE)]), size)
 
 
-def _block_extents(begins: NDArray[np.int64], ends: NDArray[np.int64], size: int) -> Extents:
+def block_extents(begins: NDArray[np.int64], ends: NDArray[np.int64], size: int) -> Extents:
+    """Return runs of blocks of a disk of `size` bytes, each up to the block before its end, as data extents."""
     begins, ends = begins[begins < ends], ends[begins < ends]
     extents = np.zeros(len(begins), dtype=EXTENT)
     extents["offset"] = begins * BLOCK_SIZE

@@ -21,7 +21,7 @@ from ntxengine.device import open_target
 from ntxengine.errors import ChecksumMismatch, NbdError, PlaceError, RepositoryError, SourceError, TargetError
 from ntxengine.extents import clipped
 from ntxengine.image import open_image
-from ntxengine.manifest import Manifest, compare
+from ntxengine.manifest import Manifest, require_same
 from ntxengine.mapping import map_device
 from ntxengine.repository import Point, PointDisk, QemuNbd, Repository, images, storage
 from ntxengine.repository.chain import Chains
@@ -64,7 +64,7 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
             async with open_image(chain, timeout_s=options.timeout_s, connections=connections) as source:
                 await _copy(what, source, found, options, on_progress)
         if stored is not None:
-            _raise_if_wrong(what, stored, await in_thread(compare, stored, found))
+            await in_thread(_require_same, what, stored, found)
 
 
 async def _copy(what: DiskFile, source: Device, found: Manifest, options: CopyOptions, on_progress: OnProgress) -> None:
@@ -133,15 +133,8 @@ def _naming(what: DiskFile, target: Device) -> Iterator[None]:
         raise kind(message, offset=error.offset, length=error.length, errno=error.errno) from error
 
 
-def _raise_if_wrong(what: DiskFile, stored: Manifest, found: tuple[tuple[int, ...], int]) -> None:
-    offsets, count = found
-    if not count:
-        return
-    places = ", ".join(str(offset) for offset in offsets)
-    more = f" and {count - len(offsets)} more" if count > len(offsets) else ""
-    raise ChecksumMismatch(
-        f"{what}: {count} of {stored.blocks} blocks of 64 KiB are not what was captured: at offset {places}{more}; "
-        f"{REMEDY}",
-        offsets=offsets,
-        blocks=count,
-    )
+def _require_same(what: DiskFile, stored: Manifest, found: Manifest) -> None:
+    try:
+        require_same(stored, found, None, str(what))
+    except ChecksumMismatch as exc:
+        raise ChecksumMismatch(f"{exc}; {REMEDY}", offsets=exc.offsets, blocks=exc.blocks) from exc

@@ -5,38 +5,24 @@ A disk that is wrong does not keep the others from being looked at: the verdict 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from ntxengine import copy as data_plane
 from ntxengine.budget import share
-from ntxengine.copy import CopyOptions, CopyReport, Progress
-from ntxengine.errors import ChecksumMismatch, NbdError, RepositoryError, SourceError
-from ntxengine.image import open_image
+from ntxengine.copy import CopyOptions, Progress
+from ntxengine.errors import RepositoryError
 from ntxengine.parallel import each
 from ntxengine.repository import Chains, Point, PointDisk, Repository
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import find_problems
 from ntxengine.shield import in_thread
+from ntxengine.verify_disk import Below, DiskVerdict, verify_disk
 
-VerifyProgress = Callable[[PointDisk, Progress], None]
+__all__ = ["DiskVerdict", "PointVerdict", "VerifyProgress", "verify_point", "verify_points"]
 
-
-@dataclass(frozen=True)
-class DiskVerdict:
-    """What was found of one disk.  `problem` is "" if it is as captured; `offsets` are the first wrong blocks (bytes),
-    `wrong_blocks` how many there are; `report` is None if it could not be read to its end."""
-
-    disk: PointDisk
-    problem: str
-    offsets: tuple[int, ...] = ()
-    wrong_blocks: int = 0
-    report: CopyReport | None = None
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the disk is, byte for byte, what was captured."""
-        return not self.problem
+VerifyProgress = Callable[[Point, PointDisk, Progress], None]
 
 
 @dataclass(frozen=True)
@@ -63,52 +49,107 @@ async def verify_point(
     disks: Sequence[str] = (),
     options: CopyOptions | None = None,
     parallel: int = 4,
-    chains: Chains | None = None,
-    on_progress: VerifyProgress | None = None,
 ) -> PointVerdict:
-    """Read back disks of `point` (ids or labels; none named: all), `parallel` at a time, and what is recorded of it.
-
-    `chains` is for a caller that verifies many points: what is below them is then looked at once.
-    Errors: NotFoundError (no such disk), ToolError.  What is wrong with the point is in the verdict and not raised.
-    """
-    try:
-        point, _ = await in_thread(read_point, point.path)  # whatever the catalog remembers
-    except RepositoryError as exc:
-        return PointVerdict(point, (), (str(exc),))
-    wanted = list(dict.fromkeys(point.disk(name) for name in disks)) if disks else list(point.disks)
-    each_options = share(options or CopyOptions(), min(parallel, len(wanted)))
-
-    async def verify_one(disk: PointDisk) -> DiskVerdict:
-        return await _verify_disk(repository, point, disk, each_options, chains, on_progress)
-
-    problems = await in_thread(find_problems, point.path)
-    return PointVerdict(point, tuple(await each(wanted, verify_one, at_once=parallel)), tuple(problems))
+    """Verify one point: as verify_points, for one."""
+    (verdict,) = await verify_points(repository, [(point, disks)], options=options, parallel=parallel)
+    return verdict
 
 
-async def _verify_disk(
+async def verify_points(
     repository: Repository,
-    point: Point,
-    disk: PointDisk,
-    options: CopyOptions,
-    chains: Chains | None,
-    on_progress: VerifyProgress | None,
-) -> DiskVerdict:
-    def tell(progress: Progress) -> None:
-        if on_progress is not None:
-            on_progress(disk, progress)
+    chosen: Sequence[tuple[Point, Sequence[str]]],
+    *,
+    options: CopyOptions | None = None,
+    parallel: int = 4,
+    on_point: Callable[[Point], None] | None = None,
+    on_progress: VerifyProgress | None = None,
+) -> list[PointVerdict]:
+    """Read back disks of points (ids or labels; none named: all), `parallel` at a time, and what is recorded of them.
 
-    try:
-        with await in_thread(repository.manifest, point, disk) as manifest:
-            chain = await in_thread(repository.images, point, disk, chains=chains)
-            connections = options.most_connections
-            async with open_image(chain, timeout_s=options.timeout_s, connections=connections) as device:
-                report = await data_plane.verify(device, manifest, options=options, trusts_zeros=True, on_progress=tell)
-    except ChecksumMismatch as exc:
-        # The device's name may be a socket that is gone, and is not what a person knows the disk by.
-        places = ", ".join(str(offset) for offset in exc.offsets)
-        more = f" and {exc.blocks - len(exc.offsets)} more" if exc.blocks > len(exc.offsets) else ""
-        problem = f"{exc.blocks} blocks of 64 KiB are not what was captured: at offset {places}{more}"
-        return DiskVerdict(disk, problem if exc.blocks else str(exc), exc.offsets, exc.blocks)
-    except (RepositoryError, SourceError, NbdError) as exc:
-        return DiskVerdict(disk, str(exc))
-    return DiskVerdict(disk, "", report=report)
+    What one point has below it is read once, if it is among them: those further down come first.  `on_point` is called
+    when a point's turn comes; the verdicts are in the order of `chosen`.
+    Errors: NotFoundError (no such disk), ToolError.  What is wrong with a point is in its verdict and not raised.
+    """
+    verification = _Verification(repository, options or CopyOptions(), parallel, on_progress)
+    verdicts: dict[int, PointVerdict] = {}
+    for number in sorted(range(len(chosen)), key=lambda number: chosen[number][0].id):
+        point, disks = chosen[number]
+        if on_point is not None:
+            on_point(point)
+        verdicts[number] = await verification.verify(point, disks)
+    return [verdicts[number] for number in range(len(chosen))]
+
+
+class _Verification:
+    """What is known of the points that were verified already."""
+
+    def __init__(
+        self, repository: Repository, options: CopyOptions, parallel: int, on_progress: VerifyProgress | None
+    ) -> None:
+        self._repository = repository
+        self._options = options
+        self._parallel = parallel
+        self._on_progress = on_progress
+        self._chains = Chains()
+        self._known: dict[tuple[Path, str], DiskVerdict] = {}
+        self._unreadable: dict[str, Point] = {}
+
+    async def verify(self, point: Point, names: Sequence[str]) -> PointVerdict:
+        try:
+            point, _ = await in_thread(read_point, point.path)  # whatever the catalog remembers
+        except RepositoryError as exc:
+            self._remember(point, str(exc))
+            return PointVerdict(point, (), (str(exc),))
+        wanted = list(dict.fromkeys(point.disk(name) for name in names)) if names else list(point.disks)
+        options = share(self._options, min(self._parallel, len(wanted)))
+
+        async def verify_one(disk: PointDisk) -> DiskVerdict:
+            return await self._verify_disk(point, disk, options)
+
+        problems = await in_thread(find_problems, point.path)
+        disks = await each(wanted, verify_one, at_once=self._parallel)
+        for verdict in disks:
+            if verdict.report is not None:
+                self._known[point.path, verdict.disk.disk_id] = verdict
+        return PointVerdict(point, tuple(disks), tuple(problems))
+
+    async def _verify_disk(self, point: Point, disk: PointDisk, options: CopyOptions) -> DiskVerdict:
+        def tell(progress: Progress) -> None:
+            if self._on_progress is not None:
+                self._on_progress(point, disk, progress)
+
+        verdict = await verify_disk(
+            self._repository,
+            point,
+            disk,
+            below=await in_thread(self._below, point, disk),
+            chains=self._chains,
+            options=options,
+            on_progress=tell,
+        )
+        if verdict.report is None:
+            self._remember(point, verdict.problem)
+            if (owner := self._unreadable.get(verdict.problem)) is not None and owner.id != point.id:
+                return DiskVerdict(disk, f"cannot be read below, in point {owner.id}", below_point_ids=(owner.id,))
+        return verdict
+
+    def _remember(self, point: Point, problem: str) -> None:
+        """Remember what is wrong with a file of this point, so that it is not told again for all points above."""
+        if f"{point.path}{os.sep}" in problem:
+            self._unreadable[problem] = point
+
+    def _below(self, point: Point, disk: PointDisk) -> Below | None:
+        """Return the nearest point below that has been read, None if there is none, or nobody knows."""
+        try:
+            line = self._chains.points_of(point)
+        except RepositoryError:
+            return None
+        found: PointDisk | None = disk
+        for depth, lower in enumerate(line[1:], 1):
+            if found is None or not found.backing:
+                return None
+            verdict = self._known.get((lower.path, disk.disk_id))
+            if verdict is not None:
+                return Below(lower, verdict.disk, depth, verdict.wrong)
+            found = next((candidate for candidate in lower.disks if candidate.disk_id == disk.disk_id), None)
+        return None

@@ -46,3 +46,24 @@ def test_rot_is_not_restored_unless_it_is_to_be_saved(point: Point, tmp_path: Pa
     assert "nothing was compared" in salvaged.err
     assert (tmp_path / "out" / "scsi.0.raw").read_bytes()[:512] == b"\1" * 511 + b"\0"
     assert both.code == 2
+
+
+def test_rot_below_is_told_once_and_both_points_are_wrong(point: Point, tmp_path: Path) -> None:
+    repository = Repository.open(tmp_path / "repo")
+    model = ModelDisk(65536, b"\1" * 512)
+    upper = capture(repository, model)
+    right = capture(repository, model, [Write(0, 512, 2)], on_top=False)
+    image = point.image_path(point.disks[0])
+    image.write_bytes(image.read_bytes().replace(b"\1" * 512, b"\1" * 511 + b"\0"))
+
+    printed = ntx("verify", "--all", "--repository", repository.path, "--json")
+    table = ntx("verify", upper.id, point.id, "--repository", repository.path)
+
+    assert printed.code == 3
+    disks = {entry["point_id"]: entry["disks"][0] for entry in printed.json["points"]}
+    assert [disks[each.id]["right"] for each in (point, upper, right)] == [False, False, True]
+    assert [disks[each.id]["wrong_blocks"] for each in (point, upper)] == [1, 0]
+    assert disks[upper.id]["below_point_ids"] == [point.id]
+    assert disks[upper.id]["bytes_read"] == 0
+    assert table.code == 1
+    assert f"below, in point {point.id}" in " ".join(table.out.split())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -13,14 +13,13 @@ from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import TransferOptions, common_options, repository_option, transfer_options
 from ntxengine.cli.output import Column, Screen
 from ntxengine.cli.points import find_point
-from ntxengine.cli.progress import View
 from ntxengine.cli.run import run
 from ntxengine.cli.text import plural
 from ntxengine.copy import CopyOptions, Progress
 from ntxengine.errors import ChecksumMismatch, NotFoundError, NtxError, RepositoryError
-from ntxengine.repository import Chains, Point, PointDisk, Repository
+from ntxengine.repository import Point, PointDisk, Repository
 from ntxengine.units import format_rate, format_size
-from ntxengine.verify import DiskVerdict, PointVerdict, verify_point
+from ntxengine.verify import DiskVerdict, PointVerdict, verify_points
 
 COLUMNS = [
     Column("POINT"),
@@ -63,7 +62,8 @@ def verify_command(
     """Read points back through their images, and compare each 64 KiB block with the digest of its capture.
 
     POINT is its id or the beginning of it; the name or UUID of a VM means the newest point of that VM.  A mismatch
-    names point, disk and offsets.  If some points are wrong and others are not, the exit code is 3.
+    names point, disk and offsets.  If some points are wrong and others are not, the exit code is 3.  Of several points,
+    what is below more than one is read once, and what is wrong in it is told once.
 
     \b
     Examples:
@@ -108,27 +108,20 @@ def _present(point: Point, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 async def _verify(repository: Repository, chosen: list[Choice], order: Order, screen: Screen) -> list[PointVerdict]:
-    verdicts = []
-    chains = Chains()
     with screen.view() as view:
-        for point, disks in chosen:
-            view.stage("verify", f"{point.id}, {point.kind} of {point.vm_name}")
-            verdict = await verify_point(
-                repository,
-                point,
-                disks=disks,
-                options=order.options,
-                parallel=order.parallel,
-                chains=chains,
-                on_progress=_teller(view, point),
-            )
-            verdicts.append(verdict)
-    return verdicts
 
+        def tell(point: Point, disk: PointDisk, progress: Progress) -> None:
+            # Under a name that tells points apart: the end of the point's id.
+            view.update(f"{point.id.rpartition('-')[2]} {disk.label}", progress)
 
-def _teller(view: View, point: Point) -> Callable[[PointDisk, Progress], None]:
-    """Show the progress of a disk under a name that tells points apart: the end of the point's id."""
-    return lambda disk, progress: view.update(f"{point.id.rpartition('-')[2]} {disk.label}", progress)
+        return await verify_points(
+            repository,
+            chosen,
+            options=order.options,
+            parallel=order.parallel,
+            on_point=lambda point: view.stage("verify", f"{point.id}, {point.kind} of {point.vm_name}"),
+            on_progress=tell,
+        )
 
 
 def _raise_if_wrong(verdicts: list[PointVerdict], damaged: list[RepositoryError]) -> None:
@@ -186,6 +179,7 @@ def _fields(verdict: PointVerdict) -> dict[str, object]:
                 "problem": disk.problem,
                 "offsets": disk.offsets,
                 "wrong_blocks": disk.wrong_blocks,
+                "below_point_ids": disk.below_point_ids,
                 "bytes_read": 0 if disk.report is None else disk.report.bytes_read,
                 "seconds": None if disk.report is None else round(disk.report.seconds, 3),
             }

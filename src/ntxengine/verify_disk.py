@@ -1,0 +1,203 @@
+"""One disk of a point, read back and compared.  What a point below holds, and was read before, is not read again.
+
+    point    |own|........|own|.........|    its own clusters, and what is zero: read, and compared with its digests
+    below    | .......... read before ..|    the rest: as right or wrong as there, where both have the same digest
+
+Where a disk says another digest than the one below and yet has no bytes of its own, it is read through its chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntxengine import copy as data_plane
+from ntxengine.copy import CopyOptions, CopyReport, OnProgress
+from ntxengine.errors import NbdError, RepositoryError, SourceError
+from ntxengine.extents import EXTENT, ZERO, Extents, clipped, concatenate, normalise, total, whole
+from ntxengine.image import open_with_clusters
+from ntxengine.manifest import Manifest, block_extents, differences
+from ntxengine.repository import Chains, Point, PointDisk, Repository
+from ntxengine.shield import in_thread
+from ntxengine.units import BLOCK_SIZE
+
+Blocks = NDArray[np.int64]
+"""Numbers of blocks, ascending."""
+
+_NAMED_OFFSETS = 16
+
+
+@dataclass(frozen=True)
+class DiskVerdict:
+    """What was found of one disk.
+
+    `problem` is "" if it is as captured.  `offsets` are the first wrong blocks (bytes) and `wrong_blocks` how many
+    there are, without those that `below_point_ids` have: they are wrong there already.  `report` is None if the disk
+    could not be read to its end; if it could, `wrong` are all wrong blocks by the id of the point that holds them.
+    """
+
+    disk: PointDisk
+    problem: str
+    offsets: tuple[int, ...] = ()
+    wrong_blocks: int = 0
+    below_point_ids: tuple[str, ...] = ()
+    report: CopyReport | None = None
+    wrong: Mapping[str, Blocks] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the disk is, byte for byte, what was captured."""
+        return not self.problem
+
+
+@dataclass(frozen=True)
+class Below:
+    """The same disk in a point below, which was read to its end.  `depth` images are on top of it."""
+
+    point: Point
+    disk: PointDisk
+    depth: int
+    wrong: Mapping[str, Blocks]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be read: the blocks that `places` touch, which may be zero.
+
+    `own` hold bytes of this point.  Among the blocks without, `others` have another digest than below.
+    """
+
+    places: Extents
+    own: Extents
+    others: Blocks
+
+
+async def verify_disk(
+    repository: Repository,
+    point: Point,
+    disk: PointDisk,
+    *,
+    below: Below | None,
+    chains: Chains,
+    options: CopyOptions,
+    on_progress: OnProgress,
+) -> DiskVerdict:
+    """Read back a disk: through its whole chain, or only what it has on top of `below`.
+
+    Where the clusters cannot be looked up it is read whole.  What is wrong with it is in the verdict and not raised.
+    Errors: ToolError, TransferTimeout.
+    """
+    try:
+        with ExitStack() as stack:
+            stored = stack.enter_context(await in_thread(repository.manifest, point, disk))
+            chain = await in_thread(repository.images, point, disk, chains=chains)
+            connections = options.most_connections
+            async with open_with_clusters(chain, timeout_s=options.timeout_s, connections=connections) as opened:
+                if opened.device.size < stored.size:
+                    return DiskVerdict(disk, f"has {opened.device.size} bytes, its manifest {stored.size}")
+                places, plan = whole(stored.size), None
+                if opened.clusters is not None:
+                    places = _extents(opened.clusters, stored.size)
+                    if below is not None and below.disk.size == disk.size:
+                        before = stack.enter_context(await in_thread(repository.manifest, below.point, below.disk))
+                        plan = await in_thread(_plan, stored, before, opened.clusters, below.depth)
+                        places = plan.places
+                found = stack.enter_context(Manifest.temporary(size=stored.size))
+                report = await data_plane.digest(
+                    opened.device,
+                    found,
+                    options=options,
+                    extents=[places],
+                    bytes_expected=total(places),
+                    on_progress=on_progress,
+                )
+            wrong = await in_thread(_wrong_blocks, stored, found, plan)
+    except (RepositoryError, SourceError, NbdError) as exc:
+        return DiskVerdict(disk, str(exc))
+    if plan is None or below is None:
+        return _verdict(disk, report, point.id, wrong, {})
+    return _verdict(disk, report, point.id, *_attributed(wrong, plan, below))
+
+
+def _plan(stored: Manifest, before: Manifest, clusters: Extents, depth: int) -> _Plan:
+    """Return what is to be read of a disk with these clusters, of which `depth` files are on top of `before`."""
+    is_zero = (clusters["flags"] & ZERO) != 0
+    is_own = ~is_zero & (clusters["file"] < depth)
+    # Which image says that a cluster is zero is not known, and it costs nothing.
+    to_read = _extents(clusters[is_own | is_zero], stored.size)
+    elsewhere = _extents(clusters[~is_own], stored.size)
+    others = np.fromiter(differences(stored, before, [elsewhere]), dtype=np.int64)
+    more = others[~_touches(to_read, others)]
+    places = concatenate([to_read, block_extents(more, more + 1, stored.size)])
+    return _Plan(
+        places=normalise(places, size=stored.size, name="clusters"),
+        own=_extents(clusters[is_own], stored.size),
+        others=others,
+    )
+
+
+def _extents(clusters: Extents, size: int) -> Extents:
+    """Return clusters as extents of a disk of `size` bytes."""
+    extents = np.empty(len(clusters), dtype=EXTENT)
+    for name in ("offset", "length", "flags"):
+        extents[name] = clusters[name]
+    return clipped(extents, size)
+
+
+def _wrong_blocks(stored: Manifest, found: Manifest, plan: _Plan | None) -> Blocks:
+    touched = None if plan is None else [plan.places]
+    return np.fromiter(differences(stored, found, touched), dtype=np.int64)
+
+
+def _attributed(wrong: Blocks, plan: _Plan, below: Below) -> tuple[Blocks, dict[str, Blocks]]:
+    """Tell the blocks that are wrong in this point from those that it shows of a point below, by the id of that."""
+    inherited: dict[str, Blocks] = {}
+    for point_id, blocks in below.wrong.items():
+        was_read = _touches(plan.places, blocks)
+        is_shown = ~_touches(plan.own, blocks) & ~np.isin(blocks, plan.others) & np.isin(blocks, wrong)
+        if len(shown := blocks[~was_read | is_shown]):
+            inherited[point_id] = shown
+    if inherited:
+        wrong = wrong[~np.isin(wrong, np.concatenate(list(inherited.values())))]
+    return wrong, inherited
+
+
+def _touches(extents: Extents, blocks: Blocks) -> NDArray[np.bool_]:
+    """Say of each block whether ascending extents touch it."""
+    if not len(extents):
+        return np.zeros(len(blocks), dtype=np.bool_)
+    first = (extents["offset"] // BLOCK_SIZE).astype(np.int64)
+    last = ((extents["offset"] + extents["length"] - 1) // BLOCK_SIZE).astype(np.int64)
+    at = np.searchsorted(first, blocks, side="right") - 1
+    touches: NDArray[np.bool_] = (at >= 0) & (blocks <= last[at])
+    return touches
+
+
+def _verdict(
+    disk: PointDisk, report: CopyReport, own_id: str, wrong: Blocks, inherited: Mapping[str, Blocks]
+) -> DiskVerdict:
+    problems, all_blocks = [], -(-disk.size // BLOCK_SIZE)
+    offsets = tuple((wrong[:_NAMED_OFFSETS] * BLOCK_SIZE).tolist())
+    if len(wrong):
+        places = ", ".join(str(offset) for offset in offsets)
+        more = f" and {len(wrong) - len(offsets)} more" if len(wrong) > len(offsets) else ""
+        problems.append(
+            f"{len(wrong)} of {all_blocks} blocks of 64 KiB are not what was captured: at offset {places}{more}"
+        )
+    problems += [
+        f"wrong below, in point {point_id}: {len(blocks)} of {all_blocks} blocks"
+        for point_id, blocks in inherited.items()
+    ]
+    return DiskVerdict(
+        disk,
+        "; ".join(problems),
+        offsets,
+        len(wrong),
+        below_point_ids=tuple(inherited),
+        report=report,
+        wrong=({own_id: wrong} if len(wrong) else {}) | dict(inherited),
+    )
