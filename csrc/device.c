@@ -14,6 +14,14 @@
 
 #define NS_PER_MS 1000000ull
 
+/* What a peer is asked for at first, and at most, when it is asked where its data is: a server may allocate in
+ * proportion to it (xapi blktap PR #368), and NBD's lengths have 32 bits. */
+#define MAP_FIRST NTX_GIB
+#define MAP_MOST (4 * NTX_GIB)
+
+/* After this time the caller hears what is known, however much is missing. */
+#define MAP_TURN_NS (100 * NS_PER_MS)
+
 static const char *action_of(enum ntx_op op)
 {
     switch (op) {
@@ -190,6 +198,29 @@ const struct ntx_device_info *ntx_device_info(const struct ntx_device *device)
     return &device->info;
 }
 
+/* How much to ask for at once, which follows what the device takes. */
+struct map_length {
+    uint64_t now, most;
+};
+
+/* Continue list by one answer; without one, after a refusal for the length, only ask for less the next time. */
+static int map_once(struct ntx_device *device, struct ntx_extents *list, struct map_length *ask, unsigned timeout_ms,
+                    struct ntx_error *err)
+{
+    uint64_t at = list->end;
+    struct ntx_io io = {.op = NTX_OP_MAP, .offset = at, .length = ntx_min64(ask->now, list->limit - at), .map = list};
+    int result = ntx_device_do(device, &io, timeout_ms, err);
+
+    if (result == 0 && list->end - at >= ask->now)
+        ask->now = ntx_min64(2 * ask->now, ask->most);
+    /* proto.md permits to refuse a length so. */
+    if ((result == -EINVAL || result == -EOVERFLOW) && err->class == NTX_E_REPLY && io.length > NTX_BLOCK_SIZE) {
+        ask->now = ask->most = ntx_round_up(io.length / 2, NTX_BLOCK_SIZE);
+        return 0;
+    }
+    return result;
+}
+
 int ntx_map(struct ntx_device *device, uint64_t offset, uint64_t length, unsigned timeout_ms,
             struct ntx_extent *extents, size_t capacity, size_t *count, struct ntx_error *err)
 {
@@ -206,14 +237,20 @@ int ntx_map(struct ntx_device *device, uint64_t offset, uint64_t length, unsigne
         return ntx_error_at(err, offset, length);
     }
     ntx_extents_init(&list, extents, capacity, offset, length);
-    if ((info->flags & NTX_DEVICE_CAN_MAP) != 0) {
-        struct ntx_io io = {.op = NTX_OP_MAP, .offset = offset, .length = length, .map = &list};
-        int result = ntx_device_do(device, &io, timeout_ms, err);
+    uint64_t until_ns = monotonic_ns() + MAP_TURN_NS;
+    struct map_length ask = {.now = MAP_FIRST, .most = MAP_MOST};
+    if (device->fd < 0) /* nobody is asked */
+        ask.now = ask.most = length;
+    bool is_open = (info->flags & NTX_DEVICE_CAN_MAP) != 0;
+    while (is_open) {
+        int result = map_once(device, &list, &ask, timeout_ms, err);
 
         if (result != 0)
             return result;
+        is_open = !ntx_extents_is_complete(&list) && list.count < capacity;
+        is_open = is_open && (list.count == 0 || monotonic_ns() < until_ns);
     }
-    if (list.count == 0) /* the device cannot tell, or did not */
+    if (list.count == 0) /* the device cannot tell */
         ntx_extents_append(&list, length, 0);
     *count = list.count;
     return 0;

@@ -124,7 +124,7 @@
 /* "Structured reply types": a server should not send more extents than this in one chunk. */
 #define NBD_MAX_STATUS_DESCRIPTORS (1u << 20)
 
-/* Longest range to ask the status of: a server may allocate in proportion to it (xapi blktap PR #368). */
-#define NBD_MAX_STATUS_LENGTH (1024u * NTX_MIB)
+/* Longest range to ask the status of: what 32 bits hold, in whole blocks. */
+#define NBD_MAX_STATUS_LENGTH (UINT32_MAX - NTX_BLOCK_SIZE + 1)
 
 #endif

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import numpy as np
 
 from ntxengine._core.engine import Device
 from ntxengine.extents import ExtentFile, Extents
 from ntxengine.shield import in_thread
 
+PATIENCE_S = 1.0
+"""A map is there at once, as a rule; only one that takes longer is worth a word."""
 
-async def map_device(device: Device, *, timeout_s: float = 60.0) -> ExtentFile:
+OnMapped = Callable[[int, float], None]
+"""Called with the bytes that are mapped, and the seconds that this took."""
+
+
+async def map_device(
+    device: Device, *, timeout_s: float = 60.0, on_progress: OnMapped | None = None, patience_s: float = PATIENCE_S
+) -> ExtentFile:
     """Return the data and zero extents that cover `device`; the caller closes them.
 
     Shape:  contiguous from 0 to its size, neighbours of one kind joined; one data extent if the device cannot tell.
-    Units:  timeout_s is for each question; a device with many extents takes many.
+    Units:  timeout_s is for each question; a device with many extents takes many, and so does an NBD export of
+            pebibytes: it answers for 4 GiB at a time.  `on_progress` is told of it after `patience_s`.
     Errors: PlaceError, NbdError, TransferTimeout.
     """
     found = ExtentFile()
     try:
         kept: Extents | None = None
         offset = 0
+        began_s = time.monotonic()
         while offset < device.size:
             window = await in_thread(device.map, offset, device.size - offset, timeout_ms=max(1, int(timeout_s * 1000)))
             offset = int(window["offset"][-1] + window["length"][-1])
@@ -28,6 +41,9 @@ async def map_device(device: Device, *, timeout_s: float = 60.0) -> ExtentFile:
             # The last one may go on in the next answer.
             found.append(window[:-1])
             kept = window[-1:]
+            seconds = time.monotonic() - began_s
+            if on_progress is not None and seconds >= patience_s:
+                on_progress(offset, seconds)
         if kept is not None:
             found.append(kept)
     except BaseException:

@@ -43,13 +43,13 @@ def parse_rate(text: str) -> int:
 
 
 def format_size(size: int) -> str:
-    """Return `size` bytes for a person: `0 B`, `512 B`, `1.5 MiB`, `2.0 TiB`."""
+    """Return `size` bytes for a person: `0 B`, `512 B`, `1.5 MiB`, `2.0 TiB`, `7.0 EiB`."""
     value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if abs(value) < KIB:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= KIB
-    return f"{value:.1f} TiB"
+    return f"{value:.1f} EiB"
 
 
 def format_rate(bytes_per_s: float) -> str:

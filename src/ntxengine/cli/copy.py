@@ -15,6 +15,7 @@ import click
 from ntxengine import copy as plane
 from ntxengine._core.engine import Device
 from ntxengine.cli.device import report_fields, source_format_options
+from ntxengine.cli.mapping import map_shown
 from ntxengine.cli.options import TransferOptions, common_options, dry_run_option, transfer_options
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FILE
@@ -36,7 +37,6 @@ from ntxengine.errors import OptionsError
 from ntxengine.extents import ExtentFile, total
 from ntxengine.identity import is_same
 from ntxengine.manifest import Manifest, untouched
-from ntxengine.mapping import map_device
 from ntxengine.units import format_rate, format_size
 from ntxengine.uri import parse
 
@@ -132,7 +132,7 @@ def copy_command(
     order = Order(source, target, extents_file, manifest_file, verify, overwrite, said, target_format, options)
     _check(order)
     if dry_run:
-        _show_plan(run(_plan(order)), screen)
+        _show_plan(run(_plan(order, screen)), screen)
         return
     result = run(_copy(order, screen))
     screen = screen.after_work()
@@ -172,15 +172,16 @@ def _check_is_not_target(option: str, file: Path | None, target: str) -> None:
 
 async def _copy(order: Order, screen: Screen) -> Result:
     with ExitStack() as stack:
+        view = stack.enter_context(screen.view())
         async with _open_source(order) as source:
-            extents = stack.enter_context(await _extents(order, source))
+            # Before the extents: what it has no room for is known before a map that takes long.
             manifest = stack.enter_context(_manifest(order, source.size))
             try:
                 # Once more, now that it exists: a file system may take two spellings for one name.
                 _check_is_not_target("--manifest", order.manifest_file, order.target)
+                extents = stack.enter_context(await _extents(order, source, view))
                 async with _open_target(order, source) as target:
-                    with screen.view() as view:
-                        return await _transfer(order, source, target, extents, manifest, view)
+                    return await _transfer(order, source, target, extents, manifest, view)
             except BaseException:
                 if order.manifest_file is not None:
                     with suppress(FileNotFoundError):
@@ -255,12 +256,12 @@ async def _digest_rest(
     )
 
 
-async def _extents(order: Order, source: Device) -> ExtentFile:
+async def _extents(order: Order, source: Device, view: View) -> ExtentFile:
     if order.extents_file is not None:
         from ntxengine.extents_json import read_json
 
         return read_json(order.extents_file, size=source.size)
-    return await map_device(source, timeout_s=order.options.timeout_s)
+    return await map_shown(source, view, timeout_s=order.options.timeout_s)
 
 
 def _manifest(order: Order, size: int) -> Manifest:
@@ -302,10 +303,10 @@ def _rest_row(size: int, target_size: int) -> list[tuple[str, str]]:
 # ----------------------------------------------------------------------------------------------------- dry run
 
 
-async def _plan(order: Order) -> dict[str, Any]:
+async def _plan(order: Order, screen: Screen) -> dict[str, Any]:
     """Find out what would be copied; neither end is changed."""
     async with _open_source(order) as source:
-        with await _extents(order, source) as extents:
+        with screen.view() as view, await _extents(order, source, view) as extents:
             location = parse(order.target)
             if location.kind == "pattern":
                 raise OptionsError(f"{order.target}: can only be a source; to drop the bytes use null:")

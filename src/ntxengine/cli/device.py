@@ -12,6 +12,7 @@ import click
 
 from ntxengine import copy as plane
 from ntxengine.about import EngineInfo, engine_info
+from ntxengine.cli.mapping import map_shown
 from ntxengine.cli.options import SECONDS, Function, TransferOptions, common_options, transfer_options
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
@@ -20,7 +21,6 @@ from ntxengine.endpoints import FORMATS, Format, SourceFormat, open_named_source
 from ntxengine.extents import ZERO, ExtentFile
 from ntxengine.formats import looks_like
 from ntxengine.manifest import Manifest
-from ntxengine.mapping import map_device
 from ntxengine.units import format_rate, format_size
 from ntxengine.uri import parse
 
@@ -74,7 +74,7 @@ def map_command(source: str, said: SourceFormat, timeout_s: float, screen: Scree
       ntx map disk.raw
       ntx map --json nbd://server/disk0 > extents.json
     """
-    with run(_map(source, said, timeout_s)) as extents:
+    with run(_map(source, said, timeout_s, screen)) as extents:
         if screen.as_json:
             from ntxengine.extents_json import write_json
 
@@ -87,9 +87,10 @@ def map_command(source: str, said: SourceFormat, timeout_s: float, screen: Scree
         screen.note(f"data {format_size(extents.bytes_data)}, zero {format_size(extents.bytes_zero)}")
 
 
-async def _map(source: str, said: SourceFormat, timeout_s: float) -> ExtentFile:
+async def _map(source: str, said: SourceFormat, timeout_s: float, screen: Screen) -> ExtentFile:
     async with open_named_source(source, said, timeout_s=timeout_s) as device:
-        return await map_device(device, timeout_s=timeout_s)
+        with screen.view() as view:
+            return await map_shown(device, view, timeout_s=timeout_s)
 
 
 @click.command("checksum")
@@ -123,8 +124,12 @@ async def _checksum(
     async with open_named_source(
         source, said, timeout_s=options.timeout_s, connections=options.most_connections
     ) as device:
-        extents = await map_device(device, timeout_s=options.timeout_s)
-        with extents, Manifest.temporary(size=device.size) as manifest, screen.view() as view:
+        # The manifest first: what it has no room for is known before a map that takes long.
+        with (
+            Manifest.temporary(size=device.size) as manifest,
+            screen.view() as view,
+            await map_shown(device, view, timeout_s=options.timeout_s) as extents,
+        ):
             report = await plane.digest(
                 device,
                 manifest,

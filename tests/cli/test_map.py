@@ -1,0 +1,62 @@
+"""`ntx map` of exports so large that it takes long: it says how far it is, and stops when it is told to."""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ntxengine.device import open_source
+from ntxengine.mapping import map_device
+from tests.cli.ntx import COMMAND, environment, ntx
+from tests.support.servers import nbdkit
+
+KIB, GIB = 1024, 1024**3
+
+
+def test_a_map_that_takes_hours_shows_its_progress_and_can_be_stopped() -> None:
+    with nbdkit("-r", "null", "7E") as uri:
+        process = subprocess.Popen(
+            [*COMMAND, "map", uri, "--progress", "json"],
+            env=environment(), text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        with process:
+            assert process.stderr is not None
+            line = json.loads(process.stderr.readline())
+            process.send_signal(signal.SIGINT)
+            code = process.wait(10)
+
+    assert line["label"] == "map"
+    assert 0 < line["bytes_done"] < line["bytes_total"] == 7 * 1024**6
+    assert code == 130
+
+
+@pytest.mark.parametrize("command", ["checksum", "copy"])
+def test_what_has_no_room_for_its_digests_fails_before_the_map(command: str) -> None:
+    with nbdkit("-r", "null", "7E") as uri:
+        done = subprocess.run(
+            ["prlimit", "--fsize=1000000000", *COMMAND, command, uri, *(["null:"] if command == "copy" else [])],
+            env=environment(), text=True, capture_output=True, timeout=30,
+        )  # fmt: skip
+
+    assert done.returncode == 1
+    assert "the manifest cannot be written: File too large" in done.stderr
+
+
+async def test_progress_of_a_map_ends_with_the_whole_device() -> None:
+    told: list[int] = []
+    with nbdkit("-r", "null", "100G") as uri:
+        async with open_source(uri) as device:
+            with await map_device(device, on_progress=lambda done, _: told.append(done), patience_s=0) as extents:
+                rows = [tuple(row) for window in extents.windows() for row in window.tolist()]
+
+    assert rows == [(0, 100 * GIB, 1)]
+    assert told == sorted(told)
+    assert told[-1] == 100 * GIB
+
+
+def test_a_quick_map_says_nothing_of_its_progress(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(b"\1" * 64 * KIB)
+
+    assert ntx("map", tmp_path / "disk", "--progress", "json", "--json").err == ""
