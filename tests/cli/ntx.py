@@ -49,12 +49,12 @@ def ntx(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path 
 
 
 def assert_refused(ran: Ran, code: int, *words: str) -> None:
-    """One line on stderr that says `words`, this exit code, nothing on stdout, no traceback."""
+    """One line on stderr that says `words`, this exit code, nothing on stdout but the error as JSON, no traceback."""
     assert ran.code == code, ran
     lines = [line for line in ran.err.splitlines() if line.startswith("ntx: ")]
     assert len(lines) == 1, ran.err
     assert "Traceback" not in ran.err
     assert "defect" not in ran.err
-    assert ran.out == ""
+    assert ran.out == "" or list(ran.json) == ["error"]
     for word in words:
         assert word in lines[0], lines[0]

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import pty
 import re
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from ntxengine.cli.figures import shown_rate
 from ntxengine.cli.output import Column, open_screen, plain
 from ntxengine.cli.progress import PLAIN_INTERVAL_S, Amount, Pace, PlainView, describe
 from ntxengine.cli.text import elapsed, plural, printable
 from ntxengine.units import GIB, MIB
-from tests.cli.ntx import COMMAND, environment
+from tests.cli.ntx import COMMAND
+from tests.cli.terminal import on_a_terminal
 
 
 @pytest.fixture(autouse=True)
@@ -29,30 +28,6 @@ def logger_as_it_was() -> Iterator[None]:
     yield
     logger.setLevel(level)
     logger.handlers[:] = handlers
-
-
-def on_a_terminal(*arguments: str, env: dict[str, str]) -> str:
-    """Run `ntx` with stderr on a terminal, and return what was written there."""
-    ours, theirs = pty.openpty()
-    try:
-        process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            env=environment(env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=theirs,
-        )
-        os.close(theirs)
-        written = b""
-        try:
-            while chunk := os.read(ours, 65536):
-                written += chunk
-        except OSError:  # EIO: the other end is closed
-            pass
-        assert process.wait(60) == 0, written
-    finally:
-        os.close(ours)
-    return written.decode()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +61,7 @@ def test_values_for_programs() -> None:
         "path": "/a",
         "size": 2**62,
         "raw": "0102",
-        "many": [{"bytes_done": 1, "bytes_total": 2, "seconds": 0.5, "bottleneck": "", "bottleneck_share": 0.0}],
+        "many": [{**vars(Amount(1, 2, 0.5))}],
         "none": None,
     }
     assert json.loads(json.dumps(value)) == value
@@ -101,9 +76,27 @@ def test_durations_and_counts_for_people() -> None:
 
 def test_progress_is_told_as_far_as_it_is_known() -> None:
     assert describe(Amount(0, 0, 0)) == "0 B"
-    assert describe(Amount(512 * MIB, GIB, 2)) == "512.0 MiB of 1.0 GiB, 50 %, 256.0 MiB/s, 2.0 s left"
-    assert describe(Amount(GIB, GIB, 4)) == "1.0 GiB of 1.0 GiB, 100 %, 256.0 MiB/s"
+    assert describe(Amount(512 * MIB, GIB, 2, 512 * MIB)) == "512.0 MiB of 1.0 GiB, 50 %, 256.0 MiB/s, 2.0 s left"
+    assert describe(Amount(GIB, GIB, 4, GIB)) == "1.0 GiB of 1.0 GiB, 100 %, 256.0 MiB/s"
     assert describe(Amount(2 * GIB, GIB, 4)).startswith("1.0 GiB of 1.0 GiB, 100 %")
+
+
+def test_rate_is_of_what_was_read_and_not_of_what_is_zero() -> None:
+    assert describe(Amount(1024 * GIB, 1024 * GIB, 0.01, 0)) == "1.0 TiB of 1.0 TiB, 100 %"
+    assert describe(Amount(1024 * GIB, 1024 * GIB, 2, 512 * MIB)) == "1.0 TiB of 1.0 TiB, 100 %, 256.0 MiB/s"
+    assert [shown_rate(*each) for each in ((0, 1.0), (None, 1.0), (MIB, 0.0), ("x", 1.0))] == ["-"] * 4
+
+
+@pytest.mark.parametrize(
+    ("share", "seconds", "bytes_read", "is_said"),
+    [(0.71, 2.0, MIB, True), (0.49, 2.0, MIB, False), (1.0, 0.9, MIB, False), (1.0, 2.0, 0, False)],
+)
+def test_bottleneck_is_said_where_something_was_waited_for(
+    share: float, seconds: float, bytes_read: int, is_said: bool
+) -> None:
+    amounts = Amount(MIB, MIB, seconds, bytes_read, "target", share)
+
+    assert ("target is the bottleneck: 71 % of worker time" in describe(amounts)) is is_said
 
 
 def test_a_log_gets_a_line_now_and_then_and_one_at_the_end() -> None:
@@ -125,7 +118,7 @@ def test_plain_view_tells_stages_and_ends(capsys: pytest.CaptureFixture[str]) ->
     with PlainView(screen, lambda: 0.0) as view:
         view.stage("freeze", "db\n01")
         view.update("scsi.0", Amount(MIB, 2 * MIB, 1))
-        view.update("scsi.0", Amount(2 * MIB, 2 * MIB, 1))
+        view.update("scsi.0", Amount(2 * MIB, 2 * MIB, 1, 2 * MIB))
         view.warning("careful")
 
     out, err = capsys.readouterr()
@@ -151,7 +144,7 @@ def test_table_is_no_wider_than_the_terminal(
 
 def test_terminal_gets_bars_with_colour(tmp_path: Path) -> None:
     written = on_a_terminal(
-        "copy", "pattern:8M", str(tmp_path / "a"), "--bandwidth", "16M", env={"TERM": "xterm-256color"}
+        *COMMAND, "copy", "pattern:8M", str(tmp_path / "a"), "--bandwidth", "16M", env={"TERM": "xterm-256color"}
     )
 
     assert "━" in written
@@ -162,14 +155,14 @@ def test_terminal_gets_bars_with_colour(tmp_path: Path) -> None:
 def test_no_color_is_respected(tmp_path: Path) -> None:
     env = {"TERM": "xterm-256color", "NO_COLOR": "1"}
 
-    written = on_a_terminal("copy", "pattern:8M", str(tmp_path / "a"), "--bandwidth", "16M", env=env)
+    written = on_a_terminal(*COMMAND, "copy", "pattern:8M", str(tmp_path / "a"), "--bandwidth", "16M", env=env)
 
     assert "100 %" in written
     assert not re.search(r"\x1b\[[0-9;]*[34][0-9]m", written)
 
 
 def test_dumb_terminal_gets_lines(tmp_path: Path) -> None:
-    written = on_a_terminal("copy", "pattern:8M", str(tmp_path / "a"), env={"TERM": "dumb"})
+    written = on_a_terminal(*COMMAND, "copy", "pattern:8M", str(tmp_path / "a"), env={"TERM": "dumb"})
 
     assert "\x1b" not in written
     assert "8.0 MiB of 8.0 MiB, 100 %" in written

@@ -123,6 +123,7 @@ def test_a_point_that_cannot_be_read_fails_the_verification_of_all(hand: Hand) -
     assert together.code == 3
     assert [point["right"] for point in together.json["points"]] == [True]
     assert bad["point_id"] in together.json["damaged"][0]
+    assert (together.json["error"]["class"], together.json["error"]["exit_code"]) == ("SomeFailed", 3)
     assert bad["point_id"] in together.err
 
 

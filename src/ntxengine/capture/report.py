@@ -66,7 +66,7 @@ def disk_report(
         "trusted_point_id": trusted_point_id,
         "bytes_verified": verified.bytes_done if verified else 0,
         "reduction_percent": reduction_percent(changes.size, sent),
-        "bytes_per_s": int(copied.bytes_done / seconds) if copied and seconds > 0 else 0,
+        "bytes_per_s": int(copied.bytes_read / seconds) if copied and seconds > 0 else 0,
         "seconds": round(seconds, 3),
         "cpu_seconds": round(copied.cpu_seconds, 3) if copied else 0.0,
         "retries": copied.retries if copied else 0,

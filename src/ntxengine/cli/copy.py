@@ -15,11 +15,12 @@ import click
 from ntxengine import copy as plane
 from ntxengine._core.engine import Device
 from ntxengine.cli.device import report_fields, source_format_options
+from ntxengine.cli.figures import bottleneck_of, shown_rate
 from ntxengine.cli.mapping import map_shown
 from ntxengine.cli.options import TransferOptions, common_options, dry_run_option, transfer_options
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FILE
-from ntxengine.cli.progress import View, bottleneck_line
+from ntxengine.cli.progress import View
 from ntxengine.cli.run import run
 from ntxengine.device import Target
 from ntxengine.endpoints import (
@@ -37,7 +38,7 @@ from ntxengine.errors import OptionsError
 from ntxengine.extents import ExtentFile, total
 from ntxengine.identity import is_same
 from ntxengine.manifest import Manifest, untouched
-from ntxengine.units import format_rate, format_size
+from ntxengine.units import format_size
 from ntxengine.uri import parse
 
 
@@ -277,15 +278,14 @@ def _pace(report: plane.CopyReport) -> str:
 
 def _show(result: Result, screen: Screen) -> None:
     report = result.report
-    rate = format_rate(report.bytes_done / report.seconds) if report.seconds > 0 else "at once"
     rows = [
-        ("copied", f"{format_size(report.bytes_done)} in {report.seconds:.1f} s, {rate}"),
-        ("read", format_size(report.bytes_read)),
+        ("copied", f"{format_size(report.bytes_done)} in {report.seconds:.1f} s"),
+        ("read", f"{format_size(report.bytes_read)}, {shown_rate(report.bytes_read, report.seconds)}"),
         ("sent", format_size(report.bytes_sent)),
         ("zeroed", format_size(report.bytes_zeroed)),
         ("skipped as zero", format_size(report.bytes_skipped)),
         ("connections", _pace(report)),
-        ("bottleneck", bottleneck_line(report)),
+        ("bottleneck", bottleneck_of(report) or "none that stands out"),
         ("flushed", "yes" if report.is_flushed else "no: the target cannot"),
         ("verified", "yes" if result.verified is not None else "no"),
         ("digest", result.digest or "unknown: the extents leave out parts of the disk"),

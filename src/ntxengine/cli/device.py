@@ -12,6 +12,7 @@ import click
 
 from ntxengine import copy as plane
 from ntxengine.about import EngineInfo, engine_info
+from ntxengine.cli.figures import shown_rate
 from ntxengine.cli.mapping import map_shown
 from ntxengine.cli.options import SECONDS, Function, TransferOptions, common_options, transfer_options
 from ntxengine.cli.output import Screen
@@ -21,7 +22,7 @@ from ntxengine.endpoints import FORMATS, Format, SourceFormat, open_named_source
 from ntxengine.extents import ZERO, ExtentFile
 from ntxengine.formats import looks_like
 from ntxengine.manifest import Manifest
-from ntxengine.units import format_rate, format_size
+from ntxengine.units import format_size
 from ntxengine.uri import parse
 
 TIMEOUT_OPTION = click.option(
@@ -115,7 +116,8 @@ def checksum_command(source: str, said: SourceFormat, transfer: TransferOptions,
         screen.result({"source": source, "digest": digest, **report_fields(report)})
         return
     screen.line(f"{digest}  {source}")
-    screen.note(f"read {format_size(report.bytes_read)} of {format_size(report.bytes_total)}, {_rate(report)}")
+    rate = shown_rate(report.bytes_read, report.seconds)
+    screen.note(f"read {format_size(report.bytes_read)} of {format_size(report.bytes_total)}, {rate}")
 
 
 async def _checksum(
@@ -228,10 +230,6 @@ def report_fields(report: plane.CopyReport) -> dict[str, object]:
         "bottleneck_share": round(report.bottleneck_share, 3),
         "stage_seconds": {name: round(seconds, 6) for name, seconds in report.stage_seconds.items()},
     }
-
-
-def _rate(report: plane.CopyReport) -> str:
-    return format_rate(report.bytes_done / report.seconds) if report.seconds > 0 else "at once"
 
 
 def _shown(name: str, value: object) -> str:

@@ -1,4 +1,7 @@
-"""From exceptions to one line on stderr and an exit code.  The only place that does; docs/errors.md has the table."""
+"""From exceptions to one line on stderr, an exit code, and an object for programs.
+
+The only place that does; docs/errors.md has the table.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from contextlib import contextmanager
 import click
 
 from ntxengine import machine
-from ntxengine.cli.streams import OutputError
+from ntxengine.cli.messages import messages
+from ntxengine.cli.reply import reply
 from ntxengine.cli.text import printable
 from ntxengine.errors import NtxError, OptionsError
 
@@ -37,30 +41,34 @@ class Interrupted(NtxError):
 
 
 def exit_code_of(command: Callable[[], object]) -> int:
-    """Run `command`; report what it raises in one line on stderr; return what the process should exit with."""
+    """Run `command`; report what it raises; return what the process should exit with."""
     try:
         result = command()
     except click.exceptions.Exit as exc:
         return exc.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return _say("interrupted", BASE_OF_SIGNALS + signal.SIGINT)
     except click.exceptions.NoArgsIsHelpError as exc:
         exc.show()
         return USAGE
-    except click.ClickException as exc:
-        return _say(_usage_line(exc), exc.exit_code)
-    except OutputError as exc:
-        # A reader that went away (`ntx points | head`) has seen enough: nothing to talk about.
-        return _say(str(exc), FAILED) if str(exc) else FAILED
-    except NtxError as exc:
-        return _say(str(exc), code_of(exc))
+    except (KeyboardInterrupt, click.Abort):
+        return _report(Interrupted("interrupted", signal_number=signal.SIGINT))
     except BaseExceptionGroup as group:
-        return _group(group)
-    except OSError as exc:
-        return _os_error(exc)
+        return _report(_first_of(group))
     except Exception as exc:  # noqa: BLE001  the last border: one line instead of a traceback, whatever it is
-        return _unexpected(exc)
+        return _report(exc)
     return result if isinstance(result, int) else 0
+
+
+def _report(error: BaseException) -> int:
+    """Say what failed, in one line and in the JSON object of the command, and return the exit code that it means."""
+    if not isinstance(error, NtxError | click.ClickException):
+        logger.debug("the traceback of the error", exc_info=error)
+    fields = error_fields(error)
+    # A reader that went away (`ntx points | head`) has seen enough: nothing to talk about.
+    if fields["message"]:
+        line = _usage_line(error) if isinstance(error, click.ClickException) else str(fields["message"])
+        messages.say("error", f"ntx: {printable(' '.join(line.split()))}", fields=fields)
+    reply.fail(fields)
+    return int(str(fields["exit_code"]))
 
 
 def code_of(error: NtxError) -> int:
@@ -68,15 +76,22 @@ def code_of(error: NtxError) -> int:
     return BASE_OF_SIGNALS + error.signal_number if isinstance(error, Interrupted) else error.exit_code
 
 
-def error_fields(error: Exception) -> dict[str, object]:
-    """Return an error as `--json` has it: its class, the line that is said of it, and what the process exits with."""
+def error_fields(error: BaseException) -> dict[str, object]:
+    """Return an error as `--json` has it: its class, the line that is said of it, what the process exits with.
+
+    With what the class knows beside: `offset`, `length` and `errno` of a SourceError, `status` of a PrismStatusError.
+    """
+    known: dict[str, object] = {}
     if isinstance(error, click.ClickException):
         message, code = error.format_message(), error.exit_code
     elif isinstance(error, NtxError):
         message, code = str(error), code_of(error)
+        known = {name: value for name, value in vars(error).items() if isinstance(value, int | str | tuple)}
+    elif isinstance(error, OSError):
+        message, code = _os_line(error), FAILED
     else:
-        message, code = _os_line(error) if isinstance(error, OSError) else _unexpected_line(error), FAILED
-    return {"class": type(error).__name__, "message": " ".join(message.split()), "exit_code": code}
+        message, code = _unexpected_line(error), FAILED
+    return {"class": type(error).__name__, "message": " ".join(message.split()), "exit_code": code, **known}
 
 
 @contextmanager
@@ -96,12 +111,9 @@ def _usage_line(exc: click.ClickException) -> str:
     return f"{exc.format_message().rstrip('.')}.  See: {path} --help"
 
 
-def _group(group: BaseExceptionGroup[BaseException]) -> int:
-    """Report the first error of ours in a group: the others are echoes or accompany it."""
-    for leaf in _leaves(group):
-        if isinstance(leaf, NtxError):
-            return _say(str(leaf), code_of(leaf))
-    return _unexpected(next(_leaves(group)))
+def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error of ours in a group: the others are echoes or accompany it."""
+    return next((leaf for leaf in _leaves(group) if isinstance(leaf, NtxError)), next(_leaves(group)))
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
@@ -112,20 +124,9 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
             yield member
 
 
-def _os_error(exc: OSError) -> int:
-    """Report a failure of the system."""
-    logger.debug("the system call that failed", exc_info=exc)
-    return _say(_os_line(exc), FAILED)
-
-
 def _os_line(exc: OSError) -> str:
     subject = f"{exc.filename}: " if exc.filename else ""
     return f"{subject}{machine.fault(exc) or exc.strerror or exc}"
-
-
-def _unexpected(exc: BaseException) -> int:
-    logger.debug("the traceback of the unexpected error", exc_info=exc)
-    return _say(_unexpected_line(exc), FAILED)
 
 
 def _unexpected_line(exc: BaseException) -> str:
@@ -134,8 +135,3 @@ def _unexpected_line(exc: BaseException) -> str:
     detail = f": {exc}" if str(exc) else ""
     hint = "" if logger.isEnabledFor(logging.DEBUG) else "; run it again with --debug for the traceback"
     return f"a defect of ntx: unexpected {type(exc).__name__}{detail}{hint}"
-
-
-def _say(message: str, code: int) -> int:
-    click.echo(f"ntx: {printable(' '.join(message.split()))}", err=True)
-    return code

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,7 +18,9 @@ from click.shell_completion import CompletionItem
 
 from ntxengine import __version__
 from ntxengine.cli.errors import exit_code_of
-from ntxengine.cli.streams import take_over, write_messages, write_result
+from ntxengine.cli.messages import messages
+from ntxengine.cli.reply import reply
+from ntxengine.cli.streams import end_stderr, end_stdout, only_tells_of_work, take_over, write_result
 from ntxengine.errors import NtxError
 
 
@@ -111,13 +114,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Before numpy is loaded, which starts a thread per core for linear algebra that nothing here does.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _listen(arguments)
     code = exit_code_of(lambda: _run(arguments))
-    write_messages()
+    only_tells_of_work()  # the code is known
+    reply.write()
+    if problem := end_stdout():
+        messages.say("warning", f"ntx: {problem}; the work is done" if code == 0 else f"ntx: {problem}")
+    end_stderr()
     sys.exit(code)
+
+
+def _listen(arguments: list[str]) -> None:
+    """Find out whether programs read what we say, before the arguments are understood: they may be wrong."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    reply.is_wanted = "--json" in options
+    said = re.findall(r"--progress[ =](\w+)", " ".join(options)) or [os.environ.get("NTX_PROGRESS", "")]
+    messages.as_json = said[-1] == "json"
 
 
 def _run(arguments: list[str]) -> object:
     result = ntx.main(arguments, prog_name="ntx", standalone_mode=False)
+    reply.write()
     write_result()
     return result
 

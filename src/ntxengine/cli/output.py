@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import shutil
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ntxengine import units
+from ntxengine.cli.messages import is_coloured, messages
+from ntxengine.cli.reply import reply
 from ntxengine.cli.streams import only_tells_of_work
 from ntxengine.cli.text import printable
 
@@ -57,8 +58,13 @@ class Screen:
         return self
 
     def result(self, value: object) -> None:
-        """Print the one JSON object of this command."""
-        click.echo(json.dumps(plain(value), ensure_ascii=True))
+        """Give the one JSON object of this command, which is printed at its end: something may still fail."""
+        reply.value = plain(value)
+
+    def announce(self, value: object) -> None:
+        """Print it now: the command goes on, and has no other result."""
+        self.result(value)
+        reply.write()
 
     def line(self, text: str = "") -> None:
         """Print one line of a result."""
@@ -67,16 +73,12 @@ class Screen:
     def note(self, text: str) -> None:
         """Tell the person something that is not a result."""
         if not self.quiet and self.progress != "json":
-            click.echo(text, err=True)
+            messages.say("note", text)
 
     def warning(self, text: str) -> None:
         """Tell the person that something is worse than expected, and that we go on."""
-        if self.quiet:
-            return
-        if self.progress == "json":
-            click.echo(json.dumps({"message_type": "warning", "text": text}), err=True)
-        else:
-            click.secho(f"warning: {printable(text)}", err=True, fg="yellow", color=_colour(sys.stderr.isatty()))
+        if not self.quiet:
+            messages.say("warning", f"warning: {printable(text)}", colour="yellow", fields={"text": text})
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
         """Print a table.  Whatever is in the cells is shown, never obeyed."""
@@ -96,7 +98,7 @@ class Screen:
             )
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
-        colour = _colour(sys.stdout.isatty())
+        colour = is_coloured(sys.stdout)
         console = Console(width=table_width(), no_color=not colour, highlight=False, emoji=False, markup=False)
         console.print(table)
 
@@ -117,8 +119,9 @@ class Screen:
 def open_screen(*, as_json: bool, progress: str, verbose: bool, quiet: bool, debug: bool) -> Screen:
     """Decide how to speak, and send the logs to stderr accordingly."""
     screen = Screen(as_json=as_json, progress=_progress_mode(progress, quiet=quiet), quiet=quiet)
+    messages.as_json = screen.progress == "json"
     level = logging.DEBUG if debug else logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
-    handler = LogHandler(screen)
+    handler = LogHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S"))
     root = logging.getLogger("ntxengine")
     for old in [handler for handler in root.handlers if isinstance(handler, LogHandler)]:
@@ -129,20 +132,15 @@ def open_screen(*, as_json: bool, progress: str, verbose: bool, quiet: bool, deb
 
 
 class LogHandler(logging.Handler):
-    """Writes log records to what stderr is at that moment, so that they do not tear progress bars."""
-
-    def __init__(self, screen: Screen) -> None:
-        super().__init__()
-        self._screen = screen
+    """Makes messages of log records."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._screen.progress == "json":
-            text = json.dumps({"message_type": "log", "level": record.levelname.lower(), "text": record.getMessage()})
-        elif record.levelno >= logging.WARNING and not logging.getLogger("ntxengine").isEnabledFor(logging.INFO):
-            text = f"{record.levelname.lower()}: {printable(record.getMessage())}"
+        level = record.levelname.lower()
+        if record.levelno >= logging.WARNING and not logging.getLogger("ntxengine").isEnabledFor(logging.INFO):
+            text = f"{level}: {printable(record.getMessage())}"
         else:
             text = "\n".join(printable(line) for line in self.format(record).splitlines())
-        click.echo(text, err=True)
+        messages.say("log", text, fields={"level": level, "text": record.getMessage()})
 
 
 def plain(value: object) -> object:
@@ -177,7 +175,3 @@ def _progress_mode(wanted: str, *, quiet: bool) -> ProgressMode:
         return "none"
     dumb = os.environ.get("TERM", "dumb") == "dumb"
     return "bars" if sys.stderr.isatty() and not dumb else "plain"
-
-
-def _colour(is_terminal: bool) -> bool:
-    return is_terminal and not os.environ.get("NO_COLOR")

@@ -5,46 +5,25 @@ Whoever does the work says `stage`, `update` and `warning`; the view decides wha
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
-import click
-
-from ntxengine import units
+from ntxengine.cli.bars import Bars
+from ntxengine.cli.figures import Amounts, bottleneck_of, done_and_total, rate_of, seconds_left
+from ntxengine.cli.messages import messages
 from ntxengine.cli.text import elapsed, printable
+from ntxengine.units import format_rate, format_size
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
-
     from ntxengine.cli.output import Screen
 
 PLAIN_INTERVAL_S = 5.0
 """A log should not be longer than the work is worth."""
 
 JSON_INTERVAL_S = 1.0
-
-BAR_WIDTH = 16
-"""What is left of 80 columns."""
-
-
-class Amounts(Protocol):
-    """What of a transfer's progress is shown (ntxengine.copy.Progress has it)."""
-
-    @property
-    def bytes_done(self) -> int: ...
-    @property
-    def bytes_total(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def bottleneck(self) -> str: ...
-    @property
-    def bottleneck_share(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -54,6 +33,7 @@ class Amount:
     bytes_done: int
     bytes_total: int
     seconds: float
+    bytes_read: int | None = None
     bottleneck: str = ""
     bottleneck_share: float = 0.0
 
@@ -92,11 +72,11 @@ class PlainView(View):
         self._pace = Pace(PLAIN_INTERVAL_S, now)
 
     def stage(self, name: str, detail: str = "") -> None:
-        click.echo(_stage_line(name, detail), err=True)
+        _say_stage(name, detail)
 
     def update(self, label: str, amounts: Amounts) -> None:
         if self._pace.is_due(label, amounts):
-            click.echo(f"  {printable(label)}: {describe(amounts)}", err=True)
+            messages.say("progress", f"  {printable(label)}: {describe(amounts)}")
 
 
 class JsonView(View):
@@ -107,20 +87,23 @@ class JsonView(View):
         self._pace = Pace(JSON_INTERVAL_S, now)
 
     def stage(self, name: str, detail: str = "") -> None:
-        click.echo(json.dumps({"message_type": "stage", "name": name, "detail": detail}), err=True)
+        _say_stage(name, detail)
 
     def update(self, label: str, amounts: Amounts) -> None:
         if self._pace.is_due(label, amounts):
-            line = {
-                "message_type": "progress",
+            rate, left = rate_of(amounts.bytes_read, amounts.seconds), seconds_left(amounts)
+            fields = {
                 "label": label,
                 "bytes_done": amounts.bytes_done,
                 "bytes_total": amounts.bytes_total,
+                "bytes_read": amounts.bytes_read,
+                "bytes_per_s": None if rate is None else int(rate),
                 "seconds": round(amounts.seconds, 3),
+                "seconds_left": None if left is None else round(left, 1),
                 "bottleneck": amounts.bottleneck,
                 "bottleneck_share": round(amounts.bottleneck_share, 3),
             }
-            click.echo(json.dumps(line), err=True)
+            messages.say("progress", label, fields=fields)
 
 
 class BarView(View):
@@ -128,33 +111,16 @@ class BarView(View):
 
     def __init__(self, screen: Screen) -> None:
         super().__init__(screen)
-        self._bars: Bars | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._bars = Bars()
 
     def stage(self, name: str, detail: str = "") -> None:
-        click.echo(_stage_line(name, detail), err=True)
+        _say_stage(name, detail)
 
     def update(self, label: str, amounts: Amounts) -> None:
-        bars = self._started()
-        task = self._tasks.get(label)
-        if task is None:
-            task = self._tasks[label] = bars.add_task(printable(label), total=None, amount="", rate="")
-        done, total = shown(amounts)
-        rate = units.format_rate(done / amounts.seconds) if amounts.seconds > 0 else ""
-        of_total = f" of {units.format_size(total)}" if total else ""
-        bars.update(task, completed=done, total=total or None, amount=f"{units.format_size(done)}{of_total}", rate=rate)
+        self._bars.update(label, amounts)
 
     def close(self) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
-            self._tasks.clear()
-
-    def _started(self) -> Bars:
-        if self._bars is None:
-            self._bars = _make_bars()
-            self._bars.start()
-        return self._bars
+        self._bars.stop()
 
 
 class Pace:
@@ -184,51 +150,21 @@ def make_view(screen: Screen) -> View:
     return kinds.get(screen.progress, View)(screen)
 
 
-def shown(amounts: Amounts) -> tuple[int, int]:
-    """Return what is done and what there is, never more than all."""
-    return (min(amounts.bytes_done, amounts.bytes_total) if amounts.bytes_total else amounts.bytes_done), (
-        amounts.bytes_total
-    )
-
-
-def bottleneck_line(amounts: Amounts) -> str:
-    """Return `target is the bottleneck: 71 % of worker time`."""
-    if not amounts.bottleneck:
-        return "nothing was waited for"
-    return f"{amounts.bottleneck} is the bottleneck: {amounts.bottleneck_share * 100:.0f} % of worker time"
-
-
 def describe(amounts: Amounts) -> str:
     """Return `1.2 GiB of 4.0 GiB, 30 %, 410.0 MiB/s, 7.0 s left, target is the bottleneck: ...`, as far as known."""
-    done, total = shown(amounts)
-    parts = [f"{units.format_size(done)} of {units.format_size(total)}" if total else units.format_size(done)]
+    done, total = done_and_total(amounts)
+    parts = [format_size(done)]
     if total:
-        parts.append(f"{done * 100 // total} %")
-    if amounts.seconds > 0 and done:
-        rate = done / amounts.seconds
-        parts.append(units.format_rate(rate))
-        if done < total and amounts.seconds > 1:
-            parts.append(f"{elapsed((total - done) / rate)} left")
-    if amounts.bottleneck:
-        parts.append(bottleneck_line(amounts))
+        parts = [f"{format_size(done)} of {format_size(total)}", f"{done * 100 // total} %"]
+    if (rate := rate_of(amounts.bytes_read, amounts.seconds)) is not None:
+        parts.append(format_rate(rate))
+    if (left := seconds_left(amounts)) is not None:
+        parts.append(f"{elapsed(left)} left")
+    if text := bottleneck_of(amounts):
+        parts.append(text)
     return ", ".join(parts)
 
 
-def _stage_line(name: str, detail: str) -> str:
-    return printable(f"{name}: {detail}" if detail else name)
-
-
-def _make_bars() -> Bars:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    return Progress(
-        TextColumn("  {task.description}", markup=False),
-        BarColumn(bar_width=BAR_WIDTH),
-        TextColumn("{task.percentage:>3.0f} %", markup=False),
-        # Of one width, so that the bars do not jump.
-        TextColumn("{task.fields[amount]:<22}", markup=False),
-        TextColumn("{task.fields[rate]:>12}", markup=False),
-        console=Console(stderr=True, highlight=False, markup=False, emoji=False),
-        transient=False,
-    )
+def _say_stage(name: str, detail: str) -> None:
+    line = printable(f"{name}: {detail}" if detail else name)
+    messages.say("stage", line, fields={"name": name, "detail": detail})

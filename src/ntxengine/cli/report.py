@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ntxengine.cli.figures import bottleneck_text, shown_rate
 from ntxengine.cli.output import Column, Screen
 from ntxengine.cli.text import printable
 from ntxengine.repository import Point
-from ntxengine.units import format_rate, format_size, format_time
+from ntxengine.units import format_size, format_time
 
 COLUMNS = [
     Column("DISK"),
@@ -16,7 +17,7 @@ COLUMNS = [
     Column("ALLOCATED", right=True),
     Column("CHANGED", right=True),
     Column("SENT", right=True),
-    Column("ZERO,\nNOT SENT", right=True),
+    Column("ZERO", right=True),
     Column("SAVED", right=True),
     Column("RATE", right=True),
 ]
@@ -62,14 +63,14 @@ def tracking(point: Point) -> str:
 
 def _row(label: str, size: int, report: Mapping[str, Any]) -> list[str]:
     zero = [report.get(name) for name in ("bytes_skipped", "bytes_zeroed")]
-    percent, rate = report.get("reduction_percent"), report.get("bytes_per_s")
+    percent = report.get("reduction_percent")
     return [
         label,
         format_size(size),
         *(_size(report.get(name)) for name in ("bytes_allocated", "bytes_changed", "bytes_sent")),
         _size(sum(amount for amount in zero if isinstance(amount, int))) if report else "?",
         f"{percent:.1f}%" if isinstance(percent, int | float) else "?",
-        format_rate(rate) if isinstance(rate, int | float) and rate else "-",
+        shown_rate(report.get("bytes_read"), report.get("seconds")),
     ]
 
 
@@ -85,8 +86,9 @@ def _time(report: Mapping[str, Any]) -> str:
     longest = sorted(((float(value), str(name)) for name, value in stages.items()), reverse=True)
     shown = [f"{name} {seconds:.1f} s" for seconds, name in longest if seconds >= 0.05]
     text = ", ".join(shown)
-    name, share = report.get("bottleneck"), report.get("bottleneck_share")
-    if not name or not shown:
-        return text
-    of_time = f": {share * 100:.0f} % of worker time" if isinstance(share, int | float) and share else ""
-    return f"{text}; {name} is the bottleneck{of_time}"
+    bottleneck = bottleneck_text(
+        *(report.get(name) for name in ("bottleneck", "bottleneck_share")),
+        bytes_read=report.get("bytes_read"),
+        seconds=report.get("seconds"),
+    )
+    return "; ".join(filter(None, (text, bottleneck)))

@@ -12,11 +12,10 @@ from collections.abc import Coroutine, Sequence
 from contextlib import closing
 from typing import TypeVar
 
-import click
-
 from ntxengine.cli.errors import Interrupted
 from ntxengine.cli.limits import make_room
 from ntxengine.cli.loop import loop_factory
+from ntxengine.cli.messages import messages
 from ntxengine.cli.signals import heeded
 from ntxengine.cli.streams import hurry, without_waiting
 from ntxengine.errors import Cancelled
@@ -48,7 +47,7 @@ async def _watched(coroutine: Coroutine[object, object, T]) -> T:
         if len(received) > 1:  # a further hang-up: the others are not ours any more
             return
         _give_back(loop, [number for number in numbers if number != signal.SIGHUP])
-        click.echo(f"ntx: {number.name}: stopping and cleaning up; once more to stop at once", err=True)
+        messages.say("warning", f"ntx: {number.name}: stopping and cleaning up; once more to stop at once")
         hurry()
         task.cancel()
 

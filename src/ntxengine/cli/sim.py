@@ -87,7 +87,7 @@ def sim_command(
 
 def _show(serving: Serving, state: Path, screen: Screen, *, is_detached: bool) -> None:
     if screen.as_json:
-        screen.result({"state": str(state.absolute()), "pid": serving.pid, "environment": serving.environment})
+        screen.announce({"state": str(state.absolute()), "pid": serving.pid, "environment": serving.environment})
         return
     how_to_end = f"`ntx sim --stop --state {shlex.quote(str(state))}`" if is_detached else "Ctrl-C"
     screen.note(

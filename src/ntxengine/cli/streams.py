@@ -57,7 +57,7 @@ class Stream(io.RawIOBase):
         self._max_kept = max_kept
         self._kept = bytearray()
         self._bytes_left_out = 0
-        self._is_raised = False
+        self.is_raised = False
         self.name = name
         self.is_strict = is_strict
         self.patience_ms = patience_ms
@@ -111,8 +111,8 @@ class Stream(io.RawIOBase):
         return bool(poll.poll(self.patience_ms))
 
     def _raise_once(self, failure: OSError) -> None:
-        if self.is_strict and self.patience_ms != 0 and not self._is_raised:
-            self._is_raised = True
+        if self.is_strict and self.patience_ms != 0 and not self.is_raised:
+            self.is_raised = True
             raise OutputError(self.problem, errno=failure.errno or 0) from failure
 
     @property
@@ -177,13 +177,16 @@ def write_result() -> None:
     _OUT.drain()
 
 
-def write_messages() -> None:
-    """Write all that is left, stderr last, with what became of stdout where that is no error."""
-    for stream in (_OUT, _ERR):
-        stream.patience_ms = stream.last_patience_ms
-    tells_of_work, _OUT.is_strict = not _OUT.is_strict, False
+def end_stdout() -> str:
+    """Write what is left of stdout, at the end.  Return what is wrong with it if that was not raised, else ""."""
+    _OUT.patience_ms = _OUT.last_patience_ms
+    _OUT.is_strict = False
     write_result()
-    if tells_of_work and _OUT.problem:
-        sys.stderr.write(f"ntx: {_OUT.problem}; the work is done\n")
+    return "" if _OUT.is_raised else _OUT.problem
+
+
+def end_stderr() -> None:
+    """Write what is left of stderr, after everything else."""
+    _ERR.patience_ms = _ERR.last_patience_ms
     sys.stderr.flush()
     _ERR.drain()

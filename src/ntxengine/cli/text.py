@@ -25,6 +25,39 @@ def _shown(letter: str) -> str:
     return letter
 
 
+MARK = "…"
+"""Stands where a part of a name was left out."""
+
+
+def text_width(text: str) -> int:
+    """Return how many columns `text`, which is printable, takes on a terminal."""
+    return len(text) if text.isascii() else sum(map(_letter_width, text))
+
+
+def shortened(text: str, width: int) -> str:
+    """Return `text` in at most `width` columns: a mark stands for its middle, for names differ at their ends."""
+    if text_width(text) <= width:
+        return text
+    room = max(width - 1, 0)
+    head, tail = _cut(text, room - room // 2), _cut(text[::-1], room // 2)[::-1]
+    return head + MARK + tail
+
+
+def _cut(text: str, width: int) -> str:
+    taken = 0
+    for index, letter in enumerate(text):
+        taken += _letter_width(letter)
+        if taken > width:
+            return text[:index]
+    return text
+
+
+def _letter_width(letter: str) -> int:
+    if unicodedata.combining(letter):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+
+
 def plural(count: int, noun: str) -> str:
     """Return `1 disk`, `2 disks`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -10,6 +10,7 @@ import click
 
 from ntxengine.cli import complete
 from ntxengine.cli.errors import SomeFailed
+from ntxengine.cli.figures import UNKNOWN, shown_rate
 from ntxengine.cli.options import TransferOptions, common_options, repository_option, transfer_options
 from ntxengine.cli.output import Column, Screen
 from ntxengine.cli.points import find_point
@@ -18,7 +19,7 @@ from ntxengine.cli.text import plural
 from ntxengine.copy import CopyOptions, Progress
 from ntxengine.errors import ChecksumMismatch, NotFoundError, NtxError, RepositoryError
 from ntxengine.repository import Point, PointDisk, Repository
-from ntxengine.units import format_rate, format_size
+from ntxengine.units import format_size
 from ntxengine.verify import DiskVerdict, PointVerdict, verify_points
 
 COLUMNS = [
@@ -158,7 +159,7 @@ def _rows(verdict: PointVerdict) -> Iterator[list[str]]:
 
 def _row(point: Point, verdict: DiskVerdict) -> list[str]:
     report = verdict.report
-    rate = format_rate(report.bytes_done / report.seconds) if report is not None and report.seconds > 0 else "-"
+    rate = UNKNOWN if report is None else shown_rate(report.bytes_read, report.seconds)
     return [point.id, verdict.disk.label, format_size(verdict.disk.size), rate, verdict.problem or "as captured"]
 
 

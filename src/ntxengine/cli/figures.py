@@ -1,0 +1,82 @@
+"""Figures of a transfer for people: what was counted, or a dash.
+
+A rate is of the bytes that were read.  What reads as zero is done at once, and would make terabytes per second of an
+empty disk.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ntxengine.units import format_rate
+
+UNKNOWN = "-"
+
+MIN_SECONDS = 1.0
+"""Below it the time went into opening and first answers: what the threads waited for says nothing of the next copy."""
+
+MIN_SHARE = 0.5
+"""Of the threads' time: what took less than all others together is not what to look at first."""
+
+FIRST_ESTIMATE_S = 1.0
+"""A rate of less time than this says little of the time that is left."""
+
+
+class Amounts(Protocol):
+    """What of a transfer's progress is shown (ntxengine.copy.Progress has it)."""
+
+    @property
+    def bytes_done(self) -> int: ...
+    @property
+    def bytes_total(self) -> int: ...
+    @property
+    def bytes_read(self) -> int | None: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def bottleneck(self) -> str: ...
+    @property
+    def bottleneck_share(self) -> float: ...
+
+
+def rate_of(bytes_read: object, seconds: object) -> float | None:
+    """Return bytes per second; None if nothing was read, or it is not known."""
+    if not isinstance(bytes_read, int) or not isinstance(seconds, int | float):
+        return None
+    return bytes_read / seconds if bytes_read > 0 and seconds > 0 else None
+
+
+def shown_rate(bytes_read: object, seconds: object) -> str:
+    """Return `410.0 MiB/s`, or a dash."""
+    rate = rate_of(bytes_read, seconds)
+    return UNKNOWN if rate is None else format_rate(rate)
+
+
+def done_and_total(amounts: Amounts) -> tuple[int, int]:
+    """Return what is done and what there is (0: unknown), never more than all."""
+    total = amounts.bytes_total
+    return (min(amounts.bytes_done, total) if total else amounts.bytes_done), total
+
+
+def seconds_left(amounts: Amounts) -> float | None:
+    """Return how long the rest will take at the pace so far; None if that cannot be said."""
+    done, total = done_and_total(amounts)
+    if not 0 < done < total or amounts.seconds < FIRST_ESTIMATE_S:
+        return None
+    return (total - done) * amounts.seconds / done
+
+
+def bottleneck_text(name: object, share: object, *, bytes_read: object, seconds: object) -> str:
+    """Return `target is the bottleneck: 71 % of worker time`; "" if nothing stands out, or too little was done."""
+    if not name or not isinstance(share, int | float) or not isinstance(seconds, int | float) or not bytes_read:
+        return ""
+    if share < MIN_SHARE or seconds < MIN_SECONDS:
+        return ""
+    return f"{name} is the bottleneck: {share * 100:.0f} % of worker time"
+
+
+def bottleneck_of(amounts: Amounts) -> str:
+    """The same of a transfer."""
+    return bottleneck_text(
+        amounts.bottleneck, amounts.bottleneck_share, bytes_read=amounts.bytes_read, seconds=amounts.seconds
+    )
