@@ -42,7 +42,8 @@ async def test_the_name_of_a_vm_is_only_a_name(name: str, v4_lab: Lab, tmp_path:
     assert (first.vm_name, second.vm_name) == (name, name)
     assert lab.stored(second) == lab.guest()
     assert others(tmp_path) == before
-    assert {path.name for path in (lab.repository.path / lab.vm_id).iterdir()} == {first.id, second.id, ".lock"}
+    made = {path.name for path in (lab.repository.path / lab.vm_id).iterdir()}
+    assert made == {first.id, second.id, f".cluster-{second.id}.json", ".lock"}
 
 
 async def test_a_guest_that_writes_the_header_of_an_image_is_captured_as_it_is(lab: Lab, tmp_path: Path) -> None:

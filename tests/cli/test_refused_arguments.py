@@ -54,7 +54,7 @@ PRISM = ("--prism", "https://127.0.0.1:1", "--username", "u")
         (["vms", *PRISM, "--ca-file", "missing.pem"], "--ca-file"),
         (["vms", *PRISM, "--api", "v5"], "--api"),
         (["vms", *PRISM, "--prism-timeout", "0"], "--prism-timeout"),
-        (["capture"], "VM"),
+        (["capture", "--to", "r", *PRISM], "VM"),
         (["capture", "db01", *PRISM], "--repository"),
         (["capture", "db01", "--to", "r"], "--prism"),
         (["capture", "db01", "--to", "r", *PRISM, "--consistency", "perfect"], "--consistency"),
