@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from ntxengine.bench.suite import load_suite
 from ntxengine.cli.main import main
-from tests.cli.ntx import COMMAND, assert_refused, environment, ntx
+from tests.cli.ntx import COMMAND, ROOT, assert_refused, environment, ntx
 
 WriteSuite = Callable[..., Path]
 
@@ -115,6 +116,19 @@ def test_case_without_its_server_is_shown_as_absent_and_drawn(suite_file: WriteS
     assert ran.code == 0, ran.err
     assert "one: cannot be run here: setpriv, nbdkit not installed: apt-get install nbdkit util-linux" in ran.out
     assert (tmp_path / "out" / "small.png").stat().st_size > 1000
+
+
+def test_the_picture_says_who_is_who_and_what_a_person_runs_comes_first(tmp_path: Path) -> None:
+    result = ROOT / "bench" / "results" / "default.json"
+
+    ran = ntx("bench", "--plot", result, "--out", tmp_path)
+
+    assert ran.code == 0, ran.err
+    drawn = re.findall(r">([^<>]+)</text>", (tmp_path / "default.svg").read_text())
+    assert "what a person runs: the whole command, with the start of Python; digests every block" in drawn
+    assert "nbdcopy, 1 MiB: the copy program of libnbd; digests nothing" in drawn
+    assert drawn.index("ntx") < drawn.index("engine") < drawn.index("nbdcopy")
+    assert "2.80  (1.11 x nbdcopy)" in drawn
 
 
 def test_contestant_that_fails_is_told_and_the_others_go_on(suite_file: WriteSuite, tmp_path: Path) -> None:
