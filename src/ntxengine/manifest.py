@@ -167,6 +167,15 @@ class Manifest:
         start = HEADER_SIZE + first * DIGEST_SIZE
         return next(_data_runs(self.fd, start, start + count * DIGEST_SIZE), None) is None
 
+    def bytes_data(self) -> int:
+        """Return the bytes of all blocks that are not zero."""
+        blocks = 0
+        for start, end in _data_runs(self.fd, HEADER_SIZE, HEADER_SIZE + self.blocks * DIGEST_SIZE):
+            first, behind = (start - HEADER_SIZE) // DIGEST_SIZE, -(-(end - HEADER_SIZE) // DIGEST_SIZE)
+            for at in range(first, behind, _CHUNK_BLOCKS):
+                blocks += int(self.digests(at, min(_CHUNK_BLOCKS, behind - at)).any(axis=1).sum())
+        return min(blocks * BLOCK_SIZE, self.size)
+
     def close(self) -> None:
         """Close the file.  A second time is allowed."""
         if self.fd >= 0:
@@ -203,10 +212,10 @@ def read_header(path: Path | str) -> tuple[int, str]:
     Errors: RepositoryError if it is missing, none, damaged, or was never finished.
     """
     try:
-        # No link is followed, and a FIFO not waited for: it is refused for being none.
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = files.open_regular(Path(path))
     except OSError as exc:
-        raise RepositoryError(f"{path}: the manifest cannot be opened: {exc.strerror}") from exc
+        action = f"{path}: the manifest cannot be opened"
+        raise machine_error(action, exc) or RepositoryError(f"{action}: {exc.strerror}") from exc
     try:
         size, digest = _read_header(fd, str(path))
     except OSError as exc:

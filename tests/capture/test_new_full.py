@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ntxengine.capture import CaptureOptions, plan_capture
-from ntxengine.errors import OptionsError, RepositoryError
+from ntxengine.errors import AttachError, OptionsError, RepositoryError
+from ntxengine.prism.models import Vm
 from ntxengine.repository import Point, Repository, layout
 from tests.capture.lab import Lab
 
@@ -197,3 +199,26 @@ def test_contradicting_options_are_refused() -> None:
     for options in ({"full": True, "scan": True}, {"reason": "x"}, {"max_chain": 0}):
         with pytest.raises(OptionsError):
             CaptureOptions(**options)  # type: ignore[arg-type]
+
+
+async def test_a_worker_on_another_cluster_is_refused_before_anything_is_made(
+    v4_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = v4_lab
+    worker_id = lab.attacher.worker_id
+    ask = lab.prism.vm
+
+    async def elsewhere(vm_id: str) -> Vm:
+        vm = await ask(vm_id)
+        return dataclasses.replace(vm, cluster_id="0005e0b2-elsewhere") if vm_id == worker_id else vm
+
+    monkeypatch.setattr(lab.prism, "vm", elsewhere)
+
+    for attempt in (
+        lab.capture,
+        lambda: plan_capture(lab.prism, lab.repository, lab.vm_id, CaptureOptions(), worker_id=worker_id),
+    ):
+        with pytest.raises(AttachError, match=r"on cluster 0005e0b2-elsewhere: .* use a worker VM of the first"):
+            await attempt()
+
+    lab.assert_clean(points=0)

@@ -13,21 +13,27 @@ from dataclasses import dataclass
 from typing import Any
 
 from ntxengine.capture.clones import find_clones
+from ntxengine.capture.estimate import estimate_bytes
 from ntxengine.capture.options import CaptureOptions, ConsistencyChoice
 from ntxengine.capture.parent import Parent, find_parent
-from ntxengine.errors import NtxError
+from ntxengine.errors import AttachError, NtxError
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, Prism, Vm
 from ntxengine.repository import Point, PointDisk, Repository
+from ntxengine.shield import in_thread
 
 
 @dataclass(frozen=True)
 class DiskPlan:
-    """One disk.  `previous` is None for a disk that the previous point does not have; `lost` says why no reference."""
+    """One disk.  `previous` is None for a disk that the previous point does not have; `lost` says why no reference.
+
+    `bytes_estimated` is what it will take in the repository, None where nobody can tell.
+    """
 
     disk: Disk
     previous: PointDisk | None
     reference: DiskPoint | None
     lost: str = ""
+    bytes_estimated: int | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class CapturePlan:
                     "way": way(plan),
                     "reason": plan.lost,
                     "bytes_to_read_at_most": plan.disk.size,
+                    "bytes_estimated": plan.bytes_estimated,
                 }
                 for plan in self.disks
             ],
@@ -85,13 +92,18 @@ def way(plan: DiskPlan) -> str:
     return "changed-regions" if plan.reference is not None else "lost"
 
 
-async def plan_capture(prism: Prism, repository: Repository, vm_id: str, options: CaptureOptions) -> CapturePlan:
+async def plan_capture(
+    prism: Prism, repository: Repository, vm_id: str, options: CaptureOptions, *, worker_id: str = ""
+) -> CapturePlan:
     """Decide what a capture of the VM, as it is now, would go on top of.  Touches nothing.
 
-    How much changed is known only from a recovery point that does not exist yet.
-    Errors: NotFoundError (no such VM), NtxError (nothing to capture; application consistency demanded and impossible).
+    `worker_id` is the VM that disks are to be hot-added to, "" if none are.
+    Errors: NotFoundError (no such VM), NtxError (nothing to capture; application consistency demanded and impossible),
+            AttachError (the worker VM is on another cluster); as find_parent.
     """
     vm = await prism.vm(vm_id)
+    if worker_id:
+        await _check_worker(prism, vm, worker_id)
     parent = await find_parent(prism, repository, vm, options)
     clones = await find_clones(prism, repository, vm, parent.newest)
     vm = dataclasses.replace(
@@ -112,9 +124,18 @@ async def plan_capture(prism: Prism, repository: Repository, vm_id: str, options
         lost=parent.lost,
         consistency=consistency,
         consistency_reason=reason,
-        disks=tuple(_plan_disk(disk, parent) for disk in vm.disks),
+        disks=tuple([await in_thread(_estimated, repository, _plan_disk(disk, parent), parent) for disk in vm.disks]),
         hot_added=tuple(clones.values()),
     )
+
+
+async def _check_worker(prism: Prism, vm: Vm, worker_id: str) -> None:
+    worker = await prism.vm(worker_id)
+    if worker.cluster_id != vm.cluster_id and worker.cluster_id and vm.cluster_id:
+        raise AttachError(
+            f"VM {vm.name!r} ({vm.id}) is on cluster {vm.cluster_id}, worker VM {worker.name!r} ({worker.id}) on "
+            f"cluster {worker.cluster_id}: disks are hot-added within a cluster; use a worker VM of the first"
+        )
 
 
 def choose_consistency(vm: Vm, choice: ConsistencyChoice) -> tuple[Consistency, str]:
@@ -156,6 +177,11 @@ def _plan_disk(disk: Disk, parent: Parent) -> DiskPlan:
     if recorded is None:
         return DiskPlan(disk, previous, None, f"point {point.id} records no recovery point of this disk")
     return DiskPlan(disk, previous, disk_point_from(recorded))
+
+
+def _estimated(repository: Repository, plan: DiskPlan, parent: Parent) -> DiskPlan:
+    found = estimate_bytes(repository, plan.disk, parent.newest, is_incremental=plan.previous is not None)
+    return dataclasses.replace(plan, bytes_estimated=found)
 
 
 def disk_point_from(recorded: Mapping[str, Any]) -> DiskPoint:

@@ -76,7 +76,9 @@ class _Story:
         started_s = time.monotonic()
         try:
             self._observer.stage("plan", self._vm_id)
-            plan = await plan_capture(self._prism, self._repository, self._vm_id, self._options)
+            plan = await plan_capture(
+                self._prism, self._repository, self._vm_id, self._options, worker_id=self._attacher.worker_id
+            )
             if self._options.consistency == "auto" and plan.consistency_reason:
                 self._observer.stage("plan", f"crash-consistent: {plan.consistency_reason}")
             for clone in plan.hot_added:

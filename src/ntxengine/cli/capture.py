@@ -56,6 +56,7 @@ from ntxengine.cli.several import (
     tell,
     tell_if_failed,
 )
+from ntxengine.cli.space import say_space, space_for
 from ntxengine.cli.text import printable
 from ntxengine.copy import CopyOptions
 from ntxengine.errors import NotFoundError, NtxError
@@ -202,12 +203,18 @@ def capture_command(
     if every or len(vms) > 1:
         request = Request(vms, repository, options, attach, at_once)
         if dry_run:
-            _show_plans(*run(_plan_several(request, prism_login)), screen)
+            _show_plans(request.repository, *run(_plan_several(request, prism_login)), screen)
         else:
             _show_several(*run(_capture_several(request, prism_login, screen)), screen.after_work())
         return
     if dry_run:
-        _show_plan(run(_plan(vms[0], repository, options, prism_login)), screen)
+        plan = run(_plan(vms[0], repository, options, attach, prism_login))
+        space = space_for([plan], repository)
+        if screen.as_json:
+            screen.result({"dry_run": True, **plan.as_dict(), **vars(space)})
+        else:
+            _show_plan(plan, screen)
+        say_space(space, screen)
         return
     point = run(_capture(vms[0], repository, options, attach, prism_login, screen))
     screen = screen.after_work()
@@ -270,21 +277,26 @@ def _show_several(selection: Selection, outcomes: list[Outcome], screen: Screen)
     raise_if_failed(len(outcomes) - len(failures(outcomes)), failed)
 
 
-async def _plan(name: str, path: Path, options: CaptureOptions, prism_login: Login) -> CapturePlan:
+async def _plan(
+    name: str, path: Path, options: CaptureOptions, attach: AttachOptions, prism_login: Login
+) -> CapturePlan:
     with _untouched(path) as repository:
         async with connected(prism_login) as prism:
             vm = await find_vm(prism, name)
-            return await plan_capture(prism, repository, vm.id, options)
+            attacher = await attach.attacher(prism)
+            return await plan_capture(prism, repository, vm.id, options, worker_id=attacher.worker_id)
 
 
 async def _plan_several(request: Request, prism_login: Login) -> tuple[Selection, list[CapturePlan], list[Failure]]:
     plans, failed = [], []
     with _untouched(request.repository) as repository:
         async with connected(prism_login) as prism:
+            attacher = await request.attach.attacher(prism)
             selection = await request.select(prism)
             for vm in selection.vms:
                 try:
-                    plans.append(await plan_capture(prism, repository, vm.id, request.options))
+                    plan = await plan_capture(prism, repository, vm.id, request.options, worker_id=attacher.worker_id)
+                    plans.append(plan)
                 except NtxError as error:
                     failed.append(tell(Failure(vm.id, vm.name, error)))
     return selection, plans, [*selection.failed, *failed]
@@ -302,21 +314,22 @@ def _untouched(path: Path) -> Iterator[Repository]:
         yield opened
 
 
-def _show_plans(selection: Selection, plans: list[CapturePlan], failed: list[Failure], screen: Screen) -> None:
+def _show_plans(
+    repository: Path, selection: Selection, plans: list[CapturePlan], failed: list[Failure], screen: Screen
+) -> None:
+    space = space_for(plans, repository)
     if screen.as_json:
-        show_plans_as_json(selection, plans, failed, screen)
+        show_plans_as_json(selection, plans, failed, space, screen)
     else:
         for plan in plans:
             _show_plan(plan, screen)
         show_left_out(selection, screen)
+    say_space(space, screen)
     raise_if_failed(len(plans), failed)
 
 
 def _show_plan(plan: CapturePlan, screen: Screen) -> None:
     fields = plan.as_dict()
-    if screen.as_json:
-        screen.result({"dry_run": True, **fields})
-        return
     kind = "a full" if plan.parent is None else f"an incremental (after {plan.parent.id})"
     screen.line(f"would make {kind} point of {printable(plan.vm.name)} ({plan.vm.id}), {plan.consistency}-consistent")
     if plan.consistency_reason:
@@ -325,7 +338,8 @@ def _show_plan(plan: CapturePlan, screen: Screen) -> None:
         screen.line(f"  full although there are points: {printable(plan.full_reason)}")
     for disk in fields["disks"]:
         reason = f": {printable(disk['reason'])}" if disk["reason"] not in ("", plan.full_reason) else ""
-        screen.line(f"  {disk['label']}  {format_size(disk['size'])}  {WAYS[disk['way']]}{reason}")
+        guess = "" if disk["bytes_estimated"] is None else f", about {format_size(disk['bytes_estimated'])}"
+        screen.line(f"  {disk['label']}  {format_size(disk['size'])}  {WAYS[disk['way']]}{guess}{reason}")
     for name in plan.vm.excluded:
         why = "it is no disk of this VM" if name in plan.hot_added else "a recovery point does not hold it"
         screen.line(f"  {printable(name)}  left out: {why}")

@@ -16,7 +16,7 @@ from ntxengine.cli.output import Column, Screen, plain
 from ntxengine.cli.report import disk_reports, sent, show_report
 from ntxengine.cli.text import plural, printable
 from ntxengine.errors import NotFoundError, OptionsError, RepositoryError
-from ntxengine.repository import Health, Point, Repository, layout
+from ntxengine.repository import Health, Point, PointDisk, Repository, layout
 from ntxengine.repository.scan import read_point
 from ntxengine.units import format_size
 
@@ -130,7 +130,17 @@ def require_whole(repository: Repository, point: Point, disks: Sequence[str] = (
     others = [disk.label for disk in point.disks if not repository.find_problem(point, [disk])]
     of_point = f"; of this point {', '.join(others)} can be (--disk)" if others else ""
     rest = repository.health(point.vm_id, from_catalog=False).what_is_whole(point.vm_id)
-    raise RepositoryError(f"point {point.id} cannot be restored whole: {problem}{of_point}; {rest}")
+    salvage = "; what is there can be written with --no-check" if _has_images(repository, point, wanted) else ""
+    raise RepositoryError(f"point {point.id} cannot be restored whole: {problem}{of_point}; {rest}{salvage}")
+
+
+def _has_images(repository: Repository, point: Point, disks: Sequence[PointDisk]) -> bool:
+    try:
+        for disk in disks:
+            repository.images(point, disk)
+    except RepositoryError:
+        return False
+    return True
 
 
 def _listed(health: Health) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.points import find_point, require_whole
 from ntxengine.cli.progress import Amount, View
 from ntxengine.cli.run import run
+from ntxengine.cli.space import Space, free_bytes, say_space
 from ntxengine.cli.text import elapsed, printable
+from ntxengine.errors import OptionsError, TargetError
 from ntxengine.repository import Point, PointDisk, Repository
 from ntxengine.restore import RestoreOptions, RestoreReport, file_names, restore
 from ntxengine.units import format_size
@@ -95,7 +98,7 @@ def restore_command(
     if not no_check:
         require_whole(opened, chosen, disks)
     if dry_run:
-        _show_plan(chosen, order, screen)
+        _show_plan(opened, chosen, order, screen)
         return
     report = run(_restore(opened, chosen, order, screen))
     if no_check:
@@ -177,17 +180,39 @@ def _fields(report: RestoreReport) -> dict[str, object]:
     }
 
 
-def _show_plan(point: Point, order: Order, screen: Screen) -> None:
+def _show_plan(repository: Repository, point: Point, order: Order, screen: Screen) -> None:
+    """Say what a restore would write, and fail where it would."""
     names = file_names(point, order.options.format)
     disks = [point.disk(name) for name in order.disks] or list(point.disks)
     files = [(disk, order.directory / names[disk.disk_id]) for disk in disks]
+    needed = _needed(repository, point, disks) if order.options.check else None
+    space = Space(needed, free_bytes(order.directory))
     if screen.as_json:
         entries = [
             {"disk_id": disk.disk_id, "label": disk.label, "path": path, "size": disk.size} for disk, path in files
         ]
-        screen.result({"dry_run": True, "point_id": point.id, "format": order.options.format, "disks": entries})
-        return
-    screen.line(f"would restore {point.id}, {point.kind} of {printable(point.vm_name)}:")
-    for disk, path in files:
-        exists = ", exists" if path.exists() else ""
-        screen.line(f"  {disk.label}  {format_size(disk.size)}  {path}{exists}")
+        plan = {"dry_run": True, "point_id": point.id, "format": order.options.format, "disks": entries}
+        screen.result({**plan, **vars(space)})
+    else:
+        screen.line(f"would restore {point.id}, {point.kind} of {printable(point.vm_name)}:")
+        for disk, path in files:
+            exists = ", exists" if path.exists() else ""
+            screen.line(f"  {disk.label}  {format_size(disk.size)}  {path}{exists}")
+    say_space(space, screen)
+    taken = [path for _, path in files if os.path.lexists(path)]
+    if taken and not order.options.overwrite:
+        raise OptionsError(f"{taken[0]}: exists already: allow that with --overwrite, or choose another directory")
+    if needed is not None and needed > space.bytes_free:
+        raise TargetError(
+            f"{order.directory}: the file system has {format_size(space.bytes_free)} free, the disks hold "
+            f"{format_size(needed)} of data: free some space, or use another file system"
+        )
+
+
+def _needed(repository: Repository, point: Point, disks: list[PointDisk]) -> int:
+    """Return how much of the disks is not zero."""
+    total = 0
+    for disk in disks:
+        with repository.manifest(point, disk) as manifest:
+            total += manifest.bytes_data()
+    return total

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,8 @@ from typing import Any, Literal
 import click
 
 from ntxengine.attach import Attacher, ContainerMount, HotAdd
+from ntxengine.attach.base import within
+from ntxengine.attach.hotadd import DEVICE_DIR
 from ntxengine.cli.options import Function, PrismOptions
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
@@ -22,6 +24,7 @@ from ntxengine.prism import Endpoint, Secret, connect
 from ntxengine.prism.models import Prism, Vm
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+FOLDER_TIMEOUT_S = 10.0
 _FAMILIES: dict[str, Literal["v3", "v4"] | None] = {"auto": None, "v3": "v3", "v4": "v4"}
 
 
@@ -98,6 +101,7 @@ class AttachOptions:
         Errors: a usage error if what was given does not do; as find_vm for the worker.
         """
         if self.containers is not None and (prism.family == "v3" or self.worker is None):
+            await _check_folder(self.containers, "--containers")
             return ContainerMount(self.containers)
         if self.worker is None:
             raise click.UsageError(
@@ -105,7 +109,16 @@ class AttachOptions:
                 "--containers DIR (where its storage containers are mounted)"
             )
         worker = await find_vm(prism, self.worker)
+        if self.device_dir != DEVICE_DIR:  # that one appears with the first device
+            await _check_folder(self.device_dir, "--device-dir")
         return HotAdd(prism, worker.id, device_dir=self.device_dir)
+
+
+async def _check_folder(path: Path, option: str) -> None:
+    """Refuse what is no directory.  A dead mount that does not answer is for the attacher to tell."""
+    with suppress(TimeoutError):
+        if not await within(path.is_dir, FOLDER_TIMEOUT_S):
+            raise click.BadParameter(f"{printable(str(path))}: there is no such directory", param_hint=option)
 
 
 def attach_options(function: Function) -> Function:
@@ -121,7 +134,7 @@ def attach_options(function: Function) -> Function:
     @click.option(
         "--device-dir",
         type=FOLDER,
-        default=Path("/dev/disk/by-id"),
+        default=DEVICE_DIR,
         show_default=True,
         envvar="NTX_DEVICE_DIR",
         show_envvar=True,

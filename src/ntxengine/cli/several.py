@@ -15,6 +15,7 @@ from ntxengine.cli.output import Column, Screen
 from ntxengine.cli.points import point_fields
 from ntxengine.cli.report import sent
 from ntxengine.cli.session import find_vm, is_vm_id, vm_named
+from ntxengine.cli.space import Space
 from ntxengine.cli.text import elapsed, plural, printable
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism.models import Prism, Vm
@@ -123,13 +124,14 @@ def show(selection: Selection, outcomes: Sequence[Outcome], screen: Screen) -> N
 
 
 def show_plans_as_json(
-    selection: Selection, plans: Sequence[CapturePlan], failed: Sequence[Failure], screen: Screen
+    selection: Selection, plans: Sequence[CapturePlan], failed: Sequence[Failure], space: Space, screen: Screen
 ) -> None:
     """Print what would be captured."""
     screen.result(
         {
             "dry_run": True,
             "plans": [{"dry_run": True, **plan.as_dict()} for plan in plans],
+            **vars(space),
             **_fields(selection, failed),
         }
     )

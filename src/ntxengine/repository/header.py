@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine import files
+from ntxengine.errors import machine_error
 
 MAGIC = b"QFI\xfb"
 
@@ -82,14 +83,16 @@ class Header:
 def opened(path: Path) -> Iterator[int]:
     """Open a file for reading: only a regular one, following no link and waiting for nobody (a FIFO).
 
-    Errors: BadHeader.
+    Errors: BadHeader, MachineError.
     """
     try:
         fd = files.open_regular(path)
     except FileNotFoundError as exc:
         raise BadHeader("is missing") from exc
     except OSError as exc:
-        raise BadHeader(f"cannot be read: {exc.strerror}") from exc
+        raise machine_error(f"{path}: opening the image failed", exc) or BadHeader(
+            f"cannot be read: {exc.strerror}"
+        ) from exc
     try:
         yield fd
     finally:

@@ -1,0 +1,38 @@
+"""How many bytes a capture will add to the repository: guessed from the points that there are.
+
+    incremental    what the last point sent, if that was incremental too
+    full           what the images of the disk take now
+    else           nobody can tell: at most the disk's size
+
+The cluster tells what changed, and what is allocated, only of a recovery point, which does not exist yet.
+"""
+
+from __future__ import annotations
+
+from ntxengine.errors import RepositoryError
+from ntxengine.prism.models import Disk
+from ntxengine.repository import Point, Repository
+
+
+def estimate_bytes(repository: Repository, disk: Disk, newest: Point | None, *, is_incremental: bool) -> int | None:
+    """Return what a disk will take, None where nobody can tell.  `newest` is the newest point that can be read."""
+    previous = next((each for each in newest.disks if each.disk_id == disk.id.lower()), None) if newest else None
+    if newest is None or previous is None:
+        return None
+    if is_incremental:
+        return _sent(newest, previous.disk_id)
+    try:
+        taken = sum(path.stat().st_blocks * 512 for path in repository.images(newest, previous))
+    except (RepositoryError, OSError):
+        return None
+    return min(taken, disk.size)
+
+
+def _sent(point: Point, disk_id: str) -> int | None:
+    """Return what an incremental point sent of a disk.  A report may hold anything."""
+    disks = point.report.get("disks")
+    report = disks.get(disk_id) if isinstance(disks, dict) else None
+    if not isinstance(report, dict) or report.get("incremental") is not True:
+        return None
+    sent = report.get("bytes_sent")
+    return sent if isinstance(sent, int) and sent >= 0 else None

@@ -1,0 +1,60 @@
+"""What a dry run says of free space: an estimate, beside what the file system has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ntxengine.capture import CapturePlan
+from ntxengine.cli.output import Screen
+from ntxengine.cli.text import printable
+from ntxengine.errors import TargetError
+from ntxengine.units import format_size
+
+LEAST_PER_DISK = 256 * 1024
+"""An image and a manifest without a byte of data."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is needed and free, in bytes.  `bytes_estimated` is None where nobody can tell of some disk."""
+
+    bytes_estimated: int | None
+    bytes_free: int
+
+
+def space_for(plans: Sequence[CapturePlan], repository: Path) -> Space:
+    """Return what captures will need in a repository, which may not exist yet, and what is free there.
+
+    Errors: TargetError if there is not even room for empty disks.
+    """
+    disks = [disk for plan in plans for disk in plan.disks]
+    guesses = [disk.bytes_estimated for disk in disks]
+    free = free_bytes(repository)
+    if free < LEAST_PER_DISK * len(disks):
+        raise TargetError(
+            f"{repository}: the file system has {format_size(free)} free, too little for {len(disks)} disks: free some "
+            f"space, or use another file system"
+        )
+    return Space(None if None in guesses else sum(guess for guess in guesses if guess is not None), free)
+
+
+def free_bytes(path: Path) -> int:
+    """Return what a file system has free for us, where `path` is or would be."""
+    place = path.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize
+
+
+def say_space(space: Space, screen: Screen) -> None:
+    """Tell a person; a warning where it may not be enough."""
+    guess = "an unknown amount" if space.bytes_estimated is None else f"about {format_size(space.bytes_estimated)}"
+    text = f"needs {guess} (an estimate) of the {format_size(space.bytes_free)} that are free"
+    if space.bytes_estimated is not None and space.bytes_estimated > space.bytes_free:
+        screen.warning(f"{text}: it may not fit")
+    else:
+        screen.note(f"  {printable(text)}")
