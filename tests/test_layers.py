@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
-BELOW = {"errors", "machine", "units", "shield", "parallel", "files", "identity"}
+BELOW = {"errors", "machine", "units", "shield", "parallel", "files", "identity", "unfinished_file"}
 DATA_PLANE = {
     "_core", "about", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy", "budget",
 }  # fmt: skip
@@ -31,6 +31,7 @@ PYTHON_LAYERS = {
     "parallel": set(),
     "files": set(),
     "identity": set(),
+    "unfinished_file": {"files"},
     # the data plane
     "_core": {"errors"},
     "extents": {"_core", "errors", "machine", "units"},
@@ -40,7 +41,7 @@ PYTHON_LAYERS = {
     "about": {"_core"},
     "uri": {"errors", "units"},
     "formats": set(),
-    "device": {"_core", "uri", "errors", "units", "shield", "files", "identity"},
+    "device": {"_core", "uri", "errors", "units", "shield", "files", "identity", "unfinished_file"},
     "mapping": {"_core", "extents", "shield"},
     "copy": {"_core", "extents", "manifest", *BELOW},
     "budget": {"copy", "units"},

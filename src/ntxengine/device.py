@@ -7,20 +7,17 @@ not exist is made under another name and gets its own only when everything in it
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntxengine import files
+from ntxengine import files, unfinished_file
 from ntxengine._core.engine import Device
 from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError, machine_error
 from ntxengine.identity import is_same
 from ntxengine.shield import to_thread
 from ntxengine.uri import Location, parse
-
-UNFINISHED_SUFFIX = ".ntx-unfinished"
 
 
 @dataclass(frozen=True)
@@ -157,21 +154,20 @@ def new_file(path: Path) -> Iterator[Path]:
 
     Errors: TargetError (it cannot be made, or somebody else has made `path` meanwhile).
     """
-    unfinished = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}{UNFINISHED_SUFFIX}")
-    try:
-        fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except OSError as exc:
-        error = machine_error(f"{path}: cannot be made", exc)
-        raise error or TargetError(f"{path}: cannot be made: {exc.strerror}", errno=exc.errno or 0) from exc
-    try:
-        os.close(fd)
-        with naming(str(unfinished), str(path)):
-            yield unfinished
-        _publish(unfinished, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(unfinished)
-        raise
+    with ExitStack() as stack:
+        try:
+            unfinished = stack.enter_context(unfinished_file.begun(path))
+        except OSError as exc:
+            error = machine_error(f"{path}: cannot be made", exc)
+            raise error or TargetError(f"{path}: cannot be made: {exc.strerror}", errno=exc.errno or 0) from exc
+        try:
+            with naming(str(unfinished), str(path)):
+                yield unfinished
+            _publish(unfinished, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(unfinished)
+            raise
 
 
 def _set_size(path: Path, size: int, *, of: str) -> None:

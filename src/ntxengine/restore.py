@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import get_args
 
 from ntxengine import copy as data_plane
+from ntxengine import unfinished_file
 from ntxengine._core.engine import Device
 from ntxengine.budget import share
 from ntxengine.copy import CopyOptions, OnProgress
@@ -33,7 +34,6 @@ from ntxengine.shield import in_thread
 from ntxengine.uri import Location
 
 RESTORE_FORMATS: tuple[RestoreFormat, ...] = get_args(RestoreFormat)
-UNFINISHED_SUFFIX = ".ntx-unfinished"
 
 _MAX_NAME = 64
 _STRANGE = re.compile(r"[^a-z0-9.-]+")
@@ -248,7 +248,7 @@ class _Restore:
 
     def _begin(self, final: Path) -> Path:
         """Return where to write what will become `final`, with nothing there that a killed restore has left."""
-        unfinished = final.with_name(final.name + UNFINISHED_SUFFIX)
+        unfinished = final.with_name(final.name + unfinished_file.SUFFIX)
         try:
             unfinished.unlink(missing_ok=True)
         except OSError as exc:

@@ -10,23 +10,28 @@ copy of this repository, or of its original.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ntxengine import unfinished_file
 from ntxengine.capture.plan import disk_point_from
 from ntxengine.capture.recorded import recorded_clones, recorded_points
-from ntxengine.errors import LockedError, NtxError, RepositoryError
+from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError
 from ntxengine.prism.models import Prism, RecoveryPoint
-from ntxengine.repository import Repository, cluster_record, layout, site
+from ntxengine.repository import Repository, cluster_record, layout, site, storage, strays
 from ntxengine.repository.cluster_record import ClusterRecord, Records, name_prefix
 from ntxengine.repository.scan import vm_folders
 from ntxengine.units import utc_now
 
+FILES = ("unfinished-file", "empty-folder")
+"""Kinds of things that have a path, and no id."""
+
 
 @dataclass(frozen=True)
 class Swept:
-    """One thing that was removed, or would be: `id` as the repository or Prism calls it."""
+    """One thing that was removed, or would be: `id` as the repository or Prism calls it, or its path."""
 
     kind: str
     id: str
@@ -35,6 +40,8 @@ class Swept:
 
     def as_dict(self) -> dict[str, str]:
         """For `--json`: the id under a name that says what it identifies."""
+        if self.kind in FILES:
+            return {"kind": self.kind, "path": self.id, "name": self.name, "vm_id": self.vm_id}
         id_name = f"{self.kind.removeprefix('unfinished-').replace('-', '_')}_id"
         return {"kind": self.kind, id_name: self.id, "name": self.name, "vm_id": self.vm_id}
 
@@ -43,7 +50,8 @@ class Swept:
 class SweepReport:
     """What was removed (with `dry_run`: what would be), what was left because its VM is locked, and what failed.
 
-    Kinds: `disk` (hot-added), `recovery-point`, `unfinished-point`.  `not_recorded`: recovery points that have the name
+    Kinds: `disk` (hot-added), `recovery-point`, `unfinished-point`, `unfinished-file` and `empty-folder` (of a VM).
+    `in_use` are unfinished files that somebody is writing.  `not_recorded`: recovery points that have the name
     of this repository, and that this directory does not record.
     """
 
@@ -52,6 +60,7 @@ class SweepReport:
     locked_vms: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     not_recorded: list[Swept] = field(default_factory=list)
+    in_use: list[Path] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -61,6 +70,7 @@ class SweepReport:
             "locked_vm_ids": self.locked_vms,
             "problems": self.problems,
             "not_recorded": [each.as_dict() for each in self.not_recorded],
+            "in_use": [str(path) for path in self.in_use],
         }
 
 
@@ -75,6 +85,36 @@ async def sweep(
     Errors: PrismError (the cluster cannot even be listed), RepositoryError (also: it is a copy, see site.py).
     """
     return await _Sweep(prism, repository, worker_id, SweepReport(dry_run)).run()
+
+
+def sweep_directory(directory: Path, *, dry_run: bool = False) -> SweepReport:
+    """Remove the unfinished files that killed copies and restores left in a directory, and nothing else.
+
+    Errors: NotFoundError, RepositoryError if the directory cannot be read.
+    """
+    report = SweepReport(dry_run)
+    try:
+        found = unfinished_file.sweep(directory, dry_run=dry_run)
+    except FileNotFoundError as exc:
+        raise NotFoundError(f"{directory}: there is no such directory") from exc
+    except OSError as exc:
+        raise storage.read_error(directory, exc) from exc
+    report.removed += [Swept("unfinished-file", str(path), path.name, "") for path in found.dead]
+    report.in_use += found.in_use
+    report.problems += found.problems
+    _sweep_markers(directory, report)
+    return report
+
+
+def _sweep_markers(folder: Path, report: SweepReport) -> None:
+    for path in strays.markers(folder):
+        try:
+            if not report.dry_run:
+                path.unlink(missing_ok=True)
+        except OSError as exc:
+            report.problems.append(f"{path}: {exc.strerror}")
+            continue
+        report.removed.append(Swept("unfinished-file", str(path), path.name, ""))
 
 
 class _Sweep:
@@ -191,6 +231,13 @@ class _Sweep:
         for name in names:
             vm_id, _, point_id = name.partition("/")
             self._report.removed.append(Swept("unfinished-point", point_id, name, vm_id))
+        _sweep_markers(self._repository.path, self._report)
+        for folder in strays.empty_folders(self._repository.path):
+            with suppress(LockedError):
+                if not self._report.dry_run:
+                    with self._repository.lock(folder.name):
+                        pass  # what holds nothing but its lock goes with it
+                self._report.removed.append(Swept("empty-folder", str(folder), folder.name, folder.name))
 
     def _unlocked_unfinished(self) -> Iterator[str]:
         """Yield what Repository.sweep_unfinished would remove, as it names it."""

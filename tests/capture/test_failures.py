@@ -236,6 +236,7 @@ async def test_a_vm_without_disks_has_nothing_to_capture(v4_lab: Lab) -> None:
         await v4_lab.capture()
 
     v4_lab.assert_clean(points=0)
+    assert not (v4_lab.repository.path / v4_lab.vm_id).exists()
 
 
 async def test_a_damaged_previous_image_is_not_built_upon(v4_lab: Lab) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ntxengine import unfinished_file
 from ntxengine.copy import CopyOptions, copy, verify
-from ntxengine.device import UNFINISHED_SUFFIX, open_source, open_target
+from ntxengine.device import open_source, open_target
 from ntxengine.errors import ChecksumMismatch, OptionsError, SourceError, TargetError
 from ntxengine.extents import make, whole
 from ntxengine.manifest import Manifest
@@ -187,7 +188,7 @@ async def test_source_that_was_cut_while_read_is_a_source_error(tmp_path: Path) 
             await copy(source, target.device, [whole(source.size)], options=CopyOptions())
 
     assert "truncated" in str(caught.value)
-    assert not (tmp_path / ("disk" + UNFINISHED_SUFFIX)).exists()
+    assert not (tmp_path / ("disk" + unfinished_file.SUFFIX)).exists()
 
 
 async def test_full_target_is_named_with_the_offset(tmp_path: Path) -> None:

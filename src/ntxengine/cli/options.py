@@ -343,7 +343,7 @@ def transfer_options(function: Function) -> Function:
 # -------------------------------------------------------------------------------------------------- repository
 
 
-def repository_option(*aliases: str) -> Callable[[Function], Function]:
+def repository_option(*aliases: str, required: bool = True) -> Callable[[Function], Function]:
     """Add --repository and its `aliases`; pass `repository`."""
 
     def decorate(function: Function) -> Function:
@@ -351,7 +351,7 @@ def repository_option(*aliases: str) -> Callable[[Function], Function]:
             *aliases,
             "--repository",
             "repository",
-            required=True,
+            required=required,
             type=FOLDER,
             envvar="NTX_REPOSITORY",
             show_envvar=True,

@@ -47,7 +47,9 @@ async def _watched(coroutine: Coroutine[object, object, T]) -> T:
         if len(received) > 1:  # a further hang-up: the others are not ours any more
             return
         _give_back(loop, [number for number in numbers if number != signal.SIGHUP])
-        messages.say("warning", f"ntx: {number.name}: stopping and cleaning up; once more to stop at once")
+        # Said now: when the second one comes, nobody is left to say it.
+        text = f"{number.name}: stopping and cleaning up; once more to stop at once, and leave the rest to `ntx sweep`"
+        messages.say("warning", f"ntx: {text}")
         hurry()
         task.cancel()
 

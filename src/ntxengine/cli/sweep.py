@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import (
@@ -15,17 +16,20 @@ from ntxengine.cli.options import (
     repository_option,
 )
 from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.run import run
 from ntxengine.cli.session import Login, connected, find_vm, login
 from ntxengine.cli.text import plural
+from ntxengine.errors import NotFoundError
 from ntxengine.repository import Repository
-from ntxengine.sweep import SweepReport, sweep
+from ntxengine.sweep import SweepReport, sweep, sweep_directory
 
 COLUMNS = [Column("WHAT"), Column("ID"), Column("NAME", fold=True), Column("VM")]
 
 
 @click.command("sweep")
-@repository_option()
+@click.argument("directory", required=False, type=FOLDER)
+@repository_option(required=False)
 @click.option(
     "--worker",
     envvar="NTX_WORKER",
@@ -37,24 +41,54 @@ COLUMNS = [Column("WHAT"), Column("ID"), Column("NAME", fold=True), Column("VM")
 @dry_run_option
 @common_options
 def sweep_command(
-    repository: Path, worker: str | None, prism: PrismOptions | None, dry_run: bool, screen: Screen
+    directory: Path | None,
+    repository: Path | None,
+    worker: str | None,
+    prism: PrismOptions | None,
+    dry_run: bool,
+    screen: Screen,
 ) -> None:
-    """Remove what a killed capture left: unfinished points, recovery points, hot-added disks.
+    """Remove what a killed capture left in a repository: unfinished points, recovery points, hot-added disks.
 
     From the cluster only what this directory recorded is removed, and nothing of a VM that is being captured now.  The
     recovery point that the next capture needs as its reference stays.  Without --prism only the repository is swept.
 
+    A DIRECTORY that is no repository is swept of the unfinished files that killed copies and restores left in it.
+
     \b
     Examples:
       ntx sweep --repository /backups -n
-      ntx sweep --repository /backups --json
+      ntx sweep /restored
     """
-    opened = Repository.open(repository)
+    opened = _repository(directory, repository)
+    if opened is None:
+        assert directory is not None
+        _tell(sweep_directory(directory, dry_run=dry_run), screen)
+        return
     if prism is None:
         screen.note("no --prism: the cluster is not swept")
     prism_login = None if prism is None else login(prism, screen)
     report = run(_sweep(opened, worker, prism_login, dry_run))
-    if not dry_run:
+    _tell(report, screen)
+
+
+def _repository(directory: Path | None, repository: Path | None) -> Repository | None:
+    """Return what is to be swept; None if it is DIRECTORY, and no repository."""
+    source = click.get_current_context().get_parameter_source("repository")
+    if directory is not None and source is ParameterSource.COMMANDLINE:
+        raise click.UsageError("give DIRECTORY or --repository, not both")
+    if directory is None:
+        if repository is None:
+            raise click.UsageError("Missing option '--repository', or a DIRECTORY to sweep")
+        return Repository.open(repository)
+    try:
+        return Repository.open(directory)
+    except NotFoundError:
+        return None
+
+
+def _tell(report: SweepReport, screen: Screen) -> None:
+    if not report.dry_run:
         screen = screen.after_work()
     if screen.as_json:
         screen.result(report.as_dict())
@@ -84,5 +118,7 @@ def _show(report: SweepReport, screen: Screen) -> None:
             f"of this repository, or of an older ntx; delete by hand what nobody needs, or let it expire: "
             f"{', '.join(f'{each.name} ({each.id})' for each in report.not_recorded)}"
         )
+    for path in report.in_use:
+        screen.note(f"{path} is being written: left alone")
     for vm_id in report.locked_vms:
         screen.note(f"VM {vm_id} is being captured: left alone")

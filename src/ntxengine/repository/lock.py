@@ -6,19 +6,24 @@ import fcntl
 import os
 import re
 import socket
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from ntxengine import files
 from ntxengine.errors import LockedError
-from ntxengine.repository.storage import FILE_MODE, write_error
+from ntxengine.repository.storage import FILE_MODE, make_folder, write_error
 
 _HOLDER = re.compile(r"([0-9]{1,10}) ([A-Za-z0-9._-]{1,255})\n")
 _HOLDER_LIMIT = 512  # bytes that are read of what a lock file says
 
 
 class VmLock:
-    """Holds the lock of a VM from `acquire` to `release`.  The file stays: removing it would let two in."""
+    """Holds the lock of a VM from `acquire` to `release`.
+
+    The file stays with the folder that it is in.  A folder that holds nothing else is removed with it, so whoever takes
+    a lock looks whether it is still that of the folder: two would be in otherwise.
+    """
 
     def __init__(self, path: Path, subject: str) -> None:
         self._path = path
@@ -26,16 +31,27 @@ class VmLock:
         self._fd = -1
 
     def acquire(self) -> None:
-        """Take the lock, or fail at once.
+        """Take the lock, or fail at once; the folder is made where there is none.
 
         Errors: LockedError naming the process that holds it; TargetError if there can be no lock here.
         """
+        while self._fd < 0:
+            make_folder(self._path.parent)
+            self._try()
+
+    def _try(self) -> None:
+        """Take the lock, unless its folder is removed meanwhile."""
         try:
             fd = files.open_regular(self._path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        except FileNotFoundError:
+            return
         except OSError as exc:
             raise write_error(self._path, "opening the lock", exc) from exc
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(fd, self._path):
+                os.close(fd)
+                return
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
         except BlockingIOError as exc:
@@ -48,10 +64,18 @@ class VmLock:
         self._fd = fd
 
     def release(self) -> None:
-        """Give the lock back.  A second time is allowed."""
+        """Give the lock back, and remove the folder if there is nothing in it.  A second time is allowed."""
         if self._fd >= 0:
+            self._remove_empty()
             os.close(self._fd)
             self._fd = -1
+
+    def _remove_empty(self) -> None:
+        folder = self._path.parent
+        with suppress(OSError):  # it may be read-only by now, or somebody is making something in it
+            if os.listdir(folder) == [self._path.name] and _is_at(self._fd, self._path):
+                self._path.unlink()
+                folder.rmdir()
 
     def __enter__(self) -> VmLock:
         self.acquire()
@@ -61,6 +85,13 @@ class VmLock:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _holder(fd: int) -> str:

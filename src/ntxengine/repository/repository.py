@@ -17,7 +17,7 @@ import msgspec
 from ntxengine import files
 from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError
 from ntxengine.manifest import Manifest
-from ntxengine.repository import layout, storage
+from ntxengine.repository import layout, storage, strays
 from ntxengine.repository.catalog import Catalog, NewRow
 from ntxengine.repository.chain import Chains, open_manifest
 from ntxengine.repository.health import Health, examine
@@ -39,7 +39,6 @@ _ID_LENGTH = 8
 
 # What an empty directory may hold: a fresh ext4 has lost+found, another process may be creating at this moment.
 _EMPTY_NAMES = ("lost+found",)
-_FRESH_PREFIX = ".ntx-repository-"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,9 @@ class Repository:
         try:
             folder.mkdir(mode=storage.FOLDER_MODE, parents=True, exist_ok=True)
             strangers = [
-                name for name in os.listdir(folder) if name not in _EMPTY_NAMES and not name.startswith(_FRESH_PREFIX)
+                name
+                for name in os.listdir(folder)
+                if name not in _EMPTY_NAMES and not name.startswith(strays.MARKER_PREFIX)
             ]
         except OSError as exc:
             raise storage.write_error(folder, "making the repository", exc) from exc
@@ -316,13 +317,13 @@ class Repository:
 
     def _lock(self, vm_id: str) -> VmLock:
         vm_id = layout.checked_uuid(vm_id, "VM id")
-        storage.make_folder(self.path / vm_id)
         lock = VmLock(self.path / vm_id / layout.LOCK_FILE, f"{self.path}: VM {vm_id}")
         lock.acquire()
         return lock
 
     def _sweep_locked(self, vm_id: str) -> list[str]:
         removed = []
+        strays.remove_half_written(self.path / vm_id)
         for folder in sorted((self.path / vm_id).glob(f"{layout.UNFINISHED_PREFIX}*")):
             storage.remove_tree(folder)
             log.info("%s: removed, its capture was interrupted", folder)
@@ -347,7 +348,9 @@ def new_marker() -> bytes:
 
 def _write_marker(folder: Path) -> bool:
     """Make the marker appear as a whole; False if another process was first."""
-    fresh = folder / f"{_FRESH_PREFIX}{secrets.token_hex(8)}"
+    for stray in strays.markers(folder):
+        stray.unlink(missing_ok=True)
+    fresh = folder / f"{strays.MARKER_PREFIX}{secrets.token_hex(8)}"
     storage.write_file(fresh, new_marker())
     try:
         files.publish(fresh, folder / layout.MARKER_FILE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from pathlib import Path
 
 from ntxengine import files
@@ -97,9 +98,13 @@ def replace_file(path: Path, data: bytes) -> None:
 
 def check_folder(path: Path) -> None:
     """Refuse what stands in the place of a folder: a link leads out of the repository.  Errors: RepositoryError."""
-    if path.is_symlink():
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return  # nothing stands there: whoever uses it is told
+    if stat.S_ISLNK(mode):
         raise RepositoryError(f"{path}: is a link, which is not followed: put the folder itself there")
-    if not path.is_dir():
+    if not stat.S_ISDIR(mode):
         raise RepositoryError(f"{path}: is not a folder: remove it, or put the folder there")
 
 

@@ -1,0 +1,46 @@
+"""What a killed process can leave in a repository beside unfinished points: nothing that is ever read."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from ntxengine.repository import layout
+from ntxengine.repository.scan import vm_folders
+
+MARKER_PREFIX = ".ntx-repository-"
+"""Of a marker that has not got its name yet."""
+OLD_S = 3600.0
+"""Making a repository takes a moment: one that has taken this long was interrupted."""
+
+_NEW_SUFFIX = ".new"
+
+
+def markers(root: Path) -> list[Path]:
+    """Return the markers that interrupted creations of a repository left in a folder."""
+    limit = time.time() - OLD_S
+    try:
+        with os.scandir(root) as entries:
+            return [
+                Path(entry.path)
+                for entry in entries
+                if entry.name.startswith(MARKER_PREFIX)
+                and entry.is_file(follow_symlinks=False)
+                and entry.stat(follow_symlinks=False).st_mtime < limit
+            ]
+    except OSError:
+        return []
+
+
+def empty_folders(root: Path) -> list[Path]:
+    """Return the folders of VMs that hold nothing, but perhaps a lock."""
+    return [folder for folder in vm_folders(root) if set(os.listdir(folder)) <= {layout.LOCK_FILE}]
+
+
+def remove_half_written(vm_folder: Path) -> None:
+    """Remove files that were to replace others in the folder of a VM, which is locked."""
+    for path in vm_folder.glob(f".*{_NEW_SUFFIX}"):
+        with suppress(OSError):  # it is in the way of nobody
+            path.unlink()

@@ -1,0 +1,133 @@
+"""Empty folders of VMs and markers of interrupted creations do not stay."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ntxengine.errors import LockedError
+from ntxengine.repository import Repository, layout, strays
+from ntxengine.repository.lock import VmLock
+from ntxengine.sweep import sweep
+from tests.repository.builders import VM, ModelDisk, capture
+
+
+def test_a_lock_leaves_no_folder_behind_in_which_nothing_was_made(repository: Repository) -> None:
+    with repository.lock(VM):
+        assert (repository.path / VM / layout.LOCK_FILE).exists()
+
+    assert not (repository.path / VM).exists()
+
+
+def test_the_lock_of_a_folder_that_was_used_stays(repository: Repository) -> None:
+    capture(repository, ModelDisk(512))
+    lock = repository.path / VM / layout.LOCK_FILE
+    before = lock.stat().st_ino
+
+    with repository.lock(VM):
+        pass
+
+    assert lock.stat().st_ino == before
+
+
+def test_a_lock_whose_folder_was_removed_meanwhile_is_not_held(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = repository.path / VM / layout.LOCK_FILE
+    path.parent.mkdir()
+    first, second = VmLock(path, "first"), VmLock(path, "second")
+    first.acquire()
+    flock = fcntl.flock
+
+    def released_just_before(fd: int, operation: int) -> None:
+        first.release()
+        flock(fd, operation)
+
+    monkeypatch.setattr("fcntl.flock", released_just_before)
+    second.acquire()
+    monkeypatch.setattr("fcntl.flock", flock)
+
+    assert path.exists()
+    with pytest.raises(LockedError):
+        VmLock(path, "third").acquire()
+    second.release()
+
+
+def test_two_are_never_in_at_once(repository: Repository) -> None:
+    inside: list[int] = []
+    most = 0
+
+    def work(number: int) -> None:
+        nonlocal most
+        lock = VmLock(repository.path / VM / layout.LOCK_FILE, "VM")
+        for _ in range(25):
+            try:
+                with lock:
+                    inside.append(number)
+                    most = max(most, len(inside))
+                    inside.remove(number)
+            except LockedError:
+                continue
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert most == 1
+
+
+async def test_empty_folders_are_swept(repository: Repository) -> None:
+    (repository.path / VM).mkdir()
+    (repository.path / VM / layout.LOCK_FILE).touch()
+
+    plan = await sweep(None, repository, dry_run=True)
+    assert (repository.path / VM).exists()
+    report = await sweep(None, repository)
+
+    assert [each.kind for each in report.removed] == ["empty-folder"]
+    assert plan.removed == report.removed
+    assert not (repository.path / VM).exists()
+
+
+def old_marker(folder: Path, *, age_s: float) -> Path:
+    path = folder / f"{strays.MARKER_PREFIX}0123456789abcdef"
+    path.write_bytes(b"{}")
+    then = time.time() - age_s
+    os.utime(path, (then, then))
+    return path
+
+
+def test_the_marker_of_an_interrupted_creation_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    old = old_marker(tmp_path, age_s=2 * strays.OLD_S)
+
+    Repository.create(tmp_path)
+
+    assert not old.exists()
+
+
+@pytest.mark.parametrize(("age_s", "stays"), [(2 * strays.OLD_S, False), (1.0, True)])
+async def test_a_marker_is_swept_once_nobody_can_be_making_it(
+    age_s: float, stays: bool, repository: Repository
+) -> None:
+    marker = old_marker(repository.path, age_s=age_s)
+
+    await sweep(None, repository)
+
+    assert marker.exists() is stays
+
+
+def test_a_half_written_record_is_removed_by_the_next_capture(repository: Repository) -> None:
+    capture(repository, ModelDisk(512))
+    half = repository.path / VM / ".cluster-20260101T000000Z-abcdef.json.new"
+    half.write_bytes(b"{")
+
+    capture(repository, ModelDisk(512))
+
+    assert not half.exists()
