@@ -67,3 +67,19 @@ def test_rot_below_is_told_once_and_both_points_are_wrong(point: Point, tmp_path
     assert disks[upper.id]["bytes_read"] == 0
     assert table.code == 1
     assert f"below, in point {point.id}" in " ".join(table.out.split())
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_record_that_rotted_is_refused_and_can_be_saved(point: Point, tmp_path: Path, by_name: bool) -> None:
+    upper = capture(Repository.open(tmp_path / "repo"), ModelDisk(65536, b"\1" * 512), [Write(512, 512, 3)])
+    for each in [upper] if by_name else [point, upper]:
+        file = each.path / "point.json"
+        file.write_bytes(file.read_bytes().replace(b"scsi.0", b"scsi.1"))
+    command = ("restore", "db01" if by_name else upper.id, tmp_path / "out", "--from", tmp_path / "repo")
+
+    refused = ntx(*command)
+    salvaged = ntx(*command, "--no-check")
+
+    assert_refused(refused, 1, "point.json: is damaged", "SHA256SUMS")
+    assert salvaged.code == 0, salvaged.err
+    assert (tmp_path / "out" / "scsi.1.raw").read_bytes()[:1024] == b"\1" * 512 + b"\3" * 512

@@ -9,13 +9,14 @@ import os
 import re
 import subprocess
 import threading
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from ntxengine.errors import LockedError, NotFoundError, NtxError, OptionsError, RepositoryError
 from ntxengine.repository import Point, Repository
-from ntxengine.restore import RestoreOptions, file_names, restore
+from ntxengine.restore import RestoreFormat, RestoreOptions, file_names, restore
 from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, fill_disk, record_of
 
 SIZES = [0, 1, 511, 512, 513, 65535, 65536 + 512, 10 * 1024**2 + 512]
@@ -205,12 +206,13 @@ async def test_a_point_without_its_parent_cannot_be_restored(repository: Reposit
         await restore(repository, child, out)
 
 
-@pytest.mark.parametrize("delay_s", [0, 0.01, 0.05, 0.1])
+@pytest.mark.parametrize(("format", "delay_s"), [*product(["raw", "qcow2"], [0, 0.05]), ("raw", 0.01), ("qcow2", 0.1)])
 async def test_a_cancelled_restore_leaves_no_file_and_no_process(
-    repository: Repository, out: Path, delay_s: float
+    repository: Repository, out: Path, format: RestoreFormat, delay_s: float
 ) -> None:
     point = capture(repository, ModelDisk(64 * 1024**2), [Write(0, 64 * 1024**2, 1)])
-    task = asyncio.create_task(restore(repository, point, out, options=VERIFIED))
+    options = RestoreOptions(format=format, verify=True)
+    task = asyncio.create_task(restore(repository, point, out, options=options))
     await asyncio.sleep(delay_s)
 
     task.cancel()

@@ -82,8 +82,8 @@ def restore_command(
     POINT is its id or the beginning of it; the name or UUID of a VM means the newest point of that VM.
 
     Each block is compared with the digest of its capture while it is written, and each file appears under its name when
-    all of them are right.  The configuration of the VM, as Prism gave it, goes
-    beside them.  An incremental point needs nothing but the repository.
+    all of them are right.  The configuration of the VM, as Prism gave it, goes beside them.  An incremental point needs
+    nothing but the repository.
 
     \b
     Examples:
