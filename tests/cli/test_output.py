@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.cli.figures import shown_rate
-from ntxengine.cli.output import Column, open_screen, plain
+from ntxengine.cli.output import open_screen, plain
 from ntxengine.cli.progress import PLAIN_INTERVAL_S, Amount, Pace, PlainView, describe
 from ntxengine.cli.text import elapsed, plural, printable
 from ntxengine.units import GIB, MIB
@@ -124,22 +124,6 @@ def test_plain_view_tells_stages_and_ends(capsys: pytest.CaptureFixture[str]) ->
     out, err = capsys.readouterr()
     assert out == ""
     assert err == ("freeze: db\\n01\n  scsi.0: 2.0 MiB of 2.0 MiB, 100 %, 2.0 MiB/s\nwarning: careful\n")
-
-
-@pytest.mark.parametrize("width", [80, 120])
-def test_table_is_no_wider_than_the_terminal(
-    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    screen = open_screen(as_json=False, progress="none", verbose=False, quiet=False, debug=False)
-    columns = [Column("NAME", fold=True), Column("UUID"), Column("SIZE", right=True)]
-
-    screen.table(columns, [["n" * 255, "00000000-0000-4000-8000-000000000001", "1.0 GiB"], ["[red]x", "u", "1 B"]])
-
-    lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= width
-    assert sum(line.count("n") for line in lines) == 255
-    assert any("[red]x" in line for line in lines)
 
 
 def test_terminal_gets_bars_with_colour(tmp_path: Path) -> None:

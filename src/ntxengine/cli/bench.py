@@ -15,10 +15,15 @@ from ntxengine.bench.stats import Spread
 from ntxengine.bench.suite import Quantity, Suite, load_suite, narrowed, suite_names
 from ntxengine.cli import complete
 from ntxengine.cli.errors import SOME_FAILED
-from ntxengine.cli.options import SIZE, common_options
-from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.options import (
+    SIZE,
+    common_options,
+    table_option,
+)
+from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FILE, FOLDER, LocalPath
 from ntxengine.cli.signals import raised_as_interrupted
+from ntxengine.cli.table import Column
 from ntxengine.cli.text import printable
 from ntxengine.units import MIB, format_size
 
@@ -62,6 +67,7 @@ _BARS = [Column("CASE"), Column("BAR", fold=True), Column("MEDIAN", right=True),
     help="Draw the picture of an earlier result, and measure nothing.",
 )
 @common_options
+@table_option
 @click.pass_context
 def bench_command(
     ctx: click.Context,

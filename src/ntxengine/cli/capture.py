@@ -35,6 +35,7 @@ from ntxengine.cli.options import (
     dry_run_option,
     prism_options,
     repository_option,
+    table_option,
     transfer_options,
 )
 from ntxengine.cli.output import Screen
@@ -152,6 +153,7 @@ def afresh_options(function: Function) -> Function:
 @prism_options
 @dry_run_option
 @common_options
+@table_option
 def capture_command(
     vms: tuple[str, ...],
     every: bool,

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import click
 
-from ntxengine.cli.options import PrismOptions, common_options, prism_options
-from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.figures import UNKNOWN
+from ntxengine.cli.options import (
+    PrismOptions,
+    common_options,
+    prism_options,
+    table_option,
+)
+from ntxengine.cli.output import Screen
 from ntxengine.cli.run import run
 from ntxengine.cli.session import Login, connected, login
+from ntxengine.cli.table import Column
 from ntxengine.prism.models import GuestTools, Vm
 from ntxengine.units import format_size
 
 COLUMNS = [
-    Column("NAME", fold=True),
+    Column("NAME", shrinks=True),
     Column("UUID"),
     Column("POWER"),
     Column("DISKS", right=True),
     Column("SIZE", right=True),
     Column("GUEST TOOLS"),
+    Column("CLUSTER", wide=True),
+    Column("HOST", wide=True),
 ]
 
 
 @click.command("vms")
 @prism_options
 @common_options
+@table_option
 def vms_command(prism: PrismOptions, screen: Screen) -> None:
     """List the VMs that this account may see: name, UUID, power, disks, and whether Guest Tools can quiesce.
 
@@ -71,7 +81,16 @@ def vm_fields(vm: Vm) -> dict[str, object]:
 
 def _row(vm: Vm) -> list[str]:
     size = sum(disk.size for disk in vm.disks)
-    return [vm.name, vm.id, vm.power_state, str(len(vm.disks)), format_size(size), _tools(vm.guest_tools)]
+    return [
+        vm.name,
+        vm.id,
+        vm.power_state,
+        str(len(vm.disks)),
+        format_size(size),
+        _tools(vm.guest_tools),
+        vm.cluster_id or UNKNOWN,
+        vm.host_id or UNKNOWN,
+    ]
 
 
 def _tools(tools: GuestTools) -> str:

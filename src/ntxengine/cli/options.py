@@ -10,6 +10,7 @@ A decorator adds the options and hands the command one object in their place:
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import stat
@@ -118,7 +119,9 @@ def common_options(function: Function) -> Function:
         help="Progress on stderr: bars on a terminal (auto), lines, JSON lines or nothing.",
     )
     @click.option("-v", "--verbose", is_flag=True, help="Say what is being done.")
-    @click.option("-q", "--quiet", is_flag=True, help="No progress and no warnings, only errors.")
+    @click.option(
+        "-q", "--quiet", is_flag=True, help="Nothing if all is well: only errors, and what was asked for (a list)."
+    )
     @click.option("--debug", is_flag=True, envvar="NTX_DEBUG", help="Everything, with the traceback of an error.")
     @functools.wraps(function)
     def with_screen(
@@ -132,6 +135,23 @@ def common_options(function: Function) -> Function:
         return function(*args, screen=screen, **kwargs)
 
     return with_screen
+
+
+def table_option(function: Function) -> Function:
+    """Add -o; `screen`, which @common_options above passes, knows it."""
+
+    @click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["table", "wide"]),
+        default="table",
+        help="wide: more columns, and nothing is shortened to fit the terminal.",
+    )
+    @functools.wraps(function)
+    def with_output(*args: Any, output: str, screen: Screen, **kwargs: Any) -> Any:
+        return function(*args, screen=dataclasses.replace(screen, is_wide=output == "wide"), **kwargs)
+
+    return with_output
 
 
 def dry_run_option(function: Function) -> Function:

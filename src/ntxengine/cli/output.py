@@ -19,29 +19,13 @@ from ntxengine import units
 from ntxengine.cli.messages import is_coloured, messages
 from ntxengine.cli.reply import reply
 from ntxengine.cli.streams import only_tells_of_work
+from ntxengine.cli.table import Column, table_lines
 from ntxengine.cli.text import printable
 
 if TYPE_CHECKING:
     from ntxengine.cli.progress import View
 
 ProgressMode = Literal["bars", "plain", "json", "none"]
-
-TABLE_WIDTH = 120
-"""Columns of a table that does not go to a terminal."""
-
-
-ROOMY_WIDTH = 100
-"""From here on there is room for more than one space between columns."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table; numbers go to the right."""
-
-    title: str
-    right: bool = False
-    fold: bool = False
-    """Break long text over several lines instead of never breaking it."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +35,14 @@ class Screen:
     as_json: bool
     progress: ProgressMode
     quiet: bool
+    is_wide: bool = False
+    tells_of_work: bool = False
+    """What is printed is no result, but tells of work that is done."""
 
     def after_work(self) -> Screen:
         """Return what tells of work that is done: silent if quiet, and stdout that fails changes nothing any more."""
         only_tells_of_work()
-        return self
+        return dataclasses.replace(self, tells_of_work=True)
 
     def result(self, value: object) -> None:
         """Give the one JSON object of this command, which is printed at its end: something may still fail."""
@@ -68,7 +55,8 @@ class Screen:
 
     def line(self, text: str = "") -> None:
         """Print one line of a result."""
-        click.echo(text)
+        if not (self.quiet and self.tells_of_work):
+            click.echo(text)
 
     def note(self, text: str) -> None:
         """Tell the person something that is not a result."""
@@ -82,32 +70,19 @@ class Screen:
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
         """Print a table.  Whatever is in the cells is shown, never obeyed."""
-        from rich.box import SIMPLE_HEAD
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        space = 1 if table_width() >= ROOMY_WIDTH else 0
-        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, space, 0, 0))
-        for column in columns:
-            table.add_column(
-                column.title,
-                justify="right" if column.right else "left",
-                no_wrap=not column.fold,
-                overflow="fold",
-            )
-        for row in rows:
-            table.add_row(*(Text(printable(cell)) for cell in row))
-        colour = is_coloured(sys.stdout)
-        console = Console(width=table_width(), no_color=not colour, highlight=False, emoji=False, markup=False)
-        console.print(table)
+        shown = [i for i, column in enumerate(columns) if self.is_wide or not column.wide]
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not self.is_wide else None
+        lines = table_lines([columns[i] for i in shown], [[row[i] for i in shown] for row in rows], width=width)
+        self.line(click.style(lines[0], bold=True) if is_coloured(sys.stdout) else lines[0])
+        for line in lines[1:]:
+            self.line(line)
 
     def pairs(self, rows: Iterable[tuple[str, str]]) -> None:
         """Print `name  value` lines with the values in one column."""
         lines = [(name, printable(value)) for name, value in rows]
         width = max((len(name) for name, _ in lines), default=0)
         for name, value in lines:
-            click.echo(f"{name:<{width}}  {value}".rstrip())
+            self.line(f"{name:<{width}}  {value}".rstrip())
 
     def view(self) -> View:
         """Return what shows the progress of this command: a context manager."""
@@ -159,13 +134,6 @@ def _same(value: object) -> object:
 
 
 _SIMPLE: dict[type, Callable[..., object]] = {datetime: units.format_time, bytes: bytes.hex}
-
-
-def table_width() -> int:
-    """Return how wide a table may be: the terminal, or COLUMNS, or TABLE_WIDTH where there is neither."""
-    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
-        return TABLE_WIDTH
-    return shutil.get_terminal_size((TABLE_WIDTH, 24)).columns
 
 
 def _progress_mode(wanted: str, *, quiet: bool) -> ProgressMode:

@@ -11,9 +11,15 @@ import click
 
 from ntxengine.cli import complete
 from ntxengine.cli.errors import SomeFailed
-from ntxengine.cli.options import common_options, repository_option
-from ntxengine.cli.output import Column, Screen, plain
+from ntxengine.cli.figures import UNKNOWN
+from ntxengine.cli.options import (
+    common_options,
+    repository_option,
+    table_option,
+)
+from ntxengine.cli.output import Screen, plain
 from ntxengine.cli.report import disk_reports, sent, show_report
+from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
 from ntxengine.errors import NotFoundError, OptionsError, RepositoryError
 from ntxengine.repository import Health, Point, PointDisk, Repository, layout
@@ -22,12 +28,15 @@ from ntxengine.units import format_size
 
 COLUMNS = [
     Column("POINT"),
-    Column("VM", fold=True),
+    Column("VM", shrinks=True),
     Column("KIND"),
     Column("SIZE", right=True),
     Column("SENT", right=True),
     Column("CONSISTENCY"),
     Column("STATE"),
+    Column("VM UUID", wide=True),
+    Column("PARENT", wide=True),
+    Column("CHANGES FOUND BY", wide=True),
 ]
 
 
@@ -38,6 +47,7 @@ COLUMNS = [
     "--report", "with_report", is_flag=True, help="Show for each disk what was sent, and where the time went."
 )
 @common_options
+@table_option
 def points_command(vm: str | None, repository: Path, with_report: bool, screen: Screen) -> None:
     """List the points of a repository, oldest first; those of VM (a name or a UUID) if one is given.
 
@@ -195,7 +205,7 @@ def _rows(health: Health) -> list[list[str]]:
     for folder in health.unreadable:
         vm_id = layout.vm_of(folder)
         name = folder.name if layout.is_point_id(folder.name) else "?"
-        rows.append([name, names.get(vm_id, vm_id), "?", "?", "?", "?", "unreadable"])
+        rows.append([name, names.get(vm_id, vm_id), *"????", "unreadable", vm_id, "?", "?"])
     return sorted(rows, key=lambda row: row[0])
 
 
@@ -209,4 +219,7 @@ def _row(point: Point, state: str) -> list[str]:
         "?" if amount is None else format_size(amount),
         point.consistency_obtained,
         state,
+        point.vm_id,
+        point.parent_id or UNKNOWN,
+        point.tracking,
     ]

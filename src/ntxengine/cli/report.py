@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ntxengine.cli.figures import bottleneck_text, shown_rate
-from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.output import Screen
+from ntxengine.cli.table import Column
 from ntxengine.cli.text import printable
 from ntxengine.repository import Point
 from ntxengine.units import format_size, format_time

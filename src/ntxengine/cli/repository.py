@@ -36,6 +36,7 @@ def adopt_command(repository: Path, screen: Screen) -> None:
       ntx repository adopt /mnt/copy
     """
     adopted = adopt(repository)
+    screen = screen.after_work()
     if screen.as_json:
         screen.result({"repository": str(adopted.path), "repository_id": adopted.id})
     else:

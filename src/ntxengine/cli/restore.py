@@ -12,13 +12,19 @@ import click
 
 from ntxengine.cli import complete
 from ntxengine.cli.errors import SomeFailed
-from ntxengine.cli.options import common_options, dry_run_option, repository_option
-from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.options import (
+    common_options,
+    dry_run_option,
+    repository_option,
+    table_option,
+)
+from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.points import find_point, require_whole
 from ntxengine.cli.progress import Amount, View
 from ntxengine.cli.run import run
 from ntxengine.cli.space import Space, free_bytes, say_space
+from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, printable
 from ntxengine.errors import OptionsError, TargetError
 from ntxengine.repository import Point, PointDisk, Repository
@@ -27,11 +33,12 @@ from ntxengine.units import format_size
 
 COLUMNS = [
     Column("DISK"),
-    Column("FILE", fold=True),
+    Column("FILE", shrinks=True),
     Column("SIZE", right=True),
     Column("ALLOCATED", right=True),
     Column("COMPARED"),
     Column("TIME", right=True),
+    Column("DISK UUID", wide=True),
 ]
 
 
@@ -64,6 +71,7 @@ class Order:
 @click.option("--disks", "parallel", type=click.IntRange(1), default=4, show_default=True, help="Disks at a time.")
 @dry_run_option
 @common_options
+@table_option
 def restore_command(
     point: str,
     directory: Path,
@@ -144,6 +152,7 @@ def _rows(report: RestoreReport) -> list[list[str]]:
             format_size(each.bytes_allocated),
             "read back" if each.is_verified else "as written" if each.is_checked else "no",
             elapsed(each.seconds),
+            each.disk.disk_id,
         ]
         for each in report.disks
     ]

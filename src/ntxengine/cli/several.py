@@ -11,11 +11,13 @@ import click
 
 from ntxengine.capture import CapturePlan, Outcome
 from ntxengine.cli.errors import SomeFailed, error_fields
-from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.figures import UNKNOWN
+from ntxengine.cli.output import Screen
 from ntxengine.cli.points import point_fields
 from ntxengine.cli.report import sent
 from ntxengine.cli.session import find_vm, is_vm_id, vm_named
 from ntxengine.cli.space import Space
+from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, plural, printable
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism.models import Prism, Vm
@@ -25,13 +27,14 @@ from ntxengine.units import format_size
 log = logging.getLogger(__name__)
 
 COLUMNS = [
-    Column("VM", fold=True),
+    Column("VM", shrinks=True),
     Column("POINT"),
     Column("KIND"),
     Column("SIZE", right=True),
     Column("SENT", right=True),
     Column("TIME", right=True),
     Column("RESULT", fold=True),
+    Column("VM UUID", wide=True),
 ]
 
 
@@ -175,8 +178,10 @@ def _point_row(point: Point) -> list[str]:
         "?" if amount is None else format_size(amount),
         elapsed(seconds) if isinstance(seconds, int | float) else "?",
         "captured",
+        point.vm_id,
     ]
 
 
 def _failure_row(failure: Failure) -> list[str]:
-    return [failure.vm_name, "-", "-", "-", "-", "-", str(error_fields(failure.error)["message"])]
+    message = str(error_fields(failure.error)["message"])
+    return [failure.vm_name, *[UNKNOWN] * 5, message, failure.vm_id or UNKNOWN]

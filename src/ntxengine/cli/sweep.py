@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
@@ -14,17 +15,21 @@ from ntxengine.cli.options import (
     dry_run_option,
     optional_prism_options,
     repository_option,
+    table_option,
 )
-from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.run import run
 from ntxengine.cli.session import Login, connected, find_vm, login
+from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural
 from ntxengine.errors import NotFoundError
 from ntxengine.repository import Repository
 from ntxengine.sweep import SweepReport, sweep, sweep_directory
 
-COLUMNS = [Column("WHAT"), Column("ID"), Column("NAME", fold=True), Column("VM")]
+log = logging.getLogger(__name__)
+
+COLUMNS = [Column("WHAT"), Column("ID"), Column("NAME", shrinks=True), Column("VM")]
 
 
 @click.command("sweep")
@@ -40,6 +45,7 @@ COLUMNS = [Column("WHAT"), Column("ID"), Column("NAME", fold=True), Column("VM")
 @optional_prism_options
 @dry_run_option
 @common_options
+@table_option
 def sweep_command(
     directory: Path | None,
     repository: Path | None,
@@ -95,9 +101,9 @@ def _tell(report: SweepReport, screen: Screen) -> None:
     else:
         _show(report, screen)
     for problem in report.problems:
-        screen.warning(problem)
+        log.error("%s", problem)
     if report.problems:
-        raise SomeFailed(f"{plural(len(report.problems), 'thing')} could not be removed: see the warnings above")
+        raise SomeFailed(f"{plural(len(report.problems), 'thing')} could not be removed: {report.problems[0]}")
 
 
 async def _sweep(repository: Repository, worker: str | None, prism_login: Login | None, dry_run: bool) -> SweepReport:

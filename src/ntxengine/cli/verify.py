@@ -11,10 +11,17 @@ import click
 from ntxengine.cli import complete
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.figures import UNKNOWN, shown_rate
-from ntxengine.cli.options import TransferOptions, common_options, repository_option, transfer_options
-from ntxengine.cli.output import Column, Screen
+from ntxengine.cli.options import (
+    TransferOptions,
+    common_options,
+    repository_option,
+    table_option,
+    transfer_options,
+)
+from ntxengine.cli.output import Screen
 from ntxengine.cli.points import find_point
 from ntxengine.cli.run import run
+from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural
 from ntxengine.copy import CopyOptions, Progress
 from ntxengine.errors import ChecksumMismatch, NotFoundError, NtxError, RepositoryError
@@ -28,6 +35,8 @@ COLUMNS = [
     Column("SIZE", right=True),
     Column("RATE", right=True),
     Column("RESULT", fold=True),
+    Column("DISK UUID", wide=True),
+    Column("DIGEST", wide=True),
 ]
 
 
@@ -51,6 +60,7 @@ Choice = tuple[Point, tuple[str, ...]]
 @click.option("--disks", "parallel", type=click.IntRange(1), default=4, show_default=True, help="Disks at a time.")
 @transfer_options
 @common_options
+@table_option
 def verify_command(
     points: tuple[str, ...],
     repository: Path,
@@ -80,13 +90,15 @@ def verify_command(
     chosen = _choose(opened, points, disks, screen)
     damaged = opened.damaged() if every else []
     verdicts = run(_verify(opened, chosen, order, screen))
-    screen = screen.after_work()
+    told = screen.after_work()
+    if any(not verdict.is_right for verdict in verdicts):
+        told = screen  # what is wrong is shown, however quiet
     if screen.as_json:
         screen.result(
             {"points": [_fields(verdict) for verdict in verdicts], "damaged": [str(each) for each in damaged]}
         )
     else:
-        screen.table(COLUMNS, [row for verdict in verdicts for row in _rows(verdict)])
+        told.table(COLUMNS, [row for verdict in verdicts for row in _rows(verdict)])
         if not verdicts:
             screen.note("no points")
     _raise_if_wrong(verdicts, damaged)
@@ -154,13 +166,15 @@ def _rows(verdict: PointVerdict) -> Iterator[list[str]]:
     for disk in verdict.disks:
         yield _row(verdict.point, disk)
     for problem in verdict.problems:
-        yield [verdict.point.id, "-", "-", "-", problem]
+        yield [verdict.point.id, *[UNKNOWN] * 3, problem, UNKNOWN, UNKNOWN]
 
 
 def _row(point: Point, verdict: DiskVerdict) -> list[str]:
     report = verdict.report
     rate = UNKNOWN if report is None else shown_rate(report.bytes_read, report.seconds)
-    return [point.id, verdict.disk.label, format_size(verdict.disk.size), rate, verdict.problem or "as captured"]
+    disk = verdict.disk
+    result = verdict.problem or "as captured"
+    return [point.id, disk.label, format_size(disk.size), rate, result, disk.disk_id, disk.digest]
 
 
 def _fields(verdict: PointVerdict) -> dict[str, object]:
