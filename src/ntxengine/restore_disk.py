@@ -18,7 +18,15 @@ from ntxengine import copy as data_plane
 from ntxengine._core.engine import Device
 from ntxengine.copy import CopyOptions, OnProgress
 from ntxengine.device import open_target
-from ntxengine.errors import ChecksumMismatch, NbdError, PlaceError, RepositoryError, SourceError, TargetError
+from ntxengine.errors import (
+    ChecksumMismatch,
+    MachineError,
+    NbdError,
+    PlaceError,
+    RepositoryError,
+    SourceError,
+    TargetError,
+)
 from ntxengine.extents import clipped
 from ntxengine.image import open_image
 from ntxengine.manifest import Manifest, require_same
@@ -57,7 +65,8 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
     chain = await in_thread(repository.images, what.point, what.disk, chains=Chains(checked=what.check))
     with ExitStack() as stack:
         stored = stack.enter_context(await in_thread(_manifest, repository, what)) if what.check else None
-        found = stack.enter_context(Manifest.temporary(size=what.disk.size))
+        # Beside the disk: where that has room, so have its digests.
+        found = stack.enter_context(Manifest.temporary(size=what.disk.size, directory=what.path.parent))
         await in_thread(_make, what)
         if what.disk.size:
             connections = options.most_connections
@@ -125,6 +134,8 @@ def _naming(what: DiskFile, target: Device) -> Iterator[None]:
     """Say of an error at a place, which may know no more than a socket, what it is about and what can be done."""
     try:
         yield
+    except MachineError as error:  # no room for the digests, for one
+        raise MachineError(f"{what.path}: {error}") from error
     except (SourceError, NbdError, TargetError) as error:
         kind: type[PlaceError] = SourceError
         message = f"{what} cannot be read: {error}; {REMEDY}"

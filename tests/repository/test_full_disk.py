@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ntxengine.errors import NtxError, TargetError
+from ntxengine.errors import MachineError, NtxError, TargetError
+from ntxengine.manifest import Manifest
 from ntxengine.repository import QemuNbd, Repository, UnfinishedPoint
 from ntxengine.restore import RestoreFormat, RestoreOptions, restore
 from tests.repository.builders import DISK, VM, Clock, ModelDisk, Write, capture, fill_disk, record_of
@@ -130,4 +133,26 @@ async def test_a_restore_onto_a_full_disk_leaves_nothing(
         await restore(repository, point, folder, options=RestoreOptions(format=format))
 
     check_error(caught.value, folder)
+    assert list(folder.iterdir()) == []
+
+
+async def test_a_restore_names_the_file_when_there_is_no_room_for_its_digests(
+    repository: Repository, small_fs: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = small_fs("1m")
+    point = capture(repository, ModelDisk(65536), [Write(0, 65536, 1)])
+    full = os.open("/dev/full", os.O_RDWR)
+    real = Manifest.temporary
+
+    def temporary(**arguments: Any) -> Manifest:
+        manifest = real(**arguments)
+        os.dup2(full, manifest.fd)
+        return manifest
+
+    monkeypatch.setattr(Manifest, "temporary", temporary)
+
+    with pytest.raises(MachineError, match=r"scsi\.0\.raw.*digests.*No space left on device"):
+        await restore(repository, point, folder)
+
+    os.close(full)
     assert list(folder.iterdir()) == []
