@@ -104,3 +104,17 @@ def test_quiet_work_says_nothing_when_it_succeeds(tmp_path: Path) -> None:
     assert as_json.err == ""
     assert listed.out.split()[0] == as_json.json["digest"]
     assert listed.err == ""
+
+
+def test_quiet_verification_shows_what_is_wrong(tmp_path: Path) -> None:
+    point = capture_as("db01", tmp_path / "repository")
+    verify = ("verify", "--all", "--repository", tmp_path / "repository", "-q")
+
+    before = ntx(*verify)
+    image = point.image_path(point.disks[0])
+    image.write_bytes(image.read_bytes().replace(b"\1" * 512, b"\2" * 512))
+    after = ntx(*verify)
+
+    assert (before.code, before.out, before.err) == (0, "", "")
+    assert after.code == 1
+    assert point.id in after.out

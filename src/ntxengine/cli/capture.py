@@ -207,7 +207,7 @@ def capture_command(
         if dry_run:
             _show_plans(request.repository, *run(_plan_several(request, prism_login)), screen)
         else:
-            _show_several(*run(_capture_several(request, prism_login, screen)), screen.after_work())
+            _show_several(*run(_capture_several(request, prism_login, screen)), screen)
         return
     if dry_run:
         plan = run(_plan(vms[0], repository, options, attach, prism_login))
@@ -274,8 +274,8 @@ async def _capture_several(request: Request, prism_login: Login, screen: Screen)
 
 
 def _show_several(selection: Selection, outcomes: list[Outcome], screen: Screen) -> None:
-    show(selection, outcomes, screen.after_work())
     failed = [*selection.failed, *failures(outcomes)]
+    show(selection, outcomes, screen.after_work(is_good=not failed))
     raise_if_failed(len(outcomes) - len(failures(outcomes)), failed)
 
 

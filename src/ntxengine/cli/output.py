@@ -37,12 +37,15 @@ class Screen:
     quiet: bool
     is_wide: bool = False
     tells_of_work: bool = False
-    """What is printed is no result, but tells of work that is done."""
+    """What is printed is no result, but tells of work that is done, and well."""
 
-    def after_work(self) -> Screen:
-        """Return what tells of work that is done: silent if quiet, and stdout that fails changes nothing any more."""
+    def after_work(self, *, is_good: bool = True) -> Screen:
+        """Return what tells of work that is done: stdout that fails changes nothing any more.
+
+        If quiet it is silent, unless some of the work failed: what is listed says what.
+        """
         only_tells_of_work()
-        return dataclasses.replace(self, tells_of_work=True)
+        return dataclasses.replace(self, tells_of_work=is_good)
 
     def result(self, value: object) -> None:
         """Give the one JSON object of this command, which is printed at its end: something may still fail."""

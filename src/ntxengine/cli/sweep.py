@@ -95,7 +95,7 @@ def _repository(directory: Path | None, repository: Path | None) -> Repository |
 
 def _tell(report: SweepReport, screen: Screen) -> None:
     if not report.dry_run:
-        screen = screen.after_work()
+        screen = screen.after_work(is_good=not report.problems)
     if screen.as_json:
         screen.result(report.as_dict())
     else:

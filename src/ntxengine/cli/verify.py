@@ -90,15 +90,13 @@ def verify_command(
     chosen = _choose(opened, points, disks, screen)
     damaged = opened.damaged() if every else []
     verdicts = run(_verify(opened, chosen, order, screen))
-    told = screen.after_work()
-    if any(not verdict.is_right for verdict in verdicts):
-        told = screen  # what is wrong is shown, however quiet
+    screen = screen.after_work(is_good=not damaged and all(verdict.is_right for verdict in verdicts))
     if screen.as_json:
         screen.result(
             {"points": [_fields(verdict) for verdict in verdicts], "damaged": [str(each) for each in damaged]}
         )
     else:
-        told.table(COLUMNS, [row for verdict in verdicts for row in _rows(verdict)])
+        screen.table(COLUMNS, [row for verdict in verdicts for row in _rows(verdict)])
         if not verdicts:
             screen.note("no points")
     _raise_if_wrong(verdicts, damaged)
