@@ -5,16 +5,16 @@ A disk that is wrong does not keep the others from being looked at: the verdict 
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ntxengine.budget import share
 from ntxengine.copy import CopyOptions, Progress
 from ntxengine.errors import RepositoryError
 from ntxengine.parallel import each
-from ntxengine.repository import Chains, Point, PointDisk, Repository
+from ntxengine.repository import Chains, Point, PointDisk, Repository, layout
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import find_problems
 from ntxengine.shield import in_thread
@@ -92,13 +92,13 @@ class _Verification:
         self._on_progress = on_progress
         self._chains = Chains()
         self._known: dict[tuple[Path, str], DiskVerdict] = {}
-        self._unreadable: dict[str, Point] = {}
+        self._told: set[str] = set()
 
     async def verify(self, point: Point, names: Sequence[str]) -> PointVerdict:
         try:
             point, _ = await in_thread(read_point, point.path)  # whatever the catalog remembers
         except RepositoryError as exc:
-            self._remember(point, str(exc))
+            self._told.add(str(exc))
             return PointVerdict(point, (), (str(exc),))
         wanted = list(dict.fromkeys(point.disk(name) for name in names)) if names else list(point.disks)
         options = share(self._options, min(self._parallel, len(wanted)))
@@ -127,16 +127,19 @@ class _Verification:
             options=options,
             on_progress=tell,
         )
-        if verdict.report is None:
-            self._remember(point, verdict.problem)
-            if (owner := self._unreadable.get(verdict.problem)) is not None and owner.id != point.id:
-                return DiskVerdict(disk, f"cannot be read below, in point {owner.id}", below_point_ids=(owner.id,))
-        return verdict
+        return verdict if verdict.report is not None else self._told_once(point, verdict)
 
-    def _remember(self, point: Point, problem: str) -> None:
-        """Remember what is wrong with a file of this point, so that it is not told again for all points above."""
-        if f"{point.path}{os.sep}" in problem:
-            self._unreadable[problem] = point
+    def _told_once(self, point: Point, verdict: DiskVerdict) -> DiskVerdict:
+        """Return a verdict that tells what is wrong with a point below only if nobody did."""
+        problem = verdict.problem
+        was_told = problem in self._told
+        self._told.add(problem)
+        # The errors of a chain begin with the file, or the folder, that they are about.
+        below_id = re.split("[/:]", problem.removeprefix(f"{point.path.parent}/"), maxsplit=1)[0]
+        if below_id == point.id or not layout.is_point_id(below_id):
+            return verdict
+        short = f"cannot be read below, in point {below_id}"
+        return replace(verdict, problem=short if was_told else f"{short}: {problem}", below_point_ids=(below_id,))
 
     def _below(self, point: Point, disk: PointDisk) -> Below | None:
         """Return the nearest point below that has been read, None if there is none, or nobody knows."""

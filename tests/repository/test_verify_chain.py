@@ -172,6 +172,16 @@ async def test_an_image_that_is_missing_below_is_told_once(repository: Repositor
         assert verdict.below_point_ids == (chain[0].id,)
 
 
+async def test_a_point_that_is_gone_is_told_once(repository: Repository, chain: list[Point]) -> None:
+    chain[0].path.rename(chain[0].path.with_name("elsewhere"))
+
+    middle, top = await verdicts_of(repository, chain[1:])
+
+    assert middle.problem.startswith(f"cannot be read below, in point {chain[0].id}: {chain[0].path}: is missing")
+    assert top.problem == f"cannot be read below, in point {chain[0].id}"
+    assert middle.below_point_ids == top.below_point_ids == (chain[0].id,)
+
+
 async def test_a_record_that_rotted_below_is_told_once(repository: Repository, chain: list[Point]) -> None:
     file = chain[0].path / "point.json"
     file.write_bytes(file.read_bytes().replace(b"scsi.0", b"scsi.1"))
