@@ -246,8 +246,8 @@ async def test_a_damaged_previous_image_is_not_built_upon(v4_lab: Lab) -> None:
         (first.path / disk.file).write_bytes(b"not an image")
     lab.write(0, 0, os.urandom(512))
 
-    with pytest.raises(RepositoryError):
-        await lab.capture()
+    with pytest.raises(RepositoryError, match="make one with --full"):
+        await lab.capture(on_lost_tracking="fail")
 
     lab.assert_clean(points=1)
 

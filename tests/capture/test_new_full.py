@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.capture import CaptureOptions, plan_capture
-from ntxengine.errors import AttachError, OptionsError, RepositoryError
+from ntxengine.errors import AttachError, OptionsError, RepositoryError, ToolError
 from ntxengine.prism.models import Vm
 from ntxengine.repository import Point, Repository, layout
 from tests.capture.lab import Lab
@@ -222,3 +222,21 @@ async def test_a_worker_on_another_cluster_is_refused_before_anything_is_made(
             await attempt()
 
     lab.assert_clean(points=0)
+
+
+async def test_where_qemu_cannot_open_the_chain_the_error_names_the_way_out(
+    v4_lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = v4_lab
+    await lab.capture(verify=False)
+    lab.write(0, 0, os.urandom(512))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "qemu-nbd").write_text("#!/bin/sh\necho 'qemu-nbd: Could not read L1 table' >&2\nexit 1\n")
+    (programs / "qemu-nbd").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+
+    with pytest.raises(ToolError, match=r"Could not read L1 table; if an image below is damaged, .*--full"):
+        await lab.capture()
+
+    lab.assert_clean(points=1)

@@ -28,7 +28,7 @@ from ntxengine.capture.report import Stages, disk_report
 from ntxengine.changes import Changes, Previous, Question, find_changes
 from ntxengine.copy import CopyReport
 from ntxengine.device import open_source, open_target
-from ntxengine.errors import ChecksumMismatch, NtxError, PlaceError
+from ntxengine.errors import ChecksumMismatch, NtxError, PlaceError, ToolError
 from ntxengine.image import open_image
 from ntxengine.manifest import Manifest
 from ntxengine.prism.models import DiskPoint, Prism
@@ -207,6 +207,13 @@ class _DiskCapture:
                 offset=error.offset,
                 length=error.length,
                 errno=error.errno,
+            ) from error
+        except ToolError as error:
+            if self._previous is None:
+                raise
+            # Headers were looked at before; what else may be wrong below only qemu knows, when it opens the chain.
+            raise ToolError(
+                f"{error}; if an image below is damaged, a full point needs none of them (--full)"
             ) from error
 
     async def _read_back(self, image: Path, manifest: Manifest, before: Manifest | None) -> CopyReport:

@@ -43,14 +43,15 @@ async def find_parent(prism: Prism, repository: Repository, vm: Vm, options: Cap
 
     Errors: RepositoryError (the newest point is not whole, and `on_lost_tracking` is "fail").
     """
-    health = await in_thread(repository.health, vm.id, from_catalog=False)
+    health = await in_thread(repository.health_of_newest, vm.id)
     newest = health.points[-1] if health.points else None
     missing = "" if newest is None else await _find_missing(prism, newest, vm)
     replaced = None if missing else newest
     if options.full:
         return Parent(None, _asked("a full point", options.reason), "", newest, replaced)
     if damage := await in_thread(_find_damage, repository, health, vm):
-        damage = f"{damage}; {health.what_is_whole(vm.id)}"
+        every = await in_thread(repository.health, vm.id, from_catalog=False)
+        damage = f"{damage}; {every.what_is_whole(vm.id.lower())}"
         if options.on_lost_tracking == "fail":
             raise RepositoryError(
                 f"VM {vm.name!r} ({vm.id}): nothing can be put on top of its newest point: {damage}; a full point "
@@ -81,7 +82,7 @@ async def _find_missing(prism: Prism, newest: Point, vm: Vm) -> str:
 
 def _find_damage(repository: Repository, health: Health, vm: Vm) -> str:
     """Return why nothing can be put on top of the newest point, "" if something can.  Reads its manifests whole."""
-    if unreadable := health.newer_unreadable(vm.id):
+    if unreadable := health.newer_unreadable(vm.id.lower()):
         return str(health.unreadable[unreadable])
     if not health.points:
         return ""

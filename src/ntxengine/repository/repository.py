@@ -147,6 +147,15 @@ class Repository:
         found = self._scan(vm_id) if from_catalog else scan(self.path, {}, vm_id)
         return examine(found.points, {**found.damaged, **found.strange})
 
+    def health_of_newest(self, vm_id: str) -> Health:
+        """Return the health of the newest point of a VM, read from its folder; of all of them if it cannot be read."""
+        vm_id = layout.checked_uuid(vm_id, "VM id")
+        newest = self.last_id(vm_id)
+        if newest is not None:
+            with suppress(RepositoryError):
+                return examine([read_point(self.path / vm_id / newest)[0]], {})
+        return self.health(vm_id, from_catalog=False)
+
     def find_problem(self, point: Point, disks: Sequence[PointDisk] | None = None) -> str:
         """Return why a point cannot be read whole, or these disks of it; "" if it can.  Blocks: as `health`."""
         return examine([point], {}).problem(point, disks)
