@@ -112,12 +112,12 @@ async def open_target(
         device = await _open(location, write=True, timeout_s=timeout_s)
         async with _closing(device):
             if location.kind == "file" and source.path is not None:
-                check_apart(Path(location.path), Path(os.fsdecode(source.path)))
+                _check_not_source(Path(location.path), Path(os.fsdecode(source.path)))
             _check_existing(location.text, device, size, overwrite=overwrite)
             yield Target(device, is_zero=False)
 
 
-def check_apart(target: Path, source: Path) -> None:
+def _check_not_source(target: Path, source: Path) -> None:
     """Refuse a target that is the source, under whatever name.  Errors: OptionsError."""
     if is_same(target, source):
         raise OptionsError(f"{target}: is the source itself (one file, or one lies on the other): name another")

@@ -8,6 +8,7 @@ Names come from the address of a disk (`scsi.0.raw`), cleaned, so that a restore
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import time
@@ -27,6 +28,8 @@ from ntxengine.errors import LockedError, OptionsError, RepositoryError
 from ntxengine.image import open_image
 from ntxengine.parallel import each
 from ntxengine.repository import Point, PointDisk, Repository, layout, storage
+from ntxengine.repository.filesystem import NO_MODES
+from ntxengine.repository.lock import take
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import read_companion
 from ntxengine.restore_disk import REMEDY, DiskFile, RestoreFormat, write_disk
@@ -34,6 +37,8 @@ from ntxengine.shield import in_thread
 from ntxengine.uri import Location
 
 RESTORE_FORMATS: tuple[RestoreFormat, ...] = get_args(RestoreFormat)
+
+log = logging.getLogger(__name__)
 
 _MAX_NAME = 64
 _STRANGE = re.compile(r"[^a-z0-9.-]+")
@@ -182,6 +187,8 @@ class _Restore:
             restored = tuple(await each(disks, self._restore_disk, at_once=self._options.parallel))
             if config is not None and not keeps_config:
                 storage.write_file(self._begin(config_path), config)
+            if not all(storage.restrict(path) for path in self._unfinished.values()):
+                log.warning("%s: %s", self._folder, NO_MODES)
             await in_thread(self._publish)
         finally:
             for unfinished in self._unfinished.values():
@@ -315,7 +322,7 @@ def _only_us(folder: Path) -> Iterator[None]:
         raise storage.write_error(folder, "opening the directory", exc) from exc
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise LockedError(f"{folder}: another restore writes into it: wait until that has ended") from exc
         except OSError:

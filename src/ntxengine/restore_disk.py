@@ -101,7 +101,7 @@ def _make(what: DiskFile) -> None:
     """Make an empty file for the disk.  Only its owner may read it: it will hold whatever the VM kept secret."""
     if what.format == "qcow2":
         images.create(what.path, size=what.disk.size)
-        what.path.chmod(storage.FILE_MODE)
+        storage.restrict(what.path)
         return
     try:
         fd = os.open(what.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, storage.FILE_MODE)

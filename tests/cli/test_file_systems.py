@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import errno
+import os
+import resource
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.ntx import ntx
+from ntxengine.repository import Repository
+from ntxengine.repository.catalog import BUSY_TIMEOUT_S
+from ntxengine.sim import Simulator
+from tests.cli.ntx import COMMAND, Ran, assert_refused, environment, ntx
 from tests.support.filesystem import lacking
 
 MIB = 1024**2
@@ -33,3 +40,120 @@ def test_a_copy_is_kept_where_a_folder_cannot_be_synced(code: int, tmp_path: Pat
 
     assert (ran.code, ran.err) == (0, "")
     assert (tmp_path / "copy").stat().st_size == MIB
+
+
+POOR = {
+    "fsync-folder": errno.EINVAL,
+    "link": errno.ENOSYS,
+    "rename-new": errno.EINVAL,
+    "rename-over": errno.EEXIST,
+    "chmod": errno.EPERM,
+    "flock": errno.ENOSYS,
+    "seek-data": errno.EINVAL,
+    "tmpfile": errno.EOPNOTSUPP,
+    "map-shared": errno.ENODEV,
+}
+"""All that can be done otherwise, at once."""
+
+NO_LOCKS = {"flock": errno.ENOLCK, "lock": errno.ENOLCK}
+
+
+class Hand:
+    """Types commands against one cluster, with all files below a folder on such a file system."""
+
+    def __init__(self, cluster: Simulator, folder: Path, lacks: dict[str, int]) -> None:
+        self.repository = folder / "repository"
+        self.env = {**cluster.env, "NTX_REPOSITORY": str(self.repository), **lacking(folder, lacks)}
+
+    def ntx(self, *arguments: str | Path) -> Ran:
+        return ntx(*arguments, env=self.env)
+
+    def good(self, *arguments: str | Path) -> Ran:
+        ran = self.ntx(*arguments)
+        assert ran.code == 0, ran.err
+        return ran
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mount").mkdir()
+    return tmp_path / "mount"
+
+
+def test_the_main_job_works_on_a_poor_file_system(cluster: Simulator, folder: Path) -> None:
+    hand = Hand(cluster, folder, POOR)
+
+    captured = [hand.good("capture", "demo") for _ in range(2)]
+    verified = hand.good("verify", "--all")
+    for _ in range(2):
+        hand.good("restore", "demo", folder / "out", "--overwrite", "--verify")
+    image = hand.good("restore", "demo", folder / "images", "--format", "qcow2")
+
+    for ran in (*captured, image):
+        assert ran.err.count("this file system keeps no modes") == 1, ran.err
+    assert verified.err.count("catalog") <= 1
+    assert len(hand.good("points", "--json").json["points"]) == 2
+    assert hand.good("sweep", "--json").json["problems"] == []
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["scsi.0.raw", "scsi.1.raw", "vm.json"]
+    assert list(folder.glob("**/*unfinished*")) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+def test_without_any_locks_a_capture_is_refused_before_its_work(cluster: Simulator, folder: Path, code: int) -> None:
+    hand = Hand(cluster, folder, {"flock": code, "lock": code})
+
+    before = len(cluster.world.state.points)
+
+    refused = hand.ntx("capture", "demo")
+
+    assert_refused(refused, 1, ".lock: locking failed", "this file system has no locks", "mount it with locks")
+    assert len(cluster.world.state.points) == before
+    assert list(hand.repository.glob("*/.unfinished-*")) == []
+
+
+def test_what_was_captured_elsewhere_can_be_read_without_locks(cluster: Simulator, folder: Path) -> None:
+    Hand(cluster, folder, {}).good("capture", "demo")
+    hand = Hand(cluster, folder, NO_LOCKS)
+    began_s = time.monotonic()
+
+    points = hand.good("points", "--json").json["points"]
+    hand.good("verify", "--all")
+    hand.good("restore", "demo", folder / "out", "--verify")
+
+    assert len(points) == 1
+    assert (folder / "out" / "scsi.1.raw").exists()
+    assert time.monotonic() - began_s < BUSY_TIMEOUT_S  # nobody waits for a lock that nobody has
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO, errno.ENOSYS])
+def test_where_files_cannot_be_synced_a_capture_is_refused_before_its_work(
+    cluster: Simulator, folder: Path, code: int, is_new: bool
+) -> None:
+    if not is_new:
+        Repository.create(folder / "repository")
+    hand = Hand(cluster, folder, {"fsync": code})
+    before = len(cluster.world.state.points)
+
+    refused = hand.ntx("capture", "demo")
+
+    assert_refused(refused, 1, f"fsync: {os.strerror(code)}", "put it on another file system")
+    assert len(cluster.world.state.points) == before
+    assert list(hand.repository.glob("*/.unfinished-*")) == []
+
+
+def test_a_limit_of_file_sizes_is_said(cluster: Simulator, folder: Path) -> None:
+    hand = Hand(cluster, folder, {})
+    limit = 1 << 30
+
+    done = subprocess.run(
+        [*COMMAND, "capture", "demo"],
+        env=environment(hand.env),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0
+    assert "a file cannot have 4 GiB here" in done.stderr

@@ -16,7 +16,7 @@ from ntxengine.copy import CopyOptions
 from ntxengine.errors import SourceError, ToolError
 from ntxengine.image import open_image
 from ntxengine.manifest import Manifest
-from ntxengine.repository import clusters
+from ntxengine.repository import clusters, lock
 from ntxengine.units import BLOCK_SIZE, MIB
 from tests.repository.builders import write_manifest
 from tests.repository.chains import (
@@ -172,5 +172,5 @@ def test_a_map_may_come_in_pieces_of_any_length() -> None:
 
 
 def test_the_struct_of_a_lock_is_that_of_the_kernel() -> None:
-    assert clusters._FLOCK.size == 32
+    assert lock.FLOCK.size == 32
     assert fcntl.F_OFD_SETLK == 37

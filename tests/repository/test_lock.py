@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from ntxengine.errors import LockedError
 from ntxengine.repository import Repository
 from tests.repository.builders import OTHER_VM, VM, ModelDisk, capture
+from tests.support.filesystem import lacking
 
 HOLD = """
 import sys
@@ -43,6 +45,22 @@ def test_a_locked_vm_says_who_has_it(repository: Repository, holder: subprocess.
     assert caught.value.exit_code == 11
     with pytest.raises(LockedError), repository.lock(VM):
         pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+def test_where_only_bytes_can_be_locked_a_vm_is_locked_all_the_same(repository: Repository, code: int) -> None:
+    command = [sys.executable, "-c", HOLD, repository.path, VM]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | lacking(repository.path, {"flock": code})
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"locked\n"
+
+        second = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, check=False)
+        first.kill()
+
+    third = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, check=False)
+    assert f"locked by process {first.pid}:" in second.stderr
+    assert third.stdout == "locked\n"
 
 
 def test_another_vm_is_not_locked(repository: Repository, holder: subprocess.Popen[bytes]) -> None:

@@ -83,8 +83,8 @@ class _Story:
                 self._observer.stage("plan", f"crash-consistent: {plan.consistency_reason}")
             for clone in plan.hot_added:
                 self._warn(f"VM {plan.vm.name!r}: {clone} is left out: it is no disk of this VM")
-            await self._settle_site()
             unfinished = await self._begin(plan)
+            await self._settle_site()
             frozen = await self._freeze(plan, unfinished)
             disks = await self._capture_disks(plan, unfinished, frozen)
             record = self._record(plan, unfinished, frozen, disks, started_s)
@@ -106,6 +106,8 @@ class _Story:
     async def _begin(self, plan: CapturePlan) -> UnfinishedPoint:
         unfinished = self._repository.begin(plan.vm.id, plan.parent)
         self._undo.add(f"remove the unfinished point {unfinished.path}", partial(in_thread, unfinished.abort))
+        for warning in unfinished.warnings:
+            self._warn(warning)
         return unfinished
 
     async def _freeze(self, plan: CapturePlan, unfinished: UnfinishedPoint) -> Frozen:

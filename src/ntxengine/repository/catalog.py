@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ntxengine import files
 from ntxengine.repository import storage
+from ntxengine.repository.lock import FLOCK, take
 from ntxengine.repository.point import Point
 from ntxengine.units import format_time
 
@@ -155,20 +156,22 @@ class Catalog:
 
     @contextmanager
     def _shared(self) -> Iterator[None]:
-        with self._locked(fcntl.LOCK_SH):
+        with self._locked(fcntl.LOCK_SH) as fd:
+            # SQLite locks bytes.  Where that fails it believes that another has them, and waits: ask before.
+            fcntl.fcntl(fd, fcntl.F_OFD_GETLK, FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0))
             yield
 
     @contextmanager
-    def _locked(self, operation: int) -> Iterator[None]:
+    def _locked(self, operation: int) -> Iterator[int]:
         fd = files.open_regular(self._guard)
         try:
             try:
-                fcntl.flock(fd, operation)
+                take(fd, operation)
             except OSError as exc:
                 # NFS locks exclusively only what is open for writing: there, two rebuilds at once go unguarded.
-                if exc.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP):
+                if exc.errno != errno.EBADF:
                     raise
-            yield
+            yield fd
         finally:
             os.close(fd)
 

@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import struct
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -31,6 +30,7 @@ from ntxengine.errors import MachineError, ToolError
 from ntxengine.extents import MAPPED_EXTENT, ZERO, Extents
 from ntxengine.repository import images, process
 from ntxengine.repository.header import BadHeader, header_of, opened
+from ntxengine.repository.lock import FLOCK
 from ntxengine.shield import in_peace, in_thread
 from ntxengine.units import MIB
 
@@ -46,7 +46,6 @@ _CHUNK = 256 * 1024
 # does not share it with others.
 _CONSISTENT_READ, _WRITE, _RESIZE = 0, 1, 3
 _USED, _NOT_SHARED = 100, 200
-_FLOCK = struct.Struct("hhqqi4x")
 
 
 class CannotMap(Exception):
@@ -110,10 +109,10 @@ def _keep_writers_out(fd: int, path: Path) -> None:
     """Do what qemu does when it opens an image for reading: nobody may write to it or resize it, nor does now."""
     try:
         for byte in (_USED + _CONSISTENT_READ, _NOT_SHARED + _WRITE, _NOT_SHARED + _RESIZE):
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
         for byte in (_USED + _WRITE, _USED + _RESIZE, _NOT_SHARED + _CONSISTENT_READ):
-            answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
-            if _FLOCK.unpack(answer)[0] != fcntl.F_UNLCK:
+            answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+            if FLOCK.unpack(answer)[0] != fcntl.F_UNLCK:
                 raise CannotMap(f"{path}: another process writes to it")
     except (BlockingIOError, PermissionError) as exc:
         raise CannotMap(f"{path}: another process has locked it") from exc

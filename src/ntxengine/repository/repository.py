@@ -17,7 +17,7 @@ import msgspec
 from ntxengine import files
 from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError
 from ntxengine.manifest import Manifest
-from ntxengine.repository import layout, storage, strays
+from ntxengine.repository import filesystem, layout, storage, strays
 from ntxengine.repository.catalog import Catalog, NewRow
 from ntxengine.repository.chain import Chains, open_manifest
 from ntxengine.repository.health import Health, examine
@@ -276,11 +276,16 @@ class Repository:
             point_id = layout.new_point_id(self._clock(), after=newest, token=secrets.token_hex(3))
             path = self.path / vm_id / f"{layout.UNFINISHED_PREFIX}{point_id}"
             storage.make_folder(path)
+            try:
+                warnings = filesystem.try_out(path)
+            except BaseException:
+                storage.remove_tree(path)
+                raise
         except BaseException:
             if own is not None:
                 own.release()
             raise
-        return UnfinishedPoint(point_id, path, parent, lock=own, committed=self._enter)
+        return UnfinishedPoint(point_id, path, parent, lock=own, committed=self._enter, warnings=warnings)
 
     def sweep_unfinished(self, problems: list[str] | None = None) -> list[str]:
         """Remove the unfinished points that nobody works on, and return them as `<vm id>/<point id>`.

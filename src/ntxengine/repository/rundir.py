@@ -11,10 +11,12 @@ import logging
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from ntxengine import machine
 from ntxengine.errors import MachineError, machine_error
+from ntxengine.repository.lock import take
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,8 @@ class PrivateFolder:
             self.path = base / f"{_PREFIX}{fresh.name.removeprefix(_FRESH_PREFIX)}"
             try:
                 self._fd = os.open(fresh / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                fcntl.flock(self._fd, fcntl.LOCK_EX)
+                with suppress(OSError):  # where there are no locks, nobody takes it for dead either
+                    take(self._fd, fcntl.LOCK_EX)
                 fresh.rename(self.path)
             except OSError:
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -66,7 +69,7 @@ def _remove_dead(base: Path) -> None:
                 continue
             fd = os.open(folder / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                take(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder)
                 log.info("%s: removed, its process was killed", folder)
             finally:

@@ -14,6 +14,8 @@ from ntxengine.errors import NtxError, RepositoryError, TargetError, machine_err
 FOLDER_MODE = 0o700  # disk contents are secrets of their VM
 FILE_MODE = 0o600
 
+_NO_MODES = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
 _REMEDIES = {
     errno.ENOSPC: "; free some space, or use another file system",
     errno.EDQUOT: "; free some space, or raise the quota",
@@ -30,6 +32,20 @@ def write_error(path: Path | str, action: str, cause: OSError) -> NtxError:
     code = cause.errno or 0
     reason = cause.strerror or str(cause)
     return TargetError(f"{path}: {action} failed: {reason}{_REMEDIES.get(code, '')}", errno=code)
+
+
+def _sync(fd: int, path: Path) -> None:
+    """Bring an open file to stable storage.  Errors: TargetError."""
+    try:
+        os.fsync(fd)
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise write_error(path, "syncing", exc) from exc
+        raise TargetError(
+            f"{path}: cannot be brought to stable storage (fsync: {exc.strerror}), and could be lost after it was said "
+            f"to be safe: put it on another file system",
+            errno=exc.errno or 0,
+        ) from exc
 
 
 def read_error(path: Path | str, cause: OSError) -> NtxError:
@@ -59,19 +75,19 @@ def read_file(path: Path, *, limit: int) -> bytes:
         os.close(fd)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
     """Make a new file with these contents, on stable storage.  One that cannot be written whole is removed.
 
     Errors: TargetError (FileExistsError is one of its causes).
     """
     try:
-        fd = files.open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        fd = files.open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(fd)
-        except OSError:
+                _sync(fd, path)
+        except (OSError, TargetError):
             path.unlink(missing_ok=True)
             raise
     except OSError as exc:
@@ -94,6 +110,25 @@ def replace_file(path: Path, data: bytes) -> None:
     except OSError as exc:
         raise write_error(path, "replacing", exc) from exc
     sync_folder(path.parent)
+
+
+def restrict(path: Path) -> bool:
+    """Keep a file of ours from everybody else.  Return whether it is: some file systems keep no modes.
+
+    Errors: TargetError.
+    """
+    try:
+        if _is_for_others(path):
+            path.chmod(FILE_MODE)
+        return not _is_for_others(path)
+    except OSError as exc:
+        if exc.errno in _NO_MODES:
+            return False
+        raise write_error(path, "changing its mode", exc) from exc
+
+
+def _is_for_others(path: Path) -> bool:
+    return path.lstat().st_mode & 0o077 != 0
 
 
 def check_folder(path: Path) -> None:
@@ -125,7 +160,7 @@ def sync(path: Path) -> None:
     try:
         fd = files.open_regular(path)
         try:
-            os.fsync(fd)
+            _sync(fd, path)
         finally:
             os.close(fd)
     except OSError as exc:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +34,10 @@ class _NewDisk:
 
 
 class UnfinishedPoint:
-    """From Repository.begin to `commit` or `abort`.  As a context manager it aborts what was not committed."""
+    """From Repository.begin to `commit` or `abort`.  As a context manager it aborts what was not committed.
+
+    `warnings` are of what its file system lacks.
+    """
 
     def __init__(
         self,
@@ -44,11 +47,13 @@ class UnfinishedPoint:
         *,
         lock: VmLock | None,
         committed: Callable[[Point], None],
+        warnings: Sequence[str] = (),
     ) -> None:
         """Not for callers: see Repository.begin.  `lock` is ours to give back, None if somebody else's."""
         self.id = point_id
         self.path = path
         self.parent = parent
+        self.warnings = tuple(warnings)
         self._lock = lock
         self._committed = committed
         self._disks: dict[str, _NewDisk] = {}
@@ -117,7 +122,7 @@ class UnfinishedPoint:
         final = self.path.parent / self.id
         committed = point.decode(document, file=self.path / layout.POINT_FILE, folder=final)
         for file in sorted(self.path.iterdir()):
-            file.chmod(storage.FILE_MODE)  # qemu-img, for one, makes what everybody may read
+            storage.restrict(file)  # qemu-img, for one, makes what everybody may read
             storage.sync(file)
         storage.sync_folder(self.path)
         self._publish(final)
