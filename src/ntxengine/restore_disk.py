@@ -138,7 +138,10 @@ def _naming(what: DiskFile, target: Device) -> Iterator[None]:
         raise MachineError(f"{what.path}: {error}") from error
     except (SourceError, NbdError, TargetError) as error:
         kind: type[PlaceError] = SourceError
-        message = f"{what} cannot be read: {error}; {REMEDY}"
+        message = (
+            f"{what} cannot be read: {error}; restore another point, or save what qemu can read of the image with "
+            f"`qemu-img convert --salvage`"
+        )
         if isinstance(error, TargetError) or str(error).startswith(target.name):
             kind, message = TargetError, f"{what.path}: {error}"
         raise kind(message, offset=error.offset, length=error.length, errno=error.errno) from error

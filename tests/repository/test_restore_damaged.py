@@ -158,9 +158,10 @@ async def test_the_manifest_of_another_disk_is_not_believed(repository: Reposito
         await restore(repository, point, out)
 
 
+@pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize("format", FORMATS)
 async def test_a_cluster_that_cannot_be_read_is_named_with_its_point(
-    repository: Repository, point: Point, out: Path, format: RestoreFormat
+    repository: Repository, point: Point, out: Path, format: RestoreFormat, check: bool
 ) -> None:
     image = image_of(repository.chain(point)[0])
     data = bytearray(image.read_bytes())
@@ -169,10 +170,11 @@ async def test_a_cluster_that_cannot_be_read_is_named_with_its_point(
     image.write_bytes(data)
 
     with pytest.raises(SourceError, match="Input/output error") as caught:
-        await restore(repository, point, out, options=RestoreOptions(format=format))
+        await restore(repository, point, out, options=RestoreOptions(format=format, check=check))
 
-    for words in (point.id, "scsi.1", OTHER_DISK, "cannot be read", "--no-check"):
+    for words in (point.id, "scsi.1", OTHER_DISK, "cannot be read", "--salvage"):
         assert words in str(caught.value)
+    assert "--no-check" not in str(caught.value)
     assert list(out.iterdir()) == []
 
 
