@@ -52,6 +52,12 @@ def test_ids_and_numbers_are_never_cut_nor_folded(width: int) -> None:
     assert sum("1023.9 GiB" in line for line in lines) == 1
 
 
+def test_each_cell_has_a_line_where_there_is_no_room_for_a_table() -> None:
+    lines = table_lines(COLUMNS, [ROWS[1]], width=50)
+
+    assert lines == ["NAME    [red]x", f"UUID    {UUID}", "SIZE    1 B", f"RESULT  {ROWS[1][3].rstrip()}", ""]
+
+
 def test_columns_stand_below_each_other_in_any_script() -> None:
     lines = table_lines([Column("NAME"), Column("SIZE", right=True)], [["数据库", "1 B"], ["db", "10 B"]], width=None)
 

@@ -24,7 +24,7 @@ COLUMNS = [
     Column("POWER"),
     Column("DISKS", right=True),
     Column("SIZE", right=True),
-    Column("GUEST TOOLS"),
+    Column("TOOLS", fold=True),
     Column("CLUSTER", wide=True),
     Column("HOST", wide=True),
 ]

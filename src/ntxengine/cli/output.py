@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ntxengine import units
-from ntxengine.cli.messages import is_coloured, messages
+from ntxengine.cli.messages import messages
 from ntxengine.cli.reply import reply
 from ntxengine.cli.streams import only_tells_of_work
 from ntxengine.cli.table import Column, table_lines
@@ -75,9 +75,7 @@ class Screen:
         """Print a table.  Whatever is in the cells is shown, never obeyed."""
         shown = [i for i, column in enumerate(columns) if self.is_wide or not column.wide]
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not self.is_wide else None
-        lines = table_lines([columns[i] for i in shown], [[row[i] for i in shown] for row in rows], width=width)
-        self.line(click.style(lines[0], bold=True) if is_coloured(sys.stdout) else lines[0])
-        for line in lines[1:]:
+        for line in table_lines([columns[i] for i in shown], [[row[i] for i in shown] for row in rows], width=width):
             self.line(line)
 
     def pairs(self, rows: Iterable[tuple[str, str]]) -> None:

@@ -1,8 +1,8 @@
 """Tables as lines of text.
 
 Not on a terminal a row is one line with full values, however long: for grep, awk and a log.  On a terminal what is too
-wide gives way: names are shortened, with a mark; messages are folded.  Ids and numbers are never cut nor folded: if
-they alone are too wide, the lines are longer than the terminal.
+wide gives way: names are shortened, with a mark; messages are folded.  Ids and numbers are never cut nor folded: where
+there is no room even for them, each cell has a line of its own.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wid
     if width is not None:
         gap = GAP if _total(widths, GAP) <= width else 1
         widths = _narrowed(columns, widths, gap, width)
+        if _total(widths, gap) > width:
+            return _one_cell_a_line(columns, cells)
     heading = _line(columns, [column.title for column in columns], widths, gap)
     lines = [line for row in cells for line in _row(columns, row, widths, gap)]
     if width is None:
@@ -65,6 +67,14 @@ def _narrowed(columns: Sequence[Column], widths: list[int], gap: int, width: int
             break
         narrowed[max(candidates, key=lambda i: narrowed[i])] -= 1
     return narrowed
+
+
+def _one_cell_a_line(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
+    width = max(len(column.title) for column in columns) + GAP
+    records = [
+        [f"{column.title:<{width}}{cell}".rstrip() for column, cell in zip(columns, row, strict=True)] for row in rows
+    ]
+    return [line for record in records for line in (*record, "")]
 
 
 def _row(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int], gap: int) -> list[str]:
