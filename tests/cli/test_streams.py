@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pty
 import shlex
 import signal
 import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -136,6 +138,22 @@ def test_work_does_not_wait_for_a_reader_of_stderr(disk: Path) -> None:
     assert said.endswith(b"100 %" + said.rpartition(b"100 %")[2])
     assert b"4.0 MiB of 4.0 MiB" in said
     assert disk.with_name("copy.raw").read_bytes() == disk.read_bytes()
+
+
+def test_work_does_not_wait_for_a_terminal_that_was_stopped(disk: Path) -> None:
+    """Ctrl-S, or a terminal window that hangs."""
+    ours, theirs = pty.openpty()
+    termios.tcflow(theirs, termios.TCOOFF)
+    copy = [*COMMAND, "copy", str(disk), str(disk.with_name("copy.raw"))]
+
+    process = subprocess.Popen(copy, env=environment({"TERM": "xterm"}), stdout=subprocess.DEVNULL, stderr=theirs)
+    wait_for(disk.with_name("copy.raw"))
+    termios.tcflow(theirs, termios.TCOON)
+
+    assert "100 %" in os.read(ours, 65536).decode()
+    assert process.wait(30) == 0
+    os.close(theirs)
+    os.close(ours)
 
 
 def test_signal_ends_what_waits_for_a_reader_of_stderr(disk: Path) -> None:
