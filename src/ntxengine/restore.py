@@ -32,7 +32,7 @@ from ntxengine.repository.filesystem import NO_MODES
 from ntxengine.repository.lock import take
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import read_companion
-from ntxengine.restore_disk import REMEDY, DiskFile, RestoreFormat, write_disk
+from ntxengine.restore_disk import DiskFile, RestoreFormat, write_disk
 from ntxengine.shield import in_thread
 from ntxengine.uri import Location
 
@@ -123,19 +123,11 @@ async def restore(
     """
     options = options or RestoreOptions()
     began_s = time.monotonic()
-    point = await in_thread(_read_anew, point, checked=options.check)
+    point, _ = await in_thread(read_point, point.path, checked=options.check)  # whatever the catalog remembers
     wanted = list(dict.fromkeys(point.disk(name) for name in disks)) if disks else list(point.disks)
     folder = _make_directory(directory, repository)
     with _only_us(folder):
         return await _Restore(repository, point, folder, options, on_progress, began_s).run(wanted)
-
-
-def _read_anew(point: Point, *, checked: bool) -> Point:
-    """Return the point as its folder has it: the catalog may remember what has rotted since."""
-    try:
-        return read_point(point.path, checked=checked)[0]
-    except RepositoryError as exc:
-        raise RepositoryError(f"{exc}; {REMEDY}" if checked else str(exc)) from exc
 
 
 def file_names(point: Point, format: RestoreFormat) -> dict[str, str]:

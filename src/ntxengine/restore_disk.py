@@ -38,7 +38,7 @@ from ntxengine.uri import Location
 
 RestoreFormat = Literal["raw", "qcow2"]
 
-REMEDY = "restore another point, or write what is there with --no-check"
+_REMEDY = "restore another point, or write what is there with --no-check"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _manifest(repository: Repository, what: DiskFile) -> Manifest:
     try:
         return repository.manifest(what.point, what.disk)
     except RepositoryError as exc:
-        raise RepositoryError(f"{exc}; {REMEDY}") from exc
+        raise RepositoryError(f"{exc}; {_REMEDY}") from exc
 
 
 def _make(what: DiskFile) -> None:
@@ -151,4 +151,4 @@ def _require_same(what: DiskFile, stored: Manifest, found: Manifest) -> None:
     try:
         require_same(stored, found, None, str(what))
     except ChecksumMismatch as exc:
-        raise ChecksumMismatch(f"{exc}; {REMEDY}", offsets=exc.offsets, blocks=exc.blocks) from exc
+        raise ChecksumMismatch(f"{exc}; {_REMEDY}", offsets=exc.offsets, blocks=exc.blocks) from exc

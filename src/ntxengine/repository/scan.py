@@ -71,13 +71,25 @@ def read_point(folder: Path, *, checked: bool = True) -> tuple[Point, Row]:
     file = folder / layout.POINT_FILE
     stamp = _stamp(file)
     document = storage.read_file(file, limit=MAX_POINT_BYTES)
-    digests = sums.read_sums(folder) if checked else None
-    if digests is not None:
-        sums.compare(folder, layout.POINT_FILE, document, digests)
     point = decode(document, file=file, folder=folder)
-    if checked and point.sums and digests is None:
-        raise RepositoryError(f"{folder / point.sums}: is missing, and the point was made with it")
+    if checked:
+        _check(point, document)
     return point, Row(stamp, document)
+
+
+def _check(point: Point, document: bytes) -> None:
+    """Compare what was read of a point with its digest."""
+    try:
+        digests = sums.read_sums(point.path)
+        if digests is not None:
+            sums.compare(point.path, layout.POINT_FILE, document, digests)
+        elif point.sums:
+            raise RepositoryError(f"{point.path / point.sums}: is missing, and the point was made with it")
+    except RepositoryError as exc:
+        raise RepositoryError(
+            f"{exc}; if point.json is right as it is, write {layout.SUMS_FILE} anew with sha256sum, or restore with "
+            f"--no-check"
+        ) from exc
 
 
 def _believe(folder: Path, row: Row | None) -> tuple[Point, Row] | None:
