@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 MIN_BAR, MAX_BAR = 10, 40
-FULL, REST = "━", "━"
+BAR = "━"
 
 # Of one width each, so that the bars do not jump: "100 %", "59 min 59 s left", "999.9 MiB/s", "999.9 MiB of 999.9 GiB".
 PERCENT_WIDTH, LEFT_WIDTH, RATE_WIDTH, AMOUNT_WIDTH = 5, 16, 12, 22
@@ -34,7 +34,7 @@ class Line:
     after: str
 
     def __str__(self) -> str:
-        return f"{self.before}{FULL * self.filled}{' ' * self.rest}{self.after}"
+        return f"{self.before}{BAR * self.filled}{' ' * self.rest}{self.after}"
 
 
 def bar_line(label: str, amounts: Amounts, *, label_width: int, width: int) -> Line:
@@ -119,10 +119,10 @@ class Bars:
             line = bar_line(label, amounts, label_width=label_width, width=width)
             text.append("\n" if number else "")
             text.append(line.before)
-            text.append(FULL * line.filled, style="bar.finished" if line.rest == 0 else "bar.complete")
+            text.append(BAR * line.filled, style="bar.finished" if line.rest == 0 else "bar.complete")
             if console.no_color:
                 text.append(" " * line.rest)
             else:
-                text.append(REST * line.rest, style="bar.back")
+                text.append(BAR * line.rest, style="bar.back")
             text.append(line.after)
         return text

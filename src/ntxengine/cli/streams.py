@@ -45,8 +45,10 @@ class Stream(io.RawIOBase):
     """Writes to a descriptor that may fail, or be read by nobody.
 
     A failure is kept, and all that comes after it is dropped.  `patience_ms` is how long a write waits for room (None:
-    as long as it takes); what finds none is kept, and is written later.  stderr has none before
-    the end, and then `last_patience_ms`.
+    as long as it takes); what finds none is kept, and is written later.  stderr has no patience before the end, and
+    then `last_patience_ms`.
+
+    LIMIT: another process that fills the same pipe between our question and our write makes us wait.
     """
 
     def __init__(
