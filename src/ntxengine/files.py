@@ -103,9 +103,13 @@ def replace(old: Path, new: Path) -> None:
 def sync_folder(path: Path) -> None:
     """Make the names in a folder last.  Where a file system has no such call (CIFS), its server decides.
 
+    A folder that may be written and not read (mode 0300) cannot be synced by us: its names last when the kernel says.
     Errors: OSError.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return
     try:
         os.fsync(fd)
     except OSError as exc:

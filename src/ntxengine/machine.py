@@ -7,6 +7,7 @@ import os
 import resource
 import tempfile
 
+_ANY = "any number of"
 _NO_THREAD = "can't start new thread"
 """What Python says of it: a RuntimeError without a code."""
 
@@ -23,7 +24,12 @@ def remedy(code: int) -> str:
         return "; all programs together have as many files open as this machine allows (sysctl fs.file-max)"
     if code == errno.EAGAIN:
         most = _said(resource.RLIMIT_NPROC)
-        return f"; this user may have {most} processes and threads: allow more (ulimit -u, the container's pids limit)"
+        # The stack of a thread that has no memory is refused with the same code.
+        memory = ", or more memory (ulimit -v)" if _said(resource.RLIMIT_AS) != _ANY else ""
+        return (
+            f"; this user may have {most} processes and threads: allow more (ulimit -u, or the container's pids limit)"
+            f"{memory}"
+        )
     if code == errno.ENOMEM:
         return "; give it more memory (ulimit -v, the container's memory limit)"
     return ""
@@ -59,4 +65,4 @@ def temporary_folder() -> str:
 
 def _said(limit: int) -> str:
     soft, _ = resource.getrlimit(limit)
-    return "any number of" if soft == resource.RLIM_INFINITY else f"{soft}"
+    return _ANY if soft == resource.RLIM_INFINITY else f"{soft}"

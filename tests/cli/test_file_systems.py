@@ -32,6 +32,13 @@ def test_a_copy_is_kept_where_its_name_cannot_be_given_by_link(code: int, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "source"]
 
 
+def test_a_copy_is_kept_in_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
+    ran = ntx("copy", "pattern:1M", tmp_path / "copy", "-q", env=lacking(tmp_path, {"open-folder": errno.EACCES}))
+
+    assert (ran.code, ran.err) == (0, "")
+    assert (tmp_path / "copy").stat().st_size == MIB
+
+
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_a_copy_is_kept_where_a_folder_cannot_be_synced(code: int, tmp_path: Path) -> None:
     calls = {"fsync-folder": code, "link": errno.ENOSYS, "rename-new": errno.EINVAL, "seek-data": errno.EINVAL}

@@ -4,7 +4,7 @@
  *     FOLDER CALL=ERRNO CALL=ERRNO ...      calls on files below FOLDER fail so
  *
  * CALL is link, rename-new (RENAME_NOREPLACE), rename-over (onto what exists), fsync, fsync-folder, chmod, flock, lock
- * (POSIX and OFD), seek-data, tmpfile (O_TMPFILE) or map-shared.
+ * (POSIX and OFD), seek-data, open-folder (for reading), tmpfile (O_TMPFILE) or map-shared.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -149,7 +149,10 @@ int open64(const char *path, int flags, ...)
     va_start(arguments, flags);
     mode_t mode = (flags & (O_CREAT | __O_TMPFILE)) != 0 ? va_arg(arguments, mode_t) : 0;
     va_end(arguments);
-    return (flags & O_TMPFILE) == O_TMPFILE && lacks("tmpfile", path) ? -1 : REAL(open64)(path, flags, mode);
+    if ((flags & O_TMPFILE) == O_TMPFILE ? lacks("tmpfile", path)
+                                         : (flags & O_DIRECTORY) != 0 && lacks("open-folder", path))
+        return -1;
+    return REAL(open64)(path, flags, mode);
 }
 
 void *mmap64(void *address, size_t length, int protection, int flags, int fd, off64_t offset)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ntxengine import machine
 from ntxengine.errors import MachineError, NtxError, SourceError, ToolError, from_core, machine_error
 from ntxengine.repository import process, storage
 from ntxengine.shield import in_thread
@@ -48,6 +50,13 @@ def test_a_thread_that_the_core_cannot_start_has_a_remedy() -> None:
 
     assert type(error) is MachineError
     assert "ulimit -u" in str(error)
+
+
+def test_a_thread_may_lack_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, said in ((resource.RLIM_INFINITY, False), (1 << 30, True)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+
+        assert ("more memory" in machine.remedy(errno.EAGAIN)) is said
 
 
 @pytest.mark.parametrize(
