@@ -243,14 +243,16 @@ int ntx_map(struct ntx_device *device, uint64_t offset, uint64_t length, unsigne
         ask.now = ask.most = length;
     bool is_open = (info->flags & NTX_DEVICE_CAN_MAP) != 0;
     while (is_open) {
+        uint64_t before = list.end, asked = ask.now;
         int result = map_once(device, &list, &ask, timeout_ms, err);
 
         if (result != 0)
             return result;
-        is_open = !ntx_extents_is_complete(&list) && list.count < capacity;
+        bool has_moved = list.end > before || ask.now < asked;
+        is_open = has_moved && !ntx_extents_is_complete(&list) && list.count < capacity;
         is_open = is_open && (list.count == 0 || monotonic_ns() < until_ns);
     }
-    if (list.count == 0) /* the device cannot tell */
+    if (list.count == 0) /* the device cannot tell, or did not */
         ntx_extents_append(&list, length, 0);
     *count = list.count;
     return 0;
