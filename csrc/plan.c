@@ -102,11 +102,11 @@ static bool make_room(struct ntx_item *item)
 {
     if (item->count < item->capacity)
         return true;
-    struct ntx_extent *own = item->extents == item->own ? NULL : item->extents;
-    struct ntx_extent *larger = realloc(own, 2 * item->capacity * sizeof *larger);
+    struct ntx_extent *heap = item->extents == item->own ? NULL : item->extents;
+    struct ntx_extent *larger = realloc(heap, 2 * item->capacity * sizeof *larger);
     if (larger == NULL)
         return false;
-    if (own == NULL)
+    if (heap == NULL)
         memcpy(larger, item->own, item->count * sizeof *larger);
     item->extents = larger;
     item->capacity *= 2;

@@ -152,7 +152,8 @@ static int take_item(struct ntx_worker *w, struct ntx_error *err)
     w->extent = 0;
     w->at = 0;
     if (take == NTX_TAKE_NO_MEMORY)
-        return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for the %zu extents of a block", item->count);
+        return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for the extents of a block: more than %zu",
+                             item->count);
     return 1;
 }
 

@@ -32,12 +32,13 @@ def test_rates_are_bytes_per_second_and_off_means_no_limit() -> None:
 
 
 def test_sizes_are_shown_in_the_unit_that_fits() -> None:
-    assert [format_size(n) for n in (0, 1023, 1024, 1536 * 1024, 3 * 2**41)] == [
+    assert [format_size(n) for n in (0, 1023, 1024, 1536 * 1024, 3 * 2**41, 7 * 2**60)] == [
         "0 B",
         "1023 B",
         "1.0 KiB",
         "1.5 MiB",
         "6.0 TiB",
+        "7.0 EiB",
     ]
     assert format_rate(2.5 * 2**30) == "2.5 GiB/s"
 

@@ -1,0 +1,47 @@
+/* test_plan_memory.c: no memory for a block of very many extents.  The plan is compiled in here, with its allocator. */
+#define _GNU_SOURCE /* memfd_create */
+#include <stdlib.h>
+
+static void *no_memory(void *old, size_t size)
+{
+    (void)old;
+    (void)size;
+    return NULL;
+}
+
+#define realloc no_memory
+#include "../../csrc/plan.c"
+#undef realloc
+
+#include "job_bench.h"
+
+static void test_extents_that_found_no_memory_are_handed_back(void)
+{
+    struct bench b;
+    struct ntx_extent extents[NTX_ITEM_ROOM + 100];
+    size_t count = sizeof extents / sizeof *extents;
+    uint64_t left = 0, bytes = 0;
+    setup(&b);
+    b.options.connections = 1;
+    for (size_t i = 0; i < count; i++)
+        extents[i] = (struct ntx_extent){NTX_BLOCK_SIZE + 2 * i, 1, 0};
+
+    CHECK_EQ_INT(run(&b, extents, count), -ENOMEM);
+
+    CHECK_EQ_INT(b.err.class, NTX_E_SYSTEM);
+    CHECK_CONTAINS(b.err.text, "no memory for the extents of a block: more than 384");
+    CHECK(!b.left_all);
+    for (size_t i = 0; i < b.left_count; i++)
+        left += b.left[i].length;
+    for (size_t i = 0; i < count; i++)
+        bytes += extents[i].length;
+    CHECK_EQ_U64(left, bytes);
+    CHECK(memcmp(b.before, b.target.bytes, SIZE) == 0);
+    teardown(&b);
+}
+
+int main(void)
+{
+    RUN(test_extents_that_found_no_memory_are_handed_back);
+    return 0;
+}
