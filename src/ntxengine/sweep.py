@@ -143,14 +143,14 @@ class _Sweep:
         named = [point for point in listed if point.name.startswith(prefix)]
         for folder in vm_folders(self._repository.path):
             vm_id = folder.name
-            if not cluster_record.exist(folder) and vm_id not in {point.vm_id for point in named}:
+            if not cluster_record.exist(folder) and vm_id not in {point.vm_id.lower() for point in named}:
                 continue
             try:
                 with self._repository.lock(vm_id):
-                    await self._sweep_vm(prism, folder, [point for point in listed if point.vm_id == vm_id])
+                    await self._sweep_vm(prism, folder, [point for point in listed if point.vm_id.lower() == vm_id])
             except LockedError:
                 self._report.locked_vms.append(vm_id)
-                self._seen |= {point.id for point in named if point.vm_id == vm_id}
+                self._seen |= {point.id for point in named if point.vm_id.lower() == vm_id}
             except NtxError as error:
                 self._report.problems.append(f"VM {vm_id}: {error}")
         for point in named:
@@ -164,7 +164,7 @@ class _Sweep:
         self._report.problems += records.problems
         if not all(recorded_points(listed, record, vm_id) for record in records.own):
             # It may have been made after we asked, by a capture that has ended since.
-            listed = [point for point in await prism.recovery_points() if point.vm_id == vm_id]
+            listed = [point for point in await prism.recovery_points() if point.vm_id.lower() == vm_id]
         # Also of a point that cannot be read: what it needs stays.
         kept = self._repository.last_id(vm_id)
         for record in records.own:

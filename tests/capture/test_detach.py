@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from ntxengine.attach import hotadd
+from ntxengine.errors import RepositoryError
+from ntxengine.repository import cluster_record
 from ntxengine.sim.faults import HttpFault
 from ntxengine.sweep import sweep
 from tests.capture.lab import Lab
@@ -48,6 +52,35 @@ async def test_a_detach_that_never_ends_keeps_the_point(v4_lab: Lab, monkeypatch
 
     assert lab.stored(point) == lab.guest()
     assert len(lab.witness.warnings) == 1
+
+
+async def test_a_detach_that_is_refused_keeps_the_point_on_an_element_too(v3_hot_add_lab: Lab) -> None:
+    lab = v3_hot_add_lab
+    lab.sim.faults.http.append(HttpFault("/disks/detach", method="POST", status=400, count=-1))
+
+    point = await lab.capture()
+    lab.sim.faults.http.clear()
+    report = await sweep(lab.prism, lab.repository)
+
+    assert lab.stored(point) == lab.guest()
+    assert {each.kind for each in report.removed} == {"disk"}
+    lab.assert_clean(points=1)
+
+
+async def test_records_that_cannot_be_read_after_the_commit_cost_a_warning(
+    v4_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(folder: Path) -> NoReturn:
+        raise RepositoryError(f"{folder}: cannot be read: Input/output error")
+
+    lab = v4_lab
+    monkeypatch.setattr(cluster_record, "read", read)
+
+    point = await lab.capture()
+
+    assert [each.id for each in lab.repository.points(lab.vm_id)] == [point.id]
+    assert "Input/output error" in lab.witness.warnings[0]
+    assert point.report["warnings"] == lab.witness.warnings
 
 
 async def test_the_command_says_it_and_succeeds(v4_lab: Lab) -> None:

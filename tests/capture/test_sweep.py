@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ async def test_what_others_made_is_never_touched(v4_lab: Lab, tmp_path: Path) ->
     other = Repository.create(tmp_path / "other")
     for name in ("nightly", f"ntx-{other.id}-20260101T000000Z-abcdef", f"ntx-{lab.repository.id}x-1"):
         await leave_behind(lab, name)
-        lab.unfinished()[0].rmdir()
+        shutil.rmtree(lab.repository.path / lab.vm_id)
 
     report = await sweep_all(lab)
 

@@ -22,7 +22,7 @@ from ntxengine.units import utc_now
 
 def recorded_points(listed: Iterable[RecoveryPoint], record: ClusterRecord, vm_id: str) -> list[RecoveryPoint]:
     """Return the recorded recovery point, where the cluster still has it.  Two, if the first attempt left one."""
-    return [point for point in listed if point.name == record.name and point.vm_id == vm_id]
+    return [point for point in listed if point.name == record.name and point.vm_id.lower() == vm_id.lower()]
 
 
 async def recorded_clones(prism: Prism, worker_id: str, sources: Iterable[str]) -> list[AttachedDisk]:
@@ -77,10 +77,17 @@ class Recorder:
         await in_thread(cluster_record.remove, self._folder, self._record)
 
     async def release(self, point: Point, reference: Point | None) -> None:
-        """Remove what the points before `point` have on the cluster: it replaces them.  What stays costs space there.
+        """Remove what the points before `point` have on the cluster: it replaces them.
 
-        `reference` is the point whose recovery point was compared with, if any was.
+        What stays costs space there, not the point: it is a warning, whatever the reason.  `reference` is the point
+        whose recovery point was compared with, if any was.
         """
+        try:
+            await self._release_all(point, reference)
+        except NtxError as error:
+            self._warn(f"what earlier points have on the cluster was not looked at: {error}; `ntx sweep` removes it")
+
+    async def _release_all(self, point: Point, reference: Point | None) -> None:
         records = await in_thread(cluster_record.read, self._folder)
         for problem in records.problems:
             self._warn(f"{problem}; what it recorded on the cluster stays there until it expires")
