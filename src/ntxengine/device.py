@@ -17,7 +17,7 @@ from ntxengine._core.engine import Device
 from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError, machine_error
 from ntxengine.identity import is_same
 from ntxengine.shield import to_thread
-from ntxengine.uri import Location, parse
+from ntxengine.uri import Location, parse, socket_uri
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ def _open_now(location: Location, *, write: bool, timeout_s: float) -> Device:
         return Device.open_nbd_tcp(host, port, export, write=write, timeout_ms=timeout_ms)
     if location.kind == "pattern":
         return Device.open_pattern(location.size)
+    if Path(location.path).is_socket():
+        raise OptionsError(f"{location.text}: is a socket: write {socket_uri(location.path)}")
     # The page cache is of use for files, which others read too; a block device is read once and by us alone.
     direct = Path(location.path).is_block_device()
     return Device.open_file(os.fsencode(location.path), write=write, direct=direct)

@@ -12,6 +12,7 @@ looks like an address, or like a word that means something here, is a file only 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -112,6 +113,11 @@ def _scheme(text: str) -> str:
     return text.split(":", 1)[0].lower() if ":" in text else ""
 
 
+def socket_uri(path: str) -> str:
+    """Return the URI of the NBD server that listens on a unix socket."""
+    return f"nbd+unix:///?socket={quote(path)}"
+
+
 def _really(text: str) -> str:
     return f"if that is the name of a file or a folder, write ./{text}"
 
@@ -132,7 +138,7 @@ def _meant_as_device(text: str) -> str:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     if text.lower().startswith("unix:/"):
-        return f"looks like a socket: write nbd+unix:///?socket={quote(text[5:])}"
+        return f"looks like a socket: write {socket_uri(text[5:])}"
     if _ADDRESS.match(text):
         return "unknown kind of address: write a path, nbd://HOST/EXPORT or nbd+unix:///EXPORT?socket=PATH"
     if _HOST_AND_PORT.fullmatch(text):
@@ -151,12 +157,33 @@ def _right_nbd(text: str) -> str:
     return f"nbd+unix:///{export}?socket={quote(old['path'])}" if old["path"] else f"nbd://{old['server']}/{export}"
 
 
+def _in_brackets(text: str) -> str:
+    """Return the URI that an IPv6 address without brackets means, "" if it is none.
+
+    What is an address as a whole is one, and has no port: nobody can tell whether 80 is the end of ::1:80.
+    """
+    host, _, rest = text.partition("://")[2].partition("/")
+    address, _, port = host.rpartition(":")
+    if _is_ipv6(host):
+        return f"nbd://[{host}]/{rest}"
+    return f"nbd://[{address}]:{port}/{rest}" if _is_ipv6(address) and port.isdecimal() else ""
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _parse_nbd(text: str) -> Location:
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as exc:
-        raise OptionsError(f"{text}: {exc}") from exc
+        right = _in_brackets(text) or "nbd://HOST[:PORT]/EXPORT, an IPv6 address in brackets"
+        raise OptionsError(_USER.sub("//...@", f"{text}: its host or port cannot be read: write {right}")) from exc
     if parts.username is not None or parts.password is not None:
         raise OptionsError("an NBD URI takes no user or password: NBD without TLS has none")
     export = unquote(parts.path.removeprefix("/"))

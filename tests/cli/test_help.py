@@ -4,9 +4,11 @@ import re
 import subprocess
 import sys
 
+import click
 import pytest
 
 from ntxengine.cli.main import COMMANDS
+from ntxengine.cli.main import ntx as group
 from tests.cli.ntx import environment, ntx
 
 HEAVY = {
@@ -118,3 +120,18 @@ def test_bash_takes_the_completion_script() -> None:
 
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+def test_help_names_every_variable() -> None:
+    overview = ntx("--help").out
+    known = {"NTX_PASSWORD"}
+    for name in COMMANDS:
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        variables = {parameter.envvar for parameter in command.params if isinstance(parameter.envvar, str)}
+        help_text = ntx(name, "--help").out
+
+        assert all(variable in help_text for variable in variables), name
+        known |= variables
+
+    assert set(re.findall(r"NTX_[A-Z_]+", overview)) == known

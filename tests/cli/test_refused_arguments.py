@@ -1,5 +1,6 @@
 """Every wrong argument: one line, exit code 2, and nothing was touched."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,43 @@ def test_no_option_takes_a_password() -> None:
         options = {word.strip(",") for word in ntx(command, "--help").out.split() if word.startswith("--")}
 
         assert {option for option in options if "password" in option} == {"--password-file"}
+
+
+@pytest.mark.parametrize("arguments", [("info", "{}"), ("copy", "{}", "null:"), ("copy", "pattern:64K", "{}")])
+def test_a_socket_is_refused_with_the_uri_of_its_server(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "nbd sock"))
+
+        ran = ntx(*(each.format(tmp_path / "nbd sock") for each in arguments))
+
+    assert_refused(ran, 2, "is a socket", f"nbd+unix:///?socket={tmp_path}/nbd%20sock")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "arguments"),
+    [
+        ("NTX_API", "v5", ("vms", *PRISM)),
+        ("NTX_PRISM_TIMEOUT", "soon", ("vms", *PRISM)),
+        ("NTX_INSECURE", "perhaps", ("vms", *PRISM)),
+        ("NTX_CA_FILE", "/nonexistent", ("vms", *PRISM)),
+        ("NTX_PASSWORD_FILE", "/nonexistent", ("vms", *PRISM)),
+        ("NTX_PRISM", "ftp://host", ("vms", "--username", "u")),
+        ("NTX_USERNAME", "a:b", ("vms", "--prism", "https://127.0.0.1:1")),
+        ("NTX_PROGRESS", "fast", ("checksum", "pattern:64K")),
+        ("NTX_DEBUG", "perhaps", ("checksum", "pattern:64K")),
+        ("NTX_TIER", "TAPE", ("checksum", "pattern:64K")),
+        ("NTX_BANDWIDTH", "much", ("checksum", "pattern:64K")),
+        ("NTX_SIM_PORT", "70000", ("sim",)),
+        ("NTX_REPOSITORY", "/nonexistent", ("points",)),
+    ],
+)
+def test_a_bad_variable_is_named(variable: str, value: str, arguments: tuple[str, ...], tmp_path: Path) -> None:
+    ran = ntx(*arguments, env={"NTX_PASSWORD": "p", variable: value} if "FILE" not in variable else {variable: value})
+
+    assert ran.code in (2, 10)
+    assert variable in ran.err
+
+
+def test_a_bad_option_does_not_blame_a_variable() -> None:
+    assert_refused(ntx("vms", *PRISM, "--api", "v5", env={"NTX_API": "v4"}), 2, "'--api': 'v5'")
+    assert "NTX_API" not in ntx("vms", *PRISM, "--api", "v5", env={"NTX_API": "v4"}).err

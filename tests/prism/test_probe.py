@@ -47,14 +47,14 @@ async def test_a_family_can_be_forced(sim: Simulator) -> None:
 async def test_a_family_that_is_not_there_cannot_be_forced(sim: Simulator, endpoint: str, family: Family) -> None:
     url = sim.central_url if endpoint == "central" else sim.element_url
 
-    with pytest.raises(PrismError, match=f"cannot be used by {family}"):
+    with pytest.raises(PrismError, match=f"cannot be used with --api {family}"):
         await family_of(at(url, sim), family)
 
 
 async def test_a_prism_central_without_v4_sends_to_the_element(config: SimConfig, tmp_path: Path) -> None:
     config.families = ["v3"]
     async with Simulator(config, tmp_path / "old") as sim:
-        with pytest.raises(PrismError, match="give the address and account of the Prism Element itself"):
+        with pytest.raises(PrismError, match=r"--prism.*--username.*of the Prism Element itself"):
             await family_of(at(sim.central_url, sim))
 
 

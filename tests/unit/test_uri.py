@@ -41,6 +41,27 @@ def test_look_alike_is_refused_with_the_right_spelling_and_the_way_to_a_file_of_
     assert parse(f"./{text}").path == f"./{text}"
 
 
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("nbd://::1:10898/", "nbd://[::1]:10898/"),
+        ("nbd://::1/x", "nbd://[::1]/x"),
+        ("nbd://fe80::1:2:10809/disk", "nbd://[fe80::1:2]:10809/disk"),
+        ("nbd://fe80::1:2/disk", "nbd://[fe80::1:2]/disk"),
+        ("nbd://::ffff:10.0.0.1:10809", "nbd://[::ffff:10.0.0.1]:10809/"),
+        ("nbd://1:2:3:4:5:6:7:8:10809/", "nbd://[1:2:3:4:5:6:7:8]:10809/"),
+        ("nbd://host:abc/x", "nbd://HOST[:PORT]/EXPORT"),
+        ("nbd://host:99999/x", "nbd://HOST[:PORT]/EXPORT"),
+        ("nbd://[::1/x", "an IPv6 address in brackets"),
+    ],
+)
+def test_a_host_that_cannot_be_read_is_shown_in_brackets(text: str, right: str) -> None:
+    with pytest.raises(OptionsError) as caught:
+        parse(text)
+
+    assert right in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["nbd://me:secret@host/e", "http://me:secret@host/e", "sftp://me:secret@nas/x"])
 def test_password_in_an_address_is_not_repeated(text: str) -> None:
     for look in (parse, check_path):

@@ -15,16 +15,13 @@ from ntxengine.bench.stats import Spread
 from ntxengine.bench.suite import Quantity, Suite, load_suite, narrowed, suite_names
 from ntxengine.cli import complete
 from ntxengine.cli.errors import SOME_FAILED
-from ntxengine.cli.options import (
-    SIZE,
-    common_options,
-    table_option,
-)
+from ntxengine.cli.options import common_options, table_option
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FILE, FOLDER, LocalPath
 from ntxengine.cli.signals import raised_as_interrupted
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import printable
+from ntxengine.cli.values import SIZE
 from ntxengine.units import MIB, format_size
 
 _RESULTS = [

@@ -14,10 +14,11 @@ from ntxengine import copy as plane
 from ntxengine.about import EngineInfo, engine_info
 from ntxengine.cli.figures import shown_rate
 from ntxengine.cli.mapping import map_shown
-from ntxengine.cli.options import SECONDS, Function, TransferOptions, common_options, transfer_options
+from ntxengine.cli.options import Function, TransferOptions, common_options, transfer_options
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.run import run
+from ntxengine.cli.values import SECONDS
 from ntxengine.endpoints import FORMATS, Format, SourceFormat, open_named_source
 from ntxengine.extents import ZERO, ExtentFile
 from ntxengine.formats import looks_like

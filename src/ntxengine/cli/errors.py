@@ -16,6 +16,7 @@ from ntxengine import machine
 from ntxengine.cli.messages import messages
 from ntxengine.cli.reply import reply
 from ntxengine.cli.text import printable
+from ntxengine.cli.variables import hint, notes
 from ntxengine.errors import NtxError, OptionsError
 
 logger = logging.getLogger(__name__)
@@ -83,9 +84,9 @@ def error_fields(error: BaseException) -> dict[str, object]:
     """
     known: dict[str, object] = {}
     if isinstance(error, click.ClickException):
-        message, code = error.format_message(), error.exit_code
+        message, code = _usage_text(error), error.exit_code
     elif isinstance(error, NtxError):
-        message, code = str(error), code_of(error)
+        message, code = f"{error}{notes(error)}", code_of(error)
         known = {name: value for name, value in vars(error).items() if isinstance(value, int | str | tuple)}
     elif isinstance(error, OSError):
         message, code = _os_line(error), FAILED
@@ -105,10 +106,15 @@ def as_usage(option: str) -> Iterator[None]:
 
 def _usage_line(exc: click.ClickException) -> str:
     ctx = exc.ctx if isinstance(exc, click.UsageError) else None
-    if ctx is None:
-        return exc.format_message()
-    path = ctx.command_path
-    return f"{exc.format_message().rstrip('.')}.  See: {path} --help"
+    text = _usage_text(exc)
+    return text if ctx is None else f"{text.rstrip('.')}.  See: {ctx.command_path} --help"
+
+
+def _usage_text(exc: click.ClickException) -> str:
+    """Return what is wrong with the arguments; a value that came from a variable is said to be that of the variable."""
+    if isinstance(exc, click.BadParameter) and not isinstance(exc, click.MissingParameter) and exc.param_hint is None:
+        exc.param_hint = hint(exc)
+    return f"{exc.format_message()}{notes(exc)}"
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

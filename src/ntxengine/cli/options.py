@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
-from ntxengine import units
 from ntxengine.cli.paths import FOLDER, LocalPath
-from ntxengine.errors import OptionsError
-from ntxengine.tier import Tier, tier_of
+from ntxengine.cli.values import RATE, SECONDS, SIZE, TIER, PrismUrl, Username
+from ntxengine.cli.variables import name_in
+from ntxengine.errors import NtxError, OptionsError
+from ntxengine.tier import Tier
 
 if TYPE_CHECKING:
     from ntxengine.cli.output import Screen
@@ -36,72 +36,6 @@ Function = Callable[..., Any]
 MAX_PASSWORD_BYTES = 4096
 MAX_CONNECTIONS = 64
 MAX_IN_FLIGHT = 64
-MAX_TIMEOUT_S = 86400
-
-
-class Size(click.ParamType[int]):
-    """Bytes, written as `64KiB`, `1G`, `4096`."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return self._number(value, units.parse_size, param, ctx)
-
-    def _number(
-        self, value: Any, parse: Callable[[str], int], param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return parse(str(value))
-        except OptionsError as exc:
-            self.fail(str(exc), param, ctx)
-
-
-class Rate(Size):
-    """Bytes per second, written as `500M`; `0` and `off` mean no limit."""
-
-    name = "rate"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return self._number(value, units.parse_rate, param, ctx)
-
-
-class Seconds(click.ParamType[float]):
-    """A time limit: more than nothing, and no longer than anybody waits."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            seconds = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a number of seconds", param, ctx)
-        if not 0 < seconds <= MAX_TIMEOUT_S:
-            self.fail(f"{value} is not more than 0 and at most {MAX_TIMEOUT_S} seconds", param, ctx)
-        return seconds
-
-
-class TierName(click.ParamType[Tier]):
-    """A storage tier, by our name or by any that Prism has for it."""
-
-    name = "tier"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tier:
-        tier = value if isinstance(value, Tier) else tier_of(str(value))
-        if tier is None:
-            known = ", ".join(each.name for each in Tier)
-            self.fail(f"{value!r} is no tier: write {known}, or what Prism calls it, such as DAS-SATA", param, ctx)
-        return tier
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [CompletionItem(each.name) for each in Tier if each.name.startswith(incomplete.upper())]
-
-
-SIZE = Size()
-RATE = Rate()
-SECONDS = Seconds()
-TIER = TierName()
 
 
 # ---------------------------------------------------------------------------------------------------- speaking
@@ -116,13 +50,20 @@ def common_options(function: Function) -> Function:
         type=click.Choice(["auto", "plain", "json", "none"]),
         default="auto",
         envvar="NTX_PROGRESS",
+        show_envvar=True,
         help="Progress on stderr: bars on a terminal (auto), lines, JSON lines or nothing.",
     )
     @click.option("-v", "--verbose", is_flag=True, help="Say what is being done.")
     @click.option(
         "-q", "--quiet", is_flag=True, help="Nothing if all is well: only errors, and what was asked for (a list)."
     )
-    @click.option("--debug", is_flag=True, envvar="NTX_DEBUG", help="Everything, with the traceback of an error.")
+    @click.option(
+        "--debug",
+        is_flag=True,
+        envvar="NTX_DEBUG",
+        show_envvar=True,
+        help="Everything, with the traceback of an error.",
+    )
     @functools.wraps(function)
     def with_screen(
         *args: Any, as_json: bool, progress: str, verbose: bool, quiet: bool, debug: bool, **kwargs: Any
@@ -132,7 +73,11 @@ def common_options(function: Function) -> Function:
         if quiet and (verbose or debug):
             raise click.UsageError("--quiet contradicts --verbose and --debug: give one of them")
         screen = open_screen(as_json=as_json, progress=progress, verbose=verbose, quiet=quiet, debug=debug)
-        return function(*args, screen=screen, **kwargs)
+        try:
+            return function(*args, screen=screen, **kwargs)
+        except (NtxError, click.UsageError) as exc:
+            name_in(exc, click.get_current_context())
+            raise
 
     return with_screen
 
@@ -193,13 +138,16 @@ def _prism_options(*, required: bool) -> Callable[[Function], Function]:
         @click.option(
             "--prism",
             "url",
+            type=PrismUrl(),
             required=required,
             envvar="NTX_PRISM",
             metavar="URL",
             show_envvar=True,
             help="Prism Central (v4), or a Prism Element (v3): https://host[:9440].",
         )
-        @click.option("--username", envvar="NTX_USERNAME", show_envvar=True, help="User of that Prism.")
+        @click.option(
+            "--username", type=Username(), envvar="NTX_USERNAME", show_envvar=True, help="User of that Prism."
+        )
         @click.option(
             "--password-file",
             type=LocalPath(),
@@ -232,6 +180,7 @@ def _prism_options(*, required: bool) -> Callable[[Function], Function]:
             default=60.0,
             show_default=True,
             envvar="NTX_PRISM_TIMEOUT",
+            show_envvar=True,
             metavar="SECONDS",
             help="Longest wait for one answer of Prism.",
         )

@@ -45,6 +45,7 @@ except ModuleNotFoundError as missing:
     default=9440,
     show_default=True,
     envvar="NTX_SIM_PORT",
+    show_envvar=True,
     help="Port of both endpoints; 0: any that is free.",
 )
 @click.option("--detach", is_flag=True, help="Return when it serves, and leave it running.")

@@ -6,7 +6,7 @@ connect ── probe ──┬── v4 CentralPrism ── v4_api ──┐
 
 from __future__ import annotations
 
-from ntxengine.prism.endpoint import Endpoint, Secret
+from ntxengine.prism.endpoint import Endpoint, Secret, check_url, check_username
 from ntxengine.prism.models import (
     AttachedDisk,
     Consistency,
@@ -33,6 +33,8 @@ __all__ = [
     "RegionPage",
     "Secret",
     "Vm",
+    "check_url",
+    "check_username",
     "connect",
 ]
 

@@ -65,13 +65,10 @@ class Endpoint:
     port: int = field(init=False)
 
     def __post_init__(self) -> None:
-        host, port = _split(self.url)
+        host, port = check_url(self.url)
         object.__setattr__(self, "host", host)
         object.__setattr__(self, "port", port)
-        if not self.username or ":" in self.username or any(ord(letter) < 0x20 for letter in self.username):
-            raise OptionsError(
-                "the Prism user name is empty, or holds a colon or a control character: basic auth cannot send it"
-            )
+        check_username(self.username)
         if not self.timeout_s > 0:
             raise OptionsError(f"the Prism time limit must be more than 0 seconds, not {self.timeout_s}")
 
@@ -81,8 +78,19 @@ def authority(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _split(url: str) -> tuple[str, int]:
-    """Return host and port.  Messages do not repeat the text: a password may stand in it."""
+def check_username(name: str) -> None:
+    """Refuse a name that no request could carry.  Errors: OptionsError."""
+    if not name or ":" in name or any(ord(letter) < 0x20 for letter in name):
+        raise OptionsError(
+            "the Prism user name is empty, or holds a colon or a control character: basic auth cannot send it"
+        )
+
+
+def check_url(url: str) -> tuple[str, int]:
+    """Return host and port of the address of a Prism.
+
+    Errors: OptionsError.  Its messages do not repeat the text: a password may stand in it.
+    """
     form = "write https://HOST or https://HOST:9440"
     if not url or _CONTROL.search(url):
         raise OptionsError(f"the Prism address is empty or holds a space or control character: {form}")

@@ -187,10 +187,10 @@ def _neither(name: str, findings: Findings, family: Family | None) -> str:
     if family is not None:
         why = findings.no_v4 if family == "v4" else findings.no_v3
         hint = "a Prism Central speaks v4" if family == "v4" else "a Prism Element speaks v3"
-        return f"Prism {name} cannot be used by {family}: {why}: {hint}; leave the family open to find out"
+        return f"Prism {name} cannot be used with --api {family}: {why}: {hint}; --api auto asks the server"
     if findings.is_central:
         return (
             f"Prism Central {name} has no v4 that we can use ({findings.no_v4}):"
-            " give the address and account of the Prism Element itself"
+            " give the address (--prism) and the account (--username) of the Prism Element itself"
         )
     return f"Prism {name} can do neither v4 ({findings.no_v4}) nor v3 snapshots with changed regions ({findings.no_v3})"

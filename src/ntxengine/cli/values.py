@@ -1,0 +1,118 @@
+"""What a value on the command line may be: sizes, rates, seconds, tiers, the address and the user of a Prism."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from ntxengine import units
+from ntxengine.errors import OptionsError
+from ntxengine.tier import Tier, tier_of
+
+MAX_TIMEOUT_S = 86400
+
+
+class Size(click.ParamType[int]):
+    """Bytes, written as `64KiB`, `1G`, `4096`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return self._number(value, units.parse_size, param, ctx)
+
+    def _number(
+        self, value: Any, parse: Callable[[str], int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse(str(value))
+        except OptionsError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+class Rate(Size):
+    """Bytes per second, written as `500M`; `0` and `off` mean no limit."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return self._number(value, units.parse_rate, param, ctx)
+
+
+class Seconds(click.ParamType[float]):
+    """A time limit: more than nothing, and no longer than anybody waits."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        if not 0 < seconds <= MAX_TIMEOUT_S:
+            self.fail(f"{value} is not more than 0 and at most {MAX_TIMEOUT_S} seconds", param, ctx)
+        return seconds
+
+
+class TierName(click.ParamType[Tier]):
+    """A storage tier, by our name or by any that Prism has for it."""
+
+    name = "tier"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tier:
+        tier = value if isinstance(value, Tier) else tier_of(str(value))
+        if tier is None:
+            known = ", ".join(each.name for each in Tier)
+            self.fail(f"{value!r} is no tier: write {known}, or what Prism calls it, such as DAS-SATA", param, ctx)
+        return tier
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(each.name) for each in Tier if each.name.startswith(incomplete.upper())]
+
+
+class PrismUrl(click.ParamType[str]):
+    """The address of a Prism, checked before anything is asked for."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from ntxengine.prism import check_url
+
+        with _failing_with(self, param, ctx):
+            check_url(value)
+        return str(value)
+
+
+class Username(click.ParamType[str]):
+    """The user of a Prism."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from ntxengine.prism import check_username
+
+        with _failing_with(self, param, ctx):
+            check_username(value)
+        return str(value)
+
+
+@contextmanager
+def _failing_with(
+    kind: click.ParamType[Any], param: click.Parameter | None, ctx: click.Context | None
+) -> Iterator[None]:
+    """Turn an OptionsError into one about the value of `param`."""
+    try:
+        yield
+    except OptionsError as exc:
+        kind.fail(str(exc), param, ctx)
+
+
+SIZE = Size()
+RATE = Rate()
+SECONDS = Seconds()
+TIER = TierName()

@@ -1,0 +1,39 @@
+"""NTX_* variables in messages: whoever typed no option must be told which variable holds the wrong value."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import click
+from click.core import ParameterSource
+
+
+def hint(error: click.BadParameter) -> str | None:
+    """Return what gave the value that is wrong, the option or the variable; None if it is not known."""
+    if error.ctx is None or error.param is None or error.param.name is None:
+        return None
+    if error.ctx.get_parameter_source(error.param.name) is ParameterSource.ENVIRONMENT:
+        return _variable(error.param)
+    return None if error.param.param_type_name == "argument" else " / ".join(f"'{name}'" for name in error.param.opts)
+
+
+def name_in(error: Exception, ctx: click.Context) -> None:
+    """Add to an error, as a note, each variable whose value it is about."""
+    for parameter in ctx.command.params:
+        name = _variable(parameter)
+        if parameter.name is None or name is None:
+            continue
+        value = os.environ.get(name, "")
+        is_used = ctx.get_parameter_source(parameter.name) is ParameterSource.ENVIRONMENT
+        if is_used and value and re.search(rf"(?<![\w/.-]){re.escape(value)}(?![\w/-])", str(error)):
+            error.add_note(f"{name}={value}")
+
+
+def notes(error: BaseException) -> str:
+    """Return what was added, to go behind the message."""
+    return "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+
+
+def _variable(parameter: click.Parameter) -> str | None:
+    return parameter.envvar if isinstance(parameter.envvar, str) else None
