@@ -174,6 +174,14 @@ def test_a_name_that_went_from_one_vm_to_another_is_refused_with_both(repository
     assert [point["point_id"] for point in by_uuid.json["points"]] == [other.id]
 
 
+def test_what_is_neither_a_point_nor_a_vm_is_named_as_both(repository: Repository) -> None:
+    capture(repository, ModelDisk(65536))
+
+    refused = run(repository, "verify", "db02")
+
+    assert_refused(refused, 10, "no point 'db02'", "no point of a VM named 'db02'", "ntx points")
+
+
 def test_a_name_that_is_also_the_beginning_of_a_point_is_refused(repository: Repository) -> None:
     point = capture(repository, ModelDisk(65536), vm_name="20")
 

@@ -102,8 +102,11 @@ def find_point(repository: Repository, name: str, screen: Screen, *, checked: bo
     """
     try:
         vm_id = _vm_id(repository, name, screen)
-    except NotFoundError:
-        return repository.point(name, checked=checked)
+    except NotFoundError as exc:
+        try:
+            return repository.point(name, checked=checked)
+        except NotFoundError as no_point:
+            raise NotFoundError(f"{no_point}; {exc}") from exc
     with suppress(NotFoundError):
         point = repository.point(name, checked=checked)
         raise OptionsError(
@@ -114,7 +117,7 @@ def find_point(repository: Repository, name: str, screen: Screen, *, checked: bo
 
 
 def _newest(repository: Repository, vm_id: str, *, checked: bool) -> Point:
-    health = repository.health(vm_id, from_catalog=False)
+    health = repository.health_of_newest(vm_id)
     unreadable = health.newer_unreadable(vm_id)
     if unreadable is None:
         return health.points[-1]
