@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
-BELOW = {"errors", "machine", "units", "shield", "parallel", "files", "identity", "unfinished_file"}
+BELOW = {"errors", "machine", "units", "shield", "parallel", "files", "identity", "unfinished_file", "free_space"}
 DATA_PLANE = {
     "_core", "about", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy", "budget",
 }  # fmt: skip
@@ -27,6 +27,7 @@ PYTHON_LAYERS = {
     "machine": set(),
     "errors": {"machine"},
     "units": {"errors"},
+    "free_space": {"errors", "units"},
     "shield": {"errors"},
     "parallel": set(),
     "files": set(),
@@ -36,12 +37,12 @@ PYTHON_LAYERS = {
     "_core": {"errors"},
     "extents": {"_core", "errors", "machine", "units"},
     "extents_json": {"extents", "errors", "units"},
-    "manifest": {"extents", "errors", "machine", "files", "units"},
+    "manifest": {"extents", "errors", "free_space", "machine", "files", "units"},
     "tier": {"units"},
     "about": {"_core"},
     "uri": {"errors", "units"},
     "formats": set(),
-    "device": {"_core", "uri", "errors", "units", "shield", "files", "identity", "unfinished_file"},
+    "device": {"_core", "uri", "errors", "units", "shield", "files", "free_space", "identity", "unfinished_file"},
     "mapping": {"_core", "extents", "shield"},
     "copy": {"_core", "extents", "manifest", *BELOW},
     "budget": {"copy", "units"},

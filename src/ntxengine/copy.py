@@ -10,10 +10,11 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from enum import Enum
 
+from ntxengine import free_space
 from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, Device, Job
 from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.extents import Extents, total, whole
@@ -194,7 +195,8 @@ async def copy(
     )
     transfer = _Transfer(job, iter(extents), options, bytes_expected, on_progress)
     try:
-        return await transfer.run()
+        with nullcontext() if manifest is None else free_space.naming(manifest.path, "writing digests"):
+            return await transfer.run()
     finally:
         job.close()
 

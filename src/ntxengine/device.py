@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntxengine import files, unfinished_file
+from ntxengine import files, free_space, unfinished_file
 from ntxengine._core.engine import Device
 from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError, machine_error
 from ntxengine.identity import is_same
@@ -116,7 +116,8 @@ async def open_target(
             if location.kind == "file" and source.path is not None:
                 _check_not_source(Path(location.path), Path(os.fsdecode(source.path)))
             _check_existing(location.text, device, size, overwrite=overwrite)
-            yield Target(device, is_zero=False)
+            with naming(location.path, location.path) if location.kind == "file" else nullcontext():
+                yield Target(device, is_zero=False)
 
 
 def _check_not_source(target: Path, source: Path) -> None:
@@ -143,11 +144,10 @@ def naming(device: str, name: str) -> Iterator[None]:
     try:
         yield
     except PlaceError as exc:
-        text = str(exc)
-        if device not in text:
+        if device not in str(exc):
             raise
-        kind = type(exc)
-        raise kind(text.replace(device, name), offset=exc.offset, length=exc.length, errno=exc.errno) from exc
+        text = str(exc).replace(device, name) + free_space.remedy(exc.errno, name)
+        raise type(exc)(text, offset=exc.offset, length=exc.length, errno=exc.errno) from exc
 
 
 @contextmanager

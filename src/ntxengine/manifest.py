@@ -23,7 +23,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ntxengine import files, machine
+from ntxengine import files, free_space, machine
 from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError, TargetError, machine_error
 from ntxengine.extents import EXTENT, Extents
 from ntxengine.units import BLOCK_SIZE, MIB
@@ -84,7 +84,7 @@ class Manifest:
         """Make a manifest without a name: it is gone when closed."""
         fd, path = tempfile.mkstemp(prefix="ntx-manifest-", dir=directory or machine.temporary_folder())
         os.unlink(path)
-        return cls._begin(fd, "temporary manifest", size)
+        return cls._begin(fd, path, size)
 
     @classmethod
     def copy_of(cls, previous: Manifest, path: Path | str, *, size: int) -> Manifest:
@@ -319,7 +319,8 @@ def _writing(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise TargetError(f"{path}: the manifest cannot be written: {exc.strerror}", errno=exc.errno or 0) from exc
+        text = f"{path}: the manifest cannot be written: {exc.strerror}{free_space.remedy(exc.errno or 0, path)}"
+        raise TargetError(text, errno=exc.errno or 0) from exc
 
 
 def _check(head: bytes, digest: bytes) -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from ntxengine import copy as data_plane
+from ntxengine import free_space
 from ntxengine._core.engine import Device
 from ntxengine.copy import CopyOptions, OnProgress
 from ntxengine.device import open_target
@@ -143,7 +144,10 @@ def _naming(what: DiskFile, target: Device) -> Iterator[None]:
             f"`qemu-img convert --salvage`"
         )
         if isinstance(error, TargetError) or str(error).startswith(target.name):
-            kind, message = TargetError, f"{what.path}: {error}"
+            # A raw file is named already; of a QCOW2 image only the socket is.
+            is_named = str(error).startswith(f"{what.path}: ")
+            kind, message = TargetError, f"{what.path}: {error}{free_space.remedy(error.errno, what.path)}"
+            message = str(error) if is_named else message
         raise kind(message, offset=error.offset, length=error.length, errno=error.errno) from error
 
 

@@ -189,6 +189,18 @@ def test_disks_are_a_list_everywhere_and_each_has_its_id(command: str, printed: 
     assert all("disk_id" in disk for each in disks for disk in each)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("points", "--repository", "/nonexistent"), ("points", "--what"), ("checksum", "/nonexistent"), ("info", "::")],
+)
+def test_what_fails_is_one_object_too(arguments: tuple[str, ...]) -> None:
+    ran = run_ntx(*arguments, "--json")
+
+    assert ran.code != 0
+    assert problems(ran.json, "error.json") == []
+    assert ran.json["error"]["exit_code"] == ran.code
+
+
 @pytest.mark.parametrize("path", sorted(SCHEMAS.glob("*.json")), ids=lambda path: path.name)
 def test_a_schema_is_one(path: Path) -> None:
     schema = json.loads(path.read_text())

@@ -15,6 +15,7 @@ from ntxengine.errors import MachineError, NtxError, TargetError
 from ntxengine.manifest import Manifest
 from ntxengine.repository import QemuNbd, Repository, UnfinishedPoint
 from ntxengine.restore import RestoreFormat, RestoreOptions, restore
+from tests.cli.ntx import assert_refused, ntx
 from tests.repository.builders import DISK, VM, Clock, ModelDisk, Write, capture, fill_disk, record_of
 from tests.repository.conftest import fill_up
 
@@ -27,6 +28,7 @@ def check_error(error: NtxError, path: Path) -> None:
     assert str(path) in str(error)
     assert "No space left on device" in str(error)
     assert "\n" not in str(error)
+    assert str(error).count("free; free some space") == 1
 
 
 def test_a_repository_is_not_made_on_a_full_disk(small_fs: Mount) -> None:
@@ -156,3 +158,23 @@ async def test_a_restore_names_the_file_when_there_is_no_room_for_its_digests(
 
     os.close(full)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "full"),
+    [
+        (("copy", "pattern:16M", "{}/new.raw"), "new.raw"),
+        (("copy", "pattern:16M", "{}/there.raw", "--overwrite"), "there.raw"),
+        (("copy", "pattern:64G", "null:", "--manifest", "{}/digests"), "digests"),
+    ],
+)
+def test_a_copy_names_the_file_that_could_not_grow_and_what_is_free(
+    arguments: tuple[str, ...], full: str, small_fs: Mount
+) -> None:
+    folder = small_fs("3m")
+    with (folder / "there.raw").open("wb") as file:
+        file.truncate(16 * 1024**2)
+
+    ran = ntx(*(each.format(folder) for each in arguments))
+
+    assert_refused(ran, 1, f"{folder}/{full}: ", "No space left on device", "0 B of 3.0 MiB free; free some space")

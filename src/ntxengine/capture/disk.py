@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ntxengine import copy as data_plane
+from ntxengine import free_space
 from ntxengine.attach import Attacher
 from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
@@ -203,7 +204,8 @@ class _DiskCapture:
             yield
         except PlaceError as error:
             raise type(error)(
-                f"disk {self._disk.label} ({self._disk.id}), image {image}: {error}",
+                f"disk {self._disk.label} ({self._disk.id}), image {image}: {error}"
+                f"{free_space.remedy(error.errno, image)}",
                 offset=error.offset,
                 length=error.length,
                 errno=error.errno,

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ntxengine import machine
+from ntxengine import free_space, machine
 from ntxengine.errors import MachineError, NtxError, TargetError, ToolError
 from ntxengine.units import MIB
 
@@ -134,9 +134,7 @@ def failure(program: str, output: bytes, status: int, *, action: str, path: Path
     words = one_line(program, output) or (f"killed by signal {-status}" if status < 0 else f"exit status {status}")
     for code, text in _NO_SPACE.items():
         if text.lower() in words.lower():
-            return TargetError(
-                f"{path}: {action} failed: {text}; free some space, or use another file system", errno=code
-            )
+            return TargetError(f"{path}: {action} failed: {text}{free_space.remedy(code, path)}", errno=code)
     return ToolError(f"{path}: {action} failed: {program}: {words}")
 
 

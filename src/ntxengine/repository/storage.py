@@ -8,7 +8,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from ntxengine import files
+from ntxengine import files, free_space
 from ntxengine.errors import NtxError, RepositoryError, TargetError, machine_error
 
 FOLDER_MODE = 0o700  # disk contents are secrets of their VM
@@ -17,8 +17,6 @@ FILE_MODE = 0o600
 _NO_MODES = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 _REMEDIES = {
-    errno.ENOSPC: "; free some space, or use another file system",
-    errno.EDQUOT: "; free some space, or raise the quota",
     errno.EACCES: "; check its owner and mode",
     errno.EPERM: "; check its owner and mode",
     errno.EROFS: "; mount it writable",
@@ -31,7 +29,9 @@ def write_error(path: Path | str, action: str, cause: OSError) -> NtxError:
         return error
     code = cause.errno or 0
     reason = cause.strerror or str(cause)
-    return TargetError(f"{path}: {action} failed: {reason}{_REMEDIES.get(code, '')}", errno=code)
+    return TargetError(
+        f"{path}: {action} failed: {reason}{free_space.remedy(code, path) or _REMEDIES.get(code, '')}", errno=code
+    )
 
 
 def _sync(fd: int, path: Path) -> None:
