@@ -204,10 +204,11 @@ const struct ntx_device_info *ntx_device_info(const struct ntx_device *device);
 
 /*
  * Append to extents what [offset, offset+length) holds: contiguous, ascending, clipped, neighbours merged.
- * Blocks for as many answers as there are in a tenth of a second, and at least for one.  A device that cannot tell
- * gives one data extent. Units:    at most capacity extents are stored; *count says how many, and they may cover less
- * than length. timeout_ms is for each answer. Threads:  not while a job uses the device. Errors:   0, or -errno with
- * the place; -EINVAL when the range is empty or past the end.
+ * Blocks for as many answers as there are in a tenth of a second, and at least for one; timeout_ms is for each.  A
+ * device that cannot tell gives one data extent.
+ * Units:    at most capacity extents are stored; *count says how many, and they may cover less than length.
+ * Threads:  not while a job uses the device.
+ * Errors:   0, or -errno with the place; -EINVAL when the range is empty or past the end.
  */
 int ntx_map(struct ntx_device *device, uint64_t offset, uint64_t length, unsigned timeout_ms,
             struct ntx_extent *extents, size_t capacity, size_t *count, struct ntx_error *err);

@@ -50,9 +50,19 @@ int ntx_plan_feed(struct ntx_plan *plan, const struct ntx_extent *extents, size_
     return 0;
 }
 
+/* Everything before this has been fed: extents ascend. */
+static uint64_t complete_end(const struct ntx_plan *plan)
+{
+    return plan->ended || plan->fed_end >= plan->size ? UINT64_MAX : ntx_round_down(plan->fed_end, NTX_BLOCK_SIZE);
+}
+
+/* However many extents there are: those of a block that has not been fed whole cannot be taken, and would wait for
+ * ever.  There is room for the rest of them, as no block has more than the ring. */
 bool ntx_plan_is_hungry(const struct ntx_plan *plan)
 {
-    return !plan->ended && plan->count < NTX_PLAN_EXTENTS / 2;
+    bool is_incomplete = plan->count > 0 && plan->ring[plan->head].offset >= complete_end(plan);
+
+    return !plan->ended && (plan->count < NTX_PLAN_EXTENTS / 2 || is_incomplete);
 }
 
 bool ntx_plan_is_done(const struct ntx_plan *plan)
@@ -111,12 +121,6 @@ static bool make_room(struct ntx_item *item)
     item->extents = larger;
     item->capacity *= 2;
     return true;
-}
-
-/* Everything before this has been fed: extents ascend. */
-static uint64_t complete_end(const struct ntx_plan *plan)
-{
-    return plan->ended || plan->fed_end >= plan->size ? UINT64_MAX : ntx_round_down(plan->fed_end, NTX_BLOCK_SIZE);
 }
 
 enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_item *item)

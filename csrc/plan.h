@@ -57,7 +57,7 @@ void ntx_plan_destroy(struct ntx_plan *plan);
 int ntx_plan_feed(struct ntx_plan *plan, const struct ntx_extent *extents, size_t count, size_t *taken,
                   struct ntx_error *err);
 
-/* Less than half full, and more may come. */
+/* Less than half full, or with nothing that can be taken, and more may come. */
 bool ntx_plan_is_hungry(const struct ntx_plan *plan);
 
 /* All that was fed has been taken, and no more will come. */

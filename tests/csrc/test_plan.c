@@ -139,6 +139,31 @@ static void test_a_block_of_single_bytes_is_one_item(void)
     ntx_plan_destroy(&plan);
 }
 
+static void test_a_block_that_is_not_whole_wants_its_rest_however_much_of_it_there_is(void)
+{
+    struct ntx_item item;
+    struct ntx_extent *bytes = calloc(NTX_PLAN_EXTENTS, sizeof *bytes);
+    for (size_t i = 1; bytes != NULL && i < NTX_PLAN_EXTENTS; i++)
+        bytes[i] = (struct ntx_extent){NTX_BLOCK_SIZE + i - 1, 1, i % 2};
+    CHECK_EQ_INT(ntx_plan_init(&plan, SIZE, &(struct ntx_item_bytes){.most = NTX_MIB}, &err), 0);
+    bytes[0] = (struct ntx_extent){0, 1, 0};
+    feed(bytes, NTX_PLAN_EXTENTS);
+    CHECK(!ntx_plan_is_hungry(&plan)); /* full, and there is a whole block to take */
+
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
+    CHECK_EQ_U64(item.count, 1);
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_WAIT);
+    CHECK(ntx_plan_is_hungry(&plan));
+
+    feed(&(struct ntx_extent){2 * NTX_BLOCK_SIZE - 1, 1, 0}, 1);
+    CHECK(!ntx_plan_is_hungry(&plan));
+    CHECK_EQ_INT(ntx_plan_take(&plan, &item), NTX_TAKE_ITEM);
+    CHECK_EQ_U64(item.count, NTX_BLOCK_SIZE);
+    ntx_item_destroy(&item);
+    free(bytes);
+    ntx_plan_destroy(&plan);
+}
+
 static void test_extents_that_share_blocks_do_not_make_an_item_endless(void)
 {
     struct ntx_item item;
@@ -233,6 +258,7 @@ int main(void)
     RUN(test_extents_of_one_block_stay_together);
     RUN(test_a_block_waits_for_its_last_extent);
     RUN(test_a_block_of_single_bytes_is_one_item);
+    RUN(test_a_block_that_is_not_whole_wants_its_rest_however_much_of_it_there_is);
     RUN(test_extents_that_share_blocks_do_not_make_an_item_endless);
     RUN(test_many_small_extents_fill_items_by_number);
     RUN(test_full_plan_takes_what_it_has_room_for);
