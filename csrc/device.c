@@ -152,7 +152,8 @@ static int advance_once(struct ntx_device *device, const struct ntx_io *io, uint
     struct pollfd ready = {.fd = device->fd, .events = device->events};
     int count = poll(&ready, 1, (int)ntx_min64(left_ms, INT32_MAX));
 
-    if (count > 0)
+    /* Bytes that never become an answer do not count: a server could trickle for ever. */
+    if (count > 0 && left_ms != 0)
         return device->ops->advance(device, err);
     if (count < 0 && errno != EINTR)
         return ntx_error_errno(err, NTX_E_SYSTEM, -errno, "%s: waiting failed", device->info.name);

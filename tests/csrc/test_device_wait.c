@@ -3,6 +3,7 @@
 #include "error.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 
 /* Answers each request after as many advance() calls as its answer says; what it polls is one end of a pipe. */
@@ -194,6 +195,20 @@ static void test_a_map_goes_on_where_an_answer_ends_and_no_answer_is_data(void)
     ntx_close(&slow.device);
 }
 
+static void test_bytes_that_never_become_an_answer_are_a_time_out(void)
+{
+    struct slow_device slow;
+    struct ntx_extent extents[2];
+    struct ntx_error err;
+    size_t count;
+    open_slow(&slow, UINT_MAX);
+
+    CHECK_EQ_INT(ntx_map(&slow.device, 0, 4096, 20, extents, 2, &count, &err), -ETIMEDOUT);
+
+    CHECK_EQ_INT(err.class, NTX_E_TIMEOUT);
+    ntx_close(&slow.device);
+}
+
 static void test_a_device_that_neither_answers_nor_waits_is_an_error(void)
 {
     struct slow_device slow;
@@ -217,6 +232,7 @@ int main(void)
     RUN(test_a_failed_request_leaves_the_device_usable);
     RUN(test_requests_off_the_minimum_block_are_refused);
     RUN(test_a_map_goes_on_where_an_answer_ends_and_no_answer_is_data);
+    RUN(test_bytes_that_never_become_an_answer_are_a_time_out);
     RUN(test_a_device_that_neither_answers_nor_waits_is_an_error);
     return 0;
 }
