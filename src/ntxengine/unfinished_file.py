@@ -23,7 +23,7 @@ from pathlib import Path
 from ntxengine import files
 
 SUFFIX = ".ntx-unfinished"
-_LONGEST = 200  # characters of the name that are kept: a file name has 255 bytes at most
+_LONGEST = 200  # bytes of the name that are kept: a file name has 255 at most, and the rest of ours takes 26
 _OF_A_NEW_FILE = re.compile(r"\..+\.[0-9a-f]{8}\.ntx-unfinished", re.DOTALL)
 
 
@@ -105,7 +105,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _left_of(path: Path) -> list[Path]:
-    name = re.compile(re.escape(f".{path.name[:_LONGEST]}.") + r"[0-9a-f]{8}" + re.escape(SUFFIX))
+    name = re.compile(re.escape(f".{_beginning(path.name)}.") + r"[0-9a-f]{8}" + re.escape(SUFFIX))
     try:
         with os.scandir(path.parent) as entries:
             return [path.parent / entry.name for entry in entries if name.fullmatch(entry.name) and _is_file(entry)]
@@ -113,10 +113,17 @@ def _left_of(path: Path) -> list[Path]:
         return []
 
 
+def _beginning(name: str) -> str:
+    """Return what is kept of a name: whole letters, of which one may take four bytes."""
+    while len(os.fsencode(name)) > _LONGEST:
+        name = name[:-1]
+    return name
+
+
 def _create(path: Path) -> tuple[Path, int]:
     """Return a new file, and the descriptor that holds its lock."""
     while True:
-        unfinished = path.with_name(f".{path.name[:_LONGEST]}.{secrets.token_hex(4)}{SUFFIX}")
+        unfinished = path.with_name(f".{_beginning(path.name)}.{secrets.token_hex(4)}{SUFFIX}")
         fd = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             if _hold(fd, unfinished):

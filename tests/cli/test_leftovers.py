@@ -107,6 +107,24 @@ def test_what_a_living_restore_writes_is_not_swept(tmp_path: Path) -> None:
     assert left.exists()
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["x" * 255, "\u00fc" * 127, "\u78c1" * 85, "a" + "\u00fc" * 127, "b\udcff" * 100],
+    ids=["one byte", "two bytes", "three bytes", "cut within a letter", "not UTF-8"],
+)
+def test_a_name_of_any_length_and_letters_can_be_made(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()  # the file system takes it
+    (tmp_path / name).unlink()
+    with unfinished_file.begun(tmp_path / name) as left:
+        pass  # not removed: as after a death
+
+    with unfinished_file.begun(tmp_path / name) as path:
+        assert not left.exists()
+        path.rename(tmp_path / name)
+
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_where_locks_keep_others_from_writing_nothing_is_locked_and_nothing_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
