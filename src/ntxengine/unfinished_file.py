@@ -155,7 +155,8 @@ def _remove_dead(path: Path, *, dry_run: bool = False) -> bool:
             return False
         if not dry_run:
             # A lock that keeps others from writing is not held by those who write: nothing can be told from it.
-            if not _can_be_written_beside(path):
+            # What has a second name was finished, and is perhaps in use: only this name goes, and nobody writes to it.
+            if os.fstat(fd).st_nlink == 1 and not _can_be_written_beside(path):
                 raise OSError(errno.ENOLCK, "locks are of no use here")
             os.unlink(path)
         return True
@@ -179,8 +180,9 @@ def _can_be_written_beside(path: Path) -> bool:
     except OSError:
         return False
     try:
-        os.pwrite(fd, os.pread(fd, 1, 0) or b"\0", 0)
-        if os.fstat(fd).st_size == 1:
+        first = os.pread(fd, 1, 0)
+        os.pwrite(fd, first or b"\0", 0)
+        if not first:
             os.ftruncate(fd, 0)
     except OSError:
         return False

@@ -125,6 +125,20 @@ def test_a_name_of_any_length_and_letters_can_be_made(name: str, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+def test_of_a_finished_file_only_the_other_name_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Killed between link() and unlink(): somebody may be writing to the disk by now.
+    finished = tmp_path / "new.raw"
+    finished.write_bytes(b"x")
+    os.link(finished, tmp_path / LEFT)
+    monkeypatch.setattr(os, "pwrite", lambda *_: pytest.fail("written to"))
+
+    found = unfinished_file.sweep(tmp_path)
+
+    assert found.dead == [tmp_path / LEFT]
+    assert [path.name for path in tmp_path.iterdir()] == ["new.raw"]
+    assert finished.read_bytes() == b"x"
+
+
 def test_where_locks_keep_others_from_writing_nothing_is_locked_and_nothing_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
