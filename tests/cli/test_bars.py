@@ -74,6 +74,32 @@ def test_messages_do_not_break_live_bars(width: int) -> None:
     assert all(len(line) < width for line in lines)
 
 
+MANY = """
+import os
+
+from ntxengine.cli.output import open_screen
+from ntxengine.cli.progress import Amount
+
+screen = open_screen(as_json=False, progress="auto", verbose=False, quiet=False, debug=False)
+with screen.view() as view:
+    for number in range(45):
+        for done in (1, 4, 4):
+            view.update(f"disk-{number:02d}", Amount(done, 4, 1.0))
+    view.update("disk-45", Amount(1, 4, 1.0))
+    os.write(2, b"<seen>")
+"""
+
+
+def test_what_runs_is_seen_where_there_are_more_bars_than_the_terminal_has_lines() -> None:
+    written = on_a_terminal(sys.executable, "-c", MANY, env={"TERM": "xterm", "COLUMNS": "60", "LINES": "10"})
+
+    meanwhile, at_the_end = what_is_seen(written.partition("<seen>")[0]), what_is_seen(written.replace("<seen>", ""))
+
+    assert "disk-45" in meanwhile[-1]
+    assert [line.split()[0] for line in at_the_end] == [f"disk-{number:02d}" for number in range(46)]
+    assert ["100 %" in line for line in at_the_end] == [True] * 45 + [False]
+
+
 def test_nothing_is_drawn_where_there_is_no_terminal() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=environment(), capture_output=True, text=True, check=True

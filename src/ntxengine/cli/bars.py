@@ -1,8 +1,13 @@
-"""Bars on a terminal, one per transfer, as wide as the terminal is at that moment; messages scroll by above them."""
+"""Bars on a terminal, one per transfer, as wide as the terminal is at that moment; messages scroll by above them.
+
+Where there are more than the terminal has lines, those that are full scroll up with the messages: what still runs is
+always seen.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,17 +78,28 @@ def _left(amounts: Amounts) -> str:
     return "" if left is None else f"{elapsed(left)} left"
 
 
+def _is_full(amounts: Amounts) -> bool:
+    done, total = done_and_total(amounts)
+    return 0 < total == done
+
+
 class Bars:
     """The bars of one command.  From the first update on they are live, until `stop`."""
 
     def __init__(self) -> None:
         self._transfers: dict[str, Amounts] = {}
+        self._scrolled_up: set[str] = set()
         self._live: Live | None = None
 
     def update(self, label: str, amounts: Amounts) -> None:
-        self._transfers[printable(label)] = amounts
+        label = printable(label)
+        if label in self._scrolled_up and _is_full(amounts):
+            return
+        self._scrolled_up.discard(label)
+        self._transfers[label] = amounts
         if self._live is None:
             self._start()
+        self._make_room()
 
     def stop(self) -> None:
         """Leave the bars as they are, and the terminal as it was."""
@@ -108,12 +124,29 @@ class Bars:
         self._live.start()
         messages.console = console
 
+    def _make_room(self) -> None:
+        live = self._live
+        if live is None or len(self._transfers) < live.console.height:
+            return
+        full = [(label, amounts) for label, amounts in self._transfers.items() if _is_full(amounts)]
+        if not full:
+            return
+        lines = self._lines(full, live.console)
+        self._scrolled_up.update(label for label, _ in full)
+        self._transfers = {label: each for label, each in self._transfers.items() if label not in self._scrolled_up}
+        live.refresh()
+        live.console.print(lines)
+
     def _render(self, console: Console) -> Text:
+        # At once: the thread that draws must not see it grow.
+        return self._lines(list(self._transfers.items()), console)
+
+    def _lines(self, transfers: Sequence[tuple[str, Amounts]], console: Console) -> Text:
         from rich.text import Text
 
         width = console.width
-        transfers = list(self._transfers.items())  # at once: the thread that draws must not see it grow
-        label_width = min(max(text_width(label) for label, _ in transfers), max(width // 3, MIN_BAR))
+        labels = [label for label, _ in transfers] + list(self._scrolled_up)
+        label_width = min(max(map(text_width, labels), default=0), max(width // 3, MIN_BAR))
         text = Text(no_wrap=True, overflow="crop", end="")
         for number, (label, amounts) in enumerate(transfers):
             line = bar_line(label, amounts, label_width=label_width, width=width)
