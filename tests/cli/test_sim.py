@@ -41,15 +41,29 @@ def test_a_second_simulator_on_a_used_state_folder_is_refused(state: Path) -> No
         assert_refused(refused, 11, str(first["pid"]), "--stop", "--state")
 
 
+def test_a_refused_simulator_tells_programs_so_once_and_leaves_the_log_of_the_other(state: Path) -> None:
+    ntx("sim", "--state", state, "--port", "0", "--detach")
+    log = state / "sim.log"
+    log.write_text("of the first\n")
+
+    refused = ntx("sim", "--state", state, "--detach", "--json", env={"NTX_PROGRESS": "json"})
+
+    assert refused.json["error"]["message"].startswith("state folder ")
+    assert refused.json["error"]["class"] == "LockedError"
+    assert log.read_text().startswith("of the first\n")
+
+
 def test_a_stopped_simulator_is_gone_and_its_folder_free(state: Path) -> None:
     pid = ntx("sim", "--state", state, "--port", "0", "--detach", "--json").json["pid"]
 
     stopped = ntx("sim", "--state", state, "--stop")
+    left = (state / "sim.lock").read_text()
     nobody = ntx("sim", "--state", state, "--stop")
     again = ntx("sim", "--state", state, "--port", "0", "--detach")
 
     assert stopped.code == 0
     assert str(pid) in stopped.err
+    assert left == ""
     assert_refused(nobody, 10, "no simulator uses", str(state))
     assert again.code == 0, again.err
 

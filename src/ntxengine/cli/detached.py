@@ -14,7 +14,6 @@ from ntxengine.errors import LockedError, NtxError, OptionsError
 LOG_FILE = "sim.log"
 """In the state folder: what the simulator says on stderr."""
 
-
 _KINDS = {kind.exit_code: kind for kind in (OptionsError, LockedError)}
 
 
@@ -29,12 +28,13 @@ class Serving:
 def start_detached(config_file: Path | None, state: Path, port: int) -> Serving:
     """Start a simulator in a session of its own; return when it serves.
 
-    Errors: what the simulator said, as the class that its exit code means.
+    Errors: what the simulator answered, as the class that its exit code means.
     """
     state.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "ntxengine", "sim", "--json", "--state", str(state), "--port", str(port)]
     command += [] if config_file is None else ["--config", str(config_file)]
-    with (state / LOG_FILE).open("wb") as log:
+    # At its end: it is that of a simulator that runs already, and refuses this one.
+    with (state / LOG_FILE).open("ab") as log:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -53,10 +53,5 @@ def start_detached(config_file: Path | None, state: Path, port: int) -> Serving:
     except BaseException:
         process.terminate()
         raise
-    raise _KINDS.get(code, NtxError)(_last_words(state / LOG_FILE) or f"ntx sim ended with {code}")
-
-
-def _last_words(log: Path) -> str:
-    """Return the last line that a simulator said, without the name of the program."""
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("ntx: ") if lines else ""
+    message = answer.get("error", {}).get("message") or f"ntx sim ended with {code}: see {state / LOG_FILE}"
+    raise _KINDS.get(code, NtxError)(message)

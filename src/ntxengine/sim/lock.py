@@ -37,7 +37,10 @@ def used_by_us(state_dir: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)  # the number may come to mean another process
 
 
 def stop(state_dir: Path) -> int:
