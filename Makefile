@@ -1,11 +1,11 @@
 # Everything starts from Python 3.11, gcc and make; what else is missing is installed (Debian, root or sudo).
 #
 #   make            build into .venv, so that .venv/bin/ntx works
-#   make demo       the whole story against the simulator, proved with tools that are not ours
+#   make demo       the whole workflow against the simulator, proved with tools that are not ours
 #   make test       the tests
 #   make soak       what needs hundreds of rounds: captures stopped at random moments; SOAK_ROUNDS, SOAK_SEED
 #   make lint       ruff and clang-format
-#   make types      mypy, and the stubs of the C door against the door itself
+#   make types      mypy, and the stubs of the C binding against the binding itself
 #   make bench        measure copying on this machine, beside its peers, into bench/results
 #   make bench-scale  what many regions, large disks, many disks and the start cost; BENCH_SAVE=machine keeps the records
 #   make bench-smoke  each regression benchmark once, to see that it still works

@@ -1,4 +1,4 @@
-"""`ntx demo`: the whole story."""
+"""`ntx demo`: the whole workflow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ntxengine.demo.story import Demo
 )
 @click.option("--temporary", is_flag=True, help="Work in a temporary directory, and remove it at the end.")
 def demo_command(folder: Path, temporary: bool) -> None:
-    """Run the whole story against the simulator: capture, change, capture again, verify, restore, and prove it.
+    """Run the whole workflow against the simulator: capture, change, capture again, verify, restore, and prove it.
 
     A guest with two disks is made from files of this machine, on a simulated cluster.  Everything is done with the
     commands that you would type, which are shown, and proved at the end with qemu-img, e2fsck and cmp.  It needs no

@@ -49,7 +49,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Trying it out": {
         "sim": Entry("sim", "Serve a simulated cluster on real disk files."),
-        "demo": Entry("demo", "Run the whole story against the simulator."),
+        "demo": Entry("demo", "Run the whole workflow against the simulator."),
         "bench": Entry("bench", "Measure copying on this machine, beside nbdcopy and qemu-img."),
         "completion": Entry("completion", "Print the completion script of a shell."),
     },

@@ -1,4 +1,4 @@
-"""The story: make a guest, capture it, let it work, capture again, verify, restore, prove."""
+"""The workflow: make a guest, capture it, let it work, capture again, verify, restore, prove."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def where_it_is(folder: Path, *, is_temporary: bool) -> str:
 
 
 class Demo:
-    """The story in `folder`, which is made, and cleaned up at the next run."""
+    """The workflow in `folder`, which is made, and cleaned up at the next run."""
 
     def __init__(self, folder: Path, say: Callable[[str], None], *, is_temporary: bool = False) -> None:
         self._folder = folder.absolute()
@@ -52,7 +52,7 @@ class Demo:
         self._guest = Guest(self._folder / "guest", self._shell)
 
     def run(self) -> None:
-        """Tell the story.  Errors: ToolError, OptionsError; NtxError if a proof failed."""
+        """Run all of it.  Errors: ToolError, OptionsError; NtxError if a proof failed."""
         started = time.monotonic()
         self._shell.check_tools()
         check_addresses()
