@@ -6,7 +6,9 @@ not exist is made under another name and gets its own only when everything in it
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -170,6 +172,19 @@ def new_file(path: Path) -> Iterator[Path]:
             with suppress(FileNotFoundError):
                 os.unlink(unfinished)
             raise
+
+
+def check_new(path: Path) -> None:
+    """Find out what can be found out of making a file without making it.  Errors: TargetError, as new_file."""
+    try:
+        is_folder = stat.S_ISDIR(os.stat(path.parent).st_mode)
+        code = 0 if is_folder else errno.ENOTDIR
+        if is_folder and not os.access(path.parent, os.W_OK | os.X_OK):
+            code = errno.EACCES
+    except OSError as exc:
+        code = exc.errno or errno.EIO
+    if code:
+        raise TargetError(f"{path}: cannot be made: {os.strerror(code)}", errno=code)
 
 
 def _set_size(path: Path, size: int, *, of: str) -> None:

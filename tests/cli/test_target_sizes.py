@@ -104,3 +104,15 @@ def test_folder_is_no_target_and_none_is_made_a_file(name: str, tmp_path: Path) 
     for refused in (dry, ran):
         assert_refused(refused, 2, "is a folder: name the file in it")
     assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("missing/new", "No such file or directory"), ("disk.raw/new", "Not a directory")]
+)
+def test_dry_run_says_of_a_new_file_what_the_run_would(name: str, words: str, disk: Path, tmp_path: Path) -> None:
+    dry = ntx("copy", disk, tmp_path / name, "--dry-run")
+    ran = ntx("copy", disk, tmp_path / name)
+
+    for each in (dry, ran):
+        assert_refused(each, 1, f"{tmp_path / name}: cannot be made: {words}")
+    assert [path.name for path in tmp_path.iterdir()] == ["disk.raw"]

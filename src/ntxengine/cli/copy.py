@@ -22,7 +22,7 @@ from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FILE
 from ntxengine.cli.progress import View
 from ntxengine.cli.run import run
-from ntxengine.device import Target
+from ntxengine.device import Target, check_new
 from ntxengine.endpoints import (
     FORMATS,
     Format,
@@ -312,7 +312,9 @@ async def _plan(order: Order, screen: Screen) -> dict[str, Any]:
                 raise OptionsError(f"{order.target}: can only be a source; to drop the bytes use null:")
             is_new = location.kind == "file" and not await asyncio.to_thread(os.path.lexists, location.path)
             target_size = size_of_new(source.size, order.target_format)
-            if not is_new:
+            if is_new:
+                await asyncio.to_thread(check_new, Path(location.path))
+            else:
                 async with _open_target(order, source) as target:
                     target_size = target.device.size
             return {
