@@ -91,7 +91,8 @@ class Documents:
     def _trying_out(self) -> None:
         self.run("bench", "--list")
         self.run("bench", "smoke", "--list")
-        self.run("bench", "smoke", "--no-plot", "--rounds", "1", "--size", "1M")
+        cases = ("--case", "dense-null", "--case", "two-disks", "--case", "verify")
+        self.run("bench", "smoke", "--no-plot", "--rounds", "1", "--size", "1M", *cases)
         self.run("sim", "--state", "sim", "--port", "0", "--detach")
         self.run("sim", "--state", "sim", "--stop")
 
