@@ -48,7 +48,7 @@ def test_a_dry_run_of_a_capture_tells_depth_damage_and_room(hand: Hand) -> None:
 
     assert (first.code, first.json["bytes_estimated"], first.json["full_reason"]) == (0, None, "")
     assert first.json["bytes_free"] > 0
-    assert "needs an unknown amount (an estimate) of the" in first.err
+    assert "are free; how much is needed cannot be told" in first.err
     assert (again.json["parent_id"], again.json["full_reason"]) == (point["point_id"], "")
     assert full.json["full_reason"] == "a full point was asked for: why not"
     allocated = sum(disk["bytes_allocated"] for disk in point["report"]["disks"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ntxengine.capture import CapturePlan
 from ntxengine.cli.output import Screen
-from ntxengine.cli.text import printable
+from ntxengine.cli.text import plural
 from ntxengine.errors import TargetError
 from ntxengine.units import format_size
 
@@ -35,8 +35,8 @@ def space_for(plans: Sequence[CapturePlan], repository: Path) -> Space:
     free = free_bytes(repository)
     if free < LEAST_PER_DISK * len(disks):
         raise TargetError(
-            f"{repository}: the file system has {format_size(free)} free, too little for {len(disks)} disks: free some "
-            f"space, or use another file system"
+            f"{repository}: the file system has {format_size(free)} free, too little for {plural(len(disks), 'disk')}: "
+            f"free some space, or use another file system"
         )
     return Space(None if None in guesses else sum(guess for guess in guesses if guess is not None), free)
 
@@ -52,9 +52,12 @@ def free_bytes(path: Path) -> int:
 
 def say_space(space: Space, screen: Screen) -> None:
     """Tell a person; a warning where it may not be enough."""
-    guess = "an unknown amount" if space.bytes_estimated is None else f"about {format_size(space.bytes_estimated)}"
-    text = f"needs {guess} (an estimate) of the {format_size(space.bytes_free)} that are free"
-    if space.bytes_estimated is not None and space.bytes_estimated > space.bytes_free:
+    free = format_size(space.bytes_free)
+    if space.bytes_estimated is None:
+        screen.note(f"  {free} are free; how much is needed cannot be told")
+        return
+    text = f"needs about {format_size(space.bytes_estimated)} (an estimate) of the {free} that are free"
+    if space.bytes_estimated > space.bytes_free:
         screen.warning(f"{text}: it may not fit")
     else:
-        screen.note(f"  {printable(text)}")
+        screen.note(f"  {text}")
