@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
+from ntxengine.cli.main import ntx as overview
+
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = (sys.executable, "-m", "ntxengine.cli.main")
 
@@ -46,6 +50,19 @@ def ntx(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path 
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def all_commands(group: click.Group = overview, before: str = "") -> dict[str, click.Command]:
+    """Return every command by what a person types, those of groups too."""
+    found: dict[str, click.Command] = {}
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found[f"{before}{name}"] = command
+        if isinstance(command, click.Group):
+            found |= all_commands(command, f"{before}{name} ")
+    return found
 
 
 def assert_refused(ran: Ran, code: int, *words: str) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 import pytest
 
-from ntxengine.cli.main import ntx as group
 from ntxengine.cli.paths import LocalPath
-from tests.cli.ntx import assert_refused, ntx
+from tests.cli.ntx import all_commands, assert_refused, ntx
 
 
 @pytest.mark.parametrize(
@@ -46,13 +45,9 @@ def test_file_that_is_really_called_so_has_a_spelling(tmp_path: Path) -> None:
 
 
 def test_every_path_of_every_command_is_looked_at() -> None:
-    context = click.Context(group)
-    commands = {name: group.get_command(context, name) for name in group.list_commands(context)}
-
     paths = [
         (name, param.name, type(param.type))
-        for name, command in commands.items()
-        if command is not None
+        for name, command in all_commands().items()
         for param in command.params
         if isinstance(param.type, click.Path)
     ]

@@ -8,8 +8,7 @@ import click
 import pytest
 
 from ntxengine.cli.main import COMMANDS
-from ntxengine.cli.main import ntx as group
-from tests.cli.ntx import environment, ntx
+from tests.cli.ntx import all_commands, environment, ntx
 
 HEAVY = {
     "numpy",
@@ -125,9 +124,7 @@ def test_bash_takes_the_completion_script() -> None:
 def test_help_names_every_variable() -> None:
     overview = ntx("--help").out
     known = {"NTX_PASSWORD"}
-    for name in COMMANDS:
-        command = group.get_command(click.Context(group), name)
-        assert command is not None
+    for name, command in all_commands().items():
         variables = {parameter.envvar for parameter in command.params if isinstance(parameter.envvar, str)}
         help_text = command.get_help(click.Context(command))
 

@@ -8,6 +8,7 @@ import click
 
 from ntxengine.cli.options import common_options
 from ntxengine.cli.output import Screen
+from ntxengine.cli.paths import FOLDER
 from ntxengine.repository.adopt import adopt
 
 
@@ -23,7 +24,7 @@ def repository_command() -> None:
 
 
 @repository_command.command("adopt")
-@click.argument("repository", type=click.Path(path_type=Path, file_okay=False), metavar="REPO")
+@click.argument("repository", type=FOLDER, metavar="REPO")
 @common_options
 def adopt_command(repository: Path, screen: Screen) -> None:
     """Make REPO, a copy of another repository, a repository of its own, with a new id.
