@@ -38,9 +38,9 @@ class Documents:
         self._guest = cluster.config.vms[0].disks[1].path
         self.printed: dict[str, list[Any]] = {}
 
-    def run(self, *arguments: str) -> Any:
+    def run(self, *arguments: str, code: int = 0) -> Any:
         ran = run_ntx(*arguments, "--json", env=self._env, cwd=self._folder)
-        assert ran.code == 0, ran.err
+        assert ran.code == code, ran.err
         self.printed.setdefault(arguments[0], []).append(ran.json)
         return ran.json
 
@@ -61,6 +61,7 @@ class Documents:
         self.run("verify", "--all")
         self.run("restore", "demo", "out", "--dry-run")
         self.run("restore", "demo", "out")
+        self.run("restore", "demo", "out", "--dry-run", code=2)
         self._kill_a_capture()
         self.run("sweep", "--dry-run")
         self.run("sweep")
