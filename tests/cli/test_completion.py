@@ -58,6 +58,11 @@ def test_tiers_and_suites() -> None:
     assert offered(suites) == ["smoke"]
 
 
+@pytest.mark.parametrize("command", ["copy", "map", "checksum", "info"])
+def test_files_where_a_source_or_a_target_is_meant(command: str) -> None:
+    assert complete(f"ntx {command} di").out == "file,di\n"
+
+
 @pytest.mark.parametrize("line", ["ntx capture ", "ntx verify 2", "ntx restore --from /nonexistent "])
 def test_nothing_to_offer_is_silent(line: str, tmp_path: Path) -> None:
     (tmp_path / "ntx-repository.json").write_text("no JSON")

@@ -1,4 +1,4 @@
-"""What a shell completes besides commands and options: VMs, points, suites.
+"""What a shell completes besides commands and options: VMs, points, suites, files.
 
 Quickly and silently, from this machine alone: nobody expects the Tab key to log in to a cluster, and an account that is
 locked after some wrong passwords would be.
@@ -63,6 +63,11 @@ def suites(_: click.Context) -> Iterator[CompletionItem]:
     from ntxengine.bench.suite import suite_names
 
     yield from map(CompletionItem, suite_names())
+
+
+def files(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let the shell offer files: SOURCE and TARGET may be more than paths, so that click does not know."""
+    return [CompletionItem(incomplete, type="file")]
 
 
 def _vm_items(found: list[Point]) -> Iterator[CompletionItem]:

@@ -14,8 +14,9 @@ import click
 
 from ntxengine import copy as plane
 from ntxengine._core.engine import Device
+from ntxengine.cli import complete
 from ntxengine.cli.device import report_fields, source_format_options
-from ntxengine.cli.figures import bottleneck_of, shown_rate
+from ntxengine.cli.figures import bottleneck_of, with_rate
 from ntxengine.cli.mapping import map_shown
 from ntxengine.cli.options import TransferOptions, common_options, dry_run_option, transfer_options
 from ntxengine.cli.output import Screen
@@ -72,8 +73,8 @@ class Result:
 
 
 @click.command("copy")
-@click.argument("source")
-@click.argument("target")
+@click.argument("source", shell_complete=complete.files)
+@click.argument("target", shell_complete=complete.files)
 @source_format_options
 @click.option(
     "--target-format",
@@ -280,7 +281,7 @@ def _show(result: Result, screen: Screen) -> None:
     report = result.report
     rows = [
         ("copied", f"{format_size(report.bytes_done)} in {report.seconds:.1f} s"),
-        ("read", f"{format_size(report.bytes_read)}, {shown_rate(report.bytes_read, report.seconds)}"),
+        ("read", with_rate(format_size(report.bytes_read), report.bytes_read, report.seconds)),
         ("sent", format_size(report.bytes_sent)),
         ("zeroed", format_size(report.bytes_zeroed)),
         ("skipped as zero", format_size(report.bytes_skipped)),

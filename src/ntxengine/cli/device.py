@@ -12,7 +12,8 @@ import click
 
 from ntxengine import copy as plane
 from ntxengine.about import EngineInfo, engine_info
-from ntxengine.cli.figures import shown_rate
+from ntxengine.cli import complete
+from ntxengine.cli.figures import with_rate
 from ntxengine.cli.mapping import map_shown
 from ntxengine.cli.options import Function, TransferOptions, common_options, transfer_options
 from ntxengine.cli.output import Screen
@@ -61,7 +62,7 @@ def source_format_options(function: Function) -> Function:
 
 
 @click.command("map")
-@click.argument("source")
+@click.argument("source", shell_complete=complete.files)
 @source_format_options
 @TIMEOUT_OPTION
 @common_options
@@ -96,7 +97,7 @@ async def _map(source: str, said: SourceFormat, timeout_s: float, screen: Screen
 
 
 @click.command("checksum")
-@click.argument("source")
+@click.argument("source", shell_complete=complete.files)
 @source_format_options
 @transfer_options
 @common_options
@@ -117,8 +118,8 @@ def checksum_command(source: str, said: SourceFormat, transfer: TransferOptions,
         screen.result({"source": source, "digest": digest, **report_fields(report)})
         return
     screen.line(f"{digest}  {source}")
-    rate = shown_rate(report.bytes_read, report.seconds)
-    screen.note(f"read {format_size(report.bytes_read)} of {format_size(report.bytes_total)}, {rate}")
+    read = f"read {format_size(report.bytes_read)} of {format_size(report.bytes_total)}"
+    screen.note(with_rate(read, report.bytes_read, report.seconds))
 
 
 async def _checksum(
@@ -145,7 +146,7 @@ async def _checksum(
 
 
 @click.command("info")
-@click.argument("uri", metavar="SOURCE", required=False)
+@click.argument("uri", metavar="SOURCE", required=False, shell_complete=complete.files)
 @click.option("--engine", is_flag=True, help="Show what the engine found on this machine and chose; no SOURCE then.")
 @source_format_options
 @TIMEOUT_OPTION

@@ -52,6 +52,12 @@ def shown_rate(bytes_read: object, seconds: object) -> str:
     return UNKNOWN if rate is None else format_rate(rate)
 
 
+def with_rate(text: str, bytes_read: int, seconds: float) -> str:
+    """Return `1.0 GiB, 410.0 MiB/s`, or `text` alone where there is no rate."""
+    rate = rate_of(bytes_read, seconds)
+    return text if rate is None else f"{text}, {format_rate(rate)}"
+
+
 def done_and_total(amounts: Amounts) -> tuple[int, int]:
     """Return what is done and what there is (0: unknown), never more than all."""
     total = amounts.bytes_total
