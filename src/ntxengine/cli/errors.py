@@ -107,7 +107,9 @@ def as_usage(option: str) -> Iterator[None]:
 def _usage_line(exc: click.ClickException) -> str:
     ctx = exc.ctx if isinstance(exc, click.UsageError) else None
     text = _usage_text(exc)
-    return text if ctx is None else f"{text.rstrip('.')}.  See: {ctx.command_path} --help"
+    if ctx is None:
+        return text
+    return f"{text if text.endswith('?') else text.rstrip('.') + '.'}  See: {ctx.command_path} --help"
 
 
 def _usage_text(exc: click.ClickException) -> str:

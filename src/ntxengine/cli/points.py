@@ -64,7 +64,9 @@ def points_command(vm: str | None, repository: Path, with_report: bool, screen: 
     if screen.as_json:
         screen.result({"repository": str(opened.path), **_listed(health)})
     elif with_report:
-        for point in health.points:
+        for number, point in enumerate(health.points):
+            if number:
+                screen.line()
             show_report(point, screen)
     else:
         screen.table(COLUMNS, _rows(health))

@@ -35,7 +35,6 @@ def show_report(point: Point, screen: Screen) -> None:
     for disk in point.disks:
         if time := _time(disks.get(disk.disk_id, {})):
             screen.line(f"  {disk.label}: {time}")
-    screen.line()
 
 
 def disk_reports(point: Point) -> Mapping[str, Mapping[str, Any]]:
