@@ -18,7 +18,7 @@ from ntxengine import files, free_space, unfinished_file
 from ntxengine._core.engine import Device
 from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError, machine_error
 from ntxengine.identity import is_same
-from ntxengine.shield import to_thread
+from ntxengine.shield import to_daemon_thread, to_thread
 from ntxengine.uri import Location, parse, socket_uri
 
 
@@ -31,9 +31,12 @@ class Target:
 
 
 async def _open(location: Location, *, write: bool, timeout_s: float) -> Device:
-    """Open in a thread; a failure that the core could not give a side gets it here."""
+    """Open in a thread, and wait for it no longer than we are wanted: a server may accept us and say nothing.
+
+    A failure that the core could not give a side gets it here.
+    """
     try:
-        return await to_thread(_open_now, location, write=write, timeout_s=timeout_s)
+        return await to_daemon_thread(_open_now, location, write=write, timeout_s=timeout_s)
     except PlaceError as exc:
         if type(exc) is not PlaceError:
             raise

@@ -9,8 +9,12 @@ Cancellation is never swallowed: it is raised as soon as the work is done.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from ntxengine.errors import machine_error
@@ -63,12 +67,39 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 
 async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a blocking function in a thread; if cancelled, leave it to itself.
+    """Run a blocking function in a thread; if cancelled, leave it to itself.  The end of the process waits for it.
 
     Errors: what the function raises; MachineError if there can be no thread.
     """
-    try:
+    with _naming_the_limit():
         return await asyncio.to_thread(function, *args, **kwargs)
+
+
+async def to_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As to_thread, and the end of the process does not wait for it: for a wait on somebody who may never answer.
+
+    Its result is dropped if nobody waits for it any more.
+    """
+    answer: Future[T] = Future()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            answer.set_result(context.run(function, *args, **kwargs))
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, it is raised where the result is awaited
+            answer.set_exception(exc)
+
+    answer.set_running_or_notify_cancel()
+    with _naming_the_limit():
+        threading.Thread(target=work, daemon=True).start()
+        return await asyncio.wrap_future(answer)
+
+
+@contextmanager
+def _naming_the_limit() -> Iterator[None]:
+    """Say of a thread that cannot be started which limit that is.  Errors: MachineError."""
+    try:
+        yield
     except RuntimeError as exc:
         error = machine_error("work that would block", exc)
         if error is None:

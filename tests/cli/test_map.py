@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -30,6 +31,25 @@ def test_a_map_that_takes_hours_shows_its_progress_and_can_be_stopped() -> None:
     assert line["label"] == "map"
     assert 0 < line["bytes_done"] < line["bytes_total"] == 7 * 1024**6
     assert code == 130
+
+
+def test_a_server_that_accepts_and_says_nothing_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"nbd://127.0.0.1:{server.getsockname()[1]}/"
+        process = subprocess.Popen(
+            [*COMMAND, "map", uri, "--timeout", "600"],
+            env=environment(), text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        with process:
+            with server.accept()[0]:
+                process.send_signal(signal.SIGINT)
+                try:
+                    _, err = process.communicate(timeout=60)
+                finally:
+                    process.kill()
+
+    assert process.returncode == 130
+    assert "interrupted by SIGINT" in err
 
 
 @pytest.mark.parametrize("command", ["checksum", "copy"])

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from ntxengine.shield import in_peace, in_thread
+from ntxengine.shield import in_peace, in_thread, to_daemon_thread
 
 
 async def test_the_result_comes_back() -> None:
@@ -99,3 +99,34 @@ async def test_the_cancellation_is_raised_even_if_the_work_then_fails() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_a_daemon_thread_gives_its_result_and_its_error() -> None:
+    def fail() -> None:
+        raise ValueError("wrong")
+
+    assert await to_daemon_thread(lambda: 8) == 8
+    with pytest.raises(ValueError, match="wrong"):
+        await to_daemon_thread(fail)
+
+
+def test_a_cancelled_caller_and_the_end_of_the_loop_do_not_wait_for_a_daemon_thread() -> None:
+    began, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        began.set()
+        may_end.wait(60)
+        ended.set()
+
+    async def begin_and_leave() -> None:
+        task = asyncio.create_task(to_daemon_thread(work))
+        await asyncio.to_thread(began.wait, 60)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(begin_and_leave())
+
+    assert not ended.is_set()
+    may_end.set()
+    assert ended.wait(60)
