@@ -79,6 +79,11 @@ def test_no_line_of_help_is_wider_than_a_terminal(command: str) -> None:
     assert max(map(len, ran.out.splitlines())) <= 100
 
 
+def test_help_calls_a_number_what_it_is_and_not_what_type_it_has() -> None:
+    for name, command in all_commands().items():
+        assert "INTEGER" not in command.get_help(click.Context(command)), name
+
+
 def test_without_a_command_the_overview_is_shown() -> None:
     ran = ntx()
 

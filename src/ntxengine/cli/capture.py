@@ -33,6 +33,7 @@ from ntxengine.cli.options import (
     TransferOptions,
     common_options,
     dry_run_option,
+    parallel_option,
     prism_options,
     repository_option,
     table_option,
@@ -100,9 +101,9 @@ def afresh_options(function: Function) -> Function:
     @click.option(
         "--max-chain",
         type=click.IntRange(1),
+        metavar="N",
         default=DEFAULT_MAX_CHAIN,
         show_default=True,
-        metavar="N",
         help="Points on top of each other before a new full one is made; at most half of what qemu can open.",
     )
     @functools.wraps(function)
@@ -120,7 +121,9 @@ def afresh_options(function: Function) -> Function:
 @click.command("capture")
 @click.argument("vms", nargs=-1, metavar="[VM]...", shell_complete=complete.vms)
 @click.option("--all", "every", is_flag=True, help="Every VM that has a disk, but the worker VM.")
-@click.option("--vms", "at_once", type=click.IntRange(1), default=1, show_default=True, help="VMs at a time.")
+@click.option(
+    "--vms", "at_once", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="VMs at a time."
+)
 @repository_option("--to")
 @click.option(
     "--consistency",
@@ -145,7 +148,7 @@ def afresh_options(function: Function) -> Function:
     metavar="TIME",
     help="How long the cluster keeps our recovery point, the reference of the next capture, if we never come back.",
 )
-@click.option("--disks", "parallel", type=click.IntRange(1), default=4, show_default=True, help="Disks at a time.")
+@parallel_option
 @click.option("--no-verify", is_flag=True, help="Do not read back what was written before the point is committed.")
 @afresh_options
 @attach_options

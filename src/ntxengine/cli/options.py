@@ -104,6 +104,14 @@ def dry_run_option(function: Function) -> Function:
     return click.option("-n", "--dry-run", is_flag=True, help="Say what would be done, and touch nothing.")(function)
 
 
+def parallel_option(function: Function) -> Function:
+    """Add --disks; pass `parallel`."""
+    at_least_one = click.IntRange(1)
+    return click.option(
+        "--disks", "parallel", type=at_least_one, metavar="N", default=4, show_default=True, help="Disks at a time."
+    )(function)
+
+
 # ------------------------------------------------------------------------------------------------------- Prism
 
 
@@ -270,12 +278,14 @@ def transfer_options(function: Function) -> Function:
     @click.option(
         "--connections",
         type=click.IntRange(1, MAX_CONNECTIONS),
+        metavar="N",
         help="Threads, each with a connection of its own to either end; without it they follow what is seen.",
     )
     @click.option("--request-size", type=SIZE, help="Bytes per request: a multiple of 64KiB, at most 32MiB.")
     @click.option(
         "--in-flight",
         type=click.IntRange(1, MAX_IN_FLIGHT),
+        metavar="N",
         help="Requests per connection; without it they follow what is seen.",
     )
     @click.option(

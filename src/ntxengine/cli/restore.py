@@ -15,6 +15,7 @@ from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import (
     common_options,
     dry_run_option,
+    parallel_option,
     repository_option,
     table_option,
 )
@@ -68,7 +69,7 @@ class Order:
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--verify", is_flag=True, help="Read the restored files back, too, and compare them with the digests.")
 @click.option("--no-check", is_flag=True, help="Write what is there, compared with nothing: to save what can be saved.")
-@click.option("--disks", "parallel", type=click.IntRange(1), default=4, show_default=True, help="Disks at a time.")
+@parallel_option
 @dry_run_option
 @common_options
 @table_option

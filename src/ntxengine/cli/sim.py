@@ -42,6 +42,7 @@ except ModuleNotFoundError as missing:
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
+    metavar="PORT",
     default=9440,
     show_default=True,
     envvar="NTX_SIM_PORT",

@@ -14,6 +14,7 @@ from ntxengine.cli.figures import UNKNOWN, shown_rate
 from ntxengine.cli.options import (
     TransferOptions,
     common_options,
+    parallel_option,
     repository_option,
     table_option,
     transfer_options,
@@ -57,7 +58,7 @@ Choice = tuple[Point, tuple[str, ...]]
 @repository_option()
 @click.option("--all", "every", is_flag=True, help="Every point of the repository.")
 @click.option("--disk", "disks", multiple=True, metavar="DISK", help="Only this disk, by label or id; repeatable.")
-@click.option("--disks", "parallel", type=click.IntRange(1), default=4, show_default=True, help="Disks at a time.")
+@parallel_option
 @transfer_options
 @common_options
 @table_option
