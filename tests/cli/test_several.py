@@ -60,6 +60,7 @@ def test_all_are_those_with_disks_but_the_worker(backup: Backup) -> None:
     assert ran.out.count("captured") == 4
     assert "copy demo scsi.0" in ran.err
     assert "twin (00000000)" in ran.err
+    assert {"plan: demo", "freeze: demo (application-consistent)"} <= set(ran.err.splitlines())
 
 
 def test_one_that_fails_does_not_stop_the_others(backup: Backup) -> None:

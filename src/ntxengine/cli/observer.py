@@ -12,6 +12,7 @@ class ViewObserver:
 
     def __init__(self, view: View, vm: Vm, subject: str = "") -> None:
         self._view = view
+        self._vm = vm
         self._before_label = f"{subject} " if subject else ""
         self._before_text = f"{subject}: " if subject else ""
         self._labels = {disk.id: disk.label for disk in vm.disks}
@@ -20,7 +21,9 @@ class ViewObserver:
     def stage(self, name: str, detail: str) -> None:
         # The detail of a stage of one disk is the disk's label.
         self._stages[detail] = name
-        self._view.stage(name, f"{self._before_label}{detail}")
+        if self._before_label:  # that says of which VM already
+            detail = "" if detail == self._vm.id else detail.removeprefix(f"{self._vm.name} ")
+        self._view.stage(name, f"{self._before_label}{detail}".rstrip())
 
     def disk_progress(self, disk_id: str, progress: Progress) -> None:
         label = self._labels.get(disk_id, disk_id)
