@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #define NS_PER_MS 1000000ull
@@ -257,6 +258,12 @@ int ntx_map(struct ntx_device *device, uint64_t offset, uint64_t length, unsigne
         ntx_extents_append(&list, length, 0);
     *count = list.count;
     return 0;
+}
+
+void ntx_interrupt(struct ntx_device *device)
+{
+    if (device->fd >= 0)
+        (void)shutdown(device->fd, SHUT_RDWR); /* ENOTSOCK: an io_uring, which nobody waits for in here */
 }
 
 void ntx_close(struct ntx_device *device)

@@ -213,6 +213,10 @@ const struct ntx_device_info *ntx_device_info(const struct ntx_device *device);
 int ntx_map(struct ntx_device *device, uint64_t offset, uint64_t length, unsigned timeout_ms,
             struct ntx_extent *extents, size_t capacity, size_t *count, struct ntx_error *err);
 
+/* End an ntx_map() that another thread waits in, with an error: the connection is of no use any more.  Nothing for a
+ * device that is no connection. */
+void ntx_interrupt(struct ntx_device *device);
+
 /* Close and free.  NULL is allowed.  Never while a job uses the device. */
 void ntx_close(struct ntx_device *device);
 

@@ -43,7 +43,7 @@ PYTHON_LAYERS = {
     "uri": {"errors", "units"},
     "formats": set(),
     "device": {"_core", "uri", "errors", "units", "shield", "files", "free_space", "identity", "unfinished_file"},
-    "mapping": {"_core", "extents", "shield"},
+    "mapping": {"_core", "errors", "extents", "shield"},
     "copy": {"_core", "extents", "manifest", *BELOW},
     "budget": {"copy", "units"},
     # one part of the story each; `changes` and `attach` see of prism what it is, not how it works

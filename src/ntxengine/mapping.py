@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 
 from ntxengine._core.engine import Device
+from ntxengine.errors import NtxError
 from ntxengine.extents import ExtentFile, Extents
-from ntxengine.shield import in_thread
+from ntxengine.shield import in_peace, in_thread
 
 PATIENCE_S = 1.0
 """A map is there at once, as a rule; only one that takes longer is worth a word."""
@@ -34,7 +37,7 @@ async def map_device(
         offset = 0
         began_s = time.monotonic()
         while offset < device.size:
-            window = await in_thread(device.map, offset, device.size - offset, timeout_ms=max(1, int(timeout_s * 1000)))
+            window = await _map(device, offset, timeout_ms=max(1, int(timeout_s * 1000)))
             offset = int(window["offset"][-1] + window["length"][-1])
             if kept is not None:
                 window = _joined(kept, window)
@@ -50,6 +53,22 @@ async def map_device(
         found.close()
         raise
     return found
+
+
+async def _map(device: Device, offset: int, *, timeout_ms: int) -> Extents:
+    """Ask in a thread; a cancellation does not wait for the answer, only for the thread."""
+    asking = asyncio.ensure_future(in_thread(device.map, offset, device.size - offset, timeout_ms=timeout_ms))
+    try:
+        return await asyncio.shield(asking)
+    except asyncio.CancelledError:
+        device.interrupt()
+        await in_peace(_ended(asking))
+        raise
+
+
+async def _ended(asking: asyncio.Future[Extents]) -> None:
+    with suppress(NtxError):  # that it was interrupted
+        await asking
 
 
 def _joined(last: Extents, window: Extents) -> Extents:

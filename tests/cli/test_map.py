@@ -1,9 +1,11 @@
 """`ntx map` of exports so large that it takes long: it says how far it is, and stops when it is told to."""
 
+import asyncio
 import json
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,20 @@ def test_what_has_no_room_for_its_digests_fails_before_the_map(command: str) -> 
 
     assert done.returncode == 1
     assert "the manifest cannot be written: File too large" in done.stderr
+
+
+async def test_a_map_that_is_cancelled_does_not_wait_for_an_answer() -> None:
+    with nbdkit("-r", "--filter=delay", "null", "1G", "delay-extents=60") as uri:
+        async with open_source(uri) as device:
+            asking = asyncio.create_task(map_device(device, timeout_s=120))
+            await asyncio.sleep(0.2)  # long enough that it waits; if not, it is no less to be cancelled
+            began_s = time.monotonic()
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            took_s = time.monotonic() - began_s
+
+    assert took_s < 30
 
 
 async def test_progress_of_a_map_ends_with_the_whole_device() -> None:

@@ -221,6 +221,11 @@ cdef class Device:
             _raise(&err)
         return extents[:count].copy()
 
+    def interrupt(self):
+        """End a map() that another thread waits in; a connection is of no use any more then."""
+        self.info()
+        ntx.ntx_interrupt(self.device)
+
     def close(self):
         """Close.  A second time is allowed; while a job or another thread uses it is not."""
         cdef ntx.ntx_device *device = self.device

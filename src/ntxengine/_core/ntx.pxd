@@ -134,6 +134,7 @@ cdef extern from "ntx.h" nogil:
     const ntx_device_info *ntx_device_info_of "ntx_device_info"(const ntx_device *device)
     int ntx_map(ntx_device *device, uint64_t offset, uint64_t length, unsigned timeout_ms, ntx_extent *extents,
                 size_t capacity, size_t *count, ntx_error *err)
+    void ntx_interrupt(ntx_device *device)
     void ntx_close(ntx_device *device)
 
     int ntx_job_new(ntx_device *source, ntx_device *target, const ntx_job_options *options, ntx_job **job,
