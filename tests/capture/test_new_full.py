@@ -149,6 +149,7 @@ async def test_full_can_be_asked_for_with_a_reason(v4_lab: Lab) -> None:
 
     assert (point.kind, point.tracking) == ("full", "allocated")
     assert point.tracking_reason == "a full point was asked for: storage was restored from a replica"
+    assert lab.witness.warnings == []
     assert lab.stored(point) == lab.guest()
     lab.assert_clean(points=2)
 

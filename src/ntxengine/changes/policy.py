@@ -90,17 +90,23 @@ class _Lost:
 
 
 async def find_changes(
-    question: Question, previous: Previous | None, *, on_lost_tracking: OnLostTracking, reason_without: str = ""
+    question: Question,
+    previous: Previous | None,
+    *,
+    on_lost_tracking: OnLostTracking,
+    reason_without: str = "",
+    is_asked_for: bool = False,
 ) -> Changes:
     """Return what must be read of a disk, in the best way that works.
 
-    `reason_without` says why there is no previous disk where one could be expected.
+    `reason_without` says why there is no previous disk where one could be expected; if that `is_asked_for` it is no
+    reason to warn.
     Errors: PrismAnswerError (regions that cannot be true: refused, never worked around), PrismTimeout, PrismBusy,
             PrismConnectionError, CredentialsError (the cluster may well answer later: no reason to read everything),
             NtxError (tracking is lost and on_lost_tracking is "fail").
     """
     if previous is None:
-        return await _in_full(question, reason_without)
+        return await _in_full(question, reason_without, is_asked_for=is_asked_for)
     found = await _changed(question, previous)
     if isinstance(found, Changes):
         return found
@@ -147,8 +153,8 @@ def _lost(size: int, previous: Previous, reason: str) -> _Lost:
     return _Lost(reason, False)
 
 
-async def _in_full(question: Question, reason: str) -> Changes:
-    """Everything that is allocated, or everything if Prism cannot tell; said loudly if there is a `reason`."""
+async def _in_full(question: Question, reason: str, *, is_asked_for: bool = False) -> Changes:
+    """Everything that is allocated, or everything if Prism cannot tell; with a warning if there is a `reason`."""
     try:
         size, spool = await _ask(question, None)
     except (NotFoundError, PrismStatusError) as error:
@@ -160,7 +166,7 @@ async def _in_full(question: Question, reason: str) -> Changes:
         found = await keep(spool.windows(), question.directory)
     finally:
         spool.close()
-    if reason:
+    if reason and not is_asked_for:
         question.warn(
             f"{question.name}: is captured in full ({reason}): copying all that is allocated, "
             f"{format_size(found.bytes_data)} of {format_size(size)}"
