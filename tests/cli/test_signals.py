@@ -24,15 +24,20 @@ async def work():
         print("cleaning up", flush=True)
         await asyncio.sleep(float(sys.argv[1]))
         print("clean", flush=True)
+        if sys.argv[2]:
+            raise OSError(sys.argv[2])
 
 sys.exit(exit_code_of(lambda: run(work())))
 """
 
 
-def start(clean_up_s: float, ignored: signal.Signals | None = None) -> subprocess.Popen[str]:
-    """Start the program above; return when it works.  `ignored` is what nohup, or a shell with `&`, ignores for it."""
+def start(clean_up_s: float, ignored: signal.Signals | None = None, *, failure: str = "") -> subprocess.Popen[str]:
+    """Start the program above; return when it works.  `ignored` is what nohup, or a shell with `&`, ignores for it.
+
+    `failure` is what its clean-up ends with.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(clean_up_s)],
+        [sys.executable, "-c", PROGRAM, str(clean_up_s), failure],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -53,6 +58,16 @@ def test_clean_up_runs_to_its_end_after_the_first_signal() -> None:
     assert process.returncode == 128 + signal.SIGTERM
     assert out == "cleaning up\nclean\n"
     assert [line.partition(":")[0] for line in err.splitlines()] == ["ntx", "ntx"]
+
+
+def test_a_clean_up_that_fails_is_told_and_does_not_change_the_exit_code() -> None:
+    process = start(0, failure="the worker VM is gone")
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 128 + signal.SIGINT
+    assert err.splitlines()[-1] == "ntx: interrupted by SIGINT, and while it stopped: the worker VM is gone"
 
 
 def test_second_signal_ends_the_process_at_once() -> None:

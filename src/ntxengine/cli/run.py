@@ -62,6 +62,12 @@ async def _watched(coroutine: Coroutine[object, object, T]) -> T:
             raise
         text = f"interrupted by {received[0].name}: everything that was started is stopped and cleaned up"
         raise Interrupted(text, signal_number=received[0]) from exc
+    except Exception as exc:
+        if not received:
+            raise
+        # What failed while it stopped is an echo: whoever told us to stop is told that we did.
+        text = f"interrupted by {received[0].name}, and while it stopped: {exc}"
+        raise Interrupted(text, signal_number=received[0]) from exc
     finally:
         _give_back(loop, numbers)
 
