@@ -6,6 +6,7 @@ runs, `ntx`, comes first.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,19 +112,15 @@ def _heading(result: Result) -> str:
     )
 
 
-def _in_order(case: CaseResult) -> list[ContestantResult]:
+def _in_order(contestants: Iterable[ContestantResult]) -> list[ContestantResult]:
     order = list(_COLOURS)
-    return sorted(case.contestants, key=lambda each: order.index(each.program) if each.program in order else len(order))
+    return sorted(contestants, key=lambda each: order.index(each.program) if each.program in order else len(order))
 
 
 def _legend(cases: list[CaseResult]) -> list[tuple[str | None, str, str]]:
     """Return colour, name and description of everyone, and of what else is drawn."""
-    everyone = {each.name: each for case in cases for each in _in_order(case)}
-    order = list(_COLOURS)
-    known = sorted(
-        everyone.values(), key=lambda each: order.index(each.program) if each.program in order else len(order)
-    )
-    lines = [(_colour(each), each.name, _description(each)) for each in known]
+    everyone = {each.name: each for case in cases for each in _in_order(case.contestants)}
+    lines = [(_colour(each), each.name, _description(each)) for each in _in_order(everyone.values())]
     return [
         *lines,
         (_SERVER_COLOUR, "server", "CPU of the NBD servers, behind that of the client"),
@@ -163,7 +160,7 @@ def _versus(contestant: ContestantResult, case: CaseResult) -> str:
 
 
 def _throughput(axes: Axes, case: CaseResult) -> None:
-    for row, contestant in enumerate(_in_order(case)):
+    for row, contestant in enumerate(_in_order(case.contestants)):
         value = contestant.summary.get("throughput")
         if value is None:
             _explain(axes, row, contestant)
@@ -176,7 +173,7 @@ def _throughput(axes: Axes, case: CaseResult) -> None:
 
 def _cpu(axes: Axes, case: CaseResult) -> None:
     """Client CPU in the contestant's colour, the server's behind it in grey; the quartiles are the client's."""
-    for row, contestant in enumerate(_in_order(case)):
+    for row, contestant in enumerate(_in_order(case.contestants)):
         value = contestant.summary.get("client_cpu")
         if value is None:
             continue
@@ -220,7 +217,7 @@ def _explain(axes: Axes, row: int, contestant: ContestantResult) -> None:
 
 
 def _dress(axes: Axes, case: CaseResult, label: str) -> None:
-    axes.set_yticks(range(len(case.contestants)), [each.name for each in _in_order(case)])
+    axes.set_yticks(range(len(case.contestants)), [each.name for each in _in_order(case.contestants)])
     for tick in axes.get_yticklabels():
         tick.set_fontweight("bold" if tick.get_text() == "ntx" else "normal")
     axes.set_ylim(len(case.contestants) - 0.4, -0.6)
