@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,9 +11,11 @@ from contextlib import suppress
 import numpy as np
 
 from ntxengine._core.engine import Device
-from ntxengine.errors import NtxError
-from ntxengine.extents import ExtentFile, Extents
+from ntxengine.errors import NbdReplyError, NtxError
+from ntxengine.extents import ExtentFile, Extents, make
 from ntxengine.shield import in_peace, in_thread
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S = 1.0
 """A map is there at once, as a rule; only one that takes longer is worth a word."""
@@ -26,10 +29,10 @@ async def map_device(
 ) -> ExtentFile:
     """Return the data and zero extents that cover `device`; the caller closes them.
 
-    Shape:  contiguous from 0 to its size, neighbours of one kind joined; one data extent if the device cannot tell.
+    Shape:  contiguous from 0 to its size, neighbours of one kind joined; data from where the device does not tell.
     Units:  timeout_s is for each question; a device with many extents takes many, and so does an NBD export of
             pebibytes: it answers for 4 GiB at a time.  `on_progress` is told of it after `patience_s`.
-    Errors: PlaceError, NbdError, TransferTimeout.
+    Errors: PlaceError, NbdError (but a refused request: what it was about is taken for data), TransferTimeout.
     """
     found = ExtentFile()
     try:
@@ -37,7 +40,12 @@ async def map_device(
         offset = 0
         began_s = time.monotonic()
         while offset < device.size:
-            window = await _map(device, offset, timeout_ms=max(1, int(timeout_s * 1000)))
+            try:
+                window = await _map(device, offset, timeout_ms=max(1, int(timeout_s * 1000)))
+            except NbdReplyError as exc:
+                # What holds data is worth knowing, and no reason to fail: to read everything is right, too.
+                log.warning("%s: everything from offset %d on is taken for data", exc, offset)
+                window = make([(offset, device.size - offset, 0)])
             offset = int(window["offset"][-1] + window["length"][-1])
             if kept is not None:
                 window = _joined(kept, window)

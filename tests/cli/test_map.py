@@ -96,3 +96,16 @@ def test_a_quick_map_says_nothing_of_its_progress(tmp_path: Path) -> None:
     (tmp_path / "disk").write_bytes(b"\1" * 64 * KIB)
 
     assert ntx("map", tmp_path / "disk", "--progress", "json", "--json").err == ""
+
+
+def test_a_server_that_cannot_tell_what_holds_data_is_read_whole(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"\1" * 64 * KIB + b"\0" * 64 * KIB)
+    with nbdkit("--filter=error", "file", str(disk), "error-extents-rate=100%") as uri:
+        mapped = ntx("map", uri, "--json")
+        copied = ntx("copy", uri, tmp_path / "copy", "--verify")
+
+    assert mapped.json == [{"offset": 0, "length": 128 * KIB, "type": "data"}]
+    assert "Input/output error: everything from offset 0 on is taken for data" in mapped.err
+    assert copied.code == 0
+    assert (tmp_path / "copy").read_bytes() == disk.read_bytes()
