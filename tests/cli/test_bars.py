@@ -18,7 +18,7 @@ from tests.cli.terminal import on_a_terminal, what_is_seen
 HALF = Amount(512 * MIB, 1024 * MIB, 2.0, 256 * MIB)
 
 PROGRAM = """
-import logging
+import logging, time
 from ntxengine.cli.output import open_screen
 from ntxengine.cli.progress import Amount
 from ntxengine.cli.messages import messages
@@ -26,6 +26,7 @@ from ntxengine.cli.messages import messages
 screen = open_screen(as_json=False, progress="auto", verbose=False, quiet=False, debug=False)
 with screen.view() as view:
     view.update("scsi.0", Amount(1, 4, 1.0))
+    time.sleep(0.4)  # by then it has been drawn, some times a second
     logging.getLogger("ntxengine.any").warning("from a log")
     view.update("scsi.1", Amount(2, 4, 1.0))
     screen.warning("from a command")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from ntxengine.cli.streams import Stream
 from tests.cli.ntx import COMMAND, Ran, environment
 
 SIZE = 4 * 1024**2
@@ -138,6 +139,23 @@ def test_work_does_not_wait_for_a_reader_of_stderr(disk: Path) -> None:
     assert said.endswith(b"100 %" + said.rpartition(b"100 %")[2])
     assert b"4.0 MiB of 4.0 MiB" in said
     assert disk.with_name("copy.raw").read_bytes() == disk.read_bytes()
+
+
+def test_what_finds_no_reader_and_no_room_is_left_out_and_that_is_said() -> None:
+    theirs, ours = os.pipe()
+    os.set_blocking(ours, False)
+    full = fcntl.fcntl(ours, fcntl.F_GETPIPE_SZ)
+    os.write(ours, b"." * full)
+    stream = Stream(ours, "stderr", is_strict=False, patience_ms=0, max_kept=10)
+
+    for text in (b"kept\n", b"too much\n", b"more\n"):
+        stream.write(text)
+    os.read(theirs, full)
+    stream.drain()
+
+    assert os.read(theirs, full) == b"kept\nmore\nntx: 9 bytes left out here: nobody read stderr\n"
+    os.close(theirs)
+    os.close(ours)
 
 
 def test_work_does_not_wait_for_a_terminal_that_was_stopped(disk: Path) -> None:
