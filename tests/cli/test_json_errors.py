@@ -42,6 +42,10 @@ def test_without_json_nothing_is_on_stdout(tmp_path: Path) -> None:
     assert (ran.code, ran.out) == (10, "")
 
 
+def test_question_gets_no_full_stop() -> None:
+    assert ntx("points", "--jso").err == "ntx: No such option '--jso'. Did you mean '--json'? See: ntx points --help\n"
+
+
 def test_error_has_what_its_class_knows() -> None:
     source = error_fields(SourceError("read failed", offset=4096, length=512, errno=5))
     status = error_fields(PrismStatusError("no", status=403, reason="DENIED"))

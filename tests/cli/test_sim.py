@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +53,16 @@ def test_a_refused_simulator_tells_programs_so_once_and_leaves_the_log_of_the_ot
     assert refused.json["error"]["message"].startswith("state folder ")
     assert refused.json["error"]["class"] == "LockedError"
     assert log.read_text().startswith("of the first\n")
+
+
+def test_under_nohup_a_hang_up_stays_ignored(state: Path) -> None:
+    arguments = ["nohup", *COMMAND, "sim", "--state", str(state), "--port", "0", "--detach", "--json"]
+
+    started = subprocess.run(arguments, env=environment(), capture_output=True, text=True, check=True, timeout=60)
+
+    status = Path(f"/proc/{json.loads(started.stdout)['pid']}/status").read_text()
+    ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+    assert ignored & 1 << (signal.SIGHUP - 1)
 
 
 def test_a_stopped_simulator_is_gone_and_its_folder_free(state: Path) -> None:
