@@ -6,12 +6,13 @@ import fcntl
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ntxengine.errors import LockedError
-from ntxengine.repository import Repository, layout, strays
+from ntxengine.repository import Repository, layout, site, strays
 from ntxengine.repository.lock import VmLock
 from ntxengine.sweep import sweep
 from tests.repository.builders import VM, ModelDisk, capture
@@ -96,8 +97,13 @@ async def test_empty_folders_are_swept(repository: Repository) -> None:
     assert not (repository.path / VM).exists()
 
 
-def old_marker(folder: Path, *, age_s: float) -> Path:
-    path = folder / f"{strays.MARKER_PREFIX}0123456789abcdef"
+MARKER = f"{strays.MARKER_PREFIX}0123456789abcdef"
+CHANGED_SITE = f".{site.SITE_FILE}.01234567.new"
+CHANGED_MARKER = f".{layout.MARKER_FILE}.01234567.new"
+
+
+def old_file(folder: Path, name: str, *, age_s: float) -> Path:
+    path = folder / name
     path.write_bytes(b"{}")
     then = time.time() - age_s
     os.utime(path, (then, then))
@@ -105,27 +111,36 @@ def old_marker(folder: Path, *, age_s: float) -> Path:
 
 
 def test_the_marker_of_an_interrupted_creation_is_removed_by_the_next_one(tmp_path: Path) -> None:
-    old = old_marker(tmp_path, age_s=2 * strays.OLD_S)
+    old = old_file(tmp_path, MARKER, age_s=2 * strays.OLD_S)
 
     Repository.create(tmp_path)
 
     assert not old.exists()
 
 
+@pytest.mark.parametrize("name", [MARKER, CHANGED_SITE, CHANGED_MARKER])
 @pytest.mark.parametrize(("age_s", "stays"), [(2 * strays.OLD_S, False), (1.0, True)])
 async def test_a_marker_is_swept_once_nobody_can_be_making_it(
-    age_s: float, stays: bool, repository: Repository
+    age_s: float, stays: bool, name: str, repository: Repository
 ) -> None:
-    marker = old_marker(repository.path, age_s=age_s)
+    marker = old_file(repository.path, name, age_s=age_s)
 
     await sweep(None, repository)
 
     assert marker.exists() is stays
 
 
+def test_captures_of_several_vms_may_record_the_site_at_once(repository: Repository) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(site.record, [repository.path] * 100))
+
+    assert site.find_mismatch(repository.path) == ""
+    assert not list(repository.path.glob("*.new"))
+
+
 def test_a_half_written_record_is_removed_by_the_next_capture(repository: Repository) -> None:
     capture(repository, ModelDisk(512))
-    half = repository.path / VM / ".cluster-20260101T000000Z-abcdef.json.new"
+    half = repository.path / VM / ".cluster-20260101T000000Z-abcdef.json.01234567.new"
     half.write_bytes(b"{")
 
     capture(repository, ModelDisk(512))

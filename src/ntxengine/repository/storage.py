@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import stat
 from pathlib import Path
@@ -97,17 +98,15 @@ def write_file(path: Path, data: bytes, *, mode: int = FILE_MODE) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Give a file these contents, durably: whoever reads it finds the old ones or the new.
 
-    One writer at a time.  Errors: TargetError.
+    Of several writers at once the last one wins.  What one who was killed here left is known to strays.py.
+    Errors: TargetError.
     """
-    fresh = path.with_name(f".{path.name.removeprefix('.')}.new")
-    try:
-        fresh.unlink(missing_ok=True)  # of one who was killed here
-    except OSError as exc:
-        raise write_error(fresh, "removing", exc) from exc
+    fresh = path.with_name(f".{path.name.removeprefix('.')}.{secrets.token_hex(4)}.new")
     write_file(fresh, data)
     try:
         files.replace(fresh, path)
     except OSError as exc:
+        fresh.unlink(missing_ok=True)
         raise write_error(path, "replacing", exc) from exc
     sync_folder(path.parent)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,17 +17,19 @@ OLD_S = 3600.0
 """Making a repository takes a moment: one that has taken this long was interrupted."""
 
 _NEW_SUFFIX = ".new"
+_HALF_WRITTEN = re.compile(r"\.ntx-(?:repository|site)\.json\.[0-9a-f]{8}\.new")
+"""What was to replace a file of a repository itself."""
 
 
 def markers(root: Path) -> list[Path]:
-    """Return the markers that interrupted creations of a repository left in a folder."""
+    """Return the markers that interrupted creations of a repository left in a folder, and those of changes to it."""
     limit = time.time() - OLD_S
     try:
         with os.scandir(root) as entries:
             return [
                 Path(entry.path)
                 for entry in entries
-                if entry.name.startswith(MARKER_PREFIX)
+                if (entry.name.startswith(MARKER_PREFIX) or _HALF_WRITTEN.fullmatch(entry.name))
                 and entry.is_file(follow_symlinks=False)
                 and entry.stat(follow_symlinks=False).st_mtime < limit
             ]
