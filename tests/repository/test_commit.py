@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.errors import OptionsError, RepositoryError
+from ntxengine.errors import MachineError, OptionsError, RepositoryError
 from ntxengine.repository import PointDisk, Repository, UnfinishedPoint
 from tests.repository.builders import (
     DISK,
@@ -39,6 +39,21 @@ def test_nothing_is_listed_before_the_commit(repository: Repository) -> None:
     assert before == []
     assert Repository.open(repository.path).points() == [point]
     assert unfinished_of(repository) == []
+
+
+def test_a_point_is_committed_also_where_no_descriptor_is_left_to_enter_it(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(folder: Path) -> None:
+        raise MachineError(f"{folder}: Too many open files")
+
+    with repository.begin(VM, None) as unfinished:
+        disk = fill_disk(unfinished, DISK, ModelDisk(4096), [], "scsi.0")
+        with monkeypatch.context() as patch:
+            patch.setattr("ntxengine.repository.repository.read_point", fails)
+            point = unfinished.commit(record_of(unfinished, [disk]))
+
+    assert repository.points() == [point]
 
 
 def test_only_the_owner_may_read_what_a_repository_holds(repository: Repository) -> None:

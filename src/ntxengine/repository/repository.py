@@ -326,7 +326,7 @@ class Repository:
     def _enter(self, point: Point) -> None:
         try:
             self._catalog.update([NewRow(*read_point(point.path))], [])
-        except RepositoryError as exc:  # it is committed: whoever reads it next finds what is wrong
+        except NtxError as exc:  # it is committed: whoever reads it next finds what is wrong
             log.warning("%s: not entered into the catalog", exc)
 
     def _lock(self, vm_id: str) -> VmLock:
