@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.errors import NtxError
+from ntxengine.errors import NtxError, RepositoryError
 from ntxengine.repository import Repository
 from ntxengine.sweep import sweep
 from tests.repository.builders import OTHER_VM, VM, ModelDisk, Write, capture
@@ -214,6 +214,17 @@ def test_an_unfinished_link_does_not_stop_a_capture(two_vms: Repository, outside
     capture(two_vms, ModelDisk(SIZE), on_top=False)
 
     assert len(two_vms.points(VM)) == 3
+
+
+def test_a_point_folder_of_the_last_second_is_named_before_anything_is_made(two_vms: Repository) -> None:
+    last = two_vms.path / VM / "99981231T235959Z-aaaaaa"
+    last.mkdir()
+    before = sorted((two_vms.path / VM).iterdir())
+
+    with pytest.raises(RepositoryError, match=f"newer than {last.name}.*move that folder out"):
+        two_vms.begin(VM, None)
+
+    assert sorted((two_vms.path / VM).iterdir()) == before
 
 
 async def test_a_vm_that_cannot_be_swept_does_not_keep_the_others_from_it(two_vms: Repository, outside: Path) -> None:

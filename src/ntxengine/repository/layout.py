@@ -68,11 +68,17 @@ def new_point_id(now: datetime, *, after: str | None, token: str) -> str:
     """Return a point id for `now`, or for one second past `after` where the clock is not later than that.
 
     So a point always sorts behind its parent, also when two are made in one second or the clock was set back.
+    Errors: RepositoryError if nothing can sort behind `after`.
     """
     when = now.astimezone(UTC).replace(microsecond=0)
     if after is not None:
         when = max(when, time_of(after) + timedelta(seconds=1))
-    return f"{when.strftime(_TIME_FORMAT)}-{token}"
+    point_id = f"{when.strftime(_TIME_FORMAT)}-{token}"
+    if not is_point_id(point_id):
+        raise RepositoryError(
+            f"no point can be newer than {after}, whose name no clock made: move that folder out of the repository"
+        )
+    return point_id
 
 
 def time_of(point_id: str) -> datetime:

@@ -261,7 +261,7 @@ class Repository:
         """Begin a point, on top of `parent` or of nothing, and remove what killed captures of this VM have left.
 
         Takes the lock of the VM until commit or abort, unless it is held through `lock` already.
-        Errors: LockedError; RepositoryError (the parent is not the newest point of the VM); TargetError.
+        Errors: LockedError; RepositoryError (the parent is not the VM's newest point; as new_point_id); TargetError.
         """
         vm_id = layout.checked_uuid(vm_id, "VM id")
         own = None if vm_id in self._locks else self._lock(vm_id)
