@@ -10,7 +10,6 @@ copy of this repository, or of its original.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -233,22 +232,32 @@ class _Sweep:
             self._report.removed.append(Swept("unfinished-point", point_id, name, vm_id))
         _sweep_markers(self._repository.path, self._report)
         for folder in strays.empty_folders(self._repository.path):
-            with suppress(LockedError):
+            try:
                 if not self._report.dry_run:
                     with self._repository.lock(folder.name):
                         pass  # what holds nothing but its lock goes with it
-                self._report.removed.append(Swept("empty-folder", str(folder), folder.name, folder.name))
-
-    def _unlocked_unfinished(self) -> Iterator[str]:
-        """Yield what Repository.sweep_unfinished would remove, as it names it."""
-        for folder in sorted(self._repository.path.glob(f"*/{layout.UNFINISHED_PREFIX}*")):
-            try:
-                with self._repository.lock(folder.parent.name):
-                    yield f"{folder.parent.name}/{folder.name.removeprefix(layout.UNFINISHED_PREFIX)}"
             except LockedError:
                 continue
             except NtxError as error:
-                self._report.problems.append(f"VM {folder.parent.name}: {error}")
+                self._report.problems.append(f"VM {folder.name}: {error}")
+                continue
+            self._report.removed.append(Swept("empty-folder", str(folder), folder.name, folder.name))
+
+    def _unlocked_unfinished(self) -> Iterator[str]:
+        """Yield what Repository.sweep_unfinished would remove, as it names it."""
+        for folder in vm_folders(self._repository.path):
+            unfinished = sorted(folder.glob(f"{layout.UNFINISHED_PREFIX}*"))
+            if not unfinished:
+                continue
+            try:
+                with self._repository.lock(folder.name):
+                    yield from (
+                        f"{folder.name}/{each.name.removeprefix(layout.UNFINISHED_PREFIX)}" for each in unfinished
+                    )
+            except LockedError:
+                continue
+            except NtxError as error:
+                self._report.problems.append(f"VM {folder.name}: {error}")
 
     async def _remove(self, found: Swept, removal: Callable[[], Awaitable[None]]) -> bool:
         """Remove it, unless this is a dry run.  Return whether it is gone, or would be."""

@@ -227,6 +227,17 @@ def test_a_point_folder_of_the_last_second_is_named_before_anything_is_made(two_
     assert sorted((two_vms.path / VM).iterdir()) == before
 
 
+async def test_a_dry_run_sees_what_a_sweep_removes_and_nothing_else(two_vms: Repository) -> None:
+    for folder in (two_vms.path / VM, two_vms.path / "stranger"):
+        (folder / ".unfinished-20260101T000000Z-aaaaaa").mkdir(parents=True)
+
+    plan = await sweep(None, two_vms, dry_run=True)
+    report = await sweep(None, two_vms)
+
+    assert (plan.removed, plan.problems) == (report.removed, report.problems)
+    assert [each.vm_id for each in plan.removed] == [VM]
+
+
 async def test_a_vm_that_cannot_be_swept_does_not_keep_the_others_from_it(two_vms: Repository, outside: Path) -> None:
     for vm_id in (VM, OTHER_VM):
         (two_vms.path / vm_id / ".unfinished-20260101T000000Z-aaaaaa").mkdir()

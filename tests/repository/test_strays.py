@@ -15,7 +15,7 @@ from ntxengine.errors import LockedError
 from ntxengine.repository import Repository, layout, site, strays
 from ntxengine.repository.lock import VmLock
 from ntxengine.sweep import sweep
-from tests.repository.builders import VM, ModelDisk, capture
+from tests.repository.builders import OTHER_VM, VM, ModelDisk, capture
 
 
 def test_a_lock_leaves_no_folder_behind_in_which_nothing_was_made(repository: Repository) -> None:
@@ -95,6 +95,29 @@ async def test_empty_folders_are_swept(repository: Repository) -> None:
     assert [each.kind for each in report.removed] == ["empty-folder"]
     assert plan.removed == report.removed
     assert not (repository.path / VM).exists()
+
+
+async def test_a_folder_that_another_sweep_removes_meanwhile_is_no_problem(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = repository.path / VM
+    monkeypatch.setattr(strays, "vm_folders", lambda root: [gone])
+
+    report = await sweep(None, repository)
+
+    assert (report.removed, report.problems) == ([], [])
+
+
+async def test_an_empty_folder_that_cannot_be_locked_is_a_problem_beside_what_was_swept(
+    repository: Repository,
+) -> None:
+    (repository.path / VM / layout.LOCK_FILE).mkdir(parents=True)
+    (repository.path / OTHER_VM).mkdir()
+
+    report = await sweep(None, repository)
+
+    assert [each.vm_id for each in report.removed] == [OTHER_VM]
+    assert [problem for problem in report.problems if VM in problem] == report.problems != []
 
 
 MARKER = f"{strays.MARKER_PREFIX}0123456789abcdef"

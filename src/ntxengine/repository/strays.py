@@ -39,7 +39,14 @@ def markers(root: Path) -> list[Path]:
 
 def empty_folders(root: Path) -> list[Path]:
     """Return the folders of VMs that hold nothing, but perhaps a lock."""
-    return [folder for folder in vm_folders(root) if set(os.listdir(folder)) <= {layout.LOCK_FILE}]
+    return [folder for folder in vm_folders(root) if _is_empty(folder)]
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return set(os.listdir(folder)) <= {layout.LOCK_FILE}
+    except OSError:  # removed by another sweep, or not for us to look into
+        return False
 
 
 def remove_half_written(vm_folder: Path) -> None:
