@@ -89,10 +89,12 @@ def _file(text: str) -> Location:
 def check_path(text: str) -> None:
     """Refuse what is no path of this machine, where a file, a folder or a repository is asked for.
 
-    Errors: OptionsError, if it is an address or looks like one.
+    Errors: OptionsError, if it is an address or looks like one, or if it is empty, as an unset variable of a shell is.
     """
     if text.startswith(_PLAIN_PATH):
         return
+    if not text:
+        raise OptionsError("'' names nothing: write a path; . is the working directory")
     scheme = _scheme(text)
     if scheme in _NBD + _NOT_YET:
         advice = f"only a path can be given here: `ntx copy FILE {_right_nbd(text)}` sends a disk to a server"
@@ -143,6 +145,8 @@ def _meant_as_device(text: str) -> str:
         return "unknown kind of address: write a path, nbd://HOST/EXPORT or nbd+unix:///EXPORT?socket=PATH"
     if _HOST_AND_PORT.fullmatch(text):
         return f"looks like a server: write nbd://{text}{'' if '/' in text else '/'}"
+    if right := _in_brackets(f"nbd://{text}"):
+        return f"looks like a server: write {right}"
     return ""
 
 

@@ -21,6 +21,7 @@ from tests.cli.ntx import all_commands, assert_refused, ntx
         (["copy", "pattern:64K", "null"], "write null:"),
         (["copy", "pattern:64K", "null:", "--manifest", "nbd:host"], "nbd://host/"),
         (["sim", "--state", "nbd://host/"], "./nbd://host/"),
+        (["restore", "db01", "::1:10898", "--from", "r"], "only a path"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
@@ -28,6 +29,23 @@ def test_address_makes_no_file_and_no_folder(arguments: list[str], word: str, tm
     ran = ntx(*arguments, cwd=tmp_path)
 
     assert_refused(ran, 2, word)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["capture", "db01", "--to", ""],
+        ["restore", "db01", "", "--from", "r"],
+        ["sweep", ""],
+        ["repository", "adopt", ""],
+    ],
+    ids=lambda value: value[0],
+)
+def test_empty_path_is_not_the_working_directory(arguments: list[str], tmp_path: Path) -> None:
+    ran = ntx(*arguments, cwd=tmp_path)
+
+    assert_refused(ran, 2, "names nothing")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,6 +18,8 @@ from ntxengine.uri import check_path, parse
         ("localhost:10899", "nbd://localhost:10899/"),
         ("10.0.0.7:10809/disk0", "nbd://10.0.0.7:10809/disk0"),
         ("[::1]:10809", "nbd://[::1]:10809/"),
+        ("::1:10898", "nbd://[::1]:10898/"),
+        ("fe80::1:2/disk0", "nbd://[fe80::1:2]/disk0"),
         ("nbd:host", "nbd://host/"),
         ("nbd:/x", "nbd://HOST[:PORT]/EXPORT"),
         ("nbd:host:10810:exportname=a b", "nbd://host:10810/a%20b"),
