@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ntxengine.capture import CaptureOptions, plan_capture
-from ntxengine.errors import AttachError, OptionsError, RepositoryError, ToolError
+from ntxengine.errors import AttachError, ChecksumMismatch, OptionsError, RepositoryError, ToolError
 from ntxengine.prism.models import Vm
 from ntxengine.repository import Point, Repository, layout
 from tests.capture.lab import Lab
@@ -239,5 +240,44 @@ async def test_where_qemu_cannot_open_the_chain_the_error_names_the_way_out(
 
     with pytest.raises(ToolError, match=r"Could not read L1 table; if an image below is damaged, .*--full"):
         await lab.capture()
+
+    lab.assert_clean(points=1)
+
+
+def _zero_tables(image: str) -> None:
+    """Zero all L2 tables of an image: it opens, and what it held reads as zero."""
+    with open(image, "r+b") as file:
+        file.seek(36)
+        entries, table = struct.unpack(">IQ", file.read(12))
+        file.seek(table)
+        for (entry,) in struct.iter_unpack(">Q", file.read(8 * entries)):
+            if offset := entry & 0x00FFFFFFFFFFFE00:
+                file.seek(offset)
+                file.write(bytes(65536))
+
+
+async def test_damage_that_only_reading_shows_makes_a_full_point(v4_lab: Lab) -> None:
+    lab = v4_lab
+    first = await lab.capture()
+    _zero_tables(_image(first))
+    lab.write(0, 1000, os.urandom(512))  # a part of a block, the rest of which is in the damaged image
+
+    point = await lab.capture()
+
+    assert (point.kind, point.parent_id) == ("full", None)
+    assert lab.stored(point) == lab.guest()
+    assert "read back as something else" in point.tracking_reason
+    assert any(f"ntx verify {first.id}" in warning for warning in lab.witness.warnings)
+    lab.assert_clean(points=2)
+
+
+async def test_damage_that_only_reading_shows_is_an_error_where_a_full_point_is_not_allowed(v4_lab: Lab) -> None:
+    lab = v4_lab
+    first = await lab.capture()
+    _zero_tables(_image(first))
+    lab.write(0, 1000, os.urandom(512))
+
+    with pytest.raises(ChecksumMismatch, match=r"may be damaged.*--full"):
+        await lab.capture(on_lost_tracking="fail")
 
     lab.assert_clean(points=1)

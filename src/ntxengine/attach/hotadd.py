@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ntxengine.attach.base import check_size, readable_size, within
-from ntxengine.errors import AttachError, NtxError
+from ntxengine.errors import AttachError, NtxError, machine_error
 from ntxengine.prism.models import AttachedDisk, DiskPoint, Prism
 from ntxengine.shield import in_peace
 
@@ -82,7 +82,8 @@ class HotAdd:
             except TimeoutError:
                 found = None
             except OSError as error:
-                raise AttachError(f"cannot read the hot-added disk in {self._device_dir}: {error}") from error
+                action = f"cannot read the hot-added disk in {self._device_dir}"
+                raise machine_error(action, error) or AttachError(f"{action}: {error}") from error
             # The name may be there before the capacity is.
             if found is not None and found[1] > 0:
                 check_size(found[0], found[1], size)

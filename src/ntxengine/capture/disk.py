@@ -29,7 +29,7 @@ from ntxengine.capture.report import Stages, disk_report
 from ntxengine.changes import Changes, Previous, Question, find_changes
 from ntxengine.copy import CopyReport
 from ntxengine.device import open_source, open_target
-from ntxengine.errors import ChecksumMismatch, NtxError, PlaceError, ToolError
+from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
 from ntxengine.image import open_image
 from ntxengine.manifest import Manifest
 from ntxengine.prism.models import DiskPoint, Prism
@@ -50,6 +50,11 @@ class Context:
     parent: Point | None
     unfinished: UnfinishedPoint
     warn: Callable[[str], None]
+
+
+class BuiltOnDamage(ChecksumMismatch):
+    """What was put on top of the previous point is read back wrong: most likely that, or what is below it, is damaged
+    where only reading it shows it."""
 
 
 @dataclass(frozen=True)
@@ -204,20 +209,22 @@ class _DiskCapture:
         try:
             yield
         except PlaceError as error:
+            remedy = free_space.remedy(error.errno, image)
+            if not remedy and isinstance(error, NbdReplyError):
+                remedy = self._full_remedy()
             raise type(error)(
-                f"disk {self._disk.label} ({self._disk.id}), image {image}: {error}"
-                f"{free_space.remedy(error.errno, image)}",
+                f"disk {self._disk.label} ({self._disk.id}), image {image}: {error}{remedy}",
                 offset=error.offset,
                 length=error.length,
                 errno=error.errno,
             ) from error
         except ToolError as error:
-            if self._previous is None:
-                raise
-            # Headers were looked at before; what else may be wrong below only qemu knows, when it opens the chain.
-            raise ToolError(
-                f"{error}; if an image below is damaged, a full point needs none of them (--full)"
-            ) from error
+            raise ToolError(f"{error}{self._full_remedy()}") from error
+
+    def _full_remedy(self) -> str:
+        """Headers were looked at before; what else may be wrong below only qemu knows, when it opens the chain."""
+        below = "; if an image below is damaged, a full point needs none of them (--full)"
+        return "" if self._previous is None else below
 
     async def _read_back(self, image: Path, manifest: Manifest, before: Manifest | None) -> CopyReport:
         options = self._context.options.copy
@@ -235,9 +242,16 @@ class _DiskCapture:
                     on_progress=self._progress,
                 )
         except ChecksumMismatch as error:
-            raise ChecksumMismatch(
+            text = (
                 f"disk {self._disk.label} ({self._disk.id}): what was just written is read back as something else: "
-                f"{error}; the point was not kept",
+                f"{error}; the point was not kept"
+            )
+            parent = self._context.parent
+            if self._previous is None or parent is None:
+                raise ChecksumMismatch(text, offsets=error.offsets, blocks=error.blocks) from error
+            raise BuiltOnDamage(
+                f"{text}; point {parent.id}, which it went on top of, may be damaged: `ntx verify {parent.id}` tells, "
+                f"and a full point needs nothing of it (--full)",
                 offsets=error.offsets,
                 blocks=error.blocks,
             ) from error

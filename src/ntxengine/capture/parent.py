@@ -3,6 +3,7 @@
     no point yet                                        nothing: a first capture
     a full point is asked for                           nothing
     the newest cannot be read, or is not whole          nothing, unless lost tracking is to be an error
+    what was put on top of it was read back wrong       nothing, unless lost tracking is to be an error
     its chain has as many images as may be              nothing
     else                                                the newest
 
@@ -38,9 +39,12 @@ class Parent:
     replaced: Point | None
 
 
-async def find_parent(prism: Prism, repository: Repository, vm: Vm, options: CaptureOptions) -> Parent:
+async def find_parent(
+    prism: Prism, repository: Repository, vm: Vm, options: CaptureOptions, *, damage: str = ""
+) -> Parent:
     """Decide what a capture of the VM goes on top of.  Changes nothing.
 
+    `damage` is what a capture that went on top of the newest has found, and cannot be seen from here.
     Errors: RepositoryError (the newest point is not whole, and `on_lost_tracking` is "fail").
     """
     health = await in_thread(repository.health_of_newest, vm.id)
@@ -49,6 +53,8 @@ async def find_parent(prism: Prism, repository: Repository, vm: Vm, options: Cap
     replaced = None if missing else newest
     if options.full:
         return Parent(None, _asked("a full point", options.reason), "", newest, replaced)
+    if damage:
+        return Parent(None, damage, "", newest, replaced)
     if damage := await in_thread(_find_damage, repository, health, vm):
         every = await in_thread(repository.health, vm.id, from_catalog=False)
         damage = f"{damage}; {every.what_is_whole(vm.id.lower())}"

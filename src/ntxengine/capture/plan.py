@@ -93,18 +93,24 @@ def way(plan: DiskPlan) -> str:
 
 
 async def plan_capture(
-    prism: Prism, repository: Repository, vm_id: str, options: CaptureOptions, *, worker_id: str = ""
+    prism: Prism,
+    repository: Repository,
+    vm_id: str,
+    options: CaptureOptions,
+    *,
+    worker_id: str = "",
+    damage: str = "",
 ) -> CapturePlan:
     """Decide what a capture of the VM, as it is now, would go on top of.  Touches nothing.
 
-    `worker_id` is the VM that disks are to be hot-added to, "" if none are.
+    `worker_id` is the VM that disks are to be hot-added to, "" if none are; `damage` is as in find_parent.
     Errors: NotFoundError (no such VM), NtxError (nothing to capture; application consistency demanded and impossible),
             AttachError (the worker VM is on another cluster); as find_parent.
     """
     vm = await prism.vm(vm_id)
     if worker_id:
         await _check_worker(prism, vm, worker_id)
-    parent = await find_parent(prism, repository, vm, options)
+    parent = await find_parent(prism, repository, vm, options, damage=damage)
     clones = await find_clones(prism, repository, vm, parent.newest)
     vm = dataclasses.replace(
         vm,

@@ -15,7 +15,7 @@ from typing import Any
 
 from ntxengine.attach import Attacher
 from ntxengine.budget import share
-from ntxengine.capture.disk import CapturedDisk, Context, capture_disk
+from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture_disk
 from ntxengine.capture.freeze import Frozen, check_frozen, freeze
 from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
@@ -43,11 +43,20 @@ async def capture(
 
     The VM is read from Prism again once it is locked.  Warnings go to `observer` and into the point's report.  Times
     in the report that is returned are of the whole story; those in the stored one end before the commit.
+    What went on top of a damaged point is not kept: a full point is made instead, loudly, unless `on_lost_tracking` is
+    "fail".
     Errors: LockedError; whatever a part of the story raises first.  Nothing is left behind then, neither here nor on
             the cluster, except what the log says could not be removed (`ntx sweep` removes it).
     """
     with repository.lock(vm.id):
-        return await _Story(prism, repository, vm.id, options, attacher, observer).run()
+        try:
+            return await _Story(prism, repository, vm.id, options, attacher, observer).run()
+        except BuiltOnDamage as error:
+            if options.on_lost_tracking == "fail":
+                raise
+            damage = str(error)
+        # Not silently: the full point warns with the reason of each disk, and records it.
+        return await _Story(prism, repository, vm.id, options, attacher, observer, damage=damage).run()
 
 
 class _Story:
@@ -61,6 +70,8 @@ class _Story:
         options: CaptureOptions,
         attacher: Attacher,
         observer: Observer,
+        *,
+        damage: str = "",
     ) -> None:
         self._prism = prism
         self._repository = repository
@@ -68,6 +79,7 @@ class _Story:
         self._options = options
         self._attacher = attacher
         self._observer = observer
+        self._damage = damage
         self._undo = Undo()
         self._stages = Stages()
         self._warnings: list[str] = []
@@ -77,7 +89,12 @@ class _Story:
         try:
             self._observer.stage("plan", self._vm_id)
             plan = await plan_capture(
-                self._prism, self._repository, self._vm_id, self._options, worker_id=self._attacher.worker_id
+                self._prism,
+                self._repository,
+                self._vm_id,
+                self._options,
+                worker_id=self._attacher.worker_id,
+                damage=self._damage,
             )
             if self._options.consistency == "auto" and plan.consistency_reason:
                 self._observer.stage("plan", f"crash-consistent: {plan.consistency_reason}")
