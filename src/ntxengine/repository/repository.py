@@ -5,19 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
-
-from ntxengine import files
 from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError
 from ntxengine.manifest import Manifest
-from ntxengine.repository import filesystem, layout, storage, strays
+from ntxengine.repository import filesystem, layout, marker, storage, strays
 from ntxengine.repository.catalog import Catalog, NewRow
 from ntxengine.repository.chain import Chains, open_manifest
 from ntxengine.repository.health import Health, examine
@@ -32,11 +28,6 @@ from ntxengine.units import utc_now
 
 log = logging.getLogger(__name__)
 
-FORMAT = "ntxengine-repository"
-VERSION = 1
-_MARKER_LIMIT = 64 * 1024
-_ID_LENGTH = 8
-
 # What an empty directory may hold: a fresh ext4 has lost+found, another process may be creating at this moment.
 _EMPTY_NAMES = ("lost+found",)
 
@@ -49,13 +40,6 @@ class VmSummary:
     vm_name: str
     points: int
     newest: Point
-
-
-@dataclass(frozen=True)
-class _Marker:
-    format: str
-    version: int
-    id: str = field(default="")
 
 
 class Repository:
@@ -90,9 +74,9 @@ class Repository:
         if strangers:
             raise RepositoryError(
                 f"{folder}: is not empty and not a repository (it holds {strangers[0][:80]!r}): "
-                f"choose an empty directory"
+                f"choose an empty directory{marker.remedy(folder)}"
             )
-        if not _write_marker(folder):
+        if not marker.write(folder):
             raise RepositoryError(f"{folder}: is a repository already: another process made it at this moment")
         repository = cls.open(folder, clock=clock)
         repository._catalog.update((), ())
@@ -105,16 +89,18 @@ class Repository:
         Errors: NotFoundError if there is none; RepositoryError if it is damaged, or of a newer version.
         """
         folder = _absolute(path)
-        marker = folder / layout.MARKER_FILE
-        if not marker.exists() and not marker.is_symlink():
+        marker_path = folder / layout.MARKER_FILE
+        if not marker_path.exists() and not marker_path.is_symlink():
             if create:
                 with suppress(RepositoryError):
                     return cls.create(folder, clock=clock)
-                if not marker.exists():
+                if not marker_path.exists():
                     return cls.create(folder, clock=clock)  # not a race: say why it cannot be made
             else:
-                raise NotFoundError(f"{folder}: is not a repository: no {layout.MARKER_FILE} in it")
-        repository = cls(folder, _read_marker(marker), clock=clock)
+                raise NotFoundError(
+                    f"{folder}: is not a repository: no {layout.MARKER_FILE} in it{marker.remedy(folder)}"
+                )
+        repository = cls(folder, marker.read(marker_path), clock=clock)
         repository._scan()
         return repository
 
@@ -352,44 +338,3 @@ def _absolute(path: Path | str) -> Path:
     except UnicodeEncodeError as exc:
         raise RepositoryError(f"{str(folder)!r}: qemu opens only paths in UTF-8: choose another directory") from exc
     return folder
-
-
-def new_marker() -> bytes:
-    """Return the marker of a repository with a new id."""
-    document = {"format": FORMAT, "version": VERSION, "id": str(uuid.uuid4())}
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
-
-
-def _write_marker(folder: Path) -> bool:
-    """Make the marker appear as a whole; False if another process was first."""
-    for stray in strays.markers(folder):
-        stray.unlink(missing_ok=True)
-    fresh = folder / f"{strays.MARKER_PREFIX}{secrets.token_hex(8)}"
-    storage.write_file(fresh, new_marker())
-    try:
-        files.publish(fresh, folder / layout.MARKER_FILE)
-    except FileExistsError:
-        return False
-    except OSError as exc:
-        raise storage.write_error(folder, "making the repository", exc) from exc
-    finally:
-        fresh.unlink(missing_ok=True)
-    return True
-
-
-def _read_marker(path: Path) -> str:
-    data = storage.read_file(path, limit=_MARKER_LIMIT)
-    try:
-        marker = msgspec.json.decode(data, type=_Marker)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise RepositoryError(f"{path}: is damaged: {exc}") from exc
-    if marker.format != FORMAT:
-        raise RepositoryError(f"{path}: is not a repository of ntxengine: format {marker.format[:40]!r}")
-    if marker.version != VERSION:
-        raise RepositoryError(
-            f"{path}: repository version {marker.version}, this ntxengine reads version {VERSION}: "
-            f"use the one that wrote it"
-        )
-    if not layout.is_uuid(marker.id):
-        raise RepositoryError(f"{path}: is damaged: id {marker.id[:80]!r} is not a UUID")
-    return marker.id[:_ID_LENGTH]

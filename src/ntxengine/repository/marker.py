@@ -1,0 +1,82 @@
+"""ntx-repository.json: what makes a directory a repository, and its id."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from ntxengine import files
+from ntxengine.errors import RepositoryError
+from ntxengine.repository import layout, storage, strays
+from ntxengine.repository.scan import vm_folders
+
+FORMAT = "ntxengine-repository"
+VERSION = 1
+_MARKER_LIMIT = 64 * 1024
+_ID_LENGTH = 8
+
+
+class DamagedMarker(RepositoryError):
+    """The file that says what the directory is holds nothing that can be read.  The points may be whole."""
+
+
+@dataclass(frozen=True)
+class _Marker:
+    format: str
+    version: int
+    id: str = field(default="")
+
+
+def new() -> bytes:
+    """Return the marker of a repository with a new id."""
+    document = {"format": FORMAT, "version": VERSION, "id": str(uuid.uuid4())}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+
+
+def write(folder: Path) -> bool:
+    """Make the marker appear as a whole; False if another process was first."""
+    for stray in strays.markers(folder):
+        stray.unlink(missing_ok=True)
+    fresh = folder / f"{strays.MARKER_PREFIX}{secrets.token_hex(8)}"
+    storage.write_file(fresh, new())
+    try:
+        files.publish(fresh, folder / layout.MARKER_FILE)
+    except FileExistsError:
+        return False
+    except OSError as exc:
+        raise storage.write_error(folder, "making the repository", exc) from exc
+    finally:
+        fresh.unlink(missing_ok=True)
+    return True
+
+
+def read(path: Path) -> str:
+    """Return the id of a repository, as names on a cluster have it: the beginning of a UUID.
+
+    Errors: RepositoryError naming the file, DamagedMarker among them.
+    """
+    data = storage.read_file(path, limit=_MARKER_LIMIT)
+    try:
+        marker = msgspec.json.decode(data, type=_Marker)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise DamagedMarker(f"{path}: is damaged: {exc}{remedy(path.parent)}") from exc
+    if marker.format != FORMAT:
+        raise RepositoryError(f"{path}: is not a repository of ntxengine: format {marker.format[:40]!r}")
+    if marker.version != VERSION:
+        raise RepositoryError(
+            f"{path}: repository version {marker.version}, this ntxengine reads version {VERSION}: "
+            f"use the one that wrote it"
+        )
+    if not layout.is_uuid(marker.id):
+        problem = f"id {marker.id[:80]!r} is not a UUID"
+        raise DamagedMarker(f"{path}: is damaged: {problem}{remedy(path.parent)}")
+    return marker.id[:_ID_LENGTH]
+
+
+def remedy(folder: Path) -> str:
+    """Return what to do where the marker is lost and folders of VMs are there, "" where there are none."""
+    return f"; it has folders of VMs: `ntx repository adopt {folder}` makes it one again" if vm_folders(folder) else ""
