@@ -130,3 +130,18 @@ def test_what_no_extent_touches_is_counted_in_whole_blocks() -> None:
     assert left == [(2 * BLOCK_SIZE, BLOCK_SIZE, 0), (4 * BLOCK_SIZE, 2 * BLOCK_SIZE + 5, 0)]
     assert [total(window) for window in untouched([], size=size)] == [size]
     assert sum(total(window) for window in untouched([make([(0, size, 0)])], size=size)) == 0
+
+
+def test_a_mismatch_beside_an_extent_that_fills_no_block_says_why(tmp_path: Path) -> None:
+    source, extents = tmp_path / "source", tmp_path / "extents.json"
+    source.write_bytes(random.Random(1).randbytes(2 * BLOCK_SIZE))
+    extents.write_text(json.dumps([{"offset": BLOCK_SIZE, "length": 4096, "type": "data"}]))
+
+    into_new = ntx("copy", source, tmp_path / "new", "--extents", extents, "--verify")
+    (tmp_path / "same").write_bytes(source.read_bytes())
+    into_same = ntx("copy", source, tmp_path / "same", "--extents", extents, "--verify", "--overwrite")
+
+    assert into_new.code == 1
+    assert "whole blocks are compared" in into_new.err
+    assert "leave out --verify" in into_new.err
+    assert into_same.code == 0

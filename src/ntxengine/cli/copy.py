@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from contextlib import AbstractAsyncContextManager, ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from ntxengine.endpoints import (
     open_named_target,
     size_of_new,
 )
-from ntxengine.errors import OptionsError
+from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.extents import ExtentFile, total
 from ntxengine.identity import is_same
 from ntxengine.manifest import Manifest, untouched
@@ -228,18 +229,33 @@ async def _transfer(
     sizes = source.size, target.device.size
     verified = None
     if order.verify:
-        verified = await plane.verify(
-            target.device,
-            manifest,
-            options=options,
-            extents=None if is_whole else extents.windows,
-            on_progress=lambda progress: view.update("verify", progress),
-        )
+        with nullcontext() if is_whole else _naming_edges():
+            verified = await plane.verify(
+                target.device,
+                manifest,
+                options=options,
+                extents=None if is_whole else extents.windows,
+                on_progress=lambda progress: view.update("verify", progress),
+            )
     if not is_whole:
         if order.manifest_file is None:
             return Result(*sizes, report, None, verified)
         await _digest_rest(source, manifest, extents, options, view)
     return Result(*sizes, report, manifest.seal(), verified)
+
+
+@contextmanager
+def _naming_edges() -> Iterator[None]:
+    """Say of a mismatch that it may lie beside the extents: a digest is that of a whole block."""
+    try:
+        yield
+    except ChecksumMismatch as error:
+        raise ChecksumMismatch(
+            f"{error}; whole blocks are compared: where an extent fills only a part of one, the rest has to be the "
+            f"source's too; if the target has another there, give extents of whole blocks, or leave out --verify",
+            offsets=error.offsets,
+            blocks=error.blocks,
+        ) from error
 
 
 async def _digest_rest(
