@@ -1,7 +1,7 @@
 """The layers, as one table: what each part may import, and nothing else.  For Python and for C.
 
 cli, demo, bench -> use cases -> one part of the story each -> the data plane -> _core -> csrc
-machine, errors, units, shield, parallel and files are below everything; sim stands beside the stack
+machine, errors, units, concurrency and files are below everything; sim stands beside the stack
 """
 
 import ast
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
-BELOW = {"errors", "machine", "units", "shield", "parallel", "files", "identity", "unfinished_file", "free_space"}
+BELOW = {"errors", "machine", "units", "concurrency", "files", "identity", "unfinished_file", "free_space"}
 DATA_PLANE = {
     "_core", "about", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy", "budget",
 }  # fmt: skip
@@ -28,8 +28,7 @@ PYTHON_LAYERS = {
     "errors": {"machine"},
     "units": {"errors"},
     "free_space": {"errors", "units"},
-    "shield": {"errors"},
-    "parallel": set(),
+    "concurrency": {"errors"},
     "files": set(),
     "identity": set(),
     "unfinished_file": {"files"},
@@ -42,8 +41,8 @@ PYTHON_LAYERS = {
     "about": {"_core"},
     "uri": {"errors", "units"},
     "formats": set(),
-    "device": {"_core", "uri", "errors", "units", "shield", "files", "free_space", "identity", "unfinished_file"},
-    "mapping": {"_core", "errors", "extents", "shield"},
+    "device": {"_core", "uri", "errors", "units", "concurrency", "files", "free_space", "identity", "unfinished_file"},
+    "mapping": {"_core", "errors", "extents", "concurrency"},
     "copy": {"_core", "extents", "manifest", *BELOW},
     "budget": {"copy", "units"},
     # one part of the story each; `changes` and `attach` see of prism what it is, not how it works

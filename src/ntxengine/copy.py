@@ -16,10 +16,10 @@ from enum import Enum
 
 from ntxengine import free_space
 from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, Device, Job
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.extents import Extents, total, whole
 from ntxengine.manifest import Manifest, require_same
-from ntxengine.shield import in_thread
 from ntxengine.units import BLOCK_SIZE, MIB
 
 PROGRESS_INTERVAL_S = 0.2

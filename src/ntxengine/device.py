@@ -16,9 +16,9 @@ from pathlib import Path
 
 from ntxengine import files, free_space, unfinished_file
 from ntxengine._core.engine import Device
+from ntxengine.concurrency.completion import to_daemon_thread, to_thread
 from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError, machine_error
 from ntxengine.identity import is_same
-from ntxengine.shield import to_daemon_thread, to_thread
 from ntxengine.uri import Location, parse, socket_uri
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ntxengine._core.engine import Device
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.device import Target, open_source, open_target
 from ntxengine.errors import OptionsError
 from ntxengine.formats import ImageFormat, looks_like, named_like
 from ntxengine.identity import is_same
-from ntxengine.shield import in_thread
 from ntxengine.uri import Location, parse
 
 Format = Literal["raw", "qcow2"]

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine._core.engine import Device
+from ntxengine.concurrency.completion import in_thread, to_thread
 from ntxengine.device import naming, open_source
 from ntxengine.errors import NtxError
 from ntxengine.extents import Extents
 from ntxengine.repository import QemuNbd
 from ntxengine.repository.clusters import CannotMap, map_clusters
-from ntxengine.shield import in_thread, to_thread
 
 log = logging.getLogger(__name__)
 

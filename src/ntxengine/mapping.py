@@ -11,9 +11,9 @@ from contextlib import suppress
 import numpy as np
 
 from ntxengine._core.engine import Device
+from ntxengine.concurrency.completion import in_peace, in_thread
 from ntxengine.errors import NbdReplyError, NtxError
 from ntxengine.extents import ExtentFile, Extents, make
-from ntxengine.shield import in_peace, in_thread
 
 log = logging.getLogger(__name__)
 

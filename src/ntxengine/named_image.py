@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine._core.engine import Device
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.device import Target, naming, new_file, open_target
 from ntxengine.errors import OptionsError
 from ntxengine.image import open_image
 from ntxengine.repository import QemuNbd, images, storage
 from ntxengine.repository.header import BadHeader, Header, read_header
-from ntxengine.shield import in_thread
 
 MAX_IMAGES = 200
 """Of a chain; qemu takes ever longer to open more."""

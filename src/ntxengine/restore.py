@@ -22,18 +22,18 @@ from ntxengine import copy as data_plane
 from ntxengine import unfinished_file
 from ntxengine._core.engine import Device
 from ntxengine.budget import share
+from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.parallel import each
 from ntxengine.copy import CopyOptions, OnProgress
 from ntxengine.device import open_source
 from ntxengine.errors import LockedError, OptionsError, RepositoryError
 from ntxengine.image import open_image
-from ntxengine.parallel import each
 from ntxengine.repository import Point, PointDisk, Repository, layout, storage
 from ntxengine.repository.filesystem import NO_MODES
 from ntxengine.repository.lock import take
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import read_companion
 from ntxengine.restore_disk import DiskFile, RestoreFormat, write_disk
-from ntxengine.shield import in_thread
 from ntxengine.uri import Location
 
 RESTORE_FORMATS: tuple[RestoreFormat, ...] = get_args(RestoreFormat)

@@ -17,6 +17,7 @@ from typing import Literal
 from ntxengine import copy as data_plane
 from ntxengine import free_space
 from ntxengine._core.engine import Device
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.copy import CopyOptions, OnProgress
 from ntxengine.device import open_target
 from ntxengine.errors import (
@@ -34,7 +35,6 @@ from ntxengine.manifest import Manifest, require_same
 from ntxengine.mapping import map_device
 from ntxengine.repository import Point, PointDisk, QemuNbd, Repository, images, storage
 from ntxengine.repository.chain import Chains
-from ntxengine.shield import in_thread
 from ntxengine.uri import Location
 
 RestoreFormat = Literal["raw", "qcow2"]

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ntxengine.budget import share
+from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.parallel import each
 from ntxengine.copy import CopyOptions, Progress
 from ntxengine.errors import RepositoryError
-from ntxengine.parallel import each
 from ntxengine.repository import Chains, Point, PointDisk, Repository, layout
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import find_problems
-from ntxengine.shield import in_thread
 from ntxengine.verify_disk import Below, DiskVerdict, verify_disk
 
 __all__ = ["DiskVerdict", "PointVerdict", "VerifyProgress", "verify_point", "verify_points"]

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntxengine import copy as data_plane
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.copy import CopyOptions, CopyReport, OnProgress
 from ntxengine.errors import NbdError, RepositoryError, SourceError
 from ntxengine.extents import EXTENT, ZERO, Extents, clipped, concatenate, normalise, total, whole
 from ntxengine.image import open_with_clusters
 from ntxengine.manifest import Manifest, block_extents, differences
 from ntxengine.repository import Chains, Point, PointDisk, Repository
-from ntxengine.shield import in_thread
 from ntxengine.units import BLOCK_SIZE
 
 Blocks = NDArray[np.int64]

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ntxengine import machine
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.errors import MachineError, NtxError, SourceError, ToolError, from_core, machine_error
 from ntxengine.repository import process, storage
-from ntxengine.shield import in_thread
 
 SOURCE_CLASS, SYSTEM_CLASS = 4, 2  # of csrc/ntx.h
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from ntxengine.concurrency.parallel import each, first_error
 from ntxengine.errors import NtxError
-from ntxengine.parallel import each, first_error
 
 
 async def test_results_come_in_order_and_no_more_than_allowed_run_at_once() -> None:

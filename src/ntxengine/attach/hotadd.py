@@ -16,9 +16,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ntxengine.attach.base import check_size, readable_size, within
+from ntxengine.concurrency.completion import in_peace
 from ntxengine.errors import AttachError, NtxError, machine_error
 from ntxengine.prism.models import AttachedDisk, DiskPoint, Prism
-from ntxengine.shield import in_peace
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ from pathlib import Path
 import msgspec
 
 from ntxengine.bench.wire import Done, Proof, Report, Request
+from ntxengine.concurrency.parallel import each
 from ntxengine.copy import CopyOptions, CopyReport, copy, digest
 from ntxengine.device import open_source, open_target
 from ntxengine.errors import NtxError
 from ntxengine.image import open_image
 from ntxengine.manifest import Manifest
 from ntxengine.mapping import map_device
-from ntxengine.parallel import each
 from ntxengine.units import KIB
 
 

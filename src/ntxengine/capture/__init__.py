@@ -1,6 +1,6 @@
 """Capturing a VM: the main job, in order, with clean-up.
 
-story.py     from lock to commit, and back if something fails      undo.py      the way back
+story.py     from lock to commit, and back if something fails
 plan.py      what would be done                                    parent.py    what it goes on top of
 freeze.py    the recovery point                                    disk.py      one disk
 readback.py  the proof                                             report.py    the numbers

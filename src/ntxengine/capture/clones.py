@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.errors import NotFoundError
 from ntxengine.prism.models import Disk, Prism, RecoveryPoint, Vm
 from ntxengine.repository import Point, Repository, cluster_record
 from ntxengine.repository.cluster_record import NAME_PREFIX
 from ntxengine.repository.scan import vm_folders
-from ntxengine.shield import in_thread
 
 
 async def find_clones(prism: Prism, repository: Repository, vm: Vm, previous: Point | None) -> dict[str, str]:

@@ -27,6 +27,7 @@ from ntxengine.capture.plan import DiskPlan
 from ntxengine.capture.readback import read_back
 from ntxengine.capture.report import Stages, disk_report
 from ntxengine.changes import Changes, Previous, Question, find_changes
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.copy import CopyReport
 from ntxengine.device import open_source, open_target
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
@@ -34,7 +35,6 @@ from ntxengine.image import open_image
 from ntxengine.manifest import Manifest
 from ntxengine.prism.models import DiskPoint, Prism
 from ntxengine.repository import Point, PointDisk, QemuNbd, UnfinishedPoint, images_below
-from ntxengine.shield import in_thread
 from ntxengine.units import format_size
 from ntxengine.uri import Location
 

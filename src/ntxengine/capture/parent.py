@@ -16,10 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ntxengine.capture.options import CaptureOptions
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.errors import NotFoundError, RepositoryError
 from ntxengine.prism.models import Prism, Vm
 from ntxengine.repository import Health, Point, Repository
-from ntxengine.shield import in_thread
 
 
 @dataclass(frozen=True)

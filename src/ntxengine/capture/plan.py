@@ -16,10 +16,10 @@ from ntxengine.capture.clones import find_clones
 from ntxengine.capture.estimate import estimate_bytes
 from ntxengine.capture.options import CaptureOptions, ConsistencyChoice
 from ntxengine.capture.parent import Parent, find_parent
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.errors import AttachError, NtxError
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, Prism, Vm
 from ntxengine.repository import Point, PointDisk, Repository
-from ntxengine.shield import in_thread
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism.models import AttachedDisk, Prism, RecoveryPoint, Vm
 from ntxengine.repository import Point, Repository, UnfinishedPoint, cluster_record, site
 from ntxengine.repository.cluster_record import ClusterRecord, name_prefix
-from ntxengine.shield import in_thread
 from ntxengine.units import utc_now
 
 

@@ -11,8 +11,8 @@ from ntxengine.attach import Attacher
 from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.story import capture
+from ntxengine.concurrency.parallel import each
 from ntxengine.errors import Cancelled
-from ntxengine.parallel import each
 from ntxengine.prism.models import Prism, Vm
 from ntxengine.repository import Point, Repository
 

@@ -22,11 +22,11 @@ from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, disk_point_as_dict, plan_capture
 from ntxengine.capture.recorded import Recorder
 from ntxengine.capture.report import Stages, point_tracking
-from ntxengine.capture.undo import Undo
-from ntxengine.parallel import each
+from ntxengine.concurrency.completion import in_peace, in_thread
+from ntxengine.concurrency.parallel import each
+from ntxengine.concurrency.rollback import Undo
 from ntxengine.prism.models import Prism, Vm
 from ntxengine.repository import Point, PointRecord, Repository, UnfinishedPoint, site
-from ntxengine.shield import in_peace, in_thread
 from ntxengine.units import utc_now
 
 

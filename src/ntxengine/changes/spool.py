@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from ntxengine import extents
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.errors import PrismAnswerError
 from ntxengine.extents import EXTENT, ExtentFile, Extents
-from ntxengine.shield import in_thread
 
 RUN_REGIONS = 250_000
 """Regions held in memory at a time: 6 MB, and six times that while overlaps are resolved."""

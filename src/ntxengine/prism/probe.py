@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.errors import PrismError, PrismStatusError
 from ntxengine.prism.clock import Clock
 from ntxengine.prism.endpoint import Endpoint
@@ -25,7 +26,6 @@ from ntxengine.prism.v3 import ElementPrism
 from ntxengine.prism.v3_api import ElementApi
 from ntxengine.prism.v4 import CentralPrism
 from ntxengine.prism.v4_api import CentralApi, Revisions, server_revision
-from ntxengine.shield import in_thread
 
 _OURS = {"vmm": 1, "dataprotection": 0, "prism": 0}
 """The minor revision of v4 that each name space needs: vmm 4.1 brought hot-add of recovery points."""

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from ntxengine.concurrency.completion import in_peace
 from ntxengine.errors import NtxError, PrismTimeout
 from ntxengine.prism.clock import Clock
-from ntxengine.shield import in_peace
 
 T = TypeVar("T")
 

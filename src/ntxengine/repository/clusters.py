@@ -26,12 +26,12 @@ import msgspec
 import numpy as np
 
 from ntxengine import machine
+from ntxengine.concurrency.completion import in_peace, in_thread
 from ntxengine.errors import MachineError, ToolError
 from ntxengine.extents import MAPPED_EXTENT, ZERO, Extents
 from ntxengine.repository import images, process
 from ntxengine.repository.header import BadHeader, header_of, opened
 from ntxengine.repository.lock import FLOCK
-from ntxengine.shield import in_peace, in_thread
 from ntxengine.units import MIB
 
 MAX_EXTENTS = MIB

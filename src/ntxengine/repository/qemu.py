@@ -20,11 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
+from ntxengine.concurrency.completion import in_peace, in_thread
 from ntxengine.errors import NtxError, ToolError
 from ntxengine.repository import images, process
 from ntxengine.repository.chain import images_below
 from ntxengine.repository.rundir import PrivateFolder
-from ntxengine.shield import in_peace, in_thread
 
 log = logging.getLogger(__name__)
 

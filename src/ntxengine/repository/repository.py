@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ntxengine.concurrency.completion import in_thread
 from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError
 from ntxengine.manifest import Manifest
 from ntxengine.repository import filesystem, layout, marker, storage, strays
@@ -23,7 +24,6 @@ from ntxengine.repository.qemu import QemuNbd
 from ntxengine.repository.scan import Scan, read_point, scan, vm_folders
 from ntxengine.repository.unfinished import UnfinishedPoint
 from ntxengine.repository.vm_names import NamedVm, find_vm
-from ntxengine.shield import in_thread
 from ntxengine.units import utc_now
 
 log = logging.getLogger(__name__)

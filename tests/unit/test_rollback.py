@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from ntxengine.capture.undo import Undo
+from ntxengine.concurrency.rollback import Undo
 from ntxengine.errors import NtxError
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from ntxengine.shield import in_peace, in_thread, to_daemon_thread
+from ntxengine.concurrency.completion import in_peace, in_thread, to_daemon_thread
 
 
 async def test_the_result_comes_back() -> None:
