@@ -16,7 +16,7 @@ from enum import Enum
 
 from ntxengine import free_space
 from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, Device, Job
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.extents import Extents, total, whole
 from ntxengine.manifest import Manifest, require_same
@@ -365,7 +365,7 @@ async def verify(
     found = Manifest.temporary(size=manifest.size)
     try:
         windows = None if extents is None else extents() if trusts_zeros else map(_as_data, extents())
-        expected = 0 if extents is None else await in_thread(_total, extents())
+        expected = 0 if extents is None else await to_thread_joined(_total, extents())
         report = await digest(
             source,
             found,
@@ -376,7 +376,7 @@ async def verify(
             on_progress=on_progress,
         )
         touched = None if extents is None else extents()
-        await in_thread(require_same, manifest, found, touched, source.name)
+        await to_thread_joined(require_same, manifest, found, touched, source.name)
     finally:
         found.close()
     return report

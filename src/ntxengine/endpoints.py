@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ntxengine._core.engine import Device
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.device import Target, open_source, open_target
 from ntxengine.errors import OptionsError
 from ntxengine.formats import ImageFormat, looks_like, named_like
@@ -72,7 +72,7 @@ async def open_named_source(
 
     Errors: OptionsError (it looks like an image, or its chain is refused), ToolError; else as open_source.
     """
-    await in_thread(check_source, source, said.format)
+    await to_thread_joined(check_source, source, said.format)
     location = parse(source)
     if said.format == "qcow2":
         from ntxengine.named_image import open_named_image  # qemu and all that: loaded by whom it is for
@@ -134,7 +134,7 @@ async def open_named_target(
 
     Errors: as open_target; OptionsError (it is named like an image, or looks like one), ToolError.
     """
-    await in_thread(check_target, target, format)
+    await to_thread_joined(check_target, target, format)
     location = parse(target)
     if format == "qcow2":
         from ntxengine.named_image import new_image

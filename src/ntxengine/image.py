@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine._core.engine import Device
-from ntxengine.concurrency.completion import in_thread, to_thread
+from ntxengine.concurrency.completion import to_thread, to_thread_joined
 from ntxengine.device import naming, open_source
 from ntxengine.errors import NtxError
 from ntxengine.extents import Extents
@@ -89,7 +89,7 @@ async def _open_mapped(chain: Sequence[Path]) -> OpenedImage | None:
                 device = Device.open_mapped(name, found.size, found.fds, found.extents)
                 opened.append(OpenedImage(device, found.extents))
 
-            await in_thread(open_now)
+            await to_thread_joined(open_now)
     except (CannotMap, NtxError) as exc:
         log.info("%s: is read through qemu-nbd: %s", chain[0], exc)
     except BaseException:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import numpy as np
 
 from ntxengine._core.engine import Device
-from ntxengine.concurrency.completion import in_peace, in_thread
+from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.errors import NbdReplyError, NtxError
 from ntxengine.extents import ExtentFile, Extents, make
 
@@ -65,12 +65,12 @@ async def map_device(
 
 async def _map(device: Device, offset: int, *, timeout_ms: int) -> Extents:
     """Ask in a thread; a cancellation does not wait for the answer, only for the thread."""
-    asking = asyncio.ensure_future(in_thread(device.map, offset, device.size - offset, timeout_ms=timeout_ms))
+    asking = asyncio.ensure_future(to_thread_joined(device.map, offset, device.size - offset, timeout_ms=timeout_ms))
     try:
         return await asyncio.shield(asking)
     except asyncio.CancelledError:
         device.interrupt()
-        await in_peace(_ended(asking))
+        await run_to_completion(_ended(asking))
         raise
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine._core.engine import Device
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.device import Target, naming, new_file, open_target
 from ntxengine.errors import OptionsError
 from ntxengine.image import open_image
@@ -32,7 +32,7 @@ async def open_named_image(
     path: Path, folders: Sequence[Path], *, timeout_s: float, connections: int
 ) -> AsyncIterator[Device]:
     """Open the disk in an image.  Errors: as chain_of and open_image."""
-    chain = await in_thread(chain_of, path, folders)
+    chain = await to_thread_joined(chain_of, path, folders)
     async with open_image(
         chain.images, root_format=chain.root_format, timeout_s=timeout_s, connections=connections
     ) as device:
@@ -47,14 +47,14 @@ async def new_image(path: Path, *, source: Device, timeout_s: float, connections
     """
     _check_name(path)
     with new_file(path) as unfinished:
-        await in_thread(lambda: images.create(unfinished, size=images.rounded_size(source.size)))
+        await to_thread_joined(lambda: images.create(unfinished, size=images.rounded_size(source.size)))
         async with (
             QemuNbd(unfinished, read_only=False, connections=connections, backing=()) as server,
             open_target(server.uri, source=source, timeout_s=timeout_s) as opened,
         ):
             with naming(opened.device.name, str(path)):
                 yield Target(opened.device, is_zero=True)
-        await in_thread(storage.sync, unfinished)
+        await to_thread_joined(storage.sync, unfinished)
 
 
 @dataclass(frozen=True)

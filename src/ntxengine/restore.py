@@ -22,8 +22,8 @@ from ntxengine import copy as data_plane
 from ntxengine import unfinished_file
 from ntxengine._core.engine import Device
 from ntxengine.budget import share
-from ntxengine.concurrency.completion import in_thread
-from ntxengine.concurrency.parallel import each
+from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.concurrency.parallel import map_limited
 from ntxengine.copy import CopyOptions, OnProgress
 from ntxengine.device import open_source
 from ntxengine.errors import LockedError, OptionsError, RepositoryError
@@ -123,7 +123,7 @@ async def restore(
     """
     options = options or RestoreOptions()
     began_s = time.monotonic()
-    point, _ = await in_thread(read_point, point.path, checked=options.check)  # whatever the catalog remembers
+    point, _ = await to_thread_joined(read_point, point.path, checked=options.check)  # whatever the catalog remembers
     wanted = list(dict.fromkeys(point.disk(name) for name in disks)) if disks else list(point.disks)
     folder = _make_directory(directory, repository)
     with _only_us(folder):
@@ -176,12 +176,12 @@ class _Restore:
         keeps_config = config is None or _holds(config_path, config)
         self._check_free([self._path(disk) for disk in disks] + ([] if keeps_config else [config_path]))
         try:
-            restored = tuple(await each(disks, self._restore_disk, at_once=self._options.parallel))
+            restored = tuple(await map_limited(disks, self._restore_disk, at_once=self._options.parallel))
             if config is not None and not keeps_config:
                 storage.write_file(self._begin(config_path), config)
             if not all(storage.restrict(path) for path in self._unfinished.values()):
                 log.warning("%s: %s", self._folder, NO_MODES)
-            await in_thread(self._publish)
+            await to_thread_joined(self._publish)
         finally:
             for unfinished in self._unfinished.values():
                 unfinished.unlink(missing_ok=True)
@@ -205,7 +205,7 @@ class _Restore:
             on_progress=self._teller(disk, "restore"),
         )
         self._tell(disk, "restore", 1.0)
-        await in_thread(storage.sync, unfinished)
+        await to_thread_joined(storage.sync, unfinished)
         if self._options.verify:
             await self._verify(disk, unfinished)
         status = unfinished.stat()
@@ -220,7 +220,7 @@ class _Restore:
         )
 
     async def _verify(self, disk: PointDisk, path: Path) -> None:
-        with await in_thread(self._repository.manifest, self._point, disk) as manifest:
+        with await to_thread_joined(self._repository.manifest, self._point, disk) as manifest:
             async with self._open(path) as device:
                 await data_plane.verify(
                     device,

@@ -17,7 +17,7 @@ from typing import Literal
 from ntxengine import copy as data_plane
 from ntxengine import free_space
 from ntxengine._core.engine import Device
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.copy import CopyOptions, OnProgress
 from ntxengine.device import open_target
 from ntxengine.errors import (
@@ -63,18 +63,18 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
     Errors: RepositoryError (an image or the manifest is damaged), ChecksumMismatch, SourceError (it cannot be read),
             TargetError (file system full), TransferTimeout, ToolError.  What is in the file is worthless then.
     """
-    chain = await in_thread(repository.images, what.point, what.disk, chains=Chains(checked=what.check))
+    chain = await to_thread_joined(repository.images, what.point, what.disk, chains=Chains(checked=what.check))
     with ExitStack() as stack:
-        stored = stack.enter_context(await in_thread(_manifest, repository, what)) if what.check else None
+        stored = stack.enter_context(await to_thread_joined(_manifest, repository, what)) if what.check else None
         # Beside the disk: where that has room, so have its digests.
         found = stack.enter_context(Manifest.temporary(size=what.disk.size, directory=what.path.parent))
-        await in_thread(_make, what)
+        await to_thread_joined(_make, what)
         if what.disk.size:
             connections = options.most_connections
             async with open_image(chain, timeout_s=options.timeout_s, connections=connections) as source:
                 await _copy(what, source, found, options, on_progress)
         if stored is not None:
-            await in_thread(_require_same, what, stored, found)
+            await to_thread_joined(_require_same, what, stored, found)
 
 
 async def _copy(what: DiskFile, source: Device, found: Manifest, options: CopyOptions, on_progress: OnProgress) -> None:

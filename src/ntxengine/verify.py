@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ntxengine.budget import share
-from ntxengine.concurrency.completion import in_thread
-from ntxengine.concurrency.parallel import each
+from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.concurrency.parallel import map_limited
 from ntxengine.copy import CopyOptions, Progress
 from ntxengine.errors import RepositoryError
 from ntxengine.repository import Chains, Point, PointDisk, Repository, layout
@@ -96,7 +96,7 @@ class _Verification:
 
     async def verify(self, point: Point, names: Sequence[str]) -> PointVerdict:
         try:
-            point, _ = await in_thread(read_point, point.path)  # whatever the catalog remembers
+            point, _ = await to_thread_joined(read_point, point.path)  # whatever the catalog remembers
         except RepositoryError as exc:
             self._told.add(str(exc))
             return PointVerdict(point, (), (str(exc),))
@@ -106,8 +106,8 @@ class _Verification:
         async def verify_one(disk: PointDisk) -> DiskVerdict:
             return await self._verify_disk(point, disk, options)
 
-        problems = await in_thread(find_problems, point.path)
-        disks = await each(wanted, verify_one, at_once=self._parallel)
+        problems = await to_thread_joined(find_problems, point.path)
+        disks = await map_limited(wanted, verify_one, at_once=self._parallel)
         for verdict in disks:
             if verdict.report is not None:
                 self._known[point.path, verdict.disk.disk_id] = verdict
@@ -122,7 +122,7 @@ class _Verification:
             self._repository,
             point,
             disk,
-            below=await in_thread(self._below, point, disk),
+            below=await to_thread_joined(self._below, point, disk),
             chains=self._chains,
             options=options,
             on_progress=tell,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntxengine import copy as data_plane
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.copy import CopyOptions, CopyReport, OnProgress
 from ntxengine.errors import NbdError, RepositoryError, SourceError
 from ntxengine.extents import EXTENT, ZERO, Extents, clipped, concatenate, normalise, total, whole
@@ -93,8 +93,8 @@ async def verify_disk(
     """
     try:
         with ExitStack() as stack:
-            stored = stack.enter_context(await in_thread(repository.manifest, point, disk))
-            chain = await in_thread(repository.images, point, disk, chains=chains)
+            stored = stack.enter_context(await to_thread_joined(repository.manifest, point, disk))
+            chain = await to_thread_joined(repository.images, point, disk, chains=chains)
             connections = options.most_connections
             async with open_with_clusters(chain, timeout_s=options.timeout_s, connections=connections) as opened:
                 if opened.device.size < stored.size:
@@ -103,8 +103,10 @@ async def verify_disk(
                 if opened.clusters is not None:
                     places = _extents(opened.clusters, stored.size)
                     if below is not None and below.disk.size == disk.size:
-                        before = stack.enter_context(await in_thread(repository.manifest, below.point, below.disk))
-                        plan = await in_thread(_plan, stored, before, opened.clusters, below.depth)
+                        before = stack.enter_context(
+                            await to_thread_joined(repository.manifest, below.point, below.disk)
+                        )
+                        plan = await to_thread_joined(_plan, stored, before, opened.clusters, below.depth)
                         places = plan.places
                 found = stack.enter_context(Manifest.temporary(size=stored.size))
                 report = await data_plane.digest(
@@ -115,7 +117,7 @@ async def verify_disk(
                     bytes_expected=total(places),
                     on_progress=on_progress,
                 )
-            wrong = await in_thread(_wrong_blocks, stored, found, plan)
+            wrong = await to_thread_joined(_wrong_blocks, stored, found, plan)
     except (RepositoryError, SourceError, NbdError) as exc:
         return DiskVerdict(disk, str(exc))
     if plan is None or below is None:

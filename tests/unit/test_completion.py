@@ -7,15 +7,15 @@ import threading
 
 import pytest
 
-from ntxengine.concurrency.completion import in_peace, in_thread, to_daemon_thread
+from ntxengine.concurrency.completion import run_to_completion, to_daemon_thread, to_thread_joined
 
 
 async def test_the_result_comes_back() -> None:
     async def work() -> int:
         return 7
 
-    assert await in_peace(work(), timeout_s=1) == 7
-    assert await in_thread(lambda: 8) == 8
+    assert await run_to_completion(work(), timeout_s=1) == 7
+    assert await to_thread_joined(lambda: 8) == 8
 
 
 async def test_an_error_comes_back() -> None:
@@ -23,7 +23,7 @@ async def test_an_error_comes_back() -> None:
         raise ValueError("wrong")
 
     with pytest.raises(ValueError, match="wrong"):
-        await in_peace(work())
+        await run_to_completion(work())
 
 
 async def test_cancelling_twice_waits_for_the_work_and_is_then_raised() -> None:
@@ -35,7 +35,7 @@ async def test_cancelling_twice_waits_for_the_work_and_is_then_raised() -> None:
         await may_end.wait()
         done.append(True)
 
-    task = asyncio.create_task(in_peace(work()))
+    task = asyncio.create_task(run_to_completion(work()))
     await began.wait()
     for _ in range(2):
         task.cancel()
@@ -57,7 +57,7 @@ async def test_a_cancelled_caller_does_not_leave_its_thread_behind() -> None:
         may_end.wait(10)
         done.append(True)
 
-    task = asyncio.create_task(in_thread(work))
+    task = asyncio.create_task(to_thread_joined(work))
     await asyncio.to_thread(began.wait, 10)
     task.cancel()
     await asyncio.sleep(0)
@@ -79,7 +79,7 @@ async def test_work_that_takes_too_long_is_stopped() -> None:
             raise
 
     with pytest.raises(TimeoutError):
-        await in_peace(work(), timeout_s=0.01)
+        await run_to_completion(work(), timeout_s=0.01)
 
     assert stopped == [True]
 
@@ -91,7 +91,7 @@ async def test_the_cancellation_is_raised_even_if_the_work_then_fails() -> None:
         await may_end.wait()
         raise ValueError("too late to matter")
 
-    task = asyncio.create_task(in_peace(work()))
+    task = asyncio.create_task(run_to_completion(work()))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.sleep(0)

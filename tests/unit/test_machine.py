@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine import machine
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import MachineError, NtxError, SourceError, ToolError, from_core, machine_error
 from ntxengine.repository import process, storage
 
@@ -77,7 +77,7 @@ async def test_work_in_a_thread_that_cannot_be_started_says_so() -> None:
         raise RuntimeError("can't start new thread")
 
     with pytest.raises(MachineError, match=r"no thread can be started.*ulimit -u"):
-        await in_thread(no_thread)
+        await to_thread_joined(no_thread)
 
 
 def test_without_descriptors_no_folder_is_blamed() -> None:

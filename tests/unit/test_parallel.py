@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ntxengine.concurrency.parallel import each, first_error
+from ntxengine.concurrency.parallel import first_error, map_limited
 from ntxengine.errors import NtxError
 
 
@@ -21,7 +21,7 @@ async def test_results_come_in_order_and_no_more_than_allowed_run_at_once() -> N
         running -= 1
         return number * 10
 
-    results = await each(range(5), work, at_once=2)
+    results = await map_limited(range(5), work, at_once=2)
 
     assert results == [0, 10, 20, 30, 40]
     assert most == 2
@@ -39,7 +39,7 @@ async def test_the_first_error_is_raised_itself_after_the_others_have_cleaned_up
             cleaned.append(number)
 
     with pytest.raises(NtxError, match="first") as caught:
-        await each(range(3), work, at_once=3)
+        await map_limited(range(3), work, at_once=3)
 
     assert sorted(cleaned) == [0, 2]
     assert isinstance(caught.value.__cause__, OSError)

@@ -7,13 +7,13 @@ import logging
 
 import pytest
 
-from ntxengine.concurrency.rollback import Undo
+from ntxengine.concurrency.rollback import Rollback
 from ntxengine.errors import NtxError
 
 
 async def test_steps_run_in_reverse_and_a_failing_one_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     ran: list[int] = []
-    undo = Undo()
+    undo = Rollback()
 
     def step(number: int, *, fails: bool = False) -> None:
         async def run() -> None:
@@ -34,7 +34,7 @@ async def test_steps_run_in_reverse_and_a_failing_one_stops_nothing(caplog: pyte
 
 
 async def test_a_step_that_hangs_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
-    undo = Undo(step_timeout_s=0.01)
+    undo = Rollback(step_timeout_s=0.01)
     ran = []
 
     async def last() -> None:
@@ -49,7 +49,7 @@ async def test_a_step_that_hangs_is_given_up(caplog: pytest.LogCaptureFixture) -
 
 
 async def test_what_is_forgotten_is_not_taken_back() -> None:
-    undo = Undo()
+    undo = Rollback()
 
     async def step() -> None:
         raise AssertionError("taken back")

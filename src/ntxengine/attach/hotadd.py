@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from ntxengine.attach.base import check_size, readable_size, within
-from ntxengine.concurrency.completion import in_peace
+from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.errors import AttachError, NtxError, machine_error
 from ntxengine.prism.models import AttachedDisk, DiskPoint, Prism
 
@@ -59,12 +59,12 @@ class HotAdd:
             yield str(device)
         except BaseException:
             try:
-                await in_peace(self._prism.detach_disk(attached), timeout_s=DETACH_TIMEOUT_S)
+                await run_to_completion(self._prism.detach_disk(attached), timeout_s=DETACH_TIMEOUT_S)
             except (NtxError, TimeoutError) as error:
                 log.warning("%s; `ntx sweep` removes it", _not_detached(attached, error))
             raise
         try:
-            await in_peace(self._prism.detach_disk(attached), timeout_s=DETACH_TIMEOUT_S)
+            await run_to_completion(self._prism.detach_disk(attached), timeout_s=DETACH_TIMEOUT_S)
         except (NtxError, TimeoutError) as error:
             raise AttachError(_not_detached(attached, error)) from error
 

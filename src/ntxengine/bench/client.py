@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from ntxengine.bench.wire import Done, Proof, Report, Request
-from ntxengine.concurrency.parallel import each
+from ntxengine.concurrency.parallel import map_limited
 from ntxengine.copy import CopyOptions, CopyReport, copy, digest
 from ntxengine.device import open_source, open_target
 from ntxengine.errors import NtxError
@@ -51,9 +51,11 @@ def _answer(request: Request, runner: asyncio.Runner) -> None:
 async def _work(request: Request, stack: ExitStack) -> list[tuple[Report, Manifest]]:
     options = CopyOptions(**request.options)  # type: ignore[arg-type]
     if request.mode == "verify":
-        return await each(request.sources, lambda source: _digest(source, options, stack), at_once=len(request.sources))
+        return await map_limited(
+            request.sources, lambda source: _digest(source, options, stack), at_once=len(request.sources)
+        )
     pairs = list(zip(request.sources, request.targets, strict=True))
-    return await each(pairs, lambda pair: _copy(*pair, options, stack), at_once=len(pairs))
+    return await map_limited(pairs, lambda pair: _copy(*pair, options, stack), at_once=len(pairs))
 
 
 async def _copy(source: str, target: str, options: CopyOptions, stack: ExitStack) -> tuple[Report, Manifest]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import NotFoundError
 from ntxengine.prism.models import Disk, Prism, RecoveryPoint, Vm
 from ntxengine.repository import Point, Repository, cluster_record
@@ -26,7 +26,7 @@ async def find_clones(prism: Prism, repository: Repository, vm: Vm, previous: Po
     clones = [disk for disk in vm.disks if disk.cloned_from is not None]
     if not clones:
         return {}
-    recorded = await in_thread(_recorded, repository, vm.id)
+    recorded = await to_thread_joined(_recorded, repository, vm.id)
     found = {disk.id: recorded[disk.cloned_from] for disk in clones if disk.cloned_from in recorded}
     own = {disk.disk_id for disk in previous.disks} if previous is not None else set()
     doubtful = [disk for disk in clones if disk.id not in found and disk.id.lower() not in own]

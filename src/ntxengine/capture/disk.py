@@ -27,7 +27,7 @@ from ntxengine.capture.plan import DiskPlan
 from ntxengine.capture.readback import read_back
 from ntxengine.capture.report import Stages, disk_report
 from ntxengine.changes import Changes, Previous, Question, find_changes
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.copy import CopyReport
 from ntxengine.device import open_source, open_target
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
@@ -127,7 +127,7 @@ class _DiskCapture:
             async with self._attached() as path:
                 image, manifest = await self._begin(stack, before)
                 copied = await self._copy(path, image, manifest, before)
-        digest = await in_thread(manifest.seal)
+        digest = await to_thread_joined(manifest.seal)
         verified: CopyReport | None = None
         if self._context.options.verify and copied is not None:
             self._stage("verify")
@@ -176,7 +176,7 @@ class _DiskCapture:
         """Make the image and the manifest that it starts with."""
         unfinished = self._context.unfinished
         size = self._changes.size
-        image = await in_thread(unfinished.create_disk, self._disk.id, size, self._previous)
+        image = await to_thread_joined(unfinished.create_disk, self._disk.id, size, self._previous)
         path = unfinished.manifest_path(self._disk.id)
         if before is None:
             return image, await _opened(stack, partial(Manifest.create, path, size=size))
@@ -229,7 +229,7 @@ class _DiskCapture:
     async def _read_back(self, image: Path, manifest: Manifest, before: Manifest | None) -> CopyReport:
         options = self._context.options.copy
         try:
-            chain = (image, *await in_thread(images_below, image))
+            chain = (image, *await to_thread_joined(images_below, image))
             connections = options.most_connections
             async with open_image(chain, timeout_s=options.timeout_s, connections=connections) as device:
                 return await read_back(
@@ -281,7 +281,7 @@ async def _opened(stack: AsyncExitStack, open_manifest: Callable[[], Manifest]) 
             manifest.close()
 
     stack.callback(close)
-    await in_thread(lambda: opened.append(open_manifest()))
+    await to_thread_joined(lambda: opened.append(open_manifest()))
     return opened[0]
 
 

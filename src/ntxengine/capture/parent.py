@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ntxengine.capture.options import CaptureOptions
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import NotFoundError, RepositoryError
 from ntxengine.prism.models import Prism, Vm
 from ntxengine.repository import Health, Point, Repository
@@ -47,7 +47,7 @@ async def find_parent(
     `damage` is what a capture that went on top of the newest has found, and cannot be seen from here.
     Errors: RepositoryError (the newest point is not whole, and `on_lost_tracking` is "fail").
     """
-    health = await in_thread(repository.health_of_newest, vm.id)
+    health = await to_thread_joined(repository.health_of_newest, vm.id)
     newest = health.points[-1] if health.points else None
     missing = "" if newest is None else await _find_missing(prism, newest, vm)
     replaced = None if missing else newest
@@ -55,8 +55,8 @@ async def find_parent(
         return Parent(None, _asked("a full point", options.reason), "", newest, replaced)
     if damage:
         return Parent(None, damage, "", newest, replaced)
-    if damage := await in_thread(_find_damage, repository, health, vm):
-        every = await in_thread(repository.health, vm.id, from_catalog=False)
+    if damage := await to_thread_joined(_find_damage, repository, health, vm):
+        every = await to_thread_joined(repository.health, vm.id, from_catalog=False)
         damage = f"{damage}; {every.what_is_whole(vm.id.lower())}"
         if options.on_lost_tracking == "fail":
             raise RepositoryError(

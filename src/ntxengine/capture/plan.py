@@ -16,7 +16,7 @@ from ntxengine.capture.clones import find_clones
 from ntxengine.capture.estimate import estimate_bytes
 from ntxengine.capture.options import CaptureOptions, ConsistencyChoice
 from ntxengine.capture.parent import Parent, find_parent
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import AttachError, NtxError
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, Prism, Vm
 from ntxengine.repository import Point, PointDisk, Repository
@@ -130,7 +130,9 @@ async def plan_capture(
         lost=parent.lost,
         consistency=consistency,
         consistency_reason=reason,
-        disks=tuple([await in_thread(_estimated, repository, _plan_disk(disk, parent), parent) for disk in vm.disks]),
+        disks=tuple(
+            [await to_thread_joined(_estimated, repository, _plan_disk(disk, parent), parent) for disk in vm.disks]
+        ),
         hot_added=tuple(clones.values()),
     )
 

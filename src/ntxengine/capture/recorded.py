@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism.models import AttachedDisk, Prism, RecoveryPoint, Vm
 from ntxengine.repository import Point, Repository, UnfinishedPoint, cluster_record, site
@@ -74,7 +74,7 @@ class Recorder:
         """Remove all of it, and the record.  Errors: PrismError, NtxError, TargetError; the record stays then."""
         assert self._record is not None
         await remove_recorded(self._prism, self._record, self._vm.id)
-        await in_thread(cluster_record.remove, self._folder, self._record)
+        await to_thread_joined(cluster_record.remove, self._folder, self._record)
 
     async def release(self, point: Point, reference: Point | None) -> None:
         """Remove what the points before `point` have on the cluster: it replaces them.
@@ -88,7 +88,7 @@ class Recorder:
             self._warn(f"what earlier points have on the cluster was not looked at: {error}; `ntx sweep` removes it")
 
     async def _release_all(self, point: Point, reference: Point | None) -> None:
-        records = await in_thread(cluster_record.read, self._folder)
+        records = await to_thread_joined(cluster_record.read, self._folder)
         for problem in records.problems:
             self._warn(f"{problem}; what it recorded on the cluster stays there until it expires")
         for record in records.own:
@@ -98,7 +98,7 @@ class Recorder:
             return
         if reference.id in (record.point_id for record in records.foreign):
             self._leave(reference, "was made by the directory that this repository was copied or restored from")
-        elif mismatch := await in_thread(site.find_mismatch, self._repository.path):
+        elif mismatch := await to_thread_joined(site.find_mismatch, self._repository.path):
             self._leave(reference, f"may be needed by another repository ({mismatch})")
         else:
             await self._release_unrecorded(reference)
@@ -107,7 +107,7 @@ class Recorder:
         try:
             await remove_recorded(self._prism, record, self._vm.id)
             if record.is_settled(utc_now()):
-                await in_thread(cluster_record.remove, self._folder, record)
+                await to_thread_joined(cluster_record.remove, self._folder, record)
         except NtxError as error:
             self._not_released(record.recovery_point_id or record.name, error)
 
@@ -138,4 +138,4 @@ class Recorder:
 
     async def _write(self, record: ClusterRecord) -> None:
         self._record = record
-        await in_thread(cluster_record.write, self._folder, record)
+        await to_thread_joined(cluster_record.write, self._folder, record)

@@ -11,7 +11,7 @@ from ntxengine.attach import Attacher
 from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.story import capture
-from ntxengine.concurrency.parallel import each
+from ntxengine.concurrency.parallel import map_limited
 from ntxengine.errors import Cancelled
 from ntxengine.prism.models import Prism, Vm
 from ntxengine.repository import Point, Repository
@@ -60,4 +60,4 @@ async def capture_several(
         on_outcome(outcome)
         return outcome
 
-    return await each(vms, capture_one, at_once=at_once)
+    return await map_limited(vms, capture_one, at_once=at_once)

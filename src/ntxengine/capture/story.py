@@ -22,9 +22,9 @@ from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, disk_point_as_dict, plan_capture
 from ntxengine.capture.recorded import Recorder
 from ntxengine.capture.report import Stages, point_tracking
-from ntxengine.concurrency.completion import in_peace, in_thread
-from ntxengine.concurrency.parallel import each
-from ntxengine.concurrency.rollback import Undo
+from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
+from ntxengine.concurrency.parallel import map_limited
+from ntxengine.concurrency.rollback import Rollback
 from ntxengine.prism.models import Prism, Vm
 from ntxengine.repository import Point, PointRecord, Repository, UnfinishedPoint, site
 from ntxengine.units import utc_now
@@ -80,7 +80,7 @@ class _Story:
         self._attacher = attacher
         self._observer = observer
         self._damage = damage
-        self._undo = Undo()
+        self._undo = Rollback()
         self._stages = Stages()
         self._warnings: list[str] = []
 
@@ -110,19 +110,19 @@ class _Story:
         except BaseException:
             if self._undo.has_steps:
                 self._observer.stage("undo", self._vm_id)
-            await in_peace(self._undo.run())
+            await run_to_completion(self._undo.run())
             raise
         with self._stages("release"):
             await self._release(plan, point)
         return self._with_the_end(point, started_s)
 
     async def _settle_site(self) -> None:
-        if mismatch := await in_thread(site.settle, self._repository.path):
+        if mismatch := await to_thread_joined(site.settle, self._repository.path):
             self._warn(f"{mismatch}; if it is to be a repository of its own: `ntx repository adopt DIR`")
 
     async def _begin(self, plan: CapturePlan) -> UnfinishedPoint:
         unfinished = self._repository.begin(plan.vm.id, plan.parent)
-        self._undo.add(f"remove the unfinished point {unfinished.path}", partial(in_thread, unfinished.abort))
+        self._undo.add(f"remove the unfinished point {unfinished.path}", partial(to_thread_joined, unfinished.abort))
         for warning in unfinished.warnings:
             self._warn(warning)
         return unfinished
@@ -160,7 +160,7 @@ class _Story:
         async def capture_one(disk_plan: DiskPlan) -> CapturedDisk:
             return await capture_disk(context, disk_plan, frozen.disks[disk_plan.disk.id])
 
-        captured = await each(plan.disks, capture_one, at_once=at_once)
+        captured = await map_limited(plan.disks, capture_one, at_once=at_once)
         return {disk_plan.disk.id: disk for disk_plan, disk in zip(plan.disks, captured, strict=True)}
 
     def _record(
@@ -208,7 +208,7 @@ class _Story:
             return point
 
         self._observer.stage("commit", record.id)
-        return await in_thread(commit)
+        return await to_thread_joined(commit)
 
     async def _release(self, plan: CapturePlan, point: Point) -> None:
         """Delete the recovery point that the new one replaces.  If it stays, that costs space, not the point."""

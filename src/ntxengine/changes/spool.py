@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ntxengine import extents
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import PrismAnswerError
 from ntxengine.extents import EXTENT, ExtentFile, Extents
 
@@ -147,7 +147,7 @@ async def keep(windows: Iterable[Extents], directory: Path) -> ExtentFile:
     kept = ExtentFile(path)
     try:
         path.unlink()
-        await in_thread(_append_all, kept, windows)
+        await to_thread_joined(_append_all, kept, windows)
     except BaseException:
         kept.close()
         raise

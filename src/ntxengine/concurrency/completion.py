@@ -1,6 +1,6 @@
 """Work that must come to its end although somebody cancels us: clean-up, and threads that cannot be stopped.
 
-    caller        |--- await in_peace(work) -----x cancelled ....waits....| raises CancelledError
+    caller        |--- await run_to_completion(work) -----x cancelled ....waits....| raises CancelledError
     work          |------------------------------------------------------>| done
 
 Cancellation is never swallowed: it is raised as soon as the work is done.
@@ -28,7 +28,7 @@ CANCEL_GRACE_S = 2.0
 """How long work that ran out of time gets to react to its own cancellation."""
 
 
-async def in_peace(work: Coroutine[Any, Any, T], *, timeout_s: float | None = None) -> T:
+async def run_to_completion(work: Coroutine[Any, Any, T], *, timeout_s: float | None = None) -> T:
     """Run `work` to its end, also when the caller is cancelled meanwhile; the cancellation is raised afterwards.
 
     Errors: what `work` raises; TimeoutError if it is not done after `timeout_s` (it is cancelled then).
@@ -58,12 +58,12 @@ async def in_peace(work: Coroutine[Any, Any, T], *, timeout_s: float | None = No
     return task.result()
 
 
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+async def to_thread_joined(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a blocking function in a thread; if cancelled, wait for the thread before saying so.
 
     So nothing that a cancelled caller then undoes is still being done by a thread behind its back.
     """
-    return await in_peace(to_thread(function, *args, **kwargs))
+    return await run_to_completion(to_thread(function, *args, **kwargs))
 
 
 async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -13,7 +13,9 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-async def each(items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], *, at_once: int) -> list[Result]:
+async def map_limited(
+    items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], *, at_once: int
+) -> list[Result]:
     """Do `work` on every item, at most `at_once` of them at a time, and return the results in order.
 
     Errors: the first that `work` raises.  The others are cancelled and awaited before; what they raise is logged.

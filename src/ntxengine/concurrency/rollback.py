@@ -1,4 +1,4 @@
-"""Undo steps: registered as things are made, run in reverse when the story breaks off."""
+"""Rollback steps: registered as things are made, run in reverse when the story breaks off."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STEP_TIMEOUT_S = 120.0
 """For one step.  Deleting a recovery point is a task on a cluster that may be busy."""
 
 
-class Undo:
+class Rollback:
     """A stack of steps that take back what was done."""
 
     def __init__(self, *, step_timeout_s: float = STEP_TIMEOUT_S) -> None:

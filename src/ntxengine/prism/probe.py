@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import PrismError, PrismStatusError
 from ntxengine.prism.clock import Clock
 from ntxengine.prism.endpoint import Endpoint
@@ -74,7 +74,7 @@ async def open_prism(
 
     Errors: OptionsError (CA file), PrismConnectionError, CredentialsError, PrismError if it can do neither family.
     """
-    tls = await in_thread(tls_context, endpoint.ca_file, insecure=endpoint.insecure)
+    tls = await to_thread_joined(tls_context, endpoint.ca_file, insecure=endpoint.insecure)
 
     def open_session(host: str, *, account: Endpoint | None) -> Session:
         return Session(

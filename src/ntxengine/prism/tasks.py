@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from ntxengine.concurrency.completion import in_peace
+from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.errors import NtxError, PrismTimeout
 from ntxengine.prism.clock import Clock
 
@@ -55,7 +55,7 @@ class Accepted:
             self.id = await asking
             return self.id
 
-        return await in_peace(keep())
+        return await run_to_completion(keep())
 
 
 async def undo(work: Coroutine[Any, Any, None], *, what: str) -> None:
@@ -64,7 +64,7 @@ async def undo(work: Coroutine[Any, Any, None], *, what: str) -> None:
     A failure is logged, not raised: the error that made this necessary is the one to tell.
     """
     try:
-        await in_peace(work, timeout_s=UNDO_TIMEOUT_S)
+        await run_to_completion(work, timeout_s=UNDO_TIMEOUT_S)
     except asyncio.CancelledError:
         raise
     except (NtxError, TimeoutError) as exc:

@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 
 from ntxengine import machine
-from ntxengine.concurrency.completion import in_peace, in_thread
+from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.errors import MachineError, ToolError
 from ntxengine.extents import MAPPED_EXTENT, ZERO, Extents
 from ntxengine.repository import images, process
@@ -70,10 +70,10 @@ async def map_clusters(chain: Sequence[Path]) -> AsyncIterator[ClusterMap]:
     Errors: CannotMap.
     """
     with ExitStack() as stack:
-        files = await in_thread(_open_all, chain, stack)
+        files = await to_thread_joined(_open_all, chain, stack)
         fds = tuple(fd for fd, _ in files)
         before = [os.fstat(fd) for fd in fds]
-        size = await in_thread(_disk_size, files)
+        size = await to_thread_joined(_disk_size, files)
         table = _Table(size, [status.st_size for status in before])
         try:
             async with asyncio.timeout(MAP_TIMEOUT_S):
@@ -83,7 +83,7 @@ async def map_clusters(chain: Sequence[Path]) -> AsyncIterator[ClusterMap]:
         except (ToolError, MachineError, OSError) as exc:
             raise CannotMap(str(exc)) from exc
         extents = table.finish()
-        if list(map(_identity, before)) != await in_thread(_identities, chain):
+        if list(map(_identity, before)) != await to_thread_joined(_identities, chain):
             raise CannotMap("an image was changed or replaced meanwhile")
         yield ClusterMap(size, extents, fds)
 
@@ -272,7 +272,7 @@ async def _run_map(chain: Sequence[Path], table: _Table) -> None:
             with contextlib.suppress(ProcessLookupError):
                 if program.returncode is None:
                     os.kill(program.pid, signal.SIGKILL)
-            await in_peace(program.communicate())
+            await run_to_completion(program.communicate())
             raise
         if status != 0:
             raise process.failure(

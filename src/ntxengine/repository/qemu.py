@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from ntxengine.concurrency.completion import in_peace, in_thread
+from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.errors import NtxError, ToolError
 from ntxengine.repository import images, process
 from ntxengine.repository.chain import images_below
@@ -97,13 +97,13 @@ class QemuNbd:
         Errors: ToolError (not installed, ended at once, silent), RepositoryError (as chain.images_below).
         """
         if self._backing is None and self._format == "qcow2":
-            self._backing = await in_thread(images_below, self.path)
+            self._backing = await to_thread_joined(images_below, self.path)
         try:
             await self._start()
             await self._wait_until_ready()
         except BaseException:
             # No client has written yet, and a qemu-nbd that is still starting loses a SIGTERM.
-            await in_peace(self._stop(signal.SIGKILL))
+            await run_to_completion(self._stop(signal.SIGKILL))
             raise
         return self
 
@@ -114,7 +114,7 @@ class QemuNbd:
 
         Errors: ToolError if one that could write had ended before, or did not close the image properly.
         """
-        problem = await in_peace(self._stop(signal.SIGTERM))
+        problem = await run_to_completion(self._stop(signal.SIGTERM))
         if not problem:
             return
         # One that only reads has nothing to lose: what was asked of it was answered, or is an error already.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ntxengine.concurrency.completion import in_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError
 from ntxengine.manifest import Manifest
 from ntxengine.repository import filesystem, layout, marker, storage, strays
@@ -223,7 +223,7 @@ class Repository:
 
         Errors: as `images` and QemuNbd.
         """
-        path, *below = await in_thread(self.images, point, disk)
+        path, *below = await to_thread_joined(self.images, point, disk)
         async with QemuNbd(path, read_only=True, connections=connections, backing=below) as server:
             yield server
 
