@@ -16,7 +16,7 @@ TOTAL_BUFFER_BYTES = 256 * MIB
 """Eight copies with the default options; from nine on they have less each."""
 
 
-def share(options: CopyOptions, copies: int) -> CopyOptions:
+def split_buffers(options: CopyOptions, copies: int) -> CopyOptions:
     """Return the options for each of `copies` that run at once: all their buffers stay within TOTAL_BUFFER_BYTES.
 
     A copy has at least one buffer, so requests get smaller where one alone would be more than its share.

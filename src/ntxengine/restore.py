@@ -21,7 +21,7 @@ from typing import get_args
 from ntxengine import copy as data_plane
 from ntxengine import unfinished_file
 from ntxengine._core.engine import Device
-from ntxengine.budget import share
+from ntxengine.budget import split_buffers
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.copy import CopyOptions, OnProgress
@@ -240,7 +240,7 @@ class _Restore:
                 yield device
 
     def _copying(self) -> CopyOptions:
-        return share(CopyOptions(), min(self._options.parallel, len(self._names)))
+        return split_buffers(CopyOptions(), min(self._options.parallel, len(self._names)))
 
     def _path(self, disk: PointDisk) -> Path:
         return self._folder / self._names[disk.disk_id]

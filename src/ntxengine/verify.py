@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ntxengine.budget import share
+from ntxengine.budget import split_buffers
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.copy import CopyOptions, Progress
@@ -101,7 +101,7 @@ class _Verification:
             self._told.add(str(exc))
             return PointVerdict(point, (), (str(exc),))
         wanted = list(dict.fromkeys(point.disk(name) for name in names)) if names else list(point.disks)
-        options = share(self._options, min(self._parallel, len(wanted)))
+        options = split_buffers(self._options, min(self._parallel, len(wanted)))
 
         async def verify_one(disk: PointDisk) -> DiskVerdict:
             return await self._verify_disk(point, disk, options)

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from ntxengine.attach import Attacher, ContainerMount, HotAdd
-from ntxengine.attach.base import within
+from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import AttachError, PrismError, TaskFailed
 from ntxengine.prism.models import AttachedDisk, DiskPoint, Prism
 
@@ -120,7 +120,7 @@ async def test_a_look_that_hangs_is_given_up() -> None:
     read_end, write_end = os.pipe()
 
     with pytest.raises(TimeoutError):
-        await within(lambda: os.read(read_end, 1), 0.01)
+        await call_with_timeout(lambda: os.read(read_end, 1), 0.01)
 
     os.write(write_end, b"x")
     os.close(write_end)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import stat
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -60,23 +56,3 @@ def check_size(path: Path, found: int, expected: int) -> None:
             f"{path} has {found} bytes, but the disk in the recovery point has {expected}: this is not that disk, or "
             f"its size was changed while it was captured; nothing was copied from it, try again"
         )
-
-
-async def within(function: Callable[[], T], timeout_s: float) -> T:
-    """Call a function that may hang in the kernel, such as a look at a dead NFS mount, in a thread of its own.
-
-    The thread is left behind when time is up: nothing can stop it, and it must not stop us.
-    Errors: what the function raises; TimeoutError.
-    """
-    outcome: Future[T] = Future()
-    outcome.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            outcome.set_result(function())
-        except Exception as error:  # noqa: BLE001  handed over to the caller, whatever it is
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, name="ntx-within", daemon=True).start()
-    async with asyncio.timeout(timeout_s):
-        return await asyncio.wrap_future(outcome)

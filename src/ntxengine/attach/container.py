@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
 
-from ntxengine.attach.base import check_size, readable_size, within
+from ntxengine.attach.base import check_size, readable_size
+from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import AttachError
 from ntxengine.prism.models import DiskPoint
 
@@ -31,7 +32,7 @@ class ContainerMount:
         """Give the file of the disk.  There is nothing to take away."""
         relative = checked_path(disk_point)
         try:
-            path, found = await within(lambda: _look(self._root, relative), self._timeout_s)
+            path, found = await call_with_timeout(lambda: _look(self._root, relative), self._timeout_s)
         except TimeoutError as error:
             raise AttachError(
                 f"cannot read {self._root / relative}: no answer in {self._timeout_s:g} s; is the container mounted, "

@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ntxengine.attach.base import check_size, readable_size, within
-from ntxengine.concurrency.completion import run_to_completion
+from ntxengine.attach.base import check_size, readable_size
+from ntxengine.concurrency.completion import call_with_timeout, run_to_completion
 from ntxengine.errors import AttachError, NtxError, machine_error
 from ntxengine.prism.models import AttachedDisk, DiskPoint, Prism
 
@@ -78,7 +78,7 @@ class HotAdd:
         while True:
             left_s = max(deadline - loop.time(), self._poll_s)
             try:
-                found = await within(lambda: _find(self._device_dir, suffix), left_s)
+                found = await call_with_timeout(lambda: _find(self._device_dir, suffix), left_s)
             except TimeoutError:
                 found = None
             except OSError as error:

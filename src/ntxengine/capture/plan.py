@@ -75,7 +75,7 @@ class CapturePlan:
                     "disk_id": plan.disk.id,
                     "label": plan.disk.label,
                     "size": plan.disk.size,
-                    "way": way(plan),
+                    "way": first_method(plan),
                     "reason": plan.lost,
                     "bytes_to_read_at_most": plan.disk.size,
                     "bytes_estimated": plan.bytes_estimated,
@@ -85,7 +85,7 @@ class CapturePlan:
         }
 
 
-def way(plan: DiskPlan) -> str:
+def first_method(plan: DiskPlan) -> str:
     """How the changes of a disk will be looked for first."""
     if plan.previous is None:
         return "allocated"

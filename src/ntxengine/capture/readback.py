@@ -19,7 +19,7 @@ import numpy as np
 
 from ntxengine import copy as data_plane
 from ntxengine._core.engine import Device
-from ntxengine.changes import Changes, keep
+from ntxengine.changes import Changes, spool_to_file
 from ntxengine.copy import CopyOptions, CopyReport, OnProgress
 from ntxengine.extents import EXTENT, WINDOW, ExtentFile, Extents, clipped
 from ntxengine.manifest import Manifest, differences
@@ -47,7 +47,7 @@ async def read_back(
             places = stack.enter_context(await map_device(device, timeout_s=options.timeout_s))
             must_read_zeros = False
         elif changes.must_compare and before is not None and before.size == manifest.size:
-            places = stack.enter_context(await keep(_rewritten(before, manifest), directory))
+            places = stack.enter_context(await spool_to_file(_rewritten(before, manifest), directory))
         else:
             places = changes.extents
         return await data_plane.verify(

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from ntxengine.attach import Attacher
-from ntxengine.budget import share
+from ntxengine.budget import split_buffers
 from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture_disk
 from ntxengine.capture.freeze import Frozen, check_frozen, freeze
 from ntxengine.capture.observer import Observer
@@ -151,7 +151,7 @@ class _Story:
             prism=self._prism,
             attacher=self._attacher,
             observer=self._observer,
-            options=dataclasses.replace(self._options, copy=share(self._options.copy, copies)),
+            options=dataclasses.replace(self._options, copy=split_buffers(self._options.copy, copies)),
             parent=plan.parent,
             unfinished=unfinished,
             warn=self._warn,

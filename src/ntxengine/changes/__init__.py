@@ -13,7 +13,7 @@ from ntxengine.changes.policy import (
     Tracking,
     find_changes,
 )
-from ntxengine.changes.spool import RegionSpool, keep
+from ntxengine.changes.spool import RegionSpool, spool_to_file
 
 __all__ = [
     "ON_LOST_TRACKING",
@@ -24,5 +24,5 @@ __all__ = [
     "RegionSpool",
     "Tracking",
     "find_changes",
-    "keep",
+    "spool_to_file",
 ]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ntxengine import extents
-from ntxengine.changes.spool import RegionSpool, keep
+from ntxengine.changes.spool import RegionSpool, spool_to_file
 from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError, PrismStatusError
 from ntxengine.extents import ExtentFile
 from ntxengine.prism.models import DiskPoint, Prism
@@ -121,7 +121,7 @@ async def find_changes(
         f"{question.name}: no changed regions ({found.reason}): reading the whole disk, {format_size(question.size)}, "
         f"and sending the blocks whose digest differs from the previous point's"
     )
-    everything = await keep([extents.whole(question.size)], question.directory)
+    everything = await spool_to_file([extents.whole(question.size)], question.directory)
     return Changes("digest-scan", found.reason, True, True, question.size, everything)
 
 
@@ -141,7 +141,7 @@ async def _changed(question: Question, previous: Previous) -> Changes | _Lost:
             # digest of the block that was cut off by the old end changes with its length.
             first = previous.size - previous.size % BLOCK_SIZE
             spool.add(extents.make([(first, size - first, 0)]))
-        found = await keep(spool.windows(), question.directory)
+        found = await spool_to_file(spool.windows(), question.directory)
     finally:
         spool.close()
     return Changes(_TRACKING[question.prism.family], "", True, False, size, found)
@@ -160,10 +160,10 @@ async def _in_full(question: Question, reason: str, *, is_asked_for: bool = Fals
     except (NotFoundError, PrismStatusError) as error:
         why = f"allocated regions: {error}"
         question.warn(f"{question.name}: no {why}: reading the whole disk, {format_size(question.size)}")
-        everything = await keep([extents.whole(question.size)], question.directory)
+        everything = await spool_to_file([extents.whole(question.size)], question.directory)
         return Changes("full", f"{reason}; {why}" if reason else why, False, False, question.size, everything)
     try:
-        found = await keep(spool.windows(), question.directory)
+        found = await spool_to_file(spool.windows(), question.directory)
     finally:
         spool.close()
     if reason and not is_asked_for:

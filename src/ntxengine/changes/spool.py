@@ -138,7 +138,7 @@ class RegionSpool:
             yield extents.in_order(extents.concatenate(taken))
 
 
-async def keep(windows: Iterable[Extents], directory: Path) -> ExtentFile:
+async def spool_to_file(windows: Iterable[Extents], directory: Path) -> ExtentFile:
     """Write extents to a file in `directory` that nobody else sees; the caller closes it.
 
     In a thread, because millions of extents take a while; in that folder, because there is room for what a disk needs.

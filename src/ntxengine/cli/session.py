@@ -13,12 +13,12 @@ from typing import Any, Literal
 import click
 
 from ntxengine.attach import Attacher, ContainerMount, HotAdd
-from ntxengine.attach.base import within
 from ntxengine.attach.hotadd import DEVICE_DIR
 from ntxengine.cli.options import Function, PrismOptions
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.text import printable
+from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import NotFoundError
 from ntxengine.prism import Endpoint, Secret, connect
 from ntxengine.prism.models import Prism, Vm
@@ -117,7 +117,7 @@ class AttachOptions:
 async def _check_folder(path: Path, option: str) -> None:
     """Refuse what is no directory.  A dead mount that does not answer is for the attacher to tell."""
     with suppress(TimeoutError):
-        if not await within(path.is_dir, FOLDER_TIMEOUT_S):
+        if not await call_with_timeout(path.is_dir, FOLDER_TIMEOUT_S):
             raise click.BadParameter(f"{printable(str(path))}: there is no such directory", param_hint=option)
 
 

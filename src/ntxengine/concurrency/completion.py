@@ -95,6 +95,16 @@ async def to_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.
         return await asyncio.wrap_future(answer)
 
 
+async def call_with_timeout(function: Callable[[], T], timeout_s: float) -> T:
+    """Call a function that may hang in the kernel, such as a look at a dead NFS mount, in a thread of its own.
+
+    The thread is left behind when time is up: nothing can stop it, and it must not stop us.
+    Errors: what the function raises; TimeoutError; MachineError if there can be no thread.
+    """
+    async with asyncio.timeout(timeout_s):
+        return await to_daemon_thread(function)
+
+
 @contextmanager
 def _naming_the_limit() -> Iterator[None]:
     """Say of a thread that cannot be started which limit that is.  Errors: MachineError."""
