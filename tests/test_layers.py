@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
-BELOW = {"errors", "machine", "units", "concurrency", "files", "identity", "unfinished_file", "free_space"}
+BELOW = {"errors", "machine", "units", "concurrency", "files"}
 DATA_PLANE = {
     "_core", "about", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy", "budget",
 }  # fmt: skip
@@ -27,21 +27,18 @@ PYTHON_LAYERS = {
     "machine": set(),
     "errors": {"machine"},
     "units": {"errors"},
-    "free_space": {"errors", "units"},
     "concurrency": {"errors"},
-    "files": set(),
-    "identity": set(),
-    "unfinished_file": {"files"},
+    "files": {"errors", "machine", "units"},
     # the data plane
     "_core": {"errors"},
     "extents": {"_core", "errors", "machine", "units"},
     "extents_json": {"extents", "errors", "units"},
-    "manifest": {"extents", "errors", "free_space", "machine", "files", "units"},
+    "manifest": {"extents", "errors", "machine", "files", "units"},
     "tier": {"units"},
     "about": {"_core"},
     "uri": {"errors", "units"},
     "formats": set(),
-    "device": {"_core", "uri", "errors", "units", "concurrency", "files", "free_space", "identity", "unfinished_file"},
+    "device": {"_core", "uri", "errors", "units", "concurrency", "files"},
     "mapping": {"_core", "errors", "extents", "concurrency"},
     "copy": {"_core", "extents", "manifest", *BELOW},
     "budget": {"copy", "units"},

@@ -14,11 +14,11 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from enum import Enum
 
-from ntxengine import free_space
 from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, Device, Job
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.extents import Extents, total, whole
+from ntxengine.files import free_space
 from ntxengine.manifest import Manifest, require_same
 from ntxengine.units import BLOCK_SIZE, MIB
 

@@ -21,8 +21,8 @@ from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.device import Target, open_source, open_target
 from ntxengine.errors import OptionsError
+from ntxengine.files.identity import is_same
 from ntxengine.formats import ImageFormat, looks_like, named_like
-from ntxengine.identity import is_same
 from ntxengine.uri import Location, parse
 
 Format = Literal["raw", "qcow2"]

@@ -23,9 +23,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from ntxengine import files, free_space, machine
+from ntxengine import files, machine
 from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError, TargetError, machine_error
 from ntxengine.extents import EXTENT, Extents
+from ntxengine.files import free_space
 from ntxengine.units import BLOCK_SIZE, MIB
 
 DIGEST_SIZE = 16

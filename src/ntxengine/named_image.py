@@ -17,8 +17,9 @@ from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.device import Target, naming, new_file, open_target
 from ntxengine.errors import OptionsError
+from ntxengine.files import durable
 from ntxengine.image import open_image
-from ntxengine.repository import QemuNbd, images, storage
+from ntxengine.repository import QemuNbd, images
 from ntxengine.repository.header import BadHeader, Header, read_header
 
 MAX_IMAGES = 200
@@ -54,7 +55,7 @@ async def new_image(path: Path, *, source: Device, timeout_s: float, connections
         ):
             with naming(opened.device.name, str(path)):
                 yield Target(opened.device, is_zero=True)
-        await to_thread_joined(storage.sync, unfinished)
+        await to_thread_joined(durable.sync, unfinished)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import get_args
 
 from ntxengine import copy as data_plane
-from ntxengine import unfinished_file
 from ntxengine._core.engine import Device
 from ntxengine.budget import split_buffers
 from ntxengine.concurrency.completion import to_thread_joined
@@ -27,10 +26,12 @@ from ntxengine.concurrency.parallel import map_limited
 from ntxengine.copy import CopyOptions, OnProgress
 from ntxengine.device import open_source
 from ntxengine.errors import LockedError, OptionsError, RepositoryError
+from ntxengine.files import durable
+from ntxengine.files import unfinished as unfinished_file
+from ntxengine.files.locks import take
 from ntxengine.image import open_image
-from ntxengine.repository import Point, PointDisk, Repository, layout, storage
+from ntxengine.repository import Point, PointDisk, Repository, layout
 from ntxengine.repository.filesystem import NO_MODES
-from ntxengine.repository.lock import take
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import read_companion
 from ntxengine.restore_disk import DiskFile, RestoreFormat, write_disk
@@ -178,8 +179,8 @@ class _Restore:
         try:
             restored = tuple(await map_limited(disks, self._restore_disk, at_once=self._options.parallel))
             if config is not None and not keeps_config:
-                storage.write_file(self._begin(config_path), config)
-            if not all(storage.restrict(path) for path in self._unfinished.values()):
+                durable.write_file(self._begin(config_path), config)
+            if not all(durable.restrict(path) for path in self._unfinished.values()):
                 log.warning("%s: %s", self._folder, NO_MODES)
             await to_thread_joined(self._publish)
         finally:
@@ -205,7 +206,7 @@ class _Restore:
             on_progress=self._teller(disk, "restore"),
         )
         self._tell(disk, "restore", 1.0)
-        await to_thread_joined(storage.sync, unfinished)
+        await to_thread_joined(durable.sync, unfinished)
         if self._options.verify:
             await self._verify(disk, unfinished)
         status = unfinished.stat()
@@ -251,7 +252,7 @@ class _Restore:
         try:
             unfinished.unlink(missing_ok=True)
         except OSError as exc:
-            raise storage.write_error(unfinished, "removing", exc) from exc
+            raise durable.write_error(unfinished, "removing", exc) from exc
         self._unfinished[final] = unfinished
         return unfinished
 
@@ -274,10 +275,10 @@ class _Restore:
     def _publish(self) -> None:
         for final, unfinished in self._unfinished.items():
             if self._options.overwrite:
-                storage.replace(unfinished, final)
+                durable.replace(unfinished, final)
             else:
-                storage.rename(unfinished, final)
-        storage.sync_folder(self._folder)
+                durable.rename(unfinished, final)
+        durable.sync_folder(self._folder)
 
     def _teller(self, disk: PointDisk, stage: str) -> OnProgress:
         return lambda progress: self._tell(
@@ -301,7 +302,7 @@ def _make_directory(directory: Path | str, repository: Repository) -> Path:
     except FileExistsError as exc:
         raise OptionsError(f"{folder}: is not a directory") from exc
     except OSError as exc:
-        raise storage.write_error(folder, "making the directory", exc) from exc
+        raise durable.write_error(folder, "making the directory", exc) from exc
     return folder
 
 
@@ -311,7 +312,7 @@ def _only_us(folder: Path) -> Iterator[None]:
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as exc:
-        raise storage.write_error(folder, "opening the directory", exc) from exc
+        raise durable.write_error(folder, "opening the directory", exc) from exc
     try:
         try:
             take(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -327,5 +328,5 @@ def _only_us(folder: Path) -> Iterator[None]:
 def _holds(path: Path, contents: bytes) -> bool:
     """Say whether the configuration is there already: another disk of the same point was restored before."""
     with suppress(RepositoryError):
-        return storage.read_file(path, limit=len(contents)) == contents
+        return durable.read_file(path, limit=len(contents)) == contents
     return False

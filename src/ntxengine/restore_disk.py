@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 from ntxengine import copy as data_plane
-from ntxengine import free_space
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.copy import CopyOptions, OnProgress
@@ -30,10 +29,11 @@ from ntxengine.errors import (
     TargetError,
 )
 from ntxengine.extents import clipped
+from ntxengine.files import durable, free_space
 from ntxengine.image import open_image
 from ntxengine.manifest import Manifest, require_same
 from ntxengine.mapping import map_device
-from ntxengine.repository import Point, PointDisk, QemuNbd, Repository, images, storage
+from ntxengine.repository import Point, PointDisk, QemuNbd, Repository, images
 from ntxengine.repository.chain import Chains
 from ntxengine.uri import Location
 
@@ -102,16 +102,16 @@ def _make(what: DiskFile) -> None:
     """Make an empty file for the disk.  Only its owner may read it: it will hold whatever the VM kept secret."""
     if what.format == "qcow2":
         images.create(what.path, size=what.disk.size)
-        storage.restrict(what.path)
+        durable.restrict(what.path)
         return
     try:
-        fd = os.open(what.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, storage.FILE_MODE)
+        fd = os.open(what.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, durable.FILE_MODE)
         try:
             os.ftruncate(fd, what.disk.size)
         finally:
             os.close(fd)
     except OSError as exc:
-        raise storage.write_error(what.path, "making the file", exc) from exc
+        raise durable.write_error(what.path, "making the file", exc) from exc
 
 
 @asynccontextmanager

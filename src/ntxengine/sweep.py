@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ntxengine import unfinished_file
 from ntxengine.capture.plan import disk_point_from
 from ntxengine.capture.recorded import recorded_clones, recorded_points
 from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError
+from ntxengine.files import durable
+from ntxengine.files import unfinished as unfinished_file
 from ntxengine.prism.models import Prism, RecoveryPoint
-from ntxengine.repository import Repository, cluster_record, layout, site, storage, strays
+from ntxengine.repository import Repository, cluster_record, layout, site, strays
 from ntxengine.repository.cluster_record import ClusterRecord, Records, name_prefix
 from ntxengine.repository.scan import vm_folders
 from ntxengine.units import utc_now
@@ -97,7 +98,7 @@ def sweep_directory(directory: Path, *, dry_run: bool = False) -> SweepReport:
     except FileNotFoundError as exc:
         raise NotFoundError(f"{directory}: there is no such directory") from exc
     except OSError as exc:
-        raise storage.read_error(directory, exc) from exc
+        raise durable.read_error(directory, exc) from exc
     report.removed += [Swept("unfinished-file", str(path), path.name, "") for path in found.dead]
     report.in_use += found.in_use
     report.problems += found.problems

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine import unfinished_file
+from ntxengine.files import unfinished as unfinished_file
 from tests.cli.ntx import COMMAND, environment, ntx
 from tests.cli.test_json import problems
 

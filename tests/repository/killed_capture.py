@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ntxengine.repository import Repository, images, storage
+from ntxengine.files import durable
+from ntxengine.repository import Repository, images
 from ntxengine.repository.catalog import Catalog
 from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, fill_disk, record_of
 
@@ -43,7 +44,7 @@ def capture_and_die(path: Path, before: bytes, steps: int) -> None:
     repository = Repository.open(path)
     fuse = Fuse(steps)
     for name in ("write_file", "sync", "rename", "make_folder", "remove_tree"):
-        setattr(storage, name, fuse.around(getattr(storage, name)))
+        setattr(durable, name, fuse.around(getattr(durable, name)))
     images.create = fuse.around(images.create)
     Catalog.update = fuse.around(Catalog.update)  # type: ignore[method-assign]
     parent = repository.newest(VM)

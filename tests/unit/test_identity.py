@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine import identity
-from ntxengine.identity import is_same
+from ntxengine.files import identity
+from ntxengine.files.identity import is_same
 from tests.support.servers import loop_device
 
 

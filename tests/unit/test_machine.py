@@ -14,7 +14,8 @@ import pytest
 from ntxengine import machine
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import MachineError, NtxError, SourceError, ToolError, from_core, machine_error
-from ntxengine.repository import process, storage
+from ntxengine.files import durable
+from ntxengine.repository import process
 
 SOURCE_CLASS, SYSTEM_CLASS = 4, 2  # of csrc/ntx.h
 
@@ -28,8 +29,8 @@ def refused(code: int) -> OSError:
 )
 def test_opening_that_meets_a_limit_is_the_fault_of_the_machine(code: int, remedy: str) -> None:
     errors = [
-        storage.write_error("x", "writing", refused(code)),
-        storage.read_error("x", refused(code)),
+        durable.write_error("x", "writing", refused(code)),
+        durable.read_error("x", refused(code)),
         from_core(SOURCE_CLASS, -code, 0, 0, "x: open failed: too much"),
         machine_error("x", refused(code)),
     ]

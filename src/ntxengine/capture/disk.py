@@ -19,7 +19,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ntxengine import copy as data_plane
-from ntxengine import free_space
 from ntxengine.attach import Attacher
 from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
@@ -31,6 +30,7 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.copy import CopyReport
 from ntxengine.device import open_source, open_target
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
+from ntxengine.files import free_space
 from ntxengine.image import open_image
 from ntxengine.manifest import Manifest
 from ntxengine.prism.models import DiskPoint, Prism

@@ -38,7 +38,7 @@ from ntxengine.endpoints import (
 )
 from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.extents import ExtentFile, total
-from ntxengine.identity import is_same
+from ntxengine.files.identity import is_same
 from ntxengine.manifest import Manifest, untouched
 from ntxengine.units import format_size
 from ntxengine.uri import parse

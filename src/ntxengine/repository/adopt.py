@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ntxengine.errors import NotFoundError
-from ntxengine.repository import layout, marker, site, storage
+from ntxengine.files import durable
+from ntxengine.repository import layout, marker, site
 from ntxengine.repository.marker import DamagedMarker
 from ntxengine.repository.repository import Repository
 from ntxengine.repository.scan import vm_folders
@@ -25,7 +26,7 @@ def adopt(path: Path | str) -> Repository:
         for folder in vm_folders(repository.path):
             stack.enter_context(repository.lock(folder.name))
         # The id first: as long as the site is another, a sweep refuses.
-        storage.replace_file(repository.path / layout.MARKER_FILE, marker.new())
+        durable.replace_file(repository.path / layout.MARKER_FILE, marker.new())
         site.record(repository.path)
     return Repository.open(path)
 
@@ -37,5 +38,5 @@ def _opened(path: Path | str) -> Repository:
         folder = Path(path).absolute()
         if not vm_folders(folder):
             raise
-        storage.replace_file(folder / layout.MARKER_FILE, marker.new())
+        durable.replace_file(folder / layout.MARKER_FILE, marker.new())
         return Repository.open(path)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine import files
-from ntxengine.repository import storage
-from ntxengine.repository.lock import FLOCK, take
+from ntxengine.files import durable
+from ntxengine.files.locks import FLOCK, take
 from ntxengine.repository.point import Point
 from ntxengine.units import format_time
 
@@ -146,7 +146,7 @@ class Catalog:
         mode = "mode=rwc" if write else "mode=rw" if self._is_writable() else "mode=ro&immutable=1"
         if write:
             with suppress(FileExistsError):
-                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, storage.FILE_MODE))
+                os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, durable.FILE_MODE))
         connect = sqlite3.connect(
             f"{self._path.as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
         )

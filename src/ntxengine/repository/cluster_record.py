@@ -24,7 +24,8 @@ from pathlib import Path
 import msgspec
 
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import layout, site, storage
+from ntxengine.files import durable
+from ntxengine.repository import layout, site
 from ntxengine.repository.point import encode_document
 from ntxengine.repository.site import Site
 
@@ -105,7 +106,7 @@ def write(vm_folder: Path, record: ClusterRecord) -> None:
         "record": asdict(record),
         "made_in": asdict(_folder(vm_folder)),
     }
-    storage.replace_file(_path(vm_folder, record.point_id), encode_document(document))
+    durable.replace_file(_path(vm_folder, record.point_id), encode_document(document))
 
 
 def remove(vm_folder: Path, record: ClusterRecord) -> None:
@@ -114,7 +115,7 @@ def remove(vm_folder: Path, record: ClusterRecord) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as exc:
-        raise storage.write_error(path, "removing", exc) from exc
+        raise durable.write_error(path, "removing", exc) from exc
 
 
 def exist(vm_folder: Path) -> bool:
@@ -143,7 +144,7 @@ def _folder(vm_folder: Path) -> _Folder:
     try:
         inodes = (vm_folder.parent.stat().st_ino, vm_folder.stat().st_ino)
     except OSError as exc:
-        raise storage.read_error(vm_folder, exc) from exc
+        raise durable.read_error(vm_folder, exc) from exc
     return _Folder(replace(site.here(vm_folder), path=""), inodes)
 
 
@@ -153,7 +154,7 @@ def _path(vm_folder: Path, point_id: str) -> Path:
 
 def _read(path: Path) -> _Document:
     try:
-        found = msgspec.json.decode(storage.read_file(path, limit=_LIMIT), type=_Document)
+        found = msgspec.json.decode(durable.read_file(path, limit=_LIMIT), type=_Document)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise RepositoryError(f"{path}: is damaged: {exc}") from exc
     if (found.format, found.version) != (FORMAT, VERSION):

@@ -1,7 +1,7 @@
 """What the file system of a repository can, tried out before any work is done.
 
 lacks                                  so
-syncing a folder, hard links           done otherwise (files.py), without a word
+syncing a folder, hard links           done otherwise (files/names.py), without a word
 modes                                  a warning: the mount decides who may read the files
 files of 4 GiB                         a warning: FAT, or a limit of the process; small disks fit
 syncing a file, exclusive creation     refused: a point could be lost, or mixed with another
@@ -15,7 +15,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from ntxengine.repository import storage
+from ntxengine.files import durable
 from ntxengine.units import GIB
 
 NO_MODES = (
@@ -38,13 +38,13 @@ def try_out(folder: Path) -> list[str]:
     probe, renamed = folder / _PROBE, folder / f"{_PROBE}-renamed"
     warnings = []
     try:
-        storage.write_file(probe, b"probe", mode=0o644)  # as qemu-img makes them
-        if not storage.restrict(probe):
+        durable.write_file(probe, b"probe", mode=0o644)  # as qemu-img makes them
+        if not durable.restrict(probe):
             warnings.append(f"{folder.parent}: {NO_MODES}")
         if not _can_be_large(probe):
             warnings.append(f"{folder.parent}: {_NO_LARGE_FILES}")
-        storage.rename(probe, renamed)
-        storage.sync_folder(folder)
+        durable.rename(probe, renamed)
+        durable.sync_folder(folder)
     finally:
         for path in (probe, renamed):
             with suppress(OSError):  # the folder goes, too

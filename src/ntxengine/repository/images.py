@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ntxengine.errors import RepositoryError
+from ntxengine.files.locks import have_locks
 from ntxengine.repository import process
 from ntxengine.repository.header import BadHeader, Header, read_header
-from ntxengine.repository.lock import have_locks
 
 SECTOR = 512
 MAX_ARGUMENT = 128 * 1024

@@ -6,66 +6,21 @@ nothing is captured: a file that says "locked" would outlive a holder that was k
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
 import socket
-import struct
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from ntxengine import files
 from ntxengine.errors import LockedError, TargetError
-from ntxengine.repository.storage import FILE_MODE, make_folder, write_error
+from ntxengine.files.durable import FILE_MODE, make_folder, write_error
+from ntxengine.files.locks import NO_LOCKS, take
 
 _HOLDER = re.compile(r"([0-9]{1,10}) ([A-Za-z0-9._-]{1,255})\n")
 _HOLDER_LIMIT = 512  # bytes that are read of what a lock file says
-
-
-NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
-"""What a file system says that has no locks of a kind."""
-
-FLOCK = struct.Struct("hhqqi4x")
-"""struct flock: kind, whence, start, length (0: to the end), process."""
-
-
-def take(fd: int, operation: int) -> None:
-    """Lock an open file, as fcntl.flock() does, by what locks its file system has.
-
-    Errors: BlockingIOError (another has it, and LOCK_NB is in `operation`); OSError, of NO_LOCKS if there are none.
-    """
-    try:
-        fcntl.flock(fd, operation)
-    except OSError as exc:
-        if exc.errno not in NO_LOCKS:
-            raise
-        _take_bytes(fd, operation)
-
-
-def _take_bytes(fd: int, operation: int) -> None:
-    kind = fcntl.F_WRLCK if operation & fcntl.LOCK_EX else fcntl.F_RDLCK
-    command = fcntl.F_OFD_SETLK if operation & fcntl.LOCK_NB else fcntl.F_OFD_SETLKW
-    try:
-        fcntl.fcntl(fd, command, FLOCK.pack(kind, os.SEEK_SET, 0, 0, 0))
-    except PermissionError as exc:  # the other way to say that somebody has it
-        raise BlockingIOError(exc.errno, exc.strerror) from exc
-
-
-def have_locks(path: Path) -> bool:
-    """Say whether the bytes of this file could be locked; also True for one that cannot be opened."""
-    try:
-        fd = files.open_regular(path)
-    except OSError:
-        return True
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_GETLK, FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0))
-    except OSError as exc:
-        return exc.errno not in NO_LOCKS
-    finally:
-        os.close(fd)
-    return True
 
 
 class VmLock:

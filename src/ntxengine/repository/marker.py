@@ -11,7 +11,8 @@ import msgspec
 
 from ntxengine import files
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import layout, storage, strays
+from ntxengine.files import durable
+from ntxengine.repository import layout, strays
 from ntxengine.repository.scan import vm_folders
 
 FORMAT = "ntxengine-repository"
@@ -42,13 +43,13 @@ def write(folder: Path) -> bool:
     for stray in strays.markers(folder):
         stray.unlink(missing_ok=True)
     fresh = folder / f"{strays.MARKER_PREFIX}{secrets.token_hex(8)}"
-    storage.write_file(fresh, new())
+    durable.write_file(fresh, new())
     try:
         files.publish(fresh, folder / layout.MARKER_FILE)
     except FileExistsError:
         return False
     except OSError as exc:
-        raise storage.write_error(folder, "making the repository", exc) from exc
+        raise durable.write_error(folder, "making the repository", exc) from exc
     finally:
         fresh.unlink(missing_ok=True)
     return True
@@ -59,7 +60,7 @@ def read(path: Path) -> str:
 
     Errors: RepositoryError naming the file, DamagedMarker among them.
     """
-    data = storage.read_file(path, limit=_MARKER_LIMIT)
+    data = durable.read_file(path, limit=_MARKER_LIMIT)
     try:
         marker = msgspec.json.decode(data, type=_Marker)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:

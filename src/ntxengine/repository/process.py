@@ -19,8 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from ntxengine import free_space, machine
+from ntxengine import machine
 from ntxengine.errors import MachineError, NtxError, TargetError, ToolError
+from ntxengine.files import free_space
 from ntxengine.units import MIB
 
 _CHECK = 'test "$PPID" = "$0" && exec "$@"'

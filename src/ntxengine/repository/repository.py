@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError
+from ntxengine.files import durable
 from ntxengine.manifest import Manifest
-from ntxengine.repository import filesystem, layout, marker, storage, strays
+from ntxengine.repository import filesystem, layout, marker, strays
 from ntxengine.repository.catalog import Catalog, NewRow
 from ntxengine.repository.chain import Chains, open_manifest
 from ntxengine.repository.health import Health, examine
@@ -61,14 +62,14 @@ class Repository:
         """
         folder = _absolute(path)
         try:
-            folder.mkdir(mode=storage.FOLDER_MODE, parents=True, exist_ok=True)
+            folder.mkdir(mode=durable.FOLDER_MODE, parents=True, exist_ok=True)
             strangers = [
                 name
                 for name in os.listdir(folder)
                 if name not in _EMPTY_NAMES and not name.startswith(strays.MARKER_PREFIX)
             ]
         except OSError as exc:
-            raise storage.write_error(folder, "making the repository", exc) from exc
+            raise durable.write_error(folder, "making the repository", exc) from exc
         if layout.MARKER_FILE in strangers:
             raise RepositoryError(f"{folder}: is a repository already: open it")
         if strangers:
@@ -261,11 +262,11 @@ class Repository:
                 )
             point_id = layout.new_point_id(self._clock(), after=newest, token=secrets.token_hex(3))
             path = self.path / vm_id / f"{layout.UNFINISHED_PREFIX}{point_id}"
-            storage.make_folder(path)
+            durable.make_folder(path)
             try:
                 warnings = filesystem.try_out(path)
             except BaseException:
-                storage.remove_tree(path)
+                durable.remove_tree(path)
                 raise
         except BaseException:
             if own is not None:
@@ -325,7 +326,7 @@ class Repository:
         removed = []
         strays.remove_half_written(self.path / vm_id)
         for folder in sorted((self.path / vm_id).glob(f"{layout.UNFINISHED_PREFIX}*")):
-            storage.remove_tree(folder)
+            durable.remove_tree(folder)
             log.info("%s: removed, its capture was interrupted", folder)
             removed.append(folder.name.removeprefix(layout.UNFINISHED_PREFIX))
         return removed

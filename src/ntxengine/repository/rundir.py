@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ntxengine import machine
 from ntxengine.errors import MachineError, machine_error
-from ntxengine.repository.lock import take
+from ntxengine.files.locks import take
 
 log = logging.getLogger(__name__)
 

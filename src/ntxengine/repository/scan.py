@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import layout, storage, sums
+from ntxengine.files import durable
+from ntxengine.repository import layout, sums
 from ntxengine.repository.catalog import Key, NewRow, Row, Stamp
 from ntxengine.repository.point import MAX_POINT_BYTES, Point, decode
 
@@ -67,10 +68,10 @@ def read_point(folder: Path, *, checked: bool = True) -> tuple[Point, Row]:
     Errors: RepositoryError naming the file.
     """
     if os.path.lexists(folder):
-        storage.check_folder(folder)
+        durable.check_folder(folder)
     file = folder / layout.POINT_FILE
     stamp = _stamp(file)
-    document = storage.read_file(file, limit=MAX_POINT_BYTES)
+    document = durable.read_file(file, limit=MAX_POINT_BYTES)
     point = decode(document, file=file, folder=folder)
     if checked:
         _check(point, document)
@@ -107,7 +108,7 @@ def _stamp(file: Path) -> Stamp:
     try:
         status = file.lstat()
     except OSError as exc:
-        raise storage.read_error(file, exc) from exc
+        raise durable.read_error(file, exc) from exc
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
@@ -115,7 +116,7 @@ def _point_folders(vm: Path, found: Scan) -> list[Path]:
     """Return the folders of the points of a VM.  One that cannot be looked into does not hide the other VMs."""
     try:
         if os.path.lexists(vm):
-            storage.check_folder(vm)
+            durable.check_folder(vm)
         return _subfolders(vm, layout.is_point_id, found.damaged)
     except RepositoryError as exc:
         found.strange[vm] = exc
@@ -130,11 +131,11 @@ def _subfolders(path: Path, is_name: Callable[[str], bool], strange: dict[Path, 
     except FileNotFoundError:
         return []
     except OSError as exc:
-        raise storage.read_error(path, exc) from exc
+        raise durable.read_error(path, exc) from exc
     folders = []
     for each in named:
         try:
-            storage.check_folder(each)
+            durable.check_folder(each)
             folders.append(each)
         except RepositoryError as exc:
             strange[each] = exc

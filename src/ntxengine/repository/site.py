@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import storage
+from ntxengine.files import durable
 from ntxengine.repository.point import encode_document
 
 SITE_FILE = "ntx-site.json"
@@ -66,7 +66,7 @@ def here(folder: Path) -> Site:
         device = folder.stat().st_dev
         fsid = os.statvfs(folder).f_fsid
     except OSError as exc:
-        raise storage.read_error(folder, exc) from exc
+        raise durable.read_error(folder, exc) from exc
     return Site(_machine_id(), path, _file_system_uuid(device), f"{fsid:x}" if fsid else "")
 
 
@@ -110,7 +110,7 @@ def settle(folder: Path) -> str:
 def record(folder: Path) -> None:
     """Record that the repository is here from now on.  Errors: TargetError."""
     document = {"format": FORMAT, "version": VERSION, "site": asdict(here(folder))}
-    storage.replace_file(folder / SITE_FILE, encode_document(document))
+    durable.replace_file(folder / SITE_FILE, encode_document(document))
 
 
 def _read(folder: Path) -> Site | str | None:
@@ -119,7 +119,7 @@ def _read(folder: Path) -> Site | str | None:
     if not os.path.lexists(path):
         return None
     try:
-        found = msgspec.json.decode(storage.read_file(path, limit=_LIMIT), type=_Document)
+        found = msgspec.json.decode(durable.read_file(path, limit=_LIMIT), type=_Document)
     except RepositoryError as exc:
         return str(exc)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import layout, storage
+from ntxengine.files import durable
+from ntxengine.repository import layout
 from ntxengine.repository.point import MAX_POINT_BYTES
 
 FILES = (layout.POINT_FILE, layout.REPORT_FILE, layout.VM_FILE)
@@ -73,7 +74,7 @@ def read_companion(folder: Path, name: str, *, checked: bool = True) -> bytes | 
         if sums is not None and name in sums:
             raise RepositoryError(f"{path}: is missing, and {layout.SUMS_FILE} has its digest")
         return None
-    data = storage.read_file(path, limit=MAX_POINT_BYTES)
+    data = durable.read_file(path, limit=MAX_POINT_BYTES)
     if sums is not None:
         compare(folder, name, data, sums)
     return data
@@ -91,7 +92,7 @@ def find_problems(folder: Path) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    return storage.read_file(path, limit=_MAX_SUMS_BYTES).decode("ascii", "backslashreplace").splitlines()
+    return durable.read_file(path, limit=_MAX_SUMS_BYTES).decode("ascii", "backslashreplace").splitlines()
 
 
 def _known() -> str:

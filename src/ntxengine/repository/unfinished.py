@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Any
 
 from ntxengine.errors import NtxError, OptionsError, RepositoryError
-from ntxengine.repository import images, layout, point, storage, sums
+from ntxengine.files import durable
+from ntxengine.repository import images, layout, point, sums
 from ntxengine.repository.chain import images_of, open_manifest
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk, PointRecord
@@ -105,7 +106,7 @@ class UnfinishedPoint:
         )
 
     def commit(self, record: PointRecord, *, vm_config: Mapping[str, Any] | None = None) -> Point:
-        """Make the point visible, once all of it is on stable storage.  Blocks: syncs, and reads the manifests.
+        """Make the point visible, once all of it is on stable durable.  Blocks: syncs, and reads the manifests.
 
         `vm_config` is the VM as Prism gave it.  After an error nothing is visible, and `abort` is due.
         Errors: RepositoryError (the record does not fit what is in the folder), TargetError (file system full).
@@ -118,13 +119,13 @@ class UnfinishedPoint:
         if vm_config is not None:
             files[layout.VM_FILE] = point.encode_document(dict(vm_config))
         for name, data in (files | {layout.SUMS_FILE: sums.encode(files)}).items():
-            storage.write_file(self.path / name, data)
+            durable.write_file(self.path / name, data)
         final = self.path.parent / self.id
         committed = point.decode(document, file=self.path / layout.POINT_FILE, folder=final)
         for file in sorted(self.path.iterdir()):
-            storage.restrict(file)  # qemu-img, for one, makes what everybody may read
-            storage.sync(file)
-        storage.sync_folder(self.path)
+            durable.restrict(file)  # qemu-img, for one, makes what everybody may read
+            durable.sync(file)
+        durable.sync_folder(self.path)
         self._publish(final)
         self._is_open = False
         self._committed(committed)
@@ -137,7 +138,7 @@ class UnfinishedPoint:
             return
         self._is_open = False
         try:
-            storage.remove_tree(self.path)
+            durable.remove_tree(self.path)
         finally:
             self._release()
 
@@ -156,9 +157,9 @@ class UnfinishedPoint:
             log.warning("%s; the next capture of the VM removes it", exc)
 
     def _publish(self, final: Path) -> None:
-        storage.rename(self.path, final)
+        durable.rename(self.path, final)
         try:
-            storage.sync_folder(final.parent)
+            durable.sync_folder(final.parent)
         except NtxError:
             # Nobody knows whether the name would survive a power cut: take it back rather than promise.
             with suppress(OSError):

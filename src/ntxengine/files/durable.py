@@ -9,8 +9,9 @@ import shutil
 import stat
 from pathlib import Path
 
-from ntxengine import files, free_space
+from ntxengine import files
 from ntxengine.errors import NtxError, RepositoryError, TargetError, machine_error
+from ntxengine.files import free_space
 
 FOLDER_MODE = 0o700  # disk contents are secrets of their VM
 FILE_MODE = 0o600
