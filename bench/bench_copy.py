@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from ntxengine.copy import CopyOptions, CopyReport, copy
-from ntxengine.device import open_source, open_target
-from ntxengine.extents import whole
-from ntxengine.manifest import Manifest
+from ntxengine.dataplane.copy import CopyOptions, CopyReport, copy
+from ntxengine.dataplane.extents import whole
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.units import GIB, MIB
 from tests.support.servers import nbdkit
 

@@ -19,11 +19,11 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.regression import programs
-from ntxengine.about import engine_info
-from ntxengine.copy import CopyOptions, copy
-from ntxengine.device import open_source, open_target
-from ntxengine.extents import whole
-from ntxengine.manifest import Manifest
+from ntxengine.dataplane.about import engine_info
+from ntxengine.dataplane.copy import CopyOptions, copy
+from ntxengine.dataplane.extents import whole
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.units import MIB
 from tests.support.servers import nbdkit
 

@@ -28,10 +28,10 @@ from measure import parser, report
 
 from ntxengine.bench.disks import make_disk
 from ntxengine.bench.suite import Bytes, Disk
-from ntxengine.copy import CopyOptions, copy
-from ntxengine.device import open_source, open_target
-from ntxengine.extents import whole
-from ntxengine.manifest import Manifest
+from ntxengine.dataplane.copy import CopyOptions, copy
+from ntxengine.dataplane.extents import whole
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.units import GIB, parse_size
 from tests.support.servers import nbdkit
 

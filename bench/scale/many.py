@@ -20,12 +20,12 @@ from typing import Any
 
 from measure import KIB, in_child, parser, peak_bytes, report, spending, status
 
-from ntxengine.budget import share
 from ntxengine.concurrency.parallel import each
-from ntxengine.copy import CopyOptions, CopyReport, copy, digest
-from ntxengine.device import open_source, open_target
-from ntxengine.manifest import Manifest
-from ntxengine.mapping import map_device
+from ntxengine.dataplane.buffers import share
+from ntxengine.dataplane.copy import CopyOptions, CopyReport, copy, digest
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.mapping import map_device
+from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.units import MIB, parse_size
 from tests.support.servers import nbdkit
 

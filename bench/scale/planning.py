@@ -27,9 +27,9 @@ import numpy as np
 from measure import Spent, in_child, parser, peak_bytes, report, spending
 
 from ntxengine.changes import Changes, Question, find_changes
-from ntxengine.copy import CopyOptions, copy
-from ntxengine.device import open_source, open_target
-from ntxengine.extents import EXTENT, ZERO, Extents
+from ntxengine.dataplane.copy import CopyOptions, copy
+from ntxengine.dataplane.extents import EXTENT, ZERO, Extents
+from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.prism.models import DiskPoint, Prism, RegionPage
 from ntxengine.prism.regions import page_v4
 from ntxengine.units import BLOCK_SIZE

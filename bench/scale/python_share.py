@@ -18,10 +18,10 @@ from typing import Any
 
 from measure import Spent, parser, report, spending
 
-from ntxengine.copy import CopyOptions, copy
-from ntxengine.device import open_source, open_target
-from ntxengine.extents import whole
-from ntxengine.manifest import Manifest
+from ntxengine.dataplane.copy import CopyOptions, copy
+from ntxengine.dataplane.extents import whole
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.units import MIB, format_rate, format_size, parse_size
 from tests.support.servers import nbdkit
 

@@ -5,7 +5,7 @@
       raw                         the bytes of that file
       qcow2                       the disk inside; a new image, as a target
 
-What has its format from us (a disk that was attached, an image of a point) is opened by device.py and image.py.
+What has its format from us (a disk that was attached, an image of a point) is opened by dataplane/open.py and image.py.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Literal, get_args
 
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.device import Target, open_source, open_target
+from ntxengine.dataplane.location import Location, parse
+from ntxengine.dataplane.open import Target, open_source, open_target
 from ntxengine.errors import OptionsError
 from ntxengine.files.identity import is_same
 from ntxengine.formats import ImageFormat, looks_like, named_like
-from ntxengine.uri import Location, parse
 
 Format = Literal["raw", "qcow2"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread, to_thread_joined
-from ntxengine.device import naming, open_source
+from ntxengine.dataplane.extents import Extents
+from ntxengine.dataplane.open import naming, open_source
 from ntxengine.errors import NtxError
-from ntxengine.extents import Extents
 from ntxengine.repository import QemuNbd
 from ntxengine.repository.clusters import CannotMap, map_clusters
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.device import Target, naming, new_file, open_target
+from ntxengine.dataplane.open import Target, naming, new_file, open_target
 from ntxengine.errors import OptionsError
 from ntxengine.files import durable
 from ntxengine.image import open_image

@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from ntxengine import copy as data_plane
 from ntxengine._core.engine import Device
-from ntxengine.budget import split_buffers
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
-from ntxengine.copy import CopyOptions, OnProgress
-from ntxengine.device import open_source
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.buffers import split_buffers
+from ntxengine.dataplane.copy import CopyOptions, OnProgress
+from ntxengine.dataplane.location import Location
+from ntxengine.dataplane.open import open_source
 from ntxengine.errors import LockedError, OptionsError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.files import unfinished as unfinished_file
@@ -35,7 +36,6 @@ from ntxengine.repository.filesystem import NO_MODES
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import read_companion
 from ntxengine.restore_disk import DiskFile, RestoreFormat, write_disk
-from ntxengine.uri import Location
 
 RESTORE_FORMATS: tuple[RestoreFormat, ...] = get_args(RestoreFormat)
 
@@ -223,7 +223,7 @@ class _Restore:
     async def _verify(self, disk: PointDisk, path: Path) -> None:
         with await to_thread_joined(self._repository.manifest, self._point, disk) as manifest:
             async with self._open(path) as device:
-                await data_plane.verify(
+                await dataplane.verify(
                     device,
                     manifest,
                     trusts_zeros=self._options.format == "qcow2",

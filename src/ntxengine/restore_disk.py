@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ntxengine import copy as data_plane
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.copy import CopyOptions, OnProgress
-from ntxengine.device import open_target
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.copy import CopyOptions, OnProgress
+from ntxengine.dataplane.extents import clipped
+from ntxengine.dataplane.location import Location
+from ntxengine.dataplane.manifest import Manifest, require_same
+from ntxengine.dataplane.mapping import map_device
+from ntxengine.dataplane.open import open_target
 from ntxengine.errors import (
     ChecksumMismatch,
     MachineError,
@@ -28,14 +32,10 @@ from ntxengine.errors import (
     SourceError,
     TargetError,
 )
-from ntxengine.extents import clipped
 from ntxengine.files import durable, free_space
 from ntxengine.image import open_image
-from ntxengine.manifest import Manifest, require_same
-from ntxengine.mapping import map_device
 from ntxengine.repository import Point, PointDisk, QemuNbd, Repository, images
 from ntxengine.repository.chain import Chains
-from ntxengine.uri import Location
 
 RestoreFormat = Literal["raw", "qcow2"]
 
@@ -80,7 +80,7 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
 async def _copy(what: DiskFile, source: Device, found: Manifest, options: CopyOptions, on_progress: OnProgress) -> None:
     async with _opened(what, source, options) as target:
         with _naming(what, target), await map_device(source, timeout_s=options.timeout_s) as places:
-            await data_plane.copy(
+            await dataplane.copy(
                 source,
                 target,
                 (clipped(window, what.disk.size) for window in places.windows()),

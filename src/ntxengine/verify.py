@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ntxengine.budget import split_buffers
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
-from ntxengine.copy import CopyOptions, Progress
+from ntxengine.dataplane.buffers import split_buffers
+from ntxengine.dataplane.copy import CopyOptions, Progress
 from ntxengine.errors import RepositoryError
 from ntxengine.repository import Chains, Point, PointDisk, Repository, layout
 from ntxengine.repository.scan import read_point

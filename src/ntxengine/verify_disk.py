@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ntxengine import copy as data_plane
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.copy import CopyOptions, CopyReport, OnProgress
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.copy import CopyOptions, CopyReport, OnProgress
+from ntxengine.dataplane.extents import EXTENT, ZERO, Extents, clipped, concatenate, normalise, total, whole
+from ntxengine.dataplane.manifest import Manifest, block_extents, differences
 from ntxengine.errors import NbdError, RepositoryError, SourceError
-from ntxengine.extents import EXTENT, ZERO, Extents, clipped, concatenate, normalise, total, whole
 from ntxengine.image import open_with_clusters
-from ntxengine.manifest import Manifest, block_extents, differences
 from ntxengine.repository import Chains, Point, PointDisk, Repository
 from ntxengine.units import BLOCK_SIZE
 
@@ -109,7 +109,7 @@ async def verify_disk(
                         plan = await to_thread_joined(_plan, stored, before, opened.clusters, below.depth)
                         places = plan.places
                 found = stack.enter_context(Manifest.temporary(size=stored.size))
-                report = await data_plane.digest(
+                report = await dataplane.digest(
                     opened.device,
                     found,
                     options=options,

@@ -14,7 +14,7 @@ from typing import Any
 
 from ntxengine.attach import Attacher, ContainerMount, HotAdd
 from ntxengine.capture import CaptureOptions, capture
-from ntxengine.copy import Progress
+from ntxengine.dataplane.copy import Progress
 from ntxengine.prism import Endpoint, Family, Prism, Secret
 from ntxengine.prism.patience import Patience
 from ntxengine.prism.probe import open_prism

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.budget import TOTAL_BUFFER_BYTES
-from ntxengine.manifest import Manifest
+from ntxengine.dataplane.buffers import TOTAL_BUFFER_BYTES
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.repository import Point, Repository
 from ntxengine.sim.config import DiskConfig
 from ntxengine.sim.faults import RegionFault

@@ -20,7 +20,7 @@ HEAVY = {
     "uvloop",
     "starlette",
     "ntxengine._core",
-    "ntxengine.copy",
+    "ntxengine.dataplane.copy",
 }
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.device import open_source
-from ntxengine.mapping import map_device
+from ntxengine.dataplane.mapping import map_device
+from ntxengine.dataplane.open import open_source
 from tests.cli.ntx import COMMAND, environment, ntx
 from tests.support.servers import nbdkit
 

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ntxengine._core.engine import BLOCK_SIZE, Device, Job, digest, digest_kernel, is_zero
-from ntxengine.copy import CopyOptions, copy
-from ntxengine.device import open_source, open_target
+from ntxengine.dataplane.copy import CopyOptions, copy
+from ntxengine.dataplane.extents import Extents, make, whole
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.errors import OptionsError, SourceError, TargetError, TransferTimeout
-from ntxengine.extents import Extents, make, whole
-from ntxengine.manifest import Manifest
 from tests.support.servers import kill_server, nbdkit
 
 
@@ -121,7 +121,7 @@ def test_running_job_that_is_dropped_ends_its_threads() -> None:
 CYCLE = """
 import gc
 from ntxengine._core.engine import Device
-from ntxengine.extents import whole
+from ntxengine.dataplane.extents import whole
 from tests.core.test_engine import make_job
 
 def drop_in_a_cycle():

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.copy import CopyOptions, CopyReport, Pace, copy
-from ntxengine.device import open_source, open_target
+from ntxengine.dataplane.copy import CopyOptions, CopyReport, Pace, copy
+from ntxengine.dataplane.extents import whole
+from ntxengine.dataplane.open import open_source, open_target
+from ntxengine.dataplane.tier import Tier
 from ntxengine.errors import OptionsError
-from ntxengine.extents import whole
-from ntxengine.tier import Tier
 from ntxengine.units import KIB, MIB
 from tests.support.servers import nbdkit
 

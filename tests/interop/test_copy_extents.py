@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.copy import CopyOptions, copy, digest, verify
-from ntxengine.device import open_source, open_target
-from ntxengine.extents import ZERO, make, total
-from ntxengine.manifest import Manifest, untouched
+from ntxengine.dataplane.copy import CopyOptions, copy, digest, verify
+from ntxengine.dataplane.extents import ZERO, make, total
+from ntxengine.dataplane.manifest import Manifest, untouched
+from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.units import BLOCK_SIZE, KIB
 from tests.cli.ntx import ntx
 from tests.support.servers import nbdkit

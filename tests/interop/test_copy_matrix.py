@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import xxhash
 
-from ntxengine.copy import CopyOptions, CopyReport, copy
-from ntxengine.device import open_source, open_target
-from ntxengine.extents import whole
-from ntxengine.manifest import Manifest
+from ntxengine.dataplane.copy import CopyOptions, CopyReport, copy
+from ntxengine.dataplane.extents import whole
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.units import BLOCK_SIZE, GIB, KIB, MIB
 from tests.support.servers import is_root, loop_device, nbdkit, qemu_img, qemu_nbd
 

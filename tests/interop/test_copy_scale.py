@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.copy import CopyOptions, copy, verify
-from ntxengine.device import open_source, open_target
+from ntxengine.dataplane.copy import CopyOptions, copy, verify
+from ntxengine.dataplane.extents import make, whole
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.errors import ChecksumMismatch, OptionsError, SourceError, TargetError
-from ntxengine.extents import make, whole
 from ntxengine.files import unfinished as unfinished_file
-from ntxengine.manifest import Manifest
 from ntxengine.units import BLOCK_SIZE, GIB, KIB, MIB, TIB
 from tests.interop.test_copy_matrix import make_disk, run_copy
 from tests.support.servers import nbdkit, qemu_img, qemu_nbd

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import xxhash
 
-from ntxengine.manifest import HEADER_SIZE, Manifest
+from ntxengine.dataplane.manifest import HEADER_SIZE, Manifest
 from ntxengine.repository import Point, PointDisk, PointRecord, Repository, UnfinishedPoint
 from ntxengine.units import BLOCK_SIZE
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine import copy as data_plane
-from ntxengine.copy import CopyOptions
-from ntxengine.device import open_target
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.dataplane.open import open_target
 from ntxengine.image import open_image
 from ntxengine.repository import images
 from ntxengine.repository.clusters import CannotMap, map_clusters
@@ -49,8 +49,8 @@ async def as_we_read(chain: Sequence[Path], *, kind: str = "mapped") -> bytes:
     async with open_image(chain, timeout_s=20) as device:
         assert device.kind == kind
         async with open_target(str(target), source=device) as opened:
-            whole = [data_plane.whole(device.size)]
-            await data_plane.copy(device, opened.device, whole, options=CopyOptions(connections=3))
+            whole = [dataplane.whole(device.size)]
+            await dataplane.copy(device, opened.device, whole, options=CopyOptions(connections=3))
     return target.read_bytes()
 
 

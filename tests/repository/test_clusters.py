@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine import copy as data_plane
-from ntxengine.copy import CopyOptions
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import ToolError
 from ntxengine.image import open_image
-from ntxengine.manifest import Manifest
 from ntxengine.repository import QemuNbd, clusters
 from ntxengine.repository.clusters import map_clusters
 from ntxengine.units import MIB
@@ -121,7 +121,7 @@ async def test_verify_of_an_image_reads_no_zeros(tmp_path: Path) -> None:
 
     with Manifest.open(tmp_path / "manifest") as manifest:
         async with open_image([path]) as device:
-            report = await data_plane.verify(device, manifest, options=CopyOptions(), trusts_zeros=True)
+            report = await dataplane.verify(device, manifest, options=CopyOptions(), trusts_zeros=True)
 
     assert report.bytes_read <= MIB
 

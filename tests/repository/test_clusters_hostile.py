@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine import copy as data_plane
-from ntxengine.copy import CopyOptions
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import SourceError, ToolError
 from ntxengine.image import open_image
-from ntxengine.manifest import Manifest
 from ntxengine.repository import clusters, lock
 from ntxengine.units import BLOCK_SIZE, MIB
 from tests.repository.builders import write_manifest
@@ -59,7 +59,7 @@ async def test_an_image_that_is_cut_off_while_it_is_read_is_an_error_of_the_sour
         async with open_image([path]) as device:
             os.truncate(path, path.stat().st_size - MIB)
             with pytest.raises(SourceError, match=r"a\.qcow2 ended at \d+: it was truncated") as caught:
-                await data_plane.verify(device, manifest, options=CopyOptions())
+                await dataplane.verify(device, manifest, options=CopyOptions())
 
     assert caught.value.offset + caught.value.length > MIB
 

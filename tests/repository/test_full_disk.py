@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import MachineError, NtxError, TargetError
-from ntxengine.manifest import Manifest
 from ntxengine.repository import QemuNbd, Repository, UnfinishedPoint
 from ntxengine.restore import RestoreFormat, RestoreOptions, restore
 from tests.cli.ntx import assert_refused, ntx

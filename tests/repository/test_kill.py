@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.manifest import Manifest
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.repository import Repository
 from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, read_image
 from tests.repository.killed_capture import CHANGES, OTHER_CHANGES, SIZE, capture_and_die

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from ntxengine import named_image
-from ntxengine.copy import CopyOptions, copy
-from ntxengine.device import open_source
+from ntxengine.dataplane.copy import CopyOptions, copy
+from ntxengine.dataplane.extents import whole
+from ntxengine.dataplane.open import open_source
 from ntxengine.endpoints import Format, SourceFormat, open_named_source, open_named_target
 from ntxengine.errors import NtxError, OptionsError
-from ntxengine.extents import whole
 from ntxengine.named_image import chain_of
 from tests.support.servers import qemu_img
 

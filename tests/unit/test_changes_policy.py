@@ -10,8 +10,8 @@ import pytest
 
 from ntxengine.changes import Changes, Previous, Question, find_changes
 from ntxengine.changes.policy import OnLostTracking
+from ntxengine.dataplane.extents import ZERO, make
 from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError, PrismBusy, PrismError, PrismStatusError
-from ntxengine.extents import ZERO, make
 from ntxengine.prism.models import DiskPoint, Prism, RegionPage
 
 SIZE = 10 * 1024**2

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntxengine.changes.spool import RegionSpool
+from ntxengine.dataplane.extents import EXTENT, ZERO, Extents, make
 from ntxengine.errors import PrismAnswerError
-from ntxengine.extents import EXTENT, ZERO, Extents, make
 
 SIZE = 1024**3
 

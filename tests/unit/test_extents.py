@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ntxengine.dataplane.extents import EXTENT, ZERO, ExtentFile, make, normalise, total, whole
+from ntxengine.dataplane.extents_json import read_json, write_json
 from ntxengine.errors import OptionsError
-from ntxengine.extents import EXTENT, ZERO, ExtentFile, make, normalise, total, whole
-from ntxengine.extents_json import read_json, write_json
 
 SIZE = 400
 ROWS = st.lists(

@@ -12,10 +12,10 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntxengine import manifest as manifest_module
+from ntxengine.dataplane import manifest as manifest_module
+from ntxengine.dataplane.extents import make
+from ntxengine.dataplane.manifest import HEADER_SIZE, Manifest, differences
 from ntxengine.errors import OptionsError, RepositoryError, TargetError
-from ntxengine.extents import make
-from ntxengine.manifest import HEADER_SIZE, Manifest, differences
 from ntxengine.units import BLOCK_SIZE, TIB
 
 SIZE = 10 * BLOCK_SIZE + 512

@@ -6,10 +6,10 @@ from datetime import datetime
 
 import pytest
 
+from ntxengine.dataplane.location import parse
+from ntxengine.dataplane.tier import Tier, tier_of
 from ntxengine.errors import OptionsError
-from ntxengine.tier import Tier, tier_of
 from ntxengine.units import format_rate, format_size, format_time, parse_rate, parse_size
-from ntxengine.uri import parse
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,12 @@ import msgspec
 
 from ntxengine.bench.wire import Done, Proof, Report, Request
 from ntxengine.concurrency.parallel import map_limited
-from ntxengine.copy import CopyOptions, CopyReport, copy, digest
-from ntxengine.device import open_source, open_target
+from ntxengine.dataplane.copy import CopyOptions, CopyReport, copy, digest
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.mapping import map_device
+from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.errors import NtxError
 from ntxengine.image import open_image
-from ntxengine.manifest import Manifest
-from ntxengine.mapping import map_device
 from ntxengine.units import KIB
 
 

@@ -96,7 +96,7 @@ def command_line(
     zero = ["--target-is-zero"] if _target_is_zero(case) else []
     if program == "engine":
         chosen = ", ".join(f"{name}={value}" for name, value in _ours(case).items())
-        return ["ntxengine.copy", "CopyOptions(" + chosen + ")"]
+        return ["ntxengine.dataplane.copy", "CopyOptions(" + chosen + ")"]
     if program == "ntx":
         ours = [f"--{name.replace('_', '-')}={value}" for name, value in _ours(case).items()]
         if case.mode == "verify":

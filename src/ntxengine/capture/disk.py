@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ntxengine import copy as data_plane
 from ntxengine.attach import Attacher
 from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
@@ -27,16 +26,17 @@ from ntxengine.capture.readback import read_back
 from ntxengine.capture.report import Stages, disk_report
 from ntxengine.changes import Changes, Previous, Question, find_changes
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.copy import CopyReport
-from ntxengine.device import open_source, open_target
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.copy import CopyReport
+from ntxengine.dataplane.location import Location
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
 from ntxengine.files import free_space
 from ntxengine.image import open_image
-from ntxengine.manifest import Manifest
 from ntxengine.prism.models import DiskPoint, Prism
 from ntxengine.repository import Point, PointDisk, QemuNbd, UnfinishedPoint, images_below
 from ntxengine.units import format_size
-from ntxengine.uri import Location
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class _DiskCapture:
                 open_source(Location("file", path, path=path), timeout_s=options.timeout_s) as source,
                 open_target(server.uri, source=source, size=self._changes.size, timeout_s=options.timeout_s) as target,
             ):
-                return await data_plane.copy(
+                return await dataplane.copy(
                     source,
                     target.device,
                     self._changes.extents.windows(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
-from ntxengine.copy import Progress
+from ntxengine.dataplane.copy import Progress
 
 log = logging.getLogger(__name__)
 

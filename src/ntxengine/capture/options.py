@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Literal, get_args
 
 from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
-from ntxengine.copy import CopyOptions
+from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import OptionsError
 
 ConsistencyChoice = Literal["auto", "app", "crash"]

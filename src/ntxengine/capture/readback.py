@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ntxengine import copy as data_plane
 from ntxengine._core.engine import Device
 from ntxengine.changes import Changes, spool_to_file
-from ntxengine.copy import CopyOptions, CopyReport, OnProgress
-from ntxengine.extents import EXTENT, WINDOW, ExtentFile, Extents, clipped
-from ntxengine.manifest import Manifest, differences
-from ntxengine.mapping import map_device
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.copy import CopyOptions, CopyReport, OnProgress
+from ntxengine.dataplane.extents import EXTENT, WINDOW, ExtentFile, Extents, clipped
+from ntxengine.dataplane.manifest import Manifest, differences
+from ntxengine.dataplane.mapping import map_device
 from ntxengine.units import BLOCK_SIZE
 
 
@@ -50,7 +50,7 @@ async def read_back(
             places = stack.enter_context(await spool_to_file(_rewritten(before, manifest), directory))
         else:
             places = changes.extents
-        return await data_plane.verify(
+        return await dataplane.verify(
             device,
             manifest,
             options=options,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ntxengine.changes import Changes, Tracking
-from ntxengine.copy import CopyReport
+from ntxengine.dataplane.copy import CopyReport
 
 
 class Stages:

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from ntxengine.attach import Attacher
-from ntxengine.budget import split_buffers
 from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture_disk
 from ntxengine.capture.freeze import Frozen, check_frozen, freeze
 from ntxengine.capture.observer import Observer
@@ -25,6 +24,7 @@ from ntxengine.capture.report import Stages, point_tracking
 from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
+from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.prism.models import Prism, Vm
 from ntxengine.repository import Point, PointRecord, Repository, UnfinishedPoint, site
 from ntxengine.units import utc_now

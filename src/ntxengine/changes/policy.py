@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ntxengine import extents
 from ntxengine.changes.spool import RegionSpool, spool_to_file
+from ntxengine.dataplane import extents
+from ntxengine.dataplane.extents import ExtentFile
 from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError, PrismStatusError
-from ntxengine.extents import ExtentFile
 from ntxengine.prism.models import DiskPoint, Prism
 from ntxengine.units import BLOCK_SIZE, format_size
 

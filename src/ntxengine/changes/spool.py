@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ntxengine import extents
 from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.dataplane import extents
+from ntxengine.dataplane.extents import EXTENT, ExtentFile, Extents
 from ntxengine.errors import PrismAnswerError
-from ntxengine.extents import EXTENT, ExtentFile, Extents
 
 RUN_REGIONS = 250_000
 """Regions held in memory at a time: 6 MB, and six times that while overlaps are resolved."""

@@ -60,7 +60,7 @@ from ntxengine.cli.several import (
 )
 from ntxengine.cli.space import say_space, space_for
 from ntxengine.cli.text import printable
-from ntxengine.copy import CopyOptions
+from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism.models import Prism
 from ntxengine.repository import Point, Repository

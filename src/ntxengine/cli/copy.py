@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from ntxengine import copy as plane
 from ntxengine._core.engine import Device
 from ntxengine.cli import complete
 from ntxengine.cli.device import report_fields, source_format_options
@@ -24,7 +23,11 @@ from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FILE
 from ntxengine.cli.progress import View
 from ntxengine.cli.run import run
-from ntxengine.device import Target, check_new
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.extents import ExtentFile, total
+from ntxengine.dataplane.location import parse
+from ntxengine.dataplane.manifest import Manifest, untouched
+from ntxengine.dataplane.open import Target, check_new
 from ntxengine.endpoints import (
     FORMATS,
     Format,
@@ -37,11 +40,8 @@ from ntxengine.endpoints import (
     size_of_new,
 )
 from ntxengine.errors import ChecksumMismatch, OptionsError
-from ntxengine.extents import ExtentFile, total
 from ntxengine.files.identity import is_same
-from ntxengine.manifest import Manifest, untouched
 from ntxengine.units import format_size
-from ntxengine.uri import parse
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Order:
     overwrite: bool
     said: SourceFormat
     target_format: Format | None
-    options: plane.CopyOptions
+    options: dataplane.CopyOptions
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Result:
 
     size: int
     target_size: int
-    report: plane.CopyReport
+    report: dataplane.CopyReport
     digest: str | None
-    verified: plane.CopyReport | None
+    verified: dataplane.CopyReport | None
 
 
 @click.command("copy")
@@ -131,7 +131,7 @@ def copy_command(
       ntx copy disk.raw /dev/sdb --extents changed.json --json
       ntx copy disk.qcow2 /dev/sdb --source-format qcow2
     """
-    options = dataclasses.replace(plane.CopyOptions(target_is_zero=target_is_zero), **transfer.given())
+    options = dataclasses.replace(dataplane.CopyOptions(target_is_zero=target_is_zero), **transfer.given())
     order = Order(source, target, extents_file, manifest_file, verify, overwrite, said, target_format, options)
     _check(order)
     if dry_run:
@@ -216,7 +216,7 @@ async def _transfer(
 ) -> Result:
     options = order.options
     expected = extents.bytes_data + extents.bytes_zero
-    report = await plane.copy(
+    report = await dataplane.copy(
         source,
         target.device,
         extents.windows(),
@@ -230,7 +230,7 @@ async def _transfer(
     verified = None
     if order.verify:
         with nullcontext() if is_whole else _naming_edges():
-            verified = await plane.verify(
+            verified = await dataplane.verify(
                 target.device,
                 manifest,
                 options=options,
@@ -259,12 +259,12 @@ def _naming_edges() -> Iterator[None]:
 
 
 async def _digest_rest(
-    source: Device, manifest: Manifest, extents: ExtentFile, options: plane.CopyOptions, view: View
+    source: Device, manifest: Manifest, extents: ExtentFile, options: dataplane.CopyOptions, view: View
 ) -> None:
     """Put the digests of all blocks that the extents left out into the manifest."""
     size = source.size
     expected = await asyncio.to_thread(lambda: sum(total(window) for window in untouched(extents.windows(), size=size)))
-    await plane.digest(
+    await dataplane.digest(
         source,
         manifest,
         options=options,
@@ -276,7 +276,7 @@ async def _digest_rest(
 
 async def _extents(order: Order, source: Device, view: View) -> ExtentFile:
     if order.extents_file is not None:
-        from ntxengine.extents_json import read_json
+        from ntxengine.dataplane.extents_json import read_json
 
         return read_json(order.extents_file, size=source.size)
     return await map_shown(source, view, timeout_s=order.options.timeout_s)
@@ -288,7 +288,7 @@ def _manifest(order: Order, size: int) -> Manifest:
     return Manifest.create(order.manifest_file, size=size)
 
 
-def _pace(report: plane.CopyReport) -> str:
+def _pace(report: dataplane.CopyReport) -> str:
     each = f"{report.in_flight} in flight, {format_size(report.request_size)} each"
     return f"{report.connections}, {each} ({report.pace.value})"
 

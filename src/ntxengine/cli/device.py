@@ -10,8 +10,6 @@ from typing import Any
 
 import click
 
-from ntxengine import copy as plane
-from ntxengine.about import EngineInfo, engine_info
 from ntxengine.cli import complete
 from ntxengine.cli.figures import with_rate
 from ntxengine.cli.mapping import map_shown
@@ -20,12 +18,14 @@ from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.run import run
 from ntxengine.cli.values import SECONDS
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.about import EngineInfo, engine_info
+from ntxengine.dataplane.extents import ZERO, ExtentFile
+from ntxengine.dataplane.location import parse
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.endpoints import FORMATS, Format, SourceFormat, open_named_source
-from ntxengine.extents import ZERO, ExtentFile
 from ntxengine.formats import looks_like
-from ntxengine.manifest import Manifest
 from ntxengine.units import format_size
-from ntxengine.uri import parse
 
 TIMEOUT_OPTION = click.option(
     "--timeout",
@@ -79,7 +79,7 @@ def map_command(source: str, said: SourceFormat, timeout_s: float, screen: Scree
     """
     with run(_map(source, said, timeout_s, screen)) as extents:
         if screen.as_json:
-            from ntxengine.extents_json import write_json
+            from ntxengine.dataplane.extents_json import write_json
 
             write_json(extents.windows(), sys.stdout)
             return
@@ -112,7 +112,7 @@ def checksum_command(source: str, said: SourceFormat, transfer: TransferOptions,
       ntx checksum disk.raw
       ntx checksum nbd+unix:///?socket=/run/disk.sock --connections 8 --json
     """
-    options = dataclasses.replace(plane.CopyOptions(), **transfer.given())
+    options = dataclasses.replace(dataplane.CopyOptions(), **transfer.given())
     digest, report = run(_checksum(source, said, options, screen))
     if screen.as_json:
         screen.result({"source": source, "digest": digest, **report_fields(report)})
@@ -123,8 +123,8 @@ def checksum_command(source: str, said: SourceFormat, transfer: TransferOptions,
 
 
 async def _checksum(
-    source: str, said: SourceFormat, options: plane.CopyOptions, screen: Screen
-) -> tuple[str, plane.CopyReport]:
+    source: str, said: SourceFormat, options: dataplane.CopyOptions, screen: Screen
+) -> tuple[str, dataplane.CopyReport]:
     async with open_named_source(
         source, said, timeout_s=options.timeout_s, connections=options.most_connections
     ) as device:
@@ -134,7 +134,7 @@ async def _checksum(
             screen.view() as view,
             await map_shown(device, view, timeout_s=options.timeout_s) as extents,
         ):
-            report = await plane.digest(
+            report = await dataplane.digest(
                 device,
                 manifest,
                 options=options,
@@ -222,7 +222,7 @@ async def _info(uri: str, said: SourceFormat, timeout_s: float) -> dict[str, obj
         }
 
 
-def report_fields(report: plane.CopyReport) -> dict[str, object]:
+def report_fields(report: dataplane.CopyReport) -> dict[str, object]:
     """Return a report as `--json` has it: the counters, and where the time went."""
     fields: dict[str, object] = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
     return {

@@ -23,7 +23,7 @@ FIRST_ESTIMATE_S = 1.0
 
 
 class Amounts(Protocol):
-    """What of a transfer's progress is shown (ntxengine.copy.Progress has it)."""
+    """What of a transfer's progress is shown (ntxengine.dataplane.copy.Progress has it)."""
 
     @property
     def bytes_done(self) -> int: ...

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ntxengine._core.engine import Device
 from ntxengine.cli.progress import Amount, View
-from ntxengine.extents import ExtentFile
-from ntxengine.mapping import map_device
+from ntxengine.dataplane.extents import ExtentFile
+from ntxengine.dataplane.mapping import map_device
 
 
 async def map_shown(device: Device, view: View, *, timeout_s: float) -> ExtentFile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ntxengine.cli.progress import View
-from ntxengine.copy import Progress
+from ntxengine.dataplane.copy import Progress
 from ntxengine.prism.models import Vm
 
 

@@ -25,8 +25,8 @@ import click
 from ntxengine.cli.paths import FOLDER, LocalPath
 from ntxengine.cli.values import RATE, SECONDS, SIZE, TIER, PrismUrl, Username
 from ntxengine.cli.variables import name_in
+from ntxengine.dataplane.tier import Tier
 from ntxengine.errors import NtxError, OptionsError
-from ntxengine.tier import Tier
 
 if TYPE_CHECKING:
     from ntxengine.cli.output import Screen

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from ntxengine.dataplane.location import check_path
 from ntxengine.errors import OptionsError
-from ntxengine.uri import check_path
 
 
 class LocalPath(click.Path):

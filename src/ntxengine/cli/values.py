@@ -10,8 +10,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from ntxengine import units
+from ntxengine.dataplane.tier import Tier, tier_of
 from ntxengine.errors import OptionsError
-from ntxengine.tier import Tier, tier_of
 
 MAX_TIMEOUT_S = 86400
 

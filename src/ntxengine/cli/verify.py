@@ -24,7 +24,7 @@ from ntxengine.cli.points import find_point
 from ntxengine.cli.run import run
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural
-from ntxengine.copy import CopyOptions, Progress
+from ntxengine.dataplane.copy import CopyOptions, Progress
 from ntxengine.errors import ChecksumMismatch, NotFoundError, NtxError, RepositoryError
 from ntxengine.repository import Point, PointDisk, Repository
 from ntxengine.units import format_size

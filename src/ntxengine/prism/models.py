@@ -99,7 +99,7 @@ class RecoveryPoint:
 
 @dataclass(frozen=True)
 class RegionPage:
-    """One page of changed regions: `regions` in the dtype ntxengine.extents.EXTENT, in the order that Prism gave.
+    """One page of changed regions: `regions` in the dtype EXTENT, in the order that Prism gave.
 
     `disk_size` is the size of the newer file; `next_offset` is None on the last page.
     """

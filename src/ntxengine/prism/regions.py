@@ -14,8 +14,8 @@ from typing import Annotated, Literal, TypeVar, get_args
 import msgspec
 import numpy as np
 
+from ntxengine.dataplane.extents import EXTENT, ZERO, Extents, from_json
 from ntxengine.errors import PrismAnswerError
-from ntxengine.extents import EXTENT, ZERO, Extents, from_json
 from ntxengine.prism.models import RegionPage
 from ntxengine.prism.parse import MAX_OFFSET, Size, decode
 

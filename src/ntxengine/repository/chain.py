@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from ntxengine.dataplane.manifest import Manifest, read_header
 from ntxengine.errors import OptionsError, RepositoryError
-from ntxengine.manifest import Manifest, read_header
 from ntxengine.repository import images, layout
 from ntxengine.repository.point import Point, PointDisk
 from ntxengine.repository.scan import read_point

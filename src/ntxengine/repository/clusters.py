@@ -27,8 +27,8 @@ import numpy as np
 
 from ntxengine import machine
 from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
+from ntxengine.dataplane.extents import MAPPED_EXTENT, ZERO, Extents
 from ntxengine.errors import MachineError, ToolError
-from ntxengine.extents import MAPPED_EXTENT, ZERO, Extents
 from ntxengine.files.locks import FLOCK
 from ntxengine.repository import images, process
 from ntxengine.repository.header import BadHeader, header_of, opened

@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 
 from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError
 from ntxengine.files import durable
-from ntxengine.manifest import Manifest
 from ntxengine.repository import filesystem, layout, marker, strays
 from ntxengine.repository.catalog import Catalog, NewRow
 from ntxengine.repository.chain import Chains, open_manifest

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ntxengine.budget import TOTAL_BUFFER_BYTES, split_buffers
-from ntxengine.copy import CopyOptions
+from ntxengine.dataplane.buffers import TOTAL_BUFFER_BYTES, split_buffers
+from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.units import BLOCK_SIZE, MIB
 
 

@@ -16,10 +16,10 @@ from enum import Enum
 
 from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, Device, Job
 from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.dataplane.extents import Extents, total, whole
+from ntxengine.dataplane.manifest import Manifest, require_same
 from ntxengine.errors import ChecksumMismatch, OptionsError
-from ntxengine.extents import Extents, total, whole
 from ntxengine.files import free_space
-from ntxengine.manifest import Manifest, require_same
 from ntxengine.units import BLOCK_SIZE, MIB
 
 PROGRESS_INTERVAL_S = 0.2

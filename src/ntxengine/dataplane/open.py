@@ -17,11 +17,11 @@ from pathlib import Path
 from ntxengine import files
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_daemon_thread, to_thread
+from ntxengine.dataplane.location import Location, parse, socket_uri
 from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError, machine_error
 from ntxengine.files import free_space
 from ntxengine.files import unfinished as unfinished_file
 from ntxengine.files.identity import is_same
-from ntxengine.uri import Location, parse, socket_uri
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ntxengine.copy import CopyOptions
+from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.units import BLOCK_SIZE, MIB
 
 TOTAL_BUFFER_BYTES = 256 * MIB

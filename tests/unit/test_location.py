@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ntxengine.dataplane.location import check_path, parse
 from ntxengine.errors import OptionsError
-from ntxengine.uri import check_path, parse
 
 
 @pytest.mark.parametrize(

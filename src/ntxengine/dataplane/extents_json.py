@@ -14,8 +14,8 @@ from typing import IO, Annotated, Literal
 import msgspec
 import numpy as np
 
+from ntxengine.dataplane.extents import ZERO, ExtentFile, Extents, check_bounds, join_neighbours, make
 from ntxengine.errors import OptionsError
-from ntxengine.extents import ZERO, ExtentFile, Extents, check_bounds, join_neighbours, make
 from ntxengine.units import MIB
 
 

@@ -24,8 +24,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from ntxengine import files, machine
+from ntxengine.dataplane.extents import EXTENT, Extents
 from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError, TargetError, machine_error
-from ntxengine.extents import EXTENT, Extents
 from ntxengine.files import free_space
 from ntxengine.units import BLOCK_SIZE, MIB
 

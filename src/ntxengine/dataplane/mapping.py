@@ -12,8 +12,8 @@ import numpy as np
 
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
+from ntxengine.dataplane.extents import ExtentFile, Extents, make
 from ntxengine.errors import NbdReplyError, NtxError
-from ntxengine.extents import ExtentFile, Extents, make
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,11 @@
+"""The data plane as Python sees it: bytes from one place to another, described, counted and digested.
+
+copy.py           copy, digest, verify: one device to another, with progress and cancellation
+open.py           devices: a file, a block device, an NBD export, made new or opened, and closed on every path
+location.py       what names them: paths and URIs
+extents.py        which bytes: arrays and files of extents          extents_json.py   the same as JSON
+mapping.py        what a device says lies where
+manifest.py       the digest of every block of a disk
+tier.py           where a transfer begins                           buffers.py        the memory that copies share
+about.py          what the core chose on this machine
+"""
