@@ -28,33 +28,28 @@ PYTHON_LAYERS = {
     # the data plane
     "_core": {"errors"},
     "dataplane": {"_core", *BELOW},
-    # one part of the story each; `changes` and `attach` see of prism what it is, not how it works
+    "images": {"_core", "dataplane", *BELOW},
+    # one part of the workflow each; `changes` and `attach` see of prism what it is, not how it works
     "prism": {"dataplane", *BELOW},
     "changes": {"prism", "dataplane", *BELOW},
     "attach": {"prism", *BELOW},
-    "repository": {"dataplane", *BELOW},
-    # where it meets the data plane
-    "image": {"repository", "_core", "dataplane", *BELOW},
-    # what a person names
-    "formats": set(),
-    "named_image": {"image", "repository", "_core", "dataplane", *BELOW},
-    "endpoints": {"named_image", "repository", "_core", "dataplane", "formats", *BELOW},
+    "repository": {"dataplane", "images", *BELOW},
     # the use cases
-    "capture": {"prism", "changes", "attach", "repository", "image", "_core", "dataplane", *BELOW},
+    "capture": {"prism", "changes", "attach", "repository", "images", "_core", "dataplane", *BELOW},
     "sweep": {"capture", "prism", "repository", *BELOW},
-    "verify_disk": {"repository", "image", "_core", "dataplane", *BELOW},
+    "verify_disk": {"repository", "images", "_core", "dataplane", *BELOW},
     "verify": {"verify_disk", "repository", "_core", "dataplane", *BELOW},
-    "restore_disk": {"repository", "image", "_core", "dataplane", *BELOW},
-    "restore": {"restore_disk", "repository", "image", "_core", "dataplane", *BELOW},
+    "restore_disk": {"repository", "images", "_core", "dataplane", *BELOW},
+    "restore": {"restore_disk", "repository", "images", "_core", "dataplane", *BELOW},
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"errors", "units"},
     # the top
     "__main__": {"cli"},
     "demo": {"errors", "units"},
-    "bench": {"image", "repository", "_core", "dataplane", *BELOW},
+    "bench": {"images", "repository", "_core", "dataplane", *BELOW},
     "cli": {
-        "capture", "verify", "restore", "sweep", "prism", "attach", "repository", "sim", "demo", "bench", "endpoints",
-        "formats", "_core", "dataplane", *BELOW,
+        "capture", "verify", "restore", "sweep", "prism", "attach", "repository", "sim", "demo", "bench", "images",
+        "_core", "dataplane", *BELOW,
     },
 }  # fmt: skip
 

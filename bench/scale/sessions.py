@@ -33,7 +33,7 @@ from ntxengine.bench.stats import spread
 from ntxengine.bench.suite import Bytes, Disk
 from ntxengine.bench.wire import Request
 from ntxengine.errors import ChecksumMismatch, ToolError
-from ntxengine.repository.process import KEPT_BUFFERS
+from ntxengine.images.process import KEPT_BUFFERS
 from ntxengine.units import GIB, MIB, parse_size
 
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")

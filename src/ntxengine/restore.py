@@ -30,7 +30,7 @@ from ntxengine.errors import LockedError, OptionsError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.files import unfinished as unfinished_file
 from ntxengine.files.locks import take
-from ntxengine.image import open_image
+from ntxengine.images.open import open_image
 from ntxengine.repository import Point, PointDisk, Repository, layout
 from ntxengine.repository.filesystem import NO_MODES
 from ntxengine.repository.scan import read_point

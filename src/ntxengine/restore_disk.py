@@ -33,8 +33,10 @@ from ntxengine.errors import (
     TargetError,
 )
 from ntxengine.files import durable, free_space
-from ntxengine.image import open_image
-from ntxengine.repository import Point, PointDisk, QemuNbd, Repository, images
+from ntxengine.images import qemu_img
+from ntxengine.images.open import open_image
+from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.repository import Point, PointDisk, Repository
 from ntxengine.repository.chain import Chains
 
 RestoreFormat = Literal["raw", "qcow2"]
@@ -101,7 +103,7 @@ def _manifest(repository: Repository, what: DiskFile) -> Manifest:
 def _make(what: DiskFile) -> None:
     """Make an empty file for the disk.  Only its owner may read it: it will hold whatever the VM kept secret."""
     if what.format == "qcow2":
-        images.create(what.path, size=what.disk.size)
+        qemu_img.create(what.path, size=what.disk.size)
         durable.restrict(what.path)
         return
     try:

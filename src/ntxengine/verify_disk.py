@@ -21,7 +21,7 @@ from ntxengine.dataplane.copy import CopyOptions, CopyReport, OnProgress
 from ntxengine.dataplane.extents import EXTENT, ZERO, Extents, clipped, concatenate, normalise, total, whole
 from ntxengine.dataplane.manifest import Manifest, block_extents, differences
 from ntxengine.errors import NbdError, RepositoryError, SourceError
-from ntxengine.image import open_with_clusters
+from ntxengine.images.open import open_with_clusters
 from ntxengine.repository import Chains, Point, PointDisk, Repository
 from ntxengine.units import BLOCK_SIZE
 

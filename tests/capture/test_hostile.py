@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.endpoints import check_source
 from ntxengine.errors import NtxError, OptionsError
-from ntxengine.named_image import chain_of
+from ntxengine.images.endpoints import check_source
+from ntxengine.images.named import chain_of
 from ntxengine.repository import Repository
 from ntxengine.restore import RestoreOptions, restore
 from ntxengine.sim import Simulator

@@ -12,9 +12,9 @@ import pytest
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.open import open_target
-from ntxengine.image import open_image
-from ntxengine.repository import images
-from ntxengine.repository.clusters import CannotMap, map_clusters
+from ntxengine.images.cluster_map import CannotMap, map_clusters
+from ntxengine.images.open import open_image
+from ntxengine.images.qemu_img import node
 from ntxengine.units import MIB
 
 SIZE = 2 * MIB
@@ -38,7 +38,7 @@ def put(path: Path, *commands: str) -> None:
 def as_qemu_reads(chain: Sequence[Path]) -> bytes:
     """Return the bytes of the disk by qemu-img, with every zero written out."""
     raw = chain[0].with_name("by-qemu.raw")
-    qemu_img("convert", "-S", "0", "-O", "raw", images.node(chain), raw)
+    qemu_img("convert", "-S", "0", "-O", "raw", node(chain), raw)
     return raw.read_bytes()
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import RepositoryError, ToolError
-from ntxengine.repository import Point, Repository, chain, images, layout, process, scan
+from ntxengine.images import process, qemu_img
+from ntxengine.repository import Point, Repository, chain, layout, scan
 from ntxengine.repository.chain import Chains
 from tests.repository.builders import ModelDisk, capture
 from tests.repository.chains import reason_of
@@ -55,7 +56,7 @@ class Reads:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     found = Reads()
-    check, read_point = images.check, scan.read_point
+    check, read_point = qemu_img.check, scan.read_point
 
     def watched_check(path: Path, *, size: int, backing: str) -> None:
         found.images.append(path)
@@ -65,7 +66,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
         found.points.append(folder)
         return read_point(folder, **options)
 
-    monkeypatch.setattr(images, "check", watched_check)
+    monkeypatch.setattr(qemu_img, "check", watched_check)
     monkeypatch.setattr(chain, "read_point", watched_read)
     return found
 
@@ -109,7 +110,7 @@ def test_an_overlay_is_made_also_where_plain_qemu_cannot_follow_the_names_any_mo
     folders = [tmp_path / f"20261123T{number:06d}Z-8f3a2c" for number in range(longest + 1)]
     for folder, below in zip(folders, [None, *folders], strict=False):
         folder.mkdir()
-        images.create(folder / name, size=65536, backing=f"../{below.name}/{name}" if below else "")
+        qemu_img.create(folder / name, size=65536, backing=f"../{below.name}/{name}" if below else "")
 
     plain = [
         subprocess.run(["qemu-img", "convert", "-O", "raw", folder / name, tmp_path / "raw"], capture_output=True)
@@ -118,7 +119,7 @@ def test_an_overlay_is_made_also_where_plain_qemu_cannot_follow_the_names_any_mo
 
     assert [each.returncode for each in plain] == [0, 1]
     assert b"File name too long" in plain[1].stderr
-    images.check(folders[-1] / name, size=65536, backing=f"../{folders[-2].name}/{name}")
+    qemu_img.check(folders[-1] / name, size=65536, backing=f"../{folders[-2].name}/{name}")
 
 
 @pytest.mark.parametrize("is_map", [False, True])
@@ -133,7 +134,7 @@ async def test_of_a_long_complaint_the_end_is_kept_where_the_cause_is(
     (folder / "qemu-img").write_text(f"#!/bin/sh\n{script}\necho 'File name too long' >&2; exit 1\n")
     (folder / "qemu-img").chmod(0o755)
     path = tmp_path / "a.qcow2"
-    images.create(path, size=65536)
+    qemu_img.create(path, size=65536)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
     if is_map:
@@ -150,4 +151,4 @@ def test_a_chain_whose_names_are_too_long_together_says_so(tmp_path: Path) -> No
     images_of_all = [tmp_path / ("x" * 200) / ("y" * 200) / f"{number}.qcow2" for number in range(300)]
 
     with pytest.raises(RepositoryError, match=r"on top of 299 images .* move the repository to a shorter path"):
-        images.node(images_of_all)
+        qemu_img.node(images_of_all)

@@ -13,7 +13,8 @@ import pytest
 
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import MachineError, NtxError, TargetError
-from ntxengine.repository import QemuNbd, Repository, UnfinishedPoint
+from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.repository import Repository, UnfinishedPoint
 from ntxengine.restore import RestoreFormat, RestoreOptions, restore
 from tests.cli.ntx import assert_refused, ntx
 from tests.repository.builders import DISK, VM, Clock, ModelDisk, Write, capture, fill_disk, record_of
@@ -112,7 +113,7 @@ async def test_a_write_to_a_full_disk_is_an_error_to_the_client(small_fs: Mount,
     with repository.begin(VM, None) as unfinished:
         path = unfinished.create_disk(DISK, 64 * 1024**2, None)
 
-        async with QemuNbd(path, read_only=False) as server:
+        async with QemuNbd(path, read_only=False, backing=()) as server:
             done = subprocess.run(
                 ["qemu-io", "-f", "raw", "-c", "write -P 1 0 16M", server.uri],
                 capture_output=True,

@@ -70,9 +70,9 @@ def test_what_we_started_dies_with_us(repository: Repository, program: str) -> N
     point = capture(repository, ModelDisk(512))
     script = (
         "import asyncio, sys\n"
-        "from ntxengine.repository import QemuNbd\n"
+        "from ntxengine.images.qemu_nbd import QemuNbd\n"
         "async def main():\n"
-        "    async with QemuNbd(sys.argv[1], read_only=True) as server:\n"
+        "    async with QemuNbd(sys.argv[1], read_only=True, backing=()) as server:\n"
         "        print(server.pid, flush=True)\n"
         "        await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"

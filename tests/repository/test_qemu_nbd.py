@@ -15,7 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from ntxengine.errors import RepositoryError, ToolError
-from ntxengine.repository import QemuNbd, Repository, images, qemu
+from ntxengine.images import qemu_img
+from ntxengine.images import qemu_nbd as qemu
+from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.repository import Repository, images_below
 from tests.repository.builders import (
     DISK,
     VM,
@@ -73,7 +76,7 @@ def run_folders() -> set[Path]:
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     path = tmp_path / "image.qcow2"
-    images.create(path, size=1024 * 1024)
+    qemu_img.create(path, size=1024 * 1024)
     return path
 
 
@@ -84,7 +87,8 @@ async def test_a_repository_may_have_any_name(tmp_path: Path, name: str) -> None
     capture(repository, model, [Write(0, 65536, 1)])
     with repository.begin(VM, repository.newest(VM)) as unfinished:
         disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
-        async with QemuNbd(unfinished.path / disk.file, read_only=False, connections=4) as server:
+        path = unfinished.path / disk.file
+        async with QemuNbd(path, backing=images_below(path), read_only=False, connections=4) as server:
             written = io(server.uri, "write -P 2 512 512", "flush")
         model.apply([Write(512, 512, 2)])
         (unfinished.path / disk.manifest).unlink()
@@ -105,7 +109,7 @@ async def test_zeroes_written_into_an_overlay_mask_what_lies_below(repository: R
     with repository.begin(VM, repository.newest(VM)) as unfinished:
         disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
         path = unfinished.path / disk.file
-        async with QemuNbd(path, read_only=False, connections=2) as server:
+        async with QemuNbd(path, backing=images_below(path), read_only=False, connections=2) as server:
             # Whole clusters, with and without leave to punch holes; less than a cluster; across two.
             said = io(
                 server.uri,
@@ -129,14 +133,15 @@ async def test_what_lies_below_is_never_written_to(repository: Repository) -> No
     before = parent.image_path(parent.disks[0]).read_bytes()
     with repository.begin(VM, parent) as unfinished:
         disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
-        async with QemuNbd(unfinished.path / disk.file, read_only=False) as server:
+        path = unfinished.path / disk.file
+        async with QemuNbd(path, backing=images_below(path), read_only=False) as server:
             io(server.uri, "write -P 1 0 64k", "flush")
 
     assert parent.image_path(parent.disks[0]).read_bytes() == before
 
 
 async def test_a_read_only_server_refuses_writes(image: Path) -> None:
-    async with QemuNbd(image, read_only=True) as server:
+    async with QemuNbd(image, backing=(), read_only=True) as server:
         said = io(server.uri, "write 0 512")
 
     assert "read-only" in said.lower() or "denied" in said.lower()
@@ -144,7 +149,7 @@ async def test_a_read_only_server_refuses_writes(image: Path) -> None:
 
 @pytest.mark.parametrize("connections", [1, 8])
 async def test_a_writable_server_permits_several_connections(image: Path, connections: int) -> None:
-    async with QemuNbd(image, read_only=False, connections=connections) as server:
+    async with QemuNbd(image, backing=(), read_only=False, connections=connections) as server:
         done = subprocess.run(["nbdinfo", "--can", "multi-conn", server.uri], check=False)
         sockets = [socket.socket(socket.AF_UNIX) for _ in range(connections)]
         for each in sockets:
@@ -160,7 +165,7 @@ async def test_a_raw_image_can_be_served(tmp_path: Path) -> None:
     path = tmp_path / "disk.raw"
     path.write_bytes(b"\5" * 4096)
 
-    async with QemuNbd(path, format="raw", read_only=True) as server:
+    async with QemuNbd(path, backing=(), format="raw", read_only=True) as server:
         said = io(server.uri, "read -P 5 0 4k", read_only=True)
 
     assert "read 4096/4096" in said
@@ -169,7 +174,7 @@ async def test_a_raw_image_can_be_served(tmp_path: Path) -> None:
 
 async def test_socket_and_process_are_gone_afterwards(image: Path) -> None:
     before = run_folders()
-    async with QemuNbd(image, read_only=False) as server:
+    async with QemuNbd(image, backing=(), read_only=False) as server:
         pid, path = server.pid, server.socket_path
         assert path.is_socket()
         assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -183,7 +188,7 @@ async def test_socket_and_process_are_gone_afterwards(image: Path) -> None:
 async def test_the_server_inherits_no_descriptor_of_ours(repository: Repository, image: Path) -> None:
     with repository.lock(VM), (repository.path / "ours").open("wb") as ours:
         os.set_inheritable(ours.fileno(), True)
-        async with QemuNbd(image, read_only=False) as server:
+        async with QemuNbd(image, backing=(), read_only=False) as server:
             held = [os.readlink(link) for link in Path(f"/proc/{server.pid}/fd").iterdir()]
 
     assert not [name for name in held if str(repository.path) in name or "lock" in name]
@@ -194,11 +199,11 @@ def page_faults(pid: int) -> int:
 
 
 async def test_the_buffers_of_large_requests_are_kept(tmp_path: Path) -> None:
-    images.create(tmp_path / "image.qcow2", size=8 * 1024 * 1024)
+    qemu_img.create(tmp_path / "image.qcow2", size=8 * 1024 * 1024)
     commands = [f"aio_write -P 2 {number}m 1m" for number in range(8)]
     pages = 8 * 1024 * 1024 // os.sysconf("SC_PAGESIZE")
 
-    async with QemuNbd(tmp_path / "image.qcow2", read_only=False) as server:
+    async with QemuNbd(tmp_path / "image.qcow2", backing=(), read_only=False) as server:
         fewest = pages
         for _ in range(16):  # the heap grows to what is in use at once, and then has it
             before = page_faults(server.pid)
@@ -215,7 +220,7 @@ async def test_the_socket_path_fits_when_the_temporary_directory_is_deep(
     deep.mkdir(parents=True)
     monkeypatch.setattr("tempfile.tempdir", str(deep))
 
-    async with QemuNbd(image, read_only=True) as server:
+    async with QemuNbd(image, backing=(), read_only=True) as server:
         assert len(os.fsencode(server.socket_path)) <= 107
 
 
@@ -229,7 +234,10 @@ async def test_the_folder_of_a_killed_process_is_removed_by_the_next(
     stranger = tmp_path / "ntx-run-other"
     stranger.mkdir()
 
-    async with QemuNbd(image, read_only=True) as first, QemuNbd(image, read_only=True) as second:
+    async with (
+        QemuNbd(image, backing=(), read_only=True) as first,
+        QemuNbd(image, backing=(), read_only=True) as second,
+    ):
         assert first.socket_path.is_socket()
         assert second.socket_path.is_socket()
 
@@ -250,7 +258,7 @@ async def test_a_missing_tool_names_its_package(
     monkeypatch.setenv("PATH", str(only))
 
     with pytest.raises(ToolError, match=f"^{tool} is not installed: install the package {package}$"):
-        async with QemuNbd(path, format="raw", read_only=True):
+        async with QemuNbd(path, backing=(), format="raw", read_only=True):
             pass
 
 
@@ -270,7 +278,7 @@ async def test_an_image_that_cannot_be_served_is_one_line_that_names_it(tmp_path
     before = run_folders()
 
     with pytest.raises(ToolError) as caught:
-        async with QemuNbd(path, read_only=True, backing=()):
+        async with QemuNbd(path, backing=(), read_only=True):
             pass
 
     assert str(path) in str(caught.value)
@@ -281,33 +289,32 @@ async def test_an_image_that_cannot_be_served_is_one_line_that_names_it(tmp_path
 
 
 async def test_an_image_is_served_by_one_writer(image: Path) -> None:
-    async with QemuNbd(image, read_only=False):
+    async with QemuNbd(image, backing=(), read_only=False):
         with pytest.raises(ToolError, match="lock"):
-            async with QemuNbd(image, read_only=False):
+            async with QemuNbd(image, backing=(), read_only=False):
                 pass
 
 
-async def test_a_backing_file_outside_the_vm_is_not_opened(repository: Repository, tmp_path: Path) -> None:
+def test_a_backing_file_outside_the_vm_is_not_opened(repository: Repository, tmp_path: Path) -> None:
     secret = tmp_path / "secret.qcow2"
-    images.create(secret, size=65536)
+    qemu_img.create(secret, size=65536)
     point = capture(repository, ModelDisk(65536))
     path = point.image_path(point.disks[0])
     for backing in (str(secret), "../../../secret.qcow2", f"../20260101T000000Z-aaaaaa/disk-{DISK}.qcow2"):
         subprocess.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", backing, path], check=True)
 
         with pytest.raises(RepositoryError):
-            async with QemuNbd(path, read_only=True):
-                pass
+            images_below(path)
 
 
 async def test_a_server_that_dies_is_told_of_at_the_end(image: Path) -> None:
     with pytest.raises(ToolError, match=r"ended before its time|failed to close the image"):
-        async with QemuNbd(image, read_only=False) as server:
+        async with QemuNbd(image, backing=(), read_only=False) as server:
             os.kill(server.pid, signal.SIGKILL)
 
 
 async def test_a_server_that_only_reads_may_die_once_everything_was_read(image: Path) -> None:
-    async with QemuNbd(image, read_only=True) as server:
+    async with QemuNbd(image, backing=(), read_only=True) as server:
         os.kill(server.pid, signal.SIGKILL)
         assert server._process is not None
         status = await server._process.wait()
@@ -317,7 +324,7 @@ async def test_a_server_that_only_reads_may_die_once_everything_was_read(image: 
 
 async def test_the_error_of_the_body_is_the_one_raised(image: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with QemuNbd(image, read_only=False) as server:
+        async with QemuNbd(image, backing=(), read_only=False) as server:
             os.kill(server.pid, signal.SIGKILL)
             raise ZeroDivisionError
 
@@ -328,7 +335,7 @@ async def test_a_server_that_does_not_stop_is_killed_and_its_image_not_trusted(
     monkeypatch.setattr(qemu, "STOP_TIMEOUT_S", 0.2)
 
     with pytest.raises(ToolError, match="was killed"):
-        async with QemuNbd(image, read_only=False) as server:
+        async with QemuNbd(image, backing=(), read_only=False) as server:
             pid = server.pid
             os.kill(pid, signal.SIGSTOP)
 
@@ -350,7 +357,7 @@ async def test_a_server_that_never_answers_is_given_up_at_once(
     with pytest.raises(ToolError, match="did not answer"):
         async with (
             asyncio.timeout(20),
-            QemuNbd(image, read_only=True),
+            QemuNbd(image, backing=(), read_only=True),
         ):  # much less than a server has to close its image
             pass
 
@@ -362,7 +369,7 @@ async def test_a_cancelled_start_leaves_nothing(image: Path, delay_s: float) -> 
     before = run_folders()
 
     async def serve() -> None:
-        async with QemuNbd(image, read_only=False):
+        async with QemuNbd(image, backing=(), read_only=False):
             await asyncio.sleep(600)
 
     task = asyncio.create_task(serve())
@@ -372,5 +379,5 @@ async def test_a_cancelled_start_leaves_nothing(image: Path, delay_s: float) -> 
         await task
 
     assert run_folders() == before
-    async with QemuNbd(image, read_only=False):
+    async with QemuNbd(image, backing=(), read_only=False):
         pass  # nobody has the image's lock any more

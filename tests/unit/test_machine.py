@@ -15,7 +15,7 @@ from ntxengine import machine
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import MachineError, NtxError, SourceError, ToolError, from_core, machine_error
 from ntxengine.files import durable
-from ntxengine.repository import process
+from ntxengine.images import process
 
 SOURCE_CLASS, SYSTEM_CLASS = 4, 2  # of csrc/ntx.h
 

@@ -23,7 +23,7 @@ from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.mapping import map_device
 from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.errors import NtxError
-from ntxengine.image import open_image
+from ntxengine.images.open import open_image
 from ntxengine.units import KIB
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from ntxengine.bench import tools
 from ntxengine.bench.suite import Target
 from ntxengine.errors import ToolError
-from ntxengine.repository.process import KEPT_BUFFERS
+from ntxengine.images.process import KEPT_BUFFERS
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 60.0

@@ -33,9 +33,10 @@ from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
 from ntxengine.files import free_space
-from ntxengine.image import open_image
+from ntxengine.images.open import open_image
+from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.prism.models import DiskPoint, Prism
-from ntxengine.repository import Point, PointDisk, QemuNbd, UnfinishedPoint, images_below
+from ntxengine.repository import Point, PointDisk, UnfinishedPoint, images_below
 from ntxengine.units import format_size
 
 
@@ -187,8 +188,9 @@ class _DiskCapture:
         options = dataclasses.replace(self._context.options.copy, target_is_zero=self._previous is None)
         self._stage("copy")
         with self._stages("copy"), self._naming(image):
+            below = await to_thread_joined(images_below, image)
             async with (
-                QemuNbd(image, read_only=False, connections=options.most_connections) as server,
+                QemuNbd(image, read_only=False, backing=below, connections=options.most_connections) as server,
                 open_source(Location("file", path, path=path), timeout_s=options.timeout_s) as source,
                 open_target(server.uri, source=source, size=self._changes.size, timeout_s=options.timeout_s) as target,
             ):

@@ -28,7 +28,9 @@ from ntxengine.dataplane.extents import ExtentFile, total
 from ntxengine.dataplane.location import parse
 from ntxengine.dataplane.manifest import Manifest, untouched
 from ntxengine.dataplane.open import Target, check_new
-from ntxengine.endpoints import (
+from ntxengine.errors import ChecksumMismatch, OptionsError
+from ntxengine.files.identity import is_same
+from ntxengine.images.endpoints import (
     FORMATS,
     Format,
     SourceFormat,
@@ -39,8 +41,6 @@ from ntxengine.endpoints import (
     open_named_target,
     size_of_new,
 )
-from ntxengine.errors import ChecksumMismatch, OptionsError
-from ntxengine.files.identity import is_same
 from ntxengine.units import format_size
 
 

@@ -23,8 +23,8 @@ from ntxengine.dataplane.about import EngineInfo, engine_info
 from ntxengine.dataplane.extents import ZERO, ExtentFile
 from ntxengine.dataplane.location import parse
 from ntxengine.dataplane.manifest import Manifest
-from ntxengine.endpoints import FORMATS, Format, SourceFormat, open_named_source
-from ntxengine.formats import looks_like
+from ntxengine.images.endpoints import FORMATS, Format, SourceFormat, open_named_source
+from ntxengine.images.formats import looks_like
 from ntxengine.units import format_size
 
 TIMEOUT_OPTION = click.option(

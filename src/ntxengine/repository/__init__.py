@@ -3,7 +3,6 @@
 from ntxengine.repository.chain import Chains, images_below
 from ntxengine.repository.health import Health
 from ntxengine.repository.point import Point, PointDisk, PointRecord
-from ntxengine.repository.qemu import QemuNbd
 from ntxengine.repository.repository import Repository, VmSummary
 from ntxengine.repository.unfinished import UnfinishedPoint
 from ntxengine.repository.vm_names import NamedVm
@@ -15,7 +14,6 @@ __all__ = [
     "Point",
     "PointDisk",
     "PointRecord",
-    "QemuNbd",
     "Repository",
     "UnfinishedPoint",
     "VmSummary",

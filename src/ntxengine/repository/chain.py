@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from ntxengine.dataplane.manifest import Manifest, read_header
 from ntxengine.errors import OptionsError, RepositoryError
-from ntxengine.repository import images, layout
+from ntxengine.images import qemu_img
+from ntxengine.repository import layout
 from ntxengine.repository.point import Point, PointDisk
 from ntxengine.repository.scan import read_point
 
@@ -54,7 +55,7 @@ class Chains:
         while (known := self._images.get((at.path, disk.disk_id))) is None:
             levels.append((at.path, disk.disk_id, at.image_path(found)))
             try:
-                images.check(levels[-1][2], size=found.size, backing=found.backing)
+                qemu_img.check(levels[-1][2], size=found.size, backing=found.backing)
                 if not found.backing:
                     known = ()
                     break
@@ -144,7 +145,7 @@ def images_below(path: Path) -> tuple[Path, ...]:
     refused.  Blocks: a small read for each.
     Errors: RepositoryError.
     """
-    recorded = images.recorded_backing(path)
+    recorded = qemu_img.recorded_backing(path)
     if not recorded:
         return ()
     parts = PurePosixPath(recorded).parts

@@ -15,13 +15,13 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError
 from ntxengine.files import durable
+from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.repository import filesystem, layout, marker, strays
 from ntxengine.repository.catalog import Catalog, NewRow
 from ntxengine.repository.chain import Chains, open_manifest
 from ntxengine.repository.health import Health, examine
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk
-from ntxengine.repository.qemu import QemuNbd
 from ntxengine.repository.scan import Scan, read_point, scan, vm_folders
 from ntxengine.repository.unfinished import UnfinishedPoint
 from ntxengine.repository.vm_names import NamedVm, find_vm

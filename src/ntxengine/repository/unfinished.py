@@ -20,7 +20,8 @@ from typing import Any
 
 from ntxengine.errors import NtxError, OptionsError, RepositoryError
 from ntxengine.files import durable
-from ntxengine.repository import images, layout, point, sums
+from ntxengine.images import qemu_img
+from ntxengine.repository import layout, point, sums
 from ntxengine.repository.chain import images_of, open_manifest
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk, PointRecord
@@ -83,7 +84,7 @@ class UnfinishedPoint:
             images_of(self.parent, parent_disk)  # nothing is put on top of what cannot be read
             backing = layout.backing_name(self.parent.id, disk_id)
         path = self.path / layout.image_name(disk_id)
-        images.create(path, size=size, backing=backing)
+        qemu_img.create(path, size=size, backing=backing)
         self._disks[disk_id] = _NewDisk(size, backing)
         return path
 
@@ -187,7 +188,7 @@ class UnfinishedPoint:
                 f"{self.path}: cannot be committed: disk {disk.disk_id} was created with {created.size} bytes on "
                 f"{created.backing!r}, the record says {disk.size} on {disk.backing!r}"
             )
-        images.check(self.path / disk.file, size=disk.size, backing=disk.backing)
+        qemu_img.check(self.path / disk.file, size=disk.size, backing=disk.backing)
         open_manifest(self.path, disk).close()
 
     def _check_open(self) -> None:

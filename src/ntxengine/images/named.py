@@ -18,9 +18,10 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.open import Target, naming, new_file, open_target
 from ntxengine.errors import OptionsError
 from ntxengine.files import durable
-from ntxengine.image import open_image
-from ntxengine.repository import QemuNbd, images
-from ntxengine.repository.header import BadHeader, Header, read_header
+from ntxengine.images import qemu_img
+from ntxengine.images.header import BadHeader, Header, read_header
+from ntxengine.images.open import open_image
+from ntxengine.images.qemu_nbd import QemuNbd
 
 MAX_IMAGES = 200
 """Of a chain; qemu takes ever longer to open more."""
@@ -48,7 +49,7 @@ async def new_image(path: Path, *, source: Device, timeout_s: float, connections
     """
     _check_name(path)
     with new_file(path) as unfinished:
-        await to_thread_joined(lambda: images.create(unfinished, size=images.rounded_size(source.size)))
+        await to_thread_joined(lambda: qemu_img.create(unfinished, size=qemu_img.rounded_size(source.size)))
         async with (
             QemuNbd(unfinished, read_only=False, connections=connections, backing=()) as server,
             open_target(server.uri, source=source, timeout_s=timeout_s) as opened,

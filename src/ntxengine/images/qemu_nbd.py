@@ -1,6 +1,6 @@
 """One qemu-nbd for one image, on a socket of its own, for as long as it is needed.
 
-    async with QemuNbd(path, read_only=False, connections=4) as server:
+    async with QemuNbd(path, read_only=False, backing=[base], connections=4) as server:
         ... server.uri ...
 
 qemu-nbd ends with us whatever happens to us (process.py); that what was written is safe is for the client's flush.
@@ -20,11 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
+from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.errors import NtxError, ToolError
-from ntxengine.repository import images, process
-from ntxengine.repository.chain import images_below
-from ntxengine.repository.rundir import PrivateFolder
+from ntxengine.images import process, qemu_img
+from ntxengine.images.rundir import PrivateFolder
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,6 @@ class QemuNbd:
 
     `backing` are the images below it, from the nearest to the root, which is in `root_format`: nothing else is opened,
     whatever the image says.
-    None: the chain that the repository knows (chain.images_below), looked up in `__aenter__`.
     A writable image is not for others before `__aexit__` has returned without an error.
     """
 
@@ -58,7 +56,7 @@ class QemuNbd:
         format: str = "qcow2",
         read_only: bool,
         connections: int = 1,
-        backing: Sequence[Path] | None = None,
+        backing: Sequence[Path],
         root_format: str = "qcow2",
     ) -> None:
         self.path = Path(path)
@@ -94,10 +92,8 @@ class QemuNbd:
     async def __aenter__(self) -> QemuNbd:
         """Start it, and return when it answers.
 
-        Errors: ToolError (not installed, ended at once, silent), RepositoryError (as chain.images_below).
+        Errors: ToolError (not installed, ended at once, silent).
         """
-        if self._backing is None and self._format == "qcow2":
-            self._backing = await to_thread_joined(images_below, self.path)
         try:
             await self._start()
             await self._wait_until_ready()
@@ -123,7 +119,7 @@ class QemuNbd:
         log.warning("%s: qemu-nbd %s", self.path, problem)
 
     def _arguments(self) -> list[str]:
-        chain = [self.path, *(self._backing or ())]
+        chain = [self.path, *self._backing]
         return [
             "--persistent",
             f"--shared={self._connections + _SPARE_CONNECTIONS}",
@@ -136,7 +132,7 @@ class QemuNbd:
             "--detect-zeroes=off",
             *(["--read-only"] if self._read_only else []),
             "--",
-            images.node(chain, format=self._format, root_format=self._root_format),
+            qemu_img.node(chain, format=self._format, root_format=self._root_format),
         ]
 
     async def _start(self) -> None:

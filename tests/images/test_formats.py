@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.formats import IMAGE_FORMATS, looks_like, named_like
+from ntxengine.images.formats import IMAGE_FORMATS, looks_like, named_like
 from tests.support.servers import qemu_img
 
 MADE = [

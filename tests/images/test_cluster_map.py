@@ -14,9 +14,10 @@ from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import ToolError
-from ntxengine.image import open_image
-from ntxengine.repository import QemuNbd, clusters
-from ntxengine.repository.clusters import map_clusters
+from ntxengine.images import cluster_map as clusters
+from ntxengine.images.cluster_map import map_clusters
+from ntxengine.images.open import open_image
+from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.units import MIB
 from tests.repository.builders import write_manifest
 from tests.repository.chains import (
@@ -136,7 +137,7 @@ async def test_a_compressed_image_is_read_through_qemu_and_the_log_says_why(
     put(plain, "write -P 3 100k 300k")
     packed = tmp_path / "packed.qcow2"
     qemu_img("convert", "-c", "-O", "qcow2", plain, packed)
-    caplog.set_level(logging.INFO, "ntxengine.image")
+    caplog.set_level(logging.INFO, "ntxengine.images.open")
 
     assert await as_we_read([packed], kind="nbd") == as_qemu_reads([plain])
     assert f"{packed}: is read through qemu-nbd: what is at offset 65536 is compressed" in caplog.text
@@ -186,7 +187,7 @@ async def test_more_extents_than_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_an_image_that_is_being_written_is_refused_as_by_qemu(tmp_path: Path) -> None:
     path = make(tmp_path / "a.qcow2", MIB)
 
-    async with QemuNbd(path, read_only=False):
+    async with QemuNbd(path, read_only=False, backing=()):
         assert "another process" in await reason_of([path])
         with pytest.raises(ToolError, match="lock"):
             async with open_image([path]):
@@ -237,5 +238,5 @@ async def test_a_cancelled_start_leaves_nothing(tmp_path: Path, delay_s: float) 
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    async with QemuNbd(path, read_only=False):
+    async with QemuNbd(path, read_only=False, backing=()):
         pass  # nobody has the image's lock any more

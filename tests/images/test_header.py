@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.repository.header import BadHeader, read_header
+from ntxengine.images.header import BadHeader, read_header
 from ntxengine.units import MIB
 from tests.repository.chains import make, put, qemu_img
 

@@ -30,8 +30,8 @@ from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.dataplane.extents import MAPPED_EXTENT, ZERO, Extents
 from ntxengine.errors import MachineError, ToolError
 from ntxengine.files.locks import FLOCK
-from ntxengine.repository import images, process
-from ntxengine.repository.header import BadHeader, header_of, opened
+from ntxengine.images import process, qemu_img
+from ntxengine.images.header import BadHeader, header_of, opened
 from ntxengine.units import MIB
 
 MAX_EXTENTS = MIB
@@ -144,7 +144,7 @@ def _disk_size(files: Sequence[tuple[int, Path]]) -> int:
             raise CannotMap(f"{path}: is encrypted")
         if header.is_corrupt or header.has_external_data or header.unknown_features:
             raise CannotMap(f"{path}: is corrupt, has its data in another file, or a feature that is not known")
-        if header.size % images.SECTOR or header.size == 0:
+        if header.size % qemu_img.SECTOR or header.size == 0:
             raise CannotMap(f"{path}: a size of {header.size} bytes")
         sizes.append(header.size)
     if not sizes:
@@ -251,7 +251,7 @@ def _joined(last: _Extent | None, extent: _Extent) -> _Extent | None:
 
 
 async def _run_map(chain: Sequence[Path], table: _Table) -> None:
-    argv = process.command("qemu-img", "map", "--output=json", "--", images.node(chain))
+    argv = process.command("qemu-img", "map", "--output=json", "--", qemu_img.node(chain))
     with tempfile.TemporaryFile(dir=machine.temporary_folder()) as errors:
         with process.starting("qemu-img", action="mapping the image", path=chain[0]):
             program = await asyncio.create_subprocess_exec(

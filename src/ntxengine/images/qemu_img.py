@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ntxengine.errors import RepositoryError
 from ntxengine.files.locks import have_locks
-from ntxengine.repository import process
-from ntxengine.repository.header import BadHeader, Header, read_header
+from ntxengine.images import process
+from ntxengine.images.header import BadHeader, Header, read_header
 
 SECTOR = 512
 MAX_ARGUMENT = 128 * 1024

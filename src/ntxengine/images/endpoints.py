@@ -5,7 +5,7 @@
       raw                         the bytes of that file
       qcow2                       the disk inside; a new image, as a target
 
-What has its format from us (a disk that was attached, an image of a point) is opened by dataplane/open.py and image.py.
+What has its format from us (a disk that was attached, an image of a point) is opened by dataplane/open.py and open.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ntxengine.dataplane.location import Location, parse
 from ntxengine.dataplane.open import Target, open_source, open_target
 from ntxengine.errors import OptionsError
 from ntxengine.files.identity import is_same
-from ntxengine.formats import ImageFormat, looks_like, named_like
+from ntxengine.images.formats import ImageFormat, looks_like, named_like
 
 Format = Literal["raw", "qcow2"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -75,7 +75,7 @@ async def open_named_source(
     await to_thread_joined(check_source, source, said.format)
     location = parse(source)
     if said.format == "qcow2":
-        from ntxengine.named_image import open_named_image  # qemu and all that: loaded by whom it is for
+        from ntxengine.images.named import open_named_image  # qemu and all that: loaded by whom it is for
 
         opening = open_named_image(
             Path(location.path), said.backing_folders, timeout_s=timeout_s, connections=connections
@@ -113,7 +113,7 @@ def check_apart(source: str, said: SourceFormat, target: str) -> None:
     path = Path(parse(target).path)
     if said.format != "qcow2" or parse(target).kind != "file" or not path.exists():
         return
-    from ntxengine.named_image import chain_of
+    from ntxengine.images.named import chain_of
 
     for image in chain_of(Path(parse(source).path), said.backing_folders).images:
         if is_same(image, path):
@@ -137,7 +137,7 @@ async def open_named_target(
     await to_thread_joined(check_target, target, format)
     location = parse(target)
     if format == "qcow2":
-        from ntxengine.named_image import new_image
+        from ntxengine.images.named import new_image
 
         opening = new_image(Path(location.path), source=source, timeout_s=timeout_s, connections=connections)
     else:
@@ -150,7 +150,7 @@ def size_of_new(size: int, format: Format | None) -> int:
     """Return the size that a new target has, for a source of `size` bytes."""
     if format != "qcow2":
         return size
-    from ntxengine.repository.images import rounded_size
+    from ntxengine.images.qemu_img import rounded_size
 
     return rounded_size(size)
 

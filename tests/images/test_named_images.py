@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine import named_image
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.dataplane.extents import whole
 from ntxengine.dataplane.open import open_source
-from ntxengine.endpoints import Format, SourceFormat, open_named_source, open_named_target
 from ntxengine.errors import NtxError, OptionsError
-from ntxengine.named_image import chain_of
+from ntxengine.images import named as named_image
+from ntxengine.images.endpoints import Format, SourceFormat, open_named_source, open_named_target
+from ntxengine.images.named import chain_of
 from tests.support.servers import qemu_img
 
 MIB = 1024**2

@@ -15,8 +15,9 @@ from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import SourceError, ToolError
-from ntxengine.image import open_image
-from ntxengine.repository import clusters, lock
+from ntxengine.files import locks
+from ntxengine.images import cluster_map as clusters
+from ntxengine.images.open import open_image
 from ntxengine.units import BLOCK_SIZE, MIB
 from tests.repository.builders import write_manifest
 from tests.repository.chains import (
@@ -172,5 +173,5 @@ def test_a_map_may_come_in_pieces_of_any_length() -> None:
 
 
 def test_the_struct_of_a_lock_is_that_of_the_kernel() -> None:
-    assert lock.FLOCK.size == 32
+    assert locks.FLOCK.size == 32
     assert fcntl.F_OFD_SETLK == 37

@@ -1,0 +1,10 @@
+"""Disk images: read as one device, made new, and known by their format.  Nothing of points.
+
+open.py          a chain of QCOW2 images as one device to read
+cluster_map.py   where the bytes of a disk lie in the files of its chain
+qemu_nbd.py      a qemu-nbd that serves one image                 qemu_img.py   making and checking images
+process.py       programs that end with us                        rundir.py     private folders for their sockets
+header.py        what the header of an image says
+endpoints.py     SOURCE and TARGET as a person names them         named.py      those that are images
+formats.py       what a file looks like
+"""
