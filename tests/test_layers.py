@@ -1,6 +1,6 @@
 """The layers, as one table: what each part may import, and nothing else.  For Python and for C.
 
-cli, demo, bench -> use cases -> one part of the story each -> the data plane -> _core -> csrc
+cli, demo, bench -> use cases -> one part of the workflow each -> the data plane -> _core -> csrc
 machine, errors, units, concurrency and files are below everything; sim stands beside the stack
 """
 
@@ -37,10 +37,8 @@ PYTHON_LAYERS = {
     # the use cases
     "capture": {"prism", "changes", "attach", "repository", "images", "_core", "dataplane", *BELOW},
     "sweep": {"capture", "prism", "repository", *BELOW},
-    "verify_disk": {"repository", "images", "_core", "dataplane", *BELOW},
-    "verify": {"verify_disk", "repository", "_core", "dataplane", *BELOW},
-    "restore_disk": {"repository", "images", "_core", "dataplane", *BELOW},
-    "restore": {"restore_disk", "repository", "images", "_core", "dataplane", *BELOW},
+    "verify": {"repository", "images", "_core", "dataplane", *BELOW},
+    "restore": {"repository", "images", "_core", "dataplane", *BELOW},
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"errors", "units"},
     # the top
@@ -54,7 +52,7 @@ PYTHON_LAYERS = {
 }  # fmt: skip
 
 # Parts of another layer that only these modules may see.
-NARROW_DOORS = {
+FACADES = {
     "ntxengine.prism": {"changes": {"models"}, "attach": {"models"}, "capture": {"models"}, "sweep": {"models"}},
 }
 
@@ -186,16 +184,18 @@ def test_imports_point_down_only(path: Path) -> None:
     assert not not_allowed, f"{path.relative_to(ROOT)} may not import {sorted(not_allowed)}"
 
 
-@pytest.mark.parametrize("door", NARROW_DOORS)
-def test_only_the_door_of_a_layer_is_used(door: str) -> None:
+@pytest.mark.parametrize("facade", FACADES)
+def test_only_the_facade_of_a_layer_is_used(facade: str) -> None:
     for path in python_files():
-        allowed = NARROW_DOORS[door].get(unit_of(path))
+        allowed = FACADES[facade].get(unit_of(path))
         if path.suffix != ".py" or allowed is None:
             continue
 
-        seen = {name.removeprefix(f"{door}.").split(".")[0] for name in imports(path) if name.startswith(f"{door}.")}
+        seen = {
+            name.removeprefix(f"{facade}.").split(".")[0] for name in imports(path) if name.startswith(f"{facade}.")
+        }
 
-        assert seen <= allowed, f"{path.relative_to(ROOT)} sees {sorted(seen - allowed)} of {door}"
+        assert seen <= allowed, f"{path.relative_to(ROOT)} sees {sorted(seen - allowed)} of {facade}"
 
 
 def test_neither_table_has_a_circle() -> None:
@@ -234,7 +234,7 @@ def test_only_the_copy_knows_the_job_of_the_core() -> None:
     assert users == {PACKAGE / "dataplane" / "copy.py"}
 
 
-def test_only_the_core_door_includes_the_header() -> None:
+def test_only_the_binding_includes_the_header() -> None:
     users = {
         unit_of(path)
         for path in PACKAGE.rglob("*.p*")
@@ -244,7 +244,7 @@ def test_only_the_core_door_includes_the_header() -> None:
     assert users == {"_core"}
 
 
-def test_the_core_door_knows_nothing_of_asyncio() -> None:
+def test_the_binding_knows_nothing_of_asyncio() -> None:
     text = "".join(path.read_text() for path in (PACKAGE / "_core").glob("*.py*") if path.suffix != ".pyc")
 
     assert "asyncio" not in text

@@ -18,7 +18,7 @@ from ntxengine.demo.guest import DATA_SIZE, SECTOR, SYSTEM_SIZE, Guest, allocate
 from ntxengine.demo.machine import check_addresses
 from ntxengine.demo.proof import Prover
 from ntxengine.demo.shell import Shell
-from ntxengine.demo.story import MARKER, Demo, where_it_is
+from ntxengine.demo.workflow import MARKER, Demo, where_it_is
 from ntxengine.errors import MachineError, NtxError, OptionsError, ToolError
 from ntxengine.units import BLOCK_SIZE, KIB, MIB
 from tests.cli.ntx import COMMAND, environment, ntx

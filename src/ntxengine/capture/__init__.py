@@ -1,6 +1,6 @@
 """Capturing a VM: the main job, in order, with clean-up.
 
-story.py     from lock to commit, and back if something fails
+workflow.py  from lock to commit, and back if something fails
 plan.py      what would be done                                    parent.py    what it goes on top of
 freeze.py    the recovery point                                    disk.py      one disk
 readback.py  the proof                                             report.py    the numbers
@@ -18,7 +18,7 @@ from ntxengine.capture.options import (
 )
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture
 from ntxengine.capture.several import Outcome, capture_several
-from ntxengine.capture.story import capture
+from ntxengine.capture.workflow import capture
 from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
 
 __all__ = [

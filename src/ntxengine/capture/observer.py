@@ -14,7 +14,7 @@ class Observer(Protocol):
     """Called from the event loop, often: must be quick and must not raise."""
 
     def stage(self, name: str, detail: str) -> None:
-        """A step of the story begins: `freeze`, `changes`, `attach`, `copy`, `verify`, `commit`, `release`, `undo`.
+        """A step of the workflow begins: `freeze`, `changes`, `attach`, `copy`, `verify`, `commit`, `release`, `undo`.
 
         `detail` says which disk or point, for people.
         """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ntxengine.attach import Attacher
 from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
-from ntxengine.capture.story import capture
+from ntxengine.capture.workflow import capture
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.errors import Cancelled
 from ntxengine.prism.models import Prism, Vm

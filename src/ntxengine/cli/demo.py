@@ -9,7 +9,7 @@ import click
 
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.signals import raised_as_interrupted
-from ntxengine.demo.story import Demo
+from ntxengine.demo.workflow import Demo
 
 
 @click.command("demo")

@@ -3,7 +3,7 @@
     guest.py     the two disks of the guest, and what it does to them between the captures
     shell.py     running a program so that a person sees what is run
     proof.py     what tools that are not ours say about the result
-    story.py     the workflow from start to end
+    workflow.py  the workflow from start to end
 
 It works through the command line, as a person would: everything it does can be repeated by hand.
 """

@@ -42,10 +42,10 @@ async def capture(
     """Capture a VM: in full the first time, then what changed.  Return the committed point.
 
     The VM is read from Prism again once it is locked.  Warnings go to `observer` and into the point's report.  Times
-    in the report that is returned are of the whole story; those in the stored one end before the commit.
+    in the report that is returned are of the whole workflow; those in the stored one end before the commit.
     What went on top of a damaged point is not kept: a full point is made instead, loudly, unless `on_lost_tracking` is
     "fail".
-    Errors: LockedError; whatever a part of the story raises first.  Nothing is left behind then, neither here nor on
+    Errors: LockedError; whatever a part of the workflow raises first.  Nothing is left behind then, neither here nor on
             the cluster, except what the log says could not be removed (`ntx sweep` removes it).
     """
     with repository.lock(vm.id):

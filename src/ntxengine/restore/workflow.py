@@ -35,7 +35,7 @@ from ntxengine.repository import Point, PointDisk, Repository, layout
 from ntxengine.repository.filesystem import NO_MODES
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import read_companion
-from ntxengine.restore_disk import DiskFile, RestoreFormat, write_disk
+from ntxengine.restore.disk import DiskFile, RestoreFormat, write_disk
 
 RESTORE_FORMATS: tuple[RestoreFormat, ...] = get_args(RestoreFormat)
 

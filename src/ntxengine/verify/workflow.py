@@ -18,7 +18,7 @@ from ntxengine.errors import RepositoryError
 from ntxengine.repository import Chains, Point, PointDisk, Repository, layout
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import find_problems
-from ntxengine.verify_disk import Below, DiskVerdict, verify_disk
+from ntxengine.verify.disk import Below, DiskVerdict, verify_disk
 
 __all__ = ["DiskVerdict", "PointVerdict", "VerifyProgress", "verify_point", "verify_points"]
 
