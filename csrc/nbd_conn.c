@@ -157,7 +157,7 @@ static int advance(struct ntx_device *device, struct ntx_error *err)
     }
     int unsent = ntx_nbd_tx_send(&conn->tx, device->fd);
     /* Also when sending failed: what the server said before it went away is the better explanation. */
-    int result = ntx_nbd_rx_receive(&conn->rx, device->fd, &conn->failure);
+    int result = ntx_nbd_reply_receive(&conn->rx, device->fd, &conn->failure);
     if (result == 0 && unsent != 0)
         result = ntx_error_errno(&conn->failure, NTX_E_DEVICE, unsent, "%s: sending failed with %u requests in flight",
                                  device->info.name, conn->slots.used);
