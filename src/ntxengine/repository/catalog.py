@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine import files
+from ntxengine.errors import PortableError
 from ntxengine.repository import storage
 from ntxengine.repository.lock import FLOCK, take
 from ntxengine.repository.point import Point
@@ -66,11 +67,11 @@ class NewRow:
     row: Row
 
 
-class _Damaged(Exception):
+class _Damaged(PortableError):
     """The catalog must be made anew."""
 
 
-class _Strange(Exception):
+class _Strange(PortableError):
     """Something else stands in the place of a file of the catalog: it is neither used nor removed."""
 
 

@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 
 from ntxengine import machine
-from ntxengine.errors import MachineError, ToolError
+from ntxengine.errors import MachineError, PortableError, ToolError
 from ntxengine.extents import MAPPED_EXTENT, ZERO, Extents
 from ntxengine.repository import images, process
 from ntxengine.repository.header import BadHeader, header_of, opened
@@ -48,7 +48,7 @@ _CONSISTENT_READ, _WRITE, _RESIZE = 0, 1, 3
 _USED, _NOT_SHARED = 100, 200
 
 
-class CannotMap(Exception):
+class CannotMap(PortableError):
     """The image cannot be read without qemu; the message is the reason."""
 
 
