@@ -20,8 +20,8 @@
 #define MAP_FIRST NTX_GIB
 #define MAP_MOST (4 * NTX_GIB)
 
-/* After this time the caller hears what is known, however much is missing. */
-#define MAP_TURN_NS (100 * NS_PER_MS)
+/* After this time the caller is given what is known, however much is missing. */
+#define MAP_TIME_NS (100 * NS_PER_MS)
 
 static const char *action_of(enum ntx_op op)
 {
@@ -239,7 +239,7 @@ int ntx_map(struct ntx_device *device, uint64_t offset, uint64_t length, unsigne
         return ntx_error_at(err, offset, length);
     }
     ntx_extents_init(&list, extents, capacity, offset, length);
-    uint64_t until_ns = monotonic_ns() + MAP_TURN_NS;
+    uint64_t until_ns = monotonic_ns() + MAP_TIME_NS;
     struct map_length ask = {.now = MAP_FIRST, .most = MAP_MOST};
     if (device->fd < 0) /* nobody is asked */
         ask.now = ask.most = length;

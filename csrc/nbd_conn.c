@@ -1,7 +1,7 @@
 /*
  * nbd_conn.c: one NBD connection as a device (device.h).
  *
- *   submit -> slot + tx ring          nothing is sent yet: requests of one turn leave in one sendmsg()
+ *   submit -> slot + tx ring          nothing is sent yet: requests of one pass leave in one sendmsg()
  *   advance -> rx: send, then receive always both, so that two full sockets never wait for each other
  *
  * The first failure of the connection is kept, and every later call returns it.
@@ -192,7 +192,7 @@ static uint32_t device_flags(const struct ntx_nbd_export *export, enum ntx_open_
     if ((export->flags & NBD_FLAG_SEND_FLUSH) != 0)
         flags |= NTX_DEVICE_CAN_FLUSH;
     if ((export->flags & NBD_FLAG_CAN_MULTI_CONN) != 0)
-        flags |= NTX_DEVICE_CAN_CLONE;
+        flags |= NTX_DEVICE_CAN_MULTI_CONN;
     if ((export->flags & NBD_FLAG_ROTATIONAL) != 0)
         flags |= NTX_DEVICE_ROTATIONAL;
     if (export->has_allocation)

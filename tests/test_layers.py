@@ -133,13 +133,13 @@ C_LAYERS = {
     # the job
     "plan": NTX | {"bytes", "error", "extent"},
     "pace": NTX | {"bytes"},
-    "shared": NTX | {"bucket", "error", "event", "pace", "plan"},
-    "worker": NTX | {"buffer", "bytes", "device", "digest", "error", "extent", "shared", "zero"},
-    "job": NTX | {"bytes", "device", "error", "event", "shared", "worker"},
+    "scheduler": NTX | {"bucket", "error", "event", "pace", "plan"},
+    "worker": NTX | {"buffer", "bytes", "device", "digest", "error", "extent", "scheduler", "zero"},
+    "job": NTX | {"bytes", "device", "error", "event", "scheduler", "worker"},
 }  # fmt: skip
 
 # Time limits of opening (sock), of mapping (device) and of a job.
-CLOCK_READERS = {"sock.c", "device.c", "shared.c", "job.c"}
+CLOCK_READERS = {"sock.c", "device.c", "scheduler.c", "job.c"}
 
 MAX_LINES = {".py": 400, ".pyx": 400, ".c": 500, ".h": 500}
 MAX_FUNCTION_LINES = 100

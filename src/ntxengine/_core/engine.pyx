@@ -176,7 +176,7 @@ cdef class Device:
 
     @property
     def can_multi_conn(self):
-        return self.has(ntx.NTX_DEVICE_CAN_CLONE)
+        return self.has(ntx.NTX_DEVICE_CAN_MULTI_CONN)
 
     @property
     def can_map(self):

@@ -14,7 +14,7 @@ cdef extern from "ntx.h" nogil:
     enum: NTX_DEVICE_READ_ONLY
     enum: NTX_DEVICE_CAN_ZERO
     enum: NTX_DEVICE_CAN_FLUSH
-    enum: NTX_DEVICE_CAN_CLONE
+    enum: NTX_DEVICE_CAN_MULTI_CONN
     enum: NTX_DEVICE_CAN_MAP
     enum: NTX_DEVICE_ROTATIONAL
     enum: NTX_DEVICE_STRUCTURED
@@ -95,7 +95,7 @@ cdef extern from "ntx.h" nogil:
         unsigned connections
         unsigned in_flight
         int why
-        bool_t hungry
+        bool_t wants_extents
         bool_t finished
         bool_t flushed
 
