@@ -1,7 +1,7 @@
 """The layers, as one table: what each part may import, and nothing else.  For Python and for C.
 
 cli, demo, bench -> use cases -> one part of the story each -> the data plane -> _core -> csrc
-machine, errors, units, shield, parallel and files are below everything; sim stands beside the stack
+machine, errors, units, ids, shield, parallel and files are below everything; sim stands beside the stack
 """
 
 import ast
@@ -17,7 +17,9 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
-BELOW = {"errors", "machine", "units", "shield", "parallel", "files", "identity", "unfinished_file", "free_space"}
+BELOW = {
+    "errors", "machine", "units", "ids", "shield", "parallel", "files", "identity", "unfinished_file", "free_space",
+}  # fmt: skip
 DATA_PLANE = {
     "_core", "about", "extents", "extents_json", "manifest", "tier", "uri", "device", "mapping", "copy", "budget",
 }  # fmt: skip
@@ -27,6 +29,7 @@ PYTHON_LAYERS = {
     "machine": set(),
     "errors": {"machine"},
     "units": {"errors"},
+    "ids": set(),
     "free_space": {"errors", "units"},
     "shield": {"errors"},
     "parallel": set(),
@@ -64,7 +67,7 @@ PYTHON_LAYERS = {
     "restore_disk": {"repository", "image", *DATA_PLANE, *BELOW},
     "restore": {"restore_disk", "repository", "image", *DATA_PLANE, *BELOW},
     # beside the stack: what it got wrong must not be mirrored in prism
-    "sim": {"errors", "units"},
+    "sim": {"errors", "units", "ids"},
     # the top
     "__main__": {"cli"},
     "demo": {"errors", "units"},

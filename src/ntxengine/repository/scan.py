@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ntxengine.errors import RepositoryError
+from ntxengine.ids import is_canonical_uuid
 from ntxengine.repository import layout, storage, sums
 from ntxengine.repository.catalog import Key, NewRow, Row, Stamp
 from ntxengine.repository.point import MAX_POINT_BYTES, Point, decode
@@ -38,7 +39,7 @@ def scan(root: Path, rows: Mapping[Key, Row], vm_id: str | None) -> Scan:
     """
     found = Scan()
     left = dict(rows)
-    for vm in _subfolders(root, layout.is_uuid, found.strange) if vm_id is None else [root / vm_id]:
+    for vm in _subfolders(root, is_canonical_uuid, found.strange) if vm_id is None else [root / vm_id]:
         for folder in _point_folders(vm, found):
             row = left.pop((vm.name, folder.name), None)
             try:
@@ -58,7 +59,7 @@ def scan(root: Path, rows: Mapping[Key, Row], vm_id: str | None) -> Scan:
 
 def vm_folders(root: Path) -> list[Path]:
     """Return the folders of the VMs of a repository, sorted."""
-    return _subfolders(root, layout.is_uuid, {})
+    return _subfolders(root, is_canonical_uuid, {})
 
 
 def read_point(folder: Path, *, checked: bool = True) -> tuple[Point, Row]:
