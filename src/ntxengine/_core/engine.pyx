@@ -262,6 +262,7 @@ cdef class Job:
         target.info()
         if source.borrowed or target.borrowed or source is target:
             raise ValueError("a device can serve one job at a time")
+        memset(&options, 0, sizeof(options))  # also the fields that nobody here knows yet
         options.connections = connections
         options.in_flight = in_flight
         options.first_connections = first_connections
