@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ntxengine import free_space
-from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, Device, Job
+from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, PACE_REASONS, Device, Job
 from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.extents import Extents, total, whole
 from ntxengine.manifest import Manifest, require_same
@@ -118,7 +118,7 @@ class Progress:
 
 
 class Pace(Enum):
-    """How the number of requests in flight came about."""
+    """How the number of requests in flight came about: the names of enum ntx_pace_why, csrc/ntx.h."""
 
     PINNED = "as asked for"
     BEGAN = "as begun: it was not short of answers"
@@ -145,8 +145,6 @@ class CopyReport(Progress):
     retries: int
     is_flushed: bool
 
-
-_PACES = list(Pace)  # in the order of enum ntx_pace_why
 
 OnProgress = Callable[[Progress], None]
 
@@ -312,7 +310,7 @@ class _Transfer:
             connections=now["connections"],
             request_size=self._options.request_size,
             in_flight=now["in_flight"],
-            pace=_PACES[now["why"]],
+            pace=Pace[PACE_REASONS[now["why"]]],
             retries=now["retries"],
             is_flushed=bool(now["flushed"]),
         )

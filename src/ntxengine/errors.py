@@ -189,24 +189,24 @@ class Cancelled(NtxError):
     exit_code: ClassVar[int] = 130
 
 
-# ntx_error_class in csrc/ntx.h, by number.
-_FROM_CORE: dict[int, type[NtxError]] = {
-    1: OptionsError,
-    2: MachineError,
-    3: PlaceError,
-    4: SourceError,
-    5: TargetError,
-    6: NbdNegotiationError,
-    7: NbdProtocolError,
-    8: NbdReplyError,
-    9: TransferTimeout,
-    10: Cancelled,
+# By the names in enum ntx_error_class, csrc/ntx.h, without NTX_E_.
+_FROM_CORE: dict[str, type[NtxError]] = {
+    "OPTIONS": OptionsError,
+    "SYSTEM": MachineError,
+    "DEVICE": PlaceError,
+    "SOURCE": SourceError,
+    "TARGET": TargetError,
+    "NEGOTIATION": NbdNegotiationError,
+    "PROTOCOL": NbdProtocolError,
+    "REPLY": NbdReplyError,
+    "TIMEOUT": TransferTimeout,
+    "CANCELLED": Cancelled,
 }
 
 
-def from_core(error_class: int, code: int, offset: int, length: int, text: str) -> NtxError:
+def from_core(error_class: str, code: int, offset: int, length: int, text: str) -> NtxError:
     """Turn a filled `struct ntx_error` into the exception that it means.  The only place that does."""
-    kind = _FROM_CORE.get(error_class, NtxError)
+    kind = _FROM_CORE[error_class]
     if kind is MachineError or machine.is_open_limit(-code):
         return MachineError(f"{text}{machine.remedy(-code)}")
     if issubclass(kind, PlaceError):
