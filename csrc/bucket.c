@@ -2,8 +2,7 @@
 #include "bucket.h"
 
 #include "bytes.h"
-
-#define NS_PER_S 1000000000ull
+#include "clock.h"
 
 /* The oldest time that may still be used. */
 static uint64_t earliest_ns(uint64_t now_ns)
@@ -27,7 +26,7 @@ uint64_t ntx_bucket_take(struct ntx_bucket *bucket, uint64_t length, uint64_t no
         bucket->remainder = 0;
     }
     /* At most 2^34 * 1e9 + 2^40, which is below 2^64. */
-    uint64_t units = ntx_min64(length, NTX_BUCKET_MAX_TAKE) * NS_PER_S + bucket->remainder;
+    uint64_t units = ntx_min64(length, NTX_BUCKET_MAX_TAKE) * NTX_NS_PER_S + bucket->remainder;
     uint64_t cost_ns = units / bucket->rate_bytes_per_s;
 
     bucket->remainder = units % bucket->rate_bytes_per_s;

@@ -5,6 +5,7 @@
  * the closing flush, through whichever connection is still good, so that one flush covers all that was answered.
  */
 #include "bytes.h"
+#include "clock.h"
 #include "error.h"
 #include "event.h"
 #include "scheduler.h"
@@ -14,7 +15,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* Work ranges: enough of them for every thread to have several, none smaller than pays for its hand-out. */
 #define RANGES_PER_WORKER 16u
@@ -309,7 +309,6 @@ static void *run(void *argument)
     struct thread *thread = argument;
     struct ntx_job *job = thread->job;
     struct ntx_error err;
-    struct timespec cpu;
     /* The first one also when there is nothing to copy: somebody has to flush. */
     if (thread == job->threads || ntx_scheduler_await_connection_wanted(&job->scheduler)) {
         if (connect_worker(job, &thread->worker)) {
@@ -319,8 +318,7 @@ static void *run(void *argument)
             ntx_scheduler_give_up_connection(&job->scheduler);
         }
     }
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
-    ntx_count(&thread->worker.counters.cpu_ns, (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec);
+    ntx_count(&thread->worker.counters.cpu_ns, ntx_thread_cpu_ns());
     end_worker(job);
     return NULL;
 }

@@ -2,16 +2,14 @@
 #include "pace.h"
 
 #include "bytes.h"
-
-#define NS_PER_MS 1000000ull
-#define NS_PER_S (1000 * NS_PER_MS)
+#include "clock.h"
 
 /* How long one number of requests is measured.  A round is as many answers as there are requests in flight, so that
  * latency has the time to show.  Answers come in bursts, and what is given up at the start is not tried again for long:
  * a raise is measured twice as long. */
-#define START_EPOCH_NS (10 * NS_PER_MS)
+#define START_EPOCH_NS (10 * NTX_NS_PER_MS)
 #define RAISED_ROUNDS 2u
-#define EPOCH_NS (200 * NS_PER_MS)
+#define EPOCH_NS (200 * NTX_NS_PER_MS)
 #define EPOCH_ROUNDS 4u
 
 /* Looks at the counters, each a millisecond or more after the one before: a machine that was not running for a while
@@ -225,7 +223,7 @@ bool ntx_pace_tick(struct ntx_pace *pace, uint64_t now_ns, const struct ntx_pace
     }
     if (now_ns <= pace->epoch_ns || !has_seen_enough(pace, elapsed_ns, completed))
         return false;
-    uint64_t rate = completed * NS_PER_S / elapsed_ns;
+    uint64_t rate = completed * NTX_NS_PER_S / elapsed_ns;
     uint64_t waitable_ns = elapsed_ns * seen->connections;
     unsigned waiting = (unsigned)((seen->waiting_ns - pace->epoch_waiting_ns) * 1000 / ntx_max64(waitable_ns, 1));
 

@@ -4,17 +4,8 @@
 #include "error.h"
 #include "event.h"
 
-#include <time.h>
-
 /* Often enough for an epoch of the pace, seldom enough for the lock. */
 #define PACE_INTERVAL_NS 1000000ull
-
-uint64_t ntx_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static int open_event(int *fd, struct ntx_error *err)
 {

@@ -9,15 +9,13 @@
 #define NTX_SCHEDULER_H
 
 #include "bucket.h"
+#include "clock.h"
 #include "ntx.h"
 #include "pace.h"
 #include "plan.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-
-/* Monotonic. */
-uint64_t ntx_now_ns(void);
 
 /* Written by one worker, read by anybody: plain relaxed stores do. */
 struct ntx_counters {

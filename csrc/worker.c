@@ -8,6 +8,7 @@
 #include "worker.h"
 
 #include "bytes.h"
+#include "clock.h"
 #include "error.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@
 #include <sys/mman.h>
 
 /* After an error, answers to what is in flight are awaited no longer than this. */
-#define DRAIN_NS (5ull * 1000 * 1000 * 1000)
+#define DRAIN_NS (5 * NTX_NS_PER_S)
 
 /* ---------------------------------------------------------------------------------------- start and end */
 

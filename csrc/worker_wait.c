@@ -1,18 +1,17 @@
 /* worker_wait.c: what a thread waits for that has nothing to do, for how long, and which stage the time counts for. See
  * worker.h. */
 #include "bytes.h"
+#include "clock.h"
 #include "error.h"
 #include "worker.h"
 
 #include <errno.h>
 #include <poll.h>
 
-#define NS_PER_MS 1000000ull
-
 /* How soon a thread that waits for an answer learns that there is more to do, and that it may have more in flight.
  * Later than at the start it learns that with the next answer. */
-#define FEED_INTERVAL_NS (20 * NS_PER_MS)
-#define LIMIT_INTERVAL_NS (2 * NS_PER_MS)
+#define FEED_INTERVAL_NS (20 * NTX_NS_PER_MS)
+#define LIMIT_INTERVAL_NS (2 * NTX_NS_PER_MS)
 
 static _Atomic uint64_t *stage_waited_on(struct ntx_worker *w)
 {
@@ -39,15 +38,14 @@ static uint64_t due_ns_of(const struct ntx_worker *w, const struct ntx_device *d
         return UINT64_MAX;
     }
     if (*answer_due_ns == 0)
-        *answer_due_ns = now_ns + w->scheduler->options.timeout_ms * NS_PER_MS;
+        *answer_due_ns = ntx_deadline_ns(now_ns, w->scheduler->options.timeout_ms);
     return *answer_due_ns;
 }
 
 static void poll_until(struct pollfd *fds, nfds_t count, uint64_t now_ns, uint64_t until_ns)
 {
-    uint64_t ms = (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
     /* Interrupted or early: whoever waits looks again at what there is, and waits again. */
-    (void)poll(fds, count, (int)ntx_min64(ms, INT32_MAX));
+    (void)poll(fds, count, ntx_left_ms(now_ns, until_ns));
 }
 
 int ntx_worker_wait(struct ntx_worker *w, struct ntx_error *err)
