@@ -95,7 +95,7 @@ class Catalog:
             log.debug("%s: not used: %s", self._path, exc)
         except (_Damaged, sqlite3.Error) as exc:
             log.warning("%s: is damaged (%s): making it anew from the directory", self._path, exc)
-            self.remove()
+            self._remove()
         return {}
 
     def update(self, new: Iterable[NewRow], gone: Iterable[Key]) -> None:
@@ -115,7 +115,7 @@ class Catalog:
         except (_Damaged, sqlite3.Error, OSError) as exc:
             self._warn(f"{self._path}: not updated ({exc}): points are found by reading the directory")
 
-    def remove(self) -> None:
+    def _remove(self) -> None:
         """Remove the file, when nobody has it open."""
         if not self._is_writable():
             return
