@@ -2,8 +2,7 @@
 #include "bucket.h"
 
 #include "bytes.h"
-
-#define NS_PER_S 1000000000ull
+#include "clock.h"
 
 /* The oldest time that may still be used. */
 static uint64_t earliest_ns(uint64_t now_ns)
@@ -15,7 +14,7 @@ void ntx_bucket_init(struct ntx_bucket *bucket, uint64_t rate_bytes_per_s, uint6
 {
     bucket->rate_bytes_per_s = ntx_min64(rate_bytes_per_s, NTX_BUCKET_MAX_RATE);
     bucket->free_at_ns = earliest_ns(now_ns);
-    bucket->rest = 0;
+    bucket->remainder = 0;
 }
 
 uint64_t ntx_bucket_take(struct ntx_bucket *bucket, uint64_t length, uint64_t now_ns)
@@ -24,13 +23,13 @@ uint64_t ntx_bucket_take(struct ntx_bucket *bucket, uint64_t length, uint64_t no
         return 0;
     if (bucket->free_at_ns < earliest_ns(now_ns)) {
         bucket->free_at_ns = earliest_ns(now_ns);
-        bucket->rest = 0;
+        bucket->remainder = 0;
     }
     /* At most 2^34 * 1e9 + 2^40, which is below 2^64. */
-    uint64_t owed = ntx_min64(length, NTX_BUCKET_MAX_TAKE) * NS_PER_S + bucket->rest;
-    uint64_t cost_ns = owed / bucket->rate_bytes_per_s;
+    uint64_t units = ntx_min64(length, NTX_BUCKET_MAX_TAKE) * NTX_NS_PER_S + bucket->remainder;
+    uint64_t cost_ns = units / bucket->rate_bytes_per_s;
 
-    bucket->rest = owed % bucket->rate_bytes_per_s;
+    bucket->remainder = units % bucket->rate_bytes_per_s;
     bucket->free_at_ns += ntx_min64(cost_ns, UINT64_MAX - bucket->free_at_ns);
     return bucket->free_at_ns > now_ns ? bucket->free_at_ns - now_ns : 0;
 }

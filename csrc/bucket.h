@@ -22,7 +22,7 @@
 struct ntx_bucket {
     uint64_t rate_bytes_per_s; /* 0: no limit */
     uint64_t free_at_ns;       /* when all that was taken is paid for */
-    uint64_t rest;             /* fraction of a ns still owed, in 1 / rate */
+    uint64_t remainder;        /* fraction of a ns not waited for yet, in 1 / rate */
 };
 
 /* Begin, with the whole burst unused. */

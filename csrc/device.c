@@ -5,23 +5,21 @@
 #include "device.h"
 
 #include "bytes.h"
+#include "clock.h"
 #include "error.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <time.h>
-
-#define NS_PER_MS 1000000ull
 
 /* What a peer is asked for at first, and at most, when it is asked where its data is: a server may allocate in
  * proportion to it (xapi blktap PR #368), and NBD's lengths have 32 bits. */
 #define MAP_FIRST NTX_GIB
 #define MAP_MOST (4 * NTX_GIB)
 
-/* After this time the caller hears what is known, however much is missing. */
-#define MAP_TURN_NS (100 * NS_PER_MS)
+/* After this time the caller is given what is known, however much is missing. */
+#define MAP_TIME_NS (100 * NTX_NS_PER_MS)
 
 static const char *action_of(enum ntx_op op)
 {
@@ -136,22 +134,13 @@ int ntx_device_error_of(const struct ntx_device *device, const struct ntx_io *io
 
 /* ---------------------------------------------------------------------------------------------- waiting */
 
-static uint64_t monotonic_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
-
 /* Wait until the socket is ready and let the device work on it. */
 static int advance_once(struct ntx_device *device, const struct ntx_io *io, uint64_t deadline_ns, unsigned timeout_ms,
                         struct ntx_error *err)
 {
-    uint64_t now_ns = monotonic_ns();
-    uint64_t left_ms = now_ns < deadline_ns ? (deadline_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
+    int left_ms = ntx_left_ms(ntx_now_ns(), deadline_ns);
     struct pollfd ready = {.fd = device->fd, .events = device->events};
-    int count = poll(&ready, 1, (int)ntx_min64(left_ms, INT32_MAX));
+    int count = poll(&ready, 1, left_ms);
 
     /* Bytes that never become an answer do not count: a server could trickle for ever. */
     if (count > 0 && left_ms != 0)
@@ -169,7 +158,7 @@ static int advance_once(struct ntx_device *device, const struct ntx_io *io, uint
 /* After a time-out io is still the device's: the device must be closed before io goes. */
 int ntx_device_do(struct ntx_device *device, struct ntx_io *io, unsigned timeout_ms, struct ntx_error *err)
 {
-    uint64_t deadline_ns = monotonic_ns() + timeout_ms * NS_PER_MS;
+    uint64_t deadline_ns = ntx_deadline_ns(ntx_now_ns(), timeout_ms);
 
     if (device->in_flight != 0)
         return ntx_error_set(err, NTX_E_OPTIONS, -EBUSY, "%s: %s failed: %u other requests are in flight",
@@ -239,7 +228,7 @@ int ntx_map(struct ntx_device *device, uint64_t offset, uint64_t length, unsigne
         return ntx_error_at(err, offset, length);
     }
     ntx_extents_init(&list, extents, capacity, offset, length);
-    uint64_t until_ns = monotonic_ns() + MAP_TURN_NS;
+    uint64_t until_ns = ntx_now_ns() + MAP_TIME_NS;
     struct map_length ask = {.now = MAP_FIRST, .most = MAP_MOST};
     if (device->fd < 0) /* nobody is asked */
         ask.now = ask.most = length;
@@ -252,7 +241,7 @@ int ntx_map(struct ntx_device *device, uint64_t offset, uint64_t length, unsigne
             return result;
         bool has_moved = list.end > before || ask.now < asked;
         is_open = has_moved && !ntx_extents_is_complete(&list) && list.count < capacity;
-        is_open = is_open && (list.count == 0 || monotonic_ns() < until_ns);
+        is_open = is_open && (list.count == 0 || ntx_now_ns() < until_ns);
     }
     if (list.count == 0) /* the device cannot tell, or did not */
         ntx_extents_append(&list, length, 0);

@@ -331,7 +331,7 @@ static struct ntx_device_info describe(const char *name, uint64_t size)
         .min_block = 1,
         .preferred_block = NTX_BLOCK_SIZE,
         .max_payload = NTX_MAX_REQUEST_SIZE,
-        .flags = NTX_DEVICE_READ_ONLY | NTX_DEVICE_CAN_CLONE | NTX_DEVICE_CAN_MAP,
+        .flags = NTX_DEVICE_READ_ONLY | NTX_DEVICE_CAN_MULTI_CONN | NTX_DEVICE_CAN_MAP,
         .kind = "mapped",
     };
 

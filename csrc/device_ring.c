@@ -60,24 +60,36 @@ int ntx_ring_fd(const struct ntx_ring *ring)
     return ring->uring.ring_fd;
 }
 
+/* Hand over all that is queued, in as many calls as it takes: the kernel may take fewer entries than there are. */
+static int submit_all(struct io_uring *uring)
+{
+    while (io_uring_sq_ready(uring) > 0) {
+        int taken = io_uring_submit(uring);
+
+        if (taken == 0)
+            return -EAGAIN;
+        if (taken < 0 && taken != -EINTR)
+            return taken;
+    }
+    return 0;
+}
+
 int ntx_ring_read(struct ntx_ring *ring, int fd, void *data, uint64_t length, uint64_t offset, void *token)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
-    int submitted;
 
     if (sqe == NULL)
         return -EBUSY;
     io_uring_prep_read(sqe, fd, data, (unsigned)length, offset);
     io_uring_sqe_set_data(sqe, token);
-    do {
-        submitted = io_uring_submit(&ring->uring);
-    } while (submitted == -EINTR);
-    if (submitted >= 0)
+    int result = submit_all(&ring->uring);
+    if (result == 0)
         return 0;
-    /* It stays in the queue and goes with the next one: as nothing, because the caller reads otherwise by then. */
+    /* Being the last, it is still in the queue, and goes with the next one: as nothing, because the caller reads
+     * otherwise by then. */
     io_uring_prep_nop(sqe);
     io_uring_sqe_set_data(sqe, NULL);
-    return submitted;
+    return result;
 }
 
 void *ntx_ring_next(struct ntx_ring *ring, int64_t *result)

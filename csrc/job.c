@@ -5,24 +5,24 @@
  * the closing flush, through whichever connection is still good, so that one flush covers all that was answered.
  */
 #include "bytes.h"
+#include "clock.h"
 #include "error.h"
 #include "event.h"
-#include "shared.h"
+#include "scheduler.h"
 #include "worker.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-/* Work items: enough of them for every thread to have several, none smaller than pays for its hand-out. */
-#define ITEMS_PER_WORKER 16u
-#define MIN_ITEM (4u * NTX_MIB)
-#define MAX_ITEM (128u * NTX_MIB)
+/* Work ranges: enough of them for every thread to have several, none smaller than pays for its hand-out. */
+#define RANGES_PER_WORKER 16u
+#define MIN_RANGE (4u * NTX_MIB)
+#define MAX_RANGE (128u * NTX_MIB)
 
 /* Items at the end: a run that short is still worth asking for its holes (worker_span.c). */
-#define LEAST_ITEM (1u * NTX_MIB)
+#define LEAST_RANGE (1u * NTX_MIB)
 
 /* Requests of one connection before another connection is used.  Servers work on 16 of one connection at a time
  * (qemu-nbd, nbdkit): half of that leaves none of theirs waiting for ours. */
@@ -40,11 +40,11 @@ struct thread {
 };
 
 struct ntx_job {
-    struct ntx_shared shared;
+    struct ntx_scheduler scheduler;
     struct ntx_device *source, *target; /* the first worker's, borrowed */
     struct thread *threads;
     unsigned thread_count;
-    unsigned running; /* threads that have not ended; shared.lock */
+    unsigned running; /* threads that have not ended; scheduler.lock */
     _Atomic bool finished, flushed;
     bool started, joined;
 
@@ -109,52 +109,52 @@ static int check_ends(const struct ntx_device *source, const struct ntx_device *
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------ life and death */
+/* ------------------------------------------------------------------------------------------ new and free */
 
 /* Where the pace begins and how far it may go. */
 static void choose_pace(struct ntx_job *job, uint64_t buffers)
 {
-    const struct ntx_job_options *options = &job->shared.options;
+    const struct ntx_job_options *options = &job->scheduler.options;
     unsigned most = job->thread_count;
     unsigned first = options->first_connections > 0 ? options->first_connections : most;
-    uint64_t most_window = ntx_min64(buffers, (uint64_t)most * options->in_flight);
-    uint64_t first_window = options->first_in_flight > 0 ? options->first_in_flight : most_window;
+    uint64_t most_requests = ntx_min64(buffers, (uint64_t)most * options->in_flight);
+    uint64_t first_requests = options->first_in_flight > 0 ? options->first_in_flight : most_requests;
     if (options->first_in_flight > 0 && options->depth == 0) {
         bool is_tcp = (job->target->info.flags & NTX_DEVICE_TCP) != 0;
-        first_window = ntx_min64(first_window, (uint64_t)first * (is_tcp ? FIRST_DEPTH_TCP : FIRST_DEPTH));
+        first_requests = ntx_min64(first_requests, (uint64_t)first * (is_tcp ? FIRST_DEPTH_TCP : FIRST_DEPTH));
     }
     struct ntx_pace_limits limits = {
         .first_connections = (unsigned)ntx_min64(first, most),
         .most_connections = most,
         .depth = (unsigned)ntx_min64(options->in_flight, options->depth > 0 ? options->depth : DEPTH),
-        .most_window = (unsigned)most_window,
+        .most_requests = (unsigned)most_requests,
     };
-    limits.first_window = (unsigned)ntx_min64(ntx_max64(first_window, limits.first_connections), most_window);
+    limits.first_requests = (unsigned)ntx_min64(ntx_max64(first_requests, limits.first_connections), most_requests);
     limits.most_in_flight = (unsigned)ntx_min64(ntx_pace_most_in_flight(&limits), options->in_flight);
-    job->shared.pace.limits = limits;
-    job->shared.in_flight = limits.most_in_flight;
+    job->scheduler.pace.limits = limits;
+    job->scheduler.in_flight = limits.most_in_flight;
 }
 
-/* Threads, buffers and item size, from what was asked, what the ends permit and what there is to do. */
-static void choose(struct ntx_job *job, struct ntx_item_bytes *item_bytes)
+/* Threads, buffers and range size, from what was asked, what the ends permit and what there is to do. */
+static void choose(struct ntx_job *job, struct ntx_range_bytes *range_bytes)
 {
-    struct ntx_job_options *options = &job->shared.options;
+    struct ntx_job_options *options = &job->scheduler.options;
     uint64_t most = ntx_round_down(job->source->info.max_payload, NTX_BLOCK_SIZE);
     options->request_size = (uint32_t)ntx_min64(options->request_size, most);
 
-    uint64_t expected = options->bytes_expected > 0 ? options->bytes_expected : job->shared.size;
+    uint64_t expected = options->bytes_expected > 0 ? options->bytes_expected : job->scheduler.size;
     uint64_t count = options->connections;
-    if (!(job->source->info.flags & job->target->info.flags & NTX_DEVICE_CAN_CLONE))
+    if (!(job->source->info.flags & job->target->info.flags & NTX_DEVICE_CAN_MULTI_CONN))
         count = 1;
-    count = ntx_min64(count, expected / MIN_ITEM + 1);
+    count = ntx_min64(count, expected / MIN_RANGE + 1);
     uint64_t buffers = ntx_max64(options->max_buffer_bytes / options->request_size, 1);
     job->thread_count = (unsigned)ntx_min64(count, buffers);
     choose_pace(job, buffers);
 
-    uint64_t part = ntx_round_up(expected / (job->thread_count * ITEMS_PER_WORKER), NTX_BLOCK_SIZE);
-    item_bytes->most = ntx_min64(ntx_max64(part, MIN_ITEM), MAX_ITEM);
-    item_bytes->least = ntx_min64(ntx_max64(options->request_size, LEAST_ITEM), item_bytes->most);
-    item_bytes->workers = job->thread_count;
+    uint64_t part = ntx_round_up(expected / (job->thread_count * RANGES_PER_WORKER), NTX_BLOCK_SIZE);
+    range_bytes->most = ntx_min64(ntx_max64(part, MIN_RANGE), MAX_RANGE);
+    range_bytes->least = ntx_min64(ntx_max64(options->request_size, LEAST_RANGE), range_bytes->most);
+    range_bytes->workers = job->thread_count;
 }
 
 int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const struct ntx_job_options *options,
@@ -170,20 +170,20 @@ int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const stru
     struct ntx_job *job = calloc(1, sizeof *job);
     if (job == NULL)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for a job");
-    job->shared.options = *options;
+    job->scheduler.options = *options;
     job->source = source;
     job->target = target;
-    job->shared.size = size;
+    job->scheduler.size = size;
     job->all_unacknowledged = true; /* until a flush says otherwise */
 
-    struct ntx_item_bytes item_bytes;
-    choose(job, &item_bytes);
-    rc = ntx_shared_init(&job->shared, &item_bytes, err);
+    struct ntx_range_bytes range_bytes;
+    choose(job, &range_bytes);
+    rc = ntx_scheduler_init(&job->scheduler, &range_bytes, err);
     if (rc == 0 && (job->threads = calloc(job->thread_count, sizeof *job->threads)) == NULL)
         rc = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for %u threads", job->thread_count);
     for (unsigned i = 0; rc == 0 && i < job->thread_count; i++) {
         job->threads[i].job = job;
-        ntx_worker_init(&job->threads[i].worker, &job->shared);
+        ntx_worker_init(&job->threads[i].worker, &job->scheduler);
     }
     if (rc == 0)
         rc = ntx_worker_allocate(&job->threads[0].worker, err);
@@ -207,10 +207,10 @@ void ntx_job_free(struct ntx_job *job)
         ntx_job_join(job, &ignored);
     }
     for (unsigned i = 0; job->threads != NULL && i < job->thread_count; i++) {
-        if (job->threads[i].worker.shared != NULL)
+        if (job->threads[i].worker.scheduler != NULL)
             ntx_worker_destroy(&job->threads[i].worker);
     }
-    ntx_shared_destroy(&job->shared);
+    ntx_scheduler_destroy(&job->scheduler);
     free(job->threads);
     free(job->unacknowledged);
     free(job);
@@ -230,7 +230,7 @@ static void flush_target(struct ntx_job *job)
         if (ntx_worker_flush(worker, &err) == 0)
             atomic_store(&job->flushed, true);
         else
-            ntx_shared_fail(&job->shared, &err);
+            ntx_scheduler_fail(&job->scheduler, &err);
         return;
     }
 }
@@ -243,7 +243,7 @@ static int compare_extents(const void *a, const void *b)
 
 static void collect_unacknowledged_locked(struct ntx_job *job)
 {
-    size_t count = job->shared.plan.count;
+    size_t count = job->scheduler.plan.count;
     /* Without a flush nothing is known to be stored, however many answers came; what has lost its digest is to be read
      * again. */
     job->all_unacknowledged = !atomic_load(&job->flushed);
@@ -261,26 +261,26 @@ static void collect_unacknowledged_locked(struct ntx_job *job)
     size_t at = 0;
     for (unsigned i = 0; i < job->thread_count; i++)
         at += ntx_worker_unfinished(&job->threads[i].worker, job->unacknowledged + at, count - at);
-    for (size_t i = 0; i < job->shared.plan.count; i++)
-        job->unacknowledged[at++] = *ntx_plan_at(&job->shared.plan, i);
+    for (size_t i = 0; i < job->scheduler.plan.count; i++)
+        job->unacknowledged[at++] = *ntx_plan_at(&job->scheduler.plan, i);
     qsort(job->unacknowledged, at, sizeof *job->unacknowledged, compare_extents);
     job->unacknowledged_count = at;
 }
 
 static void end_worker(struct ntx_job *job)
 {
-    pthread_mutex_lock(&job->shared.lock);
+    pthread_mutex_lock(&job->scheduler.lock);
     bool is_last = --job->running == 0;
-    pthread_mutex_unlock(&job->shared.lock);
+    pthread_mutex_unlock(&job->scheduler.lock);
     if (!is_last)
         return;
     flush_target(job);
-    pthread_mutex_lock(&job->shared.lock);
+    pthread_mutex_lock(&job->scheduler.lock);
     collect_unacknowledged_locked(job);
-    job->shared.plan.ended = true;
-    pthread_mutex_unlock(&job->shared.lock);
+    job->scheduler.plan.ended = true;
+    pthread_mutex_unlock(&job->scheduler.lock);
     atomic_store(&job->finished, true);
-    ntx_event_signal(job->shared.done_fd);
+    ntx_event_signal(job->scheduler.done_fd);
 }
 
 /* ------------------------------------------------------------------------------------------------ threads */
@@ -309,18 +309,16 @@ static void *run(void *argument)
     struct thread *thread = argument;
     struct ntx_job *job = thread->job;
     struct ntx_error err;
-    struct timespec cpu;
     /* The first one also when there is nothing to copy: somebody has to flush. */
-    if (thread == job->threads || ntx_shared_await_turn(&job->shared)) {
+    if (thread == job->threads || ntx_scheduler_await_connection_wanted(&job->scheduler)) {
         if (connect_worker(job, &thread->worker)) {
-            thread->worker.rank = ntx_shared_is_connected(&job->shared);
+            thread->worker.rank = ntx_scheduler_add_connection(&job->scheduler);
             ntx_worker_run(&thread->worker, &err);
         } else {
-            ntx_shared_is_refused(&job->shared);
+            ntx_scheduler_give_up_connection(&job->scheduler);
         }
     }
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu);
-    ntx_count(&thread->worker.counters.cpu_ns, (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec);
+    ntx_count(&thread->worker.counters.cpu_ns, ntx_thread_cpu_ns());
     end_worker(job);
     return NULL;
 }
@@ -353,10 +351,10 @@ int ntx_job_start(struct ntx_job *job, struct ntx_error *err)
     if (rc == 0)
         return 0;
     ntx_error_errno(err, NTX_E_SYSTEM, rc, "starting thread %u of %u failed", started + 1, job->thread_count);
-    ntx_shared_fail(&job->shared, err);
-    pthread_mutex_lock(&job->shared.lock);
+    ntx_scheduler_fail(&job->scheduler, err);
+    pthread_mutex_lock(&job->scheduler.lock);
     job->running -= job->thread_count - started;
-    pthread_mutex_unlock(&job->shared.lock);
+    pthread_mutex_unlock(&job->scheduler.lock);
     for (unsigned i = 0; i < started; i++)
         pthread_join(job->threads[i].id, NULL);
     job->joined = true;
@@ -368,24 +366,24 @@ int ntx_job_start(struct ntx_job *job, struct ntx_error *err)
 int ntx_job_feed(struct ntx_job *job, const struct ntx_extent *extents, size_t count, size_t *taken,
                  struct ntx_error *err)
 {
-    return ntx_shared_feed(&job->shared, extents, count, taken, err);
+    return ntx_scheduler_feed(&job->scheduler, extents, count, taken, err);
 }
 
 void ntx_job_feed_end(struct ntx_job *job)
 {
-    ntx_shared_feed_end(&job->shared);
+    ntx_scheduler_feed_end(&job->scheduler);
 }
 
 int ntx_job_fd(const struct ntx_job *job)
 {
-    return job->shared.done_fd;
+    return job->scheduler.done_fd;
 }
 
 void ntx_job_cancel(struct ntx_job *job)
 {
     struct ntx_error err;
     ntx_error_set(&err, NTX_E_CANCELLED, -ECANCELED, "the transfer was stopped");
-    ntx_shared_fail(&job->shared, &err);
+    ntx_scheduler_fail(&job->scheduler, &err);
 }
 
 int ntx_job_join(struct ntx_job *job, struct ntx_error *err)
@@ -395,9 +393,9 @@ int ntx_job_join(struct ntx_job *job, struct ntx_error *err)
     for (unsigned i = 0; i < job->thread_count; i++)
         pthread_join(job->threads[i].id, NULL);
     job->joined = true;
-    if (job->shared.error.class == NTX_E_NONE)
+    if (job->scheduler.error.class == NTX_E_NONE)
         return 0;
-    *err = job->shared.error;
+    *err = job->scheduler.error;
     return err->code;
 }
 
@@ -421,8 +419,8 @@ void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progre
         progress->cpu_ns += atomic_load_explicit(&counters->cpu_ns, memory_order_relaxed);
     }
     /* The lock is not part of what the caller sees. */
-    ntx_shared_get_pace((struct ntx_shared *)&job->shared, progress);
-    progress->hungry = ntx_shared_is_hungry((struct ntx_shared *)&job->shared);
+    ntx_scheduler_get_pace((struct ntx_scheduler *)&job->scheduler, progress);
+    progress->wants_extents = ntx_scheduler_wants_extents((struct ntx_scheduler *)&job->scheduler);
     progress->finished = atomic_load(&job->finished);
     progress->flushed = atomic_load(&job->flushed);
 }

@@ -2,29 +2,10 @@
 #include "nbd_chunk.h"
 
 #include "bytes.h"
-#include "error.h"
 #include "nbd_proto.h"
 #include "nbd_text.h"
 
 #include <errno.h>
-#include <stdio.h>
-
-int ntx_nbd_rx_broken(struct ntx_nbd_rx *rx, struct ntx_error *err, const char *what)
-{
-    ntx_error_set(err, NTX_E_PROTOCOL, -EPROTO, "%s: the server broke the protocol: %s", rx->device->info.name, what);
-    return rx->slot != NULL ? ntx_error_at(err, rx->slot->offset, rx->slot->length) : err->code;
-}
-
-/* The request has been answered; returns its io. */
-static struct ntx_io *end_request(struct ntx_nbd_rx *rx)
-{
-    struct ntx_io *io = rx->slot->io;
-
-    ntx_nbd_slots_release(rx->slots, rx->slot);
-    rx->device->unread = rx->slots->newest_payload;
-    rx->slot = NULL;
-    return io;
-}
 
 /* -------------------------------------------------------------------------------------------- beginnings */
 
@@ -182,41 +163,7 @@ static void ensure_progress(const struct ntx_nbd_slot *slot, uint32_t min_block)
         ntx_extents_append(slot->io->map, min_block, 0);
 }
 
-/* A failed request leaves the caller's list as it was. */
-static void restore_map(const struct ntx_nbd_slot *slot)
-{
-    struct ntx_extents *map = slot->io->map;
-
-    map->count = slot->map_count;
-    map->end = slot->map_end;
-    if (map->count > 0)
-        map->items[map->count - 1].length = map->end - map->items[map->count - 1].offset;
-}
-
 /* ------------------------------------------------------------------------------------------------ errors */
-
-int ntx_nbd_reply_fail(struct ntx_nbd_rx *rx, struct ntx_error *err)
-{
-    struct ntx_nbd_slot *slot = rx->slot;
-    char text[128], cause[2 * NTX_NBD_REPLY_TEXT + sizeof text];
-
-    if (slot->error == -ESHUTDOWN) {
-        ntx_error_set(err, NTX_E_DEVICE, -ESHUTDOWN, "%s: the server is shutting down with %u requests in flight",
-                      rx->device->info.name, rx->slots->used);
-        return ntx_error_at(err, slot->offset, slot->length);
-    }
-    ntx_errno_text(slot->error, text, sizeof text);
-    if (slot->text[0] != '\0')
-        snprintf(cause, sizeof cause, "%s (the server says: %s)", text, slot->text);
-    else
-        snprintf(cause, sizeof cause, "%s", text);
-
-    if (slot->command == NBD_CMD_BLOCK_STATUS)
-        restore_map(slot);
-    int code = slot->error;
-    ntx_device_complete_failed(rx->device, end_request(rx), NTX_E_REPLY, code, cause);
-    return 0;
-}
 
 /* The whole error chunk is at bytes.  Types that we do not know begin in the same way. */
 static int take_error(struct ntx_nbd_rx *rx, const uint8_t *bytes, size_t length, struct ntx_error *err)
@@ -275,7 +222,7 @@ int ntx_nbd_chunk_end(struct ntx_nbd_rx *rx, struct ntx_error *err)
         return 0;
     }
     if (slot->error != 0)
-        return ntx_nbd_reply_fail(rx, err);
+        return ntx_nbd_rx_refuse(rx, err);
     if (slot->command == NBD_CMD_READ && !ntx_nbd_coverage_is_whole(&slot->coverage, slot->length))
         return ntx_nbd_rx_broken(rx, err, "a read reply that does not cover the request");
     if (slot->command == NBD_CMD_BLOCK_STATUS) {
@@ -284,6 +231,6 @@ int ntx_nbd_chunk_end(struct ntx_nbd_rx *rx, struct ntx_error *err)
         ensure_progress(slot, rx->export->min_block);
     }
 
-    ntx_device_complete(rx->device, end_request(rx), 0);
+    ntx_nbd_rx_complete(rx);
     return 0;
 }

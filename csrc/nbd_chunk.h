@@ -5,7 +5,7 @@
 #ifndef NTX_NBD_CHUNK_H
 #define NTX_NBD_CHUNK_H
 
-#include "nbd_reply.h"
+#include "nbd_rx.h"
 
 /* A chunk of .chunk_type with .left bytes of payload begins: check that it may, and choose the state. */
 int ntx_nbd_chunk_begin(struct ntx_nbd_rx *rx, struct ntx_error *err);
@@ -18,11 +18,5 @@ int ntx_nbd_chunk_take(struct ntx_nbd_rx *rx, const uint8_t *bytes, size_t lengt
 
 /* The last byte of the chunk, or of a simple reply, is there: complete the request if it is the last of the reply. */
 int ntx_nbd_chunk_end(struct ntx_nbd_rx *rx, struct ntx_error *err);
-
-/* Complete the request with the error of the reply: fails the connection on ESHUTDOWN. */
-int ntx_nbd_reply_fail(struct ntx_nbd_rx *rx, struct ntx_error *err);
-
-/* "<name>: the server broke the protocol: <what>", at the place of the request if one is being answered. */
-int ntx_nbd_rx_broken(struct ntx_nbd_rx *rx, struct ntx_error *err, const char *what);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * nbd_conn.c: one NBD connection as a device (device.h).
  *
- *   submit -> slot + tx ring          nothing is sent yet: requests of one turn leave in one sendmsg()
+ *   submit -> slot + tx ring          nothing is sent yet: requests of one pass leave in one sendmsg()
  *   advance -> rx: send, then receive always both, so that two full sockets never wait for each other
  *
  * The first failure of the connection is kept, and every later call returns it.
@@ -157,7 +157,7 @@ static int advance(struct ntx_device *device, struct ntx_error *err)
     }
     int unsent = ntx_nbd_tx_send(&conn->tx, device->fd);
     /* Also when sending failed: what the server said before it went away is the better explanation. */
-    int result = ntx_nbd_rx_receive(&conn->rx, device->fd, &conn->failure);
+    int result = ntx_nbd_reply_receive(&conn->rx, device->fd, &conn->failure);
     if (result == 0 && unsent != 0)
         result = ntx_error_errno(&conn->failure, NTX_E_DEVICE, unsent, "%s: sending failed with %u requests in flight",
                                  device->info.name, conn->slots.used);
@@ -192,7 +192,7 @@ static uint32_t device_flags(const struct ntx_nbd_export *export, enum ntx_open_
     if ((export->flags & NBD_FLAG_SEND_FLUSH) != 0)
         flags |= NTX_DEVICE_CAN_FLUSH;
     if ((export->flags & NBD_FLAG_CAN_MULTI_CONN) != 0)
-        flags |= NTX_DEVICE_CAN_CLONE;
+        flags |= NTX_DEVICE_CAN_MULTI_CONN;
     if ((export->flags & NBD_FLAG_ROTATIONAL) != 0)
         flags |= NTX_DEVICE_ROTATIONAL;
     if (export->has_allocation)

@@ -14,18 +14,6 @@
 /* Rounds in one call: a server that never stops sending must not keep the caller from its other end. */
 #define MAX_ROUNDS 256
 
-void ntx_nbd_rx_init(struct ntx_nbd_rx *rx, struct ntx_device *device, struct ntx_nbd_slots *slots,
-                     const struct ntx_nbd_export *export)
-{
-    rx->device = device;
-    rx->slots = slots;
-    rx->export = export;
-    rx->state = NTX_NBD_RX_HEADER;
-    rx->slot = NULL;
-    rx->start = 0;
-    rx->end = 0;
-}
-
 static size_t buffered(const struct ntx_nbd_rx *rx)
 {
     return rx->end - rx->start;
@@ -66,7 +54,7 @@ static int take_simple_reply(struct ntx_nbd_rx *rx, const uint8_t *header, struc
     rx->is_last = true;
     if (error != 0) {
         slot->error = ntx_nbd_errno(error);
-        return ntx_nbd_reply_fail(rx, err);
+        return ntx_nbd_rx_refuse(rx, err);
     }
     if (!is_read)
         return ntx_nbd_chunk_end(rx, err);
@@ -214,7 +202,7 @@ static int receive_once(struct ntx_nbd_rx *rx, int fd, bool *more, struct ntx_er
     return process(rx, err);
 }
 
-int ntx_nbd_rx_receive(struct ntx_nbd_rx *rx, int fd, struct ntx_error *err)
+int ntx_nbd_reply_receive(struct ntx_nbd_rx *rx, int fd, struct ntx_error *err)
 {
     bool more = true;
     int result = 0;

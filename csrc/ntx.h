@@ -124,10 +124,10 @@ void ntx_about(struct ntx_about *about);
 struct ntx_device;
 
 #define NTX_DEVICE_READ_ONLY (1u << 0)
-#define NTX_DEVICE_CAN_ZERO (1u << 1)  /* zeroes without a payload; otherwise zeros are written out */
-#define NTX_DEVICE_CAN_FLUSH (1u << 2) /* otherwise the job ends without one, and says so */
-#define NTX_DEVICE_CAN_CLONE (1u << 3) /* several connections see each other's writes (NBD multi-conn; files) */
-#define NTX_DEVICE_CAN_MAP (1u << 4)   /* can tell data from zero without reading */
+#define NTX_DEVICE_CAN_ZERO (1u << 1)       /* zeroes without a payload; otherwise zeros are written out */
+#define NTX_DEVICE_CAN_FLUSH (1u << 2)      /* otherwise the job ends without one, and says so */
+#define NTX_DEVICE_CAN_MULTI_CONN (1u << 3) /* several connections see each other's writes (NBD multi-conn; files) */
+#define NTX_DEVICE_CAN_MAP (1u << 4)        /* can tell data from zero without reading */
 #define NTX_DEVICE_ROTATIONAL (1u << 5)
 #define NTX_DEVICE_STRUCTURED (1u << 6) /* NBD structured replies are in use */
 #define NTX_DEVICE_DIRECT (1u << 7)     /* the page cache is bypassed (O_DIRECT) */
@@ -237,7 +237,7 @@ struct ntx_job_options {
     uint64_t disk_size;         /* bytes of the source that are the disk; 0 = all.  A device may be padded behind it */
     bool target_is_zero;        /* zeros need not be written */
     bool reads_all;             /* what the source itself says is zero is read all the same */
-    uint64_t bytes_expected;    /* sum of the extents to come; sizes the work items.  0 = unknown */
+    uint64_t bytes_expected;    /* sum of the extents to come; sizes the work ranges.  0 = unknown */
 
     /* Digests of every block touched are written to digest_fd at digest_offset + 16 * block.  -1: not kept. */
     int digest_fd;
@@ -279,7 +279,7 @@ struct ntx_job_progress {
     unsigned connections;     /* in use now */
     unsigned in_flight;       /* requests per connection now */
     enum ntx_pace_why why;    /* of both */
-    bool hungry;              /* the job has room for more extents */
+    bool wants_extents;       /* the job has room for more extents */
     bool finished;            /* every thread is about to end: join will not block for long */
     bool flushed;             /* the target confirmed a flush after the last write */
 };
@@ -312,7 +312,7 @@ int ntx_job_feed(struct ntx_job *job, const struct ntx_extent *extents, size_t c
                  struct ntx_error *err);
 void ntx_job_feed_end(struct ntx_job *job);
 
-/* A descriptor that polls readable when .hungry or .finished turned true.  Reading it is the caller's business
+/* A descriptor that polls readable when .wants_extents or .finished turned true.  Reading it is the caller's business
  * (an eventfd, non-blocking: 8 bytes).  Valid until ntx_job_free(). */
 int ntx_job_fd(const struct ntx_job *job);
 

@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-int ntx_plan_init(struct ntx_plan *plan, uint64_t size, const struct ntx_item_bytes *item_bytes, struct ntx_error *err)
+int ntx_plan_init(struct ntx_plan *plan, uint64_t size, const struct ntx_range_bytes *range_bytes,
+                  struct ntx_error *err)
 {
-    *plan = (struct ntx_plan){.size = size, .item_bytes = *item_bytes};
+    *plan = (struct ntx_plan){.size = size, .range_bytes = *range_bytes};
     plan->ring = malloc(NTX_PLAN_EXTENTS * sizeof *plan->ring);
     if (plan->ring == NULL)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for %u extents", NTX_PLAN_EXTENTS);
@@ -58,7 +59,7 @@ static uint64_t complete_end(const struct ntx_plan *plan)
 
 /* However many extents there are: those of a block that has not been fed whole cannot be taken, and would wait for
  * ever.  There is room for the rest of them, as no block has more than the ring. */
-bool ntx_plan_is_hungry(const struct ntx_plan *plan)
+bool ntx_plan_wants_extents(const struct ntx_plan *plan)
 {
     bool is_incomplete = plan->count > 0 && plan->ring[plan->head].offset >= complete_end(plan);
 
@@ -71,10 +72,10 @@ bool ntx_plan_is_done(const struct ntx_plan *plan)
 }
 
 /* Take the first extent, or the part of it before cut. */
-static void take_first(struct ntx_plan *plan, struct ntx_item *item, uint64_t cut)
+static void take_first(struct ntx_plan *plan, struct ntx_work_range *range, uint64_t cut)
 {
     struct ntx_extent *first = &plan->ring[plan->head];
-    struct ntx_extent *part = &item->extents[item->count++];
+    struct ntx_extent *part = &range->extents[range->count++];
     *part = *first;
     if (first->offset + first->length <= cut) {
         plan->head = (plan->head + 1) % NTX_PLAN_EXTENTS;
@@ -84,54 +85,55 @@ static void take_first(struct ntx_plan *plan, struct ntx_item *item, uint64_t cu
         first->offset = cut;
         first->length -= part->length;
     }
-    item->bytes += part->length;
+    range->bytes += part->length;
     plan->bytes -= part->length;
 }
 
-/* Half of each worker's part of what is left, once it is known how much that is.  A last item takes the crumbs too. */
-static uint64_t next_item_bytes(const struct ntx_plan *plan)
+/* Half of each worker's part of what is left, once it is known how much that is.  The last range takes the remainder
+ * too. */
+static uint64_t next_range_bytes(const struct ntx_plan *plan)
 {
-    const struct ntx_item_bytes *item = &plan->item_bytes;
-    if (!plan->ended || item->workers == 0)
-        return item->most;
-    uint64_t share = plan->bytes / (2ull * item->workers);
-    share = ntx_min64(ntx_max64(share - share % item->least, item->least), item->most);
-    return plan->bytes < share + item->least ? share + item->least : share;
+    const struct ntx_range_bytes *range = &plan->range_bytes;
+    if (!plan->ended || range->workers == 0)
+        return range->most;
+    uint64_t share = plan->bytes / (2ull * range->workers);
+    share = ntx_min64(ntx_max64(share - share % range->least, range->least), range->most);
+    return plan->bytes < share + range->least ? share + range->least : share;
 }
 
-void ntx_item_destroy(struct ntx_item *item)
+void ntx_work_range_destroy(struct ntx_work_range *range)
 {
-    if (item->extents != item->own)
-        free(item->extents);
-    item->extents = item->own;
-    item->capacity = NTX_ITEM_ROOM;
+    if (range->extents != range->own)
+        free(range->extents);
+    range->extents = range->own;
+    range->capacity = NTX_RANGE_ROOM;
 }
 
 /* Only for a block with more extents than regions of 512 bytes: they stay together all the same. */
-static bool make_room(struct ntx_item *item)
+static bool make_room(struct ntx_work_range *range)
 {
-    if (item->count < item->capacity)
+    if (range->count < range->capacity)
         return true;
-    struct ntx_extent *heap = item->extents == item->own ? NULL : item->extents;
-    struct ntx_extent *larger = realloc(heap, 2 * item->capacity * sizeof *larger);
+    struct ntx_extent *heap = range->extents == range->own ? NULL : range->extents;
+    struct ntx_extent *larger = realloc(heap, 2 * range->capacity * sizeof *larger);
     if (larger == NULL)
         return false;
     if (heap == NULL)
-        memcpy(larger, item->own, item->count * sizeof *larger);
-    item->extents = larger;
-    item->capacity *= 2;
+        memcpy(larger, range->own, range->count * sizeof *larger);
+    range->extents = larger;
+    range->capacity *= 2;
     return true;
 }
 
-enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_item *item)
+enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_work_range *range)
 {
-    item->extents = item->own;
-    item->capacity = NTX_ITEM_ROOM;
-    item->count = 0;
-    item->bytes = item->counted = 0;
+    range->extents = range->own;
+    range->capacity = NTX_RANGE_ROOM;
+    range->count = 0;
+    range->bytes = range->counted = 0;
     uint64_t covered = 0; /* bytes of the blocks touched */
     uint64_t end = 0;     /* block boundary behind the last extent taken */
-    uint64_t most = next_item_bytes(plan), complete = complete_end(plan);
+    uint64_t most = next_range_bytes(plan), complete = complete_end(plan);
 
     while (plan->count > 0) {
         const struct ntx_extent *first = &plan->ring[plan->head];
@@ -139,17 +141,17 @@ enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_item *item)
         /* Over budget, or with extents enough: only what lies in the last block still belongs here. */
         uint64_t budget = covered < most ? most - covered : 0;
         uint64_t cut = start + ntx_round_up(budget, NTX_BLOCK_SIZE);
-        cut = ntx_min64(item->count < NTX_ITEM_EXTENTS ? cut : end, complete);
+        cut = ntx_min64(range->count < NTX_RANGE_EXTENTS ? cut : end, complete);
         if (first->offset >= cut)
             break;
-        if (!make_room(item))
+        if (!make_room(range))
             return NTX_TAKE_NO_MEMORY;
-        take_first(plan, item, cut);
-        const struct ntx_extent *last = &item->extents[item->count - 1];
+        take_first(plan, range, cut);
+        const struct ntx_extent *last = &range->extents[range->count - 1];
         end = ntx_round_up(last->offset + last->length, NTX_BLOCK_SIZE);
         covered += end - start;
     }
-    if (item->count > 0)
-        return NTX_TAKE_ITEM;
+    if (range->count > 0)
+        return NTX_TAKE_RANGE;
     return plan->ended ? NTX_TAKE_END : NTX_TAKE_WAIT;
 }

@@ -1,6 +1,7 @@
 /* sock.c: see sock.h. */
 #include "sock.h"
 
+#include "clock.h"
 #include "error.h"
 
 #include <errno.h>
@@ -12,7 +13,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Unix sockets: room for some requests, so that neither end waits for the other at every one of them. */
@@ -23,10 +23,7 @@
 
 static int64_t now_ms(void)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)(ntx_now_ns() / NTX_NS_PER_MS);
 }
 
 int64_t ntx_sock_deadline_ms(unsigned timeout_ms)

@@ -1,13 +1,14 @@
 /*
  * worker.c: the loop of one thread.
  *
- * Each turn does whatever can be done without waiting, in the order that frees resources first; a turn that moved
+ * Each pass does whatever can be done without waiting, in the order that frees resources first; a pass that moved
  * nothing waits in one poll() for both ends, the stop signal and the rate limit.  A source that works at once (a
- * file) gets one read a turn, so that its bytes are digested and sent while they are still in the cache.
+ * file) gets one read a pass, so that its bytes are digested and sent while they are still in the cache.
  */
 #include "worker.h"
 
 #include "bytes.h"
+#include "clock.h"
 #include "error.h"
 
 #include <errno.h>
@@ -16,7 +17,7 @@
 #include <sys/mman.h>
 
 /* After an error, answers to what is in flight are awaited no longer than this. */
-#define DRAIN_NS (5ull * 1000 * 1000 * 1000)
+#define DRAIN_NS (5 * NTX_NS_PER_S)
 
 /* ---------------------------------------------------------------------------------------- start and end */
 
@@ -26,30 +27,30 @@ static void *map_zeros(size_t size)
     return zeros == MAP_FAILED ? NULL : zeros;
 }
 
-void ntx_worker_init(struct ntx_worker *w, struct ntx_shared *shared)
+void ntx_worker_init(struct ntx_worker *w, struct ntx_scheduler *scheduler)
 {
-    *w = (struct ntx_worker){.shared = shared, .max_zero = NTX_GIB};
+    *w = (struct ntx_worker){.scheduler = scheduler, .max_zero = NTX_GIB};
 }
 
-/* Every slot and every request may hold another item, and the cursor and the pending zeros one each. */
-static size_t items_of(const struct ntx_worker *w)
+/* Every slot and every request may hold another range, and the cursor and the pending zeros one each. */
+static size_t ranges_of(const struct ntx_worker *w)
 {
-    return 2u * w->shared->in_flight + 4;
+    return 2u * w->scheduler->in_flight + 4;
 }
 
 int ntx_worker_allocate(struct ntx_worker *w, struct ntx_error *err)
 {
-    const struct ntx_shared *shared = w->shared;
-    unsigned depth = shared->in_flight;
-    w->buffers = ntx_buffers_new(depth + 1, shared->options.request_size);
+    const struct ntx_scheduler *scheduler = w->scheduler;
+    unsigned depth = scheduler->in_flight;
+    w->buffers = ntx_buffers_new(depth + 1, scheduler->options.request_size);
     w->slots = calloc(depth, sizeof *w->slots);
     w->requests = calloc(depth, sizeof *w->requests);
-    size_t items = items_of(w);
-    w->items = calloc(items, sizeof *w->items);
+    size_t ranges = ranges_of(w);
+    w->ranges = calloc(ranges, sizeof *w->ranges);
     w->digests = calloc(NTX_SPAN_BLOCKS, NTX_DIGEST_SIZE);
     w->reference = calloc(NTX_SPAN_BLOCKS, NTX_DIGEST_SIZE);
-    w->zeros = map_zeros(shared->options.request_size);
-    if (!w->buffers || !w->slots || !w->requests || !w->items || !w->digests || !w->reference || !w->zeros)
+    w->zeros = map_zeros(scheduler->options.request_size);
+    if (!w->buffers || !w->slots || !w->requests || !w->ranges || !w->digests || !w->reference || !w->zeros)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for a thread with %u requests in flight", depth);
     w->spare = ntx_buffers_take(w->buffers);
     for (unsigned i = 0; i < depth; i++) {
@@ -59,9 +60,9 @@ int ntx_worker_allocate(struct ntx_worker *w, struct ntx_error *err)
         w->requests[i].next = w->free_requests;
         w->free_requests = &w->requests[i];
     }
-    for (size_t i = 0; i < items; i++) {
-        w->items[i].next = w->free_items;
-        w->free_items = &w->items[i];
+    for (size_t i = 0; i < ranges; i++) {
+        w->ranges[i].next = w->free_ranges;
+        w->free_ranges = &w->ranges[i];
     }
     return 0;
 }
@@ -73,24 +74,22 @@ void ntx_worker_destroy(struct ntx_worker *w)
         ntx_close(w->target);
     }
     if (w->zeros != NULL)
-        munmap(w->zeros, w->shared->options.request_size);
+        munmap(w->zeros, w->scheduler->options.request_size);
     free(w->reference);
     free(w->digests);
-    for (size_t i = 0; w->items != NULL && i < items_of(w); i++)
-        ntx_item_destroy(&w->items[i]);
-    free(w->items);
+    for (size_t i = 0; w->ranges != NULL && i < ranges_of(w); i++)
+        ntx_work_range_destroy(&w->ranges[i]);
+    free(w->ranges);
     free(w->requests);
     free(w->slots);
     ntx_buffers_free(w->buffers);
 }
 
 /* The rate limit permits no more yet. */
-static bool is_held(struct ntx_worker *w)
+static bool is_rate_limited(const struct ntx_worker *w)
 {
-    /* The clock is not looked at for nothing: a turn may be one extent of zeros, and costs little more. */
-    if (w->hold_until_ns > 0 && w->hold_until_ns <= ntx_now_ns())
-        w->hold_until_ns = 0;
-    return w->hold_until_ns > 0;
+    /* Without a limit the clock is not read: a pass may be one extent of zeros, and costs little more. */
+    return w->limited_until_ns > 0 && ntx_now_ns() < w->limited_until_ns;
 }
 
 /* ------------------------------------------------------------------------------------------- the source */
@@ -101,7 +100,7 @@ static int reap_source(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     struct ntx_io *io;
     while ((io = ntx_device_reap(w->source)) != NULL) {
         *moved = true;
-        w->source_owes_since_ns = 0;
+        w->source_answer_due_ns = 0;
         if (io == &w->map_io) {
             w->mapping = false;
             /* Extents are only an optimisation: a source that fails to tell is read. */
@@ -132,28 +131,28 @@ static int reap_source(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     return 0;
 }
 
-/* 1: there is an item; 0: not now; negative: failed, and what was taken counts as begun. */
-static int take_item(struct ntx_worker *w, struct ntx_error *err)
+/* 1: there is a range; 0: not now; negative: failed, and what was taken counts as begun. */
+static int take_range(struct ntx_worker *w, struct ntx_error *err)
 {
-    struct ntx_item *item = w->free_items;
-    if (item == NULL || w->ended)
+    struct ntx_work_range *range = w->free_ranges;
+    if (range == NULL || w->ended)
         return 0;
     /* Wait for the feed only when nothing else could be done meanwhile. */
     bool idle = w->target->in_flight == 0 && w->reading == 0 && !w->mapping && w->ready_first == NULL &&
-                w->zero_span.item == NULL && w->zero_item == NULL;
-    enum ntx_take take = ntx_shared_take(w->shared, w->rank, item, idle);
+                w->zero_span.range == NULL && w->zero_range == NULL;
+    enum ntx_take take = ntx_scheduler_take(w->scheduler, w->rank, range, idle);
     w->ended = take == NTX_TAKE_END;
-    w->hungry = take == NTX_TAKE_WAIT;
+    w->waits_for_extents = take == NTX_TAKE_WAIT;
     if (take == NTX_TAKE_END || take == NTX_TAKE_WAIT)
         return 0;
-    w->free_items = item->next;
-    item->open = 1;
-    w->item = item;
+    w->free_ranges = range->next;
+    range->open = 1;
+    w->range = range;
     w->extent = 0;
     w->at = 0;
     if (take == NTX_TAKE_NO_MEMORY)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for the extents of a block: more than %zu",
-                             item->count);
+                             range->count);
     return 1;
 }
 
@@ -165,9 +164,9 @@ static int start_read(struct ntx_worker *w, struct ntx_span *span, struct ntx_er
     slot->span = *span;
     slot->writes = 0;
     uint64_t length = span->end - span->start;
-    uint64_t wait_ns = ntx_shared_charge(w->shared, length);
+    uint64_t wait_ns = ntx_scheduler_charge(w->scheduler, length);
     if (wait_ns > 0)
-        w->hold_until_ns = ntx_now_ns() + wait_ns;
+        w->limited_until_ns = ntx_now_ns() + wait_ns;
     slot->read =
         (struct ntx_io){.op = NTX_OP_READ, .offset = span->start, .length = length, .data = slot->data, .owner = slot};
     w->reading++;
@@ -181,12 +180,12 @@ static int start_read(struct ntx_worker *w, struct ntx_span *span, struct ntx_er
 static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
     bool works_at_once = w->source->fd < 0;
-    while (!w->mapping && w->zero_span.item == NULL && ntx_may_use_slot(w)) {
-        if (is_held(w))
+    while (!w->mapping && w->zero_span.range == NULL && ntx_may_use_slot(w)) {
+        if (is_rate_limited(w))
             return 0;
         if (works_at_once && w->ready_first != NULL)
             return 0;
-        int rc = w->item == NULL ? take_item(w, err) : 1;
+        int rc = w->range == NULL ? take_range(w, err) : 1;
         if (rc != 1)
             return rc;
         struct ntx_span span;
@@ -196,10 +195,10 @@ static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *e
                 return rc;
             *moved = true;
             if (!w->mapping) {
-                struct ntx_item *item = w->item;
-                w->item = NULL;
-                ntx_shared_put_down(w->shared, w->rank);
-                ntx_item_release(w, item);
+                struct ntx_work_range *range = w->range;
+                w->range = NULL;
+                ntx_scheduler_release_range(w->scheduler, w->rank);
+                ntx_work_range_unref(w, range);
             } else if ((rc = reap_source(w, moved, err)) < 0) {
                 return rc;
             }
@@ -226,7 +225,7 @@ static void leave_unread(struct ntx_worker *w, struct ntx_slot *slot)
     const char *unread = w->target->unread;
     char *data = slot->data;
 
-    if (unread == NULL || unread < data || unread >= data + w->shared->options.request_size)
+    if (unread == NULL || unread < data || unread >= data + w->scheduler->options.request_size)
         return;
     slot->data = w->spare;
     w->spare = data;
@@ -237,11 +236,11 @@ static void free_slot_if_done(struct ntx_worker *w, struct ntx_slot *slot)
     if (!slot->emitted || slot->writes > 0)
         return;
     leave_unread(w, slot);
-    ntx_item_release(w, slot->span.item);
+    ntx_work_range_unref(w, slot->span.range);
     slot->next = w->free_slots;
     w->free_slots = slot;
     w->used--;
-    atomic_fetch_add_explicit(&w->shared->turns, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->scheduler->completions, 1, memory_order_relaxed);
 }
 
 static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
@@ -249,7 +248,7 @@ static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     struct ntx_io *io;
     while ((io = ntx_device_reap(w->target)) != NULL) {
         *moved = true;
-        w->target_owes_since_ns = 0;
+        w->target_answer_due_ns = 0;
         struct ntx_request *request = io->owner;
         struct ntx_slot *slot = request->slot;
         int rc = ntx_request_finish(w, request, err);
@@ -264,14 +263,14 @@ static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 /* Submit pieces until the requests run out. */
 static int emit(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
-    if (w->zero_span.item != NULL) {
+    if (w->zero_span.range != NULL) {
         int rc = ntx_emit_span(w, &w->zero_span, NULL, err);
         if (rc != 1)
             return rc;
         *moved = true;
-        struct ntx_item *item = w->zero_span.item;
-        w->zero_span.item = NULL;
-        ntx_item_release(w, item);
+        struct ntx_work_range *range = w->zero_span.range;
+        w->zero_span.range = NULL;
+        ntx_work_range_unref(w, range);
     }
     while (w->ready_first != NULL) {
         struct ntx_slot *slot = w->ready_first;
@@ -288,10 +287,10 @@ static int emit(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     return 0;
 }
 
-/* Zeros wait for neighbours only as long as there may be any in the same item. */
+/* Zeros wait for neighbours only as long as there may be any in the same range. */
 static int flush_pending_zero(struct ntx_worker *w, struct ntx_error *err)
 {
-    if (w->zero_item == NULL || w->item == w->zero_item || w->reading > 0)
+    if (w->zero_range == NULL || w->range == w->zero_range || w->reading > 0)
         return 0;
     int rc = ntx_emit_pending_zero(w, err);
     return rc < 0 ? rc : 0;
@@ -312,8 +311,8 @@ static int advance_device(struct ntx_worker *w, struct ntx_device *device, struc
 
 static bool is_finished(const struct ntx_worker *w)
 {
-    return w->ended && w->item == NULL && w->zero_span.item == NULL && w->zero_item == NULL && w->ready_first == NULL &&
-           w->reading == 0 && !w->mapping && w->target->in_flight == 0;
+    return w->ended && w->range == NULL && w->zero_span.range == NULL && w->zero_range == NULL &&
+           w->ready_first == NULL && w->reading == 0 && !w->mapping && w->target->in_flight == 0;
 }
 
 /* Give an error its side, unless it has one. */
@@ -324,9 +323,9 @@ static int of_side(struct ntx_error *err, int rc, enum ntx_error_class side)
     return rc;
 }
 
-static int turn(struct ntx_worker *w, bool *moved, struct ntx_error *err)
+static int advance(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
-    w->window = atomic_load(&w->shared->window);
+    w->slot_limit = atomic_load(&w->scheduler->slot_limit);
     int rc = advance_device(w, w->target, err);
     if (rc < 0)
         return of_side(err, rc, NTX_E_TARGET);
@@ -341,7 +340,7 @@ static int turn(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     if (rc == 0)
         rc = flush_pending_zero(w, err);
     ntx_spend(&w->counters.target_ns, &since);
-    ntx_shared_look_at_pace(w->shared, since);
+    ntx_scheduler_update_pace(w->scheduler, since);
     return of_side(err, rc, NTX_E_TARGET);
 }
 
@@ -350,7 +349,7 @@ static void drain_one(struct ntx_worker *w, struct ntx_io *io)
     struct ntx_error ignored;
     struct ntx_request *request = io->owner;
     struct ntx_slot *slot = request->slot;
-    /* One that failed, or a zero request that would go on, has not ended: its item stays unfinished. */
+    /* One that failed, or a zero request that would go on, has not ended: its range stays unfinished. */
     if (io->result < 0 || (request->is_zero && request->remaining > io->length))
         return;
     ntx_request_finish(w, request, &ignored);
@@ -380,17 +379,17 @@ static void drain(struct ntx_worker *w, struct ntx_device *device)
 
 int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
 {
-    w->can_map = (w->source->info.flags & NTX_DEVICE_CAN_MAP) != 0 && !w->shared->options.reads_all;
+    w->can_map = (w->source->info.flags & NTX_DEVICE_CAN_MAP) != 0 && !w->scheduler->options.reads_all;
     w->write_zeros = (w->target->info.flags & NTX_DEVICE_CAN_ZERO) == 0;
     int rc = 0;
     while (!is_finished(w)) {
-        if (atomic_load(&w->shared->stopping))
+        if (atomic_load(&w->scheduler->stopping))
             break;
         bool moved = false;
-        rc = turn(w, &moved, err);
+        rc = advance(w, &moved, err);
         if (rc < 0)
             break;
-        bool is_waiting = w->source->in_flight > 0 || w->target->in_flight > 0 || is_held(w);
+        bool is_waiting = w->source->in_flight > 0 || w->target->in_flight > 0 || is_rate_limited(w);
         if (!moved && is_waiting && (rc = ntx_worker_wait(w, err)) < 0)
             break;
     }
@@ -399,7 +398,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
     int flushed = ntx_digest_flush(w, rc < 0 ? &second : err);
     rc = rc < 0 ? rc : flushed;
     if (rc < 0)
-        ntx_shared_fail(w->shared, err);
+        ntx_scheduler_fail(w->scheduler, err);
     drain(w, w->target);
     drain(w, w->source);
     return rc;
@@ -408,18 +407,18 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
 int ntx_worker_flush(struct ntx_worker *w, struct ntx_error *err)
 {
     struct ntx_io io = {.op = NTX_OP_FLUSH};
-    return of_side(err, ntx_device_do(w->target, &io, w->shared->options.timeout_ms, err), NTX_E_TARGET);
+    return of_side(err, ntx_device_do(w->target, &io, w->scheduler->options.timeout_ms, err), NTX_E_TARGET);
 }
 
 size_t ntx_worker_unfinished(const struct ntx_worker *w, struct ntx_extent *extents, size_t capacity)
 {
     size_t count = 0;
-    size_t items = w->items == NULL ? 0 : items_of(w);
-    for (size_t i = 0; i < items; i++) {
-        const struct ntx_item *item = &w->items[i];
-        for (size_t k = 0; item->open > 0 && k < item->count; k++, count++) {
+    size_t ranges = w->ranges == NULL ? 0 : ranges_of(w);
+    for (size_t i = 0; i < ranges; i++) {
+        const struct ntx_work_range *range = &w->ranges[i];
+        for (size_t k = 0; range->open > 0 && k < range->count; k++, count++) {
             if (count < capacity)
-                extents[count] = item->extents[k];
+                extents[count] = range->extents[k];
         }
     }
     return count;

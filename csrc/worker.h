@@ -1,7 +1,7 @@
 /*
  * worker.h: one thread of a job: its connections, its buffers, its requests.
  *
- *   item --cursor--> span ----- data: slot --read--> zero test, digest --pieces--> WRITE / ZERO / nothing
+ *   range --cursor--> span ----- data: slot --read--> zero test, digest --pieces--> WRITE / ZERO / nothing
  *                      `------- zero: -------------------------------- pieces--> ZERO / nothing
  *
  * A span is a run of whole blocks that is either read into a slot or known to be zero.  A piece is a part of a span
@@ -13,14 +13,14 @@
 
 #include "buffer.h"
 #include "device.h"
-#include "shared.h"
+#include "scheduler.h"
 
 #define NTX_SPAN_BLOCKS (NTX_MAX_REQUEST_SIZE / NTX_BLOCK_SIZE)
 #define NTX_MAP_EXTENTS 512u
 
 struct ntx_span {
-    struct ntx_item *item;
-    size_t extent;       /* first extent of the item that ends behind at */
+    struct ntx_work_range *range;
+    size_t extent;       /* first extent of the range that ends behind at */
     uint64_t start, end; /* block boundaries (end may be the end of the disk) */
     uint64_t at;         /* pieces before it are done */
     uint64_t zero[NTX_SPAN_BLOCKS / 64], same[NTX_SPAN_BLOCKS / 64]; /* a bit per block */
@@ -39,7 +39,7 @@ struct ntx_slot {
 struct ntx_request {
     struct ntx_io io;
     struct ntx_slot *slot; /* of a WRITE out of a slot, else NULL */
-    struct ntx_item *item;
+    struct ntx_work_range *range;
     uint64_t remaining; /* from io.offset on */
     uint64_t counts;    /* bytes of extents in it */
     bool is_zero;
@@ -47,7 +47,7 @@ struct ntx_request {
 };
 
 struct ntx_worker {
-    struct ntx_shared *shared;
+    struct ntx_scheduler *scheduler;
     unsigned rank; /* among those that are connected: the pace uses the first ones */
     struct ntx_device *source, *target;
     bool owns_devices;
@@ -58,22 +58,22 @@ struct ntx_worker {
     struct ntx_slot *slots, *free_slots;
     struct ntx_slot *ready_first, *ready_last; /* read and digested, pieces to be submitted */
     struct ntx_request *requests, *free_requests;
-    struct ntx_item *items, *free_items;
-    unsigned used;    /* slots that are not free */
-    unsigned window;  /* slots that may be used in this turn */
-    unsigned reading; /* slots whose read is in flight */
+    struct ntx_work_range *ranges, *free_ranges;
+    unsigned used;       /* slots that are not free */
+    unsigned slot_limit; /* slots that may be used in this pass */
+    unsigned reading;    /* slots whose read is in flight */
 
-    /* The cursor: where the next span of the current item begins. */
-    struct ntx_item *item;
+    /* The cursor: where the next span of the current range begins. */
+    struct ntx_work_range *range;
     size_t extent;
     uint64_t at;
-    bool ended;  /* the plan has no more */
-    bool hungry; /* the plan had nothing for us when we asked */
+    bool ended;             /* the plan has no more */
+    bool waits_for_extents; /* the plan had none when we asked */
 
-    struct ntx_span zero_span; /* item NULL: none */
+    struct ntx_span zero_span; /* range NULL: none */
 
     /* Adjacent zero pieces, not yet sent. */
-    struct ntx_item *zero_item;
+    struct ntx_work_range *zero_range;
     uint64_t zero_start, zero_end, zero_counts;
     uint64_t max_zero; /* longest ZERO that the target has not refused */
     bool write_zeros;  /* the target cannot zero: send them */
@@ -86,10 +86,10 @@ struct ntx_worker {
     uint64_t map_start;
     bool mapping, can_map;
 
-    uint64_t hold_until_ns; /* rate limit */
+    uint64_t limited_until_ns; /* rate limit */
 
-    /* When this end last answered, or was first asked after that; 0: known anew at the next wait. */
-    uint64_t source_owes_since_ns, target_owes_since_ns;
+    /* When this end must have answered; 0: set at the next wait. */
+    uint64_t source_answer_due_ns, target_answer_due_ns;
 
     uint8_t *digests, *reference; /* NTX_SPAN_BLOCKS of them */
     uint64_t digest_block;        /* of the first of the digests that are not written yet, */
@@ -98,7 +98,7 @@ struct ntx_worker {
 };
 
 /* A worker that owns nothing yet. */
-void ntx_worker_init(struct ntx_worker *worker, struct ntx_shared *shared);
+void ntx_worker_init(struct ntx_worker *worker, struct ntx_scheduler *scheduler);
 
 /* Allocate what the thread needs.  Errors: -ENOMEM.  Undone by ntx_worker_destroy(), which may follow a failure. */
 int ntx_worker_allocate(struct ntx_worker *worker, struct ntx_error *err);
@@ -116,8 +116,8 @@ size_t ntx_worker_unfinished(const struct ntx_worker *worker, struct ntx_extent 
 
 /* worker_span.c: what to read next. */
 
-/* Find the next span of the worker's item.  *is_zero tells its kind; at most request_size for data.
- * false: the item is exhausted, or worker->mapping was begun (ask again when the answer is there). */
+/* Find the next span of the worker's range.  *is_zero tells its kind; at most request_size for data.
+ * false: the range is exhausted, or worker->mapping was begun (ask again when the answer is there). */
 bool ntx_next_span(struct ntx_worker *worker, struct ntx_span *span, bool *is_zero, struct ntx_error *err, int *rc);
 
 /* worker_digest.c: zero test, digests and comparison with the reference, for all blocks of a span. */
@@ -132,11 +132,11 @@ int ntx_emit_span(struct ntx_worker *worker, struct ntx_span *span, struct ntx_s
 int ntx_emit_pending_zero(struct ntx_worker *worker, struct ntx_error *err);
 int ntx_request_finish(struct ntx_worker *worker, struct ntx_request *request, struct ntx_error *err);
 
-/* The item loses one reference; with the last, its bytes are done. */
-void ntx_item_release(struct ntx_worker *worker, struct ntx_item *item);
+/* The work range loses one reference; with the last, its bytes are done. */
+void ntx_work_range_unref(struct ntx_worker *worker, struct ntx_work_range *range);
 
-/* worker_wait.c: wait for either end, the stop signal, or the end of the rate limit's hold; counts the time.
- * Errors: -ETIMEDOUT when an end owes its answer for too long. */
+/* worker_wait.c: wait for either end, the stop signal, or the end of the wait that the rate limit asks for; counts the
+ * time. Errors: -ETIMEDOUT when an answer is overdue. */
 int ntx_worker_wait(struct ntx_worker *worker, struct ntx_error *err);
 
 /* Wait for this end alone.  until_ns is not before now_ns. */
@@ -145,7 +145,7 @@ void ntx_wait_for_device(const struct ntx_device *device, uint64_t now_ns, uint6
 /* The pace lets the worker use another slot. */
 static inline bool ntx_may_use_slot(const struct ntx_worker *worker)
 {
-    return worker->free_slots != NULL && worker->used < worker->window;
+    return worker->free_slots != NULL && worker->used < worker->slot_limit;
 }
 
 static inline bool ntx_bit(const uint64_t *bits, size_t i)

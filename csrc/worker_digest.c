@@ -15,7 +15,7 @@
 static int write_digests(struct ntx_worker *w, uint64_t block, const uint8_t *digests, size_t count,
                          struct ntx_error *err)
 {
-    const struct ntx_job_options *options = &w->shared->options;
+    const struct ntx_job_options *options = &w->scheduler->options;
     const uint8_t *from = digests;
     size_t left = count * NTX_DIGEST_SIZE;
     off_t at = (off_t)(options->digest_offset + block * NTX_DIGEST_SIZE);
@@ -54,7 +54,7 @@ static int make_room(struct ntx_worker *w, uint64_t block, size_t count, struct 
 /* Fill w->reference for count blocks; returns how many of them have a reference, or a negative errno. */
 static int64_t read_reference(struct ntx_worker *w, uint64_t block, size_t count, struct ntx_error *err)
 {
-    const struct ntx_job_options *options = &w->shared->options;
+    const struct ntx_job_options *options = &w->scheduler->options;
     if (block >= options->reference_blocks)
         return 0;
     count = (size_t)ntx_min64(count, options->reference_blocks - block);
@@ -97,10 +97,10 @@ static int mark_same(struct ntx_worker *w, struct ntx_span *span, const uint8_t 
  * up the target's min_block, stays the source's. */
 static void put_zeros(const struct ntx_span *span, void *data)
 {
-    const struct ntx_item *item = span->item;
+    const struct ntx_work_range *range = span->range;
 
-    for (size_t i = span->extent; i < item->count && item->extents[i].offset < span->end; i++) {
-        const struct ntx_extent *extent = &item->extents[i];
+    for (size_t i = span->extent; i < range->count && range->extents[i].offset < span->end; i++) {
+        const struct ntx_extent *extent = &range->extents[i];
         uint64_t start = ntx_max64(extent->offset, span->start);
         uint64_t end = ntx_min64(extent->offset + extent->length, span->end);
         if ((extent->flags & NTX_EXTENT_ZERO) != 0 && start < end)
@@ -110,7 +110,7 @@ static void put_zeros(const struct ntx_span *span, void *data)
 
 int ntx_digest_slot(struct ntx_worker *w, struct ntx_slot *slot, struct ntx_error *err)
 {
-    const struct ntx_job_options *options = &w->shared->options;
+    const struct ntx_job_options *options = &w->scheduler->options;
     bool wants_digest = options->digest_fd >= 0 || options->reference_fd >= 0;
     struct ntx_span *span = &slot->span;
     const uint8_t *data = slot->data;
@@ -140,7 +140,7 @@ int ntx_digest_slot(struct ntx_worker *w, struct ntx_slot *slot, struct ntx_erro
 
 int ntx_digest_zero_span(struct ntx_worker *w, struct ntx_span *span, struct ntx_error *err)
 {
-    const struct ntx_job_options *options = &w->shared->options;
+    const struct ntx_job_options *options = &w->scheduler->options;
     uint64_t block = span->start / NTX_BLOCK_SIZE;
     uint64_t end = (span->end + NTX_BLOCK_SIZE - 1) / NTX_BLOCK_SIZE;
     if (options->digest_fd >= 0 && !options->digests_are_zero) {

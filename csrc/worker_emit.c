@@ -22,30 +22,30 @@ static uint64_t overlap(uint64_t start, uint64_t end, const struct ntx_extent *e
     return high > low ? high - low : 0;
 }
 
-void ntx_item_release(struct ntx_worker *w, struct ntx_item *item)
+void ntx_work_range_unref(struct ntx_worker *w, struct ntx_work_range *range)
 {
-    if (--item->open > 0)
+    if (--range->open > 0)
         return;
-    ntx_count(&w->counters.done, item->bytes - item->counted);
-    ntx_item_destroy(item);
-    item->next = w->free_items;
-    w->free_items = item;
+    ntx_count(&w->counters.done, range->bytes - range->counted);
+    ntx_work_range_destroy(range);
+    range->next = w->free_ranges;
+    w->free_ranges = range;
 }
 
-static void count_done(struct ntx_worker *w, struct ntx_item *item, uint64_t bytes)
+static void count_done(struct ntx_worker *w, struct ntx_work_range *range, uint64_t bytes)
 {
-    item->counted += bytes;
+    range->counted += bytes;
     ntx_count(&w->counters.done, bytes);
 }
 
-static struct ntx_request *take_request(struct ntx_worker *w, struct ntx_item *item)
+static struct ntx_request *take_request(struct ntx_worker *w, struct ntx_work_range *range)
 {
     struct ntx_request *request = w->free_requests;
     if (request == NULL)
         return NULL;
     w->free_requests = request->next;
-    item->open++;
-    request->item = item;
+    range->open++;
+    request->range = range;
     request->slot = NULL;
     return request;
 }
@@ -55,7 +55,7 @@ static int submit_zero(struct ntx_worker *w, struct ntx_request *request, struct
 {
     struct ntx_io *io = &request->io;
     if (w->write_zeros) {
-        uint64_t most = ntx_min64(w->shared->options.request_size, w->target->info.max_payload);
+        uint64_t most = ntx_min64(w->scheduler->options.request_size, w->target->info.max_payload);
         io->op = NTX_OP_WRITE;
         io->data = w->zeros;
         io->length = ntx_min64(request->remaining, most);
@@ -70,31 +70,31 @@ static int submit_zero(struct ntx_worker *w, struct ntx_request *request, struct
 /* 1: nothing pending any more; 0: no free request. */
 int ntx_emit_pending_zero(struct ntx_worker *w, struct ntx_error *err)
 {
-    if (w->zero_item == NULL)
+    if (w->zero_range == NULL)
         return 1;
-    struct ntx_request *request = take_request(w, w->zero_item);
+    struct ntx_request *request = take_request(w, w->zero_range);
     if (request == NULL)
         return 0;
     request->is_zero = true;
     request->io = (struct ntx_io){.offset = w->zero_start, .owner = request};
     request->remaining = w->zero_end - w->zero_start;
     request->counts = w->zero_counts;
-    struct ntx_item *item = w->zero_item;
-    w->zero_item = NULL;
-    ntx_item_release(w, item);
+    struct ntx_work_range *range = w->zero_range;
+    w->zero_range = NULL;
+    ntx_work_range_unref(w, range);
     int rc = submit_zero(w, request, err);
     return rc < 0 ? rc : 1;
 }
 
-static int emit_zero(struct ntx_worker *w, struct ntx_item *item, uint64_t start, uint64_t end, uint64_t counts,
+static int emit_zero(struct ntx_worker *w, struct ntx_work_range *range, uint64_t start, uint64_t end, uint64_t counts,
                      struct ntx_error *err)
 {
-    if (w->shared->options.target_is_zero) {
+    if (w->scheduler->options.target_is_zero) {
         ntx_count(&w->counters.skipped, end - start);
-        count_done(w, item, counts);
+        count_done(w, range, counts);
         return 1;
     }
-    if (w->zero_item == item && w->zero_end == start) {
+    if (w->zero_range == range && w->zero_end == start) {
         w->zero_end = end;
         w->zero_counts += counts;
         return 1;
@@ -102,8 +102,8 @@ static int emit_zero(struct ntx_worker *w, struct ntx_item *item, uint64_t start
     int rc = ntx_emit_pending_zero(w, err);
     if (rc != 1)
         return rc;
-    item->open++;
-    w->zero_item = item;
+    range->open++;
+    w->zero_range = range;
     w->zero_start = start;
     w->zero_end = end;
     w->zero_counts = counts;
@@ -116,7 +116,7 @@ static int emit_data(struct ntx_worker *w, struct ntx_span *span, struct ntx_slo
     int rc = ntx_emit_pending_zero(w, err);
     if (rc != 1)
         return rc;
-    struct ntx_request *request = take_request(w, span->item);
+    struct ntx_request *request = take_request(w, span->range);
     if (request == NULL)
         return 0;
     request->is_zero = false;
@@ -152,7 +152,7 @@ static enum piece kind_of(const struct ntx_span *span, const struct ntx_slot *sl
 static uint64_t piece_end(const struct ntx_worker *w, const struct ntx_span *span, const struct ntx_slot *slot,
                           uint64_t start, uint64_t end, enum piece *kind)
 {
-    if (slot == NULL && w->shared->options.reference_fd < 0) {
+    if (slot == NULL && w->scheduler->options.reference_fd < 0) {
         *kind = PIECE_ZERO;
         return end;
     }
@@ -170,11 +170,11 @@ static uint64_t piece_end(const struct ntx_worker *w, const struct ntx_span *spa
 
 int ntx_emit_span(struct ntx_worker *w, struct ntx_span *span, struct ntx_slot *slot, struct ntx_error *err)
 {
-    struct ntx_item *item = span->item;
+    struct ntx_work_range *range = span->range;
     uint64_t unit = w->target->info.min_block;
 
-    while (span->at < span->end && span->extent < item->count) {
-        const struct ntx_extent *extent = &item->extents[span->extent];
+    while (span->at < span->end && span->extent < range->count) {
+        const struct ntx_extent *extent = &range->extents[span->extent];
         uint64_t start = ntx_max64(span->at, ntx_round_down(extent->offset, unit));
         uint64_t end = ntx_min64(span->end, ntx_round_up(extent->offset + extent->length, unit));
         if (start >= span->end)
@@ -189,9 +189,9 @@ int ntx_emit_span(struct ntx_worker *w, struct ntx_span *span, struct ntx_slot *
         int rc = 1;
         if (kind == PIECE_SAME) {
             ntx_count(&w->counters.unchanged, end - start);
-            count_done(w, item, counts);
+            count_done(w, range, counts);
         } else if (kind == PIECE_ZERO) {
-            rc = emit_zero(w, item, start, end, counts, err);
+            rc = emit_zero(w, range, start, end, counts, err);
         } else {
             rc = emit_data(w, span, slot, start, end, counts, err);
         }
@@ -240,10 +240,10 @@ int ntx_request_finish(struct ntx_worker *w, struct ntx_request *request, struct
     } else {
         ntx_count(&w->counters.sent, io->length);
     }
-    count_done(w, request->item, request->counts);
+    count_done(w, request->range, request->counts);
     if (request->slot != NULL)
         request->slot->writes--;
-    ntx_item_release(w, request->item);
+    ntx_work_range_unref(w, request->range);
     request->next = w->free_requests;
     w->free_requests = request;
     return 0;

@@ -1,5 +1,5 @@
 /*
- * worker_span.c: the cursor that walks an item and says what to read next.
+ * worker_span.c: the cursor that walks a range and says what to read next.
  *
  *   extents    |--data--|        |------zero------|  |d|d|
  *   blocks   [    ][    ][    ][    ][    ][    ][    ][    ]
@@ -26,13 +26,13 @@ static uint64_t block_start(uint64_t offset)
 
 static uint64_t block_end(const struct ntx_worker *w, uint64_t offset)
 {
-    return ntx_min64(ntx_round_up(offset, NTX_BLOCK_SIZE), w->shared->size);
+    return ntx_min64(ntx_round_up(offset, NTX_BLOCK_SIZE), w->scheduler->size);
 }
 
 /* Cut to whole blocks; the end of the disk counts as a block's end. */
 static uint64_t whole_blocks(const struct ntx_worker *w, uint64_t end)
 {
-    return end >= w->shared->size ? w->shared->size : block_start(end);
+    return end >= w->scheduler->size ? w->scheduler->size : block_start(end);
 }
 
 static uint64_t extent_end(const struct ntx_extent *extent)
@@ -93,9 +93,9 @@ static void ask_map(const struct ntx_worker *w, uint64_t start, uint64_t end, ui
 /* A data run goes on into the extents behind it while their blocks touch and the slot has room. */
 static uint64_t join_extents(const struct ntx_worker *w, size_t i, uint64_t end, uint64_t room_end)
 {
-    const struct ntx_item *item = w->item;
-    while (end < room_end && ++i < item->count) {
-        const struct ntx_extent *next = &item->extents[i];
+    const struct ntx_work_range *range = w->range;
+    while (end < room_end && ++i < range->count) {
+        const struct ntx_extent *next = &range->extents[i];
         if ((next->flags & NTX_EXTENT_ZERO) || block_start(next->offset) > end)
             break;
         end = ntx_max64(end, ntx_min64(block_end(w, extent_end(next)), room_end));
@@ -105,8 +105,8 @@ static uint64_t join_extents(const struct ntx_worker *w, size_t i, uint64_t end,
 
 static void set_span(struct ntx_worker *w, struct ntx_span *span, uint64_t start, uint64_t end)
 {
-    span->item = w->item;
-    span->item->open++;
+    span->range = w->range;
+    span->range->open++;
     span->extent = w->extent;
     span->start = span->at = start;
     span->end = end;
@@ -118,7 +118,7 @@ static void set_span(struct ntx_worker *w, struct ntx_span *span, uint64_t start
 static void set_zero_span(struct ntx_worker *w, struct ntx_span *span, uint64_t start, uint64_t end)
 {
     /* With a reference every block is compared, and the span's bits bound how many at once. */
-    if (w->shared->options.reference_fd >= 0)
+    if (w->scheduler->options.reference_fd >= 0)
         end = ntx_min64(end, start + (uint64_t)NTX_SPAN_BLOCKS * NTX_BLOCK_SIZE);
     set_span(w, span, start, end);
 }
@@ -126,8 +126,8 @@ static void set_zero_span(struct ntx_worker *w, struct ntx_span *span, uint64_t 
 /* Step over extents that are done; the start of the next span, or UINT64_MAX. */
 static uint64_t next_start(struct ntx_worker *w)
 {
-    for (; w->extent < w->item->count; w->extent++) {
-        const struct ntx_extent *extent = &w->item->extents[w->extent];
+    for (; w->extent < w->range->count; w->extent++) {
+        const struct ntx_extent *extent = &w->range->extents[w->extent];
         uint64_t start = ntx_max64(w->at, block_start(extent->offset));
         if (start < block_end(w, extent_end(extent)))
             return start;
@@ -141,7 +141,7 @@ bool ntx_next_span(struct ntx_worker *w, struct ntx_span *span, bool *is_zero, s
     uint64_t start = next_start(w);
     if (start == UINT64_MAX)
         return false;
-    const struct ntx_extent *extent = &w->item->extents[w->extent];
+    const struct ntx_extent *extent = &w->range->extents[w->extent];
     uint64_t end = block_end(w, extent_end(extent));
     *is_zero = true;
 
@@ -166,7 +166,7 @@ bool ntx_next_span(struct ntx_worker *w, struct ntx_span *span, bool *is_zero, s
         end = data_end;
     }
     *is_zero = false;
-    uint64_t room_end = ntx_min64(start + w->shared->options.request_size, w->shared->size);
+    uint64_t room_end = ntx_min64(start + w->scheduler->options.request_size, w->scheduler->size);
     end = end < room_end ? join_extents(w, w->extent, end, room_end) : room_end;
     set_span(w, span, start, end);
     return true;

@@ -3,7 +3,7 @@
  *
  *   kernels zero COUNT      zero test of a block of zeros
  *   kernels digest COUNT    digest of a block
- *   kernels plan COUNT      COUNT extents fed to a plan and taken as items
+ *   kernels plan COUNT      COUNT extents fed to a plan and taken as work ranges
  *   kernels worker COUNT    COUNT blocks from a file to null, a request each, neither tested to their end nor digested
  *   kernels chosen          prints the kernels that run here
  *
@@ -50,21 +50,21 @@ static void run_digest(size_t count)
         fail("the digest is wrong");
 }
 
-static void take_all(struct ntx_plan *plan, struct ntx_item *item)
+static void take_all(struct ntx_plan *plan, struct ntx_work_range *range)
 {
-    while (ntx_plan_take(plan, item) == NTX_TAKE_ITEM)
+    while (ntx_plan_take(plan, range) == NTX_TAKE_RANGE)
         ;
 }
 
 static void run_plan(size_t count)
 {
     static struct ntx_extent extents[FEED];
-    static struct ntx_item item;
+    static struct ntx_work_range range;
     struct ntx_plan plan;
     struct ntx_error err;
     size_t taken;
 
-    if (ntx_plan_init(&plan, NTX_MAX_DEVICE_SIZE, &(struct ntx_item_bytes){.most = 16 * NTX_MIB}, &err) < 0)
+    if (ntx_plan_init(&plan, NTX_MAX_DEVICE_SIZE, &(struct ntx_range_bytes){.most = 16 * NTX_MIB}, &err) < 0)
         fail(err.text);
     for (size_t done = 0; done < count;) {
         size_t n = count - done < FEED ? count - done : FEED;
@@ -74,7 +74,7 @@ static void run_plan(size_t count)
             fail(err.text);
         if (taken != n)
             fail("the plan is full");
-        take_all(&plan, &item);
+        take_all(&plan, &range);
         done += n;
     }
     ntx_plan_destroy(&plan);

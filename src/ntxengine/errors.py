@@ -1,17 +1,51 @@
 """Every error that ntxengine raises.
 
 The class says what is left to the caller, the message says subject, action, numbers and cause, and the fields say
-the same to programs.  `exit_code` is what `ntx` ends with (docs/errors.md has the table).
+the same to programs.  `exit_code` is what `ntx` ends with (docs/errors.md has the table).  All of them can be pickled:
+processes hand them to each other.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+import pickle
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from ntxengine import machine
 
 
-class NtxError(Exception):
+class PortableError(Exception):
+    """Base of every exception of the package: pickling keeps class, message, fields, notes and cause.
+
+    Python's own way calls the class with the message alone, which fails where a field is required, and drops the cause.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., PortableError], tuple[Any, ...]]:
+        return _made_again, (type(self), self.args, vars(self), _portable(self.__cause__))
+
+
+def _made_again(
+    kind: type[PortableError], args: tuple[Any, ...], fields: dict[str, Any], cause: BaseException | None
+) -> PortableError:
+    error = kind.__new__(kind, *args)
+    vars(error).update(fields)
+    if cause is not None:  # None too would be taken for `raise ... from None`
+        error.__cause__ = cause
+    return error
+
+
+def _portable(cause: BaseException | None) -> BaseException | None:
+    """Return `cause`, or what it says where it cannot be pickled: classes of other libraries often cannot."""
+    if cause is None or isinstance(cause, PortableError):
+        return cause
+    try:
+        pickle.loads(pickle.dumps(cause))
+    except Exception:  # noqa: BLE001  which exception that is, is the other library's choice
+        return NtxError(f"{type(cause).__name__}: {cause}")
+    return cause
+
+
+class NtxError(PortableError):
     """Base of all: the work failed, and trying the same again will most likely fail again."""
 
     exit_code: ClassVar[int] = 1
@@ -155,24 +189,24 @@ class Cancelled(NtxError):
     exit_code: ClassVar[int] = 130
 
 
-# ntx_error_class in csrc/ntx.h, by number.
-_FROM_CORE: dict[int, type[NtxError]] = {
-    1: OptionsError,
-    2: MachineError,
-    3: PlaceError,
-    4: SourceError,
-    5: TargetError,
-    6: NbdNegotiationError,
-    7: NbdProtocolError,
-    8: NbdReplyError,
-    9: TransferTimeout,
-    10: Cancelled,
+# By the names in enum ntx_error_class, csrc/ntx.h, without NTX_E_.
+_FROM_CORE: dict[str, type[NtxError]] = {
+    "OPTIONS": OptionsError,
+    "SYSTEM": MachineError,
+    "DEVICE": PlaceError,
+    "SOURCE": SourceError,
+    "TARGET": TargetError,
+    "NEGOTIATION": NbdNegotiationError,
+    "PROTOCOL": NbdProtocolError,
+    "REPLY": NbdReplyError,
+    "TIMEOUT": TransferTimeout,
+    "CANCELLED": Cancelled,
 }
 
 
-def from_core(error_class: int, code: int, offset: int, length: int, text: str) -> NtxError:
+def from_core(error_class: str, code: int, offset: int, length: int, text: str) -> NtxError:
     """Turn a filled `struct ntx_error` into the exception that it means.  The only place that does."""
-    kind = _FROM_CORE.get(error_class, NtxError)
+    kind = _FROM_CORE[error_class]
     if kind is MachineError or machine.is_open_limit(-code):
         return MachineError(f"{text}{machine.remedy(-code)}")
     if issubclass(kind, PlaceError):

@@ -65,14 +65,3 @@ def utc_now() -> datetime:
 def format_time(when: datetime) -> str:
     """Return RFC 3339 in UTC: `2026-11-23T04:05:06Z`."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_time(text: str) -> datetime:
-    """Return the time that an RFC 3339 text means.
-
-    Errors: ValueError if it is none, or has no zone.
-    """
-    when = datetime.fromisoformat(text)
-    if when.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone")
-    return when.astimezone(UTC)

@@ -129,7 +129,7 @@ static void test_it_says_what_it_is_and_refuses_writes(void)
     CHECK_EQ_U64(info->size, SIZE);
     CHECK_EQ_STR(info->kind, "mapped");
     CHECK_EQ_STR(info->name, "disk.qcow2");
-    CHECK_EQ_U64(info->flags, NTX_DEVICE_READ_ONLY | NTX_DEVICE_CAN_CLONE | NTX_DEVICE_CAN_MAP);
+    CHECK_EQ_U64(info->flags, NTX_DEVICE_READ_ONLY | NTX_DEVICE_CAN_MULTI_CONN | NTX_DEVICE_CAN_MAP);
     CHECK_EQ_INT(device->fd, -1);
     CHECK_EQ_INT(do_io(device, NTX_OP_WRITE, 0, 1, data, &err), -EROFS);
     CHECK_EQ_INT(do_io(device, NTX_OP_ZERO, 0, 1, NULL, &err), -EROFS);

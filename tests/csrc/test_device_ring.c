@@ -19,6 +19,8 @@
 #define LENGTH (64u * 1024)
 
 static bool is_refused, is_enter_refused, is_short_of_memory;
+static unsigned calls_that_take_none; /* how many of the next ones leave everything in the queue */
+static bool takes_one;                /* whoever submits more has to ask again */
 
 int io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
 {
@@ -32,7 +34,18 @@ int io_uring_submit(struct io_uring *ring)
 {
     int (*real)(struct io_uring *) = (int (*)(struct io_uring *))dlsym(RTLD_NEXT, "io_uring_submit");
 
-    return is_short_of_memory ? -EAGAIN : real(ring);
+    if (is_short_of_memory)
+        return -EAGAIN;
+    if (calls_that_take_none > 0) {
+        calls_that_take_none--;
+        return 0;
+    }
+    if (!takes_one || io_uring_sq_ready(ring) < 2)
+        return real(ring);
+    ring->sq.sqe_tail--;
+    int taken = real(ring);
+    ring->sq.sqe_tail++;
+    return taken;
 }
 
 int io_uring_submit_and_wait(struct io_uring *ring, unsigned count)
@@ -178,6 +191,45 @@ static void test_a_read_that_the_ring_refuses_is_done_once_and_otherwise(void)
     free(sample);
 }
 
+static void check_reads_when_few_are_taken(unsigned rounds)
+{
+    uint8_t *sample = new_sample(COUNT * LENGTH), *got = new_pages(COUNT * LENGTH);
+    put_file(PATH, sample, COUNT * LENGTH);
+    struct ntx_device *device = open_direct();
+    struct ntx_io ios[COUNT];
+    struct ntx_error err;
+
+    for (unsigned i = 0; i < COUNT; i++) {
+        ios[i] = (struct ntx_io){.op = NTX_OP_READ, .offset = i * LENGTH, .length = LENGTH, .data = got + i * LENGTH};
+        calls_that_take_none = i % 2 == 0 ? rounds : 0;
+        CHECK_OK(ntx_device_submit(device, &ios[i], &err), err);
+        CHECK(i % 2 != 0 || calls_that_take_none < rounds);
+        calls_that_take_none = 0;
+    }
+    wait_for_all(device, COUNT);
+
+    for (unsigned i = 0; i < COUNT; i++)
+        CHECK_EQ_INT(ios[i].result, 0);
+    CHECK_EQ_MEM(got, sample, COUNT * LENGTH);
+    ntx_close(device);
+    munmap(got, COUNT * LENGTH);
+    free(sample);
+}
+
+static void test_a_read_that_was_not_taken_is_done_otherwise(void)
+{
+    check_reads_when_few_are_taken(1);
+    check_reads_when_few_are_taken(UINT32_MAX);
+}
+
+/* What was not taken before is in the queue in front of the read, and one call takes only that. */
+static void test_what_one_call_leaves_the_next_takes(void)
+{
+    takes_one = true;
+    check_reads_when_few_are_taken(1);
+    takes_one = false;
+}
+
 static void check_reads_without_a_ring(bool *refused)
 {
     uint8_t *sample = new_sample(LENGTH), *got = new_pages(LENGTH);
@@ -213,6 +265,8 @@ int main(void)
     RUN(test_reads_in_flight_may_be_left_behind);
     RUN(test_what_is_not_aligned_is_read_all_the_same);
     RUN(test_a_read_that_the_ring_refuses_is_done_once_and_otherwise);
+    RUN(test_a_read_that_was_not_taken_is_done_otherwise);
+    RUN(test_what_one_call_leaves_the_next_takes);
     RUN(test_without_a_ring_reads_block);
     RUN(test_a_ring_that_takes_no_requests_is_none);
     return 0;

@@ -287,7 +287,7 @@ static void test_lost_device_is_refused_by_the_next_job(void)
     teardown(&b);
 }
 
-/* Both fail in one turn, the write first: the zero request is asked again, and its refusal is not the job's error. */
+/* Both fail in one pass, the write first: the zero request is asked again, and its refusal is not the job's error. */
 static void test_error_is_of_the_request_that_failed_and_not_of_one_asked_again(void)
 {
     struct bench b;
@@ -371,7 +371,7 @@ static void test_no_second_connection_without_permission(void)
 {
     struct bench b;
     setup(&b);
-    b.target.flags &= ~NTX_DEVICE_CAN_CLONE;
+    b.target.flags &= ~NTX_DEVICE_CAN_MULTI_CONN;
     struct ntx_extent all = {0, SIZE, 0};
 
     CHECK(run(&b, &all, 1) == 0);

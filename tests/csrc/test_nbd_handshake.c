@@ -30,8 +30,8 @@ static void test_everything_offered_is_used(void)
     CHECK_EQ_U64(info.min_block, 4096);
     CHECK_EQ_U64(info.preferred_block, 65536);
     CHECK_EQ_U64(info.max_payload, 1 << 20);
-    CHECK_EQ_U64(info.flags, NTX_DEVICE_CAN_ZERO | NTX_DEVICE_CAN_FLUSH | NTX_DEVICE_CAN_CLONE | NTX_DEVICE_CAN_MAP |
-                                 NTX_DEVICE_ROTATIONAL | NTX_DEVICE_STRUCTURED);
+    CHECK_EQ_U64(info.flags, NTX_DEVICE_CAN_ZERO | NTX_DEVICE_CAN_FLUSH | NTX_DEVICE_CAN_MULTI_CONN |
+                                 NTX_DEVICE_CAN_MAP | NTX_DEVICE_ROTATIONAL | NTX_DEVICE_STRUCTURED);
     CHECK_EQ_STR(info.kind, "nbd");
     CHECK_EQ_STR(info.name, "nbd+unix:///disk?socket=peer.sock");
 }

@@ -167,7 +167,7 @@ static void test_nbdkit_with_everything(void)
 
     CHECK_EQ_U64(device->info.size, 64 * MIB);
     CHECK((device->info.flags & NTX_DEVICE_STRUCTURED) != 0);
-    CHECK((device->info.flags & NTX_DEVICE_CAN_CLONE) != 0);
+    CHECK((device->info.flags & NTX_DEVICE_CAN_MULTI_CONN) != 0);
     check_roundtrip(device, 64 * KIB);
     check_full_queue(device, 256 * KIB);
     ntx_close(device);
@@ -393,7 +393,7 @@ static void test_qemu_with_several_connections(void)
     uint8_t *sample = new_sample(64 * KIB);
     struct ntx_error err;
 
-    CHECK((device->info.flags & NTX_DEVICE_CAN_CLONE) != 0);
+    CHECK((device->info.flags & NTX_DEVICE_CAN_MULTI_CONN) != 0);
     check_roundtrip(device, 64 * KIB);
     check_full_queue(device, 256 * KIB);
     CHECK_OK(device->ops->clone(device, &other, &err), err);
@@ -414,7 +414,7 @@ static void test_qemu_tells_data_from_holes(void)
     struct ntx_extent extents[16];
     struct ntx_error err;
     size_t count;
-    CHECK((device->info.flags & NTX_DEVICE_CAN_CLONE) == 0);
+    CHECK((device->info.flags & NTX_DEVICE_CAN_MULTI_CONN) == 0);
     CHECK_OK(do_io(device, NTX_OP_WRITE, 2 * MIB, 256 * KIB, sample, &err), err);
     CHECK_OK(do_io(device, NTX_OP_WRITE, 6 * MIB, 256 * KIB, sample, &err), err);
 

@@ -1,6 +1,6 @@
 /*
- * test_pace.c: the number of requests in flight follows what a server does.  The server is a formula (so many turns a
- * second at most, so long for each), the clock a number: every run is the same.
+ * test_pace.c: the number of requests in flight follows what a server does.  The server is a formula (so many
+ * completions a second at most, so long for each), the clock a number: every run is the same.
  */
 #include "check.h"
 #include "pace.h"
@@ -10,13 +10,13 @@
 
 struct world {
     struct ntx_pace pace;
-    uint64_t now_ns, turns, starved_ns;
+    uint64_t now_ns, completions, waiting_ns;
     uint64_t first_ns;   /* when the first answer comes */
-    uint64_t latency_ns; /* of one turn, however many there are */
-    uint64_t capacity;   /* turns/s at most */
-    uint64_t own_ns;     /* of a turn, the thread's own work: then it does not wait */
-    double fraction;     /* of a turn */
-    unsigned in_flight;  /* what the server has: a changed window reaches it with the answers to what it had */
+    uint64_t latency_ns; /* of one answer, however many there are */
+    uint64_t capacity;   /* completions/s at most */
+    uint64_t own_ns;     /* of an answer, the thread's own work: then it does not wait */
+    double fraction;     /* of an answer */
+    unsigned in_flight;  /* what the server has: a changed number reaches it with the answers to what it had */
     uint64_t reached_ns; /* when that is */
     bool is_bursty;      /* answers come together, once in each latency */
     bool is_unsettled;
@@ -27,15 +27,15 @@ static const struct ntx_pace_limits ADAPTING = {.first_connections = 2,
                                                 .most_connections = 8,
                                                 .depth = 8,
                                                 .most_in_flight = 32,
-                                                .first_window = 8,
-                                                .most_window = 32};
+                                                .first_requests = 8,
+                                                .most_requests = 32};
 
 static struct world begin(const struct ntx_pace_limits *limits, uint64_t latency_ns, uint64_t capacity, uint64_t own_ns)
 {
     struct world w = {.now_ns = SECOND, .latency_ns = latency_ns, .capacity = capacity, .own_ns = own_ns};
 
     ntx_pace_init(&w.pace, limits);
-    w.in_flight = w.pace.window;
+    w.in_flight = w.pace.requests;
     w.first_ns = w.now_ns + latency_ns;
     return w;
 }
@@ -45,10 +45,10 @@ static void check_bounds(const struct world *w)
     const struct ntx_pace_limits *limits = &w->pace.limits;
     unsigned connections = ntx_pace_connections(&w->pace), in_flight = ntx_pace_in_flight(&w->pace);
 
-    CHECK(w->pace.window >= limits->first_window && w->pace.window <= limits->most_window);
+    CHECK(w->pace.requests >= limits->first_requests && w->pace.requests <= limits->most_requests);
     CHECK(connections >= limits->first_connections && connections <= limits->most_connections);
     CHECK(in_flight >= 1 && in_flight <= limits->most_in_flight);
-    CHECK(connections * in_flight <= limits->most_window);
+    CHECK(connections * in_flight <= limits->most_requests);
 }
 
 /* Let time pass in steps of a millisecond. */
@@ -56,7 +56,7 @@ static void pass(struct world *w, uint64_t duration_ns)
 {
     for (uint64_t end_ns = w->now_ns + duration_ns; w->now_ns < end_ns; w->now_ns += MS) {
         if (w->now_ns >= w->reached_ns)
-            w->in_flight = w->pace.window;
+            w->in_flight = w->pace.requests;
         double rate = (double)w->in_flight * SECOND / (double)w->latency_ns;
         if (rate > (double)w->capacity)
             rate = (double)w->capacity;
@@ -64,18 +64,18 @@ static void pass(struct world *w, uint64_t duration_ns)
         bool is_between = w->is_bursty && (w->now_ns - w->first_ns) % w->latency_ns != 0;
         uint64_t whole = is_between ? 0 : (uint64_t)w->fraction;
         w->fraction -= (double)whole;
-        w->turns += whole;
+        w->completions += whole;
         uint64_t threads_ns = MS * ntx_pace_connections(&w->pace), work_ns = whole * w->own_ns;
-        w->starved_ns += work_ns < threads_ns ? threads_ns - work_ns : 0;
-        struct ntx_pace_seen seen = {.turns = w->turns,
-                                     .starved_ns = w->starved_ns,
+        w->waiting_ns += work_ns < threads_ns ? threads_ns - work_ns : 0;
+        struct ntx_pace_seen seen = {.completions = w->completions,
+                                     .waiting_ns = w->waiting_ns,
                                      .connections = ntx_pace_connections(&w->pace),
                                      .is_settled = !w->is_unsettled};
         if (ntx_pace_tick(&w->pace, w->now_ns + MS, &seen)) {
             w->changes++;
             w->reached_ns = w->now_ns + MS + w->latency_ns;
         }
-        w->highest = w->pace.window > w->highest ? w->pace.window : w->highest;
+        w->highest = w->pace.requests > w->highest ? w->pace.requests : w->highest;
         check_bounds(w);
     }
 }
@@ -86,7 +86,7 @@ static void test_latency_is_answered_with_more_in_flight_within_a_few_rounds(voi
 
     pass(&w, 70 * MS);
 
-    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_U64(w.pace.requests, 32);
     CHECK_EQ_U64(ntx_pace_connections(&w.pace), 4);
     CHECK_EQ_U64(ntx_pace_in_flight(&w.pace), 8);
     CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_LATE);
@@ -94,14 +94,15 @@ static void test_latency_is_answered_with_more_in_flight_within_a_few_rounds(voi
 
 static void test_answers_to_what_was_asked_for_before_do_not_count_for_fewer(void)
 {
-    /* Half of 32 in flight gives 160 of 166 turns/s, which is too little; with the answers to the 32 it would not be.
+    /* Half of 32 in flight gives 160 of 166 completions/s, which is too little; with the answers to the 32 it would not
+     * be.
      */
     struct world w = begin(&ADAPTING, 100 * MS, 166, MS / 10);
 
     pass(&w, 60 * SECOND);
 
     CHECK(w.changes > 2);
-    CHECK_EQ_U64(w.pace.good_window, 32);
+    CHECK_EQ_U64(w.pace.good_requests, 32);
 }
 
 static void test_a_server_that_keeps_the_threads_busy_gets_no_more(void)
@@ -110,7 +111,7 @@ static void test_a_server_that_keeps_the_threads_busy_gets_no_more(void)
 
     pass(&w, 60 * SECOND);
 
-    CHECK_EQ_U64(w.pace.window, 8);
+    CHECK_EQ_U64(w.pace.requests, 8);
     CHECK_EQ_U64(w.changes, 0);
     CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_BEGAN);
 }
@@ -126,7 +127,7 @@ static void test_a_slow_server_is_asked_ever_more_rarely_whether_more_would_help
     CHECK_EQ_U64(w.highest, 32);
     CHECK(changes > 0 && changes <= 60);
     CHECK(w.changes - changes <= 40); /* there and back, every half minute */
-    CHECK_EQ_U64(w.pace.good_window, 8);
+    CHECK_EQ_U64(w.pace.good_requests, 8);
     CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_LOWERED);
 }
 
@@ -137,7 +138,7 @@ static void test_more_that_are_no_faster_are_given_up(void)
     pass(&w, 60 * SECOND);
 
     CHECK(w.changes > 2);
-    CHECK_EQ_U64(w.pace.good_window, 8);
+    CHECK_EQ_U64(w.pace.good_requests, 8);
     CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_NO_GAIN);
 }
 
@@ -149,7 +150,7 @@ static void test_answers_that_come_in_bursts_are_not_taken_for_a_lower_rate(void
 
         pass(&w, 20 * latency_ms * MS + 100 * MS);
 
-        CHECK_EQ_U64(w.pace.window, 32);
+        CHECK_EQ_U64(w.pace.requests, 32);
         CHECK_EQ_INT(ntx_pace_why(&w.pace), latency_ms <= 5 ? NTX_PACE_RAISED : NTX_PACE_LATE);
     }
 }
@@ -157,7 +158,7 @@ static void test_answers_that_come_in_bursts_are_not_taken_for_a_lower_rate(void
 static void test_a_pause_after_a_raise_is_not_taken_for_its_rate(void)
 {
     struct world w = begin(&ADAPTING, 4 * MS, 1000000, MS / 10);
-    while (w.pace.window == 8 || w.pace.draining > 0)
+    while (w.pace.requests == 8 || w.pace.draining > 0)
         pass(&w, MS);
 
     w.capacity = 0; /* new buffers are fetched */
@@ -165,7 +166,7 @@ static void test_a_pause_after_a_raise_is_not_taken_for_its_rate(void)
     w.capacity = 1000000;
     pass(&w, 100 * MS);
 
-    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_U64(w.pace.requests, 32);
     CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_RAISED);
 }
 
@@ -177,7 +178,7 @@ static void test_a_fast_beginning_is_not_taken_for_the_rate(void)
     w.latency_ns = MS; /* then 8 in flight are half of what it can do */
     pass(&w, 200 * MS);
 
-    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_U64(w.pace.requests, 32);
     CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_RAISED);
 }
 
@@ -187,7 +188,7 @@ static void test_while_nothing_is_answered_more_are_asked_for(void)
 
     pass(&w, 8 * MS);
 
-    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_U64(w.pace.requests, 32);
     CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_LATE);
 }
 
@@ -199,22 +200,22 @@ static void test_a_machine_that_stood_still_says_nothing_about_the_server(void)
 
     for (uint64_t now_ns = SECOND; now_ns < 2 * SECOND; now_ns += SECOND / 5) {
         CHECK(!ntx_pace_tick(&pace, now_ns, &seen));
-        seen.starved_ns += 2 * SECOND / 5;
+        seen.waiting_ns += 2 * SECOND / 5;
     }
 
-    CHECK_EQ_U64(pace.window, 8);
+    CHECK_EQ_U64(pace.requests, 8);
 }
 
 static void test_latency_that_comes_later_is_answered_too(void)
 {
     struct world w = begin(&ADAPTING, MS, 6000, MS / 3);
     pass(&w, 10 * SECOND);
-    CHECK_EQ_U64(w.pace.window, 8);
+    CHECK_EQ_U64(w.pace.requests, 8);
 
     w.latency_ns = 50 * MS;
     pass(&w, 15 * SECOND);
 
-    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_U64(w.pace.requests, 32);
     CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_RAISED);
 }
 
@@ -222,14 +223,14 @@ static void test_latency_that_goes_away_gives_the_memory_back(void)
 {
     struct world w = begin(&ADAPTING, 50 * MS, 1000000, MS / 10);
     pass(&w, 2 * SECOND);
-    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_U64(w.pace.requests, 32);
 
     w.latency_ns = MS;
     w.capacity = 3000;
     w.own_ns = MS / 2;
     pass(&w, 30 * SECOND);
 
-    CHECK_EQ_U64(w.pace.window, 8);
+    CHECK_EQ_U64(w.pace.requests, 8);
     CHECK_EQ_INT(ntx_pace_why(&w.pace), NTX_PACE_LOWERED);
 }
 
@@ -239,7 +240,7 @@ static void test_a_server_in_between_is_held_where_it_is_fastest(void)
     pass(&w, 60 * SECOND);
     unsigned changes = w.changes;
 
-    CHECK_EQ_U64(w.pace.good_window, 16);
+    CHECK_EQ_U64(w.pace.good_requests, 16);
     pass(&w, 600 * SECOND);
     CHECK(w.changes - changes <= 60);
 }
@@ -253,7 +254,7 @@ static void test_a_server_that_stands_still_changes_nothing(void)
     pass(&w, 60 * SECOND);
 
     CHECK_EQ_U64(w.changes, 0);
-    CHECK_EQ_U64(w.pace.window, 8);
+    CHECK_EQ_U64(w.pace.requests, 8);
 }
 
 static void test_nothing_is_judged_while_connections_come_and_go(void)
@@ -266,7 +267,7 @@ static void test_nothing_is_judged_while_connections_come_and_go(void)
     w.is_unsettled = false;
     pass(&w, 200 * MS);
 
-    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_U64(w.pace.requests, 32);
 }
 
 static void test_a_connection_has_its_part_of_the_window_and_no_more_than_it_has_buffers_for(void)
@@ -285,8 +286,8 @@ static void test_what_is_pinned_stays(void)
                                      .most_connections = 3,
                                      .depth = 4,
                                      .most_in_flight = 4,
-                                     .first_window = 12,
-                                     .most_window = 12};
+                                     .first_requests = 12,
+                                     .most_requests = 12};
     struct world w = begin(&limits, 20 * MS, 1000000, MS / 10);
 
     pass(&w, 30 * SECOND);
@@ -303,8 +304,8 @@ static void test_one_connection_takes_all_that_is_in_flight(void)
                                      .most_connections = 1,
                                      .depth = 8,
                                      .most_in_flight = 32,
-                                     .first_window = 8,
-                                     .most_window = 32};
+                                     .first_requests = 8,
+                                     .most_requests = 32};
     struct world w = begin(&limits, 20 * MS, 1000000, MS / 10);
 
     pass(&w, SECOND);
@@ -318,7 +319,7 @@ static void test_threads_look_for_a_larger_window_only_while_there_may_be_one(vo
     struct world w = begin(&ADAPTING, 20 * MS, 0, MS / 10);
     CHECK(ntx_pace_is_starting(&w.pace));
     pass(&w, 50 * MS); /* never an answer */
-    CHECK_EQ_U64(w.pace.window, 32);
+    CHECK_EQ_U64(w.pace.requests, 32);
     CHECK(!ntx_pace_is_starting(&w.pace));
 
     w = begin(&ADAPTING, MS, 6000, MS / 3);
@@ -353,12 +354,12 @@ static void test_any_limits_are_kept(void)
     for (unsigned first = 1; first <= 4; first++)
         for (unsigned most = first; most <= 9; most += 2)
             for (unsigned depth = 1; depth <= 8; depth += 7)
-                for (unsigned window = first; window <= 33; window += 8) {
+                for (unsigned requests = first; requests <= 33; requests += 8) {
                     struct ntx_pace_limits limits = {.first_connections = first,
                                                      .most_connections = most,
                                                      .depth = depth,
-                                                     .first_window = window,
-                                                     .most_window = window + 31};
+                                                     .first_requests = requests,
+                                                     .most_requests = requests + 31};
                     limits.most_in_flight = ntx_pace_most_in_flight(&limits);
                     struct world w = begin(&limits, 20 * MS, 3000, MS / 10);
                     pass(&w, SECOND);

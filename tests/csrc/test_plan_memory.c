@@ -18,7 +18,7 @@ static void *no_memory(void *old, size_t size)
 static void test_extents_that_found_no_memory_are_handed_back(void)
 {
     struct bench b;
-    struct ntx_extent extents[NTX_ITEM_ROOM + 100];
+    struct ntx_extent extents[NTX_RANGE_ROOM + 100];
     size_t count = sizeof extents / sizeof *extents;
     uint64_t left = 0, bytes = 0;
     setup(&b);

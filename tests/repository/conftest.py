@@ -1,10 +1,7 @@
-"""A repository, its clock, and file systems that are full or read-only."""
+"""A repository and its clock."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,29 +18,6 @@ def clock() -> Clock:
 @pytest.fixture
 def repository(tmp_path: Path, clock: Clock) -> Repository:
     return Repository.create(tmp_path / "repo", clock=clock)
-
-
-@pytest.fixture
-def small_fs(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a small file system of its own: needs root."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    mounted: list[Path] = []
-
-    def mount(size: str) -> Path:
-        path = tmp_path / f"small{len(mounted)}"
-        path.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
-        mounted.append(path)
-        return path
-
-    yield mount
-    for path in mounted:
-        subprocess.run(["umount", "--lazy", path], check=True)
 
 
 def fill_up(folder: Path) -> None:

@@ -17,8 +17,6 @@ from ntxengine.errors import MachineError, NtxError, SourceError, ToolError, fro
 from ntxengine.files import durable
 from ntxengine.images import process
 
-SOURCE_CLASS, SYSTEM_CLASS = 4, 2  # of csrc/ntx.h
-
 
 def refused(code: int) -> OSError:
     return OSError(code, os.strerror(code))
@@ -31,7 +29,7 @@ def test_opening_that_meets_a_limit_is_the_fault_of_the_machine(code: int, remed
     errors = [
         durable.write_error("x", "writing", refused(code)),
         durable.read_error("x", refused(code)),
-        from_core(SOURCE_CLASS, -code, 0, 0, "x: open failed: too much"),
+        from_core("SOURCE", -code, 0, 0, "x: open failed: too much"),
         machine_error("x", refused(code)),
     ]
 
@@ -41,13 +39,13 @@ def test_opening_that_meets_a_limit_is_the_fault_of_the_machine(code: int, remed
 
 
 def test_what_is_no_limit_stays_what_it_is() -> None:
-    assert type(from_core(SOURCE_CLASS, -errno.EIO, 0, 0, "x: read failed")) is SourceError
+    assert type(from_core("SOURCE", -errno.EIO, 0, 0, "x: read failed")) is SourceError
     assert machine_error("x", refused(errno.ENOENT)) is None
     assert machine_error("x", RuntimeError("another")) is None
 
 
 def test_a_thread_that_the_core_cannot_start_has_a_remedy() -> None:
-    error = from_core(SYSTEM_CLASS, -errno.EAGAIN, 0, 0, "starting thread 2 of 4 failed: Resource unavailable")
+    error = from_core("SYSTEM", -errno.EAGAIN, 0, 0, "starting thread 2 of 4 failed: Resource unavailable")
 
     assert type(error) is MachineError
     assert "ulimit -u" in str(error)

@@ -10,6 +10,9 @@ DIGEST_SIZE: int
 MAX_REQUEST_SIZE: int
 MAX_CONNECTIONS: int
 MAX_IN_FLIGHT: int
+ERROR_CLASSES: dict[int, str]
+PACE_REASONS: dict[int, str]
+EXTENT_ZERO: int
 EXTENT: np.dtype[np.void]
 MAPPED_EXTENT: np.dtype[np.void]
 

@@ -18,6 +18,20 @@ MAX_REQUEST_SIZE = ntx.NTX_MAX_REQUEST_SIZE
 MAX_CONNECTIONS = ntx.NTX_MAX_CONNECTIONS
 MAX_IN_FLIGHT = ntx.NTX_MAX_IN_FLIGHT
 
+# The enumerators of ntx.h: what Python has for one is found by its name, never by its place.
+ERROR_CLASSES = {
+    ntx.NTX_E_NONE: "NONE", ntx.NTX_E_OPTIONS: "OPTIONS", ntx.NTX_E_SYSTEM: "SYSTEM", ntx.NTX_E_DEVICE: "DEVICE",
+    ntx.NTX_E_SOURCE: "SOURCE", ntx.NTX_E_TARGET: "TARGET", ntx.NTX_E_NEGOTIATION: "NEGOTIATION",
+    ntx.NTX_E_PROTOCOL: "PROTOCOL", ntx.NTX_E_REPLY: "REPLY", ntx.NTX_E_TIMEOUT: "TIMEOUT",
+    ntx.NTX_E_CANCELLED: "CANCELLED",
+}
+PACE_REASONS = {
+    ntx.NTX_PACE_PINNED: "PINNED", ntx.NTX_PACE_BEGAN: "BEGAN", ntx.NTX_PACE_NO_GAIN: "NO_GAIN",
+    ntx.NTX_PACE_LATE: "LATE", ntx.NTX_PACE_RAISED: "RAISED", ntx.NTX_PACE_LOWERED: "LOWERED",
+    ntx.NTX_PACE_TRIED: "TRIED",
+}
+EXTENT_ZERO = ntx.NTX_EXTENT_ZERO
+
 EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("flags", "<u8")])
 
 MAPPED_EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("place", "<u8"), ("file", "<u4"), ("flags", "<u4")])
@@ -31,7 +45,7 @@ cdef packed struct extent_row:
 
 cdef _raise(const ntx.ntx_error *err):
     text = (<const char *>err.text).decode("utf-8", "replace")
-    raise from_core(err.error_class, err.code, err.offset, err.length, text)
+    raise from_core(ERROR_CLASSES[err.error_class], err.code, err.offset, err.length, text)
 
 
 include "kernels.pxi"
@@ -176,7 +190,7 @@ cdef class Device:
 
     @property
     def can_multi_conn(self):
-        return self.has(ntx.NTX_DEVICE_CAN_CLONE)
+        return self.has(ntx.NTX_DEVICE_CAN_MULTI_CONN)
 
     @property
     def can_map(self):
@@ -262,6 +276,7 @@ cdef class Job:
         target.info()
         if source.borrowed or target.borrowed or source is target:
             raise ValueError("a device can serve one job at a time")
+        memset(&options, 0, sizeof(options))  # also the fields that nobody here knows yet
         options.connections = connections
         options.in_flight = in_flight
         options.first_connections = first_connections

@@ -11,19 +11,34 @@ cdef extern from "ntx.h" nogil:
     enum: NTX_MAX_REQUEST_SIZE
     enum: NTX_MAX_CONNECTIONS
     enum: NTX_MAX_IN_FLIGHT
+    enum: NTX_EXTENT_ZERO
     enum: NTX_DEVICE_READ_ONLY
     enum: NTX_DEVICE_CAN_ZERO
     enum: NTX_DEVICE_CAN_FLUSH
-    enum: NTX_DEVICE_CAN_CLONE
+    enum: NTX_DEVICE_CAN_MULTI_CONN
     enum: NTX_DEVICE_CAN_MAP
     enum: NTX_DEVICE_ROTATIONAL
     enum: NTX_DEVICE_STRUCTURED
     enum: NTX_DEVICE_DIRECT
     enum: NTX_DEVICE_BLOCK
     enum: NTX_DEVICE_DISCARDS
+    enum: NTX_DEVICE_TCP
+
+    enum ntx_error_class:
+        NTX_E_NONE
+        NTX_E_OPTIONS
+        NTX_E_SYSTEM
+        NTX_E_DEVICE
+        NTX_E_SOURCE
+        NTX_E_TARGET
+        NTX_E_NEGOTIATION
+        NTX_E_PROTOCOL
+        NTX_E_REPLY
+        NTX_E_TIMEOUT
+        NTX_E_CANCELLED
 
     struct ntx_error:
-        int error_class "class"
+        ntx_error_class error_class "class"
         int code
         uint64_t offset
         uint64_t length
@@ -78,6 +93,15 @@ cdef extern from "ntx.h" nogil:
         uint64_t reference_offset
         uint64_t reference_blocks
 
+    enum ntx_pace_why:
+        NTX_PACE_PINNED
+        NTX_PACE_BEGAN
+        NTX_PACE_NO_GAIN
+        NTX_PACE_LATE
+        NTX_PACE_RAISED
+        NTX_PACE_LOWERED
+        NTX_PACE_TRIED
+
     struct ntx_job_progress:
         uint64_t bytes_done
         uint64_t bytes_read
@@ -94,8 +118,8 @@ cdef extern from "ntx.h" nogil:
         uint64_t cpu_ns
         unsigned connections
         unsigned in_flight
-        int why
-        bool_t hungry
+        ntx_pace_why why
+        bool_t wants_extents
         bool_t finished
         bool_t flushed
 

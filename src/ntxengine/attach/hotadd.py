@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 from ntxengine.attach.base import check_size, readable_size
 from ntxengine.concurrency.completion import call_with_timeout, run_to_completion
 from ntxengine.errors import AttachError, NtxError, machine_error
+from ntxengine.ids import is_uuid
 from ntxengine.prism.models import AttachedDisk, DiskPoint, Prism
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,6 @@ APPEAR_TIMEOUT_S = 60.0
 """From the end of Prism's task to a device of full size: udev on a busy machine."""
 DETACH_TIMEOUT_S = 120.0
 POLL_S = 0.1
-
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 class HotAdd:
@@ -70,7 +68,7 @@ class HotAdd:
 
     async def _device(self, attached: AttachedDisk, size: int) -> Path:
         """Wait until the guest sees the disk in its full size."""
-        if _UUID.fullmatch(attached.vmdisk_id) is None:
+        if not is_uuid(attached.vmdisk_id):
             raise AttachError(f"Prism calls the file of a hot-added disk {attached.vmdisk_id!r}, which is not a UUID")
         suffix = attached.vmdisk_id.replace("-", "_").lower()
         loop = asyncio.get_running_loop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -20,10 +19,10 @@ from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.text import printable
 from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import NotFoundError
+from ntxengine.ids import is_uuid
 from ntxengine.prism import Endpoint, Secret, connect
 from ntxengine.prism.models import Prism, Vm
 
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 FOLDER_TIMEOUT_S = 10.0
 _FAMILIES: dict[str, Literal["v3", "v4"] | None] = {"auto": None, "v3": "v3", "v4": "v4"}
 
@@ -66,14 +65,9 @@ async def find_vm(prism: Prism, name: str) -> Vm:
 
     Errors: NotFoundError if there is none; a usage error that lists the UUIDs if several have the name.
     """
-    if is_vm_id(name):
+    if is_uuid(name):
         return await prism.vm(name.lower())
     return vm_named(await prism.vms(), name)
-
-
-def is_vm_id(name: str) -> bool:
-    """Return whether what a person gave for a VM is a UUID."""
-    return _UUID.fullmatch(name) is not None
 
 
 def vm_named(vms: Iterable[Vm], name: str) -> Vm:

@@ -15,11 +15,12 @@ from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.output import Screen
 from ntxengine.cli.points import point_fields
 from ntxengine.cli.report import sent
-from ntxengine.cli.session import find_vm, is_vm_id, vm_named
+from ntxengine.cli.session import find_vm, vm_named
 from ntxengine.cli.space import Space
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, plural, printable
 from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.ids import is_uuid
 from ntxengine.prism.models import Prism, Vm
 from ntxengine.repository import Point
 from ntxengine.units import format_size
@@ -63,7 +64,7 @@ async def select(prism: Prism, names: Sequence[str]) -> Selection:
     failed: dict[str, Failure] = {}
     for name in names:
         try:
-            vm = await find_vm(prism, name) if is_vm_id(name) else vm_named(known, name)
+            vm = await find_vm(prism, name) if is_uuid(name) else vm_named(known, name)
         except (NtxError, click.UsageError) as error:
             failed[name] = tell(Failure(None, name, error))
         else:

@@ -14,7 +14,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from enum import Enum
 
-from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, Device, Job
+from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, PACE_REASONS, Device, Job
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.extents import Extents, total, whole
 from ntxengine.dataplane.manifest import Manifest, require_same
@@ -118,7 +118,7 @@ class Progress:
 
 
 class Pace(Enum):
-    """How the number of requests in flight came about."""
+    """How the number of requests in flight came about: the names of enum ntx_pace_why, csrc/ntx.h."""
 
     PINNED = "as asked for"
     BEGAN = "as begun: it was not short of answers"
@@ -146,8 +146,6 @@ class CopyReport(Progress):
     is_flushed: bool
 
 
-_PACES = list(Pace)  # in the order of enum ntx_pace_why
-
 OnProgress = Callable[[Progress], None]
 
 
@@ -166,7 +164,7 @@ async def copy(
     """Copy `extents` from `source` to the same offsets of `target` and flush.
 
     Shape:  `extents` are windows, ascending and not overlapping over all of them.
-    Units:  bytes; `bytes_expected` is their sum, for progress and for the size of work items.
+    Units:  bytes; `bytes_expected` is their sum, for progress and for the size of work ranges.
     Digests of every block touched go to `manifest`, whose size is the disk's: a device may be padded behind it.
     Blocks that have the same digest in `reference` are not sent.
     `reads_all`: what the source says of itself is not believed, as otherwise it is where it says that it is zero.
@@ -227,12 +225,12 @@ class _Transfer:
         self._options = options
         self._total = bytes_total
         self._on_progress = on_progress
-        self._bell = asyncio.Event()
+        self._wake_up = asyncio.Event()
         self._began = time.monotonic()
 
     async def run(self) -> CopyReport:
         loop = asyncio.get_running_loop()
-        loop.add_reader(self._job.fileno(), self._ring)
+        loop.add_reader(self._job.fileno(), self._on_event)
         try:
             self._job.start()
             try:
@@ -246,24 +244,24 @@ class _Transfer:
         self._job.join()
         return self._report()
 
-    def _ring(self) -> None:
+    def _on_event(self) -> None:
         with suppress(BlockingIOError):
             os.eventfd_read(self._job.fileno())
-        self._bell.set()
+        self._wake_up.set()
 
     async def _drive(self) -> None:
         while True:
-            self._bell.clear()
+            self._wake_up.clear()
             progress = self._job.progress()
             if progress["finished"]:
                 return
-            if progress["hungry"]:
+            if progress["wants_extents"]:
                 self._feed()
             if self._on_progress is not None:
                 self._on_progress(self._progress(progress))
             with suppress(TimeoutError):
                 async with asyncio.timeout(PROGRESS_INTERVAL_S):
-                    await self._bell.wait()
+                    await self._wake_up.wait()
 
     def _feed(self) -> None:
         """Feed until the job has no more room, or there is no more to feed."""
@@ -283,10 +281,10 @@ class _Transfer:
     async def _wait_for_end(self) -> None:
         """Wait for the threads whatever else is cancelled meanwhile: they use memory that is ours."""
         while not self._job.progress()["finished"]:
-            self._bell.clear()
+            self._wake_up.clear()
             with suppress(TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(PROGRESS_INTERVAL_S):
-                    await self._bell.wait()
+                    await self._wake_up.wait()
 
     def _progress(self, now: dict[str, int]) -> Progress:
         return Progress(
@@ -312,7 +310,7 @@ class _Transfer:
             connections=now["connections"],
             request_size=self._options.request_size,
             in_flight=now["in_flight"],
-            pace=_PACES[now["why"]],
+            pace=Pace[PACE_REASONS[now["why"]]],
             retries=now["retries"],
             is_flushed=bool(now["flushed"]),
         )

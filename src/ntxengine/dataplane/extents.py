@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntxengine import machine
-from ntxengine._core.engine import extents_from_json
+from ntxengine._core.engine import EXTENT_ZERO, extents_from_json
 from ntxengine.errors import OptionsError
 
 EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("flags", "<u8")])
@@ -28,7 +28,7 @@ MAPPED_EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("place", "<u8")
 _ROW = np.dtype((np.void, EXTENT.itemsize))
 """An extent as bytes, for copying: numpy copies the fields of a record one by one."""
 
-ZERO = 1
+ZERO = EXTENT_ZERO
 """Reads as zero: need not be read, but must be zero at the target."""
 
 WINDOW = 65536

@@ -28,7 +28,7 @@ import numpy as np
 from ntxengine import machine
 from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.dataplane.extents import MAPPED_EXTENT, ZERO, Extents
-from ntxengine.errors import MachineError, ToolError
+from ntxengine.errors import MachineError, PortableError, ToolError
 from ntxengine.files.locks import FLOCK
 from ntxengine.images import process, qemu_img
 from ntxengine.images.header import BadHeader, header_of, opened
@@ -48,7 +48,7 @@ _CONSISTENT_READ, _WRITE, _RESIZE = 0, 1, 3
 _USED, _NOT_SHARED = 100, 200
 
 
-class CannotMap(Exception):
+class CannotMap(PortableError):
     """The image cannot be read without qemu; the message is the reason."""
 
 

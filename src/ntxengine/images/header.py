@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine import files
-from ntxengine.errors import machine_error
+from ntxengine.errors import PortableError, machine_error
 
 MAGIC = b"QFI\xfb"
 
@@ -43,7 +43,7 @@ _MIN_SNAPSHOT = 40  # bytes of an entry of the snapshot table
 _FIRST_READ = 4096
 
 
-class BadHeader(Exception):
+class BadHeader(PortableError):
     """A file that is no image that can be read; the message goes on behind the name of the file: "is missing"."""
 
 

@@ -287,7 +287,7 @@ class Session:
         return body
 
 
-class _LostError(Exception):
+class _LostError(errors.PortableError):
     """A connection that broke, and whether asking again may help and does no harm."""
 
     def __init__(self, error: errors.PrismConnectionError, *, may_repeat: bool) -> None:

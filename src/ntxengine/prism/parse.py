@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from ntxengine.errors import NotFoundError, PrismAnswerError
+from ntxengine.ids import UUID_PATTERN, is_uuid
 from ntxengine.prism.refusal import one_line
 
 T = TypeVar("T")
@@ -23,12 +24,10 @@ MAX_OFFSET = 2**63 - 1
 MAX_PAGES = 10_000
 """A million entities: more than any Prism holds, so a list that never ends is an error."""
 
-_UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
-UUID_PATTERN = re.compile(_UUID)
 # v4 task ids carry the service in front: base64("ergon") ":" uuid.
-TASK_ID_PATTERN = re.compile(rf"(?:[A-Za-z0-9+/_-]{{1,64}}={{0,2}}:)?{_UUID}")
+TASK_ID_PATTERN = re.compile(rf"(?:[A-Za-z0-9+/_-]{{1,64}}={{0,2}}:)?{UUID_PATTERN}")
 
-Uuid = Annotated[str, msgspec.Meta(pattern=rf"\A{_UUID}\Z")]
+Uuid = Annotated[str, msgspec.Meta(pattern=rf"\A{UUID_PATTERN}\Z")]
 TaskId = Annotated[str, msgspec.Meta(pattern=rf"\A{TASK_ID_PATTERN.pattern}\Z")]
 Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_OFFSET)]
 
@@ -51,7 +50,7 @@ def decode_object(body: bytes | msgspec.Raw, *, request: str) -> dict[str, Any]:
 
 def id_in_path(value: str) -> str:
     """Return a UUID that may go into a path.  Whatever else Prism calls an id never gets there."""
-    if not UUID_PATTERN.fullmatch(value):
+    if not is_uuid(value):
         raise PrismAnswerError(
             f"Prism named an object {one_line(value)!r}, which is no UUID: nothing was asked about it"
         )
@@ -63,7 +62,7 @@ def given_id(value: str, subject: str) -> str:
 
     Errors: NotFoundError if it is no UUID, since nothing on a cluster can have it.
     """
-    if not UUID_PATTERN.fullmatch(value):
+    if not is_uuid(value):
         raise NotFoundError(f"there is no {subject} {one_line(value)!r}: an id on a Nutanix cluster is a UUID")
     return value
 

@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 import msgspec
 
 from ntxengine.errors import PrismAnswerError
+from ntxengine.ids import UUID_PATTERN, is_uuid
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, GuestTools, PowerState, RecoveryPoint, Vm
-from ntxengine.prism.parse import UUID_PATTERN, Size, Uuid, decode, decode_object, in_utc
+from ntxengine.prism.parse import Size, Uuid, decode, decode_object, in_utc
 from ntxengine.prism.refusal import one_line
 
 _SNAPSHOT_FOLDERS = ("/.snapshot/", "/.acropolis/snapshot/")
 _POWER: dict[str | None, PowerState] = {"ON": "on", "OFF": "off", "PAUSED": "paused"}
-_LIVE_DISK = re.compile(rf"/[^/]+/\.acropolis/vmdisk/({UUID_PATTERN.pattern})")
+_LIVE_DISK = re.compile(rf"/[^/]+/\.acropolis/vmdisk/({UUID_PATTERN})")
 _FAILED = frozenset({"error", "kerror", "failed"})
 
 
@@ -145,7 +146,7 @@ class V2Disk(msgspec.Struct):
     def vmdisk_id(self) -> str | None:
         """The name of its file, if it is one that storage can have."""
         found = self.disk_address.vmdisk_uuid if self.disk_address else None
-        return found if found is not None and UUID_PATTERN.fullmatch(found) else None
+        return found if is_uuid(found) else None
 
     @property
     def source_path(self) -> str | None:

@@ -19,6 +19,7 @@ from ntxengine.errors import (
     PrismTimeout,
     TaskFailed,
 )
+from ntxengine.ids import is_uuid
 from ntxengine.prism.http import Session
 from ntxengine.prism.models import (
     AttachedDisk,
@@ -29,7 +30,7 @@ from ntxengine.prism.models import (
     RegionPage,
     Vm,
 )
-from ntxengine.prism.parse import UUID_PATTERN, decode, given_id
+from ntxengine.prism.parse import decode, given_id
 from ntxengine.prism.refusal import is_not_found, is_refusal, missing
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
 from ntxengine.prism.v4_api import CentralApi, Revisions
@@ -92,7 +93,7 @@ class CentralPrism:
             point_id = task.detail("recoveryPointExtId") or next(
                 iter(task.affected("dataprotection:config:recovery-point")), ""
             )
-            if not UUID_PATTERN.fullmatch(point_id):
+            if not is_uuid(point_id):
                 raise PrismAnswerError(f"{what}: the task succeeded without the id of a recovery point")
             point = await self.recovery_point(point_id, vm)
             absent = [disk.label for disk in vm.disks if disk.id not in {found.disk_id for found in point.disks}]
@@ -177,7 +178,7 @@ class CentralPrism:
         if task_id is not None:
             task = await self._tasks.settle(task_id, what=what)
             named = task.detail("recoveryPointExtId") if task is not None else None
-            ids = {named} if named is not None and UUID_PATTERN.fullmatch(named) else set()
+            ids = {named} if is_uuid(named) else set()
             ids |= await self._named(name, vm)
         else:
             # Nobody knows whether the request arrived: a recovery point of our name may appear in a moment.

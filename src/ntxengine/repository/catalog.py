@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine import files
+from ntxengine.errors import PortableError
 from ntxengine.files import durable
 from ntxengine.files.locks import FLOCK, take
 from ntxengine.repository.point import Point
@@ -66,11 +67,11 @@ class NewRow:
     row: Row
 
 
-class _Damaged(Exception):
+class _Damaged(PortableError):
     """The catalog must be made anew."""
 
 
-class _Strange(Exception):
+class _Strange(PortableError):
     """Something else stands in the place of a file of the catalog: it is neither used nor removed."""
 
 
@@ -94,7 +95,7 @@ class Catalog:
             log.debug("%s: not used: %s", self._path, exc)
         except (_Damaged, sqlite3.Error) as exc:
             log.warning("%s: is damaged (%s): making it anew from the directory", self._path, exc)
-            self.remove()
+            self._remove()
         return {}
 
     def update(self, new: Iterable[NewRow], gone: Iterable[Key]) -> None:
@@ -114,7 +115,7 @@ class Catalog:
         except (_Damaged, sqlite3.Error, OSError) as exc:
             self._warn(f"{self._path}: not updated ({exc}): points are found by reading the directory")
 
-    def remove(self) -> None:
+    def _remove(self) -> None:
         """Remove the file, when nobody has it open."""
         if not self._is_writable():
             return

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ntxengine.errors import RepositoryError
+from ntxengine.ids import is_canonical_uuid
 
 MARKER_FILE = "ntx-repository.json"
 CATALOG_FILE = "catalog.sqlite"
@@ -33,7 +34,6 @@ UNFINISHED_PREFIX = ".unfinished-"
 MAX_PATH = 4096
 """Bytes of a path, with the zero behind it: PATH_MAX of Linux."""
 
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _POINT_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 
@@ -44,14 +44,9 @@ def checked_uuid(text: str, what: str) -> str:
     Errors: RepositoryError if it is none, for it is about to become a file name.
     """
     lowered = text.lower()
-    if _UUID.fullmatch(lowered) is None:
+    if not is_canonical_uuid(lowered):
         raise RepositoryError(f"{what} {text[:80]!r} is not a UUID: it cannot name a file in a repository")
     return lowered
-
-
-def is_uuid(name: str) -> bool:
-    """Say whether `name` is a UUID as we write it: lower case."""
-    return _UUID.fullmatch(name) is not None
 
 
 def is_point_id(name: str) -> bool:
@@ -103,7 +98,7 @@ def backing_name(parent_id: str, disk_id: str) -> str:
 
 def vm_of(folder: Path) -> str:
     """Return the id of the VM that a folder is of: that of a point, or the VM's own."""
-    return folder.name if is_uuid(folder.name) else folder.parent.name
+    return folder.name if is_canonical_uuid(folder.name) else folder.parent.name
 
 
 def longest_chain(vm_folder: Path) -> int:

@@ -12,6 +12,7 @@ import msgspec
 from ntxengine import files
 from ntxengine.errors import RepositoryError
 from ntxengine.files import durable
+from ntxengine.ids import is_canonical_uuid
 from ntxengine.repository import layout, strays
 from ntxengine.repository.scan import vm_folders
 
@@ -72,7 +73,7 @@ def read(path: Path) -> str:
             f"{path}: repository version {marker.version}, this ntxengine reads version {VERSION}: "
             f"use the one that wrote it"
         )
-    if not layout.is_uuid(marker.id):
+    if not is_canonical_uuid(marker.id):
         problem = f"id {marker.id[:80]!r} is not a UUID"
         raise DamagedMarker(f"{path}: is damaged: {problem}{remedy(path.parent)}")
     return marker.id[:_ID_LENGTH]

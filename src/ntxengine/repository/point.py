@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from ntxengine.errors import NotFoundError, RepositoryError
+from ntxengine.ids import is_canonical_uuid
 from ntxengine.repository import layout
 
 FORMAT = "ntxengine-point"
@@ -145,7 +146,7 @@ def decode(data: bytes, *, file: Path, folder: Path) -> Point:
 
 def find_problem(record: PointRecord) -> str:
     """Return what cannot be true in a record, "" if all can.  No name that passes leads out of the VM's folder."""
-    if not layout.is_point_id(record.id) or not layout.is_uuid(record.vm_id):
+    if not layout.is_point_id(record.id) or not is_canonical_uuid(record.vm_id):
         return f"point id {record.id[:80]!r} or VM id {record.vm_id[:80]!r} is not one"
     if record.created_at.tzinfo is None or not MIN_YEAR <= record.created_at.year <= MAX_YEAR:
         return f"created_at {record.created_at} has no time zone, or cannot be"
@@ -160,7 +161,7 @@ def find_problem(record: PointRecord) -> str:
 
 def _find_disk_problem(record: PointRecord, disk: PointDisk) -> str:
     subject = f"disk {disk.disk_id[:80]!r}"
-    if not layout.is_uuid(disk.disk_id):
+    if not is_canonical_uuid(disk.disk_id):
         return f"{subject} is not named by a UUID"
     if not 0 <= disk.size <= MAX_DISK_SIZE:
         return f"{subject} has {disk.size} bytes"

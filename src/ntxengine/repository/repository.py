@@ -199,10 +199,6 @@ class Repository:
         """
         return Chains().points_of(point)[::-1]
 
-    def children(self, point: Point) -> list[Point]:
-        """Return the points right on top of `point`: while there are any, it is needed."""
-        return [child for child in self.points(point.vm_id) if child.parent_id == point.id]
-
     def images(self, point: Point, disk: PointDisk, *, chains: Chains | None = None) -> tuple[Path, ...]:
         """Return the images of a disk, newest first down to the root, each checked against its point.
 
@@ -294,11 +290,6 @@ class Repository:
                     raise
                 problems.append(f"VM {folder.name}: {exc}")
         return removed
-
-    def rebuild(self) -> int:
-        """Make the catalog anew from the directory, and return how many points it has."""
-        self._catalog.remove()
-        return len(self.points())
 
     # ------------------------------------------------------------------------------------------------ inside
 

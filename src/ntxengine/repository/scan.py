@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ntxengine.errors import RepositoryError
 from ntxengine.files import durable
+from ntxengine.ids import is_canonical_uuid
 from ntxengine.repository import layout, sums
 from ntxengine.repository.catalog import Key, NewRow, Row, Stamp
 from ntxengine.repository.point import MAX_POINT_BYTES, Point, decode
@@ -39,7 +40,7 @@ def scan(root: Path, rows: Mapping[Key, Row], vm_id: str | None) -> Scan:
     """
     found = Scan()
     left = dict(rows)
-    for vm in _subfolders(root, layout.is_uuid, found.strange) if vm_id is None else [root / vm_id]:
+    for vm in _subfolders(root, is_canonical_uuid, found.strange) if vm_id is None else [root / vm_id]:
         for folder in _point_folders(vm, found):
             row = left.pop((vm.name, folder.name), None)
             try:
@@ -59,7 +60,7 @@ def scan(root: Path, rows: Mapping[Key, Row], vm_id: str | None) -> Scan:
 
 def vm_folders(root: Path) -> list[Path]:
     """Return the folders of the VMs of a repository, sorted."""
-    return _subfolders(root, layout.is_uuid, {})
+    return _subfolders(root, is_canonical_uuid, {})
 
 
 def read_point(folder: Path, *, checked: bool = True) -> tuple[Point, Row]:

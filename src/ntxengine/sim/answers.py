@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from ntxengine.errors import PortableError
+
 Json = dict[str, Any]
 PathFamily = Literal["v2", "v3", "v4"]
 
 _V4_PATH = re.compile(r"/api/(?P<namespace>[a-z]+)/(?:v4\.\d+|unversioned)/")
 
 
-class ApiError(Exception):
+class ApiError(PortableError):
     """An answer that says no.  `reason` is v3's reason, or v4's error group; `code` is v4's code."""
 
     def __init__(

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import uuid
 
 _NAMESPACE = uuid.UUID("5d1a4a1e-6a6f-5d0e-9a55-6e7478656e67")
-
-UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 TASK_PREFIX = base64.b64encode(b"ergon").decode()
 _ETAG_PREFIX = base64.b64encode(b"application/json").decode()
@@ -23,11 +20,6 @@ def fixed(*parts: object) -> str:
 def fresh() -> str:
     """Return a new random uuid."""
     return str(uuid.uuid4())
-
-
-def is_uuid(text: object) -> bool:
-    """Say if `text` is a uuid as Prism writes it."""
-    return isinstance(text, str) and UUID.fullmatch(text) is not None
 
 
 def number(*parts: object) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from ntxengine.errors import PortableError
 from ntxengine.sim import ids
 from ntxengine.sim.config import SimConfig
 from ntxengine.sim.faults import TaskKind
@@ -16,7 +17,7 @@ _log = logging.getLogger(__name__)
 Work = Callable[[Task], Awaitable[None]]
 
 
-class TaskFailure(Exception):
+class TaskFailure(PortableError):
     """The work of a task could not be done; becomes the task's error."""
 
     def __init__(self, message: str, *, code: str = "DP-10000") -> None:

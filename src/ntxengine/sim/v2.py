@@ -6,7 +6,8 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from ntxengine.sim import actions, ids
+from ntxengine.ids import is_uuid
+from ntxengine.sim import actions
 from ntxengine.sim.answers import ApiError, Json
 from ntxengine.sim.config import ContainerConfig
 from ntxengine.sim.front import Call, Route
@@ -288,6 +289,6 @@ def _task_json(task: Task) -> Json:
 async def _get_task(call: Call) -> Response:
     uuid = call.parts["uuid"]
     task = call.world.state.tasks.get(uuid)
-    if task is None or not ids.is_uuid(uuid):
+    if task is None or not is_uuid(uuid):
         raise ApiError(404, "ENTITY_NOT_FOUND", f"Task {uuid} does not exist")
     return JSONResponse(_task_json(task))

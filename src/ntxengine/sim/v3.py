@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from ntxengine.ids import is_uuid
 from ntxengine.sim import actions, ids, v3_schema, v3_shapes
 from ntxengine.sim.answers import ApiError, Json, time_text
 from ntxengine.sim.front import Call, Route
@@ -216,7 +217,7 @@ async def _create_snapshot(call: Call) -> Response:
     v3_schema.check(spec, v3_schema.SNAPSHOT_SPEC, "spec.")
     v3_schema.check(spec.get("resources", {}), v3_schema.SNAPSHOT_RESOURCES, "spec.resources.")
     uuid = metadata.get("uuid", ids.fresh())
-    if not ids.is_uuid(uuid):
+    if not is_uuid(uuid):
         raise v3_schema.refuse(f"metadata.uuid: {uuid!r} does not match the pattern of a UUID", "INVALID_UUID")
     known = world.state.points.get(uuid)
     if known is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ntxengine.sim import ids
+from ntxengine.ids import is_uuid
 from ntxengine.sim.answers import ApiError, Json
 
 _KINDS: dict[type, str] = {int: "integer", str: "string", dict: "object", list: "array", bool: "boolean"}
@@ -57,7 +57,7 @@ def _check_value(value: Any, field: Field, key: str) -> None:
         raise refuse(f"{key}: is too long ({len(value)} of {field.max_length} characters)")
     if field.choices and value not in field.choices:
         raise refuse(f"{key}: {value!r} is not one of {list(field.choices)}")
-    if field.is_uuid and not ids.is_uuid(value):
+    if field.is_uuid and not is_uuid(value):
         raise refuse(f"{key}: {value!r} does not match the pattern of a UUID", "INVALID_UUID")
 
 

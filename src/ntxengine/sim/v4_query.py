@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from ntxengine.ids import is_uuid
 from ntxengine.sim import answers, ids
 from ntxengine.sim.answers import ApiError, Json, SchemaError
 from ntxengine.sim.front import Call, Handler, Route
@@ -145,6 +146,6 @@ def request_key(call: Call, *, required: bool) -> str:
     request_id = call.request.headers.get("ntnx-request-id", "")
     if not request_id and not required:
         return ids.fresh()
-    if not ids.is_uuid(request_id):
+    if not is_uuid(request_id):
         raise SchemaError("Header NTNX-Request-Id is required and must be a UUID", place="NTNX-Request-Id")
     return f"{call.request.method} {call.path} {request_id.lower()}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from ntxengine.sim import actions, ids
+from ntxengine.ids import is_uuid
+from ntxengine.sim import actions
 from ntxengine.sim.answers import Json, SchemaError
 
 BLOCK_SIZES = (32_768, 65_536, 131_072, 262_144)
@@ -24,7 +25,7 @@ def known(body: Json, names: set[str], place: str = "") -> None:
 def uuid(body: Json, name: str, place: str = "") -> str:
     """Return a required uuid."""
     value = body.get(name)
-    if not ids.is_uuid(value):
+    if not is_uuid(value):
         raise SchemaError(f"Field {name} : ECMA 262 regex for a UUID does not match {value!r}", place=place + name)
     return str(value)
 

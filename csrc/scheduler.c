@@ -1,0 +1,223 @@
+/* scheduler.c: see scheduler.h. */
+#include "scheduler.h"
+
+#include "error.h"
+#include "event.h"
+
+/* Often enough for an epoch of the pace, seldom enough for the lock. */
+#define PACE_INTERVAL_NS 1000000ull
+
+static int open_event(int *fd, struct ntx_error *err)
+{
+    *fd = ntx_event_open();
+    return *fd < 0 ? ntx_error_errno(err, NTX_E_SYSTEM, *fd, "making an event descriptor failed") : 0;
+}
+
+static void publish_pace_locked(struct ntx_scheduler *scheduler)
+{
+    atomic_store(&scheduler->slot_limit, ntx_pace_in_flight(&scheduler->pace));
+    atomic_store(&scheduler->active, ntx_pace_connections(&scheduler->pace));
+    atomic_store(&scheduler->starting, ntx_pace_is_starting(&scheduler->pace));
+    pthread_cond_broadcast(&scheduler->more);
+}
+
+int ntx_scheduler_init(struct ntx_scheduler *scheduler, const struct ntx_range_bytes *range_bytes,
+                       struct ntx_error *err)
+{
+    scheduler->stop_fd = scheduler->done_fd = -1;
+    scheduler->connecting = 1; /* the first worker's, which is always wanted */
+    pthread_mutex_init(&scheduler->lock, NULL);
+    pthread_cond_init(&scheduler->more, NULL);
+    ntx_bucket_init(&scheduler->bucket, scheduler->options.rate_bytes_per_s, ntx_now_ns());
+    struct ntx_pace_limits limits = scheduler->pace.limits;
+    ntx_pace_init(&scheduler->pace, &limits);
+    publish_pace_locked(scheduler); /* nobody else is there yet */
+    int rc = ntx_plan_init(&scheduler->plan, scheduler->size, range_bytes, err);
+    if (rc == 0)
+        rc = open_event(&scheduler->stop_fd, err);
+    if (rc == 0)
+        rc = open_event(&scheduler->done_fd, err);
+    return rc;
+}
+
+void ntx_scheduler_destroy(struct ntx_scheduler *scheduler)
+{
+    ntx_plan_destroy(&scheduler->plan);
+    ntx_event_close(scheduler->stop_fd);
+    ntx_event_close(scheduler->done_fd);
+    pthread_cond_destroy(&scheduler->more);
+    pthread_mutex_destroy(&scheduler->lock);
+}
+
+int ntx_scheduler_feed(struct ntx_scheduler *scheduler, const struct ntx_extent *extents, size_t count, size_t *taken,
+                       struct ntx_error *err)
+{
+    int rc = 0;
+    *taken = 0;
+    pthread_mutex_lock(&scheduler->lock);
+    /* A job that stops takes nothing; the caller learns why when it joins. */
+    if (!atomic_load(&scheduler->stopping))
+        rc = ntx_plan_feed(&scheduler->plan, extents, count, taken, err);
+    scheduler->wants_extents_told = ntx_plan_wants_extents(&scheduler->plan);
+    pthread_cond_broadcast(&scheduler->more);
+    pthread_mutex_unlock(&scheduler->lock);
+    return rc;
+}
+
+void ntx_scheduler_feed_end(struct ntx_scheduler *scheduler)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    scheduler->plan.ended = true;
+    pthread_cond_broadcast(&scheduler->more);
+    pthread_mutex_unlock(&scheduler->lock);
+}
+
+bool ntx_scheduler_wants_extents(struct ntx_scheduler *scheduler)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    bool wants_extents = ntx_plan_wants_extents(&scheduler->plan) && !atomic_load(&scheduler->stopping);
+    pthread_mutex_unlock(&scheduler->lock);
+    return wants_extents;
+}
+
+/* The end is for all; work only for the workers that are active. */
+static enum ntx_take take_locked(struct ntx_scheduler *scheduler, unsigned rank, struct ntx_work_range *range)
+{
+    if (rank >= atomic_load(&scheduler->active))
+        return ntx_plan_is_done(&scheduler->plan) ? NTX_TAKE_END : NTX_TAKE_WAIT;
+    enum ntx_take take = ntx_plan_take(&scheduler->plan, range);
+    scheduler->lacked_extents |= take == NTX_TAKE_WAIT;
+    if (take == NTX_TAKE_WAIT || take == NTX_TAKE_END)
+        return take;
+    atomic_fetch_or(&scheduler->busy_ranks, 1ull << rank);
+    if (ntx_plan_is_done(&scheduler->plan))
+        pthread_cond_broadcast(&scheduler->more);
+    return take;
+}
+
+enum ntx_take ntx_scheduler_take(struct ntx_scheduler *scheduler, unsigned rank, struct ntx_work_range *range,
+                                 bool may_wait)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    enum ntx_take take = take_locked(scheduler, rank, range);
+    while (take == NTX_TAKE_WAIT && may_wait && !atomic_load(&scheduler->stopping)) {
+        pthread_cond_wait(&scheduler->more, &scheduler->lock);
+        take = take_locked(scheduler, rank, range);
+    }
+    bool tell = !scheduler->wants_extents_told && ntx_plan_wants_extents(&scheduler->plan);
+    scheduler->wants_extents_told = scheduler->wants_extents_told || tell;
+    pthread_mutex_unlock(&scheduler->lock);
+    if (tell)
+        ntx_event_signal(scheduler->done_fd);
+    return take;
+}
+
+void ntx_scheduler_release_range(struct ntx_scheduler *scheduler, unsigned rank)
+{
+    atomic_fetch_and(&scheduler->busy_ranks, ~(1ull << rank));
+}
+
+bool ntx_scheduler_await_connection_wanted(struct ntx_scheduler *scheduler)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    while (scheduler->connected + scheduler->connecting >= atomic_load(&scheduler->active) &&
+           !ntx_plan_is_done(&scheduler->plan) && !atomic_load(&scheduler->stopping))
+        pthread_cond_wait(&scheduler->more, &scheduler->lock);
+    bool is_needed = !ntx_plan_is_done(&scheduler->plan) && !atomic_load(&scheduler->stopping);
+    scheduler->connecting += is_needed;
+    pthread_mutex_unlock(&scheduler->lock);
+    return is_needed;
+}
+
+unsigned ntx_scheduler_add_connection(struct ntx_scheduler *scheduler)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    scheduler->connecting--;
+    unsigned rank = scheduler->connected++;
+    pthread_mutex_unlock(&scheduler->lock);
+    return rank;
+}
+
+void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    scheduler->connecting--;
+    const struct ntx_pace_limits *limits = &scheduler->pace.limits;
+    unsigned there = scheduler->connected + scheduler->connecting;
+    /* Of those to begin with each tries for itself; after them the first refusal is the last. */
+    ntx_pace_limit_connections(&scheduler->pace,
+                               there < limits->first_connections ? limits->most_connections - 1 : there);
+    publish_pace_locked(scheduler);
+    pthread_mutex_unlock(&scheduler->lock);
+}
+
+static struct ntx_pace_seen seen_locked(struct ntx_scheduler *scheduler)
+{
+    unsigned active = atomic_load(&scheduler->active);
+    uint64_t active_ranks = active < 64 ? (1ull << active) - 1 : UINT64_MAX;
+    struct ntx_pace_seen seen = {
+        .completions = atomic_load(&scheduler->completions),
+        .waiting_ns = atomic_load(&scheduler->waiting_ns),
+        .connections = scheduler->connected < active ? scheduler->connected : active,
+        /* A worker that is no longer active still has to finish what it holds. */
+        .is_settled = scheduler->connected >= active && !scheduler->lacked_extents &&
+                      (atomic_load(&scheduler->busy_ranks) & ~active_ranks) == 0,
+    };
+
+    scheduler->lacked_extents = false;
+    return seen;
+}
+
+void ntx_scheduler_get_pace(struct ntx_scheduler *scheduler, struct ntx_job_progress *progress)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    unsigned active = atomic_load(&scheduler->active);
+    progress->connections = scheduler->connected < active ? scheduler->connected : active;
+    progress->in_flight = atomic_load(&scheduler->slot_limit);
+    progress->why = ntx_pace_why(&scheduler->pace);
+    pthread_mutex_unlock(&scheduler->lock);
+}
+
+void ntx_scheduler_update_pace(struct ntx_scheduler *scheduler, uint64_t now_ns)
+{
+    if (now_ns < atomic_load_explicit(&scheduler->pace_due_ns, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&scheduler->lock);
+    /* Threads that wake together update it once. */
+    if (now_ns >= atomic_load_explicit(&scheduler->pace_due_ns, memory_order_relaxed)) {
+        atomic_store_explicit(&scheduler->pace_due_ns, now_ns + PACE_INTERVAL_NS, memory_order_relaxed);
+        struct ntx_pace_seen seen = seen_locked(scheduler);
+        bool was_starting = ntx_pace_is_starting(&scheduler->pace);
+        if (ntx_pace_tick(&scheduler->pace, now_ns, &seen) || was_starting != ntx_pace_is_starting(&scheduler->pace))
+            publish_pace_locked(scheduler);
+    }
+    pthread_mutex_unlock(&scheduler->lock);
+}
+
+uint64_t ntx_scheduler_charge(struct ntx_scheduler *scheduler, uint64_t length)
+{
+    if (scheduler->options.rate_bytes_per_s == 0)
+        return 0;
+    pthread_mutex_lock(&scheduler->lock);
+    uint64_t wait_ns = ntx_bucket_take(&scheduler->bucket, length, ntx_now_ns());
+    pthread_mutex_unlock(&scheduler->lock);
+    return wait_ns;
+}
+
+static void stop_all(struct ntx_scheduler *scheduler)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    atomic_store(&scheduler->stopping, true);
+    pthread_cond_broadcast(&scheduler->more);
+    pthread_mutex_unlock(&scheduler->lock);
+    ntx_event_signal(scheduler->stop_fd);
+}
+
+void ntx_scheduler_fail(struct ntx_scheduler *scheduler, const struct ntx_error *err)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    if (scheduler->error.class == NTX_E_NONE)
+        scheduler->error = *err;
+    pthread_mutex_unlock(&scheduler->lock);
+    stop_all(scheduler);
+}

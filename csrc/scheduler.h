@@ -1,0 +1,105 @@
+/*
+ * scheduler.h: hands out the work of one job to its threads, and holds what they share under the only lock.
+ *
+ *   lock ---- plan, bucket, pace, first error  (handed out, charged, chosen and kept under the lock)
+ *   stop_fd   readable for ever once the job must stop: every poll() has it
+ *   done_fd   tells the caller: wants extents, or finished
+ */
+#ifndef NTX_SCHEDULER_H
+#define NTX_SCHEDULER_H
+
+#include "bucket.h"
+#include "clock.h"
+#include "ntx.h"
+#include "pace.h"
+#include "plan.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* Written by one worker, read by anybody: plain relaxed stores do. */
+struct ntx_counters {
+    _Atomic uint64_t done, read, sent, zeroed, skipped, unchanged, requests, retries;
+    _Atomic uint64_t source_ns, digest_ns, target_ns, limit_ns, cpu_ns;
+};
+
+static inline void ntx_count(_Atomic uint64_t *counter, uint64_t add)
+{
+    uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, value + add, memory_order_relaxed);
+}
+
+/* The time since *since goes to counter, and the next begins. */
+static inline void ntx_spend(_Atomic uint64_t *counter, uint64_t *since)
+{
+    uint64_t now = ntx_now_ns();
+    ntx_count(counter, now - *since);
+    *since = now;
+}
+
+struct ntx_scheduler {
+    struct ntx_job_options options; /* as chosen; the same for the life of the job */
+    uint64_t size;                  /* of the disk */
+    unsigned in_flight;             /* requests, and slots, per connection: the most there may be */
+
+    pthread_mutex_t lock;
+    pthread_cond_t more;      /* extents were fed, or the feed ended, or the job stops */
+    struct ntx_plan plan;     /* lock */
+    struct ntx_bucket bucket; /* lock */
+    struct ntx_pace pace;     /* lock */
+    struct ntx_error error;   /* lock: the first one */
+    bool wants_extents_told;  /* lock */
+
+    /* Workers have a rank, in the order in which they got their connections; those with a low one work. */
+    unsigned connected, connecting; /* lock */
+    bool lacked_extents;            /* lock: a worker found none, since the pace was last updated */
+
+    /* What the pace is now, and what it is told. */
+    _Atomic unsigned active, slot_limit; /* workers of a lower rank work; slots that each may use */
+    _Atomic bool starting;               /* slot_limit may change at any time */
+    _Atomic uint64_t completions, waiting_ns, pace_due_ns;
+    _Atomic uint64_t busy_ranks; /* a bit for each worker that has a work range */
+
+    _Atomic bool stopping;
+    int stop_fd, done_fd;
+};
+
+/* options, size, in_flight and pace.limits are filled in already.  Undone by ntx_scheduler_destroy(), also after a
+ * failure. Errors: 0, -ENOMEM, -EMFILE. */
+int ntx_scheduler_init(struct ntx_scheduler *scheduler, const struct ntx_range_bytes *range_bytes,
+                       struct ntx_error *err);
+void ntx_scheduler_destroy(struct ntx_scheduler *scheduler);
+
+/* For the feeder: see ntx_job_feed(). */
+int ntx_scheduler_feed(struct ntx_scheduler *scheduler, const struct ntx_extent *extents, size_t count, size_t *taken,
+                       struct ntx_error *err);
+void ntx_scheduler_feed_end(struct ntx_scheduler *scheduler);
+bool ntx_scheduler_wants_extents(struct ntx_scheduler *scheduler);
+
+/* Next work range for the worker of that rank; waits for the feed, and while no more workers than its rank are
+ * active.  NTX_TAKE_WAIT only when may_wait is false, or the job stops. */
+enum ntx_take ntx_scheduler_take(struct ntx_scheduler *scheduler, unsigned rank, struct ntx_work_range *range,
+                                 bool may_wait);
+
+/* The worker of that rank has no work range any more. */
+void ntx_scheduler_release_range(struct ntx_scheduler *scheduler, unsigned rank);
+
+/* Wait until one more connection is wanted; false when there will be nothing to do for it.  After true, say how it
+ * went: add_connection() returns the worker's rank; after give_up_connection() the job goes on with those there are. */
+bool ntx_scheduler_await_connection_wanted(struct ntx_scheduler *scheduler);
+unsigned ntx_scheduler_add_connection(struct ntx_scheduler *scheduler);
+void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler);
+
+/* Fill in what progress says of connections and requests in flight. */
+void ntx_scheduler_get_pace(struct ntx_scheduler *scheduler, struct ntx_job_progress *progress);
+
+/* Let the pace judge the counters, if it is time. */
+void ntx_scheduler_update_pace(struct ntx_scheduler *scheduler, uint64_t now_ns);
+
+/* Nanoseconds to wait before reading length bytes. */
+uint64_t ntx_scheduler_charge(struct ntx_scheduler *scheduler, uint64_t length);
+
+/* Record an error, if it is the first, and stop everybody. */
+void ntx_scheduler_fail(struct ntx_scheduler *scheduler, const struct ntx_error *err);
+
+#endif

@@ -1,0 +1,109 @@
+"""Every exception of the package can be sent to another process: nothing that it says is lost on the way."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pickle
+import pkgutil
+from typing import Any
+
+import pytest
+
+import ntxengine
+from ntxengine.errors import NtxError, PrismConnectionError, SourceError
+
+MESSAGE = "NBD write failed: offset 4194304 length 262144: No space left on device"
+PLACE: dict[str, Any] = {"offset": 4194304, "length": 262144, "errno": 28}
+
+PLAIN = [
+    "AttachError", "BadHeader", "Cancelled", "CannotMap", "CredentialsError", "DamagedMarker", "LockedError",
+    "MachineError", "NotFoundError", "NtxError", "OptionsError", "PortableError", "PrismAnswerError", "PrismBusy",
+    "PrismConnectionError", "PrismError", "PrismTimeout", "RepositoryError", "SomeFailed", "TaskFailed", "ToolError",
+    "_Damaged", "_Strange",
+]  # fmt: skip
+"""Classes that hold a message and nothing else."""
+
+WITH_PLACE = [
+    "NbdError", "NbdNegotiationError", "NbdProtocolError", "NbdReplyError", "PlaceError", "SourceError", "TargetError",
+    "TransferTimeout",
+]  # fmt: skip
+
+SAMPLES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    **{name: ((MESSAGE,), {}) for name in PLAIN},
+    **dict.fromkeys(WITH_PLACE, ((MESSAGE,), PLACE)),
+    "ApiError": ((429, "RATE_LIMITED", MESSAGE), {"code": "DP-1", "headers": {"retry-after": "1"}}),
+    "BuiltOnDamage": ((MESSAGE,), {"offsets": (0, 65536), "blocks": 2}),
+    "ChecksumMismatch": ((MESSAGE,), {"offsets": (0, 65536), "blocks": 2}),
+    "Interrupted": ((MESSAGE,), {"signal_number": 2}),
+    "OutputError": ((MESSAGE,), {"errno": 32}),
+    "PrismStatusError": ((MESSAGE,), {"status": 404, "reason": "NOT_FOUND"}),
+    "SchemaError": ((MESSAGE,), {"place": "$.vmExtId", "status": 422}),
+    "TaskFailure": ((MESSAGE,), {"code": "DP-20000"}),
+    "_LostError": ((PrismConnectionError(MESSAGE),), {"may_repeat": True}),
+}
+"""How one of each class is made: positional arguments, and every keyword that it takes."""
+
+
+class Unportable(Exception):
+    """As some of the libraries below us: it cannot be made again from its message."""
+
+    def __init__(self, message: str, *, request: object) -> None:
+        super().__init__(message)
+        self.request = request
+
+
+def exception_classes() -> dict[str, type[Exception]]:
+    """Return every exception class of the package by its name."""
+    for module in pkgutil.walk_packages(ntxengine.__path__, "ntxengine."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found: dict[str, type[Exception]] = {}
+    unseen = [Exception]
+    while unseen:
+        for kind in unseen.pop().__subclasses__():
+            unseen.append(kind)
+            if kind.__module__.startswith("ntxengine."):
+                found[kind.__name__] = kind
+    return found
+
+
+CLASSES = exception_classes()
+
+
+def portrait(error: BaseException | None) -> object:
+    """Return all that an exception says, so that two can be compared."""
+    if error is None:
+        return None
+    fields = {name: portrait(v) if isinstance(v, Exception) else v for name, v in vars(error).items()}
+    return type(error), str(error), error.args, fields, portrait(error.__cause__)
+
+
+def test_every_exception_class_has_a_sample() -> None:
+    assert CLASSES.keys() == SAMPLES.keys()
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_an_exception_survives_pickling_with_all_that_it_says(name: str) -> None:
+    positional, fields = SAMPLES[name]
+    parameters = inspect.signature(CLASSES[name].__init__).parameters.values()
+    keywords = {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+    assert keywords <= fields.keys(), f"the sample of {name} says nothing of {keywords - fields.keys()}"
+    error = CLASSES[name](*positional, **fields)
+    error.add_note("NTX_PRISM=https://prism:9440")
+    error.__cause__ = SourceError(MESSAGE, **PLACE)
+    error.__cause__.__cause__ = OSError(28, "No space left on device")
+
+    arrived = pickle.loads(pickle.dumps(error))
+
+    assert portrait(arrived) == portrait(error)
+
+
+@pytest.mark.parametrize("request_of_it", [None, lambda: None], ids=["fails to load", "fails to dump"])
+def test_a_cause_that_cannot_be_pickled_is_told_in_words(request_of_it: object) -> None:
+    error = NtxError(MESSAGE)
+    error.__cause__ = Unportable("no route to host", request=request_of_it)
+
+    arrived = pickle.loads(pickle.dumps(error))
+
+    assert portrait(arrived.__cause__) == portrait(NtxError("Unportable: no route to host"))
