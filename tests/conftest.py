@@ -1,4 +1,4 @@
-"""File systems of a test's own.  And: a skip is a hole in the proof: where everything can be installed (CI), none may pass unseen."""
+"""Small file systems for tests; and no test is skipped unseen in CI, where everything can be installed."""
 
 from __future__ import annotations
 
