@@ -288,13 +288,14 @@ static void end_worker(struct ntx_job *job)
 /* The first worker uses the devices it was given.  The others connect again; one that cannot is done without. */
 static bool connect_worker(struct ntx_job *job, struct ntx_worker *worker)
 {
+    int stop_fd = job->scheduler.stop_fd;
     struct ntx_error err;
     struct ntx_device *source = NULL, *target = NULL;
     if (worker->source != NULL)
         return true;
-    if (ntx_worker_allocate(worker, &err) < 0 || job->source->ops->clone(job->source, &source, &err) < 0)
+    if (ntx_worker_allocate(worker, &err) < 0 || job->source->ops->clone(job->source, stop_fd, &source, &err) < 0)
         return false;
-    if (job->target->ops->clone(job->target, &target, &err) < 0) {
+    if (job->target->ops->clone(job->target, stop_fd, &target, &err) < 0) {
         ntx_close(source);
         return false;
     }
