@@ -138,10 +138,20 @@ unsigned ntx_scheduler_add_connection(struct ntx_scheduler *scheduler)
     return rank;
 }
 
-void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler)
+/* One that was given up because the job stops was not refused. */
+static void keep_refusal_locked(struct ntx_scheduler *scheduler, const struct ntx_error *why)
+{
+    if (why->class == NTX_E_CANCELLED)
+        return;
+    if (scheduler->refused++ == 0)
+        scheduler->refusal = *why;
+}
+
+void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler, const struct ntx_error *why)
 {
     pthread_mutex_lock(&scheduler->lock);
     scheduler->connecting--;
+    keep_refusal_locked(scheduler, why);
     const struct ntx_pace_limits *limits = &scheduler->pace.limits;
     unsigned there = scheduler->connected + scheduler->connecting;
     /* Of those to begin with each tries for itself; after them the first refusal is the last. */
@@ -149,6 +159,15 @@ void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler)
                                there < limits->first_connections ? limits->most_connections - 1 : there);
     publish_pace_locked(scheduler);
     pthread_mutex_unlock(&scheduler->lock);
+}
+
+unsigned ntx_scheduler_refused(struct ntx_scheduler *scheduler, struct ntx_error *first)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    unsigned refused = scheduler->refused;
+    *first = scheduler->refusal;
+    pthread_mutex_unlock(&scheduler->lock);
+    return refused;
 }
 
 static struct ntx_pace_seen seen_locked(struct ntx_scheduler *scheduler)
@@ -175,6 +194,7 @@ void ntx_scheduler_get_pace(struct ntx_scheduler *scheduler, struct ntx_job_prog
     progress->connections = scheduler->connected < active ? scheduler->connected : active;
     progress->in_flight = atomic_load(&scheduler->slot_limit);
     progress->why = ntx_pace_why(&scheduler->pace);
+    progress->refused = scheduler->refused;
     pthread_mutex_unlock(&scheduler->lock);
 }
 

@@ -52,6 +52,8 @@ struct ntx_scheduler {
 
     /* Workers have a rank, in the order in which they got their connections; those with a low one work. */
     unsigned connected, connecting; /* lock */
+    unsigned refused;               /* lock: connections that could not be had, */
+    struct ntx_error refusal;       /* lock: and why the first of them could not */
     bool lacked_extents;            /* lock: a worker found none, since the pace was last updated */
 
     /* What the pace is now, and what it is told. */
@@ -88,7 +90,10 @@ void ntx_scheduler_release_range(struct ntx_scheduler *scheduler, unsigned rank)
  * went: add_connection() returns the worker's rank; after give_up_connection() the job goes on with those there are. */
 bool ntx_scheduler_await_connection_wanted(struct ntx_scheduler *scheduler);
 unsigned ntx_scheduler_add_connection(struct ntx_scheduler *scheduler);
-void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler);
+void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler, const struct ntx_error *why);
+
+/* See ntx_job_refused(). */
+unsigned ntx_scheduler_refused(struct ntx_scheduler *scheduler, struct ntx_error *first);
 
 /* Fill in what progress says of connections and requests in flight. */
 void ntx_scheduler_get_pace(struct ntx_scheduler *scheduler, struct ntx_job_progress *progress);

@@ -354,6 +354,13 @@ cdef class Job:
         ntx.ntx_job_get_progress(self.opened(), &progress)
         return progress
 
+    def refusal(self):
+        """Return why the first of the connections that could not be had was refused, None if there are none."""
+        cdef ntx.ntx_error first
+        if ntx.ntx_job_refused(self.opened(), &first) == 0:
+            return None
+        return (<const char *>first.text).decode("utf-8", "replace")
+
     def cancel(self):
         cdef ntx.ntx_job *job = self.opened()
         with nogil:
