@@ -2,7 +2,7 @@
  * scheduler.h: hands out the work of one job to its threads, and holds what they share under the only lock.
  *
  *   lock ---- plan, bucket, pace, first error  (handed out, charged, chosen and kept under the lock)
- *   stop_fd   readable for ever once the job must stop: every poll() has it
+ *   stop      the job must: every poll() has it
  *   done_fd   tells the caller: wants extents, or finished
  */
 #ifndef NTX_SCHEDULER_H
@@ -13,6 +13,7 @@
 #include "ntx.h"
 #include "pace.h"
 #include "plan.h"
+#include "stop.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -62,8 +63,8 @@ struct ntx_scheduler {
     _Atomic uint64_t completions, waiting_ns, pace_due_ns;
     _Atomic uint64_t busy_ranks; /* a bit for each worker that has a work range */
 
-    _Atomic bool stopping;
-    int stop_fd, done_fd;
+    struct ntx_stop stop;
+    int done_fd;
 };
 
 /* options, size, in_flight and pace.limits are filled in already.  Undone by ntx_scheduler_destroy(), also after a
