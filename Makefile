@@ -7,7 +7,7 @@
 #   make lint       ruff and clang-format
 #   make types      mypy, and the stubs of the C binding against the binding itself
 #   make bench        measure copying on this machine, beside its peers, into bench/results
-#   make bench-scale  what many regions, large disks, many disks and the start cost; BENCH_SAVE=machine keeps the records
+#   make bench-scale  what many regions, large disks and many disks cost; BENCH_SAVE=machine keeps the records
 #   make bench-smoke  each regression benchmark once, to see that it still works
 #   make bench-regression         does anything cost more than bench/baseline.json says?  under two minutes
 #   make bench-baseline           make what is measured now the baseline; on a quiet machine
@@ -24,7 +24,7 @@ PYTEST_ARGS ?= -q -n 2 --dist loadfile -p no:benchmark
 SOAK_ROUNDS ?= 200
 SOAK_SEED := $(or $(SOAK_SEED),$(shell date +%s))
 
-SCALE ?= planning sparse many python_share start window
+SCALE ?= planning sparse many in_flight
 
 .DEFAULT_GOAL := build
 .PHONY: build build-test demo test soak lint types bench bench-scale bench-smoke bench-regression bench-regression-against \

@@ -38,8 +38,10 @@ struct ntx_device_ops {
      * Errors: the connection is lost or the peer broke the protocol; requests in flight will never complete. */
     int (*advance)(struct ntx_device *device, struct ntx_error *err);
 
-    /* Open another connection to the same place, with the same mode.  May block up to the open's time limit. */
-    int (*clone)(struct ntx_device *device, struct ntx_device **other, struct ntx_error *err);
+    /* Open another connection to the same bytes, with the same mode.  Several threads may do that at once, and others
+     * may use the device meanwhile.  May block up to the open's time limit, but not once stop_fd (-1: none) is
+     * readable. Errors: of the open; class CANCELLED: stopped. */
+    int (*clone)(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err);
 
     /* Release everything, the struct itself too.  Polite where that needs no waiting (NBD sends DISC). */
     void (*close)(struct ntx_device *device);

@@ -135,7 +135,7 @@ static void close_file(struct ntx_device *device)
     free(file);
 }
 
-static int clone_file(struct ntx_device *device, struct ntx_device **other, struct ntx_error *err);
+static int clone_file(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err);
 
 static const struct ntx_device_ops FILE_OPS = {
     .submit = ntx_file_submit, .advance = ntx_file_advance, .clone = clone_file, .close = close_file};
@@ -253,12 +253,13 @@ static int another_fd(const struct ntx_file *file)
     return fd >= 0 ? fd : -errno;
 }
 
-static int clone_file(struct ntx_device *device, struct ntx_device **other, struct ntx_error *err)
+static int clone_file(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err)
 {
     const struct ntx_file *file = (const struct ntx_file *)device;
     struct ntx_file *again = new_file(file->path);
     int code;
 
+    (void)stop_fd; /* files are not waited for */
     *other = NULL;
     if (again == NULL)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: open failed: no memory", file->path);

@@ -292,7 +292,7 @@ static void open_own(struct mapped *mapped)
     }
 }
 
-static int clone_mapped(struct ntx_device *device, struct ntx_device **other, struct ntx_error *err);
+static int clone_mapped(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err);
 
 static const struct ntx_device_ops MAPPED_OPS = {.submit = submit, .clone = clone_mapped, .close = close_mapped};
 
@@ -308,11 +308,12 @@ static struct mapped *new_mapped(const struct ntx_device_info *info)
     return mapped;
 }
 
-static int clone_mapped(struct ntx_device *device, struct ntx_device **other, struct ntx_error *err)
+static int clone_mapped(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err)
 {
     const struct mapped *mapped = (const struct mapped *)device;
     struct mapped *again = new_mapped(&device->info);
 
+    (void)stop_fd; /* files are not waited for */
     *other = NULL;
     if (again == NULL)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: open failed: no memory", device->info.name);

@@ -20,8 +20,9 @@ static int submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error
     return 0;
 }
 
-static int clone(struct ntx_device *device, struct ntx_device **other, struct ntx_error *err)
+static int clone(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err)
 {
+    (void)stop_fd; /* nobody is waited for */
     return ntx_open_null(device->info.size, other, err);
 }
 

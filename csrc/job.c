@@ -286,15 +286,15 @@ static void end_worker(struct ntx_job *job)
 /* ------------------------------------------------------------------------------------------------ threads */
 
 /* The first worker uses the devices it was given.  The others connect again; one that cannot is done without. */
-static bool connect_worker(struct ntx_job *job, struct ntx_worker *worker)
+static bool connect_worker(struct ntx_job *job, struct ntx_worker *worker, struct ntx_error *err)
 {
-    struct ntx_error err;
+    int stop_fd = job->scheduler.stop.fd;
     struct ntx_device *source = NULL, *target = NULL;
     if (worker->source != NULL)
         return true;
-    if (ntx_worker_allocate(worker, &err) < 0 || job->source->ops->clone(job->source, &source, &err) < 0)
+    if (ntx_worker_allocate(worker, err) < 0 || job->source->ops->clone(job->source, stop_fd, &source, err) < 0)
         return false;
-    if (job->target->ops->clone(job->target, &target, &err) < 0) {
+    if (job->target->ops->clone(job->target, stop_fd, &target, err) < 0) {
         ntx_close(source);
         return false;
     }
@@ -311,11 +311,11 @@ static void *run(void *argument)
     struct ntx_error err;
     /* The first one also when there is nothing to copy: somebody has to flush. */
     if (thread == job->threads || ntx_scheduler_await_connection_wanted(&job->scheduler)) {
-        if (connect_worker(job, &thread->worker)) {
+        if (connect_worker(job, &thread->worker, &err)) {
             thread->worker.rank = ntx_scheduler_add_connection(&job->scheduler);
             ntx_worker_run(&thread->worker, &err);
         } else {
-            ntx_scheduler_give_up_connection(&job->scheduler);
+            ntx_scheduler_give_up_connection(&job->scheduler, &err);
         }
     }
     ntx_count(&thread->worker.counters.cpu_ns, ntx_thread_cpu_ns());
@@ -423,6 +423,11 @@ void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progre
     progress->wants_extents = ntx_scheduler_wants_extents((struct ntx_scheduler *)&job->scheduler);
     progress->finished = atomic_load(&job->finished);
     progress->flushed = atomic_load(&job->flushed);
+}
+
+unsigned ntx_job_refused(const struct ntx_job *job, struct ntx_error *first)
+{
+    return ntx_scheduler_refused((struct ntx_scheduler *)&job->scheduler, first);
 }
 
 void ntx_job_unacknowledged(const struct ntx_job *job, struct ntx_extent *extents, size_t capacity, size_t *count,

@@ -355,9 +355,10 @@ static bool is_same_export(const struct nbd_conn *a, const struct nbd_conn *b)
            x->is_structured == y->is_structured && x->has_allocation == y->has_allocation;
 }
 
-static int clone(struct ntx_device *device, struct ntx_device **other, struct ntx_error *err)
+static int clone(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err)
 {
     struct place place = conn_of(device)->place;
+    (void)stop_fd;
     place.timeout_ms = (unsigned)ntx_min64(place.timeout_ms, CLONE_TIMEOUT_MS);
     int result = open_place(&place, other, err);
 

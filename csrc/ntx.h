@@ -277,6 +277,7 @@ struct ntx_job_progress {
     uint64_t limit_ns;        /* ... held by the rate limit */
     uint64_t cpu_ns;          /* processor time of the threads that have ended */
     unsigned connections;     /* in use now */
+    unsigned refused;         /* connections that could not be had: see ntx_job_refused() */
     unsigned in_flight;       /* requests per connection now */
     enum ntx_pace_why why;    /* of both */
     bool wants_extents;       /* the job has room for more extents */
@@ -318,6 +319,14 @@ int ntx_job_fd(const struct ntx_job *job);
 
 /* Counters so far.  Cheap, any thread, any time. */
 void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progress);
+
+/*
+ * Tell how many connections the job wanted and could not have, and in *first why the first of them could not.  The job
+ * goes on with those it has.
+ * Units:    connections; *first is of class NTX_E_NONE while there are none.
+ * Threads:  any, any time.
+ */
+unsigned ntx_job_refused(const struct ntx_job *job, struct ntx_error *first);
 
 /* Ask the workers to stop.  Returns at once; the job still finishes through ntx_job_fd(). */
 void ntx_job_cancel(struct ntx_job *job);

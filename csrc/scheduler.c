@@ -7,10 +7,12 @@
 /* Often enough for an epoch of the pace, seldom enough for the lock. */
 #define PACE_INTERVAL_NS 1000000ull
 
-static int open_event(int *fd, struct ntx_error *err)
+static int open_events(struct ntx_scheduler *scheduler, struct ntx_error *err)
 {
-    *fd = ntx_event_open();
-    return *fd < 0 ? ntx_error_errno(err, NTX_E_SYSTEM, *fd, "making an event descriptor failed") : 0;
+    int rc = ntx_stop_init(&scheduler->stop);
+    if (rc == 0)
+        rc = scheduler->done_fd = ntx_event_open();
+    return rc < 0 ? ntx_error_errno(err, NTX_E_SYSTEM, rc, "making an event descriptor failed") : 0;
 }
 
 static void publish_pace_locked(struct ntx_scheduler *scheduler)
@@ -24,7 +26,7 @@ static void publish_pace_locked(struct ntx_scheduler *scheduler)
 int ntx_scheduler_init(struct ntx_scheduler *scheduler, const struct ntx_range_bytes *range_bytes,
                        struct ntx_error *err)
 {
-    scheduler->stop_fd = scheduler->done_fd = -1;
+    scheduler->stop.fd = scheduler->done_fd = -1;
     scheduler->connecting = 1; /* the first worker's, which is always wanted */
     pthread_mutex_init(&scheduler->lock, NULL);
     pthread_cond_init(&scheduler->more, NULL);
@@ -33,17 +35,13 @@ int ntx_scheduler_init(struct ntx_scheduler *scheduler, const struct ntx_range_b
     ntx_pace_init(&scheduler->pace, &limits);
     publish_pace_locked(scheduler); /* nobody else is there yet */
     int rc = ntx_plan_init(&scheduler->plan, scheduler->size, range_bytes, err);
-    if (rc == 0)
-        rc = open_event(&scheduler->stop_fd, err);
-    if (rc == 0)
-        rc = open_event(&scheduler->done_fd, err);
-    return rc;
+    return rc < 0 ? rc : open_events(scheduler, err);
 }
 
 void ntx_scheduler_destroy(struct ntx_scheduler *scheduler)
 {
     ntx_plan_destroy(&scheduler->plan);
-    ntx_event_close(scheduler->stop_fd);
+    ntx_stop_destroy(&scheduler->stop);
     ntx_event_close(scheduler->done_fd);
     pthread_cond_destroy(&scheduler->more);
     pthread_mutex_destroy(&scheduler->lock);
@@ -56,7 +54,7 @@ int ntx_scheduler_feed(struct ntx_scheduler *scheduler, const struct ntx_extent 
     *taken = 0;
     pthread_mutex_lock(&scheduler->lock);
     /* A job that stops takes nothing; the caller learns why when it joins. */
-    if (!atomic_load(&scheduler->stopping))
+    if (!ntx_stop_is_set(&scheduler->stop))
         rc = ntx_plan_feed(&scheduler->plan, extents, count, taken, err);
     scheduler->wants_extents_told = ntx_plan_wants_extents(&scheduler->plan);
     pthread_cond_broadcast(&scheduler->more);
@@ -75,7 +73,7 @@ void ntx_scheduler_feed_end(struct ntx_scheduler *scheduler)
 bool ntx_scheduler_wants_extents(struct ntx_scheduler *scheduler)
 {
     pthread_mutex_lock(&scheduler->lock);
-    bool wants_extents = ntx_plan_wants_extents(&scheduler->plan) && !atomic_load(&scheduler->stopping);
+    bool wants_extents = ntx_plan_wants_extents(&scheduler->plan) && !ntx_stop_is_set(&scheduler->stop);
     pthread_mutex_unlock(&scheduler->lock);
     return wants_extents;
 }
@@ -100,7 +98,7 @@ enum ntx_take ntx_scheduler_take(struct ntx_scheduler *scheduler, unsigned rank,
 {
     pthread_mutex_lock(&scheduler->lock);
     enum ntx_take take = take_locked(scheduler, rank, range);
-    while (take == NTX_TAKE_WAIT && may_wait && !atomic_load(&scheduler->stopping)) {
+    while (take == NTX_TAKE_WAIT && may_wait && !ntx_stop_is_set(&scheduler->stop)) {
         pthread_cond_wait(&scheduler->more, &scheduler->lock);
         take = take_locked(scheduler, rank, range);
     }
@@ -121,9 +119,9 @@ bool ntx_scheduler_await_connection_wanted(struct ntx_scheduler *scheduler)
 {
     pthread_mutex_lock(&scheduler->lock);
     while (scheduler->connected + scheduler->connecting >= atomic_load(&scheduler->active) &&
-           !ntx_plan_is_done(&scheduler->plan) && !atomic_load(&scheduler->stopping))
+           !ntx_plan_is_done(&scheduler->plan) && !ntx_stop_is_set(&scheduler->stop))
         pthread_cond_wait(&scheduler->more, &scheduler->lock);
-    bool is_needed = !ntx_plan_is_done(&scheduler->plan) && !atomic_load(&scheduler->stopping);
+    bool is_needed = !ntx_plan_is_done(&scheduler->plan) && !ntx_stop_is_set(&scheduler->stop);
     scheduler->connecting += is_needed;
     pthread_mutex_unlock(&scheduler->lock);
     return is_needed;
@@ -138,10 +136,20 @@ unsigned ntx_scheduler_add_connection(struct ntx_scheduler *scheduler)
     return rank;
 }
 
-void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler)
+/* One that was given up because the job stops was not refused. */
+static void keep_refusal_locked(struct ntx_scheduler *scheduler, const struct ntx_error *why)
+{
+    if (why->class == NTX_E_CANCELLED)
+        return;
+    if (scheduler->refused++ == 0)
+        scheduler->refusal = *why;
+}
+
+void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler, const struct ntx_error *why)
 {
     pthread_mutex_lock(&scheduler->lock);
     scheduler->connecting--;
+    keep_refusal_locked(scheduler, why);
     const struct ntx_pace_limits *limits = &scheduler->pace.limits;
     unsigned there = scheduler->connected + scheduler->connecting;
     /* Of those to begin with each tries for itself; after them the first refusal is the last. */
@@ -149,6 +157,15 @@ void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler)
                                there < limits->first_connections ? limits->most_connections - 1 : there);
     publish_pace_locked(scheduler);
     pthread_mutex_unlock(&scheduler->lock);
+}
+
+unsigned ntx_scheduler_refused(struct ntx_scheduler *scheduler, struct ntx_error *first)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    unsigned refused = scheduler->refused;
+    *first = scheduler->refusal;
+    pthread_mutex_unlock(&scheduler->lock);
+    return refused;
 }
 
 static struct ntx_pace_seen seen_locked(struct ntx_scheduler *scheduler)
@@ -175,6 +192,7 @@ void ntx_scheduler_get_pace(struct ntx_scheduler *scheduler, struct ntx_job_prog
     progress->connections = scheduler->connected < active ? scheduler->connected : active;
     progress->in_flight = atomic_load(&scheduler->slot_limit);
     progress->why = ntx_pace_why(&scheduler->pace);
+    progress->refused = scheduler->refused;
     pthread_mutex_unlock(&scheduler->lock);
 }
 
@@ -207,10 +225,9 @@ uint64_t ntx_scheduler_charge(struct ntx_scheduler *scheduler, uint64_t length)
 static void stop_all(struct ntx_scheduler *scheduler)
 {
     pthread_mutex_lock(&scheduler->lock);
-    atomic_store(&scheduler->stopping, true);
+    ntx_stop_set(&scheduler->stop);
     pthread_cond_broadcast(&scheduler->more);
     pthread_mutex_unlock(&scheduler->lock);
-    ntx_event_signal(scheduler->stop_fd);
 }
 
 void ntx_scheduler_fail(struct ntx_scheduler *scheduler, const struct ntx_error *err)

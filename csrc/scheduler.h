@@ -2,7 +2,7 @@
  * scheduler.h: hands out the work of one job to its threads, and holds what they share under the only lock.
  *
  *   lock ---- plan, bucket, pace, first error  (handed out, charged, chosen and kept under the lock)
- *   stop_fd   readable for ever once the job must stop: every poll() has it
+ *   stop      the job must: every poll() has it
  *   done_fd   tells the caller: wants extents, or finished
  */
 #ifndef NTX_SCHEDULER_H
@@ -13,6 +13,7 @@
 #include "ntx.h"
 #include "pace.h"
 #include "plan.h"
+#include "stop.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -52,6 +53,8 @@ struct ntx_scheduler {
 
     /* Workers have a rank, in the order in which they got their connections; those with a low one work. */
     unsigned connected, connecting; /* lock */
+    unsigned refused;               /* lock: connections that could not be had, */
+    struct ntx_error refusal;       /* lock: and why the first of them could not */
     bool lacked_extents;            /* lock: a worker found none, since the pace was last updated */
 
     /* What the pace is now, and what it is told. */
@@ -60,8 +63,8 @@ struct ntx_scheduler {
     _Atomic uint64_t completions, waiting_ns, pace_due_ns;
     _Atomic uint64_t busy_ranks; /* a bit for each worker that has a work range */
 
-    _Atomic bool stopping;
-    int stop_fd, done_fd;
+    struct ntx_stop stop;
+    int done_fd;
 };
 
 /* options, size, in_flight and pace.limits are filled in already.  Undone by ntx_scheduler_destroy(), also after a
@@ -88,7 +91,10 @@ void ntx_scheduler_release_range(struct ntx_scheduler *scheduler, unsigned rank)
  * went: add_connection() returns the worker's rank; after give_up_connection() the job goes on with those there are. */
 bool ntx_scheduler_await_connection_wanted(struct ntx_scheduler *scheduler);
 unsigned ntx_scheduler_add_connection(struct ntx_scheduler *scheduler);
-void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler);
+void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler, const struct ntx_error *why);
+
+/* See ntx_job_refused(). */
+unsigned ntx_scheduler_refused(struct ntx_scheduler *scheduler, struct ntx_error *first);
 
 /* Fill in what progress says of connections and requests in flight. */
 void ntx_scheduler_get_pace(struct ntx_scheduler *scheduler, struct ntx_job_progress *progress);

@@ -383,7 +383,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
     w->write_zeros = (w->target->info.flags & NTX_DEVICE_CAN_ZERO) == 0;
     int rc = 0;
     while (!is_finished(w)) {
-        if (atomic_load(&w->scheduler->stopping))
+        if (ntx_stop_is_set(&w->scheduler->stop))
             break;
         bool moved = false;
         rc = advance(w, &moved, err);

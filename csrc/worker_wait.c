@@ -53,7 +53,7 @@ int ntx_worker_wait(struct ntx_worker *w, struct ntx_error *err)
     struct pollfd fds[3] = {
         {.fd = w->source->in_flight > 0 ? w->source->fd : -1, .events = w->source->events},
         {.fd = w->target->in_flight > 0 ? w->target->fd : -1, .events = w->target->events},
-        {.fd = w->scheduler->stop_fd, .events = POLLIN},
+        {.fd = w->scheduler->stop.fd, .events = POLLIN},
     };
     uint64_t since = ntx_now_ns();
     uint64_t target_due_ns = due_ns_of(w, w->target, since, &w->target_answer_due_ns);

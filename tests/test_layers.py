@@ -86,6 +86,7 @@ C_LAYERS = {
     "buffer": NTX | {"bytes"},
     "clock": set(),
     "event": NTX,
+    "stop": {"event"},
     "sock": NTX | {"bytes", "clock", "error"},
     "sock_pages": NTX,
     "about": NTX | {"device_ring", "digest", "sock_pages", "zero"},
@@ -112,7 +113,7 @@ C_LAYERS = {
     # the job
     "plan": NTX | {"bytes", "error", "extent"},
     "pace": NTX | {"bytes", "clock"},
-    "scheduler": NTX | {"bucket", "clock", "error", "event", "pace", "plan"},
+    "scheduler": NTX | {"bucket", "clock", "error", "event", "pace", "plan", "stop"},
     "worker": NTX | {"buffer", "bytes", "clock", "device", "digest", "error", "extent", "scheduler", "zero"},
     "job": NTX | {"bytes", "clock", "device", "error", "event", "scheduler", "worker"},
 }  # fmt: skip

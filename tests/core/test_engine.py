@@ -1,4 +1,4 @@
-"""The door to the C core: kernels agree with an oracle, errors become exceptions, devices are guarded."""
+"""The binding of the C core: kernels agree with an oracle, errors become exceptions, devices are guarded."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ntxengine.dataplane.extents import Extents, make, whole
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.errors import OptionsError, SourceError, TargetError, TransferTimeout
+from ntxengine.units import MIB
 from tests.support.servers import kill_server, nbdkit
 
 
@@ -180,6 +181,27 @@ async def test_lost_connection_is_refused_by_the_next_copy() -> None:
 
             with pytest.raises(TargetError, match="open it again"):
                 await copy(source, target.device, [whole(source.size)], options=CopyOptions())
+
+
+async def test_why_a_connection_was_refused_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    options = CopyOptions(connections=4, bandwidth=256 * MIB)  # slow enough for all four to try
+    with nbdkit("--filter=limit", "memory", "64M", "limit=2") as uri:
+        async with open_source("pattern:64M") as source, open_target(uri, source=source) as target:
+            report = await copy(source, target.device, [whole(source.size)], options=options)
+
+    assert (report.connections, report.connections_refused) == (2, 2)
+    assert report.refused is not None
+    assert "opening the export failed" in report.refused
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"a connection could not be had; the copy goes on with fewer: {report.refused}"
+    ]
+
+
+async def test_no_refusal_is_told_where_there_was_none() -> None:
+    async with open_source("pattern:1M") as source, open_target("null:", source=source) as target:
+        report = await copy(source, target.device, [whole(source.size)], options=CopyOptions())
+
+    assert (report.connections_refused, report.refused) == (0, None)
 
 
 @pytest.mark.parametrize("name", [b"a" * 200 + b"/" + b"b" * 200, b"caf\xe9.raw"])

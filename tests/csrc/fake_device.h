@@ -154,12 +154,15 @@ static int fake_advance(struct ntx_device *base, struct ntx_error *err)
     return 0;
 }
 
-static int fake_clone(struct ntx_device *base, struct ntx_device **other, struct ntx_error *err)
+static int fake_clone(struct ntx_device *base, int stop_fd, struct ntx_device **other, struct ntx_error *err)
 {
     struct fake_disk *disk = ((struct fake_device *)base)->disk;
     disk->clones_begun++;
-    while (disk->delays_clones)
-        poll(NULL, 0, 1);
+    while (disk->delays_clones) {
+        struct pollfd stop = {.fd = stop_fd, .events = POLLIN};
+        if (poll(&stop, 1, 1) > 0)
+            return ntx_error_set(err, NTX_E_CANCELLED, -ECANCELED, "fake: stopped");
+    }
     pthread_mutex_lock(&disk->lock);
     bool refuse = disk->refuse_clones > 0;
     disk->refuse_clones -= refuse;

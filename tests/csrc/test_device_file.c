@@ -330,7 +330,7 @@ static struct ntx_device *clone_of(struct ntx_device *device)
     struct ntx_device *other;
     struct ntx_error err;
 
-    CHECK_OK(device->ops->clone(device, &other, &err), err);
+    CHECK_OK(device->ops->clone(device, -1, &other, &err), err);
     return other;
 }
 
@@ -381,7 +381,7 @@ static void test_a_clone_of_a_file_that_changed_size_is_refused(void)
     struct ntx_error err;
     CHECK(truncate(PATH, 3) == 0);
 
-    CHECK_EQ_INT(device->ops->clone(device, &other, &err), -ESTALE);
+    CHECK_EQ_INT(device->ops->clone(device, -1, &other, &err), -ESTALE);
 
     CHECK_EQ_STR(err.text, "disk: open once more failed: its size changed from 5 to 3 bytes");
     CHECK(other == NULL);

@@ -165,7 +165,7 @@ static void test_clones_write_and_zero_beside_each_other(void)
     memset(page, 0x42, PAGE);
     zeroed = not_zeroed = 0;
 
-    CHECK_OK(device->ops->clone(device, &other, &err), err);
+    CHECK_OK(device->ops->clone(device, -1, &other, &err), err);
     CHECK_OK(do_io(device, NTX_OP_WRITE, 10 * PAGE + 5, 100, page, &err), err);
     CHECK_OK(do_io(other, NTX_OP_WRITE, 20 * PAGE, PAGE, page, &err), err);
     CHECK_OK(do_io(other, NTX_OP_ZERO, 10 * PAGE, 5 * PAGE, NULL, &err), err);

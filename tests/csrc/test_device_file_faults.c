@@ -334,13 +334,13 @@ static void test_without_proc_a_clone_opens_the_path_if_it_is_the_same_file(void
     struct ntx_error err;
     plan.no_proc = true;
 
-    CHECK_OK(device->ops->clone(device, &other, &err), err);
+    CHECK_OK(device->ops->clone(device, -1, &other, &err), err);
     check_device_holds(other, 0, sample, SIZE);
     ntx_close(other);
     CHECK(rename(PATH, "elsewhere") == 0);
     put_file(PATH, sample, SIZE);
 
-    CHECK_EQ_INT(device->ops->clone(device, &other, &err), -ESTALE);
+    CHECK_EQ_INT(device->ops->clone(device, -1, &other, &err), -ESTALE);
     CHECK_CONTAINS(err.text, "disk: open once more failed: ");
     ntx_close(device);
 }

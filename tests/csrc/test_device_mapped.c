@@ -156,7 +156,7 @@ static void test_it_needs_neither_the_callers_table_nor_descriptors_nor_names_of
 
     check_device_holds(device, 0, expected, SIZE);
     struct ntx_device *other;
-    CHECK_OK(device->ops->clone(device, &other, &err), err);
+    CHECK_OK(device->ops->clone(device, -1, &other, &err), err);
     ntx_close(device);
     check_device_holds(other, 0, expected, SIZE);
     ntx_close(other);
@@ -280,7 +280,7 @@ static void *read_and_clone(void *argument)
         uint64_t offset = (i * 977ull) % (SIZE - UNIT);
         check_device_holds(device, offset, reader->expected + offset, UNIT);
         if (i % 10 == 0) {
-            CHECK_OK(device->ops->clone(device, &other, &err), err);
+            CHECK_OK(device->ops->clone(device, -1, &other, &err), err);
             ntx_close(device);
             device = other;
         }
@@ -299,7 +299,7 @@ static void test_clones_share_the_table_between_threads(void)
 
     for (int i = 0; i < READERS; i++) {
         readers[i].expected = expected;
-        CHECK_OK(device->ops->clone(device, &readers[i].device, &err), err);
+        CHECK_OK(device->ops->clone(device, -1, &readers[i].device, &err), err);
         CHECK(pthread_create(&threads[i], NULL, read_and_clone, &readers[i]) == 0);
     }
     ntx_close(device);
@@ -323,7 +323,7 @@ static void test_clones_of_many_files_share_their_descriptors(void)
         extents[i] = (struct ntx_mapped_extent){.offset = i * 10, .length = 10, .place = i * 10, .file = i};
     }
     CHECK_OK(ntx_open_mapped("disk", 10 * MANY, many, MANY, extents, MANY, &device, &err), err);
-    CHECK_OK(device->ops->clone(device, &other, &err), err);
+    CHECK_OK(device->ops->clone(device, -1, &other, &err), err);
 
     check_device_holds(other, 0, sample, 10 * MANY);
     free(sample);

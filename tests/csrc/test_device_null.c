@@ -74,7 +74,7 @@ static void test_a_clone_is_alike_and_independent(void)
     struct ntx_device *device = open_null(SIZE), *other;
     struct ntx_error err;
 
-    CHECK_OK(device->ops->clone(device, &other, &err), err);
+    CHECK_OK(device->ops->clone(device, -1, &other, &err), err);
     ntx_close(device);
 
     CHECK_EQ_U64(ntx_device_info(other)->size, SIZE);

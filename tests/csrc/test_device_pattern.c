@@ -94,7 +94,7 @@ static void test_a_clone_reads_the_same(void)
     static const uint8_t expected[] = {0, 0, 0, 0, 0, 0, 0, 8};
     struct ntx_error err;
 
-    CHECK_OK(device->ops->clone(device, &other, &err), err);
+    CHECK_OK(device->ops->clone(device, -1, &other, &err), err);
     ntx_close(device);
 
     CHECK_EQ_U64(ntx_device_info(other)->size, 100);

@@ -354,33 +354,6 @@ static void test_waiting_for_the_last_answers_costs_no_processor_time(void)
     teardown(&b);
 }
 
-static void test_fewer_connections_than_wanted_do(void)
-{
-    struct bench b;
-    setup(&b);
-    b.target.refuse_clones = 2;
-    struct ntx_extent all = {0, SIZE, 0};
-
-    CHECK(run(&b, &all, 1) == 0);
-
-    check_target(&b, &all, 1, 1);
-    teardown(&b);
-}
-
-static void test_no_second_connection_without_permission(void)
-{
-    struct bench b;
-    setup(&b);
-    b.target.flags &= ~NTX_DEVICE_CAN_MULTI_CONN;
-    struct ntx_extent all = {0, SIZE, 0};
-
-    CHECK(run(&b, &all, 1) == 0);
-
-    CHECK_EQ_U64(b.target.clones, 0);
-    CHECK_EQ_U64(b.progress.connections, 1);
-    teardown(&b);
-}
-
 static void test_cancel_stops_and_hands_back(void)
 {
     struct bench b;
@@ -463,8 +436,6 @@ int main(void)
     RUN(test_lost_device_is_refused_by_the_next_job);
     RUN(test_error_is_of_the_request_that_failed_and_not_of_one_asked_again);
     RUN(test_waiting_for_the_last_answers_costs_no_processor_time);
-    RUN(test_fewer_connections_than_wanted_do);
-    RUN(test_no_second_connection_without_permission);
     RUN(test_cancel_stops_and_hands_back);
     RUN(test_what_cannot_work_is_refused_before_the_first_byte);
     RUN(test_job_freed_while_running_leaves_nothing_behind);

@@ -244,7 +244,7 @@ static void check_clone(uint64_t size, uint16_t flags, uint32_t preferred, int e
     peer.script = &second;
     peer.send_length = second.length;
     peer_start(&peer);
-    CHECK_EQ_INT(device->ops->clone(device, &other, &err), expected);
+    CHECK_EQ_INT(device->ops->clone(device, -1, &other, &err), expected);
     CHECK(pthread_join(peer.thread, NULL) == 0);
 
     CHECK((other != NULL) == (expected == 0));
@@ -281,7 +281,7 @@ static void test_a_clone_that_is_kept_waiting_is_given_up_soon(void)
     CHECK_OK(peer_open(&peer, NTX_OPEN_WRITE, 60000, &device, &err), err);
     int64_t start = now_ms();
 
-    CHECK_EQ_INT(device->ops->clone(device, &other, &err), -ETIMEDOUT);
+    CHECK_EQ_INT(device->ops->clone(device, -1, &other, &err), -ETIMEDOUT);
 
     CHECK(now_ms() - start < 10000);
     ntx_close(device);

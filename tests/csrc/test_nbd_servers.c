@@ -353,7 +353,7 @@ static void test_tcp_tries_every_address_of_a_name(void)
     CHECK_CONTAINS(device->info.name, "nbd://localhost:");
     check_roundtrip(device, 64 * KIB);
     check_full_queue(device, 1 * MIB);
-    CHECK_OK(device->ops->clone(device, &other, &err), err);
+    CHECK_OK(device->ops->clone(device, -1, &other, &err), err);
     CHECK_EQ_STR(other->info.name, device->info.name);
     ntx_close(other);
     ntx_close(device);
@@ -396,7 +396,7 @@ static void test_qemu_with_several_connections(void)
     CHECK((device->info.flags & NTX_DEVICE_CAN_MULTI_CONN) != 0);
     check_roundtrip(device, 64 * KIB);
     check_full_queue(device, 256 * KIB);
-    CHECK_OK(device->ops->clone(device, &other, &err), err);
+    CHECK_OK(device->ops->clone(device, -1, &other, &err), err);
     CHECK_OK(do_io(device, NTX_OP_WRITE, 40 * MIB, 64 * KIB, sample, &err), err);
     CHECK_OK(do_io(device, NTX_OP_FLUSH, 0, 0, NULL, &err), err);
     check_device_holds(other, 40 * MIB, sample, 64 * KIB);

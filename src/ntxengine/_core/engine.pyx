@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False
-"""The door to the C core: convert, drop the GIL, call, translate the error.  No policy here."""
+"""The binding of the C core: convert, drop the GIL, call, translate the error.  No policy here."""
 
 cimport cython
 
@@ -353,6 +353,13 @@ cdef class Job:
         cdef ntx.ntx_job_progress progress
         ntx.ntx_job_get_progress(self.opened(), &progress)
         return progress
+
+    def refusal(self):
+        """Return why the first of the connections that could not be had was refused, None if there are none."""
+        cdef ntx.ntx_error first
+        if ntx.ntx_job_refused(self.opened(), &first) == 0:
+            return None
+        return (<const char *>first.text).decode("utf-8", "replace")
 
     def cancel(self):
         cdef ntx.ntx_job *job = self.opened()

@@ -117,6 +117,7 @@ cdef extern from "ntx.h" nogil:
         uint64_t limit_ns
         uint64_t cpu_ns
         unsigned connections
+        unsigned refused
         unsigned in_flight
         ntx_pace_why why
         bool_t wants_extents
@@ -168,6 +169,7 @@ cdef extern from "ntx.h" nogil:
     void ntx_job_feed_end(ntx_job *job)
     int ntx_job_fd(const ntx_job *job)
     void ntx_job_get_progress "ntx_job_progress"(const ntx_job *job, ntx_job_progress *progress)
+    unsigned ntx_job_refused(const ntx_job *job, ntx_error *first)
     void ntx_job_cancel(ntx_job *job)
     int ntx_job_join(ntx_job *job, ntx_error *err)
     void ntx_job_unacknowledged(const ntx_job *job, ntx_extent *extents, size_t capacity, size_t *count, bool_t *all)

@@ -7,6 +7,7 @@ module returns only when every thread of its job has ended.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,11 +17,13 @@ from enum import Enum
 
 from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, PACE_REASONS, Device, Job
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.dataplane.extents import Extents, total, whole
+from ntxengine.dataplane.extents import Extents, as_data, total, whole
 from ntxengine.dataplane.manifest import Manifest, require_same
 from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.files import free_space
 from ntxengine.units import BLOCK_SIZE, MIB
+
+log = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S = 0.2
 MOST_CONNECTIONS = 8
@@ -134,11 +137,14 @@ class CopyReport(Progress):
     """What a finished copy did.  `cpu_seconds` is of its threads.
 
     `connections`, and `in_flight` of each, are those that it ended with; `pace` says why these.
+    `connections_refused` are those that it wanted and could not have; `refused` is why the first of them could not.
     `retries` are requests asked again in another way: zeroing that the target refused for its length, or at all.
     """
 
     cpu_seconds: float
     connections: int
+    connections_refused: int
+    refused: str | None
     request_size: int
     in_flight: int
     pace: Pace
@@ -225,6 +231,7 @@ class _Transfer:
         self._options = options
         self._total = bytes_total
         self._on_progress = on_progress
+        self._refused: str | None = None
         self._wake_up = asyncio.Event()
         self._began = time.monotonic()
 
@@ -253,6 +260,9 @@ class _Transfer:
         while True:
             self._wake_up.clear()
             progress = self._job.progress()
+            if progress["refused"] and self._refused is None:
+                self._refused = self._job.refusal()
+                log.warning("a connection could not be had; the copy goes on with fewer: %s", self._refused)
             if progress["finished"]:
                 return
             if progress["wants_extents"]:
@@ -308,6 +318,8 @@ class _Transfer:
             **vars(progress),
             cpu_seconds=now["cpu_ns"] / 1e9,
             connections=now["connections"],
+            connections_refused=now["refused"],
+            refused=self._job.refusal(),
             request_size=self._options.request_size,
             in_flight=now["in_flight"],
             pace=Pace[PACE_REASONS[now["why"]]],
@@ -362,7 +374,7 @@ async def verify(
         raise ChecksumMismatch(f"{source.name}: has {source.size} bytes, its manifest {manifest.size}")
     found = Manifest.temporary(size=manifest.size)
     try:
-        windows = None if extents is None else extents() if trusts_zeros else map(_as_data, extents())
+        windows = None if extents is None else extents() if trusts_zeros else map(as_data, extents())
         expected = 0 if extents is None else await to_thread_joined(_total, extents())
         report = await digest(
             source,
@@ -378,13 +390,6 @@ async def verify(
     finally:
         found.close()
     return report
-
-
-def _as_data(window: Extents) -> Extents:
-    """Return the same places, all to be read."""
-    data = window.copy()
-    data["flags"] = 0
-    return data
 
 
 def _total(windows: Iterable[Extents]) -> int:

@@ -70,6 +70,13 @@ def whole(size: int) -> Extents:
     return make([(0, size, 0)] if size else [])
 
 
+def as_data(extents: Extents) -> Extents:
+    """Return the same places, all to be read."""
+    data = extents.copy()
+    data["flags"] = 0
+    return data
+
+
 def total(extents: Extents) -> int:
     """Return the sum of the lengths, in bytes."""
     return int(extents["length"].sum(dtype=np.uint64)) if len(extents) else 0

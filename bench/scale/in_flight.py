@@ -1,11 +1,11 @@
 """How full is the pipe to a server that takes 20 ms for each request, with how many in flight?
 
-    python bench/scale/window.py [--size 1G] [--rounds N] [--save NAME]
+    python bench/scale/in_flight.py [--size 1G] [--rounds N] [--save NAME]
 
 Dense data from the page cache to nbdkit null behind its delay filter, eight connections, requests of 1 MiB.  `chosen`:
-the engine, the window as the pace chooses it; `pinned`: from the first byte on.  `bare`: bench/reference/paths.c, the
-same way without an engine, and `sendfile`, where nobody looks at the data.  `share` is the rate by what is in flight
-at the end / 20 ms.  Free memory is touched before each run, as `ntx bench` does.
+the engine, as the pace chooses it; `pinned`: with that many from the first byte on.  `bare`: bench/reference/paths.c,
+the same way without an engine, and `sendfile`, where nobody looks at the data.  `share` is the rate by what is in
+flight at the end / 20 ms.  Free memory is touched before each run, as `ntx bench` does.
 """
 
 from __future__ import annotations
