@@ -68,6 +68,13 @@ def test_links_lead_somewhere(document: Path) -> None:
         assert not anchor or anchor in anchors(target), f"{document.name}: {link}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_of_the_core_that_are_named_exist(document: Path) -> None:
+    named = set(re.findall(r"`(?:csrc/)?(\w+\.[ch])`", document.read_text()))
+
+    assert named <= {path.name for path in (ROOT / "csrc").iterdir()}
+
+
 def test_every_document_is_in_the_index() -> None:
     index = (ROOT / "docs" / "index.md").read_text()
 

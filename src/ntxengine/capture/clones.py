@@ -1,7 +1,7 @@
 """Disks of a VM that are not its own: clones that captures hot-added to it, because it is a worker VM.
 
-    a record of this repository names the VM as the worker, and what the disk comes from    a clone of ours
-    the disk comes from a recovery point on the cluster whose name is one of ours           the same, of any repository
+  a record of this repository names the VM as the worker VM, and what the disk comes from   a clone of ours
+  the disk comes from a recovery point on the cluster whose name is one of ours             the same, of any repository
 
 A VM that somebody restored from a recovery point of ours has such disks too, and they are its own: a disk that is known
 by the second way alone stays where the VM has no other disks, or where its previous point holds it.
@@ -40,7 +40,7 @@ async def find_clones(prism: Prism, repository: Repository, vm: Vm, previous: Po
 
 
 def _recorded(repository: Repository, worker_id: str) -> dict[str | None, str]:
-    """Return what clones on this worker come from, with the name of the recovery point."""
+    """Return what clones on this worker VM come from, with the name of the recovery point."""
     records = [cluster_record.read(folder) for folder in vm_folders(repository.path)]
     return {
         source: record.name

@@ -92,7 +92,7 @@ class AttachOptions:
     async def attacher(self, prism: Prism) -> Attacher:
         """Return the attacher that fits: mounted containers where Prism tells paths (v3), else hot-add.
 
-        Errors: a usage error if what was given does not do; as find_vm for the worker.
+        Errors: a usage error if what was given does not do; as find_vm for the worker VM.
         """
         if self.containers is not None and (prism.family == "v3" or self.worker is None):
             await _check_folder(self.containers, "--containers")

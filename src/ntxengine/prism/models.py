@@ -169,7 +169,7 @@ class Prism(Protocol):
         ...
 
     async def attached_disks(self, worker_id: str) -> list[AttachedDisk]:
-        """Return the disks of the worker that were hot-added from a recovery point."""
+        """Return the disks of the worker VM that were hot-added from a recovery point."""
         ...
 
     async def detach_disk(self, disk: AttachedDisk) -> None:

@@ -150,7 +150,7 @@ class ElementPrism:
         return await self._disks.attach(worker_id, disk)
 
     async def attached_disks(self, worker_id: str) -> list[AttachedDisk]:
-        """Return the disks of the worker that were hot-added from a recovery point."""
+        """Return the disks of the worker VM that were hot-added from a recovery point."""
         return await self._disks.attached(worker_id)
 
     async def detach_disk(self, disk: AttachedDisk) -> None:

@@ -1,7 +1,7 @@
 """Hot-add by v2: a clone of a snapshot file becomes a disk of the worker VM.
 
-The new disk is the one that was not there before and whose source is our path, so attaches to one worker go one by one.
-LIMIT: two programs that attach the same file to one worker at once cannot be told apart.
+The new disk is the one that was not there before and whose source is our path, so attaches to one worker VM take turns.
+LIMIT: two programs that attach the same file to one worker VM at once cannot be told apart.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ElementDisks:
                 await self._wait(task_id, what)
                 new = await self._new(worker_id, disk.path, before)
                 if len(new) != 1:
-                    raise PrismAnswerError(f"{what}: {len(new)} new disks on the worker come from it, not one")
+                    raise PrismAnswerError(f"{what}: {len(new)} new disks on the worker VM come from it, not one")
                 return _attached(new[0], worker_id, disk.path)
             except (Exception, asyncio.CancelledError) as exc:
                 if accepted.id is not None or not is_refusal(exc):
@@ -54,7 +54,7 @@ class ElementDisks:
                 raise
 
     async def attached(self, worker_id: str) -> list[AttachedDisk]:
-        """Return the worker's disks that are clones of snapshot files."""
+        """Return the worker VM's disks that are clones of snapshot files."""
         return [
             _attached(vmdisk_id, worker_id, slot.cloned_from)
             for slot in await self._slots(given_id(worker_id, "worker VM"))
@@ -62,7 +62,7 @@ class ElementDisks:
         ]
 
     async def detach(self, disk: AttachedDisk) -> None:
-        """Take a disk off its worker, and wait until that is done."""
+        """Take a disk off its worker VM, and wait until that is done."""
         if not await self._is_there(disk):
             return
         try:

@@ -1,7 +1,7 @@
 """Hot-add by v4: a clone of a disk recovery point becomes a disk of the worker VM (vmm 4.1 or later).
 
-The new disk is found by comparing the worker's disks before and after, so attaches to one worker go one by one.
-LIMIT: two programs that attach to one worker at once are told apart only by what Prism says the clones come from.
+The new disk is found by comparing the worker VM's disks before and after, so attaches to one worker VM go one by one.
+LIMIT: two programs that attach to one worker VM at once are told apart only by what Prism says the clones come from.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class CentralDisks:
                 raise
 
     async def attached(self, worker_id: str) -> list[AttachedDisk]:
-        """Return the worker's disks that are clones of disk recovery points."""
+        """Return the worker VM's disks that are clones of disk recovery points."""
         with missing(f"worker VM {worker_id}"):
             slots = await self._slots(given_id(worker_id, "worker VM"))
         return [_attached(slot, worker_id, slot.cloned_from) for slot in slots if slot.cloned_from is not None]
 
     async def detach(self, disk: AttachedDisk) -> None:
-        """Take a disk off its worker, and wait until that is done."""
+        """Take a disk off its worker VM, and wait until that is done."""
         what = f"removal of disk {disk.id} from worker VM {disk.worker_id}"
         for left in reversed(range(_DELETE_TRIES)):
             try:
@@ -74,7 +74,7 @@ class CentralDisks:
             except PrismStatusError as exc:
                 if is_not_found(exc):
                     return
-                # Somebody else changed the worker between our two calls: its version is a new one.
+                # Somebody else changed the worker VM between our two calls: its version is a new one.
                 if exc.status not in _STALE or left == 0:
                     raise
         try:
@@ -140,7 +140,7 @@ def _pick(new: list[VmDisk], disk: DiskPoint, task: TaskState, what: str) -> VmD
         if len(choice) == 1:
             return choice[0]
     raise PrismAnswerError(
-        f"{what}: {len(new)} new disks on the worker, {len(possible)} may be it: which one is not clear"
+        f"{what}: {len(new)} new disks on the worker VM, {len(possible)} may be it: which one is not clear"
     )
 
 

@@ -273,7 +273,7 @@ class _Sweep:
 
 
 async def _check_not_restored(prism: Prism, worker_id: str) -> None:
-    """Refuse a VM of which nothing but its name says that it is a worker, and all of which comes from recovery points.
+    """Refuse a VM that only its name makes a worker VM, and all of which comes from recovery points.
 
     A VM that somebody restored from a recovery point of ours looks like that: its disks are its own.
     """
