@@ -15,7 +15,8 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntxengine._core.engine import BLOCK_SIZE, Device, Job, digest, digest_kernel, is_zero
+from ntxengine._core.engine import BLOCK_SIZE, Device, Job
+from ntxengine._core.kernels import digest, digest_kernel, is_zero
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.dataplane.extents import Extents, make, whole
 from ntxengine.dataplane.manifest import Manifest

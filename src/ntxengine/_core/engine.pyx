@@ -7,9 +7,11 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 cimport ntxengine._core.ntx as ntx
+from ntxengine._core.ntx cimport extent_row
 
 import numpy as np
 
+from ntxengine._core import kernels
 from ntxengine.errors import from_core
 
 BLOCK_SIZE = ntx.NTX_BLOCK_SIZE
@@ -30,25 +32,10 @@ PACE_REASONS = {
     ntx.NTX_PACE_LATE: "LATE", ntx.NTX_PACE_RAISED: "RAISED", ntx.NTX_PACE_LOWERED: "LOWERED",
     ntx.NTX_PACE_TRIED: "TRIED",
 }
-EXTENT_ZERO = ntx.NTX_EXTENT_ZERO
-
-EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("flags", "<u8")])
-
-MAPPED_EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("place", "<u8"), ("file", "<u4"), ("flags", "<u4")])
-
-# The same layout as EXTENT and struct ntx_extent.
-cdef packed struct extent_row:
-    uint64_t offset
-    uint64_t length
-    uint64_t flags
-
 
 cdef _raise(const ntx.ntx_error *err):
     text = (<const char *>err.text).decode("utf-8", "replace")
     raise from_core(ERROR_CLASSES[err.error_class], err.code, err.offset, err.length, text)
-
-
-include "kernels.pxi"
 
 
 @cython.final
@@ -132,7 +119,7 @@ cdef class Device:
         cdef ntx.ntx_error err
         cdef const char *c_name = name
         cdef const int[::1] numbers = np.array(fds, dtype=np.intc)
-        cdef const uint8_t[::1] rows = np.ascontiguousarray(extents, dtype=MAPPED_EXTENT).view(np.uint8)
+        cdef const uint8_t[::1] rows = np.ascontiguousarray(extents, dtype=kernels.MAPPED_EXTENT).view(np.uint8)
         cdef size_t count = rows.shape[0] // sizeof(ntx.ntx_mapped_extent)
         cdef const void *first = &rows[0] if count else NULL
         cdef const int *first_fd = &numbers[0] if numbers.shape[0] else NULL
@@ -221,7 +208,7 @@ cdef class Device:
         self.info()
         if self.borrowed:
             raise ValueError("the device is in use")
-        extents = np.empty(capacity, dtype=EXTENT)
+        extents = np.empty(capacity, dtype=kernels.EXTENT)
         cdef extent_row[::1] rows = extents
         cdef ntx.ntx_error err
         cdef size_t count = 0
@@ -332,7 +319,7 @@ cdef class Job:
         cdef ntx.ntx_job *job = self.opened()
         if len(extents) == 0:
             return 0
-        cdef const extent_row[::1] rows = np.ascontiguousarray(extents, dtype=EXTENT)
+        cdef const extent_row[::1] rows = np.ascontiguousarray(extents, dtype=kernels.EXTENT)
         cdef ntx.ntx_error err
         cdef size_t taken = 0
         cdef int rc
@@ -382,7 +369,7 @@ cdef class Job:
         cdef size_t count = 0
         cdef ntx.bool_t everything = False
         ntx.ntx_job_unacknowledged(job, NULL, 0, &count, &everything)
-        extents = np.empty(count, dtype=EXTENT)
+        extents = np.empty(count, dtype=kernels.EXTENT)
         cdef extent_row[::1] rows
         if count > 0:
             rows = extents

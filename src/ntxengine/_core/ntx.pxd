@@ -174,3 +174,10 @@ cdef extern from "ntx.h" nogil:
     int ntx_job_join(ntx_job *job, ntx_error *err)
     void ntx_job_unacknowledged(const ntx_job *job, ntx_extent *extents, size_t capacity, size_t *count, bool_t *all)
     void ntx_job_free(ntx_job *job)
+
+
+# The same layout as kernels.EXTENT and struct ntx_extent.
+cdef packed struct extent_row:
+    uint64_t offset
+    uint64_t length
+    uint64_t flags

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from ntxengine._core import engine
+from ntxengine._core import kernels
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class EngineInfo:
 
 def engine_info() -> EngineInfo:
     """Ask the core and the system."""
-    core = engine.about()
+    core = kernels.about()
     system = os.uname()
     features = {"sse2": core["has_sse2"], "avx2": core["has_avx2"], "avx512f": core["has_avx512f"]}
     return EngineInfo(

@@ -16,19 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntxengine import machine
-from ntxengine._core.engine import EXTENT_ZERO, extents_from_json
+from ntxengine._core import kernels
+from ntxengine._core.kernels import extents_from_json
 from ntxengine.errors import OptionsError
 
-EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("flags", "<u8")])
+EXTENT = kernels.EXTENT
 """offset and length in bytes; flags: ZERO, or 0 for data.  The layout of `struct ntx_extent`."""
 
-MAPPED_EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("place", "<u8"), ("file", "<u4"), ("flags", "<u4")])
+MAPPED_EXTENT = kernels.MAPPED_EXTENT
 """An extent, and where its bytes are: `place` in the file with index `file`.  `struct ntx_mapped_extent`."""
 
 _ROW = np.dtype((np.void, EXTENT.itemsize))
 """An extent as bytes, for copying: numpy copies the fields of a record one by one."""
 
-ZERO = EXTENT_ZERO
+ZERO = kernels.EXTENT_ZERO
 """Reads as zero: need not be read, but must be zero at the target."""
 
 WINDOW = 65536

@@ -1,4 +1,18 @@
-# Functions of bytes and of this machine, without a device: a part of engine.pyx.
+# cython: boundscheck=False, wraparound=False
+"""Functions of bytes and of this machine, without a device."""
+
+from libc.stdint cimport uint8_t
+from libc.string cimport memset
+
+cimport ntxengine._core.ntx as ntx
+from ntxengine._core.ntx cimport extent_row
+
+import numpy as np
+
+EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("flags", "<u8")])
+MAPPED_EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("place", "<u8"), ("file", "<u4"), ("flags", "<u4")])
+EXTENT_ZERO = ntx.NTX_EXTENT_ZERO
+
 
 def is_zero(const uint8_t[::1] data not None):
     """Tell whether every byte of `data` is zero."""
