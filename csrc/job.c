@@ -181,12 +181,10 @@ int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const stru
     rc = ntx_scheduler_init(&job->scheduler, &range_bytes, err);
     if (rc == 0 && (job->threads = calloc(job->thread_count, sizeof *job->threads)) == NULL)
         rc = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for %u threads", job->thread_count);
-    for (unsigned i = 0; rc == 0 && i < job->thread_count; i++) {
+    for (unsigned i = 0; rc == 0 && i < job->thread_count; i++)
         job->threads[i].job = job;
-        ntx_worker_init(&job->threads[i].worker, &job->scheduler);
-    }
     if (rc == 0)
-        rc = ntx_worker_allocate(&job->threads[0].worker, err);
+        rc = ntx_worker_init(&job->threads[0].worker, &job->scheduler, err);
     if (rc < 0) {
         ntx_job_free(job);
         return rc;
@@ -206,10 +204,8 @@ void ntx_job_free(struct ntx_job *job)
         ntx_job_cancel(job);
         ntx_job_join(job, &ignored);
     }
-    for (unsigned i = 0; job->threads != NULL && i < job->thread_count; i++) {
-        if (job->threads[i].worker.scheduler != NULL)
-            ntx_worker_destroy(&job->threads[i].worker);
-    }
+    for (unsigned i = 0; job->threads != NULL && i < job->thread_count; i++)
+        ntx_worker_destroy(&job->threads[i].worker);
     ntx_scheduler_destroy(&job->scheduler);
     free(job->threads);
     free(job->unacknowledged);
@@ -248,8 +244,8 @@ static void collect_unacknowledged_locked(struct ntx_job *job)
      * again. */
     job->all_unacknowledged = !atomic_load(&job->flushed);
     for (unsigned i = 0; i < job->thread_count; i++) {
-        count += ntx_worker_unfinished(&job->threads[i].worker, NULL, 0);
-        job->all_unacknowledged = job->all_unacknowledged || job->threads[i].worker.lost_digests;
+        count += ntx_ranges_unfinished(&job->threads[i].worker.ranges, NULL, 0);
+        job->all_unacknowledged = job->all_unacknowledged || job->threads[i].worker.digester.has_lost;
     }
     if (count == 0 || job->all_unacknowledged)
         return;
@@ -260,7 +256,7 @@ static void collect_unacknowledged_locked(struct ntx_job *job)
     }
     size_t at = 0;
     for (unsigned i = 0; i < job->thread_count; i++)
-        at += ntx_worker_unfinished(&job->threads[i].worker, job->unacknowledged + at, count - at);
+        at += ntx_ranges_unfinished(&job->threads[i].worker.ranges, job->unacknowledged + at, count - at);
     for (size_t i = 0; i < job->scheduler.plan.count; i++)
         job->unacknowledged[at++] = *ntx_plan_at(&job->scheduler.plan, i);
     qsort(job->unacknowledged, at, sizeof *job->unacknowledged, compare_extents);
@@ -292,7 +288,8 @@ static bool connect_worker(struct ntx_job *job, struct ntx_worker *worker, struc
     struct ntx_device *source = NULL, *target = NULL;
     if (worker->source != NULL)
         return true;
-    if (ntx_worker_allocate(worker, err) < 0 || job->source->ops->clone(job->source, stop_fd, &source, err) < 0)
+    if (ntx_worker_init(worker, &job->scheduler, err) < 0 ||
+        job->source->ops->clone(job->source, stop_fd, &source, err) < 0)
         return false;
     if (job->target->ops->clone(job->target, stop_fd, &target, err) < 0) {
         ntx_close(source);

@@ -25,7 +25,7 @@ struct ntx_work_range {
     size_t count, capacity;
     uint64_t bytes;              /* sum of the extents */
     uint64_t counted;            /* of them, already in bytes_done */
-    unsigned open;               /* slots, requests and cursors that still refer to it */
+    unsigned references;         /* slots, requests and cursors that still refer to it */
     struct ntx_work_range *next; /* free list of the worker */
     struct ntx_extent own[NTX_RANGE_ROOM];
 };

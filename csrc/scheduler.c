@@ -1,6 +1,7 @@
 /* scheduler.c: see scheduler.h. */
 #include "scheduler.h"
 
+#include "clock.h"
 #include "error.h"
 #include "event.h"
 

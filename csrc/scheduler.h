@@ -9,7 +9,6 @@
 #define NTX_SCHEDULER_H
 
 #include "bucket.h"
-#include "clock.h"
 #include "ntx.h"
 #include "pace.h"
 #include "plan.h"
@@ -17,26 +16,6 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
-
-/* Written by one worker, read by anybody: plain relaxed stores do. */
-struct ntx_counters {
-    _Atomic uint64_t done, read, sent, zeroed, skipped, unchanged, requests, retries;
-    _Atomic uint64_t source_ns, digest_ns, target_ns, limit_ns, cpu_ns;
-};
-
-static inline void ntx_count(_Atomic uint64_t *counter, uint64_t add)
-{
-    uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
-    atomic_store_explicit(counter, value + add, memory_order_relaxed);
-}
-
-/* The time since *since goes to counter, and the next begins. */
-static inline void ntx_spend(_Atomic uint64_t *counter, uint64_t *since)
-{
-    uint64_t now = ntx_now_ns();
-    ntx_count(counter, now - *since);
-    *since = now;
-}
 
 struct ntx_scheduler {
     struct ntx_job_options options; /* as chosen; the same for the life of the job */

@@ -12,58 +12,33 @@
 #include "error.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 
 /* After an error, answers to what is in flight are awaited no longer than this. */
 #define DRAIN_NS (5 * NTX_NS_PER_S)
 
+/* How soon a thread that waits for an answer learns that there is more to do, and that it may have more in flight.
+ * Later than at the start it learns that with the next answer. */
+#define FEED_INTERVAL_NS (20 * NTX_NS_PER_MS)
+#define LIMIT_INTERVAL_NS (2 * NTX_NS_PER_MS)
+
 /* ---------------------------------------------------------------------------------------- start and end */
 
-static void *map_zeros(size_t size)
+int ntx_worker_init(struct ntx_worker *w, struct ntx_scheduler *scheduler, struct ntx_error *err)
 {
-    void *zeros = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return zeros == MAP_FAILED ? NULL : zeros;
-}
-
-void ntx_worker_init(struct ntx_worker *w, struct ntx_scheduler *scheduler)
-{
-    *w = (struct ntx_worker){.scheduler = scheduler, .max_zero = NTX_GIB};
-}
-
-/* Every slot and every request may hold another range, and the cursor and the pending zeros one each. */
-static size_t ranges_of(const struct ntx_worker *w)
-{
-    return 2u * w->scheduler->in_flight + 4;
-}
-
-int ntx_worker_allocate(struct ntx_worker *w, struct ntx_error *err)
-{
-    const struct ntx_scheduler *scheduler = w->scheduler;
+    const struct ntx_job_options *options = &scheduler->options;
     unsigned depth = scheduler->in_flight;
-    w->buffers = ntx_buffers_new(depth + 1, scheduler->options.request_size);
-    w->slots = calloc(depth, sizeof *w->slots);
-    w->requests = calloc(depth, sizeof *w->requests);
-    size_t ranges = ranges_of(w);
-    w->ranges = calloc(ranges, sizeof *w->ranges);
-    w->digests = calloc(NTX_SPAN_BLOCKS, NTX_DIGEST_SIZE);
-    w->reference = calloc(NTX_SPAN_BLOCKS, NTX_DIGEST_SIZE);
-    w->zeros = map_zeros(scheduler->options.request_size);
-    if (!w->buffers || !w->slots || !w->requests || !w->ranges || !w->digests || !w->reference || !w->zeros)
+    int rc = 0;
+
+    w->scheduler = scheduler;
+    w->wait = (struct ntx_wait){.stop_fd = scheduler->stop.fd, .timeout_ms = options->timeout_ms};
+    ntx_cursor_init(&w->cursor, options, scheduler->size);
+    /* Every slot and every request may refer to another range, and the cursor, the zero span and the zero run too. */
+    rc |= ntx_ranges_init(&w->ranges, 2u * depth + 4, &w->counters);
+    rc |= ntx_slots_init(&w->slots, depth, options->request_size);
+    rc |= ntx_digester_init(&w->digester, options);
+    rc |= ntx_outbox_init(&w->outbox, depth, options, &w->ranges, &w->slots, &w->counters);
+    if (rc != 0)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for a thread with %u requests in flight", depth);
-    w->spare = ntx_buffers_take(w->buffers);
-    for (unsigned i = 0; i < depth; i++) {
-        w->slots[i].data = ntx_buffers_take(w->buffers);
-        w->slots[i].next = w->free_slots;
-        w->free_slots = &w->slots[i];
-        w->requests[i].next = w->free_requests;
-        w->free_requests = &w->requests[i];
-    }
-    for (size_t i = 0; i < ranges; i++) {
-        w->ranges[i].next = w->free_ranges;
-        w->free_ranges = &w->ranges[i];
-    }
     return 0;
 }
 
@@ -73,41 +48,30 @@ void ntx_worker_destroy(struct ntx_worker *w)
         ntx_close(w->source);
         ntx_close(w->target);
     }
-    if (w->zeros != NULL)
-        munmap(w->zeros, w->scheduler->options.request_size);
-    free(w->reference);
-    free(w->digests);
-    for (size_t i = 0; w->ranges != NULL && i < ranges_of(w); i++)
-        ntx_work_range_destroy(&w->ranges[i]);
-    free(w->ranges);
-    free(w->requests);
-    free(w->slots);
-    ntx_buffers_free(w->buffers);
+    ntx_outbox_destroy(&w->outbox);
+    ntx_digester_destroy(&w->digester);
+    ntx_slots_destroy(&w->slots);
+    ntx_ranges_destroy(&w->ranges);
 }
 
 /* The rate limit permits no more yet. */
 static bool is_rate_limited(const struct ntx_worker *w)
 {
     /* Without a limit the clock is not read: a pass may be one extent of zeros, and costs little more. */
-    return w->limited_until_ns > 0 && ntx_now_ns() < w->limited_until_ns;
+    return w->wait.limited_until_ns > 0 && ntx_now_ns() < w->wait.limited_until_ns;
 }
 
 /* ------------------------------------------------------------------------------------------- the source */
 
-/* Reads that arrived become spans with digests, ready to be sent. */
+/* Reads that arrived get their digests, and are ready to be sent. */
 static int reap_source(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
     struct ntx_io *io;
     while ((io = ntx_device_reap(w->source)) != NULL) {
         *moved = true;
-        w->source_answer_due_ns = 0;
-        if (io == &w->map_io) {
-            w->mapping = false;
-            /* Extents are only an optimisation: a source that fails to tell is read. */
-            if (io->result < 0 || w->map.count == 0) {
-                w->can_map = false;
-                w->map.end = 0;
-            }
+        w->wait.source_answer_due_ns = 0;
+        if (io == &w->cursor.map_io) {
+            ntx_cursor_mapped(&w->cursor);
             continue;
         }
         struct ntx_slot *slot = io->owner;
@@ -116,57 +80,48 @@ static int reap_source(struct ntx_worker *w, bool *moved, struct ntx_error *err)
             return ntx_device_error_of(w->source, io, err);
         ntx_count(&w->counters.read, io->length);
         uint64_t since = ntx_now_ns();
-        int rc = ntx_digest_slot(w, slot, err);
+        int rc = ntx_digester_take_data(&w->digester, &slot->span, slot->data, err);
         ntx_spend(&w->counters.digest_ns, &since);
         if (rc < 0)
             return rc;
-        slot->next = NULL;
-        slot->emitted = false;
-        if (w->ready_last != NULL)
-            w->ready_last->next = slot;
-        else
-            w->ready_first = slot;
-        w->ready_last = slot;
+        ntx_outbox_add(&w->outbox, slot);
     }
     return 0;
+}
+
+/* Nothing can be done, and nothing is in flight. */
+static bool is_idle(const struct ntx_worker *w)
+{
+    return ntx_outbox_is_empty(&w->outbox) && w->reading == 0 && !w->cursor.is_mapping && w->target->in_flight == 0;
 }
 
 /* 1: there is a range; 0: not now; negative: failed, and what was taken counts as begun. */
 static int take_range(struct ntx_worker *w, struct ntx_error *err)
 {
-    struct ntx_work_range *range = w->free_ranges;
+    struct ntx_work_range *range = w->ranges.free;
     if (range == NULL || w->ended)
         return 0;
     /* Wait for the feed only when nothing else could be done meanwhile. */
-    bool idle = w->target->in_flight == 0 && w->reading == 0 && !w->mapping && w->ready_first == NULL &&
-                w->zero_span.range == NULL && w->zero_range == NULL;
-    enum ntx_take take = ntx_scheduler_take(w->scheduler, w->rank, range, idle);
+    enum ntx_take take = ntx_scheduler_take(w->scheduler, w->rank, range, is_idle(w));
     w->ended = take == NTX_TAKE_END;
     w->waits_for_extents = take == NTX_TAKE_WAIT;
     if (take == NTX_TAKE_END || take == NTX_TAKE_WAIT)
         return 0;
-    w->free_ranges = range->next;
-    range->open = 1;
-    w->range = range;
-    w->extent = 0;
-    w->at = 0;
+    ntx_cursor_begin(&w->cursor, ntx_ranges_take(&w->ranges));
     if (take == NTX_TAKE_NO_MEMORY)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for the extents of a block: more than %zu",
                              range->count);
     return 1;
 }
 
-static int start_read(struct ntx_worker *w, struct ntx_span *span, struct ntx_error *err)
+static int start_read(struct ntx_worker *w, const struct ntx_span *span, struct ntx_error *err)
 {
-    struct ntx_slot *slot = w->free_slots;
-    w->free_slots = slot->next;
-    w->used++;
+    struct ntx_slot *slot = ntx_slots_take(&w->slots);
     slot->span = *span;
-    slot->writes = 0;
     uint64_t length = span->end - span->start;
     uint64_t wait_ns = ntx_scheduler_charge(w->scheduler, length);
     if (wait_ns > 0)
-        w->limited_until_ns = ntx_now_ns() + wait_ns;
+        w->wait.limited_until_ns = ntx_now_ns() + wait_ns;
     slot->read =
         (struct ntx_io){.op = NTX_OP_READ, .offset = span->start, .length = length, .data = slot->data, .owner = slot};
     w->reading++;
@@ -176,41 +131,46 @@ static int start_read(struct ntx_worker *w, struct ntx_span *span, struct ntx_er
     return rc;
 }
 
-/* Move the cursor: begin reads, or set the zero span. */
+/* Take the cursor a step on: begin a read, or set the zero span, or end the range. */
+static int step(struct ntx_worker *w, bool *moved, struct ntx_error *err)
+{
+    struct ntx_work_range *range = w->cursor.range;
+    struct ntx_span span;
+    int next = ntx_cursor_next(&w->cursor, &span, err);
+    if (next < 0)
+        return next;
+    *moved = true;
+    switch (next) {
+    case NTX_NEXT_END:
+        ntx_scheduler_release_range(w->scheduler, w->rank);
+        ntx_ranges_unref(&w->ranges, range);
+        return 0;
+    case NTX_NEXT_ZERO:
+        w->outbox.zero_span = span;
+        return ntx_digester_take_zeros(&w->digester, &w->outbox.zero_span, err);
+    case NTX_NEXT_DATA:
+        next = start_read(w, &span, err);
+        if (next < 0)
+            return next;
+        break;
+    default: /* the source was asked for its map */
+        break;
+    }
+    return reap_source(w, moved, err);
+}
+
 static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
     bool works_at_once = w->source->fd < 0;
-    while (!w->mapping && w->zero_span.range == NULL && ntx_may_use_slot(w)) {
-        if (is_rate_limited(w))
+    while (!w->cursor.is_mapping && w->outbox.zero_span.range == NULL && ntx_slots_may_take(&w->slots)) {
+        if (is_rate_limited(w) || (works_at_once && w->outbox.ready_first != NULL))
             return 0;
-        if (works_at_once && w->ready_first != NULL)
-            return 0;
-        int rc = w->range == NULL ? take_range(w, err) : 1;
-        if (rc != 1)
+        int rc = w->cursor.range == NULL ? take_range(w, err) : 1;
+        if (rc == 1)
+            rc = step(w, moved, err);
+        else
             return rc;
-        struct ntx_span span;
-        bool is_zero;
-        if (!ntx_next_span(w, &span, &is_zero, err, &rc)) {
-            if (rc < 0)
-                return rc;
-            *moved = true;
-            if (!w->mapping) {
-                struct ntx_work_range *range = w->range;
-                w->range = NULL;
-                ntx_scheduler_release_range(w->scheduler, w->rank);
-                ntx_work_range_unref(w, range);
-            } else if ((rc = reap_source(w, moved, err)) < 0) {
-                return rc;
-            }
-            continue;
-        }
-        *moved = true;
-        if (is_zero) {
-            w->zero_span = span;
-            return ntx_digest_zero_span(w, &w->zero_span, err);
-        }
-        rc = start_read(w, &span, err);
-        if (rc < 0 || (rc = reap_source(w, moved, err)) < 0)
+        if (rc < 0)
             return rc;
     }
     return 0;
@@ -218,82 +178,23 @@ static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *e
 
 /* ------------------------------------------------------------------------------------------- the target */
 
-/* The memory of one slot may not be written yet.  Then the slot goes on with the spare, which by now has been read: it
- * held what was answered before. */
-static void leave_unread(struct ntx_worker *w, struct ntx_slot *slot)
-{
-    const char *unread = w->target->unread;
-    char *data = slot->data;
-
-    if (unread == NULL || unread < data || unread >= data + w->scheduler->options.request_size)
-        return;
-    slot->data = w->spare;
-    w->spare = data;
-}
-
-static void free_slot_if_done(struct ntx_worker *w, struct ntx_slot *slot)
-{
-    if (!slot->emitted || slot->writes > 0)
-        return;
-    leave_unread(w, slot);
-    ntx_work_range_unref(w, slot->span.range);
-    slot->next = w->free_slots;
-    w->free_slots = slot;
-    w->used--;
-    atomic_fetch_add_explicit(&w->scheduler->completions, 1, memory_order_relaxed);
-}
-
 static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
-    struct ntx_io *io;
-    while ((io = ntx_device_reap(w->target)) != NULL) {
-        *moved = true;
-        w->target_answer_due_ns = 0;
-        struct ntx_request *request = io->owner;
-        struct ntx_slot *slot = request->slot;
-        int rc = ntx_request_finish(w, request, err);
-        if (rc < 0)
-            return rc;
-        if (slot != NULL)
-            free_slot_if_done(w, slot);
-    }
-    return 0;
+    if (w->target->done_first != NULL)
+        w->wait.target_answer_due_ns = 0;
+    return ntx_outbox_reap(&w->outbox, moved, err);
 }
 
-/* Submit pieces until the requests run out. */
-static int emit(struct ntx_worker *w, bool *moved, struct ntx_error *err)
+static int send_ready(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
-    if (w->zero_span.range != NULL) {
-        int rc = ntx_emit_span(w, &w->zero_span, NULL, err);
-        if (rc != 1)
-            return rc;
-        *moved = true;
-        struct ntx_work_range *range = w->zero_span.range;
-        w->zero_span.range = NULL;
-        ntx_work_range_unref(w, range);
-    }
-    while (w->ready_first != NULL) {
-        struct ntx_slot *slot = w->ready_first;
-        int rc = ntx_emit_span(w, &slot->span, slot, err);
-        if (rc != 1)
-            return rc;
-        *moved = true;
-        w->ready_first = slot->next;
-        if (w->ready_first == NULL)
-            w->ready_last = NULL;
-        slot->emitted = true;
-        free_slot_if_done(w, slot);
-    }
-    return 0;
-}
-
-/* Zeros wait for neighbours only as long as there may be any in the same range. */
-static int flush_pending_zero(struct ntx_worker *w, struct ntx_error *err)
-{
-    if (w->zero_range == NULL || w->range == w->zero_range || w->reading > 0)
-        return 0;
-    int rc = ntx_emit_pending_zero(w, err);
-    return rc < 0 ? rc : 0;
+    const struct ntx_work_range *zeros;
+    int rc = ntx_outbox_send(&w->outbox, moved, err);
+    if (rc < 0)
+        return rc;
+    /* Zeros wait for neighbours only as long as there may be any in the same range. */
+    zeros = w->outbox.zero_run.range;
+    bool may_grow = zeros == NULL || zeros == w->cursor.range || w->reading > 0;
+    return may_grow ? 0 : ntx_outbox_send_zero_run(&w->outbox, err);
 }
 
 /* --------------------------------------------------------------------------------------------- the loop */
@@ -311,8 +212,7 @@ static int advance_device(struct ntx_worker *w, struct ntx_device *device, struc
 
 static bool is_finished(const struct ntx_worker *w)
 {
-    return w->ended && w->range == NULL && w->zero_span.range == NULL && w->zero_range == NULL &&
-           w->ready_first == NULL && w->reading == 0 && !w->mapping && w->target->in_flight == 0;
+    return w->ended && w->cursor.range == NULL && is_idle(w);
 }
 
 /* Give an error its side, unless it has one. */
@@ -323,9 +223,18 @@ static int of_side(struct ntx_error *err, int rc, enum ntx_error_class side)
     return rc;
 }
 
+/* Tell the scheduler what the pace is judged by, and let it judge. */
+static void report_to_scheduler(struct ntx_worker *w, uint64_t now_ns)
+{
+    if (w->slots.completed > 0)
+        atomic_fetch_add_explicit(&w->scheduler->completions, w->slots.completed, memory_order_relaxed);
+    w->slots.completed = 0;
+    ntx_scheduler_update_pace(w->scheduler, now_ns);
+}
+
 static int advance(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
-    w->slot_limit = atomic_load(&w->scheduler->slot_limit);
+    w->slots.limit = atomic_load(&w->scheduler->slot_limit);
     int rc = advance_device(w, w->target, err);
     if (rc < 0)
         return of_side(err, rc, NTX_E_TARGET);
@@ -336,25 +245,39 @@ static int advance(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     if ((rc = reap_source(w, moved, err)) < 0 || (rc = advance_cursor(w, moved, err)) < 0)
         return of_side(err, rc, NTX_E_SOURCE);
     uint64_t since = ntx_now_ns();
-    rc = emit(w, moved, err);
-    if (rc == 0)
-        rc = flush_pending_zero(w, err);
+    rc = send_ready(w, moved, err);
     ntx_spend(&w->counters.target_ns, &since);
-    ntx_scheduler_update_pace(w->scheduler, since);
+    report_to_scheduler(w, since);
     return of_side(err, rc, NTX_E_TARGET);
 }
 
-static void drain_one(struct ntx_worker *w, struct ntx_io *io)
+static _Atomic uint64_t *stage_waited_on(struct ntx_worker *w)
 {
-    struct ntx_error ignored;
-    struct ntx_request *request = io->owner;
-    struct ntx_slot *slot = request->slot;
-    /* One that failed, or a zero request that would go on, has not ended: its range stays unfinished. */
-    if (io->result < 0 || (request->is_zero && request->remaining > io->length))
-        return;
-    ntx_request_finish(w, request, &ignored);
-    if (slot != NULL)
-        free_slot_if_done(w, slot);
+    if (w->source->in_flight > 0 && ntx_slots_may_take(&w->slots))
+        return &w->counters.source_ns;
+    if (w->target->in_flight > 0)
+        return &w->counters.target_ns;
+    return w->source->in_flight > 0 ? &w->counters.source_ns : &w->counters.limit_ns;
+}
+
+/* Wait until there may be something to do, and count the time. */
+static int wait_for_more(struct ntx_worker *w, struct ntx_error *err)
+{
+    /* In this order: a limit that was raised for the last time is seen here, or else the flag still is. */
+    bool is_starting = atomic_load(&w->scheduler->starting);
+    if (atomic_load(&w->scheduler->slot_limit) != w->slots.limit)
+        return 0;
+    uint64_t interval_ns = w->waits_for_extents ? FEED_INTERVAL_NS : UINT64_MAX;
+    if (is_starting)
+        interval_ns = LIMIT_INTERVAL_NS;
+    _Atomic uint64_t *counter = stage_waited_on(w);
+    bool is_full = !ntx_slots_may_take(&w->slots);
+    uint64_t since = ntx_now_ns(), began = since;
+    int rc = ntx_wait(&w->wait, w->source, w->target, since, interval_ns, err);
+    ntx_spend(counter, &since);
+    if (is_full)
+        atomic_fetch_add_explicit(&w->scheduler->waiting_ns, since - began, memory_order_relaxed);
+    return rc;
 }
 
 /* Let requests in flight end, so that what they wrote is known and no buffer is freed under them. */
@@ -366,7 +289,7 @@ static void drain(struct ntx_worker *w, struct ntx_device *device)
         struct ntx_io *io = ntx_device_reap(device);
         if (io != NULL) {
             if (device == w->target)
-                drain_one(w, io);
+                ntx_outbox_drain(&w->outbox, io);
             continue;
         }
         uint64_t now_ns = ntx_now_ns();
@@ -379,8 +302,10 @@ static void drain(struct ntx_worker *w, struct ntx_device *device)
 
 int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
 {
-    w->can_map = (w->source->info.flags & NTX_DEVICE_CAN_MAP) != 0 && !w->scheduler->options.reads_all;
-    w->write_zeros = (w->target->info.flags & NTX_DEVICE_CAN_ZERO) == 0;
+    w->cursor.source = w->source;
+    w->cursor.can_map = (w->source->info.flags & NTX_DEVICE_CAN_MAP) != 0 && !w->scheduler->options.reads_all;
+    w->outbox.target = w->target;
+    w->outbox.zero_run.writes_zeros = (w->target->info.flags & NTX_DEVICE_CAN_ZERO) == 0;
     int rc = 0;
     while (!is_finished(w)) {
         if (ntx_stop_is_set(&w->scheduler->stop))
@@ -390,12 +315,12 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
         if (rc < 0)
             break;
         bool is_waiting = w->source->in_flight > 0 || w->target->in_flight > 0 || is_rate_limited(w);
-        if (!moved && is_waiting && (rc = ntx_worker_wait(w, err)) < 0)
+        if (!moved && is_waiting && (rc = wait_for_more(w, err)) < 0)
             break;
     }
     /* Also after an error: what is handed back as stored has its digests. */
     struct ntx_error second;
-    int flushed = ntx_digest_flush(w, rc < 0 ? &second : err);
+    int flushed = ntx_digester_flush(&w->digester, rc < 0 ? &second : err);
     rc = rc < 0 ? rc : flushed;
     if (rc < 0)
         ntx_scheduler_fail(w->scheduler, err);
@@ -408,18 +333,4 @@ int ntx_worker_flush(struct ntx_worker *w, struct ntx_error *err)
 {
     struct ntx_io io = {.op = NTX_OP_FLUSH};
     return of_side(err, ntx_device_do(w->target, &io, w->scheduler->options.timeout_ms, err), NTX_E_TARGET);
-}
-
-size_t ntx_worker_unfinished(const struct ntx_worker *w, struct ntx_extent *extents, size_t capacity)
-{
-    size_t count = 0;
-    size_t ranges = w->ranges == NULL ? 0 : ranges_of(w);
-    for (size_t i = 0; i < ranges; i++) {
-        const struct ntx_work_range *range = &w->ranges[i];
-        for (size_t k = 0; range->open > 0 && k < range->count; k++, count++) {
-            if (count < capacity)
-                extents[count] = range->extents[k];
-        }
-    }
-    return count;
 }

@@ -113,8 +113,20 @@ C_LAYERS = {
     # the job
     "plan": NTX | {"bytes", "error", "extent"},
     "pace": NTX | {"bytes", "clock"},
+    "counters": {"clock"},
     "scheduler": NTX | {"bucket", "clock", "error", "event", "pace", "plan", "stop"},
-    "worker": NTX | {"buffer", "bytes", "clock", "device", "digest", "error", "extent", "scheduler", "zero"},
+    # a worker: its stages, none of which knows another, and what they share
+    "worker_span": NTX | {"plan"},
+    "worker_ranges": NTX | {"counters", "plan"},
+    "worker_slots": NTX | {"buffer", "device", "worker_span"},
+    "worker_cursor": NTX | {"bytes", "device", "worker_span"},
+    "worker_digester": NTX | {"bytes", "error", "worker_span"},
+    "worker_zero_run": NTX | {"bytes", "device", "worker_span"},
+    "worker_outbox": NTX | {"bytes", "device", "worker_ranges", "worker_slots", "worker_zero_run"},
+    "worker_wait": NTX | {"bytes", "clock", "device", "error"},
+    "worker": NTX
+    | {"bytes", "clock", "error", "scheduler"}
+    | {"worker_cursor", "worker_digester", "worker_outbox", "worker_wait"},
     "job": NTX | {"bytes", "clock", "device", "error", "event", "scheduler", "worker"},
 }  # fmt: skip
 

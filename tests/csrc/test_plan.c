@@ -40,7 +40,7 @@ static void test_large_extent_is_cut_at_block_boundaries(void)
     ntx_plan_destroy(&plan);
 }
 
-static void test_items_become_smaller_when_little_is_left_for_all_workers(void)
+static void test_ranges_become_smaller_when_little_is_left_for_all_workers(void)
 {
     const struct ntx_range_bytes bytes = {.most = 8 * NTX_MIB, .least = NTX_MIB, .workers = 4};
     struct ntx_work_range range;
@@ -120,7 +120,7 @@ static void test_a_block_waits_for_its_last_extent(void)
     ntx_plan_destroy(&plan);
 }
 
-static void test_a_block_of_single_bytes_is_one_item(void)
+static void test_a_block_of_single_bytes_is_one_range(void)
 {
     struct ntx_work_range range;
     struct ntx_extent *bytes = calloc(NTX_PLAN_EXTENTS, sizeof *bytes);
@@ -164,7 +164,7 @@ static void test_a_block_that_is_not_whole_wants_its_rest_however_much_of_it_the
     ntx_plan_destroy(&plan);
 }
 
-static void test_extents_that_share_blocks_do_not_make_an_item_endless(void)
+static void test_extents_that_share_blocks_do_not_make_a_range_endless(void)
 {
     struct ntx_work_range range;
     uint64_t at = 100;
@@ -182,7 +182,7 @@ static void test_extents_that_share_blocks_do_not_make_an_item_endless(void)
     ntx_plan_destroy(&plan);
 }
 
-static void test_many_small_extents_fill_items_by_number(void)
+static void test_many_small_extents_fill_ranges_by_number(void)
 {
     struct ntx_work_range range;
     size_t total = 0;
@@ -253,14 +253,14 @@ static void test_nothing_is_fed_after_the_end(void)
 int main(void)
 {
     RUN(test_large_extent_is_cut_at_block_boundaries);
-    RUN(test_items_become_smaller_when_little_is_left_for_all_workers);
+    RUN(test_ranges_become_smaller_when_little_is_left_for_all_workers);
     RUN(test_the_last_ranges_of_sparse_extents_have_many_blocks);
     RUN(test_extents_of_one_block_stay_together);
     RUN(test_a_block_waits_for_its_last_extent);
-    RUN(test_a_block_of_single_bytes_is_one_item);
+    RUN(test_a_block_of_single_bytes_is_one_range);
     RUN(test_a_block_that_is_not_whole_wants_its_rest_however_much_of_it_there_is);
-    RUN(test_extents_that_share_blocks_do_not_make_an_item_endless);
-    RUN(test_many_small_extents_fill_items_by_number);
+    RUN(test_extents_that_share_blocks_do_not_make_a_range_endless);
+    RUN(test_many_small_extents_fill_ranges_by_number);
     RUN(test_full_plan_takes_what_it_has_room_for);
     RUN(test_wrong_extents_are_refused_with_their_place);
     RUN(test_nothing_is_fed_after_the_end);

@@ -1,0 +1,57 @@
+/* worker_ranges.c: see worker_ranges.h. */
+#include "worker_ranges.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+int ntx_ranges_init(struct ntx_ranges *ranges, size_t count, struct ntx_counters *counters)
+{
+    *ranges = (struct ntx_ranges){.all = calloc(count, sizeof *ranges->all), .count = count, .counters = counters};
+    if (ranges->all == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++) {
+        ranges->all[i].next = ranges->free;
+        ranges->free = &ranges->all[i];
+    }
+    return 0;
+}
+
+void ntx_ranges_destroy(struct ntx_ranges *ranges)
+{
+    for (size_t i = 0; ranges->all != NULL && i < ranges->count; i++)
+        ntx_work_range_destroy(&ranges->all[i]);
+    free(ranges->all);
+}
+
+struct ntx_work_range *ntx_ranges_take(struct ntx_ranges *ranges)
+{
+    struct ntx_work_range *range = ranges->free;
+
+    ranges->free = range->next;
+    range->references = 1;
+    return range;
+}
+
+void ntx_ranges_unref(struct ntx_ranges *ranges, struct ntx_work_range *range)
+{
+    if (--range->references > 0)
+        return;
+    ntx_count(&ranges->counters->done, range->bytes - range->counted);
+    ntx_work_range_destroy(range);
+    range->next = ranges->free;
+    ranges->free = range;
+}
+
+size_t ntx_ranges_unfinished(const struct ntx_ranges *ranges, struct ntx_extent *extents, size_t capacity)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; ranges->all != NULL && i < ranges->count; i++) {
+        const struct ntx_work_range *range = &ranges->all[i];
+        for (size_t k = 0; range->references > 0 && k < range->count; k++, count++) {
+            if (count < capacity)
+                extents[count] = range->extents[k];
+        }
+    }
+    return count;
+}

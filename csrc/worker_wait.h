@@ -1,0 +1,23 @@
+/* worker_wait.h: how long a worker with nothing to do waits, and for what.  Keeps when each end must have answered. */
+#ifndef NTX_WORKER_WAIT_H
+#define NTX_WORKER_WAIT_H
+
+#include "device.h"
+
+struct ntx_wait {
+    int stop_fd; /* readable once the job must stop */
+    unsigned timeout_ms;
+    uint64_t source_answer_due_ns, target_answer_due_ns; /* 0: set at the next wait; whoever reaps sets it to 0 */
+    uint64_t limited_until_ns;                           /* the rate limit permits no read before; 0: no limit */
+};
+
+/* Wait for either end that has something in flight, for the stop signal, or for the end of the rate limit's time; at
+ * most for interval_ns, where that is not UINT64_MAX.
+ * Errors: -ETIMEDOUT when an answer is overdue. */
+int ntx_wait(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device *target, uint64_t now_ns,
+             uint64_t interval_ns, struct ntx_error *err);
+
+/* Wait for this end alone.  until_ns is not before now_ns. */
+void ntx_wait_for_device(const struct ntx_device *device, uint64_t now_ns, uint64_t until_ns);
+
+#endif
