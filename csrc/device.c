@@ -139,9 +139,15 @@ static int advance_once(struct ntx_device *device, const struct ntx_io *io, uint
                         struct ntx_error *err)
 {
     int left_ms = ntx_left_ms(ntx_now_ns(), deadline_ns);
-    struct pollfd ready = {.fd = device->fd, .events = device->events};
-    int count = poll(&ready, 1, left_ms);
+    struct pollfd ready[] = {
+        {.fd = device->fd, .events = device->events},
+        {.fd = io->stop != NULL ? io->stop->fd : -1, .events = POLLIN},
+    };
+    int count = poll(ready, 2, left_ms);
 
+    if (io->stop != NULL && ntx_stop_is_set(io->stop))
+        return ntx_error_set(err, NTX_E_CANCELLED, -ECANCELED, "%s: %s was given up", device->info.name,
+                             action_of(io->op));
     /* Bytes that never become an answer do not count: a server could trickle for ever. */
     if (count > 0 && left_ms != 0)
         return device->ops->advance(device, err);
@@ -149,13 +155,16 @@ static int advance_once(struct ntx_device *device, const struct ntx_io *io, uint
         return ntx_error_errno(err, NTX_E_SYSTEM, -errno, "%s: waiting failed", device->info.name);
     if (count < 0 || left_ms != 0)
         return 0; /* interrupted, or woken a moment early: the next round sees what is left */
+    if (io->op == NTX_OP_FLUSH)
+        return ntx_error_set(err, NTX_E_TIMEOUT, -ETIMEDOUT, "%s: %s failed: no answer within %g s", device->info.name,
+                             action_of(io->op), timeout_ms / 1000.0);
     ntx_error_set(err, NTX_E_TIMEOUT, -ETIMEDOUT,
                   "%s: %s failed: offset %" PRIu64 " length %" PRIu64 ": no answer within %u ms", device->info.name,
                   action_of(io->op), io->offset, io->length, timeout_ms);
     return ntx_error_at(err, io->offset, io->length);
 }
 
-/* After a time-out io is still the device's: the device must be closed before io goes. */
+/* After a time-out, or a stop, io is still the device's: the device must be closed before io goes. */
 int ntx_device_do(struct ntx_device *device, struct ntx_io *io, unsigned timeout_ms, struct ntx_error *err)
 {
     uint64_t deadline_ns = ntx_deadline_ns(ntx_now_ns(), timeout_ms);

@@ -12,6 +12,7 @@
 
 #include "extent.h"
 #include "ntx.h"
+#include "stop.h"
 
 enum ntx_op { NTX_OP_READ, NTX_OP_WRITE, NTX_OP_ZERO, NTX_OP_FLUSH, NTX_OP_MAP };
 
@@ -26,6 +27,8 @@ struct ntx_io {
     int result;              /* after reaping: 0 or negative errno.  The device's .error says more */
     void *owner;             /* the submitter's */
     struct ntx_io *next;     /* the device's, until reaped */
+    /* FLUSH: given up, as -ECANCELED, once this is set; NULL: never.  Other requests are too short for that. */
+    const struct ntx_stop *stop;
 };
 
 struct ntx_device_ops {
@@ -69,8 +72,8 @@ struct ntx_io *ntx_device_reap(struct ntx_device *device); /* NULL: nothing comp
  * device->error is about the last of them. */
 int ntx_device_error_of(const struct ntx_device *device, const struct ntx_io *io, struct ntx_error *err);
 
-/* Submit one io and wait for it, up to timeout_ms.  Nothing else may be in flight.
- * Errors: of the device or of the io, or -ETIMEDOUT. */
+/* Submit one io and wait for it, up to timeout_ms, or until its .stop.  Nothing else may be in flight.
+ * Errors: of the device or of the io, or -ETIMEDOUT, -ECANCELED. */
 int ntx_device_do(struct ntx_device *device, struct ntx_io *io, unsigned timeout_ms, struct ntx_error *err);
 
 /* For devices: put a finished io on the completed list. */

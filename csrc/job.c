@@ -45,7 +45,7 @@ struct ntx_job {
     struct thread *threads;
     unsigned thread_count;
     unsigned running; /* threads that have not ended; scheduler.lock */
-    _Atomic bool finished, flushed;
+    _Atomic bool flushing, flushed, finished;
     bool started, joined;
 
     /* After the last thread ended. */
@@ -73,6 +73,8 @@ static int check_options(const struct ntx_job_options *options, struct ntx_error
         rc = check_range("request size", options->request_size, NTX_BLOCK_SIZE, NTX_MAX_REQUEST_SIZE, err);
     if (rc == 0)
         rc = check_range("time limit in ms", options->timeout_ms, 1, INT32_MAX, err);
+    if (rc == 0)
+        rc = check_range("time limit of the flush in ms", options->flush_timeout_ms, 0, INT32_MAX, err);
     if (rc == 0 && options->request_size % NTX_BLOCK_SIZE != 0)
         rc = ntx_error_set(err, NTX_E_OPTIONS, -EINVAL, "request size %u is not a multiple of %u",
                            options->request_size, NTX_BLOCK_SIZE);
@@ -214,21 +216,43 @@ void ntx_job_free(struct ntx_job *job)
 
 /* ------------------------------------------------------------------------------------------- the last thread */
 
-static void flush_target(struct ntx_job *job)
+/* A worker whose connection is good, or NULL. */
+static struct ntx_worker *find_connected(struct ntx_job *job)
 {
-    struct ntx_error err;
     for (unsigned i = 0; i < job->thread_count; i++) {
         struct ntx_worker *worker = &job->threads[i].worker;
-        if (worker->target == NULL || worker->target->lost)
-            continue;
-        if (!(worker->target->info.flags & NTX_DEVICE_CAN_FLUSH))
-            return;
-        if (ntx_worker_flush(worker, &err) == 0)
-            atomic_store(&job->flushed, true);
-        else
-            ntx_scheduler_fail(&job->scheduler, &err);
-        return;
+        if (worker->target != NULL && !worker->target->lost)
+            return worker;
     }
+    return NULL;
+}
+
+/* After an error a flush only spares the caller to send again what is stored: that is worth the wait for one answer. */
+static unsigned flush_timeout_ms(const struct ntx_job *job)
+{
+    const struct ntx_job_options *options = &job->scheduler.options;
+    unsigned limit_ms = options->flush_timeout_ms > 0 ? options->flush_timeout_ms : INT32_MAX;
+    if (ntx_stop_is_set(&job->scheduler.stop))
+        limit_ms = (unsigned)ntx_min64(limit_ms, options->timeout_ms);
+    return limit_ms;
+}
+
+static void flush_target(struct ntx_job *job)
+{
+    struct ntx_worker *worker = find_connected(job);
+    struct ntx_error err;
+    if (worker == NULL || !(worker->target->info.flags & NTX_DEVICE_CAN_FLUSH))
+        return;
+    if (ntx_stop_is_set(&job->scheduler.cancel)) /* nobody reads the result */
+        return;
+    atomic_store(&job->flushing, true);
+    int rc = ntx_worker_flush(worker, flush_timeout_ms(job), &err);
+    if (rc != -ETIMEDOUT && rc != -ECANCELED)
+        atomic_store(&job->flushing, false);
+    if (rc == 0)
+        atomic_store(&job->flushed, true);
+    else
+        ntx_scheduler_fail(&job->scheduler, &err);
 }
 
 static int compare_extents(const void *a, const void *b)
@@ -381,6 +405,7 @@ void ntx_job_cancel(struct ntx_job *job)
     struct ntx_error err;
     ntx_error_set(&err, NTX_E_CANCELLED, -ECANCELED, "the transfer was stopped");
     ntx_scheduler_fail(&job->scheduler, &err);
+    ntx_stop_set(&job->scheduler.cancel); /* after the error: what is given up for it is not the first */
 }
 
 int ntx_job_join(struct ntx_job *job, struct ntx_error *err)
@@ -418,6 +443,7 @@ void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progre
     /* The lock is not part of what the caller sees. */
     ntx_scheduler_get_pace((struct ntx_scheduler *)&job->scheduler, progress);
     progress->wants_extents = ntx_scheduler_wants_extents((struct ntx_scheduler *)&job->scheduler);
+    progress->flushing = atomic_load(&job->flushing);
     progress->finished = atomic_load(&job->finished);
     progress->flushed = atomic_load(&job->flushed);
 }

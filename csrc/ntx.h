@@ -233,7 +233,8 @@ struct ntx_job_options {
     uint32_t request_size;      /* multiple of NTX_BLOCK_SIZE, at most NTX_MAX_REQUEST_SIZE */
     uint64_t max_buffer_bytes;  /* bound on all buffers in use; in_flight is lowered to keep it */
     uint64_t rate_bytes_per_s;  /* read from the source; 0 = no limit */
-    unsigned timeout_ms;        /* longest wait for any one answer of either end */
+    unsigned timeout_ms;        /* longest wait for any one answer of either end, but for the closing flush: */
+    unsigned flush_timeout_ms;  /* that lasts as long as the target writes back what it holds; 0 = no limit */
     uint64_t disk_size;         /* bytes of the source that are the disk; 0 = all.  A device may be padded behind it */
     bool target_is_zero;        /* zeros need not be written */
     bool reads_all;             /* what the source itself says is zero is read all the same */
@@ -281,6 +282,7 @@ struct ntx_job_progress {
     unsigned in_flight;       /* requests per connection now */
     enum ntx_pace_why why;    /* of both */
     bool wants_extents;       /* the job has room for more extents */
+    bool flushing;            /* the closing flush was asked for, and is not answered */
     bool finished;            /* every thread is about to end: join will not block for long */
     bool flushed;             /* the target confirmed a flush after the last write */
 };
@@ -328,7 +330,8 @@ void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progre
  */
 unsigned ntx_job_refused(const struct ntx_job *job, struct ntx_error *first);
 
-/* Ask the workers to stop.  Returns at once; the job still finishes through ntx_job_fd(). */
+/* Ask the workers to stop.  Returns at once; the job still finishes through ntx_job_fd(), within a second if no call
+ * into the kernel blocks for longer.  A closing flush is not begun any more, or no longer waited for. */
 void ntx_job_cancel(struct ntx_job *job);
 
 /*

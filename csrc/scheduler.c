@@ -12,6 +12,8 @@ static int open_events(struct ntx_scheduler *scheduler, struct ntx_error *err)
 {
     int rc = ntx_stop_init(&scheduler->stop);
     if (rc == 0)
+        rc = ntx_stop_init(&scheduler->cancel);
+    if (rc == 0)
         rc = scheduler->done_fd = ntx_event_open();
     return rc < 0 ? ntx_error_errno(err, NTX_E_SYSTEM, rc, "making an event descriptor failed") : 0;
 }
@@ -27,7 +29,7 @@ static void publish_pace_locked(struct ntx_scheduler *scheduler)
 int ntx_scheduler_init(struct ntx_scheduler *scheduler, const struct ntx_range_bytes *range_bytes,
                        struct ntx_error *err)
 {
-    scheduler->stop.fd = scheduler->done_fd = -1;
+    scheduler->stop.fd = scheduler->cancel.fd = scheduler->done_fd = -1;
     scheduler->connecting = 1; /* the first worker's, which is always wanted */
     pthread_mutex_init(&scheduler->lock, NULL);
     pthread_cond_init(&scheduler->more, NULL);
@@ -43,6 +45,7 @@ void ntx_scheduler_destroy(struct ntx_scheduler *scheduler)
 {
     ntx_plan_destroy(&scheduler->plan);
     ntx_stop_destroy(&scheduler->stop);
+    ntx_stop_destroy(&scheduler->cancel);
     ntx_event_close(scheduler->done_fd);
     pthread_cond_destroy(&scheduler->more);
     pthread_mutex_destroy(&scheduler->lock);

@@ -2,7 +2,8 @@
  * scheduler.h: hands out the work of one job to its threads, and holds what they share under the only lock.
  *
  *   lock ---- plan, bucket, pace, first error  (handed out, charged, chosen and kept under the lock)
- *   stop      the job must: every poll() has it
+ *   stop      the job ends, for an error or for the caller: every poll() has it
+ *   cancel    the caller wants it: then nothing that comes after the work is worth waiting for
  *   done_fd   tells the caller: wants extents, or finished
  */
 #ifndef NTX_SCHEDULER_H
@@ -42,7 +43,7 @@ struct ntx_scheduler {
     _Atomic uint64_t completions, waiting_ns, pace_due_ns;
     _Atomic uint64_t busy_ranks; /* a bit for each worker that has a work range */
 
-    struct ntx_stop stop;
+    struct ntx_stop stop, cancel;
     int done_fd;
 };
 

@@ -13,8 +13,10 @@
 
 #include <errno.h>
 
-/* After an error, answers to what is in flight are awaited no longer than this. */
+/* After an error, answers to what is in flight are awaited no longer than this; of a job that is cancelled only as long
+ * as a healthy end needs, because whoever cancels wants to be gone within a second. */
 #define DRAIN_NS (5 * NTX_NS_PER_S)
+#define CANCELLED_DRAIN_NS (500 * NTX_NS_PER_MS)
 
 /* How soon a thread that waits for an answer learns that there is more to do, and that it may have more in flight.
  * Later than at the start it learns that with the next answer. */
@@ -281,10 +283,9 @@ static int wait_for_more(struct ntx_worker *w, struct ntx_error *err)
 }
 
 /* Let requests in flight end, so that what they wrote is known and no buffer is freed under them. */
-static void drain(struct ntx_worker *w, struct ntx_device *device)
+static void drain(struct ntx_worker *w, struct ntx_device *device, uint64_t began_ns)
 {
     struct ntx_error ignored;
-    uint64_t until_ns = ntx_now_ns() + DRAIN_NS;
     while (!device->lost && device->in_flight > 0) {
         struct ntx_io *io = ntx_device_reap(device);
         if (io != NULL) {
@@ -293,10 +294,11 @@ static void drain(struct ntx_worker *w, struct ntx_device *device)
             continue;
         }
         uint64_t now_ns = ntx_now_ns();
+        uint64_t until_ns = began_ns + (ntx_stop_is_set(&w->scheduler->cancel) ? CANCELLED_DRAIN_NS : DRAIN_NS);
         device->lost = device->fd < 0 || now_ns >= until_ns || device->ops->advance(device, &ignored) < 0;
         /* This end only: nobody takes from the other what it has, and the wait would be over at once. */
         if (!device->lost && device->done_first == NULL)
-            ntx_wait_for_device(device, now_ns, until_ns);
+            ntx_wait_for_device(device, &w->scheduler->cancel, now_ns, until_ns);
     }
 }
 
@@ -324,13 +326,14 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
     rc = rc < 0 ? rc : flushed;
     if (rc < 0)
         ntx_scheduler_fail(w->scheduler, err);
-    drain(w, w->target);
-    drain(w, w->source);
+    uint64_t began_ns = ntx_now_ns();
+    drain(w, w->target, began_ns);
+    drain(w, w->source, began_ns);
     return rc;
 }
 
-int ntx_worker_flush(struct ntx_worker *w, struct ntx_error *err)
+int ntx_worker_flush(struct ntx_worker *w, unsigned timeout_ms, struct ntx_error *err)
 {
-    struct ntx_io io = {.op = NTX_OP_FLUSH};
-    return of_side(err, ntx_device_do(w->target, &io, w->scheduler->options.timeout_ms, err), NTX_E_TARGET);
+    struct ntx_io io = {.op = NTX_OP_FLUSH, .stop = &w->scheduler->cancel};
+    return of_side(err, ntx_device_do(w->target, &io, timeout_ms, err), NTX_E_TARGET);
 }

@@ -44,7 +44,7 @@ void ntx_worker_destroy(struct ntx_worker *worker);
  * Errors: the first of this worker, already with its side (source or target). */
 int ntx_worker_run(struct ntx_worker *worker, struct ntx_error *err);
 
-/* Confirm what was written.  Only when nothing is in flight. */
-int ntx_worker_flush(struct ntx_worker *worker, struct ntx_error *err);
+/* Confirm what was written.  Only when nothing is in flight.  Errors: also -ECANCELED, when the job is cancelled. */
+int ntx_worker_flush(struct ntx_worker *worker, unsigned timeout_ms, struct ntx_error *err);
 
 #endif

@@ -11,8 +11,8 @@
 static int timed_out(const struct ntx_wait *wait, struct ntx_device *device, struct ntx_error *err)
 {
     device->lost = true;
-    return ntx_error_set(err, NTX_E_TIMEOUT, -ETIMEDOUT, "%s: no answer to %u requests within %u s", device->info.name,
-                         device->in_flight, wait->timeout_ms / 1000);
+    return ntx_error_set(err, NTX_E_TIMEOUT, -ETIMEDOUT, "%s: no answer to %u requests within %g s", device->info.name,
+                         device->in_flight, wait->timeout_ms / 1000.0);
 }
 
 /* When device must have answered.  Bytes that never become an answer do not count: a server could trickle for ever. */
@@ -58,9 +58,13 @@ int ntx_wait(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device
     return 0;
 }
 
-void ntx_wait_for_device(const struct ntx_device *device, uint64_t now_ns, uint64_t until_ns)
+void ntx_wait_for_device(const struct ntx_device *device, const struct ntx_stop *stop, uint64_t now_ns,
+                         uint64_t until_ns)
 {
-    struct pollfd ready = {.fd = device->fd, .events = device->events};
+    struct pollfd ready[2] = {
+        {.fd = device->fd, .events = device->events},
+        {.fd = ntx_stop_is_set(stop) ? -1 : stop->fd, .events = POLLIN},
+    };
 
-    poll_until(&ready, 1, now_ns, until_ns);
+    poll_until(ready, 2, now_ns, until_ns);
 }

@@ -17,7 +17,8 @@ struct ntx_wait {
 int ntx_wait(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device *target, uint64_t now_ns,
              uint64_t interval_ns, struct ntx_error *err);
 
-/* Wait for this end alone.  until_ns is not before now_ns. */
-void ntx_wait_for_device(const struct ntx_device *device, uint64_t now_ns, uint64_t until_ns);
+/* Wait for this end alone, and for stop if it is not set.  until_ns is not before now_ns. */
+void ntx_wait_for_device(const struct ntx_device *device, const struct ntx_stop *stop, uint64_t now_ns,
+                         uint64_t until_ns);
 
 #endif

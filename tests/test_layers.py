@@ -91,7 +91,7 @@ C_LAYERS = {
     "sock_pages": NTX,
     "about": NTX | {"device_ring", "digest", "sock_pages", "zero"},
     # a device, and what a job asks of it
-    "device": NTX | {"bytes", "clock", "error", "extent"},
+    "device": NTX | {"bytes", "clock", "error", "extent", "stop"},
     "device_ring": NTX,
     "device_file": NTX | {"bytes", "device", "device_ring", "error", "zero"},
     "device_file_open": NTX | {"bytes", "device", "device_file", "error"},

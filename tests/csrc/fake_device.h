@@ -7,6 +7,7 @@
 #define FAKE_DEVICE_H
 
 #include "check.h"
+#include "clock.h"
 #include "device.h"
 #include "error.h"
 #include "event.h"
@@ -32,7 +33,8 @@ struct fake_disk {
     bool trickles;       /* ... though there is always something to receive */
     _Atomic unsigned submitted;
     bool flush_fails;
-    bool loses_connection; /* after the first write */
+    uint64_t flush_ends_ns; /* not answered before, on the clock; UINT64_MAX: never */
+    bool loses_connection;  /* after the first write */
     unsigned refuse_clones;
     _Atomic bool delays_clones; /* until it is taken back */
     _Atomic unsigned clones_begun;
@@ -139,6 +141,11 @@ static int fake_advance(struct ntx_device *base, struct ntx_error *err)
         ntx_event_signal(base->fd);
     while (device->pending != NULL && !device->disk->stalls) {
         struct ntx_io *io = device->pending;
+        if (io->op == NTX_OP_FLUSH && ntx_now_ns() < device->disk->flush_ends_ns) {
+            if (device->disk->flush_ends_ns != UINT64_MAX)
+                ntx_event_signal(base->fd); /* ask again */
+            break;
+        }
         device->pending = io->next;
         pthread_mutex_lock(&device->disk->lock);
         int result = fake_do(device->disk, io);

@@ -65,6 +65,7 @@ static inline void setup(struct bench *b)
         .request_size = 2 * NTX_BLOCK_SIZE,
         .max_buffer_bytes = 8 * NTX_MIB,
         .timeout_ms = 10000,
+        .flush_timeout_ms = 10000,
         .digest_fd = b->manifest,
         .reference_fd = -1,
     };

@@ -82,6 +82,7 @@ class Job:
         max_buffer_bytes: int,
         rate_bytes_per_s: int,
         timeout_ms: int,
+        flush_timeout_ms: int = 0,
         disk_size: int,
         target_is_zero: bool,
         reads_all: bool = False,

@@ -24,13 +24,11 @@ MAX_IN_FLIGHT = ntx.NTX_MAX_IN_FLIGHT
 ERROR_CLASSES = {
     ntx.NTX_E_NONE: "NONE", ntx.NTX_E_OPTIONS: "OPTIONS", ntx.NTX_E_SYSTEM: "SYSTEM", ntx.NTX_E_DEVICE: "DEVICE",
     ntx.NTX_E_SOURCE: "SOURCE", ntx.NTX_E_TARGET: "TARGET", ntx.NTX_E_NEGOTIATION: "NEGOTIATION",
-    ntx.NTX_E_PROTOCOL: "PROTOCOL", ntx.NTX_E_REPLY: "REPLY", ntx.NTX_E_TIMEOUT: "TIMEOUT",
-    ntx.NTX_E_CANCELLED: "CANCELLED",
+    ntx.NTX_E_PROTOCOL: "PROTOCOL", ntx.NTX_E_REPLY: "REPLY", ntx.NTX_E_TIMEOUT: "TIMEOUT", ntx.NTX_E_CANCELLED: "CANCELLED"
 }
 PACE_REASONS = {
-    ntx.NTX_PACE_PINNED: "PINNED", ntx.NTX_PACE_BEGAN: "BEGAN", ntx.NTX_PACE_NO_GAIN: "NO_GAIN",
-    ntx.NTX_PACE_LATE: "LATE", ntx.NTX_PACE_RAISED: "RAISED", ntx.NTX_PACE_LOWERED: "LOWERED",
-    ntx.NTX_PACE_TRIED: "TRIED",
+    ntx.NTX_PACE_PINNED: "PINNED", ntx.NTX_PACE_BEGAN: "BEGAN", ntx.NTX_PACE_NO_GAIN: "NO_GAIN", ntx.NTX_PACE_LATE: "LATE",
+    ntx.NTX_PACE_RAISED: "RAISED", ntx.NTX_PACE_LOWERED: "LOWERED", ntx.NTX_PACE_TRIED: "TRIED"
 }
 
 cdef _raise(const ntx.ntx_error *err):
@@ -251,7 +249,7 @@ cdef class Job:
     cdef object keep  # whoever owns the descriptors of the manifests
 
     def __cinit__(self, Device source not None, Device target not None, *, unsigned connections, unsigned in_flight,
-                  unsigned first_connections=0, unsigned first_in_flight=0, unsigned depth=0, uint32_t request_size, uint64_t max_buffer_bytes, uint64_t rate_bytes_per_s, unsigned timeout_ms,
+                  unsigned first_connections=0, unsigned first_in_flight=0, unsigned depth=0, uint32_t request_size, uint64_t max_buffer_bytes, uint64_t rate_bytes_per_s, unsigned timeout_ms, unsigned flush_timeout_ms=0,
                   uint64_t disk_size, bint target_is_zero, bint reads_all=False, uint64_t bytes_expected, int digest_fd,
                   uint64_t digest_offset, bint digests_are_zero, int reference_fd, uint64_t reference_offset, uint64_t reference_blocks,
                   object keep=None):
@@ -273,6 +271,7 @@ cdef class Job:
         options.max_buffer_bytes = max_buffer_bytes
         options.rate_bytes_per_s = rate_bytes_per_s
         options.timeout_ms = timeout_ms
+        options.flush_timeout_ms = flush_timeout_ms
         options.disk_size = disk_size
         options.target_is_zero = target_is_zero
         options.reads_all = reads_all

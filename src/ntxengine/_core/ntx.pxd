@@ -82,6 +82,7 @@ cdef extern from "ntx.h" nogil:
         uint64_t max_buffer_bytes
         uint64_t rate_bytes_per_s
         unsigned timeout_ms
+        unsigned flush_timeout_ms
         uint64_t disk_size
         bool_t target_is_zero
         bool_t reads_all
@@ -121,6 +122,7 @@ cdef extern from "ntx.h" nogil:
         unsigned in_flight
         ntx_pace_why why
         bool_t wants_extents
+        bool_t flushing
         bool_t finished
         bool_t flushed
 
