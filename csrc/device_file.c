@@ -8,6 +8,7 @@
  * requests overlap: what the kernel does with a page that is dirty in the cache and written directly is not defined.
  *
  * LIMIT: a blocking call into a device that hangs (dead NFS server, failing disk) cannot be interrupted or timed out.
+ * A flush of much that is dirty is many short calls instead of a long one: between them it can be given up.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* fallocate(), SEEK_DATA */
@@ -26,6 +27,11 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+/* What is written back by one call: a slow disk does it in a fraction of a second.  Of a huge file it is more, so that
+ * the calls stay few: most of it is clean. */
+#define SYNC_STEP (32u * NTX_MIB)
+#define MAX_SYNC_STEPS 65536u
 
 static void fail(struct ntx_file *file, struct ntx_io *io, int code)
 {
@@ -288,12 +294,41 @@ static void do_map(struct ntx_file *file, struct ntx_io *io)
     ntx_device_complete(&file->device, io, 0);
 }
 
-static int flush(struct ntx_file *file)
+static int sync_range(const struct ntx_file *file, uint64_t offset, uint64_t length, unsigned what)
+{
+    int result;
+
+    do {
+        result = sync_file_range(file->fd, (off_t)offset, (off_t)length, what);
+    } while (result < 0 && errno == EINTR);
+    return result == 0 ? 0 : -errno;
+}
+
+/* Write back what is dirty in the page cache, so that little is left to fdatasync().  Each step is begun before the one
+ * ahead of it is waited for: the disk is never idle.  A failure that is told here is not told again by fdatasync(). */
+static int write_back(const struct ntx_file *file, const struct ntx_stop *stop)
+{
+    uint64_t size = file->device.info.size, step = ntx_max64(SYNC_STEP, size / MAX_SYNC_STEPS);
+    int code = 0;
+
+    for (uint64_t at = 0; code == 0 && at < size; at += step) {
+        if (ntx_stop_is_set(stop))
+            return -ECANCELED;
+        code = sync_range(file, at, 2 * step, SYNC_FILE_RANGE_WRITE);
+        if (code == 0)
+            code = sync_range(file, at, step, SYNC_FILE_RANGE_WAIT_BEFORE);
+    }
+    return is_unsupported(code) ? 0 : code;
+}
+
+static int flush(struct ntx_file *file, const struct ntx_stop *stop)
 {
     int result;
 
     if ((file->device.info.flags & NTX_DEVICE_READ_ONLY) != 0)
         return 0;
+    if (stop != NULL && (result = write_back(file, stop)) != 0)
+        return result;
     do {
         result = fdatasync(file->fd); /* of the inode: also of what went through direct_fd and through clones */
     } while (result < 0 && errno == EINTR);
@@ -316,7 +351,7 @@ int ntx_file_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_err
         finish(file, io, zero_range(file, io->offset, io->length));
         break;
     case NTX_OP_FLUSH:
-        finish(file, io, flush(file));
+        finish(file, io, flush(file, io->stop));
         break;
     case NTX_OP_MAP:
         do_map(file, io);
