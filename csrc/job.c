@@ -21,7 +21,7 @@
 #define MIN_RANGE (4u * NTX_MIB)
 #define MAX_RANGE (128u * NTX_MIB)
 
-/* Items at the end: a run that short is still worth asking for its holes (worker_span.c). */
+/* Work ranges at the end: a run that short is still worth asking for its holes (worker_cursor.c). */
 #define LEAST_RANGE (1u * NTX_MIB)
 
 /* Requests of one connection before another connection is used.  Servers work on 16 of one connection at a time

@@ -4,7 +4,7 @@
  *   device   one opened connection to something that holds bytes: a file, a block device, an NBD export, ...
  *   job      one device copied to another by threads, digested on the way:
  *
- *            extents --feed--> plan --items--> worker 1..N --> target
+ *            extents --feed--> plan --ranges-> worker 1..N --> target
  *                                              (one thread, one connection to each end, its own buffers)
  *
  * Conventions: offsets and lengths are bytes.  int functions return 0 or a negative errno and then fill

@@ -4,7 +4,7 @@
  *   feed --> [ e e e e e e ............ ] --> take --> range  { about RANGE_EXTENTS extents, about range_bytes }
  *              ring of PLAN_EXTENTS
  *
- * Items end at block boundaries, and a block is handed out when all its extents have been fed: so it belongs to one
+ * Ranges end at block boundaries, and a block is handed out when all its extents have been fed: so it belongs to one
  * range, whose worker knows everything that is to become of the block.
  * No locks here: the job's lock is held by every caller.
  */
