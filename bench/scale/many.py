@@ -3,8 +3,9 @@
     python bench/scale/many.py [--disks 64] [--data 32] [--size 1G] [--save NAME]
 
 Each disk is a sparse file of --size with --data MiB of random bytes, and is copied with digests to an export of its own
-of one nbdkit server that all share.  Options are those of a capture: share() divides the buffers, and with `undivided`
-every copy has its own 32 MiB.  Peaks are sampled every 20 ms.  Right is: the file behind each export has the digest.
+of one nbdkit server that all share.  Options are those of a capture: split_buffers() divides the buffers, and with
+`undivided` every copy has its own 32 MiB.  Peaks are sampled every 20 ms.  Right is: the file behind each export has the
+digest.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from typing import Any
 
 from measure import KIB, in_child, parser, peak_bytes, report, spending, status
 
-from ntxengine.concurrency.parallel import each
-from ntxengine.dataplane.buffers import share
+from ntxengine.concurrency.parallel import map_limited
+from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.copy import CopyOptions, CopyReport, copy, digest
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.mapping import map_device
@@ -91,7 +92,7 @@ async def copy_all(paths: list[Path], server: str, options: CopyOptions) -> dict
     sampler = Sampler()
     sampler.start()
     with spending() as spent:
-        done = await each(paths, lambda path: copy_one(path, server, options), at_once=len(paths))
+        done = await map_limited(paths, lambda path: copy_one(path, server, options), at_once=len(paths))
     sampler.ended.set()
     sampler.join()
     peak = peak_bytes()
@@ -110,7 +111,7 @@ async def copy_all(paths: list[Path], server: str, options: CopyOptions) -> dict
 
 
 def measure(disks: int, size: int, data_mib: int, is_divided: bool) -> dict[str, Any]:
-    options = share(CopyOptions(), disks) if is_divided else CopyOptions()
+    options = split_buffers(CopyOptions(), disks) if is_divided else CopyOptions()
     with tempfile.TemporaryDirectory() as name:
         paths = make(Path(name), disks, size, data_mib)
         with nbdkit("file", f"dir={name}/target") as server:
