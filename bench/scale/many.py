@@ -4,8 +4,8 @@
 
 Each disk is a sparse file of --size with --data MiB of random bytes, and is copied with digests to an export of its own
 of one nbdkit server that all share.  Options are those of a capture: split_buffers() divides the buffers, and with
-`undivided` every copy has its own 32 MiB.  Peaks are sampled every 20 ms.  Right is: the file behind each export has the
-digest.
+`undivided` every copy has its own 32 MiB.  Peaks are sampled every 20 ms.  A copy is right if the file behind its
+export has the digest.
 """
 
 from __future__ import annotations
