@@ -3,12 +3,15 @@
 from ntxengine.repository.chain import Chains, images_below
 from ntxengine.repository.health import Health
 from ntxengine.repository.point import Point, PointDisk, PointRecord
+from ntxengine.repository.report import CaptureReport, DiskReport
 from ntxengine.repository.repository import Repository, VmSummary
 from ntxengine.repository.unfinished import UnfinishedPoint
 from ntxengine.repository.vm_names import NamedVm
 
 __all__ = [
+    "CaptureReport",
     "Chains",
+    "DiskReport",
     "Health",
     "NamedVm",
     "Point",
