@@ -1,5 +1,12 @@
-"""Sweeping: removing what captures that were killed left on a cluster, in a repository, in a folder."""
+"""Sweeping: removing what captures that were killed left on a cluster, in a repository, in a folder.
 
-from ntxengine.sweep.workflow import SweepReport, sweep, sweep_directory
+workflow.py    all of it, in order                 report.py     what was removed
+cluster.py     recovery points, hot-added disks    repository.py unfinished points, empty folders
+directory.py   unfinished files
+"""
+
+from ntxengine.sweep.directory import sweep_directory
+from ntxengine.sweep.report import SweepReport
+from ntxengine.sweep.workflow import sweep
 
 __all__ = ["SweepReport", "sweep", "sweep_directory"]

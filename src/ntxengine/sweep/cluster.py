@@ -1,0 +1,158 @@
+"""What captures that were killed left on a cluster: recovery points, and disks on the worker VM.
+
+Only what this very directory records is removed (repository/cluster_record.py), and what the points of an older
+ntxengine record, which kept no records.  What merely has our name is told of and left alone: it may be of a copy of
+this repository, or of its original.
+
+    per VM, while its lock is held:   hot-added disks  ->  recovery points  ->  records
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ntxengine.capture.plan import disk_point_from
+from ntxengine.capture.recorded import recorded_clones, recorded_points
+from ntxengine.errors import LockedError, NtxError, RepositoryError
+from ntxengine.prism.models import Prism, RecoveryPoint
+from ntxengine.repository import Repository, cluster_record, site
+from ntxengine.repository.cluster_record import ClusterRecord, Records, name_prefix
+from ntxengine.repository.scan import vm_folders
+from ntxengine.sweep.report import SweepReport, Swept
+from ntxengine.units import utc_now
+
+
+class ClusterSweep:
+    """Removes from a cluster what a repository records."""
+
+    def __init__(self, prism: Prism, repository: Repository, worker_id: str | None, report: SweepReport) -> None:
+        self._prism = prism
+        self._repository = repository
+        self._worker_id = worker_id or ""
+        self._report = report
+        self._seen: set[str] = set()
+
+    async def run(self) -> None:
+        """Sweep the cluster, one VM after the other.  Errors: PrismError, RepositoryError: as sweep."""
+        if mismatch := site.find_mismatch(self._repository.path):
+            raise RepositoryError(
+                f"{mismatch}; nothing was removed from the cluster; if this is to be a repository of its own: "
+                f"`ntx repository adopt {self._repository.path}`, then sweep again"
+            )
+        # One of several VMs has no VM id: no capture of ours makes such.
+        listed = [point for point in await self._prism.recovery_points() if point.vm_id]
+        prefix = name_prefix(self._repository.id)
+        named = [point for point in listed if point.name.startswith(prefix)]
+        for folder in vm_folders(self._repository.path):
+            vm_id = folder.name
+            if not cluster_record.exist(folder) and vm_id not in {point.vm_id.lower() for point in named}:
+                continue
+            try:
+                with self._repository.lock(vm_id):
+                    await self._sweep_vm(folder, [point for point in listed if point.vm_id.lower() == vm_id])
+            except LockedError:
+                self._report.locked_vms.append(vm_id)
+                self._seen |= {point.id for point in named if point.vm_id.lower() == vm_id}
+            except NtxError as error:
+                self._report.problems.append(f"VM {vm_id}: {error}")
+        for point in named:
+            if point.id not in self._seen:
+                self._report.not_recorded.append(Swept("recovery-point", point.id, point.name, point.vm_id))
+
+    async def _sweep_vm(self, folder: Path, listed: list[RecoveryPoint]) -> None:
+        """Sweep one VM.  Its lock is held, so what is kept is decided on what was really committed."""
+        vm_id = folder.name
+        records = cluster_record.read(folder)
+        self._report.problems += records.problems
+        if not all(recorded_points(listed, record, vm_id) for record in records.own):
+            # It may have been made after we asked, by a capture that has ended since.
+            listed = [point for point in await self._prism.recovery_points() if point.vm_id.lower() == vm_id]
+        # Also of a point that cannot be read: what it needs stays.
+        kept = self._repository.last_id(vm_id)
+        for record in records.own:
+            await self._sweep_record(vm_id, record, listed, is_kept=record.point_id == kept)
+        for record in records.foreign:
+            if not self._report.dry_run and not recorded_points(listed, record, vm_id):
+                cluster_record.remove(folder, record)
+        await self._sweep_unrecorded(vm_id, records, listed, kept)
+
+    async def _sweep_record(
+        self, vm_id: str, record: ClusterRecord, listed: list[RecoveryPoint], *, is_kept: bool
+    ) -> None:
+        # Nobody works on this VM, so a clone of any of our recovery points, also of the kept one, was left behind.
+        is_clean = await self._remove_clones(vm_id, record.worker_id, record.sources)
+        for point in recorded_points(listed, record, vm_id):
+            self._seen.add(point.id)
+            if not is_kept or record.recovery_point_id not in ("", point.id):
+                found = Swept("recovery-point", point.id, point.name, vm_id)
+                is_clean &= await self._remove(found, _call(self._prism.delete_recovery_point, point.id))
+        if is_clean and not is_kept and not self._report.dry_run and record.is_settled(utc_now()):
+            cluster_record.remove(self._repository.path / vm_id, record)
+
+    async def _sweep_unrecorded(
+        self, vm_id: str, records: Records, listed: list[RecoveryPoint], kept: str | None
+    ) -> None:
+        """Sweep what the points of an older ntxengine tell of."""
+        recorded = {record.point_id for record in (*records.own, *records.foreign)}
+        by_id = {point.id: point for point in listed}
+        for committed in self._repository.points(vm_id):
+            point = by_id.get(committed.recovery_point_id)
+            if committed.id in recorded or point is None:
+                continue
+            if point.name != name_prefix(self._repository.id) + committed.id:
+                continue
+            self._seen.add(point.id)
+            sources = [disk_point_from(disk).id for disk in committed.recovery_point_disks.values()]
+            await self._remove_clones(vm_id, "", sources)
+            if committed.id != kept:
+                found = Swept("recovery-point", point.id, point.name, vm_id)
+                await self._remove(found, _call(self._prism.delete_recovery_point, point.id))
+
+    async def _remove_clones(self, vm_id: str, recorded_worker: str, sources: Sequence[str]) -> bool:
+        """Remove what was left attached.  Return whether nothing of it is left."""
+        is_clean = True
+        worker_ids = {recorded_worker, self._worker_id}
+        for worker_id in sorted(worker_ids):
+            try:
+                found = await recorded_clones(self._prism, worker_id, sources)
+                if found and worker_id != recorded_worker:
+                    await _check_not_restored(self._prism, worker_id)
+            except NtxError as error:
+                self._report.problems.append(f"worker VM {worker_id}: {error}")
+                is_clean = False
+                continue
+            for disk in found:
+                is_clean &= await self._remove(
+                    Swept("disk", disk.id, disk.source, vm_id), _call(self._prism.detach_disk, disk)
+                )
+        return is_clean
+
+    async def _remove(self, found: Swept, removal: Callable[[], Awaitable[None]]) -> bool:
+        """Remove it, unless this is a dry run.  Return whether it is gone, or would be."""
+        if not self._report.dry_run:
+            try:
+                await removal()
+            except NtxError as error:
+                self._report.problems.append(f"{found.kind} {found.id}: {error}")
+                return False
+        self._report.removed.append(found)
+        return True
+
+
+async def _check_not_restored(prism: Prism, worker_id: str) -> None:
+    """Refuse a VM that only its name makes a worker VM, and all of which comes from recovery points.
+
+    A VM that somebody restored from a recovery point of ours looks like that: its disks are its own.
+    """
+    clones = {disk.vmdisk_id for disk in await prism.attached_disks(worker_id)}
+    if all((disk.vmdisk_id or disk.id) in clones for disk in (await prism.vm(worker_id)).disks):
+        raise NtxError(
+            "every disk of it comes from a recovery point, so it seems to have been restored from one, and nothing "
+            "records that disks were hot-added to it: none is removed; one that was hot-added is removed by hand"
+        )
+
+
+def _call(method: Callable[[Any], Awaitable[None]], argument: Any) -> Callable[[], Awaitable[None]]:
+    return lambda: method(argument)

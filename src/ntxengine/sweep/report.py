@@ -1,0 +1,55 @@
+"""What a sweep removed, what it left alone and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FILES = ("unfinished-file", "empty-folder")
+"""Kinds of things that have a path, and no id."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """One thing that was removed, or would be: `id` as the repository or Prism calls it, or its path."""
+
+    kind: str
+    id: str
+    name: str
+    vm_id: str
+
+    def as_dict(self) -> dict[str, str]:
+        """For `--json`: the id under a name that says what it identifies."""
+        if self.kind in FILES:
+            return {"kind": self.kind, "path": self.id, "name": self.name, "vm_id": self.vm_id}
+        id_name = f"{self.kind.removeprefix('unfinished-').replace('-', '_')}_id"
+        return {"kind": self.kind, id_name: self.id, "name": self.name, "vm_id": self.vm_id}
+
+
+@dataclass
+class SweepReport:
+    """What was removed (with `dry_run`: what would be), what was left because its VM is locked, and what failed.
+
+    Kinds: `disk` (hot-added), `recovery-point`, `unfinished-point`, `unfinished-file` and `empty-folder` (of a VM).
+    `in_use` are unfinished files that somebody is writing.  `not_recorded`: recovery points that have the name
+    of this repository, and that this directory does not record.
+    """
+
+    dry_run: bool
+    removed: list[Swept] = field(default_factory=list)
+    locked_vms: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    not_recorded: list[Swept] = field(default_factory=list)
+    in_use: list[Path] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "dry_run": self.dry_run,
+            "removed": [each.as_dict() for each in self.removed],
+            "locked_vm_ids": self.locked_vms,
+            "problems": self.problems,
+            "not_recorded": [each.as_dict() for each in self.not_recorded],
+            "in_use": [str(path) for path in self.in_use],
+        }
