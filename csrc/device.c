@@ -143,7 +143,7 @@ static int advance_once(struct ntx_device *device, const struct ntx_io *io, uint
         {.fd = device->fd, .events = device->events},
         {.fd = io->stop != NULL ? io->stop->fd : -1, .events = POLLIN},
     };
-    int count = poll(ready, 2, left_ms);
+    int count = device->is_ready ? 1 : poll(ready, 2, left_ms);
 
     if (io->stop != NULL && ntx_stop_is_set(io->stop))
         return ntx_error_set(err, NTX_E_CANCELLED, -ECANCELED, "%s: %s was given up", device->info.name,

@@ -56,6 +56,7 @@ struct ntx_device {
     struct ntx_device_info info;
     int fd;             /* to poll, or -1 */
     short events;       /* POLLIN | POLLOUT wanted now */
+    bool is_ready;      /* advance() has something to do, though fd may never say so: do not wait for it */
     unsigned in_flight; /* submitted and not reaped */
     bool lost;          /* the connection is of no use any more: submit() refuses */
     const void *unread; /* data of a WRITE that was answered, perhaps before the peer had read it: still not to be

@@ -7,12 +7,13 @@
  * The first failure of the connection is kept, and every later call returns it.
  */
 #include "bytes.h"
+#include "clock.h"
 #include "error.h"
 #include "nbd_handshake.h"
 #include "nbd_reply.h"
 #include "nbd_request.h"
 #include "nbd_text.h"
-#include "sock.h"
+#include "stream_connect.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -36,6 +37,7 @@ struct place {
 
 struct nbd_conn {
     struct ntx_device device; /* first: the two are cast into each other */
+    struct ntx_stream *stream;
     struct place place;
     struct ntx_nbd_export export;
     struct ntx_error failure; /* class NTX_E_NONE while the connection is good */
@@ -56,7 +58,7 @@ static void update_events(struct nbd_conn *conn)
 
     if (!ntx_nbd_tx_is_empty(&conn->tx))
         events |= POLLOUT;
-    conn->device.events = events;
+    conn->device.events = conn->stream->ops->wants(conn->stream, events);
 }
 
 /* ---------------------------------------------------------------------------------------------- requests */
@@ -155,9 +157,9 @@ static int advance(struct ntx_device *device, struct ntx_error *err)
         *err = conn->failure;
         return err->code;
     }
-    int unsent = ntx_nbd_tx_send(&conn->tx, device->fd);
+    int unsent = ntx_nbd_tx_send(&conn->tx, conn->stream);
     /* Also when sending failed: what the server said before it went away is the better explanation. */
-    int result = ntx_nbd_reply_receive(&conn->rx, device->fd, &conn->failure);
+    int result = ntx_nbd_reply_receive(&conn->rx, conn->stream, &conn->failure);
     if (result == 0 && unsent != 0)
         result = ntx_error_errno(&conn->failure, NTX_E_DEVICE, unsent, "%s: sending failed with %u requests in flight",
                                  device->info.name, conn->slots.used);
@@ -172,9 +174,9 @@ static void close_conn(struct ntx_device *device)
     struct nbd_conn *conn = conn_of(device);
     bool may_speak = conn->failure.class == NTX_E_NONE || conn->failure.code == -ESHUTDOWN;
 
-    if (device->fd >= 0 && may_speak && ntx_nbd_tx_is_between_requests(&conn->tx))
-        ntx_nbd_send_disconnect(device->fd);
-    ntx_sock_close(device->fd);
+    if (may_speak && ntx_nbd_tx_is_empty(&conn->tx))
+        ntx_nbd_send_disconnect(conn->stream);
+    ntx_stream_close(conn->stream);
     ntx_nbd_tx_destroy(&conn->tx);
     free(conn);
 }
@@ -257,25 +259,27 @@ static int publish(struct nbd_conn *conn, struct ntx_error *err)
     info->flags = device_flags(&conn->export, conn->place.mode, conn->place.path == NULL);
     ntx_nbd_slots_init(&conn->slots);
     ntx_nbd_rx_init(&conn->rx, &conn->device, &conn->slots, &conn->export);
-    if (ntx_nbd_tx_init(&conn->tx, conn->place.mode == NTX_OPEN_WRITE) != 0)
+    if (ntx_nbd_tx_init(&conn->tx) != 0)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: no memory for a connection", info->name);
     return 0;
 }
 
 /* Connect and negotiate within one time limit. */
-static int establish(struct nbd_conn *conn, struct ntx_error *err)
+static int establish(struct nbd_conn *conn, int stop_fd, struct ntx_error *err)
 {
     const struct place *place = &conn->place;
     const char *name = conn->device.info.name;
-    int64_t deadline_ms = ntx_sock_deadline_ms(place->timeout_ms);
-    int *fd = &conn->device.fd;
-    int result = place->path != NULL ? ntx_sock_connect_unix(place->path, name, deadline_ms, fd, err)
-                                     : ntx_sock_connect_tcp(place->host, place->port, name, deadline_ms, fd, err);
+    struct ntx_until until = {ntx_deadline_ns(ntx_now_ns(), place->timeout_ms), stop_fd};
+    struct ntx_stream **stream = &conn->stream;
+    int result = place->path != NULL ? ntx_stream_connect_unix(place->path, name, &until, stream, err)
+                                     : ntx_stream_connect_tcp(place->host, place->port, name, &until, stream, err);
 
-    if (result == 0)
-        result = ntx_nbd_handshake(*fd, name, place->export_name, deadline_ms, &conn->export, err);
+    if (result == 0) {
+        conn->device.fd = (*stream)->fd;
+        result = ntx_nbd_handshake(*stream, name, place->export_name, &until, &conn->export, err);
+    }
     if (result == 0 && place->mode == NTX_OPEN_WRITE && (conn->export.flags & NBD_FLAG_READ_ONLY) != 0) {
-        ntx_nbd_send_disconnect(*fd);
+        ntx_nbd_send_disconnect(*stream);
         result = ntx_error_set(err, NTX_E_NEGOTIATION, -EROFS,
                                "%s: opening for writing failed: the export is "
                                "read-only",
@@ -299,7 +303,7 @@ static int check_place(const struct place *place, struct ntx_error *err)
     return 0;
 }
 
-static int open_place(const struct place *place, struct ntx_device **device, struct ntx_error *err)
+static int open_place(const struct place *place, int stop_fd, struct ntx_device **device, struct ntx_error *err)
 {
     int result = check_place(place, err);
 
@@ -310,11 +314,11 @@ static int open_place(const struct place *place, struct ntx_device **device, str
     struct nbd_conn *conn = new_conn(place);
     if (conn == NULL)
         return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "NBD open failed: no memory for a connection");
-    result = establish(conn, err);
+    result = establish(conn, stop_fd, err);
     if (result == 0)
         result = publish(conn, err);
     if (result != 0) {
-        ntx_sock_close(conn->device.fd);
+        ntx_stream_close(conn->stream);
         free(conn);
         return result;
     }
@@ -327,7 +331,7 @@ int ntx_open_nbd_unix(const char *path, const char *export_name, enum ntx_open_m
 {
     struct place place = {.path = path, .export_name = export_name, .mode = mode, .timeout_ms = timeout_ms};
 
-    return open_place(&place, device, err);
+    return open_place(&place, -1, device, err);
 }
 
 int ntx_open_nbd_tcp(const char *host, const char *port, const char *export_name, enum ntx_open_mode mode,
@@ -342,7 +346,7 @@ int ntx_open_nbd_tcp(const char *host, const char *port, const char *export_name
         .timeout_ms = timeout_ms,
     };
 
-    return open_place(&place, device, err);
+    return open_place(&place, -1, device, err);
 }
 
 /* Requests of one job are spread over connections that must lead to one and the same thing. */
@@ -358,9 +362,8 @@ static bool is_same_export(const struct nbd_conn *a, const struct nbd_conn *b)
 static int clone(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err)
 {
     struct place place = conn_of(device)->place;
-    (void)stop_fd;
     place.timeout_ms = (unsigned)ntx_min64(place.timeout_ms, CLONE_TIMEOUT_MS);
-    int result = open_place(&place, other, err);
+    int result = open_place(&place, stop_fd, other, err);
 
     if (result != 0 || is_same_export(conn_of(device), conn_of(*other)))
         return result;

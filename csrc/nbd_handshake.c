@@ -6,7 +6,6 @@
 #include "nbd_proto.h"
 #include "nbd_request.h"
 #include "nbd_text.h"
-#include "sock.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,8 +15,8 @@
 enum stage { GREETING, HAGGLING, TRANSMISSION };
 
 struct haggle {
-    int fd;
-    int64_t deadline_ms;
+    struct ntx_stream *stream;
+    const struct ntx_until *until;
     const char *name, *export_name;
     size_t export_length;
     struct ntx_nbd_export *export;
@@ -38,6 +37,8 @@ static int io_failed(struct haggle *h, int code, const char *action, const char 
     if (code == -ETIMEDOUT)
         return ntx_error_set(h->err, NTX_E_TIMEOUT, code, "%s: handshake failed: time limit reached while %s %s",
                              h->name, action, what);
+    if (code == -ECANCELED)
+        return ntx_error_set(h->err, NTX_E_CANCELLED, code, "%s: handshake stopped while %s %s", h->name, action, what);
     if (code == -ECONNRESET)
         return ntx_error_set(h->err, NTX_E_DEVICE, code,
                              "%s: handshake failed: the server closed the connection while %s %s", h->name, action,
@@ -47,7 +48,7 @@ static int io_failed(struct haggle *h, int code, const char *action, const char 
 
 static int receive(struct haggle *h, void *data, size_t length, const char *what)
 {
-    int result = ntx_sock_recv_all(h->fd, data, length, h->deadline_ms, NULL);
+    int result = ntx_stream_recv_all(h->stream, data, length, h->until, NULL);
 
     return result == 0 ? 0 : io_failed(h, result, "receiving", what);
 }
@@ -74,9 +75,9 @@ static int send_option(struct haggle *h, uint32_t option, const void *data, size
     ntx_put64(header, NBD_OPTION_MAGIC);
     ntx_put32(header + 8, option);
     ntx_put32(header + 12, (uint32_t)length);
-    result = ntx_sock_send_all(h->fd, header, sizeof header, h->deadline_ms);
+    result = ntx_stream_send_all(h->stream, header, sizeof header, h->until);
     if (result == 0 && length > 0)
-        result = ntx_sock_send_all(h->fd, data, length, h->deadline_ms);
+        result = ntx_stream_send_all(h->stream, data, length, h->until);
     return result == 0 ? 0 : io_failed(h, result, "sending", what);
 }
 
@@ -310,7 +311,7 @@ static int use_export_name(struct haggle *h, bool has_zeroes)
 
     if (result != 0)
         return result;
-    result = ntx_sock_recv_all(h->fd, data, sizeof data, h->deadline_ms, &received);
+    result = ntx_stream_recv_all(h->stream, data, sizeof data, h->until, &received);
     if (result == -ECONNRESET && received == 0) /* the only way this option has to say no */
         return ntx_error_set(h->err, NTX_E_NEGOTIATION, -ENOENT,
                              "%s: opening the export failed: the server closed the connection, so it has no such "
@@ -348,7 +349,7 @@ static int greet(struct haggle *h, uint16_t *flags)
         return result;
     *flags = ntx_get16(data) & (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES); /* ours have the same bits */
     ntx_put32(data, *flags);
-    result = ntx_sock_send_all(h->fd, data, sizeof data, h->deadline_ms);
+    result = ntx_stream_send_all(h->stream, data, sizeof data, h->until);
     return result == 0 ? 0 : io_failed(h, result, "sending", "the client flags");
 }
 
@@ -377,21 +378,21 @@ static void say_goodbye(const struct haggle *h)
     uint8_t header[NBD_OPTION_HEADER_SIZE];
 
     if (h->stage == TRANSMISSION)
-        ntx_nbd_send_disconnect(h->fd);
+        ntx_nbd_send_disconnect(h->stream);
     if (h->stage != HAGGLING)
         return;
     ntx_put64(header, NBD_OPTION_MAGIC);
     ntx_put32(header + 8, NBD_OPT_ABORT);
     ntx_put32(header + 12, 0);
-    ntx_sock_send_hint(h->fd, header, sizeof header);
+    ntx_stream_send_hint(h->stream, header, sizeof header);
 }
 
-int ntx_nbd_handshake(int fd, const char *name, const char *export_name, int64_t deadline_ms,
-                      struct ntx_nbd_export *export, struct ntx_error *err)
+int ntx_nbd_handshake(struct ntx_stream *stream, const char *name, const char *export_name,
+                      const struct ntx_until *until, struct ntx_nbd_export *export, struct ntx_error *err)
 {
     struct haggle h = {
-        .fd = fd,
-        .deadline_ms = deadline_ms,
+        .stream = stream,
+        .until = until,
         .name = name,
         .export_name = export_name,
         .export_length = strlen(export_name),

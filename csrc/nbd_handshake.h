@@ -1,5 +1,5 @@
 /*
- * nbd_handshake.h: from a connected socket to the transmission phase.
+ * nbd_handshake.h: from a new stream to the transmission phase.
  *
  *   server: NBDMAGIC IHAVEOPT flags            client: flags
  *   STRUCTURED_REPLY  ->  SET_META_CONTEXT base:allocation  ->  GO (wants block sizes)
@@ -9,14 +9,15 @@
 #define NTX_NBD_HANDSHAKE_H
 
 #include "nbd_export.h"
+#include "stream.h"
 
 /*
- * Negotiate export_name on fd, which is not closed.  Blocks until deadline_ms at most.
+ * Negotiate export_name on stream, which is not closed.  Blocks until the end of until at most.
  * Ownership: name is the subject of messages.
- * Errors:    0, or NEGOTIATION (the server refuses, or cannot do what is needed), PROTOCOL, TIMEOUT, or
+ * Errors:    0, or NEGOTIATION (the server refuses, or cannot do what is needed), PROTOCOL, TIMEOUT, CANCELLED, or
  *            DEVICE (-ECONNRESET: it went away; -ESHUTDOWN).
  */
-int ntx_nbd_handshake(int fd, const char *name, const char *export_name, int64_t deadline_ms,
-                      struct ntx_nbd_export *export, struct ntx_error *err);
+int ntx_nbd_handshake(struct ntx_stream *stream, const char *name, const char *export_name,
+                      const struct ntx_until *until, struct ntx_nbd_export *export, struct ntx_error *err);
 
 #endif

@@ -8,8 +8,6 @@
 #include "nbd_text.h"
 
 #include <errno.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 
 /* Rounds in one call: a server that never stops sending must not keep the caller from its other end. */
 #define MAX_ROUNDS 256
@@ -167,33 +165,30 @@ static size_t room(const struct ntx_nbd_rx *rx)
     }
 }
 
-/* One recvmsg(); *more tells whether the socket may hold still more. */
-static int receive_once(struct ntx_nbd_rx *rx, int fd, bool *more, struct ntx_error *err)
+/* One call of the stream. */
+static int receive_once(struct ntx_nbd_rx *rx, struct ntx_stream *stream, struct ntx_error *err)
 {
     struct iovec vectors[2];
-    struct msghdr message = {.msg_iov = vectors};
+    unsigned count = 0;
     size_t direct = rx->state == NTX_NBD_RX_DATA ? rx->left : 0;
 
     compact(rx);
     if (direct > 0)
-        vectors[message.msg_iovlen++] = (struct iovec){.iov_base = rx->data, .iov_len = direct};
-    size_t extra = room(rx);
-    vectors[message.msg_iovlen++] = (struct iovec){.iov_base = rx->buffer + rx->end, .iov_len = extra};
+        vectors[count++] = (struct iovec){.iov_base = rx->data, .iov_len = direct};
+    vectors[count++] = (struct iovec){.iov_base = rx->buffer + rx->end, .iov_len = room(rx)};
 
-    ssize_t count = recvmsg(fd, &message, MSG_DONTWAIT);
-    *more = count < 0 && errno == EINTR;
-    if (count < 0 && (errno == EINTR || errno == EAGAIN))
+    ssize_t received = stream->ops->recvv(stream, vectors, count);
+    if (received == -EAGAIN)
         return 0;
-    if (count == 0 || (count < 0 && errno == ECONNRESET))
+    if (received == 0 || received == -ECONNRESET)
         return ntx_error_set(err, NTX_E_DEVICE, -ECONNRESET,
                              "%s: the server closed the connection with %u requests in flight", rx->device->info.name,
                              rx->slots->used);
-    if (count < 0)
-        return ntx_error_errno(err, NTX_E_DEVICE, -errno, "%s: receiving failed with %u requests in flight",
+    if (received < 0)
+        return ntx_error_errno(err, NTX_E_DEVICE, (int)received, "%s: receiving failed with %u requests in flight",
                                rx->device->info.name, rx->slots->used);
 
-    size_t got = (size_t)count, taken = got < direct ? got : direct;
-    *more = got == direct + extra;
+    size_t got = (size_t)received, taken = got < direct ? got : direct;
     rx->end += got - taken;
     if (direct > 0) {
         rx->data += taken;
@@ -202,12 +197,15 @@ static int receive_once(struct ntx_nbd_rx *rx, int fd, bool *more, struct ntx_er
     return process(rx, err);
 }
 
-int ntx_nbd_reply_receive(struct ntx_nbd_rx *rx, int fd, struct ntx_error *err)
+int ntx_nbd_reply_receive(struct ntx_nbd_rx *rx, struct ntx_stream *stream, struct ntx_error *err)
 {
-    bool more = true;
+    bool has_more = true;
     int result = 0;
 
-    for (unsigned round = 0; more && result == 0 && round < MAX_ROUNDS; round++)
-        result = receive_once(rx, fd, &more, err);
+    for (unsigned round = 0; has_more && result == 0 && round < MAX_ROUNDS; round++) {
+        result = receive_once(rx, stream, err);
+        has_more = stream->ops->pending(stream);
+    }
+    rx->device->is_ready = has_more;
     return result;
 }

@@ -2,11 +2,9 @@
 #include "nbd_request.h"
 
 #include "bytes.h"
-#include "sock.h"
 
 #include <errno.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 static void make_header(uint8_t header[NBD_REQUEST_SIZE], uint16_t command, uint64_t cookie, uint64_t offset,
@@ -20,7 +18,7 @@ static void make_header(uint8_t header[NBD_REQUEST_SIZE], uint16_t command, uint
     ntx_put32(header + 24, length);
 }
 
-/* Described in one call: more than a socket takes at once. */
+/* Described in one call: more than a stream takes at once. */
 #define MAX_SEND (4u << 20)
 
 #define HEADER_STRIDE 32u /* a header stays within one page */
@@ -28,10 +26,9 @@ static void make_header(uint8_t header[NBD_REQUEST_SIZE], uint16_t command, uint
 
 _Static_assert(NBD_REQUEST_SIZE <= HEADER_STRIDE, "headers do not overlap");
 
-int ntx_nbd_tx_init(struct ntx_nbd_tx *tx, bool by_reference)
+int ntx_nbd_tx_init(struct ntx_nbd_tx *tx)
 {
     *tx = (struct ntx_nbd_tx){.first = 0};
-    ntx_sock_pages_none(&tx->pages);
     /* Not malloc(): a peer may read a header that was sent by reference after the connection has been closed. */
     void *headers = mmap(NULL, HEADERS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (headers == MAP_FAILED)
@@ -39,8 +36,6 @@ int ntx_nbd_tx_init(struct ntx_nbd_tx *tx, bool by_reference)
     tx->headers = headers;
     for (unsigned i = 0; i < NTX_MAX_IN_FLIGHT; i++)
         tx->ring[i].header = (uint8_t *)headers + i * HEADER_STRIDE;
-    if (by_reference)
-        ntx_sock_pages_init(&tx->pages);
     return 0;
 }
 
@@ -48,7 +43,6 @@ void ntx_nbd_tx_destroy(struct ntx_nbd_tx *tx)
 {
     if (tx->headers == NULL)
         return;
-    ntx_sock_pages_close(&tx->pages);
     munmap(tx->headers, HEADERS_SIZE);
     tx->headers = NULL;
 }
@@ -93,7 +87,7 @@ static unsigned describe(const struct ntx_nbd_message *message, size_t sent, str
     return count;
 }
 
-/* Take count bytes that the kernel accepted off the ring. */
+/* Take count bytes that the stream took off the ring. */
 static void consume(struct ntx_nbd_tx *tx, size_t count)
 {
     tx->sent_bytes += count;
@@ -106,53 +100,32 @@ static void consume(struct ntx_nbd_tx *tx, size_t count)
     }
 }
 
-/* One call.  Payload goes by reference while that works; afterwards, and everywhere else, by copy. */
-static ssize_t send_vectors(struct ntx_nbd_tx *tx, int fd, struct iovec *vectors, unsigned count, size_t bytes,
-                            bool *is_full)
-{
-    struct msghdr message = {.msg_iov = vectors, .msg_iovlen = count};
-    bool has_payload = bytes > tx->count * NBD_REQUEST_SIZE;
-
-    if (ntx_sock_pages_can_send(&tx->pages) && (has_payload || tx->pages.held > 0)) {
-        ssize_t sent = ntx_sock_pages_send(&tx->pages, fd, vectors, count);
-        *is_full = tx->pages.held > 0;
-        if (sent != -EOPNOTSUPP)
-            return sent;
-    }
-    ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    *is_full = sent < (ssize_t)bytes;
-    return sent < 0 ? -errno : sent;
-}
-
-int ntx_nbd_tx_send(struct ntx_nbd_tx *tx, int fd)
+int ntx_nbd_tx_send(struct ntx_nbd_tx *tx, struct ntx_stream *stream)
 {
     struct iovec vectors[2 * NTX_MAX_IN_FLIGHT];
 
     while (tx->count > 0) {
         unsigned count = 0;
         size_t bytes = 0;
-        bool is_full;
 
         for (unsigned i = 0; i < tx->count && bytes < MAX_SEND; i++)
             count += describe(&tx->ring[(tx->first + i) % NTX_MAX_IN_FLIGHT], i == 0 ? tx->sent_bytes : 0,
                               vectors + count, &bytes);
 
-        ssize_t sent = send_vectors(tx, fd, vectors, count, bytes, &is_full);
-        if (sent == -EINTR)
-            continue;
+        ssize_t sent = stream->ops->sendv(stream, vectors, count, true);
         if (sent < 0)
             return sent == -EAGAIN ? 0 : (int)sent;
         consume(tx, (size_t)sent);
-        if (is_full)
+        if ((size_t)sent < bytes)
             return 0;
     }
     return 0;
 }
 
-void ntx_nbd_send_disconnect(int fd)
+void ntx_nbd_send_disconnect(struct ntx_stream *stream)
 {
     uint8_t header[NBD_REQUEST_SIZE];
 
     make_header(header, NBD_CMD_DISC, 0, 0, 0);
-    ntx_sock_send_hint(fd, header, sizeof header);
+    ntx_stream_send_hint(stream, header, sizeof header);
 }

@@ -48,6 +48,8 @@ int ntx_wait(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device
 
     if (now_ns >= until_ns)
         return timed_out(wait, target_due_ns <= source_due_ns ? target : source, err);
+    if ((source->in_flight > 0 && source->is_ready) || (target->in_flight > 0 && target->is_ready))
+        return 0;
     if (wait->limited_until_ns > now_ns)
         until_ns = ntx_min64(until_ns, wait->limited_until_ns);
     if (until_ns == UINT64_MAX) /* the rate limit, all that was waited for, has just ended */
@@ -66,5 +68,6 @@ void ntx_wait_for_device(const struct ntx_device *device, const struct ntx_stop 
         {.fd = ntx_stop_is_set(stop) ? -1 : stop->fd, .events = POLLIN},
     };
 
-    poll_until(ready, 2, now_ns, until_ns);
+    if (!device->is_ready)
+        poll_until(ready, 2, now_ns, until_ns);
 }

@@ -342,7 +342,7 @@ static inline struct ntx_device *open_peer(struct peer *peer, bool is_structured
 {
     struct script script = {0};
 
-    signal(SIGPIPE, SIG_IGN); /* as a job's threads have it: see sock_pages.h */
+    signal(SIGPIPE, SIG_IGN); /* as a job's threads have it: see stream_pages.h */
     put_handshake(&script, is_structured, has_context, min_block);
     struct ntx_device *device = open_script(peer, &script);
     peer->script = NULL;

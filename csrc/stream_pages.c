@@ -1,8 +1,8 @@
-/* sock_pages.c: see sock_pages.h. */
+/* stream_pages.c: see stream_pages.h. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* pipe2(), vmsplice(), splice() */
 #endif
-#include "sock_pages.h"
+#include "stream_pages.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,35 +15,35 @@
 /* What is left to a user who has more.  With less, copying is faster. */
 #define MIN_PIPE_SIZE (64 << 10)
 
-void ntx_sock_pages_none(struct ntx_sock_pages *pages)
+void ntx_stream_pages_none(struct ntx_stream_pages *pages)
 {
-    *pages = (struct ntx_sock_pages){.pipe_in = -1, .pipe_out = -1};
+    *pages = (struct ntx_stream_pages){.pipe_in = -1, .pipe_out = -1};
 }
 
-void ntx_sock_pages_close(struct ntx_sock_pages *pages)
+void ntx_stream_pages_close(struct ntx_stream_pages *pages)
 {
     if (pages->pipe_in >= 0) {
         close(pages->pipe_in);
         close(pages->pipe_out);
     }
-    ntx_sock_pages_none(pages);
+    ntx_stream_pages_none(pages);
 }
 
-void ntx_sock_pages_init(struct ntx_sock_pages *pages)
+void ntx_stream_pages_init(struct ntx_stream_pages *pages)
 {
     int ends[2];
 
-    ntx_sock_pages_none(pages);
+    ntx_stream_pages_none(pages);
     if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
         return;
     (void)fcntl(ends[1], F_SETPIPE_SZ, PIPE_SIZE);
     pages->pipe_out = ends[0];
     pages->pipe_in = ends[1];
     if (fcntl(ends[1], F_GETPIPE_SZ) < MIN_PIPE_SIZE)
-        ntx_sock_pages_close(pages);
+        ntx_stream_pages_close(pages);
 }
 
-static ssize_t fill(struct ntx_sock_pages *pages, const struct iovec *vectors, unsigned count)
+static ssize_t fill(struct ntx_stream_pages *pages, const struct iovec *vectors, unsigned count)
 {
     ssize_t put;
 
@@ -61,7 +61,7 @@ static bool is_refused(int code)
     return code == EINVAL || code == ENOSYS || code == EPERM || code == EACCES || code == EOPNOTSUPP || code == ENOMEM;
 }
 
-ssize_t ntx_sock_pages_send(struct ntx_sock_pages *pages, int fd, const struct iovec *vectors, unsigned count)
+ssize_t ntx_stream_pages_send(struct ntx_stream_pages *pages, int fd, const struct iovec *vectors, unsigned count)
 {
     ssize_t sent = -1;
 
@@ -75,7 +75,7 @@ ssize_t ntx_sock_pages_send(struct ntx_sock_pages *pages, int fd, const struct i
         return sent;
     }
     if (sent == 0 || is_refused(errno)) {
-        ntx_sock_pages_close(pages);
+        ntx_stream_pages_close(pages);
         return -EOPNOTSUPP;
     }
     return -errno;
