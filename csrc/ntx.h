@@ -44,7 +44,7 @@ enum ntx_error_class {
     NTX_E_PROTOCOL,    /* the NBD server broke the protocol; the connection must be dropped */
     NTX_E_REPLY,       /* the NBD server refused one request at .offset; the connection is still usable */
     NTX_E_TIMEOUT,     /* nothing came back within the time limit */
-    NTX_E_CANCELLED,   /* ntx_job_cancel() */
+    NTX_E_CANCELLED,   /* ntx_job_cancel(), or a stop descriptor */
 };
 
 #define NTX_ERROR_TEXT 512
@@ -157,16 +157,26 @@ enum ntx_open_mode { NTX_OPEN_READ, NTX_OPEN_WRITE };
 int ntx_open_file(const char *path, enum ntx_open_mode mode, bool direct, struct ntx_device **device,
                   struct ntx_error *err);
 
+/* Where an NBD server listens.  No names are looked up: that takes as long as it takes, and is the caller's. */
+struct ntx_nbd_place {
+    const char *path;    /* of a unix socket; NULL: TCP */
+    const char *address; /* TCP: numeric, IPv4 or IPv6, the latter with %scope where it needs one */
+    uint16_t port;       /* TCP */
+    const char *host;    /* TCP: what messages call it, NULL: the address */
+};
+
 /*
- * Connect to an NBD export over a unix socket, or over TCP, and negotiate it.  Blocks for at most timeout_ms.
- * Ownership: the strings are copied; the caller closes *device.
- * Errors:    0, or -ECONNREFUSED... (class DEVICE), -ETIMEDOUT (TIMEOUT), -ENOTSUP/-ENOENT/... (NEGOTIATION),
- *            -EPROTO (PROTOCOL), -EROFS (NEGOTIATION: mode is WRITE and the export is read-only).
+ * Connect to an NBD export at places[0] and negotiate it.  The next connection, when a job makes more of the device,
+ * goes to the next place, and behind the last to the first again: a tunnel gives each a place of its own.
+ * Ownership: places and the strings are copied; stop_fd is borrowed for the call; the caller closes *device.
+ * Units:     count 1..NTX_MAX_CONNECTIONS; timeout_ms for all of it.
+ * Threads:   blocks for at most timeout_ms, and not once stop_fd (-1: none) is readable.
+ * Errors:    0, or -ECONNREFUSED... (class DEVICE), -ETIMEDOUT (TIMEOUT), -ECANCELED (CANCELLED: stop_fd),
+ *            -ENOTSUP/-ENOENT/... (NEGOTIATION), -EPROTO (PROTOCOL), -EROFS (NEGOTIATION: mode is WRITE and the export
+ *            is read-only), -EINVAL, -ENAMETOOLONG (OPTIONS).
  */
-int ntx_open_nbd_unix(const char *path, const char *export_name, enum ntx_open_mode mode, unsigned timeout_ms,
-                      struct ntx_device **device, struct ntx_error *err);
-int ntx_open_nbd_tcp(const char *host, const char *port, const char *export_name, enum ntx_open_mode mode,
-                     unsigned timeout_ms, struct ntx_device **device, struct ntx_error *err);
+int ntx_open_nbd(const struct ntx_nbd_place *places, size_t count, const char *export_name, enum ntx_open_mode mode,
+                 unsigned timeout_ms, int stop_fd, struct ntx_device **device, struct ntx_error *err);
 
 /*
  * A target that drops what it is given, or a source whose every 8 bytes hold their own offset (big-endian).

@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -92,8 +93,8 @@ static int finish(int fd, const struct sockaddr *address, socklen_t size, const 
     return 0;
 }
 
-int ntx_stream_connect_unix(const char *path, const char *name, const struct ntx_until *until,
-                            struct ntx_stream **stream, struct ntx_error *err)
+static int connect_unix(const char *path, const char *name, const struct ntx_until *until, struct ntx_stream **stream,
+                        struct ntx_error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t length = strlen(path);
@@ -115,55 +116,47 @@ int ntx_stream_connect_unix(const char *path, const char *name, const struct ntx
     return finish(fd, (const struct sockaddr *)&address, sizeof address, name, until, stream, err);
 }
 
-static int connect_address(const struct addrinfo *address, const char *name, const struct ntx_until *until,
-                           struct ntx_stream **stream, struct ntx_error *err)
+/* Numeric only, so that nothing is looked up and nothing waits. */
+static int parse_address(const struct ntx_nbd_place *place, const char *name, struct addrinfo **list,
+                         struct ntx_error *err)
 {
-    int on = 1, fd;
-    int result = open_socket(address->ai_family, name, &fd, err);
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
+    char port[8];
 
-    if (result != 0)
-        return result;
-    /* No SO_SNDBUF and SO_RCVBUF: setting them ends the kernel's own sizing, which goes far beyond the limit for
-     * what a program may ask for (tcp_wmem against wmem_max), and that is the window on a link with latency. */
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    return finish(fd, address->ai_addr, address->ai_addrlen, name, until, stream, err);
-}
-
-/* LIMIT: looking up a host name has the system resolver's time limit, not ours; numeric addresses need none. */
-static int resolve(const char *host, const char *port, const char *name, struct addrinfo **list, struct ntx_error *err)
-{
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    int failure = getaddrinfo(host, port, &hints, list);
-
-    if (failure == EAI_SYSTEM)
-        return ntx_error_errno(err, NTX_E_DEVICE, -errno, "%s: looking up the host failed", name);
+    snprintf(port, sizeof port, "%u", place->port);
+    int failure = getaddrinfo(place->address, port, &hints, list);
     if (failure == EAI_MEMORY)
-        return ntx_error_errno(err, NTX_E_SYSTEM, -ENOMEM, "%s: looking up the host failed", name);
+        return ntx_error_errno(err, NTX_E_SYSTEM, -ENOMEM, "%s: connect failed", name);
     if (failure != 0)
-        return ntx_error_set(err, NTX_E_DEVICE, -EHOSTUNREACH, "%s: looking up the host failed: %s", name,
-                             gai_strerror(failure));
+        return ntx_error_set(err, NTX_E_OPTIONS, -EINVAL, "%s: connect failed: %s is no address", name, place->address);
     return 0;
 }
 
-int ntx_stream_connect_tcp(const char *host, const char *port, const char *name, const struct ntx_until *until,
-                           struct ntx_stream **stream, struct ntx_error *err)
+static int connect_tcp(const struct ntx_nbd_place *place, const char *name, const struct ntx_until *until,
+                       struct ntx_stream **stream, struct ntx_error *err)
 {
-    struct addrinfo *list;
-    unsigned left = 0;
-    int result = resolve(host, port, name, &list, err);
+    struct addrinfo *address;
+    int on = 1, fd;
+    int result = parse_address(place, name, &address, err);
 
     if (result != 0)
         return result;
-    for (const struct addrinfo *a = list; a != NULL; a = a->ai_next)
-        left++;
-    for (const struct addrinfo *a = list; a != NULL; a = a->ai_next) {
-        /* An equal share of the time left, so that one address that swallows packets does not use up all of it. */
-        uint64_t now_ns = ntx_now_ns(), left_ns = until->deadline_ns > now_ns ? until->deadline_ns - now_ns : 0;
-        struct ntx_until share = {now_ns + left_ns / left--, until->stop_fd};
-        result = connect_address(a, name, &share, stream, err);
-        if (result == 0 || result == -ECANCELED)
-            break;
+    result = open_socket(address->ai_family, name, &fd, err);
+    if (result == 0) {
+        /* No SO_SNDBUF and SO_RCVBUF: setting them ends the kernel's own sizing, which goes far beyond the limit for
+         * what a program may ask for (tcp_wmem against wmem_max), and that is the window on a link with latency. */
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        result = finish(fd, address->ai_addr, address->ai_addrlen, name, until, stream, err);
     }
-    freeaddrinfo(list);
+    freeaddrinfo(address);
     return result;
+}
+
+int ntx_stream_connect(const struct ntx_nbd_place *place, const char *name, const struct ntx_until *until,
+                       struct ntx_stream **stream, struct ntx_error *err)
+{
+    if (place->path != NULL)
+        return connect_unix(place->path, name, until, stream, err);
+    return connect_tcp(place, name, until, stream, err);
 }

@@ -112,7 +112,11 @@ C_LAYERS = {
     "nbd_rx": NTX | {"error", "nbd_export", "nbd_proto", "nbd_slot"},
     "nbd_chunk": NTX | {"bytes", "nbd_proto", "nbd_rx", "nbd_text"},
     "nbd_reply": NTX | {"bytes", "error", "nbd_chunk", "nbd_proto", "nbd_rx", "nbd_text", "stream"},
-    "nbd_conn": NTX | {"bytes", "clock", "error", "nbd_handshake", "nbd_reply", "nbd_request", "nbd_text", "stream_connect"},
+    "nbd_places": NTX,
+    "nbd_conn": NTX
+    | {"bytes", "error", "nbd_export", "nbd_places", "nbd_proto", "nbd_reply", "nbd_request", "stream"},
+    "nbd_open": NTX
+    | {"bytes", "clock", "error", "nbd_conn", "nbd_handshake", "nbd_proto", "nbd_text", "stream", "stream_connect"},
     # the job
     "plan": NTX | {"bytes", "error", "extent"},
     "pace": NTX | {"bytes", "clock"},

@@ -160,7 +160,7 @@ def test_closed_job_says_so() -> None:
 
 def test_device_that_a_thread_waits_for_cannot_be_closed() -> None:
     with nbdkit("--filter=delay", "memory", "4K", "delay-extents=2") as uri:
-        device = Device.open_nbd_unix(uri.split("=", 1)[1].encode(), b"", timeout_ms=10000)
+        device = Device.open_nbd([uri.split("=", 1)[1].encode()], b"", timeout_ms=10000)
         mapping = threading.Thread(target=device.map, args=(0, 4096))
         mapping.start()
         time.sleep(0.3)  # well before the answer: nothing tells that the thread is waiting for it

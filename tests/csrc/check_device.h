@@ -62,4 +62,21 @@ static inline void put_file(const char *path, const void *data, size_t length)
     CHECK(close(fd) == 0);
 }
 
+/* An NBD export with one place, on a unix socket or at a numeric address. */
+static inline int open_unix(const char *path, const char *export_name, enum ntx_open_mode mode, unsigned timeout_ms,
+                            struct ntx_device **device, struct ntx_error *err)
+{
+    struct ntx_nbd_place place = {.path = path};
+
+    return ntx_open_nbd(&place, 1, export_name, mode, timeout_ms, -1, device, err);
+}
+
+static inline int open_tcp(const char *address, int port, const char *export_name, enum ntx_open_mode mode,
+                           unsigned timeout_ms, struct ntx_device **device, struct ntx_error *err)
+{
+    struct ntx_nbd_place place = {.address = address, .port = (uint16_t)port};
+
+    return ntx_open_nbd(&place, 1, export_name, mode, timeout_ms, -1, device, err);
+}
+
 #endif

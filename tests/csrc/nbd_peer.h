@@ -256,18 +256,23 @@ static inline void *peer_run(void *argument)
     return NULL;
 }
 
-static inline void peer_listen(struct peer *peer, const struct script *script)
+static inline void peer_listen_at(struct peer *peer, const char *path, const struct script *script)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
 
     *peer = (struct peer){.fd = -1, .script = script, .send_length = script->length};
-    snprintf(peer->path, sizeof peer->path, "peer.sock");
+    snprintf(peer->path, sizeof peer->path, "%s", path);
     unlink(peer->path);
     strcpy(address.sun_path, peer->path);
     peer->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK(peer->listener >= 0);
     CHECK(bind(peer->listener, (struct sockaddr *)&address, sizeof address) == 0);
     CHECK(listen(peer->listener, 4) == 0);
+}
+
+static inline void peer_listen(struct peer *peer, const struct script *script)
+{
+    peer_listen_at(peer, "peer.sock", script);
 }
 
 static inline void peer_start(struct peer *peer)
@@ -287,7 +292,7 @@ static inline int peer_open(struct peer *peer, enum ntx_open_mode mode, unsigned
                             struct ntx_error *err)
 {
     peer_start(peer);
-    int result = ntx_open_nbd_unix(peer->path, "disk", mode, timeout_ms, device, err);
+    int result = open_unix(peer->path, "disk", mode, timeout_ms, device, err);
     CHECK(pthread_join(peer->thread, NULL) == 0);
     return result;
 }
@@ -301,7 +306,7 @@ static inline int open_refused(const struct script *script, enum ntx_open_mode m
     peer_listen(&peer, script);
     peer.refuses_go = true;
     peer_start(&peer);
-    int result = ntx_open_nbd_unix(peer.path, "disk", mode, CHECK_TIMEOUT_MS, &device, err);
+    int result = open_unix(peer.path, "disk", mode, CHECK_TIMEOUT_MS, &device, err);
     CHECK(pthread_join(peer.thread, NULL) == 0);
     CHECK(result != 0);
     CHECK(device == NULL);

@@ -18,7 +18,7 @@
 #define DISK (REQUESTS * REQUEST)
 
 /* A listener on a free port of this machine instead of the unix socket. */
-static void listen_tcp(struct peer *peer, const struct script *script, char port[8])
+static int listen_tcp(struct peer *peer, const struct script *script)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
@@ -31,7 +31,7 @@ static void listen_tcp(struct peer *peer, const struct script *script, char port
     CHECK(bind(peer->listener, (struct sockaddr *)&address, sizeof address) == 0);
     CHECK(listen(peer->listener, 4) == 0);
     CHECK(getsockname(peer->listener, (struct sockaddr *)&address, &size) == 0);
-    snprintf(port, 8, "%u", ntohs(address.sin_port));
+    return ntohs(address.sin_port);
 }
 
 static struct ntx_device *open_early(struct peer *peer, bool is_tcp)
@@ -39,18 +39,18 @@ static struct ntx_device *open_early(struct peer *peer, bool is_tcp)
     struct script script = {0};
     struct ntx_device *device;
     struct ntx_error err;
-    char port[8];
+    int port = 0;
 
     put_haggling(&script, true, false);
     put_export_info(&script, DISK, PEER_FLAGS);
     put_go_ack(&script);
     if (is_tcp)
-        listen_tcp(peer, &script, port);
+        port = listen_tcp(peer, &script);
     else
         peer_listen(peer, &script);
     peer_start(peer);
-    int rc = is_tcp ? ntx_open_nbd_tcp("127.0.0.1", port, "disk", NTX_OPEN_WRITE, CHECK_TIMEOUT_MS, &device, &err)
-                    : ntx_open_nbd_unix(peer->path, "disk", NTX_OPEN_WRITE, CHECK_TIMEOUT_MS, &device, &err);
+    int rc = is_tcp ? open_tcp("127.0.0.1", port, "disk", NTX_OPEN_WRITE, CHECK_TIMEOUT_MS, &device, &err)
+                    : open_unix(peer->path, "disk", NTX_OPEN_WRITE, CHECK_TIMEOUT_MS, &device, &err);
     CHECK_OK(rc, err);
     CHECK(pthread_join(peer->thread, NULL) == 0);
     free_script(&script);

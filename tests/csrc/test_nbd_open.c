@@ -165,7 +165,7 @@ static void test_a_listener_that_accepts_nobody_is_a_time_out(void)
 
     /* The kernel takes backlog + 1 connections and then answers EAGAIN; those before it wait for a greeting. */
     for (int i = 0; i < 8; i++) {
-        CHECK_EQ_INT(ntx_open_nbd_unix(peer.path, "", NTX_OPEN_READ, 20, &device, &err), -ETIMEDOUT);
+        CHECK_EQ_INT(open_unix(peer.path, "", NTX_OPEN_READ, 20, &device, &err), -ETIMEDOUT);
         CHECK_EQ_INT(err.class, NTX_E_TIMEOUT);
     }
     peer_stop(&peer);
@@ -179,13 +179,13 @@ static void test_arguments_out_of_bounds_are_refused_before_connecting(void)
     memset(name, 'n', NBD_MAX_STRING + 1);
     memset(path, 'p', sizeof path - 1);
 
-    CHECK_EQ_INT(ntx_open_nbd_unix("s", name, NTX_OPEN_READ, 1000, &device, &err), -ENAMETOOLONG);
+    CHECK_EQ_INT(open_unix("s", name, NTX_OPEN_READ, 1000, &device, &err), -ENAMETOOLONG);
     CHECK_EQ_INT(err.class, NTX_E_OPTIONS);
-    CHECK_EQ_INT(ntx_open_nbd_unix(path, "", NTX_OPEN_READ, 1000, &device, &err), -ENAMETOOLONG);
+    CHECK_EQ_INT(open_unix(path, "", NTX_OPEN_READ, 1000, &device, &err), -ENAMETOOLONG);
     CHECK_EQ_INT(err.class, NTX_E_OPTIONS);
-    CHECK_EQ_INT(ntx_open_nbd_unix("", "", NTX_OPEN_READ, 1000, &device, &err), -EINVAL);
-    CHECK_EQ_INT(ntx_open_nbd_tcp("", "1", "", NTX_OPEN_READ, 1000, &device, &err), -EINVAL);
-    CHECK_EQ_INT(ntx_open_nbd_unix("s", "", NTX_OPEN_READ, 0, &device, &err), -EINVAL);
+    CHECK_EQ_INT(open_unix("", "", NTX_OPEN_READ, 1000, &device, &err), -EINVAL);
+    CHECK_EQ_INT(open_tcp("", 1, "", NTX_OPEN_READ, 1000, &device, &err), -EINVAL);
+    CHECK_EQ_INT(open_unix("s", "", NTX_OPEN_READ, 0, &device, &err), -EINVAL);
     free(name);
 }
 
@@ -202,7 +202,7 @@ static void test_the_longest_export_name_is_sent_whole(void)
     peer_listen(&peer, &s);
     peer_start(&peer);
 
-    CHECK_OK(ntx_open_nbd_unix(peer.path, name, NTX_OPEN_READ, CHECK_TIMEOUT_MS, &device, &err), err);
+    CHECK_OK(open_unix(peer.path, name, NTX_OPEN_READ, CHECK_TIMEOUT_MS, &device, &err), err);
 
     CHECK(pthread_join(peer.thread, NULL) == 0);
     const uint8_t *go = peer.received.data + peer.received.length - (4 + NBD_MAX_STRING + 4);
@@ -218,7 +218,7 @@ static void test_a_socket_that_is_not_there_is_a_device_error(void)
     struct ntx_device *device;
     struct ntx_error err;
 
-    CHECK_EQ_INT(ntx_open_nbd_unix("absent.sock", "", NTX_OPEN_READ, 1000, &device, &err), -ENOENT);
+    CHECK_EQ_INT(open_unix("absent.sock", "", NTX_OPEN_READ, 1000, &device, &err), -ENOENT);
 
     CHECK_EQ_INT(err.class, NTX_E_DEVICE);
     CHECK_CONTAINS(err.text, "socket=absent.sock: connect failed: No such file");

@@ -17,10 +17,13 @@ class Device:
     @staticmethod
     def open_file(path: bytes, *, write: bool = False, direct: bool = False) -> Device: ...
     @staticmethod
-    def open_nbd_unix(path: bytes, export_name: bytes, *, write: bool = False, timeout_ms: int) -> Device: ...
-    @staticmethod
-    def open_nbd_tcp(
-        host: bytes, port: bytes, export_name: bytes, *, write: bool = False, timeout_ms: int
+    def open_nbd(
+        places: Sequence[bytes | tuple[bytes, int, bytes]],
+        export_name: bytes,
+        *,
+        write: bool = False,
+        timeout_ms: int,
+        stop_fd: int = -1,
     ) -> Device: ...
     @staticmethod
     def open_null(size: int) -> Device: ...

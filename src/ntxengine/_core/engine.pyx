@@ -36,6 +36,15 @@ cdef _raise(const ntx.ntx_error *err):
     raise from_core(ERROR_CLASSES[err.error_class], err.code, err.offset, err.length, text)
 
 
+cdef int _set_place(ntx.ntx_nbd_place *to, place) except -1:
+    memset(to, 0, sizeof(to[0]))
+    if isinstance(place, bytes):
+        to.path = <bytes>place
+    else:
+        to.address, to.port, to.host = <bytes?>place[0], place[1], <bytes?>place[2]
+    return 0
+
+
 @cython.final
 cdef class Device:
     """One opened connection to something that holds bytes.  Opening and closing may block: use a thread."""
@@ -66,30 +75,23 @@ cdef class Device:
         return self
 
     @staticmethod
-    def open_nbd_unix(bytes path, bytes export_name, *, bint write=False, unsigned timeout_ms):
-        cdef Device self = Device.__new__(Device)
-        cdef ntx.ntx_error err
-        cdef const char *c_path = path
-        cdef const char *c_name = export_name
-        cdef ntx.ntx_open_mode mode = ntx.NTX_OPEN_WRITE if write else ntx.NTX_OPEN_READ
-        cdef int rc
-        with nogil:
-            rc = ntx.ntx_open_nbd_unix(c_path, c_name, mode, timeout_ms, &self.device, &err)
-        if rc < 0:
-            _raise(&err)
-        return self
+    def open_nbd(places, bytes export_name, *, bint write=False, unsigned timeout_ms, int stop_fd=-1):
+        """Connect to the first place; each further connection of a job takes the next one.
 
-    @staticmethod
-    def open_nbd_tcp(bytes host, bytes port, bytes export_name, *, bint write=False, unsigned timeout_ms):
+        A place is the path of a unix socket, or (numeric address, port, what messages call it).
+        """
         cdef Device self = Device.__new__(Device)
         cdef ntx.ntx_error err
-        cdef const char *c_host = host
-        cdef const char *c_port = port
+        cdef ntx.ntx_nbd_place c_places[ntx.NTX_MAX_CONNECTIONS]
         cdef const char *c_name = export_name
         cdef ntx.ntx_open_mode mode = ntx.NTX_OPEN_WRITE if write else ntx.NTX_OPEN_READ
+        cdef tuple kept = tuple(places)  # holds the bytes that c_places points into
+        cdef size_t count = min(len(kept), ntx.NTX_MAX_CONNECTIONS + 1), i
         cdef int rc
+        for i in range(min(count, ntx.NTX_MAX_CONNECTIONS)):
+            _set_place(&c_places[i], kept[i])
         with nogil:
-            rc = ntx.ntx_open_nbd_tcp(c_host, c_port, c_name, mode, timeout_ms, &self.device, &err)
+            rc = ntx.ntx_open_nbd(c_places, count, c_name, mode, timeout_ms, stop_fd, &self.device, &err)
         if rc < 0:
             _raise(&err)
         return self

@@ -1,6 +1,6 @@
 """Everything of csrc/ntx.h that Python needs, declared once."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "ntx.h" nogil:
@@ -150,10 +150,14 @@ cdef extern from "ntx.h" nogil:
     void ntx_get_about "ntx_about"(ntx_about *about)
 
     int ntx_open_file(const char *path, ntx_open_mode mode, bool_t direct, ntx_device **device, ntx_error *err)
-    int ntx_open_nbd_unix(const char *path, const char *export_name, ntx_open_mode mode, unsigned timeout_ms,
-                          ntx_device **device, ntx_error *err)
-    int ntx_open_nbd_tcp(const char *host, const char *port, const char *export_name, ntx_open_mode mode,
-                         unsigned timeout_ms, ntx_device **device, ntx_error *err)
+    struct ntx_nbd_place:
+        const char *path
+        const char *address
+        uint16_t port
+        const char *host
+
+    int ntx_open_nbd(const ntx_nbd_place *places, size_t count, const char *export_name, ntx_open_mode mode,
+                     unsigned timeout_ms, int stop_fd, ntx_device **device, ntx_error *err)
     int ntx_open_null(uint64_t size, ntx_device **device, ntx_error *err)
     int ntx_open_pattern(uint64_t size, ntx_device **device, ntx_error *err)
     int ntx_open_mapped(const char *name, uint64_t size, const int *fds, size_t fd_count,

@@ -95,6 +95,27 @@ async def to_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.
         return await asyncio.wrap_future(answer)
 
 
+async def to_thread_interrupted(function: Callable[[], T], *, interrupt: Callable[[], None]) -> T:
+    """Run a blocking function in a thread; if cancelled, call `interrupt`, which makes it end soon, and wait for it.
+
+    What the function returns or raises after that is dropped.
+    Errors: what the function raises; MachineError if there can be no thread.
+    """
+    work = asyncio.create_task(to_daemon_thread(function))
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as error:
+            cancelled = error
+            interrupt()
+    if cancelled is None:
+        return work.result()
+    if not work.cancelled():
+        work.exception()
+    raise cancelled
+
+
 async def call_with_timeout(function: Callable[[], T], timeout_s: float) -> T:
     """Call a function that may hang in the kernel, such as a look at a dead NFS mount, in a thread of its own.
 

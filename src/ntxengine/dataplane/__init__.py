@@ -2,6 +2,7 @@
 
 copy.py           copy, digest, verify: one device to another, with progress and cancellation
 open.py           devices: a file, a block device, an NBD export, made new or opened, and closed on every path
+connect.py        NBD servers: names looked up, addresses tried, given up when cancelled
 location.py       what names them: paths and URIs
 extents.py        which bytes: arrays and files of extents          extents_json.py   the same as JSON
 mapping.py        what a device says lies where

@@ -17,6 +17,7 @@ from pathlib import Path
 from ntxengine import files
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_daemon_thread, to_thread
+from ntxengine.dataplane.connect import connect
 from ntxengine.dataplane.location import Location, parse, socket_uri
 from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError, machine_error
 from ntxengine.files import free_space
@@ -33,12 +34,16 @@ class Target:
 
 
 async def _open(location: Location, *, write: bool, timeout_s: float) -> Device:
-    """Open in a thread, and wait for it no longer than we are wanted: a server may accept us and say nothing.
+    """Open, for no longer than we are wanted: a server may accept us and say nothing, a disk may sleep.
 
     A failure that the core could not give a side gets it here.
     """
+    if "\0" in location.path + location.host + location.export:
+        raise OptionsError(f"{location.text}: %00 cannot be part of a name")  # it would end the name there
     try:
-        return await to_daemon_thread(_open_now, location, write=write, timeout_s=timeout_s)
+        if location.kind in ("nbd_unix", "nbd_tcp"):
+            return await connect(location, write=write, timeout_s=timeout_s)
+        return await to_daemon_thread(_open_here, location, write=write)
     except PlaceError as exc:
         if type(exc) is not PlaceError:
             raise
@@ -46,16 +51,8 @@ async def _open(location: Location, *, write: bool, timeout_s: float) -> Device:
         raise side(str(exc), offset=exc.offset, length=exc.length, errno=exc.errno) from exc
 
 
-def _open_now(location: Location, *, write: bool, timeout_s: float) -> Device:
-    timeout_ms = max(1, int(timeout_s * 1000))
-    if "\0" in location.path + location.host + location.export:
-        raise OptionsError(f"{location.text}: %00 cannot be part of a name")  # it would end the name there
-    export = location.export.encode()
-    if location.kind == "nbd_unix":
-        return Device.open_nbd_unix(os.fsencode(location.path), export, write=write, timeout_ms=timeout_ms)
-    if location.kind == "nbd_tcp":
-        host, port = location.host.encode(), str(location.port).encode()
-        return Device.open_nbd_tcp(host, port, export, write=write, timeout_ms=timeout_ms)
+def _open_here(location: Location, *, write: bool) -> Device:
+    """Open what is on this machine.  A thread that waits for a dead file system is left behind."""
     if location.kind == "pattern":
         return Device.open_pattern(location.size)
     if Path(location.path).is_socket():

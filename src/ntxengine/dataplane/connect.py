@@ -1,0 +1,72 @@
+"""Connecting to an NBD server.  Whatever it is waiting for, a cancellation ends it at once.
+
+name --look up (a thread that may be left behind)--> addresses --connect, one after the other (stopped)--> device
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+
+from ntxengine._core.engine import Device
+from ntxengine.concurrency.completion import call_with_timeout, to_thread_interrupted
+from ntxengine.dataplane.location import Location
+from ntxengine.errors import PlaceError, TransferTimeout
+
+Place = bytes | tuple[bytes, int, bytes]
+"""The path of a unix socket; or a numeric address, a port, and the name that messages use."""
+
+
+async def connect(location: Location, *, write: bool, timeout_s: float) -> Device:
+    """Connect to the export that `location`, of kind `nbd_unix` or `nbd_tcp`, names.
+
+    Of several addresses each gets an equal share of the time that is left: one may swallow what is sent to it.
+    Errors: NbdError, TransferTimeout, PlaceError (nobody is there, or the host name means nothing).
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + timeout_s
+    places = await _places(location, timeout_s)
+    for left in range(len(places), 0, -1):
+        share_s = (deadline - clock()) / left
+        try:
+            return await _open([places[-left]], location.export.encode(), write=write, timeout_s=share_s)
+        except (PlaceError, TransferTimeout):
+            if left == 1:
+                raise
+    raise AssertionError("a name without addresses is an error of its look-up")
+
+
+async def _open(places: list[Place], export: bytes, *, write: bool, timeout_s: float) -> Device:
+    stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    timeout_ms = max(1, int(timeout_s * 1000))
+    try:
+        return await to_thread_interrupted(
+            lambda: Device.open_nbd(places, export, write=write, timeout_ms=timeout_ms, stop_fd=stop),
+            interrupt=lambda: os.eventfd_write(stop, 1),
+        )
+    finally:
+        os.close(stop)
+
+
+async def _places(location: Location, timeout_s: float) -> list[Place]:
+    if location.kind == "nbd_unix":
+        return [os.fsencode(location.path)]
+    host = location.host.encode()
+    failed = f"{location.text}: looking up the host failed"
+    try:
+        found = await call_with_timeout(
+            lambda: socket.getaddrinfo(host, location.port, type=socket.SOCK_STREAM), timeout_s
+        )
+    except TimeoutError as exc:
+        raise TransferTimeout(f"{failed}: no answer within {timeout_s:g} s") from exc
+    except OSError as exc:
+        raise PlaceError(f"{failed}: {exc.strerror}", errno=errno.EHOSTUNREACH) from exc
+    return [(_numeric(address), location.port, host) for *_, address in found]
+
+
+def _numeric(address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> bytes:
+    """Return the text of an address; one that is valid on one interface only says which."""
+    text, scope = str(address[0]), address[3] if len(address) == 4 else 0
+    return f"{text}%{scope}".encode() if scope and "%" not in text else text.encode()
