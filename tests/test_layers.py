@@ -8,7 +8,6 @@ import ast
 import functools
 import graphlib
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -138,9 +137,6 @@ C_LAYERS = {
 }  # fmt: skip
 
 CLOCK_READERS = {"clock.c"}
-
-MAX_LINES = {".py": 400, ".pyx": 400, ".c": 500, ".h": 500}
-MAX_FUNCTION_LINES = 100
 
 
 def python_files() -> list[Path]:
@@ -332,50 +328,3 @@ def test_a_clock_is_read_in_one_place() -> None:
     }
 
     assert readers <= CLOCK_READERS
-
-
-# -------------------------------------------------------------------------------------------------------- lengths
-
-
-def measured_files() -> list[Path]:
-    files = [*python_files(), *c_files()]
-    for folder in ("tests", "bench"):
-        files += [path for path in (ROOT / folder).rglob("*") if path.suffix in MAX_LINES]
-    return sorted(files)
-
-
-def test_no_file_is_longer_than_a_person_reads() -> None:
-    lengths = {path: len(path.read_text().splitlines()) for path in measured_files()}
-
-    too_long = {
-        str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > MAX_LINES.get(path.suffix, sys.maxsize)
-    }
-
-    assert not too_long
-
-
-def test_no_python_function_is_longer_than_its_limit() -> None:
-    too_long = {}
-    for path in measured_files():
-        if path.suffix != ".py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
-                length = node.end_lineno - node.lineno + 1
-                if length > MAX_FUNCTION_LINES:
-                    too_long[f"{path.relative_to(ROOT)}:{node.name}"] = length
-
-    assert not too_long
-
-
-def test_no_c_function_is_longer_than_its_limit() -> None:
-    too_long = {}
-    for path in CSRC.glob("*.c"):
-        start = 0
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            if line == "{":
-                start = number
-            elif line == "}" and number - start > MAX_FUNCTION_LINES:
-                too_long[f"{path.name}:{start}"] = number - start
-
-    assert not too_long
