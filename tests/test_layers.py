@@ -52,6 +52,20 @@ PYTHON_LAYERS = {
     },
 }  # fmt: skip
 
+# The parts of a layer that has rooms of its own: what each may import of that layer.
+ROOMS = {
+    "prism": {
+        "http": set(),
+        "models": set(),
+        "regions": {"http", "models"},
+        "tasks": {"http"},
+        "v3": {"http", "models", "regions", "tasks"},
+        "v4": {"http", "models", "regions", "tasks"},
+        "probe": {"http", "models", "v3", "v4"},
+        "__init__": {"http", "models", "probe"},
+    },
+}
+
 # Parts of another layer that only these modules may see.
 FACADES = {
     "ntxengine.prism": {"changes": {"models"}, "attach": {"models"}, "capture": {"models"}, "sweep": {"models"}},
@@ -59,7 +73,7 @@ FACADES = {
 
 # Libraries that have one home.
 LIBRARY_HOMES = {
-    "httpx": {"prism/http.py", "prism/__init__.py"},
+    "httpx": {"prism/http/session.py"},
     "click": {"cli/"},
     "rich": {"cli/"},
     "uvloop": {"cli/loop.py"},
@@ -201,6 +215,20 @@ def test_imports_point_down_only(path: Path) -> None:
     not_allowed = imported_units(path) - PYTHON_LAYERS[unit_of(path)]
 
     assert not not_allowed, f"{path.relative_to(ROOT)} may not import {sorted(not_allowed)}"
+
+
+@pytest.mark.parametrize("layer", ROOMS)
+def test_imports_point_down_only_inside_a_layer(layer: str) -> None:
+    rooms = ROOMS[layer]
+    seen: dict[str, set[str]] = {}
+    for path in (PACKAGE / layer).rglob("*.py"):
+        room = path.relative_to(PACKAGE / layer).parts[0].removesuffix(".py")
+        names = (name.split(".") for name in imports(path) if name.startswith(f"ntxengine.{layer}."))
+        seen.setdefault(room, set()).update({parts[2] for parts in names} - {room})
+
+    graphlib.TopologicalSorter(rooms).prepare()
+    assert seen.keys() == rooms.keys()
+    assert not {room: found - rooms[room] for room, found in seen.items() if found - rooms[room]}
 
 
 @pytest.mark.parametrize("facade", FACADES)

@@ -16,7 +16,7 @@ from ntxengine.attach import Attacher, ContainerMount, HotAdd
 from ntxengine.capture import CaptureOptions, capture
 from ntxengine.dataplane.copy import Progress
 from ntxengine.prism import Endpoint, Family, Prism, Secret
-from ntxengine.prism.patience import Patience
+from ntxengine.prism.http.retry import Patience
 from ntxengine.prism.probe import open_prism
 from ntxengine.repository import Point, Repository
 from ntxengine.sim import SimConfig, Simulator

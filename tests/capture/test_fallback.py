@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ntxengine.errors import NtxError, PrismAnswerError, PrismBusy
-from ntxengine.prism.patience import Patience
+from ntxengine.prism.http.retry import Patience
 from ntxengine.repository import Repository
 from ntxengine.sim import Simulator
 from ntxengine.sim.faults import HttpFault

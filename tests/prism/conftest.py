@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import trustme
 
-from ntxengine.prism.endpoint import Endpoint, Secret
-from ntxengine.prism.http import Session, tls_context
+from ntxengine.prism.http.endpoint import Endpoint, Secret
+from ntxengine.prism.http.retry import Patience
+from ntxengine.prism.http.session import Session, tls_context
 from ntxengine.prism.models import Family, Prism
-from ntxengine.prism.patience import Patience
 from ntxengine.prism.probe import open_prism
-from ntxengine.prism.v4 import CentralPrism
-from ntxengine.prism.v4_api import Revisions
+from ntxengine.prism.v4.api import Revisions
+from ntxengine.prism.v4.central import CentralPrism
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
 from ntxengine.units import KIB, MIB

@@ -12,7 +12,7 @@ from typing import Any
 
 import trustme
 
-from ntxengine.prism.clock import Clock
+from ntxengine.prism.http.clock import Clock
 
 HANG = b"hang"
 """A reply that never comes."""

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from ntxengine.errors import OptionsError
-from ntxengine.prism.endpoint import Endpoint, Secret
+from ntxengine.prism.http.endpoint import Endpoint, Secret
 
 
 @pytest.mark.parametrize(

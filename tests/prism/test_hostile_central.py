@@ -12,7 +12,7 @@ import pytest
 
 from ntxengine.errors import CredentialsError, PrismAnswerError, PrismStatusError, TaskFailed
 from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Vm
-from ntxengine.prism.v4 import CentralPrism
+from ntxengine.prism.v4.central import CentralPrism
 from tests.prism.hostile import PASSWORD, HandClock, Hostile, reply
 
 A, B, C, D = (str(uuid.UUID(int=number)) for number in range(1, 5))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ntxengine.errors import NotFoundError, PrismAnswerError, PrismError, TaskFailed
-from ntxengine.prism.http import Session
+from ntxengine.prism.http.session import Session
 from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, RecoveryPoint, Vm
-from ntxengine.prism.v3 import ElementPrism
+from ntxengine.prism.v3.element import ElementPrism
 from tests.prism.hostile import Hostile, reply
 
 A, B, C, D = (str(uuid.UUID(int=number)) for number in range(1, 5))

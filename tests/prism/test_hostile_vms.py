@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ntxengine.errors import NtxError, PrismAnswerError
-from ntxengine.prism.v4 import CentralPrism
+from ntxengine.prism.v4.central import CentralPrism
 from tests.prism.hostile import Asked, Hostile, reply
 
 A, B = (str(uuid.UUID(int=number)) for number in range(1, 3))
@@ -73,7 +73,7 @@ async def test_a_list_that_grows_for_ever_ends_as_an_error(
     def always_more(asked: Asked) -> bytes:
         return reply(200, {"data": [vm()], "metadata": {"totalAvailableResults": 10**9}})
 
-    monkeypatch.setattr("ntxengine.prism.v4_tasks.MAX_PAGES", 5)
+    monkeypatch.setattr("ntxengine.prism.v4.tasks.MAX_PAGES", 5)
     hostile.on(f"GET {VMS}", always_more)
 
     with pytest.raises(PrismAnswerError, match="the list does not end"):

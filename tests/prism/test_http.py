@@ -11,9 +11,9 @@ import pytest
 import trustme
 
 from ntxengine import errors
-from ntxengine.prism import http
-from ntxengine.prism.endpoint import Endpoint, Secret
-from ntxengine.prism.http import Request, Session, tls_context
+from ntxengine.prism.http import session as http
+from ntxengine.prism.http.endpoint import Endpoint, Secret
+from ntxengine.prism.http.session import Request, Session, tls_context
 from tests.prism.hostile import HANG, PASSWORD, HandClock, Hostile, reply
 
 GET = Request("GET", "/thing")

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from ntxengine.prism.patience import MAX_SANE_WAIT_S, Patience, is_overload
+from ntxengine.prism.http.retry import MAX_SANE_WAIT_S, Patience, is_overload
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -10,7 +10,7 @@ import pytest
 
 import ntxengine.prism
 from ntxengine.errors import CredentialsError, OptionsError, PrismConnectionError, PrismError
-from ntxengine.prism.endpoint import Endpoint, Secret
+from ntxengine.prism.http.endpoint import Endpoint, Secret
 from ntxengine.prism.models import Family
 from ntxengine.prism.probe import open_prism
 from ntxengine.sim import SimConfig, Simulator

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ntxengine.errors import CredentialsError, NotFoundError, PrismBusy, PrismStatusError
-from ntxengine.prism.refusal import is_not_found, is_refusal, missing, one_line, read_refusal
+from ntxengine.prism.http.error_body import is_not_found, is_refusal, missing, one_line, read_refusal
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,18 @@
-"""Prism, as far as a capture needs it: one protocol (models.Prism), v4 on Prism Central and v3/v2 on a Prism Element.
+"""Prism, as far as a capture needs it: one protocol, v4 on a Prism Central and v3/v2 on a Prism Element.
 
-connect ── probe ──┬── v4 CentralPrism ── v4_api ──┐
-                   └── v3 ElementPrism ── v3_api ──┴── http.Session (the only user of httpx)
+models.py    what Prism tells us, in our words, and the protocol `Prism`: all that use cases see
+probe.py     asks a Prism what it can do, and opens the family that fits
+http/        HTTPS to one host: session, retries, error bodies, checked answers
+v4/  v3/     the two families; neither knows the other
+regions.py   pages of changed regions, of either family, to one array
+tasks.py     waiting for Prism, and removing what is half done
+
+    connect -> probe -> v4 or v3 -> regions, tasks, models -> http
 """
 
 from __future__ import annotations
 
-from ntxengine.prism.endpoint import Endpoint, Secret, check_url, check_username
+from ntxengine.prism.http.endpoint import Endpoint, Secret, check_url, check_username
 from ntxengine.prism.models import (
     AttachedDisk,
     Consistency,

@@ -16,16 +16,16 @@ import msgspec
 
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import PrismError, PrismStatusError
-from ntxengine.prism.clock import Clock
-from ntxengine.prism.endpoint import Endpoint
-from ntxengine.prism.http import Session, tls_context
+from ntxengine.prism.http.clock import Clock
+from ntxengine.prism.http.endpoint import Endpoint
+from ntxengine.prism.http.error_body import one_line
+from ntxengine.prism.http.retry import Patience
+from ntxengine.prism.http.session import Session, tls_context
 from ntxengine.prism.models import Family, Prism
-from ntxengine.prism.patience import Patience
-from ntxengine.prism.refusal import one_line
-from ntxengine.prism.v3 import ElementPrism
-from ntxengine.prism.v3_api import ElementApi
-from ntxengine.prism.v4 import CentralPrism
-from ntxengine.prism.v4_api import CentralApi, Revisions, server_revision
+from ntxengine.prism.v3.api import ElementApi
+from ntxengine.prism.v3.element import ElementPrism
+from ntxengine.prism.v4.api import CentralApi, Revisions, server_revision
+from ntxengine.prism.v4.central import CentralPrism
 
 _OURS = {"vmm": 1, "dataprotection": 0, "prism": 0}
 """The minor revision of v4 that each name space needs: vmm 4.1 brought hot-add of recovery points."""

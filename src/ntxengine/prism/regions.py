@@ -16,8 +16,8 @@ import numpy as np
 
 from ntxengine.dataplane.extents import EXTENT, ZERO, Extents, from_json
 from ntxengine.errors import PrismAnswerError
+from ntxengine.prism.http.parse import MAX_OFFSET, Size, decode
 from ntxengine.prism.models import RegionPage
-from ntxengine.prism.parse import MAX_OFFSET, Size, decode
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.errors import NtxError, PrismTimeout
-from ntxengine.prism.clock import Clock
+from ntxengine.prism.http.clock import Clock
 
 T = TypeVar("T")
 

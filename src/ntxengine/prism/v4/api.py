@@ -15,12 +15,12 @@ from typing import Any
 from urllib.parse import quote
 
 from ntxengine.errors import PrismAnswerError
-from ntxengine.prism import v4_schema as schema
-from ntxengine.prism.endpoint import Secret
-from ntxengine.prism.http import Answer, Request, Session
+from ntxengine.prism.http.endpoint import Secret
+from ntxengine.prism.http.error_body import one_line
+from ntxengine.prism.http.parse import TASK_ID_PATTERN, id_in_path
+from ntxengine.prism.http.session import Answer, Request, Session
 from ntxengine.prism.models import DiskPoint
-from ntxengine.prism.parse import TASK_ID_PATTERN, id_in_path
-from ntxengine.prism.refusal import one_line
+from ntxengine.prism.v4 import schema
 from ntxengine.units import format_time
 
 PAGE_LIMIT = 100

@@ -1,7 +1,7 @@
 """HTTPS to one Prism: the only module that knows httpx.
 
 A session sends basic credentials first and the cookies that Prism then gives; when those run out (401) it sends the
-credentials once more.  It limits time and size of every answer, asks again when Prism is overloaded (patience.py),
+credentials once more.  It limits time and size of every answer, asks again when Prism is overloaded (retry.py),
 follows no redirect, and turns whatever goes wrong into one line that names host, request and cause.
 """
 
@@ -22,11 +22,11 @@ import httpx
 import msgspec
 
 from ntxengine import errors
-from ntxengine.prism.clock import Clock
-from ntxengine.prism.endpoint import Endpoint, Secret, authority
-from ntxengine.prism.parse import decode
-from ntxengine.prism.patience import Patience, is_overload
-from ntxengine.prism.refusal import Refusal, one_line, read_refusal
+from ntxengine.prism.http.clock import Clock
+from ntxengine.prism.http.endpoint import Endpoint, Secret, authority
+from ntxengine.prism.http.error_body import Refusal, one_line, read_refusal
+from ntxengine.prism.http.parse import decode
+from ntxengine.prism.http.retry import Patience, is_overload
 from ntxengine.units import MIB
 
 T = TypeVar("T")

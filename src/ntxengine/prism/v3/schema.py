@@ -15,9 +15,9 @@ import msgspec
 
 from ntxengine.errors import PrismAnswerError
 from ntxengine.ids import UUID_PATTERN, is_uuid
+from ntxengine.prism.http.error_body import one_line
+from ntxengine.prism.http.parse import Size, Uuid, decode, decode_object, in_utc
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, GuestTools, PowerState, RecoveryPoint, Vm
-from ntxengine.prism.parse import Size, Uuid, decode, decode_object, in_utc
-from ntxengine.prism.refusal import one_line
 
 _SNAPSHOT_FOLDERS = ("/.snapshot/", "/.acropolis/snapshot/")
 _POWER: dict[str | None, PowerState] = {"ON": "on", "OFF": "off", "PAUSED": "paused"}

@@ -10,13 +10,13 @@ import asyncio
 from collections import defaultdict
 
 from ntxengine.errors import OptionsError, PrismAnswerError, PrismStatusError, PrismTimeout, TaskFailed
-from ntxengine.prism.clock import Clock
+from ntxengine.prism.http.clock import Clock
+from ntxengine.prism.http.error_body import is_not_found, is_refusal, missing, one_line
+from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.models import AttachedDisk, DiskPoint
-from ntxengine.prism.parse import given_id
-from ntxengine.prism.refusal import is_not_found, is_refusal, missing, one_line
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, TASK_TIMEOUT_S, Accepted, log, poll, undo
-from ntxengine.prism.v3_api import ElementApi
-from ntxengine.prism.v3_schema import V2Disk, V2Task
+from ntxengine.prism.v3.api import ElementApi
+from ntxengine.prism.v3.schema import V2Disk, V2Task
 
 _ENDED = frozenset({"succeeded", "failed", "aborted"})
 

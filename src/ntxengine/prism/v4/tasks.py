@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 
 from ntxengine.errors import NtxError, PrismAnswerError, PrismTimeout, TaskFailed
-from ntxengine.prism.clock import Clock
-from ntxengine.prism.http import Answer
-from ntxengine.prism.parse import MAX_PAGES
-from ntxengine.prism.refusal import one_line
+from ntxengine.prism.http.clock import Clock
+from ntxengine.prism.http.error_body import one_line
+from ntxengine.prism.http.parse import MAX_PAGES
+from ntxengine.prism.http.session import Answer
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, TASK_TIMEOUT_S, log, poll
-from ntxengine.prism.v4_api import PAGE_LIMIT, CentralApi
-from ntxengine.prism.v4_schema import EntityList, TaskState
+from ntxengine.prism.v4.api import PAGE_LIMIT, CentralApi
+from ntxengine.prism.v4.schema import EntityList, TaskState
 
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 

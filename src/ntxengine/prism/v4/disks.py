@@ -10,13 +10,13 @@ import asyncio
 from collections import defaultdict
 
 from ntxengine.errors import PrismAnswerError, PrismError, PrismStatusError, PrismTimeout
+from ntxengine.prism.http.error_body import is_not_found, is_refusal, missing
+from ntxengine.prism.http.parse import decode, given_id
 from ntxengine.prism.models import AttachedDisk, DiskPoint
-from ntxengine.prism.parse import decode, given_id
-from ntxengine.prism.refusal import is_not_found, is_refusal, missing
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
-from ntxengine.prism.v4_api import CentralApi
-from ntxengine.prism.v4_schema import Entity, TaskState, VmDisk
-from ntxengine.prism.v4_tasks import CentralTasks, entities
+from ntxengine.prism.v4.api import CentralApi
+from ntxengine.prism.v4.schema import Entity, TaskState, VmDisk
+from ntxengine.prism.v4.tasks import CentralTasks, entities
 
 _DISK_REL = "vmm:ahv:config:vm:disk"
 _STALE = frozenset({409, 412})

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from ntxengine.errors import PrismAnswerError
+from ntxengine.prism.http.parse import Size, TaskId, Uuid, decode, decode_object, in_utc
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, GuestTools, PowerState, RecoveryPoint, Vm
-from ntxengine.prism.parse import Size, TaskId, Uuid, decode, decode_object, in_utc
 
 RECOVERY_POINT_DISK = "vmm.v4.ahv.config.VmDiskRecoveryPointReference"
 """What a hot-added disk says it was made from."""

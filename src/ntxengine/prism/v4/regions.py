@@ -20,13 +20,13 @@ from typing import Any
 import msgspec
 
 from ntxengine.errors import CredentialsError, PrismAnswerError
-from ntxengine.prism.clock import Clock
-from ntxengine.prism.endpoint import Secret
-from ntxengine.prism.http import Answer, Session
+from ntxengine.prism.http.clock import Clock
+from ntxengine.prism.http.endpoint import Secret
+from ntxengine.prism.http.error_body import missing, one_line
+from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.models import DiskPoint, RegionPage
-from ntxengine.prism.refusal import missing, one_line
 from ntxengine.prism.regions import page_v4
-from ntxengine.prism.v4_api import CentralApi, compute_changed_regions, is_revision
+from ntxengine.prism.v4.api import CentralApi, compute_changed_regions, is_revision
 
 TOKEN_LIFE_S = 13 * 60.0
 """A token lives 15 minutes: a new one is fetched with two to spare for the page in work."""

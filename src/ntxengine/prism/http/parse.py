@@ -15,7 +15,7 @@ import msgspec
 
 from ntxengine.errors import NotFoundError, PrismAnswerError
 from ntxengine.ids import UUID_PATTERN, is_uuid
-from ntxengine.prism.refusal import one_line
+from ntxengine.prism.http.error_body import one_line
 
 T = TypeVar("T")
 

@@ -20,7 +20,9 @@ from ntxengine.errors import (
     TaskFailed,
 )
 from ntxengine.ids import is_uuid
-from ntxengine.prism.http import Session
+from ntxengine.prism.http.error_body import is_not_found, is_refusal, missing
+from ntxengine.prism.http.parse import decode, given_id
+from ntxengine.prism.http.session import Session
 from ntxengine.prism.models import (
     AttachedDisk,
     Consistency,
@@ -30,14 +32,12 @@ from ntxengine.prism.models import (
     RegionPage,
     Vm,
 )
-from ntxengine.prism.parse import decode, given_id
-from ntxengine.prism.refusal import is_not_found, is_refusal, missing
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
-from ntxengine.prism.v4_api import CentralApi, Revisions
-from ntxengine.prism.v4_disks import CentralDisks
-from ntxengine.prism.v4_regions import RegionReader
-from ntxengine.prism.v4_schema import Entity, RecoveryPointState, disk_points_from, recovery_point_from, vm_from
-from ntxengine.prism.v4_tasks import CentralTasks, entities
+from ntxengine.prism.v4.api import CentralApi, Revisions
+from ntxengine.prism.v4.disks import CentralDisks
+from ntxengine.prism.v4.regions import RegionReader
+from ntxengine.prism.v4.schema import Entity, RecoveryPointState, disk_points_from, recovery_point_from, vm_from
+from ntxengine.prism.v4.tasks import CentralTasks, entities
 
 MAX_NAME_LENGTH = 256
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from ntxengine.prism import v3_schema as schema
-from ntxengine.prism.http import Answer, Request, Session
-from ntxengine.prism.parse import id_in_path
+from ntxengine.prism.http.parse import id_in_path
+from ntxengine.prism.http.session import Answer, Request, Session
+from ntxengine.prism.v3 import schema
 
 PAGE_LENGTH = 100
 """`length` of a list: far below any limit that was seen."""

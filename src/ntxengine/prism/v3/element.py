@@ -21,15 +21,15 @@ from ntxengine.errors import (
     PrismTimeout,
     TaskFailed,
 )
-from ntxengine.prism import v3_schema as schema
-from ntxengine.prism.http import Session
+from ntxengine.prism.http.error_body import is_not_found, is_refusal, missing
+from ntxengine.prism.http.parse import MAX_PAGES, decode, given_id
+from ntxengine.prism.http.session import Session
 from ntxengine.prism.models import AttachedDisk, Consistency, DiskPoint, Family, RecoveryPoint, RegionPage, Vm
-from ntxengine.prism.parse import MAX_PAGES, decode, given_id
-from ntxengine.prism.refusal import is_not_found, is_refusal, missing
 from ntxengine.prism.regions import page_v3
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
-from ntxengine.prism.v3_api import ElementApi
-from ntxengine.prism.v3_disks import ElementDisks
+from ntxengine.prism.v3 import schema
+from ntxengine.prism.v3.api import ElementApi
+from ntxengine.prism.v3.disks import ElementDisks
 
 MAX_NAME_LENGTH = 64
 

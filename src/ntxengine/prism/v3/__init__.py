@@ -1,0 +1,7 @@
+"""Prism by v3 and v2: VMs, snapshots and changed regions of a Prism Element.
+
+element.py      the Prism of a Prism Element; a snapshot that is half made is removed
+disks.py        hot-add to a worker VM
+api.py          one method for each call, without policy
+schema.py       the answers, and how they become models
+"""
