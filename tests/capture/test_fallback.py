@@ -124,7 +124,9 @@ async def test_a_disk_whose_file_is_another_one_is_not_compared_with_the_old(v3_
     assert other is not None
     system = next(disk for disk in other.disks if disk.label == "scsi.0")
     path = other.path / "point.json"
-    name = other.recovery_point_disks[system.disk_id]["path"].rsplit("/", 1)[1]
+    on_storage = other.recovery_point_disks[system.disk_id].path
+    assert on_storage is not None
+    name = on_storage.rsplit("/", 1)[1]
     text = path.read_text(encoding="utf-8").replace(name, "11111111-2222-3333-4444-555555555555")
     path.write_text(text, encoding="utf-8")
     write_sums_anew(other)

@@ -8,7 +8,6 @@ a digest scan.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from ntxengine.capture.parent import Parent, find_parent
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import AttachError, NtxError
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, Prism, Vm
-from ntxengine.repository import Point, PointDisk, Repository
+from ntxengine.repository import Point, PointDisk, Repository, StoredDiskPoint
 
 
 @dataclass(frozen=True)
@@ -192,12 +191,23 @@ def _estimated(repository: Repository, plan: DiskPlan, parent: Parent) -> DiskPl
     return dataclasses.replace(plan, bytes_estimated=found)
 
 
-def disk_point_from(recorded: Mapping[str, Any]) -> DiskPoint:
-    """Return what `disk_point_as_dict` recorded."""
-    names = {each.name for each in dataclasses.fields(DiskPoint)}
-    return DiskPoint(**{name: value for name, value in recorded.items() if name in names})
+def disk_point_from(recorded: StoredDiskPoint) -> DiskPoint:
+    """Return what `stored_disk_point` recorded."""
+    return DiskPoint(
+        id=recorded.id,
+        disk_id=recorded.disk_id,
+        recovery_point_id=recorded.recovery_point_id,
+        vm_point_id=recorded.vm_point_id,
+        path=recorded.path,
+    )
 
 
-def disk_point_as_dict(disk_point: DiskPoint) -> dict[str, Any]:
+def stored_disk_point(disk_point: DiskPoint) -> StoredDiskPoint:
     """Return what a point keeps of its disk recovery point."""
-    return dataclasses.asdict(disk_point)
+    return StoredDiskPoint(
+        id=disk_point.id,
+        disk_id=disk_point.disk_id,
+        recovery_point_id=disk_point.recovery_point_id,
+        vm_point_id=disk_point.vm_point_id,
+        path=disk_point.path,
+    )

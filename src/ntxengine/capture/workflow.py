@@ -18,7 +18,7 @@ from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture
 from ntxengine.capture.freeze import Frozen, check_frozen, freeze
 from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
-from ntxengine.capture.plan import CapturePlan, DiskPlan, disk_point_as_dict, plan_capture
+from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture, stored_disk_point
 from ntxengine.capture.recorded import Recorder
 from ntxengine.capture.report import Stages, point_tracking
 from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
@@ -194,7 +194,7 @@ class _Story:
             tracking=tracking,
             tracking_reason=tracking_reason,
             recovery_point_id=frozen.point.id,
-            recovery_point_disks={disk_id.lower(): disk_point_as_dict(disk) for disk_id, disk in frozen.disks.items()},
+            recovery_point_disks={disk_id.lower(): stored_disk_point(disk) for disk_id, disk in frozen.disks.items()},
             disks=tuple(captured.disk for captured in disks.values()),
             report=report,
         )

@@ -5,6 +5,7 @@ from ntxengine.repository.health import Health
 from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.report import CaptureReport, DiskReport
 from ntxengine.repository.repository import Repository, VmSummary
+from ntxengine.repository.stored import StoredDiskPoint
 from ntxengine.repository.unfinished import UnfinishedPoint
 from ntxengine.repository.vm_names import NamedVm
 
@@ -18,6 +19,7 @@ __all__ = [
     "PointDisk",
     "PointRecord",
     "Repository",
+    "StoredDiskPoint",
     "UnfinishedPoint",
     "VmSummary",
     "images_below",

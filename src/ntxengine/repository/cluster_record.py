@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -25,14 +25,18 @@ import msgspec
 
 from ntxengine.errors import RepositoryError
 from ntxengine.files import durable
-from ntxengine.repository import layout, site
-from ntxengine.repository.point import encode_document
+from ntxengine.repository import layout, site, stored
 from ntxengine.repository.site import Site
+from ntxengine.repository.stored import (
+    CLUSTER_FORMAT,
+    CLUSTER_VERSION,
+    StoredClusterFile,
+    StoredClusterRecord,
+    StoredFolder,
+)
 
 log = logging.getLogger(__name__)
 
-FORMAT = "ntxengine-cluster-record"
-VERSION = 1
 PREFIX = ".cluster-"
 NAME_PREFIX = "ntx-"
 """Of all recovery points that any capture makes."""
@@ -91,22 +95,22 @@ class _Folder:
         return self.site.machine_id == other.site.machine_id if same is None else same
 
 
-class _Document(msgspec.Struct):
-    format: str
-    version: int
-    record: ClusterRecord
-    made_in: _Folder
-
-
 def write(vm_folder: Path, record: ClusterRecord) -> None:
     """Write or replace a record, durably.  The VM is locked.  Errors: TargetError, RepositoryError."""
-    document = {
-        "format": FORMAT,
-        "version": VERSION,
-        "record": asdict(record),
-        "made_in": asdict(_folder(vm_folder)),
-    }
-    durable.replace_file(_path(vm_folder, record.point_id), encode_document(document))
+    folder = _folder(vm_folder)
+    document = StoredClusterFile(
+        format=CLUSTER_FORMAT,
+        version=CLUSTER_VERSION,
+        record=StoredClusterRecord(
+            point_id=record.point_id,
+            name=record.name,
+            worker_id=record.worker_id,
+            recovery_point_id=record.recovery_point_id,
+            sources=record.sources,
+        ),
+        made_in=StoredFolder(site.to_stored(folder.site), folder.inodes),
+    )
+    durable.replace_file(_path(vm_folder, record.point_id), stored.encode(document))
 
 
 def remove(vm_folder: Path, record: ClusterRecord) -> None:
@@ -131,12 +135,12 @@ def read(vm_folder: Path) -> Records:
     now = _folder(vm_folder) if vm_folder.is_dir() else None
     for path in sorted(vm_folder.glob(f"{PREFIX}*{_SUFFIX}")):
         try:
-            document = _read(path)
+            record, made_in = _read(path)
         except RepositoryError as exc:
             problems.append(str(exc))
             continue
-        is_own = now is not None and document.made_in.is_same(now)
-        (own if is_own else foreign).append(document.record)
+        is_own = now is not None and made_in.is_same(now)
+        (own if is_own else foreign).append(record)
     return Records(tuple(own), tuple(foreign), tuple(problems))
 
 
@@ -152,15 +156,22 @@ def _path(vm_folder: Path, point_id: str) -> Path:
     return vm_folder / f"{PREFIX}{point_id}{_SUFFIX}"
 
 
-def _read(path: Path) -> _Document:
+def _read(path: Path) -> tuple[ClusterRecord, _Folder]:
     try:
-        found = msgspec.json.decode(durable.read_file(path, limit=_LIMIT), type=_Document)
+        found = msgspec.json.decode(durable.read_file(path, limit=_LIMIT), type=StoredClusterFile)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise RepositoryError(f"{path}: is damaged: {exc}") from exc
-    if (found.format, found.version) != (FORMAT, VERSION):
+    if (found.format, found.version) != (CLUSTER_FORMAT, CLUSTER_VERSION):
         raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}: use the ntx that wrote it")
     point_id = path.name.removeprefix(PREFIX).removesuffix(_SUFFIX)
     name = _NAME.fullmatch(found.record.name)
     if not layout.is_point_id(point_id) or found.record.point_id != point_id or not name or name[1] != point_id:
         raise RepositoryError(f"{path}: is damaged: it tells of {found.record.name[:80]!r}")
-    return found
+    record = ClusterRecord(
+        point_id=found.record.point_id,
+        name=found.record.name,
+        worker_id=found.record.worker_id,
+        recovery_point_id=found.record.recovery_point_id,
+        sources=found.record.sources,
+    )
+    return record, _Folder(site.from_stored(found.made_in.site), found.made_in.inodes)

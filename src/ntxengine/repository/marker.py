@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -13,11 +12,10 @@ from ntxengine import files
 from ntxengine.errors import RepositoryError
 from ntxengine.files import durable
 from ntxengine.ids import is_canonical_uuid
-from ntxengine.repository import layout, strays
+from ntxengine.repository import layout, stored, strays
 from ntxengine.repository.scan import vm_folders
+from ntxengine.repository.stored import MARKER_FORMAT, MARKER_VERSION, StoredMarker
 
-FORMAT = "ntxengine-repository"
-VERSION = 1
 _MARKER_LIMIT = 64 * 1024
 _ID_LENGTH = 8
 
@@ -26,17 +24,9 @@ class DamagedMarker(RepositoryError):
     """The file that says what the directory is holds nothing that can be read.  The points may be whole."""
 
 
-@dataclass(frozen=True)
-class _Marker:
-    format: str
-    version: int
-    id: str = field(default="")
-
-
 def new() -> bytes:
     """Return the marker of a repository with a new id."""
-    document = {"format": FORMAT, "version": VERSION, "id": str(uuid.uuid4())}
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    return stored.encode(StoredMarker(MARKER_FORMAT, MARKER_VERSION, str(uuid.uuid4())))
 
 
 def write(folder: Path) -> bool:
@@ -63,14 +53,14 @@ def read(path: Path) -> str:
     """
     data = durable.read_file(path, limit=_MARKER_LIMIT)
     try:
-        marker = msgspec.json.decode(data, type=_Marker)
+        marker = msgspec.json.decode(data, type=StoredMarker)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise DamagedMarker(f"{path}: is damaged: {exc}{remedy(path.parent)}") from exc
-    if marker.format != FORMAT:
+    if marker.format != MARKER_FORMAT:
         raise RepositoryError(f"{path}: is not a repository of ntxengine: format {marker.format[:40]!r}")
-    if marker.version != VERSION:
+    if marker.version != MARKER_VERSION:
         raise RepositoryError(
-            f"{path}: repository version {marker.version}, this ntxengine reads version {VERSION}: "
+            f"{path}: repository version {marker.version}, this ntxengine reads version {MARKER_VERSION}: "
             f"use the one that wrote it"
         )
     if not is_canonical_uuid(marker.id):

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from ntxengine.errors import NotFoundError, RepositoryError
 from ntxengine.ids import is_canonical_uuid
-from ntxengine.repository import layout
+from ntxengine.repository import layout, stored
+from ntxengine.repository.stored import (
+    POINT_FORMAT,
+    POINT_VERSION,
+    StoredDisk,
+    StoredDiskPoint,
+    StoredHead,
+    StoredKind,
+    StoredPoint,
+    StoredTracking,
+)
 
-FORMAT = "ntxengine-point"
-VERSION = 1
 MAX_POINT_BYTES = 64 * 1024**2
 """A point.json that is larger is not read: reports are numbers, not data."""
 
 MAX_DISK_SIZE = 1 << 62
 MIN_YEAR, MAX_YEAR = 1970, 9998  # every time between has a UTC time and a next second
 _DIGEST = re.compile(r"[0-9a-f]{32}")
-
-Kind = Literal["full", "incremental"]
-Tracking = Literal["v4-changed-regions", "v3-changed-regions", "digest-scan", "allocated", "full"]
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,13 @@ class PointRecord:
     vm_name: str
     created_at: datetime
     parent_id: str | None
-    kind: Kind
+    kind: StoredKind
     consistency_requested: str
     consistency_obtained: str
-    tracking: Tracking
+    tracking: StoredTracking
     tracking_reason: str
     recovery_point_id: str
-    recovery_point_disks: dict[str, dict[str, Any]]
+    recovery_point_disks: dict[str, StoredDiskPoint]
     disks: tuple[PointDisk, ...]
     report: dict[str, Any] = field(default_factory=dict)
     sums: str = ""
@@ -101,22 +105,74 @@ class Point(PointRecord):
         return self.path / disk.manifest
 
 
-@dataclass(frozen=True)
-class _Head:
-    format: str
-    version: int
-
-
 def encode(record: PointRecord) -> bytes:
-    """Return point.json.  What JSON cannot hold (lone surrogates, infinities) is replaced, never refused."""
-    values = {each.name: getattr(record, each.name) for each in fields(PointRecord)}
-    document = {"format": FORMAT, "version": VERSION} | _plain(msgspec.to_builtins(values))
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    """Return point.json."""
+    return stored.encode(
+        StoredPoint(
+            format=POINT_FORMAT,
+            version=POINT_VERSION,
+            id=record.id,
+            vm_id=record.vm_id,
+            vm_name=record.vm_name,
+            created_at=record.created_at,
+            parent_id=record.parent_id,
+            kind=record.kind,
+            consistency_requested=record.consistency_requested,
+            consistency_obtained=record.consistency_obtained,
+            tracking=record.tracking,
+            tracking_reason=record.tracking_reason,
+            recovery_point_id=record.recovery_point_id,
+            recovery_point_disks=record.recovery_point_disks,
+            disks=tuple(_stored_disk(disk) for disk in record.disks),
+            report=record.report,
+            sums=record.sums,
+        )
+    )
 
 
-def encode_document(document: dict[str, Any]) -> bytes:
-    """Return any document of ours as JSON, for vm.json and report.json."""
-    return msgspec.json.format(msgspec.json.encode(_plain(msgspec.to_builtins(document))), indent=2) + b"\n"
+def _stored_disk(disk: PointDisk) -> StoredDisk:
+    return StoredDisk(
+        disk_id=disk.disk_id,
+        label=disk.label,
+        size=disk.size,
+        file=disk.file,
+        manifest=disk.manifest,
+        digest=disk.digest,
+        backing=disk.backing,
+    )
+
+
+def _disk(found: StoredDisk) -> PointDisk:
+    return PointDisk(
+        disk_id=found.disk_id,
+        label=found.label,
+        size=found.size,
+        file=found.file,
+        manifest=found.manifest,
+        digest=found.digest,
+        backing=found.backing,
+    )
+
+
+def _point(found: StoredPoint, folder: Path) -> Point:
+    return Point(
+        id=found.id,
+        vm_id=found.vm_id,
+        vm_name=found.vm_name,
+        created_at=found.created_at,
+        parent_id=found.parent_id,
+        kind=found.kind,
+        consistency_requested=found.consistency_requested,
+        consistency_obtained=found.consistency_obtained,
+        tracking=found.tracking,
+        tracking_reason=found.tracking_reason,
+        recovery_point_id=found.recovery_point_id,
+        recovery_point_disks=found.recovery_point_disks,
+        disks=tuple(_disk(disk) for disk in found.disks),
+        report=found.report,
+        sums=found.sums,
+        path=folder,
+    )
 
 
 def decode(data: bytes, *, file: Path, folder: Path) -> Point:
@@ -125,23 +181,23 @@ def decode(data: bytes, *, file: Path, folder: Path) -> Point:
     Errors: RepositoryError naming `file`, for anything that is not as `encode` writes it or does not fit its folder.
     """
     try:
-        head = msgspec.json.decode(data, type=_Head)
-        if head.format != FORMAT:
+        head = msgspec.json.decode(data, type=StoredHead)
+        if head.format != POINT_FORMAT:
             raise RepositoryError(f"{file}: is not a point of ntxengine: format {head.format[:40]!r}")
-        if head.version != VERSION:
+        if head.version != POINT_VERSION:
             raise RepositoryError(
-                f"{file}: version {head.version}, this ntxengine reads version {VERSION}: use the one that wrote it"
+                f"{file}: version {head.version}, this ntxengine reads version {POINT_VERSION}: use the one that "
+                f"wrote it"
             )
-        record = msgspec.json.decode(data, type=PointRecord)
+        found = _point(msgspec.json.decode(data, type=StoredPoint), folder)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise RepositoryError(f"{file}: is damaged: {exc}") from exc
-    problem = find_problem(record)
-    if not problem and (record.id != folder.name or record.vm_id != folder.parent.name):
-        problem = f"it describes point {record.id} of VM {record.vm_id}, which is not the folder that it is in"
+    problem = find_problem(found)
+    if not problem and (found.id != folder.name or found.vm_id != folder.parent.name):
+        problem = f"it describes point {found.id} of VM {found.vm_id}, which is not the folder that it is in"
     if problem:
         raise RepositoryError(f"{file}: is damaged: {problem}")
-    values = {each.name: getattr(record, each.name) for each in fields(PointRecord)}
-    return Point(**values, path=folder)
+    return found
 
 
 def find_problem(record: PointRecord) -> str:
@@ -175,16 +231,3 @@ def _find_disk_problem(record: PointRecord, disk: PointDisk) -> str:
     if disk.backing and record.kind == "full":
         return f"{subject} has a backing file in a full point"
     return ""
-
-
-def _plain(value: Any) -> Any:
-    """Return JSON values that every JSON reader takes."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

@@ -11,18 +11,17 @@ LIMIT: a clone of a whole machine or of a whole file system below the same path 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from ntxengine.errors import RepositoryError
 from ntxengine.files import durable
-from ntxengine.repository.point import encode_document
+from ntxengine.repository import stored
+from ntxengine.repository.stored import SITE_FORMAT, SITE_VERSION, StoredSite, StoredSiteFile
 
 SITE_FILE = "ntx-site.json"
-FORMAT = "ntxengine-site"
-VERSION = 1
 
 _MACHINE_ID = Path("/etc/machine-id")
 _UUIDS = Path("/dev/disk/by-uuid")
@@ -53,10 +52,24 @@ class Site:
         return None
 
 
-class _Document(msgspec.Struct):
-    format: str
-    version: int
-    site: Site
+def to_stored(site: Site) -> StoredSite:
+    """Return what a file says of a site."""
+    return StoredSite(
+        machine_id=site.machine_id,
+        path=site.path,
+        file_system_uuid=site.file_system_uuid,
+        file_system_id=site.file_system_id,
+    )
+
+
+def from_stored(found: StoredSite) -> Site:
+    """Return the site that a file tells of."""
+    return Site(
+        machine_id=found.machine_id,
+        path=found.path,
+        file_system_uuid=found.file_system_uuid,
+        file_system_id=found.file_system_id,
+    )
 
 
 def here(folder: Path) -> Site:
@@ -109,8 +122,8 @@ def settle(folder: Path) -> str:
 
 def record(folder: Path) -> None:
     """Record that the repository is here from now on.  Errors: TargetError."""
-    document = {"format": FORMAT, "version": VERSION, "site": asdict(here(folder))}
-    durable.replace_file(folder / SITE_FILE, encode_document(document))
+    document = StoredSiteFile(SITE_FORMAT, SITE_VERSION, to_stored(here(folder)))
+    durable.replace_file(folder / SITE_FILE, stored.encode(document))
 
 
 def _read(folder: Path) -> Site | str | None:
@@ -119,11 +132,11 @@ def _read(folder: Path) -> Site | str | None:
     if not os.path.lexists(path):
         return None
     try:
-        found = msgspec.json.decode(durable.read_file(path, limit=_LIMIT), type=_Document)
+        found = msgspec.json.decode(durable.read_file(path, limit=_LIMIT), type=StoredSiteFile)
     except RepositoryError as exc:
         return str(exc)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         return f"{path}: is damaged: {exc}"
-    if (found.format, found.version) != (FORMAT, VERSION):
+    if (found.format, found.version) != (SITE_FORMAT, SITE_VERSION):
         return f"{path}: is {found.format[:40]!r} version {found.version}, not what this ntxengine reads"
-    return found.site
+    return from_stored(found.site)

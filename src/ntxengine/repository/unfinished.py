@@ -21,7 +21,7 @@ from typing import Any
 from ntxengine.errors import NtxError, OptionsError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.images import qemu_img
-from ntxengine.repository import layout, point, sums
+from ntxengine.repository import layout, point, stored, sums
 from ntxengine.repository.chain import images_of, open_manifest
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk, PointRecord
@@ -116,9 +116,9 @@ class UnfinishedPoint:
         record = replace(record, vm_id=record.vm_id.lower(), sums=layout.SUMS_FILE)
         self._check(record)
         document = point.encode(record)
-        files = {layout.POINT_FILE: document, layout.REPORT_FILE: point.encode_document(record.report)}
+        files = {layout.POINT_FILE: document, layout.REPORT_FILE: stored.encode(record.report)}
         if vm_config is not None:
-            files[layout.VM_FILE] = point.encode_document(dict(vm_config))
+            files[layout.VM_FILE] = stored.encode(vm_config)
         for name, data in (files | {layout.SUMS_FILE: sums.encode(files)}).items():
             durable.write_file(self.path / name, data)
         final = self.path.parent / self.id

@@ -1,0 +1,172 @@
+"""The JSON files of a repository, field by field: what is stored has these names, whatever the models are called.
+
+    ntx-repository.json    StoredMarker            point.json     StoredPoint
+    ntx-site.json          StoredSiteFile          report.json    StoredPoint.report once more
+    .cluster-<id>.json     StoredClusterFile       vm.json        what Prism gave, untouched: nothing here names a field
+
+A class has the fields of a file, in their order.  Each file says its `format` and `version`; report.json has those of
+the point.json beside it.  A field may be added with a default, since older files lack it, and an unknown one is left
+out.  A field that is renamed, or means something else, needs a new version and the code that reads the old one.
+
+LIMIT: a field that a newer ntxengine added is lost where an older one writes the file anew (site and cluster files).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+POINT_FORMAT, POINT_VERSION = "ntxengine-point", 1
+MARKER_FORMAT, MARKER_VERSION = "ntxengine-repository", 1
+SITE_FORMAT, SITE_VERSION = "ntxengine-site", 1
+CLUSTER_FORMAT, CLUSTER_VERSION = "ntxengine-cluster-record", 1
+
+StoredKind = Literal["full", "incremental"]
+StoredTracking = Literal["v4-changed-regions", "v3-changed-regions", "digest-scan", "allocated", "full"]
+
+
+@dataclass(frozen=True)
+class StoredHead:
+    """What every file begins with."""
+
+    format: str
+    version: int
+
+
+# ------------------------------------------------------------------------------------------------------- point.json
+
+
+@dataclass(frozen=True)
+class StoredDisk:
+    """One of `disks`: see PointDisk."""
+
+    disk_id: str
+    label: str
+    size: int
+    file: str
+    manifest: str
+    digest: str
+    backing: str = ""
+
+
+@dataclass(frozen=True)
+class StoredDiskPoint:
+    """One of `recovery_point_disks`: a disk recovery point as Prism names it, "" or None for what it does not say.
+
+    `path` is where its file is below the cluster's storage.
+    """
+
+    id: str
+    disk_id: str = ""
+    recovery_point_id: str = ""
+    vm_point_id: str = ""
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredPoint:
+    """point.json.  `report` is report.json, too: numbers for people."""
+
+    format: str
+    version: int
+    id: str
+    vm_id: str
+    vm_name: str
+    created_at: datetime
+    parent_id: str | None
+    kind: StoredKind
+    consistency_requested: str
+    consistency_obtained: str
+    tracking: StoredTracking
+    tracking_reason: str
+    recovery_point_id: str
+    recovery_point_disks: dict[str, StoredDiskPoint]
+    disks: tuple[StoredDisk, ...]
+    report: dict[str, Any] = field(default_factory=dict)
+    sums: str = ""
+
+
+# --------------------------------------------------------------------------------------- the other files of our own
+
+
+@dataclass(frozen=True)
+class StoredMarker:
+    """ntx-repository.json."""
+
+    format: str
+    version: int
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class StoredSite:
+    """Where a directory is: see site.Site."""
+
+    machine_id: str = ""
+    path: str = ""
+    file_system_uuid: str = ""
+    file_system_id: str = ""
+
+
+@dataclass(frozen=True)
+class StoredSiteFile:
+    """ntx-site.json."""
+
+    format: str
+    version: int
+    site: StoredSite
+
+
+@dataclass(frozen=True)
+class StoredClusterRecord:
+    """What a capture made on a cluster: see cluster_record.ClusterRecord."""
+
+    point_id: str
+    name: str
+    worker_id: str
+    recovery_point_id: str = ""
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredFolder:
+    """The folder that a cluster record counts in."""
+
+    site: StoredSite
+    inodes: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class StoredClusterFile:
+    """.cluster-<point id>.json."""
+
+    format: str
+    version: int
+    record: StoredClusterRecord
+    made_in: StoredFolder
+
+
+# --------------------------------------------------------------------------------------------------------- the bytes
+
+
+def encode(document: object) -> bytes:
+    """Return the bytes of a file.  What JSON cannot hold (lone surrogates, infinities) is replaced, never refused."""
+    return msgspec.json.format(msgspec.json.encode(_plain(msgspec.to_builtins(document))), indent=2) + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON values that every JSON reader takes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,149 @@
+"""What is stored has the names and the form that it always had: the exact files of a known point and its repository."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ntxengine.repository import PointDisk, PointRecord, StoredDiskPoint, cluster_record, marker, site
+from ntxengine.repository.cluster_record import ClusterRecord
+from ntxengine.repository.point import decode, encode
+from ntxengine.repository.site import Site
+from tests.repository.builders import DISK, VM
+
+PARENT = "20261123T041500Z-8f3a2c"
+POINT = "20261124T041500Z-000000"
+
+RECORD = PointRecord(
+    id=POINT,
+    vm_id=VM,
+    vm_name="db01",
+    created_at=datetime(2026, 11, 24, 4, 15, tzinfo=UTC),
+    parent_id=PARENT,
+    kind="incremental",
+    consistency_requested="auto",
+    consistency_obtained="crash",
+    tracking="v3-changed-regions",
+    tracking_reason="no v4",
+    recovery_point_id="1f000000-0000-4000-8000-000000000001",
+    recovery_point_disks={DISK: StoredDiskPoint("a", "b", "c", "d", "/container/e")},
+    disks=(
+        PointDisk(
+            DISK,
+            "scsi.0",
+            512,
+            f"disk-{DISK}.qcow2",
+            f"disk-{DISK}.manifest",
+            "0" * 32,
+            f"../{PARENT}/disk-{DISK}.qcow2",
+        ),
+    ),
+    sums="SHA256SUMS",
+)
+
+DOCUMENT = f"""{{
+  "format": "ntxengine-point",
+  "version": 1,
+  "id": "{POINT}",
+  "vm_id": "{VM}",
+  "vm_name": "db01",
+  "created_at": "2026-11-24T04:15:00Z",
+  "parent_id": "{PARENT}",
+  "kind": "incremental",
+  "consistency_requested": "auto",
+  "consistency_obtained": "crash",
+  "tracking": "v3-changed-regions",
+  "tracking_reason": "no v4",
+  "recovery_point_id": "1f000000-0000-4000-8000-000000000001",
+  "recovery_point_disks": {{
+    "{DISK}": {{
+      "id": "a",
+      "disk_id": "b",
+      "recovery_point_id": "c",
+      "vm_point_id": "d",
+      "path": "/container/e"
+    }}
+  }},
+  "disks": [
+    {{
+      "disk_id": "{DISK}",
+      "label": "scsi.0",
+      "size": 512,
+      "file": "disk-{DISK}.qcow2",
+      "manifest": "disk-{DISK}.manifest",
+      "digest": "{"0" * 32}",
+      "backing": "../{PARENT}/disk-{DISK}.qcow2"
+    }}
+  ],
+  "report": {{}},
+  "sums": "SHA256SUMS"
+}}
+"""
+
+
+def test_a_point_is_stored_under_these_names() -> None:
+    assert encode(RECORD).decode() == DOCUMENT
+
+
+def test_a_point_that_is_stored_under_these_names_is_read() -> None:
+    folder = Path("/repo") / VM / POINT
+
+    found = decode(DOCUMENT.encode(), file=folder / "point.json", folder=folder)
+
+    assert {name: value for name, value in vars(found).items() if name != "path"} == vars(RECORD)
+
+
+def test_a_repository_is_marked_under_these_names() -> None:
+    document = json.loads(marker.new())
+
+    assert {**document, "id": "?"} == {"format": "ntxengine-repository", "version": 1, "id": "?"}
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Site:
+    where = Site("machine", "/backups", "uuid", "fsid")
+    monkeypatch.setattr(site, "here", lambda folder: where)
+    return where
+
+
+SITE: dict[str, Any] = {
+    "machine_id": "machine",
+    "path": "/backups",
+    "file_system_uuid": "uuid",
+    "file_system_id": "fsid",
+}
+
+
+def test_where_a_repository_is_stands_under_these_names(here: Site, tmp_path: Path) -> None:
+    site.record(tmp_path)
+
+    stored = json.loads((tmp_path / "ntx-site.json").read_bytes())
+    assert stored == {"format": "ntxengine-site", "version": 1, "site": SITE}
+    assert list(stored["site"]) == list(SITE)
+    assert site.find_mismatch(tmp_path) == ""
+
+
+def test_what_a_capture_made_on_a_cluster_stands_under_these_names(here: Site, tmp_path: Path) -> None:
+    record = ClusterRecord(POINT, f"ntx-01234567-{POINT}", "worker", "recovery point", ("source",))
+    folder = tmp_path / VM
+    folder.mkdir()
+
+    cluster_record.write(folder, record)
+
+    assert json.loads((folder / f".cluster-{POINT}.json").read_bytes()) == {
+        "format": "ntxengine-cluster-record",
+        "version": 1,
+        "record": {
+            "point_id": POINT,
+            "name": f"ntx-01234567-{POINT}",
+            "worker_id": "worker",
+            "recovery_point_id": "recovery point",
+            "sources": ["source"],
+        },
+        "made_in": {"site": {**SITE, "path": ""}, "inodes": [tmp_path.stat().st_ino, folder.stat().st_ino]},
+    }
+    assert cluster_record.read(folder).own == (record,)
