@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import xxhash
 
 from ntxengine.dataplane.manifest import HEADER_SIZE, Manifest
+from ntxengine.images.create import NewImage, make_image
 from ntxengine.repository import Point, PointDisk, PointRecord, Repository, StoredDiskPoint, UnfinishedPoint
 from ntxengine.units import BLOCK_SIZE
 
@@ -78,6 +81,13 @@ def write_image(path: Path, writes: Iterable[Write]) -> None:
         subprocess.run(["qemu-io", "-f", "qcow2", *commands, str(path)], check=True, capture_output=True)
 
 
+def make(new: NewImage) -> Path:
+    """Make an empty image, also for a test that has no event loop, or is in one."""
+    with ThreadPoolExecutor(1) as apart:
+        apart.submit(asyncio.run, make_image(new, "qcow2")).result()
+    return new.path
+
+
 def fill_disk(
     unfinished: UnfinishedPoint,
     disk_id: str,
@@ -90,7 +100,7 @@ def fill_disk(
     """Make one disk of a point: on top of the parent's where that has it."""
     parent = unfinished.parent
     below = next((disk for disk in parent.disks if disk.disk_id == disk_id), None) if parent and not is_full else None
-    path = unfinished.create_disk(disk_id, len(model.data), below)
+    path = make(unfinished.add_disk(disk_id, len(model.data), below))
     write_image(path, writes)
     digest = write_manifest(unfinished.manifest_path(disk_id), bytes(model.apply(writes).data))
     return unfinished.disk_entry(disk_id, label, digest)

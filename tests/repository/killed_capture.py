@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ntxengine.files import durable
-from ntxengine.images import qemu_img
 from ntxengine.repository import Repository
 from ntxengine.repository.catalog import Catalog
+from tests.repository import builders
 from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, fill_disk, record_of
 
 SIZE = 256 * 1024
@@ -46,7 +46,7 @@ def capture_and_die(path: Path, before: bytes, steps: int) -> None:
     fuse = Fuse(steps)
     for name in ("write_file", "sync", "rename", "make_folder", "remove_tree"):
         setattr(durable, name, fuse.around(getattr(durable, name)))
-    qemu_img.create = fuse.around(qemu_img.create)
+    builders.make = fuse.around(builders.make)
     Catalog.update = fuse.around(Catalog.update)  # type: ignore[method-assign]
     parent = repository.newest(VM)
     with repository.begin(VM, parent) as unfinished:

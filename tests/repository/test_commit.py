@@ -21,6 +21,7 @@ from tests.repository.builders import (
     Write,
     capture,
     fill_disk,
+    make,
     read_image,
     record_of,
 )
@@ -91,7 +92,7 @@ def test_a_point_is_used_once(repository: Repository) -> None:
 
     assert repository.points() == [point]
     with pytest.raises(RepositoryError, match="already"):
-        unfinished.create_disk(OTHER_DISK, 512, None)
+        unfinished.add_disk(OTHER_DISK, 512, None)
     with pytest.raises(RepositoryError, match="already"):
         unfinished.commit(record_of(unfinished, [disk]))
 
@@ -147,10 +148,10 @@ def test_a_disk_of_the_record_must_have_been_made(repository: Repository) -> Non
 
 def test_a_second_disk_of_one_id_is_refused(repository: Repository) -> None:
     with repository.begin(VM, None) as unfinished:
-        unfinished.create_disk(DISK, 512, None)
+        unfinished.add_disk(DISK, 512, None)
 
         with pytest.raises(RepositoryError, match="in the point already"):
-            unfinished.create_disk(DISK.upper(), 512, None)
+            unfinished.add_disk(DISK.upper(), 512, None)
 
 
 def test_only_the_newest_point_of_the_same_vm_can_be_built_upon(repository: Repository) -> None:
@@ -163,21 +164,21 @@ def test_only_the_newest_point_of_the_same_vm_can_be_built_upon(repository: Repo
             repository.begin(VM, parent)
     with repository.begin(VM, new) as unfinished:
         with pytest.raises(RepositoryError, match="not in the parent"):
-            unfinished.create_disk(OTHER_DISK, 4096, new.disks[0])
+            unfinished.add_disk(OTHER_DISK, 4096, new.disks[0])
         with pytest.raises(RepositoryError, match="not in the parent"):
-            unfinished.create_disk(DISK, 4096, other.disks[0])
+            unfinished.add_disk(DISK, 4096, other.disks[0])
 
 
 @pytest.mark.parametrize("size", [-1, 1 << 63])
 def test_what_is_no_size_is_refused(repository: Repository, size: int) -> None:
     with repository.begin(VM, None) as unfinished, pytest.raises(OptionsError, match="is not a size"):
-        unfinished.create_disk(DISK, size, None)
+        unfinished.add_disk(DISK, size, None)
 
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 65535, 66048, 10 * 1024**2 + 512, 5 * 1024**4])
 def test_an_image_has_the_disks_size_in_whole_sectors(repository: Repository, size: int) -> None:
     with repository.begin(VM, None) as unfinished:
-        path = unfinished.create_disk(DISK, size, None)
+        path = make(unfinished.add_disk(DISK, size, None))
 
         info = subprocess.run(["qemu-img", "info", path], check=True, capture_output=True, text=True).stdout
         assert f"({-(-size // 512) * 512} bytes)" in info

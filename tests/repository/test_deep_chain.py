@@ -11,9 +11,10 @@ import pytest
 
 from ntxengine.errors import RepositoryError, ToolError
 from ntxengine.images import process, qemu_img
+from ntxengine.images.create import NewImage
 from ntxengine.repository import Point, Repository, chain, layout, scan
 from ntxengine.repository.chain import Chains
-from tests.repository.builders import ModelDisk, capture
+from tests.repository.builders import ModelDisk, capture, make
 from tests.repository.chains import reason_of
 
 
@@ -110,7 +111,7 @@ def test_an_overlay_is_made_also_where_plain_qemu_cannot_follow_the_names_any_mo
     folders = [tmp_path / f"20261123T{number:06d}Z-8f3a2c" for number in range(longest + 1)]
     for folder, below in zip(folders, [None, *folders], strict=False):
         folder.mkdir()
-        qemu_img.create(folder / name, size=65536, backing=f"../{below.name}/{name}" if below else "")
+        make(NewImage(folder / name, 65536, f"../{below.name}/{name}" if below else ""))
 
     plain = [
         subprocess.run(["qemu-img", "convert", "-O", "raw", folder / name, tmp_path / "raw"], capture_output=True)
@@ -134,14 +135,14 @@ async def test_of_a_long_complaint_the_end_is_kept_where_the_cause_is(
     (folder / "qemu-img").write_text(f"#!/bin/sh\n{script}\necho 'File name too long' >&2; exit 1\n")
     (folder / "qemu-img").chmod(0o755)
     path = tmp_path / "a.qcow2"
-    qemu_img.create(path, size=65536)
+    await qemu_img.create(path, size=65536)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
     if is_map:
         words = await reason_of([path])
     else:
         with pytest.raises(ToolError) as caught:
-            process.run("qemu-img", "info", action="looking", path=path, timeout_s=10)
+            await process.run("qemu-img", "info", action="looking", path=path, timeout_s=10)
         words = str(caught.value)
 
     assert words.endswith("File name too long")

@@ -17,7 +17,7 @@ from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.repository import Repository, UnfinishedPoint
 from ntxengine.restore import RestoreFormat, RestoreOptions, restore
 from tests.cli.ntx import assert_refused, ntx
-from tests.repository.builders import DISK, VM, Clock, ModelDisk, Write, capture, fill_disk, record_of
+from tests.repository.builders import DISK, VM, Clock, ModelDisk, Write, capture, fill_disk, make, record_of
 from tests.repository.conftest import fill_up
 
 Mount = Callable[[str], Path]
@@ -63,7 +63,7 @@ def test_an_image_is_not_made_on_a_full_disk(small_fs: Mount, clock: Clock) -> N
     fill_up(folder)
 
     with unfinished, pytest.raises(TargetError) as caught:
-        unfinished.create_disk(DISK, 1 << 40, None)
+        make(unfinished.add_disk(DISK, 1 << 40, None))
 
     check_error(caught.value, folder)
     assert not (repository.path / VM).exists()
@@ -111,7 +111,7 @@ async def test_a_write_to_a_full_disk_is_an_error_to_the_client(small_fs: Mount,
     folder = small_fs("4m")
     repository = Repository.create(folder / "repo", clock=clock)
     with repository.begin(VM, None) as unfinished:
-        path = unfinished.create_disk(DISK, 64 * 1024**2, None)
+        path = make(unfinished.add_disk(DISK, 64 * 1024**2, None))
 
         async with QemuNbd(path, read_only=False, backing=()) as server:
             done = subprocess.run(

@@ -27,7 +27,7 @@ def test_what_is_no_uuid_never_becomes_a_name(repository: Repository, name: str)
 def test_a_disk_that_is_not_named_by_a_uuid_is_refused(repository: Repository, name: str) -> None:
     with repository.begin(VM, None) as unfinished:
         with pytest.raises(RepositoryError, match="not a UUID"):
-            unfinished.create_disk(name, 512, None)
+            unfinished.add_disk(name, 512, None)
         with pytest.raises(RepositoryError, match="not a UUID"):
             unfinished.manifest_path(name)
 

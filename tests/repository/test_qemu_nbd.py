@@ -15,10 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from ntxengine.errors import RepositoryError, ToolError
-from ntxengine.images import qemu_img
 from ntxengine.images import qemu_nbd as qemu
+from ntxengine.images.create import NewImage
 from ntxengine.images.qemu_nbd import QemuNbd
-from ntxengine.repository import Repository, images_below
+from ntxengine.repository import Repository
 from tests.repository.builders import (
     DISK,
     VM,
@@ -26,6 +26,7 @@ from tests.repository.builders import (
     Write,
     capture,
     fill_disk,
+    make,
     read_image,
     record_of,
     write_manifest,
@@ -76,7 +77,7 @@ def run_folders() -> set[Path]:
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     path = tmp_path / "image.qcow2"
-    qemu_img.create(path, size=1024 * 1024)
+    make(NewImage(path, 1024 * 1024))
     return path
 
 
@@ -85,10 +86,13 @@ async def test_a_repository_may_have_any_name(tmp_path: Path, name: str) -> None
     repository = Repository.create(tmp_path / name)
     model = ModelDisk(128 * 1024)
     capture(repository, model, [Write(0, 65536, 1)])
-    with repository.begin(VM, repository.newest(VM)) as unfinished:
+    parent = repository.newest(VM)
+    assert parent is not None
+    below = repository.images(parent, parent.disks[0])
+    with repository.begin(VM, parent) as unfinished:
         disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
         path = unfinished.path / disk.file
-        async with QemuNbd(path, backing=images_below(path), read_only=False, connections=4) as server:
+        async with QemuNbd(path, backing=below, read_only=False, connections=4) as server:
             written = io(server.uri, "write -P 2 512 512", "flush")
         model.apply([Write(512, 512, 2)])
         (unfinished.path / disk.manifest).unlink()
@@ -106,10 +110,13 @@ async def test_a_repository_may_have_any_name(tmp_path: Path, name: str) -> None
 async def test_zeroes_written_into_an_overlay_mask_what_lies_below(repository: Repository) -> None:
     model = ModelDisk(1024 * 1024)
     capture(repository, model, [Write(0, 1024 * 1024, 7)])
-    with repository.begin(VM, repository.newest(VM)) as unfinished:
+    parent = repository.newest(VM)
+    assert parent is not None
+    below = repository.images(parent, parent.disks[0])
+    with repository.begin(VM, parent) as unfinished:
         disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
         path = unfinished.path / disk.file
-        async with QemuNbd(path, backing=images_below(path), read_only=False, connections=2) as server:
+        async with QemuNbd(path, backing=below, read_only=False, connections=2) as server:
             # Whole clusters, with and without leave to punch holes; less than a cluster; across two.
             said = io(
                 server.uri,
@@ -131,10 +138,11 @@ async def test_what_lies_below_is_never_written_to(repository: Repository) -> No
     model = ModelDisk(65536)
     parent = capture(repository, model, [Write(0, 65536, 7)])
     before = parent.image_path(parent.disks[0]).read_bytes()
+    below = repository.images(parent, parent.disks[0])
     with repository.begin(VM, parent) as unfinished:
         disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
         path = unfinished.path / disk.file
-        async with QemuNbd(path, backing=images_below(path), read_only=False) as server:
+        async with QemuNbd(path, backing=below, read_only=False) as server:
             io(server.uri, "write -P 1 0 64k", "flush")
 
     assert parent.image_path(parent.disks[0]).read_bytes() == before
@@ -199,7 +207,7 @@ def page_faults(pid: int) -> int:
 
 
 async def test_the_buffers_of_large_requests_are_kept(tmp_path: Path) -> None:
-    qemu_img.create(tmp_path / "image.qcow2", size=8 * 1024 * 1024)
+    make(NewImage(tmp_path / "image.qcow2", 8 * 1024 * 1024))
     commands = [f"aio_write -P 2 {number}m 1m" for number in range(8)]
     pages = 8 * 1024 * 1024 // os.sysconf("SC_PAGESIZE")
 
@@ -268,7 +276,7 @@ def test_a_missing_qemu_img_names_its_package(
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with repository.begin(VM, None) as unfinished, pytest.raises(ToolError, match="install the package qemu-utils"):
-        unfinished.create_disk(DISK, 512, None)
+        make(unfinished.add_disk(DISK, 512, None))
     assert repository.points() == []
 
 
@@ -297,14 +305,14 @@ async def test_an_image_is_served_by_one_writer(image: Path) -> None:
 
 def test_a_backing_file_outside_the_vm_is_not_opened(repository: Repository, tmp_path: Path) -> None:
     secret = tmp_path / "secret.qcow2"
-    qemu_img.create(secret, size=65536)
+    make(NewImage(secret, 65536))
     point = capture(repository, ModelDisk(65536))
     path = point.image_path(point.disks[0])
     for backing in (str(secret), "../../../secret.qcow2", f"../20260101T000000Z-aaaaaa/disk-{DISK}.qcow2"):
         subprocess.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", backing, path], check=True)
 
         with pytest.raises(RepositoryError):
-            images_below(path)
+            repository.images(point, point.disks[0])
 
 
 async def test_a_server_that_dies_is_told_of_at_the_end(image: Path) -> None:

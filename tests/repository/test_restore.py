@@ -259,7 +259,7 @@ def test_names_of_restored_files_are_safe_and_never_alike(
     with repository.begin(VM, None) as unfinished:
         ids = [DISK, OTHER_DISK]
         for disk_id in ids:
-            unfinished.create_disk(disk_id, 512, None)
+            unfinished.add_disk(disk_id, 512, None)
         disks = tuple(
             unfinished.disk_entry(disk_id, label, "0" * 32) for disk_id, label in zip(ids, labels, strict=True)
         )

@@ -1,7 +1,7 @@
 """One disk of a capture: find changes, attach, copy, detach, read back.
 
     Prism  --changes-->  extents on disk
-    attached disk  --copy-->  qemu-nbd --> overlay (or full image)       digests --> manifest
+    attached disk  --copy-->  overlay (or full image)       digests --> manifest
                                            image  --read back-->  compared with the manifest
 
 Nothing is attached for a disk that did not change.
@@ -30,13 +30,13 @@ from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyReport
 from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.manifest import Manifest
-from ntxengine.dataplane.open import open_source, open_target
+from ntxengine.dataplane.open import open_source
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
 from ntxengine.files import free_space
+from ntxengine.images.create import NewImage, create_image, make_image
 from ntxengine.images.open import open_image
-from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.prism.models import DiskPoint, Prism
-from ntxengine.repository import Point, PointDisk, UnfinishedPoint, images_below
+from ntxengine.repository import Point, PointDisk, UnfinishedPoint
 from ntxengine.units import format_size
 
 
@@ -123,24 +123,25 @@ class _DiskCapture:
         before = await self._open_previous_manifest(stack)
         copied: CopyReport | None = None
         if self._is_untouched():
-            image, manifest = await self._begin(stack, before)
+            new, manifest = await self._begin(stack, before)
+            await make_image(new, "qcow2")
         else:
             async with self._attached() as path:
-                image, manifest = await self._begin(stack, before)
-                copied = await self._copy(path, image, manifest, before)
+                new, manifest = await self._begin(stack, before)
+                copied = await self._copy(path, new, manifest, before)
         digest = await to_thread_joined(manifest.seal)
         verified: CopyReport | None = None
         if self._context.options.verify and copied is not None:
             self._stage("verify")
             with self._stages("verify"):
-                verified = await self._read_back(image, manifest, before)
+                verified = await self._read_back(new, manifest, before)
         entry = self._context.unfinished.disk_entry(self._disk.id, self._disk.label, digest)
         numbers = disk_report(
             self._changes,
             copied,
             verified,
             trusted_point_id=self._trusted(copied),
-            bytes_allocated=bytes_allocated(image),
+            bytes_allocated=bytes_allocated(new.path),
             stages=self._stages,
         )
         return CapturedDisk(entry, {"label": self._disk.label, **numbers})
@@ -173,30 +174,29 @@ class _DiskCapture:
                     f"`ntx sweep --worker VM` removes it"
                 )
 
-    async def _begin(self, stack: AsyncExitStack, before: Manifest | None) -> tuple[Path, Manifest]:
-        """Make the image and the manifest that it starts with."""
+    async def _begin(self, stack: AsyncExitStack, before: Manifest | None) -> tuple[NewImage, Manifest]:
+        """Return the image that is to be made, and make the manifest that it starts with."""
         unfinished = self._context.unfinished
         size = self._changes.size
-        image = await to_thread_joined(unfinished.create_disk, self._disk.id, size, self._previous)
+        new = await to_thread_joined(unfinished.add_disk, self._disk.id, size, self._previous)
         path = unfinished.manifest_path(self._disk.id)
         if before is None:
-            return image, await _opened(stack, partial(Manifest.create, path, size=size))
-        return image, await _opened(stack, partial(Manifest.copy_of, before, path, size=size))
+            return new, await _opened(stack, partial(Manifest.create, path, size=size))
+        return new, await _opened(stack, partial(Manifest.copy_of, before, path, size=size))
 
-    async def _copy(self, path: str, image: Path, manifest: Manifest, before: Manifest | None) -> CopyReport:
+    async def _copy(self, path: str, new: NewImage, manifest: Manifest, before: Manifest | None) -> CopyReport:
         """Copy the extents.  A block that has the digest of the previous point is not stored again."""
         options = dataclasses.replace(self._context.options.copy, target_is_zero=self._previous is None)
         self._stage("copy")
-        with self._stages("copy"), self._naming(image):
-            below = await to_thread_joined(images_below, image)
+        creating = create_image(new, "qcow2", connections=options.most_connections, timeout_s=options.timeout_s)
+        with self._stages("copy"), self._naming(new.path):
             async with (
-                QemuNbd(image, read_only=False, backing=below, connections=options.most_connections) as server,
+                creating as image,
                 open_source(Location("file", path, path=path), timeout_s=options.timeout_s) as source,
-                open_target(server.uri, source=source, size=self._changes.size, timeout_s=options.timeout_s) as target,
             ):
-                return await dataplane.copy(
+                report = await dataplane.copy(
                     source,
-                    target.device,
+                    image.device,
                     self._changes.extents.windows(),
                     options=options,
                     manifest=manifest,
@@ -204,6 +204,8 @@ class _DiskCapture:
                     bytes_expected=self._changes.bytes_data + self._changes.bytes_zero,
                     on_progress=self._progress,
                 )
+                await image.finish()
+                return report
 
     @contextmanager
     def _naming(self, image: Path) -> Iterator[None]:
@@ -228,10 +230,10 @@ class _DiskCapture:
         below = "; if an image below is damaged, a full point needs none of them (--full)"
         return "" if self._previous is None else below
 
-    async def _read_back(self, image: Path, manifest: Manifest, before: Manifest | None) -> CopyReport:
+    async def _read_back(self, new: NewImage, manifest: Manifest, before: Manifest | None) -> CopyReport:
         options = self._context.options.copy
         try:
-            chain = (image, *await to_thread_joined(images_below, image))
+            chain = (new.path, *new.below)
             connections = options.most_connections
             async with open_image(chain, timeout_s=options.timeout_s, connections=connections) as device:
                 return await read_back(
@@ -239,7 +241,7 @@ class _DiskCapture:
                     manifest,
                     before,
                     self._changes,
-                    directory=image.parent,
+                    directory=new.path.parent,
                     options=options,
                     on_progress=self._progress,
                 )

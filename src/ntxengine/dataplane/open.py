@@ -115,13 +115,30 @@ async def open_target(
             async with _closing(await _open(made, write=True, timeout_s=timeout_s)) as device:
                 yield Target(device, is_zero=True)
     else:
-        device = await _open(location, write=True, timeout_s=timeout_s)
-        async with _closing(device):
-            if location.kind == "file" and source.path is not None:
-                _check_not_source(Path(location.path), Path(os.fsdecode(source.path)))
-            _check_existing(location.text, device, size, overwrite=overwrite)
-            with naming(location.path, location.path) if location.kind == "file" else nullcontext():
-                yield Target(device, is_zero=False)
+        async with open_existing(
+            location, size=size, overwrite=overwrite, timeout_s=timeout_s, source=source
+        ) as device:
+            yield Target(device, is_zero=False)
+
+
+@asynccontextmanager
+async def open_existing(
+    target: str | Location,
+    *,
+    size: int,
+    source: Device | None = None,
+    overwrite: bool = False,
+    timeout_s: float = 60.0,
+) -> AsyncIterator[Device]:
+    """Open what exists for writing: as open_target.  `source` is what it must not be."""
+    location = parse(target) if isinstance(target, str) else target
+    device = await _open(location, write=True, timeout_s=timeout_s)
+    async with _closing(device):
+        if location.kind == "file" and source is not None and source.path is not None:
+            _check_not_source(Path(location.path), Path(os.fsdecode(source.path)))
+        _check_existing(location.text, device, size, overwrite=overwrite)
+        with naming(location.path, location.path) if location.kind == "file" else nullcontext():
+            yield device
 
 
 def _check_not_source(target: Path, source: Path) -> None:

@@ -11,11 +11,8 @@ LIMIT: a fragmented image of some TiB has more extents than are kept in memory, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import os
-import signal
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -25,8 +22,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from ntxengine import machine
-from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.extents import MAPPED_EXTENT, ZERO, Extents
 from ntxengine.errors import MachineError, PortableError, ToolError
 from ntxengine.files.locks import FLOCK
@@ -251,30 +247,10 @@ def _joined(last: _Extent | None, extent: _Extent) -> _Extent | None:
 
 
 async def _run_map(chain: Sequence[Path], table: _Table) -> None:
-    argv = process.command("qemu-img", "map", "--output=json", "--", qemu_img.node(chain))
-    with tempfile.TemporaryFile(dir=machine.temporary_folder()) as errors:
-        with process.starting("qemu-img", action="mapping the image", path=chain[0]):
-            program = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                env=process.environment(),
-                start_new_session=True,
-            )
-        try:
-            assert program.stdout is not None
-            while chunk := await program.stdout.read(_CHUNK):
-                table.feed(chunk)
-            status = await program.wait()
-        except BaseException:
-            # Not program.kill(): that would take the status of one that has just ended away from the loop, which warns.
-            with contextlib.suppress(ProcessLookupError):
-                if program.returncode is None:
-                    os.kill(program.pid, signal.SIGKILL)
-            await run_to_completion(program.communicate())
-            raise
-        if status != 0:
-            raise process.failure(
-                "qemu-img", process.last_words(errors), status, action="mapping the image", path=chain[0]
-            )
+    await process.run(
+        "qemu-img",
+        *("map", "--output=json", "--", qemu_img.node(chain)),
+        action="mapping the image",
+        path=chain[0],
+        take=table.feed,
+    )

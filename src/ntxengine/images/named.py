@@ -15,13 +15,13 @@ from pathlib import Path
 
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.dataplane.open import Target, naming, new_file, open_target
+from ntxengine.dataplane.open import Target, naming, new_file
 from ntxengine.errors import OptionsError
 from ntxengine.files import durable
 from ntxengine.images import qemu_img
+from ntxengine.images.create import NewImage, create_image
 from ntxengine.images.header import BadHeader, Header, read_header
 from ntxengine.images.open import open_image
-from ntxengine.images.qemu_nbd import QemuNbd
 
 MAX_IMAGES = 200
 """Of a chain; qemu takes ever longer to open more."""
@@ -49,13 +49,11 @@ async def new_image(path: Path, *, source: Device, timeout_s: float, connections
     """
     _check_name(path)
     with new_file(path) as unfinished:
-        await to_thread_joined(lambda: qemu_img.create(unfinished, size=qemu_img.rounded_size(source.size)))
-        async with (
-            QemuNbd(unfinished, read_only=False, connections=connections, backing=()) as server,
-            open_target(server.uri, source=source, timeout_s=timeout_s) as opened,
-        ):
-            with naming(opened.device.name, str(path)):
-                yield Target(opened.device, is_zero=True)
+        new = NewImage(unfinished, qemu_img.rounded_size(source.size))
+        async with create_image(new, "qcow2", connections=connections, timeout_s=timeout_s) as image:
+            with naming(image.device.name, str(path)):
+                yield Target(image.device, is_zero=True)
+            await image.finish()
         await to_thread_joined(durable.sync, unfinished)
 
 

@@ -8,18 +8,19 @@ script is constant, looks whether its parent is still us, and becomes the progra
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
-import subprocess
+import signal
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from ntxengine import machine
+from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.errors import MachineError, NtxError, TargetError, ToolError
 from ntxengine.files import free_space
 from ntxengine.units import MIB
@@ -35,6 +36,8 @@ KEPT_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(32 * MIB), "MALLOC_TRIM_THRESHOLD_
 """For qemu-nbd: glibc would give the buffer of each large request back to the kernel, which clears and maps every page
 of the next one again.  That took two thirds of its CPU (bench/notes/qemu-nbd.md)."""
 STDERR_LIMIT = 8192  # bytes of a program's complaints that are kept, from the end
+OUTPUT_LIMIT = 64 * 1024  # bytes that a program may say where nobody takes them as they come
+_CHUNK = 64 * 1024
 MESSAGE_LIMIT = 400  # characters of a program's own words in a message of ours
 
 
@@ -59,60 +62,79 @@ def environment() -> dict[str, str]:
     return KEPT_BUFFERS | kept | {"LC_ALL": "C"}
 
 
-def run(program: str, *arguments: str, action: str, path: Path, timeout_s: float, limit: int = 64 * 1024) -> bytes:
-    """Run a program to its end and return its output.
+async def run(
+    program: str,
+    *arguments: str,
+    action: str,
+    path: Path,
+    timeout_s: float | None = None,
+    take: Callable[[bytes], None] | None = None,
+) -> bytes:
+    """Run a program to its end and return its output; or hand that to `take`, piece by piece as it comes.
 
-    Errors: ToolError if it is missing, fails, is not done after `timeout_s`, or says more than `limit` bytes;
-            TargetError if it fails because a file system is full.
+    Errors: ToolError if it is missing, fails, is not done after `timeout_s`, or has more to return than OUTPUT_LIMIT;
+            TargetError if it fails because a file system is full; what `take` raises.
     """
     argv = command(program, *arguments)
-    with (
-        tempfile.TemporaryFile(dir=machine.temporary_folder()) as errors,
-        _started(program, argv, errors, action=action, path=path) as process,
-    ):
-        expired = threading.Event()
+    kept = bytearray()
 
-        def expire() -> None:
-            expired.set()
-            process.kill()
+    def keep(data: bytes) -> None:
+        kept.extend(data)
+        if len(kept) > OUTPUT_LIMIT:
+            raise ToolError(f"{path}: {action} failed: {program} said more than {OUTPUT_LIMIT} bytes")
 
-        timer = threading.Timer(timeout_s, expire)
+    with tempfile.TemporaryFile(dir=machine.temporary_folder()) as errors:
+        with starting(program, action=action, path=path):
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                env=environment(),
+                # An interrupt from the terminal is for us.
+                start_new_session=True,
+            )
         try:
-            timer.start()
-            assert process.stdout is not None
-            output = process.stdout.read(limit + 1)
-            if len(output) > limit:
-                process.kill()
-            status = process.wait()
-        finally:
-            timer.cancel()
-            process.kill()
+            async with asyncio.timeout(timeout_s):
+                status = await _read_to_end(process, take or keep)
+        except BaseException as exc:
+            await run_to_completion(_kill(process))
+            if isinstance(exc, TimeoutError):
+                raise ToolError(f"{path}: {action} failed: {program} was not done after {timeout_s:g} s") from exc
+            raise
         words = last_words(errors)
-    if len(output) > limit:
-        raise ToolError(f"{path}: {action} failed: {program} said more than {limit} bytes")
-    if expired.is_set():
-        raise ToolError(f"{path}: {action} failed: {program} was not done after {timeout_s:g} s")
     if status != 0:
-        raise failure(program, words or output, status, action=action, path=path)
-    return output
+        raise failure(program, words or bytes(kept), status, action=action, path=path)
+    return bytes(kept)
+
+
+async def _read_to_end(process: asyncio.subprocess.Process, take: Callable[[bytes], None]) -> int:
+    assert process.stdout is not None
+    while data := await process.stdout.read(_CHUNK):
+        take(data)
+    return await process.wait()
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    send(process, signal.SIGKILL)
+    await process.communicate()
+
+
+def send(process: asyncio.subprocess.Process, what: signal.Signals) -> None:
+    """Send a signal to a program, unless it has ended.
+
+    Not by its kill() or send_signal(): they would take the status of one that has just ended away from the loop, which
+    warns.
+    """
+    with suppress(ProcessLookupError):
+        if process.returncode is None:
+            os.kill(process.pid, what)
 
 
 def last_words(errors: IO[bytes]) -> bytes:
     """Return the end of what a program said into a file: the cause comes last."""
     errors.seek(max(0, errors.seek(0, os.SEEK_END) - STDERR_LIMIT))
     return errors.read()
-
-
-def _started(program: str, argv: list[str], errors: IO[bytes], *, action: str, path: Path) -> subprocess.Popen[bytes]:
-    with starting(program, action=action, path=path):
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=environment(),
-            start_new_session=True,
-        )
 
 
 @contextmanager

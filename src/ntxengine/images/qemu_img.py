@@ -1,4 +1,4 @@
-"""QCOW2 images through qemu-img: making them, and checking that they are what a point says.
+"""QCOW2 images through qemu-img: making them, and checking that they are what was made.
 
 No file name that an image records is ever followed: qemu is told the whole chain by us, as a JSON node, and what the
 image records is compared with it.
@@ -35,7 +35,7 @@ def rounded_size(size: int) -> int:
     return -(-size // SECTOR) * SECTOR
 
 
-def create(path: Path, *, size: int, backing: str = "") -> None:
+async def create(path: Path, *, size: int, backing: str = "") -> None:
     """Make an empty image; with `backing`, relative to it, an overlay on that, which is recorded and not opened.
 
     Errors: ToolError, TargetError (file system full).
@@ -43,18 +43,13 @@ def create(path: Path, *, size: int, backing: str = "") -> None:
     # -u: else qemu-img opens the whole chain, following what the images record, and gives up where the names of all of
     # them, joined, are longer than a path may be.
     overlay = ("-u", "-b", backing, "-F", "qcow2") if backing else ()
-    process.run(
+    await process.run(
         "qemu-img",
         *("create", "-q", "-f", "qcow2", "-o", _OPTIONS, *overlay, "--", absolute(path), str(size)),
         action="making the image",
         path=path,
         timeout_s=CREATE_TIMEOUT_S,
     )
-
-
-def recorded_backing(path: Path) -> str:
-    """Return the backing file that an image records, "" if none.  For looking at, not for opening."""
-    return _header(path).backing
 
 
 def check(path: Path, *, size: int, backing: str) -> None:
@@ -68,9 +63,9 @@ def check(path: Path, *, size: int, backing: str) -> None:
     if header.is_corrupt:
         problem = "qemu has marked it corrupt"
     elif header.size != rounded_size(size):
-        problem = f"its virtual size is {header.size}, its point says {rounded_size(size)}"
+        problem = f"its virtual size is {header.size}, not {rounded_size(size)}"
     elif header.backing != backing:
-        problem = f"its backing file is {header.backing[:200]!r}, its point says {backing!r}"
+        problem = f"its backing file is {header.backing[:200]!r}, not {backing!r}"
     elif backing and header.backing_format != "qcow2":
         problem = f"its backing format is {header.backing_format[:40]!r}, not 'qcow2'"
     elif header.has_external_data:

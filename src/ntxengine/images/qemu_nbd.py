@@ -190,15 +190,13 @@ class QemuNbd:
         ended_before = server.returncode is not None
         was_killed = False
         if not ended_before:
-            with contextlib.suppress(ProcessLookupError):
-                server.send_signal(by)
+            process.send(server, by)
             try:
                 async with asyncio.timeout(STOP_TIMEOUT_S):
                     await server.wait()
             except TimeoutError:
                 was_killed = True
-                with contextlib.suppress(ProcessLookupError):
-                    server.kill()
+                process.send(server, signal.SIGKILL)
                 await server.wait()
         if self._drain is not None:
             await self._drain

@@ -1,6 +1,6 @@
 """The repository: points on disk, written whole or not at all, readable by any qemu."""
 
-from ntxengine.repository.chain import Chains, images_below
+from ntxengine.repository.chain import Chains
 from ntxengine.repository.health import Health
 from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.report import CaptureReport, DiskReport
@@ -22,5 +22,4 @@ __all__ = [
     "StoredDiskPoint",
     "UnfinishedPoint",
     "VmSummary",
-    "images_below",
 ]

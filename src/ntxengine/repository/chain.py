@@ -7,12 +7,11 @@ never followed.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ntxengine.dataplane.manifest import Manifest, read_header
 from ntxengine.errors import OptionsError, RepositoryError
 from ntxengine.images import qemu_img
-from ntxengine.repository import layout
 from ntxengine.repository.point import Point, PointDisk
 from ntxengine.repository.scan import read_point
 
@@ -136,24 +135,3 @@ def _compare(path: Path, disk: PointDisk, size: int, digest: str) -> None:
             f"{path}: is not the manifest of disk {disk.label} in this point: it is of {size} bytes with "
             f"digest {digest}, the point says {disk.size} and {disk.digest}"
         )
-
-
-def images_below(path: Path) -> tuple[Path, ...]:
-    """Return the images below one that lies in a repository, nearest first; () for one that stands alone.
-
-    Its backing file must be the same disk in another point of the same VM, written as we write it: anything else is
-    refused.  Blocks: a small read for each.
-    Errors: RepositoryError.
-    """
-    recorded = qemu_img.recorded_backing(path)
-    if not recorded:
-        return ()
-    parts = PurePosixPath(recorded).parts
-    if len(parts) == 3 and layout.is_point_id(parts[1]) and recorded == f"../{parts[1]}/{path.name}":
-        point = read_point(path.absolute().parent.parent / parts[1])[0]
-        disk = next((disk for disk in point.disks if disk.file == path.name), None)
-        if disk is not None:
-            return images_of(point, disk)
-    raise RepositoryError(
-        f"{path}: the image says that it is on top of {recorded[:200]!r}, which is no point of its VM: it is not opened"
-    )

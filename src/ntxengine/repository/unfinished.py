@@ -1,7 +1,7 @@
 """A point that is being made.  It becomes visible as a whole, or never.
 
 begin            .unfinished-<id>/            never listed
-create_disk ...  .unfinished-<id>/disk-...
+add_disk ...     .unfinished-<id>/disk-...
 commit           check, write JSON and its digests, sync files, sync folder
                  rename to <id>/, sync the VM's folder     <- from here on it is a point
                  enter into the catalog                     (healed by the next reader if we die before)
@@ -21,6 +21,7 @@ from typing import Any
 from ntxengine.errors import NtxError, OptionsError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.images import qemu_img
+from ntxengine.images.create import NewImage
 from ntxengine.repository import layout, point, stored, sums
 from ntxengine.repository.chain import images_of, open_manifest
 from ntxengine.repository.lock import VmLock
@@ -65,11 +66,12 @@ class UnfinishedPoint:
     def vm_id(self) -> str:
         return self.path.parent.name
 
-    def create_disk(self, disk_id: str, size: int, parent_disk: PointDisk | None) -> Path:
-        """Make the image of a disk: empty, or an overlay on the same disk in the parent.  Blocks for some milliseconds.
+    def add_disk(self, disk_id: str, size: int, parent_disk: PointDisk | None) -> NewImage:
+        """Return the image that a disk is to have: empty, or an overlay on the same disk in the parent.
 
+        The caller makes it (images.create), before `commit`.  Blocks: a small read for each image below.
         Errors: RepositoryError (an id that is no UUID; a parent disk that is not the parent's, or damaged),
-                OptionsError (size), ToolError, TargetError (file system full).
+                OptionsError (size).
         """
         self._check_open()
         disk_id = layout.checked_uuid(disk_id, "disk id")
@@ -77,23 +79,22 @@ class UnfinishedPoint:
             raise OptionsError(f"disk {disk_id}: {size} is not a size")
         if disk_id in self._disks:
             raise RepositoryError(f"{self.path}: disk {disk_id} is in the point already")
-        backing = ""
+        backing: str = ""
+        below: tuple[Path, ...] = ()
         if parent_disk is not None:
             if self.parent is None or parent_disk not in self.parent.disks or parent_disk.disk_id != disk_id:
                 raise RepositoryError(f"{self.path}: disk {disk_id} is not in the parent of this point")
-            images_of(self.parent, parent_disk)  # nothing is put on top of what cannot be read
+            below = images_of(self.parent, parent_disk)  # nothing is put on top of what cannot be read
             backing = layout.backing_name(self.parent.id, disk_id)
-        path = self.path / layout.image_name(disk_id)
-        qemu_img.create(path, size=size, backing=backing)
         self._disks[disk_id] = _NewDisk(size, backing)
-        return path
+        return NewImage(self.path / layout.image_name(disk_id), size, backing, below)
 
     def manifest_path(self, disk_id: str) -> Path:
         """Return where the manifest of a disk belongs."""
         return self.path / layout.manifest_name(layout.checked_uuid(disk_id, "disk id"))
 
     def disk_entry(self, disk_id: str, label: str, digest: str) -> PointDisk:
-        """Return what the record says of a disk that `create_disk` made."""
+        """Return what the record says of a disk that `add_disk` knows."""
         disk_id = layout.checked_uuid(disk_id, "disk id")
         disk = self._disks[disk_id]
         return PointDisk(
@@ -175,7 +176,7 @@ class UnfinishedPoint:
         if not problem and record.parent_id not in (None, None if self.parent is None else self.parent.id):
             problem = f"the record's parent is {record.parent_id}"
         if not problem and {disk.disk_id for disk in record.disks} != self._disks.keys():
-            problem = f"the record has {len(record.disks)} disks, not the {len(self._disks)} that were created"
+            problem = f"the record has {len(record.disks)} disks, not the {len(self._disks)} that were added"
         if problem:
             raise RepositoryError(f"{self.path}: cannot be committed: {problem}")
         for disk in record.disks:

@@ -7,9 +7,8 @@ images of the chain --read--> digests, compared with the manifest at the end
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,10 +18,8 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyOptions, OnProgress
 from ntxengine.dataplane.extents import clipped
-from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.manifest import Manifest, require_same
 from ntxengine.dataplane.mapping import map_device
-from ntxengine.dataplane.open import open_target
 from ntxengine.errors import (
     ChecksumMismatch,
     MachineError,
@@ -32,10 +29,9 @@ from ntxengine.errors import (
     SourceError,
     TargetError,
 )
-from ntxengine.files import durable, free_space
-from ntxengine.images import qemu_img
+from ntxengine.files import free_space
+from ntxengine.images.create import NewImage, create_image, make_image
 from ntxengine.images.open import open_image
-from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.repository import Point, PointDisk, Repository
 from ntxengine.repository.chain import Chains
 
@@ -70,27 +66,34 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
         stored = stack.enter_context(await to_thread_joined(_manifest, repository, what)) if what.check else None
         # Beside the disk: where that has room, so have its digests.
         found = stack.enter_context(Manifest.temporary(size=what.disk.size, directory=what.path.parent))
-        await to_thread_joined(_make, what)
+        new = NewImage(what.path, what.disk.size)
         if what.disk.size:
-            connections = options.most_connections
-            async with open_image(chain, timeout_s=options.timeout_s, connections=connections) as source:
-                await _copy(what, source, found, options, on_progress)
+            connections, timeout_s = options.most_connections, options.timeout_s
+            async with (
+                open_image(chain, timeout_s=timeout_s, connections=connections) as source,
+                create_image(new, what.format, connections=connections, timeout_s=timeout_s) as image,
+            ):
+                await _copy(what, source, image.device, found, options, on_progress)
+                await image.finish()
+        else:
+            await make_image(new, what.format)
         if stored is not None:
             await to_thread_joined(_require_same, what, stored, found)
 
 
-async def _copy(what: DiskFile, source: Device, found: Manifest, options: CopyOptions, on_progress: OnProgress) -> None:
-    async with _opened(what, source, options) as target:
-        with _naming(what, target), await map_device(source, timeout_s=options.timeout_s) as places:
-            await dataplane.copy(
-                source,
-                target,
-                (clipped(window, what.disk.size) for window in places.windows()),
-                options=dataclasses.replace(options, target_is_zero=True),
-                manifest=found,
-                bytes_expected=what.disk.size,
-                on_progress=on_progress,
-            )
+async def _copy(
+    what: DiskFile, source: Device, target: Device, found: Manifest, options: CopyOptions, on_progress: OnProgress
+) -> None:
+    with _naming(what, target), await map_device(source, timeout_s=options.timeout_s) as places:
+        await dataplane.copy(
+            source,
+            target,
+            (clipped(window, what.disk.size) for window in places.windows()),
+            options=dataclasses.replace(options, target_is_zero=True),
+            manifest=found,
+            bytes_expected=what.disk.size,
+            on_progress=on_progress,
+        )
 
 
 def _manifest(repository: Repository, what: DiskFile) -> Manifest:
@@ -98,38 +101,6 @@ def _manifest(repository: Repository, what: DiskFile) -> Manifest:
         return repository.manifest(what.point, what.disk)
     except RepositoryError as exc:
         raise RepositoryError(f"{exc}; {_REMEDY}") from exc
-
-
-def _make(what: DiskFile) -> None:
-    """Make an empty file for the disk.  Only its owner may read it: it will hold whatever the VM kept secret."""
-    if what.format == "qcow2":
-        qemu_img.create(what.path, size=what.disk.size)
-        durable.restrict(what.path)
-        return
-    try:
-        fd = os.open(what.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, durable.FILE_MODE)
-        try:
-            os.ftruncate(fd, what.disk.size)
-        finally:
-            os.close(fd)
-    except OSError as exc:
-        raise durable.write_error(what.path, "making the file", exc) from exc
-
-
-@asynccontextmanager
-async def _opened(what: DiskFile, source: Device, options: CopyOptions) -> AsyncIterator[Device]:
-    """Open what `_make` made for writing."""
-    size, timeout_s = what.disk.size, options.timeout_s
-    if what.format == "raw":
-        place = Location("file", str(what.path), path=str(what.path))
-        async with open_target(place, source=source, size=size, overwrite=True, timeout_s=timeout_s) as target:
-            yield target.device
-        return
-    async with (
-        QemuNbd(what.path, read_only=False, connections=options.most_connections, backing=()) as server,
-        open_target(server.uri, source=source, size=size, timeout_s=timeout_s) as target,
-    ):
-        yield target.device
 
 
 @contextmanager

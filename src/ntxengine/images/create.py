@@ -1,0 +1,251 @@
+"""Making a disk image: the counterpart of open_image.  The caller does not see what writes the format.
+
+    async with create_image(new, "qcow2", connections=4, timeout_s=60) as image:
+        ... write to image.device ...
+        await image.finish()
+
+state       what may follow                 the file
+open        checkpoint, finish, abandon     worthless
+checkpoint  as open; reopen_image           holds what was written before, whatever becomes of us
+finished                                    whole.  Not synced: that is the caller's, who may have several
+abandoned                                   removed
+
+An image that is left before finish() is kept as its last checkpoint, and removed if it has none.  A format is a class,
+and a row in WRITERS.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ntxengine._core.engine import Device
+from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
+from ntxengine.dataplane.copy import CopyOptions, copy
+from ntxengine.dataplane.location import Location
+from ntxengine.dataplane.open import open_existing
+from ntxengine.errors import Cancelled, OptionsError
+from ntxengine.files import durable
+from ntxengine.images import qemu_img
+from ntxengine.images.qemu_nbd import QemuNbd
+
+_NOT_OPEN = "this image is not open: it was finished or closed"
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An image to be made at `path`, of a disk of `size` bytes.
+
+    `backing` is what it records as the image below it, relative to its folder, "" for none; `below` are the files of
+    that one and those below it, nearest first, and nothing else is ever opened for it.
+    """
+
+    path: Path
+    size: int
+    backing: str = ""
+    below: tuple[Path, ...] = ()
+
+
+class ImageWriter(ABC):
+    """An image that is being written, through `device`.  One task at a time may use it."""
+
+    format: ClassVar[str]
+
+    def __init__(self, new: NewImage, *, connections: int, timeout_s: float) -> None:
+        """Not for callers: see create_image and reopen_image."""
+        self.new = new
+        self._connections = connections
+        self._timeout_s = timeout_s
+        self._stack = AsyncExitStack()
+        self._device: Device | None = None
+        self._has_checkpoint = self._is_whole = False
+
+    @property
+    def device(self) -> Device:
+        """What is to be written to.  Gone once the image is finished or closed."""
+        if self._device is None:
+            raise OptionsError(f"{self.new.path}: {_NOT_OPEN}")
+        return self._device
+
+    @classmethod
+    @abstractmethod
+    async def make(cls, new: NewImage) -> None:
+        """Make the image with nothing in it.  Errors: TargetError, ToolError."""
+
+    @abstractmethod
+    async def _check(self) -> None:
+        """Refuse a file that is not the image of a checkpoint.  Errors: RepositoryError, OptionsError."""
+
+    @abstractmethod
+    async def _open(self, stack: AsyncExitStack) -> Device:
+        """Open the image that exists for writing; `stack` is closed by finish()."""
+
+    async def open(self, *, again: bool = False) -> None:
+        """Open what `make` made, or, `again`, what a checkpoint holds.
+
+        Errors: NbdError, TargetError, ToolError, TransferTimeout; RepositoryError (it is not that image).
+        """
+        self._has_checkpoint = again
+        try:
+            if again:
+                await self._check()
+            self._device = await self._open(self._stack)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def checkpoint(self) -> None:
+        """Make what has been written survive us, and a power cut.  Nothing may be in flight.
+
+        Errors: NbdError, TargetError, TransferTimeout.
+        """
+        await _flush(self.device, timeout_s=self._timeout_s)
+        self._has_checkpoint = True
+
+    async def finish(self) -> None:
+        """Close the image: it is whole now.  Errors: ToolError (its writer did not close it properly)."""
+        if self._device is None:
+            raise OptionsError(f"{self.new.path}: {_NOT_OPEN}")
+        self._device = None
+        await self._stack.aclose()
+        self._is_whole = True
+
+    async def abandon(self) -> None:
+        """Close the image and remove it, whatever checkpoint it has."""
+        self._has_checkpoint = False
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the image: kept as its last checkpoint, removed if it has none.  After finish() it does nothing."""
+        self._device = None
+        # What its writer says of an end is of no interest where nobody asked for a whole image: it goes to the log.
+        why = sys.exc_info()[1] or Cancelled("the image is not wanted")
+        try:
+            await run_to_completion(self._stack.__aexit__(type(why), why, why.__traceback__))
+        finally:
+            if not self._is_whole and not self._has_checkpoint:
+                with suppress(FileNotFoundError):
+                    os.unlink(self.new.path)
+
+
+async def _flush(device: Device, *, timeout_s: float) -> None:
+    """Let a copy of nothing end with its flush."""
+    nothing = Device.open_null(device.size)
+    try:
+        await copy(nothing, device, [], options=CopyOptions(connections=1, timeout_s=timeout_s))
+    finally:
+        nothing.close()
+
+
+class RawFile(ImageWriter):
+    """The bytes of the disk, and holes where there are none."""
+
+    format = "raw"
+
+    @classmethod
+    async def make(cls, new: NewImage) -> None:
+        """As ImageWriter.make: a sparse file, which only its owner may read."""
+        _refuse_backing(new)
+        await to_thread_joined(_make_sparse, new)
+
+    async def _check(self) -> None:
+        """The size is looked at when it is opened."""
+
+    async def _open(self, stack: AsyncExitStack) -> Device:
+        place = Location("file", str(self.new.path), path=str(self.new.path))
+        opening = open_existing(place, size=self.new.size, overwrite=True, timeout_s=self._timeout_s)
+        return await stack.enter_async_context(opening)
+
+
+class QemuNbdImage(ImageWriter):
+    """A QCOW2 image, written by a qemu-nbd."""
+
+    format = "qcow2"
+
+    @classmethod
+    async def make(cls, new: NewImage) -> None:
+        """As ImageWriter.make."""
+        await qemu_img.create(new.path, size=new.size, backing=new.backing)
+        await to_thread_joined(durable.restrict, new.path)
+
+    async def _check(self) -> None:
+        await to_thread_joined(qemu_img.check, self.new.path, size=self.new.size, backing=self.new.backing)
+
+    async def _open(self, stack: AsyncExitStack) -> Device:
+        server = QemuNbd(self.new.path, read_only=False, backing=self.new.below, connections=self._connections)
+        await stack.enter_async_context(server)
+        opening = open_existing(server.uri, size=self.new.size, timeout_s=self._timeout_s)
+        return await stack.enter_async_context(opening)
+
+
+WRITERS: dict[str, type[ImageWriter]] = {writer.format: writer for writer in (RawFile, QemuNbdImage)}
+
+
+async def make_image(new: NewImage, format: str) -> None:
+    """Make an image that nothing is written to: it reads as what lies below it, or as zeros.
+
+    Errors: TargetError (exists already, no room), ToolError; OptionsError (no such format).
+    """
+    await _writer(format).make(new)
+
+
+@asynccontextmanager
+async def create_image(new: NewImage, format: str, *, connections: int, timeout_s: float) -> AsyncIterator[ImageWriter]:
+    """Make an image and open it for writing.
+
+    Errors: as make_image and ImageWriter.open.
+    """
+    await make_image(new, format)
+    async with _closing(new, format, connections=connections, timeout_s=timeout_s) as image:
+        await image.open()
+        yield image
+
+
+@asynccontextmanager
+async def reopen_image(new: NewImage, format: str, *, connections: int, timeout_s: float) -> AsyncIterator[ImageWriter]:
+    """Open an image again of which somebody who is gone made a checkpoint.
+
+    What was written after that checkpoint may be there or not.
+    Errors: as ImageWriter.open.
+    """
+    async with _closing(new, format, connections=connections, timeout_s=timeout_s) as image:
+        await image.open(again=True)
+        yield image
+
+
+@asynccontextmanager
+async def _closing(new: NewImage, format: str, *, connections: int, timeout_s: float) -> AsyncIterator[ImageWriter]:
+    image = _writer(format)(new, connections=connections, timeout_s=timeout_s)
+    try:
+        yield image
+    finally:
+        await image.close()
+
+
+def _writer(format: str) -> type[ImageWriter]:
+    try:
+        return WRITERS[format]
+    except KeyError:
+        raise OptionsError(f"format {format!r}: must be one of {', '.join(WRITERS)}") from None
+
+
+def _refuse_backing(new: NewImage) -> None:
+    if new.backing or new.below:
+        raise OptionsError(f"{new.path}: a raw file has nothing below it")
+
+
+def _make_sparse(new: NewImage) -> None:
+    try:
+        fd = os.open(new.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, durable.FILE_MODE)
+        try:
+            os.ftruncate(fd, new.size)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise durable.write_error(new.path, "making the file", exc) from exc

@@ -1,0 +1,204 @@
+"""The life of an image that is written: made, kept at checkpoints, finished, or gone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from ntxengine.dataplane.copy import CopyOptions, copy
+from ntxengine.dataplane.extents import make as extents
+from ntxengine.dataplane.open import open_source
+from ntxengine.errors import NtxError, OptionsError, RepositoryError, TargetError, ToolError
+from ntxengine.images.create import WRITERS, ImageWriter, NewImage, create_image, make_image, reopen_image
+from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.units import MIB
+from tests.support.servers import qemu_img
+
+SIZE = 4 * MIB
+formats = pytest.mark.parametrize("format", WRITERS)
+
+
+async def write(image: ImageWriter, source: Path, offset: int, length: int) -> None:
+    """Copy a part of `source` to the same place in the image."""
+    async with open_source(str(source)) as device:
+        await copy(device, image.device, [extents([(offset, length, 0)])], options=CopyOptions())
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source"
+    path.write_bytes(os.urandom(SIZE))
+    return path
+
+
+def bytes_of(path: Path, format: str) -> bytes:
+    plain = path.with_name("plain")
+    qemu_img("convert", "-f", format, "-O", "raw", str(path), str(plain))
+    return plain.read_bytes()
+
+
+@formats
+async def test_a_finished_image_has_what_was_written(tmp_path: Path, source: Path, format: str) -> None:
+    path = tmp_path / "image"
+
+    async with create_image(NewImage(path, SIZE), format, connections=2, timeout_s=20) as image:
+        await write(image, source, MIB, MIB)
+        await image.finish()
+
+    assert bytes_of(path, format) == bytes(MIB) + source.read_bytes()[MIB : 2 * MIB] + bytes(2 * MIB)
+
+
+@formats
+async def test_an_image_that_is_left_unfinished_is_removed(tmp_path: Path, source: Path, format: str) -> None:
+    path = tmp_path / "image"
+
+    async with create_image(NewImage(path, SIZE), format, connections=2, timeout_s=20) as image:
+        await write(image, source, 0, SIZE)
+    assert not path.exists()
+    with pytest.raises(KeyError):
+        async with create_image(NewImage(path, SIZE), format, connections=2, timeout_s=20) as image:
+            raise KeyError
+    assert not path.exists()
+
+
+@formats
+async def test_a_checkpoint_survives_what_comes_after_it(tmp_path: Path, source: Path, format: str) -> None:
+    new = NewImage(tmp_path / "image", SIZE)
+    data = source.read_bytes()
+    with pytest.raises(KeyError):
+        async with create_image(new, format, connections=2, timeout_s=20) as image:
+            await write(image, source, 0, MIB)
+            await image.checkpoint()
+            raise KeyError
+
+    async with reopen_image(new, format, connections=2, timeout_s=20) as image:
+        await write(image, source, 2 * MIB, MIB)
+        await image.finish()
+
+    assert bytes_of(new.path, format) == data[:MIB] + bytes(MIB) + data[2 * MIB : 3 * MIB] + bytes(MIB)
+
+
+async def test_a_checkpoint_survives_its_killed_writer(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = NewImage(tmp_path / "image", SIZE)
+    pids = []
+    enter = QemuNbd.__aenter__
+
+    async def watched(server: QemuNbd) -> QemuNbd:
+        await enter(server)
+        pids.append(server.pid)
+        return server
+
+    monkeypatch.setattr(QemuNbd, "__aenter__", watched)
+    with pytest.raises(NtxError):
+        async with create_image(new, "qcow2", connections=1, timeout_s=20) as image:
+            await write(image, source, 0, MIB)
+            await image.checkpoint()
+            os.kill(pids[0], signal.SIGKILL)
+            await write(image, source, MIB, MIB)
+
+    async with reopen_image(new, "qcow2", connections=1, timeout_s=20) as image:
+        await write(image, source, MIB, 3 * MIB)
+        await image.finish()
+
+    assert bytes_of(new.path, "qcow2") == source.read_bytes()
+    qemu_img("check", "-q", str(new.path))
+
+
+@formats
+async def test_what_is_abandoned_is_removed_with_its_checkpoint(tmp_path: Path, source: Path, format: str) -> None:
+    path = tmp_path / "image"
+
+    async with create_image(NewImage(path, SIZE), format, connections=2, timeout_s=20) as image:
+        await write(image, source, 0, MIB)
+        await image.checkpoint()
+        await image.abandon()
+        with pytest.raises(OptionsError, match="not open"):
+            await image.finish()
+        with pytest.raises(OptionsError, match="not open"):
+            image.device.size  # noqa: B018
+
+    assert not path.exists()
+
+
+@formats
+async def test_a_cancelled_writer_leaves_nothing(tmp_path: Path, source: Path, format: str) -> None:
+    path = tmp_path / "image"
+    is_open = asyncio.Event()
+
+    async def hold() -> None:
+        async with create_image(NewImage(path, SIZE), format, connections=2, timeout_s=20) as image:
+            await write(image, source, 0, MIB)
+            is_open.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(hold())
+    await is_open.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert not path.exists()
+
+
+async def test_an_overlay_lies_on_what_it_was_told(tmp_path: Path, source: Path) -> None:
+    base = NewImage(tmp_path / "base", SIZE)
+    async with create_image(base, "qcow2", connections=1, timeout_s=20) as image:
+        await write(image, source, 0, SIZE)
+        await image.finish()
+    top = NewImage(tmp_path / "top", SIZE, "base", (base.path,))
+
+    await make_image(top, "qcow2")
+
+    assert bytes_of(top.path, "qcow2") == source.read_bytes()
+
+
+async def test_reopening_refuses_another_image(tmp_path: Path) -> None:
+    new = NewImage(tmp_path / "image", SIZE)
+    await make_image(NewImage(new.path, SIZE // 2), "qcow2")
+
+    with pytest.raises(RepositoryError, match="virtual size"):
+        async with reopen_image(new, "qcow2", connections=1, timeout_s=20):
+            pass
+
+    assert new.path.exists()
+
+
+async def test_a_raw_file_takes_the_place_of_nothing_and_has_nothing_below(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_text("mine")
+
+    with pytest.raises(TargetError, match="exists"):
+        async with create_image(NewImage(there, SIZE), "raw", connections=1, timeout_s=20):
+            pass
+    with pytest.raises(OptionsError, match="nothing below"):
+        await make_image(NewImage(tmp_path / "x", SIZE, "base"), "raw")
+    with pytest.raises(OptionsError, match="must be one of raw, qcow2"):
+        await make_image(NewImage(tmp_path / "x", SIZE), "vmdk")
+
+    assert there.read_text() == "mine"
+
+
+async def test_a_writer_that_fails_to_close_is_an_error_of_finish(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "image"
+
+    async def badly(server: QemuNbd, by: signal.Signals) -> str:
+        await stop(server, by)
+        return "failed to close the image"
+
+    stop = QemuNbd._stop
+    monkeypatch.setattr(QemuNbd, "_stop", badly)
+
+    with pytest.raises(ToolError, match="failed to close the image"):
+        async with create_image(NewImage(path, SIZE), "qcow2", connections=1, timeout_s=20) as image:
+            await write(image, source, 0, MIB)
+            await image.finish()
+
+    assert not path.exists()
