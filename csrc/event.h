@@ -1,5 +1,5 @@
 /*
- * event.h: a bell between threads that can be polled (an eventfd).  Rings before a drain count once.
+ * event.h: a wake-up between threads that can be polled (an eventfd).  Signals before a drain count once.
  * Non-blocking and closed on exec.
  */
 #ifndef NTX_EVENT_H
@@ -13,7 +13,7 @@ int ntx_event_open(void);
 /* Make fd readable.  Never blocks; any thread. */
 void ntx_event_signal(int fd);
 
-/* Make fd unreadable; true if it was readable.  Drain first, then look at what the bell was about. */
+/* Make fd unreadable; true if it was readable.  Drain first, then look at what it was about. */
 bool ntx_event_drain(int fd);
 
 /* A negative fd is allowed. */

@@ -13,7 +13,7 @@ struct slow_device {
     unsigned advances_left;
     int submit_code, advance_code, result;
     bool answers_nothing; /* a MAP completes with an empty list */
-    int bell[2];
+    int wake_up[2];
 };
 
 static int slow_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err)
@@ -47,8 +47,8 @@ static void slow_close(struct ntx_device *device)
 {
     struct slow_device *slow = (struct slow_device *)device;
 
-    close(slow->bell[0]);
-    close(slow->bell[1]);
+    close(slow->wake_up[0]);
+    close(slow->wake_up[1]);
 }
 
 static const struct ntx_device_ops SLOW_OPS = {.submit = slow_submit, .advance = slow_advance, .close = slow_close};
@@ -57,11 +57,11 @@ static const struct ntx_device_ops SLOW_OPS = {.submit = slow_submit, .advance =
 static void open_slow(struct slow_device *slow, unsigned advances)
 {
     *slow = (struct slow_device){.advances_left = advances};
-    CHECK(pipe(slow->bell) == 0);
+    CHECK(pipe(slow->wake_up) == 0);
     if (advances != 0)
-        CHECK(write(slow->bell[1], "x", 1) == 1);
+        CHECK(write(slow->wake_up[1], "x", 1) == 1);
     slow->device.ops = &SLOW_OPS;
-    slow->device.fd = slow->bell[0];
+    slow->device.fd = slow->wake_up[0];
     slow->device.events = POLLIN;
     slow->device.info = (struct ntx_device_info){.size = 1 << 20,
                                                  .min_block = 512,

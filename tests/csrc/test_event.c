@@ -1,4 +1,4 @@
-/* test_event.c: a bell rings until drained, from any thread, and never blocks. */
+/* test_event.c: a wake-up stays until drained, from any thread, and never blocks. */
 #include "check.h"
 #include "event.h"
 

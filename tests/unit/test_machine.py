@@ -79,7 +79,7 @@ async def test_work_in_a_thread_that_cannot_be_started_says_so() -> None:
         await to_thread_joined(no_thread)
 
 
-def test_without_descriptors_no_folder_is_blamed() -> None:
+def test_without_descriptors_the_error_is_not_of_the_folder() -> None:
     code = (
         "import resource; from ntxengine import machine\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
