@@ -245,10 +245,10 @@ static void flush_target(struct ntx_job *job)
         return;
     if (ntx_stop_is_set(&job->scheduler.cancel)) /* nobody reads the result */
         return;
+    bool was_stopped = ntx_stop_is_set(&job->scheduler.stop);
     atomic_store(&job->flushing, true);
     int rc = ntx_worker_flush(worker, flush_timeout_ms(job), &err);
-    if (rc != -ETIMEDOUT && rc != -ECANCELED)
-        atomic_store(&job->flushing, false);
+    atomic_store(&job->flushing, rc == -ETIMEDOUT && !was_stopped);
     if (rc == 0)
         atomic_store(&job->flushed, true);
     else

@@ -292,7 +292,7 @@ struct ntx_job_progress {
     unsigned in_flight;       /* requests per connection now */
     enum ntx_pace_why why;    /* of both */
     bool wants_extents;       /* the job has room for more extents */
-    bool flushing;            /* the closing flush was asked for, and is not answered */
+    bool flushing;            /* waiting for the closing flush; at the end: its limit is what ended the job */
     bool finished;            /* every thread is about to end: join will not block for long */
     bool flushed;             /* the target confirmed a flush after the last write */
 };

@@ -48,6 +48,12 @@ def test_line_fits_the_terminal(width: int) -> None:
     assert ("512.0 MiB of 1.0 GiB" in line) is (width >= 100)
 
 
+def test_line_says_that_the_target_flushes() -> None:
+    whole = Amount(MIB, MIB, 2.0, MIB, is_flushing=True)
+
+    assert "100 %          flushing" in str(bar_line("copy scsi.0", whole, label_width=20, width=80))
+
+
 def test_bar_uses_the_room_there_is() -> None:
     narrow, wide = (bar_line("a", HALF, label_width=1, width=width) for width in (60, 160))
 

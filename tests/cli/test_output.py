@@ -113,6 +113,19 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end() -> None:
     assert not pace.is_due("disk", Amount(12, 12, now))
 
 
+def test_a_flush_that_lasts_is_told_now_and_then_and_the_end_again() -> None:
+    now = 0.0
+    pace = Pace(PLAIN_INTERVAL_S, lambda: now)
+    told = []
+    for second in range(14):
+        now = float(second)
+        if pace.is_due("disk", Amount(1, 1, now, is_flushing=0 < second < 12)):
+            told.append(second)
+
+    assert told == [0, 5, 10, 12]
+    assert describe(Amount(MIB, MIB, 2, MIB, "target", 1.0, is_flushing=True)).endswith("512.0 KiB/s, flushing")
+
+
 def test_plain_view_tells_stages_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
     screen = open_screen(as_json=False, progress="plain", verbose=False, quiet=False, debug=False)
 

@@ -74,13 +74,15 @@ def _rate(amounts: Amounts) -> str:
 
 
 def _left(amounts: Amounts) -> str:
+    if amounts.is_flushing:
+        return "flushing"
     left = seconds_left(amounts)
     return "" if left is None else f"{elapsed(left)} left"
 
 
 def _is_full(amounts: Amounts) -> bool:
     done, total = done_and_total(amounts)
-    return 0 < total == done
+    return 0 < total == done and not amounts.is_flushing
 
 
 class Bars:

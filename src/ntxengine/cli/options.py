@@ -256,6 +256,7 @@ class TransferOptions:
     in_flight: int | None
     bandwidth: int | None
     timeout_s: float | None
+    flush_timeout_s: float | None
     tier: Tier | None = None
 
     def given(self) -> dict[str, Any]:
@@ -265,8 +266,21 @@ class TransferOptions:
         return {**begin, **said}
 
 
+flush_timeout_option = click.option(
+    "--flush-timeout",
+    "flush_timeout_s",
+    type=SECONDS,
+    metavar="SECONDS",
+    help="Longest wait for the target to make sure, at the end, of what it was sent; 1800.",
+)
+"""Adds --flush-timeout; passes `flush_timeout_s`."""
+
+
 def transfer_options(function: Function) -> Function:
-    """Add --tier, --connections, --request-size, --in-flight, --bandwidth and --timeout; pass `transfer`."""
+    """Add --tier, --connections, --request-size, --in-flight, --bandwidth, --timeout and --flush-timeout.
+
+    Passes `transfer`.
+    """
 
     @click.option(
         "--tier",
@@ -302,6 +316,7 @@ def transfer_options(function: Function) -> Function:
         metavar="SECONDS",
         help="Longest wait for one answer of the source or the target.",
     )
+    @flush_timeout_option
     @functools.wraps(function)
     def with_transfer(
         *args: Any,
@@ -310,10 +325,11 @@ def transfer_options(function: Function) -> Function:
         in_flight: int | None,
         bandwidth: int | None,
         timeout_s: float | None,
+        flush_timeout_s: float | None,
         tier: Tier | None,
         **kwargs: Any,
     ) -> Any:
-        transfer = TransferOptions(connections, request_size, in_flight, bandwidth, timeout_s, tier)
+        transfer = TransferOptions(connections, request_size, in_flight, bandwidth, timeout_s, flush_timeout_s, tier)
         return function(*args, transfer=transfer, **kwargs)
 
     return with_transfer

@@ -36,6 +36,7 @@ class Amount:
     bytes_read: int | None = None
     bottleneck: str = ""
     bottleneck_share: float = 0.0
+    is_flushing: bool = False
 
 
 class View:
@@ -100,6 +101,7 @@ class JsonView(View):
                 "bytes_per_s": None if rate is None else int(rate),
                 "seconds": round(amounts.seconds, 3),
                 "seconds_left": None if left is None else round(left, 1),
+                "flushing": amounts.is_flushing,
                 "bottleneck": amounts.bottleneck,
                 "bottleneck_share": round(amounts.bottleneck_share, 3),
             }
@@ -134,7 +136,7 @@ class Pace:
 
     def is_due(self, label: str, amounts: Amounts) -> bool:
         """Return whether to say it, and remember that it was said."""
-        is_complete = 0 < amounts.bytes_total <= amounts.bytes_done
+        is_complete = 0 < amounts.bytes_total <= amounts.bytes_done and not amounts.is_flushing
         if label in self._complete and is_complete:
             return False
         if not is_complete and self._now() - self._last.setdefault(label, self._now()) < self._interval_s:
@@ -151,7 +153,10 @@ def make_view(screen: Screen) -> View:
 
 
 def describe(amounts: Amounts) -> str:
-    """Return `1.2 GiB of 4.0 GiB, 30 %, 410.0 MiB/s, 7.0 s left, target is the bottleneck: ...`, as far as known."""
+    """Return `1.2 GiB of 4.0 GiB, 30 %, 410.0 MiB/s, 7.0 s left, target is the bottleneck: ...`, as far as known.
+
+    What is all sent, and not yet safe, is `flushing`.
+    """
     done, total = done_and_total(amounts)
     parts = [format_size(done)]
     if total:
@@ -160,7 +165,9 @@ def describe(amounts: Amounts) -> str:
         parts.append(format_rate(rate))
     if (left := seconds_left(amounts)) is not None:
         parts.append(f"{elapsed(left)} left")
-    if text := bottleneck_of(amounts):
+    if amounts.is_flushing:
+        parts.append("flushing")
+    elif text := bottleneck_of(amounts):
         parts.append(text)
     return ", ".join(parts)
 

@@ -15,6 +15,7 @@ from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import (
     common_options,
     dry_run_option,
+    flush_timeout_option,
     parallel_option,
     repository_option,
     table_option,
@@ -27,6 +28,7 @@ from ntxengine.cli.run import run
 from ntxengine.cli.space import Space, free_bytes, say_space
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, printable
+from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S
 from ntxengine.errors import OptionsError, TargetError
 from ntxengine.repository import Point, PointDisk, Repository
 from ntxengine.restore import RestoreOptions, RestoreReport, file_names, restore
@@ -70,6 +72,7 @@ class Order:
 @click.option("--verify", is_flag=True, help="Read the restored files back, too, and compare them with the digests.")
 @click.option("--no-check", is_flag=True, help="Write what is there, compared with nothing: to save what can be saved.")
 @parallel_option
+@flush_timeout_option
 @dry_run_option
 @common_options
 @table_option
@@ -83,6 +86,7 @@ def restore_command(
     verify: bool,
     no_check: bool,
     parallel: int,
+    flush_timeout_s: float | None,
     dry_run: bool,
     screen: Screen,
 ) -> None:
@@ -101,7 +105,10 @@ def restore_command(
     """
     if verify and no_check:
         raise click.UsageError("--verify and --no-check contradict each other")
-    order = Order(point, directory, disks, RestoreOptions(image_format, overwrite, verify, not no_check, parallel))
+    options = RestoreOptions(
+        image_format, overwrite, verify, not no_check, parallel, flush_timeout_s or FLUSH_TIMEOUT_S
+    )
+    order = Order(point, directory, disks, options)
     opened = Repository.open(repository)
     chosen = find_point(opened, point, screen, checked=not no_check)
     if not no_check:

@@ -1,6 +1,7 @@
 """The data plane as Python sees it: bytes from one place to another, described, counted and digested.
 
 copy.py           copy, digest, verify: one device to another, with progress and cancellation
+progress.py       what a copy says of itself: counters, the report at its end
 open.py           devices: a file, a block device, an NBD export, made new or opened, and closed on every path
 connect.py        NBD servers: names looked up, addresses tried, given up when cancelled
 location.py       what names them: paths and URIs

@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from enum import Enum
 
 from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, PACE_REASONS, Device, Job
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.extents import Extents, as_data, total, whole
 from ntxengine.dataplane.manifest import Manifest, require_same
-from ntxengine.errors import ChecksumMismatch, OptionsError
+from ntxengine.dataplane.progress import CopyReport as CopyReport
+from ntxengine.dataplane.progress import Pace as Pace
+from ntxengine.dataplane.progress import Progress as Progress
+from ntxengine.errors import ChecksumMismatch, OptionsError, TransferTimeout
 from ntxengine.files import free_space
 from ntxengine.units import BLOCK_SIZE, MIB
 
@@ -28,6 +30,10 @@ log = logging.getLogger(__name__)
 PROGRESS_INTERVAL_S = 0.2
 MOST_CONNECTIONS = 8
 """Where nobody says otherwise.  Eight with eight requests each hide a latency of 20 ms at 3 GiB/s."""
+
+FLUSH_TIMEOUT_S = 1800.0
+"""A server of 256 GiB that lets 40 % of them be dirty and writes them to a disk at 60 MB/s takes that long.  It is no
+loss to wait: progress says so, and a cancel does not."""
 
 _MOST_AT_FIRST = 4
 _AT_FIRST_FROM_A_SERVER = 2
@@ -44,7 +50,8 @@ class CopyOptions:
     `connections` (threads) and `in_flight` (requests per connection) follow latency and throughput where they are
     None, and stay as they are where they are not.  `begin_in_flight` is requests over all connections at first.
     `max_buffer_bytes` bounds the payload of all connections together.  `timeout_s` is the longest wait for any one
-    answer.
+    answer, but for the closing flush: that takes as long as the target writes back what it holds, `flush_timeout_s`
+    at most.
     """
 
     connections: int | None = None
@@ -54,6 +61,7 @@ class CopyOptions:
     max_buffer_bytes: int = 32 * MIB
     bandwidth: int = 0
     timeout_s: float = 60.0
+    flush_timeout_s: float = FLUSH_TIMEOUT_S
     target_is_zero: bool = False
 
     def __post_init__(self) -> None:
@@ -64,8 +72,9 @@ class CopyOptions:
 
         if self.begin_in_flight < 1:
             raise OptionsError(f"{self.begin_in_flight} requests in flight at first are not one at least")
-        if not 0 < self.timeout_s <= _MAX_TIMEOUT_S:
-            raise OptionsError(f"time limit {self.timeout_s} s is not above 0 and at most {_MAX_TIMEOUT_S} s")
+        for limit, timeout_s in (("time limit", self.timeout_s), ("time limit of the flush", self.flush_timeout_s)):
+            if not 0 < timeout_s <= _MAX_TIMEOUT_S:
+                raise OptionsError(f"{limit} {timeout_s} s is not above 0 and at most {_MAX_TIMEOUT_S} s")
 
     @property
     def most_connections(self) -> int:
@@ -87,69 +96,6 @@ class CopyOptions:
             "first_in_flight": window,
             "depth": self.in_flight or 0,
         }
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Counters of a running copy, in bytes.  `bytes_done` of `bytes_total` is what a progress bar shows.
-
-    `stage_seconds` is time of the copying threads, added up over them: reading or waiting for the `source`, looking
-    at the bytes (`digest`), sending to or waiting for the `target`, and held by the rate `limit`.
-    """
-
-    bytes_total: int
-    bytes_done: int
-    bytes_read: int
-    bytes_sent: int
-    bytes_zeroed: int
-    bytes_skipped: int
-    bytes_unchanged: int
-    seconds: float
-    stage_seconds: dict[str, float]
-
-    @property
-    def bottleneck(self) -> str:
-        """The stage that the threads spent most time on: `source`, `digest`, `target` or `limit`; `` if none."""
-        name = max(self.stage_seconds, key=lambda stage: self.stage_seconds[stage])
-        return name if self.stage_seconds[name] > 0 else ""
-
-    @property
-    def bottleneck_share(self) -> float:
-        """Its share of the threads' time, 0..1."""
-        spent = sum(self.stage_seconds.values())
-        return self.stage_seconds[self.bottleneck] / spent if spent else 0.0
-
-
-class Pace(Enum):
-    """How the number of requests in flight came about: the names of enum ntx_pace_why, csrc/ntx.h."""
-
-    PINNED = "as asked for"
-    BEGAN = "as begun: it was not short of answers"
-    NO_GAIN = "as begun: more were tried and were not faster"
-    LATE = "raised: the first answer was late"
-    RAISED = "raised: more were faster"
-    LOWERED = "lowered: fewer were as fast"
-    TRIED = "another number was being tried"
-
-
-@dataclass(frozen=True)
-class CopyReport(Progress):
-    """What a finished copy did.  `cpu_seconds` is of its threads.
-
-    `connections`, and `in_flight` of each, are those that it ended with; `pace` says why these.
-    `connections_refused` are those that it wanted and could not have; `refused` is why the first of them could not.
-    `retries` are requests asked again in another way: zeroing that the target refused for its length, or at all.
-    """
-
-    cpu_seconds: float
-    connections: int
-    connections_refused: int
-    refused: str | None
-    request_size: int
-    in_flight: int
-    pace: Pace
-    retries: int
-    is_flushed: bool
 
 
 OnProgress = Callable[[Progress], None]
@@ -185,6 +131,7 @@ async def copy(
         max_buffer_bytes=options.max_buffer_bytes,
         rate_bytes_per_s=options.bandwidth,
         timeout_ms=max(1, int(options.timeout_s * 1000)),
+        flush_timeout_ms=max(1, int(options.flush_timeout_s * 1000)),
         disk_size=size,
         target_is_zero=options.target_is_zero,
         reads_all=reads_all,
@@ -248,8 +195,17 @@ class _Transfer:
                 raise
         finally:
             loop.remove_reader(self._job.fileno())
-        self._job.join()
+        self._join()
         return self._report()
+
+    def _join(self) -> None:
+        try:
+            self._job.join()
+        except TransferTimeout as exc:
+            if not self._job.progress()["flushing"]:
+                raise
+            hint = "the target still writes back what it was sent: give it longer (--flush-timeout)"
+            raise TransferTimeout(f"{exc}: {hint}", errno=exc.errno) from exc
 
     def _on_event(self) -> None:
         with suppress(BlockingIOError):
@@ -307,6 +263,7 @@ class _Transfer:
             bytes_unchanged=now["bytes_unchanged"],
             seconds=time.monotonic() - self._began,
             stage_seconds={stage: now[f"{stage}_ns"] / 1e9 for stage in _STAGES},
+            is_flushing=bool(now["flushing"]),
         )
 
     def _report(self) -> CopyReport:

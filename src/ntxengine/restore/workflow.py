@@ -23,7 +23,7 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.buffers import split_buffers
-from ntxengine.dataplane.copy import CopyOptions, OnProgress
+from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S, CopyOptions, OnProgress
 from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.open import open_source
 from ntxengine.errors import LockedError, OptionsError, RepositoryError
@@ -55,7 +55,7 @@ class RestoreOptions:
 
     `overwrite`: replace files that exist.  `verify`: read every restored disk back, too, and compare it with the
     digests that the capture recorded.  `check` off: write what is there, compared with nothing, to save what can be
-    saved.  `parallel`: disks at a time.
+    saved.  `parallel`: disks at a time.  `flush_timeout_s`: as CopyOptions has it.
     """
 
     format: RestoreFormat = "raw"
@@ -63,6 +63,7 @@ class RestoreOptions:
     verify: bool = False
     check: bool = True
     parallel: int = 4
+    flush_timeout_s: float = FLUSH_TIMEOUT_S
 
     def __post_init__(self) -> None:
         if self.format not in RESTORE_FORMATS:
@@ -241,7 +242,8 @@ class _Restore:
                 yield device
 
     def _copying(self) -> CopyOptions:
-        return split_buffers(CopyOptions(), min(self._options.parallel, len(self._names)))
+        options = CopyOptions(flush_timeout_s=self._options.flush_timeout_s)
+        return split_buffers(options, min(self._options.parallel, len(self._names)))
 
     def _path(self, disk: PointDisk) -> Path:
         return self._folder / self._names[disk.disk_id]
