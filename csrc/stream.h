@@ -22,11 +22,13 @@ struct ntx_stream;
 
 struct ntx_stream_ops {
     /*
-     * Send as much of vectors as can be sent now.  What was offered and not taken must be offered again first, as it
-     * is. Ownership: may_refer: the stream may refer to the memory instead of copying it; then nobody may change it
-     * before the peer has read it (device.h, .unread).  The array is the stream's to change. Units:     bytes taken, at
-     * least 1; less than all only when wants() must be waited for.  A byte counts as taken when nothing more has to be
-     * done to send it. Threads:   never blocks. Errors:    -EAGAIN: nothing now; else -errno, and the stream is dead.
+     * Send as much of vectors as can be sent now.  What was not taken must be offered again first, as it is.
+     * Ownership: the array is the stream's to change.  may_refer: the stream may refer to the memory instead of
+     *            copying it; then nobody may change it before the peer has read it (device.h, .unread).
+     * Units:     bytes taken, at least 1; less than all only when wants() must be waited for.  A byte counts as taken
+     *            when nothing more has to be done to send it.
+     * Threads:   never blocks.
+     * Errors:    -EAGAIN: nothing now; else -errno, and the stream is dead.
      */
     ssize_t (*sendv)(struct ntx_stream *stream, struct iovec *vectors, unsigned count, bool may_refer);
 
