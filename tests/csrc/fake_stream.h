@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #define FAKE_RECORD 16384u    /* bytes that go into one */
-#define FAKE_PART 3000u       /* bytes that come out at once: fewer than any caller has room for */
+#define FAKE_PART 100u        /* bytes that come out at once: fewer than any caller has room for */
 #define FAKE_SENDS 3u         /* records between two questions */
 #define FAKE_HELD (64u << 20) /* bytes that may have come and not been taken */
 
@@ -42,7 +42,8 @@ struct fake_stream {
 
 /* What the tests look at. */
 struct fake_seen {
-    unsigned questions, held_back, opened;
+    unsigned questions, held_back;
+    _Atomic size_t brought; /* bytes that the far end has put into the socket */
 };
 static struct fake_seen fake_seen;
 
@@ -72,9 +73,11 @@ static void *fake_down(void *argument)
     uint8_t record[FAKE_RECORD + 1] = {FAKE_DATA};
     ssize_t size;
 
-    while ((size = recv(fake->server, record + 1, FAKE_RECORD, 0)) > 0)
+    while ((size = recv(fake->server, record + 1, FAKE_RECORD, 0)) > 0) {
         if (send(fake->far, record, (size_t)size + 1, MSG_NOSIGNAL) < 0)
             break;
+        fake_seen.brought += (size_t)size;
+    }
     shutdown(fake->far, SHUT_RDWR);
     return NULL;
 }
@@ -214,7 +217,6 @@ static int fake_stream_open(const struct ntx_nbd_place *place, const char *name,
     fake->sends_left = FAKE_SENDS;
     CHECK(pthread_create(&fake->up, NULL, fake_up, fake) == 0);
     CHECK(pthread_create(&fake->down, NULL, fake_down, fake) == 0);
-    fake_seen.opened++;
     *stream = &fake->stream;
     return 0;
 }
