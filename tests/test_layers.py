@@ -1,7 +1,7 @@
 """The layers, as one table: what each part may import, and nothing else.  For Python and for C.
 
 cli, demo, bench -> use cases -> one part of the workflow each -> the data plane -> _core -> csrc
-machine, errors, units, ids, concurrency and files are below everything; sim stands beside the stack
+machine, errors, units, ids, events, concurrency and files are below everything; sim stands beside the stack
 """
 
 import ast
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
-BELOW = {"errors", "machine", "units", "ids", "concurrency", "files"}
+BELOW = {"errors", "machine", "units", "ids", "events", "concurrency", "files"}
 
 PYTHON_LAYERS = {
     # below everything
@@ -24,6 +24,7 @@ PYTHON_LAYERS = {
     "errors": {"machine"},
     "units": {"errors"},
     "ids": set(),
+    "events": set(),
     "concurrency": {"errors"},
     "files": {"errors", "machine", "units"},
     # the data plane

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ntxengine.attach import Attacher, ContainerMount, HotAdd
 from ntxengine.capture import CaptureOptions, capture
-from ntxengine.dataplane.copy import Progress
+from ntxengine.events import Event, Stage, StageBegan, Warned
 from ntxengine.prism import Endpoint, Family, Prism, Secret
 from ntxengine.prism.http.retry import Patience
 from ntxengine.prism.probe import open_prism
@@ -28,22 +27,27 @@ DATA_SIZE = 3 * MIB + 512
 """Not a multiple of a block."""
 
 
-@dataclass
 class Witness:
-    """An observer that remembers."""
+    """Remembers every event."""
 
-    stages: list[tuple[str, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    progress: dict[str, Progress] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.events: list[Event] = []
 
-    def stage(self, name: str, detail: str) -> None:
-        self.stages.append((name, detail))
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, StageBegan):
+            self.began(event.stage)
 
-    def disk_progress(self, disk_id: str, progress: Progress) -> None:
-        self.progress[disk_id] = progress
+    def began(self, stage: Stage) -> None:
+        """For those that do something when a stage begins."""
 
-    def warning(self, text: str) -> None:
-        self.warnings.append(text)
+    @property
+    def stages(self) -> list[Stage]:
+        return [event.stage for event in self.events if isinstance(event, StageBegan)]
+
+    @property
+    def warnings(self) -> list[str]:
+        return [event.text for event in self.events if isinstance(event, Warned)]
 
 
 def make_config(folder: Path) -> SimConfig:
@@ -96,7 +100,7 @@ class Lab:
             await self.prism.vm(self.vm_id),
             options=CaptureOptions(**options),
             attacher=self.attacher,
-            observer=self.witness,
+            on_event=self.witness,
         )
 
     def write(self, disk: int, offset: int, data: bytes) -> None:

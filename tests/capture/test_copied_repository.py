@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import LockedError, RepositoryError
+from ntxengine.events import Stage
 from ntxengine.repository import Repository, site
 from ntxengine.repository.adopt import adopt
 from ntxengine.sweep import sweep
@@ -34,7 +35,7 @@ def seem_elsewhere(repository: Repository) -> None:
 
 
 class Copier(Witness):
-    """An observer that copies the repository, as a nightly rsync may, and sweeps the copy while a capture runs."""
+    """Copies the repository, as a nightly rsync may, and sweeps the copy while a capture runs."""
 
     def __init__(self, lab: Lab, path: Path) -> None:
         super().__init__()
@@ -42,9 +43,8 @@ class Copier(Witness):
         self.path = path
         self.copy: Repository | None = None
 
-    def stage(self, name: str, detail: str) -> None:
-        super().stage(name, detail)
-        if name == "copy" and self.copy is None:
+    def began(self, stage: Stage) -> None:
+        if stage is Stage.COPY and self.copy is None:
             self.copy = copy_of(self.lab.repository, self.path)
 
 

@@ -24,30 +24,30 @@ from ntxengine.errors import (
     TaskFailed,
     ToolError,
 )
+from ntxengine.events import Stage
 from ntxengine.sim.config import GuestToolsConfig
 from ntxengine.sim.faults import HttpFault
 from tests.capture.lab import MIB, SYSTEM_SIZE, Lab, Witness
 
-STAGES = ["plan", "freeze", "changes", "attach", "copy", "verify", "commit"]
+STAGES = [Stage.PLAN, Stage.FREEZE, Stage.CHANGES, Stage.ATTACH, Stage.COPY, Stage.VERIFY, Stage.COMMIT]
 
 
 class Stopper(Witness):
-    """An observer that cancels the task it is called from, or another, when a stage begins."""
+    """Cancels the task it is called from, or another, when a stage begins."""
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: Stage) -> None:
         super().__init__()
         self.stop_at = stage
         self.task: asyncio.Task[object] | None = None
 
-    def stage(self, name: str, detail: str) -> None:
-        super().stage(name, detail)
-        if name == self.stop_at and self.task is not None:
+    def began(self, stage: Stage) -> None:
+        if stage is self.stop_at and self.task is not None:
             self.task.cancel()
             self.task = None
 
 
 @pytest.mark.parametrize("stage", STAGES)
-async def test_a_capture_that_is_cancelled_leaves_nothing(stage: str, v4_lab: Lab) -> None:
+async def test_a_capture_that_is_cancelled_leaves_nothing(stage: Stage, v4_lab: Lab) -> None:
     lab = v4_lab
     await lab.capture()
     lab.write(0, 0, os.urandom(MIB))
@@ -59,7 +59,7 @@ async def test_a_capture_that_is_cancelled_leaves_nothing(stage: str, v4_lab: La
     with pytest.raises(asyncio.CancelledError):
         await stopper.task
 
-    is_committed = stage == "commit"
+    is_committed = stage is Stage.COMMIT
     if not is_committed:
         lab.assert_clean(points=1)
     lab.make_witness = Witness
@@ -72,13 +72,13 @@ async def test_a_capture_that_is_cancelled_leaves_nothing(stage: str, v4_lab: La
 
 async def test_a_second_cancellation_does_not_stop_the_clean_up(v4_lab: Lab) -> None:
     lab = v4_lab
-    stopper = Stopper("copy")
+    stopper = Stopper(Stage.COPY)
     lab.make_witness = lambda: stopper
     task = asyncio.create_task(lab.capture())
     stopper.task = task
 
     while not task.done():
-        if "undo" in [name for name, _ in stopper.stages]:
+        if Stage.UNDO in stopper.stages:
             task.cancel()
         await asyncio.sleep(0.001)
 
@@ -167,16 +167,15 @@ def unmask(folder: Path) -> None:
 
 
 class Vandal(Witness):
-    """An observer that damages what was written before it is read back."""
+    """Damages what was written before it is read back."""
 
     def __init__(self, lab: Lab, damage: object) -> None:
         super().__init__()
         self.lab = lab
         self.damage = damage
 
-    def stage(self, name: str, detail: str) -> None:
-        super().stage(name, detail)
-        if name == "verify":
+    def began(self, stage: Stage) -> None:
+        if stage is Stage.VERIFY:
             assert callable(self.damage)
             self.damage(self.lab.unfinished()[0])
 

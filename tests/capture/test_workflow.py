@@ -9,6 +9,7 @@ import pytest
 
 from ntxengine.dataplane.buffers import TOTAL_BUFFER_BYTES
 from ntxengine.dataplane.manifest import Manifest
+from ntxengine.events import Stage
 from ntxengine.repository import Point, Repository
 from ntxengine.sim.config import DiskConfig
 from ntxengine.sim.faults import RegionFault
@@ -84,7 +85,7 @@ async def test_where_nothing_changed_nothing_is_attached_or_written(lab: Lab) ->
     point = await lab.capture()
 
     assert lab.stored(point) == lab.guest()
-    assert not [stage for stage, _ in lab.witness.stages if stage in ("attach", "copy")]
+    assert not {Stage.ATTACH, Stage.COPY} & set(lab.witness.stages)
     assert {report["bytes_sent"] for report in point.report["disks"].values()} == {0}
     lab.assert_clean(points=2)
 
@@ -209,15 +210,14 @@ async def test_regions_out_of_order_overlapping_or_of_an_unknown_type_give_the_r
 
 
 class Resizer(Witness):
-    """An observer that lets a disk grow in the moment before the VM is frozen."""
+    """Lets a disk grow in the moment before the VM is frozen."""
 
     def __init__(self, lab: Lab) -> None:
         super().__init__()
         self.lab = lab
 
-    def stage(self, name: str, detail: str) -> None:
-        super().stage(name, detail)
-        if name == "freeze":
+    def began(self, stage: Stage) -> None:
+        if stage is Stage.FREEZE:
             self.lab.resize(1, DATA_SIZE + MIB)
             self.lab.write(1, DATA_SIZE + 1000, b"new tail")
 

@@ -4,11 +4,11 @@ workflow.py  from lock to commit, and back if something fails
 plan.py      what would be done                                    parent.py    what it goes on top of
 freeze.py    the recovery point                                    disk.py      one disk
 readback.py  the proof                                             report.py    the numbers
-observer.py  who is told                                           recorded.py  what it made on the cluster
-several.py   several VMs
+recorded.py  what it made on the cluster                           several.py   several VMs
+
+Who wants to know gives `on_event` (ntxengine.events).
 """
 
-from ntxengine.capture.observer import LogObserver, Observer
 from ntxengine.capture.options import (
     CONSISTENCY_CHOICES,
     DEFAULT_EXPIRY,
@@ -30,8 +30,6 @@ __all__ = [
     "CapturePlan",
     "ConsistencyChoice",
     "DiskPlan",
-    "LogObserver",
-    "Observer",
     "OnLostTracking",
     "Outcome",
     "capture",

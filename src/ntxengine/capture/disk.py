@@ -19,7 +19,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ntxengine.attach import Attacher
-from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import DiskPlan
 from ntxengine.capture.readback import read_back
@@ -32,10 +31,11 @@ from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
+from ntxengine.events import DiskDone, Emitter, ProgressAdapter, Stage, StageBegan, Subject
 from ntxengine.files import free_space
 from ntxengine.images.create import NewImage, create_image, make_image
 from ntxengine.images.open import open_image
-from ntxengine.prism.models import DiskPoint, Prism
+from ntxengine.prism.models import Disk, DiskPoint, Prism
 from ntxengine.repository import Point, PointDisk, UnfinishedPoint
 from ntxengine.units import format_size
 
@@ -46,11 +46,16 @@ class Context:
 
     prism: Prism
     attacher: Attacher
-    observer: Observer
+    emit: Emitter
+    subject: Subject
     options: CaptureOptions
     parent: Point | None
     unfinished: UnfinishedPoint
-    warn: Callable[[str], None]
+    warn: Callable[[str, Subject], None]
+
+    def subject_of(self, disk: Disk) -> Subject:
+        """Return who the events of a disk are about."""
+        return {**self.subject, "disk_id": disk.id, "disk_label": disk.label}
 
 
 class BuiltOnDamage(ChecksumMismatch):
@@ -73,16 +78,17 @@ async def capture_disk(context: Context, plan: DiskPlan, frozen: DiskPoint) -> C
             written); RepositoryError, ToolError.
     """
     stages = Stages()
+    subject = context.subject_of(plan.disk)
     question = Question(
         prism=context.prism,
         disk=frozen,
         name=f"disk {plan.disk.label} ({plan.disk.id})",
         size=plan.disk.size,
         directory=context.unfinished.path,
-        warn=context.warn,
+        warn=lambda text: context.warn(text, subject),
     )
-    context.observer.stage("changes", plan.disk.label)
-    with stages("changes"):
+    context.emit(StageBegan(stage=Stage.CHANGES, **subject))
+    with stages(Stage.CHANGES):
         changes = await find_changes(
             question,
             _previous(plan, frozen),
@@ -92,7 +98,9 @@ async def capture_disk(context: Context, plan: DiskPlan, frozen: DiskPoint) -> C
         )
     async with AsyncExitStack() as stack:
         stack.callback(changes.extents.close)
-        return await _DiskCapture(context, plan, frozen, changes, stages).run(stack)
+        captured = await _DiskCapture(context, plan, frozen, changes, stages).run(stack)
+    context.emit(DiskDone(**subject))
+    return captured
 
 
 def _previous(plan: DiskPlan, frozen: DiskPoint) -> Previous | None:
@@ -117,7 +125,7 @@ class _DiskCapture:
         self._frozen = frozen
         self._changes = changes
         self._stages = stages
-        self._progress = partial(context.observer.disk_progress, plan.disk.id)
+        self._subject = context.subject_of(plan.disk)
 
     async def run(self, stack: AsyncExitStack) -> CapturedDisk:
         before = await self._open_previous_manifest(stack)
@@ -132,8 +140,8 @@ class _DiskCapture:
         digest = await to_thread_joined(manifest.seal)
         verified: CopyReport | None = None
         if self._context.options.verify and copied is not None:
-            self._stage("verify")
-            with self._stages("verify"):
+            self._began(Stage.VERIFY)
+            with self._stages(Stage.VERIFY):
                 verified = await self._read_back(new, manifest, before)
         entry = self._context.unfinished.disk_entry(self._disk.id, self._disk.label, digest)
         numbers = disk_report(
@@ -160,16 +168,16 @@ class _DiskCapture:
     async def _attached(self) -> AsyncIterator[str]:
         """The disk, readable here.  One that was read to its end and cannot be taken away costs a warning, no more:
         what the cluster keeps says nothing of the bytes, and those are compared when they are read back."""
-        self._stage("attach")
+        self._began(Stage.ATTACH)
         async with AsyncExitStack() as stack:
-            with self._stages("attach"):
+            with self._stages(Stage.ATTACH):
                 attaching = self._context.attacher.attach(self._frozen, self._changes.size)
                 path = await stack.enter_async_context(attaching)
             yield path
             try:
                 await stack.aclose()
             except NtxError as error:
-                self._context.warn(
+                self._warn(
                     f"disk {self._disk.label} ({self._disk.id}) was copied, but its clone was left behind: {error}; "
                     f"`ntx sweep --worker VM` removes it"
                 )
@@ -187,9 +195,9 @@ class _DiskCapture:
     async def _copy(self, path: str, new: NewImage, manifest: Manifest, before: Manifest | None) -> CopyReport:
         """Copy the extents.  A block that has the digest of the previous point is not stored again."""
         options = dataclasses.replace(self._context.options.copy, target_is_zero=self._previous is None)
-        self._stage("copy")
+        self._began(Stage.COPY)
         creating = create_image(new, "qcow2", connections=options.most_connections, timeout_s=options.timeout_s)
-        with self._stages("copy"), self._naming(new.path):
+        with self._stages(Stage.COPY), self._naming(new.path):
             async with (
                 creating as image,
                 open_source(Location("file", path, path=path), timeout_s=options.timeout_s) as source,
@@ -202,7 +210,7 @@ class _DiskCapture:
                     manifest=manifest,
                     reference=before,
                     bytes_expected=self._changes.bytes_data + self._changes.bytes_zero,
-                    on_progress=self._progress,
+                    on_progress=self._progress(Stage.COPY),
                 )
                 await image.finish()
                 return report
@@ -243,7 +251,7 @@ class _DiskCapture:
                     self._changes,
                     directory=new.path.parent,
                     options=options,
-                    on_progress=self._progress,
+                    on_progress=self._progress(Stage.VERIFY),
                 )
         except ChecksumMismatch as error:
             text = (
@@ -265,15 +273,21 @@ class _DiskCapture:
         parent = self._context.parent
         if not self._changes.must_compare or parent is None or copied is None or not copied.bytes_unchanged:
             return None
-        self._context.warn(
+        self._warn(
             f"disk {self._disk.label} ({self._disk.id}): {format_size(copied.bytes_unchanged)} have the digests that "
             f"they have in point {parent.id} and were not stored again; that the repository still holds these bytes "
             f"was not looked at: `ntx verify {parent.id}` does"
         )
         return parent.id
 
-    def _stage(self, name: str) -> None:
-        self._context.observer.stage(name, self._disk.label)
+    def _began(self, stage: Stage) -> None:
+        self._context.emit(StageBegan(stage=stage, **self._subject))
+
+    def _progress(self, stage: Stage) -> ProgressAdapter:
+        return ProgressAdapter(self._context.emit, stage, self._subject)
+
+    def _warn(self, text: str) -> None:
+        self._context.warn(text, self._subject)
 
 
 async def _opened(stack: AsyncExitStack, open_manifest: Callable[[], Manifest]) -> Manifest:

@@ -9,24 +9,25 @@ from typing import Any
 
 from ntxengine.changes import Changes, Tracking
 from ntxengine.dataplane.copy import CopyReport
+from ntxengine.events import Stage
 
 
 class Stages:
     """Seconds by stage.  A stage that is entered again adds up."""
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
+        self._seconds: dict[Stage, float] = {}
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
+    def __call__(self, stage: Stage) -> Iterator[None]:
         start_s = time.monotonic()
         try:
             yield
         finally:
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - start_s
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + time.monotonic() - start_s
 
     def as_dict(self) -> dict[str, float]:
-        return {name: round(seconds, 3) for name, seconds in self._seconds.items()}
+        return {stage.value: round(seconds, 3) for stage, seconds in self._seconds.items()}
 
 
 def reduction_percent(size: int, sent: int) -> float:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ntxengine.attach import Attacher
-from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.workflow import capture
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.errors import Cancelled
+from ntxengine.events import OnEvent, log_event
 from ntxengine.prism.models import Prism, Vm
 from ntxengine.repository import Point, Repository
 
@@ -35,13 +35,14 @@ async def capture_several(
     *,
     options: CaptureOptions,
     attacher: Attacher,
-    observer_of: Callable[[Vm], Observer],
     at_once: int = 1,
+    on_event: OnEvent = log_event,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Capture each of `vms`, at most `at_once` of them at a time; return what became of each, in their order.
 
-    All that run at once share one budget of buffers.  `on_outcome` is told of each when it is done.
+    All that run at once share one budget of buffers.  `on_outcome` is told of each when it is done, `on_event` of all
+    on the way; what that raises is the error of the VM that it was told about.
     Errors: none of a VM's own, whatever it is.  A cancellation stops all, and each cleans up.
     """
     at_once = max(1, min(at_once, len(vms)))
@@ -49,7 +50,7 @@ async def capture_several(
 
     async def capture_one(vm: Vm) -> Outcome:
         try:
-            point = await capture(prism, repository, vm, options=shared, attacher=attacher, observer=observer_of(vm))
+            point = await capture(prism, repository, vm, options=shared, attacher=attacher, on_event=on_event)
             outcome = Outcome(vm, point=point)
         except Cancelled:
             raise

@@ -16,7 +16,6 @@ from typing import Any
 from ntxengine.attach import Attacher
 from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture_disk
 from ntxengine.capture.freeze import Frozen, check_frozen, freeze
-from ntxengine.capture.observer import Observer
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture, stored_disk_point
 from ntxengine.capture.recorded import Recorder
@@ -25,6 +24,18 @@ from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
 from ntxengine.dataplane.buffers import split_buffers
+from ntxengine.events import (
+    Emitter,
+    OnEvent,
+    Planned,
+    PointCommitted,
+    Stage,
+    StageBegan,
+    StartedOver,
+    Subject,
+    Warned,
+    log_event,
+)
 from ntxengine.prism.models import Prism, Vm
 from ntxengine.repository import Point, PointRecord, Repository, UnfinishedPoint, site
 from ntxengine.units import utc_now
@@ -37,48 +48,52 @@ async def capture(
     *,
     options: CaptureOptions,
     attacher: Attacher,
-    observer: Observer,
+    on_event: OnEvent = log_event,
 ) -> Point:
     """Capture a VM: in full the first time, then what changed.  Return the committed point.
 
-    The VM is read from Prism again once it is locked.  Warnings go to `observer` and into the point's report.  Times
+    The VM is read from Prism again once it is locked.  Warnings go to `on_event` and into the point's report.  Times
     in the report that is returned are of the whole workflow; those in the stored one end before the commit.
     What went on top of a damaged point is not kept: a full point is made instead, loudly, unless `on_lost_tracking` is
     "fail".
-    Errors: LockedError; whatever a part of the workflow raises first.  Nothing is left behind then, neither here nor on
-            the cluster, except what the log says could not be removed (`ntx sweep` removes it).
+    Errors: LockedError; whatever a part of the workflow, or `on_event`, raises first.  Nothing is left behind then,
+            neither here nor on the cluster, except what the log says could not be removed (`ntx sweep` removes it).
+            What `on_event` raises when the point is committed comes too late for that: the point stays.
     """
+    emit = Emitter(on_event)
     with repository.lock(vm.id):
         try:
-            return await _Story(prism, repository, vm.id, options, attacher, observer).run()
+            return await _Capture(prism, repository, vm, options, attacher, emit).run()
         except BuiltOnDamage as error:
             if options.on_lost_tracking == "fail":
                 raise
             damage = str(error)
         # Not silently: the full point warns with the reason of each disk, and records it.
-        return await _Story(prism, repository, vm.id, options, attacher, observer, damage=damage).run()
+        emit(StartedOver(vm_id=vm.id, vm_name=vm.name, reason=damage))
+        return await _Capture(prism, repository, vm, options, attacher, emit, damage=damage).run()
 
 
-class _Story:
+class _Capture:
     """One capture, while the VM is locked."""
 
     def __init__(
         self,
         prism: Prism,
         repository: Repository,
-        vm_id: str,
+        vm: Vm,
         options: CaptureOptions,
         attacher: Attacher,
-        observer: Observer,
+        emit: Emitter,
         *,
         damage: str = "",
     ) -> None:
         self._prism = prism
         self._repository = repository
-        self._vm_id = vm_id
+        self._vm = vm
         self._options = options
         self._attacher = attacher
-        self._observer = observer
+        self._emit = emit
+        self._subject: Subject = {"vm_id": vm.id, "vm_name": vm.name}
         self._damage = damage
         self._undo = Rollback()
         self._stages = Stages()
@@ -87,17 +102,16 @@ class _Story:
     async def run(self) -> Point:
         started_s = time.monotonic()
         try:
-            self._observer.stage("plan", self._vm_id)
+            self._began(Stage.PLAN)
             plan = await plan_capture(
                 self._prism,
                 self._repository,
-                self._vm_id,
+                self._vm.id,
                 self._options,
                 worker_id=self._attacher.worker_id,
                 damage=self._damage,
             )
-            if self._options.consistency == "auto" and plan.consistency_reason:
-                self._observer.stage("plan", f"crash-consistent: {plan.consistency_reason}")
+            self._tell_plan(plan)
             for clone in plan.hot_added:
                 self._warn(f"VM {plan.vm.name!r}: {clone} is left out: it is no disk of this VM")
             unfinished = await self._begin(plan)
@@ -105,16 +119,36 @@ class _Story:
             frozen = await self._freeze(plan, unfinished)
             disks = await self._capture_disks(plan, unfinished, frozen)
             record = self._record(plan, unfinished, frozen, disks, started_s)
-            with self._stages("commit"):
+            self._emit.raise_failure()
+            with self._stages(Stage.COMMIT):
                 point = await self._commit(unfinished, record, plan)
         except BaseException:
-            if self._undo.has_steps:
-                self._observer.stage("undo", self._vm_id)
-            await run_to_completion(self._undo.run())
+            try:
+                if self._undo.has_steps:
+                    self._began(Stage.UNDO)
+            finally:
+                await run_to_completion(self._undo.run())
+            self._emit.raise_failure()
             raise
-        with self._stages("release"):
+        self._emit(PointCommitted(**self._subject))
+        with self._stages(Stage.RELEASE):
             await self._release(plan, point)
+        self._emit.raise_failure()
         return self._with_the_end(point, started_s)
+
+    def _began(self, stage: Stage) -> None:
+        self._emit(StageBegan(stage=stage, **self._subject))
+
+    def _tell_plan(self, plan: CapturePlan) -> None:
+        self._subject = {"vm_id": plan.vm.id, "vm_name": plan.vm.name}
+        self._emit(
+            Planned(
+                **self._subject,
+                parent_id=None if plan.parent is None else plan.parent.id,
+                consistency=plan.consistency,
+                consistency_reason=plan.consistency_reason,
+            )
+        )
 
     async def _settle_site(self) -> None:
         if mismatch := await to_thread_joined(site.settle, self._repository.path):
@@ -122,15 +156,16 @@ class _Story:
 
     async def _begin(self, plan: CapturePlan) -> UnfinishedPoint:
         unfinished = self._repository.begin(plan.vm.id, plan.parent)
+        self._subject["point_id"] = unfinished.id
         self._undo.add(f"remove the unfinished point {unfinished.path}", partial(to_thread_joined, unfinished.abort))
         for warning in unfinished.warnings:
             self._warn(warning)
         return unfinished
 
     async def _freeze(self, plan: CapturePlan, unfinished: UnfinishedPoint) -> Frozen:
-        self._observer.stage("freeze", f"{plan.vm.name} ({plan.consistency}-consistent)")
+        self._emit(StageBegan(stage=Stage.FREEZE, consistency=plan.consistency, **self._subject))
         recorder = self._recorder(plan)
-        with self._stages("freeze"):
+        with self._stages(Stage.FREEZE):
             name = await recorder.announce(unfinished, self._attacher.worker_id)
             self._undo.add(f"remove recovery point {name}", recorder.take_back)
             point = await freeze(self._prism, plan, name=name, options=self._options, warn=self._warn)
@@ -150,7 +185,8 @@ class _Story:
         context = Context(
             prism=self._prism,
             attacher=self._attacher,
-            observer=self._observer,
+            emit=self._emit,
+            subject=self._subject,
             options=dataclasses.replace(self._options, copy=split_buffers(self._options.copy, copies)),
             parent=plan.parent,
             unfinished=unfinished,
@@ -207,13 +243,14 @@ class _Story:
             self._undo.forget()
             return point
 
-        self._observer.stage("commit", record.id)
+        self._began(Stage.COMMIT)
         return await to_thread_joined(commit)
 
     async def _release(self, plan: CapturePlan, point: Point) -> None:
         """Delete the recovery point that the new one replaces.  If it stays, that costs space, not the point."""
         if plan.replaced is not None:
-            self._observer.stage("release", plan.replaced.recovery_point_id)
+            recovery_point_id = plan.replaced.recovery_point_id
+            self._emit(StageBegan(stage=Stage.RELEASE, recovery_point_id=recovery_point_id, **self._subject))
         await self._recorder(plan).release(point, plan.replaced)
 
     def _with_the_end(self, point: Point, started_s: float) -> Point:
@@ -225,6 +262,6 @@ class _Story:
         }
         return dataclasses.replace(point, report=point.report | end)
 
-    def _warn(self, text: str) -> None:
+    def _warn(self, text: str, subject: Subject | None = None) -> None:
         self._warnings.append(text)
-        self._observer.warning(text)
+        self._emit(Warned(text=text, **(self._subject if subject is None else subject)))

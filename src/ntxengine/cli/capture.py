@@ -26,7 +26,7 @@ from ntxengine.capture import (
 )
 from ntxengine.cli import complete
 from ntxengine.cli.errors import as_usage
-from ntxengine.cli.observer import ViewObserver
+from ntxengine.cli.event_view import CaptureEvents
 from ntxengine.cli.options import (
     Function,
     PrismOptions,
@@ -48,13 +48,13 @@ from ntxengine.cli.several import (
     Failure,
     Selection,
     failures,
+    names_of,
     raise_if_failed,
     select,
     select_all,
     show,
     show_left_out,
     show_plans_as_json,
-    subjects_of,
     tell,
     tell_if_failed,
 )
@@ -238,8 +238,9 @@ async def _capture(
         # Last, so that a mistyped password leaves no empty repository.
         repository = Repository.open(path, create=True)
         with screen.view() as view:
-            observer = ViewObserver(view, vm)
-            return await capture(prism, repository, vm, options=options, attacher=attacher, observer=observer)
+            return await capture(
+                prism, repository, vm, options=options, attacher=attacher, on_event=CaptureEvents(view)
+            )
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,6 @@ async def _capture_several(request: Request, prism_login: Login, screen: Screen)
     async with connected(prism_login) as prism:
         attacher = await request.attach.attacher(prism)
         selection = await request.select(prism)
-        subjects = subjects_of(selection.vms)
         repository = Repository.open(request.repository, create=True)
         with screen.view() as view:
             outcomes = await capture_several(
@@ -269,8 +269,8 @@ async def _capture_several(request: Request, prism_login: Login, screen: Screen)
                 selection.vms,
                 options=request.options,
                 attacher=attacher,
-                observer_of=lambda vm: ViewObserver(view, vm, subjects[vm.id]),
                 at_once=request.at_once,
+                on_event=CaptureEvents(view, names_of(selection.vms)),
                 on_outcome=tell_if_failed,
             )
     return selection, outcomes

@@ -110,7 +110,7 @@ def failures(outcomes: Sequence[Outcome]) -> list[Failure]:
     return [Failure(each.vm.id, each.vm.name, each.error) for each in outcomes if each.error is not None]
 
 
-def subjects_of(vms: Sequence[Vm]) -> dict[str, str]:
+def names_of(vms: Sequence[Vm]) -> dict[str, str]:
     """Return what to call each VM in progress and warnings, by id: its name, and what tells twins apart."""
     count = Counter(vm.name for vm in vms)
     return {vm.id: vm.name if count[vm.name] == 1 else f"{vm.name} ({vm.id[:8]})" for vm in vms}
