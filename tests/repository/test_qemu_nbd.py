@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -340,7 +341,7 @@ async def test_the_error_of_the_body_is_the_one_raised(image: Path) -> None:
 async def test_a_server_that_does_not_stop_is_killed_and_its_image_not_trusted(
     image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(qemu, "STOP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(qemu, "CLOSE_TIMEOUT_S", 0.2)
 
     with pytest.raises(ToolError, match="was killed"):
         async with QemuNbd(image, backing=(), read_only=False) as server:
@@ -348,6 +349,44 @@ async def test_a_server_that_does_not_stop_is_killed_and_its_image_not_trusted(
             os.kill(pid, signal.SIGSTOP)
 
     assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError])
+async def test_after_an_error_a_writable_server_is_not_waited_for(
+    image: Path, error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    began = time.monotonic()
+
+    with pytest.raises(error):
+        async with QemuNbd(image, backing=(), read_only=False) as server:
+            pid = server.pid
+            os.kill(pid, signal.SIGSTOP)  # it would not close the image, however long it was waited for
+            raise error
+
+    assert time.monotonic() - began < 20
+    assert not Path(f"/proc/{pid}").exists()
+    assert caplog.text == ""
+
+
+async def test_a_cancel_while_an_image_is_closed_kills_its_server(image: Path) -> None:
+    served = asyncio.Event()
+    pids: list[int] = []
+
+    async def serve() -> None:
+        async with QemuNbd(image, backing=(), read_only=False) as server:
+            pids.append(server.pid)
+            os.kill(server.pid, signal.SIGSTOP)
+            served.set()
+
+    task = asyncio.create_task(serve())
+    await served.wait()
+    await asyncio.sleep(0.1)  # by then it waits; if not, it is no less to be cancelled
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(20):
+            await task
+
+    assert not Path(f"/proc/{pids[0]}").exists()
 
 
 async def test_a_server_that_never_answers_is_given_up_at_once(

@@ -21,6 +21,7 @@ from types import TracebackType
 from urllib.parse import quote
 
 from ntxengine.concurrency.completion import run_to_completion
+from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S
 from ntxengine.errors import NtxError, ToolError
 from ntxengine.images import process, qemu_img
 from ntxengine.images.rundir import PrivateFolder
@@ -28,8 +29,10 @@ from ntxengine.images.rundir import PrivateFolder
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 60.0
-"""After SIGTERM qemu writes its metadata and closes the image: a slow disk behind a full cache takes its time."""
+CLOSE_TIMEOUT_S = FLUSH_TIMEOUT_S
+"""After SIGTERM qemu writes its metadata and flushes: a slow disk behind a full cache takes its time."""
+STOP_TIMEOUT_S = 5.0
+"""Where nothing is to be closed: one that is left in the kernel is not waited for."""
 
 _POLL_S = 0.01
 _SPARE_CONNECTIONS = 1
@@ -46,7 +49,8 @@ class QemuNbd:
 
     `backing` are the images below it, from the nearest to the root, which is in `root_format`: nothing else is opened,
     whatever the image says.
-    A writable image is not for others before `__aexit__` has returned without an error.
+    A writable image is not for others before `__aexit__` has returned without an error.  After an error, or when
+    cancelled meanwhile, it is killed: nobody wants that image.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class QemuNbd:
         self._process: asyncio.subprocess.Process | None = None
         self._stderr = b""
         self._drain: asyncio.Task[None] | None = None
+        self._is_closing = False
 
     @property
     def socket_path(self) -> Path:
@@ -106,11 +111,16 @@ class QemuNbd:
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it: politely, then by force.
+        """End it: politely, if its image is wanted, then by force.
 
         Errors: ToolError if one that could write had ended before, or did not close the image properly.
         """
-        problem = await run_to_completion(self._stop(signal.SIGTERM))
+        try:
+            if value is None and not self._read_only:
+                await self._close()
+        finally:
+            by = signal.SIGTERM if self._read_only else signal.SIGKILL
+            problem = await run_to_completion(self._stop(by))
         if not problem:
             return
         # One that only reads has nothing to lose: what was asked of it was answered, or is an error already.
@@ -173,6 +183,16 @@ class QemuNbd:
             await self._drain
         return process.failure("qemu-nbd", self._stderr, status, action="serving the image", path=self.path)
 
+    async def _close(self) -> None:
+        """Let it close the image and end, if it runs."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._is_closing = True
+        process.send(self._process, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._process.wait()
+
     async def _stop(self, by: signal.Signals) -> str:
         """End the process and remove the socket.  Return what went wrong, "" if nothing."""
         problem = ""
@@ -187,27 +207,26 @@ class QemuNbd:
         return problem
 
     async def _end(self, server: asyncio.subprocess.Process, by: signal.Signals) -> str:
-        ended_before = server.returncode is not None
-        was_killed = False
-        if not ended_before:
-            process.send(server, by)
-            try:
+        ended_before = server.returncode is not None and not self._is_closing
+        was_late = server.returncode is None and self._is_closing
+        for signal_now in (by, signal.SIGKILL):
+            process.send(server, signal_now)
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_TIMEOUT_S):
                     await server.wait()
-            except TimeoutError:
-                was_killed = True
-                process.send(server, signal.SIGKILL)
-                await server.wait()
+                    break
+        if server.returncode is None:
+            return "was killed, and is still in the kernel"
         if self._drain is not None:
             await self._drain
         words = process.one_line("qemu-nbd", self._stderr)
         if ended_before:
             return f"ended before its time (status {server.returncode}): {words or 'it gave no reason'}"
-        if self._read_only:
+        if was_late:
+            return f"did not close the image within {CLOSE_TIMEOUT_S:g} s and was killed: the image is not whole"
+        if not self._is_closing or server.returncode == 0:
             return ""
-        if was_killed:
-            return f"did not close the image within {STOP_TIMEOUT_S:g} s and was killed: the image is not whole"
-        return f"failed to close the image (status {server.returncode}): {words}" if server.returncode else ""
+        return f"failed to close the image (status {server.returncode}): {words}"
 
 
 async def _greet(path: Path) -> None:
