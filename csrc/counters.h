@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 struct ntx_counters {
-    _Atomic uint64_t done, read, sent, zeroed, skipped, unchanged, requests, retries;
+    _Atomic uint64_t done, read, sent, stored, zeroed, skipped, unchanged, requests, retries;
     _Atomic uint64_t source_ns, digest_ns, target_ns, limit_ns, cpu_ns;
 };
 

@@ -38,11 +38,16 @@ static const char *action_of(enum ntx_op op)
     return "request";
 }
 
+bool ntx_device_may_end_at(const struct ntx_device_info *info, uint64_t offset)
+{
+    bool is_tail = (info->flags & NTX_DEVICE_SHORT_TAIL) != 0 && offset == info->size;
+
+    return is_tail || (offset & (info->min_block - 1)) == 0;
+}
+
 /* Why the request may not start, or NULL.  Every device relies on this: nothing behind it checks ranges again. */
 static const char *refusal(const struct ntx_device_info *info, const struct ntx_io *io, int *code)
 {
-    uint64_t unaligned = (io->offset | io->length) & (info->min_block - 1);
-
     *code = -EINVAL;
     if (io->op == NTX_OP_FLUSH)
         return NULL;
@@ -54,7 +59,7 @@ static const char *refusal(const struct ntx_device_info *info, const struct ntx_
         return "the request is empty";
     if (io->offset > info->size || io->length > info->size - io->offset)
         return "the request goes past the end";
-    if (unaligned != 0)
+    if ((io->offset & (info->min_block - 1)) != 0 || !ntx_device_may_end_at(info, io->offset + io->length))
         return "the request is not a multiple of the device's minimum block";
     if ((io->op == NTX_OP_READ || io->op == NTX_OP_WRITE) && io->length > info->max_payload)
         return "the request is longer than the device's maximum payload";
@@ -70,6 +75,7 @@ int ntx_device_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_e
         return ntx_error_set(err, NTX_E_DEVICE, -ENOTCONN, "%s: %s failed: the connection was lost before",
                              device->info.name, action_of(io->op));
     io->result = 0;
+    io->stored = io->op == NTX_OP_WRITE ? io->length : 0;
     io->next = NULL;
     device->in_flight++;
     if (why != NULL) {

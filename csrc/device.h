@@ -21,7 +21,8 @@ enum ntx_op { NTX_OP_READ, NTX_OP_WRITE, NTX_OP_ZERO, NTX_OP_FLUSH, NTX_OP_MAP }
 struct ntx_io {
     enum ntx_op op;
     uint64_t offset;         /* multiple of min_block */
-    uint64_t length;         /* likewise; READ and WRITE at most max_payload */
+    uint64_t length;         /* ends where ntx_device_may_end_at(); READ and WRITE at most max_payload */
+    uint64_t stored;         /* WRITE, after reaping: bytes kept for it.  length, unless the device set less */
     void *data;              /* READ: filled.  WRITE: sent, not changed */
     struct ntx_extents *map; /* MAP: filled from offset on; may cover less than length, never nothing */
     int result;              /* after reaping: 0 or negative errno.  The device's .error says more */
@@ -46,6 +47,12 @@ struct ntx_device_ops {
      * readable. Errors: of the open; class CANCELLED: stopped. */
     int (*clone)(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err);
 
+    /* Write what can only be written at the end, such as the metadata of an image, so that it is as safe as after a
+     * flush.  Called at the end of a job without error, once, on one of its connections, after the closing flush
+     * covered what all of them wrote; nothing is in flight.  May block.  NULL: there is nothing to finish.
+     * Errors: the job fails, and nothing is known to be stored. */
+    int (*finish)(struct ntx_device *device, struct ntx_error *err);
+
     /* Release everything, the struct itself too.  Polite where that needs no waiting (NBD sends DISC). */
     void (*close)(struct ntx_device *device);
 };
@@ -66,6 +73,10 @@ struct ntx_device {
 };
 
 /* For submitters. */
+
+/* A request to the device may end there: at a multiple of min_block, or, with NTX_DEVICE_SHORT_TAIL, at its size. */
+bool ntx_device_may_end_at(const struct ntx_device_info *info, uint64_t offset);
+
 int ntx_device_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err);
 struct ntx_io *ntx_device_reap(struct ntx_device *device); /* NULL: nothing completed */
 

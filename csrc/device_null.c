@@ -12,6 +12,7 @@
 static int submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err)
 {
     (void)err;
+    io->stored = 0;
     if (io->op == NTX_OP_READ)
         memset(io->data, 0, io->length);
     else if (io->op == NTX_OP_MAP)

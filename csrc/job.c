@@ -99,7 +99,7 @@ static int check_ends(const struct ntx_device *source, const struct ntx_device *
                              "%s: the connection was lost before: open it again", source->lost ? from->name : to->name);
     const struct ntx_device_info *ends[] = {from, to};
     for (int i = 0; i < 2; i++) {
-        if (size % ends[i]->min_block != 0)
+        if (!ntx_device_may_end_at(ends[i], size))
             return ntx_error_set(
                 err, i == 0 ? NTX_E_SOURCE : NTX_E_TARGET, -ENOTSUP,
                 "%s: takes only whole blocks of %u bytes, and the source's %llu bytes do not end on one", ends[i]->name,
@@ -237,20 +237,22 @@ static unsigned flush_timeout_ms(const struct ntx_job *job)
     return limit_ms;
 }
 
+/* One flush covers what was answered on all connections; then the target writes what it can only write at the end. */
 static void flush_target(struct ntx_job *job)
 {
     struct ntx_worker *worker = find_connected(job);
     struct ntx_error err;
-    if (worker == NULL || !(worker->target->info.flags & NTX_DEVICE_CAN_FLUSH))
+    if (worker == NULL || ntx_stop_is_set(&job->scheduler.cancel)) /* nobody reads the result */
         return;
-    if (ntx_stop_is_set(&job->scheduler.cancel)) /* nobody reads the result */
-        return;
+    bool can_flush = (worker->target->info.flags & NTX_DEVICE_CAN_FLUSH) != 0;
     bool was_stopped = ntx_stop_is_set(&job->scheduler.stop);
     atomic_store(&job->flushing, true);
-    int rc = ntx_worker_flush(worker, flush_timeout_ms(job), &err);
+    int rc = can_flush ? ntx_worker_flush(worker, flush_timeout_ms(job), &err) : 0;
+    if (rc == 0 && !was_stopped)
+        rc = ntx_worker_finish(worker, &err);
     atomic_store(&job->flushing, rc == -ETIMEDOUT && !was_stopped);
     if (rc == 0)
-        atomic_store(&job->flushed, true);
+        atomic_store(&job->flushed, can_flush);
     else
         ntx_scheduler_fail(&job->scheduler, &err);
 }
@@ -429,6 +431,7 @@ void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progre
         progress->bytes_done += atomic_load_explicit(&counters->done, memory_order_relaxed);
         progress->bytes_read += atomic_load_explicit(&counters->read, memory_order_relaxed);
         progress->bytes_sent += atomic_load_explicit(&counters->sent, memory_order_relaxed);
+        progress->bytes_stored += atomic_load_explicit(&counters->stored, memory_order_relaxed);
         progress->bytes_zeroed += atomic_load_explicit(&counters->zeroed, memory_order_relaxed);
         progress->bytes_skipped += atomic_load_explicit(&counters->skipped, memory_order_relaxed);
         progress->bytes_unchanged += atomic_load_explicit(&counters->unchanged, memory_order_relaxed);

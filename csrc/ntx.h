@@ -129,15 +129,17 @@ struct ntx_device;
 #define NTX_DEVICE_CAN_MULTI_CONN (1u << 3) /* several connections see each other's writes (NBD multi-conn; files) */
 #define NTX_DEVICE_CAN_MAP (1u << 4)        /* can tell data from zero without reading */
 #define NTX_DEVICE_ROTATIONAL (1u << 5)
-#define NTX_DEVICE_STRUCTURED (1u << 6) /* NBD structured replies are in use */
-#define NTX_DEVICE_DIRECT (1u << 7)     /* the page cache is bypassed (O_DIRECT) */
-#define NTX_DEVICE_BLOCK (1u << 8)      /* a block device */
-#define NTX_DEVICE_DISCARDS (1u << 9)   /* null: nothing is stored */
-#define NTX_DEVICE_TCP (1u << 10)       /* reached over TCP */
+#define NTX_DEVICE_STRUCTURED (1u << 6)  /* NBD structured replies are in use */
+#define NTX_DEVICE_DIRECT (1u << 7)      /* the page cache is bypassed (O_DIRECT) */
+#define NTX_DEVICE_BLOCK (1u << 8)       /* a block device */
+#define NTX_DEVICE_DISCARDS (1u << 9)    /* null: nothing is stored */
+#define NTX_DEVICE_TCP (1u << 10)        /* reached over TCP */
+#define NTX_DEVICE_SHORT_TAIL (1u << 11) /* size need not be a multiple of min_block: its last block may be shorter */
 
 struct ntx_device_info {
     uint64_t size;            /* bytes */
-    uint32_t min_block;       /* offset and length of every request must be multiples (power of two, <= 64 KiB) */
+    uint32_t min_block;       /* offset and length of every request must be multiples (power of two, <= 64 KiB); with
+                               * NTX_DEVICE_SHORT_TAIL one that ends at size need not */
     uint32_t preferred_block; /* power of two */
     uint32_t max_payload;     /* largest READ or WRITE, a multiple of min_block */
     uint32_t flags;           /* NTX_DEVICE_* */
@@ -277,6 +279,7 @@ struct ntx_job_progress {
     uint64_t bytes_done;      /* of the extents fed: finished, in whichever way */
     uint64_t bytes_read;      /* from the source */
     uint64_t bytes_sent;      /* payload written to the target */
+    uint64_t bytes_stored;    /* what the target keeps for it: less where it compresses or has the same already */
     uint64_t bytes_zeroed;    /* zeroed on the target */
     uint64_t bytes_skipped;   /* zero, and the target is known to be zero */
     uint64_t bytes_unchanged; /* equal to the reference digest */

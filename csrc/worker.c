@@ -337,3 +337,9 @@ int ntx_worker_flush(struct ntx_worker *w, unsigned timeout_ms, struct ntx_error
     struct ntx_io io = {.op = NTX_OP_FLUSH, .stop = &w->scheduler->cancel};
     return of_side(err, ntx_device_do(w->target, &io, timeout_ms, err), NTX_E_TARGET);
 }
+
+int ntx_worker_finish(struct ntx_worker *w, struct ntx_error *err)
+{
+    const struct ntx_device_ops *ops = w->target->ops;
+    return ops->finish == NULL ? 0 : of_side(err, ops->finish(w->target, err), NTX_E_TARGET);
+}

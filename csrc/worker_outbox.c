@@ -261,6 +261,7 @@ static int finish_request(struct ntx_outbox *o, struct ntx_request *request, str
             return submit_zero(o, request, err);
     } else {
         ntx_count(&o->counters->sent, io->length);
+        ntx_count(&o->counters->stored, io->stored);
     }
     ntx_ranges_count_done(o->ranges, request->range, request->counts);
     ntx_ranges_unref(o->ranges, request->range);

@@ -363,3 +363,4 @@ async def test_partly_changed_blocks_are_read_whole_and_sent_in_part() -> None:
 
     assert report.bytes_read == 100 * BLOCK_SIZE
     assert report.bytes_sent == 100 * 4096
+    assert report.bytes_stored == 0

@@ -35,10 +35,12 @@ struct fake_disk {
     bool flush_fails;
     uint64_t flush_ends_ns; /* not answered before, on the clock; UINT64_MAX: never */
     bool loses_connection;  /* after the first write */
+    bool stores_half;       /* of what it is sent */
+    int finish_code;        /* what finish() returns */
     unsigned refuse_clones;
     _Atomic bool delays_clones; /* until it is taken back */
     _Atomic unsigned clones_begun;
-    uint64_t writes, zeros, written_bytes, flushes, clones; /* lock */
+    uint64_t writes, zeros, written_bytes, flushes, clones, finishes; /* lock */
 };
 
 struct fake_device {
@@ -116,6 +118,8 @@ static int fake_do(struct fake_disk *disk, struct ntx_io *io)
         memcpy(disk->bytes + io->offset, io->data, io->length);
         disk->writes++;
         disk->written_bytes += io->length;
+        if (disk->stores_half)
+            io->stored = io->length / 2;
         return 0;
     case NTX_OP_ZERO:
         if (io->length > disk->max_zero)
@@ -181,6 +185,15 @@ static int fake_clone(struct ntx_device *base, int stop_fd, struct ntx_device **
     return 0;
 }
 
+static int fake_finish(struct ntx_device *base, struct ntx_error *err)
+{
+    struct fake_disk *disk = ((struct fake_device *)base)->disk;
+    CHECK_EQ_U64(base->in_flight, 0);
+    CHECK(!disk->flush_fails && (disk->flushes > 0 || !(disk->flags & NTX_DEVICE_CAN_FLUSH)));
+    disk->finishes++;
+    return disk->finish_code == 0 ? 0 : ntx_error_set(err, NTX_E_DEVICE, disk->finish_code, "fake: finish failed");
+}
+
 static void fake_close(struct ntx_device *base)
 {
     ntx_event_close(base->fd);
@@ -188,6 +201,6 @@ static void fake_close(struct ntx_device *base)
 }
 
 static const struct ntx_device_ops fake_ops = {
-    .submit = fake_submit, .advance = fake_advance, .clone = fake_clone, .close = fake_close};
+    .submit = fake_submit, .advance = fake_advance, .clone = fake_clone, .finish = fake_finish, .close = fake_close};
 
 #endif

@@ -135,7 +135,7 @@ static void test_an_export_is_connected_to_again_while_it_is_used(void)
     int ended = 0;
 
     for (unsigned i = 0; i < 1000 && device == NULL && ended == 0; i++) {
-        if (ntx_open_nbd_unix(path, "", NTX_OPEN_WRITE, CHECK_TIMEOUT_MS, &device, &err) != 0)
+        if (open_unix(path, "", NTX_OPEN_WRITE, CHECK_TIMEOUT_MS, &device, &err) != 0)
             usleep(10000);
         ended = waitpid(pid, NULL, WNOHANG);
     }

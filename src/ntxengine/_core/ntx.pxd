@@ -107,6 +107,7 @@ cdef extern from "ntx.h" nogil:
         uint64_t bytes_done
         uint64_t bytes_read
         uint64_t bytes_sent
+        uint64_t bytes_stored
         uint64_t bytes_zeroed
         uint64_t bytes_skipped
         uint64_t bytes_unchanged

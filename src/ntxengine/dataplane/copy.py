@@ -258,6 +258,7 @@ class _Transfer:
             bytes_done=now["bytes_done"],
             bytes_read=now["bytes_read"],
             bytes_sent=now["bytes_sent"],
+            bytes_stored=now["bytes_stored"],
             bytes_zeroed=now["bytes_zeroed"],
             bytes_skipped=now["bytes_skipped"],
             bytes_unchanged=now["bytes_unchanged"],

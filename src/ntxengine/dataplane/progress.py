@@ -10,6 +10,8 @@ from enum import Enum
 class Progress:
     """Counters of a running copy, in bytes.  `bytes_done` of `bytes_total` is what a progress bar shows.
 
+    `bytes_stored` is what the target keeps of `bytes_sent`: the same, unless it compresses, has some of it already, or
+    keeps nothing (`null:`).
     `stage_seconds` is time of the copying threads, added up over them: reading or waiting for the `source`, looking
     at the bytes (`digest`), sending to or waiting for the `target`, and held by the rate `limit`.
     `is_flushing`: everything was sent, and the target makes sure of it.
@@ -19,6 +21,7 @@ class Progress:
     bytes_done: int
     bytes_read: int
     bytes_sent: int
+    bytes_stored: int
     bytes_zeroed: int
     bytes_skipped: int
     bytes_unchanged: int
