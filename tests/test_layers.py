@@ -58,18 +58,23 @@ ROOMS = {
     "prism": {
         "http": set(),
         "models": set(),
+        "findings": {"models"},
+        "cluster": {"findings", "models"},
         "regions": {"http", "models"},
         "tasks": {"http"},
         "v3": {"http", "models", "regions", "tasks"},
-        "v4": {"http", "models", "regions", "tasks"},
-        "probe": {"http", "models", "v3", "v4"},
-        "__init__": {"http", "models", "probe"},
+        "v4": {"findings", "http", "models", "regions", "tasks"},
+        "probe": {"findings", "http", "v3", "v4"},
+        "open": {"cluster", "http", "probe", "v3", "v4"},
+        "__init__": {"cluster", "findings", "http", "models", "open"},
     },
 }
 
 # Parts of another layer that only these modules may see.
 FACADES = {
-    "ntxengine.prism": {"changes": {"models"}, "attach": {"models"}, "capture": {"models"}, "sweep": {"models"}},
+    "ntxengine.prism": {
+        layer: {"cluster", "findings", "models"} for layer in ("attach", "capture", "changes", "sweep")
+    },
 }
 
 # Libraries that have one home.

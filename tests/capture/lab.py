@@ -16,7 +16,7 @@ from ntxengine.capture import CaptureOptions, capture
 from ntxengine.events import Event, Stage, StageBegan, Warned
 from ntxengine.prism import Endpoint, Family, Prism, Secret
 from ntxengine.prism.http.retry import Patience
-from ntxengine.prism.probe import open_prism
+from ntxengine.prism.open import open_cluster
 from ntxengine.repository import Point, Repository
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
@@ -186,7 +186,8 @@ async def open_lab(
     """Connect to the simulator: v4 through Prism Central, v3 to the Prism Element."""
     url, password = (sim.central_url, sim.password) if family == "v4" else (sim.element_url, sim.element_password)
     endpoint = Endpoint(url, sim.username, Secret(password), ca_file=str(sim.ca_file))
-    prism = await open_prism(endpoint, family=family, patience=patience)
+    central, element = (endpoint, None) if family == "v4" else (None, endpoint)
+    prism = (await open_cluster(central, element, patience=patience)).prism
     layout = sim.world.layout
     attacher: Attacher
     if attach == "mount":

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import trustme
 
+from ntxengine.prism.findings import Revisions
 from ntxengine.prism.http.endpoint import Endpoint, Secret
 from ntxengine.prism.http.retry import Patience
 from ntxengine.prism.http.session import Session, tls_context
 from ntxengine.prism.models import Family, Prism
-from ntxengine.prism.probe import open_prism
-from ntxengine.prism.v4.api import Revisions
+from ntxengine.prism.open import open_cluster
 from ntxengine.prism.v4.central import CentralPrism
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
@@ -120,12 +120,9 @@ def connect(sim: Simulator, clock: HandClock) -> Connect:
     async def opened(family: Family) -> AsyncIterator[Prism]:
         url = sim.central_url if family == "v4" else sim.element_url
         endpoint = Endpoint(url, sim.username, Secret(sim.password), str(sim.ca_file))
-        prism = await open_prism(endpoint, clock=clock.clock)
-        assert prism.family == family
-        try:
-            yield prism
-        finally:
-            await prism.aclose()
+        async with await open_cluster(endpoint, endpoint, clock=clock.clock) as cluster:
+            assert cluster.findings.family == family
+            yield cluster.prism
 
     return opened
 
@@ -134,8 +131,5 @@ def connect(sim: Simulator, clock: HandClock) -> Connect:
 async def central(sim: Simulator, *, real_time: bool = False) -> AsyncIterator[Prism]:
     """Connect to the Prism Central of a simulator."""
     endpoint = Endpoint(sim.central_url, sim.username, Secret(sim.password), str(sim.ca_file))
-    prism = await open_prism(endpoint, clock=None if real_time else HandClock().clock)
-    try:
-        yield prism
-    finally:
-        await prism.aclose()
+    async with await open_cluster(endpoint, None, clock=None if real_time else HandClock().clock) as cluster:
+        yield cluster.prism

@@ -10,9 +10,10 @@ import pytest
 
 import ntxengine.prism
 from ntxengine.errors import CredentialsError, OptionsError, PrismConnectionError, PrismError
+from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.http.endpoint import Endpoint, Secret
 from ntxengine.prism.models import Family
-from ntxengine.prism.probe import open_prism
+from ntxengine.prism.open import open_cluster
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.faults import HttpFault
 from tests.prism.hostile import PASSWORD, HandClock, Hostile, reply
@@ -25,17 +26,20 @@ def at(url: str, sim: Simulator, password: str | None = None) -> Endpoint:
 
 
 async def family_of(endpoint: Endpoint, family: Family | None = None) -> str:
-    prism = await open_prism(endpoint, family=family, clock=HandClock().clock)
-    await prism.aclose()
-    return prism.family
+    central, element = None if family == "v3" else endpoint, None if family == "v4" else endpoint
+    return (await found(central, element)).family
+
+
+async def found(central: Endpoint | None, element: Endpoint | None) -> Findings:
+    async with await open_cluster(central, element, clock=HandClock().clock) as cluster:
+        return cluster.findings
 
 
 async def test_prism_central_is_v4_and_prism_element_is_v3(sim: Simulator) -> None:
     for url, family in ((sim.central_url, "v4"), (sim.element_url, "v3")):
-        prism = await ntxengine.prism.connect(at(url, sim))
-        await prism.aclose()
-
-        assert prism.family == family
+        endpoint = at(url, sim)
+        async with await ntxengine.prism.connect(endpoint, endpoint) as cluster:
+            assert cluster.findings.family == family
 
 
 async def test_a_family_can_be_forced(sim: Simulator) -> None:
@@ -116,6 +120,54 @@ async def test_insecure_takes_the_certificate_of_the_element_too(sim: Simulator)
 async def test_a_ca_file_that_is_not_there_is_a_wrong_option(sim: Simulator, tmp_path: Path) -> None:
     with pytest.raises(OptionsError):
         await family_of(Endpoint(sim.central_url, "admin", Secret("x"), str(tmp_path / "none.pem")))
+
+
+# -- what is found out is kept
+
+
+async def test_what_was_found_at_a_prism_central_is_kept(config: SimConfig, tmp_path: Path) -> None:
+    config.revisions = {"vmm": "v4.0", "dataprotection": "v4.3"}
+    async with Simulator(config, tmp_path / "old") as sim:
+        old = await found(at(sim.central_url, sim), None)
+        new = await found(None, at(sim.element_url, sim))
+
+    assert (old.family, old.is_central, old.no_v3) == ("v4", True, "not asked for")
+    assert old.revisions == Revisions("v4.0", "v4.0", "v4.0")
+    assert old.server_revisions is not None
+    assert old.server_revisions.dataprotection == "v4.3"
+    assert not old.can_hot_add
+    assert not old.tells_paths
+    assert (new.family, new.is_central, new.no_v4) == ("v3", False, "not asked for")
+    assert new.can_hot_add
+    assert new.tells_paths
+
+
+async def test_with_two_endpoints_v4_is_spoken_and_the_element_is_a_finding(sim: Simulator) -> None:
+    both = await found(at(sim.central_url, sim), at(sim.element_url, sim, sim.element_password))
+    refused = await found(at(sim.central_url, sim), at(sim.element_url, sim, "wrong"))
+
+    assert (both.family, both.is_element_usable, both.no_v3) == ("v4", True, "")
+    assert (refused.family, refused.is_element_usable) == ("v4", False)
+    assert "was refused" in refused.no_v3
+
+
+async def test_with_two_endpoints_the_element_stands_in_for_a_central_without_v4(
+    config: SimConfig, tmp_path: Path
+) -> None:
+    config.families = ["v3"]
+    async with Simulator(config, tmp_path / "old") as sim:
+        central = at(sim.central_url, sim)
+        assert (await found(central, at(sim.element_url, sim))).family == "v3"
+        with pytest.raises(CredentialsError):
+            await found(central, at(sim.element_url, sim, "wrong"))
+        sim.faults.http.append(HttpFault(path="/data/changed_regions", status=404, count=-1))
+        with pytest.raises(PrismError, match=r"Prism Central .* has no v4 .*, and Prism Element .* has no v3"):
+            await found(central, at(sim.element_url, sim))
+
+
+async def test_without_an_endpoint_there_is_nothing_to_connect_to() -> None:
+    with pytest.raises(OptionsError, match="no Prism is given"):
+        await ntxengine.prism.connect()
 
 
 # -- answers that the simulator does not give

@@ -232,14 +232,14 @@ def capture_command(
 async def _capture(
     name: str, path: Path, options: CaptureOptions, attach: AttachOptions, prism_login: Login, screen: Screen
 ) -> Point:
-    async with connected(prism_login) as prism:
-        vm = await find_vm(prism, name)
-        attacher = await attach.attacher(prism)
+    async with connected(prism_login) as cluster:
+        vm = await find_vm(cluster.prism, name)
+        attacher = await attach.attacher(cluster)
         # Last, so that a mistyped password leaves no empty repository.
         repository = Repository.open(path, create=True)
         with screen.view() as view:
             return await capture(
-                prism, repository, vm, options=options, attacher=attacher, on_event=CaptureEvents(view)
+                cluster.prism, repository, vm, options=options, attacher=attacher, on_event=CaptureEvents(view)
             )
 
 
@@ -258,13 +258,13 @@ class Request:
 
 
 async def _capture_several(request: Request, prism_login: Login, screen: Screen) -> tuple[Selection, list[Outcome]]:
-    async with connected(prism_login) as prism:
-        attacher = await request.attach.attacher(prism)
-        selection = await request.select(prism)
+    async with connected(prism_login) as cluster:
+        attacher = await request.attach.attacher(cluster)
+        selection = await request.select(cluster.prism)
         repository = Repository.open(request.repository, create=True)
         with screen.view() as view:
             outcomes = await capture_several(
-                prism,
+                cluster.prism,
                 repository,
                 selection.vms,
                 options=request.options,
@@ -286,21 +286,23 @@ async def _plan(
     name: str, path: Path, options: CaptureOptions, attach: AttachOptions, prism_login: Login
 ) -> CapturePlan:
     with _untouched(path) as repository:
-        async with connected(prism_login) as prism:
-            vm = await find_vm(prism, name)
-            attacher = await attach.attacher(prism)
-            return await plan_capture(prism, repository, vm.id, options, worker_id=attacher.worker_id)
+        async with connected(prism_login) as cluster:
+            vm = await find_vm(cluster.prism, name)
+            attacher = await attach.attacher(cluster)
+            return await plan_capture(cluster.prism, repository, vm.id, options, worker_id=attacher.worker_id)
 
 
 async def _plan_several(request: Request, prism_login: Login) -> tuple[Selection, list[CapturePlan], list[Failure]]:
     plans, failed = [], []
     with _untouched(request.repository) as repository:
-        async with connected(prism_login) as prism:
-            attacher = await request.attach.attacher(prism)
-            selection = await request.select(prism)
+        async with connected(prism_login) as cluster:
+            attacher = await request.attach.attacher(cluster)
+            selection = await request.select(cluster.prism)
             for vm in selection.vms:
                 try:
-                    plan = await plan_capture(prism, repository, vm.id, request.options, worker_id=attacher.worker_id)
+                    plan = await plan_capture(
+                        cluster.prism, repository, vm.id, request.options, worker_id=attacher.worker_id
+                    )
                     plans.append(plan)
                 except NtxError as error:
                     failed.append(tell(Failure(vm.id, vm.name, error)))

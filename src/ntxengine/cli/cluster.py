@@ -52,8 +52,8 @@ def vms_command(prism: PrismOptions, screen: Screen) -> None:
 
 
 async def _vms(prism_login: Login) -> list[Vm]:
-    async with connected(prism_login) as prism:
-        return await prism.vms()
+    async with connected(prism_login) as cluster:
+        return await cluster.prism.vms()
 
 
 def vm_fields(vm: Vm) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""From options to the objects of a use case: a connected Prism, the VM that a name means, an attacher."""
+"""From options to the objects of a use case: a connected cluster, the VM that a name means, an attacher."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
@@ -20,19 +20,18 @@ from ntxengine.cli.text import printable
 from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import NotFoundError
 from ntxengine.ids import is_uuid
-from ntxengine.prism import Endpoint, Secret, connect
+from ntxengine.prism import Cluster, Endpoint, Secret, connect
 from ntxengine.prism.models import Prism, Vm
 
 FOLDER_TIMEOUT_S = 10.0
-_FAMILIES: dict[str, Literal["v3", "v4"] | None] = {"auto": None, "v3": "v3", "v4": "v4"}
 
 
 @dataclass(frozen=True)
 class Login:
-    """Everything that a connection to a Prism needs."""
+    """Everything that a connection needs; with --api auto the one endpoint is given as both."""
 
-    endpoint: Endpoint
-    family: Literal["v3", "v4"] | None
+    central: Endpoint | None
+    element: Endpoint | None
 
 
 def login(options: PrismOptions, screen: Screen) -> Login:
@@ -47,17 +46,14 @@ def login(options: PrismOptions, screen: Screen) -> Login:
         insecure=options.insecure,
         timeout_s=options.timeout_s,
     )
-    return Login(endpoint, _FAMILIES[options.api])
+    return Login(None if options.api == "v3" else endpoint, None if options.api == "v4" else endpoint)
 
 
 @asynccontextmanager
-async def connected(prism_login: Login) -> AsyncIterator[Prism]:
-    """Connect to a Prism; disconnect on exit."""
-    prism = await connect(prism_login.endpoint, family=prism_login.family)
-    try:
-        yield prism
-    finally:
-        await prism.aclose()
+async def connected(prism_login: Login) -> AsyncIterator[Cluster]:
+    """Connect to a cluster; disconnect on exit."""
+    async with await connect(prism_login.central, prism_login.element) as cluster:
+        yield cluster
 
 
 async def find_vm(prism: Prism, name: str) -> Vm:
@@ -89,12 +85,12 @@ class AttachOptions:
     device_dir: Path
     containers: Path | None
 
-    async def attacher(self, prism: Prism) -> Attacher:
-        """Return the attacher that fits: mounted containers where Prism tells paths (v3), else hot-add.
+    async def attacher(self, cluster: Cluster) -> Attacher:
+        """Return the attacher that fits: mounted containers where Prism tells paths, else hot-add.
 
         Errors: a usage error if what was given does not do; as find_vm for the worker VM.
         """
-        if self.containers is not None and (prism.family == "v3" or self.worker is None):
+        if self.containers is not None and (cluster.findings.tells_paths or self.worker is None):
             await _check_folder(self.containers, "--containers")
             return ContainerMount(self.containers)
         if self.worker is None:
@@ -102,10 +98,10 @@ class AttachOptions:
                 "no way to the disks: give --worker VM (this machine, as a VM of the cluster), or on Prism v3 "
                 "--containers DIR (where its storage containers are mounted)"
             )
-        worker = await find_vm(prism, self.worker)
+        worker = await find_vm(cluster.prism, self.worker)
         if self.device_dir != DEVICE_DIR:  # that one appears with the first device
             await _check_folder(self.device_dir, "--device-dir")
-        return HotAdd(prism, worker.id, device_dir=self.device_dir)
+        return HotAdd(cluster.prism, worker.id, device_dir=self.device_dir)
 
 
 async def _check_folder(path: Path, option: str) -> None:

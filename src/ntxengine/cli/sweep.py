@@ -109,9 +109,9 @@ def _tell(report: SweepReport, screen: Screen) -> None:
 async def _sweep(repository: Repository, worker: str | None, prism_login: Login | None, dry_run: bool) -> SweepReport:
     if prism_login is None:
         return await sweep(None, repository, dry_run=dry_run)
-    async with connected(prism_login) as prism:
-        worker_id = None if worker is None else (await find_vm(prism, worker)).id
-        return await sweep(prism, repository, worker_id=worker_id, dry_run=dry_run)
+    async with connected(prism_login) as cluster:
+        worker_id = None if worker is None else (await find_vm(cluster.prism, worker)).id
+        return await sweep(cluster.prism, repository, worker_id=worker_id, dry_run=dry_run)
 
 
 def _show(report: SweepReport, screen: Screen) -> None:

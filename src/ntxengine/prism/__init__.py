@@ -1,17 +1,24 @@
 """Prism, as far as a capture needs it: one protocol, v4 on a Prism Central and v3/v2 on a Prism Element.
 
-models.py    what Prism tells us, in our words, and the protocol `Prism`: all that use cases see
-probe.py     asks a Prism what it can do, and opens the family that fits
+models.py    what Prism tells us, in our words, and the protocol `Prism`
+cluster.py   a connected cluster: a `Prism` and what was found out about it
+findings.py  what was found out: capabilities, so that nobody outside asks for a family
+open.py      opens sessions, has them probed, picks the family that fits
+probe.py     asks what a cluster can do
 http/        HTTPS to one host: session, retries, error bodies, checked answers
 v4/  v3/     the two families; neither knows the other
 regions.py   pages of changed regions, of either family, to one array
 tasks.py     waiting for Prism, and removing what is half done
 
-    connect -> probe -> v4 or v3 -> regions, tasks, models -> http
+    connect = open -> probe -> v4 or v3 -> regions, tasks, findings, models -> http
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from ntxengine.prism.cluster import Cluster
+from ntxengine.prism.findings import Findings
 from ntxengine.prism.http.endpoint import Endpoint, Secret, check_url, check_username
 from ntxengine.prism.models import (
     AttachedDisk,
@@ -26,13 +33,18 @@ from ntxengine.prism.models import (
     Vm,
 )
 
+if TYPE_CHECKING:
+    from ntxengine.prism.http.session import Transport
+
 __all__ = [
     "AttachedDisk",
+    "Cluster",
     "Consistency",
     "Disk",
     "DiskPoint",
     "Endpoint",
     "Family",
+    "Findings",
     "GuestTools",
     "Prism",
     "RecoveryPoint",
@@ -45,12 +57,16 @@ __all__ = [
 ]
 
 
-async def connect(endpoint: Endpoint, *, family: Family | None = None) -> Prism:
-    """Connect to a Prism, ask what it can do, and return v4 or v3 by what is really there; `family` forces one.
+async def connect(
+    central: Endpoint | None = None, element: Endpoint | None = None, *, transport: Transport | None = None
+) -> Cluster:
+    """Connect to a cluster through its Prism Central, its Prism Element, or both, and find out what it can do.
 
-    Errors: OptionsError (CA file), PrismConnectionError, CredentialsError, PrismError if it can do neither.
+    v4 is spoken if there is a Prism Central that can, else v3 if there is a Prism Element that can.  Give an endpoint
+    of which you do not know what it is as both.  `transport` is what requests go through instead of the network.
+    Errors: OptionsError (no endpoint, CA file), PrismConnectionError, CredentialsError, PrismError if neither can.
     """
     # Here and not above: importing httpx costs more than all of `ntx --help` may take.
-    from ntxengine.prism.probe import open_prism
+    from ntxengine.prism.open import open_cluster
 
-    return await open_prism(endpoint, family=family)
+    return await open_cluster(central, element, transport=transport)

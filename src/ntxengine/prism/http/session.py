@@ -31,6 +31,9 @@ from ntxengine.units import MIB
 
 T = TypeVar("T")
 
+Transport = httpx.AsyncBaseTransport
+"""What requests go through instead of the network, if one is given."""
+
 MAX_ANSWER_SIZE = 64 * MIB
 """Far above any page that we ask for, far below what would hurt."""
 
@@ -107,6 +110,7 @@ class Session:
     """Connections to one host, with or without an account there.
 
     Without `account` nothing is sent that the request does not carry itself, and cookies are not kept.
+    A `transport` stands in for the network; it stays the caller's, who closes it.
     """
 
     def __init__(
@@ -119,6 +123,7 @@ class Session:
         timeout_s: float,
         clock: Clock | None = None,
         patience: Patience | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self.name = authority(host, port)
         self.clock = clock or Clock()
@@ -140,6 +145,7 @@ class Session:
             timeout=timeout_s,
             follow_redirects=False,
             trust_env=False,
+            transport=None if transport is None else _Borrowed(transport),
             limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS),
         )
 
@@ -285,6 +291,16 @@ class Session:
             if secret:
                 body = body.replace(secret.encode(), b"***")
         return body
+
+
+class _Borrowed(httpx.AsyncBaseTransport):
+    """A transport that several sessions use: closing one of them does not close it for the others."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._transport.handle_async_request(request)
 
 
 class _LostError(errors.PortableError):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from ntxengine.errors import PrismAnswerError
+from ntxengine.prism.findings import Revisions
 from ntxengine.prism.http.endpoint import Secret
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import TASK_ID_PATTERN, id_in_path
@@ -31,15 +31,6 @@ BLOCK_SIZE_BYTE = 32768
 
 _REVISION = re.compile(r"v4\.\d{1,3}(?:\.[ab]\d{1,3})?")
 _CONTENT = "dataprotection.v4.content"
-
-
-@dataclass(frozen=True)
-class Revisions:
-    """The revision to speak in each name space: the lower of what we need and what the server has."""
-
-    vmm: str = "v4.1"
-    dataprotection: str = "v4.0"
-    prism: str = "v4.0"
 
 
 def is_revision(text: str) -> bool:

@@ -20,6 +20,7 @@ from ntxengine.errors import (
     TaskFailed,
 )
 from ntxengine.ids import is_uuid
+from ntxengine.prism.findings import Revisions
 from ntxengine.prism.http.error_body import is_not_found, is_refusal, missing
 from ntxengine.prism.http.parse import decode, given_id
 from ntxengine.prism.http.session import Session
@@ -33,7 +34,7 @@ from ntxengine.prism.models import (
     Vm,
 )
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
-from ntxengine.prism.v4.api import CentralApi, Revisions
+from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.disks import CentralDisks
 from ntxengine.prism.v4.regions import RegionReader
 from ntxengine.prism.v4.schema import Entity, RecoveryPointState, disk_points_from, recovery_point_from, vm_from

@@ -33,7 +33,7 @@ class CentralDisks:
 
     async def attach(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
         """Hot-add a clone of `disk`; if that fails or is cancelled half-way, take it off again."""
-        if self._api.revisions.vmm == "v4.0":
+        if not self._api.revisions.can_hot_add:
             raise PrismError(
                 f"Prism {self._api.session.name}: a recovery point cannot be hot-added with vmm v4.0, it needs v4.1:"
                 " update Prism Central, or read the disks another way"

@@ -1,0 +1,54 @@
+"""What was found out about a cluster by asking it: kept for those who choose a way, so that nobody asks for a family.
+
+A capability is a property here, with the one rule that it follows from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ntxengine.prism.models import Family
+
+
+@dataclass(frozen=True)
+class Revisions:
+    """A revision of v4 for each name space."""
+
+    vmm: str = "v4.1"
+    dataprotection: str = "v4.0"
+    prism: str = "v4.0"
+
+    @property
+    def can_hot_add(self) -> bool:
+        """A disk of a recovery point can be added to a running VM: vmm v4.1 brought it."""
+        return self.vmm != "v4.0"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a cluster can do.
+
+    `family` is the API that is spoken; `no_v4` and `no_v3` say why the other one is not, "" where it was not asked.
+    `product` is what the Prism calls itself; `is_central` is None where it does not tell.
+    `revisions` are spoken, `server_revisions` are the server's own words ("" where it says nothing); None without v4.
+    `is_element_usable` is about the Prism Element that an address was given of, None where none was asked.
+    """
+
+    family: Family
+    product: str = ""
+    is_central: bool | None = None
+    revisions: Revisions | None = None
+    server_revisions: Revisions | None = None
+    no_v4: str = ""
+    no_v3: str = ""
+    is_element_usable: bool | None = None
+
+    @property
+    def can_hot_add(self) -> bool:
+        """A disk of a recovery point can be added to a running VM.  v2 always can."""
+        return self.revisions is None or self.revisions.can_hot_add
+
+    @property
+    def tells_paths(self) -> bool:
+        """A disk of a recovery point comes with the path of its file on storage: v3 does it, v4 does not."""
+        return self.family == "v3"
