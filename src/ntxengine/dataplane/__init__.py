@@ -8,6 +8,7 @@ location.py       what names them: paths and URIs
 extents.py        which bytes: arrays and files of extents          extents_json.py   the same as JSON
 mapping.py        what a device says lies where
 manifest.py       the digest of every block of a disk
+differing.py      where two disks differ, by their manifests
 tier.py           where a transfer begins                           buffers.py        the memory that copies share
 about.py          what the core chose on this machine
 """

@@ -1,6 +1,7 @@
 """The repository: points on disk, written whole or not at all, readable by any qemu."""
 
 from ntxengine.repository.chain import Chains
+from ntxengine.repository.changed import changed_extents
 from ntxengine.repository.health import Health
 from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.report import CaptureReport, DiskReport
@@ -22,4 +23,5 @@ __all__ = [
     "StoredDiskPoint",
     "UnfinishedPoint",
     "VmSummary",
+    "changed_extents",
 ]
