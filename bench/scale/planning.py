@@ -26,7 +26,7 @@ from typing import Any, cast
 import numpy as np
 from measure import Spent, in_child, parser, peak_bytes, report, spending
 
-from ntxengine.changes import Changes, Question, find_changes
+from ntxengine.changes import ChangeQuery, Changes, find_changes
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.dataplane.extents import EXTENT, ZERO, Extents
 from ntxengine.dataplane.open import open_source, open_target
@@ -94,9 +94,9 @@ async def plan(pages: Pages) -> dict[str, Any]:
     nobody = DiskPoint("", "", "")
     keeping, feeding = Spent(), Spent()
     with tempfile.TemporaryDirectory() as directory:
-        question = Question(cast(Prism, pages), nobody, "disk", pages.size, Path(directory), print)
+        query = ChangeQuery(cast(Prism, pages), nobody, "disk", pages.size, Path(directory), print)
         with spending(keeping):
-            changes = await find_changes(question, None, on_lost_tracking="fail")
+            changes = await find_changes(query, None, on_lost_tracking="fail")
         with changes.extents:
             check(changes, pages)
             with spending(feeding):

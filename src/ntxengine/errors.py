@@ -92,7 +92,7 @@ class PrismTimeout(PrismError):
 
 
 class PrismBusy(PrismError):
-    """Prism refused for load or rate (429, 503) until our patience ended: try later."""
+    """Prism refused for load or rate (429, 503) on every retry: try later."""
 
     exit_code: ClassVar[int] = 75
 

@@ -15,7 +15,7 @@ from ntxengine.attach import Attacher, ContainerMount, HotAdd
 from ntxengine.capture import CaptureOptions, capture
 from ntxengine.events import Event, Stage, StageBegan, Warned
 from ntxengine.prism import Endpoint, Family, Prism, Secret
-from ntxengine.prism.http.retry import Patience
+from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.prism.open import open_cluster
 from ntxengine.repository import Point, Repository
 from ntxengine.sim import SimConfig, Simulator
@@ -181,13 +181,13 @@ def servers(folder: Path) -> list[str]:
 
 
 async def open_lab(
-    sim: Simulator, family: Family, repository: Repository, *, attach: str, patience: Patience | None = None
+    sim: Simulator, family: Family, repository: Repository, *, attach: str, retry: RetryPolicy | None = None
 ) -> Lab:
     """Connect to the simulator: v4 through Prism Central, v3 to the Prism Element."""
     url, password = (sim.central_url, sim.password) if family == "v4" else (sim.element_url, sim.element_password)
     endpoint = Endpoint(url, sim.username, Secret(password), ca_file=str(sim.ca_file))
     central, element = (endpoint, None) if family == "v4" else (None, endpoint)
-    prism = (await open_cluster(central, element, patience=patience)).prism
+    prism = (await open_cluster(central, element, retry=retry)).prism
     layout = sim.world.layout
     attacher: Attacher
     if attach == "mount":

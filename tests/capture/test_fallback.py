@@ -7,7 +7,7 @@ import os
 import pytest
 
 from ntxengine.errors import NtxError, PrismAnswerError, PrismBusy
-from ntxengine.prism.http.retry import Patience
+from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.repository import Repository
 from ntxengine.sim import Simulator
 from ntxengine.sim.faults import HttpFault
@@ -93,8 +93,8 @@ async def test_a_cluster_that_cannot_compute_regions_is_read_whole(v4_lab: Lab) 
 async def test_a_busy_cluster_ends_the_capture_instead_of_reading_everything(
     simulator: Simulator, repository: Repository
 ) -> None:
-    impatient = Patience(retries=1, first_wait_s=0.05)
-    lab = await open_lab(simulator, "v4", repository, attach="hot-add", patience=impatient)
+    short = RetryPolicy(retries=1, first_wait_s=0.05)
+    lab = await open_lab(simulator, "v4", repository, attach="hot-add", retry=short)
     await lab.capture()
     lab.sim.faults.http.append(HttpFault("compute-changed-regions", status=503, count=-1))
 

@@ -12,7 +12,7 @@ import trustme
 
 from ntxengine.prism.findings import Revisions
 from ntxengine.prism.http.endpoint import Endpoint, Secret
-from ntxengine.prism.http.retry import Patience
+from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.prism.http.session import Session, tls_context
 from ntxengine.prism.models import Family, Prism
 from ntxengine.prism.open import open_cluster
@@ -60,7 +60,7 @@ async def session(hostile: Hostile, ca_file: str, clock: HandClock) -> AsyncIter
         account=endpoint,
         timeout_s=1.0,
         clock=clock.clock,
-        patience=Patience(retries=3),
+        retry=RetryPolicy(retries=3),
     )
     yield opened
     await opened.aclose()
@@ -75,7 +75,7 @@ async def hostile_central(
     def open_element(host: str) -> Session:
         tls = tls_context(ca_file, insecure=False)
         return Session(
-            host, hostile.port, tls, account=None, timeout_s=1.0, clock=clock.clock, patience=Patience(retries=2)
+            host, hostile.port, tls, account=None, timeout_s=1.0, clock=clock.clock, retry=RetryPolicy(retries=2)
         )
 
     opened = CentralPrism(session, Revisions(), open_element)

@@ -82,7 +82,7 @@ async def test_429_is_waited_out_as_long_as_prism_asks(hostile: Hostile, session
     assert clock.slept == [4.0, 1.0]
 
 
-async def test_patience_with_429_ends_as_busy(hostile: Hostile, session: Session) -> None:
+async def test_retries_of_429_end_as_busy(hostile: Hostile, session: Session) -> None:
     hostile.on("GET /thing", reply(429, {}))
 
     with pytest.raises(errors.PrismBusy, match="asked 4 times; try again later") as busy:
@@ -92,7 +92,7 @@ async def test_patience_with_429_ends_as_busy(hostile: Hostile, session: Session
     assert len(hostile.asked) == 4
 
 
-async def test_patience_with_504_ends_as_a_time_out(hostile: Hostile, session: Session) -> None:
+async def test_retries_of_504_end_as_a_time_out(hostile: Hostile, session: Session) -> None:
     hostile.on("GET /thing", reply(504, {}))
 
     with pytest.raises(errors.PrismTimeout, match="asked 4 times"):

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from ntxengine.changes import Changes, Previous, Question, find_changes
+from ntxengine.changes import ChangeQuery, Changes, Previous, find_changes
 from ntxengine.changes.policy import OnLostTracking
 from ntxengine.dataplane.extents import ZERO, make
 from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError, PrismBusy, PrismError, PrismStatusError
@@ -58,8 +58,8 @@ async def ask(
     prism: Answers, directory: Path, previous: Previous | None, *, policy: OnLostTracking = "scan", size: int = SIZE
 ) -> Asked:
     warnings: list[str] = []
-    question = Question(cast(Prism, prism), DISK, "disk scsi.0 (disk)", size, directory, warnings.append)
-    changes = await find_changes(question, previous, on_lost_tracking=policy)
+    query = ChangeQuery(cast(Prism, prism), DISK, "disk scsi.0 (disk)", size, directory, warnings.append)
+    changes = await find_changes(query, previous, on_lost_tracking=policy)
     return Asked(changes, warnings, directory)
 
 

@@ -17,7 +17,7 @@ CODE = r"""
 import asyncio, re, sys
 from pathlib import Path
 import numpy as np
-from ntxengine.changes import Question, find_changes
+from ntxengine.changes import ChangeQuery, find_changes
 from ntxengine.prism.models import DiskPoint
 from ntxengine.prism.regions import page_v4
 
@@ -34,8 +34,8 @@ class Pages:
             yield page_v4(b'{"data":[%b]}' % listed.encode(), start=0, request="r")
 
 async def main():
-    question = Question(Pages(), DiskPoint("", "", ""), "disk", regions * 1024, folder, print)
-    changes = await find_changes(question, None, on_lost_tracking="fail")
+    query = ChangeQuery(Pages(), DiskPoint("", "", ""), "disk", regions * 1024, folder, print)
+    changes = await find_changes(query, None, on_lost_tracking="fail")
     with changes.extents as found:
         assert found.count == regions and found.bytes_data == regions * 512
         assert sum(len(window) for window in found.windows()) == regions

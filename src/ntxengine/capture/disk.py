@@ -23,7 +23,7 @@ from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import DiskPlan
 from ntxengine.capture.readback import read_back
 from ntxengine.capture.report import Stages, disk_report
-from ntxengine.changes import Changes, Previous, Question, find_changes
+from ntxengine.changes import ChangeQuery, Changes, Previous, find_changes
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyReport
@@ -79,7 +79,7 @@ async def capture_disk(context: Context, plan: DiskPlan, frozen: DiskPoint) -> C
     """
     stages = Stages()
     subject = context.subject_of(plan.disk)
-    question = Question(
+    query = ChangeQuery(
         prism=context.prism,
         disk=frozen,
         name=f"disk {plan.disk.label} ({plan.disk.id})",
@@ -90,7 +90,7 @@ async def capture_disk(context: Context, plan: DiskPlan, frozen: DiskPoint) -> C
     context.emit(StageBegan(stage=Stage.CHANGES, **subject))
     with stages(Stage.CHANGES):
         changes = await find_changes(
-            question,
+            query,
             _previous(plan, frozen),
             on_lost_tracking="scan" if context.options.scan else context.options.on_lost_tracking,
             reason_without=plan.lost,

@@ -70,8 +70,8 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class Question:
-    """Everything that is the same for all the ways to ask about one disk."""
+class ChangeQuery:
+    """What is the same in every request about one disk: where to ask, which disk, and where regions are kept."""
 
     prism: Prism
     disk: DiskPoint
@@ -82,7 +82,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class _Lost:
+class _LostTracking:
     """Why there are no changed regions.  A disk that shrank does not fit on top of the previous one: full."""
 
     reason: str
@@ -90,7 +90,7 @@ class _Lost:
 
 
 async def find_changes(
-    question: Question,
+    query: ChangeQuery,
     previous: Previous | None,
     *,
     on_lost_tracking: OnLostTracking,
@@ -106,75 +106,75 @@ async def find_changes(
             NtxError (tracking is lost and on_lost_tracking is "fail").
     """
     if previous is None:
-        return await _in_full(question, reason_without, is_asked_for=is_asked_for)
-    found = await _changed(question, previous)
+        return await _in_full(query, reason_without, is_asked_for=is_asked_for)
+    found = await _changed(query, previous)
     if isinstance(found, Changes):
         return found
     if on_lost_tracking == "fail":
         raise NtxError(
-            f"{question.name}: no changed regions ({found.reason}), and reading the disk "
-            f"({format_size(question.size)}) instead was not allowed: allow it with --on-lost-tracking scan or full"
+            f"{query.name}: no changed regions ({found.reason}), and reading the disk "
+            f"({format_size(query.size)}) instead was not allowed: allow it with --on-lost-tracking scan or full"
         )
     if on_lost_tracking == "full" or found.has_shrunk:
-        return await _in_full(question, found.reason)
-    question.warn(
-        f"{question.name}: no changed regions ({found.reason}): reading the whole disk, {format_size(question.size)}, "
+        return await _in_full(query, found.reason)
+    query.warn(
+        f"{query.name}: no changed regions ({found.reason}): reading the whole disk, {format_size(query.size)}, "
         f"and sending the blocks whose digest differs from the previous point's"
     )
-    everything = await spool_to_file([extents.whole(question.size)], question.directory)
-    return Changes("digest-scan", found.reason, True, True, question.size, everything)
+    everything = await spool_to_file([extents.whole(query.size)], query.directory)
+    return Changes("digest-scan", found.reason, True, True, query.size, everything)
 
 
-async def _changed(question: Question, previous: Previous) -> Changes | _Lost:
+async def _changed(query: ChangeQuery, previous: Previous) -> Changes | _LostTracking:
     """Ask for what differs from the reference."""
     if previous.reference is None:
-        return _lost(question.size, previous, previous.lost)
+        return _lost_tracking(query.size, previous, previous.lost)
     try:
-        size, spool = await _ask(question, previous.reference)
+        size, spool = await _ask(query, previous.reference)
     except (NotFoundError, PrismStatusError) as error:
-        return _lost(question.size, previous, str(error))
+        return _lost_tracking(query.size, previous, str(error))
     try:
         if size < previous.size:
-            return _lost(size, previous, "")
+            return _lost_tracking(size, previous, "")
         if size > previous.size:
             # No document says that regions describe the new tail.  From the start of its first block, because the
             # digest of the block that was cut off by the old end changes with its length.
             first = previous.size - previous.size % BLOCK_SIZE
             spool.add(extents.make([(first, size - first, 0)]))
-        found = await spool_to_file(spool.windows(), question.directory)
+        found = await spool_to_file(spool.windows(), query.directory)
     finally:
         spool.close()
-    return Changes(_TRACKING[question.prism.family], "", True, False, size, found)
+    return Changes(_TRACKING[query.prism.family], "", True, False, size, found)
 
 
-def _lost(size: int, previous: Previous, reason: str) -> _Lost:
+def _lost_tracking(size: int, previous: Previous, reason: str) -> _LostTracking:
     if size < previous.size:
-        return _Lost(f"the disk shrank from {previous.size} to {size} bytes", True)
-    return _Lost(reason, False)
+        return _LostTracking(f"the disk shrank from {previous.size} to {size} bytes", True)
+    return _LostTracking(reason, False)
 
 
-async def _in_full(question: Question, reason: str, *, is_asked_for: bool = False) -> Changes:
+async def _in_full(query: ChangeQuery, reason: str, *, is_asked_for: bool = False) -> Changes:
     """Everything that is allocated, or everything if Prism cannot tell; with a warning if there is a `reason`."""
     try:
-        size, spool = await _ask(question, None)
+        size, spool = await _ask(query, None)
     except (NotFoundError, PrismStatusError) as error:
         why = f"allocated regions: {error}"
-        question.warn(f"{question.name}: no {why}: reading the whole disk, {format_size(question.size)}")
-        everything = await spool_to_file([extents.whole(question.size)], question.directory)
-        return Changes("full", f"{reason}; {why}" if reason else why, False, False, question.size, everything)
+        query.warn(f"{query.name}: no {why}: reading the whole disk, {format_size(query.size)}")
+        everything = await spool_to_file([extents.whole(query.size)], query.directory)
+        return Changes("full", f"{reason}; {why}" if reason else why, False, False, query.size, everything)
     try:
-        found = await spool_to_file(spool.windows(), question.directory)
+        found = await spool_to_file(spool.windows(), query.directory)
     finally:
         spool.close()
     if reason and not is_asked_for:
-        question.warn(
-            f"{question.name}: is captured in full ({reason}): copying all that is allocated, "
+        query.warn(
+            f"{query.name}: is captured in full ({reason}): copying all that is allocated, "
             f"{format_size(found.bytes_data)} of {format_size(size)}"
         )
     return Changes("allocated", reason, False, False, size, found)
 
 
-async def _ask(question: Question, reference: DiskPoint | None) -> tuple[int, RegionSpool]:
+async def _ask(query: ChangeQuery, reference: DiskPoint | None) -> tuple[int, RegionSpool]:
     """Ask Prism; return the disk's size and its regions.  The caller closes the spool.
 
     The size that comes with the regions is that of the recovery point.  The VM's may be another by now, so the first
@@ -183,18 +183,18 @@ async def _ask(question: Question, reference: DiskPoint | None) -> tuple[int, Re
     size: int | None = None
     spool: RegionSpool | None = None
     try:
-        async for page in question.prism.changed_regions(question.disk, reference):
+        async for page in query.prism.changed_regions(query.disk, reference):
             if size is None or spool is None:
-                size = question.size if page.disk_size is None else page.disk_size
-                spool = RegionSpool(question.directory, name=question.name, size=size)
+                size = query.size if page.disk_size is None else page.disk_size
+                spool = RegionSpool(query.directory, name=query.name, size=size)
             if page.disk_size not in (None, size):
                 raise PrismAnswerError(
-                    f"{question.name}: two pages of changed regions disagree about the size of the disk: {size} and "
+                    f"{query.name}: two pages of changed regions disagree about the size of the disk: {size} and "
                     f"{page.disk_size} bytes"
                 )
             spool.add(page.regions)
         if size is None or spool is None:
-            raise PrismAnswerError(f"{question.name}: Prism answered with no page of changed regions at all")
+            raise PrismAnswerError(f"{query.name}: Prism answered with no page of changed regions at all")
     except BaseException:
         if spool is not None:
             spool.close()

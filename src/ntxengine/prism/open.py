@@ -11,7 +11,7 @@ from ntxengine.errors import OptionsError
 from ntxengine.prism.cluster import Cluster
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.endpoint import Endpoint
-from ntxengine.prism.http.retry import Patience
+from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.prism.http.session import Session, Transport, tls_context
 from ntxengine.prism.probe import probe
 from ntxengine.prism.v3.element import ElementPrism
@@ -27,7 +27,7 @@ class _Place:
     endpoint: Endpoint
     tls: ssl.SSLContext
     clock: Clock | None
-    patience: Patience | None
+    retry: RetryPolicy | None
     transport: Transport | None
 
     def session(self) -> Session:
@@ -46,7 +46,7 @@ class _Place:
             account=account,
             timeout_s=self.endpoint.timeout_s,
             clock=self.clock,
-            patience=self.patience,
+            retry=self.retry,
             transport=self.transport,
         )
 
@@ -57,13 +57,13 @@ async def open_cluster(
     *,
     transport: Transport | None = None,
     clock: Clock | None = None,
-    patience: Patience | None = None,
+    retry: RetryPolicy | None = None,
 ) -> Cluster:
     """Connect, find out what is there, and return the cluster.  As `ntxengine.prism.connect`."""
 
     async def place(endpoint: Endpoint) -> _Place:
         tls = await to_thread_joined(tls_context, endpoint.ca_file, insecure=endpoint.insecure)
-        return _Place(endpoint, tls, clock, patience, transport)
+        return _Place(endpoint, tls, clock, retry, transport)
 
     if central is None and element is None:
         raise OptionsError("no Prism is given: give the endpoint of a Prism Central, of a Prism Element, or of both")

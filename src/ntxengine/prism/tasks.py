@@ -43,7 +43,7 @@ async def poll(
 
 
 class Accepted:
-    """The id of what Prism accepted, known also if we are cancelled while asking: the question is asked to its end."""
+    """The id of what Prism accepted, known also if we are cancelled while asking: the request runs to its end."""
 
     def __init__(self) -> None:
         self.id: str | None = None

@@ -23,7 +23,7 @@ _UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 @dataclass(frozen=True)
-class Refusal:
+class ErrorBody:
     """`reason` is Prism's code or empty; `text` is one line; `is_plain` is true if the body was not Prism's JSON."""
 
     reason: str
@@ -37,17 +37,17 @@ def one_line(text: str) -> str:
     return line if len(line) <= _MAX_TEXT else f"{line[:_MAX_TEXT]}..."
 
 
-def read_refusal(body: bytes) -> Refusal:
+def read_error_body(body: bytes) -> ErrorBody:
     """Return what an error body says; any body is accepted."""
     try:
         found: Any = msgspec.json.decode(body) if body else None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         found = None
     if not isinstance(found, dict):
-        return Refusal("", one_line(body[: 4 * _MAX_TEXT].decode(errors="replace")), is_plain=True)
+        return ErrorBody("", one_line(body[: 4 * _MAX_TEXT].decode(errors="replace")), is_plain=True)
     said = list(_messages(found))
     reason = next((reason for reason, _ in said if reason), "")
-    return Refusal(reason, one_line("; ".join(text for _, text in said if text)), is_plain=False)
+    return ErrorBody(reason, one_line("; ".join(text for _, text in said if text)), is_plain=False)
 
 
 def is_not_found(error: PrismStatusError) -> bool:
@@ -55,7 +55,7 @@ def is_not_found(error: PrismStatusError) -> bool:
     return error.status == 404 or error.reason == "ENTITY_NOT_FOUND"
 
 
-def is_refusal(error: BaseException) -> bool:
+def was_rejected(error: BaseException) -> bool:
     """Return whether this, raised by a request that changes something, proves that nothing was changed."""
     if isinstance(error, PrismStatusError):
         return error.status < 500 or error.status == 501
@@ -63,7 +63,7 @@ def is_refusal(error: BaseException) -> bool:
 
 
 @contextmanager
-def missing(subject: str) -> Iterator[None]:
+def not_found_as(subject: str) -> Iterator[None]:
     """Turn Prism's `not found` into a NotFoundError about `subject`."""
     try:
         yield

@@ -24,7 +24,7 @@ _UNCLEAR = frozenset({408, 504})
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How often and how long: `retries` after the first try, waits doubling from `first_wait_s` to `longest_wait_s`."""
 
     retries: int = 7

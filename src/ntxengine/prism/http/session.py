@@ -24,9 +24,9 @@ import msgspec
 from ntxengine import errors
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.endpoint import Endpoint, Secret, authority
-from ntxengine.prism.http.error_body import Refusal, one_line, read_refusal
+from ntxengine.prism.http.error_body import ErrorBody, one_line, read_error_body
 from ntxengine.prism.http.parse import decode
-from ntxengine.prism.http.retry import Patience, is_overload
+from ntxengine.prism.http.retry import RetryPolicy, is_overload
 from ntxengine.units import MIB
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ _NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS
 
 log = logging.getLogger(__name__)
 
-SPOKEN_RETRY = 2
+WARN_AT_RETRY = 2
 """The retry (from 0) that a person is told of: one or two are everyday life with rate limits, more is a wait."""
 
 # Their debug records hold header lines, and with them session cookies.
@@ -122,13 +122,13 @@ class Session:
         account: Endpoint | None,
         timeout_s: float,
         clock: Clock | None = None,
-        patience: Patience | None = None,
+        retry: RetryPolicy | None = None,
         transport: Transport | None = None,
     ) -> None:
         self.name = authority(host, port)
         self.clock = clock or Clock()
         self._timeout_s = timeout_s
-        self._patience = patience or Patience()
+        self._retry = retry or RetryPolicy()
         self._basic = _basic(account) if account else None
         self._username = account.username if account else ""
         self._secrets = _secrets(account)
@@ -154,7 +154,7 @@ class Session:
         await self._client.aclose()
 
     async def ask(self, request: Request) -> Answer:
-        """Send `request` until it is answered or patience ends; return the answer if it is a good one.
+        """Send `request` until it is answered or the retry policy ends; return the answer if it is a good one.
 
         Errors: CredentialsError (401), PrismStatusError (any other no), PrismBusy, PrismTimeout, PrismConnectionError,
                 PrismAnswerError (redirect, too large).
@@ -163,25 +163,25 @@ class Session:
         while True:
             try:
                 answer = await self._ask_once(request)
-            except _LostError as lost:
-                if not (lost.may_repeat and self._has_answered and retry < self._patience.retries):
-                    raise lost.error from lost.__cause__
+            except _ConnectionBrokenError as broken:
+                if not (broken.may_repeat and self._has_answered and retry < self._retry.retries):
+                    raise broken.error from broken.__cause__
                 headers: Mapping[str, str] = {}
-                cause = str(lost.error)
+                cause = str(broken.error)
             else:
                 self._has_answered = True
                 if answer.status < 400:
                     return self._checked(answer)
-                refusal = read_refusal(answer.body)
+                error_body = read_error_body(answer.body)
                 is_temporary = is_overload(
-                    answer.status, is_plain_text=refusal.is_plain, is_repeatable=request.is_repeatable
+                    answer.status, is_plain_text=error_body.is_plain, is_repeatable=request.is_repeatable
                 )
-                if not is_temporary or retry >= self._patience.retries:
-                    raise self._no(answer, refusal, is_temporary=is_temporary, tries=retry + 1)
+                if not is_temporary or retry >= self._retry.retries:
+                    raise self._status_error(answer, error_body, is_temporary=is_temporary, tries=retry + 1)
                 headers, cause = answer.headers, f"HTTP {answer.status}"
-            wait_s = self._patience.wait_s(retry, headers, self.clock.chance())
-            level = logging.WARNING if retry == SPOKEN_RETRY else logging.DEBUG
-            tries = self._patience.retries - retry
+            wait_s = self._retry.wait_s(retry, headers, self.clock.chance())
+            level = logging.WARNING if retry == WARN_AT_RETRY else logging.DEBUG
+            tries = self._retry.retries - retry
             log.log(level, "Prism %s: %s: %s: again in %.1f s, %d more tries", self.name, request, cause, wait_s, tries)
             await self.clock.sleep(wait_s)
             retry += 1
@@ -217,7 +217,7 @@ class Session:
         except httpx.DecodingError as exc:
             raise errors.PrismAnswerError(f"{name}: the answer's content encoding is broken") from exc
         except httpx.HTTPError as exc:
-            raise self._lost(exc, request, name) from exc
+            raise self._connection_error(exc, request, name) from exc
         if response.status_code >= 400:
             body = self._redacted(body, sent)
         return Answer(name, response.status_code, response.headers, body)
@@ -254,10 +254,10 @@ class Session:
             " since that would send credentials on"
         )
 
-    def _no(self, answer: Answer, refusal: Refusal, *, is_temporary: bool, tries: int) -> errors.PrismError:
+    def _status_error(self, answer: Answer, body: ErrorBody, *, is_temporary: bool, tries: int) -> errors.PrismError:
         """Return the error that an answer of 400 or above means, now that we stop asking."""
-        status, reason = answer.status, one_line(refusal.reason)
-        said = f"HTTP {status}{f' {reason}' if reason else ''}: {refusal.text or 'no reason given'}"
+        status, reason = answer.status, one_line(body.reason)
+        said = f"HTTP {status}{f' {reason}' if reason else ''}: {body.text or 'no reason given'}"
         if status == 401:
             who = f"user {one_line(self._username)!r}" if self._basic else "the token of cluster discovery"
             return errors.CredentialsError(f"{answer.request}: {who} was refused: {said}")
@@ -267,11 +267,11 @@ class Session:
             return errors.PrismBusy(f"{answer.request}: {said}: asked {tries} times; try again later")
         return errors.PrismStatusError(f"{answer.request}: {said}", status=status, reason=reason)
 
-    def _lost(self, exc: httpx.HTTPError, request: Request, name: str) -> _LostError:
+    def _connection_error(self, exc: httpx.HTTPError, request: Request, name: str) -> _ConnectionBrokenError:
         """Return what a broken connection means."""
         certificate = _certificate_error(exc)
         if certificate is not None:
-            return _LostError(
+            return _ConnectionBrokenError(
                 errors.PrismConnectionError(f"Prism {self.name}: its certificate is not trusted: {certificate}"),
                 may_repeat=False,
             )
@@ -280,9 +280,9 @@ class Session:
             f"{name}: no connection: {cause}: check the address, the port and the route"
         )
         if isinstance(exc, httpx.ConnectError):
-            return _LostError(error, may_repeat=True)
+            return _ConnectionBrokenError(error, may_repeat=True)
         error = errors.PrismConnectionError(f"{name}: the connection broke before the whole answer was here: {cause}")
-        return _LostError(error, may_repeat=request.is_repeatable)
+        return _ConnectionBrokenError(error, may_repeat=request.is_repeatable)
 
     def _redacted(self, body: bytes, sent: httpx.Request) -> bytes:
         """Return an error body without what we sent as a secret, should it come back to us."""
@@ -303,7 +303,7 @@ class _Borrowed(httpx.AsyncBaseTransport):
         return await self._transport.handle_async_request(request)
 
 
-class _LostError(errors.PortableError):
+class _ConnectionBrokenError(errors.PortableError):
     """A connection that broke, and whether asking again may help and does no harm."""
 
     def __init__(self, error: errors.PrismConnectionError, *, may_repeat: bool) -> None:

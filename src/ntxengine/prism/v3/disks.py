@@ -11,7 +11,7 @@ from collections import defaultdict
 
 from ntxengine.errors import OptionsError, PrismAnswerError, PrismStatusError, PrismTimeout, TaskFailed
 from ntxengine.prism.http.clock import Clock
-from ntxengine.prism.http.error_body import is_not_found, is_refusal, missing, one_line
+from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line, was_rejected
 from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.models import AttachedDisk, DiskPoint
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, TASK_TIMEOUT_S, Accepted, log, poll, undo
@@ -41,7 +41,7 @@ class ElementDisks:
             before = {found.vmdisk_id for found in await self._slots(worker_id)}
             accepted = Accepted()
             try:
-                with missing(f"worker VM {worker_id} or {disk.path}"):
+                with not_found_as(f"worker VM {worker_id} or {disk.path}"):
                     task_id = await accepted.ask(self._api.attach_disk_v2(worker_id, disk.path))
                 await self._wait(task_id, what)
                 new = await self._new(worker_id, disk.path, before)
@@ -49,7 +49,7 @@ class ElementDisks:
                     raise PrismAnswerError(f"{what}: {len(new)} new disks on the worker VM come from it, not one")
                 return _attached(new[0], worker_id, disk.path)
             except (Exception, asyncio.CancelledError) as exc:
-                if accepted.id is not None or not is_refusal(exc):
+                if accepted.id is not None or not was_rejected(exc):
                     await undo(self._remove_new(worker_id, disk.path, before, accepted.id, what), what=what)
                 raise
 
@@ -82,7 +82,7 @@ class ElementDisks:
         return any(slot.vmdisk_id == disk.vmdisk_id for slot in vm.vm_disk_info or ())
 
     async def _slots(self, worker_id: str) -> list[V2Disk]:
-        with missing(f"worker VM {worker_id}"):
+        with not_found_as(f"worker VM {worker_id}"):
             return (await self._api.get_vm_v2(worker_id)).vm_disk_info or []
 
     async def _new(self, worker_id: str, path: str, before: set[str | None]) -> list[str]:

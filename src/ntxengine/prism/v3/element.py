@@ -21,7 +21,7 @@ from ntxengine.errors import (
     PrismTimeout,
     TaskFailed,
 )
-from ntxengine.prism.http.error_body import is_not_found, is_refusal, missing
+from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
 from ntxengine.prism.http.parse import MAX_PAGES, decode, given_id
 from ntxengine.prism.http.session import Session
 from ntxengine.prism.models import AttachedDisk, Consistency, DiskPoint, Family, RecoveryPoint, RegionPage, Vm
@@ -60,7 +60,7 @@ class ElementPrism:
 
     async def vm(self, vm_id: str) -> Vm:
         """Return one VM."""
-        with missing(f"VM {vm_id}"):
+        with not_found_as(f"VM {vm_id}"):
             answer = await self._api.get_vm(given_id(vm_id, "VM"))
             files = (await self._api.get_vm_v2(vm_id)).files()
         return schema.vm_from(answer.body, files, request=answer.request)
@@ -78,7 +78,7 @@ class ElementPrism:
         accepted = Accepted()
         snapshot_id = await self._new_identifier()
         try:
-            with missing(f"VM {vm.id}"):
+            with not_found_as(f"VM {vm.id}"):
                 await accepted.ask(self._create(vm, name, consistency, expires_at, snapshot_id))
             point = await self._finished(accepted.id or "", vm, what)
             absent = [disk.label for disk in vm.disks if disk.id not in {found.disk_id for found in point.disks}]
@@ -86,7 +86,7 @@ class ElementPrism:
                 raise PrismAnswerError(f"{what}: snapshot {point.id} does not hold {', '.join(absent)}")
             return point
         except (Exception, asyncio.CancelledError) as exc:
-            if accepted.id is not None or not is_refusal(exc):
+            if accepted.id is not None or not was_rejected(exc):
                 work = self._remove_unfinished(
                     vm, name, accepted.id or snapshot_id, what, is_accepted=accepted.id is not None
                 )
@@ -96,7 +96,7 @@ class ElementPrism:
     async def recovery_point(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
         """Return a snapshot with those of the disks of `vm` that it holds."""
         subject = f"snapshot {recovery_point_id}"
-        with missing(subject):
+        with not_found_as(subject):
             answer = await self._api.get_snapshot(given_id(recovery_point_id, "snapshot"))
         found = answer.decode(schema.Snapshot)
         if not found.is_complete:
@@ -139,7 +139,7 @@ class ElementPrism:
         older = reference.path if reference is not None else None
         start: int | None = 0
         while start is not None:
-            with missing(f"snapshot file {disk.path}" + (f" or its reference {older}" if older else "")):
+            with not_found_as(f"snapshot file {disk.path}" + (f" or its reference {older}" if older else "")):
                 answer = await self._api.changed_regions(disk.path, older, start)
             page = page_v3(answer.body, start=start, request=answer.request)
             yield page
@@ -222,7 +222,7 @@ class ElementPrism:
         return await self._with_disks(found, vm, request)
 
     async def _with_disks(self, found: schema.Snapshot, vm: Vm, request: str) -> RecoveryPoint:
-        with missing(f"VM {vm.id}"):
+        with not_found_as(f"VM {vm.id}"):
             files = schema.vm_files(vm, await self._api.get_vm_v2(vm.id))
         return schema.recovery_point_from(found, files=files, vm=vm, request=request)
 

@@ -21,7 +21,7 @@ from ntxengine.errors import (
 )
 from ntxengine.ids import is_uuid
 from ntxengine.prism.findings import Revisions
-from ntxengine.prism.http.error_body import is_not_found, is_refusal, missing
+from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
 from ntxengine.prism.http.parse import decode, given_id
 from ntxengine.prism.http.session import Session
 from ntxengine.prism.models import (
@@ -70,7 +70,7 @@ class CentralPrism:
 
     async def vm(self, vm_id: str) -> Vm:
         """Return one VM."""
-        with missing(f"VM {vm_id}"):
+        with not_found_as(f"VM {vm_id}"):
             answer = await self._api.get_vm(given_id(vm_id, "VM"))
         return vm_from(answer.decode(Entity).data, request=answer.request)
 
@@ -84,7 +84,7 @@ class CentralPrism:
         what = f"recovery point {name!r} of VM {vm.id}"
         accepted = Accepted()
         try:
-            with missing(f"VM {vm.id}"):
+            with not_found_as(f"VM {vm.id}"):
                 task_id = await accepted.ask(
                     self._api.create_recovery_point(
                         vm.id, name, expires_at=expires_at, with_application=consistency == "application"
@@ -102,14 +102,14 @@ class CentralPrism:
                 raise PrismAnswerError(f"{what}: recovery point {point_id} does not hold {', '.join(absent)}")
             return point
         except (Exception, asyncio.CancelledError) as exc:
-            if accepted.id is not None or not is_refusal(exc):
+            if accepted.id is not None or not was_rejected(exc):
                 await undo(self._remove_unfinished(vm, name, accepted.id, what), what=what)
             raise
 
     async def recovery_point(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
         """Return a recovery point with those of the disks of `vm` that it holds."""
         subject = f"recovery point {recovery_point_id}"
-        with missing(subject):
+        with not_found_as(subject):
             found = await self._api.get_recovery_point(given_id(recovery_point_id, "recovery point"))
             vm_point = next((item for item in found.vm_recovery_points or () if item.vm_ext_id == vm.id), None)
             if vm_point is None:

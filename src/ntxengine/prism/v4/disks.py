@@ -10,7 +10,7 @@ import asyncio
 from collections import defaultdict
 
 from ntxengine.errors import PrismAnswerError, PrismError, PrismStatusError, PrismTimeout
-from ntxengine.prism.http.error_body import is_not_found, is_refusal, missing
+from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
 from ntxengine.prism.http.parse import decode, given_id
 from ntxengine.prism.models import AttachedDisk, DiskPoint
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
@@ -41,17 +41,17 @@ class CentralDisks:
         given_id(worker_id, "worker VM")
         what = f"hot-add of disk recovery point {disk.id} to worker VM {worker_id}"
         async with self._locks[worker_id]:
-            with missing(f"worker VM {worker_id}"):
+            with not_found_as(f"worker VM {worker_id}"):
                 before = {slot.ext_id for slot in await self._slots(worker_id)}
             accepted = Accepted()
             try:
-                with missing(f"worker VM {worker_id} or disk recovery point {disk.id}"):
+                with not_found_as(f"worker VM {worker_id} or disk recovery point {disk.id}"):
                     task_id = await accepted.ask(self._api.create_vm_disk(worker_id, disk))
                 task = await self._tasks.wait(task_id, what=what)
                 new = [slot for slot in await self._slots(worker_id) if slot.ext_id not in before]
                 return _attached(_pick(new, disk, task, what), worker_id, disk.id)
             except (Exception, asyncio.CancelledError) as exc:
-                if accepted.id is not None or not is_refusal(exc):
+                if accepted.id is not None or not was_rejected(exc):
                     await undo(
                         self._remove_new(worker_id, disk, before, accepted.id, what), what=f"a disk of the {what}"
                     )
@@ -59,7 +59,7 @@ class CentralDisks:
 
     async def attached(self, worker_id: str) -> list[AttachedDisk]:
         """Return the worker VM's disks that are clones of disk recovery points."""
-        with missing(f"worker VM {worker_id}"):
+        with not_found_as(f"worker VM {worker_id}"):
             slots = await self._slots(given_id(worker_id, "worker VM"))
         return [_attached(slot, worker_id, slot.cloned_from) for slot in slots if slot.cloned_from is not None]
 

@@ -22,7 +22,7 @@ import msgspec
 from ntxengine.errors import CredentialsError, PrismAnswerError
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.endpoint import Secret
-from ntxengine.prism.http.error_body import missing, one_line
+from ntxengine.prism.http.error_body import not_found_as, one_line
 from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.models import DiskPoint, RegionPage
 from ntxengine.prism.regions import page_v4
@@ -67,14 +67,14 @@ class RegionReader:
         Errors: NotFoundError if one of them is gone; CredentialsError if a new token is refused as well.
         """
         subject = f"disk recovery point {disk.id}" + (f" or its reference {reference.id}" if reference else "")
-        with missing(subject):
+        with not_found_as(subject):
             grant = await self._discover(disk, reference)
         start: int | None = 0
         while start is not None:
             if self._clock.now() >= grant.good_until:
-                with missing(subject):
+                with not_found_as(subject):
                     grant = await self._discover(disk, reference)
-            with missing(subject):
+            with not_found_as(subject):
                 try:
                     answer = await self._compute(grant, disk, reference, start)
                 except CredentialsError as exc:

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from ntxengine.prism.http.retry import MAX_SANE_WAIT_S, Patience, is_overload
+from ntxengine.prism.http.retry import MAX_SANE_WAIT_S, RetryPolicy, is_overload
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -27,15 +27,15 @@ def test_a_clear_no_is_final(status: int, is_plain_text: bool) -> None:
 
 
 def test_waits_double_up_to_the_longest() -> None:
-    patience = Patience(first_wait_s=1, longest_wait_s=5)
+    policy = RetryPolicy(first_wait_s=1, longest_wait_s=5)
 
-    waits = [patience.wait_s(retry, {}, 0.0) for retry in range(5)]
+    waits = [policy.wait_s(retry, {}, 0.0) for retry in range(5)]
 
     assert waits == [1, 2, 4, 5, 5]
 
 
 def test_chance_only_makes_a_wait_longer() -> None:
-    assert Patience(first_wait_s=2).wait_s(0, {}, 0.999) == pytest.approx(3.0, abs=0.01)
+    assert RetryPolicy(first_wait_s=2).wait_s(0, {}, 0.999) == pytest.approx(3.0, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_chance_only_makes_a_wait_longer() -> None:
     ],
 )
 def test_a_sane_wait_that_prism_asks_for_is_kept(headers: dict[str, str], wait_s: float) -> None:
-    assert Patience().wait_s(0, headers, 0.0) == wait_s
+    assert RetryPolicy().wait_s(0, headers, 0.0) == wait_s
 
 
 def test_a_date_to_wait_for_is_kept() -> None:
     when = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
 
-    assert 25 < Patience().wait_s(0, {"retry-after": when}, 0.0) <= MAX_SANE_WAIT_S
+    assert 25 < RetryPolicy().wait_s(0, {"retry-after": when}, 0.0) <= MAX_SANE_WAIT_S

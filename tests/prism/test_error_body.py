@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ntxengine.errors import CredentialsError, NotFoundError, PrismBusy, PrismStatusError
-from ntxengine.prism.http.error_body import is_not_found, is_refusal, missing, one_line, read_refusal
+from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line, read_error_body, was_rejected
 
 
 @pytest.mark.parametrize(
@@ -30,14 +30,14 @@ from ntxengine.prism.http.error_body import is_not_found, is_refusal, missing, o
     ],
 )
 def test_error_bodies_are_understood(body: Any, reason: str, text: str) -> None:
-    refusal = read_refusal(msgspec.json.encode(body))
+    found = read_error_body(msgspec.json.encode(body))
 
-    assert (refusal.reason, refusal.text, refusal.is_plain) == (reason, text, False)
+    assert (found.reason, found.text, found.is_plain) == (reason, text, False)
 
 
 @pytest.mark.parametrize("body", [b"Internal Server Error", b"", b"<html>", b"\xff\xfe", b"[1]", b"{", b"[" * 100_000])
 def test_any_other_body_is_plain_text(body: bytes) -> None:
-    assert read_refusal(body).is_plain
+    assert read_error_body(body).is_plain
 
 
 def test_text_of_prism_becomes_one_printable_line() -> None:
@@ -66,11 +66,11 @@ def test_not_found_is_a_404_or_a_400_with_that_reason() -> None:
     ],
 )
 def test_only_a_clear_no_proves_that_nothing_was_changed(error: BaseException, expected: bool) -> None:
-    assert is_refusal(error) is expected
+    assert was_rejected(error) is expected
 
 
-def test_missing_names_the_subject() -> None:
-    with pytest.raises(NotFoundError, match="VM 7 is not on the cluster"), missing("VM 7"):
+def test_not_found_as_names_the_subject() -> None:
+    with pytest.raises(NotFoundError, match="VM 7 is not on the cluster"), not_found_as("VM 7"):
         raise PrismStatusError("x", status=404)
-    with pytest.raises(PrismStatusError), missing("VM 7"):
+    with pytest.raises(PrismStatusError), not_found_as("VM 7"):
         raise PrismStatusError("x", status=403)
