@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import trustme
 
 from ntxengine import errors
-from ntxengine.prism.http import session as http
 from ntxengine.prism.http.endpoint import Endpoint, Secret
-from ntxengine.prism.http.session import Request, Session, tls_context
+from ntxengine.prism.http.session import MAX_ANSWER_SIZE, Request, Session, tls_context
+from ntxengine.units import MIB
 from tests.prism.hostile import HANG, PASSWORD, HandClock, Hostile, reply
 
 GET = Request("GET", "/thing")
@@ -147,16 +148,62 @@ async def test_a_redirect_is_not_followed(hostile: Hostile, session: Session, lo
     assert len(hostile.asked) == 1
 
 
-@pytest.mark.parametrize("is_announced", [True, False])
-async def test_a_body_that_is_too_large_is_not_read(
-    hostile: Hostile, session: Session, monkeypatch: pytest.MonkeyPatch, is_announced: bool
-) -> None:
-    monkeypatch.setattr(http, "MAX_ANSWER_SIZE", 1024 * 1024)
-    head = b"HTTP/1.1 200 X\r\nX-Close: 1\r\n" + (b"Content-Length: 99999999999\r\n" if is_announced else b"")
-    hostile.on("GET /thing", head + b"\r\n" + bytes(2 * 1024 * 1024))
+class Endless(httpx.AsyncByteStream):
+    """A body that never ends; says how many bytes of it were taken."""
 
-    with pytest.raises(errors.PrismAnswerError, match="larger than 1 MiB"):
+    def __init__(self) -> None:
+        self.taken = 0
+        self.is_closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            self.taken += MIB
+            yield bytes(MIB)
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize(("headers", "taken"), [({}, MAX_ANSWER_SIZE + MIB), ({"Content-Length": "99999999999"}, 0)])
+async def test_a_body_that_is_too_large_is_not_read(ca_file: str, headers: dict[str, str], taken: int) -> None:
+    body = Endless()
+    transport = httpx.MockTransport(lambda _request: httpx.Response(200, headers=headers, stream=body))
+    tls = tls_context(ca_file, insecure=False)
+    session = Session("pc.example", 9440, tls, account=None, timeout_s=30, transport=transport)
+
+    with pytest.raises(errors.PrismAnswerError, match="larger than 64 MiB"):
         await session.ask(GET)
+
+    assert (body.taken, body.is_closed) == (taken, True)
+    await session.aclose()
+
+
+class Shared(httpx.AsyncBaseTransport):
+    """A transport that tells when it is closed."""
+
+    def __init__(self) -> None:
+        self.hosts: list[str] = []
+        self.is_closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.hosts.append(request.url.host)
+        return httpx.Response(200, json={})
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+async def test_a_transport_that_is_given_is_used_and_left_open(ca_file: str) -> None:
+    transport = Shared()
+    tls = tls_context(ca_file, insecure=False)
+
+    for host in ("pc.example", "pe.example"):
+        session = Session(host, 9440, tls, account=None, timeout_s=5, transport=transport)
+        await session.ask(GET)
+        await session.aclose()
+
+    assert transport.hosts == ["pc.example", "pe.example"]
+    assert not transport.is_closed
 
 
 async def test_a_truncated_body_is_asked_for_again(hostile: Hostile, session: Session) -> None:

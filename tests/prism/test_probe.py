@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import ntxengine.prism
@@ -163,6 +164,20 @@ async def test_with_two_endpoints_the_element_stands_in_for_a_central_without_v4
         sim.faults.http.append(HttpFault(path="/data/changed_regions", status=404, count=-1))
         with pytest.raises(PrismError, match=r"Prism Central .* has no v4 .*, and Prism Element .* has no v3"):
             await found(central, at(sim.element_url, sim))
+
+
+async def test_a_transport_plays_the_cluster_without_a_network() -> None:
+    def play(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("unversioned/info"):
+            return httpx.Response(200, json={"data": "v4.2"})
+        return httpx.Response(200, json={"data": []}, headers={"X-NTNX-Env": "pc", "X-NTNX-Product": "prism"})
+
+    endpoint = Endpoint("https://pc.example", "admin", Secret(PASSWORD))
+
+    async with await ntxengine.prism.connect(endpoint, transport=httpx.MockTransport(play)) as cluster:
+        assert await cluster.prism.vms() == []
+        assert cluster.findings.product == "prism"
+        assert cluster.findings.server_revisions == Revisions("v4.2", "v4.2", "v4.2")
 
 
 async def test_without_an_endpoint_there_is_nothing_to_connect_to() -> None:
