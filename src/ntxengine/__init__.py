@@ -1,3 +1,207 @@
-"""ntxengine: an open capture engine for Nutanix AHV."""
+"""ntxengine: an open capture engine for Nutanix AHV.
+
+What is in `__all__` is the library: docs/library.md shows how it is used.  All else may change without notice.
+Importing it loads nothing: each name is fetched from its home when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ntxengine.api.capturing import capture_vm
+    from ntxengine.api.cluster import connect, find_vm
+    from ntxengine.api.copying import copy, digest
+    from ntxengine.api.restoring import restore_point
+    from ntxengine.capture import CaptureOptions
+    from ntxengine.dataplane.copy import CopyOptions
+    from ntxengine.dataplane.differing import differing_extents
+    from ntxengine.dataplane.extents import ZERO, Extents
+    from ntxengine.dataplane.manifest import Manifest
+    from ntxengine.dataplane.progress import CopyReport, Progress
+    from ntxengine.errors import (
+        AttachError,
+        Cancelled,
+        ChecksumMismatch,
+        CredentialsError,
+        LockedError,
+        MachineError,
+        NbdError,
+        NbdNegotiationError,
+        NbdProtocolError,
+        NbdReplyError,
+        NotFoundError,
+        NtxError,
+        OptionsError,
+        PlaceError,
+        PrismAnswerError,
+        PrismBusy,
+        PrismConnectionError,
+        PrismError,
+        PrismStatusError,
+        PrismTimeout,
+        RepositoryError,
+        SourceError,
+        TargetError,
+        TaskFailed,
+        ToolError,
+        TransferTimeout,
+    )
+    from ntxengine.events import (
+        DiskDone,
+        Event,
+        Planned,
+        PointCommitted,
+        Progressed,
+        Stage,
+        StageBegan,
+        StartedOver,
+        Warned,
+    )
+    from ntxengine.prism import Cluster, Disk, Vm
+    from ntxengine.repository import Point, PointDisk, Repository, changed_extents
+    from ntxengine.restore import RestoreOptions, RestoreReport
+    from ntxengine.verify import PointVerdict, verify_point
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "capture_vm": "ntxengine.api.capturing",
+    "connect": "ntxengine.api.cluster",
+    "find_vm": "ntxengine.api.cluster",
+    "copy": "ntxengine.api.copying",
+    "digest": "ntxengine.api.copying",
+    "CaptureOptions": "ntxengine.capture",
+    "CopyOptions": "ntxengine.dataplane.copy",
+    "differing_extents": "ntxengine.dataplane.differing",
+    "ZERO": "ntxengine.dataplane.extents",
+    "Extents": "ntxengine.dataplane.extents",
+    "Manifest": "ntxengine.dataplane.manifest",
+    "CopyReport": "ntxengine.dataplane.progress",
+    "Progress": "ntxengine.dataplane.progress",
+    "AttachError": "ntxengine.errors",
+    "Cancelled": "ntxengine.errors",
+    "ChecksumMismatch": "ntxengine.errors",
+    "CredentialsError": "ntxengine.errors",
+    "LockedError": "ntxengine.errors",
+    "MachineError": "ntxengine.errors",
+    "NbdError": "ntxengine.errors",
+    "NbdNegotiationError": "ntxengine.errors",
+    "NbdProtocolError": "ntxengine.errors",
+    "NbdReplyError": "ntxengine.errors",
+    "NotFoundError": "ntxengine.errors",
+    "NtxError": "ntxengine.errors",
+    "OptionsError": "ntxengine.errors",
+    "PlaceError": "ntxengine.errors",
+    "PrismAnswerError": "ntxengine.errors",
+    "PrismBusy": "ntxengine.errors",
+    "PrismConnectionError": "ntxengine.errors",
+    "PrismError": "ntxengine.errors",
+    "PrismStatusError": "ntxengine.errors",
+    "PrismTimeout": "ntxengine.errors",
+    "RepositoryError": "ntxengine.errors",
+    "SourceError": "ntxengine.errors",
+    "TargetError": "ntxengine.errors",
+    "TaskFailed": "ntxengine.errors",
+    "ToolError": "ntxengine.errors",
+    "TransferTimeout": "ntxengine.errors",
+    "DiskDone": "ntxengine.events",
+    "Event": "ntxengine.events",
+    "PointCommitted": "ntxengine.events",
+    "Planned": "ntxengine.events",
+    "Progressed": "ntxengine.events",
+    "Stage": "ntxengine.events",
+    "StageBegan": "ntxengine.events",
+    "StartedOver": "ntxengine.events",
+    "Warned": "ntxengine.events",
+    "Cluster": "ntxengine.prism",
+    "Disk": "ntxengine.prism",
+    "Vm": "ntxengine.prism",
+    "Point": "ntxengine.repository",
+    "PointDisk": "ntxengine.repository",
+    "Repository": "ntxengine.repository",
+    "changed_extents": "ntxengine.repository",
+    "RestoreOptions": "ntxengine.restore",
+    "RestoreReport": "ntxengine.restore",
+    "restore_point": "ntxengine.api.restoring",
+    "PointVerdict": "ntxengine.verify",
+    "verify_point": "ntxengine.verify",
+}
+"""Where each public name lives.  The imports for type checkers above say the same."""
+
+__all__ = [
+    "ZERO",
+    "AttachError",
+    "Cancelled",
+    "CaptureOptions",
+    "ChecksumMismatch",
+    "Cluster",
+    "CopyOptions",
+    "CopyReport",
+    "CredentialsError",
+    "Disk",
+    "DiskDone",
+    "Event",
+    "Extents",
+    "LockedError",
+    "MachineError",
+    "Manifest",
+    "NbdError",
+    "NbdNegotiationError",
+    "NbdProtocolError",
+    "NbdReplyError",
+    "NotFoundError",
+    "NtxError",
+    "OptionsError",
+    "PlaceError",
+    "Planned",
+    "Point",
+    "PointCommitted",
+    "PointDisk",
+    "PointVerdict",
+    "PrismAnswerError",
+    "PrismBusy",
+    "PrismConnectionError",
+    "PrismError",
+    "PrismStatusError",
+    "PrismTimeout",
+    "Progress",
+    "Progressed",
+    "Repository",
+    "RepositoryError",
+    "RestoreOptions",
+    "RestoreReport",
+    "SourceError",
+    "Stage",
+    "StageBegan",
+    "StartedOver",
+    "TargetError",
+    "TaskFailed",
+    "ToolError",
+    "TransferTimeout",
+    "Vm",
+    "Warned",
+    "__version__",
+    "capture_vm",
+    "changed_extents",
+    "connect",
+    "copy",
+    "differing_extents",
+    "digest",
+    "find_vm",
+    "restore_point",
+    "verify_point",
+]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Fetch a public name from its home, once.  Errors: AttributeError."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOMES})

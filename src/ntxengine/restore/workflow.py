@@ -119,6 +119,7 @@ async def restore(
 
     A raw file has exactly the disk's size; a QCOW2 image has whole sectors.  Nothing that differs from the digests of
     the capture gets its name, unless it is not to be checked.
+    Units:  `on_progress` is told of shares, 0 to 1.
     Errors: NotFoundError (no such disk), OptionsError (a file exists already, no place for files), LockedError,
             RepositoryError (the point is damaged), ChecksumMismatch, SourceError (an image cannot be read),
             TargetError (file system full), TransferTimeout, ToolError.

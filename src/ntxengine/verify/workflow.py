@@ -50,7 +50,10 @@ async def verify_point(
     options: CopyOptions | None = None,
     parallel: int = 4,
 ) -> PointVerdict:
-    """Verify one point: as verify_points, for one."""
+    """Verify one point: read back its disks (ids or labels; none named: all), `parallel` at a time, and compare.
+
+    Errors: NotFoundError (no such disk), ToolError.  What is wrong with the point is in the verdict and not raised.
+    """
     (verdict,) = await verify_points(repository, [(point, disks)], options=options, parallel=parallel)
     return verdict
 

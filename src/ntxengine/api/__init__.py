@@ -1,0 +1,9 @@
+"""What a program that embeds the engine calls: each use of it in one call, by names and paths (docs/library.md).
+
+copying.py     copy and digest: disks, wherever they are
+cluster.py     connect, and the VM that a name means
+capturing.py   capture a VM
+restoring.py   restore disks of a point
+
+Callers take these from `ntxengine` itself, which also shows the classes of other rooms that they deal with.
+"""

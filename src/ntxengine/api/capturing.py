@@ -1,0 +1,53 @@
+"""A VM by its name, captured in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ntxengine.api.cluster import find_vm
+from ntxengine.attach import Attacher, ContainerMount, HotAdd
+from ntxengine.attach.hotadd import DEVICE_DIR
+from ntxengine.capture import CaptureOptions, capture
+from ntxengine.errors import OptionsError
+from ntxengine.events import OnEvent, log_event
+from ntxengine.prism import Cluster
+from ntxengine.repository import Point, Repository
+
+
+async def capture_vm(
+    cluster: Cluster,
+    repository: Repository,
+    vm: str,
+    *,
+    worker: str = "",
+    device_dir: Path = DEVICE_DIR,
+    containers: Path | str | None = None,
+    options: CaptureOptions | None = None,
+    on_event: OnEvent = log_event,
+) -> Point:
+    """Capture a VM, named by name or UUID: in full the first time, then what changed.  Return the committed point.
+
+    The way to the bytes is `worker`, this machine as a VM of the cluster, to which disks are added that appear in
+    `device_dir`; or `containers`, a directory that has each storage container mounted under its name (Prism v3).
+    `on_event` is called in the event loop, often, with a subclass of Event; what it raises ends the capture.
+    Errors: NotFoundError, OptionsError (no way to the bytes), LockedError; whatever a part of the workflow raises
+            first.  Nothing is left then, here or on the cluster, except what the log says could not be removed.
+    """
+    found = await find_vm(cluster, vm)
+    attacher = await _attacher(cluster, worker, device_dir, None if containers is None else Path(containers))
+    return await capture(
+        cluster.prism,
+        repository,
+        found,
+        options=options or CaptureOptions(),
+        attacher=attacher,
+        on_event=on_event,
+    )
+
+
+async def _attacher(cluster: Cluster, worker: str, device_dir: Path, containers: Path | None) -> Attacher:
+    if containers is not None and (cluster.findings.tells_paths or not worker):
+        return ContainerMount(containers)
+    if not worker:
+        raise OptionsError("no way to the disks: give `worker`, or on Prism v3 `containers`")
+    return HotAdd(cluster.prism, (await find_vm(cluster, worker)).id, device_dir=device_dir)
