@@ -121,7 +121,7 @@ async def test_a_recovery_point_that_cannot_be_deleted_is_a_warning(v4_lab: Lab)
 
     assert len(lab.recovery_points()) == 2
     assert any(first.recovery_point_id in text and "sweep" in text for text in lab.witness.warnings)
-    assert second.report["warnings"] == lab.witness.warnings
+    assert second.report.warnings == tuple(lab.witness.warnings)
     assert [point.id for point in lab.repository.points(lab.vm_id)] == [first.id, second.id]
 
 
@@ -208,7 +208,7 @@ async def test_zeros_that_do_not_mask_old_data_are_found(v4_lab: Lab) -> None:
 async def test_without_verify_nothing_is_read_back(v4_lab: Lab) -> None:
     point = await v4_lab.capture(verify=False)
 
-    assert {report["bytes_verified"] for report in point.report["disks"].values()} == {0}
+    assert {report.bytes_verified for report in point.report.disks.values()} == {0}
     assert v4_lab.stored(point) == v4_lab.guest()
 
 
@@ -276,7 +276,7 @@ async def test_auto_takes_crash_consistency_where_guest_tools_cannot_and_says_wh
     point = await v4_lab.capture()
 
     assert (point.consistency_requested, point.consistency_obtained) == ("auto", "crash")
-    assert point.report["consistency_reason"] == "Guest Tools do not answer"
+    assert point.report.consistency_reason == "Guest Tools do not answer"
 
 
 async def test_app_is_refused_where_guest_tools_cannot(v4_lab: Lab) -> None:
@@ -297,7 +297,7 @@ async def test_a_downgrade_by_the_cluster_is_recorded_or_refused(v4_lab: Lab) ->
         await v4_lab.capture(consistency="app")
 
     assert point.consistency_obtained == "crash"
-    assert "application consistency was asked for" in point.report["consistency_reason"]
+    assert "application consistency was asked for" in point.report.consistency_reason
     v4_lab.assert_clean(points=1)
 
 
@@ -314,7 +314,7 @@ async def test_a_failed_application_consistent_point_is_made_again_crash_consist
 async def test_crash_is_what_crash_gets(v4_lab: Lab) -> None:
     point = await v4_lab.capture(consistency="crash")
 
-    assert (point.consistency_obtained, point.report["consistency_reason"]) == ("crash", "")
+    assert (point.consistency_obtained, point.report.consistency_reason) == ("crash", "")
 
 
 # -------------------------------------------------------------------------------------------------- planning

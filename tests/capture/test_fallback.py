@@ -27,13 +27,13 @@ async def test_a_lost_reference_means_a_scan_that_stores_only_what_differs(lab: 
     assert (point.kind, point.parent_id, point.tracking) == ("incremental", first.id, "digest-scan")
     assert first.recovery_point_id in point.tracking_reason
     assert any("scsi.0" in text and "8.0 MiB" in text and first.id in text for text in lab.witness.warnings)
-    assert point.report["warnings"] == lab.witness.warnings
-    system = next(report for report in point.report["disks"].values() if report["label"] == "scsi.0")
-    assert (system["bytes_sent"], system["bytes_zeroed"]) == (65536, 65536)
-    assert system["bytes_unchanged"] == SYSTEM_SIZE - 2 * 65536
-    assert system["trusted_point_id"] == first.id
+    assert point.report.warnings == tuple(lab.witness.warnings)
+    system = next(report for report in point.report.disks.values() if report.label == "scsi.0")
+    assert (system.bytes_sent, system.bytes_zeroed) == (65536, 65536)
+    assert system.bytes_unchanged == SYSTEM_SIZE - 2 * 65536
+    assert system.trusted_point_id == first.id
     assert any(f"7.9 MiB have the digests that they have in point {first.id}" in text for text in lab.witness.warnings)
-    assert system["bytes_verified"] == 2 * 65536
+    assert system.bytes_verified == 2 * 65536
     lab.check_images(point)
     lab.assert_clean(points=2)
 

@@ -132,5 +132,5 @@ async def test_all_bytes_of_a_dense_disk_arrive_over_many_connections(v4_lab: La
     point = await lab.capture()
 
     assert lab.stored(point) == lab.guest()
-    report = next(report for report in point.report["disks"].values() if report["label"] == "scsi.0")
-    assert report["bytes_sent"] == report["bytes_verified"] == SYSTEM_SIZE >= 8 * MIB
+    report = next(report for report in point.report.disks.values() if report.label == "scsi.0")
+    assert report.bytes_sent == report.bytes_verified == SYSTEM_SIZE >= 8 * MIB

@@ -95,7 +95,7 @@ async def test_a_capture_where_the_last_point_is_not_whole_stands_alone_and_says
     assert lab.stored(point) == lab.guest()
     assert points[1].id in point.tracking_reason
     assert any("is captured in full" in text for text in lab.witness.warnings)
-    assert point.report["warnings"] == lab.witness.warnings
+    assert point.report.warnings == tuple(lab.witness.warnings)
     lab.assert_clean(points=3)
 
 
@@ -180,7 +180,7 @@ async def test_a_chain_that_has_reached_its_limit_is_followed_by_a_full_point(v4
     assert point.kind == "full"
     assert point.tracking_reason == planned.full_reason
     assert f"point {points[1].id} has a depth of 2, and 2 is the most (--max-chain)" in planned.full_reason
-    assert any("has a depth of 2" in text for text in point.report["warnings"])
+    assert any("has a depth of 2" in text for text in point.report.warnings)
     assert (following.kind, following.parent_id) == ("incremental", point.id)
     lab.assert_clean(points=4)
 

@@ -58,7 +58,7 @@ async def test_a_clone_of_a_recovery_point_with_our_name_is_left_out_and_said(re
     point = await capture_worker(lab)
 
     assert labels(point) == ["scsi.0"]
-    (said,) = point.report["excluded"]
+    (said,) = point.report.excluded
     assert said.startswith("scsi.1")
     assert name in said
     assert any(said in warning for warning in lab.witness.warnings)
@@ -76,7 +76,7 @@ async def test_a_clone_whose_recovery_point_is_gone_is_known_by_its_record(lab: 
     point = await capture_worker(lab)
 
     assert labels(point) == ["scsi.0"]
-    assert name in point.report["excluded"][0]
+    assert name in point.report.excluded[0]
 
 
 async def test_a_clone_that_no_capture_made_is_a_disk_of_the_vm(lab: Lab) -> None:
@@ -85,7 +85,7 @@ async def test_a_clone_that_no_capture_made_is_a_disk_of_the_vm(lab: Lab) -> Non
     point = await capture_worker(lab)
 
     assert labels(point) == ["scsi.0", "scsi.1"]
-    assert point.report["excluded"] == []
+    assert point.report.excluded == ()
 
 
 async def test_a_worker_that_is_captured_while_it_reads_another_vm_has_its_own_disks(v4_lab: Lab) -> None:
@@ -103,7 +103,7 @@ async def test_a_worker_that_is_captured_while_it_reads_another_vm_has_its_own_d
     await lab.capture()
 
     assert labels(captured[0]) == ["scsi.0"]
-    assert len(captured[0].report["excluded"]) == 1
+    assert len(captured[0].report.excluded) == 1
 
 
 async def test_a_vm_that_was_restored_from_a_recovery_point_of_ours_keeps_its_disks(
@@ -121,7 +121,7 @@ async def test_a_vm_that_was_restored_from_a_recovery_point_of_ours_keeps_its_di
 
     assert labels(first) == ["scsi.0"]
     assert sorted(labels(second)) == ["scsi.0", "scsi.7"]
-    assert second.report["excluded"] == []
+    assert second.report.excluded == ()
 
 
 async def test_a_dry_run_says_what_is_left_out(v4_lab: Lab) -> None:

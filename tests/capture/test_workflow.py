@@ -60,9 +60,9 @@ async def test_an_increment_holds_what_changed_and_masks_what_became_zero(lab: L
     assert lab.stored(first) == before
     assert (second.kind, second.parent_id) == ("incremental", first.id)
     assert second.tracking == f"{lab.prism.family}-changed-regions"
-    for report in second.report["disks"].values():
-        assert report["bytes_sent"] < report["size"] / 4
-    assert sum(report["bytes_zeroed"] for report in second.report["disks"].values()) >= MIB - 2 * 65536
+    for report in second.report.disks.values():
+        assert report.bytes_sent < report.size / 4
+    assert sum(report.bytes_zeroed for report in second.report.disks.values()) >= MIB - 2 * 65536
     lab.check_images(second)
     lab.assert_clean(points=2)
 
@@ -86,7 +86,7 @@ async def test_where_nothing_changed_nothing_is_attached_or_written(lab: Lab) ->
 
     assert lab.stored(point) == lab.guest()
     assert not {Stage.ATTACH, Stage.COPY} & set(lab.witness.stages)
-    assert {report["bytes_sent"] for report in point.report["disks"].values()} == {0}
+    assert {report.bytes_sent for report in point.report.disks.values()} == {0}
     lab.assert_clean(points=2)
 
 
@@ -117,18 +117,18 @@ async def test_v3_snapshots_can_be_hot_added(v3_hot_add_lab: Lab) -> None:
 async def test_the_report_says_where_everything_went(v4_lab: Lab) -> None:
     point = await v4_lab.capture()
 
-    report = point.report["disks"][next(disk.disk_id for disk in point.disks if disk.label == "scsi.0")]
-    assert report["size"] == SYSTEM_SIZE
-    assert report["bytes_changed"] == report["bytes_sent"] == report["bytes_verified"] - 5 * MIB == 3 * MIB
-    assert report["bytes_skipped"] == 5 * MIB
-    assert report["reduction_percent"] == 62.5
-    assert report["bytes_allocated"] >= 3 * MIB
-    assert set(report["stages_s"]) == {"changes", "attach", "copy", "verify"}
-    assert set(point.report["stages_s"]) == {"freeze", "commit", "release"}
-    assert any("CD-ROM" in text for text in point.report["excluded"])
-    assert any("volume group" in text for text in point.report["excluded"])
+    report = point.report.disks[next(disk.disk_id for disk in point.disks if disk.label == "scsi.0")]
+    assert report.size == SYSTEM_SIZE
+    assert report.bytes_changed == report.bytes_sent == report.bytes_verified - 5 * MIB == 3 * MIB
+    assert report.bytes_skipped == 5 * MIB
+    assert report.reduction_percent == 62.5
+    assert report.bytes_allocated >= 3 * MIB
+    assert set(report.stages_s) == {"changes", "attach", "copy", "verify"}
+    assert set(point.report.stages_s) == {"freeze", "commit", "release"}
+    assert any("CD-ROM" in text for text in point.report.excluded)
+    assert any("volume group" in text for text in point.report.excluded)
     assert point.consistency_obtained == "application"
-    assert v4_lab.repository.point(point.id).report["disks"] == point.report["disks"]
+    assert v4_lab.repository.point(point.id).report.disks == point.report.disks
 
 
 async def test_the_configuration_of_the_vm_is_kept_with_the_point(v4_lab: Lab) -> None:
@@ -241,5 +241,5 @@ async def test_captures_at_once_share_one_budget_of_buffers(v4_lab: Lab) -> None
 
     point = await v4_lab.capture(captures_at_once=captures, parallel=1)
 
-    sizes = {report["request_size"] for report in point.report["disks"].values() if report["bytes_sent"]}
+    sizes = {report.request_size for report in point.report.disks.values() if report.bytes_sent}
     assert sizes == {MIB // 2}

@@ -14,7 +14,16 @@ import xxhash
 
 from ntxengine.dataplane.manifest import HEADER_SIZE, Manifest
 from ntxengine.images.create import NewImage, make_image
-from ntxengine.repository import Point, PointDisk, PointRecord, Repository, StoredDiskPoint, UnfinishedPoint
+from ntxengine.repository import (
+    CaptureReport,
+    DiskReport,
+    Point,
+    PointDisk,
+    PointRecord,
+    Repository,
+    StoredDiskPoint,
+    UnfinishedPoint,
+)
 from ntxengine.units import BLOCK_SIZE
 
 VM = "0a1b2c3d-0000-4000-8000-00000000aa01"
@@ -124,7 +133,7 @@ def record_of(unfinished: UnfinishedPoint, disks: Iterable[PointDisk], *, vm_nam
         recovery_point_id="1f000000-0000-4000-8000-000000000001",
         recovery_point_disks={disk.disk_id: StoredDiskPoint("x", disk.disk_id) for disk in disks},
         disks=disks,
-        report={"disks": {disk.disk_id: {"bytes_read": disk.size} for disk in disks}},
+        report=CaptureReport({disk.disk_id: DiskReport(bytes_read=disk.size) for disk in disks}),
     )
 
 

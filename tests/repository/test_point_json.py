@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ntxengine.errors import RepositoryError
 from ntxengine.repository import Point, Repository
 from ntxengine.repository.point import decode
+from ntxengine.repository.report import CaptureReport, DiskReport, decode_report
 from tests.repository.builders import DISK, VM, ModelDisk, Write, capture
 
 PARENT = "20261123T041500Z-8f3a2c"
@@ -69,7 +70,7 @@ def test_a_point_reads_back_as_it_was_committed(repository: Repository) -> None:
     assert found.path == committed.path
     assert found.parent_id == root.id
     assert json.loads((found.path / "vm.json").read_bytes()) == {"name": "db01"}
-    assert json.loads((found.path / "report.json").read_bytes()) == found.report
+    assert decode_report(json.loads((found.path / "report.json").read_bytes())) == found.report
 
 
 def test_an_unknown_field_is_no_damage() -> None:
@@ -125,6 +126,24 @@ def test_what_cannot_be_true_is_refused_naming_the_file(where: tuple[str | int, 
 
     assert str(FOLDER / "point.json") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("report", "expected"),
+    [
+        ({}, CaptureReport()),
+        ({"disks": [], "seconds": "long", "warnings": 5, "excluded": [1]}, CaptureReport()),
+        ({"disks": {DISK: 5}, "stages_s": {"copy": None}}, CaptureReport({DISK: DiskReport()})),
+        (
+            {"disks": {DISK: {"bytes_sent": "1", "size": True, "retries": 2}}},
+            CaptureReport({DISK: DiskReport(retries=2)}),
+        ),
+        ({"disks": {DISK: {"tracking": "rumours"}}, "from_the_future": 1}, CaptureReport({DISK: DiskReport()})),
+        ({"seconds": 3, "warnings": ["slow"]}, CaptureReport(warnings=("slow",), seconds=3.0)),
+    ],
+)
+def test_a_report_counts_as_far_as_it_is_one(report: dict[str, Any], expected: CaptureReport) -> None:
+    assert read(json.dumps(document() | {"report": report}).encode()).report == expected
 
 
 def test_a_disk_that_is_there_twice_is_refused() -> None:

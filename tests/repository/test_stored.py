@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from ntxengine.repository import PointDisk, PointRecord, StoredDiskPoint, cluster_record, marker, site
+from ntxengine.repository import (
+    CaptureReport,
+    DiskReport,
+    PointDisk,
+    PointRecord,
+    StoredDiskPoint,
+    cluster_record,
+    marker,
+    site,
+)
 from ntxengine.repository.cluster_record import ClusterRecord
 from ntxengine.repository.point import decode, encode
 from ntxengine.repository.site import Site
@@ -41,6 +50,43 @@ RECORD = PointRecord(
             "0" * 32,
             f"../{PARENT}/disk-{DISK}.qcow2",
         ),
+    ),
+    report=CaptureReport(
+        disks={
+            DISK: DiskReport(
+                label="scsi.0",
+                size=512,
+                bytes_allocated=4096,
+                bytes_changed=512,
+                bytes_read=512,
+                bytes_sent=512,
+                bytes_zeroed=0,
+                bytes_skipped=0,
+                bytes_unchanged=0,
+                trusted_point_id=None,
+                bytes_verified=512,
+                reduction_percent=0.0,
+                bytes_per_s=1024,
+                seconds=0.5,
+                cpu_seconds=0.25,
+                retries=0,
+                connections=1,
+                in_flight=2,
+                request_size=1024,
+                pace="pinned",
+                bottleneck="source",
+                bottleneck_share=0.75,
+                tracking="v3-changed-regions",
+                tracking_reason="no v4",
+                incremental=True,
+                stages_s={"copy": 0.5},
+            )
+        },
+        excluded=("a CD-ROM",),
+        consistency_reason="",
+        warnings=("slow",),
+        stages_s={"freeze": 1.5},
+        seconds=2.5,
     ),
     sums="SHA256SUMS",
 )
@@ -79,7 +125,51 @@ DOCUMENT = f"""{{
       "backing": "../{PARENT}/disk-{DISK}.qcow2"
     }}
   ],
-  "report": {{}},
+  "report": {{
+    "disks": {{
+      "{DISK}": {{
+        "label": "scsi.0",
+        "size": 512,
+        "bytes_allocated": 4096,
+        "bytes_changed": 512,
+        "bytes_read": 512,
+        "bytes_sent": 512,
+        "bytes_zeroed": 0,
+        "bytes_skipped": 0,
+        "bytes_unchanged": 0,
+        "trusted_point_id": null,
+        "bytes_verified": 512,
+        "reduction_percent": 0.0,
+        "bytes_per_s": 1024,
+        "seconds": 0.5,
+        "cpu_seconds": 0.25,
+        "retries": 0,
+        "connections": 1,
+        "in_flight": 2,
+        "request_size": 1024,
+        "pace": "pinned",
+        "bottleneck": "source",
+        "bottleneck_share": 0.75,
+        "tracking": "v3-changed-regions",
+        "tracking_reason": "no v4",
+        "incremental": true,
+        "stages_s": {{
+          "copy": 0.5
+        }}
+      }}
+    }},
+    "excluded": [
+      "a CD-ROM"
+    ],
+    "consistency_reason": "",
+    "warnings": [
+      "slow"
+    ],
+    "stages_s": {{
+      "freeze": 1.5
+    }},
+    "seconds": 2.5
+  }},
   "sums": "SHA256SUMS"
 }}
 """

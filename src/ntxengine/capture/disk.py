@@ -16,7 +16,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from ntxengine.attach import Attacher
 from ntxengine.capture.options import CaptureOptions
@@ -36,7 +35,7 @@ from ntxengine.files import free_space
 from ntxengine.images.create import NewImage, create_image, make_image
 from ntxengine.images.open import open_image
 from ntxengine.prism.models import Disk, DiskPoint, Prism
-from ntxengine.repository import Point, PointDisk, UnfinishedPoint
+from ntxengine.repository import DiskReport, Point, PointDisk, UnfinishedPoint
 from ntxengine.units import format_size
 
 
@@ -68,7 +67,7 @@ class CapturedDisk:
     """A disk that is whole in the unfinished point, and its numbers."""
 
     disk: PointDisk
-    report: dict[str, Any]
+    report: DiskReport
 
 
 async def capture_disk(context: Context, plan: DiskPlan, frozen: DiskPoint) -> CapturedDisk:
@@ -144,15 +143,16 @@ class _DiskCapture:
             with self._stages(Stage.VERIFY):
                 verified = await self._read_back(new, manifest, before)
         entry = self._context.unfinished.disk_entry(self._disk.id, self._disk.label, digest)
-        numbers = disk_report(
+        report = disk_report(
             self._changes,
             copied,
             verified,
+            label=self._disk.label,
             trusted_point_id=self._trusted(copied),
             bytes_allocated=bytes_allocated(new.path),
             stages=self._stages,
         )
-        return CapturedDisk(entry, {"label": self._disk.label, **numbers})
+        return CapturedDisk(entry, report)
 
     def _is_untouched(self) -> bool:
         """Nothing to read, and nothing to find out by reading."""

@@ -29,10 +29,8 @@ def estimate_bytes(repository: Repository, disk: Disk, newest: Point | None, *, 
 
 
 def _sent(point: Point, disk_id: str) -> int | None:
-    """Return what an incremental point sent of a disk.  A report may hold anything."""
-    disks = point.report.get("disks")
-    report = disks.get(disk_id) if isinstance(disks, dict) else None
-    if not isinstance(report, dict) or report.get("incremental") is not True:
+    """Return what an incremental point sent of a disk, None if that is not said."""
+    report = point.report.disks.get(disk_id)
+    if report is None or not report.incremental or report.bytes_sent is None or report.bytes_sent < 0:
         return None
-    sent = report.get("bytes_sent")
-    return sent if isinstance(sent, int) and sent >= 0 else None
+    return report.bytes_sent

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from ntxengine.changes import Changes, Tracking
 from ntxengine.dataplane.copy import CopyReport
 from ntxengine.events import Stage
+from ntxengine.repository import DiskReport
 
 
 class Stages:
@@ -40,48 +40,45 @@ def disk_report(
     copied: CopyReport | None,
     verified: CopyReport | None,
     *,
+    label: str,
     trusted_point_id: str | None,
     bytes_allocated: int,
     stages: Stages,
-) -> dict[str, Any]:
-    """Return the numbers of one disk, ready for JSON; bytes are integers, rates bytes per second.
-
-    `copied` is None when nothing changed, so that the disk was not even attached.  `bytes_skipped` is what is zero in a
-    full image without having been read or stored; `bytes_verified` counts zeros too.  `trusted_point_id` is the point
-    that holds `bytes_unchanged` by its digests, without having been read.
-    """
+) -> DiskReport:
+    """Return the numbers of one disk.  `copied` is None when nothing changed, so that it was not even attached."""
     is_full = not changes.is_incremental
     never_read = changes.size - changes.bytes_data - changes.bytes_zero if is_full else 0
     sent = copied.bytes_sent if copied else 0
     zeroed = copied.bytes_zeroed if copied else 0
     seconds = copied.seconds if copied else 0.0
-    return {
-        "size": changes.size,
-        "bytes_allocated": bytes_allocated,
-        "bytes_changed": _changed(changes, sent + zeroed),
-        "bytes_read": copied.bytes_read if copied else 0,
-        "bytes_sent": sent,
-        "bytes_zeroed": zeroed,
-        "bytes_skipped": (copied.bytes_skipped if copied else 0) + never_read,
-        "bytes_unchanged": copied.bytes_unchanged if copied else 0,
-        "trusted_point_id": trusted_point_id,
-        "bytes_verified": verified.bytes_done if verified else 0,
-        "reduction_percent": reduction_percent(changes.size, sent),
-        "bytes_per_s": int(copied.bytes_read / seconds) if copied and seconds > 0 else 0,
-        "seconds": round(seconds, 3),
-        "cpu_seconds": round(copied.cpu_seconds, 3) if copied else 0.0,
-        "retries": copied.retries if copied else 0,
-        "connections": copied.connections if copied else 0,
-        "in_flight": copied.in_flight if copied else 0,
-        "request_size": copied.request_size if copied else 0,
-        "pace": copied.pace.name.lower() if copied else "",
-        "bottleneck": copied.bottleneck if copied else "",
-        "bottleneck_share": round(copied.bottleneck_share, 3) if copied else 0.0,
-        "tracking": changes.tracking,
-        "tracking_reason": changes.reason,
-        "incremental": changes.is_incremental,
-        "stages_s": stages.as_dict(),
-    }
+    return DiskReport(
+        label=label,
+        size=changes.size,
+        bytes_allocated=bytes_allocated,
+        bytes_changed=_changed(changes, sent + zeroed),
+        bytes_read=copied.bytes_read if copied else 0,
+        bytes_sent=sent,
+        bytes_zeroed=zeroed,
+        bytes_skipped=(copied.bytes_skipped if copied else 0) + never_read,
+        bytes_unchanged=copied.bytes_unchanged if copied else 0,
+        trusted_point_id=trusted_point_id,
+        bytes_verified=verified.bytes_done if verified else 0,
+        reduction_percent=reduction_percent(changes.size, sent),
+        bytes_per_s=int(copied.bytes_read / seconds) if copied and seconds > 0 else 0,
+        seconds=round(seconds, 3),
+        cpu_seconds=round(copied.cpu_seconds, 3) if copied else 0.0,
+        retries=copied.retries if copied else 0,
+        connections=copied.connections if copied else 0,
+        in_flight=copied.in_flight if copied else 0,
+        request_size=copied.request_size if copied else 0,
+        pace=copied.pace.name.lower() if copied else "",
+        bottleneck=copied.bottleneck if copied else "",
+        bottleneck_share=round(copied.bottleneck_share, 3) if copied else 0.0,
+        tracking=changes.tracking,
+        tracking_reason=changes.reason,
+        incremental=changes.is_incremental,
+        stages_s=stages.as_dict(),
+    )
 
 
 def _changed(changes: Changes, bytes_stored: int) -> int:
@@ -95,8 +92,9 @@ def _changed(changes: Changes, bytes_stored: int) -> int:
 _RANK: tuple[Tracking, ...] = ("allocated", "v4-changed-regions", "v3-changed-regions", "digest-scan", "full")
 
 
-def point_tracking(disks: Mapping[str, Mapping[str, Any]]) -> tuple[Tracking, str]:
+def point_tracking(disks: Iterable[DiskReport]) -> tuple[Tracking, str]:
     """Return the tracking of the disk that fared worst, and all the reasons there are, for the point as a whole."""
-    worst = max((disk["tracking"] for disk in disks.values()), key=_RANK.index)
-    reasons = dict.fromkeys(str(disk["tracking_reason"]) for disk in disks.values() if disk["tracking_reason"])
+    disks = list(disks)
+    worst = max((disk.tracking for disk in disks if disk.tracking is not None), key=_RANK.index)
+    reasons = dict.fromkeys(disk.tracking_reason for disk in disks if disk.tracking_reason)
     return worst, "; ".join(reasons)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from functools import partial
-from typing import Any
 
 from ntxengine.attach import Attacher
 from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture_disk
@@ -37,7 +36,7 @@ from ntxengine.events import (
     log_event,
 )
 from ntxengine.prism.models import Prism, Vm
-from ntxengine.repository import Point, PointRecord, Repository, UnfinishedPoint, site
+from ntxengine.repository import CaptureReport, Point, PointRecord, Repository, UnfinishedPoint, site
 from ntxengine.units import utc_now
 
 
@@ -208,16 +207,16 @@ class _Capture:
         started_s: float,
     ) -> PointRecord:
         reports = {disk_id: captured.report for disk_id, captured in disks.items()}
-        is_incremental = any(report["incremental"] for report in reports.values())
-        tracking, tracking_reason = point_tracking(reports)
-        report: dict[str, Any] = {
-            "disks": reports,
-            "excluded": list(plan.vm.excluded),
-            "consistency_reason": frozen.consistency_reason,
-            "warnings": list(self._warnings),
-            "stages_s": self._stages.as_dict(),
-            "seconds": round(time.monotonic() - started_s, 3),
-        }
+        is_incremental = any(report.incremental for report in reports.values())
+        tracking, tracking_reason = point_tracking(reports.values())
+        report = CaptureReport(
+            disks=reports,
+            excluded=plan.vm.excluded,
+            consistency_reason=frozen.consistency_reason,
+            warnings=tuple(self._warnings),
+            stages_s=self._stages.as_dict(),
+            seconds=round(time.monotonic() - started_s, 3),
+        )
         return PointRecord(
             id=unfinished.id,
             vm_id=plan.vm.id,
@@ -255,12 +254,13 @@ class _Capture:
 
     def _with_the_end(self, point: Point, started_s: float) -> Point:
         """Return the point with what was not known yet when it was written."""
-        end = {
-            "warnings": list(self._warnings),
-            "stages_s": self._stages.as_dict(),
-            "seconds": round(time.monotonic() - started_s, 3),
-        }
-        return dataclasses.replace(point, report=point.report | end)
+        report = dataclasses.replace(
+            point.report,
+            warnings=tuple(self._warnings),
+            stages_s=self._stages.as_dict(),
+            seconds=round(time.monotonic() - started_s, 3),
+        )
+        return dataclasses.replace(point, report=report)
 
     def _warn(self, text: str, subject: Subject | None = None) -> None:
         self._warnings.append(text)

@@ -41,14 +41,14 @@ class Amounts(Protocol):
     def bottleneck_share(self) -> float: ...
 
 
-def rate_of(bytes_read: object, seconds: object) -> float | None:
+def rate_of(bytes_read: int | None, seconds: float | None) -> float | None:
     """Return bytes per second; None if nothing was read, or it is not known."""
-    if not isinstance(bytes_read, int) or not isinstance(seconds, int | float):
+    if bytes_read is None or seconds is None:
         return None
     return bytes_read / seconds if bytes_read > 0 and seconds > 0 else None
 
 
-def shown_rate(bytes_read: object, seconds: object) -> str:
+def shown_rate(bytes_read: int | None, seconds: float | None) -> str:
     """Return `410.0 MiB/s`, or a dash."""
     rate = rate_of(bytes_read, seconds)
     return UNKNOWN if rate is None else format_rate(rate)
@@ -74,9 +74,9 @@ def seconds_left(amounts: Amounts) -> float | None:
     return (total - done) * amounts.seconds / done
 
 
-def bottleneck_text(name: object, share: object, *, bytes_read: object, seconds: object) -> str:
+def bottleneck_text(name: str | None, share: float | None, *, bytes_read: int | None, seconds: float | None) -> str:
     """Return `target is the bottleneck: 71 % of worker time`; "" if nothing stands out, or too little was done."""
-    if not name or not isinstance(share, int | float) or not isinstance(seconds, int | float) or not bytes_read:
+    if not name or share is None or seconds is None or not bytes_read:
         return ""
     if share < MIN_SHARE or seconds < MIN_SECONDS:
         return ""

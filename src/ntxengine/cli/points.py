@@ -18,7 +18,7 @@ from ntxengine.cli.options import (
     table_option,
 )
 from ntxengine.cli.output import Screen, plain
-from ntxengine.cli.report import disk_reports, sent, show_report
+from ntxengine.cli.report import capture_report_fields, show_report
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
 from ntxengine.errors import NotFoundError, OptionsError, RepositoryError
@@ -185,7 +185,7 @@ def point_fields(point: Point) -> dict[str, Any]:
         "point_id": stored.pop("id"),
         **stored,
         "recovery_point_disks": [_renamed(entry) for entry in _by_disk(stored["recovery_point_disks"])],
-        "report": {**stored["report"], "disks": _by_disk(disk_reports(point))},
+        "report": plain(capture_report_fields(point.report)),
         "size": point.size,
     }
 
@@ -215,7 +215,7 @@ def _rows(health: Health) -> list[list[str]]:
 
 
 def _row(point: Point, state: str) -> list[str]:
-    amount = sent(point)
+    amount = point.report.bytes_sent
     return [
         point.id,
         point.vm_name,

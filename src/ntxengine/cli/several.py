@@ -14,7 +14,6 @@ from ntxengine.cli.errors import SomeFailed, error_fields
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.output import Screen
 from ntxengine.cli.points import point_fields
-from ntxengine.cli.report import sent
 from ntxengine.cli.session import find_vm, vm_named
 from ntxengine.cli.space import Space
 from ntxengine.cli.table import Column
@@ -170,14 +169,14 @@ def show_left_out(selection: Selection, screen: Screen) -> None:
 
 
 def _point_row(point: Point) -> list[str]:
-    amount, seconds = sent(point), point.report.get("seconds")
+    amount, seconds = point.report.bytes_sent, point.report.seconds
     return [
         point.vm_name,
         point.id,
         point.kind,
         format_size(point.size),
         "?" if amount is None else format_size(amount),
-        elapsed(seconds) if isinstance(seconds, int | float) else "?",
+        "?" if seconds is None else elapsed(seconds),
         "captured",
         point.vm_id,
     ]

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from ntxengine.errors import NotFoundError, RepositoryError
 from ntxengine.ids import is_canonical_uuid
 from ntxengine.repository import layout, stored
+from ntxengine.repository.report import CaptureReport, decode_report, encode_report
 from ntxengine.repository.stored import (
     POINT_FORMAT,
     POINT_VERSION,
@@ -54,7 +54,7 @@ class PointRecord:
     """All that is recorded of a point.
 
     `tracking` says how changes were found, `tracking_reason` why not in a better way ("" for the best).
-    `recovery_point_disks` are the disk recovery points by disk id, for the next capture.  `report`: numbers per disk.
+    `recovery_point_disks` are the disk recovery points by disk id, for the next capture.
     `sums` is the file with the digests of this and of the files beside it, "" in points that were made without.
     """
 
@@ -71,7 +71,7 @@ class PointRecord:
     recovery_point_id: str
     recovery_point_disks: dict[str, StoredDiskPoint]
     disks: tuple[PointDisk, ...]
-    report: dict[str, Any] = field(default_factory=dict)
+    report: CaptureReport = field(default_factory=CaptureReport)
     sums: str = ""
 
 
@@ -124,7 +124,7 @@ def encode(record: PointRecord) -> bytes:
             recovery_point_id=record.recovery_point_id,
             recovery_point_disks=record.recovery_point_disks,
             disks=tuple(_stored_disk(disk) for disk in record.disks),
-            report=record.report,
+            report=encode_report(record.report),
             sums=record.sums,
         )
     )
@@ -169,7 +169,7 @@ def _point(found: StoredPoint, folder: Path) -> Point:
         recovery_point_id=found.recovery_point_id,
         recovery_point_disks=found.recovery_point_disks,
         disks=tuple(_disk(disk) for disk in found.disks),
-        report=found.report,
+        report=decode_report(found.report),
         sums=found.sums,
         path=folder,
     )

@@ -1,12 +1,18 @@
 """What a capture tells of itself, and its point keeps: numbers of each disk, and of the whole.
 
-These are the models that a caller reads.  How they are stored is another matter.
+Nothing that a restore needs is in a report.  So one that is odd never keeps a point from being read: what is not as we
+write it counts as not said, and an older version did not say all of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+import msgspec
+
+from ntxengine.repository.stored import StoredDiskReport, StoredReport, StoredTracking
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class DiskReport:
     pace: str | None = None
     bottleneck: str | None = None
     bottleneck_share: float | None = None
-    tracking: str | None = None
+    tracking: StoredTracking | None = None
     tracking_reason: str | None = None
     incremental: bool | None = None
     stages_s: dict[str, float] | None = None
@@ -49,13 +55,17 @@ class DiskReport:
 
 @dataclass(frozen=True)
 class CaptureReport:
-    """The capture of a VM: its disks by id, and what is of none of them.  None is what was not said."""
+    """The capture of a VM: its disks by id, and what is of none of them.
 
-    disks: Mapping[str, DiskReport] = field(default_factory=dict)
-    excluded: tuple[str, ...] | None = None
-    consistency_reason: str | None = None
-    warnings: tuple[str, ...] | None = None
-    stages_s: dict[str, float] | None = None
+    `excluded` are disks that a recovery point does not hold; `consistency_reason` says why it is not
+    application-consistent, "" if it is, or was not wanted.  `seconds` is None if it was not said.
+    """
+
+    disks: dict[str, DiskReport] = field(default_factory=dict)
+    excluded: tuple[str, ...] = ()
+    consistency_reason: str = ""
+    warnings: tuple[str, ...] = ()
+    stages_s: dict[str, float] = field(default_factory=dict)
     seconds: float | None = None
 
     @property
@@ -63,3 +73,35 @@ class CaptureReport:
         """What all disks together sent, None if no disk says."""
         known = [disk.bytes_sent for disk in self.disks.values() if disk.bytes_sent is not None]
         return sum(known) if known else None
+
+
+def encode_report(report: CaptureReport) -> dict[str, Any]:
+    """Return a report as it is stored."""
+    disks = {disk_id: StoredDiskReport(**vars(disk)) for disk_id, disk in report.disks.items()}
+    document = _said(StoredReport(**{**vars(report), "disks": disks}))
+    return {**document, "disks": {disk_id: _said(disk) for disk_id, disk in disks.items()}}
+
+
+def decode_report(found: Mapping[str, object]) -> CaptureReport:
+    """Return what a stored report says.  Never fails."""
+    disks = found.get("disks")
+    known = disks.items() if isinstance(disks, Mapping) else ()
+    return CaptureReport(
+        **_known(StoredReport, {name: value for name, value in found.items() if name != "disks"}),
+        disks={disk_id: DiskReport(**_known(StoredDiskReport, disk)) for disk_id, disk in known},
+    )
+
+
+def _said(report: StoredDiskReport | StoredReport) -> dict[str, Any]:
+    return {name: value for name, value in vars(report).items() if value is not None or name == "trusted_point_id"}
+
+
+def _known(kind: type[StoredDiskReport | StoredReport], found: object) -> dict[str, Any]:
+    known = {}
+    for name, hint in get_type_hints(kind).items():
+        if isinstance(found, Mapping) and name in found:
+            try:
+                known[name] = msgspec.convert(found[name], hint)
+            except msgspec.ValidationError:
+                continue
+    return known

@@ -1,7 +1,7 @@
 """The JSON files of a repository, field by field: what is stored has these names, whatever the models are called.
 
     ntx-repository.json    StoredMarker            point.json     StoredPoint
-    ntx-site.json          StoredSiteFile          report.json    StoredPoint.report once more
+    ntx-site.json          StoredSiteFile          report.json    StoredReport, which point.json holds too
     .cluster-<id>.json     StoredClusterFile       vm.json        what Prism gave, untouched: nothing here names a field
 
 A class has the fields of a file, in their order.  Each file says its `format` and `version`; report.json has those of
@@ -69,8 +69,52 @@ class StoredDiskPoint:
 
 
 @dataclass(frozen=True)
+class StoredDiskReport:
+    """One of `disks` of a report: see DiskReport.  None is not stored, but for `trusted_point_id`."""
+
+    label: str | None = None
+    size: int | None = None
+    bytes_allocated: int | None = None
+    bytes_changed: int | None = None
+    bytes_read: int | None = None
+    bytes_sent: int | None = None
+    bytes_zeroed: int | None = None
+    bytes_skipped: int | None = None
+    bytes_unchanged: int | None = None
+    trusted_point_id: str | None = None
+    bytes_verified: int | None = None
+    reduction_percent: float | None = None
+    bytes_per_s: int | None = None
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    retries: int | None = None
+    connections: int | None = None
+    in_flight: int | None = None
+    request_size: int | None = None
+    pace: str | None = None
+    bottleneck: str | None = None
+    bottleneck_share: float | None = None
+    tracking: StoredTracking | None = None
+    tracking_reason: str | None = None
+    incremental: bool | None = None
+    stages_s: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class StoredReport:
+    """report.json, and `report` of point.json: see CaptureReport.  None is not stored."""
+
+    disks: dict[str, StoredDiskReport]
+    excluded: tuple[str, ...] = ()
+    consistency_reason: str = ""
+    warnings: tuple[str, ...] = ()
+    stages_s: dict[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class StoredPoint:
-    """point.json.  `report` is report.json, too: numbers for people."""
+    """point.json.  `report` is a StoredReport, as far as what is found is one: it is numbers for people."""
 
     format: str
     version: int

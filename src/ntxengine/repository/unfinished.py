@@ -26,6 +26,7 @@ from ntxengine.repository import layout, point, stored, sums
 from ntxengine.repository.chain import images_of, open_manifest
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk, PointRecord
+from ntxengine.repository.report import encode_report
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class UnfinishedPoint:
         record = replace(record, vm_id=record.vm_id.lower(), sums=layout.SUMS_FILE)
         self._check(record)
         document = point.encode(record)
-        files = {layout.POINT_FILE: document, layout.REPORT_FILE: stored.encode(record.report)}
+        files = {layout.POINT_FILE: document, layout.REPORT_FILE: stored.encode(encode_report(record.report))}
         if vm_config is not None:
             files[layout.VM_FILE] = stored.encode(vm_config)
         for name, data in (files | {layout.SUMS_FILE: sums.encode(files)}).items():
