@@ -24,15 +24,6 @@
 /* Work ranges at the end: a run that short is still worth asking for its holes (worker_cursor.c). */
 #define LEAST_RANGE (1u * NTX_MIB)
 
-/* Requests of one connection before another connection is used.  Servers work on 16 of one connection at a time
- * (qemu-nbd, nbdkit): half of that leaves none of theirs waiting for ours. */
-#define DEPTH 8u
-
-/* Requests of one connection to begin with, where the pace may raise them: what is in flight should still be in the
- * cache when the other end copies it (bench/notes/paths.md). */
-#define FIRST_DEPTH 2u
-#define FIRST_DEPTH_TCP 1u
-
 struct thread {
     struct ntx_job *job;
     struct ntx_worker worker;
@@ -66,18 +57,18 @@ static int check_range(const char *what, uint64_t value, uint64_t low, uint64_t 
 
 static int check_options(const struct ntx_job_options *options, struct ntx_error *err)
 {
-    int rc = check_range("connections", options->connections, 1, NTX_MAX_CONNECTIONS, err);
+    int rc = check_range("connections", options->limits.connections, 1, NTX_MAX_CONNECTIONS, err);
     if (rc == 0)
-        rc = check_range("requests in flight", options->in_flight, 1, NTX_MAX_IN_FLIGHT, err);
+        rc = check_range("requests in flight", options->limits.in_flight, 1, NTX_MAX_IN_FLIGHT, err);
     if (rc == 0)
-        rc = check_range("request size", options->request_size, NTX_BLOCK_SIZE, NTX_MAX_REQUEST_SIZE, err);
+        rc = check_range("request size", options->limits.request_size, NTX_BLOCK_SIZE, NTX_MAX_REQUEST_SIZE, err);
     if (rc == 0)
-        rc = check_range("time limit in ms", options->timeout_ms, 1, INT32_MAX, err);
+        rc = check_range("time limit in ms", options->limits.timeout_ms, 1, INT32_MAX, err);
     if (rc == 0)
-        rc = check_range("time limit of the flush in ms", options->flush_timeout_ms, 0, INT32_MAX, err);
-    if (rc == 0 && options->request_size % NTX_BLOCK_SIZE != 0)
+        rc = check_range("time limit of the flush in ms", options->limits.flush_timeout_ms, 0, INT32_MAX, err);
+    if (rc == 0 && options->limits.request_size % NTX_BLOCK_SIZE != 0)
         rc = ntx_error_set(err, NTX_E_OPTIONS, -EINVAL, "request size %u is not a multiple of %u",
-                           options->request_size, NTX_BLOCK_SIZE);
+                           options->limits.request_size, NTX_BLOCK_SIZE);
     return rc;
 }
 
@@ -114,27 +105,23 @@ static int check_ends(const struct ntx_device *source, const struct ntx_device *
 /* ------------------------------------------------------------------------------------------ new and free */
 
 /* Where the pace begins and how far it may go. */
-static void choose_pace(struct ntx_job *job, uint64_t buffers)
+static void set_pace(struct ntx_job *job, uint64_t buffers)
 {
-    const struct ntx_job_options *options = &job->scheduler.options;
+    const struct ntx_limits *limits = &job->scheduler.options.limits;
     unsigned most = job->thread_count;
-    unsigned first = options->first_connections > 0 ? options->first_connections : most;
-    uint64_t most_requests = ntx_min64(buffers, (uint64_t)most * options->in_flight);
-    uint64_t first_requests = options->first_in_flight > 0 ? options->first_in_flight : most_requests;
-    if (options->first_in_flight > 0 && options->depth == 0) {
-        bool is_tcp = (job->target->info.flags & NTX_DEVICE_TCP) != 0;
-        first_requests = ntx_min64(first_requests, (uint64_t)first * (is_tcp ? FIRST_DEPTH_TCP : FIRST_DEPTH));
-    }
-    struct ntx_pace_limits limits = {
-        .first_connections = (unsigned)ntx_min64(first, most),
+    unsigned first = limits->first_connections > 0 ? (unsigned)ntx_min64(limits->first_connections, most) : most;
+    uint64_t most_requests = ntx_min64(buffers, (uint64_t)most * limits->in_flight);
+    uint64_t first_requests = limits->first_requests > 0 ? ntx_max64(limits->first_requests, first) : most_requests;
+    struct ntx_pace_limits pace = {
+        .first_connections = first,
         .most_connections = most,
-        .depth = (unsigned)ntx_min64(options->in_flight, options->depth > 0 ? options->depth : DEPTH),
+        .depth = (unsigned)ntx_min64(limits->in_flight, limits->depth > 0 ? limits->depth : limits->in_flight),
+        .first_requests = (unsigned)ntx_min64(first_requests, most_requests),
         .most_requests = (unsigned)most_requests,
     };
-    limits.first_requests = (unsigned)ntx_min64(ntx_max64(first_requests, limits.first_connections), most_requests);
-    limits.most_in_flight = (unsigned)ntx_min64(ntx_pace_most_in_flight(&limits), options->in_flight);
-    job->scheduler.pace.limits = limits;
-    job->scheduler.in_flight = limits.most_in_flight;
+    pace.most_in_flight = (unsigned)ntx_min64(ntx_pace_most_in_flight(&pace), limits->in_flight);
+    job->scheduler.pace.limits = pace;
+    job->scheduler.in_flight = pace.most_in_flight;
 }
 
 /* Threads, buffers and range size, from what was asked, what the ends permit and what there is to do. */
@@ -142,20 +129,20 @@ static void choose(struct ntx_job *job, struct ntx_range_bytes *range_bytes)
 {
     struct ntx_job_options *options = &job->scheduler.options;
     uint64_t most = ntx_round_down(job->source->info.max_payload, NTX_BLOCK_SIZE);
-    options->request_size = (uint32_t)ntx_min64(options->request_size, most);
+    options->limits.request_size = (uint32_t)ntx_min64(options->limits.request_size, most);
 
     uint64_t expected = options->bytes_expected > 0 ? options->bytes_expected : job->scheduler.size;
-    uint64_t count = options->connections;
+    uint64_t count = options->limits.connections;
     if (!(job->source->info.flags & job->target->info.flags & NTX_DEVICE_CAN_MULTI_CONN))
         count = 1;
     count = ntx_min64(count, expected / MIN_RANGE + 1);
-    uint64_t buffers = ntx_max64(options->max_buffer_bytes / options->request_size, 1);
+    uint64_t buffers = ntx_max64(options->limits.max_buffer_bytes / options->limits.request_size, 1);
     job->thread_count = (unsigned)ntx_min64(count, buffers);
-    choose_pace(job, buffers);
+    set_pace(job, buffers);
 
     uint64_t part = ntx_round_up(expected / (job->thread_count * RANGES_PER_WORKER), NTX_BLOCK_SIZE);
     range_bytes->most = ntx_min64(ntx_max64(part, MIN_RANGE), MAX_RANGE);
-    range_bytes->least = ntx_min64(ntx_max64(options->request_size, LEAST_RANGE), range_bytes->most);
+    range_bytes->least = ntx_min64(ntx_max64(options->limits.request_size, LEAST_RANGE), range_bytes->most);
     range_bytes->workers = job->thread_count;
 }
 
@@ -231,9 +218,9 @@ static struct ntx_worker *find_connected(struct ntx_job *job)
 static unsigned flush_timeout_ms(const struct ntx_job *job)
 {
     const struct ntx_job_options *options = &job->scheduler.options;
-    unsigned limit_ms = options->flush_timeout_ms > 0 ? options->flush_timeout_ms : INT32_MAX;
+    unsigned limit_ms = options->limits.flush_timeout_ms > 0 ? options->limits.flush_timeout_ms : INT32_MAX;
     if (ntx_stop_is_set(&job->scheduler.stop))
-        limit_ms = (unsigned)ntx_min64(limit_ms, options->timeout_ms);
+        limit_ms = (unsigned)ntx_min64(limit_ms, options->limits.timeout_ms);
     return limit_ms;
 }
 

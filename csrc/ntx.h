@@ -236,21 +236,26 @@ void ntx_close(struct ntx_device *device);
 
 struct ntx_job;
 
-struct ntx_job_options {
+/* How much is asked for at once, and how long is waited.  All of it is the caller's decision; the job keeps to it. */
+struct ntx_limits {
     unsigned connections;       /* threads at most, 1..NTX_MAX_CONNECTIONS; one when an end permits only one */
     unsigned in_flight;         /* requests per connection at most, 1..NTX_MAX_IN_FLIGHT */
     unsigned first_connections; /* to begin with; 0 = all of them, always */
-    unsigned first_in_flight;   /* requests of all connections to begin with; 0 = as many as may be, always */
-    unsigned depth;             /* requests of one connection before another is used; 0 = chosen */
+    unsigned first_requests;    /* of all connections to begin with; 0 = as many as may be, always */
+    unsigned depth;             /* requests of one connection before another is used; 0 = in_flight */
     uint32_t request_size;      /* multiple of NTX_BLOCK_SIZE, at most NTX_MAX_REQUEST_SIZE */
     uint64_t max_buffer_bytes;  /* bound on all buffers in use; in_flight is lowered to keep it */
     uint64_t rate_bytes_per_s;  /* read from the source; 0 = no limit */
     unsigned timeout_ms;        /* longest wait for any one answer of either end, but for the closing flush: */
     unsigned flush_timeout_ms;  /* that lasts as long as the target writes back what it holds; 0 = no limit */
-    uint64_t disk_size;         /* bytes of the source that are the disk; 0 = all.  A device may be padded behind it */
-    bool target_is_zero;        /* zeros need not be written */
-    bool reads_all;             /* what the source itself says is zero is read all the same */
-    uint64_t bytes_expected;    /* sum of the extents to come; sizes the work ranges.  0 = unknown */
+};
+
+struct ntx_job_options {
+    struct ntx_limits limits;
+    uint64_t disk_size;      /* bytes of the source that are the disk; 0 = all.  A device may be padded behind it */
+    bool target_is_zero;     /* zeros need not be written */
+    bool reads_all;          /* what the source itself says is zero is read all the same */
+    uint64_t bytes_expected; /* sum of the extents to come; sizes the work ranges.  0 = unknown */
 
     /* Digests of every block touched are written to digest_fd at digest_offset + 16 * block.  -1: not kept. */
     int digest_fd;

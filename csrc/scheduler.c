@@ -33,7 +33,7 @@ int ntx_scheduler_init(struct ntx_scheduler *scheduler, const struct ntx_range_b
     scheduler->connecting = 1; /* the first worker's, which is always wanted */
     pthread_mutex_init(&scheduler->lock, NULL);
     pthread_cond_init(&scheduler->more, NULL);
-    ntx_bucket_init(&scheduler->bucket, scheduler->options.rate_bytes_per_s, ntx_now_ns());
+    ntx_bucket_init(&scheduler->bucket, scheduler->options.limits.rate_bytes_per_s, ntx_now_ns());
     struct ntx_pace_limits limits = scheduler->pace.limits;
     ntx_pace_init(&scheduler->pace, &limits);
     publish_pace_locked(scheduler); /* nobody else is there yet */
@@ -218,7 +218,7 @@ void ntx_scheduler_update_pace(struct ntx_scheduler *scheduler, uint64_t now_ns)
 
 uint64_t ntx_scheduler_charge(struct ntx_scheduler *scheduler, uint64_t length)
 {
-    if (scheduler->options.rate_bytes_per_s == 0)
+    if (scheduler->options.limits.rate_bytes_per_s == 0)
         return 0;
     pthread_mutex_lock(&scheduler->lock);
     uint64_t wait_ns = ntx_bucket_take(&scheduler->bucket, length, ntx_now_ns());

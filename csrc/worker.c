@@ -32,11 +32,11 @@ int ntx_worker_init(struct ntx_worker *w, struct ntx_scheduler *scheduler, struc
     int rc = 0;
 
     w->scheduler = scheduler;
-    w->wait = (struct ntx_wait){.stop_fd = scheduler->stop.fd, .timeout_ms = options->timeout_ms};
+    w->wait = (struct ntx_wait){.stop_fd = scheduler->stop.fd, .timeout_ms = options->limits.timeout_ms};
     ntx_cursor_init(&w->cursor, options, scheduler->size);
     /* Every slot and every request may refer to another range, and the cursor, the zero span and the zero run too. */
     rc |= ntx_ranges_init(&w->ranges, 2u * depth + 4, &w->counters);
-    rc |= ntx_slots_init(&w->slots, depth, options->request_size);
+    rc |= ntx_slots_init(&w->slots, depth, options->limits.request_size);
     rc |= ntx_digester_init(&w->digester, options);
     rc |= ntx_outbox_init(&w->outbox, depth, options, &w->ranges, &w->slots, &w->counters);
     if (rc != 0)

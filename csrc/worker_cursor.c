@@ -128,7 +128,7 @@ static uint64_t next_start(struct ntx_cursor *c)
 void ntx_cursor_init(struct ntx_cursor *c, const struct ntx_job_options *options, uint64_t size)
 {
     *c = (struct ntx_cursor){
-        .size = size, .request_size = options->request_size, .compares = options->reference_fd >= 0};
+        .size = size, .request_size = options->limits.request_size, .compares = options->reference_fd >= 0};
 }
 
 void ntx_cursor_begin(struct ntx_cursor *c, struct ntx_work_range *range)

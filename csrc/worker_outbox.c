@@ -26,7 +26,7 @@ int ntx_outbox_init(struct ntx_outbox *o, unsigned request_count, const struct n
         .counters = counters,
         .requests = calloc(request_count, sizeof *o->requests),
     };
-    int rc = ntx_zero_run_init(&o->zero_run, options->request_size);
+    int rc = ntx_zero_run_init(&o->zero_run, options->limits.request_size);
     if (rc < 0 || o->requests == NULL)
         return -ENOMEM;
     for (unsigned i = 0; i < request_count; i++) {

@@ -105,11 +105,11 @@ static void run_worker(size_t count)
 {
     struct ntx_extent all = {.length = count * NTX_BLOCK_SIZE};
     struct ntx_job_options options = {
-        .connections = 1,
-        .in_flight = 8,
-        .request_size = NTX_BLOCK_SIZE,
-        .max_buffer_bytes = 8 * NTX_BLOCK_SIZE,
-        .timeout_ms = 60000,
+        .limits = {.connections = 1,
+                   .in_flight = 8,
+                   .request_size = NTX_BLOCK_SIZE,
+                   .max_buffer_bytes = 8 * NTX_BLOCK_SIZE,
+                   .timeout_ms = 60000},
         .bytes_expected = all.length,
         .digest_fd = -1,
         .reference_fd = -1,

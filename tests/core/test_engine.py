@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ntxengine._core.engine import BLOCK_SIZE, Device, Job
 from ntxengine._core.kernels import digest, digest_kernel, is_zero
+from ntxengine._core.limits import Limits
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.dataplane.extents import Extents, make, whole
 from ntxengine.dataplane.manifest import Manifest
@@ -65,12 +66,7 @@ def make_job(source: Device, target: Device) -> Job:
     return Job(
         source,
         target,
-        connections=2,
-        in_flight=2,
-        request_size=BLOCK_SIZE,
-        max_buffer_bytes=1 << 20,
-        rate_bytes_per_s=0,
-        timeout_ms=1000,
+        Limits(connections=2, in_flight=2, request_size=BLOCK_SIZE, max_buffer_bytes=1 << 20, timeout_ms=1000),
         disk_size=0,
         target_is_zero=False,
         bytes_expected=0,

@@ -104,18 +104,34 @@ def test_a_server_without_multi_conn_gets_all_requests_on_one_connection() -> No
 
 
 @pytest.mark.parametrize("tier", Tier)
-@pytest.mark.parametrize(("source", "for_each_processor"), [("file", 1), ("nbd", 2)])
+@pytest.mark.parametrize(("from_server", "for_each_processor"), [(False, 1), (True, 2)])
+@pytest.mark.parametrize(("over_tcp", "for_each_connection"), [(False, 2), (True, 1)])
 @pytest.mark.parametrize("processors", [1, 2, 64])
 def test_a_tier_says_where_to_begin(
-    tier: Tier, source: str, for_each_processor: int, processors: int, monkeypatch: pytest.MonkeyPatch
+    tier: Tier,
+    from_server: bool,
+    for_each_processor: int,
+    over_tcp: bool,
+    for_each_connection: int,
+    processors: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(processors))
+    begin = tier.value.begin_in_flight
 
-    pace = CopyOptions(begin_in_flight=tier.value.begin_in_flight).pace(source)
+    limits = CopyOptions(begin_in_flight=begin).limits(from_server=from_server, over_tcp=over_tcp)
 
-    assert pace["first_in_flight"] == tier.value.begin_in_flight
-    assert pace["first_connections"] == min(4, tier.value.begin_in_flight, for_each_processor * processors)
-    assert pace["connections"] == 8
+    assert limits.first_connections == min(4, begin, for_each_processor * processors)
+    assert limits.first_requests == min(begin, for_each_connection * limits.first_connections)
+    assert (limits.connections, limits.in_flight, limits.depth) == (8, 64, 8)
+
+
+@pytest.mark.parametrize("over_tcp", [False, True])
+def test_what_is_pinned_is_where_a_copy_begins(over_tcp: bool) -> None:
+    limits = CopyOptions(connections=3, in_flight=4).limits(from_server=True, over_tcp=over_tcp)
+
+    assert (limits.connections, limits.first_connections) == (3, 3)
+    assert (limits.in_flight, limits.depth, limits.first_requests) == (4, 4, 12)
 
 
 async def test_a_copy_from_a_server_begins_with_more_connections_than_processors(

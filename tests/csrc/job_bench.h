@@ -60,12 +60,15 @@ static inline void setup(struct bench *b)
     b->manifest = memfd_create("manifest", MFD_CLOEXEC);
     CHECK(ftruncate(b->manifest, BLOCKS * NTX_DIGEST_SIZE) == 0);
     b->options = (struct ntx_job_options){
-        .connections = 3,
-        .in_flight = 4,
-        .request_size = 2 * NTX_BLOCK_SIZE,
-        .max_buffer_bytes = 8 * NTX_MIB,
-        .timeout_ms = 10000,
-        .flush_timeout_ms = 10000,
+        .limits =
+            {
+                .connections = 3,
+                .in_flight = 4,
+                .request_size = 2 * NTX_BLOCK_SIZE,
+                .max_buffer_bytes = 8 * NTX_MIB,
+                .timeout_ms = 10000,
+                .flush_timeout_ms = 10000,
+            },
         .digest_fd = b->manifest,
         .reference_fd = -1,
     };

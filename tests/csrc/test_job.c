@@ -55,9 +55,9 @@ static void test_any_extents_arrive_byte_for_byte(void)
         b.target.max_payload = round % 3 == 0 ? 4096 : 0;
         b.source.flags = round % 4 == 0 ? ALL_FLAGS & ~NTX_DEVICE_CAN_MAP : ALL_FLAGS;
         b.target.flags = round % 5 == 0 ? ALL_FLAGS & ~NTX_DEVICE_CAN_ZERO : ALL_FLAGS;
-        b.options.connections = 1 + round % 4;
-        b.options.in_flight = 1 + round % 5;
-        b.options.request_size = NTX_BLOCK_SIZE << (round % 3);
+        b.options.limits.connections = 1 + round % 4;
+        b.options.limits.in_flight = 1 + round % 5;
+        b.options.limits.request_size = NTX_BLOCK_SIZE << (round % 3);
         size_t count = random_extents(&b, extents, 4096, round % 2 ? 3000 : 200000);
 
         int rc = run(&b, extents, count);

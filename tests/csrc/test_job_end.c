@@ -53,8 +53,8 @@ static void test_a_flush_may_take_longer_than_an_answer(void)
     for (unsigned flush_timeout_ms = 0; flush_timeout_ms <= 60000; flush_timeout_ms += 60000) {
         struct bench b;
         setup(&b);
-        b.options.timeout_ms = 100;
-        b.options.flush_timeout_ms = flush_timeout_ms;
+        b.options.limits.timeout_ms = 100;
+        b.options.limits.flush_timeout_ms = flush_timeout_ms;
         b.target.flush_ends_ns = ntx_now_ns() + 500 * NTX_NS_PER_MS;
         struct ntx_extent all = {0, SIZE, 0};
 
@@ -71,7 +71,7 @@ static void test_a_flush_that_is_never_answered_meets_its_limit(void)
 {
     struct bench b;
     setup(&b);
-    b.options.flush_timeout_ms = 50;
+    b.options.limits.flush_timeout_ms = 50;
     b.target.flush_ends_ns = UINT64_MAX;
     struct ntx_extent all = {0, SIZE, 0};
 
@@ -93,8 +93,8 @@ static void test_after_an_error_a_flush_has_the_limit_of_an_answer(void)
     b.source.fail_at = SIZE - 1;
     b.source.fail_code = -EIO;
     b.source.fail_op = NTX_OP_READ;
-    b.options.timeout_ms = 100;
-    b.options.flush_timeout_ms = 0;
+    b.options.limits.timeout_ms = 100;
+    b.options.limits.flush_timeout_ms = 0;
     b.target.flush_ends_ns = ntx_now_ns() + FAR_NS;
     struct ntx_extent all = {0, SIZE, 0};
 
@@ -131,7 +131,7 @@ static void test_a_cancel_does_not_wait_for_the_flush(void)
     struct bench b;
     setup(&b);
     b.target.flush_ends_ns = UINT64_MAX;
-    b.options.flush_timeout_ms = 0;
+    b.options.limits.flush_timeout_ms = 0;
     struct ntx_job *job = start(&b);
     feed_whole(job, &b);
     wait_until_flushing(job);
@@ -178,7 +178,7 @@ static void test_a_cancel_does_not_wait_for_a_stalled_end(void)
         struct bench b;
         setup(&b);
         memset(b.source.bytes, 1, SIZE);
-        b.options.timeout_ms = 60000;
+        b.options.limits.timeout_ms = 60000;
         b.source.stalls = (stalled & 1) != 0;
         b.target.stalls = (stalled & 2) != 0;
         if (stalled == 3) /* both have requests: the source answers the first ones */
@@ -200,8 +200,8 @@ static void test_a_cancel_does_not_wait_for_the_rate_limit(void)
     struct bench b;
     setup(&b);
     memset(b.source.bytes, 1, SIZE);
-    b.options.connections = 1;
-    b.options.rate_bytes_per_s = 4096; /* the second block is minutes away */
+    b.options.limits.connections = 1;
+    b.options.limits.rate_bytes_per_s = 4096; /* the second block is minutes away */
     struct ntx_job *job = start(&b);
     struct ntx_extent all = {0, SIZE, 0};
     size_t taken;
@@ -219,13 +219,13 @@ static void test_a_cancel_does_not_wait_for_the_flush_after_an_error(void)
     struct bench b;
     setup(&b);
     memset(b.source.bytes, 1, SIZE);
-    b.options.connections = 1;
-    b.options.in_flight = 1;
+    b.options.limits.connections = 1;
+    b.options.limits.in_flight = 1;
     b.target.flush_ends_ns = UINT64_MAX;
     b.source.fail_at = SIZE - 1;
     b.source.fail_code = -EIO;
     b.source.fail_op = NTX_OP_READ;
-    b.options.timeout_ms = 60000;
+    b.options.limits.timeout_ms = 60000;
     struct ntx_job *job = start(&b);
     feed_whole(job, &b);
     wait_until_flushing(job);

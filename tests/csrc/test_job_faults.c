@@ -29,8 +29,8 @@ static void test_write_error_names_its_place_and_hands_back_the_rest(void)
         b.target.fail_at = 4 * NTX_MIB + 300077; /* behind the first item of one connection */
         b.target.fail_code = -ENOSPC;
         b.target.fail_op = NTX_OP_WRITE;
-        b.options.connections = connections;
-        b.options.in_flight = connections; /* one after the other: then digests wait for their neighbours */
+        b.options.limits.connections = connections;
+        b.options.limits.in_flight = connections; /* one after the other: then digests wait for their neighbours */
         struct ntx_extent all = {0, SIZE, 0};
 
         int rc = run(&b, &all, 1);
@@ -78,8 +78,8 @@ static void test_what_has_lost_its_digest_is_not_handed_back_as_stored(void)
     for (unsigned i = 0; i < 18; i++) {
         struct bench b;
         setup_full(&b, rnd(BLOCKS));
-        b.options.connections = i % 2 == 0 ? 1 : 3;
-        b.options.in_flight = i % 3 == 0 ? 1 : 4;
+        b.options.limits.connections = i % 2 == 0 ? 1 : 3;
+        b.options.limits.in_flight = i % 3 == 0 ? 1 : 4;
         struct ntx_extent whole = {0, SIZE, 0};
 
         CHECK(run(&b, &whole, 1) == -EPERM);
@@ -98,7 +98,7 @@ static void test_digests_that_wait_to_the_end_and_are_lost_are_missed(void)
     struct bench b;
     setup_full(&b, 0);
     memset(b.source.bytes, 1, SIZE);
-    b.options.connections = b.options.in_flight = 1;
+    b.options.limits.connections = b.options.limits.in_flight = 1;
     struct ntx_extent all = {0, SIZE, 0};
 
     CHECK(run(&b, &all, 1) == -EPERM);
@@ -195,7 +195,7 @@ static void test_silent_target_is_a_timeout(void)
     setup(&b);
     memset(b.source.bytes, 1, SIZE);
     b.target.stalls = true;
-    b.options.timeout_ms = 50;
+    b.options.limits.timeout_ms = 50;
     struct ntx_extent all = {0, SIZE, 0};
 
     CHECK(run(&b, &all, 1) == -ETIMEDOUT);
@@ -212,7 +212,7 @@ static void test_target_that_only_trickles_is_a_timeout(void)
     memset(b.source.bytes, 1, SIZE);
     b.target.stalls = true;
     b.target.trickles = true;
-    b.options.timeout_ms = 50;
+    b.options.limits.timeout_ms = 50;
     struct ntx_extent all = {0, SIZE, 0};
 
     CHECK(run(&b, &all, 1) == -ETIMEDOUT);
@@ -225,10 +225,10 @@ static void test_rate_limit_that_holds_longer_than_the_time_limit_is_no_timeout(
 {
     struct bench b;
     setup(&b);
-    b.options.rate_bytes_per_s = 4 * NTX_MIB;
-    b.options.request_size = NTX_MIB;
-    b.options.connections = 1;
-    b.options.timeout_ms = 20;
+    b.options.limits.rate_bytes_per_s = 4 * NTX_MIB;
+    b.options.limits.request_size = NTX_MIB;
+    b.options.limits.connections = 1;
+    b.options.limits.timeout_ms = 20;
     struct ntx_extent all = {0, SIZE, 0};
 
     CHECK_EQ_INT(run(&b, &all, 1), 0);
@@ -247,12 +247,12 @@ static void test_hold_that_is_over_before_the_wait_costs_nothing(void)
     CHECK(ntx_open_pattern(NTX_GIB, &source, &err) == 0);
     CHECK(ntx_open_null(NTX_GIB, &target, &err) == 0);
     struct ntx_job_options options = {
-        .connections = 1,
-        .in_flight = 1,
-        .request_size = NTX_BLOCK_SIZE,
-        .max_buffer_bytes = NTX_MIB,
-        .rate_bytes_per_s = 1000000000,
-        .timeout_ms = 60000,
+        .limits = {.connections = 1,
+                   .in_flight = 1,
+                   .request_size = NTX_BLOCK_SIZE,
+                   .max_buffer_bytes = NTX_MIB,
+                   .rate_bytes_per_s = 1000000000,
+                   .timeout_ms = 60000},
         .digest_fd = -1,
         .reference_fd = -1,
     };
@@ -274,7 +274,7 @@ static void test_lost_device_is_refused_by_the_next_job(void)
     setup(&b);
     memset(b.source.bytes, 1, SIZE);
     b.target.stalls = true;
-    b.options.timeout_ms = 50;
+    b.options.limits.timeout_ms = 50;
     struct ntx_extent all = {0, SIZE, 0};
     struct ntx_job *job;
     CHECK(run(&b, &all, 1) == -ETIMEDOUT);
@@ -294,8 +294,8 @@ static void test_error_is_of_the_request_that_failed_and_not_of_one_asked_again(
     setup(&b);
     memset(b.source.bytes, 0, 2 * NTX_BLOCK_SIZE);
     memset(b.source.bytes + 2 * NTX_BLOCK_SIZE, 1, NTX_BLOCK_SIZE);
-    b.options.connections = 1;
-    b.options.request_size = 4 * NTX_BLOCK_SIZE;
+    b.options.limits.connections = 1;
+    b.options.limits.request_size = 4 * NTX_BLOCK_SIZE;
     b.target.max_zero = NTX_BLOCK_SIZE;
     b.target.zero_code = -EOVERFLOW;
     b.target.fail_at = 2 * NTX_BLOCK_SIZE;
@@ -325,7 +325,7 @@ static void test_waiting_for_the_last_answers_costs_no_processor_time(void)
     struct ntx_extent first = {0, NTX_BLOCK_SIZE, 0}, second = {NTX_MIB, NTX_BLOCK_SIZE, 0};
     setup(&b);
     memset(b.source.bytes, 1, SIZE);
-    b.options.connections = 1;
+    b.options.limits.connections = 1;
     b.from = fake_open(&b.source);
     b.to = fake_open(&b.target);
     b.target.stalls = true;
@@ -398,7 +398,7 @@ static void test_what_cannot_work_is_refused_before_the_first_byte(void)
     teardown(&b);
 
     setup(&b);
-    b.options.request_size = 3000;
+    b.options.limits.request_size = 3000;
     CHECK(run(&b, &all, 1) == -EINVAL);
     CHECK(b.err.class == NTX_E_OPTIONS);
     teardown(&b);

@@ -74,8 +74,8 @@ static void test_zero_extents_are_zero_whatever_the_source_holds(void)
         b.source.flags = round % 7 == 0 ? ALL_FLAGS & ~NTX_DEVICE_CAN_MAP : ALL_FLAGS;
         b.target.flags = round % 6 == 0 ? ALL_FLAGS & ~NTX_DEVICE_CAN_ZERO : ALL_FLAGS;
         b.options.disk_size = size;
-        b.options.connections = 1 + round % 4;
-        b.options.request_size = NTX_BLOCK_SIZE << (round % 3);
+        b.options.limits.connections = 1 + round % 4;
+        b.options.limits.request_size = NTX_BLOCK_SIZE << (round % 3);
         b.options.target_is_zero = round % 4 == 0;
         if (b.options.target_is_zero) {
             memset(b.target.bytes, 0, SIZE);

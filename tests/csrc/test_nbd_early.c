@@ -108,11 +108,11 @@ static void check_early(bool is_tcp, unsigned in_flight)
     size_t taken;
     uint8_t *stored = calloc(1, DISK);
     struct ntx_job_options options = {
-        .connections = 1,
-        .in_flight = in_flight,
-        .request_size = REQUEST,
-        .max_buffer_bytes = in_flight * REQUEST,
-        .timeout_ms = CHECK_TIMEOUT_MS,
+        .limits = {.connections = 1,
+                   .in_flight = in_flight,
+                   .request_size = REQUEST,
+                   .max_buffer_bytes = in_flight * REQUEST,
+                   .timeout_ms = CHECK_TIMEOUT_MS},
         .digest_fd = -1,
         .reference_fd = -1,
     };

@@ -158,11 +158,11 @@ static void test_a_cancelled_job_does_not_wait_for_its_connections(void)
     struct ntx_error err;
     struct peer peer;
     struct ntx_job_options options = {
-        .connections = 4,
-        .in_flight = 4,
-        .request_size = NTX_BLOCK_SIZE,
-        .max_buffer_bytes = 16 * NTX_BLOCK_SIZE,
-        .timeout_ms = 60000,
+        .limits = {.connections = 4,
+                   .in_flight = 4,
+                   .request_size = NTX_BLOCK_SIZE,
+                   .max_buffer_bytes = 16 * NTX_BLOCK_SIZE,
+                   .timeout_ms = 60000},
         .digest_fd = -1,
         .reference_fd = -1,
     };

@@ -79,11 +79,11 @@ static void check_job(struct ntx_device *from, struct ntx_device *to)
     struct ntx_job *job;
     size_t taken;
     struct ntx_job_options options = {
-        .connections = 1,
-        .in_flight = 8,
-        .request_size = REQUEST,
-        .max_buffer_bytes = 8 * REQUEST,
-        .timeout_ms = CHECK_TIMEOUT_MS,
+        .limits = {.connections = 1,
+                   .in_flight = 8,
+                   .request_size = REQUEST,
+                   .max_buffer_bytes = 8 * REQUEST,
+                   .timeout_ms = CHECK_TIMEOUT_MS},
         .digest_fd = -1,
         .reference_fd = -1,
     };

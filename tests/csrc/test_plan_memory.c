@@ -22,7 +22,7 @@ static void test_extents_that_found_no_memory_are_handed_back(void)
     size_t count = sizeof extents / sizeof *extents;
     uint64_t left = 0, bytes = 0;
     setup(&b);
-    b.options.connections = 1;
+    b.options.limits.connections = 1;
     for (size_t i = 0; i < count; i++)
         extents[i] = (struct ntx_extent){NTX_BLOCK_SIZE + 2 * i, 1, 0};
 

@@ -4,6 +4,8 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from ntxengine._core.limits import Limits
+
 BLOCK_SIZE: int
 DIGEST_SIZE: int
 MAX_REQUEST_SIZE: int
@@ -64,6 +66,8 @@ class Device:
     @property
     def is_block_device(self) -> bool: ...
     @property
+    def is_tcp(self) -> bool: ...
+    @property
     def discards(self) -> bool: ...
     def map(self, offset: int, length: int, *, capacity: int = 4096, timeout_ms: int = 60000) -> NDArray[np.void]: ...
     def interrupt(self) -> None: ...
@@ -75,17 +79,8 @@ class Job:
         cls,
         source: Device,
         target: Device,
+        limits: Limits,
         *,
-        connections: int,
-        in_flight: int,
-        first_connections: int = 0,
-        first_in_flight: int = 0,
-        depth: int = 0,
-        request_size: int,
-        max_buffer_bytes: int,
-        rate_bytes_per_s: int,
-        timeout_ms: int,
-        flush_timeout_ms: int = 0,
         disk_size: int,
         target_is_zero: bool,
         reads_all: bool = False,

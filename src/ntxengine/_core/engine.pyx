@@ -200,6 +200,10 @@ cdef class Device:
         return self.has(ntx.NTX_DEVICE_BLOCK)
 
     @property
+    def is_tcp(self):
+        return self.has(ntx.NTX_DEVICE_TCP)
+
+    @property
     def discards(self):
         return self.has(ntx.NTX_DEVICE_DISCARDS)
 
@@ -250,10 +254,9 @@ cdef class Job:
     cdef Device source, target
     cdef object keep  # whoever owns the descriptors of the manifests
 
-    def __cinit__(self, Device source not None, Device target not None, *, unsigned connections, unsigned in_flight,
-                  unsigned first_connections=0, unsigned first_in_flight=0, unsigned depth=0, uint32_t request_size, uint64_t max_buffer_bytes, uint64_t rate_bytes_per_s, unsigned timeout_ms, unsigned flush_timeout_ms=0,
-                  uint64_t disk_size, bint target_is_zero, bint reads_all=False, uint64_t bytes_expected, int digest_fd,
-                  uint64_t digest_offset, bint digests_are_zero, int reference_fd, uint64_t reference_offset, uint64_t reference_blocks,
+    def __cinit__(self, Device source not None, Device target not None, limits not None, *, uint64_t disk_size,
+                  bint target_is_zero, bint reads_all=False, uint64_t bytes_expected, int digest_fd, uint64_t digest_offset,
+                  bint digests_are_zero, int reference_fd, uint64_t reference_offset, uint64_t reference_blocks,
                   object keep=None):
         cdef ntx.ntx_job_options options
         cdef ntx.ntx_error err
@@ -264,16 +267,16 @@ cdef class Job:
         if source.borrowed or target.borrowed or source is target:
             raise ValueError("a device can serve one job at a time")
         memset(&options, 0, sizeof(options))  # also the fields that nobody here knows yet
-        options.connections = connections
-        options.in_flight = in_flight
-        options.first_connections = first_connections
-        options.first_in_flight = first_in_flight
-        options.depth = depth
-        options.request_size = request_size
-        options.max_buffer_bytes = max_buffer_bytes
-        options.rate_bytes_per_s = rate_bytes_per_s
-        options.timeout_ms = timeout_ms
-        options.flush_timeout_ms = flush_timeout_ms
+        options.limits.connections = limits.connections
+        options.limits.in_flight = limits.in_flight
+        options.limits.first_connections = limits.first_connections
+        options.limits.first_requests = limits.first_requests
+        options.limits.depth = limits.depth
+        options.limits.request_size = limits.request_size
+        options.limits.max_buffer_bytes = limits.max_buffer_bytes
+        options.limits.rate_bytes_per_s = limits.rate_bytes_per_s
+        options.limits.timeout_ms = limits.timeout_ms
+        options.limits.flush_timeout_ms = limits.flush_timeout_ms
         options.disk_size = disk_size
         options.target_is_zero = target_is_zero
         options.reads_all = reads_all

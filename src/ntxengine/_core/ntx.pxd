@@ -24,6 +24,8 @@ cdef extern from "ntx.h" nogil:
     enum: NTX_DEVICE_DISCARDS
     enum: NTX_DEVICE_TCP
     enum: NTX_DEVICE_SHORT_TAIL
+    enum: NTX_DEVICE_TCP
+    enum: NTX_DEVICE_SHORT_TAIL
 
     enum ntx_error_class:
         NTX_E_NONE
@@ -73,17 +75,20 @@ cdef extern from "ntx.h" nogil:
         NTX_OPEN_READ
         NTX_OPEN_WRITE
 
-    struct ntx_job_options:
+    struct ntx_limits:
         unsigned connections
         unsigned in_flight
         unsigned first_connections
-        unsigned first_in_flight
+        unsigned first_requests
         unsigned depth
         uint32_t request_size
         uint64_t max_buffer_bytes
         uint64_t rate_bytes_per_s
         unsigned timeout_ms
         unsigned flush_timeout_ms
+
+    struct ntx_job_options:
+        ntx_limits limits
         uint64_t disk_size
         bool_t target_is_zero
         bool_t reads_all

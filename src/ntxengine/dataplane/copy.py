@@ -15,6 +15,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE, PACE_REASONS, Device, Job
+from ntxengine._core.limits import Limits
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.extents import Extents, as_data, total, whole
 from ntxengine.dataplane.manifest import Manifest, require_same
@@ -39,6 +40,16 @@ _MOST_AT_FIRST = 4
 _AT_FIRST_FROM_A_SERVER = 2
 """Connections for each processor.  A server's socket holds a part of one answer (208 KiB of 1 MiB, by the default of
 Linux); then it waits for us, and with others it has something else to do (bench/notes/paths.md)."""
+
+_WARM_REQUESTS = 2
+_WARM_REQUESTS_OVER_TCP = 1
+"""Of one connection at first: what is in flight should still be in the cache when the other end copies it
+(bench/notes/paths.md)."""
+
+_DEPTH = 8
+"""Requests of one connection before another is used.  Servers (qemu-nbd, nbdkit) work on 16 of one connection at a
+time: half of that leaves none of theirs waiting for ours."""
+
 _STAGES = ("source", "digest", "target", "limit")
 _MAX_TIMEOUT_S = 24 * 3600
 
@@ -81,21 +92,26 @@ class CopyOptions:
         """As many as there may ever be: what a server has to permit."""
         return self.connections or MOST_CONNECTIONS
 
-    def pace(self, source: str) -> dict[str, int]:
-        """What the core's job is told of connections and requests in flight: the bounds, and where to begin.
+    def limits(self, *, from_server: bool, over_tcp: bool) -> Limits:
+        """Return what the core's job keeps to: the bounds of connections and requests in flight, and where to begin.
 
-        `source` is the kind of device that is read (Device.kind).
+        `from_server`: the source is an NBD server.  `over_tcp`: the target is reached so.
         """
-        at_first = len(os.sched_getaffinity(0)) * (_AT_FIRST_FROM_A_SERVER if source == "nbd" else 1)
+        at_first = len(os.sched_getaffinity(0)) * (_AT_FIRST_FROM_A_SERVER if from_server else 1)
         first = self.connections or min(self.begin_in_flight, at_first, _MOST_AT_FIRST)
-        window = first * self.in_flight if self.in_flight else self.begin_in_flight
-        return {
-            "connections": self.most_connections,
-            "in_flight": self.in_flight or MAX_IN_FLIGHT,
-            "first_connections": first,
-            "first_in_flight": window,
-            "depth": self.in_flight or 0,
-        }
+        warm = first * (_WARM_REQUESTS_OVER_TCP if over_tcp else _WARM_REQUESTS)
+        return Limits(
+            connections=self.most_connections,
+            in_flight=self.in_flight or MAX_IN_FLIGHT,
+            first_connections=first,
+            first_requests=first * self.in_flight if self.in_flight else min(self.begin_in_flight, warm),
+            depth=self.in_flight or _DEPTH,
+            request_size=self.request_size,
+            max_buffer_bytes=self.max_buffer_bytes,
+            rate_bytes_per_s=self.bandwidth,
+            timeout_ms=max(1, int(self.timeout_s * 1000)),
+            flush_timeout_ms=max(1, int(self.flush_timeout_s * 1000)),
+        )
 
 
 OnProgress = Callable[[Progress], None]
@@ -126,12 +142,7 @@ async def copy(
     job = Job(
         source,
         target,
-        **options.pace(source.kind),
-        request_size=options.request_size,
-        max_buffer_bytes=options.max_buffer_bytes,
-        rate_bytes_per_s=options.bandwidth,
-        timeout_ms=max(1, int(options.timeout_s * 1000)),
-        flush_timeout_ms=max(1, int(options.flush_timeout_s * 1000)),
+        options.limits(from_server=source.kind == "nbd", over_tcp=target.is_tcp),
         disk_size=size,
         target_is_zero=options.target_is_zero,
         reads_all=reads_all,
