@@ -297,7 +297,7 @@ static void end_worker(struct ntx_job *job)
 /* The first worker uses the devices it was given.  The others connect again; one that cannot is done without. */
 static bool connect_worker(struct ntx_job *job, struct ntx_worker *worker, struct ntx_error *err)
 {
-    int stop_fd = job->scheduler.stop.fd;
+    int stop_fd = job->scheduler.stop_connecting.fd;
     struct ntx_device *source = NULL, *target = NULL;
     if (worker->source != NULL)
         return true;

@@ -12,6 +12,8 @@ static int open_events(struct ntx_scheduler *scheduler, struct ntx_error *err)
 {
     int rc = ntx_stop_init(&scheduler->stop);
     if (rc == 0)
+        rc = ntx_stop_init(&scheduler->stop_connecting);
+    if (rc == 0)
         rc = ntx_stop_init(&scheduler->cancel);
     if (rc == 0)
         rc = scheduler->done_fd = ntx_event_open();
@@ -29,7 +31,7 @@ static void publish_pace_locked(struct ntx_scheduler *scheduler)
 int ntx_scheduler_init(struct ntx_scheduler *scheduler, const struct ntx_range_bytes *range_bytes,
                        struct ntx_error *err)
 {
-    scheduler->stop.fd = scheduler->cancel.fd = scheduler->done_fd = -1;
+    scheduler->stop.fd = scheduler->stop_connecting.fd = scheduler->cancel.fd = scheduler->done_fd = -1;
     scheduler->connecting = 1; /* the first worker's, which is always wanted */
     pthread_mutex_init(&scheduler->lock, NULL);
     pthread_cond_init(&scheduler->more, NULL);
@@ -45,10 +47,20 @@ void ntx_scheduler_destroy(struct ntx_scheduler *scheduler)
 {
     ntx_plan_destroy(&scheduler->plan);
     ntx_stop_destroy(&scheduler->stop);
+    ntx_stop_destroy(&scheduler->stop_connecting);
     ntx_stop_destroy(&scheduler->cancel);
     ntx_event_close(scheduler->done_fd);
     pthread_cond_destroy(&scheduler->more);
     pthread_mutex_destroy(&scheduler->lock);
+}
+
+/* Wake who waits for extents or for a connection to be wanted, and end connecting, if there is nothing to hand out. */
+static void tell_if_done_locked(struct ntx_scheduler *scheduler)
+{
+    if (!ntx_plan_is_done(&scheduler->plan))
+        return;
+    ntx_stop_set(&scheduler->stop_connecting);
+    pthread_cond_broadcast(&scheduler->more);
 }
 
 int ntx_scheduler_feed(struct ntx_scheduler *scheduler, const struct ntx_extent *extents, size_t count, size_t *taken,
@@ -71,6 +83,7 @@ void ntx_scheduler_feed_end(struct ntx_scheduler *scheduler)
     pthread_mutex_lock(&scheduler->lock);
     scheduler->plan.ended = true;
     pthread_cond_broadcast(&scheduler->more);
+    tell_if_done_locked(scheduler);
     pthread_mutex_unlock(&scheduler->lock);
 }
 
@@ -92,8 +105,7 @@ static enum ntx_take take_locked(struct ntx_scheduler *scheduler, unsigned rank,
     if (take == NTX_TAKE_WAIT || take == NTX_TAKE_END)
         return take;
     atomic_fetch_or(&scheduler->busy_ranks, 1ull << rank);
-    if (ntx_plan_is_done(&scheduler->plan))
-        pthread_cond_broadcast(&scheduler->more);
+    tell_if_done_locked(scheduler);
     return take;
 }
 
@@ -230,6 +242,7 @@ static void stop_all(struct ntx_scheduler *scheduler)
 {
     pthread_mutex_lock(&scheduler->lock);
     ntx_stop_set(&scheduler->stop);
+    ntx_stop_set(&scheduler->stop_connecting);
     pthread_cond_broadcast(&scheduler->more);
     pthread_mutex_unlock(&scheduler->lock);
 }

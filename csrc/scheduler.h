@@ -3,6 +3,7 @@
  *
  *   lock ---- plan, bucket, pace, first error  (handed out, charged, chosen and kept under the lock)
  *   stop      the job ends, for an error or for the caller: every poll() has it
+ *   stop_connecting   no more connections are wanted: all work is handed out, or the job ends
  *   cancel    the caller wants it: then nothing that comes after the work is worth waiting for
  *   done_fd   tells the caller: wants extents, or finished
  */
@@ -43,7 +44,7 @@ struct ntx_scheduler {
     _Atomic uint64_t completions, waiting_ns, pace_due_ns;
     _Atomic uint64_t busy_ranks; /* a bit for each worker that has a work range */
 
-    struct ntx_stop stop, cancel;
+    struct ntx_stop stop, stop_connecting, cancel;
     int done_fd;
 };
 
