@@ -19,6 +19,7 @@ from ntxengine.units import MIB
 from tests.support.servers import qemu_img
 
 SIZE = 4 * MIB
+OPTIONS = CopyOptions(connections=2, timeout_s=20)
 formats = pytest.mark.parametrize("format", WRITERS)
 
 
@@ -45,7 +46,7 @@ def bytes_of(path: Path, format: str) -> bytes:
 async def test_a_finished_image_has_what_was_written(tmp_path: Path, source: Path, format: str) -> None:
     path = tmp_path / "image"
 
-    async with create_image(NewImage(path, SIZE), format, connections=2, timeout_s=20) as image:
+    async with create_image(NewImage(path, SIZE), format, OPTIONS) as image:
         await write(image, source, MIB, MIB)
         await image.finish()
 
@@ -56,11 +57,11 @@ async def test_a_finished_image_has_what_was_written(tmp_path: Path, source: Pat
 async def test_an_image_that_is_left_unfinished_is_removed(tmp_path: Path, source: Path, format: str) -> None:
     path = tmp_path / "image"
 
-    async with create_image(NewImage(path, SIZE), format, connections=2, timeout_s=20) as image:
+    async with create_image(NewImage(path, SIZE), format, OPTIONS) as image:
         await write(image, source, 0, SIZE)
     assert not path.exists()
     with pytest.raises(KeyError):
-        async with create_image(NewImage(path, SIZE), format, connections=2, timeout_s=20) as image:
+        async with create_image(NewImage(path, SIZE), format, OPTIONS) as image:
             raise KeyError
     assert not path.exists()
 
@@ -70,12 +71,12 @@ async def test_a_checkpoint_survives_what_comes_after_it(tmp_path: Path, source:
     new = NewImage(tmp_path / "image", SIZE)
     data = source.read_bytes()
     with pytest.raises(KeyError):
-        async with create_image(new, format, connections=2, timeout_s=20) as image:
+        async with create_image(new, format, OPTIONS) as image:
             await write(image, source, 0, MIB)
             await image.checkpoint()
             raise KeyError
 
-    async with reopen_image(new, format, connections=2, timeout_s=20) as image:
+    async with reopen_image(new, format, OPTIONS) as image:
         await write(image, source, 2 * MIB, MIB)
         await image.finish()
 
@@ -96,13 +97,13 @@ async def test_a_checkpoint_survives_its_killed_writer(
 
     monkeypatch.setattr(QemuNbd, "__aenter__", watched)
     with pytest.raises(NtxError):
-        async with create_image(new, "qcow2", connections=1, timeout_s=20) as image:
+        async with create_image(new, "qcow2", OPTIONS) as image:
             await write(image, source, 0, MIB)
             await image.checkpoint()
             os.kill(pids[0], signal.SIGKILL)
             await write(image, source, MIB, MIB)
 
-    async with reopen_image(new, "qcow2", connections=1, timeout_s=20) as image:
+    async with reopen_image(new, "qcow2", OPTIONS) as image:
         await write(image, source, MIB, 3 * MIB)
         await image.finish()
 
@@ -114,7 +115,7 @@ async def test_a_checkpoint_survives_its_killed_writer(
 async def test_what_is_abandoned_is_removed_with_its_checkpoint(tmp_path: Path, source: Path, format: str) -> None:
     path = tmp_path / "image"
 
-    async with create_image(NewImage(path, SIZE), format, connections=2, timeout_s=20) as image:
+    async with create_image(NewImage(path, SIZE), format, OPTIONS) as image:
         await write(image, source, 0, MIB)
         await image.checkpoint()
         await image.abandon()
@@ -132,7 +133,7 @@ async def test_a_cancelled_writer_leaves_nothing(tmp_path: Path, source: Path, f
     is_open = asyncio.Event()
 
     async def hold() -> None:
-        async with create_image(NewImage(path, SIZE), format, connections=2, timeout_s=20) as image:
+        async with create_image(NewImage(path, SIZE), format, OPTIONS) as image:
             await write(image, source, 0, MIB)
             is_open.set()
             await asyncio.sleep(60)
@@ -148,7 +149,7 @@ async def test_a_cancelled_writer_leaves_nothing(tmp_path: Path, source: Path, f
 
 async def test_an_overlay_lies_on_what_it_was_told(tmp_path: Path, source: Path) -> None:
     base = NewImage(tmp_path / "base", SIZE)
-    async with create_image(base, "qcow2", connections=1, timeout_s=20) as image:
+    async with create_image(base, "qcow2", OPTIONS) as image:
         await write(image, source, 0, SIZE)
         await image.finish()
     top = NewImage(tmp_path / "top", SIZE, "base", (base.path,))
@@ -163,7 +164,7 @@ async def test_reopening_refuses_another_image(tmp_path: Path) -> None:
     await make_image(NewImage(new.path, SIZE // 2), "qcow2")
 
     with pytest.raises(RepositoryError, match="virtual size"):
-        async with reopen_image(new, "qcow2", connections=1, timeout_s=20):
+        async with reopen_image(new, "qcow2", OPTIONS):
             pass
 
     assert new.path.exists()
@@ -174,7 +175,7 @@ async def test_a_raw_file_takes_the_place_of_nothing_and_has_nothing_below(tmp_p
     there.write_text("mine")
 
     with pytest.raises(TargetError, match="exists"):
-        async with create_image(NewImage(there, SIZE), "raw", connections=1, timeout_s=20):
+        async with create_image(NewImage(there, SIZE), "raw", OPTIONS):
             pass
     with pytest.raises(OptionsError, match="nothing below"):
         await make_image(NewImage(tmp_path / "x", SIZE, "base"), "raw")
@@ -197,7 +198,7 @@ async def test_a_writer_that_fails_to_close_is_an_error_of_finish(
     monkeypatch.setattr(QemuNbd, "_stop", badly)
 
     with pytest.raises(ToolError, match="failed to close the image"):
-        async with create_image(NewImage(path, SIZE), "qcow2", connections=1, timeout_s=20) as image:
+        async with create_image(NewImage(path, SIZE), "qcow2", OPTIONS) as image:
             await write(image, source, 0, MIB)
             await image.finish()
 

@@ -196,7 +196,7 @@ class _DiskCapture:
         """Copy the extents.  A block that has the digest of the previous point is not stored again."""
         options = dataclasses.replace(self._context.options.copy, target_is_zero=self._previous is None)
         self._began(Stage.COPY)
-        creating = create_image(new, "qcow2", connections=options.most_connections, timeout_s=options.timeout_s)
+        creating = create_image(new, "qcow2", options)
         with self._stages(Stage.COPY), self._naming(new.path):
             async with (
                 creating as image,

@@ -200,14 +200,12 @@ def _open_source(order: Order) -> AbstractAsyncContextManager[Device]:
 
 
 def _open_target(order: Order, source: Device) -> AbstractAsyncContextManager[Target]:
-    options = order.options
     return open_named_target(
         order.target,
         source=source,
         format=order.target_format,
         overwrite=order.overwrite,
-        timeout_s=options.timeout_s,
-        connections=options.most_connections,
+        options=order.options,
     )
 
 

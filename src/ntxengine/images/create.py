@@ -1,6 +1,6 @@
 """Making a disk image: the counterpart of open_image.  The caller does not see what writes the format.
 
-    async with create_image(new, "qcow2", connections=4, timeout_s=60) as image:
+    async with create_image(new, "qcow2", CopyOptions()) as image:
         ... write to image.device ...
         await image.finish()
 
@@ -16,6 +16,7 @@ and a row in WRITERS.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -57,11 +58,10 @@ class ImageWriter(ABC):
 
     format: ClassVar[str]
 
-    def __init__(self, new: NewImage, *, connections: int, timeout_s: float) -> None:
+    def __init__(self, new: NewImage, options: CopyOptions) -> None:
         """Not for callers: see create_image and reopen_image."""
         self.new = new
-        self._connections = connections
-        self._timeout_s = timeout_s
+        self._options = options
         self._stack = AsyncExitStack()
         self._device: Device | None = None
         self._has_checkpoint = self._is_whole = False
@@ -105,7 +105,7 @@ class ImageWriter(ABC):
 
         Errors: NbdError, TargetError, TransferTimeout.
         """
-        await _flush(self.device, timeout_s=self._timeout_s)
+        await _flush(self.device, self._options)
         self._has_checkpoint = True
 
     async def finish(self) -> None:
@@ -134,11 +134,11 @@ class ImageWriter(ABC):
                     os.unlink(self.new.path)
 
 
-async def _flush(device: Device, *, timeout_s: float) -> None:
+async def _flush(device: Device, options: CopyOptions) -> None:
     """Let a copy of nothing end with its flush."""
     nothing = Device.open_null(device.size)
     try:
-        await copy(nothing, device, [], options=CopyOptions(connections=1, timeout_s=timeout_s))
+        await copy(nothing, device, [], options=dataclasses.replace(options, connections=1))
     finally:
         nothing.close()
 
@@ -159,7 +159,7 @@ class RawFile(ImageWriter):
 
     async def _open(self, stack: AsyncExitStack) -> Device:
         place = Location("file", str(self.new.path), path=str(self.new.path))
-        opening = open_existing(place, size=self.new.size, overwrite=True, timeout_s=self._timeout_s)
+        opening = open_existing(place, size=self.new.size, overwrite=True, timeout_s=self._options.timeout_s)
         return await stack.enter_async_context(opening)
 
 
@@ -178,9 +178,11 @@ class QemuNbdImage(ImageWriter):
         await to_thread_joined(qemu_img.check, self.new.path, size=self.new.size, backing=self.new.backing)
 
     async def _open(self, stack: AsyncExitStack) -> Device:
-        server = QemuNbd(self.new.path, read_only=False, backing=self.new.below, connections=self._connections)
+        server = QemuNbd(
+            self.new.path, read_only=False, backing=self.new.below, connections=self._options.most_connections
+        )
         await stack.enter_async_context(server)
-        opening = open_existing(server.uri, size=self.new.size, timeout_s=self._timeout_s)
+        opening = open_existing(server.uri, size=self.new.size, timeout_s=self._options.timeout_s)
         return await stack.enter_async_context(opening)
 
 
@@ -196,32 +198,32 @@ async def make_image(new: NewImage, format: str) -> None:
 
 
 @asynccontextmanager
-async def create_image(new: NewImage, format: str, *, connections: int, timeout_s: float) -> AsyncIterator[ImageWriter]:
-    """Make an image and open it for writing.
+async def create_image(new: NewImage, format: str, options: CopyOptions) -> AsyncIterator[ImageWriter]:
+    """Make an image and open it for writing by a copy that has these options.
 
     Errors: as make_image and ImageWriter.open.
     """
     await make_image(new, format)
-    async with _closing(new, format, connections=connections, timeout_s=timeout_s) as image:
+    async with _closing(new, format, options) as image:
         await image.open()
         yield image
 
 
 @asynccontextmanager
-async def reopen_image(new: NewImage, format: str, *, connections: int, timeout_s: float) -> AsyncIterator[ImageWriter]:
+async def reopen_image(new: NewImage, format: str, options: CopyOptions) -> AsyncIterator[ImageWriter]:
     """Open an image again of which somebody who is gone made a checkpoint.
 
     What was written after that checkpoint may be there or not.
     Errors: as ImageWriter.open.
     """
-    async with _closing(new, format, connections=connections, timeout_s=timeout_s) as image:
+    async with _closing(new, format, options) as image:
         await image.open(again=True)
         yield image
 
 
 @asynccontextmanager
-async def _closing(new: NewImage, format: str, *, connections: int, timeout_s: float) -> AsyncIterator[ImageWriter]:
-    image = _writer(format)(new, connections=connections, timeout_s=timeout_s)
+async def _closing(new: NewImage, format: str, options: CopyOptions) -> AsyncIterator[ImageWriter]:
+    image = _writer(format)(new, options)
     try:
         yield image
     finally:

@@ -19,6 +19,7 @@ from typing import Literal, get_args
 
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.location import Location, parse
 from ntxengine.dataplane.open import Target, open_source, open_target
 from ntxengine.errors import OptionsError
@@ -127,21 +128,21 @@ async def open_named_target(
     source: Device,
     format: Format | None = None,
     overwrite: bool = False,
-    timeout_s: float = 60.0,
-    connections: int = 1,
+    options: CopyOptions | None = None,
 ) -> AsyncIterator[Target]:
     """Open `target` for a copy of `source`; `qcow2`: a new image, of whole sectors, kept only on success.
 
+    `options` are those of the copy.
     Errors: as open_target; OptionsError (it is named like an image, or looks like one), ToolError.
     """
     await to_thread_joined(check_target, target, format)
-    location = parse(target)
+    location, options = parse(target), options or CopyOptions()
     if format == "qcow2":
         from ntxengine.images.named import new_image
 
-        opening = new_image(Path(location.path), source=source, timeout_s=timeout_s, connections=connections)
+        opening = new_image(Path(location.path), source=source, options=options)
     else:
-        opening = open_target(location, source=source, overwrite=overwrite, timeout_s=timeout_s)
+        opening = open_target(location, source=source, overwrite=overwrite, timeout_s=options.timeout_s)
     async with opening as opened:
         yield opened
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.open import Target, naming, new_file
 from ntxengine.errors import OptionsError
 from ntxengine.files import durable
@@ -42,7 +43,7 @@ async def open_named_image(
 
 
 @asynccontextmanager
-async def new_image(path: Path, *, source: Device, timeout_s: float, connections: int) -> AsyncIterator[Target]:
+async def new_image(path: Path, *, source: Device, options: CopyOptions) -> AsyncIterator[Target]:
     """Open a new image for a copy of `source`: of whole sectors, and kept only on success.
 
     Errors: TargetError, ToolError, NbdError.
@@ -50,7 +51,7 @@ async def new_image(path: Path, *, source: Device, timeout_s: float, connections
     _check_name(path)
     with new_file(path) as unfinished:
         new = NewImage(unfinished, qemu_img.rounded_size(source.size))
-        async with create_image(new, "qcow2", connections=connections, timeout_s=timeout_s) as image:
+        async with create_image(new, "qcow2", options) as image:
             with naming(image.device.name, str(path)):
                 yield Target(image.device, is_zero=True)
             await image.finish()

@@ -68,10 +68,10 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
         found = stack.enter_context(Manifest.temporary(size=what.disk.size, directory=what.path.parent))
         new = NewImage(what.path, what.disk.size)
         if what.disk.size:
-            connections, timeout_s = options.most_connections, options.timeout_s
+            connections = options.most_connections
             async with (
-                open_image(chain, timeout_s=timeout_s, connections=connections) as source,
-                create_image(new, what.format, connections=connections, timeout_s=timeout_s) as image,
+                open_image(chain, timeout_s=options.timeout_s, connections=connections) as source,
+                create_image(new, what.format, options) as image,
             ):
                 await _copy(what, source, image.device, found, options, on_progress)
                 await image.finish()
