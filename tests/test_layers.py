@@ -34,11 +34,11 @@ PYTHON_LAYERS = {
     # one part of the workflow each; `changes` and `attach` see of prism what it is, not how it works
     "prism": {"dataplane", *BELOW},
     "changes": {"prism", "dataplane", *BELOW},
-    "attach": {"prism", *BELOW},
+    "attach": {"prism", "dataplane", *BELOW},
     "repository": {"dataplane", "images", *BELOW},
     # the use cases
     "capture": {"prism", "changes", "attach", "repository", "images", "_core", "dataplane", *BELOW},
-    "sweep": {"capture", "prism", "repository", *BELOW},
+    "sweep": {"capture", "attach", "prism", "repository", *BELOW},
     "verify": {"repository", "images", "_core", "dataplane", *BELOW},
     "restore": {"repository", "images", "_core", "dataplane", *BELOW},
     # beside the stack: what it got wrong must not be mirrored in prism

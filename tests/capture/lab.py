@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ntxengine.attach import Attacher, ContainerMount, HotAdd
+from ntxengine.attach import Attacher, AttachOptions, ContainerMount, HotAdd
 from ntxengine.capture import CaptureOptions, capture
 from ntxengine.events import Event, Stage, StageBegan, Warned
 from ntxengine.prism import Endpoint, Family, Prism, Secret
@@ -103,6 +103,12 @@ class Lab:
             on_event=self.witness,
         )
 
+    @property
+    def attach_options(self) -> AttachOptions:
+        """What a sweep is told, so that it looks on the worker VM, also where no record names it."""
+        assert self.sim.worker_id is not None
+        return AttachOptions(self.sim.worker_id)
+
     def write(self, disk: int, offset: int, data: bytes) -> None:
         """Write to a disk of the running guest."""
         with self.sim.disk_lock, self.disk_files[disk].open("r+b") as file:
@@ -191,8 +197,8 @@ async def open_lab(
     layout = sim.world.layout
     attacher: Attacher
     if attach == "mount":
-        attacher = ContainerMount(layout.containers)
+        attacher = ContainerMount(prism, AttachOptions(containers=layout.containers))
     else:
         assert sim.worker_id is not None
-        attacher = HotAdd(prism, sim.worker_id, device_dir=layout.devices)
+        attacher = HotAdd(prism, AttachOptions(sim.worker_id, layout.devices))
     return Lab(sim, prism, repository, attacher)

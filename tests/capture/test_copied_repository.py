@@ -57,7 +57,7 @@ async def test_a_copy_made_while_a_capture_runs_removes_nothing_of_it(v4_lab: La
     class Sweeps(type(lab.prism)):  # type: ignore[misc]
         async def detach_disk(self, disk: object) -> None:
             assert copier.copy is not None
-            swept.append(await sweep(lab.prism, copier.copy, worker_id=lab.sim.worker_id))
+            swept.append(await sweep(lab.prism, copier.copy, attach=lab.attach_options))
             await super().detach_disk(disk)
 
     lab.prism.__class__ = Sweeps
@@ -200,7 +200,7 @@ async def test_an_adopted_copy_is_a_repository_of_its_own(v4_lab: Lab, tmp_path:
     seem_elsewhere(copy)
 
     lab.repository = adopt(copy.path)
-    report = await sweep(lab.prism, lab.repository, worker_id=lab.sim.worker_id)
+    report = await sweep(lab.prism, lab.repository, attach=lab.attach_options)
     second = await lab.capture()
     third = await lab.capture()
 

@@ -37,7 +37,7 @@ async def test_what_was_left_attached_is_swept_and_the_reference_stays(v4_lab: L
     await lab.capture()
     lab.sim.faults.http.clear()
 
-    report = await sweep(lab.prism, lab.repository, worker_id=lab.sim.worker_id)
+    report = await sweep(lab.prism, lab.repository, attach=lab.attach_options)
 
     assert [each.kind for each in report.removed] == ["disk"]
     lab.assert_clean(points=1)

@@ -96,7 +96,7 @@ async def test_a_killed_capture_shows_no_point_and_the_next_one_works(stage: str
     point = await lab.capture()
     assert lab.stored(point) == lab.guest()
     assert lab.unfinished() == []
-    await sweep(lab.prism, lab.repository, worker_id=lab.sim.worker_id)
+    await sweep(lab.prism, lab.repository, attach=lab.attach_options)
     lab.assert_clean(points=len(lab.repository.points(lab.vm_id)))
 
 
@@ -123,5 +123,5 @@ async def test_an_interrupted_capture_leaves_nothing_anywhere(stage: str, by: si
         lab.assert_clean(points=1)
     point = await lab.capture()
     assert lab.stored(point) == lab.guest()
-    await sweep(lab.prism, lab.repository, worker_id=lab.sim.worker_id)
+    await sweep(lab.prism, lab.repository, attach=lab.attach_options)
     lab.assert_clean(points=len(points) + 1)

@@ -218,7 +218,7 @@ async def test_a_worker_on_another_cluster_is_refused_before_anything_is_made(
 
     for attempt in (
         lab.capture,
-        lambda: plan_capture(lab.prism, lab.repository, lab.vm_id, CaptureOptions(), worker_id=worker_id),
+        lambda: plan_capture(lab.prism, lab.repository, lab.vm_id, CaptureOptions(), attacher=lab.attacher),
     ):
         with pytest.raises(AttachError, match=r"on cluster 0005e0b2-elsewhere: .* use a worker VM of the first"):
             await attempt()

@@ -86,11 +86,11 @@ async def test_no_point_is_wrong_whatever_stops_a_capture(v4_lab: Lab) -> None:
             right[point.id] = lab.guest()
         assert code in expected_codes(by) or ended_in_the_start_of_python(code, by, err), (code, by, arguments, err)
         if chance.random() < 0.2:
-            await sweep(lab.prism, lab.repository, worker_id=lab.sim.worker_id)
+            await sweep(lab.prism, lab.repository, attach=lab.attach_options)
 
     last = await lab.capture()
     right[last.id] = lab.guest()
-    await sweep(lab.prism, lab.repository, worker_id=lab.sim.worker_id)
+    await sweep(lab.prism, lab.repository, attach=lab.attach_options)
     found = lab.repository.points(lab.vm_id)
     assert [point.id for point in found] == list(right)
     for point in found:

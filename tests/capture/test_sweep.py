@@ -51,7 +51,7 @@ def kinds(report: SweepReport) -> list[str]:
 
 
 async def sweep_all(lab: Lab, *, dry_run: bool = False) -> SweepReport:
-    return await sweep(lab.prism, lab.repository, worker_id=lab.sim.worker_id, dry_run=dry_run)
+    return await sweep(lab.prism, lab.repository, attach=lab.attach_options, dry_run=dry_run)
 
 
 async def test_what_a_killed_capture_left_is_removed_and_the_reference_stays(lab: Lab) -> None:

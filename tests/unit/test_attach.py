@@ -12,10 +12,10 @@ from uuid import uuid4
 
 import pytest
 
-from ntxengine.attach import Attacher, ContainerMount, HotAdd
+from ntxengine.attach import Attacher, AttachOptions, ContainerMount, HotAdd, Locality
 from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import AttachError, PrismError, TaskFailed
-from ntxengine.prism.models import AttachedDisk, DiskPoint, Prism
+from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Prism, Vm
 
 SIZE = 65536 + 512
 SNAPSHOT = "/default/.snapshot/21/1-2-21/.acropolis/vmdisk/0a"
@@ -27,8 +27,9 @@ def disk_point(path: str | None = SNAPSHOT) -> DiskPoint:
 
 async def read(attacher: Attacher, point: DiskPoint, size: int = SIZE) -> tuple[str, bytes]:
     """Attach, and return the path and the first bytes that were readable there."""
-    async with attacher.attach(point, size) as path:
-        return path, first_bytes(path)
+    async with attacher.attach(point, size) as attached:
+        assert attached.location.kind == "file"
+        return attached.location.path, first_bytes(attached.location.path)
 
 
 def first_bytes(path: str) -> bytes:
@@ -47,8 +48,12 @@ def containers(tmp_path: Path) -> Path:
     return root
 
 
+def mounted(root: Path) -> ContainerMount:
+    return ContainerMount(cast(Prism, None), AttachOptions(containers=root))
+
+
 async def test_a_mounted_container_gives_the_file_of_the_snapshot(containers: Path) -> None:
-    path, data = await read(ContainerMount(containers), disk_point())
+    path, data = await read(mounted(containers), disk_point())
 
     assert path == str(containers) + SNAPSHOT
     assert data == b"disk"
@@ -72,7 +77,7 @@ async def test_a_mounted_container_gives_the_file_of_the_snapshot(containers: Pa
 )
 async def test_a_path_that_is_not_plain_is_not_followed(path: str, containers: Path) -> None:
     with pytest.raises(AttachError, match="not followed"):
-        await read(ContainerMount(containers), disk_point(path))
+        await read(mounted(containers), disk_point(path))
 
 
 async def test_a_link_that_leads_out_of_the_mount_is_not_followed(containers: Path) -> None:
@@ -81,13 +86,13 @@ async def test_a_link_that_leads_out_of_the_mount_is_not_followed(containers: Pa
 
     for path in ("/default/out", "/elsewhere/secret"):
         with pytest.raises(AttachError, match="outside"):
-            await read(ContainerMount(containers), disk_point(path))
+            await read(mounted(containers), disk_point(path))
 
 
 async def test_a_mount_below_a_link_is_followed(containers: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(containers)
 
-    _, data = await read(ContainerMount(tmp_path / "link"), disk_point())
+    _, data = await read(mounted(tmp_path / "link"), disk_point())
 
     assert data == b"disk"
 
@@ -98,22 +103,22 @@ async def test_what_is_no_regular_file_is_refused(containers: Path) -> None:
 
     for path in ("/default/fifo", "/default/folder", "/default/.snapshot"):
         with pytest.raises(AttachError, match="regular file"):
-            await read(ContainerMount(containers), disk_point(path))
+            await read(mounted(containers), disk_point(path))
 
 
 async def test_a_container_that_is_not_mounted_is_named(containers: Path) -> None:
     with pytest.raises(AttachError, match="'other' mounted at"):
-        await read(ContainerMount(containers), disk_point("/other/.snapshot/x"))
+        await read(mounted(containers), disk_point("/other/.snapshot/x"))
 
 
 async def test_a_file_of_another_size_is_refused_with_both_sizes(containers: Path) -> None:
     with pytest.raises(AttachError, match=f"{SIZE} bytes.*{SIZE + 512}"):
-        await read(ContainerMount(containers), disk_point(), SIZE + 512)
+        await read(mounted(containers), disk_point(), SIZE + 512)
 
 
 async def test_a_disk_point_without_path_needs_hot_add(containers: Path) -> None:
     with pytest.raises(AttachError, match="--worker"):
-        await read(ContainerMount(containers), disk_point(None))
+        await read(mounted(containers), disk_point(None))
 
 
 async def test_a_look_that_hangs_is_given_up() -> None:
@@ -144,6 +149,9 @@ class Worker:
             self.link(f"scsi-SNUTANIX_NFS_1_0_1_{self.vmdisk_id.replace('-', '_')}")
         return attached
 
+    async def vm(self, vm_id: str) -> Vm:
+        return Vm(vm_id, vm_id, "on", "cluster", "host-1", ())
+
     async def detach_disk(self, disk: AttachedDisk) -> None:
         if self.detach_error is not None:
             raise self.detach_error
@@ -164,7 +172,7 @@ def worker(tmp_path: Path) -> Worker:
 
 def hot_add(worker: Worker, *, appear_timeout_s: float = 5.0) -> HotAdd:
     prism = cast(Prism, worker)
-    return HotAdd(prism, "w", device_dir=worker.device_dir, appear_timeout_s=appear_timeout_s, poll_s=0.01)
+    return HotAdd(prism, AttachOptions("w", worker.device_dir), appear_timeout_s=appear_timeout_s, poll_s=0.01)
 
 
 async def test_a_hot_added_disk_is_found_by_the_end_of_its_name_and_removed(worker: Worker) -> None:
@@ -175,6 +183,17 @@ async def test_a_hot_added_disk_is_found_by_the_end_of_its_name_and_removed(work
 
     assert (path, data) == (str(worker.data), b"disk")
     assert worker.attached == []
+
+
+@pytest.mark.parametrize(("host", "kind"), [("host-1", "local"), ("host-2", "remote"), (None, "unknown")])
+async def test_a_hot_added_disk_is_local_on_the_host_of_its_vm(host: str | None, kind: str, worker: Worker) -> None:
+    attacher = hot_add(worker)
+    disk = Disk("disk", SIZE, "scsi", 0, "container")
+
+    assert await attacher.can_serve_vm(Vm("db01", "db01", "on", "cluster", host, (disk,)))
+
+    async with attacher.attach(disk_point(), SIZE) as attached:
+        assert attached.locality == Locality(kind, "host-1")  # type: ignore[arg-type]
 
 
 async def test_a_device_that_comes_late_is_waited_for(worker: Worker) -> None:

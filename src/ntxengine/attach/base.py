@@ -1,34 +1,166 @@
-"""What an attacher is, and the checks that all share."""
+"""What an attacher is: one way to make the bytes of a disk recovery point readable here.
+
+A way is a class below `Attacher`, in a file of its own, with a row in `ATTACHERS` (attach/__init__.py).
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from contextlib import AbstractAsyncContextManager
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Literal
 
-from ntxengine.errors import AttachError
-from ntxengine.prism.models import DiskPoint
+from ntxengine.concurrency.completion import call_with_timeout
+from ntxengine.dataplane.location import Location
+from ntxengine.errors import AttachError, NtxError, OptionsError
+from ntxengine.prism.findings import Findings
+from ntxengine.prism.models import DiskPoint, Prism, Vm
 
-T = TypeVar("T")
+DEVICE_DIR = Path("/dev/disk/by-id")
+FOLDER_TIMEOUT_S = 10.0
 
 
-class Attacher(Protocol):
-    """Makes the bytes of a disk recovery point readable here.
+@dataclass(frozen=True)
+class AttachOptions:
+    """What a person may say of the ways to the bytes.  Each attacher takes what it needs.
 
-    `worker_id` is the VM that disks are added to for it, "" if none are.
+    `worker_id` is this machine as a VM of the cluster, "" if it is none; `device_dir` is where disks that are added to
+    it appear.  `containers` has each storage container mounted under its name, None if none is mounted.
     """
 
-    worker_id: str
+    worker_id: str = ""
+    device_dir: Path = DEVICE_DIR
+    containers: Path | None = None
 
-    def attach(self, disk_point: DiskPoint, size: int) -> AbstractAsyncContextManager[str]:
-        """Give the path of a file or block device that holds exactly the disk as it was; take it away on exit.
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a way can be used: true, or false with the reason, which says what to do."""
+
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return not self.reason
+
+
+YES = Verdict()
+
+
+@dataclass(frozen=True)
+class Locality:
+    """Whether the bytes are read on the host that the VM runs on; `host` is where they are read, "" if unknown."""
+
+    kind: Literal["local", "remote", "unknown"] = "unknown"
+    host: str = ""
+
+    @classmethod
+    def between(cls, reader: str | None, owner: str | None) -> Locality:
+        """Compare the host that reads with the host of the VM."""
+        if not reader or not owner:
+            return cls("unknown", reader or "")
+        return cls("local" if reader == owner else "remote", reader)
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A disk that can be read here: a file, a block device or an NBD export."""
+
+    location: Location
+    locality: Locality = Locality()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What is recorded of one capture: the VM that disks were added to, "" if none were, and the `DiskPoint.id`s."""
+
+    worker_id: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that a killed capture left attached; `kind` and `id` as `ntx sweep` shows them."""
+
+    kind: str
+    id: str
+    name: str
+    remove: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What was found, and the places that could not be looked at, with the reason."""
+
+    found: tuple[Leftover, ...] = ()
+    unseen: tuple[tuple[str, NtxError], ...] = ()
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known of captures, to tell the disks of a VM from those that captures added to it.
+
+    `recorded`: what such disks come from, with the name of its recovery point.  `own_disk_ids`: disks that the VM had
+    in its previous point.  All recovery points of captures have names that begin with `name_prefix`.
+    """
+
+    recorded: Mapping[str, str]
+    own_disk_ids: frozenset[str]
+    name_prefix: str
+
+
+class Attacher(ABC):
+    """One way to the bytes.  `name` is what people call it; `worker_id` is the VM that it adds disks to, "" if none."""
+
+    name: str
+    worker_id: str = ""
+
+    def __init__(self, prism: Prism, options: AttachOptions) -> None:
+        self.prism = prism
+        self.options = options
+
+    @abstractmethod
+    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+        """Say whether this way can be used here.
+
+        Without a disk point: as far as that can be said before there is a recovery point.
+        Errors: OptionsError (it could be used, and what it was told is wrong).
+        """
+
+    @abstractmethod
+    def attach(self, disk_point: DiskPoint, size: int) -> AbstractAsyncContextManager[Attached]:
+        """Give what holds exactly the disk as it was; take it away on exit.
 
         Units:  size in bytes, what the disk must have.
         Errors: AttachError (what was attached is not readable, or has another size), PrismError.
         """
-        ...
+
+    async def can_serve_vm(self, vm: Vm) -> Verdict:
+        """Say, before anything is made, whether the disks of this VM can be attached.  Errors: PrismError."""
+        return YES
+
+    async def leftovers(self, trace: Trace) -> Leftovers:
+        """Return what a killed capture left attached.  Nothing but what is recorded is ever found."""
+        return Leftovers()
+
+    async def added_disks(self, vm: Vm, history: History) -> dict[str, str]:
+        """Return what to say of each disk of `vm` that a capture added to it, by disk id.  Errors: PrismError."""
+        return {}
+
+
+def file_location(path: Path) -> Location:
+    """Return the location of a file or block device."""
+    return Location("file", str(path), path=str(path))
+
+
+async def check_folder(path: Path, option: str) -> None:
+    """Refuse what is no directory.  A dead mount shows when a disk is attached.  Errors: OptionsError."""
+    with suppress(TimeoutError):
+        if not await call_with_timeout(path.is_dir, FOLDER_TIMEOUT_S):
+            raise OptionsError(f"{option}: {path}: there is no such directory")
 
 
 def readable_size(path: Path) -> int:

@@ -9,42 +9,68 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
 
-from ntxengine.attach.base import check_size, readable_size
+from ntxengine.attach.base import (
+    YES,
+    Attached,
+    Attacher,
+    AttachOptions,
+    Verdict,
+    check_folder,
+    check_size,
+    file_location,
+    readable_size,
+)
 from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import AttachError
-from ntxengine.prism.models import DiskPoint
+from ntxengine.prism.findings import Findings
+from ntxengine.prism.models import DiskPoint, Prism
 
 LOOK_TIMEOUT_S = 30.0
 """A cluster whose allow-list lacks this machine often just does not answer (nutanix-api.md, fact 10)."""
 
 
-class ContainerMount:
-    """The cluster's containers, mounted (read-only, please) as directories of `root`: `root/<container>/...`."""
+class ContainerMount(Attacher):
+    """The cluster's containers, mounted (read-only, please) as directories of one: `containers/<container>/...`."""
 
-    worker_id = ""
+    name = "mounted containers"
 
-    def __init__(self, root: Path, *, timeout_s: float = LOOK_TIMEOUT_S) -> None:
-        self._root = root
+    def __init__(self, prism: Prism, options: AttachOptions, *, timeout_s: float = LOOK_TIMEOUT_S) -> None:
+        super().__init__(prism, options)
         self._timeout_s = timeout_s
 
+    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+        """Say whether there are mounts, and paths to follow below them."""
+        if self.options.containers is None:
+            return Verdict("give --containers DIR, where the storage containers are mounted (Prism v3)")
+        if not findings.tells_paths or (disk_point is not None and disk_point.path is None):
+            return Verdict(
+                f"--containers {self.options.containers} is of no use: this Prism tells no paths on the cluster's "
+                f"storage (v4 does not)"
+            )
+        await check_folder(self.options.containers, "--containers")
+        return YES
+
     @asynccontextmanager
-    async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[str]:
+    async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[Attached]:
         """Give the file of the disk.  There is nothing to take away."""
+        root = self.options.containers
+        if root is None:
+            raise AttachError("no folder of mounted containers was given (--containers)")
         relative = checked_path(disk_point)
         try:
-            path, found = await call_with_timeout(lambda: _look(self._root, relative), self._timeout_s)
+            path, found = await call_with_timeout(lambda: _look(root, relative), self._timeout_s)
         except TimeoutError as error:
             raise AttachError(
-                f"cannot read {self._root / relative}: no answer in {self._timeout_s:g} s; is the container mounted, "
+                f"cannot read {root / relative}: no answer in {self._timeout_s:g} s; is the container mounted, "
                 f"and is this machine in its allow-list?"
             ) from error
         except OSError as error:
             raise AttachError(
-                f"cannot read {self._root / relative}: {error.strerror}; is the container "
-                f"{relative.parts[0]!r} mounted at {self._root / relative.parts[0]}?"
+                f"cannot read {root / relative}: {error.strerror}; is the container "
+                f"{relative.parts[0]!r} mounted at {root / relative.parts[0]}?"
             ) from error
         check_size(path, found, size)
-        yield str(path)
+        yield Attached(file_location(path))
 
 
 def checked_path(disk_point: DiskPoint) -> PurePosixPath:

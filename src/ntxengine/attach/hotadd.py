@@ -14,55 +14,105 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ntxengine.attach.base import check_size, readable_size
+from ntxengine.attach import hotadd_clones
+from ntxengine.attach.base import (
+    DEVICE_DIR,
+    YES,
+    Attached,
+    Attacher,
+    AttachOptions,
+    History,
+    Leftovers,
+    Locality,
+    Trace,
+    Verdict,
+    check_folder,
+    check_size,
+    file_location,
+    readable_size,
+)
 from ntxengine.concurrency.completion import call_with_timeout, run_to_completion
 from ntxengine.errors import AttachError, NtxError, machine_error
 from ntxengine.ids import is_uuid
-from ntxengine.prism.models import AttachedDisk, DiskPoint, Prism
+from ntxengine.prism.findings import Findings
+from ntxengine.prism.models import AttachedDisk, DiskPoint, Prism, Vm
 
 log = logging.getLogger(__name__)
 
-DEVICE_DIR = Path("/dev/disk/by-id")
 APPEAR_TIMEOUT_S = 60.0
 """From the end of Prism's task to a device of full size: udev on a busy machine."""
 DETACH_TIMEOUT_S = 120.0
 POLL_S = 0.1
 
 
-class HotAdd:
-    """Adds clones to the VM `worker_id`, which is this machine."""
+class HotAdd(Attacher):
+    """Adds clones to the worker VM, which is this machine."""
+
+    name = "hot-add"
 
     def __init__(
         self,
         prism: Prism,
-        worker_id: str,
+        options: AttachOptions,
         *,
-        device_dir: Path = DEVICE_DIR,
         appear_timeout_s: float = APPEAR_TIMEOUT_S,
         poll_s: float = POLL_S,
     ) -> None:
-        self._prism = prism
-        self.worker_id = worker_id
-        self._device_dir = device_dir
+        super().__init__(prism, options)
+        self.worker_id = options.worker_id
         self._appear_timeout_s = appear_timeout_s
         self._poll_s = poll_s
+        self._localities: dict[str, Locality] = {}
+
+    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+        """Say whether this machine is known as a VM of the cluster, and Prism can add disks to it."""
+        if not self.worker_id:
+            return Verdict("give --worker VM, this machine as a VM of the cluster")
+        if not findings.can_hot_add:
+            return Verdict("Prism Central is too old to hot-add a recovery point (vmm v4.0, it needs v4.1): update it")
+        if self.options.device_dir != DEVICE_DIR:  # that one appears with the first device
+            await check_folder(self.options.device_dir, "--device-dir")
+        return YES
+
+    async def can_serve_vm(self, vm: Vm) -> Verdict:
+        """Refuse a VM of another cluster than the worker VM's, and note how far apart their hosts are.
+
+        LIMIT: a VM that moves to another host while it is captured is called local or remote as it was before.
+        """
+        worker = await self.prism.vm(self.worker_id)
+        if worker.cluster_id != vm.cluster_id and worker.cluster_id and vm.cluster_id:
+            return Verdict(
+                f"VM {vm.name!r} ({vm.id}) is on cluster {vm.cluster_id}, worker VM {worker.name!r} ({worker.id}) on "
+                f"cluster {worker.cluster_id}: disks are hot-added within a cluster; use a worker VM of the first"
+            )
+        locality = Locality.between(worker.host_id, vm.host_id)
+        self._localities |= {disk.id: locality for disk in vm.disks}
+        return YES
+
+    async def leftovers(self, trace: Trace) -> Leftovers:
+        """Return clones on the worker VM that is recorded, and on the one that was given."""
+        return await hotadd_clones.leftovers(self.prism, trace, also_on=self.worker_id)
+
+    async def added_disks(self, vm: Vm, history: History) -> dict[str, str]:
+        """Return the clones that captures hot-added to the VM: it is a worker VM."""
+        return await hotadd_clones.added_disks(self.prism, vm, history)
 
     @asynccontextmanager
-    async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[str]:
+    async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[Attached]:
         """Give the block device of a clone of the disk; remove the clone on exit, also when cancelled."""
         # One that is cancelled half-way is taken back by Prism's side, which alone knows how far it came.
-        attached = await self._prism.attach_disk(self.worker_id, disk_point)
+        attached = await self.prism.attach_disk(self.worker_id, disk_point)
         try:
             device = await self._device(attached, size)
-            yield str(device)
+            yield Attached(file_location(device), self._localities.get(disk_point.disk_id, Locality()))
         except BaseException:
             try:
-                await run_to_completion(self._prism.detach_disk(attached), timeout_s=DETACH_TIMEOUT_S)
+                await run_to_completion(self.prism.detach_disk(attached), timeout_s=DETACH_TIMEOUT_S)
             except (NtxError, TimeoutError) as error:
-                log.warning("%s; `ntx sweep` removes it", _not_detached(attached, error))
+                log.warning("%s", _not_detached(attached, error))
             raise
         try:
-            await run_to_completion(self._prism.detach_disk(attached), timeout_s=DETACH_TIMEOUT_S)
+            await run_to_completion(self.prism.detach_disk(attached), timeout_s=DETACH_TIMEOUT_S)
         except (NtxError, TimeoutError) as error:
             raise AttachError(_not_detached(attached, error)) from error
 
@@ -76,11 +126,11 @@ class HotAdd:
         while True:
             left_s = max(deadline - loop.time(), self._poll_s)
             try:
-                found = await call_with_timeout(lambda: _find(self._device_dir, suffix), left_s)
+                found = await call_with_timeout(lambda: _find(self.options.device_dir, suffix), left_s)
             except TimeoutError:
                 found = None
             except OSError as error:
-                action = f"cannot read the hot-added disk in {self._device_dir}"
+                action = f"cannot read the hot-added disk in {self.options.device_dir}"
                 raise machine_error(action, error) or AttachError(f"{action}: {error}") from error
             # The name may be there before the capacity is.
             if found is not None and found[1] > 0:
@@ -88,14 +138,18 @@ class HotAdd:
                 return found[0]
             if loop.time() >= deadline:
                 raise AttachError(
-                    f"no device named ...{suffix} appeared in {self._device_dir} within {self._appear_timeout_s:g} s "
-                    f"after the disk was hot-added to VM {self.worker_id}: is this machine that VM (--worker)?"
+                    f"no device named ...{suffix} appeared in {self.options.device_dir} within "
+                    f"{self._appear_timeout_s:g} s after the disk was hot-added to VM {self.worker_id}: is this "
+                    f"machine that VM (--worker)?"
                 )
             await asyncio.sleep(self._poll_s)
 
 
 def _not_detached(attached: AttachedDisk, error: BaseException) -> str:
-    return f"disk {attached.id} could not be removed from VM {attached.worker_id}: {error}"
+    return (
+        f"a clone was left behind: disk {attached.id} could not be removed from VM {attached.worker_id}: {error}; "
+        f"`ntx sweep --worker VM` removes it"
+    )
 
 
 def _find(device_dir: Path, suffix: str) -> tuple[Path, int] | None:

@@ -10,6 +10,7 @@ Nothing is attached for a disk that did not change.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from ntxengine.attach import Attacher
+from ntxengine.attach import Attached, Attacher
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import DiskPlan
 from ntxengine.capture.readback import read_back
@@ -26,7 +27,6 @@ from ntxengine.changes import ChangeQuery, Changes, Previous, find_changes
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyReport
-from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
@@ -37,6 +37,8 @@ from ntxengine.images.open import open_image
 from ntxengine.prism.models import Disk, DiskPoint, Prism
 from ntxengine.repository import DiskReport, Point, PointDisk, UnfinishedPoint
 from ntxengine.units import format_size
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,9 @@ class _DiskCapture:
             new, manifest = await self._begin(stack, before)
             await make_image(new, "qcow2")
         else:
-            async with self._attached() as path:
+            async with self._attached() as attached:
                 new, manifest = await self._begin(stack, before)
-                copied = await self._copy(path, new, manifest, before)
+                copied = await self._copy(attached, new, manifest, before)
         digest = await to_thread_joined(manifest.seal)
         verified: CopyReport | None = None
         if self._context.options.verify and copied is not None:
@@ -165,22 +167,25 @@ class _DiskCapture:
         return await _opened(stack, partial(Manifest.open, path))
 
     @asynccontextmanager
-    async def _attached(self) -> AsyncIterator[str]:
+    async def _attached(self) -> AsyncIterator[Attached]:
         """The disk, readable here.  One that was read to its end and cannot be taken away costs a warning, no more:
         what the cluster keeps says nothing of the bytes, and those are compared when they are read back."""
         self._began(Stage.ATTACH)
         async with AsyncExitStack() as stack:
             with self._stages(Stage.ATTACH):
                 attaching = self._context.attacher.attach(self._frozen, self._changes.size)
-                path = await stack.enter_async_context(attaching)
-            yield path
+                attached = await stack.enter_async_context(attaching)
+            self._log_read_from(attached)
+            yield attached
             try:
                 await stack.aclose()
             except NtxError as error:
-                self._warn(
-                    f"disk {self._disk.label} ({self._disk.id}) was copied, but its clone was left behind: {error}; "
-                    f"`ntx sweep --worker VM` removes it"
-                )
+                self._warn(f"disk {self._disk.label} ({self._disk.id}) was copied, but {error}")
+
+    def _log_read_from(self, attached: Attached) -> None:
+        where = attached.locality
+        host = f", host {where.host}" if where.host else ""
+        log.info("disk %s is read from %s (%s%s)", self._disk.label, attached.location.text, where.kind, host)
 
     async def _begin(self, stack: AsyncExitStack, before: Manifest | None) -> tuple[NewImage, Manifest]:
         """Return the image that is to be made, and make the manifest that it starts with."""
@@ -192,7 +197,7 @@ class _DiskCapture:
             return new, await _opened(stack, partial(Manifest.create, path, size=size))
         return new, await _opened(stack, partial(Manifest.copy_of, before, path, size=size))
 
-    async def _copy(self, path: str, new: NewImage, manifest: Manifest, before: Manifest | None) -> CopyReport:
+    async def _copy(self, attached: Attached, new: NewImage, manifest: Manifest, before: Manifest | None) -> CopyReport:
         """Copy the extents.  A block that has the digest of the previous point is not stored again."""
         options = dataclasses.replace(self._context.options.copy, target_is_zero=self._previous is None)
         self._began(Stage.COPY)
@@ -200,7 +205,7 @@ class _DiskCapture:
         with self._stages(Stage.COPY), self._naming(new.path):
             async with (
                 creating as image,
-                open_source(Location("file", path, path=path), timeout_s=options.timeout_s) as source,
+                open_source(attached.location, timeout_s=options.timeout_s) as source,
             ):
                 report = await dataplane.copy(
                     source,

@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from ntxengine.attach import Attacher
 from ntxengine.capture.clones import find_clones
 from ntxengine.capture.estimate import estimate_bytes
 from ntxengine.capture.options import CaptureOptions, ConsistencyChoice
@@ -97,18 +98,18 @@ async def plan_capture(
     vm_id: str,
     options: CaptureOptions,
     *,
-    worker_id: str = "",
+    attacher: Attacher | None = None,
     damage: str = "",
 ) -> CapturePlan:
     """Decide what a capture of the VM, as it is now, would go on top of.  Touches nothing.
 
-    `worker_id` is the VM that disks are to be hot-added to, "" if none are; `damage` is as in find_parent.
+    `attacher` is asked whether it can attach disks of the VM; `damage` is as in find_parent.
     Errors: NotFoundError (no such VM), NtxError (nothing to capture; application consistency demanded and impossible),
-            AttachError (the worker VM is on another cluster); as find_parent.
+            AttachError (its disks cannot be attached); as find_parent.
     """
     vm = await prism.vm(vm_id)
-    if worker_id:
-        await _check_worker(prism, vm, worker_id)
+    if attacher is not None and not (verdict := await attacher.can_serve_vm(vm)):
+        raise AttachError(verdict.reason)
     parent = await find_parent(prism, repository, vm, options, damage=damage)
     clones = await find_clones(prism, repository, vm, parent.newest)
     vm = dataclasses.replace(
@@ -134,15 +135,6 @@ async def plan_capture(
         ),
         hot_added=tuple(clones.values()),
     )
-
-
-async def _check_worker(prism: Prism, vm: Vm, worker_id: str) -> None:
-    worker = await prism.vm(worker_id)
-    if worker.cluster_id != vm.cluster_id and worker.cluster_id and vm.cluster_id:
-        raise AttachError(
-            f"VM {vm.name!r} ({vm.id}) is on cluster {vm.cluster_id}, worker VM {worker.name!r} ({worker.id}) on "
-            f"cluster {worker.cluster_id}: disks are hot-added within a cluster; use a worker VM of the first"
-        )
 
 
 def choose_consistency(vm: Vm, choice: ConsistencyChoice) -> tuple[Consistency, str]:

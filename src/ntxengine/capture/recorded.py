@@ -4,7 +4,7 @@
                  any failure: take_back
 
 Only what is recorded is looked for.  A recovery point is the recorded one if it has the name and the VM that were
-recorded; a clone, if Prism says that it comes from a recorded disk recovery point.
+recorded; what was left attached, the attachers know again (attach/).
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
+from ntxengine.attach import AttachOptions, Trace, find_leftovers
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import NotFoundError, NtxError
-from ntxengine.prism.models import AttachedDisk, Prism, RecoveryPoint, Vm
+from ntxengine.prism.models import Prism, RecoveryPoint, Vm
 from ntxengine.repository import Point, Repository, UnfinishedPoint, cluster_record, site
 from ntxengine.repository.cluster_record import ClusterRecord, name_prefix
 from ntxengine.units import utc_now
@@ -25,21 +26,13 @@ def recorded_points(listed: Iterable[RecoveryPoint], record: ClusterRecord, vm_i
     return [point for point in listed if point.name == record.name and point.vm_id.lower() == vm_id.lower()]
 
 
-async def recorded_clones(prism: Prism, worker_id: str, sources: Iterable[str]) -> list[AttachedDisk]:
-    """Return the disks of a worker VM that come from `sources`; none if that VM is gone.  Errors: PrismError."""
-    wanted = set(sources)
-    if not worker_id or not wanted:
-        return []
-    try:
-        return [disk for disk in await prism.attached_disks(worker_id) if disk.source in wanted]
-    except NotFoundError:
-        return []
-
-
 async def remove_recorded(prism: Prism, record: ClusterRecord, vm_id: str) -> None:
     """Remove all that is recorded and can be seen.  Errors: PrismError, NtxError: something may be left."""
-    for disk in await recorded_clones(prism, record.worker_id, record.sources):
-        await prism.detach_disk(disk)
+    left = await find_leftovers(prism, AttachOptions(), Trace(record.worker_id, record.sources))
+    for leftover in left.found:
+        await leftover.remove()
+    for _, error in left.unseen:
+        raise error
     if record.recovery_point_id:
         await prism.delete_recovery_point(record.recovery_point_id)
         return

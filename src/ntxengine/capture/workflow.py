@@ -107,7 +107,7 @@ class _Capture:
                 self._repository,
                 self._vm.id,
                 self._options,
-                worker_id=self._attacher.worker_id,
+                attacher=self._attacher,
                 damage=self._damage,
             )
             self._tell_plan(plan)

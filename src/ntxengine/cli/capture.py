@@ -43,7 +43,7 @@ from ntxengine.cli.output import Screen
 from ntxengine.cli.points import point_fields
 from ntxengine.cli.report import show_report
 from ntxengine.cli.run import run
-from ntxengine.cli.session import AttachOptions, Login, attach_options, connected, find_vm, login
+from ntxengine.cli.session import AttachArguments, Login, attach_options, connected, find_vm, login
 from ntxengine.cli.several import (
     Failure,
     Selection,
@@ -168,7 +168,7 @@ def capture_command(
     parallel: int,
     no_verify: bool,
     afresh: dict[str, Any],
-    attach: AttachOptions,
+    attach: AttachArguments,
     transfer: TransferOptions,
     prism: PrismOptions,
     dry_run: bool,
@@ -230,7 +230,7 @@ def capture_command(
 
 
 async def _capture(
-    name: str, path: Path, options: CaptureOptions, attach: AttachOptions, prism_login: Login, screen: Screen
+    name: str, path: Path, options: CaptureOptions, attach: AttachArguments, prism_login: Login, screen: Screen
 ) -> Point:
     async with connected(prism_login) as cluster:
         vm = await find_vm(cluster.prism, name)
@@ -250,7 +250,7 @@ class Request:
     names: tuple[str, ...]
     repository: Path
     options: CaptureOptions
-    attach: AttachOptions
+    attach: AttachArguments
     at_once: int
 
     async def select(self, prism: Prism) -> Selection:
@@ -283,13 +283,13 @@ def _show_several(selection: Selection, outcomes: list[Outcome], screen: Screen)
 
 
 async def _plan(
-    name: str, path: Path, options: CaptureOptions, attach: AttachOptions, prism_login: Login
+    name: str, path: Path, options: CaptureOptions, attach: AttachArguments, prism_login: Login
 ) -> CapturePlan:
     with _untouched(path) as repository:
         async with connected(prism_login) as cluster:
             vm = await find_vm(cluster.prism, name)
             attacher = await attach.attacher(cluster)
-            return await plan_capture(cluster.prism, repository, vm.id, options, worker_id=attacher.worker_id)
+            return await plan_capture(cluster.prism, repository, vm.id, options, attacher=attacher)
 
 
 async def _plan_several(request: Request, prism_login: Login) -> tuple[Selection, list[CapturePlan], list[Failure]]:
@@ -300,9 +300,7 @@ async def _plan_several(request: Request, prism_login: Login) -> tuple[Selection
             selection = await request.select(cluster.prism)
             for vm in selection.vms:
                 try:
-                    plan = await plan_capture(
-                        cluster.prism, repository, vm.id, request.options, worker_id=attacher.worker_id
-                    )
+                    plan = await plan_capture(cluster.prism, repository, vm.id, request.options, attacher=attacher)
                     plans.append(plan)
                 except NtxError as error:
                     failed.append(tell(Failure(vm.id, vm.name, error)))

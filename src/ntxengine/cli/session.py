@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ntxengine.attach import Attacher, ContainerMount, HotAdd
-from ntxengine.attach.hotadd import DEVICE_DIR
+from ntxengine.attach import DEVICE_DIR, Attacher, AttachOptions, choose_attacher
 from ntxengine.cli.options import Function, PrismOptions
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.text import printable
-from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import NotFoundError
 from ntxengine.ids import is_uuid
 from ntxengine.prism import Cluster, Endpoint, Secret, connect
 from ntxengine.prism.models import Prism, Vm
-
-FOLDER_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -78,37 +74,18 @@ def vm_named(vms: Iterable[Vm], name: str) -> Vm:
 
 
 @dataclass(frozen=True)
-class AttachOptions:
-    """How the bytes of a recovery point become readable here."""
+class AttachArguments:
+    """What was said of the ways to the bytes; `worker` is the name or UUID of a VM."""
 
     worker: str | None
     device_dir: Path
     containers: Path | None
 
     async def attacher(self, cluster: Cluster) -> Attacher:
-        """Return the attacher that fits: mounted containers where Prism tells paths, else hot-add.
-
-        Errors: a usage error if what was given does not do; as find_vm for the worker VM.
-        """
-        if self.containers is not None and (cluster.findings.tells_paths or self.worker is None):
-            await _check_folder(self.containers, "--containers")
-            return ContainerMount(self.containers)
-        if self.worker is None:
-            raise click.UsageError(
-                "no way to the disks: give --worker VM (this machine, as a VM of the cluster), or on Prism v3 "
-                "--containers DIR (where its storage containers are mounted)"
-            )
-        worker = await find_vm(cluster.prism, self.worker)
-        if self.device_dir != DEVICE_DIR:  # that one appears with the first device
-            await _check_folder(self.device_dir, "--device-dir")
-        return HotAdd(cluster.prism, worker.id, device_dir=self.device_dir)
-
-
-async def _check_folder(path: Path, option: str) -> None:
-    """Refuse what is no directory.  A dead mount that does not answer is for the attacher to tell."""
-    with suppress(TimeoutError):
-        if not await call_with_timeout(path.is_dir, FOLDER_TIMEOUT_S):
-            raise click.BadParameter(f"{printable(str(path))}: there is no such directory", param_hint=option)
+        """Return the attacher that fits.  Errors: as choose_attacher; as find_vm for the worker VM."""
+        worker_id = "" if self.worker is None else (await find_vm(cluster.prism, self.worker)).id
+        options = AttachOptions(worker_id, self.device_dir, self.containers)
+        return await choose_attacher(cluster.prism, cluster.findings, options)
 
 
 def attach_options(function: Function) -> Function:
@@ -140,6 +117,6 @@ def attach_options(function: Function) -> Function:
     )
     @functools.wraps(function)
     def with_attach(*args: Any, worker: str | None, device_dir: Path, containers: Path | None, **kwargs: Any) -> Any:
-        return function(*args, attach=AttachOptions(worker, device_dir, containers), **kwargs)
+        return function(*args, attach=AttachArguments(worker, device_dir, containers), **kwargs)
 
     return with_attach

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from ntxengine.attach import AttachOptions
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import (
     PrismOptions,
@@ -110,8 +111,8 @@ async def _sweep(repository: Repository, worker: str | None, prism_login: Login 
     if prism_login is None:
         return await sweep(None, repository, dry_run=dry_run)
     async with connected(prism_login) as cluster:
-        worker_id = None if worker is None else (await find_vm(cluster.prism, worker)).id
-        return await sweep(cluster.prism, repository, worker_id=worker_id, dry_run=dry_run)
+        worker_id = "" if worker is None else (await find_vm(cluster.prism, worker)).id
+        return await sweep(cluster.prism, repository, attach=AttachOptions(worker_id), dry_run=dry_run)
 
 
 def _show(report: SweepReport, screen: Screen) -> None:

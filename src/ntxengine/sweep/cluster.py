@@ -1,20 +1,21 @@
-"""What captures that were killed left on a cluster: recovery points, and disks on the worker VM.
+"""What captures that were killed left on a cluster: recovery points, and what was left attached.
 
 Only what this very directory records is removed (repository/cluster_record.py), and what the points of an older
 ntxengine record, which kept no records.  What merely has our name is told of and left alone: it may be of a copy of
 this repository, or of its original.
 
-    per VM, while its lock is held:   hot-added disks  ->  recovery points  ->  records
+    per VM, while its lock is held:   attached disks  ->  recovery points  ->  records
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from ntxengine.attach import AttachOptions, Trace, find_leftovers
 from ntxengine.capture.plan import disk_point_from
-from ntxengine.capture.recorded import recorded_clones, recorded_points
+from ntxengine.capture.recorded import recorded_points
 from ntxengine.errors import LockedError, NtxError, RepositoryError
 from ntxengine.prism.models import Prism, RecoveryPoint
 from ntxengine.repository import Repository, cluster_record, site
@@ -27,10 +28,10 @@ from ntxengine.units import utc_now
 class ClusterSweep:
     """Removes from a cluster what a repository records."""
 
-    def __init__(self, prism: Prism, repository: Repository, worker_id: str | None, report: SweepReport) -> None:
+    def __init__(self, prism: Prism, repository: Repository, attach: AttachOptions, report: SweepReport) -> None:
         self._prism = prism
         self._repository = repository
-        self._worker_id = worker_id or ""
+        self._attach = attach
         self._report = report
         self._seen: set[str] = set()
 
@@ -81,8 +82,8 @@ class ClusterSweep:
     async def _sweep_record(
         self, vm_id: str, record: ClusterRecord, listed: list[RecoveryPoint], *, is_kept: bool
     ) -> None:
-        # Nobody works on this VM, so a clone of any of our recovery points, also of the kept one, was left behind.
-        is_clean = await self._remove_clones(vm_id, record.worker_id, record.sources)
+        # Nobody works on this VM, so what is attached of our recovery points, also of the kept one, was left.
+        is_clean = await self._remove_attached(vm_id, Trace(record.worker_id, record.sources))
         for point in recorded_points(listed, record, vm_id):
             self._seen.add(point.id)
             if not is_kept or record.recovery_point_id not in ("", point.id):
@@ -104,29 +105,20 @@ class ClusterSweep:
             if point.name != name_prefix(self._repository.id) + committed.id:
                 continue
             self._seen.add(point.id)
-            sources = [disk_point_from(disk).id for disk in committed.recovery_point_disks.values()]
-            await self._remove_clones(vm_id, "", sources)
+            sources = tuple(disk_point_from(disk).id for disk in committed.recovery_point_disks.values())
+            await self._remove_attached(vm_id, Trace("", sources))
             if committed.id != kept:
                 found = Swept("recovery-point", point.id, point.name, vm_id)
                 await self._remove(found, _call(self._prism.delete_recovery_point, point.id))
 
-    async def _remove_clones(self, vm_id: str, recorded_worker: str, sources: Sequence[str]) -> bool:
-        """Remove what was left attached.  Return whether nothing of it is left."""
-        is_clean = True
-        worker_ids = {recorded_worker, self._worker_id}
-        for worker_id in sorted(worker_ids):
-            try:
-                found = await recorded_clones(self._prism, worker_id, sources)
-                if found and worker_id != recorded_worker:
-                    await _check_not_restored(self._prism, worker_id)
-            except NtxError as error:
-                self._report.problems.append(f"worker VM {worker_id}: {error}")
-                is_clean = False
-                continue
-            for disk in found:
-                is_clean &= await self._remove(
-                    Swept("disk", disk.id, disk.source, vm_id), _call(self._prism.detach_disk, disk)
-                )
+    async def _remove_attached(self, vm_id: str, trace: Trace) -> bool:
+        """Remove what was left attached, in whatever way.  Return whether nothing of it is left."""
+        left = await find_leftovers(self._prism, self._attach, trace)
+        self._report.problems += [f"{place}: {error}" for place, error in left.unseen]
+        is_clean = not left.unseen
+        for leftover in left.found:
+            found = Swept(leftover.kind, leftover.id, leftover.name, vm_id)
+            is_clean &= await self._remove(found, leftover.remove)
         return is_clean
 
     async def _remove(self, found: Swept, removal: Callable[[], Awaitable[None]]) -> bool:
@@ -139,19 +131,6 @@ class ClusterSweep:
                 return False
         self._report.removed.append(found)
         return True
-
-
-async def _check_not_restored(prism: Prism, worker_id: str) -> None:
-    """Refuse a VM that only its name makes a worker VM, and all of which comes from recovery points.
-
-    A VM that somebody restored from a recovery point of ours looks like that: its disks are its own.
-    """
-    clones = {disk.vmdisk_id for disk in await prism.attached_disks(worker_id)}
-    if all((disk.vmdisk_id or disk.id) in clones for disk in (await prism.vm(worker_id)).disks):
-        raise NtxError(
-            "every disk of it comes from a recovery point, so it seems to have been restored from one, and nothing "
-            "records that disks were hot-added to it: none is removed; one that was hot-added is removed by hand"
-        )
 
 
 def _call(method: Callable[[Any], Awaitable[None]], argument: Any) -> Callable[[], Awaitable[None]]:

@@ -1,0 +1,128 @@
+"""Which attacher is chosen, why another is not, and that each of them is asked for what it left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from ntxengine import attach
+from ntxengine.attach import (
+    Attacher,
+    AttachOptions,
+    ContainerMount,
+    HotAdd,
+    Locality,
+    Trace,
+    choose_attacher,
+    find_leftovers,
+)
+from ntxengine.errors import OptionsError, PrismError
+from ntxengine.prism.findings import Findings, Revisions
+from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Prism, Vm
+
+NO_PRISM = cast(Prism, None)
+
+
+V3 = Findings("v3")
+V4 = Findings("v4", revisions=Revisions("v4.1", "v4.0", "v4.0"))
+V4_0 = Findings("v4", revisions=Revisions("v4.0", "v4.0", "v4.0"))
+
+
+async def chosen(findings: Findings, options: AttachOptions, point: DiskPoint | None = None) -> type[Attacher]:
+    return type(await choose_attacher(NO_PRISM, findings, options, point))
+
+
+async def test_mounted_containers_are_preferred_where_prism_tells_paths(tmp_path: Path) -> None:
+    options = AttachOptions("w", tmp_path, containers=tmp_path)
+
+    assert await chosen(V3, options) is ContainerMount
+    assert await chosen(V4, options) is HotAdd
+
+
+async def test_a_disk_point_without_a_path_is_hot_added(tmp_path: Path) -> None:
+    options = AttachOptions("w", tmp_path, containers=tmp_path)
+
+    assert await chosen(V3, options, DiskPoint("p", "d", "rp", path="/default/x")) is ContainerMount
+    assert await chosen(V3, options, DiskPoint("p", "d", "rp")) is HotAdd
+
+
+async def test_when_none_can_serve_the_error_has_the_reason_of_each(tmp_path: Path) -> None:
+    with pytest.raises(OptionsError, match=r"mounted containers: .*--containers.*; hot-add: .*--worker"):
+        await chosen(V3, AttachOptions())
+    with pytest.raises(OptionsError, match=r"hot-add: .*v4\.0, it needs v4\.1"):
+        await chosen(V4_0, AttachOptions("w"))
+    with pytest.raises(OptionsError, match=r"mounted containers: .*tells no paths.*; hot-add: .*--worker"):
+        await chosen(V4, AttachOptions(containers=tmp_path))
+
+
+@pytest.mark.parametrize("name", ["containers", "device_dir"])
+async def test_a_folder_that_is_not_there_is_an_error_of_the_options(name: str, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    wrong = AttachOptions(containers=missing) if name == "containers" else AttachOptions("w", missing)
+
+    with pytest.raises(OptionsError, match=f"--{name.replace('_', '-')}: {missing}: there is no such directory"):
+        await chosen(V3, wrong)
+
+
+class Cluster:
+    """A Prism with VMs, on some of which clones are attached; those in `broken` cannot be looked at."""
+
+    def __init__(self, *clones: AttachedDisk, broken: str = "") -> None:
+        self.clones = list(clones)
+        self.broken = broken
+
+    async def attached_disks(self, worker_id: str) -> list[AttachedDisk]:
+        if worker_id == self.broken:
+            raise PrismError("no answer")
+        return [disk for disk in self.clones if disk.worker_id == worker_id]
+
+    async def vm(self, vm_id: str) -> Vm:
+        own = Disk("own", 512, "scsi", 0, "c", vmdisk_id="own")
+        return Vm(vm_id, vm_id, "on", "cluster", f"host of {vm_id}", (own,))
+
+    async def detach_disk(self, disk: AttachedDisk) -> None:
+        self.clones.remove(disk)
+
+
+def clone(worker_id: str, source: str) -> AttachedDisk:
+    return AttachedDisk(f"{source} on {worker_id}", "v", worker_id, source)
+
+
+async def test_only_what_is_recorded_is_found_where_it_is_recorded_and_where_a_person_says() -> None:
+    cluster = Cluster(clone("w", "ours"), clone("w", "theirs"), clone("other", "ours"), clone("third", "ours"))
+
+    left = await find_leftovers(cast(Prism, cluster), AttachOptions("other"), Trace("w", ("ours",)))
+    for leftover in left.found:
+        await leftover.remove()
+
+    assert [leftover.id for leftover in left.found] == ["ours on other", "ours on w"]
+    assert [disk.id for disk in cluster.clones] == ["theirs on w", "ours on third"]
+
+
+async def test_a_vm_that_cannot_be_looked_at_does_not_hide_the_others() -> None:
+    cluster = Cluster(clone("w", "ours"), broken="a")
+
+    left = await find_leftovers(cast(Prism, cluster), AttachOptions("w"), Trace("a", ("ours",)))
+
+    assert [leftover.id for leftover in left.found] == ["ours on w"]
+    assert [(place, str(error)) for place, error in left.unseen] == [("worker VM a", "no answer")]
+
+
+async def test_every_attacher_is_asked_for_what_it_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(HotAdd):
+        """A second kind."""
+
+    monkeypatch.setattr(attach, "ATTACHERS", (*attach.ATTACHERS, Other))
+
+    left = await find_leftovers(cast(Prism, Cluster(clone("w", "ours"))), AttachOptions(), Trace("w", ("ours",)))
+
+    assert len(left.found) == 2
+
+
+def test_a_read_is_local_where_the_vm_and_the_reader_share_a_host() -> None:
+    assert Locality.between("a", "a") == Locality("local", "a")
+    assert Locality.between("a", "b") == Locality("remote", "a")
+    assert Locality.between("a", None) == Locality("unknown", "a")
+    assert Locality.between(None, "b") == Locality("unknown", "")
