@@ -52,14 +52,7 @@ async def copy(
         async with open_named_source(from_, said, timeout_s=timeout_s, connections=connections) as device:
             manifest = stack.enter_context(Manifest.temporary(size=device.size)) if verify else None
             extents = stack.enter_context(await map_device(device, timeout_s=timeout_s))
-            opening = open_named_target(
-                to,
-                source=device,
-                format=target_format,
-                overwrite=overwrite,
-                timeout_s=timeout_s,
-                connections=connections,
-            )
+            opening = open_named_target(to, source=device, format=target_format, overwrite=overwrite, options=options)
             async with opening as opened:
                 report = await dataplane.copy(
                     device,
