@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ntxengine.api.cluster import find_vm
-from ntxengine.attach import Attacher, ContainerMount, HotAdd
-from ntxengine.attach.hotadd import DEVICE_DIR
+from ntxengine.attach import DEVICE_DIR, AttachOptions, choose_attacher
 from ntxengine.capture import CaptureOptions, capture
-from ntxengine.errors import OptionsError
 from ntxengine.events import OnEvent, log_event
 from ntxengine.prism import Cluster
 from ntxengine.repository import Point, Repository
@@ -20,7 +18,7 @@ async def capture_vm(
     vm: str,
     *,
     worker: str = "",
-    device_dir: Path = DEVICE_DIR,
+    device_dir: Path | str = DEVICE_DIR,
     containers: Path | str | None = None,
     options: CaptureOptions | None = None,
     on_event: OnEvent = log_event,
@@ -34,7 +32,12 @@ async def capture_vm(
             first.  Nothing is left then, here or on the cluster, except what the log says could not be removed.
     """
     found = await find_vm(cluster, vm)
-    attacher = await _attacher(cluster, worker, device_dir, None if containers is None else Path(containers))
+    attach = AttachOptions(
+        worker_id=(await find_vm(cluster, worker)).id if worker else "",
+        device_dir=Path(device_dir),
+        containers=None if containers is None else Path(containers),
+    )
+    attacher = await choose_attacher(cluster.prism, cluster.findings, attach)
     return await capture(
         cluster.prism,
         repository,
@@ -43,11 +46,3 @@ async def capture_vm(
         attacher=attacher,
         on_event=on_event,
     )
-
-
-async def _attacher(cluster: Cluster, worker: str, device_dir: Path, containers: Path | None) -> Attacher:
-    if containers is not None and (cluster.findings.tells_paths or not worker):
-        return ContainerMount(containers)
-    if not worker:
-        raise OptionsError("no way to the disks: give `worker`, or on Prism v3 `containers`")
-    return HotAdd(cluster.prism, (await find_vm(cluster, worker)).id, device_dir=device_dir)
