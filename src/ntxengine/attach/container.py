@@ -41,7 +41,7 @@ class ContainerMount(Attacher):
     async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
         """Say whether there are mounts, and paths to follow below them."""
         if self.options.containers is None:
-            return Verdict("give --containers DIR, where the storage containers are mounted (Prism v3)")
+            return Verdict("no directory of mounted storage containers was given (--containers DIR, Prism v3)")
         if not findings.tells_paths or (disk_point is not None and disk_point.path is None):
             return Verdict(
                 f"--containers {self.options.containers} is of no use: this Prism tells no paths on the cluster's "

@@ -67,7 +67,7 @@ class HotAdd(Attacher):
     async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
         """Say whether this machine is known as a VM of the cluster, and Prism can add disks to it."""
         if not self.worker_id:
-            return Verdict("give --worker VM, this machine as a VM of the cluster")
+            return Verdict("this machine was not given as a VM of the cluster (--worker VM)")
         if not findings.can_hot_add:
             return Verdict("Prism Central is too old to hot-add a recovery point (vmm v4.0, it needs v4.1): update it")
         if self.options.device_dir != DEVICE_DIR:  # that one appears with the first device
