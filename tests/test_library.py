@@ -8,14 +8,17 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import ntxengine
 from ntxengine import errors
+from ntxengine.sim import Simulator, run_in_thread
 from ntxengine.units import MIB
-from tests.support.servers import nbdkit, qemu_nbd
+from tests.capture.lab import make_config
+from tests.support.servers import nbdkit, qemu_nbd, require
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "library.md"
@@ -181,6 +184,15 @@ def test_a_disk_is_copied(disk: Path, tmp_path: Path) -> None:
     assert f"sent {4 * MIB} bytes" in shown
 
 
+def test_the_example_of_the_readme_runs(disk: Path, tmp_path: Path) -> None:
+    (program,) = BLOCK.findall((ROOT / "README.md").read_text())
+
+    with nbdkit("memory", "8M") as uri:
+        shown = run_program(program, tmp_path, {"nbd://backup01/disk": uri})
+
+    assert shown.startswith(f"sent {4 * MIB} bytes")
+
+
 def test_a_copy_is_stopped(disk: Path, tmp_path: Path) -> None:
     with nbdkit("--filter=delay", "memory", "8M", "wdelay=30") as uri:
         shown = run_example("Stop a copy", tmp_path, **{"nbd://backup01/disk": uri, "timeout(60)": "timeout(0.5)"})
@@ -200,3 +212,45 @@ def test_two_disks_are_compared(disk: Path, tmp_path: Path) -> None:
 
     assert differ == f"65536 bytes differ at offset {MIB}\n"
     assert same == "the same\n"
+
+
+@pytest.fixture
+def simulator(tmp_path: Path) -> Iterator[Simulator]:
+    require("qemu-nbd", "qemu-img", "setpriv")
+    with run_in_thread(make_config(tmp_path / "disks"), tmp_path / "cluster") as sim:
+        yield sim
+
+
+def capture_example(sim: Simulator, folder: Path) -> str:
+    """Run the example, which says neither whom to trust nor where a simulated machine finds its disks."""
+    return run_example(
+        "Capture a VM",
+        folder,
+        **{
+            '"/backups"': '"backups"',
+            'os.environ["PRISM_PASSWORD"]': repr(sim.password),
+            '"https://prism.example.com"': f'"{sim.central_url}", ca_file="{sim.ca_file}"',
+            '"backup"': f'"{sim.username}"',
+            '"backup01"': f'"{sim.worker_id}", device_dir="{sim.world.layout.devices}"',
+        },
+    )
+
+
+def test_a_vm_is_captured_and_restored_and_what_changed_is_read(simulator: Simulator, tmp_path: Path) -> None:
+    system, data = (disk.path for disk in simulator.config.vms[0].disks)
+
+    full = capture_example(simulator, tmp_path)
+    with simulator.disk_lock, data.open("r+b") as file:
+        file.seek(MIB + 100)
+        file.write(b"new")
+    incremental = capture_example(simulator, tmp_path)
+    changed = run_example("Read what changed", tmp_path, **{'"/backups"': '"backups"'})
+    restored = run_example("Restore a disk", tmp_path, **{'"/backups"': '"backups"', '"/restored"': '"restored"'})
+
+    *events, result = full.splitlines()
+    assert {line.partition(":")[0] for line in events} >= {"scsi.0 copy", "scsi.0 verify", "captured"}
+    assert result.startswith("full, application-consistent, ")
+    assert incremental.splitlines()[-1].startswith("incremental, application-consistent, ")
+    assert changed == f"scsi.1: 65536 bytes of data at offset {MIB}\n"
+    assert "restored/scsi.0.raw: 8388608 bytes in" in restored
+    assert (tmp_path / "restored" / "scsi.0.raw").read_bytes() == system.read_bytes()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ntxengine.api.capturing import capture_vm
     from ntxengine.api.cluster import connect, find_vm
     from ntxengine.api.copying import copy, digest
-    from ntxengine.api.restoring import restore_point
+    from ntxengine.api.points import newest_point, restore_point
     from ntxengine.capture import CaptureOptions
     from ntxengine.dataplane.copy import CopyOptions
     from ntxengine.dataplane.differing import differing_extents
@@ -70,6 +70,8 @@ _HOMES = {
     "find_vm": "ntxengine.api.cluster",
     "copy": "ntxengine.api.copying",
     "digest": "ntxengine.api.copying",
+    "newest_point": "ntxengine.api.points",
+    "restore_point": "ntxengine.api.points",
     "CaptureOptions": "ntxengine.capture",
     "CopyOptions": "ntxengine.dataplane.copy",
     "differing_extents": "ntxengine.dataplane.differing",
@@ -122,7 +124,6 @@ _HOMES = {
     "changed_extents": "ntxengine.repository",
     "RestoreOptions": "ntxengine.restore",
     "RestoreReport": "ntxengine.restore",
-    "restore_point": "ntxengine.api.restoring",
     "PointVerdict": "ntxengine.verify",
     "verify_point": "ntxengine.verify",
 }
@@ -188,6 +189,7 @@ __all__ = [
     "differing_extents",
     "digest",
     "find_vm",
+    "newest_point",
     "restore_point",
     "verify_point",
 ]

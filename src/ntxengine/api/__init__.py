@@ -3,7 +3,7 @@
 copying.py     copy and digest: disks, wherever they are
 cluster.py     connect, and the VM that a name means
 capturing.py   capture a VM
-restoring.py   restore disks of a point
+points.py      the newest point of a VM; restore its disks
 
 Callers take these from `ntxengine` itself, which also shows the classes of other rooms that they deal with.
 """

@@ -1,0 +1,21 @@
+"""Points by the name of their VM.  Restoring has another name here: `ntxengine.restore` is a package."""
+
+from __future__ import annotations
+
+from ntxengine.errors import NotFoundError
+from ntxengine.repository import Point, Repository
+from ntxengine.restore import restore as restore_point
+
+__all__ = ["newest_point", "restore_point"]
+
+
+async def newest_point(repository: Repository, vm: str) -> Point:
+    """Return the newest point of a VM, named by UUID, or by what it is or was called.
+
+    Errors: NotFoundError (no such VM, no point), OptionsError (several VMs had the name), RepositoryError (damaged).
+    """
+    found = repository.find_vm(vm)
+    point = repository.newest(found.id)
+    if point is None:
+        raise NotFoundError(f"{repository.path}: VM {found.name!r} has no point")
+    return point
