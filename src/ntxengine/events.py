@@ -14,7 +14,8 @@ is committed already, it leaves the point where it is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypedDict
@@ -177,6 +178,14 @@ class Emitter:
         """Raise what the callback raised, if it did: on its way it may have been taken for an error of a disk."""
         if self._failure is not None:
             raise self._failure
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """Raise what the callback raised, whatever became of it on its way."""
+        try:
+            yield
+        finally:
+            self.raise_failure()
 
 
 class ProgressAdapter:

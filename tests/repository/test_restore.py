@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.errors import LockedError, NotFoundError, NtxError, OptionsError, RepositoryError
+from ntxengine.errors import LockedError, NotFoundError, NtxError, OptionsError, RepositoryError, SourceError
+from ntxengine.events import DiskDone, Event, Progressed, Stage, StageBegan
 from ntxengine.repository import Point, Repository
 from ntxengine.restore import RestoreFormat, RestoreOptions, file_names, restore
 from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, fill_disk, record_of
@@ -90,21 +91,42 @@ def two_disks(repository: Repository) -> Point:
 
 
 async def test_two_disks_of_one_size_do_not_change_places(repository: Repository, two_disks: Point, out: Path) -> None:
-    stages: list[tuple[str, str, float]] = []
-
-    await restore(
-        repository,
-        two_disks,
-        out,
-        options=VERIFIED,
-        on_progress=lambda disk, stage, done: stages.append((disk.label, stage, done)),
-    )
+    await restore(repository, two_disks, out, options=VERIFIED)
 
     assert (out / "scsi.0.raw").read_bytes()[:1] == b"\1"
     assert (out / "scsi.1.raw").read_bytes()[:1] == b"\2"
-    for label in ("scsi.0", "scsi.1"):
-        for stage in ("restore", "verify"):
-            assert max(done for *where, done in stages if where == [label, stage]) == 1.0
+
+
+async def test_every_step_of_a_restore_is_told_and_of_what(repository: Repository, two_disks: Point, out: Path) -> None:
+    events: list[Event] = []
+
+    await restore(repository, two_disks, out, options=VERIFIED, on_event=events.append)
+
+    assert {(event.vm_id, event.point_id) for event in events} == {(two_disks.vm_id, two_disks.id)}
+    for disk in two_disks.disks:
+        of_disk = [event for event in events if (event.disk_id, event.disk_label) == (disk.disk_id, disk.label)]
+        stages = [event.stage for event in of_disk if isinstance(event, StageBegan)]
+        assert stages == [Stage.RESTORE, Stage.VERIFY]
+        assert isinstance(of_disk[-1], DiskDone)
+        for stage in stages:
+            told = [event for event in of_disk if isinstance(event, Progressed) and event.stage is stage]
+            assert told[-1].bytes_done == told[-1].bytes_total == disk.size
+
+
+@pytest.mark.parametrize("kind", [StageBegan, Progressed, DiskDone])
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), SourceError("raised by a callback"), NtxError("the same")])
+async def test_what_a_callback_raises_ends_a_restore_without_a_file(
+    error: Exception, kind: type[Event], repository: Repository, two_disks: Point, out: Path
+) -> None:
+    def raise_it(event: Event) -> None:
+        if isinstance(event, kind):
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        await restore(repository, two_disks, out, options=VERIFIED, on_event=raise_it)
+
+    assert caught.value is error
+    assert list(out.iterdir()) == []
 
 
 async def test_disks_can_be_restored_one_after_the_other(repository: Repository, two_disks: Point, out: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.errors import NotFoundError
+from ntxengine.errors import NotFoundError, NtxError, RepositoryError
+from ntxengine.events import DiskDone, Event, Progressed, Stage, StageBegan
 from ntxengine.repository import Point, Repository
 from ntxengine.units import BLOCK_SIZE, MIB
-from ntxengine.verify import verify_point
+from ntxengine.verify import verify_point, verify_points
 from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, fill_disk, record_of
 
 SIZE = 2 * MIB + 512
@@ -129,3 +130,38 @@ async def test_a_damaged_table_is_a_problem_of_its_disk(repository: Repository, 
 async def test_unknown_disk_is_not_found(repository: Repository, chain: tuple[Point, Point]) -> None:
     with pytest.raises(NotFoundError):
         await verify_point(repository, chain[0], disks=["scsi.9"])
+
+
+async def test_every_step_of_a_verification_is_told_and_of_what(
+    repository: Repository, chain: tuple[Point, Point]
+) -> None:
+    events: list[Event] = []
+    flip_bit_of_data(chain[0].image_path(chain[0].disk(DISK)), 9)
+
+    await verify_points(repository, [(point, ()) for point in chain], on_event=events.append)
+
+    began = [event for event in events if isinstance(event, StageBegan)]
+    assert [(event.stage, event.point_id, event.vm_name) for event in began] == [
+        (Stage.VERIFY, point.id, point.vm_name) for point in chain
+    ]
+    for point in chain:
+        (done,) = (event for event in events if isinstance(event, DiskDone) and event.point_id == point.id)
+        assert (done.disk_id, done.disk_label) == (point.disks[0].disk_id, point.disks[0].label)
+        assert done.problem
+        told = [event for event in events if isinstance(event, Progressed) and event.point_id == point.id]
+        assert told[-1].bytes_done == told[-1].bytes_total
+
+
+@pytest.mark.parametrize("kind", [StageBegan, Progressed, DiskDone])
+@pytest.mark.parametrize("error", [RuntimeError("a defect"), RepositoryError("a callback's"), NtxError("the same")])
+async def test_what_a_callback_raises_is_no_verdict(
+    error: Exception, kind: type[Event], repository: Repository, chain: tuple[Point, Point]
+) -> None:
+    def raise_it(event: Event) -> None:
+        if isinstance(event, kind):
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        await verify_points(repository, [(chain[1], ())], on_event=raise_it)
+
+    assert caught.value is error

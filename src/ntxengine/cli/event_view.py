@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ntxengine.cli.progress import View
 from ntxengine.events import Event, Planned, Progressed, Stage, StageBegan, Warned
+from ntxengine.repository import Point
 
 
 class CaptureEvents:
-    """Shows what captures tell.  `names` says what to call each VM, by id, where there are several."""
+    """What captures tell.  `names` says what to call each VM, by id, where there are several."""
 
     def __init__(self, view: View, names: Mapping[str, str] | None = None) -> None:
         self._view = view
@@ -42,3 +43,31 @@ def _detail(event: StageBegan, *, is_named: bool) -> str:
             return event.recovery_point_id
         case _:
             return event.disk_label or ("" if is_named else event.vm_id)
+
+
+class VerifyEvents:
+    """What `verify` tells of `points`."""
+
+    def __init__(self, view: View, points: Iterable[Point]) -> None:
+        self._view = view
+        self._kinds = {point.id: point.kind for point in points}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StageBegan():
+                kind = self._kinds[event.point_id]
+                self._view.stage(event.stage.value, f"{event.point_id}, {kind} of {event.vm_name}")
+            case Progressed():
+                # Under a name that tells points apart: the end of the point's id.
+                self._view.update(f"{event.point_id.rpartition('-')[2]} {event.disk_label}", event)
+
+
+class RestoreEvents:
+    """What `restore` tells: how far each disk is."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Progressed):
+            self._view.update(f"{event.stage.value} {event.disk_label}", event)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import click
 
 from ntxengine.cli import complete
 from ntxengine.cli.errors import SomeFailed
+from ntxengine.cli.event_view import RestoreEvents
 from ntxengine.cli.options import (
     common_options,
     dry_run_option,
@@ -23,7 +23,6 @@ from ntxengine.cli.options import (
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.points import find_point, require_whole
-from ntxengine.cli.progress import Amount, View
 from ntxengine.cli.run import run
 from ntxengine.cli.space import Space, free_bytes, say_space
 from ntxengine.cli.table import Column
@@ -132,23 +131,14 @@ def restore_command(
 
 async def _restore(repository: Repository, point: Point, order: Order, screen: Screen) -> RestoreReport:
     with screen.view() as view:
-        tell = _Teller(view)
         return await restore(
-            repository, point, order.directory, disks=order.disks, options=order.options, on_progress=tell
+            repository,
+            point,
+            order.directory,
+            disks=order.disks,
+            options=order.options,
+            on_event=RestoreEvents(view),
         )
-
-
-class _Teller:
-    """Turns shares of a disk that are done into amounts that a view shows."""
-
-    def __init__(self, view: View) -> None:
-        self._view = view
-        self._began_s: dict[str, float] = {}
-
-    def __call__(self, disk: PointDisk, stage: str, done: float) -> None:
-        label = f"{stage} {disk.label}"
-        began_s = self._began_s.setdefault(label, time.monotonic())
-        self._view.update(label, Amount(int(done * disk.size), disk.size, time.monotonic() - began_s))
 
 
 def _rows(report: RestoreReport) -> list[list[str]]:

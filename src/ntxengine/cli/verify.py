@@ -10,6 +10,7 @@ import click
 
 from ntxengine.cli import complete
 from ntxengine.cli.errors import SomeFailed
+from ntxengine.cli.event_view import VerifyEvents
 from ntxengine.cli.figures import UNKNOWN, shown_rate
 from ntxengine.cli.options import (
     TransferOptions,
@@ -24,9 +25,9 @@ from ntxengine.cli.points import find_point
 from ntxengine.cli.run import run
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural
-from ntxengine.dataplane.copy import CopyOptions, Progress
+from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import ChecksumMismatch, NotFoundError, NtxError, RepositoryError
-from ntxengine.repository import Point, PointDisk, Repository
+from ntxengine.repository import Point, Repository
 from ntxengine.units import format_size
 from ntxengine.verify import DiskVerdict, PointVerdict, verify_points
 
@@ -121,18 +122,12 @@ def _present(point: Point, names: tuple[str, ...]) -> tuple[str, ...]:
 
 async def _verify(repository: Repository, chosen: list[Choice], order: Order, screen: Screen) -> list[PointVerdict]:
     with screen.view() as view:
-
-        def tell(point: Point, disk: PointDisk, progress: Progress) -> None:
-            # Under a name that tells points apart: the end of the point's id.
-            view.update(f"{point.id.rpartition('-')[2]} {disk.label}", progress)
-
         return await verify_points(
             repository,
             chosen,
             options=order.options,
             parallel=order.parallel,
-            on_point=lambda point: view.stage("verify", f"{point.id}, {point.kind} of {point.vm_name}"),
-            on_progress=tell,
+            on_event=VerifyEvents(view, (point for point, _ in chosen)),
         )
 
 

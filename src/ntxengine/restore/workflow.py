@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,11 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.buffers import split_buffers
-from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S, CopyOptions, OnProgress
+from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S, CopyOptions
 from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.open import open_source
 from ntxengine.errors import LockedError, OptionsError, RepositoryError
+from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, log_event
 from ntxengine.files import durable
 from ntxengine.files import unfinished as unfinished_file
 from ntxengine.files.locks import take
@@ -44,9 +45,6 @@ log = logging.getLogger(__name__)
 _MAX_NAME = 64
 _STRANGE = re.compile(r"[^a-z0-9.-]+")
 _FALLBACK_PREFIX = "disk-"
-
-RestoreProgress = Callable[[PointDisk, str, float], None]
-"""Called with the disk, its stage (`restore` or `verify`) and how much of that is done, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -113,24 +111,24 @@ async def restore(
     *,
     disks: Sequence[str] = (),
     options: RestoreOptions | None = None,
-    on_progress: RestoreProgress | None = None,
+    on_event: OnEvent = log_event,
 ) -> RestoreReport:
     """Write disks of `point` (ids or labels; none named: all) and the VM's configuration into `directory`.
 
     A raw file has exactly the disk's size; a QCOW2 image has whole sectors.  Nothing that differs from the digests of
     the capture gets its name, unless it is not to be checked.
-    Units:  `on_progress` is told of shares, 0 to 1.
     Errors: NotFoundError (no such disk), OptionsError (a file exists already, no place for files), LockedError,
             RepositoryError (the point is damaged), ChecksumMismatch, SourceError (an image cannot be read),
-            TargetError (file system full), TransferTimeout, ToolError.
+            TargetError (file system full), TransferTimeout, ToolError; what `on_event` raises.  No file appears then.
     """
     options = options or RestoreOptions()
     began_s = time.monotonic()
     point, _ = await to_thread_joined(read_point, point.path, checked=options.check)  # whatever the catalog remembers
     wanted = list(dict.fromkeys(point.disk(name) for name in disks)) if disks else list(point.disks)
     folder = _make_directory(directory, repository)
-    with _only_us(folder):
-        return await _Restore(repository, point, folder, options, on_progress, began_s).run(wanted)
+    emit = Emitter(on_event)
+    with _only_us(folder), emit.first():
+        return await _Restore(repository, point, folder, options, emit, began_s).run(wanted)
 
 
 def file_names(point: Point, format: RestoreFormat) -> dict[str, str]:
@@ -161,14 +159,14 @@ class _Restore:
         point: Point,
         folder: Path,
         options: RestoreOptions,
-        on_progress: RestoreProgress | None,
+        emit: Emitter,
         began_s: float,
     ) -> None:
         self._repository = repository
         self._point = point
         self._folder = folder
         self._options = options
-        self._on_progress = on_progress
+        self._emit = emit
         self._began_s = began_s
         self._names = file_names(point, options.format)
         self._unfinished: dict[Path, Path] = {}
@@ -201,16 +199,19 @@ class _Restore:
         began_s = time.monotonic()
         final = self._path(disk)
         unfinished = self._begin(final)
+        subject = self._subject(disk)
+        self._emit(StageBegan(stage=Stage.RESTORE, **subject))
         await write_disk(
             self._repository,
             DiskFile(self._point, disk, unfinished, self._options.format, self._options.check),
             options=self._copying(),
-            on_progress=self._teller(disk, "restore"),
+            on_progress=ProgressAdapter(self._emit, Stage.RESTORE, subject),
         )
-        self._tell(disk, "restore", 1.0)
         await to_thread_joined(durable.sync, unfinished)
         if self._options.verify:
+            self._emit(StageBegan(stage=Stage.VERIFY, **subject))
             await self._verify(disk, unfinished)
+        self._emit(DiskDone(**subject))
         status = unfinished.stat()
         return RestoredDisk(
             disk=disk,
@@ -230,7 +231,7 @@ class _Restore:
                     manifest,
                     trusts_zeros=self._options.format == "qcow2",
                     options=self._copying(),
-                    on_progress=self._teller(disk, "verify"),
+                    on_progress=ProgressAdapter(self._emit, Stage.VERIFY, self._subject(disk)),
                 )
 
     @asynccontextmanager
@@ -283,14 +284,14 @@ class _Restore:
                 durable.rename(unfinished, final)
         durable.sync_folder(self._folder)
 
-    def _teller(self, disk: PointDisk, stage: str) -> OnProgress:
-        return lambda progress: self._tell(
-            disk, stage, progress.bytes_done / progress.bytes_total if progress.bytes_total else 1.0
-        )
-
-    def _tell(self, disk: PointDisk, stage: str, done: float) -> None:
-        if self._on_progress is not None:
-            self._on_progress(disk, stage, done)
+    def _subject(self, disk: PointDisk) -> Subject:
+        return {
+            "vm_id": self._point.vm_id,
+            "vm_name": self._point.vm_name,
+            "point_id": self._point.id,
+            "disk_id": disk.disk_id,
+            "disk_label": disk.label,
+        }
 
 
 def _make_directory(directory: Path | str, repository: Repository) -> Path:

@@ -6,23 +6,22 @@ A disk that is wrong does not keep the others from being looked at: the verdict 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane.buffers import split_buffers
-from ntxengine.dataplane.copy import CopyOptions, Progress
+from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import RepositoryError
+from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, log_event
 from ntxengine.repository import Chains, Point, PointDisk, Repository, layout
 from ntxengine.repository.scan import read_point
 from ntxengine.repository.sums import find_problems
 from ntxengine.verify.disk import Below, DiskVerdict, verify_disk
 
-__all__ = ["DiskVerdict", "PointVerdict", "VerifyProgress", "verify_point", "verify_points"]
-
-VerifyProgress = Callable[[Point, PointDisk, Progress], None]
+__all__ = ["DiskVerdict", "PointVerdict", "verify_point", "verify_points"]
 
 
 @dataclass(frozen=True)
@@ -64,35 +63,38 @@ async def verify_points(
     *,
     options: CopyOptions | None = None,
     parallel: int = 4,
-    on_point: Callable[[Point], None] | None = None,
-    on_progress: VerifyProgress | None = None,
+    on_event: OnEvent = log_event,
 ) -> list[PointVerdict]:
     """Read back disks of points (ids or labels; none named: all), `parallel` at a time, and what is recorded of them.
 
-    What one point has below it is read once, if it is among them: those further down come first.  `on_point` is called
-    when a point's turn comes; the verdicts are in the order of `chosen`.
-    Errors: NotFoundError (no such disk), ToolError.  What is wrong with a point is in its verdict and not raised.
+    What one point has below it is read once, if it is among them: those further down come first.  The verdicts are in
+    the order of `chosen`.
+    Errors: NotFoundError (no such disk), ToolError; what `on_event` raises.  What is wrong with a point is in its
+            verdict and not raised.
     """
-    verification = _Verification(repository, options or CopyOptions(), parallel, on_progress)
+    emit = Emitter(on_event)
+    verification = _Verification(repository, options or CopyOptions(), parallel, emit)
     verdicts: dict[int, PointVerdict] = {}
     for number in sorted(range(len(chosen)), key=lambda number: chosen[number][0].id):
         point, disks = chosen[number]
-        if on_point is not None:
-            on_point(point)
+        emit(StageBegan(stage=Stage.VERIFY, **_subject(point)))
         verdicts[number] = await verification.verify(point, disks)
     return [verdicts[number] for number in range(len(chosen))]
+
+
+def _subject(point: Point, disk: PointDisk | None = None) -> Subject:
+    subject: Subject = {"vm_id": point.vm_id, "vm_name": point.vm_name, "point_id": point.id}
+    return subject if disk is None else {**subject, "disk_id": disk.disk_id, "disk_label": disk.label}
 
 
 class _Verification:
     """What is known of the points that were verified already."""
 
-    def __init__(
-        self, repository: Repository, options: CopyOptions, parallel: int, on_progress: VerifyProgress | None
-    ) -> None:
+    def __init__(self, repository: Repository, options: CopyOptions, parallel: int, emit: Emitter) -> None:
         self._repository = repository
         self._options = options
         self._parallel = parallel
-        self._on_progress = on_progress
+        self._emit = emit
         self._chains = Chains()
         self._known: dict[tuple[Path, str], DiskVerdict] = {}
         self._told: set[str] = set()
@@ -117,10 +119,7 @@ class _Verification:
         return PointVerdict(point, tuple(disks), tuple(problems))
 
     async def _verify_disk(self, point: Point, disk: PointDisk, options: CopyOptions) -> DiskVerdict:
-        def tell(progress: Progress) -> None:
-            if self._on_progress is not None:
-                self._on_progress(point, disk, progress)
-
+        subject = _subject(point, disk)
         verdict = await verify_disk(
             self._repository,
             point,
@@ -128,9 +127,13 @@ class _Verification:
             below=await to_thread_joined(self._below, point, disk),
             chains=self._chains,
             options=options,
-            on_progress=tell,
+            on_progress=ProgressAdapter(self._emit, Stage.VERIFY, subject),
         )
-        return verdict if verdict.report is not None else self._told_once(point, verdict)
+        # What a callback raised may look like damage: it must not become a verdict.
+        self._emit.raise_failure()
+        verdict = verdict if verdict.report is not None else self._told_once(point, verdict)
+        self._emit(DiskDone(problem=verdict.problem, **subject))
+        return verdict
 
     def _told_once(self, point: Point, verdict: DiskVerdict) -> DiskVerdict:
         """Return a verdict that tells what is wrong with a point below only if nobody did."""
