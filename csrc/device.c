@@ -59,7 +59,9 @@ static const char *refusal(const struct ntx_device_info *info, const struct ntx_
         return "the request is empty";
     if (io->offset > info->size || io->length > info->size - io->offset)
         return "the request goes past the end";
-    if ((io->offset & (info->min_block - 1)) != 0 || !ntx_device_may_end_at(info, io->offset + io->length))
+    uint64_t mask = info->min_block - 1;
+    if (((io->offset | io->length) & mask) != 0 &&
+        ((io->offset & mask) != 0 || !ntx_device_may_end_at(info, io->offset + io->length)))
         return "the request is not a multiple of the device's minimum block";
     if ((io->op == NTX_OP_READ || io->op == NTX_OP_WRITE) && io->length > info->max_payload)
         return "the request is longer than the device's maximum payload";
@@ -86,20 +88,6 @@ int ntx_device_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_e
     if (result != 0)
         device->in_flight--;
     return result;
-}
-
-struct ntx_io *ntx_device_reap(struct ntx_device *device)
-{
-    struct ntx_io *io = device->done_first;
-
-    if (io == NULL)
-        return NULL;
-    device->done_first = io->next;
-    if (device->done_first == NULL)
-        device->done_last = NULL;
-    io->next = NULL;
-    device->in_flight--;
-    return io;
 }
 
 void ntx_device_complete(struct ntx_device *device, struct ntx_io *io, int result)

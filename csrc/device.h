@@ -78,7 +78,21 @@ struct ntx_device {
 bool ntx_device_may_end_at(const struct ntx_device_info *info, uint64_t offset);
 
 int ntx_device_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err);
-struct ntx_io *ntx_device_reap(struct ntx_device *device); /* NULL: nothing completed */
+
+/* Take a completed request; NULL: there is none.  In here because a worker asks twice for every block. */
+static inline struct ntx_io *ntx_device_reap(struct ntx_device *device)
+{
+    struct ntx_io *io = device->done_first;
+
+    if (io == NULL)
+        return NULL;
+    device->done_first = io->next;
+    if (device->done_first == NULL)
+        device->done_last = NULL;
+    io->next = NULL;
+    device->in_flight--;
+    return io;
+}
 
 /* Say in err why io, just reaped, failed; returns io->result.  Others may have failed since it completed: then
  * device->error is about the last of them. */

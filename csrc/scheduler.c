@@ -230,8 +230,6 @@ void ntx_scheduler_update_pace(struct ntx_scheduler *scheduler, uint64_t now_ns)
 
 uint64_t ntx_scheduler_charge(struct ntx_scheduler *scheduler, uint64_t length)
 {
-    if (scheduler->options.limits.rate_bytes_per_s == 0)
-        return 0;
     pthread_mutex_lock(&scheduler->lock);
     uint64_t wait_ns = ntx_bucket_take(&scheduler->bucket, length, ntx_now_ns());
     pthread_mutex_unlock(&scheduler->lock);

@@ -83,7 +83,7 @@ void ntx_scheduler_get_pace(struct ntx_scheduler *scheduler, struct ntx_job_prog
 /* Let the pace judge the counters, if it is time. */
 void ntx_scheduler_update_pace(struct ntx_scheduler *scheduler, uint64_t now_ns);
 
-/* Nanoseconds to wait before reading length bytes. */
+/* Nanoseconds to wait before reading length bytes; for a job with a rate limit. */
 uint64_t ntx_scheduler_charge(struct ntx_scheduler *scheduler, uint64_t length);
 
 /* Record an error, if it is the first, and stop everybody. */

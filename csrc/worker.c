@@ -116,14 +116,14 @@ static int take_range(struct ntx_worker *w, struct ntx_error *err)
     return 1;
 }
 
-static int start_read(struct ntx_worker *w, const struct ntx_span *span, struct ntx_error *err)
+/* Begin to read the span of the first free slot. */
+static int start_read(struct ntx_worker *w, struct ntx_error *err)
 {
     struct ntx_slot *slot = ntx_slots_take(&w->slots);
-    slot->span = *span;
+    const struct ntx_span *span = &slot->span;
     uint64_t length = span->end - span->start;
-    uint64_t wait_ns = ntx_scheduler_charge(w->scheduler, length);
-    if (wait_ns > 0)
-        w->wait.limited_until_ns = ntx_now_ns() + wait_ns;
+    if (w->scheduler->options.limits.rate_bytes_per_s > 0)
+        w->wait.limited_until_ns = ntx_now_ns() + ntx_scheduler_charge(w->scheduler, length);
     slot->read =
         (struct ntx_io){.op = NTX_OP_READ, .offset = span->start, .length = length, .data = slot->data, .owner = slot};
     w->reading++;
@@ -137,8 +137,8 @@ static int start_read(struct ntx_worker *w, const struct ntx_span *span, struct 
 static int step(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
     struct ntx_work_range *range = w->cursor.range;
-    struct ntx_span span;
-    int next = ntx_cursor_next(&w->cursor, &span, err);
+    struct ntx_span *span = &w->slots.free->span; /* in its place, should it be data */
+    int next = ntx_cursor_next(&w->cursor, span, err);
     if (next < 0)
         return next;
     *moved = true;
@@ -148,10 +148,10 @@ static int step(struct ntx_worker *w, bool *moved, struct ntx_error *err)
         ntx_ranges_unref(&w->ranges, range);
         return 0;
     case NTX_NEXT_ZERO:
-        w->outbox.zero_span = span;
+        w->outbox.zero_span = *span;
         return ntx_digester_take_zeros(&w->digester, &w->outbox.zero_span, err);
     case NTX_NEXT_DATA:
-        next = start_read(w, &span, err);
+        next = start_read(w, err);
         if (next < 0)
             return next;
         break;
@@ -182,8 +182,9 @@ static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *e
 
 static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
-    if (w->target->done_first != NULL)
-        w->wait.target_answer_due_ns = 0;
+    if (w->target->done_first == NULL)
+        return 0;
+    w->wait.target_answer_due_ns = 0;
     return ntx_outbox_reap(&w->outbox, moved, err);
 }
 

@@ -42,16 +42,6 @@ void ntx_outbox_destroy(struct ntx_outbox *o)
     free(o->requests);
 }
 
-void ntx_outbox_add(struct ntx_outbox *o, struct ntx_slot *slot)
-{
-    slot->next = NULL;
-    if (o->ready_last != NULL)
-        o->ready_last->next = slot;
-    else
-        o->ready_first = slot;
-    o->ready_last = slot;
-}
-
 /* ------------------------------------------------------------------------------------------------- sending */
 
 static struct ntx_request *take_request(struct ntx_outbox *o, struct ntx_work_range *range)

@@ -48,7 +48,15 @@ int ntx_outbox_init(struct ntx_outbox *outbox, unsigned request_count, const str
 void ntx_outbox_destroy(struct ntx_outbox *outbox);
 
 /* Take over a slot that was read and digested; or set zero_span. */
-void ntx_outbox_add(struct ntx_outbox *outbox, struct ntx_slot *slot);
+static inline void ntx_outbox_add(struct ntx_outbox *outbox, struct ntx_slot *slot)
+{
+    slot->next = NULL;
+    if (outbox->ready_last != NULL)
+        outbox->ready_last->next = slot;
+    else
+        outbox->ready_first = slot;
+    outbox->ready_last = slot;
+}
 
 /* Nothing is to be sent.  Some may still be in flight. */
 static inline bool ntx_outbox_is_empty(const struct ntx_outbox *outbox)

@@ -26,17 +26,6 @@ void ntx_slots_destroy(struct ntx_slots *slots)
     ntx_buffers_free(slots->buffers);
 }
 
-struct ntx_slot *ntx_slots_take(struct ntx_slots *slots)
-{
-    struct ntx_slot *slot = slots->free;
-
-    slots->free = slot->next;
-    slots->used++;
-    slot->writes = 0;
-    slot->emitted = false;
-    return slot;
-}
-
 /* The memory of one slot may not be written yet.  Then the slot goes on with the spare, which by now has been read: it
  * held what was answered before. */
 static void leave_unread(struct ntx_slots *slots, struct ntx_slot *slot, const void *unread)

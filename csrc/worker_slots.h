@@ -34,7 +34,16 @@ static inline bool ntx_slots_may_take(const struct ntx_slots *slots)
     return slots->free != NULL && slots->used < slots->limit;
 }
 
-struct ntx_slot *ntx_slots_take(struct ntx_slots *slots);
+static inline struct ntx_slot *ntx_slots_take(struct ntx_slots *slots)
+{
+    struct ntx_slot *slot = slots->free;
+
+    slots->free = slot->next;
+    slots->used++;
+    slot->writes = 0;
+    slot->emitted = false;
+    return slot;
+}
 
 /* The slot is empty.  unread: the memory that the target has answered for and perhaps not read, or NULL. */
 void ntx_slots_give_back(struct ntx_slots *slots, struct ntx_slot *slot, const void *unread);

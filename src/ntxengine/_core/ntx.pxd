@@ -24,8 +24,6 @@ cdef extern from "ntx.h" nogil:
     enum: NTX_DEVICE_DISCARDS
     enum: NTX_DEVICE_TCP
     enum: NTX_DEVICE_SHORT_TAIL
-    enum: NTX_DEVICE_TCP
-    enum: NTX_DEVICE_SHORT_TAIL
 
     enum ntx_error_class:
         NTX_E_NONE
