@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from measure import Spent, in_child, parser, peak_bytes, report, spending
@@ -30,7 +30,7 @@ from ntxengine.changes import ChangeQuery, Changes, find_changes
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.dataplane.extents import EXTENT, ZERO, Extents
 from ntxengine.dataplane.open import open_source, open_target
-from ntxengine.prism.models import DiskPoint, Prism, RegionPage
+from ntxengine.prism.models import DiskPoint, Family, RegionPage
 from ntxengine.prism.regions import page_v4
 from ntxengine.units import BLOCK_SIZE
 
@@ -51,7 +51,7 @@ class Pages:
     decoding: Spent = field(default_factory=Spent)
     making: Spent = field(default_factory=Spent)
     bytes_json: int = 0
-    family: str = "v4"
+    family: Family = "v4"
 
     @property
     def size(self) -> int:
@@ -94,7 +94,7 @@ async def plan(pages: Pages) -> dict[str, Any]:
     nobody = DiskPoint("", "", "")
     keeping, feeding = Spent(), Spent()
     with tempfile.TemporaryDirectory() as directory:
-        query = ChangeQuery(cast(Prism, pages), nobody, "disk", pages.size, Path(directory), print)
+        query = ChangeQuery(pages, nobody, "disk", pages.size, Path(directory), print)
         with spending(keeping):
             changes = await find_changes(query, None, on_lost_tracking="fail")
         with changes.extents:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import trustme
 
+from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Revisions
 from ntxengine.prism.http.endpoint import Endpoint, Secret
 from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.prism.http.session import Session, tls_context
-from ntxengine.prism.models import Family, Prism
+from ntxengine.prism.models import Family
 from ntxengine.prism.open import open_cluster
 from ntxengine.prism.v4.central import CentralPrism
 from ntxengine.sim import SimConfig, Simulator

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ntxengine.prism.models import Consistency, Prism, RecoveryPoint, Vm
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.models import Consistency, RecoveryPoint, Vm
 from ntxengine.sim import Simulator
 from ntxengine.units import MIB
 from tests.prism.conftest import VM_NAME

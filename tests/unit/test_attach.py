@@ -15,7 +15,8 @@ import pytest
 from ntxengine.attach import Attacher, AttachOptions, ContainerMount, HotAdd, Locality
 from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import AttachError, PrismError, TaskFailed
-from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Prism, Vm
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Vm
 
 SIZE = 65536 + 512
 SNAPSHOT = "/default/.snapshot/21/1-2-21/.acropolis/vmdisk/0a"

@@ -19,8 +19,9 @@ from ntxengine.attach import (
     find_leftovers,
 )
 from ntxengine.errors import OptionsError, PrismError
+from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
-from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Prism, Vm
+from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Vm
 
 NO_PRISM = cast(Prism, None)
 

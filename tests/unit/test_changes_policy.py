@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -12,7 +11,7 @@ from ntxengine.changes import ChangeQuery, Changes, Previous, find_changes
 from ntxengine.changes.policy import OnLostTracking
 from ntxengine.dataplane.extents import ZERO, make
 from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError, PrismBusy, PrismError, PrismStatusError
-from ntxengine.prism.models import DiskPoint, Prism, RegionPage
+from ntxengine.prism.models import DiskPoint, Family, RegionPage
 
 SIZE = 10 * 1024**2
 DISK = DiskPoint(id="new", disk_id="disk", recovery_point_id="rp2")
@@ -24,7 +23,7 @@ Rows = list[tuple[int, int, int]]
 class Answers:
     """A Prism that answers questions about changed regions with given pages, or with an error."""
 
-    family = "v4"
+    family: Family = "v4"
 
     def __init__(self, *, since: list[Rows] | PrismError, allocated: list[Rows] | PrismError, size: int | None = SIZE):
         self._answers = {REFERENCE: since, None: allocated}
@@ -58,7 +57,7 @@ async def ask(
     prism: Answers, directory: Path, previous: Previous | None, *, policy: OnLostTracking = "scan", size: int = SIZE
 ) -> Asked:
     warnings: list[str] = []
-    query = ChangeQuery(cast(Prism, prism), DISK, "disk scsi.0 (disk)", size, directory, warnings.append)
+    query = ChangeQuery(prism, DISK, "disk scsi.0 (disk)", size, directory, warnings.append)
     changes = await find_changes(query, previous, on_lost_tracking=policy)
     return Asked(changes, warnings, directory)
 

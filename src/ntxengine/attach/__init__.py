@@ -24,8 +24,9 @@ from ntxengine.attach.base import (
 from ntxengine.attach.container import ContainerMount
 from ntxengine.attach.hotadd import HotAdd
 from ntxengine.errors import OptionsError
+from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
-from ntxengine.prism.models import DiskPoint, Prism, Vm
+from ntxengine.prism.models import DiskPoint, Vm
 
 __all__ = [
     "ATTACHERS",

@@ -17,8 +17,9 @@ from typing import Literal
 from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.dataplane.location import Location
 from ntxengine.errors import AttachError, NtxError, OptionsError
+from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
-from ntxengine.prism.models import DiskPoint, Prism, Vm
+from ntxengine.prism.models import DiskPoint, Vm
 
 DEVICE_DIR = Path("/dev/disk/by-id")
 FOLDER_TIMEOUT_S = 10.0

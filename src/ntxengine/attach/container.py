@@ -22,8 +22,9 @@ from ntxengine.attach.base import (
 )
 from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import AttachError
+from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
-from ntxengine.prism.models import DiskPoint, Prism
+from ntxengine.prism.models import DiskPoint
 
 LOOK_TIMEOUT_S = 30.0
 """A cluster whose allow-list lacks this machine often just does not answer (nutanix-api.md, fact 10)."""

@@ -34,8 +34,9 @@ from ntxengine.attach.base import (
 from ntxengine.concurrency.completion import call_with_timeout, run_to_completion
 from ntxengine.errors import AttachError, NtxError, machine_error
 from ntxengine.ids import is_uuid
+from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
-from ntxengine.prism.models import AttachedDisk, DiskPoint, Prism, Vm
+from ntxengine.prism.models import AttachedDisk, DiskPoint, Vm
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from functools import partial
 
 from ntxengine.attach.base import History, Leftover, Leftovers, Trace
 from ntxengine.errors import NotFoundError, NtxError
-from ntxengine.prism.models import AttachedDisk, Disk, Prism, RecoveryPoint, Vm
+from ntxengine.prism.cluster import HotAddDisks, Prism
+from ntxengine.prism.models import AttachedDisk, Disk, RecoveryPoint, Vm
 
 
 async def leftovers(prism: Prism, trace: Trace, *, also_on: str) -> Leftovers:
@@ -36,7 +37,7 @@ async def leftovers(prism: Prism, trace: Trace, *, also_on: str) -> Leftovers:
     return Leftovers(tuple(found), tuple(unseen))
 
 
-async def _recorded_clones(prism: Prism, worker_id: str, trace: Trace) -> list[AttachedDisk]:
+async def _recorded_clones(prism: HotAddDisks, worker_id: str, trace: Trace) -> list[AttachedDisk]:
     """Return the disks of a worker VM that come from what is recorded; none if that VM is gone."""
     if not trace.sources:
         return []

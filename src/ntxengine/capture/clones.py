@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ntxengine.attach import History, find_added_disks
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.prism.models import Prism, Vm
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.models import Vm
 from ntxengine.repository import Point, Repository, cluster_record
 from ntxengine.repository.cluster_record import NAME_PREFIX
 from ntxengine.repository.scan import vm_folders

@@ -34,7 +34,8 @@ from ntxengine.events import DiskDone, Emitter, ProgressAdapter, Stage, StageBeg
 from ntxengine.files import free_space
 from ntxengine.images.create import NewImage, create_image, make_image
 from ntxengine.images.open import open_image
-from ntxengine.prism.models import Disk, DiskPoint, Prism
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.models import Disk, DiskPoint
 from ntxengine.repository import DiskReport, Point, PointDisk, UnfinishedPoint
 from ntxengine.units import format_size
 

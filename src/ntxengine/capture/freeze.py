@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan
 from ntxengine.errors import NtxError, PrismAnswerError, PrismStatusError, TaskFailed
-from ntxengine.prism.models import Consistency, DiskPoint, Prism, RecoveryPoint, Vm
+from ntxengine.prism.cluster import RecoveryPoints
+from ntxengine.prism.models import Consistency, DiskPoint, RecoveryPoint, Vm
 from ntxengine.units import utc_now
 
 
@@ -23,7 +24,7 @@ class Frozen:
 
 
 async def freeze(
-    prism: Prism, plan: CapturePlan, *, name: str, options: CaptureOptions, warn: Callable[[str], None]
+    prism: RecoveryPoints, plan: CapturePlan, *, name: str, options: CaptureOptions, warn: Callable[[str], None]
 ) -> RecoveryPoint:
     """Create the recovery point: with the planned consistency, or crash-consistent where that fails and may.
 
@@ -40,7 +41,9 @@ async def freeze(
     return await _create(prism, plan.vm, name, "crash", options)
 
 
-async def _create(prism: Prism, vm: Vm, name: str, consistency: Consistency, options: CaptureOptions) -> RecoveryPoint:
+async def _create(
+    prism: RecoveryPoints, vm: Vm, name: str, consistency: Consistency, options: CaptureOptions
+) -> RecoveryPoint:
     return await prism.create_recovery_point(
         vm, name=name, consistency=consistency, expires_at=utc_now() + options.expiry
     )

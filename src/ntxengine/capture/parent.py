@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import NotFoundError, RepositoryError
-from ntxengine.prism.models import Prism, Vm
+from ntxengine.prism.cluster import RecoveryPoints
+from ntxengine.prism.models import Vm
 from ntxengine.repository import Health, Point, Repository
 
 
@@ -40,7 +41,7 @@ class Parent:
 
 
 async def find_parent(
-    prism: Prism, repository: Repository, vm: Vm, options: CaptureOptions, *, damage: str = ""
+    prism: RecoveryPoints, repository: Repository, vm: Vm, options: CaptureOptions, *, damage: str = ""
 ) -> Parent:
     """Decide what a capture of the VM goes on top of.  Changes nothing.
 
@@ -75,7 +76,7 @@ def _asked(what: str, reason: str) -> str:
     return f"{what} was asked for: {reason}" if reason else f"{what} was asked for"
 
 
-async def _find_missing(prism: Prism, newest: Point, vm: Vm) -> str:
+async def _find_missing(prism: RecoveryPoints, newest: Point, vm: Vm) -> str:
     """Return why nothing can be compared with the recovery point of a point, "" if it can."""
     if not newest.recovery_point_id:
         return f"point {newest.id} records no recovery point"

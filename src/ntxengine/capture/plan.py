@@ -18,7 +18,8 @@ from ntxengine.capture.options import CaptureOptions, ConsistencyChoice
 from ntxengine.capture.parent import Parent, find_parent
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import AttachError, NtxError
-from ntxengine.prism.models import Consistency, Disk, DiskPoint, Prism, Vm
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.models import Consistency, Disk, DiskPoint, Vm
 from ntxengine.repository import Point, PointDisk, Repository, StoredDiskPoint
 
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from ntxengine.attach import AttachOptions, Trace, find_leftovers
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import NotFoundError, NtxError
-from ntxengine.prism.models import Prism, RecoveryPoint, Vm
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.models import RecoveryPoint, Vm
 from ntxengine.repository import Point, Repository, UnfinishedPoint, cluster_record, site
 from ntxengine.repository.cluster_record import ClusterRecord, name_prefix
 from ntxengine.units import utc_now

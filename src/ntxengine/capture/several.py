@@ -13,7 +13,8 @@ from ntxengine.capture.workflow import capture
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.errors import Cancelled
 from ntxengine.events import OnEvent, log_event
-from ntxengine.prism.models import Prism, Vm
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.models import Vm
 from ntxengine.repository import Point, Repository
 
 log = logging.getLogger(__name__)

@@ -35,7 +35,8 @@ from ntxengine.events import (
     Warned,
     log_event,
 )
-from ntxengine.prism.models import Prism, Vm
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.models import Vm
 from ntxengine.repository import CaptureReport, Point, PointRecord, Repository, UnfinishedPoint, site
 from ntxengine.units import utc_now
 

@@ -22,7 +22,8 @@ from ntxengine.changes.spool import RegionSpool, spool_to_file
 from ntxengine.dataplane import extents
 from ntxengine.dataplane.extents import ExtentFile
 from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError, PrismStatusError
-from ntxengine.prism.models import DiskPoint, Prism
+from ntxengine.prism.cluster import ChangedRegions
+from ntxengine.prism.models import DiskPoint
 from ntxengine.units import BLOCK_SIZE, format_size
 
 Tracking = Literal["v4-changed-regions", "v3-changed-regions", "digest-scan", "allocated", "full"]
@@ -73,7 +74,7 @@ class Changes:
 class ChangeQuery:
     """What is the same in every request about one disk: where to ask, which disk, and where regions are kept."""
 
-    prism: Prism
+    prism: ChangedRegions
     disk: DiskPoint
     name: str
     size: int

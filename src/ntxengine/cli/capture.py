@@ -62,7 +62,7 @@ from ntxengine.cli.space import say_space, space_for
 from ntxengine.cli.text import printable
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import NotFoundError, NtxError
-from ntxengine.prism.models import Prism
+from ntxengine.prism.cluster import Inventory
 from ntxengine.repository import Point, Repository
 from ntxengine.units import format_size
 
@@ -253,7 +253,7 @@ class Request:
     attach: AttachArguments
     at_once: int
 
-    async def select(self, prism: Prism) -> Selection:
+    async def select(self, prism: Inventory) -> Selection:
         return await select(prism, self.names) if self.names else await select_all(prism, self.attach.worker)
 
 

@@ -19,7 +19,8 @@ from ntxengine.cli.text import printable
 from ntxengine.errors import NotFoundError
 from ntxengine.ids import is_uuid
 from ntxengine.prism import Cluster, Endpoint, Secret, connect
-from ntxengine.prism.models import Prism, Vm
+from ntxengine.prism.cluster import Inventory
+from ntxengine.prism.models import Vm
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ async def connected(prism_login: Login) -> AsyncIterator[Cluster]:
         yield cluster
 
 
-async def find_vm(prism: Prism, name: str) -> Vm:
+async def find_vm(prism: Inventory, name: str) -> Vm:
     """Return the VM with this UUID or name.
 
     Errors: NotFoundError if there is none; a usage error that lists the UUIDs if several have the name.

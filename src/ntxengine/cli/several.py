@@ -20,7 +20,8 @@ from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, plural, printable
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.ids import is_uuid
-from ntxengine.prism.models import Prism, Vm
+from ntxengine.prism.cluster import Inventory
+from ntxengine.prism.models import Vm
 from ntxengine.repository import Point
 from ntxengine.units import format_size
 
@@ -56,7 +57,7 @@ class Selection:
     left_out: tuple[tuple[Vm, str], ...] = ()
 
 
-async def select(prism: Prism, names: Sequence[str]) -> Selection:
+async def select(prism: Inventory, names: Sequence[str]) -> Selection:
     """Return the VMs that these names and UUIDs mean, each once.  A name that means none does not stop the others."""
     known = await prism.vms()
     chosen: dict[str, Vm] = {}
@@ -71,7 +72,7 @@ async def select(prism: Prism, names: Sequence[str]) -> Selection:
     return Selection(tuple(chosen.values()), tuple(failed.values()))
 
 
-async def select_all(prism: Prism, worker_name: str | None) -> Selection:
+async def select_all(prism: Inventory, worker_name: str | None) -> Selection:
     """Return every VM that has a disk, but the worker VM.
 
     The worker is where disks of the others are hot-added meanwhile, and often where the repository is, which would

@@ -1,7 +1,7 @@
-"""Prism, as far as a capture needs it: one protocol, v4 on a Prism Central and v3/v2 on a Prism Element.
+"""Prism, as far as a capture needs it: protocols, spoken as v4 on a Prism Central or as v3/v2 on a Prism Element.
 
-models.py    what Prism tells us, in our words, and the protocol `Prism`
-cluster.py   a connected cluster: a `Prism` and what was found out about it
+models.py    what Prism tells us, in our words
+cluster.py   what can be asked of a cluster, in parts; `Prism` is all of them; `Cluster` is one that is connected
 findings.py  what was found out: capabilities, so that nobody outside asks for a family
 open.py      opens sessions, has them probed, picks the family that fits
 probe.py     asks what a cluster can do
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ntxengine.prism.cluster import Cluster
+from ntxengine.prism.cluster import ChangedRegions, Cluster, HotAddDisks, Inventory, Prism, RecoveryPoints
 from ntxengine.prism.findings import Findings
 from ntxengine.prism.http.endpoint import Endpoint, Secret, check_url, check_username
 from ntxengine.prism.models import (
@@ -27,7 +27,6 @@ from ntxengine.prism.models import (
     DiskPoint,
     Family,
     GuestTools,
-    Prism,
     RecoveryPoint,
     RegionPage,
     Vm,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttachedDisk",
+    "ChangedRegions",
     "Cluster",
     "Consistency",
     "Disk",
@@ -46,8 +46,11 @@ __all__ = [
     "Family",
     "Findings",
     "GuestTools",
+    "HotAddDisks",
+    "Inventory",
     "Prism",
     "RecoveryPoint",
+    "RecoveryPoints",
     "RegionPage",
     "Secret",
     "Vm",

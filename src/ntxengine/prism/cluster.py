@@ -1,13 +1,100 @@
-"""A cluster that we are connected to: what to ask, and what was found out about it."""
+"""A cluster that we are connected to: what can be asked of it, in parts, and what was found out about it.
+
+| part             | what it is for                                          |
+|------------------|---------------------------------------------------------|
+| `Inventory`      | which VMs there are, and their disks                    |
+| `RecoveryPoints` | freeze a VM, find what was frozen, delete it            |
+| `ChangedRegions` | where a recovery point differs from an older one        |
+| `HotAddDisks`    | a disk of a recovery point, added to a VM               |
+
+A use case takes the part that it needs; `Prism` is all of them, and what v3 and v4 each implement.  Another way to the
+cluster (volume groups, for one) is another part here, a capability in findings.py that says whether it can be used, and
+its methods in v3/ or v4/.
+
+Every method raises PrismError or one of its kinds; a thing that is not there is NotFoundError.
+"""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from ntxengine.prism.findings import Findings
-from ntxengine.prism.models import Prism
+from ntxengine.prism.models import AttachedDisk, Consistency, DiskPoint, Family, RecoveryPoint, RegionPage, Vm
+
+
+class Inventory(Protocol):
+    """The VMs."""
+
+    async def vms(self) -> list[Vm]:
+        """Return every VM that we may see, all pages, no duplicates, sorted by name then id."""
+        ...
+
+    async def vm(self, vm_id: str) -> Vm:
+        """Return one VM."""
+        ...
+
+
+class RecoveryPoints(Protocol):
+    """VMs that are frozen at a moment."""
+
+    async def create_recovery_point(
+        self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime
+    ) -> RecoveryPoint:
+        """Freeze all disks of `vm` at one moment and return the finished recovery point with its disks.
+
+        If it fails or is cancelled after Prism accepted it, what was made is deleted before the error goes on.
+        """
+        ...
+
+    async def recovery_point(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
+        """Return a recovery point with its disks; NotFoundError if the cluster no longer has it."""
+        ...
+
+    async def recovery_points(self) -> list[RecoveryPoint]:
+        """Return every recovery point that we may see, without `.disks`."""
+        ...
+
+    async def delete_recovery_point(self, recovery_point_id: str) -> None:
+        """Delete, and wait until it is gone.  One that does not exist is deleted already."""
+        ...
+
+
+class ChangedRegions(Protocol):
+    """What differs between recovery points.  `family` is the API that says so: a point records it."""
+
+    family: Family
+
+    def changed_regions(self, disk: DiskPoint, reference: DiskPoint | None) -> AsyncIterator[RegionPage]:
+        """Yield the pages of what differs between `reference` and `disk`; without one, of what is allocated."""
+        ...
+
+
+class HotAddDisks(Protocol):
+    """Disks of recovery points that are added to a running VM."""
+
+    async def attach_disk(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
+        """Hot-add a clone of `disk` to the worker VM."""
+        ...
+
+    async def attached_disks(self, worker_id: str) -> list[AttachedDisk]:
+        """Return the disks of the worker VM that were hot-added from a recovery point."""
+        ...
+
+    async def detach_disk(self, disk: AttachedDisk) -> None:
+        """Remove it from the worker VM.  One that is not there is detached already."""
+        ...
+
+
+class Prism(Inventory, RecoveryPoints, ChangedRegions, HotAddDisks, Protocol):
+    """All that can be asked of a cluster: v4 through Prism Central, or v3 and v2 of a Prism Element."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
 
 
 @dataclass(frozen=True)

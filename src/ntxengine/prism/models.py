@@ -5,10 +5,9 @@ Everything here is frozen and plain.  Sizes and offsets are bytes, times are awa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,61 +120,3 @@ class AttachedDisk:
     vmdisk_id: str
     worker_id: str
     source: str
-
-
-class Prism(Protocol):
-    """What a capture needs from a cluster.  Two implementations: v4 on Prism Central, v3/v2 on a Prism Element.
-
-    Every method raises PrismError or one of its kinds; a thing that is not there is NotFoundError.
-    """
-
-    family: Family
-
-    async def vms(self) -> list[Vm]:
-        """Return every VM that we may see, all pages, no duplicates, sorted by name then id."""
-        ...
-
-    async def vm(self, vm_id: str) -> Vm:
-        """Return one VM."""
-        ...
-
-    async def create_recovery_point(
-        self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime
-    ) -> RecoveryPoint:
-        """Freeze all disks of `vm` at one moment and return the finished recovery point with its disks.
-
-        If it fails or is cancelled after Prism accepted it, what was made is deleted before the error goes on.
-        """
-        ...
-
-    async def recovery_point(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
-        """Return a recovery point with its disks; NotFoundError if the cluster no longer has it."""
-        ...
-
-    async def recovery_points(self) -> list[RecoveryPoint]:
-        """Return every recovery point that we may see, without `.disks`."""
-        ...
-
-    async def delete_recovery_point(self, recovery_point_id: str) -> None:
-        """Delete, and wait until it is gone.  One that does not exist is deleted already."""
-        ...
-
-    def changed_regions(self, disk: DiskPoint, reference: DiskPoint | None) -> AsyncIterator[RegionPage]:
-        """Yield the pages of what differs between `reference` and `disk`; without one, of what is allocated."""
-        ...
-
-    async def attach_disk(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
-        """Hot-add a clone of `disk` to the worker VM."""
-        ...
-
-    async def attached_disks(self, worker_id: str) -> list[AttachedDisk]:
-        """Return the disks of the worker VM that were hot-added from a recovery point."""
-        ...
-
-    async def detach_disk(self, disk: AttachedDisk) -> None:
-        """Remove it from the worker VM.  One that is not there is detached already."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        ...

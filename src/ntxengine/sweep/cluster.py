@@ -17,7 +17,8 @@ from ntxengine.attach import AttachOptions, Trace, find_leftovers
 from ntxengine.capture.plan import disk_point_from
 from ntxengine.capture.recorded import recorded_points
 from ntxengine.errors import LockedError, NtxError, RepositoryError
-from ntxengine.prism.models import Prism, RecoveryPoint
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.models import RecoveryPoint
 from ntxengine.repository import Repository, cluster_record, site
 from ntxengine.repository.cluster_record import ClusterRecord, Records, name_prefix
 from ntxengine.repository.scan import vm_folders

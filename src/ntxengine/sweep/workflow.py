@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ntxengine.attach import AttachOptions
-from ntxengine.prism.models import Prism
+from ntxengine.prism.cluster import Prism
 from ntxengine.repository import Repository
 from ntxengine.sweep.cluster import ClusterSweep
 from ntxengine.sweep.report import SweepReport
