@@ -45,7 +45,7 @@ from ntxengine.units import format_size
 
 
 @dataclass(frozen=True)
-class Order:
+class Request:
     """What to copy, and what else to do."""
 
     source: str
@@ -132,12 +132,12 @@ def copy_command(
       ntx copy disk.qcow2 /dev/sdb --source-format qcow2
     """
     options = dataclasses.replace(dataplane.CopyOptions(target_is_zero=target_is_zero), **transfer.given())
-    order = Order(source, target, extents_file, manifest_file, verify, overwrite, said, target_format, options)
-    _check(order)
+    request = Request(source, target, extents_file, manifest_file, verify, overwrite, said, target_format, options)
+    _check(request)
     if dry_run:
-        _show_plan(run(_plan(order, screen)), screen)
+        _show_plan(run(_plan(request, screen)), screen)
         return
-    result = run(_copy(order, screen))
+    result = run(_copy(request, screen))
     screen = screen.after_work()
     if screen.as_json:
         screen.result(
@@ -154,17 +154,17 @@ def copy_command(
         _show(result, screen)
 
 
-def _check(order: Order) -> None:
+def _check(request: Request) -> None:
     """Refuse what cannot work before anything is opened."""
-    check_source(order.source, order.said.format)
-    check_target(order.target, order.target_format)
-    check_apart(order.source, order.said, order.target)
-    if order.verify and parse(order.target).kind == "null":
+    check_source(request.source, request.said.format)
+    check_target(request.target, request.target_format)
+    check_apart(request.source, request.said, request.target)
+    if request.verify and parse(request.target).kind == "null":
         raise click.UsageError("--verify: null: keeps nothing that could be read back")
-    _check_is_not_target("--manifest", order.manifest_file, order.target)
-    _check_is_not_target("--extents", order.extents_file, order.target)
-    if order.manifest_file is not None and order.manifest_file.exists():
-        raise click.UsageError(f"--manifest: {order.manifest_file} exists: remove it, or name another")
+    _check_is_not_target("--manifest", request.manifest_file, request.target)
+    _check_is_not_target("--extents", request.extents_file, request.target)
+    if request.manifest_file is not None and request.manifest_file.exists():
+        raise click.UsageError(f"--manifest: {request.manifest_file} exists: remove it, or name another")
 
 
 def _check_is_not_target(option: str, file: Path | None, target: str) -> None:
@@ -173,46 +173,46 @@ def _check_is_not_target(option: str, file: Path | None, target: str) -> None:
         raise click.UsageError(f"{option}: {file} and TARGET are one file: name another")
 
 
-async def _copy(order: Order, screen: Screen) -> Result:
+async def _copy(request: Request, screen: Screen) -> Result:
     with ExitStack() as stack:
         view = stack.enter_context(screen.view())
-        async with _open_source(order) as source:
+        async with _open_source(request) as source:
             # Before the extents: what it has no room for is known before a map that takes long.
-            manifest = stack.enter_context(_manifest(order, source.size))
+            manifest = stack.enter_context(_manifest(request, source.size))
             try:
                 # Once more, now that it exists: a file system may take two spellings for one name.
-                _check_is_not_target("--manifest", order.manifest_file, order.target)
-                extents = stack.enter_context(await _extents(order, source, view))
-                async with _open_target(order, source) as target:
-                    return await _transfer(order, source, target, extents, manifest, view)
+                _check_is_not_target("--manifest", request.manifest_file, request.target)
+                extents = stack.enter_context(await _extents(request, source, view))
+                async with _open_target(request, source) as target:
+                    return await _transfer(request, source, target, extents, manifest, view)
             except BaseException:
-                if order.manifest_file is not None:
+                if request.manifest_file is not None:
                     with suppress(FileNotFoundError):
-                        order.manifest_file.unlink()
+                        request.manifest_file.unlink()
                 raise
 
 
-def _open_source(order: Order) -> AbstractAsyncContextManager[Device]:
-    options = order.options
+def _open_source(request: Request) -> AbstractAsyncContextManager[Device]:
+    options = request.options
     return open_named_source(
-        order.source, order.said, timeout_s=options.timeout_s, connections=options.most_connections
+        request.source, request.said, timeout_s=options.timeout_s, connections=options.most_connections
     )
 
 
-def _open_target(order: Order, source: Device) -> AbstractAsyncContextManager[Target]:
+def _open_target(request: Request, source: Device) -> AbstractAsyncContextManager[Target]:
     return open_named_target(
-        order.target,
+        request.target,
         source=source,
-        format=order.target_format,
-        overwrite=order.overwrite,
-        options=order.options,
+        format=request.target_format,
+        overwrite=request.overwrite,
+        options=request.options,
     )
 
 
 async def _transfer(
-    order: Order, source: Device, target: Target, extents: ExtentFile, manifest: Manifest, view: View
+    request: Request, source: Device, target: Target, extents: ExtentFile, manifest: Manifest, view: View
 ) -> Result:
-    options = order.options
+    options = request.options
     expected = extents.bytes_data + extents.bytes_zero
     report = await dataplane.copy(
         source,
@@ -226,7 +226,7 @@ async def _transfer(
     is_whole = expected == source.size
     sizes = source.size, target.device.size
     verified = None
-    if order.verify:
+    if request.verify:
         with nullcontext() if is_whole else _naming_edges():
             verified = await dataplane.verify(
                 target.device,
@@ -236,7 +236,7 @@ async def _transfer(
                 on_progress=lambda progress: view.update("verify", progress),
             )
     if not is_whole:
-        if order.manifest_file is None:
+        if request.manifest_file is None:
             return Result(*sizes, report, None, verified)
         await _digest_rest(source, manifest, extents, options, view)
     return Result(*sizes, report, manifest.seal(), verified)
@@ -272,18 +272,18 @@ async def _digest_rest(
     )
 
 
-async def _extents(order: Order, source: Device, view: View) -> ExtentFile:
-    if order.extents_file is not None:
+async def _extents(request: Request, source: Device, view: View) -> ExtentFile:
+    if request.extents_file is not None:
         from ntxengine.dataplane.extents_json import read_json
 
-        return read_json(order.extents_file, size=source.size)
-    return await map_shown(source, view, timeout_s=order.options.timeout_s)
+        return read_json(request.extents_file, size=source.size)
+    return await map_shown(source, view, timeout_s=request.options.timeout_s)
 
 
-def _manifest(order: Order, size: int) -> Manifest:
-    if order.manifest_file is None:
+def _manifest(request: Request, size: int) -> Manifest:
+    if request.manifest_file is None:
         return Manifest.temporary(size=size)
-    return Manifest.create(order.manifest_file, size=size)
+    return Manifest.create(request.manifest_file, size=size)
 
 
 def _pace(report: dataplane.CopyReport) -> str:
@@ -318,23 +318,23 @@ def _rest_row(size: int, target_size: int) -> list[tuple[str, str]]:
 # ----------------------------------------------------------------------------------------------------- dry run
 
 
-async def _plan(order: Order, screen: Screen) -> dict[str, Any]:
+async def _plan(request: Request, screen: Screen) -> dict[str, Any]:
     """Find out what would be copied; neither end is changed."""
-    async with _open_source(order) as source:
-        with screen.view() as view, await _extents(order, source, view) as extents:
-            location = parse(order.target)
+    async with _open_source(request) as source:
+        with screen.view() as view, await _extents(request, source, view) as extents:
+            location = parse(request.target)
             if location.kind == "pattern":
-                raise OptionsError(f"{order.target}: can only be a source; to drop the bytes use null:")
+                raise OptionsError(f"{request.target}: can only be a source; to drop the bytes use null:")
             is_new = location.kind == "file" and not await asyncio.to_thread(os.path.lexists, location.path)
-            target_size = size_of_new(source.size, order.target_format)
+            target_size = size_of_new(source.size, request.target_format)
             if is_new:
                 await asyncio.to_thread(check_new, Path(location.path))
             else:
-                async with _open_target(order, source) as target:
+                async with _open_target(request, source) as target:
                     target_size = target.device.size
             return {
-                "source": order.source,
-                "target": order.target,
+                "source": request.source,
+                "target": request.target,
                 "dry_run": True,
                 "size": source.size,
                 "bytes_data": extents.bytes_data,

@@ -45,7 +45,7 @@ COLUMNS = [
 
 
 @dataclass(frozen=True)
-class Order:
+class Request:
     """What to restore, and how."""
 
     point_id: str
@@ -107,15 +107,15 @@ def restore_command(
     options = RestoreOptions(
         image_format, overwrite, verify, not no_check, parallel, flush_timeout_s or FLUSH_TIMEOUT_S
     )
-    order = Order(point, directory, disks, options)
+    request = Request(point, directory, disks, options)
     opened = Repository.open(repository)
     chosen = find_point(opened, point, screen, checked=not no_check)
     if not no_check:
         require_whole(opened, chosen, disks)
     if dry_run:
-        _show_plan(opened, chosen, order, screen)
+        _show_plan(opened, chosen, request, screen)
         return
-    report = run(_restore(opened, chosen, order, screen))
+    report = run(_restore(opened, chosen, request, screen))
     if no_check:
         screen.warning("nothing was compared with the digests of the capture (--no-check): the disks may hold anything")
     screen = screen.after_work()
@@ -129,14 +129,14 @@ def restore_command(
         raise SomeFailed(f"the disks are restored, the VM's configuration is not: {report.config_problem}")
 
 
-async def _restore(repository: Repository, point: Point, order: Order, screen: Screen) -> RestoreReport:
+async def _restore(repository: Repository, point: Point, request: Request, screen: Screen) -> RestoreReport:
     with screen.view() as view:
         return await restore(
             repository,
             point,
-            order.directory,
-            disks=order.disks,
-            options=order.options,
+            request.directory,
+            disks=request.disks,
+            options=request.options,
             on_event=RestoreEvents(view),
         )
 
@@ -187,18 +187,18 @@ def _fields(report: RestoreReport) -> dict[str, object]:
     }
 
 
-def _show_plan(repository: Repository, point: Point, order: Order, screen: Screen) -> None:
+def _show_plan(repository: Repository, point: Point, request: Request, screen: Screen) -> None:
     """Say what a restore would write, and fail where it would."""
-    names = file_names(point, order.options.format)
-    disks = [point.disk(name) for name in order.disks] or list(point.disks)
-    files = [(disk, order.directory / names[disk.disk_id]) for disk in disks]
-    needed = _needed(repository, point, disks) if order.options.check else None
-    space = Space(needed, free_bytes(order.directory))
+    names = file_names(point, request.options.format)
+    disks = [point.disk(name) for name in request.disks] or list(point.disks)
+    files = [(disk, request.directory / names[disk.disk_id]) for disk in disks]
+    needed = _needed(repository, point, disks) if request.options.check else None
+    space = Space(needed, free_bytes(request.directory))
     if screen.as_json:
         entries = [
             {"disk_id": disk.disk_id, "label": disk.label, "path": path, "size": disk.size} for disk, path in files
         ]
-        plan = {"dry_run": True, "point_id": point.id, "format": order.options.format, "disks": entries}
+        plan = {"dry_run": True, "point_id": point.id, "format": request.options.format, "disks": entries}
         screen.result({**plan, **vars(space)})
     else:
         screen.line(f"would restore {point.id}, {point.kind} of {printable(point.vm_name)}:")
@@ -207,11 +207,11 @@ def _show_plan(repository: Repository, point: Point, order: Order, screen: Scree
             screen.line(f"  {disk.label}  {format_size(disk.size)}  {path}{exists}")
     say_space(space, screen)
     taken = [path for _, path in files if os.path.lexists(path)]
-    if taken and not order.options.overwrite:
+    if taken and not request.options.overwrite:
         raise OptionsError(f"{taken[0]}: exists already: allow that with --overwrite, or choose another directory")
     if needed is not None and needed > space.bytes_free:
         raise TargetError(
-            f"{order.directory}: the file system has {format_size(space.bytes_free)} free, the disks hold "
+            f"{request.directory}: the file system has {format_size(space.bytes_free)} free, the disks hold "
             f"{format_size(needed)} of data: free some space, or use another file system"
         )
 

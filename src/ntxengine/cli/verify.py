@@ -43,7 +43,7 @@ COLUMNS = [
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
+class Request:
     """How to verify."""
 
     options: CopyOptions
@@ -87,11 +87,11 @@ def verify_command(
         raise click.UsageError(
             "name a POINT, or give --all" if not every else "--all and a POINT contradict each other"
         )
-    order = Order(dataclasses.replace(CopyOptions(), **transfer.given()), parallel)
+    request = Request(dataclasses.replace(CopyOptions(), **transfer.given()), parallel)
     opened = Repository.open(repository)
     chosen = _choose(opened, points, disks, screen)
     damaged = opened.damaged() if every else []
-    verdicts = run(_verify(opened, chosen, order, screen))
+    verdicts = run(_verify(opened, chosen, request, screen))
     screen = screen.after_work(is_good=not damaged and all(verdict.is_right for verdict in verdicts))
     if screen.as_json:
         screen.result(
@@ -120,13 +120,13 @@ def _present(point: Point, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if name in known)
 
 
-async def _verify(repository: Repository, chosen: list[Choice], order: Order, screen: Screen) -> list[PointVerdict]:
+async def _verify(repository: Repository, chosen: list[Choice], request: Request, screen: Screen) -> list[PointVerdict]:
     with screen.view() as view:
         return await verify_points(
             repository,
             chosen,
-            options=order.options,
-            parallel=order.parallel,
+            options=request.options,
+            parallel=request.parallel,
             on_event=VerifyEvents(view, (point for point, _ in chosen)),
         )
 
