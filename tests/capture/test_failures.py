@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.capture import CaptureOptions, plan_capture
+from ntxengine.capture.plan import first_method
 from ntxengine.errors import (
     AttachError,
     ChecksumMismatch,
@@ -328,8 +329,9 @@ async def test_a_plan_touches_nothing_and_says_what_would_be_done(v4_lab: Lab) -
 
     plan = await plan_capture(lab.prism, lab.repository, lab.vm_id, CaptureOptions())
 
-    assert plan.as_dict()["parent_id"] == first.id
-    assert [disk["way"] for disk in plan.as_dict()["disks"]] == ["changed-regions"] * 2
+    assert plan.parent is not None
+    assert plan.parent.id == first.id
+    assert [first_method(disk) for disk in plan.disks] == ["changed-regions"] * 2
     assert {request.method for request in lab.sim.requests} == {"GET"}
     assert sorted(lab.repository.path.rglob("*")) == files
 

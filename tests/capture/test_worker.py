@@ -132,9 +132,6 @@ async def test_a_dry_run_says_what_is_left_out(v4_lab: Lab) -> None:
 
     plan = await plan_capture(lab.prism, lab.repository, lab.sim.worker_id, CaptureOptions())
 
-    assert [disk["label"] for disk in plan.as_dict()["disks"]] == ["scsi.0"]
-    assert (
-        plan.as_dict()["excluded"]
-        == list(plan.hot_added)
-        == [f"scsi.1 (hot-added by a capture, from recovery point {name})"]
-    )
+    assert [each.disk.label for each in plan.disks] == ["scsi.0"]
+    assert plan.vm.excluded == plan.hot_added
+    assert plan.hot_added == (f"scsi.1 (hot-added by a capture, from recovery point {name})",)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 from ntxengine.attach import Attacher
 from ntxengine.capture.clones import find_clones
@@ -58,32 +57,6 @@ class CapturePlan:
     consistency_reason: str
     disks: tuple[DiskPlan, ...]
     hot_added: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json` and the dry run: bytes as integers."""
-        return {
-            "vm_id": self.vm.id,
-            "vm_name": self.vm.name,
-            "parent_id": None if self.parent is None else self.parent.id,
-            "full_reason": self.full_reason,
-            "reference_recovery_point_id": self.reference_id or None,
-            "lost_tracking": self.lost,
-            "consistency": self.consistency,
-            "consistency_reason": self.consistency_reason,
-            "excluded": list(self.vm.excluded),
-            "disks": [
-                {
-                    "disk_id": plan.disk.id,
-                    "label": plan.disk.label,
-                    "size": plan.disk.size,
-                    "way": first_method(plan),
-                    "reason": plan.lost,
-                    "bytes_to_read_at_most": plan.disk.size,
-                    "bytes_estimated": plan.bytes_estimated,
-                }
-                for plan in self.disks
-            ],
-        }
 
 
 def first_method(plan: DiskPlan) -> str:

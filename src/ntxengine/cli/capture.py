@@ -40,6 +40,7 @@ from ntxengine.cli.options import (
     transfer_options,
 )
 from ntxengine.cli.output import Screen
+from ntxengine.cli.plan import plan_fields, show_plan
 from ntxengine.cli.points import point_fields
 from ntxengine.cli.report import show_report
 from ntxengine.cli.run import run
@@ -59,20 +60,16 @@ from ntxengine.cli.several import (
     tell_if_failed,
 )
 from ntxengine.cli.space import say_space, space_for
-from ntxengine.cli.text import printable
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism.cluster import Inventory
 from ntxengine.repository import Point, Repository
-from ntxengine.units import format_size
 
 WAYS = {
     "allocated": "all that is allocated",
     "changed-regions": "what changed",
     "lost": "no changed regions, so --on-lost-tracking decides",
 }
-"""What a plan calls the way to find out what to read, for people."""
-
 _EXPIRY = re.compile(r"(\d+)([hd])")
 
 
@@ -216,9 +213,9 @@ def capture_command(
         plan = run(_plan(vms[0], repository, options, attach, prism_login))
         space = space_for([plan], repository)
         if screen.as_json:
-            screen.result({"dry_run": True, **plan.as_dict(), **vars(space)})
+            screen.result({"dry_run": True, **plan_fields(plan), **vars(space)})
         else:
-            _show_plan(plan, screen)
+            show_plan(plan, screen)
         say_space(space, screen)
         return
     point = run(_capture(vms[0], repository, options, attach, prism_login, screen))
@@ -327,24 +324,7 @@ def _show_plans(
         show_plans_as_json(selection, plans, failed, space, screen)
     else:
         for plan in plans:
-            _show_plan(plan, screen)
+            show_plan(plan, screen)
         show_left_out(selection, screen)
     say_space(space, screen)
     raise_if_failed(len(plans), failed)
-
-
-def _show_plan(plan: CapturePlan, screen: Screen) -> None:
-    fields = plan.as_dict()
-    kind = "a full" if plan.parent is None else f"an incremental (after {plan.parent.id})"
-    screen.line(f"would make {kind} point of {printable(plan.vm.name)} ({plan.vm.id}), {plan.consistency}-consistent")
-    if plan.consistency_reason:
-        screen.line(f"  not application-consistent: {printable(plan.consistency_reason)}")
-    if plan.full_reason:
-        screen.line(f"  full although there are points: {printable(plan.full_reason)}")
-    for disk in fields["disks"]:
-        reason = f": {printable(disk['reason'])}" if disk["reason"] not in ("", plan.full_reason) else ""
-        guess = "" if disk["bytes_estimated"] is None else f", about {format_size(disk['bytes_estimated'])}"
-        screen.line(f"  {disk['label']}  {format_size(disk['size'])}  {WAYS[disk['way']]}{guess}{reason}")
-    for name in plan.vm.excluded:
-        why = "it is no disk of this VM" if name in plan.hot_added else "a recovery point does not hold it"
-        screen.line(f"  {printable(name)}  left out: {why}")

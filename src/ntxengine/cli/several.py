@@ -13,6 +13,7 @@ from ntxengine.capture import CapturePlan, Outcome
 from ntxengine.cli.errors import SomeFailed, error_fields
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.output import Screen
+from ntxengine.cli.plan import plan_fields
 from ntxengine.cli.points import point_fields
 from ntxengine.cli.session import find_vm, vm_named
 from ntxengine.cli.space import Space
@@ -134,7 +135,7 @@ def show_plans_as_json(
     screen.result(
         {
             "dry_run": True,
-            "plans": [{"dry_run": True, **plan.as_dict()} for plan in plans],
+            "plans": [{"dry_run": True, **plan_fields(plan)} for plan in plans],
             **vars(space),
             **_fields(selection, failed),
         }

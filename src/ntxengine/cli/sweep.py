@@ -26,7 +26,7 @@ from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural
 from ntxengine.errors import NotFoundError
 from ntxengine.repository import Repository
-from ntxengine.sweep import SweepReport, sweep, sweep_directory
+from ntxengine.sweep import FILES, SweepReport, Swept, sweep, sweep_directory
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _tell(report: SweepReport, screen: Screen) -> None:
     if not report.dry_run:
         screen = screen.after_work(is_good=not report.problems)
     if screen.as_json:
-        screen.result(report.as_dict())
+        screen.result(_fields(report))
     else:
         _show(report, screen)
     for problem in report.problems:
@@ -113,6 +113,24 @@ async def _sweep(repository: Repository, worker: str | None, prism_login: Login 
     async with connected(prism_login) as cluster:
         worker_id = "" if worker is None else (await find_vm(cluster.prism, worker)).id
         return await sweep(cluster.prism, repository, attach=AttachOptions(worker_id), dry_run=dry_run)
+
+
+def _fields(report: SweepReport) -> dict[str, object]:
+    """Return a report as `--json` has it."""
+    return {
+        "dry_run": report.dry_run,
+        "removed": [_swept_fields(each) for each in report.removed],
+        "locked_vm_ids": report.locked_vms,
+        "problems": report.problems,
+        "not_recorded": [_swept_fields(each) for each in report.not_recorded],
+        "in_use": report.in_use,
+    }
+
+
+def _swept_fields(swept: Swept) -> dict[str, str]:
+    """Return one thing, its id under a name that says what it identifies."""
+    id_name = "path" if swept.kind in FILES else f"{swept.kind.removeprefix('unfinished-').replace('-', '_')}_id"
+    return {"kind": swept.kind, id_name: swept.id, "name": swept.name, "vm_id": swept.vm_id}
 
 
 def _show(report: SweepReport, screen: Screen) -> None:

@@ -6,7 +6,7 @@ directory.py   unfinished files
 """
 
 from ntxengine.sweep.directory import sweep_directory
-from ntxengine.sweep.report import SweepReport
+from ntxengine.sweep.report import FILES, SweepReport, Swept
 from ntxengine.sweep.workflow import sweep
 
-__all__ = ["SweepReport", "sweep", "sweep_directory"]
+__all__ = ["FILES", "SweepReport", "Swept", "sweep", "sweep_directory"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 FILES = ("unfinished-file", "empty-folder")
 """Kinds of things that have a path, and no id."""
@@ -18,13 +17,6 @@ class Swept:
     id: str
     name: str
     vm_id: str
-
-    def as_dict(self) -> dict[str, str]:
-        """For `--json`: the id under a name that says what it identifies."""
-        if self.kind in FILES:
-            return {"kind": self.kind, "path": self.id, "name": self.name, "vm_id": self.vm_id}
-        id_name = f"{self.kind.removeprefix('unfinished-').replace('-', '_')}_id"
-        return {"kind": self.kind, id_name: self.id, "name": self.name, "vm_id": self.vm_id}
 
 
 @dataclass
@@ -42,14 +34,3 @@ class SweepReport:
     problems: list[str] = field(default_factory=list)
     not_recorded: list[Swept] = field(default_factory=list)
     in_use: list[Path] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {
-            "dry_run": self.dry_run,
-            "removed": [each.as_dict() for each in self.removed],
-            "locked_vm_ids": self.locked_vms,
-            "problems": self.problems,
-            "not_recorded": [each.as_dict() for each in self.not_recorded],
-            "in_use": [str(path) for path in self.in_use],
-        }

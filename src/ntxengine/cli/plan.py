@@ -1,0 +1,61 @@
+"""What a capture would make: for a person, and for a program."""
+
+from __future__ import annotations
+
+from ntxengine.capture import CapturePlan
+from ntxengine.capture.plan import first_method
+from ntxengine.cli.output import Screen
+from ntxengine.cli.text import printable
+from ntxengine.units import format_size
+
+WAYS = {
+    "allocated": "all that is allocated",
+    "changed-regions": "what changed",
+    "lost": "no changed regions, so --on-lost-tracking decides",
+}
+"""What a plan calls the way to find out what to read, for people."""
+
+
+def plan_fields(plan: CapturePlan) -> dict[str, object]:
+    """Return a plan as `--json` has it."""
+    return {
+        "vm_id": plan.vm.id,
+        "vm_name": plan.vm.name,
+        "parent_id": None if plan.parent is None else plan.parent.id,
+        "full_reason": plan.full_reason,
+        "reference_recovery_point_id": plan.reference_id or None,
+        "lost_tracking": plan.lost,
+        "consistency": plan.consistency,
+        "consistency_reason": plan.consistency_reason,
+        "excluded": list(plan.vm.excluded),
+        "disks": [
+            {
+                "disk_id": each.disk.id,
+                "label": each.disk.label,
+                "size": each.disk.size,
+                "way": first_method(each),
+                "reason": each.lost,
+                "bytes_to_read_at_most": each.disk.size,
+                "bytes_estimated": each.bytes_estimated,
+            }
+            for each in plan.disks
+        ],
+    }
+
+
+def show_plan(plan: CapturePlan, screen: Screen) -> None:
+    """Say what a capture would make."""
+    kind = "a full" if plan.parent is None else f"an incremental (after {plan.parent.id})"
+    screen.line(f"would make {kind} point of {printable(plan.vm.name)} ({plan.vm.id}), {plan.consistency}-consistent")
+    if plan.consistency_reason:
+        screen.line(f"  not application-consistent: {printable(plan.consistency_reason)}")
+    if plan.full_reason:
+        screen.line(f"  full although there are points: {printable(plan.full_reason)}")
+    for each in plan.disks:
+        reason = f": {printable(each.lost)}" if each.lost not in ("", plan.full_reason) else ""
+        guess = "" if each.bytes_estimated is None else f", about {format_size(each.bytes_estimated)}"
+        way = WAYS[first_method(each)]
+        screen.line(f"  {each.disk.label}  {format_size(each.disk.size)}  {way}{guess}{reason}")
+    for name in plan.vm.excluded:
+        why = "it is no disk of this VM" if name in plan.hot_added else "a recovery point does not hold it"
+        screen.line(f"  {printable(name)}  left out: {why}")
