@@ -224,10 +224,8 @@ async def _info(uri: str, said: SourceFormat, timeout_s: float) -> dict[str, obj
 
 def report_fields(report: dataplane.CopyReport) -> dict[str, object]:
     """Return a report as `--json` has it: the counters, and where the time went."""
-    names = [field.name for field in dataclasses.fields(report) if field.name != "is_flushing"]  # it has ended
-    fields: dict[str, object] = {name: getattr(report, name) for name in names}
     return {
-        **fields,
+        **{name: value for name, value in vars(report).items() if name != "is_flushing"},  # it has ended
         "pace": report.pace.name.lower(),
         "bottleneck": report.bottleneck,
         "bottleneck_share": round(report.bottleneck_share, 3),

@@ -122,7 +122,7 @@ class LogHandler(logging.Handler):
 def plain(value: object) -> object:
     """Return `value` as JSON has it: dataclasses as objects, times in RFC 3339, bytes in hex, sizes as integers."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value) if field.repr}
+        return {field.name: plain(vars(value)[field.name]) for field in dataclasses.fields(value) if field.repr}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
