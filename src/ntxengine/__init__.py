@@ -1,7 +1,8 @@
 """ntxengine: an open capture engine for Nutanix AHV.
 
 What is in `__all__` is the library: docs/library.md shows how it is used.  All else may change without notice.
-Importing it loads nothing: each name is fetched from its home when it is first used.
+Importing it loads nothing: each name is fetched from its home when it is first used.  A new one is an import for type
+checkers, a row in the table, and a line in `__all__`; tests/test_library.py holds them together.
 """
 
 import importlib
