@@ -1,0 +1,91 @@
+"""Disks copied and digested by their names: what a name means, what is refused, and what is left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import ntxengine
+from ntxengine.units import MIB
+from tests.support.servers import nbdkit
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.raw"
+    path.write_bytes(os.urandom(2 * MIB) + bytes(MIB) + b"end".ljust(512, b"\0"))
+    return path
+
+
+async def test_a_path_is_a_file_whatever_it_looks_like(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    await ntxengine.copy(disk, Path("localhost:10809"))
+
+    assert (tmp_path / "localhost:10809").read_bytes() == disk.read_bytes()
+    with pytest.raises(ntxengine.OptionsError, match="looks like a server"):
+        await ntxengine.copy(disk, "localhost:10809")
+
+
+async def test_a_file_is_overwritten_only_when_allowed(disk: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target.raw"
+    target.write_bytes(os.urandom(disk.stat().st_size))
+
+    with pytest.raises(ntxengine.OptionsError, match="exists already"):
+        await ntxengine.copy(disk, target)
+    await ntxengine.copy(disk, target, overwrite=True, verify=True)
+
+    assert target.read_bytes() == disk.read_bytes()
+
+
+async def test_an_image_is_made_and_read_when_it_is_said(disk: Path, tmp_path: Path) -> None:
+    image = tmp_path / "disk.qcow2"
+
+    with pytest.raises(ntxengine.OptionsError, match="is named like an image"):
+        await ntxengine.copy(disk, image)
+    await ntxengine.copy(disk, image, target_format="qcow2", verify=True)
+    with await ntxengine.digest(disk) as ours, await ntxengine.digest(image, source_format="qcow2") as stored:
+        assert stored.disk_digest == ours.disk_digest
+
+    subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", disk, image], check=True, capture_output=True)
+
+
+async def test_a_target_that_stored_something_else_is_found(disk: Path) -> None:
+    # A server that drops what it gets, and gives back zeros.
+    with nbdkit("null", str(disk.stat().st_size)) as uri:
+        with pytest.raises(ntxengine.ChecksumMismatch) as caught:
+            await ntxengine.copy(disk, uri, verify=True)
+
+    assert caught.value.offsets[:2] == (0, 65536)
+
+
+async def test_progress_is_told_to_the_end(disk: Path) -> None:
+    told: list[ntxengine.Progress] = []
+
+    report = await ntxengine.copy(disk, "null:", on_progress=told.append)
+
+    assert (told[-1].bytes_done, told[-1].bytes_total) == (disk.stat().st_size, disk.stat().st_size)
+    assert report.bytes_done == disk.stat().st_size
+
+
+async def test_a_manifest_is_kept_whole_or_not_at_all(disk: Path, tmp_path: Path) -> None:
+    def fail(progress: ntxengine.Progress) -> None:
+        raise RuntimeError("enough")
+
+    with await ntxengine.digest(disk, manifest=tmp_path / "kept") as made:
+        with ntxengine.Manifest.open(tmp_path / "kept") as opened:
+            assert opened.disk_digest == made.disk_digest
+    with pytest.raises(RuntimeError, match="enough"):
+        await ntxengine.digest(disk, manifest=tmp_path / "broken", on_progress=fail)
+
+    assert not (tmp_path / "broken").exists()
+
+
+async def test_verifying_against_nothing_is_refused(disk: Path) -> None:
+    with pytest.raises(ntxengine.OptionsError, match="null: keeps nothing"):
+        await ntxengine.copy(disk, "null:", verify=True)
