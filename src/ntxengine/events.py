@@ -4,7 +4,7 @@
              StageBegan(COMMIT) PointCommitted  StageBegan(RELEASE)             a failure: StageBegan(UNDO)
     restore  per disk: StageBegan(RESTORE), perhaps StageBegan(VERIFY), Progressed, DiskDone
     verify   per point: StageBegan(VERIFY)   per disk: Progressed, DiskDone
-    sweep    per VM: StageBegan(SWEEP), Removed
+    sweep    StageBegan(SWEEP), Removed for each thing
 
 A callback is called from the event loop, often: it must be quick.  What it raises ends the use case as any error does:
 what is not committed is undone, nothing more is told, and the caller gets just that exception.  Raised when the point
@@ -121,10 +121,11 @@ class StartedOver(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Removed(Event):
-    """A sweep removed, or would remove (`dry_run`), one thing: `kind` and `id` are those of sweep.Swept."""
+    """A sweep removed, or would remove (`dry_run`), one thing: `kind`, `id` and `name` are those of sweep.Swept."""
 
     kind: str
     id: str
+    name: str
     dry_run: bool
 
 
@@ -218,6 +219,8 @@ def log_event(event: Event) -> None:
     if isinstance(event, Warned):
         log.warning("%s", event.text)
     elif isinstance(event, StageBegan):
-        log.info("%s: %s", event.stage, name)
+        log.info("%s: %s", event.stage, name or "begins")
+    elif isinstance(event, Removed):
+        log.info("%s: %s %s", "would be removed" if event.dry_run else "removed", event.kind, event.id)
     elif not isinstance(event, Progressed):  # too often for a log
         log.info("%s: %s", type(event).__name__, name)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import LockedError
+from ntxengine.events import Event, Removed, Stage, StageBegan
 from ntxengine.repository import Repository, layout, site, strays
 from ntxengine.repository.lock import VmLock
 from ntxengine.sweep import sweep
@@ -90,8 +91,14 @@ async def test_empty_folders_are_swept(repository: Repository) -> None:
 
     plan = await sweep(None, repository, dry_run=True)
     assert (repository.path / VM).exists()
-    report = await sweep(None, repository)
+    events: list[Event] = []
+    report = await sweep(None, repository, on_event=events.append)
 
+    folder = str(repository.path / VM)
+    assert events == [
+        StageBegan(stage=Stage.SWEEP),
+        Removed(vm_id=VM, kind="empty-folder", id=folder, name=VM, dry_run=False),
+    ]
     assert [each.kind for each in report.removed] == ["empty-folder"]
     assert plan.removed == report.removed
     assert not (repository.path / VM).exists()
