@@ -9,7 +9,7 @@ import pytest
 
 from ntxengine.bench import memory, stage, tools
 from ntxengine.bench.servers import Sockets
-from ntxengine.bench.stage import DiskShelf, Stage
+from ntxengine.bench.stage import DiskCache, Stage
 from ntxengine.bench.suite import Bytes, Case, Disk, Source, Target
 from ntxengine.units import GIB, KIB, MIB
 
@@ -66,7 +66,7 @@ def test_as_much_as_a_run_will_take(
     case = Case(name="x", title="x", source=Source(disk="x"), target=Target(server=server), who=("engine",))
     empty = Disk(size=Bytes(size), data=0)
 
-    with Stage(case, empty, DiskShelf(tmp_path), tmp_path, Sockets(tmp_path)) as made:
+    with Stage(case, empty, DiskCache(tmp_path), tmp_path, Sockets(tmp_path)) as made:
         made.make_ready()
 
     assert sizes == [touched]

@@ -27,7 +27,7 @@ from ntxengine.bench.peers import (
 from ntxengine.bench.reference import build_limit
 from ntxengine.bench.result import SCHEMA_VERSION, BarResult, CaseResult, ContestantResult, Result, Sample
 from ntxengine.bench.servers import Server, Sockets
-from ntxengine.bench.stage import DiskShelf, Stage, bytes_needed
+from ntxengine.bench.stage import DiskCache, Stage, bytes_needed
 from ntxengine.bench.suite import Case, Contestant, Suite
 from ntxengine.errors import ChecksumMismatch, OptionsError, ToolError
 from ntxengine.units import KIB, format_size
@@ -60,13 +60,13 @@ class _Runner:
 
 
 @dataclass(frozen=True)
-class _Workshop:
+class BenchContext:
     """What all cases share."""
 
     suite: Suite
     folder: Path
     sockets: Sockets
-    shelf: DiskShelf
+    disk_cache: DiskCache
     limit: Path | None
     why_no_limit: str | None
     say: Say
@@ -82,8 +82,8 @@ def run_suite(suite: Suite, *, work_dir: Path | None, say: Say) -> Result:
     began = datetime.now(UTC)
     commit, dirty = machine.commit()
     described = machine.machine(place)
-    with _workshop(suite, place, say) as shop:
-        cases = tuple(_run_case(case, shop) for case in suite.cases)
+    with _context(suite, place, say) as context:
+        cases = tuple(_run_case(case, context) for case in suite.cases)
     return Result(
         schema_version=SCHEMA_VERSION,
         suite=suite.name,
@@ -122,7 +122,7 @@ def _check_room(suite: Suite, place: Path) -> None:
 
 
 @contextmanager
-def _workshop(suite: Suite, place: Path, say: Say) -> Iterator[_Workshop]:
+def _context(suite: Suite, place: Path, say: Say) -> Iterator[BenchContext]:
     with ExitStack() as stack:
         try:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ntx-bench-", dir=place)))
@@ -132,27 +132,27 @@ def _workshop(suite: Suite, place: Path, say: Say) -> Iterator[_Workshop]:
             raise OptionsError(f"{place}: cannot work there: {exc.strerror}: give another --work-dir") from exc
         named = {suite.contestants[name].program for case in suite.cases for name in case.who}
         limit, why_not = build_limit(folder) if "limit" in named else (None, None)
-        yield _Workshop(suite, folder, Sockets(sockets), DiskShelf(folder), limit, why_not, say)
+        yield BenchContext(suite, folder, Sockets(sockets), DiskCache(folder), limit, why_not, say)
 
 
 # -------------------------------------------------------------------------------------------------------- a case
 
 
-def _run_case(case: Case, shop: _Workshop) -> CaseResult:
-    disk = shop.suite.disks[case.source.disk]
+def _run_case(case: Case, context: BenchContext) -> CaseResult:
+    disk = context.suite.disks[case.source.disk]
     impossible = why_impossible(case)
     with ExitStack() as stack:
-        runners = {name: _runner(name, case, shop, stack, impossible) for name in case.who}
+        runners = {name: _runner(name, case, context, stack, impossible) for name in case.who}
         if impossible is None:
-            shop.say(f"{case.name}: {case.title}")
-            stage = stack.enter_context(Stage(case, disk, shop.shelf, shop.folder, shop.sockets))
-            _warm_up(stage, runners, case, shop.say)
-            for number in range(shop.suite.rounds):
-                shop.say(f"{case.name}: round {number + 1} of {shop.suite.rounds}")
+            context.say(f"{case.name}: {case.title}")
+            stage = stack.enter_context(Stage(case, disk, context.disk_cache, context.folder, context.sockets))
+            _warm_up(stage, runners, case, context.say)
+            for number in range(context.suite.rounds):
+                context.say(f"{case.name}: round {number + 1} of {context.suite.rounds}")
                 for name in rotated(case.who, number):
                     _count(stage, runners[name], number)
         else:
-            shop.say(f"{case.name}: cannot be run: {impossible}")
+            context.say(f"{case.name}: cannot be run: {impossible}")
     contestants = tuple(_contestant_result(runner, case) for runner in runners.values())
     return CaseResult(
         name=case.name,
@@ -160,19 +160,19 @@ def _run_case(case: Case, shop: _Workshop) -> CaseResult:
         bytes=disk.size * case.disks,
         absent=impossible,
         contestants=contestants,
-        bars=_bars(shop.suite, case, contestants),
+        bars=_bars(context.suite, case, contestants),
     )
 
 
-def _runner(name: str, case: Case, shop: _Workshop, stack: ExitStack, impossible: str | None) -> _Runner:
-    contestant = shop.suite.contestants[name]
+def _runner(name: str, case: Case, context: BenchContext, stack: ExitStack, impossible: str | None) -> _Runner:
+    contestant = context.suite.contestants[name]
     is_limit = contestant.program == "limit"
-    absent = impossible or (shop.why_no_limit if is_limit else why_absent(contestant))
+    absent = impossible or (context.why_no_limit if is_limit else why_absent(contestant))
     peer: Peer | None = None
     if absent is None and contestant.program == "engine":
         peer = EnginePeer(case, stack.enter_context(Engine()))
     elif absent is None:
-        peer = CommandPeer(case, contestant, shop.limit if is_limit else None)
+        peer = CommandPeer(case, contestant, context.limit if is_limit else None)
     return _Runner(name, contestant, peer, absent)
 
 

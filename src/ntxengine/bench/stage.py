@@ -36,7 +36,7 @@ class SourceEnd:
     device: str | None = None
 
 
-class DiskShelf:
+class DiskCache:
     """Raw disks, made when they are first wanted and kept until another case wants others."""
 
     def __init__(self, folder: Path) -> None:
@@ -58,11 +58,11 @@ class DiskShelf:
 class Stage:
     """The ends of a case between `__enter__` and `__exit__`."""
 
-    def __init__(self, case: Case, disk: Disk, shelf: DiskShelf, folder: Path, sockets: Sockets) -> None:
+    def __init__(self, case: Case, disk: Disk, disk_cache: DiskCache, folder: Path, sockets: Sockets) -> None:
         self.sources: tuple[SourceEnd, ...] = ()
         self._case = case
         self._disk = disk
-        self._shelf = shelf
+        self._disk_cache = disk_cache
         self._folder = folder
         self._sockets = sockets
         self._stack = ExitStack()
@@ -70,7 +70,7 @@ class Stage:
 
     def __enter__(self) -> Stage:
         with ExitStack() as stack:
-            raws = self._shelf.take(self._case.source.disk, self._disk, self._case.disks)
+            raws = self._disk_cache.take(self._case.source.disk, self._disk, self._case.disks)
             self.sources = tuple(self._source(stack, raw, number) for number, raw in enumerate(raws))
             self._stack = stack.pop_all()
         return self

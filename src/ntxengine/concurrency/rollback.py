@@ -1,4 +1,4 @@
-"""Rollback steps: registered as things are made, run in reverse when the workflow breaks off."""
+"""Rollback steps: registered as things are made, run in reverse when the workflow fails."""
 
 from __future__ import annotations
 
