@@ -20,6 +20,7 @@ from ntxengine.images import create
 from ntxengine.images.create import NewImage, create_image
 from ntxengine.prism.findings import Findings
 from ntxengine.repository import Repository
+from ntxengine.repository.store import PointStore
 from ntxengine.sim import Simulator, run_in_thread
 from tests.capture.lab import make_config, open_lab
 
@@ -58,7 +59,7 @@ async def test_a_capture_reads_through_the_attacher(
     simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = module_of("attacher").ServedFile
-    lab = await open_lab(simulator, "v3", Repository.create(tmp_path / "repository"), attach="mount")
+    lab = await open_lab(simulator, "v3", await Repository.create(tmp_path / "repository"), attach="mount")
     monkeypatch.setattr(attach, "ATTACHERS", (kind, *attach.ATTACHERS))
     options = AttachOptions(containers=simulator.world.layout.containers)
 
@@ -88,7 +89,7 @@ def test_the_command_is_found_by_its_row(tmp_path: Path, monkeypatch: pytest.Mon
     assert row is not None
     monkeypatch.setitem(COMMANDS, "count", Entry(row[1], row[2]))
     monkeypatch.setitem(sys.modules, f"ntxengine.cli.{row[1]}", module_of("command"))
-    Repository.create(tmp_path)
+    PointStore.create(tmp_path)
 
     ran = CliRunner().invoke(ntx, ["count", "--repository", str(tmp_path)])
 

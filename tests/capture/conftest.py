@@ -7,6 +7,7 @@ import pytest
 
 from ntxengine.prism import Family
 from ntxengine.repository import Repository
+from ntxengine.repository.store import PointStore
 from ntxengine.sim import SimConfig, Simulator, run_in_thread
 from tests.capture.lab import Lab, make_config, open_lab
 from tests.support.servers import require
@@ -27,7 +28,7 @@ def simulator(config: SimConfig, tmp_path: Path) -> Iterator[Simulator]:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    return Repository.create(tmp_path / "repository")
+    return Repository(PointStore.create(tmp_path / "repository"))
 
 
 async def _lab(simulator: Simulator, repository: Repository, family: Family, attach: str) -> AsyncIterator[Lab]:

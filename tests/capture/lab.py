@@ -18,6 +18,7 @@ from ntxengine.prism import Endpoint, Family, Prism, Secret
 from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.prism.open import open_cluster
 from ntxengine.repository import Point, Repository
+from ntxengine.repository.store import PointStore
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
 
@@ -109,6 +110,10 @@ class Lab:
         assert self.sim.worker_id is not None
         return AttachOptions(self.sim.worker_id)
 
+    def points(self, vm_id: str | None = None) -> list[Point]:
+        """Return what the repository holds."""
+        return PointStore.open(self.repository.path).points(vm_id)
+
     def write(self, disk: int, offset: int, data: bytes) -> None:
         """Write to a disk of the running guest."""
         with self.sim.disk_lock, self.disk_files[disk].open("r+b") as file:
@@ -166,7 +171,7 @@ class Lab:
         """Check that nothing is left but `points` whole points, and the reference of the newest."""
         assert self.unfinished() == []
         assert self.hot_added() == []
-        found = self.repository.points(self.vm_id)
+        found = self.points(self.vm_id)
         assert len(found) == points
         expected = [f"ntx-{self.repository.id}-{found[-1].id}"] if found else []
         assert self.recovery_points() == expected

@@ -14,7 +14,7 @@ import pytest
 from ntxengine.errors import LockedError, RepositoryError
 from ntxengine.events import Stage
 from ntxengine.repository import Repository, site
-from ntxengine.repository.adopt import adopt
+from ntxengine.repository.store import PointStore
 from ntxengine.sweep import sweep
 from tests.capture.lab import MIB, Lab, Witness
 from tests.cli.ntx import ntx
@@ -23,7 +23,7 @@ from tests.cli.test_json import problems
 
 def copy_of(repository: Repository, path: Path) -> Repository:
     shutil.copytree(repository.path, path, symlinks=True)
-    return Repository.open(path)
+    return Repository(PointStore.open(path))
 
 
 def seem_elsewhere(repository: Repository) -> None:
@@ -89,7 +89,7 @@ async def test_a_repository_that_was_moved_goes_on(lab: Lab, tmp_path: Path) -> 
     first = await lab.capture()
     moved = tmp_path / "moved"
     os.rename(lab.repository.path, moved)
-    lab.repository = Repository.open(moved)
+    lab.repository = await Repository.open(moved)
 
     second = await lab.capture()
 
@@ -113,7 +113,7 @@ async def test_a_repository_that_was_restored_from_a_backup_goes_on(lab: Lab, tm
     assert len(warnings) == 1  # of the one reference that it did not make itself
     assert lab.witness.warnings == []
     assert len(lab.recovery_points()) == 2
-    assert lab.repository.points()[-1].id == third.id
+    assert lab.points()[-1].id == third.id
 
 
 @pytest.fixture
@@ -150,16 +150,16 @@ async def test_a_repository_whose_disk_moved_to_another_machine_and_mount_point_
     v4_lab: Lab, file_system: FileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = v4_lab
-    lab.repository = Repository.create(file_system.mount(tmp_path / "before") / "repository")
+    lab.repository = await Repository.create(file_system.mount(tmp_path / "before") / "repository")
     first = await lab.capture()
-    lab.repository = Repository.open(file_system.mount(tmp_path / "after") / "repository")
+    lab.repository = await Repository.open(file_system.mount(tmp_path / "after") / "repository")
     (tmp_path / "machine-id").write_text("another\n")
     monkeypatch.setattr(site, "_MACHINE_ID", tmp_path / "machine-id")
 
     second = await lab.capture()
 
     assert lab.witness.warnings == []
-    assert [point.id for point in lab.repository.points()] == [first.id, second.id]
+    assert [point.id for point in lab.points()] == [first.id, second.id]
     lab.assert_clean(points=2)
 
 
@@ -176,7 +176,7 @@ async def test_where_nothing_matches_a_capture_warns_and_a_sweep_asks_for_adopt(
 
     assert any("seems to be a copy" in text and "ntx repository adopt" in text for text in warnings)
     assert (lab.repository.path / site.SITE_FILE).read_bytes() == before
-    assert first.id in {point.id for point in lab.repository.points()}
+    assert first.id in {point.id for point in lab.points()}
 
 
 async def test_where_nothing_matches_a_reference_without_a_record_is_left(v4_lab: Lab) -> None:
@@ -199,14 +199,14 @@ async def test_an_adopted_copy_is_a_repository_of_its_own(v4_lab: Lab, tmp_path:
     copy = copy_of(original, tmp_path / "copy")
     seem_elsewhere(copy)
 
-    lab.repository = adopt(copy.path)
+    lab.repository = await Repository.adopt(copy.path)
     report = await sweep(lab.prism, lab.repository, attach=lab.attach_options)
     second = await lab.capture()
     third = await lab.capture()
 
     assert lab.repository.id != original.id
     assert report.removed == []
-    assert [point.id for point in lab.repository.points()] == [first.id, second.id, third.id]
+    assert [point.id for point in lab.points()] == [first.id, second.id, third.id]
     assert lab.recovery_points() == sorted([f"ntx-{original.id}-{first.id}", f"ntx-{lab.repository.id}-{third.id}"])
     assert lab.witness.warnings == []
 
@@ -216,7 +216,7 @@ async def test_an_adopted_copy_of_an_older_version_leaves_what_its_original_has(
     first = await lab.capture()
     for path in lab.repository.path.glob("*/.cluster-*"):
         path.unlink()
-    lab.repository = adopt(copy_of(lab.repository, tmp_path / "copy").path)
+    lab.repository = await Repository.adopt(copy_of(lab.repository, tmp_path / "copy").path)
 
     await lab.capture()
     await sweep(lab.prism, lab.repository)
@@ -228,10 +228,11 @@ async def test_a_repository_that_is_in_use_is_not_adopted(v4_lab: Lab) -> None:
     lab = v4_lab
     before = lab.repository.id
 
-    with Repository.open(lab.repository.path).lock(lab.vm_id), pytest.raises(LockedError):
-        adopt(lab.repository.path)
+    async with lab.repository.lock(lab.vm_id):
+        with pytest.raises(LockedError):
+            await Repository.adopt(lab.repository.path)
 
-    assert Repository.open(lab.repository.path).id == before
+    assert PointStore.open(lab.repository.path).id == before
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b'{"format":"ntxengine-site","version":2,"site":{}}'])
@@ -245,10 +246,10 @@ async def test_a_site_that_cannot_be_read_counts_as_another(damage: bytes, v4_la
 
 
 def test_adopt_prints_the_new_id(tmp_path: Path) -> None:
-    repository = Repository.create(tmp_path / "repository")
+    repository = PointStore.create(tmp_path / "repository")
 
     ran = ntx("repository", "adopt", repository.path, "--json")
 
     assert ran.code == 0, ran.err
     assert problems(ran.json, "repository-adopt.json") == []
-    assert ran.json["repository_id"] == Repository.open(repository.path).id != repository.id
+    assert ran.json["repository_id"] == PointStore.open(repository.path).id != repository.id

@@ -25,10 +25,10 @@ async def test_a_detach_that_is_refused_keeps_the_point(verify: bool, v4_lab: La
     point = await lab.capture(verify=verify)
 
     assert lab.stored(point) == lab.guest()
-    assert [each.id for each in lab.repository.points(lab.vm_id)] == [point.id]
+    assert [each.id for each in lab.points(lab.vm_id)] == [point.id]
     assert len(lab.hot_added()) == 1
     assert all("clone was left behind" in text and "ntx sweep" in text for text in lab.witness.warnings)
-    assert lab.repository.point(point.id).report.warnings == tuple(lab.witness.warnings) != ()
+    assert (await lab.repository.point(point.id)).report.warnings == tuple(lab.witness.warnings) != ()
 
 
 async def test_what_was_left_attached_is_swept_and_the_reference_stays(v4_lab: Lab) -> None:
@@ -78,7 +78,7 @@ async def test_records_that_cannot_be_read_after_the_commit_cost_a_warning(
 
     point = await lab.capture()
 
-    assert [each.id for each in lab.repository.points(lab.vm_id)] == [point.id]
+    assert [each.id for each in lab.points(lab.vm_id)] == [point.id]
     assert "Input/output error" in lab.witness.warnings[0]
     assert point.report.warnings == tuple(lab.witness.warnings)
 
@@ -92,4 +92,4 @@ async def test_the_command_says_it_and_succeeds(v4_lab: Lab) -> None:
 
     assert ran.code == 0, ran.err
     assert ran.err.count("clone was left behind") == 1
-    assert len(lab.repository.points(lab.vm_id)) == 1
+    assert len(lab.points(lab.vm_id)) == 1

@@ -126,8 +126,8 @@ async def test_what_a_callback_raises_after_the_commit_leaves_the_point(
     with pytest.raises(RuntimeError):
         await lab.capture()
 
-    point = lab.repository.points(lab.vm_id)[-1]
-    assert len(lab.repository.points(lab.vm_id)) == 2
+    point = lab.points(lab.vm_id)[-1]
+    assert len(lab.points(lab.vm_id)) == 2
     assert lab.stored(point) == lab.guest()
     lab.make_witness = Witness
     await lab.capture()
@@ -160,7 +160,7 @@ async def test_what_a_callback_raises_is_not_taken_for_an_error_of_the_capture(
     lab = v4_lab
     await lab.capture()
     lab.write(0, 0, os.urandom(MIB))
-    before = len(lab.repository.points(lab.vm_id))
+    before = len(lab.points(lab.vm_id))
     lab.sim.faults.fail_tasks["create"] = 1
     lab.make_witness = lambda: Raises(kind, error=error)
 

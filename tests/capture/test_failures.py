@@ -68,7 +68,7 @@ async def test_a_capture_that_is_cancelled_leaves_nothing(stage: Stage, v4_lab: 
     assert lab.stored(point) == lab.guest()
     assert lab.unfinished() == []
     assert lab.hot_added() == []
-    assert len(lab.repository.points(lab.vm_id)) == (3 if is_committed else 2)
+    assert len(lab.points(lab.vm_id)) == (3 if is_committed else 2)
 
 
 async def test_a_second_cancellation_does_not_stop_the_clean_up(v4_lab: Lab) -> None:
@@ -123,7 +123,7 @@ async def test_a_recovery_point_that_cannot_be_deleted_is_a_warning(v4_lab: Lab)
     assert len(lab.recovery_points()) == 2
     assert any(first.recovery_point_id in text and "sweep" in text for text in lab.witness.warnings)
     assert second.report.warnings == tuple(lab.witness.warnings)
-    assert [point.id for point in lab.repository.points(lab.vm_id)] == [first.id, second.id]
+    assert [point.id for point in lab.points(lab.vm_id)] == [first.id, second.id]
 
 
 async def test_an_attached_disk_of_another_size_than_prism_says_is_refused(lab: Lab) -> None:
@@ -214,9 +214,7 @@ async def test_without_verify_nothing_is_read_back(v4_lab: Lab) -> None:
 
 
 async def test_a_vm_that_is_being_captured_is_locked(v4_lab: Lab) -> None:
-    with v4_lab.repository.lock(v4_lab.vm_id):
-        other = type(v4_lab.repository).open(v4_lab.repository.path)
-        v4_lab.repository = other
+    async with v4_lab.repository.lock(v4_lab.vm_id):
         with pytest.raises(LockedError):
             await v4_lab.capture()
 

@@ -72,7 +72,7 @@ async def test_fail_on_lost_tracking_leaves_everything_as_it_was(lab: Lab) -> No
         await lab.capture(on_lost_tracking="fail")
 
     assert lab.recovery_points() == []
-    assert len(lab.repository.points(lab.vm_id)) == 1
+    assert len(lab.points(lab.vm_id)) == 1
     assert lab.unfinished() == []
 
 
@@ -120,7 +120,7 @@ async def test_regions_past_the_end_of_the_disk_are_refused(lab: Lab) -> None:
 async def test_a_disk_whose_file_is_another_one_is_not_compared_with_the_old(v3_hot_add_lab: Lab) -> None:
     lab = v3_hot_add_lab
     await lab.capture()
-    other = lab.repository.newest(lab.vm_id)
+    other = await lab.repository.newest(lab.vm_id)
     assert other is not None
     system = next(disk for disk in other.disks if disk.label == "scsi.0")
     path = other.path / "point.json"

@@ -117,7 +117,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 async def test_a_full_target_disk_is_said_and_nothing_that_looks_whole_is_left(v4_lab: Lab, small_disk: Path) -> None:
     lab = v4_lab
-    lab.repository = Repository.create(small_disk / "repository")
+    lab.repository = await Repository.create(small_disk / "repository")
 
     with pytest.raises(NtxError, match="No space left on device"):
         await lab.capture()

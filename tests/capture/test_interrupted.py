@@ -91,13 +91,13 @@ async def test_a_killed_capture_shows_no_point_and_the_next_one_works(stage: str
 
     assert code == -signal.SIGKILL or stage in ("commit", "release")
     assert await servers_gone(lab.repository.path)
-    for point in lab.repository.points(lab.vm_id):
+    for point in lab.points(lab.vm_id):
         lab.check_images(point)
     point = await lab.capture()
     assert lab.stored(point) == lab.guest()
     assert lab.unfinished() == []
     await sweep(lab.prism, lab.repository, attach=lab.attach_options)
-    lab.assert_clean(points=len(lab.repository.points(lab.vm_id)))
+    lab.assert_clean(points=len(lab.points(lab.vm_id)))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ async def test_an_interrupted_capture_leaves_nothing_anywhere(stage: str, by: si
 
     code = await Ntx(lab).run(stop_at=stage, after_s=0.05, by=by)
 
-    points = lab.repository.points(lab.vm_id)
+    points = lab.points(lab.vm_id)
     assert code == 128 + by or len(points) == 2
     if len(points) == 1:
         lab.assert_clean(points=1)

@@ -62,8 +62,8 @@ async def test_what_is_damaged_is_not_built_on(v4_lab: Lab, tmp_path: Path) -> N
     names = [point.id for point in await three_points(lab)]
     reasons = {}
     for number, damage in enumerate(DAMAGE):
-        copy = Repository.open(shutil.copytree(lab.repository.path, tmp_path / f"copy{number}"))
-        points = copy.points()
+        copy = await Repository.open(shutil.copytree(lab.repository.path, tmp_path / f"copy{number}"))
+        points = await copy.points()
         DAMAGE[damage](points)
 
         plan = await plan_capture(lab.prism, copy, lab.vm_id, CaptureOptions())
@@ -138,7 +138,7 @@ async def test_what_is_damaged_is_an_error_where_nothing_but_changes_may_be_read
         with pytest.raises(RepositoryError, match=f"{points[1].id}.* 1 of the 2 points .* {points[0].id}.* --full"):
             await attempt()
 
-    assert len(lab.repository.points(lab.vm_id)) == 2
+    assert len(lab.points(lab.vm_id)) == 2
     assert lab.unfinished() == []
 
 

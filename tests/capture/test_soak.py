@@ -77,7 +77,7 @@ async def test_no_point_is_wrong_whatever_stops_a_capture(v4_lab: Lab) -> None:
 
     for _ in range(ROUNDS):
         guest.work()
-        before = {point.id for point in lab.repository.points(lab.vm_id)}
+        before = {point.id for point in lab.points(lab.vm_id)}
         arguments = chance.choice(WAYS)
         by = chance.choice(SIGNALS)
         code, err = await run_and_stop(lab, arguments, chance.uniform(0, LONGEST_S), by)
@@ -91,7 +91,7 @@ async def test_no_point_is_wrong_whatever_stops_a_capture(v4_lab: Lab) -> None:
     last = await lab.capture()
     right[last.id] = lab.guest()
     await sweep(lab.prism, lab.repository, attach=lab.attach_options)
-    found = lab.repository.points(lab.vm_id)
+    found = lab.points(lab.vm_id)
     assert [point.id for point in found] == list(right)
     for point in found:
         assert lab.stored(point) == right[point.id], point.id
@@ -111,7 +111,7 @@ def ended_in_the_start_of_python(code: int | None, by: signal.Signals | None, er
 
 
 def new_points(lab: Lab, before: set[str]) -> list[Point]:
-    return [point for point in lab.repository.points(lab.vm_id) if point.id not in before]
+    return [point for point in lab.points(lab.vm_id) if point.id not in before]
 
 
 def leftovers(repository: Path) -> list[Path]:

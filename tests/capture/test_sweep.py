@@ -78,7 +78,7 @@ async def test_a_dry_run_says_the_same_and_removes_nothing(v4_lab: Lab) -> None:
 
 async def test_what_others_made_is_never_touched(v4_lab: Lab, tmp_path: Path) -> None:
     lab = v4_lab
-    other = Repository.create(tmp_path / "other")
+    other = await Repository.create(tmp_path / "other")
     for name in ("nightly", f"ntx-{other.id}-20260101T000000Z-abcdef", f"ntx-{lab.repository.id}x-1"):
         await leave_behind(lab, name)
         shutil.rmtree(lab.repository.path / lab.vm_id)
@@ -103,9 +103,8 @@ async def test_what_merely_has_our_name_is_told_of_and_left_alone(v4_lab: Lab) -
 async def test_a_vm_that_is_being_captured_is_left_alone(v4_lab: Lab) -> None:
     lab = v4_lab
     await leave_behind(lab)
-    mine = Repository.open(lab.repository.path)
 
-    with mine.lock(lab.vm_id):
+    async with lab.repository.lock(lab.vm_id):
         report = await sweep_all(lab)
 
     assert (report.removed, report.locked_vms) == ([], [lab.vm_id])
@@ -145,7 +144,7 @@ async def test_what_a_killed_capture_left_is_removed_by_the_next_capture_of_the_
 
     lab.assert_clean(points=2)
     assert lab.witness.warnings == []
-    assert records(lab) == [lab.repository.points()[-1].id]
+    assert records(lab) == [lab.points()[-1].id]
 
 
 async def test_what_is_about_to_be_made_is_recorded_before_it_is_asked_for(v4_lab: Lab) -> None:

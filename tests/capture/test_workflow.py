@@ -71,7 +71,7 @@ async def test_the_manifest_of_an_increment_is_that_of_a_full_capture(lab: Lab, 
     await lab.capture()
     change(lab)
     increment = await lab.capture()
-    lab.repository = Repository.create(tmp_path / "other")
+    lab.repository = await Repository.create(tmp_path / "other")
 
     full = await lab.capture()
 
@@ -128,7 +128,7 @@ async def test_the_report_says_where_everything_went(v4_lab: Lab) -> None:
     assert any("CD-ROM" in text for text in point.report.excluded)
     assert any("volume group" in text for text in point.report.excluded)
     assert point.consistency_obtained == "application"
-    assert v4_lab.repository.point(point.id).report.disks == point.report.disks
+    assert (await v4_lab.repository.point(point.id)).report.disks == point.report.disks
 
 
 async def test_the_configuration_of_the_vm_is_kept_with_the_point(v4_lab: Lab) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.repository import Repository
+from ntxengine.repository.store import PointStore
 from ntxengine.sim import Simulator
 from tests.cli.ntx import Ran, ntx
 from tests.support.servers import require
@@ -43,7 +43,7 @@ def test_vms_of_the_repository_by_name_or_by_uuid_where_a_name_does_not_do(comma
 
 @pytest.mark.parametrize("command", ["verify", "restore"])
 def test_points_of_the_repository(command: str, repository: Path) -> None:
-    points = [point.id for point in Repository.open(repository).points()]
+    points = [point.id for point in PointStore.open(repository).points()]
     option = "--from" if command == "restore" else "--repository"
 
     found = offered(complete(f"ntx {command} {option} {repository} {points[0]}"))

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.repository import Point, Repository
+from ntxengine.repository import Point
+from ntxengine.repository.store import PointStore
 from tests.cli.ntx import assert_refused, ntx
 from tests.repository.builders import ModelDisk, Write, capture
 
 
 @pytest.fixture
 def point(tmp_path: Path) -> Point:
-    return capture(Repository.create(tmp_path / "repo"), ModelDisk(65536), [Write(0, 512, 1)])
+    return capture(PointStore.create(tmp_path / "repo"), ModelDisk(65536), [Write(0, 512, 1)])
 
 
 def test_a_damaged_configuration_is_named_and_the_disks_are_restored(point: Point, tmp_path: Path) -> None:
@@ -49,7 +50,7 @@ def test_rot_is_not_restored_unless_it_is_to_be_saved(point: Point, tmp_path: Pa
 
 
 def test_rot_below_is_told_once_and_both_points_are_wrong(point: Point, tmp_path: Path) -> None:
-    repository = Repository.open(tmp_path / "repo")
+    repository = PointStore.open(tmp_path / "repo")
     model = ModelDisk(65536, b"\1" * 512)
     upper = capture(repository, model)
     right = capture(repository, model, [Write(0, 512, 2)], on_top=False)
@@ -71,7 +72,7 @@ def test_rot_below_is_told_once_and_both_points_are_wrong(point: Point, tmp_path
 
 @pytest.mark.parametrize("by_name", [True, False])
 def test_a_record_that_rotted_is_refused_and_can_be_saved(point: Point, tmp_path: Path, by_name: bool) -> None:
-    upper = capture(Repository.open(tmp_path / "repo"), ModelDisk(65536, b"\1" * 512), [Write(512, 512, 3)])
+    upper = capture(PointStore.open(tmp_path / "repo"), ModelDisk(65536, b"\1" * 512), [Write(512, 512, 3)])
     for each in [upper] if by_name else [point, upper]:
         file = each.path / "point.json"
         file.write_bytes(file.read_bytes().replace(b"scsi.0", b"scsi.1"))

@@ -10,7 +10,7 @@ import pytest
 
 from ntxengine.cli import space
 from ntxengine.errors import TargetError
-from ntxengine.repository import Repository
+from ntxengine.repository.store import PointStore
 from ntxengine.sim import Simulator
 from tests.cli.ntx import Ran, assert_refused, ntx
 from tests.repository.builders import ModelDisk, Write, capture
@@ -58,7 +58,7 @@ def test_a_dry_run_of_a_capture_tells_depth_damage_and_room(hand: Hand) -> None:
     assert (damaged.code, damaged.json["parent_id"]) == (0, None)
     assert "is missing" in damaged.json["full_reason"]
     assert_refused(refused, 1, "is missing", "--full")
-    assert len(Repository.open(hand.repository).points()) == 1
+    assert len(PointStore.open(hand.repository).points()) == 1
 
 
 @pytest.mark.parametrize("arguments", [["demo"], ["demo", "twin"]], ids=["one", "several"])
@@ -81,7 +81,7 @@ def test_a_dry_run_of_a_capture_looks_for_the_worker_and_the_directories(
 
 
 def test_a_dry_run_of_a_restore_fails_where_the_restore_would(tmp_path: Path) -> None:
-    repository = Repository.create(tmp_path / "repo")
+    repository = PointStore.create(tmp_path / "repo")
     point = capture(repository, ModelDisk(1 << 20), [Write(0, 512, 1), Write(1 << 19, 512, 2)])
     command = ("restore", point.id, tmp_path / "out", "--from", repository.path, "-n", "--json")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.repository import Repository
 from ntxengine.repository.catalog import BUSY_TIMEOUT_S
+from ntxengine.repository.store import PointStore
 from ntxengine.sim import Simulator
 from tests.cli.ntx import COMMAND, Ran, assert_refused, environment, ntx
 from tests.support.filesystem import lacking
@@ -138,7 +138,7 @@ def test_where_files_cannot_be_synced_a_capture_is_refused_before_its_work(
     cluster: Simulator, folder: Path, code: int, is_new: bool
 ) -> None:
     if not is_new:
-        Repository.create(folder / "repository")
+        PointStore.create(folder / "repository")
     hand = Hand(cluster, folder, {"fsync": code})
     before = len(cluster.world.state.points)
 

@@ -9,21 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.repository import Point, Repository
+from ntxengine.repository import Point
+from ntxengine.repository.store import PointStore
 from tests.cli.ntx import Ran, assert_refused, ntx
 from tests.repository.builders import OTHER_VM, VM, ModelDisk, Write, capture
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return Repository.create(tmp_path / "repo")
+def repository(tmp_path: Path) -> PointStore:
+    return PointStore.create(tmp_path / "repo")
 
 
-def run(repository: Repository, *arguments: str | Path) -> Ran:
+def run(repository: PointStore, *arguments: str | Path) -> Ran:
     return ntx(*arguments, env={"NTX_REPOSITORY": str(repository.path)})
 
 
-def three_points(repository: Repository, vm_id: str = VM) -> list[Point]:
+def three_points(repository: PointStore, vm_id: str = VM) -> list[Point]:
     return [capture(repository, ModelDisk(65536), [Write(0, 512, value)], vm_id=vm_id) for value in (1, 2, 3)]
 
 
@@ -35,7 +36,7 @@ def spoil(point: Point) -> None:
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def test_all_points_are_whole_where_nothing_is_damaged(repository: Repository) -> None:
+def test_all_points_are_whole_where_nothing_is_damaged(repository: PointStore) -> None:
     three_points(repository)
 
     table = run(repository, "points")
@@ -47,7 +48,7 @@ def test_all_points_are_whole_where_nothing_is_damaged(repository: Repository) -
     assert listed.json["unreadable"] == []
 
 
-def test_points_above_a_missing_one_are_marked_and_those_below_are_not(repository: Repository) -> None:
+def test_points_above_a_missing_one_are_marked_and_those_below_are_not(repository: PointStore) -> None:
     points = three_points(repository)
     other = capture(repository, ModelDisk(65536), vm_id=OTHER_VM, vm_name="web01")
     shutil.rmtree(points[1].path)
@@ -70,7 +71,7 @@ def test_points_above_a_missing_one_are_marked_and_those_below_are_not(repositor
 
 
 @pytest.mark.parametrize("what", ["image", "manifest", "header", "link", "point"])
-def test_what_is_damaged_is_found_by_names_and_headers(repository: Repository, what: str) -> None:
+def test_what_is_damaged_is_found_by_names_and_headers(repository: PointStore, what: str) -> None:
     point = three_points(repository)[2]
     image, manifest = point.image_path(point.disks[0]), point.manifest_path(point.disks[0])
     match what:
@@ -97,7 +98,7 @@ def test_what_is_damaged_is_found_by_names_and_headers(repository: Repository, w
 
 
 def test_by_name_nothing_older_is_taken_for_a_newer_point_that_cannot_be_read(
-    repository: Repository, tmp_path: Path
+    repository: PointStore, tmp_path: Path
 ) -> None:
     points = three_points(repository)
     run(repository, "points")  # so that the catalog knows them
@@ -114,7 +115,7 @@ def test_by_name_nothing_older_is_taken_for_a_newer_point_that_cannot_be_read(
 
 
 def test_an_unreadable_point_is_listed_and_an_older_one_that_is_not_the_newest_does_no_harm(
-    repository: Repository,
+    repository: PointStore,
 ) -> None:
     points = three_points(repository)
     (points[1].path / "point.json").write_text("{}")
@@ -134,7 +135,7 @@ def test_an_unreadable_point_is_listed_and_an_older_one_that_is_not_the_newest_d
     assert [point["point_id"] for point in verified.json["points"]] == [full.id]
 
 
-def test_a_restore_of_what_is_not_whole_says_what_can_be_restored(repository: Repository, tmp_path: Path) -> None:
+def test_a_restore_of_what_is_not_whole_says_what_can_be_restored(repository: PointStore, tmp_path: Path) -> None:
     points = three_points(repository)
     points[1].image_path(points[1].disks[0]).unlink()
 
@@ -147,7 +148,7 @@ def test_a_restore_of_what_is_not_whole_says_what_can_be_restored(repository: Re
     assert not (tmp_path / "out").exists()
 
 
-def test_a_renamed_vm_is_found_by_either_name_at_its_newest_point(repository: Repository) -> None:
+def test_a_renamed_vm_is_found_by_either_name_at_its_newest_point(repository: PointStore) -> None:
     old = capture(repository, ModelDisk(65536), vm_name="db01")
     new = capture(repository, ModelDisk(65536), vm_name="db01-new")
 
@@ -161,7 +162,7 @@ def test_a_renamed_vm_is_found_by_either_name_at_its_newest_point(repository: Re
     assert [point["point_id"] for point in listed.json["points"]] == [old.id, new.id]
 
 
-def test_a_name_that_went_from_one_vm_to_another_is_refused_with_both(repository: Repository, tmp_path: Path) -> None:
+def test_a_name_that_went_from_one_vm_to_another_is_refused_with_both(repository: PointStore, tmp_path: Path) -> None:
     capture(repository, ModelDisk(65536), vm_name="db01")
     capture(repository, ModelDisk(65536), vm_name="db01-old")
     other = capture(repository, ModelDisk(65536), vm_id=OTHER_VM, vm_name="db01")
@@ -174,7 +175,7 @@ def test_a_name_that_went_from_one_vm_to_another_is_refused_with_both(repository
     assert [point["point_id"] for point in by_uuid.json["points"]] == [other.id]
 
 
-def test_what_is_neither_a_point_nor_a_vm_is_named_as_both(repository: Repository) -> None:
+def test_what_is_neither_a_point_nor_a_vm_is_named_as_both(repository: PointStore) -> None:
     capture(repository, ModelDisk(65536))
 
     refused = run(repository, "verify", "db02")
@@ -182,7 +183,7 @@ def test_what_is_neither_a_point_nor_a_vm_is_named_as_both(repository: Repositor
     assert_refused(refused, 10, "no point 'db02'", "no point of a VM named 'db02'", "ntx points")
 
 
-def test_a_name_that_is_also_the_beginning_of_a_point_is_refused(repository: Repository) -> None:
+def test_a_name_that_is_also_the_beginning_of_a_point_is_refused(repository: PointStore) -> None:
     point = capture(repository, ModelDisk(65536), vm_name="20")
 
     refused = run(repository, "verify", "20")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.repository import Repository
+from ntxengine.repository.store import PointStore
 from ntxengine.sim import Simulator
 from tests.cli.conftest import STRANGE_NAME
 from tests.cli.ntx import COMMAND, assert_refused, environment, ntx
@@ -169,12 +169,12 @@ def test_missing_qemu_nbd(cluster: Simulator, tmp_path: Path, path_without_qemu_
     ran = ntx("capture", "demo", "--to", tmp_path / "r", "-q", env=env)
 
     assert_refused(ran, 1, "qemu-nbd", "qemu-utils")
-    assert Repository.open(tmp_path / "r").points() == []
+    assert PointStore.open(tmp_path / "r").points() == []
     assert not list((tmp_path / "r").glob("*/.unfinished-*"))
 
 
 def test_vm_that_is_being_captured(cluster: Simulator, tmp_path: Path) -> None:
-    repository = Repository.create(tmp_path / "r")
+    repository = PointStore.create(tmp_path / "r")
 
     with repository.lock(cluster.vm_id("demo")):
         ran = ntx("capture", "demo", "--to", repository.path, env=cluster.env)
@@ -190,7 +190,7 @@ def test_repository_that_is_not_there(command: list[str], tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("command", [["verify", "nothing"], ["restore", "nothing", "d"], ["points", "nothing"]])
 def test_point_that_is_not_there(command: list[str], tmp_path: Path) -> None:
-    Repository.create(tmp_path / "r")
+    PointStore.create(tmp_path / "r")
 
     assert_refused(ntx(*command, "--repository", tmp_path / "r", cwd=tmp_path), 10, "nothing")
 

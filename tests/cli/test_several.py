@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.repository import Repository
+from ntxengine.repository.store import PointStore
 from ntxengine.sim import Simulator
 from tests.cli.ntx import COMMAND, Ran, assert_refused, environment, ntx
 from tests.cli.test_json import problems
@@ -33,7 +33,7 @@ class Backup:
 
     def captured(self) -> list[str]:
         """Return of which VM each point is."""
-        return sorted(point.vm_id for point in Repository.open(self.repository).points())
+        return sorted(point.vm_id for point in PointStore.open(self.repository).points())
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_one_that_fails_does_not_stop_the_others(backup: Backup) -> None:
 
 
 def test_one_that_is_being_captured_fails_alone(backup: Backup) -> None:
-    with Repository.create(backup.repository).lock(TWIN):
+    with PointStore.create(backup.repository).lock(TWIN):
         together = backup.capture(TWIN, OTHER_TWIN, "--json", "-q")
         alone = backup.capture(TWIN)
 

@@ -9,7 +9,8 @@ import pytest
 from ntxengine.cli import cluster, points, report, restore, sweep, verify
 from ntxengine.cli.table import Column, table_lines
 from ntxengine.cli.text import text_width
-from ntxengine.repository import Point, Repository
+from ntxengine.repository import Point
+from ntxengine.repository.store import PointStore
 from tests.cli.ntx import COMMAND, ntx
 from tests.cli.terminal import on_a_terminal
 from tests.repository.builders import ModelDisk, Write, capture
@@ -23,7 +24,7 @@ ROWS = [
 
 
 def capture_as(vm_name: str, path: Path) -> Point:
-    return capture(Repository.create(path), ModelDisk(65536), [Write(0, 512, 1)], vm_name=vm_name)
+    return capture(PointStore.create(path), ModelDisk(65536), [Write(0, 512, 1)], vm_name=vm_name)
 
 
 def test_row_is_one_line_where_there_is_no_terminal() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,10 +21,11 @@ from ntxengine.repository import (
     Point,
     PointDisk,
     PointRecord,
-    Repository,
     StoredDiskPoint,
     UnfinishedPoint,
 )
+from ntxengine.repository.store import PointStore
+from ntxengine.repository.unfinished import BlockingUnfinishedPoint
 from ntxengine.units import BLOCK_SIZE
 
 VM = "0a1b2c3d-0000-4000-8000-00000000aa01"
@@ -98,7 +100,7 @@ def make(new: NewImage) -> Path:
 
 
 def fill_disk(
-    unfinished: UnfinishedPoint,
+    unfinished: BlockingUnfinishedPoint,
     disk_id: str,
     model: ModelDisk,
     writes: Iterable[Write],
@@ -115,7 +117,9 @@ def fill_disk(
     return unfinished.disk_entry(disk_id, label, digest)
 
 
-def record_of(unfinished: UnfinishedPoint, disks: Iterable[PointDisk], *, vm_name: str = "db01") -> PointRecord:
+def record_of(
+    unfinished: BlockingUnfinishedPoint | UnfinishedPoint, disks: Iterable[PointDisk], *, vm_name: str = "db01"
+) -> PointRecord:
     """Return a record of the point that fits."""
     disks = tuple(disks)
     is_incremental = any(disk.backing for disk in disks)
@@ -137,8 +141,15 @@ def record_of(unfinished: UnfinishedPoint, disks: Iterable[PointDisk], *, vm_nam
     )
 
 
+@contextmanager
+def begin(repository: PointStore, vm_id: str, parent: Point | None) -> Iterator[BlockingUnfinishedPoint]:
+    """Begin a point while its VM is locked; one that is not committed is aborted."""
+    with repository.lock(vm_id) as lock, repository.begin(lock, parent) as unfinished:
+        yield unfinished
+
+
 def capture(
-    repository: Repository,
+    repository: PointStore,
     model: ModelDisk,
     writes: Iterable[Write] = (),
     *,
@@ -149,7 +160,7 @@ def capture(
 ) -> Point:
     """Make a point of one disk, on top of the newest one; `model` follows."""
     writes = list(writes)
-    with repository.begin(vm_id, repository.newest(vm_id) if on_top else None) as unfinished:
+    with begin(repository, vm_id, repository.newest(vm_id) if on_top else None) as unfinished:
         disk = fill_disk(unfinished, DISK, model, writes, label)
         return unfinished.commit(record_of(unfinished, [disk], vm_name=vm_name), vm_config={"name": vm_name})
 

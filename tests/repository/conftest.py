@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.repository import Repository
+from ntxengine.repository.store import PointStore
 from tests.repository.builders import Clock
 
 
@@ -16,8 +16,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, clock: Clock) -> Repository:
-    return Repository.create(tmp_path / "repo", clock=clock)
+def repository(tmp_path: Path, clock: Clock) -> PointStore:
+    return PointStore.create(tmp_path / "repo", clock=clock)
 
 
 def fill_up(folder: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ntxengine.files import durable
-from ntxengine.repository import Repository
 from ntxengine.repository.catalog import Catalog
+from ntxengine.repository.store import PointStore
 from tests.repository import builders
-from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, fill_disk, record_of
+from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, begin, fill_disk, record_of
 
 SIZE = 256 * 1024
 CHANGES = [Write(512, 512, 2), Write(65536, 65536, 0)]
@@ -42,14 +42,14 @@ class Fuse:
 
 def capture_and_die(path: Path, before: bytes, steps: int) -> None:
     """Run in a process of its own."""
-    repository = Repository.open(path)
+    repository = PointStore.open(path)
     fuse = Fuse(steps)
     for name in ("write_file", "sync", "rename", "make_folder", "remove_tree"):
         setattr(durable, name, fuse.around(getattr(durable, name)))
     builders.make = fuse.around(builders.make)
     Catalog.update = fuse.around(Catalog.update)  # type: ignore[method-assign]
     parent = repository.newest(VM)
-    with repository.begin(VM, parent) as unfinished:
+    with begin(repository, VM, parent) as unfinished:
         disks = [
             fill_disk(unfinished, DISK, ModelDisk(SIZE, before), CHANGES, "scsi.0"),
             fill_disk(unfinished, OTHER_DISK, ModelDisk(SIZE), OTHER_CHANGES, "scsi.1"),

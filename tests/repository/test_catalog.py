@@ -12,53 +12,53 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import NotFoundError, RepositoryError
-from ntxengine.repository import Repository
+from ntxengine.repository.store import PointStore
 from tests.repository.builders import OTHER_VM, VM, ModelDisk, Write, capture, read_image
 
 
-def catalog_of(repository: Repository) -> Path:
+def catalog_of(repository: PointStore) -> Path:
     return repository.path / "catalog.sqlite"
 
 
-def catalogued(repository: Repository) -> list[str]:
+def catalogued(repository: PointStore) -> list[str]:
     with closing(sqlite3.connect(catalog_of(repository))) as connection:
         return [row[0] for row in connection.execute("SELECT point_id FROM points ORDER BY point_id")]
 
 
-def run_sql(repository: Repository, *statements: str) -> None:
+def run_sql(repository: PointStore, *statements: str) -> None:
     with closing(sqlite3.connect(catalog_of(repository))) as connection, connection:
         for statement in statements:
             connection.execute(statement)
 
 
 @pytest.fixture
-def ids(repository: Repository) -> list[str]:
+def ids(repository: PointStore) -> list[str]:
     model = ModelDisk(4096)
     return [capture(repository, model, [Write(0, 512, 1)]).id, capture(repository, model, [Write(512, 512, 2)]).id]
 
 
-def listed(repository: Repository) -> list[str]:
-    return [point.id for point in Repository.open(repository.path).points()]
+def listed(repository: PointStore) -> list[str]:
+    return [point.id for point in PointStore.open(repository.path).points()]
 
 
-def test_a_commit_is_in_the_catalog(repository: Repository, ids: list[str]) -> None:
+def test_a_commit_is_in_the_catalog(repository: PointStore, ids: list[str]) -> None:
     assert catalogued(repository) == ids
 
 
-def test_the_catalog_is_write_ahead_logged(repository: Repository) -> None:
+def test_the_catalog_is_write_ahead_logged(repository: PointStore) -> None:
     with closing(sqlite3.connect(catalog_of(repository))) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_a_crash_between_rename_and_entry_is_healed_at_the_next_open(repository: Repository, ids: list[str]) -> None:
+def test_a_crash_between_rename_and_entry_is_healed_at_the_next_open(repository: PointStore, ids: list[str]) -> None:
     run_sql(repository, f"DELETE FROM points WHERE point_id = '{ids[1]}'")
 
-    Repository.open(repository.path)
+    PointStore.open(repository.path)
 
     assert catalogued(repository) == ids
 
 
-def test_a_point_that_was_removed_by_hand_is_gone_from_the_catalog(repository: Repository, ids: list[str]) -> None:
+def test_a_point_that_was_removed_by_hand_is_gone_from_the_catalog(repository: PointStore, ids: list[str]) -> None:
     shutil.rmtree(repository.path / VM / ids[1])
 
     assert listed(repository) == ids[:1]
@@ -86,7 +86,7 @@ def scribble(path: Path) -> None:
     ],
     ids=["missing", "cut", "scribbled", "empty", "noise"],
 )
-def test_a_damaged_catalog_is_made_anew(repository: Repository, ids: list[str], damage) -> None:
+def test_a_damaged_catalog_is_made_anew(repository: PointStore, ids: list[str], damage) -> None:
     damage(catalog_of(repository))
 
     assert listed(repository) == ids
@@ -106,22 +106,22 @@ def test_a_damaged_catalog_is_made_anew(repository: Repository, ids: list[str], 
         "ALTER TABLE points RENAME COLUMN document TO paper",
     ],
 )
-def test_a_catalog_that_lies_is_not_believed(repository: Repository, ids: list[str], statement: str) -> None:
+def test_a_catalog_that_lies_is_not_believed(repository: PointStore, ids: list[str], statement: str) -> None:
     run_sql(repository, statement)
 
     assert listed(repository) == ids
     assert listed(repository) == ids
 
 
-def test_a_catalog_that_cannot_be_a_file_costs_nothing_but_time(repository: Repository, ids: list[str]) -> None:
+def test_a_catalog_that_cannot_be_a_file_costs_nothing_but_time(repository: PointStore, ids: list[str]) -> None:
     catalog_of(repository).unlink()
     catalog_of(repository).mkdir()
 
     assert listed(repository) == ids
 
 
-def test_a_repository_can_be_moved(repository: Repository, ids: list[str], tmp_path: Path) -> None:
-    moved = Repository.open(shutil.move(repository.path, tmp_path / "elsewhere, 100% új: here"))
+def test_a_repository_can_be_moved(repository: PointStore, ids: list[str], tmp_path: Path) -> None:
+    moved = PointStore.open(shutil.move(repository.path, tmp_path / "elsewhere, 100% új: here"))
 
     newest = moved.newest(VM)
 
@@ -133,7 +133,7 @@ def test_a_repository_can_be_moved(repository: Repository, ids: list[str], tmp_p
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a read-only mount needs root")
 def test_a_read_only_repository_lists_what_the_catalog_lacks_too(
-    repository: Repository, ids: list[str], tmp_path: Path
+    repository: PointStore, ids: list[str], tmp_path: Path
 ) -> None:
     run_sql(repository, f"DELETE FROM points WHERE point_id = '{ids[1]}'")
     mount = tmp_path / "mount"
@@ -141,17 +141,17 @@ def test_a_read_only_repository_lists_what_the_catalog_lacks_too(
     subprocess.run(["mount", "--bind", repository.path, mount], check=True)
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", mount], check=True)
-        found = Repository.open(mount)
+        found = PointStore.open(mount)
 
         assert [point.id for point in found.points()] == ids
         assert len(found.images(found.points()[-1], found.points()[-1].disks[0])) == 2
         with pytest.raises(Exception, match="Read-only file system"):
-            found.begin(VM, None)
+            found.acquire(VM)
     finally:
         subprocess.run(["umount", mount], check=True)
 
 
-def test_a_point_is_found_by_the_beginning_of_its_id(repository: Repository, ids: list[str]) -> None:
+def test_a_point_is_found_by_the_beginning_of_its_id(repository: PointStore, ids: list[str]) -> None:
     assert repository.point(ids[0][:17].lower()).id == ids[0]
     with pytest.raises(NotFoundError, match="2 points begin with"):
         repository.point(ids[0][:8])
@@ -160,7 +160,7 @@ def test_a_point_is_found_by_the_beginning_of_its_id(repository: Repository, ids
             repository.point(nothing)
 
 
-def test_points_are_listed_oldest_first_over_all_vms(repository: Repository, ids: list[str]) -> None:
+def test_points_are_listed_oldest_first_over_all_vms(repository: PointStore, ids: list[str]) -> None:
     other = capture(repository, ModelDisk(512), vm_id=OTHER_VM, vm_name="web")
 
     assert [point.id for point in repository.points()] == sorted([*ids, other.id])
@@ -171,14 +171,14 @@ def test_points_are_listed_oldest_first_over_all_vms(repository: Repository, ids
     ]
 
 
-def test_a_point_names_the_one_below_it(repository: Repository, ids: list[str]) -> None:
+def test_a_point_names_the_one_below_it(repository: PointStore, ids: list[str]) -> None:
     root, child = repository.points(VM)
 
     assert root.parent_id is None
     assert child.parent_id == root.id
 
 
-def test_a_chain_with_a_missing_parent_names_it(repository: Repository, ids: list[str]) -> None:
+def test_a_chain_with_a_missing_parent_names_it(repository: PointStore, ids: list[str]) -> None:
     shutil.rmtree(repository.path / VM / ids[0])
     child = repository.point(ids[1])
 
@@ -188,28 +188,28 @@ def test_a_chain_with_a_missing_parent_names_it(repository: Repository, ids: lis
 
 def test_what_is_no_repository_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="is not a repository"):
-        Repository.open(tmp_path)
+        PointStore.open(tmp_path)
     with pytest.raises(NotFoundError, match="is not a repository"):
-        Repository.open(tmp_path / "nowhere")
+        PointStore.open(tmp_path / "nowhere")
 
 
 def test_a_directory_of_somebody_else_is_not_taken_over(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
 
     with pytest.raises(RepositoryError, match="not empty"):
-        Repository.open(tmp_path, create=True)
+        PointStore.open(tmp_path, create=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_open_makes_a_repository_where_it_may(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
 
-    made = Repository.open(tmp_path, create=True)
+    made = PointStore.open(tmp_path, create=True)
 
-    assert Repository.open(tmp_path).id == made.id
+    assert PointStore.open(tmp_path).id == made.id
     assert len(made.id) == 8
     with pytest.raises(RepositoryError, match="already"):
-        Repository.create(tmp_path)
+        PointStore.create(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -222,8 +222,8 @@ def test_open_makes_a_repository_where_it_may(tmp_path: Path) -> None:
         b"\xff",
     ],
 )
-def test_a_damaged_marker_is_refused_naming_it(repository: Repository, marker: bytes) -> None:
+def test_a_damaged_marker_is_refused_naming_it(repository: PointStore, marker: bytes) -> None:
     (repository.path / "ntx-repository.json").write_bytes(marker)
 
     with pytest.raises(RepositoryError, match=r"ntx-repository\.json"):
-        Repository.open(repository.path)
+        PointStore.open(repository.path)

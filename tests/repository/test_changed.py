@@ -8,7 +8,8 @@ import pytest
 
 from ntxengine.dataplane.extents import ZERO
 from ntxengine.errors import NotFoundError, OptionsError, RepositoryError
-from ntxengine.repository import Point, Repository, changed_extents
+from ntxengine.repository import Point, changed_extents
+from ntxengine.repository.store import PointStore
 from ntxengine.units import BLOCK_SIZE
 from tests.repository.builders import DISK, OTHER_VM, ModelDisk, Write, capture
 
@@ -20,7 +21,7 @@ async def changed(point: Point, disk: str = "scsi.0", since: Point | None = None
 
 
 @pytest.fixture
-def points(repository: Repository) -> list[Point]:
+def points(repository: PointStore) -> list[Point]:
     """Three points: in full, two blocks written, and one of them and another one zeroed."""
     model = ModelDisk(SIZE)
     return [

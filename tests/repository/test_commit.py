@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import MachineError, OptionsError, RepositoryError
-from ntxengine.repository import PointDisk, Repository, UnfinishedPoint
+from ntxengine.repository import PointDisk
+from ntxengine.repository.store import PointStore
+from ntxengine.repository.unfinished import BlockingUnfinishedPoint
 from tests.repository.builders import (
     DISK,
     OTHER_DISK,
@@ -19,6 +21,7 @@ from tests.repository.builders import (
     VM,
     ModelDisk,
     Write,
+    begin,
     capture,
     fill_disk,
     make,
@@ -27,37 +30,37 @@ from tests.repository.builders import (
 )
 
 
-def unfinished_of(repository: Repository) -> list[str]:
+def unfinished_of(repository: PointStore) -> list[str]:
     return sorted(path.name for path in repository.path.glob("*/.unfinished-*"))
 
 
-def test_nothing_is_listed_before_the_commit(repository: Repository) -> None:
-    with repository.begin(VM, None) as unfinished:
+def test_nothing_is_listed_before_the_commit(repository: PointStore) -> None:
+    with begin(repository, VM, None) as unfinished:
         disk = fill_disk(unfinished, DISK, ModelDisk(4096), [Write(0, 512, 1)], "scsi.0")
-        before = Repository.open(repository.path).points()
+        before = PointStore.open(repository.path).points()
         point = unfinished.commit(record_of(unfinished, [disk]))
 
     assert before == []
-    assert Repository.open(repository.path).points() == [point]
+    assert PointStore.open(repository.path).points() == [point]
     assert unfinished_of(repository) == []
 
 
 def test_a_point_is_committed_also_where_no_descriptor_is_left_to_enter_it(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch
+    repository: PointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(folder: Path) -> None:
         raise MachineError(f"{folder}: Too many open files")
 
-    with repository.begin(VM, None) as unfinished:
+    with begin(repository, VM, None) as unfinished:
         disk = fill_disk(unfinished, DISK, ModelDisk(4096), [], "scsi.0")
         with monkeypatch.context() as patch:
-            patch.setattr("ntxengine.repository.repository.read_point", fails)
+            patch.setattr("ntxengine.repository.store.read_point", fails)
             point = unfinished.commit(record_of(unfinished, [disk]))
 
     assert repository.points() == [point]
 
 
-def test_only_the_owner_may_read_what_a_repository_holds(repository: Repository) -> None:
+def test_only_the_owner_may_read_what_a_repository_holds(repository: PointStore) -> None:
     before = os.umask(0o022)
     try:
         capture(repository, ModelDisk(512))
@@ -69,9 +72,9 @@ def test_only_the_owner_may_read_what_a_repository_holds(repository: Repository)
     assert {name: oct(mode) for name, mode in modes.items() if mode not in (0o600, 0o700)} == {}
 
 
-def test_an_error_on_the_way_leaves_nothing(repository: Repository) -> None:
+def test_an_error_on_the_way_leaves_nothing(repository: PointStore) -> None:
     def interrupted() -> None:
-        with repository.begin(VM, None) as unfinished:
+        with begin(repository, VM, None) as unfinished:
             fill_disk(unfinished, DISK, ModelDisk(4096), [], "scsi.0")
             raise KeyboardInterrupt
 
@@ -83,12 +86,12 @@ def test_an_error_on_the_way_leaves_nothing(repository: Repository) -> None:
     capture(repository, ModelDisk(512))
 
 
-def test_a_point_is_used_once(repository: Repository) -> None:
-    unfinished = repository.begin(VM, None)
-    disk = fill_disk(unfinished, DISK, ModelDisk(512), [], "scsi.0")
-    point = unfinished.commit(record_of(unfinished, [disk]))
+def test_a_point_is_used_once(repository: PointStore) -> None:
+    with begin(repository, VM, None) as unfinished:
+        disk = fill_disk(unfinished, DISK, ModelDisk(512), [], "scsi.0")
+        point = unfinished.commit(record_of(unfinished, [disk]))
 
-    unfinished.abort()
+        unfinished.abort()
 
     assert repository.points() == [point]
     with pytest.raises(RepositoryError, match="already"):
@@ -97,72 +100,72 @@ def test_a_point_is_used_once(repository: Repository) -> None:
         unfinished.commit(record_of(unfinished, [disk]))
 
 
-def break_size(unfinished: UnfinishedPoint, disk: PointDisk) -> PointDisk:
+def break_size(unfinished: BlockingUnfinishedPoint, disk: PointDisk) -> PointDisk:
     return dataclasses.replace(disk, size=disk.size + 512)
 
 
-def break_digest(unfinished: UnfinishedPoint, disk: PointDisk) -> PointDisk:
+def break_digest(unfinished: BlockingUnfinishedPoint, disk: PointDisk) -> PointDisk:
     return dataclasses.replace(disk, digest="1" * 32)
 
 
-def drop_manifest(unfinished: UnfinishedPoint, disk: PointDisk) -> PointDisk:
+def drop_manifest(unfinished: BlockingUnfinishedPoint, disk: PointDisk) -> PointDisk:
     (unfinished.path / disk.manifest).unlink()
     return disk
 
 
-def drop_image(unfinished: UnfinishedPoint, disk: PointDisk) -> PointDisk:
+def drop_image(unfinished: BlockingUnfinishedPoint, disk: PointDisk) -> PointDisk:
     (unfinished.path / disk.file).unlink()
     return disk
 
 
-def cut_image(unfinished: UnfinishedPoint, disk: PointDisk) -> PointDisk:
+def cut_image(unfinished: BlockingUnfinishedPoint, disk: PointDisk) -> PointDisk:
     os.truncate(unfinished.path / disk.file, 100)
     return disk
 
 
-def rename_disk(unfinished: UnfinishedPoint, disk: PointDisk) -> PointDisk:
+def rename_disk(unfinished: BlockingUnfinishedPoint, disk: PointDisk) -> PointDisk:
     return dataclasses.replace(
         disk, disk_id=OTHER_DISK, file=f"disk-{OTHER_DISK}.qcow2", manifest=f"disk-{OTHER_DISK}.manifest"
     )
 
 
 @pytest.mark.parametrize("breaks", [break_size, break_digest, drop_manifest, drop_image, cut_image, rename_disk])
-def test_what_is_not_whole_is_not_committed(repository: Repository, breaks) -> None:
-    unfinished = repository.begin(VM, None)
-    disk = fill_disk(unfinished, DISK, ModelDisk(4096), [Write(0, 512, 1)], "scsi.0")
+def test_what_is_not_whole_is_not_committed(repository: PointStore, breaks) -> None:
+    with begin(repository, VM, None) as unfinished:
+        disk = fill_disk(unfinished, DISK, ModelDisk(4096), [Write(0, 512, 1)], "scsi.0")
 
-    with unfinished, pytest.raises(RepositoryError):
-        unfinished.commit(record_of(unfinished, [breaks(unfinished, disk)]))
+        with pytest.raises(RepositoryError):
+            unfinished.commit(record_of(unfinished, [breaks(unfinished, disk)]))
 
     assert repository.points() == []
     assert unfinished_of(repository) == []
 
 
-def test_a_disk_of_the_record_must_have_been_made(repository: Repository) -> None:
-    with repository.begin(VM, None) as unfinished:
+def test_a_disk_of_the_record_must_have_been_made(repository: PointStore) -> None:
+    with begin(repository, VM, None) as unfinished:
         fill_disk(unfinished, DISK, ModelDisk(4096), [], "scsi.0")
 
         with pytest.raises(RepositoryError, match="0 disks, not the 1"):
             unfinished.commit(record_of(unfinished, []))
 
 
-def test_a_second_disk_of_one_id_is_refused(repository: Repository) -> None:
-    with repository.begin(VM, None) as unfinished:
+def test_a_second_disk_of_one_id_is_refused(repository: PointStore) -> None:
+    with begin(repository, VM, None) as unfinished:
         unfinished.add_disk(DISK, 512, None)
 
         with pytest.raises(RepositoryError, match="in the point already"):
             unfinished.add_disk(DISK.upper(), 512, None)
 
 
-def test_only_the_newest_point_of_the_same_vm_can_be_built_upon(repository: Repository) -> None:
+def test_only_the_newest_point_of_the_same_vm_can_be_built_upon(repository: PointStore) -> None:
     model = ModelDisk(4096)
     old, new = capture(repository, model), capture(repository, model)
     other = capture(repository, ModelDisk(4096), vm_id=OTHER_VM)
 
     for parent in (old, other):
-        with pytest.raises(RepositoryError, match="not the newest"):
-            repository.begin(VM, parent)
-    with repository.begin(VM, new) as unfinished:
+        with pytest.raises(RepositoryError, match="not the newest"), begin(repository, VM, parent):
+            pass
+    with begin(repository, VM, new) as unfinished:
         with pytest.raises(RepositoryError, match="not in the parent"):
             unfinished.add_disk(OTHER_DISK, 4096, new.disks[0])
         with pytest.raises(RepositoryError, match="not in the parent"):
@@ -170,21 +173,21 @@ def test_only_the_newest_point_of_the_same_vm_can_be_built_upon(repository: Repo
 
 
 @pytest.mark.parametrize("size", [-1, 1 << 63])
-def test_what_is_no_size_is_refused(repository: Repository, size: int) -> None:
-    with repository.begin(VM, None) as unfinished, pytest.raises(OptionsError, match="is not a size"):
+def test_what_is_no_size_is_refused(repository: PointStore, size: int) -> None:
+    with begin(repository, VM, None) as unfinished, pytest.raises(OptionsError, match="is not a size"):
         unfinished.add_disk(DISK, size, None)
 
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513, 65535, 66048, 10 * 1024**2 + 512, 5 * 1024**4])
-def test_an_image_has_the_disks_size_in_whole_sectors(repository: Repository, size: int) -> None:
-    with repository.begin(VM, None) as unfinished:
+def test_an_image_has_the_disks_size_in_whole_sectors(repository: PointStore, size: int) -> None:
+    with begin(repository, VM, None) as unfinished:
         path = make(unfinished.add_disk(DISK, size, None))
 
         info = subprocess.run(["qemu-img", "info", path], check=True, capture_output=True, text=True).stdout
         assert f"({-(-size // 512) * 512} bytes)" in info
 
 
-def test_an_overlay_is_relative_and_plain_tools_read_it(repository: Repository) -> None:
+def test_an_overlay_is_relative_and_plain_tools_read_it(repository: PointStore) -> None:
     model = ModelDisk(1024 * 1024)
     capture(repository, model, [Write(0, 1024 * 1024, 7)])
     capture(repository, model, [Write(512, 512, 9), Write(65536, 131072, 0), Write(1000 * 512, 512, 0)])
@@ -201,7 +204,7 @@ def test_an_overlay_is_relative_and_plain_tools_read_it(repository: Repository) 
 
 
 @pytest.mark.parametrize(("before", "after"), [(65536, 131072 + 512), (65536 + 512, 65536), (512, 0), (0, 512)])
-def test_a_disk_may_have_another_size_than_in_the_parent(repository: Repository, before: int, after: int) -> None:
+def test_a_disk_may_have_another_size_than_in_the_parent(repository: PointStore, before: int, after: int) -> None:
     first = ModelDisk(before)
     capture(repository, first, [Write(0, before, 5)] if before else [])
     second = ModelDisk(after, bytes(first.data[:after]))
@@ -211,10 +214,10 @@ def test_a_disk_may_have_another_size_than_in_the_parent(repository: Repository,
     assert read_image(point.image_path(point.disks[0]), after) == second.data
 
 
-def test_a_disk_that_the_parent_does_not_have_stands_alone(repository: Repository) -> None:
+def test_a_disk_that_the_parent_does_not_have_stands_alone(repository: PointStore) -> None:
     model, other = ModelDisk(4096), ModelDisk(8192)
     parent = capture(repository, model, [Write(0, 512, 1)])
-    with repository.begin(VM, parent) as unfinished:
+    with begin(repository, VM, parent) as unfinished:
         disks = [
             fill_disk(unfinished, DISK, model, [Write(512, 512, 2)], "scsi.0"),
             fill_disk(unfinished, OTHER_DISK, other, [Write(0, 512, 3)], "scsi.1"),
@@ -225,9 +228,9 @@ def test_a_disk_that_the_parent_does_not_have_stands_alone(repository: Repositor
     assert point.disk("SCSI.1").disk_id == OTHER_DISK
 
 
-def test_a_point_where_nothing_was_incremental_has_no_parent(repository: Repository) -> None:
+def test_a_point_where_nothing_was_incremental_has_no_parent(repository: PointStore) -> None:
     parent = capture(repository, ModelDisk(4096))
-    with repository.begin(VM, parent) as unfinished:
+    with begin(repository, VM, parent) as unfinished:
         disk = fill_disk(unfinished, DISK, ModelDisk(4096), [Write(0, 512, 3)], "scsi.0", is_full=True)
         point = unfinished.commit(record_of(unfinished, [disk]))
 
@@ -236,7 +239,7 @@ def test_a_point_where_nothing_was_incremental_has_no_parent(repository: Reposit
 
 
 @pytest.mark.parametrize("backing", ["/etc/passwd", "../../x.qcow2", "", "json:{}", "nbd://127.0.0.1:1/"])
-def test_what_an_image_says_it_is_on_top_of_is_not_followed(repository: Repository, backing: str) -> None:
+def test_what_an_image_says_it_is_on_top_of_is_not_followed(repository: PointStore, backing: str) -> None:
     model = ModelDisk(4096)
     capture(repository, model, [Write(0, 512, 1)])
     point = capture(repository, model, [Write(512, 512, 2)])
@@ -247,7 +250,7 @@ def test_what_an_image_says_it_is_on_top_of_is_not_followed(repository: Reposito
         repository.images(point, point.disks[0])
 
 
-def test_an_image_that_keeps_its_data_elsewhere_is_refused(repository: Repository, tmp_path: Path) -> None:
+def test_an_image_that_keeps_its_data_elsewhere_is_refused(repository: PointStore, tmp_path: Path) -> None:
     point = capture(repository, ModelDisk(4096))
     path = point.image_path(point.disks[0])
     path.unlink()
@@ -263,7 +266,7 @@ def test_an_image_that_keeps_its_data_elsewhere_is_refused(repository: Repositor
 
 
 @pytest.mark.parametrize("damage", ["missing", "link", "cut", "raw", "resized", "fifo"])
-def test_a_damaged_image_is_refused_naming_it(repository: Repository, damage: str) -> None:
+def test_a_damaged_image_is_refused_naming_it(repository: PointStore, damage: str) -> None:
     point = capture(repository, ModelDisk(4096))
     path = point.image_path(point.disks[0])
     match damage:
@@ -285,7 +288,7 @@ def test_a_damaged_image_is_refused_naming_it(repository: Repository, damage: st
         repository.images(point, point.disks[0])
 
 
-def test_a_missing_disk_below_is_named(repository: Repository) -> None:
+def test_a_missing_disk_below_is_named(repository: PointStore) -> None:
     model = ModelDisk(4096)
     root = capture(repository, model)
     point = capture(repository, model)

@@ -12,13 +12,14 @@ import pytest
 from ntxengine.errors import RepositoryError, ToolError
 from ntxengine.images import process, qemu_img
 from ntxengine.images.create import NewImage
-from ntxengine.repository import Point, Repository, chain, layout, scan
+from ntxengine.repository import Point, chain, layout, scan
 from ntxengine.repository.chain import Chains
+from ntxengine.repository.store import PointStore
 from tests.repository.builders import ModelDisk, capture, make
 from tests.repository.chains import reason_of
 
 
-def deepen(repository: Repository, count: int) -> list[Point]:
+def deepen(repository: PointStore, count: int) -> list[Point]:
     """Make `count` points of an empty disk, each on top of the one before."""
     return [capture(repository, ModelDisk(4096)) for _ in range(count)]
 
@@ -35,7 +36,7 @@ def fake_qemu_img(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return script
 
 
-def test_a_chain_is_checked_without_starting_a_program(repository: Repository, fake_qemu_img: Path) -> None:
+def test_a_chain_is_checked_without_starting_a_program(repository: PointStore, fake_qemu_img: Path) -> None:
     point = deepen(repository, 6)[-1]
     made = fake_qemu_img.parent.with_name("started").read_text().split()
 
@@ -72,7 +73,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     return found
 
 
-def test_many_points_read_each_point_and_image_below_them_once(repository: Repository, reads: Reads) -> None:
+def test_many_points_read_each_point_and_image_below_them_once(repository: PointStore, reads: Reads) -> None:
     points = deepen(repository, 7)
     reads.points.clear()
     reads.images.clear()
@@ -85,7 +86,7 @@ def test_many_points_read_each_point_and_image_below_them_once(repository: Repos
     assert len(reads.images) == len(set(reads.images)) == 7
 
 
-def test_one_damaged_image_is_the_reason_for_all_above_it_and_read_once(repository: Repository, reads: Reads) -> None:
+def test_one_damaged_image_is_the_reason_for_all_above_it_and_read_once(repository: PointStore, reads: Reads) -> None:
     points = deepen(repository, 6)
     points[2].image_path(points[2].disks[0]).unlink()
     reads.images.clear()

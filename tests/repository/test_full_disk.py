@@ -14,10 +14,12 @@ import pytest
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import MachineError, NtxError, TargetError
 from ntxengine.images.qemu_nbd import QemuNbd
-from ntxengine.repository import Repository, UnfinishedPoint
+from ntxengine.repository import Repository
+from ntxengine.repository.store import PointStore
+from ntxengine.repository.unfinished import BlockingUnfinishedPoint
 from ntxengine.restore import RestoreFormat, RestoreOptions, restore
 from tests.cli.ntx import assert_refused, ntx
-from tests.repository.builders import DISK, VM, Clock, ModelDisk, Write, capture, fill_disk, make, record_of
+from tests.repository.builders import DISK, VM, Clock, ModelDisk, Write, begin, capture, fill_disk, make, record_of
 from tests.repository.conftest import fill_up
 
 Mount = Callable[[str], Path]
@@ -38,7 +40,7 @@ def test_a_repository_is_not_made_on_a_full_disk(small_fs: Mount) -> None:
     fill_up(folder)
 
     with pytest.raises(TargetError) as caught:
-        Repository.create(folder / "repo")
+        PointStore.create(folder / "repo")
 
     check_error(caught.value, folder)
     assert list((folder / "repo").iterdir()) == []
@@ -46,11 +48,12 @@ def test_a_repository_is_not_made_on_a_full_disk(small_fs: Mount) -> None:
 
 def test_a_point_is_not_begun_on_a_full_disk(small_fs: Mount, clock: Clock) -> None:
     folder = small_fs("2m")
-    repository = Repository.create(folder / "repo", clock=clock)
+    repository = PointStore.create(folder / "repo", clock=clock)
     fill_up(folder)
 
     with pytest.raises(TargetError) as caught:
-        repository.begin(VM, None)
+        with begin(repository, VM, None):
+            pass
 
     check_error(caught.value, folder)
     assert repository.points() == []
@@ -58,18 +61,18 @@ def test_a_point_is_not_begun_on_a_full_disk(small_fs: Mount, clock: Clock) -> N
 
 def test_an_image_is_not_made_on_a_full_disk(small_fs: Mount, clock: Clock) -> None:
     folder = small_fs("2m")
-    repository = Repository.create(folder / "repo", clock=clock)
-    unfinished = repository.begin(VM, None)
-    fill_up(folder)
+    repository = PointStore.create(folder / "repo", clock=clock)
+    with begin(repository, VM, None) as unfinished:
+        fill_up(folder)
 
-    with unfinished, pytest.raises(TargetError) as caught:
-        make(unfinished.add_disk(DISK, 1 << 40, None))
+        with pytest.raises(TargetError) as caught:
+            make(unfinished.add_disk(DISK, 1 << 40, None))
 
     check_error(caught.value, folder)
     assert not (repository.path / VM).exists()
 
 
-def make_disk(unfinished: UnfinishedPoint) -> NtxError | None:
+def make_disk(unfinished: BlockingUnfinishedPoint) -> NtxError | None:
     disk = fill_disk(unfinished, DISK, ModelDisk(4096), [Write(0, 512, 1)], "scsi.0")
     fill_up(unfinished.path.parents[2])
     try:
@@ -81,36 +84,35 @@ def make_disk(unfinished: UnfinishedPoint) -> NtxError | None:
 
 def test_a_commit_on_a_full_disk_shows_nothing(small_fs: Mount, clock: Clock) -> None:
     folder = small_fs("4m")
-    repository = Repository.create(folder / "repo", clock=clock)
-    unfinished = repository.begin(VM, None)
+    repository = PointStore.create(folder / "repo", clock=clock)
 
-    with unfinished:
+    with begin(repository, VM, None) as unfinished:
         error = make_disk(unfinished)
 
     assert error is not None
     check_error(error, folder)
     (folder / "filler").unlink()
-    assert Repository.open(repository.path).points() == []
+    assert PointStore.open(repository.path).points() == []
     assert not (repository.path / VM).exists()
     capture(repository, ModelDisk(4096))
 
 
 def test_a_full_disk_does_not_lose_a_point_that_only_lacks_its_catalog_entry(small_fs: Mount, clock: Clock) -> None:
     folder = small_fs("4m")
-    repository = Repository.create(folder / "repo", clock=clock)
+    repository = PointStore.create(folder / "repo", clock=clock)
     point = capture(repository, ModelDisk(4096))
     (repository.path / "catalog.sqlite").unlink()
     fill_up(folder)
 
-    assert Repository.open(repository.path).points() == [point]
+    assert PointStore.open(repository.path).points() == [point]
     (folder / "filler").unlink()
-    assert Repository.open(repository.path).points() == [point]
+    assert PointStore.open(repository.path).points() == [point]
 
 
 async def test_a_write_to_a_full_disk_is_an_error_to_the_client(small_fs: Mount, clock: Clock) -> None:
     folder = small_fs("4m")
-    repository = Repository.create(folder / "repo", clock=clock)
-    with repository.begin(VM, None) as unfinished:
+    repository = PointStore.create(folder / "repo", clock=clock)
+    with begin(repository, VM, None) as unfinished:
         path = make(unfinished.add_disk(DISK, 64 * 1024**2, None))
 
         async with QemuNbd(path, read_only=False, backing=()) as server:
@@ -126,21 +128,21 @@ async def test_a_write_to_a_full_disk_is_an_error_to_the_client(small_fs: Mount,
 
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
 async def test_a_restore_onto_a_full_disk_leaves_nothing(
-    repository: Repository, small_fs: Mount, format: RestoreFormat
+    repository: PointStore, small_fs: Mount, format: RestoreFormat
 ) -> None:
     folder = small_fs("1m")
     model = ModelDisk(4 * 1024**2)
     point = capture(repository, model, [Write(0, 4 * 1024**2, 1)])
 
     with pytest.raises(TargetError) as caught:
-        await restore(repository, point, folder, options=RestoreOptions(format=format))
+        await restore(Repository(repository), point, folder, options=RestoreOptions(format=format))
 
     check_error(caught.value, folder)
     assert list(folder.iterdir()) == []
 
 
 async def test_a_restore_names_the_file_when_there_is_no_room_for_its_digests(
-    repository: Repository, small_fs: Mount, monkeypatch: pytest.MonkeyPatch
+    repository: PointStore, small_fs: Mount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = small_fs("1m")
     point = capture(repository, ModelDisk(65536), [Write(0, 65536, 1)])
@@ -155,7 +157,7 @@ async def test_a_restore_names_the_file_when_there_is_no_room_for_its_digests(
     monkeypatch.setattr(Manifest, "temporary", temporary)
 
     with pytest.raises(MachineError, match=r"scsi\.0\.raw.*digests.*No space left on device"):
-        await restore(repository, point, folder)
+        await restore(Repository(repository), point, folder)
 
     os.close(full)
     assert list(folder.iterdir()) == []

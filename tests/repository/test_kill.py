@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.dataplane.manifest import Manifest
-from ntxengine.repository import Repository
+from ntxengine.repository.store import PointStore
 from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, read_image
 from tests.repository.killed_capture import CHANGES, OTHER_CHANGES, SIZE, capture_and_die
 
@@ -30,7 +30,7 @@ def run_and_kill(path: Path, before: bytes, steps: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_a_capture_killed_at_any_step_leaves_a_whole_point_or_none(repository: Repository) -> None:
+def test_a_capture_killed_at_any_step_leaves_a_whole_point_or_none(repository: PointStore) -> None:
     model = ModelDisk(SIZE)
     capture(repository, model, [Write(0, SIZE, 1)])
     before = bytes(model.data)
@@ -44,7 +44,7 @@ def test_a_capture_killed_at_any_step_leaves_a_whole_point_or_none(repository: R
         status = run_and_kill(repository.path, before, steps)
 
         assert status in (0, -signal.SIGKILL)
-        fresh = Repository.open(repository.path)
+        fresh = PointStore.open(repository.path)
         points = fresh.points(VM)
         outcomes.append(len(points))
         for point in points[1:]:
@@ -66,7 +66,7 @@ def test_a_capture_killed_at_any_step_leaves_a_whole_point_or_none(repository: R
 
 
 @pytest.mark.parametrize("program", ["qemu-nbd"])
-def test_what_we_started_dies_with_us(repository: Repository, program: str) -> None:
+def test_what_we_started_dies_with_us(repository: PointStore, program: str) -> None:
     point = capture(repository, ModelDisk(512))
     script = (
         "import asyncio, sys\n"

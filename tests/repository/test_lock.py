@@ -11,22 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.errors import LockedError
-from ntxengine.repository import Repository
-from tests.repository.builders import OTHER_VM, VM, ModelDisk, capture
+from ntxengine.errors import LockedError, RepositoryError
+from ntxengine.repository import leftovers
+from ntxengine.repository.store import PointStore
+from tests.repository.builders import OTHER_VM, VM, ModelDisk, begin, capture, record_of
 from tests.support.filesystem import lacking
 
 HOLD = """
 import sys
-from ntxengine.repository import Repository
-with Repository.open(sys.argv[1]).lock(sys.argv[2]):
+from ntxengine.repository.store import PointStore
+with PointStore.open(sys.argv[1]).lock(sys.argv[2]):
     print("locked", flush=True)
     sys.stdin.read()
 """
 
 
 @pytest.fixture
-def holder(repository: Repository):
+def holder(repository: PointStore):
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, repository.path, VM],
         stdin=subprocess.PIPE,
@@ -39,16 +40,14 @@ def holder(repository: Repository):
         process.kill()
 
 
-def test_a_locked_vm_says_who_has_it(repository: Repository, holder: subprocess.Popen[bytes]) -> None:
+def test_a_locked_vm_says_who_has_it(repository: PointStore, holder: subprocess.Popen[bytes]) -> None:
     with pytest.raises(LockedError, match=f"locked by process {holder.pid}:") as caught:
-        repository.begin(VM, None)
+        repository.acquire(VM)
     assert caught.value.exit_code == 11
-    with pytest.raises(LockedError), repository.lock(VM):
-        pass
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
-def test_where_only_bytes_can_be_locked_a_vm_is_locked_all_the_same(repository: Repository, code: int) -> None:
+def test_where_only_bytes_can_be_locked_a_vm_is_locked_all_the_same(repository: PointStore, code: int) -> None:
     command = [sys.executable, "-c", HOLD, repository.path, VM]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | lacking(repository.path, {"flock": code})
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as first:
@@ -63,13 +62,13 @@ def test_where_only_bytes_can_be_locked_a_vm_is_locked_all_the_same(repository: 
     assert third.stdout == "locked\n"
 
 
-def test_another_vm_is_not_locked(repository: Repository, holder: subprocess.Popen[bytes]) -> None:
+def test_another_vm_is_not_locked(repository: PointStore, holder: subprocess.Popen[bytes]) -> None:
     capture(repository, ModelDisk(512), vm_id=OTHER_VM)
 
     assert [point.vm_id for point in repository.points()] == [OTHER_VM]
 
 
-def test_the_death_of_its_holder_frees_a_lock(repository: Repository, holder: subprocess.Popen[bytes]) -> None:
+def test_the_death_of_its_holder_frees_a_lock(repository: PointStore, holder: subprocess.Popen[bytes]) -> None:
     holder.kill()
     holder.wait()
 
@@ -78,63 +77,95 @@ def test_the_death_of_its_holder_frees_a_lock(repository: Repository, holder: su
     assert len(repository.points()) == 1
 
 
-def test_a_lock_that_is_held_is_used_and_not_given_back_by_the_point(repository: Repository) -> None:
+def test_a_vm_is_not_locked_a_second_time_in_the_same_process(repository: PointStore) -> None:
     with repository.lock(VM):
-        capture(repository, ModelDisk(512))
-        with pytest.raises(LockedError, match=f"process {os.getpid()}"):
-            Repository.open(repository.path).begin(VM, None)
+        for again in (repository, PointStore.open(repository.path)):
+            with pytest.raises(LockedError, match=f"process {os.getpid()}"):
+                again.acquire(VM)
 
-    with Repository.open(repository.path).begin(VM, None):
+    with repository.lock(VM):
         pass
 
 
-def test_a_lock_is_given_back_when_beginning_fails(repository: Repository) -> None:
+def test_a_lock_outlives_the_point_that_was_made_under_it(repository: PointStore) -> None:
+    with repository.lock(VM) as lock:
+        with repository.begin(lock, None) as unfinished:
+            unfinished.commit(record_of(unfinished, []))
+        with pytest.raises(LockedError):
+            repository.acquire(VM)
+
+
+def test_a_point_is_begun_only_under_the_lock_of_its_vm(repository: PointStore, tmp_path: Path) -> None:
+    parent = capture(repository, ModelDisk(512))
+    with repository.lock(VM) as old:
+        pass
+
+    with pytest.raises(RepositoryError, match="its lock was given back"):
+        repository.begin(old, parent)
+    with repository.lock(OTHER_VM) as other, pytest.raises(RepositoryError, match="not the newest of VM"):
+        repository.begin(other, parent)
+    elsewhere = PointStore.create(tmp_path / "elsewhere")
+    with elsewhere.lock(VM) as foreign, pytest.raises(RepositoryError, match="of another repository"):
+        repository.begin(foreign, parent)
+    assert list(repository.path.glob("*/.unfinished-*")) == []
+
+
+def test_a_point_is_not_committed_once_its_lock_was_given_back(repository: PointStore) -> None:
+    with repository.lock(VM) as lock:
+        unfinished = repository.begin(lock, None)
+
+    with pytest.raises(RepositoryError, match="its lock was given back"):
+        unfinished.commit(record_of(unfinished, []))
+    assert repository.points() == []
+
+
+def test_a_lock_is_given_back_when_beginning_fails(repository: PointStore) -> None:
     parent = capture(repository, ModelDisk(512))
     capture(repository, ModelDisk(512))
-    with pytest.raises(Exception, match="not the newest"):
-        repository.begin(VM, parent)
+    with pytest.raises(Exception, match="not the newest"), begin(repository, VM, parent):
+        pass
 
-    with repository.begin(VM, None):
+    with begin(repository, VM, None):
         pass
 
 
-def test_points_can_be_read_while_the_vm_is_captured(repository: Repository, holder: subprocess.Popen[bytes]) -> None:
+def test_points_can_be_read_while_the_vm_is_captured(repository: PointStore, holder: subprocess.Popen[bytes]) -> None:
     assert repository.points() == []
     assert repository.newest(VM) is None
 
 
-def test_unfinished_points_of_a_locked_vm_are_left_alone(repository: Repository) -> None:
-    with repository.begin(VM, None) as unfinished:
-        assert Repository.open(repository.path).sweep_unfinished() == []
+def test_unfinished_points_of_a_locked_vm_are_left_alone(repository: PointStore) -> None:
+    with begin(repository, VM, None) as unfinished:
+        assert leftovers.sweep(repository.path).unfinished == []
         assert unfinished.path.is_dir()
 
 
-def test_what_a_killed_capture_left_is_swept(repository: Repository) -> None:
+def test_what_a_killed_capture_left_is_swept(repository: PointStore) -> None:
     for vm_id, name in ((VM, ".unfinished-20260101T000000Z-aaaaaa"), (OTHER_VM, ".unfinished-20260102T000000Z-bbbbbb")):
         folder = repository.path / vm_id / name
         folder.mkdir(parents=True)
         (folder / "disk").write_bytes(b"x")
         (folder / "link").symlink_to("/etc")
 
-    removed = repository.sweep_unfinished()
+    removed = leftovers.sweep(repository.path).unfinished
 
-    assert removed == [f"{VM}/20260101T000000Z-aaaaaa", f"{OTHER_VM}/20260102T000000Z-bbbbbb"]
+    assert removed == [(VM, "20260101T000000Z-aaaaaa"), (OTHER_VM, "20260102T000000Z-bbbbbb")]
     assert list(repository.path.glob("*/.unfinished-*")) == []
     assert Path("/etc/passwd").exists()
 
 
-def test_many_captures_at_once_are_all_in_the_catalog(repository: Repository) -> None:
+def test_many_captures_at_once_are_all_in_the_catalog(repository: PointStore) -> None:
     vms = [f"0a1b2c3d-0000-4000-8000-0000000000{number:02x}" for number in range(8)]
 
     with ThreadPoolExecutor(4) as pool:
-        points = list(pool.map(lambda vm: capture(Repository.open(repository.path), ModelDisk(512), vm_id=vm), vms))
+        points = list(pool.map(lambda vm: capture(PointStore.open(repository.path), ModelDisk(512), vm_id=vm), vms))
 
-    assert {point.id for point in Repository.open(repository.path).points()} == {point.id for point in points}
+    assert {point.id for point in PointStore.open(repository.path).points()} == {point.id for point in points}
     assert {vm.vm_id for vm in repository.vms()} == set(vms)
 
 
 def test_two_processes_may_make_the_same_repository(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda _: Repository.open(tmp_path / "repo", create=True).id, range(16)))
+        made = list(pool.map(lambda _: PointStore.open(tmp_path / "repo", create=True).id, range(16)))
 
     assert len(set(made)) == 1

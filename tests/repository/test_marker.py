@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import NotFoundError, NtxError, RepositoryError
-from ntxengine.repository import Repository, layout
+from ntxengine.repository import layout
 from ntxengine.repository.adopt import adopt
+from ntxengine.repository.store import PointStore
 
 VM = "11111111-1111-4111-8111-111111111111"
 
@@ -24,18 +25,18 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_lost_marker_is_made_anew_by_what_the_error_says(tmp_path: Path, damage: str) -> None:
-    repository = Repository.create(tmp_path / "r")
+    repository = PointStore.create(tmp_path / "r")
     with repository.lock(VM):
         (repository.path / VM / "kept").touch()  # a folder that stays
     DAMAGE[damage](repository.path / layout.MARKER_FILE)
 
     for create in (False, True):
         with pytest.raises(NtxError, match=f"ntx repository adopt {repository.path}"):
-            Repository.open(repository.path, create=create)
+            PointStore.open(repository.path, create=create)
     adopted = adopt(repository.path)
 
     assert adopted.id != repository.id
-    assert Repository.open(repository.path).id == adopted.id
+    assert PointStore.open(repository.path).id == adopted.id
 
 
 def test_a_directory_without_folders_of_vms_is_not_adopted(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_a_directory_without_folders_of_vms_is_not_adopted(tmp_path: Path) -> No
 
 
 def test_a_marker_of_a_newer_version_is_not_replaced(tmp_path: Path) -> None:
-    repository = Repository.create(tmp_path / "r")
+    repository = PointStore.create(tmp_path / "r")
     marker = repository.path / layout.MARKER_FILE
     newer = marker.read_text().replace('"version": 1', '"version": 2')
     marker.write_text(newer)

@@ -7,25 +7,26 @@ from datetime import UTC, datetime
 import pytest
 
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import Repository, layout
-from tests.repository.builders import VM, Clock, ModelDisk, capture
+from ntxengine.repository import layout
+from ntxengine.repository.store import PointStore
+from tests.repository.builders import VM, Clock, ModelDisk, begin, capture
 
 HOSTILE = ["", ".", "..", "../../etc/passwd", "/etc", VM + "/..", VM + "\n", "x" * 36, VM[:-1], VM + "0", "\u0660" * 36]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_what_is_no_uuid_never_becomes_a_name(repository: Repository, name: str) -> None:
+def test_what_is_no_uuid_never_becomes_a_name(repository: PointStore, name: str) -> None:
     before = sorted(repository.path.iterdir())
 
     with pytest.raises(RepositoryError, match="not a UUID"):
-        repository.begin(name, None)
+        repository.acquire(name)
 
     assert sorted(repository.path.iterdir()) == before
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_disk_that_is_not_named_by_a_uuid_is_refused(repository: Repository, name: str) -> None:
-    with repository.begin(VM, None) as unfinished:
+def test_a_disk_that_is_not_named_by_a_uuid_is_refused(repository: PointStore, name: str) -> None:
+    with begin(repository, VM, None) as unfinished:
         with pytest.raises(RepositoryError, match="not a UUID"):
             unfinished.add_disk(name, 512, None)
         with pytest.raises(RepositoryError, match="not a UUID"):
@@ -34,7 +35,7 @@ def test_a_disk_that_is_not_named_by_a_uuid_is_refused(repository: Repository, n
         assert list(unfinished.path.iterdir()) == []
 
 
-def test_ids_in_upper_case_mean_the_same_vm(repository: Repository) -> None:
+def test_ids_in_upper_case_mean_the_same_vm(repository: PointStore) -> None:
     capture(repository, ModelDisk(512), vm_id=VM.upper())
 
     assert [point.vm_id for point in repository.points(VM.upper())] == [VM]
@@ -42,7 +43,7 @@ def test_ids_in_upper_case_mean_the_same_vm(repository: Repository) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "two\nlines", "é" * 255, "\0", "lone \ud800 surrogate", ""])
-def test_a_vm_may_be_called_anything(repository: Repository, name: str) -> None:
+def test_a_vm_may_be_called_anything(repository: PointStore, name: str) -> None:
     point = capture(repository, ModelDisk(512), vm_name=name)
 
     assert repository.vms()[0].vm_name == name.replace("\ud800", "?")
@@ -55,7 +56,7 @@ def test_a_vm_may_be_called_anything(repository: Repository, name: str) -> None:
 
 
 def test_point_ids_ascend_within_one_second_and_when_the_clock_is_set_back(
-    repository: Repository, clock: Clock
+    repository: PointStore, clock: Clock
 ) -> None:
     ids = [capture(repository, ModelDisk(512)).id]
     ids.append(capture(repository, ModelDisk(512)).id)

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import Point, Repository
+from ntxengine.repository import Point
 from ntxengine.repository.point import decode
 from ntxengine.repository.report import CaptureReport, DiskReport, decode_report
+from ntxengine.repository.store import PointStore
 from tests.repository.builders import DISK, VM, ModelDisk, Write, capture
 
 PARENT = "20261123T041500Z-8f3a2c"
@@ -59,7 +60,7 @@ def read(data: bytes) -> Point:
     return decode(data, file=FOLDER / "point.json", folder=FOLDER)
 
 
-def test_a_point_reads_back_as_it_was_committed(repository: Repository) -> None:
+def test_a_point_reads_back_as_it_was_committed(repository: PointStore) -> None:
     model = ModelDisk(100 * 512)
     root = capture(repository, model, [Write(0, 512, 1)])
     committed = capture(repository, model, [Write(512, 512, 2)])
@@ -180,7 +181,7 @@ def test_random_damage_is_a_repository_error_or_harmless(data: st.DataObject) ->
 
 
 def test_a_damaged_point_is_not_listed_and_says_so_when_asked_for(
-    repository: Repository, caplog: pytest.LogCaptureFixture
+    repository: PointStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = ModelDisk(512)
     good, bad = capture(repository, model), capture(repository, model)
@@ -195,7 +196,7 @@ def test_a_damaged_point_is_not_listed_and_says_so_when_asked_for(
 
 
 @pytest.mark.parametrize("kind", ["missing", "link", "fifo", "folder", "huge"])
-def test_a_point_file_that_is_no_plain_file_is_damage(repository: Repository, kind: str) -> None:
+def test_a_point_file_that_is_no_plain_file_is_damage(repository: PointStore, kind: str) -> None:
     point = capture(repository, ModelDisk(512))
     file = point.path / "point.json"
     kept = file.rename(point.path.parent / "kept.json")
@@ -215,7 +216,7 @@ def test_a_point_file_that_is_no_plain_file_is_damage(repository: Repository, ki
         repository.point(point.id)
 
 
-def test_the_next_point_of_a_vm_sorts_behind_a_damaged_one(repository: Repository) -> None:
+def test_the_next_point_of_a_vm_sorts_behind_a_damaged_one(repository: PointStore) -> None:
     bad = capture(repository, ModelDisk(512))
     (bad.path / "point.json").write_bytes(b"{}")
 

@@ -20,11 +20,13 @@ from ntxengine.images import qemu_nbd as qemu
 from ntxengine.images.create import NewImage
 from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.repository import Repository
+from ntxengine.repository.store import PointStore
 from tests.repository.builders import (
     DISK,
     VM,
     ModelDisk,
     Write,
+    begin,
     capture,
     fill_disk,
     make,
@@ -84,13 +86,13 @@ def image(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 async def test_a_repository_may_have_any_name(tmp_path: Path, name: str) -> None:
-    repository = Repository.create(tmp_path / name)
+    repository = PointStore.create(tmp_path / name)
     model = ModelDisk(128 * 1024)
     capture(repository, model, [Write(0, 65536, 1)])
     parent = repository.newest(VM)
     assert parent is not None
     below = repository.images(parent, parent.disks[0])
-    with repository.begin(VM, parent) as unfinished:
+    with begin(repository, VM, parent) as unfinished:
         disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
         path = unfinished.path / disk.file
         async with QemuNbd(path, backing=below, read_only=False, connections=4) as server:
@@ -101,20 +103,20 @@ async def test_a_repository_may_have_any_name(tmp_path: Path, name: str) -> None
         point = unfinished.commit(record_of(unfinished, [unfinished.disk_entry(DISK, "scsi.0", digest)]))
 
     assert "wrote 512/512" in written
-    async with repository.serve(point, point.disks[0]) as server:
+    async with Repository(repository).serve(point, point.disks[0]) as server:
         said = io(server.uri, "read -P 1 0 512", "read -P 2 512 512", "read -P 1 1k 63k", read_only=True)
     assert [said.count(f"read {length}/{length}") for length in (512, 64512)] == [2, 1]
     assert "verification" not in said
     assert read_image(point.image_path(point.disks[0]), len(model.data)) == model.data
 
 
-async def test_zeroes_written_into_an_overlay_mask_what_lies_below(repository: Repository) -> None:
+async def test_zeroes_written_into_an_overlay_mask_what_lies_below(repository: PointStore) -> None:
     model = ModelDisk(1024 * 1024)
     capture(repository, model, [Write(0, 1024 * 1024, 7)])
     parent = repository.newest(VM)
     assert parent is not None
     below = repository.images(parent, parent.disks[0])
-    with repository.begin(VM, parent) as unfinished:
+    with begin(repository, VM, parent) as unfinished:
         disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
         path = unfinished.path / disk.file
         async with QemuNbd(path, backing=below, read_only=False, connections=2) as server:
@@ -135,12 +137,12 @@ async def test_zeroes_written_into_an_overlay_mask_what_lies_below(repository: R
         assert path.stat().st_blocks * 512 < 512 * 1024
 
 
-async def test_what_lies_below_is_never_written_to(repository: Repository) -> None:
+async def test_what_lies_below_is_never_written_to(repository: PointStore) -> None:
     model = ModelDisk(65536)
     parent = capture(repository, model, [Write(0, 65536, 7)])
     before = parent.image_path(parent.disks[0]).read_bytes()
     below = repository.images(parent, parent.disks[0])
-    with repository.begin(VM, parent) as unfinished:
+    with begin(repository, VM, parent) as unfinished:
         disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
         path = unfinished.path / disk.file
         async with QemuNbd(path, backing=below, read_only=False) as server:
@@ -194,7 +196,7 @@ async def test_socket_and_process_are_gone_afterwards(image: Path) -> None:
     assert run_folders() == before
 
 
-async def test_the_server_inherits_no_descriptor_of_ours(repository: Repository, image: Path) -> None:
+async def test_the_server_inherits_no_descriptor_of_ours(repository: PointStore, image: Path) -> None:
     with repository.lock(VM), (repository.path / "ours").open("wb") as ours:
         os.set_inheritable(ours.fileno(), True)
         async with QemuNbd(image, backing=(), read_only=False) as server:
@@ -272,11 +274,11 @@ async def test_a_missing_tool_names_its_package(
 
 
 def test_a_missing_qemu_img_names_its_package(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    repository: PointStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with repository.begin(VM, None) as unfinished, pytest.raises(ToolError, match="install the package qemu-utils"):
+    with begin(repository, VM, None) as unfinished, pytest.raises(ToolError, match="install the package qemu-utils"):
         make(unfinished.add_disk(DISK, 512, None))
     assert repository.points() == []
 
@@ -304,7 +306,7 @@ async def test_an_image_is_served_by_one_writer(image: Path) -> None:
                 pass
 
 
-def test_a_backing_file_outside_the_vm_is_not_opened(repository: Repository, tmp_path: Path) -> None:
+def test_a_backing_file_outside_the_vm_is_not_opened(repository: PointStore, tmp_path: Path) -> None:
     secret = tmp_path / "secret.qcow2"
     make(NewImage(secret, 65536))
     point = capture(repository, ModelDisk(65536))

@@ -17,8 +17,9 @@ import pytest
 from ntxengine.errors import LockedError, NotFoundError, NtxError, OptionsError, RepositoryError, SourceError
 from ntxengine.events import DiskDone, Event, Progressed, Stage, StageBegan
 from ntxengine.repository import Point, Repository
+from ntxengine.repository.store import PointStore
 from ntxengine.restore import RestoreFormat, RestoreOptions, file_names, restore
-from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, fill_disk, record_of
+from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, begin, capture, fill_disk, record_of
 
 SIZES = [0, 1, 511, 512, 513, 65535, 65536 + 512, 10 * 1024**2 + 512]
 VERIFIED = RestoreOptions(verify=True)
@@ -30,14 +31,14 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_raw_restore_is_the_disk_byte_for_byte(repository: Repository, out: Path, size: int) -> None:
+async def test_a_raw_restore_is_the_disk_byte_for_byte(repository: PointStore, out: Path, size: int) -> None:
     model = ModelDisk(size)
     capture(repository, model, [Write(0, size, 1)] if size else [])
     point = capture(
         repository, model, [Write(0, min(size, 1000), 2), Write(size // 2, size // 4, 0)] if size > 8 else []
     )
 
-    report = await restore(repository, point, out, options=VERIFIED)
+    report = await restore(Repository(repository), point, out, options=VERIFIED)
 
     assert (out / "scsi.0.raw").read_bytes() == model.data
     assert json.loads((out / "vm.json").read_bytes()) == {"name": "db01"}
@@ -46,12 +47,12 @@ async def test_a_raw_restore_is_the_disk_byte_for_byte(repository: Repository, o
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_a_qcow2_restore_stands_alone(repository: Repository, out: Path, size: int) -> None:
+async def test_a_qcow2_restore_stands_alone(repository: PointStore, out: Path, size: int) -> None:
     model = ModelDisk(size)
     capture(repository, model, [Write(0, size, 1)] if size else [])
     point = capture(repository, model, [Write(0, size // 2, 0)] if size > 8 else [])
 
-    await restore(repository, point, out, options=RestoreOptions(format="qcow2", verify=True))
+    await restore(Repository(repository), point, out, options=RestoreOptions(format="qcow2", verify=True))
 
     info = json.loads(
         subprocess.run(["qemu-img", "info", "--output=json", out / "scsi.0.qcow2"], capture_output=True).stdout
@@ -61,28 +62,28 @@ async def test_a_qcow2_restore_stands_alone(repository: Repository, out: Path, s
     assert (out / "plain").read_bytes()[:size] == model.data
 
 
-async def test_a_restore_goes_through_a_link_to_a_directory(repository: Repository, out: Path, tmp_path: Path) -> None:
+async def test_a_restore_goes_through_a_link_to_a_directory(repository: PointStore, out: Path, tmp_path: Path) -> None:
     point = capture(repository, ModelDisk(512), [Write(0, 512, 1)])
     (tmp_path / "elsewhere").mkdir()
     out.symlink_to(tmp_path / "elsewhere")
 
-    await restore(repository, point, out)
+    await restore(Repository(repository), point, out)
 
     assert (tmp_path / "elsewhere" / "scsi.0.raw").read_bytes() == bytes([1]) * 512
 
 
-async def test_a_restore_is_sparse(repository: Repository, out: Path) -> None:
+async def test_a_restore_is_sparse(repository: PointStore, out: Path) -> None:
     point = capture(repository, ModelDisk(64 * 1024**2), [Write(0, 4096, 1)])
 
-    report = await restore(repository, point, out)
+    report = await restore(Repository(repository), point, out)
 
     assert (out / "scsi.0.raw").stat().st_size == 64 * 1024**2
     assert report.disks[0].bytes_allocated < 1024**2
 
 
 @pytest.fixture
-def two_disks(repository: Repository) -> Point:
-    with repository.begin(VM, None) as unfinished:
+def two_disks(repository: PointStore) -> Point:
+    with begin(repository, VM, None) as unfinished:
         disks = [
             fill_disk(unfinished, DISK, ModelDisk(65536), [Write(0, 512, 1)], "scsi.0"),
             fill_disk(unfinished, OTHER_DISK, ModelDisk(65536), [Write(0, 512, 2)], "scsi.1"),
@@ -90,17 +91,17 @@ def two_disks(repository: Repository) -> Point:
         return unfinished.commit(record_of(unfinished, disks), vm_config={"name": "two"})
 
 
-async def test_two_disks_of_one_size_do_not_change_places(repository: Repository, two_disks: Point, out: Path) -> None:
-    await restore(repository, two_disks, out, options=VERIFIED)
+async def test_two_disks_of_one_size_do_not_change_places(repository: PointStore, two_disks: Point, out: Path) -> None:
+    await restore(Repository(repository), two_disks, out, options=VERIFIED)
 
     assert (out / "scsi.0.raw").read_bytes()[:1] == b"\1"
     assert (out / "scsi.1.raw").read_bytes()[:1] == b"\2"
 
 
-async def test_every_step_of_a_restore_is_told_and_of_what(repository: Repository, two_disks: Point, out: Path) -> None:
+async def test_every_step_of_a_restore_is_told_and_of_what(repository: PointStore, two_disks: Point, out: Path) -> None:
     events: list[Event] = []
 
-    await restore(repository, two_disks, out, options=VERIFIED, on_event=events.append)
+    await restore(Repository(repository), two_disks, out, options=VERIFIED, on_event=events.append)
 
     assert {(event.vm_id, event.point_id) for event in events} == {(two_disks.vm_id, two_disks.id)}
     for disk in two_disks.disks:
@@ -116,57 +117,57 @@ async def test_every_step_of_a_restore_is_told_and_of_what(repository: Repositor
 @pytest.mark.parametrize("kind", [StageBegan, Progressed, DiskDone])
 @pytest.mark.parametrize("error", [RuntimeError("a defect"), SourceError("raised by a callback"), NtxError("the same")])
 async def test_what_a_callback_raises_ends_a_restore_without_a_file(
-    error: Exception, kind: type[Event], repository: Repository, two_disks: Point, out: Path
+    error: Exception, kind: type[Event], repository: PointStore, two_disks: Point, out: Path
 ) -> None:
     def raise_it(event: Event) -> None:
         if isinstance(event, kind):
             raise error
 
     with pytest.raises(type(error)) as caught:
-        await restore(repository, two_disks, out, options=VERIFIED, on_event=raise_it)
+        await restore(Repository(repository), two_disks, out, options=VERIFIED, on_event=raise_it)
 
     assert caught.value is error
     assert list(out.iterdir()) == []
 
 
-async def test_disks_can_be_restored_one_after_the_other(repository: Repository, two_disks: Point, out: Path) -> None:
-    await restore(repository, two_disks, out, disks=["scsi.1"])
-    await restore(repository, two_disks, out, disks=[DISK, "scsi.0"])
+async def test_disks_can_be_restored_one_after_the_other(repository: PointStore, two_disks: Point, out: Path) -> None:
+    await restore(Repository(repository), two_disks, out, disks=["scsi.1"])
+    await restore(Repository(repository), two_disks, out, disks=[DISK, "scsi.0"])
 
     assert sorted(path.name for path in out.iterdir()) == ["scsi.0.raw", "scsi.1.raw", "vm.json"]
 
 
-async def test_a_disk_that_is_not_there_is_said_to_be_none(repository: Repository, two_disks: Point, out: Path) -> None:
+async def test_a_disk_that_is_not_there_is_said_to_be_none(repository: PointStore, two_disks: Point, out: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no disk 'ide\.0'; its disks: scsi\.0"):
-        await restore(repository, two_disks, out, disks=["scsi.0", "ide.0"])
+        await restore(Repository(repository), two_disks, out, disks=["scsi.0", "ide.0"])
 
     assert not out.exists()
 
 
 @pytest.mark.parametrize("existing", ["scsi.1.raw", "vm.json"])
 async def test_what_exists_is_kept_unless_told_otherwise(
-    repository: Repository, two_disks: Point, out: Path, existing: str
+    repository: PointStore, two_disks: Point, out: Path, existing: str
 ) -> None:
     out.mkdir()
     (out / existing).write_bytes(b"precious")
 
     with pytest.raises(OptionsError, match=f"{re.escape(existing)}: exists already") as caught:
-        await restore(repository, two_disks, out)
+        await restore(Repository(repository), two_disks, out)
     assert caught.value.exit_code == 2
     assert [(path.name, path.read_bytes()) for path in out.iterdir()] == [(existing, b"precious")]
 
-    await restore(repository, two_disks, out, options=RestoreOptions(overwrite=True))
+    await restore(Repository(repository), two_disks, out, options=RestoreOptions(overwrite=True))
     assert (out / "scsi.1.raw").read_bytes()[:1] == b"\2"
 
 
-async def test_restored_disks_are_for_their_owner_only(repository: Repository, two_disks: Point, out: Path) -> None:
-    await restore(repository, two_disks, out)
+async def test_restored_disks_are_for_their_owner_only(repository: PointStore, two_disks: Point, out: Path) -> None:
+    await restore(Repository(repository), two_disks, out)
 
     assert [path.stat().st_mode & 0o077 for path in out.iterdir()] == [0, 0, 0]
 
 
 async def test_a_link_is_replaced_and_not_followed(
-    repository: Repository, two_disks: Point, out: Path, tmp_path: Path
+    repository: PointStore, two_disks: Point, out: Path, tmp_path: Path
 ) -> None:
     out.mkdir()
     precious = tmp_path / "precious"
@@ -174,34 +175,36 @@ async def test_a_link_is_replaced_and_not_followed(
     for name in ("scsi.0.raw", "scsi.1.raw.ntx-unfinished", "vm.json"):
         (out / name).symlink_to(precious)
 
-    await restore(repository, two_disks, out, options=RestoreOptions(overwrite=True))
+    await restore(Repository(repository), two_disks, out, options=RestoreOptions(overwrite=True))
 
     assert precious.read_bytes() == b"precious"
     assert not any(path.is_symlink() for path in out.iterdir())
 
 
 async def test_a_directory_in_the_place_of_a_file_is_refused(
-    repository: Repository, two_disks: Point, out: Path
+    repository: PointStore, two_disks: Point, out: Path
 ) -> None:
     (out / "scsi.0.raw").mkdir(parents=True)
 
     with pytest.raises(OptionsError, match="is not a file"):
-        await restore(repository, two_disks, out, options=RestoreOptions(overwrite=True))
+        await restore(Repository(repository), two_disks, out, options=RestoreOptions(overwrite=True))
 
 
 async def test_the_repository_is_no_place_to_restore_to(
-    repository: Repository, two_disks: Point, tmp_path: Path
+    repository: PointStore, two_disks: Point, tmp_path: Path
 ) -> None:
     (tmp_path / "link").symlink_to(repository.path)
 
     for place in (repository.path, two_disks.path / "x", tmp_path / "link" / "y"):
         with pytest.raises(OptionsError, match="lies in the repository"):
-            await restore(repository, two_disks, place)
+            await restore(Repository(repository), two_disks, place)
 
 
-async def test_two_restores_do_not_share_a_directory(repository: Repository, two_disks: Point, out: Path) -> None:
+async def test_two_restores_do_not_share_a_directory(repository: PointStore, two_disks: Point, out: Path) -> None:
     done = await asyncio.gather(
-        restore(repository, two_disks, out), restore(repository, two_disks, out), return_exceptions=True
+        restore(Repository(repository), two_disks, out),
+        restore(Repository(repository), two_disks, out),
+        return_exceptions=True,
     )
 
     assert [type(each) for each in done if isinstance(each, BaseException)] == [LockedError]
@@ -209,32 +212,32 @@ async def test_two_restores_do_not_share_a_directory(repository: Repository, two
 
 
 async def test_a_damaged_image_stops_all_and_leaves_nothing(
-    repository: Repository, two_disks: Point, out: Path
+    repository: PointStore, two_disks: Point, out: Path
 ) -> None:
     two_disks.image_path(two_disks.disks[1]).unlink()
 
     with pytest.raises(RepositoryError, match="is missing"):
-        await restore(repository, two_disks, out)
+        await restore(Repository(repository), two_disks, out)
     assert list(out.iterdir()) == []
 
 
-async def test_a_point_without_its_parent_cannot_be_restored(repository: Repository, out: Path) -> None:
+async def test_a_point_without_its_parent_cannot_be_restored(repository: PointStore, out: Path) -> None:
     model = ModelDisk(4096)
     parent = capture(repository, model)
     child = capture(repository, model)
     parent.path.rename(parent.path.with_name("20200101T000000Z-aaaaaa"))
 
     with pytest.raises(RepositoryError, match=f"{parent.id}: is missing"):
-        await restore(repository, child, out)
+        await restore(Repository(repository), child, out)
 
 
 @pytest.mark.parametrize(("format", "delay_s"), [*product(["raw", "qcow2"], [0, 0.05]), ("raw", 0.01), ("qcow2", 0.1)])
 async def test_a_cancelled_restore_leaves_no_file_and_no_process(
-    repository: Repository, out: Path, format: RestoreFormat, delay_s: float
+    repository: PointStore, out: Path, format: RestoreFormat, delay_s: float
 ) -> None:
     point = capture(repository, ModelDisk(64 * 1024**2), [Write(0, 64 * 1024**2, 1)])
     options = RestoreOptions(format=format, verify=True)
-    task = asyncio.create_task(restore(repository, point, out, options=options))
+    task = asyncio.create_task(restore(Repository(repository), point, out, options=options))
     await asyncio.sleep(delay_s)
 
     task.cancel()
@@ -243,18 +246,18 @@ async def test_a_cancelled_restore_leaves_no_file_and_no_process(
 
     assert not out.exists() or list(out.iterdir()) == []
     assert children() == []
-    await restore(repository, point, out)
+    await restore(Repository(repository), point, out)
 
 
 def children() -> list[str]:
     return Path(f"/proc/self/task/{threading.main_thread().native_id}/children").read_text().split()
 
 
-def test_a_point_without_disks_or_configuration_is_an_empty_directory(repository: Repository, out: Path) -> None:
-    with repository.begin(VM, None) as unfinished:
+def test_a_point_without_disks_or_configuration_is_an_empty_directory(repository: PointStore, out: Path) -> None:
+    with begin(repository, VM, None) as unfinished:
         point = unfinished.commit(record_of(unfinished, []))
 
-    report = asyncio.run(restore(repository, point, out))
+    report = asyncio.run(restore(Repository(repository), point, out))
 
     assert report.disks == ()
     assert report.config is None
@@ -276,9 +279,9 @@ def test_a_point_without_disks_or_configuration_is_an_empty_directory(repository
     ],
 )
 def test_names_of_restored_files_are_safe_and_never_alike(
-    repository: Repository, labels: list[str], names: list[str] | None
+    repository: PointStore, labels: list[str], names: list[str] | None
 ) -> None:
-    with repository.begin(VM, None) as unfinished:
+    with begin(repository, VM, None) as unfinished:
         ids = [DISK, OTHER_DISK]
         for disk_id in ids:
             unfinished.add_disk(disk_id, 512, None)
@@ -302,7 +305,7 @@ def test_options_that_cannot_be_are_refused(options: dict[str, object]) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a read-only mount needs root")
-async def test_a_read_only_repository_can_be_restored_from(repository: Repository, out: Path, tmp_path: Path) -> None:
+async def test_a_read_only_repository_can_be_restored_from(repository: PointStore, out: Path, tmp_path: Path) -> None:
     model = ModelDisk(66048)
     capture(repository, model, [Write(0, 66048, 1)])
     capture(repository, model, [Write(512, 512, 2)])
@@ -311,17 +314,17 @@ async def test_a_read_only_repository_can_be_restored_from(repository: Repositor
     subprocess.run(["mount", "--bind", repository.path, mount], check=True)
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", mount], check=True)
-        frozen = Repository.open(mount)
+        frozen = PointStore.open(mount)
 
-        await restore(frozen, frozen.points()[-1], out, options=VERIFIED)
+        await restore(Repository(frozen), frozen.points()[-1], out, options=VERIFIED)
 
         assert (out / "scsi.0.raw").read_bytes() == model.data
     finally:
         subprocess.run(["umount", mount], check=True)
 
 
-async def test_a_place_that_is_a_file_is_refused(repository: Repository, two_disks: Point, out: Path) -> None:
+async def test_a_place_that_is_a_file_is_refused(repository: PointStore, two_disks: Point, out: Path) -> None:
     out.touch()
 
     with pytest.raises(NtxError, match="is not a directory"):
-        await restore(repository, two_disks, out)
+        await restore(Repository(repository), two_disks, out)

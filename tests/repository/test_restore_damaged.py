@@ -11,9 +11,10 @@ import pytest
 
 from ntxengine.errors import ChecksumMismatch, NtxError, OptionsError, RepositoryError, SourceError, TargetError
 from ntxengine.repository import Point, Repository
+from ntxengine.repository.store import PointStore
 from ntxengine.restore import RestoreFormat, RestoreOptions, restore
 from ntxengine.units import BLOCK_SIZE, MIB
-from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, fill_disk, record_of
+from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, begin, capture, fill_disk, record_of
 
 SIZE = 3 * MIB + 512
 FORMATS = ["raw", "qcow2"]
@@ -26,11 +27,11 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def point(repository: Repository) -> Point:
+def point(repository: PointStore) -> Point:
     """An increment of two disks; the second shows 2 from the full point below, and 3 and 4 of its own."""
     models = ModelDisk(SIZE), ModelDisk(SIZE)
     for writes in ([Write(0, 3 * MIB, 2)], [Write(0, 512, 3), Write(SIZE - 512, 512, 4)]):
-        with repository.begin(VM, repository.newest(VM)) as unfinished:
+        with begin(repository, VM, repository.newest(VM)) as unfinished:
             disks = [
                 fill_disk(unfinished, disk_id, model, writes, label)
                 for disk_id, model, label in zip((DISK, OTHER_DISK), models, ("scsi.0", "scsi.1"), strict=True)
@@ -57,12 +58,12 @@ def flip(image: Path, value: int, *, runs: int = 1) -> None:
 @pytest.mark.parametrize("verify", [False, True])
 @pytest.mark.parametrize("format", FORMATS)
 async def test_a_flipped_bit_is_found_while_it_is_written(
-    repository: Repository, point: Point, out: Path, format: RestoreFormat, verify: bool
+    repository: PointStore, point: Point, out: Path, format: RestoreFormat, verify: bool
 ) -> None:
     flip(image_of(point), 4)
 
     with pytest.raises(ChecksumMismatch) as caught:
-        await restore(repository, point, out, options=RestoreOptions(format=format, verify=verify))
+        await restore(Repository(repository), point, out, options=RestoreOptions(format=format, verify=verify))
 
     assert (caught.value.offsets, caught.value.blocks) == ((SIZE // BLOCK_SIZE * BLOCK_SIZE,), 1)
     for words in (point.id, "scsi.1", OTHER_DISK, f"offset {SIZE - 512}", "--no-check"):
@@ -70,36 +71,36 @@ async def test_a_flipped_bit_is_found_while_it_is_written(
     assert list(out.iterdir()) == []
 
 
-async def test_rot_in_a_point_below_is_found_too(repository: Repository, point: Point, out: Path) -> None:
+async def test_rot_in_a_point_below_is_found_too(repository: PointStore, point: Point, out: Path) -> None:
     flip(image_of(repository.chain(point)[0]), 2, runs=20)
 
     with pytest.raises(ChecksumMismatch, match=r"19 of 49 blocks .* at offset 65536, .* and 3 more") as caught:
-        await restore(repository, point, out)
+        await restore(Repository(repository), point, out)
 
     assert len(caught.value.offsets) == 16
     assert caught.value.blocks == 19
     assert list(out.iterdir()) == []
 
 
-async def test_zeros_that_were_data_are_rot(repository: Repository, point: Point, out: Path) -> None:
+async def test_zeros_that_were_data_are_rot(repository: PointStore, point: Point, out: Path) -> None:
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", "write -z 0 64k", image_of(point)], check=True, capture_output=True)
 
     with pytest.raises(ChecksumMismatch) as caught:
-        await restore(repository, point, out)
+        await restore(Repository(repository), point, out)
 
     assert caught.value.offsets == (0,)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
 async def test_what_was_restored_before_stays_as_it_was(
-    repository: Repository, point: Point, out: Path, overwrite: bool
+    repository: PointStore, point: Point, out: Path, overwrite: bool
 ) -> None:
-    await restore(repository, point, out)
+    await restore(Repository(repository), point, out)
     before = (out / "scsi.1.raw").read_bytes()
     flip(image_of(point), 4)
 
     with pytest.raises((ChecksumMismatch, OptionsError)):
-        await restore(repository, point, out, options=RestoreOptions(overwrite=overwrite))
+        await restore(Repository(repository), point, out, options=RestoreOptions(overwrite=overwrite))
 
     assert (out / "scsi.1.raw").read_bytes() == before
     assert sorted(path.name for path in out.iterdir()) == ["scsi.0.raw", "scsi.1.raw", "vm.json"]
@@ -107,27 +108,27 @@ async def test_what_was_restored_before_stays_as_it_was(
 
 @pytest.mark.parametrize("format", FORMATS)
 async def test_what_is_there_can_be_saved_without_a_comparison(
-    repository: Repository, point: Point, out: Path, format: RestoreFormat
+    repository: PointStore, point: Point, out: Path, format: RestoreFormat
 ) -> None:
     flip(image_of(point), 4)
     point.manifest_path(point.disk("scsi.0")).unlink()
 
-    report = await restore(repository, point, out, options=RestoreOptions(format=format, check=False))
+    report = await restore(Repository(repository), point, out, options=RestoreOptions(format=format, check=False))
 
     assert [disk.is_checked for disk in report.disks] == [False, False]
     subprocess.run(["qemu-img", "convert", "-O", "raw", out / f"scsi.1.{format}", out / "plain"], check=True)
     assert (out / "plain").read_bytes()[SIZE - 512 : SIZE] == b"\4" * 100 + b"\x44" + b"\4" * 411
 
 
-async def test_a_point_whose_record_rotted_can_be_saved(repository: Repository, point: Point, out: Path) -> None:
+async def test_a_point_whose_record_rotted_can_be_saved(repository: PointStore, point: Point, out: Path) -> None:
     for each in repository.chain(point):
         file = each.path / "point.json"
         file.write_bytes(file.read_bytes().replace(b'"db01"', b'"db02"'))
         (each.path / "vm.json").write_bytes(b"rot")
 
     with pytest.raises(RepositoryError, match=r"point\.json: is damaged.*--no-check"):
-        await restore(repository, point, out)
-    report = await restore(repository, point, out, options=SALVAGE)
+        await restore(Repository(repository), point, out)
+    report = await restore(Repository(repository), point, out, options=SALVAGE)
 
     assert report.point.vm_name == "db02"
     assert (out / "vm.json").read_bytes() == b"rot"
@@ -140,28 +141,28 @@ def other_manifest(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [Path.unlink, other_manifest, lambda path: path.write_bytes(b"")])
 async def test_without_its_manifest_nothing_is_restored(
-    repository: Repository, point: Point, out: Path, damage: Callable[[Path], object]
+    repository: PointStore, point: Point, out: Path, damage: Callable[[Path], object]
 ) -> None:
     damage(point.manifest_path(point.disk("scsi.1")))
 
     with pytest.raises(NtxError, match="--no-check"):
-        await restore(repository, point, out)
+        await restore(Repository(repository), point, out)
 
     assert list(out.iterdir()) == []
 
 
-async def test_the_manifest_of_another_disk_is_not_believed(repository: Repository, point: Point, out: Path) -> None:
+async def test_the_manifest_of_another_disk_is_not_believed(repository: PointStore, point: Point, out: Path) -> None:
     path = point.manifest_path(point.disk("scsi.1"))
     path.write_bytes(repository.chain(point)[0].manifest_path(point.disk("scsi.0")).read_bytes())
 
     with pytest.raises(RepositoryError, match=r"is not the manifest of disk scsi\.1"):
-        await restore(repository, point, out)
+        await restore(Repository(repository), point, out)
 
 
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize("format", FORMATS)
 async def test_a_cluster_that_cannot_be_read_is_named_with_its_point(
-    repository: Repository, point: Point, out: Path, format: RestoreFormat, check: bool
+    repository: PointStore, point: Point, out: Path, format: RestoreFormat, check: bool
 ) -> None:
     image = image_of(repository.chain(point)[0])
     data = bytearray(image.read_bytes())
@@ -170,7 +171,7 @@ async def test_a_cluster_that_cannot_be_read_is_named_with_its_point(
     image.write_bytes(data)
 
     with pytest.raises(SourceError, match="Input/output error") as caught:
-        await restore(repository, point, out, options=RestoreOptions(format=format, check=check))
+        await restore(Repository(repository), point, out, options=RestoreOptions(format=format, check=check))
 
     for words in (point.id, "scsi.1", OTHER_DISK, "cannot be read", "--salvage"):
         assert words in str(caught.value)
@@ -187,13 +188,13 @@ def compress(image: Path) -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 async def test_an_image_that_only_qemu_can_read_is_restored_and_compared(
-    repository: Repository, out: Path, format: RestoreFormat
+    repository: PointStore, out: Path, format: RestoreFormat
 ) -> None:
     point = capture(repository, ModelDisk(SIZE), [Write(0, MIB, 2), Write(SIZE - 512, 512, 3)])
     compress(point.image_path(point.disks[0]))
 
-    await restore(repository, point, out, options=RestoreOptions(format=format, verify=True))
-    await restore(repository, point, out / "2", options=RestoreOptions(format=format))
+    await restore(Repository(repository), point, out, options=RestoreOptions(format=format, verify=True))
+    await restore(Repository(repository), point, out / "2", options=RestoreOptions(format=format))
 
     subprocess.run(["qemu-img", "convert", "-O", "raw", out / f"scsi.0.{format}", out / "plain"], check=True)
     assert (out / "plain").read_bytes()[:SIZE] == b"\2" * MIB + bytes(SIZE - MIB - 512) + b"\3" * 512
@@ -201,13 +202,13 @@ async def test_an_image_that_only_qemu_can_read_is_restored_and_compared(
 
 @pytest.mark.parametrize("format", FORMATS)
 async def test_a_full_disk_is_not_taken_for_a_damaged_point(
-    repository: Repository, small_fs: Callable[[str], Path], format: RestoreFormat
+    repository: PointStore, small_fs: Callable[[str], Path], format: RestoreFormat
 ) -> None:
     point = capture(repository, ModelDisk(4 * MIB), [Write(0, 4 * MIB, 1)])
     compress(point.image_path(point.disks[0]))
 
     with pytest.raises(TargetError, match="No space left on device") as caught:
-        await restore(repository, point, small_fs("1m"), options=RestoreOptions(format=format))
+        await restore(Repository(repository), point, small_fs("1m"), options=RestoreOptions(format=format))
 
     assert caught.value.errno == errno.ENOSPC
 

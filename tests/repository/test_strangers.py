@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import NtxError, RepositoryError
-from ntxengine.repository import Repository
+from ntxengine.repository import Repository, leftovers
+from ntxengine.repository.store import PointStore
 from ntxengine.sweep import sweep
-from tests.repository.builders import OTHER_VM, VM, ModelDisk, Write, capture
+from tests.repository.builders import OTHER_VM, VM, ModelDisk, Write, begin, capture
 
 SIZE = 128 * 1024
 Put = Callable[[Path, Path], None]
@@ -75,7 +76,7 @@ def outside(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def two_vms(repository: Repository) -> Repository:
+def two_vms(repository: PointStore) -> PointStore:
     """Two points of the first VM, one of the second."""
     model = ModelDisk(SIZE)
     capture(repository, model, [Write(0, SIZE, 1)])
@@ -84,9 +85,9 @@ def two_vms(repository: Repository) -> Repository:
     return repository
 
 
-def check_other_vm(repository: Repository) -> None:
+def check_other_vm(repository: PointStore) -> None:
     """The other VM is listed, and can be captured."""
-    opened = Repository.open(repository.path)
+    opened = PointStore.open(repository.path)
     assert [point.vm_id for point in opened.points(OTHER_VM)] == [OTHER_VM]
     assert OTHER_VM in {vm.vm_id for vm in opened.vms()}
     capture(opened, ModelDisk(SIZE), vm_id=OTHER_VM)
@@ -100,7 +101,7 @@ def check_line(error: NtxError, path: Path) -> None:
 
 
 @pytest.mark.parametrize("put", NOT_A_FILE)
-def test_a_manifest_that_is_something_else_is_one_error(two_vms: Repository, put: Put, outside: Path) -> None:
+def test_a_manifest_that_is_something_else_is_one_error(two_vms: PointStore, put: Put, outside: Path) -> None:
     point = two_vms.points(VM)[0]
     path = point.manifest_path(point.disks[0])
     put(path, outside)
@@ -113,12 +114,13 @@ def test_a_manifest_that_is_something_else_is_one_error(two_vms: Repository, put
 
 
 @pytest.mark.parametrize("put", NOT_A_FILE)
-def test_a_lock_that_is_something_else_is_one_error(two_vms: Repository, put: Put, outside: Path) -> None:
+def test_a_lock_that_is_something_else_is_one_error(two_vms: PointStore, put: Put, outside: Path) -> None:
     path = two_vms.path / VM / ".lock"
     put(path, outside)
 
     with pytest.raises(NtxError) as caught:
-        two_vms.begin(VM, None)
+        with begin(two_vms, VM, None):
+            pass
 
     check_line(caught.value, path)
     assert put is link or not outside.exists()
@@ -126,13 +128,13 @@ def test_a_lock_that_is_something_else_is_one_error(two_vms: Repository, put: Pu
 
 
 @pytest.mark.parametrize("put", NOT_A_FILE)
-def test_a_marker_that_is_something_else_is_one_error(two_vms: Repository, put: Put, outside: Path) -> None:
+def test_a_marker_that_is_something_else_is_one_error(two_vms: PointStore, put: Put, outside: Path) -> None:
     path = two_vms.path / "ntx-repository.json"
     put(path, outside)
 
     for create in (False, True):
         with pytest.raises(NtxError) as caught:
-            Repository.open(two_vms.path, create)
+            PointStore.open(two_vms.path, create)
         check_line(caught.value, path)
 
     assert put is link or not outside.exists()
@@ -141,14 +143,14 @@ def test_a_marker_that_is_something_else_is_one_error(two_vms: Repository, put: 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
 @pytest.mark.parametrize("put", NOT_A_FILE)
 def test_a_catalog_that_is_something_else_is_not_used(
-    two_vms: Repository, put: Put, suffix: str, outside: Path, caplog: pytest.LogCaptureFixture
+    two_vms: PointStore, put: Put, suffix: str, outside: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = two_vms.path / f"catalog.sqlite{suffix}"
     put(path, outside)
     before = outside.read_bytes() if put is link and outside.exists() else None
 
     with caplog.at_level(logging.WARNING):
-        opened = Repository.open(two_vms.path)
+        opened = PointStore.open(two_vms.path)
         assert len(opened.points()) == 3
         capture(opened, ModelDisk(SIZE), vm_id=OTHER_VM)
 
@@ -160,27 +162,28 @@ def test_a_catalog_that_is_something_else_is_not_used(
 
 
 @pytest.mark.parametrize("put", NOT_A_FOLDER)
-def test_a_vm_folder_that_is_something_else_hides_no_other_vm(two_vms: Repository, put: Put, outside: Path) -> None:
+def test_a_vm_folder_that_is_something_else_hides_no_other_vm(two_vms: PointStore, put: Put, outside: Path) -> None:
     path = two_vms.path / VM
     put(path, outside)
 
-    (problem,) = Repository.open(two_vms.path).damaged()
+    (problem,) = PointStore.open(two_vms.path).damaged()
 
     check_line(problem, path)
     assert two_vms.points(VM) == []
     with pytest.raises(NtxError) as caught:
-        two_vms.begin(VM, None)
+        with begin(two_vms, VM, None):
+            pass
     check_line(caught.value, path)
     assert put is link or not outside.exists()
     check_other_vm(two_vms)
 
 
 @pytest.mark.parametrize("put", NOT_A_FOLDER)
-def test_a_point_folder_that_is_something_else_is_not_followed(two_vms: Repository, put: Put, outside: Path) -> None:
+def test_a_point_folder_that_is_something_else_is_not_followed(two_vms: PointStore, put: Put, outside: Path) -> None:
     older, newer = two_vms.points(VM)
     put(older.path, outside)
 
-    (problem,) = Repository.open(two_vms.path).damaged()
+    (problem,) = PointStore.open(two_vms.path).damaged()
 
     check_line(problem, older.path)
     assert [point.id for point in two_vms.points(VM)] == [newer.id]
@@ -192,7 +195,7 @@ def test_a_point_folder_that_is_something_else_is_not_followed(two_vms: Reposito
 
 
 @pytest.mark.parametrize("put", [*NOT_A_FOLDER, unix_socket])
-def test_an_unfinished_point_that_is_something_else_is_removed(two_vms: Repository, put: Put, outside: Path) -> None:
+def test_an_unfinished_point_that_is_something_else_is_removed(two_vms: PointStore, put: Put, outside: Path) -> None:
     path = two_vms.path / VM / ".unfinished-20260101T000000Z-aaaaaa"
     outside.mkdir()
     (outside / "precious").write_bytes(b"x")
@@ -201,14 +204,14 @@ def test_an_unfinished_point_that_is_something_else_is_removed(two_vms: Reposito
     else:
         put(path, outside.with_name("another"))
 
-    removed = two_vms.sweep_unfinished()
+    removed = leftovers.sweep(two_vms.path).unfinished
 
-    assert removed == [f"{VM}/20260101T000000Z-aaaaaa"]
+    assert removed == [(VM, "20260101T000000Z-aaaaaa")]
     assert not os.path.lexists(path)
     assert (outside / "precious").exists()
 
 
-def test_an_unfinished_link_does_not_stop_a_capture(two_vms: Repository, outside: Path) -> None:
+def test_an_unfinished_link_does_not_stop_a_capture(two_vms: PointStore, outside: Path) -> None:
     (two_vms.path / VM / ".unfinished-20260101T000000Z-aaaaaa").symlink_to(outside)
 
     capture(two_vms, ModelDisk(SIZE), on_top=False)
@@ -216,35 +219,36 @@ def test_an_unfinished_link_does_not_stop_a_capture(two_vms: Repository, outside
     assert len(two_vms.points(VM)) == 3
 
 
-def test_a_point_folder_of_the_last_second_is_named_before_anything_is_made(two_vms: Repository) -> None:
+def test_a_point_folder_of_the_last_second_is_named_before_anything_is_made(two_vms: PointStore) -> None:
     last = two_vms.path / VM / "99981231T235959Z-aaaaaa"
     last.mkdir()
     before = sorted((two_vms.path / VM).iterdir())
 
     with pytest.raises(RepositoryError, match=f"newer than {last.name}.*move that folder out"):
-        two_vms.begin(VM, None)
+        with begin(two_vms, VM, None):
+            pass
 
     assert sorted((two_vms.path / VM).iterdir()) == before
 
 
-async def test_a_dry_run_sees_what_a_sweep_removes_and_nothing_else(two_vms: Repository) -> None:
+async def test_a_dry_run_sees_what_a_sweep_removes_and_nothing_else(two_vms: PointStore) -> None:
     for folder in (two_vms.path / VM, two_vms.path / "stranger"):
         (folder / ".unfinished-20260101T000000Z-aaaaaa").mkdir(parents=True)
 
-    plan = await sweep(None, two_vms, dry_run=True)
-    report = await sweep(None, two_vms)
+    plan = await sweep(None, Repository(two_vms), dry_run=True)
+    report = await sweep(None, Repository(two_vms))
 
     assert (plan.removed, plan.problems) == (report.removed, report.problems)
     assert [each.vm_id for each in plan.removed] == [VM]
 
 
-async def test_a_vm_that_cannot_be_swept_does_not_keep_the_others_from_it(two_vms: Repository, outside: Path) -> None:
+async def test_a_vm_that_cannot_be_swept_does_not_keep_the_others_from_it(two_vms: PointStore, outside: Path) -> None:
     for vm_id in (VM, OTHER_VM):
         (two_vms.path / vm_id / ".unfinished-20260101T000000Z-aaaaaa").mkdir()
     fifo(two_vms.path / VM / ".lock", outside)
 
     for dry_run in (True, False):
-        report = await sweep(None, two_vms, dry_run=dry_run)
+        report = await sweep(None, Repository(two_vms), dry_run=dry_run)
 
         assert [each.vm_id for each in report.removed] == [OTHER_VM]
         (problem,) = report.problems
@@ -252,11 +256,11 @@ async def test_a_vm_that_cannot_be_swept_does_not_keep_the_others_from_it(two_vm
         assert "not a regular file" in problem
 
 
-def test_a_repository_is_found_through_links_to_it(two_vms: Repository, tmp_path: Path) -> None:
+def test_a_repository_is_found_through_links_to_it(two_vms: PointStore, tmp_path: Path) -> None:
     (tmp_path / "short").symlink_to(two_vms.path)
     (tmp_path / "long").symlink_to(tmp_path)
 
     for path in (tmp_path / "short", tmp_path / "long" / "repo"):
-        opened = Repository.open(path)
+        opened = PointStore.open(path)
         assert len(opened.points(OTHER_VM)) >= 1
         capture(opened, ModelDisk(SIZE), vm_id=OTHER_VM)

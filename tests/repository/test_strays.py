@@ -15,18 +15,19 @@ from ntxengine.errors import LockedError
 from ntxengine.events import Event, Removed, Stage, StageBegan
 from ntxengine.repository import Repository, layout, site, strays
 from ntxengine.repository.lock import VmLock
+from ntxengine.repository.store import PointStore
 from ntxengine.sweep import sweep
 from tests.repository.builders import OTHER_VM, VM, ModelDisk, capture
 
 
-def test_a_lock_leaves_no_folder_behind_in_which_nothing_was_made(repository: Repository) -> None:
+def test_a_lock_leaves_no_folder_behind_in_which_nothing_was_made(repository: PointStore) -> None:
     with repository.lock(VM):
         assert (repository.path / VM / layout.LOCK_FILE).exists()
 
     assert not (repository.path / VM).exists()
 
 
-def test_the_lock_of_a_folder_that_was_used_stays(repository: Repository) -> None:
+def test_the_lock_of_a_folder_that_was_used_stays(repository: PointStore) -> None:
     capture(repository, ModelDisk(512))
     lock = repository.path / VM / layout.LOCK_FILE
     before = lock.stat().st_ino
@@ -38,11 +39,11 @@ def test_the_lock_of_a_folder_that_was_used_stays(repository: Repository) -> Non
 
 
 def test_a_lock_whose_folder_was_removed_meanwhile_is_not_held(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch
+    repository: PointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = repository.path / VM / layout.LOCK_FILE
-    path.parent.mkdir()
-    first, second = VmLock(path, "first"), VmLock(path, "second")
+    folder = repository.path / VM
+    folder.mkdir()
+    first, second = VmLock(folder, "first"), VmLock(folder, "second")
     first.acquire()
     flock = fcntl.flock
 
@@ -54,19 +55,19 @@ def test_a_lock_whose_folder_was_removed_meanwhile_is_not_held(
     second.acquire()
     monkeypatch.setattr("fcntl.flock", flock)
 
-    assert path.exists()
+    assert (folder / layout.LOCK_FILE).exists()
     with pytest.raises(LockedError):
-        VmLock(path, "third").acquire()
+        VmLock(folder, "third").acquire()
     second.release()
 
 
-def test_two_are_never_in_at_once(repository: Repository) -> None:
+def test_two_are_never_in_at_once(repository: PointStore) -> None:
     inside: list[int] = []
     most = 0
 
     def work(number: int) -> None:
         nonlocal most
-        lock = VmLock(repository.path / VM / layout.LOCK_FILE, "VM")
+        lock = VmLock(repository.path / VM, "VM")
         for _ in range(25):
             try:
                 with lock:
@@ -85,14 +86,14 @@ def test_two_are_never_in_at_once(repository: Repository) -> None:
     assert most == 1
 
 
-async def test_empty_folders_are_swept(repository: Repository) -> None:
+async def test_empty_folders_are_swept(repository: PointStore) -> None:
     (repository.path / VM).mkdir()
     (repository.path / VM / layout.LOCK_FILE).touch()
 
-    plan = await sweep(None, repository, dry_run=True)
+    plan = await sweep(None, Repository(repository), dry_run=True)
     assert (repository.path / VM).exists()
     events: list[Event] = []
-    report = await sweep(None, repository, on_event=events.append)
+    report = await sweep(None, Repository(repository), on_event=events.append)
 
     folder = str(repository.path / VM)
     assert events == [
@@ -105,23 +106,23 @@ async def test_empty_folders_are_swept(repository: Repository) -> None:
 
 
 async def test_a_folder_that_another_sweep_removes_meanwhile_is_no_problem(
-    repository: Repository, monkeypatch: pytest.MonkeyPatch
+    repository: PointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = repository.path / VM
     monkeypatch.setattr(strays, "vm_folders", lambda root: [gone])
 
-    report = await sweep(None, repository)
+    report = await sweep(None, Repository(repository))
 
     assert (report.removed, report.problems) == ([], [])
 
 
 async def test_an_empty_folder_that_cannot_be_locked_is_a_problem_beside_what_was_swept(
-    repository: Repository,
+    repository: PointStore,
 ) -> None:
     (repository.path / VM / layout.LOCK_FILE).mkdir(parents=True)
     (repository.path / OTHER_VM).mkdir()
 
-    report = await sweep(None, repository)
+    report = await sweep(None, Repository(repository))
 
     assert [each.vm_id for each in report.removed] == [OTHER_VM]
     assert [problem for problem in report.problems if VM in problem] == report.problems != []
@@ -143,7 +144,7 @@ def old_file(folder: Path, name: str, *, age_s: float) -> Path:
 def test_the_marker_of_an_interrupted_creation_is_removed_by_the_next_one(tmp_path: Path) -> None:
     old = old_file(tmp_path, MARKER, age_s=2 * strays.OLD_S)
 
-    Repository.create(tmp_path)
+    PointStore.create(tmp_path)
 
     assert not old.exists()
 
@@ -151,16 +152,16 @@ def test_the_marker_of_an_interrupted_creation_is_removed_by_the_next_one(tmp_pa
 @pytest.mark.parametrize("name", [MARKER, CHANGED_SITE, CHANGED_MARKER])
 @pytest.mark.parametrize(("age_s", "stays"), [(2 * strays.OLD_S, False), (1.0, True)])
 async def test_a_marker_is_swept_once_nobody_can_be_making_it(
-    age_s: float, stays: bool, name: str, repository: Repository
+    age_s: float, stays: bool, name: str, repository: PointStore
 ) -> None:
     marker = old_file(repository.path, name, age_s=age_s)
 
-    await sweep(None, repository)
+    await sweep(None, Repository(repository))
 
     assert marker.exists() is stays
 
 
-def test_captures_of_several_vms_may_record_the_site_at_once(repository: Repository) -> None:
+def test_captures_of_several_vms_may_record_the_site_at_once(repository: PointStore) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(site.record, [repository.path] * 100))
 
@@ -168,7 +169,7 @@ def test_captures_of_several_vms_may_record_the_site_at_once(repository: Reposit
     assert not list(repository.path.glob("*.new"))
 
 
-def test_a_half_written_record_is_removed_by_the_next_capture(repository: Repository) -> None:
+def test_a_half_written_record_is_removed_by_the_next_capture(repository: PointStore) -> None:
     capture(repository, ModelDisk(512))
     half = repository.path / VM / ".cluster-20260101T000000Z-abcdef.json.01234567.new"
     half.write_bytes(b"{")

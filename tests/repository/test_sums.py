@@ -12,6 +12,7 @@ import pytest
 
 from ntxengine.errors import RepositoryError
 from ntxengine.repository import Point, Repository
+from ntxengine.repository.store import PointStore
 from ntxengine.restore import restore
 from ntxengine.verify import verify_point
 from tests.repository.builders import VM, ModelDisk, Write, capture, write_sums_anew
@@ -20,7 +21,7 @@ NAMES = ["point.json", "report.json", "vm.json"]
 
 
 @pytest.fixture
-def chain(repository: Repository) -> tuple[Point, Point]:
+def chain(repository: PointStore) -> tuple[Point, Point]:
     model = ModelDisk(65536 + 512)
     full = capture(repository, model, [Write(0, 512, 1)])
     return full, capture(repository, model, [Write(512, 512, 2)])
@@ -59,28 +60,28 @@ def test_sha256sum_itself_checks_a_point(chain: tuple[Point, Point]) -> None:
 
 @pytest.mark.parametrize("change", [zero_40_bytes, other_label])
 async def test_the_catalog_does_not_hide_that_point_json_rots(
-    repository: Repository, chain: tuple[Point, Point], tmp_path: Path, change: Callable[[bytes], bytes]
+    repository: PointStore, chain: tuple[Point, Point], tmp_path: Path, change: Callable[[bytes], bytes]
 ) -> None:
     rot(chain[1].path / "point.json", change)
 
     listed = repository.points(VM)[-1]
-    verdict = await verify_point(repository, listed)
+    verdict = await verify_point(Repository(repository), listed)
 
     assert not verdict.is_right
     assert str(chain[1].path / "point.json") in verdict.problems[0]
     with pytest.raises(RepositoryError, match=r"point\.json: is damaged"):
-        await restore(repository, listed, tmp_path / "out")
+        await restore(Repository(repository), listed, tmp_path / "out")
     with pytest.raises(RepositoryError, match=r"point\.json: is damaged"):
         repository.newest(VM)
     assert list(repository.health(VM, from_catalog=False).unreadable) == [chain[1].path]
 
 
 async def test_rot_of_a_point_below_is_found_in_the_point_above(
-    repository: Repository, chain: tuple[Point, Point]
+    repository: PointStore, chain: tuple[Point, Point]
 ) -> None:
     rot(chain[0].path / "point.json", other_label)
 
-    verdict = await verify_point(repository, chain[1])
+    verdict = await verify_point(Repository(repository), chain[1])
 
     assert str(chain[0].path / "point.json") in verdict.disks[0].problem
 
@@ -98,13 +99,17 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("name", ["report.json", "vm.json"])
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 async def test_damage_beside_the_disks_is_named_and_the_disks_are_restored(
-    repository: Repository, chain: tuple[Point, Point], tmp_path: Path, name: str, damage: Callable[[Path], object]
+    repository: PointStore,
+    chain: tuple[Point, Point],
+    tmp_path: Path,
+    name: str,
+    damage: Callable[[Path], object],
 ) -> None:
     path = chain[1].path / name
     damage(path)
 
-    verdict = await verify_point(repository, chain[1])
-    report = await restore(repository, chain[1], tmp_path / "out")
+    verdict = await verify_point(Repository(repository), chain[1])
+    report = await restore(Repository(repository), chain[1], tmp_path / "out")
 
     assert [disk.is_right for disk in verdict.disks] == [True]
     assert [problem.startswith(f"{path}: ") for problem in verdict.problems] == [True]
@@ -116,11 +121,11 @@ async def test_damage_beside_the_disks_is_named_and_the_disks_are_restored(
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 async def test_digests_that_are_damaged_or_gone_are_noticed(
-    repository: Repository, chain: tuple[Point, Point], damage: Callable[[Path], object]
+    repository: PointStore, chain: tuple[Point, Point], damage: Callable[[Path], object]
 ) -> None:
     damage(chain[1].path / "SHA256SUMS")
 
-    verdict = await verify_point(repository, chain[1])
+    verdict = await verify_point(Repository(repository), chain[1])
 
     assert "SHA256SUMS" in verdict.problems[0]
 
@@ -143,17 +148,17 @@ EMPTY = hashlib.sha256(b"").hexdigest()
     ids=["leads out", "stranger", "twice", "not point.json", "not vm.json", "large", "other digits", "empty"],
 )
 async def test_digests_other_than_of_the_three_files_are_damage(
-    repository: Repository, chain: tuple[Point, Point], change: Callable[[bytes], bytes]
+    repository: PointStore, chain: tuple[Point, Point], change: Callable[[bytes], bytes]
 ) -> None:
     rot(chain[1].path / "SHA256SUMS", change)
 
-    verdict = await verify_point(repository, chain[1])
+    verdict = await verify_point(Repository(repository), chain[1])
 
     assert "SHA256SUMS: " in verdict.problems[0]
 
 
 async def test_digests_that_another_tool_wrote_anew_are_taken(
-    repository: Repository, chain: tuple[Point, Point]
+    repository: PointStore, chain: tuple[Point, Point]
 ) -> None:
     rot(chain[1].path / "SHA256SUMS", lambda data: data.replace(b"  ", b" *"))
     rot(
@@ -162,11 +167,11 @@ async def test_digests_that_another_tool_wrote_anew_are_taken(
     )
 
     for point in chain:
-        assert (await verify_point(repository, point)).is_right
+        assert (await verify_point(Repository(repository), point)).is_right
 
 
 async def test_digests_written_anew_make_a_point_readable_again(
-    repository: Repository, chain: tuple[Point, Point], tmp_path: Path
+    repository: PointStore, chain: tuple[Point, Point], tmp_path: Path
 ) -> None:
     (chain[0].path / "SHA256SUMS").unlink()
     rot(chain[1].path / "point.json", other_label)
@@ -174,12 +179,12 @@ async def test_digests_written_anew_make_a_point_readable_again(
     for point in chain:
         write_sums_anew(point)
 
-    assert [(await verify_point(repository, point)).is_right for point in chain] == [True, True]
-    assert (await restore(repository, chain[1], tmp_path / "out")).disks[0].is_checked
+    assert [(await verify_point(Repository(repository), point)).is_right for point in chain] == [True, True]
+    assert (await restore(Repository(repository), chain[1], tmp_path / "out")).disks[0].is_checked
 
 
 async def test_points_made_before_there_were_digests_stay_readable(
-    repository: Repository, chain: tuple[Point, Point], tmp_path: Path
+    repository: PointStore, chain: tuple[Point, Point], tmp_path: Path
 ) -> None:
     for point in chain:
         (point.path / "SHA256SUMS").unlink()
@@ -189,6 +194,6 @@ async def test_points_made_before_there_were_digests_stay_readable(
 
     assert old is not None
     assert old.sums == ""
-    assert (await verify_point(repository, old)).is_right
-    assert (await restore(repository, old, tmp_path / "out")).config_problem == ""
+    assert (await verify_point(Repository(repository), old)).is_right
+    assert (await restore(Repository(repository), old, tmp_path / "out")).config_problem == ""
     capture(repository, ModelDisk(old.size))

@@ -10,15 +10,16 @@ import pytest
 from ntxengine.errors import NotFoundError, NtxError, RepositoryError
 from ntxengine.events import DiskDone, Event, Progressed, Stage, StageBegan
 from ntxengine.repository import Point, Repository
+from ntxengine.repository.store import PointStore
 from ntxengine.units import BLOCK_SIZE, MIB
 from ntxengine.verify import verify_point, verify_points
-from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, fill_disk, record_of
+from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, begin, capture, fill_disk, record_of
 
 SIZE = 2 * MIB + 512
 
 
 @pytest.fixture
-def chain(repository: Repository) -> tuple[Point, Point]:
+def chain(repository: PointStore) -> tuple[Point, Point]:
     """A full point and an increment, one disk."""
     model = ModelDisk(SIZE)
     full = capture(repository, model, [Write(0, MIB, 7), Write(SIZE - 512, 512, 9)])
@@ -34,44 +35,44 @@ def flip_bit_of_data(image: Path, value: int) -> None:
     image.write_bytes(data)
 
 
-async def test_points_that_are_right_verify(repository: Repository, chain: tuple[Point, Point]) -> None:
+async def test_points_that_are_right_verify(repository: PointStore, chain: tuple[Point, Point]) -> None:
     for point in chain:
-        verdict = await verify_point(repository, point)
+        verdict = await verify_point(Repository(repository), point)
 
         assert verdict.is_right
         assert verdict.disks[0].report is not None
 
 
 async def test_a_single_flipped_bit_is_named_with_disk_and_offset(
-    repository: Repository, chain: tuple[Point, Point]
+    repository: PointStore, chain: tuple[Point, Point]
 ) -> None:
     full, increment = chain
     flip_bit_of_data(increment.image_path(increment.disk(DISK)), 8)
 
-    verdict = await verify_point(repository, increment)
+    verdict = await verify_point(Repository(repository), increment)
 
     assert not verdict.is_right
     assert verdict.disks[0].disk.label == "scsi.0"
     assert verdict.disks[0].offsets == (5 * BLOCK_SIZE,)
     assert f"offset {5 * BLOCK_SIZE}" in verdict.disks[0].problem
-    assert (await verify_point(repository, full)).is_right
+    assert (await verify_point(Repository(repository), full)).is_right
 
 
 async def test_a_bit_flipped_below_is_found_in_every_point_that_still_shows_it(
-    repository: Repository, chain: tuple[Point, Point]
+    repository: PointStore, chain: tuple[Point, Point]
 ) -> None:
     full, increment = chain
     flip_bit_of_data(full.image_path(full.disk(DISK)), 9)
 
     for point in chain:
-        verdict = await verify_point(repository, point)
+        verdict = await verify_point(Repository(repository), point)
 
         assert verdict.disks[0].offsets == (SIZE // BLOCK_SIZE * BLOCK_SIZE,)
     assert increment.parent_id == full.id
 
 
-async def test_one_wrong_disk_does_not_hide_the_other(repository: Repository) -> None:
-    with repository.begin(VM, None) as unfinished:
+async def test_one_wrong_disk_does_not_hide_the_other(repository: PointStore) -> None:
+    with begin(repository, VM, None) as unfinished:
         disks = [
             fill_disk(unfinished, disk_id, ModelDisk(SIZE), [Write(0, 512, value)], label)
             for disk_id, value, label in [(DISK, 3, "scsi.0"), (OTHER_DISK, 4, "scsi.1")]
@@ -79,32 +80,32 @@ async def test_one_wrong_disk_does_not_hide_the_other(repository: Repository) ->
         point = unfinished.commit(record_of(unfinished, disks))
     os.unlink(point.image_path(disks[0]))
 
-    verdict = await verify_point(repository, point)
+    verdict = await verify_point(Repository(repository), point)
 
     assert [disk.is_right for disk in verdict.disks] == [False, True]
     assert "missing" in verdict.disks[0].problem
-    assert (await verify_point(repository, point, disks=["scsi.1"])).is_right
+    assert (await verify_point(Repository(repository), point, disks=["scsi.1"])).is_right
 
 
-async def test_damaged_manifest_is_a_problem_of_its_disk(repository: Repository, chain: tuple[Point, Point]) -> None:
+async def test_damaged_manifest_is_a_problem_of_its_disk(repository: PointStore, chain: tuple[Point, Point]) -> None:
     path = chain[0].manifest_path(chain[0].disk(DISK))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.chmod(0o600)
     path.write_bytes(data)
 
-    verdict = await verify_point(repository, chain[0])
+    verdict = await verify_point(Repository(repository), chain[0])
 
     assert "manifest is damaged" in verdict.disks[0].problem
 
 
-async def test_zeros_of_the_images_are_not_read(repository: Repository) -> None:
+async def test_zeros_of_the_images_are_not_read(repository: PointStore) -> None:
     size = 64 * MIB
     model = ModelDisk(size)
     capture(repository, model, [Write(0, MIB, 7), Write(40 * MIB, MIB, 9)])
     increment = capture(repository, model, [Write(0, MIB, 0)])
 
-    verdict = await verify_point(repository, increment)
+    verdict = await verify_point(Repository(repository), increment)
 
     assert verdict.is_right
     assert verdict.disks[0].report is not None
@@ -112,7 +113,7 @@ async def test_zeros_of_the_images_are_not_read(repository: Repository) -> None:
     assert verdict.disks[0].report.bytes_read <= 2 * MIB
 
 
-async def test_a_damaged_table_is_a_problem_of_its_disk(repository: Repository, chain: tuple[Point, Point]) -> None:
+async def test_a_damaged_table_is_a_problem_of_its_disk(repository: PointStore, chain: tuple[Point, Point]) -> None:
     image = chain[0].image_path(chain[0].disk(DISK))
     data = bytearray(image.read_bytes())
     l1_table = int.from_bytes(data[40:48], "big")
@@ -121,24 +122,24 @@ async def test_a_damaged_table_is_a_problem_of_its_disk(repository: Repository, 
     image.write_bytes(data)
 
     for point in chain:
-        verdict = await verify_point(repository, point)
+        verdict = await verify_point(Repository(repository), point)
 
         assert not verdict.is_right
         assert "Input/output error" in verdict.disks[0].problem
 
 
-async def test_unknown_disk_is_not_found(repository: Repository, chain: tuple[Point, Point]) -> None:
+async def test_unknown_disk_is_not_found(repository: PointStore, chain: tuple[Point, Point]) -> None:
     with pytest.raises(NotFoundError):
-        await verify_point(repository, chain[0], disks=["scsi.9"])
+        await verify_point(Repository(repository), chain[0], disks=["scsi.9"])
 
 
 async def test_every_step_of_a_verification_is_told_and_of_what(
-    repository: Repository, chain: tuple[Point, Point]
+    repository: PointStore, chain: tuple[Point, Point]
 ) -> None:
     events: list[Event] = []
     flip_bit_of_data(chain[0].image_path(chain[0].disk(DISK)), 9)
 
-    await verify_points(repository, [(point, ()) for point in chain], on_event=events.append)
+    await verify_points(Repository(repository), [(point, ()) for point in chain], on_event=events.append)
 
     began = [event for event in events if isinstance(event, StageBegan)]
     assert [(event.stage, event.point_id, event.vm_name) for event in began] == [
@@ -155,13 +156,13 @@ async def test_every_step_of_a_verification_is_told_and_of_what(
 @pytest.mark.parametrize("kind", [StageBegan, Progressed, DiskDone])
 @pytest.mark.parametrize("error", [RuntimeError("a defect"), RepositoryError("a callback's"), NtxError("the same")])
 async def test_what_a_callback_raises_is_no_verdict(
-    error: Exception, kind: type[Event], repository: Repository, chain: tuple[Point, Point]
+    error: Exception, kind: type[Event], repository: PointStore, chain: tuple[Point, Point]
 ) -> None:
     def raise_it(event: Event) -> None:
         if isinstance(event, kind):
             raise error
 
     with pytest.raises(type(error)) as caught:
-        await verify_points(repository, [(chain[1], ())], on_event=raise_it)
+        await verify_points(Repository(repository), [(chain[1], ())], on_event=raise_it)
 
     assert caught.value is error

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from ntxengine.repository import Point, Repository
+from ntxengine.repository.store import PointStore
 from ntxengine.units import BLOCK_SIZE, MIB
 from ntxengine.verify import DiskVerdict, verify_point, verify_points
-from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, fill_disk, record_of
+from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, begin, capture, fill_disk, record_of
 
 SIZE = 2 * MIB + 512
 LAST = SIZE // BLOCK_SIZE
@@ -24,7 +25,7 @@ def block(number: int, value: int) -> Write:
 
 
 @pytest.fixture
-def chain(repository: Repository) -> list[Point]:
+def chain(repository: PointStore) -> list[Point]:
     """A base of 16 blocks and a tail; two blocks over it; one over that and one zeroed."""
     model = ModelDisk(SIZE)
     return [
@@ -44,8 +45,8 @@ def io(image: Path, *commands: str) -> None:
     subprocess.run(["qemu-io", "-d", "unmap", "-f", "qcow2", *words, image], check=True, capture_output=True)
 
 
-async def verdicts_of(repository: Repository, points: Iterable[Point]) -> list[DiskVerdict]:
-    verdicts = await verify_points(repository, [(point, [DISK]) for point in points])
+async def verdicts_of(repository: PointStore, points: Iterable[Point]) -> list[DiskVerdict]:
+    verdicts = await verify_points(Repository(repository), [(point, [DISK]) for point in points])
     return [verdict.disks[0] for verdict in verdicts]
 
 
@@ -53,27 +54,27 @@ def bytes_read(verdicts: Sequence[DiskVerdict]) -> list[int]:
     return [0 if verdict.report is None else verdict.report.bytes_read for verdict in verdicts]
 
 
-async def test_each_cluster_of_a_chain_is_read_once(repository: Repository, chain: list[Point]) -> None:
+async def test_each_cluster_of_a_chain_is_read_once(repository: PointStore, chain: list[Point]) -> None:
     verdicts = await verdicts_of(repository, chain)
 
     assert [verdict.problem for verdict in verdicts] == ["", "", ""]
     assert bytes_read(verdicts) == [MIB + 512, 2 * BLOCK_SIZE, BLOCK_SIZE]
 
 
-async def test_one_point_alone_is_read_whole(repository: Repository, chain: list[Point]) -> None:
-    verdict = await verify_point(repository, chain[2])
+async def test_one_point_alone_is_read_whole(repository: PointStore, chain: list[Point]) -> None:
+    verdict = await verify_point(Repository(repository), chain[2])
 
     assert bytes_read(verdict.disks) == [MIB + 512]
 
 
-async def test_points_are_a_set_in_any_order_and_with_gaps(repository: Repository, chain: list[Point]) -> None:
+async def test_points_are_a_set_in_any_order_and_with_gaps(repository: PointStore, chain: list[Point]) -> None:
     verdicts = await verdicts_of(repository, [chain[2], chain[0]])
 
     assert [verdict.problem for verdict in verdicts] == ["", ""]
     assert bytes_read(verdicts) == [3 * BLOCK_SIZE, MIB + 512]
 
 
-async def test_a_point_that_holds_nothing_itself_is_right(repository: Repository, chain: list[Point]) -> None:
+async def test_a_point_that_holds_nothing_itself_is_right(repository: PointStore, chain: list[Point]) -> None:
     model = ModelDisk(2 * BLOCK_SIZE)
     base = capture(repository, model, [Write(0, 2 * BLOCK_SIZE, 1)], on_top=False)
 
@@ -83,7 +84,7 @@ async def test_a_point_that_holds_nothing_itself_is_right(repository: Repository
     assert bytes_read(verdicts) == [2 * BLOCK_SIZE, 0]
 
 
-async def test_rot_below_is_told_once(repository: Repository, chain: list[Point]) -> None:
+async def test_rot_below_is_told_once(repository: PointStore, chain: list[Point]) -> None:
     io(image_of(chain[0]), "write -P 9 64k 192k")  # blocks 1, 2, 3: the points above do not show them all
 
     base, middle, top = await verdicts_of(repository, chain)
@@ -94,7 +95,7 @@ async def test_rot_below_is_told_once(repository: Repository, chain: list[Point]
     assert top.is_right
 
 
-async def test_rot_of_several_points_is_told_where_it_is(repository: Repository, chain: list[Point]) -> None:
+async def test_rot_of_several_points_is_told_where_it_is(repository: PointStore, chain: list[Point]) -> None:
     io(image_of(chain[0]), "write -P 9 512k 512", f"write -P 9 {SIZE - 512} 512")
     io(image_of(chain[1]), "write -P 9 64k 512")
     io(image_of(chain[2]), "write -P 9 128k 512")
@@ -106,7 +107,7 @@ async def test_rot_of_several_points_is_told_where_it_is(repository: Repository,
     assert (top.offsets, top.below_point_ids) == ((2 * BLOCK_SIZE,), (chain[1].id, chain[0].id))
 
 
-async def test_data_that_became_zero_below_is_wrong_below(repository: Repository, chain: list[Point]) -> None:
+async def test_data_that_became_zero_below_is_wrong_below(repository: PointStore, chain: list[Point]) -> None:
     io(image_of(chain[0]), "write -z 512k 64k")
 
     base, middle, top = await verdicts_of(repository, chain)
@@ -116,7 +117,7 @@ async def test_data_that_became_zero_below_is_wrong_below(repository: Repository
         assert (verdict.offsets, verdict.below_point_ids) == ((), (chain[0].id,))
 
 
-async def test_a_zero_cluster_over_right_data_is_wrong_where_it_is(repository: Repository, chain: list[Point]) -> None:
+async def test_a_zero_cluster_over_right_data_is_wrong_where_it_is(repository: PointStore, chain: list[Point]) -> None:
     io(image_of(chain[1]), "write -z 512k 64k")
 
     base, middle, top = await verdicts_of(repository, chain)
@@ -126,7 +127,7 @@ async def test_a_zero_cluster_over_right_data_is_wrong_where_it_is(repository: R
     assert (top.offsets, top.below_point_ids) == ((), (chain[1].id,))
 
 
-async def test_a_cluster_that_is_lost_shows_what_is_below_and_is_wrong(repository: Repository) -> None:
+async def test_a_cluster_that_is_lost_shows_what_is_below_and_is_wrong(repository: PointStore) -> None:
     model = ModelDisk(SIZE)
     base = capture(repository, model, [Write(0, MIB, 1)])
     model.apply([block(4, 7), block(5, 0)])
@@ -138,7 +139,7 @@ async def test_a_cluster_that_is_lost_shows_what_is_below_and_is_wrong(repositor
     assert (verdicts[1].offsets, verdicts[1].below_point_ids) == ((4 * BLOCK_SIZE, 5 * BLOCK_SIZE), ())
 
 
-async def test_what_only_qemu_can_read_is_read_whole(repository: Repository, chain: list[Point]) -> None:
+async def test_what_only_qemu_can_read_is_read_whole(repository: PointStore, chain: list[Point]) -> None:
     image = image_of(chain[0])
     subprocess.run(["qemu-img", "convert", "-c", "-O", "qcow2", image, image.with_name("packed")], check=True)
     image.with_name("packed").rename(image)
@@ -149,8 +150,8 @@ async def test_what_only_qemu_can_read_is_read_whole(repository: Repository, cha
     assert min(bytes_read(verdicts)) >= MIB
 
 
-async def test_a_disk_that_grew_is_right(repository: Repository, chain: list[Point]) -> None:
-    with repository.begin(VM, chain[-1]) as unfinished:
+async def test_a_disk_that_grew_is_right(repository: PointStore, chain: list[Point]) -> None:
+    with begin(repository, VM, chain[-1]) as unfinished:
         model = ModelDisk(SIZE + MIB, bytes([1]) * MIB)
         model.apply([block(1, 2), block(2, 3), block(3, 0), block(20, 2), Write(SIZE - 512, 512, 1), block(40, 5)])
         disk = fill_disk(unfinished, DISK, model, [block(40, 5)], "scsi.0")
@@ -161,7 +162,7 @@ async def test_a_disk_that_grew_is_right(repository: Repository, chain: list[Poi
     assert [verdict.problem for verdict in verdicts] == [""] * 4
 
 
-async def test_an_image_that_is_missing_below_is_told_once(repository: Repository, chain: list[Point]) -> None:
+async def test_an_image_that_is_missing_below_is_told_once(repository: PointStore, chain: list[Point]) -> None:
     image_of(chain[0]).unlink()
 
     base, middle, top = await verdicts_of(repository, chain)
@@ -172,7 +173,7 @@ async def test_an_image_that_is_missing_below_is_told_once(repository: Repositor
         assert verdict.below_point_ids == (chain[0].id,)
 
 
-async def test_a_point_that_is_gone_is_told_once(repository: Repository, chain: list[Point]) -> None:
+async def test_a_point_that_is_gone_is_told_once(repository: PointStore, chain: list[Point]) -> None:
     chain[0].path.rename(chain[0].path.with_name("elsewhere"))
 
     middle, top = await verdicts_of(repository, chain[1:])
@@ -182,18 +183,18 @@ async def test_a_point_that_is_gone_is_told_once(repository: Repository, chain: 
     assert middle.below_point_ids == top.below_point_ids == (chain[0].id,)
 
 
-async def test_a_record_that_rotted_below_is_told_once(repository: Repository, chain: list[Point]) -> None:
+async def test_a_record_that_rotted_below_is_told_once(repository: PointStore, chain: list[Point]) -> None:
     file = chain[0].path / "point.json"
     file.write_bytes(file.read_bytes().replace(b"scsi.0", b"scsi.1"))
 
-    base, middle, top = await verify_points(repository, [(point, ()) for point in chain])
+    base, middle, top = await verify_points(Repository(repository), [(point, ()) for point in chain])
 
     assert str(file) in base.problems[0]
     assert [verdict.disks[0].below_point_ids for verdict in (middle, top)] == [(chain[0].id,)] * 2
 
 
 async def test_without_the_manifest_below_a_point_is_compared_with_its_own(
-    repository: Repository, chain: list[Point]
+    repository: PointStore, chain: list[Point]
 ) -> None:
     chain[0].manifest_path(chain[0].disk(DISK)).write_bytes(b"rot")
 
@@ -204,11 +205,11 @@ async def test_without_the_manifest_below_a_point_is_compared_with_its_own(
     assert bytes_read(verdicts)[1] > MIB
 
 
-async def test_disks_are_told_apart(repository: Repository) -> None:
+async def test_disks_are_told_apart(repository: PointStore) -> None:
     models = ModelDisk(SIZE), ModelDisk(SIZE)
     points = []
     for value in (1, 2):
-        with repository.begin(VM, repository.newest(VM)) as unfinished:
+        with begin(repository, VM, repository.newest(VM)) as unfinished:
             disks = [
                 fill_disk(unfinished, DISK, models[0], [block(value, value)], "scsi.0"),
                 fill_disk(unfinished, OTHER_DISK, models[1], [block(5, value)], "scsi.1", is_full=True),
@@ -216,7 +217,7 @@ async def test_disks_are_told_apart(repository: Repository) -> None:
             points.append(unfinished.commit(record_of(unfinished, disks)))
     io(points[0].image_path(points[0].disk(OTHER_DISK)), "write -P 9 320k 512")
 
-    lower, upper = await verify_points(repository, [(point, ()) for point in points])
+    lower, upper = await verify_points(Repository(repository), [(point, ()) for point in points])
 
     assert [disk.offsets for disk in lower.disks] == [(), (5 * BLOCK_SIZE,)]
     assert [disk.problem for disk in upper.disks] == ["", ""]
@@ -232,7 +233,7 @@ def random_rot(dice: random.Random) -> str:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_together_and_alone_the_same_blocks_are_wrong(
-    repository: Repository, chain: list[Point], seed: int
+    repository: PointStore, chain: list[Point], seed: int
 ) -> None:
     dice = random.Random(seed)
     if seed % 2:  # clusters that are parts of a block
@@ -246,7 +247,7 @@ async def test_together_and_alone_the_same_blocks_are_wrong(
         io(image_of(point), *(random_rot(dice) for _ in range(3)))
 
     together = await verdicts_of(repository, chain)
-    alone = [(await verify_point(repository, point)).disks[0] for point in chain]
+    alone = [(await verify_point(Repository(repository), point)).disks[0] for point in chain]
 
     for one, other in zip(together, alone, strict=True):
         assert blocks_of(one) == blocks_of(other)

@@ -14,8 +14,8 @@ async def newest_point(repository: Repository, vm: str) -> Point:
 
     Errors: NotFoundError (no such VM, no point), OptionsError (several VMs had the name), RepositoryError (damaged).
     """
-    found = repository.find_vm(vm)
-    point = repository.newest(found.id)
+    found = await repository.find_vm(vm)
+    point = await repository.newest(found.id)
     if point is None:
         raise NotFoundError(f"{repository.path}: VM {found.name!r} has no point")
     return point

@@ -192,7 +192,7 @@ class _DiskCapture:
         """Return the image that is to be made, and make the manifest that it starts with."""
         unfinished = self._context.unfinished
         size = self._changes.size
-        new = await to_thread_joined(unfinished.add_disk, self._disk.id, size, self._previous)
+        new = await unfinished.add_disk(self._disk.id, size, self._previous)
         path = unfinished.manifest_path(self._disk.id)
         if before is None:
             return new, await _opened(stack, partial(Manifest.create, path, size=size))

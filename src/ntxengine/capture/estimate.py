@@ -14,7 +14,9 @@ from ntxengine.prism.models import Disk
 from ntxengine.repository import Point, Repository
 
 
-def estimate_bytes(repository: Repository, disk: Disk, newest: Point | None, *, is_incremental: bool) -> int | None:
+async def estimate_bytes(
+    repository: Repository, disk: Disk, newest: Point | None, *, is_incremental: bool
+) -> int | None:
     """Return what a disk will take, None where nobody can tell.  `newest` is the newest point that can be read."""
     previous = next((each for each in newest.disks if each.disk_id == disk.id.lower()), None) if newest else None
     if newest is None or previous is None:
@@ -22,10 +24,9 @@ def estimate_bytes(repository: Repository, disk: Disk, newest: Point | None, *, 
     if is_incremental:
         return _sent(newest, previous.disk_id)
     try:
-        taken = sum(path.stat().st_blocks * 512 for path in repository.images(newest, previous))
-    except (RepositoryError, OSError):
+        return min(await repository.bytes_allocated(newest, previous), disk.size)
+    except RepositoryError:
         return None
-    return min(taken, disk.size)
 
 
 def _sent(point: Point, disk_id: str) -> int | None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ntxengine.capture.options import CaptureOptions
-from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import NotFoundError, RepositoryError
 from ntxengine.prism.cluster import RecoveryPoints
 from ntxengine.prism.models import Vm
@@ -48,7 +47,7 @@ async def find_parent(
     `damage` is what a capture that went on top of the newest has found, and cannot be seen from here.
     Errors: RepositoryError (the newest point is not whole, and `on_lost_tracking` is "fail").
     """
-    health = await to_thread_joined(repository.health_of_newest, vm.id)
+    health = await repository.health_of_newest(vm.id)
     newest = health.points[-1] if health.points else None
     missing = "" if newest is None else await _find_missing(prism, newest, vm)
     replaced = None if missing else newest
@@ -56,8 +55,8 @@ async def find_parent(
         return Parent(None, _asked("a full point", options.reason), "", newest, replaced)
     if damage:
         return Parent(None, damage, "", newest, replaced)
-    if damage := await to_thread_joined(_find_damage, repository, health, vm):
-        every = await to_thread_joined(repository.health, vm.id, from_catalog=False)
+    if damage := await _find_damage(repository, health, vm):
+        every = await repository.health(vm.id, from_catalog=False)
         damage = f"{damage}; {every.what_is_whole(vm.id.lower())}"
         if options.on_lost_tracking == "fail":
             raise RepositoryError(
@@ -87,7 +86,7 @@ async def _find_missing(prism: RecoveryPoints, newest: Point, vm: Vm) -> str:
     return ""
 
 
-def _find_damage(repository: Repository, health: Health, vm: Vm) -> str:
+async def _find_damage(repository: Repository, health: Health, vm: Vm) -> str:
     """Return why nothing can be put on top of the newest point, "" if something can.  Reads its manifests whole."""
     if unreadable := health.newer_unreadable(vm.id.lower()):
         return str(health.unreadable[unreadable])
@@ -100,7 +99,7 @@ def _find_damage(repository: Repository, health: Health, vm: Vm) -> str:
         return problem
     for disk in disks:
         try:
-            repository.manifest(newest, disk).close()
+            (await repository.manifest(newest, disk)).close()
         except RepositoryError as exc:
             return str(exc)
     return ""

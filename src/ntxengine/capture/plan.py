@@ -15,7 +15,6 @@ from ntxengine.capture.clones import find_clones
 from ntxengine.capture.estimate import estimate_bytes
 from ntxengine.capture.options import CaptureOptions, ConsistencyChoice
 from ntxengine.capture.parent import Parent, find_parent
-from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import AttachError, NtxError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, Vm
@@ -104,9 +103,7 @@ async def plan_capture(
         lost=parent.lost,
         consistency=consistency,
         consistency_reason=reason,
-        disks=tuple(
-            [await to_thread_joined(_estimated, repository, _plan_disk(disk, parent), parent) for disk in vm.disks]
-        ),
+        disks=tuple([await _estimated(repository, _plan_disk(disk, parent), parent) for disk in vm.disks]),
         hot_added=tuple(clones.values()),
     )
 
@@ -152,8 +149,8 @@ def _plan_disk(disk: Disk, parent: Parent) -> DiskPlan:
     return DiskPlan(disk, previous, disk_point_from(recorded))
 
 
-def _estimated(repository: Repository, plan: DiskPlan, parent: Parent) -> DiskPlan:
-    found = estimate_bytes(repository, plan.disk, parent.newest, is_incremental=plan.previous is not None)
+async def _estimated(repository: Repository, plan: DiskPlan, parent: Parent) -> DiskPlan:
+    found = await estimate_bytes(repository, plan.disk, parent.newest, is_incremental=plan.previous is not None)
     return dataclasses.replace(plan, bytes_estimated=found)
 
 

@@ -13,12 +13,10 @@ import dataclasses
 from collections.abc import Callable, Iterable
 
 from ntxengine.attach import AttachOptions, Trace, find_leftovers
-from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import RecoveryPoint, Vm
-from ntxengine.repository import Point, Repository, UnfinishedPoint, cluster_record, site
-from ntxengine.repository.cluster_record import ClusterRecord, name_prefix
+from ntxengine.repository import ClusterRecord, Point, Repository, UnfinishedPoint, VmLock
 from ntxengine.units import utc_now
 
 
@@ -44,17 +42,17 @@ async def remove_recorded(prism: Prism, record: ClusterRecord, vm_id: str) -> No
 class Recorder:
     """Records what one capture makes on the cluster, and removes what earlier ones made.  The VM is locked."""
 
-    def __init__(self, prism: Prism, repository: Repository, vm: Vm, warn: Callable[[str], None]) -> None:
+    def __init__(self, prism: Prism, repository: Repository, lock: VmLock, vm: Vm, warn: Callable[[str], None]) -> None:
         self._prism = prism
         self._repository = repository
+        self._lock = lock
         self._vm = vm
         self._warn = warn
         self._record: ClusterRecord | None = None
-        self._folder = repository.path / vm.id.lower()
 
     async def announce(self, unfinished: UnfinishedPoint, worker_id: str) -> str:
         """Record durably what is about to be asked for; return the name that the recovery point must get."""
-        name = name_prefix(self._repository.id) + unfinished.id
+        name = self._repository.recovery_point_name(unfinished.id)
         await self._write(ClusterRecord(unfinished.id, name, worker_id))
         return name
 
@@ -68,7 +66,7 @@ class Recorder:
         """Remove all of it, and the record.  Errors: PrismError, NtxError, TargetError; the record stays then."""
         assert self._record is not None
         await remove_recorded(self._prism, self._record, self._vm.id)
-        await to_thread_joined(cluster_record.remove, self._folder, self._record)
+        await self._repository.remove_cluster_record(self._lock, self._record)
 
     async def release(self, point: Point, reference: Point | None) -> None:
         """Remove what the points before `point` have on the cluster: it replaces them.
@@ -82,7 +80,7 @@ class Recorder:
             self._warn(f"what earlier points have on the cluster was not looked at: {error}; `ntx sweep` removes it")
 
     async def _release_all(self, point: Point, reference: Point | None) -> None:
-        records = await to_thread_joined(cluster_record.read, self._folder)
+        records = await self._repository.cluster_records(self._vm.id)
         for problem in records.problems:
             self._warn(f"{problem}; what it recorded on the cluster stays there until it expires")
         for record in records.own:
@@ -92,7 +90,7 @@ class Recorder:
             return
         if reference.id in (record.point_id for record in records.foreign):
             self._leave(reference, "was made by the directory that this repository was copied or restored from")
-        elif mismatch := await to_thread_joined(site.find_mismatch, self._repository.path):
+        elif mismatch := await self._repository.find_mismatch():
             self._leave(reference, f"may be needed by another repository ({mismatch})")
         else:
             await self._release_unrecorded(reference)
@@ -101,7 +99,7 @@ class Recorder:
         try:
             await remove_recorded(self._prism, record, self._vm.id)
             if record.is_settled(utc_now()):
-                await to_thread_joined(cluster_record.remove, self._folder, record)
+                await self._repository.remove_cluster_record(self._lock, record)
         except NtxError as error:
             self._not_released(record.recovery_point_id or record.name, error)
 
@@ -109,7 +107,7 @@ class Recorder:
         """Delete the recovery point of a point of an older ntxengine, which kept no records: it has our name."""
         try:
             found = await self._prism.recovery_point(reference.recovery_point_id, self._vm)
-            if found.name != name_prefix(self._repository.id) + reference.id:
+            if found.name != self._repository.recovery_point_name(reference.id):
                 self._leave(reference, "was made by another repository")
                 return
             await self._prism.delete_recovery_point(found.id)
@@ -132,4 +130,4 @@ class Recorder:
 
     async def _write(self, record: ClusterRecord) -> None:
         self._record = record
-        await to_thread_joined(cluster_record.write, self._folder, record)
+        await self._repository.write_cluster_record(self._lock, record)

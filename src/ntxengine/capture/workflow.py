@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from functools import partial
 
 from ntxengine.attach import Attacher
 from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture_disk
@@ -19,7 +18,7 @@ from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture, stored_disk_point
 from ntxengine.capture.recorded import Recorder
 from ntxengine.capture.report import Stages, point_tracking
-from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
+from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
 from ntxengine.dataplane.buffers import split_buffers
@@ -37,7 +36,7 @@ from ntxengine.events import (
 )
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
-from ntxengine.repository import CaptureReport, Point, PointRecord, Repository, UnfinishedPoint, site
+from ntxengine.repository import CaptureReport, Point, PointRecord, Repository, UnfinishedPoint, VmLock
 from ntxengine.units import utc_now
 
 
@@ -61,16 +60,16 @@ async def capture(
             What `on_event` raises when the point is committed comes too late for that: the point stays.
     """
     emit = Emitter(on_event)
-    with repository.lock(vm.id):
+    async with repository.lock(vm.id) as lock:
         try:
-            return await _Capture(prism, repository, vm, options, attacher, emit).run()
+            return await _Capture(prism, repository, lock, vm, options, attacher, emit).run()
         except BuiltOnDamage as error:
             if options.on_lost_tracking == "fail":
                 raise
             damage = str(error)
         # Not silently: the full point warns with the reason of each disk, and records it.
         emit(StartedOver(vm_id=vm.id, vm_name=vm.name, reason=damage))
-        return await _Capture(prism, repository, vm, options, attacher, emit, damage=damage).run()
+        return await _Capture(prism, repository, lock, vm, options, attacher, emit, damage=damage).run()
 
 
 class _Capture:
@@ -80,6 +79,7 @@ class _Capture:
         self,
         prism: Prism,
         repository: Repository,
+        lock: VmLock,
         vm: Vm,
         options: CaptureOptions,
         attacher: Attacher,
@@ -89,6 +89,7 @@ class _Capture:
     ) -> None:
         self._prism = prism
         self._repository = repository
+        self._lock = lock
         self._vm = vm
         self._options = options
         self._attacher = attacher
@@ -151,13 +152,13 @@ class _Capture:
         )
 
     async def _settle_site(self) -> None:
-        if mismatch := await to_thread_joined(site.settle, self._repository.path):
+        if mismatch := await self._repository.settle_site():
             self._warn(f"{mismatch}; if it is to be a repository of its own: `ntx repository adopt DIR`")
 
     async def _begin(self, plan: CapturePlan) -> UnfinishedPoint:
-        unfinished = self._repository.begin(plan.vm.id, plan.parent)
+        unfinished = await self._repository.begin(self._lock, plan.parent)
         self._subject["point_id"] = unfinished.id
-        self._undo.add(f"remove the unfinished point {unfinished.path}", partial(to_thread_joined, unfinished.abort))
+        self._undo.add(f"remove the unfinished point {unfinished.path}", unfinished.abort)
         for warning in unfinished.warnings:
             self._warn(warning)
         return unfinished
@@ -174,7 +175,7 @@ class _Capture:
         return check_frozen(plan, point, self._options, self._warn)
 
     def _recorder(self, plan: CapturePlan) -> Recorder:
-        return Recorder(self._prism, self._repository, plan.vm, self._warn)
+        return Recorder(self._prism, self._repository, self._lock, plan.vm, self._warn)
 
     async def _capture_disks(
         self, plan: CapturePlan, unfinished: UnfinishedPoint, frozen: Frozen
@@ -238,13 +239,12 @@ class _Capture:
     async def _commit(self, unfinished: UnfinishedPoint, record: PointRecord, plan: CapturePlan) -> Point:
         """Make the point visible.  It happens as a whole even if we are cancelled meanwhile."""
 
-        def commit() -> Point:
-            point = unfinished.commit(record, vm_config=plan.vm.config)
-            self._undo.forget()
-            return point
-
         self._began(Stage.COMMIT)
-        return await to_thread_joined(commit)
+        try:
+            return await unfinished.commit(record, vm_config=plan.vm.config)
+        finally:
+            if unfinished.is_committed:
+                self._undo.forget()
 
     async def _release(self, plan: CapturePlan, point: Point) -> None:
         """Delete the recovery point that the new one replaces.  If it stays, that costs space, not the point."""

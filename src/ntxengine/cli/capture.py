@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -233,7 +233,7 @@ async def _capture(
         vm = await find_vm(cluster.prism, name)
         attacher = await attach.attacher(cluster)
         # Last, so that a mistyped password leaves no empty repository.
-        repository = Repository.open(path, create=True)
+        repository = await Repository.open(path, create=True)
         with screen.view() as view:
             return await capture(
                 cluster.prism, repository, vm, options=options, attacher=attacher, on_event=CaptureEvents(view)
@@ -258,7 +258,7 @@ async def _capture_several(request: Request, prism_login: Login, screen: Screen)
     async with connected(prism_login) as cluster:
         attacher = await request.attach.attacher(cluster)
         selection = await request.select(cluster.prism)
-        repository = Repository.open(request.repository, create=True)
+        repository = await Repository.open(request.repository, create=True)
         with screen.view() as view:
             outcomes = await capture_several(
                 cluster.prism,
@@ -282,36 +282,34 @@ def _show_several(selection: Selection, outcomes: list[Outcome], screen: Screen)
 async def _plan(
     name: str, path: Path, options: CaptureOptions, attach: AttachArguments, prism_login: Login
 ) -> CapturePlan:
-    with _untouched(path) as repository:
-        async with connected(prism_login) as cluster:
-            vm = await find_vm(cluster.prism, name)
-            attacher = await attach.attacher(cluster)
-            return await plan_capture(cluster.prism, repository, vm.id, options, attacher=attacher)
+    async with _untouched(path) as repository, connected(prism_login) as cluster:
+        vm = await find_vm(cluster.prism, name)
+        attacher = await attach.attacher(cluster)
+        return await plan_capture(cluster.prism, repository, vm.id, options, attacher=attacher)
 
 
 async def _plan_several(request: Request, prism_login: Login) -> tuple[Selection, list[CapturePlan], list[Failure]]:
     plans, failed = [], []
-    with _untouched(request.repository) as repository:
-        async with connected(prism_login) as cluster:
-            attacher = await request.attach.attacher(cluster)
-            selection = await request.select(cluster.prism)
-            for vm in selection.vms:
-                try:
-                    plan = await plan_capture(cluster.prism, repository, vm.id, request.options, attacher=attacher)
-                    plans.append(plan)
-                except NtxError as error:
-                    failed.append(tell(Failure(vm.id, vm.name, error)))
+    async with _untouched(request.repository) as repository, connected(prism_login) as cluster:
+        attacher = await request.attach.attacher(cluster)
+        selection = await request.select(cluster.prism)
+        for vm in selection.vms:
+            try:
+                plan = await plan_capture(cluster.prism, repository, vm.id, request.options, attacher=attacher)
+                plans.append(plan)
+            except NtxError as error:
+                failed.append(tell(Failure(vm.id, vm.name, error)))
     return selection, plans, [*selection.failed, *failed]
 
 
-@contextmanager
-def _untouched(path: Path) -> Iterator[Repository]:
+@asynccontextmanager
+async def _untouched(path: Path) -> AsyncIterator[Repository]:
     """Open a repository; if there is none, an empty one in its place, so that nothing is made where it would be."""
     try:
-        opened = Repository.open(path)
+        opened = await Repository.open(path)
     except NotFoundError:
         with TemporaryDirectory(prefix="ntx-plan-") as folder:
-            yield Repository.create(folder)
+            yield await Repository.create(folder)
     else:
         yield opened
 

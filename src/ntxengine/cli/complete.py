@@ -6,6 +6,7 @@ locked after some wrong passwords would be.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import re
@@ -85,4 +86,8 @@ def _points(ctx: click.Context) -> list[Point]:
     from ntxengine.repository import Repository
 
     repository: Any = ctx.params["repository"]
-    return Repository.open(repository).points()
+
+    async def found() -> list[Point]:
+        return await (await Repository.open(repository)).points()
+
+    return asyncio.run(found())

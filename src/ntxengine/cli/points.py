@@ -19,11 +19,11 @@ from ntxengine.cli.options import (
 )
 from ntxengine.cli.output import Screen, plain
 from ntxengine.cli.report import capture_report_fields, show_report
+from ntxengine.cli.run import run
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
 from ntxengine.errors import NotFoundError, OptionsError, RepositoryError
-from ntxengine.repository import Health, Point, PointDisk, Repository, layout
-from ntxengine.repository.scan import read_point
+from ntxengine.repository import Health, Point, PointDisk, Repository, is_point_id, vm_of
 from ntxengine.units import format_size
 
 COLUMNS = [
@@ -59,10 +59,9 @@ def points_command(vm: str | None, repository: Path, with_report: bool, screen: 
       ntx points --repository /backups
       ntx points db01 --repository /backups --report
     """
-    opened = Repository.open(repository)
-    health = opened.health(None if vm is None else _vm_id(opened, vm, screen))
+    folder, health = run(_look(repository, vm, screen))
     if screen.as_json:
-        screen.result({"repository": str(opened.path), **_listed(health)})
+        screen.result({"repository": str(folder), **_listed(health)})
     elif with_report:
         for number, point in enumerate(health.points):
             if number:
@@ -73,6 +72,11 @@ def points_command(vm: str | None, repository: Path, with_report: bool, screen: 
     if not health.points and not health.unreadable:
         screen.note("no points")
     _raise_if_damaged(health, screen)
+
+
+async def _look(repository: Path, vm: str | None, screen: Screen) -> tuple[Path, Health]:
+    opened = await Repository.open(repository)
+    return opened.path, await opened.health(None if vm is None else await _vm_id(opened, vm, screen))
 
 
 def _raise_if_damaged(health: Health, screen: Screen) -> None:
@@ -87,15 +91,15 @@ def _raise_if_damaged(health: Health, screen: Screen) -> None:
     raise SomeFailed(f"{len(problems)} of {plural(total, 'point')} cannot be restored whole: {problems[0]}")
 
 
-def _vm_id(repository: Repository, name: str, screen: Screen) -> str:
+async def _vm_id(repository: Repository, name: str, screen: Screen) -> str:
     """Return the VM that `name` means, and say so where that is not what it is called now."""
-    vm = repository.find_vm(name)
+    vm = await repository.find_vm(name)
     if name not in (vm.id, vm.name) and name.lower() != vm.id:
         screen.note(f"{printable(name)} is called {printable(vm.name)} now ({vm.id})")
     return vm.id
 
 
-def find_point(repository: Repository, name: str, screen: Screen, *, checked: bool = True) -> Point:
+async def find_point(repository: Repository, name: str, screen: Screen, *, checked: bool = True) -> Point:
     """Return the point with this id or beginning of an id, or the newest of the VM with this name or UUID.
 
     `checked`: whether point.json is what was written.
@@ -103,29 +107,29 @@ def find_point(repository: Repository, name: str, screen: Screen, *, checked: bo
             RepositoryError if the point cannot be read, or a newer one of the VM.
     """
     try:
-        vm_id = _vm_id(repository, name, screen)
+        vm_id = await _vm_id(repository, name, screen)
     except NotFoundError as exc:
         try:
-            return repository.point(name, checked=checked)
+            return await repository.point(name, checked=checked)
         except NotFoundError as no_point:
             raise NotFoundError(f"{no_point}; {exc}") from exc
     with suppress(NotFoundError):
-        point = repository.point(name, checked=checked)
+        point = await repository.point(name, checked=checked)
         raise OptionsError(
             f"{printable(name)!r} is a VM ({vm_id}) and the beginning of point {point.id}: write the UUID, or more of "
             f"the id"
         )
-    return _newest(repository, vm_id, checked=checked)
+    return await _newest(repository, vm_id, checked=checked)
 
 
-def _newest(repository: Repository, vm_id: str, *, checked: bool) -> Point:
-    health = repository.health_of_newest(vm_id)
+async def _newest(repository: Repository, vm_id: str, *, checked: bool) -> Point:
+    health = await repository.health_of_newest(vm_id)
     unreadable = health.newer_unreadable(vm_id)
     if unreadable is None:
         return health.points[-1]
     if not checked:
         with suppress(RepositoryError):
-            return read_point(unreadable, checked=False)[0]
+            return await repository.read_point(unreadable, checked=False)
     older = f"; an older one can be named by its id: {health.points[-1].id}" if health.points else ""
     raise RepositoryError(
         f"the newest point of VM {vm_id} cannot be read: {health.unreadable[unreadable]}; "
@@ -133,26 +137,26 @@ def _newest(repository: Repository, vm_id: str, *, checked: bool) -> Point:
     )
 
 
-def require_whole(repository: Repository, point: Point, disks: Sequence[str] = ()) -> None:
+async def require_whole(repository: Repository, point: Point, disks: Sequence[str] = ()) -> None:
     """Check that a point can be read whole, or these disks of it, as far as names and headers tell.
 
     Errors: RepositoryError that says what can be restored; NotFoundError (no such disk).
     """
     wanted = [point.disk(name) for name in disks] or list(point.disks)
-    problem = repository.find_problem(point, wanted)
+    problem = await repository.find_problem(point, wanted)
     if not problem:
         return
-    others = [disk.label for disk in point.disks if not repository.find_problem(point, [disk])]
+    others = [disk.label for disk in point.disks if not await repository.find_problem(point, [disk])]
     of_point = f"; of this point {', '.join(others)} can be (--disk)" if others else ""
-    rest = repository.health(point.vm_id, from_catalog=False).what_is_whole(point.vm_id)
-    salvage = "; what is there can be written with --no-check" if _has_images(repository, point, wanted) else ""
+    rest = (await repository.health(point.vm_id, from_catalog=False)).what_is_whole(point.vm_id)
+    salvage = "; what is there can be written with --no-check" if await _has_images(repository, point, wanted) else ""
     raise RepositoryError(f"point {point.id} cannot be restored whole: {problem}{of_point}; {rest}{salvage}")
 
 
-def _has_images(repository: Repository, point: Point, disks: Sequence[PointDisk]) -> bool:
+async def _has_images(repository: Repository, point: Point, disks: Sequence[PointDisk]) -> bool:
     try:
         for disk in disks:
-            repository.images(point, disk)
+            await repository.images(point, disk)
     except RepositoryError:
         return False
     return True
@@ -166,8 +170,8 @@ def _listed(health: Health) -> dict[str, Any]:
         ],
         "unreadable": [
             {
-                "point_id": folder.name if layout.is_point_id(folder.name) else None,
-                "vm_id": layout.vm_of(folder),
+                "point_id": folder.name if is_point_id(folder.name) else None,
+                "vm_id": vm_of(folder),
                 "problem": str(error),
             }
             for folder, error in health.unreadable.items()
@@ -208,8 +212,8 @@ def _rows(health: Health) -> list[list[str]]:
     names = {point.vm_id: point.vm_name for point in health.points}
     rows = [_row(point, "damaged" if health.problem(point) else "whole") for point in health.points]
     for folder in health.unreadable:
-        vm_id = layout.vm_of(folder)
-        name = folder.name if layout.is_point_id(folder.name) else "?"
+        vm_id = vm_of(folder)
+        name = folder.name if is_point_id(folder.name) else "?"
         rows.append([name, names.get(vm_id, vm_id), *"????", "unreadable", vm_id, "?", "?"])
     return sorted(rows, key=lambda row: row[0])
 

@@ -9,7 +9,8 @@ import click
 from ntxengine.cli.options import common_options
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
-from ntxengine.repository.adopt import adopt
+from ntxengine.cli.run import run
+from ntxengine.repository import Repository
 
 
 @click.group("repository")
@@ -36,7 +37,7 @@ def adopt_command(repository: Path, screen: Screen) -> None:
     Example:
       ntx repository adopt /mnt/copy
     """
-    adopted = adopt(repository)
+    adopted = run(Repository.adopt(repository))
     screen = screen.after_work()
     if screen.as_json:
         screen.result({"repository": str(adopted.path), "repository_id": adopted.id})

@@ -27,6 +27,7 @@ from ntxengine.cli.run import run
 from ntxengine.cli.space import Space, free_bytes, say_space
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, printable
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S
 from ntxengine.errors import OptionsError, TargetError
 from ntxengine.repository import Point, PointDisk, Repository
@@ -108,14 +109,10 @@ def restore_command(
         image_format, overwrite, verify, not no_check, parallel, flush_timeout_s or FLUSH_TIMEOUT_S
     )
     request = Request(point, directory, disks, options)
-    opened = Repository.open(repository)
-    chosen = find_point(opened, point, screen, checked=not no_check)
-    if not no_check:
-        require_whole(opened, chosen, disks)
     if dry_run:
-        _show_plan(opened, chosen, request, screen)
+        _show_plan(*run(_plan(repository, request, screen)), request, screen)
         return
-    report = run(_restore(opened, chosen, request, screen))
+    report = run(_restore(repository, request, screen))
     if no_check:
         screen.warning("nothing was compared with the digests of the capture (--no-check): the disks may hold anything")
     screen = screen.after_work()
@@ -129,7 +126,17 @@ def restore_command(
         raise SomeFailed(f"the disks are restored, the VM's configuration is not: {report.config_problem}")
 
 
-async def _restore(repository: Repository, point: Point, request: Request, screen: Screen) -> RestoreReport:
+async def _choose(path: Path, request: Request, screen: Screen) -> tuple[Repository, Point]:
+    """Return the point to restore, which is whole as far as names and headers tell, or need not be."""
+    repository = await Repository.open(path)
+    point = await find_point(repository, request.point_id, screen, checked=request.options.check)
+    if request.options.check:
+        await require_whole(repository, point, request.disks)
+    return repository, point
+
+
+async def _restore(path: Path, request: Request, screen: Screen) -> RestoreReport:
+    repository, point = await _choose(path, request, screen)
     with screen.view() as view:
         return await restore(
             repository,
@@ -187,12 +194,21 @@ def _fields(report: RestoreReport) -> dict[str, object]:
     }
 
 
-def _show_plan(repository: Repository, point: Point, request: Request, screen: Screen) -> None:
+async def _plan(path: Path, request: Request, screen: Screen) -> tuple[Point, int | None]:
+    """Return the point, and how much of the disks is not zero: None where nobody can tell."""
+    repository, point = await _choose(path, request, screen)
+    disks = _wanted(point, request)
+    return point, await _needed(repository, point, disks) if request.options.check else None
+
+
+def _wanted(point: Point, request: Request) -> list[PointDisk]:
+    return [point.disk(name) for name in request.disks] or list(point.disks)
+
+
+def _show_plan(point: Point, needed: int | None, request: Request, screen: Screen) -> None:
     """Say what a restore would write, and fail where it would."""
     names = file_names(point, request.options.format)
-    disks = [point.disk(name) for name in request.disks] or list(point.disks)
-    files = [(disk, request.directory / names[disk.disk_id]) for disk in disks]
-    needed = _needed(repository, point, disks) if request.options.check else None
+    files = [(disk, request.directory / names[disk.disk_id]) for disk in _wanted(point, request)]
     space = Space(needed, free_bytes(request.directory))
     if screen.as_json:
         entries = [
@@ -216,10 +232,10 @@ def _show_plan(repository: Repository, point: Point, request: Request, screen: S
         )
 
 
-def _needed(repository: Repository, point: Point, disks: list[PointDisk]) -> int:
+async def _needed(repository: Repository, point: Point, disks: list[PointDisk]) -> int:
     """Return how much of the disks is not zero."""
     total = 0
     for disk in disks:
-        with repository.manifest(point, disk) as manifest:
-            total += manifest.bytes_data()
+        with await repository.manifest(point, disk) as manifest:
+            total += await to_thread_joined(manifest.bytes_data)
     return total

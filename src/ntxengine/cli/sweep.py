@@ -67,10 +67,10 @@ def sweep_command(
       ntx sweep --repository /backups -n
       ntx sweep /restored
     """
-    opened = _repository(directory, repository)
+    opened = run(_open(_folder(directory, repository), must_be_one=directory is None))
     if opened is None:
         assert directory is not None
-        _tell(sweep_directory(directory, dry_run=dry_run), screen)
+        _tell(run(sweep_directory(directory, dry_run=dry_run)), screen)
         return
     if prism is None:
         screen.note("no --prism: the cluster is not swept")
@@ -79,18 +79,24 @@ def sweep_command(
     _tell(report, screen)
 
 
-def _repository(directory: Path | None, repository: Path | None) -> Repository | None:
-    """Return what is to be swept; None if it is DIRECTORY, and no repository."""
+def _folder(directory: Path | None, repository: Path | None) -> Path:
+    """Return what is to be swept.  Errors: UsageError."""
     source = click.get_current_context().get_parameter_source("repository")
     if directory is not None and source is ParameterSource.COMMANDLINE:
         raise click.UsageError("give DIRECTORY or --repository, not both")
-    if directory is None:
-        if repository is None:
-            raise click.UsageError("Missing option '--repository', or a DIRECTORY to sweep")
-        return Repository.open(repository)
+    folder = directory or repository
+    if folder is None:
+        raise click.UsageError("Missing option '--repository', or a DIRECTORY to sweep")
+    return folder
+
+
+async def _open(folder: Path, *, must_be_one: bool) -> Repository | None:
+    """Return the repository that a folder is; None if it is none, and need not be."""
     try:
-        return Repository.open(directory)
+        return await Repository.open(folder)
     except NotFoundError:
+        if must_be_one:
+            raise
         return None
 
 

@@ -88,10 +88,7 @@ def verify_command(
             "name a POINT, or give --all" if not every else "--all and a POINT contradict each other"
         )
     request = Request(dataclasses.replace(CopyOptions(), **transfer.given()), parallel)
-    opened = Repository.open(repository)
-    chosen = _choose(opened, points, disks, screen)
-    damaged = opened.damaged() if every else []
-    verdicts = run(_verify(opened, chosen, request, screen))
+    verdicts, damaged = run(_verify(repository, points, disks, request, screen))
     screen = screen.after_work(is_good=not damaged and all(verdict.is_right for verdict in verdicts))
     if screen.as_json:
         screen.result(
@@ -104,11 +101,11 @@ def verify_command(
     _raise_if_wrong(verdicts, damaged)
 
 
-def _choose(opened: Repository, points: tuple[str, ...], disks: tuple[str, ...], screen: Screen) -> list[Choice]:
+async def _choose(opened: Repository, points: tuple[str, ...], disks: tuple[str, ...], screen: Screen) -> list[Choice]:
     """Return what to verify: of named points all the named disks, of all points those that they have."""
     if points:
-        return [(find_point(opened, name, screen), disks) for name in points]
-    choices = [(point, _present(point, disks)) for point in opened.points()]
+        return [(await find_point(opened, name, screen), disks) for name in points]
+    choices = [(point, _present(point, disks)) for point in await opened.points()]
     if disks and not any(names for _, names in choices):
         raise NotFoundError(f"no point has a disk {' or '.join(disks)}: `ntx points --report` lists them")
     return [(point, names) for point, names in choices if names or not disks]
@@ -120,15 +117,22 @@ def _present(point: Point, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if name in known)
 
 
-async def _verify(repository: Repository, chosen: list[Choice], request: Request, screen: Screen) -> list[PointVerdict]:
+async def _verify(
+    repository: Path, points: tuple[str, ...], disks: tuple[str, ...], request: Request, screen: Screen
+) -> tuple[list[PointVerdict], list[RepositoryError]]:
+    """Return what was found of the points, and of all points what cannot even be listed."""
+    opened = await Repository.open(repository)
+    chosen = await _choose(opened, points, disks, screen)
+    damaged = [] if points else await opened.damaged()
     with screen.view() as view:
-        return await verify_points(
-            repository,
+        verdicts = await verify_points(
+            opened,
             chosen,
             options=request.options,
             parallel=request.parallel,
             on_event=VerifyEvents(view, (point for point, _ in chosen)),
         )
+    return verdicts, damaged
 
 
 def _raise_if_wrong(verdicts: list[PointVerdict], damaged: list[RepositoryError]) -> None:

@@ -66,6 +66,25 @@ async def to_thread_joined(function: Callable[P, T], *args: P.args, **kwargs: P.
     return await run_to_completion(to_thread(function, *args, **kwargs))
 
 
+async def acquire_in_thread(acquire: Callable[[], T], *, give_back: Callable[[T], object]) -> T:
+    """Run a blocking function that returns what somebody must give back, such as a lock, in a thread.
+
+    If cancelled, wait for the thread, and give back what it has got before saying so.
+    Errors: what `acquire` raises.
+    """
+    acquired: list[T] = []
+    try:
+        await to_thread_joined(lambda: acquired.append(acquire()))
+    except asyncio.CancelledError:
+        for each in acquired:
+            try:
+                await to_thread_joined(give_back, each)
+            except Exception as exc:  # noqa: BLE001 - what is raised is the cancellation
+                log.warning("while being cancelled: %s", exc)
+        raise
+    return acquired[0]
+
+
 async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a blocking function in a thread; if cancelled, leave it to itself.  The end of the process waits for it.
 

@@ -16,7 +16,10 @@ from ntxengine.files import free_space
 FOLDER_MODE = 0o700  # disk contents are secrets of their VM
 FILE_MODE = 0o600
 
-_NO_MODES = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+NO_MODES = (
+    "this file system keeps no modes: who may read the disks is what its mount says (umask=, file_mode=, dir_mode=)"
+)
+_MODE_ERRORS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 _REMEDIES = {
     errno.EACCES: "; check its owner and mode",
@@ -122,7 +125,7 @@ def restrict(path: Path) -> bool:
             path.chmod(FILE_MODE)
         return not _is_for_others(path)
     except OSError as exc:
-        if exc.errno in _NO_MODES:
+        if exc.errno in _MODE_ERRORS:
             return False
         raise write_error(path, "changing its mode", exc) from exc
 

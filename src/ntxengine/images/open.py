@@ -3,7 +3,7 @@
     async with open_image([overlay, base]) as device:
         ... whole sectors of the disk, as qemu would read them ...
 
-Its clusters are read right from the files where that can be done (repository/clusters.py), otherwise through a qemu-nbd
+Its clusters are read right from the files where that can be done (cluster_map.py), otherwise through a qemu-nbd
 that is started for it: one process more, and each byte copied through a socket.  The caller does not see which.
 """
 

@@ -1,27 +1,51 @@
-"""The repository: points on disk, written whole or not at all, readable by any qemu."""
+"""The repository: points on disk, written whole or not at all, readable by any qemu.
+
+repository.py      the face of it all, to be awaited           store.py           the same for threads, and tests
+point.py           what is recorded of a point                 stored.py          the fields of every JSON file
+layout.py          names                                       marker.py, site.py what the directory is, and where
+unfinished.py      a point that is being made                  lock.py            one capture per VM at a time
+scan.py            what the directory holds                    catalog.py         a copy of that, for speed
+chain.py           images on top of each other                 health.py          which points can be read whole
+sums.py            digests of the small files                  cluster_record.py  what was made on a cluster
+leftovers.py       what a killed capture left, and strays.py   adopt.py           a copy becomes a repository
+filesystem.py      what the file system can                    vm_names.py        from a name to a VM
+"""
 
 from ntxengine.repository.chain import Chains
 from ntxengine.repository.changed import changed_extents
+from ntxengine.repository.cluster_record import NAME_PREFIX, ClusterRecord, Records
 from ntxengine.repository.health import Health
+from ntxengine.repository.layout import VM_FILE, is_point_id, vm_of
+from ntxengine.repository.leftovers import Leftovers
+from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.report import CaptureReport, DiskReport
-from ntxengine.repository.repository import Repository, VmSummary
+from ntxengine.repository.repository import Repository, UnfinishedPoint, sweep_files
+from ntxengine.repository.store import VmSummary
 from ntxengine.repository.stored import StoredDiskPoint
-from ntxengine.repository.unfinished import UnfinishedPoint
 from ntxengine.repository.vm_names import NamedVm
 
 __all__ = [
+    "NAME_PREFIX",
+    "VM_FILE",
     "CaptureReport",
     "Chains",
+    "ClusterRecord",
     "DiskReport",
     "Health",
+    "Leftovers",
     "NamedVm",
     "Point",
     "PointDisk",
     "PointRecord",
+    "Records",
     "Repository",
     "StoredDiskPoint",
     "UnfinishedPoint",
+    "VmLock",
     "VmSummary",
     "changed_extents",
+    "is_point_id",
+    "sweep_files",
+    "vm_of",
 ]

@@ -9,11 +9,11 @@ from ntxengine.errors import NotFoundError
 from ntxengine.files import durable
 from ntxengine.repository import layout, marker, site
 from ntxengine.repository.marker import DamagedMarker
-from ntxengine.repository.repository import Repository
 from ntxengine.repository.scan import vm_folders
+from ntxengine.repository.store import PointStore
 
 
-def adopt(path: Path | str) -> Repository:
+def adopt(path: Path | str) -> PointStore:
     """Give the repository a new id, and record that it is here.  Its points stay as they are.
 
     A directory with folders of VMs whose marker is gone or damaged becomes a repository again.
@@ -28,15 +28,15 @@ def adopt(path: Path | str) -> Repository:
         # The id first: as long as the site is another, a sweep refuses.
         durable.replace_file(repository.path / layout.MARKER_FILE, marker.new())
         site.record(repository.path)
-    return Repository.open(path)
+    return PointStore.open(path)
 
 
-def _opened(path: Path | str) -> Repository:
+def _opened(path: Path | str) -> PointStore:
     try:
-        return Repository.open(path)
+        return PointStore.open(path)
     except (NotFoundError, DamagedMarker):
         folder = Path(path).absolute()
         if not vm_folders(folder):
             raise
         durable.replace_file(folder / layout.MARKER_FILE, marker.new())
-        return Repository.open(path)
+        return PointStore.open(path)

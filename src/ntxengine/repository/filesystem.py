@@ -18,10 +18,6 @@ from pathlib import Path
 from ntxengine.files import durable
 from ntxengine.units import GIB
 
-NO_MODES = (
-    "this file system keeps no modes: who may read the disks is what its mount says (umask=, file_mode=, dir_mode=)"
-)
-
 _PROBE = "probe"
 _LARGE = 4 * GIB
 _NO_LARGE_FILES = (
@@ -40,7 +36,7 @@ def try_out(folder: Path) -> list[str]:
     try:
         durable.write_file(probe, b"probe", mode=0o644)  # as qemu-img makes them
         if not durable.restrict(probe):
-            warnings.append(f"{folder.parent}: {NO_MODES}")
+            warnings.append(f"{folder.parent}: {durable.NO_MODES}")
         if not _can_be_large(probe):
             warnings.append(f"{folder.parent}: {_NO_LARGE_FILES}")
         durable.rename(probe, renamed)

@@ -81,6 +81,11 @@ def time_of(point_id: str) -> datetime:
     return datetime.strptime(point_id.partition("-")[0], _TIME_FORMAT).replace(tzinfo=UTC)
 
 
+def unfinished_id(folder: Path) -> str:
+    """Return the id that the point in an unfinished folder was to have."""
+    return folder.name.removeprefix(UNFINISHED_PREFIX)
+
+
 def image_name(disk_id: str) -> str:
     """Return the name of a disk's image in its point."""
     return f"disk-{disk_id}.qcow2"

@@ -15,25 +15,39 @@ from pathlib import Path
 from types import TracebackType
 
 from ntxengine import files
-from ntxengine.errors import LockedError, TargetError
+from ntxengine.errors import LockedError, RepositoryError, TargetError
 from ntxengine.files.durable import FILE_MODE, make_folder, write_error
 from ntxengine.files.locks import NO_LOCKS, take
+from ntxengine.repository import layout
 
 _HOLDER = re.compile(r"([0-9]{1,10}) ([A-Za-z0-9._-]{1,255})\n")
 _HOLDER_LIMIT = 512  # bytes that are read of what a lock file says
 
 
 class VmLock:
-    """Holds the lock of a VM from `acquire` to `release`.
+    """Holds the lock of a VM from `acquire` to `release`, and proves it to whoever asks for it.
+
+    Nobody gets it a second time meanwhile, in this process or another.
 
     The file stays with the folder that it is in.  A folder that holds nothing else is removed with it, so whoever takes
     a lock looks whether it is still that of the folder: two would be in otherwise.
     """
 
-    def __init__(self, path: Path, subject: str) -> None:
-        self._path = path
+    def __init__(self, folder: Path, subject: str) -> None:
+        self.folder = folder
+        self._path = folder / layout.LOCK_FILE
         self._subject = subject
         self._fd = -1
+
+    @property
+    def vm_id(self) -> str:
+        """The VM that is locked."""
+        return self.folder.name
+
+    def check_held(self) -> None:
+        """Check that it was not given back.  Errors: RepositoryError."""
+        if self._fd < 0:
+            raise RepositoryError(f"{self._subject}: its lock was given back: take it again")
 
     def acquire(self) -> None:
         """Take the lock, or fail at once; the folder is made where there is none.
@@ -41,7 +55,7 @@ class VmLock:
         Errors: LockedError naming the process that holds it; TargetError if there can be no lock here.
         """
         while self._fd < 0:
-            make_folder(self._path.parent)
+            make_folder(self.folder)
             self._try()
 
     def _try(self) -> None:
@@ -83,7 +97,7 @@ class VmLock:
             self._fd = -1
 
     def _remove_empty(self) -> None:
-        folder = self._path.parent
+        folder = self.folder
         with suppress(OSError):  # it may be read-only by now, or somebody is making something in it
             if os.listdir(folder) == [self._path.name] and _is_at(self._fd, self._path):
                 self._path.unlink()

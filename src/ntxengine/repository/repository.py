@@ -1,218 +1,232 @@
-"""A repository: the points of many VMs below one directory, which may be moved, copied, or mounted read-only."""
+"""The face of a repository: what may take long is awaited, and runs in a thread that ends before its caller goes on.
+
+    async with repository.lock(vm_id) as lock:                # nobody else captures this VM
+        unfinished = await repository.begin(lock, parent)     # the lock is proof
+        await unfinished.add_disk(...)
+        point = await unfinished.commit(record)               # or abort()
+
+A cancellation waits for the thread and takes back what that has made: no lock and no unfinished point is left behind.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
-import secrets
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.dataplane.manifest import Manifest
-from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError
-from ntxengine.files import durable
+from ntxengine.errors import RepositoryError
+from ntxengine.images.create import NewImage
 from ntxengine.images.qemu_nbd import QemuNbd
-from ntxengine.repository import filesystem, layout, marker, strays
-from ntxengine.repository.catalog import Catalog, NewRow
-from ntxengine.repository.chain import Chains, open_manifest
-from ntxengine.repository.health import Health, examine
+from ntxengine.repository import cluster_record, layout, leftovers, scan, site, sums
+from ntxengine.repository.adopt import adopt
+from ntxengine.repository.chain import Chains
+from ntxengine.repository.cluster_record import ClusterRecord, Records
+from ntxengine.repository.health import Health
+from ntxengine.repository.leftovers import Leftovers
 from ntxengine.repository.lock import VmLock
-from ntxengine.repository.point import Point, PointDisk
-from ntxengine.repository.scan import Scan, read_point, scan, vm_folders
-from ntxengine.repository.unfinished import UnfinishedPoint
-from ntxengine.repository.vm_names import NamedVm, find_vm
+from ntxengine.repository.point import Point, PointDisk, PointRecord
+from ntxengine.repository.store import PointStore, VmSummary
+from ntxengine.repository.unfinished import BlockingUnfinishedPoint
+from ntxengine.repository.vm_names import NamedVm
 from ntxengine.units import utc_now
 
-log = logging.getLogger(__name__)
 
-# What an empty directory may hold: a fresh ext4 has lost+found, another process may be creating at this moment.
-_EMPTY_NAMES = ("lost+found",)
+class UnfinishedPoint:
+    """A point that is being made, from Repository.begin to `commit` or `abort`."""
 
+    def __init__(self, blocking: BlockingUnfinishedPoint) -> None:
+        """Not for callers: see Repository.begin."""
+        self._blocking = blocking
+        self.id = blocking.id
+        self.path = blocking.path
+        self.parent = blocking.parent
+        self.vm_id = blocking.vm_id
+        self.warnings = blocking.warnings
 
-@dataclass(frozen=True)
-class VmSummary:
-    """A VM that has points.  `vm_name` is what it was called at the newest."""
+    @property
+    def is_committed(self) -> bool:
+        """Whether it is a point, for everybody to see: also where `commit` was cancelled."""
+        return self._blocking.is_committed
 
-    vm_id: str
-    vm_name: str
-    points: int
-    newest: Point
+    async def add_disk(self, disk_id: str, size: int, parent_disk: PointDisk | None) -> NewImage:
+        """Return the image that a disk is to have: empty, or an overlay on the same disk in the parent.
+
+        The caller makes it (images.create), before `commit`.
+        Errors: as BlockingUnfinishedPoint.add_disk.
+        """
+        return await to_thread_joined(self._blocking.add_disk, disk_id, size, parent_disk)
+
+    def manifest_path(self, disk_id: str) -> Path:
+        """Return where the manifest of a disk belongs."""
+        return self._blocking.manifest_path(disk_id)
+
+    def disk_entry(self, disk_id: str, label: str, digest: str) -> PointDisk:
+        """Return what the record says of a disk that `add_disk` knows."""
+        return self._blocking.disk_entry(disk_id, label, digest)
+
+    async def commit(self, record: PointRecord, *, vm_config: Mapping[str, Any] | None = None) -> Point:
+        """Make the point visible, as a whole even if cancelled meanwhile: `is_committed` tells.
+
+        `vm_config` is the VM as Prism gave it.  After an error nothing is visible, and `abort` is due.
+        Errors: as BlockingUnfinishedPoint.commit.
+        """
+        return await to_thread_joined(self._blocking.commit, record, vm_config=vm_config)
+
+    async def abort(self) -> None:
+        """Remove all of it.  A second time, or after `commit`, does nothing.  Errors: TargetError."""
+        await to_thread_joined(self._blocking.abort)
 
 
 class Repository:
-    """Reads the directory at every question: nothing is cached in the object, several processes may work at once."""
+    """A repository.  Every question reads the directory; several tasks, threads and processes may work at once."""
 
-    def __init__(self, path: Path, repository_id: str, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, store: PointStore) -> None:
         """Not for callers: see `open` and `create`."""
-        self.path = path
-        self.id = repository_id
-        self._clock = clock
-        self._catalog = Catalog(path / layout.CATALOG_FILE, guard=path / layout.MARKER_FILE)
-        self._locks: dict[str, VmLock] = {}
+        self._store = store
+        self.path = store.path
+        self.id = store.id
 
     @classmethod
-    def create(cls, path: Path | str, *, clock: Callable[[], datetime] = utc_now) -> Repository:
+    async def create(cls, path: Path | str, *, clock: Callable[[], datetime] = utc_now) -> Repository:
         """Make a repository in a new or empty directory.
 
         Errors: RepositoryError if there is something else, or a repository already; TargetError.
         """
-        folder = _absolute(path)
-        try:
-            folder.mkdir(mode=durable.FOLDER_MODE, parents=True, exist_ok=True)
-            strangers = [
-                name
-                for name in os.listdir(folder)
-                if name not in _EMPTY_NAMES and not name.startswith(strays.MARKER_PREFIX)
-            ]
-        except OSError as exc:
-            raise durable.write_error(folder, "making the repository", exc) from exc
-        if layout.MARKER_FILE in strangers:
-            raise RepositoryError(f"{folder}: is a repository already: open it")
-        if strangers:
-            raise RepositoryError(
-                f"{folder}: is not empty and not a repository (it holds {strangers[0][:80]!r}): "
-                f"choose an empty directory{marker.remedy(folder)}"
-            )
-        if not marker.write(folder):
-            raise RepositoryError(f"{folder}: is a repository already: another process made it at this moment")
-        repository = cls.open(folder, clock=clock)
-        repository._catalog.update((), ())
-        return repository
+        return cls(await to_thread_joined(PointStore.create, path, clock=clock))
 
     @classmethod
-    def open(cls, path: Path | str, create: bool = False, *, clock: Callable[[], datetime] = utc_now) -> Repository:
+    async def open(
+        cls, path: Path | str, create: bool = False, *, clock: Callable[[], datetime] = utc_now
+    ) -> Repository:
         """Open a repository, also a read-only one; with `create`, make it where there is none.
 
         Errors: NotFoundError if there is none; RepositoryError if it is damaged, or of a newer version.
         """
-        folder = _absolute(path)
-        marker_path = folder / layout.MARKER_FILE
-        if not marker_path.exists() and not marker_path.is_symlink():
-            if create:
-                with suppress(RepositoryError):
-                    return cls.create(folder, clock=clock)
-                if not marker_path.exists():
-                    return cls.create(folder, clock=clock)  # not a race: say why it cannot be made
-            else:
-                raise NotFoundError(
-                    f"{folder}: is not a repository: no {layout.MARKER_FILE} in it{marker.remedy(folder)}"
-                )
-        repository = cls(folder, marker.read(marker_path), clock=clock)
-        repository._scan()
-        return repository
+        return cls(await to_thread_joined(PointStore.open, path, create, clock=clock))
+
+    @classmethod
+    async def adopt(cls, path: Path | str) -> Repository:
+        """Make a copy of a repository, or one whose marker is lost, a repository of its own, with a new id.
+
+        What recovery points of the former one are on a cluster is its business from now on.
+        Errors: NotFoundError, RepositoryError; LockedError while a VM of it is being captured; TargetError.
+        """
+        return cls(await to_thread_joined(adopt, path))
 
     # ------------------------------------------------------------------------------------------------ questions
 
-    def vms(self) -> list[VmSummary]:
+    async def vms(self) -> list[VmSummary]:
         """Return the VMs that have points, by name."""
-        by_vm: dict[str, list[Point]] = {}
-        for point in self.points():
-            by_vm.setdefault(point.vm_id, []).append(point)
-        summaries = [VmSummary(vm, points[-1].vm_name, len(points), points[-1]) for vm, points in by_vm.items()]
-        return sorted(summaries, key=lambda each: (each.vm_name, each.vm_id))
+        return await to_thread_joined(self._store.vms)
 
-    def points(self, vm_id: str | None = None) -> list[Point]:
+    async def vm_ids(self) -> list[str]:
+        """Return the ids of the VMs that have a folder here, also of those without a point."""
+        folders = await to_thread_joined(scan.vm_folders, self.path)
+        return [folder.name for folder in folders]
+
+    async def points(self, vm_id: str | None = None) -> list[Point]:
         """Return the whole and readable points of one VM or of all, oldest first.  Damaged ones are logged."""
-        found = self._scan(None if vm_id is None else layout.checked_uuid(vm_id, "VM id"))
-        for error in found.damaged.values():
-            log.warning("%s: this point is not listed", error)
-        for error in found.strange.values():
-            log.warning("%s: no point in it is listed", error)
-        return found.points
+        return await to_thread_joined(self._store.points, vm_id)
 
-    def health(self, vm_id: str | None = None, *, from_catalog: bool = True) -> Health:
+    async def health(self, vm_id: str | None = None, *, from_catalog: bool = True) -> Health:
         """Return which points of one VM or of all can be read whole.
 
         `from_catalog`: believe what it remembers of each point.json, which may have rotted since.
-        Blocks: a few small reads for each disk.
         """
-        vm_id = None if vm_id is None else layout.checked_uuid(vm_id, "VM id")
-        found = self._scan(vm_id) if from_catalog else scan(self.path, {}, vm_id)
-        return examine(found.points, {**found.damaged, **found.strange})
+        return await to_thread_joined(self._store.health, vm_id, from_catalog=from_catalog)
 
-    def health_of_newest(self, vm_id: str) -> Health:
+    async def health_of_newest(self, vm_id: str) -> Health:
         """Return the health of the newest point of a VM, read from its folder; of all of them if it cannot be read."""
-        vm_id = layout.checked_uuid(vm_id, "VM id")
-        newest = self.last_id(vm_id)
-        if newest is not None:
-            with suppress(RepositoryError):
-                return examine([read_point(self.path / vm_id / newest)[0]], {})
-        return self.health(vm_id, from_catalog=False)
+        return await to_thread_joined(self._store.health_of_newest, vm_id)
 
-    def find_problem(self, point: Point, disks: Sequence[PointDisk] | None = None) -> str:
-        """Return why a point cannot be read whole, or these disks of it; "" if it can.  Blocks: as `health`."""
-        return examine([point], {}).problem(point, disks)
+    async def find_problem(self, point: Point, disks: Sequence[PointDisk] | None = None) -> str:
+        """Return why a point cannot be read whole, or these disks of it; "" if it can."""
+        return await to_thread_joined(self._store.find_problem, point, disks)
 
-    def find_vm(self, name: str) -> NamedVm:
+    async def find_file_problems(self, point: Point) -> list[str]:
+        """Return what is wrong with the files beside the disks and point.json, one line for each."""
+        return await to_thread_joined(sums.find_problems, point.path)
+
+    async def find_vm(self, name: str) -> NamedVm:
         """Return the VM with this UUID, or that is or was called so.
 
         Errors: NotFoundError if there is none; OptionsError if there are several.
         """
-        found = self._scan()
-        return find_vm(found.points, [*found.damaged, *found.strange], name)
+        return await to_thread_joined(self._store.find_vm, name)
 
     def longest_chain(self, vm_id: str) -> int:
         """Return how many images plain qemu can open on top of each other in the folder of a VM."""
-        return layout.longest_chain(self.path / vm_id)
+        return self._store.longest_chain(vm_id)
 
-    def damaged(self) -> list[RepositoryError]:
+    async def damaged(self) -> list[RepositoryError]:
         """Return why each point that is not listed cannot be read, and what is no folder of a VM or a point."""
-        found = self._scan()
-        return [*found.damaged.values(), *found.strange.values()]
+        return await to_thread_joined(self._store.damaged)
 
-    def point(self, point_id: str, *, checked: bool = True) -> Point:
-        """Return a point by its id or the beginning of it, read from its folder; `checked` as for read_point.
+    async def point(self, point_id: str, *, checked: bool = True) -> Point:
+        """Return a point by its id or the beginning of it, as its folder has it now.
 
+        `checked`: only if point.json is what was written.
         Errors: NotFoundError if there is none, or several; RepositoryError if it is damaged.
         """
-        wanted = point_id.upper()
-        folders = [folder for folder in self._scan().folders() if wanted and folder.name.upper().startswith(wanted)]
-        if not folders:
-            raise NotFoundError(f"{self.path}: no point {point_id[:80]!r}")
-        if len(folders) > 1:
-            some = ", ".join(folder.name for folder in folders[:3])
-            raise NotFoundError(
-                f"{self.path}: {len(folders)} points begin with {point_id!r} ({some}, ...): write more of it"
-            )
-        return read_point(folders[0], checked=checked)[0]
+        return await to_thread_joined(self._store.point, point_id, checked=checked)
 
-    def newest(self, vm_id: str) -> Point | None:
-        """Return the newest point of a VM, read from its folder; None if it has none.
+    async def read_point(self, folder: Path, *, checked: bool = True) -> Point:
+        """Return the point in a folder as it is now, whatever the catalog remembers; `checked` as for `point`.
 
-        Errors: RepositoryError if it is damaged, also where the catalog does not know yet.
+        Errors: RepositoryError if it is damaged.
         """
-        points = self.points(vm_id)
-        return read_point(points[-1].path)[0] if points else None
+        return (await to_thread_joined(scan.read_point, folder, checked=checked))[0]
 
-    def last_id(self, vm_id: str) -> str | None:
-        """Return the last id that the VM's folder holds, also of a point that is damaged: ids are not given twice."""
-        return max((folder.name for folder in self._scan(vm_id).folders()), default=None)
+    async def newest(self, vm_id: str) -> Point | None:
+        """Return the newest point of a VM, as its folder has it now; None if it has none.
 
-    def chain(self, point: Point) -> list[Point]:
+        Errors: RepositoryError if it is damaged.
+        """
+        return await to_thread_joined(self._store.newest, vm_id)
+
+    async def last_id(self, vm_id: str) -> str | None:
+        """Return the last id that the VM's folder holds, also of a point that is damaged."""
+        return await to_thread_joined(self._store.last_id, vm_id)
+
+    async def chain(self, point: Point, *, chains: Chains | None = None) -> list[Point]:
         """Return the points that `point` is made of, the root first, itself last.
 
+        `chains` remembers what was read for other points.
         Errors: RepositoryError if one is missing or damaged.
         """
-        return Chains().points_of(point)[::-1]
+        return await to_thread_joined(self._store.chain, point, chains=chains)
 
-    def images(self, point: Point, disk: PointDisk, *, chains: Chains | None = None) -> tuple[Path, ...]:
+    async def images(self, point: Point, disk: PointDisk, *, chains: Chains | None = None) -> tuple[Path, ...]:
         """Return the images of a disk, newest first down to the root, each checked against its point.
 
-        `chains` remembers what was read for other points.  Blocks: a small read for each.
+        `chains` remembers what was read for other points.
         Errors: RepositoryError if an image is missing, or is not what its point says.
         """
-        return (chains or Chains()).images_of(point, disk)
+        return await to_thread_joined(self._store.images, point, disk, chains=chains)
 
-    def manifest(self, point: Point, disk: PointDisk) -> Manifest:
-        """Open the manifest of a disk, checked against its point.  Blocks; the caller closes it.
+    async def bytes_allocated(self, point: Point, disk: PointDisk) -> int:
+        """Return what all images of a disk take on their file system.  Errors: as `images`."""
+        return await to_thread_joined(self._store.bytes_allocated, point, disk)
+
+    async def manifest(self, point: Point, disk: PointDisk) -> Manifest:
+        """Open the manifest of a disk, checked against its point.  The caller closes it.
 
         Errors: RepositoryError if it is missing, damaged, or that of something else.
         """
-        return open_manifest(point.path, disk)
+        return await acquire_in_thread(partial(self._store.manifest, point, disk), give_back=Manifest.close)
+
+    async def vm_config(self, point: Point, *, checked: bool = True) -> bytes | None:
+        """Return the configuration of the VM as Prism gave it, None if the point was made without.
+
+        `checked`: only if it is what was written.
+        Errors: RepositoryError naming what is missing or damaged.
+        """
+        return await to_thread_joined(sums.read_companion, point.path, layout.VM_FILE, checked=checked)
 
     @asynccontextmanager
     async def serve(self, point: Point, disk: PointDisk, *, connections: int = 1) -> AsyncIterator[QemuNbd]:
@@ -220,113 +234,71 @@ class Repository:
 
         Errors: as `images` and QemuNbd.
         """
-        path, *below = await to_thread_joined(self.images, point, disk)
+        path, *below = await self.images(point, disk)
         async with QemuNbd(path, read_only=True, connections=connections, backing=below) as server:
             yield server
 
-    # ------------------------------------------------------------------------------------------------ changes
+    # -------------------------------------------------------------------------------------------------- changes
 
-    @contextmanager
-    def lock(self, vm_id: str) -> Iterator[None]:
-        """Keep other captures of the VM out.
+    @asynccontextmanager
+    async def lock(self, vm_id: str) -> AsyncIterator[VmLock]:
+        """Hold the lock of a VM, which keeps other captures of it out, also those of this process.
 
         Errors: LockedError naming the process that has it; TargetError if nothing can be written here.
         """
-        lock = self._lock(vm_id)
-        self._locks[vm_id.lower()] = lock
+        lock = await acquire_in_thread(partial(self._store.acquire, vm_id), give_back=VmLock.release)
         try:
-            yield
+            yield lock
         finally:
-            del self._locks[vm_id.lower()]
-            lock.release()
+            await to_thread_joined(lock.release)
 
-    def begin(self, vm_id: str, parent: Point | None) -> UnfinishedPoint:
-        """Begin a point, on top of `parent` or of nothing, and remove what killed captures of this VM have left.
+    async def begin(self, lock: VmLock, parent: Point | None) -> UnfinishedPoint:
+        """Begin a point of the VM that is locked, on top of `parent` or of nothing, and remove what killed captures of
+        this VM have left.  The lock is held until the point was committed or aborted.
 
-        Takes the lock of the VM until commit or abort, unless it is held through `lock` already.
-        Errors: LockedError; RepositoryError (the parent is not the VM's newest point; as new_point_id); TargetError.
+        Errors: RepositoryError (the lock was given back, or is not of this VM and repository; the parent is not the
+                VM's newest point); TargetError.
         """
-        vm_id = layout.checked_uuid(vm_id, "VM id")
-        own = None if vm_id in self._locks else self._lock(vm_id)
-        try:
-            self._sweep_locked(vm_id)
-            newest = self.last_id(vm_id)
-            if parent is not None and (parent.vm_id, parent.id) != (vm_id, newest):
-                raise RepositoryError(
-                    f"{self.path}: point {parent.id} is not the newest of VM {vm_id} ({newest or 'it has none'}): "
-                    f"nothing can be put on top of it"
-                )
-            point_id = layout.new_point_id(self._clock(), after=newest, token=secrets.token_hex(3))
-            path = self.path / vm_id / f"{layout.UNFINISHED_PREFIX}{point_id}"
-            durable.make_folder(path)
-            try:
-                warnings = filesystem.try_out(path)
-            except BaseException:
-                durable.remove_tree(path)
-                raise
-        except BaseException:
-            if own is not None:
-                own.release()
-            raise
-        return UnfinishedPoint(point_id, path, parent, lock=own, committed=self._enter, warnings=warnings)
+        begun = await acquire_in_thread(
+            partial(self._store.begin, lock, parent), give_back=BlockingUnfinishedPoint.abort
+        )
+        return UnfinishedPoint(begun)
 
-    def sweep_unfinished(self, problems: list[str] | None = None) -> list[str]:
-        """Remove the unfinished points that nobody works on, and return them as `<vm id>/<point id>`.
+    async def sweep(self, *, dry_run: bool = False) -> Leftovers:
+        """Remove what killed captures left here, but of no VM that is being captured."""
+        return await to_thread_joined(leftovers.sweep, self.path, dry_run=dry_run)
 
-        What cannot be removed of one VM goes to `problems`, and does not keep the others from being swept.
-        Errors: without `problems`, the first of them.
-        """
-        removed: list[str] = []
-        for folder in vm_folders(self.path):
-            if not any(folder.glob(f"{layout.UNFINISHED_PREFIX}*")):
-                continue
-            try:
-                with VmLock(folder / layout.LOCK_FILE, folder.name):
-                    removed += [f"{folder.name}/{name}" for name in self._sweep_locked(folder.name)]
-            except LockedError:
-                continue
-            except NtxError as exc:
-                if problems is None:
-                    raise
-                problems.append(f"VM {folder.name}: {exc}")
-        return removed
+    # ----------------------------------------------------------------------------------- what it is, and the cluster
 
-    # ------------------------------------------------------------------------------------------------ inside
+    async def find_mismatch(self) -> str:
+        """Return why this seems to be a copy of another repository, "" if it does not."""
+        return await to_thread_joined(site.find_mismatch, self.path)
 
-    def _scan(self, vm_id: str | None = None) -> Scan:
-        # The catalog first: a point that is committed in between is then new, and not a row without a folder.
-        rows = self._catalog.read(vm_id)
-        found = scan(self.path, rows, vm_id)
-        if found.new or found.gone:
-            self._catalog.update(found.new, found.gone)
-        return found
+    async def settle_site(self) -> str:
+        """As find_mismatch; where there is none, record where the repository is now.  Errors: TargetError."""
+        return await to_thread_joined(site.settle, self.path)
 
-    def _enter(self, point: Point) -> None:
-        try:
-            self._catalog.update([NewRow(*read_point(point.path))], [])
-        except NtxError as exc:  # it is committed: whoever reads it next finds what is wrong
-            log.warning("%s: not entered into the catalog", exc)
+    def recovery_point_name(self, point_id: str = "") -> str:
+        """Return the name that the recovery point of a point has on the cluster, or what all such names begin with."""
+        return cluster_record.name_prefix(self.id) + point_id
 
-    def _lock(self, vm_id: str) -> VmLock:
-        vm_id = layout.checked_uuid(vm_id, "VM id")
-        lock = VmLock(self.path / vm_id / layout.LOCK_FILE, f"{self.path}: VM {vm_id}")
-        lock.acquire()
-        return lock
+    async def cluster_records(self, vm_id: str) -> Records:
+        """Return what is recorded that captures of a VM made on the cluster, oldest first."""
+        return await to_thread_joined(cluster_record.read, self.path / vm_id.lower())
 
-    def _sweep_locked(self, vm_id: str) -> list[str]:
-        removed = []
-        strays.remove_half_written(self.path / vm_id)
-        for folder in sorted((self.path / vm_id).glob(f"{layout.UNFINISHED_PREFIX}*")):
-            durable.remove_tree(folder)
-            log.info("%s: removed, its capture was interrupted", folder)
-            removed.append(folder.name.removeprefix(layout.UNFINISHED_PREFIX))
-        return removed
+    async def has_cluster_records(self, vm_id: str) -> bool:
+        """Say whether there are any, readable or not."""
+        return await to_thread_joined(cluster_record.exist, self.path / vm_id.lower())
+
+    async def write_cluster_record(self, lock: VmLock, record: ClusterRecord) -> None:
+        """Write or replace a record, durably.  Errors: TargetError, RepositoryError (also: the lock, as `begin`)."""
+        await to_thread_joined(cluster_record.write, self._store.check_lock(lock), record)
+
+    async def remove_cluster_record(self, lock: VmLock, record: ClusterRecord) -> None:
+        """Remove a record: the cluster is clean.  Errors: TargetError, RepositoryError (the lock, as `begin`)."""
+        await to_thread_joined(cluster_record.remove, self._store.check_lock(lock), record)
 
 
-def _absolute(path: Path | str) -> Path:
-    folder = Path(path).absolute()
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError as exc:
-        raise RepositoryError(f"{str(folder)!r}: qemu opens only paths in UTF-8: choose another directory") from exc
-    return folder
+async def sweep_files(folder: Path, *, dry_run: bool = False) -> Leftovers:
+    """Remove what interrupted creations of a repository left in a folder, whatever it is now."""
+    return await to_thread_joined(leftovers.sweep_files, folder, dry_run=dry_run)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from ntxengine.files import durable
 from ntxengine.repository import layout
 from ntxengine.repository.scan import vm_folders
+
+log = logging.getLogger(__name__)
 
 MARKER_PREFIX = ".ntx-repository-"
 """Of a marker that has not got its name yet."""
@@ -49,8 +53,26 @@ def _is_empty(folder: Path) -> bool:
         return False
 
 
-def remove_half_written(vm_folder: Path) -> None:
-    """Remove files that were to replace others in the folder of a VM, which is locked."""
+def unfinished(vm_folder: Path) -> list[Path]:
+    """Return the folders of the unfinished points of a VM."""
+    return sorted(vm_folder.glob(f"{layout.UNFINISHED_PREFIX}*"))
+
+
+def remove_unfinished(vm_folder: Path) -> list[Path]:
+    """Remove what killed captures left in the folder of a VM, which is locked; return the unfinished points.
+
+    Blocks: an image of a terabyte takes its time.
+    """
+    _remove_half_written(vm_folder)
+    removed = unfinished(vm_folder)
+    for folder in removed:
+        durable.remove_tree(folder)
+        log.info("%s: removed, its capture was interrupted", folder)
+    return removed
+
+
+def _remove_half_written(vm_folder: Path) -> None:
+    """Remove files that were to replace others in the folder of a VM."""
     for path in vm_folder.glob(f".*{_NEW_SUFFIX}"):
         with suppress(OSError):  # it is in the way of nobody
             path.unlink()

@@ -37,8 +37,8 @@ class _NewDisk:
     backing: str
 
 
-class UnfinishedPoint:
-    """From Repository.begin to `commit` or `abort`.  As a context manager it aborts what was not committed.
+class BlockingUnfinishedPoint:
+    """From PointStore.begin to `commit` or `abort`.  As a context manager it aborts what was not committed.
 
     `warnings` are of what its file system lacks.
     """
@@ -49,11 +49,11 @@ class UnfinishedPoint:
         path: Path,
         parent: Point | None,
         *,
-        lock: VmLock | None,
+        lock: VmLock,
         committed: Callable[[Point], None],
         warnings: Sequence[str] = (),
     ) -> None:
-        """Not for callers: see Repository.begin.  `lock` is ours to give back, None if somebody else's."""
+        """Not for callers: see PointStore.begin.  `lock` stays the caller's, and is held until the end."""
         self.id = point_id
         self.path = path
         self.parent = parent
@@ -62,6 +62,12 @@ class UnfinishedPoint:
         self._committed = committed
         self._disks: dict[str, _NewDisk] = {}
         self._is_open = True
+        self._is_committed = False
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether it is a point, for everybody to see."""
+        return self._is_committed
 
     @property
     def vm_id(self) -> str:
@@ -109,7 +115,7 @@ class UnfinishedPoint:
         )
 
     def commit(self, record: PointRecord, *, vm_config: Mapping[str, Any] | None = None) -> Point:
-        """Make the point visible, once all of it is on stable durable.  Blocks: syncs, and reads the manifests.
+        """Make the point visible, once all of it is on stable storage.  Blocks: syncs, and reads the manifests.
 
         `vm_config` is the VM as Prism gave it.  After an error nothing is visible, and `abort` is due.
         Errors: RepositoryError (the record does not fit what is in the folder), TargetError (file system full).
@@ -130,9 +136,8 @@ class UnfinishedPoint:
             durable.sync(file)
         durable.sync_folder(self.path)
         self._publish(final)
-        self._is_open = False
+        self._is_open, self._is_committed = False, True
         self._committed(committed)
-        self._release()
         return committed
 
     def abort(self) -> None:
@@ -140,12 +145,9 @@ class UnfinishedPoint:
         if not self._is_open:
             return
         self._is_open = False
-        try:
-            durable.remove_tree(self.path)
-        finally:
-            self._release()
+        durable.remove_tree(self.path)
 
-    def __enter__(self) -> UnfinishedPoint:
+    def __enter__(self) -> BlockingUnfinishedPoint:
         return self
 
     def __exit__(
@@ -196,8 +198,4 @@ class UnfinishedPoint:
     def _check_open(self) -> None:
         if not self._is_open:
             raise RepositoryError(f"{self.path}: this point was committed or aborted already")
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        self._lock.check_held()

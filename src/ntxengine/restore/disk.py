@@ -32,8 +32,7 @@ from ntxengine.errors import (
 from ntxengine.files import free_space
 from ntxengine.images.create import NewImage, create_image, make_image
 from ntxengine.images.open import open_image
-from ntxengine.repository import Point, PointDisk, Repository
-from ntxengine.repository.chain import Chains
+from ntxengine.repository import Chains, Point, PointDisk, Repository
 
 RestoreFormat = Literal["raw", "qcow2"]
 
@@ -61,9 +60,9 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
     Errors: RepositoryError (an image or the manifest is damaged), ChecksumMismatch, SourceError (it cannot be read),
             TargetError (file system full), TransferTimeout, ToolError.  What is in the file is worthless then.
     """
-    chain = await to_thread_joined(repository.images, what.point, what.disk, chains=Chains(checked=what.check))
+    chain = await repository.images(what.point, what.disk, chains=Chains(checked=what.check))
     with ExitStack() as stack:
-        stored = stack.enter_context(await to_thread_joined(_manifest, repository, what)) if what.check else None
+        stored = stack.enter_context(await _manifest(repository, what)) if what.check else None
         # Beside the disk: where that has room, so have its digests.
         found = stack.enter_context(Manifest.temporary(size=what.disk.size, directory=what.path.parent))
         new = NewImage(what.path, what.disk.size)
@@ -96,9 +95,9 @@ async def _copy(
         )
 
 
-def _manifest(repository: Repository, what: DiskFile) -> Manifest:
+async def _manifest(repository: Repository, what: DiskFile) -> Manifest:
     try:
-        return repository.manifest(what.point, what.disk)
+        return await repository.manifest(what.point, what.disk)
     except RepositoryError as exc:
         raise RepositoryError(f"{exc}; {_REMEDY}") from exc
 

@@ -32,10 +32,7 @@ from ntxengine.files import durable
 from ntxengine.files import unfinished as unfinished_file
 from ntxengine.files.locks import take
 from ntxengine.images.open import open_image
-from ntxengine.repository import Point, PointDisk, Repository, layout
-from ntxengine.repository.filesystem import NO_MODES
-from ntxengine.repository.scan import read_point
-from ntxengine.repository.sums import read_companion
+from ntxengine.repository import VM_FILE, Point, PointDisk, Repository
 from ntxengine.restore.disk import DiskFile, RestoreFormat, write_disk
 
 RESTORE_FORMATS: tuple[RestoreFormat, ...] = get_args(RestoreFormat)
@@ -123,7 +120,7 @@ async def restore(
     """
     options = options or RestoreOptions()
     began_s = time.monotonic()
-    point, _ = await to_thread_joined(read_point, point.path, checked=options.check)  # whatever the catalog remembers
+    point = await repository.read_point(point.path, checked=options.check)  # whatever the catalog remembers
     wanted = list(dict.fromkeys(point.disk(name) for name in disks)) if disks else list(point.disks)
     folder = _make_directory(directory, repository)
     emit = Emitter(on_event)
@@ -172,8 +169,8 @@ class _Restore:
         self._unfinished: dict[Path, Path] = {}
 
     async def run(self, disks: list[PointDisk]) -> RestoreReport:
-        config, config_problem = self._read_config()
-        config_path = self._folder / layout.VM_FILE
+        config, config_problem = await self._read_config()
+        config_path = self._folder / VM_FILE
         keeps_config = config is None or _holds(config_path, config)
         self._check_free([self._path(disk) for disk in disks] + ([] if keeps_config else [config_path]))
         try:
@@ -181,7 +178,7 @@ class _Restore:
             if config is not None and not keeps_config:
                 durable.write_file(self._begin(config_path), config)
             if not all(durable.restrict(path) for path in self._unfinished.values()):
-                log.warning("%s: %s", self._folder, NO_MODES)
+                log.warning("%s: %s", self._folder, durable.NO_MODES)
             await to_thread_joined(self._publish)
         finally:
             for unfinished in self._unfinished.values():
@@ -224,7 +221,7 @@ class _Restore:
         )
 
     async def _verify(self, disk: PointDisk, path: Path) -> None:
-        with await to_thread_joined(self._repository.manifest, self._point, disk) as manifest:
+        with await self._repository.manifest(self._point, disk) as manifest:
             async with self._open(path) as device:
                 await dataplane.verify(
                     device,
@@ -269,10 +266,10 @@ class _Restore:
             if not self._options.overwrite:
                 raise OptionsError(f"{path}: exists already: allow it to be overwritten, or choose another directory")
 
-    def _read_config(self) -> tuple[bytes | None, str]:
+    async def _read_config(self) -> tuple[bytes | None, str]:
         """Return the configuration, and what is wrong with it: that does not keep the disks from being restored."""
         try:
-            return read_companion(self._point.path, layout.VM_FILE, checked=self._options.check), ""
+            return await self._repository.vm_config(self._point, checked=self._options.check), ""
         except RepositoryError as exc:
             return None, str(exc)
 

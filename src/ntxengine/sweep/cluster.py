@@ -10,7 +10,6 @@ this repository, or of its original.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from ntxengine.attach import AttachOptions, Trace, find_leftovers
@@ -19,9 +18,7 @@ from ntxengine.capture.recorded import recorded_points
 from ntxengine.errors import LockedError, NtxError, RepositoryError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import RecoveryPoint
-from ntxengine.repository import Repository, cluster_record, site
-from ntxengine.repository.cluster_record import ClusterRecord, Records, name_prefix
-from ntxengine.repository.scan import vm_folders
+from ntxengine.repository import ClusterRecord, Records, Repository, VmLock
 from ntxengine.sweep.report import SweepReport, Swept
 from ntxengine.units import utc_now
 
@@ -38,22 +35,22 @@ class ClusterSweep:
 
     async def run(self) -> None:
         """Sweep the cluster, one VM after the other.  Errors: PrismError, RepositoryError: as sweep."""
-        if mismatch := site.find_mismatch(self._repository.path):
+        if mismatch := await self._repository.find_mismatch():
             raise RepositoryError(
                 f"{mismatch}; nothing was removed from the cluster; if this is to be a repository of its own: "
                 f"`ntx repository adopt {self._repository.path}`, then sweep again"
             )
         # One of several VMs has no VM id: no capture of ours makes such.
         listed = [point for point in await self._prism.recovery_points() if point.vm_id]
-        prefix = name_prefix(self._repository.id)
+        prefix = self._repository.recovery_point_name()
         named = [point for point in listed if point.name.startswith(prefix)]
-        for folder in vm_folders(self._repository.path):
-            vm_id = folder.name
-            if not cluster_record.exist(folder) and vm_id not in {point.vm_id.lower() for point in named}:
+        for vm_id in await self._repository.vm_ids():
+            is_recorded = await self._repository.has_cluster_records(vm_id)
+            if not is_recorded and vm_id not in {point.vm_id.lower() for point in named}:
                 continue
             try:
-                with self._repository.lock(vm_id):
-                    await self._sweep_vm(folder, [point for point in listed if point.vm_id.lower() == vm_id])
+                async with self._repository.lock(vm_id) as lock:
+                    await self._sweep_vm(lock, [point for point in listed if point.vm_id.lower() == vm_id])
             except LockedError:
                 self._report.locked_vms.append(vm_id)
                 self._seen |= {point.id for point in named if point.vm_id.lower() == vm_id}
@@ -63,26 +60,27 @@ class ClusterSweep:
             if point.id not in self._seen:
                 self._report.not_recorded.append(Swept("recovery-point", point.id, point.name, point.vm_id))
 
-    async def _sweep_vm(self, folder: Path, listed: list[RecoveryPoint]) -> None:
+    async def _sweep_vm(self, lock: VmLock, listed: list[RecoveryPoint]) -> None:
         """Sweep one VM.  Its lock is held, so what is kept is decided on what was really committed."""
-        vm_id = folder.name
-        records = cluster_record.read(folder)
+        vm_id = lock.vm_id
+        records = await self._repository.cluster_records(vm_id)
         self._report.problems += records.problems
         if not all(recorded_points(listed, record, vm_id) for record in records.own):
             # It may have been made after we asked, by a capture that has ended since.
             listed = [point for point in await self._prism.recovery_points() if point.vm_id.lower() == vm_id]
         # Also of a point that cannot be read: what it needs stays.
-        kept = self._repository.last_id(vm_id)
+        kept = await self._repository.last_id(vm_id)
         for record in records.own:
-            await self._sweep_record(vm_id, record, listed, is_kept=record.point_id == kept)
+            await self._sweep_record(lock, record, listed, is_kept=record.point_id == kept)
         for record in records.foreign:
             if not self._report.dry_run and not recorded_points(listed, record, vm_id):
-                cluster_record.remove(folder, record)
+                await self._repository.remove_cluster_record(lock, record)
         await self._sweep_unrecorded(vm_id, records, listed, kept)
 
     async def _sweep_record(
-        self, vm_id: str, record: ClusterRecord, listed: list[RecoveryPoint], *, is_kept: bool
+        self, lock: VmLock, record: ClusterRecord, listed: list[RecoveryPoint], *, is_kept: bool
     ) -> None:
+        vm_id = lock.vm_id
         # Nobody works on this VM, so what is attached of our recovery points, also of the kept one, was left.
         is_clean = await self._remove_attached(vm_id, Trace(record.worker_id, record.sources))
         for point in recorded_points(listed, record, vm_id):
@@ -91,7 +89,7 @@ class ClusterSweep:
                 found = Swept("recovery-point", point.id, point.name, vm_id)
                 is_clean &= await self._remove(found, _call(self._prism.delete_recovery_point, point.id))
         if is_clean and not is_kept and not self._report.dry_run and record.is_settled(utc_now()):
-            cluster_record.remove(self._repository.path / vm_id, record)
+            await self._repository.remove_cluster_record(lock, record)
 
     async def _sweep_unrecorded(
         self, vm_id: str, records: Records, listed: list[RecoveryPoint], kept: str | None
@@ -99,11 +97,11 @@ class ClusterSweep:
         """Sweep what the points of an older ntxengine tell of."""
         recorded = {record.point_id for record in (*records.own, *records.foreign)}
         by_id = {point.id: point for point in listed}
-        for committed in self._repository.points(vm_id):
+        for committed in await self._repository.points(vm_id):
             point = by_id.get(committed.recovery_point_id)
             if committed.id in recorded or point is None:
                 continue
-            if point.name != name_prefix(self._repository.id) + committed.id:
+            if point.name != self._repository.recovery_point_name(committed.id):
                 continue
             self._seen.add(point.id)
             sources = tuple(disk_point_from(disk).id for disk in committed.recovery_point_disks.values())

@@ -35,7 +35,7 @@ async def sweep(
         await ClusterSweep(prism, repository, attach or AttachOptions(), report).run()
     on_cluster = len(report.removed)
     _tell(report.removed, report, on_event)
-    sweep_repository(repository, report)
+    await sweep_repository(repository, report)
     _tell(report.removed[on_cluster:], report, on_event)
     return report
 

@@ -93,8 +93,8 @@ async def verify_disk(
     """
     try:
         with ExitStack() as stack:
-            stored = stack.enter_context(await to_thread_joined(repository.manifest, point, disk))
-            chain = await to_thread_joined(repository.images, point, disk, chains=chains)
+            stored = stack.enter_context(await repository.manifest(point, disk))
+            chain = await repository.images(point, disk, chains=chains)
             connections = options.most_connections
             async with open_with_clusters(chain, timeout_s=options.timeout_s, connections=connections) as opened:
                 if opened.device.size < stored.size:
@@ -103,9 +103,7 @@ async def verify_disk(
                 if opened.clusters is not None:
                     places = _extents(opened.clusters, stored.size)
                     if below is not None and below.disk.size == disk.size:
-                        before = stack.enter_context(
-                            await to_thread_joined(repository.manifest, below.point, below.disk)
-                        )
+                        before = stack.enter_context(await repository.manifest(below.point, below.disk))
                         plan = await to_thread_joined(_plan, stored, before, opened.clusters, below.depth)
                         places = plan.places
                 found = stack.enter_context(Manifest.temporary(size=stored.size))

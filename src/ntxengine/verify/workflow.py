@@ -10,15 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import RepositoryError
 from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, log_event
-from ntxengine.repository import Chains, Point, PointDisk, Repository, layout
-from ntxengine.repository.scan import read_point
-from ntxengine.repository.sums import find_problems
+from ntxengine.repository import Chains, Point, PointDisk, Repository, is_point_id
 from ntxengine.verify.disk import Below, DiskVerdict, verify_disk
 
 __all__ = ["DiskVerdict", "PointVerdict", "verify_point", "verify_points"]
@@ -101,7 +98,7 @@ class _Verification:
 
     async def verify(self, point: Point, names: Sequence[str]) -> PointVerdict:
         try:
-            point, _ = await to_thread_joined(read_point, point.path)  # whatever the catalog remembers
+            point = await self._repository.read_point(point.path)  # whatever the catalog remembers
         except RepositoryError as exc:
             self._told.add(str(exc))
             return PointVerdict(point, (), (str(exc),))
@@ -111,7 +108,7 @@ class _Verification:
         async def verify_one(disk: PointDisk) -> DiskVerdict:
             return await self._verify_disk(point, disk, options)
 
-        problems = await to_thread_joined(find_problems, point.path)
+        problems = await self._repository.find_file_problems(point)
         disks = await map_limited(wanted, verify_one, at_once=self._parallel)
         for verdict in disks:
             if verdict.report is not None:
@@ -124,7 +121,7 @@ class _Verification:
             self._repository,
             point,
             disk,
-            below=await to_thread_joined(self._below, point, disk),
+            below=await self._below(point, disk),
             chains=self._chains,
             options=options,
             on_progress=ProgressAdapter(self._emit, Stage.VERIFY, subject),
@@ -142,19 +139,19 @@ class _Verification:
         self._told.add(problem)
         # The errors of a chain begin with the file, or the folder, that they are about.
         below_id = re.split("[/:]", problem.removeprefix(f"{point.path.parent}/"), maxsplit=1)[0]
-        if below_id == point.id or not layout.is_point_id(below_id):
+        if below_id == point.id or not is_point_id(below_id):
             return verdict
         short = f"cannot be read below, in point {below_id}"
         return replace(verdict, problem=short if was_told else f"{short}: {problem}", below_point_ids=(below_id,))
 
-    def _below(self, point: Point, disk: PointDisk) -> Below | None:
+    async def _below(self, point: Point, disk: PointDisk) -> Below | None:
         """Return the nearest point below that has been read, None if there is none, or nobody knows."""
         try:
-            line = self._chains.points_of(point)
+            line = await self._repository.chain(point, chains=self._chains)
         except RepositoryError:
             return None
         found: PointDisk | None = disk
-        for depth, lower in enumerate(line[1:], 1):
+        for depth, lower in enumerate(reversed(line[:-1]), 1):
             if found is None or not found.backing:
                 return None
             verdict = self._known.get((lower.path, disk.disk_id))

@@ -1,0 +1,75 @@
+"""What killed captures left in a repository, found and removed, while nobody captures the VM that it is of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from ntxengine.errors import LockedError, NtxError
+from ntxengine.repository import layout, strays
+from ntxengine.repository.lock import VmLock
+from ntxengine.repository.scan import vm_folders
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Leftovers:
+    """What was removed, or would be, and what could not be.
+
+    `unfinished`: VM id and point id.  `files`: of interrupted changes to the repository itself.  `empty_folders`: of
+    VMs.
+    """
+
+    unfinished: list[tuple[str, str]] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    empty_folders: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def sweep(root: Path, *, dry_run: bool = False) -> Leftovers:
+    """Remove what is left in a repository.  What cannot be removed does not keep the rest from being so.
+
+    Blocks: for as long as it takes to remove images.
+    """
+    found = Leftovers()
+    for folder in vm_folders(root):
+        if strays.unfinished(folder):
+            remove = strays.unfinished if dry_run else strays.remove_unfinished
+            removed = _while_locked(folder, remove, found.problems) or []
+            found.unfinished += [(folder.name, layout.unfinished_id(each)) for each in removed]
+    files = sweep_files(root, dry_run=dry_run)
+    found.files += files.files
+    found.problems += files.problems
+    for folder in strays.empty_folders(root):
+        # What holds nothing but its lock goes with it.
+        if dry_run or _while_locked(folder, bool, found.problems):
+            found.empty_folders.append(folder)
+    return found
+
+
+def sweep_files(folder: Path, *, dry_run: bool = False) -> Leftovers:
+    """Remove what interrupted creations of a repository left in any folder, and interrupted changes to its files."""
+    found = Leftovers()
+    for path in strays.markers(folder):
+        try:
+            if not dry_run:
+                path.unlink(missing_ok=True)
+            found.files.append(path)
+        except OSError as exc:
+            found.problems.append(f"{path}: {exc.strerror}")
+    return found
+
+
+def _while_locked(folder: Path, action: Callable[[Path], Result], problems: list[str]) -> Result | None:
+    """Do something with the folder of a VM while nobody else does; None if somebody does, or it cannot be done."""
+    try:
+        with VmLock(folder, f"VM {folder.name}"):
+            return action(folder)
+    except LockedError:
+        return None
+    except NtxError as exc:
+        problems.append(f"VM {folder.name}: {exc}")
+        return None

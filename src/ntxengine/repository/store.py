@@ -1,0 +1,305 @@
+"""A repository: the points of many VMs below one directory, which may be moved, copied, or mounted read-only.
+
+Everything here blocks: for threads, and for tests.  Whoever has an event loop takes Repository (repository.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.errors import NotFoundError, NtxError, RepositoryError
+from ntxengine.files import durable
+from ntxengine.repository import filesystem, layout, marker, strays
+from ntxengine.repository.catalog import Catalog, NewRow
+from ntxengine.repository.chain import Chains, open_manifest
+from ntxengine.repository.health import Health, examine
+from ntxengine.repository.lock import VmLock
+from ntxengine.repository.point import Point, PointDisk
+from ntxengine.repository.scan import Scan, read_point, scan
+from ntxengine.repository.unfinished import BlockingUnfinishedPoint
+from ntxengine.repository.vm_names import NamedVm, find_vm
+from ntxengine.units import utc_now
+
+log = logging.getLogger(__name__)
+
+# What an empty directory may hold: a fresh ext4 has lost+found, another process may be creating at this moment.
+_EMPTY_NAMES = ("lost+found",)
+
+
+@dataclass(frozen=True)
+class VmSummary:
+    """A VM that has points.  `vm_name` is what it was called at the newest."""
+
+    vm_id: str
+    vm_name: str
+    points: int
+    newest: Point
+
+
+class PointStore:
+    """Reads the directory at every question: nothing is cached in the object, several processes may work at once."""
+
+    def __init__(self, path: Path, repository_id: str, *, clock: Callable[[], datetime]) -> None:
+        """Not for callers: see `open` and `create`."""
+        self.path = path
+        self.id = repository_id
+        self._clock = clock
+        self._catalog = Catalog(path / layout.CATALOG_FILE, guard=path / layout.MARKER_FILE)
+
+    @classmethod
+    def create(cls, path: Path | str, *, clock: Callable[[], datetime] = utc_now) -> PointStore:
+        """Make a repository in a new or empty directory.
+
+        Errors: RepositoryError if there is something else, or a repository already; TargetError.
+        """
+        folder = _absolute(path)
+        try:
+            folder.mkdir(mode=durable.FOLDER_MODE, parents=True, exist_ok=True)
+            strangers = [
+                name
+                for name in os.listdir(folder)
+                if name not in _EMPTY_NAMES and not name.startswith(strays.MARKER_PREFIX)
+            ]
+        except OSError as exc:
+            raise durable.write_error(folder, "making the repository", exc) from exc
+        if layout.MARKER_FILE in strangers:
+            raise RepositoryError(f"{folder}: is a repository already: open it")
+        if strangers:
+            raise RepositoryError(
+                f"{folder}: is not empty and not a repository (it holds {strangers[0][:80]!r}): "
+                f"choose an empty directory{marker.remedy(folder)}"
+            )
+        if not marker.write(folder):
+            raise RepositoryError(f"{folder}: is a repository already: another process made it at this moment")
+        repository = cls.open(folder, clock=clock)
+        repository._catalog.update((), ())
+        return repository
+
+    @classmethod
+    def open(cls, path: Path | str, create: bool = False, *, clock: Callable[[], datetime] = utc_now) -> PointStore:
+        """Open a repository, also a read-only one; with `create`, make it where there is none.
+
+        Errors: NotFoundError if there is none; RepositoryError if it is damaged, or of a newer version.
+        """
+        folder = _absolute(path)
+        marker_path = folder / layout.MARKER_FILE
+        if not marker_path.exists() and not marker_path.is_symlink():
+            if create:
+                with suppress(RepositoryError):
+                    return cls.create(folder, clock=clock)
+                if not marker_path.exists():
+                    return cls.create(folder, clock=clock)  # not a race: say why it cannot be made
+            else:
+                raise NotFoundError(
+                    f"{folder}: is not a repository: no {layout.MARKER_FILE} in it{marker.remedy(folder)}"
+                )
+        repository = cls(folder, marker.read(marker_path), clock=clock)
+        repository._scan()
+        return repository
+
+    # ------------------------------------------------------------------------------------------------ questions
+
+    def vms(self) -> list[VmSummary]:
+        """Return the VMs that have points, by name."""
+        by_vm: dict[str, list[Point]] = {}
+        for point in self.points():
+            by_vm.setdefault(point.vm_id, []).append(point)
+        summaries = [VmSummary(vm, points[-1].vm_name, len(points), points[-1]) for vm, points in by_vm.items()]
+        return sorted(summaries, key=lambda each: (each.vm_name, each.vm_id))
+
+    def points(self, vm_id: str | None = None) -> list[Point]:
+        """Return the whole and readable points of one VM or of all, oldest first.  Damaged ones are logged."""
+        found = self._scan(None if vm_id is None else layout.checked_uuid(vm_id, "VM id"))
+        for error in found.damaged.values():
+            log.warning("%s: this point is not listed", error)
+        for error in found.strange.values():
+            log.warning("%s: no point in it is listed", error)
+        return found.points
+
+    def health(self, vm_id: str | None = None, *, from_catalog: bool = True) -> Health:
+        """Return which points of one VM or of all can be read whole.
+
+        `from_catalog`: believe what it remembers of each point.json, which may have rotted since.
+        Blocks: a few small reads for each disk.
+        """
+        vm_id = None if vm_id is None else layout.checked_uuid(vm_id, "VM id")
+        found = self._scan(vm_id) if from_catalog else scan(self.path, {}, vm_id)
+        return examine(found.points, {**found.damaged, **found.strange})
+
+    def health_of_newest(self, vm_id: str) -> Health:
+        """Return the health of the newest point of a VM, read from its folder; of all of them if it cannot be read."""
+        vm_id = layout.checked_uuid(vm_id, "VM id")
+        newest = self.last_id(vm_id)
+        if newest is not None:
+            with suppress(RepositoryError):
+                return examine([read_point(self.path / vm_id / newest)[0]], {})
+        return self.health(vm_id, from_catalog=False)
+
+    def find_problem(self, point: Point, disks: Sequence[PointDisk] | None = None) -> str:
+        """Return why a point cannot be read whole, or these disks of it; "" if it can.  Blocks: as `health`."""
+        return examine([point], {}).problem(point, disks)
+
+    def find_vm(self, name: str) -> NamedVm:
+        """Return the VM with this UUID, or that is or was called so.
+
+        Errors: NotFoundError if there is none; OptionsError if there are several.
+        """
+        found = self._scan()
+        return find_vm(found.points, [*found.damaged, *found.strange], name)
+
+    def longest_chain(self, vm_id: str) -> int:
+        """Return how many images plain qemu can open on top of each other in the folder of a VM."""
+        return layout.longest_chain(self.path / vm_id)
+
+    def damaged(self) -> list[RepositoryError]:
+        """Return why each point that is not listed cannot be read, and what is no folder of a VM or a point."""
+        found = self._scan()
+        return [*found.damaged.values(), *found.strange.values()]
+
+    def point(self, point_id: str, *, checked: bool = True) -> Point:
+        """Return a point by its id or the beginning of it, read from its folder; `checked` as for read_point.
+
+        Errors: NotFoundError if there is none, or several; RepositoryError if it is damaged.
+        """
+        wanted = point_id.upper()
+        folders = [folder for folder in self._scan().folders() if wanted and folder.name.upper().startswith(wanted)]
+        if not folders:
+            raise NotFoundError(f"{self.path}: no point {point_id[:80]!r}")
+        if len(folders) > 1:
+            some = ", ".join(folder.name for folder in folders[:3])
+            raise NotFoundError(
+                f"{self.path}: {len(folders)} points begin with {point_id!r} ({some}, ...): write more of it"
+            )
+        return read_point(folders[0], checked=checked)[0]
+
+    def newest(self, vm_id: str) -> Point | None:
+        """Return the newest point of a VM, read from its folder; None if it has none.
+
+        Errors: RepositoryError if it is damaged, also where the catalog does not know yet.
+        """
+        points = self.points(vm_id)
+        return read_point(points[-1].path)[0] if points else None
+
+    def last_id(self, vm_id: str) -> str | None:
+        """Return the last id that the VM's folder holds, also of a point that is damaged: ids are not given twice."""
+        return max((folder.name for folder in self._scan(vm_id).folders()), default=None)
+
+    def chain(self, point: Point, *, chains: Chains | None = None) -> list[Point]:
+        """Return the points that `point` is made of, the root first, itself last.
+
+        `chains` remembers what was read for other points.
+        Errors: RepositoryError if one is missing or damaged.
+        """
+        return (chains or Chains()).points_of(point)[::-1]
+
+    def images(self, point: Point, disk: PointDisk, *, chains: Chains | None = None) -> tuple[Path, ...]:
+        """Return the images of a disk, newest first down to the root, each checked against its point.
+
+        `chains` remembers what was read for other points.  Blocks: a small read for each.
+        Errors: RepositoryError if an image is missing, or is not what its point says.
+        """
+        return (chains or Chains()).images_of(point, disk)
+
+    def bytes_allocated(self, point: Point, disk: PointDisk) -> int:
+        """Return what all images of a disk take on their file system.  Errors: as `images`."""
+        try:
+            return sum(path.stat().st_blocks * 512 for path in self.images(point, disk))
+        except OSError as exc:
+            raise durable.read_error(point.path, exc) from exc
+
+    def manifest(self, point: Point, disk: PointDisk) -> Manifest:
+        """Open the manifest of a disk, checked against its point.  Blocks; the caller closes it.
+
+        Errors: RepositoryError if it is missing, damaged, or that of something else.
+        """
+        return open_manifest(point.path, disk)
+
+    # ------------------------------------------------------------------------------------------------ changes
+
+    def acquire(self, vm_id: str) -> VmLock:
+        """Take the lock of a VM, which keeps other captures of it out, also those of this process.
+
+        Errors: LockedError naming the process that has it; TargetError if nothing can be written here.
+        """
+        vm_id = layout.checked_uuid(vm_id, "VM id")
+        lock = VmLock(self.path / vm_id, f"{self.path}: VM {vm_id}")
+        lock.acquire()
+        return lock
+
+    @contextmanager
+    def lock(self, vm_id: str) -> Iterator[VmLock]:
+        """Hold the lock of a VM: as `acquire`."""
+        lock = self.acquire(vm_id)
+        try:
+            yield lock
+        finally:
+            lock.release()
+
+    def begin(self, lock: VmLock, parent: Point | None) -> BlockingUnfinishedPoint:
+        """Begin a point of the VM that is locked, on top of `parent` or of nothing, and remove what killed captures of
+        this VM have left.
+
+        Errors: RepositoryError (the lock was given back, or is of another repository; the parent is not the VM's newest
+                point; as new_point_id); TargetError.
+        """
+        folder = self.check_lock(lock)
+        vm_id = folder.name
+        strays.remove_unfinished(folder)
+        newest = self.last_id(vm_id)
+        if parent is not None and (parent.vm_id, parent.id) != (vm_id, newest):
+            raise RepositoryError(
+                f"{self.path}: point {parent.id} of VM {parent.vm_id} is not the newest of VM {vm_id} "
+                f"({newest or 'it has none'}): nothing can be put on top of it"
+            )
+        point_id = layout.new_point_id(self._clock(), after=newest, token=secrets.token_hex(3))
+        path = folder / f"{layout.UNFINISHED_PREFIX}{point_id}"
+        durable.make_folder(path)
+        try:
+            warnings = filesystem.try_out(path)
+        except BaseException:
+            durable.remove_tree(path)
+            raise
+        return BlockingUnfinishedPoint(point_id, path, parent, lock=lock, committed=self._enter, warnings=warnings)
+
+    def check_lock(self, lock: VmLock) -> Path:
+        """Return the folder of the VM that is locked.
+
+        Errors: RepositoryError if the lock was given back, or is of another repository.
+        """
+        lock.check_held()
+        if lock.folder.parent != self.path:
+            raise RepositoryError(f"{self.path}: the lock of {lock.folder} is of another repository")
+        return lock.folder
+
+    # ------------------------------------------------------------------------------------------------ inside
+
+    def _scan(self, vm_id: str | None = None) -> Scan:
+        # The catalog first: a point that is committed in between is then new, and not a row without a folder.
+        rows = self._catalog.read(vm_id)
+        found = scan(self.path, rows, vm_id)
+        if found.new or found.gone:
+            self._catalog.update(found.new, found.gone)
+        return found
+
+    def _enter(self, point: Point) -> None:
+        try:
+            self._catalog.update([NewRow(*read_point(point.path))], [])
+        except NtxError as exc:  # it is committed: whoever reads it next finds what is wrong
+            log.warning("%s: not entered into the catalog", exc)
+
+
+def _absolute(path: Path | str) -> Path:
+    folder = Path(path).absolute()
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as exc:
+        raise RepositoryError(f"{str(folder)!r}: qemu opens only paths in UTF-8: choose another directory") from exc
+    return folder
