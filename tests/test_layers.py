@@ -73,11 +73,22 @@ ROOMS = {
     },
 }
 
-# Parts of another layer that only these modules may see.
+
+def public_names(unit: str) -> set[str]:
+    """Return what a package offers by its `__all__`."""
+    body = ast.parse((PACKAGE / unit / "__init__.py").read_text()).body
+    values = (node.value for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__")
+    return set(ast.literal_eval(next(values)))
+
+
+# What these layers may see of another.
 FACADES = {
     "ntxengine.prism": {
         layer: {"cluster", "findings", "models"} for layer in ("attach", "capture", "changes", "sweep")
     },
+    "ntxengine.repository": dict.fromkeys(
+        ("capture", "sweep", "verify", "restore", "api", "__init__", "bench", "cli"), public_names("repository")
+    ),
 }
 
 # Libraries that have one home.
