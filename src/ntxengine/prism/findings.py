@@ -28,7 +28,7 @@ class Revisions:
 class Findings:
     """What a cluster can do.
 
-    `family` is the API that is spoken; `no_v4` and `no_v3` say why the other one is not, "" where it was not asked.
+    `family` is the API that is spoken; `no_v4` and `no_v3` say why one is not, "" if it could be.
     `product` is what the Prism calls itself; `is_central` is None where it does not tell.
     `revisions` are spoken, `server_revisions` are the server's own words ("" where it says nothing); None without v4.
     `is_element_usable` is about the Prism Element that an address was given of, None where none was asked.

@@ -4,11 +4,11 @@
 2  OPTIONS /api/<name space>/unversioned/info, then a real v4 list of VMs and of recovery points
 3  POST v3 vm_snapshots/list (200) and v3 data/changed_regions {} (422: it is there and wants fields)
 
-| given                        | asked                                                                        |
-|------------------------------|------------------------------------------------------------------------------|
-| a central                    | 1, 2                                                                         |
-| an element                   | 1, 3                                                                         |
-| one address, known as neither | 1, then 2 unless it is an element, then 3 unless v4 was found               |
+| given                        | asked                                                                       |
+|------------------------------|-----------------------------------------------------------------------------|
+| a central                    | 1, 2                                                                        |
+| an element                   | 1, 3                                                                        |
+| one address for both         | 1, then 2 unless it is an element, then 3 unless v4 was found               |
 | a central and an element     | 1 and 2 at the central, 3 at the element: v4 wins, the element is a finding |
 """
 
@@ -87,12 +87,9 @@ async def probe(central: Session | None, element: Session | None) -> Findings:
     if central is not None and (identity.is_central is not False or element is None):
         v4 = await _probe_v4(central)
     no_v3, is_element_usable = "not asked for", None
-    if element is not None and element is not central:
+    if element is not None and (v4.spoken is None or element is not central):
         no_v3 = await _probe_element(element, is_needed=v4.spoken is None)
         is_element_usable = not no_v3
-    elif element is not None:
-        no_v3 = "" if v4.spoken is not None else await _probe_v3(element)
-        is_element_usable = None if v4.spoken is not None else not no_v3
     if v4.spoken is None and no_v3:
         raise PrismError(_neither(central, element, identity, v4.reason, no_v3))
     return Findings(
