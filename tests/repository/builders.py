@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -181,3 +182,9 @@ def read_image(path: Path, size: int) -> bytes:
         return raw.read_bytes()[:size]
     finally:
         raw.unlink(missing_ok=True)
+
+
+def run_folders() -> set[Path]:
+    """Return the folders that servers of this test have sockets in."""
+    base = Path(tempfile.gettempdir())
+    return {*base.glob("ntx-run-*"), *base.glob(".ntx-run-*")}
