@@ -185,6 +185,38 @@ async def test_a_raw_file_takes_the_place_of_nothing_and_has_nothing_below(tmp_p
     assert there.read_text() == "mine"
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+async def test_an_image_takes_the_place_of_nothing(tmp_path: Path, is_link: bool) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    there = tmp_path / "link" if is_link else mine
+    if is_link:
+        there.symlink_to(mine)
+
+    with pytest.raises(TargetError, match="making the image failed"):
+        async with create_image(NewImage(there, SIZE), "qcow2", OPTIONS):
+            pass
+
+    assert mine.read_text() == "mine"
+    assert there.is_symlink() == is_link
+
+
+async def test_an_image_takes_the_place_of_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.touch()
+
+    await make_image(NewImage(path, SIZE), "qcow2")
+
+    assert path.stat().st_size > 0
+
+
+async def test_an_image_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ToolError):
+        await make_image(NewImage(tmp_path / "image", 2**63), "qcow2")
+
+    assert not list(tmp_path.iterdir())
+
+
 async def test_a_writer_that_fails_to_close_is_an_error_of_finish(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

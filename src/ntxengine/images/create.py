@@ -17,6 +17,7 @@ and a row in WRITERS.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -26,8 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from ntxengine import files
 from ntxengine._core.engine import Device
-from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_thread, run_to_completion, to_thread_joined
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.open import open_existing
@@ -130,8 +132,7 @@ class ImageWriter(ABC):
             await run_to_completion(self._stack.__aexit__(type(why), why, why.__traceback__))
         finally:
             if not self._is_whole and not self._has_checkpoint:
-                with suppress(FileNotFoundError):
-                    os.unlink(self.new.path)
+                _remove(self.new.path)
 
 
 async def _flush(device: Device, options: CopyOptions) -> None:
@@ -152,7 +153,7 @@ class RawFile(ImageWriter):
     async def make(cls, new: NewImage) -> None:
         """As ImageWriter.make: a sparse file, which only its owner may read."""
         _refuse_backing(new)
-        await to_thread_joined(_make_sparse, new)
+        await acquire_in_thread(lambda: _make_sparse(new), give_back=_remove)
 
     async def _check(self) -> None:
         """The size is looked at when it is opened."""
@@ -170,9 +171,14 @@ class QemuNbdImage(ImageWriter):
 
     @classmethod
     async def make(cls, new: NewImage) -> None:
-        """As ImageWriter.make."""
-        await qemu_img.create(new.path, size=new.size, backing=new.backing)
-        await to_thread_joined(durable.restrict, new.path)
+        """As ImageWriter.make.  An empty file may be there: of somebody who keeps the place."""
+        path = await acquire_in_thread(lambda: _claim(new.path), give_back=_remove)
+        try:
+            await qemu_img.create(path, size=new.size, backing=new.backing)
+            await to_thread_joined(durable.restrict, path)
+        except BaseException:
+            _remove(path)
+            raise
 
     async def _check(self) -> None:
         await to_thread_joined(qemu_img.check, self.new.path, size=self.new.size, backing=self.new.backing)
@@ -242,12 +248,38 @@ def _refuse_backing(new: NewImage) -> None:
         raise OptionsError(f"{new.path}: a raw file has nothing below it")
 
 
-def _make_sparse(new: NewImage) -> None:
+def _make_sparse(new: NewImage) -> Path:
+    """Make the file and return its path."""
     try:
         fd = os.open(new.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, durable.FILE_MODE)
         try:
             os.ftruncate(fd, new.size)
+        except OSError:
+            _remove(new.path)
+            raise
         finally:
             os.close(fd)
     except OSError as exc:
         raise durable.write_error(new.path, "making the file", exc) from exc
+    return new.path
+
+
+def _claim(path: Path) -> Path:
+    """Make an empty file, or take one that is there, and return its path: qemu-img overwrites whatever it finds."""
+    action = "making the image"
+    try:
+        fd = files.open_regular(path, os.O_WRONLY | os.O_CREAT, durable.FILE_MODE)
+        try:
+            is_empty = os.fstat(fd).st_size == 0
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise durable.write_error(path, action, exc) from exc
+    if not is_empty:
+        raise durable.write_error(path, action, FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)))
+    return path
+
+
+def _remove(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
