@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import LockedError, NotFoundError, NtxError, OptionsError, RepositoryError, SourceError
-from ntxengine.events import DiskDone, Event, Progressed, Stage, StageBegan
+from ntxengine.events import DiskDone, Event, Progressed, Stage, StageBegan, Warned
+from ntxengine.files import durable
 from ntxengine.repository import Point, Repository
 from ntxengine.repository.store import PointStore
 from ntxengine.restore import RestoreFormat, RestoreOptions, file_names, restore
@@ -112,6 +113,19 @@ async def test_every_step_of_a_restore_is_told_and_of_what(repository: PointStor
         for stage in stages:
             told = [event for event in of_disk if isinstance(event, Progressed) and event.stage is stage]
             assert told[-1].bytes_done == told[-1].bytes_total == disk.size
+
+
+async def test_a_file_system_without_modes_is_a_warning_of_the_restore(
+    repository: PointStore, two_disks: Point, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "restrict", lambda path: False)
+    events: list[Event] = []
+
+    await restore(Repository(repository), two_disks, out, on_event=events.append)
+
+    (warned,) = (event for event in events if isinstance(event, Warned))
+    assert warned.text == f"{out}: {durable.NO_MODES}"
+    assert len(list(out.iterdir())) == 3
 
 
 @pytest.mark.parametrize("kind", [StageBegan, Progressed, DiskDone])

@@ -69,5 +69,8 @@ class RestoreEvents:
         self._view = view
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Progressed):
-            self._view.update(f"{event.stage.value} {event.disk_label}", event)
+        match event:
+            case Progressed():
+                self._view.update(f"{event.stage.value} {event.disk_label}", event)
+            case Warned():
+                self._view.warning(event.text)

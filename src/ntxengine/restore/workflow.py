@@ -8,7 +8,6 @@ Names come from the address of a disk (`scsi.0.raw`), cleaned, so that a restore
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import re
 import time
@@ -27,7 +26,7 @@ from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S, CopyOptions
 from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.open import open_source
 from ntxengine.errors import LockedError, OptionsError, RepositoryError
-from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, log_event
+from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, Warned, log_event
 from ntxengine.files import durable
 from ntxengine.files import unfinished as unfinished_file
 from ntxengine.files.locks import take
@@ -36,8 +35,6 @@ from ntxengine.repository import VM_FILE, Point, PointDisk, Repository
 from ntxengine.restore.disk import DiskFile, RestoreFormat, write_disk
 
 RESTORE_FORMATS: tuple[RestoreFormat, ...] = get_args(RestoreFormat)
-
-log = logging.getLogger(__name__)
 
 _MAX_NAME = 64
 _STRANGE = re.compile(r"[^a-z0-9.-]+")
@@ -178,7 +175,7 @@ class _Restore:
             if config is not None and not keeps_config:
                 durable.write_file(self._begin(config_path), config)
             if not all(durable.restrict(path) for path in self._unfinished.values()):
-                log.warning("%s: %s", self._folder, durable.NO_MODES)
+                self._emit(Warned(**self._subject(), text=f"{self._folder}: {durable.NO_MODES}"))
             await to_thread_joined(self._publish)
         finally:
             for unfinished in self._unfinished.values():
@@ -281,14 +278,10 @@ class _Restore:
                 durable.rename(unfinished, final)
         durable.sync_folder(self._folder)
 
-    def _subject(self, disk: PointDisk) -> Subject:
-        return {
-            "vm_id": self._point.vm_id,
-            "vm_name": self._point.vm_name,
-            "point_id": self._point.id,
-            "disk_id": disk.disk_id,
-            "disk_label": disk.label,
-        }
+    def _subject(self, disk: PointDisk | None = None) -> Subject:
+        point = self._point
+        subject: Subject = {"vm_id": point.vm_id, "vm_name": point.vm_name, "point_id": point.id}
+        return subject if disk is None else {**subject, "disk_id": disk.disk_id, "disk_label": disk.label}
 
 
 def _make_directory(directory: Path | str, repository: Repository) -> Path:
