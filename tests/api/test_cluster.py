@@ -34,3 +34,15 @@ async def test_a_vm_is_found_by_its_name_or_uuid(simulator: Simulator) -> None:
             await ntxengine.find_vm(cluster, "twin")
 
     assert by_name.id == by_uuid.id == simulator.vm_id("db01")
+
+
+async def test_a_capture_without_a_way_to_the_bytes_is_refused(simulator: Simulator, tmp_path: Path) -> None:
+    account = {"username": simulator.username, "password": simulator.element_password}
+    repository = await ntxengine.Repository.create(tmp_path / "repository")
+
+    async with ntxengine.connect(simulator.element_url, **account, ca_file=str(simulator.ca_file)) as cluster:
+        with pytest.raises(ntxengine.OptionsError, match="no way to the disks"):
+            await ntxengine.capture_vm(cluster, repository, "db01")
+        point = await ntxengine.capture_vm(cluster, repository, "db01", containers=simulator.world.layout.containers)
+
+    assert (point.vm_name, point.kind) == ("db01", "full")
