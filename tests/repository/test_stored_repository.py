@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.repository import Point, Repository
+from ntxengine.repository import Point, Repository, stored
+from ntxengine.repository.point import encode
+from ntxengine.repository.report import encode_report
 from ntxengine.repository.store import PointStore
 from ntxengine.restore import RestoreOptions, restore
 from ntxengine.verify import verify_points
@@ -53,6 +55,12 @@ async def test_its_points_are_listed(store: PointStore, has_catalog: bool) -> No
     assert newest.tracking == "v4-changed-regions"
     assert [(disk.label, disk.size) for disk in newest.disks] == [("scsi.0", 262144), ("scsi.1", 66048)]
     assert {disk.recovery_point_id for disk in newest.recovery_point_disks.values()} == {newest.recovery_point_id}
+
+
+def test_its_points_would_be_written_byte_for_byte_as_they_are(store: PointStore) -> None:
+    for point in store.points():
+        assert encode(point) == (point.path / "point.json").read_bytes()
+        assert stored.encode(encode_report(point.report)) == (point.path / "report.json").read_bytes()
 
 
 async def test_what_it_records_of_the_cluster_and_of_itself_is_read(store: PointStore) -> None:
