@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from ntxengine.concurrency.completion import run_to_completion, to_daemon_thread, to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_thread, run_to_completion, to_daemon_thread, to_thread_joined
 
 
 async def test_the_result_comes_back() -> None:
@@ -130,3 +130,39 @@ def test_a_cancelled_caller_and_the_end_of_the_loop_do_not_wait_for_a_daemon_thr
     assert not ended.is_set()
     may_end.set()
     assert ended.wait(60)
+
+
+@pytest.mark.parametrize("error", [None, OSError("cannot be given back")])
+async def test_what_a_cancelled_caller_acquired_in_a_thread_is_given_back(error: OSError | None) -> None:
+    entered, may_go_on = threading.Event(), threading.Event()
+    given_back: list[str] = []
+
+    def acquire() -> str:
+        entered.set()
+        assert may_go_on.wait(20)
+        return "a lock"
+
+    def give_back(what: str) -> None:
+        given_back.append(what)
+        if error is not None:
+            raise error
+
+    task = asyncio.create_task(acquire_in_thread(acquire, give_back=give_back))
+    async with asyncio.timeout(20):
+        while not entered.is_set():
+            await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    may_go_on.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert given_back == ["a lock"]
+
+
+async def test_what_is_acquired_in_a_thread_is_kept_where_nobody_cancels() -> None:
+    given_back: list[str] = []
+
+    assert await acquire_in_thread(lambda: "a lock", give_back=given_back.append) == "a lock"
+
+    assert given_back == []
