@@ -24,7 +24,7 @@ from ntxengine.capture.plan import DiskPlan
 from ntxengine.capture.readback import read_back
 from ntxengine.capture.report import Stages, disk_report
 from ntxengine.changes import ChangeQuery, Changes, Previous, find_changes
-from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyReport
 from ntxengine.dataplane.manifest import Manifest
@@ -165,7 +165,8 @@ class _DiskCapture:
         if self._previous is None or self._context.parent is None:
             return None
         path = self._context.parent.manifest_path(self._previous)
-        return await _opened(stack, partial(Manifest.open, path))
+        before = await acquire_in_thread(partial(Manifest.open, path), give_back=Manifest.close)
+        return stack.enter_context(before)
 
     @asynccontextmanager
     async def _attached(self) -> AsyncIterator[Attached]:
@@ -194,9 +195,9 @@ class _DiskCapture:
         size = self._changes.size
         new = await unfinished.add_disk(self._disk.id, size, self._previous)
         path = unfinished.manifest_path(self._disk.id)
-        if before is None:
-            return new, await _opened(stack, partial(Manifest.create, path, size=size))
-        return new, await _opened(stack, partial(Manifest.copy_of, before, path, size=size))
+        make = partial(Manifest.create if before is None else partial(Manifest.copy_of, before), path, size=size)
+        manifest = await acquire_in_thread(make, give_back=Manifest.close)
+        return new, stack.enter_context(manifest)
 
     async def _copy(self, attached: Attached, new: NewImage, manifest: Manifest, before: Manifest | None) -> CopyReport:
         """Copy the extents.  A block that has the digest of the previous point is not stored again."""
@@ -294,19 +295,6 @@ class _DiskCapture:
 
     def _warn(self, text: str) -> None:
         self._context.warn(text, self._subject)
-
-
-async def _opened(stack: AsyncExitStack, open_manifest: Callable[[], Manifest]) -> Manifest:
-    """Open a manifest in a thread so that it is closed with the stack even if we are cancelled meanwhile."""
-    opened: list[Manifest] = []
-
-    def close() -> None:
-        for manifest in opened:
-            manifest.close()
-
-    stack.callback(close)
-    await to_thread_joined(lambda: opened.append(open_manifest()))
-    return opened[0]
 
 
 def bytes_allocated(image: Path) -> int:
