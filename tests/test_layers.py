@@ -89,6 +89,15 @@ FACADES = {
     "ntxengine.repository": dict.fromkeys(
         ("capture", "sweep", "verify", "restore", "api", "__init__", "bench", "cli"), public_names("repository")
     ),
+    # Use cases ask for an image to read or to write, and do not know what is behind it.
+    "ntxengine.images": {
+        "capture": {"create", "open"},
+        "restore": {"create", "open"},
+        "verify": {"open"},
+        "repository": {"create", "qemu_img", "qemu_nbd"},
+        "api": {"endpoints"},
+        "cli": {"endpoints", "formats"},
+    },
 }
 
 # Libraries that have one home.
