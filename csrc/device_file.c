@@ -305,20 +305,24 @@ static int sync_range(const struct ntx_file *file, uint64_t offset, uint64_t len
 }
 
 /* Write back what is dirty in the page cache, so that little is left to fdatasync().  Each step is begun before the one
- * ahead of it is waited for: the disk is never idle.  A failure that is told here is not told again by fdatasync(). */
+ * ahead of it is waited for: the disk is never idle.  A failure that is told here is not told again by fdatasync(), and
+ * may be any: a server of files refuses with the same errors as a system without the call.  So that is asked first, of
+ * nothing. */
 static int write_back(const struct ntx_file *file, const struct ntx_stop *stop)
 {
     uint64_t size = file->device.info.size, step = ntx_max64(SYNC_STEP, size / MAX_SYNC_STEPS);
-    int code = 0;
+    int code = sync_range(file, 0, 0, 0);
 
+    if (is_unsupported(code))
+        return 0;
     for (uint64_t at = 0; code == 0 && at < size; at += step) {
         if (ntx_stop_is_set(stop))
             return -ECANCELED;
-        code = sync_range(file, at, 2 * step, SYNC_FILE_RANGE_WRITE);
+        code = sync_range(file, at, ntx_min64(2 * step, size - at), SYNC_FILE_RANGE_WRITE);
         if (code == 0)
-            code = sync_range(file, at, step, SYNC_FILE_RANGE_WAIT_BEFORE);
+            code = sync_range(file, at, ntx_min64(step, size - at), SYNC_FILE_RANGE_WAIT_BEFORE);
     }
-    return is_unsupported(code) ? 0 : code;
+    return code;
 }
 
 static int flush(struct ntx_file *file, const struct ntx_stop *stop)

@@ -17,6 +17,7 @@
 static struct {
     int error; /* of sync_file_range(), from the call after .calls_before_error on */
     unsigned calls_before_error;
+    int store_error;       /* of a call that writes back, or waits for it */
     struct ntx_stop *stop; /* set by call .calls_before_stop */
     unsigned calls_before_stop;
     bool is_interrupted; /* the next call */
@@ -37,6 +38,10 @@ int sync_file_range(int fd, off64_t offset, off64_t length, unsigned flags)
     if (plan.is_interrupted || (plan.error != 0 && plan.calls > plan.calls_before_error)) {
         errno = plan.is_interrupted ? EINTR : plan.error;
         plan.is_interrupted = false;
+        return -1;
+    }
+    if (plan.store_error != 0 && flags != 0) {
+        errno = plan.store_error;
         return -1;
     }
     if ((flags & SYNC_FILE_RANGE_WRITE) != 0) {
@@ -131,6 +136,26 @@ static void test_what_cannot_be_written_back_fails_the_flush(void)
     }
 }
 
+/* A server of files may refuse to store with the very errors that mean there is no such call. */
+static void test_a_refusal_to_store_is_not_taken_for_a_missing_call(void)
+{
+    static const int errors[] = {EACCES, EPERM, EOPNOTSUPP, EINVAL, ENODEV};
+
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        struct ntx_device *device = open_sparse(SIZE);
+        struct ntx_stop stop;
+        struct ntx_error err;
+        CHECK_EQ_INT(ntx_stop_init(&stop), 0);
+        plan.store_error = errors[i];
+
+        CHECK_EQ_INT(flush(device, &stop, &err), -errors[i]);
+
+        CHECK_CONTAINS(err.text, "disk: flush failed: ");
+        ntx_stop_destroy(&stop);
+        ntx_close(device);
+    }
+}
+
 static void test_where_there_are_no_steps_the_last_call_does_it_all(void)
 {
     static const int errors[] = {ENOSYS, EPERM, EINVAL, EOPNOTSUPP};
@@ -171,6 +196,7 @@ int main(void)
     RUN(test_a_flush_is_many_short_calls_and_the_last_one);
     RUN(test_a_flush_is_given_up_between_two_calls);
     RUN(test_what_cannot_be_written_back_fails_the_flush);
+    RUN(test_a_refusal_to_store_is_not_taken_for_a_missing_call);
     RUN(test_where_there_are_no_steps_the_last_call_does_it_all);
     RUN(test_a_huge_file_takes_no_more_calls_than_a_large_one);
     return 0;
