@@ -22,11 +22,13 @@
 /* How long to wait before asking again a unix listener whose queue is full; there is nothing to poll. */
 #define FULL_QUEUE_WAIT_MS 5
 
+/* Errors: SYSTEM; DEVICE (-EAFNOSUPPORT) where there is no such family, so that of a name's addresses another does. */
 static int open_socket(int family, const char *name, int *fd, struct ntx_error *err)
 {
     *fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (*fd < 0)
-        return ntx_error_errno(err, NTX_E_SYSTEM, -errno, "%s: socket failed", name);
+        return ntx_error_errno(err, errno == EAFNOSUPPORT ? NTX_E_DEVICE : NTX_E_SYSTEM, -errno, "%s: socket failed",
+                               name);
     return 0;
 }
 
