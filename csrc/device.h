@@ -44,7 +44,8 @@ struct ntx_device_ops {
 
     /* Open another connection to the same bytes, with the same mode.  Several threads may do that at once, and others
      * may use the device meanwhile.  May block up to the open's time limit, but not once stop_fd (-1: none) is
-     * readable. Errors: of the open; class CANCELLED: stopped. */
+     * readable.
+     * Errors: of the open; class CANCELLED: stopped. */
     int (*clone)(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err);
 
     /* Write what can only be written at the end, such as the metadata of an image, so that it is as safe as after a

@@ -202,10 +202,10 @@ struct ntx_mapped_extent {
 /*
  * A disk for reading that is made of pieces of files, such as an image whose clusters somebody has looked up.
  * Ownership: everything is copied and every descriptor duplicated; the caller closes *device.
- * Units:     fds are of regular files, open for reading; extents cover [0, size) in ascending order without gaps; data
- * must lie inside its file. Errors:    0, or -EINVAL (OPTIONS: an extent, err->offset says which, or a size; DEVICE: no
- * regular file), -ENOMEM, -errno of fcntl/fstat.  A file that is cut off later: -EIO of the read, with the place on the
- * disk.
+ * Units:     fds are of regular files, open for reading; extents cover [0, size) in ascending order without gaps;
+ *            data must lie inside its file.
+ * Errors:    0, or -EINVAL (OPTIONS: an extent, err->offset says which, or a size; DEVICE: no regular file), -ENOMEM,
+ *            -errno of fcntl/fstat.  A file that is cut off later: -EIO of the read, with the place on the disk.
  */
 int ntx_open_mapped(const char *name, uint64_t size, const int *fds, size_t fd_count,
                     const struct ntx_mapped_extent *extents, size_t count, struct ntx_device **device,

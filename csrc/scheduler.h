@@ -48,8 +48,8 @@ struct ntx_scheduler {
     int done_fd;
 };
 
-/* options, size, in_flight and pace.limits are filled in already.  Undone by ntx_scheduler_destroy(), also after a
- * failure. Errors: 0, -ENOMEM, -EMFILE. */
+/* options, size, in_flight and pace.limits are filled in already.
+ * Errors: 0, -ENOMEM, -EMFILE.  Undone by ntx_scheduler_destroy(), also after a failure. */
 int ntx_scheduler_init(struct ntx_scheduler *scheduler, const struct ntx_range_bytes *range_bytes,
                        struct ntx_error *err);
 void ntx_scheduler_destroy(struct ntx_scheduler *scheduler);
