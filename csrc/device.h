@@ -51,7 +51,7 @@ struct ntx_device_ops {
     /* Write what can only be written at the end, such as the metadata of an image, so that it is as safe as after a
      * flush.  Called at the end of a job without error, once, on one of its connections, after the closing flush
      * covered what all of them wrote; nothing is in flight.  May block.  NULL: there is nothing to finish.
-     * Errors: the job fails, and nothing is known to be stored. */
+     * Errors: the job fails.  Without it, after an error or a cancel too, nothing is known to be stored. */
     int (*finish)(struct ntx_device *device, struct ntx_error *err);
 
     /* Release everything, the struct itself too.  Polite where that needs no waiting (NBD sends DISC). */

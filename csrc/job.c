@@ -235,7 +235,7 @@ static void flush_target(struct ntx_job *job)
     bool was_stopped = ntx_stop_is_set(&job->scheduler.stop);
     atomic_store(&job->flushing, true);
     int rc = can_flush ? ntx_worker_flush(worker, flush_timeout_ms(job), &err) : 0;
-    if (rc == 0 && !was_stopped)
+    if (rc == 0)
         rc = ntx_worker_finish(worker, &err);
     atomic_store(&job->flushing, rc == -ETIMEDOUT && !was_stopped);
     if (rc == 0)

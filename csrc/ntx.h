@@ -360,7 +360,8 @@ int ntx_job_join(struct ntx_job *job, struct ntx_error *err);
 
 /*
  * After join: the extents fed and not known to be stored, ascending.  Call with capacity 0 to learn *count.
- * *all is true when nothing fed is known to be stored, because the closing flush failed or never happened.
+ * *all is true when nothing fed is known to be stored, because the closing flush failed or never happened, or what the
+ * target writes only at the end was not written.
  * What was never fed is the caller's to know.
  */
 void ntx_job_unacknowledged(const struct ntx_job *job, struct ntx_extent *extents, size_t capacity, size_t *count,

@@ -342,5 +342,9 @@ int ntx_worker_flush(struct ntx_worker *w, unsigned timeout_ms, struct ntx_error
 int ntx_worker_finish(struct ntx_worker *w, struct ntx_error *err)
 {
     const struct ntx_device_ops *ops = w->target->ops;
-    return ops->finish == NULL ? 0 : of_side(err, ops->finish(w->target, err), NTX_E_TARGET);
+    if (ops->finish == NULL)
+        return 0;
+    if (ntx_stop_is_set(&w->scheduler->stop))
+        return ntx_error_set(err, NTX_E_CANCELLED, -ECANCELED, "%s: was not finished", w->target->info.name);
+    return of_side(err, ops->finish(w->target, err), NTX_E_TARGET);
 }

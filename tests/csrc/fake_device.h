@@ -36,7 +36,9 @@ struct fake_disk {
     uint64_t flush_ends_ns; /* not answered before, on the clock; UINT64_MAX: never */
     bool loses_connection;  /* after the first write */
     bool stores_half;       /* of what it is sent */
-    int finish_code;        /* what finish() returns */
+    bool has_finish;
+    int finish_code;                    /* what finish() returns */
+    struct ntx_job *cancelled_by_flush; /* when a flush is answered */
     unsigned refuse_clones;
     _Atomic bool delays_clones; /* until it is taken back */
     _Atomic unsigned clones_begun;
@@ -49,13 +51,13 @@ struct fake_device {
     struct ntx_io *pending;
 };
 
-static const struct ntx_device_ops fake_ops;
+static const struct ntx_device_ops fake_ops, fake_ops_with_finish;
 
 static struct ntx_device *fake_open(struct fake_disk *disk)
 {
     struct fake_device *device = calloc(1, sizeof *device);
     CHECK(device != NULL);
-    device->base.ops = &fake_ops;
+    device->base.ops = disk->has_finish ? &fake_ops_with_finish : &fake_ops;
     device->base.info = (struct ntx_device_info){
         .size = disk->size,
         .min_block = disk->min_block ? disk->min_block : 1,
@@ -129,6 +131,8 @@ static int fake_do(struct fake_disk *disk, struct ntx_io *io)
         return 0;
     case NTX_OP_FLUSH:
         disk->flushes++;
+        if (disk->cancelled_by_flush != NULL)
+            ntx_job_cancel(disk->cancelled_by_flush);
         return disk->flush_fails ? -EIO : 0;
     case NTX_OP_MAP:
         fake_map(disk, io);
@@ -201,6 +205,9 @@ static void fake_close(struct ntx_device *base)
 }
 
 static const struct ntx_device_ops fake_ops = {
+    .submit = fake_submit, .advance = fake_advance, .clone = fake_clone, .close = fake_close};
+
+static const struct ntx_device_ops fake_ops_with_finish = {
     .submit = fake_submit, .advance = fake_advance, .clone = fake_clone, .finish = fake_finish, .close = fake_close};
 
 #endif
