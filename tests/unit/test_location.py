@@ -64,6 +64,11 @@ def test_a_host_that_cannot_be_read_is_shown_in_brackets(text: str, right: str) 
     assert right in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["nbd://[fe80::1%25eth0]:10809/", "nbd://[fe80::1%eth0]:10809/"])
+def test_the_interface_of_an_address_may_be_written_as_messages_write_it(text: str) -> None:
+    assert parse(text).host == "fe80::1%eth0"
+
+
 @pytest.mark.parametrize("text", ["nbd://me:secret@host/e", "http://me:secret@host/e", "sftp://me:secret@nas/x"])
 def test_password_in_an_address_is_not_repeated(text: str) -> None:
     for look in (parse, check_path):

@@ -197,7 +197,8 @@ def _parse_nbd(text: str) -> Location:
         if not parts.hostname or parts.query:
             right = "nbd://HOST[:PORT]/EXPORT" if "://" in text else _right_nbd(text)
             raise OptionsError(f"{text}: write {right}; {_really(text)}")
-        return Location("nbd_tcp", text, host=parts.hostname, port=NBD_PORT if port is None else port, export=export)
+        host = unquote(parts.hostname)  # fe80::1%25eth0: an address of one interface
+        return Location("nbd_tcp", text, host=host, port=NBD_PORT if port is None else port, export=export)
     query = parse_qs(parts.query, keep_blank_values=True)
     if parts.netloc or set(query) != {"socket"} or len(query["socket"]) != 1 or not query["socket"][0]:
         raise OptionsError(f"{text}: write nbd+unix:///EXPORT?socket=PATH; {_really(text)}")
