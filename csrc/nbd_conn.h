@@ -1,8 +1,8 @@
 /*
  * nbd_conn.h: one NBD connection in its transmission phase, as a device (device.h).
  *
- *   submit -> slot + tx ring          nothing is sent yet: requests of one turn leave in one call of the stream
- *   advance -> rx: send, then receive always both, so that two full sockets never wait for each other
+ *   submit    slot, tx ring           nothing is sent yet: the requests of one pass leave in one call of the stream
+ *   advance   tx: send, rx: receive   always both, so that two full sockets never wait for each other
  *
  * The first failure of the connection is kept, and every later call returns it.
  */

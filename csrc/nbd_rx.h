@@ -32,7 +32,7 @@ struct ntx_nbd_rx {
     struct ntx_nbd_slot *slot; /* whose reply is being received; NULL in HEADER */
     uint16_t chunk_type;
     bool is_last;      /* the reply ends with this chunk */
-    uint32_t left;     /* bytes of this chunk's payload not yet taken from the buffer or the socket */
+    uint32_t left;     /* bytes of this chunk's payload not yet taken from the buffer or the stream */
     uint8_t *data;     /* DATA: where the next byte goes */
     uint64_t position; /* DESCRIPTORS: where the next one begins, on the device */
 

@@ -18,7 +18,7 @@ struct ntx_nbd_slot {
     uint64_t sequence; /* of requests, in the order of the stream */
     uint32_t generation;
     uint16_t command; /* NBD_CMD_* */
-    bool is_sent;     /* the kernel has the whole request; only then may an answer come */
+    bool is_sent;     /* the stream has taken the whole request; only then may an answer come */
     uint64_t offset;
     uint32_t length; /* as asked of the server; a MAP may ask for less than the io */
 
