@@ -165,7 +165,7 @@ static size_t room(const struct ntx_nbd_rx *rx)
     }
 }
 
-/* One call of the stream. */
+/* One call of the stream.  It says that there may be more, until it is asked and has nothing. */
 static int receive_once(struct ntx_nbd_rx *rx, struct ntx_stream *stream, struct ntx_error *err)
 {
     struct iovec vectors[2];
@@ -178,6 +178,7 @@ static int receive_once(struct ntx_nbd_rx *rx, struct ntx_stream *stream, struct
     vectors[count++] = (struct iovec){.iov_base = rx->buffer + rx->end, .iov_len = room(rx)};
 
     ssize_t received = stream->ops->recvv(stream, vectors, count);
+    rx->device->is_ready = received > 0 && stream->ops->pending(stream);
     if (received == -EAGAIN)
         return 0;
     if (received == 0 || received == -ECONNRESET)
@@ -199,13 +200,11 @@ static int receive_once(struct ntx_nbd_rx *rx, struct ntx_stream *stream, struct
 
 int ntx_nbd_reply_receive(struct ntx_nbd_rx *rx, struct ntx_stream *stream, struct ntx_error *err)
 {
-    bool has_more = true;
-    int result = 0;
+    unsigned rounds = 0;
+    int result;
 
-    for (unsigned round = 0; has_more && result == 0 && round < MAX_ROUNDS; round++) {
+    do {
         result = receive_once(rx, stream, err);
-        has_more = stream->ops->pending(stream);
-    }
-    rx->device->is_ready = has_more;
+    } while (result == 0 && rx->device->is_ready && ++rounds < MAX_ROUNDS);
     return result;
 }

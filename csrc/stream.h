@@ -44,7 +44,8 @@ struct ntx_stream_ops {
     /*
      * Tell whether recvv() may have more at once, whatever poll() says of the fd.
      * Ownership: -
-     * Units:     true may be wrong, false may not: after false the fd polls for whatever wants() says.
+     * Units:     true may be wrong, false may not: after false, and after -EAGAIN of recvv(), the fd polls for whatever
+     *            wants() says.
      * Threads:   never blocks.
      * Errors:    none.
      */

@@ -196,6 +196,24 @@ static void test_what_to_poll_for_is_what_the_stream_says(void)
     close_all(&peer, &server, device);
 }
 
+/* A stream may say that there is more and be wrong: only asking it can tell, once. */
+static void test_what_may_be_there_and_is_not_is_waited_for(void)
+{
+    struct server server;
+    struct peer peer;
+    struct ntx_error err;
+    struct ntx_device *device = open_through_fake(&peer, &server);
+    fake_seen.exaggerates = true;
+    fake_seen.in_vain = 0;
+
+    CHECK_OK(device->ops->advance(device, &err), err);
+
+    CHECK(!device->is_ready);
+    CHECK_EQ_U64(fake_seen.in_vain, 1);
+    fake_seen.exaggerates = false;
+    close_all(&peer, &server, device);
+}
+
 int main(void)
 {
     unsigned before = open_descriptors();
@@ -203,6 +221,7 @@ int main(void)
     RUN(test_a_job_writes_through_a_stream_that_reads_in_order_to_write);
     RUN(test_a_job_reads_through_a_stream_that_holds_bytes_back);
     RUN(test_the_rest_of_an_answer_is_not_waited_for);
+    RUN(test_what_may_be_there_and_is_not_is_waited_for);
     RUN(test_what_to_poll_for_is_what_the_stream_says);
     CHECK_EQ_U64(open_descriptors(), before);
     return 0;
