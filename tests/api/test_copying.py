@@ -89,3 +89,21 @@ async def test_a_manifest_is_kept_whole_or_not_at_all(disk: Path, tmp_path: Path
 async def test_verifying_against_nothing_is_refused(disk: Path) -> None:
     with pytest.raises(ntxengine.OptionsError, match="null: keeps nothing"):
         await ntxengine.copy(disk, "null:", verify=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"connections": 0},
+        {"connections": -1},
+        {"in_flight": 0},
+        {"in_flight": -1},
+        {"max_buffer_bytes": -1},
+        {"max_buffer_bytes": 2**64},
+        {"bandwidth": -1},
+        {"bandwidth": 2**64},
+    ],
+)
+def test_a_limit_that_nothing_can_keep_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ntxengine.OptionsError, match=r"at least one|is not from 0"):
+        ntxengine.CopyOptions(**wrong)

@@ -52,6 +52,7 @@ time: half of that leaves none of theirs waiting for ours."""
 
 _STAGES = ("source", "digest", "target", "limit")
 _MAX_TIMEOUT_S = 24 * 3600
+_MAX_BYTES = 2**62
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,12 @@ class CopyOptions:
 
         if self.begin_in_flight < 1:
             raise OptionsError(f"{self.begin_in_flight} requests in flight at first are not one at least")
+        for limit, count in (("connections", self.connections), ("requests in flight", self.in_flight)):
+            if count is not None and count < 1:
+                raise OptionsError(f"{limit} {count}: at least one, or None for as many as it takes")
+        for limit, count in (("bytes of buffers", self.max_buffer_bytes), ("bandwidth", self.bandwidth)):
+            if not 0 <= count <= _MAX_BYTES:
+                raise OptionsError(f"{limit} {count} is not from 0 to {_MAX_BYTES}")
         for limit, timeout_s in (("time limit", self.timeout_s), ("time limit of the flush", self.flush_timeout_s)):
             if not 0 < timeout_s <= _MAX_TIMEOUT_S:
                 raise OptionsError(f"{limit} {timeout_s} s is not above 0 and at most {_MAX_TIMEOUT_S} s")
