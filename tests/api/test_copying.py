@@ -107,3 +107,15 @@ async def test_verifying_against_nothing_is_refused(disk: Path) -> None:
 def test_a_limit_that_nothing_can_keep_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ntxengine.OptionsError, match=r"at least one|is not from 0"):
         ntxengine.CopyOptions(**wrong)
+
+
+async def test_a_format_that_is_none_is_refused(disk: Path, tmp_path: Path) -> None:
+    # A program that is not type-checked got the bytes of the disk, under the name of an image.
+    target = tmp_path / "disk.vmdk"
+
+    with pytest.raises(ntxengine.OptionsError, match="must be one of raw, qcow2"):
+        await ntxengine.copy(disk, target, target_format="vmdk")  # type: ignore[arg-type]
+    with pytest.raises(ntxengine.OptionsError, match="must be one of raw, qcow2"):
+        await ntxengine.digest(disk, source_format="vmdk")  # type: ignore[arg-type]
+
+    assert not target.exists()

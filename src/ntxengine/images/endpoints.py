@@ -38,6 +38,7 @@ class SourceFormat:
     backing_folders: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_known(self.format)
         if self.backing_folders and self.format != "qcow2":
             raise OptionsError("--backing-dir: only with --source-format qcow2 is there an image below another")
 
@@ -92,6 +93,7 @@ def check_target(target: str, format: Format | None) -> None:
 
     Errors: OptionsError.
     """
+    _check_known(format)
     location = parse(target)
     if format == "qcow2":
         path = _path_of(location, "--target-format")
@@ -154,6 +156,12 @@ def size_of_new(size: int, format: Format | None) -> int:
     from ntxengine.images.qemu_img import rounded_size
 
     return rounded_size(size)
+
+
+def _check_known(format: Format | None) -> None:
+    """Refuse what only a program without types can say: it would be taken for raw.  Errors: OptionsError."""
+    if format is not None and format not in FORMATS:
+        raise OptionsError(f"format {format!r}: must be one of {', '.join(FORMATS)}")
 
 
 def _path_of(location: Location, option: str) -> Path:
