@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -234,4 +235,28 @@ async def test_a_writer_that_fails_to_close_is_an_error_of_finish(
             await write(image, source, 0, MIB)
             await image.finish()
 
+    assert not path.exists()
+
+
+@formats
+async def test_removing_an_image_does_not_hold_up_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    """A file of terabytes takes a file system its time."""
+    path = tmp_path / "image"
+    is_loop_free = threading.Event()
+    was_free: list[bool] = []
+    unlink = os.unlink
+
+    def slow_unlink(name: os.PathLike[str] | str, *, dir_fd: int | None = None) -> None:
+        if Path(name) == path:
+            was_free.append(is_loop_free.wait(5))
+        unlink(name, dir_fd=dir_fd)
+
+    async with create_image(NewImage(path, SIZE), format, OPTIONS) as image:
+        monkeypatch.setattr(os, "unlink", slow_unlink)
+        asyncio.get_running_loop().call_later(0.05, is_loop_free.set)
+        await image.abandon()
+
+    assert was_free[:1] == [True]
     assert not path.exists()

@@ -29,7 +29,7 @@ from typing import ClassVar
 
 from ntxengine import files
 from ntxengine._core.engine import Device
-from ntxengine.concurrency.completion import acquire_in_thread, run_to_completion, to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_thread, run_to_completion, to_thread, to_thread_joined
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.open import open_existing
@@ -128,11 +128,14 @@ class ImageWriter(ABC):
         self._device = None
         # What its writer says of an end is of no interest where nobody asked for a whole image: it goes to the log.
         why = sys.exc_info()[1] or Cancelled("the image is not wanted")
+        await run_to_completion(self._end(why))
+
+    async def _end(self, why: BaseException) -> None:
         try:
-            await run_to_completion(self._stack.__aexit__(type(why), why, why.__traceback__))
+            await self._stack.__aexit__(type(why), why, why.__traceback__)
         finally:
             if not self._is_whole and not self._has_checkpoint:
-                _remove(self.new.path)
+                await to_thread(_remove, self.new.path)
 
 
 async def _flush(device: Device, options: CopyOptions) -> None:
