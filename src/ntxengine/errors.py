@@ -7,7 +7,6 @@ processes hand them to each other.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -38,6 +37,8 @@ def _portable(cause: BaseException | None) -> BaseException | None:
     """Return `cause`, or what it says where it cannot be pickled: classes of other libraries often cannot."""
     if cause is None or isinstance(cause, PortableError):
         return cause
+    import pickle  # loaded by then, and no part of what each command loads
+
     try:
         pickle.loads(pickle.dumps(cause))
     except Exception:  # noqa: BLE001  which exception that is, is the other library's choice

@@ -19,6 +19,7 @@ HEAVY = {
     "xxhash",
     "uvloop",
     "starlette",
+    "pickle",
     "ntxengine._core",
     "ntxengine.dataplane.copy",
 }
