@@ -40,7 +40,7 @@ SAMPLES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "PrismStatusError": ((MESSAGE,), {"status": 404, "reason": "NOT_FOUND"}),
     "SchemaError": ((MESSAGE,), {"place": "$.vmExtId", "status": 422}),
     "TaskFailure": ((MESSAGE,), {"code": "DP-20000"}),
-    "_LostError": ((PrismConnectionError(MESSAGE),), {"may_repeat": True}),
+    "_ConnectionBrokenError": ((PrismConnectionError(MESSAGE),), {"may_repeat": True}),
 }
 """How one of each class is made: positional arguments, and every keyword that it takes."""
 
