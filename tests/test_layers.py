@@ -16,8 +16,6 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "ntxengine"
 CSRC = ROOT / "csrc"
 
-BELOW = {"errors", "machine", "units", "ids", "events", "concurrency", "files"}
-
 PYTHON_LAYERS = {
     # below everything
     "machine": set(),
@@ -26,33 +24,39 @@ PYTHON_LAYERS = {
     "ids": set(),
     "events": set(),
     "concurrency": {"errors"},
-    "files": {"errors", "machine", "units"},
+    "files": {"errors", "units"},
     # the data plane
     "_core": {"errors"},
-    "dataplane": {"_core", *BELOW},
-    "images": {"_core", "dataplane", *BELOW},
+    "dataplane": {"_core", "concurrency", "errors", "files", "machine", "units"},
+    "images": {"_core", "dataplane", "concurrency", "errors", "files", "machine", "units"},
     # one part of the workflow each; `changes` and `attach` see of prism what it is, not how it works
-    "prism": {"dataplane", *BELOW},
-    "changes": {"prism", "dataplane", *BELOW},
-    "attach": {"prism", "dataplane", *BELOW},
-    "repository": {"dataplane", "images", *BELOW},
+    "prism": {"dataplane", "concurrency", "errors", "ids", "units"},
+    "changes": {"prism", "dataplane", "concurrency", "errors", "units"},
+    "attach": {"prism", "dataplane", "concurrency", "errors", "ids"},
+    "repository": {"dataplane", "images", "concurrency", "errors", "files", "ids", "units"},
     # the use cases
-    "capture": {"prism", "changes", "attach", "repository", "images", "_core", "dataplane", *BELOW},
-    "sweep": {"capture", "attach", "prism", "repository", *BELOW},
-    "verify": {"repository", "images", "_core", "dataplane", *BELOW},
-    "restore": {"repository", "images", "_core", "dataplane", *BELOW},
+    "capture": {
+        "prism", "changes", "attach", "repository", "images", "_core", "dataplane",
+        "concurrency", "errors", "events", "files", "units",
+    },
+    "sweep": {"capture", "attach", "prism", "repository", "concurrency", "errors", "events", "files", "units"},
+    "verify": {"repository", "images", "dataplane", "concurrency", "errors", "events", "units"},
+    "restore": {"repository", "images", "_core", "dataplane", "concurrency", "errors", "events", "files"},
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"errors", "units", "ids"},
     # the library: the calls, and the names that `import ntxengine` shows
-    "api": {"capture", "restore", "prism", "attach", "repository", "images", "dataplane", *BELOW},
+    "api": {
+        "capture", "restore", "prism", "attach", "repository", "images", "dataplane",
+        "concurrency", "errors", "events", "ids",
+    },
     "__init__": {"api", "capture", "verify", "restore", "prism", "repository", "dataplane", "errors", "events"},
     # the top
     "__main__": {"cli"},
     "demo": {"errors", "units"},
-    "bench": {"images", "repository", "_core", "dataplane", *BELOW},
+    "bench": {"images", "dataplane", "concurrency", "errors", "units"},
     "cli": {
         "capture", "verify", "restore", "sweep", "prism", "attach", "repository", "sim", "demo", "bench", "images",
-        "_core", "dataplane", *BELOW,
+        "_core", "dataplane", "concurrency", "errors", "events", "files", "ids", "machine", "units",
     },
 }  # fmt: skip
 
@@ -84,10 +88,11 @@ def public_names(unit: str) -> set[str]:
 # What these layers may see of another.
 FACADES = {
     "ntxengine.prism": {
-        layer: {"cluster", "findings", "models"} for layer in ("attach", "capture", "changes", "sweep")
+        "attach": {"cluster", "findings", "models"},
+        **{layer: {"cluster", "models"} for layer in ("capture", "changes", "sweep")},
     },
     "ntxengine.repository": dict.fromkeys(
-        ("capture", "sweep", "verify", "restore", "api", "__init__", "bench", "cli"), public_names("repository")
+        ("capture", "sweep", "verify", "restore", "api", "__init__", "cli"), public_names("repository")
     ),
     # Use cases ask for an image to read or to write, and do not know what is behind it.
     "ntxengine.images": {
