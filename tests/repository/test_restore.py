@@ -312,7 +312,7 @@ def test_names_of_restored_files_are_safe_and_never_alike(
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9.-]*\.raw", name) for name in found.values())
 
 
-@pytest.mark.parametrize("options", [{"format": "vmdk"}, {"parallel": 0}])
+@pytest.mark.parametrize("options", [{"format": "vmdk"}, {"parallel": 0}, {"flush_timeout_s": 0}])
 def test_options_that_cannot_be_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(OptionsError):
         RestoreOptions(**options)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.errors import NotFoundError, NtxError, RepositoryError
+from ntxengine.errors import NotFoundError, NtxError, OptionsError, RepositoryError
 from ntxengine.events import DiskDone, Event, Progressed, Stage, StageBegan
 from ntxengine.repository import Point, Repository
 from ntxengine.repository.store import PointStore
@@ -151,6 +151,12 @@ async def test_every_step_of_a_verification_is_told_and_of_what(
         assert done.problem
         told = [event for event in events if isinstance(event, Progressed) and event.point_id == point.id]
         assert told[-1].bytes_done == told[-1].bytes_total
+
+
+@pytest.mark.parametrize("parallel", [0, -1])
+async def test_no_disk_at_a_time_is_refused(repository: PointStore, chain: tuple[Point, Point], parallel: int) -> None:
+    with pytest.raises(OptionsError, match="at least one disk"):
+        await verify_point(Repository(repository), chain[0], parallel=parallel)
 
 
 @pytest.mark.parametrize("kind", [StageBegan, Progressed, DiskDone])

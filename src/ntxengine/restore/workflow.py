@@ -64,6 +64,7 @@ class RestoreOptions:
             raise OptionsError("reading back to verify, and comparing nothing: the two contradict each other")
         if self.parallel < 1:
             raise OptionsError(f"parallel {self.parallel}: at least one disk at a time")
+        CopyOptions(flush_timeout_s=self.flush_timeout_s)  # refuses what is no limit, before a folder is made
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.copy import CopyOptions
-from ntxengine.errors import RepositoryError
+from ntxengine.errors import OptionsError, RepositoryError
 from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, log_event
 from ntxengine.repository import Chains, Point, PointDisk, Repository, is_point_id
 from ntxengine.verify.disk import Below, DiskVerdict, verify_disk
@@ -48,7 +48,8 @@ async def verify_point(
 ) -> PointVerdict:
     """Verify one point: read back its disks (ids or labels; none named: all), `parallel` at a time, and compare.
 
-    Errors: NotFoundError (no such disk), ToolError.  What is wrong with the point is in the verdict and not raised.
+    Errors: OptionsError (`parallel`), NotFoundError (no such disk), ToolError.  What is wrong with the point is in the
+            verdict and not raised.
     """
     (verdict,) = await verify_points(repository, [(point, disks)], options=options, parallel=parallel)
     return verdict
@@ -66,9 +67,11 @@ async def verify_points(
 
     What one point has below it is read once, if it is among them: those further down come first.  The verdicts are in
     the order of `chosen`.
-    Errors: NotFoundError (no such disk), ToolError; what `on_event` raises.  What is wrong with a point is in its
-            verdict and not raised.
+    Errors: OptionsError (`parallel`), NotFoundError (no such disk), ToolError; what `on_event` raises.  What is wrong
+            with a point is in its verdict and not raised.
     """
+    if parallel < 1:
+        raise OptionsError(f"parallel {parallel}: at least one disk at a time")
     emit = Emitter(on_event)
     verification = _Verification(repository, options or CopyOptions(), parallel, emit)
     verdicts: dict[int, PointVerdict] = {}
