@@ -203,24 +203,25 @@ class _DiskCapture:
         """Copy the extents.  A block that has the digest of the previous point is not stored again."""
         options = dataclasses.replace(self._context.options.copy, target_is_zero=self._previous is None)
         self._began(Stage.COPY)
-        creating = create_image(new, "qcow2", options)
-        with self._stages(Stage.COPY), self._naming(new.path):
-            async with (
-                creating as image,
-                open_source(attached.location, timeout_s=options.timeout_s) as source,
-            ):
-                report = await dataplane.copy(
-                    source,
-                    image.device,
-                    self._changes.extents.windows(),
-                    options=options,
-                    manifest=manifest,
-                    reference=before,
-                    bytes_expected=self._changes.bytes_data + self._changes.bytes_zero,
-                    on_progress=self._progress(Stage.COPY),
-                )
-                await image.finish()
-                return report
+        with self._stages(Stage.COPY):
+            async with AsyncExitStack() as stack:
+                with self._naming(new.path):  # before the image is removed: it says how much room was left
+                    image = await stack.enter_async_context(create_image(new, "qcow2", options))
+                    source = await stack.enter_async_context(
+                        open_source(attached.location, timeout_s=options.timeout_s)
+                    )
+                    report = await dataplane.copy(
+                        source,
+                        image.device,
+                        self._changes.extents.windows(),
+                        options=options,
+                        manifest=manifest,
+                        reference=before,
+                        bytes_expected=self._changes.bytes_data + self._changes.bytes_zero,
+                        on_progress=self._progress(Stage.COPY),
+                    )
+                    await image.finish()
+            return report
 
     @contextmanager
     def _naming(self, image: Path) -> Iterator[None]:
