@@ -119,3 +119,16 @@ async def test_a_format_that_is_none_is_refused(disk: Path, tmp_path: Path) -> N
         await ntxengine.digest(disk, source_format="vmdk")  # type: ignore[arg-type]
 
     assert not target.exists()
+
+
+async def test_new_files_have_the_mode_that_the_umask_leaves(disk: Path, tmp_path: Path) -> None:
+    """A target is the person's: often another user, such as that of qemu, opens it next."""
+    raw, image = tmp_path / "new.raw", tmp_path / "new.qcow2"
+    umask = os.umask(0o027)
+    try:
+        await ntxengine.copy(disk, raw)
+        await ntxengine.copy(disk, image, target_format="qcow2")
+    finally:
+        os.umask(umask)
+
+    assert [path.stat().st_mode & 0o777 for path in (raw, image)] == [0o640, 0o640]

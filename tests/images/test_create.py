@@ -260,3 +260,20 @@ async def test_removing_an_image_does_not_hold_up_the_event_loop(
 
     assert was_free[:1] == [True]
     assert not path.exists()
+
+
+@formats
+async def test_a_new_image_is_for_its_owner_alone(tmp_path: Path, format: str) -> None:
+    await make_image(NewImage(tmp_path / "image", SIZE), format)
+
+    assert (tmp_path / "image").stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_image_in_a_place_that_was_kept_has_the_mode_of_the_place(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.touch()
+    path.chmod(0o640)
+
+    await make_image(NewImage(path, SIZE), "qcow2")
+
+    assert path.stat().st_mode & 0o777 == 0o640

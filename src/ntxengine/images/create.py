@@ -174,11 +174,13 @@ class QemuNbdImage(ImageWriter):
 
     @classmethod
     async def make(cls, new: NewImage) -> None:
-        """As ImageWriter.make.  An empty file may be there: of somebody who keeps the place."""
+        """As ImageWriter.make, for its owner alone.
+
+        An empty file may be there, of somebody who keeps the place: its mode stays.
+        """
         path = await acquire_in_thread(lambda: _claim(new.path), give_back=_remove)
         try:
             await qemu_img.create(path, size=new.size, backing=new.backing)
-            await to_thread_joined(durable.restrict, path)
         except BaseException:
             _remove(path)
             raise
