@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ntxengine
+from ntxengine._core.engine import Device
+from ntxengine.api import copying
+from ntxengine.images.endpoints import SourceFormat
 from ntxengine.units import MIB
 from tests.support.servers import nbdkit
 
@@ -84,6 +91,25 @@ async def test_a_manifest_is_kept_whole_or_not_at_all(disk: Path, tmp_path: Path
         await ntxengine.digest(disk, manifest=tmp_path / "broken", on_progress=fail)
 
     assert not (tmp_path / "broken").exists()
+
+
+async def test_a_manifest_goes_too_when_the_disk_cannot_be_closed(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when somebody cancels at that moment: who gets no manifest finds no file in the way of the next."""
+    opened = copying.open_named_source
+
+    @asynccontextmanager
+    async def without_an_end(source: str, said: SourceFormat, **options: Any) -> AsyncIterator[Device]:
+        async with opened(source, said, **options) as device:
+            yield device
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(copying, "open_named_source", without_an_end)
+    with pytest.raises(asyncio.CancelledError):
+        await ntxengine.digest(disk, manifest=tmp_path / "cancelled")
+
+    assert not (tmp_path / "cancelled").exists()
 
 
 async def test_verifying_against_nothing_is_refused(disk: Path) -> None:

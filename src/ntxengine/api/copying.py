@@ -88,11 +88,14 @@ async def digest(
     opening = open_named_source(
         _text(source), SourceFormat(source_format), timeout_s=options.timeout_s, connections=options.most_connections
     )
-    async with opening as device:
-        found = (
-            Manifest.temporary(size=device.size) if manifest is None else Manifest.create(manifest, size=device.size)
-        )
-        try:
+    with ExitStack() as undo:
+        async with opening as device:
+            if manifest is None:
+                found = Manifest.temporary(size=device.size)
+            else:
+                found = Manifest.create(manifest, size=device.size)
+                undo.callback(os.unlink, manifest)
+            undo.callback(found.close)
             with await map_device(device, timeout_s=options.timeout_s) as extents:
                 await dataplane.digest(
                     device,
@@ -103,11 +106,7 @@ async def digest(
                     on_progress=on_progress,
                 )
             await to_thread_joined(found.seal)
-        except BaseException:
-            found.close()
-            if manifest is not None:
-                os.unlink(manifest)
-            raise
+        undo.pop_all()
     return found
 
 
