@@ -34,16 +34,16 @@ def _made_again(
 
 
 def _portable(cause: BaseException | None) -> BaseException | None:
-    """Return `cause`, or what it says where it cannot be pickled: classes of other libraries often cannot."""
+    """Return `cause`, or what it says where it is not of Python itself, with nothing but plain values.
+
+    Those of other libraries often cannot be pickled; and those of httpx carry the request, with its password.
+    """
     if cause is None or isinstance(cause, PortableError):
         return cause
-    import pickle  # loaded by then, and no part of what each command loads
-
-    try:
-        pickle.loads(pickle.dumps(cause))
-    except Exception:  # noqa: BLE001  which exception that is, is the other library's choice
-        return NtxError(f"{type(cause).__name__}: {cause}")
-    return cause
+    has_plain_values = all(value is None or isinstance(value, str | int) for value in cause.args)
+    if type(cause).__module__ == "builtins" and has_plain_values and vars(cause).keys() <= {"__notes__"}:
+        return cause
+    return NtxError(f"{type(cause).__name__}: {cause}")
 
 
 class NtxError(PortableError):

@@ -8,6 +8,7 @@ import pickle
 import pkgutil
 from typing import Any
 
+import httpx
 import pytest
 
 import ntxengine
@@ -107,3 +108,17 @@ def test_a_cause_that_cannot_be_pickled_is_told_in_words(request_of_it: object) 
     arrived = pickle.loads(pickle.dumps(error))
 
     assert portrait(arrived.__cause__) == portrait(NtxError("Unportable: no route to host"))
+
+
+def test_a_pickled_error_gives_no_password_away() -> None:
+    """An exception of httpx holds the whole request."""
+    request = httpx.Request("GET", "https://prism:9440/api", headers={"Authorization": "Basic U0VTQU1F"})
+    error = NtxError(MESSAGE)
+    error.__cause__ = httpx.ConnectError("no route to host", request=request)
+    nested = NtxError(MESSAGE)
+    nested.__cause__ = ExceptionGroup("several", [error.__cause__])
+
+    pickled = pickle.dumps(error), pickle.dumps(nested)
+
+    assert not any(b"U0VTQU1F" in data for data in pickled)
+    assert str(pickle.loads(pickled[0]).__cause__) == "ConnectError: no route to host"
