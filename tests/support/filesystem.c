@@ -152,7 +152,11 @@ int open64(const char *path, int flags, ...)
     if ((flags & O_TMPFILE) == O_TMPFILE ? lacks("tmpfile", path)
                                          : (flags & O_DIRECTORY) != 0 && lacks("open-folder", path))
         return -1;
-    return REAL(open64)(path, flags, mode);
+    int fd = REAL(open64)(path, flags, mode);
+    /* Where modes cannot be changed, there are none: the mount says what every file has. */
+    if (fd >= 0 && (flags & O_CREAT) != 0 && fd_lacks("chmod", fd))
+        REAL(fchmod)(fd, 0644);
+    return fd;
 }
 
 void *mmap64(void *address, size_t length, int protection, int flags, int fd, off64_t offset)
