@@ -8,7 +8,7 @@ copy_tree() {
 # build_tree DIRECTORY: the engine, in place; and make sure that it is what Python finds there
 build_tree() (
     cd "$1"
-    if ! "$PYTHON" setup.py -q build_ext --inplace >build.log 2>&1; then
+    if ! "$PYTHON" setup.py -q build_clib build_ext --inplace >build.log 2>&1; then
         tail -n 60 build.log >&2
         exit 2
     fi
