@@ -2,7 +2,7 @@
 
 What a file system cannot is done otherwise:
 
-link(), then unlink()      refused on exFAT, CIFS and some FUSE: not implemented there, each with its own errno
+link(), then unlink()      refused by exFAT, CIFS and some FUSE, each with an errno of its own
 renameat2(NOREPLACE)       refused by NFS, which has link(), and by old kernels
 look, then rename()        everywhere; LIMIT: who takes the name between the two loses it
 """
