@@ -175,6 +175,11 @@ class Emitter:
             self._failure = error
             raise
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the callback has raised."""
+        return self._failure is not None
+
     def raise_failure(self) -> None:
         """Raise what the callback raised, if it did: on its way it may have been taken for an error of a disk."""
         if self._failure is not None:

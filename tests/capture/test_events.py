@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from ntxengine.errors import ChecksumMismatch, NtxError, PrismStatusError
+from ntxengine.errors import ChecksumMismatch, NtxError, PrismStatusError, TaskFailed
 from ntxengine.events import (
     DiskDone,
     Event,
@@ -134,14 +134,17 @@ async def test_what_a_callback_raises_after_the_commit_leaves_the_point(
     lab.assert_clean(points=3)
 
 
-async def test_a_callback_that_raises_when_it_is_told_of_the_undoing_does_not_stop_it(v4_lab: Lab) -> None:
+async def test_a_callback_that_raises_when_it_is_told_of_the_undoing_neither_stops_nor_explains_it(
+    v4_lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
     lab = v4_lab
     lab.sim.faults.fail_tasks["attach"] = 1
     lab.make_witness = lambda: Raises(StageBegan, Stage.UNDO)
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(TaskFailed):
         await lab.capture()
 
+    assert "on_event failed" in caplog.text
     lab.assert_clean(points=0)
 
 

@@ -9,6 +9,7 @@ The commit is where it turns: before it, all traces are removed; after it, the p
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 
 from ntxengine.attach import Attacher
@@ -38,6 +39,8 @@ from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
 from ntxengine.repository import CaptureReport, Point, PointRecord, Repository, UnfinishedPoint, VmLock
 from ntxengine.units import utc_now
+
+log = logging.getLogger(__name__)
 
 
 async def capture(
@@ -124,12 +127,13 @@ class _Capture:
             with self._stages(Stage.COMMIT):
                 point = await self._commit(unfinished, record, plan)
         except BaseException:
+            is_of_callback = self._emit.has_failed
             try:
-                if self._undo.has_steps:
-                    self._began(Stage.UNDO)
+                self._tell_undo()
             finally:
                 await run_to_completion(self._undo.run())
-            self._emit.raise_failure()
+            if is_of_callback:
+                self._emit.raise_failure()
             raise
         self._emit(PointCommitted(**self._subject))
         with self._stages(Stage.RELEASE):
@@ -139,6 +143,15 @@ class _Capture:
 
     def _began(self, stage: Stage) -> None:
         self._emit(StageBegan(stage=stage, **self._subject))
+
+    def _tell_undo(self) -> None:
+        """What is raised here is not why the capture failed: that is on its way already."""
+        if not self._undo.has_steps:
+            return
+        try:
+            self._began(Stage.UNDO)
+        except Exception as error:  # noqa: BLE001  logged: the first error is the one that is raised
+            log.warning("on_event failed when it was told that the capture is undone: %s", error)
 
     def _tell_plan(self, plan: CapturePlan) -> None:
         self._subject = {"vm_id": plan.vm.id, "vm_name": plan.vm.name}
