@@ -55,8 +55,8 @@ PYTHON_LAYERS = {
     "demo": {"errors", "units"},
     "bench": {"images", "dataplane", "concurrency", "errors", "units"},
     "cli": {
-        "capture", "verify", "restore", "sweep", "prism", "attach", "repository", "sim", "demo", "bench", "images",
-        "_core", "dataplane", "concurrency", "errors", "events", "files", "ids", "machine", "units",
+        "api", "capture", "verify", "restore", "sweep", "prism", "attach", "repository", "sim", "demo", "bench",
+        "images", "_core", "dataplane", "concurrency", "errors", "events", "files", "ids", "machine", "units",
     },
 }  # fmt: skip
 

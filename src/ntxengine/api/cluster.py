@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from ntxengine import prism
@@ -40,9 +40,14 @@ async def find_vm(cluster: Cluster, name: str) -> Vm:
     """
     if is_uuid(name):
         return await cluster.prism.vm(name.lower())
-    found = [vm for vm in await cluster.prism.vms() if vm.name == name]
+    return vm_named(await cluster.prism.vms(), name)
+
+
+def vm_named(vms: Iterable[Vm], name: str) -> Vm:
+    """Return the one of `vms` that has this name.  Errors: as find_vm."""
+    found = [vm for vm in vms if vm.name == name]
     if not found:
-        raise NotFoundError(f"no VM is named {name!r}")
+        raise NotFoundError(f"no VM is named {name!r}: `ntx vms` lists those that this account may see")
     if len(found) > 1:
         raise OptionsError(
             f"{len(found)} VMs are named {name!r}: name one by its UUID: {', '.join(vm.id for vm in found)}"

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from ntxengine.api.cluster import find_vm
 from ntxengine.capture import (
     DEFAULT_MAX_CHAIN,
     CaptureOptions,
@@ -44,7 +45,7 @@ from ntxengine.cli.plan import plan_fields, show_plan
 from ntxengine.cli.points import point_fields
 from ntxengine.cli.report import show_report
 from ntxengine.cli.run import run
-from ntxengine.cli.session import AttachArguments, Login, attach_options, connected, find_vm, login
+from ntxengine.cli.session import AttachArguments, Login, attach_options, connected, login
 from ntxengine.cli.several import (
     Failure,
     Selection,
@@ -62,7 +63,7 @@ from ntxengine.cli.several import (
 from ntxengine.cli.space import say_space, space_for
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import NotFoundError, NtxError
-from ntxengine.prism.cluster import Inventory
+from ntxengine.prism import Cluster
 from ntxengine.repository import Point, Repository
 
 WAYS = {
@@ -230,7 +231,7 @@ async def _capture(
     name: str, path: Path, options: CaptureOptions, attach: AttachArguments, prism_login: Login, screen: Screen
 ) -> Point:
     async with connected(prism_login) as cluster:
-        vm = await find_vm(cluster.prism, name)
+        vm = await find_vm(cluster, name)
         attacher = await attach.attacher(cluster)
         # Last, so that a mistyped password leaves no empty repository.
         repository = await Repository.open(path, create=True)
@@ -250,14 +251,14 @@ class Request:
     attach: AttachArguments
     at_once: int
 
-    async def select(self, prism: Inventory) -> Selection:
-        return await select(prism, self.names) if self.names else await select_all(prism, self.attach.worker)
+    async def select(self, cluster: Cluster) -> Selection:
+        return await select(cluster, self.names) if self.names else await select_all(cluster, self.attach.worker)
 
 
 async def _capture_several(request: Request, prism_login: Login, screen: Screen) -> tuple[Selection, list[Outcome]]:
     async with connected(prism_login) as cluster:
         attacher = await request.attach.attacher(cluster)
-        selection = await request.select(cluster.prism)
+        selection = await request.select(cluster)
         repository = await Repository.open(request.repository, create=True)
         with screen.view() as view:
             outcomes = await capture_several(
@@ -283,7 +284,7 @@ async def _plan(
     name: str, path: Path, options: CaptureOptions, attach: AttachArguments, prism_login: Login
 ) -> CapturePlan:
     async with _untouched(path) as repository, connected(prism_login) as cluster:
-        vm = await find_vm(cluster.prism, name)
+        vm = await find_vm(cluster, name)
         attacher = await attach.attacher(cluster)
         return await plan_capture(cluster.prism, repository, vm.id, options, attacher=attacher)
 
@@ -292,7 +293,7 @@ async def _plan_several(request: Request, prism_login: Login) -> tuple[Selection
     plans, failed = [], []
     async with _untouched(request.repository) as repository, connected(prism_login) as cluster:
         attacher = await request.attach.attacher(cluster)
-        selection = await request.select(cluster.prism)
+        selection = await request.select(cluster)
         for vm in selection.vms:
             try:
                 plan = await plan_capture(cluster.prism, repository, vm.id, request.options, attacher=attacher)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,12 @@ from typing import Any
 
 import click
 
+from ntxengine.api.cluster import find_vm
 from ntxengine.attach import DEVICE_DIR, Attacher, AttachOptions, choose_attacher
 from ntxengine.cli.options import Function, PrismOptions
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
-from ntxengine.cli.text import printable
-from ntxengine.errors import NotFoundError
-from ntxengine.ids import is_uuid
 from ntxengine.prism import Cluster, Endpoint, Secret, connect
-from ntxengine.prism.cluster import Inventory
-from ntxengine.prism.models import Vm
 
 
 @dataclass(frozen=True)
@@ -53,27 +49,6 @@ async def connected(prism_login: Login) -> AsyncIterator[Cluster]:
         yield cluster
 
 
-async def find_vm(prism: Inventory, name: str) -> Vm:
-    """Return the VM with this UUID or name.
-
-    Errors: NotFoundError if there is none; a usage error that lists the UUIDs if several have the name.
-    """
-    if is_uuid(name):
-        return await prism.vm(name.lower())
-    return vm_named(await prism.vms(), name)
-
-
-def vm_named(vms: Iterable[Vm], name: str) -> Vm:
-    """Return the one of `vms` that has this name.  Errors: as find_vm."""
-    found = [vm for vm in vms if vm.name == name]
-    if not found:
-        raise NotFoundError(f"no VM is named {name!r}: `ntx vms` lists those that this account may see")
-    if len(found) > 1:
-        ids = ", ".join(vm.id for vm in found)
-        raise click.UsageError(f"{len(found)} VMs are named {printable(name)!r}: name one by its UUID: {ids}")
-    return found[0]
-
-
 @dataclass(frozen=True)
 class AttachArguments:
     """What was said of the ways to the bytes; `worker` is the name or UUID of a VM."""
@@ -84,7 +59,7 @@ class AttachArguments:
 
     async def attacher(self, cluster: Cluster) -> Attacher:
         """Return the attacher that fits.  Errors: as choose_attacher; as find_vm for the worker VM."""
-        worker_id = "" if self.worker is None else (await find_vm(cluster.prism, self.worker)).id
+        worker_id = "" if self.worker is None else (await find_vm(cluster, self.worker)).id
         options = AttachOptions(worker_id, self.device_dir, self.containers)
         return await choose_attacher(cluster.prism, cluster.findings, options)
 

@@ -7,21 +7,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import click
-
+from ntxengine.api.cluster import find_vm, vm_named
 from ntxengine.capture import CapturePlan, Outcome
 from ntxengine.cli.errors import SomeFailed, error_fields
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.output import Screen
 from ntxengine.cli.plan import plan_fields
 from ntxengine.cli.points import point_fields
-from ntxengine.cli.session import find_vm, vm_named
 from ntxengine.cli.space import Space
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, plural, printable
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.ids import is_uuid
-from ntxengine.prism.cluster import Inventory
+from ntxengine.prism import Cluster
 from ntxengine.prism.models import Vm
 from ntxengine.repository import Point
 from ntxengine.units import format_size
@@ -58,31 +56,31 @@ class Selection:
     left_out: tuple[tuple[Vm, str], ...] = ()
 
 
-async def select(prism: Inventory, names: Sequence[str]) -> Selection:
+async def select(cluster: Cluster, names: Sequence[str]) -> Selection:
     """Return the VMs that these names and UUIDs mean, each once.  A name that means none does not stop the others."""
-    known = await prism.vms()
+    known = await cluster.prism.vms()
     chosen: dict[str, Vm] = {}
     failed: dict[str, Failure] = {}
     for name in names:
         try:
-            vm = await find_vm(prism, name) if is_uuid(name) else vm_named(known, name)
-        except (NtxError, click.UsageError) as error:
+            vm = await find_vm(cluster, name) if is_uuid(name) else vm_named(known, name)
+        except NtxError as error:
             failed[name] = tell(Failure(None, name, error))
         else:
             chosen[vm.id] = vm
     return Selection(tuple(chosen.values()), tuple(failed.values()))
 
 
-async def select_all(prism: Inventory, worker_name: str | None) -> Selection:
+async def select_all(cluster: Cluster, worker_name: str | None) -> Selection:
     """Return every VM that has a disk, but the worker VM.
 
     The worker is where disks of the others are hot-added meanwhile, and often where the repository is, which would
     then be captured into itself.
     Errors: NotFoundError if none is left: an account that lost its rights must not look like a good night.
     """
-    worker_id = None if worker_name is None else (await find_vm(prism, worker_name)).id
+    worker_id = None if worker_name is None else (await find_vm(cluster, worker_name)).id
     vms, left_out = [], []
-    for vm in await prism.vms():
+    for vm in await cluster.prism.vms():
         if vm.id == worker_id:
             left_out.append((vm, "the worker VM: name it to capture it"))
         elif not vm.disks:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from ntxengine.api.cluster import find_vm
 from ntxengine.attach import AttachOptions
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import (
@@ -21,7 +22,7 @@ from ntxengine.cli.options import (
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.run import run
-from ntxengine.cli.session import Login, connected, find_vm, login
+from ntxengine.cli.session import Login, connected, login
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural
 from ntxengine.errors import NotFoundError
@@ -117,7 +118,7 @@ async def _sweep(repository: Repository, worker: str | None, prism_login: Login 
     if prism_login is None:
         return await sweep(None, repository, dry_run=dry_run)
     async with connected(prism_login) as cluster:
-        worker_id = "" if worker is None else (await find_vm(cluster.prism, worker)).id
+        worker_id = "" if worker is None else (await find_vm(cluster, worker)).id
         return await sweep(cluster.prism, repository, attach=AttachOptions(worker_id), dry_run=dry_run)
 
 
