@@ -25,6 +25,7 @@ from ntxengine import errors
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.endpoint import Endpoint, Secret, authority
 from ntxengine.prism.http.error_body import ErrorBody, one_line, read_error_body
+from ntxengine.prism.http.limiter import Limiter, api_of
 from ntxengine.prism.http.parse import decode
 from ntxengine.prism.http.retry import RetryPolicy, is_overload
 from ntxengine.units import MIB
@@ -68,6 +69,11 @@ class Request:
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
+
+    @property
+    def api(self) -> str:
+        """The call that it is one of, as Prism counts them."""
+        return api_of(self.method, self.path)
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ class Session:
         self.clock = clock or Clock()
         self._timeout_s = timeout_s
         self._retry = retry or RetryPolicy()
+        self._limiter = Limiter(self.clock)
         self._basic = _basic(account) if account else None
         self._username = account.username if account else ""
         self._secrets = _secrets(account)
@@ -161,6 +168,7 @@ class Session:
         """
         retry = 0
         while True:
+            status = 0
             try:
                 answer = await self._ask_once(request)
             except _ConnectionBrokenError as broken:
@@ -170,7 +178,8 @@ class Session:
                 cause = str(broken.error)
             else:
                 self._has_answered = True
-                if answer.status < 400:
+                status = answer.status
+                if status < 400:
                     return self._checked(answer)
                 error_body = read_error_body(answer.body)
                 is_temporary = is_overload(
@@ -180,6 +189,8 @@ class Session:
                     raise self._status_error(answer, error_body, is_temporary=is_temporary, tries=retry + 1)
                 headers, cause = answer.headers, f"HTTP {answer.status}"
             wait_s = self._retry.wait_s(retry, headers, self.clock.chance())
+            if status == 429:
+                self._limiter.hold(request.api, wait_s)
             level = logging.WARNING if retry == WARN_AT_RETRY else logging.DEBUG
             tries = self._retry.retries - retry
             log.log(level, "Prism %s: %s: %s: again in %.1f s, %d more tries", self.name, request, cause, wait_s, tries)
@@ -206,12 +217,13 @@ class Session:
     async def _send(self, sent: httpx.Request, request: Request) -> Answer:
         name = f"Prism {self.name}: {request}"
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with self._limiter.turn(request.api), asyncio.timeout(self._timeout_s):
                 response = await self._client.send(sent, stream=True)
                 try:
                     body = await _read(response, name)
                 finally:
                     await response.aclose()
+                self._limiter.learn(request.api, response.status_code, response.headers)
         except (httpx.TimeoutException, TimeoutError) as exc:
             raise errors.PrismTimeout(f"{name}: no whole answer within {self._timeout_s:g} s") from exc
         except httpx.DecodingError as exc:
