@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from ntxengine.sim import SimConfig, Simulator
-from ntxengine.sim.faults import HttpFault
+from ntxengine.sim.faults import AnswerFault, HttpFault
 from tests.sim.lab import DP, V2, V3, Clock, Lab
 
 VMS = "/api/vmm/v4.0/ahv/config/vms"
@@ -150,3 +150,19 @@ async def test_the_log_has_every_request_and_no_secret(lab: Lab) -> None:
     await lab.anyone.get(lab.sim.element_url + "/x", auth=("admin", "hunter2"))
 
     assert list(lab.sim.requests) == [("central", "GET", VMS, 200), ("element", "GET", "/x", 401)]
+
+
+async def test_answers_are_changed_before_they_go_out(lab: Lab) -> None:
+    lab.sim.faults.answers += [
+        AnswerFault("/ahv/config/vms$", kind="has_error"),
+        AnswerFault("/ahv/config/vms$", kind="set", field="data.0.name", after=1),
+        AnswerFault("/config/tasks$", kind="empty_body"),
+    ]
+
+    first, second, third = [(await lab.central.get(VMS)).json() for _ in range(3)]
+    empty = await lab.central.get("/api/prism/v4.0/config/tasks")
+
+    assert {"name": "hasError", "value": True} in first["metadata"]["flags"]
+    assert (first["data"][0]["name"] is None, second["data"][0]["name"] is None) == (False, True)
+    assert third["data"][0]["name"] == first["data"][0]["name"]
+    assert (empty.status_code, empty.content) == (200, b"")

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntxengine.sim import storage
-from ntxengine.sim.regions import Page, Window, compute
+from ntxengine.sim.pages import Page, Window
+from ntxengine.sim.regions import compute
 
 SECTOR = 512
 TIB = 1 << 40

@@ -167,6 +167,7 @@ class SimConfig:
                 raise OptionsError(f"simulator: {name!r} cannot be the name of a storage container")
         for vm in self.vms:
             self._check_vm(vm, names)
+        self.faults.check()
 
     def _check_vm(self, vm: VmConfig, containers: list[str]) -> None:
         taken: set[tuple[str, int]] = set()

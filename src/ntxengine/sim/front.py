@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from ntxengine.sim import answers
 from ntxengine.sim.answers import ApiError, Json
 from ntxengine.sim.auth import COOKIE, Credentials, Sessions
+from ntxengine.sim.faults.answers import NO_BODY, AnswerFault
 from ntxengine.sim.world import World
 
 _log = logging.getLogger(__name__)
@@ -151,7 +152,8 @@ class Front:
 
     async def _answer(self, request: Request, path: str) -> Response:
         family = answers.family_of(path)
-        fault = self._world.config.faults.http_fault(self._name, request.method, path)
+        faults = self._world.config.faults
+        fault = faults.http_fault(self._name, request.method, path)
         if fault is not None:
             await asyncio.sleep(fault.delay_s)
             if fault.status and fault.plain:
@@ -163,6 +165,8 @@ class Front:
             response = await self._route(request, path)
         except ApiError as exc:
             response = _error(family, path, exc)
+        for change in faults.answer_faults(self._name, request.method, path):
+            response = _changed(response, change)
         response.headers["X-Ntnx-Env"] = "pc" if self._name == "central" else "pe"
         product = "pc.7.5.1" if self._name == "central" else "pe.7.5.1"
         response.headers["X-Ntnx-Product"] = product
@@ -228,6 +232,15 @@ class Front:
                 response = _error("v4", call.path, exc)
         response.headers.update(headers)
         return response
+
+
+def _changed(response: Response, fault: AnswerFault) -> Response:
+    """Return the answer with the fault in it."""
+    if isinstance(response, JSONResponse):
+        body = fault.change(msgspec.json.decode(bytes(response.body)))
+        response.body = b"" if body is NO_BODY else msgspec.json.encode(body)
+        response.headers["Content-Length"] = str(len(response.body))
+    return response
 
 
 def _error(family: answers.PathFamily, path: str, error: ApiError) -> Response:

@@ -8,45 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ntxengine.sim.pages import Page, Window
 from ntxengine.sim.storage import data_segments
 from ntxengine.units import MIB
 
-SECTOR_SIZE = 512
 _CHUNK_SIZE = MIB
 
 Run = tuple[int, int, bool]
 """start, end, is zero now: bytes, ascending."""
-
-
-@dataclass(frozen=True)
-class Page:
-    """Regions as (offset, length, is zero), the first changed offset not in them, and the size of the newer file."""
-
-    regions: list[tuple[int, int, bool]]
-    next_offset: int | None
-    size: int
-
-
-@dataclass(frozen=True)
-class Window:
-    """What to compute: [start, end) of the file, in blocks of `block_size`, at most `count` regions.
-
-    `zeroes` lists unallocated ranges too when there is no reference.  `look_ahead` goes on past `end` to say where
-    the next change is.
-    """
-
-    start: int = 0
-    end: int | None = None
-    block_size: int = SECTOR_SIZE
-    count: int = 10_000
-    zeroes: bool = False
-    look_ahead: bool = False
 
 
 def compute(path: Path, reference: Path | None, window: Window) -> Page:

@@ -11,10 +11,11 @@ from starlette.responses import JSONResponse, Response
 from ntxengine.ids import is_uuid
 from ntxengine.sim import actions, ids, v3_schema, v3_shapes
 from ntxengine.sim.answers import ApiError, Json, time_text
+from ntxengine.sim.faults.regions import spoil
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.model import FrozenFile, Identifiers, Point, Vm
-from ntxengine.sim.region_faults import spoil
-from ntxengine.sim.regions import Window, compute
+from ntxengine.sim.pages import Window
+from ntxengine.sim.regions import compute
 from ntxengine.sim.world import World
 
 BASE = "/api/nutanix/v3"
@@ -309,9 +310,7 @@ async def _changed_regions(call: Call) -> Response:
     except FileNotFoundError as exc:
         raise ApiError(400, "ENTITY_NOT_FOUND", "kInvalidValue: Snapshot file was deleted meanwhile") from exc
     page = spoil(page, window, world.config.faults.regions)
-    kinds = {False: "REGULAR", True: "ZEROED"}
-    if world.config.faults.regions == "unknown_type":
-        kinds = {False: "SPARKLING", True: "ZEROED"}
+    kinds = {False: page.data_type, True: "ZEROED"}
     answer: Json = {
         "region_list": [{"offset": o, "length": n, "type": kinds[zero]} for o, n, zero in page.regions],
         "file_size": page.size,

@@ -10,10 +10,11 @@ from starlette.responses import JSONResponse, Response
 from ntxengine.sim import answers, v4_schema, v4_shapes
 from ntxengine.sim.answers import ApiError, Json, SchemaError
 from ntxengine.sim.auth import COOKIE, Tokens
+from ntxengine.sim.faults.regions import spoil
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.model import FrozenFile
-from ntxengine.sim.region_faults import spoil
-from ntxengine.sim.regions import SECTOR_SIZE, Page, Window, compute
+from ntxengine.sim.pages import SECTOR_SIZE, Page, Window
+from ntxengine.sim.regions import compute
 from ntxengine.sim.v4_query import not_found, one, route
 from ntxengine.sim.world import World
 
@@ -166,9 +167,7 @@ def _answer(world: World, page: Page, window: Window) -> Json:
         following = -(-window.end // window.block_size) * window.block_size
         following = None if following >= page.size else following
     item = "dataprotection.v4.content.ChangedRegion"
-    kinds = {False: "REGULAR", True: "ZEROED"}
-    if world.config.faults.regions == "unknown_type":
-        kinds = {False: "SPARKLING", True: "ZEROED"}
+    kinds = {False: page.data_type, True: "ZEROED"}
     data: list[Json] = [
         {"$objectType": item, "offset": offset, "length": length, "regionType": kinds[is_zero]}
         for offset, length, is_zero in page.regions

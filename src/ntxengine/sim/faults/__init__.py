@@ -1,0 +1,17 @@
+"""Switches that make the simulator misbehave as clusters do.  All may be changed while it runs.
+
+    script      `Faults`: everything that is switched on, in Python or in YAML
+    requests    which requests a fault is for, and how many of them
+    http        another answer instead of the real one, or a late one
+    answers     the real answer, changed: a registry of kinds
+    regions     a page of changed regions, spoiled: a registry of kinds
+
+A new kind of `answers` or `regions` is a function with its name above it; nothing else needs to know of it.
+"""
+
+from ntxengine.sim.faults.answers import ANSWER_FAULTS, AnswerFault
+from ntxengine.sim.faults.http import HttpFault
+from ntxengine.sim.faults.regions import REGION_FAULTS, RegionFault
+from ntxengine.sim.faults.script import Faults, TaskKind
+
+__all__ = ["ANSWER_FAULTS", "REGION_FAULTS", "AnswerFault", "Faults", "HttpFault", "RegionFault", "TaskKind"]

@@ -1,0 +1,63 @@
+"""Every fault of the simulator can be switched on by its name, from YAML too, and changes what is answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ntxengine.errors import OptionsError
+from ntxengine.sim.config import SimConfig
+from ntxengine.sim.faults import ANSWER_FAULTS, REGION_FAULTS, AnswerFault
+from ntxengine.sim.faults.answers import NO_BODY
+from ntxengine.sim.faults.regions import spoil
+from ntxengine.sim.pages import Page, Window
+
+PAGE = Page([(0, 512, False), (4096, 1024, True), (65_536, 65_536, False)], None, 1 << 20)
+
+
+def body() -> dict[str, Any]:
+    flags = [{"name": "hasError", "value": False}, {"name": "isTruncated", "value": False}]
+    return {"data": [{"extId": "a", "name": "x"}, {"extId": "b", "name": "y"}], "metadata": {"flags": flags}}
+
+
+@pytest.mark.parametrize("kind", sorted(ANSWER_FAULTS))
+def test_every_kind_of_answer_fault_changes_an_answer(kind: str) -> None:
+    changed = AnswerFault(kind=kind, field="data.*.name").change(body())
+
+    assert changed != body()
+
+
+@pytest.mark.parametrize("kind", sorted(REGION_FAULTS))
+def test_every_kind_of_region_fault_changes_a_page(kind: str) -> None:
+    assert spoil(PAGE, Window(), kind) != PAGE
+    assert PAGE.regions[0] == (0, 512, False)
+
+
+def test_a_field_is_set_or_dropped_wherever_its_path_leads() -> None:
+    assert AnswerFault(field="data.*.name").change(body())["data"][1] == {"extId": "b", "name": None}
+    assert AnswerFault(kind="drop", field="data.0.name").change(body())["data"][0] == {"extId": "a"}
+    assert AnswerFault(kind="drop", field="data.*").change(body())["data"] == []
+    assert AnswerFault(field="nobody.at.home").change(body()) == body()
+    assert AnswerFault(kind="empty_body").change(body()) is NO_BODY
+
+
+def test_every_fault_can_be_written_in_yaml(tmp_path: Path) -> None:
+    lines = [f"    - {{path: vms, kind: {kind}, field: data, value: [1, {{a: null}}]}}" for kind in ANSWER_FAULTS]
+    for name in REGION_FAULTS:
+        (tmp_path / "sim.yaml").write_text("\n".join(["faults:", f"  regions: {name}", "  answers:", *lines]))
+
+        faults = SimConfig.from_yaml(tmp_path / "sim.yaml").faults
+
+        assert faults.regions == name
+        assert [fault.kind for fault in faults.answers] == list(ANSWER_FAULTS)
+        assert faults.answers[0].value == [1, {"a": None}]
+
+
+@pytest.mark.parametrize("text", ["{regions: bogus}", "{answers: [{kind: bogus}]}"])
+def test_a_fault_that_nobody_knows_is_refused_with_those_that_are(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sim.yaml").write_text(f"faults: {text}")
+
+    with pytest.raises(OptionsError, match=r"bogus.* known are"):
+        SimConfig.from_yaml(tmp_path / "sim.yaml").check()
