@@ -13,7 +13,8 @@ that has changed back since the newest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.errors import NotFoundError, RepositoryError
@@ -29,7 +30,8 @@ class Parent:
 
     `lost` says why changes cannot be asked against the recovery point of `point`, "" if they can.  `newest` is the
     newest point that can be read; `replaced` is that too, if the cluster still has its recovery point: with the new
-    point it is not needed.
+    point it is not needed.  `doubts` says of the disks of `point`, by id, why what changed since cannot be added to
+    them: an audit found that earlier changes may be missing.
     """
 
     point: Point | None
@@ -37,6 +39,7 @@ class Parent:
     lost: str
     newest: Point | None
     replaced: Point | None
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
 
 async def find_parent(
@@ -68,7 +71,17 @@ async def find_parent(
         return Parent(None, "", "", None, None)
     if limit := _find_limit(repository, health, newest, options):
         return Parent(None, limit, "", newest, replaced)
-    return Parent(newest, "", _asked("a scan", options.reason) if options.scan else missing, newest, replaced)
+    lost = _asked("a scan", options.reason) if options.scan else missing
+    return Parent(newest, "", lost, newest, replaced, _doubts(health, newest))
+
+
+def _doubts(health: Health, newest: Point) -> dict[str, str]:
+    if error := health.unknown_distrust.get(newest.path.parent):
+        return {disk.disk_id: str(error) for disk in newest.disks}
+    return {
+        each.disk_id: f"the audit of {each.found_by} found that point {each.point_id} may lack changes"
+        for each in health.distrusted.get(newest.path, ())
+    }
 
 
 def _asked(what: str, reason: str) -> str:

@@ -143,6 +143,8 @@ def _plan_disk(disk: Disk, parent: Parent) -> DiskPlan:
         return DiskPlan(disk, None, None, f"not in the previous point {point.id}")
     if parent.lost:
         return DiskPlan(disk, previous, None, parent.lost)
+    if doubt := parent.doubts.get(disk.id.lower()):
+        return DiskPlan(disk, previous, None, doubt)
     recorded = point.recovery_point_disks.get(disk.id.lower())
     if recorded is None:
         return DiskPlan(disk, previous, None, f"point {point.id} records no recovery point of this disk")

@@ -9,11 +9,13 @@ chain.py           images on top of each other                 health.py        
 sums.py            digests of the small files                  cluster_record.py  what was made on a cluster
 leftovers.py       what a killed capture left, and strays.py   adopt.py           a copy becomes a repository
 filesystem.py      what the file system can                    vm_names.py        from a name to a VM
+distrust.py        points that an audit has cast doubt on
 """
 
 from ntxengine.repository.chain import Chains
 from ntxengine.repository.changed import changed_extents
 from ntxengine.repository.cluster_record import NAME_PREFIX, ClusterRecord, Records
+from ntxengine.repository.distrust import Distrust
 from ntxengine.repository.health import Health
 from ntxengine.repository.layout import VM_FILE, is_point_id, vm_of
 from ntxengine.repository.leftovers import Leftovers
@@ -22,7 +24,7 @@ from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.report import CaptureReport, DiskReport
 from ntxengine.repository.repository import Repository, UnfinishedPoint, sweep_files
 from ntxengine.repository.store import VmSummary
-from ntxengine.repository.stored import StoredDiskPoint
+from ntxengine.repository.stored import StoredAudit, StoredDiskPoint
 from ntxengine.repository.vm_names import NamedVm
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Chains",
     "ClusterRecord",
     "DiskReport",
+    "Distrust",
     "Health",
     "Leftovers",
     "NamedVm",
@@ -40,6 +43,7 @@ __all__ = [
     "PointRecord",
     "Records",
     "Repository",
+    "StoredAudit",
     "StoredDiskPoint",
     "UnfinishedPoint",
     "VmLock",

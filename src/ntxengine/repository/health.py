@@ -7,13 +7,14 @@ What lies inside the images and between the headers is for `ntx verify`: it read
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import layout
+from ntxengine.repository import distrust, layout
 from ntxengine.repository.chain import Chains, check_manifest
+from ntxengine.repository.distrust import Distrust
 from ntxengine.repository.point import Point, PointDisk
 
 
@@ -24,12 +25,17 @@ class Health:
     `points` are those whose point.json can be read, oldest first; `unreadable` says of the folders of the others, and
     of those of VMs that cannot be looked into, why not.  `problems` says of a point, by its folder, and of a disk, by
     its id, why that cannot be read whole; `depths` how many images the disk has that has most.
+
+    `distrusted` are the disks of a point, by its folder, of which an audit found that changes may be missing;
+    `unknown_distrust` says of the folder of a VM why nobody knows.
     """
 
     points: tuple[Point, ...]
     unreadable: Mapping[Path, RepositoryError]
     problems: Mapping[Path, Mapping[str, str]]
     depths: Mapping[Path, int]
+    distrusted: Mapping[Path, tuple[Distrust, ...]] = field(default_factory=dict)
+    unknown_distrust: Mapping[Path, RepositoryError] = field(default_factory=dict)
 
     def problem(self, point: Point, disks: Sequence[PointDisk] | None = None) -> str:
         """Return why a point cannot be read whole, or these disks of it; "" if it can."""
@@ -72,4 +78,19 @@ def examine(points: Sequence[Point], unreadable: Mapping[Path, RepositoryError])
                 check_manifest(point.path, disk)
             except RepositoryError as exc:
                 problems.setdefault(point.path, {})[disk.disk_id] = str(exc)
-    return Health(tuple(points), unreadable, problems, depths)
+    distrusted, unknown = _doubts({point.path.parent for point in points})
+    return Health(tuple(points), unreadable, problems, depths, distrusted, unknown)
+
+
+def _doubts(vm_folders: Iterable[Path]) -> tuple[dict[Path, tuple[Distrust, ...]], dict[Path, RepositoryError]]:
+    """Return what is doubted of the points in these folders, by the folder of each; and which folders cannot tell."""
+    found: dict[Path, tuple[Distrust, ...]] = {}
+    unknown: dict[Path, RepositoryError] = {}
+    for folder in vm_folders:
+        try:
+            for each in distrust.read(folder):
+                path = folder / each.point_id
+                found[path] = (*found.get(path, ()), each)
+        except RepositoryError as exc:
+            unknown[folder] = exc
+    return found, unknown

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from ntxengine.repository.stored import StoredDiskReport, StoredReport, StoredTracking
+from ntxengine.repository.stored import StoredAudit, StoredDiskReport, StoredReport, StoredTracking
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class DiskReport:
     Units:  bytes; rates in bytes per second; `bottleneck_share` is 0..1 of the threads' time.
     `bytes_skipped` is what is zero in a full image without having been read or stored; `bytes_verified` counts zeros
     too.  `trusted_point_id` is the point that holds `bytes_unchanged` by its digests, without having been read; None
-    if there is none.  `stages_s` are seconds by events.Stage.
+    if there is none.  `audit` is None of a disk that was never audited since it was read as a whole.  `stages_s` are
+    seconds by events.Stage.
     """
 
     label: str | None = None
@@ -50,6 +51,7 @@ class DiskReport:
     tracking: StoredTracking | None = None
     tracking_reason: str | None = None
     incremental: bool | None = None
+    audit: StoredAudit | None = None
     stages_s: dict[str, float] | None = None
 
 

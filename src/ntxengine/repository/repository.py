@@ -22,10 +22,11 @@ from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import RepositoryError
 from ntxengine.images.create import NewImage
 from ntxengine.images.qemu_nbd import QemuNbd
-from ntxengine.repository import cluster_record, layout, leftovers, scan, site, sums
+from ntxengine.repository import cluster_record, distrust, layout, leftovers, scan, site, sums
 from ntxengine.repository.adopt import adopt
 from ntxengine.repository.chain import Chains
 from ntxengine.repository.cluster_record import ClusterRecord, Records
+from ntxengine.repository.distrust import Distrust
 from ntxengine.repository.health import Health
 from ntxengine.repository.leftovers import Leftovers
 from ntxengine.repository.lock import VmLock
@@ -68,6 +69,13 @@ class UnfinishedPoint:
     def disk_entry(self, disk_id: str, label: str, digest: str) -> PointDisk:
         """Return what the record says of a disk that `add_disk` knows."""
         return self._blocking.disk_entry(disk_id, label, digest)
+
+    async def cast_doubt(self, parent_disk: PointDisk, offsets: Sequence[int], *, was_zero: bool) -> list[str]:
+        """Remember that changes of a disk were found by a tracker that is wrong; return the points it is doubted of.
+
+        Errors: as BlockingUnfinishedPoint.cast_doubt.
+        """
+        return await to_thread_joined(self._blocking.cast_doubt, parent_disk, offsets, was_zero=was_zero)
 
     async def commit(self, record: PointRecord, *, vm_config: Mapping[str, Any] | None = None) -> Point:
         """Make the point visible, as a whole even if cancelled meanwhile: `is_committed` tells.
@@ -147,6 +155,14 @@ class Repository:
     async def find_problem(self, point: Point, disks: Sequence[PointDisk] | None = None) -> str:
         """Return why a point cannot be read whole, or these disks of it; "" if it can."""
         return await to_thread_joined(self._store.find_problem, point, disks)
+
+    async def distrust(self, point: Point) -> tuple[Distrust, ...]:
+        """Return the disks of a point of which an audit found that changes may be missing.
+
+        Errors: RepositoryError if what is remembered cannot be read.
+        """
+        found = await to_thread_joined(distrust.read, point.path.parent)
+        return tuple(each for each in found if each.point_id == point.id)
 
     async def find_file_problems(self, point: Point) -> list[str]:
         """Return what is wrong with the files beside the disks and point.json, one line for each."""

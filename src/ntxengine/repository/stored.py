@@ -3,6 +3,7 @@
     ntx-repository.json    StoredMarker            point.json     StoredPoint
     ntx-site.json          StoredSiteFile          report.json    StoredReport, which point.json holds too
     .cluster-<id>.json     StoredClusterFile       vm.json        what Prism gave, untouched: nothing here names a field
+    distrusted.json        StoredDistrustFile
 
 A class has the fields of a file, in their order.  Each file says its `format` and `version`; report.json has those of
 the point.json beside it.  A field may be added with a default, since older files lack it, and an unknown one is left
@@ -25,6 +26,7 @@ POINT_FORMAT, POINT_VERSION = "ntxengine-point", 1
 MARKER_FORMAT, MARKER_VERSION = "ntxengine-repository", 1
 SITE_FORMAT, SITE_VERSION = "ntxengine-site", 1
 CLUSTER_FORMAT, CLUSTER_VERSION = "ntxengine-cluster-record", 1
+DISTRUST_FORMAT, DISTRUST_VERSION = "ntxengine-distrust", 1
 
 StoredKind = Literal["full", "incremental"]
 StoredTracking = Literal["v4-changed-regions", "v3-changed-regions", "digest-scan", "allocated", "full"]
@@ -69,6 +71,25 @@ class StoredDiskPoint:
 
 
 @dataclass(frozen=True)
+class StoredAudit:
+    """`audit` of the report of a disk: what was compared of what the cluster reported as unchanged.
+
+    `seed`, `position` and `blocks` are where the next audit goes on (changes.sampling.Cursor); `position` counts from
+    the last capture that read everything.  `blocks_wrong` of `blocks_sampled` were not what was reported, the first of
+    them at `offsets` (bytes).  `problem` says why it ended early, "" if it did not.
+    """
+
+    seed: int
+    position: int
+    blocks: int
+    blocks_sampled: int = 0
+    bytes_read: int = 0
+    blocks_wrong: int = 0
+    offsets: tuple[int, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class StoredDiskReport:
     """One of `disks` of a report: see DiskReport.  None is not stored, but for `trusted_point_id`."""
 
@@ -97,6 +118,7 @@ class StoredDiskReport:
     tracking: StoredTracking | None = None
     tracking_reason: str | None = None
     incremental: bool | None = None
+    audit: StoredAudit | None = None
     stages_s: dict[str, float] | None = None
 
 
@@ -193,6 +215,27 @@ class StoredClusterFile:
     version: int
     record: StoredClusterRecord
     made_in: StoredFolder
+
+
+@dataclass(frozen=True)
+class StoredDistrust:
+    """A disk of a point whose changes were found by a tracker that is not trusted: see distrust.Distrust."""
+
+    point_id: str
+    disk_id: str
+    label: str
+    found_by: str
+    found_at: datetime
+    offsets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredDistrustFile:
+    """distrusted.json."""
+
+    format: str
+    version: int
+    disks: tuple[StoredDistrust, ...]
 
 
 # --------------------------------------------------------------------------------------------------------- the bytes

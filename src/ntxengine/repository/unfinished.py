@@ -22,8 +22,9 @@ from ntxengine.errors import NtxError, OptionsError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.images import qemu_img
 from ntxengine.images.create import NewImage
-from ntxengine.repository import layout, point, stored, sums
+from ntxengine.repository import distrust, layout, point, stored, sums
 from ntxengine.repository.chain import images_of, open_manifest
+from ntxengine.repository.distrust import Distrust
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.report import encode_report
@@ -113,6 +114,29 @@ class BlockingUnfinishedPoint:
             digest=digest,
             backing=disk.backing,
         )
+
+    def cast_doubt(self, parent_disk: PointDisk, offsets: Sequence[int], *, was_zero: bool) -> list[str]:
+        """Remember, durably and whatever becomes of this point, that changes of a disk were found by a tracker that
+        is wrong, and return the ids of the points that it is doubted of: of the parent, and those below, back to the
+        last for which the disk was read as a whole.
+
+        `offsets` (bytes) were found wrong in the parent; `was_zero`: one of them is zero there.
+        Errors: TargetError, RepositoryError (what is remembered already cannot be read).
+        """
+        self._check_open()
+        if self.parent is None:
+            return []
+        example = Distrust(
+            point_id=self.parent.id,
+            disk_id=parent_disk.disk_id,
+            label=parent_disk.label,
+            found_by=self.id,
+            found_at=layout.time_of(self.id),
+            offsets=tuple(offsets),
+        )
+        found = distrust.doubted(self.parent, example, was_zero=was_zero)
+        distrust.add(self.path.parent, found)
+        return [each.point_id for each in found]
 
     def commit(self, record: PointRecord, *, vm_config: Mapping[str, Any] | None = None) -> Point:
         """Make the point visible, once all of it is on stable storage.  Blocks: syncs, and reads the manifests.

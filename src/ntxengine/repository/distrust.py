@@ -1,0 +1,128 @@
+"""Points that an audit has cast doubt on, kept beside them: a point itself never changes.
+
+    REPO/<vm id>/distrusted.json
+
+An audit of a later capture found that the cluster had reported as unchanged what had changed.  So each point whose
+changes it had reported before may lack some, back to the last one for which the disk was read as a whole.  Such a point
+is what was captured, byte for byte, and yet may not be what the disk was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from ntxengine.errors import RepositoryError
+from ntxengine.files import durable
+from ntxengine.ids import is_canonical_uuid
+from ntxengine.repository import layout, stored
+from ntxengine.repository.chain import Chains
+from ntxengine.repository.point import Point, PointDisk
+from ntxengine.repository.stored import (
+    DISTRUST_FORMAT,
+    DISTRUST_VERSION,
+    StoredDistrust,
+    StoredDistrustFile,
+    StoredTracking,
+)
+
+_LIMIT = 64 * 1024**2
+
+_READ_AS_A_WHOLE: tuple[StoredTracking, ...] = ("digest-scan", "full")
+"""How a disk is captured without believing what the cluster says of it."""
+
+
+@dataclass(frozen=True)
+class Distrust:
+    """One disk of a point.  `found_by` is the point whose capture found it, at `found_at`, and which may have failed;
+    `offsets` are of blocks that it found wrong (bytes): they are examples, there may be more.
+    """
+
+    point_id: str
+    disk_id: str
+    label: str
+    found_by: str
+    found_at: datetime
+    offsets: tuple[int, ...] = ()
+
+
+def read(vm_folder: Path) -> tuple[Distrust, ...]:
+    """Return what is doubted of the points of a VM.  Blocks: one small read.
+
+    Errors: RepositoryError naming the file: nobody knows then which points are doubted.
+    """
+    path = vm_folder / layout.DISTRUST_FILE
+    if not os.path.lexists(path):
+        return ()
+    try:
+        found = msgspec.json.decode(durable.read_file(path, limit=_LIMIT), type=StoredDistrustFile)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise _damaged(path, str(exc)) from exc
+    if (found.format, found.version) != (DISTRUST_FORMAT, DISTRUST_VERSION):
+        raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}: use the ntx that wrote it")
+    for each in found.disks:
+        if not (layout.is_point_id(each.point_id) and is_canonical_uuid(each.disk_id)) or each.found_at.tzinfo is None:
+            raise _damaged(path, f"it tells of point {each.point_id[:80]!r} disk {each.disk_id[:80]!r}")
+    return tuple(Distrust(**vars(each)) for each in found.disks)
+
+
+def add(vm_folder: Path, doubts: Sequence[Distrust]) -> None:
+    """Remember what is doubted, durably; of a disk that is doubted already the first finding stays.  The VM is locked.
+
+    Errors: TargetError; as `read`, and then nothing is changed.
+    """
+    known = read(vm_folder)
+    keys = {(each.point_id, each.disk_id) for each in known}
+    new = [each for each in doubts if (each.point_id, each.disk_id) not in keys]
+    if not new:
+        return
+    document = StoredDistrustFile(
+        format=DISTRUST_FORMAT,
+        version=DISTRUST_VERSION,
+        disks=tuple(StoredDistrust(**vars(each)) for each in (*known, *new)),
+    )
+    durable.replace_file(vm_folder / layout.DISTRUST_FILE, stored.encode(document))
+
+
+def doubted(newest: Point, example: Distrust, *, was_zero: bool) -> list[Distrust]:
+    """Return the points for which a tracker was believed that `example`, a finding about the newest, shows to be wrong.
+
+    A full point that read only what the cluster said is allocated is among them if `was_zero`: a block was found wrong
+    that is zero there, so that it may have been left out from the beginning.
+    Blocks: a small read for each point below.
+    """
+    found: list[Distrust] = []
+    for point in _chain(newest):
+        disk = _disk(point, example.disk_id)
+        report = point.report.disks.get(example.disk_id)
+        if disk is None or (report is not None and report.tracking in _READ_AS_A_WHOLE):
+            break
+        if disk.backing or was_zero:
+            found.append(replace(example, point_id=point.id))
+        if not disk.backing:
+            break
+    return found
+
+
+def _chain(newest: Point) -> Sequence[Point]:
+    """Return a point and those below it, as far down as they can be read."""
+    try:
+        return Chains().points_of(newest)
+    except RepositoryError:
+        return [newest]
+
+
+def _disk(point: Point, disk_id: str) -> PointDisk | None:
+    return next((disk for disk in point.disks if disk.disk_id == disk_id), None)
+
+
+def _damaged(path: Path, problem: str) -> RepositoryError:
+    return RepositoryError(
+        f"{path}: is damaged, so that nobody knows which points an audit doubts: {problem}; put it back from "
+        f"a copy of the repository, or remove it and trust none of the older points"
+    )
