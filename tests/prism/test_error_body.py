@@ -6,9 +6,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ntxengine.errors import CredentialsError, NotFoundError, PrismBusy, PrismStatusError
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line, read_error_body, was_rejected
+
+NAMES = ["message_list", "message", "reason", "details", "data", "error", "code", "errorGroup", "message_info", "x"]
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=20,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,9 +32,29 @@ from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
             "wrong",
         ),
         ({"message": "v2 says no"}, "", "v2 says no"),
-        ({"data": {"error": "text"}}, "", ""),
+        ({"data": {"error": "text"}}, "", "text"),
+        (
+            {"message_list": [{"message": "bad", "reason": "R", "details": {"field": "spec.name", "limit": 64}}]},
+            "R",
+            "bad: field: spec.name, limit: 64",
+        ),
+        ({"message_list": [{"message": "bad", "reason": "R", "details": "too long"}]}, "R", "bad: too long"),
+        ({"message_list": [{"reason": "INTERNAL_ERROR", "details": "only here"}]}, "INTERNAL_ERROR", "only here"),
+        ({"status": "failure", "reason": "X", "message": "no", "details": {"a": "b"}}, "X", "no: a: b"),
+        ({"data": {"error": {"code": "DP-1", "message": "alone"}}}, "DP-1", "alone"),
+        ({"error": {"code": "429", "message": "slow down"}}, "429", "slow down"),
+        ({"data": {"error": [{"code": "V-1", "errorGroup": "VM_LOCKED"}]}}, "V-1", "VM_LOCKED"),
+        (
+            {"timestamp": "2026", "status": 404, "error": "Not Found", "path": "/api"},
+            "Not Found",
+            "",
+        ),
+        ({"message_info": {}}, "", ""),
+        ({"message_info": {"reason": "denied"}}, "", "reason: denied"),
+        ({"message": "m", "detailed_message": "more", "error_code": {"code": 1202}}, "", "m; more; 1202"),
+        ({"message": "same", "detailed_message": "same"}, "", "same"),
         ({"message_list": "text"}, "", ""),
-        ({"message_list": [1, None, {"message": 5}]}, "", ""),
+        ({"message_list": [1, None, {"message": 5}, {"message": True}]}, "", "5"),
         ({}, "", ""),
     ],
 )
@@ -38,6 +67,15 @@ def test_error_bodies_are_understood(body: Any, reason: str, text: str) -> None:
 @pytest.mark.parametrize("body", [b"Internal Server Error", b"", b"<html>", b"\xff\xfe", b"[1]", b"{", b"[" * 100_000])
 def test_any_other_body_is_plain_text(body: bytes) -> None:
     assert read_error_body(body).is_plain
+
+
+@given(json_values)
+def test_any_answer_is_one_printable_bounded_line(body: Any) -> None:
+    found = read_error_body(msgspec.json.encode(body))
+
+    for text in (found.reason, found.text):
+        assert text.isprintable()
+        assert len(text) < 320
 
 
 def test_text_of_prism_becomes_one_printable_line() -> None:

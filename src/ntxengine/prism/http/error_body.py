@@ -1,14 +1,17 @@
 """What Prism says when it says no: the error bodies of v2, v3 and v4, made into one reason and one line.
 
-v3  {"message_list": [{"message", "reason"}]}   and the older  {"reason", "message"}
-v4  {"data": {"error": [{"code", "message"}]}}  or  {"data": {"error": {"validationErrorMessages": [...]}}}
-v2  {"message"}
+v3  {"message_list": [{"message", "reason", "details": {...} or "..."}]}   and the older  {"reason", "message", "details"}
+v4  {"data": {"error": [{"code", "message", "errorGroup"}]}}, one such object instead of the list, or
+    {"data": {"error": {"error", "validationErrorMessages": [{"attributePath", "message"}]}}}
+v2  {"message", "detailed_message", "error_code": {"code"}}
+gateways: {"timestamp", "status", "error", "path"} (Spring), {"error": {"code", "message"}}, {"message_info": {...}}
 overload: plain text, such as `Internal Server Error`
+
+A reason is often in one of these places only, so all are read; what is said twice is told once.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +22,6 @@ import msgspec
 from ntxengine.errors import CredentialsError, NotFoundError, PrismStatusError
 
 _MAX_TEXT = 300
-_UNPRINTABLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class ErrorBody:
 
 def one_line(text: str) -> str:
     """Return text of Prism's as one printable line of bounded length."""
-    line = _UNPRINTABLE.sub(" ", text).strip()
+    printable = "".join(letter if letter.isprintable() else " " for letter in text[: 4 * _MAX_TEXT])
+    line = " ".join(printable.split())
     return line if len(line) <= _MAX_TEXT else f"{line[:_MAX_TEXT]}..."
 
 
@@ -47,7 +50,8 @@ def read_error_body(body: bytes) -> ErrorBody:
         return ErrorBody("", one_line(body[: 4 * _MAX_TEXT].decode(errors="replace")), is_plain=True)
     said = list(_messages(found))
     reason = next((reason for reason, _ in said if reason), "")
-    return ErrorBody(reason, one_line("; ".join(text for _, text in said if text)), is_plain=False)
+    texts = dict.fromkeys(text for _, text in said if text and text != reason)
+    return ErrorBody(one_line(reason), one_line("; ".join(texts)), is_plain=False)
 
 
 def is_not_found(error: PrismStatusError) -> bool:
@@ -73,17 +77,42 @@ def not_found_as(subject: str) -> Iterator[None]:
         raise
 
 
+def with_details(message: str, details: Any) -> str:
+    """Return a message of v3 with its details: a text, or a map of anything."""
+    if not isinstance(details, str):
+        details = ", ".join(f"{name}: {text}" for name, text in _pairs(details))
+    return ": ".join(dict.fromkeys(text for text in (message, details) if text))
+
+
 def _messages(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (reason, text) from every place where one is known to stand, the most telling first."""
     for item in _dicts(found.get("message_list")):
-        yield _text(item, "reason"), _text(item, "message")
+        yield _text(item, "reason"), with_details(_text(item, "message"), item.get("details"))
     data = found.get("data")
-    error = data.get("error") if isinstance(data, dict) else None
-    for item in _dicts(error):
-        yield _text(item, "code"), _text(item, "message")
-    if isinstance(error, dict):
-        for item in _dicts(error.get("validationErrorMessages")):
-            yield _text(error, "error"), f"{_text(item, 'attributePath')} {_text(item, 'message')}".strip()
-    yield _text(found, "reason"), _text(found, "message")
+    for holder in (data, found):
+        error = holder.get("error") if isinstance(holder, dict) else None
+        for item in _dicts([error] if isinstance(error, dict) else error):
+            yield from _of_error(item)
+        if isinstance(error, str):
+            yield ("", error) if holder is data else (error, "")
+    yield _text(found, "reason"), with_details(_text(found, "message"), found.get("details"))
+    yield "", _text(found, "detailed_message")
+    yield from (("", f"{name}: {text}") for name, text in _pairs(found.get("message_info")))
+    yield from (("", text) for name, text in _pairs(found.get("error_code")) if name == "code")
+
+
+def _of_error(item: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what one message of v4 says: one of an application, or one about a schema."""
+    code = _text(item, "code") or _text(item, "error")
+    yield code, _text(item, "message") or _text(item, "errorGroup")
+    for wrong in _dicts(item.get("validationErrorMessages")):
+        yield code, f"{_text(wrong, 'attributePath')} {_text(wrong, 'message')}".strip()
+
+
+def _pairs(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the names and the plain values of a map."""
+    if isinstance(value, dict):
+        yield from ((name, str(text)) for name, text in value.items() if isinstance(text, str | int) and text != "")
 
 
 def _dicts(value: Any) -> Iterator[dict[str, Any]]:
@@ -93,4 +122,4 @@ def _dicts(value: Any) -> Iterator[dict[str, Any]]:
 
 def _text(item: dict[str, Any], key: str) -> str:
     value = item.get(key)
-    return value if isinstance(value, str) else ""
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""

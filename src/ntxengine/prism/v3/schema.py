@@ -15,7 +15,7 @@ import msgspec
 
 from ntxengine.errors import PrismAnswerError
 from ntxengine.ids import UUID_PATTERN, is_uuid
-from ntxengine.prism.http.error_body import one_line
+from ntxengine.prism.http.error_body import one_line, with_details
 from ntxengine.prism.http.parse import Size, Uuid, decode, decode_object, in_utc
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, GuestTools, PowerState, RecoveryPoint, Vm
 
@@ -60,6 +60,7 @@ class _Reference(msgspec.Struct):
 class _Message(msgspec.Struct):
     message: str | None = None
     reason: str | None = None
+    details: object = None
 
 
 # -- v3: VMs
@@ -320,7 +321,8 @@ class Snapshot(msgspec.Struct):
     def complaint(self) -> str:
         """Return what Prism says about the failure."""
         said = (self.status.message_list if self.status else None) or []
-        return one_line("; ".join(item.message or item.reason or "" for item in said)) or "no reason given"
+        texts = (with_details(item.message or item.reason or "", item.details) for item in said)
+        return one_line("; ".join(text for text in texts if text)) or "no reason given"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ntxengine.errors import PrismAnswerError
+from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import Size, TaskId, Uuid, decode, decode_object, in_utc
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, GuestTools, PowerState, RecoveryPoint, Vm
 
@@ -83,6 +84,10 @@ class _Affected(_Camel):
 class _Message(_Camel):
     code: str | None = None
     message: str | None = None
+    error_group: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.code or ''} {self.message or self.error_group or ''}".strip()
 
 
 class TaskState(_Camel):
@@ -107,9 +112,10 @@ class TaskState(_Camel):
         return [item.ext_id for item in self.entities_affected or () if item.ext_id and item.rel == rel]
 
     def complaint(self) -> str:
-        """Return what Prism says about the failure."""
-        said = [f"{item.code or ''} {item.message or ''}".strip() for item in self.error_messages or ()]
-        return "; ".join(text for text in [*said, self.legacy_error_message or ""] if text) or "no reason given"
+        """Return what Prism says about the failure; the cause may stand in the legacy message alone (TSKS-20801)."""
+        said = [one_line(str(item)) for item in self.error_messages or ()]
+        texts = dict.fromkeys(text for text in [one_line(self.legacy_error_message or ""), *said] if text)
+        return "; ".join(texts) or "no reason given"
 
 
 class TaskAnswer(_Camel):
