@@ -127,6 +127,42 @@ async def test_a_plain_text_500_is_final_where_twice_would_do_harm(hostile: Host
     assert len(hostile.asked) == 1
 
 
+async def test_an_error_of_the_service_is_asked_again_and_keeps_its_reason(
+    hostile: Hostile, session: Session, clock: HandClock
+) -> None:
+    broken = reply(500, {"data": {"error": [{"code": "DP-10000", "message": "internal"}]}})
+    hostile.on("GET /thing", broken, reply(200, {}), broken)
+
+    assert (await session.ask(GET)).status == 200
+    with pytest.raises(errors.PrismStatusError, match="HTTP 500 DP-10000: internal: asked 4 times") as refused:
+        await session.ask(GET)
+
+    assert (refused.value.status, len(hostile.asked)) == (500, 6)
+    assert clock.slept == [0.5, 0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("status", [408, 500, 503, 504])
+async def test_what_may_have_been_done_is_not_asked_for_twice(hostile: Hostile, session: Session, status: int) -> None:
+    hostile.on("POST /thing", reply(status, {}))
+
+    with pytest.raises(errors.PrismError, match=f"HTTP {status}"):
+        await session.ask(CHANGE)
+
+    assert len(hostile.asked) == 1
+
+
+async def test_retries_end_at_the_deadline(hostile: Hostile, ca_file: str, clock: HandClock) -> None:
+    hostile.on("GET /thing", reply(503, {}, Retry_After="50"))
+    tls = tls_context(ca_file, insecure=False)
+    session = Session("127.0.0.1", hostile.port, tls, account=None, timeout_s=5, clock=clock.clock)
+
+    with pytest.raises(errors.PrismBusy, match="asked 4 times"):
+        await session.ask(GET)
+    await session.aclose()
+
+    assert clock.slept == [50, 50, 50]
+
+
 async def test_a_no_keeps_its_status_and_reason(hostile: Hostile, session: Session) -> None:
     hostile.on("GET /thing", reply(422, {"message_list": [{"reason": "INVALID_REQUEST", "message": "bad\nfield"}]}))
 

@@ -7,23 +7,32 @@ from email.utils import format_datetime
 
 import pytest
 
-from ntxengine.prism.http.retry import MAX_SANE_WAIT_S, RetryPolicy, is_overload
+from ntxengine.prism.http.retry import MAX_SANE_WAIT_S, RetryPolicy
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_refusal_for_load_is_repeated_even_if_twice_would_do_harm(status: int) -> None:
-    assert is_overload(status, is_plain_text=False, is_repeatable=False)
+def retries(status: int, *, is_plain_text: bool = False, is_repeatable: bool = True) -> int:
+    return RetryPolicy().retries_after(status, is_plain_text=is_plain_text, is_repeatable=is_repeatable)
 
 
-@pytest.mark.parametrize(("status", "is_plain_text"), [(408, False), (504, False), (500, True), (502, True)])
+def test_a_refusal_for_rate_is_repeated_even_if_twice_would_do_harm() -> None:
+    assert retries(429, is_repeatable=False) == 7
+
+
+@pytest.mark.parametrize(
+    ("status", "is_plain_text"), [(408, False), (503, False), (504, False), (500, True), (502, True), (500, False)]
+)
 def test_an_unclear_answer_is_repeated_only_if_that_does_no_harm(status: int, is_plain_text: bool) -> None:
-    assert is_overload(status, is_plain_text=is_plain_text, is_repeatable=True)
-    assert not is_overload(status, is_plain_text=is_plain_text, is_repeatable=False)
+    assert retries(status, is_plain_text=is_plain_text) > 0
+    assert retries(status, is_plain_text=is_plain_text, is_repeatable=False) == 0
 
 
-@pytest.mark.parametrize(("status", "is_plain_text"), [(500, False), (501, True), (404, True), (422, False)])
+def test_an_error_of_the_service_itself_is_repeated_a_few_times() -> None:
+    assert retries(500) == 3
+
+
+@pytest.mark.parametrize(("status", "is_plain_text"), [(501, True), (501, False), (404, True), (422, False)])
 def test_a_clear_no_is_final(status: int, is_plain_text: bool) -> None:
-    assert not is_overload(status, is_plain_text=is_plain_text, is_repeatable=True)
+    assert retries(status, is_plain_text=is_plain_text) == 0
 
 
 def test_waits_double_up_to_the_longest() -> None:

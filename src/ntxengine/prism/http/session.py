@@ -27,7 +27,7 @@ from ntxengine.prism.http.endpoint import Endpoint, Secret, authority
 from ntxengine.prism.http.error_body import ErrorBody, one_line, read_error_body
 from ntxengine.prism.http.limiter import Limiter, api_of
 from ntxengine.prism.http.parse import decode
-from ntxengine.prism.http.retry import RetryPolicy, is_overload
+from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.units import MIB
 
 T = TypeVar("T")
@@ -166,34 +166,34 @@ class Session:
         Errors: CredentialsError (401), PrismStatusError (any other no), PrismBusy, PrismTimeout, PrismConnectionError,
                 PrismAnswerError (redirect, too large).
         """
-        retry = 0
+        retry, began = 0, self.clock.now()
         while True:
-            status = 0
+            headers: Mapping[str, str] = {}
             try:
                 answer = await self._ask_once(request)
             except _ConnectionBrokenError as broken:
-                if not (broken.may_repeat and self._has_answered and retry < self._retry.retries):
-                    raise broken.error from broken.__cause__
-                headers: Mapping[str, str] = {}
-                cause = str(broken.error)
+                error: errors.PrismError = broken.error
+                error.__cause__ = broken.__cause__
+                retries = self._retry.retries if broken.may_repeat and self._has_answered else 0
+                cause = str(error)
             else:
                 self._has_answered = True
-                status = answer.status
-                if status < 400:
+                if answer.status < 400:
                     return self._checked(answer)
-                error_body = read_error_body(answer.body)
-                is_temporary = is_overload(
-                    answer.status, is_plain_text=error_body.is_plain, is_repeatable=request.is_repeatable
+                said = read_error_body(answer.body)
+                headers = answer.headers
+                retries = self._retry.retries_after(
+                    answer.status, is_plain_text=said.is_plain, is_repeatable=request.is_repeatable
                 )
-                if not is_temporary or retry >= self._retry.retries:
-                    raise self._status_error(answer, error_body, is_temporary=is_temporary, tries=retry + 1)
-                headers, cause = answer.headers, f"HTTP {answer.status}"
+                error = self._status_error(answer, said, is_temporary=retries > 0, tries=retry + 1)
+                cause = f"{answer.request}: HTTP {answer.status}"
             wait_s = self._retry.wait_s(retry, headers, self.clock.chance())
-            if status == 429:
+            if retry >= retries or self.clock.now() + wait_s - began > self._retry.deadline_s:
+                raise error
+            if isinstance(error, errors.PrismBusy):
                 self._limiter.hold(request.api, wait_s)
             level = logging.WARNING if retry == WARN_AT_RETRY else logging.DEBUG
-            tries = self._retry.retries - retry
-            log.log(level, "Prism %s: %s: %s: again in %.1f s, %d more tries", self.name, request, cause, wait_s, tries)
+            log.log(level, "%s: again in %.1f s, %d more tries", cause, wait_s, retries - retry)
             await self.clock.sleep(wait_s)
             retry += 1
 
@@ -273,11 +273,13 @@ class Session:
         if status == 401:
             who = f"user {one_line(self._username)!r}" if self._basic else "the token of cluster discovery"
             return errors.CredentialsError(f"{answer.request}: {who} was refused: {said}")
-        if is_temporary and status in (408, 504):
-            return errors.PrismTimeout(f"{answer.request}: {said}: asked {tries} times; try again later")
-        if is_temporary:
-            return errors.PrismBusy(f"{answer.request}: {said}: asked {tries} times; try again later")
-        return errors.PrismStatusError(f"{answer.request}: {said}", status=status, reason=reason)
+        asked = f"{answer.request}: {said}: asked {tries} times"
+        if status in (408, 504):
+            return errors.PrismTimeout(f"{asked}; try again later")
+        if status in (429, 503) or (is_temporary and body.is_plain):
+            return errors.PrismBusy(f"{asked}; try again later")
+        text = asked if tries > 1 else f"{answer.request}: {said}"
+        return errors.PrismStatusError(text, status=status, reason=reason)
 
     def _connection_error(self, exc: httpx.HTTPError, request: Request, name: str) -> _ConnectionBrokenError:
         """Return what a broken connection means."""
