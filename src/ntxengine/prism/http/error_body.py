@@ -1,8 +1,9 @@
 """What Prism says when it says no: the error bodies of v2, v3 and v4, made into one reason and one line.
 
-v3  {"message_list": [{"message", "reason", "details": {...} or "..."}]}   and the older  {"reason", "message", "details"}
+v3  {"message_list": [{"message", "reason", "details": {...} or "..."}]}, and the older {"reason", "message", "details"}
 v4  {"data": {"error": [{"code", "message", "errorGroup"}]}}, one such object instead of the list, or
     {"data": {"error": {"error", "validationErrorMessages": [{"attributePath", "message"}]}}}
+    {"metadata": {"messages": [{"code", "message"}]}} beside the flag hasError
 v2  {"message", "detailed_message", "error_code": {"code"}}
 gateways: {"timestamp", "status", "error", "path"} (Spring), {"error": {"code", "message"}}, {"message_info": {...}}
 overload: plain text, such as `Internal Server Error`
@@ -95,6 +96,9 @@ def _messages(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield from _of_error(item)
         if isinstance(error, str):
             yield ("", error) if holder is data else (error, "")
+    metadata = found.get("metadata")
+    for item in _dicts(metadata.get("messages") if isinstance(metadata, dict) else None):
+        yield from _of_error(item)
     yield _text(found, "reason"), with_details(_text(found, "message"), found.get("details"))
     yield "", _text(found, "detailed_message")
     yield from (("", f"{name}: {text}") for name, text in _pairs(found.get("message_info")))

@@ -25,6 +25,7 @@ from ntxengine import errors
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.endpoint import Endpoint, Secret, authority
 from ntxengine.prism.http.error_body import ErrorBody, one_line, read_error_body
+from ntxengine.prism.http.hidden_error import hidden_error
 from ntxengine.prism.http.limiter import Limiter, api_of
 from ntxengine.prism.http.parse import decode
 from ntxengine.prism.http.retry import RetryPolicy
@@ -78,12 +79,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """A good answer (2xx).  `request` names who was asked what, for messages."""
+    """A good answer (2xx).  `request` names who was asked what, for messages.
+
+    While it is judged: `hidden_status` is what an error with a good status names (hidden_error.py), None if it is none.
+    """
 
     request: str
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    hidden_status: int | None = None
+
+    @property
+    def meant_status(self) -> int:
+        """The status that the error in the body names, or else the one that came."""
+        return self.hidden_status or self.status
 
     def decode(self, kind: type[T]) -> T:
         """Return the body as a `kind`, or raise PrismAnswerError."""
@@ -164,7 +174,7 @@ class Session:
         """Send `request` until it is answered or the retry policy ends; return the answer if it is a good one.
 
         Errors: CredentialsError (401), PrismStatusError (any other no), PrismBusy, PrismTimeout, PrismConnectionError,
-                PrismAnswerError (redirect, too large).
+                PrismAnswerError (redirect, too large, an error with a good status).
         """
         retry, began = 0, self.clock.now()
         while True:
@@ -178,15 +188,15 @@ class Session:
                 cause = str(error)
             else:
                 self._has_answered = True
-                if answer.status < 400:
+                if answer.status < 400 and answer.hidden_status is None:
                     return self._checked(answer)
                 said = read_error_body(answer.body)
                 headers = answer.headers
                 retries = self._retry.retries_after(
-                    answer.status, is_plain_text=said.is_plain, is_repeatable=request.is_repeatable
+                    answer.meant_status, is_plain_text=said.is_plain, is_repeatable=request.is_repeatable
                 )
                 error = self._status_error(answer, said, is_temporary=retries > 0, tries=retry + 1)
-                cause = f"{answer.request}: HTTP {answer.status}"
+                cause = f"{answer.request}: HTTP {answer.meant_status}"
             wait_s = self._retry.wait_s(retry, headers, self.clock.chance())
             if retry >= retries or self.clock.now() + wait_s - began > self._retry.deadline_s:
                 raise error
@@ -230,9 +240,10 @@ class Session:
             raise errors.PrismAnswerError(f"{name}: the answer's content encoding is broken") from exc
         except httpx.HTTPError as exc:
             raise self._connection_error(exc, request, name) from exc
-        if response.status_code >= 400:
+        hidden_status = hidden_error(body) if 200 <= response.status_code < 300 else None
+        if response.status_code >= 400 or hidden_status is not None:
             body = self._redacted(body, sent)
-        return Answer(name, response.status_code, response.headers, body)
+        return Answer(name, response.status_code, response.headers, body, hidden_status)
 
     def _build(self, request: Request, *, use_cookies: bool) -> httpx.Request:
         content = None if request.body is None else msgspec.json.encode(request.body)
@@ -268,8 +279,12 @@ class Session:
 
     def _status_error(self, answer: Answer, body: ErrorBody, *, is_temporary: bool, tries: int) -> errors.PrismError:
         """Return the error that an answer of 400 or above means, now that we stop asking."""
-        status, reason = answer.status, one_line(body.reason)
-        said = f"HTTP {status}{f' {reason}' if reason else ''}: {body.text or 'no reason given'}"
+        status, reason = answer.meant_status, one_line(body.reason)
+        is_hidden = answer.hidden_status is not None
+        number = f"{answer.status} with an error in its body" if is_hidden else f"{status}"
+        said = f"HTTP {number}{f' {reason}' if reason else ''}: {body.text or 'no reason given'}"
+        if is_hidden and status not in (408, 429, 503, 504):
+            return errors.PrismAnswerError(f"{answer.request}: {said}: not taken for an answer")
         if status == 401:
             who = f"user {one_line(self._username)!r}" if self._basic else "the token of cluster discovery"
             return errors.CredentialsError(f"{answer.request}: {who} was refused: {said}")
