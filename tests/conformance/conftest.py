@@ -1,22 +1,30 @@
-"""Nutanix's SDK in a virtual environment of its own, built once into the repository's root."""
+"""Nutanix's SDKs in a virtual environment of their own, built once into the repository's root."""
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+from ntxengine.sim import Simulator
+from tests.conformance import exchanges
+
+HERE = Path(__file__).parent
+REQUIREMENTS = HERE / "requirements.txt"
 FOLDER = Path(__file__).parents[2] / ".venv-conformance"
 
 
 @pytest.fixture(scope="session")
 def sdk_python() -> Path:
-    """Return the interpreter that has the SDK; skip where it cannot be installed."""
+    """Return the interpreter that has the SDKs; skip where they cannot be installed, but fail where CI is set."""
     wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
     venv, stamp = FOLDER / "venv", FOLDER / "built-from"
     python = venv / "bin" / "python"
@@ -30,6 +38,46 @@ def sdk_python() -> Path:
         built = subprocess.run([*command, str(REQUIREMENTS)], capture_output=True, text=True, check=False)
         if built.returncode != 0:
             reason = (built.stderr.strip().splitlines() or ["no reason given"])[-1]
-            pytest.skip(f"the Nutanix SDK cannot be installed here: {reason}")
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"the Nutanix SDKs cannot be installed: {reason}")
         stamp.write_text(wanted)
     return python
+
+
+def run_sdk(python: Path, script: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """Run a script of this folder where the SDKs are; return what it printed."""
+    command = [str(python), str(HERE / script)]
+    done = subprocess.run(command, input=json.dumps(spec), capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@pytest.fixture(scope="session")
+def v4_exchanges(tmp_path_factory: pytest.TempPathFactory) -> list[exchanges.Exchange]:
+    """What our client of Prism Central sends and gets."""
+    return asyncio.run(_walked(tmp_path_factory.mktemp("v4"), "v4"))
+
+
+@pytest.fixture(scope="session")
+def v3_exchanges(tmp_path_factory: pytest.TempPathFactory) -> list[exchanges.Exchange]:
+    """What our client of a Prism Element sends and gets."""
+    return asyncio.run(_walked(tmp_path_factory.mktemp("v3"), "v3"))
+
+
+async def _walked(folder: Path, family: str) -> list[exchanges.Exchange]:
+    config = exchanges.config(folder)
+    async with Simulator(config, folder / "state") as sim:
+        url = sim.central_url if family == "v4" else sim.element_url
+        return await exchanges.walk(sim, url, config.vms[0].disks[0].path)
+
+
+@pytest.fixture(scope="session")
+def judged(sdk_python: Path, v4_exchanges: list[exchanges.Exchange]) -> dict[str, Any]:
+    """What the SDKs make of these, of some that are wrong on purpose, and the models of every answer."""
+    seen = [vars(one) for one in v4_exchanges if one.path.startswith("/api/") and "/v4." in one.path]
+    spoiled = exchanges.spoiled(v4_exchanges)
+    result = run_sdk(sdk_python, "sdk_judge.py", {"exchanges": seen + [vars(one) for one in spoiled.values()]})
+    verdicts = result.pop("verdicts")
+    result["seen"] = list(zip(seen, verdicts[: len(seen)], strict=True))
+    result["spoiled"] = dict(zip(spoiled, verdicts[len(seen) :], strict=True))
+    return result

@@ -17,8 +17,10 @@ import ntnx_clustermgmt_py_client as clustermgmt
 import ntnx_dataprotection_py_client as dataprotection
 import ntnx_prism_py_client as prism
 import ntnx_vmm_py_client as vmm
+import ntnx_volumes_py_client as volumes
 from ntnx_dataprotection_py_client.models.dataprotection.v4.config.ExpirationTimeSpec import ExpirationTimeSpec
 from ntnx_dataprotection_py_client.rest import ApiException
+from sdk_judge import unknown
 
 
 def client(package: Any, spec: dict[str, Any], host: str = "", *, with_password: bool = True) -> Any:
@@ -27,23 +29,9 @@ def client(package: Any, spec: dict[str, Any], host: str = "", *, with_password:
     configuration.host = host or spec["host"]
     configuration.port = spec["port"]
     configuration.root_ca_certificate_file = spec["ca_file"]
-    configuration.max_retry_attempts = 0
     if with_password:
         configuration.username, configuration.password = spec["username"], spec["password"]
     return package.ApiClient(configuration=configuration, allow_version_negotiation=with_password)
-
-
-def unknown(value: Any, where: str) -> list[str]:
-    """Return every field of an answer that the SDK's models do not know."""
-    if isinstance(value, list):
-        return [name for number, item in enumerate(value) for name in unknown(item, f"{where}[{number}]")]
-    if not hasattr(value, "get_unknown_fields"):
-        return []
-    found = [f"{where}.{name}" for name in value.get_unknown_fields() or {} if name != "$dataItemDiscriminator"]
-    for name in value.swagger_types:
-        if not name.startswith("_"):
-            found += unknown(getattr(value, name), f"{where}.{name}")
-    return found
 
 
 def wait(tasks: Any, answer: Any) -> Any:
@@ -128,19 +116,29 @@ def hot_add(vms: Any, tasks: Any, worker: str, disk: dict[str, str]) -> Any:
     }
 
 
+def volume_group(groups: Any, vm: Any) -> bool:
+    """Say if the volume group of a VM is found in the list and by its id."""
+    [wanted] = [
+        one.backing_info.volume_group_ext_id for one in vm.disks if hasattr(one.backing_info, "volume_group_ext_id")
+    ]
+    listed = [one.ext_id for one in groups.list_volume_groups().data]
+    return listed == [wanted] == [groups.get_volume_group_by_id(wanted).data.ext_id]
+
+
 def main() -> None:
     """Make the calls and print the result."""
     logging.disable(logging.CRITICAL)
     spec = json.load(sys.stdin)
     vms = vmm.VmApi(client(vmm, spec))
-    dp_client = client(dataprotection, spec)
-    points = dataprotection.RecoveryPointsApi(dp_client)
+    points = dataprotection.RecoveryPointsApi(client(dataprotection, spec))
     tasks = prism.TasksApi(client(prism, spec))
     clusters = clustermgmt.ClustersApi(client(clustermgmt, spec))
     containers = clustermgmt.StorageContainersApi(client(clustermgmt, spec))
+    groups = volumes.VolumeGroupsApi(client(volumes, spec))
 
     listed = vms.list_vms(_filter=f"name eq '{spec['vm']}'", _page=0, _limit=10)
     [vm] = listed.data
+    backing = [one.backing_info for one in vm.disks]
     worker = vms.list_vms(_filter=f"name eq '{spec['worker']}'").data[0].ext_id
     old = create(points, tasks, vm.ext_id, "old")
     with open(spec["disk"], "r+b") as disk:
@@ -152,9 +150,8 @@ def main() -> None:
     result = {
         "total_vms": vms.list_vms(_limit=1).metadata.total_available_results,
         "vm": {"id": vm.ext_id, "name": vm.name, "power": vm.power_state, "cluster": vm.cluster.ext_id},
-        "disks": [[one.backing_info.disk_ext_id, one.backing_info.disk_size_bytes] for one in vm.disks],
+        "disks": [[one.disk_ext_id, one.disk_size_bytes] for one in backing if hasattr(one, "disk_ext_id")],
         "guest_tools": vms.get_guest_tools_by_id(vm.ext_id).data.is_reachable,
-        "negotiated": dp_client.get_negotiated_version(),
         "statuses": [old.status, new.status],
         "points": sorted(point.name for point in points.list_recovery_points().data),
         "vm_point": {"vm": vm_point.vm_ext_id, "disks": [one.disk_ext_id for one in vm_point.disk_recovery_points]},
@@ -165,7 +162,13 @@ def main() -> None:
         "hot_add": hot_add(vms, tasks, worker, name_of(new, 0)),
         "clusters": [one.name for one in clusters.list_clusters().data],
         "hosts": len(clusters.list_hosts_by_cluster_id(vm.cluster.ext_id).data),
+        "cluster": clusters.get_cluster_by_id(vm.cluster.ext_id).data.name,
+        "all_hosts": len(clusters.list_hosts().data),
         "containers": [one.name for one in containers.list_storage_containers().data],
+        "container": containers.get_storage_container_by_id(
+            vm.disks[0].backing_info.storage_container.ext_id
+        ).data.name,
+        "volume_group": volume_group(groups, vm),
         "disk_point": name_of(new, 0)["disk_recovery_point_ext_id"],
         "unknown_fields": unknown(
             [
@@ -177,11 +180,14 @@ def main() -> None:
                 tasks.list_tasks(),
                 clusters.list_clusters(),
                 clusters.list_hosts_by_cluster_id(vm.cluster.ext_id),
+                clusters.get_cluster_by_id(vm.cluster.ext_id),
                 containers.list_storage_containers(),
+                groups.list_volume_groups(),
             ],
             "answer",
         ),
     }
+    result["negotiated"] = [one.api_client.get_negotiated_version() for one in (vms, points, tasks, clusters, groups)]
     for point in (old, new):
         result["deleted"] = wait(tasks, points.delete_recovery_point_by_id(point.ext_id)).status
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,8 @@ import pytest
 
 from ntxengine.sim import SimConfig, run_in_thread
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
+from tests.conformance.conftest import run_sdk
 
-DRIVER = Path(__file__).with_name("sdk_driver.py")
 # The SDK calls the revision that it was made for, so the token must be scoped to it.
 SDK_REVISION = "v4.4"
 
@@ -23,7 +21,7 @@ def answers(sdk_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     folder = tmp_path_factory.mktemp("sdk")
     disks = [DiskConfig(folder / "a.raw", size=1 << 20), DiskConfig(folder / "b.raw", size=(1 << 20) + 512)]
     vm = VmConfig("it's app", disks=disks, cdroms=[DiskConfig(folder / "cd.iso", size=4096, bus="ide")])
-    vm.guest_tools = GuestToolsConfig()
+    vm.guest_tools, vm.volume_groups = GuestToolsConfig(), 1
     config = SimConfig(vms=[vm], content_revision=SDK_REVISION)
     with run_in_thread(config, folder / "state") as sim:
         spec = {
@@ -36,18 +34,10 @@ def answers(sdk_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
             "worker": "ntx-worker",
             "disk": str(disks[0].path),
         }
-        done = subprocess.run(
-            [str(sdk_python), str(DRIVER)],
-            input=json.dumps(spec),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        result: dict[str, Any] = json.loads(done.stdout)
+        result = run_sdk(sdk_python, "sdk_driver.py", spec)
         result["expected_vm"] = sim.vm_id("it's app")
         result["statuses_seen"] = sorted({request.status for request in sim.requests})
+        result["asked"] = [(request.method, request.path) for request in sim.requests]
     return result
 
 
@@ -58,8 +48,11 @@ def test_vms_and_disks_are_read(answers: dict[str, Any]) -> None:
     assert answers["guest_tools"] is True
 
 
-def test_the_version_is_negotiated(answers: dict[str, Any]) -> None:
-    assert answers["negotiated"] == SDK_REVISION
+def test_every_sdk_negotiates_its_version(answers: dict[str, Any]) -> None:
+    assert answers["negotiated"] == ["v4.3", "v4.4", "v4.4", "v4.3", "v4.3"]
+    assert {path for method, path in answers["asked"] if method == "OPTIONS"} == {
+        f"/api/{one}/unversioned/info" for one in ("vmm", "dataprotection", "prism", "clustermgmt", "volumes")
+    }
 
 
 def test_recovery_points_live_from_create_to_delete(answers: dict[str, Any]) -> None:
@@ -83,7 +76,10 @@ def test_a_disk_is_hot_added_and_removed(answers: dict[str, Any]) -> None:
 
 
 def test_the_cluster_is_described(answers: dict[str, Any]) -> None:
-    assert (answers["clusters"], answers["hosts"], answers["containers"]) == (["pe1", "pc1"], 2, ["default"])
+    assert (answers["clusters"], answers["cluster"]) == (["pe1", "pc1"], "pe1")
+    assert (answers["hosts"], answers["all_hosts"]) == (2, 2)
+    assert (answers["containers"], answers["container"]) == (["default"], "default")
+    assert answers["volume_group"] is True
 
 
 def test_every_field_that_we_send_is_one_that_the_sdk_knows(answers: dict[str, Any]) -> None:

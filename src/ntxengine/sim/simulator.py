@@ -22,7 +22,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ntxengine.errors import OptionsError
-from ntxengine.sim import tls, v2, v3, v4, v4_content
+from ntxengine.sim import tls, v2, v3, v4, v4_content, v4_volumes
 from ntxengine.sim.auth import Credentials, Tokens
 from ntxengine.sim.config import SimConfig
 from ntxengine.sim.faults import Faults
@@ -226,7 +226,7 @@ class Simulator:
             routes += v3.routes(is_central=is_central)
             routes += [] if is_central else v2.routes()
         if "v4" in self.config.families:
-            routes += [*v4.routes(), *v4_content.central_routes(tokens)] if is_central else []
+            routes += [*v4.routes(), *v4_content.central_routes(tokens), *v4_volumes.routes()] if is_central else []
             routes += [] if is_central else v4_content.element_routes(tokens)
         password = self._password if is_central else self.element_password
         return Front(name, self.world, Credentials(self.username, password), routes, self.requests)

@@ -56,6 +56,7 @@ def routes() -> list[Route]:
         route("list_cluster_hosts", "GET", "clustermgmt", "config/clusters/{cluster}/hosts", _list_hosts),
         route("list_hosts", "GET", "clustermgmt", "config/hosts", _list_hosts),
         route("list_containers", "GET", "clustermgmt", "config/storage-containers", _list_containers),
+        route("get_container", "GET", "clustermgmt", "config/storage-containers/{container}", _get_container),
     ]
 
 
@@ -270,10 +271,20 @@ async def _list_hosts(call: Call) -> Response:
     if call.parts.get("cluster", call.world.cluster_id) != call.world.cluster_id:
         raise not_found("cluster", call.parts["cluster"], code="CLU-10404")
     entities = [v4_shapes.host(call.world, number) for number in range(len(call.world.host_ids))]
-    return listing(call, f"{_CLU}.ListHostsApiResponse", f"{_CLU}.Host", entities)
+    kind = "ListHostsByClusterIdApiResponse" if "cluster" in call.parts else "ListHostsApiResponse"
+    return listing(call, f"{_CLU}.{kind}", f"{_CLU}.Host", entities)
 
 
 async def _list_containers(call: Call) -> Response:
     world = call.world
     entities = [v4_shapes.storage_container(world, container) for container in world.config.containers]
     return listing(call, f"{_CLU}.ListStorageContainersApiResponse", f"{_CLU}.StorageContainer", entities)
+
+
+async def _get_container(call: Call) -> Response:
+    world, uuid = call.world, call.parts["container"]
+    found = [one for one in world.config.containers if world.container_id(one.name) == uuid]
+    if not found:
+        raise not_found("storage container", uuid, code="CLU-10404")
+    data = v4_shapes.storage_container(world, found[0])
+    return one(call, f"{_CLU}.GetStorageContainerApiResponse", data, etag=ids.etag("storage container", uuid))
