@@ -11,7 +11,9 @@ from urllib.parse import unquote
 
 import httpx
 import msgspec
+import pytest
 
+from ntxengine.errors import NotFoundError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.http.endpoint import Endpoint, Secret
 from ntxengine.prism.models import RecoveryPoint, Vm
@@ -20,6 +22,7 @@ from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
 
 VM = "it's app"
+ABSENT = "00000000-0000-4000-8000-000000000000"
 
 
 @dataclass
@@ -100,6 +103,10 @@ async def _capture_and_sweep(prism: Prism, sim: Simulator, disk: Path) -> None:
     assert (await prism.recovery_point(first.id, vm)).disks == first.disks
     for point in (first, second):
         await prism.delete_recovery_point(point.id)
+    with pytest.raises(NotFoundError):
+        await prism.recovery_point(first.id, vm)
+    with pytest.raises(NotFoundError):
+        await prism.vm(ABSENT)
 
 
 async def _freeze(prism: Prism, vm: Vm, consistency: Any) -> RecoveryPoint:
