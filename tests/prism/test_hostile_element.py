@@ -162,7 +162,8 @@ async def test_an_expiry_that_is_no_time_is_refused(hostile: Hostile, prism: Ele
 async def test_the_first_page_leaves_out_the_reference_and_sends_numbers(hostile: Hostile, prism: ElementPrism) -> None:
     disk = DiskPoint(FROZEN, B, D, path=FROZEN)
     older = DiskPoint(LIVE, B, D, path=LIVE)
-    hostile.on("POST /data/changed_regions", reply(200, {"region_list": [], "next_offset": 512}), reply(200, {}))
+    last = reply(200, {"region_list": [], "file_size": 1024})
+    hostile.on("POST /data/changed_regions", reply(200, {"file_size": 1024, "next_offset": 512}), last)
 
     assert len([one async for one in prism.changed_regions(disk, None)]) == 2
     assert len([one async for one in prism.changed_regions(disk, older)]) == 1

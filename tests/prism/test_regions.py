@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from ntxengine.errors import PrismAnswerError
 from ntxengine.prism import regions
-from ntxengine.prism.regions import page_v3, page_v4
+from ntxengine.prism.http.session import Answer
+from ntxengine.prism.models import RegionPage
+from ntxengine.prism.regions import page_v3, page_v4, walk
 
 
 def v3(**page: Any) -> bytes:
@@ -66,6 +68,73 @@ def test_v4_reads_extra_info_by_name_as_text_or_number(as_text: Any) -> None:
 )
 def test_v4_ends_when_next_offset_is_absent_null_or_zero(extra: dict[str, Any]) -> None:
     assert page_v4(v4(None, **extra), start=0, request="r").next_offset is None
+
+
+@pytest.mark.parametrize("extra", [{}, {"nextOffset": None}, {"nextOffset": 0}])
+def test_a_page_that_is_cut_off_and_names_no_next_one_is_refused(extra: dict[str, Any]) -> None:
+    body = json.loads(v4([], fileSize=4096, **extra))
+    body["metadata"]["flags"] = [{"name": "hasError", "value": False}, {"name": "isTruncated", "value": True}]
+
+    with pytest.raises(PrismAnswerError, match="POST /x: the page at offset 512 is cut off"):
+        page_v4(json.dumps(body).encode(), start=512, request="POST /x")
+
+    body["metadata"]["extraInfo"].append({"name": "nextOffset", "value": "1024"})
+    if extra.get("nextOffset") is None:
+        assert page_v4(json.dumps(body).encode(), start=512, request="POST /x").next_offset == 1024
+
+
+def test_extra_info_that_contradicts_itself_is_refused() -> None:
+    listed = [{"name": "fileSize", "value": value} for value in ("4096", 4096, "512")]
+    body = json.dumps({"data": [], "metadata": {"extraInfo": listed}}).encode()
+
+    with pytest.raises(PrismAnswerError, match="fileSize is there twice"):
+        page_v4(body, start=0, request="POST /x")
+
+
+async def pages(*bodies: bytes) -> list[RegionPage]:
+    """Walk through pages of v3."""
+    left = list(bodies)
+
+    async def ask(_start: int) -> Answer:
+        return Answer("POST /x", 200, {}, left.pop(0))
+
+    found = [page async for page in walk(ask, page_v3)]
+    assert not left
+    return found
+
+
+REGION = {"offset": 0, "length": 512, "type": "REGULAR"}
+
+
+@pytest.mark.parametrize("size", [{}, {"file_size": 2048}, {"file_size": None}])
+async def test_a_page_that_loses_or_changes_the_size_is_refused(size: dict[str, Any]) -> None:
+    first = v3(region_list=[REGION], file_size=4096, next_offset=512)
+
+    with pytest.raises(PrismAnswerError, match=r"POST /x: two pages disagree about the size.*4096 bytes at offset 0"):
+        await pages(first, v3(region_list=[REGION], **size))
+
+
+async def test_a_size_that_comes_late_is_refused() -> None:
+    with pytest.raises(PrismAnswerError, match="no size at offset 0, 4096 bytes at offset 512"):
+        await pages(v3(region_list=[REGION], next_offset=512), v3(region_list=[], file_size=4096))
+
+
+async def test_a_later_page_that_says_nothing_is_refused() -> None:
+    with pytest.raises(PrismAnswerError, match="says nothing"):
+        await pages(v3(region_list=[REGION], next_offset=512), v3())
+
+
+async def test_pages_that_overlap_leave_gaps_or_are_empty_are_taken() -> None:
+    ahead = {"offset": 1024, "length": 512}
+
+    found = await pages(
+        v3(region_list=[REGION, ahead], file_size=8192, next_offset=1024),
+        v3(region_list=[ahead], file_size=8192, next_offset=4096),
+        v3(file_size=8192, next_offset=4608),
+        v3(region_list=[], file_size=8192),
+    )
+
+    assert [rows(page) for page in found] == [[(0, 512, 0), (1024, 512, 0)], [(1024, 512, 0)], [], []]
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"data": null, "metadata": null}'])

@@ -12,6 +12,7 @@ from ntxengine.changes.policy import OnLostTracking
 from ntxengine.dataplane.extents import ZERO, make
 from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError, PrismBusy, PrismError, PrismStatusError
 from ntxengine.prism.models import DiskPoint, Family, RegionPage
+from ntxengine.units import GIB
 
 SIZE = 10 * 1024**2
 DISK = DiskPoint(id="new", disk_id="disk", recovery_point_id="rp2")
@@ -96,6 +97,43 @@ async def test_no_change_is_an_answer(tmp_path: Path) -> None:
     asked = await ask(Answers(since=[[]], allocated=[]), tmp_path, Previous(SIZE, REFERENCE))
 
     assert (asked.rows, asked.changes.extents.count, asked.changes.is_incremental) == ([], 0, True)
+
+
+async def test_neither_regions_nor_a_size_is_no_answer_about_changes(tmp_path: Path) -> None:
+    with pytest.raises(PrismAnswerError, match=r"neither a region nor the size.*--scan"):
+        await ask(Answers(since=[[], []], allocated=[], size=None), tmp_path, Previous(SIZE, REFERENCE))
+
+    assert is_empty(tmp_path)
+
+
+async def test_neither_regions_nor_a_size_means_that_a_first_capture_reads_everything(tmp_path: Path) -> None:
+    asked = await ask(Answers(since=[], allocated=[[]], size=None), tmp_path, None)
+
+    assert (asked.rows, asked.changes.tracking, asked.changes.size) == ([(0, SIZE, 0)], "full", SIZE)
+    assert "neither a region nor the size" in asked.changes.reason
+    assert "10.0 MiB" in asked.warnings[0]
+
+
+async def test_regions_without_a_size_are_an_answer(tmp_path: Path) -> None:
+    asked = await ask(Answers(since=[], allocated=[[(0, 512, 0)]], size=None), tmp_path, None)
+
+    assert (asked.rows, asked.changes.tracking, asked.warnings) == ([(0, 512, 0)], "allocated", [])
+
+
+@pytest.mark.parametrize(("size", "warnings"), [(SIZE, 0), (2 * GIB, 1)])
+async def test_a_disk_without_one_allocated_byte_is_read_to_make_sure(tmp_path: Path, size: int, warnings: int) -> None:
+    asked = await ask(Answers(since=[], allocated=[[]], size=size), tmp_path, None, size=size)
+
+    assert (asked.rows, asked.changes.tracking, asked.changes.is_incremental) == ([(0, size, 0)], "allocated", False)
+    assert len(asked.warnings) == warnings
+    assert all("not one allocated byte" in text and "2.0 GiB" in text for text in asked.warnings)
+    assert bool(asked.changes.reason) == bool(warnings)
+
+
+async def test_a_disk_that_is_reported_zero_is_zero(tmp_path: Path) -> None:
+    asked = await ask(Answers(since=[], allocated=[[(0, SIZE, ZERO)]]), tmp_path, None)
+
+    assert asked.rows == [(0, SIZE, ZERO)]
 
 
 async def test_no_page_at_all_is_no_answer(tmp_path: Path) -> None:

@@ -7,8 +7,15 @@ In this order; every step down is announced with its reason and its price, and r
     what is allocated                       allocated        (a first capture, or on lost tracking: full)
     everything                              full             (Prism cannot even tell what is allocated)
 
-LIMIT: where Prism reports no region of a disk that is captured in full, the disk is taken to be zero there, as the
-API describes it.  A cluster that reports too little makes a copy that lacks it; `ntx verify` cannot know.
+"Nothing" is believed only where it costs nothing to be wrong:
+
+    no region, a size, with a reference     nothing changed
+    no region, a size, without a reference  a disk without one allocated byte: read whole, since it may not be true
+    no region, no size, with a reference    no answer: an error
+    no region, no size, without one         no answer: read whole
+
+LIMIT: where Prism reports some regions of a disk that is captured in full, the rest is taken to be zero, as the API
+describes it.  A cluster that reports too little makes a copy that lacks it; `ntx verify` cannot know, an audit can.
 """
 
 from __future__ import annotations
@@ -24,11 +31,14 @@ from ntxengine.dataplane.extents import ExtentFile
 from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError, PrismStatusError
 from ntxengine.prism.cluster import ChangedRegions
 from ntxengine.prism.models import DiskPoint
-from ntxengine.units import BLOCK_SIZE, format_size
+from ntxengine.units import BLOCK_SIZE, GIB, format_size
 
 Tracking = Literal["v4-changed-regions", "v3-changed-regions", "digest-scan", "allocated", "full"]
 OnLostTracking = Literal["scan", "full", "fail"]
 ON_LOST_TRACKING: tuple[OnLostTracking, ...] = get_args(OnLostTracking)
+
+_CHEAP_TO_READ = GIB
+"""Reading this much for nothing takes seconds: a disk up to this size is read without a warning."""
 
 _TRACKING: dict[str, Tracking] = {"v4": "v4-changed-regions", "v3": "v3-changed-regions"}
 
@@ -88,6 +98,10 @@ class _LostTracking:
 
     reason: str
     has_shrunk: bool
+
+
+class _SaysNothingError(PrismAnswerError):
+    """Changed regions with neither a region nor a size."""
 
 
 async def find_changes(
@@ -158,21 +172,27 @@ async def _in_full(query: ChangeQuery, reason: str, *, is_asked_for: bool = Fals
     """Everything that is allocated, or everything if Prism cannot tell; with a warning if there is a `reason`."""
     try:
         size, spool = await _ask(query, None)
-    except (NotFoundError, PrismStatusError) as error:
+    except (NotFoundError, PrismStatusError, _SaysNothingError) as error:
         why = f"allocated regions: {error}"
         query.warn(f"{query.name}: no {why}: reading the whole disk, {format_size(query.size)}")
         everything = await spool_to_file([extents.whole(query.size)], query.directory)
         return Changes("full", f"{reason}; {why}" if reason else why, False, False, query.size, everything)
+    doubt = ""
     try:
+        if spool.is_empty:
+            spool.add(extents.whole(size))
+            doubt = "Prism reports not one allocated byte" if size > _CHEAP_TO_READ else ""
         found = await spool_to_file(spool.windows(), query.directory)
     finally:
         spool.close()
-    if reason and not is_asked_for:
+    if doubt:
+        query.warn(f"{query.name}: {doubt}: making sure by reading the whole disk, {format_size(size)}")
+    elif reason and not is_asked_for:
         query.warn(
             f"{query.name}: is captured in full ({reason}): copying all that is allocated, "
             f"{format_size(found.bytes_data)} of {format_size(size)}"
         )
-    return Changes("allocated", reason, False, False, size, found)
+    return Changes("allocated", "; ".join(text for text in (reason, doubt) if text), False, False, size, found)
 
 
 async def _ask(query: ChangeQuery, reference: DiskPoint | None) -> tuple[int, RegionSpool]:
@@ -182,20 +202,22 @@ async def _ask(query: ChangeQuery, reference: DiskPoint | None) -> tuple[int, Re
     wins; that the attached disk agrees is checked when it is attached.
     """
     size: int | None = None
+    is_size_told = False
     spool: RegionSpool | None = None
     try:
         async for page in query.prism.changed_regions(query.disk, reference):
             if size is None or spool is None:
                 size = query.size if page.disk_size is None else page.disk_size
                 spool = RegionSpool(query.directory, name=query.name, size=size)
-            if page.disk_size not in (None, size):
-                raise PrismAnswerError(
-                    f"{query.name}: two pages of changed regions disagree about the size of the disk: {size} and "
-                    f"{page.disk_size} bytes"
-                )
+            is_size_told = is_size_told or page.disk_size is not None
             spool.add(page.regions)
         if size is None or spool is None:
             raise PrismAnswerError(f"{query.name}: Prism answered with no page of changed regions at all")
+        if spool.is_empty and not is_size_told:
+            remedy = "" if reference is None else "; --scan reads the disk instead"
+            raise _SaysNothingError(
+                f"{query.name}: Prism answered with neither a region nor the size of the disk: it says nothing{remedy}"
+            )
     except BaseException:
         if spool is not None:
             spool.close()

@@ -43,6 +43,11 @@ class RegionSpool:
         self._is_ordered = True
         self._last_offset = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no region was added."""
+        return not self._count
+
     def add(self, regions: Extents) -> None:
         """Take a page.
 

@@ -3,13 +3,21 @@
 The list may be long: the core reads a plain one straight into the array.  A list that has anything unusual in it is
 decoded a second time into structs, which take what may be taken and name what is wrong.  Order, overlap and alignment
 are not judged here: `changes` makes them extents.
+
+What a page that is taken may do, and what not (docs/prism.md, "Answers that are refused"):
+
+    end its regions before next_offset, or after it     both are seen; the next page begins at next_offset
+    begin before its own start                          offsets may be aligned to a block
+    have regions and no size, or a size and no region   "nothing changed" is a size without regions
+    lead to a page that is not further on, or to none although it is cut off                        refused
+    differ in size from the first one, or say neither regions nor a size after the first one        refused
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Annotated, Literal, TypeVar, get_args
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 
 import msgspec
 import numpy as np
@@ -17,6 +25,7 @@ import numpy as np
 from ntxengine.dataplane.extents import EXTENT, ZERO, Extents, from_json
 from ntxengine.errors import PrismAnswerError
 from ntxengine.prism.http.parse import MAX_OFFSET, Size, decode
+from ntxengine.prism.http.session import Answer
 from ntxengine.prism.models import RegionPage
 
 T = TypeVar("T")
@@ -71,8 +80,19 @@ class _Value(msgspec.Struct):
     value: int | str | None = None
 
 
+class _Flag(msgspec.Struct):
+    name: str | None = None
+    value: Any = None
+
+
 class _Metadata(msgspec.Struct, rename="camel"):
     extra_info: list[_ExtraInfo] | None = None
+    flags: list[_Flag] | None = None
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether Prism says that this is not all."""
+        return any(flag.name == "isTruncated" and flag.value is True for flag in self.flags or ())
 
 
 class _EndV4(msgspec.Struct):
@@ -85,6 +105,39 @@ class _PageV4(_EndV4):
 
 class _RestV4(_EndV4, kw_only=True):
     data: _Taken
+
+
+class ReadPage(Protocol):
+    """How a family writes a page: `page_v3`, `page_v4`."""
+
+    def __call__(self, body: bytes, *, start: int, request: str) -> RegionPage: ...
+
+
+async def walk(ask: Callable[[int], Awaitable[Answer]], read: ReadPage) -> AsyncIterator[RegionPage]:
+    """Yield all pages; `ask` gets the one that begins at an offset.
+
+    Errors: PrismAnswerError if a page cannot be true, or does not go with the first one; what `ask` raises.
+    """
+    first: RegionPage | None = None
+    start: int | None = 0
+    while start is not None:
+        answer = await ask(start)
+        page = read(answer.body, start=start, request=answer.request)
+        if first is None:
+            first = page
+        elif page.disk_size != first.disk_size:
+            raise PrismAnswerError(
+                f"{answer.request}: two pages disagree about the size of the disk: {_size(first)} at offset 0, "
+                f"{_size(page)} at offset {start}"
+            )
+        elif page.disk_size is None and not len(page.regions) and page.next_offset is None:
+            raise PrismAnswerError(f"{answer.request}: the page at offset {start} says nothing: no region, no size")
+        yield page
+        start = page.next_offset
+
+
+def _size(page: RegionPage) -> str:
+    return "no size" if page.disk_size is None else f"{page.disk_size} bytes"
 
 
 def page_v3(body: bytes, *, start: int, request: str) -> RegionPage:
@@ -112,6 +165,10 @@ def page_v4(body: bytes, *, start: int, request: str) -> RegionPage:
     extra = (end.metadata.extra_info if end.metadata else None) or []
     file_size = _extra(extra, "fileSize", request=request)
     next_offset = _extra(extra, "nextOffset", request=request)
+    if not next_offset and end.metadata is not None and end.metadata.is_truncated:
+        raise PrismAnswerError(
+            f"{request}: the page at offset {start} is cut off (isTruncated), and no next one is named"
+        )
     regions = _possible(regions, request=request)
     return RegionPage(regions, file_size, _next(next_offset, start, file_size, request=request))
 
@@ -175,11 +232,13 @@ def _next(next_offset: int | None, start: int, file_size: int | None, *, request
 
 
 def _extra(extra: list[_ExtraInfo], name: str, *, request: str) -> int | None:
-    for item in extra:
-        if item.name == name:
-            held = decode(b'{"value":%b}' % bytes(item.value), _Value, request=f"{request}: metadata.extraInfo {name}")
-            return _number(held.value, name, request=request)
-    return None
+    """Return the number that is named so; None if none is, or it is null."""
+    where = f"{request}: metadata.extraInfo {name}"
+    values = [b'{"value":%b}' % bytes(item.value) for item in extra if item.name == name]
+    found = {_number(decode(value, _Value, request=where).value, name, request=request) for value in values} - {None}
+    if len(found) > 1:
+        raise PrismAnswerError(f"{where} is there twice, as {' and '.join(str(number) for number in found)}")
+    return found.pop() if found else None
 
 
 def _number(value: int | str | None, name: str, *, request: str) -> int | None:

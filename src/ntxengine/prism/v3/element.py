@@ -23,9 +23,9 @@ from ntxengine.errors import (
 )
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
 from ntxengine.prism.http.parse import MAX_PAGES, decode, given_id
-from ntxengine.prism.http.session import Session
+from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.models import AttachedDisk, Consistency, DiskPoint, Family, RecoveryPoint, RegionPage, Vm
-from ntxengine.prism.regions import page_v3
+from ntxengine.prism.regions import page_v3, walk
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
 from ntxengine.prism.v3 import schema
 from ntxengine.prism.v3.api import ElementApi
@@ -137,13 +137,13 @@ class ElementPrism:
         if disk.path is None or (reference is not None and reference.path is None):
             raise OptionsError(f"recovery point disk {disk.id} or its reference has no storage path: it is not of v3")
         older = reference.path if reference is not None else None
-        start: int | None = 0
-        while start is not None:
+
+        async def ask(start: int) -> Answer:
             with not_found_as(f"snapshot file {disk.path}" + (f" or its reference {older}" if older else "")):
-                answer = await self._api.changed_regions(disk.path, older, start)
-            page = page_v3(answer.body, start=start, request=answer.request)
+                return await self._api.changed_regions(disk.path, older, start)
+
+        async for page in walk(ask, page_v3):
             yield page
-            start = page.next_offset
 
     async def attach_disk(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
         """Hot-add a clone of `disk` to the worker VM."""

@@ -25,7 +25,7 @@ from ntxengine.prism.http.endpoint import Secret
 from ntxengine.prism.http.error_body import not_found_as, one_line
 from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.models import DiskPoint, RegionPage
-from ntxengine.prism.regions import page_v4
+from ntxengine.prism.regions import page_v4, walk
 from ntxengine.prism.v4.api import CentralApi, compute_changed_regions, is_revision
 
 TOKEN_LIFE_S = 13 * 60.0
@@ -69,21 +69,21 @@ class RegionReader:
         subject = f"disk recovery point {disk.id}" + (f" or its reference {reference.id}" if reference else "")
         with not_found_as(subject):
             grant = await self._discover(disk, reference)
-        start: int | None = 0
-        while start is not None:
-            if self._clock.now() >= grant.good_until:
-                with not_found_as(subject):
-                    grant = await self._discover(disk, reference)
+
+        async def ask(start: int) -> Answer:
+            nonlocal grant
             with not_found_as(subject):
+                if self._clock.now() >= grant.good_until:
+                    grant = await self._discover(disk, reference)
                 try:
-                    answer = await self._compute(grant, disk, reference, start)
+                    return await self._compute(grant, disk, reference, start)
                 except CredentialsError as exc:
                     log.debug("token refused, asking for a new one: %s", exc)
                     grant = await self._discover(disk, reference)
-                    answer = await self._compute(grant, disk, reference, start)
-            page = page_v4(answer.body, start=start, request=answer.request)
+                    return await self._compute(grant, disk, reference, start)
+
+        async for page in walk(ask, page_v4):
             yield page
-            start = page.next_offset
 
     async def _compute(self, grant: _Grant, disk: DiskPoint, reference: DiskPoint | None, start: int) -> Answer:
         return await compute_changed_regions(grant.session, grant.revision, grant.token, disk, reference, start)
