@@ -64,16 +64,17 @@ PYTHON_LAYERS = {
 ROOMS = {
     "prism": {
         "http": set(),
-        "models": set(),
+        "guest": set(),
+        "models": {"guest"},
         "findings": {"models"},
         "cluster": {"findings", "models"},
         "regions": {"http", "models"},
         "tasks": {"http"},
-        "v3": {"http", "models", "regions", "tasks"},
-        "v4": {"findings", "http", "models", "regions", "tasks"},
+        "v3": {"guest", "http", "models", "regions", "tasks"},
+        "v4": {"findings", "guest", "http", "models", "regions", "tasks"},
         "probe": {"findings", "http", "v3", "v4"},
         "open": {"cluster", "http", "probe", "v3", "v4"},
-        "__init__": {"cluster", "findings", "http", "models", "open"},
+        "__init__": {"cluster", "findings", "guest", "http", "models", "open"},
     },
 }
 

@@ -3,6 +3,7 @@
 workflow.py  from lock to commit, and back if something fails
 plan.py      what would be done                                    parent.py    what it goes on top of
 freeze.py    the recovery point                                    disk.py      one disk
+consistency.py  how the guest is made consistent
 readback.py  the proof                                             report.py    the numbers
 recorded.py  what it made on the cluster                           several.py   several VMs
 
@@ -13,6 +14,7 @@ from ntxengine.capture.options import (
     CONSISTENCY_CHOICES,
     DEFAULT_EXPIRY,
     DEFAULT_MAX_CHAIN,
+    VSS_BACKUPS,
     CaptureOptions,
     ConsistencyChoice,
 )
@@ -26,6 +28,7 @@ __all__ = [
     "DEFAULT_EXPIRY",
     "DEFAULT_MAX_CHAIN",
     "ON_LOST_TRACKING",
+    "VSS_BACKUPS",
     "CaptureOptions",
     "CapturePlan",
     "ConsistencyChoice",

@@ -9,7 +9,7 @@ from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan
 from ntxengine.errors import NtxError, PrismAnswerError, PrismStatusError, TaskFailed
 from ntxengine.prism.cluster import RecoveryPoints
-from ntxengine.prism.models import Consistency, DiskPoint, RecoveryPoint, Vm
+from ntxengine.prism.models import Consistency, DiskPoint, RecoveryPoint
 from ntxengine.units import utc_now
 
 
@@ -31,21 +31,21 @@ async def freeze(
     Errors: as Prism.create_recovery_point.
     """
     try:
-        return await _create(prism, plan.vm, name, plan.consistency, options)
+        return await _create(prism, plan, name, plan.consistency, options)
     except (TaskFailed, PrismStatusError) as error:
         if plan.consistency != "application" or options.consistency == "app":
             raise
         warn(
             f"no application-consistent recovery point of VM {plan.vm.name!r} ({error}): making a crash-consistent one"
         )
-    return await _create(prism, plan.vm, name, "crash", options)
+    return await _create(prism, plan, name, "crash", options)
 
 
 async def _create(
-    prism: RecoveryPoints, vm: Vm, name: str, consistency: Consistency, options: CaptureOptions
+    prism: RecoveryPoints, plan: CapturePlan, name: str, consistency: Consistency, options: CaptureOptions
 ) -> RecoveryPoint:
     return await prism.create_recovery_point(
-        vm, name=name, consistency=consistency, expires_at=utc_now() + options.expiry
+        plan.vm, name=name, consistency=consistency, expires_at=utc_now() + options.expiry, vss=plan.vss
     )
 
 

@@ -9,9 +9,11 @@ from typing import Literal, get_args
 from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import OptionsError
+from ntxengine.prism.models import VssBackup
 
 ConsistencyChoice = Literal["auto", "app", "crash"]
 CONSISTENCY_CHOICES: tuple[ConsistencyChoice, ...] = get_args(ConsistencyChoice)
+VSS_BACKUPS: tuple[VssBackup, ...] = get_args(VssBackup)
 
 DEFAULT_EXPIRY = timedelta(days=7)
 """How long the cluster keeps a recovery point of ours if we never come back."""
@@ -28,6 +30,7 @@ class CaptureOptions:
     """Everything that a caller may choose.
 
     `consistency`: `app` fails where Guest Tools cannot, `auto` takes what is possible and says which.
+    `vss`: what VSS makes of a Windows guest; after a full backup databases cut their logs.
     `on_lost_tracking`: what to do when the changed regions since the previous point cannot be had.
     `copy`: per disk.  `parallel`: disks at a time.
     `captures_at_once`: how many captures of this process share one budget of buffers.
@@ -39,6 +42,7 @@ class CaptureOptions:
     """
 
     consistency: ConsistencyChoice = "auto"
+    vss: VssBackup = "copy"
     on_lost_tracking: OnLostTracking = "scan"
     copy: CopyOptions = field(default_factory=CopyOptions)
     verify: bool = True
@@ -53,6 +57,8 @@ class CaptureOptions:
     def __post_init__(self) -> None:
         if self.consistency not in CONSISTENCY_CHOICES:
             raise OptionsError(f"consistency {self.consistency!r}: must be one of {', '.join(CONSISTENCY_CHOICES)}")
+        if self.vss not in VSS_BACKUPS:
+            raise OptionsError(f"vss {self.vss!r}: must be one of {', '.join(VSS_BACKUPS)}")
         if self.on_lost_tracking not in ON_LOST_TRACKING:
             known = ", ".join(ON_LOST_TRACKING)
             raise OptionsError(f"on lost tracking {self.on_lost_tracking!r}: must be one of {known}")

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from ntxengine.attach import Attacher
 from ntxengine.capture.clones import find_clones
+from ntxengine.capture.consistency import choose_quiescing
 from ntxengine.capture.estimate import estimate_bytes
-from ntxengine.capture.options import CaptureOptions, ConsistencyChoice
+from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.parent import Parent, find_parent
 from ntxengine.errors import AttachError, NtxError
 from ntxengine.prism.cluster import Prism
-from ntxengine.prism.models import Consistency, Disk, DiskPoint, Vm
+from ntxengine.prism.models import Consistency, Disk, DiskPoint, Vm, VssBackup
 from ntxengine.repository import Point, PointDisk, Repository, StoredDiskPoint
 
 
@@ -42,8 +43,9 @@ class CapturePlan:
     `parent` is the point that the new one goes on top of, None for one that stands alone: the first, or another because
     of `full_reason`.  `reference_id` is its recovery point on the cluster, "" if that cannot be used because of `lost`;
     `replaced` is the point whose recovery point is not needed any more once the new one is there, None if none.
-    `consistency` is what will be asked for, `consistency_reason` why not application.  `hot_added` are those of
-    `vm.excluded` that a capture added to the VM: it is a worker VM.
+    `consistency` is what will be asked for, `consistency_reason` why not application; `quiescing` says how the guest is
+    made consistent, `vss` what VSS is told.  `hot_added` are those of `vm.excluded` that a capture added to the VM: it
+    is a worker VM.
     """
 
     vm: Vm
@@ -56,6 +58,8 @@ class CapturePlan:
     consistency_reason: str
     disks: tuple[DiskPlan, ...]
     hot_added: tuple[str, ...] = ()
+    vss: VssBackup | None = None
+    quiescing: str = ""
 
 
 def first_method(plan: DiskPlan) -> str:
@@ -93,7 +97,7 @@ async def plan_capture(
     if not vm.disks:
         left_out = f"; a recovery point does not hold {', '.join(vm.excluded)}" if vm.excluded else ""
         raise NtxError(f"VM {vm.name!r} ({vm.id}) has no disk that can be captured{left_out}")
-    consistency, reason = choose_consistency(vm, options.consistency)
+    quiescing = choose_quiescing(prism, vm, options)
     return CapturePlan(
         vm=vm,
         parent=parent.point,
@@ -101,37 +105,13 @@ async def plan_capture(
         reference_id="" if parent.point is None or parent.lost else parent.point.recovery_point_id,
         replaced=parent.replaced,
         lost=parent.lost,
-        consistency=consistency,
-        consistency_reason=reason,
+        consistency=quiescing.consistency,
+        consistency_reason=quiescing.reason,
+        vss=quiescing.vss,
+        quiescing=quiescing.how,
         disks=tuple([await _estimated(repository, _plan_disk(disk, parent), parent) for disk in vm.disks]),
         hot_added=tuple(clones.values()),
     )
-
-
-def choose_consistency(vm: Vm, choice: ConsistencyChoice) -> tuple[Consistency, str]:
-    """Return what to ask for, and why it is not application consistency ("" if it is, or was not wanted).
-
-    Errors: NtxError if `app` was demanded and Guest Tools cannot.
-    """
-    if choice == "crash":
-        return "crash", ""
-    tools = vm.guest_tools
-    obstacles = {
-        f"the VM is {vm.power_state}, not on": vm.power_state == "on",
-        "Guest Tools are not installed": tools.installed,
-        "Guest Tools are not enabled": tools.enabled,
-        "Guest Tools do not answer": tools.reachable,
-        "Guest Tools cannot quiesce (no VSS snapshot capability)": tools.can_quiesce,
-    }
-    reason = next((text for text, is_fine in obstacles.items() if not is_fine), "")
-    if not reason:
-        return "application", ""
-    if choice == "app":
-        raise NtxError(
-            f"VM {vm.name!r} ({vm.id}) cannot be captured application-consistent: {reason}; nothing was captured; "
-            f"--consistency auto takes what is possible"
-        )
-    return "crash", reason
 
 
 def _plan_disk(disk: Disk, parent: Parent) -> DiskPlan:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from ntxengine.changes import Changes, Tracking
 from ntxengine.dataplane.copy import CopyReport
 from ntxengine.events import Stage
-from ntxengine.repository import DiskReport
+from ntxengine.prism.models import GuestTools
+from ntxengine.repository import DiskReport, StoredGuestTools
 
 
 class Stages:
@@ -98,3 +99,16 @@ def point_tracking(disks: Iterable[DiskReport]) -> tuple[Tracking, str]:
     worst = max((disk.tracking for disk in disks if disk.tracking is not None), key=_RANK.index)
     reasons = dict.fromkeys(disk.tracking_reason for disk in disks if disk.tracking_reason)
     return worst, "; ".join(reasons)
+
+
+def stored_guest_tools(tools: GuestTools) -> StoredGuestTools:
+    """Return what a point keeps of Guest Tools."""
+    return StoredGuestTools(
+        installed=tools.installed,
+        enabled=tools.enabled,
+        reachable=tools.reachable,
+        can_use_vss=tools.can_use_vss,
+        can_freeze_file_systems=tools.can_freeze_file_systems,
+        version=tools.version,
+        os_name=tools.os_name,
+    )

@@ -18,7 +18,7 @@ from ntxengine.capture.freeze import Frozen, check_frozen, freeze
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture, stored_disk_point
 from ntxengine.capture.recorded import Recorder
-from ntxengine.capture.report import Stages, point_tracking
+from ntxengine.capture.report import Stages, point_tracking, stored_guest_tools
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
@@ -231,6 +231,8 @@ class _Capture:
             warnings=tuple(self._warnings),
             stages_s=self._stages.as_dict(),
             seconds=round(time.monotonic() - started_s, 3),
+            quiescing=plan.quiescing,
+            guest_tools=stored_guest_tools(plan.vm.guest_tools),
         )
         return PointRecord(
             id=unfinished.id,

@@ -17,7 +17,9 @@ import click
 
 from ntxengine.api.cluster import find_vm
 from ntxengine.capture import (
+    CONSISTENCY_CHOICES,
     DEFAULT_MAX_CHAIN,
+    VSS_BACKUPS,
     CaptureOptions,
     CapturePlan,
     Outcome,
@@ -116,6 +118,30 @@ def afresh_options(function: Function) -> Function:
     return with_afresh
 
 
+def quiescing_options(function: Function) -> Function:
+    """Add --consistency and --vss; pass `quiescing`, as CaptureOptions has them."""
+
+    @click.option(
+        "--consistency",
+        type=click.Choice(CONSISTENCY_CHOICES),
+        default="auto",
+        show_default=True,
+        help="app: fail where Guest Tools cannot quiesce; auto: take what is possible, and say which.",
+    )
+    @click.option(
+        "--vss",
+        type=click.Choice(VSS_BACKUPS),
+        default="copy",
+        show_default=True,
+        help="What a Windows guest makes of it: copy leaves the logs of databases alone, full cuts them (v4).",
+    )
+    @functools.wraps(function)
+    def with_quiescing(*args: Any, consistency: str, vss: str, **kwargs: Any) -> Any:
+        return function(*args, quiescing={"consistency": consistency, "vss": vss}, **kwargs)
+
+    return with_quiescing
+
+
 @click.command("capture")
 @click.argument("vms", nargs=-1, metavar="[VM]...", shell_complete=complete.vms)
 @click.option("--all", "every", is_flag=True, help="Every VM that has a disk, but the worker VM.")
@@ -123,13 +149,7 @@ def afresh_options(function: Function) -> Function:
     "--vms", "at_once", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="VMs at a time."
 )
 @repository_option("--to")
-@click.option(
-    "--consistency",
-    type=click.Choice(["auto", "app", "crash"]),
-    default="auto",
-    show_default=True,
-    help="app: fail where Guest Tools cannot quiesce; auto: take what is possible, and say which.",
-)
+@quiescing_options
 @click.option(
     "--on-lost-tracking",
     type=click.Choice(["scan", "full", "fail"]),
@@ -160,7 +180,7 @@ def capture_command(
     every: bool,
     at_once: int,
     repository: Path,
-    consistency: Any,
+    quiescing: dict[str, Any],
     on_lost_tracking: Any,
     expiry: timedelta,
     parallel: int,
@@ -192,12 +212,12 @@ def capture_command(
     """
     with as_usage("--keep-recovery-point"):
         options = CaptureOptions(
-            consistency=consistency,
             on_lost_tracking=on_lost_tracking,
             copy=dataclasses.replace(CopyOptions(), **transfer.given()),
             verify=not no_verify,
             expiry=expiry,
             parallel=parallel,
+            **quiescing,
             **afresh,
         )
     if every == bool(vms):

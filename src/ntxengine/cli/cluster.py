@@ -25,6 +25,8 @@ COLUMNS = [
     Column("DISKS", right=True),
     Column("SIZE", right=True),
     Column("TOOLS", fold=True),
+    Column("VERSION", wide=True),
+    Column("GUEST SYSTEM", wide=True),
     Column("CLUSTER", wide=True),
     Column("HOST", wide=True),
 ]
@@ -64,7 +66,7 @@ def vm_fields(vm: Vm) -> dict[str, object]:
         "power_state": vm.power_state,
         "cluster_id": vm.cluster_id,
         "host_id": vm.host_id,
-        "guest_tools": vm.guest_tools,
+        "guest_tools": guest_tools_fields(vm.guest_tools),
         "excluded": vm.excluded,
         "disks": [
             {
@@ -79,6 +81,15 @@ def vm_fields(vm: Vm) -> dict[str, object]:
     }
 
 
+def guest_tools_fields(tools: GuestTools) -> dict[str, object]:
+    """Return Guest Tools as `--json` has them: null is what Prism does not say."""
+    return {
+        **vars(tools),
+        "can_use_vss": tools.can_use_vss,
+        "can_freeze_file_systems": tools.can_freeze_file_systems,
+    }
+
+
 def _row(vm: Vm) -> list[str]:
     size = sum(disk.size for disk in vm.disks)
     return [
@@ -88,16 +99,23 @@ def _row(vm: Vm) -> list[str]:
         str(len(vm.disks)),
         format_size(size),
         _tools(vm.guest_tools),
+        vm.guest_tools.version or UNKNOWN,
+        vm.guest_tools.os_name or UNKNOWN,
         vm.cluster_id or UNKNOWN,
         vm.host_id or UNKNOWN,
     ]
 
 
 def _tools(tools: GuestTools) -> str:
-    if not tools.installed:
+    """Return what Guest Tools can; what Prism does not say is not counted against them."""
+    if tools.installed is False:
         return "none"
-    if not tools.enabled:
+    if tools.enabled is False:
         return "disabled"
-    if not tools.reachable:
+    if tools.reachable is False:
         return "not reachable"
-    return "can quiesce" if tools.can_quiesce else "cannot quiesce"
+    if tools.can_quiesce is False:
+        return "cannot quiesce"
+    how = {"windows": "VSS", "linux": "file-system freeze", "unknown": "can quiesce"}[tools.os]
+    is_all_told = None not in (tools.installed, tools.enabled, tools.reachable, tools.can_quiesce)
+    return how if is_all_told else f"{how}, perhaps"

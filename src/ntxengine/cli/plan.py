@@ -27,6 +27,8 @@ def plan_fields(plan: CapturePlan) -> dict[str, object]:
         "lost_tracking": plan.lost,
         "consistency": plan.consistency,
         "consistency_reason": plan.consistency_reason,
+        "vss": plan.vss,
+        "quiescing": plan.quiescing,
         "excluded": list(plan.vm.excluded),
         "disks": [
             {
@@ -49,6 +51,8 @@ def show_plan(plan: CapturePlan, screen: Screen) -> None:
     screen.line(f"would make {kind} point of {printable(plan.vm.name)} ({plan.vm.id}), {plan.consistency}-consistent")
     if plan.consistency_reason:
         screen.line(f"  not application-consistent: {printable(plan.consistency_reason)}")
+    if plan.quiescing:
+        screen.line(f"  made consistent by: {printable(plan.quiescing)}")
     if plan.full_reason:
         screen.line(f"  full although there are points: {printable(plan.full_reason)}")
     for each in plan.disks:

@@ -25,6 +25,8 @@ def show_report(point: Point, screen: Screen) -> None:
     """Print what is to be said about a point: one heading, one row per disk."""
     screen.line(f"{point.id}  {point.kind} of {printable(point.vm_name)}, {format_time(point.created_at)}")
     screen.line(f"  consistency: {consistency(point)}")
+    if point.report.quiescing:
+        screen.line(f"  made consistent by: {printable(point.report.quiescing)}")
     screen.line(f"  changes found by: {tracking(point)}")
     reports = [(disk, point.report.disks.get(disk.disk_id, DiskReport())) for disk in point.disks]
     screen.table(COLUMNS, [_row(disk.label, disk.size, report) for disk, report in reports])

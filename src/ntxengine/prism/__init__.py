@@ -2,6 +2,7 @@
 
 models.py    what Prism tells us, in our words
 cluster.py   what can be asked of a cluster, in parts; `Prism` is all of them; `Cluster` is one that is connected
+guest.py     what Prism says of Guest Tools in a VM, and where it is silent
 findings.py  what was found out: capabilities, so that nobody outside asks for a family
 open.py      opens sessions, has them probed, picks the family that fits
 probe.py     asks what a cluster can do
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from ntxengine.prism.cluster import ChangedRegions, Cluster, HotAddDisks, Inventory, Prism, RecoveryPoints
 from ntxengine.prism.findings import Findings
+from ntxengine.prism.guest import GuestTools
 from ntxengine.prism.http.endpoint import Endpoint, Secret, check_url, check_username
 from ntxengine.prism.models import (
     AttachedDisk,
@@ -26,7 +28,6 @@ from ntxengine.prism.models import (
     Disk,
     DiskPoint,
     Family,
-    GuestTools,
     RecoveryPoint,
     RegionPage,
     Vm,

@@ -23,7 +23,16 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from ntxengine.prism.findings import Findings
-from ntxengine.prism.models import AttachedDisk, Consistency, DiskPoint, Family, RecoveryPoint, RegionPage, Vm
+from ntxengine.prism.models import (
+    AttachedDisk,
+    Consistency,
+    DiskPoint,
+    Family,
+    RecoveryPoint,
+    RegionPage,
+    Vm,
+    VssBackup,
+)
 
 
 class Inventory(Protocol):
@@ -39,13 +48,16 @@ class Inventory(Protocol):
 
 
 class RecoveryPoints(Protocol):
-    """VMs that are frozen at a moment."""
+    """VMs that are frozen at a moment.  `can_choose_vss`: what VSS makes of a Windows guest can be chosen."""
+
+    can_choose_vss: bool
 
     async def create_recovery_point(
-        self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime
+        self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"
     ) -> RecoveryPoint:
         """Freeze all disks of `vm` at one moment and return the finished recovery point with its disks.
 
+        `vss` is what VSS is told, if anything and if it can be chosen; it is of use to application consistency alone.
         If it fails or is cancelled after Prism accepted it, what was made is deleted before the error goes on.
         """
         ...

@@ -12,9 +12,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ntxengine.prism.guest import GuestTools as GuestTools
+
 Family = Literal["v3", "v4"]
 Consistency = Literal["application", "crash"]
 PowerState = Literal["on", "off", "paused", "unknown"]
+VssBackup = Literal["copy", "full"]
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,6 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class GuestTools:
-    """State of Nutanix Guest Tools in the VM."""
-
-    installed: bool = False
-    enabled: bool = False
-    reachable: bool = False
-    can_quiesce: bool = False
-    version: str = ""
-
-
-@dataclass(frozen=True)
 class Vm:
     """A virtual machine.  `config` is the entity as Prism gave it; `excluded` names disks that a VM recovery point does
     not hold (CD-ROMs, volume groups), for the report."""
@@ -63,7 +55,7 @@ class Vm:
     cluster_id: str
     host_id: str | None
     disks: tuple[Disk, ...]
-    guest_tools: GuestTools = GuestTools()
+    guest_tools: GuestTools = field(default_factory=GuestTools)
     excluded: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 

@@ -12,7 +12,13 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from ntxengine.repository.stored import StoredAudit, StoredDiskReport, StoredReport, StoredTracking
+from ntxengine.repository.stored import (
+    StoredAudit,
+    StoredDiskReport,
+    StoredGuestTools,
+    StoredReport,
+    StoredTracking,
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,8 @@ class CaptureReport:
     """The capture of a VM: its disks by id, and what is of none of them.
 
     `excluded` are disks that a recovery point does not hold; `consistency_reason` says why it is not
-    application-consistent, "" if it is, or was not wanted.  `seconds` is None if it was not said.
+    application-consistent, "" if it is, or was not wanted.  `seconds` is None if it was not said.  `quiescing` is how
+    the guest was to be made consistent, `guest_tools` what Prism told of them.
     """
 
     disks: dict[str, DiskReport] = field(default_factory=dict)
@@ -69,6 +76,8 @@ class CaptureReport:
     warnings: tuple[str, ...] = ()
     stages_s: dict[str, float] = field(default_factory=dict)
     seconds: float | None = None
+    quiescing: str | None = None
+    guest_tools: StoredGuestTools | None = None
 
     @property
     def bytes_sent(self) -> int | None:

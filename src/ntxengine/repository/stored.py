@@ -123,6 +123,19 @@ class StoredDiskReport:
 
 
 @dataclass(frozen=True)
+class StoredGuestTools:
+    """`guest_tools` of a report: Guest Tools as Prism told of them when the VM was frozen, None for what it did not."""
+
+    installed: bool | None = None
+    enabled: bool | None = None
+    reachable: bool | None = None
+    can_use_vss: bool | None = None
+    can_freeze_file_systems: bool | None = None
+    version: str = ""
+    os_name: str = ""
+
+
+@dataclass(frozen=True)
 class StoredReport:
     """report.json, and `report` of point.json: see CaptureReport.  None is not stored."""
 
@@ -132,6 +145,8 @@ class StoredReport:
     warnings: tuple[str, ...] = ()
     stages_s: dict[str, float] = field(default_factory=dict)
     seconds: float | None = None
+    quiescing: str | None = None
+    guest_tools: StoredGuestTools | None = None
 
 
 @dataclass(frozen=True)

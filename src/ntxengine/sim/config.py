@@ -52,13 +52,18 @@ class DiskConfig:
 
 @dataclass
 class GuestToolsConfig:
-    """State of Nutanix Guest Tools in a VM."""
+    """State of Nutanix Guest Tools in a VM.  What is None is null in the answers, and true behind them.
 
-    installed: bool = True
-    enabled: bool = True
-    reachable: bool = True
-    can_quiesce: bool = True
+    `os` is the guest's system in the words of Guest Tools; vmm 4.3 says it in `guestInfo` when `has_guest_info`.
+    """
+
+    installed: bool | None = True
+    enabled: bool | None = True
+    reachable: bool | None = True
+    can_quiesce: bool | None = True
     version: str = "4.1"
+    os: str | None = "linux:64:Debian GNU/Linux 12"
+    has_guest_info: bool = False
 
 
 @dataclass

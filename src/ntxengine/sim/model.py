@@ -52,10 +52,7 @@ class Vm:
         return (
             tools is not None
             and self.config.power == "on"
-            and tools.installed
-            and tools.enabled
-            and tools.reachable
-            and tools.can_quiesce
+            and False not in (tools.installed, tools.enabled, tools.reachable, tools.can_quiesce)
         )
 
 

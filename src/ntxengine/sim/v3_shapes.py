@@ -12,6 +12,8 @@ from ntxengine.units import MIB
 
 _CREATED = 1_767_225_600.0
 _STATUS_ONLY = ("hypervisor_type", "protection_type", "host_reference", "guest_tools")
+_STATES = {True: "ENABLED", False: "DISABLED", None: None}
+_NGT_STATES = {True: "INSTALLED", False: "UNINSTALLED", None: None}
 _POWER = {"on": "ON", "off": "OFF", "paused": "PAUSED"}
 
 
@@ -86,15 +88,17 @@ def _guest_tools(vm: Vm) -> Json:
     tools = vm.config.guest_tools
     assert tools is not None
     return {
-        "state": "ENABLED" if tools.enabled else "DISABLED",
-        "ngt_state": "INSTALLED" if tools.installed else "UNINSTALLED",
+        "state": _STATES[tools.enabled],
+        "ngt_state": _NGT_STATES[tools.installed],
         "iso_mount_state": "UNMOUNTED",
         "is_reachable": tools.reachable,
-        "enabled_capability_list": ["VSS_SNAPSHOT"] if tools.can_quiesce else [],
+        "enabled_capability_list": (
+            None if tools.can_quiesce is None else ["VSS_SNAPSHOT"] if tools.can_quiesce else []
+        ),
         "vss_snapshot_capable": tools.can_quiesce,
         "version": tools.version,
         "available_version": tools.version,
-        "guest_os_version": "linux:64:Debian GNU/Linux 12",
+        "guest_os_version": tools.os,
         "vm_mobility_drivers_installed": True,
     }
 

@@ -64,7 +64,7 @@ def guest_tools(vm: Vm) -> Json:
     tools = vm.config.guest_tools
     if tools is None:
         return typed(f"{_VMM}.GuestTools", isInstalled=False, isEnabled=False, isReachable=False)
-    return typed(
+    result = typed(
         f"{_VMM}.GuestTools",
         isInstalled=tools.installed,
         isEnabled=tools.enabled,
@@ -73,8 +73,12 @@ def guest_tools(vm: Vm) -> Json:
         isVssSnapshotCapable=tools.can_quiesce,
         version=tools.version,
         availableVersion=tools.version,
-        capabilities=["VSS_SNAPSHOT"] if tools.can_quiesce else [],
+        capabilities=None if tools.can_quiesce is None else ["VSS_SNAPSHOT"] if tools.can_quiesce else [],
+        guestOsVersion=None if tools.has_guest_info else tools.os,
     )
+    if tools.has_guest_info:
+        result["guestInfo"] = typed(f"{_VMM}.GuestInfo", guestOsFullName=tools.os)
+    return result
 
 
 def _backing(world: World, file: LiveFile) -> Json:

@@ -24,7 +24,16 @@ from ntxengine.errors import (
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
 from ntxengine.prism.http.parse import MAX_PAGES, decode, given_id
 from ntxengine.prism.http.session import Answer, Session
-from ntxengine.prism.models import AttachedDisk, Consistency, DiskPoint, Family, RecoveryPoint, RegionPage, Vm
+from ntxengine.prism.models import (
+    AttachedDisk,
+    Consistency,
+    DiskPoint,
+    Family,
+    RecoveryPoint,
+    RegionPage,
+    Vm,
+    VssBackup,
+)
 from ntxengine.prism.regions import page_v3, walk
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
 from ntxengine.prism.v3 import schema
@@ -38,6 +47,7 @@ class ElementPrism:
     """The `Prism` of a Prism Element."""
 
     family: Family = "v3"
+    can_choose_vss = False
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -66,7 +76,7 @@ class ElementPrism:
         return schema.vm_from(answer.body, files, request=answer.request)
 
     async def create_recovery_point(
-        self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime
+        self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"
     ) -> RecoveryPoint:
         """Freeze all disks of `vm`; delete what was made if that does not come to a good end."""
         if not 0 < len(name) <= MAX_NAME_LENGTH:

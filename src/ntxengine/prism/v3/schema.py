@@ -15,9 +15,10 @@ import msgspec
 
 from ntxengine.errors import PrismAnswerError
 from ntxengine.ids import UUID_PATTERN, is_uuid
+from ntxengine.prism.guest import GuestTools, told
 from ntxengine.prism.http.error_body import one_line, with_details
 from ntxengine.prism.http.parse import Size, Uuid, decode, decode_object, in_utc
-from ntxengine.prism.models import Consistency, Disk, DiskPoint, GuestTools, PowerState, RecoveryPoint, Vm
+from ntxengine.prism.models import Consistency, Disk, DiskPoint, PowerState, RecoveryPoint, Vm
 
 _SNAPSHOT_FOLDERS = ("/.snapshot/", "/.acropolis/snapshot/")
 _POWER: dict[str | None, PowerState] = {"ON": "on", "OFF": "off", "PAUSED": "paused"}
@@ -101,6 +102,7 @@ class _NutanixGuestTools(msgspec.Struct):
     vss_snapshot_capable: bool | None = None
     enabled_capability_list: list[str] | None = None
     version: str | None = None
+    guest_os_version: str | None = None
 
 
 class _GuestTools(msgspec.Struct):
@@ -266,12 +268,14 @@ def _guest_tools(found: _GuestTools | None) -> GuestTools:
     tools = found.nutanix_guest_tools if found else None
     if tools is None:
         return GuestTools()
+    listed = tools.enabled_capability_list
     return GuestTools(
-        installed=tools.ngt_state == "INSTALLED",
-        enabled=tools.state == "ENABLED",
-        reachable=bool(tools.is_reachable),
-        can_quiesce="VSS_SNAPSHOT" in (tools.enabled_capability_list or ()) and tools.vss_snapshot_capable is not False,
-        version=tools.version or "",
+        installed=None if tools.ngt_state is None else tools.ngt_state == "INSTALLED",
+        enabled=None if tools.state is None else tools.state == "ENABLED",
+        reachable=tools.is_reachable,
+        can_quiesce=told(tools.vss_snapshot_capable, None if listed is None else "VSS_SNAPSHOT" in listed),
+        version=one_line(tools.version or ""),
+        os_name=one_line(tools.guest_os_version or ""),
     )
 
 

@@ -19,7 +19,7 @@ from ntxengine.prism.http.endpoint import Secret
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import TASK_ID_PATTERN, id_in_path
 from ntxengine.prism.http.session import Answer, Request, Session
-from ntxengine.prism.models import DiskPoint
+from ntxengine.prism.models import DiskPoint, VssBackup
 from ntxengine.prism.v4 import schema
 from ntxengine.units import format_time
 
@@ -31,6 +31,7 @@ BLOCK_SIZE_BYTE = 32768
 
 _REVISION = re.compile(r"v4\.\d{1,3}(?:\.[ab]\d{1,3})?")
 _CONTENT = "dataprotection.v4.content"
+_VSS_BACKUPS: dict[VssBackup, str] = {"copy": "COPY_BACKUP", "full": "FULL_BACKUP"}
 
 
 def is_revision(text: str) -> bool:
@@ -106,17 +107,16 @@ class CentralApi:
         return await self._start(_request("DELETE", self._disk_path(vm_id, disk_id), headers={"If-Match": etag}))
 
     async def create_recovery_point(
-        self, vm_id: str, name: str, *, expires_at: datetime, with_application: bool
+        self, vm_id: str, name: str, *, expires_at: datetime, with_application: bool, vss: VssBackup | None
     ) -> str:
-        """Freeze a VM; return the task's id."""
+        """Freeze a VM; return the task's id.  `vss` is told to Windows where application consistency is wanted."""
         vm: dict[str, Any] = {"vmExtId": vm_id}
-        if with_application:
-            # COPY_BACKUP: a FULL_BACKUP would cut the logs of databases that somebody else backs up.
+        if with_application and vss is not None:
+            # `writers` is left out: whether an empty list would take back the writers that are left out as it comes,
+            # no document says.
             vm["applicationConsistentProperties"] = {
                 "$objectType": "dataprotection.v4.common.VssProperties",
-                "backupType": "COPY_BACKUP",
-                "shouldIncludeWriters": False,
-                "writers": [],
+                "backupType": _VSS_BACKUPS[vss],
                 "shouldStoreVssMetadata": False,
             }
         body = {

@@ -32,6 +32,7 @@ from ntxengine.prism.models import (
     RecoveryPoint,
     RegionPage,
     Vm,
+    VssBackup,
 )
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
 from ntxengine.prism.v4.api import CentralApi
@@ -47,6 +48,7 @@ class CentralPrism:
     """The `Prism` of a Prism Central."""
 
     family: Family = "v4"
+    can_choose_vss = True
 
     def __init__(self, session: Session, revisions: Revisions, open_element: Callable[[str], Session]) -> None:
         self._session = session
@@ -75,7 +77,7 @@ class CentralPrism:
         return vm_from(answer.decode(Entity).data, request=answer.request)
 
     async def create_recovery_point(
-        self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime
+        self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"
     ) -> RecoveryPoint:
         """Freeze all disks of `vm`; delete what was made if that does not come to a good end."""
         if not 0 < len(name) <= MAX_NAME_LENGTH:
@@ -87,7 +89,7 @@ class CentralPrism:
             with not_found_as(f"VM {vm.id}"):
                 task_id = await accepted.ask(
                     self._api.create_recovery_point(
-                        vm.id, name, expires_at=expires_at, with_application=consistency == "application"
+                        vm.id, name, expires_at=expires_at, with_application=consistency == "application", vss=vss
                     )
                 )
             task = await self._tasks.wait(task_id, what=what)

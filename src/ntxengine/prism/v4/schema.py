@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 
 from ntxengine.errors import PrismAnswerError
+from ntxengine.prism.guest import GuestTools, told
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import Size, TaskId, Uuid, decode, decode_object, in_utc
-from ntxengine.prism.models import Consistency, Disk, DiskPoint, GuestTools, PowerState, RecoveryPoint, Vm
+from ntxengine.prism.models import Consistency, Disk, DiskPoint, PowerState, RecoveryPoint, Vm
 
 RECOVERY_POINT_DISK = "vmm.v4.ahv.config.VmDiskRecoveryPointReference"
 """What a hot-added disk says it was made from."""
@@ -172,6 +173,10 @@ class VmDisk(_Camel):
         return reference.disk_recovery_point_ext_id
 
 
+class _GuestInfo(_Camel):
+    guest_os_full_name: str | None = None
+
+
 class _GuestTools(_Camel):
     is_installed: bool | None = None
     is_enabled: bool | None = None
@@ -179,6 +184,8 @@ class _GuestTools(_Camel):
     is_vss_snapshot_capable: bool | None = None
     capabilities: list[str] | None = None
     version: str | None = None
+    guest_os_version: str | None = None
+    guest_info: _GuestInfo | None = None
 
 
 class _Vm(_Camel):
@@ -244,12 +251,16 @@ def _disk(slot: VmDisk, where: str) -> Disk:
 def _guest_tools(found: _GuestTools | None) -> GuestTools:
     if found is None:
         return GuestTools()
+    # vmm 4.3 names the system in guestInfo, which is then the one that counts.
+    named = found.guest_info.guest_os_full_name if found.guest_info else None
+    is_listed = None if found.capabilities is None else "VSS_SNAPSHOT" in found.capabilities
     return GuestTools(
-        installed=bool(found.is_installed),
-        enabled=bool(found.is_enabled),
-        reachable=bool(found.is_reachable),
-        can_quiesce=bool(found.is_vss_snapshot_capable) and "VSS_SNAPSHOT" in (found.capabilities or ()),
-        version=found.version or "",
+        installed=found.is_installed,
+        enabled=found.is_enabled,
+        reachable=found.is_reachable,
+        can_quiesce=told(found.is_vss_snapshot_capable, is_listed),
+        version=one_line(found.version or ""),
+        os_name=one_line(named or found.guest_os_version or ""),
     )
 
 
