@@ -9,7 +9,7 @@ import pytest
 
 from ntxengine.errors import OptionsError
 from ntxengine.sim.config import SimConfig
-from ntxengine.sim.faults import ANSWER_FAULTS, REGION_FAULTS, AnswerFault
+from ntxengine.sim.faults import ANSWER_FAULTS, REGION_FAULTS, TASK_FAULTS, AnswerFault, tasks
 from ntxengine.sim.faults.answers import NO_BODY
 from ntxengine.sim.faults.regions import spoil
 from ntxengine.sim.pages import Page, Window
@@ -35,6 +35,14 @@ def test_every_kind_of_region_fault_changes_a_page(kind: str) -> None:
     assert PAGE.regions[0] == (0, 512, False)
 
 
+@pytest.mark.parametrize("kind", sorted(TASK_FAULTS))
+def test_every_kind_of_task_fault_changes_a_task(kind: str) -> None:
+    task = {"status": "RUNNING", "completionDetails": [{"name": "a", "value": "b"}], "entitiesAffected": []}
+
+    assert tasks.spoil(task, kind) != task
+    assert tasks.spoil(task, "") == task
+
+
 def test_a_field_is_set_or_dropped_wherever_its_path_leads() -> None:
     assert AnswerFault(field="data.*.name").change(body())["data"][1] == {"extId": "b", "name": None}
     assert AnswerFault(kind="drop", field="data.0.name").change(body())["data"][0] == {"extId": "a"}
@@ -55,7 +63,7 @@ def test_every_fault_can_be_written_in_yaml(tmp_path: Path) -> None:
         assert faults.answers[0].value == [1, {"a": None}]
 
 
-@pytest.mark.parametrize("text", ["{regions: bogus}", "{answers: [{kind: bogus}]}"])
+@pytest.mark.parametrize("text", ["{regions: bogus}", "{tasks: bogus}", "{answers: [{kind: bogus}]}"])
 def test_a_fault_that_nobody_knows_is_refused_with_those_that_are(tmp_path: Path, text: str) -> None:
     (tmp_path / "sim.yaml").write_text(f"faults: {text}")
 

@@ -120,6 +120,8 @@ def delete_point(world: World, point: Point) -> Task:
     """Delete a recovery point and its bytes."""
 
     async def work(_task: Task) -> None:
+        if world.config.faults.secure_points:
+            await asyncio.Event().wait()
         world.drop(point)
 
     entities = [Entity("dataprotection:config:recovery-point", "vm_snapshot", point.id, point.name)]

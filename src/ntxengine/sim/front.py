@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -156,6 +157,9 @@ class Front:
         fault = faults.http_fault(self._name, request.method, path)
         if fault is not None:
             await asyncio.sleep(fault.delay_s)
+            if fault.executed:
+                with contextlib.suppress(ApiError):
+                    await self._route(request, path)
             if fault.status and fault.plain:
                 return PlainTextResponse("Internal Server Error", fault.status)
             if fault.status:

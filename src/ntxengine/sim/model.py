@@ -10,7 +10,7 @@ from ntxengine.sim.config import Family, VmConfig
 from ntxengine.sim.faults import TaskKind
 
 FileKind = Literal["disk", "cdrom", "nvram"]
-TaskStatus = Literal["QUEUED", "RUNNING", "SUCCEEDED", "FAILED"]
+TaskStatus = Literal["QUEUED", "RUNNING", "CANCELING", "SUCCEEDED", "FAILED", "CANCELED"]
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,14 @@ class Task:
     warnings: list[str] = field(default_factory=list)
 
     @property
+    def is_canceling(self) -> bool:
+        """Say if it ends as soon as its work is done."""
+        return self.status == "CANCELING"
+
+    @property
     def is_done(self) -> bool:
         """Say if it will not change any more."""
-        return self.status in ("SUCCEEDED", "FAILED")
+        return self.status in ("SUCCEEDED", "FAILED", "CANCELED")
 
 
 @dataclass

@@ -14,6 +14,9 @@ from ntxengine.sim.model import Entity, State, Task
 
 _log = logging.getLogger(__name__)
 
+_WORK_DONE = 90
+"""The progress of a task whose work is done."""
+
 Work = Callable[[Task], Awaitable[None]]
 
 
@@ -60,16 +63,36 @@ class Tasks:
             _log.warning("simulated task %s failed: %s", task.operation, exc)
             self._finish(task, error=f"Internal error: {exc.strerror}", code="DP-10000")
             return
-        self._touch(task, 90)
+        if task.is_canceling:
+            self._canceled(task)
+            return
+        self._touch(task, _WORK_DONE)
         if sticks:
             return
         if self._config.limits.task_s > 0:
             await asyncio.sleep(self._config.limits.task_s)
+        if task.is_done:
+            return
         if fails:
             task.details.clear()
             self._finish(task, error="Simulated failure after the work was done", code="DP-10000")
             return
         self._finish(task)
+
+    def cancel(self, task: Task) -> None:
+        """End a task: when its work is done, which stays done."""
+        if task.is_done:
+            return
+        if task.progress < _WORK_DONE:
+            task.status = "CANCELING"
+        else:
+            self._canceled(task)
+
+    def _canceled(self, task: Task) -> None:
+        task.status, task.completed = "CANCELED", self._clock()
+        task.details.clear()
+        self._touch(task, 100)
+        self._save()
 
     def _finish(self, task: Task, *, error: str = "", code: str = "") -> None:
         task.error, task.error_code = error, code

@@ -181,7 +181,14 @@ def host(world: World, number: int) -> Json:
     return entity("host", world.host_ids[number], status)
 
 
-_TASK_STATUS = {"QUEUED": "PENDING", "RUNNING": "PENDING", "SUCCEEDED": "COMPLETE", "FAILED": "ERROR"}
+_TASK_STATUS = {
+    "QUEUED": "PENDING",
+    "RUNNING": "PENDING",
+    "SUCCEEDED": "COMPLETE",
+    "FAILED": "ERROR",
+    "CANCELING": "PENDING",
+    "CANCELED": "ERROR",
+}
 
 
 def snapshot(world: World, point: Point) -> Json:

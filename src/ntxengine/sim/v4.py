@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from ntxengine.sim import actions, ids, v4_schema, v4_shapes
-from ntxengine.sim.answers import ApiError, Json, SchemaError
+from ntxengine.sim.answers import ApiError, Json, SchemaError, app_message
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.model import Point, Task, Vm
 from ntxengine.sim.v4_query import accepted, info_route, listing, not_found, one, request_key, route
@@ -51,6 +51,7 @@ def routes() -> list[Route]:
         ),
         route("list_tasks", "GET", "prism", "config/tasks", _list_tasks),
         route("get_task", "GET", "prism", "config/tasks/{task}", _get_task),
+        route("cancel_task", "POST", "prism", "config/tasks/{task}/$actions/cancel", _cancel_task),
         route("list_clusters", "GET", "clustermgmt", "config/clusters", _list_clusters),
         route("get_cluster", "GET", "clustermgmt", "config/clusters/{cluster}", _get_cluster),
         route("list_cluster_hosts", "GET", "clustermgmt", "config/clusters/{cluster}/hosts", _list_hosts),
@@ -246,12 +247,25 @@ async def _list_tasks(call: Call) -> Response:
     return listing(call, "prism.v4.config.ListTasksApiResponse", "prism.v4.config.Task", entities)
 
 
-async def _get_task(call: Call) -> Response:
+def _task(call: Call) -> Task:
     prefix, _, uuid = call.parts["task"].partition(":")
     task = call.world.state.tasks.get(uuid)
     if prefix != ids.TASK_PREFIX or task is None:
         raise not_found("task", call.parts["task"], code="PRI-10404", group="TASK_NOT_FOUND")
-    return one(call, "prism.v4.config.GetTaskApiResponse", v4_shapes.task(call.world, task))
+    return task
+
+
+async def _get_task(call: Call) -> Response:
+    return one(call, "prism.v4.config.GetTaskApiResponse", v4_shapes.task(call.world, _task(call)))
+
+
+async def _cancel_task(call: Call) -> Response:
+    task = _task(call)
+    if not call.world.config.faults.cancelable_tasks or task.is_done:
+        raise ApiError(409, "TASK_NOT_CANCELABLE", f"Task {call.parts['task']} cannot be canceled", code="PRI-10409")
+    call.world.tasks.cancel(task)
+    text = f"Task {call.parts['task']} is being canceled"
+    return one(call, "prism.v4.config.CancelTaskApiResponse", app_message("prism", text, "PRI-10202", severity="INFO"))
 
 
 async def _list_clusters(call: Call) -> Response:

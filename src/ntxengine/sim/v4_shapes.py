@@ -7,6 +7,7 @@ from typing import Any
 from ntxengine.sim import ids
 from ntxengine.sim.answers import Json, app_message, time_text
 from ntxengine.sim.config import ContainerConfig
+from ntxengine.sim.faults.tasks import spoil
 from ntxengine.sim.model import LiveFile, Point, Task, Vm, VmPoint
 from ntxengine.sim.world import World
 
@@ -145,7 +146,7 @@ def recovery_point(world: World, point: Point, *, with_disks: bool) -> Json:
         expirationTime=time_text(point.expires),
         locationAgnosticId=ids.fixed(point.id, "agnostic"),
         ownerExtId="00000000-0000-0000-0000-000000000000",
-        isSecure=False,
+        isSecure=world.config.faults.secure_points,
         totalExclusiveUsageBytes=None,
         sourceLocation=source,
         locationReferences=[typed(f"{_DP}.config.LocationReference", locationExtId=world.cluster_id)],
@@ -190,7 +191,7 @@ def task(world: World, task: Task) -> Json:
         startedTime=time_text(task.started),
         completedTime=time_text(task.completed),
         lastUpdatedTime=time_text(task.updated),
-        isCancelable=False,
+        isCancelable=world.config.faults.cancelable_tasks and not task.is_done,
         isBackgroundTask=False,
         clusterExtIds=[world.cluster_id],
         entitiesAffected=[
@@ -208,7 +209,7 @@ def task(world: World, task: Task) -> Json:
     if task.warnings:
         warnings = [app_message("prism", text, "DP-10410", severity="WARNING") for text in task.warnings]
         result["warnings"] = warnings
-    return result
+    return spoil(result, world.config.faults.tasks)
 
 
 # -- clustermgmt

@@ -5,13 +5,25 @@
     http        another answer instead of the real one, or a late one
     answers     the real answer, changed: a registry of kinds
     regions     a page of changed regions, spoiled: a registry of kinds
+    tasks       a task of v4, said in another way: a registry of kinds
 
-A new kind of `answers` or `regions` is a function with its name above it; nothing else needs to know of it.
+A new kind of `answers`, `regions` or `tasks` is a function with its name above it; nothing else needs to know of it.
 """
 
 from ntxengine.sim.faults.answers import ANSWER_FAULTS, AnswerFault
 from ntxengine.sim.faults.http import HttpFault
 from ntxengine.sim.faults.regions import REGION_FAULTS, RegionFault
 from ntxengine.sim.faults.script import Faults, TaskKind
+from ntxengine.sim.faults.tasks import TASK_FAULTS, TaskFault
 
-__all__ = ["ANSWER_FAULTS", "REGION_FAULTS", "AnswerFault", "Faults", "HttpFault", "RegionFault", "TaskKind"]
+__all__ = [
+    "ANSWER_FAULTS",
+    "REGION_FAULTS",
+    "TASK_FAULTS",
+    "AnswerFault",
+    "Faults",
+    "HttpFault",
+    "RegionFault",
+    "TaskFault",
+    "TaskKind",
+]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ntxengine.sim.faults import regions
+from ntxengine.sim.faults import regions, tasks
 from ntxengine.sim.faults.answers import AnswerFault
 from ntxengine.sim.faults.http import HttpFault
 from ntxengine.sim.faults.regions import RegionFault
+from ntxengine.sim.faults.tasks import TaskFault
 
 TaskKind = Literal["create", "delete", "expire", "attach", "detach"]
 
@@ -18,13 +19,18 @@ class Faults:
     """Everything that can go wrong on purpose.
 
     `fail_tasks` and `stuck_tasks` count down per kind of task (-1: all): the work is done, then the task ends FAILED,
-    or never ends.  `downgrade_consistency` gives crash-consistent points whatever was asked.  `regions` spoils the
+    or never ends.  `tasks` is how v4 tells of all of them.  `cancelable_tasks` lets v4 cancel a task: what it has made
+    by then stays.  `secure_points` deletes no recovery point of v4: the task waits for an approval.
+    `downgrade_consistency` gives crash-consistent points whatever was asked.  `regions` spoils the
     pages of changed regions.  `http` are answers instead of the real ones; the first that takes a request wins.
     `answers` change the real ones, all that take the request, in their order.
     """
 
     fail_tasks: dict[str, int] = field(default_factory=dict)
     stuck_tasks: dict[str, int] = field(default_factory=dict)
+    tasks: TaskFault = ""
+    cancelable_tasks: bool = False
+    secure_points: bool = False
     downgrade_consistency: bool = False
     regions: RegionFault = ""
     http: list[HttpFault] = field(default_factory=list)
@@ -33,6 +39,7 @@ class Faults:
     def check(self) -> None:
         """Raise OptionsError if a kind is not known."""
         regions.check(self.regions)
+        tasks.check(self.tasks)
         for fault in self.answers:
             fault.check()
 
