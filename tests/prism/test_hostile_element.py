@@ -41,7 +41,7 @@ def ready(hostile: Hostile, *answers: bytes) -> None:
     hostile.on("POST /idempotence_identifiers", reply(200, {"uuid_list": [D]}))
     hostile.on("POST /vm_snapshots", reply(202, {"metadata": {"uuid": D}, "status": {"state": "PENDING"}}))
     hostile.on(f"GET /vm_snapshots/{D}", *answers)
-    hostile.on(f"DELETE /vm_snapshots/{D}", reply(404, {}))
+    hostile.on(f"DELETE /vm_snapshots/{D}", reply(202, {}))
     hostile.on(f"GET /vms/{A}", files())
 
 
@@ -280,19 +280,32 @@ async def test_a_task_of_v2_is_understood_in_every_spelling(hostile: Hostile, pr
     assert clone == {"disk_address": {"device_bus": "SCSI", "ndfs_filepath": FROZEN}}
 
 
-async def test_an_attach_is_not_repeated_when_its_fate_is_unknown_but_taken_off(
+async def test_an_attach_whose_answer_is_lost_is_found_and_not_asked_for_again(
     hostile: Hostile, prism: ElementPrism
 ) -> None:
     hostile.on(f"GET /vms/{B}", worker(), worker(), worker((C, FROZEN)))
     hostile.on("POST /attach", reply(504, {}))
+
+    assert await prism.attach_disk(B, DiskPoint(FROZEN, B, D, path=FROZEN)) == AttachedDisk(C, C, B, FROZEN)
+
+    assert len(hostile.asked_for("/attach")) == 1
+    assert not hostile.asked_for("/detach")
+
+
+async def test_an_attach_whose_answer_is_lost_and_that_is_not_clear_is_taken_off(
+    hostile: Hostile, prism: ElementPrism
+) -> None:
+    hostile.on(f"GET /vms/{B}", worker(), worker((C, FROZEN), (D, FROZEN)))
+    hostile.on("POST /attach", reply(504, {}))
     hostile.on("POST /detach", reply(201, {"task_uuid": A}))
     hostile.on(f"GET /tasks/{A}", reply(200, {"progress_status": "Succeeded"}))
 
-    with pytest.raises(PrismError, match="504"):
+    with pytest.raises(PrismAnswerError, match="2 new disks"):
         await prism.attach_disk(B, DiskPoint(FROZEN, B, D, path=FROZEN))
 
     assert len(hostile.asked_for("/attach")) == 1
-    assert [one.json["vm_disks"][0]["disk_address"] for one in hostile.asked_for("/detach")] == [{"vmdisk_uuid": C}]
+    taken_off = [one.json["vm_disks"][0]["disk_address"] for one in hostile.asked_for("/detach")]
+    assert taken_off == [{"vmdisk_uuid": C}, {"vmdisk_uuid": D}]
 
 
 async def test_only_clones_of_snapshot_files_count_as_attached(hostile: Hostile, prism: ElementPrism) -> None:

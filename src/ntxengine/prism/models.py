@@ -77,7 +77,10 @@ class DiskPoint:
 
 @dataclass(frozen=True)
 class RecoveryPoint:
-    """A VM frozen at a moment, as it exists on the cluster."""
+    """A VM frozen at a moment, as it exists on the cluster.
+
+    `protection` says why the cluster does not delete it when it is told to; empty if it does.
+    """
 
     id: str
     name: str
@@ -86,6 +89,7 @@ class RecoveryPoint:
     created_at: datetime | None
     expires_at: datetime | None
     disks: tuple[DiskPoint, ...] = ()
+    protection: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,15 @@
-"""Waiting for Prism: ask, sleep a little longer each time, give up at a limit."""
+"""Waiting for Prism: ask, sleep a little longer each time, give up at a limit.
+
+One failure proves nothing about what is waited for, so a wait goes on over it:
+
+| Prism                                             | the wait                                      |
+|---------------------------------------------------|-----------------------------------------------|
+| answers, but what is waited for is not there yet  | goes on to the limit, then PrismTimeout       |
+| busy, time-out, no connection, 5xx other than 501 | goes on to the limit, then PrismBusy          |
+| does not know it (404)                            | goes on for UNKNOWN_TIMEOUT_S without a break |
+| gives an answer that cannot be read               | goes on, MAX_ODD_ANSWERS times without break  |
+| anything else                                     | ends with that error                          |
+"""
 
 from __future__ import annotations
 
@@ -8,8 +19,18 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from ntxengine.concurrency.completion import run_to_completion
-from ntxengine.errors import NtxError, PrismTimeout
+from ntxengine.errors import (
+    NotFoundError,
+    NtxError,
+    PrismAnswerError,
+    PrismBusy,
+    PrismConnectionError,
+    PrismError,
+    PrismStatusError,
+    PrismTimeout,
+)
 from ntxengine.prism.http.clock import Clock
+from ntxengine.prism.http.error_body import is_not_found
 
 T = TypeVar("T")
 
@@ -19,27 +40,132 @@ TASK_TIMEOUT_S = 600.0
 """How long Prism may take to freeze, delete or attach; a quiesced VM under load needs minutes."""
 SETTLE_TIMEOUT_S = 30.0
 """How long clean-up waits for a task to end before it removes what is there."""
+UNKNOWN_TIMEOUT_S = 60.0
+"""How long Prism may not know what it has just accepted: its services learn of it one after the other."""
 UNDO_TIMEOUT_S = 180.0
+MAX_ODD_ANSWERS = 3
 
 log = logging.getLogger(__name__)
 
 
-async def poll(
-    ask: Callable[[], Awaitable[T | None]], *, what: str, clock: Clock, timeout_s: float = TASK_TIMEOUT_S
-) -> T:
-    """Return the first answer of `ask` that is not None.
+class Deadline:
+    """When something must have ended: one for the whole of it, however many requests that takes."""
 
-    Errors: PrismTimeout after `timeout_s`; what `ask` raises.
+    def __init__(self, clock: Clock, limit_s: float = TASK_TIMEOUT_S) -> None:
+        self.clock = clock
+        self.limit_s = limit_s
+        self._end_s = clock.now() + limit_s
+
+    @property
+    def left_s(self) -> float:
+        """How long is left; zero or less if it is over."""
+        return self._end_s - self.clock.now()
+
+    def within(self, limit_s: float) -> Deadline:
+        """Return a deadline for a part: `limit_s` from now, and no later than this one."""
+        return Deadline(self.clock, min(limit_s, max(0.0, self.left_s)))
+
+
+class _Patience:
+    """What has failed since the last good answer, and whether that may still pass."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._clock = deadline.clock
+        self._unknown_since_s: float | None = None
+        self._odd_answers = 0
+        self.trouble: NtxError | None = None
+
+    def calm(self) -> None:
+        self._unknown_since_s, self._odd_answers, self.trouble = None, 0, None
+
+    def bear(self, error: NtxError, what: str) -> None:
+        """Note a failure; raise if it will not pass."""
+        self.trouble = error
+        if _is_unknown(error):
+            now_s = self._clock.now()
+            self._unknown_since_s = now_s if self._unknown_since_s is None else self._unknown_since_s
+            if now_s - self._unknown_since_s >= UNKNOWN_TIMEOUT_S:
+                raise PrismAnswerError(f"{what}: unknown to Prism for {UNKNOWN_TIMEOUT_S:g} s: {error}") from error
+            return
+        self._unknown_since_s = None
+        if isinstance(error, PrismAnswerError):
+            self._odd_answers += 1
+            if self._odd_answers >= MAX_ODD_ANSWERS:
+                raise error
+            return
+        self._odd_answers = 0
+        if not may_pass(error):
+            raise error
+
+
+def may_pass(error: NtxError) -> bool:
+    """Return whether asking again later may be answered: it says nothing about what was asked for."""
+    if isinstance(error, PrismStatusError):
+        return error.status >= 500 and error.status != 501
+    return isinstance(error, PrismBusy | PrismTimeout | PrismConnectionError)
+
+
+def _is_unknown(error: NtxError) -> bool:
+    return isinstance(error, NotFoundError) or (isinstance(error, PrismStatusError) and is_not_found(error))
+
+
+async def poll(ask: Callable[[], Awaitable[T | None]], *, what: str, deadline: Deadline) -> T:
+    """Return the first answer of `ask` that is not None; go on over failures that may pass (see the module's head).
+
+    Errors: PrismTimeout at the deadline; PrismBusy if Prism could not be asked then; what `ask` raises for good.
     """
-    deadline = clock.now() + timeout_s
     wait_s = FIRST_POLL_S
-    while (found := await ask()) is None:
-        left_s = deadline - clock.now()
+    patience = _Patience(deadline)
+    while True:
+        try:
+            found = await ask()
+        except (PrismError, NotFoundError) as exc:
+            patience.bear(exc, what)
+            log.debug("%s: asked again after: %s", what, exc)
+        else:
+            if found is not None:
+                return found
+            patience.calm()
+        left_s = deadline.left_s
+        if left_s <= 0 and patience.trouble is not None:
+            raise PrismBusy(
+                f"{what}: no good answer within {deadline.limit_s:g} s, try again later: {patience.trouble}"
+            ) from patience.trouble
         if left_s <= 0:
-            raise PrismTimeout(f"{what} is not finished after {timeout_s:g} s: try again later")
-        await clock.sleep(min(wait_s, left_s))
+            raise PrismTimeout(f"{what} is not finished after {deadline.limit_s:g} s: try again later")
+        await deadline.clock.sleep(min(wait_s, left_s))
         wait_s = min(wait_s * 1.5, LONGEST_POLL_S)
-    return found
+
+
+async def appearing(
+    ask: Callable[[], Awaitable[T | None]], *, what: str, deadline: Deadline, wait_s: float
+) -> T | None:
+    """Return the first answer of `ask` that is not None, and None if it has not come after `wait_s`.
+
+    Errors: as poll: None is returned only if Prism could be asked.
+    """
+    end = deadline.within(wait_s)
+
+    async def look() -> tuple[T | None] | None:
+        found = await ask()
+        return (found,) if found is not None or end.left_s <= 0 else None
+
+    return (await poll(look, what=what, deadline=deadline))[0]
+
+
+async def ask_twice_if_absent(ask: Callable[[], Awaitable[T]], clock: Clock) -> T:
+    """Return what `ask` returns; ask once more if Prism does not know it: one 404 may pass.
+
+    Errors: what `ask` raises.
+    """
+    try:
+        return await ask()
+    except PrismStatusError as exc:
+        if not is_not_found(exc):
+            raise
+        log.debug("asked again, to be sure: %s", exc)
+    await clock.sleep(FIRST_POLL_S)
+    return await ask()
 
 
 class Accepted:

@@ -9,12 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 
-from ntxengine.errors import OptionsError, PrismAnswerError, PrismStatusError, PrismTimeout, TaskFailed
+from ntxengine.errors import OptionsError, PrismAnswerError, PrismError, PrismStatusError, TaskFailed
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line, was_rejected
 from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.models import AttachedDisk, DiskPoint
-from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, TASK_TIMEOUT_S, Accepted, log, poll, undo
+from ntxengine.prism.tasks import (
+    SETTLE_TIMEOUT_S,
+    UNDO_TIMEOUT_S,
+    UNKNOWN_TIMEOUT_S,
+    Accepted,
+    Deadline,
+    appearing,
+    ask_twice_if_absent,
+    log,
+    poll,
+    undo,
+)
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v3.schema import V2Disk, V2Task
 
@@ -41,17 +52,33 @@ class ElementDisks:
             before = {found.vmdisk_id for found in await self._slots(worker_id)}
             accepted = Accepted()
             try:
-                with not_found_as(f"worker VM {worker_id} or {disk.path}"):
-                    task_id = await accepted.ask(self._api.attach_disk_v2(worker_id, disk.path))
-                await self._wait(task_id, what)
-                new = await self._new(worker_id, disk.path, before)
-                if len(new) != 1:
-                    raise PrismAnswerError(f"{what}: {len(new)} new disks on the worker VM come from it, not one")
-                return _attached(new[0], worker_id, disk.path)
+                return await self._added(worker_id, disk.path, before, accepted, what)
             except (Exception, asyncio.CancelledError) as exc:
                 if accepted.id is not None or not was_rejected(exc):
                     await undo(self._remove_new(worker_id, disk.path, before, accepted.id, what), what=what)
                 raise
+
+    async def _added(
+        self, worker_id: str, path: str, before: set[str | None], accepted: Accepted, what: str
+    ) -> AttachedDisk:
+        """Ask for the disk, wait for the task, and return the disk that it made."""
+        deadline, lost = Deadline(self._clock), None
+        try:
+            with not_found_as(f"worker VM {worker_id} or {path}"):
+                task_id = await accepted.ask(self._api.attach_disk_v2(worker_id, path))
+        except PrismError as exc:
+            if was_rejected(exc):
+                raise
+            log.warning("%s: the answer is lost (%s): looking for a new disk", what, exc)
+            lost = exc
+        else:
+            await self._wait(task_id, what, deadline)
+        new = await self._appearing(worker_id, path, before, what, deadline, UNKNOWN_TIMEOUT_S)
+        if not new and lost is not None:
+            raise lost
+        if len(new) != 1:
+            raise PrismAnswerError(f"{what}: {len(new)} new disks on the worker VM come from it, not one")
+        return _attached(new[0], worker_id, path)
 
     async def attached(self, worker_id: str) -> list[AttachedDisk]:
         """Return the worker VM's disks that are clones of snapshot files."""
@@ -65,16 +92,17 @@ class ElementDisks:
         """Take a disk off its worker VM, and wait until that is done."""
         if not await self._is_there(disk):
             return
+        what = f"removal of disk {disk.vmdisk_id} from worker VM {disk.worker_id}"
         try:
             task_id = await self._api.detach_disk_v2(disk.worker_id, disk.vmdisk_id)
-            await self._wait(task_id, f"removal of disk {disk.vmdisk_id} from worker VM {disk.worker_id}")
-        except (PrismStatusError, TaskFailed):
+            await self._wait(task_id, what, Deadline(self._clock))
+        except PrismError:
             if await self._is_there(disk):
                 raise
 
     async def _is_there(self, disk: AttachedDisk) -> bool:
         try:
-            vm = await self._api.get_vm_v2(disk.worker_id)
+            vm = await ask_twice_if_absent(lambda: self._api.get_vm_v2(disk.worker_id), self._clock)
         except PrismStatusError as exc:
             if is_not_found(exc):
                 return False
@@ -89,15 +117,15 @@ class ElementDisks:
         found = ((slot.vmdisk_id, slot.source_path) for slot in await self._slots(worker_id))
         return [vmdisk_id for vmdisk_id, source in found if vmdisk_id not in before and vmdisk_id and source == path]
 
-    async def _ended(self, task_id: str, what: str, timeout_s: float) -> V2Task:
+    async def _ended(self, task_id: str, what: str, deadline: Deadline) -> V2Task:
         async def ask() -> V2Task | None:
             task = await self._api.get_task_v2(task_id)
             return task if task.state in _ENDED else None
 
-        return await poll(ask, what=f"the Prism task of {what}", clock=self._clock, timeout_s=timeout_s)
+        return await poll(ask, what=f"the Prism task of {what}", deadline=deadline)
 
-    async def _wait(self, task_id: str, what: str) -> None:
-        task = await self._ended(task_id, what, TASK_TIMEOUT_S)
+    async def _wait(self, task_id: str, what: str, deadline: Deadline) -> None:
+        task = await self._ended(task_id, what, deadline)
         if task.state != "succeeded":
             detail = one_line((task.meta_response.error_detail if task.meta_response else None) or "no reason given")
             raise TaskFailed(f"{what}: the Prism task ended as {task.state}: {detail}")
@@ -106,28 +134,29 @@ class ElementDisks:
         self, worker_id: str, path: str, before: set[str | None], task_id: str | None, what: str
     ) -> None:
         """Take off what a failed attach added: disks that were not there before and come from our path."""
+        has_ended = False
         if task_id is not None:
             try:
-                await self._ended(task_id, what, SETTLE_TIMEOUT_S)
-            except PrismTimeout as exc:
+                await self._ended(task_id, what, Deadline(self._clock, SETTLE_TIMEOUT_S))
+                has_ended = True
+            except PrismError as exc:
                 log.debug("%s", exc)
-            found = await self._new(worker_id, path, before)
-        else:
-            found = await self._appearing(worker_id, path, before, what)
+        # Without the end of a task nobody knows how far the request came: its disk may appear in a moment.
+        wait_s, deadline = 0.0 if has_ended else SETTLE_TIMEOUT_S, Deadline(self._clock, UNDO_TIMEOUT_S)
+        found = await self._appearing(worker_id, path, before, what, deadline, wait_s)
         for vmdisk_id in found:
             log.info("removing disk %s from worker VM %s: its attach did not succeed", vmdisk_id, worker_id)
             await self.detach(_attached(vmdisk_id, worker_id, path))
 
-    async def _appearing(self, worker_id: str, path: str, before: set[str | None], what: str) -> list[str]:
-        """Return what appears within a while: nobody knows whether the request arrived."""
+    async def _appearing(
+        self, worker_id: str, path: str, before: set[str | None], what: str, deadline: Deadline, wait_s: float
+    ) -> list[str]:
+        """Return what appears within a while."""
 
         async def look() -> list[str] | None:
             return await self._new(worker_id, path, before) or None
 
-        try:
-            return await poll(look, what=what, clock=self._clock, timeout_s=SETTLE_TIMEOUT_S)
-        except PrismTimeout:
-            return []
+        return await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or []
 
 
 def _attached(vmdisk_id: str, worker_id: str, source: str) -> AttachedDisk:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -18,7 +19,6 @@ from ntxengine.errors import (
     PrismAnswerError,
     PrismError,
     PrismStatusError,
-    PrismTimeout,
     TaskFailed,
 )
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
@@ -35,7 +35,18 @@ from ntxengine.prism.models import (
     VssBackup,
 )
 from ntxengine.prism.regions import page_v3, walk
-from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
+from ntxengine.prism.tasks import (
+    SETTLE_TIMEOUT_S,
+    UNDO_TIMEOUT_S,
+    UNKNOWN_TIMEOUT_S,
+    Accepted,
+    Deadline,
+    appearing,
+    ask_twice_if_absent,
+    log,
+    poll,
+    undo,
+)
 from ntxengine.prism.v3 import schema
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v3.disks import ElementDisks
@@ -86,28 +97,27 @@ class ElementPrism:
             raise PrismError(f"VM {vm.id} runs on {schema.hypervisor_of(vm)}: only VMs on AHV can be captured")
         what = f"snapshot {name!r} of VM {vm.id}"
         accepted = Accepted()
+        deadline = Deadline(self._session.clock)
         snapshot_id = await self._new_identifier()
+        asking = self._create(vm, name, consistency, expires_at, snapshot_id)
         try:
-            with not_found_as(f"VM {vm.id}"):
-                await accepted.ask(self._create(vm, name, consistency, expires_at, snapshot_id))
-            point = await self._finished(accepted.id or "", vm, what)
+            made_id = await self._accepted_id(asking, accepted, vm, name, snapshot_id, what, deadline)
+            point = await self._finished(made_id, vm, what, deadline)
             absent = [disk.label for disk in vm.disks if disk.id not in {found.disk_id for found in point.disks}]
             if absent:
                 raise PrismAnswerError(f"{what}: snapshot {point.id} does not hold {', '.join(absent)}")
             return point
         except (Exception, asyncio.CancelledError) as exc:
             if accepted.id is not None or not was_rejected(exc):
-                work = self._remove_unfinished(
-                    vm, name, accepted.id or snapshot_id, what, is_accepted=accepted.id is not None
-                )
-                await undo(work, what=what)
+                await undo(self._remove_unfinished(vm, name, accepted.id or snapshot_id, what), what=what)
             raise
 
     async def recovery_point(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
         """Return a snapshot with those of the disks of `vm` that it holds."""
         subject = f"snapshot {recovery_point_id}"
+        given_id(recovery_point_id, "snapshot")
         with not_found_as(subject):
-            answer = await self._api.get_snapshot(given_id(recovery_point_id, "snapshot"))
+            answer = await ask_twice_if_absent(lambda: self._api.get_snapshot(recovery_point_id), self._session.clock)
         found = answer.decode(schema.Snapshot)
         if not found.is_complete:
             raise NotFoundError(f"{subject} cannot be used: its state is {found.state}")
@@ -122,25 +132,27 @@ class ElementPrism:
 
     async def delete_recovery_point(self, recovery_point_id: str) -> None:
         """Delete, and wait until it is gone."""
-        try:
-            await self._api.delete_snapshot(given_id(recovery_point_id, "snapshot"))
-        except PrismStatusError as exc:
-            if is_not_found(exc):
-                return
-            raise
+        given_id(recovery_point_id, "snapshot")
+        what = f"deletion of snapshot {recovery_point_id}"
+        deadline = Deadline(self._session.clock)
+
+        async def begun() -> bool | None:
+            try:
+                await self._api.delete_snapshot(recovery_point_id)
+            except PrismStatusError as exc:
+                if not is_not_found(exc):
+                    raise
+                return True if await self._state(recovery_point_id) is None else None
+            return True
 
         async def is_gone() -> bool | None:
-            try:
-                found = (await self._api.get_snapshot(recovery_point_id)).decode(schema.Snapshot)
-            except PrismStatusError as exc:
-                if is_not_found(exc):
-                    return True
-                raise
-            if found.has_failed:
-                raise TaskFailed(f"deletion of snapshot {recovery_point_id}: {found.state}: {found.complaint()}")
-            return None
+            found = await self._state(recovery_point_id)
+            if found is not None and found.has_failed:
+                raise TaskFailed(f"{what}: {found.state}: {found.complaint()}")
+            return True if found is None else None
 
-        await poll(is_gone, what=f"deletion of snapshot {recovery_point_id}", clock=self._session.clock)
+        await poll(begun, what=what, deadline=deadline.within(UNKNOWN_TIMEOUT_S))
+        await poll(is_gone, what=what, deadline=deadline)
 
     async def changed_regions(self, disk: DiskPoint, reference: DiskPoint | None) -> AsyncIterator[RegionPage]:
         """Yield the pages of what differs between `reference` and `disk`; without one, of what is allocated."""
@@ -218,28 +230,55 @@ class ElementPrism:
                 return snapshot_id
             raise
 
-    async def _finished(self, snapshot_id: str, vm: Vm, what: str) -> RecoveryPoint:
+    async def _accepted_id(
+        self,
+        asking: Coroutine[Any, Any, str],
+        accepted: Accepted,
+        vm: Vm,
+        name: str,
+        snapshot_id: str | None,
+        what: str,
+        deadline: Deadline,
+    ) -> str:
+        """Ask for a snapshot and return its id, also where the answer is lost: it is never asked for blindly again."""
+        try:
+            with not_found_as(f"VM {vm.id}"):
+                return await accepted.ask(asking)
+        except PrismError as exc:
+            if was_rejected(exc):
+                raise
+            log.warning("%s: the answer is lost (%s): looking for it", what, exc)
+            if snapshot_id is not None:
+                return snapshot_id
+            found = await self._appearing(vm, name, what, deadline)
+            if len(found) != 1:
+                raise
+            return found.pop()
+
+    async def _finished(self, snapshot_id: str, vm: Vm, what: str, deadline: Deadline) -> RecoveryPoint:
         """Wait until the snapshot is complete and return it with its disks."""
 
-        async def ask() -> tuple[schema.Snapshot, str] | None:
+        async def ask() -> RecoveryPoint | None:
             answer = await self._api.get_snapshot(snapshot_id)
             found = answer.decode(schema.Snapshot)
             if found.has_failed:
                 raise TaskFailed(f"{what}: Prism ended it as {found.state}: {found.complaint()}")
-            return (found, answer.request) if found.is_complete else None
+            return await self._with_disks(found, vm, answer.request) if found.is_complete else None
 
-        found, request = await poll(ask, what=what, clock=self._session.clock)
-        return await self._with_disks(found, vm, request)
+        return await poll(ask, what=what, deadline=deadline)
 
-    async def _with_disks(self, found: schema.Snapshot, vm: Vm, request: str) -> RecoveryPoint:
-        with not_found_as(f"VM {vm.id}"):
-            files = schema.vm_files(vm, await self._api.get_vm_v2(vm.id))
-        return schema.recovery_point_from(found, files=files, vm=vm, request=request)
+    async def _state(self, snapshot_id: str) -> schema.Snapshot | None:
+        """Return a snapshot as it stands, None if the cluster has not got it."""
+        try:
+            answer = await ask_twice_if_absent(lambda: self._api.get_snapshot(snapshot_id), self._session.clock)
+        except PrismStatusError as exc:
+            if is_not_found(exc):
+                return None
+            raise
+        return answer.decode(schema.Snapshot)
 
-    async def _remove_unfinished(
-        self, vm: Vm, name: str, snapshot_id: str | None, what: str, *, is_accepted: bool
-    ) -> None:
-        """Delete what a create that went wrong has made: by its id, or by name and VM if it has none that we know."""
+    async def _appearing(self, vm: Vm, name: str, what: str, deadline: Deadline) -> set[str]:
+        """Return the ids of the snapshots of this name and VM that appear within a while."""
 
         async def look() -> set[str] | None:
             found = await self._snapshots(f"entity_uuid=={vm.id}")
@@ -247,19 +286,27 @@ class ElementPrism:
             # A filter that Prism does not honour must not cost somebody else's snapshot: compare again.
             return {point.id for point in points if point.name == name and point.vm_id == vm.id} or None
 
-        async def settle() -> set[str] | None:
-            try:
-                found = (await self._api.get_snapshot(snapshot_id or "")).decode(schema.Snapshot)
-            except PrismStatusError as exc:
-                # One that was accepted is gone; one that perhaps was may still appear.
-                return set() if is_accepted and is_not_found(exc) else None
-            return {found.metadata.uuid} if found.is_complete or found.has_failed else None
+        return await appearing(look, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S) or set()
 
-        try:
-            ask = look if snapshot_id is None else settle
-            ids = await poll(ask, what=what, clock=self._session.clock, timeout_s=SETTLE_TIMEOUT_S)
-        except PrismTimeout:
-            ids = set() if snapshot_id is None else {snapshot_id}
+    async def _with_disks(self, found: schema.Snapshot, vm: Vm, request: str) -> RecoveryPoint:
+        with not_found_as(f"VM {vm.id}"):
+            files = schema.vm_files(vm, await self._api.get_vm_v2(vm.id))
+        return schema.recovery_point_from(found, files=files, vm=vm, request=request)
+
+    async def _remove_unfinished(self, vm: Vm, name: str, snapshot_id: str | None, what: str) -> None:
+        """Delete what a create that went wrong has made: by its id, or by name and VM if it has none that we know."""
+
+        async def settled() -> bool | None:
+            found = await self._state(snapshot_id or "")
+            # One that Prism does not know may still appear.
+            return True if found is not None and (found.is_complete or found.has_failed) else None
+
+        deadline = Deadline(self._session.clock, UNDO_TIMEOUT_S)
+        if snapshot_id is None:
+            ids = await self._appearing(vm, name, what, deadline)
+        else:
+            await appearing(settled, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S)
+            ids = {snapshot_id}
         for point_id in ids:
             log.info("deleting snapshot %s: making it did not succeed (%s)", point_id, what)
             await self.delete_recovery_point(point_id)

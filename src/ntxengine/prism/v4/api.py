@@ -39,6 +39,11 @@ def is_revision(text: str) -> bool:
     return _REVISION.fullmatch(text) is not None
 
 
+def new_request_id() -> str:
+    """Return an id for a call that may have to be made several times, and must be done once."""
+    return str(uuid.uuid4())
+
+
 def _request(
     method: str,
     path: str,
@@ -47,8 +52,9 @@ def _request(
     query: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
     token: Secret | None = None,
+    request_id: str | None = None,
 ) -> Request:
-    marked = {"NTNX-Request-Id": str(uuid.uuid4()), **(headers or {})}
+    marked = {"NTNX-Request-Id": request_id or new_request_id(), **(headers or {})}
     return Request(method, path, body=body, query=query or {}, headers=marked, token=token)
 
 
@@ -142,9 +148,10 @@ class CentralApi:
         quoted = None if name is None else name.replace("'", "''")
         return await self._list(self._points, page, PAGE_LIMIT, None if quoted is None else f"name eq '{quoted}'")
 
-    async def delete_recovery_point(self, point_id: str) -> str:
+    async def delete_recovery_point(self, point_id: str, *, request_id: str) -> str:
         """Delete a recovery point; return the task's id."""
-        return await self._start(_request("DELETE", f"{self._points}/{id_in_path(point_id)}"))
+        path = f"{self._points}/{id_in_path(point_id)}"
+        return await self._start(_request("DELETE", path, request_id=request_id))
 
     async def discover_cluster(self, disk: DiskPoint, reference: DiskPoint | None) -> schema.ClusterInfo:
         """Find the Prism Element that computes changed regions of `disk`, and get a token for it."""
@@ -159,11 +166,13 @@ class CentralApi:
         return (await self.session.ask(_request("POST", path, body=body))).decode(schema.ClusterInfoAnswer).data
 
     async def get_task(self, task_id: str) -> schema.TaskState:
-        """One task.  Its id is no UUID (`ZXJnb24=:uuid`), so it is quoted."""
-        if not TASK_ID_PATTERN.fullmatch(task_id):
-            raise PrismAnswerError(f"Prism named a task {one_line(task_id)!r}, which is no task id: not asked about")
-        answer = await self.session.ask(_request("GET", f"{self._tasks}/{quote(task_id, safe='')}"))
+        """One task."""
+        answer = await self.session.ask(_request("GET", self._task_path(task_id)))
         return answer.decode(schema.TaskAnswer).data
+
+    async def cancel_task(self, task_id: str) -> None:
+        """Ask for the end of a task that `isCancelable`; it is CANCELING from then on, if it is not done by then."""
+        await self.session.ask(_request("POST", f"{self._task_path(task_id)}/$actions/cancel"))
 
     async def _list(self, path: str, page: int, limit: int, filter_text: str | None = None) -> Answer:
         query = {"$page": str(page), "$limit": str(limit)}
@@ -173,6 +182,12 @@ class CentralApi:
 
     async def _start(self, request: Request) -> str:
         return (await self.session.ask(request)).decode(schema.TaskAccepted).data.ext_id
+
+    def _task_path(self, task_id: str) -> str:
+        """Its id is no UUID (`ZXJnb24=:uuid`), so it is quoted."""
+        if not TASK_ID_PATTERN.fullmatch(task_id):
+            raise PrismAnswerError(f"Prism named a task {one_line(task_id)!r}, which is no task id: not asked about")
+        return f"{self._tasks}/{quote(task_id, safe='')}"
 
     def _disk_path(self, vm_id: str, disk_id: str) -> str:
         return f"{self._vms}/{id_in_path(vm_id)}/disks/{id_in_path(disk_id)}"

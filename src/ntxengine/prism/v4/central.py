@@ -7,17 +7,18 @@ goes wrong (also a cancellation, also a task that fails after having done the wo
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
+from typing import Any
 
 from ntxengine.errors import (
     NotFoundError,
     OptionsError,
     PrismAnswerError,
+    PrismBusy,
+    PrismError,
     PrismStatusError,
     PrismTimeout,
-    TaskFailed,
 )
 from ntxengine.ids import is_uuid
 from ntxengine.prism.findings import Revisions
@@ -34,14 +35,27 @@ from ntxengine.prism.models import (
     Vm,
     VssBackup,
 )
-from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
-from ntxengine.prism.v4.api import CentralApi
+from ntxengine.prism.tasks import (
+    SETTLE_TIMEOUT_S,
+    UNDO_TIMEOUT_S,
+    UNKNOWN_TIMEOUT_S,
+    Accepted,
+    Deadline,
+    appearing,
+    ask_twice_if_absent,
+    log,
+    poll,
+    undo,
+)
+from ntxengine.prism.v4.api import CentralApi, new_request_id
 from ntxengine.prism.v4.disks import CentralDisks
 from ntxengine.prism.v4.regions import RegionReader
 from ntxengine.prism.v4.schema import Entity, RecoveryPointState, disk_points_from, recovery_point_from, vm_from
 from ntxengine.prism.v4.tasks import CentralTasks, entities
 
 MAX_NAME_LENGTH = 256
+PROTECTION_LOOK_S = 15.0
+"""How long a deletion may take before we look whether it waits for somebody's approval."""
 
 
 class CentralPrism:
@@ -85,20 +99,13 @@ class CentralPrism:
         given_id(vm.id, "VM")
         what = f"recovery point {name!r} of VM {vm.id}"
         accepted = Accepted()
+        deadline = Deadline(self._session.clock)
+        asking = self._api.create_recovery_point(
+            vm.id, name, expires_at=expires_at, with_application=consistency == "application", vss=vss
+        )
         try:
-            with not_found_as(f"VM {vm.id}"):
-                task_id = await accepted.ask(
-                    self._api.create_recovery_point(
-                        vm.id, name, expires_at=expires_at, with_application=consistency == "application", vss=vss
-                    )
-                )
-            task = await self._tasks.wait(task_id, what=what)
-            point_id = task.detail("recoveryPointExtId") or next(
-                iter(task.affected("dataprotection:config:recovery-point")), ""
-            )
-            if not is_uuid(point_id):
-                raise PrismAnswerError(f"{what}: the task succeeded without the id of a recovery point")
-            point = await self.recovery_point(point_id, vm)
+            point_id = await self._created(asking, accepted, vm, name, what, deadline)
+            point = await poll(lambda: self._listed(point_id, vm), what=what, deadline=deadline)
             absent = [disk.label for disk in vm.disks if disk.id not in {found.disk_id for found in point.disks}]
             if absent:
                 raise PrismAnswerError(f"{what}: recovery point {point_id} does not hold {', '.join(absent)}")
@@ -110,16 +117,9 @@ class CentralPrism:
 
     async def recovery_point(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
         """Return a recovery point with those of the disks of `vm` that it holds."""
-        subject = f"recovery point {recovery_point_id}"
-        with not_found_as(subject):
-            found = await self._api.get_recovery_point(given_id(recovery_point_id, "recovery point"))
-            vm_point = next((item for item in found.vm_recovery_points or () if item.vm_ext_id == vm.id), None)
-            if vm_point is None:
-                raise NotFoundError(f"{subject} does not hold VM {vm.id}")
-            # The disks may be null in the answer for the whole recovery point (nutanix-api, 5.1).
-            vm_point = await self._api.get_vm_recovery_point(found.ext_id, vm_point.ext_id)
-        disks = disk_points_from(vm_point, vm=vm, recovery_point_id=found.ext_id)
-        return recovery_point_from(found, vm_id=vm.id, disks=disks)
+        given_id(recovery_point_id, "recovery point")
+        with not_found_as(f"recovery point {recovery_point_id}"):
+            return await ask_twice_if_absent(lambda: self._look_up(recovery_point_id, vm), self._session.clock)
 
     async def recovery_points(self) -> list[RecoveryPoint]:
         """Return every recovery point that we may see; `vm_id` is empty for one of several VMs."""
@@ -131,17 +131,19 @@ class CentralPrism:
 
     async def delete_recovery_point(self, recovery_point_id: str) -> None:
         """Delete, and wait until it is gone."""
+        given_id(recovery_point_id, "recovery point")
+        what = f"deletion of recovery point {recovery_point_id}"
+        deadline = Deadline(self._session.clock)
         try:
-            task_id = await self._api.delete_recovery_point(given_id(recovery_point_id, "recovery point"))
-        except PrismStatusError as exc:
-            if is_not_found(exc):
+            task_id = await self._begin_deletion(recovery_point_id, what, deadline)
+            if task_id:
+                await self._wait_until_deleted(task_id, recovery_point_id, what, deadline)
+        except PrismError as exc:
+            found = await self._state(recovery_point_id)
+            if found is None:
                 return
-            raise
-        try:
-            await self._tasks.wait(task_id, what=f"deletion of recovery point {recovery_point_id}")
-        except TaskFailed:
-            if await self._is_gone(recovery_point_id):
-                return
+            if found.protection:
+                raise PrismError(f"{what}: {found.protection}: {exc}") from exc
             raise
 
     def changed_regions(self, disk: DiskPoint, reference: DiskPoint | None) -> AsyncIterator[RegionPage]:
@@ -168,28 +170,110 @@ class CentralPrism:
             points[point.ext_id] = point
         return list(points.values())
 
-    async def _is_gone(self, point_id: str) -> bool:
+    async def _created(
+        self, asking: Coroutine[Any, Any, str], accepted: Accepted, vm: Vm, name: str, what: str, deadline: Deadline
+    ) -> str:
+        """Ask for a recovery point, wait for its task, and return its id.
+
+        If the answer is lost nobody knows what became of the request.  Asked again it could freeze the VM a second
+        time, so the recovery point is looked for by its name, which is of this one alone.
+        """
         try:
-            await self._api.get_recovery_point(point_id)
+            with not_found_as(f"VM {vm.id}"):
+                task_id = await accepted.ask(asking)
+        except PrismError as exc:
+            if was_rejected(exc):
+                raise
+            log.warning("%s: the answer is lost (%s): looking for it by its name", what, exc)
+            return await self._only_one(vm, name, what, deadline, lost=exc)
+        task = await self._tasks.wait(task_id, what=what, deadline=deadline)
+        point_id = task.detail("recoveryPointExtId") or next(
+            iter(task.affected("dataprotection:config:recovery-point")), None
+        )
+        if point_id is None:
+            missing = PrismAnswerError(f"{what}: the task succeeded without the id of a recovery point")
+            return await self._only_one(vm, name, what, deadline, lost=missing)
+        if not is_uuid(point_id):
+            raise PrismAnswerError(f"{what}: the task succeeded without the id of a recovery point")
+        return point_id
+
+    async def _only_one(self, vm: Vm, name: str, what: str, deadline: Deadline, *, lost: PrismError) -> str:
+        """Return the id of the one recovery point of this name; raise `lost` if there is none, or are several."""
+        ids = await self._appearing(vm, name, what, deadline)
+        if len(ids) != 1:
+            raise lost
+        return ids.pop()
+
+    async def _appearing(self, vm: Vm, name: str, what: str, deadline: Deadline) -> set[str]:
+        """Return what has this name within a while."""
+
+        async def look() -> set[str] | None:
+            return await self._named(name, vm) or None
+
+        return await appearing(look, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S) or set()
+
+    async def _look_up(self, point_id: str, vm: Vm) -> RecoveryPoint:
+        found = await self._api.get_recovery_point(point_id)
+        vm_point = next((item for item in found.vm_recovery_points or () if item.vm_ext_id == vm.id), None)
+        if vm_point is None:
+            raise NotFoundError(f"recovery point {point_id} does not hold VM {vm.id}")
+        # The disks may be null in the answer for the whole recovery point (nutanix-api, 5.1).
+        vm_point = await self._api.get_vm_recovery_point(found.ext_id, vm_point.ext_id)
+        disks = disk_points_from(vm_point, vm=vm, recovery_point_id=found.ext_id)
+        return recovery_point_from(found, vm_id=vm.id, disks=disks)
+
+    async def _listed(self, point_id: str, vm: Vm) -> RecoveryPoint:
+        """Return a new recovery point once its disks are listed.  Errors: NotFoundError if they are not yet."""
+        point = await self._look_up(point_id, vm)
+        if vm.disks and not point.disks:
+            raise NotFoundError(f"recovery point {point_id} lists no disk of VM {vm.id}")
+        return point
+
+    async def _begin_deletion(self, point_id: str, what: str, deadline: Deadline) -> str:
+        """Return the id of the task, empty if there is nothing to delete."""
+        request_id = new_request_id()
+
+        async def ask() -> str | None:
+            try:
+                return await self._api.delete_recovery_point(point_id, request_id=request_id)
+            except PrismStatusError as exc:
+                if not is_not_found(exc):
+                    raise
+            return "" if await self._state(point_id) is None else None
+
+        return await poll(ask, what=what, deadline=deadline.within(UNKNOWN_TIMEOUT_S))
+
+    async def _wait_until_deleted(self, task_id: str, point_id: str, what: str, deadline: Deadline) -> None:
+        try:
+            await self._tasks.wait(task_id, what=what, deadline=deadline.within(PROTECTION_LOOK_S))
+        except (PrismTimeout, PrismBusy):
+            found = await self._state(point_id)
+            if found is None:
+                return
+            if found.protection:
+                raise
+            await self._tasks.wait(task_id, what=what, deadline=deadline)
+
+    async def _state(self, point_id: str) -> RecoveryPointState | None:
+        """Return a recovery point as it stands, None if the cluster has not got it."""
+        try:
+            return await ask_twice_if_absent(lambda: self._api.get_recovery_point(point_id), self._session.clock)
         except PrismStatusError as exc:
-            return is_not_found(exc)
-        return False
+            if is_not_found(exc):
+                return None
+            raise
 
     async def _remove_unfinished(self, vm: Vm, name: str, task_id: str | None, what: str) -> None:
         """Delete what a create that went wrong has made: by the id that its task names, and by name and VM."""
-        ids: set[str] = set()
-        if task_id is not None:
-            task = await self._tasks.settle(task_id, what=what)
-            named = task.detail("recoveryPointExtId") if task is not None else None
+        task = await self._tasks.settle(task_id, what=what) if task_id is not None else None
+        deadline = Deadline(self._session.clock, UNDO_TIMEOUT_S)
+        if task is not None:
+            named = task.detail("recoveryPointExtId")
             ids = {named} if is_uuid(named) else set()
-            ids |= await self._named(name, vm)
+            ids |= await poll(lambda: self._named(name, vm), what=what, deadline=deadline)
         else:
-            # Nobody knows whether the request arrived: a recovery point of our name may appear in a moment.
-            async def look() -> set[str] | None:
-                return await self._named(name, vm) or None
-
-            with contextlib.suppress(PrismTimeout):
-                ids = await poll(look, what=what, clock=self._session.clock, timeout_s=SETTLE_TIMEOUT_S)
+            # Nobody knows how far the request came: a recovery point of our name may appear in a moment.
+            ids = await self._appearing(vm, name, what, deadline)
         for point_id in ids:
             log.info("deleting recovery point %s: making it did not succeed (%s)", point_id, what)
             await self.delete_recovery_point(point_id)

@@ -9,11 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 
-from ntxengine.errors import PrismAnswerError, PrismError, PrismStatusError, PrismTimeout
+from ntxengine.errors import PrismAnswerError, PrismError, PrismStatusError
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
 from ntxengine.prism.http.parse import decode, given_id
 from ntxengine.prism.models import AttachedDisk, DiskPoint
-from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Accepted, log, poll, undo
+from ntxengine.prism.tasks import (
+    SETTLE_TIMEOUT_S,
+    UNDO_TIMEOUT_S,
+    UNKNOWN_TIMEOUT_S,
+    Accepted,
+    Deadline,
+    appearing,
+    ask_twice_if_absent,
+    log,
+    undo,
+)
 from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.schema import Entity, TaskState, VmDisk
 from ntxengine.prism.v4.tasks import CentralTasks, entities
@@ -29,6 +39,7 @@ class CentralDisks:
     def __init__(self, api: CentralApi, tasks: CentralTasks) -> None:
         self._api = api
         self._tasks = tasks
+        self._clock = api.session.clock
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def attach(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
@@ -45,17 +56,40 @@ class CentralDisks:
                 before = {slot.ext_id for slot in await self._slots(worker_id)}
             accepted = Accepted()
             try:
-                with not_found_as(f"worker VM {worker_id} or disk recovery point {disk.id}"):
-                    task_id = await accepted.ask(self._api.create_vm_disk(worker_id, disk))
-                task = await self._tasks.wait(task_id, what=what)
-                new = [slot for slot in await self._slots(worker_id) if slot.ext_id not in before]
-                return _attached(_pick(new, disk, task, what), worker_id, disk.id)
+                return await self._added(worker_id, disk, before, accepted, what)
             except (Exception, asyncio.CancelledError) as exc:
                 if accepted.id is not None or not was_rejected(exc):
                     await undo(
                         self._remove_new(worker_id, disk, before, accepted.id, what), what=f"a disk of the {what}"
                     )
                 raise
+
+    async def _added(
+        self, worker_id: str, disk: DiskPoint, before: set[str], accepted: Accepted, what: str
+    ) -> AttachedDisk:
+        """Ask for the disk, wait for the task, and return the disk that it made."""
+        deadline = Deadline(self._clock)
+        task, lost = TaskState(status=""), None
+        try:
+            with not_found_as(f"worker VM {worker_id} or disk recovery point {disk.id}"):
+                task_id = await accepted.ask(self._api.create_vm_disk(worker_id, disk))
+        except PrismError as exc:
+            if was_rejected(exc):
+                raise
+            log.warning("%s: the answer is lost (%s): looking for a new disk", what, exc)
+            lost = exc
+        else:
+            task = await self._tasks.wait(task_id, what=what, deadline=deadline)
+
+        async def look() -> list[VmDisk] | None:
+            new = [slot for slot in await self._slots(worker_id) if slot.ext_id not in before]
+            # Where no task says so, a disk is ours only if Prism says what it comes from.
+            return [slot for slot in new if lost is None or slot.cloned_from == disk.id] or None
+
+        new = await appearing(look, what=what, deadline=deadline, wait_s=UNKNOWN_TIMEOUT_S)
+        if new is None and lost is not None:
+            raise lost
+        return _attached(_pick(new or [], disk, task, what), worker_id, disk.id)
 
     async def attached(self, worker_id: str) -> list[AttachedDisk]:
         """Return the worker VM's disks that are clones of disk recovery points."""
@@ -78,7 +112,7 @@ class CentralDisks:
                 if exc.status not in _STALE or left == 0:
                     raise
         try:
-            await self._tasks.wait(task_id, what=what)
+            await self._tasks.wait(task_id, what=what, deadline=Deadline(self._clock))
         except PrismError:
             if await self._is_gone(disk):
                 return
@@ -94,7 +128,7 @@ class CentralDisks:
 
     async def _is_gone(self, disk: AttachedDisk) -> bool:
         try:
-            await self._api.get_vm_disk(disk.worker_id, disk.id)
+            await ask_twice_if_absent(lambda: self._api.get_vm_disk(disk.worker_id, disk.id), self._clock)
         except PrismStatusError as exc:
             return is_not_found(exc)
         return False
@@ -117,13 +151,9 @@ class CentralDisks:
             new = [slot for slot in await self._slots(worker_id) if slot.ext_id not in before]
             return [slot for slot in new if slot.cloned_from == disk.id or slot.ext_id in affected] or None
 
-        # Without a task nobody knows whether the request arrived: its disk may appear in a moment.
-        wait_s = 0.0 if task_id is not None else SETTLE_TIMEOUT_S
-        try:
-            found = await poll(look, what=what, clock=self._api.session.clock, timeout_s=wait_s)
-        except PrismTimeout:
-            return
-        for slot in found:
+        # Without a task nobody knows how far the request came: its disk may appear in a moment.
+        wait_s, deadline = SETTLE_TIMEOUT_S if task is None else 0.0, Deadline(self._clock, UNDO_TIMEOUT_S)
+        for slot in await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or ():
             log.info("removing disk %s from worker VM %s: its attach did not succeed", slot.ext_id, worker_id)
             await self.detach(_attached(slot, worker_id, disk.id))
 

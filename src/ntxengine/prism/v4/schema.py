@@ -102,11 +102,13 @@ class TaskState(_Camel):
     error_messages: list[_Message] | None = None
     legacy_error_message: str | None = None
     warnings: list[_Message] | None = None
+    is_cancelable: bool | None = None
 
     def detail(self, name: str) -> str | None:
-        """Return the text of a completion detail."""
+        """Return the text of a completion detail; its value may also be a list with one text (KVPair)."""
         values = (item.value for item in self.completion_details or () if item.name == name)
-        return next((value for value in values if isinstance(value, str)), None)
+        flat = (value[0] if isinstance(value, list) and len(value) == 1 else value for value in values)
+        return next((value for value in flat if isinstance(value, str)), None)
 
     def affected(self, rel: str) -> list[str]:
         """Return the ids of the entities of a kind that it touched."""
@@ -294,7 +296,18 @@ class RecoveryPointState(_Camel):
     recovery_point_type: str | None = None
     creation_time: datetime | None = None
     expiration_time: datetime | None = None
+    is_secure: bool | None = None
+    is_worm_protected: bool | None = None
     vm_recovery_points: list[VmRecoveryPoint] | None = None
+
+    @property
+    def protection(self) -> str:
+        """Why Prism does not delete it when it is told to; empty if it does."""
+        if self.is_secure:
+            return "it is secure (isSecure): somebody has to approve its deletion in Prism"
+        if self.is_worm_protected:
+            return "it is write-once (isWormProtected): Prism keeps it until it expires"
+        return ""
 
     def vm_ids(self) -> set[str]:
         """Return the VMs that it holds."""
@@ -318,6 +331,7 @@ def recovery_point_from(found: RecoveryPointState, *, vm_id: str, disks: tuple[D
         created_at=in_utc(found.creation_time),
         expires_at=in_utc(found.expiration_time),
         disks=disks,
+        protection=found.protection,
     )
 
 

@@ -11,7 +11,7 @@ from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import MAX_PAGES
 from ntxengine.prism.http.session import Answer
-from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, TASK_TIMEOUT_S, log, poll
+from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Deadline, log, poll
 from ntxengine.prism.v4.api import PAGE_LIMIT, CentralApi
 from ntxengine.prism.v4.schema import EntityList, TaskState
 
@@ -25,12 +25,17 @@ class CentralTasks:
         self._api = api
         self._clock = clock
 
-    async def wait(self, task_id: str, *, what: str) -> TaskState:
+    async def wait(self, task_id: str, *, what: str, deadline: Deadline) -> TaskState:
         """Return the task when it has succeeded.
 
         Errors: TaskFailed with what Prism says; PrismTimeout if it does not end.
         """
-        task = await self._ended(task_id, what=what, timeout_s=TASK_TIMEOUT_S)
+
+        async def ask() -> TaskState | None:
+            task = await self._api.get_task(task_id)
+            return task if task.status in _ENDED else None
+
+        task = await poll(ask, what=f"the Prism task of {what}", deadline=deadline)
         if task.status != "SUCCEEDED":
             raise TaskFailed(f"{what}: the Prism task ended as {one_line(task.status)}: {one_line(task.complaint())}")
         for warning in task.warnings or ():
@@ -38,21 +43,36 @@ class CentralTasks:
         return task
 
     async def settle(self, task_id: str, *, what: str) -> TaskState | None:
-        """Wait a little for the end, good or bad; return the task as far as it can be known.  For clean-up."""
+        """Cancel a task that is not wanted any more, where Prism can, and wait a little for its end, good or bad.
+
+        Return the task as far as it can be known.
+        """
+        asked = False
+
+        async def ask() -> TaskState | None:
+            nonlocal asked
+            task = await self._api.get_task(task_id)
+            if task.status in _ENDED:
+                return task
+            if task.is_cancelable and not asked:
+                asked = True
+                await self._cancel(task_id, what)
+            return None
+
         try:
-            return await self._ended(task_id, what=what, timeout_s=SETTLE_TIMEOUT_S)
+            return await poll(ask, what=f"the Prism task of {what}", deadline=Deadline(self._clock, SETTLE_TIMEOUT_S))
         except PrismTimeout:
             return None
         except NtxError as exc:
             log.debug("%s: its task cannot be read: %s", what, exc)
             return None
 
-    async def _ended(self, task_id: str, *, what: str, timeout_s: float) -> TaskState:
-        async def ask() -> TaskState | None:
-            task = await self._api.get_task(task_id)
-            return task if task.status in _ENDED else None
-
-        return await poll(ask, what=f"the Prism task of {what}", clock=self._clock, timeout_s=timeout_s)
+    async def _cancel(self, task_id: str, what: str) -> None:
+        """Ask for it once; what the task has made by then is removed all the same."""
+        try:
+            await self._api.cancel_task(task_id)
+        except NtxError as exc:
+            log.debug("%s: its task is not cancelled: %s", what, exc)
 
 
 async def entities(ask: Callable[[int], Awaitable[Answer]]) -> AsyncIterator[tuple[msgspec.Raw, str]]:
