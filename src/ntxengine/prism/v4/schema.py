@@ -116,9 +116,11 @@ class TaskState(_Camel):
 
     def complaint(self) -> str:
         """Return what Prism says about the failure; the cause may stand in the legacy message alone (TSKS-20801)."""
-        said = [one_line(str(item)) for item in self.error_messages or ()]
-        texts = dict.fromkeys(text for text in [one_line(self.legacy_error_message or ""), *said] if text)
-        return "; ".join(texts) or "no reason given"
+        said = [text for item in self.error_messages or () if (text := one_line(str(item)))]
+        legacy = one_line(self.legacy_error_message or "")
+        if legacy and not any(legacy in text for text in said):
+            said.insert(0, legacy)
+        return "; ".join(dict.fromkeys(said)) or "no reason given"
 
 
 class TaskAnswer(_Camel):
