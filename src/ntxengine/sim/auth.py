@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -11,6 +12,8 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+
+from ntxengine.sim.faults.logins import LoginFaults
 
 COOKIE = "NTNX_IGW_SESSION"
 
@@ -37,6 +40,46 @@ class Credentials:
         except binascii.Error:
             return False
         return hmac.compare_digest(given, f"{self.username}:{self.password}".encode())
+
+
+class Directory:
+    """Checks the logins of one endpoint, as its faults say."""
+
+    def __init__(self, credentials: Credentials, faults: LoginFaults) -> None:
+        self._credentials = credentials
+        self._faults = faults
+        self._under_way = 0
+        self._wrong = 0
+        self._refusals = 0
+        self.logins = 0
+
+    async def check(self, authorization: str) -> int:
+        """Return 200 if the login is good, else the status that refuses it."""
+        self.logins += 1
+        self._under_way += 1
+        is_parallel = self._under_way > 1
+        try:
+            await asyncio.sleep(self._faults.takes_s)
+        finally:
+            self._under_way -= 1
+        if self._faults.refuses_parallel and is_parallel:
+            return self.refusal()
+        if self._faults.locks_after and self._wrong >= self._faults.locks_after:
+            return 401
+        if self._credentials.matches(authorization):
+            return 200
+        self._wrong += 1
+        return 401
+
+    def refusal(self) -> int:
+        """Return 401 and 403 in turn, as a directory does that is in trouble."""
+        self._refusals += 1
+        return 401 if self._refusals % 2 else 403
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether too many passwords were wrong."""
+        return 0 < self._faults.locks_after <= self._wrong
 
 
 class Sessions:

@@ -120,6 +120,7 @@ class SimConfig:
     `content_revision` is the revision in the scope of the token of discover-cluster.  `disks_in_recovery_point` False
     makes `diskRecoveryPoints` null in the top-level GET.  `cannot_quiesce` is what an application-consistent request
     becomes when Guest Tools cannot: a crash-consistent point, a failed task, or a point that claims it nevertheless.
+    `api_key` is the key of a service account; Prism Central takes it for v4.
     `worker` is the VM that disks are hot-added to; it is added to `vms` when no VM has that name; None adds none.
     """
 
@@ -131,6 +132,7 @@ class SimConfig:
     username: str = "admin"
     password: str | None = None
     element_password: str | None = None
+    api_key: str | None = None
     families: list[Family] = field(default_factory=lambda: ["v3", "v4"])
     revisions: dict[str, str] = field(default_factory=dict)
     content_revision: str = "v4.0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import logging
 import re
 import time
@@ -19,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from ntxengine.sim import answers
 from ntxengine.sim.answers import ApiError, Json
-from ntxengine.sim.auth import COOKIE, Credentials, Sessions
+from ntxengine.sim.auth import COOKIE, Credentials, Directory, Sessions
 from ntxengine.sim.faults.answers import NO_BODY, AnswerFault
 from ntxengine.sim.world import World
 
@@ -131,7 +132,7 @@ class Front:
     ) -> None:
         self._name: EndpointName = name
         self._world = world
-        self._credentials = credentials
+        self.directory = Directory(credentials, world.config.faults.logins)
         self._routes = routes
         self._log = log
         self._sessions = Sessions(world.clock, world.config.limits.session_s)
@@ -180,7 +181,7 @@ class Front:
         route, parts = self._find(request.method, path)
         cookie = None
         if route is None or not route.by_token:
-            cookie = self._authenticate(request)
+            cookie = await self._authenticate(request, path)
         if route is None:
             raise ApiError(404, "ENTITY_NOT_FOUND", f"The requested URL {path} was not found on this server")
         response = await self._limited(route, Call(self._world, request, parts, path))
@@ -201,14 +202,24 @@ class Front:
             raise ApiError(405, "ACTION_NOT_SUPPORTED", f"Method {method} is not allowed for {path}")
         return None, {}
 
-    def _authenticate(self, request: Request) -> str | None:
+    async def _authenticate(self, request: Request, path: str) -> str | None:
         """Check the caller; return a new session for one who came with a password."""
-        authorization = request.headers.get("authorization", "")
-        if authorization:
-            if self._credentials.matches(authorization):
+        authorization, key = request.headers.get("authorization", ""), request.headers.get("x-ntnx-api-key", "")
+        status = 401
+        if key:
+            is_good = hmac.compare_digest(key.encode(), (self._world.config.api_key or "").encode())
+            if is_good and self._name == "central" and answers.family_of(path) == "v4":
+                return None
+        elif authorization:
+            status = await self.directory.check(authorization)
+            if status == 200:
                 return self._sessions.open()
         elif self._sessions.is_open(request.cookies.get(COOKIE, "")):
             return None
+        elif self._world.config.faults.logins.ends_as_403:
+            status = self.directory.refusal()
+        if status == 403:
+            raise ApiError(403, "ACCESS_DENIED", "Access denied.")
         raise ApiError(401, "AUTHENTICATION_REQUIRED", "Authentication required.")
 
     async def _limited(self, route: Route, call: Call) -> Response:

@@ -77,6 +77,7 @@ class Simulator:
         self._stack = contextlib.AsyncExitStack()
         self._world: World | None = None
         self._password = ""
+        self._fronts: dict[EndpointName, Front] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
 
@@ -122,6 +123,10 @@ class Simulator:
     def faults(self) -> Faults:
         """What goes wrong on purpose."""
         return self.config.faults
+
+    def front(self, name: EndpointName) -> Front:
+        """One of the two endpoints."""
+        return self._fronts[name]
 
     @property
     def disk_lock(self) -> threading.Lock:
@@ -209,9 +214,9 @@ class Simulator:
         self._write_env()
         tokens = Tokens(self._clock)
         names: tuple[EndpointName, EndpointName] = ("central", "element")
+        self._fronts = {name: self._front(name, tokens) for name in names}
         fronts = {
-            listening.getsockname()[0]: self._front(name, tokens)
-            for name, listening in zip(names, sockets, strict=True)
+            listening.getsockname()[0]: self._fronts[name] for name, listening in zip(names, sockets, strict=True)
         }
 
         async def by_address(scope: Scope, receive: Receive, send: Send) -> None:

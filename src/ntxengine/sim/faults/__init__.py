@@ -6,12 +6,14 @@
     answers     the real answer, changed: a registry of kinds
     regions     a page of changed regions, spoiled: a registry of kinds
     tasks       a task of v4, said in another way: a registry of kinds
+    logins      a directory that is slow, takes one login at a time, and locks accounts
 
 A new kind of `answers`, `regions` or `tasks` is a function with its name above it; nothing else needs to know of it.
 """
 
 from ntxengine.sim.faults.answers import ANSWER_FAULTS, AnswerFault
 from ntxengine.sim.faults.http import HttpFault
+from ntxengine.sim.faults.logins import LoginFaults
 from ntxengine.sim.faults.regions import REGION_FAULTS, RegionFault
 from ntxengine.sim.faults.script import Faults, TaskKind
 from ntxengine.sim.faults.tasks import TASK_FAULTS, TaskFault
@@ -23,6 +25,7 @@ __all__ = [
     "AnswerFault",
     "Faults",
     "HttpFault",
+    "LoginFaults",
     "RegionFault",
     "TaskFault",
     "TaskKind",

@@ -8,6 +8,7 @@ from typing import Literal
 from ntxengine.sim.faults import regions, tasks
 from ntxengine.sim.faults.answers import AnswerFault
 from ntxengine.sim.faults.http import HttpFault
+from ntxengine.sim.faults.logins import LoginFaults
 from ntxengine.sim.faults.regions import RegionFault
 from ntxengine.sim.faults.tasks import TaskFault
 
@@ -23,7 +24,7 @@ class Faults:
     by then stays.  `secure_points` deletes no recovery point of v4: the task waits for an approval.
     `downgrade_consistency` gives crash-consistent points whatever was asked.  `regions` spoils the
     pages of changed regions.  `http` are answers instead of the real ones; the first that takes a request wins.
-    `answers` change the real ones, all that take the request, in their order.
+    `answers` change the real ones, all that take the request, in their order.  `logins` are those of a directory.
     """
 
     fail_tasks: dict[str, int] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Faults:
     regions: RegionFault = ""
     http: list[HttpFault] = field(default_factory=list)
     answers: list[AnswerFault] = field(default_factory=list)
+    logins: LoginFaults = field(default_factory=LoginFaults)
 
     def check(self) -> None:
         """Raise OptionsError if a kind is not known."""
