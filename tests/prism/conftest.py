@@ -73,7 +73,7 @@ async def hostile_central(
 ) -> AsyncIterator[CentralPrism]:
     """The hostile server as Prism Central on 127.0.0.1 and as Prism Element on 127.0.0.2."""
 
-    def open_element(host: str) -> Session:
+    async def open_element(host: str) -> Session:
         tls = tls_context(ca_file, insecure=False)
         return Session(
             host, hostile.port, tls, account=None, timeout_s=1.0, clock=clock.clock, retry=RetryPolicy(retries=2)

@@ -112,10 +112,11 @@ async def test_an_untrusted_certificate_is_said_with_its_remedy(sim: Simulator) 
         await family_of(Endpoint(sim.central_url, sim.username, Secret(sim.password)))
 
 
-async def test_insecure_takes_the_certificate_of_the_element_too(sim: Simulator) -> None:
+async def test_insecure_is_of_one_endpoint_and_not_of_the_elements_that_it_names(sim: Simulator) -> None:
     endpoint = Endpoint(sim.central_url, sim.username, Secret(sim.password), insecure=True)
 
     assert await family_of(endpoint) == "v4"
+    assert not endpoint.element_trust.insecure
 
 
 async def test_a_ca_file_that_is_not_there_is_a_wrong_option(sim: Simulator, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ async def test_a_recovery_point_without_one_of_the_disks_is_refused_and_removed(
 
 
 async def test_an_answer_that_is_lost_leaves_nothing(sim: Simulator, connect: Connect) -> None:
-    sim.faults.http.append(HttpFault(path=r"/vm-recovery-points/", status=403))
+    sim.faults.http.append(HttpFault(path=r"/vm-recovery-points/", status=409))
     async with connect("v4") as prism:
         with pytest.raises(PrismStatusError):
             await freeze(prism, await subject(prism))
@@ -202,7 +202,7 @@ async def test_an_answer_that_is_lost_leaves_nothing(sim: Simulator, connect: Co
 
 
 async def test_a_refused_create_asks_nothing_more(sim: Simulator, connect: Connect) -> None:
-    sim.faults.http.append(HttpFault(path=r"/config/recovery-points$", method="POST", status=403))
+    sim.faults.http.append(HttpFault(path=r"/config/recovery-points$", method="POST", status=409))
     async with connect("v4") as prism:
         vm = await subject(prism)
         before = len(sim.requests)

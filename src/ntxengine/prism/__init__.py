@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from ntxengine.prism.cluster import ChangedRegions, Cluster, HotAddDisks, Inventory, Prism, RecoveryPoints
 from ntxengine.prism.findings import Findings
 from ntxengine.prism.guest import GuestTools
-from ntxengine.prism.http.endpoint import Endpoint, Secret, check_url, check_username
+from ntxengine.prism.http.accounts import ACCOUNTS, check_username
+from ntxengine.prism.http.endpoint import Endpoint, Secret, Trust, check_url
 from ntxengine.prism.models import (
     AttachedDisk,
     Consistency,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ntxengine.prism.http.session import Transport
 
 __all__ = [
+    "ACCOUNTS",
     "AttachedDisk",
     "ChangedRegions",
     "Cluster",
@@ -54,6 +56,7 @@ __all__ = [
     "RecoveryPoints",
     "RegionPage",
     "Secret",
+    "Trust",
     "Vm",
     "check_url",
     "check_username",

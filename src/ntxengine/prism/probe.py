@@ -105,7 +105,9 @@ async def probe(central: Session | None, element: Session | None) -> Findings:
 
 
 async def _identify(session: Session) -> _Identity:
-    """Ask a Prism what it is."""
+    """Ask a Prism what it is; an account for v4 alone cannot ask that."""
+    if not session.speaks_legacy:
+        return _Identity("", None)
     try:
         answer = await ElementApi(session).list_entities("cluster", 0)
     except PrismStatusError as exc:

@@ -1,8 +1,14 @@
 """HTTPS to one Prism host; knows nothing of what is asked there.
 
 session.py      sends a request and returns a good answer: the only home of httpx
-endpoint.py     an address that was checked, an account, secrets that do not print themselves
+message.py      a request and its answer
+endpoint.py     an address that was checked, the account to use there, how its certificate is judged
+accounts.py     kinds of accounts, and what each sends to prove itself; secret.py: what does not print itself
+login.py        one login at a time, the rest wait for its cookie
+limiter.py      no faster than Prism's rate limits allow
+trust.py        how a certificate is judged, and those that were trusted on first use; tls.py: that, done
 retry.py        when to ask again, and after how long: a decision without I/O
+refusal.py      an answer that is no, as the error to raise
 error_body.py   what an error answer says, of every API family
 parse.py        bytes of an answer -> checked values
 clock.py        time, so that tests move it by hand

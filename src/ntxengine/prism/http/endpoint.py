@@ -1,57 +1,37 @@
-"""Where a Prism is and who asks: an address that was checked, and secrets that do not print themselves."""
+"""Where a Prism is, who asks, and how its certificate is judged: all checked before anything is sent."""
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import re
 from dataclasses import dataclass, field
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 from ntxengine.errors import OptionsError
+from ntxengine.ids import is_uuid
+from ntxengine.prism.http.accounts import Account, account_of
+from ntxengine.prism.http.secret import Secret
+from ntxengine.prism.http.trust import Trust
+
+__all__ = ["DEFAULT_PORT", "Endpoint", "Secret", "Trust", "authority", "check_url"]
 
 DEFAULT_PORT = 9440
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?)*\.?")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
 
-class Secret:
-    """A text that repr, str, format and pickle do not give away; only `reveal` does."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the text itself."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a Secret cannot be pickled")
-
-
 @dataclass(frozen=True)
 class Endpoint:
     """A Prism Central or a Prism Element, and the account to use there.
 
-    `url` is `https://HOST[:PORT]`, port 9440 if none.  `ca_file` is a PEM file with the authority that signed the
-    certificate, None for those that the machine trusts.  `timeout_s` limits each request from start to last byte.
+    `url` is `https://HOST[:PORT]`, port 9440 if none.  `timeout_s` limits each request from start to last byte.
+    `auth` is the kind of account (accounts.py); the `password` of `api_key` is the key, and its user name may be empty.
+    `project` is the extId of the project that recovery points are made in, where Prism asks for one.
+
+    The certificate: `ca_file` is a PEM file with the authority that signed it, None for those that the machine trusts;
+    `fingerprint` is the SHA-256 of the certificate, which is then trusted whoever signed it; with `trust_file` the
+    first certificate that a host shows is trusted and remembered there; `insecure` trusts any.  `elements` says the
+    same of the Prism Elements that a Prism Central names; as it comes, `ca_file` and `trust_file` hold for them too.
     Errors: OptionsError if a part cannot be right.
     """
 
@@ -61,29 +41,36 @@ class Endpoint:
     ca_file: str | None = None
     insecure: bool = False
     timeout_s: float = 60.0
+    auth: str = "local"
+    project: str | None = None
+    fingerprint: str | None = None
+    trust_file: str | None = None
+    elements: Trust | None = None
     host: str = field(init=False)
     port: int = field(init=False)
+    account: Account = field(init=False, repr=False, compare=False)
+    trust: Trust = field(init=False)
+    element_trust: Trust = field(init=False)
 
     def __post_init__(self) -> None:
         host, port = check_url(self.url)
+        fingerprints = () if self.fingerprint is None else (self.fingerprint,)
+        trust = Trust(self.ca_file, self.insecure, fingerprints, trust_file=self.trust_file)
+        elements = self.elements or Trust(self.ca_file, trust_file=self.trust_file)
         object.__setattr__(self, "host", host)
         object.__setattr__(self, "port", port)
-        check_username(self.username)
+        object.__setattr__(self, "account", account_of(self.auth, self.username, self.password))
+        object.__setattr__(self, "trust", trust)
+        object.__setattr__(self, "element_trust", elements)
         if not self.timeout_s > 0:
             raise OptionsError(f"the Prism time limit must be more than 0 seconds, not {self.timeout_s}")
+        if self.project is not None and not is_uuid(self.project):
+            raise OptionsError("the extId of a project is a UUID")
 
 
 def authority(host: str, port: int) -> str:
     """Return `host:port` as it stands in a URL, with brackets round an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def check_username(name: str) -> None:
-    """Refuse a name that no request could carry.  Errors: OptionsError."""
-    if not name or ":" in name or any(ord(letter) < 0x20 for letter in name):
-        raise OptionsError(
-            "the Prism user name is empty, or holds a colon or a control character: basic auth cannot send it"
-        )
 
 
 def check_url(url: str) -> tuple[str, int]:

@@ -1,21 +1,18 @@
 """HTTPS to one Prism: the only module that knows httpx.
 
-A session sends basic credentials first and the cookies that Prism then gives; when those run out (401) it sends the
-credentials once more.  It limits time and size of every answer, asks again when Prism is overloaded (retry.py),
-follows no redirect, and turns whatever goes wrong into one line that names host, request and cause.
+A session proves who asks (accounts.py, login.py), waits for its turn (limiter.py), limits time and size of every
+answer, asks again when Prism is overloaded (retry.py), and turns whatever goes wrong into one line that names host,
+request and cause.  A redirect is followed only with the token that came with it: nothing of the account goes along.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
+import dataclasses
 import http.cookiejar
 import logging
-import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -23,15 +20,19 @@ import msgspec
 
 from ntxengine import errors
 from ntxengine.prism.http.clock import Clock
-from ntxengine.prism.http.endpoint import Endpoint, Secret, authority
-from ntxengine.prism.http.error_body import ErrorBody, one_line, read_error_body
+from ntxengine.prism.http.endpoint import Endpoint, authority, check_url
+from ntxengine.prism.http.error_body import one_line, read_error_body
 from ntxengine.prism.http.hidden_error import hidden_error
-from ntxengine.prism.http.limiter import Limiter, api_of
-from ntxengine.prism.http.parse import decode
+from ntxengine.prism.http.limiter import Limiter
+from ntxengine.prism.http.login import Login
+from ntxengine.prism.http.message import Answer, Request
+from ntxengine.prism.http.refusal import status_error, system_error
 from ntxengine.prism.http.retry import RetryPolicy
+from ntxengine.prism.http.tls import advice, certificate_error, look_at, tls_context
+from ntxengine.prism.http.trust import Trust
 from ntxengine.units import MIB
 
-T = TypeVar("T")
+__all__ = ["MAX_ANSWER_SIZE", "Answer", "Request", "Session", "Transport", "tls_context"]
 
 Transport = httpx.AsyncBaseTransport
 """What requests go through instead of the network, if one is given."""
@@ -41,7 +42,9 @@ MAX_ANSWER_SIZE = 64 * MIB
 
 TOKEN_COOKIE = "NTNX_IGW_SESSION"  # the one cookie that carries a token of cluster discovery (nutanix-api, fact 6)
 _MAX_CONNECTIONS = 16
-_NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_LOOK_TIMEOUT_S = 5.0
+_FOLLOWED = (302, 307, 308)
+_LEGACY = ("/api/nutanix/", "/PrismGateway/")
 
 log = logging.getLogger(__name__)
 
@@ -53,79 +56,11 @@ for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
-@dataclass(frozen=True)
-class Request:
-    """One call.  `path` holds checked parts only; `is_repeatable` says that executing it twice does no harm.
-
-    `token` stands in for an account, in a session that has none.
-    """
-
-    method: str
-    path: str
-    body: Any = None
-    query: Mapping[str, str] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    token: Secret | None = None
-    is_repeatable: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path}"
-
-    @property
-    def api(self) -> str:
-        """The call that it is one of, as Prism counts them."""
-        return api_of(self.method, self.path)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A good answer (2xx).  `request` names who was asked what, for messages.
-
-    While it is judged: `hidden_status` is what an error with a good status names (hidden_error.py), None if it is none.
-    """
-
-    request: str
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-    hidden_status: int | None = None
-
-    @property
-    def meant_status(self) -> int:
-        """The status that the error in the body names, or else the one that came."""
-        return self.hidden_status or self.status
-
-    def decode(self, kind: type[T]) -> T:
-        """Return the body as a `kind`, or raise PrismAnswerError."""
-        return decode(self.body, kind, request=self.request)
-
-    @property
-    def etag(self) -> str:
-        """The entity's version for If-Match, which some builds send under a name of their own; empty if none."""
-        return self.headers.get("etag") or self.headers.get("x-ntnx-etag") or ""
-
-
-def tls_context(ca_file: str | None, *, insecure: bool) -> ssl.SSLContext:
-    """Return the TLS settings for every connection to this cluster.  Reads the file.
-
-    Errors: OptionsError if `ca_file` cannot be read or holds no certificate.
-    """
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as exc:
-        cause = (exc.strerror if not isinstance(exc, ssl.SSLError) else None) or "it holds no PEM certificate"
-        raise errors.OptionsError(f"the CA file {ca_file!r} cannot be used: {cause}") from exc
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 class Session:
     """Connections to one host, with or without an account there.
 
-    Without `account` nothing is sent that the request does not carry itself, and cookies are not kept.
+    Without `account` nothing is sent that the request does not carry itself, and cookies are not kept.  `trust` is what
+    `tls` was made of; `option_prefix` begins the options that a message names.
     A `transport` stands in for the network; it stays the caller's, who closes it.
     """
 
@@ -140,24 +75,26 @@ class Session:
         clock: Clock | None = None,
         retry: RetryPolicy | None = None,
         transport: Transport | None = None,
+        trust: Trust | None = None,
+        option_prefix: str = "--",
     ) -> None:
         self.name = authority(host, port)
         self.clock = clock or Clock()
+        self._place = host, port
         self._timeout_s = timeout_s
         self._retry = retry or RetryPolicy()
         self._limiter = Limiter(self.clock)
-        self._basic = _basic(account) if account else None
-        self._username = account.username if account else ""
-        self._secrets = _secrets(account)
+        self._account = account.account if account else None
+        self._login: Login[httpx.Cookies, Answer] = Login()
+        self._trust = trust or (account.trust if account else Trust())
+        self._option_prefix = option_prefix
+        self._has_network = transport is None
         self._has_answered = False
-        self._use_cookies = True
-        self._has_cookie_worked = False
-        self._cookie_age = 0
         nothing = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
         self._client = httpx.AsyncClient(
             base_url=f"https://{self.name}",
             verify=tls,
-            cookies=None if account else nothing,
+            cookies=nothing,
             headers={"User-Agent": "ntxengine", "Accept": "application/json", "Accept-Encoding": "identity"},
             timeout=timeout_s,
             follow_redirects=False,
@@ -165,6 +102,11 @@ class Session:
             transport=None if transport is None else _Borrowed(transport),
             limits=httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=_MAX_CONNECTIONS),
         )
+
+    @property
+    def speaks_legacy(self) -> bool:
+        """Whether the account can be used for v2 and v3."""
+        return self._account is None or self._account.speaks_legacy
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -174,8 +116,13 @@ class Session:
         """Send `request` until it is answered or the retry policy ends; return the answer if it is a good one.
 
         Errors: CredentialsError (401), PrismStatusError (any other no), PrismBusy, PrismTimeout, PrismConnectionError,
-                PrismAnswerError (redirect, too large, an error with a good status).
+                PrismAnswerError (redirect, too large, an error with a good status), OptionsError (an API key, and v3).
         """
+        if not self.speaks_legacy and request.path.startswith(_LEGACY):
+            raise errors.OptionsError(
+                f"Prism {self.name}: an API key is for v4 only, and {request} is not: use the key with a Prism Central"
+                " that has v4, or a local or directory account"
+            )
         retry, began = 0, self.clock.now()
         while True:
             headers: Mapping[str, str] = {}
@@ -195,7 +142,8 @@ class Session:
                 retries = self._retry.retries_after(
                     answer.meant_status, is_plain_text=said.is_plain, is_repeatable=request.is_repeatable
                 )
-                error = self._status_error(answer, said, is_temporary=retries > 0, tries=retry + 1)
+                who = self._account.who if self._account else "the token of cluster discovery"
+                error = status_error(answer, said, who, is_temporary=retries > 0, tries=retry + 1)
                 cause = f"{answer.request}: HTTP {answer.meant_status}"
             wait_s = self._retry.wait_s(retry, headers, self.clock.chance())
             if retry >= retries or self.clock.now() + wait_s - began > self._retry.deadline_s:
@@ -208,24 +156,70 @@ class Session:
             retry += 1
 
     async def _ask_once(self, request: Request) -> Answer:
-        """Send once, and once more with the credentials if a session cookie was refused."""
-        age = self._cookie_age
-        sent = self._build(request, use_cookies=self._use_cookies)
-        answer = await self._send(sent, request)
-        if self._basic is None or "authorization" in sent.headers:
-            return answer
-        if answer.status != 401:
-            self._has_cookie_worked = True
-            return answer
-        if age == self._cookie_age:
-            # Sessions end after 15 minutes.  Cookies that never worked are not the session's: leave them out from now.
-            self._use_cookies, self._has_cookie_worked = self._has_cookie_worked, False
-            self._client.cookies.clear()
-            self._cookie_age += 1
-        return await self._send(self._build(request, use_cookies=False), request)
+        """Send once, proving who asks; and once more where a session has ended, or a redirect leads elsewhere."""
+        if self._account is None or not self._account.has_sessions:
+            answer = await self._send(self._build(request), request)
+        else:
+            answer = await self._ask_in_session(request)
+        if answer.status in _FOLLOWED and request.is_repeatable:
+            return await self._follow(answer, request)
+        return answer
 
-    async def _send(self, sent: httpx.Request, request: Request) -> Answer:
-        name = f"Prism {self.name}: {request}"
+    async def _ask_in_session(self, request: Request) -> Answer:
+        """Send with the cookie of the session; without one, log in, when it is our turn to."""
+        login = self._login
+        while login.refusal is None:
+            age, jar = login.age, login.jar
+            if jar is not None:
+                answer = await self._send(self._build(request, jar), request, jar)
+                if not login.has_ended(answer.status, request.api, age, self.clock.now()):
+                    login.jar_worked(age)
+                    return answer
+            elif login.gives_no_cookies:
+                answer = await self._send(self._build(request), request)
+                if answer.status not in (401, 403) or login.is_forbidden(answer.status, request.api):
+                    return answer
+            async with login.line:
+                if login.jar is None and login.refusal is None:
+                    return await self._log_in(request)
+        return dataclasses.replace(login.refusal, request=self._named(request))
+
+    async def _log_in(self, request: Request) -> Answer:
+        """Send with the credentials, and keep the cookies that come.  The caller holds the line."""
+        login, jar = self._login, httpx.Cookies()
+        answer = await self._send(self._build(request), request, jar)
+        if answer.status == 401 and login.has_worked:
+            # The password was right a while ago: a directory may have been busy with the login of another program.
+            await self.clock.sleep(self._retry.first_wait_s)
+            answer = await self._send(self._build(request), request, jar)
+        if answer.status == 401:
+            login.refusal = answer
+        elif answer.status == 403:
+            login.forbid(request.api)
+        elif answer.status not in (408, 429) and answer.status < 500:
+            login.good(jar if len(jar) else None, self.clock.now())
+        return answer
+
+    async def _follow(self, answer: Answer, request: Request) -> Answer:
+        """Ask where a redirect leads, with the token that came with it; without one it stays what it is."""
+        token, location = answer.headers.get("x-redirect-token", ""), answer.headers.get("location", "")
+        if not token or not _is_plain(token + location):
+            return answer
+        try:
+            target = urlsplit(str(httpx.URL(f"https://{self.name}").join(location)))
+            check_url(f"{target.scheme}://{target.netloc}")
+        except (ValueError, httpx.InvalidURL, errors.OptionsError):
+            return answer
+        log.debug("%s: redirected to %s, asking there with its token", answer.request, one_line(target.netloc))
+        sent = self._build(request, cookie=token, url=target.geturl())
+        return await self._send(sent, request)
+
+    def _named(self, request: Request) -> str:
+        return f"Prism {self.name}: {request}"
+
+    async def _send(self, sent: httpx.Request, request: Request, jar: httpx.Cookies | None = None) -> Answer:
+        """Send when it is our turn, and return the whole answer; its cookies go into `jar`."""
+        name = self._named(request)
         try:
             async with self._limiter.turn(request.api), asyncio.timeout(self._timeout_s):
                 response = await self._client.send(sent, stream=True)
@@ -239,30 +233,43 @@ class Session:
         except httpx.DecodingError as exc:
             raise errors.PrismAnswerError(f"{name}: the answer's content encoding is broken") from exc
         except httpx.HTTPError as exc:
+            refused = certificate_error(exc)
+            if refused is not None:
+                raise await self._untrusted(refused) from exc
             raise self._connection_error(exc, request, name) from exc
+        if jar is not None and response.status_code not in (401, 403):
+            jar.extract_cookies(response)
         hidden_status = hidden_error(body) if 200 <= response.status_code < 300 else None
         if response.status_code >= 400 or hidden_status is not None:
             body = self._redacted(body, sent)
         return Answer(name, response.status_code, response.headers, body, hidden_status)
 
-    def _build(self, request: Request, *, use_cookies: bool) -> httpx.Request:
+    def _build(
+        self, request: Request, jar: httpx.Cookies | None = None, *, cookie: str = "", url: str = ""
+    ) -> httpx.Request:
+        """Return what is sent: with the cookies of `jar`, or with `cookie` alone, or with the proof of the account."""
         content = None if request.body is None else msgspec.json.encode(request.body)
         headers = dict(request.headers)
         if content is not None:
             headers["Content-Type"] = "application/json"
-        # The path is in its final form: parts that need it were quoted where it was made.
-        url = f"https://{self.name}{request.path}"
-        if request.query:
-            url += "?" + "&".join(
-                f"{quote(key, safe='$')}={quote(value, safe='')}" for key, value in request.query.items()
-            )
-        built = self._client.build_request(request.method, url, content=content, headers=headers)
-        if not use_cookies:
-            built.headers.pop("cookie", None)
-        if self._basic is not None and "cookie" not in built.headers:
-            built.headers["Authorization"] = self._basic.reveal()
-        if self._basic is None and request.token is not None:
-            built.headers["Cookie"] = f"{TOKEN_COOKIE}={request.token.reveal()}"
+        if not url:
+            # The path is in its final form: parts that need it were quoted where it was made.
+            url = f"https://{self.name}{request.path}"
+            if request.query:
+                url += "?" + "&".join(
+                    f"{quote(key, safe='$')}={quote(value, safe='')}" for key, value in request.query.items()
+                )
+        is_elsewhere = bool(cookie)
+        if self._account is None and request.token is not None and not is_elsewhere:
+            cookie = f"{TOKEN_COOKIE}={request.token.reveal()}"
+        names = {} if self._trust.name is None or is_elsewhere else {"sni_hostname": self._trust.name}
+        built = self._client.build_request(request.method, url, content=content, headers=headers, extensions=names)
+        if cookie:
+            built.headers["Cookie"] = cookie
+        elif jar is not None:
+            jar.set_cookie_header(built)
+        if self._account is not None and "cookie" not in built.headers:
+            built.headers.update(self._account.proof())
         return built
 
     def _checked(self, answer: Answer) -> Answer:
@@ -277,34 +284,18 @@ class Session:
             " since that would send credentials on"
         )
 
-    def _status_error(self, answer: Answer, body: ErrorBody, *, is_temporary: bool, tries: int) -> errors.PrismError:
-        """Return the error that an answer of 400 or above means, now that we stop asking."""
-        status, reason = answer.meant_status, one_line(body.reason)
-        is_hidden = answer.hidden_status is not None
-        number = f"{answer.status} with an error in its body" if is_hidden else f"{status}"
-        said = f"HTTP {number}{f' {reason}' if reason else ''}: {body.text or 'no reason given'}"
-        if is_hidden and status not in (408, 429, 503, 504):
-            return errors.PrismAnswerError(f"{answer.request}: {said}: not taken for an answer")
-        if status == 401:
-            who = f"user {one_line(self._username)!r}" if self._basic else "the token of cluster discovery"
-            return errors.CredentialsError(f"{answer.request}: {who} was refused: {said}")
-        asked = f"{answer.request}: {said}: asked {tries} times"
-        if status in (408, 504):
-            return errors.PrismTimeout(f"{asked}; try again later")
-        if status in (429, 503) or (is_temporary and body.is_plain):
-            return errors.PrismBusy(f"{asked}; try again later")
-        text = asked if tries > 1 else f"{answer.request}: {said}"
-        return errors.PrismStatusError(text, status=status, reason=reason)
+    async def _untrusted(self, refused: ssl.SSLCertVerificationError) -> _ConnectionBrokenError:
+        """Return what a refused certificate means, and what can be done: for that, look at what the server shows."""
+        shown = None
+        if self._has_network:
+            shown = await look_at(*self._place, self._trust, timeout_s=min(self._timeout_s, _LOOK_TIMEOUT_S))
+        text = advice(refused, shown, self._trust, prefix=self._option_prefix)
+        error = errors.PrismConnectionError(f"Prism {self.name}: its certificate is not trusted: {text}")
+        return _ConnectionBrokenError(error, may_repeat=False)
 
     def _connection_error(self, exc: httpx.HTTPError, request: Request, name: str) -> _ConnectionBrokenError:
         """Return what a broken connection means."""
-        certificate = _certificate_error(exc)
-        if certificate is not None:
-            return _ConnectionBrokenError(
-                errors.PrismConnectionError(f"Prism {self.name}: its certificate is not trusted: {certificate}"),
-                may_repeat=False,
-            )
-        cause = _system_error(exc) or one_line(str(exc)) or type(exc).__name__
+        cause = system_error(exc) or one_line(str(exc)) or type(exc).__name__
         error = errors.PrismConnectionError(
             f"{name}: no connection: {cause}: check the address, the port and the route"
         )
@@ -316,7 +307,7 @@ class Session:
     def _redacted(self, body: bytes, sent: httpx.Request) -> bytes:
         """Return an error body without what we sent as a secret, should it come back to us."""
         cookies = [pair.partition("=")[2].strip() for pair in sent.headers.get("cookie", "").split(";")]
-        for secret in [*(secret.reveal() for secret in self._secrets), *cookies]:
+        for secret in [*(self._account.secrets() if self._account else ()), *cookies]:
             if secret:
                 body = body.replace(secret.encode(), b"***")
         return body
@@ -357,34 +348,6 @@ async def _read(response: httpx.Response, name: str) -> bytes:
     return bytes(body)
 
 
-def _basic(account: Endpoint) -> Secret:
-    pair = f"{account.username}:{account.password.reveal()}".encode()
-    return Secret(f"Basic {base64.b64encode(pair).decode()}")
-
-
-def _secrets(account: Endpoint | None) -> tuple[Secret, ...]:
-    if account is None or not account.password.reveal():
-        return ()
-    return (account.password, Secret(_basic(account).reveal().removeprefix("Basic ")))
-
-
-def _system_error(exc: BaseException | None) -> str:
-    """Return what the system said at the bottom of it all ("Connection refused"); "" if it said nothing."""
-    said = ""
-    while exc is not None:
-        if isinstance(exc, OSError) and exc.errno:
-            said = os.strerror(exc.errno) if exc.errno > 0 else one_line(exc.strerror or "")
-        exc = exc.__cause__ or exc.__context__
-    return said
-
-
-def _certificate_error(exc: BaseException | None) -> str | None:
-    """Return why the certificate was refused and what to do, if that is the cause at the bottom."""
-    while exc is not None:
-        if isinstance(exc, ssl.SSLCertVerificationError):
-            why = one_line(exc.verify_message or "it could not be verified")
-            if exc.verify_code in _NAME_MISMATCH:
-                return f"{why}: use an address that stands in the certificate"
-            return f"{why}: name the authority that signed it with --ca-file"
-        exc = exc.__cause__ or exc.__context__
-    return None
+def _is_plain(text: str) -> bool:
+    """Return whether a header of Prism's may be sent on or followed."""
+    return text.isascii() and text.isprintable()

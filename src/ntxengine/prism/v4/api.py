@@ -65,11 +65,12 @@ async def server_revision(session: Session, name_space: str) -> str:
 
 
 class CentralApi:
-    """Prism Central."""
+    """Prism Central.  `project` is the extId of the project that recovery points are made in, if one is given."""
 
-    def __init__(self, session: Session, revisions: Revisions) -> None:
+    def __init__(self, session: Session, revisions: Revisions, project: str | None = None) -> None:
         self.session = session
         self.revisions = revisions
+        self._project = project
         self._vms = f"/api/vmm/{revisions.vmm}/ahv/config/vms"
         self._points = f"/api/dataprotection/{revisions.dataprotection}/config/recovery-points"
         self._tasks = f"/api/prism/{revisions.prism}/config/tasks"
@@ -125,12 +126,14 @@ class CentralApi:
                 "backupType": _VSS_BACKUPS[vss],
                 "shouldStoreVssMetadata": False,
             }
-        body = {
+        body: dict[str, Any] = {
             "name": name,
             "expirationTime": format_time(expires_at),
             "recoveryPointType": "APPLICATION_CONSISTENT" if with_application else "CRASH_CONSISTENT",
             "vmRecoveryPoints": [vm],
         }
+        if self._project is not None:
+            body["projectExtId"] = self._project
         return await self._start(_request("POST", self._points, body=body))
 
     async def get_recovery_point(self, point_id: str) -> schema.RecoveryPointState:

@@ -7,7 +7,7 @@ goes wrong (also a cancellation, also a task that fails after having done the wo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import datetime
 from typing import Any
 
@@ -64,9 +64,16 @@ class CentralPrism:
     family: Family = "v4"
     can_choose_vss = True
 
-    def __init__(self, session: Session, revisions: Revisions, open_element: Callable[[str], Session]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        revisions: Revisions,
+        open_element: Callable[[str], Awaitable[Session]],
+        *,
+        project: str | None = None,
+    ) -> None:
         self._session = session
-        self._api = CentralApi(session, revisions)
+        self._api = CentralApi(session, revisions, project)
         self._tasks = CentralTasks(self._api, session.clock)
         self._disks = CentralDisks(self._api, self._tasks)
         self._regions = RegionReader(self._api, open_element, session.clock)

@@ -8,12 +8,13 @@ The account's password never goes to the Prism Element: its session has none.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import ipaddress
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,11 +51,12 @@ class _Grant:
 class RegionReader:
     """Reads changed regions; keeps one session for each Prism Element that it was sent to."""
 
-    def __init__(self, api: CentralApi, open_session: Callable[[str], Session], clock: Clock) -> None:
+    def __init__(self, api: CentralApi, open_session: Callable[[str], Awaitable[Session]], clock: Clock) -> None:
         self._api = api
         self._open_session = open_session
         self._clock = clock
         self._sessions: dict[str, Session] = {}
+        self._opening = asyncio.Lock()
 
     async def aclose(self) -> None:
         """Close the connections to the Prism Elements."""
@@ -94,8 +96,9 @@ class RegionReader:
         what = f"Prism {self._api.session.name}: discover-cluster"
         address = _checked_address(info.address, what)
         payload = _payload(info.jwt_token, what)
-        if address not in self._sessions:
-            self._sessions[address] = self._open_session(address)
+        async with self._opening:
+            if address not in self._sessions:
+                self._sessions[address] = await self._open_session(address)
         return _Grant(
             session=self._sessions[address],
             token=Secret(info.jwt_token),

@@ -1,0 +1,75 @@
+"""One login at a time; the rest wait for its cookie.
+
+A directory behind Prism refuses logins that come in parallel, with 401 or 403, although the password is right.
+
+    no cookie      the first request logs in with the credentials, the others wait
+    cookie         requests go in parallel, with the cookie
+    401            the session has ended: the first to see it logs in once, the others wait and go on with its cookie
+    403            right behind such a 401 the same; otherwise it is tried once for each call whether a login helps
+    no cookies     a server that gives none, or none that work: every request carries the credentials
+    refused        a login was refused (401): nobody tries again, since a few more would lock the account
+
+Knows nothing of HTTP: `Jar` is what holds cookies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Generic, TypeVar
+
+Jar = TypeVar("Jar")
+Refusal = TypeVar("Refusal")
+
+FRESH_S = 60.0
+"""A cookie that is refused so soon after the login, and never worked, was none of a session."""
+
+
+class Login(Generic[Jar, Refusal]):
+    """The state of one account at one Prism.  `line` is held by whoever logs in."""
+
+    def __init__(self) -> None:
+        self.line = asyncio.Lock()
+        self.age = 0
+        self.jar: Jar | None = None
+        self.refusal: Refusal | None = None
+        self.has_worked = False
+        self.gives_no_cookies = False
+        self._are_cookies_useless = False
+        self._has_jar_worked = False
+        self._since_s = 0.0
+        self._forbidden: set[str] = set()
+
+    def good(self, jar: Jar | None, now: float) -> None:
+        """A login was good; `jar` is None if it gave no cookies."""
+        self.age += 1
+        self.has_worked = True
+        self.jar = None if self._are_cookies_useless else jar
+        self.gives_no_cookies = self.jar is None
+        self._has_jar_worked = False
+        self._since_s = now
+
+    def jar_worked(self, age: int) -> None:
+        """The cookies of login number `age` were taken."""
+        self._has_jar_worked |= age == self.age
+
+    def has_ended(self, status: int, api: str, age: int, now: float) -> bool:
+        """Return whether an answer to the cookies of login number `age` may mean that its session has ended.
+
+        If so, they are no longer used.
+        """
+        if status not in (401, 403):
+            return False
+        if age == self.age and self.jar is not None:
+            if self.is_forbidden(status, api):
+                return False
+            self.jar = None
+            self._are_cookies_useless = not self._has_jar_worked and now - self._since_s < FRESH_S and status == 401
+        return True
+
+    def forbid(self, api: str) -> None:
+        """The call is forbidden right after a login too: its 403 says nothing of the session."""
+        self._forbidden.add(api)
+
+    def is_forbidden(self, status: int, api: str) -> bool:
+        """Return whether this 403 is known to be about the call, not about who asks."""
+        return status == 403 and api in self._forbidden
