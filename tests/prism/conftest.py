@@ -59,7 +59,7 @@ async def session(hostile: Hostile, ca_file: str, clock: HandClock) -> AsyncIter
         endpoint.port,
         tls,
         account=endpoint,
-        timeout_s=1.0,
+        timeout_s=30,
         clock=clock.clock,
         retry=RetryPolicy(retries=3),
     )
@@ -76,7 +76,7 @@ async def hostile_central(
     async def open_element(host: str) -> Session:
         tls = tls_context(ca_file, insecure=False)
         return Session(
-            host, hostile.port, tls, account=None, timeout_s=1.0, clock=clock.clock, retry=RetryPolicy(retries=2)
+            host, hostile.port, tls, account=None, timeout_s=30, clock=clock.clock, retry=RetryPolicy(retries=2)
         )
 
     opened = CentralPrism(session, Revisions(), open_element)
