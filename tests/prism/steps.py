@@ -22,8 +22,8 @@ async def freeze(prism: Prism, vm: Vm, consistency: Consistency = "crash", name:
 
 
 async def subject(prism: Prism) -> Vm:
-    """Return the VM of the fixture."""
-    return next(vm for vm in await prism.vms() if vm.name == VM_NAME)
+    """Return the VM of the fixture, whole."""
+    return await prism.vm(next(vm.id for vm in await prism.vms() if vm.name == VM_NAME))
 
 
 async def rows(prism: Prism, point: RecoveryPoint, reference: RecoveryPoint | None = None) -> list[tuple[int, ...]]:

@@ -215,23 +215,46 @@ def disk(**fields: Any) -> dict[str, Any]:
         (5, "object"),
     ],
 )
-async def test_a_vm_that_cannot_be_true_is_refused_by_field(
-    hostile: Hostile, prism: ElementPrism, entity: Any, field: str
+async def test_a_vm_that_cannot_be_true_hides_no_other_and_is_refused_by_field(
+    hostile: Hostile, prism: ElementPrism, caplog: pytest.LogCaptureFixture, entity: Any, field: str
 ) -> None:
-    hostile.on("GET /vms/", reply(200, {"entities": []}))
-    hostile.on("POST /vms/list", reply(200, {"entities": [entity], "metadata": {"total_matches": 1}}))
+    other = {"metadata": {"uuid": C}, "status": {"name": "other", "resources": {}}}
+    hostile.on("POST /vms/list", reply(200, {"entities": [entity, other], "metadata": {"total_matches": 2}}))
+    hostile.on(f"GET /v3/vms/{A}", reply(200, entity))
+    hostile.on(f"GET /v2.0/vms/{A}", reply(200, {"uuid": A}))
 
-    with pytest.raises(PrismAnswerError, match="/vms/list") as refused:
-        await prism.vms()
+    vms = await prism.vms()
+    odd = (await prism.list_vms()).odd
+    with pytest.raises(PrismAnswerError) as refused:
+        await prism.vm(A)
 
+    assert [found.id for found in vms] == [C]
+    assert [field in found.reason for found in odd] == [True]
     assert field in str(refused.value)
+    assert len([one for one in caplog.messages if "1 VM cannot be read" in one and field in one]) == 1
 
 
-async def test_a_vm_that_v2_does_not_list_comes_without_its_files(hostile: Hostile, prism: ElementPrism) -> None:
-    hostile.on("GET /vms/", reply(200, {"entities": None}))
-    hostile.on("POST /vms/list", reply(200, {"entities": [vm(disk_list=[disk()])], "metadata": {"total_matches": 1}}))
+async def test_a_vm_without_a_name_is_listed_and_found_by_id(hostile: Hostile, prism: ElementPrism) -> None:
+    nameless = {"metadata": {"uuid": A}, "status": {"name": None, "resources": {}}}
+    hostile.on("POST /vms/list", reply(200, {"entities": [nameless], "metadata": {"total_matches": 1}}))
 
-    assert [[one.vmdisk_id for one in found.disks] for found in await prism.vms()] == [[None]]
+    assert [(found.id, found.name) for found in await prism.vms()] == [(A, "")]
+
+
+async def test_the_size_that_v3_does_not_tell_is_asked_of_v2(hostile: Hostile, prism: ElementPrism) -> None:
+    sizeless = vm(disk_list=[disk(disk_size_bytes=None)])
+    hostile.on("POST /vms/list", reply(200, {"entities": [sizeless], "metadata": {"total_matches": 1}}))
+    slot = {"disk_address": {"device_uuid": B}, "size": 4096}
+    hostile.on(f"GET /v2.0/vms/{A}", reply(200, {"uuid": A, "vm_disk_info": [slot]}))
+
+    assert [[one.size for one in found.disks] for found in await prism.vms()] == [[4096]]
+
+
+async def test_a_vm_that_v2_does_not_tell_of_comes_without_its_files(hostile: Hostile, prism: ElementPrism) -> None:
+    hostile.on(f"GET /v3/vms/{A}", reply(200, vm(disk_list=[disk()])))
+    hostile.on(f"GET /v2.0/vms/{A}", reply(200, {"uuid": A, "vm_disk_info": None}))
+
+    assert [one.vmdisk_id for one in (await prism.vm(A)).disks] == [None]
 
 
 async def test_a_list_that_changes_while_paging_gives_every_vm_once(hostile: Hostile, prism: ElementPrism) -> None:
@@ -239,11 +262,10 @@ async def test_a_list_that_changes_while_paging_gives_every_vm_once(hostile: Hos
         entity = {"metadata": {"uuid": vm_id}, "status": {"name": vm_id, "resources": {}}}
         return reply(200, {"entities": [entity], "metadata": {"total_matches": total}})
 
-    hostile.on("GET /vms/", reply(200, {}))
     hostile.on("POST /vms/list", named(A, 2), named(A, 3), named(B, 3))
 
     assert [found.id for found in await prism.vms()] == [A, B]
-    assert [one.json["offset"] for one in hostile.asked_for("/vms/list")] == [0, 1, 2]
+    assert [one.json["offset"] for one in hostile.asked_for("/vms/list")][:3] == [0, 1, 2]
 
 
 # -- hot-add

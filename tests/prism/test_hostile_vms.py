@@ -11,7 +11,7 @@ from ntxengine.errors import NtxError, PrismAnswerError
 from ntxengine.prism.v4.central import CentralPrism
 from tests.prism.hostile import Asked, Hostile, reply
 
-A, B = (str(uuid.UUID(int=number)) for number in range(1, 3))
+A, B, C = (str(uuid.UUID(int=number)) for number in range(1, 4))
 VMS = "/ahv/config/vms"
 
 
@@ -46,25 +46,37 @@ def disk(**fields: Any) -> dict[str, Any]:
         ("text", "object"),
     ],
 )
-async def test_a_vm_that_cannot_be_true_is_refused_by_field(
-    hostile: Hostile, prism: CentralPrism, entity: Any, field: str
+async def test_a_vm_that_cannot_be_true_hides_no_other_and_is_refused_by_field(
+    hostile: Hostile, prism: CentralPrism, caplog: pytest.LogCaptureFixture, entity: Any, field: str
 ) -> None:
-    hostile.on(f"GET {VMS}", reply(200, {"data": [entity]}))
+    other = {"extId": C, "name": "other"}
+    hostile.on(f"GET {VMS}", reply(200, {"data": [entity, other], "metadata": {"totalAvailableResults": 2}}))
+    hostile.on(f"GET {VMS}/{A}", reply(200, {"data": entity}))
 
+    vms = await prism.vms()
+    odd = (await prism.list_vms()).odd
     with pytest.raises(PrismAnswerError, match=VMS) as refused:
-        await prism.vms()
+        await prism.vm(A)
 
+    assert [vm.id for vm in vms] == [C]
+    assert [field in vm.reason for vm in odd] == [True]
     assert field in str(refused.value)
+    assert len([one for one in caplog.messages if "1 VM cannot be read" in one and field in one]) == 1
 
 
 async def test_unknown_fields_and_missing_ones_are_taken(hostile: Hostile, prism: CentralPrism) -> None:
     entity = vm(name="a\n\x00" + "\u00e9" * 250, powerState="SLEEPING", novelty={"a": [1]}, disks=None)
     hostile.on(f"GET {VMS}", reply(200, {"data": [entity], "extra": 1}))
 
+    hostile.on(f"GET {VMS}/{A}", reply(200, {"data": entity}))
+
     found = await prism.vms()
+    alone = await prism.vm(A)
 
     assert [(one.name, one.power_state, one.disks) for one in found] == [(entity["name"], "unknown", ())]
-    assert found[0].config == entity
+    assert alone == found[0]
+    assert alone.config == entity
+    assert found[0].config == {}
 
 
 async def test_a_list_that_grows_for_ever_ends_as_an_error(
@@ -73,7 +85,7 @@ async def test_a_list_that_grows_for_ever_ends_as_an_error(
     def always_more(asked: Asked) -> bytes:
         return reply(200, {"data": [vm()], "metadata": {"totalAvailableResults": 10**9}})
 
-    monkeypatch.setattr("ntxengine.prism.v4.tasks.MAX_PAGES", 5)
+    monkeypatch.setattr("ntxengine.prism.pages.MAX_PAGES", 5)
     hostile.on(f"GET {VMS}", always_more)
 
     with pytest.raises(PrismAnswerError, match="the list does not end"):
@@ -81,7 +93,7 @@ async def test_a_list_that_grows_for_ever_ends_as_an_error(
 
 
 async def test_every_error_is_one_of_ours(hostile: Hostile, prism: CentralPrism) -> None:
-    for body in (b"", b"null", b"[]", b'"x"', b'{"data": 5}', b"\xff", b"[" * 100_000, b'{"data": [[[]]]}'):
+    for body in (b"", b"null", b"[]", b'"x"', b'{"data": 5}', b"\xff", b"[" * 100_000):
         hostile.on(f"GET {VMS}", reply(200, body))
 
         with pytest.raises(NtxError) as refused:

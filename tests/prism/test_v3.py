@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 from pathlib import Path
 
@@ -35,12 +36,13 @@ async def test_a_disk_has_its_device_id_and_its_file(sim: Simulator, connect: Co
     vm = vms[0]
     files = [file for file in sim.world.vms[vm.id].files if file.kind == "disk"]
     assert [one.name for one in vms] == [VM_NAME, "ntx-worker", "other"]
-    assert [(disk.id, disk.vmdisk_id) for disk in vm.disks] == [(file.device, file.vmdisk) for file in files]
+    assert [(disk.id, disk.vmdisk_id) for disk in alone.disks] == [(file.device, file.vmdisk) for file in files]
     assert [disk.label for disk in vm.disks] == ["scsi.0", "scsi.1"]
     assert {disk.container_name for disk in vm.disks} == {"default"}
     assert set(vm.excluded) == {"scsi.200 (volume group)", "ide.0 (CD-ROM)"}
     assert vm.guest_tools.can_quiesce
-    assert alone == vm
+    assert [disk.vmdisk_id for disk in vm.disks] == [None, None]
+    assert dataclasses.replace(alone, disks=()) == dataclasses.replace(vm, disks=())
     assert alone.config["metadata"]["uuid"] == vm.id
 
 
@@ -345,7 +347,7 @@ async def test_an_answer_of_v2_that_is_no_json_is_refused_by_name(
     sim: Simulator, config: SimConfig, connect: Connect
 ) -> None:
     async with connect("v3") as prism:
-        sim.faults.http.append(HttpFault(path=r"/v2\.0/vms/$", status=200, plain=True))
+        sim.faults.http.append(HttpFault(path=r"/v2\.0/vms/", status=200, plain=True))
 
         with pytest.raises(PrismAnswerError, match="GET /PrismGateway"):
-            await prism.vms()
+            await subject(prism)

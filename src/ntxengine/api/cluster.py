@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ntxengine import prism
-from ntxengine.errors import NotFoundError, OptionsError
+from ntxengine.errors import NotFoundError, OptionsError, PrismAnswerError
 from ntxengine.ids import is_uuid
 from ntxengine.prism import Cluster, Endpoint, Secret, Vm
 
@@ -34,22 +34,19 @@ async def connect(
 
 
 async def find_vm(cluster: Cluster, name: str) -> Vm:
-    """Return the VM with this UUID or name.
+    """Return the VM with this UUID or name.  Few requests however many VMs there are, where Prism looks up names.
 
-    Errors: NotFoundError if there is none; OptionsError if several have the name; PrismError.
+    Errors: NotFoundError if there is none; OptionsError if several have the name; PrismAnswerError if it is a VM that
+            cannot be read; PrismError.
     """
     if is_uuid(name):
         return await cluster.prism.vm(name.lower())
-    return vm_named(await cluster.prism.vms(), name)
-
-
-def vm_named(vms: Iterable[Vm], name: str) -> Vm:
-    """Return the one of `vms` that has this name.  Errors: as find_vm."""
-    found = [vm for vm in vms if vm.name == name]
-    if not found:
+    ids = await cluster.prism.ids_named(name)
+    if not ids:
         raise NotFoundError(f"no VM is named {name!r}: `ntx vms` lists those that this account may see")
-    if len(found) > 1:
-        raise OptionsError(
-            f"{len(found)} VMs are named {name!r}: name one by its UUID: {', '.join(vm.id for vm in found)}"
-        )
-    return found[0]
+    if len(ids) > 1:
+        known = ", ".join(vm_id or "one without a UUID" for vm_id in ids)
+        raise OptionsError(f"{len(ids)} VMs are named {name!r}: name one by its UUID: {known}")
+    if not is_uuid(ids[0]):
+        raise PrismAnswerError(f"VM {name!r} has no UUID by which it could be asked for: Prism calls it {ids[0]!r}")
+    return await cluster.prism.vm(ids[0])

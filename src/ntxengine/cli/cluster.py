@@ -15,7 +15,7 @@ from ntxengine.cli.output import Screen
 from ntxengine.cli.run import run
 from ntxengine.cli.session import Login, connected, login
 from ntxengine.cli.table import Column
-from ntxengine.prism.models import GuestTools, Vm
+from ntxengine.prism.models import GuestTools, OddVm, Vm, VmList
 from ntxengine.units import format_size
 
 COLUMNS = [
@@ -44,18 +44,25 @@ def vms_command(prism: PrismOptions, screen: Screen) -> None:
       ntx vms --prism https://pc.example.com --username backup --password-file /etc/ntx/password
       ntx vms --json | jq -r '.vms[] | select(.power_state == "on") | .vm_name'
     """
-    vms = run(_vms(login(prism, screen)))
+    listed = run(_vms(login(prism, screen)))
+    if listed.complaint:
+        screen.warning(listed.complaint)
     if screen.as_json:
-        screen.result({"vms": [vm_fields(vm) for vm in vms]})
+        screen.result({"vms": [vm_fields(vm) for vm in listed.vms], "odd": [odd_fields(vm) for vm in listed.odd]})
         return
-    screen.table(COLUMNS, [_row(vm) for vm in vms])
-    if not vms:
+    screen.table(COLUMNS, [_row(vm) for vm in listed.vms])
+    if not listed.vms:
         screen.note("no VM: is this the right Prism, and may this account see VMs?")
 
 
-async def _vms(prism_login: Login) -> list[Vm]:
+async def _vms(prism_login: Login) -> VmList:
     async with connected(prism_login) as cluster:
-        return await cluster.prism.vms()
+        return await cluster.prism.list_vms()
+
+
+def odd_fields(vm: OddVm) -> dict[str, object]:
+    """Return a VM that cannot be read as `--json` has it."""
+    return {"vm_id": vm.id or None, "vm_name": vm.name, "reason": vm.reason}
 
 
 def vm_fields(vm: Vm) -> dict[str, object]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ntxengine.api.cluster import find_vm, vm_named
+from ntxengine.api.cluster import find_vm
 from ntxengine.capture import CapturePlan, Outcome
 from ntxengine.cli.errors import SomeFailed, error_fields
 from ntxengine.cli.figures import UNKNOWN
@@ -17,8 +17,7 @@ from ntxengine.cli.points import point_fields
 from ntxengine.cli.space import Space
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, plural, printable
-from ntxengine.errors import NotFoundError, NtxError
-from ntxengine.ids import is_uuid
+from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError
 from ntxengine.prism import Cluster
 from ntxengine.prism.models import Vm
 from ntxengine.repository import Point
@@ -58,12 +57,11 @@ class Selection:
 
 async def select(cluster: Cluster, names: Sequence[str]) -> Selection:
     """Return the VMs that these names and UUIDs mean, each once.  A name that means none does not stop the others."""
-    known = await cluster.prism.vms()
     chosen: dict[str, Vm] = {}
     failed: dict[str, Failure] = {}
     for name in names:
         try:
-            vm = await find_vm(cluster, name) if is_uuid(name) else vm_named(known, name)
+            vm = await find_vm(cluster, name)
         except NtxError as error:
             failed[name] = tell(Failure(None, name, error))
         else:
@@ -72,7 +70,7 @@ async def select(cluster: Cluster, names: Sequence[str]) -> Selection:
 
 
 async def select_all(cluster: Cluster, worker_name: str | None) -> Selection:
-    """Return every VM that has a disk, but the worker VM.
+    """Return every VM that has a disk, but the worker VM.  One that cannot be read has failed.
 
     The worker is where disks of the others are hot-added meanwhile, and often where the repository is, which would
     then be captured into itself.
@@ -80,16 +78,18 @@ async def select_all(cluster: Cluster, worker_name: str | None) -> Selection:
     """
     worker_id = None if worker_name is None else (await find_vm(cluster, worker_name)).id
     vms, left_out = [], []
-    for vm in await cluster.prism.vms():
+    listed = await cluster.prism.list_vms()
+    for vm in listed.vms:
         if vm.id == worker_id:
             left_out.append((vm, "the worker VM: name it to capture it"))
         elif not vm.disks:
             left_out.append((vm, "no disk that can be captured"))
         else:
             vms.append(vm)
-    if not vms:
+    if not vms and not listed.odd:
         raise NotFoundError("--all: no VM to capture: `ntx vms` lists those that this account may see")
-    return Selection(tuple(vms), left_out=tuple(left_out))
+    failed = [tell(Failure(odd.id or None, odd.name, PrismAnswerError(odd.reason))) for odd in listed.odd]
+    return Selection(tuple(vms), tuple(failed), tuple(left_out))
 
 
 def tell(failure: Failure) -> Failure:

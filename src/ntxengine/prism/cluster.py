@@ -31,6 +31,7 @@ from ntxengine.prism.models import (
     RecoveryPoint,
     RegionPage,
     Vm,
+    VmList,
     VssBackup,
 )
 
@@ -39,7 +40,15 @@ class Inventory(Protocol):
     """The VMs."""
 
     async def vms(self) -> list[Vm]:
-        """Return every VM that we may see, all pages, no duplicates, sorted by name then id."""
+        """Return every VM that we may see, sorted by name then id.  A warning tells which cannot be read."""
+        ...
+
+    async def list_vms(self) -> VmList:
+        """Return every VM that we may see, and those that cannot be read, with the reason."""
+        ...
+
+    async def ids_named(self, name: str) -> list[str]:
+        """Return the ids of the VMs of this name, "" for one that has none.  Reads no more of a VM than id and name."""
         ...
 
     async def vm(self, vm_id: str) -> Vm:

@@ -19,6 +19,9 @@ Consistency = Literal["application", "crash"]
 PowerState = Literal["on", "off", "paused", "unknown"]
 VssBackup = Literal["copy", "full"]
 
+MAX_TOLD = 5
+"""How many odd things one warning names."""
+
 
 @dataclass(frozen=True)
 class Disk:
@@ -46,8 +49,11 @@ class Disk:
 
 @dataclass(frozen=True)
 class Vm:
-    """A virtual machine.  `config` is the entity as Prism gave it; `excluded` names disks that a VM recovery point does
-    not hold (CD-ROMs, volume groups), for the report."""
+    """A virtual machine.
+
+    `config` is the entity as Prism gave it, empty for a VM of a list; `excluded` names disks that a VM recovery point
+    does not hold (CD-ROMs, volume groups), for the report.
+    """
 
     id: str
     name: str
@@ -58,6 +64,33 @@ class Vm:
     guest_tools: GuestTools = field(default_factory=GuestTools)
     excluded: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class OddVm:
+    """A VM of a list that cannot be read: its id and name as far as Prism tells them, else "", and why."""
+
+    id: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class VmList:
+    """All VMs that we may see, sorted by name then id.  Those that cannot be read are `odd`."""
+
+    vms: tuple[Vm, ...]
+    odd: tuple[OddVm, ...] = ()
+
+    @property
+    def complaint(self) -> str:
+        """What is odd, on one line; "" if nothing is."""
+        if not self.odd:
+            return ""
+        told = [f"{vm.name!r} ({vm.id or 'no id'}): {vm.reason}" for vm in self.odd[:MAX_TOLD]]
+        more = len(self.odd) - len(told)
+        count = f"{len(self.odd)} VM{'s' if len(self.odd) > 1 else ''}"
+        return f"{count} cannot be read and left out: {'; '.join(told)}{f'; and {more} more' if more else ''}"
 
 
 @dataclass(frozen=True)

@@ -140,13 +140,13 @@ async def _probe_v4(session: Session) -> _V4:
             return _V4(None, None, f"its {name_space} has no finished v4")
         chosen[name_space] = f"v4.{ours if minor is None else min(ours, minor)}"
     spoken = Revisions(**chosen)
-    refused = await _refused(CentralApi(session, spoken).list_vms(0, limit=1))
+    refused = await _refused(CentralApi(session, spoken).list_vms(0, 1))
     if refused and spoken.can_hot_add:
         # A server that does not tell its revision and has not this one: the floor of v4 is left.
         lower = Revisions("v4.0", spoken.dataprotection, spoken.prism)
-        if not await _refused(CentralApi(session, lower).list_vms(0, limit=1)):
+        if not await _refused(CentralApi(session, lower).list_vms(0, 1)):
             spoken, refused = lower, ""
-    refused = refused or await _refused(CentralApi(session, spoken).list_recovery_points(0))
+    refused = refused or await _refused(CentralApi(session, spoken).list_recovery_points(0, 1))
     return _V4(None, None, refused) if refused else _V4(spoken, Revisions(**told), "")
 
 

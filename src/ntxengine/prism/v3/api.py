@@ -25,12 +25,14 @@ class ElementApi:
         self.session = session
 
     async def list_entities(
-        self, kind: str, offset: int, *, length: int = PAGE_LENGTH, filter_text: str = ""
+        self, kind: str, offset: int, *, length: int = PAGE_LENGTH, filter_text: str = "", order_by: str = ""
     ) -> Answer:
         """One page of `kind` (EntityList): `vm`, `vm_snapshot`, `cluster`."""
         body: dict[str, Any] = {"kind": kind, "length": length, "offset": offset}
         if filter_text:
             body["filter"] = filter_text
+        if order_by:
+            body |= {"sort_attribute": order_by, "sort_order": "ASCENDING"}
         return await self.session.ask(Request("POST", f"{V3}/{kind}s/list", body=body))
 
     async def get_vm(self, vm_id: str) -> Answer:
@@ -77,10 +79,6 @@ class ElementApi:
         if reference is not None:
             body["reference_snapshot_file_path"] = reference
         return await self.session.ask(Request("POST", f"{V3}/data/changed_regions", body=body))
-
-    async def list_vms_v2(self) -> Answer:
-        """All VMs with their storage files (V2VmList)."""
-        return await self.session.ask(Request("GET", f"{V2}/vms/", query={"include_vm_disk_config": "true"}))
 
     async def get_vm_v2(self, vm_id: str) -> schema.V2Vm:
         """One VM with its storage files."""

@@ -6,12 +6,12 @@ Which storage file is which disk comes from v2, asked anew for every recovery po
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from datetime import datetime
 from typing import Any
-
-import msgspec
 
 from ntxengine.errors import (
     NotFoundError,
@@ -22,8 +22,9 @@ from ntxengine.errors import (
     TaskFailed,
 )
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
-from ntxengine.prism.http.parse import MAX_PAGES, decode, given_id
+from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.http.session import Answer, Session
+from ntxengine.prism.listing import ids_named, read_vms, readable
 from ntxengine.prism.models import (
     AttachedDisk,
     Consistency,
@@ -32,8 +33,10 @@ from ntxengine.prism.models import (
     RecoveryPoint,
     RegionPage,
     Vm,
+    VmList,
     VssBackup,
 )
+from ntxengine.prism.pages import Listed
 from ntxengine.prism.regions import page_v3, walk
 from ntxengine.prism.tasks import (
     SETTLE_TIMEOUT_S,
@@ -50,8 +53,14 @@ from ntxengine.prism.tasks import (
 from ntxengine.prism.v3 import schema
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v3.disks import ElementDisks
+from ntxengine.prism.v3.pages import entities, name_of
 
 MAX_NAME_LENGTH = 64
+
+_PLAIN_NAME = re.compile(r"[\w-]+", re.ASCII)
+"""Names that mean themselves in a filter of v3; of others (`db.*`, `a;b`) the whole list is asked for."""
+
+_LISTED = "the list of snapshots"
 
 
 class ElementPrism:
@@ -70,14 +79,20 @@ class ElementPrism:
         await self._session.aclose()
 
     async def vms(self) -> list[Vm]:
-        """Return every VM that we may see, sorted by name then id."""
-        known = (await self._api.list_vms_v2()).decode(schema.V2VmList)
-        files = {vm.uuid: vm.files() for vm in known.entities or ()}
-        found: dict[str, Vm] = {}
-        async for raw, request in self._entities("vm"):
-            vm_id = decode(raw, _OnlyId, request=request).metadata.uuid
-            found[vm_id] = schema.vm_from(raw, files.get(vm_id, {}), request=request)
-        return sorted(found.values(), key=lambda vm: (vm.name, vm.id))
+        """Return every VM that can be read."""
+        found = await self.list_vms()
+        if found.complaint:
+            log.warning("Prism %s: %s", self._session.name, found.complaint)
+        return list(found.vms)
+
+    async def list_vms(self) -> VmList:
+        """Return every VM that we may see.  Which file on storage a disk is, only `vm` tells."""
+        return await read_vms(entities(self._api, "vm"), self._read, name_of)
+
+    async def ids_named(self, name: str) -> list[str]:
+        """Return the ids of the VMs of this name."""
+        filter_text = f"vm_name=={name}" if _PLAIN_NAME.fullmatch(name) else ""
+        return await ids_named(entities(self._api, "vm", filter_text=filter_text), name, name_of)
 
     async def vm(self, vm_id: str) -> Vm:
         """Return one VM."""
@@ -128,7 +143,7 @@ class ElementPrism:
 
     async def recovery_points(self) -> list[RecoveryPoint]:
         """Return every snapshot that we may see."""
-        return [schema.recovery_point_from(found, request=request) for found, request in await self._snapshots("")]
+        return [schema.recovery_point_from(found, request=_LISTED) for found in await self._snapshots("")]
 
     async def delete_recovery_point(self, recovery_point_id: str) -> None:
         """Delete, and wait until it is gone."""
@@ -181,27 +196,19 @@ class ElementPrism:
 
     # -- parts
 
-    async def _entities(self, kind: str, filter_text: str = "") -> AsyncIterator[tuple[msgspec.Raw, str]]:
-        """Yield every entity of every page, still as bytes, with the request that brought it.  May repeat some."""
-        offset = 0
-        for _ in range(MAX_PAGES):
-            answer = await self._api.list_entities(kind, offset, filter_text=filter_text)
-            found = answer.decode(schema.EntityList)
-            items = found.entities or []
-            for item in items:
-                yield item, answer.request
-            offset += len(items)
-            total = found.metadata.total_matches if found.metadata else None
-            if not items or (total is not None and offset >= total):
-                return
-        raise PrismAnswerError(f"{answer.request}: the list does not end: stopped after {MAX_PAGES} pages")
+    async def _read(self, listed: Listed) -> Vm:
+        try:
+            return schema.vm_from(listed.raw, {}, request=listed.request, with_config=False)
+        except PrismAnswerError:
+            # Where v3 does not tell the size of a disk, v2 may.
+            with contextlib.suppress(PrismStatusError, PrismAnswerError):
+                files = (await self._api.get_vm_v2(listed.id)).files()
+                return schema.vm_from(listed.raw, files, request=listed.request, with_config=False)
+            raise
 
-    async def _snapshots(self, filter_text: str) -> list[tuple[schema.Snapshot, str]]:
-        found = {}
-        async for raw, request in self._entities("vm_snapshot", filter_text):
-            snapshot = decode(raw, schema.Snapshot, request=request)
-            found[snapshot.metadata.uuid] = (snapshot, request)
-        return list(found.values())
+    async def _snapshots(self, filter_text: str) -> list[schema.Snapshot]:
+        listed = entities(self._api, "vm_snapshot", filter_text=filter_text)
+        return await readable(listed, schema.Snapshot, what="snapshot")
 
     async def _new_identifier(self) -> str | None:
         try:
@@ -282,7 +289,7 @@ class ElementPrism:
 
         async def look() -> set[str] | None:
             found = await self._snapshots(f"entity_uuid=={vm.id}")
-            points = (schema.recovery_point_from(snapshot, request=request) for snapshot, request in found)
+            points = (schema.recovery_point_from(snapshot, request=_LISTED) for snapshot in found)
             # A filter that Prism does not honour must not cost somebody else's snapshot: compare again.
             return {point.id for point in points if point.name == name and point.vm_id == vm.id} or None
 
@@ -310,11 +317,3 @@ class ElementPrism:
         for point_id in ids:
             log.info("deleting snapshot %s: making it did not succeed (%s)", point_id, what)
             await self.delete_recovery_point(point_id)
-
-
-class _Metadata(msgspec.Struct):
-    uuid: str
-
-
-class _OnlyId(msgspec.Struct):
-    metadata: _Metadata

@@ -118,8 +118,8 @@ class _Resources(msgspec.Struct):
 
 
 class _VmStatus(msgspec.Struct):
-    name: str
     resources: _Resources
+    name: str | None = None
     cluster_reference: _Reference | None = None
 
 
@@ -178,12 +178,6 @@ class V2Vm(msgspec.Struct):
         }
 
 
-class V2VmList(msgspec.Struct):
-    """VMs as v2 knows them."""
-
-    entities: list[V2Vm] | None = None
-
-
 class V2TaskAccepted(msgspec.Struct):
     """The answer to everything that takes time in v2."""
 
@@ -206,8 +200,11 @@ class V2Task(msgspec.Struct):
         return (self.progress_status or "").lower()
 
 
-def vm_from(raw: msgspec.Raw | bytes, files: Mapping[str, V2Disk], *, request: str) -> Vm:
-    """Return a VM as our model; `files` are its disks as v2 knows them, as far as that is known."""
+def vm_from(raw: msgspec.Raw | bytes, files: Mapping[str, V2Disk], *, request: str, with_config: bool = True) -> Vm:
+    """Return a VM as our model; `files` are its disks as v2 knows them, as far as that is known.
+
+    Without its configuration for a list, where it would be most of what is held.
+    """
     found = decode(raw, _Vm, request=request)
     where = f"{request}: VM {found.metadata.uuid}"
     resources = found.status.resources
@@ -223,14 +220,14 @@ def vm_from(raw: msgspec.Raw | bytes, files: Mapping[str, V2Disk], *, request: s
     cluster, host = found.status.cluster_reference, resources.host_reference
     return Vm(
         id=found.metadata.uuid,
-        name=found.status.name,
+        name=found.status.name or "",
         power_state=_POWER.get(resources.power_state, "unknown"),
         cluster_id=(cluster.uuid if cluster else None) or "",
         host_id=host.uuid if host else None,
         disks=tuple(disks),
         guest_tools=_guest_tools(resources.guest_tools),
         excluded=tuple(excluded),
-        config=decode_object(raw, request=request),
+        config=decode_object(raw, request=request) if with_config else {},
     )
 
 

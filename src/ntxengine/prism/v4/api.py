@@ -58,6 +58,12 @@ def _request(
     return Request(method, path, body=body, query=query or {}, headers=marked, token=token)
 
 
+def name_is(name: str) -> str:
+    """Return the filter for things of this name."""
+    quoted = name.replace("'", "''")
+    return f"name eq '{quoted}'"
+
+
 async def server_revision(session: Session, name_space: str) -> str:
     """Return the highest revision of a name space, as the server writes it."""
     answer = await session.ask(_request("OPTIONS", f"/api/{name_space}/unversioned/info"))
@@ -75,17 +81,17 @@ class CentralApi:
         self._points = f"/api/dataprotection/{revisions.dataprotection}/config/recovery-points"
         self._tasks = f"/api/prism/{revisions.prism}/config/tasks"
 
-    async def list_vms(self, page: int, limit: int = PAGE_LIMIT) -> Answer:
+    async def list_vms(self, page: int, limit: int, *, filter_text: str = "", order_by: str = "") -> Answer:
         """One page of VMs (EntityList)."""
-        return await self._list(self._vms, page, limit)
+        return await self._list(self._vms, page, limit, filter_text, order_by)
 
     async def get_vm(self, vm_id: str) -> Answer:
         """One VM (Entity), with its ETag."""
         return await self.session.ask(_request("GET", f"{self._vms}/{id_in_path(vm_id)}"))
 
-    async def list_vm_disks(self, vm_id: str, page: int) -> Answer:
-        """One page of the disks of a VM (EntityList)."""
-        return await self._list(f"{self._vms}/{id_in_path(vm_id)}/disks", page, PAGE_LIMIT)
+    async def list_vm_disks(self, vm_id: str, page: int, limit: int) -> Answer:
+        """One page of the disks of a VM (EntityList).  This list has neither filter nor order."""
+        return await self._list(f"{self._vms}/{id_in_path(vm_id)}/disks", page, limit)
 
     async def get_vm_disk(self, vm_id: str, disk_id: str) -> Answer:
         """One disk of a VM (Entity), with its ETag."""
@@ -146,10 +152,9 @@ class CentralApi:
         path = f"{self._points}/{id_in_path(point_id)}/vm-recovery-points/{id_in_path(vm_point_id)}"
         return (await self.session.ask(_request("GET", path))).decode(schema.VmRecoveryPointAnswer).data
 
-    async def list_recovery_points(self, page: int, *, name: str | None = None) -> Answer:
-        """One page of recovery points (EntityList), all or those of one name."""
-        quoted = None if name is None else name.replace("'", "''")
-        return await self._list(self._points, page, PAGE_LIMIT, None if quoted is None else f"name eq '{quoted}'")
+    async def list_recovery_points(self, page: int, limit: int, *, filter_text: str = "", order_by: str = "") -> Answer:
+        """One page of recovery points (EntityList)."""
+        return await self._list(self._points, page, limit, filter_text, order_by)
 
     async def delete_recovery_point(self, point_id: str, *, request_id: str) -> str:
         """Delete a recovery point; return the task's id."""
@@ -177,10 +182,12 @@ class CentralApi:
         """Ask for the end of a task that `isCancelable`; it is CANCELING from then on, if it is not done by then."""
         await self.session.ask(_request("POST", f"{self._task_path(task_id)}/$actions/cancel"))
 
-    async def _list(self, path: str, page: int, limit: int, filter_text: str | None = None) -> Answer:
+    async def _list(self, path: str, page: int, limit: int, filter_text: str = "", order_by: str = "") -> Answer:
         query = {"$page": str(page), "$limit": str(limit)}
-        if filter_text is not None:
+        if filter_text:
             query["$filter"] = filter_text
+        if order_by:
+            query["$orderby"] = order_by
         return await self.session.ask(_request("GET", path, query=query))
 
     async def _start(self, request: Request) -> str:

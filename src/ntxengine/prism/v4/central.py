@@ -23,8 +23,9 @@ from ntxengine.errors import (
 from ntxengine.ids import is_uuid
 from ntxengine.prism.findings import Revisions
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
-from ntxengine.prism.http.parse import decode, given_id
+from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.http.session import Session
+from ntxengine.prism.listing import ids_named, read_vms, readable
 from ntxengine.prism.models import (
     AttachedDisk,
     Consistency,
@@ -33,8 +34,10 @@ from ntxengine.prism.models import (
     RecoveryPoint,
     RegionPage,
     Vm,
+    VmList,
     VssBackup,
 )
+from ntxengine.prism.pages import Listed
 from ntxengine.prism.tasks import (
     SETTLE_TIMEOUT_S,
     UNDO_TIMEOUT_S,
@@ -47,11 +50,18 @@ from ntxengine.prism.tasks import (
     poll,
     undo,
 )
-from ntxengine.prism.v4.api import CentralApi, new_request_id
+from ntxengine.prism.v4.api import CentralApi, name_is, new_request_id
 from ntxengine.prism.v4.disks import CentralDisks
+from ntxengine.prism.v4.pages import entities, name_of
 from ntxengine.prism.v4.regions import RegionReader
-from ntxengine.prism.v4.schema import Entity, RecoveryPointState, disk_points_from, recovery_point_from, vm_from
-from ntxengine.prism.v4.tasks import CentralTasks, entities
+from ntxengine.prism.v4.schema import (
+    Entity,
+    RecoveryPointState,
+    disk_points_from,
+    recovery_point_from,
+    vm_from,
+)
+from ntxengine.prism.v4.tasks import CentralTasks
 
 MAX_NAME_LENGTH = 256
 PROTECTION_LOOK_S = 15.0
@@ -84,12 +94,24 @@ class CentralPrism:
         await self._session.aclose()
 
     async def vms(self) -> list[Vm]:
-        """Return every VM that we may see, sorted by name then id."""
-        found: dict[str, Vm] = {}
-        async for raw, request in entities(self._api.list_vms):
-            vm = vm_from(raw, request=request)
-            found[vm.id] = vm
-        return sorted(found.values(), key=lambda vm: (vm.name, vm.id))
+        """Return every VM that can be read."""
+        found = await self.list_vms()
+        if found.complaint:
+            log.warning("Prism %s: %s", self._session.name, found.complaint)
+        return list(found.vms)
+
+    async def list_vms(self) -> VmList:
+        """Return every VM that we may see."""
+
+        async def read(listed: Listed) -> Vm:
+            return vm_from(listed.raw, request=listed.request, with_config=False)
+
+        return await read_vms(entities(self._api.list_vms, order_by="name"), read, name_of)
+
+    async def ids_named(self, name: str) -> list[str]:
+        """Return the ids of the VMs of this name."""
+        found = entities(self._api.list_vms, filter_text=name_is(name), order_by="name")
+        return await ids_named(found, name, name_of)
 
     async def vm(self, vm_id: str) -> Vm:
         """Return one VM."""
@@ -130,7 +152,7 @@ class CentralPrism:
 
     async def recovery_points(self) -> list[RecoveryPoint]:
         """Return every recovery point that we may see; `vm_id` is empty for one of several VMs."""
-        found = await self._list_points(None)
+        found = await self._list_points("")
         return [
             recovery_point_from(point, vm_id=next(iter(point.vm_ids())) if len(point.vm_ids()) == 1 else "")
             for point in found
@@ -169,13 +191,9 @@ class CentralPrism:
         """Remove it from the worker VM."""
         await self._disks.detach(disk)
 
-    async def _list_points(self, name: str | None) -> list[RecoveryPointState]:
-        listed = entities(lambda page: self._api.list_recovery_points(page, name=name))
-        points = {}
-        async for raw, request in listed:
-            point = decode(raw, RecoveryPointState, request=request)
-            points[point.ext_id] = point
-        return list(points.values())
+    async def _list_points(self, filter_text: str) -> list[RecoveryPointState]:
+        listed = entities(self._api.list_recovery_points, filter_text=filter_text, order_by="creationTime")
+        return await readable(listed, RecoveryPointState, what="recovery point")
 
     async def _created(
         self, asking: Coroutine[Any, Any, str], accepted: Accepted, vm: Vm, name: str, what: str, deadline: Deadline
@@ -290,5 +308,5 @@ class CentralPrism:
 
         A filter that Prism does not honour must not cost somebody else's recovery point: compared again here.
         """
-        points = await self._list_points(name)
+        points = await self._list_points(name_is(name))
         return {point.ext_id for point in points if point.name == name and point.vm_ids() <= {vm.id}}

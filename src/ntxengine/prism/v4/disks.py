@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Awaitable
 
 from ntxengine.errors import PrismAnswerError, PrismError, PrismStatusError
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
-from ntxengine.prism.http.parse import decode, given_id
+from ntxengine.prism.http.parse import given_id
+from ntxengine.prism.http.session import Answer
+from ntxengine.prism.listing import readable
 from ntxengine.prism.models import AttachedDisk, DiskPoint
 from ntxengine.prism.tasks import (
     SETTLE_TIMEOUT_S,
@@ -25,8 +28,9 @@ from ntxengine.prism.tasks import (
     undo,
 )
 from ntxengine.prism.v4.api import CentralApi
+from ntxengine.prism.v4.pages import entities
 from ntxengine.prism.v4.schema import Entity, TaskState, VmDisk
-from ntxengine.prism.v4.tasks import CentralTasks, entities
+from ntxengine.prism.v4.tasks import CentralTasks
 
 _DISK_REL = "vmm:ahv:config:vm:disk"
 _STALE = frozenset({409, 412})
@@ -134,11 +138,10 @@ class CentralDisks:
         return False
 
     async def _slots(self, worker_id: str) -> list[VmDisk]:
-        found = entities(lambda page: self._api.list_vm_disks(worker_id, page))
-        slots = {
-            slot.ext_id: slot async for slot in ((decode(raw, VmDisk, request=request)) async for raw, request in found)
-        }
-        return list(slots.values())
+        def listing(page: int, limit: int, *, filter_text: str, order_by: str) -> Awaitable[Answer]:
+            return self._api.list_vm_disks(worker_id, page, limit)
+
+        return await readable(entities(listing), VmDisk, what=f"disk of worker VM {worker_id}")
 
     async def _remove_new(
         self, worker_id: str, disk: DiskPoint, before: set[str], task_id: str | None, what: str

@@ -34,10 +34,15 @@ class Reference(_Camel):
     ext_id: str | None = None
 
 
+class _Link(_Camel):
+    rel: str | None = None
+
+
 class ListMetadata(_Camel):
-    """How many there are in all."""
+    """How many there are in all, and where other pages are."""
 
     total_available_results: Size | None = None
+    links: list[_Link] | None = None
 
 
 class EntityList(_Camel):
@@ -207,8 +212,8 @@ class _CdRom(_Camel):
     disk_address: _DiskAddress | None = None
 
 
-def vm_from(raw: msgspec.Raw, *, request: str) -> Vm:
-    """Return a VM as our model."""
+def vm_from(raw: msgspec.Raw, *, request: str, with_config: bool = True) -> Vm:
+    """Return a VM as our model; without its configuration for a list, where it would be most of what is held."""
     found = decode(raw, _Vm, request=request)
     where = f"{request}: VM {found.ext_id}"
     disks, excluded = [], []
@@ -231,7 +236,7 @@ def vm_from(raw: msgspec.Raw, *, request: str) -> Vm:
         disks=tuple(disks),
         guest_tools=_guest_tools(found.guest_tools),
         excluded=tuple(excluded),
-        config=decode_object(raw, request=request),
+        config=decode_object(raw, request=request) if with_config else {},
     )
 
 

@@ -1,19 +1,13 @@
-"""v4 tasks: wait for the end, and tell success from failure.  Also the walk through pages of entities."""
+"""v4 tasks: wait for the end, and tell success from failure."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-
-import msgspec
-
-from ntxengine.errors import NtxError, PrismAnswerError, PrismTimeout, TaskFailed
+from ntxengine.errors import NtxError, PrismTimeout, TaskFailed
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.error_body import one_line
-from ntxengine.prism.http.parse import MAX_PAGES
-from ntxengine.prism.http.session import Answer
 from ntxengine.prism.tasks import SETTLE_TIMEOUT_S, Deadline, log, poll
-from ntxengine.prism.v4.api import PAGE_LIMIT, CentralApi
-from ntxengine.prism.v4.schema import EntityList, TaskState
+from ntxengine.prism.v4.api import CentralApi
+from ntxengine.prism.v4.schema import TaskState
 
 _ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 
@@ -73,19 +67,3 @@ class CentralTasks:
             await self._api.cancel_task(task_id)
         except NtxError as exc:
             log.debug("%s: its task is not cancelled: %s", what, exc)
-
-
-async def entities(ask: Callable[[int], Awaitable[Answer]]) -> AsyncIterator[tuple[msgspec.Raw, str]]:
-    """Yield every entity of every page, still as bytes, with the request that brought it.  May repeat some."""
-    seen = 0
-    for page in range(MAX_PAGES):
-        answer = await ask(page)
-        found = answer.decode(EntityList)
-        items = found.data or []
-        for item in items:
-            yield item, answer.request
-        seen += len(items)
-        total = found.metadata.total_available_results if found.metadata else None
-        if not items or (total is None and len(items) < PAGE_LIMIT) or (total is not None and seen >= total):
-            return
-    raise PrismAnswerError(f"{answer.request}: the list does not end: stopped after {MAX_PAGES} pages")

@@ -1,0 +1,54 @@
+"""Things out of a list: one that cannot be read hides none of the others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+
+from ntxengine.errors import PrismAnswerError
+from ntxengine.prism.http.parse import decode
+from ntxengine.prism.models import MAX_TOLD, OddVm, Vm, VmList
+from ntxengine.prism.pages import Listed
+
+T = TypeVar("T")
+
+NameOf = Callable[[msgspec.Raw], str]
+
+log = logging.getLogger(__name__)
+
+
+async def read_vms(entities: AsyncIterable[Listed], read: Callable[[Listed], Awaitable[Vm]], name_of: NameOf) -> VmList:
+    """Return the VMs that `read` can read, and what it says of the others."""
+    vms: list[Vm] = []
+    odd: list[OddVm] = []
+    async for listed in entities:
+        try:
+            vms.append(await read(listed))
+        except PrismAnswerError as exc:
+            odd.append(OddVm(listed.id, name_of(listed.raw), str(exc)))
+    return VmList(
+        tuple(sorted(vms, key=lambda vm: (vm.name, vm.id))), tuple(sorted(odd, key=lambda vm: (vm.name, vm.id)))
+    )
+
+
+async def ids_named(entities: AsyncIterable[Listed], name: str, name_of: NameOf) -> list[str]:
+    """Return the ids of the VMs of exactly this name, whatever a server makes of a filter; "" for one without an id."""
+    return [listed.id async for listed in entities if name_of(listed.raw) == name]
+
+
+async def readable(entities: AsyncIterable[Listed], kind: type[T], *, what: str) -> list[T]:
+    """Return the entities that are a `kind`; of others one warning tells."""
+    found: list[T] = []
+    odd: list[str] = []
+    async for listed in entities:
+        try:
+            found.append(decode(listed.raw, kind, request=f"{listed.request}: {what} {listed.id or 'without an id'}"))
+        except PrismAnswerError as exc:
+            odd.append(str(exc))
+    if odd:
+        more = f"; and {len(odd) - MAX_TOLD} more" if len(odd) > MAX_TOLD else ""
+        log.warning("left out of a list: %s%s", "; ".join(odd[:MAX_TOLD]), more)
+    return found
