@@ -14,7 +14,7 @@ from ntxengine.errors import (
     TaskFailed,
 )
 from ntxengine.sim import SimConfig, Simulator
-from ntxengine.sim.faults import HttpFault
+from ntxengine.sim.faults import AnswerFault, HttpFault
 from tests.prism.conftest import Connect, central
 from tests.prism.steps import ABSENT, freeze, subject, until
 
@@ -36,6 +36,17 @@ async def test_a_disk_is_hot_added_and_removed(sim: Simulator, connect: Connect)
     for disk in added:
         assert [name for name in devices if name.endswith(disk.vmdisk_id.replace("-", "_"))]
     assert sim.world.state.clones == {}
+
+
+async def test_a_hot_added_disk_that_does_not_say_its_type_is_known(sim: Simulator, connect: Connect) -> None:
+    worker = sim.worker_id or ""
+    untyped = AnswerFault("/disks$", kind="drop", field="data.*.backingInfo.dataSource.reference.$objectType", count=-1)
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+        sim.faults.answers.append(untyped)
+        added = await prism.attach_disk(worker, point.disks[0])
+
+        assert await prism.attached_disks(worker) == [added]
 
 
 async def test_disks_hot_added_at_once_are_told_apart(sim: Simulator, connect: Connect) -> None:

@@ -177,7 +177,8 @@ class VmDisk(_Camel):
         """The disk recovery point that it is a clone of, if it is one and Prism says so."""
         source = self.backing_info.data_source if self.backing_info else None
         reference = source.reference if source else None
-        if reference is None or reference.object_type != RECOVERY_POINT_DISK:
+        # Prism writes $objectType on the first object of a list, not always on the others.
+        if reference is None or reference.object_type not in (None, RECOVERY_POINT_DISK):
             return None
         return reference.disk_recovery_point_ext_id
 
