@@ -53,18 +53,30 @@ def run_sdk(python: Path, script: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def v4_exchanges(tmp_path_factory: pytest.TempPathFactory) -> list[exchanges.Exchange]:
-    """What our client of Prism Central sends and gets."""
+def v4_walk(tmp_path_factory: pytest.TempPathFactory) -> exchanges.Walk:
+    """What our client of Prism Central sends and gets, step by step."""
     return asyncio.run(_walked(tmp_path_factory.mktemp("v4"), "v4"))
 
 
 @pytest.fixture(scope="session")
-def v3_exchanges(tmp_path_factory: pytest.TempPathFactory) -> list[exchanges.Exchange]:
-    """What our client of a Prism Element sends and gets."""
+def v4_exchanges(v4_walk: exchanges.Walk) -> list[exchanges.Exchange]:
+    """The same, all of it."""
+    return v4_walk.exchanges
+
+
+@pytest.fixture(scope="session")
+def v3_walk(tmp_path_factory: pytest.TempPathFactory) -> exchanges.Walk:
+    """What our client of a Prism Element sends and gets, step by step."""
     return asyncio.run(_walked(tmp_path_factory.mktemp("v3"), "v3"))
 
 
-async def _walked(folder: Path, family: str) -> list[exchanges.Exchange]:
+@pytest.fixture(scope="session")
+def v3_exchanges(v3_walk: exchanges.Walk) -> list[exchanges.Exchange]:
+    """The same, all of it."""
+    return v3_walk.exchanges
+
+
+async def _walked(folder: Path, family: str) -> exchanges.Walk:
     config = exchanges.config(folder)
     async with Simulator(config, folder / "state") as sim:
         url = sim.central_url if family == "v4" else sim.element_url

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from ntxengine.errors import NotFoundError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.http.endpoint import Endpoint, Secret
-from ntxengine.prism.models import RecoveryPoint, Vm
+from ntxengine.prism.models import RecoveryPoint, RegionPage, Vm
 from ntxengine.prism.open import open_cluster
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
@@ -62,51 +63,124 @@ class Recorder(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         await self._network.aclose()
 
+    def take(self) -> list[Exchange]:
+        """Return what was seen since the last time."""
+        taken, self.seen = self.seen, []
+        return taken
+
+
+@dataclass
+class Held:
+    """What the steps so far have given, by their names."""
+
+    done: dict[str, Any]
+    worker: str
+
+    @property
+    def vm_id(self) -> str:
+        """The VM that is captured."""
+        return next(vm.id for vm in self.done["vms"] if vm.name == VM)
+
+    @property
+    def vm(self) -> Vm:
+        """The same, whole."""
+        found: Vm = self.done["vm"]
+        return found
+
+    def point(self, name: str) -> RecoveryPoint:
+        """The recovery point that a step made."""
+        found: RecoveryPoint = self.done[name]
+        return found
+
+
+@dataclass
+class Walk:
+    """What went over the wire in each step, and what the steps gave."""
+
+    steps: dict[str, list[Exchange]]
+    held: Held
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """All of it, in its order."""
+        return [one for step in self.steps.values() for one in step]
+
 
 def config(folder: Path) -> SimConfig:
     """Return a VM with two data disks, a CD-ROM, UEFI variables, a volume group and Guest Tools."""
     disks = [DiskConfig(folder / "a.raw", size=1 << 20), DiskConfig(folder / "b.raw", size=(1 << 20) + 512)]
-    disks[0].path.write_bytes(b"data" * 1024)
+    disks[0].path.write_bytes(b"data" * 1024 + bytes((1 << 20) - 4096))
     vm = VmConfig(VM, disks=disks, cdroms=[DiskConfig(folder / "cd.iso", size=4096, bus="ide")])
     vm.nvram = DiskConfig(folder / "nvram", size=4096)
     vm.guest_tools, vm.volume_groups = GuestToolsConfig(), 1
     return SimConfig(vms=[vm])
 
 
-async def walk(sim: Simulator, url: str, disk: Path) -> list[Exchange]:
-    """Do all that a capture does, and return what went over the wire."""
+async def walk(sim: Simulator, url: str, disk: Path) -> Walk:
+    """Do all that a capture does, and return what went over the wire, step by step."""
     tls = ssl.create_default_context(cafile=str(sim.ca_file))
     recorder = Recorder(tls)
     endpoint = Endpoint(url, sim.username, Secret(sim.password), str(sim.ca_file))
+    steps: dict[str, list[Exchange]] = {}
+    done: dict[str, Any] = {}
     async with await open_cluster(endpoint, endpoint, transport=recorder) as cluster:
-        await _capture_and_sweep(cluster.prism, sim, disk)
+        steps["open"] = recorder.take()
+        for name, step in STEPS.items():
+            if name == "create_again":
+                _change(disk)
+            done[name] = await step(cluster.prism, Held(done, sim.worker_id or ""))
+            steps[name] = recorder.take()
     await recorder.aclose()
-    return recorder.seen
+    return Walk(steps, Held(done, sim.worker_id or ""))
 
 
-async def _capture_and_sweep(prism: Prism, sim: Simulator, disk: Path) -> None:
-    vms = {vm.name: vm for vm in await prism.vms()}
-    vm = await prism.vm(vms[VM].id)
-    worker = sim.worker_id
-    assert worker is not None
-    first = await _freeze(prism, vm, "application")
+def _change(disk: Path) -> None:
     with disk.open("r+b") as file:
         file.seek(500_000)
         file.write(b"changed")
-    second = await _freeze(prism, vm, "crash")
-    for newer, older in ((first.disks[0], None), (second.disks[0], first.disks[0])):
-        assert [page async for page in prism.changed_regions(newer, older)]
-    attached = await prism.attach_disk(worker, second.disks[0])
-    assert len(await prism.attached_disks(worker)) == 1
-    await prism.detach_disk(attached)
-    assert len(await prism.recovery_points()) == 2
-    assert (await prism.recovery_point(first.id, vm)).disks == first.disks
-    for point in (first, second):
-        await prism.delete_recovery_point(point.id)
-    with pytest.raises(NotFoundError):
-        await prism.recovery_point(first.id, vm)
-    with pytest.raises(NotFoundError):
-        await prism.vm(ABSENT)
+
+
+async def _create(prism: Prism, held: Held) -> RecoveryPoint:
+    return await _freeze(prism, held.vm, "application")
+
+
+async def _create_again(prism: Prism, held: Held) -> RecoveryPoint:
+    return await _freeze(prism, held.vm, "crash")
+
+
+async def _regions(prism: Prism, held: Held) -> list[RegionPage]:
+    return [page async for page in prism.changed_regions(held.point("create").disks[0], None)]
+
+
+async def _difference(prism: Prism, held: Held) -> list[RegionPage]:
+    newer, older = held.point("create_again").disks[0], held.point("create").disks[0]
+    return [page async for page in prism.changed_regions(newer, older)]
+
+
+async def _refused(asking: Awaitable[object]) -> str:
+    with pytest.raises(NotFoundError) as refusal:
+        await asking
+    return str(refusal.value)
+
+
+STEPS: dict[str, Callable[[Prism, Held], Awaitable[Any]]] = {
+    "vms": lambda prism, held: prism.vms(),
+    "vm": lambda prism, held: prism.vm(held.vm_id),
+    "create": _create,
+    "create_again": _create_again,
+    "regions": _regions,
+    "difference": _difference,
+    "attach": lambda prism, held: prism.attach_disk(held.worker, held.point("create_again").disks[0]),
+    "attached": lambda prism, held: prism.attached_disks(held.worker),
+    "detach": lambda prism, held: prism.detach_disk(held.done["attach"]),
+    "recovery_points": lambda prism, held: prism.recovery_points(),
+    "recovery_point": lambda prism, held: prism.recovery_point(held.point("create").id, held.vm),
+    "delete": lambda prism, held: prism.delete_recovery_point(held.point("create").id),
+    "delete_again": lambda prism, held: prism.delete_recovery_point(held.point("create_again").id),
+    "no_recovery_point": lambda prism, held: _refused(prism.recovery_point(held.point("create").id, held.vm)),
+    "no_vm": lambda prism, held: _refused(prism.vm(ABSENT)),
+}
+"""What a capture and a sweep ask, in this order."""
 
 
 async def _freeze(prism: Prism, vm: Vm, consistency: Any) -> RecoveryPoint:

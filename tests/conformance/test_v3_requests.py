@@ -201,7 +201,9 @@ def test_every_exchange_is_as_the_definitions_say(swagger: dict[str, Any], v3_ex
             continue
         where = f"{one.method} {template} {one.status}"
         if one.status < 400:
-            bodies = [parameter["schema"] for parameter in operation.get("parameters", []) if parameter.get("in") == "body"]
+            bodies = [
+                parameter["schema"] for parameter in operation.get("parameters", []) if parameter.get("in") == "body"
+            ]
             found += [f"{where}: body: {text}" for text in refused(one.body, bodies[0] if bodies else None, swagger)]
         answers = operation["responses"]
         answer = answers.get(str(one.status), answers["default"]).get("schema")
