@@ -15,7 +15,9 @@ from ntxengine.attach import Attacher, AttachOptions, ContainerMount, HotAdd
 from ntxengine.capture import CaptureOptions, capture
 from ntxengine.events import Event, Stage, StageBegan, Warned
 from ntxengine.prism import Endpoint, Family, Prism, Secret
+from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.retry import RetryPolicy
+from ntxengine.prism.http.session import Transport
 from ntxengine.prism.open import open_cluster
 from ntxengine.repository import Point, Repository
 from ntxengine.repository.store import PointStore
@@ -192,13 +194,20 @@ def servers(folder: Path) -> list[str]:
 
 
 async def open_lab(
-    sim: Simulator, family: Family, repository: Repository, *, attach: str, retry: RetryPolicy | None = None
+    sim: Simulator,
+    family: Family,
+    repository: Repository,
+    *,
+    attach: str,
+    retry: RetryPolicy | None = None,
+    clock: Clock | None = None,
+    transport: Transport | None = None,
 ) -> Lab:
     """Connect to the simulator: v4 through Prism Central, v3 to the Prism Element."""
     url, password = (sim.central_url, sim.password) if family == "v4" else (sim.element_url, sim.element_password)
     endpoint = Endpoint(url, sim.username, Secret(password), ca_file=str(sim.ca_file))
     central, element = (endpoint, None) if family == "v4" else (None, endpoint)
-    prism = (await open_cluster(central, element, retry=retry)).prism
+    prism = (await open_cluster(central, element, retry=retry, clock=clock, transport=transport)).prism
     layout = sim.world.layout
     attacher: Attacher
     if attach == "mount":

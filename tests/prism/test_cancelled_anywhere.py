@@ -2,57 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Literal
 
-import httpx
 import pytest
 
 from ntxengine.prism import Endpoint, Family, Prism, Secret
-from ntxengine.prism.http.session import tls_context
 from ntxengine.prism.models import AttachedDisk, RecoveryPoint, Vm
 from ntxengine.prism.open import open_cluster
 from ntxengine.sim import Simulator
+from tests.prism.cancels import Cancels, Moment
 from tests.prism.hostile import HandClock
 from tests.prism.steps import freeze, subject
-
-Moment = Literal["before", "after"]
-
-
-class Cancels(httpx.AsyncBaseTransport):
-    """The network, and a task that is cancelled at request number `at` of it (from 1)."""
-
-    def __init__(self, sim: Simulator) -> None:
-        self._network = httpx.AsyncHTTPTransport(verify=tls_context(str(sim.ca_file), insecure=False))
-        self.count = 0
-        self.at = 0
-        self.moment: Moment = "before"
-        self.task: asyncio.Task[object] | None = None
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.count += 1
-        if self.count == self.at and self.moment == "before":
-            self._cancel()
-        response = await self._network.handle_async_request(request)
-        if self.count == self.at and self.moment == "after":
-            self._cancel()
-        return response
-
-    def _cancel(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            self.task = None
-
-    async def run(self, work: Callable[[], Awaitable[object]], at: int, moment: Moment) -> bool:
-        """Run `work` and cancel it there; say whether it was, which it is not if it has fewer requests."""
-        self.count, self.at, self.moment = 0, at, moment
-        self.task = task = asyncio.ensure_future(work())
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        self.task = None
-        return task.cancelled()
 
 
 @contextlib.asynccontextmanager
@@ -61,10 +22,12 @@ async def opened(sim: Simulator, family: Family) -> AsyncIterator[tuple[Prism, C
     url = sim.central_url if family == "v4" else sim.element_url
     endpoint = Endpoint(url, sim.username, Secret(sim.password), str(sim.ca_file))
     clock = HandClock().clock
-    async with await open_cluster(endpoint, endpoint, transport=transport, clock=clock) as cluster:
+    async with (
+        contextlib.aclosing(transport),
+        await open_cluster(endpoint, endpoint, transport=transport, clock=clock) as cluster,
+    ):
         assert cluster.findings.family == family
         yield cluster.prism, transport
-    await transport._network.aclose()
 
 
 class Cluster:

@@ -1,0 +1,134 @@
+"""Random faults of the simulator, of all its kinds: what a soak switches on before a capture.
+
+A trouble is a name and a function that arms one fault.  Every field of `Faults` has one or says why it has none; a new
+kind in a registry of the simulator takes part by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable
+from random import Random
+
+from ntxengine.prism import Family
+from ntxengine.sim import SimConfig
+from ntxengine.sim.faults import ANSWER_FAULTS, REGION_FAULTS, TASK_FAULTS, AnswerFault, Faults, HttpFault, TaskKind
+
+Trouble = Callable[[Random, Faults, Family], str]
+"""Arms one fault and says which."""
+
+NOT_HERE = {
+    "hidden": "a region that the cluster keeps to itself: only --audit finds it, and its tests play it",
+}
+"""Faults after which a copy is wrong and nobody can know, by field."""
+
+_NEEDS_A_FIELD = frozenset({"set", "drop"})
+
+PATHS: dict[Family, list[str]] = {
+    "v4": [
+        "/config/tasks/",
+        "/config/recovery-points$",
+        "/config/recovery-points/[^/]+$",
+        "/vm-recovery-points/[^/]+$",
+        "discover-cluster$",
+        "compute-changed-regions$",
+        "/ahv/config/vms/[^/]+$",
+        "/disks",
+        "",
+    ],
+    "v3": [
+        "/vm_snapshots$",
+        "/vm_snapshots/",
+        "/idempotence_identifiers",
+        "/data/changed_regions",
+        "/v3/vms/",
+        r"v2\.0/vms/[^/]+$",
+        r"v2\.0/vms/.*/disks",
+        r"v2\.0/tasks",
+        "",
+    ],
+}
+METHODS = ["", "", "", "GET", "POST", "DELETE"]
+STATUSES = [400, 401, 403, 404, 404, 408, 409, 412, 422, 429, 500, 500, 500, 501, 502, 503, 504]
+
+
+def _requests(chance: Random, family: Family) -> dict[str, typing.Any]:
+    """Return which requests are hit: mostly one or a few, now and then all."""
+    count = -1 if chance.random() < 0.1 else chance.randrange(1, 6)
+    path, method, after = chance.choice(PATHS[family]), chance.choice(METHODS), chance.choice([0, 0, 0, 1, 3, 9])
+    return {"path": path, "method": method, "count": count, "after": after}
+
+
+def _http(chance: Random, faults: Faults, family: Family) -> str:
+    fault = HttpFault(
+        **_requests(chance, family),
+        status=chance.choice(STATUSES),
+        plain=chance.random() < 0.3,
+        executed=chance.random() < 0.4,
+        delay_s=chance.choice([0, 0, 0.02]),
+    )
+    faults.http.append(fault)
+    return str(fault)
+
+
+def _answers(chance: Random, faults: Faults, family: Family) -> str:
+    kinds = sorted(ANSWER_FAULTS.keys() - _NEEDS_A_FIELD)
+    fault = AnswerFault(**_requests(chance, family), kind=chance.choice(kinds))
+    faults.answers.append(fault)
+    return str(fault)
+
+
+def _regions(chance: Random, faults: Faults, _family: Family) -> str:
+    faults.regions = chance.choice(sorted(REGION_FAULTS))
+    return f"regions {faults.regions}"
+
+
+def _tasks(chance: Random, faults: Faults, _family: Family) -> str:
+    faults.tasks = chance.choice(sorted(TASK_FAULTS))
+    return f"tasks {faults.tasks}"
+
+
+def _counted(name: str) -> Trouble:
+    def arm(chance: Random, faults: Faults, _family: Family) -> str:
+        kind = chance.choice(typing.get_args(TaskKind))
+        getattr(faults, name)[kind] = chance.choice([1, 1, 2])
+        return f"{name} {kind}"
+
+    return arm
+
+
+def _switch(name: str) -> Trouble:
+    def arm(_chance: Random, faults: Faults, _family: Family) -> str:
+        setattr(faults, name, True)
+        return name
+
+    return arm
+
+
+TROUBLES: dict[str, Trouble] = {
+    "http": _http,
+    "answers": _answers,
+    "regions": _regions,
+    "tasks": _tasks,
+    "fail_tasks": _counted("fail_tasks"),
+    "stuck_tasks": _counted("stuck_tasks"),
+    **{field.name: _switch(field.name) for field in dataclasses.fields(Faults) if field.default is False},
+}
+
+_WEIGHTS = {"http": 8, "answers": 3, "fail_tasks": 2, "stuck_tasks": 2}
+
+
+def make_trouble(chance: Random, faults: Faults, family: Family) -> list[str]:
+    """Arm none, one or a few faults; return what they are."""
+    names = list(TROUBLES)
+    weights = [_WEIGHTS.get(name, 1) for name in names]
+    chosen = chance.choices(names, weights, k=chance.choice([0, 1, 1, 1, 2, 2, 3, 4]))
+    return [TROUBLES[name](chance, faults, family) for name in chosen]
+
+
+def end_trouble(config: SimConfig) -> None:
+    """Switch everything off, in the script that the simulator looks at."""
+    calm = Faults()
+    for field in dataclasses.fields(Faults):
+        setattr(config.faults, field.name, getattr(calm, field.name))
