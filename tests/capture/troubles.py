@@ -89,6 +89,13 @@ def _tasks(chance: Random, faults: Faults, _family: Family) -> str:
     return f"tasks {faults.tasks}"
 
 
+def _logins(chance: Random, faults: Faults, _family: Family) -> str:
+    faults.logins.takes_s = chance.choice([0, 0.02])
+    faults.logins.refuses_parallel = chance.random() < 0.5
+    faults.logins.ends_as_403 = chance.random() < 0.5
+    return str(faults.logins)
+
+
 def _counted(name: str) -> Trouble:
     def arm(chance: Random, faults: Faults, _family: Family) -> str:
         kind = chance.choice(typing.get_args(TaskKind))
@@ -111,6 +118,7 @@ TROUBLES: dict[str, Trouble] = {
     "answers": _answers,
     "regions": _regions,
     "tasks": _tasks,
+    "logins": _logins,
     "fail_tasks": _counted("fail_tasks"),
     "stuck_tasks": _counted("stuck_tasks"),
     **{field.name: _switch(field.name) for field in dataclasses.fields(Faults) if field.default is False},
@@ -129,6 +137,15 @@ def make_trouble(chance: Random, faults: Faults, family: Family) -> list[str]:
 
 def end_trouble(config: SimConfig) -> None:
     """Switch everything off, in the script that the simulator looks at."""
-    calm = Faults()
-    for field in dataclasses.fields(Faults):
-        setattr(config.faults, field.name, getattr(calm, field.name))
+    _calm(config.faults, Faults())
+
+
+def _calm(faults: object, calm: object) -> None:
+    """Set every field as it is in `calm`; parts of the script that are objects stay the same objects."""
+    assert dataclasses.is_dataclass(faults)
+    for field in dataclasses.fields(faults):
+        now, then = getattr(faults, field.name), getattr(calm, field.name)
+        if dataclasses.is_dataclass(now):
+            _calm(now, then)
+        else:
+            setattr(faults, field.name, then)
