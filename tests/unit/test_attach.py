@@ -135,6 +135,8 @@ async def test_a_look_that_hangs_is_given_up() -> None:
 class Worker:
     """A Prism that hot-adds by making a link in a device folder, as udev would."""
 
+    no_hot_add = ""
+
     def __init__(self, device_dir: Path, data: Path) -> None:
         self.device_dir = device_dir
         self.data = data

@@ -5,6 +5,7 @@ The path comes from outside and is not trusted: whatever it holds, nothing outsi
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
@@ -24,7 +25,10 @@ from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import AttachError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
-from ntxengine.prism.models import DiskPoint
+from ntxengine.prism.models import DiskPoint, Vm
+
+LIVE_FOLDER = ".acropolis"
+"""Every container that holds a disk has it: the disks' files are below."""
 
 LOOK_TIMEOUT_S = 30.0
 """A cluster whose allow-list lacks this machine often just does not answer (nutanix-api.md, fact 10)."""
@@ -50,6 +54,29 @@ class ContainerMount(Attacher):
             )
         await check_folder(self.options.containers, "--containers")
         return YES
+
+    async def can_serve_vm(self, vm: Vm) -> Verdict:
+        """Say whether the container of each disk, where Prism names it, is mounted and can be read."""
+        root = self.options.containers
+        if root is None:
+            return Verdict("no folder of mounted containers was given (--containers)")
+        for name in sorted({disk.container_name for disk in vm.disks if disk.container_name}):
+            if problem := await self._problem(root, name):
+                return Verdict(f"storage container {name!r}, which holds disks of VM {vm.name!r} ({vm.id}): {problem}")
+        return YES
+
+    async def _problem(self, root: Path, name: str) -> str:
+        """Return why a container cannot be read here, "" if it can: a folder alone may be one without a mount."""
+        if "/" in name or "\0" in name or name in (".", ".."):
+            return "its name cannot be that of a folder"
+        place = root / name
+        try:
+            found = await call_with_timeout(lambda: _is_container(root, place), self._timeout_s)
+        except TimeoutError:
+            return f"no answer from {place} in {self._timeout_s:g} s; is this machine in the container's allow-list?"
+        except OSError as error:
+            return f"cannot read {place}: {error.strerror}; mount it there, and let this machine be in its allow-list"
+        return "" if found else f"{place} is empty or something else: mount the container there (NFS, read-only)"
 
     @asynccontextmanager
     async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[Attached]:
@@ -104,3 +131,14 @@ def _look(root: Path, relative: PurePosixPath) -> tuple[Path, int]:
     if not path.is_file():
         raise AttachError(f"cannot read {path}: it is not a regular file")
     return path, readable_size(path)
+
+
+def _is_container(root: Path, place: Path) -> bool:
+    """Return whether the files of live disks are there, as they are in a container.
+
+    Errors: OSError; AttachError for a link, which is not followed when a disk is read.
+    """
+    if not place.resolve(strict=True).is_relative_to(root.resolve(strict=True)):
+        raise AttachError(f"{place} leads to {place.resolve()}, outside of {root}: not followed")
+    os.listdir(place)
+    return (place / LIVE_FOLDER).is_dir()

@@ -35,7 +35,7 @@ from ntxengine.concurrency.completion import call_with_timeout, run_to_completio
 from ntxengine.errors import AttachError, NtxError, machine_error
 from ntxengine.ids import is_uuid
 from ntxengine.prism.cluster import Prism
-from ntxengine.prism.findings import Findings
+from ntxengine.prism.findings import TOO_OLD_TO_HOT_ADD, Findings
 from ntxengine.prism.models import AttachedDisk, DiskPoint, Vm
 
 log = logging.getLogger(__name__)
@@ -70,17 +70,24 @@ class HotAdd(Attacher):
         if not self.worker_id:
             return Verdict("this machine was not given as a VM of the cluster (--worker VM)")
         if not findings.can_hot_add:
-            return Verdict("Prism Central is too old to hot-add a recovery point (vmm v4.0, it needs v4.1): update it")
+            return Verdict(TOO_OLD_TO_HOT_ADD)
         if self.options.device_dir != DEVICE_DIR:  # that one appears with the first device
             await check_folder(self.options.device_dir, "--device-dir")
         return YES
 
     async def can_serve_vm(self, vm: Vm) -> Verdict:
-        """Refuse a VM of another cluster than the worker VM's, and note how far apart their hosts are.
+        """Refuse what hot-add is known to fail for, and note how far apart the hosts are.
 
         LIMIT: a VM that moves to another host while it is captured is called local or remote as it was before.
         """
+        if self.prism.no_hot_add:
+            return Verdict(self.prism.no_hot_add)
         worker = await self.prism.vm(self.worker_id)
+        if worker.power_state in ("off", "paused"):
+            return Verdict(
+                f"worker VM {worker.name!r} ({worker.id}) is {worker.power_state}, so it is not this machine: give "
+                f"the name or UUID of this machine (--worker)"
+            )
         if worker.cluster_id != vm.cluster_id and worker.cluster_id and vm.cluster_id:
             return Verdict(
                 f"VM {vm.name!r} ({vm.id}) is on cluster {vm.cluster_id}, worker VM {worker.name!r} ({worker.id}) on "

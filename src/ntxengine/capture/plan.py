@@ -16,7 +16,7 @@ from ntxengine.capture.consistency import choose_quiescing
 from ntxengine.capture.estimate import estimate_bytes
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.parent import Parent, find_parent
-from ntxengine.errors import AttachError, NtxError
+from ntxengine.errors import AttachError, NtxError, PrismBusy
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, Vm, VssBackup
 from ntxengine.repository import Point, PointDisk, Repository, StoredDiskPoint
@@ -81,8 +81,9 @@ async def plan_capture(
     """Decide what a capture of the VM, as it is now, would go on top of.  Touches nothing.
 
     `attacher` is asked whether it can attach disks of the VM; `damage` is as in find_parent.
-    Errors: NotFoundError (no such VM), NtxError (nothing to capture; application consistency demanded and impossible),
-            AttachError (its disks cannot be attached); as find_parent.
+    What can be known is looked at here, so that no VM is frozen in vain.
+    Errors: NotFoundError (no such VM), NtxError (nothing to capture, or it would be in vain; application consistency
+            demanded and impossible), AttachError (its disks cannot be attached), PrismBusy (not now); as find_parent.
     """
     vm = await prism.vm(vm_id)
     if attacher is not None and not (verdict := await attacher.can_serve_vm(vm)):
@@ -97,6 +98,10 @@ async def plan_capture(
     if not vm.disks:
         left_out = f"; a recovery point does not hold {', '.join(vm.excluded)}" if vm.excluded else ""
         raise NtxError(f"VM {vm.name!r} ({vm.id}) has no disk that can be captured{left_out}")
+    if vm.is_moving:
+        raise PrismBusy(f"VM {vm.name!r} ({vm.id}) is being moved to another cluster: capture it when it is there")
+    if obstacle := prism.obstacle(vm):
+        raise NtxError(f"VM {vm.name!r} ({vm.id}) cannot be captured: {obstacle}; nothing was made")
     quiescing = choose_quiescing(prism, vm, options)
     return CapturePlan(
         vm=vm,
@@ -125,6 +130,8 @@ def _plan_disk(disk: Disk, parent: Parent) -> DiskPlan:
         return DiskPlan(disk, previous, None, parent.lost)
     if doubt := parent.doubts.get(disk.id.lower()):
         return DiskPlan(disk, previous, None, doubt)
+    if disk.is_moving:
+        return DiskPlan(disk, previous, None, "the disk is being moved to another storage container")
     recorded = point.recovery_point_disks.get(disk.id.lower())
     if recorded is None:
         return DiskPlan(disk, previous, None, f"point {point.id} records no recovery point of this disk")

@@ -61,6 +61,10 @@ class RecoveryPoints(Protocol):
 
     can_choose_vss: bool
 
+    def obstacle(self, vm: Vm) -> str:
+        """Return why a recovery point of `vm` would be made in vain, "" if nothing that is known says so."""
+        ...
+
     async def create_recovery_point(
         self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"
     ) -> RecoveryPoint:
@@ -96,6 +100,11 @@ class ChangedRegions(Protocol):
 
 class HotAddDisks(Protocol):
     """Disks of recovery points that are added to a running VM."""
+
+    @property
+    def no_hot_add(self) -> str:
+        """Why it cannot be done here, "" if it can."""
+        ...
 
     async def attach_disk(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
         """Hot-add a clone of `disk` to the worker VM."""

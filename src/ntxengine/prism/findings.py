@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from ntxengine.prism.models import Family
 
+TOO_OLD_TO_HOT_ADD = "Prism Central is too old to hot-add a recovery point (vmm v4.0, it needs v4.1): update it"
+
 
 @dataclass(frozen=True)
 class Revisions:

@@ -30,6 +30,8 @@ class Disk:
     `id` is what disk recovery points refer to: v4 backingInfo.diskExtId, v3 device uuid.
     `vmdisk_id` is the name of its file on storage, where the API tells it (v2 vm_disk_info), else None.
     `cloned_from` is the `DiskPoint.id` that it is a clone of, None if it is none, or Prism does not say so.
+    `external_storage` names the volume of a storage system outside the cluster that it lies on, None if on none.
+    `is_moving`: it is being moved to another storage container.
     """
 
     id: str
@@ -40,6 +42,8 @@ class Disk:
     container_name: str | None = None
     vmdisk_id: str | None = None
     cloned_from: str | None = None
+    external_storage: str | None = None
+    is_moving: bool = False
 
     @property
     def label(self) -> str:
@@ -52,7 +56,7 @@ class Vm:
     """A virtual machine.
 
     `config` is the entity as Prism gave it, empty for a VM of a list; `excluded` names disks that a VM recovery point
-    does not hold (CD-ROMs, volume groups), for the report.
+    does not hold (CD-ROMs, volume groups), for the report.  `is_moving`: it is being moved to another cluster.
     """
 
     id: str
@@ -63,6 +67,7 @@ class Vm:
     disks: tuple[Disk, ...]
     guest_tools: GuestTools = field(default_factory=GuestTools)
     excluded: tuple[str, ...] = ()
+    is_moving: bool = False
     config: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 

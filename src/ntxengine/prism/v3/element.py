@@ -68,11 +68,24 @@ class ElementPrism:
 
     family: Family = "v3"
     can_choose_vss = False
+    no_hot_add = ""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._api = ElementApi(session)
         self._disks = ElementDisks(self._api, session.clock)
+
+    def obstacle(self, vm: Vm) -> str:
+        """Return why a snapshot of `vm` would be made in vain, "" if nothing that is known says so."""
+        if problem := _not_ahv(vm):
+            return problem
+        unknown = [f"{disk.label} ({disk.id})" for disk in vm.disks if disk.vmdisk_id is None]
+        if not unknown:
+            return ""
+        return (
+            f"Prism names no storage file of {', '.join(unknown)} (v2, vm_disk_info), so nobody could tell it in a "
+            f"snapshot; capture it through a Prism Central that has v4"
+        )
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -108,8 +121,8 @@ class ElementPrism:
         if not 0 < len(name) <= MAX_NAME_LENGTH:
             raise OptionsError(f"the name of a snapshot has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}")
         given_id(vm.id, "VM")
-        if schema.hypervisor_of(vm) not in ("", "AHV"):
-            raise PrismError(f"VM {vm.id} runs on {schema.hypervisor_of(vm)}: only VMs on AHV can be captured")
+        if problem := _not_ahv(vm):
+            raise PrismError(f"VM {vm.id}: {problem}")
         what = f"snapshot {name!r} of VM {vm.id}"
         accepted = Accepted()
         deadline = Deadline(self._session.clock)
@@ -317,3 +330,8 @@ class ElementPrism:
         for point_id in ids:
             log.info("deleting snapshot %s: making it did not succeed (%s)", point_id, what)
             await self.delete_recovery_point(point_id)
+
+
+def _not_ahv(vm: Vm) -> str:
+    hypervisor = schema.hypervisor_of(vm)
+    return "" if hypervisor in ("", "AHV") else f"it runs on {hypervisor}: only VMs on AHV can be captured"

@@ -15,10 +15,10 @@ import msgspec
 
 from ntxengine.errors import PrismAnswerError
 from ntxengine.ids import UUID_PATTERN, is_uuid
-from ntxengine.prism.guest import GuestTools, told
 from ntxengine.prism.http.error_body import one_line, with_details
 from ntxengine.prism.http.parse import Size, Uuid, decode, decode_object, in_utc
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, PowerState, RecoveryPoint, Vm
+from ntxengine.prism.v3.guest_tools import GuestToolsState
 
 _SNAPSHOT_FOLDERS = ("/.snapshot/", "/.acropolis/snapshot/")
 _POWER: dict[str | None, PowerState] = {"ON": "on", "OFF": "off", "PAUSED": "paused"}
@@ -86,6 +86,7 @@ class _Disk(msgspec.Struct):
     disk_size_bytes: Size | None = None
     device_properties: _DeviceProperties | None = None
     storage_config: _StorageConfig | None = None
+    is_migration_in_progress: bool | None = None
 
     @property
     def label(self) -> str:
@@ -95,26 +96,12 @@ class _Disk(msgspec.Struct):
         return f"{(address.adapter_type or 'disk').lower()}.{index}"
 
 
-class _NutanixGuestTools(msgspec.Struct):
-    state: str | None = None
-    ngt_state: str | None = None
-    is_reachable: bool | None = None
-    vss_snapshot_capable: bool | None = None
-    enabled_capability_list: list[str] | None = None
-    version: str | None = None
-    guest_os_version: str | None = None
-
-
-class _GuestTools(msgspec.Struct):
-    nutanix_guest_tools: _NutanixGuestTools | None = None
-
-
 class _Resources(msgspec.Struct):
     power_state: str | None = None
     hypervisor_type: str | None = None
     host_reference: _Reference | None = None
     disk_list: list[_Disk] | None = None
-    guest_tools: _GuestTools | None = None
+    guest_tools: GuestToolsState | None = None
 
 
 class _VmStatus(msgspec.Struct):
@@ -133,6 +120,8 @@ class _Vm(msgspec.Struct):
 
 class _V2Address(msgspec.Struct):
     device_uuid: str | None = None
+    device_bus: str | None = None
+    device_index: int | None = None
     vmdisk_uuid: str | None = None
     ndfs_filepath: str | None = None
 
@@ -170,11 +159,11 @@ class V2Vm(msgspec.Struct):
     vm_disk_info: list[V2Disk] | None = None
 
     def files(self) -> dict[str, V2Disk]:
-        """Return the disks by their device uuid."""
+        """Return the disks by their device uuid, and those that are told without one by their address."""
         return {
-            disk.disk_address.device_uuid: disk
+            address.device_uuid or _label(address.device_bus, address.device_index): disk
             for disk in self.vm_disk_info or ()
-            if disk.disk_address is not None and disk.disk_address.device_uuid
+            if (address := disk.disk_address) is not None and not disk.is_cdrom
         }
 
 
@@ -225,7 +214,7 @@ def vm_from(raw: msgspec.Raw | bytes, files: Mapping[str, V2Disk], *, request: s
         cluster_id=(cluster.uuid if cluster else None) or "",
         host_id=host.uuid if host else None,
         disks=tuple(disks),
-        guest_tools=_guest_tools(resources.guest_tools),
+        guest_tools=(resources.guest_tools or GuestToolsState()).model(),
         excluded=tuple(excluded),
         config=decode_object(raw, request=request) if with_config else {},
     )
@@ -243,7 +232,7 @@ def _disk(slot: _Disk, files: Mapping[str, V2Disk], where: str) -> Disk:
     address = slot.device_properties.disk_address if slot.device_properties else None
     if slot.uuid is None or address is None or address.adapter_type is None or address.device_index is None:
         raise PrismAnswerError(f"{where}: disk {slot.label}: no uuid, adapter_type or device_index")
-    file = files.get(slot.uuid)
+    file = _file(slot.uuid, address, slot.disk_size_bytes, files)
     # disk_size_mib is rounded up: no size at all is better than a wrong one.
     size = slot.disk_size_bytes if slot.disk_size_bytes is not None else file.size if file is not None else None
     if size is None:
@@ -258,22 +247,24 @@ def _disk(slot: _Disk, files: Mapping[str, V2Disk], where: str) -> Disk:
         container_name=container.name,
         vmdisk_id=file.vmdisk_id if file is not None else None,
         cloned_from=file.cloned_from if file is not None else None,
+        is_moving=slot.is_migration_in_progress is True,
     )
 
 
-def _guest_tools(found: _GuestTools | None) -> GuestTools:
-    tools = found.nutanix_guest_tools if found else None
-    if tools is None:
-        return GuestTools()
-    listed = tools.enabled_capability_list
-    return GuestTools(
-        installed=None if tools.ngt_state is None else tools.ngt_state == "INSTALLED",
-        enabled=None if tools.state is None else tools.state == "ENABLED",
-        reachable=tools.is_reachable,
-        can_quiesce=told(tools.vss_snapshot_capable, None if listed is None else "VSS_SNAPSHOT" in listed),
-        version=one_line(tools.version or ""),
-        os_name=one_line(tools.guest_os_version or ""),
-    )
+def _file(uuid: str, address: _DiskAddress, size: int | None, files: Mapping[str, V2Disk]) -> V2Disk | None:
+    """Return the storage file of a disk: by its device uuid, else by its address, which two disks of a VM never share.
+
+    By the address only a file of the same size: v2 was asked a moment later.
+    """
+    if (file := files.get(uuid)) is not None:
+        return file
+    found = files.get(_label(address.adapter_type, address.device_index))
+    return found if found is not None and found.size in (None, size) else None
+
+
+def _label(bus: str | None, index: int | None) -> str:
+    """Return an address as a key beside device uuids: `scsi.0`."""
+    return f"{(bus or '').lower()}.{index}"
 
 
 # -- v3: vm_snapshots
@@ -336,8 +327,8 @@ class VmFiles:
 def vm_files(vm: Vm, known: V2Vm) -> VmFiles:
     """Return the storage files of the data disks of `vm`."""
     files = known.files()
-    found = {disk.id: files[disk.id].vmdisk_id for disk in vm.disks if disk.id in files}
-    return VmFiles({vmdisk: disk_id for disk_id, vmdisk in found.items() if vmdisk is not None})
+    found = {disk.id: _file(disk.id, _DiskAddress(disk.bus, disk.index), disk.size, files) for disk in vm.disks}
+    return VmFiles({file.vmdisk_id: disk_id for disk_id, file in found.items() if file and file.vmdisk_id is not None})
 
 
 def recovery_point_from(

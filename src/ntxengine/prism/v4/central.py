@@ -21,7 +21,7 @@ from ntxengine.errors import (
     PrismTimeout,
 )
 from ntxengine.ids import is_uuid
-from ntxengine.prism.findings import Revisions
+from ntxengine.prism.findings import TOO_OLD_TO_HOT_ADD, Revisions
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
 from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.http.session import Session
@@ -87,6 +87,21 @@ class CentralPrism:
         self._tasks = CentralTasks(self._api, session.clock)
         self._disks = CentralDisks(self._api, self._tasks)
         self._regions = RegionReader(self._api, open_element, session.clock)
+
+    @property
+    def no_hot_add(self) -> str:
+        """Why disks cannot be hot-added, "" if they can."""
+        return "" if self._api.revisions.can_hot_add else TOO_OLD_TO_HOT_ADD
+
+    def obstacle(self, vm: Vm) -> str:
+        """Return why a recovery point of `vm` would be made in vain, "" if nothing that is known says so."""
+        outside = [f"{disk.label} ({disk.external_storage})" for disk in vm.disks if disk.external_storage is not None]
+        if not outside:
+            return ""
+        return (
+            f"{', '.join(outside)} on external storage: nothing says that changed regions or a clone of it can be had; "
+            f"move it to a storage container of the cluster"
+        )
 
     async def aclose(self) -> None:
         """Close the connections to Prism Central and to the Prism Elements."""

@@ -151,12 +151,18 @@ class _DataSource(_Camel):
     reference: _DiskReference | None = None
 
 
+class _ExternalStorage(_Camel):
+    volume_name: str | None = None
+
+
 class _Backing(_Camel):
     disk_ext_id: Uuid | None = None
     disk_size_bytes: Size | None = None
     storage_container: Reference | None = None
     data_source: _DataSource | None = None
     volume_group_ext_id: str | None = None
+    external_storage_info: _ExternalStorage | None = None
+    is_migration_in_progress: bool | None = None
 
 
 class VmDisk(_Camel):
@@ -206,6 +212,7 @@ class _Vm(_Camel):
     host: Reference | None = None
     disks: list[VmDisk] | None = None
     cd_roms: list[_CdRom] | None = None
+    is_cross_cluster_migration_in_progress: bool | None = None
     guest_tools: _GuestTools | None = None
 
 
@@ -237,6 +244,7 @@ def vm_from(raw: msgspec.Raw, *, request: str, with_config: bool = True) -> Vm:
         disks=tuple(disks),
         guest_tools=_guest_tools(found.guest_tools),
         excluded=tuple(excluded),
+        is_moving=found.is_cross_cluster_migration_in_progress is True,
         config=decode_object(raw, request=request) if with_config else {},
     )
 
@@ -247,6 +255,7 @@ def _disk(slot: VmDisk, where: str) -> Disk:
         raise PrismAnswerError(f"{where}: disk {slot.label}: backingInfo has no diskExtId or no diskSizeBytes")
     if address is None or address.bus_type is None or address.index is None:
         raise PrismAnswerError(f"{where}: disk {slot.ext_id}: diskAddress has no busType or no index")
+    external = backing.external_storage_info
     container = backing.storage_container.ext_id if backing.storage_container else None
     return Disk(
         id=backing.disk_ext_id,
@@ -255,6 +264,8 @@ def _disk(slot: VmDisk, where: str) -> Disk:
         index=address.index,
         container_id=container or "",
         cloned_from=slot.cloned_from,
+        external_storage=one_line(external.volume_name or "unnamed") if external is not None else None,
+        is_moving=backing.is_migration_in_progress is True,
     )
 
 
