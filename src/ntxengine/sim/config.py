@@ -120,6 +120,7 @@ class SimConfig:
     `content_revision` is the revision in the scope of the token of discover-cluster.  `disks_in_recovery_point` False
     makes `diskRecoveryPoints` null in the top-level GET.  `cannot_quiesce` is what an application-consistent request
     becomes when Guest Tools cannot: a crash-consistent point, a failed task, or a point that claims it nevertheless.
+    `style` recorded gives the answers the form that recordings of clusters have (recorded.py).
     `api_key` is the key of a service account; Prism Central takes it for v4.
     `worker` is the VM that disks are hot-added to; it is added to `vms` when no VM has that name; None adds none.
     """
@@ -138,6 +139,7 @@ class SimConfig:
     content_revision: str = "v4.0"
     disks_in_recovery_point: bool = True
     cannot_quiesce: Literal["downgrade", "fail", "claim"] = "downgrade"
+    style: Literal["plain", "recorded"] = "plain"
     extra_info_as_text: bool = True
     last_offset: Literal["absent", "zero", "null"] = "absent"
     etag_header: Literal["ETag", "X-Ntnx-Etag"] = "ETag"

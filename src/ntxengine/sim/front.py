@@ -21,7 +21,8 @@ from starlette.types import Receive, Scope, Send
 from ntxengine.sim import answers
 from ntxengine.sim.answers import ApiError, Json
 from ntxengine.sim.auth import COOKIE, Credentials, Directory, Sessions
-from ntxengine.sim.faults.answers import NO_BODY, AnswerFault
+from ntxengine.sim.faults.answers import NO_BODY, AnswerFault, set_body
+from ntxengine.sim.recorded import restyle
 from ntxengine.sim.world import World
 
 _log = logging.getLogger(__name__)
@@ -170,6 +171,8 @@ class Front:
             response = await self._route(request, path)
         except ApiError as exc:
             response = _error(family, path, exc)
+        if self._world.config.style == "recorded":
+            response = restyle(response, path)
         for change in faults.answer_faults(self._name, request.method, path):
             response = _changed(response, change)
         response.headers["X-Ntnx-Env"] = "pc" if self._name == "central" else "pe"
@@ -251,11 +254,10 @@ class Front:
 
 def _changed(response: Response, fault: AnswerFault) -> Response:
     """Return the answer with the fault in it."""
-    if isinstance(response, JSONResponse):
-        body = fault.change(msgspec.json.decode(bytes(response.body)))
-        response.body = b"" if body is NO_BODY else msgspec.json.encode(body)
-        response.headers["Content-Length"] = str(len(response.body))
-    return response
+    if not isinstance(response, JSONResponse):
+        return response
+    body = fault.change(msgspec.json.decode(bytes(response.body)))
+    return set_body(response, b"" if body is NO_BODY else msgspec.json.encode(body))
 
 
 def _error(family: answers.PathFamily, path: str, error: ApiError) -> Response:

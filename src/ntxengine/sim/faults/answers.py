@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.responses import Response
+
 from ntxengine.errors import OptionsError
 from ntxengine.sim.faults.requests import Requests
 
@@ -57,6 +59,13 @@ def answer_fault(name: str) -> Callable[[Change], Change]:
         return change
 
     return enter
+
+
+def set_body(response: Response, body: bytes) -> Response:
+    """Give an answer another body."""
+    response.body = body
+    response.headers["Content-Length"] = str(len(body))
+    return response
 
 
 def holders(value: Any, field: str) -> list[tuple[Any, Any]]:
