@@ -32,12 +32,10 @@ from ntxengine.cli.errors import as_usage
 from ntxengine.cli.event_view import CaptureEvents
 from ntxengine.cli.options import (
     Function,
-    PrismOptions,
     TransferOptions,
     common_options,
     dry_run_option,
     parallel_option,
-    prism_options,
     repository_option,
     table_option,
     transfer_options,
@@ -45,6 +43,7 @@ from ntxengine.cli.options import (
 from ntxengine.cli.output import Screen
 from ntxengine.cli.plan import plan_fields, show_plan
 from ntxengine.cli.points import point_fields
+from ntxengine.cli.prism_options import PrismOptions, prism_options
 from ntxengine.cli.report import show_report
 from ntxengine.cli.run import run
 from ntxengine.cli.session import AttachArguments, Login, attach_options, connected, login

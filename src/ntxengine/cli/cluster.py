@@ -6,12 +6,11 @@ import click
 
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.options import (
-    PrismOptions,
     common_options,
-    prism_options,
     table_option,
 )
 from ntxengine.cli.output import Screen
+from ntxengine.cli.prism_options import PrismOptions, prism_options
 from ntxengine.cli.run import run
 from ntxengine.cli.session import Login, connected, login
 from ntxengine.cli.table import Column

@@ -103,10 +103,12 @@ def ntx() -> None:
       ntx capture db01 --to /backups             capture the VM db01
       ntx copy disk.raw nbd://server/export      copy a disk, and nothing else
 
-    Environment: an NTX_* variable sets the option that it is named after; an option wins.  NTX_API, NTX_BANDWIDTH,
-    NTX_CA_FILE, NTX_CONTAINERS, NTX_DEBUG, NTX_DEVICE_DIR, NTX_INSECURE, NTX_PASSWORD (has no option),
-    NTX_PASSWORD_FILE, NTX_PRISM, NTX_PRISM_TIMEOUT, NTX_PROGRESS, NTX_REPOSITORY, NTX_SIM_PORT, NTX_TIER, NTX_USERNAME,
-    NTX_WORKER.
+    Environment: an NTX_* variable sets the option that it is named after; an option wins.  NTX_API,
+    NTX_API_KEY (has no option), NTX_API_KEY_FILE, NTX_AUTH, NTX_BANDWIDTH, NTX_CA_FILE, NTX_CONTAINERS, NTX_DEBUG,
+    NTX_DEVICE_DIR, NTX_ELEMENT_CA_FILE, NTX_ELEMENT_FINGERPRINT, NTX_ELEMENT_INSECURE, NTX_ELEMENT_NAME,
+    NTX_FINGERPRINT, NTX_INSECURE, NTX_PASSWORD (has no option), NTX_PASSWORD_FILE, NTX_PRISM, NTX_PRISM_TIMEOUT,
+    NTX_PROGRESS, NTX_PROJECT, NTX_REPOSITORY, NTX_SIM_PORT, NTX_TIER, NTX_TRUST_FILE, NTX_TRUST_ON_FIRST_USE,
+    NTX_USERNAME, NTX_WORKER.
 
     Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 some items failed, 10 not found, 11 locked, 12 credentials
     refused, 75 try again later, 129 hung up, 130 interrupted, 143 terminated.

@@ -3,7 +3,6 @@
 A decorator adds the options and hands the command one object in their place:
 
     @common_options      screen: Screen                 how to speak
-    @prism_options       prism: PrismOptions            which Prism, and who we are
     @transfer_options    transfer: TransferOptions      how hard to pull
     @repository_option   repository: Path               where the points are
 """
@@ -12,28 +11,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
-import stat
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ntxengine.cli.paths import FOLDER, LocalPath
-from ntxengine.cli.values import RATE, SECONDS, SIZE, TIER, PrismUrl, Username
+from ntxengine.cli.paths import FOLDER
+from ntxengine.cli.values import RATE, SECONDS, SIZE, TIER
 from ntxengine.cli.variables import name_in
 from ntxengine.dataplane.tier import Tier
-from ntxengine.errors import NtxError, OptionsError
+from ntxengine.errors import NtxError
 
 if TYPE_CHECKING:
     from ntxengine.cli.output import Screen
 
 Function = Callable[..., Any]
 
-MAX_PASSWORD_BYTES = 4096
 MAX_CONNECTIONS = 64
 MAX_IN_FLIGHT = 64
 
@@ -110,138 +104,6 @@ def parallel_option(function: Function) -> Function:
     return click.option(
         "--disks", "parallel", type=at_least_one, metavar="N", default=4, show_default=True, help="Disks at a time."
     )(function)
-
-
-# ------------------------------------------------------------------------------------------------------- Prism
-
-
-@dataclass(frozen=True)
-class PrismOptions:
-    """Which Prism, and who we are.  The password is read when it is needed."""
-
-    url: str
-    username: str
-    password_file: Path | None
-    ca_file: Path | None
-    insecure: bool
-    api: str
-    timeout_s: float
-
-    def password(self, screen: Screen) -> str:
-        """Return the password: NTX_PASSWORD, the password file, or asked for on a terminal, in this order."""
-        if password := os.environ.get("NTX_PASSWORD"):
-            return password
-        if self.password_file is not None:
-            return read_password_file(self.password_file, screen)
-        if sys.stdin.isatty() and sys.stderr.isatty():
-            answer: str = click.prompt(f"Password of {self.username}", hide_input=True, err=True)
-            return answer
-        raise click.UsageError("no password: set NTX_PASSWORD, or give --password-file FILE")
-
-
-def _prism_options(*, required: bool) -> Callable[[Function], Function]:
-    """Return the decorator that adds the options that reach a Prism."""
-
-    def decorate(function: Function) -> Function:
-        @click.option(
-            "--prism",
-            "url",
-            type=PrismUrl(),
-            required=required,
-            envvar="NTX_PRISM",
-            metavar="URL",
-            show_envvar=True,
-            help="Prism Central (v4), or a Prism Element (v3): https://host[:9440].",
-        )
-        @click.option(
-            "--username", type=Username(), envvar="NTX_USERNAME", show_envvar=True, help="User of that Prism."
-        )
-        @click.option(
-            "--password-file",
-            type=LocalPath(),
-            envvar="NTX_PASSWORD_FILE",
-            show_envvar=True,
-            help="File whose first line is the password.  NTX_PASSWORD, if set, is used instead.",
-        )
-        @click.option(
-            "--ca-file",
-            type=LocalPath(exists=True, dir_okay=False, readable=True),
-            envvar="NTX_CA_FILE",
-            show_envvar=True,
-            help="Certificates (PEM) to trust instead of the system's.",
-        )
-        @click.option(
-            "--insecure", is_flag=True, envvar="NTX_INSECURE", show_envvar=True, help="Trust any certificate.  Warns."
-        )
-        @click.option(
-            "--api",
-            type=click.Choice(["auto", "v3", "v4"]),
-            default="auto",
-            show_default=True,
-            envvar="NTX_API",
-            show_envvar=True,
-            help="Prism API family; auto asks the server.",
-        )
-        @click.option(
-            "--prism-timeout",
-            type=SECONDS,
-            default=60.0,
-            show_default=True,
-            envvar="NTX_PRISM_TIMEOUT",
-            show_envvar=True,
-            metavar="SECONDS",
-            help="Longest wait for one answer of Prism.",
-        )
-        @functools.wraps(function)
-        def with_prism(
-            *args: Any,
-            url: str | None,
-            username: str | None,
-            password_file: Path | None,
-            ca_file: Path | None,
-            insecure: bool,
-            api: str,
-            prism_timeout: float,
-            **kwargs: Any,
-        ) -> Any:
-            prism = None
-            if url is not None:
-                if username is None:
-                    raise click.UsageError("no user: give --username NAME, or set NTX_USERNAME")
-                prism = PrismOptions(url, username, password_file, ca_file, insecure, api, prism_timeout)
-            return function(*args, prism=prism, **kwargs)
-
-        return with_prism
-
-    return decorate
-
-
-def prism_options(function: Function) -> Function:
-    """Add the options that reach a Prism; pass `prism`."""
-    return _prism_options(required=True)(function)
-
-
-def optional_prism_options(function: Function) -> Function:
-    """The same for a command that can do without; `prism` is None then."""
-    return _prism_options(required=False)(function)
-
-
-def read_password_file(path: Path, screen: Screen) -> str:
-    """Return the first line of `path`, and warn if everybody on this machine can read it."""
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(MAX_PASSWORD_BYTES + 1)
-        first = content.split(b"\n", 1)[0].rstrip(b"\r").decode()
-    except OSError as exc:
-        raise OptionsError(f"password file {path}: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise OptionsError(f"password file {path}: its first line is not UTF-8") from exc
-    if not first or len(content) > MAX_PASSWORD_BYTES:
-        raise OptionsError(f"password file {path}: expected one line of 1 to {MAX_PASSWORD_BYTES} bytes")
-    if mode & stat.S_IROTH:
-        screen.warning(f"password file {path} can be read by every user of this machine: chmod 600 {path}")
-    return first
 
 
 # ---------------------------------------------------------------------------------------------------- transfer

@@ -13,10 +13,11 @@ import click
 
 from ntxengine.api.cluster import find_vm
 from ntxengine.attach import DEVICE_DIR, Attacher, AttachOptions, choose_attacher
-from ntxengine.cli.options import Function, PrismOptions
+from ntxengine.cli.options import Function
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
-from ntxengine.prism import Cluster, Endpoint, Secret, connect
+from ntxengine.cli.prism_options import PrismOptions
+from ntxengine.prism import Cluster, Endpoint, connect
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,7 @@ class Login:
 
 def login(options: PrismOptions, screen: Screen) -> Login:
     """Read the password, or ask for it, before an event loop runs: within one, no signal would end the waiting."""
-    if options.insecure:
-        screen.warning("--insecure: anybody between here and Prism can read the password and change the answers")
-    endpoint = Endpoint(
-        url=options.url,
-        username=options.username,
-        password=Secret(options.password(screen)),
-        ca_file=None if options.ca_file is None else str(options.ca_file),
-        insecure=options.insecure,
-        timeout_s=options.timeout_s,
-    )
+    endpoint = options.endpoint(screen)
     return Login(None if options.api == "v3" else endpoint, None if options.api == "v4" else endpoint)
 
 

@@ -12,15 +12,14 @@ from ntxengine.api.cluster import find_vm
 from ntxengine.attach import AttachOptions
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.options import (
-    PrismOptions,
     common_options,
     dry_run_option,
-    optional_prism_options,
     repository_option,
     table_option,
 )
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
+from ntxengine.cli.prism_options import PrismOptions, optional_prism_options
 from ntxengine.cli.run import run
 from ntxengine.cli.session import Login, connected, login
 from ntxengine.cli.table import Column

@@ -101,6 +101,18 @@ class Username(click.ParamType[str]):
         return str(value)
 
 
+class Fingerprint(click.ParamType[str]):
+    """The SHA-256 of a certificate, however it is written."""
+
+    name = "sha256"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from ntxengine.prism.http.trust import check_fingerprint
+
+        with _failing_with(self, param, ctx):
+            return check_fingerprint(value)
+
+
 @contextmanager
 def _failing_with(
     kind: click.ParamType[Any], param: click.Parameter | None, ctx: click.Context | None
@@ -116,3 +128,4 @@ SIZE = Size()
 RATE = Rate()
 SECONDS = Seconds()
 TIER = TierName()
+FINGERPRINT = Fingerprint()
