@@ -9,8 +9,17 @@ import pytest
 
 from ntxengine.errors import OptionsError
 from ntxengine.sim.config import SimConfig
-from ntxengine.sim.faults import ANSWER_FAULTS, REGION_FAULTS, TASK_FAULTS, AnswerFault, tasks
+from ntxengine.sim.faults import (
+    ANSWER_FAULTS,
+    HIDING,
+    REGION_FAULTS,
+    TASK_FAULTS,
+    AnswerFault,
+    HiddenRegion,
+    tasks,
+)
 from ntxengine.sim.faults.answers import NO_BODY
+from ntxengine.sim.faults.hidden import hide
 from ntxengine.sim.faults.regions import spoil
 from ntxengine.sim.pages import Page, Window
 
@@ -63,7 +72,52 @@ def test_every_fault_can_be_written_in_yaml(tmp_path: Path) -> None:
         assert faults.answers[0].value == [1, {"a": None}]
 
 
-@pytest.mark.parametrize("text", ["{regions: bogus}", "{tasks: bogus}", "{answers: [{kind: bogus}]}"])
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("dropped", [(0, 512, False), (65_536, 4096, False), (73_728, 57_344, False)]),
+        (
+            "zeroed",
+            [(0, 512, False), (4096, 1024, True), (65_536, 4096, False), (69_632, 4096, True), (73_728, 57_344, False)],
+        ),
+    ],
+)
+def test_a_hidden_place_is_cut_out_of_the_regions_or_called_zero(
+    kind: str, expected: list[tuple[int, int, bool]]
+) -> None:
+    places = [HiddenRegion(69_632, 4096, kind), HiddenRegion(1024, 4096, kind)]
+
+    page = hide(PAGE, places, ("a", "b"), "changed")
+
+    assert set(HIDING) == {"dropped", "zeroed"}
+    assert page.regions == expected
+
+
+def test_a_hidden_place_may_be_of_one_disk_and_one_question() -> None:
+    place = HiddenRegion(0, 1 << 20, disk="a", question="allocated")
+
+    assert hide(PAGE, [place], ("b",), "allocated") == PAGE
+    assert hide(PAGE, [place], ("a",), "changed") == PAGE
+    assert hide(PAGE, [place], ("a",), "allocated").regions == []
+
+
+def test_a_hidden_place_can_be_written_in_yaml(tmp_path: Path) -> None:
+    (tmp_path / "sim.yaml").write_text("faults: {hidden: [{offset: 1MiB, length: 64KiB, kind: zeroed}]}")
+
+    faults = SimConfig.from_yaml(tmp_path / "sim.yaml").faults
+
+    assert faults.hidden == [HiddenRegion(1 << 20, 65_536, "zeroed")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{hidden: [{offset: 0, length: 1, kind: bogus}]}",
+        "{regions: bogus}",
+        "{tasks: bogus}",
+        "{answers: [{kind: bogus}]}",
+    ],
+)
 def test_a_fault_that_nobody_knows_is_refused_with_those_that_are(tmp_path: Path, text: str) -> None:
     (tmp_path / "sim.yaml").write_text(f"faults: {text}")
 

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from ntxengine.ids import is_uuid
 from ntxengine.sim import actions, ids, v3_schema, v3_shapes
 from ntxengine.sim.answers import ApiError, Json, time_text
+from ntxengine.sim.faults.hidden import Question, hide
 from ntxengine.sim.faults.regions import spoil
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.model import FrozenFile, Identifiers, Point, Vm
@@ -309,6 +310,8 @@ async def _changed_regions(call: Call) -> Response:
         page = await asyncio.to_thread(compute, world.frozen_file(file), reference, window)
     except FileNotFoundError as exc:
         raise ApiError(400, "ENTITY_NOT_FOUND", "kInvalidValue: Snapshot file was deleted meanwhile") from exc
+    question: Question = "allocated" if reference is None else "changed"
+    page = hide(page, world.config.faults.hidden, (file.vmdisk, file.device), question)
     page = spoil(page, window, world.config.faults.regions)
     kinds = {False: page.data_type, True: "ZEROED"}
     answer: Json = {

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from ntxengine.sim import answers, v4_schema, v4_shapes
 from ntxengine.sim.answers import ApiError, Json, SchemaError
 from ntxengine.sim.auth import COOKIE, Tokens
+from ntxengine.sim.faults.hidden import Question, hide
 from ntxengine.sim.faults.regions import spoil
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.model import FrozenFile
@@ -156,6 +157,8 @@ async def _compute(call: Call) -> Response:
         page = await asyncio.to_thread(compute, world.frozen_file(disk), old, window)
     except FileNotFoundError as exc:
         raise not_found("disk recovery point", disk.id, code="DP-10404") from exc
+    question: Question = "allocated" if reference is None else "changed"
+    page = hide(page, world.config.faults.hidden, (disk.vmdisk, disk.device), question)
     page = spoil(page, window, world.config.faults.regions)
     return JSONResponse(_answer(world, page, window))
 

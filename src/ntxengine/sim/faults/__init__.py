@@ -7,11 +7,14 @@
     regions     a page of changed regions, spoiled: a registry of kinds
     tasks       a task of v4, said in another way: a registry of kinds
     logins      a directory that is slow, takes one login at a time, and locks accounts
+    hidden      places that changed regions do not tell of: a registry of kinds
 
-A new kind of `answers`, `regions` or `tasks` is a function with its name above it; nothing else needs to know of it.
+A new kind of `answers`, `regions`, `tasks` or `hidden` is a function with its name above it; nothing else needs to know
+of it.
 """
 
 from ntxengine.sim.faults.answers import ANSWER_FAULTS, AnswerFault
+from ntxengine.sim.faults.hidden import HIDING, HiddenRegion
 from ntxengine.sim.faults.http import HttpFault
 from ntxengine.sim.faults.logins import LoginFaults
 from ntxengine.sim.faults.regions import REGION_FAULTS, RegionFault
@@ -20,10 +23,12 @@ from ntxengine.sim.faults.tasks import TASK_FAULTS, TaskFault
 
 __all__ = [
     "ANSWER_FAULTS",
+    "HIDING",
     "REGION_FAULTS",
     "TASK_FAULTS",
     "AnswerFault",
     "Faults",
+    "HiddenRegion",
     "HttpFault",
     "LoginFaults",
     "RegionFault",

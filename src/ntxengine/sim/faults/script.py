@@ -7,6 +7,7 @@ from typing import Literal
 
 from ntxengine.sim.faults import regions, tasks
 from ntxengine.sim.faults.answers import AnswerFault
+from ntxengine.sim.faults.hidden import HiddenRegion
 from ntxengine.sim.faults.http import HttpFault
 from ntxengine.sim.faults.logins import LoginFaults
 from ntxengine.sim.faults.regions import RegionFault
@@ -22,9 +23,10 @@ class Faults:
     `fail_tasks` and `stuck_tasks` count down per kind of task (-1: all): the work is done, then the task ends FAILED,
     or never ends.  `tasks` is how v4 tells of all of them.  `cancelable_tasks` lets v4 cancel a task: what it has made
     by then stays.  `secure_points` deletes no recovery point of v4: the task waits for an approval.
-    `downgrade_consistency` gives crash-consistent points whatever was asked.  `regions` spoils the
-    pages of changed regions.  `http` are answers instead of the real ones; the first that takes a request wins.
-    `answers` change the real ones, all that take the request, in their order.  `logins` are those of a directory.
+    `downgrade_consistency` gives crash-consistent points whatever was asked.  `regions` spoils the pages of changed
+    regions, and `hidden` are places that they do not tell of.  `http` are answers instead of the real ones; the first
+    that takes a request wins.  `answers` change the real ones, all that take the request, in their order.
+    `logins` are those of a directory.
     """
 
     fail_tasks: dict[str, int] = field(default_factory=dict)
@@ -34,6 +36,7 @@ class Faults:
     secure_points: bool = False
     downgrade_consistency: bool = False
     regions: RegionFault = ""
+    hidden: list[HiddenRegion] = field(default_factory=list)
     http: list[HttpFault] = field(default_factory=list)
     answers: list[AnswerFault] = field(default_factory=list)
     logins: LoginFaults = field(default_factory=LoginFaults)
@@ -44,6 +47,8 @@ class Faults:
         tasks.check(self.tasks)
         for fault in self.answers:
             fault.check()
+        for place in self.hidden:
+            place.check()
 
     def fails(self, kind: TaskKind) -> bool:
         """Say if the next task of this kind fails, and count it."""
