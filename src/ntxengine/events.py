@@ -1,6 +1,7 @@
 """What use cases tell while they work: typed events, through one callback.
 
-    capture  StageBegan(PLAN) Planned  StageBegan(FREEZE)  per disk: CHANGES ATTACH COPY VERIFY, Progressed, DiskDone
+    capture  StageBegan(PLAN) Planned  StageBegan(FREEZE)
+             per disk: CHANGES ATTACH, perhaps AUDIT, COPY VERIFY, Progressed, DiskDone
              StageBegan(COMMIT) PointCommitted  StageBegan(RELEASE)             a failure: StageBegan(UNDO)
     restore  per disk: StageBegan(RESTORE), perhaps StageBegan(VERIFY), Progressed, DiskDone
     verify   per point: StageBegan(VERIFY)   per disk: Progressed, DiskDone
@@ -30,6 +31,7 @@ class Stage(StrEnum):
     FREEZE = "freeze"
     CHANGES = "changes"
     ATTACH = "attach"
+    AUDIT = "audit"
     COPY = "copy"
     VERIFY = "verify"
     COMMIT = "commit"

@@ -5,11 +5,13 @@ plan.py      what would be done                                    parent.py    
 freeze.py    the recovery point                                    disk.py      one disk
 consistency.py  how the guest is made consistent
 readback.py  the proof                                             report.py    the numbers
+audit.py     whether the cluster told all
 recorded.py  what it made on the cluster                           several.py   several VMs
 
 Who wants to know gives `on_event` (ntxengine.events).
 """
 
+from ntxengine.capture.audit import Audit
 from ntxengine.capture.options import (
     CONSISTENCY_CHOICES,
     DEFAULT_EXPIRY,
@@ -29,6 +31,7 @@ __all__ = [
     "DEFAULT_MAX_CHAIN",
     "ON_LOST_TRACKING",
     "VSS_BACKUPS",
+    "Audit",
     "CaptureOptions",
     "CapturePlan",
     "ConsistencyChoice",

@@ -1,10 +1,11 @@
-"""One disk of a capture: find changes, attach, copy, detach, read back.
+"""One disk of a capture: find changes, attach, audit, copy, detach, read back.
 
     Prism  --changes-->  extents on disk
+    attached disk  --audit-->  the changes are believed, or everything is read instead
     attached disk  --copy-->  overlay (or full image)       digests --> manifest
                                            image  --read back-->  compared with the manifest
 
-Nothing is attached for a disk that did not change.
+Nothing is attached for a disk that did not change and is not audited.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ntxengine.attach import Attached, Attacher
+from ntxengine.capture.disk_audit import DiskAudit
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import DiskPlan
 from ntxengine.capture.readback import read_back
@@ -128,16 +130,27 @@ class _DiskCapture:
         self._changes = changes
         self._stages = stages
         self._subject = context.subject_of(plan.disk)
+        self._audit = DiskAudit(
+            plan,
+            changes,
+            unfinished=context.unfinished,
+            options=context.options,
+            warn=self._warn,
+            on_progress=self._progress(Stage.AUDIT),
+        )
 
     async def run(self, stack: AsyncExitStack) -> CapturedDisk:
         before = await self._open_previous_manifest(stack)
         copied: CopyReport | None = None
-        if self._is_untouched():
+        async with AsyncExitStack() as reading:
+            attached: Attached | None = None
+            if self._audit.is_due or not self._is_untouched():
+                attached = await reading.enter_async_context(self._attached())
+                await self._run_audit(stack, attached, before)
             new, manifest = await self._begin(stack, before)
-            await make_image(new, "qcow2")
-        else:
-            async with self._attached() as attached:
-                new, manifest = await self._begin(stack, before)
+            if attached is None or self._is_untouched():
+                await make_image(new, "qcow2")
+            else:
                 copied = await self._copy(attached, new, manifest, before)
         digest = await to_thread_joined(manifest.seal)
         verified: CopyReport | None = None
@@ -152,6 +165,7 @@ class _DiskCapture:
             verified,
             label=self._disk.label,
             trusted_point_id=self._trusted(copied),
+            audit=self._audit.stored(),
             bytes_allocated=bytes_allocated(new.path),
             stages=self._stages,
         )
@@ -188,6 +202,16 @@ class _DiskCapture:
         where = attached.locality
         host = f", host {where.host}" if where.host else ""
         log.info("disk %s is read from %s (%s%s)", self._disk.label, attached.location.text, where.kind, host)
+
+    async def _run_audit(self, stack: AsyncExitStack, attached: Attached, before: Manifest | None) -> None:
+        """Ask whether the changes can be believed; if they cannot, all is to be read."""
+        if self._audit.is_due:
+            self._began(Stage.AUDIT)
+            with self._stages(Stage.AUDIT):
+                instead = await self._audit.run(attached, before)
+            if instead is not None:
+                self._changes = instead
+                stack.callback(instead.extents.close)
 
     async def _begin(self, stack: AsyncExitStack, before: Manifest | None) -> tuple[NewImage, Manifest]:
         """Return the image that is to be made, and make the manifest that it starts with."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, get_args
 
+from ntxengine.capture.audit import Audit
 from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import OptionsError
@@ -39,6 +40,8 @@ class CaptureOptions:
     `full`, `scan`: for those who distrust tracking: a point that stands alone, or read everything and send what
     differs; `reason` is recorded.  `max_chain`: images on top of each other before a full point is made; half of what
     qemu can open at the repository's path is the most, whatever is given.
+    `audit`: how much of what the cluster reports as unchanged, or zero, is read and compared; a disk of which it told
+    the wrong thing is read as a whole.
     """
 
     consistency: ConsistencyChoice = "auto"
@@ -53,6 +56,7 @@ class CaptureOptions:
     scan: bool = False
     reason: str = ""
     max_chain: int = DEFAULT_MAX_CHAIN
+    audit: Audit | None = None
 
     def __post_init__(self) -> None:
         if self.consistency not in CONSISTENCY_CHOICES:

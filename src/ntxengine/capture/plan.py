@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from ntxengine.attach import Attacher
+from ntxengine.capture.audit import Audit, cursor_after
 from ntxengine.capture.clones import find_clones
 from ntxengine.capture.consistency import choose_quiescing
 from ntxengine.capture.estimate import estimate_bytes
@@ -26,7 +27,8 @@ from ntxengine.repository import Point, PointDisk, Repository, StoredDiskPoint
 class DiskPlan:
     """One disk.  `previous` is None for a disk that the previous point does not have; `lost` says why no reference.
 
-    `bytes_estimated` is what it will take in the repository, None where nobody can tell.
+    `bytes_estimated` is what it will take in the repository, None where nobody can tell.  `audit` is how much of it is
+    to be audited, and `blocks_covered` how much earlier audits have seen since all of it was read.
     """
 
     disk: Disk
@@ -34,6 +36,8 @@ class DiskPlan:
     reference: DiskPoint | None
     lost: str = ""
     bytes_estimated: int | None = None
+    audit: Audit | None = None
+    blocks_covered: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,12 @@ async def plan_capture(
         consistency_reason=quiescing.reason,
         vss=quiescing.vss,
         quiescing=quiescing.how,
-        disks=tuple([await _estimated(repository, _plan_disk(disk, parent), parent) for disk in vm.disks]),
+        disks=tuple(
+            [
+                await _estimated(repository, _with_audit(_plan_disk(disk, parent), parent, vm, options), parent)
+                for disk in vm.disks
+            ]
+        ),
         hot_added=tuple(clones.values()),
     )
 
@@ -136,6 +145,14 @@ def _plan_disk(disk: Disk, parent: Parent) -> DiskPlan:
     if recorded is None:
         return DiskPlan(disk, previous, None, f"point {point.id} records no recovery point of this disk")
     return DiskPlan(disk, previous, disk_point_from(recorded))
+
+
+def _with_audit(plan: DiskPlan, parent: Parent, vm: Vm, options: CaptureOptions) -> DiskPlan:
+    disk, audit = plan.disk, options.audit
+    if audit is not None:
+        audit = audit.of_disk(disk.size, sum(each.size for each in vm.disks))
+    cursor = None if plan.previous is None else cursor_after(parent.point, disk.id, disk.size)
+    return dataclasses.replace(plan, audit=audit, blocks_covered=0 if cursor is None else cursor.covered)
 
 
 async def _estimated(repository: Repository, plan: DiskPlan, parent: Parent) -> DiskPlan:

@@ -10,7 +10,7 @@ from ntxengine.changes import Changes, Tracking
 from ntxengine.dataplane.copy import CopyReport
 from ntxengine.events import Stage
 from ntxengine.prism.models import GuestTools
-from ntxengine.repository import DiskReport, StoredGuestTools
+from ntxengine.repository import DiskReport, StoredAudit, StoredGuestTools
 
 
 class Stages:
@@ -43,6 +43,7 @@ def disk_report(
     *,
     label: str,
     trusted_point_id: str | None,
+    audit: StoredAudit | None,
     bytes_allocated: int,
     stages: Stages,
 ) -> DiskReport:
@@ -78,6 +79,7 @@ def disk_report(
         tracking=changes.tracking,
         tracking_reason=changes.reason,
         incremental=changes.is_incremental,
+        audit=audit,
         stages_s=stages.as_dict(),
     )
 

@@ -2,6 +2,7 @@
 
 spool.py     regions as Prism pages them -> sorted, merged, in bounded memory
 policy.py    what to ask Prism for, and what to do when it has no answer
+sampling.py  which blocks to read although Prism says that there is no need to
 """
 
 from ntxengine.changes.policy import (
@@ -12,6 +13,7 @@ from ntxengine.changes.policy import (
     Previous,
     Tracking,
     find_changes,
+    read_all_instead,
 )
 from ntxengine.changes.spool import RegionSpool, spool_to_file
 
@@ -24,5 +26,6 @@ __all__ = [
     "RegionSpool",
     "Tracking",
     "find_changes",
+    "read_all_instead",
     "spool_to_file",
 ]

@@ -140,6 +140,15 @@ async def find_changes(
     return Changes("digest-scan", found.reason, True, True, query.size, everything)
 
 
+async def read_all_instead(changes: Changes, reason: str, directory: Path) -> Changes:
+    """Return the same of a disk of which the cluster told what is not so: everything, compared with the digests of the
+    previous point where there is one.  The caller closes the extents of both.
+    """
+    everything = await spool_to_file([extents.whole(changes.size)], directory)
+    tracking: Tracking = "digest-scan" if changes.is_incremental else "full"
+    return Changes(tracking, reason, changes.is_incremental, changes.is_incremental, changes.size, everything)
+
+
 async def _changed(query: ChangeQuery, previous: Previous) -> Changes | _LostTracking:
     """Ask for what differs from the reference."""
     if previous.reference is None:

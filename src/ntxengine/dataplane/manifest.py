@@ -163,6 +163,17 @@ class Manifest:
         data = os.pread(self.fd, count * DIGEST_SIZE, HEADER_SIZE + first * DIGEST_SIZE)
         return np.frombuffer(data, dtype=np.uint8).reshape(count, DIGEST_SIZE)
 
+    def digests_at(self, blocks: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the digests of some blocks, in their order, as rows of 16 bytes.  Blocks: a small read for each.
+
+        Errors: RepositoryError if the file was cut.
+        """
+        found = np.empty((len(blocks), DIGEST_SIZE), dtype=np.uint8)
+        for row, block in enumerate(blocks.tolist()):
+            data = _pread_all(self.fd, DIGEST_SIZE, HEADER_SIZE + block * DIGEST_SIZE, self.path)
+            found[row] = np.frombuffer(data, dtype=np.uint8)
+        return found
+
     def is_hole(self, first: int, count: int) -> bool:
         """Return whether the file holds nothing for these blocks, so that all of them are zero."""
         start = HEADER_SIZE + first * DIGEST_SIZE

@@ -1,0 +1,237 @@
+"""Auditing: whether the cluster told of all that changed, found out by reading blocks of which it said nothing.
+
+    order of the blocks  --Cursor-->  those that the changes do not touch  --read-->  compared with the previous point's
+                                      or are said to be zero               --read-->  compared with zero
+
+Nothing else can find it: `ntx verify` compares a point with what was captured, and a block of which the cluster said
+nothing was not captured.  How far the audits are is kept in the report of the disk, so that each goes on where the last
+one ended; a capture that reads everything begins anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ntxengine._core.engine import Device
+from ntxengine.changes import Changes
+from ntxengine.changes.sampling import MAX_AHEAD, Blocks, Cursor, Sample, sample
+from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.copy import CopyOptions, OnProgress, Progress
+from ntxengine.dataplane.extents import total
+from ntxengine.dataplane.manifest import Manifest, block_extents
+from ntxengine.errors import NbdError, OptionsError, SourceError, TransferTimeout
+from ntxengine.repository import Point, StoredAudit
+from ntxengine.units import BLOCK_SIZE
+
+log = logging.getLogger(__name__)
+
+_FIRST_TIMED = 64
+"""Blocks of the first sweep of an audit that has only so much time: 4 MiB."""
+
+_NAMED_OFFSETS = 16
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """How much to audit of a VM, in one of three ways: a share (above 0, at most 1) of each of its disks, bytes that
+    are read, or seconds; the last two of all disks together, divided among them by size.
+    """
+
+    share: float | None = None
+    bytes: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [each for each in (self.share, self.bytes, self.seconds) if each is not None]
+        if len(given) != 1:
+            raise OptionsError("an audit has a share, bytes or seconds: one of them")
+        if not 0 < given[0] < math.inf:
+            raise OptionsError(f"an audit of {given[0]} is none: it must be above 0")
+        if self.share is not None and self.share > 1:
+            raise OptionsError(f"an audit of {self.share:%} is more than all")
+
+    def of_disk(self, size: int, total_size: int) -> Audit:
+        """Return what of it is for a disk of `size` bytes of a VM with `total_size`."""
+        part = size / total_size if total_size else 1.0
+        if self.bytes is not None:
+            return Audit(bytes=max(1, math.ceil(self.bytes * part)))
+        if self.seconds is not None:
+            return Audit(seconds=max(1e-3, self.seconds * part))
+        return self
+
+    def most_blocks(self, blocks: int) -> int | None:
+        """Return how many of the blocks of a disk it reads at most; None if only time tells."""
+        if self.share is not None:
+            return min(blocks, max(1, math.ceil(blocks * self.share)))
+        return None if self.bytes is None else min(blocks, -(-self.bytes // BLOCK_SIZE))
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What an audit of a disk found, and where the next one goes on.
+
+    `blocks_wrong` of `blocks_sampled` do not hold what the cluster said, the first of them at the offsets `wrong`
+    (bytes); `was_zero`: one of them is zero in the previous point.  `problem` says why the audit ended early, "" if it
+    did not.
+    """
+
+    cursor: Cursor
+    blocks_sampled: int = 0
+    bytes_read: int = 0
+    wrong: tuple[int, ...] = ()
+    blocks_wrong: int = 0
+    was_zero: bool = False
+    problem: str = ""
+
+    def stored(self) -> StoredAudit:
+        """Return what the point keeps of it.  Where something is wrong all is read after all, and audits begin anew."""
+        cursor = Cursor.begin(self.cursor.blocks) if self.blocks_wrong else self.cursor
+        return StoredAudit(
+            seed=cursor.seed,
+            position=cursor.position,
+            blocks=cursor.blocks,
+            blocks_sampled=self.blocks_sampled,
+            bytes_read=self.bytes_read,
+            blocks_wrong=self.blocks_wrong,
+            offsets=self.wrong,
+            problem=self.problem,
+        )
+
+
+def blocks_of(size: int) -> int:
+    """Return how many blocks a disk has."""
+    return -(-size // BLOCK_SIZE)
+
+
+def cursor_after(point: Point | None, disk_id: str, size: int) -> Cursor | None:
+    """Return where the audits of a disk are after a point; None if none was made since all of it was read."""
+    report = None if point is None else point.report.disks.get(disk_id.lower())
+    audit = None if report is None else report.audit
+    if audit is None:
+        return None
+    cursor = Cursor(audit.seed, audit.position, audit.blocks)
+    return cursor if cursor.fits(blocks_of(size)) else None
+
+
+class Auditor:
+    """Audits one disk, attached as `source`.  `before` is the previous point's manifest, None for a full one."""
+
+    def __init__(
+        self,
+        source: Device,
+        changes: Changes,
+        before: Manifest | None,
+        *,
+        directory: Path,
+        options: CopyOptions,
+        on_progress: OnProgress | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._changes = changes
+        self._before = before
+        self._directory = directory
+        self._options = options
+        self._on_progress = on_progress
+        self._clock = clock
+        self._passed = 0
+        self._sampled = 0
+        self._bytes_read = 0
+
+    async def run(self, audit: Audit, cursor: Cursor) -> Audited:
+        """Read blocks from where `cursor` is on, as many as `audit` allows, or until one is wrong.
+
+        What cannot be read ends it early, and does not count: whether the copy needs it is not known here.
+        """
+        wrong, was_zero, problem = np.empty(0, dtype=np.int64), False, ""
+        began_s = self._clock()
+        with Manifest.temporary(size=self._changes.size, directory=self._directory) as found:
+            while not len(wrong) and (count := self._next_count(audit, cursor.blocks, self._clock() - began_s)):
+                blocks = cursor.passed(self._passed).ahead(count)
+                try:
+                    wrong, was_zero = await self._sweep(blocks, found, audit)
+                except (SourceError, NbdError, TransferTimeout) as error:
+                    problem = str(error)
+                    break
+                self._passed += len(blocks)
+        return Audited(
+            cursor=cursor.passed(self._passed),
+            blocks_sampled=self._sampled,
+            bytes_read=self._bytes_read,
+            wrong=tuple((wrong[:_NAMED_OFFSETS] * BLOCK_SIZE).tolist()),
+            blocks_wrong=len(wrong),
+            was_zero=was_zero,
+            problem=problem,
+        )
+
+    def _next_count(self, audit: Audit, blocks: int, seconds: float) -> int:
+        """Return how many blocks to pass over next, 0 at the end.  No block is looked at twice in one audit."""
+        left = min(blocks - self._passed, MAX_AHEAD)
+        if audit.seconds is not None:
+            if seconds >= audit.seconds:
+                return 0
+            if not self._passed:
+                return min(left, _FIRST_TIMED)
+            in_time = int(self._passed * (audit.seconds - seconds) / max(seconds, 1e-9))
+            return min(left, max(1, in_time), 4 * self._passed)
+        most = audit.most_blocks(blocks) or 0
+        # A share is of the disk: what of it has changed is read anyway, and passed over.  Bytes are what is read here.
+        return min(left, most - (self._passed if audit.share is not None else self._sampled))
+
+    async def _sweep(self, blocks: Blocks, found: Manifest, audit: Audit) -> tuple[Blocks, bool]:
+        """Read what can be compared of some blocks; return the wrong ones, and whether one was zero before."""
+        chosen = await to_thread_joined(self._choose, blocks)
+        both = np.sort(np.concatenate([chosen.unchanged, chosen.zero]))
+        if not len(both):
+            return both, False
+        places = block_extents(both, both + 1, self._changes.size)
+        report = await dataplane.digest(
+            self._source,
+            found,
+            options=self._options,
+            extents=[places],
+            bytes_expected=total(places),
+            reads_all=True,
+            on_progress=None if self._on_progress is None else self._progress(audit),
+        )
+        self._sampled += len(both)
+        self._bytes_read += report.bytes_read
+        return await to_thread_joined(self._compare, chosen, found)
+
+    def _choose(self, blocks: Blocks) -> Sample:
+        changes = self._changes
+        windows = changes.extents.windows()
+        return sample(blocks, windows, size=changes.size, is_incremental=changes.is_incremental)
+
+    def _compare(self, chosen: Sample, found: Manifest) -> tuple[Blocks, bool]:
+        zero = chosen.zero[found.digests_at(chosen.zero).any(axis=1)]
+        if self._before is None or not len(chosen.unchanged):
+            return zero, False
+        expected = self._before.digests_at(chosen.unchanged)
+        differs = (found.digests_at(chosen.unchanged) != expected).any(axis=1)
+        was_zero = bool((~expected[differs].any(axis=1)).any())
+        return np.sort(np.concatenate([chosen.unchanged[differs], zero])), was_zero
+
+    def _progress(self, audit: Audit) -> OnProgress:
+        """Tell of one sweep as a part of the whole audit."""
+        before = self._bytes_read
+        most = audit.most_blocks(blocks_of(self._changes.size))
+
+        def tell(progress: Progress) -> None:
+            if self._on_progress is not None:
+                done = before + progress.bytes_done
+                whole = 0 if most is None else max(done, most * BLOCK_SIZE)
+                self._on_progress(dataclasses.replace(progress, bytes_total=whole, bytes_done=done))
+
+        return tell

@@ -1,0 +1,98 @@
+"""Audits pass over every block of a disk once before any a second time, and tell apart what can be compared."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ntxengine.changes.sampling import MAX_AHEAD, Cursor, sample
+from ntxengine.dataplane import extents
+from ntxengine.dataplane.extents import ZERO
+from ntxengine.units import BLOCK_SIZE
+
+SECTOR = 512
+
+
+@given(blocks=st.integers(0, 5000), seed=st.integers(0, 2**32 - 1), step=st.integers(1, 700))
+@settings(max_examples=60, deadline=None)
+def test_a_round_has_every_block_once(blocks: int, seed: int, step: int) -> None:
+    cursor = Cursor(seed, 0, blocks)
+    seen: list[int] = []
+
+    while cursor.position < blocks:
+        count = min(step, blocks - cursor.position)
+        ahead = cursor.ahead(count)
+        assert (np.diff(ahead) > 0).all()
+        seen += ahead.tolist()
+        cursor = cursor.passed(count)
+
+    assert sorted(seen) == list(range(blocks))
+    assert cursor.covered == blocks
+    assert cursor.ahead(0).tolist() == []
+
+
+@pytest.mark.parametrize("blocks", [997, 4096, 10_000, 16_777_216, 2**46, 2**46 - 1])
+@pytest.mark.parametrize("position", [0, 123_456_789])
+def test_any_run_of_the_order_is_spread_evenly(blocks: int, position: int) -> None:
+    count = min(blocks, 500)
+
+    ahead = Cursor(7, position, blocks).ahead(count)
+
+    gaps = np.diff(np.append(ahead, ahead[0] + blocks))
+    assert len(set(ahead.tolist())) == count
+    assert 0 <= ahead[0] <= ahead[-1] < blocks
+    assert gaps.max() <= 3 * blocks / count
+
+
+def test_no_more_than_a_sweep_is_looked_at_at_once() -> None:
+    assert len(Cursor(0, 0, 10**9).ahead(10**9)) == MAX_AHEAD
+
+
+@pytest.mark.parametrize("cursor", [Cursor(0, -1, 8), Cursor(-1, 0, 8), Cursor(2**32, 0, 8), Cursor(0, 0, 9)])
+def test_what_was_read_from_a_file_is_checked(cursor: Cursor) -> None:
+    assert not cursor.fits(8)
+    assert Cursor(3, 20, 8).fits(8)
+
+
+@st.composite
+def disks(draw: st.DrawFn) -> tuple[int, list[tuple[int, int, int]]]:
+    """A small disk, perhaps with a tail, and ascending regions of it, aligned to sectors."""
+    sectors = draw(st.integers(1, 8 * 128 + 5))
+    cuts = sorted(draw(st.sets(st.integers(0, sectors), max_size=12)))
+    rows = [
+        (low * SECTOR, (high - low) * SECTOR, draw(st.sampled_from([0, ZERO])))
+        for low, high in itertools.pairwise(cuts)
+        if draw(st.booleans())
+    ]
+    return sectors * SECTOR, rows
+
+
+@given(disk=disks(), is_incremental=st.booleans(), per_window=st.integers(1, 4))
+@settings(max_examples=200, deadline=None)
+def test_a_sample_is_what_a_walk_over_every_sector_says(
+    disk: tuple[int, list[tuple[int, int, int]]], is_incremental: bool, per_window: int
+) -> None:
+    size, rows = disk
+    said = ["-"] * (size // SECTOR)
+    for offset, length, flags in rows:
+        said[offset // SECTOR : (offset + length) // SECTOR] = ["0" if flags else "x"] * (length // SECTOR)
+    per_block = BLOCK_SIZE // SECTOR
+    of_block = [set(said[at : at + per_block]) for at in range(0, len(said), per_block)]
+    windows = [extents.make(rows[at : at + per_window]) for at in range(0, len(rows), per_window)]
+    joined = [extents.join_neighbours(window) for window in windows]
+
+    found = sample(np.arange(len(of_block)), joined, size=size, is_incremental=is_incremental)
+
+    if is_incremental:
+        assert found.unchanged.tolist() == [number for number, kinds in enumerate(of_block) if kinds == {"-"}]
+        all_zero = {number for number, kinds in enumerate(of_block) if kinds == {"0"}}
+        assert set(found.zero.tolist()) <= all_zero  # one that two windows share is left out
+        if per_window >= len(rows):
+            assert set(found.zero.tolist()) == all_zero
+    else:
+        assert found.unchanged.tolist() == []
+        assert found.zero.tolist() == [number for number, kinds in enumerate(of_block) if "x" not in kinds]
