@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ntxengine.api.cluster import connect, find_vm
     from ntxengine.api.copying import copy, digest
     from ntxengine.api.points import newest_point, restore_point
-    from ntxengine.capture import CaptureOptions
+    from ntxengine.capture import Audit, CaptureOptions
     from ntxengine.dataplane.copy import CopyOptions
     from ntxengine.dataplane.differing import differing_extents
     from ntxengine.dataplane.extents import ZERO, Extents
@@ -73,6 +73,7 @@ _HOMES = {
     "digest": "ntxengine.api.copying",
     "newest_point": "ntxengine.api.points",
     "restore_point": "ntxengine.api.points",
+    "Audit": "ntxengine.capture",
     "CaptureOptions": "ntxengine.capture",
     "CopyOptions": "ntxengine.dataplane.copy",
     "differing_extents": "ntxengine.dataplane.differing",
@@ -133,6 +134,7 @@ _HOMES = {
 __all__ = [
     "ZERO",
     "AttachError",
+    "Audit",
     "Cancelled",
     "CaptureOptions",
     "ChecksumMismatch",

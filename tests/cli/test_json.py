@@ -55,8 +55,8 @@ class Documents:
         self.run("capture", "demo")
         with self._guest.open("r+b") as disk:
             disk.write(os.urandom(65536))
-        self.run("capture", "demo", "--dry-run")
-        self.run("capture", "demo")
+        self.run("capture", "demo", "--dry-run", "--audit", "2%")
+        self.run("capture", "demo", "--audit", "2%")
         self.run("points")
         self.run("verify", "--all")
         self.run("restore", "demo", "out", "--dry-run")

@@ -20,6 +20,7 @@ from ntxengine.capture import (
     CONSISTENCY_CHOICES,
     DEFAULT_MAX_CHAIN,
     VSS_BACKUPS,
+    Audit,
     CaptureOptions,
     CapturePlan,
     Outcome,
@@ -28,6 +29,7 @@ from ntxengine.capture import (
     plan_capture,
 )
 from ntxengine.cli import complete
+from ntxengine.cli.audit import audit_option
 from ntxengine.cli.errors import as_usage
 from ntxengine.cli.event_view import CaptureEvents
 from ntxengine.cli.options import (
@@ -166,6 +168,7 @@ def quiescing_options(function: Function) -> Function:
     help="How long the cluster keeps our recovery point, the reference of the next capture, if we never come back.",
 )
 @parallel_option
+@audit_option
 @click.option("--no-verify", is_flag=True, help="Do not read back what was written before the point is committed.")
 @afresh_options
 @attach_options
@@ -183,6 +186,7 @@ def capture_command(
     on_lost_tracking: Any,
     expiry: timedelta,
     parallel: int,
+    audit: Audit | None,
     no_verify: bool,
     afresh: dict[str, Any],
     attach: AttachArguments,
@@ -199,13 +203,16 @@ def capture_command(
 
     Of several VMs, one that fails does not stop the others: the exit code is 3 then.
 
+    Only the cluster knows what changed.  --audit reads some of what it says has not, each time another part; where that
+    is wrong the whole disk is read, and points that believed it are marked.
+
     A full point is made, with a warning, also where the last one cannot be built on: it is damaged, or has --max-chain
     points below it already.
 
     \b
     Examples:
       ntx capture db01 --to /backups
-      ntx capture --all --vms 2 --to /backups
+      ntx capture --all --vms 2 --to /backups --audit 2%
       ntx capture db01 --to /backups --full --reason "storage was restored from a replica"
       ntx capture 5e1c83f0-... --to /backups --consistency app --bandwidth 200M --json
     """
@@ -217,6 +224,7 @@ def capture_command(
             expiry=expiry,
             parallel=parallel,
             **quiescing,
+            audit=audit,
             **afresh,
         )
     if every == bool(vms):

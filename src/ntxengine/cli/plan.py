@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ntxengine.capture import CapturePlan
 from ntxengine.capture.plan import first_method
+from ntxengine.cli import audit
 from ntxengine.cli.output import Screen
 from ntxengine.cli.text import printable
 from ntxengine.units import format_size
@@ -39,6 +40,7 @@ def plan_fields(plan: CapturePlan) -> dict[str, object]:
                 "reason": each.lost,
                 "bytes_to_read_at_most": each.disk.size,
                 "bytes_estimated": each.bytes_estimated,
+                "audit": audit.plan_fields(each),
             }
             for each in plan.disks
         ],
@@ -59,7 +61,7 @@ def show_plan(plan: CapturePlan, screen: Screen) -> None:
         reason = f": {printable(each.lost)}" if each.lost not in ("", plan.full_reason) else ""
         guess = "" if each.bytes_estimated is None else f", about {format_size(each.bytes_estimated)}"
         way = WAYS[first_method(each)]
-        screen.line(f"  {each.disk.label}  {format_size(each.disk.size)}  {way}{guess}{reason}")
+        screen.line(f"  {each.disk.label}  {format_size(each.disk.size)}  {way}{guess}{reason}{audit.plan_text(each)}")
     for name in plan.vm.excluded:
         why = "it is no disk of this VM" if name in plan.hot_added else "a recovery point does not hold it"
         screen.line(f"  {printable(name)}  left out: {why}")

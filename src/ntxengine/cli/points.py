@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ntxengine.cli import complete
+from ntxengine.cli.audit import DISTRUSTED, distrust_fields, distrust_text
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.options import (
@@ -54,6 +55,8 @@ def points_command(vm: str | None, repository: Path, with_report: bool, screen: 
     A point that cannot be restored whole, because a file of it or of a point below is missing or damaged, is marked,
     and the exit code is 3.  Only names and headers are looked at: `ntx verify` reads everything.
 
+    A point that may lack changes, as an audit has found, is marked "tracking distrusted".
+
     \b
     Examples:
       ntx points --repository /backups
@@ -71,7 +74,17 @@ def points_command(vm: str | None, repository: Path, with_report: bool, screen: 
         screen.table(COLUMNS, _rows(health))
     if not health.points and not health.unreadable:
         screen.note("no points")
+    _warn_of_distrust(health, screen)
     _raise_if_damaged(health, screen)
+
+
+def _warn_of_distrust(health: Health, screen: Screen) -> None:
+    """Such a point can be restored as it was captured: no error of a list, but nobody may miss it."""
+    for error in health.unknown_distrust.values():
+        screen.warning(str(error))
+    for point in health.points:
+        if text := distrust_text(health.distrusted.get(point.path, ())):
+            screen.warning(f"point {point.id}: {text}")
 
 
 async def _look(repository: Path, vm: str | None, screen: Screen) -> tuple[Path, Health]:
@@ -165,7 +178,13 @@ async def _has_images(repository: Repository, point: Point, disks: Sequence[Poin
 def _listed(health: Health) -> dict[str, Any]:
     return {
         "points": [
-            {**point_fields(point), "whole": not health.problem(point), "problem": health.problem(point)}
+            {
+                **point_fields(point),
+                "whole": not health.problem(point),
+                "problem": health.problem(point),
+                "tracking_distrusted": _is_distrusted(health, point),
+                "distrusted_disks": distrust_fields(health.distrusted.get(point.path, ())),
+            }
             for point in health.points
         ],
         "unreadable": [
@@ -177,6 +196,17 @@ def _listed(health: Health) -> dict[str, Any]:
             for folder, error in health.unreadable.items()
         ],
     }
+
+
+def _is_distrusted(health: Health, point: Point) -> bool | None:
+    """Say whether changes may be missing in a point; None where nobody knows."""
+    return None if point.path.parent in health.unknown_distrust else point.path in health.distrusted
+
+
+def _state(health: Health, point: Point) -> str:
+    if health.problem(point):
+        return "damaged"
+    return {None: "whole?", True: DISTRUSTED, False: "whole"}[_is_distrusted(health, point)]
 
 
 def point_fields(point: Point) -> dict[str, Any]:
@@ -210,7 +240,7 @@ _JSON_NAMES = {"id": "disk_recovery_point_id", "vm_point_id": "vm_recovery_point
 def _rows(health: Health) -> list[list[str]]:
     """Return a row for each point, also for those that cannot be read, oldest first."""
     names = {point.vm_id: point.vm_name for point in health.points}
-    rows = [_row(point, "damaged" if health.problem(point) else "whole") for point in health.points]
+    rows = [_row(point, _state(health, point)) for point in health.points]
     for folder in health.unreadable:
         vm_id = vm_of(folder)
         name = folder.name if is_point_id(folder.name) else "?"

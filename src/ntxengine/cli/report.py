@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ntxengine.cli.audit import report_text
 from ntxengine.cli.figures import bottleneck_text, shown_rate
 from ntxengine.cli.output import Screen
 from ntxengine.cli.table import Column
@@ -33,6 +34,8 @@ def show_report(point: Point, screen: Screen) -> None:
     for disk, report in reports:
         if time := _time(report):
             screen.line(f"  {disk.label}: {time}")
+        if audit := report_text(report.audit):
+            screen.line(f"  {disk.label}: {audit}")
 
 
 def capture_report_fields(report: CaptureReport) -> dict[str, object]:

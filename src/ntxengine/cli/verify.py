@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ntxengine.cli import complete
+from ntxengine.cli.audit import distrust_fields, distrust_text
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.event_view import VerifyEvents
 from ntxengine.cli.figures import UNKNOWN, shown_rate
@@ -78,6 +79,9 @@ def verify_command(
     names point, disk and offsets.  If some points are wrong and others are not, the exit code is 3.  Of several points,
     what is below more than one is read once, and what is wrong in it is told once.
 
+    A point that is as captured and yet may lack changes, as an audit has found, is marked "tracking distrusted", and
+    the exit code is 3.
+
     \b
     Examples:
       ntx verify db01 --repository /backups
@@ -89,7 +93,8 @@ def verify_command(
         )
     request = Request(dataclasses.replace(CopyOptions(), **transfer.given()), parallel)
     verdicts, damaged = run(_verify(repository, points, disks, request, screen))
-    screen = screen.after_work(is_good=not damaged and all(verdict.is_right for verdict in verdicts))
+    is_good = not damaged and all(verdict.is_right and not verdict.distrusted for verdict in verdicts)
+    screen = screen.after_work(is_good=is_good)
     if screen.as_json:
         screen.result(
             {"points": [_fields(verdict) for verdict in verdicts], "damaged": [str(each) for each in damaged]}
@@ -140,7 +145,7 @@ def _raise_if_wrong(verdicts: list[PointVerdict], damaged: list[RepositoryError]
     errors: list[NtxError] = [error for verdict in verdicts for error in _errors(verdict)]
     errors += damaged
     if not errors:
-        return
+        return _raise_if_distrusted(verdicts)
     first = errors[0]
     more = f"; {plural(len(errors) - 1, 'other disk or file')} wrong too" if len(errors) > 1 else ""
     if any(verdict.is_right for verdict in verdicts):
@@ -148,6 +153,16 @@ def _raise_if_wrong(verdicts: list[PointVerdict], damaged: list[RepositoryError]
     if isinstance(first, ChecksumMismatch):
         raise ChecksumMismatch(f"{first}{more}", offsets=first.offsets, blocks=first.blocks)
     raise RepositoryError(f"{first}{more}")
+
+
+def _raise_if_distrusted(verdicts: list[PointVerdict]) -> None:
+    """Raise for points that are as captured, and nevertheless may not be what the disks were."""
+    doubts = [
+        f"point {verdict.point.id}: {distrust_text(verdict.distrusted)}" for verdict in verdicts if verdict.distrusted
+    ]
+    if doubts:
+        more = f"; {plural(len(doubts) - 1, 'other point')} too" if len(doubts) > 1 else ""
+        raise SomeFailed(f"{doubts[0]}{more}")
 
 
 def _errors(verdict: PointVerdict) -> Iterator[NtxError]:
@@ -162,16 +177,17 @@ def _errors(verdict: PointVerdict) -> Iterator[NtxError]:
 
 def _rows(verdict: PointVerdict) -> Iterator[list[str]]:
     for disk in verdict.disks:
-        yield _row(verdict.point, disk)
+        yield _row(verdict, disk)
     for problem in verdict.problems:
         yield [verdict.point.id, *[UNKNOWN] * 3, problem, UNKNOWN, UNKNOWN]
 
 
-def _row(point: Point, verdict: DiskVerdict) -> list[str]:
-    report = verdict.report
+def _row(of_point: PointVerdict, verdict: DiskVerdict) -> list[str]:
+    point, report = of_point.point, verdict.report
     rate = UNKNOWN if report is None else shown_rate(report.bytes_read, report.seconds)
     disk = verdict.disk
-    result = verdict.problem or "as captured"
+    doubt = distrust_text(each for each in of_point.distrusted if each.disk_id == disk.disk_id)
+    result = "; ".join(filter(None, (verdict.problem or "as captured", doubt)))
     return [point.id, disk.label, format_size(disk.size), rate, result, disk.disk_id, disk.digest]
 
 
@@ -182,6 +198,8 @@ def _fields(verdict: PointVerdict) -> dict[str, object]:
         "vm_name": verdict.point.vm_name,
         "right": verdict.is_right,
         "problems": verdict.problems,
+        "tracking_distrusted": bool(verdict.distrusted),
+        "distrusted_disks": distrust_fields(verdict.distrusted),
         "disks": [
             {
                 "disk_id": disk.disk.disk_id,

@@ -123,7 +123,26 @@ async def restore(
     folder = _make_directory(directory, repository)
     emit = Emitter(on_event)
     with _only_us(folder), emit.first():
+        await _warn_of_distrust(repository, point, wanted, emit)
         return await _Restore(repository, point, folder, options, emit, began_s).run(wanted)
+
+
+async def _warn_of_distrust(repository: Repository, point: Point, disks: Sequence[PointDisk], emit: Emitter) -> None:
+    """Say of disks that they may lack changes, which no digest can show."""
+    subject: Subject = {"vm_id": point.vm_id, "vm_name": point.vm_name, "point_id": point.id}
+    try:
+        doubted = {each.disk_id: each.found_by for each in await repository.distrust(point)}
+    except RepositoryError as error:
+        emit(Warned(text=str(error), **subject))
+        return
+    for disk in disks:
+        if found_by := doubted.get(disk.disk_id):
+            text = (
+                f"disk {disk.label} ({disk.disk_id}) of point {point.id} may lack changes (tracking distrusted): the "
+                f"audit of {found_by} found that the cluster had not told of all; a point from then on is right"
+            )
+            of_disk: Subject = {**subject, "disk_id": disk.disk_id, "disk_label": disk.label}
+            emit(Warned(text=text, **of_disk))
 
 
 def file_names(point: Point, format: RestoreFormat) -> dict[str, str]:
