@@ -5,10 +5,8 @@ The seed is in the name of each test.  Ten in `make test`; `make soak` sets NTX_
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import time
 from contextlib import aclosing
 from pathlib import Path
 from random import Random
@@ -17,7 +15,6 @@ import pytest
 
 from ntxengine.errors import NtxError
 from ntxengine.events import Stage
-from ntxengine.prism.http.clock import Clock
 from ntxengine.repository import Point, Repository
 from ntxengine.repository.store import PointStore
 from ntxengine.restore import restore
@@ -25,7 +22,7 @@ from ntxengine.sim import SimConfig, run_in_thread
 from ntxengine.sim.config import ContainerConfig, DiskConfig, GuestToolsConfig, VmConfig
 from ntxengine.sweep import sweep
 from tests.capture.conftest import WAYS
-from tests.capture.lab import Lab, Witness, open_lab
+from tests.capture.lab import Lab, Witness, fast_clock, open_lab
 from tests.capture.troubles import end_trouble, make_trouble
 from tests.prism.cancels import Cancels, Moment
 from tests.support.servers import require
@@ -35,9 +32,6 @@ log = logging.getLogger(__name__)
 ROUNDS = int(os.environ.get("NTX_FAULT_ROUNDS", "10"))
 FIRST_SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
 SECTOR = 512
-FASTER = 100
-"""How much faster time passes for the Prism layer: its limits of ten minutes are over in seconds."""
-
 MOMENTS: tuple[Moment, Moment] = ("before", "after")
 MOST_REQUESTS = 40
 """A capture has about as many."""
@@ -98,10 +92,6 @@ def random_config(chance: Random, folder: Path) -> SimConfig:
     config.limits.session_s = chance.choice([900, 900, 0.3])
     config.limits.task_s = chance.choice([0, 0.01])
     return config
-
-
-def fast_clock() -> Clock:
-    return Clock(now=lambda: time.monotonic() * FASTER, sleep=lambda seconds: asyncio.sleep(seconds / FASTER))
 
 
 class Case:

@@ -25,47 +25,57 @@ NOT_HERE = {
 
 _NEEDS_A_FIELD = frozenset({"set", "drop"})
 
-PATHS: dict[Family, list[str]] = {
+REQUESTS: dict[Family, list[str]] = {
     "v4": [
-        "/config/tasks/",
-        "/config/recovery-points$",
-        "/config/recovery-points/[^/]+$",
-        "/vm-recovery-points/[^/]+$",
-        "discover-cluster$",
-        "compute-changed-regions$",
-        "/ahv/config/vms/[^/]+$",
-        "/disks",
-        "",
+        "GET /config/tasks/",
+        "POST /config/recovery-points$",
+        "GET /config/recovery-points$",
+        "GET /config/recovery-points/[^/]+$",
+        "DELETE /config/recovery-points/[^/]+$",
+        "GET /vm-recovery-points/[^/]+$",
+        "POST discover-cluster$",
+        "POST compute-changed-regions$",
+        "GET /ahv/config/vms/[^/]+$",
+        "GET /disks",
+        "POST /disks$",
+        "DELETE /disks/",
     ],
     "v3": [
-        "/vm_snapshots$",
-        "/vm_snapshots/",
-        "/idempotence_identifiers",
-        "/data/changed_regions",
-        "/v3/vms/",
-        r"v2\.0/vms/[^/]+$",
-        r"v2\.0/vms/.*/disks",
-        r"v2\.0/tasks",
-        "",
+        "POST /vm_snapshots$",
+        "POST /vm_snapshots/list$",
+        "GET /vm_snapshots/",
+        "DELETE /vm_snapshots/",
+        "POST /idempotence_identifiers",
+        "POST /data/changed_regions",
+        "GET /v3/vms/",
+        r"GET v2\.0/vms/[^/]+$",
+        r"POST v2\.0/vms/.*/attach$",
+        r"POST v2\.0/vms/.*/detach$",
+        r"GET v2\.0/tasks",
     ],
 }
-METHODS = ["", "", "", "GET", "POST", "DELETE"]
+"""What a capture asks, as method and pattern of the path."""
+
+_UNCLEAR = frozenset({408, 500, 502, 503, 504})
+"""After these a request may have been executed; all others mean that it was not."""
+
 STATUSES = [400, 401, 403, 404, 404, 408, 409, 412, 422, 429, 500, 500, 500, 501, 502, 503, 504]
 
 
 def _requests(chance: Random, family: Family) -> dict[str, typing.Any]:
-    """Return which requests are hit: mostly one or a few, now and then all."""
-    count = -1 if chance.random() < 0.1 else chance.randrange(1, 6)
-    path, method, after = chance.choice(PATHS[family]), chance.choice(METHODS), chance.choice([0, 0, 0, 1, 3, 9])
-    return {"path": path, "method": method, "count": count, "after": after}
+    """Return which requests are hit: mostly one or a few of a kind, now and then all; or any."""
+    method, _, path = chance.choice([*REQUESTS[family], " "]).partition(" ")
+    count = -1 if chance.random() < 0.1 else chance.choice([1, 1, 1, 2, 3, 9])
+    return {"path": path, "method": method, "count": count, "after": chance.choice([0, 0, 0, 0, 1, 3])}
 
 
 def _http(chance: Random, faults: Faults, family: Family) -> str:
+    status = chance.choice(STATUSES)
     fault = HttpFault(
         **_requests(chance, family),
-        status=chance.choice(STATUSES),
+        status=status,
         plain=chance.random() < 0.3,
-        executed=chance.random() < 0.4,
+        executed=status in _UNCLEAR and chance.random() < 0.5,
         delay_s=chance.choice([0, 0, 0.02]),
     )
     faults.http.append(fault)

@@ -32,11 +32,11 @@ async def remove_recorded(prism: Prism, record: ClusterRecord, vm_id: str) -> No
         await leftover.remove()
     for _, error in left.unseen:
         raise error
-    if record.recovery_point_id:
-        await prism.delete_recovery_point(record.recovery_point_id)
-        return
-    for point in recorded_points(await prism.recovery_points(), record, vm_id):
-        await prism.delete_recovery_point(point.id)
+    # By name also where the id is known: an attempt before it may have left one whose deletion failed.
+    listed = await prism.recovery_points(name=record.name)
+    known = [record.recovery_point_id] if record.recovery_point_id else []
+    for point_id in dict.fromkeys([*known, *(point.id for point in recorded_points(listed, record, vm_id))]):
+        await prism.delete_recovery_point(point_id)
 
 
 class Recorder:
@@ -57,10 +57,12 @@ class Recorder:
         return name
 
     async def complete(self, point: RecoveryPoint) -> None:
-        """Record what was made."""
+        """Record what was made; say at once if it will not go away again when it is not needed any more."""
         assert self._record is not None
         sources = tuple(disk.id for disk in point.disks)
         await self._write(dataclasses.replace(self._record, recovery_point_id=point.id, sources=sources))
+        if point.protection:
+            self._warn(f"recovery point {point.id} will stay on the cluster after it is needed: {point.protection}")
 
     async def take_back(self) -> None:
         """Remove all of it, and the record.  Errors: PrismError, NtxError, TargetError; the record stays then."""

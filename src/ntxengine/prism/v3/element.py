@@ -154,9 +154,10 @@ class ElementPrism:
             raise NotFoundError(f"{subject} is not of VM {vm.id}")
         return point
 
-    async def recovery_points(self) -> list[RecoveryPoint]:
-        """Return every snapshot that we may see."""
-        return [schema.recovery_point_from(found, request=_LISTED) for found in await self._snapshots("")]
+    async def recovery_points(self, *, name: str = "") -> list[RecoveryPoint]:
+        """Return every snapshot that we may see, or those of one name: there is no filter for it."""
+        listed = [schema.recovery_point_from(found, request=_LISTED) for found in await self._snapshots("")]
+        return [point for point in listed if not name or point.name == name]
 
     async def delete_recovery_point(self, recovery_point_id: str) -> None:
         """Delete, and wait until it is gone."""

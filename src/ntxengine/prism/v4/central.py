@@ -165,9 +165,9 @@ class CentralPrism:
         with not_found_as(f"recovery point {recovery_point_id}"):
             return await ask_twice_if_absent(lambda: self._look_up(recovery_point_id, vm), self._session.clock)
 
-    async def recovery_points(self) -> list[RecoveryPoint]:
+    async def recovery_points(self, *, name: str = "") -> list[RecoveryPoint]:
         """Return every recovery point that we may see; `vm_id` is empty for one of several VMs."""
-        found = await self._list_points("")
+        found = await self._list_points(name)
         return [
             recovery_point_from(point, vm_id=next(iter(point.vm_ids())) if len(point.vm_ids()) == 1 else "")
             for point in found
@@ -206,9 +206,15 @@ class CentralPrism:
         """Remove it from the worker VM."""
         await self._disks.detach(disk)
 
-    async def _list_points(self, filter_text: str) -> list[RecoveryPointState]:
+    async def _list_points(self, name: str) -> list[RecoveryPointState]:
+        """Return all recovery points, or those of a name.
+
+        A filter that Prism does not honour must not cost somebody else's recovery point: compared again here.
+        """
+        filter_text = name_is(name) if name else ""
         listed = entities(self._api.list_recovery_points, filter_text=filter_text, order_by="creationTime")
-        return await readable(listed, RecoveryPointState, what="recovery point")
+        found = await readable(listed, RecoveryPointState, what="recovery point")
+        return [point for point in found if not name or point.name == name]
 
     async def _created(
         self, asking: Coroutine[Any, Any, str], accepted: Accepted, vm: Vm, name: str, what: str, deadline: Deadline
@@ -319,9 +325,5 @@ class CentralPrism:
             await self.delete_recovery_point(point_id)
 
     async def _named(self, name: str, vm: Vm) -> set[str]:
-        """Return the ids of the recovery points of this name that hold this VM alone.
-
-        A filter that Prism does not honour must not cost somebody else's recovery point: compared again here.
-        """
-        points = await self._list_points(name_is(name))
-        return {point.ext_id for point in points if point.name == name and point.vm_ids() <= {vm.id}}
+        """Return the ids of the recovery points of this name that hold this VM alone."""
+        return {point.ext_id for point in await self._list_points(name) if point.vm_ids() <= {vm.id}}
