@@ -12,10 +12,13 @@ import pytest
 from ntxengine.repository import (
     CaptureReport,
     DiskReport,
+    Distrust,
     PointDisk,
     PointRecord,
+    StoredAudit,
     StoredDiskPoint,
     cluster_record,
+    distrust,
     marker,
     site,
 )
@@ -79,6 +82,16 @@ RECORD = PointRecord(
                 tracking="v3-changed-regions",
                 tracking_reason="no v4",
                 incremental=True,
+                audit=StoredAudit(
+                    seed=7,
+                    position=3,
+                    blocks=1,
+                    blocks_sampled=1,
+                    bytes_read=512,
+                    blocks_wrong=1,
+                    offsets=(0,),
+                    problem="",
+                ),
                 stages_s={"copy": 0.5},
             )
         },
@@ -153,6 +166,18 @@ DOCUMENT = f"""{{
         "tracking": "v3-changed-regions",
         "tracking_reason": "no v4",
         "incremental": true,
+        "audit": {{
+          "seed": 7,
+          "position": 3,
+          "blocks": 1,
+          "blocks_sampled": 1,
+          "bytes_read": 512,
+          "blocks_wrong": 1,
+          "offsets": [
+            0
+          ],
+          "problem": ""
+        }},
         "stages_s": {{
           "copy": 0.5
         }}
@@ -237,3 +262,33 @@ def test_what_a_capture_made_on_a_cluster_stands_under_these_names(here: Site, t
         "made_in": {"site": {**SITE, "path": ""}, "inodes": [tmp_path.stat().st_ino, folder.stat().st_ino]},
     }
     assert cluster_record.read(folder).own == (record,)
+
+
+def test_what_is_distrusted_is_stored_like_this(tmp_path: Path) -> None:
+    folder = tmp_path / VM
+    folder.mkdir()
+    doubt = Distrust(PARENT, DISK, "scsi.0", POINT, datetime(2026, 11, 24, 4, 15, tzinfo=UTC), (65536,))
+
+    distrust.add(folder, [doubt])
+
+    assert (
+        (folder / "distrusted.json").read_text()
+        == f"""{{
+  "format": "ntxengine-distrust",
+  "version": 1,
+  "disks": [
+    {{
+      "point_id": "{PARENT}",
+      "disk_id": "{DISK}",
+      "label": "scsi.0",
+      "found_by": "{POINT}",
+      "found_at": "2026-11-24T04:15:00Z",
+      "offsets": [
+        65536
+      ]
+    }}
+  ]
+}}
+"""
+    )
+    assert distrust.read(folder) == (doubt,)

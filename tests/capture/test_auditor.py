@@ -1,0 +1,203 @@
+"""How much an audit of one disk reads, until its share, its bytes or its time is over; and what it counts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ntxengine.capture.audit import Audit, Audited, Auditor
+from ntxengine.changes import Changes
+from ntxengine.changes.sampling import Cursor
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane import extents
+from ntxengine.dataplane.copy import CopyOptions, Progress
+from ntxengine.dataplane.extents import ExtentFile
+from ntxengine.dataplane.location import parse
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.open import open_source
+from ntxengine.errors import OptionsError
+from ntxengine.units import BLOCK_SIZE, MIB
+
+BLOCKS = 1001
+SIZE = (BLOCKS - 1) * BLOCK_SIZE + 512
+
+
+class Clock:
+    """Each look at it costs some seconds."""
+
+    def __init__(self, step_s: float) -> None:
+        self.now_s = 0.0
+        self._step_s = step_s
+
+    def __call__(self) -> float:
+        self.now_s += self._step_s
+        return self.now_s
+
+
+class Disk:
+    """A disk of random bytes in its middle, its manifest, and an audit of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "disk.raw"
+        self._folder = folder
+        with self.path.open("wb") as file:
+            file.truncate(SIZE)
+            file.seek(20 * MIB)
+            file.write(os.urandom(2 * MIB))
+            file.seek(SIZE - 512)
+            file.write(os.urandom(512))
+        self.told: list[Progress] = []
+        self.before: Manifest | None = None
+
+    async def remember(self) -> None:
+        """Take what the disk holds now as the previous point."""
+        self.before = Manifest.create(self._folder / "before", size=SIZE)
+        async with open_source(parse(str(self.path)), timeout_s=10) as source:
+            await dataplane.digest(source, self.before, options=CopyOptions(), reads_all=True)
+
+    def write(self, offset: int, data: bytes) -> None:
+        with self.path.open("r+b") as file:
+            file.seek(offset)
+            file.write(data)
+
+    async def audit(
+        self,
+        audit: Audit,
+        cursor: Cursor,
+        *,
+        regions: extents.Extents | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Audited:
+        with ExtentFile() as kept:
+            kept.append(extents.make([]) if regions is None else regions)
+            is_incremental = self.before is not None
+            tracking = "v4-changed-regions" if is_incremental else "allocated"
+            changes = Changes(tracking, "", is_incremental, False, SIZE, kept)
+            async with open_source(parse(str(self.path)), timeout_s=10) as source:
+                auditor = Auditor(
+                    source,
+                    changes,
+                    self.before,
+                    directory=self._folder,
+                    options=CopyOptions(),
+                    on_progress=self.told.append,
+                    clock=clock,
+                )
+                return await auditor.run(audit, cursor)
+
+
+@asynccontextmanager
+async def remembered(folder: Path) -> AsyncIterator[Disk]:
+    disk = Disk(folder)
+    await disk.remember()
+    try:
+        yield disk
+    finally:
+        assert disk.before is not None
+        disk.before.close()
+
+
+async def test_a_share_is_of_the_disk_and_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
+    async with remembered(tmp_path) as disk:
+        cursor = Cursor(5, 0, BLOCKS)
+        for number in range(1, 4):
+            found = await disk.audit(Audit(share=0.1), cursor)
+
+            assert (found.blocks_sampled, found.blocks_wrong, found.problem) == (101, 0, "")
+            assert found.cursor == Cursor(5, 101 * number, BLOCKS)
+            cursor = found.cursor
+
+
+async def test_all_is_every_block_once_the_short_last_one_too(tmp_path: Path) -> None:
+    async with remembered(tmp_path) as disk:
+        found = await disk.audit(Audit(share=1.0), Cursor(7, 900, BLOCKS))
+        disk.write(SIZE - 1, b"?")
+        wrong = await disk.audit(Audit(share=1.0), found.cursor)
+
+    assert (found.blocks_sampled, found.bytes_read, found.cursor.position) == (BLOCKS, SIZE, 900 + BLOCKS)
+    assert (wrong.wrong, wrong.blocks_wrong, wrong.was_zero) == (((BLOCKS - 1) * BLOCK_SIZE,), 1, False)
+
+
+async def test_what_changed_is_passed_over_by_a_share_and_does_not_count_for_bytes(tmp_path: Path) -> None:
+    half = extents.make([(0, SIZE // 2 // BLOCK_SIZE * BLOCK_SIZE, 0)])
+    async with remembered(tmp_path) as disk:
+        share = await disk.audit(Audit(share=0.1), Cursor(1, 0, BLOCKS), regions=half)
+        some = await disk.audit(Audit(bytes=100 * BLOCK_SIZE), Cursor(1, 0, BLOCKS), regions=half)
+        more = await disk.audit(Audit(bytes=1 << 50), Cursor(1, 0, BLOCKS), regions=half)
+
+    assert 45 <= share.blocks_sampled <= 56
+    assert share.cursor.position == 101
+    assert some.blocks_sampled == 100
+    assert 190 <= some.cursor.position <= 210
+    assert (more.blocks_sampled, more.cursor.position) == (BLOCKS - BLOCKS // 2, BLOCKS)
+
+
+async def test_a_time_ends_between_sweeps_that_grow_with_the_pace(tmp_path: Path) -> None:
+    async with remembered(tmp_path) as disk:
+        none = await disk.audit(Audit(seconds=0.5), Cursor(1, 0, BLOCKS), clock=Clock(1))
+        one = await disk.audit(Audit(seconds=1.5), Cursor(1, 0, BLOCKS), clock=Clock(1))
+        few = await disk.audit(Audit(seconds=4), Cursor(1, 0, BLOCKS), clock=Clock(1))
+        every = await disk.audit(Audit(seconds=1e6), Cursor(1, 0, BLOCKS), clock=Clock(1))
+
+    assert none.blocks_sampled == 0
+    assert one.blocks_sampled == 64
+    assert 64 < few.blocks_sampled < BLOCKS
+    assert every.blocks_sampled == BLOCKS
+
+
+async def test_a_first_capture_compares_with_zero_what_no_data_region_has(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    told = extents.make([(20 * MIB, 2 * MIB, 0), (SIZE - 512, 512, 0)])
+
+    honest = await disk.audit(Audit(share=1.0), Cursor(0, 0, BLOCKS), regions=told)
+    lying = await disk.audit(Audit(share=1.0), Cursor(0, 0, BLOCKS), regions=told[:1])
+
+    assert (honest.blocks_sampled, honest.blocks_wrong) == (BLOCKS - 33, 0)
+    assert lying.wrong == ((BLOCKS - 1) * BLOCK_SIZE,)
+
+
+async def test_progress_is_of_the_whole_audit(tmp_path: Path) -> None:
+    async with remembered(tmp_path) as disk:
+        await disk.audit(Audit(seconds=1e6), Cursor(1, 0, BLOCKS), clock=Clock(1))
+        timed, disk.told = disk.told, []
+        await disk.audit(Audit(share=0.1), Cursor(1, 0, BLOCKS))
+
+    done = [progress.bytes_done for progress in timed]
+    assert done == sorted(done)
+    assert done[-1] == SIZE
+    assert {progress.bytes_total for progress in timed} == {0}
+    assert {progress.bytes_total for progress in disk.told} == {101 * BLOCK_SIZE}
+
+
+async def test_a_cancelled_audit_leaves_nothing(tmp_path: Path) -> None:
+    async with remembered(tmp_path) as disk:
+        before = sorted(path.name for path in tmp_path.iterdir())
+        task = asyncio.ensure_future(disk.audit(Audit(share=1.0), Cursor(1, 0, BLOCKS)))
+        await asyncio.sleep(0)
+        task.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "bad", [{}, {"share": 0.0}, {"share": 1.01}, {"bytes": 0}, {"seconds": float("inf")}, {"share": 0.1, "bytes": 1}]
+)
+def test_an_amount_that_is_none_is_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(OptionsError):
+        Audit(**bad)  # type: ignore[arg-type]
+
+
+def test_bytes_and_time_are_divided_by_size() -> None:
+    assert Audit(bytes=100).of_disk(1, 4) == Audit(bytes=25)
+    assert Audit(seconds=60).of_disk(3, 4) == Audit(seconds=45)
+    assert Audit(share=0.5).of_disk(3, 4) == Audit(share=0.5)
+    assert Audit(bytes=100).of_disk(0, 0) == Audit(bytes=100)
