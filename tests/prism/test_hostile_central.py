@@ -311,9 +311,13 @@ async def test_only_a_new_disk_that_may_be_ours_is_taken(
     assert not [one for one in hostile.asked if one.method == "DELETE"]
 
 
-async def test_a_disk_without_an_etag_is_not_removed(hostile: Hostile, prism: CentralPrism) -> None:
-    hostile.on(f"GET {C}", reply(200, {"data": {}}))
-    hostile.on(f"GET {B}", reply(200, {"data": {}}))
+async def test_a_stale_version_that_only_the_task_tells_is_read_again(hostile: Hostile, prism: CentralPrism) -> None:
+    stale = {"status": "FAILED", "legacyErrorMessage": "Etag mismatch: entity was modified"}
+    hostile.on(f"GET {C}", reply(200, {"data": {}}, ETag="one"), reply(200, {"data": {}}, ETag="two"))
+    hostile.on(f"DELETE {C}", reply(202, {"data": {"extId": TASK}}))
+    hostile.on(f"GET {D}", reply(200, {"data": stale}), reply(200, {"data": {"status": "SUCCEEDED"}}))
 
-    with pytest.raises(PrismAnswerError, match="no ETag"):
-        await prism.detach_disk(AttachedDisk(C, C, B, A))
+    await prism.detach_disk(AttachedDisk(C, C, B, A))
+
+    deleted = [one.headers["if-match"] for one in hostile.asked if one.method == "DELETE"]
+    assert deleted == ["one", "two"]

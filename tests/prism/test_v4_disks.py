@@ -10,11 +10,13 @@ import pytest
 
 from ntxengine.errors import (
     NotFoundError,
+    PrismAnswerError,
+    PrismBusy,
     PrismError,
     TaskFailed,
 )
 from ntxengine.sim import SimConfig, Simulator
-from ntxengine.sim.faults import AnswerFault, HttpFault
+from ntxengine.sim.faults import ETAG_RULES, AnswerFault, HttpFault
 from tests.prism.conftest import Connect, central
 from tests.prism.steps import ABSENT, freeze, subject, until
 
@@ -127,6 +129,34 @@ async def test_a_stale_etag_is_read_again(sim: Simulator, connect: Connect) -> N
         await prism.detach_disk(added)
 
     assert sim.world.state.clones == {}
+
+
+@pytest.mark.parametrize("rule", sorted(ETAG_RULES))
+async def test_a_disk_is_removed_under_each_rule_of_etags(sim: Simulator, connect: Connect, rule: str) -> None:
+    sim.faults.etags = rule
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+        added = await prism.attach_disk(sim.worker_id or "", point.disks[0])
+
+        if rule == "withheld":
+            with pytest.raises(PrismAnswerError, match=r"Prism wants an ETag and tells none: .*PLAT-10005"):
+                await prism.detach_disk(added)
+        else:
+            await prism.detach_disk(added)
+
+    assert len(sim.world.state.clones) == (rule == "withheld")
+
+
+async def test_an_etag_that_is_always_stale_is_an_error_to_try_again_later(sim: Simulator, connect: Connect) -> None:
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+        added = await prism.attach_disk(sim.worker_id or "", point.disks[0])
+        sim.faults.http.append(HttpFault(path="/disks/", method="DELETE", status=412, count=-1))
+
+        with pytest.raises(PrismBusy, match=r"tried 5 times; try again later: .*HTTP 412"):
+            await prism.detach_disk(added)
+
+    assert len([one for one in sim.requests if one.method == "DELETE" and one.status == 412]) == 5
 
 
 async def test_hot_add_on_vmm_4_0_says_what_is_needed(config: SimConfig, tmp_path: Path) -> None:

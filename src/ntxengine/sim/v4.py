@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from ntxengine.sim import actions, ids, v4_schema, v4_shapes
 from ntxengine.sim.answers import ApiError, Json, SchemaError, app_message
+from ntxengine.sim.faults.etags import EtagRule, etag_rule
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.model import Point, Task, Vm
 from ntxengine.sim.v4_query import accepted, info_route, listing, not_found, one, request_key, route
@@ -79,7 +80,7 @@ async def _list_vms(call: Call) -> Response:
 async def _get_vm(call: Call) -> Response:
     vm = _vm(call)
     data = v4_shapes.vm(call.world, vm)
-    return one(call, f"{_VMM}.GetVmApiResponse", data, etag=call.world.vm_etag(vm))
+    return one(call, f"{_VMM}.GetVmApiResponse", data, etag=call.world.vm_etag(vm) if _etags(call).vm_tells else "")
 
 
 async def _get_guest_tools(call: Call) -> Response:
@@ -94,6 +95,21 @@ async def _list_disks(call: Call) -> Response:
     return listing(call, f"{_VMM}.ListDisksApiResponse", f"{_VMM}.Disk", entities)
 
 
+def _etags(call: Call) -> EtagRule:
+    return etag_rule(call.world.config.faults.etags)
+
+
+def _check_if_match(call: Call, etags: set[str]) -> None:
+    """Raise ApiError if the header If-Match is not as the rule of ETags says."""
+    rule, given = _etags(call), call.request.headers.get("if-match")
+    if given is None and not rule.takes_none:
+        raise ApiError(428, "MISSING_ETAG_HEADER", "Header If-Match is required", code="PLAT-10004")
+    if given == "*" and rule.takes_any:
+        return
+    if given is not None and given not in etags:
+        raise ApiError(412, "ETAG_MISMATCH", "The entity was changed: If-Match does not match", code="PLAT-10005")
+
+
 def _disk_etag(disk: str) -> str:
     return ids.etag("disk", disk)
 
@@ -104,7 +120,8 @@ async def _get_disk(call: Call) -> Response:
     if file is None:
         raise not_found("VM disk", call.parts["disk"], code="VMM-30400", group="VM_DISK_NOT_FOUND")
     data = v4_shapes.disk(call.world, file)
-    return one(call, f"{_VMM}.GetDiskApiResponse", data, etag=_disk_etag(file.vmdisk))
+    etag = _disk_etag(file.vmdisk) if _etags(call).disk_tells else ""
+    return one(call, f"{_VMM}.GetDiskApiResponse", data, etag=etag)
 
 
 def _clone_source(call: Call, body: Json) -> actions.CloneSource:
@@ -151,11 +168,7 @@ async def _delete_disk(call: Call) -> Response:
     file = actions.live_disk(world, vm, disk)
     if file is None:
         raise not_found("VM disk", disk, code="VMM-30400", group="VM_DISK_NOT_FOUND")
-    given = call.request.headers.get("if-match")
-    if given is None:
-        raise ApiError(428, "IF_MATCH_REQUIRED", "Header If-Match is required", code="VMM-30428")
-    if given not in (_disk_etag(disk), world.vm_etag(vm)):
-        raise ApiError(412, "ETAG_MISMATCH", "The entity was changed: If-Match does not match", code="VMM-30303")
+    _check_if_match(call, {_disk_etag(disk), world.vm_etag(vm)})
     clone = actions.hot_added(world, vm, disk)
     if clone is None:
         raise ApiError(

@@ -115,9 +115,10 @@ class CentralApi:
         }
         return await self._start(_request("POST", f"{self._vms}/{id_in_path(vm_id)}/disks", body=body))
 
-    async def delete_vm_disk(self, vm_id: str, disk_id: str, etag: str) -> str:
+    async def delete_vm_disk(self, vm_id: str, disk_id: str, etag: str | None) -> str:
         """Remove a disk from a VM; return the task's id."""
-        return await self._start(_request("DELETE", self._disk_path(vm_id, disk_id), headers={"If-Match": etag}))
+        headers = {} if etag is None else {"If-Match": etag}
+        return await self._start(_request("DELETE", self._disk_path(vm_id, disk_id), headers=headers))
 
     async def create_recovery_point(
         self, vm_id: str, name: str, *, expires_at: datetime, with_application: bool, vss: VssBackup | None

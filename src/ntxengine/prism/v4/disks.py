@@ -7,10 +7,11 @@ LIMIT: two programs that attach to one worker VM at once are told apart only by 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict
 from collections.abc import Awaitable
 
-from ntxengine.errors import PrismAnswerError, PrismError, PrismStatusError
+from ntxengine.errors import PrismAnswerError, PrismBusy, PrismError, PrismStatusError, TaskFailed
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
 from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.http.session import Answer
@@ -34,6 +35,8 @@ from ntxengine.prism.v4.tasks import CentralTasks
 
 _DISK_REL = "vmm:ahv:config:vm:disk"
 _STALE = frozenset({409, 412})
+_ETAG_REQUIRED = 428
+_SAYS_ETAG = re.compile(r"\betag\b|if-match|etag_|PLAT-1000[45]", re.IGNORECASE)
 _DELETE_TRIES = 5
 
 
@@ -106,29 +109,48 @@ class CentralDisks:
         what = f"removal of disk {disk.id} from worker VM {disk.worker_id}"
         for left in reversed(range(_DELETE_TRIES)):
             try:
-                etag = await self._etag(disk)
-                task_id = await self._api.delete_vm_disk(disk.worker_id, disk.id, etag)
-                break
-            except PrismStatusError as exc:
-                if is_not_found(exc):
+                task_id = await self._delete(disk, await self._etag(disk), what)
+                if task_id is not None:
+                    await self._tasks.wait(task_id, what=what, deadline=Deadline(self._clock))
+                return
+            except PrismError as exc:
+                if await self._is_gone(disk):
                     return
                 # Somebody else changed the worker VM between our two calls: its version is a new one.
-                if exc.status not in _STALE or left == 0:
+                if not _is_stale(exc):
                     raise
-        try:
-            await self._tasks.wait(task_id, what=what, deadline=Deadline(self._clock))
-        except PrismError:
-            if await self._is_gone(disk):
-                return
-            raise
+                if left == 0:
+                    raise PrismBusy(
+                        f"{what}: somebody else changes the worker VM all the time: tried {_DELETE_TRIES} times; try"
+                        f" again later: {exc}"
+                    ) from exc
 
-    async def _etag(self, disk: AttachedDisk) -> str:
-        answer = await self._api.get_vm_disk(disk.worker_id, disk.id)
-        etag = answer.etag or (await self._api.get_vm(disk.worker_id)).etag
-        if not etag:
-            raise PrismAnswerError(f"{answer.request}: no ETag, which removing the disk needs")
-        answer.decode(Entity)
-        return etag
+    async def _delete(self, disk: AttachedDisk, etag: str | None, what: str) -> str | None:
+        """Ask for the removal and return the task's id, None if the disk is not there.
+
+        Where no ETag is told, none may be needed; some servers then want `*` (nutanix-api, 13).
+        """
+        for choice in (etag,) if etag is not None else (None, "*"):
+            try:
+                return await self._api.delete_vm_disk(disk.worker_id, disk.id, choice)
+            except PrismStatusError as exc:
+                if is_not_found(exc):
+                    return None
+                if etag is not None or not (_wants_etag(exc) or _is_stale(exc)):
+                    raise
+                refused = exc
+        raise PrismAnswerError(f"{what}: Prism wants an ETag and tells none: {refused}") from refused
+
+    async def _etag(self, disk: AttachedDisk) -> str | None:
+        """Return the version of the disk, or of its VM; None where neither is told, or the disk is not there."""
+        try:
+            answer = await self._api.get_vm_disk(disk.worker_id, disk.id)
+            answer.decode(Entity)
+            return answer.etag or (await self._api.get_vm(disk.worker_id)).etag or None
+        except PrismStatusError as exc:
+            if is_not_found(exc):
+                return None
+            raise
 
     async def _is_gone(self, disk: AttachedDisk) -> bool:
         try:
@@ -159,6 +181,18 @@ class CentralDisks:
         for slot in await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or ():
             log.info("removing disk %s from worker VM %s: its attach did not succeed", slot.ext_id, worker_id)
             await self.detach(_attached(slot, worker_id, disk.id))
+
+
+def _wants_etag(error: PrismStatusError) -> bool:
+    """Return whether a request was refused because it had no If-Match."""
+    return error.status == _ETAG_REQUIRED or (error.status == 400 and _SAYS_ETAG.search(str(error)) is not None)
+
+
+def _is_stale(error: PrismError) -> bool:
+    """Return whether the version was another one by then: said at once, or only by the task."""
+    if isinstance(error, PrismStatusError):
+        return error.status in _STALE
+    return isinstance(error, TaskFailed) and _SAYS_ETAG.search(str(error)) is not None
 
 
 def _pick(new: list[VmDisk], disk: DiskPoint, task: TaskState, what: str) -> VmDisk:

@@ -6,6 +6,7 @@
     answers     the real answer, changed: a registry of kinds
     regions     a page of changed regions, spoiled: a registry of kinds
     tasks       a task of v4, said in another way: a registry of kinds
+    etags       what removing a disk needs: a table of rules
     logins      a directory that is slow, takes one login at a time, and locks accounts
     hidden      places that changed regions do not tell of: a registry of kinds
 
@@ -14,6 +15,7 @@ of it.
 """
 
 from ntxengine.sim.faults.answers import ANSWER_FAULTS, AnswerFault
+from ntxengine.sim.faults.etags import ETAG_RULES, EtagRule
 from ntxengine.sim.faults.hidden import HIDING, HiddenRegion
 from ntxengine.sim.faults.http import HttpFault
 from ntxengine.sim.faults.logins import LoginFaults
@@ -23,10 +25,12 @@ from ntxengine.sim.faults.tasks import TASK_FAULTS, TaskFault
 
 __all__ = [
     "ANSWER_FAULTS",
+    "ETAG_RULES",
     "HIDING",
     "REGION_FAULTS",
     "TASK_FAULTS",
     "AnswerFault",
+    "EtagRule",
     "Faults",
     "HiddenRegion",
     "HttpFault",

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ntxengine.sim.faults import regions, tasks
 from ntxengine.sim.faults.answers import AnswerFault
+from ntxengine.sim.faults.etags import etag_rule
 from ntxengine.sim.faults.hidden import HiddenRegion
 from ntxengine.sim.faults.http import HttpFault
 from ntxengine.sim.faults.logins import LoginFaults
@@ -26,7 +27,7 @@ class Faults:
     `downgrade_consistency` gives crash-consistent points whatever was asked.  `regions` spoils the pages of changed
     regions, and `hidden` are places that they do not tell of.  `http` are answers instead of the real ones; the first
     that takes a request wins.  `answers` change the real ones, all that take the request, in their order.
-    `logins` are those of a directory.
+    `logins` are those of a directory, `etags` is the rule of ETags for removing a disk.
     """
 
     fail_tasks: dict[str, int] = field(default_factory=dict)
@@ -40,11 +41,13 @@ class Faults:
     http: list[HttpFault] = field(default_factory=list)
     answers: list[AnswerFault] = field(default_factory=list)
     logins: LoginFaults = field(default_factory=LoginFaults)
+    etags: str = "required"
 
     def check(self) -> None:
         """Raise OptionsError if a kind is not known."""
         regions.check(self.regions)
         tasks.check(self.tasks)
+        etag_rule(self.etags)
         for fault in self.answers:
             fault.check()
         for place in self.hidden:
