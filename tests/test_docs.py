@@ -1,5 +1,7 @@
 """The documents: links lead somewhere, every option is described, and every example that says so really runs."""
 
+import dataclasses
+import inspect
 import os
 import re
 import shutil
@@ -12,6 +14,9 @@ import pytest
 
 from ntxengine import errors
 from ntxengine.cli.main import COMMANDS, ntx
+from ntxengine.prism.v3 import api as v3_api
+from ntxengine.prism.v4 import api as v4_api
+from ntxengine.sim.faults import ANSWER_FAULTS, REGION_FAULTS, TASK_FAULTS, Faults
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -141,3 +146,23 @@ def test_examples_run(document: Path, tmp_path: Path, bin_folder: Path) -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_fault_and_style_of_the_simulator_is_described() -> None:
+    document = (ROOT / "docs" / "simulator.md").read_text()
+    names = [*ANSWER_FAULTS, *REGION_FAULTS, *TASK_FAULTS, *(field.name for field in dataclasses.fields(Faults))]
+
+    assert [name for name in names if f"`{name}`" not in document] == []
+
+
+def test_every_call_to_a_cluster_has_its_judge_in_the_table() -> None:
+    document = (ROOT / "docs" / "prism.md").read_text()
+    described = re.findall(r"^\| `(v[34]\.\w+)` \|", document, re.MULTILINE)
+    calls = [f"v4.{name}" for name in (*_calls(v4_api), *_calls(v4_api.CentralApi))]
+    calls += [f"v3.{name}" for name in (*_calls(v3_api), *_calls(v3_api.ElementApi))]
+
+    assert sorted(described) == sorted(calls)
+
+
+def _calls(where: object) -> list[str]:
+    return [name for name, value in vars(where).items() if inspect.iscoroutinefunction(value) and name[0] != "_"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -130,8 +132,22 @@ async def walk(sim: Simulator, url: str, disk: Path) -> Walk:
                 _change(disk)
             done[name] = await step(cluster.prism, Held(done, sim.worker_id or ""))
             steps[name] = recorder.take()
+        if cluster.findings.family == "v4":
+            await _cancelled(cluster.prism, sim, recorder, done["vm"])
+            steps["cancel"] = recorder.take()
     await recorder.aclose()
     return Walk(steps, Held(done, sim.worker_id or ""))
+
+
+async def _cancelled(prism: Prism, sim: Simulator, recorder: Recorder, vm: Vm) -> None:
+    """Cancel a capture while its recovery point is made."""
+    sim.faults.cancelable_tasks, sim.faults.stuck_tasks["create"] = True, 1
+    creating = asyncio.create_task(_freeze(prism, vm, "crash"))
+    while not any("/tasks/" in one.path or "/vm_snapshots/" in one.path for one in recorder.seen):
+        await asyncio.sleep(0.01)
+    creating.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await creating
 
 
 def _change(disk: Path) -> None:
