@@ -20,6 +20,7 @@ from ntxengine.sim.faults import (
 )
 from ntxengine.sim.faults.answers import NO_BODY
 from ntxengine.sim.faults.hidden import hide
+from ntxengine.sim.faults.lists import ASKED_FAULTS, FOUND_FAULTS, ListFault, Listing, ListRefused, change
 from ntxengine.sim.faults.regions import spoil
 from ntxengine.sim.pages import Page, Window
 
@@ -123,3 +124,37 @@ def test_a_fault_that_nobody_knows_is_refused_with_those_that_are(tmp_path: Path
 
     with pytest.raises(OptionsError, match=r"bogus.* known are"):
         SimConfig.from_yaml(tmp_path / "sim.yaml").check()
+
+
+@pytest.mark.parametrize("kind", sorted(ASKED_FAULTS | FOUND_FAULTS))
+def test_every_kind_of_list_fault_changes_a_list(kind: str) -> None:
+    def made() -> Listing:
+        return Listing("name eq 'x'", "name", 100, [{"extId": "a", "name": "x"}, {"extId": "b", "name": "y"}], 2)
+
+    listing = made()
+
+    if kind.startswith("refuse"):
+        with pytest.raises(ListRefused):
+            change(ASKED_FAULTS, [ListFault(kind=kind)], listing)
+        return
+    change(ASKED_FAULTS, [ListFault(kind=kind)], listing)
+    change(FOUND_FAULTS, [ListFault(kind=kind)], listing)
+
+    assert listing != made()
+
+
+def test_a_list_fault_and_an_odd_vm_are_known_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "sim.yaml"
+    path.write_text("vms: [{name: x, odd: [no_size]}]\nfaults: {lists: [{path: /vms, kind: page_cap, value: 50}]}")
+
+    config = SimConfig.from_yaml(path)
+    config.check()
+
+    assert (config.vms[0].odd, config.faults.lists[0].value) == (["no_size"], 50)
+    config.faults.lists[0].kind = "nonsense"
+    with pytest.raises(OptionsError, match=r"faults\.lists: kind 'nonsense' is not known"):
+        config.check()
+    config.faults.lists.clear()
+    config.vms[0].odd = ["nonsense"]
+    with pytest.raises(OptionsError, match="odd VM: 'nonsense' is not known"):
+        config.check()

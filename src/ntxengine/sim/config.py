@@ -27,6 +27,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from ntxengine.errors import OptionsError
+from ntxengine.sim import odd
 from ntxengine.sim.faults import Faults
 from ntxengine.units import MIB, parse_size
 
@@ -71,7 +72,8 @@ class VmConfig:
     """A VM.  `id` fixes its uuid; otherwise it comes from the cluster's and the VM's name.
 
     `nvram` is an extra file that a snapshot lists although it is no disk of the VM; `volume_groups` is how many
-    volume groups are attached (they have no bytes here: a VM recovery point does not hold them).
+    volume groups are attached (they have no bytes here: a VM recovery point does not hold them).  `odd` is what is
+    odd about what is told of it (odd.py).
     """
 
     name: str
@@ -83,6 +85,7 @@ class VmConfig:
     volume_groups: int = 0
     id: str | None = None
     hypervisor: Literal["AHV", "ESX", "HyperV"] = "AHV"
+    odd: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -179,6 +182,7 @@ class SimConfig:
         self.faults.check()
 
     def _check_vm(self, vm: VmConfig, containers: list[str]) -> None:
+        odd.check(vm.odd)
         taken: set[tuple[str, int]] = set()
         for disk in vm.disks + vm.cdroms:
             if disk.container not in containers:

@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from ntxengine.sim import answers
 from ntxengine.sim.answers import ApiError, Json
 from ntxengine.sim.auth import COOKIE, Credentials, Directory, Sessions
+from ntxengine.sim.faults import ListFault
 from ntxengine.sim.faults.answers import NO_BODY, AnswerFault, set_body
 from ntxengine.sim.recorded import restyle
 from ntxengine.sim.world import World
@@ -75,6 +76,11 @@ class Call:
     request: Request
     parts: dict[str, str]
     path: str
+    endpoint: EndpointName
+
+    def list_faults(self) -> list[ListFault]:
+        """Return what spoils the list that is asked for."""
+        return self.world.config.faults.list_faults(self.endpoint, self.request.method, self.path)
 
     @property
     def query(self) -> dict[str, str]:
@@ -187,7 +193,7 @@ class Front:
             cookie = await self._authenticate(request, path)
         if route is None:
             raise ApiError(404, "ENTITY_NOT_FOUND", f"The requested URL {path} was not found on this server")
-        response = await self._limited(route, Call(self._world, request, parts, path))
+        response = await self._limited(route, Call(self._world, request, parts, path, self._name))
         if cookie is not None:
             response.set_cookie(COOKIE, cookie, path="/", secure=True, httponly=True, samesite=None)
         return response

@@ -12,6 +12,7 @@ from ntxengine.ids import is_uuid
 from ntxengine.sim import actions, ids, v3_schema, v3_shapes
 from ntxengine.sim.answers import ApiError, Json, time_text
 from ntxengine.sim.faults.hidden import Question, hide
+from ntxengine.sim.faults.lists import ASKED_FAULTS, FOUND_FAULTS, Listing, ListRefused, change
 from ntxengine.sim.faults.regions import spoil
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.model import FrozenFile, Identifiers, Point, Vm
@@ -91,20 +92,30 @@ async def _list(call: Call, kind: str, entities: Callable[[], list[Json]]) -> Re
     v3_schema.check(body, v3_schema.LIST)
     if body.get("kind", kind) != kind:
         raise v3_schema.refuse(f"kind: {body['kind']!r} is not one of ['{kind}']")
-    found = entities()
-    for condition in filter(None, body.get("filter", "").split(";")):
+    faults = call.list_faults()
+    length = min(body.get("length", _DEFAULT_LENGTH), call.world.config.limits.v3_page)
+    listing = Listing(body.get("filter", ""), body.get("sort_attribute", ""), length, entities())
+    try:
+        change(ASKED_FAULTS, faults, listing)
+    except ListRefused as exc:
+        raise ApiError(422, "INVALID_ARGUMENT", str(exc)) from exc
+    found = listing.entities
+    for condition in filter(None, listing.filter.split(";")):
         attribute, separator, wanted = condition.partition("==")
         if not separator:
             raise ApiError(422, "INVALID_ARGUMENT", f"filter {condition!r} is not of the form attribute==value")
         found = [entity for entity in found if _value(entity, attribute.strip()) == wanted]
-    if "sort_attribute" in body:
-        attribute = body["sort_attribute"]
+    if listing.order_by:
+        attribute = listing.order_by
         is_down = body.get("sort_order") == "DESCENDING"
         found.sort(key=lambda entity: str(_value(entity, attribute)), reverse=is_down)
     offset = body.get("offset", 0)
-    length = min(body.get("length", _DEFAULT_LENGTH), call.world.config.limits.v3_page)
-    page = found[offset : offset + length]
-    metadata = {"kind": kind, "offset": offset, "length": len(page), "total_matches": len(found)}
+    listing.entities, listing.total = found, len(found)
+    change(FOUND_FAULTS, faults, listing)
+    page = listing.entities[offset : offset + listing.length]
+    metadata = {"kind": kind, "offset": offset, "length": len(page)}
+    if listing.total is not None:
+        metadata["total_matches"] = listing.total
     metadata |= {key: body[key] for key in ("filter", "sort_attribute", "sort_order") if key in body}
     return JSONResponse({"api_version": "3.1", "metadata": metadata, "entities": page})
 

@@ -7,6 +7,7 @@ from typing import Any
 from ntxengine.sim import ids
 from ntxengine.sim.answers import Json, time_text
 from ntxengine.sim.model import LiveFile, Point, Task, Vm, VmPoint
+from ntxengine.sim.odd import odd_v3
 from ntxengine.sim.world import World
 from ntxengine.units import MIB
 
@@ -81,7 +82,7 @@ def vm(world: World, vm: Vm) -> Json:
         {key: value for key, value in disk.items() if key != "is_migration_in_progress"}
         for disk in resources["disk_list"]
     ]
-    return answer
+    return odd_v3(answer, vm.config.odd)
 
 
 def _guest_tools(vm: Vm) -> Json:

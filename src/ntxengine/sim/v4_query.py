@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from ntxengine.ids import is_uuid
 from ntxengine.sim import answers, ids
 from ntxengine.sim.answers import ApiError, Json, SchemaError
+from ntxengine.sim.faults.lists import ASKED_FAULTS, FOUND_FAULTS, Listing, ListRefused, change
 from ntxengine.sim.front import Call, Handler, Route
 from ntxengine.sim.model import Task
 
@@ -93,12 +94,22 @@ def _conditions(text: str) -> list[Callable[[Json], bool]]:
 def listing(call: Call, kind: str, item: str, entities: list[Json]) -> Response:
     """Answer one page of a list of type `kind` with items of type `item`."""
     page, limit = _number(call, "$page", 0, 0, None), _number(call, "$limit", _DEFAULT_LIMIT, 1, _MAX_LIMIT)
-    if call.query.get("$filter"):
-        conditions = _conditions(call.query["$filter"])
-        entities = [entity for entity in entities if all(condition(entity) for condition in conditions)]
-    if call.query.get("$orderby"):
-        field, _, direction = call.query["$orderby"].partition(" ")
-        entities = sorted(entities, key=lambda e: str(_field(e, field)), reverse=direction.strip() == "desc")
+    faults = call.list_faults()
+    found = Listing(call.query.get("$filter", ""), call.query.get("$orderby", ""), limit, entities)
+    try:
+        change(ASKED_FAULTS, faults, found)
+    except ListRefused as exc:
+        raise SchemaError(str(exc)) from exc
+    if found.filter:
+        conditions = _conditions(found.filter)
+        found.entities = [entity for entity in entities if all(condition(entity) for condition in conditions)]
+    if found.order_by:
+        field, _, direction = found.order_by.partition(" ")
+        is_down = direction.strip() == "desc"
+        found.entities = sorted(found.entities, key=lambda e: str(_field(e, field)), reverse=is_down)
+    found.total = len(found.entities)
+    change(FOUND_FAULTS, faults, found)
+    entities, limit = found.entities, found.length
     chosen = entities[page * limit : (page + 1) * limit]
     if call.query.get("$select"):
         names = {*call.query["$select"].split(","), "$objectType", "extId"}
@@ -111,7 +122,7 @@ def listing(call: Call, kind: str, item: str, entities: list[Json]) -> Response:
         numbers["next"] = page + 1
     base = str(call.request.url.replace(query=""))
     links = [{"href": f"{base}?$page={number}&$limit={limit}", "rel": rel} for rel, number in numbers.items()]
-    meta = answers.metadata(links=links, total=len(entities))
+    meta = answers.metadata(links=links, total=found.total)
     return JSONResponse(answers.envelope(kind, chosen, meta, item))
 
 

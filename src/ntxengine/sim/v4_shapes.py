@@ -9,6 +9,7 @@ from ntxengine.sim.answers import Json, app_message, time_text
 from ntxengine.sim.config import ContainerConfig
 from ntxengine.sim.faults.tasks import spoil
 from ntxengine.sim.model import LiveFile, Point, Task, Vm, VmPoint
+from ntxengine.sim.odd import odd_v4
 from ntxengine.sim.world import World
 
 _CREATED = 1_767_225_600.0
@@ -57,7 +58,7 @@ def vm(world: World, vm: Vm) -> Json:
         result["host"] = typed(f"{_VMM}.HostReference", extId=vm.host_id)
     if vm.config.guest_tools is not None:
         result["guestTools"] = guest_tools(vm)
-    return result
+    return odd_v4(result, vm.config.odd)
 
 
 def guest_tools(vm: Vm) -> Json:

@@ -4,6 +4,7 @@
     requests    which requests a fault is for, and how many of them
     http        another answer instead of the real one, or a late one
     answers     the real answer, changed: a registry of kinds
+    lists       a list that is not as it was asked for: a registry of kinds
     regions     a page of changed regions, spoiled: a registry of kinds
     tasks       a task of v4, said in another way: a registry of kinds
     etags       what removing a disk needs: a table of rules
@@ -18,6 +19,7 @@ from ntxengine.sim.faults.answers import ANSWER_FAULTS, AnswerFault
 from ntxengine.sim.faults.etags import ETAG_RULES, EtagRule
 from ntxengine.sim.faults.hidden import HIDING, HiddenRegion
 from ntxengine.sim.faults.http import HttpFault
+from ntxengine.sim.faults.lists import ListFault
 from ntxengine.sim.faults.logins import LoginFaults
 from ntxengine.sim.faults.regions import REGION_FAULTS, RegionFault
 from ntxengine.sim.faults.script import Faults, TaskKind
@@ -34,6 +36,7 @@ __all__ = [
     "Faults",
     "HiddenRegion",
     "HttpFault",
+    "ListFault",
     "LoginFaults",
     "RegionFault",
     "TaskFault",

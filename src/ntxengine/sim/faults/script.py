@@ -10,6 +10,7 @@ from ntxengine.sim.faults.answers import AnswerFault
 from ntxengine.sim.faults.etags import etag_rule
 from ntxengine.sim.faults.hidden import HiddenRegion
 from ntxengine.sim.faults.http import HttpFault
+from ntxengine.sim.faults.lists import ListFault
 from ntxengine.sim.faults.logins import LoginFaults
 from ntxengine.sim.faults.regions import RegionFault
 from ntxengine.sim.faults.tasks import TaskFault
@@ -28,6 +29,7 @@ class Faults:
     regions, and `hidden` are places that they do not tell of.  `http` are answers instead of the real ones; the first
     that takes a request wins.  `answers` change the real ones, all that take the request, in their order.
     `logins` are those of a directory, `etags` is the rule of ETags for removing a disk.
+    `lists` spoil lists, all that take the request, in their order.
     """
 
     fail_tasks: dict[str, int] = field(default_factory=dict)
@@ -40,6 +42,7 @@ class Faults:
     hidden: list[HiddenRegion] = field(default_factory=list)
     http: list[HttpFault] = field(default_factory=list)
     answers: list[AnswerFault] = field(default_factory=list)
+    lists: list[ListFault] = field(default_factory=list)
     logins: LoginFaults = field(default_factory=LoginFaults)
     etags: str = "required"
 
@@ -52,6 +55,8 @@ class Faults:
             fault.check()
         for place in self.hidden:
             place.check()
+        for spoiled in self.lists:
+            spoiled.check()
 
     def fails(self, kind: TaskKind) -> bool:
         """Say if the next task of this kind fails, and count it."""
@@ -64,6 +69,10 @@ class Faults:
     def http_fault(self, endpoint: str, method: str, path: str) -> HttpFault | None:
         """Return the first fault that takes this request."""
         return next((fault for fault in self.http if fault.takes(endpoint, method, path)), None)
+
+    def list_faults(self, endpoint: str, method: str, path: str) -> list[ListFault]:
+        """Return every fault that spoils this list."""
+        return [fault for fault in self.lists if fault.takes(endpoint, method, path)]
 
     def answer_faults(self, endpoint: str, method: str, path: str) -> list[AnswerFault]:
         """Return every fault that changes the answer to this request."""
