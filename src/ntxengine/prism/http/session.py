@@ -241,7 +241,7 @@ class Session:
             jar.extract_cookies(response)
         hidden_status = hidden_error(body) if 200 <= response.status_code < 300 else None
         if response.status_code >= 400 or hidden_status is not None:
-            body = self._redacted(body, sent)
+            body = self._redacted(body, sent, request)
         return Answer(name, response.status_code, response.headers, body, hidden_status)
 
     def _build(
@@ -304,10 +304,11 @@ class Session:
         error = errors.PrismConnectionError(f"{name}: the connection broke before the whole answer was here: {cause}")
         return _ConnectionBrokenError(error, may_repeat=request.is_repeatable)
 
-    def _redacted(self, body: bytes, sent: httpx.Request) -> bytes:
+    def _redacted(self, body: bytes, sent: httpx.Request, request: Request) -> bytes:
         """Return an error body without what we sent as a secret, should it come back to us."""
         cookies = [pair.partition("=")[2].strip() for pair in sent.headers.get("cookie", "").split(";")]
-        for secret in [*(self._account.secrets() if self._account else ()), *cookies]:
+        token = () if request.token is None else (request.token.reveal(),)
+        for secret in [*(self._account.secrets() if self._account else ()), *token, *cookies]:
             if secret:
                 body = body.replace(secret.encode(), b"***")
         return body
