@@ -334,3 +334,14 @@ async def test_only_clones_of_snapshot_files_count_as_attached(hostile: Hostile,
     hostile.on(f"GET /vms/{B}", worker((A, None), (C, FROZEN), (D, LIVE), ("../x", FROZEN)))
 
     assert await prism.attached_disks(B) == [AttachedDisk(C, C, B, FROZEN)]
+
+
+async def test_a_disk_of_the_worker_vm_that_cannot_be_read_hides_no_other(
+    hostile: Hostile, prism: ElementPrism, caplog: pytest.LogCaptureFixture
+) -> None:
+    clone = {"disk_address": {"vmdisk_uuid": C}, "source_disk_address": {"ndfs_filepath": FROZEN}}
+    odd = [None, {"size": -1}, {"disk_address": 7}, "x"]
+    hostile.on(f"GET /vms/{B}", reply(200, {"uuid": B, "vm_disk_info": [*odd, clone]}))
+
+    assert await prism.attached_disks(B) == [AttachedDisk(C, C, B, FROZEN)]
+    assert [text for text in caplog.messages if "4 of its disks cannot be read" in text]

@@ -100,3 +100,26 @@ async def test_every_error_is_one_of_ours(hostile: Hostile, prism: CentralPrism)
             await prism.vms()
 
         assert str(refused.value).isprintable()
+
+
+async def test_a_disk_of_the_worker_vm_that_cannot_be_read_hides_no_other(
+    hostile: Hostile, prism: CentralPrism, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = {"$objectType": "vmm.v4.ahv.config.VmDiskRecoveryPointReference", "diskRecoveryPointExtId": C}
+    clone = disk(dataSource={"reference": source})
+    odd = [None, {"extId": "../x"}, {"extId": None}, 5]
+    hostile.on("GET /disks", reply(200, {"data": [*odd, clone], "metadata": {"totalAvailableResults": 5}}))
+
+    assert [found.source for found in await prism.attached_disks(A)] == [C]
+    assert len([text for text in caplog.messages if "left out of a list" in text]) == 1
+
+
+async def test_a_recovery_point_that_cannot_be_read_hides_no_other(
+    hostile: Hostile, prism: CentralPrism, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = [None, {"extId": "../x"}, {"extId": B, "vmRecoveryPoints": 7}]
+    found = [*odd, {"extId": C, "name": "ntx"}]
+    hostile.on("GET /recovery-points", reply(200, {"data": found, "metadata": {"totalAvailableResults": 4}}))
+
+    assert [point.id for point in await prism.recovery_points()] == [C]
+    assert len([text for text in caplog.messages if "left out of a list" in text]) == 1

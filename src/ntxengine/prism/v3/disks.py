@@ -107,11 +107,15 @@ class ElementDisks:
             if is_not_found(exc):
                 return False
             raise
-        return any(slot.vmdisk_id == disk.vmdisk_id for slot in vm.vm_disk_info or ())
+        return any(slot.vmdisk_id == disk.vmdisk_id for slot in vm.slots())
 
     async def _slots(self, worker_id: str) -> list[V2Disk]:
         with not_found_as(f"worker VM {worker_id}"):
-            return (await self._api.get_vm_v2(worker_id)).vm_disk_info or []
+            vm = await self._api.get_vm_v2(worker_id)
+        slots = vm.slots()
+        if odd := len(vm.vm_disk_info or ()) - len(slots):
+            log.warning("worker VM %s: %d of its disks cannot be read: they are left alone", worker_id, odd)
+        return slots
 
     async def _new(self, worker_id: str, path: str, before: set[str | None]) -> list[str]:
         found = ((slot.vmdisk_id, slot.source_path) for slot in await self._slots(worker_id))

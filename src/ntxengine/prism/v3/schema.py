@@ -6,6 +6,7 @@ A disk has two names: v3 knows the device's uuid, storage the vmdisk's.  Only v2
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -156,13 +157,21 @@ class V2Vm(msgspec.Struct):
     """A VM as v2 knows it."""
 
     uuid: Uuid
-    vm_disk_info: list[V2Disk] | None = None
+    vm_disk_info: list[msgspec.Raw] | None = None
+
+    def slots(self) -> list[V2Disk]:
+        """Return the disk slots that can be read: one that cannot hides no other."""
+        found = []
+        for raw in self.vm_disk_info or ():
+            with contextlib.suppress(PrismAnswerError):
+                found.append(decode(raw, V2Disk, request=f"v2: VM {self.uuid}"))
+        return found
 
     def files(self) -> dict[str, V2Disk]:
         """Return the disks by their device uuid, and those that are told without one by their address."""
         return {
             address.device_uuid or _label(address.device_bus, address.device_index): disk
-            for disk in self.vm_disk_info or ()
+            for disk in self.slots()
             if (address := disk.disk_address) is not None and not disk.is_cdrom
         }
 
