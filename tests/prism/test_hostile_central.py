@@ -313,7 +313,8 @@ async def test_only_a_new_disk_that_may_be_ours_is_taken(
 
 async def test_a_stale_version_that_only_the_task_tells_is_read_again(hostile: Hostile, prism: CentralPrism) -> None:
     stale = {"status": "FAILED", "legacyErrorMessage": "Etag mismatch: entity was modified"}
-    hostile.on(f"GET {C}", reply(200, {"data": {}}, ETag="one"), reply(200, {"data": {}}, ETag="two"))
+    slot = {"data": {"extId": C}}
+    hostile.on(f"GET {C}", reply(200, slot, ETag="one"), reply(200, slot, ETag="two"))
     hostile.on(f"DELETE {C}", reply(202, {"data": {"extId": TASK}}))
     hostile.on(f"GET {D}", reply(200, {"data": stale}), reply(200, {"data": {"status": "SUCCEEDED"}}))
 

@@ -67,6 +67,12 @@ def given_id(value: str, subject: str) -> str:
     return value
 
 
+def check_same_id(found: str | None, asked: str, *, field: str, request: str) -> None:
+    """Refuse an answer about another thing than the one that was asked for; one that does not name it is taken."""
+    if found is not None and found.lower() != asked.lower():
+        raise PrismAnswerError(f"{request}: the answer is about {field} {one_line(found)}, not about {asked}")
+
+
 def in_utc(when: datetime | None) -> datetime | None:
     """Return a time of Prism's in UTC; one without a zone is in UTC already."""
     if when is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from ntxengine.prism.http.parse import id_in_path
+from ntxengine.prism.http.parse import check_same_id, id_in_path
 from ntxengine.prism.http.session import Answer, Request, Session
 from ntxengine.prism.v3 import schema
 
@@ -37,7 +37,7 @@ class ElementApi:
 
     async def get_vm(self, vm_id: str) -> Answer:
         """One VM."""
-        return await self.session.ask(Request("GET", f"{V3}/vms/{id_in_path(vm_id)}"))
+        return await self._get("vms", vm_id)
 
     async def new_identifier(self, client: str) -> str:
         """Return a uuid for something that is yet to be made: making it twice with it makes it once."""
@@ -63,11 +63,14 @@ class ElementApi:
             },
         }
         request = Request("POST", f"{V3}/vm_snapshots", body=body, is_repeatable=snapshot_id is not None)
-        return (await self.session.ask(request)).decode(schema.Snapshot).metadata.uuid
+        answer = await self.session.ask(request)
+        made = answer.decode(schema.Snapshot).metadata.uuid
+        check_same_id(made, snapshot_id or made, field="uuid", request=answer.request)
+        return made
 
     async def get_snapshot(self, snapshot_id: str) -> Answer:
         """One snapshot (Snapshot)."""
-        return await self.session.ask(Request("GET", f"{V3}/vm_snapshots/{id_in_path(snapshot_id)}"))
+        return await self._get("vm_snapshots", snapshot_id)
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
         """Begin to delete a snapshot."""
@@ -84,7 +87,9 @@ class ElementApi:
         """One VM with its storage files."""
         path = f"{V2}/vms/{id_in_path(vm_id)}"
         answer = await self.session.ask(Request("GET", path, query={"include_vm_disk_config": "true"}))
-        return answer.decode(schema.V2Vm)
+        found = answer.decode(schema.V2Vm)
+        check_same_id(found.uuid, vm_id, field="uuid", request=answer.request)
+        return found
 
     async def attach_disk_v2(self, vm_id: str, path: str) -> str:
         """Hot-add a clone of a storage file; return the task's id.  Twice would be two disks: not repeatable."""
@@ -100,7 +105,15 @@ class ElementApi:
     async def get_task_v2(self, task_id: str) -> schema.V2Task:
         """One task."""
         answer = await self.session.ask(Request("GET", f"{V2}/tasks/{id_in_path(task_id)}"))
-        return answer.decode(schema.V2Task)
+        found = answer.decode(schema.V2Task)
+        check_same_id(found.uuid, task_id, field="uuid", request=answer.request)
+        return found
+
+    async def _get(self, kinds: str, asked_id: str) -> Answer:
+        """Return the answer about one thing of v3, which must not be another one."""
+        answer = await self.session.ask(Request("GET", f"{V3}/{kinds}/{id_in_path(asked_id)}"))
+        check_same_id(answer.decode(schema.IdAnswer).metadata.uuid, asked_id, field="uuid", request=answer.request)
+        return answer
 
     async def _change_disks(self, vm_id: str, verb: str, body: dict[str, Any], *, is_repeatable: bool) -> str:
         path = f"{V2}/vms/{id_in_path(vm_id)}/disks/{verb}"

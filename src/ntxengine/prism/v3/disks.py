@@ -27,7 +27,7 @@ from ntxengine.prism.tasks import (
     undo,
 )
 from ntxengine.prism.v3.api import ElementApi
-from ntxengine.prism.v3.schema import V2Disk, V2Task
+from ntxengine.prism.v3.schema import V2Disk, V2Task, V2Vm
 
 _ENDED = frozenset({"succeeded", "failed", "aborted"})
 
@@ -107,12 +107,12 @@ class ElementDisks:
             if is_not_found(exc):
                 return False
             raise
-        return any(slot.vmdisk_id == disk.vmdisk_id for slot in vm.slots())
+        return any(slot.vmdisk_id == disk.vmdisk_id for slot in _disks_of(vm))
 
     async def _slots(self, worker_id: str) -> list[V2Disk]:
         with not_found_as(f"worker VM {worker_id}"):
             vm = await self._api.get_vm_v2(worker_id)
-        slots = vm.slots()
+        slots = _disks_of(vm)
         if odd := len(vm.vm_disk_info or ()) - len(slots):
             log.warning("worker VM %s: %d of its disks cannot be read: they are left alone", worker_id, odd)
         return slots
@@ -161,6 +161,13 @@ class ElementDisks:
             return await self._new(worker_id, path, before) or None
 
         return await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or []
+
+
+def _disks_of(worker: V2Vm) -> list[V2Disk]:
+    """Return the disks of a worker VM.  It runs, so it has one: no list is no answer, above all not "detached"."""
+    if worker.vm_disk_info is None:
+        raise PrismAnswerError(f"worker VM {worker.uuid}: Prism's answer has no vm_disk_info, though it was asked for")
+    return worker.slots()
 
 
 def _attached(vmdisk_id: str, worker_id: str, source: str) -> AttachedDisk:

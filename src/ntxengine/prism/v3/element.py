@@ -130,7 +130,7 @@ class ElementPrism:
         asking = self._create(vm, name, consistency, expires_at, snapshot_id)
         try:
             made_id = await self._accepted_id(asking, accepted, vm, name, snapshot_id, what, deadline)
-            point = await self._finished(made_id, vm, what, deadline)
+            point = await self._finished(made_id, vm, name, what, deadline)
             absent = [disk.label for disk in vm.disks if disk.id not in {found.disk_id for found in point.disks}]
             if absent:
                 raise PrismAnswerError(f"{what}: snapshot {point.id} does not hold {', '.join(absent)}")
@@ -276,12 +276,14 @@ class ElementPrism:
                 raise
             return found.pop()
 
-    async def _finished(self, snapshot_id: str, vm: Vm, what: str, deadline: Deadline) -> RecoveryPoint:
+    async def _finished(self, snapshot_id: str, vm: Vm, name: str, what: str, deadline: Deadline) -> RecoveryPoint:
         """Wait until the snapshot is complete and return it with its disks."""
 
         async def ask() -> RecoveryPoint | None:
             answer = await self._api.get_snapshot(snapshot_id)
             found = answer.decode(schema.Snapshot)
+            if not found.is_of(name, vm):
+                raise PrismAnswerError(f"{what}: snapshot {snapshot_id}, which Prism says was made, is another one")
             if found.has_failed:
                 raise TaskFailed(f"{what}: Prism ended it as {found.state}: {found.complaint()}")
             return await self._with_disks(found, vm, answer.request) if found.is_complete else None
@@ -317,17 +319,17 @@ class ElementPrism:
     async def _remove_unfinished(self, vm: Vm, name: str, snapshot_id: str | None, what: str) -> None:
         """Delete what a create that went wrong has made: by its id, or by name and VM if it has none that we know."""
 
-        async def settled() -> bool | None:
+        async def settled() -> schema.Snapshot | None:
             found = await self._state(snapshot_id or "")
             # One that Prism does not know may still appear.
-            return True if found is not None and (found.is_complete or found.has_failed) else None
+            return found if found is not None and (found.is_complete or found.has_failed) else None
 
         deadline = Deadline(self._session.clock, UNDO_TIMEOUT_S)
         if snapshot_id is None:
             ids = await self._appearing(vm, name, what, deadline)
         else:
-            await appearing(settled, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S)
-            ids = {snapshot_id}
+            found = await appearing(settled, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S)
+            ids = {snapshot_id} if found is None or found.is_of(name, vm) else set()
         for point_id in ids:
             log.info("deleting snapshot %s: making it did not succeed (%s)", point_id, what)
             await self.delete_recovery_point(point_id)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Annotated
 
 import msgspec
 
@@ -37,16 +38,20 @@ class ListMetadata(msgspec.Struct):
 
 
 class EntityList(msgspec.Struct):
-    """A page of entities, each still as bytes."""
+    """A page of entities, each still as bytes.  No list at all is an empty one only if the total is told as well."""
 
     entities: list[msgspec.Raw] | None = None
     metadata: ListMetadata | None = None
+
+    def __post_init__(self) -> None:
+        if self.entities is None and (self.metadata is None or self.metadata.total_matches is None):
+            raise ValueError("neither `entities` nor `total_matches`: it says nothing")
 
 
 class Identifiers(msgspec.Struct):
     """Uuids for things that are yet to be made."""
 
-    uuid_list: list[Uuid]
+    uuid_list: Annotated[list[Uuid], msgspec.Meta(min_length=1)]
 
 
 class _Metadata(msgspec.Struct):
@@ -57,6 +62,12 @@ class _Metadata(msgspec.Struct):
 class _Reference(msgspec.Struct):
     uuid: str | None = None
     name: str | None = None
+
+
+class IdAnswer(msgspec.Struct):
+    """One entity, of which only the id is read."""
+
+    metadata: _Reference
 
 
 class _Message(msgspec.Struct):
@@ -189,6 +200,7 @@ class _MetaResponse(msgspec.Struct):
 class V2Task(msgspec.Struct):
     """A task as it stands."""
 
+    uuid: str | None = None
     progress_status: str | None = None
     meta_response: _MetaResponse | None = None
 
@@ -314,6 +326,12 @@ class Snapshot(msgspec.Struct):
         """Whether it will never be complete."""
         return self.status is not None and (self.status.state or "").lower() in _FAILED
 
+    def is_of(self, name: str, vm: Vm) -> bool:
+        """Whether it has this name and this VM, as far as it says so."""
+        status = self.status or _SnapshotStatus()
+        vm_id = status.resources.entity_uuid if status.resources else None
+        return status.name in (None, name) and vm_id in (None, vm.id)
+
     @property
     def state(self) -> str:
         """Its state as Prism writes it, one line."""
@@ -334,10 +352,21 @@ class VmFiles:
 
 
 def vm_files(vm: Vm, known: V2Vm) -> VmFiles:
-    """Return the storage files of the data disks of `vm`."""
+    """Return the storage files of the data disks of `vm`.
+
+    Errors: PrismAnswerError if one device has two files, or one file is of two devices.
+    """
+    devices = [disk.disk_address.device_uuid for disk in known.slots() if disk.disk_address is not None]
+    twice = next((disk.label for disk in vm.disks if devices.count(disk.id) > 1), None)
+    if twice is not None:
+        raise PrismAnswerError(f"VM {vm.id}: v2 names two storage files for disk {twice}")
     files = known.files()
-    found = {disk.id: _file(disk.id, _DiskAddress(disk.bus, disk.index), disk.size, files) for disk in vm.disks}
-    return VmFiles({file.vmdisk_id: disk_id for disk_id, file in found.items() if file and file.vmdisk_id is not None})
+    by_vmdisk: dict[str, str] = {}
+    for disk in vm.disks:
+        file = _file(disk.id, _DiskAddress(disk.bus, disk.index), disk.size, files)
+        if file is not None and file.vmdisk_id is not None and by_vmdisk.setdefault(file.vmdisk_id, disk.id) != disk.id:
+            raise PrismAnswerError(f"VM {vm.id}: v2 names one storage file for two disks")
+    return VmFiles(by_vmdisk)
 
 
 def recovery_point_from(
@@ -354,6 +383,8 @@ def recovery_point_from(
         if point.disk_id in disks:
             raise PrismAnswerError(f"{request}: snapshot {found.metadata.uuid} lists disk {point.disk_id} twice")
         disks[point.disk_id] = point
+    if len({point.id for point in disks.values()}) != len(disks):
+        raise PrismAnswerError(f"{request}: snapshot {found.metadata.uuid} has one file for two disks")
     return RecoveryPoint(
         id=found.metadata.uuid,
         name=status.name or "",
@@ -369,12 +400,14 @@ def _disk_point(item: _SnapshotFile, snapshot_id: str, files: VmFiles, request: 
     """Return the point of one of the VM's data disks; None for a file that is none (CD-ROM, UEFI variables)."""
     match = _LIVE_DISK.fullmatch(item.file_path or "")
     disk_id = files.by_vmdisk.get(match[1]) if match is not None else None
-    if disk_id is None:
+    if match is None or disk_id is None:
         return None
     path = item.snapshot_file_path or ""
     parts = path.split("/")
     if len(parts) < 3 or parts[0] or any(part in ("", ".", "..") for part in parts[1:]) or not path.isprintable():
         raise PrismAnswerError(f"{request}: snapshot_file_path {one_line(path)!r} is no absolute path of a file")
+    if is_uuid(parts[-1]) and parts[-1].lower() != match[1].lower():
+        raise PrismAnswerError(f"{request}: snapshot_file_path {path!r} is the file of another disk than {match[1]}")
     return DiskPoint(id=path, disk_id=disk_id, recovery_point_id=snapshot_id, path=path)
 
 

@@ -6,4 +6,5 @@ disks.py        hot-add to a worker VM
 tasks.py        waiting for a task; pages of entities
 api.py          one method for each call, without policy
 schema.py       the answers, and how they become models
+schema_discovery.py   the answer of cluster discovery
 """

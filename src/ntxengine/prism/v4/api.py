@@ -17,10 +17,10 @@ from ntxengine.errors import PrismAnswerError
 from ntxengine.prism.findings import Revisions
 from ntxengine.prism.http.endpoint import Secret
 from ntxengine.prism.http.error_body import one_line
-from ntxengine.prism.http.parse import TASK_ID_PATTERN, id_in_path
+from ntxengine.prism.http.parse import TASK_ID_PATTERN, check_same_id, id_in_path
 from ntxengine.prism.http.session import Answer, Request, Session
 from ntxengine.prism.models import DiskPoint, VssBackup
-from ntxengine.prism.v4 import schema
+from ntxengine.prism.v4 import schema, schema_discovery
 from ntxengine.units import format_time
 
 PAGE_LIMIT = 100
@@ -87,7 +87,7 @@ class CentralApi:
 
     async def get_vm(self, vm_id: str) -> Answer:
         """One VM (Entity), with its ETag."""
-        return await self.session.ask(_request("GET", f"{self._vms}/{id_in_path(vm_id)}"))
+        return await self._get(f"{self._vms}/{id_in_path(vm_id)}", vm_id)
 
     async def list_vm_disks(self, vm_id: str, page: int, limit: int) -> Answer:
         """One page of the disks of a VM (EntityList).  This list has neither filter nor order."""
@@ -95,7 +95,7 @@ class CentralApi:
 
     async def get_vm_disk(self, vm_id: str, disk_id: str) -> Answer:
         """One disk of a VM (Entity), with its ETag."""
-        return await self.session.ask(_request("GET", self._disk_path(vm_id, disk_id)))
+        return await self._get(self._disk_path(vm_id, disk_id), disk_id)
 
     async def create_vm_disk(self, vm_id: str, source: DiskPoint) -> str:
         """Hot-add a clone of a disk recovery point (vmm 4.1 or later); return the task's id."""
@@ -145,13 +145,13 @@ class CentralApi:
 
     async def get_recovery_point(self, point_id: str) -> schema.RecoveryPointState:
         """One recovery point; its disks may be missing."""
-        answer = await self.session.ask(_request("GET", f"{self._points}/{id_in_path(point_id)}"))
+        answer = await self._get(f"{self._points}/{id_in_path(point_id)}", point_id)
         return answer.decode(schema.RecoveryPointAnswer).data
 
     async def get_vm_recovery_point(self, point_id: str, vm_point_id: str) -> schema.VmRecoveryPoint:
         """One VM of a recovery point, with its disks."""
         path = f"{self._points}/{id_in_path(point_id)}/vm-recovery-points/{id_in_path(vm_point_id)}"
-        return (await self.session.ask(_request("GET", path))).decode(schema.VmRecoveryPointAnswer).data
+        return (await self._get(path, vm_point_id)).decode(schema.VmRecoveryPointAnswer).data
 
     async def list_recovery_points(self, page: int, limit: int, *, filter_text: str = "", order_by: str = "") -> Answer:
         """One page of recovery points (EntityList)."""
@@ -162,7 +162,7 @@ class CentralApi:
         path = f"{self._points}/{id_in_path(point_id)}"
         return await self._start(_request("DELETE", path, request_id=request_id))
 
-    async def discover_cluster(self, disk: DiskPoint, reference: DiskPoint | None) -> schema.ClusterInfo:
+    async def discover_cluster(self, disk: DiskPoint, reference: DiskPoint | None) -> schema_discovery.ClusterInfo:
         """Find the Prism Element that computes changed regions of `disk`, and get a token for it."""
         spec: dict[str, Any] = {
             "$objectType": f"{_CONTENT}.ComputeChangedRegionsClusterDiscoverSpec",
@@ -172,16 +172,24 @@ class CentralApi:
             spec["referenceDiskRecoveryPoint"] = _disk_reference(reference)
         body = {"$objectType": f"{_CONTENT}.ClusterDiscoverSpec", "operation": "COMPUTE_CHANGED_REGIONS", "spec": spec}
         path = f"{self._points}/{id_in_path(disk.recovery_point_id)}/$actions/discover-cluster"
-        return (await self.session.ask(_request("POST", path, body=body))).decode(schema.ClusterInfoAnswer).data
+        return (
+            (await self.session.ask(_request("POST", path, body=body))).decode(schema_discovery.ClusterInfoAnswer).data
+        )
 
     async def get_task(self, task_id: str) -> schema.TaskState:
         """One task."""
-        answer = await self.session.ask(_request("GET", self._task_path(task_id)))
+        answer = await self._get(self._task_path(task_id), task_id)
         return answer.decode(schema.TaskAnswer).data
 
     async def cancel_task(self, task_id: str) -> None:
         """Ask for the end of a task that `isCancelable`; it is CANCELING from then on, if it is not done by then."""
         await self.session.ask(_request("POST", f"{self._task_path(task_id)}/$actions/cancel"))
+
+    async def _get(self, path: str, asked_id: str) -> Answer:
+        """Return the answer about one thing, which must not be another one."""
+        answer = await self.session.ask(_request("GET", path))
+        check_same_id(answer.decode(schema.IdAnswer).data.ext_id, asked_id, field="extId", request=answer.request)
+        return answer
 
     async def _list(self, path: str, page: int, limit: int, filter_text: str = "", order_by: str = "") -> Answer:
         query = {"$page": str(page), "$limit": str(limit)}

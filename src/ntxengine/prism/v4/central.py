@@ -22,8 +22,8 @@ from ntxengine.errors import (
 )
 from ntxengine.ids import is_uuid
 from ntxengine.prism.findings import TOO_OLD_TO_HOT_ADD, Revisions
-from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
-from ntxengine.prism.http.parse import given_id
+from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line, was_rejected
+from ntxengine.prism.http.parse import check_same_id, given_id
 from ntxengine.prism.http.session import Session
 from ntxengine.prism.listing import ids_named, read_vms, readable
 from ntxengine.prism.models import (
@@ -149,7 +149,7 @@ class CentralPrism:
         )
         try:
             point_id = await self._created(asking, accepted, vm, name, what, deadline)
-            point = await poll(lambda: self._listed(point_id, vm), what=what, deadline=deadline)
+            point = await poll(lambda: self._listed(point_id, vm, name), what=what, deadline=deadline)
             absent = [disk.label for disk in vm.disks if disk.id not in {found.disk_id for found in point.disks}]
             if absent:
                 raise PrismAnswerError(f"{what}: recovery point {point_id} does not hold {', '.join(absent)}")
@@ -259,18 +259,31 @@ class CentralPrism:
         return await appearing(look, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S) or set()
 
     async def _look_up(self, point_id: str, vm: Vm) -> RecoveryPoint:
+        subject = f"recovery point {point_id}"
         found = await self._api.get_recovery_point(point_id)
-        vm_point = next((item for item in found.vm_recovery_points or () if item.vm_ext_id == vm.id), None)
-        if vm_point is None:
-            raise NotFoundError(f"recovery point {point_id} does not hold VM {vm.id}")
+        if found.status not in (None, "COMPLETE"):
+            raise NotFoundError(f"{subject} cannot be used: its status is {one_line(found.status)}")
+        vm_points = [item for item in found.vm_recovery_points or () if item.vm_ext_id == vm.id]
+        if not vm_points:
+            raise NotFoundError(f"{subject} does not hold VM {vm.id}")
+        if len(vm_points) > 1:
+            raise PrismAnswerError(f"{subject} holds VM {vm.id} {len(vm_points)} times")
         # The disks may be null in the answer for the whole recovery point (nutanix-api, 5.1).
-        vm_point = await self._api.get_vm_recovery_point(found.ext_id, vm_point.ext_id)
+        vm_point = await self._api.get_vm_recovery_point(found.ext_id, vm_points[0].ext_id)
+        check_same_id(
+            vm_point.vm_ext_id, vm.id, field="vmExtId", request=f"{subject}: VM recovery point {vm_point.ext_id}"
+        )
         disks = disk_points_from(vm_point, vm=vm, recovery_point_id=found.ext_id)
         return recovery_point_from(found, vm_id=vm.id, disks=disks)
 
-    async def _listed(self, point_id: str, vm: Vm) -> RecoveryPoint:
-        """Return a new recovery point once its disks are listed.  Errors: NotFoundError if they are not yet."""
+    async def _listed(self, point_id: str, vm: Vm, name: str) -> RecoveryPoint:
+        """Return a new recovery point once its disks are listed.
+
+        Errors: NotFoundError if they are not yet; PrismAnswerError if it has another name: the task named another one.
+        """
         point = await self._look_up(point_id, vm)
+        if point.name != name:
+            raise PrismAnswerError(f"the task for {name!r} names recovery point {point_id}, {one_line(point.name)!r}")
         if vm.disks and not point.disks:
             raise NotFoundError(f"recovery point {point_id} lists no disk of VM {vm.id}")
         return point
@@ -315,7 +328,7 @@ class CentralPrism:
         deadline = Deadline(self._session.clock, UNDO_TIMEOUT_S)
         if task is not None:
             named = task.detail("recoveryPointExtId")
-            ids = {named} if is_uuid(named) else set()
+            ids = {named} if is_uuid(named) and await self._is_of(named, name, vm) else set()
             ids |= await poll(lambda: self._named(name, vm), what=what, deadline=deadline)
         else:
             # Nobody knows how far the request came: a recovery point of our name may appear in a moment.
@@ -323,6 +336,11 @@ class CentralPrism:
         for point_id in ids:
             log.info("deleting recovery point %s: making it did not succeed (%s)", point_id, what)
             await self.delete_recovery_point(point_id)
+
+    async def _is_of(self, point_id: str, name: str, vm: Vm) -> bool:
+        """Whether the cluster has this recovery point, with this name and no other VM: a task may name another one."""
+        found = await self._state(point_id)
+        return found is not None and found.name == name and found.vm_ids() <= {vm.id}
 
     async def _named(self, name: str, vm: Vm) -> set[str]:
         """Return the ids of the recovery points of this name that hold this VM alone."""

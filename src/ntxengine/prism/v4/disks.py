@@ -12,8 +12,8 @@ from collections import defaultdict
 from collections.abc import Awaitable
 
 from ntxengine.errors import PrismAnswerError, PrismBusy, PrismError, PrismStatusError, TaskFailed
-from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
-from ntxengine.prism.http.parse import given_id
+from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line, was_rejected
+from ntxengine.prism.http.parse import decode, given_id
 from ntxengine.prism.http.session import Answer
 from ntxengine.prism.listing import readable
 from ntxengine.prism.models import AttachedDisk, DiskPoint
@@ -145,7 +145,12 @@ class CentralDisks:
         """Return the version of the disk, or of its VM; None where neither is told, or the disk is not there."""
         try:
             answer = await self._api.get_vm_disk(disk.worker_id, disk.id)
-            answer.decode(Entity)
+            slot = decode(answer.decode(Entity).data, VmDisk, request=answer.request)
+            if slot.cloned_from not in (None, disk.source):
+                raise PrismAnswerError(
+                    f"{answer.request}: the disk comes from {one_line(slot.cloned_from or '')}, not from"
+                    f" {disk.source}: it is not removed"
+                )
             return answer.etag or (await self._api.get_vm(disk.worker_id)).etag or None
         except PrismStatusError as exc:
             if is_not_found(exc):

@@ -24,41 +24,51 @@ _POWER: dict[str | None, PowerState] = {"ON": "on", "OFF": "off", "PAUSED": "pau
 _APPLICATION = "APPLICATION_CONSISTENT"
 
 
-class _Camel(msgspec.Struct, rename="camel", kw_only=True):
+class Camel(msgspec.Struct, rename="camel", kw_only=True):
     """Base: fields are camelCase on the wire."""
 
 
-class Reference(_Camel):
+class Reference(Camel):
     """An object named by its id."""
 
     ext_id: str | None = None
 
 
-class _Link(_Camel):
+class _Link(Camel):
     rel: str | None = None
 
 
-class ListMetadata(_Camel):
+class ListMetadata(Camel):
     """How many there are in all, and where other pages are."""
 
     total_available_results: Size | None = None
     links: list[_Link] | None = None
 
 
-class EntityList(_Camel):
-    """A page of entities, each still as bytes."""
+class EntityList(Camel):
+    """A page of entities, each still as bytes.  No list at all is an empty one only if the total is told as well."""
 
     data: list[msgspec.Raw] | None = None
     metadata: ListMetadata | None = None
 
+    def __post_init__(self) -> None:
+        if self.data is None and (self.metadata is None or self.metadata.total_available_results is None):
+            raise ValueError("neither `data` nor `totalAvailableResults`: it says nothing")
 
-class Entity(_Camel):
+
+class IdAnswer(Camel):
+    """One entity, of which only the id is read."""
+
+    data: Reference
+
+
+class Entity(Camel):
     """One entity, still as bytes."""
 
     data: msgspec.Raw
 
 
-class VersionInfo(_Camel):
+class VersionInfo(Camel):
     """The highest revision that a name space has: `v4.3`."""
 
     data: str
@@ -67,27 +77,27 @@ class VersionInfo(_Camel):
 # -- tasks
 
 
-class _TaskReference(_Camel):
+class _TaskReference(Camel):
     ext_id: TaskId
 
 
-class TaskAccepted(_Camel):
+class TaskAccepted(Camel):
     """The answer to everything that takes time."""
 
     data: _TaskReference
 
 
-class _Detail(_Camel):
+class _Detail(Camel):
     name: str | None = None
     value: Any = None
 
 
-class _Affected(_Camel):
+class _Affected(Camel):
     ext_id: str | None = None
     rel: str | None = None
 
 
-class _Message(_Camel):
+class _Message(Camel):
     code: str | None = None
     message: str | None = None
     error_group: str | None = None
@@ -96,7 +106,7 @@ class _Message(_Camel):
         return f"{self.code or ''} {self.message or self.error_group or ''}".strip()
 
 
-class TaskState(_Camel):
+class TaskState(Camel):
     """A task as it stands."""
 
     status: str
@@ -128,7 +138,7 @@ class TaskState(_Camel):
         return "; ".join(dict.fromkeys(said)) or "no reason given"
 
 
-class TaskAnswer(_Camel):
+class TaskAnswer(Camel):
     """One task."""
 
     data: TaskState
@@ -137,25 +147,25 @@ class TaskAnswer(_Camel):
 # -- VMs
 
 
-class _DiskAddress(_Camel):
+class _DiskAddress(Camel):
     bus_type: str | None = None
     index: int | None = None
 
 
-class _DiskReference(_Camel):
+class _DiskReference(Camel):
     object_type: str | None = msgspec.field(default=None, name="$objectType")
     disk_recovery_point_ext_id: str | None = None
 
 
-class _DataSource(_Camel):
+class _DataSource(Camel):
     reference: _DiskReference | None = None
 
 
-class _ExternalStorage(_Camel):
+class _ExternalStorage(Camel):
     volume_name: str | None = None
 
 
-class _Backing(_Camel):
+class _Backing(Camel):
     disk_ext_id: Uuid | None = None
     disk_size_bytes: Size | None = None
     storage_container: Reference | None = None
@@ -165,7 +175,7 @@ class _Backing(_Camel):
     is_migration_in_progress: bool | None = None
 
 
-class VmDisk(_Camel):
+class VmDisk(Camel):
     """A disk slot of a VM."""
 
     ext_id: Uuid
@@ -189,11 +199,11 @@ class VmDisk(_Camel):
         return reference.disk_recovery_point_ext_id
 
 
-class _GuestInfo(_Camel):
+class _GuestInfo(Camel):
     guest_os_full_name: str | None = None
 
 
-class _GuestTools(_Camel):
+class _GuestTools(Camel):
     is_installed: bool | None = None
     is_enabled: bool | None = None
     is_reachable: bool | None = None
@@ -204,7 +214,7 @@ class _GuestTools(_Camel):
     guest_info: _GuestInfo | None = None
 
 
-class _Vm(_Camel):
+class _Vm(Camel):
     ext_id: Uuid
     name: str | None = None
     power_state: str | None = None
@@ -216,7 +226,7 @@ class _Vm(_Camel):
     guest_tools: _GuestTools | None = None
 
 
-class _CdRom(_Camel):
+class _CdRom(Camel):
     disk_address: _DiskAddress | None = None
 
 
@@ -288,12 +298,12 @@ def _guest_tools(found: _GuestTools | None) -> GuestTools:
 # -- recovery points
 
 
-class _DiskRecoveryPoint(_Camel):
+class _DiskRecoveryPoint(Camel):
     disk_recovery_point_ext_id: Uuid
     disk_ext_id: str | None = None
 
 
-class VmRecoveryPoint(_Camel):
+class VmRecoveryPoint(Camel):
     """One VM in a recovery point."""
 
     ext_id: Uuid
@@ -301,17 +311,18 @@ class VmRecoveryPoint(_Camel):
     disk_recovery_points: list[_DiskRecoveryPoint] | None = None
 
 
-class VmRecoveryPointAnswer(_Camel):
+class VmRecoveryPointAnswer(Camel):
     """One VM in a recovery point, with its disks."""
 
     data: VmRecoveryPoint
 
 
-class RecoveryPointState(_Camel):
+class RecoveryPointState(Camel):
     """A recovery point; its disks may be missing here (nutanix-api, 5.1)."""
 
     ext_id: Uuid
     name: str | None = None
+    status: str | None = None
     recovery_point_type: str | None = None
     creation_time: datetime | None = None
     expiration_time: datetime | None = None
@@ -333,7 +344,7 @@ class RecoveryPointState(_Camel):
         return {point.vm_ext_id for point in self.vm_recovery_points or () if point.vm_ext_id}
 
 
-class RecoveryPointAnswer(_Camel):
+class RecoveryPointAnswer(Camel):
     """One recovery point."""
 
     data: RecoveryPointState
@@ -355,43 +366,22 @@ def recovery_point_from(found: RecoveryPointState, *, vm_id: str, disks: tuple[D
 
 
 def disk_points_from(found: VmRecoveryPoint, *, vm: Vm, recovery_point_id: str) -> tuple[DiskPoint, ...]:
-    """Return the disk recovery points of the VM's data disks, in their order; others (UEFI variables) are left out."""
-    known = {point.disk_ext_id: point.disk_recovery_point_ext_id for point in found.disk_recovery_points or ()}
+    """Return the disk recovery points of the VM's data disks, in their order; others (UEFI variables) are left out.
+
+    Errors: PrismAnswerError if a disk is there twice, or two disks have one disk recovery point.
+    """
+    known: dict[str, str] = {}
+    wanted = {disk.id for disk in vm.disks}
+    for point in found.disk_recovery_points or ():
+        if point.disk_ext_id is None or point.disk_ext_id not in wanted:
+            continue
+        if point.disk_ext_id in known:
+            raise PrismAnswerError(f"recovery point {recovery_point_id} lists disk {point.disk_ext_id} twice")
+        known[point.disk_ext_id] = point.disk_recovery_point_ext_id
+    if len(set(known.values())) != len(known):
+        raise PrismAnswerError(f"recovery point {recovery_point_id} has one disk recovery point for two disks")
     return tuple(
         DiskPoint(id=known[disk.id], disk_id=disk.id, recovery_point_id=recovery_point_id, vm_point_id=found.ext_id)
         for disk in vm.disks
         if disk.id in known
     )
-
-
-# -- cluster discovery
-
-
-class _Address(_Camel):
-    value: str | None = None
-
-
-class _IpAddress(_Camel):
-    ipv4: _Address | None = None
-    ipv6: _Address | None = None
-
-
-class ClusterInfo(_Camel):
-    """Where the regions of a disk are computed, and the token for it."""
-
-    cluster_ip: _IpAddress
-    jwt_token: str
-
-    @property
-    def address(self) -> str:
-        """The address as Prism wrote it, unchecked; empty if it wrote none."""
-        for given in (self.cluster_ip.ipv4, self.cluster_ip.ipv6):
-            if given is not None and given.value:
-                return given.value
-        return ""
-
-
-class ClusterInfoAnswer(_Camel):
-    """The answer of cluster discovery."""
-
-    data: ClusterInfo

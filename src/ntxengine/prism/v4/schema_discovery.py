@@ -1,0 +1,35 @@
+"""The answer of cluster discovery."""
+
+from __future__ import annotations
+
+from ntxengine.prism.v4.schema import Camel
+
+
+class _Address(Camel):
+    value: str | None = None
+
+
+class _IpAddress(Camel):
+    ipv4: _Address | None = None
+    ipv6: _Address | None = None
+
+
+class ClusterInfo(Camel):
+    """Where the regions of a disk are computed, and the token for it."""
+
+    cluster_ip: _IpAddress
+    jwt_token: str
+
+    @property
+    def address(self) -> str:
+        """The address as Prism wrote it, unchecked; empty if it wrote none."""
+        for given in (self.cluster_ip.ipv4, self.cluster_ip.ipv6):
+            if given is not None and given.value:
+                return given.value
+        return ""
+
+
+class ClusterInfoAnswer(Camel):
+    """The answer of cluster discovery."""
+
+    data: ClusterInfo
