@@ -167,6 +167,18 @@ async def test_a_token_with_a_short_life_is_renewed_in_time(
     assert len(hostile.asked_for(DISCOVER)) == 2
 
 
+@pytest.mark.parametrize(
+    ("begin", "end"), [(0.5, 10**400), (-(10**400), 0), (1e308, -1e308), (True, False), ("1", "2"), (None, [])]
+)
+async def test_a_token_with_an_odd_life_is_used_for_the_usual_time(
+    hostile: Hostile, prism: CentralPrism, begin: Any, end: Any
+) -> None:
+    hostile.on(f"POST {DISCOVER}", discovery(jwt(scope=CONTENT, iat=begin, exp=end)))
+    hostile.on(f"POST {COMPUTE}", page(0))
+
+    assert await walk(prism) == 1
+
+
 async def test_a_redirect_of_the_element_is_not_followed(hostile: Hostile, prism: CentralPrism) -> None:
     hostile.on(f"POST {DISCOVER}", discovery())
     hostile.on(f"POST {COMPUTE}", reply(307, {}, Location="https://evil.example/"))

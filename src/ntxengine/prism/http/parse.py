@@ -73,8 +73,26 @@ def check_same_id(found: str | None, asked: str, *, field: str, request: str) ->
         raise PrismAnswerError(f"{request}: the answer is about {field} {one_line(found)}, not about {asked}")
 
 
-def in_utc(when: datetime | None) -> datetime | None:
-    """Return a time of Prism's in UTC; one without a zone is in UTC already."""
-    if when is None:
+def time_from(value: object) -> datetime | None:
+    """Return a time that Prism wrote as text, in UTC; one without a zone is in UTC already.
+
+    None if it is none that we can hold.  Nothing is decided by the times of a cluster, so a foreign recovery point that
+    expires in the year 10000 must not hide the others.
+    """
+    if not isinstance(value, str):
         return None
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    try:
+        when = msgspec.convert(value, datetime)
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (msgspec.ValidationError, ValueError, OverflowError):
+        return None
+
+
+def time_from_msecs(value: object) -> datetime | None:
+    """Return a time that Prism wrote as milliseconds since 1970; None for 0, for -1 and for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < MAX_OFFSET:
+        return None
+    try:
+        return datetime.fromtimestamp(value / 1000, tz=UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

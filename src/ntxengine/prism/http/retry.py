@@ -80,6 +80,6 @@ def _seconds(text: str) -> float:
 def _date_s(text: str) -> float:
     try:
         when = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
     return (when - datetime.now(UTC)).total_seconds() if when.tzinfo is not None else 0.0

@@ -10,15 +10,14 @@ import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from ntxengine.errors import PrismAnswerError
 from ntxengine.ids import UUID_PATTERN, is_uuid
 from ntxengine.prism.http.error_body import one_line, with_details
-from ntxengine.prism.http.parse import Size, Uuid, decode, decode_object, in_utc
+from ntxengine.prism.http.parse import Size, Uuid, decode, decode_object, time_from, time_from_msecs
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, PowerState, RecoveryPoint, Vm
 from ntxengine.prism.v3.guest_tools import GuestToolsState
 
@@ -56,7 +55,7 @@ class Identifiers(msgspec.Struct):
 
 class _Metadata(msgspec.Struct):
     uuid: Uuid
-    creation_time: datetime | None = None
+    creation_time: Any = None
 
 
 class _Reference(msgspec.Struct):
@@ -304,7 +303,7 @@ class _SnapshotStatus(msgspec.Struct):
     state: str | None = None
     name: str | None = None
     snapshot_type: str | None = None
-    expiration_time_msecs: int | None = None
+    expiration_time_msecs: Any = None
     resources: _SnapshotResources | None = None
     snapshot_file_list: list[_SnapshotFile] | None = None
     message_list: list[_Message] | None = None
@@ -352,10 +351,7 @@ class VmFiles:
 
 
 def vm_files(vm: Vm, known: V2Vm) -> VmFiles:
-    """Return the storage files of the data disks of `vm`.
-
-    Errors: PrismAnswerError if one device has two files, or one file is of two devices.
-    """
+    """Return the storage files of the data disks of `vm`; PrismAnswerError if they are not one for each."""
     devices = [disk.disk_address.device_uuid for disk in known.slots() if disk.disk_address is not None]
     twice = next((disk.label for disk in vm.disks if devices.count(disk.id) > 1), None)
     if twice is not None:
@@ -390,8 +386,8 @@ def recovery_point_from(
         name=status.name or "",
         vm_id=(status.resources.entity_uuid if status.resources else None) or "",
         consistency=consistency,
-        created_at=in_utc(found.metadata.creation_time),
-        expires_at=_from_msecs(status.expiration_time_msecs, request),
+        created_at=time_from(found.metadata.creation_time),
+        expires_at=time_from_msecs(status.expiration_time_msecs),
         disks=tuple(disks[disk.id] for disk in vm.disks if disk.id in disks) if vm is not None else (),
     )
 
@@ -409,12 +405,3 @@ def _disk_point(item: _SnapshotFile, snapshot_id: str, files: VmFiles, request: 
     if is_uuid(parts[-1]) and parts[-1].lower() != match[1].lower():
         raise PrismAnswerError(f"{request}: snapshot_file_path {path!r} is the file of another disk than {match[1]}")
     return DiskPoint(id=path, disk_id=disk_id, recovery_point_id=snapshot_id, path=path)
-
-
-def _from_msecs(msecs: int | None, request: str) -> datetime | None:
-    if not msecs:
-        return None
-    try:
-        return datetime.fromtimestamp(msecs / 1000, tz=UTC)
-    except (OverflowError, OSError, ValueError) as exc:
-        raise PrismAnswerError(f"{request}: expiration_time_msecs is {msecs}, which is no time") from exc

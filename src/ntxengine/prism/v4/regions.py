@@ -32,6 +32,9 @@ from ntxengine.prism.v4.api import CentralApi, compute_changed_regions, is_revis
 TOKEN_LIFE_S = 13 * 60.0
 """A token lives 15 minutes: a new one is fetched with two to spare for the page in work."""
 
+_LAST_TIME_S = 2**40
+"""Seconds since 1970: no clock of ours says as much."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+={0,2}\.[A-Za-z0-9_-]*={0,2}")
 _SCOPE = re.compile(r"/api/dataprotection/([^/\s\"',]+)/content\b")
 
@@ -152,6 +155,8 @@ def _revision(payload: dict[str, Any], what: str) -> str | None:
 def _life_s(payload: dict[str, Any]) -> float:
     """Return for how long to use the token: less than it says, and never longer than TOKEN_LIFE_S."""
     begin, end = payload.get("iat"), payload.get("exp")
-    if isinstance(begin, int | float) and isinstance(end, int | float) and 0 < end - begin < TOKEN_LIFE_S / 0.85:
-        return 0.85 * (end - begin)
-    return TOKEN_LIFE_S
+    if not (isinstance(begin, int | float) and isinstance(end, int | float)):
+        return TOKEN_LIFE_S
+    if not all(abs(when) < _LAST_TIME_S for when in (begin, end)):
+        return TOKEN_LIFE_S  # an integer in JSON may be longer than a float can be
+    return 0.85 * (end - begin) if 0 < end - begin < TOKEN_LIFE_S / 0.85 else TOKEN_LIFE_S

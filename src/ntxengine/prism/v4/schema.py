@@ -6,7 +6,6 @@ checked.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -14,7 +13,7 @@ import msgspec
 from ntxengine.errors import PrismAnswerError
 from ntxengine.prism.guest import GuestTools, told
 from ntxengine.prism.http.error_body import one_line
-from ntxengine.prism.http.parse import Size, TaskId, Uuid, decode, decode_object, in_utc
+from ntxengine.prism.http.parse import Size, TaskId, Uuid, decode, decode_object, time_from
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, PowerState, RecoveryPoint, Vm
 
 RECOVERY_POINT_DISK = "vmm.v4.ahv.config.VmDiskRecoveryPointReference"
@@ -324,8 +323,8 @@ class RecoveryPointState(Camel):
     name: str | None = None
     status: str | None = None
     recovery_point_type: str | None = None
-    creation_time: datetime | None = None
-    expiration_time: datetime | None = None
+    creation_time: Any = None
+    expiration_time: Any = None
     is_secure: bool | None = None
     is_worm_protected: bool | None = None
     vm_recovery_points: list[VmRecoveryPoint] | None = None
@@ -358,8 +357,8 @@ def recovery_point_from(found: RecoveryPointState, *, vm_id: str, disks: tuple[D
         name=found.name or "",
         vm_id=vm_id,
         consistency=consistency,
-        created_at=in_utc(found.creation_time),
-        expires_at=in_utc(found.expiration_time),
+        created_at=time_from(found.creation_time),
+        expires_at=time_from(found.expiration_time),
         disks=disks,
         protection=found.protection,
     )
