@@ -7,7 +7,7 @@ from typing import Any
 
 from ntxengine.prism.http.parse import check_same_id, id_in_path
 from ntxengine.prism.http.session import Answer, Request, Session
-from ntxengine.prism.v3 import schema
+from ntxengine.prism.v3 import schema, schema_v2
 
 PAGE_LENGTH = 100
 """`length` of a list: far below any limit that was seen."""
@@ -83,11 +83,11 @@ class ElementApi:
             body["reference_snapshot_file_path"] = reference
         return await self.session.ask(Request("POST", f"{V3}/data/changed_regions", body=body))
 
-    async def get_vm_v2(self, vm_id: str) -> schema.V2Vm:
+    async def get_vm_v2(self, vm_id: str) -> schema_v2.V2Vm:
         """One VM with its storage files."""
         path = f"{V2}/vms/{id_in_path(vm_id)}"
         answer = await self.session.ask(Request("GET", path, query={"include_vm_disk_config": "true"}))
-        found = answer.decode(schema.V2Vm)
+        found = answer.decode(schema_v2.V2Vm)
         check_same_id(found.uuid, vm_id, field="uuid", request=answer.request)
         return found
 
@@ -102,10 +102,10 @@ class ElementApi:
         body = {"uuid": vm_id, "vm_disks": [{"disk_address": {"vmdisk_uuid": vmdisk_id}}]}
         return await self._change_disks(vm_id, "detach", body, is_repeatable=True)
 
-    async def get_task_v2(self, task_id: str) -> schema.V2Task:
+    async def get_task_v2(self, task_id: str) -> schema_v2.V2Task:
         """One task."""
         answer = await self.session.ask(Request("GET", f"{V2}/tasks/{id_in_path(task_id)}"))
-        found = answer.decode(schema.V2Task)
+        found = answer.decode(schema_v2.V2Task)
         check_same_id(found.uuid, task_id, field="uuid", request=answer.request)
         return found
 
@@ -118,4 +118,4 @@ class ElementApi:
     async def _change_disks(self, vm_id: str, verb: str, body: dict[str, Any], *, is_repeatable: bool) -> str:
         path = f"{V2}/vms/{id_in_path(vm_id)}/disks/{verb}"
         answer = await self.session.ask(Request("POST", path, body=body, is_repeatable=is_repeatable))
-        return answer.decode(schema.V2TaskAccepted).task_uuid
+        return answer.decode(schema_v2.V2TaskAccepted).task_uuid

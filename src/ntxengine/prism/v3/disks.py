@@ -27,7 +27,7 @@ from ntxengine.prism.tasks import (
     undo,
 )
 from ntxengine.prism.v3.api import ElementApi
-from ntxengine.prism.v3.schema import V2Disk, V2Task, V2Vm
+from ntxengine.prism.v3.schema_v2 import V2Disk, V2Task, V2Vm
 
 _ENDED = frozenset({"succeeded", "failed", "aborted"})
 

@@ -1,0 +1,102 @@
+"""The v2 answers of a Prism Element: which storage file is which disk, and tasks.
+
+A disk has two names: v3 knows the device's uuid, storage the vmdisk's.  Only v2 tells which is which
+(nutanix-api, fact 5).
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+
+from ntxengine.errors import PrismAnswerError
+from ntxengine.ids import is_uuid
+from ntxengine.prism.http.parse import Size, Uuid, decode
+
+_SNAPSHOT_FOLDERS = ("/.snapshot/", "/.acropolis/snapshot/")
+
+
+class _V2Address(msgspec.Struct):
+    device_uuid: str | None = None
+    device_bus: str | None = None
+    device_index: int | None = None
+    vmdisk_uuid: str | None = None
+    ndfs_filepath: str | None = None
+
+
+class V2Disk(msgspec.Struct):
+    """A disk slot of a VM with the storage file behind it."""
+
+    disk_address: _V2Address | None = None
+    source_disk_address: _V2Address | None = None
+    is_cdrom: bool | None = None
+    size: Size | None = None
+
+    @property
+    def vmdisk_id(self) -> str | None:
+        """The name of its file, if it is one that storage can have."""
+        found = self.disk_address.vmdisk_uuid if self.disk_address else None
+        return found if is_uuid(found) else None
+
+    @property
+    def source_path(self) -> str | None:
+        """The path of the file that it was cloned from."""
+        return self.source_disk_address.ndfs_filepath if self.source_disk_address else None
+
+    @property
+    def cloned_from(self) -> str | None:
+        """The path of the snapshot file that it is a clone of, if it is one."""
+        path = self.source_path
+        return path if path is not None and any(folder in path for folder in _SNAPSHOT_FOLDERS) else None
+
+
+class V2Vm(msgspec.Struct):
+    """A VM as v2 knows it."""
+
+    uuid: Uuid
+    vm_disk_info: list[msgspec.Raw] | None = None
+
+    def slots(self) -> list[V2Disk]:
+        """Return the disk slots that can be read: one that cannot hides no other."""
+        found = []
+        for raw in self.vm_disk_info or ():
+            with contextlib.suppress(PrismAnswerError):
+                found.append(decode(raw, V2Disk, request=f"v2: VM {self.uuid}"))
+        return found
+
+    def files(self) -> dict[str, V2Disk]:
+        """Return the disks by their device uuid, and those that are told without one by their address."""
+        return {
+            address.device_uuid or label_key(address.device_bus, address.device_index): disk
+            for disk in self.slots()
+            if (address := disk.disk_address) is not None and not disk.is_cdrom
+        }
+
+
+class V2TaskAccepted(msgspec.Struct):
+    """The answer to everything that takes time in v2."""
+
+    task_uuid: Uuid
+
+
+class _MetaResponse(msgspec.Struct):
+    error_detail: str | None = None
+
+
+class V2Task(msgspec.Struct):
+    """A task as it stands."""
+
+    uuid: str | None = None
+    progress_status: str | None = None
+    meta_response: _MetaResponse | None = None
+
+    @property
+    def state(self) -> str:
+        """Its status in lower case: both spellings are documented."""
+        return (self.progress_status or "").lower()
+
+
+def label_key(bus: str | None, index: int | None) -> str:
+    """Return an address as a key beside device uuids: `scsi.0`."""
+    return f"{(bus or '').lower()}.{index}"
