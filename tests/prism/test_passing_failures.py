@@ -116,16 +116,26 @@ async def test_a_deletion_is_carried_through_over_a_failure_that_passes(
     assert points(sim) == 0
 
 
-@pytest.mark.parametrize(("family", "path"), [("v4", "/config/tasks/"), ("v3", "v2.0/tasks/")])
 @pytest.mark.parametrize("failure", ["404", "json-500-for-long", "504"])
+@pytest.mark.parametrize(
+    ("family", "method", "path"),
+    [
+        ("v4", "GET", "/config/tasks/"),
+        ("v4", "DELETE", "/disks/"),
+        ("v4", "GET", "/disks/"),
+        ("v3", "GET", "v2.0/tasks/"),
+        ("v3", "POST", "/detach$"),
+        ("v3", "GET", "v2.0/vms/"),
+    ],
+)
 async def test_a_disk_is_taken_off_over_a_failure_that_passes(
-    sim: Simulator, connect: Connect, family: Family, path: str, failure: str
+    sim: Simulator, connect: Connect, family: Family, method: str, path: str, failure: str
 ) -> None:
     worker = sim.worker_id or ""
     async with connect(family) as prism:
         point = await freeze(prism, await subject(prism))
         disk = await prism.attach_disk(worker, point.disks[0])
-        spoil(sim, failure, "GET", path)
+        spoil(sim, failure, method, path)
 
         await prism.detach_disk(disk)
 

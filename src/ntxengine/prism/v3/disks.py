@@ -90,12 +90,25 @@ class ElementDisks:
 
     async def detach(self, disk: AttachedDisk) -> None:
         """Take a disk off its worker VM, and wait until that is done."""
-        if not await self._is_there(disk):
-            return
         what = f"removal of disk {disk.vmdisk_id} from worker VM {disk.worker_id}"
+        deadline = Deadline(self._clock)
+
+        async def begun() -> str | None:
+            """Return the id of the task, empty if the disk is not there."""
+            if not await self._is_there(disk):
+                return ""
+            try:
+                return await self._api.detach_disk_v2(disk.worker_id, disk.vmdisk_id)
+            except PrismStatusError as exc:
+                if not is_not_found(exc):
+                    raise
+                return None
+
+        task_id = await poll(begun, what=what, deadline=deadline.within(UNKNOWN_TIMEOUT_S))
+        if not task_id:
+            return
         try:
-            task_id = await self._api.detach_disk_v2(disk.worker_id, disk.vmdisk_id)
-            await self._wait(task_id, what, Deadline(self._clock))
+            await self._wait(task_id, what, deadline)
         except PrismError:
             if await self._is_there(disk):
                 raise

@@ -26,6 +26,7 @@ from ntxengine.prism.tasks import (
     appearing,
     ask_twice_if_absent,
     log,
+    poll,
     undo,
 )
 from ntxengine.prism.v4.api import CentralApi
@@ -107,11 +108,17 @@ class CentralDisks:
     async def detach(self, disk: AttachedDisk) -> None:
         """Take a disk off its worker VM, and wait until that is done."""
         what = f"removal of disk {disk.id} from worker VM {disk.worker_id}"
+        deadline = Deadline(self._clock)
+
+        async def begun() -> str | None:
+            """Return the id of the task, empty if the disk is not there."""
+            task_id = await self._delete(disk, await self._etag(disk), what)
+            return "" if task_id is None and await self._is_gone(disk) else task_id
+
         for left in reversed(range(_DELETE_TRIES)):
             try:
-                task_id = await self._delete(disk, await self._etag(disk), what)
-                if task_id is not None:
-                    await self._tasks.wait(task_id, what=what, deadline=Deadline(self._clock))
+                if task_id := await poll(begun, what=what, deadline=deadline.within(UNKNOWN_TIMEOUT_S)):
+                    await self._tasks.wait(task_id, what=what, deadline=deadline)
                 return
             except PrismError as exc:
                 if await self._is_gone(disk):
