@@ -17,6 +17,8 @@ from ntxengine.cli.main import COMMANDS, ntx
 from ntxengine.prism.v3 import api as v3_api
 from ntxengine.prism.v4 import api as v4_api
 from ntxengine.sim.faults import ANSWER_FAULTS, REGION_FAULTS, TASK_FAULTS, Faults
+from ntxengine.sim.faults.lists import ASKED_FAULTS, FOUND_FAULTS
+from ntxengine.sim.odd import ODD_V3, ODD_V4
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -150,7 +152,16 @@ def test_examples_run(document: Path, tmp_path: Path, bin_folder: Path) -> None:
 
 def test_every_fault_and_style_of_the_simulator_is_described() -> None:
     document = (ROOT / "docs" / "simulator.md").read_text()
-    names = [*ANSWER_FAULTS, *REGION_FAULTS, *TASK_FAULTS, *(field.name for field in dataclasses.fields(Faults))]
+    names = [
+        *ANSWER_FAULTS,
+        *REGION_FAULTS,
+        *TASK_FAULTS,
+        *ASKED_FAULTS,
+        *FOUND_FAULTS,
+        *ODD_V4,
+        *ODD_V3,
+        *(field.name for field in dataclasses.fields(Faults)),
+    ]
 
     assert [name for name in names if f"`{name}`" not in document] == []
 
