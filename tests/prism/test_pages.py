@@ -228,3 +228,11 @@ async def test_a_server_that_knows_no_pages_gives_everything_at_once() -> None:
         return Page([msgspec.Raw(str(name).encode()) for name in range(250)], None, False, "GET list")
 
     assert await read(Pages([everything], identify=identify, next_window=Window, largest=10)) == list(range(250))
+
+
+async def test_a_count_without_a_list_is_refused() -> None:
+    async def empty(_window: Window) -> Page:
+        return Page([], 5, False, "GET list")
+
+    with pytest.raises(PrismAnswerError, match="GET list: Prism counts 5 and lists none of them"):
+        await read(Pages([empty], identify=identify, next_window=Window, largest=10))

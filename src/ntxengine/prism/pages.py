@@ -156,6 +156,8 @@ class Pages:
                     yield listed
             if walk.is_whole:
                 return
+            if walk.total and not walk.seen:
+                raise PrismAnswerError(f"{walk.request}: Prism counts {walk.total} and lists none of them")
             if walk.seen == before:
                 if walk.total is not None and len(before) < walk.total:
                     log.warning("%s: Prism counts %d and shows %d of them", walk.request, walk.total, len(before))
