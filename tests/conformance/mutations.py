@@ -40,7 +40,8 @@ VALUES: dict[str, Any] = {
     "map": {},
     "other_map": {"$objectType": "vmm.v4.ahv.config.Unheard", "extId": None},
     "zone": "2026-11-23T06:15:25.920305+00:00",
-    "far": "9999-12-31T23:59:59.999999Z",
+    "far": "9999-12-31T23:59:59.999999-23:59",
+    "early": "0001-01-01T00:00:00+23:59",
     "no_time": "2026-13-45T99:00:00Z",
 }
 """What stands in a place instead of what belongs there."""
