@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntxengine.prism.http.parse import time_from, time_from_msecs
+from ntxengine.errors import PrismAnswerError
+from ntxengine.prism.http.parse import decode_object, time_from, time_from_msecs
 from ntxengine.prism.http.retry import RetryPolicy
 
 
@@ -42,6 +43,16 @@ def test_no_time_of_prism_is_a_traceback(value: object) -> None:
     found = [time_from(value), time_from_msecs(value)]
 
     assert all(when is None or when.utcoffset() == timedelta(0) for when in found)
+
+
+@pytest.mark.parametrize("deep", [b"[" * 900 + b"]" * 900, b'{"a":' * 300 + b"1" + b"}" * 300])
+def test_an_object_that_could_not_be_written_again_is_refused(deep: bytes) -> None:
+    with pytest.raises(PrismAnswerError, match="more than 100 deep"):
+        decode_object(b'{"a":%b}' % deep, request="GET /x")
+
+
+def test_an_object_of_usual_depth_is_taken() -> None:
+    assert decode_object(b'{"a":%b}' % (b"[" * 90 + b"]" * 90), request="GET /x").keys() == {"a"}
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ MAX_OFFSET = 2**63 - 1
 MAX_PAGES = 10_000
 """A million entities: more than any Prism holds, so a list that never ends is an error."""
 
+_MAX_DEPTH = 100
+"""Objects in objects: a VM's configuration has ten, and who writes it down needs stack for each."""
+
 # v4 task ids carry the service in front: base64("ergon") ":" uuid.
 TASK_ID_PATTERN = re.compile(rf"(?:[A-Za-z0-9+/_-]{{1,64}}={{0,2}}:)?{UUID_PATTERN}")
 
@@ -44,8 +47,22 @@ def decode(body: bytes | msgspec.Raw, kind: type[T], *, request: str) -> T:
 
 
 def decode_object(body: bytes | msgspec.Raw, *, request: str) -> dict[str, Any]:
-    """Return `body` as the JSON object that it is, unchecked inside."""
-    return decode(body, dict[str, Any], request=request)
+    """Return `body` as the JSON object that it is, unchecked inside but for how deep it goes.
+
+    Errors: PrismAnswerError, also if it is nested so deep that nobody could write it again.
+    """
+    found = decode(body, dict[str, Any], request=request)
+    level: list[Any] = [found]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            item
+            for value in level
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return found
+    raise PrismAnswerError(f"{request}: the answer is nested more than {_MAX_DEPTH} deep")
 
 
 def id_in_path(value: str) -> str:
