@@ -65,15 +65,16 @@ ROOMS = {
     "prism": {
         "http": set(),
         "guest": set(),
-        "models": {"guest"},
+        "versions": set(),
+        "models": {"guest", "versions"},
         "findings": {"models"},
         "cluster": {"findings", "models"},
         "regions": {"http", "models"},
         "tasks": {"http"},
         "pages": {"http"},
         "listing": {"http", "models", "pages"},
-        "v3": {"guest", "http", "listing", "models", "pages", "regions", "tasks"},
-        "v4": {"findings", "guest", "http", "listing", "models", "pages", "regions", "tasks"},
+        "v3": {"findings", "guest", "http", "listing", "models", "pages", "regions", "tasks", "versions"},
+        "v4": {"findings", "guest", "http", "listing", "models", "pages", "regions", "tasks", "versions"},
         "probe": {"findings", "http", "v3", "v4"},
         "open": {"cluster", "http", "probe", "v3", "v4"},
         "__init__": {"cluster", "findings", "guest", "http", "models", "open"},
@@ -92,7 +93,8 @@ def public_names(unit: str) -> set[str]:
 FACADES = {
     "ntxengine.prism": {
         "attach": {"cluster", "findings", "models"},
-        **{layer: {"cluster", "models"} for layer in ("capture", "changes", "sweep")},
+        "capture": {"cluster", "models", "versions"},
+        **{layer: {"cluster", "models"} for layer in ("changes", "sweep")},
     },
     "ntxengine.repository": dict.fromkeys(
         ("capture", "sweep", "verify", "restore", "api", "__init__", "cli"), public_names("repository")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 import ntxengine.prism
-from ntxengine.errors import CredentialsError, OptionsError, PrismConnectionError, PrismError
+from ntxengine.errors import CredentialsError, OptionsError, PrismBusy, PrismConnectionError, PrismError
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.http.endpoint import Endpoint, Secret
 from ntxengine.prism.models import Family
@@ -52,7 +52,7 @@ async def test_a_family_can_be_forced(sim: Simulator) -> None:
 async def test_a_family_that_is_not_there_cannot_be_forced(sim: Simulator, endpoint: str, family: Family) -> None:
     url = sim.central_url if endpoint == "central" else sim.element_url
 
-    with pytest.raises(PrismError, match=f"cannot be used with --api {family}"):
+    with pytest.raises(PrismError, match=f"cannot be used by {family}: "):
         await family_of(at(url, sim), family)
 
 
@@ -122,6 +122,62 @@ async def test_insecure_is_of_one_endpoint_and_not_of_the_elements_that_it_names
 async def test_a_ca_file_that_is_not_there_is_a_wrong_option(sim: Simulator, tmp_path: Path) -> None:
     with pytest.raises(OptionsError):
         await family_of(Endpoint(sim.central_url, "admin", Secret("x"), str(tmp_path / "none.pem")))
+
+
+@pytest.mark.parametrize(("path", "family"), [("/ahv/config/vms", "v4"), ("/vm_snapshots/list", "v3")])
+async def test_a_server_that_fails_while_it_is_asked_is_asked_again_later(
+    sim: Simulator, path: str, family: Family
+) -> None:
+    url = sim.central_url if family == "v4" else sim.element_url
+    sim.faults.http.append(HttpFault(path=path, status=500, count=-1))
+
+    with pytest.raises(PrismBusy, match=r"could not be asked what it can: .*HTTP 500.*: try again") as refused:
+        await family_of(at(url, sim), family)
+
+    assert refused.value.exit_code == 75
+    assert "--" not in str(refused.value)
+
+
+async def test_one_failure_while_probing_costs_nothing(sim: Simulator) -> None:
+    sim.faults.http.append(HttpFault(path="/ahv/config/vms", status=500))
+
+    assert await family_of(at(sim.central_url, sim), "v4") == "v4"
+
+
+async def test_a_prism_central_that_fails_is_not_taken_for_one_without_v4(sim: Simulator) -> None:
+    sim.faults.http.append(HttpFault(path="/recovery-points", status=500, count=-1))
+
+    with pytest.raises(PrismBusy, match="try again"):
+        await found(at(sim.central_url, sim), at(sim.element_url, sim, sim.element_password))
+
+
+async def test_an_account_that_may_not_is_told_which_role_it_lacks(sim: Simulator) -> None:
+    sim.faults.http.append(HttpFault(path="/ahv/config/vms", status=403, count=-1))
+
+    with pytest.raises(PrismError, match=r"cannot be used by v4: .*this account may not: .*Backup Admin"):
+        await family_of(at(sim.central_url, sim), "v4")
+
+
+async def test_a_revision_that_a_server_dropped_is_left_for_a_newer_one(sim: Simulator) -> None:
+    sim.faults.http += [
+        HttpFault(path=r"/vmm/v4\.[01]/", status=404, count=-1),
+        HttpFault(path=r"/dataprotection/v4\.0/", status=404, count=-1),
+    ]
+    sim.config.revisions = {"vmm": "v4.3", "dataprotection": "v4.2"}
+
+    revisions = (await found(at(sim.central_url, sim), None)).revisions
+
+    assert revisions is not None
+    assert (revisions.vmm, revisions.dataprotection) == ("v4.2", "v4.1")
+    assert revisions.can_hot_add
+
+
+async def test_the_way_is_said_with_its_reason(sim: Simulator) -> None:
+    central, element = at(sim.central_url, sim), at(sim.element_url, sim, sim.element_password)
+
+    assert (await found(central, None)).why.startswith("v4 of a Prism Central (vmm v4.1")
+    assert (await found(None, element)).why == "v3 of a Prism Element (v4: not asked for)"
+    assert "it is a Prism Element" in (await found(element, element)).why
 
 
 # -- what is found out is kept

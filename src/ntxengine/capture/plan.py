@@ -8,7 +8,7 @@ a digest scan.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ntxengine.attach import Attacher
 from ntxengine.capture.audit import Audit, cursor_after
@@ -19,7 +19,8 @@ from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.parent import Parent, find_parent
 from ntxengine.errors import AttachError, NtxError, PrismBusy
 from ntxengine.prism.cluster import Prism
-from ntxengine.prism.models import Consistency, Disk, DiskPoint, Vm, VssBackup
+from ntxengine.prism.models import ClusterFacts, Consistency, Disk, DiskPoint, Vm, VssBackup
+from ntxengine.prism.versions import notice, refusal
 from ntxengine.repository import Point, PointDisk, Repository, StoredDiskPoint
 
 
@@ -48,7 +49,8 @@ class CapturePlan:
     of `full_reason`.  `reference_id` is its recovery point on the cluster, "" if that cannot be used because of `lost`;
     `replaced` is the point whose recovery point is not needed any more once the new one is there, None if none.
     `consistency` is what will be asked for, `consistency_reason` why not application; `quiescing` says how the guest is
-    made consistent, `vss` what VSS is told.  `hot_added` are those of `vm.excluded` that a capture added to the VM: it
+    made consistent, `vss` what VSS is told.  `way` is the API that is spoken, and why; `notice` what is odd of the
+    version of `cluster`, "" if nothing.  `hot_added` are those of `vm.excluded` that a capture added to the VM: it
     is a worker VM.
     """
 
@@ -64,6 +66,9 @@ class CapturePlan:
     hot_added: tuple[str, ...] = ()
     vss: VssBackup | None = None
     quiescing: str = ""
+    cluster: ClusterFacts = field(default_factory=lambda: ClusterFacts(""))
+    way: str = ""
+    notice: str = ""
 
 
 def first_method(plan: DiskPlan) -> str:
@@ -106,6 +111,9 @@ async def plan_capture(
         raise PrismBusy(f"VM {vm.name!r} ({vm.id}) is being moved to another cluster: capture it when it is there")
     if obstacle := prism.obstacle(vm):
         raise NtxError(f"VM {vm.name!r} ({vm.id}) cannot be captured: {obstacle}; nothing was made")
+    facts = await prism.cluster(vm.cluster_id)
+    if old := refusal(facts.version):
+        raise NtxError(f"VM {vm.name!r} ({vm.id}) cannot be captured: {old}; nothing was made")
     quiescing = choose_quiescing(prism, vm, options)
     return CapturePlan(
         vm=vm,
@@ -125,6 +133,9 @@ async def plan_capture(
             ]
         ),
         hot_added=tuple(clones.values()),
+        cluster=facts,
+        way=prism.findings.why,
+        notice=notice(facts.version, prism.family),
     )
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from ntxengine.changes import Changes, Tracking
 from ntxengine.dataplane.copy import CopyReport
 from ntxengine.events import Stage
-from ntxengine.prism.models import GuestTools
-from ntxengine.repository import DiskReport, StoredAudit, StoredGuestTools
+from ntxengine.prism.models import ClusterFacts, GuestTools
+from ntxengine.repository import DiskReport, StoredAudit, StoredCluster, StoredGuestTools
 
 
 class Stages:
@@ -114,3 +114,9 @@ def stored_guest_tools(tools: GuestTools) -> StoredGuestTools:
         version=tools.version,
         os_name=tools.os_name,
     )
+
+
+def stored_cluster(facts: ClusterFacts, way: str) -> StoredCluster:
+    """Return what a point keeps of the cluster that the VM ran on."""
+    version = facts.version
+    return StoredCluster(facts.id, facts.name, str(version) if version.numbers else "", version.text, way)

@@ -18,7 +18,7 @@ from ntxengine.capture.freeze import Frozen, check_frozen, freeze
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture, stored_disk_point
 from ntxengine.capture.recorded import Recorder
-from ntxengine.capture.report import Stages, point_tracking, stored_guest_tools
+from ntxengine.capture.report import Stages, point_tracking, stored_cluster, stored_guest_tools
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
@@ -116,6 +116,8 @@ class _Capture:
                 damage=self._damage,
             )
             self._tell_plan(plan)
+            if plan.notice and plan.cluster.version.numbers:  # one that is not told may be no news at all
+                self._warn(f"VM {plan.vm.name!r}: {plan.notice}")
             for clone in plan.hot_added:
                 self._warn(f"VM {plan.vm.name!r}: {clone} is left out: it is no disk of this VM")
             unfinished = await self._begin(plan)
@@ -233,6 +235,7 @@ class _Capture:
             seconds=round(time.monotonic() - started_s, 3),
             quiescing=plan.quiescing,
             guest_tools=stored_guest_tools(plan.vm.guest_tools),
+            cluster=stored_cluster(plan.cluster, plan.way),
         )
         return PointRecord(
             id=unfinished.id,

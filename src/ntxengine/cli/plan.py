@@ -30,6 +30,14 @@ def plan_fields(plan: CapturePlan) -> dict[str, object]:
         "consistency_reason": plan.consistency_reason,
         "vss": plan.vss,
         "quiescing": plan.quiescing,
+        "cluster": {
+            "cluster_id": plan.cluster.id,
+            "cluster_name": plan.cluster.name,
+            "aos_version": str(plan.cluster.version) if plan.cluster.version.numbers else None,
+            "aos_version_text": plan.cluster.version.text,
+        },
+        "way": plan.way,
+        "notice": plan.notice,
         "excluded": list(plan.vm.excluded),
         "disks": [
             {
@@ -51,6 +59,9 @@ def show_plan(plan: CapturePlan, screen: Screen) -> None:
     """Say what a capture would make."""
     kind = "a full" if plan.parent is None else f"an incremental (after {plan.parent.id})"
     screen.line(f"would make {kind} point of {printable(plan.vm.name)} ({plan.vm.id}), {plan.consistency}-consistent")
+    screen.line(f"  by {printable(plan.way)}, AOS {printable(str(plan.cluster.version))}")
+    if plan.notice:
+        screen.line(f"  {printable(plan.notice)}")
     if plan.consistency_reason:
         screen.line(f"  not application-consistent: {printable(plan.consistency_reason)}")
     if plan.quiescing:

@@ -2,6 +2,7 @@
 
 models.py    what Prism tells us, in our words
 cluster.py   what can be asked of a cluster, in parts; `Prism` is all of them; `Cluster` is one that is connected
+versions.py  which version of AOS a cluster has, and what is known of it
 guest.py     what Prism says of Guest Tools in a VM, and where it is silent
 findings.py  what was found out: capabilities, so that nobody outside asks for a family
 open.py      opens sessions, has them probed, picks the family that fits

@@ -25,6 +25,7 @@ from typing import Protocol, Self
 from ntxengine.prism.findings import Findings
 from ntxengine.prism.models import (
     AttachedDisk,
+    ClusterFacts,
     Consistency,
     DiskPoint,
     Family,
@@ -53,6 +54,10 @@ class Inventory(Protocol):
 
     async def vm(self, vm_id: str) -> Vm:
         """Return one VM."""
+        ...
+
+    async def cluster(self, cluster_id: str) -> ClusterFacts:
+        """Return what Prism tells of a cluster.  What it does not, or may not, tell is unknown: no error."""
         ...
 
 
@@ -120,7 +125,12 @@ class HotAddDisks(Protocol):
 
 
 class Prism(Inventory, RecoveryPoints, ChangedRegions, HotAddDisks, Protocol):
-    """All that can be asked of a cluster: v4 through Prism Central, or v3 and v2 of a Prism Element."""
+    """All that can be asked of a cluster: v4 through Prism Central, or v3 and v2 of a Prism Element.
+
+    `findings` is what was found out about it.
+    """
+
+    findings: Findings
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -46,6 +46,18 @@ class Findings:
     is_element_usable: bool | None = None
 
     @property
+    def why(self) -> str:
+        """Why this family is spoken."""
+        if self.revisions is None:
+            return f"v3 of a Prism Element (v4: {self.no_v4 or 'not asked for'})"
+        spoken, server = self.revisions, self.server_revisions or Revisions("", "", "")
+        each = (
+            f"vmm {_spoken(spoken.vmm, server.vmm)}",
+            f"dataprotection {_spoken(spoken.dataprotection, server.dataprotection)}",
+        )
+        return f"v4 of a Prism Central ({', '.join(each)})"
+
+    @property
     def can_hot_add(self) -> bool:
         """A disk of a recovery point can be added to a running VM.  v2 always can."""
         return self.revisions is None or self.revisions.can_hot_add
@@ -54,3 +66,8 @@ class Findings:
     def tells_paths(self) -> bool:
         """A disk of a recovery point comes with the path of its file on storage: v3 does it, v4 does not."""
         return self.family == "v3"
+
+
+def _spoken(spoken: str, server: str) -> str:
+    """Return a revision, and the server's own word if that is another."""
+    return spoken if server in ("", spoken) else f"{spoken}, the server has {server}"

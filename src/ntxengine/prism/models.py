@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntxengine.prism.guest import GuestTools as GuestTools
+from ntxengine.prism.versions import AosVersion
 
 Family = Literal["v3", "v4"]
 Consistency = Literal["application", "crash"]
@@ -96,6 +97,15 @@ class VmList:
         more = len(self.odd) - len(told)
         count = f"{len(self.odd)} VM{'s' if len(self.odd) > 1 else ''}"
         return f"{count} cannot be read and left out: {'; '.join(told)}{f'; and {more} more' if more else ''}"
+
+
+@dataclass(frozen=True)
+class ClusterFacts:
+    """The cluster that a VM runs on, as far as Prism tells: "" and an unknown version where it does not."""
+
+    id: str
+    name: str = ""
+    version: AosVersion = field(default_factory=AosVersion)
 
 
 @dataclass(frozen=True)

@@ -111,10 +111,16 @@ async def open_cluster(
             await session.aclose()
         raise
     if findings.revisions is None:
-        log.info("Prism %s: v3 on a Prism Element", sessions[element].name)
-        return Cluster(ElementPrism(sessions[element]), findings)
-    log.info("Prism %s: v4 through Prism Central (%s)", sessions[central].name, findings.revisions)
+        log.info("Prism %s: %s", sessions[element].name, findings.why)
+        return Cluster(ElementPrism(sessions[element], findings), findings)
+    log.info("Prism %s: %s", sessions[central].name, findings.why)
     elements = places[element or central]
     project = None if central is None else central.project
-    prism = CentralPrism(sessions[central], findings.revisions, elements.session_without_account, project=project)
+    prism = CentralPrism(
+        sessions[central],
+        findings.revisions,
+        elements.session_without_account,
+        project=project,
+        findings=findings,
+    )
     return Cluster(prism, findings)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ntxengine.errors import PrismError, PrismStatusError
+from ntxengine.errors import PrismBusy, PrismError, PrismStatusError
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.session import Session
@@ -34,6 +34,9 @@ _OURS = {"vmm": 1, "dataprotection": 0, "prism": 0}
 _VERSION = re.compile(r"v4\.(\d{1,3})(?:\.([ab])\d{1,3})?")
 _ABSENT = frozenset({404, 405, 501})
 _SCHEMA_REFUSED = frozenset({400, 422})
+_FORBIDDEN, _BUSY, _SERVER_ERROR = 403, 429, 500
+_NEWEST = 9
+"""No more revisions than this are tried upward."""
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +50,30 @@ class _Identity:
 
 
 @dataclass(frozen=True)
+class _No:
+    """Why a family cannot be spoken; `status` is that of the answer that says so, 0 if none does."""
+
+    text: str
+    status: int = 0
+
+    @property
+    def is_absent(self) -> bool:
+        """The call is not there at all, so that another revision may have it."""
+        return self.status in _ABSENT
+
+    @property
+    def is_failure(self) -> bool:
+        """The server failed, or was busy: that says nothing of what it can do."""
+        return self.status == _BUSY or (self.status >= _SERVER_ERROR and not self.is_absent)
+
+
+@dataclass(frozen=True)
 class _V4:
-    """The revisions to speak and the server's own words; without `spoken`, `reason` says why v4 is not possible."""
+    """The revisions to speak and the server's own words; without `spoken`, `no` says why v4 is not possible."""
 
     spoken: Revisions | None
     server: Revisions | None
-    reason: str
+    no: _No | None
 
 
 class _ClusterConfig(msgspec.Struct):
@@ -83,23 +104,27 @@ async def probe(central: Session | None, element: Session | None) -> Findings:
     first = central or element
     assert first is not None
     identity = await _identify(first)
-    v4 = _V4(None, None, "not asked for" if central is None else "it is a Prism Element")
+    v4 = _V4(None, None, _No("not asked for" if central is None else "it is a Prism Element"))
     if central is not None and (identity.is_central is not False or element is None):
         v4 = await _probe_v4(central)
-    no_v3, is_element_usable = "not asked for", None
+        if v4.no is not None and v4.no.is_failure and identity.is_central:
+            # It may have v4: to go on with v3 because of one failure would lose the references of all points.
+            raise _no_family(central, None, identity, v4.no, v4.no)
+    no_v3: _No | None = _No("not asked for")
+    is_element_usable = None
     if element is not None and (v4.spoken is None or element is not central):
         no_v3 = await _probe_element(element, is_needed=v4.spoken is None)
-        is_element_usable = not no_v3
-    if v4.spoken is None and no_v3:
-        raise PrismError(_neither(central, element, identity, v4.reason, no_v3))
+        is_element_usable = no_v3 is None
+    if v4.spoken is None and v4.no is not None and no_v3 is not None:
+        raise _no_family(central, element, identity, v4.no, no_v3)
     return Findings(
         family="v3" if v4.spoken is None else "v4",
         product=identity.product,
         is_central=identity.is_central,
         revisions=v4.spoken,
         server_revisions=v4.server,
-        no_v4=v4.reason,
-        no_v3=no_v3,
+        no_v4="" if v4.no is None else v4.no.text,
+        no_v3="" if no_v3 is None else no_v3.text,
         is_element_usable=is_element_usable,
     )
 
@@ -132,22 +157,41 @@ async def _identify(session: Session) -> _Identity:
 async def _probe_v4(session: Session) -> _V4:
     """Ask which revisions can be spoken, and whether they answer."""
     told: dict[str, str] = {}
-    chosen: dict[str, str] = {}
-    for name_space, ours in _OURS.items():
+    for name_space in _OURS:
         told[name_space] = await _told_revision(session, name_space)
-        minor = _minor(told[name_space])
-        if minor is not None and minor < 0:
-            return _V4(None, None, f"its {name_space} has no finished v4")
-        chosen[name_space] = f"v4.{ours if minor is None else min(ours, minor)}"
-    spoken = Revisions(**chosen)
-    refused = await _refused(CentralApi(session, spoken).list_vms(0, 1))
-    if refused and spoken.can_hot_add:
-        # A server that does not tell its revision and has not this one: the floor of v4 is left.
-        lower = Revisions("v4.0", spoken.dataprotection, spoken.prism)
-        if not await _refused(CentralApi(session, lower).list_vms(0, 1)):
-            spoken, refused = lower, ""
-    refused = refused or await _refused(CentralApi(session, spoken).list_recovery_points(0, 1))
-    return _V4(None, None, refused) if refused else _V4(spoken, Revisions(**told), "")
+        if (_minor(told[name_space]) or 0) < 0:
+            return _V4(None, None, _No(f"its {name_space} has no finished v4"))
+    first = {name_space: _candidates(name_space, text)[0] for name_space, text in told.items()}
+
+    def ask(name_space: str, revision: str) -> Awaitable[object]:
+        api = CentralApi(session, Revisions(**{**first, name_space: revision}))
+        return api.list_vms(0, limit=1) if name_space == "vmm" else api.list_recovery_points(0, limit=1)
+
+    spoken = dict(first)
+    for name_space in ("vmm", "dataprotection"):
+        refused = None
+        for revision in _candidates(name_space, told[name_space]):
+            found = await _refused(ask(name_space, revision))
+            if found is None:
+                spoken[name_space], refused = revision, None
+                break
+            refused = refused or found
+            if not found.is_absent:
+                break
+        if refused is not None:
+            return _V4(None, None, refused)
+    return _V4(Revisions(**spoken), Revisions(**told), None)
+
+
+def _candidates(name_space: str, told: str) -> list[str]:
+    """Return the revisions to try, the best first: ours or the server's, then older ones, then newer ones.
+
+    A call may be gone from an old revision, and a server need not have the one that it says.
+    """
+    ours, highest = _OURS[name_space], _minor(told)
+    best = ours if highest is None else min(ours, highest)
+    newer = range(best + 1, (min(highest, _NEWEST) if highest is not None else best) + 1)
+    return [f"v4.{minor}" for minor in (*range(best, -1, -1), *newer)]
 
 
 async def _told_revision(session: Session, name_space: str) -> str:
@@ -169,53 +213,71 @@ def _minor(revision: str) -> int | None:
     return int(match[1]) - 1 if match[2] else int(match[1])
 
 
-async def _probe_element(session: Session, *, is_needed: bool) -> str:
-    """Return why the snapshots of v3 cannot be used at an element; empty if they can."""
+async def _probe_element(session: Session, *, is_needed: bool) -> _No | None:
+    """Return why the snapshots of v3 cannot be used at an element; None if they can."""
     try:
         return await _probe_v3(session)
     except PrismError as exc:
         if is_needed:
             raise
-        return str(exc)
+        return _No(str(exc))
 
 
-async def _probe_v3(session: Session) -> str:
-    """Return why the snapshots of v3 cannot be used here; empty if they can."""
+async def _probe_v3(session: Session) -> _No | None:
+    """Return why the snapshots of v3 cannot be used here; None if they can."""
     api = ElementApi(session)
-    refused = await _refused(api.list_entities("vm_snapshot", 0, length=1))
-    if refused:
+    if refused := await _refused(api.list_entities("vm_snapshot", 0, length=1)):
         return refused
-    try:
-        await api.changed_regions(None, None, 0)
-    except PrismStatusError as exc:
-        return "" if exc.status in _SCHEMA_REFUSED else str(exc)
-    return ""
+    refused = await _refused(api.changed_regions(None, None, 0))
+    return None if refused is None or refused.status in _SCHEMA_REFUSED else refused
 
 
-async def _refused(asking: Awaitable[object]) -> str:
-    """Return why a call is not possible here; empty if it is."""
+async def _refused(asking: Awaitable[object]) -> _No | None:
+    """Return why a call is not possible here; None if it is."""
     try:
         await asking
     except PrismStatusError as exc:
-        return str(exc) if exc.status not in _ABSENT else f"{exc} (the call is not there)"
-    return ""
+        text = str(exc) if exc.status not in _ABSENT else f"{exc} (the call is not there)"
+        return _No(text, exc.status)
+    return None
 
 
-def _neither(central: Session | None, element: Session | None, identity: _Identity, no_v4: str, no_v3: str) -> str:
-    unusable = "Prism {} cannot be used with --api {}: {}: {}; --api auto asks the server"
-    if central is None:
-        name = "" if element is None else element.name
-        return unusable.format(name, "v3", no_v3, "a Prism Element speaks v3")
-    if element is None:
-        return unusable.format(central.name, "v4", no_v4, "a Prism Central speaks v4")
+def _no_family(
+    central: Session | None, element: Session | None, identity: _Identity, no_v4: _No, no_v3: _No
+) -> PrismError:
+    """Return what to raise where neither family can be used: what failed may work later, the rest needs a person."""
+    asked = [no for no, session in ((no_v4, central), (no_v3, element)) if session is not None]
+    first = central or element
+    if first is not None and all(no.is_failure for no in asked):
+        reasons = "; ".join(dict.fromkeys(no.text for no in asked))
+        return PrismBusy(f"Prism {first.name} could not be asked what it can: {reasons}: try again")
+    return PrismError(_neither(central, element, identity, no_v4, no_v3))
+
+
+def _neither(central: Session | None, element: Session | None, identity: _Identity, no_v4: _No, no_v3: _No) -> str:
+    if central is None and element is not None:
+        hint = _hint(no_v3, "v3 is spoken by a Prism Element that has snapshots with changed regions")
+        return f"Prism {element.name} cannot be used by v3: {no_v3.text}: {hint}"
+    if element is None and central is not None:
+        hint = _hint(no_v4, "v4 is spoken by a Prism Central")
+        return f"Prism {central.name} cannot be used by v4: {no_v4.text}: {hint}"
+    assert central is not None
+    assert element is not None
     if element is not central:
         return (
-            f"Prism Central {central.name} has no v4 that we can use ({no_v4}), and Prism Element {element.name} has"
-            f" no v3 snapshots with changed regions ({no_v3})"
+            f"Prism Central {central.name} has no v4 that we can use ({no_v4.text}), and Prism Element {element.name} "
+            f"has no v3 snapshots with changed regions ({no_v3.text})"
         )
     if identity.is_central:
         return (
-            f"Prism Central {central.name} has no v4 that we can use ({no_v4}):"
+            f"Prism Central {central.name} has no v4 that we can use ({no_v4.text}):"
             " give the address (--prism) and the account (--username) of the Prism Element itself"
         )
-    return f"Prism {central.name} can do neither v4 ({no_v4}) nor v3 snapshots with changed regions ({no_v3})"
+    return f"Prism {central.name} can do neither v4 ({no_v4.text}) nor v3 snapshots with changed regions ({no_v3.text})"
+
+
+def _hint(no: _No, needs: str) -> str:
+    """Return what can be done about a family that was demanded and is refused."""
+    if no.status == _FORBIDDEN:
+        return "this account may not: give it the role Backup Admin (v4) or Cluster Admin (v3)"
+    return f"{needs}; give the address of one (--prism), or let the server be asked (--api auto, which is the default)"

@@ -24,7 +24,7 @@ from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.report import CaptureReport, DiskReport
 from ntxengine.repository.repository import Repository, UnfinishedPoint, sweep_files
 from ntxengine.repository.store import VmSummary
-from ntxengine.repository.stored import StoredAudit, StoredDiskPoint, StoredGuestTools
+from ntxengine.repository.stored import StoredAudit, StoredCluster, StoredDiskPoint, StoredGuestTools
 from ntxengine.repository.vm_names import NamedVm
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "Records",
     "Repository",
     "StoredAudit",
+    "StoredCluster",
     "StoredDiskPoint",
     "StoredGuestTools",
     "UnfinishedPoint",

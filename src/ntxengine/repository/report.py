@@ -14,6 +14,7 @@ import msgspec
 
 from ntxengine.repository.stored import (
     StoredAudit,
+    StoredCluster,
     StoredDiskReport,
     StoredGuestTools,
     StoredReport,
@@ -67,7 +68,7 @@ class CaptureReport:
 
     `excluded` are disks that a recovery point does not hold; `consistency_reason` says why it is not
     application-consistent, "" if it is, or was not wanted.  `seconds` is None if it was not said.  `quiescing` is how
-    the guest was to be made consistent, `guest_tools` what Prism told of them.
+    the guest was to be made consistent, `guest_tools` what Prism told of them, `cluster` where the VM ran.
     """
 
     disks: dict[str, DiskReport] = field(default_factory=dict)
@@ -78,6 +79,7 @@ class CaptureReport:
     seconds: float | None = None
     quiescing: str | None = None
     guest_tools: StoredGuestTools | None = None
+    cluster: StoredCluster | None = None
 
     @property
     def bytes_sent(self) -> int | None:

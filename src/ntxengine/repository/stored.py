@@ -136,6 +136,17 @@ class StoredGuestTools:
 
 
 @dataclass(frozen=True)
+class StoredCluster:
+    """`cluster` of a report: where the VM ran, the version of AOS ("" unknown), the API that was spoken, and why."""
+
+    cluster_id: str = ""
+    cluster_name: str = ""
+    aos_version: str = ""
+    aos_version_text: str = ""
+    way: str = ""
+
+
+@dataclass(frozen=True)
 class StoredReport:
     """report.json, and `report` of point.json: see CaptureReport.  None is not stored."""
 
@@ -147,6 +158,7 @@ class StoredReport:
     seconds: float | None = None
     quiescing: str | None = None
     guest_tools: StoredGuestTools | None = None
+    cluster: StoredCluster | None = None
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,10 @@ class ElementApi:
             body["reference_snapshot_file_path"] = reference
         return await self.session.ask(Request("POST", f"{V3}/data/changed_regions", body=body))
 
+    async def get_cluster_v2(self) -> schema_v2.V2Cluster:
+        """The cluster."""
+        return (await self.session.ask(Request("GET", f"{V2}/cluster"))).decode(schema_v2.V2Cluster)
+
     async def get_vm_v2(self, vm_id: str) -> schema_v2.V2Vm:
         """One VM with its storage files."""
         path = f"{V2}/vms/{id_in_path(vm_id)}"

@@ -21,12 +21,14 @@ from ntxengine.errors import (
     PrismStatusError,
     TaskFailed,
 )
+from ntxengine.prism.findings import Findings
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
 from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.listing import ids_named, read_vms, readable
 from ntxengine.prism.models import (
     AttachedDisk,
+    ClusterFacts,
     Consistency,
     DiskPoint,
     Family,
@@ -70,7 +72,8 @@ class ElementPrism:
     can_choose_vss = False
     no_hot_add = ""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, findings: Findings | None = None) -> None:
+        self.findings = findings or Findings("v3")
         self._session = session
         self._api = ElementApi(session)
         self._disks = ElementDisks(self._api, session.clock)
@@ -113,6 +116,14 @@ class ElementPrism:
             answer = await self._api.get_vm(given_id(vm_id, "VM"))
             files = (await self._api.get_vm_v2(vm_id)).files()
         return schema.vm_from(answer.body, files, request=answer.request)
+
+    async def cluster(self, cluster_id: str) -> ClusterFacts:
+        """Return what Prism tells of its cluster; nothing where it does not, or may not."""
+        try:
+            return (await self._api.get_cluster_v2()).facts(cluster_id)
+        except (PrismStatusError, PrismAnswerError) as exc:
+            log.debug("nothing is told of cluster %s: %s", cluster_id, exc)
+            return ClusterFacts(cluster_id)
 
     async def create_recovery_point(
         self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"

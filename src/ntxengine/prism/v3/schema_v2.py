@@ -12,7 +12,10 @@ import msgspec
 
 from ntxengine.errors import PrismAnswerError
 from ntxengine.ids import is_uuid
+from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import Size, Uuid, decode
+from ntxengine.prism.models import ClusterFacts
+from ntxengine.prism.versions import read_version
 
 _SNAPSHOT_FOLDERS = ("/.snapshot/", "/.acropolis/snapshot/")
 
@@ -72,6 +75,19 @@ class V2Vm(msgspec.Struct):
             for disk in self.slots()
             if (address := disk.disk_address) is not None and not disk.is_cdrom
         }
+
+
+class V2Cluster(msgspec.Struct):
+    """The cluster of a Prism Element."""
+
+    name: str | None = None
+    version: str | None = None
+    full_version: str | None = None
+
+    def facts(self, cluster_id: str) -> ClusterFacts:
+        """Return it as our model."""
+        version = read_version(one_line(self.full_version or ""), one_line(self.version or ""))
+        return ClusterFacts(cluster_id, one_line(self.name or ""), version)
 
 
 class V2TaskAccepted(msgspec.Struct):

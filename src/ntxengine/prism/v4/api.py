@@ -21,6 +21,7 @@ from ntxengine.prism.http.parse import TASK_ID_PATTERN, check_same_id, id_in_pat
 from ntxengine.prism.http.session import Answer, Request, Session
 from ntxengine.prism.models import DiskPoint, VssBackup
 from ntxengine.prism.v4 import schema, schema_discovery
+from ntxengine.prism.v4.clusters import ClusterAnswer, ClusterState
 from ntxengine.units import format_time
 
 PAGE_LIMIT = 100
@@ -31,6 +32,7 @@ BLOCK_SIZE_BYTE = 32768
 
 _REVISION = re.compile(r"v4\.\d{1,3}(?:\.[ab]\d{1,3})?")
 _CONTENT = "dataprotection.v4.content"
+_CLUSTERS = "/api/clustermgmt/v4.0/config/clusters"
 _VSS_BACKUPS: dict[VssBackup, str] = {"copy": "COPY_BACKUP", "full": "FULL_BACKUP"}
 
 
@@ -88,6 +90,11 @@ class CentralApi:
     async def get_vm(self, vm_id: str) -> Answer:
         """One VM (Entity), with its ETag."""
         return await self._get(f"{self._vms}/{id_in_path(vm_id)}", vm_id)
+
+    async def get_cluster(self, cluster_id: str) -> ClusterState:
+        """One cluster.  v4.0 of it has all that is read here, so nothing is negotiated."""
+        answer = await self.session.ask(_request("GET", f"{_CLUSTERS}/{id_in_path(cluster_id)}"))
+        return answer.decode(ClusterAnswer).data
 
     async def list_vm_disks(self, vm_id: str, page: int, limit: int) -> Answer:
         """One page of the disks of a VM (EntityList).  This list has neither filter nor order."""

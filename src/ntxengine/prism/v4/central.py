@@ -21,13 +21,14 @@ from ntxengine.errors import (
     PrismTimeout,
 )
 from ntxengine.ids import is_uuid
-from ntxengine.prism.findings import TOO_OLD_TO_HOT_ADD, Revisions
+from ntxengine.prism.findings import TOO_OLD_TO_HOT_ADD, Findings, Revisions
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line, was_rejected
 from ntxengine.prism.http.parse import check_same_id, given_id
 from ntxengine.prism.http.session import Session
 from ntxengine.prism.listing import ids_named, read_vms, readable
 from ntxengine.prism.models import (
     AttachedDisk,
+    ClusterFacts,
     Consistency,
     DiskPoint,
     Family,
@@ -81,7 +82,9 @@ class CentralPrism:
         open_element: Callable[[str], Awaitable[Session]],
         *,
         project: str | None = None,
+        findings: Findings | None = None,
     ) -> None:
+        self.findings = findings or Findings("v4", revisions=revisions)
         self._session = session
         self._api = CentralApi(session, revisions, project)
         self._tasks = CentralTasks(self._api, session.clock)
@@ -133,6 +136,14 @@ class CentralPrism:
         with not_found_as(f"VM {vm_id}"):
             answer = await self._api.get_vm(given_id(vm_id, "VM"))
         return vm_from(answer.decode(Entity).data, request=answer.request)
+
+    async def cluster(self, cluster_id: str) -> ClusterFacts:
+        """Return what Prism tells of a cluster; nothing where it does not, or may not."""
+        try:
+            return (await self._api.get_cluster(cluster_id)).facts(cluster_id)
+        except (PrismStatusError, PrismAnswerError) as exc:
+            log.debug("nothing is told of cluster %s: %s", cluster_id, exc)
+            return ClusterFacts(cluster_id)
 
     async def create_recovery_point(
         self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"

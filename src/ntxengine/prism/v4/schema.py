@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from ntxengine.errors import PrismAnswerError
-from ntxengine.prism.guest import GuestTools, told
+from ntxengine.prism.guest import GuestTools
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import Size, TaskId, Uuid, decode, decode_object, time_from
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, PowerState, RecoveryPoint, Vm
+from ntxengine.prism.v4.guest_tools import GuestToolsState
 
 RECOVERY_POINT_DISK = "vmm.v4.ahv.config.VmDiskRecoveryPointReference"
 """What a hot-added disk says it was made from."""
@@ -198,21 +199,6 @@ class VmDisk(Camel):
         return reference.disk_recovery_point_ext_id
 
 
-class _GuestInfo(Camel):
-    guest_os_full_name: str | None = None
-
-
-class _GuestTools(Camel):
-    is_installed: bool | None = None
-    is_enabled: bool | None = None
-    is_reachable: bool | None = None
-    is_vss_snapshot_capable: bool | None = None
-    capabilities: list[str] | None = None
-    version: str | None = None
-    guest_os_version: str | None = None
-    guest_info: _GuestInfo | None = None
-
-
 class _Vm(Camel):
     ext_id: Uuid
     name: str | None = None
@@ -222,7 +208,7 @@ class _Vm(Camel):
     disks: list[VmDisk] | None = None
     cd_roms: list[_CdRom] | None = None
     is_cross_cluster_migration_in_progress: bool | None = None
-    guest_tools: _GuestTools | None = None
+    guest_tools: GuestToolsState | None = None
 
 
 class _CdRom(Camel):
@@ -251,7 +237,7 @@ def vm_from(raw: msgspec.Raw, *, request: str, with_config: bool = True) -> Vm:
         cluster_id=(found.cluster.ext_id if found.cluster else None) or "",
         host_id=found.host.ext_id if found.host else None,
         disks=tuple(disks),
-        guest_tools=_guest_tools(found.guest_tools),
+        guest_tools=found.guest_tools.model() if found.guest_tools else GuestTools(),
         excluded=tuple(excluded),
         is_moving=found.is_cross_cluster_migration_in_progress is True,
         config=decode_object(raw, request=request) if with_config else {},
@@ -275,22 +261,6 @@ def _disk(slot: VmDisk, where: str) -> Disk:
         cloned_from=slot.cloned_from,
         external_storage=one_line(external.volume_name or "unnamed") if external is not None else None,
         is_moving=backing.is_migration_in_progress is True,
-    )
-
-
-def _guest_tools(found: _GuestTools | None) -> GuestTools:
-    if found is None:
-        return GuestTools()
-    # vmm 4.3 names the system in guestInfo, which is then the one that counts.
-    named = found.guest_info.guest_os_full_name if found.guest_info else None
-    is_listed = None if found.capabilities is None else "VSS_SNAPSHOT" in found.capabilities
-    return GuestTools(
-        installed=found.is_installed,
-        enabled=found.is_enabled,
-        reachable=found.is_reachable,
-        can_quiesce=told(found.is_vss_snapshot_capable, is_listed),
-        version=one_line(found.version or ""),
-        os_name=one_line(named or found.guest_os_version or ""),
     )
 
 

@@ -1,0 +1,38 @@
+"""Clusters as v4 tells of them (clustermgmt)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ntxengine.prism.http.error_body import one_line
+from ntxengine.prism.models import ClusterFacts
+from ntxengine.prism.versions import read_version
+
+
+class _BuildInfo(msgspec.Struct, rename="camel"):
+    version: str | None = None
+    full_version: str | None = None
+
+
+class _ClusterConfig(msgspec.Struct, rename="camel"):
+    build_info: _BuildInfo | None = None
+
+
+class ClusterState(msgspec.Struct, rename="camel"):
+    """A cluster."""
+
+    ext_id: str | None = None
+    name: str | None = None
+    config: _ClusterConfig | None = None
+
+    def facts(self, cluster_id: str) -> ClusterFacts:
+        """Return it as our model."""
+        build = (self.config.build_info if self.config else None) or _BuildInfo()
+        version = read_version(one_line(build.full_version or ""), one_line(build.version or ""))
+        return ClusterFacts(cluster_id, one_line(self.name or ""), version)
+
+
+class ClusterAnswer(msgspec.Struct, rename="camel"):
+    """One cluster."""
+
+    data: ClusterState
