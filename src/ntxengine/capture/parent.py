@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.errors import NotFoundError, RepositoryError
 from ntxengine.prism.cluster import RecoveryPoints
-from ntxengine.prism.models import Vm
+from ntxengine.prism.models import RecoveryPoint, Vm
 from ntxengine.repository import Health, Point, Repository
 
 
@@ -31,7 +31,7 @@ class Parent:
     `lost` says why changes cannot be asked against the recovery point of `point`, "" if they can.  `newest` is the
     newest point that can be read; `replaced` is that too, if the cluster still has its recovery point: with the new
     point it is not needed.  `doubts` says of the disks of `point`, by id, why what changed since cannot be added to
-    them: an audit found that earlier changes may be missing.
+    them: an audit found that earlier changes may be missing, or the recovery point lacks the disk.
     """
 
     point: Point | None
@@ -52,8 +52,8 @@ async def find_parent(
     """
     health = await repository.health_of_newest(vm.id)
     newest = health.points[-1] if health.points else None
-    missing = "" if newest is None else await _find_missing(prism, newest, vm)
-    replaced = None if missing else newest
+    found = await _find_reference(prism, newest, vm)
+    missing, replaced = found.lost, newest if found.is_there else None
     if options.full:
         return Parent(None, _asked("a full point", options.reason), "", newest, replaced)
     if damage:
@@ -72,7 +72,7 @@ async def find_parent(
     if limit := _find_limit(repository, health, newest, options):
         return Parent(None, limit, "", newest, replaced)
     lost = _asked("a scan", options.reason) if options.scan else missing
-    return Parent(newest, "", lost, newest, replaced, _doubts(health, newest))
+    return Parent(newest, "", lost, newest, replaced, {**found.lost_disks, **_doubts(health, newest)})
 
 
 def _doubts(health: Health, newest: Point) -> dict[str, str]:
@@ -88,15 +88,50 @@ def _asked(what: str, reason: str) -> str:
     return f"{what} was asked for: {reason}" if reason else f"{what} was asked for"
 
 
-async def _find_missing(prism: RecoveryPoints, newest: Point, vm: Vm) -> str:
-    """Return why nothing can be compared with the recovery point of a point, "" if it can."""
+@dataclass(frozen=True)
+class _Reference:
+    """The recovery point of the newest point: whether the cluster has it, why nothing can be compared with it ("" if
+    it can), and the disks that this is true of alone."""
+
+    is_there: bool
+    lost: str = ""
+    lost_disks: Mapping[str, str] = field(default_factory=dict)
+
+
+async def _find_reference(prism: RecoveryPoints, newest: Point | None, vm: Vm) -> _Reference:
+    """Find out what the next changes can be asked against."""
+    if newest is None:
+        return _Reference(is_there=False)
+    name = f"recovery point {newest.recovery_point_id}"
     if not newest.recovery_point_id:
-        return f"point {newest.id} records no recovery point"
+        return _Reference(is_there=False, lost=f"point {newest.id} records no recovery point")
     try:
-        await prism.recovery_point(newest.recovery_point_id, vm)
+        found = await prism.recovery_point(newest.recovery_point_id, vm)
     except NotFoundError:
-        return f"the cluster no longer has recovery point {newest.recovery_point_id} of point {newest.id}"
-    return ""
+        return _Reference(is_there=False, lost=f"the cluster no longer has {name} of point {newest.id}")
+    if moved := _moved(newest, found, vm):
+        return _Reference(is_there=True, lost=moved)
+    held = {disk.id for disk in found.disks}
+    gone = {
+        disk_id: f"{name} no longer holds this disk as point {newest.id} records it"
+        for disk_id, recorded in newest.recovery_point_disks.items()
+        # A path (v3) tells the file of the disk too: that is compared once there is a new one.
+        if recorded.path is None and recorded.id not in held
+    }
+    return _Reference(is_there=True, lost_disks=gone)
+
+
+def _moved(newest: Point, found: RecoveryPoint, vm: Vm) -> str:
+    """Return why changes cannot be asked for of a VM that is on another cluster now, "" if it is not known to be."""
+    before = found.cluster_ids
+    if not before and newest.report.cluster is not None:
+        before = frozenset({newest.report.cluster.cluster_id} - {""})
+    if not before or not vm.cluster_id or vm.cluster_id in before:
+        return ""
+    return (
+        f"the VM was moved from cluster {', '.join(sorted(before))} to {vm.cluster_id}, and recovery point "
+        f"{found.id} of point {newest.id} is not there"
+    )
 
 
 async def _find_damage(repository: Repository, health: Health, vm: Vm) -> str:

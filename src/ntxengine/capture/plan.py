@@ -50,8 +50,8 @@ class CapturePlan:
     `replaced` is the point whose recovery point is not needed any more once the new one is there, None if none.
     `consistency` is what will be asked for, `consistency_reason` why not application; `quiescing` says how the guest is
     made consistent, `vss` what VSS is told.  `way` is the API that is spoken, and why; `notice` what is odd of the
-    version of `cluster`, "" if nothing.  `hot_added` are those of `vm.excluded` that a capture added to the VM: it
-    is a worker VM.
+    version of `cluster`, "" if nothing.  `removed` are disks of the newest point that the VM has no more.  `hot_added`
+    are those of `vm.excluded` that a capture added to the VM: it is a worker VM.
     """
 
     vm: Vm
@@ -69,6 +69,7 @@ class CapturePlan:
     cluster: ClusterFacts = field(default_factory=lambda: ClusterFacts(""))
     way: str = ""
     notice: str = ""
+    removed: tuple[str, ...] = ()
 
 
 def first_method(plan: DiskPlan) -> str:
@@ -136,6 +137,14 @@ async def plan_capture(
         cluster=facts,
         way=prism.findings.why,
         notice=notice(facts.version, prism.family),
+        removed=_removed(vm, parent.newest),
+    )
+
+
+def _removed(vm: Vm, newest: Point | None) -> tuple[str, ...]:
+    present = {disk.id.lower() for disk in vm.disks}
+    return tuple(
+        f"{disk.label} ({disk.disk_id})" for disk in (newest.disks if newest else ()) if disk.disk_id not in present
     )
 
 

@@ -118,6 +118,10 @@ class _Capture:
             self._tell_plan(plan)
             if plan.notice and plan.cluster.version.numbers:  # one that is not told may be no news at all
                 self._warn(f"VM {plan.vm.name!r}: {plan.notice}")
+            if plan.removed:
+                self._warn(
+                    f"VM {plan.vm.name!r} no longer has {', '.join(plan.removed)}: older points keep what it was"
+                )
             for clone in plan.hot_added:
                 self._warn(f"VM {plan.vm.name!r}: {clone} is left out: it is no disk of this VM")
             unfinished = await self._begin(plan)

@@ -38,6 +38,7 @@ def plan_fields(plan: CapturePlan) -> dict[str, object]:
         },
         "way": plan.way,
         "notice": plan.notice,
+        "removed": list(plan.removed),
         "excluded": list(plan.vm.excluded),
         "disks": [
             {
@@ -73,6 +74,8 @@ def show_plan(plan: CapturePlan, screen: Screen) -> None:
         guess = "" if each.bytes_estimated is None else f", about {format_size(each.bytes_estimated)}"
         way = WAYS[first_method(each)]
         screen.line(f"  {each.disk.label}  {format_size(each.disk.size)}  {way}{guess}{reason}{audit.plan_text(each)}")
+    for name in plan.removed:
+        screen.line(f"  {printable(name)}  the VM has it no more")
     for name in plan.vm.excluded:
         why = "it is no disk of this VM" if name in plan.hot_added else "a recovery point does not hold it"
         screen.line(f"  {printable(name)}  left out: {why}")

@@ -127,7 +127,8 @@ class DiskPoint:
 class RecoveryPoint:
     """A VM frozen at a moment, as it exists on the cluster.
 
-    `protection` says why the cluster does not delete it when it is told to; empty if it does.
+    `protection` says why the cluster does not delete it when it is told to; empty if it does.  `cluster_ids` are the
+    clusters that it lies on, empty if that is not told.
     """
 
     id: str
@@ -137,6 +138,7 @@ class RecoveryPoint:
     created_at: datetime | None
     expires_at: datetime | None
     disks: tuple[DiskPoint, ...] = ()
+    cluster_ids: frozenset[str] = frozenset()
     protection: str = ""
 
 

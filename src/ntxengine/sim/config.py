@@ -42,13 +42,20 @@ WORKER_NAME = "ntx-worker"
 
 @dataclass
 class DiskConfig:
-    """A file that plays a disk.  If it does not exist and `size` is given, it is created sparse."""
+    """A file that plays a disk.  If it does not exist and `size` is given, it is created sparse.
+
+    `device` and `file_name` are what its ids are made of, where the address shall not be: a disk that is made anew at
+    an old address has others, one that moves to another address keeps them.  `file_name` alone is another file on
+    storage behind the same device, which only v3 tells apart.
+    """
 
     path: Path
     size: int | None = None
     bus: Bus = "scsi"
     index: int | None = None
     container: str = "default"
+    device: str | None = None
+    file_name: str | None = None
 
 
 @dataclass

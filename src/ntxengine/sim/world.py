@@ -65,8 +65,9 @@ class World:
 
         def add(kind: FileKind, disk: DiskConfig, index: int) -> None:
             storage.open_disk(disk, f"VM {config.name!r}")
-            vmdisk = ids.fixed(vm_id, "vmdisk", kind, disk.bus, index)
-            device = ids.fixed(vm_id, "device", kind, disk.bus, index)
+            address = (disk.bus, index)
+            vmdisk = ids.fixed(vm_id, "vmdisk", kind, *(address if disk.file_name is None else (disk.file_name,)))
+            device = ids.fixed(vm_id, "device", kind, *(address if disk.device is None else (disk.device,)))
             storage.link(disk.path, self.layout.file(self.layout.live_path(disk.container, vmdisk)))
             files.append(LiveFile(kind, vmdisk, device, disk.bus, index, disk.container, disk.path))
 

@@ -286,6 +286,14 @@ class VmRecoveryPointAnswer(Camel):
     data: VmRecoveryPoint
 
 
+class _Location(Camel):
+    location_ext_id: str | None = None
+
+
+class _Source(Camel):
+    cluster_ext_ids: list[str] | None = None
+
+
 class RecoveryPointState(Camel):
     """A recovery point; its disks may be missing here (nutanix-api, 5.1)."""
 
@@ -298,6 +306,8 @@ class RecoveryPointState(Camel):
     is_secure: bool | None = None
     is_worm_protected: bool | None = None
     vm_recovery_points: list[VmRecoveryPoint] | None = None
+    source_location: _Source | None = None
+    location_references: list[_Location] | None = None
 
     @property
     def protection(self) -> str:
@@ -307,6 +317,12 @@ class RecoveryPointState(Camel):
         if self.is_worm_protected:
             return "it is write-once (isWormProtected): Prism keeps it until it expires"
         return ""
+
+    def cluster_ids(self) -> frozenset[str]:
+        """Return the clusters where it lies, as far as that is told."""
+        made_on = (self.source_location.cluster_ext_ids if self.source_location else None) or []
+        kept_on = [place.location_ext_id for place in self.location_references or ()]
+        return frozenset(found for found in [*made_on, *kept_on] if found)
 
     def vm_ids(self) -> set[str]:
         """Return the VMs that it holds."""
@@ -330,6 +346,7 @@ def recovery_point_from(found: RecoveryPointState, *, vm_id: str, disks: tuple[D
         created_at=time_from(found.creation_time),
         expires_at=time_from(found.expiration_time),
         disks=disks,
+        cluster_ids=found.cluster_ids(),
         protection=found.protection,
     )
 
