@@ -182,6 +182,7 @@ async def _refused(asking: Awaitable[object]) -> str:
 STEPS: dict[str, Callable[[Prism, Held], Awaitable[Any]]] = {
     "vms": lambda prism, held: prism.vms(),
     "vm": lambda prism, held: prism.vm(held.vm_id),
+    "cluster": lambda prism, held: prism.cluster(held.vm.cluster_id),
     "create": _create,
     "create_again": _create_again,
     "regions": _regions,

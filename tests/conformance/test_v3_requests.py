@@ -92,6 +92,7 @@ CALLS: dict[str, Any] = {
     rf"POST {V2}/vms/{UUID}/disks/attach": ATTACH,
     rf"POST {V2}/vms/{UUID}/disks/detach": DETACH,
     rf"GET {V2}/tasks/{UUID}": None,
+    rf"GET {V2}/cluster": None,
 }
 """Every call that may be made of an element, with what its body holds."""
 
