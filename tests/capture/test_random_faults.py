@@ -5,6 +5,7 @@ The seed is in the name of each test.  Ten in `make test`; `make soak` sets NTX_
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from contextlib import aclosing
@@ -20,10 +21,11 @@ from ntxengine.repository.store import PointStore
 from ntxengine.restore import restore
 from ntxengine.sim import SimConfig, run_in_thread
 from ntxengine.sim.config import ContainerConfig, DiskConfig, GuestToolsConfig, VmConfig
+from ntxengine.sim.faults import Faults
 from ntxengine.sweep import sweep
 from tests.capture.conftest import WAYS
 from tests.capture.lab import Lab, Witness, fast_clock, open_lab
-from tests.capture.troubles import end_trouble, make_trouble
+from tests.capture.troubles import NOT_HERE, TROUBLES, end_trouble, make_trouble
 from tests.prism.cancels import Cancels, Moment
 from tests.support.servers import require
 
@@ -35,6 +37,13 @@ SECTOR = 512
 MOMENTS: tuple[Moment, Moment] = ("before", "after")
 MOST_REQUESTS = 40
 """A capture has about as many."""
+
+
+def test_every_fault_of_the_simulator_takes_part() -> None:
+    every = {field.name for field in dataclasses.fields(Faults)}
+
+    assert every >= TROUBLES.keys()
+    assert not every - TROUBLES.keys() - NOT_HERE.keys()
 
 
 class Guest:
@@ -86,6 +95,7 @@ def random_config(chance: Random, folder: Path) -> SimConfig:
     tools = chance.choice([None, GuestToolsConfig(), GuestToolsConfig(reachable=False)])
     config = SimConfig(vms=[VmConfig("db01", disks=disks, guest_tools=tools)])
     config.containers.append(ContainerConfig("fast"))
+    config.style = chance.choice(["plain", "recorded"])
     config.disks_in_recovery_point = chance.random() < 0.5
     config.extra_info_as_text = chance.random() < 0.5
     config.limits.regions_per_page = chance.choice([1, 3, 10_000])

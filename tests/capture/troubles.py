@@ -14,6 +14,8 @@ from random import Random
 from ntxengine.prism import Family
 from ntxengine.sim import SimConfig
 from ntxengine.sim.faults import ANSWER_FAULTS, REGION_FAULTS, TASK_FAULTS, AnswerFault, Faults, HttpFault, TaskKind
+from ntxengine.sim.faults.etags import ETAG_RULES
+from ntxengine.sim.faults.lists import ASKED_FAULTS, FOUND_FAULTS, ListFault
 
 Trouble = Callable[[Random, Faults, Family], str]
 """Arms one fault and says which."""
@@ -99,6 +101,19 @@ def _tasks(chance: Random, faults: Faults, _family: Family) -> str:
     return f"tasks {faults.tasks}"
 
 
+def _lists(chance: Random, faults: Faults, family: Family) -> str:
+    fields = {**_requests(chance, family), "path": "", "method": ""}
+    kind = chance.choice(sorted(ASKED_FAULTS | FOUND_FAULTS))
+    fault = ListFault(**fields, kind=kind, value=chance.choice([1, 2, 50]))
+    faults.lists.append(fault)
+    return str(fault)
+
+
+def _etags(chance: Random, faults: Faults, _family: Family) -> str:
+    faults.etags = chance.choice(sorted(ETAG_RULES))
+    return f"etags {faults.etags}"
+
+
 def _logins(chance: Random, faults: Faults, _family: Family) -> str:
     faults.logins.takes_s = chance.choice([0, 0.02])
     faults.logins.refuses_parallel = chance.random() < 0.5
@@ -128,6 +143,8 @@ TROUBLES: dict[str, Trouble] = {
     "answers": _answers,
     "regions": _regions,
     "tasks": _tasks,
+    "lists": _lists,
+    "etags": _etags,
     "logins": _logins,
     "fail_tasks": _counted("fail_tasks"),
     "stuck_tasks": _counted("stuck_tasks"),
