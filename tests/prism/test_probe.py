@@ -151,6 +151,29 @@ async def test_a_prism_central_that_fails_is_not_taken_for_one_without_v4(sim: S
         await found(at(sim.central_url, sim), at(sim.element_url, sim, sim.element_password))
 
 
+@pytest.mark.parametrize("status", [403, 500])
+async def test_a_central_that_does_not_say_what_it_is_and_fails_is_not_left_for_the_element(
+    sim: Simulator, status: int
+) -> None:
+    sim.faults.http += [
+        HttpFault(path="/clusters/list", status=status, count=-1),
+        HttpFault(path="/ahv/config/vms", status=500, count=-1),
+    ]
+
+    with pytest.raises(PrismBusy, match=r"/ahv/config/vms.*HTTP 500.*: try again"):
+        await found(at(sim.central_url, sim), at(sim.element_url, sim, sim.element_password))
+
+
+async def test_an_element_that_fails_is_not_taken_for_one_without_v3(config: SimConfig, tmp_path: Path) -> None:
+    config.families = ["v3"]
+    async with Simulator(config, tmp_path / "old") as sim:
+        element = at(sim.element_url, sim)
+        sim.faults.http.append(HttpFault(path="/vm_snapshots/list", status=502, count=-1))
+        for central in (element, at(sim.central_url, sim)):
+            with pytest.raises(PrismBusy, match=r"/vm_snapshots/list.*HTTP 502.*: try again"):
+                await found(central, element)
+
+
 async def test_an_account_that_may_not_is_told_which_role_it_lacks(sim: Simulator) -> None:
     sim.faults.http.append(HttpFault(path="/ahv/config/vms", status=403, count=-1))
 

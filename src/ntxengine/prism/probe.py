@@ -107,7 +107,7 @@ async def probe(central: Session | None, element: Session | None) -> Findings:
     v4 = _V4(None, None, _No("not asked for" if central is None else "it is a Prism Element"))
     if central is not None and (identity.is_central is not False or element is None):
         v4 = await _probe_v4(central)
-        if v4.no is not None and v4.no.is_failure and identity.is_central:
+        if v4.no is not None and v4.no.is_failure and (identity.is_central or element is not central):
             # It may have v4: to go on with v3 because of one failure would lose the references of all points.
             raise _no_family(central, None, identity, v4.no, v4.no)
     no_v3: _No | None = _No("not asked for")
@@ -246,11 +246,12 @@ def _no_family(
     central: Session | None, element: Session | None, identity: _Identity, no_v4: _No, no_v3: _No
 ) -> PrismError:
     """Return what to raise where neither family can be used: what failed may work later, the rest needs a person."""
-    asked = [no for no, session in ((no_v4, central), (no_v3, element)) if session is not None]
-    first = central or element
-    if first is not None and all(no.is_failure for no in asked):
-        reasons = "; ".join(dict.fromkeys(no.text for no in asked))
-        return PrismBusy(f"Prism {first.name} could not be asked what it can: {reasons}: try again")
+    asked = [(no, session) for no, session in ((no_v4, central), (no_v3, element)) if session is not None]
+    if central is element and identity.is_central:
+        asked = asked[:1]  # a Prism Central has no snapshots of v3, however it says so
+    if failed := [(no, session) for no, session in asked if no.is_failure]:
+        reasons = "; ".join(f"Prism {session.name} could not be asked what it can: {no.text}" for no, session in failed)
+        return PrismBusy(f"{reasons}: try again")
     return PrismError(_neither(central, element, identity, no_v4, no_v3))
 
 
