@@ -34,7 +34,8 @@ class _Place:
 
     async def session(self) -> Session:
         """Return a session with the endpoint's account."""
-        return await self._session(self.endpoint.host, self.endpoint, self.endpoint.trust, "--")
+        prefix = "--element-" if self.endpoint.is_element else "--"
+        return await self._session(self.endpoint.host, self.endpoint, self.endpoint.trust, prefix)
 
     async def session_without_account(self, host: str) -> Session:
         """Return a session to another host at the same port, to which nothing of the account ever goes."""
@@ -114,6 +115,8 @@ async def open_cluster(
         log.info("Prism %s: %s", sessions[element].name, findings.why)
         return Cluster(ElementPrism(sessions[element], findings), findings)
     log.info("Prism %s: %s", sessions[central].name, findings.why)
+    if findings.is_element_usable is False:
+        log.warning("Prism Element %s could not take the place of v4: %s", sessions[element].name, findings.no_v3)
     elements = places[element or central]
     project = None if central is None else central.project
     prism = CentralPrism(

@@ -32,6 +32,7 @@ class Endpoint:
     `fingerprint` is the SHA-256 of the certificate, which is then trusted whoever signed it; with `trust_file` the
     first certificate that a host shows is trusted and remembered there; `insecure` trusts any.  `elements` says the
     same of the Prism Elements that a Prism Central names; as it comes, `ca_file` and `trust_file` hold for them too.
+    With `is_element` this endpoint is one of them, and `elements` says how its own certificate is judged.
     Errors: OptionsError if a part cannot be right.
     """
 
@@ -46,6 +47,7 @@ class Endpoint:
     fingerprint: str | None = None
     trust_file: str | None = None
     elements: Trust | None = None
+    is_element: bool = False
     host: str = field(init=False)
     port: int = field(init=False)
     account: Account = field(init=False, repr=False, compare=False)
@@ -60,7 +62,7 @@ class Endpoint:
         object.__setattr__(self, "host", host)
         object.__setattr__(self, "port", port)
         object.__setattr__(self, "account", account_of(self.auth, self.username, self.password))
-        object.__setattr__(self, "trust", trust)
+        object.__setattr__(self, "trust", elements if self.is_element else trust)
         object.__setattr__(self, "element_trust", elements)
         if not self.timeout_s > 0:
             raise OptionsError(f"the Prism time limit must be more than 0 seconds, not {self.timeout_s}")
