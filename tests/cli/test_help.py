@@ -129,7 +129,7 @@ def test_bash_takes_the_completion_script() -> None:
 
 def test_help_names_every_variable() -> None:
     overview = ntx("--help").out
-    known = {"NTX_PASSWORD", "NTX_API_KEY"}  # secrets have no option
+    known = {"NTX_PASSWORD", "NTX_ELEMENT_PASSWORD", "NTX_API_KEY"}  # secrets have no option
     for name, command in all_commands().items():
         variables = {parameter.envvar for parameter in command.params if isinstance(parameter.envvar, str)}
         help_text = command.get_help(click.Context(command))

@@ -17,13 +17,14 @@ from tests.cli.ntx import COMMAND, environment
 from tests.support.servers import require
 
 PASSWORD = "s3cret-pass-word-of-the-account"
+ELEMENT_PASSWORD = "an0ther-pass-word-of-the-element"
 
 
 class Handed:
     """The cookies and tokens that the simulator handed out."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.secrets = {PASSWORD}
+        self.secrets = {PASSWORD, ELEMENT_PASSWORD}
         opened, issued = Sessions.open, Tokens.issue
         monkeypatch.setattr(Sessions, "open", lambda *given: self._kept(opened(*given)))
         monkeypatch.setattr(Tokens, "issue", lambda *given: self._kept(issued(*given)))
@@ -41,7 +42,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> Handed:
 @pytest.fixture
 def lab(handed: Handed, tmp_path: Path) -> Iterator[Simulator]:
     config = demo_config(tmp_path / "disks")
-    config.password = PASSWORD
+    config.password, config.element_password = PASSWORD, ELEMENT_PASSWORD
     with run_in_thread(config, tmp_path / "state") as sim:
         yield sim
 
@@ -77,6 +78,8 @@ def watched(*arguments: str | Path, env: dict[str, str]) -> tuple[int, bytes]:
 def test_captures_that_fail_and_succeed_tell_no_secret(lab: Simulator, handed: Handed, tmp_path: Path) -> None:
     require("qemu-nbd", "qemu-img", "setpriv")
     env = {name: value for name, value in lab.env.items() if name != "NTX_PASSWORD_FILE"} | {"NTX_PASSWORD": PASSWORD}
+    env |= {"NTX_ELEMENT": lab.element_url, "NTX_ELEMENT_USERNAME": lab.username}
+    env |= {"NTX_ELEMENT_PASSWORD": ELEMENT_PASSWORD}
     repository = tmp_path / "repository"
     capture = ("capture", "demo", "--to", repository, "--debug", "--json")
     runs = []
@@ -89,9 +92,11 @@ def test_captures_that_fail_and_succeed_tell_no_secret(lab: Simulator, handed: H
     lab.faults.fail_tasks.clear()
     runs.append(watched(*capture, env=env))
     runs.append(watched("vms", "--debug", env=env | {"NTX_PASSWORD": f"{PASSWORD}-wrong"}))
+    wrong = {"NTX_ELEMENT_PASSWORD": f"{ELEMENT_PASSWORD}-wrong"}
+    runs.append(watched("vms", "--debug", "--api", "v3", env=env | wrong))
 
-    assert [code != 0 for code, _ in runs] == [True, True, False, True]
-    assert len(handed.secrets) > 3
+    assert [code != 0 for code, _ in runs] == [True, True, False, True, True]
+    assert len(handed.secrets) > 4
     stored = b"\0".join(path.read_bytes() for path in repository.rglob("*") if path.is_file() and small(path))
     for place, content in (*((f"run {number}", seen) for number, (_, seen) in enumerate(runs)), ("stored", stored)):
         assert not [secret for secret in handed.secrets if secret.encode() in content], place

@@ -59,7 +59,7 @@ async def test_a_family_that_is_not_there_cannot_be_forced(sim: Simulator, endpo
 async def test_a_prism_central_without_v4_sends_to_the_element(config: SimConfig, tmp_path: Path) -> None:
     config.families = ["v3"]
     async with Simulator(config, tmp_path / "old") as sim:
-        with pytest.raises(PrismError, match=r"--prism.*--username.*of the Prism Element itself"):
+        with pytest.raises(PrismError, match=r"name a Prism Element.*--element, --element-username"):
             await family_of(at(sim.central_url, sim))
 
 

@@ -24,7 +24,7 @@ from ntxengine.errors import OptionsError
 
 if TYPE_CHECKING:
     from ntxengine.cli.output import Screen
-    from ntxengine.prism import Endpoint
+    from ntxengine.prism import Endpoint, Trust
 
 Function = Callable[..., Any]
 
@@ -36,7 +36,7 @@ AUTH_KINDS = ("local", "ad", "api_key", "saml")
 
 @dataclass(frozen=True)
 class PrismOptions:
-    """Which Prism, and who we are.  The password, or the key, is read when it is needed."""
+    """Which Prism, and who we are.  The passwords, or the key, are read when they are needed."""
 
     url: str
     username: str | None
@@ -49,6 +49,9 @@ class PrismOptions:
     insecure: bool
     trust_on_first_use: bool
     trust_file: Path | None
+    element: str | None
+    element_username: str | None
+    element_password_file: Path | None
     element_ca_file: Path | None
     element_fingerprint: tuple[str, ...]
     element_name: str | None
@@ -56,15 +59,18 @@ class PrismOptions:
     api: str
     prism_timeout: float
 
-    def endpoint(self, screen: Screen) -> Endpoint:
-        """Read the secret, or ask for it, and return the endpoint.  Says once what is not checked."""
-        from ntxengine.prism import Endpoint, Secret, Trust
-
+    def warn_of_insecure(self, screen: Screen) -> None:
+        """Say which certificates are not checked."""
         if self.insecure:
             screen.warning("--insecure: anybody between here and Prism can read the password and change the answers")
         if self.element_insecure:
-            screen.warning("--element-insecure: anybody between here and a Prism Element can change what it answers")
-        remembered = str(self.trust_file or default_trust_file()) if self.trust_on_first_use else None
+            risk = "change what it answers" if self.element is None else "read its password and change what it answers"
+            screen.warning(f"--element-insecure: anybody between here and a Prism Element can {risk}")
+
+    def endpoint(self, screen: Screen) -> Endpoint:
+        """Read the secret, or ask for it, and return the endpoint of --prism."""
+        from ntxengine.prism import Endpoint, Secret
+
         return Endpoint(
             url=self.url,
             username=self.username or "",
@@ -74,31 +80,69 @@ class PrismOptions:
             ca_file=None if self.ca_file is None else str(self.ca_file),
             fingerprint=self.fingerprint,
             insecure=self.insecure,
-            trust_file=remembered,
-            elements=Trust(
-                ca_file=str(found) if (found := self.element_ca_file or self.ca_file) else None,
-                fingerprints=self.element_fingerprint,
-                name=self.element_name,
-                insecure=self.element_insecure,
-                trust_file=remembered,
-            ),
+            trust_file=self._remembered,
+            elements=self._element_trust(),
             timeout_s=self.prism_timeout,
         )
 
+    def element_endpoint(self, screen: Screen) -> Endpoint:
+        """Read the password of the account at --element, or ask for it, and return that endpoint."""
+        from ntxengine.prism import Endpoint, Secret
+
+        assert self.element is not None
+        assert self.element_username is not None
+        option = SecretOption("password", "NTX_ELEMENT_PASSWORD", "--element-password-file", self.element_password_file)
+        return Endpoint(
+            url=self.element,
+            username=self.element_username,
+            password=Secret(option.read(f"Password of {self.element_username} at the Prism Element", screen)),
+            elements=self._element_trust(),
+            is_element=True,
+            timeout_s=self.prism_timeout,
+        )
+
+    @property
+    def _remembered(self) -> str | None:
+        return str(self.trust_file or default_trust_file()) if self.trust_on_first_use else None
+
+    def _element_trust(self) -> Trust:
+        from ntxengine.prism import Trust
+
+        return Trust(
+            ca_file=str(found) if (found := self.element_ca_file or self.ca_file) else None,
+            fingerprints=self.element_fingerprint,
+            name=self.element_name,
+            insecure=self.element_insecure,
+            trust_file=self._remembered,
+        )
+
     def secret(self, screen: Screen) -> str:
-        """Return the password or the key: of the environment, of its file, or asked for on a terminal."""
-        is_key = self.auth == "api_key"
-        variable, option = ("NTX_API_KEY", "--api-key-file") if is_key else ("NTX_PASSWORD", "--password-file")
-        if secret := os.environ.get(variable):
+        """Return the password or the key of the account at --prism."""
+        if self.auth == "api_key":
+            return SecretOption("API key", "NTX_API_KEY", "--api-key-file", self.api_key_file).read("API key", screen)
+        option = SecretOption("password", "NTX_PASSWORD", "--password-file", self.password_file)
+        return option.read(f"Password of {self.username}", screen)
+
+
+@dataclass(frozen=True)
+class SecretOption:
+    """Where a secret may come from: a variable, and an option that names a file."""
+
+    what: str
+    variable: str
+    option: str
+    file: Path | None
+
+    def read(self, prompt: str, screen: Screen) -> str:
+        """Return the secret: of the environment, of its file, or asked for on a terminal."""
+        if secret := os.environ.get(self.variable):
             return secret
-        file = self.api_key_file if is_key else self.password_file
-        if file is not None:
-            return read_secret_file(file, "API key file" if is_key else "password file", screen)
+        if self.file is not None:
+            return read_secret_file(self.file, f"{self.what} file", screen)
         if sys.stdin.isatty() and sys.stderr.isatty():
-            text = "API key" if is_key else f"Password of {self.username}"
-            answer: str = click.prompt(text, hide_input=True, err=True)
+            answer: str = click.prompt(prompt, hide_input=True, err=True)
             return answer
-        raise click.UsageError(f"no {'API key' if is_key else 'password'}: set {variable}, or give {option} FILE")
+        raise click.UsageError(f"no {self.what}: set {self.variable}, or give {self.option} FILE")
 
 
 def default_trust_file() -> Path:
@@ -150,9 +194,23 @@ _OPTIONS = (
     ),
     _option("--insecure", "NTX_INSECURE", "Trust any certificate of that Prism.  Warns.", is_flag=True),
     _option(
+        "--element",
+        "NTX_ELEMENT",
+        "Prism Element beside that Prism Central, used (v3) where it has no v4: https://host[:9440].",
+        type=PrismUrl(),
+        metavar="URL",
+    ),
+    _option("--element-username", "NTX_ELEMENT_USERNAME", "User of --element.", type=Username()),
+    _option(
+        "--element-password-file",
+        "NTX_ELEMENT_PASSWORD_FILE",
+        "As --password-file, for that user.  NTX_ELEMENT_PASSWORD, if set, is used instead.",
+        type=LocalPath(),
+    ),
+    _option(
         "--element-ca-file",
         "NTX_ELEMENT_CA_FILE",
-        "As --ca-file, for the Prism Elements that a Prism Central names.",
+        "As --ca-file, for --element and the Prism Elements that a Prism Central names.",
         type=_FILE,
     ),
     _option(
@@ -210,6 +268,10 @@ def _prism_options(*, required: bool) -> Callable[[Function], Function]:
             if given["url"] is not None:
                 if given["username"] is None and given["auth"] in ("local", "ad"):
                     raise click.UsageError("no user: give --username NAME, or set NTX_USERNAME")
+                if given["element"] is not None and given["element_username"] is None:
+                    raise click.UsageError("no user: give --element-username NAME, or set NTX_ELEMENT_USERNAME")
+                if given["element"] is None and (given["element_username"] or given["element_password_file"]):
+                    raise click.UsageError("an account without its Prism Element: give --element URL, too")
                 prism = PrismOptions(**given)
             return function(*args, prism=prism, **kwargs)
 

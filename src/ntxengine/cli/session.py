@@ -22,7 +22,7 @@ from ntxengine.prism import Cluster, Endpoint, connect
 
 @dataclass(frozen=True)
 class Login:
-    """Everything that a connection needs; with --api auto the one endpoint is given as both."""
+    """Everything that a connection needs; with --api auto, and no --element, the one endpoint is given as both."""
 
     central: Endpoint | None
     element: Endpoint | None
@@ -30,8 +30,13 @@ class Login:
 
 def login(options: PrismOptions, screen: Screen) -> Login:
     """Read the password, or ask for it, before an event loop runs: within one, no signal would end the waiting."""
-    endpoint = options.endpoint(screen)
-    return Login(None if options.api == "v3" else endpoint, None if options.api == "v4" else endpoint)
+    options.warn_of_insecure(screen)
+    central = element = None
+    if options.api != "v3" or options.element is None:
+        central = element = options.endpoint(screen)
+    if options.api != "v4" and options.element is not None:
+        element = options.element_endpoint(screen)
+    return Login(None if options.api == "v3" else central, None if options.api == "v4" else element)
 
 
 @asynccontextmanager

@@ -272,7 +272,7 @@ def _neither(central: Session | None, element: Session | None, identity: _Identi
     if identity.is_central:
         return (
             f"Prism Central {central.name} has no v4 that we can use ({no_v4.text}):"
-            " give the address (--prism) and the account (--username) of the Prism Element itself"
+            " name a Prism Element and an account of its own, too (--element, --element-username)"
         )
     return f"Prism {central.name} can do neither v4 ({no_v4.text}) nor v3 snapshots with changed regions ({no_v3.text})"
 
