@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.cookiejar
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -144,6 +147,21 @@ async def test_a_late_refusal_of_the_old_cookie_does_not_end_the_new_session(
 
     assert sent(hostile).count("basic") == 1
     assert sent(hostile)[-1] == "NTNX_IGW_SESSION=new"
+
+
+async def test_a_cookie_that_expires_here_is_renewed_by_one_login(
+    hostile: Hostile, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile.on("GET /thing", reply(200, {}, Set_Cookie=f"{SESSION}; Max-Age=60"))
+    for _ in range(2):
+        await session.ask(GET)
+    hostile.asked.clear()
+    monkeypatch.setattr(http.cookiejar, "time", SimpleNamespace(time=lambda: time.time() + 900))
+    hostile.on("GET /thing", reply(200, {}, Set_Cookie=SESSION))
+
+    await asyncio.gather(*(session.ask(GET) for _ in range(8)))
+
+    assert sent(hostile) == ["basic"] + ["NTNX_IGW_SESSION=abc"] * 7
 
 
 async def test_without_cookies_a_login_that_is_refused_in_passing_is_made_again_alone(

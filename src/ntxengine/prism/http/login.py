@@ -4,6 +4,7 @@ A directory behind Prism refuses logins that come in parallel, with 401 or 403, 
 
     no cookie      the first request logs in with the credentials, the others wait
     cookie         requests go in parallel, with the cookie
+    run out here   the session has ended, too
     401            the session has ended: the first to see it logs in once, the others wait and go on with its cookie
     403            right behind such a 401 the same; otherwise it is tried once for each call whether a login helps
     no cookies     a server that gives none, or none that work: every request carries the credentials
@@ -51,6 +52,11 @@ class Login(Generic[Jar, Refusal]):
     def jar_worked(self, age: int) -> None:
         """The cookies of login number `age` were taken."""
         self._has_jar_worked |= age == self.age
+
+    def expired(self, age: int) -> None:
+        """The cookies of login number `age` have all run out here."""
+        if age == self.age:
+            self.jar = None
 
     def has_ended(self, status: int, api: str, age: int, now: float) -> bool:
         """Return whether an answer to the cookies of login number `age` may mean that its session has ended.

@@ -171,7 +171,11 @@ class Session:
         while login.refusal is None:
             age, jar = login.age, login.jar
             if jar is not None:
-                answer = await self._send(self._build(request, jar), request, jar)
+                sent = self._build(request, jar)
+                if "cookie" not in sent.headers:
+                    login.expired(age)
+                    continue
+                answer = await self._send(sent, request, jar)
                 if not login.has_ended(answer.status, request.api, age, self.clock.now()):
                     login.jar_worked(age)
                     return answer
@@ -268,7 +272,7 @@ class Session:
             built.headers["Cookie"] = cookie
         elif jar is not None:
             jar.set_cookie_header(built)
-        if self._account is not None and "cookie" not in built.headers:
+        elif self._account is not None:
             built.headers.update(self._account.proof())
         return built
 
