@@ -15,6 +15,7 @@ import pytest
 
 from ntxengine.errors import CredentialsError, OptionsError, PrismStatusError
 from ntxengine.prism.http.endpoint import Endpoint, Secret
+from ntxengine.prism.http.login import REFUSED_FOR_S
 from ntxengine.prism.http.session import Request, Session, tls_context
 from ntxengine.prism.open import open_cluster
 from ntxengine.sim import SimConfig, Simulator
@@ -115,6 +116,27 @@ async def test_a_directory_that_is_busy_with_others_is_asked_once_more(
         directory.faults.http.append(HttpFault(path="/vms/list", status=401, count=2))
 
         assert (await session.ask(LIST)).status == 200
+
+
+async def test_a_refusal_after_a_good_login_is_not_for_ever(
+    hostile: Hostile, session: Session, clock: HandClock
+) -> None:
+    refusals = [reply(401, {})] * 4
+    hostile.on("GET /thing", reply(200, {}, Set_Cookie=SESSION), *refusals, reply(200, {}, Set_Cookie=SESSION))
+    await session.ask(GET)
+    waits = []
+
+    for wait_s in (0, REFUSED_FOR_S - 2, 2, REFUSED_FOR_S, REFUSED_FOR_S):
+        clock.time_s += wait_s
+        before = len(hostile.asked)
+        with contextlib.suppress(CredentialsError):
+            await session.ask(GET)
+        waits.append(len(hostile.asked) - before)
+
+    # With the old cookie and twice with the credentials; then once after each wait, the second twice as long.
+    assert waits == [3, 0, 1, 0, 1]
+    assert sent(hostile)[-1] == "basic"
+    assert (await session.ask(GET)).status == 200
 
 
 async def test_a_call_that_is_forbidden_costs_one_login_and_no_more(directory: Simulator) -> None:

@@ -8,7 +8,8 @@ A directory behind Prism refuses logins that come in parallel, with 401 or 403, 
     401            the session has ended: the first to see it logs in once, the others wait and go on with its cookie
     403            right behind such a 401 the same; otherwise it is tried once for each call whether a login helps
     no cookies     a server that gives none, or none that work: every request carries the credentials
-    refused        a login was refused (401): nobody tries again, since a few more would lock the account
+    refused        a login was refused (401): nobody tries again, since a few more would lock the account; if one had
+                   been good before, one tries again after a while, and after each refusal twice as long
 
 Knows nothing of HTTP: `Jar` is what holds cookies.
 """
@@ -24,6 +25,9 @@ Refusal = TypeVar("Refusal")
 FRESH_S = 60.0
 """A cookie that is refused so soon after the login, and never worked, was none of a session."""
 
+REFUSED_FOR_S = 60.0
+"""How long the first refusal of a login holds, if another was good before."""
+
 
 class Login(Generic[Jar, Refusal]):
     """The state of one account at one Prism.  `line` is held by whoever logs in."""
@@ -32,12 +36,14 @@ class Login(Generic[Jar, Refusal]):
         self.line = asyncio.Lock()
         self.age = 0
         self.jar: Jar | None = None
-        self.refusal: Refusal | None = None
         self.has_worked = False
         self.gives_no_cookies = False
         self._are_cookies_useless = False
         self._has_jar_worked = False
         self._since_s = 0.0
+        self._refusal: Refusal | None = None
+        self._refusals = 0
+        self._refused_until_s = 0.0
         self._forbidden: set[str] = set()
 
     def good(self, jar: Jar | None, now: float) -> None:
@@ -48,6 +54,24 @@ class Login(Generic[Jar, Refusal]):
         self.gives_no_cookies = self.jar is None
         self._has_jar_worked = False
         self._since_s = now
+        self._refusals = 0
+
+    @property
+    def may_try_twice(self) -> bool:
+        """Whether a refusal may well pass: logins have been good so far."""
+        return self.has_worked and self._refusals == 0
+
+    def refuse(self, refusal: Refusal, now: float) -> None:
+        """A login was refused."""
+        self._refusal = refusal
+        self._refused_until_s = now + REFUSED_FOR_S * 2.0 ** min(self._refusals, 10)
+        self._refusals += 1
+
+    def refusal(self, now: float) -> Refusal | None:
+        """Return why nobody may log in now; None if one may."""
+        if self.has_worked and now >= self._refused_until_s:
+            self._refusal = None
+        return self._refusal
 
     def jar_worked(self, age: int) -> None:
         """The cookies of login number `age` were taken."""

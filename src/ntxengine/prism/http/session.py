@@ -168,7 +168,7 @@ class Session:
     async def _ask_in_session(self, request: Request) -> Answer:
         """Send with the cookie of the session; without one, log in, when it is our turn to."""
         login = self._login
-        while login.refusal is None:
+        while (refusal := login.refusal(self.clock.now())) is None:
             age, jar = login.age, login.jar
             if jar is not None:
                 sent = self._build(request, jar)
@@ -184,20 +184,20 @@ class Session:
                 if answer.status not in (401, 403) or login.is_forbidden(answer.status, request.api):
                     return answer
             async with login.line:
-                if login.jar is None and login.refusal is None:
+                if login.jar is None and login.refusal(self.clock.now()) is None:
                     return await self._log_in(request)
-        return dataclasses.replace(login.refusal, request=self._named(request))
+        return dataclasses.replace(refusal, request=self._named(request))
 
     async def _log_in(self, request: Request) -> Answer:
         """Send with the credentials, and keep the cookies that come.  The caller holds the line."""
         login, jar = self._login, httpx.Cookies()
         answer = await self._send(self._build(request), request, jar)
-        if answer.status == 401 and login.has_worked:
+        if answer.status == 401 and login.may_try_twice:
             # The password was right a while ago: a directory may have been busy with the login of another program.
             await self.clock.sleep(self._retry.first_wait_s)
             answer = await self._send(self._build(request), request, jar)
         if answer.status == 401:
-            login.refusal = answer
+            login.refuse(answer, self.clock.now())
         elif answer.status == 403:
             login.forbid(request.api)
         elif answer.status not in (408, 429) and answer.status < 500:
