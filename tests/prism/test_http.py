@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -344,6 +345,33 @@ async def test_secrets_are_in_no_log_and_no_error(
     texts += [repr(session), repr(GET), repr(Request("GET", "/", token=token))]
     for secret in (PASSWORD, BASIC.removeprefix("Basic "), "aaaa.bbbb.cccc", "their-session"):
         assert not [text for text in texts if secret in text], secret
+
+
+ODD_PASSWORD = 'pa"ss\\wörd'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"message_list": [{"message": f"not {ODD_PASSWORD}", "reason": "NO"}]}).encode(),
+        json.dumps({"message_list": [{"message": f"not {ODD_PASSWORD}"}]}, ensure_ascii=False).encode(),
+        json.dumps({"message": json.dumps({"inner": ODD_PASSWORD})}).encode(),
+        json.dumps({"message": "not pa\x00ss\\wörd"}).replace("\\u0000", "\\u0022").replace("f6", "F6").encode(),
+        json.dumps({"message": ODD_PASSWORD}).encode()[:-1],
+        f"you sent {ODD_PASSWORD}".encode(),
+    ],
+)
+async def test_a_secret_is_hidden_however_json_writes_it(hostile: Hostile, ca_file: str, body: bytes) -> None:
+    account = Endpoint(f"https://127.0.0.1:{hostile.port}", "admin", Secret(ODD_PASSWORD), ca_file)
+    tls = tls_context(ca_file, insecure=False)
+    session = Session("127.0.0.1", hostile.port, tls, account=account, timeout_s=5)
+    hostile.on("GET /thing", reply(400, body))
+
+    with pytest.raises(errors.PrismStatusError, match=r"\*\*\*") as refused:
+        await session.ask(GET)
+    await session.aclose()
+
+    assert "pa" not in str(refused.value).partition("HTTP 400")[2]
 
 
 def _session(server: Hostile, host: str, ca_file: str | None, clock: HandClock, *, insecure: bool = False) -> Session:

@@ -1,9 +1,14 @@
-"""A text that does not print itself."""
+"""A text that does not print itself, and how it is kept out of the texts of others."""
 
 from __future__ import annotations
 
+import contextlib
 import hmac
+import json
+from collections.abc import Iterable
 from typing import NoReturn
+
+import msgspec
 
 
 class Secret:
@@ -34,3 +39,15 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret cannot be pickled")
+
+
+def redacted(body: bytes, secrets: Iterable[str]) -> bytes:
+    """Return an error body without secrets, however JSON wrote them: as a text, or as JSON inside of one."""
+    with contextlib.suppress(msgspec.DecodeError, msgspec.EncodeError, UnicodeError, RecursionError):
+        body = msgspec.json.encode(msgspec.json.decode(body))  # one way of writing instead of many
+    for secret in filter(None, secrets):
+        once = [json.dumps(secret, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False)]
+        twice = [json.dumps(text)[1:-1] for text in once]
+        for text in (*twice, *once, secret):
+            body = body.replace(text.encode(errors="surrogatepass"), b"***")
+    return body

@@ -28,6 +28,7 @@ from ntxengine.prism.http.login import Login
 from ntxengine.prism.http.message import Answer, Request
 from ntxengine.prism.http.refusal import status_error, system_error
 from ntxengine.prism.http.retry import RetryPolicy
+from ntxengine.prism.http.secret import redacted
 from ntxengine.prism.http.tls import advice, certificate_error, look_at, tls_context
 from ntxengine.prism.http.trust import Trust
 from ntxengine.units import MIB
@@ -245,7 +246,7 @@ class Session:
             jar.extract_cookies(response)
         hidden_status = hidden_error(body) if 200 <= response.status_code < 300 else None
         if response.status_code >= 400 or hidden_status is not None:
-            body = self._redacted(body, sent, request)
+            body = redacted(body, self._secrets(sent, request))
         return Answer(name, response.status_code, response.headers, body, hidden_status)
 
     def _build(
@@ -308,14 +309,11 @@ class Session:
         error = errors.PrismConnectionError(f"{name}: the connection broke before the whole answer was here: {cause}")
         return _ConnectionBrokenError(error, may_repeat=request.is_repeatable)
 
-    def _redacted(self, body: bytes, sent: httpx.Request, request: Request) -> bytes:
-        """Return an error body without what we sent as a secret, should it come back to us."""
+    def _secrets(self, sent: httpx.Request, request: Request) -> list[str]:
+        """Return what we sent as a secret, should it come back to us."""
         cookies = [pair.partition("=")[2].strip() for pair in sent.headers.get("cookie", "").split(";")]
         token = () if request.token is None else (request.token.reveal(),)
-        for secret in [*(self._account.secrets() if self._account else ()), *token, *cookies]:
-            if secret:
-                body = body.replace(secret.encode(), b"***")
-        return body
+        return [*(self._account.secrets() if self._account else ()), *token, *cookies]
 
 
 class _Borrowed(httpx.AsyncBaseTransport):
