@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 import httpx
 import pytest
 
-from ntxengine.prism.http.limiter import Limiter, api_of
+from ntxengine.errors import PrismBusy
+from ntxengine.prism.http.limiter import LONGEST_PAUSE_S, LONGEST_WAIT_S, Limiter, api_of
 from ntxengine.prism.http.session import Request, Session, tls_context
 from tests.prism.hostile import HandClock
 
@@ -139,6 +141,37 @@ async def test_what_another_program_has_used_up_is_waited_for(clock: HandClock) 
             limiter.learn("a", 200, told(10, remaining=0, reset=183))
 
     assert clock.slept == [pytest.approx(0.183)]
+
+
+@pytest.mark.parametrize("limit", [1, 100])
+async def test_a_header_that_asks_for_hours_is_told_of_and_not_obeyed(
+    clock: HandClock, caplog: pytest.LogCaptureFixture, limit: int
+) -> None:
+    limiter = Limiter(clock.clock, "Prism pc")
+
+    for _ in range(200):
+        async with limiter.turn("a"):
+            limiter.learn("a", 200, told(limit, period_s=60, remaining=0))
+
+    assert sum(clock.slept) <= 200 * LONGEST_PAUSE_S
+    assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [
+        "Prism pc: a: waits for its rate limit, 5 s at first"
+    ]
+
+
+async def test_a_turn_that_does_not_come_is_busy_in_the_end(clock: HandClock) -> None:
+    limiter = Limiter(clock.clock, "Prism pc")
+
+    async def ask() -> None:
+        async with limiter.turn("a"):
+            limiter.learn("a", 200, told(1, period_s=60))
+
+    asked = await asyncio.gather(*(ask() for _ in range(200)), return_exceptions=True)
+
+    refused = [one for one in asked if one is not None]
+    assert {str(one) for one in refused} == {"Prism pc: a: no turn within 300 s under its rate limit; try again later"}
+    assert {type(one) for one in refused} == {PrismBusy}
+    assert sum(clock.slept) <= LONGEST_WAIT_S + LONGEST_PAUSE_S
 
 
 async def test_a_refusal_without_a_limit_makes_it_one_a_second_for_a_while(clock: HandClock) -> None:

@@ -5,7 +5,8 @@
 
 How Prism counts is not told (windows that begin when they like, or a bucket that fills), so the rule holds for each:
 request n + limit is sent no earlier than a period after the answer of request n was here.  The first request of a call
-goes alone: until it is answered nobody knows its limit.  No I/O and no clock of its own.
+goes alone: until it is answered nobody knows its limit.  What makes a request wait for seconds is told once a call, and
+a turn that does not come is an error.  No I/O and no clock of its own.
 
 LIMIT: another program with the same account spends the same limit.  It is seen only when nothing remains, or by a 429.
 """
@@ -13,11 +14,13 @@ LIMIT: another program with the same account spends the same limit.  It is seen 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from ntxengine.errors import PrismBusy
 from ntxengine.ids import UUID_PATTERN
 from ntxengine.prism.http.clock import Clock
 
@@ -30,6 +33,16 @@ ASSUMED_FOR_S = 60.0
 
 SHORTEST_WAIT_S = 0.001
 
+LONGEST_PAUSE_S = 5.0
+"""A limit that leaves less than one request in so long is not believed: if it is meant, a 429 says how long to wait."""
+
+LONGEST_WAIT_S = 300.0
+"""How long a request waits for its turn."""
+
+_WARN_AT_S = 4.0
+
+log = logging.getLogger(__name__)
+
 _ID_PART = re.compile(rf"/[^/]*{UUID_PATTERN}[^/]*")
 
 
@@ -39,21 +52,23 @@ def api_of(method: str, path: str) -> str:
 
 
 class Limiter:
-    """The turns of one session."""
+    """The turns of one session; `name` is the Prism, for messages."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, name: str = "Prism") -> None:
         self._clock = clock
+        self._name = name
+        self._slow: set[str] = set()
         self._of_api: defaultdict[str, _Window] = defaultdict(_Window)
         self._of_all = _Window(is_known=True)
 
     @asynccontextmanager
     async def turn(self, api: str) -> AsyncIterator[None]:
-        """Wait until a request of `api` may be sent; it is in flight inside the context."""
-        window = self._of_api[api]
+        """Wait until a request of `api` may be sent; it is in flight inside the context.  Errors: PrismBusy."""
+        window, since = self._of_api[api], self._clock.now()
         async with window.line:
-            await self._wait(window)
+            await self._wait(window, api, since)
             async with self._of_all.line:
-                await self._wait(self._of_all)
+                await self._wait(self._of_all, api, since)
                 window.begin()
                 self._of_all.begin()
         try:
@@ -77,8 +92,17 @@ class Limiter:
         """Send nothing of `api` for this long: Prism has just refused one."""
         self._of_api[api].hold(self._clock.now() + wait_s)
 
-    async def _wait(self, window: _Window) -> None:
-        while (wait_s := window.wait_s(self._clock.now())) != 0:
+    async def _wait(self, window: _Window, api: str, since: float) -> None:
+        """Wait for a turn in one window; `since` when the request has waited for all of its turns."""
+        while (wait_s := window.wait_s(now := self._clock.now())) != 0:
+            in_all_s = now - since + (wait_s or 0.0)
+            if in_all_s > LONGEST_WAIT_S:
+                raise PrismBusy(
+                    f"{self._name}: {api}: no turn within {LONGEST_WAIT_S:g} s under its rate limit; try again later"
+                )
+            if in_all_s >= _WARN_AT_S and api not in self._slow:
+                self._slow.add(api)
+                log.warning("%s: %s: waits for its rate limit, %.0f s at first", self._name, api, in_all_s)
             if wait_s is None:
                 await window.next_end()
             else:
@@ -134,9 +158,10 @@ class _Window:
         limit = int(_number(headers, f"{prefix}-limit", MAX_LIMIT))
         if limit == 0:
             return False
-        self._limit, self._period_s, self._assumed_until = limit, period_s, None
+        self._limit, self._period_s, self._assumed_until = limit, min(period_s, limit * LONGEST_PAUSE_S), None
         if headers.get(f"{prefix}-remaining", "").strip() == "0":
-            self.hold(now + _reset_s(_number(headers, f"{prefix}-reset", MAX_LIMIT), period_s))
+            reset_s = _reset_s(_number(headers, f"{prefix}-reset", MAX_LIMIT), period_s)
+            self.hold(now + min(reset_s, LONGEST_PAUSE_S))
         return True
 
     def assume_one(self, now: float) -> None:

@@ -84,7 +84,7 @@ class Session:
         self._place = host, port
         self._timeout_s = timeout_s
         self._retry = retry or RetryPolicy()
-        self._limiter = Limiter(self.clock)
+        self._limiter = Limiter(self.clock, f"Prism {self.name}")
         self._account = account.account if account else None
         self._login: Login[httpx.Cookies, Answer] = Login()
         self._trust = trust or (account.trust if account else Trust())
