@@ -121,6 +121,27 @@ async def test_a_first_request_that_breaks_lets_the_next_one_go(clock: HandClock
     assert clock.slept == []
 
 
+async def test_a_first_request_that_hangs_lets_the_others_go_together(clock: HandClock) -> None:
+    limiter, begun, hang, answered = Limiter(clock.clock), [], asyncio.Event(), asyncio.Event()
+
+    async def ask(number: int) -> None:
+        async with limiter.turn("a"):
+            begun.append(number)
+            await (answered if number else hang).wait()
+            if number == 0:
+                raise TimeoutError
+
+    tasks = [asyncio.create_task(ask(number)) for number in range(4)]
+    await asyncio.sleep(0.01)
+    hang.set()
+    await asyncio.sleep(0.01)
+    together = list(begun)
+    answered.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert together == [0, 1, 2, 3]
+
+
 async def test_calls_have_limits_of_their_own_and_share_that_of_the_account(clock: HandClock) -> None:
     limiter = Limiter(clock.clock)
     sent = []

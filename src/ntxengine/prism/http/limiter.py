@@ -5,9 +5,10 @@
 
 How Prism counts is not told (windows that begin when they like, or a bucket that fills), so the rule holds for each:
 request n + limit is sent no earlier than a period after the answer of request n was here.  The first request of a call
-goes alone: until it is answered nobody knows its limit.  What makes a request wait for seconds is told once a call, and
+goes alone: until it has ended nobody knows its limit.  What makes a request wait for seconds is told once a call, and
 a turn that does not come is an error.  No I/O and no clock of its own.
 
+LIMIT: a first request that breaks tells no limit, and the others go together; a 429 then tells it.
 LIMIT: another program with the same account spends the same limit.  It is seen only when nothing remains, or by a 429.
 """
 
@@ -81,7 +82,6 @@ class Limiter:
         """Take the limits from an answer, while its request is still in flight."""
         now = self._clock.now()
         window = self._of_api[api]
-        window.is_known = True
         period_s = _number(headers, "x-api-ratelimit-refresh-period-seconds", MAX_PERIOD_S) or 1.0
         is_told = window.learn(headers, "x-api-ratelimit", period_s, now)
         self._of_all.learn(headers, "x-ratelimit", 1.0, now)
@@ -145,6 +145,7 @@ class _Window:
 
     def end(self, now: float) -> None:
         self._in_flight -= 1
+        self.is_known = True
         if self._limit is not None:
             self._ended.append(now)
         self._has_ended.set()
