@@ -118,6 +118,20 @@ async def test_a_directory_that_is_busy_with_others_is_asked_once_more(
         assert (await session.ask(LIST)).status == 200
 
 
+@pytest.mark.parametrize("ended", [401, 403])
+async def test_a_renewal_that_is_refused_with_403_in_passing_is_made_again(
+    hostile: Hostile, session: Session, ended: int
+) -> None:
+    new = reply(200, {}, Set_Cookie=SESSION)
+    hostile.on("GET /thing", new, reply(200, {}), reply(ended, {}), reply(403, {}), new)
+
+    for _ in range(4):
+        assert (await session.ask(GET)).status == 200
+
+    cookie = "NTNX_IGW_SESSION=abc"
+    assert sent(hostile) == ["basic", cookie, cookie, "basic", "basic", cookie]
+
+
 async def test_a_refusal_after_a_good_login_is_not_for_ever(
     hostile: Hostile, session: Session, clock: HandClock
 ) -> None:

@@ -7,6 +7,7 @@ A directory behind Prism refuses logins that come in parallel, with 401 or 403, 
     run out here   the session has ended, too
     401            the session has ended: the first to see it logs in once, the others wait and go on with its cookie
     403            right behind such a 401 the same; otherwise it is tried once for each call whether a login helps
+    busy           a login that is refused, with 401 or 403, is made once more if another was good before
     no cookies     a server that gives none, or none that work: every request carries the credentials
     refused        a login was refused (401): nobody tries again, since a few more would lock the account; if one had
                    been good before, one tries again after a while, and after each refusal twice as long
@@ -56,10 +57,10 @@ class Login(Generic[Jar, Refusal]):
         self._since_s = now
         self._refusals = 0
 
-    @property
-    def may_try_twice(self) -> bool:
-        """Whether a refusal may well pass: logins have been good so far."""
-        return self.has_worked and self._refusals == 0
+    def may_pass(self, status: int, api: str) -> bool:
+        """Return whether this answer to a login may well be another in a moment: logins have been good so far."""
+        is_refusal = status == 401 or (status == 403 and api not in self._forbidden)
+        return is_refusal and self.has_worked and self._refusals == 0
 
     def refuse(self, refusal: Refusal, now: float) -> None:
         """A login was refused."""

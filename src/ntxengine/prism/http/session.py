@@ -193,7 +193,7 @@ class Session:
         """Send with the credentials, and keep the cookies that come.  The caller holds the line."""
         login, jar = self._login, httpx.Cookies()
         answer = await self._send(self._build(request), request, jar)
-        if answer.status == 401 and login.may_try_twice:
+        if login.may_pass(answer.status, request.api):
             # The password was right a while ago: a directory may have been busy with the login of another program.
             await self.clock.sleep(self._retry.first_wait_s)
             answer = await self._send(self._build(request), request, jar)
