@@ -210,6 +210,15 @@ async def test_the_first_certificate_is_remembered_and_a_changed_one_refused(
     assert len(sim.requests) == before
 
 
+def test_a_file_without_a_last_newline_stays_whole(tmp_path: Path) -> None:
+    file = tmp_path / "trust"
+    file.write_text(f"# by hand\npc:9440 {'ab' * 32}")
+
+    assert known_or_remembered(file, "pe:9440", "cd" * 32) == ("cd" * 32, True)
+    assert known_or_remembered(file, "pc:9440", "ef" * 32) == ("ab" * 32, False)
+    assert known_or_remembered(file, "pe:9440", "ef" * 32) == ("cd" * 32, False)
+
+
 def test_a_place_is_remembered_once_and_never_replaced(tmp_path: Path) -> None:
     file = tmp_path / "trusted"
 

@@ -67,9 +67,11 @@ def known_or_remembered(path: Path, place: str, fingerprint: str) -> tuple[str, 
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            known = _known(file.read(MAX_FILE_SIZE + 1), path).get(place)
+            content = file.read(MAX_FILE_SIZE + 1)
+            known = _known(content, path).get(place)
             if known is None:
-                file.write(f"{place} {fingerprint}\n".encode())
+                start = "" if content.endswith(b"\n") or not content else "\n"
+                file.write(f"{start}{place} {fingerprint}\n".encode())
                 file.flush()
                 os.fsync(file.fileno())
             return known or fingerprint, known is None
