@@ -143,6 +143,21 @@ async def test_a_refused_create_asks_nothing_more(hostile: Hostile, prism: Eleme
     assert len(hostile.asked) == 2
 
 
+async def test_a_snapshot_that_had_failed_is_deleted_like_any_other(hostile: Hostile, prism: ElementPrism) -> None:
+    ready(hostile, snapshot(state="ERROR"), snapshot(state="ERROR"), reply(404, {}))
+
+    await prism.delete_recovery_point(D)
+
+    assert deleted(hostile) == 1
+
+
+async def test_a_snapshot_that_fails_while_it_is_deleted_is_a_failure(hostile: Hostile, prism: ElementPrism) -> None:
+    ready(hostile, snapshot((LIVE, FROZEN)), snapshot(state="ERROR"))
+
+    with pytest.raises(TaskFailed, match="deletion of snapshot"):
+        await prism.delete_recovery_point(D)
+
+
 async def test_a_snapshot_that_is_not_complete_cannot_be_a_reference(hostile: Hostile, prism: ElementPrism) -> None:
     hostile.on(f"GET /vm_snapshots/{D}", snapshot((LIVE, FROZEN), state="DELETE_PENDING"))
 

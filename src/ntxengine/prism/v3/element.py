@@ -176,6 +176,9 @@ class ElementPrism:
         what = f"deletion of snapshot {recovery_point_id}"
         deadline = Deadline(self._session.clock)
 
+        async def looked() -> tuple[schema.Snapshot | None]:
+            return (await self._state(recovery_point_id),)
+
         async def begun() -> bool | None:
             try:
                 await self._api.delete_snapshot(recovery_point_id)
@@ -187,10 +190,12 @@ class ElementPrism:
 
         async def is_gone() -> bool | None:
             found = await self._state(recovery_point_id)
-            if found is not None and found.has_failed:
+            if found is not None and found.has_failed and not had_failed:
                 raise TaskFailed(f"{what}: {found.state}: {found.complaint()}")
             return True if found is None else None
 
+        (before,) = await poll(looked, what=what, deadline=deadline.within(UNKNOWN_TIMEOUT_S))
+        had_failed = before is not None and before.has_failed
         await poll(begun, what=what, deadline=deadline.within(UNKNOWN_TIMEOUT_S))
         await poll(is_gone, what=what, deadline=deadline)
 
