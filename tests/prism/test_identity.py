@@ -55,9 +55,10 @@ def v4_vm_point(*disks: tuple[str, str], vm_id: str = VM_ID, point_id: str = VM_
     return data(extId=point_id, vmExtId=vm_id, diskRecoveryPoints=listed)
 
 
-def v3_snapshot(snapshot_id: str = POINT, vm_id: str = VM_ID, name: str = NAME, frozen: str = FROZEN) -> bytes:
+def v3_snapshot(snapshot_id: str = POINT, vm_id: str = VM_ID, frozen: str = FROZEN, **status: Any) -> bytes:
     files = [{"file_path": LIVE, "snapshot_file_path": frozen}]
-    status = {"state": "COMPLETE", "name": name, "resources": {"entity_uuid": vm_id}, "snapshot_file_list": files}
+    said = {"state": "COMPLETE", "name": NAME, "resources": {"entity_uuid": vm_id}, "snapshot_file_list": files}
+    status = {**said, **status}
     return reply(200, {"metadata": {"uuid": snapshot_id}, "status": status})
 
 
@@ -266,6 +267,40 @@ async def test_a_snapshot_that_is_another_one_is_refused_and_left_alone(
         await create(element)
 
     assert deleted(hostile) == []
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"name": "somebody's", "state": "PENDING"},
+        {"name": "somebody's", "state": "ERROR"},
+        {"name": None, "state": "ERROR"},
+        {"resources": None, "state": "ERROR"},
+    ],
+)
+async def test_a_snapshot_that_is_not_told_to_be_ours_is_never_deleted(
+    hostile: Hostile, element: ElementPrism, status: dict[str, Any]
+) -> None:
+    hostile.on("POST /idempotence_identifiers", reply(404, {}))
+    hostile.on("POST /vm_snapshots", reply(202, {"metadata": {"uuid": OTHER}}))
+    hostile.on(f"GET /vm_snapshots/{OTHER}", v3_snapshot(OTHER, **status))
+    hostile.on(f"DELETE /vm_snapshots/{OTHER}", reply(202, {}))
+
+    with pytest.raises(PrismError):
+        await create(element)
+
+    assert deleted(hostile) == []
+
+
+async def test_a_snapshot_whose_id_we_chose_is_deleted_unseen(hostile: Hostile, element: ElementPrism) -> None:
+    hostile.on("POST /idempotence_identifiers", reply(200, {"uuid_list": [POINT]}))
+    hostile.on("POST /vm_snapshots", reply(500, {}))
+    hostile.on(f"DELETE /vm_snapshots/{POINT}", reply(202, {}))
+
+    with pytest.raises(PrismError):
+        await create(element)
+
+    assert deleted(hostile) == [POINT]
 
 
 async def test_no_identifier_at_all_is_refused(hostile: Hostile, element: ElementPrism) -> None:

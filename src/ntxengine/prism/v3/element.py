@@ -148,7 +148,7 @@ class ElementPrism:
             return point
         except (Exception, asyncio.CancelledError) as exc:
             if accepted.id is not None or not was_rejected(exc):
-                await undo(self._remove_unfinished(vm, name, accepted.id or snapshot_id, what), what=what)
+                await undo(self._remove_unfinished(vm, name, snapshot_id, accepted.id, what), what=what)
             raise
 
     async def recovery_point(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
@@ -332,20 +332,36 @@ class ElementPrism:
             files = schema.vm_files(vm, await self._api.get_vm_v2(vm.id))
         return schema.recovery_point_from(found, files=files, vm=vm, request=request)
 
-    async def _remove_unfinished(self, vm: Vm, name: str, snapshot_id: str | None, what: str) -> None:
-        """Delete what a create that went wrong has made: by its id, or by name and VM if it has none that we know."""
+    async def _settled(self, snapshot_id: str, what: str, deadline: Deadline) -> schema.Snapshot | None:
+        """Return a snapshot when it is complete or has failed, or as it stands after a while; it may still appear."""
 
-        async def settled() -> schema.Snapshot | None:
-            found = await self._state(snapshot_id or "")
-            # One that Prism does not know may still appear.
+        async def ended() -> schema.Snapshot | None:
+            found = await self._state(snapshot_id)
             return found if found is not None and (found.is_complete or found.has_failed) else None
 
+        found = await appearing(ended, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S)
+        return found or await self._state(snapshot_id)
+
+    async def _remove_unfinished(
+        self, vm: Vm, name: str, chosen_id: str | None, told_id: str | None, what: str
+    ) -> None:
+        """Delete what a create that went wrong has made: by its id, or by name and VM if it has none that we know.
+
+        An id that was made for it (`chosen_id`) is deleted also unseen; one that Prism told may be of another one.
+        """
         deadline = Deadline(self._session.clock, UNDO_TIMEOUT_S)
-        if snapshot_id is None:
+        made_id = chosen_id or told_id
+        if made_id is None:
             ids = await self._appearing(vm, name, what, deadline)
         else:
-            found = await appearing(settled, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S)
-            ids = {snapshot_id} if found is None or found.is_of(name, vm) else set()
+            found = await self._settled(made_id, what, deadline)
+            if chosen_id is not None:
+                is_ours = found is None or found.is_of(name, vm)
+            else:
+                is_ours = found is not None and found.is_told_of(name, vm)
+            if not is_ours:
+                log.warning("snapshot %s is left alone: Prism does not say that it is the %s", made_id, what)
+            ids = {made_id} if is_ours else set()
         for point_id in ids:
             log.info("deleting snapshot %s: making it did not succeed (%s)", point_id, what)
             await self.delete_recovery_point(point_id)

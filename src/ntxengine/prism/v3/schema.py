@@ -238,6 +238,11 @@ class Snapshot(msgspec.Struct):
         vm_id = status.resources.entity_uuid if status.resources else None
         return status.name in (None, name) and vm_id in (None, vm.id)
 
+    def is_told_of(self, name: str, vm: Vm) -> bool:
+        """Whether it says that it has this name and this VM."""
+        status = self.status or _SnapshotStatus()
+        return status.name == name and status.resources is not None and status.resources.entity_uuid == vm.id
+
     @property
     def state(self) -> str:
         """Its state as Prism writes it, one line."""
