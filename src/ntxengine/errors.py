@@ -79,7 +79,13 @@ class LockedError(NtxError):
 
 
 class PrismError(NtxError):
-    """Prism could not be used."""
+    """Prism could not be used.
+
+    `may_have_been_done` is true if the request was sent more than once, and an earlier try may have been executed: then
+    also a clear no does not prove that nothing was changed.
+    """
+
+    may_have_been_done: bool = False
 
 
 class PrismConnectionError(PrismError):

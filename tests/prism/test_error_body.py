@@ -107,6 +107,17 @@ def test_only_a_clear_no_proves_that_nothing_was_changed(error: BaseException, e
     assert was_rejected(error) is expected
 
 
+def test_a_no_to_a_repeated_request_proves_nothing() -> None:
+    refused = PrismStatusError("x", status=404)
+    refused.may_have_been_done = True
+
+    with pytest.raises(NotFoundError) as caught, not_found_as("VM 7"):
+        raise refused
+
+    assert not was_rejected(refused)
+    assert not was_rejected(caught.value)
+
+
 def test_not_found_as_names_the_subject() -> None:
     with pytest.raises(NotFoundError, match="VM 7 is not on the cluster"), not_found_as("VM 7"):
         raise PrismStatusError("x", status=404)

@@ -378,3 +378,36 @@ def _session(server: Hostile, host: str, ca_file: str | None, clock: HandClock, 
     endpoint = Endpoint(f"https://{host}:{server.port}", "admin", Secret(PASSWORD), ca_file, insecure=insecure)
     tls = tls_context(ca_file, insecure=insecure)
     return Session(host, server.port, tls, account=endpoint, timeout_s=5, clock=clock.clock)
+
+
+# -- what a no to a repeated request proves
+
+BROKEN = b"HTTP/1.1 200 X\r\nX-Close: 1\r\nContent-Length: 5\r\n\r\n"
+TWICE = Request("POST", "/thing", body={"a": 1}, is_repeatable=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "may_have_been_done"),
+    [
+        (reply(504, {}), True),
+        (reply(503, {}), True),
+        (reply(500, {}), True),
+        (reply(408, {}), True),
+        (BROKEN, True),
+        (reply(429, {}), False),
+        (None, False),
+    ],
+    ids=["504", "503", "500", "408", "broken", "429", "first"],
+)
+async def test_a_no_says_whether_an_earlier_try_may_have_been_executed(
+    hostile: Hostile, session: Session, first: bytes | None, may_have_been_done: bool
+) -> None:
+    hostile.on("GET /thing", reply(200, {}))
+    hostile.on("POST /thing", *([] if first is None else [first]), reply(409, {}))
+    await session.ask(GET)
+
+    with pytest.raises(errors.PrismStatusError) as caught:
+        await session.ask(TWICE)
+
+    assert caught.value.status == 409
+    assert caught.value.may_have_been_done is may_have_been_done

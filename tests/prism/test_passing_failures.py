@@ -168,6 +168,21 @@ async def test_a_freeze_whose_answer_is_lost_is_found_and_made_once(
     assert list(sim.world.state.points) == [point.id]
 
 
+@pytest.mark.parametrize("status", [409, 422])
+@pytest.mark.parametrize("family", ["v3", "v4"])
+async def test_a_freeze_that_is_refused_only_when_asked_again_is_found_too(
+    sim: Simulator, connect: Connect, family: Family, status: int
+) -> None:
+    path = V4_POINTS + "$" if family == "v4" else "/vm_snapshots$"
+    sim.faults.http.append(HttpFault(path=path, method="POST", status=504, executed=True))
+    sim.faults.http.append(HttpFault(path=path, method="POST", status=status))
+    async with connect(family) as prism:
+        point = await freeze(prism, await subject(prism))
+
+    assert list(sim.world.state.points) == [point.id]
+    assert left(sim) == [0, 0]
+
+
 async def test_a_snapshot_without_an_identifier_is_found_by_its_name(sim: Simulator, connect: Connect) -> None:
     sim.faults.http.append(HttpFault(path="idempotence", status=404, count=-1))
     sim.faults.http.append(HttpFault(path="/vm_snapshots$", method="POST", status=504, executed=True))

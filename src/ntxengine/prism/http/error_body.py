@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from ntxengine.errors import CredentialsError, NotFoundError, PrismStatusError
+from ntxengine.errors import CredentialsError, NotFoundError, PrismError, PrismStatusError
 
 _MAX_TEXT = 300
 
@@ -62,6 +62,9 @@ def is_not_found(error: PrismStatusError) -> bool:
 
 def was_rejected(error: BaseException) -> bool:
     """Return whether this, raised by a request that changes something, proves that nothing was changed."""
+    cause = error.__cause__ if isinstance(error, NotFoundError) else error
+    if isinstance(cause, PrismError) and cause.may_have_been_done:
+        return False
     if isinstance(error, PrismStatusError):
         return error.status < 500 or error.status == 501
     return isinstance(error, CredentialsError | NotFoundError)

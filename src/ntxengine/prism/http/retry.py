@@ -52,6 +52,10 @@ class RetryPolicy:
             return self.retries
         return min(self.doubtful_retries, self.retries) if status >= 500 else 0
 
+    def may_have_been_executed(self, status: int) -> bool:
+        """Return whether a request that was answered so may have been executed (see the module's head)."""
+        return status in _BUSY or (status >= 500 and status != _WRONG_ENDPOINT)
+
     def wait_s(self, retry: int, headers: Mapping[str, str], chance: float) -> float:
         """Return how long to wait before retry number `retry` (from 0); `chance` in [0, 1) spreads it.
 

@@ -124,7 +124,7 @@ class Session:
                 f"Prism {self.name}: an API key is for v4 only, and {request} is not: use the key with a Prism Central"
                 " that has v4, or a local or directory account"
             )
-        retry, began = 0, self.clock.now()
+        retry, began, may_have_been_done = 0, self.clock.now(), False
         while True:
             headers: Mapping[str, str] = {}
             try:
@@ -133,7 +133,7 @@ class Session:
                 error: errors.PrismError = broken.error
                 error.__cause__ = broken.__cause__
                 retries = self._retry.retries if broken.may_repeat and self._has_answered else 0
-                cause = str(error)
+                cause, is_unclear = str(error), broken.was_sent
             else:
                 self._has_answered = True
                 if answer.status < 400 and answer.hidden_status is None:
@@ -146,9 +146,12 @@ class Session:
                 who = self._account.who if self._account else "the token of cluster discovery"
                 error = status_error(answer, said, who, is_temporary=retries > 0, tries=retry + 1)
                 cause = f"{answer.request}: HTTP {answer.meant_status}"
+                is_unclear = self._retry.may_have_been_executed(answer.meant_status)
             wait_s = self._retry.wait_s(retry, headers, self.clock.chance())
             if retry >= retries or self.clock.now() + wait_s - began > self._retry.deadline_s:
+                error.may_have_been_done = may_have_been_done
                 raise error
+            may_have_been_done = may_have_been_done or is_unclear
             if isinstance(error, errors.PrismBusy):
                 self._limiter.hold(request.api, wait_s)
             level = logging.WARNING if retry == WARN_AT_RETRY else logging.DEBUG
@@ -296,7 +299,7 @@ class Session:
             shown = await look_at(*self._place, self._trust, timeout_s=min(self._timeout_s, _LOOK_TIMEOUT_S))
         text = advice(refused, shown, self._trust, prefix=self._option_prefix)
         error = errors.PrismConnectionError(f"Prism {self.name}: its certificate is not trusted: {text}")
-        return _ConnectionBrokenError(error, may_repeat=False)
+        return _ConnectionBrokenError(error, may_repeat=False, was_sent=False)
 
     def _connection_error(self, exc: httpx.HTTPError, request: Request, name: str) -> _ConnectionBrokenError:
         """Return what a broken connection means."""
@@ -305,9 +308,9 @@ class Session:
             f"{name}: no connection: {cause}: check the address, the port and the route"
         )
         if isinstance(exc, httpx.ConnectError):
-            return _ConnectionBrokenError(error, may_repeat=True)
+            return _ConnectionBrokenError(error, may_repeat=True, was_sent=False)
         error = errors.PrismConnectionError(f"{name}: the connection broke before the whole answer was here: {cause}")
-        return _ConnectionBrokenError(error, may_repeat=request.is_repeatable)
+        return _ConnectionBrokenError(error, may_repeat=request.is_repeatable, was_sent=True)
 
     def _secrets(self, sent: httpx.Request, request: Request) -> list[str]:
         """Return what we sent as a secret, should it come back to us."""
@@ -327,12 +330,13 @@ class _Borrowed(httpx.AsyncBaseTransport):
 
 
 class _ConnectionBrokenError(errors.PortableError):
-    """A connection that broke, and whether asking again may help and does no harm."""
+    """A connection that broke, whether asking again may help and does no harm, and whether the request had left."""
 
-    def __init__(self, error: errors.PrismConnectionError, *, may_repeat: bool) -> None:
+    def __init__(self, error: errors.PrismConnectionError, *, may_repeat: bool, was_sent: bool) -> None:
         super().__init__(str(error))
         self.error = error
         self.may_repeat = may_repeat
+        self.was_sent = was_sent
 
 
 async def _read(response: httpx.Response, name: str) -> bytes:
