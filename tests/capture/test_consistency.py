@@ -128,7 +128,7 @@ def test_vss_and_freezing_follow_from_the_system() -> None:
     [
         (WINDOWS, {}, "copy", "VSS makes a copy backup"),
         (WINDOWS, {"vss": "full"}, "full", "databases cut their logs"),
-        (LINUX, {"vss": "full"}, None, "no VSS properties are sent"),
+        (LINUX, {"vss": "full"}, None, "VSS is told nothing"),
         (None, {}, "copy", "system is not known, so VSS is told to make a copy backup"),
         (WINDOWS, {"consistency": "crash"}, "crash", ""),
     ],

@@ -18,10 +18,11 @@ MESSAGE = "NBD write failed: offset 4194304 length 262144: No space left on devi
 PLACE: dict[str, Any] = {"offset": 4194304, "length": 262144, "errno": 28}
 
 PLAIN = [
-    "AttachError", "BadHeader", "Cancelled", "CannotMap", "CredentialsError", "DamagedMarker", "LockedError",
+    "AttachError", "BadHeader", "Cancelled", "CannotMap", "CredentialsError", "DamagedMarker",
+    "FingerprintError", "ListRefused", "LockedError",
     "MachineError", "NotFoundError", "NtxError", "OptionsError", "PortableError", "PrismAnswerError", "PrismBusy",
     "PrismConnectionError", "PrismError", "PrismTimeout", "RepositoryError", "SomeFailed", "TaskFailed", "ToolError",
-    "_Damaged", "_Strange",
+    "_Damaged", "_SaysNothingError", "_Strange",
 ]  # fmt: skip
 """Classes that hold a message and nothing else."""
 
@@ -41,7 +42,7 @@ SAMPLES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "PrismStatusError": ((MESSAGE,), {"status": 404, "reason": "NOT_FOUND"}),
     "SchemaError": ((MESSAGE,), {"place": "$.vmExtId", "status": 422}),
     "TaskFailure": ((MESSAGE,), {"code": "DP-20000"}),
-    "_ConnectionBrokenError": ((PrismConnectionError(MESSAGE),), {"may_repeat": True}),
+    "_ConnectionBrokenError": ((PrismConnectionError(MESSAGE),), {"may_repeat": True, "was_sent": True}),
 }
 """How one of each class is made: positional arguments, and every keyword that it takes."""
 

@@ -84,7 +84,7 @@ def _vss(prism: RecoveryPoints, vm: Vm, choice: VssBackup) -> VssBackup | None:
 def _how(vm: Vm, vss: VssBackup | None) -> str:
     system = vm.guest_tools.os
     if system == "linux":
-        return "Guest Tools freeze the file systems between the guest's scripts (Linux: no VSS properties are sent)"
+        return "Guest Tools freeze the file systems between the guest's scripts (Linux: VSS is told nothing)"
     if vss is None:
         kind = "VSS" if system == "windows" else "Guest Tools, the guest's system is not known:"
         return f"{kind} as the cluster is set up: v3 lets nobody choose between a copy and a full backup"

@@ -11,7 +11,7 @@ import hmac
 import ssl
 from dataclasses import dataclass
 
-from ntxengine.errors import OptionsError
+from ntxengine.errors import OptionsError, PortableError
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.trust import Trust, shown
 
@@ -20,7 +20,7 @@ _NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS
 _MAX_NAMES = 5
 
 
-class FingerprintError(ssl.SSLCertVerificationError):
+class FingerprintError(PortableError, ssl.SSLCertVerificationError):
     """The certificate is not one of those that are pinned."""
 
 

@@ -20,13 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ntxengine.errors import OptionsError
+from ntxengine.errors import OptionsError, PortableError
 from ntxengine.sim.faults.requests import Requests
 
 Json = dict[str, Any]
 
 
-class ListRefused(Exception):
+class ListRefused(PortableError):
     """The server does not do what was asked of the list."""
 
 
