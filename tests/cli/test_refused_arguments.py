@@ -141,7 +141,8 @@ def test_no_option_takes_a_password() -> None:
     for command in ("vms", "capture", "sweep"):
         options = {word.strip(",") for word in ntx(command, "--help").out.split() if word.startswith("--")}
 
-        assert {option for option in options if "password" in option} == {"--password-file"}
+        secrets = {option for option in options if "password" in option or "key" in option}
+        assert secrets == {"--password-file", "--element-password-file", "--api-key-file"}
 
 
 @pytest.mark.parametrize("arguments", [("info", "{}"), ("copy", "{}", "null:"), ("copy", "pattern:64K", "{}")])
