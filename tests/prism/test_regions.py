@@ -124,6 +124,20 @@ async def test_a_later_page_that_says_nothing_is_refused() -> None:
         await pages(v3(region_list=[REGION], next_offset=512), v3())
 
 
+async def test_empty_pages_that_do_not_end_are_refused() -> None:
+    asked = 0
+
+    async def ask(start: int) -> Answer:
+        nonlocal asked
+        asked += 1
+        return Answer("POST /x", 200, {}, v3(region_list=[], file_size=1 << 40, next_offset=start + 1))
+
+    with pytest.raises(PrismAnswerError, match=r"10001 pages without a region.*does not end"):
+        async for _ in walk(ask, page_v3):
+            pass
+    assert asked == regions.MAX_EMPTY_PAGES + 1
+
+
 async def test_pages_that_overlap_leave_gaps_or_are_empty_are_taken() -> None:
     ahead = {"offset": 1024, "length": 512}
 

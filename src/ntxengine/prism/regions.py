@@ -33,6 +33,9 @@ T = TypeVar("T")
 MAX_REGIONS = 1_000_000
 """Regions in one page that we accept: v4 promises at most 10,000, v3 promises nothing."""
 
+MAX_EMPTY_PAGES = 10_000
+"""Pages in a row without a region that we go on behind."""
+
 _ZEROED = "ZEROED"
 
 _Offset = Annotated[int, msgspec.Meta(ge=0)]
@@ -120,9 +123,16 @@ async def walk(ask: Callable[[int], Awaitable[Answer]], read: ReadPage) -> Async
     """
     first: RegionPage | None = None
     start: int | None = 0
+    empty = 0
     while start is not None:
         answer = await ask(start)
         page = read(answer.body, start=start, request=answer.request)
+        empty = 0 if len(page.regions) else empty + 1
+        if empty > MAX_EMPTY_PAGES:
+            raise PrismAnswerError(
+                f"{answer.request}: {empty} pages without a region, one after the other, up to offset {start}: "
+                f"this does not end"
+            )
         if first is None:
             first = page
         elif page.disk_size != first.disk_size:
