@@ -8,12 +8,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ntxengine.capture.audit import Audit, Audited, Auditor
 from ntxengine.changes import Changes
-from ntxengine.changes.sampling import Cursor
+from ntxengine.changes.sampling import Cursor, Sample, sample
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane import extents
 from ntxengine.dataplane.copy import CopyOptions, Progress
@@ -201,3 +202,24 @@ def test_bytes_and_time_are_divided_by_size() -> None:
     assert Audit(seconds=60).of_disk(3, 4) == Audit(seconds=45)
     assert Audit(share=0.5).of_disk(3, 4) == Audit(share=0.5)
     assert Audit(bytes=100).of_disk(0, 0) == Audit(bytes=100)
+
+
+async def test_bytes_are_found_in_few_looks_where_nearly_all_is_read_anyway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def counted(*args: Any, **options: Any) -> Sample:
+        nonlocal looks
+        looks += 1
+        return sample(*args, **options)
+
+    monkeypatch.setattr("ntxengine.capture.audit.sample", counted)
+    nearly_all = extents.make([(0, (BLOCKS - 10) * BLOCK_SIZE, 0)])
+    all_of_it = extents.make([(0, SIZE, 0)])
+    async with remembered(tmp_path) as disk:
+        some = await disk.audit(Audit(bytes=5 * BLOCK_SIZE), Cursor(1, 0, BLOCKS), regions=nearly_all)
+        none = await disk.audit(Audit(bytes=5 * BLOCK_SIZE), Cursor(1, 0, BLOCKS), regions=all_of_it)
+
+    assert (some.blocks_sampled, none.blocks_sampled, none.cursor.position) == (5, 0, BLOCKS)
+    assert looks < 20

@@ -158,13 +158,13 @@ class Auditor:
         began_s = self._clock()
         with Manifest.temporary(size=self._changes.size, directory=self._directory) as found:
             while not len(wrong) and (count := self._next_count(audit, cursor.blocks, self._clock() - began_s)):
-                blocks = cursor.passed(self._passed).ahead(count)
+                count, chosen = await to_thread_joined(self._choose, cursor.passed(self._passed), count, audit)
                 try:
-                    wrong, was_zero = await self._sweep(blocks, found, audit)
+                    wrong, was_zero = await self._sweep(chosen, found, audit)
                 except (SourceError, NbdError, TransferTimeout) as error:
                     problem = str(error)
                     break
-                self._passed += len(blocks)
+                self._passed += count
         return Audited(
             cursor=cursor.passed(self._passed),
             blocks_sampled=self._sampled,
@@ -187,11 +187,12 @@ class Auditor:
             return min(left, max(1, in_time), 4 * self._passed)
         most = audit.most_blocks(blocks) or 0
         # A share is of the disk: what of it has changed is read anyway, and passed over.  Bytes are what is read here.
-        return min(left, most - (self._passed if audit.share is not None else self._sampled))
+        if audit.share is not None:
+            return min(left, most - self._passed)
+        return left if self._sampled < most else 0
 
-    async def _sweep(self, blocks: Blocks, found: Manifest, audit: Audit) -> tuple[Blocks, bool]:
-        """Read what can be compared of some blocks; return the wrong ones, and whether one was zero before."""
-        chosen = await to_thread_joined(self._choose, blocks)
+    async def _sweep(self, chosen: Sample, found: Manifest, audit: Audit) -> tuple[Blocks, bool]:
+        """Read some blocks; return the wrong ones, and whether one was zero before."""
         both = np.sort(np.concatenate([chosen.unchanged, chosen.zero]))
         if not len(both):
             return both, False
@@ -209,10 +210,19 @@ class Auditor:
         self._bytes_read += report.bytes_read
         return await to_thread_joined(self._compare, chosen, found)
 
-    def _choose(self, blocks: Blocks) -> Sample:
+    def _choose(self, cursor: Cursor, count: int, audit: Audit) -> tuple[int, Sample]:
+        """Return what can be compared of the next `count` blocks, or of fewer where that is more than is left."""
         changes = self._changes
-        windows = changes.extents.windows()
-        return sample(blocks, windows, size=changes.size, is_incremental=changes.is_incremental)
+        most = None if audit.bytes is None else audit.most_blocks(cursor.blocks)
+        left = count if most is None else most - self._sampled
+        while True:
+            blocks = cursor.ahead(count)
+            windows = changes.extents.windows()
+            chosen = sample(blocks, windows, size=changes.size, is_incremental=changes.is_incremental)
+            if len(chosen) <= left:
+                return len(blocks), chosen
+            # Any run of them is spread evenly over the disk, so that this comes near it at once.
+            count = max(1, len(blocks) * left // len(chosen))
 
     def _compare(self, chosen: Sample, found: Manifest) -> tuple[Blocks, bool]:
         zero = chosen.zero[found.digests_at(chosen.zero).any(axis=1)]

@@ -87,6 +87,9 @@ class Sample:
     unchanged: Blocks
     zero: Blocks
 
+    def __len__(self) -> int:
+        return len(self.unchanged) + len(self.zero)
+
 
 def sample(blocks: Blocks, regions: Iterable[Extents], *, size: int, is_incremental: bool) -> Sample:
     """Return which of ascending `blocks` the cluster says something of that can be compared.
