@@ -20,6 +20,7 @@ from ntxengine.prism import Endpoint, Family, Prism, Secret
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.prism.http.session import Transport
+from ntxengine.prism.http.trust import Trust
 from ntxengine.prism.open import open_cluster
 from ntxengine.repository import Point, Repository
 from ntxengine.repository.store import PointStore
@@ -212,10 +213,11 @@ async def open_lab(
     retry: RetryPolicy | None = None,
     clock: Clock | None = None,
     transport: Transport | None = None,
+    elements: Trust | None = None,
 ) -> Lab:
     """Connect to the simulator: v4 through Prism Central, v3 to the Prism Element."""
     url, password = (sim.central_url, sim.password) if family == "v4" else (sim.element_url, sim.element_password)
-    endpoint = Endpoint(url, sim.username, Secret(password), ca_file=str(sim.ca_file))
+    endpoint = Endpoint(url, sim.username, Secret(password), ca_file=str(sim.ca_file), elements=elements)
     central, element = (endpoint, None) if family == "v4" else (None, endpoint)
     prism = (await open_cluster(central, element, retry=retry, clock=clock, transport=transport)).prism
     layout = sim.world.layout

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from ntxengine.attach import AttachOptions, ContainerMount
 from ntxengine.capture import CaptureOptions, plan_capture
-from ntxengine.errors import AttachError, NtxError, PrismBusy
+from ntxengine.errors import AttachError, NtxError, PrismBusy, PrismConnectionError
+from ntxengine.prism.http.trust import Trust
 from ntxengine.repository import Repository
 from ntxengine.sim import SimConfig, Simulator, run_in_thread
 from ntxengine.sim.faults import AnswerFault
@@ -169,3 +171,78 @@ async def test_a_container_whose_name_is_not_told_is_not_looked_at(lab: Lab) -> 
     say(lab, VM_V3, "status.resources.disk_list.*.storage_config.storage_container_reference.name")
 
     assert (await lab.capture()).kind == "full"
+
+
+# -- the Prism Element that computes changed regions (v4)
+
+
+@pytest.fixture(params=["first", "incremental"])
+async def untrusting(
+    request: pytest.FixtureRequest, simulator: Simulator, repository: Repository
+) -> AsyncIterator[Lab]:
+    """A lab that trusts the Prism Central alone, for a first capture and for one that has a reference."""
+    count = 0
+    if request.param == "incremental":
+        trusting = await open_lab(simulator, "v4", repository, attach="hot-add")
+        await trusting.capture()
+        await trusting.prism.aclose()
+        count = 1
+    lab = await open_lab(simulator, "v4", repository, attach="hot-add", elements=Trust(fingerprints=("ab" * 32,)))
+    assert len(lab.points()) == count
+    lab.sim.requests.clear()
+    yield lab
+    await lab.prism.aclose()
+
+
+async def test_an_element_that_is_not_trusted_is_refused_before_the_freeze(untrusting: Lab) -> None:
+    lab = untrusting
+    before = len(lab.points())
+
+    for attempt in (lambda: plan_capture(lab.prism, lab.repository, lab.vm_id, CaptureOptions()), lab.capture):
+        with pytest.raises(PrismConnectionError, match=r"^Prism 127\.0\.0\.2:.*not trusted.*--element-fingerprint"):
+            await attempt()
+
+    assert posts(lab) == []
+    lab.assert_clean(points=before)
+
+
+@pytest.mark.parametrize("untrusting", ["incremental"], indirect=True)
+async def test_a_scan_needs_no_element(untrusting: Lab) -> None:
+    assert (await untrusting.capture(scan=True)).kind == "incremental"
+
+
+async def test_nobody_where_discovery_leads_ends_the_plan(v4_lab: Lab) -> None:
+    await v4_lab.capture()
+    lab = await open_lab(v4_lab.sim, "v4", v4_lab.repository, attach="hot-add")
+    lab.sim.requests.clear()
+    lab.sim.faults.answers.append(
+        AnswerFault(path=r"discover-cluster$", count=-1, field="data.clusterIp.ipv4.value", value="127.0.0.9")
+    )
+
+    for attempt in (lambda: plan_capture(lab.prism, lab.repository, lab.vm_id, CaptureOptions()), lab.capture):
+        with pytest.raises(PrismConnectionError, match=r"127\.0\.0\.9.*no connection"):
+            await attempt()
+
+    assert posts(lab) == []
+    lab.assert_clean(points=1)
+    await lab.prism.aclose()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.9", "no address", None])
+async def test_nobody_at_the_address_of_the_cluster_is_a_warning_at_most(
+    v4_lab: Lab, caplog: pytest.LogCaptureFixture, address: str | None
+) -> None:
+    say(v4_lab, r"/config/clusters/[^/]+$", "data.network.externalAddress.ipv4.value", address)
+
+    point = await v4_lab.capture()
+
+    assert v4_lab.stored(point) == v4_lab.guest()
+    told = [record.getMessage() for record in caplog.records if "changed regions will be asked" in record.getMessage()]
+    assert len(told) == (address == "127.0.0.9")
+
+
+async def test_an_element_is_reached_once(v4_lab: Lab) -> None:
+    await v4_lab.capture()
+    await v4_lab.capture()
+
+    assert [request.path for request in v4_lab.sim.requests].count("/") == 1

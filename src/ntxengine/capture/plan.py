@@ -93,7 +93,8 @@ async def plan_capture(
     `attacher` is asked whether it can attach disks of the VM; `damage` is as in find_parent.
     What can be known is looked at here, so that no VM is frozen in vain.
     Errors: NotFoundError (no such VM), NtxError (nothing to capture, or it would be in vain; application consistency
-            demanded and impossible), AttachError (its disks cannot be attached), PrismBusy (not now); as find_parent.
+            demanded and impossible), AttachError (its disks cannot be attached), PrismBusy (not now),
+            PrismConnectionError, PrismTimeout (nobody can be asked for changed regions); as find_parent.
     """
     vm = await prism.vm(vm_id)
     if attacher is not None and not (verdict := await attacher.can_serve_vm(vm)):
@@ -116,6 +117,11 @@ async def plan_capture(
     if old := refusal(facts.version):
         raise NtxError(f"VM {vm.name!r} ({vm.id}) cannot be captured: {old}; nothing was made")
     quiescing = choose_quiescing(prism, vm, options)
+    disks = [
+        await _estimated(repository, _with_audit(_plan_disk(disk, parent), parent, vm, options), parent)
+        for disk in vm.disks
+    ]
+    await _reach_element(prism, facts, disks, options)
     return CapturePlan(
         vm=vm,
         parent=parent.point,
@@ -127,18 +133,21 @@ async def plan_capture(
         consistency_reason=quiescing.reason,
         vss=quiescing.vss,
         quiescing=quiescing.how,
-        disks=tuple(
-            [
-                await _estimated(repository, _with_audit(_plan_disk(disk, parent), parent, vm, options), parent)
-                for disk in vm.disks
-            ]
-        ),
+        disks=tuple(disks),
         hot_added=tuple(clones.values()),
         cluster=facts,
         way=prism.findings.why,
         notice=notice(facts.version, prism.family),
         removed=_removed(vm, parent.newest),
     )
+
+
+async def _reach_element(prism: Prism, facts: ClusterFacts, disks: list[DiskPlan], options: CaptureOptions) -> None:
+    """Make sure that regions can be asked for, if they will be: a scan needs none."""
+    reference = next((plan.reference for plan in disks if plan.reference is not None), None)
+    is_full = options.on_lost_tracking == "full" or any(plan.previous is None for plan in disks)
+    if reference is not None or is_full:
+        await prism.reach_element(facts, reference)
 
 
 def _removed(vm: Vm, newest: Point | None) -> tuple[str, ...]:

@@ -102,6 +102,13 @@ class ChangedRegions(Protocol):
         """Yield the pages of what differs between `reference` and `disk`; without one, of what is allocated."""
         ...
 
+    async def reach_element(self, cluster: ClusterFacts, reference: DiskPoint | None) -> None:
+        """Make sure that whoever computes changed regions can be asked, as far as `reference` or `cluster` say who.
+
+        Errors: PrismConnectionError (its certificate is not trusted, or nobody is there), PrismTimeout.
+        """
+        ...
+
 
 class HotAddDisks(Protocol):
     """Disks of recovery points that are added to a running VM."""

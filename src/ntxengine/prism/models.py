@@ -101,11 +101,15 @@ class VmList:
 
 @dataclass(frozen=True)
 class ClusterFacts:
-    """The cluster that a VM runs on, as far as Prism tells: "" and an unknown version where it does not."""
+    """The cluster that a VM runs on, as far as Prism tells: "" and an unknown version where it does not.
+
+    `address` is what its Prism Element is reached at, as Prism wrote it: unchecked.
+    """
 
     id: str
     name: str = ""
     version: AosVersion = field(default_factory=AosVersion)
+    address: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ request and cause.  A redirect is followed only with the token that came with it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import http.cookiejar
 import logging
@@ -158,6 +159,21 @@ class Session:
             log.log(level, "%s: again in %.1f s, %d more tries", cause, wait_s, retries - retry)
             await self.clock.sleep(wait_s)
             retry += 1
+
+    async def reach(self) -> None:
+        """Connect and take any answer, unless there was one already: all that it says is who is there.
+
+        Errors: PrismConnectionError (no connection, or a certificate that is not trusted), PrismTimeout.
+        """
+        if self._has_answered:
+            return
+        request = Request("GET", "/")
+        try:
+            with contextlib.suppress(errors.PrismAnswerError):
+                await self._send(self._build(request), request)
+        except _ConnectionBrokenError as broken:
+            raise broken.error from broken.__cause__
+        self._has_answered = True
 
     async def _ask_once(self, request: Request) -> Answer:
         """Send once, proving who asks; and once more where a session has ended, or a redirect leads elsewhere."""

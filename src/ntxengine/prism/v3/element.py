@@ -212,6 +212,9 @@ class ElementPrism:
         async for page in walk(ask, page_v3):
             yield page
 
+    async def reach_element(self, cluster: ClusterFacts, reference: DiskPoint | None) -> None:
+        """Nothing to do: it is the one that told of the VM."""
+
     async def attach_disk(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
         """Hot-add a clone of `disk` to the worker VM."""
         return await self._disks.attach(worker_id, disk)

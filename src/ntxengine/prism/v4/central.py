@@ -205,6 +205,10 @@ class CentralPrism:
         """Yield the pages of what differs between `reference` and `disk`; without one, of what is allocated."""
         return self._regions.pages(disk, reference)
 
+    async def reach_element(self, cluster: ClusterFacts, reference: DiskPoint | None) -> None:
+        """Make sure that the Prism Element can be asked."""
+        await self._regions.reach_element(cluster, reference)
+
     async def attach_disk(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
         """Hot-add a clone of `disk` to the worker VM."""
         return await self._disks.attach(worker_id, disk)

@@ -6,6 +6,7 @@ import msgspec
 
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.models import ClusterFacts
+from ntxengine.prism.v4.schema_discovery import IpAddress
 from ntxengine.prism.versions import read_version
 
 
@@ -18,18 +19,24 @@ class _ClusterConfig(msgspec.Struct, rename="camel"):
     build_info: _BuildInfo | None = None
 
 
+class _Network(msgspec.Struct, rename="camel"):
+    external_address: IpAddress | None = None
+
+
 class ClusterState(msgspec.Struct, rename="camel"):
     """A cluster."""
 
     ext_id: str | None = None
     name: str | None = None
     config: _ClusterConfig | None = None
+    network: _Network | None = None
 
     def facts(self, cluster_id: str) -> ClusterFacts:
         """Return it as our model."""
         build = (self.config.build_info if self.config else None) or _BuildInfo()
         version = read_version(one_line(build.full_version or ""), one_line(build.version or ""))
-        return ClusterFacts(cluster_id, one_line(self.name or ""), version)
+        address = (self.network.external_address if self.network else None) or IpAddress()
+        return ClusterFacts(cluster_id, one_line(self.name or ""), version, address.text)
 
 
 class ClusterAnswer(msgspec.Struct, rename="camel"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import ipaddress
 import logging
 import re
@@ -20,17 +21,29 @@ from typing import Any
 
 import msgspec
 
-from ntxengine.errors import CredentialsError, PrismAnswerError
+from ntxengine.errors import (
+    CredentialsError,
+    NotFoundError,
+    PrismAnswerError,
+    PrismConnectionError,
+    PrismError,
+    PrismStatusError,
+    PrismTimeout,
+)
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.endpoint import Secret
 from ntxengine.prism.http.error_body import not_found_as, one_line
 from ntxengine.prism.http.session import Answer, Session
-from ntxengine.prism.models import DiskPoint, RegionPage
+from ntxengine.prism.http.tls import certificate_error
+from ntxengine.prism.models import ClusterFacts, DiskPoint, RegionPage
 from ntxengine.prism.regions import page_v4, walk
 from ntxengine.prism.v4.api import CentralApi, compute_changed_regions, is_revision
 
 TOKEN_LIFE_S = 13 * 60.0
 """A token lives 15 minutes: a new one is fetched with two to spare for the page in work."""
+
+LOOK_TIMEOUT_S = 10.0
+"""How long an address that may not be the one is waited for."""
 
 _LAST_TIME_S = 2**40
 """Seconds since 1970: no clock of ours says as much."""
@@ -59,6 +72,7 @@ class RegionReader:
         self._open_session = open_session
         self._clock = clock
         self._sessions: dict[str, Session] = {}
+        self._silent: set[str] = set()
         self._opening = asyncio.Lock()
 
     async def aclose(self) -> None:
@@ -90,6 +104,43 @@ class RegionReader:
         async for page in walk(ask, page_v4):
             yield page
 
+    async def reach_element(self, cluster: ClusterFacts, reference: DiskPoint | None) -> None:
+        """Ask the Prism Element for any answer: where discovery leads, or else where the cluster says that it is.
+
+        There nobody need answer, since discovery may name another address: that is a warning.  What is wrong with the
+        reference itself is not judged here.
+        """
+        if reference is not None:
+            with contextlib.suppress(NotFoundError, PrismStatusError):
+                grant = await self._discover(reference, None)
+                await grant.session.reach()
+            return
+        try:
+            address = _checked_address(cluster.address, f"cluster {cluster.id}")
+        except PrismAnswerError as exc:
+            log.debug("no Prism Element is known before a first recovery point: %s", exc)
+            return
+        if address in self._silent:
+            return
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                await (await self._session_at(address)).reach()
+        except (PrismConnectionError, PrismTimeout, TimeoutError) as exc:
+            if certificate_error(exc) is not None:
+                raise
+            self._silent.add(address)
+            log.warning(
+                "%s; changed regions will be asked for at the address that Prism Central names then, and a capture"
+                " fails if nobody answers there either",
+                exc if isinstance(exc, PrismError) else f"Prism {address}: no answer within {LOOK_TIMEOUT_S:g} s",
+            )
+
+    async def _session_at(self, address: str) -> Session:
+        async with self._opening:
+            if address not in self._sessions:
+                self._sessions[address] = await self._open_session(address)
+            return self._sessions[address]
+
     async def _compute(self, grant: _Grant, disk: DiskPoint, reference: DiskPoint | None, start: int) -> Answer:
         return await compute_changed_regions(grant.session, grant.revision, grant.token, disk, reference, start)
 
@@ -97,13 +148,10 @@ class RegionReader:
         asked_at = self._clock.now()
         info = await self._api.discover_cluster(disk, reference)
         what = f"Prism {self._api.session.name}: discover-cluster"
-        address = _checked_address(info.address, what)
+        address = _checked_address(info.cluster_ip.text, what)
         payload = _payload(info.jwt_token, what)
-        async with self._opening:
-            if address not in self._sessions:
-                self._sessions[address] = await self._open_session(address)
         return _Grant(
-            session=self._sessions[address],
+            session=await self._session_at(address),
             token=Secret(info.jwt_token),
             revision=_revision(payload, what) or self._api.revisions.dataprotection,
             good_until=asked_at + _life_s(payload),

@@ -9,24 +9,26 @@ class _Address(Camel):
     value: str | None = None
 
 
-class _IpAddress(Camel):
+class IpAddress(Camel):
+    """An IP address of either kind."""
+
     ipv4: _Address | None = None
     ipv6: _Address | None = None
+
+    @property
+    def text(self) -> str:
+        """The address as Prism wrote it, unchecked; empty if it wrote none."""
+        for given in (self.ipv4, self.ipv6):
+            if given is not None and given.value:
+                return given.value
+        return ""
 
 
 class ClusterInfo(Camel):
     """Where the regions of a disk are computed, and the token for it."""
 
-    cluster_ip: _IpAddress
+    cluster_ip: IpAddress
     jwt_token: str
-
-    @property
-    def address(self) -> str:
-        """The address as Prism wrote it, unchecked; empty if it wrote none."""
-        for given in (self.cluster_ip.ipv4, self.cluster_ip.ipv6):
-            if given is not None and given.value:
-                return given.value
-        return ""
 
 
 class ClusterInfoAnswer(Camel):
