@@ -165,8 +165,7 @@ C_LAYERS = {
     "nbd_chunk": NTX | {"bytes", "nbd_proto", "nbd_rx", "nbd_text"},
     "nbd_reply": NTX | {"bytes", "error", "nbd_chunk", "nbd_proto", "nbd_rx", "nbd_text", "stream"},
     "nbd_places": NTX,
-    "nbd_conn": NTX
-    | {"bytes", "error", "nbd_export", "nbd_places", "nbd_proto", "nbd_reply", "nbd_request", "stream"},
+    "nbd_conn": NTX | {"bytes", "error", "nbd_export", "nbd_places", "nbd_proto", "nbd_reply", "nbd_request", "stream"},
     "nbd_open": NTX
     | {"bytes", "clock", "error", "nbd_conn", "nbd_handshake", "nbd_proto", "nbd_text", "stream", "stream_connect"},
     # the job
@@ -186,7 +185,8 @@ C_LAYERS = {
     "worker": NTX
     | {"bytes", "clock", "error", "scheduler"}
     | {"worker_cursor", "worker_digester", "worker_outbox", "worker_wait"},
-    "job": NTX | {"bytes", "clock", "device", "error", "event", "scheduler", "worker"},
+    "job_check": NTX | {"device", "error"},
+    "job": NTX | {"bytes", "clock", "device", "error", "event", "job_check", "scheduler", "worker"},
 }  # fmt: skip
 
 CLOCK_READERS = {"clock.c"}
