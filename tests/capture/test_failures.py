@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.capture import CaptureOptions, plan_capture
+from ntxengine.capture.freeze import may_be_about_quiescing
 from ntxengine.capture.plan import first_method
 from ntxengine.errors import (
     AttachError,
@@ -308,6 +309,31 @@ async def test_a_failed_application_consistent_point_is_made_again_crash_consist
     assert point.consistency_obtained == "crash"
     assert any("making a crash-consistent one" in text for text in v4_lab.witness.warnings)
     v4_lab.assert_clean(points=1)
+
+
+@pytest.mark.parametrize(("status", "posts"), [(422, 2), (501, 1)])
+async def test_only_a_refusal_that_may_be_about_quiescing_leads_to_a_second_freeze(
+    v4_lab: Lab, status: int, posts: int
+) -> None:
+    v4_lab.sim.faults.http.append(HttpFault("/recovery-points$", method="POST", status=status, count=-1))
+
+    with pytest.raises(PrismStatusError):
+        await v4_lab.capture()
+
+    asked = [one for one in v4_lab.sim.requests if one.method == "POST" and one.path.endswith("/recovery-points")]
+    assert len(asked) == posts
+    v4_lab.assert_clean(points=0)
+
+
+def test_a_refusal_of_a_request_that_may_have_been_executed_is_not_about_quiescing() -> None:
+    refused = PrismStatusError("x", status=422)
+    assert may_be_about_quiescing(refused)
+
+    refused.may_have_been_done = True
+
+    assert not may_be_about_quiescing(refused)
+    assert not any(may_be_about_quiescing(PrismStatusError("x", status=status)) for status in (403, 404, 429, 500))
+    assert may_be_about_quiescing(TaskFailed("x"))
 
 
 async def test_crash_is_what_crash_gets(v4_lab: Lab) -> None:

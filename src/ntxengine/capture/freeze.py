@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan
-from ntxengine.errors import NtxError, PrismAnswerError, PrismStatusError, TaskFailed
+from ntxengine.errors import NtxError, PrismAnswerError, PrismError, PrismStatusError, TaskFailed
 from ntxengine.prism.cluster import RecoveryPoints
 from ntxengine.prism.models import Consistency, DiskPoint, RecoveryPoint
 from ntxengine.units import utc_now
+
+_NOT_ABOUT_QUIESCING = (401, 403, 404, 429)
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,23 @@ async def freeze(
     try:
         return await _create(prism, plan, name, plan.consistency, options)
     except (TaskFailed, PrismStatusError) as error:
-        if plan.consistency != "application" or options.consistency == "app":
+        if plan.consistency != "application" or options.consistency == "app" or not may_be_about_quiescing(error):
             raise
         warn(
             f"no application-consistent recovery point of VM {plan.vm.name!r} ({error}): making a crash-consistent one"
         )
     return await _create(prism, plan, name, "crash", options)
+
+
+def may_be_about_quiescing(error: PrismError) -> bool:
+    """Say whether a crash-consistent recovery point may be had where this was said, and nothing was made.
+
+    A login, a right, a thing that is not there and a rate stay what they are; a 5xx may have frozen the VM.
+    """
+    if isinstance(error, PrismStatusError):
+        is_refusal = 400 <= error.status < 500 and error.status not in _NOT_ABOUT_QUIESCING
+        return is_refusal and not error.may_have_been_done
+    return isinstance(error, TaskFailed)
 
 
 async def _create(
