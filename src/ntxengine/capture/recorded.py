@@ -25,8 +25,11 @@ def recorded_points(listed: Iterable[RecoveryPoint], record: ClusterRecord, vm_i
     return [point for point in listed if point.name == record.name and point.vm_id.lower() == vm_id.lower()]
 
 
-async def remove_recorded(prism: Prism, record: ClusterRecord, vm_id: str) -> None:
-    """Remove all that is recorded and can be seen.  Errors: PrismError, NtxError: something may be left."""
+async def remove_recorded(prism: Prism, record: ClusterRecord, vm_id: str) -> bool:
+    """Remove all that is recorded and can be seen; return whether there was a recovery point to remove.
+
+    Errors: PrismError, NtxError: something may be left.
+    """
     left = await find_leftovers(prism, AttachOptions(), Trace(record.worker_id, record.sources))
     for leftover in left.found:
         await leftover.remove()
@@ -35,8 +38,10 @@ async def remove_recorded(prism: Prism, record: ClusterRecord, vm_id: str) -> No
     # By name also where the id is known: an attempt before it may have left one whose deletion failed.
     listed = await prism.recovery_points(name=record.name)
     known = [record.recovery_point_id] if record.recovery_point_id else []
-    for point_id in dict.fromkeys([*known, *(point.id for point in recorded_points(listed, record, vm_id))]):
+    point_ids = dict.fromkeys([*known, *(point.id for point in recorded_points(listed, record, vm_id))])
+    for point_id in point_ids:
         await prism.delete_recovery_point(point_id)
+    return bool(point_ids)
 
 
 class Recorder:
@@ -65,10 +70,14 @@ class Recorder:
             self._warn(f"recovery point {point.id} will stay on the cluster after it is needed: {point.protection}")
 
     async def take_back(self) -> None:
-        """Remove all of it, and the record.  Errors: PrismError, NtxError, TargetError; the record stays then."""
+        """Remove all of it, and the record, unless a create that is not over may make the recovery point yet.
+
+        Errors: PrismError, NtxError, TargetError; the record stays then.
+        """
         assert self._record is not None
-        await remove_recorded(self._prism, self._record, self._vm.id)
-        await self._repository.remove_cluster_record(self._lock, self._record)
+        was_there = await remove_recorded(self._prism, self._record, self._vm.id)
+        if was_there or self._record.is_settled(utc_now()):
+            await self._repository.remove_cluster_record(self._lock, self._record)
 
     async def release(self, point: Point, reference: Point | None) -> None:
         """Remove what the points before `point` have on the cluster: it replaces them.

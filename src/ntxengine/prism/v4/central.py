@@ -348,6 +348,8 @@ class CentralPrism:
         else:
             # Nobody knows how far the request came: a recovery point of our name may appear in a moment.
             ids = await self._appearing(vm, name, what, deadline)
+            if not ids:
+                log.warning("%s: not to be seen, but it may be made yet: `ntx sweep` removes it then", what)
         for point_id in ids:
             log.info("deleting recovery point %s: making it did not succeed (%s)", point_id, what)
             await self.delete_recovery_point(point_id)

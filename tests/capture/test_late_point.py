@@ -1,0 +1,53 @@
+"""A recovery point that comes after its capture was undone: its record stays, so that a sweep finds it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ntxengine.repository import Repository
+from ntxengine.sim import Simulator
+from ntxengine.sim.faults import HttpFault
+from ntxengine.sim.faults.lists import ListFault
+from ntxengine.sweep import sweep
+from tests.capture.lab import fast_clock, open_lab
+from tests.prism.steps import until
+from tests.support.servers import require
+
+
+async def test_the_record_outlives_an_undo_while_the_create_still_runs(
+    simulator: Simulator, repository: Repository, caplog: pytest.LogCaptureFixture
+) -> None:
+    require("qemu-nbd", "qemu-img", "setpriv")
+    lab = await open_lab(simulator, "v4", repository, attach="hot-add", clock=fast_clock())
+    simulator.faults.stuck_tasks["create"] = 1
+    simulator.faults.lists.append(ListFault(path="/recovery-points$", count=-1, kind="vanish", value=9))
+    task = asyncio.create_task(lab.capture())
+    await until(lambda: lab.recovery_points() != [])
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    simulator.faults.lists.clear()
+
+    assert len((await repository.cluster_records(lab.vm_id)).own) == 1
+    assert "it may be made yet" in caplog.text
+    assert len(lab.recovery_points()) == 1
+    await sweep(lab.prism, repository, attach=lab.attach_options)
+    lab.assert_clean(points=0)
+    await lab.prism.aclose()
+
+
+async def test_the_record_goes_with_a_recovery_point_that_was_deleted(
+    simulator: Simulator, repository: Repository
+) -> None:
+    lab = await open_lab(simulator, "v4", repository, attach="hot-add", clock=fast_clock())
+    simulator.faults.http.append(HttpFault("/disks$", method="POST", status=400))
+
+    with pytest.raises(Exception, match="400"):
+        await lab.capture()
+
+    assert (await repository.cluster_records(lab.vm_id)).own == ()
+    lab.assert_clean(points=0)
+    await lab.prism.aclose()
