@@ -116,6 +116,12 @@ def complaint(name: str, body: bytes) -> str:
     return ""
 
 
+def test_a_task_is_read_whatever_it_says_of_its_progress() -> None:
+    body = b'{"data": {"status": "RUNNING", "operation": 7, "progressPercentage": 33.3}}'
+
+    assert decode(body, v4.TaskAnswer, request="GET /tasks/x").data.status == "RUNNING"
+
+
 @pytest.mark.parametrize("name", PARSERS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(source=st.data())

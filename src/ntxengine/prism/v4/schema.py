@@ -110,8 +110,6 @@ class TaskState(Camel):
     """A task as it stands."""
 
     status: str
-    operation: str | None = None
-    progress_percentage: int | None = None
     completion_details: list[_Detail] | None = None
     entities_affected: list[_Affected] | None = None
     error_messages: list[_Message] | None = None
