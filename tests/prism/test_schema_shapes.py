@@ -95,7 +95,7 @@ PARSERS: dict[str, tuple[type[Any], Callable[[bytes], object]]] = {
     ),
     "v4 recovery point": (v4.RecoveryPointState, decoded(v4.RecoveryPointState, of_point)),
     "v4 list": (v4.EntityList, decoded(v4.EntityList, repr)),
-    "v4 discovery": (ClusterInfoAnswer, decoded(ClusterInfoAnswer, lambda found: found.data.address)),
+    "v4 discovery": (ClusterInfoAnswer, decoded(ClusterInfoAnswer, lambda found: found.data.cluster_ip.text)),
     "v3 VM": (v3._Vm, lambda body: v3.vm_from(body, {}, request="GET /x")),
     "v3 snapshot": (v3.Snapshot, decoded(v3.Snapshot, of_snapshot)),
     "v3 list": (v3.EntityList, decoded(v3.EntityList, repr)),
