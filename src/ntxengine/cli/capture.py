@@ -230,47 +230,16 @@ def capture_command(
     if every == bool(vms):
         raise click.UsageError("name a VM, or give --all" if not every else "--all and a VM contradict each other")
     prism_login = login(prism, screen)
-    if every or len(vms) > 1:
-        request = Request(vms, repository, options, attach, at_once)
-        if dry_run:
-            _show_plans(request.repository, *run(_plan_several(request, prism_login)), screen)
-        else:
-            _show_several(*run(_capture_several(request, prism_login, screen)), screen)
-        return
-    if dry_run:
-        plan = run(_plan(vms[0], repository, options, attach, prism_login))
-        space = space_for([plan], repository)
-        if screen.as_json:
-            screen.result({"dry_run": True, **plan_fields(plan), **vars(space)})
-        else:
-            show_plan(plan, screen)
-        say_space(space, screen)
-        return
-    point = run(_capture(vms[0], repository, options, attach, prism_login, screen))
-    screen = screen.after_work()
-    if screen.as_json:
-        screen.result(point_fields(point))
+    request = Request(vms, repository, options, attach, at_once)
+    if len(vms) == 1:
+        (_plan_one if dry_run else _capture_one)(request, prism_login, screen)
     else:
-        show_report(point, screen)
-
-
-async def _capture(
-    name: str, path: Path, options: CaptureOptions, attach: AttachArguments, prism_login: Login, screen: Screen
-) -> Point:
-    async with connected(prism_login) as cluster:
-        vm = await find_vm(cluster, name)
-        attacher = await attach.attacher(cluster)
-        # Last, so that a mistyped password leaves no empty repository.
-        repository = await Repository.open(path, create=True)
-        with screen.view() as view:
-            return await capture(
-                cluster.prism, repository, vm, options=options, attacher=attacher, on_event=CaptureEvents(view)
-            )
+        (_plan_several if dry_run else _capture_several)(request, prism_login, screen)
 
 
 @dataclass(frozen=True)
 class Request:
-    """Several VMs: their names, none for all there are, and how to capture them."""
+    """VMs by their names, none for all there are, and how to capture them."""
 
     names: tuple[str, ...]
     repository: Path
@@ -282,41 +251,82 @@ class Request:
         return await select(cluster, self.names) if self.names else await select_all(cluster, self.attach.worker)
 
 
-async def _capture_several(request: Request, prism_login: Login, screen: Screen) -> tuple[Selection, list[Outcome]]:
-    async with connected(prism_login) as cluster:
-        attacher = await request.attach.attacher(cluster)
-        selection = await request.select(cluster)
-        repository = await Repository.open(request.repository, create=True)
-        with screen.view() as view:
-            outcomes = await capture_several(
-                cluster.prism,
-                repository,
-                selection.vms,
-                options=request.options,
-                attacher=attacher,
-                at_once=request.at_once,
-                on_event=CaptureEvents(view, names_of(selection.vms)),
-                on_outcome=tell_if_failed,
-            )
-    return selection, outcomes
+def _capture_one(request: Request, prism_login: Login, screen: Screen) -> None:
+    async def work() -> Point:
+        async with connected(prism_login) as cluster:
+            vm = await find_vm(cluster, request.names[0])
+            attacher = await request.attach.attacher(cluster)
+            # Last, so that a mistyped password leaves no empty repository.
+            repository = await Repository.open(request.repository, create=True)
+            with screen.view() as view:
+                events = CaptureEvents(view)
+                return await capture(
+                    cluster.prism, repository, vm, options=request.options, attacher=attacher, on_event=events
+                )
+
+    point = run(work())
+    shown = screen.after_work()
+    if shown.as_json:
+        shown.result(point_fields(point))
+    else:
+        show_report(point, shown)
 
 
-def _show_several(selection: Selection, outcomes: list[Outcome], screen: Screen) -> None:
+def _capture_several(request: Request, prism_login: Login, screen: Screen) -> None:
+    async def work() -> tuple[Selection, list[Outcome]]:
+        async with connected(prism_login) as cluster:
+            attacher = await request.attach.attacher(cluster)
+            selection = await request.select(cluster)
+            repository = await Repository.open(request.repository, create=True)
+            with screen.view() as view:
+                outcomes = await capture_several(
+                    cluster.prism,
+                    repository,
+                    selection.vms,
+                    options=request.options,
+                    attacher=attacher,
+                    at_once=request.at_once,
+                    on_event=CaptureEvents(view, names_of(selection.vms)),
+                    on_outcome=tell_if_failed,
+                )
+        return selection, outcomes
+
+    selection, outcomes = run(work())
     failed = [*selection.failed, *failures(outcomes)]
     show(selection, outcomes, screen.after_work(is_good=not failed))
     raise_if_failed(len(outcomes) - len(failures(outcomes)), failed)
 
 
-async def _plan(
-    name: str, path: Path, options: CaptureOptions, attach: AttachArguments, prism_login: Login
-) -> CapturePlan:
-    async with _untouched(path) as repository, connected(prism_login) as cluster:
-        vm = await find_vm(cluster, name)
-        attacher = await attach.attacher(cluster)
-        return await plan_capture(cluster.prism, repository, vm.id, options, attacher=attacher)
+def _plan_one(request: Request, prism_login: Login, screen: Screen) -> None:
+    async def work() -> CapturePlan:
+        async with _untouched(request.repository) as repository, connected(prism_login) as cluster:
+            vm = await find_vm(cluster, request.names[0])
+            attacher = await request.attach.attacher(cluster)
+            return await plan_capture(cluster.prism, repository, vm.id, request.options, attacher=attacher)
+
+    plan = run(work())
+    space = space_for([plan], request.repository)
+    if screen.as_json:
+        screen.result({"dry_run": True, **plan_fields(plan), **vars(space)})
+    else:
+        show_plan(plan, screen)
+    say_space(space, screen)
 
 
-async def _plan_several(request: Request, prism_login: Login) -> tuple[Selection, list[CapturePlan], list[Failure]]:
+def _plan_several(request: Request, prism_login: Login, screen: Screen) -> None:
+    selection, plans, failed = run(_plans(request, prism_login))
+    space = space_for(plans, request.repository)
+    if screen.as_json:
+        show_plans_as_json(selection, plans, failed, space, screen)
+    else:
+        for plan in plans:
+            show_plan(plan, screen)
+        show_left_out(selection, screen)
+    say_space(space, screen)
+    raise_if_failed(len(plans), failed)
+
+
+async def _plans(request: Request, prism_login: Login) -> tuple[Selection, list[CapturePlan], list[Failure]]:
     plans, failed = [], []
     async with _untouched(request.repository) as repository, connected(prism_login) as cluster:
         attacher = await request.attach.attacher(cluster)
@@ -340,17 +350,3 @@ async def _untouched(path: Path) -> AsyncIterator[Repository]:
             yield await Repository.create(folder)
     else:
         yield opened
-
-
-def _show_plans(
-    repository: Path, selection: Selection, plans: list[CapturePlan], failed: list[Failure], screen: Screen
-) -> None:
-    space = space_for(plans, repository)
-    if screen.as_json:
-        show_plans_as_json(selection, plans, failed, space, screen)
-    else:
-        for plan in plans:
-            show_plan(plan, screen)
-        show_left_out(selection, screen)
-    say_space(space, screen)
-    raise_if_failed(len(plans), failed)
