@@ -147,7 +147,9 @@ class Case:
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + ROUNDS))
-async def test_a_capture_among_faults_is_right_or_clearly_refused(seed: int, tmp_path: Path) -> None:
+async def test_a_capture_among_faults_is_right_or_clearly_refused(
+    seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     require("qemu-nbd", "qemu-img", "setpriv")
     chance = Random(seed)
     config = random_config(chance, tmp_path / "disks")
@@ -167,7 +169,9 @@ async def test_a_capture_among_faults_is_right_or_clearly_refused(seed: int, tmp
                 assert case.log[-1] == "captured"
                 assert all(len(error.splitlines()) == 1 for error in case.errors)
                 await case.prove(tmp_path / "restored")
-                await sweep(lab.prism, lab.repository, attach=lab.attach_options)
+                said = caplog.text
+                swept = await sweep(lab.prism, lab.repository, attach=lab.attach_options)
+                assert not swept.removed or "ntx sweep" in said, swept
                 lab.assert_clean(points=len(case.right))
             finally:
                 log.warning("%s", "\n".join(case.log))
