@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,7 +25,10 @@ def identify(raw: msgspec.Raw) -> str:
 
 @dataclass
 class Server:
-    """A sorted list; `meanwhile` happens after every page, `cap` is the most that one page has."""
+    """A sorted list; `meanwhile` happens after every page, `cap` is the most that one page has.
+
+    `own_length`: every page has so many, whatever is asked for.
+    """
 
     names: list[int]
     cap: int = 10**6
@@ -34,9 +39,10 @@ class Server:
     asked: list[Window] = field(default_factory=list)
     is_order_refused: bool = False
     orders: list[str] = field(default_factory=list)
+    own_length: int | None = None
 
     async def page(self, window: Window) -> Page:
-        length = min(window.length, self.cap)
+        length = self.own_length or min(window.length, self.cap)
         self.asked.append(window)
         # v4 counts in pages of what it gives, not of what was asked for.
         start = window.start // window.length * length if self.is_counted_in_pages else window.start
@@ -59,6 +65,16 @@ class Server:
     def pages(self, largest: int = 10) -> Pages:
         find = aligned if self.is_counted_in_pages else Window
         return Pages([self.ordered, self.page], identify=identify, next_window=find, largest=largest)
+
+
+async def whole_or_refused(pages: Pages) -> list[int] | None:
+    """Return what is listed, None where it is refused because of its pages."""
+    try:
+        return await read(pages)
+    except PrismAnswerError as refused:
+        if re.search(r"GET list: Prism gives \d+ entities where \d+ were asked for", str(refused)) is None:
+            raise
+        return None
 
 
 async def read(pages: Pages) -> list[int]:
@@ -221,6 +237,53 @@ async def test_a_list_that_has_no_end_is_left(monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(PrismAnswerError, match="the list does not end: stopped after 20 pages"):
         await read(server.pages())
+
+
+@both
+@totals
+@pytest.mark.parametrize("own_length", [3, 20])
+@pytest.mark.parametrize("largest", [10, 100])
+async def test_pages_of_another_length_than_asked_for_lose_nobody(
+    is_counted_in_pages: bool, has_total: bool, own_length: int, largest: int
+) -> None:
+    for count in (0, 1, own_length - 1, own_length, own_length + 1, 2 * own_length, 1000):
+        names = list(range(count))
+        server = Server(names, has_total=has_total, is_counted_in_pages=is_counted_in_pages, own_length=own_length)
+
+        listed = await whole_or_refused(server.pages(largest))
+
+        assert listed == names or (listed is None and is_counted_in_pages and count > min(own_length, largest))
+
+
+@both
+@pytest.mark.parametrize("tied", [100, 1000])
+@pytest.mark.parametrize("seed", range(3))
+async def test_an_order_that_changes_with_every_page_loses_nobody_without_a_word(
+    is_counted_in_pages: bool, tied: int, seed: int
+) -> None:
+    chance = random.Random(seed)
+
+    def shuffle(server: Server) -> None:
+        for at in range(0, 1000, tied):
+            server.names[at : at + tied] = chance.sample(server.names[at : at + tied], tied)
+
+    server = Server(list(range(1000)), has_total=False, is_counted_in_pages=is_counted_in_pages, meanwhile=shuffle)
+
+    with contextlib.suppress(PrismBusy):
+        assert len(await read(server.pages(100))) == 1000
+
+
+@both
+async def test_the_same_page_for_ever_is_refused(is_counted_in_pages: bool) -> None:
+    server = Server(list(range(100)), has_total=False, is_counted_in_pages=is_counted_in_pages)
+
+    async def first(window: Window) -> Page:
+        return await server.page(Window(0, window.length))
+
+    pages = Pages([first], identify=identify, next_window=Window, largest=10)
+
+    with pytest.raises(PrismAnswerError, match="GET list: Prism gives the same entities for one page after the other"):
+        await read(pages)
 
 
 async def test_a_server_that_knows_no_pages_gives_everything_at_once() -> None:

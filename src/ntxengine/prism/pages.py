@@ -10,7 +10,10 @@ page begins inside the one before it:
 
 In an order that does not change, a page is without gaps, so this proves it, whatever was made or deleted meanwhile.
 Neither `next` links nor totals are needed for it, and a server may give less than it is asked for.  A total is one more
-proof: if fewer came than it says, the order did change, and the list is read again.
+proof: if fewer came than it says, the order did change, and the list is read again.  Without a total it is
+read again also where one that we know comes behind one that we do not: there the order changes from page to page.
+
+Pages that a server places as it likes, whatever it is asked for, cannot be laid over one another.  They are refused.
 """
 
 from __future__ import annotations
@@ -32,7 +35,9 @@ MAX_STEPS_BACK = 50
 """How often a walk goes back.  A cluster where more is deleted in the meantime is not one to read a list from."""
 
 MAX_STALE = 5
-"""How many pages in a row may bring nothing new: a server that does not know pages gives the same ones for ever."""
+"""How many pages in a row may bring nothing new: a server that does not know pages gives the same ones for ever.
+
+That is the whole list if it is less than was asked for."""
 
 _REFUSED = frozenset({400, 422})
 """What a server says to an order or a filter that it does not have."""
@@ -77,6 +82,9 @@ class _Walk:
     seen: set[str] = field(default_factory=set)
     position: int = 0
     start_before: int = 0
+    farthest: int = 0
+    most_asked: int = 0
+    excess: str = ""
     steps_back: int = 0
     stale: int = 0
     is_overlapping: bool = True
@@ -94,31 +102,50 @@ class _Walk:
     def take(self, window: Window, keys: Sequence[str], page: Page) -> bool:
         """Note what a page brought; return whether more is to be read."""
         self.request = page.request
+        self.most_asked = max(self.most_asked, window.length)
         if page.total is not None:
             # Who was made behind us is not missing: the smallest counts.
             self.total = page.total if self.total is None else min(self.total, page.total)
         reached = window.start + len(keys)
+        if len(keys) > window.length:
+            self.excess = f"{len(keys)} entities where {window.length} were asked for"
         if window.start >= self.position:
             self.is_overlapping &= window.start == 0
         elif not keys or keys[0] not in self.seen:
+            if self.excess:
+                raise self._misplaced(self.excess)
             if self.steps_back < MAX_STEPS_BACK:
                 self.steps_back += 1
                 self.position, self.start_before = self.start_before, 0
                 return True
             self.is_overlapping = False
-        self.stale = 0 if not self.seen.issuperset(keys) else self.stale + 1
+        else:
+            known = [key in self.seen for key in keys]
+            self.is_overlapping &= page.total is not None or known == sorted(known, reverse=True)
+        if not self.seen.issuperset(keys):
+            self.stale = 0
+        elif reached > self.farthest:
+            self.stale += 1
         self.seen.update(keys)
+        self.farthest = max(self.farthest, reached)
         is_short = len(keys) < window.length
         is_all = page.total is not None and not page.has_next and reached >= page.total + (not is_short)
         if is_all or reached <= self.position:
             return False
-        if self.stale and (len(keys) > window.length or self.stale > MAX_STALE):
-            self.is_overlapping &= len(keys) > window.length
+        if self.stale and len(keys) > window.length:
+            return False
+        if self.stale > MAX_STALE and len(self.seen) >= self.most_asked:
+            raise self._misplaced("the same entities for one page after the other")
+        if self.stale > MAX_STALE:
+            self.is_overlapping = False
             return False
         if is_short:
             self.largest = max(1, len(keys))
         self.position, self.start_before = reached, window.start
         return True
+
+    def _misplaced(self, what: str) -> PrismAnswerError:
+        return PrismAnswerError(f"{self.request}: Prism gives {what}: this list cannot be read page by page")
 
     @property
     def is_whole(self) -> bool:
