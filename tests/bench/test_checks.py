@@ -12,6 +12,7 @@ from ntxengine.bench.peers import EnginePeer, check_target, command_line
 from ntxengine.bench.servers import Sockets, target_server
 from ntxengine.bench.stage import SourceEnd
 from ntxengine.bench.suite import Bytes, Case, Disk, Ours, Source, Target, load_suite
+from ntxengine.bench.tools import run_tool
 from ntxengine.bench.wire import Report, Request
 from ntxengine.errors import ChecksumMismatch, ToolError
 from ntxengine.units import MIB
@@ -104,3 +105,10 @@ def test_peers_get_the_options_of_the_suite_and_of_the_case() -> None:
         ["qemu-img", "convert", "-n", "-W", "-m", "16", "--target-is-zero", "-f", "raw", "-O", "raw", "S", "T"]
     )
     assert lines["ntx"][-3:] == ["--connections=8", f"--request-size={MIB}", "--target-is-zero"]
+
+
+def test_programs_of_others_see_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NTX_PASSWORD", "NTX_ELEMENT_PASSWORD", "NTX_API_KEY"):
+        monkeypatch.setenv(name, "s3cret")
+
+    assert "s3cret" not in run_tool("env")

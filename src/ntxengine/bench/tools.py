@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 from ntxengine.errors import ToolError
+from ntxengine.images.process import NOT_PASSED_ON
 
 # losetup is here, and not on the PATH of a user who is not root.
 _SYSTEM_PATHS = ("/usr/sbin", "/sbin")
@@ -49,8 +50,9 @@ def tied(*command: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return our environment, with messages in English."""
-    return {**os.environ, "LC_ALL": "C.UTF-8"}
+    """Return our environment, with messages in English and no secret."""
+    kept = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
+    return kept | {"LC_ALL": "C.UTF-8"}
 
 
 def run_tool(program: str, *arguments: str, good: tuple[int, ...] = (0,)) -> str:
