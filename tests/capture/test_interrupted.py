@@ -28,6 +28,7 @@ class Ntx:
         arguments = ["capture", "db01", "--to", str(self._lab.repository.path), "--progress", "json"]
         # Slow enough that a stage lasts until the signal is there.
         arguments += ["--bandwidth", "2M"] if stop_at == "copy" else []
+        arguments += ["--audit", "100%"] if stop_at == "audit" else []
         kept = {name: value for name, value in os.environ.items() if not name.startswith("NTX_")}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ntxengine.cli.main", *arguments),
@@ -73,6 +74,7 @@ MOMENTS = [
     ("changes", 0.0),
     ("attach", 0.0),
     ("attach", 0.2),
+    ("audit", 0.0),
     ("copy", 0.0),
     ("copy", 0.5),
     ("verify", 0.0),

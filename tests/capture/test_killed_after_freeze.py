@@ -39,7 +39,7 @@ async def either_lab(simulator: Simulator, repository: Repository, family: Famil
     await lab.prism.aclose()
 
 
-@pytest.mark.parametrize(("stage", "after_s"), [("freeze", 0.2), ("changes", 0.0), ("copy", 0.2)])
+@pytest.mark.parametrize(("stage", "after_s"), [("freeze", 0.2), ("changes", 0.0), ("audit", 0.0), ("copy", 0.2)])
 async def test_what_was_written_before_a_killed_capture_is_in_the_next(
     stage: str, after_s: float, either_lab: Lab, tmp_path: Path
 ) -> None:
