@@ -6,12 +6,14 @@ import asyncio
 
 import pytest
 
+from ntxengine.errors import PrismStatusError
+from ntxengine.events import Stage
 from ntxengine.repository import Repository
 from ntxengine.sim import Simulator
 from ntxengine.sim.faults import HttpFault
 from ntxengine.sim.faults.lists import ListFault
 from ntxengine.sweep import sweep
-from tests.capture.lab import fast_clock, open_lab
+from tests.capture.lab import Witness, fast_clock, open_lab
 from tests.prism.steps import until
 from tests.support.servers import require
 
@@ -48,6 +50,30 @@ async def test_the_record_goes_with_a_recovery_point_that_was_deleted(
     with pytest.raises(Exception, match="400"):
         await lab.capture()
 
+    assert (await repository.cluster_records(lab.vm_id)).own == ()
+    lab.assert_clean(points=0)
+    await lab.prism.aclose()
+
+
+async def test_a_known_recovery_point_is_deleted_though_the_cluster_cannot_list_them(
+    simulator: Simulator, repository: Repository
+) -> None:
+    class RefusesToList(Witness):
+        def began(self, stage: Stage) -> None:
+            if stage is Stage.UNDO:
+                simulator.faults.http.append(HttpFault("/recovery-points$", method="GET", status=400, count=-1))
+
+    lab = await open_lab(simulator, "v4", repository, attach="hot-add", clock=fast_clock())
+    lab.make_witness = RefusesToList
+    simulator.faults.http.append(HttpFault("/disks$", method="POST", status=400))
+
+    with pytest.raises(PrismStatusError):
+        await lab.capture()
+    simulator.faults.http.clear()
+
+    assert lab.recovery_points() == []
+    assert len((await repository.cluster_records(lab.vm_id)).own) == 1
+    await sweep(lab.prism, repository, attach=lab.attach_options)
     assert (await repository.cluster_records(lab.vm_id)).own == ()
     lab.assert_clean(points=0)
     await lab.prism.aclose()

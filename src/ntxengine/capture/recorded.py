@@ -35,13 +35,16 @@ async def remove_recorded(prism: Prism, record: ClusterRecord, vm_id: str) -> bo
         await leftover.remove()
     for _, error in left.unseen:
         raise error
-    # By name also where the id is known: an attempt before it may have left one whose deletion failed.
-    listed = await prism.recovery_points(name=record.name)
-    known = [record.recovery_point_id] if record.recovery_point_id else []
-    point_ids = dict.fromkeys([*known, *(point.id for point in recorded_points(listed, record, vm_id))])
-    for point_id in point_ids:
-        await prism.delete_recovery_point(point_id)
-    return bool(point_ids)
+    # The known one first: it must not stay because the cluster cannot list the others.
+    known = record.recovery_point_id
+    if known:
+        await prism.delete_recovery_point(known)
+    # By name too: an attempt before it may have left one whose deletion failed.
+    listed = recorded_points(await prism.recovery_points(name=record.name), record, vm_id)
+    for point in listed:
+        if point.id != known:
+            await prism.delete_recovery_point(point.id)
+    return bool(known or listed)
 
 
 class Recorder:
