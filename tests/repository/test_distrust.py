@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 import pytest
 
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import CaptureReport, DiskReport, Point
+from ntxengine.repository import CaptureReport, DiskReport, Point, distrust
 from ntxengine.repository.adopt import adopt
 from ntxengine.repository.store import PointStore
 from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, begin, fill_disk, record_of
@@ -88,6 +91,33 @@ def test_what_is_doubted_survives_the_catalog_and_a_copy_and_changes_no_point(
     assert {
         repository.path / path.relative_to(copy): path.read_bytes() for path in (copy / VM / point.id).iterdir()
     } == before
+
+
+def test_findings_of_several_disks_at_once_are_all_kept(
+    repository: PointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_point(repository, "allocated")
+    point = make_point(repository, "v4-changed-regions")
+    read, both_have_read = distrust.read, threading.Barrier(2)
+
+    def read_together(vm_folder: Path) -> tuple[distrust.Distrust, ...]:
+        found = read(vm_folder)
+        with suppress(threading.BrokenBarrierError):  # as it must be: the other waits for its turn
+            both_have_read.wait(timeout=0.1)
+        return found
+
+    monkeypatch.setattr(distrust, "read", read_together)
+
+    with begin(repository, VM, point) as unfinished, ThreadPoolExecutor() as threads:
+        marks = [
+            threads.submit(unfinished.cast_doubt, point.disk(disk_id), (0,), was_zero=False)
+            for disk_id in (DISK, OTHER_DISK)
+        ]
+        for mark in marks:
+            mark.result()
+
+    monkeypatch.undo()
+    assert sorted(doubted(repository)[point.id]) == ["scsi.0", "scsi.1"]
 
 
 def test_the_first_finding_stays_and_later_ones_are_added(repository: PointStore) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -62,6 +63,7 @@ class BlockingUnfinishedPoint:
         self._lock = lock
         self._committed = committed
         self._disks: dict[str, _NewDisk] = {}
+        self._distrusting = threading.Lock()  # disks are audited in parallel, and the marks are one file
         self._is_open = True
         self._is_committed = False
 
@@ -135,7 +137,8 @@ class BlockingUnfinishedPoint:
             offsets=tuple(offsets),
         )
         found = distrust.doubted(self.parent, example, was_zero=was_zero)
-        distrust.add(self.path.parent, found)
+        with self._distrusting:
+            distrust.add(self.path.parent, found)
         return [each.point_id for each in found]
 
     def commit(self, record: PointRecord, *, vm_config: Mapping[str, Any] | None = None) -> Point:
