@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
+import re
 import traceback
 from collections.abc import Callable
 
@@ -12,8 +14,10 @@ import pytest
 
 from ntxengine import errors
 from ntxengine.prism.http.endpoint import Endpoint, Secret
+from ntxengine.prism.http.error_body import is_not_found
+from ntxengine.prism.http.secret import redacted
 from ntxengine.prism.http.session import Request, Session, tls_context
-from tests.prism.hostile import HandClock
+from tests.prism.hostile import HandClock, Hostile, reply
 
 PASSWORD = "s3cret-pass-word"
 KEY = "key-of-a-service-account"
@@ -24,6 +28,7 @@ REDIRECT = "token-of-a-redirect"
 ALL = (PASSWORD, KEY, TOKEN, COOKIE, BASIC, REDIRECT)
 
 GET = Request("GET", "/api/vmm/v4.1/ahv/config/vms")
+THING = Request("GET", "/thing")
 Reply = Callable[[httpx.Request], httpx.Response]
 
 
@@ -99,6 +104,73 @@ async def test_no_secret_is_told(name: str, kind: str, clock: HandClock, caplog:
     told += [repr(account.account), str(account.password)] if account is not None else []
     for text in told:
         assert not [secret for secret in (*own, COOKIE, REDIRECT) if secret in text], text
+
+
+# -- what is left of an error body
+
+HARD = 'pa<ss"&1w\u00f6\\\n\U0001f511end'
+
+
+def escaped(text: str) -> str:
+    """As Gson and Go write it: more letters are escaped than need be, in hexadecimal of either case."""
+    many = {letter: f"\\u{ord(letter):04X}" for letter in "<>&=\u00f6"} | {"/": "\\/"}
+    return "".join(many.get(letter, json.dumps(letter)[1:-1]) for letter in text)
+
+
+def inner(text: str) -> str:
+    return f'{{"inner":"{text}"}}'
+
+
+@pytest.mark.parametrize("secret", [HARD, BASIC, PASSWORD, "\\u0041\\\\", "two\\", "au005cb\\u005c"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda secret: secret,
+        lambda secret: inner(json.dumps(secret)[1:-1]),
+        lambda secret: inner(escaped(secret)),
+        lambda secret: f"upstream said {inner(escaped(secret))}, sorry",
+        lambda secret: inner(escaped(inner(escaped(secret)))),
+        lambda secret: inner(json.dumps(inner(json.dumps(secret, ensure_ascii=False)[1:-1]))[1:-1]),
+    ],
+    ids=["itself", "in-json", "gson", "gson-in-words", "twice", "twice-utf8"],
+)
+def test_a_secret_is_hidden_however_json_writes_it(written: Callable[[str], str], secret: str) -> None:
+    whole = [{"message": f"before {written(secret)} after", written(secret): 7}]
+    bodies = [json.dumps(whole), escaped(json.dumps(whole)), f"plain {written(secret)} after"]
+
+    for body in bodies:
+        left = redacted(body.encode(), [secret]).decode()
+
+        assert "***" in left, left
+        assert re.findall("after", left), left
+        for form in (secret, escaped(secret), json.dumps(secret)[1:-1], secret.strip("\\")):
+            assert form not in left
+
+
+def test_json_stays_json_with_its_numbers() -> None:
+    found = {"code": 14001, "list": [1, True, None, 1.5], "message": "14001 of 1"}
+
+    assert json.loads(redacted(json.dumps(found).encode(), ["1"])) == {**found, "message": "***400*** of ***"}
+    assert redacted(b'{"code": 14001}', [""]) == b'{"code": 14001}'
+    assert redacted(b"the long one", ["the", "the long one", "\\"]) == b"***"
+
+
+def test_a_hostile_body_is_redacted_in_no_time() -> None:
+    body = b"a" + b"\\" * 1_000_000
+
+    assert redacted(body, ["a\\\\\\b", "\\\\c"]) == body
+    assert redacted(b"[" * 100_000 + b'"secret"', ["secret"]).endswith(b'"***"')
+
+
+async def test_a_cookie_that_proves_nothing_hides_nothing(hostile: Hostile, session: Session) -> None:
+    gone = {"message_list": [{"reason": "ENTITY_NOT_FOUND", "message": "1 gone, not 10"}], "code": 14001}
+    hostile.on("GET /thing", reply(200, {}, Set_Cookie="SERVERID=1; Path=/"), reply(400, gone))
+    await session.ask(THING)
+
+    with pytest.raises(errors.PrismStatusError, match="HTTP 400 ENTITY_NOT_FOUND: 1 gone, not 10") as refused:
+        await session.ask(THING)
+
+    assert is_not_found(refused.value)
 
 
 @pytest.mark.parametrize("kind", ["local", "api_key"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hmac
-import json
+import re
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
+
+_HIDDEN = "***"
+_BACKSLASH = r"(?:\\|u005[cC])"
+_SHORT = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 
 
 class Secret:
@@ -42,12 +45,40 @@ class Secret:
 
 
 def redacted(body: bytes, secrets: Iterable[str]) -> bytes:
-    """Return an error body without secrets, however JSON wrote them: as a text, or as JSON inside of one."""
-    with contextlib.suppress(msgspec.DecodeError, msgspec.EncodeError, UnicodeError, RecursionError):
-        body = msgspec.json.encode(msgspec.json.decode(body))  # one way of writing instead of many
-    for secret in filter(None, secrets):
-        once = [json.dumps(secret, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False)]
-        twice = [json.dumps(text)[1:-1] for text in once]
-        for text in (*twice, *once, secret):
-            body = body.replace(text.encode(errors="surrogatepass"), b"***")
-    return body
+    """Return an error body without secrets: only its texts change, so that JSON stays JSON with its numbers."""
+    longest_first = sorted(filter(None, secrets), key=len, reverse=True)  # one may be the beginning of another
+    if not longest_first:
+        return body
+    pattern = re.compile("|".join(map(_pattern, longest_first)))
+    try:
+        return msgspec.json.encode(_redacted(msgspec.json.decode(body), pattern))
+    except (msgspec.DecodeError, msgspec.EncodeError, UnicodeError, RecursionError):
+        text = body.decode(errors="surrogateescape")  # no JSON, or none that can be held
+        return pattern.sub(_HIDDEN, text).encode(errors="surrogateescape")
+
+
+def _redacted(value: Any, pattern: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return pattern.sub(_HIDDEN, value)
+    if isinstance(value, list):
+        return [_redacted(item, pattern) for item in value]
+    if isinstance(value, dict):
+        return {_redacted(name, pattern): _redacted(item, pattern) for name, item in value.items()}
+    return value
+
+
+def _pattern(secret: str) -> str:
+    """Return what finds a secret in a text, also as JSON in it writes it, and JSON in that.
+
+    JSON may write any letter as `\\uXXXX` (two of them above U+FFFF), some as `\\n`, and puts a backslash before
+    others; each further level doubles the backslashes.  So what is looked for is the letters without the backslashes.
+    """
+    letters = [_written(letter) for letter in re.sub(_BACKSLASH, "", secret)]
+    return "|".join([re.escape(secret), *([f"{_BACKSLASH}*+".join(letters)] if letters else [])])
+
+
+def _written(letter: str) -> str:
+    """Return what finds one letter, but for the backslashes in front of it."""
+    units = letter.encode("utf-16-be", errors="surrogatepass")
+    escaped = f"{_BACKSLASH}*+".join(f"u(?i:{units[at : at + 2].hex()})" for at in range(0, len(units), 2))
+    return f"(?:{re.escape(letter)}|{escaped}|{_SHORT.get(letter, '(?!)')})"

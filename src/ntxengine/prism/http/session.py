@@ -45,6 +45,7 @@ MAX_ANSWER_SIZE = 64 * MIB
 TOKEN_COOKIE = "NTNX_IGW_SESSION"  # the one cookie that carries a token of cluster discovery (nutanix-api, fact 6)
 _MAX_CONNECTIONS = 16
 _LOOK_TIMEOUT_S = 5.0
+_SHORTEST_SESSION = 8  # a shorter cookie (SERVERID=1) proves nothing, and would hide half of a message
 _FOLLOWED = (302, 307, 308)
 _LEGACY = ("/api/nutanix/", "/PrismGateway/")
 
@@ -332,7 +333,8 @@ class Session:
         """Return what we sent as a secret, should it come back to us."""
         cookies = [pair.partition("=")[2].strip() for pair in sent.headers.get("cookie", "").split(";")]
         token = () if request.token is None else (request.token.reveal(),)
-        return [*(self._account.secrets() if self._account else ()), *token, *cookies]
+        long = (cookie for cookie in cookies if len(cookie) >= _SHORTEST_SESSION)
+        return [*(self._account.secrets() if self._account else ()), *token, *long]
 
 
 class _Borrowed(httpx.AsyncBaseTransport):
