@@ -276,15 +276,19 @@ async def test_a_snapshot_that_is_another_one_is_refused_and_left_alone(
         {"name": "somebody's", "state": "ERROR"},
         {"name": None, "state": "ERROR"},
         {"resources": None, "state": "ERROR"},
+        {"name": None},
+        {"resources": None},
+        {"resources": {"entity_uuid": None}},
     ],
 )
-async def test_a_snapshot_that_is_not_told_to_be_ours_is_never_deleted(
+async def test_a_snapshot_that_is_not_told_to_be_ours_is_neither_taken_nor_deleted(
     hostile: Hostile, element: ElementPrism, status: dict[str, Any]
 ) -> None:
     hostile.on("POST /idempotence_identifiers", reply(404, {}))
     hostile.on("POST /vm_snapshots", reply(202, {"metadata": {"uuid": OTHER}}))
     hostile.on(f"GET /vm_snapshots/{OTHER}", v3_snapshot(OTHER, **status))
     hostile.on(f"DELETE /vm_snapshots/{OTHER}", reply(202, {}))
+    hostile.on(f"GET /vms/{VM_ID}", v2_vm())
 
     with pytest.raises(PrismError):
         await create(element)

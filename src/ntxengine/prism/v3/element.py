@@ -141,7 +141,8 @@ class ElementPrism:
         asking = self._create(vm, name, consistency, expires_at, snapshot_id)
         try:
             made_id = await self._accepted_id(asking, accepted, vm, name, snapshot_id, what, deadline)
-            point = await self._finished(made_id, vm, name, what, deadline)
+            is_chosen = snapshot_id is not None
+            point = await self._finished(made_id, vm, name, what, deadline, is_chosen=is_chosen)
             absent = [disk.label for disk in vm.disks if disk.id not in {found.disk_id for found in point.disks}]
             if absent:
                 raise PrismAnswerError(f"{what}: snapshot {point.id} does not hold {', '.join(absent)}")
@@ -295,8 +296,13 @@ class ElementPrism:
                 raise
             return found.pop()
 
-    async def _finished(self, snapshot_id: str, vm: Vm, name: str, what: str, deadline: Deadline) -> RecoveryPoint:
-        """Wait until the snapshot is complete and return it with its disks."""
+    async def _finished(
+        self, snapshot_id: str, vm: Vm, name: str, what: str, deadline: Deadline, *, is_chosen: bool
+    ) -> RecoveryPoint:
+        """Wait until the snapshot is complete and return it with its disks.
+
+        An id that Prism told (not `is_chosen`) may be of another one: it is taken only if it says that it is ours.
+        """
 
         async def ask() -> RecoveryPoint | None:
             answer = await self._api.get_snapshot(snapshot_id)
@@ -305,7 +311,11 @@ class ElementPrism:
                 raise PrismAnswerError(f"{what}: snapshot {snapshot_id}, which Prism says was made, is another one")
             if found.has_failed:
                 raise TaskFailed(f"{what}: Prism ended it as {found.state}: {found.complaint()}")
-            return await self._with_disks(found, vm, answer.request) if found.is_complete else None
+            if not found.is_complete:
+                return None
+            if not is_chosen and not found.is_told_of(name, vm):
+                raise PrismAnswerError(f"{what}: snapshot {snapshot_id} does not say whose it is, or has no name")
+            return await self._with_disks(found, vm, answer.request)
 
         return await poll(ask, what=what, deadline=deadline)
 
