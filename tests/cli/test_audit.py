@@ -126,11 +126,15 @@ def test_marks_that_cannot_be_read_are_said_and_never_taken_for_none(hand: Hand)
     marks.write_text(json.dumps({"format": "ntxengine-distrust", "version": 9, "disks": []}))
 
     points = hand.ntx("points", "--json")
-    verified = hand.ntx("verify", "demo")
+    verified = hand.ntx("verify", "demo", "--json")
+    listed = hand.ntx("verify", "--all")
     captured = hand.ntx("capture", "demo", "--json")
 
     assert points.json["points"][0]["tracking_distrusted"] is None
     assert "distrusted.json" in points.err
-    assert verified.code == 1
-    assert "distrusted.json" in verified.err
+    (verdict,) = verified.json["points"]
+    assert (verdict["right"], verdict["tracking_distrusted"], verdict["problems"]) == (True, None, [])
+    assert (verified.code, listed.code) == (3, 3)
+    assert "tracking distrusted?" in listed.out
+    assert f"{listed.out}{listed.err}".count("distrusted.json") == 1
     assert {disk["tracking"] for disk in captured.json["report"]["disks"]} == {"digest-scan"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ntxengine.cli import complete
-from ntxengine.cli.audit import distrust_fields, distrust_text
+from ntxengine.cli.audit import DISTRUSTED, distrust_fields, distrust_text
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.event_view import VerifyEvents
 from ntxengine.cli.figures import UNKNOWN, shown_rate
@@ -28,7 +28,7 @@ from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import ChecksumMismatch, NotFoundError, NtxError, RepositoryError
-from ntxengine.repository import Point, Repository
+from ntxengine.repository import Marks, Point, Repository
 from ntxengine.units import format_size
 from ntxengine.verify import DiskVerdict, PointVerdict, verify_points
 
@@ -93,7 +93,7 @@ def verify_command(
         )
     request = Request(dataclasses.replace(CopyOptions(), **transfer.given()), parallel)
     verdicts, damaged = run(_verify(repository, points, disks, request, screen))
-    is_good = not damaged and all(verdict.is_right and not verdict.distrusted for verdict in verdicts)
+    is_good = not damaged and all(each.is_right and each.marks.is_distrusted is False for each in verdicts)
     screen = screen.after_work(is_good=is_good)
     if screen.as_json:
         screen.result(
@@ -144,6 +144,8 @@ def _raise_if_wrong(verdicts: list[PointVerdict], damaged: list[RepositoryError]
     """Raise for the first disk that is wrong, or file that cannot be read.  The others are in the result."""
     errors: list[NtxError] = [error for verdict in verdicts for error in _errors(verdict)]
     errors += damaged
+    unknown = dict.fromkeys(verdict.marks.problem for verdict in verdicts if verdict.marks.problem)
+    errors += [RepositoryError(problem) for problem in unknown]
     if not errors:
         return _raise_if_distrusted(verdicts)
     first = errors[0]
@@ -158,7 +160,9 @@ def _raise_if_wrong(verdicts: list[PointVerdict], damaged: list[RepositoryError]
 def _raise_if_distrusted(verdicts: list[PointVerdict]) -> None:
     """Raise for points that are as captured, and nevertheless may not be what the disks were."""
     doubts = [
-        f"point {verdict.point.id}: {distrust_text(verdict.distrusted)}" for verdict in verdicts if verdict.distrusted
+        f"point {verdict.point.id}: {distrust_text(verdict.marks.distrusted)}"
+        for verdict in verdicts
+        if verdict.marks.is_distrusted
     ]
     if doubts:
         more = f"; {plural(len(doubts) - 1, 'other point')} too" if len(doubts) > 1 else ""
@@ -186,9 +190,14 @@ def _row(of_point: PointVerdict, verdict: DiskVerdict) -> list[str]:
     point, report = of_point.point, verdict.report
     rate = UNKNOWN if report is None else shown_rate(report.bytes_read, report.seconds)
     disk = verdict.disk
-    doubt = distrust_text(each for each in of_point.distrusted if each.disk_id == disk.disk_id)
-    result = "; ".join(filter(None, (verdict.problem or "as captured", doubt)))
+    result = "; ".join(filter(None, (verdict.problem or "as captured", _doubt(of_point.marks, disk.disk_id))))
     return [point.id, disk.label, format_size(disk.size), rate, result, disk.disk_id, disk.digest]
+
+
+def _doubt(marks: Marks, disk_id: str) -> str:
+    if marks.problem:
+        return f"{DISTRUSTED}?"
+    return distrust_text(each for each in marks.distrusted if each.disk_id == disk_id)
 
 
 def _fields(verdict: PointVerdict) -> dict[str, object]:
@@ -198,8 +207,8 @@ def _fields(verdict: PointVerdict) -> dict[str, object]:
         "vm_name": verdict.point.vm_name,
         "right": verdict.is_right,
         "problems": verdict.problems,
-        "tracking_distrusted": bool(verdict.distrusted),
-        "distrusted_disks": distrust_fields(verdict.distrusted),
+        "tracking_distrusted": verdict.marks.is_distrusted,
+        "distrusted_disks": distrust_fields(verdict.marks.distrusted),
         "disks": [
             {
                 "disk_id": disk.disk.disk_id,

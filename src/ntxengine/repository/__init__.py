@@ -15,7 +15,7 @@ distrust.py        points that an audit has cast doubt on
 from ntxengine.repository.chain import Chains
 from ntxengine.repository.changed import changed_extents
 from ntxengine.repository.cluster_record import NAME_PREFIX, ClusterRecord, Records
-from ntxengine.repository.distrust import Distrust
+from ntxengine.repository.distrust import Distrust, Marks
 from ntxengine.repository.health import Health
 from ntxengine.repository.layout import VM_FILE, is_point_id, vm_of
 from ntxengine.repository.leftovers import Leftovers
@@ -37,6 +37,7 @@ __all__ = [
     "Distrust",
     "Health",
     "Leftovers",
+    "Marks",
     "NamedVm",
     "Point",
     "PointDisk",

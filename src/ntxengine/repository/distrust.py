@@ -51,6 +51,19 @@ class Distrust:
     offsets: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Marks:
+    """What is known of a point: the disks that may lack changes, or why nobody knows which (`problem`)."""
+
+    distrusted: tuple[Distrust, ...] = ()
+    problem: str = ""
+
+    @property
+    def is_distrusted(self) -> bool | None:
+        """Whether it may lack changes; None if nobody knows."""
+        return None if self.problem else bool(self.distrusted)
+
+
 def read(vm_folder: Path) -> tuple[Distrust, ...]:
     """Return what is doubted of the points of a VM.  Blocks: one small read.
 

@@ -26,7 +26,7 @@ from ntxengine.repository import cluster_record, distrust, layout, leftovers, sc
 from ntxengine.repository.adopt import adopt
 from ntxengine.repository.chain import Chains
 from ntxengine.repository.cluster_record import ClusterRecord, Records
-from ntxengine.repository.distrust import Distrust
+from ntxengine.repository.distrust import Marks
 from ntxengine.repository.health import Health
 from ntxengine.repository.leftovers import Leftovers
 from ntxengine.repository.lock import VmLock
@@ -156,13 +156,14 @@ class Repository:
         """Return why a point cannot be read whole, or these disks of it; "" if it can."""
         return await to_thread_joined(self._store.find_problem, point, disks)
 
-    async def distrust(self, point: Point) -> tuple[Distrust, ...]:
-        """Return the disks of a point of which an audit found that changes may be missing.
-
-        Errors: RepositoryError if what is remembered cannot be read.
-        """
-        found = await to_thread_joined(distrust.read, point.path.parent)
-        return tuple(each for each in found if each.point_id == point.id)
+    async def marks(self, point: Point, disks: Sequence[PointDisk]) -> Marks:
+        """Return which of these disks of a point may lack changes, as an audit found."""
+        wanted = {(point.id, disk.disk_id) for disk in disks}
+        try:
+            found = await to_thread_joined(distrust.read, point.path.parent)
+        except RepositoryError as error:
+            return Marks(problem=str(error))
+        return Marks(tuple(each for each in found if (each.point_id, each.disk_id) in wanted))
 
     async def find_file_problems(self, point: Point) -> list[str]:
         """Return what is wrong with the files beside the disks and point.json, one line for each."""

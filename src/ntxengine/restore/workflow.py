@@ -130,11 +130,10 @@ async def restore(
 async def _warn_of_distrust(repository: Repository, point: Point, disks: Sequence[PointDisk], emit: Emitter) -> None:
     """Say of disks that they may lack changes, which no digest can show."""
     subject: Subject = {"vm_id": point.vm_id, "vm_name": point.vm_name, "point_id": point.id}
-    try:
-        doubted = {each.disk_id: each.found_by for each in await repository.distrust(point)}
-    except RepositoryError as error:
-        emit(Warned(text=str(error), **subject))
-        return
+    marks = await repository.marks(point, disks)
+    if marks.problem:
+        emit(Warned(text=marks.problem, **subject))
+    doubted = {each.disk_id: each.found_by for each in marks.distrusted}
     for disk in disks:
         if found_by := doubted.get(disk.disk_id):
             text = (

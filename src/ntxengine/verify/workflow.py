@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ntxengine.concurrency.parallel import map_limited
@@ -15,7 +15,7 @@ from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import OptionsError, RepositoryError
 from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, log_event
-from ntxengine.repository import Chains, Distrust, Point, PointDisk, Repository, is_point_id
+from ntxengine.repository import Chains, Marks, Point, PointDisk, Repository, is_point_id
 from ntxengine.verify.disk import Below, DiskVerdict, verify_disk
 
 __all__ = ["DiskVerdict", "PointVerdict", "verify_point", "verify_points"]
@@ -26,14 +26,14 @@ class PointVerdict:
     """What was found of a point, in the order of its disks.
 
     `problems` are those of the files beside the disks, one line for each; no disk is looked at if point.json is wrong.
-    `distrusted` are the disks that are as captured, perhaps, and yet may lack changes: an audit found that the cluster
-    had not told of all.
+    `marks` tell which disks are as captured, perhaps, and yet may lack changes: an audit found that the cluster had not
+    told of all.
     """
 
     point: Point
     disks: tuple[DiskVerdict, ...]
     problems: tuple[str, ...] = ()
-    distrusted: tuple[Distrust, ...] = ()
+    marks: Marks = field(default_factory=Marks)
 
     @property
     def is_right(self) -> bool:
@@ -115,17 +115,12 @@ class _Verification:
             return await self._verify_disk(point, disk, options)
 
         problems = await self._repository.find_file_problems(point)
-        distrusted: tuple[Distrust, ...] = ()
-        try:
-            distrusted = await self._repository.distrust(point)
-        except RepositoryError as exc:
-            problems.append(str(exc))
+        marks = await self._repository.marks(point, wanted)
         disks = await map_limited(wanted, verify_one, at_once=self._parallel)
         for verdict in disks:
             if verdict.report is not None:
                 self._known[point.path, verdict.disk.disk_id] = verdict
-        of_wanted = tuple(each for each in distrusted if each.disk_id in {disk.disk_id for disk in wanted})
-        return PointVerdict(point, tuple(disks), tuple(problems), of_wanted)
+        return PointVerdict(point, tuple(disks), tuple(problems), marks)
 
     async def _verify_disk(self, point: Point, disk: PointDisk, options: CopyOptions) -> DiskVerdict:
         subject = _subject(point, disk)
