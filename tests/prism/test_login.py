@@ -211,6 +211,30 @@ async def test_without_cookies_a_login_that_is_refused_in_passing_is_made_again_
     assert (answer.status, sent(hostile)) == (200, ["basic"] * 3)
 
 
+async def test_without_cookies_one_request_tries_again_after_a_refusal(
+    hostile: Hostile, session: Session, clock: HandClock
+) -> None:
+    hostile.on("GET /thing", reply(200, {}))
+    await session.ask(GET)
+    hostile.on("GET /thing", reply(401, {}))
+    with pytest.raises(CredentialsError):
+        await session.ask(GET)
+    tried = []
+
+    for wait_s in (REFUSED_FOR_S, 2 * REFUSED_FOR_S, 4 * REFUSED_FOR_S):
+        clock.time_s += wait_s
+        before = len(hostile.asked)
+        found = await asyncio.gather(*(session.ask(GET) for _ in range(10)), return_exceptions=True)
+        assert {type(one) for one in found} == {CredentialsError}
+        tried.append(len(hostile.asked) - before)
+    clock.time_s += 8 * REFUSED_FOR_S
+    hostile.on("GET /thing", reply(200, {}))
+    answers = await asyncio.gather(*(session.ask(GET) for _ in range(10)))
+
+    assert tried == [1, 1, 1]
+    assert {answer.status for answer in answers} == {200}
+
+
 # -- API keys
 
 

@@ -8,7 +8,8 @@ A directory behind Prism refuses logins that come in parallel, with 401 or 403, 
     401            the session has ended: the first to see it logs in once, the others wait and go on with its cookie
     403            right behind such a 401 the same; otherwise it is tried once for each call whether a login helps
     busy           a login that is refused, with 401 or 403, is made once more if another was good before
-    no cookies     a server that gives none, or none that work: every request carries the credentials
+    no cookies     a server that gives none, or none that work: every request carries the credentials, in parallel
+                   until a login is refused, and again after the next good one
     refused        a login was refused (401): nobody tries again, since a few more would lock the account; if one had
                    been good before, one tries again after a while, and after each refusal twice as long
 
@@ -38,7 +39,7 @@ class Login(Generic[Jar, Refusal]):
         self.age = 0
         self.jar: Jar | None = None
         self.has_worked = False
-        self.gives_no_cookies = False
+        self._gives_no_cookies = False
         self._are_cookies_useless = False
         self._has_jar_worked = False
         self._since_s = 0.0
@@ -47,12 +48,17 @@ class Login(Generic[Jar, Refusal]):
         self._refused_until_s = 0.0
         self._forbidden: set[str] = set()
 
+    @property
+    def needs_no_line(self) -> bool:
+        """Whether requests without a cookie may go together: logins give none, and the last one was good."""
+        return self._gives_no_cookies and self._refusals == 0
+
     def good(self, jar: Jar | None, now: float) -> None:
         """A login was good; `jar` is None if it gave no cookies."""
         self.age += 1
         self.has_worked = True
         self.jar = None if self._are_cookies_useless else jar
-        self.gives_no_cookies = self.jar is None
+        self._gives_no_cookies = self.jar is None
         self._has_jar_worked = False
         self._since_s = now
         self._refusals = 0

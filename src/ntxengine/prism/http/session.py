@@ -200,7 +200,7 @@ class Session:
                 if not login.has_ended(answer.status, request.api, age, self.clock.now()):
                     login.jar_worked(age)
                     return answer
-            elif login.gives_no_cookies:
+            elif login.needs_no_line:
                 answer = await self._send(self._build(request), request)
                 if answer.status not in (401, 403) or login.is_forbidden(answer.status, request.api):
                     return answer
