@@ -200,6 +200,17 @@ async def test_a_cookie_that_expires_here_is_renewed_by_one_login(
     assert sent(hostile) == ["basic"] + ["NTNX_IGW_SESSION=abc"] * 7
 
 
+@pytest.mark.parametrize("path", ["", "; Path=/api/nutanix/v3/clusters"])
+async def test_a_cookie_of_one_call_is_that_of_the_whole_session(hostile: Hostile, session: Session, path: str) -> None:
+    hostile.on("POST /clusters/list", reply(200, {}, Set_Cookie=f"NTNX_IGW_SESSION=abc{path}; Secure; HttpOnly"))
+    hostile.on("POST /vms/list", reply(200, {}))
+    await session.ask(Request("POST", "/api/nutanix/v3/clusters/list", body={}))
+
+    await asyncio.gather(*(session.ask(LIST) for _ in range(4)))
+
+    assert sent(hostile) == ["basic"] + ["NTNX_IGW_SESSION=abc"] * 4
+
+
 async def test_without_cookies_a_login_that_is_refused_in_passing_is_made_again_alone(
     hostile: Hostile, session: Session
 ) -> None:

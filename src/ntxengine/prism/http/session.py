@@ -211,7 +211,7 @@ class Session:
 
     async def _log_in(self, request: Request) -> Answer:
         """Send with the credentials, and keep the cookies that come.  The caller holds the line."""
-        login, jar = self._login, httpx.Cookies()
+        login, jar = self._login, httpx.Cookies(_WholeHost())
         answer = await self._send(self._build(request), request, jar)
         if login.may_pass(answer.status, request.api):
             # The password was right a while ago: a directory may have been busy with the login of another program.
@@ -335,6 +335,14 @@ class Session:
         token = () if request.token is None else (request.token.reveal(),)
         long = (cookie for cookie in cookies if len(cookie) >= _SHORTEST_SESSION)
         return [*(self._account.secrets() if self._account else ()), *token, *long]
+
+
+class _WholeHost(http.cookiejar.CookieJar):
+    """Cookies for all paths: a session is of the host, also where it was begun by a call that named no path for it."""
+
+    def set_cookie(self, cookie: http.cookiejar.Cookie) -> None:
+        cookie.path = "/"
+        super().set_cookie(cookie)
 
 
 class _Borrowed(httpx.AsyncBaseTransport):
