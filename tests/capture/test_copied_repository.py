@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -53,11 +54,13 @@ async def test_a_copy_made_while_a_capture_runs_removes_nothing_of_it(v4_lab: La
     copier = Copier(lab, tmp_path / "copy")
     lab.make_witness = lambda: copier
     swept = []
+    one_at_a_time = asyncio.Lock()
 
     class Sweeps(type(lab.prism)):  # type: ignore[misc]
         async def detach_disk(self, disk: object) -> None:
             assert copier.copy is not None
-            swept.append(await sweep(lab.prism, copier.copy, attach=lab.attach_options))
+            async with one_at_a_time:
+                swept.append(await sweep(lab.prism, copier.copy, attach=lab.attach_options))
             await super().detach_disk(disk)
 
     lab.prism.__class__ = Sweeps

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from ntxengine.errors import (
     TaskFailed,
     ToolError,
 )
-from ntxengine.events import Stage
+from ntxengine.events import Event, Stage, StageBegan
 from ntxengine.sim.config import GuestToolsConfig
 from ntxengine.sim.faults import HttpFault
 from tests.capture.lab import MIB, SYSTEM_SIZE, Lab, Witness
@@ -171,14 +172,14 @@ def unmask(folder: Path) -> None:
 class Vandal(Witness):
     """Damages what was written before it is read back."""
 
-    def __init__(self, lab: Lab, damage: object) -> None:
+    def __init__(self, lab: Lab, damage: Callable[[Path], None]) -> None:
         super().__init__()
         self.lab = lab
         self.damage = damage
 
-    def began(self, stage: Stage) -> None:
-        if stage is Stage.VERIFY:
-            assert callable(self.damage)
+    def __call__(self, event: Event) -> None:
+        super().__call__(event)
+        if isinstance(event, StageBegan) and event.stage is Stage.VERIFY and event.disk_label == "scsi.0":
             self.damage(self.lab.unfinished()[0])
 
 

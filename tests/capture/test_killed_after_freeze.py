@@ -48,8 +48,11 @@ async def test_what_was_written_before_a_killed_capture_is_in_the_next(
     await lab.capture()
 
     lab.write(0, MIB, b"B" * MIB)
+    # So that the moment lies where the cluster makes the recovery point.
+    lab.sim.config.limits.task_s = 0.5 if stage == "freeze" else 0
     assert await Ntx(lab).run(stop_at=stage, after_s=after_s, by=signal.SIGKILL) == -signal.SIGKILL
     assert await servers_gone(lab.repository.path)
+    lab.sim.config.limits.task_s = 0
     assert stage == "freeze" or len(lab.recovery_points()) == 2
     lab.write(0, 2 * MIB, b"C" * MIB)
     point = await lab.capture()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import ssl
@@ -257,3 +258,33 @@ def test_what_is_no_fingerprint_is_refused(text: str) -> None:
 def test_a_trust_that_contradicts_itself_is_refused(trust: dict[str, Any]) -> None:
     with pytest.raises(errors.OptionsError):
         Trust(**trust)
+
+
+async def test_a_cancelled_handshake_leaves_no_connection() -> None:
+    """The server sees the end of it at once, not when the garbage is collected."""
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        began.set()
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(4096):
+                pass
+        ended.set()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        session = Session("127.0.0.1", port, tls_context(None, insecure=True), account=None, timeout_s=60)
+        asking = asyncio.create_task(session.ask(GET))
+        await began.wait()
+
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError) as held:
+            await asking
+
+        async with asyncio.timeout(2):
+            await ended.wait()
+        del held
+        await session.aclose()

@@ -30,7 +30,7 @@ from ntxengine.prism.http.message import Answer, Request
 from ntxengine.prism.http.refusal import status_error, system_error
 from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.prism.http.secret import redacted
-from ntxengine.prism.http.tls import advice, certificate_error, look_at, tls_context
+from ntxengine.prism.http.tls import HandshakeGuard, advice, certificate_error, look_at, tls_context
 from ntxengine.prism.http.trust import Trust
 from ntxengine.units import MIB
 
@@ -287,8 +287,10 @@ class Session:
         is_elsewhere = bool(cookie)
         if self._account is None and request.token is not None and not is_elsewhere:
             cookie = f"{TOKEN_COOKIE}={request.token.reveal()}"
-        names = {} if self._trust.name is None or is_elsewhere else {"sni_hostname": self._trust.name}
-        built = self._client.build_request(request.method, url, content=content, headers=headers, extensions=names)
+        extensions: dict[str, object] = {"trace": HandshakeGuard()}
+        if self._trust.name is not None and not is_elsewhere:
+            extensions["sni_hostname"] = self._trust.name
+        built = self._client.build_request(request.method, url, content=content, headers=headers, extensions=extensions)
         if cookie:
             built.headers["Cookie"] = cookie
         elif jar is not None:

@@ -9,7 +9,9 @@ import asyncio
 import hashlib
 import hmac
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ntxengine.errors import OptionsError, PortableError
 from ntxengine.prism.http.error_body import one_line
@@ -38,6 +40,20 @@ class _PinnedObject(ssl.SSLObject):
         pins = context.fingerprints if isinstance(context, _PinnedContext) else ()
         if not any(hmac.compare_digest(fingerprint, pin) for pin in pins):
             raise FingerprintError("certificate is not the pinned one")
+
+
+class HandshakeGuard:
+    """The `trace` of one request to httpcore: closes the connection if its TLS handshake is cancelled, which httpcore
+    does only where it fails."""
+
+    def __init__(self) -> None:
+        self._stream: Any = None
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            self._stream = info["return_value"]
+        elif event == "connection.start_tls.failed" and self._stream is not None:
+            await self._stream.aclose()
 
 
 @dataclass(frozen=True)
