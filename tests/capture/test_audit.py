@@ -85,6 +85,42 @@ async def test_what_is_zero_that_should_not_be_casts_doubt_on_the_first_point_to
     assert doubted(lab) == {first.id: ["scsi.0"], second.id: ["scsi.0"]}
 
 
+async def test_a_full_capture_casts_doubt_on_the_points_before_it(v4_lab: Lab) -> None:
+    lab = v4_lab
+    hide(lab, 5 * MIB)
+    first = await lab.capture()
+    second = await lab.capture()
+
+    third = await lab.capture(full=True, audit=ALL)
+
+    assert lab.stored(third) == lab.guest()
+    assert tracking_of(third) == "full"
+    assert doubted(lab) == {first.id: ["scsi.0"], second.id: ["scsi.0"]}
+    assert any(f"{second.id}, {first.id} may lack changes" in text for text in lab.witness.warnings)
+
+
+async def test_a_first_point_that_holds_what_a_full_one_was_not_told_is_not_doubted(v4_lab: Lab) -> None:
+    lab = v4_lab
+    await lab.capture()
+    second = await lab.capture()
+    hide(lab, 5 * MIB)
+
+    await lab.capture(full=True, audit=ALL)
+
+    assert doubted(lab) == {second.id: ["scsi.0"]}
+
+
+async def test_where_the_newest_cannot_be_read_doubt_is_cast_on_it(v4_lab: Lab) -> None:
+    lab = v4_lab
+    first = await lab.capture()
+    first.manifest_path(first.disk("scsi.0")).write_bytes(b"no manifest")
+    hide(lab, 5 * MIB)
+
+    await lab.capture(audit=ALL)
+
+    assert doubted(lab) == {first.id: ["scsi.0"]}
+
+
 @pytest.mark.parametrize("kind", ["dropped", "zeroed"])
 async def test_a_first_capture_reads_everything_when_what_is_said_to_be_zero_is_not(kind: str, lab: Lab) -> None:
     lab.write(1, 0, b"not empty")

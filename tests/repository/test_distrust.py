@@ -39,7 +39,7 @@ def cast_doubt(repository: PointStore, *, was_zero: bool = False, disk_id: str =
     parent = repository.newest(VM)
     assert parent is not None
     with begin(repository, VM, parent) as unfinished:
-        return unfinished.cast_doubt(parent.disk(disk_id), (65536, 131072), was_zero=was_zero)
+        return unfinished.cast_doubt(parent, parent.disk(disk_id), (65536, 131072), was_zero=was_zero)
 
 
 def doubted(repository: PointStore) -> dict[str, list[str]]:
@@ -110,7 +110,7 @@ def test_findings_of_several_disks_at_once_are_all_kept(
 
     with begin(repository, VM, point) as unfinished, ThreadPoolExecutor() as threads:
         marks = [
-            threads.submit(unfinished.cast_doubt, point.disk(disk_id), (0,), was_zero=False)
+            threads.submit(unfinished.cast_doubt, point, point.disk(disk_id), (0,), was_zero=False)
             for disk_id in (DISK, OTHER_DISK)
         ]
         for mark in marks:
@@ -134,13 +134,13 @@ def test_the_first_finding_stays_and_later_ones_are_added(repository: PointStore
     assert repository.health().distrusted[first.path][0].found_by == found_by
 
 
-def test_a_point_that_stands_alone_casts_no_doubt(repository: PointStore) -> None:
+def test_a_point_that_stands_alone_casts_doubt_on_those_before_it(repository: PointStore) -> None:
     point = make_point(repository, "allocated")
 
     with begin(repository, VM, None) as unfinished:
-        assert unfinished.cast_doubt(point.disk(DISK), (0,), was_zero=True) == []
+        assert unfinished.cast_doubt(point, point.disk(DISK), (0,), was_zero=True) == [point.id]
 
-    assert doubted(repository) == {}
+    assert doubted(repository) == {point.id: ["scsi.0"]}
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,14 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ntxengine._core.engine import Device
 from ntxengine.changes import Changes
-from ntxengine.changes.sampling import MAX_AHEAD, Blocks, Cursor, Sample, sample
+from ntxengine.changes.sampling import MAX_AHEAD, NONE, Blocks, Cursor, Sample, sample
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyOptions, OnProgress, Progress
@@ -81,30 +81,32 @@ class Audit:
 class Audited:
     """What an audit of a disk found, and where the next one goes on.
 
-    `blocks_wrong` of `blocks_sampled` do not hold what the cluster said, the first of them at the offsets `wrong`
-    (bytes); `was_zero`: one of them is zero in the previous point.  `problem` says why the audit ended early, "" if it
-    did not.
+    Of `blocks_sampled` those with the numbers `wrong` do not hold what the cluster said.  `problem` says why the audit
+    ended early, "" if it did not.
     """
 
     cursor: Cursor
     blocks_sampled: int = 0
     bytes_read: int = 0
-    wrong: tuple[int, ...] = ()
-    blocks_wrong: int = 0
-    was_zero: bool = False
+    wrong: Blocks = field(default_factory=lambda: NONE)
     problem: str = ""
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The first wrong blocks, in bytes: as many as are worth naming."""
+        return tuple((self.wrong[:_NAMED_OFFSETS] * BLOCK_SIZE).tolist())
 
     def stored(self) -> StoredAudit:
         """Return what the point keeps of it.  Where something is wrong all is read after all, and audits begin anew."""
-        cursor = Cursor.begin(self.cursor.blocks) if self.blocks_wrong else self.cursor
+        cursor = Cursor.begin(self.cursor.blocks) if len(self.wrong) else self.cursor
         return StoredAudit(
             seed=cursor.seed,
             position=cursor.position,
             blocks=cursor.blocks,
             blocks_sampled=self.blocks_sampled,
             bytes_read=self.bytes_read,
-            blocks_wrong=self.blocks_wrong,
-            offsets=self.wrong,
+            blocks_wrong=len(self.wrong),
+            offsets=self.offsets,
             problem=self.problem,
         )
 
@@ -154,13 +156,13 @@ class Auditor:
 
         What cannot be read ends it early, and does not count: whether the copy needs it is not known here.
         """
-        wrong, was_zero, problem = np.empty(0, dtype=np.int64), False, ""
+        wrong, problem = NONE, ""
         began_s = self._clock()
         with Manifest.temporary(size=self._changes.size, directory=self._directory) as found:
             while not len(wrong) and (count := self._next_count(audit, cursor.blocks, self._clock() - began_s)):
                 count, chosen = await to_thread_joined(self._choose, cursor.passed(self._passed), count, audit)
                 try:
-                    wrong, was_zero = await self._sweep(chosen, found, audit)
+                    wrong = await self._sweep(chosen, found, audit)
                 except (SourceError, NbdError, TransferTimeout) as error:
                     problem = str(error)
                     break
@@ -169,9 +171,7 @@ class Auditor:
             cursor=cursor.passed(self._passed),
             blocks_sampled=self._sampled,
             bytes_read=self._bytes_read,
-            wrong=tuple((wrong[:_NAMED_OFFSETS] * BLOCK_SIZE).tolist()),
-            blocks_wrong=len(wrong),
-            was_zero=was_zero,
+            wrong=wrong,
             problem=problem,
         )
 
@@ -191,11 +191,11 @@ class Auditor:
             return min(left, most - self._passed)
         return left if self._sampled < most else 0
 
-    async def _sweep(self, chosen: Sample, found: Manifest, audit: Audit) -> tuple[Blocks, bool]:
-        """Read some blocks; return the wrong ones, and whether one was zero before."""
+    async def _sweep(self, chosen: Sample, found: Manifest, audit: Audit) -> Blocks:
+        """Read some blocks; return the wrong ones."""
         both = np.sort(np.concatenate([chosen.unchanged, chosen.zero]))
         if not len(both):
-            return both, False
+            return both
         places = block_extents(both, both + 1, self._changes.size)
         report = await dataplane.digest(
             self._source,
@@ -224,14 +224,13 @@ class Auditor:
             # Any run of them is spread evenly over the disk, so that this comes near it at once.
             count = max(1, len(blocks) * left // len(chosen))
 
-    def _compare(self, chosen: Sample, found: Manifest) -> tuple[Blocks, bool]:
+    def _compare(self, chosen: Sample, found: Manifest) -> Blocks:
         zero = chosen.zero[found.digests_at(chosen.zero).any(axis=1)]
         if self._before is None or not len(chosen.unchanged):
-            return zero, False
+            return zero
         expected = self._before.digests_at(chosen.unchanged)
         differs = (found.digests_at(chosen.unchanged) != expected).any(axis=1)
-        was_zero = bool((~expected[differs].any(axis=1)).any())
-        return np.sort(np.concatenate([chosen.unchanged[differs], zero])), was_zero
+        return np.sort(np.concatenate([chosen.unchanged[differs], zero]))
 
     def _progress(self, audit: Audit) -> OnProgress:
         """Tell of one sweep as a part of the whole audit."""

@@ -54,6 +54,7 @@ class Context:
     subject: Subject
     options: CaptureOptions
     parent: Point | None
+    newest: Point | None
     unfinished: UnfinishedPoint
     warn: Callable[[str, Subject], None]
 
@@ -133,6 +134,7 @@ class _DiskCapture:
         self._audit = DiskAudit(
             plan,
             changes,
+            context.newest,
             unfinished=context.unfinished,
             options=context.options,
             warn=self._warn,

@@ -7,29 +7,38 @@ cannot be read    a warning, and the changes are believed: whether the copy need
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from ntxengine.attach import Attached
 from ntxengine.capture.audit import Audited, Auditor, blocks_of, cursor_after
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import DiskPlan
 from ntxengine.changes import Changes, read_all_instead
-from ntxengine.changes.sampling import Cursor
+from ntxengine.changes.sampling import Blocks, Cursor
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import OnProgress
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source
 from ntxengine.errors import NbdError, NtxError, SourceError, TransferTimeout
-from ntxengine.repository import StoredAudit, UnfinishedPoint
+from ntxengine.repository import Point, StoredAudit, UnfinishedPoint
 from ntxengine.units import format_size
+
+log = logging.getLogger(__name__)
 
 
 class DiskAudit:
-    """The audit of one disk of an unfinished point, whose `changes` the cluster told."""
+    """The audit of one disk of an unfinished point, whose `changes` the cluster told.
+
+    `newest` is the newest point before it, also where the unfinished one does not go on top of that.
+    """
 
     def __init__(
         self,
         plan: DiskPlan,
         changes: Changes,
+        newest: Point | None,
         *,
         unfinished: UnfinishedPoint,
         options: CaptureOptions,
@@ -38,6 +47,7 @@ class DiskAudit:
     ) -> None:
         self._plan = plan
         self._changes = changes
+        self._newest = newest
         self._unfinished = unfinished
         self._options = options
         self._warn = warn
@@ -81,7 +91,7 @@ class DiskAudit:
         if audited.problem:
             blocks = audited.blocks_sampled
             self._warn(f"{self._name}: the audit ended early, after {blocks} blocks: {audited.problem}")
-        return await self._distrust(audited) if audited.blocks_wrong else None
+        return await self._distrust(audited) if len(audited.wrong) else None
 
     def _as_before(self) -> Audited | None:
         """Return how far the audits were, None if all of the disk is read now, or was by the last capture."""
@@ -91,18 +101,15 @@ class DiskAudit:
 
     async def _distrust(self, audited: Audited) -> Changes:
         """Mark the points that believed this tracker, and read everything."""
-        marked: list[str] = []
-        if self._changes.is_incremental and self._plan.previous is not None:
-            marked = await self._unfinished.cast_doubt(self._plan.previous, audited.wrong, was_zero=audited.was_zero)
         said = "unchanged" if self._changes.is_incremental else "zero or unallocated"
         reason = (
-            f"an audit found that {audited.blocks_wrong} of {audited.blocks_sampled} blocks that the cluster reported "
+            f"an audit found that {len(audited.wrong)} of {audited.blocks_sampled} blocks that the cluster reported "
             f"as {said} are not"
         )
-        places = ", ".join(str(offset) for offset in audited.wrong)
-        more = ", ..." if audited.blocks_wrong > len(audited.wrong) else ""
+        places = ", ".join(str(offset) for offset in audited.offsets)
+        more = ", ..." if len(audited.wrong) > len(audited.offsets) else ""
         found = f"{self._name}: {reason}, at offset {places}{more}"
-        if marked:
+        if marked := await self._mark(audited):
             found += f"; tracking distrusted: {', '.join(marked)} may lack changes of this disk"
         whole = format_size(self._changes.size)
         if self._options.on_lost_tracking == "fail":
@@ -112,3 +119,23 @@ class DiskAudit:
             )
         self._warn(f"{found}; reading the whole disk, {whole}")
         return await read_all_instead(self._changes, reason, self._unfinished.path)
+
+    async def _mark(self, audited: Audited) -> list[str]:
+        """Mark the points that believed this tracker before, whether or not this one goes on top of them."""
+        newest = self._newest
+        disk = None if newest is None else newest.find_disk(self._plan.disk.id)
+        if newest is None or disk is None:
+            return []
+        was_zero = await to_thread_joined(_is_one_zero, newest.manifest_path(disk), audited.wrong)
+        return await self._unfinished.cast_doubt(newest, disk, audited.offsets, was_zero=was_zero)
+
+
+def _is_one_zero(manifest: Path, blocks: Blocks) -> bool:
+    """Say whether one of the blocks is zero in a point, and assume it where nobody can tell."""
+    try:
+        with Manifest.open(manifest) as opened:
+            known = blocks[blocks < opened.blocks]
+            return bool((~opened.digests_at(known).any(axis=1)).any())
+    except NtxError as error:
+        log.warning("%s: taken for zero where an audit found otherwise: %s", manifest, error)
+        return True

@@ -48,6 +48,7 @@ class CapturePlan:
     `parent` is the point that the new one goes on top of, None for one that stands alone: the first, or another because
     of `full_reason`.  `reference_id` is its recovery point on the cluster, "" if that cannot be used because of `lost`;
     `replaced` is the point whose recovery point is not needed any more once the new one is there, None if none.
+    `newest` is the newest that can be read, which may be neither of them.
     `consistency` is what will be asked for, `consistency_reason` why not application; `quiescing` says how the guest is
     made consistent, `vss` what VSS is told.  `way` is the API that is spoken, and why; `notice` what is odd of the
     version of `cluster`, "" if nothing.  `removed` are disks of the newest point that the VM has no more.  `hot_added`
@@ -59,6 +60,7 @@ class CapturePlan:
     full_reason: str
     reference_id: str
     replaced: Point | None
+    newest: Point | None
     lost: str
     consistency: Consistency
     consistency_reason: str
@@ -128,6 +130,7 @@ async def plan_capture(
         full_reason=parent.full_reason,
         reference_id="" if parent.point is None or parent.lost else parent.point.recovery_point_id,
         replaced=parent.replaced,
+        newest=parent.newest,
         lost=parent.lost,
         consistency=quiescing.consistency,
         consistency_reason=quiescing.reason,
@@ -161,7 +164,7 @@ def _plan_disk(disk: Disk, parent: Parent) -> DiskPlan:
     if parent.point is None:
         return DiskPlan(disk, None, None, parent.full_reason)
     point = parent.point
-    previous = next((candidate for candidate in point.disks if candidate.disk_id == disk.id.lower()), None)
+    previous = point.find_disk(disk.id)
     if previous is None:
         return DiskPlan(disk, None, None, f"not in the previous point {point.id}")
     if parent.lost:

@@ -209,6 +209,7 @@ class _Capture:
             subject=self._subject,
             options=dataclasses.replace(self._options, copy=split_buffers(self._options.copy, copies)),
             parent=plan.parent,
+            newest=plan.newest,
             unfinished=unfinished,
             warn=self._warn,
         )

@@ -24,6 +24,8 @@ from ntxengine.units import BLOCK_SIZE
 Blocks = NDArray[np.int64]
 """Numbers of blocks."""
 
+NONE: Blocks = np.empty(0, dtype=np.int64)
+
 MAX_AHEAD = 16384
 """Blocks looked at in one go, 1 GiB: sorted, they are read in one sweep over the disk."""
 
@@ -65,7 +67,7 @@ class Cursor:
         """Return the next `count` blocks in the order, at most all of them and MAX_AHEAD, ascending."""
         count = min(count, self.blocks, MAX_AHEAD)
         if count <= 0:
-            return np.empty(0, dtype=np.int64)
+            return NONE
         stride = _stride(self.blocks)
         first = (self.seed + self.position * stride) % self.blocks
         # No number is too large: a stride is below 2**46, the blocks of the largest disk.

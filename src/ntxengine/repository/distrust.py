@@ -22,7 +22,7 @@ from ntxengine.files import durable
 from ntxengine.ids import is_canonical_uuid
 from ntxengine.repository import layout, stored
 from ntxengine.repository.chain import Chains
-from ntxengine.repository.point import Point, PointDisk
+from ntxengine.repository.point import Point
 from ntxengine.repository.stored import (
     DISTRUST_FORMAT,
     DISTRUST_VERSION,
@@ -111,7 +111,7 @@ def doubted(newest: Point, example: Distrust, *, was_zero: bool) -> list[Distrus
     """
     found: list[Distrust] = []
     for point in _chain(newest):
-        disk = _disk(point, example.disk_id)
+        disk = point.find_disk(example.disk_id)
         report = point.report.disks.get(example.disk_id)
         if disk is None or (report is not None and report.tracking in _READ_AS_A_WHOLE):
             break
@@ -128,10 +128,6 @@ def _chain(newest: Point) -> Sequence[Point]:
         return Chains().points_of(newest)
     except RepositoryError:
         return [newest]
-
-
-def _disk(point: Point, disk_id: str) -> PointDisk | None:
-    return next((disk for disk in point.disks if disk.disk_id == disk_id), None)
 
 
 def _damaged(path: Path, problem: str) -> RepositoryError:

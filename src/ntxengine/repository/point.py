@@ -96,6 +96,10 @@ class Point(PointRecord):
         problem = f"{len(found)} disks are called {name!r}, name one by its id" if found else f"no disk {name!r}"
         raise NotFoundError(f"point {self.id}: {problem}; its disks: {known}")
 
+    def find_disk(self, disk_id: str) -> PointDisk | None:
+        """Return the disk with this id, None if it is not in the point."""
+        return next((disk for disk in self.disks if disk.disk_id == disk_id.lower()), None)
+
     def image_path(self, disk: PointDisk) -> Path:
         """Return the path of a disk's image.  To read it, see Repository.serve and Repository.images."""
         return self.path / disk.file
