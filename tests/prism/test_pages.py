@@ -27,7 +27,7 @@ def identify(raw: msgspec.Raw) -> str:
 class Server:
     """A sorted list; `meanwhile` happens after every page, `cap` is the most that one page has.
 
-    `own_length`: every page has so many, whatever is asked for.
+    `own_length`: every page has so many, whatever is asked for.  `counts_the_page`: that is its total.
     """
 
     names: list[int]
@@ -38,6 +38,7 @@ class Server:
     meanwhile: Change = lambda _server: None
     asked: list[Window] = field(default_factory=list)
     is_order_refused: bool = False
+    counts_the_page: bool = False
     orders: list[str] = field(default_factory=list)
     own_length: int | None = None
 
@@ -47,9 +48,10 @@ class Server:
         # v4 counts in pages of what it gives, not of what was asked for.
         start = window.start // window.length * length if self.is_counted_in_pages else window.start
         names = self.names[start : start + length]
+        total = len(names) if self.counts_the_page else len(self.names)
         page = Page(
             [msgspec.Raw(str(name).encode()) for name in names],
-            len(self.names) if self.has_total else None,
+            total if self.has_total else None,
             self.has_next and start + length < len(self.names),
             "GET list",
         )
@@ -196,6 +198,28 @@ async def test_a_next_link_counts_more_than_a_total() -> None:
     pages = Pages([lying], identify=identify, next_window=aligned, largest=10)
 
     assert await read(pages) == list(range(25))
+
+
+@both
+@pytest.mark.parametrize("cap", [10**6, 99, 50, 20])
+@pytest.mark.parametrize("count", [19, 20, 50, 99, 100, 101, 199, 200, 500])
+async def test_a_total_of_the_page_is_not_one_of_the_list(is_counted_in_pages: bool, cap: int, count: int) -> None:
+    server = Server(list(range(count)), cap, is_counted_in_pages=is_counted_in_pages, counts_the_page=True)
+
+    assert await read(server.pages(100)) == list(range(count))
+
+
+@both
+async def test_an_order_that_changes_is_seen_also_where_pages_are_counted(is_counted_in_pages: bool) -> None:
+    chance = random.Random(1)
+
+    def shuffle(server: Server) -> None:
+        chance.shuffle(server.names)
+
+    server = Server(list(range(500)), is_counted_in_pages=is_counted_in_pages, counts_the_page=True, meanwhile=shuffle)
+
+    with pytest.raises(PrismBusy):
+        await read(server.pages(100))
 
 
 async def test_an_order_that_is_refused_is_left_out() -> None:

@@ -13,6 +13,9 @@ Neither `next` links nor totals are needed for it, and a server may give less th
 proof: if fewer came than it says, the order did change, and the list is read again.  Without a total it is
 read again also where one that we know comes behind one that we do not: there the order changes from page to page.
 
+Some servers count the page where they should count the list.  So a total is dropped where the page itself reaches
+beyond it, and one that is just as much as a first page holds ends a list only where that is plainly short.
+
 Pages that a server places as it likes, whatever it is asked for, cannot be laid over one another.  They are refused.
 """
 
@@ -38,6 +41,11 @@ MAX_STALE = 5
 """How many pages in a row may bring nothing new: a server that does not know pages gives the same ones for ever.
 
 That is the whole list if it is less than was asked for."""
+
+SHORTEST_PAGE = 20
+"""No server is known that gives fewer entities a page for reasons of its own: v3 gives 20 where nothing is asked for.
+
+LIMIT: of one that does, and counts only them, no more than its first page is seen."""
 
 _REFUSED = frozenset({400, 422})
 """What a server says to an order or a filter that it does not have."""
@@ -103,10 +111,11 @@ class _Walk:
         """Note what a page brought; return whether more is to be read."""
         self.request = page.request
         self.most_asked = max(self.most_asked, window.length)
-        if page.total is not None:
-            # Who was made behind us is not missing: the smallest counts.
-            self.total = page.total if self.total is None else min(self.total, page.total)
         reached = window.start + len(keys)
+        total = page.total if page.total is not None and page.total >= reached else None
+        if total is not None:
+            # Who was made behind us is not missing: the smallest counts.
+            self.total = total if self.total is None else min(self.total, total)
         if len(keys) > window.length:
             self.excess = f"{len(keys)} entities where {window.length} were asked for"
         if window.start >= self.position:
@@ -121,7 +130,7 @@ class _Walk:
             self.is_overlapping = False
         else:
             known = [key in self.seen for key in keys]
-            self.is_overlapping &= page.total is not None or known == sorted(known, reverse=True)
+            self.is_overlapping &= total is not None or known == sorted(known, reverse=True)
         if not self.seen.issuperset(keys):
             self.stale = 0
         elif reached > self.farthest:
@@ -129,7 +138,8 @@ class _Walk:
         self.seen.update(keys)
         self.farthest = max(self.farthest, reached)
         is_short = len(keys) < window.length
-        is_all = page.total is not None and not page.has_next and reached >= page.total + (not is_short)
+        may_be_its_own = window.start == 0 and len(keys) >= SHORTEST_PAGE
+        is_all = is_short and reached == total and not may_be_its_own and not page.has_next
         if is_all or reached <= self.position:
             return False
         if self.stale and len(keys) > window.length:
