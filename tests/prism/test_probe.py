@@ -268,8 +268,8 @@ async def test_without_an_endpoint_there_is_nothing_to_connect_to() -> None:
 # -- answers that the simulator does not give
 
 
-async def probed(hostile: Hostile, ca_file: str) -> str:
-    return await family_of(Endpoint(f"https://127.0.0.1:{hostile.port}", "admin", Secret(PASSWORD), ca_file))
+async def probed(hostile: Hostile, ca_file: str, family: Family | None = None) -> str:
+    return await family_of(Endpoint(f"https://127.0.0.1:{hostile.port}", "admin", Secret(PASSWORD), ca_file), family)
 
 
 def central(hostile: Hostile, revision: Any = "v4.3") -> None:
@@ -302,6 +302,33 @@ async def test_a_revision_in_the_making_is_not_spoken(
     else:
         assert await probed(hostile, ca_file) == "v4"
         assert [one.path.partition("?")[0] for one in hostile.asked_for(VMS)] == [f"/api/vmm/{spoken}{VMS}"]
+
+
+@pytest.mark.parametrize(
+    ("newest", "said"),
+    [
+        (reply(500, {"message": "passing"}), (PrismBusy, r"v4\.2/ahv/config/vms: HTTP 500.*: try again")),
+        (
+            reply(403, {"message": "no"}),
+            (PrismError, r"v4\.2/ahv/config/vms: HTTP 403.*: this account may not: .*Backup Admin"),
+        ),
+        (reply(404, {"message": "gone"}), (PrismError, r"v4\.1/ahv/config/vms: HTTP 404")),
+    ],
+    ids=["500", "403", "404"],
+)
+async def test_a_revision_that_is_not_there_does_not_hide_what_the_next_one_says(
+    hostile: Hostile, ca_file: str, newest: bytes, said: tuple[type[PrismError], str]
+) -> None:
+    for revision in ("v4.1", "v4.0"):
+        hostile.on(f"GET /{revision}{VMS}", reply(404, {}))
+    hostile.on(f"GET /v4.2{VMS}", newest)
+    central(hostile, "v4.2")
+
+    with pytest.raises(PrismError, match=said[1]) as refused:
+        await probed(hostile, ca_file, "v4")
+
+    assert type(refused.value) is said[0]
+    assert len(hostile.asked_for(f"v4.1{VMS}")) == 1
 
 
 async def test_a_revision_that_is_no_text_is_refused(hostile: Hostile, ca_file: str) -> None:

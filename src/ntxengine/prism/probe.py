@@ -175,7 +175,7 @@ async def _probe_v4(session: Session) -> _V4:
             if found is None:
                 spoken[name_space], refused = revision, None
                 break
-            refused = refused or found
+            refused = found if refused is None or not found.is_absent else refused
             if not found.is_absent:
                 break
         if refused is not None:
