@@ -272,8 +272,12 @@ async def probed(hostile: Hostile, ca_file: str, family: Family | None = None) -
     return await family_of(Endpoint(f"https://127.0.0.1:{hostile.port}", "admin", Secret(PASSWORD), ca_file), family)
 
 
+def clusters_with(service_list: list[str] | None) -> list[Any]:
+    return [{"status": {"resources": {"config": {"service_list": service_list}}}}, {}, {"status": {"resources": {}}}]
+
+
 def central(hostile: Hostile, revision: Any = "v4.3") -> None:
-    clusters = [{"status": {"resources": {"config": {"service_list": ["PRISM_CENTRAL"]}}}}, {}, {"status": {}}]
+    clusters = clusters_with(["PRISM_CENTRAL"])
     hostile.on("POST /clusters/list", reply(200, {"entities": clusters}))
     hostile.on("OPTIONS /unversioned/info", reply(200, {"data": revision}))
     hostile.on(f"GET {VMS}", reply(200, {"data": []}))
@@ -286,6 +290,26 @@ async def test_prism_central_is_known_by_its_clusters_where_the_header_is_missin
     central(hostile)
 
     assert await probed(hostile, ca_file) == "v4"
+
+
+@pytest.mark.parametrize("clusters", [[], None, clusters_with(None), clusters_with([])])
+async def test_what_does_not_tell_what_it_is_is_asked_for_v4(
+    hostile: Hostile, ca_file: str, clusters: list[Any] | None
+) -> None:
+    central(hostile)
+    hostile.on("POST /clusters/list", reply(200, {"entities": clusters}))
+
+    assert await probed(hostile, ca_file) == "v4"
+
+
+async def test_what_says_that_it_is_an_element_is_not_asked_for_v4(hostile: Hostile, ca_file: str) -> None:
+    central(hostile)
+    hostile.on("POST /clusters/list", reply(200, {"entities": clusters_with(["AOS"])}))
+
+    with pytest.raises(PrismError, match="it is a Prism Element"):
+        await probed(hostile, ca_file)
+
+    assert not hostile.asked_for(VMS)
 
 
 @pytest.mark.parametrize(

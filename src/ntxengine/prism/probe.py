@@ -91,6 +91,11 @@ class _ClusterStatus(msgspec.Struct):
 class _Cluster(msgspec.Struct):
     status: _ClusterStatus | None = None
 
+    @property
+    def services(self) -> list[str]:
+        resources = self.status.resources if self.status is not None else None
+        return (resources.config.service_list or []) if resources is not None and resources.config is not None else []
+
 
 class _ClusterList(msgspec.Struct):
     entities: list[_Cluster] | None = None
@@ -145,13 +150,8 @@ async def _identify(session: Session) -> _Identity:
     )
     if environment in ("pc", "pe"):
         return _Identity(product, environment == "pc")
-    configs = (
-        item.status.resources.config
-        for item in answer.decode(_ClusterList).entities or ()
-        if item.status is not None and item.status.resources is not None
-    )
-    is_central = any("PRISM_CENTRAL" in (config.service_list or ()) for config in configs if config is not None)
-    return _Identity(product, is_central)
+    services = [name for item in answer.decode(_ClusterList).entities or () for name in item.services]
+    return _Identity(product, "PRISM_CENTRAL" in services if services else None)
 
 
 async def _probe_v4(session: Session) -> _V4:
