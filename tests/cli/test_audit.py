@@ -98,7 +98,8 @@ def test_from_a_missed_change_to_a_marked_point(hand: Hand) -> None:
     verified = hand.ntx("verify", missed["point_id"], "--json")
     everything = hand.ntx("verify", "--all")
     newest = hand.ntx("verify", "demo")
-    restored = hand.ntx("restore", missed["point_id"], hand.out)
+    restore_plan = hand.ntx("restore", missed["point_id"], hand.out, "-n")
+    restored = hand.ntx("restore", missed["point_id"], hand.out, "--json")
 
     assert "audited: 4096 of 4096 blocks at most, 256.0 MiB; 5 % covered so far" in plan.out
     assert found.code == 0
@@ -116,7 +117,9 @@ def test_from_a_missed_change_to_a_marked_point(hand: Hand) -> None:
     assert verified.json["points"][0]["tracking_distrusted"] is True
     assert "tracking distrusted" in verified.json["error"]["message"]
     assert (everything.code, newest.code) == (3, 0)
-    assert restored.code == 0
+    assert "tracking distrusted: an audit found" in restore_plan.out
+    assert (restored.code, restored.json["tracking_distrusted"]) == (0, True)
+    assert restored.json["distrusted_disks"] == [disk]
     assert "may lack changes (tracking distrusted)" in " ".join(restored.err.split())
 
 
@@ -128,12 +131,15 @@ def test_marks_that_cannot_be_read_are_said_and_never_taken_for_none(hand: Hand)
     points = hand.ntx("points", "--json")
     verified = hand.ntx("verify", "demo", "--json")
     listed = hand.ntx("verify", "--all")
+    plan = hand.ntx("restore", "demo", hand.out, "-n", "--json")
     captured = hand.ntx("capture", "demo", "--json")
 
     assert points.json["points"][0]["tracking_distrusted"] is None
     assert "distrusted.json" in points.err
     (verdict,) = verified.json["points"]
     assert (verdict["right"], verdict["tracking_distrusted"], verdict["problems"]) == (True, None, [])
+    assert (plan.json["tracking_distrusted"], plan.json["distrusted_disks"]) == (None, [])
+    assert "distrusted.json" in plan.err
     assert (verified.code, listed.code) == (3, 3)
     assert "tracking distrusted?" in listed.out
     assert f"{listed.out}{listed.err}".count("distrusted.json") == 1

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ntxengine.cli import complete
+from ntxengine.cli.audit import distrust_fields, distrust_text
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.event_view import RestoreEvents
 from ntxengine.cli.options import (
@@ -30,7 +31,7 @@ from ntxengine.cli.text import elapsed, printable
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S
 from ntxengine.errors import OptionsError, TargetError
-from ntxengine.repository import Point, PointDisk, Repository
+from ntxengine.repository import Marks, Point, PointDisk, Repository
 from ntxengine.restore import RestoreOptions, RestoreReport, file_names, restore
 from ntxengine.units import format_size
 
@@ -178,6 +179,7 @@ def _fields(report: RestoreReport) -> dict[str, object]:
         "seconds": round(report.seconds, 3),
         "config": report.config,
         "config_problem": report.config_problem,
+        **_marks_fields(report.marks),
         "disks": [
             {
                 "disk_id": each.disk.disk_id,
@@ -194,18 +196,23 @@ def _fields(report: RestoreReport) -> dict[str, object]:
     }
 
 
-async def _plan(path: Path, request: Request, screen: Screen) -> tuple[Point, int | None]:
-    """Return the point, and how much of the disks is not zero: None where nobody can tell."""
+def _marks_fields(marks: Marks) -> dict[str, object]:
+    return {"tracking_distrusted": marks.is_distrusted, "distrusted_disks": distrust_fields(marks.distrusted)}
+
+
+async def _plan(path: Path, request: Request, screen: Screen) -> tuple[Point, Marks, int | None]:
+    """Return the point, its marks, and how much of the disks is not zero: None where nobody can tell."""
     repository, point = await _choose(path, request, screen)
     disks = _wanted(point, request)
-    return point, await _needed(repository, point, disks) if request.options.check else None
+    needed = await _needed(repository, point, disks) if request.options.check else None
+    return point, await repository.marks(point, disks), needed
 
 
 def _wanted(point: Point, request: Request) -> list[PointDisk]:
     return [point.disk(name) for name in request.disks] or list(point.disks)
 
 
-def _show_plan(point: Point, needed: int | None, request: Request, screen: Screen) -> None:
+def _show_plan(point: Point, marks: Marks, needed: int | None, request: Request, screen: Screen) -> None:
     """Say what a restore would write, and fail where it would."""
     names = file_names(point, request.options.format)
     files = [(disk, request.directory / names[disk.disk_id]) for disk in _wanted(point, request)]
@@ -215,12 +222,16 @@ def _show_plan(point: Point, needed: int | None, request: Request, screen: Scree
             {"disk_id": disk.disk_id, "label": disk.label, "path": path, "size": disk.size} for disk, path in files
         ]
         plan = {"dry_run": True, "point_id": point.id, "format": request.options.format, "disks": entries}
-        screen.result({**plan, **vars(space)})
+        screen.result({**plan, **_marks_fields(marks), **vars(space)})
     else:
         screen.line(f"would restore {point.id}, {point.kind} of {printable(point.vm_name)}:")
         for disk, path in files:
             exists = ", exists" if path.exists() else ""
             screen.line(f"  {disk.label}  {format_size(disk.size)}  {path}{exists}")
+        if doubt := distrust_text(marks.distrusted):
+            screen.line(f"  {doubt}")
+    if marks.problem:
+        screen.warning(marks.problem)
     say_space(space, screen)
     taken = [path for _, path in files if os.path.lexists(path)]
     if taken and not request.options.overwrite:

@@ -31,7 +31,7 @@ from ntxengine.files import durable
 from ntxengine.files import unfinished as unfinished_file
 from ntxengine.files.locks import take
 from ntxengine.images.open import open_image
-from ntxengine.repository import VM_FILE, Point, PointDisk, Repository
+from ntxengine.repository import VM_FILE, Marks, Point, PointDisk, Repository
 from ntxengine.restore.disk import DiskFile, RestoreFormat, write_disk
 
 RESTORE_FORMATS: tuple[RestoreFormat, ...] = get_args(RestoreFormat)
@@ -85,7 +85,7 @@ class RestoredDisk:
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """What was restored, in the order of the point.
+    """What was restored, in the order of the point.  `marks` tell which of these disks may lack changes.
 
     `config` is None for a point without a configuration, and for one whose configuration is damaged: `config_problem`
     says so then.
@@ -97,6 +97,7 @@ class RestoreReport:
     config: Path | None
     config_problem: str
     seconds: float
+    marks: Marks
 
 
 async def restore(
@@ -123,25 +124,23 @@ async def restore(
     folder = _make_directory(directory, repository)
     emit = Emitter(on_event)
     with _only_us(folder), emit.first():
-        await _warn_of_distrust(repository, point, wanted, emit)
-        return await _Restore(repository, point, folder, options, emit, began_s).run(wanted)
+        marks = await repository.marks(point, wanted)
+        _warn_of_distrust(point, marks, emit)
+        return await _Restore(repository, point, folder, options, emit, began_s).run(wanted, marks)
 
 
-async def _warn_of_distrust(repository: Repository, point: Point, disks: Sequence[PointDisk], emit: Emitter) -> None:
+def _warn_of_distrust(point: Point, marks: Marks, emit: Emitter) -> None:
     """Say of disks that they may lack changes, which no digest can show."""
     subject: Subject = {"vm_id": point.vm_id, "vm_name": point.vm_name, "point_id": point.id}
-    marks = await repository.marks(point, disks)
     if marks.problem:
         emit(Warned(text=marks.problem, **subject))
-    doubted = {each.disk_id: each.found_by for each in marks.distrusted}
-    for disk in disks:
-        if found_by := doubted.get(disk.disk_id):
-            text = (
-                f"disk {disk.label} ({disk.disk_id}) of point {point.id} may lack changes (tracking distrusted): the "
-                f"audit of {found_by} found that the cluster had not told of all; a point from then on is right"
-            )
-            of_disk: Subject = {**subject, "disk_id": disk.disk_id, "disk_label": disk.label}
-            emit(Warned(text=text, **of_disk))
+    for mark in marks.distrusted:
+        text = (
+            f"disk {mark.label} ({mark.disk_id}) of point {point.id} may lack changes (tracking distrusted): the "
+            f"audit of {mark.found_by} found that the cluster had not told of all; a point from then on is right"
+        )
+        of_disk: Subject = {**subject, "disk_id": mark.disk_id, "disk_label": mark.label}
+        emit(Warned(text=text, **of_disk))
 
 
 def file_names(point: Point, format: RestoreFormat) -> dict[str, str]:
@@ -184,7 +183,7 @@ class _Restore:
         self._names = file_names(point, options.format)
         self._unfinished: dict[Path, Path] = {}
 
-    async def run(self, disks: list[PointDisk]) -> RestoreReport:
+    async def run(self, disks: list[PointDisk], marks: Marks) -> RestoreReport:
         config, config_problem = await self._read_config()
         config_path = self._folder / VM_FILE
         keeps_config = config is None or _holds(config_path, config)
@@ -206,6 +205,7 @@ class _Restore:
             config=None if config is None else config_path,
             config_problem=config_problem,
             seconds=time.monotonic() - self._began_s,
+            marks=marks,
         )
 
     async def _restore_disk(self, disk: PointDisk) -> RestoredDisk:
