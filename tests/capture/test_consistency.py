@@ -80,7 +80,7 @@ async def test_silence_that_was_a_no_ends_as_the_cluster_says(v4_lab: Lab) -> No
 
     point = await v4_lab.capture()
 
-    assert point.consistency_obtained == "crash"
+    assert (point.consistency_obtained, point.report.quiescing) == ("crash", "")
     assert any("made a crash-consistent recovery point" in text for text in v4_lab.witness.warnings)
 
 

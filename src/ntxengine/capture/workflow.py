@@ -238,7 +238,7 @@ class _Capture:
             warnings=tuple(self._warnings),
             stages_s=self._stages.as_dict(),
             seconds=round(time.monotonic() - started_s, 3),
-            quiescing=plan.quiescing,
+            quiescing=plan.quiescing if frozen.point.consistency == "application" else "",
             guest_tools=stored_guest_tools(plan.vm.guest_tools),
             cluster=stored_cluster(plan.cluster, plan.way),
         )

@@ -68,7 +68,7 @@ class CaptureReport:
 
     `excluded` are disks that a recovery point does not hold; `consistency_reason` says why it is not
     application-consistent, "" if it is, or was not wanted.  `seconds` is None if it was not said.  `quiescing` is how
-    the guest was to be made consistent, `guest_tools` what Prism told of them, `cluster` where the VM ran.
+    the guest was made consistent, "" if it was not, `guest_tools` what Prism told of them, `cluster` where the VM ran.
     """
 
     disks: dict[str, DiskReport] = field(default_factory=dict)
