@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ntxengine.capture import Audit
-from ntxengine.errors import NtxError, SourceError
+from ntxengine.errors import NtxError, RepositoryError, SourceError
 from ntxengine.events import Stage
 from ntxengine.repository import Point, StoredAudit
 from ntxengine.repository.store import PointStore
@@ -282,6 +282,22 @@ async def test_where_reading_all_is_not_allowed_the_capture_fails_and_the_findin
         await lab.capture(audit=ALL, on_lost_tracking="fail")
 
     assert doubted(lab) == {second.id: ["scsi.0"]}
+    lab.assert_clean(points=2)
+
+
+async def test_a_finding_that_cannot_be_recorded_is_in_the_error(v4_lab: Lab) -> None:
+    lab = v4_lab
+    _, second = await miss_a_change(lab)
+
+    class Spoils(Witness):
+        def began(self, stage: Stage) -> None:
+            if stage is Stage.AUDIT:
+                (second.path.parent / "distrusted.json").mkdir(exist_ok=True)
+
+    lab.make_witness = Spoils
+    with pytest.raises(RepositoryError, match=f"an audit found that .* at offset {5 * MIB}; .*/distrusted.json"):
+        await lab.capture(audit=ALL)
+
     lab.assert_clean(points=2)
 
 

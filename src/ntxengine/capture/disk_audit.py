@@ -21,7 +21,7 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import OnProgress
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source
-from ntxengine.errors import NbdError, NtxError, SourceError, TransferTimeout
+from ntxengine.errors import NbdError, NtxError, RepositoryError, SourceError, TransferTimeout
 from ntxengine.repository import Point, StoredAudit, UnfinishedPoint
 from ntxengine.units import format_size
 
@@ -69,8 +69,7 @@ class DiskAudit:
     async def run(self, attached: Attached, before: Manifest | None) -> Changes | None:
         """Audit the disk; return what is to be read instead if the changes cannot be believed.  The caller closes it.
 
-        Errors: NtxError (they cannot, and nothing else is allowed); TargetError, RepositoryError (that cannot be
-                remembered).
+        Errors: NtxError (they cannot, and nothing else is allowed); RepositoryError (that cannot be remembered).
         """
         assert self._plan.audit is not None
         cursor = Cursor.begin(blocks_of(self._changes.size)) if self._audited is None else self._audited.cursor
@@ -109,7 +108,7 @@ class DiskAudit:
         places = ", ".join(str(offset) for offset in audited.offsets)
         more = ", ..." if len(audited.wrong) > len(audited.offsets) else ""
         found = f"{self._name}: {reason}, at offset {places}{more}"
-        if marked := await self._mark(audited):
+        if marked := await self._mark(audited, found):
             found += f"; tracking distrusted: {', '.join(marked)} may lack changes of this disk"
         whole = format_size(self._changes.size)
         if self._options.on_lost_tracking == "fail":
@@ -120,14 +119,17 @@ class DiskAudit:
         self._warn(f"{found}; reading the whole disk, {whole}")
         return await read_all_instead(self._changes, reason, self._unfinished.path)
 
-    async def _mark(self, audited: Audited) -> list[str]:
+    async def _mark(self, audited: Audited, found: str) -> list[str]:
         """Mark the points that believed this tracker before, whether or not this one goes on top of them."""
         newest = self._newest
         disk = None if newest is None else newest.find_disk(self._plan.disk.id)
         if newest is None or disk is None:
             return []
         was_zero = await to_thread_joined(_is_one_zero, newest.manifest_path(disk), audited.wrong)
-        return await self._unfinished.cast_doubt(newest, disk, audited.offsets, was_zero=was_zero)
+        try:
+            return await self._unfinished.cast_doubt(newest, disk, audited.offsets, was_zero=was_zero)
+        except NtxError as error:
+            raise RepositoryError(f"{found}; which points believed it could not be recorded: {error}") from error
 
 
 def _is_one_zero(manifest: Path, blocks: Blocks) -> bool:
