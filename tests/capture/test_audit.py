@@ -251,7 +251,8 @@ async def test_a_short_last_block_and_a_disk_that_grew_are_audited(lab: Lab) -> 
     assert doubted(lab) == {}
 
 
-async def test_what_was_found_is_kept_though_the_capture_fails(v4_lab: Lab) -> None:
+@pytest.mark.parametrize("options", [{}, {"on_lost_tracking": "full"}, {"full": True}, {"max_chain": 1}])
+async def test_what_was_found_is_kept_though_the_capture_fails(options: dict[str, Any], v4_lab: Lab) -> None:
     lab = v4_lab
     _, second = await miss_a_change(lab)
 
@@ -266,10 +267,11 @@ async def test_what_was_found_is_kept_though_the_capture_fails(v4_lab: Lab) -> N
     assert doubted(lab) == {second.id: ["scsi.0"]}
     lab.make_witness = Witness
 
-    third = await lab.capture()
+    hide(lab, 5 * MIB)
+    third = await lab.capture(**options)
 
     assert lab.stored(third) == lab.guest()
-    assert tracking_of(third) == "digest-scan"
+    assert tracking_of(third) == ("full" if "full" in options or "max_chain" in options else "digest-scan")
     assert any(f"point {second.id} may lack changes" in text for text in lab.witness.warnings)
     lab.assert_clean(points=3)
 

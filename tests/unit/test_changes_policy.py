@@ -55,11 +55,17 @@ class Asked:
 
 
 async def ask(
-    prism: Answers, directory: Path, previous: Previous | None, *, policy: OnLostTracking = "scan", size: int = SIZE
+    prism: Answers,
+    directory: Path,
+    previous: Previous | None,
+    *,
+    policy: OnLostTracking = "scan",
+    size: int = SIZE,
+    distrusted: str = "",
 ) -> Asked:
     warnings: list[str] = []
     query = ChangeQuery(prism, DISK, "disk scsi.0 (disk)", size, directory, warnings.append)
-    changes = await find_changes(query, previous, on_lost_tracking=policy)
+    changes = await find_changes(query, previous, on_lost_tracking=policy, distrusted=distrusted)
     return Asked(changes, warnings, directory)
 
 
@@ -216,3 +222,28 @@ async def test_the_size_that_comes_with_the_regions_wins(tmp_path: Path) -> None
     asked = await ask(prism, tmp_path, Previous(SIZE, REFERENCE), size=SIZE // 2)
 
     assert asked.changes.size == SIZE
+
+
+@pytest.mark.parametrize("policy", ["scan", "full"])
+@pytest.mark.parametrize(
+    ("previous", "size", "tracking"),
+    [
+        (None, SIZE, "full"),
+        (Previous(SIZE, REFERENCE), SIZE, "digest-scan"),
+        (Previous(SIZE, REFERENCE), SIZE // 2, "full"),
+    ],
+)
+async def test_a_cluster_that_is_distrusted_is_asked_nothing(
+    policy: OnLostTracking, previous: Previous | None, size: int, tracking: str, tmp_path: Path
+) -> None:
+    asked = await ask(
+        Answers(since=[], allocated=[]), tmp_path, previous, policy=policy, size=size, distrusted="it lied"
+    )
+
+    assert (asked.rows, asked.changes.tracking, asked.changes.reason) == ([(0, size, 0)], tracking, "it lied")
+    assert "it lied" in asked.warnings[0]
+
+
+async def test_a_cluster_that_is_distrusted_fails_where_reading_all_is_not_allowed(tmp_path: Path) -> None:
+    with pytest.raises(NtxError, match="it lied"):
+        await ask(Answers(since=[], allocated=[]), tmp_path, None, policy="fail", distrusted="it lied")

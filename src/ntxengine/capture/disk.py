@@ -100,6 +100,7 @@ async def capture_disk(context: Context, plan: DiskPlan, frozen: DiskPoint) -> C
             on_lost_tracking="scan" if context.options.scan else context.options.on_lost_tracking,
             reason_without=plan.lost,
             is_asked_for=context.options.full,
+            distrusted=plan.distrusted,
         )
     async with AsyncExitStack() as stack:
         stack.callback(changes.extents.close)

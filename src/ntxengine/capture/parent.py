@@ -30,8 +30,8 @@ class Parent:
 
     `lost` says why changes cannot be asked against the recovery point of `point`, "" if they can.  `newest` is the
     newest point that can be read; `replaced` is that too, if the cluster still has its recovery point: with the new
-    point it is not needed.  `doubts` says of the disks of `point`, by id, why what changed since cannot be added to
-    them: an audit found that earlier changes may be missing, or the recovery point lacks the disk.
+    point it is not needed.  `lost_disks` says of the disks of `point`, by id, why changes cannot be asked for of these
+    alone; `distrusted` of those of `newest` why the cluster is not to be believed: an audit found that it was wrong.
     """
 
     point: Point | None
@@ -39,7 +39,8 @@ class Parent:
     lost: str
     newest: Point | None
     replaced: Point | None
-    doubts: Mapping[str, str] = field(default_factory=dict)
+    lost_disks: Mapping[str, str] = field(default_factory=dict)
+    distrusted: Mapping[str, str] = field(default_factory=dict)
 
 
 async def find_parent(
@@ -53,11 +54,16 @@ async def find_parent(
     health = await repository.health_of_newest(vm.id)
     newest = health.points[-1] if health.points else None
     found = await _find_reference(prism, newest, vm)
-    missing, replaced = found.lost, newest if found.is_there else None
+    replaced = newest if found.is_there else None
+    distrusted = _distrusted(health, newest)
+
+    def alone(why: str) -> Parent:
+        return Parent(None, why, "", newest, replaced, distrusted=distrusted)
+
     if options.full:
-        return Parent(None, _asked("a full point", options.reason), "", newest, replaced)
+        return alone(_asked("a full point", options.reason))
     if damage:
-        return Parent(None, damage, "", newest, replaced)
+        return alone(damage)
     if damage := await _find_damage(repository, health, vm):
         every = await repository.health(vm.id, from_catalog=False)
         damage = f"{damage}; {every.what_is_whole(vm.id.lower())}"
@@ -66,16 +72,18 @@ async def find_parent(
                 f"VM {vm.name!r} ({vm.id}): nothing can be put on top of its newest point: {damage}; a full point "
                 f"instead was not allowed: make one with --full"
             )
-        return Parent(None, damage, "", newest, replaced)
+        return alone(damage)
     if newest is None:
-        return Parent(None, "", "", None, None)
+        return alone("")
     if limit := _find_limit(repository, health, newest, options):
-        return Parent(None, limit, "", newest, replaced)
-    lost = _asked("a scan", options.reason) if options.scan else missing
-    return Parent(newest, "", lost, newest, replaced, {**found.lost_disks, **_doubts(health, newest)})
+        return alone(limit)
+    lost = _asked("a scan", options.reason) if options.scan else found.lost
+    return Parent(newest, "", lost, newest, replaced, found.lost_disks, distrusted)
 
 
-def _doubts(health: Health, newest: Point) -> dict[str, str]:
+def _distrusted(health: Health, newest: Point | None) -> dict[str, str]:
+    if newest is None:
+        return {}
     if error := health.unknown_distrust.get(newest.path.parent):
         return {disk.disk_id: str(error) for disk in newest.disks}
     return {

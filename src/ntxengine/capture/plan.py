@@ -28,6 +28,7 @@ from ntxengine.repository import Point, PointDisk, Repository, StoredDiskPoint
 class DiskPlan:
     """One disk.  `previous` is None for a disk that the previous point does not have; `lost` says why no reference.
 
+    `distrusted` says why the cluster is not to be asked at all: then the disk is read as a whole.
     `bytes_estimated` is what it will take in the repository, None where nobody can tell.  `audit` is how much of it is
     to be audited, and `blocks_covered` how much earlier audits have seen since all of it was read.
     """
@@ -36,6 +37,7 @@ class DiskPlan:
     previous: PointDisk | None
     reference: DiskPoint | None
     lost: str = ""
+    distrusted: str = ""
     bytes_estimated: int | None = None
     audit: Audit | None = None
     blocks_covered: int = 0
@@ -76,6 +78,8 @@ class CapturePlan:
 
 def first_method(plan: DiskPlan) -> str:
     """How the changes of a disk will be looked for first."""
+    if plan.distrusted:
+        return "distrusted"
     if plan.previous is None:
         return "allocated"
     return "changed-regions" if plan.reference is not None else "lost"
@@ -161,6 +165,10 @@ def _removed(vm: Vm, newest: Point | None) -> tuple[str, ...]:
 
 
 def _plan_disk(disk: Disk, parent: Parent) -> DiskPlan:
+    if distrusted := parent.distrusted.get(disk.id.lower(), ""):
+        previous = None if parent.point is None else parent.point.find_disk(disk.id)
+        why = "; ".join(filter(None, (parent.full_reason, parent.lost, distrusted)))
+        return DiskPlan(disk, previous, None, why, why)
     if parent.point is None:
         return DiskPlan(disk, None, None, parent.full_reason)
     point = parent.point
@@ -169,8 +177,8 @@ def _plan_disk(disk: Disk, parent: Parent) -> DiskPlan:
         return DiskPlan(disk, None, None, f"not in the previous point {point.id}")
     if parent.lost:
         return DiskPlan(disk, previous, None, parent.lost)
-    if doubt := parent.doubts.get(disk.id.lower()):
-        return DiskPlan(disk, previous, None, doubt)
+    if lost := parent.lost_disks.get(disk.id.lower()):
+        return DiskPlan(disk, previous, None, lost)
     if disk.is_moving:
         return DiskPlan(disk, previous, None, "the disk is being moved to another storage container")
     recorded = point.recovery_point_disks.get(disk.id.lower())

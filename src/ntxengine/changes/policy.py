@@ -7,6 +7,8 @@ In this order; every step down is announced with its reason and its price, and r
     what is allocated                       allocated        (a first capture, or on lost tracking: full)
     everything                              full             (Prism cannot even tell what is allocated)
 
+Where an audit has found that the cluster tells too little, it is asked nothing of that disk: everything.
+
 "Nothing" is believed only where it costs nothing to be wrong:
 
     no region, a size, with a reference     nothing changed
@@ -111,18 +113,24 @@ async def find_changes(
     on_lost_tracking: OnLostTracking,
     reason_without: str = "",
     is_asked_for: bool = False,
+    distrusted: str = "",
 ) -> Changes:
     """Return what must be read of a disk, in the best way that works.
 
     `reason_without` says why there is no previous disk where one could be expected; if that `is_asked_for` it is no
-    reason to warn.
+    reason to warn.  `distrusted` says why the cluster is not believed about this disk: it is not even asked then, also
+    not for what is allocated.
     Errors: PrismAnswerError (regions that cannot be true: refused, never worked around), PrismTimeout, PrismBusy,
             PrismConnectionError, CredentialsError (the cluster may well answer later: no reason to read everything),
             NtxError (tracking is lost and on_lost_tracking is "fail").
     """
-    if previous is None:
+    if distrusted:
+        has_shrunk = previous is not None and query.size < previous.size
+        found: Changes | _LostTracking = _LostTracking(distrusted, has_shrunk)
+    elif previous is None:
         return await _in_full(query, reason_without, is_asked_for=is_asked_for)
-    found = await _changed(query, previous)
+    else:
+        found = await _changed(query, previous)
     if isinstance(found, Changes):
         return found
     if on_lost_tracking == "fail":
@@ -130,14 +138,9 @@ async def find_changes(
             f"{query.name}: no changed regions ({found.reason}), and reading the disk "
             f"({format_size(query.size)}) instead was not allowed: allow it with --on-lost-tracking scan or full"
         )
-    if on_lost_tracking == "full" or found.has_shrunk:
+    if not distrusted and (on_lost_tracking == "full" or found.has_shrunk):
         return await _in_full(query, found.reason)
-    query.warn(
-        f"{query.name}: no changed regions ({found.reason}): reading the whole disk, {format_size(query.size)}, "
-        f"and sending the blocks whose digest differs from the previous point's"
-    )
-    everything = await spool_to_file([extents.whole(query.size)], query.directory)
-    return Changes("digest-scan", found.reason, True, True, query.size, everything)
+    return await _everything(query, found.reason, is_incremental=previous is not None and not found.has_shrunk)
 
 
 async def read_all_instead(changes: Changes, reason: str, directory: Path) -> Changes:
@@ -147,6 +150,17 @@ async def read_all_instead(changes: Changes, reason: str, directory: Path) -> Ch
     everything = await spool_to_file([extents.whole(changes.size)], directory)
     tracking: Tracking = "digest-scan" if changes.is_incremental else "full"
     return Changes(tracking, reason, changes.is_incremental, changes.is_incremental, changes.size, everything)
+
+
+async def _everything(query: ChangeQuery, reason: str, *, is_incremental: bool) -> Changes:
+    """All of the disk, compared with the digests of the previous point where there is one; with a warning."""
+    what = "sending the blocks whose digest differs from the previous point's" if is_incremental else "storing it anew"
+    query.warn(
+        f"{query.name}: no changed regions ({reason}): reading the whole disk, {format_size(query.size)}, and {what}"
+    )
+    everything = await spool_to_file([extents.whole(query.size)], query.directory)
+    tracking: Tracking = "digest-scan" if is_incremental else "full"
+    return Changes(tracking, reason, is_incremental, is_incremental, query.size, everything)
 
 
 async def _changed(query: ChangeQuery, previous: Previous) -> Changes | _LostTracking:

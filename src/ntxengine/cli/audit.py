@@ -57,7 +57,7 @@ audit_option = click.option(
 
 def plan_fields(plan: DiskPlan) -> dict[str, object] | None:
     """Return what would be audited of a disk as `--json` has it; None for nothing."""
-    if plan.audit is None or first_method(plan) == "lost" or not plan.disk.size:
+    if plan.audit is None or first_method(plan) in ("lost", "distrusted") or not plan.disk.size:
         return None
     blocks = blocks_of(plan.disk.size)
     return {
