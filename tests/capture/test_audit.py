@@ -85,6 +85,18 @@ async def test_what_is_zero_that_should_not_be_casts_doubt_on_the_first_point_to
     assert doubted(lab) == {first.id: ["scsi.0"], second.id: ["scsi.0"]}
 
 
+async def test_a_first_point_for_which_all_was_read_is_not_doubted(v4_lab: Lab) -> None:
+    lab = v4_lab
+    await lab.capture()  # of scsi.1 nothing was said to be allocated, so that all of it was read
+    lab.write(1, MIB, b"nobody tells of this")
+    hide(lab, MIB)
+    second = await lab.capture()
+
+    await lab.capture(audit=ALL)
+
+    assert doubted(lab) == {second.id: ["scsi.1"]}
+
+
 async def test_a_full_capture_casts_doubt_on_the_points_before_it(v4_lab: Lab) -> None:
     lab = v4_lab
     hide(lab, 5 * MIB)

@@ -22,7 +22,7 @@ from ntxengine.files import durable
 from ntxengine.ids import is_canonical_uuid
 from ntxengine.repository import layout, stored
 from ntxengine.repository.chain import Chains
-from ntxengine.repository.point import Point
+from ntxengine.repository.point import Point, PointDisk
 from ntxengine.repository.stored import (
     DISTRUST_FORMAT,
     DISTRUST_VERSION,
@@ -112,8 +112,7 @@ def doubted(newest: Point, example: Distrust, *, was_zero: bool) -> list[Distrus
     found: list[Distrust] = []
     for point in _chain(newest):
         disk = point.find_disk(example.disk_id)
-        report = point.report.disks.get(example.disk_id)
-        if disk is None or (report is not None and report.tracking in _READ_AS_A_WHOLE):
+        if disk is None or _was_read_whole(point, disk):
             break
         if disk.backing or was_zero:
             found.append(replace(example, point_id=point.id))
@@ -128,6 +127,15 @@ def _chain(newest: Point) -> Sequence[Point]:
         return Chains().points_of(newest)
     except RepositoryError:
         return [newest]
+
+
+def _was_read_whole(point: Point, disk: PointDisk) -> bool:
+    """Say whether nothing was believed of a disk: also where the cluster called all of it allocated, or none."""
+    report = point.report.disks.get(disk.disk_id)
+    if report is None:
+        return False
+    is_all_data = not disk.backing and report.bytes_changed == disk.size
+    return report.tracking in _READ_AS_A_WHOLE or is_all_data
 
 
 def _damaged(path: Path, problem: str) -> RepositoryError:
