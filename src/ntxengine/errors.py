@@ -82,10 +82,12 @@ class PrismError(NtxError):
     """Prism could not be used.
 
     `may_have_been_done` is true if the request was sent more than once, and an earlier try may have been executed: then
-    also a clear no does not prove that nothing was changed.
+    also a clear no does not prove that nothing was changed.  `was_sent` is false if the last try never left: no
+    connection, or no turn for it.
     """
 
     may_have_been_done: bool = False
+    was_sent: bool = True
 
 
 class PrismConnectionError(PrismError):

@@ -190,6 +190,7 @@ async def test_a_turn_that_does_not_come_is_busy_in_the_end(clock: HandClock) ->
     asked = await asyncio.gather(*(ask() for _ in range(200)), return_exceptions=True)
 
     refused = [one for one in asked if one is not None]
+    assert all(isinstance(one, PrismBusy) and not one.was_sent for one in refused)
     assert {str(one) for one in refused} == {"Prism pc: a: no turn within 300 s under its rate limit; try again later"}
     assert {type(one) for one in refused} == {PrismBusy}
     assert sum(clock.slept) <= LONGEST_WAIT_S + LONGEST_PAUSE_S

@@ -30,7 +30,7 @@ from ntxengine.errors import (
     PrismTimeout,
 )
 from ntxengine.prism.http.clock import Clock
-from ntxengine.prism.http.error_body import is_not_found
+from ntxengine.prism.http.error_body import is_not_found, was_rejected
 
 T = TypeVar("T")
 
@@ -169,16 +169,24 @@ async def ask_twice_if_absent(ask: Callable[[], Awaitable[T]], clock: Clock) -> 
 
 
 class Accepted:
-    """The id of what Prism accepted, known also if we are cancelled while asking: the request runs to its end."""
+    """What became of a request that makes something, known also if we are cancelled meanwhile: it runs to its end.
+
+    `id` is that of what Prism accepted; `was_rejected` says that nothing was made.  Neither, if the answer is lost.
+    """
 
     def __init__(self) -> None:
         self.id: str | None = None
+        self.was_rejected = False
 
     async def ask(self, asking: Coroutine[Any, Any, str]) -> str:
         """Await `asking`, keep what it returns, return it; a cancellation is raised only after that."""
 
         async def keep() -> str:
-            self.id = await asking
+            try:
+                self.id = await asking
+            except NtxError as exc:
+                self.was_rejected = was_rejected(exc)
+                raise
             return self.id
 
         return await run_to_completion(keep())

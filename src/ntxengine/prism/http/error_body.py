@@ -62,12 +62,11 @@ def is_not_found(error: PrismStatusError) -> bool:
 
 def was_rejected(error: BaseException) -> bool:
     """Return whether this, raised by a request that changes something, proves that nothing was changed."""
-    cause = error.__cause__ if isinstance(error, NotFoundError) else error
-    if isinstance(cause, PrismError) and cause.may_have_been_done:
+    if not isinstance(error, PrismError) or error.may_have_been_done:
         return False
     if isinstance(error, PrismStatusError):
         return error.status < 500 or error.status == 501
-    return isinstance(error, CredentialsError | NotFoundError)
+    return isinstance(error, CredentialsError) or not error.was_sent
 
 
 @contextmanager

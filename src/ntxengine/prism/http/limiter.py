@@ -97,9 +97,11 @@ class Limiter:
         while (wait_s := window.wait_s(now := self._clock.now())) != 0:
             in_all_s = now - since + (wait_s or 0.0)
             if in_all_s > LONGEST_WAIT_S:
-                raise PrismBusy(
+                busy = PrismBusy(
                     f"{self._name}: {api}: no turn within {LONGEST_WAIT_S:g} s under its rate limit; try again later"
                 )
+                busy.was_sent = False
+                raise busy
             if in_all_s >= _WARN_AT_S and api not in self._slow:
                 self._slow.add(api)
                 log.warning("%s: %s: waits for its rate limit, %.0f s at first", self._name, api, in_all_s)

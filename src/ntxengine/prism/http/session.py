@@ -134,8 +134,12 @@ class Session:
             except _ConnectionBrokenError as broken:
                 error: errors.PrismError = broken.error
                 error.__cause__ = broken.__cause__
+                error.was_sent = broken.was_sent
                 retries = self._retry.retries if broken.may_repeat and self._has_answered else 0
                 cause, is_unclear = str(error), broken.was_sent
+            except errors.PrismError as final:
+                final.may_have_been_done = may_have_been_done
+                raise
             else:
                 self._has_answered = True
                 if answer.status < 400 and answer.hidden_status is None:

@@ -11,7 +11,7 @@ from collections import defaultdict
 
 from ntxengine.errors import OptionsError, PrismAnswerError, PrismError, PrismStatusError, TaskFailed
 from ntxengine.prism.http.clock import Clock
-from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line, was_rejected
+from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
 from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.models import AttachedDisk, DiskPoint
 from ntxengine.prism.tasks import (
@@ -53,8 +53,8 @@ class ElementDisks:
             accepted = Accepted()
             try:
                 return await self._added(worker_id, disk.path, before, accepted, what)
-            except (Exception, asyncio.CancelledError) as exc:
-                if accepted.id is not None or not was_rejected(exc):
+            except (Exception, asyncio.CancelledError):
+                if not accepted.was_rejected:
                     await undo(self._remove_new(worker_id, disk.path, before, accepted.id, what), what=what)
                 raise
 
@@ -67,7 +67,7 @@ class ElementDisks:
             with not_found_as(f"worker VM {worker_id} or {path}"):
                 task_id = await accepted.ask(self._api.attach_disk_v2(worker_id, path))
         except PrismError as exc:
-            if was_rejected(exc):
+            if accepted.was_rejected:
                 raise
             log.warning("%s: the answer is lost (%s): looking for a new disk", what, exc)
             lost = exc

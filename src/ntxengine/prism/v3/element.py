@@ -22,7 +22,7 @@ from ntxengine.errors import (
     TaskFailed,
 )
 from ntxengine.prism.findings import Findings
-from ntxengine.prism.http.error_body import is_not_found, not_found_as, was_rejected
+from ntxengine.prism.http.error_body import is_not_found, not_found_as
 from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.listing import ids_named, read_vms, readable
@@ -147,8 +147,8 @@ class ElementPrism:
             if absent:
                 raise PrismAnswerError(f"{what}: snapshot {point.id} does not hold {', '.join(absent)}")
             return point
-        except (Exception, asyncio.CancelledError) as exc:
-            if accepted.id is not None or not was_rejected(exc):
+        except (Exception, asyncio.CancelledError):
+            if not accepted.was_rejected:
                 await undo(self._remove_unfinished(vm, name, snapshot_id, accepted.id, what), what=what)
             raise
 
@@ -286,7 +286,7 @@ class ElementPrism:
             with not_found_as(f"VM {vm.id}"):
                 return await accepted.ask(asking)
         except PrismError as exc:
-            if was_rejected(exc):
+            if accepted.was_rejected:
                 raise
             log.warning("%s: the answer is lost (%s): looking for it", what, exc)
             if snapshot_id is not None:

@@ -22,7 +22,7 @@ from ntxengine.errors import (
 )
 from ntxengine.ids import is_uuid
 from ntxengine.prism.findings import TOO_OLD_TO_HOT_ADD, Findings, Revisions
-from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line, was_rejected
+from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
 from ntxengine.prism.http.parse import check_same_id, given_id
 from ntxengine.prism.http.session import Session
 from ntxengine.prism.listing import ids_named, read_vms, readable
@@ -165,8 +165,8 @@ class CentralPrism:
             if absent:
                 raise PrismAnswerError(f"{what}: recovery point {point_id} does not hold {', '.join(absent)}")
             return point
-        except (Exception, asyncio.CancelledError) as exc:
-            if accepted.id is not None or not was_rejected(exc):
+        except (Exception, asyncio.CancelledError):
+            if not accepted.was_rejected:
                 await undo(self._remove_unfinished(vm, name, accepted.id, what), what=what)
             raise
 
@@ -243,7 +243,7 @@ class CentralPrism:
             with not_found_as(f"VM {vm.id}"):
                 task_id = await accepted.ask(asking)
         except PrismError as exc:
-            if was_rejected(exc):
+            if accepted.was_rejected:
                 raise
             log.warning("%s: the answer is lost (%s): looking for it by its name", what, exc)
             return await self._only_one(vm, name, what, deadline, lost=exc)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Awaitable
 
 from ntxengine.errors import PrismAnswerError, PrismBusy, PrismError, PrismStatusError, TaskFailed
-from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line, was_rejected
+from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
 from ntxengine.prism.http.parse import decode, given_id
 from ntxengine.prism.http.session import Answer
 from ntxengine.prism.listing import readable
@@ -65,8 +65,8 @@ class CentralDisks:
             accepted = Accepted()
             try:
                 return await self._added(worker_id, disk, before, accepted, what)
-            except (Exception, asyncio.CancelledError) as exc:
-                if accepted.id is not None or not was_rejected(exc):
+            except (Exception, asyncio.CancelledError):
+                if not accepted.was_rejected:
                     await undo(
                         self._remove_new(worker_id, disk, before, accepted.id, what), what=f"a disk of the {what}"
                     )
@@ -82,7 +82,7 @@ class CentralDisks:
             with not_found_as(f"worker VM {worker_id} or disk recovery point {disk.id}"):
                 task_id = await accepted.ask(self._api.create_vm_disk(worker_id, disk))
         except PrismError as exc:
-            if was_rejected(exc):
+            if accepted.was_rejected:
                 raise
             log.warning("%s: the answer is lost (%s): looking for a new disk", what, exc)
             lost = exc
