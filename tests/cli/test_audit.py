@@ -118,6 +118,8 @@ def test_from_a_missed_change_to_a_marked_point(hand: Hand) -> None:
     assert "tracking distrusted" in verified.json["error"]["message"]
     assert (everything.code, newest.code) == (3, 0)
     assert "tracking distrusted: an audit found" in restore_plan.out
+    third = points.json["points"][2]["point_id"]
+    assert f"all of it was read for point {third}" in " ".join(restored.err.split())
     assert (restored.code, restored.json["tracking_distrusted"]) == (0, True)
     assert restored.json["distrusted_disks"] == [disk]
     assert "may lack changes (tracking distrusted)" in " ".join(restored.err.split())

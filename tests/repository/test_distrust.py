@@ -143,6 +143,24 @@ def test_a_point_that_stands_alone_casts_doubt_on_those_before_it(repository: Po
     assert doubted(repository) == {point.id: ["scsi.0"]}
 
 
+def test_right_is_the_first_whole_point_since_for_which_all_was_read(repository: PointStore) -> None:
+    make_point(repository, "digest-scan")
+    make_point(repository, "v4-changed-regions")
+    cast_doubt(repository)
+    ((mark,),) = repository.health().distrusted.values()
+
+    make_point(repository, "v4-changed-regions")
+    before = repository.health().right_since(mark)
+    scanned = make_point(repository, "digest-scan")
+    full = make_point(repository, "full", on_top=False)
+    first = repository.health().right_since(mark)
+    (scanned.path / scanned.disk(DISK).file).unlink()
+    second = repository.health().right_since(mark)
+
+    assert before is None
+    assert (first, second) == (scanned, full)
+
+
 @pytest.mark.parametrize(
     "damage",
     [

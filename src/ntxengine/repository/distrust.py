@@ -112,7 +112,7 @@ def doubted(newest: Point, example: Distrust, *, was_zero: bool) -> list[Distrus
     found: list[Distrust] = []
     for point in _chain(newest):
         disk = point.find_disk(example.disk_id)
-        if disk is None or _was_read_whole(point, disk):
+        if disk is None or was_read_whole(point, disk):
             break
         if disk.backing or was_zero:
             found.append(replace(example, point_id=point.id))
@@ -121,21 +121,21 @@ def doubted(newest: Point, example: Distrust, *, was_zero: bool) -> list[Distrus
     return found
 
 
-def _chain(newest: Point) -> Sequence[Point]:
-    """Return a point and those below it, as far down as they can be read."""
-    try:
-        return Chains().points_of(newest)
-    except RepositoryError:
-        return [newest]
-
-
-def _was_read_whole(point: Point, disk: PointDisk) -> bool:
+def was_read_whole(point: Point, disk: PointDisk) -> bool:
     """Say whether nothing was believed of a disk: also where the cluster called all of it allocated, or none."""
     report = point.report.disks.get(disk.disk_id)
     if report is None:
         return False
     is_all_data = not disk.backing and report.bytes_changed == disk.size
     return report.tracking in _READ_AS_A_WHOLE or is_all_data
+
+
+def _chain(newest: Point) -> Sequence[Point]:
+    """Return a point and those below it, as far down as they can be read."""
+    try:
+        return Chains().points_of(newest)
+    except RepositoryError:
+        return [newest]
 
 
 def _damaged(path: Path, problem: str) -> RepositoryError:

@@ -61,6 +61,14 @@ class Health:
             return f"none of the {count} points of the VM is whole"
         return f"{len(whole)} of the {count} points of the VM can be restored, the newest of them {whole[-1].id}"
 
+    def right_since(self, mark: Distrust) -> Point | None:
+        """Return the first point since a finding that is whole and has all of that disk, whatever the cluster told."""
+        for point in self.points:
+            disk = point.find_disk(mark.disk_id) if mark.found_by <= point.id else None
+            if disk is not None and distrust.was_read_whole(point, disk) and not self.problem(point):
+                return point
+        return None
+
     def _unreadable_of(self, vm_id: str) -> list[Path]:
         return [folder for folder in self.unreadable if layout.vm_of(folder) == vm_id]
 

@@ -125,19 +125,28 @@ async def restore(
     emit = Emitter(on_event)
     with _only_us(folder), emit.first():
         marks = await repository.marks(point, wanted)
-        _warn_of_distrust(point, marks, emit)
+        await _warn_of_distrust(repository, point, marks, emit)
         return await _Restore(repository, point, folder, options, emit, began_s).run(wanted, marks)
 
 
-def _warn_of_distrust(point: Point, marks: Marks, emit: Emitter) -> None:
-    """Say of disks that they may lack changes, which no digest can show."""
+async def _warn_of_distrust(repository: Repository, point: Point, marks: Marks, emit: Emitter) -> None:
+    """Say of disks that they may lack changes, which no digest can show, and which point has them for sure."""
     subject: Subject = {"vm_id": point.vm_id, "vm_name": point.vm_name, "point_id": point.id}
     if marks.problem:
         emit(Warned(text=marks.problem, **subject))
+    if not marks.distrusted:
+        return
+    health = await repository.health(point.vm_id)
     for mark in marks.distrusted:
+        right = health.right_since(mark)
+        since = (
+            f"all of it was read for point {right.id}; later ones are right only as far as audits and scans looked"
+            if right
+            else "for no point since was all of it read: capture the VM again with --scan"
+        )
         text = (
             f"disk {mark.label} ({mark.disk_id}) of point {point.id} may lack changes (tracking distrusted): the "
-            f"audit of {mark.found_by} found that the cluster had not told of all; a point from then on is right"
+            f"audit of {mark.found_by} found that the cluster had not told of all; {since}"
         )
         of_disk: Subject = {**subject, "disk_id": mark.disk_id, "disk_label": mark.label}
         emit(Warned(text=text, **of_disk))
