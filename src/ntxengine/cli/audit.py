@@ -43,7 +43,11 @@ def parse_amount(text: str) -> Audit:
         return Audit(share=float(match[1]) / 100)
     if match := _TIME.fullmatch(text):
         return Audit(seconds=float(match[1]) * _SECONDS[match[2]])
-    return Audit(bytes=parse_size(text))
+    size = parse_size(text)
+    if size < BLOCK_SIZE:
+        # Most likely a number whose % was forgotten.
+        raise OptionsError(f"{text!r} is less than one block ({format_size(BLOCK_SIZE)})")
+    return Audit(bytes=size)
 
 
 audit_option = click.option(
