@@ -134,6 +134,22 @@ async def test_where_the_newest_cannot_be_read_doubt_is_cast_on_it(v4_lab: Lab) 
 
 
 @pytest.mark.parametrize("kind", ["dropped", "zeroed"])
+@pytest.mark.parametrize("verify", [True, False])
+async def test_a_change_is_stored_with_the_rest_of_its_block(kind: str, verify: bool, v4_lab: Lab) -> None:
+    lab = v4_lab
+    hide(lab, 5 * MIB + BLOCK // 2, BLOCK // 2, kind=kind)
+
+    first = await lab.capture(verify=verify)
+    stored = lab.stored(first) == lab.guest()
+    lab.write(0, 5 * MIB, os.urandom(BLOCK))
+    second = await lab.capture(verify=verify)
+
+    assert stored
+    assert lab.stored(second) == lab.guest()
+    assert tracking_of(second) == "v4-changed-regions"
+
+
+@pytest.mark.parametrize("kind", ["dropped", "zeroed"])
 async def test_a_first_capture_reads_everything_when_what_is_said_to_be_zero_is_not(kind: str, lab: Lab) -> None:
     lab.write(1, 0, b"not empty")
     hide(lab, 5 * MIB, kind=kind)

@@ -74,7 +74,7 @@ async def test_a_first_capture_reads_what_is_allocated(tmp_path: Path) -> None:
 
     asked = await ask(prism, tmp_path, None)
 
-    assert asked.rows == [(0, 512, 0), (65536, 65536, ZERO)]
+    assert asked.rows == [(0, 65536, 0), (65536, 65536, ZERO)]
     assert (asked.changes.tracking, asked.changes.is_incremental, asked.warnings) == ("allocated", False, [])
 
 
@@ -90,11 +90,11 @@ async def test_a_first_capture_reads_everything_where_allocation_is_not_told(tmp
 
 
 async def test_an_incremental_reads_what_changed_since_the_reference(tmp_path: Path) -> None:
-    prism = Answers(since=[[(512, 512, 0)], [(4096, 4096, ZERO)]], allocated=[])
+    prism = Answers(since=[[(512, 512, 0)], [(98304, 98304, ZERO)]], allocated=[])
 
     asked = await ask(prism, tmp_path, Previous(SIZE, REFERENCE))
 
-    assert asked.rows == [(512, 512, 0), (4096, 4096, ZERO)]
+    assert asked.rows == [(0, 131072, 0), (131072, 65536, ZERO)]
     assert asked.changes.tracking == "v4-changed-regions"
     assert (asked.changes.is_incremental, asked.changes.must_compare, asked.warnings) == (True, False, [])
 
@@ -123,7 +123,7 @@ async def test_neither_regions_nor_a_size_means_that_a_first_capture_reads_every
 async def test_regions_without_a_size_are_an_answer(tmp_path: Path) -> None:
     asked = await ask(Answers(since=[], allocated=[[(0, 512, 0)]], size=None), tmp_path, None)
 
-    assert (asked.rows, asked.changes.tracking, asked.warnings) == ([(0, 512, 0)], "allocated", [])
+    assert (asked.rows, asked.changes.tracking, asked.warnings) == ([(0, 65536, 0)], "allocated", [])
 
 
 @pytest.mark.parametrize(("size", "warnings"), [(SIZE, 0), (2 * GIB, 1)])
@@ -202,7 +202,7 @@ async def test_the_tail_of_a_disk_that_grew_is_read_from_the_start_of_its_first_
 
     asked = await ask(prism, tmp_path, Previous(SIZE - 65536 - 512, REFERENCE))
 
-    assert asked.rows == [(0, 512, 0), (SIZE - 2 * 65536, 2 * 65536, 0)]
+    assert asked.rows == [(0, 65536, 0), (SIZE - 2 * 65536, 2 * 65536, 0)]
     assert asked.changes.is_incremental
 
 
@@ -212,7 +212,7 @@ async def test_a_disk_that_shrank_is_captured_in_full(reference: DiskPoint | Non
 
     asked = await ask(prism, tmp_path, Previous(SIZE + 512, reference, "" if reference else "gone"))
 
-    assert (asked.rows, asked.changes.is_incremental, asked.changes.tracking) == ([(0, 512, 0)], False, "allocated")
+    assert (asked.rows, asked.changes.is_incremental, asked.changes.tracking) == ([(0, 65536, 0)], False, "allocated")
     assert f"shrank from {SIZE + 512} to {SIZE}" in asked.warnings[0]
 
 

@@ -30,14 +30,14 @@ class Pages:
         count = regions // page
         for number in np.random.default_rng(1).permutation(count) if is_shuffled else range(count):
             first = int(number) * page
-            listed = ",".join('{"offset":%d,"length":512}' % (i * 1024) for i in range(first, first + page))
+            listed = ",".join('{"offset":%d,"length":512}' % (i * 131072) for i in range(first, first + page))
             yield page_v4(b'{"data":[%b]}' % listed.encode(), start=0, request="r")
 
 async def main():
-    query = ChangeQuery(Pages(), DiskPoint("", "", ""), "disk", regions * 1024, folder, print)
+    query = ChangeQuery(Pages(), DiskPoint("", "", ""), "disk", regions * 131072, folder, print)
     changes = await find_changes(query, None, on_lost_tracking="fail")
     with changes.extents as found:
-        assert found.count == regions and found.bytes_data == regions * 512
+        assert found.count == regions and found.bytes_data == regions * 65536
         assert sum(len(window) for window in found.windows()) == regions
 
 asyncio.run(main())

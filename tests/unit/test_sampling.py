@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ntxengine.changes.blocks import in_whole_blocks
 from ntxengine.changes.sampling import MAX_AHEAD, Cursor, sample
 from ntxengine.dataplane import extents
 from ntxengine.dataplane.extents import ZERO
@@ -82,17 +83,14 @@ def test_a_sample_is_what_a_walk_over_every_sector_says(
         said[offset // SECTOR : (offset + length) // SECTOR] = ["0" if flags else "x"] * (length // SECTOR)
     per_block = BLOCK_SIZE // SECTOR
     of_block = [set(said[at : at + per_block]) for at in range(0, len(said), per_block)]
-    windows = [extents.make(rows[at : at + per_window]) for at in range(0, len(rows), per_window)]
-    joined = [extents.join_neighbours(window) for window in windows]
+    joined = extents.join_neighbours(extents.make(rows))
+    windows = [joined[at : at + per_window] for at in range(0, len(joined), per_window)]
 
-    found = sample(np.arange(len(of_block)), joined, size=size, is_incremental=is_incremental)
+    found = sample(np.arange(len(of_block)), in_whole_blocks(windows, size), is_incremental=is_incremental)
 
     if is_incremental:
         assert found.unchanged.tolist() == [number for number, kinds in enumerate(of_block) if kinds == {"-"}]
-        all_zero = {number for number, kinds in enumerate(of_block) if kinds == {"0"}}
-        assert set(found.zero.tolist()) <= all_zero  # one that two windows share is left out
-        if per_window >= len(rows):
-            assert set(found.zero.tolist()) == all_zero
+        assert found.zero.tolist() == [number for number, kinds in enumerate(of_block) if kinds == {"0"}]
     else:
         assert found.unchanged.tolist() == []
-        assert found.zero.tolist() == [number for number, kinds in enumerate(of_block) if "x" not in kinds]
+        assert found.zero.tolist() == [number for number, kinds in enumerate(of_block) if kinds in ({"-"}, {"0"})]

@@ -218,7 +218,7 @@ class Auditor:
         while True:
             blocks = cursor.ahead(count)
             windows = changes.extents.windows()
-            chosen = sample(blocks, windows, size=changes.size, is_incremental=changes.is_incremental)
+            chosen = sample(blocks, windows, is_incremental=changes.is_incremental)
             if len(chosen) <= left:
                 return len(blocks), chosen
             # Any run of them is spread evenly over the disk, so that this comes near it at once.

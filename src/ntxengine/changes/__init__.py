@@ -1,6 +1,7 @@
 """Which bytes of a disk a capture must read.
 
 spool.py     regions as Prism pages them -> sorted, merged, in bounded memory
+blocks.py    regions in whole blocks, as a copy stores them
 policy.py    what to ask Prism for, and what to do when it has no answer
 sampling.py  which blocks to read although Prism says that there is no need to
 """

@@ -27,13 +27,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from ntxengine.changes.blocks import in_whole_blocks
 from ntxengine.changes.spool import RegionSpool, spool_to_file
 from ntxengine.dataplane import extents
 from ntxengine.dataplane.extents import ExtentFile
 from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError, PrismStatusError
 from ntxengine.prism.cluster import ChangedRegions
 from ntxengine.prism.models import DiskPoint
-from ntxengine.units import BLOCK_SIZE, GIB, format_size
+from ntxengine.units import GIB, format_size
 
 Tracking = Literal["v4-changed-regions", "v3-changed-regions", "digest-scan", "allocated", "full"]
 OnLostTracking = Literal["scan", "full", "fail"]
@@ -175,11 +176,10 @@ async def _changed(query: ChangeQuery, previous: Previous) -> Changes | _LostTra
         if size < previous.size:
             return _lost_tracking(size, previous, "")
         if size > previous.size:
-            # No document says that regions describe the new tail.  From the start of its first block, because the
-            # digest of the block that was cut off by the old end changes with its length.
-            first = previous.size - previous.size % BLOCK_SIZE
-            spool.add(extents.make([(first, size - first, 0)]))
-        found = await spool_to_file(spool.windows(), query.directory)
+            # No document says that regions describe the new tail.  The block that the old end cut off is in it as well,
+            # as the digest changes with its length: regions become whole blocks.
+            spool.add(extents.make([(previous.size, size - previous.size, 0)]))
+        found = await spool_to_file(in_whole_blocks(spool.windows(), size), query.directory)
     finally:
         spool.close()
     return Changes(_TRACKING[query.prism.family], "", True, False, size, found)
@@ -205,7 +205,7 @@ async def _in_full(query: ChangeQuery, reason: str, *, is_asked_for: bool = Fals
         if spool.is_empty:
             spool.add(extents.whole(size))
             doubt = "Prism reports not one allocated byte" if size > _CHEAP_TO_READ else ""
-        found = await spool_to_file(spool.windows(), query.directory)
+        found = await spool_to_file(in_whole_blocks(spool.windows(), size), query.directory)
     finally:
         spool.close()
     if doubt:

@@ -93,24 +93,21 @@ class Sample:
         return len(self.unchanged) + len(self.zero)
 
 
-def sample(blocks: Blocks, regions: Iterable[Extents], *, size: int, is_incremental: bool) -> Sample:
+def sample(blocks: Blocks, regions: Iterable[Extents], *, is_incremental: bool) -> Sample:
     """Return which of ascending `blocks` the cluster says something of that can be compared.
 
-    `regions` are what it says: ascending windows of a disk of `size` bytes.  What lies in none of them is unchanged, or
-    zero where there is no previous point (`is_incremental`).  What is in a data region is read anyway.  A block that
-    is zero only in part is left out of an increment, because nobody recorded a digest of what it should be.
+    `regions` are what it says: ascending windows, in whole blocks.  What lies in none of them is unchanged, or zero
+    where there is no previous point (`is_incremental`).  What is in a data region is read anyway.
     """
     in_data = np.zeros(len(blocks), dtype=np.bool_)
     in_zero = in_data.copy()
-    all_zero = in_data.copy()
     for window in regions:
         is_zero = (window["flags"] & ZERO) != 0
         in_data |= _are_touched(blocks, window[~is_zero])
         in_zero |= _are_touched(blocks, window[is_zero])
-        all_zero |= _are_covered(blocks, window[is_zero], size)
     if not is_incremental:
         return Sample(unchanged=blocks[:0], zero=blocks[~in_data])
-    return Sample(unchanged=blocks[~in_data & ~in_zero], zero=blocks[all_zero & ~in_data])
+    return Sample(unchanged=blocks[~in_data & ~in_zero], zero=blocks[in_zero])
 
 
 def _are_touched(blocks: Blocks, extents: Extents) -> NDArray[np.bool_]:
@@ -119,17 +116,6 @@ def _are_touched(blocks: Blocks, extents: Extents) -> NDArray[np.bool_]:
     first = offsets // BLOCK_SIZE
     last = (offsets + extents["length"].astype(np.int64) - 1) // BLOCK_SIZE
     return _begun(first, blocks) > np.searchsorted(last, blocks, side="left")
-
-
-def _are_covered(blocks: Blocks, extents: Extents, size: int) -> NDArray[np.bool_]:
-    """Say of each block whether one extent has all of it."""
-    offsets = extents["offset"].astype(np.int64)
-    ends = offsets + extents["length"].astype(np.int64)
-    first = -(-offsets // BLOCK_SIZE)
-    behind = np.where(ends >= size, -(-size // BLOCK_SIZE), ends // BLOCK_SIZE)
-    is_any = first < behind
-    first, behind = first[is_any], behind[is_any]
-    return _begun(first, blocks) > np.searchsorted(behind, blocks, side="right")
 
 
 def _begun(first: Blocks, blocks: Blocks) -> NDArray[np.intp]:
