@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import re
@@ -211,12 +210,9 @@ async def test_a_total_of_the_page_is_not_one_of_the_list(is_counted_in_pages: b
 
 @both
 async def test_an_order_that_changes_is_seen_also_where_pages_are_counted(is_counted_in_pages: bool) -> None:
-    chance = random.Random(1)
-
-    def shuffle(server: Server) -> None:
-        chance.shuffle(server.names)
-
-    server = Server(list(range(500)), is_counted_in_pages=is_counted_in_pages, counts_the_page=True, meanwhile=shuffle)
+    server = Server(
+        list(range(500)), is_counted_in_pages=is_counted_in_pages, counts_the_page=True, meanwhile=shuffling(500, 1)
+    )
 
     with pytest.raises(PrismBusy):
         await read(server.pages(100))
@@ -279,22 +275,38 @@ async def test_pages_of_another_length_than_asked_for_lose_nobody(
         assert listed == names or (listed is None and is_counted_in_pages and count > min(own_length, largest))
 
 
-@both
-@pytest.mark.parametrize("tied", [100, 1000])
-@pytest.mark.parametrize("seed", range(3))
-async def test_an_order_that_changes_with_every_page_loses_nobody_without_a_word(
-    is_counted_in_pages: bool, tied: int, seed: int
-) -> None:
+def shuffling(tied: int, seed: int) -> Change:
+    """Return what changes the order after every page, among each `tied` neighbours."""
     chance = random.Random(seed)
 
     def shuffle(server: Server) -> None:
-        for at in range(0, 1000, tied):
-            server.names[at : at + tied] = chance.sample(server.names[at : at + tied], tied)
+        names = server.names
+        for at in range(0, len(names), tied):
+            names[at : at + tied] = chance.sample(names[at : at + tied], len(names[at : at + tied]))
 
-    server = Server(list(range(1000)), has_total=False, is_counted_in_pages=is_counted_in_pages, meanwhile=shuffle)
+    return shuffle
 
-    with contextlib.suppress(PrismBusy):
-        assert len(await read(server.pages(100))) == 1000
+
+@both
+@pytest.mark.parametrize("tied", [2, 3])
+@pytest.mark.parametrize("seed", range(3))
+async def test_neighbours_that_change_places_with_every_page_lose_nobody(
+    is_counted_in_pages: bool, tied: int, seed: int
+) -> None:
+    change = shuffling(tied, seed)
+    server = Server(list(range(1000)), has_total=False, is_counted_in_pages=is_counted_in_pages, meanwhile=change)
+
+    assert sorted(await read(server.pages(100))) == list(range(1000))
+
+
+@both
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_list_without_an_order_is_not_taken_for_a_whole_one(is_counted_in_pages: bool, seed: int) -> None:
+    change = shuffling(1000, seed)
+    server = Server(list(range(1000)), has_total=False, is_counted_in_pages=is_counted_in_pages, meanwhile=change)
+
+    with pytest.raises(PrismBusy):
+        await read(server.pages(100))
 
 
 @both
