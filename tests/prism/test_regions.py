@@ -124,18 +124,21 @@ async def test_a_later_page_that_says_nothing_is_refused() -> None:
         await pages(v3(region_list=[REGION], next_offset=512), v3())
 
 
-async def test_empty_pages_that_do_not_end_are_refused() -> None:
+@pytest.mark.parametrize("told", [[], [{**REGION, "length": 0}], [REGION], [REGION, {**REGION, "offset": 512}]])
+async def test_pages_that_lead_nowhere_are_refused(told: list[dict[str, Any]]) -> None:
     asked = 0
+    first = int(any(region["length"] for region in told))
 
     async def ask(start: int) -> Answer:
         nonlocal asked
         asked += 1
-        return Answer("POST /x", 200, {}, v3(region_list=[], file_size=1 << 40, next_offset=start + 1))
+        assert asked <= 2 * regions.MAX_STALE_PAGES
+        return Answer("POST /x", 200, {}, v3(region_list=told, file_size=1 << 40, next_offset=start + 1))
 
-    with pytest.raises(PrismAnswerError, match=r"10001 pages without a region.*does not end"):
+    with pytest.raises(PrismAnswerError, match=r"10001 pages without a region that is new.*does not end"):
         async for _ in walk(ask, page_v3):
             pass
-    assert asked == regions.MAX_EMPTY_PAGES + 1
+    assert asked == regions.MAX_STALE_PAGES + 1 + first
 
 
 async def test_pages_that_overlap_leave_gaps_or_are_empty_are_taken() -> None:

@@ -33,8 +33,8 @@ T = TypeVar("T")
 MAX_REGIONS = 1_000_000
 """Regions in one page that we accept: v4 promises at most 10,000, v3 promises nothing."""
 
-MAX_EMPTY_PAGES = 10_000
-"""Pages in a row without a region that we go on behind."""
+MAX_STALE_PAGES = 10_000
+"""Pages in a row that we go on behind although they lead no further: no region ends after all those before."""
 
 _ZEROED = "ZEROED"
 
@@ -123,15 +123,17 @@ async def walk(ask: Callable[[int], Awaitable[Answer]], read: ReadPage) -> Async
     """
     first: RegionPage | None = None
     start: int | None = 0
-    empty = 0
+    reached = stale = 0
     while start is not None:
         answer = await ask(start)
         page = read(answer.body, start=start, request=answer.request)
-        empty = 0 if len(page.regions) else empty + 1
-        if empty > MAX_EMPTY_PAGES:
+        end = int((page.regions["offset"] + page.regions["length"]).max(initial=0))
+        stale = 0 if end > reached else stale + 1
+        reached = max(reached, end)
+        if stale > MAX_STALE_PAGES:
             raise PrismAnswerError(
-                f"{answer.request}: {empty} pages without a region, one after the other, up to offset {start}: "
-                f"this does not end"
+                f"{answer.request}: {stale} pages without a region that is new, one after the other, up to offset "
+                f"{start}: this does not end"
             )
         if first is None:
             first = page
