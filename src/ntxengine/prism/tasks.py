@@ -105,6 +105,14 @@ def may_pass(error: NtxError) -> bool:
     return isinstance(error, PrismBusy | PrismTimeout | PrismConnectionError)
 
 
+def log_not_told(what: str, error: PrismError) -> None:
+    """Say that a call failed that only informs, about `what`, and so ends nothing.
+
+    Whoever may not ask is not told each time; a failure that may pass is a warning.
+    """
+    log.log(logging.WARNING if may_pass(error) else logging.DEBUG, "nothing is told of %s: %s", what, error)
+
+
 def _is_unknown(error: NtxError) -> bool:
     return isinstance(error, NotFoundError) or (isinstance(error, PrismStatusError) and is_not_found(error))
 

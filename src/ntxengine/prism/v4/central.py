@@ -48,6 +48,7 @@ from ntxengine.prism.tasks import (
     appearing,
     ask_twice_if_absent,
     log,
+    log_not_told,
     poll,
     undo,
 )
@@ -138,11 +139,11 @@ class CentralPrism:
         return vm_from(answer.decode(Entity).data, request=answer.request)
 
     async def cluster(self, cluster_id: str) -> ClusterFacts:
-        """Return what Prism tells of a cluster; nothing where it does not, or may not."""
+        """Return what Prism tells of a cluster; nothing where it does not, may not, or cannot now."""
         try:
             return (await self._api.get_cluster(cluster_id)).facts(cluster_id)
-        except (PrismStatusError, PrismAnswerError) as exc:
-            log.debug("nothing is told of cluster %s: %s", cluster_id, exc)
+        except PrismError as exc:
+            log_not_told(f"cluster {cluster_id}", exc)
             return ClusterFacts(cluster_id)
 
     async def create_recovery_point(

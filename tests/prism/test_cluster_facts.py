@@ -1,0 +1,65 @@
+"""What Prism tells of a cluster only informs: without it, everything goes on."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+import pytest
+
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.http.session import Session
+from ntxengine.prism.models import ClusterFacts, Family
+from ntxengine.prism.v3.element import ElementPrism
+from ntxengine.prism.v4.central import CentralPrism
+from tests.prism.hostile import Hostile, reply
+
+CLUSTER, OTHER = (str(uuid.UUID(int=number)) for number in (1, 2))
+PATHS = {"v4": f"GET /clusters/{CLUSTER}", "v3": "GET /v2.0/cluster"}
+
+both = pytest.mark.parametrize("family", ["v4", "v3"])
+
+
+@pytest.fixture
+def prism(family: Family, session: Session, hostile_central: CentralPrism) -> Prism:
+    return hostile_central if family == "v4" else ElementPrism(session)
+
+
+@both
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(503, b"busy"),
+        reply(503, {}),
+        reply(504, {}),
+        reply(500, b"Internal Server Error"),
+        reply(500, {}),
+        b"X-Close",
+    ],
+    ids=["plain 503", "503", "504", "plain 500", "500", "cut off"],
+)
+async def test_a_failure_that_may_pass_is_a_warning(
+    hostile: Hostile, prism: Prism, family: Family, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    hostile.on(PATHS[family], answer)
+
+    assert await prism.cluster(CLUSTER) == ClusterFacts(CLUSTER)
+
+    assert [text for text in caplog.messages if text.startswith(f"nothing is told of cluster {CLUSTER}: ")]
+
+
+@both
+@pytest.mark.parametrize(
+    "answer",
+    [reply(status, {}) for status in (400, 401, 403, 404, 501)] + [reply(200, []), reply(200, b"x")],
+    ids=["400", "401", "403", "404", "501", "a list", "no JSON"],
+)
+async def test_a_no_is_taken_without_a_word(
+    hostile: Hostile, prism: Prism, family: Family, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    hostile.on(PATHS[family], answer)
+
+    assert await prism.cluster(CLUSTER) == ClusterFacts(CLUSTER)
+
+    assert caplog.messages == []
