@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from typing import Any
 
 import pytest
 
@@ -63,3 +64,14 @@ async def test_a_no_is_taken_without_a_word(
     assert await prism.cluster(CLUSTER) == ClusterFacts(CLUSTER)
 
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("family", ["v4"])
+async def test_what_is_told_of_another_cluster_is_not_believed(hostile: Hostile, prism: Prism) -> None:
+    told: dict[str, Any] = {"name": "c", "config": {"buildInfo": {"fullVersion": "el8.5-release-ganges-7.0.1-x"}}}
+
+    hostile.on(PATHS["v4"], reply(200, {"data": {"extId": CLUSTER, **told}}))
+    assert (await prism.cluster(CLUSTER)).version.numbers == (7, 0, 1)
+
+    hostile.on(PATHS["v4"], reply(200, {"data": {"extId": OTHER, **told}}))
+    assert await prism.cluster(CLUSTER) == ClusterFacts(CLUSTER)

@@ -93,7 +93,7 @@ class CentralApi:
 
     async def get_cluster(self, cluster_id: str) -> ClusterState:
         """One cluster.  v4.0 of it has all that is read here, so nothing is negotiated."""
-        answer = await self.session.ask(_request("GET", f"{_CLUSTERS}/{id_in_path(cluster_id)}"))
+        answer = await self._get(f"{_CLUSTERS}/{id_in_path(cluster_id)}", cluster_id)
         return answer.decode(ClusterAnswer).data
 
     async def list_vm_disks(self, vm_id: str, page: int, limit: int) -> Answer:

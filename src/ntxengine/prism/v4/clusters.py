@@ -26,7 +26,6 @@ class _Network(msgspec.Struct, rename="camel"):
 class ClusterState(msgspec.Struct, rename="camel"):
     """A cluster."""
 
-    ext_id: str | None = None
     name: str | None = None
     config: _ClusterConfig | None = None
     network: _Network | None = None
