@@ -55,6 +55,8 @@ class Disk:
             file.write(os.urandom(512))
         self.told: list[Progress] = []
         self.before: Manifest | None = None
+        self.options = CopyOptions()
+        self.on_progress: Callable[[Progress], None] = lambda progress: self.told.append(progress)
 
     async def remember(self) -> None:
         """Take what the disk holds now as the previous point."""
@@ -86,11 +88,16 @@ class Disk:
                     changes,
                     self.before,
                     directory=self._folder,
-                    options=CopyOptions(),
-                    on_progress=self.told.append,
+                    options=self.options,
+                    on_progress=self.on_progress,
                     clock=clock,
                 )
                 return await auditor.run(audit, cursor)
+
+
+def opened() -> list[str]:
+    """Return what this process has open."""
+    return sorted(path.readlink().name for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
 
 
 @asynccontextmanager
@@ -176,17 +183,38 @@ async def test_progress_is_of_the_whole_audit(tmp_path: Path) -> None:
     assert {progress.bytes_total for progress in disk.told} == {101 * BLOCK_SIZE}
 
 
-async def test_a_cancelled_audit_leaves_nothing(tmp_path: Path) -> None:
-    async with remembered(tmp_path) as disk:
-        before = sorted(path.name for path in tmp_path.iterdir())
-        task = asyncio.ensure_future(disk.audit(Audit(share=1.0), Cursor(1, 0, BLOCKS)))
-        await asyncio.sleep(0)
+async def test_an_audit_that_is_cancelled_while_it_reads_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+    ended: list[type[BaseException]] = []
+    digest = dataplane.digest
+
+    async def watched(*args: Any, **options: Any) -> Any:
+        try:
+            return await digest(*args, **options)
+        except BaseException as error:
+            ended.append(type(error))
+            raise
+
+    def cancel(progress: Progress) -> None:
+        done.append(progress.bytes_done)
         task.cancel()
+
+    async with remembered(tmp_path) as disk:
+        before = opened(), sorted(tmp_path.iterdir())
+        monkeypatch.setattr(dataplane, "digest", watched)
+        disk.options = CopyOptions(bandwidth=4 * MIB)
+        disk.on_progress = cancel
+        task = asyncio.ensure_future(disk.audit(Audit(share=1.0), Cursor(1, 0, BLOCKS)))
 
         with pytest.raises(asyncio.CancelledError):
             await task
 
-        assert sorted(path.name for path in tmp_path.iterdir()) == before
+        assert done
+        assert max(done) < SIZE
+        assert ended == [asyncio.CancelledError]
+        assert (opened(), sorted(tmp_path.iterdir())) == before
 
 
 @pytest.mark.parametrize(
