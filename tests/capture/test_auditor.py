@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from ntxengine.changes import Changes
 from ntxengine.changes.sampling import Cursor, Sample, sample
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane import extents
-from ntxengine.dataplane.copy import CopyOptions, Progress
+from ntxengine.dataplane.copy import CopyOptions, CopyReport, Progress
 from ntxengine.dataplane.extents import ExtentFile
 from ntxengine.dataplane.location import parse
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source
-from ntxengine.errors import OptionsError
+from ntxengine.errors import NbdProtocolError, OptionsError, PlaceError, SourceError, TransferTimeout
 from ntxengine.units import BLOCK_SIZE, MIB
 
 BLOCKS = 1001
@@ -215,6 +215,67 @@ async def test_an_audit_that_is_cancelled_while_it_reads_leaves_nothing(
         assert max(done) < SIZE
         assert ended == [asyncio.CancelledError]
         assert (opened(), sorted(tmp_path.iterdir())) == before
+
+
+class FailsAt:
+    """Reading fails where one of some blocks is asked for."""
+
+    def __init__(self, blocks: Iterable[int], kind: type[PlaceError] = SourceError) -> None:
+        self._blocks = set(blocks)
+        self._kind = kind
+        self._digest = dataplane.digest
+        self.reads = 0
+
+    async def __call__(self, *args: Any, **options: Any) -> CopyReport:
+        self.reads += 1
+        (places,) = options["extents"]
+        for offset, length, _ in places.tolist():
+            if self._blocks & set(range(offset // BLOCK_SIZE, -(-(offset + length) // BLOCK_SIZE))):
+                raise self._kind("Input/output error", offset=offset, length=length)
+        return await self._digest(*args, **options)
+
+
+@pytest.mark.parametrize("audit", [Audit(share=1.0), Audit(bytes=SIZE)])
+async def test_blocks_that_cannot_be_read_are_passed_over(
+    audit: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with remembered(tmp_path) as disk:
+        fails = FailsAt({200, 700})
+        monkeypatch.setattr(dataplane, "digest", fails)
+
+        found = await disk.audit(audit, Cursor(1, 0, BLOCKS))
+
+    assert (found.blocks_sampled, found.cursor.position) == (BLOCKS - 2, BLOCKS)
+    assert (len(found.wrong), found.problem) == (0, "Input/output error")
+    assert fails.reads < 64
+
+
+async def test_audits_get_past_a_bad_stretch_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with remembered(tmp_path) as disk:
+        fails = FailsAt(range(300, 320))
+        monkeypatch.setattr(dataplane, "digest", fails)
+        cursor, sampled, audits = Cursor(1, 0, BLOCKS), 0, 0
+        while cursor.covered < BLOCKS:
+            found = await disk.audit(Audit(share=1.0), cursor)
+            assert found.cursor.position > cursor.position
+            cursor, sampled, audits = found.cursor, sampled + found.blocks_sampled, audits + 1
+
+    assert sampled >= BLOCKS - 20
+    assert audits < 20
+
+
+@pytest.mark.parametrize(("kind", "reads"), [(NbdProtocolError, 1), (TransferTimeout, 1), (SourceError, 32)])
+async def test_a_source_that_is_gone_ends_the_audit(
+    kind: type[PlaceError], reads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with remembered(tmp_path) as disk:
+        fails = FailsAt(range(BLOCKS), kind)
+        monkeypatch.setattr(dataplane, "digest", fails)
+
+        found = await disk.audit(Audit(share=1.0), Cursor(1, 0, BLOCKS))
+
+    assert (found.blocks_sampled, found.problem, fails.reads) == (0, "Input/output error", reads)
+    assert found.cursor.position < reads
 
 
 @pytest.mark.parametrize(

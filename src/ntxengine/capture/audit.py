@@ -28,7 +28,7 @@ from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyOptions, OnProgress, Progress
 from ntxengine.dataplane.extents import total
 from ntxengine.dataplane.manifest import Manifest, block_extents
-from ntxengine.errors import NbdError, OptionsError, SourceError, TransferTimeout
+from ntxengine.errors import NbdError, NbdReplyError, OptionsError, SourceError, TransferTimeout
 from ntxengine.repository import Point, StoredAudit
 from ntxengine.units import BLOCK_SIZE
 
@@ -38,6 +38,9 @@ _FIRST_TIMED = 64
 """Blocks of the first sweep of an audit that has only so much time: 4 MiB."""
 
 _NAMED_OFFSETS = 16
+
+_MOST_FAILURES = 32
+"""Reads that may fail in one audit, each perhaps after many seconds: enough to find two blocks in the largest sweep."""
 
 Clock = Callable[[], float]
 
@@ -81,8 +84,8 @@ class Audit:
 class Audited:
     """What an audit of a disk found, and where the next one goes on.
 
-    Of `blocks_sampled` those with the numbers `wrong` do not hold what the cluster said.  `problem` says why the audit
-    ended early, "" if it did not.
+    Of `blocks_sampled` those with the numbers `wrong` do not hold what the cluster said.  `problem` says what could
+    not be read, "" if nothing.
     """
 
     cursor: Cursor
@@ -154,18 +157,28 @@ class Auditor:
     async def run(self, audit: Audit, cursor: Cursor) -> Audited:
         """Read blocks from where `cursor` is on, as many as `audit` allows, or until one is wrong.
 
-        What cannot be read ends it early, and does not count: whether the copy needs it is not known here.
+        Where a read fails, fewer blocks are tried, down to the one that cannot be read: that is passed over, or the
+        audits of a disk would not get past it.  Too many failures, and others, end the audit.  Whether the copy needs
+        what cannot be read is not known here.
         """
         wrong, problem = NONE, ""
+        most, failures = MAX_AHEAD, 0
         began_s = self._clock()
         with Manifest.temporary(size=self._changes.size, directory=self._directory) as found:
             while not len(wrong) and (count := self._next_count(audit, cursor.blocks, self._clock() - began_s)):
-                count, chosen = await to_thread_joined(self._choose, cursor.passed(self._passed), count, audit)
+                here = cursor.passed(self._passed)
+                count, chosen = await to_thread_joined(self._choose, here, min(count, most), audit)
                 try:
                     wrong = await self._sweep(chosen, found, audit)
+                    most = min(2 * most, MAX_AHEAD)
                 except (SourceError, NbdError, TransferTimeout) as error:
                     problem = str(error)
-                    break
+                    failures += 1
+                    if failures == _MOST_FAILURES or not isinstance(error, SourceError | NbdReplyError):
+                        break
+                    most = max(1, count // 2)
+                    if count > 1:
+                        continue
                 self._passed += count
         return Audited(
             cursor=cursor.passed(self._passed),

@@ -89,7 +89,7 @@ class DiskAudit:
         self._audited = audited
         if audited.problem:
             blocks = audited.blocks_sampled
-            self._warn(f"{self._name}: the audit ended early, after {blocks} blocks: {audited.problem}")
+            self._warn(f"{self._name}: the audit compared {blocks} blocks, not all could be read: {audited.problem}")
         return await self._distrust(audited) if len(audited.wrong) else None
 
     def _as_before(self) -> Audited | None:

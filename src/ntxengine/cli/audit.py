@@ -94,7 +94,7 @@ def report_text(audit: StoredAudit | None) -> str:
     else:
         covered = _percent(min(audit.position, audit.blocks), audit.blocks)
         found = f"{audit.blocks_sampled} blocks were as reported; {covered} covered since all was read"
-    return f"audit: {found}" + (f"; ended early: {audit.problem}" if audit.problem else "")
+    return f"audit: {found}" + (f"; not all could be read: {audit.problem}" if audit.problem else "")
 
 
 def distrust_text(distrusted: Iterable[Distrust]) -> str:

@@ -76,7 +76,7 @@ class StoredAudit:
 
     `seed`, `position` and `blocks` are where the next audit goes on (changes.sampling.Cursor); `position` counts from
     the last capture that read everything.  `blocks_wrong` of `blocks_sampled` were not what was reported, the first of
-    them at `offsets` (bytes).  `problem` says why it ended early, "" if it did not.
+    them at `offsets` (bytes).  `problem` says what could not be read, "" if nothing.
     """
 
     seed: int
