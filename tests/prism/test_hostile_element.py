@@ -11,8 +11,9 @@ import pytest
 from ntxengine.errors import NotFoundError, PrismAnswerError, PrismError, TaskFailed
 from ntxengine.prism.http.session import Session
 from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, RecoveryPoint, Vm
+from ntxengine.prism.tasks import MAX_ODD_ANSWERS, SETTLE_TIMEOUT_S
 from ntxengine.prism.v3.element import ElementPrism
-from tests.prism.hostile import Hostile, reply
+from tests.prism.hostile import Asked, HandClock, Hostile, reply
 
 A, B, C, D = (str(uuid.UUID(int=number)) for number in range(1, 5))
 LIVE = f"/default/.acropolis/vmdisk/{C}"
@@ -31,7 +32,7 @@ def files(**address: Any) -> bytes:
     return reply(200, {"uuid": A, "vm_disk_info": [{"disk_address": named, "size": 1024}]})
 
 
-def snapshot(*listed: tuple[Any, Any], state: str = "COMPLETE", **status: Any) -> bytes:
+def snapshot(*listed: tuple[Any, Any], state: Any = "COMPLETE", **status: Any) -> bytes:
     found = [{"file_path": live, "snapshot_file_path": frozen} for live, frozen in listed]
     said = {"state": state, "snapshot_file_list": found, "resources": {"entity_uuid": A}, **status}
     return reply(200, {"metadata": {"uuid": D}, "status": said})
@@ -141,6 +142,28 @@ async def test_a_refused_create_asks_nothing_more(hostile: Hostile, prism: Eleme
         await create(prism)
 
     assert len(hostile.asked) == 2
+
+
+async def test_a_failure_right_after_the_last_look_does_not_end_the_clean_up(
+    hostile: Hostile, prism: ElementPrism, clock: HandClock
+) -> None:
+    asked_s: list[float] = []
+    failures = [reply(500, {})] * 4
+
+    def pending(_asked: Asked) -> bytes:
+        """Never be ready; fail, oftener than a request is repeated, as soon as nobody waits for it any more."""
+        asked_s.append(clock.time_s)
+        if len(asked_s) > 1 and asked_s[-2] >= asked_s[0] + SETTLE_TIMEOUT_S and failures:
+            return failures.pop()
+        return reply(404, {}) if deleted(hostile) else snapshot(state="PENDING")
+
+    ready(hostile, *[snapshot(state=5)] * MAX_ODD_ANSWERS, pending)
+
+    with pytest.raises(PrismAnswerError):
+        await create(prism)
+
+    assert failures == []
+    assert deleted(hostile) == 1
 
 
 async def test_a_snapshot_that_had_failed_is_deleted_like_any_other(hostile: Hostile, prism: ElementPrism) -> None:

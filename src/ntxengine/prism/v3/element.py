@@ -349,12 +349,15 @@ class ElementPrism:
     async def _settled(self, snapshot_id: str, what: str, deadline: Deadline) -> schema.Snapshot | None:
         """Return a snapshot when it is complete or has failed, or as it stands after a while; it may still appear."""
 
-        async def ended() -> schema.Snapshot | None:
-            found = await self._state(snapshot_id)
-            return found if found is not None and (found.is_complete or found.has_failed) else None
+        found: schema.Snapshot | None = None
 
-        found = await appearing(ended, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S)
-        return found or await self._state(snapshot_id)
+        async def ended() -> bool | None:
+            nonlocal found
+            found = await self._state(snapshot_id)
+            return True if found is not None and (found.is_complete or found.has_failed) else None
+
+        await appearing(ended, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S)
+        return found
 
     async def _remove_unfinished(
         self, vm: Vm, name: str, chosen_id: str | None, told_id: str | None, what: str
