@@ -296,15 +296,37 @@ async def test_a_snapshot_that_is_not_told_to_be_ours_is_neither_taken_nor_delet
     assert deleted(hostile) == []
 
 
-async def test_a_snapshot_whose_id_we_chose_is_deleted_unseen(hostile: Hostile, element: ElementPrism) -> None:
+UNSEEN = f"snapshot '{NAME}' of VM {VM_ID}: not to be seen, but it may be made yet: `ntx sweep` removes it then"
+
+
+async def test_a_snapshot_whose_id_we_chose_is_deleted_unseen(
+    hostile: Hostile, element: ElementPrism, caplog: pytest.LogCaptureFixture
+) -> None:
     hostile.on("POST /idempotence_identifiers", reply(200, {"uuid_list": [POINT]}))
-    hostile.on("POST /vm_snapshots", reply(500, {}))
+    hostile.on("POST /vm_snapshots", reply(504, {}))
     hostile.on(f"DELETE /vm_snapshots/{POINT}", reply(202, {}))
 
     with pytest.raises(PrismError):
         await create(element)
 
     assert deleted(hostile) == [POINT]
+    assert UNSEEN in caplog.messages
+
+
+@pytest.mark.parametrize("made", [reply(504, {}), reply(202, {"metadata": {"uuid": OTHER}})], ids=["lost", "told"])
+async def test_a_snapshot_that_is_not_seen_may_be_made_yet(
+    hostile: Hostile, element: ElementPrism, caplog: pytest.LogCaptureFixture, made: bytes
+) -> None:
+    hostile.on("POST /idempotence_identifiers", reply(404, {}))
+    hostile.on("POST /vm_snapshots", made)
+    hostile.on("POST /vm_snapshots/list", reply(200, {"entities": []}))
+
+    with pytest.raises(PrismError):
+        await create(element)
+
+    assert deleted(hostile) == []
+    assert UNSEEN in caplog.messages
+    assert not [text for text in caplog.messages if "left alone" in text]
 
 
 async def test_no_identifier_at_all_is_refused(hostile: Hostile, element: ElementPrism) -> None:

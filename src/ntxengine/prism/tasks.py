@@ -200,6 +200,11 @@ class Accepted:
         return await run_to_completion(keep())
 
 
+def warn_of_unseen(what: str) -> None:
+    """Say that `what`, which Prism may have accepted, was looked for and is not there."""
+    log.warning("%s: not to be seen, but it may be made yet: `ntx sweep` removes it then", what)
+
+
 async def undo(work: Coroutine[Any, Any, None], *, what: str) -> None:
     """Remove what is half done, to the end, also while we are being cancelled.
 

@@ -52,6 +52,7 @@ from ntxengine.prism.tasks import (
     log_not_told,
     poll,
     undo,
+    warn_of_unseen,
 )
 from ntxengine.prism.v3 import schema
 from ntxengine.prism.v3.api import ElementApi
@@ -370,15 +371,19 @@ class ElementPrism:
         made_id = chosen_id or told_id
         if made_id is None:
             ids = await self._appearing(vm, name, what, deadline)
+            is_seen = bool(ids)
         else:
             found = await self._settled(made_id, what, deadline)
-            if chosen_id is not None:
-                is_ours = found is None or found.is_of(name, vm)
+            is_seen = found is not None
+            if found is None:
+                is_ours = chosen_id is not None
             else:
-                is_ours = found is not None and found.is_told_of(name, vm)
-            if not is_ours:
+                is_ours = found.is_of(name, vm) if chosen_id is not None else found.is_told_of(name, vm)
+            if is_seen and not is_ours:
                 log.warning("snapshot %s is left alone: Prism does not say that it is the %s", made_id, what)
             ids = {made_id} if is_ours else set()
+        if not is_seen:
+            warn_of_unseen(what)
         for point_id in ids:
             log.info("deleting snapshot %s: making it did not succeed (%s)", point_id, what)
             await self.delete_recovery_point(point_id)

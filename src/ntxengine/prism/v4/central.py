@@ -51,6 +51,7 @@ from ntxengine.prism.tasks import (
     log_not_told,
     poll,
     undo,
+    warn_of_unseen,
 )
 from ntxengine.prism.v4.api import CentralApi, name_is, new_request_id
 from ntxengine.prism.v4.disks import CentralDisks
@@ -350,7 +351,7 @@ class CentralPrism:
             # Nobody knows how far the request came: a recovery point of our name may appear in a moment.
             ids = await self._appearing(vm, name, what, deadline)
             if not ids:
-                log.warning("%s: not to be seen, but it may be made yet: `ntx sweep` removes it then", what)
+                warn_of_unseen(what)
         for point_id in ids:
             log.info("deleting recovery point %s: making it did not succeed (%s)", point_id, what)
             await self.delete_recovery_point(point_id)
