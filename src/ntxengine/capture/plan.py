@@ -112,16 +112,7 @@ async def plan_capture(
         disks=tuple(disk for disk in vm.disks if disk.id not in clones),
         excluded=(*vm.excluded, *clones.values()),
     )
-    if not vm.disks:
-        left_out = f"; a recovery point does not hold {', '.join(vm.excluded)}" if vm.excluded else ""
-        raise NtxError(f"VM {vm.name!r} ({vm.id}) has no disk that can be captured{left_out}")
-    if vm.is_moving:
-        raise PrismBusy(f"VM {vm.name!r} ({vm.id}) is being moved to another cluster: capture it when it is there")
-    if obstacle := prism.obstacle(vm):
-        raise NtxError(f"VM {vm.name!r} ({vm.id}) cannot be captured: {obstacle}; nothing was made")
-    facts = await prism.cluster(vm.cluster_id)
-    if old := refusal(facts.version):
-        raise NtxError(f"VM {vm.name!r} ({vm.id}) cannot be captured: {old}; nothing was made")
+    facts = await _cluster_that_can(prism, vm)
     quiescing = choose_quiescing(prism, vm, options)
     disks = [
         await _estimated(repository, _with_audit(_plan_disk(disk, parent), parent, vm, options), parent)
@@ -147,6 +138,21 @@ async def plan_capture(
         notice=notice(facts.version, prism.family),
         removed=_removed(vm, parent.newest),
     )
+
+
+async def _cluster_that_can(prism: Prism, vm: Vm) -> ClusterFacts:
+    """Return the cluster that the VM is on, if the VM can be captured there now."""
+    if not vm.disks:
+        left_out = f"; a recovery point does not hold {', '.join(vm.excluded)}" if vm.excluded else ""
+        raise NtxError(f"VM {vm.name!r} ({vm.id}) has no disk that can be captured{left_out}")
+    if vm.is_moving:
+        raise PrismBusy(f"VM {vm.name!r} ({vm.id}) is being moved to another cluster: capture it when it is there")
+    if obstacle := prism.obstacle(vm):
+        raise NtxError(f"VM {vm.name!r} ({vm.id}) cannot be captured: {obstacle}; nothing was made")
+    facts = await prism.cluster(vm.cluster_id)
+    if old := refusal(facts.version):
+        raise NtxError(f"VM {vm.name!r} ({vm.id}) cannot be captured: {old}; nothing was made")
+    return facts
 
 
 async def _reach_element(prism: Prism, facts: ClusterFacts, disks: list[DiskPlan], options: CaptureOptions) -> None:

@@ -69,11 +69,6 @@ from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism import Cluster
 from ntxengine.repository import Point, Repository
 
-WAYS = {
-    "allocated": "all that is allocated",
-    "changed-regions": "what changed",
-    "lost": "no changed regions, so --on-lost-tracking decides",
-}
 _EXPIRY = re.compile(r"(\d+)([hd])")
 
 
