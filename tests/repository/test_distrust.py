@@ -93,6 +93,17 @@ def test_what_is_doubted_survives_the_catalog_and_a_copy_and_changes_no_point(
     } == before
 
 
+def test_points_above_a_damaged_one_are_marked(repository: PointStore) -> None:
+    first, *_, middle, last = [
+        make_point(repository, tracking) for tracking in ["allocated", *["v4-changed-regions"] * 3]
+    ]
+    (first.path / "point.json").write_text("damaged")
+
+    cast_doubt(repository)
+
+    assert {middle.id, last.id} < doubted(repository).keys()
+
+
 def test_findings_of_several_disks_at_once_are_all_kept(
     repository: PointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ never followed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ntxengine.dataplane.manifest import Manifest, read_header
@@ -36,11 +36,15 @@ class Chains:
 
         Errors: RepositoryError if one is missing or damaged.
         """
-        chain = [point]
+        return list(self.walk(point))
+
+    def walk(self, point: Point) -> Iterator[Point]:
+        """Yield the same, one by one.  Errors: as points_of, once those above were yielded."""
+        yield point
         # Ends: a parent sorts before its child, which reading it has checked.
-        while chain[-1].parent_id is not None:
-            chain.append(self._parent(chain[-1]))
-        return chain
+        while point.parent_id is not None:
+            point = self._parent(point)
+            yield point
 
     def images_of(self, point: Point, disk: PointDisk) -> tuple[Path, ...]:
         """Return the images of a disk, newest first down to the root, each checked against its point.

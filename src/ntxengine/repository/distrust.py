@@ -10,7 +10,8 @@ is what was captured, byte for byte, and yet may not be what the disk was.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -130,12 +131,10 @@ def was_read_whole(point: Point, disk: PointDisk) -> bool:
     return report.tracking in _READ_AS_A_WHOLE or is_all_data
 
 
-def _chain(newest: Point) -> Sequence[Point]:
-    """Return a point and those below it, as far down as they can be read."""
-    try:
-        return Chains().points_of(newest)
-    except RepositoryError:
-        return [newest]
+def _chain(newest: Point) -> Iterator[Point]:
+    """Yield a point and those below it, as far down as they can be read."""
+    with suppress(RepositoryError):
+        yield from Chains().walk(newest)
 
 
 def _damaged(path: Path, problem: str) -> RepositoryError:
