@@ -32,8 +32,8 @@ def tracking_of(point: Point, label: str = "scsi.0") -> str | None:
     return point.report.disks[point.disk(label).disk_id].tracking
 
 
-def doubted(lab: Lab) -> dict[str, list[str]]:
-    """Return the labels of the doubted disks by point."""
+def distrusted(lab: Lab) -> dict[str, list[str]]:
+    """Return the labels of the distrusted disks by point."""
     health = PointStore.open(lab.repository.path).health()
     return {folder.name: sorted(each.label for each in found) for folder, found in health.distrusted.items()}
 
@@ -63,7 +63,7 @@ async def test_a_change_that_the_cluster_never_told_of_is_found(lab: Lab) -> Non
     assert lab.stored(third) == lab.guest()
     assert (tracking_of(third), tracking_of(third, "scsi.1")) == ("digest-scan", f"{lab.prism.family}-changed-regions")
     assert (audit_of(third).blocks_wrong, audit_of(third).offsets) == (1, (5 * MIB,))
-    assert doubted(lab) == {second.id: ["scsi.0"]}
+    assert distrusted(lab) == {second.id: ["scsi.0"]}
     warning = next(text for text in lab.witness.warnings if "an audit found" in text)
     assert f"at offset {5 * MIB};" in warning
     assert "scsi.0" in warning
@@ -74,7 +74,7 @@ async def test_a_change_that_the_cluster_never_told_of_is_found(lab: Lab) -> Non
     lab.assert_clean(points=3)
 
 
-async def test_what_is_zero_that_should_not_be_casts_doubt_on_the_first_point_too(lab: Lab) -> None:
+async def test_what_is_zero_that_should_not_be_makes_the_first_point_distrusted_too(lab: Lab) -> None:
     hide(lab, 5 * MIB, question="allocated")
     first = await lab.capture()
     second = await lab.capture()
@@ -82,10 +82,10 @@ async def test_what_is_zero_that_should_not_be_casts_doubt_on_the_first_point_to
     third = await lab.capture(audit=ALL)
 
     assert lab.stored(third) == lab.guest()
-    assert doubted(lab) == {first.id: ["scsi.0"], second.id: ["scsi.0"]}
+    assert distrusted(lab) == {first.id: ["scsi.0"], second.id: ["scsi.0"]}
 
 
-async def test_a_first_point_for_which_all_was_read_is_not_doubted(v4_lab: Lab) -> None:
+async def test_a_first_point_for_which_all_was_read_is_not_distrusted(v4_lab: Lab) -> None:
     lab = v4_lab
     await lab.capture()  # of scsi.1 nothing was said to be allocated, so that all of it was read
     lab.write(1, MIB, b"nobody tells of this")
@@ -94,10 +94,10 @@ async def test_a_first_point_for_which_all_was_read_is_not_doubted(v4_lab: Lab) 
 
     await lab.capture(audit=ALL)
 
-    assert doubted(lab) == {second.id: ["scsi.1"]}
+    assert distrusted(lab) == {second.id: ["scsi.1"]}
 
 
-async def test_a_full_capture_casts_doubt_on_the_points_before_it(v4_lab: Lab) -> None:
+async def test_a_full_capture_distrusts_the_points_before_it(v4_lab: Lab) -> None:
     lab = v4_lab
     hide(lab, 5 * MIB)
     first = await lab.capture()
@@ -107,11 +107,11 @@ async def test_a_full_capture_casts_doubt_on_the_points_before_it(v4_lab: Lab) -
 
     assert lab.stored(third) == lab.guest()
     assert tracking_of(third) == "full"
-    assert doubted(lab) == {first.id: ["scsi.0"], second.id: ["scsi.0"]}
+    assert distrusted(lab) == {first.id: ["scsi.0"], second.id: ["scsi.0"]}
     assert any(f"{second.id}, {first.id} may lack changes" in text for text in lab.witness.warnings)
 
 
-async def test_a_first_point_that_holds_what_a_full_one_was_not_told_is_not_doubted(v4_lab: Lab) -> None:
+async def test_a_first_point_that_holds_what_a_full_one_was_not_told_is_not_distrusted(v4_lab: Lab) -> None:
     lab = v4_lab
     await lab.capture()
     second = await lab.capture()
@@ -119,10 +119,10 @@ async def test_a_first_point_that_holds_what_a_full_one_was_not_told_is_not_doub
 
     await lab.capture(full=True, audit=ALL)
 
-    assert doubted(lab) == {second.id: ["scsi.0"]}
+    assert distrusted(lab) == {second.id: ["scsi.0"]}
 
 
-async def test_where_the_newest_cannot_be_read_doubt_is_cast_on_it(v4_lab: Lab) -> None:
+async def test_where_the_newest_cannot_be_read_it_is_distrusted(v4_lab: Lab) -> None:
     lab = v4_lab
     first = await lab.capture()
     first.manifest_path(first.disk("scsi.0")).write_bytes(b"no manifest")
@@ -130,7 +130,7 @@ async def test_where_the_newest_cannot_be_read_doubt_is_cast_on_it(v4_lab: Lab) 
 
     await lab.capture(audit=ALL)
 
-    assert doubted(lab) == {first.id: ["scsi.0"]}
+    assert distrusted(lab) == {first.id: ["scsi.0"]}
 
 
 @pytest.mark.parametrize("kind", ["dropped", "zeroed"])
@@ -160,7 +160,7 @@ async def test_a_first_capture_reads_everything_when_what_is_said_to_be_zero_is_
     assert (tracking_of(point), tracking_of(point, "scsi.1")) == ("full", "allocated")
     assert "zero or unallocated" in point.tracking_reason
     assert audit_of(point).position == 0
-    assert doubted(lab) == {}
+    assert distrusted(lab) == {}
 
 
 async def test_what_is_said_to_have_become_zero_is_compared_with_zero(lab: Lab) -> None:
@@ -172,7 +172,7 @@ async def test_what_is_said_to_have_become_zero_is_compared_with_zero(lab: Lab) 
 
     assert lab.stored(second) == lab.guest()
     assert tracking_of(second) == "digest-scan"
-    assert first.id not in doubted(lab)
+    assert first.id not in distrusted(lab)
 
 
 async def test_what_honestly_became_zero_is_right(lab: Lab) -> None:
@@ -276,7 +276,7 @@ async def test_a_short_last_block_and_a_disk_that_grew_are_audited(lab: Lab) -> 
 
     assert lab.stored(grown) == lab.stored(again) == lab.guest()
     assert audit_of(again, "scsi.1").blocks_sampled == audit_of(again, "scsi.1").blocks
-    assert doubted(lab) == {}
+    assert distrusted(lab) == {}
 
 
 @pytest.mark.parametrize("options", [{}, {"on_lost_tracking": "full"}, {"full": True}, {"max_chain": 1}])
@@ -292,7 +292,7 @@ async def test_what_was_found_is_kept_though_the_capture_fails(options: dict[str
     lab.make_witness = Fails
     with pytest.raises(RuntimeError):
         await lab.capture(audit=ALL)
-    assert doubted(lab) == {second.id: ["scsi.0"]}
+    assert distrusted(lab) == {second.id: ["scsi.0"]}
     lab.make_witness = Witness
 
     hide(lab, 5 * MIB)
@@ -311,7 +311,7 @@ async def test_where_reading_all_is_not_allowed_the_capture_fails_and_the_findin
     with pytest.raises(NtxError, match="not allowed"):
         await lab.capture(audit=ALL, on_lost_tracking="fail")
 
-    assert doubted(lab) == {second.id: ["scsi.0"]}
+    assert distrusted(lab) == {second.id: ["scsi.0"]}
     lab.assert_clean(points=2)
 
 
@@ -376,4 +376,4 @@ async def test_an_honest_cluster_is_never_accused(seed: int, v4_lab: Lab) -> Non
         assert lab.stored(point) == lab.guest()
         assert {tracking_of(point), tracking_of(point, "scsi.1")} <= {"allocated", "v4-changed-regions"}
         assert [audit_of(point, label).blocks_wrong for label in ("scsi.0", "scsi.1")] == [0, 0]
-    assert doubted(lab) == {}
+    assert distrusted(lab) == {}

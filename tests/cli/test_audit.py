@@ -1,4 +1,4 @@
-"""`--audit` on the command line: what it takes, what it says, and what lists and verdicts say of doubted points."""
+"""`--audit` on the command line: what it takes, what it says, and what lists and verdicts say of distrusted points."""
 
 from __future__ import annotations
 

@@ -34,16 +34,16 @@ def make_point(repository: PointStore, tracking: Any, *, on_top: bool = True) ->
         return unfinished.commit(replace(record_of(unfinished, disks), report=report))
 
 
-def cast_doubt(repository: PointStore, *, was_zero: bool = False, disk_id: str = DISK) -> list[str]:
+def distrust_newest(repository: PointStore, *, was_zero: bool = False, disk_id: str = DISK) -> list[str]:
     """Do what a capture does whose audit found something, and which then fails."""
     parent = repository.newest(VM)
     assert parent is not None
     with begin(repository, VM, parent) as unfinished:
-        return unfinished.cast_doubt(parent, parent.disk(disk_id), (65536, 131072), was_zero=was_zero)
+        return unfinished.distrust_chain(parent, parent.disk(disk_id), (65536, 131072), was_zero=was_zero)
 
 
-def doubted(repository: PointStore) -> dict[str, list[str]]:
-    """Return the labels of the doubted disks of each point that has some."""
+def distrusted(repository: PointStore) -> dict[str, list[str]]:
+    """Return the labels of the distrusted disks of each point that has some."""
     health = repository.health()
     return {folder.name: [each.label for each in found] for folder, found in health.distrusted.items()}
 
@@ -60,24 +60,24 @@ def doubted(repository: PointStore) -> dict[str, list[str]]:
         (["allocated"], False, []),
     ],
 )
-def test_points_are_doubted_back_to_the_last_for_which_all_was_read(
+def test_points_are_distrusted_back_to_the_last_for_which_all_was_read(
     repository: PointStore, chain: list[Any], was_zero: bool, expected: list[int]
 ) -> None:
     points = [make_point(repository, tracking) for tracking in chain]
 
-    found = cast_doubt(repository, was_zero=was_zero)
+    found = distrust_newest(repository, was_zero=was_zero)
 
     assert sorted(found) == [points[number].id for number in expected]
-    assert doubted(repository) == {points[number].id: ["scsi.0"] for number in expected}
+    assert distrusted(repository) == {points[number].id: ["scsi.0"] for number in expected}
 
 
-def test_what_is_doubted_survives_the_catalog_and_a_copy_and_changes_no_point(
+def test_what_is_distrusted_survives_the_catalog_and_a_copy_and_changes_no_point(
     repository: PointStore, tmp_path: Path
 ) -> None:
     make_point(repository, "allocated")
     point = make_point(repository, "v4-changed-regions")
     before = {path: path.read_bytes() for path in point.path.iterdir()}
-    cast_doubt(repository)
+    distrust_newest(repository)
 
     (repository.path / "catalog.sqlite").unlink()
     copy = tmp_path / "copy"
@@ -99,9 +99,9 @@ def test_points_above_a_damaged_one_are_marked(repository: PointStore) -> None:
     ]
     (first.path / "point.json").write_text("damaged")
 
-    cast_doubt(repository)
+    distrust_newest(repository)
 
-    assert {middle.id, last.id} < doubted(repository).keys()
+    assert {middle.id, last.id} < distrusted(repository).keys()
 
 
 def test_findings_of_several_disks_at_once_are_all_kept(
@@ -121,43 +121,43 @@ def test_findings_of_several_disks_at_once_are_all_kept(
 
     with begin(repository, VM, point) as unfinished, ThreadPoolExecutor() as threads:
         marks = [
-            threads.submit(unfinished.cast_doubt, point, point.disk(disk_id), (0,), was_zero=False)
+            threads.submit(unfinished.distrust_chain, point, point.disk(disk_id), (0,), was_zero=False)
             for disk_id in (DISK, OTHER_DISK)
         ]
         for mark in marks:
             mark.result()
 
     monkeypatch.undo()
-    assert sorted(doubted(repository)[point.id]) == ["scsi.0", "scsi.1"]
+    assert sorted(distrusted(repository)[point.id]) == ["scsi.0", "scsi.1"]
 
 
 def test_the_first_finding_stays_and_later_ones_are_added(repository: PointStore) -> None:
     make_point(repository, "allocated")
     first = make_point(repository, "v4-changed-regions")
-    cast_doubt(repository)
+    distrust_newest(repository)
     found_by = repository.health().distrusted[first.path][0].found_by
 
     second = make_point(repository, "v4-changed-regions")
-    cast_doubt(repository)
-    cast_doubt(repository, disk_id=OTHER_DISK)
+    distrust_newest(repository)
+    distrust_newest(repository, disk_id=OTHER_DISK)
 
-    assert doubted(repository) == {first.id: ["scsi.0", "scsi.1"], second.id: ["scsi.0", "scsi.1"]}
+    assert distrusted(repository) == {first.id: ["scsi.0", "scsi.1"], second.id: ["scsi.0", "scsi.1"]}
     assert repository.health().distrusted[first.path][0].found_by == found_by
 
 
-def test_a_point_that_stands_alone_casts_doubt_on_those_before_it(repository: PointStore) -> None:
+def test_a_point_that_stands_alone_distrusts_those_before_it(repository: PointStore) -> None:
     point = make_point(repository, "allocated")
 
     with begin(repository, VM, None) as unfinished:
-        assert unfinished.cast_doubt(point, point.disk(DISK), (0,), was_zero=True) == [point.id]
+        assert unfinished.distrust_chain(point, point.disk(DISK), (0,), was_zero=True) == [point.id]
 
-    assert doubted(repository) == {point.id: ["scsi.0"]}
+    assert distrusted(repository) == {point.id: ["scsi.0"]}
 
 
 def test_right_is_the_first_whole_point_since_for_which_all_was_read(repository: PointStore) -> None:
     make_point(repository, "digest-scan")
     make_point(repository, "v4-changed-regions")
-    cast_doubt(repository)
+    distrust_newest(repository)
     ((mark,),) = repository.health().distrusted.values()
 
     make_point(repository, "v4-changed-regions")
@@ -184,17 +184,17 @@ def test_right_is_the_first_whole_point_since_for_which_all_was_read(repository:
         lambda document: [],
     ],
 )
-def test_a_damaged_file_is_never_taken_for_no_doubt(repository: PointStore, damage: Any) -> None:
+def test_a_damaged_file_is_never_taken_for_no_distrust(repository: PointStore, damage: Any) -> None:
     make_point(repository, "allocated")
     point = make_point(repository, "v4-changed-regions")
-    cast_doubt(repository)
+    distrust_newest(repository)
     path = repository.path / VM / "distrusted.json"
     path.write_text(json.dumps(damage(json.loads(path.read_text()))))
     damaged = path.read_bytes()
 
     health = repository.health()
     with pytest.raises(RepositoryError, match=r"distrusted\.json"):
-        cast_doubt(repository)
+        distrust_newest(repository)
 
     assert [each.id for each in health.points][-1] == point.id
     assert list(health.unknown_distrust) == [repository.path / VM]

@@ -267,9 +267,9 @@ def test_what_a_capture_made_on_a_cluster_stands_under_these_names(here: Site, t
 def test_what_is_distrusted_is_stored_like_this(tmp_path: Path) -> None:
     folder = tmp_path / VM
     folder.mkdir()
-    doubt = Distrust(PARENT, DISK, "scsi.0", POINT, datetime(2026, 11, 24, 4, 15, tzinfo=UTC), (65536,))
+    mark = Distrust(PARENT, DISK, "scsi.0", POINT, datetime(2026, 11, 24, 4, 15, tzinfo=UTC), (65536,))
 
-    distrust.add(folder, [doubt])
+    distrust.add(folder, [mark])
 
     assert (
         (folder / "distrusted.json").read_text()
@@ -291,4 +291,4 @@ def test_what_is_distrusted_is_stored_like_this(tmp_path: Path) -> None:
 }}
 """
     )
-    assert distrust.read(folder) == (doubt,)
+    assert distrust.read(folder) == (mark,)

@@ -127,7 +127,7 @@ class DiskAudit:
             return []
         was_zero = await to_thread_joined(_is_one_zero, newest.manifest_path(disk), audited.wrong)
         try:
-            return await self._unfinished.cast_doubt(newest, disk, audited.offsets, was_zero=was_zero)
+            return await self._unfinished.distrust_chain(newest, disk, audited.offsets, was_zero=was_zero)
         except NtxError as error:
             raise RepositoryError(f"{found}; which points believed it could not be recorded: {error}") from error
 

@@ -9,7 +9,7 @@ chain.py           images on top of each other                 health.py        
 sums.py            digests of the small files                  cluster_record.py  what was made on a cluster
 leftovers.py       what a killed capture left, and strays.py   adopt.py           a copy becomes a repository
 filesystem.py      what the file system can                    vm_names.py        from a name to a VM
-distrust.py        points that an audit has cast doubt on
+distrust.py        points whose tracking is distrusted since an audit
 """
 
 from ntxengine.repository.chain import Chains

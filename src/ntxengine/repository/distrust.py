@@ -1,4 +1,4 @@
-"""Points that an audit has cast doubt on, kept beside them: a point itself never changes.
+"""Points whose tracking is distrusted since an audit, kept beside them: a point itself never changes.
 
     REPO/<vm id>/distrusted.json
 
@@ -66,9 +66,9 @@ class Marks:
 
 
 def read(vm_folder: Path) -> tuple[Distrust, ...]:
-    """Return what is doubted of the points of a VM.  Blocks: one small read.
+    """Return which disks of the points of a VM are distrusted.  Blocks: one small read.
 
-    Errors: RepositoryError naming the file: nobody knows then which points are doubted.
+    Errors: RepositoryError naming the file: nobody knows then which they are.
     """
     path = vm_folder / layout.DISTRUST_FILE
     if not os.path.lexists(path):
@@ -85,14 +85,14 @@ def read(vm_folder: Path) -> tuple[Distrust, ...]:
     return tuple(Distrust(**vars(each)) for each in found.disks)
 
 
-def add(vm_folder: Path, doubts: Sequence[Distrust]) -> None:
-    """Remember what is doubted, durably; of a disk that is doubted already the first finding stays.  The VM is locked.
+def add(vm_folder: Path, marks: Sequence[Distrust]) -> None:
+    """Remember marks, durably; of a disk that has one already the first stays.  The VM is locked.
 
     Errors: TargetError; as `read`, and then nothing is changed.
     """
     known = read(vm_folder)
     keys = {(each.point_id, each.disk_id) for each in known}
-    new = [each for each in doubts if (each.point_id, each.disk_id) not in keys]
+    new = [each for each in marks if (each.point_id, each.disk_id) not in keys]
     if not new:
         return
     document = StoredDistrustFile(
@@ -103,8 +103,8 @@ def add(vm_folder: Path, doubts: Sequence[Distrust]) -> None:
     durable.replace_file(vm_folder / layout.DISTRUST_FILE, stored.encode(document))
 
 
-def doubted(newest: Point, example: Distrust, *, was_zero: bool) -> list[Distrust]:
-    """Return the points for which a tracker was believed that `example`, a finding about the newest, shows to be wrong.
+def of_chain(newest: Point, finding: Distrust, *, was_zero: bool) -> list[Distrust]:
+    """Return marks of the points for which a tracker was believed that `finding`, about the newest, shows to be wrong.
 
     A full point that read only what the cluster said is allocated is among them if `was_zero`: a block was found wrong
     that is zero there, so that it may have been left out from the beginning.
@@ -112,11 +112,11 @@ def doubted(newest: Point, example: Distrust, *, was_zero: bool) -> list[Distrus
     """
     found: list[Distrust] = []
     for point in _chain(newest):
-        disk = point.find_disk(example.disk_id)
+        disk = point.find_disk(finding.disk_id)
         if disk is None or was_read_whole(point, disk):
             break
         if disk.backing or was_zero:
-            found.append(replace(example, point_id=point.id))
+            found.append(replace(finding, point_id=point.id))
         if not disk.backing:
             break
     return found
@@ -139,6 +139,6 @@ def _chain(newest: Point) -> Iterator[Point]:
 
 def _damaged(path: Path, problem: str) -> RepositoryError:
     return RepositoryError(
-        f"{path}: is damaged, so that nobody knows which points an audit doubts: {problem}; put it back from "
+        f"{path}: is damaged, so that nobody knows which points are distrusted: {problem}; put it back from "
         f"a copy of the repository, or remove it and trust none of the older points"
     )

@@ -86,12 +86,12 @@ def examine(points: Sequence[Point], unreadable: Mapping[Path, RepositoryError])
                 check_manifest(point.path, disk)
             except RepositoryError as exc:
                 problems.setdefault(point.path, {})[disk.disk_id] = str(exc)
-    distrusted, unknown = _doubts({point.path.parent for point in points})
+    distrusted, unknown = _distrusted({point.path.parent for point in points})
     return Health(tuple(points), unreadable, problems, depths, distrusted, unknown)
 
 
-def _doubts(vm_folders: Iterable[Path]) -> tuple[dict[Path, tuple[Distrust, ...]], dict[Path, RepositoryError]]:
-    """Return what is doubted of the points in these folders, by the folder of each; and which folders cannot tell."""
+def _distrusted(vm_folders: Iterable[Path]) -> tuple[dict[Path, tuple[Distrust, ...]], dict[Path, RepositoryError]]:
+    """Return the distrusted disks of the points in these folders, by the folder of each; and what cannot tell."""
     found: dict[Path, tuple[Distrust, ...]] = {}
     unknown: dict[Path, RepositoryError] = {}
     for folder in vm_folders:

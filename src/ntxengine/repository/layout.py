@@ -5,7 +5,7 @@
     REPO/catalog.sqlite                      a copy of all point.json, for speed; may be deleted
     REPO/<vm id>/.lock                       held while the VM is captured
     REPO/<vm id>/.cluster-<point id>.json    what a capture made on the cluster
-    REPO/<vm id>/distrusted.json             points that an audit has cast doubt on
+    REPO/<vm id>/distrusted.json             points whose tracking is distrusted since an audit
     REPO/<vm id>/.unfinished-<point id>/     never listed; removed by the next capture of the VM
     REPO/<vm id>/<point id>/                 a committed point:
         disk-<disk id>.qcow2, disk-<disk id>.manifest, vm.json, point.json, report.json, SHA256SUMS

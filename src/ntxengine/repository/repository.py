@@ -70,12 +70,14 @@ class UnfinishedPoint:
         """Return what the record says of a disk that `add_disk` knows."""
         return self._blocking.disk_entry(disk_id, label, digest)
 
-    async def cast_doubt(self, newest: Point, disk: PointDisk, offsets: Sequence[int], *, was_zero: bool) -> list[str]:
-        """Remember that changes of a disk were found by a tracker that is wrong; return the points it is doubted of.
+    async def distrust_chain(
+        self, newest: Point, disk: PointDisk, offsets: Sequence[int], *, was_zero: bool
+    ) -> list[str]:
+        """Remember that changes of a disk were found by a tracker that is wrong; return the points that are distrusted.
 
-        Errors: as BlockingUnfinishedPoint.cast_doubt.
+        Errors: as BlockingUnfinishedPoint.distrust_chain.
         """
-        return await to_thread_joined(self._blocking.cast_doubt, newest, disk, offsets, was_zero=was_zero)
+        return await to_thread_joined(self._blocking.distrust_chain, newest, disk, offsets, was_zero=was_zero)
 
     async def commit(self, record: PointRecord, *, vm_config: Mapping[str, Any] | None = None) -> Point:
         """Make the point visible, as a whole even if cancelled meanwhile: `is_committed` tells.

@@ -117,16 +117,16 @@ class BlockingUnfinishedPoint:
             backing=disk.backing,
         )
 
-    def cast_doubt(self, newest: Point, disk: PointDisk, offsets: Sequence[int], *, was_zero: bool) -> list[str]:
+    def distrust_chain(self, newest: Point, disk: PointDisk, offsets: Sequence[int], *, was_zero: bool) -> list[str]:
         """Remember, durably and whatever becomes of this point, that changes of a disk were found by a tracker that
-        is wrong, and return the ids of the points that it is doubted of: of the newest before this one, whether or
-        not this one goes on top of it, and those below, back to the last for which the disk was read as a whole.
+        is wrong, and return the ids of the points that are distrusted: the newest before this one, whether or not
+        this one goes on top of it, and those below, back to the last for which the disk was read as a whole.
 
         At `offsets` (bytes) the tracker was found wrong; `was_zero`: one of them is zero in the newest.
         Errors: TargetError, RepositoryError (what is remembered already cannot be read).
         """
         self._check_open()
-        example = Distrust(
+        finding = Distrust(
             point_id=newest.id,
             disk_id=disk.disk_id,
             label=disk.label,
@@ -134,7 +134,7 @@ class BlockingUnfinishedPoint:
             found_at=layout.time_of(self.id),
             offsets=tuple(offsets),
         )
-        found = distrust.doubted(newest, example, was_zero=was_zero)
+        found = distrust.of_chain(newest, finding, was_zero=was_zero)
         with self._distrusting:
             distrust.add(self.path.parent, found)
         return [each.point_id for each in found]
