@@ -156,10 +156,11 @@ async def _cluster_that_can(prism: Prism, vm: Vm) -> ClusterFacts:
 
 
 async def _reach_element(prism: Prism, facts: ClusterFacts, disks: list[DiskPlan], options: CaptureOptions) -> None:
-    """Make sure that regions can be asked for, if they will be: a scan needs none."""
-    reference = next((plan.reference for plan in disks if plan.reference is not None), None)
-    is_full = options.on_lost_tracking == "full" or any(plan.previous is None for plan in disks)
-    if reference is not None or is_full:
+    """Make sure that regions can be asked for, if they will be: a scan needs none, and a distrusted disk."""
+    asked = [plan for plan in disks if not plan.distrusted]
+    reference = next((plan.reference for plan in asked if plan.reference is not None), None)
+    is_full = options.on_lost_tracking == "full" or any(plan.previous is None for plan in asked)
+    if asked and (reference is not None or is_full):
         await prism.reach_element(facts, reference)
 
 
