@@ -49,7 +49,7 @@ def common_options(function: Function) -> Function:
     )
     @click.option("-v", "--verbose", is_flag=True, help="Say what is being done.")
     @click.option(
-        "-q", "--quiet", is_flag=True, help="Nothing if all is well: only errors, and what was asked for (a list)."
+        "-q", "--quiet", is_flag=True, help="Nothing if all is well: only warnings, errors, and what was asked for."
     )
     @click.option(
         "--debug",

@@ -68,8 +68,7 @@ class Screen:
 
     def warning(self, text: str) -> None:
         """Tell the person that something is worse than expected, and that we go on."""
-        if not self.quiet:
-            messages.say("warning", f"warning: {printable(text)}", colour="yellow", fields={"text": text})
+        messages.say("warning", f"warning: {printable(text)}", colour="yellow", fields={"text": text})
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
         """Print a table.  Whatever is in the cells is shown, never obeyed."""
@@ -96,7 +95,7 @@ def open_screen(*, as_json: bool, progress: str, verbose: bool, quiet: bool, deb
     """Decide how to speak, and send the logs to stderr accordingly."""
     screen = Screen(as_json=as_json, progress=_progress_mode(progress, quiet=quiet), quiet=quiet)
     messages.as_json = screen.progress == "json"
-    level = logging.DEBUG if debug else logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
     handler = LogHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", datefmt="%H:%M:%S"))
     root = logging.getLogger("ntxengine")
