@@ -39,7 +39,7 @@ async def test_an_increment_fails_and_the_next_one_misses_nothing(lab: Lab, kind
     if not (kind == "has_error" and lab.prism.family == "v3"):  # v3 has no flags
         spoil(lab, kind)
 
-        with pytest.raises(PrismAnswerError):
+        with pytest.raises(PrismAnswerError, match=r"^disk .*; --scan reads the disk instead$"):
             await lab.capture()
 
     lab.sim.faults.answers.clear()

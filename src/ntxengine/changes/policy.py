@@ -219,7 +219,16 @@ async def _in_full(query: ChangeQuery, reason: str, *, is_asked_for: bool = Fals
 
 
 async def _ask(query: ChangeQuery, reference: DiskPoint | None) -> tuple[int, RegionSpool]:
-    """Ask Prism; return the disk's size and its regions.  The caller closes the spool.
+    """Ask Prism, and say of an answer that is refused which disk it is about, and what can be done."""
+    try:
+        return await _regions(query, reference)
+    except PrismAnswerError as error:
+        remedy = "" if reference is None else "; --scan reads the disk instead"
+        raise type(error)(f"{query.name}: {error}{remedy}") from error
+
+
+async def _regions(query: ChangeQuery, reference: DiskPoint | None) -> tuple[int, RegionSpool]:
+    """Return the disk's size and its regions.  The caller closes the spool.
 
     The size that comes with the regions is that of the recovery point.  The VM's may be another by now, so the first
     wins; that the attached disk agrees is checked when it is attached.
@@ -231,16 +240,13 @@ async def _ask(query: ChangeQuery, reference: DiskPoint | None) -> tuple[int, Re
         async for page in query.prism.changed_regions(query.disk, reference):
             if size is None or spool is None:
                 size = query.size if page.disk_size is None else page.disk_size
-                spool = RegionSpool(query.directory, name=query.name, size=size)
+                spool = RegionSpool(query.directory, name="changed regions", size=size)
             is_size_told = is_size_told or page.disk_size is not None
             spool.add(page.regions)
         if size is None or spool is None:
-            raise PrismAnswerError(f"{query.name}: Prism answered with no page of changed regions at all")
+            raise PrismAnswerError("Prism answered with no page of changed regions at all")
         if spool.is_empty and not is_size_told:
-            remedy = "" if reference is None else "; --scan reads the disk instead"
-            raise _SaysNothingError(
-                f"{query.name}: Prism answered with neither a region nor the size of the disk: it says nothing{remedy}"
-            )
+            raise _SaysNothingError("Prism answered with neither a region nor the size of the disk: it says nothing")
     except BaseException:
         if spool is not None:
             spool.close()

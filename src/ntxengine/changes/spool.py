@@ -31,7 +31,7 @@ RUN_REGIONS = 250_000
 class RegionSpool:
     """Regions of one disk, on disk until all have come.
 
-    `name` is the disk in messages, `size` its bytes: what lies past it is refused.
+    `name` is what they are in messages, `size` its bytes: what lies past it is refused.
     """
 
     def __init__(self, directory: Path, *, name: str, size: int, run_regions: int = RUN_REGIONS) -> None:
@@ -90,7 +90,7 @@ class RegionSpool:
             bad = regions[is_past][0]
             offset, length = int(bad["offset"]), int(bad["length"])
             raise PrismAnswerError(
-                f"{self._name}: Prism reported a changed region at offset {offset} length {length}, which ends "
+                f"{self._name}: Prism reported one at offset {offset} length {length}, which ends "
                 f"{offset + length - self._size} bytes past the end of the disk ({self._size} bytes): nothing of this "
                 f"answer can be trusted"
             )
