@@ -60,9 +60,9 @@ class Audit:
         if len(given) != 1:
             raise OptionsError("an audit has a share, bytes or seconds: one of them")
         if not 0 < given[0] < math.inf:
-            raise OptionsError(f"an audit of {given[0]} is none: it must be above 0")
+            raise OptionsError(f"an audit of {given[0]:g} is none: it must be above 0")
         if self.share is not None and self.share > 1:
-            raise OptionsError(f"an audit of {self.share:%} is more than all")
+            raise OptionsError(f"an audit of {self.share * 100:g}% is more than all")
 
     def of_disk(self, size: int, total_size: int) -> Audit:
         """Return what of it is for a disk of `size` bytes of a VM with `total_size`."""

@@ -8,6 +8,7 @@ The commit is where it turns: before it, all traces are removed; after it, the p
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import time
@@ -274,7 +275,12 @@ class _Capture:
         if plan.replaced is not None:
             recovery_point_id = plan.replaced.recovery_point_id
             self._emit(StageBegan(stage=Stage.RELEASE, recovery_point_id=recovery_point_id, **self._subject))
-        await self._recorder(plan).release(point, plan.replaced)
+        try:
+            await self._recorder(plan).release(point, plan.replaced)
+        except asyncio.CancelledError:
+            left = "what older points have on the cluster is left to the next capture or `ntx sweep`"
+            log.warning("VM %r is captured, as point %s; %s", plan.vm.name, point.id, left)
+            raise
 
     def _with_the_end(self, point: Point, started_s: float) -> Point:
         """Return the point with what was not known yet when it was written."""

@@ -60,7 +60,7 @@ async def _watched(coroutine: Coroutine[object, object, T]) -> T:
     except (asyncio.CancelledError, Cancelled) as exc:
         if not received:
             raise
-        text = f"interrupted by {received[0].name}: everything that was started is stopped and cleaned up"
+        text = f"interrupted by {received[0].name}: stopped, and cleaned up but for what warnings name"
         raise Interrupted(text, signal_number=received[0]) from exc
     except Exception as exc:
         if not received:
