@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from ntxengine.capture import CaptureOptions, plan_capture
 from ntxengine.errors import AttachError, ChecksumMismatch, OptionsError, RepositoryError, ToolError
 from ntxengine.prism.models import Vm
 from ntxengine.repository import Point, Repository, layout
-from tests.capture.lab import Lab
+from tests.capture.lab import MIB, Lab
+from tests.capture.test_failures import Vandal, unmask
 
 
 def _image(point: Point, label: str = "scsi.0") -> str:
@@ -244,23 +244,25 @@ async def test_where_qemu_cannot_open_the_chain_the_error_names_the_way_out(
     lab.assert_clean(points=1)
 
 
-def _zero_tables(image: str) -> None:
-    """Zero all L2 tables of an image: it opens, and what it held reads as zero."""
-    with open(image, "r+b") as file:
-        file.seek(36)
-        entries, table = struct.unpack(">IQ", file.read(12))
-        file.seek(table)
-        for (entry,) in struct.iter_unpack(">Q", file.read(8 * entries)):
-            if offset := entry & 0x00FFFFFFFFFFFE00:
-                file.seek(offset)
-                file.write(bytes(65536))
+class Once(Vandal):
+    """Damages the first image of the system disk that is read back, and no later one."""
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab, self._damage_once)
+        self._is_done = False
+
+    def _damage_once(self, folder: Path) -> None:
+        if not self._is_done:
+            unmask(folder)
+        self._is_done = True
 
 
-async def test_damage_that_only_reading_shows_makes_a_full_point(v4_lab: Lab) -> None:
+async def test_an_increment_that_is_read_back_as_something_else_makes_a_full_point(v4_lab: Lab) -> None:
     lab = v4_lab
     first = await lab.capture()
-    _zero_tables(_image(first))
-    lab.write(0, 1000, os.urandom(512))  # a part of a block, the rest of which is in the damaged image
+    lab.write(0, 4 * MIB, os.urandom(512))
+    vandal = Once(lab)
+    lab.make_witness = lambda: vandal
 
     point = await lab.capture()
 
@@ -271,11 +273,14 @@ async def test_damage_that_only_reading_shows_makes_a_full_point(v4_lab: Lab) ->
     lab.assert_clean(points=2)
 
 
-async def test_damage_that_only_reading_shows_is_an_error_where_a_full_point_is_not_allowed(v4_lab: Lab) -> None:
+async def test_an_increment_that_is_read_back_as_something_else_is_an_error_where_a_full_point_is_not_allowed(
+    v4_lab: Lab,
+) -> None:
     lab = v4_lab
-    first = await lab.capture()
-    _zero_tables(_image(first))
-    lab.write(0, 1000, os.urandom(512))
+    await lab.capture()
+    lab.write(0, 4 * MIB, os.urandom(512))
+    vandal = Once(lab)
+    lab.make_witness = lambda: vandal
 
     with pytest.raises(ChecksumMismatch, match=r"may be damaged.*--full"):
         await lab.capture(on_lost_tracking="fail")
