@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 from ntxengine.errors import ToolError
-from ntxengine.images.process import NOT_PASSED_ON
+from ntxengine.images.process import inherited
 
 # losetup is here, and not on the PATH of a user who is not root.
 _SYSTEM_PATHS = ("/usr/sbin", "/sbin")
@@ -51,8 +51,7 @@ def tied(*command: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return our environment, with messages in English and no secret."""
-    kept = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
-    return kept | {"LC_ALL": "C.UTF-8"}
+    return inherited() | {"LC_ALL": "C.UTF-8"}
 
 
 def run_tool(program: str, *arguments: str, good: tuple[int, ...] = (0,)) -> str:

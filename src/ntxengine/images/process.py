@@ -35,8 +35,7 @@ _NODE = re.compile(r"'json:\{.*\}'")  # how qemu names a chain that we gave it: 
 KEPT_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(32 * MIB), "MALLOC_TRIM_THRESHOLD_": str(64 * MIB)}
 """For qemu-nbd: glibc would give the buffer of each large request back to the kernel, which clears and maps every page
 of the next one again.  That took two thirds of its CPU (bench/notes/qemu-nbd.md)."""
-NOT_PASSED_ON = ("LISTEN_FDS", "LISTEN_PID", "LANGUAGE", "NTX_PASSWORD", "NTX_ELEMENT_PASSWORD", "NTX_API_KEY")
-"""What no program that we start may see: secrets, and what would make it take a socket from somebody."""
+_NOT_PASSED_ON = ("LISTEN_FDS", "LISTEN_PID", "LANGUAGE", "NTX_PASSWORD", "NTX_ELEMENT_PASSWORD", "NTX_API_KEY")
 STDERR_LIMIT = 8192  # bytes of a program's complaints that are kept, from the end
 OUTPUT_LIMIT = 64 * 1024  # bytes that a program may say where nobody takes them as they come
 _CHUNK = 64 * 1024
@@ -60,8 +59,12 @@ def environment() -> dict[str, str]:
 
     What the user says about malloc stands.
     """
-    kept = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
-    return KEPT_BUFFERS | kept | {"LC_ALL": "C"}
+    return KEPT_BUFFERS | inherited() | {"LC_ALL": "C"}
+
+
+def inherited() -> dict[str, str]:
+    """Return of our environment what any program that we start may see: no secret, nobody's socket."""
+    return {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
 
 
 async def run(
