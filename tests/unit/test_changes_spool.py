@@ -20,7 +20,7 @@ SIZE = 1024**3
 
 def spooled(pages: list[list[tuple[int, int, int]]], tmp_path: Path, **options: int) -> list[tuple[int, int, int]]:
     """Return what a spool makes of pages of (offset, length, flags)."""
-    spool = RegionSpool(tmp_path, name="disk scsi.0", size=options.pop("size", SIZE), **options)
+    spool = RegionSpool(tmp_path, size=options.pop("size", SIZE), **options)
     try:
         for page in pages:
             spool.add(make(page))
@@ -111,7 +111,7 @@ def test_any_pages_give_the_extents_of_a_bitmap(
 def test_a_million_regions_in_random_order_are_sorted_in_bounded_memory(tmp_path: Path) -> None:
     count = 1_000_000
     offsets = np.random.default_rng(1).permutation(count).astype("<u8") * 1024
-    spool = RegionSpool(tmp_path, name="disk scsi.0", size=count * 1024, run_regions=50_000)
+    spool = RegionSpool(tmp_path, size=count * 1024, run_regions=50_000)
     for start in range(0, count, 10_000):
         page: Extents = np.zeros(10_000, dtype=EXTENT)
         page["offset"] = offsets[start : start + 10_000]

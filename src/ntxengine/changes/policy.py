@@ -240,7 +240,7 @@ async def _regions(query: ChangeQuery, reference: DiskPoint | None) -> tuple[int
         async for page in query.prism.changed_regions(query.disk, reference):
             if size is None or spool is None:
                 size = query.size if page.disk_size is None else page.disk_size
-                spool = RegionSpool(query.directory, name="changed regions", size=size)
+                spool = RegionSpool(query.directory, size=size)
             is_size_told = is_size_told or page.disk_size is not None
             spool.add(page.regions)
         if size is None or spool is None:

@@ -31,12 +31,11 @@ RUN_REGIONS = 250_000
 class RegionSpool:
     """Regions of one disk, on disk until all have come.
 
-    `name` is what they are in messages, `size` its bytes: what lies past it is refused.
+    `size` is the disk's, in bytes: what lies past it is refused.
     """
 
-    def __init__(self, directory: Path, *, name: str, size: int, run_regions: int = RUN_REGIONS) -> None:
+    def __init__(self, directory: Path, *, size: int, run_regions: int = RUN_REGIONS) -> None:
         self._file = tempfile.TemporaryFile(dir=directory, prefix="regions-")  # noqa: SIM115  close() does
-        self._name = name
         self._size = size
         self._run_regions = run_regions
         self._count = 0
@@ -69,7 +68,7 @@ class RegionSpool:
         """Yield everything that was added: ascending, disjoint, neighbours of one kind joined, data wins over zero."""
         held = np.empty(0, dtype=EXTENT)
         for run in self._in_order():
-            merged = extents.normalise(extents.concatenate([held, run]), size=self._size, name=self._name)
+            merged = extents.normalise(extents.concatenate([held, run]), size=self._size, name="changed regions")
             # What ends before the last start of this run cannot be touched by a later one: those start there or after.
             ends = merged["offset"] + merged["length"]
             done = int(np.searchsorted(ends, run["offset"][-1]))
@@ -90,7 +89,7 @@ class RegionSpool:
             bad = regions[is_past][0]
             offset, length = int(bad["offset"]), int(bad["length"])
             raise PrismAnswerError(
-                f"{self._name}: Prism reported one at offset {offset} length {length}, which ends "
+                f"Prism reported a changed region at offset {offset} length {length}, which ends "
                 f"{offset + length - self._size} bytes past the end of the disk ({self._size} bytes): nothing of this "
                 f"answer can be trusted"
             )
