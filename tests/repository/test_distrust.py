@@ -199,3 +199,12 @@ def test_a_damaged_file_is_never_taken_for_no_distrust(repository: PointStore, d
     assert [each.id for each in health.points][-1] == point.id
     assert list(health.unknown_distrust) == [repository.path / VM]
     assert path.read_bytes() == damaged
+
+
+def test_something_else_in_the_place_of_the_file_is_said_with_what_to_do(repository: PointStore) -> None:
+    make_point(repository, "allocated")
+    (repository.path / VM / "distrusted.json").mkdir()
+
+    ((_, error),) = repository.health().unknown_distrust.items()
+
+    assert "distrusted.json: cannot be read: it is not a regular file; put it back from a copy" in str(error)

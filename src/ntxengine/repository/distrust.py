@@ -34,6 +34,8 @@ from ntxengine.repository.stored import (
 
 _LIMIT = 64 * 1024**2
 
+_REMEDY = "; put it back from a copy of the repository, or remove it and trust none of the older points"
+
 _READ_AS_A_WHOLE: tuple[StoredTracking, ...] = ("digest-scan", "full")
 """How a disk is captured without believing what the cluster says of it."""
 
@@ -75,6 +77,8 @@ def read(vm_folder: Path) -> tuple[Distrust, ...]:
         return ()
     try:
         found = msgspec.json.decode(durable.read_file(path, limit=_LIMIT), type=StoredDistrustFile)
+    except RepositoryError as exc:
+        raise RepositoryError(f"{exc}{_REMEDY}") from exc
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise _damaged(path, str(exc)) from exc
     if (found.format, found.version) != (DISTRUST_FORMAT, DISTRUST_VERSION):
@@ -138,7 +142,4 @@ def _chain(newest: Point) -> Iterator[Point]:
 
 
 def _damaged(path: Path, problem: str) -> RepositoryError:
-    return RepositoryError(
-        f"{path}: is damaged, so that nobody knows which points are distrusted: {problem}; put it back from "
-        f"a copy of the repository, or remove it and trust none of the older points"
-    )
+    return RepositoryError(f"{path}: is damaged, so that nobody knows which points are distrusted: {problem}{_REMEDY}")
