@@ -36,8 +36,10 @@ async def test_the_record_outlives_an_undo_while_the_create_still_runs(
     assert len((await repository.cluster_records(lab.vm_id)).own) == 1
     assert "it may be made yet" in caplog.text
     assert len(lab.recovery_points()) == 1
+    caplog.set_level("INFO", "ntxengine.sweep")
     await sweep(lab.prism, repository, attach=lab.attach_options)
     lab.assert_clean(points=0)
+    assert "stays recorded for a while" in caplog.text
     await lab.prism.aclose()
 
 

@@ -9,6 +9,7 @@ this repository, or of its original.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from ntxengine.prism.models import RecoveryPoint
 from ntxengine.repository import ClusterRecord, Records, Repository, VmLock
 from ntxengine.sweep.report import SweepReport, Swept
 from ntxengine.units import utc_now
+
+log = logging.getLogger(__name__)
 
 
 class ClusterSweep:
@@ -88,8 +91,12 @@ class ClusterSweep:
             if not is_kept or record.recovery_point_id not in ("", point.id):
                 found = Swept("recovery-point", point.id, point.name, vm_id)
                 is_clean &= await self._remove(found, _call(self._prism.delete_recovery_point, point.id))
-        if is_clean and not is_kept and not self._report.dry_run and record.is_settled(utc_now()):
+        if not is_clean or is_kept or self._report.dry_run:
+            return
+        if record.is_settled(utc_now()):
             await self._repository.remove_cluster_record(lock, record)
+        else:
+            log.info("recovery point %s stays recorded for a while: the cluster may make it yet", record.name)
 
     async def _sweep_unrecorded(
         self, vm_id: str, records: Records, listed: list[RecoveryPoint], kept: str | None
