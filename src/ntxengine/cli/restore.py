@@ -228,8 +228,8 @@ def _show_plan(point: Point, marks: Marks, needed: int | None, request: Request,
         for disk, path in files:
             exists = ", exists" if path.exists() else ""
             screen.line(f"  {disk.label}  {format_size(disk.size)}  {path}{exists}")
-        if doubt := distrust_text(marks.distrusted):
-            screen.line(f"  {doubt}")
+        if distrusted := distrust_text(marks.distrusted):
+            screen.line(f"  {distrusted}")
     if marks.problem:
         screen.warning(marks.problem)
     say_space(space, screen)

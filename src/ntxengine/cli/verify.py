@@ -159,14 +159,14 @@ def _raise_if_wrong(verdicts: list[PointVerdict], damaged: list[RepositoryError]
 
 def _raise_if_distrusted(verdicts: list[PointVerdict]) -> None:
     """Raise for points that are as captured, and nevertheless may not be what the disks were."""
-    doubts = [
+    distrusted = [
         f"point {verdict.point.id}: {distrust_text(verdict.marks.distrusted)}"
         for verdict in verdicts
         if verdict.marks.is_distrusted
     ]
-    if doubts:
-        more = f"; {plural(len(doubts) - 1, 'other point')} too" if len(doubts) > 1 else ""
-        raise SomeFailed(f"{doubts[0]}{more}")
+    if distrusted:
+        more = f"; {plural(len(distrusted) - 1, 'other point')} too" if len(distrusted) > 1 else ""
+        raise SomeFailed(f"{distrusted[0]}{more}")
 
 
 def _errors(verdict: PointVerdict) -> Iterator[NtxError]:
@@ -190,11 +190,11 @@ def _row(of_point: PointVerdict, verdict: DiskVerdict) -> list[str]:
     point, report = of_point.point, verdict.report
     rate = UNKNOWN if report is None else shown_rate(report.bytes_read, report.seconds)
     disk = verdict.disk
-    result = "; ".join(filter(None, (verdict.problem or "as captured", _doubt(of_point.marks, disk.disk_id))))
+    result = "; ".join(filter(None, (verdict.problem or "as captured", _distrust(of_point.marks, disk.disk_id))))
     return [point.id, disk.label, format_size(disk.size), rate, result, disk.disk_id, disk.digest]
 
 
-def _doubt(marks: Marks, disk_id: str) -> str:
+def _distrust(marks: Marks, disk_id: str) -> str:
     if marks.problem:
         return f"{DISTRUSTED}?"
     return distrust_text(each for each in marks.distrusted if each.disk_id == disk_id)

@@ -100,7 +100,7 @@ class _Walk:
     request: str = ""
 
     def window(self, next_window: NextWindow) -> Window:
-        """Return what to ask for now: from the last one that we know on, so that pages overlap."""
+        """Return what is asked for next: from the last one that we know on, so that pages overlap."""
         if self.position == 0:
             return Window(0, self.largest)
         found = next_window(self.position - 1, self.largest)

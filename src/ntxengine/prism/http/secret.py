@@ -70,7 +70,7 @@ def _redacted(value: Any, pattern: re.Pattern[str]) -> Any:
 def _pattern(secret: str) -> str:
     """Return what finds a secret in a text, also as JSON in it writes it, and JSON in that.
 
-    JSON may write any letter as `\\uXXXX` (two of them above U+FFFF), some as `\\n`, and puts a backslash before
+    JSON may write any letter as `\\u00e9` (two of them above U+FFFF), some as `\\n`, and puts a backslash before
     others; each further level doubles the backslashes.  So what is looked for is the letters without the backslashes.
     """
     letters = [_written(letter) for letter in re.sub(_BACKSLASH, "", secret)]
