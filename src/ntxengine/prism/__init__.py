@@ -19,7 +19,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ntxengine.prism.cluster import ChangedRegions, Cluster, HotAddDisks, Inventory, Prism, RecoveryPoints
+from ntxengine.prism.cluster import (
+    ChangedRegions,
+    Cluster,
+    HotAddDisks,
+    Inventory,
+    Prism,
+    RecoveryPoints,
+    VolumeGroups,
+)
 from ntxengine.prism.findings import Findings
 from ntxengine.prism.guest import GuestTools
 from ntxengine.prism.http.accounts import ACCOUNTS, check_username
@@ -33,6 +41,7 @@ from ntxengine.prism.models import (
     RecoveryPoint,
     RegionPage,
     Vm,
+    VolumeGroup,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +68,8 @@ __all__ = [
     "Secret",
     "Trust",
     "Vm",
+    "VolumeGroup",
+    "VolumeGroups",
     "check_url",
     "check_username",
     "connect",

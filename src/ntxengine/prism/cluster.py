@@ -6,10 +6,11 @@
 | `RecoveryPoints` | freeze a VM, find what was frozen, delete it            |
 | `ChangedRegions` | where a recovery point differs from an older one        |
 | `HotAddDisks`    | a disk of a recovery point, added to a VM               |
+| `VolumeGroups`   | a disk of a recovery point, offered over iSCSI          |
 
 A use case takes the part that it needs; `Prism` is all of them, and what v3 and v4 each implement.  Another way to the
-cluster (volume groups, for one) is another part here, a capability in findings.py that says whether it can be used, and
-its methods in v3/ or v4/.
+cluster is another part here, a capability in findings.py that says whether it can be used, and its methods in v3/ or
+v4/.
 
 Every method raises PrismError or one of its kinds; a thing that is not there is NotFoundError.
 """
@@ -33,6 +34,7 @@ from ntxengine.prism.models import (
     RegionPage,
     Vm,
     VmList,
+    VolumeGroup,
     VssBackup,
 )
 
@@ -131,7 +133,43 @@ class HotAddDisks(Protocol):
         ...
 
 
-class Prism(Inventory, RecoveryPoints, ChangedRegions, HotAddDisks, Protocol):
+class VolumeGroups(Protocol):
+    """Disks of recovery points that are offered over iSCSI: each by a volume group of its own."""
+
+    @property
+    def no_volume_groups(self) -> str:
+        """Why none can be made here, "" if they can."""
+        ...
+
+    async def data_services(self, cluster_id: str) -> str:
+        """Return the address that a cluster tells for iSCSI, "" if it has none, or does not tell it."""
+        ...
+
+    async def make_volume_group(self, disk: DiskPoint, *, name: str, cluster_id: str, secret: str) -> VolumeGroup:
+        """Make a volume group with a clone of `disk`; its target wants `secret` by CHAP.
+
+        `name` must be of this one alone.  If it fails or is cancelled after Prism accepted it, what was made is deleted
+        before the error goes on.
+        """
+        ...
+
+    async def admit_initiator(self, group: VolumeGroup, initiator: str, secret: str) -> None:
+        """Let the initiator of this name (`iqn...`), which proves itself by `secret`, log in to the target."""
+        ...
+
+    async def volume_groups(self, name_prefix: str) -> list[VolumeGroup]:
+        """Return the volume groups whose names begin so."""
+        ...
+
+    async def remove_volume_group(self, group: VolumeGroup) -> None:
+        """Take its initiators off, delete it, and wait until it is gone.  One that does not exist is deleted already.
+
+        Errors: PrismError also if somebody has to approve it (`protection`).
+        """
+        ...
+
+
+class Prism(Inventory, RecoveryPoints, ChangedRegions, HotAddDisks, VolumeGroups, Protocol):
     """All that can be asked of a cluster: v4 through Prism Central, or v3 and v2 of a Prism Element.
 
     `findings` is what was found out about it.

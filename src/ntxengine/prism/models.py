@@ -170,3 +170,19 @@ class AttachedDisk:
     vmdisk_id: str
     worker_id: str
     source: str
+
+
+@dataclass(frozen=True)
+class VolumeGroup:
+    """A volume group with a clone of one disk of a recovery point, offered over iSCSI.
+
+    `target` is the whole name of its iSCSI target (`iqn...`), "" while Prism does not tell it; `lun` is the number of
+    the disk there.  `protection` says why the cluster does not delete it when it is told to; empty if it does.
+    """
+
+    id: str
+    name: str
+    cluster_id: str
+    target: str = ""
+    lun: int = 0
+    protection: str = ""

@@ -58,6 +58,7 @@ from ntxengine.prism.v3 import schema
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v3.disks import ElementDisks
 from ntxengine.prism.v3.pages import entities, name_of
+from ntxengine.prism.v3.volumes import ElementVolumeGroups
 
 MAX_NAME_LENGTH = 64
 
@@ -67,7 +68,7 @@ _PLAIN_NAME = re.compile(r"[\w-]+", re.ASCII)
 _LISTED = "the list of snapshots"
 
 
-class ElementPrism:
+class ElementPrism(ElementVolumeGroups):
     """The `Prism` of a Prism Element."""
 
     family: Family = "v3"

@@ -65,13 +65,14 @@ from ntxengine.prism.v4.schema import (
     vm_from,
 )
 from ntxengine.prism.v4.tasks import CentralTasks
+from ntxengine.prism.v4.volumes import CentralVolumeGroups
 
 MAX_NAME_LENGTH = 256
 PROTECTION_LOOK_S = 15.0
 """How long a deletion may take before we look whether it waits for somebody's approval."""
 
 
-class CentralPrism:
+class CentralPrism(CentralVolumeGroups):
     """The `Prism` of a Prism Central."""
 
     family: Family = "v4"
