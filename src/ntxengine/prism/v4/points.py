@@ -1,0 +1,256 @@
+"""Recovery points through Prism Central: made, found, deleted.
+
+Making one must not leak: from the moment that Prism may have accepted it, whatever goes wrong (also a cancellation,
+also a task that fails after having done the work) deletes it before going on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import datetime
+from typing import Any
+
+from ntxengine.errors import (
+    NotFoundError,
+    OptionsError,
+    PrismAnswerError,
+    PrismBusy,
+    PrismError,
+    PrismStatusError,
+    PrismTimeout,
+)
+from ntxengine.ids import is_uuid
+from ntxengine.prism.http.clock import Clock
+from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
+from ntxengine.prism.http.parse import check_same_id, given_id
+from ntxengine.prism.listing import readable
+from ntxengine.prism.models import Consistency, RecoveryPoint, Vm, VssBackup
+from ntxengine.prism.tasks import (
+    SETTLE_TIMEOUT_S,
+    UNDO_TIMEOUT_S,
+    UNKNOWN_TIMEOUT_S,
+    Accepted,
+    Deadline,
+    appearing,
+    ask_twice_if_absent,
+    log,
+    poll,
+    undo,
+    warn_of_unseen,
+)
+from ntxengine.prism.v4.api import CentralApi, name_is, new_request_id
+from ntxengine.prism.v4.pages import entities
+from ntxengine.prism.v4.schema import RecoveryPointState, disk_points_from, recovery_point_from
+from ntxengine.prism.v4.tasks import CentralTasks
+
+MAX_NAME_LENGTH = 256
+PROTECTION_LOOK_S = 15.0
+"""How long a deletion may take before we look whether it waits for somebody's approval."""
+
+
+class CentralPoints:
+    """Makes, finds and deletes them."""
+
+    def __init__(self, api: CentralApi, tasks: CentralTasks, clock: Clock) -> None:
+        self._api = api
+        self._tasks = tasks
+        self._clock = clock
+
+    async def create(
+        self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"
+    ) -> RecoveryPoint:
+        """Freeze all disks of `vm`; delete what was made if that does not come to a good end."""
+        if not 0 < len(name) <= MAX_NAME_LENGTH:
+            raise OptionsError(f"the name of a recovery point has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}")
+        given_id(vm.id, "VM")
+        what = f"recovery point {name!r} of VM {vm.id}"
+        accepted = Accepted()
+        deadline = Deadline(self._clock)
+        asking = self._api.create_recovery_point(
+            vm.id, name, expires_at=expires_at, with_application=consistency == "application", vss=vss
+        )
+        try:
+            point_id = await self._created(asking, accepted, vm, name, what, deadline)
+            point = await poll(lambda: self._whole(point_id, vm, name), what=what, deadline=deadline)
+            absent = [disk.label for disk in vm.disks if disk.id not in {found.disk_id for found in point.disks}]
+            if absent:
+                raise PrismAnswerError(f"{what}: recovery point {point_id} does not hold {', '.join(absent)}")
+            return point
+        except (Exception, asyncio.CancelledError):
+            if not accepted.was_rejected:
+                await undo(self._remove_unfinished(vm, name, accepted.id, what), what=what)
+            raise
+
+    async def get(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
+        """Return a recovery point with those of the disks of `vm` that it holds."""
+        given_id(recovery_point_id, "recovery point")
+        with not_found_as(f"recovery point {recovery_point_id}"):
+            return await ask_twice_if_absent(lambda: self._look_up(recovery_point_id, vm), self._clock)
+
+    async def listed(self, *, name: str = "") -> list[RecoveryPoint]:
+        """Return every recovery point that we may see; `vm_id` is empty for one of several VMs."""
+        found = await self._list_points(name)
+        return [
+            recovery_point_from(point, vm_id=next(iter(point.vm_ids())) if len(point.vm_ids()) == 1 else "")
+            for point in found
+        ]
+
+    async def delete(self, recovery_point_id: str) -> None:
+        """Delete, and wait until it is gone."""
+        given_id(recovery_point_id, "recovery point")
+        what = f"deletion of recovery point {recovery_point_id}"
+        deadline = Deadline(self._clock)
+        try:
+            task_id = await self._begin_deletion(recovery_point_id, what, deadline)
+            if task_id:
+                await self._wait_until_deleted(task_id, recovery_point_id, what, deadline)
+        except PrismError as exc:
+            found = await self._state(recovery_point_id)
+            if found is None:
+                return
+            if found.protection:
+                raise PrismError(f"{what}: {found.protection}: {exc}") from exc
+            raise
+
+    async def _list_points(self, name: str) -> list[RecoveryPointState]:
+        """Return all recovery points, or those of a name.
+
+        A filter that Prism does not honour must not cost somebody else's recovery point: compared again here.
+        """
+        filter_text = name_is(name) if name else ""
+        listed = entities(self._api.list_recovery_points, filter_text=filter_text, order_by="creationTime")
+        found = await readable(listed, RecoveryPointState, what="recovery point")
+        return [point for point in found if not name or point.name == name]
+
+    async def _created(
+        self, asking: Coroutine[Any, Any, str], accepted: Accepted, vm: Vm, name: str, what: str, deadline: Deadline
+    ) -> str:
+        """Ask for a recovery point, wait for its task, and return its id.
+
+        If the answer is lost nobody knows what became of the request.  Asked again it could freeze the VM a second
+        time, so the recovery point is looked for by its name, which is of this one alone.
+        """
+        try:
+            with not_found_as(f"VM {vm.id}"):
+                task_id = await accepted.ask(asking)
+        except PrismError as exc:
+            if accepted.was_rejected:
+                raise
+            log.warning("%s: the answer is lost (%s): looking for it by its name", what, exc)
+            return await self._only_one(vm, name, what, deadline, lost=exc)
+        task = await self._tasks.wait(task_id, what=what, deadline=deadline)
+        point_id = task.detail("recoveryPointExtId") or next(
+            iter(task.affected("dataprotection:config:recovery-point")), None
+        )
+        if point_id is None:
+            missing = PrismAnswerError(f"{what}: the task succeeded without the id of a recovery point")
+            return await self._only_one(vm, name, what, deadline, lost=missing)
+        if not is_uuid(point_id):
+            raise PrismAnswerError(f"{what}: the task succeeded without the id of a recovery point")
+        return point_id
+
+    async def _only_one(self, vm: Vm, name: str, what: str, deadline: Deadline, *, lost: PrismError) -> str:
+        """Return the id of the one recovery point of this name; raise `lost` if there is none, or are several."""
+        ids = await self._appearing(vm, name, what, deadline)
+        if len(ids) != 1:
+            raise lost
+        return ids.pop()
+
+    async def _appearing(self, vm: Vm, name: str, what: str, deadline: Deadline) -> set[str]:
+        """Return what has this name within a while."""
+
+        async def look() -> set[str] | None:
+            return await self._named(name, vm) or None
+
+        return await appearing(look, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S) or set()
+
+    async def _look_up(self, point_id: str, vm: Vm) -> RecoveryPoint:
+        subject = f"recovery point {point_id}"
+        found = await self._api.get_recovery_point(point_id)
+        if found.status not in (None, "COMPLETE"):
+            raise NotFoundError(f"{subject} cannot be used: its status is {one_line(found.status)}")
+        vm_points = [item for item in found.vm_recovery_points or () if item.vm_ext_id == vm.id]
+        if not vm_points:
+            raise NotFoundError(f"{subject} does not hold VM {vm.id}")
+        if len(vm_points) > 1:
+            raise PrismAnswerError(f"{subject} holds VM {vm.id} {len(vm_points)} times")
+        # The disks may be null in the answer for the whole recovery point (nutanix-api, 5.1).
+        vm_point = await self._api.get_vm_recovery_point(found.ext_id, vm_points[0].ext_id)
+        check_same_id(
+            vm_point.vm_ext_id, vm.id, field="vmExtId", request=f"{subject}: VM recovery point {vm_point.ext_id}"
+        )
+        disks = disk_points_from(vm_point, vm=vm, recovery_point_id=found.ext_id)
+        return recovery_point_from(found, vm_id=vm.id, disks=disks)
+
+    async def _whole(self, point_id: str, vm: Vm, name: str) -> RecoveryPoint:
+        """Return a new recovery point once its disks are listed.
+
+        Errors: NotFoundError if they are not yet; PrismAnswerError if it has another name: the task named another one.
+        """
+        point = await self._look_up(point_id, vm)
+        if point.name != name:
+            raise PrismAnswerError(f"the task for {name!r} names recovery point {point_id}, {one_line(point.name)!r}")
+        if vm.disks and not point.disks:
+            raise NotFoundError(f"recovery point {point_id} lists no disk of VM {vm.id}")
+        return point
+
+    async def _begin_deletion(self, point_id: str, what: str, deadline: Deadline) -> str:
+        """Return the id of the task, empty if there is nothing to delete."""
+        request_id = new_request_id()
+
+        async def ask() -> str | None:
+            try:
+                return await self._api.delete_recovery_point(point_id, request_id=request_id)
+            except PrismStatusError as exc:
+                if not is_not_found(exc):
+                    raise
+            return "" if await self._state(point_id) is None else None
+
+        return await poll(ask, what=what, deadline=deadline.within(UNKNOWN_TIMEOUT_S))
+
+    async def _wait_until_deleted(self, task_id: str, point_id: str, what: str, deadline: Deadline) -> None:
+        try:
+            await self._tasks.wait(task_id, what=what, deadline=deadline.within(PROTECTION_LOOK_S))
+        except (PrismTimeout, PrismBusy):
+            found = await self._state(point_id)
+            if found is None:
+                return
+            if found.protection:
+                raise
+            await self._tasks.wait(task_id, what=what, deadline=deadline)
+
+    async def _state(self, point_id: str) -> RecoveryPointState | None:
+        """Return a recovery point as it stands, None if the cluster has not got it."""
+        try:
+            return await ask_twice_if_absent(lambda: self._api.get_recovery_point(point_id), self._clock)
+        except PrismStatusError as exc:
+            if is_not_found(exc):
+                return None
+            raise
+
+    async def _remove_unfinished(self, vm: Vm, name: str, task_id: str | None, what: str) -> None:
+        """Delete what a create that went wrong has made: by the id that its task names, and by name and VM."""
+        task = await self._tasks.settle(task_id, what=what) if task_id is not None else None
+        deadline = Deadline(self._clock, UNDO_TIMEOUT_S)
+        if task is not None:
+            named = task.detail("recoveryPointExtId")
+            ids = {named} if is_uuid(named) and await self._is_of(named, name, vm) else set()
+            ids |= await poll(lambda: self._named(name, vm), what=what, deadline=deadline)
+        else:
+            # Nobody knows how far the request came: a recovery point of our name may appear in a moment.
+            ids = await self._appearing(vm, name, what, deadline)
+            if not ids:
+                warn_of_unseen(what)
+        for point_id in ids:
+            log.info("deleting recovery point %s: making it did not succeed (%s)", point_id, what)
+            await self.delete(point_id)
+
+    async def _is_of(self, point_id: str, name: str, vm: Vm) -> bool:
+        """Whether the cluster has this recovery point, with this name and no other VM: a task may name another one."""
+        found = await self._state(point_id)
+        return found is not None and found.name == name and found.vm_ids() <= {vm.id}
+
+    async def _named(self, name: str, vm: Vm) -> set[str]:
+        """Return the ids of the recovery points of this name that hold this VM alone."""
+        return {point.ext_id for point in await self._list_points(name) if point.vm_ids() <= {vm.id}}
