@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,8 @@ from ntxengine.attach import (
     Trace,
     choose_attacher,
     find_leftovers,
+    source_names,
+    title_of,
 )
 from ntxengine.errors import OptionsError, PrismError
 from ntxengine.prism.cluster import Prism
@@ -56,6 +59,31 @@ async def test_when_none_can_serve_the_error_has_the_reason_of_each(tmp_path: Pa
         await chosen(V4_0, AttachOptions("w"))
     with pytest.raises(OptionsError, match=r"mounted containers: .*tells no paths.*; hot-add: .*--worker"):
         await chosen(V4, AttachOptions(containers=tmp_path))
+
+
+async def test_the_way_that_is_named_is_taken_and_no_other(tmp_path: Path) -> None:
+    options = AttachOptions("w", tmp_path, containers=tmp_path)
+
+    assert await chosen(V3, replace(options, source="hotadd")) is HotAdd
+    assert await chosen(V3, replace(options, source="path")) is ContainerMount
+    with pytest.raises(OptionsError, match=r"^--source path: [^;]*tells no paths[^;]*$"):
+        await chosen(V4, replace(options, source="path"))
+    with pytest.raises(OptionsError, match=r"^--source hotadd: [^;]*--worker[^;]*$"):
+        await chosen(V3, AttachOptions(containers=tmp_path, source="hotadd"))
+
+
+async def test_a_way_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(OptionsError, match=r"--source tape: there is no such way: one of auto, path, hotadd"):
+        await chosen(V3, AttachOptions("w", source="tape"))
+
+
+def test_every_way_has_a_word_and_a_title_of_its_own() -> None:
+    names = source_names()
+
+    assert names[0] == "auto"
+    assert len(set(names)) == len(names) == len(attach.ATTACHERS) + 1
+    assert [title_of(name) for name in names[1:]] == [kind.title for kind in attach.ATTACHERS]
+    assert title_of("of a newer ntx") == "of a newer ntx"
 
 
 @pytest.mark.parametrize("name", ["containers", "device_dir"])

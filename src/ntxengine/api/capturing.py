@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ntxengine.api.cluster import find_vm
-from ntxengine.attach import DEVICE_DIR, AttachOptions, choose_attacher
+from ntxengine.attach import AUTO, DEVICE_DIR, AttachOptions, choose_attacher
 from ntxengine.capture import CaptureOptions, capture
 from ntxengine.events import OnEvent, log_event
 from ntxengine.prism import Cluster
@@ -20,6 +20,7 @@ async def capture_vm(
     worker: str = "",
     device_dir: Path | str = DEVICE_DIR,
     containers: Path | str | None = None,
+    source: str = AUTO,
     options: CaptureOptions | None = None,
     on_event: OnEvent = log_event,
 ) -> Point:
@@ -27,6 +28,7 @@ async def capture_vm(
 
     The way to the bytes is `worker`, this machine as a VM of the cluster, to which disks are added that appear in
     `device_dir`; or `containers`, a directory that has each storage container mounted under its name (Prism v3).
+    `source` names the only way that may be used, as `ntx capture --source` does.
     `on_event` is called in the event loop, often, with a subclass of Event; what it raises ends the capture.
     Errors: NotFoundError, OptionsError (no way to the bytes), LockedError; whatever a part of the workflow raises
             first.  Nothing is left then, here or on the cluster, except what the log says could not be removed.
@@ -36,6 +38,7 @@ async def capture_vm(
         worker_id=(await find_vm(cluster, worker)).id if worker else "",
         device_dir=Path(device_dir),
         containers=None if containers is None else Path(containers),
+        source=source,
     )
     attacher = await choose_attacher(cluster.prism, cluster.findings, attach)
     return await capture(

@@ -9,6 +9,7 @@ hotadd_clones.py  such clones, found again: those that were left, and those that
 from __future__ import annotations
 
 from ntxengine.attach.base import (
+    AUTO,
     DEVICE_DIR,
     YES,
     Attached,
@@ -30,6 +31,7 @@ from ntxengine.prism.models import DiskPoint, Vm
 
 __all__ = [
     "ATTACHERS",
+    "AUTO",
     "DEVICE_DIR",
     "YES",
     "AttachOptions",
@@ -46,27 +48,51 @@ __all__ = [
     "choose_attacher",
     "find_added_disks",
     "find_leftovers",
+    "source_names",
+    "title_of",
 ]
 
 ATTACHERS: tuple[type[Attacher], ...] = (ContainerMount, HotAdd)
-"""Every way to the bytes there is, the preferred one first."""
+"""Every way to the bytes there is, in the order in which AUTO tries them."""
+
+
+def source_names() -> tuple[str, ...]:
+    """Return what `AttachOptions.source` may be."""
+    return (AUTO, *(kind.name for kind in ATTACHERS))
+
+
+def title_of(name: str) -> str:
+    """Return what people call a way that was recorded, perhaps by a newer ntx."""
+    return next((kind.title for kind in ATTACHERS if kind.name == name), name)
 
 
 async def choose_attacher(
     prism: Prism, findings: Findings, options: AttachOptions, disk_point: DiskPoint | None = None
 ) -> Attacher:
-    """Return the first attacher that can serve this Prism and, if one is given, this disk point.
+    """Return the first attacher that can serve this Prism and, if one is given, this disk point; or the one named.
 
     Errors: OptionsError, with the reason of each that cannot; what was told to the one that could is wrong.
     """
     reasons = []
-    for kind in ATTACHERS:
+    for kind in _kinds(options.source):
         attacher = kind(prism, options)
         verdict = await attacher.can_serve(findings, disk_point)
         if verdict:
             return attacher
-        reasons.append(f"{kind.name}: {verdict.reason}")
+        reasons.append(f"{kind.title}: {verdict.reason}")
+    if options.source != AUTO:
+        raise OptionsError(f"--source {options.source}: {reasons[0]}")
     raise OptionsError(f"no way to the disks: {'; '.join(reasons)}")
+
+
+def _kinds(source: str) -> tuple[type[Attacher], ...]:
+    """Return the ways that may be used.  Errors: OptionsError if there is none of that name."""
+    if source == AUTO:
+        return ATTACHERS
+    found = tuple(kind for kind in ATTACHERS if kind.name == source)
+    if not found:
+        raise OptionsError(f"--source {source}: there is no such way: one of {', '.join(source_names())}")
+    return found
 
 
 async def find_leftovers(prism: Prism, options: AttachOptions, trace: Trace) -> Leftovers:

@@ -23,6 +23,7 @@ from ntxengine.prism.models import DiskPoint, Vm
 
 DEVICE_DIR = Path("/dev/disk/by-id")
 FOLDER_TIMEOUT_S = 10.0
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,14 @@ class AttachOptions:
     """What a person may say of the ways to the bytes.  Each attacher takes what it needs.
 
     `worker_id` is this machine as a VM of the cluster, "" if it is none; `device_dir` is where disks that are added to
-    it appear.  `containers` has each storage container mounted under its name, None if none is mounted.
+    it appear.  `containers` has each storage container mounted under its name, None if none is mounted.  `source` is
+    the `Attacher.name` of the only way that may be used; AUTO takes the first that can serve.
     """
 
     worker_id: str = ""
     device_dir: Path = DEVICE_DIR
     containers: Path | None = None
+    source: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,15 @@ class Attached:
 
 @dataclass(frozen=True)
 class Trace:
-    """What is recorded of one capture: the VM that disks were added to, "" if none were, and the `DiskPoint.id`s."""
+    """What is recorded of one capture: the VM that disks were added to, "" if none were, and the `DiskPoint.id`s.
+
+    `name` is that of its recovery point, `source` the `Attacher.name` of its way; "" where an older ntx recorded none.
+    """
 
     worker_id: str
     sources: tuple[str, ...]
+    name: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,9 +122,14 @@ class History:
 
 
 class Attacher(ABC):
-    """One way to the bytes.  `name` is what people call it; `worker_id` is the VM that it adds disks to, "" if none."""
+    """One way to the bytes.
+
+    `name` is the word of `--source`, and what is recorded; `title` is what people call it; `worker_id` is the VM that
+    it adds disks to, "" if none.
+    """
 
     name: str
+    title: str
     worker_id: str = ""
 
     def __init__(self, prism: Prism, options: AttachOptions) -> None:
@@ -142,6 +155,10 @@ class Attacher(ABC):
     async def can_serve_vm(self, vm: Vm) -> Verdict:
         """Say, before anything is made, whether the disks of this VM can be attached.  Errors: PrismError."""
         return YES
+
+    def locality(self, vm: Vm) -> Locality:
+        """Say where the bytes of this VM would be read, as far as `can_serve_vm` found out."""
+        return Locality()
 
     async def leftovers(self, trace: Trace) -> Leftovers:
         """Return what a killed capture left attached.  Nothing but what is recorded is ever found."""

@@ -37,7 +37,8 @@ LOOK_TIMEOUT_S = 30.0
 class ContainerMount(Attacher):
     """The cluster's containers, mounted (read-only, please) as directories of one: `containers/<container>/...`."""
 
-    name = "mounted containers"
+    name = "path"
+    title = "mounted containers"
 
     def __init__(self, prism: Prism, options: AttachOptions, *, timeout_s: float = LOOK_TIMEOUT_S) -> None:
         super().__init__(prism, options)

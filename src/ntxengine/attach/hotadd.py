@@ -49,7 +49,8 @@ POLL_S = 0.1
 class HotAdd(Attacher):
     """Adds clones to the worker VM, which is this machine."""
 
-    name = "hot-add"
+    name = "hotadd"
+    title = "hot-add"
 
     def __init__(
         self,
@@ -96,6 +97,11 @@ class HotAdd(Attacher):
         locality = Locality.between(worker.host_id, vm.host_id)
         self._localities |= {disk.id: locality for disk in vm.disks}
         return YES
+
+    def locality(self, vm: Vm) -> Locality:
+        """Compare the hosts as they were when the VM was looked at."""
+        known = (self._localities[disk.id] for disk in vm.disks if disk.id in self._localities)
+        return next(known, Locality())
 
     async def leftovers(self, trace: Trace) -> Leftovers:
         """Return clones on the worker VM that is recorded, and on the one that was given."""

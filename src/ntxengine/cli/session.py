@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ntxengine.api.cluster import find_vm
-from ntxengine.attach import DEVICE_DIR, Attacher, AttachOptions, choose_attacher
+from ntxengine.attach import AUTO, DEVICE_DIR, Attacher, AttachOptions, choose_attacher, source_names
 from ntxengine.cli.options import Function
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
@@ -53,17 +53,27 @@ class AttachArguments:
     worker: str | None
     device_dir: Path
     containers: Path | None
+    source: str
 
     async def attacher(self, cluster: Cluster) -> Attacher:
         """Return the attacher that fits.  Errors: as choose_attacher; as find_vm for the worker VM."""
         worker_id = "" if self.worker is None else (await find_vm(cluster, self.worker)).id
-        options = AttachOptions(worker_id, self.device_dir, self.containers)
+        options = AttachOptions(worker_id, self.device_dir, self.containers, self.source)
         return await choose_attacher(cluster.prism, cluster.findings, options)
 
 
 def attach_options(function: Function) -> Function:
-    """Add --worker, --device-dir and --containers; pass `attach`."""
+    """Add --source, --worker, --device-dir and --containers; pass `attach`."""
 
+    @click.option(
+        "--source",
+        type=click.Choice(source_names()),
+        default=AUTO,
+        show_default=True,
+        envvar="NTX_SOURCE",
+        show_envvar=True,
+        help="The way to the bytes; auto takes the first of them that can be used.",
+    )
     @click.option(
         "--worker",
         envvar="NTX_WORKER",
@@ -89,7 +99,9 @@ def attach_options(function: Function) -> Function:
         help="Directory that has each storage container mounted under its name (v3).",
     )
     @functools.wraps(function)
-    def with_attach(*args: Any, worker: str | None, device_dir: Path, containers: Path | None, **kwargs: Any) -> Any:
-        return function(*args, attach=AttachArguments(worker, device_dir, containers), **kwargs)
+    def with_attach(
+        *args: Any, worker: str | None, device_dir: Path, containers: Path | None, source: str, **kwargs: Any
+    ) -> Any:
+        return function(*args, attach=AttachArguments(worker, device_dir, containers, source), **kwargs)
 
     return with_attach
