@@ -116,3 +116,24 @@ def test_no_room_for_empty_disks_is_an_error_and_an_estimate_a_warning(
     monkeypatch.setattr(space, "free_bytes", lambda path: 300 << 10)
     with pytest.raises(TargetError, match=r"300\.0 KiB free, too little for 2 disks"):
         space.space_for([plan], tmp_path)  # type: ignore[list-item]
+
+
+def test_the_way_to_the_bytes_is_said_before_and_after_and_nothing_is_made_where_it_cannot_be_used(hand: Hand) -> None:
+    plan = hand.ntx("capture", "demo", "-n", "--source", "hotadd", "--json")
+    said = hand.ntx("capture", "demo", "-n")
+    hand.env["NTX_SOURCE"] = "path"
+    refused = hand.ntx("capture", "demo", "-n")
+    nothing = hand.ntx("capture", "demo")
+    hand.env["NTX_SOURCE"] = "auto"
+    point = hand.ntx("capture", "demo", "--json")
+    shown = hand.ntx("points", "demo", "--report")
+
+    assert (plan.code, plan.json["source"], plan.json["locality"]) == (0, "hotadd", "local")
+    assert f"read through: hot-add (local: on the host of the VM {plan.json['read_host']})" in said.out
+    for ran in (refused, nothing):
+        assert_refused(ran, 2, "--source path: ", "tells no paths")
+    assert len(PointStore.open(hand.repository).points()) == 1
+    report = point.json["report"]
+    assert report["source"] == "hotadd"
+    assert {(disk["locality"], disk["read_host"]) for disk in report["disks"]} == {("local", plan.json["read_host"])}
+    assert "read through: hot-add (local: on the host of the VM" in shown.out

@@ -243,7 +243,7 @@ def test_where_a_repository_is_stands_under_these_names(here: Site, tmp_path: Pa
 
 
 def test_what_a_capture_made_on_a_cluster_stands_under_these_names(here: Site, tmp_path: Path) -> None:
-    record = ClusterRecord(POINT, f"ntx-01234567-{POINT}", "worker", "recovery point", ("source",))
+    record = ClusterRecord(POINT, f"ntx-01234567-{POINT}", "worker", "recovery point", ("disk point",), "hotadd")
     folder = tmp_path / VM
     folder.mkdir()
 
@@ -251,17 +251,31 @@ def test_what_a_capture_made_on_a_cluster_stands_under_these_names(here: Site, t
 
     assert json.loads((folder / f".cluster-{POINT}.json").read_bytes()) == {
         "format": "ntxengine-cluster-record",
-        "version": 1,
+        "version": 2,
         "record": {
             "point_id": POINT,
             "name": f"ntx-01234567-{POINT}",
             "worker_id": "worker",
             "recovery_point_id": "recovery point",
-            "sources": ["source"],
+            "sources": ["disk point"],
+            "source": "hotadd",
         },
         "made_in": {"site": {**SITE, "path": ""}, "inodes": [tmp_path.stat().st_ino, folder.stat().st_ino]},
     }
     assert cluster_record.read(folder).own == (record,)
+
+
+def test_a_record_of_a_version_that_is_not_known_is_left_alone(here: Site, tmp_path: Path) -> None:
+    folder = tmp_path / VM
+    folder.mkdir()
+    cluster_record.write(folder, ClusterRecord(POINT, f"ntx-01234567-{POINT}", ""))
+    path = folder / f".cluster-{POINT}.json"
+    path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
+
+    records = cluster_record.read(folder)
+
+    assert (records.own, records.foreign) == ((), ())
+    assert records.problems == (f"{path}: is 'ntxengine-cluster-record' version 3: use the ntx that wrote it",)
 
 
 def test_what_is_distrusted_is_stored_like_this(tmp_path: Path) -> None:

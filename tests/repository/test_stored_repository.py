@@ -71,6 +71,7 @@ async def test_what_it_records_of_the_cluster_and_of_itself_is_read(store: Point
     (record,) = records.foreign  # it was unpacked: this is a copy
     assert (record.point_id, record.name) == (POINT_IDS[1], repository.recovery_point_name(POINT_IDS[1]))
     assert len(record.sources) == 2
+    assert record.source == ""  # version 1 knows none
     assert (records.own, records.problems) == ((), ())
     assert "'/backups'" in await repository.find_mismatch()
 

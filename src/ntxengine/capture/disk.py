@@ -145,8 +145,8 @@ class _DiskCapture:
     async def run(self, stack: AsyncExitStack) -> CapturedDisk:
         before = await self._open_previous_manifest(stack)
         copied: CopyReport | None = None
+        attached: Attached | None = None
         async with AsyncExitStack() as reading:
-            attached: Attached | None = None
             if self._audit.is_due or not self._is_untouched():
                 attached = await reading.enter_async_context(self._attached())
                 await self._run_audit(stack, attached, before)
@@ -169,6 +169,7 @@ class _DiskCapture:
             label=self._disk.label,
             trusted_point_id=self._trusted(copied),
             audit=self._audit.stored(),
+            locality=None if attached is None else attached.locality,
             bytes_allocated=bytes_allocated(new.path),
             stages=self._stages,
         )

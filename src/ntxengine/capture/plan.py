@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
-from ntxengine.attach import Attacher
+from ntxengine.attach import Attacher, Locality
 from ntxengine.capture.audit import Audit, cursor_after
 from ntxengine.capture.clones import find_clones
 from ntxengine.capture.consistency import choose_quiescing
@@ -54,7 +54,8 @@ class CapturePlan:
     `consistency` is what will be asked for, `consistency_reason` why not application; `quiescing` says how the guest is
     made consistent, `vss` what VSS is told.  `way` is the API that is spoken, and why; `notice` what is odd of the
     version of `cluster`, "" if nothing.  `removed` are disks of the newest point that the VM has no more.  `hot_added`
-    are those of `vm.excluded` that a capture added to the VM: it is a worker VM.
+    are those of `vm.excluded` that a capture added to the VM: it is a worker VM.  `source` is the way to the bytes, as
+    Attacher.name has it ("" if nobody asked), and `locality` where they will be read.
     """
 
     vm: Vm
@@ -74,6 +75,8 @@ class CapturePlan:
     way: str = ""
     notice: str = ""
     removed: tuple[str, ...] = ()
+    source: str = ""
+    locality: Locality = field(default_factory=Locality)
 
 
 def first_method(plan: DiskPlan) -> str:
@@ -137,6 +140,8 @@ async def plan_capture(
         way=prism.findings.why,
         notice=notice(facts.version, prism.family),
         removed=_removed(vm, parent.newest),
+        source="" if attacher is None else attacher.name,
+        locality=Locality() if attacher is None else attacher.locality(vm),
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from ntxengine.attach import AttachOptions, Trace, find_leftovers
+from ntxengine.attach import Attacher, AttachOptions, Trace, find_leftovers
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import RecoveryPoint, Vm
@@ -25,12 +25,17 @@ def recorded_points(listed: Iterable[RecoveryPoint], record: ClusterRecord, vm_i
     return [point for point in listed if point.name == record.name and point.vm_id.lower() == vm_id.lower()]
 
 
+def trace_of(record: ClusterRecord) -> Trace:
+    """Return what the attachers know again what they left by."""
+    return Trace(record.worker_id, record.sources, record.name, record.source)
+
+
 async def remove_recorded(prism: Prism, record: ClusterRecord, vm_id: str) -> bool:
     """Remove all that is recorded and can be seen; return whether there was a recovery point to remove.
 
     Errors: PrismError, NtxError: something may be left.
     """
-    left = await find_leftovers(prism, AttachOptions(), Trace(record.worker_id, record.sources))
+    left = await find_leftovers(prism, AttachOptions(), trace_of(record))
     for leftover in left.found:
         await leftover.remove()
     for _, error in left.unseen:
@@ -58,10 +63,10 @@ class Recorder:
         self._warn = warn
         self._record: ClusterRecord | None = None
 
-    async def announce(self, unfinished: UnfinishedPoint, worker_id: str) -> str:
+    async def announce(self, unfinished: UnfinishedPoint, attacher: Attacher) -> str:
         """Record durably what is about to be asked for; return the name that the recovery point must get."""
         name = self._repository.recovery_point_name(unfinished.id)
-        await self._write(ClusterRecord(unfinished.id, name, worker_id))
+        await self._write(ClusterRecord(unfinished.id, name, attacher.worker_id, source=attacher.name))
         return name
 
     async def complete(self, point: RecoveryPoint) -> None:

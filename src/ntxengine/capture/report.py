@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from ntxengine.attach import Locality
 from ntxengine.changes import Changes, Tracking
 from ntxengine.dataplane.copy import CopyReport
 from ntxengine.events import Stage
@@ -44,10 +45,11 @@ def disk_report(
     label: str,
     trusted_point_id: str | None,
     audit: StoredAudit | None,
+    locality: Locality | None,
     bytes_allocated: int,
     stages: Stages,
 ) -> DiskReport:
-    """Return the numbers of one disk.  `copied` is None when nothing changed, so that it was not even attached."""
+    """Return the numbers of one disk.  `copied` is None when nothing changed, `locality` where nothing was attached."""
     is_full = not changes.is_incremental
     never_read = changes.size - changes.bytes_data - changes.bytes_zero if is_full else 0
     sent = copied.bytes_sent if copied else 0
@@ -81,6 +83,8 @@ def disk_report(
         incremental=changes.is_incremental,
         audit=audit,
         stages_s=stages.as_dict(),
+        locality=None if locality is None else locality.kind,
+        read_host=None if locality is None else locality.host,
     )
 
 

@@ -187,7 +187,7 @@ class _Capture:
         self._emit(StageBegan(stage=Stage.FREEZE, consistency=plan.consistency, **self._subject))
         recorder = self._recorder(plan)
         with self._stages(Stage.FREEZE):
-            name = await recorder.announce(unfinished, self._attacher.worker_id)
+            name = await recorder.announce(unfinished, self._attacher)
             self._undo.add(f"remove recovery point {name}", recorder.take_back)
             point = await freeze(self._prism, plan, name=name, options=self._options, warn=self._warn)
             # Recorded before anything else is looked at: undoing it needs the id.
@@ -242,6 +242,7 @@ class _Capture:
             quiescing=plan.quiescing if frozen.point.consistency == "application" else "",
             guest_tools=stored_guest_tools(plan.vm.guest_tools),
             cluster=stored_cluster(plan.cluster, plan.way),
+            source=self._attacher.name,
         )
         return PointRecord(
             id=unfinished.id,

@@ -6,6 +6,7 @@ from ntxengine.capture import CapturePlan
 from ntxengine.capture.plan import first_method
 from ntxengine.cli import audit
 from ntxengine.cli.output import Screen
+from ntxengine.cli.report import read_text
 from ntxengine.cli.text import printable
 from ntxengine.units import format_size
 
@@ -38,6 +39,9 @@ def plan_fields(plan: CapturePlan) -> dict[str, object]:
             "aos_version_text": plan.cluster.version.text,
         },
         "way": plan.way,
+        "source": plan.source,
+        "locality": plan.locality.kind,
+        "read_host": plan.locality.host,
         "notice": plan.notice,
         "removed": list(plan.removed),
         "excluded": list(plan.vm.excluded),
@@ -62,6 +66,7 @@ def show_plan(plan: CapturePlan, screen: Screen) -> None:
     kind = "a full" if plan.parent is None else f"an incremental (after {plan.parent.id})"
     screen.line(f"would make {kind} point of {printable(plan.vm.name)} ({plan.vm.id}), {plan.consistency}-consistent")
     screen.line(f"  by {printable(plan.way)}, AOS {printable(str(plan.cluster.version))}")
+    screen.line(f"  {read_text(plan.source, [plan.locality])}")
     if plan.notice:
         screen.line(f"  {printable(plan.notice)}")
     if plan.consistency_reason:

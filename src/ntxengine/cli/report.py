@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ntxengine.attach import Locality, title_of
 from ntxengine.cli.audit import report_text
 from ntxengine.cli.figures import bottleneck_text, shown_rate
 from ntxengine.cli.output import Screen
@@ -9,6 +12,12 @@ from ntxengine.cli.table import Column
 from ntxengine.cli.text import printable
 from ntxengine.repository import CaptureReport, DiskReport, Point
 from ntxengine.units import format_size, format_time
+
+LOCALITIES = {
+    "local": "local: on the host of the VM",
+    "remote": "remote: on another host,",
+    "unknown": "local or remote: unknown",
+}
 
 COLUMNS = [
     Column("DISK"),
@@ -30,6 +39,9 @@ def show_report(point: Point, screen: Screen) -> None:
         screen.line(f"  made consistent by: {printable(point.report.quiescing)}")
     screen.line(f"  changes found by: {tracking(point)}")
     reports = [(disk, point.report.disks.get(disk.disk_id, DiskReport())) for disk in point.disks]
+    if point.report.source:
+        read = [Locality(each.locality, each.read_host or "") for _, each in reports if each.locality is not None]
+        screen.line(f"  {read_text(point.report.source, read)}")
     screen.table(COLUMNS, [_row(disk.label, disk.size, report) for disk, report in reports])
     for disk, report in reports:
         if time := _time(report):
@@ -57,6 +69,12 @@ def consistency(point: Point) -> str:
 def tracking(point: Point) -> str:
     """Return how changes were found, and why not better."""
     return f"{point.tracking} ({point.tracking_reason})" if point.tracking_reason else point.tracking
+
+
+def read_text(source: str, localities: Sequence[Locality]) -> str:
+    """Return which way leads to the bytes, and whether it begins on the host of the VM."""
+    where = ", ".join(sorted({f"{LOCALITIES[each.kind]}{f' {each.host}' if each.host else ''}" for each in localities}))
+    return printable(f"read through: {title_of(source)}{f' ({where})' if where else ''}")
 
 
 def _row(label: str, size: int, report: DiskReport) -> list[str]:

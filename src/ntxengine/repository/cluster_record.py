@@ -2,7 +2,7 @@
 
     REPO/<vm id>/.cluster-<point id>.json
 
-    before the recovery point is asked for   its name, and the VM that clones of its disks are added to
+    before the recovery point is asked for   its name, the way to the bytes, the VM that clones are added to
     when it is there                         its id, and what such clones say that they come from
     when the cluster is clean                removed: when a later point replaced it, by a sweep, or by undoing
 
@@ -30,6 +30,7 @@ from ntxengine.repository.site import Site
 from ntxengine.repository.stored import (
     CLUSTER_FORMAT,
     CLUSTER_VERSION,
+    READABLE_CLUSTER_VERSIONS,
     StoredClusterFile,
     StoredClusterRecord,
     StoredFolder,
@@ -58,7 +59,8 @@ class ClusterRecord:
     """One recovery point, and the clones of its disks.
 
     `recovery_point_id` is "" until it is known.  `worker_id` is the VM that clones are added to, "" if none are;
-    `sources` are the disk recovery points that they say they come from.
+    `sources` are the disk recovery points that they say they come from.  `source` is the way to the bytes, as
+    attach.Attacher names it; "" in a record of an older ntxengine.
     """
 
     point_id: str
@@ -66,6 +68,7 @@ class ClusterRecord:
     worker_id: str
     recovery_point_id: str = ""
     sources: tuple[str, ...] = ()
+    source: str = ""
 
     def is_settled(self, now: datetime) -> bool:
         """Say whether all that it tells of can be seen on the cluster by now."""
@@ -107,6 +110,7 @@ def write(vm_folder: Path, record: ClusterRecord) -> None:
             worker_id=record.worker_id,
             recovery_point_id=record.recovery_point_id,
             sources=record.sources,
+            source=record.source,
         ),
         made_in=StoredFolder(site.to_stored(folder.site), folder.inodes),
     )
@@ -161,7 +165,7 @@ def _read(path: Path) -> tuple[ClusterRecord, _Folder]:
         found = msgspec.json.decode(durable.read_file(path, limit=_LIMIT), type=StoredClusterFile)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise RepositoryError(f"{path}: is damaged: {exc}") from exc
-    if (found.format, found.version) != (CLUSTER_FORMAT, CLUSTER_VERSION):
+    if found.format != CLUSTER_FORMAT or found.version not in READABLE_CLUSTER_VERSIONS:
         raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}: use the ntx that wrote it")
     point_id = path.name.removeprefix(PREFIX).removesuffix(_SUFFIX)
     name = _NAME.fullmatch(found.record.name)
@@ -173,5 +177,6 @@ def _read(path: Path) -> tuple[ClusterRecord, _Folder]:
         worker_id=found.record.worker_id,
         recovery_point_id=found.record.recovery_point_id,
         sources=found.record.sources,
+        source=found.record.source,
     )
     return record, _Folder(site.from_stored(found.made_in.site), found.made_in.inodes)

@@ -17,6 +17,7 @@ from ntxengine.repository.stored import (
     StoredCluster,
     StoredDiskReport,
     StoredGuestTools,
+    StoredLocality,
     StoredReport,
     StoredTracking,
 )
@@ -30,7 +31,8 @@ class DiskReport:
     `bytes_skipped` is what is zero in a full image without having been read or stored; `bytes_verified` counts zeros
     too.  `trusted_point_id` is the point that holds `bytes_unchanged` by its digests, without having been read; None
     if there is none.  `audit` is None of a disk that was never audited since it was read as a whole.  `stages_s` are
-    seconds by events.Stage.
+    seconds by events.Stage.  `locality` says whether it was read on the host of the VM, `read_host` on which ("" if
+    that is unknown); None of a disk that was not read.
     """
 
     label: str | None = None
@@ -60,6 +62,8 @@ class DiskReport:
     incremental: bool | None = None
     audit: StoredAudit | None = None
     stages_s: dict[str, float] | None = None
+    locality: StoredLocality | None = None
+    read_host: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class CaptureReport:
 
     `excluded` are disks that a recovery point does not hold; `consistency_reason` says why it is not
     application-consistent, "" if it is, or was not wanted.  `seconds` is None if it was not said.  `quiescing` is how
-    the guest was made consistent, "" if it was not, `guest_tools` what Prism told of them, `cluster` where the VM ran.
+    the guest was made consistent, "" if it was not, `guest_tools` what Prism told of them, `cluster` where the VM ran,
+    `source` the way to the bytes, as attach.Attacher names it.
     """
 
     disks: dict[str, DiskReport] = field(default_factory=dict)
@@ -80,6 +85,7 @@ class CaptureReport:
     quiescing: str | None = None
     guest_tools: StoredGuestTools | None = None
     cluster: StoredCluster | None = None
+    source: str | None = None
 
     @property
     def bytes_sent(self) -> int | None:

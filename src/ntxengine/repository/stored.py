@@ -25,10 +25,13 @@ import msgspec
 POINT_FORMAT, POINT_VERSION = "ntxengine-point", 1
 MARKER_FORMAT, MARKER_VERSION = "ntxengine-repository", 1
 SITE_FORMAT, SITE_VERSION = "ntxengine-site", 1
-CLUSTER_FORMAT, CLUSTER_VERSION = "ntxengine-cluster-record", 1
+CLUSTER_FORMAT, CLUSTER_VERSION = "ntxengine-cluster-record", 2
+READABLE_CLUSTER_VERSIONS = (1, 2)
+"""2 brought `source`.  Who does not know it would miss what such a way leaves, and must not forget the record."""
 DISTRUST_FORMAT, DISTRUST_VERSION = "ntxengine-distrust", 1
 
 StoredKind = Literal["full", "incremental"]
+StoredLocality = Literal["local", "remote", "unknown"]
 StoredTracking = Literal["v4-changed-regions", "v3-changed-regions", "digest-scan", "allocated", "full"]
 
 
@@ -120,6 +123,8 @@ class StoredDiskReport:
     incremental: bool | None = None
     audit: StoredAudit | None = None
     stages_s: dict[str, float] | None = None
+    locality: StoredLocality | None = None
+    read_host: str | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,7 @@ class StoredReport:
     quiescing: str | None = None
     guest_tools: StoredGuestTools | None = None
     cluster: StoredCluster | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -224,6 +230,7 @@ class StoredClusterRecord:
     worker_id: str
     recovery_point_id: str = ""
     sources: tuple[str, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from ntxengine.attach import AttachOptions, Trace, find_leftovers
 from ntxengine.capture.plan import disk_point_from
-from ntxengine.capture.recorded import recorded_points
+from ntxengine.capture.recorded import recorded_points, trace_of
 from ntxengine.errors import LockedError, NtxError, RepositoryError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import RecoveryPoint
@@ -85,7 +85,7 @@ class ClusterSweep:
     ) -> None:
         vm_id = lock.vm_id
         # Nobody works on this VM, so what is attached of our recovery points, also of the kept one, was left.
-        is_clean = await self._remove_attached(vm_id, Trace(record.worker_id, record.sources))
+        is_clean = await self._remove_attached(vm_id, trace_of(record))
         for point in recorded_points(listed, record, vm_id):
             self._seen.add(point.id)
             if not is_kept or record.recovery_point_id not in ("", point.id):
@@ -112,7 +112,7 @@ class ClusterSweep:
                 continue
             self._seen.add(point.id)
             sources = tuple(disk_point_from(disk).id for disk in committed.recovery_point_disks.values())
-            await self._remove_attached(vm_id, Trace("", sources))
+            await self._remove_attached(vm_id, Trace("", sources, point.name))
             if committed.id != kept:
                 found = Swept("recovery-point", point.id, point.name, vm_id)
                 await self._remove(found, _call(self._prism.delete_recovery_point, point.id))
