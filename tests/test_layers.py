@@ -104,7 +104,7 @@ FACADES = {
         "capture": {"create", "open"},
         "restore": {"create", "open"},
         "verify": {"open"},
-        "repository": {"create", "qemu_img", "qemu_nbd"},
+        "repository": {"create", "qemu_img", "qemu_nbd", "served"},
         "api": {"endpoints"},
         "cli": {"endpoints", "formats"},
     },

@@ -18,6 +18,7 @@ from ntxengine.images import cluster_map as clusters
 from ntxengine.images.cluster_map import map_clusters
 from ntxengine.images.open import open_image
 from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.images.served import ImageFile
 from ntxengine.units import MIB
 from tests.repository.builders import write_manifest
 from tests.repository.chains import (
@@ -187,7 +188,7 @@ async def test_more_extents_than_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
 async def test_an_image_that_is_being_written_is_refused_as_by_qemu(tmp_path: Path) -> None:
     path = make(tmp_path / "a.qcow2", MIB)
 
-    async with QemuNbd(path, read_only=False, backing=()):
+    async with QemuNbd(ImageFile(path), read_only=False):
         assert "another process" in await reason_of([path])
         with pytest.raises(ToolError, match="lock"):
             async with open_image([path]):
@@ -202,11 +203,11 @@ async def test_nobody_can_write_to_an_image_that_is_open(tmp_path: Path) -> None
         assert device.kind == "mapped"
         for path in (top, base):
             with pytest.raises(ToolError, match="lock"):
-                async with QemuNbd(path, read_only=False, backing=()):
+                async with QemuNbd(ImageFile(path), read_only=False):
                     pass
         async with open_image([top, base]) as other:
             assert other.kind == "mapped"
-    async with QemuNbd(top, read_only=False, backing=(base,)):
+    async with QemuNbd(ImageFile(top, backing=(base,)), read_only=False):
         pass
 
 
@@ -238,5 +239,5 @@ async def test_a_cancelled_start_leaves_nothing(tmp_path: Path, delay_s: float) 
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    async with QemuNbd(path, read_only=False, backing=()):
+    async with QemuNbd(ImageFile(path), read_only=False):
         pass  # nobody has the image's lock any more

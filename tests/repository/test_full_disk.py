@@ -14,6 +14,7 @@ import pytest
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import MachineError, NtxError, TargetError
 from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.images.served import ImageFile
 from ntxengine.repository import Repository
 from ntxengine.repository.store import PointStore
 from ntxengine.repository.unfinished import BlockingUnfinishedPoint
@@ -115,7 +116,7 @@ async def test_a_write_to_a_full_disk_is_an_error_to_the_client(small_fs: Mount,
     with begin(repository, VM, None) as unfinished:
         path = make(unfinished.add_disk(DISK, 64 * 1024**2, None))
 
-        async with QemuNbd(path, read_only=False, backing=()) as server:
+        async with QemuNbd(ImageFile(path), read_only=False) as server:
             done = subprocess.run(
                 ["qemu-io", "-f", "raw", "-c", "write -P 1 0 16M", server.uri],
                 capture_output=True,

@@ -69,10 +69,11 @@ def test_a_capture_killed_at_any_step_leaves_a_whole_point_or_none(repository: P
 def test_what_we_started_dies_with_us(repository: PointStore, program: str) -> None:
     point = capture(repository, ModelDisk(512))
     script = (
-        "import asyncio, sys\n"
+        "import asyncio, pathlib, sys\n"
         "from ntxengine.images.qemu_nbd import QemuNbd\n"
+        "from ntxengine.images.served import ImageFile\n"
         "async def main():\n"
-        "    async with QemuNbd(sys.argv[1], read_only=True, backing=()) as server:\n"
+        "    async with QemuNbd(ImageFile(pathlib.Path(sys.argv[1])), read_only=True) as server:\n"
         "        print(server.pid, flush=True)\n"
         "        await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"

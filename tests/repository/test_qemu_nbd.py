@@ -13,6 +13,7 @@ import pytest
 from ntxengine.errors import RepositoryError, ToolError
 from ntxengine.images.create import NewImage
 from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.images.served import ImageFile
 from ntxengine.repository import Repository
 from ntxengine.repository.store import PointStore
 from tests.repository.builders import (
@@ -69,7 +70,7 @@ async def test_a_repository_may_have_any_name(tmp_path: Path, name: str) -> None
     with begin(repository, VM, parent) as unfinished:
         disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
         path = unfinished.path / disk.file
-        async with QemuNbd(path, backing=below, read_only=False, connections=4) as server:
+        async with QemuNbd(ImageFile(path, backing=below), read_only=False, connections=4) as server:
             written = io(server.uri, "write -P 2 512 512", "flush")
         model.apply([Write(512, 512, 2)])
         (unfinished.path / disk.manifest).unlink()
@@ -93,7 +94,7 @@ async def test_zeroes_written_into_an_overlay_mask_what_lies_below(repository: P
     with begin(repository, VM, parent) as unfinished:
         disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
         path = unfinished.path / disk.file
-        async with QemuNbd(path, backing=below, read_only=False, connections=2) as server:
+        async with QemuNbd(ImageFile(path, backing=below), read_only=False, connections=2) as server:
             # Whole clusters, with and without leave to punch holes; less than a cluster; across two.
             said = io(
                 server.uri,
@@ -119,14 +120,14 @@ async def test_what_lies_below_is_never_written_to(repository: PointStore) -> No
     with begin(repository, VM, parent) as unfinished:
         disk = fill_disk(unfinished, DISK, model, [], "scsi.0")
         path = unfinished.path / disk.file
-        async with QemuNbd(path, backing=below, read_only=False) as server:
+        async with QemuNbd(ImageFile(path, backing=below), read_only=False) as server:
             io(server.uri, "write -P 1 0 64k", "flush")
 
     assert parent.image_path(parent.disks[0]).read_bytes() == before
 
 
 async def test_a_read_only_server_refuses_writes(image: Path) -> None:
-    async with QemuNbd(image, backing=(), read_only=True) as server:
+    async with QemuNbd(ImageFile(image), read_only=True) as server:
         said = io(server.uri, "write 0 512")
 
     assert "read-only" in said.lower() or "denied" in said.lower()
@@ -134,7 +135,7 @@ async def test_a_read_only_server_refuses_writes(image: Path) -> None:
 
 @pytest.mark.parametrize("connections", [1, 8])
 async def test_a_writable_server_permits_several_connections(image: Path, connections: int) -> None:
-    async with QemuNbd(image, backing=(), read_only=False, connections=connections) as server:
+    async with QemuNbd(ImageFile(image), read_only=False, connections=connections) as server:
         done = subprocess.run(["nbdinfo", "--can", "multi-conn", server.uri], check=False)
         sockets = [socket.socket(socket.AF_UNIX) for _ in range(connections)]
         for each in sockets:
@@ -150,7 +151,7 @@ async def test_a_raw_image_can_be_served(tmp_path: Path) -> None:
     path = tmp_path / "disk.raw"
     path.write_bytes(b"\5" * 4096)
 
-    async with QemuNbd(path, backing=(), format="raw", read_only=True) as server:
+    async with QemuNbd(ImageFile(path, format="raw"), read_only=True) as server:
         said = io(server.uri, "read -P 5 0 4k", read_only=True)
 
     assert "read 4096/4096" in said
@@ -159,7 +160,7 @@ async def test_a_raw_image_can_be_served(tmp_path: Path) -> None:
 
 async def test_socket_and_process_are_gone_afterwards(image: Path) -> None:
     before = run_folders()
-    async with QemuNbd(image, backing=(), read_only=False) as server:
+    async with QemuNbd(ImageFile(image), read_only=False) as server:
         pid, path = server.pid, server.socket_path
         assert path.is_socket()
         assert path.parent.stat().st_mode & 0o777 == 0o700
@@ -173,7 +174,7 @@ async def test_socket_and_process_are_gone_afterwards(image: Path) -> None:
 async def test_the_server_inherits_no_descriptor_of_ours(repository: PointStore, image: Path) -> None:
     with repository.lock(VM), (repository.path / "ours").open("wb") as ours:
         os.set_inheritable(ours.fileno(), True)
-        async with QemuNbd(image, backing=(), read_only=False) as server:
+        async with QemuNbd(ImageFile(image), read_only=False) as server:
             held = [os.readlink(link) for link in Path(f"/proc/{server.pid}/fd").iterdir()]
 
     assert not [name for name in held if str(repository.path) in name or "lock" in name]
@@ -188,7 +189,7 @@ async def test_the_buffers_of_large_requests_are_kept(tmp_path: Path) -> None:
     commands = [f"aio_write -P 2 {number}m 1m" for number in range(8)]
     pages = 8 * 1024 * 1024 // os.sysconf("SC_PAGESIZE")
 
-    async with QemuNbd(tmp_path / "image.qcow2", backing=(), read_only=False) as server:
+    async with QemuNbd(ImageFile(tmp_path / "image.qcow2"), read_only=False) as server:
         fewest = pages
         for _ in range(16):  # the heap grows to what is in use at once, and then has it
             before = page_faults(server.pid)
@@ -205,7 +206,7 @@ async def test_the_socket_path_fits_when_the_temporary_directory_is_deep(
     deep.mkdir(parents=True)
     monkeypatch.setattr("tempfile.tempdir", str(deep))
 
-    async with QemuNbd(image, backing=(), read_only=True) as server:
+    async with QemuNbd(ImageFile(image), read_only=True) as server:
         assert len(os.fsencode(server.socket_path)) <= 107
 
 
@@ -220,8 +221,8 @@ async def test_the_folder_of_a_killed_process_is_removed_by_the_next(
     stranger.mkdir()
 
     async with (
-        QemuNbd(image, backing=(), read_only=True) as first,
-        QemuNbd(image, backing=(), read_only=True) as second,
+        QemuNbd(ImageFile(image), read_only=True) as first,
+        QemuNbd(ImageFile(image), read_only=True) as second,
     ):
         assert first.socket_path.is_socket()
         assert second.socket_path.is_socket()
@@ -243,7 +244,7 @@ async def test_a_missing_tool_names_its_package(
     monkeypatch.setenv("PATH", str(only))
 
     with pytest.raises(ToolError, match=f"^{tool} is not installed: install the package {package}$"):
-        async with QemuNbd(path, backing=(), format="raw", read_only=True):
+        async with QemuNbd(ImageFile(path, format="raw"), read_only=True):
             pass
 
 
@@ -263,7 +264,7 @@ async def test_an_image_that_cannot_be_served_is_one_line_that_names_it(tmp_path
     before = run_folders()
 
     with pytest.raises(ToolError) as caught:
-        async with QemuNbd(path, backing=(), read_only=True):
+        async with QemuNbd(ImageFile(path), read_only=True):
             pass
 
     assert str(path) in str(caught.value)
@@ -274,9 +275,9 @@ async def test_an_image_that_cannot_be_served_is_one_line_that_names_it(tmp_path
 
 
 async def test_an_image_is_served_by_one_writer(image: Path) -> None:
-    async with QemuNbd(image, backing=(), read_only=False):
+    async with QemuNbd(ImageFile(image), read_only=False):
         with pytest.raises(ToolError, match="lock"):
-            async with QemuNbd(image, backing=(), read_only=False):
+            async with QemuNbd(ImageFile(image), read_only=False):
                 pass
 
 

@@ -13,6 +13,7 @@ import pytest
 from ntxengine.errors import ToolError
 from ntxengine.images import qemu_nbd as qemu
 from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.images.served import ImageFile
 from tests.repository.builders import (
     run_folders,
 )
@@ -22,12 +23,12 @@ pytestmark = pytest.mark.usefixtures("own_temporary_folder")
 
 async def test_a_server_that_dies_is_told_of_at_the_end(image: Path) -> None:
     with pytest.raises(ToolError, match=r"ended before its time|failed to close the image"):
-        async with QemuNbd(image, backing=(), read_only=False) as server:
+        async with QemuNbd(ImageFile(image), read_only=False) as server:
             os.kill(server.pid, signal.SIGKILL)
 
 
 async def test_a_server_that_only_reads_may_die_once_everything_was_read(image: Path) -> None:
-    async with QemuNbd(image, backing=(), read_only=True) as server:
+    async with QemuNbd(ImageFile(image), read_only=True) as server:
         os.kill(server.pid, signal.SIGKILL)
         assert server._process is not None
         status = await server._process.wait()
@@ -37,7 +38,7 @@ async def test_a_server_that_only_reads_may_die_once_everything_was_read(image: 
 
 async def test_the_error_of_the_body_is_the_one_raised(image: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        async with QemuNbd(image, backing=(), read_only=False) as server:
+        async with QemuNbd(ImageFile(image), read_only=False) as server:
             os.kill(server.pid, signal.SIGKILL)
             raise ZeroDivisionError
 
@@ -48,7 +49,7 @@ async def test_a_server_that_does_not_stop_is_killed_and_its_image_not_trusted(
     monkeypatch.setattr(qemu, "CLOSE_TIMEOUT_S", 0.2)
 
     with pytest.raises(ToolError, match="was killed"):
-        async with QemuNbd(image, backing=(), read_only=False) as server:
+        async with QemuNbd(ImageFile(image), read_only=False) as server:
             pid = server.pid
             os.kill(pid, signal.SIGSTOP)
 
@@ -62,7 +63,7 @@ async def test_after_an_error_a_writable_server_is_not_waited_for(
     began = time.monotonic()
 
     with pytest.raises(error):
-        async with QemuNbd(image, backing=(), read_only=False) as server:
+        async with QemuNbd(ImageFile(image), read_only=False) as server:
             pid = server.pid
             os.kill(pid, signal.SIGSTOP)  # it would not close the image, however long it was waited for
             raise error
@@ -77,7 +78,7 @@ async def test_a_cancel_while_an_image_is_closed_kills_its_server(image: Path) -
     pids: list[int] = []
 
     async def serve() -> None:
-        async with QemuNbd(image, backing=(), read_only=False) as server:
+        async with QemuNbd(ImageFile(image), read_only=False) as server:
             pids.append(server.pid)
             os.kill(server.pid, signal.SIGSTOP)
             served.set()
@@ -102,13 +103,12 @@ async def test_a_server_that_never_answers_is_given_up_at_once(
     (silent / "qemu-nbd").write_text("#!/bin/sh\ntrap '' TERM\nexec sleep 600\n")
     (silent / "qemu-nbd").chmod(0o755)
     monkeypatch.setenv("PATH", f"{silent}:{os.environ['PATH']}")
-    monkeypatch.setattr(qemu, "START_TIMEOUT_S", 0.2)
     before = run_folders()
 
-    with pytest.raises(ToolError, match="did not answer"):
+    with pytest.raises(qemu.StartTimeout, match="did not answer"):
         async with (
             asyncio.timeout(20),
-            QemuNbd(image, backing=(), read_only=True),
+            QemuNbd(ImageFile(image), read_only=True, start_timeout_s=0.2),
         ):  # much less than a server has to close its image
             pass
 
@@ -120,7 +120,7 @@ async def test_a_cancelled_start_leaves_nothing(image: Path, delay_s: float) -> 
     before = run_folders()
 
     async def serve() -> None:
-        async with QemuNbd(image, backing=(), read_only=False):
+        async with QemuNbd(ImageFile(image), read_only=False):
             await asyncio.sleep(600)
 
     task = asyncio.create_task(serve())
@@ -130,5 +130,5 @@ async def test_a_cancelled_start_leaves_nothing(image: Path, delay_s: float) -> 
         await task
 
     assert run_folders() == before
-    async with QemuNbd(image, backing=(), read_only=False):
+    async with QemuNbd(ImageFile(image), read_only=False):
         pass  # nobody has the image's lock any more

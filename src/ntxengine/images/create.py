@@ -37,6 +37,7 @@ from ntxengine.errors import Cancelled, OptionsError
 from ntxengine.files import durable
 from ntxengine.images import qemu_img
 from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.images.served import ImageFile
 
 _NOT_OPEN = "this image is not open: it was finished or closed"
 
@@ -189,9 +190,8 @@ class QemuNbdImage(ImageWriter):
         await to_thread_joined(qemu_img.check, self.new.path, size=self.new.size, backing=self.new.backing)
 
     async def _open(self, stack: AsyncExitStack) -> Device:
-        server = QemuNbd(
-            self.new.path, read_only=False, backing=self.new.below, connections=self._options.most_connections
-        )
+        image = ImageFile(self.new.path, backing=self.new.below)
+        server = QemuNbd(image, read_only=False, connections=self._options.most_connections)
         await stack.enter_async_context(server)
         opening = open_existing(server.uri, size=self.new.size, timeout_s=self._options.timeout_s)
         return await stack.enter_async_context(opening)

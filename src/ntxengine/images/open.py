@@ -23,6 +23,7 @@ from ntxengine.dataplane.open import naming, open_source
 from ntxengine.errors import NtxError
 from ntxengine.images.cluster_map import CannotMap, map_clusters
 from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.images.served import ImageFile
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +62,8 @@ async def open_with_clusters(
     """
     mapped = await _open_mapped(chain) if root_format == "qcow2" else None
     if mapped is None:
-        server = QemuNbd(
-            chain[0],
-            read_only=True,
-            connections=connections,
-            backing=tuple(chain[1:]),
-            root_format=root_format,
-        )
+        image = ImageFile(chain[0], backing=tuple(chain[1:]), root_format=root_format)
+        server = QemuNbd(image, read_only=True, connections=connections)
         async with server, open_source(server.uri, timeout_s=timeout_s) as device:
             with naming(device.name, str(chain[0])):
                 yield OpenedImage(device, None)

@@ -27,6 +27,8 @@ from ntxengine.units import MIB
 
 _CHECK = 'test "$PPID" = "$0" && exec "$@"'
 _PACKAGES = {"qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "setpriv": "util-linux"}
+_DRIVER_PACKAGE = "qemu-block-extra"
+_NO_DRIVER = re.compile(r"Unknown driver '(\w+)'|[Dd]river '(\w+)' is not (?:whitelisted|supported)")
 _NO_SPACE = {28: "No space left on device", 122: "Disk quota exceeded"}
 _NOISE = re.compile(
     r"disconnect client|option negotiation failed|failed to read (?:option|flags|request)", re.IGNORECASE
@@ -143,7 +145,7 @@ def last_words(errors: IO[bytes]) -> bytes:
 
 
 @contextmanager
-def starting(program: str, *, action: str, path: Path) -> Iterator[None]:
+def starting(program: str, *, action: str, path: Path | str) -> Iterator[None]:
     """Say of an OSError in the block that `program` could not be started.
 
     Errors: MachineError if a limit of this machine is the cause, else ToolError.
@@ -157,13 +159,20 @@ def starting(program: str, *, action: str, path: Path) -> Iterator[None]:
         raise (MachineError(text) if remedy else ToolError(text)) from exc
 
 
-def failure(program: str, output: bytes, status: int, *, action: str, path: Path) -> NtxError:
+def failure(program: str, output: bytes, status: int, *, action: str, path: Path | str) -> NtxError:
     """Return the exception for a program that ended with `status` after saying `output`."""
     words = one_line(program, output) or (f"killed by signal {-status}" if status < 0 else f"exit status {status}")
+    if driver := _NO_DRIVER.search(words):
+        return ToolError(f"{path}: {action} failed: {missing_driver(driver[1] or driver[2])}")
     for code, text in _NO_SPACE.items():
         if text.lower() in words.lower():
             return TargetError(f"{path}: {action} failed: {text}{free_space.remedy(code, path)}", errno=code)
     return ToolError(f"{path}: {action} failed: {program}: {words}")
+
+
+def missing_driver(name: str) -> str:
+    """Return what to say of a driver that this machine's qemu does not have."""
+    return f"qemu has no {name} driver here: install the package {_DRIVER_PACKAGE}"
 
 
 def one_line(program: str, output: bytes) -> str:

@@ -1,7 +1,9 @@
 """One qemu-nbd for one image, on a socket of its own, for as long as it is needed.
 
-    async with QemuNbd(path, read_only=False, backing=[base], connections=4) as server:
+    async with QemuNbd(ImageFile(path, backing=[base]), read_only=False, connections=4) as server:
         ... server.uri ...
+
+What it serves is a small value (served.py).
 
 qemu-nbd ends with us whatever happens to us (process.py); that what was written is safe is for the client's flush.
 """
@@ -15,7 +17,6 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -23,8 +24,9 @@ from urllib.parse import quote
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S
 from ntxengine.errors import NtxError, ToolError
-from ntxengine.images import process, qemu_img
+from ntxengine.images import process
 from ntxengine.images.rundir import PrivateFolder
+from ntxengine.images.served import Served
 
 log = logging.getLogger(__name__)
 
@@ -44,32 +46,32 @@ _ABORT = struct.pack(">I8sII", 1, b"IHAVEOPT", 2, 0)  # fixed newstyle; option A
 _ABORT_REPLY_SIZE = 20
 
 
+class StartTimeout(ToolError):
+    """It was started, and did not answer: whoever has what it is to open may be silent."""
+
+
 class QemuNbd:
     """Serves an image as the default export at `uri` between `__aenter__` and `__aexit__`.
 
-    `backing` are the images below it, from the nearest to the root, which is in `root_format`: nothing else is opened,
-    whatever the image says.
     A writable image is not for others before `__aexit__` has returned without an error.  After an error, or when
     cancelled meanwhile, it is killed: nobody wants that image.
     """
 
     def __init__(
         self,
-        path: Path | str,
+        served: Served,
         *,
-        format: str = "qcow2",
         read_only: bool,
         connections: int = 1,
-        backing: Sequence[Path],
-        root_format: str = "qcow2",
+        start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
-        self.path = Path(path)
-        self._format = format
+        self._served = served
+        self._label = served.label
         self._read_only = read_only
         self._connections = connections
-        self._backing = backing
-        self._root_format = root_format
+        self._start_timeout_s = start_timeout_s
         self._folder: PrivateFolder | None = None
+        self._secrets: dict[str, Path] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._stderr = b""
         self._drain: asyncio.Task[None] | None = None
@@ -97,7 +99,7 @@ class QemuNbd:
     async def __aenter__(self) -> QemuNbd:
         """Start it, and return when it answers.
 
-        Errors: ToolError (not installed, ended at once, silent).
+        Errors: ToolError (not installed, ended at once); StartTimeout.
         """
         try:
             await self._start()
@@ -125,11 +127,10 @@ class QemuNbd:
             return
         # One that only reads has nothing to lose: what was asked of it was answered, or is an error already.
         if value is None and not self._read_only:
-            raise ToolError(f"{self.path}: qemu-nbd {problem}")
-        log.warning("%s: qemu-nbd %s", self.path, problem)
+            raise ToolError(f"{self._label}: qemu-nbd {problem}")
+        log.warning("%s: qemu-nbd %s", self._label, problem)
 
     def _arguments(self) -> list[str]:
-        chain = [self.path, *self._backing]
         return [
             "--persistent",
             f"--shared={self._connections + _SPARE_CONNECTIONS}",
@@ -141,14 +142,18 @@ class QemuNbd:
             # The client finds zeros itself.
             "--detect-zeroes=off",
             *(["--read-only"] if self._read_only else []),
+            *(f"--object=secret,id={name},file={_option(path)}" for name, path in self._secrets.items()),
             "--",
-            qemu_img.node(chain, format=self._format, root_format=self._root_format),
+            self._served.node(),
         ]
 
     async def _start(self) -> None:
         self._folder = PrivateFolder()
+        self._secrets = {name: self._folder.path / f"secret-{name}" for name in self._served.secrets}
         argv = process.command("qemu-nbd", *self._arguments())
-        with process.starting("qemu-nbd", action="serving the image", path=self.path):
+        with process.starting("qemu-nbd", action="serving the image", path=self._label):
+            for name, path in self._secrets.items():
+                _write_privately(path, self._served.secrets[name])
             self._process = await asyncio.create_subprocess_exec(
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -167,21 +172,27 @@ class QemuNbd:
 
     async def _wait_until_ready(self) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + self._start_timeout_s
         while time.monotonic() < deadline:
             if self._process.returncode is not None:
                 raise await self._early_end(self._process.returncode)
             with contextlib.suppress(OSError, EOFError, TimeoutError):
                 async with asyncio.timeout(deadline - time.monotonic()):
                     await _greet(self.socket_path)
+                self._forget_secrets()
                 return
             await asyncio.sleep(_POLL_S)
-        raise ToolError(f"{self.path}: qemu-nbd did not answer for {START_TIMEOUT_S:g} s")
+        raise StartTimeout(f"{self._label}: qemu-nbd did not answer for {self._start_timeout_s:g} s")
+
+    def _forget_secrets(self) -> None:
+        """Remove them: the program has read them when it answers."""
+        for path in self._secrets.values():
+            path.unlink(missing_ok=True)
 
     async def _early_end(self, status: int) -> NtxError:
         if self._drain is not None:
             await self._drain
-        return process.failure("qemu-nbd", self._stderr, status, action="serving the image", path=self.path)
+        return process.failure("qemu-nbd", self._stderr, status, action="serving the image", path=self._label)
 
     async def _close(self) -> None:
         """Let it close the image and end, if it runs."""
@@ -227,6 +238,17 @@ class QemuNbd:
         if not self._is_closing or server.returncode == 0:
             return ""
         return f"failed to close the image (status {server.returncode}): {words}"
+
+
+def _write_privately(path: Path, text: str) -> None:
+    """Write a secret where only we and the program can read it: anybody can read its arguments."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(text)
+
+
+def _option(path: Path) -> str:
+    """Return a path as part of an option of qemu, where a comma ends it."""
+    return str(path).replace(",", ",,")
 
 
 async def _greet(path: Path) -> None:

@@ -22,6 +22,7 @@ from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import RepositoryError
 from ntxengine.images.create import NewImage
 from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.images.served import ImageFile
 from ntxengine.repository import cluster_record, distrust, layout, leftovers, scan, site, sums
 from ntxengine.repository.adopt import adopt
 from ntxengine.repository.chain import Chains
@@ -254,7 +255,7 @@ class Repository:
         Errors: as `images` and QemuNbd.
         """
         path, *below = await self.images(point, disk)
-        async with QemuNbd(path, read_only=True, connections=connections, backing=below) as server:
+        async with QemuNbd(ImageFile(path, backing=below), read_only=True, connections=connections) as server:
             yield server
 
     # -------------------------------------------------------------------------------------------------- changes
