@@ -63,18 +63,17 @@ PYTHON_LAYERS = {
 # The parts of a layer that has rooms of its own: what each may import of that layer.
 ROOMS = {
     "prism": {
-        "http": set(),
-        "guest": set(),
-        "versions": set(),
+        **{below: set() for below in ("http", "guest", "versions")},
         "models": {"guest", "versions"},
         "findings": {"models"},
         "cluster": {"findings", "models"},
         "regions": {"http", "models"},
         "tasks": {"http"},
+        "kept": {"http", "tasks"},
         "pages": {"http"},
         "listing": {"http", "models", "pages"},
-        "v3": {"findings", "guest", "http", "listing", "models", "pages", "regions", "tasks", "versions"},
-        "v4": {"findings", "guest", "http", "listing", "models", "pages", "regions", "tasks", "versions"},
+        "v3": {"findings", "guest", "http", "kept", "listing", "models", "pages", "regions", "tasks", "versions"},
+        "v4": {"findings", "guest", "http", "kept", "listing", "models", "pages", "regions", "tasks", "versions"},
         "probe": {"findings", "http", "v3", "v4"},
         "open": {"cluster", "http", "probe", "v3", "v4"},
         "__init__": {"cluster", "findings", "guest", "http", "models", "open"},

@@ -183,6 +183,8 @@ STEPS: dict[str, Callable[[Prism, Held], Awaitable[Any]]] = {
     "vms": lambda prism, held: prism.vms(),
     "vm": lambda prism, held: prism.vm(held.vm_id),
     "cluster": lambda prism, held: prism.cluster(held.vm.cluster_id),
+    "containers": lambda prism, held: prism.containers(),
+    "hosts": lambda prism, held: prism.hosts(held.vm.cluster_id),
     "create": _create,
     "create_again": _create_again,
     "regions": _regions,

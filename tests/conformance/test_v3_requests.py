@@ -48,7 +48,7 @@ def short(value: Any) -> bool:
 
 
 LIST = {
-    "kind": one_of("vm", "vm_snapshot", "cluster"),
+    "kind": one_of("vm", "vm_snapshot", "cluster", "host", "disk"),
     "length": whole(1, 500),
     "offset": whole(0, 2**31 - 1),
     "filter": text,
@@ -83,7 +83,7 @@ ATTACH = {
 DETACH = {"uuid": uuid, "vm_disks!": [{"disk_address!": {"vmdisk_uuid!": uuid}}]}
 
 CALLS: dict[str, Any] = {
-    rf"POST {V3}/(vm|vm_snapshot|cluster)s/list": LIST,
+    rf"POST {V3}/(vm|vm_snapshot|cluster|host|disk)s/list": LIST,
     rf"GET {V3}/vms/{UUID}": None,
     rf"POST {V3}/idempotence_identifiers": IDENTIFIERS,
     rf"POST {V3}/vm_snapshots": SNAPSHOT,
@@ -94,6 +94,7 @@ CALLS: dict[str, Any] = {
     rf"POST {V2}/vms/{UUID}/disks/detach": DETACH,
     rf"GET {V2}/tasks/{UUID}": None,
     rf"GET {V2}/cluster": None,
+    rf"GET {V2}/storage_containers": None,
 }
 """Every call that may be made of an element, with what its body holds."""
 

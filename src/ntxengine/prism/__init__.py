@@ -11,6 +11,7 @@ http/        HTTPS to one host: session, retries, error bodies, checked answers
 v4/  v3/     the two families; neither knows the other
 regions.py   pages of changed regions, of either family, to one array
 tasks.py     waiting for Prism, and removing what is half done
+kept.py      what only informs: asked once, kept for a while
 
     connect = open -> probe -> v4 or v3 -> regions, tasks, findings, models -> http
 """
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 from ntxengine.prism.cluster import (
     ChangedRegions,
     Cluster,
+    Facts,
     HotAddDisks,
     Inventory,
     Prism,
@@ -35,9 +37,11 @@ from ntxengine.prism.http.endpoint import Endpoint, Secret, Trust, check_url
 from ntxengine.prism.models import (
     AttachedDisk,
     Consistency,
+    Container,
     Disk,
     DiskPoint,
     Family,
+    Host,
     RecoveryPoint,
     RegionPage,
     Vm,
@@ -53,12 +57,15 @@ __all__ = [
     "ChangedRegions",
     "Cluster",
     "Consistency",
+    "Container",
     "Disk",
     "DiskPoint",
     "Endpoint",
+    "Facts",
     "Family",
     "Findings",
     "GuestTools",
+    "Host",
     "HotAddDisks",
     "Inventory",
     "Prism",

@@ -3,6 +3,7 @@
 | part             | what it is for                                          |
 |------------------|---------------------------------------------------------|
 | `Inventory`      | which VMs there are, and their disks                    |
+| `Facts`          | what storage containers and hosts are like              |
 | `RecoveryPoints` | freeze a VM, find what was frozen, delete it            |
 | `ChangedRegions` | where a recovery point differs from an older one        |
 | `HotAddDisks`    | a disk of a recovery point, added to a VM               |
@@ -28,8 +29,10 @@ from ntxengine.prism.models import (
     AttachedDisk,
     ClusterFacts,
     Consistency,
+    Container,
     DiskPoint,
     Family,
+    Host,
     RecoveryPoint,
     RegionPage,
     Vm,
@@ -61,6 +64,32 @@ class Inventory(Protocol):
     async def cluster(self, cluster_id: str) -> ClusterFacts:
         """Return what Prism tells of a cluster.  What it does not, or may not, tell is unknown: no error."""
         ...
+
+
+class Facts(Protocol):
+    """Storage containers and hosts.
+
+    They only inform: what may not be read, or cannot be read now, is left out, which is no error.  Asked once and kept
+    for a while; what failed for a reason that may pass is asked again.
+    """
+
+    async def containers(self) -> list[Container]:
+        """Return the storage containers that we may see, sorted by name then id."""
+        ...
+
+    async def hosts(self, cluster_id: str) -> list[Host]:
+        """Return the hosts of a cluster, sorted by name then id."""
+        ...
+
+
+async def cvm_of(facts: Facts, vm: Vm) -> str:
+    """Return the IP address of the controller VM on the host that `vm` runs on, "" if that is not known.
+
+    A VM that does not run has no host.  That the host holds a replica of what is read, no API says.
+    """
+    if vm.host_id is None:
+        return ""
+    return next((host.cvm_address for host in await facts.hosts(vm.cluster_id) if host.id == vm.host_id), "")
 
 
 class RecoveryPoints(Protocol):
@@ -169,7 +198,7 @@ class VolumeGroups(Protocol):
         ...
 
 
-class Prism(Inventory, RecoveryPoints, ChangedRegions, HotAddDisks, VolumeGroups, Protocol):
+class Prism(Inventory, Facts, RecoveryPoints, ChangedRegions, HotAddDisks, VolumeGroups, Protocol):
     """All that can be asked of a cluster: v4 through Prism Central, or v3 and v2 of a Prism Element.
 
     `findings` is what was found out about it.

@@ -39,11 +39,14 @@ async def ids_named(entities: AsyncIterable[Listed], name: str, name_of: NameOf)
     return [listed.id async for listed in entities if name_of(listed.raw) == name]
 
 
-async def readable(entities: AsyncIterable[Listed], kind: type[T], *, what: str) -> list[T]:
-    """Return the entities that are a `kind`; of others one warning tells."""
+async def readable(entities: AsyncIterable[Listed], kind: type[T], *, what: str, limit: int | None = None) -> list[T]:
+    """Return the entities that are a `kind`, `limit` of them at most; of others one warning tells."""
     found: list[T] = []
     odd: list[str] = []
     async for listed in entities:
+        if len(found) + len(odd) == limit:
+            log.warning("more than %d times %s in a list: the rest is left out", limit, what)
+            break
         try:
             found.append(decode(listed.raw, kind, request=f"{listed.request}: {what} {listed.id or 'without an id'}"))
         except PrismAnswerError as exc:

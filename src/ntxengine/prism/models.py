@@ -103,13 +103,53 @@ class VmList:
 class ClusterFacts:
     """The cluster that a VM runs on, as far as Prism tells: "" and an unknown version where it does not.
 
-    `address` is what its Prism Element is reached at, as Prism wrote it: unchecked.
+    `address` is what its Prism Element is reached at, as Prism wrote it: unchecked.  `storage_type` is Prism's word for
+    what it stores on: ALL_FLASH, MIXED, ALL_HDD.  `nfs_allowed` are the clients that may mount its storage containers,
+    as Prism writes them, None where that is not told.
     """
 
     id: str
     name: str = ""
     version: AosVersion = field(default_factory=AosVersion)
     address: str = ""
+    storage_type: str = ""
+    nfs_allowed: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Container:
+    """A storage container; None is what Prism does not say, "" a cluster that it does not name.
+
+    `nfs_allowed` are the clients that may mount it, as Prism writes them: its own list, or that of its cluster if
+    `inherits_nfs`.  `is_internal`: it is of the system, not of users.
+    """
+
+    id: str
+    name: str
+    cluster_id: str = ""
+    is_compressed: bool | None = None
+    has_dedup: bool | None = None
+    is_encrypted: bool | None = None
+    is_erasure_coded: bool | None = None
+    is_internal: bool | None = None
+    inherits_nfs: bool | None = None
+    nfs_allowed: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host of a cluster.
+
+    `cvm_address` is the IP address of its controller VM, "" if none is told, or what is told is no IP address.
+    `tiers` are Prism's words for its disks, each once: PCIE_SSD, SATA_SSD, HDD, CLOUD.  A host that only computes has
+    none.
+    """
+
+    id: str
+    name: str
+    cluster_id: str = ""
+    cvm_address: str = ""
+    tiers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

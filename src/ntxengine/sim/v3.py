@@ -41,6 +41,7 @@ def routes(*, is_central: bool) -> list[Route]:
         Route("v3_get_cluster", "GET", f"{BASE}/clusters/{{uuid}}", get_cluster),
         Route("v3_list_hosts", "POST", f"{BASE}/hosts/list", _list_hosts),
         Route("v3_get_host", "GET", f"{BASE}/hosts/{{uuid}}", _get_host),
+        Route("v3_list_disks", "POST", f"{BASE}/disks/list", _list_disks),
         Route("v3_get_task", "GET", f"{BASE}/tasks/{{uuid}}", _get_task),
         Route("v3_poll_tasks", "POST", f"{BASE}/tasks/poll", _poll_tasks),
         Route("v3_create_identifiers", "POST", f"{BASE}/idempotence_identifiers", _create_identifiers),
@@ -145,6 +146,11 @@ async def _get_host(call: Call) -> Response:
     uuid = call.parts["uuid"]
     found = [v3_shapes.host(call.world, n) for n, host in enumerate(call.world.host_ids) if host == uuid]
     return JSONResponse(_one(found, "host", uuid))
+
+
+async def _list_disks(call: Call) -> Response:
+    numbers = range(len(call.world.host_ids))
+    return await _list(call, "disk", lambda: [v3_shapes.disk(call.world, number) for number in numbers])
 
 
 # -- tasks and identifiers

@@ -182,6 +182,18 @@ def host(world: World, number: int) -> Json:
     return entity("host", world.host_ids[number], status)
 
 
+def disk(world: World, number: int) -> Json:
+    """Return the disk of a host."""
+    resources = {
+        "storage_tier_type": "PCIE_SSD",
+        "host_reference": reference("host", world.host_ids[number], f"ahv-{number + 1}"),
+        "size_bytes": 4 * 1024**4,
+        "cluster_uuid": world.cluster_id,
+    }
+    status = {"state": "COMPLETE", "cluster_reference": cluster_reference(world), "resources": resources}
+    return entity("disk", ids.fixed(world.host_ids[number], "disk"), status)
+
+
 _TASK_STATUS = {
     "QUEUED": "PENDING",
     "RUNNING": "PENDING",

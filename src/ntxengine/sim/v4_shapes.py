@@ -269,7 +269,7 @@ def host(world: World, number: int) -> Json:
         cluster=typed(f"{_CLU}.ClusterReference", uuid=world.cluster_id, name=world.config.cluster_name),
         controllerVm=typed(f"{_CLU}.ControllerVmReference", externalAddress=ip, isInMaintenanceMode=False),
         hypervisor=typed(f"{_CLU}.HypervisorReference", externalAddress=ip, type="AHV"),
-        disk=[],
+        disk=[typed(f"{_CLU}.DiskReference", uuid=ids.fixed(world.host_ids[number], "disk"), storageTier="PCIE_SSD")],
         nodeStatus="NORMAL",
         maintenanceState="normal",
     )

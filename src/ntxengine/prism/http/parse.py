@@ -7,6 +7,7 @@ and once more where the path is made.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
@@ -88,6 +89,20 @@ def check_same_id(found: str | None, asked: str, *, field: str, request: str) ->
     """Refuse an answer about another thing than the one that was asked for; one that does not name it is taken."""
     if found is not None and found.lower() != asked.lower():
         raise PrismAnswerError(f"{request}: the answer is about {field} {one_line(found)}, not about {asked}")
+
+
+def ip_address_from(text: str) -> str:
+    """Return an IP address that may be connected to; "" for what is none: a name could be made to lead anywhere."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    return "" if address.is_unspecified or address.is_multicast or "%" in text else str(address)
+
+
+def yes_or_no(word: str | None, *, yes: str) -> bool | None:
+    """Return whether a setting has the value `yes`; None if it is not told, or is no value that we know."""
+    return {yes: True, "OFF": False, "NONE": False}.get((word or "").upper())
 
 
 def time_from(value: object) -> datetime | None:

@@ -27,7 +27,7 @@ class ElementApi:
     async def list_entities(
         self, kind: str, offset: int, *, length: int = PAGE_LENGTH, filter_text: str = "", order_by: str = ""
     ) -> Answer:
-        """One page of `kind` (EntityList): `vm`, `vm_snapshot`, `cluster`."""
+        """One page of `kind` (EntityList): `vm`, `vm_snapshot`, `cluster`, `host`, `disk`."""
         body: dict[str, Any] = {"kind": kind, "length": length, "offset": offset}
         if filter_text:
             body["filter"] = filter_text
@@ -86,6 +86,10 @@ class ElementApi:
     async def get_cluster_v2(self) -> schema_v2.V2Cluster:
         """The cluster."""
         return (await self.session.ask(Request("GET", f"{V2}/cluster"))).decode(schema_v2.V2Cluster)
+
+    async def list_storage_containers_v2(self) -> Answer:
+        """All storage containers (V2List): the one call that tells who may mount them."""
+        return await self.session.ask(Request("GET", f"{V2}/storage_containers"))
 
     async def get_vm_v2(self, vm_id: str) -> schema_v2.V2Vm:
         """One VM with its storage files."""

@@ -17,8 +17,10 @@ from ntxengine.prism.models import (
     AttachedDisk,
     ClusterFacts,
     Consistency,
+    Container,
     DiskPoint,
     Family,
+    Host,
     RecoveryPoint,
     RegionPage,
     Vm,
@@ -31,6 +33,7 @@ from ntxengine.prism.tasks import log, log_not_told
 from ntxengine.prism.v3 import schema
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v3.disks import ElementDisks
+from ntxengine.prism.v3.facts import ElementFacts
 from ntxengine.prism.v3.pages import entities, name_of
 from ntxengine.prism.v3.points import ElementPoints, not_ahv
 from ntxengine.prism.v3.volumes import ElementVolumeGroups
@@ -50,6 +53,7 @@ class ElementPrism(ElementVolumeGroups):
         self.findings = findings or Findings("v3")
         self._session = session
         self._api = ElementApi(session)
+        self._facts = ElementFacts(self._api)
         self._disks = ElementDisks(self._api, session.clock)
         self._points = ElementPoints(self._api, session.clock)
 
@@ -99,6 +103,14 @@ class ElementPrism(ElementVolumeGroups):
         except PrismError as exc:
             log_not_told(f"cluster {cluster_id}", exc)
             return ClusterFacts(cluster_id)
+
+    async def containers(self) -> list[Container]:
+        """Return the storage containers."""
+        return await self._facts.containers()
+
+    async def hosts(self, cluster_id: str) -> list[Host]:
+        """Return the hosts."""
+        return await self._facts.hosts(cluster_id)
 
     async def create_recovery_point(
         self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"

@@ -83,11 +83,19 @@ class V2Cluster(msgspec.Struct):
     name: str | None = None
     version: str | None = None
     full_version: str | None = None
+    storage_type: str | None = None
+    global_nfs_white_list: list[str] | None = None
 
     def facts(self, cluster_id: str) -> ClusterFacts:
         """Return it as our model."""
-        version = read_version(one_line(self.full_version or ""), one_line(self.version or ""))
-        return ClusterFacts(cluster_id, one_line(self.name or ""), version)
+        clients = self.global_nfs_white_list
+        return ClusterFacts(
+            cluster_id,
+            one_line(self.name or ""),
+            read_version(one_line(self.full_version or ""), one_line(self.version or "")),
+            storage_type=one_line(self.storage_type or ""),
+            nfs_allowed=None if clients is None else tuple(map(one_line, clients)),
+        )
 
 
 class V2TaskAccepted(msgspec.Struct):

@@ -33,6 +33,7 @@ BLOCK_SIZE_BYTE = 32768
 _REVISION = re.compile(r"v4\.\d{1,3}(?:\.[ab]\d{1,3})?")
 _CONTENT = "dataprotection.v4.content"
 _CLUSTERS = "/api/clustermgmt/v4.0/config/clusters"
+_CONTAINERS = "/api/clustermgmt/v4.0/config/storage-containers"
 _VSS_BACKUPS: dict[VssBackup, str] = {"copy": "COPY_BACKUP", "full": "FULL_BACKUP"}
 
 
@@ -95,6 +96,18 @@ class CentralApi:
         """One cluster.  v4.0 of it has all that is read here, so nothing is negotiated."""
         answer = await self._get(f"{_CLUSTERS}/{id_in_path(cluster_id)}", cluster_id)
         return answer.decode(ClusterAnswer).data
+
+    async def list_hosts(
+        self, cluster_id: str, page: int, limit: int, *, filter_text: str = "", order_by: str = ""
+    ) -> Answer:
+        """One page of the hosts of a cluster (EntityList).  Backup Admin may not list those of all clusters."""
+        return await self._list(f"{_CLUSTERS}/{id_in_path(cluster_id)}/hosts", page, limit, filter_text, order_by)
+
+    async def list_storage_containers(
+        self, page: int, limit: int, *, filter_text: str = "", order_by: str = ""
+    ) -> Answer:
+        """One page of the storage containers of all clusters (EntityList)."""
+        return await self._list(_CONTAINERS, page, limit, filter_text, order_by)
 
     async def list_vm_disks(self, vm_id: str, page: int, limit: int) -> Answer:
         """One page of the disks of a VM (EntityList).  This list has neither filter nor order."""

@@ -15,8 +15,10 @@ from ntxengine.prism.models import (
     AttachedDisk,
     ClusterFacts,
     Consistency,
+    Container,
     DiskPoint,
     Family,
+    Host,
     RecoveryPoint,
     RegionPage,
     Vm,
@@ -27,6 +29,7 @@ from ntxengine.prism.pages import Listed
 from ntxengine.prism.tasks import log, log_not_told
 from ntxengine.prism.v4.api import CentralApi, name_is
 from ntxengine.prism.v4.disks import CentralDisks
+from ntxengine.prism.v4.facts import CentralFacts
 from ntxengine.prism.v4.pages import entities, name_of
 from ntxengine.prism.v4.points import CentralPoints
 from ntxengine.prism.v4.regions import RegionReader
@@ -55,6 +58,7 @@ class CentralPrism(CentralVolumeGroups):
         self._api = CentralApi(session, revisions, project)
         self._tasks = CentralTasks(self._api, session.clock)
         self._disks = CentralDisks(self._api, self._tasks)
+        self._facts = CentralFacts(self._api)
         self._regions = RegionReader(self._api, open_element, session.clock)
         self._points = CentralPoints(self._api, self._tasks, session.clock)
 
@@ -111,6 +115,14 @@ class CentralPrism(CentralVolumeGroups):
         except PrismError as exc:
             log_not_told(f"cluster {cluster_id}", exc)
             return ClusterFacts(cluster_id)
+
+    async def containers(self) -> list[Container]:
+        """Return the storage containers of all clusters."""
+        return await self._facts.containers()
+
+    async def hosts(self, cluster_id: str) -> list[Host]:
+        """Return the hosts of a cluster."""
+        return await self._facts.hosts(cluster_id)
 
     async def create_recovery_point(
         self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"

@@ -21,6 +21,7 @@ class _ClusterConfig(msgspec.Struct, rename="camel"):
 
 class _Network(msgspec.Struct, rename="camel"):
     external_address: IpAddress | None = None
+    nfs_subnet_whitelist: list[str] | None = None
 
 
 class ClusterState(msgspec.Struct, rename="camel"):
@@ -34,8 +35,15 @@ class ClusterState(msgspec.Struct, rename="camel"):
         """Return it as our model."""
         build = (self.config.build_info if self.config else None) or _BuildInfo()
         version = read_version(one_line(build.full_version or ""), one_line(build.version or ""))
-        address = (self.network.external_address if self.network else None) or IpAddress()
-        return ClusterFacts(cluster_id, one_line(self.name or ""), version, address.text)
+        network = self.network or _Network()
+        clients = network.nfs_subnet_whitelist
+        return ClusterFacts(
+            cluster_id,
+            one_line(self.name or ""),
+            version,
+            (network.external_address or IpAddress()).text,
+            nfs_allowed=None if clients is None else tuple(map(one_line, clients)),
+        )
 
 
 class ClusterAnswer(msgspec.Struct, rename="camel"):

@@ -62,15 +62,19 @@ def _asking(call: ListCall, filter_text: str, order_by: str) -> Ask:
 
 class _OnlyId(msgspec.Struct, rename="camel"):
     ext_id: Any = None
+    container_ext_id: Any = None
 
 
 def identify(raw: msgspec.Raw) -> str:
-    """Return the id of an entity, whatever else is wrong with it; "" if it has none."""
+    """Return the id of an entity, whatever else is wrong with it; "" if it has none.
+
+    That of a storage container has a name of its own.
+    """
     try:
-        found = msgspec.json.decode(raw, type=_OnlyId).ext_id
+        found = msgspec.json.decode(raw, type=_OnlyId)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return ""
-    return found if isinstance(found, str) else ""
+    return next((one for one in (found.ext_id, found.container_ext_id) if isinstance(one, str)), "")
 
 
 class _OnlyName(msgspec.Struct, rename="camel"):

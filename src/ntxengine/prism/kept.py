@@ -1,0 +1,59 @@
+"""What Prism tells of a cluster and what only informs: asked once, kept for a while, and never the end of anything.
+
+| Prism                                             | is returned              | is kept                 |
+|---------------------------------------------------|--------------------------|-------------------------|
+| answers                                           | what it says             | yes                     |
+| says no (403, 404, ...), or what makes no sense   | nothing                  | yes                     |
+| busy, time-out, no connection, 5xx other than 501 | nothing, with a warning  | no: asked again         |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from ntxengine.errors import PrismError
+from ntxengine.prism.http.clock import Clock
+from ntxengine.prism.tasks import log_not_told, may_pass
+
+T = TypeVar("T")
+
+KEPT_S = 900.0
+"""How long an answer is believed.  A connection may last for weeks, while hosts and containers come and go."""
+
+MAX_KEPT = 100
+"""Answers, not what is in them: one for each cluster."""
+
+MAX_LISTED = 10_000
+"""Storage containers, or hosts, of one answer.  LIMIT: more than that are not told of."""
+
+
+class Kept(Generic[T]):
+    """Answers by what they are about; `nothing` stands for one that was not given."""
+
+    def __init__(self, clock: Clock, nothing: T) -> None:
+        self._clock = clock
+        self._nothing = nothing
+        self._found: OrderedDict[str, tuple[float, T]] = OrderedDict()
+        self._lock = asyncio.Lock()
+
+    async def get(self, what: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return what is kept about `what`, else what `ask` returns."""
+        async with self._lock:  # whoever comes meanwhile wants the same answer
+            known = self._found.get(what)
+            if known is not None and self._clock.now() - known[0] < KEPT_S:
+                return known[1]
+            try:
+                found = await ask()
+            except PrismError as exc:
+                log_not_told(what, exc)
+                if may_pass(exc):
+                    return self._nothing
+                found = self._nothing
+            self._found[what] = (self._clock.now(), found)
+            self._found.move_to_end(what)
+            if len(self._found) > MAX_KEPT:
+                self._found.popitem(last=False)
+            return found
