@@ -32,6 +32,7 @@ from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.prism.http.secret import redacted
 from ntxengine.prism.http.tls import HandshakeGuard, advice, certificate_error, look_at, tls_context
 from ntxengine.prism.http.trust import Trust
+from ntxengine.prism.http.watch import Watch
 from ntxengine.units import MIB
 
 __all__ = ["MAX_ANSWER_SIZE", "Answer", "Request", "Session", "Transport", "tls_context"]
@@ -63,7 +64,7 @@ class Session:
     """Connections to one host, with or without an account there.
 
     Without `account` nothing is sent that the request does not carry itself, and cookies are not kept.  `trust` is what
-    `tls` was made of; `option_prefix` begins the options that a message names.
+    `tls` was made of; `option_prefix` begins the options that a message names; `watch` hears what answers tell.
     A `transport` stands in for the network; it stays the caller's, who closes it.
     """
 
@@ -80,6 +81,7 @@ class Session:
         transport: Transport | None = None,
         trust: Trust | None = None,
         option_prefix: str = "--",
+        watch: Watch | None = None,
     ) -> None:
         self.name = authority(host, port)
         self.clock = clock or Clock()
@@ -91,6 +93,7 @@ class Session:
         self._login: Login[httpx.Cookies, Answer] = Login()
         self._trust = trust or (account.trust if account else Trust())
         self._option_prefix = option_prefix
+        self._watch = watch or Watch()
         self._has_network = transport is None
         self._has_answered = False
         nothing = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
@@ -251,12 +254,14 @@ class Session:
         name = self._named(request)
         try:
             async with self._limiter.turn(request.api), asyncio.timeout(self._timeout_s):
+                began = self.clock.now()
                 response = await self._client.send(sent, stream=True)
                 try:
                     body = await _read(response, name)
                 finally:
                     await response.aclose()
                 self._limiter.learn(request.api, response.status_code, response.headers)
+                self._watch.heard(request.api, response.status_code, response.headers, self.clock.now() - began)
         except (httpx.TimeoutException, TimeoutError) as exc:
             raise errors.PrismTimeout(f"{name}: no whole answer within {self._timeout_s:g} s") from exc
         except httpx.DecodingError as exc:

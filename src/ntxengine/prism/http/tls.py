@@ -6,20 +6,18 @@ A pin is compared at the end of the handshake, before a byte of ours is sent.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ntxengine.errors import OptionsError, PortableError
+from ntxengine.prism.http.certificate import Certificate, fingerprint_of, read_certificate
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.trust import Trust, shown
 
 _NOT_YET, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 _NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
-_MAX_NAMES = 5
 
 
 class FingerprintError(PortableError, ssl.SSLCertVerificationError):
@@ -56,19 +54,6 @@ class HandshakeGuard:
             await self._stream.aclose()
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What a server showed: the fingerprint of its certificate, and the names in it as far as it could be read."""
-
-    fingerprint: str
-    names: tuple[str, ...] = ()
-
-
-def fingerprint_of(certificate: bytes | None) -> str:
-    """Return the SHA-256 of a certificate (DER), as 64 digits."""
-    return hashlib.sha256(certificate or b"").hexdigest()
-
-
 def tls_context(ca_file: str | None, *, insecure: bool, fingerprints: tuple[str, ...] = ()) -> ssl.SSLContext:
     """Return the TLS settings for every connection to a Prism.  Reads the file.
 
@@ -93,18 +78,9 @@ def tls_context(ca_file: str | None, *, insecure: bool, fingerprints: tuple[str,
     return context
 
 
-async def look_at(host: str, port: int, trust: Trust, *, timeout_s: float) -> Shown | None:
+async def look_at(host: str, port: int, trust: Trust, *, timeout_s: float) -> Certificate | None:
     """Return what a server shows, whoever it is: nothing is sent to it.  None if it shows nothing in time."""
-    found = await _look(host, port, tls_context(None, insecure=True), trust, timeout_s)
-    if found is None or trust.fingerprints or trust.insecure:
-        return found
-    # Only a certificate that an authority vouches for is read by Python.
-    context = tls_context(trust.ca_file, insecure=False)
-    context.check_hostname = False
-    return await _look(host, port, context, trust, timeout_s) or found
-
-
-async def _look(host: str, port: int, context: ssl.SSLContext, trust: Trust, timeout_s: float) -> Shown | None:
+    context = tls_context(None, insecure=True)
     try:
         async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=trust.name or host)
@@ -112,9 +88,7 @@ async def _look(host: str, port: int, context: ssl.SSLContext, trust: Trust, tim
         return None
     found = writer.get_extra_info("ssl_object")
     writer.transport.abort()
-    parsed = found.getpeercert() or {}
-    names = tuple(one_line(value) for _, value in parsed.get("subjectAltName", ()))
-    return Shown(fingerprint_of(found.getpeercert(binary_form=True)), names[:_MAX_NAMES])
+    return read_certificate(found.getpeercert(binary_form=True))
 
 
 def certificate_error(exc: BaseException | None) -> ssl.SSLCertVerificationError | None:
@@ -126,7 +100,7 @@ def certificate_error(exc: BaseException | None) -> ssl.SSLCertVerificationError
     return None
 
 
-def advice(refused: ssl.SSLCertVerificationError, shown_by: Shown | None, trust: Trust, *, prefix: str) -> str:
+def advice(refused: ssl.SSLCertVerificationError, shown_by: Certificate | None, trust: Trust, *, prefix: str) -> str:
     """Return why a certificate was refused and what can be done; `prefix` begins the options: `--` or `--element-`."""
     pin = "" if shown_by is None else f"{prefix}fingerprint {shown(shown_by.fingerprint)}"
     if isinstance(refused, FingerprintError):
