@@ -102,12 +102,15 @@ def test_the_environment_is_for_a_shell_and_private(tmp_path: Path) -> None:
     with run_in_thread(small_config(tmp_path / "disks"), state) as sim:
         script = f'. {shlex.quote(str(state / "connect.env"))} && env && cat "$NTX_PASSWORD_FILE"'
         shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env={}).stdout
-        modes = [stat.S_IMODE((state / name).stat().st_mode) for name in ("connect.env", "password", "tls/server.pem")]
+        modes = [
+            stat.S_IMODE((state / name).stat().st_mode)
+            for name in ("connect.env", "password", "tls/central.pem", "tls/element.pem")
+        ]
 
     assert all(f"{name}={value}\n" in shown for name, value in sim.env.items())
     assert shown.endswith(sim.password)
     assert sim.password not in (state / "connect.env").read_text()
-    assert modes == [0o600] * 3
+    assert modes == [0o600] * 4
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
     expected = {"NTX_PRISM", "NTX_PRISM_ELEMENT", "NTX_USERNAME", "NTX_PASSWORD_FILE", "NTX_CA_FILE"}
     assert set(sim.env) == expected | {"NTX_WORKER", "NTX_DEVICE_DIR", "NTX_CONTAINERS"}

@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from ntxengine.errors import OptionsError
-from ntxengine.sim import odd
+from ntxengine.sim import odd, roles
 from ntxengine.sim.faults import Faults
 from ntxengine.units import MIB, parse_size
 
@@ -131,6 +131,9 @@ class SimConfig:
     makes `diskRecoveryPoints` null in the top-level GET.  `cannot_quiesce` is what an application-consistent request
     becomes when Guest Tools cannot: a crash-consistent point, a failed task, or a point that claims it nevertheless.
     `style` recorded gives the answers the form that recordings of clusters have (recorded.py).
+    `roles` are the roles of the account, by `central` and `element` (roles.py); it may do everything without.
+    `central_first` lists Prism Central before the cluster; it is listed as a cluster too.
+    `aos` is the version of the cluster.
     `api_key` is the key of a service account; Prism Central takes it for v4.
     `worker` is the VM that disks are hot-added to; it is added to `vms` when no VM has that name; None adds none.
     """
@@ -144,6 +147,9 @@ class SimConfig:
     password: str | None = None
     element_password: str | None = None
     api_key: str | None = None
+    roles: dict[str, str] = field(default_factory=dict)
+    central_first: bool = False
+    aos: str = "7.5.1.2"
     families: list[Family] = field(default_factory=lambda: ["v3", "v4"])
     revisions: dict[str, str] = field(default_factory=dict)
     content_revision: str = "v4.0"
@@ -187,6 +193,7 @@ class SimConfig:
         for vm in self.vms:
             self._check_vm(vm, names)
         self.faults.check()
+        roles.check(self.roles, self.faults.lacking_rights)
 
     def _check_vm(self, vm: VmConfig, containers: list[str]) -> None:
         odd.check(vm.odd)

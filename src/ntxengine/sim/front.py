@@ -11,6 +11,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from ntxengine.sim import answers
+from ntxengine.sim import answers, roles
 from ntxengine.sim.answers import ApiError, Json
 from ntxengine.sim.auth import COOKIE, Credentials, Directory, Sessions
 from ntxengine.sim.faults import ListFault
@@ -184,6 +185,7 @@ class Front:
         response.headers["X-Ntnx-Env"] = "pc" if self._name == "central" else "pe"
         product = "pc.7.5.1" if self._name == "central" else "pe.7.5.1"
         response.headers["X-Ntnx-Product"] = product
+        response.headers["Date"] = formatdate(time.time() + faults.clock_skew_s.get(self._name, 0), usegmt=True)
         return response
 
     async def _route(self, request: Request, path: str) -> Response:
@@ -193,10 +195,19 @@ class Front:
             cookie = await self._authenticate(request, path)
         if route is None:
             raise ApiError(404, "ENTITY_NOT_FOUND", f"The requested URL {path} was not found on this server")
+        if not route.by_token:
+            self._check_right(route)
         response = await self._limited(route, Call(self._world, request, parts, path, self._name))
         if cookie is not None:
             response.set_cookie(COOKIE, cookie, path="/", secure=True, httponly=True, samesite=None)
         return response
+
+    def _check_right(self, route: Route) -> None:
+        config = self._world.config
+        role = config.roles.get(self._name, roles.SUPER_ADMIN)
+        if right := roles.lacks(route.name, role, config.faults.lacking_rights):
+            message = f"User {config.username} with role {role} lacks the right {right!r}"
+            raise ApiError(403, "ACCESS_DENIED", message)
 
     def _find(self, method: str, path: str) -> tuple[Route | None, dict[str, str]]:
         is_known = False

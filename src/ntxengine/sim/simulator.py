@@ -19,13 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from ntxengine.errors import OptionsError
 from ntxengine.sim import tls, v2, v3, v4, v4_content, v4_volumes
 from ntxengine.sim.auth import Credentials, Tokens
 from ntxengine.sim.config import SimConfig
 from ntxengine.sim.faults import Faults
+from ntxengine.sim.faults.certificates import spec_of
 from ntxengine.sim.front import EndpointName, Front, LoggedRequest, Route
 from ntxengine.sim.world import World
 
@@ -210,19 +211,15 @@ class Simulator:
         self._password = self.config.password or _stored_password(self.state_dir / "password")
         tls.write_private(self.state_dir / "password", self._password.encode())
         hosts = sorted({self.config.central_host, self.config.element_host, "127.0.0.1", "127.0.0.2", "localhost"})
-        files = tls.make(self.state_dir / "tls", hosts)
         self._write_env()
         tokens = Tokens(self._clock)
         names: tuple[EndpointName, EndpointName] = ("central", "element")
         self._fronts = {name: self._front(name, tokens) for name in names}
-        fronts = {
-            listening.getsockname()[0]: self._fronts[name] for name, listening in zip(names, sockets, strict=True)
-        }
-
-        async def by_address(scope: Scope, receive: Receive, send: Send) -> None:
-            await fronts[scope["server"][0]](scope, receive, send)
-
-        await self._stack.enter_async_context(_serving(by_address, sockets, files.server))
+        files = tls.make(
+            self.state_dir / "tls", {name: spec_of(self.faults.certificates.get(name, ""), hosts) for name in names}
+        )
+        for name, listening, certificate in zip(names, sockets, files.servers, strict=True):
+            await self._stack.enter_async_context(_serving(self._fronts[name], [listening], certificate))
 
     def _front(self, name: EndpointName, tokens: Tokens) -> Front:
         is_central = name == "central"
@@ -292,6 +289,7 @@ async def _serving(app: ASGIApp, sockets: list[socket.socket], certificate: Path
         log_config=None,
         log_level="critical",
         access_log=False,
+        date_header=False,
         server_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=1,

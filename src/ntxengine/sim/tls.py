@@ -8,27 +8,37 @@ from pathlib import Path
 
 import trustme
 
+from ntxengine.sim.faults.certificates import CertificateSpec
+
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """Where the certificate of the authority and the server's key with its chain are."""
+    """Where the certificate of the authority and each server's key with its chain are."""
 
     ca: Path
-    server: Path
+    servers: tuple[Path, ...]
 
 
-def make(folder: Path, hosts: list[str]) -> TlsFiles:
-    """Write a new authority's certificate and a server key with its chain for `hosts` into `folder`.
+def make(folder: Path, specs: dict[str, CertificateSpec]) -> TlsFiles:
+    """Write a new authority's certificate, and a server key with its chain for each of `specs`, into `folder`.
 
     The authority's key is never written.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files = TlsFiles(folder / "ca.pem", folder / "server.pem")
-    authority = trustme.CA(organization_name="ntxengine simulator")
-    certificate = authority.issue_cert(*hosts)
-    write_private(files.server, certificate.private_key_and_cert_chain_pem.bytes())
-    files.ca.write_bytes(authority.cert_pem.bytes())
-    return files
+    authority = _authority()
+    ca = folder / "ca.pem"
+    servers = []
+    for name, spec in specs.items():
+        signed_by = _authority() if spec.by_a_stranger else authority
+        certificate = signed_by.issue_cert(*spec.hosts, not_before=spec.not_before, not_after=spec.not_after)
+        servers.append(folder / f"{name}.pem")
+        write_private(servers[-1], certificate.private_key_and_cert_chain_pem.bytes())
+    ca.write_bytes(authority.cert_pem.bytes())
+    return TlsFiles(ca, tuple(servers))
+
+
+def _authority() -> trustme.CA:
+    return trustme.CA(organization_name="ntxengine simulator")
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -72,7 +72,10 @@ def _one(found: list[Json], kind: str, uuid: str) -> Json:
 
 def _clusters(world: World, *, is_central: bool) -> list[Json]:
     element = v3_shapes.cluster(world, is_central=False)
-    return [element, v3_shapes.cluster(world, is_central=True)] if is_central else [element]
+    if not is_central:
+        return [element]
+    both = [element, v3_shapes.cluster(world, is_central=True)]
+    return both[::-1] if world.config.central_first else both
 
 
 def _value(entity: Json, attribute: str) -> Any:

@@ -133,7 +133,7 @@ def _volume_group(vm: Vm, number: int) -> Json:
 
 def cluster(world: World, *, is_central: bool) -> Json:
     """Return the Prism Element cluster, or Prism Central, which lists itself as a cluster too."""
-    version = "7.5.1.2" if not is_central else "pc.7.5.1"
+    version = "pc.7.5.1" if is_central else world.config.aos
     config = world.config
     host = config.central_host if is_central else config.element_host
     status = {

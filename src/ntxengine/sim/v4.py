@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from ntxengine.sim import actions, ids, v4_schema, v4_shapes
 from ntxengine.sim.answers import ApiError, Json, SchemaError, app_message
+from ntxengine.sim.config import SimConfig
 from ntxengine.sim.faults.etags import EtagRule, etag_rule
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.model import Point, Task, Vm
@@ -281,8 +282,13 @@ async def _cancel_task(call: Call) -> Response:
     return one(call, "prism.v4.config.CancelTaskApiResponse", app_message("prism", text, "PRI-10202", severity="INFO"))
 
 
+def _order(config: SimConfig) -> tuple[bool, bool]:
+    """Return whether each of the listed clusters is Prism Central."""
+    return (True, False) if config.central_first else (False, True)
+
+
 async def _list_clusters(call: Call) -> Response:
-    entities = [v4_shapes.cluster(call.world, is_central=is_central) for is_central in (False, True)]
+    entities = [v4_shapes.cluster(call.world, is_central=is_central) for is_central in _order(call.world.config)]
     return listing(call, f"{_CLU}.ListClustersApiResponse", f"{_CLU}.Cluster", entities)
 
 

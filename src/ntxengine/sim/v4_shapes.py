@@ -221,7 +221,8 @@ _CLU = "clustermgmt.v4.config"
 def cluster(world: World, *, is_central: bool) -> Json:
     """Return the Prism Element cluster, or Prism Central, which is listed as a cluster too."""
     function = "PRISM_CENTRAL" if is_central else "AOS"
-    short, full = ("7.5", "7.5.1.2") if not is_central else ("pc.7.5", "pc.7.5.1")
+    full = "pc.7.5.1" if is_central else world.config.aos
+    short = ".".join(full.split(".")[: 3 if is_central else 2])
     software = "PRISM_CENTRAL" if is_central else "NOS"
     build = typed(
         f"{_CLU}.BuildReference",

@@ -8,14 +8,16 @@
     regions     a page of changed regions, spoiled: a registry of kinds
     tasks       a task of v4, said in another way: a registry of kinds
     etags       what removing a disk needs: a table of rules
+    certificates  what is wrong with the certificate of an endpoint: a registry of kinds
     logins      a directory that is slow, takes one login at a time, and locks accounts
     hidden      places that changed regions do not tell of: a registry of kinds
 
-A new kind of `answers`, `regions`, `tasks` or `hidden` is a function with its name above it; nothing else needs to know
-of it.
+A new kind of `answers`, `regions`, `tasks`, `certificates` or `hidden` is a function with its name above it; nothing
+else needs to know of it.
 """
 
 from ntxengine.sim.faults.answers import ANSWER_FAULTS, AnswerFault
+from ntxengine.sim.faults.certificates import CERTIFICATE_FAULTS
 from ntxengine.sim.faults.etags import ETAG_RULES, EtagRule
 from ntxengine.sim.faults.hidden import HIDING, HiddenRegion
 from ntxengine.sim.faults.http import HttpFault
@@ -27,6 +29,7 @@ from ntxengine.sim.faults.tasks import TASK_FAULTS, TaskFault
 
 __all__ = [
     "ANSWER_FAULTS",
+    "CERTIFICATE_FAULTS",
     "ETAG_RULES",
     "HIDING",
     "REGION_FAULTS",

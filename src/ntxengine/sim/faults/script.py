@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ntxengine.sim.faults import regions, tasks
+from ntxengine.sim.faults import certificates, regions, tasks
 from ntxengine.sim.faults.answers import AnswerFault
 from ntxengine.sim.faults.etags import etag_rule
 from ntxengine.sim.faults.hidden import HiddenRegion
@@ -30,6 +30,8 @@ class Faults:
     that takes a request wins.  `answers` change the real ones, all that take the request, in their order.
     `logins` are those of a directory, `etags` is the rule of ETags for removing a disk.
     `lists` spoil lists, all that take the request, in their order.
+    `certificates` are those that endpoints show from the start, `clock_skew_s` is how far their clocks are ahead in
+    what they tell; both by `central` and `element`.  `lacking_rights` are rights (roles.py) that nobody has.
     """
 
     fail_tasks: dict[str, int] = field(default_factory=dict)
@@ -45,12 +47,16 @@ class Faults:
     lists: list[ListFault] = field(default_factory=list)
     logins: LoginFaults = field(default_factory=LoginFaults)
     etags: str = "required"
+    certificates: dict[str, str] = field(default_factory=dict)
+    clock_skew_s: dict[str, float] = field(default_factory=dict)
+    lacking_rights: list[str] = field(default_factory=list)
 
     def check(self) -> None:
         """Raise OptionsError if a kind is not known."""
         regions.check(self.regions)
         tasks.check(self.tasks)
         etag_rule(self.etags)
+        certificates.check(self.certificates)
         for fault in self.answers:
             fault.check()
         for place in self.hidden:
