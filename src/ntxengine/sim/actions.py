@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ntxengine.sim import ids, storage
+from ntxengine.sim import groups, ids, storage
 from ntxengine.sim.config import Family
-from ntxengine.sim.model import Clone, Entity, FrozenFile, LiveFile, Point, Task, Vm, VmPoint
+from ntxengine.sim.groups import Group
+from ntxengine.sim.model import Clone, Entity, FrozenFile, GroupPoint, LiveFile, Point, Task, Vm, VmPoint
 from ntxengine.sim.tasks import TaskFailure
 from ntxengine.sim.world import World
 
@@ -31,6 +32,7 @@ class PointSpec:
     consistency: str
     expires: float | None
     vms: tuple[Vm, ...]
+    groups: tuple[Group, ...] = ()
     id: str = ""
 
 
@@ -40,12 +42,13 @@ class CloneSource:
 
     file: FrozenFile
     vm_point: str = ""
+    group_point: str = ""
     disk_point: str = ""
     path: str = ""
 
 
 def create_point(world: World, spec: PointSpec) -> tuple[Point, Task]:
-    """Freeze all disks of all VMs of `spec` at one moment."""
+    """Freeze all disks of all VMs and volume groups of `spec` at one moment."""
     serial = world.state.next_snapshot
     world.state.next_snapshot += 1
     cluster = ids.number(world.config.cluster_name, "cluster")
@@ -69,7 +72,8 @@ def create_point(world: World, spec: PointSpec) -> tuple[Point, Task]:
         if point.obtained != spec.consistency:
             task.warnings.append("Guest could not be quiesced: the recovery point is crash consistent")
         try:
-            await asyncio.to_thread(_freeze, world, point, [(vm, world.files_of(vm)) for vm in spec.vms])
+            vms = [(vm, world.files_of(vm)) for vm in spec.vms]
+            await asyncio.to_thread(_freeze, world, point, vms, spec.groups)
         except OSError:
             world.drop(point)
             raise
@@ -79,6 +83,9 @@ def create_point(world: World, spec: PointSpec) -> tuple[Point, Task]:
         world.save()
 
     entities = [Entity("vmm:ahv:config:vm", "vm", vm.id, vm.name) for vm in spec.vms]
+    entities += [
+        Entity("volumes:config:volume-group", "volume_group", group.id, group.config.name) for group in spec.groups
+    ]
     entities.append(Entity("dataprotection:config:recovery-point", "vm_snapshot", point.id, spec.name))
     world.state.points[point.id] = point
     task = world.tasks.start("create", "CreateRecoveryPoint", work, entities)
@@ -97,23 +104,30 @@ def _consistency(world: World, spec: PointSpec) -> str:
     return {"downgrade": CRASH, "claim": APPLICATION, "fail": ""}[world.config.cannot_quiesce]
 
 
-def _freeze(world: World, point: Point, vms: list[tuple[Vm, list[LiveFile]]]) -> None:
-    """Copy every file of every VM; runs in a thread, and nobody who takes the lock writes meanwhile."""
-    layout = world.layout
+def _freeze(world: World, point: Point, vms: list[tuple[Vm, list[LiveFile]]], volume_groups: tuple[Group, ...]) -> None:
+    """Copy every file of every VM and group; runs in a thread, and nobody who takes the lock writes meanwhile."""
     with world.disk_lock:
         for vm, files in vms:
             vm_point = VmPoint(ids.fresh(), vm.id)
             point.vms.append(vm_point)
             for file in files:
-                path = layout.snapshot_path(file.container, point.triple, file.vmdisk)
-                name = ids.fresh()
-                target = layout.file(path) if point.family == "v3" else layout.recovery_points / point.id / name
-                live = layout.live_path(file.container, file.vmdisk)
-                relative = str(target.relative_to(layout.state))
-                vm_point.files.append(
-                    FrozenFile(name, file.kind, file.vmdisk, file.device, file.container, relative, live, path)
-                )
-                storage.copy_file(file.path, target, writable=False)
+                vm_point.files.append(_freeze_file(world, point, file))
+        for group in volume_groups:
+            group_point = GroupPoint(ids.fresh(), group.id)
+            point.groups.append(group_point)
+            for file in groups.files(group):
+                group_point.files.append(_freeze_file(world, point, file))
+
+
+def _freeze_file(world: World, point: Point, file: LiveFile) -> FrozenFile:
+    layout = world.layout
+    path = layout.snapshot_path(file.container, point.triple, file.vmdisk)
+    name = ids.fresh()
+    target = layout.file(path) if point.family == "v3" else layout.recovery_points / point.id / name
+    live = layout.live_path(file.container, file.vmdisk)
+    relative = str(target.relative_to(layout.state))
+    storage.copy_file(file.path, target, writable=False)
+    return FrozenFile(name, file.kind, file.vmdisk, file.device, file.container, relative, live, path)
 
 
 def delete_point(world: World, point: Point) -> Task:
@@ -147,7 +161,8 @@ def attach(world: World, vm: Vm, source: CloneSource, bus: str = "scsi", index: 
     serial = world.state.next_serial
     world.state.next_serial += 1
     clone = Clone(vm.id, ids.fresh(), ids.fresh(), bus, slot or 0, source.file.container, serial)
-    clone.vm_point, clone.disk_point, clone.source_path = source.vm_point, source.disk_point, source.path
+    clone.vm_point, clone.group_point = source.vm_point, source.group_point
+    clone.disk_point, clone.source_path = source.disk_point, source.path
     is_free = slot is not None and slot < SCSI_SLOTS and slot not in used
     if is_free:
         world.state.clones[clone.vmdisk] = clone

@@ -12,6 +12,8 @@ A `SimConfig` is made in Python or read from YAML; both forms have the same name
           - {path: disks/db01-b.raw, size: 64MiB, bus: scsi, index: 3, container: fast}
         cdroms: [{path: disks/tools.iso, size: 1MiB}]
         nvram: {path: disks/db01.nvram, size: 64KiB}
+    volume_groups:
+      - {name: db-data, vms: [db01], disks: [{path: disks/group0.raw, size: 64MiB}]}
     faults: {fail_tasks: {create: 1}, http: [{path: changed_regions, status: 503, count: 2}]}
 """
 
@@ -79,8 +81,8 @@ class VmConfig:
     """A VM.  `id` fixes its uuid; otherwise it comes from the cluster's and the VM's name.
 
     `nvram` is an extra file that a snapshot lists although it is no disk of the VM; `volume_groups` is how many
-    volume groups are attached (they have no bytes here: a VM recovery point does not hold them).  `odd` is what is
-    odd about what is told of it (odd.py).
+    volume groups without a disk are attached; those with disks are in SimConfig.  `odd` is what is odd about what is
+    told of it (odd.py).
     """
 
     name: str
@@ -93,6 +95,22 @@ class VmConfig:
     id: str | None = None
     hypervisor: Literal["AHV", "ESX", "HyperV"] = "AHV"
     odd: list[str] = field(default_factory=list)
+
+
+@dataclass
+class GroupConfig:
+    """A volume group, and the names of the VMs that it is attached to.  It may be changed while the simulator runs.
+
+    The `index` of a disk is that in the group, else its place in the list.  `chap`: its clients authenticate;
+    `external`: its disks lie on storage of somebody else.
+    """
+
+    name: str
+    disks: list[DiskConfig] = field(default_factory=list)
+    vms: list[str] = field(default_factory=list)
+    is_shared: bool = False
+    chap: bool = False
+    external: bool = False
 
 
 @dataclass
@@ -128,7 +146,8 @@ class SimConfig:
 
     `revisions` caps the v4 revision of a name space: a higher one in a path is 404, and OPTIONS answers the cap.
     `content_revision` is the revision in the scope of the token of discover-cluster.  `disks_in_recovery_point` False
-    makes `diskRecoveryPoints` null in the top-level GET.  `cannot_quiesce` is what an application-consistent request
+    makes `diskRecoveryPoints` of VMs null in the top-level GET, `group_disks_in_recovery_point` False those of volume
+    groups, which nothing else tells.  `cannot_quiesce` is what an application-consistent request
     becomes when Guest Tools cannot: a crash-consistent point, a failed task, or a point that claims it nevertheless.
     `style` recorded gives the answers the form that recordings of clusters have (recorded.py).
     `roles` are the roles of the account, by `central` and `element` (roles.py); it may do everything without.
@@ -139,6 +158,7 @@ class SimConfig:
     """
 
     vms: list[VmConfig] = field(default_factory=list)
+    volume_groups: list[GroupConfig] = field(default_factory=list)
     containers: list[ContainerConfig] = field(default_factory=lambda: [ContainerConfig()])
     cluster_name: str = "pe1"
     central_name: str = "pc1"
@@ -154,6 +174,7 @@ class SimConfig:
     revisions: dict[str, str] = field(default_factory=dict)
     content_revision: str = "v4.0"
     disks_in_recovery_point: bool = True
+    group_disks_in_recovery_point: bool = True
     cannot_quiesce: Literal["downgrade", "fail", "claim"] = "downgrade"
     style: Literal["plain", "recorded"] = "plain"
     extra_info_as_text: bool = True
@@ -180,6 +201,9 @@ class SimConfig:
         for vm in config.vms:
             for disk in vm_files(vm):
                 disk.path = path.parent / disk.path
+        for group in config.volume_groups:
+            for disk in group.disks:
+                disk.path = path.parent / disk.path
         return config
 
     def check(self) -> None:
@@ -192,6 +216,11 @@ class SimConfig:
                 raise OptionsError(f"simulator: {name!r} cannot be the name of a storage container")
         for vm in self.vms:
             self._check_vm(vm, names)
+        for group in self.volume_groups:
+            for disk in group.disks:
+                if disk.container not in names:
+                    place = f"simulator: volume group {group.name!r}"
+                    raise OptionsError(f"{place}: storage container {disk.container!r} does not exist")
         self.faults.check()
         roles.check(self.roles, self.faults.lacking_rights)
 

@@ -83,6 +83,15 @@ class VmPoint:
 
 
 @dataclass
+class GroupPoint:
+    """One volume group in a recovery point."""
+
+    id: str
+    group_id: str
+    files: list[FrozenFile] = field(default_factory=list)
+
+
+@dataclass
 class Point:
     """A recovery point (v4) or a vm_snapshot (v3).  Times are seconds since 1970; `task` is the one that made it."""
 
@@ -96,7 +105,18 @@ class Point:
     triple: str
     task: str
     vms: list[VmPoint] = field(default_factory=list)
+    groups: list[GroupPoint] = field(default_factory=list)
     is_frozen: bool = False
+
+    @property
+    def parts(self) -> list[VmPoint | GroupPoint]:
+        """The VMs and volume groups in it."""
+        return [*self.vms, *self.groups]
+
+    @property
+    def files(self) -> list[FrozenFile]:
+        """Every frozen file of it."""
+        return [file for part in self.parts for file in part.files]
 
 
 @dataclass
@@ -111,6 +131,7 @@ class Clone:
     container: str
     serial: int
     vm_point: str = ""
+    group_point: str = ""
     disk_point: str = ""
     source_path: str = ""
     is_ready: bool = False

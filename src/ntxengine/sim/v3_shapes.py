@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ntxengine.sim import ids
+from ntxengine.sim import groups, ids
 from ntxengine.sim.answers import Json, time_text
+from ntxengine.sim.groups import Group
 from ntxengine.sim.model import LiveFile, Point, Task, Vm, VmPoint
 from ntxengine.sim.odd import odd_v3
 from ntxengine.sim.world import World
@@ -59,7 +60,7 @@ def vm(world: World, vm: Vm) -> Json:
         "serial_port_list": [],
         "disk_list": [_disk(world, file) for file in world.files_of(vm) if file.kind != "nvram"],
     }
-    resources["disk_list"] += [_volume_group(vm, number) for number in range(vm.config.volume_groups)]
+    resources["disk_list"] += [_volume_group(slot, group) for slot, group in groups.attached(world, vm)]
     if vm.config.power == "on":
         host = world.host_ids.index(vm.host_id)
         resources["host_reference"] = reference("host", vm.host_id, f"ahv-{host + 1}")
@@ -119,15 +120,14 @@ def _disk(world: World, file: LiveFile) -> Json:
     }
 
 
-def _volume_group(vm: Vm, number: int) -> Json:
-    group = ids.fixed(vm.id, "volume group", number)
+def _volume_group(slot: int, group: Group) -> Json:
     return {
-        "uuid": ids.fixed(group, "device"),
+        "uuid": ids.fixed(group.id, "device"),
         "device_properties": {
             "device_type": "VOLUME_GROUP",
-            "disk_address": {"adapter_type": "SCSI", "device_index": 200 + number},
+            "disk_address": {"adapter_type": "SCSI", "device_index": slot},
         },
-        "volume_group_reference": {"kind": "volume_group", "uuid": group},
+        "volume_group_reference": {"kind": "volume_group", "uuid": group.id},
     }
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from ntxengine.sim import actions, ids, v4_schema, v4_shapes
+from ntxengine.sim import actions, groups, ids, v4_schema, v4_shapes
 from ntxengine.sim.answers import ApiError, Json, SchemaError, app_message
 from ntxengine.sim.config import SimConfig
 from ntxengine.sim.faults.etags import EtagRule, etag_rule
 from ntxengine.sim.front import Call, Route
-from ntxengine.sim.model import Point, Task, Vm
+from ntxengine.sim.groups import Group
+from ntxengine.sim.model import Point, Task, Vm, VmPoint
 from ntxengine.sim.v4_query import accepted, info_route, listing, not_found, one, request_key, route
 
 NAMESPACES = ("vmm", "dataprotection", "prism", "clustermgmt")
@@ -19,6 +20,12 @@ _VMM = "vmm.v4.ahv.config"
 _CLU = "clustermgmt.v4.config"
 _FIRST_WITH_CLONES = 1
 """The minor revision of vmm from which a disk can be made of a disk recovery point."""
+
+_CLONED_FROM = {
+    f"{_VMM}.VmDiskRecoveryPointReference": "vmRecoveryPointExtId",
+    f"{_VMM}.VolumeDiskRecoveryPointReference": "volumeGroupRecoveryPointExtId",
+}
+"""By what a hot-added disk is made from, the field that names the part of the recovery point."""
 
 
 def routes() -> list[Route]:
@@ -131,16 +138,19 @@ def _clone_source(call: Call, body: Json) -> actions.CloneSource:
         raise SchemaError("Field backingInfo : $objectType is missing or unknown", place="backingInfo")
     reference = v4_schema.mapping(v4_schema.mapping(backing, "dataSource"), "reference")
     is_known = int(call.parts["revision"]) >= _FIRST_WITH_CLONES
-    if not is_known or reference.get("$objectType") != f"{_VMM}.VmDiskRecoveryPointReference":
+    field = _CLONED_FROM.get(str(reference.get("$objectType")))
+    if not is_known or field is None:
         place = "backingInfo.dataSource.reference"
         raise SchemaError(f"Field reference : $objectType {reference.get('$objectType')!r} is unknown", place=place)
     disk_point = v4_schema.uuid(reference, "diskRecoveryPointExtId")
     found = call.world.find_frozen(disk_point)
-    vm_point = reference.get("vmRecoveryPointExtId")
-    if found is None or (vm_point is not None and vm_point != found[1].id):
+    part = reference.get(field)
+    is_of_vm = field == "vmRecoveryPointExtId"
+    if found is None or part not in (None, found[1].id) or isinstance(found[1], VmPoint) != is_of_vm:
         group = "VM_RECOVERY_POINT_NOT_FOUND_ERROR"
-        raise not_found("VM recovery point", str(vm_point or disk_point), code="VMM-32810", group=group)
-    return actions.CloneSource(found[2], vm_point=found[1].id, disk_point=disk_point)
+        raise not_found("VM recovery point", str(part or disk_point), code="VMM-32810", group=group)
+    parts = {"vm_point" if is_of_vm else "group_point": found[1].id}
+    return actions.CloneSource(found[2], **parts, disk_point=disk_point)
 
 
 async def _create_disk(call: Call) -> Response:
@@ -202,20 +212,25 @@ async def _create_point(call: Call) -> Response:
     world = call.world
     key = request_key(call, required=True)
     body = await call.json()
-    name, consistency, vm_ids = v4_schema.recovery_point(body)
+    name, consistency, vm_ids, group_ids = v4_schema.recovery_point(body)
     expires = v4_schema.expiration(body, world.clock(), required=False)
-    if body.get("volumeGroupRecoveryPoints"):
-        raise SchemaError("volume groups are not simulated", place="volumeGroupRecoveryPoints")
 
     def create() -> Task:
         for vm_id in vm_ids:
             if vm_id not in world.vms:
                 raise not_found("VM", vm_id, code="DP-10404", group="VM_NOT_FOUND")
         vms = tuple(world.vms[vm_id] for vm_id in vm_ids)
-        spec = actions.PointSpec("v4", name, consistency, expires, vms)
+        spec = actions.PointSpec("v4", name, consistency, expires, vms, tuple(_group(call, one) for one in group_ids))
         return actions.create_point(world, spec)[1]
 
     return accepted(call, f"{_DP}.CreateRecoveryPointApiResponse", actions.once(world, key, create))
+
+
+def _group(call: Call, group_id: str) -> Group:
+    group = groups.find(call.world, group_id)
+    if group is None:
+        raise not_found("volume group", group_id, code="DP-10404", group="VOLUME_GROUP_NOT_FOUND")
+    return group
 
 
 async def _get_point(call: Call) -> Response:

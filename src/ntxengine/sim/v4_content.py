@@ -13,27 +13,68 @@ from ntxengine.sim.auth import COOKIE, Tokens
 from ntxengine.sim.faults.hidden import Question, hide
 from ntxengine.sim.faults.regions import spoil
 from ntxengine.sim.front import Call, Route
-from ntxengine.sim.model import FrozenFile
+from ntxengine.sim.model import FrozenFile, GroupPoint, VmPoint
 from ntxengine.sim.pages import SECTOR_SIZE, Page, Window
 from ntxengine.sim.regions import compute
 from ntxengine.sim.v4_query import not_found, one, route
 from ntxengine.sim.world import World
 
-_COMPUTE = (
-    "content/recovery-points/{point}/vm-recovery-points/{vm_point}"
-    "/disk-recovery-points/{disk_point}/$actions/compute-changed-regions"
-)
 _DISCOVER = "config/recovery-points/{point}/$actions/discover-cluster"
-_REFERENCE = "dataprotection.v4.content.VmDiskRecoveryPointReference"
-_REFERENCES = ("referenceRecoveryPointExtId", "referenceVmRecoveryPointExtId", "referenceDiskRecoveryPointExtId")
+_CONTENT = "dataprotection.v4.content"
+
+
+@dataclass(frozen=True)
+class DiskKind:
+    """How v4 names a disk recovery point of a VM, or of a volume group: `part` is the field of its part."""
+
+    operation: str
+    path: str
+    part: str
+    model: type[VmPoint | GroupPoint]
+    reference: str
+    answer: str
+
+    @property
+    def compute(self) -> str:
+        """The path of the computation."""
+        return (
+            f"content/recovery-points/{{point}}/{self.path}/{{part}}"
+            "/disk-recovery-points/{disk_point}/$actions/compute-changed-regions"
+        )
+
+    @property
+    def references(self) -> tuple[str, str, str]:
+        """The fields that name a reference in the body of the computation."""
+        part = self.part[0].upper() + self.part[1:]
+        return "referenceRecoveryPointExtId", f"reference{part}", "referenceDiskRecoveryPointExtId"
+
+
+_OF_VM = DiskKind(
+    "compute_changed_regions",
+    "vm-recovery-points",
+    "vmRecoveryPointExtId",
+    VmPoint,
+    f"{_CONTENT}.VmDiskRecoveryPointReference",
+    f"{_CONTENT}.ChangedVmRegionsApiResponse",
+)
+_OF_GROUP = DiskKind(
+    "compute_changed_group_regions",
+    "volume-group-recovery-points",
+    "volumeGroupRecoveryPointExtId",
+    GroupPoint,
+    f"{_CONTENT}.VolumeGroupDiskRecoveryPointReference",
+    f"{_CONTENT}.ChangedVolumeGroupRegionsApiResponse",
+)
+_KINDS = (_OF_VM, _OF_GROUP)
 
 
 @dataclass(frozen=True)
 class DiskName:
-    """The three ids by which v4 names a disk recovery point."""
+    """The three ids by which v4 names a disk recovery point; `part` is that of the VM or the volume group."""
 
+    kind: DiskKind
     point: str
-    vm_point: str
+    part: str
     disk_point: str
 
 
@@ -48,23 +89,27 @@ def central_routes(tokens: Tokens) -> list[Route]:
 
     return [
         route("discover_cluster", "POST", "dataprotection", _DISCOVER, discover),
-        route("compute_changed_regions", "POST", "dataprotection", _COMPUTE, refuse, by_token=True),
+        *(route(kind.operation, "POST", "dataprotection", kind.compute, refuse, by_token=True) for kind in _KINDS),
     ]
 
 
 def element_routes(tokens: Tokens) -> list[Route]:
     """Return the computation: the only thing of v4 that Prism Element answers."""
 
-    async def checked(call: Call) -> Response:
-        _check_token(call, tokens)
-        return await _compute(call)
+    def computing(kind: DiskKind) -> Route:
+        async def checked(call: Call) -> Response:
+            _check_token(call, tokens)
+            return await _compute(call, kind)
 
-    return [route("compute_changed_regions", "POST", "dataprotection", _COMPUTE, checked, by_token=True)]
+        return route(kind.operation, "POST", "dataprotection", kind.compute, checked, by_token=True)
+
+    return [computing(kind) for kind in _KINDS]
 
 
 def _find(world: World, name: DiskName) -> FrozenFile:
     found = world.find_frozen(name.disk_point)
-    if found is None or (found[0].id, found[1].id) != (name.point, name.vm_point):
+    is_named = found is not None and (found[0].id, found[1].id) == (name.point, name.part)
+    if found is None or not is_named or not isinstance(found[1], name.kind.model):
         raise not_found("disk recovery point", name.disk_point, code="DP-10404", group="RECOVERY_POINT_NOT_FOUND_ERROR")
     return found[2]
 
@@ -74,10 +119,12 @@ def _find(world: World, name: DiskName) -> FrozenFile:
 
 def _named(spec: Json, field: str) -> DiskName:
     reference = v4_schema.mapping(spec, field)
-    if reference.get("$objectType") != _REFERENCE:
-        raise SchemaError(f"Field {field} : $objectType must be {_REFERENCE}", place=f"spec.{field}")
-    names = ("recoveryPointExtId", "vmRecoveryPointExtId", "diskRecoveryPointExtId")
-    return DiskName(*(v4_schema.uuid(reference, name, f"spec.{field}.") for name in names))
+    kind = next((one for one in _KINDS if one.reference == reference.get("$objectType")), None)
+    if kind is None:
+        known = " or ".join(one.reference for one in _KINDS)
+        raise SchemaError(f"Field {field} : $objectType must be {known}", place=f"spec.{field}")
+    names = ("recoveryPointExtId", kind.part, "diskRecoveryPointExtId")
+    return DiskName(kind, *(v4_schema.uuid(reference, name, f"spec.{field}.") for name in names))
 
 
 async def _discover(call: Call, tokens: Tokens) -> Response:
@@ -121,8 +168,8 @@ def _check_token(call: Call, tokens: Tokens) -> None:
         raise ApiError(401, "AUTHENTICATION_REQUIRED", message, code="DP-10401")
 
 
-def _window(world: World, body: Json) -> Window:
-    names = {"offset", "length", "blockSizeByte", *_REFERENCES}
+def _window(world: World, body: Json, kind: DiskKind) -> Window:
+    names = {"offset", "length", "blockSizeByte", *kind.references}
     v4_schema.known(body, names)
     block = v4_schema.integer(body, "blockSizeByte", None)
     if block is not None and block not in v4_schema.BLOCK_SIZES:
@@ -134,24 +181,25 @@ def _window(world: World, body: Json) -> Window:
     return Window(start, end, block or SECTOR_SIZE, world.config.limits.regions_per_page)
 
 
-def _reference(world: World, body: Json, disk: FrozenFile) -> FrozenFile | None:
-    given = [name for name in _REFERENCES if body.get(name) is not None]
+def _reference(world: World, body: Json, disk: FrozenFile, kind: DiskKind) -> FrozenFile | None:
+    names = kind.references
+    given = [name for name in names if body.get(name) is not None]
     if not given:
         return None
-    if len(given) != len(_REFERENCES):
+    if len(given) != len(names):
         raise SchemaError("The three reference ids are needed together", place=given[0])
-    reference = _find(world, DiskName(*(v4_schema.uuid(body, name) for name in _REFERENCES)))
+    reference = _find(world, DiskName(kind, *(v4_schema.uuid(body, name) for name in names)))
     if reference.vmdisk != disk.vmdisk:
-        raise SchemaError("The reference is a recovery point of another disk", place=_REFERENCES[2])
+        raise SchemaError("The reference is a recovery point of another disk", place=names[2])
     return reference
 
 
-async def _compute(call: Call) -> Response:
+async def _compute(call: Call, kind: DiskKind) -> Response:
     world = call.world
-    disk = _find(world, DiskName(call.parts["point"], call.parts["vm_point"], call.parts["disk_point"]))
+    disk = _find(world, DiskName(kind, call.parts["point"], call.parts["part"], call.parts["disk_point"]))
     body = await call.json()
-    window = _window(world, body)
-    reference = _reference(world, body, disk)
+    window = _window(world, body, kind)
+    reference = _reference(world, body, disk, kind)
     old = None if reference is None else world.frozen_file(reference)
     try:
         page = await asyncio.to_thread(compute, world.frozen_file(disk), old, window)
@@ -160,10 +208,10 @@ async def _compute(call: Call) -> Response:
     question: Question = "allocated" if reference is None else "changed"
     page = hide(page, world.config.faults.hidden, (disk.vmdisk, disk.device), question)
     page = spoil(page, window, world.config.faults.regions)
-    return JSONResponse(_answer(world, page, window))
+    return JSONResponse(_answer(world, page, window, kind))
 
 
-def _answer(world: World, page: Page, window: Window) -> Json:
+def _answer(world: World, page: Page, window: Window, kind: DiskKind) -> Json:
     following = page.next_offset
     if following is None and window.end is not None and window.end < page.size:
         # A window that was answered whole ends where it ends, aligned to the block size.
@@ -185,4 +233,4 @@ def _answer(world: World, page: Page, window: Window) -> Json:
     if world.config.extra_info_as_text:
         extra = {name: value if value is None else str(value) for name, value in extra.items()}
     meta = answers.metadata(extra=extra)
-    return answers.envelope("dataprotection.v4.content.ChangedVmRegionsApiResponse", data, meta, item)
+    return answers.envelope(kind.answer, data, meta, item)

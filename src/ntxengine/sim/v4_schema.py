@@ -74,8 +74,8 @@ def expiration(body: Json, now: float, *, required: bool) -> float | None:
     return when.timestamp()
 
 
-def recovery_point(body: Json) -> tuple[str, str, list[str]]:
-    """Check the body of a create and return name, type and the VMs' uuids."""
+def recovery_point(body: Json) -> tuple[str, str, list[str], list[str]]:
+    """Check the body of a create and return name, type, and the uuids of the VMs and of the volume groups."""
     known(
         body,
         {
@@ -100,7 +100,8 @@ def recovery_point(body: Json) -> tuple[str, str, list[str]]:
         raise SchemaError(text, place="vmRecoveryPoints")
     for vm in vms:
         _vss(vm.get("applicationConsistentProperties"))
-    return name, str(kind), [uuid(vm, "vmExtId", "vmRecoveryPoints.") for vm in vms]
+    vm_ids = [uuid(vm, "vmExtId", "vmRecoveryPoints.") for vm in vms]
+    return name, str(kind), vm_ids, [uuid(group, "volumeGroupExtId", "volumeGroupRecoveryPoints.") for group in groups]
 
 
 def _vss(value: Any) -> None:

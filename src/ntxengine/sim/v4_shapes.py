@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ntxengine.sim import ids
+from ntxengine.sim import groups, ids
 from ntxengine.sim.answers import Json, app_message, time_text
 from ntxengine.sim.config import ContainerConfig
 from ntxengine.sim.faults.tasks import spoil
-from ntxengine.sim.model import LiveFile, Point, Task, Vm, VmPoint
+from ntxengine.sim.model import FrozenFile, GroupPoint, LiveFile, Point, Task, Vm, VmPoint
 from ntxengine.sim.odd import odd_v4
 from ntxengine.sim.world import World
 
@@ -50,7 +50,7 @@ def vm(world: World, vm: Vm) -> Json:
         isAgentVm=False,
         isCrossClusterMigrationInProgress=False,
         protectionType="UNPROTECTED",
-        disks=[disk(world, file) for file in world.disks_of(vm)] + _volume_groups(vm),
+        disks=[disk(world, file) for file in world.disks_of(vm)] + _volume_groups(world, vm),
         cdRoms=[_cdrom(world, file) for file in cdroms],
         nics=[],
     )
@@ -94,11 +94,14 @@ def _backing(world: World, file: LiveFile) -> Json:
     )
     clone = world.state.clones.get(file.vmdisk)
     if clone is not None and clone.disk_point:
-        reference = typed(
-            f"{_VMM}.VmDiskRecoveryPointReference",
-            vmRecoveryPointExtId=clone.vm_point or None,
-            diskRecoveryPointExtId=clone.disk_point,
-        )
+        kind, field, part = "VmDiskRecoveryPointReference", "vmRecoveryPointExtId", clone.vm_point
+        if clone.group_point:
+            kind, field, part = (
+                "VolumeDiskRecoveryPointReference",
+                "volumeGroupRecoveryPointExtId",
+                clone.group_point,
+            )
+        reference = typed(f"{_VMM}.{kind}", **{field: part or None}, diskRecoveryPointExtId=clone.disk_point)
         backing["dataSource"] = typed(f"{_VMM}.DataSource", reference=reference)
     return backing
 
@@ -115,13 +118,13 @@ def _cdrom(world: World, file: LiveFile) -> Json:
     return typed(f"{_VMM}.CdRom", extId=file.vmdisk, diskAddress=where, backingInfo=_backing(world, file))
 
 
-def _volume_groups(vm: Vm) -> list[Json]:
+def _volume_groups(world: World, vm: Vm) -> list[Json]:
     result = []
-    for number in range(vm.config.volume_groups):
-        group = ids.fixed(vm.id, "volume group", number)
-        where = typed(f"{_VMM}.DiskAddress", busType="SCSI", index=200 + number)
-        backing = typed(f"{_VMM}.ADSFVolumeGroupReference", volumeGroupExtId=group)
-        result.append(typed(f"{_VMM}.Disk", extId=ids.fixed(group, "disk"), diskAddress=where, backingInfo=backing))
+    for slot, group in groups.attached(world, vm):
+        where = typed(f"{_VMM}.DiskAddress", busType="SCSI", index=slot)
+        backing = typed(f"{_VMM}.ADSFVolumeGroupReference", volumeGroupExtId=group.id)
+        slot_id = ids.fixed(group.id, "slot", vm.id)
+        result.append(typed(f"{_VMM}.Disk", extId=slot_id, diskAddress=where, backingInfo=backing))
     return result
 
 
@@ -152,14 +155,15 @@ def recovery_point(world: World, point: Point, *, with_disks: bool) -> Json:
         sourceLocation=source,
         locationReferences=[typed(f"{_DP}.config.LocationReference", locationExtId=world.cluster_id)],
         vmRecoveryPoints=[vm_recovery_point(point, one, with_disks=with_disks) for one in point.vms],
-        volumeGroupRecoveryPoints=[],
+        volumeGroupRecoveryPoints=[
+            _group_recovery_point(point, one, with_disks=world.config.group_disks_in_recovery_point)
+            for one in point.groups
+        ],
     )
 
 
 def vm_recovery_point(point: Point, vm_point: VmPoint, *, with_disks: bool) -> Json:
     """Return one VM in a recovery point: also disks that are no data disks of it."""
-    kind = f"{_DP}.common.DiskRecoveryPoint"
-    disks = [typed(kind, diskRecoveryPointExtId=file.id, diskExtId=file.vmdisk) for file in vm_point.files]
     return typed(
         f"{_DP}.config.VmRecoveryPoint",
         extId=vm_point.id,
@@ -172,8 +176,28 @@ def vm_recovery_point(point: Point, vm_point: VmPoint, *, with_disks: bool) -> J
         expirationTime=time_text(point.expires),
         consistencyGroupExtId=None,
         applicationConsistentProperties=None,
-        diskRecoveryPoints=disks if with_disks else None,
+        diskRecoveryPoints=_disk_recovery_points(vm_point.files) if with_disks else None,
     )
+
+
+def _group_recovery_point(point: Point, group_point: GroupPoint, *, with_disks: bool) -> Json:
+    return typed(
+        f"{_DP}.config.VolumeGroupRecoveryPoint",
+        extId=group_point.id,
+        name=point.name,
+        volumeGroupExtId=group_point.group_id,
+        status="COMPLETE",
+        recoveryPointType=point.obtained,
+        creationTime=time_text(point.created),
+        expirationTime=time_text(point.expires),
+        consistencyGroupExtId=None,
+        diskRecoveryPoints=_disk_recovery_points(group_point.files) if with_disks else None,
+    )
+
+
+def _disk_recovery_points(files: list[FrozenFile]) -> list[Json]:
+    kind = f"{_DP}.common.DiskRecoveryPoint"
+    return [typed(kind, diskRecoveryPointExtId=file.id, diskExtId=file.vmdisk) for file in files]
 
 
 # -- prism

@@ -16,7 +16,7 @@ import msgspec
 from ntxengine.errors import OptionsError
 from ntxengine.sim import ids, storage
 from ntxengine.sim.config import DiskConfig, SimConfig, VmConfig
-from ntxengine.sim.model import Clone, FileKind, FrozenFile, LiveFile, Point, State, Vm, VmPoint
+from ntxengine.sim.model import Clone, FileKind, FrozenFile, GroupPoint, LiveFile, Point, State, Vm, VmPoint
 from ntxengine.sim.storage import Layout
 from ntxengine.sim.tasks import Tasks
 
@@ -105,7 +105,7 @@ class World:
                 task.status, task.completed = "FAILED", self.clock()
                 task.error, task.error_code = "Interrupted by a restart", "DP-10000"
         self.state.points = {point.id: point for point in self.state.points.values() if point.is_frozen}
-        kept = {self.frozen_file(file) for point in self.state.points.values() for vm in point.vms for file in vm.files}
+        kept = {self.frozen_file(file) for point in self.state.points.values() for file in point.files}
         storage.remove_strays(self.layout.recovery_points, kept)
         for container in self.config.containers:
             storage.remove_strays(self.layout.containers / container.name / ".snapshot", kept)
@@ -161,13 +161,13 @@ class World:
         found = [point for point in self.state.points.values() if point.family == family and point.is_frozen]
         return sorted(found, key=lambda point: (point.created, point.id))
 
-    def find_frozen(self, disk_point: str) -> tuple[Point, VmPoint, FrozenFile] | None:
+    def find_frozen(self, disk_point: str) -> tuple[Point, VmPoint | GroupPoint, FrozenFile] | None:
         """Return the v4 disk recovery point of this id, wherever it is."""
         for point in self.points("v4"):
-            for vm_point in point.vms:
-                for file in vm_point.files:
+            for part in point.parts:
+                for file in part.files:
                     if file.id == disk_point:
-                        return point, vm_point, file
+                        return point, part, file
         return None
 
     def find_snapshot_path(self, path: str) -> FrozenFile | None:
@@ -191,9 +191,8 @@ class World:
     def drop(self, point: Point) -> None:
         """Delete a recovery point and its bytes."""
         self.state.points.pop(point.id, None)
-        for vm_point in point.vms:
-            for file in vm_point.files:
-                snapshots = self.layout.containers / file.container / ".snapshot"
-                below = snapshots if point.family == "v3" else self.layout.recovery_points
-                storage.remove_file(self.frozen_file(file), below=below)
+        for file in point.files:
+            snapshots = self.layout.containers / file.container / ".snapshot"
+            below = snapshots if point.family == "v3" else self.layout.recovery_points
+            storage.remove_file(self.frozen_file(file), below=below)
         self.save()
