@@ -132,6 +132,10 @@ class TaskFailed(PrismError):
     """A Prism task ended in failure: final."""
 
 
+class PrismProtected(PrismError):
+    """Prism keeps what it was told to delete: somebody has to approve that, or it stays until it expires."""
+
+
 class AttachError(NtxError):
     """The bytes of a recovery point could not be made readable on this machine."""
 

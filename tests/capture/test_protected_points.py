@@ -55,13 +55,16 @@ async def test_what_a_first_attempt_left_goes_with_the_recovery_point(fast_lab: 
     lab.assert_clean(points=2)
 
 
-async def test_a_sweep_says_what_needs_an_approval(fast_lab: Lab) -> None:
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_sweep_says_what_needs_an_approval_and_nothing_failed(dry_run: bool, fast_lab: Lab) -> None:
     lab = fast_lab
-    await lab.capture()
+    first = await lab.capture()
     lab.sim.faults.secure_points = True
     await lab.capture()
 
-    report = await sweep(lab.prism, lab.repository, attach=lab.attach_options)
+    report = await sweep(lab.prism, lab.repository, attach=lab.attach_options, dry_run=dry_run)
 
-    assert any("isSecure" in problem for problem in map(str, report.problems))
+    ((kept, reason),) = report.protected
+    assert (kept.kind, kept.id, "isSecure" in reason) == ("recovery-point", first.recovery_point_id, True)
+    assert (report.removed, report.problems) == ([], [])
     assert len(lab.points(lab.vm_id)) == 2

@@ -123,6 +123,22 @@ async def test_what_cannot_be_removed_does_not_keep_the_rest(v4_lab: Lab) -> Non
     assert stuck.id in report.problems[0]
 
 
+async def test_a_disk_that_cannot_be_removed_does_not_keep_the_recovery_point(v4_lab: Lab) -> None:
+    lab = v4_lab
+    await leave_behind(lab)
+    (disk_id,) = lab.sim.world.state.clones
+    lab.sim.faults.http.append(HttpFault(disk_id, method="DELETE", status=400, count=-1))
+
+    point = await lab.capture()
+
+    assert lab.recovery_points() == [f"ntx-{lab.repository.id}-{point.id}"]
+    assert any(disk_id in warning and "ntx sweep" in warning for warning in lab.witness.warnings)
+    assert records(lab) == [POINT_ID, point.id]
+    lab.sim.faults.http.clear()
+    assert kinds(await sweep_all(lab)) == ["disk"]
+    assert records(lab) == [point.id]
+
+
 async def test_without_a_cluster_only_the_repository_is_swept(v4_lab: Lab) -> None:
     lab = v4_lab
     await leave_behind(lab)

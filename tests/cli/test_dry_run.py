@@ -13,6 +13,7 @@ from ntxengine.errors import TargetError
 from ntxengine.repository.store import PointStore
 from ntxengine.sim import Simulator
 from tests.cli.ntx import Ran, assert_refused, ntx
+from tests.cli.test_json import problems
 from tests.repository.builders import ModelDisk, Write, capture
 from tests.support.servers import require
 
@@ -137,3 +138,24 @@ def test_the_way_to_the_bytes_is_said_before_and_after_and_nothing_is_made_where
     assert report["source"] == "hotadd"
     assert {(disk["locality"], disk["read_host"]) for disk in report["disks"]} == {("local", plan.json["read_host"])}
     assert "read through: hot-add (local: on the host of the VM" in shown.out
+
+
+def test_what_the_cluster_keeps_until_somebody_approves_is_said_and_nothing_failed(
+    hand: Hand, cluster: Simulator
+) -> None:
+    cluster.faults.secure_points = True
+    point = hand.ntx("capture", "demo", "--json").json
+    shutil.rmtree(point["path"])
+
+    told = hand.ntx("sweep", "-n")
+    told_as_json = hand.ntx("sweep", "-n", "--json")
+
+    cluster.faults.secure_points = False
+    assert (told.code, told_as_json.code) == (0, 0)
+    (line,) = [line for line in told.err.splitlines() if "stays for now" in line]
+    assert point["recovery_point_id"] in line
+    assert "somebody has to approve its deletion in Prism" in line
+    (kept,) = told_as_json.json["protected"]
+    assert (kept["kind"], kept["recovery_point_id"]) == ("recovery-point", point["recovery_point_id"])
+    assert not problems(told_as_json.json, "sweep.json")
+    assert hand.ntx("sweep").code == 0

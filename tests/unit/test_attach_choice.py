@@ -14,6 +14,7 @@ from ntxengine.attach import (
     AttachOptions,
     ContainerMount,
     HotAdd,
+    Leftovers,
     Locality,
     Trace,
     choose_attacher,
@@ -148,6 +149,34 @@ async def test_every_attacher_is_asked_for_what_it_left(monkeypatch: pytest.Monk
     left = await find_leftovers(cast(Prism, Cluster(clone("w", "ours"))), AttachOptions(), Trace("w", ("ours",)))
 
     assert len(left.found) == 2
+
+
+async def test_only_the_way_that_is_recorded_is_asked_for_what_it_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forbidden(HotAdd):
+        """A way whose things this user may not see."""
+
+        name = "forbidden"
+
+        async def leftovers(self, trace: Trace) -> Leftovers:
+            raise AssertionError("it was asked")
+
+    monkeypatch.setattr(attach, "ATTACHERS", (*attach.ATTACHERS, Forbidden))
+    cluster = cast(Prism, Cluster(clone("w", "ours")))
+
+    left = await find_leftovers(cluster, AttachOptions(), Trace("w", ("ours",), "ntx-1", "hotadd"))
+    nothing = await find_leftovers(cluster, AttachOptions(), Trace("w", ("ours",), "ntx-1", "path"))
+
+    assert len(left.found) == 1
+    assert nothing == Leftovers()
+
+
+async def test_what_a_way_that_is_not_known_left_is_not_taken_for_nothing() -> None:
+    left = await find_leftovers(NO_PRISM, AttachOptions(), Trace("", ("ours",), "ntx-1", "tape"))
+
+    ((place, error),) = left.unseen
+    assert "ntx-1" in place
+    assert "'tape'" in str(error)
+    assert "newer ntx" in str(error)
 
 
 def test_a_read_is_local_where_the_vm_and_the_reader_share_a_host() -> None:

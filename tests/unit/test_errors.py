@@ -21,7 +21,8 @@ PLAIN = [
     "AttachError", "BadHeader", "Cancelled", "CannotMap", "CredentialsError", "DamagedMarker",
     "FingerprintError", "ListRefused", "LockedError",
     "MachineError", "NotFoundError", "NtxError", "OptionsError", "PortableError", "PrismAnswerError", "PrismBusy",
-    "PrismConnectionError", "PrismError", "PrismTimeout", "RepositoryError", "SomeFailed", "TaskFailed", "ToolError",
+    "PrismConnectionError", "PrismError", "PrismProtected", "PrismTimeout", "RepositoryError", "SomeFailed",
+    "TaskFailed", "ToolError",
     "_Damaged", "_SaysNothingError", "_Strange",
 ]  # fmt: skip
 """Classes that hold a message and nothing else."""

@@ -24,7 +24,7 @@ from ntxengine.attach.base import (
 )
 from ntxengine.attach.container import ContainerMount
 from ntxengine.attach.hotadd import HotAdd
-from ntxengine.errors import OptionsError
+from ntxengine.errors import NtxError, OptionsError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
 from ntxengine.prism.models import DiskPoint, Vm
@@ -96,8 +96,15 @@ def _kinds(source: str) -> tuple[type[Attacher], ...]:
 
 
 async def find_leftovers(prism: Prism, options: AttachOptions, trace: Trace) -> Leftovers:
-    """Return what a killed capture left attached, in whatever way."""
-    each = [await kind(prism, options).leftovers(trace) for kind in ATTACHERS]
+    """Return what a killed capture left attached: in the way that is recorded, or any if none is.
+
+    A way that is not asked wants no rights for it.
+    """
+    kinds = [kind for kind in ATTACHERS if trace.source in ("", kind.name)]
+    if not kinds:
+        unknown = NtxError(f"what it left attached is not known here: it was read by {trace.source!r}; use a newer ntx")
+        return Leftovers(unseen=((f"capture {trace.name}", unknown),))
+    each = [await kind(prism, options).leftovers(trace) for kind in kinds]
     return Leftovers(
         found=tuple(leftover for leftovers in each for leftover in leftovers.found),
         unseen=tuple(unseen for leftovers in each for unseen in leftovers.unseen),

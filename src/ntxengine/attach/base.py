@@ -92,12 +92,16 @@ class Trace:
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something that a killed capture left attached; `kind` and `id` as `ntx sweep` shows them."""
+    """Something that a killed capture left attached; `kind` and `id` as `ntx sweep` shows them.
+
+    `protection` says why Prism does not delete it when it is told to (then PrismProtected is raised), "" if it does.
+    """
 
     kind: str
     id: str
     name: str
     remove: Callable[[], Awaitable[None]]
+    protection: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,10 @@ class Attacher(ABC):
         return Locality()
 
     async def leftovers(self, trace: Trace) -> Leftovers:
-        """Return what a killed capture left attached.  Nothing but what is recorded is ever found."""
+        """Return what a killed capture left attached.  Nothing but what is recorded is ever found.
+
+        Asked where `trace.source` is this way, or was not recorded.
+        """
         return Leftovers()
 
     async def added_disks(self, vm: Vm, history: History) -> dict[str, str]:

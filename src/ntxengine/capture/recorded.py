@@ -10,10 +10,10 @@ recorded; what was left attached, the attachers know again (attach/).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from ntxengine.attach import Attacher, AttachOptions, Trace, find_leftovers
-from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.errors import NotFoundError, NtxError, PrismProtected
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import RecoveryPoint, Vm
 from ntxengine.repository import ClusterRecord, Point, Repository, UnfinishedPoint, VmLock
@@ -33,22 +33,36 @@ def trace_of(record: ClusterRecord) -> Trace:
 async def remove_recorded(prism: Prism, record: ClusterRecord, vm_id: str) -> bool:
     """Remove all that is recorded and can be seen; return whether there was a recovery point to remove.
 
-    Errors: PrismError, NtxError: something may be left.
+    What cannot be removed does not keep the rest from being removed.
+    Errors: PrismError, NtxError: something may be left.  The first of them is raised, once all was tried.
     """
+    failures: list[NtxError] = []
+
+    async def attempt(removal: Awaitable[None]) -> None:
+        try:
+            await removal
+        except NtxError as error:
+            failures.append(error)
+
     left = await find_leftovers(prism, AttachOptions(), trace_of(record))
+    failures += [error for _, error in left.unseen]
     for leftover in left.found:
-        await leftover.remove()
-    for _, error in left.unseen:
-        raise error
+        await attempt(leftover.remove())
     # The known one first: it must not stay because the cluster cannot list the others.
     known = record.recovery_point_id
     if known:
-        await prism.delete_recovery_point(known)
+        await attempt(prism.delete_recovery_point(known))
     # By name too: an attempt before it may have left one whose deletion failed.
-    listed = recorded_points(await prism.recovery_points(name=record.name), record, vm_id)
+    listed: list[RecoveryPoint] = []
+    try:
+        listed = recorded_points(await prism.recovery_points(name=record.name), record, vm_id)
+    except NtxError as error:
+        failures.append(error)
     for point in listed:
         if point.id != known:
-            await prism.delete_recovery_point(point.id)
+            await attempt(prism.delete_recovery_point(point.id))
+    if failures:
+        raise failures[0]
     return bool(known or listed)
 
 
@@ -119,6 +133,8 @@ class Recorder:
             await remove_recorded(self._prism, record, self._vm.id)
             if record.is_settled(utc_now()):
                 await self._repository.remove_cluster_record(self._lock, record)
+        except PrismProtected as error:
+            self._warn(f"recovery point {record.name}, which is not needed any more, stays for now: {error}")
         except NtxError as error:
             self._not_released(record.recovery_point_id or record.name, error)
 

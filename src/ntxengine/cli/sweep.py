@@ -23,7 +23,7 @@ from ntxengine.cli.prism_options import PrismOptions, optional_prism_options
 from ntxengine.cli.run import run
 from ntxengine.cli.session import Login, connected, login
 from ntxengine.cli.table import Column
-from ntxengine.cli.text import plural
+from ntxengine.cli.text import plural, printable
 from ntxengine.errors import NotFoundError
 from ntxengine.repository import Repository
 from ntxengine.sweep import FILES, SweepReport, Swept, sweep, sweep_directory
@@ -130,6 +130,7 @@ def _fields(report: SweepReport) -> dict[str, object]:
         "problems": report.problems,
         "not_recorded": [_swept_fields(each) for each in report.not_recorded],
         "in_use": report.in_use,
+        "protected": [{**_swept_fields(swept), "reason": reason} for swept, reason in report.protected],
     }
 
 
@@ -149,6 +150,8 @@ def _show(report: SweepReport, screen: Screen) -> None:
             f"of this repository, or of an older ntx; delete by hand what nobody needs, or let it expire: "
             f"{', '.join(f'{each.name} ({each.id})' for each in report.not_recorded)}"
         )
+    for swept, reason in report.protected:
+        screen.note(f"{swept.kind} {swept.id} ({printable(swept.name)}) stays for now: {printable(reason)}")
     for path in report.in_use:
         screen.note(f"{path} is being written: left alone")
     for vm_id in report.locked_vms:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
 
 from ntxengine.attach import AttachOptions, Trace, find_leftovers
 from ntxengine.capture.plan import disk_point_from
 from ntxengine.capture.recorded import recorded_points, trace_of
-from ntxengine.errors import LockedError, NtxError, RepositoryError
+from ntxengine.errors import LockedError, NtxError, PrismProtected, RepositoryError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import RecoveryPoint
 from ntxengine.repository import ClusterRecord, Records, Repository, VmLock
@@ -90,7 +90,7 @@ class ClusterSweep:
             self._seen.add(point.id)
             if not is_kept or record.recovery_point_id not in ("", point.id):
                 found = Swept("recovery-point", point.id, point.name, vm_id)
-                is_clean &= await self._remove(found, _call(self._prism.delete_recovery_point, point.id))
+                is_clean &= await self._remove_point(found, point)
         if not is_clean or is_kept or self._report.dry_run:
             return
         if record.is_settled(utc_now()):
@@ -114,8 +114,7 @@ class ClusterSweep:
             sources = tuple(disk_point_from(disk).id for disk in committed.recovery_point_disks.values())
             await self._remove_attached(vm_id, Trace("", sources, point.name))
             if committed.id != kept:
-                found = Swept("recovery-point", point.id, point.name, vm_id)
-                await self._remove(found, _call(self._prism.delete_recovery_point, point.id))
+                await self._remove_point(Swept("recovery-point", point.id, point.name, vm_id), point)
 
     async def _remove_attached(self, vm_id: str, trace: Trace) -> bool:
         """Remove what was left attached, in whatever way.  Return whether nothing of it is left."""
@@ -124,20 +123,25 @@ class ClusterSweep:
         is_clean = not left.unseen
         for leftover in left.found:
             found = Swept(leftover.kind, leftover.id, leftover.name, vm_id)
-            is_clean &= await self._remove(found, leftover.remove)
+            is_clean &= await self._remove(found, leftover.remove, leftover.protection)
         return is_clean
 
-    async def _remove(self, found: Swept, removal: Callable[[], Awaitable[None]]) -> bool:
+    async def _remove_point(self, found: Swept, point: RecoveryPoint) -> bool:
+        return await self._remove(found, partial(self._prism.delete_recovery_point, point.id), point.protection)
+
+    async def _remove(self, found: Swept, removal: Callable[[], Awaitable[None]], protection: str) -> bool:
         """Remove it, unless this is a dry run.  Return whether it is gone, or would be."""
+        if self._report.dry_run and protection:
+            self._report.protected.append((found, protection))
+            return False
         if not self._report.dry_run:
             try:
                 await removal()
+            except PrismProtected as error:
+                self._report.protected.append((found, str(error)))
+                return False
             except NtxError as error:
                 self._report.problems.append(f"{found.kind} {found.id}: {error}")
                 return False
         self._report.removed.append(found)
         return True
-
-
-def _call(method: Callable[[Any], Awaitable[None]], argument: Any) -> Callable[[], Awaitable[None]]:
-    return lambda: method(argument)

@@ -23,9 +23,10 @@ class Swept:
 class SweepReport:
     """What was removed (with `dry_run`: what would be), what was left because its VM is locked, and what failed.
 
-    Kinds: `disk` (hot-added), `recovery-point`, `unfinished-point`, `unfinished-file` and `empty-folder` (of a VM).
-    `in_use` are unfinished files that somebody is writing.  `not_recorded`: recovery points that have the name
-    of this repository, and that this directory does not record.
+    Kinds: `disk` (hot-added), `volume-group`, `recovery-point`, `unfinished-point`, `unfinished-file` and
+    `empty-folder` (of a VM).  `in_use` are unfinished files that somebody is writing.  `not_recorded`: recovery points
+    that have the name of this repository, and that this directory does not record.  `protected`: what the cluster keeps
+    for now, with the reason; nothing failed.
     """
 
     dry_run: bool
@@ -33,4 +34,5 @@ class SweepReport:
     locked_vms: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     not_recorded: list[Swept] = field(default_factory=list)
+    protected: list[tuple[Swept, str]] = field(default_factory=list)
     in_use: list[Path] = field(default_factory=list)

@@ -17,6 +17,7 @@ from ntxengine.errors import (
     PrismAnswerError,
     PrismBusy,
     PrismError,
+    PrismProtected,
     PrismStatusError,
     PrismTimeout,
 )
@@ -110,7 +111,7 @@ class CentralPoints:
             if found is None:
                 return
             if found.protection:
-                raise PrismError(f"{what}: {found.protection}: {exc}") from exc
+                raise PrismProtected(f"{what}: {found.protection}: {exc}") from exc
             raise
 
     async def _list_points(self, name: str) -> list[RecoveryPointState]:
