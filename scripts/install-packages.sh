@@ -11,6 +11,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 missing=()
 program() { command -v "$1" >/dev/null || missing+=("$2"); }
+plugin() { compgen -G "/usr/lib/*/qemu/$1" >/dev/null || missing+=("$2"); } # of qemu, built with modules
 header() { [ -e "/usr/include/$1" ] || [ -e "/usr/local/include/$1" ] || missing+=("$2"); }
 
 wanted=${1:?demo or test}
@@ -35,6 +36,8 @@ if [ "$wanted" = test ]; then
     program nbdkit nbdkit
     program nbdinfo libnbd-bin
     program nbdcopy libnbd-bin
+    program tgtd tgt
+    plugin block-iscsi.so qemu-block-extra
     program losetup mount
     program openssl openssl
     program clang-format clang-format

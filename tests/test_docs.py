@@ -16,7 +16,14 @@ from ntxengine import errors
 from ntxengine.cli.main import COMMANDS, ntx
 from ntxengine.prism.v3 import api as v3_api
 from ntxengine.prism.v4 import api as v4_api
-from ntxengine.sim.faults import ANSWER_FAULTS, CERTIFICATE_FAULTS, REGION_FAULTS, TASK_FAULTS, Faults
+from ntxengine.sim.faults import (
+    ANSWER_FAULTS,
+    CERTIFICATE_FAULTS,
+    REGION_FAULTS,
+    TASK_FAULTS,
+    VOLUME_FAULTS,
+    Faults,
+)
 from ntxengine.sim.faults.lists import ASKED_FAULTS, FOUND_FAULTS
 from ntxengine.sim.odd import ODD_V3, ODD_V4
 
@@ -157,6 +164,7 @@ def test_every_fault_and_style_of_the_simulator_is_described() -> None:
         *REGION_FAULTS,
         *TASK_FAULTS,
         *CERTIFICATE_FAULTS,
+        *VOLUME_FAULTS,
         *ASKED_FAULTS,
         *FOUND_FAULTS,
         *ODD_V4,

@@ -200,11 +200,16 @@ def detach(world: World, vm: Vm, clone: Clone) -> Task:
     return world.tasks.start("detach", "DeleteDisk", work, [Entity("vmm:ahv:config:vm", "vm", vm.id, vm.name)])
 
 
+def known(world: World, key: str) -> Task | None:
+    """Return the task of the first time that `key` was seen, None if it was not."""
+    return world.state.tasks.get(world.state.requests.get(key, ""))
+
+
 def once(world: World, key: str, action: Callable[[], Task]) -> Task:
     """Do `action` only the first time that `key` is seen; later return the task of the first time."""
-    known = world.state.tasks.get(world.state.requests.get(key, ""))
-    if known is not None:
-        return known
+    first = known(world, key)
+    if first is not None:
+        return first
     task = action()
     world.state.requests[key] = task.id
     world.save()

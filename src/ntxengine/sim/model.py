@@ -138,6 +138,45 @@ class Clone:
 
 
 @dataclass
+class GroupDisk:
+    """A disk of a volume group: a copy of frozen bytes.  `source` is how its maker named what it is a clone of."""
+
+    id: str
+    index: int
+    container: str
+    source: str = ""
+
+
+@dataclass
+class Initiator:
+    """An iSCSI initiator that may log in, by its name and its secret, if it has one."""
+
+    id: str
+    name: str
+    secret: str = ""
+
+
+@dataclass
+class MadeGroup:
+    """A volume group that a caller made of disks of recovery points.  Not seen by anybody until it `is_ready`.
+
+    `target` is the name of its iSCSI target without the prefix of them all, `serial` its number there.
+    """
+
+    id: str
+    name: str
+    serial: int
+    target: str
+    secret: str = ""
+    usage: str = "USER"
+    is_hidden: bool = False
+    is_shared: bool = False
+    disks: list[GroupDisk] = field(default_factory=list)
+    initiators: list[Initiator] = field(default_factory=list)
+    is_ready: bool = False
+
+
+@dataclass
 class Entity:
     """Something that a task touched."""
 
@@ -198,6 +237,7 @@ class State:
     next_serial: int = 1
     points: dict[str, Point] = field(default_factory=dict)
     clones: dict[str, Clone] = field(default_factory=dict)
+    made_groups: dict[str, MadeGroup] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     requests: dict[str, str] = field(default_factory=dict)
     identifiers: dict[str, Identifiers] = field(default_factory=dict)

@@ -22,7 +22,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ntxengine.errors import OptionsError
-from ntxengine.sim import tls, v2, v3, v4, v4_content, v4_volumes
+from ntxengine.sim import tls, v2, v2_groups, v3, v4, v4_content, v4_volumes
 from ntxengine.sim.auth import Credentials, Tokens
 from ntxengine.sim.config import SimConfig
 from ntxengine.sim.faults import Faults
@@ -207,7 +207,10 @@ class Simulator:
             self._stack.callback(listening.close)
         self.port = sockets[0].getsockname()[1]
         self._world = World(self.config, self.state_dir, self._clock)
+        self._stack.push_async_callback(self._world.target.stop)
         self._stack.push_async_callback(self._world.tasks.close)
+        for group in self._world.made_groups():
+            await self._world.serve_group(group)
         self._password = self.config.password or _stored_password(self.state_dir / "password")
         tls.write_private(self.state_dir / "password", self._password.encode())
         hosts = sorted({self.config.central_host, self.config.element_host, "127.0.0.1", "127.0.0.2", "localhost"})
@@ -226,7 +229,7 @@ class Simulator:
         routes: list[Route] = []
         if "v3" in self.config.families:
             routes += v3.routes(is_central=is_central)
-            routes += [] if is_central else v2.routes()
+            routes += [] if is_central else [*v2.routes(), *v2_groups.routes()]
         if "v4" in self.config.families:
             routes += [*v4.routes(), *v4_content.central_routes(tokens), *v4_volumes.routes()] if is_central else []
             routes += [] if is_central else v4_content.element_routes(tokens)

@@ -3,6 +3,7 @@
     STATE/containers/<container>/.acropolis/vmdisk/<vmdisk uuid>                          live: link to the given file
     STATE/containers/<container>/.snapshot/<nn>/<triple>/.acropolis/vmdisk/<vmdisk uuid>  frozen by v3
     STATE/recovery-points/<recovery point>/<disk recovery point>                          frozen by v4
+    STATE/volume-groups/<volume group>/<disk>                                             cloned for iSCSI
     STATE/clones/<vmdisk uuid>  and  STATE/dev/by-id/scsi-SNUTANIX_NFS_...                hot-added
 
 Every name comes from a uuid or a container of the configuration, never from what a user called a VM.
@@ -34,12 +35,13 @@ class Layout:
         self.containers = state / "containers"
         self.recovery_points = state / "recovery-points"
         self.clones = state / "clones"
+        self.volume_groups = state / "volume-groups"
         self.devices = state / "dev" / "by-id"
 
     def make(self, containers: list[str]) -> None:
         """Create the folders; what exists stays."""
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.recovery_points, self.clones, self.devices):
+        for folder in (self.recovery_points, self.clones, self.devices, self.volume_groups):
             folder.mkdir(parents=True, exist_ok=True)
         for name in containers:
             (self.containers / name / ".acropolis" / "vmdisk").mkdir(parents=True, exist_ok=True)

@@ -79,6 +79,20 @@ class Tasks:
             return
         self._finish(task)
 
+    def later(self, delay_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something that no task tells of, after a while."""
+
+        async def wait() -> None:
+            await asyncio.sleep(delay_s)
+            try:
+                await work()
+            except TaskFailure as exc:
+                _log.warning("simulated work without a task failed: %s", exc)
+
+        runner = asyncio.create_task(wait())
+        self._running.add(runner)
+        runner.add_done_callback(self._running.discard)
+
     def cancel(self, task: Task) -> None:
         """End a task: when its work is done, which stays done."""
         if task.is_done:

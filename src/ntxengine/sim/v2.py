@@ -14,7 +14,7 @@ from ntxengine.sim.front import Call, Route
 from ntxengine.sim.model import FrozenFile, LiveFile, Task, Vm
 from ntxengine.sim.world import World
 
-_BASES = ("/PrismGateway/services/rest/v2.0", "/api/nutanix/v2.0")
+BASES = ("/PrismGateway/services/rest/v2.0", "/api/nutanix/v2.0")
 _TIERS = ["SSD-PCIe", "SSD-SATA", "DAS-SATA"]
 
 
@@ -22,7 +22,7 @@ def routes() -> list[Route]:
     """Return the operations, under both of their bases."""
     return [
         Route(name, method, base + path, handler)
-        for base in _BASES
+        for base in BASES
         for name, method, path, handler in (
             ("v2_cluster", "GET", "/cluster", _cluster),
             ("v2_list_vms", "GET", "/vms", _list_vms),
@@ -44,7 +44,7 @@ def _number(call: Call, name: str, default: int) -> int:
     return int(text)
 
 
-def _listing(call: Call, entities: list[Json]) -> Response:
+def listing(call: Call, entities: list[Json]) -> Response:
     """Answer one page: `page` counts from 1, without `count` everything comes at once."""
     count = _number(call, "count", max(1, len(entities)))
     start = (_number(call, "page", 1) - 1) * count
@@ -70,7 +70,7 @@ async def _cluster(call: Call) -> Response:
             "full_version": f"el8.5-release-simulated-{world.config.aos}-stable-{'0' * 40}",
             "is_lts": False,
             "cluster_external_ipaddress": world.config.element_host,
-            "cluster_external_data_services_ipaddress": None,
+            "cluster_external_data_services_ipaddress": world.data_services or None,
             "global_nfs_white_list": [],
             "storage_type": "ALL_FLASH",
             "operation_mode": "NORMAL",
@@ -146,7 +146,7 @@ def _wants_disks(call: Call) -> bool:
 
 async def _list_vms(call: Call) -> Response:
     wants = _wants_disks(call)
-    return _listing(call, [_vm_json(call.world, vm, with_disks=wants) for vm in call.world.vms.values()])
+    return listing(call, [_vm_json(call.world, vm, with_disks=wants) for vm in call.world.vms.values()])
 
 
 async def _get_vm(call: Call) -> Response:
@@ -178,7 +178,7 @@ def _virtual_disks(world: World) -> list[Json]:
 
 
 async def _list_virtual_disks(call: Call) -> Response:
-    return _listing(call, _virtual_disks(call.world))
+    return listing(call, _virtual_disks(call.world))
 
 
 async def _get_virtual_disk(call: Call) -> Response:
@@ -209,7 +209,8 @@ async def _one_disk(call: Call) -> tuple[Vm, Json]:
     return vm, _object(disks[0], "vm_disks[0]")
 
 
-def _source(world: World, path: object) -> FrozenFile:
+def source_file(world: World, path: object) -> FrozenFile:
+    """Return the frozen file that a path names.  Errors: ApiError 422."""
     file = world.find_snapshot_path(path) if isinstance(path, str) else None
     if file is None:
         raise ApiError(422, "INVALID_ARGUMENT", f"ndfs_filepath {path!r} does not name a file that can be cloned")
@@ -224,7 +225,7 @@ async def _attach(call: Call) -> Response:
     if bus == "ide" and vm.config.power == "on":
         raise ApiError(422, "INVALID_ARGUMENT", "Disks on bus IDE cannot be hot-added")
     path = address.get("ndfs_filepath")
-    source = actions.CloneSource(_source(call.world, path), path=str(path))
+    source = actions.CloneSource(source_file(call.world, path), path=str(path))
     task = actions.attach(call.world, vm, source, bus, address.get("device_index"))
     return JSONResponse({"task_uuid": task.id}, 201)
 
@@ -268,7 +269,7 @@ def _container(world: World, container: ContainerConfig) -> Json:
 
 
 async def _list_containers(call: Call) -> Response:
-    return _listing(call, [_container(call.world, container) for container in call.world.config.containers])
+    return listing(call, [_container(call.world, container) for container in call.world.config.containers])
 
 
 def _task_json(task: Task) -> Json:

@@ -136,7 +136,7 @@ def cluster(world: World, *, is_central: bool) -> Json:
     version = "pc.7.5.1" if is_central else world.config.aos
     config = world.config
     host = config.central_host if is_central else config.element_host
-    status = {
+    status: Json = {
         "state": "COMPLETE",
         "name": config.central_name if is_central else config.cluster_name,
         "resources": {
@@ -161,6 +161,8 @@ def cluster(world: World, *, is_central: bool) -> Json:
             "nodes": {"hypervisor_server_list": [{"ip": "127.0.0.1", "type": "AHV", "version": "10.0"}]},
         },
     }
+    if not is_central and world.data_services:
+        status["resources"]["network"]["external_data_services_ip"] = world.data_services
     return entity("cluster", world.central_id if is_central else world.cluster_id, status)
 
 

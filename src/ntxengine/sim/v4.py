@@ -7,11 +7,20 @@ from starlette.responses import Response
 from ntxengine.sim import actions, groups, ids, v4_schema, v4_shapes
 from ntxengine.sim.answers import ApiError, Json, SchemaError, app_message
 from ntxengine.sim.config import SimConfig
-from ntxengine.sim.faults.etags import EtagRule, etag_rule
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.groups import Group
 from ntxengine.sim.model import Point, Task, Vm, VmPoint
-from ntxengine.sim.v4_query import accepted, info_route, listing, not_found, one, request_key, route
+from ntxengine.sim.v4_query import (
+    accepted,
+    check_if_match,
+    etags_of,
+    info_route,
+    listing,
+    not_found,
+    one,
+    request_key,
+    route,
+)
 
 NAMESPACES = ("vmm", "dataprotection", "prism", "clustermgmt")
 
@@ -88,7 +97,7 @@ async def _list_vms(call: Call) -> Response:
 async def _get_vm(call: Call) -> Response:
     vm = _vm(call)
     data = v4_shapes.vm(call.world, vm)
-    return one(call, f"{_VMM}.GetVmApiResponse", data, etag=call.world.vm_etag(vm) if _etags(call).vm_tells else "")
+    return one(call, f"{_VMM}.GetVmApiResponse", data, etag=call.world.vm_etag(vm) if etags_of(call).vm_tells else "")
 
 
 async def _get_guest_tools(call: Call) -> Response:
@@ -103,21 +112,6 @@ async def _list_disks(call: Call) -> Response:
     return listing(call, f"{_VMM}.ListDisksApiResponse", f"{_VMM}.Disk", entities)
 
 
-def _etags(call: Call) -> EtagRule:
-    return etag_rule(call.world.config.faults.etags)
-
-
-def _check_if_match(call: Call, etags: set[str]) -> None:
-    """Raise ApiError if the header If-Match is not as the rule of ETags says."""
-    rule, given = _etags(call), call.request.headers.get("if-match")
-    if given is None and not rule.takes_none:
-        raise ApiError(428, "MISSING_ETAG_HEADER", "Header If-Match is required", code="PLAT-10004")
-    if given == "*" and rule.takes_any:
-        return
-    if given is not None and given not in etags:
-        raise ApiError(412, "ETAG_MISMATCH", "The entity was changed: If-Match does not match", code="PLAT-10005")
-
-
 def _disk_etag(disk: str) -> str:
     return ids.etag("disk", disk)
 
@@ -128,7 +122,7 @@ async def _get_disk(call: Call) -> Response:
     if file is None:
         raise not_found("VM disk", call.parts["disk"], code="VMM-30400", group="VM_DISK_NOT_FOUND")
     data = v4_shapes.disk(call.world, file)
-    etag = _disk_etag(file.vmdisk) if _etags(call).disk_tells else ""
+    etag = _disk_etag(file.vmdisk) if etags_of(call).disk_tells else ""
     return one(call, f"{_VMM}.GetDiskApiResponse", data, etag=etag)
 
 
@@ -173,13 +167,13 @@ async def _create_disk(call: Call) -> Response:
 async def _delete_disk(call: Call) -> Response:
     vm = _vm(call)
     world, disk = call.world, call.parts["disk"]
-    known = world.state.tasks.get(world.state.requests.get(request_key(call, required=False), ""))
+    known = actions.known(world, request_key(call, required=False))
     if known is not None:
         return accepted(call, f"{_VMM}.DeleteDiskApiResponse", known)
     file = actions.live_disk(world, vm, disk)
     if file is None:
         raise not_found("VM disk", disk, code="VMM-30400", group="VM_DISK_NOT_FOUND")
-    _check_if_match(call, {_disk_etag(disk), world.vm_etag(vm)})
+    check_if_match(call, {_disk_etag(disk), world.vm_etag(vm)})
     clone = actions.hot_added(world, vm, disk)
     if clone is None:
         raise ApiError(
@@ -250,7 +244,7 @@ async def _get_vm_point(call: Call) -> Response:
 
 async def _delete_point(call: Call) -> Response:
     key = request_key(call, required=True)
-    known = call.world.state.tasks.get(call.world.state.requests.get(key, ""))
+    known = actions.known(call.world, key)
     if known is None:
         point = _point(call)
         known = actions.once(call.world, key, lambda: actions.delete_point(call.world, point))

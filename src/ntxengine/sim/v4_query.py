@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from ntxengine.ids import is_uuid
 from ntxengine.sim import answers, ids
 from ntxengine.sim.answers import ApiError, Json, SchemaError
+from ntxengine.sim.faults.etags import EtagRule, etag_rule
 from ntxengine.sim.faults.lists import ASKED_FAULTS, FOUND_FAULTS, Listing, ListRefused, change
 from ntxengine.sim.front import Call, Handler, Route
 from ntxengine.sim.model import Task
@@ -160,3 +161,22 @@ def request_key(call: Call, *, required: bool) -> str:
     if not is_uuid(request_id):
         raise SchemaError("Header NTNX-Request-Id is required and must be a UUID", place="NTNX-Request-Id")
     return f"{call.request.method} {call.path} {request_id.lower()}"
+
+
+# -- versions of entities
+
+
+def etags_of(call: Call) -> EtagRule:
+    """Return the rule of ETags that is played."""
+    return etag_rule(call.world.config.faults.etags)
+
+
+def check_if_match(call: Call, etags: set[str]) -> None:
+    """Raise ApiError if the header If-Match is not as the rule of ETags says."""
+    rule, given = etags_of(call), call.request.headers.get("if-match")
+    if given is None and not rule.takes_none:
+        raise ApiError(428, "MISSING_ETAG_HEADER", "Header If-Match is required", code="PLAT-10004")
+    if given == "*" and rule.takes_any:
+        return
+    if given is not None and given not in etags:
+        raise ApiError(412, "ETAG_MISMATCH", "The entity was changed: If-Match does not match", code="PLAT-10005")

@@ -266,6 +266,8 @@ def cluster(world: World, *, is_central: bool) -> Json:
     )
     ip = world.config.central_host if is_central else world.config.element_host
     network = typed(f"{_CLU}.ClusterNetworkReference", externalAddress=address(ip), nfsSubnetWhitelist=[])
+    if not is_central and world.data_services:
+        network["externalDataServiceIp"] = address(world.data_services)
     nodes = [] if is_central else [_node(world, number) for number in range(len(world.host_ids))]
     return typed(
         f"{_CLU}.Cluster",

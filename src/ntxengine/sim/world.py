@@ -16,8 +16,22 @@ import msgspec
 from ntxengine.errors import OptionsError
 from ntxengine.sim import ids, storage
 from ntxengine.sim.config import DiskConfig, SimConfig, VmConfig
-from ntxengine.sim.model import Clone, FileKind, FrozenFile, GroupPoint, LiveFile, Point, State, Vm, VmPoint
+from ntxengine.sim.faults.volumes import VolumeRules, volume_rules
+from ntxengine.sim.model import (
+    Clone,
+    FileKind,
+    FrozenFile,
+    GroupDisk,
+    GroupPoint,
+    LiveFile,
+    MadeGroup,
+    Point,
+    State,
+    Vm,
+    VmPoint,
+)
 from ntxengine.sim.storage import Layout
+from ntxengine.sim.target import Target
 from ntxengine.sim.tasks import Tasks
 
 
@@ -39,6 +53,7 @@ class World:
         self._state_file = state_dir / "state.json"
         self.state = self._load()
         self.tasks = Tasks(config, self.state, clock, self.save)
+        self.target = Target(state_dir)
         self._clean()
 
     # -- start
@@ -115,6 +130,9 @@ class World:
         storage.remove_strays(self.layout.clones, {self.layout.clones / vmdisk for vmdisk in clones})
         links = {self.layout.device(clone.vmdisk, clone.serial) for clone in clones.values()}
         storage.remove_strays(self.layout.devices, links)
+        self.state.made_groups = {group.id: group for group in self.made_groups()}
+        kept = {self.group_file(group, disk) for group in self.made_groups() for disk in group.disks}
+        storage.remove_strays(self.layout.volume_groups, kept)
         self.expire()
         self.save()
 
@@ -179,7 +197,43 @@ class World:
                         return file
         return None
 
+    # -- volume groups
+
+    @property
+    def volume_rules(self) -> VolumeRules:
+        """How volume groups are dealt with."""
+        return volume_rules(self.config.faults.volumes)
+
+    @property
+    def data_services(self) -> str:
+        """The address that the cluster tells for iSCSI, "" if none."""
+        told = self.volume_rules.data_services
+        return self.target.address if told is None else told
+
+    def made_groups(self) -> list[MadeGroup]:
+        """Return the volume groups that callers made, oldest first."""
+        return [group for group in self.state.made_groups.values() if group.is_ready]
+
+    def group_file(self, group: MadeGroup, disk: GroupDisk) -> Path:
+        """Return where the bytes of a disk of a volume group are."""
+        return self.layout.volume_groups / group.id / disk.id
+
+    async def serve_group(self, group: MadeGroup) -> None:
+        """Offer a volume group over iSCSI to the initiators that it has."""
+        if group.id not in self.state.made_groups:
+            return
+        await self.target.serve(group, {disk.index: self.group_file(group, disk) for disk in group.disks})
+        for initiator in group.initiators:
+            await self.target.admit(group, initiator, self.volume_rules.given_secret(initiator.secret))
+
     # -- end of life
+
+    def drop_group(self, group: MadeGroup) -> None:
+        """Delete a volume group and its bytes."""
+        self.state.made_groups.pop(group.id, None)
+        for disk in group.disks:
+            storage.remove_file(self.group_file(group, disk), below=self.layout.volume_groups)
+        self.save()
 
     def expire(self) -> None:
         """Delete every recovery point whose time is over."""

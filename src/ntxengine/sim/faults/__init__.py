@@ -10,10 +10,11 @@
     etags       what removing a disk needs: a table of rules
     certificates  what is wrong with the certificate of an endpoint: a registry of kinds
     logins      a directory that is slow, takes one login at a time, and locks accounts
+    volumes     volume groups, and the way to them: a registry of kinds
     hidden      places that changed regions do not tell of: a registry of kinds
 
-A new kind of `answers`, `regions`, `tasks`, `certificates` or `hidden` is a function with its name above it; nothing
-else needs to know of it.
+A new kind of `answers`, `regions`, `tasks`, `certificates`, `volumes` or `hidden` is a function with its name above it;
+nothing else needs to know of it.
 """
 
 from ntxengine.sim.faults.answers import ANSWER_FAULTS, AnswerFault
@@ -26,6 +27,7 @@ from ntxengine.sim.faults.logins import LoginFaults
 from ntxengine.sim.faults.regions import REGION_FAULTS, RegionFault
 from ntxengine.sim.faults.script import Faults, TaskKind
 from ntxengine.sim.faults.tasks import TASK_FAULTS, TaskFault
+from ntxengine.sim.faults.volumes import VOLUME_FAULTS
 
 __all__ = [
     "ANSWER_FAULTS",
@@ -34,6 +36,7 @@ __all__ = [
     "HIDING",
     "REGION_FAULTS",
     "TASK_FAULTS",
+    "VOLUME_FAULTS",
     "AnswerFault",
     "EtagRule",
     "Faults",

@@ -14,8 +14,9 @@ from ntxengine.sim.faults.lists import ListFault
 from ntxengine.sim.faults.logins import LoginFaults
 from ntxengine.sim.faults.regions import RegionFault
 from ntxengine.sim.faults.tasks import TaskFault
+from ntxengine.sim.faults.volumes import volume_rules
 
-TaskKind = Literal["create", "delete", "expire", "attach", "detach"]
+TaskKind = Literal["create", "delete", "expire", "attach", "detach", "create_group", "delete_group", "admit", "expel"]
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Faults:
     `lists` spoil lists, all that take the request, in their order.
     `certificates` are those that endpoints show from the start, `clock_skew_s` is how far their clocks are ahead in
     what they tell; both by `central` and `element`.  `lacking_rights` are rights (roles.py) that nobody has.
+    `volumes` is what goes wrong with volume groups.
     """
 
     fail_tasks: dict[str, int] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class Faults:
     certificates: dict[str, str] = field(default_factory=dict)
     clock_skew_s: dict[str, float] = field(default_factory=dict)
     lacking_rights: list[str] = field(default_factory=list)
+    volumes: list[str] = field(default_factory=list)
 
     def check(self) -> None:
         """Raise OptionsError if a kind is not known."""
@@ -57,6 +60,7 @@ class Faults:
         tasks.check(self.tasks)
         etag_rule(self.etags)
         certificates.check(self.certificates)
+        volume_rules(self.volumes)
         for fault in self.answers:
             fault.check()
         for place in self.hidden:

@@ -1,0 +1,166 @@
+"""The iSCSI target of a simulator: one tgtd that serves the disks of volume groups.
+
+    127.x.y.z:3260         its own address, made of the state folder's name: the data services IP of the cluster
+    STATE/iscsi/tgtd.0     its control socket; STATE/iscsi/log is what it says
+
+It is started with the first volume group, and the kernel kills it when we die.  Targets are removed before the daemon
+is stopped: one that has targets ignores every signal but KILL.
+
+LIMIT: a secret stands in the arguments of tgtadm for some milliseconds; tgtd has no other way in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import shutil
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from contextlib import suppress
+from pathlib import Path
+
+from ntxengine.sim.model import Initiator, MadeGroup
+from ntxengine.sim.tasks import TaskFailure
+
+PORT = 3260
+IQN = "iqn.2010-06.com.nutanix:"
+FIRST_LUN = 1
+"""tgtd keeps 0 for itself, so the disks of a volume group are counted from 1 here."""
+
+_PROGRAMS = {"tgtd": "tgt", "tgtadm": "tgt", "setpriv": "util-linux"}
+_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+_CHECK = 'test "$PPID" = "$0" && exec "$@"'  # were we dead before setpriv had asked the kernel, nobody would kill it
+_START_TRIES, _TRY_S = 250, 0.02
+_STOP_TIMEOUT_S = 3.0
+
+_log = logging.getLogger(__name__)
+
+
+class Target:
+    """tgtd; where it is not installed, nothing is served, and one warning says so."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._folder = state_dir / "iscsi"
+        self.address = _address(state_dir)
+        self._process: Process | None = None
+        self._starting = asyncio.Lock()
+        self._served: set[int] = set()
+        self._absent = sorted(
+            {package for name, package in _PROGRAMS.items() if shutil.which(name, path=_PATH) is None}
+        )
+        self._has_warned = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of tgtd, None while it does not run."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    async def serve(self, group: MadeGroup, files: dict[int, Path]) -> None:
+        """Offer a volume group: `files` are its disks by their numbers.  Nobody is let in yet."""
+        if not await self._is_running():
+            return
+        tid = str(group.serial)
+        self._served.add(group.serial)
+        await self._tell("new", "target", "--tid", tid, "-T", IQN + group.target)
+        for number, file in files.items():
+            lun = ("--tid", tid, "--lun", str(number))
+            await self._tell("new", "logicalunit", *lun, "-b", str(file))
+            await self._tell("update", "logicalunit", *lun, "--params", "thin_provisioning=1")
+
+    async def admit(self, group: MadeGroup, initiator: Initiator, secret: str) -> None:
+        """Let an initiator log in, by its name and `secret`; without a secret by its name alone."""
+        if group.serial not in self._served:
+            return
+        tid = str(group.serial)
+        if secret:
+            with suppress(TaskFailure):  # it has an account already
+                await self._tell("new", "account", "--user", initiator.name, "--password", secret)
+            await self._tell("bind", "account", "--tid", tid, "--user", initiator.name)
+        await self._tell("bind", "target", "--tid", tid, "-Q", initiator.name)
+
+    async def expel(self, group: MadeGroup, initiator: Initiator, *, is_last: bool) -> None:
+        """Let an initiator in no longer; `is_last` if it has no other volume group either."""
+        if group.serial not in self._served:
+            return
+        tid = str(group.serial)
+        await self._tell("unbind", "target", "--tid", tid, "-Q", initiator.name)
+        if initiator.secret:
+            await self._tell("unbind", "account", "--tid", tid, "--user", initiator.name)
+            if is_last:
+                await self._tell("delete", "account", "--user", initiator.name)
+
+    async def withdraw(self, group: MadeGroup) -> None:
+        """Offer a volume group no longer, whoever uses it."""
+        if group.serial not in self._served:
+            return
+        await self._tell("delete", "target", "--tid", str(group.serial), "--force")
+        self._served.discard(group.serial)
+
+    async def stop(self) -> None:
+        """End tgtd."""
+        if self._process is None:
+            return
+        with suppress(TaskFailure, TimeoutError):
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                for serial in sorted(self._served):
+                    await self._tell("delete", "target", "--tid", str(serial), "--force")
+                await self._tell("delete", "system")
+                await self._process.wait()
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+        self._process = None
+        self._served.clear()
+
+    async def _is_running(self) -> bool:
+        """Start tgtd where it does not run; return whether it can be used at all."""
+        if self._absent:
+            if not self._has_warned:
+                packages = " and ".join(self._absent)
+                _log.warning("volume groups are not served over iSCSI: install the packages: %s", packages)
+                self._has_warned = True
+            return False
+        async with self._starting:
+            if self.pid is None:
+                await self._start()
+        return True
+
+    async def _start(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        command = ("tgtd", "-f", "-C", "0", "-t", "1", "--iscsi", f"portal={self.address}:{PORT}")
+        with (self._folder / "log").open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                "setpriv", "--pdeathsig", "KILL", "sh", "-c", _CHECK, str(os.getpid()), *command,
+                stdin=DEVNULL, stdout=log, stderr=log, cwd=self._folder, env=_environment(), start_new_session=True,
+            )  # fmt: skip
+        for _ in range(_START_TRIES):
+            if self.pid is None:
+                break
+            with suppress(TaskFailure):
+                await self._tell("show", "system")
+                return
+            await asyncio.sleep(_TRY_S)
+        said = (self._folder / "log").read_text(errors="replace").strip().splitlines()
+        raise TaskFailure(f"tgtd does not start at {self.address}:{PORT}: {said[-1] if said else 'it says nothing'}")
+
+    async def _tell(self, verb: str, mode: str, *arguments: str) -> None:
+        """Tell tgtd something.  Errors: TaskFailure."""
+        teller = await asyncio.create_subprocess_exec(
+            "tgtadm", "-C", "0", "--lld", "iscsi", "--op", verb, "--mode", mode, *arguments,
+            stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=self._folder, env=_environment(),
+        )  # fmt: skip
+        said, _ = await teller.communicate()
+        if teller.returncode != 0:
+            raise TaskFailure(f"iSCSI target: {verb} {mode}: {said.decode(errors='replace').strip()}", code="VOL-10000")
+
+
+def _environment() -> dict[str, str]:
+    """The control socket is named relative to the folder: its whole path may be longer than a socket's can be."""
+    return {"PATH": _PATH, "LC_ALL": "C", "TGT_IPC_SOCKET": "tgtd"}
+
+
+def _address(state_dir: Path) -> str:
+    """Return the loopback address of a simulator: none of 127.0, and always the same for one state folder."""
+    digest = hashlib.sha256(os.fsencode(state_dir)).digest()
+    return f"127.{1 + digest[0] % 254}.{digest[1]}.{1 + digest[2] % 254}"
