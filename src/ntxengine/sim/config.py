@@ -29,7 +29,8 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from ntxengine.errors import OptionsError
-from ntxengine.sim import odd, roles
+from ntxengine.sim import clusters, odd, roles
+from ntxengine.sim.clusters import ClusterConfig, ContainerConfig, HostConfig, two_hosts
 from ntxengine.sim.faults import Faults
 from ntxengine.units import MIB, parse_size
 
@@ -82,7 +83,7 @@ class VmConfig:
 
     `nvram` is an extra file that a snapshot lists although it is no disk of the VM; `volume_groups` is how many
     volume groups without a disk are attached; those with disks are in SimConfig.  `odd` is what is odd about what is
-    told of it (odd.py).
+    told of it (odd.py).  `cluster` is the one that it is on, None for the first; `categories` are written `key=value`.
     """
 
     name: str
@@ -95,6 +96,8 @@ class VmConfig:
     id: str | None = None
     hypervisor: Literal["AHV", "ESX", "HyperV"] = "AHV"
     odd: list[str] = field(default_factory=list)
+    cluster: str | None = None
+    categories: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -111,17 +114,6 @@ class GroupConfig:
     is_shared: bool = False
     chap: bool = False
     external: bool = False
-
-
-@dataclass
-class ContainerConfig:
-    """A storage container and the settings that a capture reports."""
-
-    name: str = "default"
-    compression: bool = False
-    compression_delay_s: int = 0
-    dedup: bool = False
-    replication_factor: int = 2
 
 
 @dataclass
@@ -154,12 +146,18 @@ class SimConfig:
     `central_first` lists Prism Central before the cluster; it is listed as a cluster too.
     `aos` is the version of the cluster.
     `api_key` is the key of a service account; Prism Central takes it for v4.
+    `containers`, `hosts` and `nfs_allowed` are of the first cluster, `clusters` are others (clusters.py).
+    `categories` are those that there are besides the ones of VMs, `key=value`.
     `worker` is the VM that disks are hot-added to; it is added to `vms` when no VM has that name; None adds none.
     """
 
     vms: list[VmConfig] = field(default_factory=list)
     volume_groups: list[GroupConfig] = field(default_factory=list)
     containers: list[ContainerConfig] = field(default_factory=lambda: [ContainerConfig()])
+    hosts: list[HostConfig] = field(default_factory=two_hosts)
+    nfs_allowed: list[str] = field(default_factory=list)
+    clusters: list[ClusterConfig] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
     cluster_name: str = "pe1"
     central_name: str = "pc1"
     worker: str | None = WORKER_NAME
@@ -208,21 +206,28 @@ class SimConfig:
 
     def check(self) -> None:
         """Raise OptionsError if the parts do not fit together."""
-        names = [container.name for container in self.containers]
-        if len(set(names)) != len(names):
-            raise OptionsError("simulator: two storage containers have the same name")
-        for name in names:
-            if not name or "/" in name or "\0" in name or name.startswith("."):
-                raise OptionsError(f"simulator: {name!r} cannot be the name of a storage container")
+        clusters.check(self.all_clusters())
+        containers = {one.name: [container.name for container in one.containers] for one in self.all_clusters()}
         for vm in self.vms:
-            self._check_vm(vm, names)
+            where = vm.cluster or self.cluster_name
+            if where not in containers:
+                raise OptionsError(f"simulator: VM {vm.name!r}: cluster {where!r} does not exist")
+            self._check_vm(vm, containers[where])
+        for category in (*self.categories, *(category for vm in self.vms for category in vm.categories)):
+            if not all(category.partition("=")):
+                raise OptionsError(f"simulator: category {category!r} is not written key=value")
         for group in self.volume_groups:
             for disk in group.disks:
-                if disk.container not in names:
+                if disk.container not in containers[self.cluster_name]:
                     place = f"simulator: volume group {group.name!r}"
                     raise OptionsError(f"{place}: storage container {disk.container!r} does not exist")
         self.faults.check()
         roles.check(self.roles, self.faults.lacking_rights)
+
+    def all_clusters(self) -> list[ClusterConfig]:
+        """Return every cluster, the first one first."""
+        first = ClusterConfig(self.cluster_name, self.element_host, self.hosts, self.containers, self.nfs_allowed)
+        return [first, *self.clusters]
 
     def _check_vm(self, vm: VmConfig, containers: list[str]) -> None:
         odd.check(vm.odd)

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from ntxengine.sim import answers, roles
 from ntxengine.sim.answers import ApiError, Json
 from ntxengine.sim.auth import COOKIE, Credentials, Directory, Sessions
+from ntxengine.sim.clusters import Cluster
 from ntxengine.sim.faults import ListFault
 from ntxengine.sim.faults.answers import NO_BODY, AnswerFault, set_body
 from ntxengine.sim.recorded import restyle
@@ -78,6 +79,8 @@ class Call:
     parts: dict[str, str]
     path: str
     endpoint: EndpointName
+    cluster: Cluster | None = None
+    """Whose Prism Element is asked; None is Prism Central."""
 
     def list_faults(self) -> list[ListFault]:
         """Return what spoils the list that is asked for."""
@@ -132,13 +135,14 @@ class Front:
 
     def __init__(
         self,
-        name: EndpointName,
         world: World,
         credentials: Credentials,
         routes: list[Route],
         log: deque[LoggedRequest],
+        cluster: Cluster | None = None,
     ) -> None:
-        self._name: EndpointName = name
+        self._name: EndpointName = "central" if cluster is None else "element"
+        self._cluster = cluster
         self._world = world
         self.directory = Directory(credentials, world.config.faults.logins)
         self._routes = routes
@@ -197,7 +201,7 @@ class Front:
             raise ApiError(404, "ENTITY_NOT_FOUND", f"The requested URL {path} was not found on this server")
         if not route.by_token:
             self._check_right(route)
-        response = await self._limited(route, Call(self._world, request, parts, path, self._name))
+        response = await self._limited(route, Call(self._world, request, parts, path, self._name, self._cluster))
         if cookie is not None:
             response.set_cookie(COOKIE, cookie, path="/", secure=True, httponly=True, samesite=None)
         return response

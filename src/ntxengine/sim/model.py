@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ntxengine.sim.clusters import Cluster, Host
 from ntxengine.sim.config import Family, VmConfig
 from ntxengine.sim.faults import TaskKind
 
@@ -15,7 +16,10 @@ TaskStatus = Literal["QUEUED", "RUNNING", "CANCELING", "SUCCEEDED", "FAILED", "C
 
 @dataclass(frozen=True)
 class LiveFile:
-    """A file of a VM on the cluster's storage.  `vmdisk` names the file, `device` the slot in the VM: they differ."""
+    """A file of a VM on the cluster's storage.  `vmdisk` names the file, `device` the slot in the VM: they differ.
+
+    `cluster` is None for the first one.
+    """
 
     kind: FileKind
     vmdisk: str
@@ -24,6 +28,7 @@ class LiveFile:
     index: int
     container: str
     path: Path
+    cluster: Cluster | None = None
 
     @property
     def size(self) -> int:
@@ -37,8 +42,14 @@ class Vm:
 
     id: str
     config: VmConfig
-    host_id: str
+    cluster: Cluster
+    host: Host
     files: tuple[LiveFile, ...]
+
+    @property
+    def host_id(self) -> str:
+        """The host that it runs on, when it does."""
+        return self.host.id
 
     @property
     def name(self) -> str:

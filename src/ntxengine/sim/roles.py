@@ -31,6 +31,8 @@ RIGHTS = {
     "list_hosts": "View Host",
     "list_containers": "View Storage Container",
     "get_container": "View Storage Container",
+    "list_categories": "View Category",
+    "get_category": "View Category",
     "list_volume_groups": "View Volume Group",
     "get_volume_group": "View Volume Group",
     "list_volume_disks": "View Volume Group",

@@ -1,4 +1,4 @@
-"""The simulator as a whole: two TLS endpoints in front of one simulated cluster.
+"""The simulator as a whole: TLS endpoints in front of simulated clusters.
 
 async with Simulator(config, state_dir) as sim:      in the running event loop
 with run_in_thread(config, state_dir) as sim:        in a thread of its own
@@ -22,8 +22,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ntxengine.errors import OptionsError
-from ntxengine.sim import tls, v2, v2_groups, v3, v4, v4_content, v4_volumes
+from ntxengine.sim import tls, v2, v2_groups, v3, v4, v4_clusters, v4_content, v4_volumes
 from ntxengine.sim.auth import Credentials, Tokens
+from ntxengine.sim.clusters import Cluster
 from ntxengine.sim.config import SimConfig
 from ntxengine.sim.faults import Faults
 from ntxengine.sim.faults.certificates import spec_of
@@ -61,7 +62,7 @@ class _Server(uvicorn.Server):
 
 
 class Simulator:
-    """Prism Central and a Prism Element on real disk files, below `state_dir`.
+    """Prism Central and Prism Elements on real disk files, below `state_dir`.
 
     Usable once entered.  `requests` lists what was answered; `faults` may be changed at any time; `disk_lock` keeps
     recovery points from freezing while a test writes to several disks.
@@ -126,7 +127,7 @@ class Simulator:
         return self.config.faults
 
     def front(self, name: EndpointName) -> Front:
-        """One of the two endpoints."""
+        """Prism Central, or the Prism Element of the first cluster."""
         return self._fronts[name]
 
     @property
@@ -202,7 +203,8 @@ class Simulator:
 
     async def _start(self) -> None:
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
-        sockets = _bind([self.config.central_host, self.config.element_host], self.port)
+        hosts = [self.config.central_host, *(one.element_host for one in self.config.all_clusters())]
+        sockets = _bind(hosts, self.port)
         for listening in sockets:
             self._stack.callback(listening.close)
         self.port = sockets[0].getsockname()[1]
@@ -213,28 +215,34 @@ class Simulator:
             await self._world.serve_group(group)
         self._password = self.config.password or _stored_password(self.state_dir / "password")
         tls.write_private(self.state_dir / "password", self._password.encode())
-        hosts = sorted({self.config.central_host, self.config.element_host, "127.0.0.1", "127.0.0.2", "localhost"})
         self._write_env()
         tokens = Tokens(self._clock)
-        names: tuple[EndpointName, EndpointName] = ("central", "element")
-        self._fronts = {name: self._front(name, tokens) for name in names}
-        files = tls.make(
-            self.state_dir / "tls", {name: spec_of(self.faults.certificates.get(name, ""), hosts) for name in names}
-        )
-        for name, listening, certificate in zip(names, sockets, files.servers, strict=True):
-            await self._stack.enter_async_context(_serving(self._fronts[name], [listening], certificate))
+        fronts = {"central": self._front(tokens)}
+        for number, cluster in enumerate(self.world.clusters, 1):
+            fronts["element" if number == 1 else f"element-{number}"] = self._front(tokens, cluster)
+        self._fronts = {"central": fronts["central"], "element": fronts["element"]}
+        names = sorted({*hosts, "127.0.0.1", "127.0.0.2", "localhost"})
+        kinds = {name: self.faults.certificates.get(name.partition("-")[0], "") for name in fronts}
+        files = tls.make(self.state_dir / "tls", {name: spec_of(kind, names) for name, kind in kinds.items()})
+        for front, listening, certificate in zip(fronts.values(), sockets, files.servers, strict=True):
+            await self._stack.enter_async_context(_serving(front, [listening], certificate))
 
-    def _front(self, name: EndpointName, tokens: Tokens) -> Front:
-        is_central = name == "central"
+    def _front(self, tokens: Tokens, cluster: Cluster | None = None) -> Front:
+        """Return the Prism Element of a cluster, Prism Central without one."""
+        is_central = cluster is None
         routes: list[Route] = []
         if "v3" in self.config.families:
             routes += v3.routes(is_central=is_central)
             routes += [] if is_central else [*v2.routes(), *v2_groups.routes()]
         if "v4" in self.config.families:
-            routes += [*v4.routes(), *v4_content.central_routes(tokens), *v4_volumes.routes()] if is_central else []
+            routes += (
+                [*v4.routes(), *v4_content.central_routes(tokens), *v4_clusters.routes(), *v4_volumes.routes()]
+                if is_central
+                else []
+            )
             routes += [] if is_central else v4_content.element_routes(tokens)
         password = self._password if is_central else self.element_password
-        return Front(name, self.world, Credentials(self.username, password), routes, self.requests)
+        return Front(self.world, Credentials(self.username, password), routes, self.requests, cluster)
 
     def _write_env(self) -> None:
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]

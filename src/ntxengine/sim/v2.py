@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from ntxengine.ids import is_uuid
 from ntxengine.sim import actions
 from ntxengine.sim.answers import ApiError, Json
-from ntxengine.sim.config import ContainerConfig
+from ntxengine.sim.clusters import Cluster, ContainerConfig
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.model import FrozenFile, LiveFile, Task, Vm
 from ntxengine.sim.world import World
@@ -59,24 +59,29 @@ def listing(call: Call, entities: list[Json]) -> Response:
     return JSONResponse({"metadata": metadata, "entities": page})
 
 
+def _mine(call: Call) -> Cluster:
+    assert call.cluster is not None, "v2 is spoken by Prism Elements"
+    return call.cluster
+
+
 async def _cluster(call: Call) -> Response:
-    world = call.world
+    world, cluster = call.world, _mine(call)
     return JSONResponse(
         {
-            "uuid": world.cluster_id,
-            "cluster_uuid": world.cluster_id,
-            "name": world.config.cluster_name,
+            "uuid": cluster.id,
+            "cluster_uuid": cluster.id,
+            "name": cluster.name,
             "version": world.config.aos,
             "full_version": f"el8.5-release-simulated-{world.config.aos}-stable-{'0' * 40}",
             "is_lts": False,
-            "cluster_external_ipaddress": world.config.element_host,
+            "cluster_external_ipaddress": cluster.config.element_host,
             "cluster_external_data_services_ipaddress": world.data_services or None,
-            "global_nfs_white_list": [],
-            "storage_type": "ALL_FLASH",
+            "global_nfs_white_list": cluster.config.nfs_allowed,
+            "storage_type": cluster.storage_type,
             "operation_mode": "NORMAL",
             "is_upgrade_in_progress": False,
             "is_registered_to_pc": True,
-            "num_nodes": len(world.host_ids),
+            "num_nodes": len(cluster.hosts),
             "hypervisor_types": ["kKvm"],
             "usage_stats": {"storage.usage_bytes": "-1"},
         }
@@ -129,7 +134,7 @@ def _disk_info(world: World, file: LiveFile) -> Json:
         "shared": False,
         "size": file.size,
         "source_disk_address": source,
-        "storage_container_uuid": world.container_id(file.container),
+        "storage_container_uuid": world.container_id(file.container, file.cluster),
     }
 
 
@@ -146,7 +151,7 @@ def _wants_disks(call: Call) -> bool:
 
 async def _list_vms(call: Call) -> Response:
     wants = _wants_disks(call)
-    return listing(call, [_vm_json(call.world, vm, with_disks=wants) for vm in call.world.vms.values()])
+    return listing(call, [_vm_json(call.world, vm, with_disks=wants) for vm in call.world.vms_of(call.cluster)])
 
 
 async def _get_vm(call: Call) -> Response:
@@ -154,11 +159,12 @@ async def _get_vm(call: Call) -> Response:
     return JSONResponse(_vm_json(call.world, vm, with_disks=_wants_disks(call)))
 
 
-def _virtual_disks(world: World) -> list[Json]:
+def _virtual_disks(call: Call) -> list[Json]:
+    world, cluster = call.world, _mine(call)
     return [
         {
             "uuid": file.vmdisk,
-            "virtual_disk_id": f"{world.cluster_id}::{file.vmdisk}",
+            "virtual_disk_id": f"{cluster.id}::{file.vmdisk}",
             "device_uuid": file.device,
             "nutanix_nfsfile_path": world.layout.live_path(file.container, file.vmdisk),
             "disk_address": f"{file.bus}.{file.index}",
@@ -166,24 +172,36 @@ def _virtual_disks(world: World) -> list[Json]:
             "attached_vmname": vm.name,
             "attached_volume_group_id": None,
             "disk_capacity_in_bytes": file.size,
-            "storage_container_uuid": world.container_id(file.container),
-            "cluster_uuid": world.cluster_id,
+            "storage_container_uuid": cluster.container_id(file.container),
+            "cluster_uuid": cluster.id,
             "flash_mode_enabled": False,
-            "stats": {"controller_num_iops": "-1"},
+            "stats": {"controller_num_iops": "-1", **_tier_usage(vm, file)},
             "usage_stats": {"storage.usage_bytes": "-1"},
         }
-        for vm in world.vms.values()
+        for vm in world.vms_of(cluster)
         for file in world.disks_of(vm)
     ]
 
 
+def _tier_usage(vm: Vm, file: LiveFile) -> Json:
+    """Return what a disk takes on each tier: text, -1 where it is not told.  All of it is on the host's first one."""
+    used = file.path.stat().st_blocks * 512
+    first = vm.host.tiers[0] if vm.host.tiers else "pcie"
+    on_flash, on_hdd = (-1, used) if first == "hdd" else (used, 0)
+    return {
+        "controller.storage_tier.ssd.usage_bytes": str(on_flash),
+        "controller.storage_tier.das-sata.usage_bytes": str(on_hdd),
+        "controller.storage_tier.cloud.usage_bytes": "-1",
+    }
+
+
 async def _list_virtual_disks(call: Call) -> Response:
-    return listing(call, _virtual_disks(call.world))
+    return listing(call, _virtual_disks(call))
 
 
 async def _get_virtual_disk(call: Call) -> Response:
     uuid = call.parts["uuid"]
-    found = [disk for disk in _virtual_disks(call.world) if disk["uuid"] == uuid]
+    found = [disk for disk in _virtual_disks(call) if disk["uuid"] == uuid]
     if not found:
         raise ApiError(404, "ENTITY_NOT_FOUND", f"Virtual disk {uuid} does not exist")
     return JSONResponse(found[0])
@@ -243,33 +261,34 @@ async def _detach(call: Call) -> Response:
 # -- containers and tasks
 
 
-def _container(world: World, container: ContainerConfig) -> Json:
+def _container(cluster: Cluster, container: ContainerConfig) -> Json:
     return {
-        "id": f"{world.cluster_id}::{container.name}",
-        "storage_container_uuid": world.container_id(container.name),
+        "id": f"{cluster.id}::{container.name}",
+        "storage_container_uuid": cluster.container_id(container.name),
         "name": container.name,
-        "cluster_uuid": world.cluster_id,
+        "cluster_uuid": cluster.id,
         "marked_for_removal": False,
         "max_capacity": 10 * 1024**4,
         "advertised_capacity": None,
         "replication_factor": container.replication_factor,
-        "nfs_whitelist": [],
-        "nfs_whitelist_inherited": True,
+        "nfs_whitelist": container.nfs_allowed or [],
+        "nfs_whitelist_inherited": container.nfs_allowed is None,
         "random_io_preference": _TIERS,
         "seq_io_preference": _TIERS,
-        "erasure_code": "off",
+        "erasure_code": "on" if container.erasure_code else "off",
         "finger_print_on_write": "ON" if container.dedup else "OFF",
         "on_disk_dedup": "POST_PROCESS" if container.dedup else "OFF",
         "compression_enabled": container.compression,
         "compression_delay_in_secs": container.compression_delay_s,
-        "encrypted": False,
-        "is_nutanix_managed": False,
+        "encrypted": container.encrypted,
+        "is_nutanix_managed": container.internal,
         "usage_stats": {"storage.usage_bytes": "-1"},
     }
 
 
 async def _list_containers(call: Call) -> Response:
-    return listing(call, [_container(call.world, container) for container in call.world.config.containers])
+    cluster = _mine(call)
+    return listing(call, [_container(cluster, container) for container in cluster.config.containers])
 
 
 def _task_json(task: Task) -> Json:

@@ -3,45 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
 from ntxengine.ids import is_uuid
-from ntxengine.sim import actions, ids, v3_schema, v3_shapes
+from ntxengine.sim import actions, ids, v3_clusters, v3_schema, v3_shapes
 from ntxengine.sim.answers import ApiError, Json, time_text
 from ntxengine.sim.faults.hidden import Question, hide
-from ntxengine.sim.faults.lists import ASKED_FAULTS, FOUND_FAULTS, Listing, ListRefused, change
 from ntxengine.sim.faults.regions import spoil
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.model import FrozenFile, Identifiers, Point, Vm
 from ntxengine.sim.pages import Window
 from ntxengine.sim.regions import compute
+from ntxengine.sim.v3_query import BASE, listing
 from ntxengine.sim.world import World
-
-BASE = "/api/nutanix/v3"
-_DEFAULT_LENGTH = 20
 
 
 def routes(*, is_central: bool) -> list[Route]:
     """Return the operations of one endpoint."""
 
-    async def list_clusters(call: Call) -> Response:
-        return await _list(call, "cluster", lambda: _clusters(call.world, is_central=is_central))
-
-    async def get_cluster(call: Call) -> Response:
-        found = [c for c in _clusters(call.world, is_central=is_central) if c["metadata"]["uuid"] == call.parts["uuid"]]
-        return JSONResponse(_one(found, "cluster", call.parts["uuid"]))
-
     both = [
+        *v3_clusters.routes(),
         Route("v3_list_vms", "POST", f"{BASE}/vms/list", _list_vms),
         Route("v3_get_vm", "GET", f"{BASE}/vms/{{uuid}}", _get_vm),
-        Route("v3_list_clusters", "POST", f"{BASE}/clusters/list", list_clusters),
-        Route("v3_get_cluster", "GET", f"{BASE}/clusters/{{uuid}}", get_cluster),
-        Route("v3_list_hosts", "POST", f"{BASE}/hosts/list", _list_hosts),
-        Route("v3_get_host", "GET", f"{BASE}/hosts/{{uuid}}", _get_host),
-        Route("v3_list_disks", "POST", f"{BASE}/disks/list", _list_disks),
         Route("v3_get_task", "GET", f"{BASE}/tasks/{{uuid}}", _get_task),
         Route("v3_poll_tasks", "POST", f"{BASE}/tasks/poll", _poll_tasks),
         Route("v3_create_identifiers", "POST", f"{BASE}/idempotence_identifiers", _create_identifiers),
@@ -64,69 +48,9 @@ def routes(*, is_central: bool) -> list[Route]:
 # -- inventory
 
 
-def _one(found: list[Json], kind: str, uuid: str) -> Json:
-    if not found:
-        raise ApiError(404, "ENTITY_NOT_FOUND", f"The {kind} with uuid {uuid} does not exist")
-    return found[0]
-
-
-def _clusters(world: World, *, is_central: bool) -> list[Json]:
-    element = v3_shapes.cluster(world, is_central=False)
-    if not is_central:
-        return [element]
-    both = [element, v3_shapes.cluster(world, is_central=True)]
-    return both[::-1] if world.config.central_first else both
-
-
-def _value(entity: Json, attribute: str) -> Any:
-    status = entity["status"]
-    values = {
-        "name": status.get("name"),
-        "vm_name": status.get("name"),
-        "entity_uuid": status.get("resources", {}).get("entity_uuid"),
-        "uuid": entity["metadata"]["uuid"],
-    }
-    if attribute not in values:
-        raise ApiError(422, "INVALID_ARGUMENT", f"filter or sort attribute {attribute!r} is not supported")
-    return values[attribute]
-
-
-async def _list(call: Call, kind: str, entities: Callable[[], list[Json]]) -> Response:
-    body = await call.json()
-    v3_schema.check(body, v3_schema.LIST)
-    if body.get("kind", kind) != kind:
-        raise v3_schema.refuse(f"kind: {body['kind']!r} is not one of ['{kind}']")
-    faults = call.list_faults()
-    length = min(body.get("length", _DEFAULT_LENGTH), call.world.config.limits.v3_page)
-    listing = Listing(body.get("filter", ""), body.get("sort_attribute", ""), length, entities())
-    try:
-        change(ASKED_FAULTS, faults, listing)
-    except ListRefused as exc:
-        raise ApiError(422, "INVALID_ARGUMENT", str(exc)) from exc
-    found = listing.entities
-    for condition in filter(None, listing.filter.split(";")):
-        attribute, separator, wanted = condition.partition("==")
-        if not separator:
-            raise ApiError(422, "INVALID_ARGUMENT", f"filter {condition!r} is not of the form attribute==value")
-        found = [entity for entity in found if _value(entity, attribute.strip()) == wanted]
-    if listing.order_by:
-        attribute = listing.order_by
-        is_down = body.get("sort_order") == "DESCENDING"
-        found.sort(key=lambda entity: str(_value(entity, attribute)), reverse=is_down)
-    offset = body.get("offset", 0)
-    listing.entities, listing.total = found, len(found)
-    change(FOUND_FAULTS, faults, listing)
-    page = listing.entities[offset : offset + listing.length]
-    metadata = {"kind": kind, "offset": offset, "length": len(page)}
-    if listing.total is not None:
-        metadata["total_matches"] = listing.total
-    metadata |= {key: body[key] for key in ("filter", "sort_attribute", "sort_order") if key in body}
-    return JSONResponse({"api_version": "3.1", "metadata": metadata, "entities": page})
-
-
 async def _list_vms(call: Call) -> Response:
     world = call.world
-    return await _list(call, "vm", lambda: [v3_shapes.vm(world, vm) for vm in world.vms.values()])
+    return await listing(call, "vm", lambda: [v3_shapes.vm(world, vm) for vm in world.vms_of(call.cluster)])
 
 
 async def _get_vm(call: Call) -> Response:
@@ -138,22 +62,6 @@ def _vm(world: World, uuid: str) -> Vm:
     if vm is None:
         raise ApiError(404, "ENTITY_NOT_FOUND", f"The VM with uuid {uuid} does not exist")
     return vm
-
-
-async def _list_hosts(call: Call) -> Response:
-    numbers = range(len(call.world.host_ids))
-    return await _list(call, "host", lambda: [v3_shapes.host(call.world, number) for number in numbers])
-
-
-async def _get_host(call: Call) -> Response:
-    uuid = call.parts["uuid"]
-    found = [v3_shapes.host(call.world, n) for n, host in enumerate(call.world.host_ids) if host == uuid]
-    return JSONResponse(_one(found, "host", uuid))
-
-
-async def _list_disks(call: Call) -> Response:
-    numbers = range(len(call.world.host_ids))
-    return await _list(call, "disk", lambda: [v3_shapes.disk(call.world, number) for number in numbers])
 
 
 # -- tasks and identifiers
@@ -276,10 +184,12 @@ async def _list_snapshots(call: Call) -> Response:
     world = call.world
 
     def entities() -> list[Json]:
-        every = [v3_shapes.snapshot(world, point) for point in world.points("v3")]
+        seen = {vm.id for vm in world.vms_of(call.cluster)}
+        points = [point for point in world.points("v3") if all(vm.vm_id in seen for vm in point.vms)]
+        every = [v3_shapes.snapshot(world, point) for point in points]
         return [entity for entity in every if entity["status"]["state"] == "COMPLETE"]
 
-    return await _list(call, "vm_snapshot", entities)
+    return await listing(call, "vm_snapshot", entities)
 
 
 async def _get_snapshot(call: Call) -> Response:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from ntxengine.sim import groups, ids
 from ntxengine.sim.answers import Json, time_text
+from ntxengine.sim.clusters import Cluster
 from ntxengine.sim.groups import Group
 from ntxengine.sim.model import LiveFile, Point, Task, Vm, VmPoint
 from ntxengine.sim.odd import odd_v3
@@ -39,9 +41,9 @@ def entity(kind: str, uuid: str, status: Json, **metadata: Any) -> Json:
     return {"api_version": "3.1", "metadata": head, "status": status}
 
 
-def cluster_reference(world: World) -> Json:
-    """Return the reference to the Prism Element cluster."""
-    return reference("cluster", world.cluster_id, world.config.cluster_name)
+def cluster_reference(cluster: Cluster) -> Json:
+    """Return the reference to a cluster."""
+    return reference("cluster", cluster.id, cluster.name)
 
 
 def vm(world: World, vm: Vm) -> Json:
@@ -62,21 +64,21 @@ def vm(world: World, vm: Vm) -> Json:
     }
     resources["disk_list"] += [_volume_group(slot, group) for slot, group in groups.attached(world, vm)]
     if vm.config.power == "on":
-        host = world.host_ids.index(vm.host_id)
-        resources["host_reference"] = reference("host", vm.host_id, f"ahv-{host + 1}")
+        resources["host_reference"] = reference("host", vm.host.id, vm.host.name)
     if vm.config.guest_tools is not None:
         resources["guest_tools"] = {"nutanix_guest_tools": _guest_tools(vm)}
     status = {
         "name": vm.name,
         "state": "COMPLETE",
-        "cluster_reference": cluster_reference(world),
+        "cluster_reference": cluster_reference(vm.cluster),
         "execution_context": {"task_uuid": [ids.fixed(vm.id, "created")]},
         "resources": resources,
     }
-    answer = entity("vm", vm.id, status, owner_reference=reference("user", ids.fixed("admin"), "admin"))
+    owner = reference("user", ids.fixed("admin"), "admin")
+    answer = entity("vm", vm.id, status, owner_reference=owner, **_categories(vm))
     answer["spec"] = {
         "name": vm.name,
-        "cluster_reference": cluster_reference(world),
+        "cluster_reference": cluster_reference(vm.cluster),
         "resources": {key: value for key, value in resources.items() if key not in _STATUS_ONLY},
     }
     answer["spec"]["resources"]["disk_list"] = [
@@ -84,6 +86,15 @@ def vm(world: World, vm: Vm) -> Json:
         for disk in resources["disk_list"]
     ]
     return odd_v3(answer, vm.config.odd)
+
+
+def _categories(vm: Vm) -> Json:
+    """Return them as v3 has them: one value of each key, and all of them."""
+    mapping: defaultdict[str, list[str]] = defaultdict(list)
+    for category in vm.config.categories:
+        key, _, value = category.partition("=")
+        mapping[key].append(value)
+    return {"categories": {key: values[0] for key, values in mapping.items()}, "categories_mapping": dict(mapping)}
 
 
 def _guest_tools(vm: Vm) -> Json:
@@ -106,7 +117,7 @@ def _guest_tools(vm: Vm) -> Json:
 
 
 def _disk(world: World, file: LiveFile) -> Json:
-    container = reference("storage_container", world.container_id(file.container), file.container)
+    container = reference("storage_container", world.container_id(file.container, file.cluster), file.container)
     return {
         "uuid": file.device,
         "disk_size_bytes": file.size,
@@ -129,71 +140,6 @@ def _volume_group(slot: int, group: Group) -> Json:
         },
         "volume_group_reference": {"kind": "volume_group", "uuid": group.id},
     }
-
-
-def cluster(world: World, *, is_central: bool) -> Json:
-    """Return the Prism Element cluster, or Prism Central, which lists itself as a cluster too."""
-    version = "pc.7.5.1" if is_central else world.config.aos
-    config = world.config
-    host = config.central_host if is_central else config.element_host
-    status: Json = {
-        "state": "COMPLETE",
-        "name": config.central_name if is_central else config.cluster_name,
-        "resources": {
-            "config": {
-                "service_list": ["PRISM_CENTRAL" if is_central else "AOS"],
-                "build": {
-                    "version": version,
-                    "full_version": f"el8.5-release-simulated-{version}-stable-{'0' * 40}",
-                    "commit_id": "0" * 40,
-                    "short_commit_id": "0" * 6,
-                    "build_type": "release",
-                    "is_long_term_support": False,
-                },
-                "software_map": {"NOS": {"version": version, "status": "INSTALLED", "software_type": "NOS"}},
-                "operation_mode": "NORMAL",
-            },
-            "network": {
-                "external_ip": host,
-                "internal_subnet": "192.168.5.0/255.255.255.0",
-                "nfs_subnet_whitelist": [],
-            },
-            "nodes": {"hypervisor_server_list": [{"ip": "127.0.0.1", "type": "AHV", "version": "10.0"}]},
-        },
-    }
-    if not is_central and world.data_services:
-        status["resources"]["network"]["external_data_services_ip"] = world.data_services
-    return entity("cluster", world.central_id if is_central else world.cluster_id, status)
-
-
-def host(world: World, number: int) -> Json:
-    """Return a host with its controller VM."""
-    name = f"ahv-{number + 1}"
-    status = {
-        "name": name,
-        "state": "COMPLETE",
-        "cluster_reference": cluster_reference(world),
-        "resources": {
-            "controller_vm": {"ip": f"127.0.0.{number + 2}"},
-            "hypervisor": {"ip": f"127.0.0.{number + 2}", "num_vms": 1, "hypervisor_full_name": "Nutanix AHV"},
-            "host_type": "HYPER_CONVERGED",
-            "monitoring_state": "MONITORED",
-            "num_cpu_cores": 8,
-        },
-    }
-    return entity("host", world.host_ids[number], status)
-
-
-def disk(world: World, number: int) -> Json:
-    """Return the disk of a host."""
-    resources = {
-        "storage_tier_type": "PCIE_SSD",
-        "host_reference": reference("host", world.host_ids[number], f"ahv-{number + 1}"),
-        "size_bytes": 4 * 1024**4,
-        "cluster_uuid": world.cluster_id,
-    }
-    status = {"state": "COMPLETE", "cluster_reference": cluster_reference(world), "resources": resources}
-    return entity("disk", ids.fixed(world.host_ids[number], "disk"), status)
 
 
 _TASK_STATUS = {
@@ -246,7 +192,7 @@ def task(world: World, task: Task) -> Json:
         "operation_type": task.operation,
         "entity_reference_list": [reference(e.kind, e.id, e.name) for e in task.entities],
         "subtask_reference_list": [],
-        "cluster_reference": cluster_reference(world),
+        "cluster_reference": cluster_reference(world.cluster),
         "creation_time": time_text(task.created),
         "creation_time_usecs": int(task.created * 1_000_000),
         "last_update_time": time_text(task.updated),

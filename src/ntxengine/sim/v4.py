@@ -1,4 +1,4 @@
-"""API v4 on Prism Central: VMs and their disks, recovery points, tasks, clusters and containers."""
+"""API v4 on Prism Central: VMs and their disks, recovery points, tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from starlette.responses import Response
 
 from ntxengine.sim import actions, groups, ids, v4_schema, v4_shapes
 from ntxengine.sim.answers import ApiError, Json, SchemaError, app_message
-from ntxengine.sim.config import SimConfig
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.groups import Group
 from ntxengine.sim.model import Point, Task, Vm, VmPoint
@@ -22,11 +21,10 @@ from ntxengine.sim.v4_query import (
     route,
 )
 
-NAMESPACES = ("vmm", "dataprotection", "prism", "clustermgmt")
+NAMESPACES = ("vmm", "dataprotection", "prism")
 
 _DP = "dataprotection.v4.config"
 _VMM = "vmm.v4.ahv.config"
-_CLU = "clustermgmt.v4.config"
 _FIRST_WITH_CLONES = 1
 """The minor revision of vmm from which a disk can be made of a disk recovery point."""
 
@@ -70,12 +68,6 @@ def routes() -> list[Route]:
         route("list_tasks", "GET", "prism", "config/tasks", _list_tasks),
         route("get_task", "GET", "prism", "config/tasks/{task}", _get_task),
         route("cancel_task", "POST", "prism", "config/tasks/{task}/$actions/cancel", _cancel_task),
-        route("list_clusters", "GET", "clustermgmt", "config/clusters", _list_clusters),
-        route("get_cluster", "GET", "clustermgmt", "config/clusters/{cluster}", _get_cluster),
-        route("list_cluster_hosts", "GET", "clustermgmt", "config/clusters/{cluster}/hosts", _list_hosts),
-        route("list_hosts", "GET", "clustermgmt", "config/hosts", _list_hosts),
-        route("list_containers", "GET", "clustermgmt", "config/storage-containers", _list_containers),
-        route("get_container", "GET", "clustermgmt", "config/storage-containers/{container}", _get_container),
     ]
 
 
@@ -261,7 +253,7 @@ async def _set_expiration_time(call: Call) -> Response:
     return accepted(call, f"{_DP}.UpdateRecoveryPointExpirationTimeApiResponse", task)
 
 
-# -- tasks, clusters, containers
+# -- tasks
 
 
 async def _list_tasks(call: Call) -> Response:
@@ -289,44 +281,3 @@ async def _cancel_task(call: Call) -> Response:
     call.world.tasks.cancel(task)
     text = f"Task {call.parts['task']} is being canceled"
     return one(call, "prism.v4.config.CancelTaskApiResponse", app_message("prism", text, "PRI-10202", severity="INFO"))
-
-
-def _order(config: SimConfig) -> tuple[bool, bool]:
-    """Return whether each of the listed clusters is Prism Central."""
-    return (True, False) if config.central_first else (False, True)
-
-
-async def _list_clusters(call: Call) -> Response:
-    entities = [v4_shapes.cluster(call.world, is_central=is_central) for is_central in _order(call.world.config)]
-    return listing(call, f"{_CLU}.ListClustersApiResponse", f"{_CLU}.Cluster", entities)
-
-
-async def _get_cluster(call: Call) -> Response:
-    uuid = call.parts["cluster"]
-    if uuid not in (call.world.cluster_id, call.world.central_id):
-        raise not_found("cluster", uuid, code="CLU-10404")
-    data = v4_shapes.cluster(call.world, is_central=uuid == call.world.central_id)
-    return one(call, f"{_CLU}.GetClusterApiResponse", data, etag=ids.etag("cluster", uuid))
-
-
-async def _list_hosts(call: Call) -> Response:
-    if call.parts.get("cluster", call.world.cluster_id) != call.world.cluster_id:
-        raise not_found("cluster", call.parts["cluster"], code="CLU-10404")
-    entities = [v4_shapes.host(call.world, number) for number in range(len(call.world.host_ids))]
-    kind = "ListHostsByClusterIdApiResponse" if "cluster" in call.parts else "ListHostsApiResponse"
-    return listing(call, f"{_CLU}.{kind}", f"{_CLU}.Host", entities)
-
-
-async def _list_containers(call: Call) -> Response:
-    world = call.world
-    entities = [v4_shapes.storage_container(world, container) for container in world.config.containers]
-    return listing(call, f"{_CLU}.ListStorageContainersApiResponse", f"{_CLU}.StorageContainer", entities)
-
-
-async def _get_container(call: Call) -> Response:
-    world, uuid = call.world, call.parts["container"]
-    found = [one for one in world.config.containers if world.container_id(one.name) == uuid]
-    if not found:
-        raise not_found("storage container", uuid, code="CLU-10404")
-    data = v4_shapes.storage_container(world, found[0])
-    return one(call, f"{_CLU}.GetStorageContainerApiResponse", data, etag=ids.etag("storage container", uuid))

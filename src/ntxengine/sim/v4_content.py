@@ -146,7 +146,7 @@ async def _discover(call: Call, tokens: Tokens) -> Response:
     token = tokens.issue(world.config.username, scope, world.config.limits.token_s)
     data = v4_shapes.typed(
         "dataprotection.v4.common.ClusterInfo",
-        clusterIp=v4_shapes.address(world.config.element_host),
+        clusterIp=v4_shapes.address(world.cluster_with(disk.disk_point).config.element_host),
         jwtToken=token,
     )
     return one(call, "dataprotection.v4.config.ClusterInfoApiResponse", data)
@@ -197,6 +197,8 @@ def _reference(world: World, body: Json, disk: FrozenFile, kind: DiskKind) -> Fr
 async def _compute(call: Call, kind: DiskKind) -> Response:
     world = call.world
     disk = _find(world, DiskName(kind, call.parts["point"], call.parts["part"], call.parts["disk_point"]))
+    if world.cluster_with(disk.id) is not call.cluster:
+        raise not_found("disk recovery point", disk.id, code="DP-10404", group="RECOVERY_POINT_NOT_FOUND_ERROR")
     body = await call.json()
     window = _window(world, body, kind)
     reference = _reference(world, body, disk, kind)

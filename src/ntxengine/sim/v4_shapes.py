@@ -6,7 +6,6 @@ from typing import Any
 
 from ntxengine.sim import groups, ids
 from ntxengine.sim.answers import Json, app_message, time_text
-from ntxengine.sim.config import ContainerConfig
 from ntxengine.sim.faults.tasks import spoil
 from ntxengine.sim.model import FrozenFile, GroupPoint, LiveFile, Point, Task, Vm, VmPoint
 from ntxengine.sim.odd import odd_v4
@@ -45,11 +44,12 @@ def vm(world: World, vm: Vm) -> Json:
         memorySizeBytes=4 * 1024**3,
         machineType="PC",
         powerState=_POWER[vm.config.power],
-        cluster=typed(f"{_VMM}.ClusterReference", extId=world.cluster_id),
+        cluster=typed(f"{_VMM}.ClusterReference", extId=vm.cluster.id),
         bootConfig=typed(f"{_VMM}.{'UefiBoot' if vm.config.nvram else 'LegacyBoot'}"),
         isAgentVm=False,
         isCrossClusterMigrationInProgress=False,
         protectionType="UNPROTECTED",
+        categories=[typed(f"{_VMM}.CategoryReference", extId=world.category_id(one)) for one in vm.config.categories],
         disks=[disk(world, file) for file in world.disks_of(vm)] + _volume_groups(world, vm),
         cdRoms=[_cdrom(world, file) for file in cdroms],
         nics=[],
@@ -88,7 +88,9 @@ def _backing(world: World, file: LiveFile) -> Json:
         f"{_VMM}.VmDisk",
         diskExtId=file.vmdisk,
         diskSizeBytes=file.size,
-        storageContainer=typed(f"{_VMM}.VmDiskContainerReference", extId=world.container_id(file.container)),
+        storageContainer=typed(
+            f"{_VMM}.VmDiskContainerReference", extId=world.container_id(file.container, file.cluster)
+        ),
         storageConfig=typed(f"{_VMM}.VmDiskStorageConfig", isFlashModeEnabled=False),
         isMigrationInProgress=False,
     )
@@ -135,10 +137,11 @@ _DP = "dataprotection.v4"
 
 def recovery_point(world: World, point: Point, *, with_disks: bool) -> Json:
     """Return a recovery point; without disks, `diskRecoveryPoints` is null as seen on some builds."""
+    cluster_id = world.cluster_with_point(point).id
     source = typed(
         f"{_DP}.common.DisasterRecoveryLocation",
         domainManagerExtId=world.central_id,
-        clusterExtIds=[world.cluster_id],
+        clusterExtIds=[cluster_id],
     )
     return typed(
         f"{_DP}.config.RecoveryPoint",
@@ -153,7 +156,7 @@ def recovery_point(world: World, point: Point, *, with_disks: bool) -> Json:
         isSecure=world.config.faults.secure_points,
         totalExclusiveUsageBytes=None,
         sourceLocation=source,
-        locationReferences=[typed(f"{_DP}.config.LocationReference", locationExtId=world.cluster_id)],
+        locationReferences=[typed(f"{_DP}.config.LocationReference", locationExtId=cluster_id)],
         vmRecoveryPoints=[vm_recovery_point(point, one, with_disks=with_disks) for one in point.vms],
         volumeGroupRecoveryPoints=[
             _group_recovery_point(point, one, with_disks=world.config.group_disks_in_recovery_point)
@@ -235,90 +238,3 @@ def task(world: World, task: Task) -> Json:
         warnings = [app_message("prism", text, "DP-10410", severity="WARNING") for text in task.warnings]
         result["warnings"] = warnings
     return spoil(result, world.config.faults.tasks)
-
-
-# -- clustermgmt
-
-_CLU = "clustermgmt.v4.config"
-
-
-def cluster(world: World, *, is_central: bool) -> Json:
-    """Return the Prism Element cluster, or Prism Central, which is listed as a cluster too."""
-    function = "PRISM_CENTRAL" if is_central else "AOS"
-    full = "pc.7.5.1" if is_central else world.config.aos
-    short = ".".join(full.split(".")[: 3 if is_central else 2])
-    software = "PRISM_CENTRAL" if is_central else "NOS"
-    build = typed(
-        f"{_CLU}.BuildReference",
-        version=short,
-        fullVersion=f"el8.5-release-simulated-{full}-stable-{'0' * 40}",
-        buildType="release",
-        commitId="0" * 40,
-        shortCommitId="0" * 6,
-    )
-    config = typed(
-        f"{_CLU}.ClusterConfigReference",
-        buildInfo=build,
-        clusterFunction=[function],
-        clusterSoftwareMap=[typed(f"{_CLU}.SoftwareMapReference", softwareType=software, version=full)],
-        hypervisorTypes=[] if is_central else ["AHV"],
-        isLts=False,
-    )
-    ip = world.config.central_host if is_central else world.config.element_host
-    network = typed(f"{_CLU}.ClusterNetworkReference", externalAddress=address(ip), nfsSubnetWhitelist=[])
-    if not is_central and world.data_services:
-        network["externalDataServiceIp"] = address(world.data_services)
-    nodes = [] if is_central else [_node(world, number) for number in range(len(world.host_ids))]
-    return typed(
-        f"{_CLU}.Cluster",
-        extId=world.central_id if is_central else world.cluster_id,
-        name=world.config.central_name if is_central else world.config.cluster_name,
-        config=config,
-        network=network,
-        nodes=typed(f"{_CLU}.NodeReference", numberOfNodes=len(nodes), nodeList=nodes),
-        vmCount=0 if is_central else len(world.vms),
-    )
-
-
-def _node(world: World, number: int) -> Json:
-    ip = address(f"127.0.0.{number + 2}")
-    return typed(f"{_CLU}.NodeListItemReference", controllerVmIp=ip, hostIp=ip, nodeUuid=world.host_ids[number])
-
-
-def host(world: World, number: int) -> Json:
-    """Return a host with its controller VM."""
-    ip = address(f"127.0.0.{number + 2}")
-    return typed(
-        f"{_CLU}.Host",
-        extId=world.host_ids[number],
-        hostName=f"ahv-{number + 1}",
-        hostType="HYPER_CONVERGED",
-        cluster=typed(f"{_CLU}.ClusterReference", uuid=world.cluster_id, name=world.config.cluster_name),
-        controllerVm=typed(f"{_CLU}.ControllerVmReference", externalAddress=ip, isInMaintenanceMode=False),
-        hypervisor=typed(f"{_CLU}.HypervisorReference", externalAddress=ip, type="AHV"),
-        disk=[typed(f"{_CLU}.DiskReference", uuid=ids.fixed(world.host_ids[number], "disk"), storageTier="PCIE_SSD")],
-        nodeStatus="NORMAL",
-        maintenanceState="normal",
-    )
-
-
-def storage_container(world: World, container: ContainerConfig) -> Json:
-    """Return a storage container: its id is in `containerExtId`, `extId` is null as recorded."""
-    return typed(
-        f"{_CLU}.StorageContainer",
-        extId=None,
-        containerExtId=world.container_id(container.name),
-        name=container.name,
-        clusterExtId=world.cluster_id,
-        clusterName=world.config.cluster_name,
-        isCompressionEnabled=container.compression,
-        compressionDelaySecs=container.compression_delay_s,
-        onDiskDedup="POST_PROCESS" if container.dedup else "OFF",
-        cacheDeduplication="ON" if container.dedup else "OFF",
-        erasureCode="OFF",
-        replicationFactor=container.replication_factor,
-        nfsWhitelistAddress=[],
-        isNfsWhitelistInherited=True,
-        isInternal=False,
-        isEncrypted=False,
-    )

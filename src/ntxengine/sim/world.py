@@ -15,6 +15,7 @@ import msgspec
 
 from ntxengine.errors import OptionsError
 from ntxengine.sim import ids, storage
+from ntxengine.sim.clusters import Cluster
 from ntxengine.sim.config import DiskConfig, SimConfig, VmConfig
 from ntxengine.sim.faults.volumes import VolumeRules, volume_rules
 from ntxengine.sim.model import (
@@ -43,12 +44,11 @@ class World:
         self.config = config
         self.clock = clock
         self.layout = Layout(state_dir)
-        self.layout.make([container.name for container in config.containers])
+        self.clusters = [Cluster(one) for one in config.all_clusters()]
+        self.layout.make([container.name for one in self.clusters for container in one.config.containers])
         self.disk_lock = threading.Lock()
         self._save_lock = threading.Lock()
-        self.cluster_id = ids.fixed(config.cluster_name, "cluster")
         self.central_id = ids.fixed(config.central_name, "central")
-        self.host_ids = [ids.fixed(config.cluster_name, "host", number) for number in (1, 2)]
         self.vms = {vm.id: vm for vm in self._make_vms()}
         self._state_file = state_dir / "state.json"
         self.state = self._load()
@@ -68,13 +68,14 @@ class World:
         for number, config in enumerate(configs):
             vm_id = config.id or ids.fixed(self.config.cluster_name, "vm", config.name, seen[config.name])
             seen[config.name] += 1
-            files = self._make_files(vm_id, config)
-            result.append(Vm(vm_id, config, self.host_ids[number % len(self.host_ids)], files))
+            cluster = next(one for one in self.clusters if one.name == (config.cluster or self.cluster.name))
+            host = cluster.hosts[number % len(cluster.hosts)]
+            result.append(Vm(vm_id, config, cluster, host, self._make_files(vm_id, config, cluster)))
         if len({vm.id for vm in result}) != len(result):
             raise OptionsError("simulator: two VMs have the same id")
         return result
 
-    def _make_files(self, vm_id: str, config: VmConfig) -> tuple[LiveFile, ...]:
+    def _make_files(self, vm_id: str, config: VmConfig, cluster: Cluster) -> tuple[LiveFile, ...]:
         taken = {(disk.bus, disk.index) for disk in [*config.disks, *config.cdroms]}
         files: list[LiveFile] = []
 
@@ -84,7 +85,7 @@ class World:
             vmdisk = ids.fixed(vm_id, "vmdisk", kind, *(address if disk.file_name is None else (disk.file_name,)))
             device = ids.fixed(vm_id, "device", kind, *(address if disk.device is None else (disk.device,)))
             storage.link(disk.path, self.layout.file(self.layout.live_path(disk.container, vmdisk)))
-            files.append(LiveFile(kind, vmdisk, device, disk.bus, index, disk.container, disk.path))
+            files.append(LiveFile(kind, vmdisk, device, disk.bus, index, disk.container, disk.path, cluster))
 
         groups: tuple[tuple[FileKind, list[DiskConfig]], ...] = (("disk", config.disks), ("cdrom", config.cdroms))
         for kind, disks in groups:
@@ -122,8 +123,8 @@ class World:
         self.state.points = {point.id: point for point in self.state.points.values() if point.is_frozen}
         kept = {self.frozen_file(file) for point in self.state.points.values() for file in point.files}
         storage.remove_strays(self.layout.recovery_points, kept)
-        for container in self.config.containers:
-            storage.remove_strays(self.layout.containers / container.name / ".snapshot", kept)
+        for name in {container.name for one in self.clusters for container in one.config.containers}:
+            storage.remove_strays(self.layout.containers / name / ".snapshot", kept)
         ready = [clone for clone in self.state.clones.values() if clone.is_ready and clone.vm_id in self.vms]
         clones = {clone.vmdisk: clone for clone in ready}
         self.state.clones = clones
@@ -143,9 +144,51 @@ class World:
         """The VM that disks are hot-added to."""
         return next((vm for vm in self.vms.values() if vm.name == self.config.worker), None)
 
-    def container_id(self, name: str) -> str:
-        """Return the uuid of a storage container."""
-        return ids.fixed(self.config.cluster_name, "container", name)
+    @property
+    def cluster(self) -> Cluster:
+        """The first cluster."""
+        return self.clusters[0]
+
+    @property
+    def cluster_id(self) -> str:
+        """The uuid of the first cluster."""
+        return self.cluster.id
+
+    @property
+    def host_ids(self) -> list[str]:
+        """The uuids of the hosts of the first cluster."""
+        return [host.id for host in self.cluster.hosts]
+
+    def container_id(self, name: str, cluster: Cluster | None = None) -> str:
+        """Return the uuid of a storage container, of the first cluster if none is given."""
+        return (cluster or self.cluster).container_id(name)
+
+    @property
+    def categories(self) -> list[str]:
+        """All categories, `key=value`."""
+        return sorted({*self.config.categories, *(one for vm in self.vms.values() for one in vm.config.categories)})
+
+    def category_id(self, category: str) -> str:
+        """Return the uuid of a category."""
+        return ids.fixed(self.config.central_name, "category", category)
+
+    def vms_of(self, cluster: Cluster | None) -> list[Vm]:
+        """Return the VMs of a cluster, of all if none is given."""
+        return [vm for vm in self.vms.values() if cluster is None or vm.cluster is cluster]
+
+    def cluster_of(self, vm_id: str) -> Cluster:
+        """Return the cluster of a VM; one that is not known counts as one of the first cluster."""
+        vm = self.vms.get(vm_id)
+        return self.cluster if vm is None else vm.cluster
+
+    def cluster_with_point(self, point: Point) -> Cluster:
+        """Return the cluster that a recovery point is on: that of its VMs, the first one if it has none."""
+        return self.cluster_of(point.vms[0].vm_id) if point.vms else self.cluster
+
+    def cluster_with(self, disk_point: str) -> Cluster:
+        """Return the cluster that a v4 disk recovery point is on."""
+        found = self.find_frozen(disk_point)
+        return self.cluster if found is None else self.cluster_with_point(found[0])
 
     def clones_of(self, vm_id: str) -> list[Clone]:
         """Return the hot-added disks of a VM, oldest first."""
@@ -164,7 +207,8 @@ class World:
     def clone_file(self, clone: Clone) -> LiveFile:
         """Return a hot-added disk as a disk of its VM."""
         path = self.layout.clones / clone.vmdisk
-        return LiveFile("disk", clone.vmdisk, clone.device, clone.bus, clone.index, clone.container, path)
+        cluster = self.cluster_of(clone.vm_id)
+        return LiveFile("disk", clone.vmdisk, clone.device, clone.bus, clone.index, clone.container, path, cluster)
 
     def vm_etag(self, vm: Vm) -> str:
         """Return the version of a VM: changes when a disk is added or removed."""
