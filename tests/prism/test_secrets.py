@@ -173,6 +173,27 @@ async def test_a_cookie_that_proves_nothing_hides_nothing(hostile: Hostile, sess
     assert is_not_found(refused.value)
 
 
+async def test_a_secret_in_a_body_goes_out_and_never_comes_back(
+    hostile: Hostile, session: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    chap = "chap4secret01"
+    request = Request("POST", "/groups", body={"iscsi": [{"secret": Secret(chap)}], "size": 1})
+    echoes = reply(500, {"message_list": [{"message": f"you sent {chap}"}], "code": 14001})
+    hostile.on("POST /groups", echoes, reply(200, {"said": [chap, f"and {chap}"], "size": 14001}))
+    hostile.on("GET /thing", reply(200, {"error": f"{chap} was refused"}))
+
+    with caplog.at_level(logging.DEBUG), pytest.raises(errors.PrismStatusError) as failed:
+        await session.ask(Request(request.method, request.path, body=request.body, is_repeatable=False))
+    told = await session.ask(request)
+    later = await session.ask(THING)
+
+    assert hostile.asked[0].json == {"iscsi": [{"secret": chap}], "size": 1}
+    assert json.loads(told.body) == {"said": ["***", "and ***"], "size": 14001}
+    assert json.loads(later.body) == {"error": "*** was refused"}
+    for text in (str(failed.value), repr(vars(failed.value)), repr(request), repr(told), caplog.text):
+        assert chap not in text
+
+
 @pytest.mark.parametrize("kind", ["local", "api_key"])
 def test_an_endpoint_cannot_be_pickled(kind: str) -> None:
     with pytest.raises(TypeError, match="cannot be pickled"):

@@ -17,6 +17,7 @@ T = TypeVar("T")
 class Request:
     """One call.  `path` holds checked parts only; `is_repeatable` says that executing it twice does no harm.
 
+    What is secret in `body` is a Secret there.
     `token` stands in for an account, in a session that has none.
     """
 

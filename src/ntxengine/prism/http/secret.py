@@ -44,6 +44,28 @@ class Secret:
         raise TypeError("a Secret cannot be pickled")
 
 
+class ToldSecrets:
+    """Secrets that went out in bodies.  None comes back in an answer, nor in one to a later request: a task may
+    complain of what another request brought."""
+
+    def __init__(self) -> None:
+        self.texts: set[str] = set()
+
+    def encode(self, body: Any) -> bytes:
+        """Return a body as JSON, with the texts of the secrets in it."""
+        return msgspec.json.encode(body, enc_hook=self._reveal)
+
+    def found_in(self, body: bytes) -> list[str]:
+        """Return those that stand in an answer."""
+        return [text for text in self.texts if text.encode() in body]
+
+    def _reveal(self, value: object) -> str:
+        if not isinstance(value, Secret):
+            raise TypeError(f"no part of a request: {type(value).__name__}")
+        self.texts.add(value.reveal())
+        return value.reveal()
+
+
 def redacted(body: bytes, secrets: Iterable[str]) -> bytes:
     """Return an error body without secrets: only its texts change, so that JSON stays JSON with its numbers."""
     longest_first = sorted(filter(None, secrets), key=len, reverse=True)  # one may be the beginning of another

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from urllib.parse import quote, urlsplit
 
 import httpx
-import msgspec
 
 from ntxengine import errors
 from ntxengine.prism.http.clock import Clock
@@ -29,7 +28,7 @@ from ntxengine.prism.http.login import Login
 from ntxengine.prism.http.message import Answer, Request
 from ntxengine.prism.http.refusal import status_error, system_error
 from ntxengine.prism.http.retry import RetryPolicy
-from ntxengine.prism.http.secret import redacted
+from ntxengine.prism.http.secret import ToldSecrets, redacted
 from ntxengine.prism.http.tls import HandshakeGuard, advice, certificate_error, look_at, tls_context
 from ntxengine.prism.http.trust import Trust
 from ntxengine.prism.http.watch import Watch
@@ -96,6 +95,7 @@ class Session:
         self._watch = watch or Watch()
         self._has_network = transport is None
         self._has_answered = False
+        self._told = ToldSecrets()
         nothing = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
         self._client = httpx.AsyncClient(
             base_url=f"https://{self.name}",
@@ -274,15 +274,15 @@ class Session:
         if jar is not None and response.status_code not in (401, 403):
             jar.extract_cookies(response)
         hidden_status = hidden_error(body) if 200 <= response.status_code < 300 else None
-        if response.status_code >= 400 or hidden_status is not None:
-            body = redacted(body, self._secrets(sent, request))
+        is_error = response.status_code >= 400 or hidden_status is not None
+        body = redacted(body, self._secrets(sent, request) if is_error else self._told.found_in(body))
         return Answer(name, response.status_code, response.headers, body, hidden_status)
 
     def _build(
         self, request: Request, jar: httpx.Cookies | None = None, *, cookie: str = "", url: str = ""
     ) -> httpx.Request:
         """Return what is sent: with the cookies of `jar`, or with `cookie` alone, or with the proof of the account."""
-        content = None if request.body is None else msgspec.json.encode(request.body)
+        content = None if request.body is None else self._told.encode(request.body)
         headers = dict(request.headers)
         if content is not None:
             headers["Content-Type"] = "application/json"
@@ -345,7 +345,7 @@ class Session:
         cookies = [pair.partition("=")[2].strip() for pair in sent.headers.get("cookie", "").split(";")]
         token = () if request.token is None else (request.token.reveal(),)
         long = (cookie for cookie in cookies if len(cookie) >= _SHORTEST_SESSION)
-        return [*(self._account.secrets() if self._account else ()), *token, *long]
+        return [*(self._account.secrets() if self._account else ()), *token, *long, *self._told.texts]
 
 
 class _WholeHost(http.cookiejar.CookieJar):
