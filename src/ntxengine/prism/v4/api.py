@@ -7,8 +7,6 @@ session repeats it, so that repeating does no harm (nutanix-api, 2.2).
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -17,10 +15,11 @@ from ntxengine.errors import PrismAnswerError
 from ntxengine.prism.findings import Revisions
 from ntxengine.prism.http.endpoint import Secret
 from ntxengine.prism.http.error_body import one_line
-from ntxengine.prism.http.parse import TASK_ID_PATTERN, check_same_id, id_in_path
-from ntxengine.prism.http.session import Answer, Request, Session
+from ntxengine.prism.http.parse import TASK_ID_PATTERN, id_in_path
+from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.models import DiskPoint, VssBackup
 from ntxengine.prism.v4 import schema, schema_discovery
+from ntxengine.prism.v4.calls import Calls, request
 from ntxengine.prism.v4.clusters import ClusterAnswer, ClusterState
 from ntxengine.units import format_time
 
@@ -42,42 +41,17 @@ def is_revision(text: str) -> bool:
     return _REVISION.fullmatch(text) is not None
 
 
-def new_request_id() -> str:
-    """Return an id for a call that may have to be made several times, and must be done once."""
-    return str(uuid.uuid4())
-
-
-def _request(
-    method: str,
-    path: str,
-    *,
-    body: Any = None,
-    query: Mapping[str, str] | None = None,
-    headers: Mapping[str, str] | None = None,
-    token: Secret | None = None,
-    request_id: str | None = None,
-) -> Request:
-    marked = {"NTNX-Request-Id": request_id or new_request_id(), **(headers or {})}
-    return Request(method, path, body=body, query=query or {}, headers=marked, token=token)
-
-
-def name_is(name: str) -> str:
-    """Return the filter for things of this name."""
-    quoted = name.replace("'", "''")
-    return f"name eq '{quoted}'"
-
-
 async def server_revision(session: Session, name_space: str) -> str:
     """Return the highest revision of a name space, as the server writes it."""
-    answer = await session.ask(_request("OPTIONS", f"/api/{name_space}/unversioned/info"))
+    answer = await session.ask(request("OPTIONS", f"/api/{name_space}/unversioned/info"))
     return answer.decode(schema.VersionInfo).data
 
 
-class CentralApi:
+class CentralApi(Calls):
     """Prism Central.  `project` is the extId of the project that recovery points are made in, if one is given."""
 
     def __init__(self, session: Session, revisions: Revisions, project: str | None = None) -> None:
-        self.session = session
+        super().__init__(session)
         self.revisions = revisions
         self._project = project
         self._vms = f"/api/vmm/{revisions.vmm}/ahv/config/vms"
@@ -133,12 +107,12 @@ class CentralApi:
                 },
             },
         }
-        return await self._start(_request("POST", f"{self._vms}/{id_in_path(vm_id)}/disks", body=body))
+        return await self._start(request("POST", f"{self._vms}/{id_in_path(vm_id)}/disks", body=body))
 
     async def delete_vm_disk(self, vm_id: str, disk_id: str, etag: str | None) -> str:
         """Remove a disk from a VM; return the task's id."""
         headers = {} if etag is None else {"If-Match": etag}
-        return await self._start(_request("DELETE", self._disk_path(vm_id, disk_id), headers=headers))
+        return await self._start(request("DELETE", self._disk_path(vm_id, disk_id), headers=headers))
 
     async def create_recovery_point(
         self, vm_id: str, name: str, *, expires_at: datetime, with_application: bool, vss: VssBackup | None
@@ -161,7 +135,7 @@ class CentralApi:
         }
         if self._project is not None:
             body["projectExtId"] = self._project
-        return await self._start(_request("POST", self._points, body=body))
+        return await self._start(request("POST", self._points, body=body))
 
     async def get_recovery_point(self, point_id: str) -> schema.RecoveryPointState:
         """One recovery point; its disks may be missing."""
@@ -180,7 +154,7 @@ class CentralApi:
     async def delete_recovery_point(self, point_id: str, *, request_id: str) -> str:
         """Delete a recovery point; return the task's id."""
         path = f"{self._points}/{id_in_path(point_id)}"
-        return await self._start(_request("DELETE", path, request_id=request_id))
+        return await self._start(request("DELETE", path, request_id=request_id))
 
     async def discover_cluster(self, disk: DiskPoint, reference: DiskPoint | None) -> schema_discovery.ClusterInfo:
         """Find the Prism Element that computes changed regions of `disk`, and get a token for it."""
@@ -193,7 +167,7 @@ class CentralApi:
         body = {"$objectType": f"{_CONTENT}.ClusterDiscoverSpec", "operation": "COMPUTE_CHANGED_REGIONS", "spec": spec}
         path = f"{self._points}/{id_in_path(disk.recovery_point_id)}/$actions/discover-cluster"
         return (
-            (await self.session.ask(_request("POST", path, body=body))).decode(schema_discovery.ClusterInfoAnswer).data
+            (await self.session.ask(request("POST", path, body=body))).decode(schema_discovery.ClusterInfoAnswer).data
         )
 
     async def get_task(self, task_id: str) -> schema.TaskState:
@@ -203,24 +177,7 @@ class CentralApi:
 
     async def cancel_task(self, task_id: str) -> None:
         """Ask for the end of a task that `isCancelable`; it is CANCELING from then on, if it is not done by then."""
-        await self.session.ask(_request("POST", f"{self._task_path(task_id)}/$actions/cancel"))
-
-    async def _get(self, path: str, asked_id: str) -> Answer:
-        """Return the answer about one thing, which must not be another one."""
-        answer = await self.session.ask(_request("GET", path))
-        check_same_id(answer.decode(schema.IdAnswer).data.ext_id, asked_id, field="extId", request=answer.request)
-        return answer
-
-    async def _list(self, path: str, page: int, limit: int, filter_text: str = "", order_by: str = "") -> Answer:
-        query = {"$page": str(page), "$limit": str(limit)}
-        if filter_text:
-            query["$filter"] = filter_text
-        if order_by:
-            query["$orderby"] = order_by
-        return await self.session.ask(_request("GET", path, query=query))
-
-    async def _start(self, request: Request) -> str:
-        return (await self.session.ask(request)).decode(schema.TaskAccepted).data.ext_id
+        await self.session.ask(request("POST", f"{self._task_path(task_id)}/$actions/cancel"))
 
     def _task_path(self, task_id: str) -> str:
         """Its id is no UUID (`ZXJnb24=:uuid`), so it is quoted."""
@@ -250,7 +207,7 @@ async def compute_changed_regions(
         f"/vm-recovery-points/{id_in_path(disk.vm_point_id)}/disk-recovery-points/{id_in_path(disk.id)}"
         "/$actions/compute-changed-regions"
     )
-    return await session.ask(_request("POST", path, body=body, token=token))
+    return await session.ask(request("POST", path, body=body, token=token))
 
 
 def _disk_reference(disk: DiskPoint) -> dict[str, str]:

@@ -27,7 +27,8 @@ from ntxengine.prism.models import (
 )
 from ntxengine.prism.pages import Listed
 from ntxengine.prism.tasks import log, log_not_told
-from ntxengine.prism.v4.api import CentralApi, name_is
+from ntxengine.prism.v4.api import CentralApi
+from ntxengine.prism.v4.calls import name_is
 from ntxengine.prism.v4.disks import CentralDisks
 from ntxengine.prism.v4.facts import CentralFacts
 from ntxengine.prism.v4.pages import entities, name_of

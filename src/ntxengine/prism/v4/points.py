@@ -40,7 +40,8 @@ from ntxengine.prism.tasks import (
     undo,
     warn_of_unseen,
 )
-from ntxengine.prism.v4.api import CentralApi, name_is, new_request_id
+from ntxengine.prism.v4.api import CentralApi
+from ntxengine.prism.v4.calls import name_is, new_request_id
 from ntxengine.prism.v4.pages import entities
 from ntxengine.prism.v4.schema import RecoveryPointState, disk_points_from, recovery_point_from
 from ntxengine.prism.v4.tasks import CentralTasks
