@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 
-from ntxengine.errors import OptionsError, PrismAnswerError, PrismError, PrismStatusError, TaskFailed
+from ntxengine.errors import OptionsError, PrismAnswerError, PrismError, PrismStatusError
 from ntxengine.prism.http.clock import Clock
-from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
+from ntxengine.prism.http.error_body import is_not_found, not_found_as
 from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.models import AttachedDisk, DiskPoint
 from ntxengine.prism.tasks import (
@@ -27,9 +27,8 @@ from ntxengine.prism.tasks import (
     undo,
 )
 from ntxengine.prism.v3.api import ElementApi
-from ntxengine.prism.v3.schema_v2 import V2Disk, V2Task, V2Vm
-
-_ENDED = frozenset({"succeeded", "failed", "aborted"})
+from ntxengine.prism.v3.schema_v2 import V2Disk, V2Vm
+from ntxengine.prism.v3.tasks import ElementTasks
 
 
 class ElementDisks:
@@ -37,6 +36,7 @@ class ElementDisks:
 
     def __init__(self, api: ElementApi, clock: Clock) -> None:
         self._api = api
+        self._tasks = ElementTasks(api)
         self._clock = clock
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -72,7 +72,7 @@ class ElementDisks:
             log.warning("%s: the answer is lost (%s): looking for a new disk", what, exc)
             lost = exc
         else:
-            await self._wait(task_id, what, deadline)
+            await self._tasks.wait(task_id, what, deadline)
         new = await self._appearing(worker_id, path, before, what, deadline, UNKNOWN_TIMEOUT_S)
         if not new and lost is not None:
             raise lost
@@ -108,7 +108,7 @@ class ElementDisks:
         if not task_id:
             return
         try:
-            await self._wait(task_id, what, deadline)
+            await self._tasks.wait(task_id, what, deadline)
         except PrismError:
             if await self._is_there(disk):
                 raise
@@ -134,19 +134,6 @@ class ElementDisks:
         found = ((slot.vmdisk_id, slot.source_path) for slot in await self._slots(worker_id))
         return [vmdisk_id for vmdisk_id, source in found if vmdisk_id not in before and vmdisk_id and source == path]
 
-    async def _ended(self, task_id: str, what: str, deadline: Deadline) -> V2Task:
-        async def ask() -> V2Task | None:
-            task = await self._api.get_task_v2(task_id)
-            return task if task.state in _ENDED else None
-
-        return await poll(ask, what=f"the Prism task of {what}", deadline=deadline)
-
-    async def _wait(self, task_id: str, what: str, deadline: Deadline) -> None:
-        task = await self._ended(task_id, what, deadline)
-        if task.state != "succeeded":
-            detail = one_line((task.meta_response.error_detail if task.meta_response else None) or "no reason given")
-            raise TaskFailed(f"{what}: the Prism task ended as {task.state}: {detail}")
-
     async def _remove_new(
         self, worker_id: str, path: str, before: set[str | None], task_id: str | None, what: str
     ) -> None:
@@ -154,7 +141,7 @@ class ElementDisks:
         has_ended = False
         if task_id is not None:
             try:
-                await self._ended(task_id, what, Deadline(self._clock, SETTLE_TIMEOUT_S))
+                await self._tasks.ended(task_id, what, Deadline(self._clock, SETTLE_TIMEOUT_S))
                 has_ended = True
             except PrismError as exc:
                 log.debug("%s", exc)
