@@ -7,11 +7,10 @@ LIMIT: two programs that attach to one worker VM at once are told apart only by 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import defaultdict
 from collections.abc import Awaitable
 
-from ntxengine.errors import PrismAnswerError, PrismBusy, PrismError, PrismStatusError, TaskFailed
+from ntxengine.errors import PrismAnswerError, PrismError, PrismStatusError
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
 from ntxengine.prism.http.parse import decode, given_id
 from ntxengine.prism.http.session import Answer
@@ -30,15 +29,12 @@ from ntxengine.prism.tasks import (
     undo,
 )
 from ntxengine.prism.v4.api import CentralApi
+from ntxengine.prism.v4.etags import until_not_stale, with_etag
 from ntxengine.prism.v4.pages import entities
 from ntxengine.prism.v4.schema import Entity, TaskState, VmDisk
 from ntxengine.prism.v4.tasks import CentralTasks
 
 _DISK_REL = "vmm:ahv:config:vm:disk"
-_STALE = frozenset({409, 412})
-_ETAG_REQUIRED = 428
-_SAYS_ETAG = re.compile(r"\betag\b|if-match|etag_|PLAT-1000[45]", re.IGNORECASE)
-_DELETE_TRIES = 5
 
 
 class CentralDisks:
@@ -112,41 +108,19 @@ class CentralDisks:
 
         async def begun() -> str | None:
             """Return the id of the task, empty if the disk is not there."""
-            task_id = await self._delete(disk, await self._etag(disk), what)
+            etag = await self._etag(disk)
+            task_id = await with_etag(lambda tag: self._api.delete_vm_disk(disk.worker_id, disk.id, tag), etag, what)
             return "" if task_id is None and await self._is_gone(disk) else task_id
 
-        for left in reversed(range(_DELETE_TRIES)):
+        async def removed() -> None:
             try:
                 if task_id := await poll(begun, what=what, deadline=deadline.within(UNKNOWN_TIMEOUT_S)):
                     await self._tasks.wait(task_id, what=what, deadline=deadline)
-                return
-            except PrismError as exc:
-                if await self._is_gone(disk):
-                    return
-                # Somebody else changed the worker VM between our two calls: its version is a new one.
-                if not _is_stale(exc):
+            except PrismError:
+                if not await self._is_gone(disk):
                     raise
-                if left == 0:
-                    raise PrismBusy(
-                        f"{what}: somebody else changes the worker VM all the time: tried {_DELETE_TRIES} times; try"
-                        f" again later: {exc}"
-                    ) from exc
 
-    async def _delete(self, disk: AttachedDisk, etag: str | None, what: str) -> str | None:
-        """Ask for the removal and return the task's id, None if the disk is not there.
-
-        Where no ETag is told, none may be needed; some servers then want `*` (nutanix-api, 13).
-        """
-        for choice in (etag,) if etag is not None else (None, "*"):
-            try:
-                return await self._api.delete_vm_disk(disk.worker_id, disk.id, choice)
-            except PrismStatusError as exc:
-                if is_not_found(exc):
-                    return None
-                if etag is not None or not (_wants_etag(exc) or _is_stale(exc)):
-                    raise
-                refused = exc
-        raise PrismAnswerError(f"{what}: Prism wants an ETag and tells none: {refused}") from refused
+        await until_not_stale(removed, what=what, thing="the worker VM")
 
     async def _etag(self, disk: AttachedDisk) -> str | None:
         """Return the version of the disk, or of its VM; None where neither is told, or the disk is not there."""
@@ -193,18 +167,6 @@ class CentralDisks:
         for slot in await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or ():
             log.info("removing disk %s from worker VM %s: its attach did not succeed", slot.ext_id, worker_id)
             await self.detach(_attached(slot, worker_id, disk.id))
-
-
-def _wants_etag(error: PrismStatusError) -> bool:
-    """Return whether a request was refused because it had no If-Match."""
-    return error.status == _ETAG_REQUIRED or (error.status == 400 and _SAYS_ETAG.search(str(error)) is not None)
-
-
-def _is_stale(error: PrismError) -> bool:
-    """Return whether the version was another one by then: said at once, or only by the task."""
-    if isinstance(error, PrismStatusError):
-        return error.status in _STALE
-    return isinstance(error, TaskFailed) and _SAYS_ETAG.search(str(error)) is not None
 
 
 def _pick(new: list[VmDisk], disk: DiskPoint, task: TaskState, what: str) -> VmDisk:
