@@ -129,7 +129,10 @@ class DiskAudit:
         try:
             return await self._unfinished.distrust_chain(newest, disk, audited.offsets, was_zero=was_zero)
         except NtxError as error:
-            raise RepositoryError(f"{found}; which points believed it could not be recorded: {error}") from error
+            raise RepositoryError(
+                f"{found}; which points believed it could not be recorded: {error}; so the next capture would believe "
+                f"the cluster again: capture with --scan, or audit again (--audit)"
+            ) from error
 
 
 def _is_one_zero(manifest: Path, blocks: Blocks) -> bool:
