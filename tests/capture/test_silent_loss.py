@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
 from ntxengine.errors import PrismAnswerError, PrismError
+from ntxengine.sim.config import DiskConfig
 from ntxengine.sim.faults import AnswerFault
 from tests.capture.lab import MIB, Lab
 
@@ -48,6 +51,48 @@ async def test_an_increment_fails_and_the_next_one_misses_nothing(lab: Lab, kind
 
     assert lab.stored(point) == lab.guest()
     assert point.kind == "incremental"
+
+
+async def test_a_first_capture_that_is_refused_names_the_scan_which_asks_nothing(v4_lab: Lab) -> None:
+    lab = v4_lab
+    spoil(lab, "is_truncated")
+    with pytest.raises(PrismAnswerError, match=r"^disk .*; --scan reads the disk instead$"):
+        await lab.capture()
+    lab.assert_clean(points=0)
+    lab.sim.requests.clear()
+
+    point = await lab.capture(scan=True, reason="the cluster says nonsense", on_lost_tracking="fail")
+
+    assert (point.kind, point.tracking) == ("full", "full")
+    assert point.tracking_reason == "a scan was asked for: the cluster says nonsense"
+    assert lab.stored(point) == lab.guest()
+    assert not [each for each in lab.sim.requests if re.search(REGIONS, each.path)]
+    lab.assert_clean(points=1)
+
+
+async def test_a_scan_asks_nothing_of_a_disk_that_is_new_in_the_vm(v4_lab: Lab, tmp_path: Path) -> None:
+    lab = v4_lab
+    await lab.capture()
+    lab.sim.config.vms[0].disks.append(DiskConfig(tmp_path / "new.raw", size=MIB))
+    lab.reconfigure()
+    spoil(lab, "is_truncated")
+
+    point = await lab.capture(scan=True)
+
+    assert [point.report.disks[disk.disk_id].tracking for disk in point.disks] == ["digest-scan", "digest-scan", "full"]
+    assert lab.stored(point) == lab.guest()
+
+
+async def test_a_scan_of_a_disk_that_shrank_asks_nothing_either(v4_lab: Lab) -> None:
+    lab = v4_lab
+    await lab.capture()
+    lab.resize(0, 4 * MIB)
+    lab.reconfigure()
+    spoil(lab, "is_truncated")
+
+    point = await lab.capture(scan=True)
+
+    assert lab.stored(point) == lab.guest()
 
 
 async def test_a_first_capture_that_is_told_nothing_says_that_it_reads_everything(v4_lab: Lab) -> None:

@@ -32,6 +32,7 @@ class Parent:
     newest point that can be read; `replaced` is that too, if the cluster still has its recovery point: with the new
     point it is not needed.  `lost_disks` says of the disks of `point`, by id, why changes cannot be asked for of these
     alone; `distrusted` of those of `newest` why the cluster is not to be believed: an audit found that it was wrong.
+    `scan` says that a person does not believe it about any disk, "" if nobody said so.
     """
 
     point: Point | None
@@ -41,6 +42,7 @@ class Parent:
     replaced: Point | None
     lost_disks: Mapping[str, str] = field(default_factory=dict)
     distrusted: Mapping[str, str] = field(default_factory=dict)
+    scan: str = ""
 
 
 async def find_parent(
@@ -56,9 +58,10 @@ async def find_parent(
     found = await _find_reference(prism, newest, vm)
     replaced = newest if found.is_there else None
     distrusted = _distrusted(health, newest)
+    scan = _asked("a scan", options.reason) if options.scan else ""
 
     def alone(why: str) -> Parent:
-        return Parent(None, why, "", newest, replaced, distrusted=distrusted)
+        return Parent(None, why, "", newest, replaced, distrusted=distrusted, scan=scan)
 
     if options.full:
         return alone(_asked("a full point", options.reason))
@@ -77,8 +80,7 @@ async def find_parent(
         return alone("")
     if limit := _find_limit(repository, health, newest, options):
         return alone(limit)
-    lost = _asked("a scan", options.reason) if options.scan else found.lost
-    return Parent(newest, "", lost, newest, replaced, found.lost_disks, distrusted)
+    return Parent(newest, "", scan or found.lost, newest, replaced, found.lost_disks, distrusted, scan)
 
 
 def _distrusted(health: Health, newest: Point | None) -> dict[str, str]:

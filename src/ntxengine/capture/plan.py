@@ -177,9 +177,10 @@ def _removed(vm: Vm, newest: Point | None) -> tuple[str, ...]:
 
 
 def _plan_disk(disk: Disk, parent: Parent) -> DiskPlan:
-    if distrusted := parent.distrusted.get(disk.id.lower(), ""):
+    distrusted = parent.distrusted.get(disk.id.lower(), "")
+    if distrusted or parent.scan:
         previous = None if parent.point is None else parent.point.find_disk(disk.id)
-        why = "; ".join(filter(None, (parent.full_reason, parent.lost, distrusted)))
+        why = "; ".join(dict.fromkeys(filter(None, (parent.full_reason, parent.lost, parent.scan, distrusted))))
         return DiskPlan(disk, previous, None, why, why)
     if parent.point is None:
         return DiskPlan(disk, None, None, parent.full_reason)

@@ -223,7 +223,8 @@ async def _ask(query: ChangeQuery, reference: DiskPoint | None) -> tuple[int, Re
     try:
         return await _regions(query, reference)
     except PrismAnswerError as error:
-        remedy = "" if reference is None else "; --scan reads the disk instead"
+        is_read_anyway = reference is None and isinstance(error, _SaysNothingError)
+        remedy = "" if is_read_anyway else "; --scan reads the disk instead"
         raise type(error)(f"{query.name}: {error}{remedy}") from error
 
 

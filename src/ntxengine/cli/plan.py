@@ -14,7 +14,7 @@ WAYS = {
     "allocated": "all that is allocated",
     "changed-regions": "what changed",
     "lost": "no changed regions, so --on-lost-tracking decides",
-    "distrusted": "the tracking is distrusted, so all of it is read",
+    "distrusted": "the cluster is not asked what changed: all of it is read",
 }
 """What a plan calls the way to find out what to read, for people."""
 
