@@ -9,7 +9,7 @@ import pytest
 
 from ntxengine.attach import AttachOptions, ContainerMount
 from ntxengine.capture import CaptureOptions, plan_capture
-from ntxengine.errors import AttachError, NtxError, PrismBusy, PrismConnectionError
+from ntxengine.errors import AttachError, NtxError, PrismAnswerError, PrismBusy, PrismConnectionError
 from ntxengine.prism.http.trust import Trust
 from ntxengine.repository import Repository
 from ntxengine.sim import SimConfig, Simulator, run_in_thread
@@ -209,6 +209,24 @@ async def test_an_element_that_is_not_trusted_is_refused_before_the_freeze(untru
 @pytest.mark.parametrize("untrusting", ["incremental"], indirect=True)
 async def test_a_scan_needs_no_element(untrusting: Lab) -> None:
     assert (await untrusting.capture(scan=True)).kind == "incremental"
+
+
+@pytest.mark.parametrize("kind", ["nothing", "empty_body"])
+async def test_a_discovery_that_says_nothing_names_the_vm_and_the_scan(v4_lab: Lab, kind: str) -> None:
+    lab = v4_lab
+    await lab.capture()
+    lab.sim.requests.clear()
+    lab.sim.faults.answers.append(AnswerFault(path=r"discover-cluster$", method="POST", count=-1, kind=kind))
+
+    for attempt in (
+        lambda: plan_capture(lab.prism, lab.repository, lab.vm_id, CaptureOptions()),
+        lab.capture,
+    ):
+        with pytest.raises(PrismAnswerError, match=rf"^VM 'db01' \({lab.vm_id}\): .*; --scan reads the disks instead$"):
+            await attempt()
+
+    assert posts(lab) == []
+    assert (await lab.capture(scan=True)).kind == "incremental"
 
 
 async def test_nobody_where_discovery_leads_ends_the_plan(v4_lab: Lab) -> None:

@@ -17,7 +17,7 @@ from ntxengine.capture.consistency import choose_quiescing
 from ntxengine.capture.estimate import estimate_bytes
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.parent import Parent, find_parent
-from ntxengine.errors import AttachError, NtxError, PrismBusy
+from ntxengine.errors import AttachError, NtxError, PrismAnswerError, PrismBusy
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import ClusterFacts, Consistency, Disk, DiskPoint, Vm, VssBackup
 from ntxengine.prism.versions import notice, refusal
@@ -121,7 +121,7 @@ async def plan_capture(
         await _estimated(repository, _with_audit(_plan_disk(disk, parent), parent, vm, options), parent)
         for disk in vm.disks
     ]
-    await _reach_element(prism, facts, disks, options)
+    await _reach_element(prism, vm, facts, disks, options)
     return CapturePlan(
         vm=vm,
         parent=parent.point,
@@ -160,13 +160,18 @@ async def _cluster_that_can(prism: Prism, vm: Vm) -> ClusterFacts:
     return facts
 
 
-async def _reach_element(prism: Prism, facts: ClusterFacts, disks: list[DiskPlan], options: CaptureOptions) -> None:
+async def _reach_element(
+    prism: Prism, vm: Vm, facts: ClusterFacts, disks: list[DiskPlan], options: CaptureOptions
+) -> None:
     """Make sure that regions can be asked for, if they will be: a scan needs none, and a distrusted disk."""
     asked = [plan for plan in disks if not plan.distrusted]
     reference = next((plan.reference for plan in asked if plan.reference is not None), None)
     is_full = options.on_lost_tracking == "full" or any(plan.previous is None for plan in asked)
     if asked and (reference is not None or is_full):
-        await prism.reach_element(facts, reference)
+        try:
+            await prism.reach_element(facts, reference)
+        except PrismAnswerError as error:
+            raise type(error)(f"VM {vm.name!r} ({vm.id}): {error}; --scan reads the disks instead") from error
 
 
 def _removed(vm: Vm, newest: Point | None) -> tuple[str, ...]:
