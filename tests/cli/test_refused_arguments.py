@@ -183,3 +183,16 @@ def test_a_bad_variable_is_named(variable: str, value: str, arguments: tuple[str
 def test_a_bad_option_does_not_blame_a_variable() -> None:
     assert_refused(ntx("vms", *PRISM, "--api", "v5", env={"NTX_API": "v4"}), 2, "'--api': 'v5'")
     assert "NTX_API" not in ntx("vms", *PRISM, "--api", "v5", env={"NTX_API": "v4"}).err
+
+
+def test_a_word_that_any_message_may_have_does_not_blame_a_variable(tmp_path: Path) -> None:
+    common = {"NTX_PROGRESS": "none", "NTX_DEBUG": "0", "NTX_BANDWIDTH": "1"}
+
+    word = ntx("checksum", "none", env=common, cwd=tmp_path)
+    number = ntx("checksum", "1", env=common, cwd=tmp_path)
+    named = ntx("points", env={**common, "NTX_REPOSITORY": str(tmp_path / "absent")})
+
+    for ran in (word, number, named):
+        assert ran.code
+        assert not any(f"{name}=" in ran.err for name in common), ran.err
+    assert f"(NTX_REPOSITORY={tmp_path / 'absent'})" in named.err

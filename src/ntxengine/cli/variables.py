@@ -8,6 +8,11 @@ import re
 import click
 from click.core import ParameterSource
 
+from ntxengine.cli.values import Fingerprint, PrismUrl, Username
+
+_TELLING = (click.Path, click.types.StringParamType, PrismUrl, Username, Fingerprint)
+"""Types of values that are names: one that is in a message is what that is about."""
+
 
 def hint(error: click.BadParameter) -> str | None:
     """Return what gave the value that is wrong, the option or the variable; None if it is not known."""
@@ -26,8 +31,16 @@ def name_in(error: Exception, ctx: click.Context) -> None:
             continue
         value = os.environ.get(name, "")
         is_used = ctx.get_parameter_source(parameter.name) is ParameterSource.ENVIRONMENT
-        if is_used and value and re.search(rf"(?<![\w/.-]){re.escape(value)}(?![\w/-])", str(error)):
+        if is_used and value and _is_about(str(error), parameter, value):
             error.add_note(f"{name}={value}")
+
+
+def _is_about(message: str, parameter: click.Parameter, value: str) -> bool:
+    """Say whether a message has the value; of words and numbers that any message may have, also the option's name."""
+    if not re.search(rf"(?<![\w/.-]){re.escape(value)}(?![\w/-])", message):
+        return False
+    is_telling = isinstance(parameter.type, _TELLING) and not getattr(parameter, "is_flag", False)
+    return is_telling or any(re.search(rf"{re.escape(name)}(?![\w-])", message) for name in parameter.opts)
 
 
 def notes(error: BaseException) -> str:
