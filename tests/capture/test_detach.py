@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,11 +12,13 @@ import pytest
 
 from ntxengine.attach import hotadd
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import cluster_record
+from ntxengine.repository import Repository, cluster_record
+from ntxengine.sim import Simulator
 from ntxengine.sim.faults import HttpFault
 from ntxengine.sweep import sweep
-from tests.capture.lab import Lab
+from tests.capture.lab import Lab, fast_clock, open_lab
 from tests.cli.ntx import ntx
+from tests.support.servers import require
 
 
 @pytest.mark.parametrize("verify", [True, False])
@@ -52,6 +56,35 @@ async def test_a_detach_that_never_ends_keeps_the_point(v4_lab: Lab, monkeypatch
 
     assert lab.stored(point) == lab.guest()
     assert len(lab.witness.warnings) == 2
+
+
+@pytest.fixture
+async def fast_lab(simulator: Simulator, repository: Repository) -> AsyncIterator[Lab]:
+    require("qemu-nbd", "qemu-img", "setpriv")
+    lab = await open_lab(simulator, "v4", repository, attach="hot-add", clock=fast_clock())
+    yield lab
+    await lab.prism.aclose()
+
+
+async def test_a_detach_that_is_given_up_says_what_it_waited_for(fast_lab: Lab) -> None:
+    lab = fast_lab
+    lab.sim.faults.http.append(HttpFault("/disks/", method="DELETE", status=503, count=-1))
+
+    point = await lab.capture()
+
+    assert lab.stored(point) == lab.guest()
+    assert len(lab.witness.warnings) == 2
+    assert all(re.search("clone was left behind: .*no good answer.*503", text) for text in lab.witness.warnings)
+
+
+async def test_a_task_that_never_ends_and_has_done_its_work_costs_no_warning(fast_lab: Lab) -> None:
+    lab = fast_lab
+    lab.sim.faults.stuck_tasks["detach"] = -1
+
+    await lab.capture()
+
+    assert lab.witness.warnings == []
+    lab.assert_clean(points=1)
 
 
 async def test_a_detach_that_is_refused_keeps_the_point_on_an_element_too(v3_hot_add_lab: Lab) -> None:

@@ -42,7 +42,8 @@ log = logging.getLogger(__name__)
 
 APPEAR_TIMEOUT_S = 60.0
 """From the end of Prism's task to a device of full size: udev on a busy machine."""
-DETACH_TIMEOUT_S = 120.0
+DETACH_TIMEOUT_S = 200.0
+"""Prism's part ends after 120 s by itself, and says what it waited for; this is for a last request that hangs."""
 POLL_S = 0.1
 
 
@@ -162,7 +163,7 @@ class HotAdd(Attacher):
 def _not_detached(attached: AttachedDisk, error: BaseException) -> str:
     return (
         f"a clone was left behind: disk {attached.id} could not be removed from VM {attached.worker_id}: {error}; "
-        f"`ntx sweep --worker VM` removes it"
+        f"`ntx sweep --worker VM` tries again"
     )
 
 

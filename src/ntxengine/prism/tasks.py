@@ -43,6 +43,8 @@ SETTLE_TIMEOUT_S = 30.0
 UNKNOWN_TIMEOUT_S = 60.0
 """How long Prism may not know what it has just accepted: its services learn of it one after the other."""
 UNDO_TIMEOUT_S = 180.0
+REMOVAL_TIMEOUT_S = 120.0
+"""How long a disk may take to leave its worker VM: a capture that waits for it holds the lock of its VM."""
 MAX_ODD_ANSWERS = 3
 
 log = logging.getLogger(__name__)

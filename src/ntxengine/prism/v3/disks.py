@@ -15,6 +15,7 @@ from ntxengine.prism.http.error_body import is_not_found, not_found_as
 from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.models import AttachedDisk, DiskPoint
 from ntxengine.prism.tasks import (
+    REMOVAL_TIMEOUT_S,
     SETTLE_TIMEOUT_S,
     UNDO_TIMEOUT_S,
     UNKNOWN_TIMEOUT_S,
@@ -91,7 +92,7 @@ class ElementDisks:
     async def detach(self, disk: AttachedDisk) -> None:
         """Take a disk off its worker VM, and wait until that is done."""
         what = f"removal of disk {disk.vmdisk_id} from worker VM {disk.worker_id}"
-        deadline = Deadline(self._clock)
+        deadline = Deadline(self._clock, REMOVAL_TIMEOUT_S)
 
         async def begun() -> str | None:
             """Return the id of the task, empty if the disk is not there."""

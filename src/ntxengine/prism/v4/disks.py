@@ -17,6 +17,7 @@ from ntxengine.prism.http.session import Answer
 from ntxengine.prism.listing import readable
 from ntxengine.prism.models import AttachedDisk, DiskPoint
 from ntxengine.prism.tasks import (
+    REMOVAL_TIMEOUT_S,
     SETTLE_TIMEOUT_S,
     UNDO_TIMEOUT_S,
     UNKNOWN_TIMEOUT_S,
@@ -104,7 +105,7 @@ class CentralDisks:
     async def detach(self, disk: AttachedDisk) -> None:
         """Take a disk off its worker VM, and wait until that is done."""
         what = f"removal of disk {disk.id} from worker VM {disk.worker_id}"
-        deadline = Deadline(self._clock)
+        deadline = Deadline(self._clock, REMOVAL_TIMEOUT_S)
 
         async def begun() -> str | None:
             """Return the id of the task, empty if the disk is not there."""

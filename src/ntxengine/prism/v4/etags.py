@@ -31,7 +31,10 @@ async def with_etag(send: Callable[[str | None], Awaitable[str]], etag: str | No
             if etag is not None or not (_is_wanted(exc) or _is_stale(exc)):
                 raise
             refused = exc
-    raise PrismAnswerError(f"{what}: Prism wants an ETag and tells none: {refused}") from refused
+    raise PrismAnswerError(
+        f"{what}: Prism wants an ETag and tells none, so that `ntx` cannot do it, nor `ntx sweep`: do it by hand in Prism:"
+        f" {refused}"
+    ) from refused
 
 
 async def until_not_stale(change: Callable[[], Awaitable[None]], *, what: str, thing: str) -> None:
