@@ -32,8 +32,8 @@ async def with_etag(send: Callable[[str | None], Awaitable[str]], etag: str | No
                 raise
             refused = exc
     raise PrismAnswerError(
-        f"{what}: Prism wants an ETag and tells none, so that `ntx` cannot do it, nor `ntx sweep`: do it by hand in Prism:"
-        f" {refused}"
+        f"{what}: Prism wants an ETag and tells none, so that `ntx` cannot do it, nor `ntx sweep`: do it by hand in"
+        f" Prism: {refused}"
     ) from refused
 
 
