@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ntxengine import prism
-from ntxengine.errors import NotFoundError, OptionsError, PrismAnswerError
-from ntxengine.ids import is_uuid
 from ntxengine.prism import Cluster, Endpoint, Secret, Trust, Vm
+from ntxengine.prism.cluster import vm_named
 
 
 @asynccontextmanager
@@ -57,14 +56,4 @@ async def find_vm(cluster: Cluster, name: str) -> Vm:
     Errors: NotFoundError if there is none; OptionsError if several have the name; PrismAnswerError if it is a VM that
             cannot be read; PrismError.
     """
-    if is_uuid(name):
-        return await cluster.prism.vm(name.lower())
-    ids = await cluster.prism.ids_named(name)
-    if not ids:
-        raise NotFoundError(f"no VM is named {name!r}: `ntx vms` lists those that this account may see")
-    if len(ids) > 1:
-        known = ", ".join(vm_id or "one without a UUID" for vm_id in ids)
-        raise OptionsError(f"{len(ids)} VMs are named {name!r}: name one by its UUID: {known}")
-    if not is_uuid(ids[0]):
-        raise PrismAnswerError(f"VM {name!r} has no UUID by which it could be asked for: Prism calls it {ids[0]!r}")
-    return await cluster.prism.vm(ids[0])
+    return await vm_named(cluster.prism, name)

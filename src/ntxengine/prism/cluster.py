@@ -24,6 +24,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import Protocol, Self
 
+from ntxengine.errors import NotFoundError, OptionsError, PrismAnswerError
+from ntxengine.ids import is_uuid
 from ntxengine.prism.findings import Findings
 from ntxengine.prism.models import (
     AttachedDisk,
@@ -35,6 +37,7 @@ from ntxengine.prism.models import (
     Host,
     RecoveryPoint,
     RegionPage,
+    RegionSample,
     Vm,
     VmList,
     VolumeGroup,
@@ -92,6 +95,25 @@ async def cvm_of(facts: Facts, vm: Vm) -> str:
     return next((host.cvm_address for host in await facts.hosts(vm.cluster_id) if host.id == vm.host_id), "")
 
 
+async def vm_named(inventory: Inventory, name: str) -> Vm:
+    """Return the VM with this UUID or name.  Few requests however many VMs there are, where Prism looks up names.
+
+    Errors: NotFoundError if there is none; OptionsError if several have the name; PrismAnswerError if it is a VM that
+            cannot be read; PrismError.
+    """
+    if is_uuid(name):
+        return await inventory.vm(name.lower())
+    ids = await inventory.ids_named(name)
+    if not ids:
+        raise NotFoundError(f"no VM is named {name!r}: `ntx vms` lists those that this account may see")
+    if len(ids) > 1:
+        known = ", ".join(vm_id or "one without a UUID" for vm_id in ids)
+        raise OptionsError(f"{len(ids)} VMs are named {name!r}: name one by its UUID: {known}")
+    if not is_uuid(ids[0]):
+        raise PrismAnswerError(f"VM {name!r} has no UUID by which it could be asked for: Prism calls it {ids[0]!r}")
+    return await inventory.vm(ids[0])
+
+
 class RecoveryPoints(Protocol):
     """VMs that are frozen at a moment.  `can_choose_vss`: what VSS makes of a Windows guest can be chosen."""
 
@@ -131,6 +153,10 @@ class ChangedRegions(Protocol):
 
     def changed_regions(self, disk: DiskPoint, reference: DiskPoint | None) -> AsyncIterator[RegionPage]:
         """Yield the pages of what differs between `reference` and `disk`; without one, of what is allocated."""
+        ...
+
+    async def sample_regions(self, disk: DiskPoint, length: int) -> RegionSample:
+        """Return the first page of what is allocated in the first `length` bytes of `disk`: to see that it is told."""
         ...
 
     async def reach_element(self, cluster: ClusterFacts, reference: DiskPoint | None) -> None:

@@ -199,6 +199,18 @@ class RegionPage:
 
 
 @dataclass(frozen=True)
+class RegionSample:
+    """The first page of what is allocated in the beginning of a disk; `by` is the Prism that computed it.
+
+    `revision` is that of v4 which its token was good for, "" with v3.
+    """
+
+    page: RegionPage
+    by: str
+    revision: str = ""
+
+
+@dataclass(frozen=True)
 class AttachedDisk:
     """A disk that was hot-added to the worker VM from a recovery point.
 

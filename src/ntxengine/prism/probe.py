@@ -24,16 +24,16 @@ import msgspec
 from ntxengine.errors import PrismBusy, PrismError, PrismStatusError
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.http.error_body import one_line
-from ntxengine.prism.http.session import Session
+from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v4.api import CentralApi, server_revision
 
-_OURS = {"vmm": 1, "dataprotection": 0, "prism": 0}
+OURS = {"vmm": 1, "dataprotection": 0, "prism": 0}
 """The minor revision of v4 that each name space needs: vmm 4.1 brought hot-add of recovery points."""
 
 _VERSION = re.compile(r"v4\.(\d{1,3})(?:\.([ab])\d{1,3})?")
-_ABSENT = frozenset({404, 405, 501})
-_SCHEMA_REFUSED = frozenset({400, 422})
+ABSENT = frozenset({404, 405, 501})
+SCHEMA_REFUSED = frozenset({400, 422})
 _FORBIDDEN, _BUSY, _SERVER_ERROR = 403, 429, 500
 _NEWEST = 9
 """No more revisions than this are tried upward."""
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Identity:
+class Identity:
     """What a Prism says it is: `is_central` is None if it does not tell."""
 
     product: str
@@ -59,7 +59,7 @@ class _No:
     @property
     def is_absent(self) -> bool:
         """The call is not there at all, so that another revision may have it."""
-        return self.status in _ABSENT
+        return self.status in ABSENT
 
     @property
     def is_failure(self) -> bool:
@@ -108,7 +108,7 @@ async def probe(central: Session | None, element: Session | None) -> Findings:
     """
     first = central or element
     assert first is not None
-    identity = await _identify(first)
+    identity = await identify(first)
     v4 = _V4(None, None, _No("not asked for" if central is None else "it is a Prism Element"))
     if central is not None and (identity.is_central is not False or element is None):
         v4 = await _probe_v4(central)
@@ -134,34 +134,38 @@ async def probe(central: Session | None, element: Session | None) -> Findings:
     )
 
 
-async def _identify(session: Session) -> _Identity:
+async def identify(session: Session) -> Identity:
     """Ask a Prism what it is; an account for v4 alone cannot ask that."""
     if not session.speaks_legacy:
-        return _Identity("", None)
+        return Identity("", None)
     try:
         answer = await ElementApi(session).list_entities("cluster", 0)
     except PrismStatusError as exc:
         log.debug("clusters cannot be listed: %s", exc)
-        return _Identity("", None)
+        return Identity("", None)
+    found = identity_of(answer)
+    log.debug("Prism %s: product %s, Prism Central: %s", session.name, found.product or "unnamed", found.is_central)
+    return found
+
+
+def identity_of(answer: Answer) -> Identity:
+    """Return what the list of clusters says of the Prism that gave it."""
     environment = answer.headers.get("x-ntnx-env", "").lower()
     product = one_line(answer.headers.get("x-ntnx-product", ""))
-    log.debug(
-        "Prism %s: product %s, environment %s", session.name, product or "unnamed", one_line(environment) or "unnamed"
-    )
     if environment in ("pc", "pe"):
-        return _Identity(product, environment == "pc")
+        return Identity(product, environment == "pc")
     services = [name for item in answer.decode(_ClusterList).entities or () for name in item.services]
-    return _Identity(product, "PRISM_CENTRAL" in services if services else None)
+    return Identity(product, "PRISM_CENTRAL" in services if services else None)
 
 
 async def _probe_v4(session: Session) -> _V4:
     """Ask which revisions can be spoken, and whether they answer."""
     told: dict[str, str] = {}
-    for name_space in _OURS:
-        told[name_space] = await _told_revision(session, name_space)
+    for name_space in OURS:
+        told[name_space] = await told_revision(session, name_space)
         if (_minor(told[name_space]) or 0) < 0:
             return _V4(None, None, _No(f"its {name_space} has no finished v4"))
-    first = {name_space: _candidates(name_space, text)[0] for name_space, text in told.items()}
+    first = {name_space: candidates(name_space, text)[0] for name_space, text in told.items()}
 
     def ask(name_space: str, revision: str) -> Awaitable[object]:
         api = CentralApi(session, Revisions(**{**first, name_space: revision}))
@@ -170,7 +174,7 @@ async def _probe_v4(session: Session) -> _V4:
     spoken = dict(first)
     for name_space in ("vmm", "dataprotection"):
         refused = None
-        for revision in _candidates(name_space, told[name_space]):
+        for revision in candidates(name_space, told[name_space]):
             found = await _refused(ask(name_space, revision))
             if found is None:
                 spoken[name_space], refused = revision, None
@@ -183,18 +187,18 @@ async def _probe_v4(session: Session) -> _V4:
     return _V4(Revisions(**spoken), Revisions(**told), None)
 
 
-def _candidates(name_space: str, told: str) -> list[str]:
+def candidates(name_space: str, told: str) -> list[str]:
     """Return the revisions to try, the best first: ours or the server's, then older ones, then newer ones.
 
     A call may be gone from an old revision, and a server need not have the one that it says.
     """
-    ours, highest = _OURS[name_space], _minor(told)
+    ours, highest = OURS.get(name_space, 0), _minor(told)
     best = ours if highest is None else min(ours, highest)
     newer = range(best + 1, (min(highest, _NEWEST) if highest is not None else best) + 1)
     return [f"v4.{minor}" for minor in (*range(best, -1, -1), *newer)]
 
 
-async def _told_revision(session: Session, name_space: str) -> str:
+async def told_revision(session: Session, name_space: str) -> str:
     """Return the highest revision as the server writes it, on one line; "" if it does not tell."""
     try:
         text = await server_revision(session, name_space)
@@ -229,7 +233,7 @@ async def _probe_v3(session: Session) -> _No | None:
     if refused := await _refused(api.list_entities("vm_snapshot", 0, length=1)):
         return refused
     refused = await _refused(api.changed_regions(None, None, 0))
-    return None if refused is None or refused.status in _SCHEMA_REFUSED else refused
+    return None if refused is None or refused.status in SCHEMA_REFUSED else refused
 
 
 async def _refused(asking: Awaitable[object]) -> _No | None:
@@ -237,13 +241,13 @@ async def _refused(asking: Awaitable[object]) -> _No | None:
     try:
         await asking
     except PrismStatusError as exc:
-        text = str(exc) if exc.status not in _ABSENT else f"{exc} (the call is not there)"
+        text = str(exc) if exc.status not in ABSENT else f"{exc} (the call is not there)"
         return _No(text, exc.status)
     return None
 
 
 def _no_family(
-    central: Session | None, element: Session | None, identity: _Identity, no_v4: _No, no_v3: _No
+    central: Session | None, element: Session | None, identity: Identity, no_v4: _No, no_v3: _No
 ) -> PrismError:
     """Return what to raise where neither family can be used: what failed may work later, the rest needs a person."""
     asked = [(no, session) for no, session in ((no_v4, central), (no_v3, element)) if session is not None]
@@ -255,7 +259,7 @@ def _no_family(
     return PrismError(_neither(central, element, identity, no_v4, no_v3))
 
 
-def _neither(central: Session | None, element: Session | None, identity: _Identity, no_v4: _No, no_v3: _No) -> str:
+def _neither(central: Session | None, element: Session | None, identity: Identity, no_v4: _No, no_v3: _No) -> str:
     if central is None and element is not None:
         hint = _hint(no_v3, "v3 is spoken by a Prism Element that has snapshots with changed regions")
         return f"Prism {element.name} cannot be used by v3: {no_v3.text}: {hint}"

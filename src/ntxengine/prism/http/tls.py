@@ -101,7 +101,15 @@ def certificate_error(exc: BaseException | None) -> ssl.SSLCertVerificationError
 
 
 def advice(refused: ssl.SSLCertVerificationError, shown_by: Certificate | None, trust: Trust, *, prefix: str) -> str:
-    """Return why a certificate was refused and what can be done; `prefix` begins the options: `--` or `--element-`."""
+    """Return why a certificate was refused and what can be done, on one line."""
+    why, remedy = judged(refused, shown_by, trust, prefix=prefix)
+    return f"{why}. {remedy}" if isinstance(refused, FingerprintError) else f"{why}: {remedy}"
+
+
+def judged(
+    refused: ssl.SSLCertVerificationError, shown_by: Certificate | None, trust: Trust, *, prefix: str
+) -> tuple[str, str]:
+    """Return why a certificate was refused, and what can be done; `prefix` begins the options: `--` or `--element-`."""
     pin = "" if shown_by is None else f"{prefix}fingerprint {shown(shown_by.fingerprint)}"
     if isinstance(refused, FingerprintError):
         return _changed(pin, trust, prefix)
@@ -123,14 +131,14 @@ def advice(refused: ssl.SSLCertVerificationError, shown_by: Certificate | None, 
         ways.append(f"name the authority that signed it with {prefix}ca-file FILE")
     if pin:
         ways.append(f"compare its SHA-256 fingerprint with that Prism's own and pin it: {pin}")
-    return f"{why}: {'; or '.join(ways)}"
+    return why, "; or ".join(ways)
 
 
-def _changed(pin: str, trust: Trust, prefix: str) -> str:
+def _changed(pin: str, trust: Trust, prefix: str) -> tuple[str, str]:
     where = f"in {trust.trust_file!r}" if trust.trust_file else f"given with {prefix}fingerprint"
     remedy = f"correct its line {where}" if trust.trust_file else f"give {pin or f'{prefix}fingerprint anew'}"
     what = f"its SHA-256 fingerprint is {pin.rpartition(' ')[2]}" if pin else "its fingerprint is another one"
     return (
-        f"{what}, not the one {where}: it was renewed, or somebody stands in between; nothing was sent to it."
-        f" If you know that it was renewed, {remedy}"
+        f"{what}, not the one {where}: it was renewed, or somebody stands in between; nothing was sent to it",
+        f"If you know that it was renewed, {remedy}",
     )

@@ -76,11 +76,15 @@ class ElementApi:
         """Begin to delete a snapshot."""
         await self.session.ask(Request("DELETE", f"{V3}/vm_snapshots/{id_in_path(snapshot_id)}"))
 
-    async def changed_regions(self, path: str | None, reference: str | None, start: int) -> Answer:
+    async def changed_regions(
+        self, path: str | None, reference: str | None, start: int, end: int | None = None
+    ) -> Answer:
         """One page of changed regions.  Offsets are numbers, a missing reference is left out: anything else is 422."""
         body: dict[str, Any] = {} if path is None else {"snapshot_file_path": path, "start_offset": start}
         if reference is not None:
             body["reference_snapshot_file_path"] = reference
+        if end is not None:
+            body["end_offset"] = end
         return await self.session.ask(Request("POST", f"{V3}/data/changed_regions", body=body))
 
     async def get_cluster_v2(self) -> schema_v2.V2Cluster:

@@ -23,6 +23,7 @@ from ntxengine.prism.models import (
     Host,
     RecoveryPoint,
     RegionPage,
+    RegionSample,
     Vm,
     VmList,
     VssBackup,
@@ -142,6 +143,14 @@ class ElementPrism(ElementVolumeGroups):
 
         async for page in walk(ask, page_v3):
             yield page
+
+    async def sample_regions(self, disk: DiskPoint, length: int) -> RegionSample:
+        """Return the first page of what is allocated in the first `length` bytes of `disk`."""
+        if disk.path is None:
+            raise OptionsError(f"recovery point disk {disk.id} has no storage path: it is not of v3")
+        with not_found_as(f"snapshot file {disk.path}"):
+            answer = await self._api.changed_regions(disk.path, None, 0, length)
+        return RegionSample(page_v3(answer.body, start=0, request=answer.request), self._session.name)
 
     async def reach_element(self, cluster: ClusterFacts, reference: DiskPoint | None) -> None:
         """Nothing to do: it is the one that told of the VM."""

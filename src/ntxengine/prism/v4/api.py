@@ -190,7 +190,13 @@ class CentralApi(Calls):
 
 
 async def compute_changed_regions(
-    session: Session, revision: str, token: Secret, disk: DiskPoint, reference: DiskPoint | None, offset: int
+    session: Session,
+    revision: str,
+    token: Secret,
+    disk: DiskPoint,
+    reference: DiskPoint | None,
+    offset: int,
+    length: int | None = None,
 ) -> Answer:
     """Ask a Prism Element for one page of changed regions, with the token of cluster discovery and nothing else."""
     body: dict[str, Any] = {
@@ -198,6 +204,8 @@ async def compute_changed_regions(
         "offset": offset,
         "blockSizeByte": BLOCK_SIZE_BYTE,
     }
+    if length is not None:
+        body["length"] = length
     if reference is not None:
         body["referenceRecoveryPointExtId"] = reference.recovery_point_id
         body["referenceVmRecoveryPointExtId"] = reference.vm_point_id

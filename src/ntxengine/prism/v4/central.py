@@ -21,6 +21,7 @@ from ntxengine.prism.models import (
     Host,
     RecoveryPoint,
     RegionPage,
+    RegionSample,
     Vm,
     VmList,
     VssBackup,
@@ -146,6 +147,10 @@ class CentralPrism(CentralVolumeGroups):
     def changed_regions(self, disk: DiskPoint, reference: DiskPoint | None) -> AsyncIterator[RegionPage]:
         """Yield the pages of what differs between `reference` and `disk`; without one, of what is allocated."""
         return self._regions.pages(disk, reference)
+
+    async def sample_regions(self, disk: DiskPoint, length: int) -> RegionSample:
+        """Return the first page of what is allocated in the first `length` bytes of `disk`."""
+        return await self._regions.sample(disk, length)
 
     async def reach_element(self, cluster: ClusterFacts, reference: DiskPoint | None) -> None:
         """Make sure that the Prism Element can be asked."""

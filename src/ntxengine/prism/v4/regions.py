@@ -35,7 +35,7 @@ from ntxengine.prism.http.endpoint import Secret
 from ntxengine.prism.http.error_body import not_found_as, one_line
 from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.http.tls import certificate_error
-from ntxengine.prism.models import ClusterFacts, DiskPoint, RegionPage
+from ntxengine.prism.models import ClusterFacts, DiskPoint, RegionPage, RegionSample
 from ntxengine.prism.regions import page_v4, walk
 from ntxengine.prism.v4.api import CentralApi, compute_changed_regions, is_revision
 
@@ -103,6 +103,14 @@ class RegionReader:
 
         async for page in walk(ask, page_v4):
             yield page
+
+    async def sample(self, disk: DiskPoint, length: int) -> RegionSample:
+        """Return the first page of what is allocated in the first `length` bytes of `disk`."""
+        with not_found_as(f"disk recovery point {disk.id}"):
+            grant = await self._discover(disk, None)
+            answer = await compute_changed_regions(grant.session, grant.revision, grant.token, disk, None, 0, length)
+        page = page_v4(answer.body, start=0, request=answer.request)
+        return RegionSample(page, grant.session.name, grant.revision)
 
     async def reach_element(self, cluster: ClusterFacts, reference: DiskPoint | None) -> None:
         """Ask the Prism Element for any answer: where discovery leads, or else where the cluster says that it is.

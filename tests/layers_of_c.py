@@ -1,0 +1,66 @@
+"""The layers of C, as one table: what each unit of csrc/ may include, and nothing else."""
+
+NTX = {"ntx"}
+C_LAYERS = {
+    # headers that others stand on
+    "ntx": set(),
+    "bytes": set(),
+    "error": NTX,
+    "extent": NTX | {"bytes", "error"},
+    # kernels and tools
+    "zero": NTX,
+    "digest": NTX,
+    "bucket": NTX | {"bytes", "clock"},
+    "buffer": NTX | {"bytes"},
+    "clock": set(),
+    "event": NTX,
+    "stop": {"event"},
+    # what a connection speaks through
+    "stream": {"clock"},
+    "stream_pages": NTX,
+    "stream_plain": {"stream", "stream_pages"},
+    "stream_connect": NTX | {"clock", "error", "stream", "stream_plain"},
+    "about": NTX | {"device_ring", "digest", "stream_plain", "zero"},
+    # a device, and what a job asks of it
+    "device": NTX | {"bytes", "clock", "error", "extent", "stop"},
+    "device_ring": NTX,
+    "device_file": NTX | {"bytes", "device", "device_ring", "error", "zero"},
+    "device_file_open": NTX | {"bytes", "device", "device_file", "error"},
+    "device_null": NTX | {"bytes", "device", "error"},
+    "device_pattern": NTX | {"bytes", "device", "error"},
+    "device_mapped": NTX | {"bytes", "device", "error"},
+    # NBD, by phase of the protocol
+    "nbd_proto": NTX,
+    "nbd_text": NTX | {"nbd_proto"},
+    "nbd_coverage": NTX,
+    "nbd_slot": NTX | {"device", "nbd_coverage", "nbd_proto"},
+    "nbd_request": NTX | {"bytes", "nbd_proto", "nbd_slot", "stream"},
+    "nbd_export": NTX | {"bytes", "error", "nbd_proto"},
+    "nbd_handshake": NTX | {"bytes", "error", "nbd_export", "nbd_proto", "nbd_request", "nbd_text", "stream"},
+    "nbd_rx": NTX | {"error", "nbd_export", "nbd_proto", "nbd_slot"},
+    "nbd_chunk": NTX | {"bytes", "nbd_proto", "nbd_rx", "nbd_text"},
+    "nbd_reply": NTX | {"bytes", "error", "nbd_chunk", "nbd_proto", "nbd_rx", "nbd_text", "stream"},
+    "nbd_places": NTX,
+    "nbd_conn": NTX | {"bytes", "error", "nbd_export", "nbd_places", "nbd_proto", "nbd_reply", "nbd_request", "stream"},
+    "nbd_open": NTX
+    | {"bytes", "clock", "error", "nbd_conn", "nbd_handshake", "nbd_proto", "nbd_text", "stream", "stream_connect"},
+    # the job
+    "plan": NTX | {"bytes", "error", "extent"},
+    "pace": NTX | {"bytes", "clock"},
+    "counters": {"clock"},
+    "scheduler": NTX | {"bucket", "clock", "error", "event", "pace", "plan", "stop"},
+    # a worker: its stages, none of which knows another, and what they share
+    "worker_span": NTX | {"plan"},
+    "worker_ranges": NTX | {"counters", "plan"},
+    "worker_slots": NTX | {"buffer", "device", "worker_span"},
+    "worker_cursor": NTX | {"bytes", "device", "worker_span"},
+    "worker_digester": NTX | {"bytes", "error", "worker_span"},
+    "worker_zero_run": NTX | {"bytes", "device", "worker_span"},
+    "worker_outbox": NTX | {"bytes", "device", "worker_ranges", "worker_slots", "worker_zero_run"},
+    "worker_wait": NTX | {"bytes", "clock", "device", "error"},
+    "worker": NTX
+    | {"bytes", "clock", "error", "scheduler"}
+    | {"worker_cursor", "worker_digester", "worker_outbox", "worker_wait"},
+    "job_check": NTX | {"device", "error"},
+    "job": NTX | {"bytes", "clock", "device", "error", "event", "job_check", "scheduler", "worker"},
+}  # fmt: skip
