@@ -43,6 +43,7 @@ PYTHON_LAYERS = {
     },
     "sweep": {"capture", "attach", "prism", "repository", "concurrency", "errors", "events", "files", "units"},
     "verify": {"repository", "images", "dataplane", "concurrency", "errors", "events", "units"},
+    "probe": {"prism", "attach", "images", "concurrency", "errors", "ids", "units"},
     "restore": {"repository", "images", "_core", "dataplane", "concurrency", "errors", "events", "files"},
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"errors", "units", "ids"},
@@ -57,7 +58,7 @@ PYTHON_LAYERS = {
     "demo": {"errors", "units"},
     "bench": {"images", "dataplane", "concurrency", "errors", "units"},
     "cli": {
-        "api", "capture", "verify", "restore", "sweep", "prism", "attach", "repository", "sim", "demo",
+        "api", "capture", "verify", "restore", "sweep", "probe", "prism", "attach", "repository", "sim", "demo",
         "bench", "images", "_core", "dataplane", "concurrency", "errors", "events", "files", "ids", "machine", "units",
     },
 }  # fmt: skip
@@ -105,6 +106,7 @@ FACADES = {
         "capture": {"create", "open"},
         "restore": {"create", "open"},
         "verify": {"open"},
+        "probe": {"process"},
         "repository": {"create", "qemu_img", "qemu_nbd", "served"},
         "api": {"endpoints"},
         "cli": {"endpoints", "formats"},

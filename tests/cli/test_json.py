@@ -51,6 +51,8 @@ class Documents:
 
     def _cluster_and_repository(self) -> None:
         self.run("vms")
+        self.run("probe", "demo", "--live")
+        self.run("probe", "nobody", code=3)
         self.run("capture", "demo", "--dry-run")
         self.run("capture", "demo")
         with self._guest.open("r+b") as disk:

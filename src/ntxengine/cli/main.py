@@ -34,6 +34,7 @@ class Entry(NamedTuple):
 SECTIONS: dict[str, dict[str, Entry]] = {
     "The cluster and the repository": {
         "vms": Entry("cluster", "List the VMs of a cluster."),
+        "probe": Entry("probe", "Look at all that a capture needs, before anything is frozen."),
         "capture": Entry("capture", "Capture a VM: in full the first time, then what changed."),
         "points": Entry("points", "List the points that a repository holds."),
         "verify": Entry("verify", "Read points back and compare them with their digests."),

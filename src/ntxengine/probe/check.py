@@ -1,0 +1,116 @@
+"""What a check is, and what checks know of each other's findings.
+
+A check is a small class in a file of its topic, with a row in `checks_for` (probe/registry.py).  It says which checks
+must have gone well before it (`needs`), which must be over (`after`), and whether it applies at all; `run` returns what
+it found, and whatever it raises is a check that failed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.http.certificate import Certificate
+from ntxengine.prism.inquiry import Inquiry
+from ntxengine.prism.models import ClusterFacts, RecoveryPoint, Vm
+from ntxengine.probe.machine import Machine
+from ntxengine.probe.model import Line, ProbeOptions, Result
+
+LIMIT_S = 30.0
+"""How long a check may take if it says nothing else."""
+
+
+@dataclass
+class Place:
+    """One Prism that is probed, and what was found out about it.
+
+    `may_be_central` and `may_be_element`: what the person says that it is; both where nobody knows.
+    """
+
+    subject: str
+    inquiry: Inquiry
+    may_be_central: bool
+    may_be_element: bool
+    is_central: bool | None = None
+    addresses: list[str] = field(default_factory=list)
+    our_address: str = ""
+    certificate: Certificate | None = None
+    speaks_v4: bool = False
+    speaks_v3: bool = False
+    no_v4: str = "not asked for"
+
+    @property
+    def asks_v4(self) -> bool:
+        """Whether v4 is to be looked for here."""
+        return self.may_be_central and self.is_central is not False
+
+    @property
+    def asks_v3(self) -> bool:
+        """Whether v3 is to be looked for here."""
+        return self.may_be_element and self.is_central is not True
+
+
+@dataclass
+class Context:
+    """What is probed, and what is known by now.  `prism` is what a capture would speak to, at the place `at`."""
+
+    options: ProbeOptions
+    machine: Machine
+    places: list[Place]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    lines: dict[str, Line] = field(default_factory=dict)
+    prism: Prism | None = None
+    at: Place | None = None
+    clusters: list[ClusterFacts] = field(default_factory=list)
+    vm: Vm | None = None
+    worker: Vm | None = None
+    source: str = ""
+    live_point: RecoveryPoint | None = None
+
+    @property
+    def our_addresses(self) -> list[str]:
+        """The addresses of this machine that the Prisms see."""
+        return list(dict.fromkeys(place.our_address for place in self.places if place.our_address))
+
+    def is_good(self, key: str) -> bool:
+        """Return whether a check found nothing that keeps others from running."""
+        line = self.lines.get(key)
+        return line is not None and line.result.status in ("ok", "warning")
+
+
+class Check(ABC):
+    """One thing that is looked at.  `subject` says of what: `prism`, `element`, `cluster`, `vm`, `source`, ..."""
+
+    name: ClassVar[str]
+    limit_s: ClassVar[float] = LIMIT_S
+
+    def __init__(self, subject: str, *, needs: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> None:
+        self.subject = subject
+        self.needs = needs
+        self.after = after
+
+    @property
+    def key(self) -> str:
+        """How others name it."""
+        return f"{self.subject}.{self.name}"
+
+    def applies(self, context: Context) -> bool:
+        """Say whether there is anything to look at; asked when those that it waits for are over."""
+        return True
+
+    @abstractmethod
+    async def run(self, context: Context) -> Result:
+        """Look, and say what was found.  What it raises is a failure of what it looked at."""
+
+
+class PlaceCheck(Check):
+    """One thing of one Prism."""
+
+    def __init__(self, place: Place, *, needs: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> None:
+        prefixed = tuple(f"{place.subject}.{name}" for name in needs)
+        super().__init__(place.subject, needs=prefixed, after=tuple(f"{place.subject}.{name}" for name in after))
+        self.place = place

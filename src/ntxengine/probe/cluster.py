@@ -1,0 +1,217 @@
+"""The cluster: its change tracker, its version, who computes changed regions, its containers, what we left there."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.http.trust import shown
+from ntxengine.prism.models import ClusterFacts, Container
+from ntxengine.prism.versions import notice, refusal
+from ntxengine.probe.check import Check, Context
+from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
+from ntxengine.probe.words import days_left
+
+POINT_PREFIX = "ntx-probe-"
+"""What the names of our own short-lived recovery points begin with."""
+
+LOOK_TIMEOUT_S = 8.0
+MAX_CLUSTERS = 16
+MAX_SHOWN = 12
+_YES_NO = {True: "yes", False: "no", None: "not told"}
+
+
+class Tracker(Check):
+    """What says which regions changed, and by which family a capture would speak."""
+
+    name = "tracker"
+
+    async def run(self, context: Context) -> Result:
+        at = next((place for place in context.places if place.speaks_v4), None)
+        if at is not None:
+            context.at, context.prism = at, at.inquiry.central()
+            revision = at.inquiry.revisions["dataprotection"]
+            return ok(f"changed regions of v4 (dataprotection {revision}), through Prism Central", family="v4")
+        at = next((place for place in context.places if place.speaks_v3), None)
+        if at is not None:
+            context.at, context.prism = at, at.inquiry.element(context.places[0].no_v4)
+            return ok("changed regions of v3, of a Prism Element", family="v3")
+        wrong = [line.key for line in context.lines.values() if line.result.status == "failed"]
+        return skipped(f"neither v4 nor v3 can be spoken: {', '.join(wrong) or 'see above'}")
+
+
+class Version(Check):
+    """The version of AOS, and whether it is one that can be captured from."""
+
+    name = "version"
+
+    async def run(self, context: Context) -> Result:
+        assert context.prism is not None
+        assert context.at is not None
+        ids = [context.vm.cluster_id] if context.vm is not None and context.vm.cluster_id else []
+        if not ids and context.prism.family == "v4":
+            ids = await context.at.inquiry.cluster_ids()
+            if not ids:
+                return skipped(
+                    "this account may not list clusters (Backup Admin may not): name a VM to see its cluster"
+                )
+        context.clusters = [await context.prism.cluster(each) for each in (ids or [""])[:MAX_CLUSTERS]]
+        facts: Facts = {
+            "clusters": [
+                {"cluster_id": each.id, "name": each.name, "version": str(each.version), "storage": each.storage_type}
+                for each in context.clusters
+            ]
+        }
+        told = ", ".join(_version(each) for each in context.clusters)
+        for each in context.clusters:
+            if problem := refusal(each.version):
+                return failed(problem, "update the cluster: Prism > Life Cycle Management", **facts)
+            if said := notice(each.version, context.prism.family):
+                return warning(f"{each.name or each.id or 'the cluster'}: {said}", _AOS_REMEDY, **facts)
+        return ok(told, **facts)
+
+
+_AOS_REMEDY = (
+    'give the account the right to see it ("View Cluster"; v2: any role), or go on: what it can is asked anyway'
+)
+
+
+class Computing(Check):
+    """The Prism Elements that compute changed regions of v4 can be reached, and their certificates are trusted."""
+
+    name = "computing"
+
+    def applies(self, context: Context) -> bool:
+        return context.prism is not None and context.prism.family == "v4"
+
+    async def run(self, context: Context) -> Result:
+        assert context.at is not None
+        inquiry = context.at.inquiry
+        told = []
+        soon = []
+        for each in context.clusters:
+            address = _address(each)
+            if address is None:
+                continue
+            port = inquiry.endpoint.port
+            route = await context.machine.connect(address, port)
+            if route.answer != "open":
+                return failed(
+                    f"{_named(each)}: no connection to {address}:{port}: {route.cause}",
+                    f"open TCP {port} from this machine to each Prism Element in the firewalls between",
+                    address=address,
+                )
+            found = await inquiry.element_certificate(address, LOOK_TIMEOUT_S)
+            distrust = await inquiry.distrust_element(address, found)
+            if distrust is not None:
+                why, remedy = distrust
+                return failed(
+                    f"{_named(each)}: the certificate at {address} is not trusted: {why}", remedy, address=address
+                )
+            days = days_left(found.not_after if found else None, context.now())
+            if found is not None and days is not None and 0 <= days < 30:
+                soon.append(f"{_named(each)} at {address}: its certificate ends in {days} days")
+            told.append(f"{address}, SHA-256 {shown(found.fingerprint)[:23]}..." if found else address)
+        if soon:
+            return warning("; ".join(soon), "renew it: Prism Element > Settings > SSL Certificate")
+        if not told:
+            return skipped("no address of a Prism Element is told: cluster discovery names one, as --live shows")
+        return ok(f"reached and trusted: {'; '.join(told)}")
+
+
+class Containers(Check):
+    """What the storage containers are like, as far as that matters to a capture."""
+
+    name = "containers"
+
+    async def run(self, context: Context) -> Result:
+        assert context.prism is not None
+        assert context.at is not None
+        reply = await context.at.inquiry.ask("v4.containers" if context.prism.family == "v4" else "v2.containers")
+        if reply.outcome == "denied":
+            return warning(
+                f"{context.at.inquiry.who} may not see storage containers: nothing is known of compression and dedup:"
+                f" {reply.text}",
+                'give it a role with "View Storage Container", such as Backup Admin',
+            )
+        if reply.outcome != "good":
+            return warning(f"not told: {reply.text}", "try again later")
+        found = await context.prism.containers()
+        tiers = await _tiers(context.prism, context.clusters)
+        facts: Facts = {
+            "containers": [
+                {
+                    "name": each.name,
+                    "compression": _YES_NO[each.is_compressed],
+                    "dedup": _YES_NO[each.has_dedup],
+                    "encryption": _YES_NO[each.is_encrypted],
+                    "erasure_coding": _YES_NO[each.is_erasure_coded],
+                    "nfs_allowed": ", ".join(each.nfs_allowed or ()),
+                }
+                for each in found[:100]
+            ],
+            "tiers": tiers,
+        }
+        if not found:
+            return warning("none is told", "is this the cluster that you mean?", **facts)
+        shown_ones = "; ".join(_container(each) for each in found[:MAX_SHOWN])
+        more = f"; and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
+        on = f" (disks: {', '.join(tiers)})" if tiers else ""
+        return ok(f"{shown_ones}{more}{on}", **facts)
+
+
+class Leftovers(Check):
+    """Recovery points that a killed probe left."""
+
+    name = "leftovers"
+
+    async def run(self, context: Context) -> Result:
+        assert context.prism is not None
+        found = [point for point in await context.prism.recovery_points() if point.name.startswith(POINT_PREFIX)]
+        if not found:
+            return ok("no recovery point of an earlier probe")
+        first = found[0]
+        ends = f"expires {first.expires_at:%Y-%m-%d %H:%M} UTC" if first.expires_at else "never expires"
+        return warning(
+            f"{len(found)} of a probe that was killed, or that runs now: {first.name} ({first.id}), which {ends}",
+            "let it expire, or delete it: Prism > Data Protection > VM Recovery Points",
+            recovery_points=[each.name for each in found[:MAX_SHOWN]],
+        )
+
+
+async def _tiers(prism: Prism, clusters: list[ClusterFacts]) -> list[str]:
+    tiers: dict[str, None] = {}
+    for each in clusters:
+        if each.id:
+            for host in await prism.hosts(each.id):
+                tiers |= dict.fromkeys(host.tiers)
+        if each.storage_type:
+            tiers[each.storage_type] = None
+    return list(tiers)
+
+
+def _container(container: Container) -> str:
+    traits = {
+        "compressed": container.is_compressed,
+        "dedup": container.has_dedup,
+        "encrypted": container.is_encrypted,
+        "erasure-coded": container.is_erasure_coded,
+    }
+    told = [name for name, is_so in traits.items() if is_so] or ["plain"]
+    return f"{container.name}: {', '.join(told)}"
+
+
+def _version(cluster: ClusterFacts) -> str:
+    return f"{_named(cluster)} has AOS {cluster.version}"
+
+
+def _named(cluster: ClusterFacts) -> str:
+    return cluster.name or cluster.id or "the cluster"
+
+
+def _address(cluster: ClusterFacts) -> str | None:
+    try:
+        found = ipaddress.ip_address(cluster.address)
+    except ValueError:
+        return None
+    return None if found.is_unspecified or found.is_multicast else str(found)

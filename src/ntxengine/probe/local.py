@@ -1,0 +1,66 @@
+"""What is on this machine: programs, and room for what is captured."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ntxengine.probe.check import Check, Context
+from ntxengine.probe.model import Facts, Result, failed, ok, warning
+from ntxengine.units import GIB, format_size
+
+PROGRAMS = {"qemu-img": "qemu-utils", "qemu-nbd": "qemu-utils", "setpriv": "util-linux"}
+LITTLE = 10 * GIB
+
+
+class Programs(Check):
+    """The programs that a capture starts are installed."""
+
+    name = "programs"
+
+    async def run(self, context: Context) -> Result:
+        found = {name: context.machine.program(name) for name in PROGRAMS}
+        missing = [name for name, path in found.items() if path is None]
+        facts: Facts = {"programs": [{"name": name, "path": path} for name, path in found.items()]}
+        if missing:
+            packages = sorted({PROGRAMS[name] for name in missing})
+            return failed(f"not installed: {', '.join(missing)}", f"apt install {' '.join(packages)}", **facts)
+        return ok(", ".join(path for path in found.values() if path), **facts)
+
+
+class Room(Check):
+    """A capture can write where it is to go, and there is room for it."""
+
+    name = "repository"
+
+    def applies(self, context: Context) -> bool:
+        return context.options.repository is not None
+
+    async def run(self, context: Context) -> Result:
+        path = context.options.repository
+        assert path is not None
+        place = _nearest(path)
+        if place.exists() and not place.is_dir():
+            return failed(f"{place} is no directory", "name another directory (--to)")
+        if not os.access(place, os.W_OK | os.X_OK):
+            return failed(
+                f"{place} cannot be written by this user", f"give it to this user, or: sudo chown $USER {place}"
+            )
+        status = os.statvfs(place)
+        free = status.f_bavail * status.f_frsize
+        facts: Facts = {"free_bytes": free}
+        new = "" if path.exists() else " (it will be made)"
+        wanted = sum(disk.size for disk in context.vm.disks) if context.vm is not None else LITTLE
+        if free < wanted:
+            why = f"the VM has disks of {format_size(wanted)}" if context.vm is not None else "that is soon full"
+            return warning(
+                f"{path}{new} has {format_size(free)} free: {why}",
+                "use a larger file system: a first capture takes what is allocated on the disks",
+                **facts,
+            )
+        return ok(f"{path}{new} has {format_size(free)} free", **facts)
+
+
+def _nearest(path: Path) -> Path:
+    """Return the folder itself, or the nearest above it that exists."""
+    return next((each for each in (path, *path.absolute().parents) if each.exists()), Path("/"))

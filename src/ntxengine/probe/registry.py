@@ -1,0 +1,92 @@
+"""Every check there is, in the order in which they are told.
+
+Of each Prism first what has to work before anything can be asked, then its API families, rights and limits; then the
+cluster, the VM, the ways to the bytes, this machine; last, if it is wanted, the live probe.
+"""
+
+from __future__ import annotations
+
+from ntxengine.attach import ATTACHERS
+from ntxengine.probe import cluster, families, live, local, network, rights, sources, vm
+from ntxengine.probe.check import Check, Context, Place
+
+_SPEAKS = ("cluster.tracker",)
+
+
+def checks_for(context: Context) -> list[Check]:
+    """Return the checks of a probe, those that need others after them."""
+    checks: list[Check] = []
+    for place in context.places:
+        checks += _of_place(place)
+    families_of_all = tuple(check.key for check in checks if check.name in ("v4", "v3"))
+    checks.append(cluster.Tracker("cluster", after=families_of_all))
+    checks += _of_cluster(context, _sees(checks))
+    checks += _of_sources(context)
+    machine = ("vm.found",) if context.options.vm else ()
+    checks += [local.Programs("machine"), local.Room("machine", after=machine)]
+    if context.options.live:
+        checks += _live(context)
+    return checks
+
+
+def _of_place(place: Place) -> list[Check]:
+    checks: list[Check] = [
+        network.Name(place),
+        network.Port(place, needs=("name",)),
+        network.Certificate(place, needs=("port",)),
+        network.Account(place, needs=("certificate",)),
+        network.Kind(place, needs=("account",)),
+        network.ClockSkew(place, needs=("account",)),
+        families.V4(place, needs=("kind",)),
+        families.V3(place, needs=("kind",)),
+    ]
+    of_rights = [rights.RightCheck(place, right, "v4") for right in rights.V4_RIGHTS]
+    of_rights += [rights.RightCheck(place, right, "v3") for right in rights.V3_RIGHTS]
+    checks += of_rights
+    checks.append(network.Rates(place, needs=("account",), after=tuple(check.name for check in of_rights)))
+    return checks
+
+
+def _sees(checks: list[Check]) -> tuple[str, ...]:
+    """Return the rights without which nothing else can be seen: the others wait for them."""
+    return tuple(check.key for check in checks if isinstance(check, rights.RightCheck) and check.right.is_to_see)
+
+
+def _of_cluster(context: Context, sees: tuple[str, ...]) -> list[Check]:
+    checks: list[Check] = []
+    found: tuple[str, ...] = ()
+    if context.options.vm:
+        checks.append(vm.Found("vm", needs=_SPEAKS, after=sees))
+        found = ("vm.found",)
+    checks += [
+        cluster.Version("cluster", needs=_SPEAKS, after=found),
+        cluster.Computing("cluster", needs=("cluster.version",)),
+        cluster.Containers("cluster", needs=_SPEAKS, after=("cluster.version",)),
+        cluster.Leftovers("cluster", needs=_SPEAKS, after=sees),
+    ]
+    if found:
+        checks.append(vm.Tools("vm", needs=found))
+    return checks
+
+
+def _of_sources(context: Context) -> list[Check]:
+    checks: list[Check] = []
+    worker: tuple[str, ...] = ()
+    if context.options.worker:
+        checks.append(vm.Worker("worker", needs=_SPEAKS, after=("vm.found",) if context.options.vm else ()))
+        worker = ("worker.found",)
+    checks.append(sources.Chosen("source", needs=(*_SPEAKS, *worker)))
+    known = ("cluster.version", "cluster.containers", *(("vm.found",) if context.options.vm else ()))
+    checks += [sources.Way(kind, needs=("source.chosen",), after=known) for kind in ATTACHERS]
+    return checks
+
+
+def _live(context: Context) -> list[Check]:
+    needs = tuple(
+        f"{place.subject}.{name}" for place in context.places for name in ("v4-create-points", "v3-create-snapshots")
+    )
+    return [
+        live.Freeze("live", needs=("vm.found",), after=("cluster.leftovers", *needs)),
+        live.Regions("live", needs=("live.freeze",)),
+        live.Delete("live", after=("live.regions",)),
+    ]

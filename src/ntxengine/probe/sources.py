@@ -1,0 +1,262 @@
+"""The ways to the bytes: which one would be taken, and whether what it needs is there.
+
+A way that is taken (named by --source, or the first that can serve) fails where something lacks.  One that would not be
+taken is skipped, with the reason, however it stands: nothing depends on it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from collections.abc import Awaitable, Callable
+
+from ntxengine.attach import ATTACHERS, AUTO, Attacher, AttachOptions
+from ntxengine.errors import NtxError
+from ntxengine.prism.cluster import cvm_of
+from ntxengine.prism.models import Container
+from ntxengine.probe.check import Check, Context
+from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
+
+NFS_PORT, PORTMAPPER_PORT = 2049, 111
+ISCSI_PORT, STARGATE_PORT = 3260, 3205
+NFS_HOW_TO = (
+    "Prism Element > Storage > container > Update > Advanced Settings > Filesystem Whitelists: add {address}/32"
+)
+MAX_SHOWN = 6
+
+
+class Chosen(Check):
+    """Which way to the bytes a capture would take."""
+
+    name = "chosen"
+
+    async def run(self, context: Context) -> Result:
+        prism = context.prism
+        assert prism is not None
+        wanted = context.options.attach.source
+        reasons = []
+        for kind in ATTACHERS:
+            if wanted not in (AUTO, kind.name):
+                continue
+            try:
+                verdict = await kind(prism, attach_options(context)).can_serve(prism.findings, None)
+                reason = verdict.reason
+            except NtxError as exc:  # it could be used, and what it was told is wrong
+                return failed(f"{kind.title}: {exc}", "correct it, or leave it out", source=kind.name)
+            if not reason:
+                context.source = kind.name
+                return ok(f"{kind.title} (--source {kind.name})", source=kind.name)
+            reasons.append(f"{kind.title}: {reason}")
+        return failed(
+            f"no way to the disks: {'; '.join(reasons)}",
+            "run ntx in a VM of the cluster and name it (--worker VM), or see docs/first-run.md for the other ways",
+        )
+
+
+class Way(Check):
+    """One way to the bytes."""
+
+    limit_s = 60.0
+
+    def __init__(self, kind: type[Attacher], *, needs: tuple[str, ...], after: tuple[str, ...]) -> None:
+        super().__init__("source", needs=needs, after=after)
+        self.kind = kind
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """That of the way."""
+        return self.kind.name
+
+    async def run(self, context: Context) -> Result:
+        assert context.prism is not None
+        is_taken = context.source == self.kind.name
+        attacher = self.kind(context.prism, attach_options(context))
+        if not is_taken:
+            try:
+                verdict = await attacher.can_serve(context.prism.findings, None)
+            except NtxError as exc:
+                return skipped(f"not taken, and could not be: {exc}")
+            if not verdict:
+                return skipped(f"not taken: {verdict.reason}")
+        if context.vm is not None and is_taken:
+            verdict = await attacher.can_serve_vm(context.vm)
+            if not verdict:
+                return failed(verdict.reason, "as it says; docs/first-run.md has it step by step")
+        look = LOOKS.get(self.kind.name)
+        found = ok("nothing more to look at") if look is None else await look(context)
+        if is_taken or found.status == "ok":
+            return found
+        return skipped(f"not taken, and would not work: {found.text}", **found.facts)
+
+
+async def look_at_mounts(context: Context) -> Result:
+    """Look whether the storage containers that Prism tells of are mounted."""
+    root = context.options.attach.containers
+    assert root is not None
+    assert context.prism is not None
+    if context.vm is not None:
+        return ok(f"the containers of the VM's disks can be read below {root}")
+    names = [each.name for each in await context.prism.containers() if not each.is_internal and "/" not in each.name]
+    absent = [name for name in names if not (root / name / ".acropolis").is_dir()]
+    if names and len(absent) == len(names):
+        return failed(
+            f"no storage container is mounted below {root}: {', '.join(absent[:MAX_SHOWN])}",
+            f"mount -t nfs -o ro,vers=3,nolock,proto=tcp CLUSTER:/{absent[0]} {root}/{absent[0]}",
+        )
+    if absent:
+        return warning(
+            f"not mounted below {root}, or without a disk: {', '.join(absent[:MAX_SHOWN])}",
+            f"mount -t nfs -o ro,vers=3,nolock,proto=tcp CLUSTER:/{absent[0]} {root}/{absent[0]}",
+        )
+    return ok(f"{len(names)} containers can be read below {root}", containers_mounted=names)
+
+
+async def look_at_worker(context: Context) -> Result:
+    """The worker VM has a check of its own."""
+    assert context.worker is not None
+    return ok(f"disks are hot-added to {context.worker.name!r}, and appear in {context.options.attach.device_dir}")
+
+
+async def look_at_nfs(context: Context) -> Result:
+    """Look whether the NFS server of the cluster answers, and whether its allow-list has this machine."""
+    assert context.prism is not None
+    server = await _nfs_server(context)
+    if not server:
+        return failed("no address of an NFS server is known", "give one: --nfs-server ADDRESS of the cluster or a CVM")
+    facts: Facts = {"nfs_server": server}
+    if problem := await context.machine.missing_driver("nfs"):
+        return failed(problem, "apt install qemu-block-extra", **facts)
+    route = await context.machine.connect(server, NFS_PORT)
+    if route.answer != "open":
+        return failed(
+            f"no connection to {server}:{NFS_PORT}: {route.cause}",
+            f"open TCP {NFS_PORT} and {PORTMAPPER_PORT} from this machine to each controller VM; and "
+            + NFS_HOW_TO.format(address=(context.our_addresses or ["THIS-MACHINE"])[0]),
+            **facts,
+        )
+    refused = [each for each in await _containers(context) if not is_allowed(route.source, _allowed(each, context))]
+    if refused:
+        names = ", ".join(each.name for each in refused[:MAX_SHOWN])
+        return failed(
+            f"the allow-list of {names} lacks {route.source}, as which the cluster sees this machine",
+            NFS_HOW_TO.format(address=route.source),
+            **facts,
+        )
+    mapper = await context.machine.connect(server, PORTMAPPER_PORT)
+    if mapper.answer != "open":
+        return warning(
+            f"{server}:{NFS_PORT} answers, {server}:{PORTMAPPER_PORT} does not: {mapper.cause}",
+            f"open TCP {PORTMAPPER_PORT} too: libnfs asks there for the port of the mount service",
+            **facts,
+        )
+    return ok(f"{server} answers on {NFS_PORT} and {PORTMAPPER_PORT}, and its allow-list has {route.source}", **facts)
+
+
+async def look_at_iscsi(context: Context) -> Result:
+    """Look whether the cluster has a data services address, and whether its ports answer."""
+    assert context.prism is not None
+    clusters = context.clusters
+    given = context.options.data_services
+    address, port = _split(given) if given else ("", ISCSI_PORT)
+    if not address:
+        ids = [each.id for each in clusters] or [""]
+        told = [await context.prism.data_services(each) for each in ids]
+        address = next(filter(None, told), "")
+    if not address:
+        return failed(
+            "the cluster has no data services IP",
+            "set one: Prism Element > Settings > Cluster Details > iSCSI Data Services IP; or --data-services ADDRESS",
+        )
+    facts: Facts = {"data_services": f"{address}:{port}"}
+    if problem := await context.machine.missing_driver("iscsi"):
+        return failed(problem, "apt install qemu-block-extra", **facts)
+    route = await context.machine.connect(address, port)
+    if route.answer != "open":
+        return failed(
+            f"no connection to the data services at {address}:{port}: {route.cause}",
+            f"open TCP {port}, and {STARGATE_PORT} to each controller VM, from this machine in the firewalls between",
+            **facts,
+        )
+    cvms = await _controller_vms(context)
+    silent = [cvm for cvm in cvms if (await context.machine.connect(cvm, STARGATE_PORT)).answer == "silent"]
+    if silent:
+        return warning(
+            f"{address}:{port} answers, and leads to controller VMs whose TCP {STARGATE_PORT} does not:"
+            f" {', '.join(silent[:MAX_SHOWN])}",
+            f"open TCP {STARGATE_PORT} from this machine to each controller VM: a session is redirected there",
+            **facts,
+        )
+    return ok(f"data services at {address}:{port} answer", **facts)
+
+
+LOOKS: dict[str, Callable[[Context], Awaitable[Result]]] = {
+    "path": look_at_mounts,
+    "hotadd": look_at_worker,
+    "nfs": look_at_nfs,
+    "iscsi": look_at_iscsi,
+}
+"""What is looked at of a way beside what its attacher looks at."""
+
+
+def attach_options(context: Context) -> AttachOptions:
+    """Return what an attacher is told, with the worker VM as it was found."""
+    worker_id = "" if context.worker is None else context.worker.id
+    return dataclasses.replace(context.options.attach, worker_id=worker_id)
+
+
+def is_allowed(address: str, allowed: tuple[str, ...] | None) -> bool:
+    """Return whether an allow-list has an address; one that is not told, or cannot be read, is not held against it."""
+    if allowed is None:
+        return True
+    try:
+        ours = ipaddress.ip_address(address)
+    except ValueError:
+        return True
+    for each in allowed:
+        try:
+            if ours in ipaddress.ip_network(each, strict=False):
+                return True
+        except ValueError:
+            return True  # a host name, perhaps ours
+    return False
+
+
+def _allowed(container: Container, context: Context) -> tuple[str, ...] | None:
+    if not container.inherits_nfs:
+        return container.nfs_allowed
+    of_cluster = next((each for each in context.clusters if each.id == container.cluster_id), None)
+    return container.nfs_allowed or (None if of_cluster is None else of_cluster.nfs_allowed)
+
+
+async def _containers(context: Context) -> list[Container]:
+    """Return the containers that matter: those of the VM's disks, or else all that are of users."""
+    assert context.prism is not None
+    found = [each for each in await context.prism.containers() if not each.is_internal]
+    if context.vm is None:
+        return found
+    wanted = {disk.container_id for disk in context.vm.disks}
+    return [each for each in found if each.id in wanted]
+
+
+async def _nfs_server(context: Context) -> str:
+    assert context.prism is not None
+    if context.options.nfs_server:
+        return context.options.nfs_server
+    if context.vm is not None and (cvm := await cvm_of(context.prism, context.vm)):
+        return cvm
+    address = next((each.address for each in context.clusters if each.address), "")
+    return address or (context.at.inquiry.endpoint.host if context.at is not None else "")
+
+
+async def _controller_vms(context: Context) -> list[str]:
+    assert context.prism is not None
+    hosts = [host for each in context.clusters if each.id for host in await context.prism.hosts(each.id)]
+    return [host.cvm_address for host in hosts if host.cvm_address][:16]
+
+
+def _split(text: str) -> tuple[str, int]:
+    """Return address and port of `HOST[:PORT]`."""
+    host, colon, port = text.rpartition(":")
+    if colon and port.isdigit() and "]" not in port and host.count(":") in (0, 7 if not host.startswith("[") else 99):
+        return host.strip("[]"), int(port)
+    return text.strip("[]"), ISCSI_PORT

@@ -1,0 +1,30 @@
+"""Words that several checks share: which options are about a Prism, how many days are left."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from ntxengine.probe.check import Place
+
+_PRISM = {
+    "address": "--prism",
+    "ca_file": "--ca-file",
+    "fingerprint": "--fingerprint",
+    "account": "--username, --password-file or --api-key-file",
+}
+_ELEMENT = {
+    "address": "--element",
+    "ca_file": "--element-ca-file",
+    "fingerprint": "--element-fingerprint",
+    "account": "--element-username or --element-password-file",
+}
+
+
+def options_of(place: Place) -> dict[str, str]:
+    """Return the options that say where a Prism is, how it is trusted, and who asks."""
+    return _ELEMENT if place.subject == "element" else _PRISM
+
+
+def days_left(until: datetime | None, now: datetime) -> int | None:
+    """Return how many whole days there are until then, negative if it is over; None if it is not known."""
+    return None if until is None else (until - now).days
