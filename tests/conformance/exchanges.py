@@ -19,10 +19,10 @@ import pytest
 from ntxengine.errors import NotFoundError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.http.endpoint import Endpoint, Secret
-from ntxengine.prism.models import RecoveryPoint, RegionPage, Vm
+from ntxengine.prism.models import AttachedDisk, RecoveryPoint, RegionPage, Vm
 from ntxengine.prism.open import open_cluster
 from ntxengine.sim import SimConfig, Simulator
-from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
+from ntxengine.sim.config import DiskConfig, GroupConfig, GuestToolsConfig, VmConfig
 
 VM = "it's app"
 ABSENT = "00000000-0000-4000-8000-000000000000"
@@ -109,13 +109,16 @@ class Walk:
 
 
 def config(folder: Path) -> SimConfig:
-    """Return a VM with two data disks, a CD-ROM, UEFI variables, a volume group and Guest Tools."""
+    """Return a VM with two data disks, a CD-ROM, UEFI variables, a volume group and Guest Tools, and another VM."""
     disks = [DiskConfig(folder / "a.raw", size=1 << 20), DiskConfig(folder / "b.raw", size=(1 << 20) + 512)]
     disks[0].path.write_bytes(b"data" * 1024 + bytes((1 << 20) - 4096))
     vm = VmConfig(VM, disks=disks, cdroms=[DiskConfig(folder / "cd.iso", size=4096, bus="ide")])
     vm.nvram = DiskConfig(folder / "nvram", size=4096)
-    vm.guest_tools, vm.volume_groups = GuestToolsConfig(), 1
-    return SimConfig(vms=[vm])
+    vm.guest_tools = GuestToolsConfig()
+    group = GroupConfig("data", disks=[DiskConfig(folder / "group.raw", size=1 << 20)], vms=[VM])
+    group.disks[0].path.write_bytes(b"data" * 1024 + bytes((1 << 20) - 4096))
+    second = VmConfig("second", disks=[DiskConfig(folder / "second.raw", size=1 << 20)])
+    return SimConfig(vms=[vm, second], volume_groups=[group])
 
 
 async def walk(sim: Simulator, url: str, disk: Path) -> Walk:
@@ -128,8 +131,8 @@ async def walk(sim: Simulator, url: str, disk: Path) -> Walk:
     async with await open_cluster(endpoint, endpoint, transport=recorder) as cluster:
         steps["open"] = recorder.take()
         for name, step in STEPS.items():
-            if name == "create_again":
-                _change(disk)
+            if name in ("create_again", "freeze_again"):
+                _change(disk if name == "create_again" else sim.config.volume_groups[0].disks[0].path)
             done[name] = await step(cluster.prism, Held(done, sim.worker_id or ""))
             steps[name] = recorder.take()
         if cluster.findings.family == "v4":
@@ -198,8 +201,56 @@ STEPS: dict[str, Callable[[Prism, Held], Awaitable[Any]]] = {
     "delete_again": lambda prism, held: prism.delete_recovery_point(held.point("create_again").id),
     "no_recovery_point": lambda prism, held: _refused(prism.recovery_point(held.point("create").id, held.vm)),
     "no_vm": lambda prism, held: _refused(prism.vm(ABSENT)),
+    "groups": lambda prism, held: prism.attached_groups(held.vm),
+    "freeze": lambda prism, held: _freeze_together(prism, held),
+    "freeze_again": lambda prism, held: _freeze_together(prism, held),
+    "group_regions": lambda prism, held: _group_regions(prism, held, None),
+    "group_difference": lambda prism, held: _group_regions(prism, held, "freeze"),
+    "attach_group": lambda prism, held: _attach_group(prism, held),
+    "detach_group": lambda prism, held: _detach_group(prism, held),
+    "delete_frozen": lambda prism, held: _delete_frozen(prism, held, "freeze"),
+    "delete_frozen_again": lambda prism, held: _delete_frozen(prism, held, "freeze_again"),
 }
 """What a capture and a sweep ask, in this order."""
+
+
+async def _freeze_together(prism: Prism, held: Held) -> list[RecoveryPoint]:
+    """Freeze the VM with its volume group, and the other VM, where that can be done."""
+    if prism.no_shared_point:
+        return []
+    groups = [disk for group in held.done["groups"] for disk in group.disks]
+    second = next(vm for vm in held.done["vms"] if vm.name == "second")
+    vms = [replace(held.vm, disks=(*held.vm.disks, *groups)), second]
+    return await prism.create_shared_recovery_point(
+        vms,
+        name="it's ours",
+        consistency="crash",
+        expires_at=datetime(2099, 1, 2, tzinfo=UTC),
+        vss=dict.fromkeys((vm.id for vm in vms), None),
+    )
+
+
+async def _group_regions(prism: Prism, held: Held, older: str | None) -> list[RegionPage]:
+    if not held.done["freeze"]:
+        return []
+    newer = held.done["freeze_again"][0].disks[-1]
+    reference = None if older is None else held.done[older][0].disks[-1]
+    return [page async for page in prism.changed_regions(newer, reference)]
+
+
+async def _attach_group(prism: Prism, held: Held) -> AttachedDisk | None:
+    frozen = held.done["freeze_again"]
+    return await prism.attach_disk(held.worker, frozen[0].disks[-1]) if frozen else None
+
+
+async def _detach_group(prism: Prism, held: Held) -> None:
+    if held.done["attach_group"] is not None:
+        await prism.detach_disk(held.done["attach_group"])
+
+
+async def _delete_frozen(prism: Prism, held: Held, step: str) -> None:
+    for point in held.done[step][:1]:
+        await prism.delete_recovery_point(point.id)
 
 
 async def _freeze(prism: Prism, vm: Vm, consistency: Any) -> RecoveryPoint:

@@ -34,7 +34,7 @@ OPERATIONS = {
         "RecoveryPointsApi": (
             "list_recovery_points create_recovery_point get_recovery_point_by_id delete_recovery_point_by_id"
             " set_recovery_point_expiration_time get_vm_recovery_point_by_id discover_cluster_for_recovery_point_id"
-            " vm_recovery_point_compute_changed_regions"
+            " vm_recovery_point_compute_changed_regions volume_group_recovery_point_compute_changed_regions"
         )
     },
     prism: {"TasksApi": "list_tasks get_task_by_id cancel_task"},
@@ -42,7 +42,11 @@ OPERATIONS = {
         "ClustersApi": "list_clusters get_cluster_by_id list_hosts list_hosts_by_cluster_id",
         "StorageContainersApi": "list_storage_containers get_storage_container_by_id",
     },
-    volumes: {"VolumeGroupsApi": "list_volume_groups create_volume_group get_volume_group_by_id"},
+    volumes: {
+        "VolumeGroupsApi": (
+            "list_volume_groups create_volume_group get_volume_group_by_id list_volume_disks_by_volume_group_id"
+        )
+    },
 }
 """What may be called at all: a request that is none of these is an error."""
 

@@ -25,7 +25,8 @@ ROUNDS = int(os.environ.get("NTX_SOAK_ROUNDS", "100"))
 """Changes that are tried of each step; the reading of a recorded answer has up to two thousand."""
 
 READS = ["vms", "vm", "recovery_points", "recovery_point", "regions", "difference", "attached"]
-STEPS = [*READS, "create", "attach", "detach", "delete"]
+GROUP_READS = ["groups", "group_regions", "group_difference"]
+STEPS = [*READS, *GROUP_READS, "create", "attach", "detach", "delete", "freeze", "attach_group", "detach_group"]
 
 
 def once_each(walk: Walk, step: str) -> list[Exchange]:
@@ -100,6 +101,19 @@ def test_null_in_any_one_place_never_makes_a_vm_without_its_disks(player: Player
 def test_null_in_any_one_place_never_makes_a_new_point_without_its_disks(player: Player) -> None:
     for place, point in nulls(player, "create"):
         assert isinstance(point, REFUSALS) or len(point.disks) == 2, place
+
+
+def test_null_in_any_one_place_never_makes_a_frozen_group_without_its_disks(central: Player) -> None:
+    """Null instead of the disks of a group is said to be that: the group is left out with a warning."""
+    for place, points in nulls(central, "freeze"):
+        is_untold = "volumeGroupRecoveryPoints" in place and place.endswith("diskRecoveryPoints")
+        assert isinstance(points, REFUSALS) or len(points[0].disks) == (2 if is_untold else 3), place
+
+
+def test_null_in_any_one_place_never_makes_a_group_without_its_disks(central: Player) -> None:
+    """A list that is null is an empty list, and a group that has no disk is left out with that reason."""
+    for place, groups in nulls(central, "groups", but="data"):
+        assert isinstance(groups, REFUSALS) or groups[0].obstacle or len(groups[0].disks) == 1, place
 
 
 def test_null_in_any_one_place_never_makes_another_disk_of_an_old_point(player: Player) -> None:

@@ -26,6 +26,7 @@ from ntxengine.prism.models import Disk, Vm
 from ntxengine.prism.v3 import schema as v3
 from ntxengine.prism.v3 import schema_v2 as v2
 from ntxengine.prism.v4 import schema as v4
+from ntxengine.prism.v4 import schema_points as v4_points
 from ntxengine.prism.v4.schema_discovery import ClusterInfoAnswer
 
 ID = str(uuid.UUID(int=1))
@@ -81,9 +82,9 @@ def of_snapshot(found: v3.Snapshot) -> object:
     return point, found.is_complete, found.has_failed, found.complaint(), found.state, found.is_of("ntx", VM)
 
 
-def of_point(found: v4.RecoveryPointState) -> object:
-    points = [v4.disk_points_from(one, vm=VM, recovery_point_id=ID) for one in found.vm_recovery_points or ()]
-    return v4.recovery_point_from(found, vm_id=ID), found.vm_ids(), found.protection, points
+def of_point(found: v4_points.RecoveryPointState) -> object:
+    points = [v4_points.disk_points_from(one, vm=VM, recovery_point_id=ID) for one in found.vm_recovery_points or ()]
+    return v4_points.recovery_point_from(found, vm_id=ID), found.vm_ids(), found.protection, points
 
 
 PARSERS: dict[str, tuple[type[Any], Callable[[bytes], object]]] = {
@@ -93,7 +94,7 @@ PARSERS: dict[str, tuple[type[Any], Callable[[bytes], object]]] = {
         v4.TaskState,
         decoded(v4.TaskState, lambda found: (found.complaint(), found.detail("a"), found.affected("b"))),
     ),
-    "v4 recovery point": (v4.RecoveryPointState, decoded(v4.RecoveryPointState, of_point)),
+    "v4 recovery point": (v4_points.RecoveryPointState, decoded(v4_points.RecoveryPointState, of_point)),
     "v4 list": (v4.EntityList, decoded(v4.EntityList, repr)),
     "v4 discovery": (ClusterInfoAnswer, decoded(ClusterInfoAnswer, lambda found: found.data.cluster_ip.text)),
     "v3 VM": (v3._Vm, lambda body: v3.vm_from(body, {}, request="GET /x")),

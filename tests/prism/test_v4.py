@@ -42,7 +42,8 @@ async def test_vms_come_sorted_with_data_disks_only(sim: Simulator, connect: Con
     assert [one.name for one in vms] == [VM_NAME, "ntx-worker", "other"]
     assert [disk.label for disk in vm.disks] == ["scsi.0", "scsi.1"]
     assert [disk.size for disk in vm.disks] == [MIB, MIB]
-    assert vm.excluded == ("scsi.200 (volume group)", "ide.0 (CD-ROM)")
+    assert vm.excluded == ("ide.0 (CD-ROM)",)
+    assert [group.label for group in vm.groups] == ["scsi.200"]
     assert (vm.power_state, vm.cluster_id) == ("on", sim.world.cluster_id)
     assert vm.host_id in sim.world.host_ids
     assert vm.guest_tools.can_quiesce

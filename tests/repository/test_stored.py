@@ -124,7 +124,8 @@ DOCUMENT = f"""{{
       "disk_id": "b",
       "recovery_point_id": "c",
       "vm_point_id": "d",
-      "path": "/container/e"
+      "path": "/container/e",
+      "group_point_id": ""
     }}
   }},
   "disks": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,10 +10,11 @@ from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan
 from ntxengine.errors import NtxError, PrismAnswerError, PrismError, PrismStatusError, TaskFailed
 from ntxengine.prism.cluster import RecoveryPoints
-from ntxengine.prism.models import Consistency, DiskPoint, RecoveryPoint
+from ntxengine.prism.models import Consistency, DiskGroup, DiskPoint, RecoveryPoint
 from ntxengine.units import utc_now
 
 _NOT_ABOUT_QUIESCING = (401, 403, 404, 429)
+_UNTOLD = "recovery point tells none of its disks"
 
 
 @dataclass(frozen=True)
@@ -87,3 +89,29 @@ def check_frozen(
             )
         disks[disk.id] = found[0]
     return Frozen(point, disks, reason)
+
+
+def leave_out_untold(plan: CapturePlan, point: RecoveryPoint, warn: Callable[[str], None]) -> CapturePlan:
+    """Return the plan without the groups of which the recovery point tells no disk: no other call tells them."""
+    held = {disk.disk_id for disk in point.disks}
+    groups = dict.fromkeys(each.disk.group for each in plan.disks if each.disk.group is not None)
+    told = {each.disk.group for each in plan.disks if each.disk.id in held}
+    for group in (each for each in groups if each not in told):
+        plan = _without(plan, group)
+        warn(f"VM {plan.vm.name!r}: volume group {group.name} is left out: the {_UNTOLD}")
+    return plan
+
+
+def _without(plan: CapturePlan, group: DiskGroup) -> CapturePlan:
+    left_out = f"vg:{group.name} (volume group {group.id}: the {_UNTOLD})"
+    vm = dataclasses.replace(
+        plan.vm,
+        disks=tuple(disk for disk in plan.vm.disks if disk.group != group),
+        excluded=(*plan.vm.excluded, left_out),
+    )
+    return dataclasses.replace(
+        plan,
+        vm=vm,
+        disks=tuple(each for each in plan.disks if each.disk.group != group),
+        groups_left_out=(*plan.groups_left_out, left_out),
+    )

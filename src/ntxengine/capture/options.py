@@ -40,6 +40,7 @@ class CaptureOptions:
     `full`, `scan`: for those who distrust tracking: a point that stands alone, or read everything and send what
     differs; `reason` is recorded.  `max_chain`: images on top of each other before a full point is made; half of what
     qemu can open at the repository's path is the most, whatever is given.
+    `volume_groups`: the volume groups that are attached to the VM are captured with it.
     `audit`: how much of what the cluster reports as unchanged, or zero, is read and compared; a disk of which it told
     the wrong thing is read as a whole.
     """
@@ -57,6 +58,7 @@ class CaptureOptions:
     reason: str = ""
     max_chain: int = DEFAULT_MAX_CHAIN
     audit: Audit | None = None
+    volume_groups: bool = True
 
     def __post_init__(self) -> None:
         if self.consistency not in CONSISTENCY_CHOICES:

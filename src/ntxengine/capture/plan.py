@@ -15,11 +15,12 @@ from ntxengine.capture.audit import Audit, cursor_after
 from ntxengine.capture.clones import find_clones
 from ntxengine.capture.consistency import choose_quiescing
 from ntxengine.capture.estimate import estimate_bytes
+from ntxengine.capture.groups import with_groups
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.parent import Parent, find_parent
 from ntxengine.errors import AttachError, NtxError, PrismAnswerError, PrismBusy
 from ntxengine.prism.cluster import Prism
-from ntxengine.prism.models import ClusterFacts, Consistency, Disk, DiskPoint, Vm, VssBackup
+from ntxengine.prism.models import GROUP_PREFIX, ClusterFacts, Consistency, Disk, DiskPoint, Vm, VssBackup
 from ntxengine.prism.versions import notice, refusal
 from ntxengine.repository import Point, PointDisk, Repository, StoredDiskPoint
 
@@ -55,7 +56,8 @@ class CapturePlan:
     made consistent, `vss` what VSS is told.  `way` is the API that is spoken, and why; `notice` what is odd of the
     version of `cluster`, "" if nothing.  `removed` are disks of the newest point that the VM has no more.  `hot_added`
     are those of `vm.excluded` that a capture added to the VM: it is a worker VM.  `source` is the way to the bytes, as
-    Attacher.name has it ("" if nobody asked), and `locality` where they will be read.
+    Attacher.name has it ("" if nobody asked), and `locality` where they will be read.  `groups_left_out` are
+    volume groups among `vm.excluded`, and `warnings` what is to be said of groups.
     """
 
     vm: Vm
@@ -75,6 +77,8 @@ class CapturePlan:
     way: str = ""
     notice: str = ""
     removed: tuple[str, ...] = ()
+    groups_left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     source: str = ""
     locality: Locality = field(default_factory=Locality)
 
@@ -105,7 +109,8 @@ async def plan_capture(
             demanded and impossible), AttachError (its disks cannot be attached), PrismBusy (not now),
             PrismConnectionError, PrismTimeout (nobody can be asked for changed regions); as find_parent.
     """
-    vm = await prism.vm(vm_id)
+    groups = await with_groups(prism, await prism.vm(vm_id), are_wanted=options.volume_groups)
+    vm = groups.vm
     if attacher is not None and not (verdict := await attacher.can_serve_vm(vm)):
         raise AttachError(verdict.reason)
     parent = await find_parent(prism, repository, vm, options, damage=damage)
@@ -113,7 +118,7 @@ async def plan_capture(
     vm = dataclasses.replace(
         vm,
         disks=tuple(disk for disk in vm.disks if disk.id not in clones),
-        excluded=(*vm.excluded, *clones.values()),
+        excluded=(*vm.excluded, *groups.left_out, *clones.values()),
     )
     facts = await _cluster_that_can(prism, vm)
     quiescing = choose_quiescing(prism, vm, options)
@@ -139,7 +144,9 @@ async def plan_capture(
         cluster=facts,
         way=prism.findings.why,
         notice=notice(facts.version, prism.family),
-        removed=_removed(vm, parent.newest),
+        removed=_removed(vm, parent.newest, are_groups_left_out=bool(groups.left_out)),
+        groups_left_out=groups.left_out,
+        warnings=groups.warnings,
         source="" if attacher is None else attacher.name,
         locality=Locality() if attacher is None else attacher.locality(vm),
     )
@@ -174,10 +181,13 @@ async def _reach_element(
             raise type(error)(f"VM {vm.name!r} ({vm.id}): {error}; --scan reads the disks instead") from error
 
 
-def _removed(vm: Vm, newest: Point | None) -> tuple[str, ...]:
+def _removed(vm: Vm, newest: Point | None, *, are_groups_left_out: bool) -> tuple[str, ...]:
+    """Return the disks that the VM has no more.  Those of a group that is left out are said to be that."""
     present = {disk.id.lower() for disk in vm.disks}
     return tuple(
-        f"{disk.label} ({disk.disk_id})" for disk in (newest.disks if newest else ()) if disk.disk_id not in present
+        f"{disk.label} ({disk.disk_id})"
+        for disk in (newest.disks if newest else ())
+        if disk.disk_id not in present and not (are_groups_left_out and disk.label.startswith(GROUP_PREFIX))
     )
 
 
@@ -226,6 +236,7 @@ def disk_point_from(recorded: StoredDiskPoint) -> DiskPoint:
         recovery_point_id=recorded.recovery_point_id,
         vm_point_id=recorded.vm_point_id,
         path=recorded.path,
+        group_point_id=recorded.group_point_id,
     )
 
 
@@ -237,4 +248,5 @@ def stored_disk_point(disk_point: DiskPoint) -> StoredDiskPoint:
         recovery_point_id=disk_point.recovery_point_id,
         vm_point_id=disk_point.vm_point_id,
         path=disk_point.path,
+        group_point_id=disk_point.group_point_id,
     )

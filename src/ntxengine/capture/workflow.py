@@ -15,7 +15,7 @@ import time
 
 from ntxengine.attach import Attacher
 from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture_disk
-from ntxengine.capture.freeze import Frozen, check_frozen, freeze
+from ntxengine.capture.freeze import Frozen, check_frozen, freeze, leave_out_untold
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture, stored_disk_point
 from ntxengine.capture.recorded import Recorder
@@ -123,11 +123,13 @@ class _Capture:
                 self._warn(
                     f"VM {plan.vm.name!r} no longer has {', '.join(plan.removed)}: older points keep what it was"
                 )
+            for warning in plan.warnings:
+                self._warn(warning)
             for clone in plan.hot_added:
                 self._warn(f"VM {plan.vm.name!r}: {clone} is left out: it is no disk of this VM")
             unfinished = await self._begin(plan)
             await self._settle_site()
-            frozen = await self._freeze(plan, unfinished)
+            plan, frozen = await self._freeze(plan, unfinished)
             disks = await self._capture_disks(plan, unfinished, frozen)
             record = self._record(plan, unfinished, frozen, disks, started_s)
             self._emit.raise_failure()
@@ -183,7 +185,8 @@ class _Capture:
             self._warn(warning)
         return unfinished
 
-    async def _freeze(self, plan: CapturePlan, unfinished: UnfinishedPoint) -> Frozen:
+    async def _freeze(self, plan: CapturePlan, unfinished: UnfinishedPoint) -> tuple[CapturePlan, Frozen]:
+        """Make the recovery point; return it with the plan, which lacks what cannot be had of it."""
         self._emit(StageBegan(stage=Stage.FREEZE, consistency=plan.consistency, **self._subject))
         recorder = self._recorder(plan)
         with self._stages(Stage.FREEZE):
@@ -192,7 +195,8 @@ class _Capture:
             point = await freeze(self._prism, plan, name=name, options=self._options, warn=self._warn)
             # Recorded before anything else is looked at: undoing it needs the id.
             await recorder.complete(point)
-        return check_frozen(plan, point, self._options, self._warn)
+        plan = leave_out_untold(plan, point, self._warn)
+        return plan, check_frozen(plan, point, self._options, self._warn)
 
     def _recorder(self, plan: CapturePlan) -> Recorder:
         return Recorder(self._prism, self._repository, self._lock, plan.vm, self._warn)

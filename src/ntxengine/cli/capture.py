@@ -164,6 +164,7 @@ def quiescing_options(function: Function) -> Function:
 )
 @parallel_option
 @audit_option
+@click.option("--no-volume-groups", is_flag=True, help="Leave out the volume groups that are attached to the VM (v4).")
 @click.option("--no-verify", is_flag=True, help="Do not read back what was written before the point is committed.")
 @afresh_options
 @attach_options
@@ -182,6 +183,7 @@ def capture_command(
     expiry: timedelta,
     parallel: int,
     audit: Audit | None,
+    no_volume_groups: bool,
     no_verify: bool,
     afresh: dict[str, Any],
     attach: AttachArguments,
@@ -220,6 +222,7 @@ def capture_command(
             parallel=parallel,
             **quiescing,
             audit=audit,
+            volume_groups=not no_volume_groups,
             **afresh,
         )
     if every == bool(vms):

@@ -74,6 +74,7 @@ def vm_fields(vm: Vm) -> dict[str, object]:
         "host_id": vm.host_id,
         "guest_tools": guest_tools_fields(vm.guest_tools),
         "excluded": vm.excluded,
+        "volume_groups": [{"volume_group_id": group.id, "label": group.label} for group in vm.groups],
         "disks": [
             {
                 "disk_id": disk.id,

@@ -84,4 +84,4 @@ def show_plan(plan: CapturePlan, screen: Screen) -> None:
         screen.line(f"  {printable(name)}  the VM has it no more")
     for name in plan.vm.excluded:
         why = "it is no disk of this VM" if name in plan.hot_added else "a recovery point does not hold it"
-        screen.line(f"  {printable(name)}  left out: {why}")
+        screen.line(f"  {printable(name)}  left out{'' if name in plan.groups_left_out else f': {why}'}")

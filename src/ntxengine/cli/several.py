@@ -82,7 +82,7 @@ async def select_all(cluster: Cluster, worker_name: str | None) -> Selection:
     for vm in listed.vms:
         if vm.id == worker_id:
             left_out.append((vm, "the worker VM: name it to capture it"))
-        elif not vm.disks:
+        elif not vm.disks and not vm.groups:
             left_out.append((vm, "no disk that can be captured"))
         else:
             vms.append(vm)

@@ -4,7 +4,8 @@
 |------------------|---------------------------------------------------------|
 | `Inventory`      | which VMs there are, and their disks                    |
 | `Facts`          | what storage containers and hosts are like              |
-| `RecoveryPoints` | freeze a VM, find what was frozen, delete it            |
+| `RecoveryPoints` | freeze VMs, find what was frozen, delete it             |
+| `AttachedGroups` | the volume groups that are attached to a VM             |
 | `ChangedRegions` | where a recovery point differs from an older one        |
 | `HotAddDisks`    | a disk of a recovery point, added to a VM               |
 | `VolumeGroups`   | a disk of a recovery point, offered over iSCSI          |
@@ -18,7 +19,7 @@ Every method raises PrismError or one of its kinds; a thing that is not there is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -29,6 +30,7 @@ from ntxengine.ids import is_uuid
 from ntxengine.prism.findings import Findings
 from ntxengine.prism.models import (
     AttachedDisk,
+    AttachedGroup,
     ClusterFacts,
     Consistency,
     Container,
@@ -133,6 +135,26 @@ class RecoveryPoints(Protocol):
         """
         ...
 
+    @property
+    def no_shared_point(self) -> str:
+        """Why several VMs cannot be frozen in one recovery point, "" if they can."""
+        ...
+
+    async def create_shared_recovery_point(
+        self,
+        vms: Sequence[Vm],
+        *,
+        name: str,
+        consistency: Consistency,
+        expires_at: datetime,
+        vss: Mapping[str, VssBackup | None],
+    ) -> list[RecoveryPoint]:
+        """Freeze all disks of all these VMs at one moment; return the one recovery point as each VM sees it.
+
+        `vss` is by VM.  Else as create_recovery_point.
+        """
+        ...
+
     async def recovery_point(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
         """Return a recovery point with its disks; NotFoundError if the cluster no longer has it."""
         ...
@@ -143,6 +165,17 @@ class RecoveryPoints(Protocol):
 
     async def delete_recovery_point(self, recovery_point_id: str) -> None:
         """Delete, and wait until it is gone.  One that does not exist is deleted already."""
+        ...
+
+
+class AttachedGroups(Protocol):
+    """The volume groups that are attached to VMs."""
+
+    async def attached_groups(self, vm: Vm) -> list[AttachedGroup]:
+        """Return the groups of `vm.groups` with their disks, or with what keeps them from being captured.
+
+        Errors: PrismError that may pass (busy, no answer): what is only not allowed, or odd, is an obstacle.
+        """
         ...
 
 
@@ -224,7 +257,7 @@ class VolumeGroups(Protocol):
         ...
 
 
-class Prism(Inventory, Facts, RecoveryPoints, ChangedRegions, HotAddDisks, VolumeGroups, Protocol):
+class Prism(Inventory, Facts, RecoveryPoints, AttachedGroups, ChangedRegions, HotAddDisks, VolumeGroups, Protocol):
     """All that can be asked of a cluster: v4 through Prism Central, or v3 and v2 of a Prism Element.
 
     `findings` is what was found out about it.

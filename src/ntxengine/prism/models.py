@@ -20,15 +20,26 @@ Consistency = Literal["application", "crash"]
 PowerState = Literal["on", "off", "paused", "unknown"]
 VssBackup = Literal["copy", "full"]
 
+GROUP_PREFIX = "vg:"
+"""What the label of a disk of a volume group begins with."""
+
 MAX_TOLD = 5
 """How many odd things one warning names."""
 
 
 @dataclass(frozen=True)
-class Disk:
-    """A data disk of a VM (no CD-ROM, no volume group).
+class DiskGroup:
+    """The volume group that a disk is in.  `name` is fit to stand in a label."""
 
-    `id` is what disk recovery points refer to: v4 backingInfo.diskExtId, v3 device uuid.
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A data disk of a VM (no CD-ROM), or of a volume group that is attached to it (`group`).
+
+    `id` is what disk recovery points refer to: v4 backingInfo.diskExtId or the volume disk, v3 device uuid.
     `vmdisk_id` is the name of its file on storage, where the API tells it (v2 vm_disk_info), else None.
     `cloned_from` is the `DiskPoint.id` that it is a clone of, None if it is none, or Prism does not say so.
     `external_storage` names the volume of a storage system outside the cluster that it lies on, None if on none.
@@ -45,11 +56,36 @@ class Disk:
     cloned_from: str | None = None
     external_storage: str | None = None
     is_moving: bool = False
+    group: DiskGroup | None = None
 
     @property
     def label(self) -> str:
-        """The address as people write it: `scsi.0`."""
-        return f"{self.bus.lower()}.{self.index}"
+        """The address as people write it: `scsi.0`; `vg:NAME.0` in a volume group."""
+        place = self.bus.lower() if self.group is None else f"{GROUP_PREFIX}{self.group.name}"
+        return f"{place}.{self.index}"
+
+
+@dataclass(frozen=True)
+class GroupSlot:
+    """Where a volume group is attached to a VM: its id, and the address as people write it."""
+
+    id: str
+    label: str
+
+
+@dataclass(frozen=True)
+class AttachedGroup:
+    """A volume group that is attached to a VM, with its disks.
+
+    `obstacle` says why they cannot be captured with the VM, "" if they can; `disks` is empty then.  `is_shared`: other
+    machines may be attached to it as well.
+    """
+
+    slot: GroupSlot
+    name: str
+    disks: tuple[Disk, ...] = ()
+    is_shared: bool = False
+    obstacle: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +93,9 @@ class Vm:
     """A virtual machine.
 
     `config` is the entity as Prism gave it, empty for a VM of a list; `excluded` names disks that a VM recovery point
-    does not hold (CD-ROMs, volume groups), for the report.  `is_moving`: it is being moved to another cluster.
+    does not hold (CD-ROMs, volume groups of v3), for the report.  `groups` are volume groups of which a recovery point
+    can hold the disks; those that are to be captured are among `disks`.  `is_moving`: it is being moved to another
+    cluster.
     """
 
     id: str
@@ -68,6 +106,7 @@ class Vm:
     disks: tuple[Disk, ...]
     guest_tools: GuestTools = field(default_factory=GuestTools)
     excluded: tuple[str, ...] = ()
+    groups: tuple[GroupSlot, ...] = ()
     is_moving: bool = False
     config: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -157,6 +196,7 @@ class DiskPoint:
     """One disk in a recovery point (v4: disk recovery point; v3: snapshot file).
 
     `id` is the disk recovery point's id (v4) or the snapshot file path (v3); `disk_id` is the `Disk.id` it belongs to.
+    `group_point_id` is the volume group's part of the recovery point, "" where the disk is in that of the VM.
     `path` is the path below the cluster's storage, `/container/...`, where the API gives one (v3), never built by us.
     """
 
@@ -165,11 +205,12 @@ class DiskPoint:
     recovery_point_id: str
     vm_point_id: str = ""
     path: str | None = None
+    group_point_id: str = ""
 
 
 @dataclass(frozen=True)
 class RecoveryPoint:
-    """A VM frozen at a moment, as it exists on the cluster.
+    """A VM frozen at a moment, as it exists on the cluster: perhaps one of several in one recovery point (`vm_ids`).
 
     `protection` says why the cluster does not delete it when it is told to; empty if it does.  `cluster_ids` are the
     clusters that it lies on, empty if that is not told.
@@ -182,6 +223,7 @@ class RecoveryPoint:
     created_at: datetime | None
     expires_at: datetime | None
     disks: tuple[DiskPoint, ...] = ()
+    vm_ids: frozenset[str] = frozenset()
     cluster_ids: frozenset[str] = frozenset()
     protection: str = ""
 

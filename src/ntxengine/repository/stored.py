@@ -63,7 +63,8 @@ class StoredDisk:
 class StoredDiskPoint:
     """One of `recovery_point_disks`: a disk recovery point as Prism names it, "" or None for what it does not say.
 
-    `path` is where its file is below the cluster's storage.
+    `path` is where its file is below the cluster's storage.  `group_point_id` is the part of a volume group, "" where
+    it is in that of the VM.
     """
 
     id: str
@@ -71,6 +72,7 @@ class StoredDiskPoint:
     recovery_point_id: str = ""
     vm_point_id: str = ""
     path: str | None = None
+    group_point_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 
 from ntxengine.errors import OptionsError, PrismAnswerError, PrismError, PrismStatusError
@@ -15,6 +15,7 @@ from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.listing import ids_named, read_vms
 from ntxengine.prism.models import (
     AttachedDisk,
+    AttachedGroup,
     ClusterFacts,
     Consistency,
     Container,
@@ -49,6 +50,9 @@ class ElementPrism(ElementVolumeGroups):
     family: Family = "v3"
     can_choose_vss = False
     no_hot_add = ""
+    no_shared_point = (
+        "a snapshot of v3 holds one VM: several are frozen at one moment only through a Prism Central that has v4"
+    )
 
     def __init__(self, session: Session, findings: Findings | None = None) -> None:
         self.findings = findings or Findings("v3")
@@ -118,6 +122,22 @@ class ElementPrism(ElementVolumeGroups):
     ) -> RecoveryPoint:
         """Freeze all disks of `vm`; delete what was made if that does not come to a good end."""
         return await self._points.create(vm, name=name, consistency=consistency, expires_at=expires_at, vss=vss)
+
+    async def create_shared_recovery_point(
+        self,
+        vms: Sequence[Vm],
+        *,
+        name: str,
+        consistency: Consistency,
+        expires_at: datetime,
+        vss: Mapping[str, VssBackup | None],
+    ) -> list[RecoveryPoint]:
+        """Refuse: see `no_shared_point`."""
+        raise PrismError(self.no_shared_point)
+
+    async def attached_groups(self, vm: Vm) -> list[AttachedGroup]:
+        """Return none: what a VM has is in `excluded`."""
+        return []
 
     async def recovery_point(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
         """Return a snapshot with those of the disks of `vm` that it holds."""

@@ -102,6 +102,9 @@ class _Disk(msgspec.Struct):
         return f"{(address.adapter_type or 'disk').lower()}.{index}"
 
 
+_GROUP = "volume group: a snapshot of v3 does not hold it, a recovery point of v4 does"
+
+
 class _Resources(msgspec.Struct):
     power_state: str | None = None
     hypervisor_type: str | None = None
@@ -133,7 +136,7 @@ def vm_from(raw: msgspec.Raw | bytes, files: Mapping[str, V2Disk], *, request: s
     for slot in resources.disk_list or ():
         kind = slot.device_properties.device_type if slot.device_properties else None
         if kind in ("CDROM", "VOLUME_GROUP"):
-            excluded.append(f"{slot.label} ({'CD-ROM' if kind == 'CDROM' else 'volume group'})")
+            excluded.append(f"{slot.label} ({'CD-ROM' if kind == 'CDROM' else _GROUP})")
         else:
             disks.append(_disk(slot, files, where))
     if len({disk.id for disk in disks}) != len(disks):
@@ -293,10 +296,12 @@ def recovery_point_from(
         disks[point.disk_id] = point
     if len({point.id for point in disks.values()}) != len(disks):
         raise PrismAnswerError(f"{request}: snapshot {found.metadata.uuid} has one file for two disks")
+    vm_id = (status.resources.entity_uuid if status.resources else None) or ""
     return RecoveryPoint(
         id=found.metadata.uuid,
         name=status.name or "",
-        vm_id=(status.resources.entity_uuid if status.resources else None) or "",
+        vm_id=vm_id,
+        vm_ids=frozenset({vm_id} - {""}),
         consistency=consistency,
         created_at=time_from(found.metadata.creation_time),
         expires_at=time_from_msecs(status.expiration_time_msecs),

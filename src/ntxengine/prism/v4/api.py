@@ -7,6 +7,7 @@ session repeats it, so that repeating does no harm (nutanix-api, 2.2).
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import TASK_ID_PATTERN, id_in_path
 from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.models import DiskPoint, VssBackup
-from ntxengine.prism.v4 import schema, schema_discovery
+from ntxengine.prism.v4 import schema, schema_discovery, schema_points
 from ntxengine.prism.v4.calls import Calls, request
 from ntxengine.prism.v4.clusters import ClusterAnswer, ClusterState
 from ntxengine.units import format_time
@@ -32,6 +33,8 @@ BLOCK_SIZE_BYTE = 32768
 _REVISION = re.compile(r"v4\.\d{1,3}(?:\.[ab]\d{1,3})?")
 _CONTENT = "dataprotection.v4.content"
 _CLUSTERS = "/api/clustermgmt/v4.0/config/clusters"
+_GROUPS = "/api/volumes/v4.0/config/volume-groups"
+"""v4.0 of it has all that is read here, so nothing is negotiated."""
 _CONTAINERS = "/api/clustermgmt/v4.0/config/storage-containers"
 _VSS_BACKUPS: dict[VssBackup, str] = {"copy": "COPY_BACKUP", "full": "FULL_BACKUP"}
 
@@ -99,11 +102,7 @@ class CentralApi(Calls):
                 "$objectType": "vmm.v4.ahv.config.VmDisk",
                 "dataSource": {
                     "$objectType": "vmm.v4.ahv.config.DataSource",
-                    "reference": {
-                        "$objectType": schema.RECOVERY_POINT_DISK,
-                        "vmRecoveryPointExtId": source.vm_point_id,
-                        "diskRecoveryPointExtId": source.id,
-                    },
+                    "reference": _clone_source(source),
                 },
             },
         }
@@ -115,37 +114,51 @@ class CentralApi(Calls):
         return await self._start(request("DELETE", self._disk_path(vm_id, disk_id), headers=headers))
 
     async def create_recovery_point(
-        self, vm_id: str, name: str, *, expires_at: datetime, with_application: bool, vss: VssBackup | None
+        self,
+        vss: Mapping[str, VssBackup | None],
+        group_ids: Collection[str],
+        name: str,
+        *,
+        expires_at: datetime,
+        with_application: bool,
     ) -> str:
-        """Freeze a VM; return the task's id.  `vss` is told to Windows where application consistency is wanted."""
-        vm: dict[str, Any] = {"vmExtId": vm_id}
-        if with_application and vss is not None:
-            # `writers` is left out: whether an empty list would take back the writers that are left out as it comes,
-            # no document says.
-            vm["applicationConsistentProperties"] = {
-                "$objectType": "dataprotection.v4.common.VssProperties",
-                "backupType": _VSS_BACKUPS[vss],
-                "shouldStoreVssMetadata": False,
-            }
+        """Freeze VMs and volume groups; return the task's id.
+
+        `vss` is what each VM tells VSS, if it is Windows and application consistency is wanted.
+        """
         body: dict[str, Any] = {
             "name": name,
             "expirationTime": format_time(expires_at),
             "recoveryPointType": "APPLICATION_CONSISTENT" if with_application else "CRASH_CONSISTENT",
-            "vmRecoveryPoints": [vm],
+            "vmRecoveryPoints": [
+                _vm_to_freeze(vm_id, backup if with_application else None) for vm_id, backup in vss.items()
+            ],
         }
+        if group_ids:
+            body["volumeGroupRecoveryPoints"] = [{"volumeGroupExtId": group_id} for group_id in group_ids]
         if self._project is not None:
             body["projectExtId"] = self._project
         return await self._start(request("POST", self._points, body=body))
 
-    async def get_recovery_point(self, point_id: str) -> schema.RecoveryPointState:
+    async def get_volume_group(self, group_id: str) -> Answer:
+        """One volume group (Entity)."""
+        return await self._get(f"{_GROUPS}/{id_in_path(group_id)}", group_id)
+
+    async def list_volume_disks(
+        self, group_id: str, page: int, limit: int, *, filter_text: str = "", order_by: str = ""
+    ) -> Answer:
+        """One page of the disks of a volume group (EntityList)."""
+        return await self._list(f"{_GROUPS}/{id_in_path(group_id)}/disks", page, limit, filter_text, order_by)
+
+    async def get_recovery_point(self, point_id: str) -> schema_points.RecoveryPointState:
         """One recovery point; its disks may be missing."""
         answer = await self._get(f"{self._points}/{id_in_path(point_id)}", point_id)
-        return answer.decode(schema.RecoveryPointAnswer).data
+        return answer.decode(schema_points.RecoveryPointAnswer).data
 
-    async def get_vm_recovery_point(self, point_id: str, vm_point_id: str) -> schema.VmRecoveryPoint:
+    async def get_vm_recovery_point(self, point_id: str, vm_point_id: str) -> schema_points.VmRecoveryPoint:
         """One VM of a recovery point, with its disks."""
         path = f"{self._points}/{id_in_path(point_id)}/vm-recovery-points/{id_in_path(vm_point_id)}"
-        return (await self._get(path, vm_point_id)).decode(schema.VmRecoveryPointAnswer).data
+        return (await self._get(path, vm_point_id)).decode(schema_points.VmRecoveryPointAnswer).data
 
     async def list_recovery_points(self, page: int, limit: int, *, filter_text: str = "", order_by: str = "") -> Answer:
         """One page of recovery points (EntityList)."""
@@ -199,8 +212,9 @@ async def compute_changed_regions(
     length: int | None = None,
 ) -> Answer:
     """Ask a Prism Element for one page of changed regions, with the token of cluster discovery and nothing else."""
+    word, part_id = _part(disk)
     body: dict[str, Any] = {
-        "$objectType": f"{_CONTENT}.VmRecoveryPointChangedRegionsComputeSpec",
+        "$objectType": f"{_CONTENT}.{word}RecoveryPointChangedRegionsComputeSpec",
         "offset": offset,
         "blockSizeByte": BLOCK_SIZE_BYTE,
     }
@@ -208,20 +222,51 @@ async def compute_changed_regions(
         body["length"] = length
     if reference is not None:
         body["referenceRecoveryPointExtId"] = reference.recovery_point_id
-        body["referenceVmRecoveryPointExtId"] = reference.vm_point_id
+        body[f"reference{word}RecoveryPointExtId"] = _part(reference)[1]
         body["referenceDiskRecoveryPointExtId"] = reference.id
+    kind = "volume-group-recovery-points" if disk.group_point_id else "vm-recovery-points"
     path = (
         f"/api/dataprotection/{revision}/content/recovery-points/{id_in_path(disk.recovery_point_id)}"
-        f"/vm-recovery-points/{id_in_path(disk.vm_point_id)}/disk-recovery-points/{id_in_path(disk.id)}"
-        "/$actions/compute-changed-regions"
+        f"/{kind}/{id_in_path(part_id)}/disk-recovery-points/{id_in_path(disk.id)}/$actions/compute-changed-regions"
     )
     return await session.ask(request("POST", path, body=body, token=token))
 
 
+def _part(disk: DiskPoint) -> tuple[str, str]:
+    """Return how v4 calls the part of a recovery point that a disk is in, and the id of that part."""
+    return ("VolumeGroup", disk.group_point_id) if disk.group_point_id else ("Vm", disk.vm_point_id)
+
+
 def _disk_reference(disk: DiskPoint) -> dict[str, str]:
+    word, part_id = _part(disk)
     return {
-        "$objectType": f"{_CONTENT}.VmDiskRecoveryPointReference",
+        "$objectType": f"{_CONTENT}.{word}DiskRecoveryPointReference",
         "recoveryPointExtId": disk.recovery_point_id,
-        "vmRecoveryPointExtId": disk.vm_point_id,
+        f"{word[0].lower()}{word[1:]}RecoveryPointExtId": part_id,
         "diskRecoveryPointExtId": disk.id,
     }
+
+
+def _clone_source(disk: DiskPoint) -> dict[str, str]:
+    """Return what a hot-added disk is to be a clone of."""
+    if disk.group_point_id:
+        part = {
+            "$objectType": schema.RECOVERY_POINT_VOLUME_DISK,
+            "volumeGroupRecoveryPointExtId": disk.group_point_id,
+        }
+    else:
+        part = {"$objectType": schema.RECOVERY_POINT_DISK, "vmRecoveryPointExtId": disk.vm_point_id}
+    return {**part, "diskRecoveryPointExtId": disk.id}
+
+
+def _vm_to_freeze(vm_id: str, vss: VssBackup | None) -> dict[str, Any]:
+    vm: dict[str, Any] = {"vmExtId": vm_id}
+    if vss is not None:
+        # `writers` is left out: whether an empty list would take back the writers that are left out as it comes, no
+        # document says.
+        vm["applicationConsistentProperties"] = {
+            "$objectType": "dataprotection.v4.common.VssProperties",
+            "backupType": _VSS_BACKUPS[vss],
+            "shouldStoreVssMetadata": False,
+        }
+    return vm

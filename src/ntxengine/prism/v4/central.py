@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 from ntxengine.errors import PrismError
@@ -13,6 +13,7 @@ from ntxengine.prism.http.session import Session
 from ntxengine.prism.listing import ids_named, read_vms
 from ntxengine.prism.models import (
     AttachedDisk,
+    AttachedGroup,
     ClusterFacts,
     Consistency,
     Container,
@@ -32,8 +33,9 @@ from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.calls import name_is
 from ntxengine.prism.v4.disks import CentralDisks
 from ntxengine.prism.v4.facts import CentralFacts
+from ntxengine.prism.v4.groups import CentralGroups
 from ntxengine.prism.v4.pages import entities, name_of
-from ntxengine.prism.v4.points import CentralPoints
+from ntxengine.prism.v4.points import CentralPoints, too_many
 from ntxengine.prism.v4.regions import RegionReader
 from ntxengine.prism.v4.schema import Entity, vm_from
 from ntxengine.prism.v4.tasks import CentralTasks
@@ -45,6 +47,7 @@ class CentralPrism(CentralVolumeGroups):
 
     family: Family = "v4"
     can_choose_vss = True
+    no_shared_point = ""
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class CentralPrism(CentralVolumeGroups):
         self._facts = CentralFacts(self._api)
         self._regions = RegionReader(self._api, open_element, session.clock)
         self._points = CentralPoints(self._api, self._tasks, session.clock)
+        self._groups = CentralGroups(self._api)
 
     @property
     def no_hot_add(self) -> str:
@@ -73,7 +77,7 @@ class CentralPrism(CentralVolumeGroups):
         """Return why a recovery point of `vm` would be made in vain, "" if nothing that is known says so."""
         outside = [f"{disk.label} ({disk.external_storage})" for disk in vm.disks if disk.external_storage is not None]
         if not outside:
-            return ""
+            return too_many([vm])
         return (
             f"{', '.join(outside)} on external storage: nothing says that changed regions or a clone of it can be had; "
             f"move it to a storage container of the cluster"
@@ -130,7 +134,26 @@ class CentralPrism(CentralVolumeGroups):
         self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"
     ) -> RecoveryPoint:
         """Freeze all disks of `vm`; delete what was made if that does not come to a good end."""
-        return await self._points.create(vm, name=name, consistency=consistency, expires_at=expires_at, vss=vss)
+        (point,) = await self._points.create(
+            [vm], name=name, consistency=consistency, expires_at=expires_at, vss={vm.id: vss}
+        )
+        return point
+
+    async def create_shared_recovery_point(
+        self,
+        vms: Sequence[Vm],
+        *,
+        name: str,
+        consistency: Consistency,
+        expires_at: datetime,
+        vss: Mapping[str, VssBackup | None],
+    ) -> list[RecoveryPoint]:
+        """Freeze all disks of all these VMs at one moment."""
+        return await self._points.create(vms, name=name, consistency=consistency, expires_at=expires_at, vss=vss)
+
+    async def attached_groups(self, vm: Vm) -> list[AttachedGroup]:
+        """Return the groups that are attached to a VM."""
+        return await self._groups.of(vm)
 
     async def recovery_point(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
         """Return a recovery point with those of the disks of `vm` that it holds."""

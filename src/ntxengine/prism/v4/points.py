@@ -7,7 +7,7 @@ also a task that fails after having done the work) deletes it before going on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -43,10 +43,18 @@ from ntxengine.prism.tasks import (
 from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.calls import name_is, new_request_id
 from ntxengine.prism.v4.pages import entities
-from ntxengine.prism.v4.schema import RecoveryPointState, disk_points_from, recovery_point_from
+from ntxengine.prism.v4.schema_points import (
+    RecoveryPointState,
+    disk_points_from,
+    group_disk_points_from,
+    recovery_point_from,
+    untold_groups,
+)
 from ntxengine.prism.v4.tasks import CentralTasks
 
 MAX_NAME_LENGTH = 256
+MAX_ENTITIES = 32
+"""VMs and volume groups of one recovery point."""
 PROTECTION_LOOK_S = 15.0
 """How long a deletion may take before we look whether it waits for somebody's approval."""
 
@@ -60,28 +68,40 @@ class CentralPoints:
         self._clock = clock
 
     async def create(
-        self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"
-    ) -> RecoveryPoint:
-        """Freeze all disks of `vm`; delete what was made if that does not come to a good end."""
+        self,
+        vms: Sequence[Vm],
+        *,
+        name: str,
+        consistency: Consistency,
+        expires_at: datetime,
+        vss: Mapping[str, VssBackup | None],
+    ) -> list[RecoveryPoint]:
+        """Freeze all disks of `vms`, and return the recovery point as each of them sees it; delete what was made if
+        that does not come to a good end."""
         if not 0 < len(name) <= MAX_NAME_LENGTH:
             raise OptionsError(f"the name of a recovery point has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}")
-        given_id(vm.id, "VM")
-        what = f"recovery point {name!r} of VM {vm.id}"
+        if problem := too_many(vms):
+            raise OptionsError(problem)
+        what = f"recovery point {name!r} of VM {', '.join(given_id(vm.id, 'VM') for vm in vms)}"
         accepted = Accepted()
         deadline = Deadline(self._clock)
         asking = self._api.create_recovery_point(
-            vm.id, name, expires_at=expires_at, with_application=consistency == "application", vss=vss
+            {vm.id: vss[vm.id] for vm in vms},
+            group_ids(vms),
+            name,
+            expires_at=expires_at,
+            with_application=consistency == "application",
         )
         try:
-            point_id = await self._created(asking, accepted, vm, name, what, deadline)
-            point = await poll(lambda: self._whole(point_id, vm, name), what=what, deadline=deadline)
-            absent = [disk.label for disk in vm.disks if disk.id not in {found.disk_id for found in point.disks}]
-            if absent:
-                raise PrismAnswerError(f"{what}: recovery point {point_id} does not hold {', '.join(absent)}")
-            return point
+            point_id = await self._created(asking, accepted, vms, name, what, deadline)
+            found, points = await poll(lambda: self._whole(point_id, vms, name), what=what, deadline=deadline)
+            for vm, point in zip(vms, points, strict=True):
+                if absent := _absent(vm, point, found):
+                    raise PrismAnswerError(f"{what}: recovery point {point_id} does not hold {', '.join(absent)}")
+            return points
         except (Exception, asyncio.CancelledError):
             if not accepted.was_rejected:
-                await undo(self._remove_unfinished(vm, name, accepted.id, what), what=what)
+                await undo(self._remove_unfinished(vms, name, accepted.id, what), what=what)
             raise
 
     async def get(self, recovery_point_id: str, vm: Vm) -> RecoveryPoint:
@@ -126,7 +146,13 @@ class CentralPoints:
         return [point for point in found if not name or point.name == name]
 
     async def _created(
-        self, asking: Coroutine[Any, Any, str], accepted: Accepted, vm: Vm, name: str, what: str, deadline: Deadline
+        self,
+        asking: Coroutine[Any, Any, str],
+        accepted: Accepted,
+        vms: Sequence[Vm],
+        name: str,
+        what: str,
+        deadline: Deadline,
     ) -> str:
         """Ask for a recovery point, wait for its task, and return its id.
 
@@ -134,44 +160,51 @@ class CentralPoints:
         time, so the recovery point is looked for by its name, which is of this one alone.
         """
         try:
-            with not_found_as(f"VM {vm.id}"):
+            with not_found_as(_what_is_frozen(vms)):
                 task_id = await accepted.ask(asking)
         except PrismError as exc:
             if accepted.was_rejected:
                 raise
             log.warning("%s: the answer is lost (%s): looking for it by its name", what, exc)
-            return await self._only_one(vm, name, what, deadline, lost=exc)
+            return await self._only_one(vms, name, what, deadline, lost=exc)
         task = await self._tasks.wait(task_id, what=what, deadline=deadline)
         point_id = task.detail("recoveryPointExtId") or next(
             iter(task.affected("dataprotection:config:recovery-point")), None
         )
         if point_id is None:
             missing = PrismAnswerError(f"{what}: the task succeeded without the id of a recovery point")
-            return await self._only_one(vm, name, what, deadline, lost=missing)
+            return await self._only_one(vms, name, what, deadline, lost=missing)
         if not is_uuid(point_id):
             raise PrismAnswerError(f"{what}: the task succeeded without the id of a recovery point")
         return point_id
 
-    async def _only_one(self, vm: Vm, name: str, what: str, deadline: Deadline, *, lost: PrismError) -> str:
+    async def _only_one(self, vms: Sequence[Vm], name: str, what: str, deadline: Deadline, *, lost: PrismError) -> str:
         """Return the id of the one recovery point of this name; raise `lost` if there is none, or are several."""
-        ids = await self._appearing(vm, name, what, deadline)
+        ids = await self._appearing(vms, name, what, deadline)
         if len(ids) != 1:
             raise lost
         return ids.pop()
 
-    async def _appearing(self, vm: Vm, name: str, what: str, deadline: Deadline) -> set[str]:
+    async def _appearing(self, vms: Sequence[Vm], name: str, what: str, deadline: Deadline) -> set[str]:
         """Return what has this name within a while."""
 
         async def look() -> set[str] | None:
-            return await self._named(name, vm) or None
+            return await self._named(name, vms) or None
 
         return await appearing(look, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S) or set()
 
     async def _look_up(self, point_id: str, vm: Vm) -> RecoveryPoint:
-        subject = f"recovery point {point_id}"
+        return await self._as_seen_by(await self._complete(point_id), vm)
+
+    async def _complete(self, point_id: str) -> RecoveryPointState:
         found = await self._api.get_recovery_point(point_id)
         if found.status not in (None, "COMPLETE"):
-            raise NotFoundError(f"{subject} cannot be used: its status is {one_line(found.status)}")
+            raise NotFoundError(f"recovery point {point_id} cannot be used: its status is {one_line(found.status)}")
+        return found
+
+    async def _as_seen_by(self, found: RecoveryPointState, vm: Vm) -> RecoveryPoint:
+        """Return a recovery point with the disks of one of its VMs."""
+        subject = f"recovery point {found.ext_id}"
         vm_points = [item for item in found.vm_recovery_points or () if item.vm_ext_id == vm.id]
         if not vm_points:
             raise NotFoundError(f"{subject} does not hold VM {vm.id}")
@@ -183,19 +216,25 @@ class CentralPoints:
             vm_point.vm_ext_id, vm.id, field="vmExtId", request=f"{subject}: VM recovery point {vm_point.ext_id}"
         )
         disks = disk_points_from(vm_point, vm=vm, recovery_point_id=found.ext_id)
-        return recovery_point_from(found, vm_id=vm.id, disks=disks)
+        disks += group_disk_points_from(found, vm)
+        return recovery_point_from(found, vm_id=vm.id, disks=disks, vm_type=vm_point.recovery_point_type)
 
-    async def _whole(self, point_id: str, vm: Vm, name: str) -> RecoveryPoint:
-        """Return a new recovery point once its disks are listed.
+    async def _whole(
+        self, point_id: str, vms: Sequence[Vm], name: str
+    ) -> tuple[RecoveryPointState, list[RecoveryPoint]]:
+        """Return a new recovery point once its disks are listed, and as each VM sees it.
 
         Errors: NotFoundError if they are not yet; PrismAnswerError if it has another name: the task named another one.
         """
-        point = await self._look_up(point_id, vm)
-        if point.name != name:
-            raise PrismAnswerError(f"the task for {name!r} names recovery point {point_id}, {one_line(point.name)!r}")
-        if vm.disks and not point.disks:
-            raise NotFoundError(f"recovery point {point_id} lists no disk of VM {vm.id}")
-        return point
+        found = await self._complete(point_id)
+        if found.name != name:
+            other = one_line(found.name or "")
+            raise PrismAnswerError(f"the task for {name!r} names recovery point {point_id}, {other!r}")
+        points = [await self._as_seen_by(found, vm) for vm in vms]
+        for vm, point in zip(vms, points, strict=True):
+            if not point.disks and _absent(vm, point, found):
+                raise NotFoundError(f"recovery point {point_id} lists no disk of VM {vm.id}")
+        return found, points
 
     async def _begin_deletion(self, point_id: str, what: str, deadline: Deadline) -> str:
         """Return the id of the task, empty if there is nothing to delete."""
@@ -231,28 +270,57 @@ class CentralPoints:
                 return None
             raise
 
-    async def _remove_unfinished(self, vm: Vm, name: str, task_id: str | None, what: str) -> None:
-        """Delete what a create that went wrong has made: by the id that its task names, and by name and VM."""
+    async def _remove_unfinished(self, vms: Sequence[Vm], name: str, task_id: str | None, what: str) -> None:
+        """Delete what a create that went wrong has made: by the id that its task names, and by name and VMs."""
         task = await self._tasks.settle(task_id, what=what) if task_id is not None else None
         deadline = Deadline(self._clock, UNDO_TIMEOUT_S)
         if task is not None:
             named = task.detail("recoveryPointExtId")
-            ids = {named} if is_uuid(named) and await self._is_of(named, name, vm) else set()
-            ids |= await poll(lambda: self._named(name, vm), what=what, deadline=deadline)
+            ids = {named} if is_uuid(named) and await self._is_of(named, name, vms) else set()
+            ids |= await poll(lambda: self._named(name, vms), what=what, deadline=deadline)
         else:
             # Nobody knows how far the request came: a recovery point of our name may appear in a moment.
-            ids = await self._appearing(vm, name, what, deadline)
+            ids = await self._appearing(vms, name, what, deadline)
             if not ids:
                 warn_of_unseen(what)
         for point_id in ids:
             log.info("deleting recovery point %s: making it did not succeed (%s)", point_id, what)
             await self.delete(point_id)
 
-    async def _is_of(self, point_id: str, name: str, vm: Vm) -> bool:
+    async def _is_of(self, point_id: str, name: str, vms: Sequence[Vm]) -> bool:
         """Whether the cluster has this recovery point, with this name and no other VM: a task may name another one."""
         found = await self._state(point_id)
-        return found is not None and found.name == name and found.vm_ids() <= {vm.id}
+        return found is not None and found.name == name and found.vm_ids() <= {vm.id for vm in vms}
 
-    async def _named(self, name: str, vm: Vm) -> set[str]:
-        """Return the ids of the recovery points of this name that hold this VM alone."""
-        return {point.ext_id for point in await self._list_points(name) if point.vm_ids() <= {vm.id}}
+    async def _named(self, name: str, vms: Sequence[Vm]) -> set[str]:
+        """Return the ids of the recovery points of this name that hold these VMs alone."""
+        return {point.ext_id for point in await self._list_points(name) if point.vm_ids() <= {vm.id for vm in vms}}
+
+
+def _absent(vm: Vm, point: RecoveryPoint, found: RecoveryPointState) -> list[str]:
+    """Return the disks that a recovery point lacks, but for those of groups of which it tells no disk at all."""
+    held, untold = {disk.disk_id for disk in point.disks}, untold_groups(found)
+    wanted = [disk for disk in vm.disks if disk.group is None or disk.group.id not in untold]
+    return [disk.label for disk in wanted if disk.id not in held]
+
+
+def group_ids(vms: Sequence[Vm]) -> list[str]:
+    """Return the volume groups that the disks of these VMs are in, each once."""
+    return list(dict.fromkeys(disk.group.id for vm in vms for disk in vm.disks if disk.group is not None))
+
+
+def too_many(vms: Sequence[Vm]) -> str:
+    """Return why one recovery point cannot hold these VMs, "" if it can."""
+    groups = len(group_ids(vms))
+    if len(vms) + groups <= MAX_ENTITIES:
+        return ""
+    return (
+        f"{len(vms)} VMs and {groups} volume groups are {len(vms) + groups}, and one recovery point holds "
+        f"{MAX_ENTITIES} at most"
+    )
+
+
+def _what_is_frozen(vms: Sequence[Vm]) -> str:
+    groups = group_ids(vms)
+    named = f"VM {', '.join(vm.id for vm in vms)}"
+    return f"{named} or volume group {', '.join(groups)}" if groups else named

@@ -13,15 +13,15 @@ import msgspec
 from ntxengine.errors import PrismAnswerError
 from ntxengine.prism.guest import GuestTools
 from ntxengine.prism.http.error_body import one_line
-from ntxengine.prism.http.parse import Size, TaskId, Uuid, decode, decode_object, time_from
-from ntxengine.prism.models import Consistency, Disk, DiskPoint, PowerState, RecoveryPoint, Vm
+from ntxengine.prism.http.parse import Size, TaskId, Uuid, decode, decode_object
+from ntxengine.prism.models import Disk, GroupSlot, PowerState, Vm
 from ntxengine.prism.v4.guest_tools import GuestToolsState
 
 RECOVERY_POINT_DISK = "vmm.v4.ahv.config.VmDiskRecoveryPointReference"
-"""What a hot-added disk says it was made from."""
+RECOVERY_POINT_VOLUME_DISK = "vmm.v4.ahv.config.VolumeDiskRecoveryPointReference"
+"""What a hot-added disk says it was made from: a disk of a VM, or of a volume group."""
 
 _POWER: dict[str | None, PowerState] = {"ON": "on", "OFF": "off", "PAUSED": "paused"}
-_APPLICATION = "APPLICATION_CONSISTENT"
 
 
 class Camel(msgspec.Struct, rename="camel", kw_only=True):
@@ -192,7 +192,7 @@ class VmDisk(Camel):
         source = self.backing_info.data_source if self.backing_info else None
         reference = source.reference if source else None
         # Prism writes $objectType on the first object of a list, not always on the others.
-        if reference is None or reference.object_type not in (None, RECOVERY_POINT_DISK):
+        if reference is None or reference.object_type not in (None, RECOVERY_POINT_DISK, RECOVERY_POINT_VOLUME_DISK):
             return None
         return reference.disk_recovery_point_ext_id
 
@@ -218,9 +218,10 @@ def vm_from(raw: msgspec.Raw, *, request: str, with_config: bool = True) -> Vm:
     found = decode(raw, _Vm, request=request)
     where = f"{request}: VM {found.ext_id}"
     disks, excluded = [], []
+    groups: dict[str, GroupSlot] = {}
     for slot in found.disks or ():
-        if slot.backing_info is not None and slot.backing_info.volume_group_ext_id is not None:
-            excluded.append(f"{slot.label} (volume group)")
+        if slot.backing_info is not None and (group_id := slot.backing_info.volume_group_ext_id) is not None:
+            groups.setdefault(group_id, GroupSlot(group_id, slot.label))
         else:
             disks.append(_disk(slot, where))
     for cd_rom in found.cd_roms or ():
@@ -237,6 +238,7 @@ def vm_from(raw: msgspec.Raw, *, request: str, with_config: bool = True) -> Vm:
         disks=tuple(disks),
         guest_tools=found.guest_tools.model() if found.guest_tools else GuestTools(),
         excluded=tuple(excluded),
+        groups=tuple(groups.values()),
         is_moving=found.is_cross_cluster_migration_in_progress is True,
         config=decode_object(raw, request=request) if with_config else {},
     )
@@ -259,113 +261,4 @@ def _disk(slot: VmDisk, where: str) -> Disk:
         cloned_from=slot.cloned_from,
         external_storage=one_line(external.volume_name or "unnamed") if external is not None else None,
         is_moving=backing.is_migration_in_progress is True,
-    )
-
-
-# -- recovery points
-
-
-class _DiskRecoveryPoint(Camel):
-    disk_recovery_point_ext_id: Uuid
-    disk_ext_id: str | None = None
-
-
-class VmRecoveryPoint(Camel):
-    """One VM in a recovery point."""
-
-    ext_id: Uuid
-    vm_ext_id: str | None = None
-    disk_recovery_points: list[_DiskRecoveryPoint] | None = None
-
-
-class VmRecoveryPointAnswer(Camel):
-    """One VM in a recovery point, with its disks."""
-
-    data: VmRecoveryPoint
-
-
-class _Location(Camel):
-    location_ext_id: str | None = None
-
-
-class _Source(Camel):
-    cluster_ext_ids: list[str] | None = None
-
-
-class RecoveryPointState(Camel):
-    """A recovery point; its disks may be missing here (nutanix-api, 5.1)."""
-
-    ext_id: Uuid
-    name: str | None = None
-    status: str | None = None
-    recovery_point_type: str | None = None
-    creation_time: Any = None
-    expiration_time: Any = None
-    is_secure: bool | None = None
-    is_worm_protected: bool | None = None
-    vm_recovery_points: list[VmRecoveryPoint] | None = None
-    source_location: _Source | None = None
-    location_references: list[_Location] | None = None
-
-    @property
-    def protection(self) -> str:
-        """Why Prism does not delete it when it is told to; empty if it does."""
-        if self.is_secure:
-            return "it is secure (isSecure): somebody has to approve its deletion in Prism"
-        if self.is_worm_protected:
-            return "it is write-once (isWormProtected): Prism keeps it until it expires"
-        return ""
-
-    def cluster_ids(self) -> frozenset[str]:
-        """Return the clusters where it lies, as far as that is told."""
-        made_on = (self.source_location.cluster_ext_ids if self.source_location else None) or []
-        kept_on = [place.location_ext_id for place in self.location_references or ()]
-        return frozenset(found for found in [*made_on, *kept_on] if found)
-
-    def vm_ids(self) -> set[str]:
-        """Return the VMs that it holds."""
-        return {point.vm_ext_id for point in self.vm_recovery_points or () if point.vm_ext_id}
-
-
-class RecoveryPointAnswer(Camel):
-    """One recovery point."""
-
-    data: RecoveryPointState
-
-
-def recovery_point_from(found: RecoveryPointState, *, vm_id: str, disks: tuple[DiskPoint, ...] = ()) -> RecoveryPoint:
-    """Return a recovery point as our model.  A type that Prism does not name proves nothing: crash-consistent."""
-    consistency: Consistency = "application" if found.recovery_point_type == _APPLICATION else "crash"
-    return RecoveryPoint(
-        id=found.ext_id,
-        name=found.name or "",
-        vm_id=vm_id,
-        consistency=consistency,
-        created_at=time_from(found.creation_time),
-        expires_at=time_from(found.expiration_time),
-        disks=disks,
-        cluster_ids=found.cluster_ids(),
-        protection=found.protection,
-    )
-
-
-def disk_points_from(found: VmRecoveryPoint, *, vm: Vm, recovery_point_id: str) -> tuple[DiskPoint, ...]:
-    """Return the disk recovery points of the VM's data disks, in their order; others (UEFI variables) are left out.
-
-    Errors: PrismAnswerError if a disk is there twice, or two disks have one disk recovery point.
-    """
-    known: dict[str, str] = {}
-    wanted = {disk.id for disk in vm.disks}
-    for point in found.disk_recovery_points or ():
-        if point.disk_ext_id is None or point.disk_ext_id not in wanted:
-            continue
-        if point.disk_ext_id in known:
-            raise PrismAnswerError(f"recovery point {recovery_point_id} lists disk {point.disk_ext_id} twice")
-        known[point.disk_ext_id] = point.disk_recovery_point_ext_id
-    if len(set(known.values())) != len(known):
-        raise PrismAnswerError(f"recovery point {recovery_point_id} has one disk recovery point for two disks")
-    return tuple(
-        DiskPoint(id=known[disk.id], disk_id=disk.id, recovery_point_id=recovery_point_id, vm_point_id=found.ext_id)
-        for disk in vm.disks
-        if disk.id in known
     )

@@ -1,0 +1,131 @@
+"""Volume groups that are attached to VMs: what they are called, their disks, and why one cannot be captured.
+
+A recovery point holds the disks of a group by their ids (volume disks), as it holds those of a VM.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+
+from ntxengine.errors import PrismError
+from ntxengine.prism.http.error_body import one_line
+from ntxengine.prism.http.parse import Size, Uuid, decode
+from ntxengine.prism.models import AttachedGroup, Disk, DiskGroup, GroupSlot, Vm
+from ntxengine.prism.tasks import may_pass
+from ntxengine.prism.v4.api import CentralApi
+from ntxengine.prism.v4.pages import entities
+from ntxengine.prism.v4.schema import Camel, Entity
+
+MAX_LABEL = 64
+_STRANGE = re.compile(r"[^\w.-]+")
+_CHAP = "CHAP"
+
+
+class _IscsiFeatures(Camel):
+    enabled_authentications: str | None = None
+
+
+class VolumeGroupState(Camel):
+    """A volume group."""
+
+    ext_id: Uuid
+    name: str | None = None
+    sharing_status: str | None = None
+    enabled_authentications: str | None = None
+    iscsi_features: _IscsiFeatures | None = None
+
+    @property
+    def wants_chap(self) -> bool:
+        """Whether clients of it prove who they are."""
+        features = self.iscsi_features.enabled_authentications if self.iscsi_features else None
+        return _CHAP in (self.enabled_authentications, features)
+
+
+class _ExternalStorage(Camel):
+    volume_name: str | None = None
+
+
+class VolumeDisk(Camel):
+    """A disk of a volume group."""
+
+    ext_id: Uuid
+    index: int
+    disk_size_bytes: Size
+    storage_container_id: str | None = None
+    external_storage_info: _ExternalStorage | None = None
+
+
+class CentralGroups:
+    """Reads them."""
+
+    def __init__(self, api: CentralApi) -> None:
+        self._api = api
+
+    async def of(self, vm: Vm) -> list[AttachedGroup]:
+        """Return the groups that are attached to a VM.  Errors: PrismError that may pass."""
+        groups = [await self._group(slot) for slot in vm.groups]
+        count = Counter(group.name for group in groups)
+        return [
+            _renamed(group, f"{group.name}-{group.slot.id[:8]}") if count[group.name] > 1 else group for group in groups
+        ]
+
+    async def _group(self, slot: GroupSlot) -> AttachedGroup:
+        try:
+            return await self._read(slot)
+        except PrismError as exc:
+            if may_pass(exc):
+                raise
+            return AttachedGroup(slot, slot.id, obstacle=f"it cannot be read: {exc}")
+
+    async def _read(self, slot: GroupSlot) -> AttachedGroup:
+        answer = await self._api.get_volume_group(slot.id)
+        found = decode(answer.decode(Entity).data, VolumeGroupState, request=answer.request)
+        name = _STRANGE.sub("_", found.name or "")[:MAX_LABEL] or slot.id
+        disks = [
+            decode(listed.raw, VolumeDisk, request=f"{listed.request}: disk {listed.id or 'without an id'}")
+            async for listed in entities(
+                lambda page, limit, **wish: self._api.list_volume_disks(slot.id, page, limit, **wish)
+            )
+        ]
+        if obstacle := _obstacle(found, disks):
+            return AttachedGroup(slot, name, obstacle=obstacle)
+        group = DiskGroup(slot.id, name)
+        return AttachedGroup(
+            slot,
+            name,
+            tuple(_disk(disk, group) for disk in sorted(disks, key=lambda disk: disk.index)),
+            is_shared=found.sharing_status == "SHARED",
+        )
+
+
+def _obstacle(group: VolumeGroupState, disks: list[VolumeDisk]) -> str:
+    if group.wants_chap:
+        return "its clients log in by CHAP, so it is not this VM's alone"
+    if not disks:
+        return "it has no disk"
+    outside = next((disk for disk in disks if disk.external_storage_info is not None), None)
+    if outside is not None and outside.external_storage_info is not None:
+        volume = one_line(outside.external_storage_info.volume_name or "unnamed")
+        return f"disk {outside.index} of it lies on external storage ({volume})"
+    if len({disk.ext_id for disk in disks}) != len(disks) or len({disk.index for disk in disks}) != len(disks):
+        return "two of its disks have one id, or one index"
+    return ""
+
+
+def _disk(disk: VolumeDisk, group: DiskGroup) -> Disk:
+    return Disk(
+        id=disk.ext_id,
+        size=disk.disk_size_bytes,
+        bus="scsi",
+        index=disk.index,
+        container_id=disk.storage_container_id or "",
+        group=group,
+    )
+
+
+def _renamed(group: AttachedGroup, name: str) -> AttachedGroup:
+    """Return a group that is told from another of its name."""
+    disks = tuple(replace(disk, group=DiskGroup(group.slot.id, name)) for disk in group.disks)
+    return replace(group, name=name, disks=disks)
