@@ -103,8 +103,6 @@ class CentralGroups:
 def _obstacle(group: VolumeGroupState, disks: list[VolumeDisk]) -> str:
     if group.wants_chap:
         return "its clients log in by CHAP, so it is not this VM's alone"
-    if not disks:
-        return "it has no disk"
     outside = next((disk for disk in disks if disk.external_storage_info is not None), None)
     if outside is not None and outside.external_storage_info is not None:
         volume = one_line(outside.external_storage_info.volume_name or "unnamed")
