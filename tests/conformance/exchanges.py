@@ -19,7 +19,7 @@ import pytest
 from ntxengine.errors import NotFoundError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.http.endpoint import Endpoint, Secret
-from ntxengine.prism.models import AttachedDisk, RecoveryPoint, RegionPage, Vm
+from ntxengine.prism.models import AttachedDisk, OddVm, RecoveryPoint, RegionPage, Vm
 from ntxengine.prism.open import open_cluster
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, GroupConfig, GuestToolsConfig, VmConfig
@@ -114,7 +114,7 @@ def config(folder: Path) -> SimConfig:
     disks[0].path.write_bytes(b"data" * 1024 + bytes((1 << 20) - 4096))
     vm = VmConfig(VM, disks=disks, cdroms=[DiskConfig(folder / "cd.iso", size=4096, bus="ide")])
     vm.nvram = DiskConfig(folder / "nvram", size=4096)
-    vm.guest_tools = GuestToolsConfig()
+    vm.guest_tools, vm.categories = GuestToolsConfig(), ["Environment=Production"]
     group = GroupConfig("data", disks=[DiskConfig(folder / "group.raw", size=1 << 20)], vms=[VM])
     group.disks[0].path.write_bytes(b"data" * 1024 + bytes((1 << 20) - 4096))
     second = VmConfig("second", disks=[DiskConfig(folder / "second.raw", size=1 << 20)])
@@ -182,10 +182,16 @@ async def _refused(asking: Awaitable[object]) -> str:
     return str(refusal.value)
 
 
+async def _streamed(prism: Prism) -> list[Vm | OddVm]:
+    return [vm async for vm in prism.stream_vms(with_categories=True)]
+
+
 STEPS: dict[str, Callable[[Prism, Held], Awaitable[Any]]] = {
     "vms": lambda prism, held: prism.vms(),
     "vm": lambda prism, held: prism.vm(held.vm_id),
     "cluster": lambda prism, held: prism.cluster(held.vm.cluster_id),
+    "stream": lambda prism, held: _streamed(prism),
+    "disk_usage": lambda prism, held: prism.disk_usage(),
     "containers": lambda prism, held: prism.containers(),
     "hosts": lambda prism, held: prism.hosts(held.vm.cluster_id),
     "create": _create,

@@ -37,7 +37,7 @@ OPERATIONS = {
             " vm_recovery_point_compute_changed_regions volume_group_recovery_point_compute_changed_regions"
         )
     },
-    prism: {"TasksApi": "list_tasks get_task_by_id cancel_task"},
+    prism: {"TasksApi": "list_tasks get_task_by_id cancel_task", "CategoriesApi": "list_categories"},
     clustermgmt: {
         "ClustersApi": "list_clusters get_cluster_by_id list_hosts list_hosts_by_cluster_id",
         "StorageContainersApi": "list_storage_containers get_storage_container_by_id",

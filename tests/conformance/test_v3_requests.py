@@ -95,6 +95,7 @@ CALLS: dict[str, Any] = {
     rf"GET {V2}/tasks/{UUID}": None,
     rf"GET {V2}/cluster": None,
     rf"GET {V2}/storage_containers": None,
+    rf"GET {V2}/virtual_disks": None,
 }
 """Every call that may be made of an element, with what its body holds."""
 

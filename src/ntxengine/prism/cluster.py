@@ -35,8 +35,10 @@ from ntxengine.prism.models import (
     Consistency,
     Container,
     DiskPoint,
+    DiskUsage,
     Family,
     Host,
+    OddVm,
     RecoveryPoint,
     RegionPage,
     RegionSample,
@@ -56,6 +58,14 @@ class Inventory(Protocol):
 
     async def list_vms(self) -> VmList:
         """Return every VM that we may see, and those that cannot be read, with the reason."""
+        ...
+
+    def stream_vms(self, *, with_categories: bool = False) -> AsyncIterator[Vm | OddVm]:
+        """Yield the same as pages arrive, each once, in the order of the server: only their ids are held.
+
+        v4 tells the names of categories by a list of their own, which is asked for only if `with_categories`.
+        Errors: PrismStatusError if that may not be read; PrismBusy, PrismAnswerError as for any list.
+        """
         ...
 
     async def ids_named(self, name: str) -> list[str]:
@@ -84,6 +94,10 @@ class Facts(Protocol):
 
     async def hosts(self, cluster_id: str) -> list[Host]:
         """Return the hosts of a cluster, sorted by name then id."""
+        ...
+
+    async def disk_usage(self) -> Mapping[str, DiskUsage]:
+        """Return what each disk takes, by `Disk.id`.  None of v4: that would be a request for each disk."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -20,15 +20,26 @@ NameOf = Callable[[msgspec.Raw], str]
 log = logging.getLogger(__name__)
 
 
-async def read_vms(entities: AsyncIterable[Listed], read: Callable[[Listed], Awaitable[Vm]], name_of: NameOf) -> VmList:
-    """Return the VMs that `read` can read, and what it says of the others."""
-    vms: list[Vm] = []
-    odd: list[OddVm] = []
+async def each_vm(
+    entities: AsyncIterable[Listed], read: Callable[[Listed], Awaitable[Vm]], name_of: NameOf
+) -> AsyncIterator[Vm | OddVm]:
+    """Yield the VMs that `read` can read, and what it says of the others, as they come."""
     async for listed in entities:
         try:
-            vms.append(await read(listed))
+            yield await read(listed)
         except PrismAnswerError as exc:
-            odd.append(OddVm(listed.id, name_of(listed.raw), str(exc)))
+            yield OddVm(listed.id, name_of(listed.raw), str(exc))
+
+
+async def sorted_list(found: AsyncIterable[Vm | OddVm]) -> VmList:
+    """Return all of them, sorted."""
+    vms: list[Vm] = []
+    odd: list[OddVm] = []
+    async for vm in found:
+        if isinstance(vm, Vm):
+            vms.append(vm)
+        else:
+            odd.append(vm)
     return VmList(
         tuple(sorted(vms, key=lambda vm: (vm.name, vm.id))), tuple(sorted(odd, key=lambda vm: (vm.name, vm.id)))
     )
@@ -37,6 +48,12 @@ async def read_vms(entities: AsyncIterable[Listed], read: Callable[[Listed], Awa
 async def ids_named(entities: AsyncIterable[Listed], name: str, name_of: NameOf) -> list[str]:
     """Return the ids of the VMs of exactly this name, whatever a server makes of a filter; "" for one without an id."""
     return [listed.id async for listed in entities if name_of(listed.raw) == name]
+
+
+async def these(raws: Sequence[msgspec.Raw], request: str) -> AsyncIterator[Listed]:
+    """Yield the entities of a list that came in one answer."""
+    for raw in raws:
+        yield Listed("", raw, request)
 
 
 async def readable(entities: AsyncIterable[Listed], kind: type[T], *, what: str, limit: int | None = None) -> list[T]:

@@ -95,7 +95,7 @@ class Vm:
     `config` is the entity as Prism gave it, empty for a VM of a list; `excluded` names disks that a VM recovery point
     does not hold (CD-ROMs, volume groups of v3), for the report.  `groups` are volume groups of which a recovery point
     can hold the disks; those that are to be captured are among `disks`.  `is_moving`: it is being moved to another
-    cluster.
+    cluster.  `categories` are written `key=value`; None where they were not asked for, or are not told.
     """
 
     id: str
@@ -108,6 +108,7 @@ class Vm:
     excluded: tuple[str, ...] = ()
     groups: tuple[GroupSlot, ...] = ()
     is_moving: bool = False
+    categories: tuple[str, ...] | None = None
     config: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -188,6 +189,14 @@ class Host:
     name: str
     cluster_id: str = ""
     cvm_address: str = ""
+    tiers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DiskUsage:
+    """What a disk takes on storage, in bytes, as far as that is told, and Prism's words for the tiers that it is on."""
+
+    used: int | None = None
     tiers: tuple[str, ...] = ()
 
 

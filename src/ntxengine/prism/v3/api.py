@@ -12,6 +12,9 @@ from ntxengine.prism.v3 import schema, schema_v2
 PAGE_LENGTH = 100
 """`length` of a list: far below any limit that was seen."""
 
+V2_COUNT = 500
+"""`count` of a list of v2."""
+
 V3 = "/api/nutanix/v3"
 V2 = "/PrismGateway/services/rest/v2.0"
 
@@ -94,6 +97,11 @@ class ElementApi:
     async def list_storage_containers_v2(self) -> Answer:
         """All storage containers (V2List): the one call that tells who may mount them."""
         return await self.session.ask(Request("GET", f"{V2}/storage_containers"))
+
+    async def list_virtual_disks_v2(self, page: int) -> Answer:
+        """One page, counted from 1, of the files of disks (V2List), with what they take."""
+        query = {"count": str(V2_COUNT), "page": str(page)}
+        return await self.session.ask(Request("GET", f"{V2}/virtual_disks", query=query))
 
     async def get_vm_v2(self, vm_id: str) -> schema_v2.V2Vm:
         """One VM with its storage files."""

@@ -12,7 +12,7 @@ from ntxengine.prism.findings import Findings
 from ntxengine.prism.http.error_body import not_found_as
 from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.http.session import Answer, Session
-from ntxengine.prism.listing import ids_named, read_vms
+from ntxengine.prism.listing import each_vm, ids_named, sorted_list
 from ntxengine.prism.models import (
     AttachedDisk,
     AttachedGroup,
@@ -20,8 +20,10 @@ from ntxengine.prism.models import (
     Consistency,
     Container,
     DiskPoint,
+    DiskUsage,
     Family,
     Host,
+    OddVm,
     RecoveryPoint,
     RegionPage,
     RegionSample,
@@ -87,7 +89,11 @@ class ElementPrism(ElementVolumeGroups):
 
     async def list_vms(self) -> VmList:
         """Return every VM that we may see.  Which file on storage a disk is, only `vm` tells."""
-        return await read_vms(entities(self._api, "vm"), self._read, name_of)
+        return await sorted_list(self.stream_vms())
+
+    def stream_vms(self, *, with_categories: bool = False) -> AsyncIterator[Vm | OddVm]:
+        """Yield the VMs as pages arrive; v3 tells their categories with them."""
+        return each_vm(entities(self._api, "vm"), self._read, name_of)
 
     async def ids_named(self, name: str) -> list[str]:
         """Return the ids of the VMs of this name."""
@@ -116,6 +122,10 @@ class ElementPrism(ElementVolumeGroups):
     async def hosts(self, cluster_id: str) -> list[Host]:
         """Return the hosts."""
         return await self._facts.hosts(cluster_id)
+
+    async def disk_usage(self) -> Mapping[str, DiskUsage]:
+        """Return what each disk takes, by its device uuid."""
+        return await self._facts.disk_usage()
 
     async def create_recovery_point(
         self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 
 import msgspec
 
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import Uuid, ip_address_from, yes_or_no
 from ntxengine.prism.kept import MAX_LISTED, Kept
-from ntxengine.prism.listing import readable
-from ntxengine.prism.models import ClusterFacts, Container, Host
-from ntxengine.prism.pages import Listed
+from ntxengine.prism.listing import readable, these
+from ntxengine.prism.models import ClusterFacts, Container, DiskUsage, Host
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v3.pages import entities
+from ntxengine.prism.v3.schema_v2 import V2List
+from ntxengine.prism.v3.usage import usage_by_device
 
 
 class _V2Container(msgspec.Struct):
@@ -45,10 +46,6 @@ class _V2Container(msgspec.Struct):
             inherits_nfs=self.nfs_whitelist_inherited,
             nfs_allowed=own if self.nfs_whitelist_inherited is False else None,
         )
-
-
-class _V2List(msgspec.Struct):
-    entities: list[msgspec.Raw]
 
 
 class _Reference(msgspec.Struct):
@@ -112,6 +109,7 @@ class ElementFacts:
         self._containers: Kept[list[Container]] = Kept(clock, [])
         self._hosts: Kept[list[Host]] = Kept(clock, [])
         self._tiers: Kept[dict[str, dict[str, None]]] = Kept(clock, {})
+        self._usage: Kept[dict[str, DiskUsage]] = Kept(clock, {})
         self._cluster: Kept[ClusterFacts] = Kept(clock, ClusterFacts(""))
 
     async def containers(self) -> list[Container]:
@@ -123,17 +121,18 @@ class ElementFacts:
         found = await self._hosts.get("hosts", self._ask_hosts)
         return [host for host in found if host.cluster_id in ("", cluster_id)]
 
+    async def disk_usage(self) -> Mapping[str, DiskUsage]:
+        """Return what each disk takes, by its device uuid."""
+        return await self._usage.get("what disks take", lambda: usage_by_device(self._api))
+
     async def _ask_containers(self) -> list[Container]:
-        found = [state.model() for state in await readable(self._v2_containers(), _V2Container, what="container")]
+        answer = await self._api.list_storage_containers_v2()
+        listed = these(answer.decode(V2List).entities[:MAX_LISTED], answer.request)
+        found = [state.model() for state in await readable(listed, _V2Container, what="storage container")]
         if any(container.inherits_nfs for container in found):
             clients = (await self._cluster.get("the cluster", self._ask_cluster)).nfs_allowed
             found = [dataclasses.replace(one, nfs_allowed=clients) if one.inherits_nfs else one for one in found]
         return sorted(found, key=lambda one: (one.name, one.id))
-
-    async def _v2_containers(self) -> AsyncIterator[Listed]:
-        answer = await self._api.list_storage_containers_v2()
-        for raw in answer.decode(_V2List).entities[:MAX_LISTED]:
-            yield Listed("", raw, answer.request)
 
     async def _ask_cluster(self) -> ClusterFacts:
         return (await self._api.get_cluster_v2()).facts("")

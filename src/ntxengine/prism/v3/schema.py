@@ -119,8 +119,23 @@ class _VmStatus(msgspec.Struct):
     cluster_reference: _Reference | None = None
 
 
+class _VmMetadata(_Metadata):
+    categories: Any = None
+    categories_mapping: Any = None
+
+    def names(self) -> tuple[str, ...]:
+        """Return the categories of the VM, `key=value`: one of each key, or all of them where Prism tells all."""
+        told = [found for found in (self.categories_mapping, self.categories) if isinstance(found, dict) and found]
+        pairs = [
+            (key, value)
+            for key, values in (told[0].items() if told else ())
+            for value in (values if isinstance(values, list) else [values])
+        ]
+        return tuple(sorted({one_line(f"{key}={value}") for key, value in pairs if isinstance(value, str)}))
+
+
 class _Vm(msgspec.Struct):
-    metadata: _Metadata
+    metadata: _VmMetadata
     status: _VmStatus
 
 
@@ -151,6 +166,7 @@ def vm_from(raw: msgspec.Raw | bytes, files: Mapping[str, V2Disk], *, request: s
         disks=tuple(disks),
         guest_tools=(resources.guest_tools or GuestToolsState()).model(),
         excluded=tuple(excluded),
+        categories=found.metadata.names(),
         config=decode_object(raw, request=request) if with_config else {},
     )
 

@@ -77,6 +77,12 @@ class V2Vm(msgspec.Struct):
         }
 
 
+class V2List(msgspec.Struct):
+    """A page of entities, each still as bytes."""
+
+    entities: list[msgspec.Raw]
+
+
 class V2Cluster(msgspec.Struct):
     """The cluster of a Prism Element."""
 

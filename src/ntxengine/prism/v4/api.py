@@ -60,6 +60,7 @@ class CentralApi(Calls):
         self._vms = f"/api/vmm/{revisions.vmm}/ahv/config/vms"
         self._points = f"/api/dataprotection/{revisions.dataprotection}/config/recovery-points"
         self._tasks = f"/api/prism/{revisions.prism}/config/tasks"
+        self._categories = f"/api/prism/{revisions.prism}/config/categories"
 
     async def list_vms(self, page: int, limit: int, *, filter_text: str = "", order_by: str = "") -> Answer:
         """One page of VMs (EntityList)."""
@@ -85,6 +86,10 @@ class CentralApi(Calls):
     ) -> Answer:
         """One page of the storage containers of all clusters (EntityList)."""
         return await self._list(_CONTAINERS, page, limit, filter_text, order_by)
+
+    async def list_categories(self, page: int, limit: int, *, filter_text: str = "", order_by: str = "") -> Answer:
+        """One page of the categories (EntityList)."""
+        return await self._list(self._categories, page, limit, filter_text, order_by)
 
     async def list_vm_disks(self, vm_id: str, page: int, limit: int) -> Answer:
         """One page of the disks of a VM (EntityList).  This list has neither filter nor order."""

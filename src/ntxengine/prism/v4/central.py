@@ -10,7 +10,7 @@ from ntxengine.prism.findings import TOO_OLD_TO_HOT_ADD, Findings, Revisions
 from ntxengine.prism.http.error_body import not_found_as
 from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.http.session import Session
-from ntxengine.prism.listing import ids_named, read_vms
+from ntxengine.prism.listing import each_vm, ids_named, sorted_list
 from ntxengine.prism.models import (
     AttachedDisk,
     AttachedGroup,
@@ -18,8 +18,10 @@ from ntxengine.prism.models import (
     Consistency,
     Container,
     DiskPoint,
+    DiskUsage,
     Family,
     Host,
+    OddVm,
     RecoveryPoint,
     RegionPage,
     RegionSample,
@@ -31,6 +33,7 @@ from ntxengine.prism.pages import Listed
 from ntxengine.prism.tasks import log, log_not_told
 from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.calls import name_is
+from ntxengine.prism.v4.categories import category_names
 from ntxengine.prism.v4.disks import CentralDisks
 from ntxengine.prism.v4.facts import CentralFacts
 from ntxengine.prism.v4.groups import CentralGroups
@@ -97,11 +100,17 @@ class CentralPrism(CentralVolumeGroups):
 
     async def list_vms(self) -> VmList:
         """Return every VM that we may see."""
+        return await sorted_list(self.stream_vms())
+
+    async def stream_vms(self, *, with_categories: bool = False) -> AsyncIterator[Vm | OddVm]:
+        """Yield the VMs as pages arrive."""
+        names = await category_names(self._api) if with_categories else None
 
         async def read(listed: Listed) -> Vm:
-            return vm_from(listed.raw, request=listed.request, with_config=False)
+            return vm_from(listed.raw, request=listed.request, with_config=False, category_names=names)
 
-        return await read_vms(entities(self._api.list_vms, order_by="name"), read, name_of)
+        async for vm in each_vm(entities(self._api.list_vms, order_by="name"), read, name_of):
+            yield vm
 
     async def ids_named(self, name: str) -> list[str]:
         """Return the ids of the VMs of this name."""
@@ -129,6 +138,10 @@ class CentralPrism(CentralVolumeGroups):
     async def hosts(self, cluster_id: str) -> list[Host]:
         """Return the hosts of a cluster."""
         return await self._facts.hosts(cluster_id)
+
+    async def disk_usage(self) -> Mapping[str, DiskUsage]:
+        """Return nothing: only statistics of each single disk say it."""
+        return {}
 
     async def create_recovery_point(
         self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"

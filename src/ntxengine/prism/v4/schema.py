@@ -6,6 +6,7 @@ checked.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -206,6 +207,7 @@ class _Vm(Camel):
     disks: list[VmDisk] | None = None
     cd_roms: list[_CdRom] | None = None
     is_cross_cluster_migration_in_progress: bool | None = None
+    categories: Any = None
     guest_tools: GuestToolsState | None = None
 
 
@@ -213,8 +215,13 @@ class _CdRom(Camel):
     disk_address: _DiskAddress | None = None
 
 
-def vm_from(raw: msgspec.Raw, *, request: str, with_config: bool = True) -> Vm:
-    """Return a VM as our model; without its configuration for a list, where it would be most of what is held."""
+def vm_from(
+    raw: msgspec.Raw, *, request: str, with_config: bool = True, category_names: Mapping[str, str] | None = None
+) -> Vm:
+    """Return a VM as our model; without its configuration for a list, where it would be most of what is held.
+
+    `category_names` are those of all categories, by id; without them no category is told of.
+    """
     found = decode(raw, _Vm, request=request)
     where = f"{request}: VM {found.ext_id}"
     disks, excluded = [], []
@@ -240,8 +247,15 @@ def vm_from(raw: msgspec.Raw, *, request: str, with_config: bool = True) -> Vm:
         excluded=tuple(excluded),
         groups=tuple(groups.values()),
         is_moving=found.is_cross_cluster_migration_in_progress is True,
+        categories=None if category_names is None else _categories(found.categories, category_names),
         config=decode_object(raw, request=request) if with_config else {},
     )
+
+
+def _categories(found: object, names: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the categories of a VM that have a name.  What is odd about them keeps nobody from reading the VM."""
+    ids = [one.get("extId") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return tuple(sorted({names[one] for one in ids if isinstance(one, str) and one in names}))
 
 
 def _disk(slot: VmDisk, where: str) -> Disk:
