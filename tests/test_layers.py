@@ -33,7 +33,7 @@ PYTHON_LAYERS = {
     "images": {"_core", "dataplane", "concurrency", "errors", "files", "machine", "units"},
     # one part of the workflow each; `changes` and `attach` see of prism what it is, not how it works
     "prism": {"dataplane", "concurrency", "errors", "ids", "units"},
-    "changes": {"prism", "dataplane", "concurrency", "errors", "units"},
+    "changes": {"prism", "dataplane", "concurrency", "errors", "files", "units"},
     "attach": {"prism", "dataplane", "concurrency", "errors", "ids"},
     "repository": {"dataplane", "images", "concurrency", "errors", "files", "ids", "units"},
     # the use cases

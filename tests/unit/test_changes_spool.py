@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tracemalloc
 from itertools import pairwise
 from pathlib import Path
@@ -11,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntxengine.changes.spool import RegionSpool
-from ntxengine.dataplane.extents import EXTENT, ZERO, Extents, make
-from ntxengine.errors import PrismAnswerError
+from ntxengine.changes.spool import RegionSpool, spool_to_file
+from ntxengine.dataplane.extents import EXTENT, ZERO, ExtentFile, Extents, make
+from ntxengine.errors import PrismAnswerError, TargetError
 
 SIZE = 1024**3
 
@@ -106,6 +108,35 @@ def test_any_pages_give_the_extents_of_a_bitmap(
         end = offset + length
     assert (painted == kinds).all()
     assert all(a[0] + a[1] < b[0] or a[2] != b[2] for a, b in pairwise(found)), "not joined"
+
+
+async def test_no_room_for_what_is_to_be_read_says_what_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(self: ExtentFile, extents: Extents) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ExtentFile, "append", no_room)
+
+    with pytest.raises(
+        TargetError, match=rf"^{tmp_path}: writing .* failed: No space left on device; .*free some space"
+    ):
+        await spool_to_file([make([(0, 512, 0)])], tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_room_for_a_page_says_so_too(tmp_path: Path) -> None:
+    spool = RegionSpool(tmp_path, size=SIZE)
+    spool._file.close()
+    spool._file = open("/dev/full", "w+b")  # noqa: SIM115  close() does
+    page = np.zeros(10_000, dtype=EXTENT)
+    page["offset"], page["length"] = np.arange(10_000) * 1024, 512
+
+    with pytest.raises(TargetError, match=rf"^{tmp_path}: writing .*No space left on device"):
+        spool.add(page)
+
+    spool.close()
 
 
 def test_a_million_regions_in_random_order_are_sorted_in_bounded_memory(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import extents
 from ntxengine.dataplane.extents import EXTENT, ExtentFile, Extents
 from ntxengine.errors import PrismAnswerError
+from ntxengine.files import durable
 
 RUN_REGIONS = 250_000
 """Regions held in memory at a time: 6 MB, and six times that while overlaps are resolved."""
@@ -35,7 +37,9 @@ class RegionSpool:
     """
 
     def __init__(self, directory: Path, *, size: int, run_regions: int = RUN_REGIONS) -> None:
-        self._file = tempfile.TemporaryFile(dir=directory, prefix="regions-")  # noqa: SIM115  close() does
+        self._directory = directory
+        with _writing(directory):
+            self._file = tempfile.TemporaryFile(dir=directory, prefix="regions-")  # noqa: SIM115  close() does
         self._size = size
         self._run_regions = run_regions
         self._count = 0
@@ -51,7 +55,7 @@ class RegionSpool:
         """Take a page.
 
         Shape:  any order; may overlap each other and what came before.
-        Errors: PrismAnswerError if a region ends past the disk.
+        Errors: PrismAnswerError if a region ends past the disk; TargetError if there is no room for it.
         """
         if not regions["length"].all():
             regions = regions[regions["length"] > 0]
@@ -61,7 +65,8 @@ class RegionSpool:
         regions = extents.in_order(regions)
         self._is_ordered = self._is_ordered and int(regions["offset"][0]) >= self._last_offset
         self._last_offset = int(regions["offset"][-1])
-        self._file.write(np.ascontiguousarray(regions).data)
+        with _writing(self._directory):
+            self._file.write(np.ascontiguousarray(regions).data)
         self._count += len(regions)
 
     def windows(self) -> Iterator[Extents]:
@@ -79,8 +84,9 @@ class RegionSpool:
             yield held
 
     def close(self) -> None:
-        """Forget everything."""
-        self._file.close()
+        """Forget everything, also what could not be written."""
+        with suppress(OSError):
+            self._file.close()
 
     def _refuse_past_end(self, regions: Extents) -> None:
         size = np.uint64(self._size)
@@ -148,16 +154,27 @@ async def spool_to_file(windows: Iterable[Extents], directory: Path) -> ExtentFi
     In a thread, because millions of extents take a while; in that folder, because there is room for what a disk needs.
     """
     path = directory / f"extents-{secrets.token_hex(8)}"
-    kept = ExtentFile(path)
-    try:
-        path.unlink()
-        await to_thread_joined(_append_all, kept, windows)
-    except BaseException:
-        kept.close()
-        raise
-    return kept
+    with _writing(directory):
+        kept = ExtentFile(path)
+        try:
+            path.unlink()
+            await to_thread_joined(_append_all, kept, windows)
+        except BaseException:
+            kept.close()
+            raise
+        return kept
 
 
 def _append_all(kept: ExtentFile, windows: Iterable[Extents]) -> None:
     for window in windows:
         kept.append(window)
+    kept.flush()
+
+
+@contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Say of an error what was written, and what to do.  The file itself has no name any more."""
+    try:
+        yield
+    except OSError as exc:
+        raise durable.write_error(directory, "writing down which extents to read", exc) from exc

@@ -193,6 +193,10 @@ class ExtentFile:
         self.bytes_data += total(extents) - zero
         self.end = int(extents["offset"][-1] + extents["length"][-1])
 
+    def flush(self) -> None:
+        """Write what is still in memory, so that a disk without room is an error here and not when it is read."""
+        self._file.flush()
+
     def windows(self, count: int = WINDOW) -> Iterator[Extents]:
         """Yield all extents, at most `count` at a time."""
         at = 0
