@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ntxengine.errors import PrismAnswerError
-from ntxengine.prism.http.parse import decode_object, time_from, time_from_msecs
+from ntxengine.prism.http.parse import decode, decode_object, time_from, time_from_msecs
 from ntxengine.prism.http.retry import RetryPolicy
 
 
@@ -70,3 +71,9 @@ def test_no_header_about_waiting_is_a_traceback(text: str) -> None:
     headers = {"retry-after": text, "x-api-ratelimit-remaining": "0", "x-api-ratelimit-refresh-period-seconds": text}
 
     assert RetryPolicy(first_wait_s=0.5).wait_s(0, headers, 0.0) == 0.5
+
+
+@pytest.mark.parametrize("body", [b"", b" \r\n"])
+def test_an_answer_without_a_body_is_called_empty(body: bytes) -> None:
+    with pytest.raises(PrismAnswerError, match=r"^GET /x: the answer is empty$"):
+        decode(body, dict[str, Any], request="GET /x")

@@ -44,6 +44,8 @@ def decode(body: bytes | msgspec.Raw, kind: type[T], *, request: str) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as exc:
+        if not bytes(body).strip():
+            raise PrismAnswerError(f"{request}: the answer is empty") from exc
         raise PrismAnswerError(f"{request}: the answer does not fit: {one_line(str(exc))}") from exc
 
 
