@@ -62,7 +62,7 @@ async def test_an_odd_vm_fails_when_it_is_asked_for(
         reasons = [vm.reason for vm in (await prism.list_vms()).odd if vm.name == kind]
 
     assert len(reasons) == 1
-    assert str(by_name.value) == str(by_id.value)
+    assert str(by_name.value) == f"VM {kind!r}: {by_id.value}"
     assert reasons[0].split(": ")[-1] == str(by_id.value).split(": ")[-1]
 
 

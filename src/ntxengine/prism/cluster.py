@@ -127,7 +127,10 @@ async def vm_named(inventory: Inventory, name: str) -> Vm:
         raise OptionsError(f"{len(ids)} VMs are named {name!r}: name one by its UUID: {known}")
     if not is_uuid(ids[0]):
         raise PrismAnswerError(f"VM {name!r} has no UUID by which it could be asked for: Prism calls it {ids[0]!r}")
-    return await inventory.vm(ids[0])
+    try:
+        return await inventory.vm(ids[0])
+    except PrismAnswerError as error:
+        raise type(error)(f"VM {name!r}: {error}") from error
 
 
 class RecoveryPoints(Protocol):

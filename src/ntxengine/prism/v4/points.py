@@ -228,8 +228,11 @@ class CentralPoints:
         """
         found = await self._complete(point_id)
         if found.name != name:
-            other = one_line(found.name or "")
-            raise PrismAnswerError(f"the task for {name!r} names recovery point {point_id}, {other!r}")
+            called = f"which is called {one_line(found.name)!r}" if found.name else "which has no name"
+            raise PrismAnswerError(
+                f"the task for {name!r} names recovery point {point_id}, {called}: it is neither used nor deleted; it"
+                f" goes when it expires, or when somebody deletes it in Prism"
+            )
         points = [await self._as_seen_by(found, vm) for vm in vms]
         for vm, point in zip(vms, points, strict=True):
             if not point.disks and _absent(vm, point, found):
