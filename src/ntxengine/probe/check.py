@@ -15,10 +15,10 @@ from typing import ClassVar
 
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.http.certificate import Certificate
-from ntxengine.prism.inquiry import Inquiry
+from ntxengine.prism.inquiry import Inquiry, Reply
 from ntxengine.prism.models import ClusterFacts, RecoveryPoint, Vm
 from ntxengine.probe.machine import Machine
-from ntxengine.probe.model import Line, ProbeOptions, Result
+from ntxengine.probe.model import Line, ProbeOptions, Result, blocked
 
 LIMIT_S = 30.0
 """How long a check may take if it says nothing else."""
@@ -28,7 +28,8 @@ LIMIT_S = 30.0
 class Place:
     """One Prism that is probed, and what was found out about it.
 
-    `may_be_central` and `may_be_element`: what the person says that it is; both where nobody knows.
+    `may_be_central` and `may_be_element`: what the person says that it is; both where nobody knows.  `replies` are
+    those to questions that were asked to see which API is there: they need not be asked again for a right.
     """
 
     subject: str
@@ -42,6 +43,7 @@ class Place:
     speaks_v4: bool = False
     speaks_v3: bool = False
     no_v4: str = "not asked for"
+    replies: dict[str, Reply] = field(default_factory=dict)
 
     @property
     def asks_v4(self) -> bool:
@@ -76,10 +78,12 @@ class Context:
         """The addresses of this machine that the Prisms see."""
         return list(dict.fromkeys(place.our_address for place in self.places if place.our_address))
 
-    def is_good(self, key: str) -> bool:
-        """Return whether a check found nothing that keeps others from running."""
-        line = self.lines.get(key)
-        return line is not None and line.result.status in ("ok", "warning")
+    def denied(self, right: str) -> Result | None:
+        """Return what to say where the account lacks a right at the Prism that is spoken to; None if it does not."""
+        if self.at is None or self.prism is None:
+            return None
+        line = self.lines.get(f"{self.at.subject}.{self.prism.family}-{right}")
+        return blocked(line.key) if line is not None and line.result.status == "failed" else None
 
 
 class Check(ABC):

@@ -9,7 +9,7 @@ from ntxengine.prism.http.trust import shown
 from ntxengine.prism.models import ClusterFacts, Container
 from ntxengine.prism.versions import notice, refusal
 from ntxengine.probe.check import Check, Context
-from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
+from ntxengine.probe.model import Facts, Result, blocked, failed, ok, skipped, warning
 from ntxengine.probe.words import days_left
 
 POINT_PREFIX = "ntx-probe-"
@@ -37,7 +37,7 @@ class Tracker(Check):
             context.at, context.prism = at, at.inquiry.element(context.places[0].no_v4)
             return ok("changed regions of v3, of a Prism Element", family="v3")
         wrong = [line.key for line in context.lines.values() if line.result.status == "failed"]
-        return skipped(f"neither v4 nor v3 can be spoken: {', '.join(wrong) or 'see above'}")
+        return blocked(wrong[0]) if wrong else skipped("neither v4 nor v3 is spoken")
 
 
 class Version(Check):
@@ -101,7 +101,7 @@ class Computing(Check):
                     f"open TCP {port} from this machine to each Prism Element in the firewalls between",
                     address=address,
                 )
-            found = await inquiry.element_certificate(address, LOOK_TIMEOUT_S)
+            found = await inquiry.element_certificate(address, min(LOOK_TIMEOUT_S, inquiry.endpoint.timeout_s))
             distrust = await inquiry.distrust_element(address, found)
             if distrust is not None:
                 why, remedy = distrust
@@ -167,6 +167,8 @@ class Leftovers(Check):
 
     async def run(self, context: Context) -> Result:
         assert context.prism is not None
+        if denied := context.denied("see-points") or context.denied("see-snapshots"):
+            return denied
         found = [point for point in await context.prism.recovery_points() if point.name.startswith(POINT_PREFIX)]
         if not found:
             return ok("no recovery point of an earlier probe")

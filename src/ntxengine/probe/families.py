@@ -24,6 +24,7 @@ class V4(PlaceCheck):
                 {"name_space": name, "served": each.revision, "told": each.told} for name, each in served.items()
             ]
         }
+        self.place.replies |= {NAME_SPACES[name]: each.reply for name, each in served.items() if each.revision}
         missing = [name for name in _NEEDED if not served[name].revision]
         if missing:
             reply = served[missing[0]].reply
@@ -55,6 +56,7 @@ class V3(PlaceCheck):
         inquiry = self.place.inquiry
         replies = {name: await inquiry.ask(name) for name in ("v3.snapshots", "v3.regions")}
         facts: Facts = {f"{name.removeprefix('v3.')}_status": reply.status for name, reply in replies.items()}
+        self.place.replies |= replies
         for name, reply in replies.items():
             if reply.outcome == "absent":
                 what = "snapshots" if name == "v3.snapshots" else "changed regions"

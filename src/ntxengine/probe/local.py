@@ -46,8 +46,7 @@ class Room(Check):
             return failed(
                 f"{place} cannot be written by this user", f"give it to this user, or: sudo chown $USER {place}"
             )
-        status = os.statvfs(place)
-        free = status.f_bavail * status.f_frsize
+        free = _free(place)
         facts: Facts = {"free_bytes": free}
         new = "" if path.exists() else " (it will be made)"
         wanted = sum(disk.size for disk in context.vm.disks) if context.vm is not None else LITTLE
@@ -64,3 +63,9 @@ class Room(Check):
 def _nearest(path: Path) -> Path:
     """Return the folder itself, or the nearest above it that exists."""
     return next((each for each in (path, *path.absolute().parents) if each.exists()), Path("/"))
+
+
+def _free(place: Path) -> int:
+    """Return how many bytes may still be written there."""
+    status = os.statvfs(place)
+    return status.f_bavail * status.f_frsize

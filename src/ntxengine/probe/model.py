@@ -22,12 +22,16 @@ MAX_TEXT = 600
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found: `text` says what is so, `remedy` the command or the click that mends it."""
+    """What one check found: `text` says what is so, `remedy` the command or the click that mends it.
+
+    `because` is the check that failed, for which this one was skipped, "" if it was for another reason.
+    """
 
     status: Status
     text: str
     remedy: str = ""
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    because: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", bounded(self.text))
@@ -36,18 +40,22 @@ class Result:
 
 @dataclass(frozen=True)
 class Line:
-    """A result with the check that it is of.  `because` is the check that failed, for which this one was skipped."""
+    """A result with the check that it is of."""
 
     subject: str
     name: str
     result: Result
     seconds: float = 0.0
-    because: str = ""
 
     @property
     def key(self) -> str:
         """How checks name each other: `prism.certificate`."""
         return f"{self.subject}.{self.name}"
+
+    @property
+    def because(self) -> str:
+        """The check that failed, for which this one was skipped."""
+        return self.result.because
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,11 @@ def failed(text: str, remedy: str, **facts: Fact) -> Result:
 def skipped(text: str, **facts: Fact) -> Result:
     """It was not looked at, or is not used."""
     return Result("skipped", text, "", facts)
+
+
+def blocked(because: str) -> Result:
+    """It could not be looked at: another check failed."""
+    return Result("skipped", f"needs {because}", because=because)
 
 
 def bounded(text: str) -> str:

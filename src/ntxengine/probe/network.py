@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-from ntxengine.errors import OptionsError, PrismError
+from ntxengine.errors import OptionsError, PrismError, PrismTimeout
 from ntxengine.prism.http.trust import shown
 from ntxengine.probe.check import Context, PlaceCheck
 from ntxengine.probe.machine import Route
@@ -79,7 +79,7 @@ class Certificate(PlaceCheck):
 
     async def run(self, context: Context) -> Result:
         inquiry = self.place.inquiry
-        found = await inquiry.certificate(LOOK_TIMEOUT_S)
+        found = await inquiry.certificate(min(LOOK_TIMEOUT_S, inquiry.endpoint.timeout_s))
         options = options_of(self.place)
         if found is None:
             return failed(
@@ -98,6 +98,8 @@ class Certificate(PlaceCheck):
         }
         try:
             distrust = await inquiry.distrust(found)
+        except PrismTimeout:
+            distrust = None  # it was taken, and what is asked next will say that nobody answers
         except (PrismError, OptionsError) as exc:
             return failed(str(exc), "is it the address of a Prism? Is a proxy in between?", **facts)
         if distrust is not None:

@@ -21,7 +21,7 @@ def checks_for(context: Context) -> list[Check]:
     families_of_all = tuple(check.key for check in checks if check.name in ("v4", "v3"))
     checks.append(cluster.Tracker("cluster", after=families_of_all))
     checks += _of_cluster(context, _sees(checks))
-    checks += _of_sources(context)
+    checks += _of_sources(context, _sees(checks))
     machine = ("vm.found",) if context.options.vm else ()
     checks += [local.Programs("machine"), local.Room("machine", after=machine)]
     if context.options.live:
@@ -69,11 +69,12 @@ def _of_cluster(context: Context, sees: tuple[str, ...]) -> list[Check]:
     return checks
 
 
-def _of_sources(context: Context) -> list[Check]:
+def _of_sources(context: Context, sees: tuple[str, ...]) -> list[Check]:
     checks: list[Check] = []
     worker: tuple[str, ...] = ()
     if context.options.worker:
-        checks.append(vm.Worker("worker", needs=_SPEAKS, after=("vm.found",) if context.options.vm else ()))
+        after = ("vm.found",) if context.options.vm else sees
+        checks.append(vm.Worker("worker", needs=_SPEAKS, after=after))
         worker = ("worker.found",)
     checks.append(sources.Chosen("source", needs=(*_SPEAKS, *worker)))
     known = ("cluster.version", "cluster.containers", *(("vm.found",) if context.options.vm else ()))

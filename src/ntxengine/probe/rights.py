@@ -76,7 +76,8 @@ class RightCheck(PlaceCheck):
         return self.right.source in asked
 
     async def run(self, context: Context) -> Result:
-        reply = await self.place.inquiry.ask(self.right.question)
+        known = self.place.replies.get(self.right.question)
+        reply = known or await self.place.inquiry.ask(self.right.question)
         facts: Facts = {"status": reply.status, "operation": self.right.operation}
         who = self.place.inquiry.who
         if reply.outcome == "denied":

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from ntxengine.errors import MachineError, NtxError
 from ntxengine.probe.check import Check, Context
-from ntxengine.probe.model import Line, Result, failed, skipped
+from ntxengine.probe.model import Line, Result, blocked, failed
 
 Tell = Callable[[Line], None]
 
@@ -50,13 +50,13 @@ async def _line(check: Check, context: Context, tasks: _Tasks) -> Line | None:
             continue
         needs_apply = needs_apply and line is not None
         if line is not None and line.result.status in ("failed", "skipped"):
-            because = because or line.because or line.key
+            because = because or line.result.because or line.key
     if not needs_apply or (not because and not check.applies(context)):
         return None
     began = asyncio.get_running_loop().time()
-    result = skipped(f"needs {because}") if because else await _result(check, context)
+    result = blocked(because) if because else await _result(check, context)
     seconds = asyncio.get_running_loop().time() - began
-    found = Line(check.subject, check.name, result, round(seconds, 3), because)
+    found = Line(check.subject, check.name, result, round(seconds, 3))
     context.lines[check.key] = found
     return found
 

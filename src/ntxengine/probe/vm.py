@@ -17,6 +17,8 @@ class Found(Check):
 
     async def run(self, context: Context) -> Result:
         assert context.prism is not None
+        if denied := context.denied("see-vms"):
+            return denied
         try:
             vm = await vm_named(context.prism, context.options.vm)
         except NotFoundError as exc:
@@ -98,6 +100,8 @@ class Worker(Check):
 
     async def run(self, context: Context) -> Result:
         assert context.prism is not None
+        if denied := context.denied("see-vms"):
+            return denied
         try:
             worker = await vm_named(context.prism, context.options.worker)
         except NtxError as exc:

@@ -1,0 +1,327 @@
+"""One thing is broken, and the probe names it: that check, and no other."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from ntxengine.prism import Secret, Trust
+from ntxengine.probe.machine import Route
+from ntxengine.sim.faults import AnswerFault, HttpFault
+from tests.probe.lab import VM, WORKER, Lab
+
+Change = Callable[[Lab], None]
+
+BROKEN: dict[str, tuple[Change, dict[str, str]]] = {}
+"""What is broken, and which checks say so."""
+
+
+def broken(name: str, **blamed: str) -> Callable[[Change], Change]:
+    """Enter a case; `blamed` has `subject__check` with its status."""
+
+    def enter(change: Change) -> Change:
+        BROKEN[name] = change, {key.replace("__", ".").replace("_", "-"): status for key, status in blamed.items()}
+        return change
+
+    return enter
+
+
+# -- on the way to Prism
+
+
+@broken("a name that nobody knows", prism__name="failed")
+def _(lab: Lab) -> None:
+    lab.central(url="https://pc.example.com")
+    lab.machine.unknown_names = True
+
+
+@broken("a port that nobody listens on", prism__port="failed")
+def _(lab: Lab) -> None:
+    lab.central(url=f"https://127.0.0.1:{_free_port()}")
+
+
+@broken("a firewall", prism__port="failed")
+def _(lab: Lab) -> None:
+    lab.machine.routes[lab.sim.port] = Route("silent", 5.0, cause="no answer within 5 s")
+
+
+@broken("a port where nobody speaks TLS", prism__certificate="failed")
+def _(lab: Lab) -> None:
+    lab.central(url=lab.silent_server(), timeout_s=0.3)
+
+
+@broken("an authority that is not known", prism__certificate="failed")
+def _(lab: Lab) -> None:
+    lab.central(ca_file=None)
+
+
+@broken("a certificate that is not the pinned one", prism__certificate="failed")
+def _(lab: Lab) -> None:
+    lab.central(fingerprint="ab" * 32)
+
+
+@broken("a wrong password", prism__account="failed")
+def _(lab: Lab) -> None:
+    lab.central(password=Secret("wrong"))
+
+
+@broken("an account that may see nothing", prism__account="failed")
+def _(lab: Lab) -> None:
+    lab.sim.faults.http.append(HttpFault("", status=403, count=-1))
+
+
+@broken("a busy Prism", prism__account="failed")
+def _(lab: Lab) -> None:
+    lab.sim.faults.http.append(HttpFault("", status=503, count=-1))
+
+
+@broken("a Prism Element given as Prism Central", prism__kind="failed")
+def _(lab: Lab) -> None:
+    lab.give(central=lab.endpoint(lab.sim.element_url), element=None)
+
+
+@broken("a Prism Central given as Prism Element", prism__kind="failed")
+def _(lab: Lab) -> None:
+    lab.give(central=None, element=lab.endpoint(lab.sim.central_url))
+
+
+@broken("a clock that is fast", prism__clock="warning")
+def _(lab: Lab) -> None:
+    lab.sim.faults.clock_skew_s["central"] = 900
+
+
+@broken("a clock that is slow", prism__clock="warning")
+def _(lab: Lab) -> None:
+    lab.sim.faults.clock_skew_s["central"] = -900
+
+
+@broken("a wrong password at the Prism Element", element__account="failed")
+def _(lab: Lab) -> None:
+    lab.both(password=Secret("wrong"))
+
+
+@broken("a slow clock of the Prism Element", element__clock="warning")
+def _(lab: Lab) -> None:
+    lab.both()
+    lab.sim.faults.clock_skew_s["element"] = -900
+
+
+# -- families
+
+
+@broken("a Prism Central without v4", prism__v4="failed")
+def _(lab: Lab) -> None:
+    lab.sim.faults.http.append(HttpFault(r"^/api/(vmm|dataprotection)/v4", status=404, count=-1))
+
+
+@broken("a Prism Element without changed regions", prism__v3="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.sim.faults.http.append(HttpFault("changed_regions", status=404, count=-1))
+
+
+@broken("vmm v4.0, which cannot hot-add", source__chosen="failed")
+def _(lab: Lab) -> None:
+    lab.patch.setattr(lab.sim.config, "revisions", {"vmm": "v4.0"})
+
+
+# -- rights, v4
+
+
+@broken("no right to see VMs", prism__v4_see_vms="failed")
+def _(lab: Lab) -> None:
+    lab.lacks("View Existing Virtual Machine")
+
+
+@broken("no right to see recovery points", prism__v4_see_points="failed")
+def _(lab: Lab) -> None:
+    lab.lacks("View Recovery Point")
+
+
+@broken("no right to create recovery points", prism__v4_create_points="failed")
+def _(lab: Lab) -> None:
+    lab.lacks("Create Recovery Point")
+
+
+@broken("no right to delete recovery points", prism__v4_delete_points="failed")
+def _(lab: Lab) -> None:
+    lab.lacks("Delete Recovery Point")
+
+
+@broken("no right to have regions computed", prism__v4_discover="failed")
+def _(lab: Lab) -> None:
+    lab.lacks("discover-cluster")
+
+
+@broken("no right to hot-add", prism__v4_hot_add="failed")
+def _(lab: Lab) -> None:
+    lab.lacks("Create Virtual Machine Disk")
+
+
+@broken("no right to see storage containers", cluster__containers="warning")
+def _(lab: Lab) -> None:
+    lab.lacks("View Storage Container")
+
+
+@broken("no right to see the cluster", cluster__version="warning")
+def _(lab: Lab) -> None:
+    lab.lacks("View Cluster")
+
+
+# -- rights, v3
+
+
+@broken("no right to create snapshots", prism__v3_create_snapshots="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.lacks("create snapshots")
+
+
+@broken("no right to delete snapshots", prism__v3_delete_snapshots="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.lacks("delete snapshots")
+
+
+@broken("no right to ask for changed regions", prism__v3_regions="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.lacks("changed regions")
+
+
+# -- the cluster and the VM
+
+
+@broken("an AOS that is too old", cluster__version="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.patch.setattr(lab.sim.config, "aos", "5.10.4")
+
+
+@broken("an AOS that cannot be read", cluster__version="warning")
+def _(lab: Lab) -> None:
+    lab.patch.setattr(lab.sim.config, "aos", "master")
+
+
+@broken("a Prism Element whose certificate is not trusted", cluster__computing="failed")
+def _(lab: Lab) -> None:
+    lab.central(elements=Trust(fingerprints=("ab" * 32,)))
+
+
+@broken("a VM that is not there", vm__found="failed")
+def _(lab: Lab) -> None:
+    lab.give(vm="nobody")
+
+
+@broken("a name that two VMs have", vm__found="failed")
+def _(lab: Lab) -> None:
+    lab.give(vm="twin")
+
+
+@broken("a VM on another hypervisor", vm__found="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.change_vm(VM, hypervisor="ESX")
+
+
+@broken("a disk on storage of another maker", vm__found="failed")
+def _(lab: Lab) -> None:
+    lab.change_vm(VM, odd=["external"])
+
+
+@broken("a VM without Guest Tools", vm__guest_tools="warning")
+def _(lab: Lab) -> None:
+    lab.change_vm(VM, guest_tools=None)
+
+
+@broken("Guest Tools that do not answer", vm__guest_tools="warning")
+def _(lab: Lab) -> None:
+    tools = lab.sim.world.vms[lab.sim.vm_id(VM)].config.guest_tools
+    assert tools is not None
+    lab.patch.setattr(tools, "reachable", False)
+
+
+# -- the ways to the bytes
+
+
+@broken("no way to the bytes", source__chosen="failed")
+def _(lab: Lab) -> None:
+    lab.give(worker="")
+    lab.give_attach(containers=None, source="hotadd")
+
+
+@broken("a worker VM that is not there", worker__found="failed")
+def _(lab: Lab) -> None:
+    lab.give(worker="nobody")
+
+
+@broken("a worker VM that is off", worker__found="failed")
+def _(lab: Lab) -> None:
+    lab.change_vm(WORKER, power="off")
+
+
+@broken("a worker VM that is not this machine", worker__found="failed")
+def _(lab: Lab) -> None:
+    lab.machine.id = lab.sim.vm_id(VM)
+
+
+@broken("a worker VM on another cluster", worker__found="failed")
+def _(lab: Lab) -> None:
+    other = "00000000-0000-4000-8000-000000000001"
+    path = f"/ahv/config/vms/{lab.sim.vm_id(WORKER)}$"
+    lab.sim.faults.answers.append(AnswerFault(path, count=-1, field="data.cluster.extId", value=other))
+
+
+@broken("a folder of devices that is not there", source__chosen="failed")
+def _(lab: Lab) -> None:
+    lab.give_attach(device_dir=lab.folder / "nowhere", source="hotadd")
+
+
+@broken("a storage container that is not mounted", source__path="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.give(worker="")
+    lab.give_attach(containers=lab.folder, source="path")
+
+
+@broken("a recovery point that a killed probe left", cluster__leftovers="warning")
+def _(lab: Lab) -> None:
+    lab.leave_a_point("ntx-probe-0123456789ab")
+
+
+# -- this machine
+
+
+@broken("no qemu-nbd", machine__programs="failed")
+def _(lab: Lab) -> None:
+    lab.machine.missing.add("qemu-nbd")
+
+
+@broken("a file where the repository is to be", machine__repository="failed")
+def _(lab: Lab) -> None:
+    (lab.folder / "file").touch()
+    lab.give(repository=lab.folder / "file")
+
+
+@broken("too little room", machine__repository="warning")
+def _(lab: Lab) -> None:
+    lab.patch.setattr("ntxengine.probe.local._free", lambda _place: 1024)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_what_is_broken_is_named_and_nothing_else(name: str, lab: Lab) -> None:
+    change, wanted = BROKEN[name]
+    change(lab)
+
+    blamed = await lab.blamed()
+
+    assert blamed == wanted, [line for line in lab.told if line.result.status in ("failed", "warning")]
+    assert all(line.result.remedy for line in lab.told if line.key in wanted)
+    assert all(line.because in wanted for line in lab.told if line.because)

@@ -1,0 +1,111 @@
+"""Nothing is broken, and nothing is blamed: whatever the cluster is like that capture can deal with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ntxengine.prism import Secret
+from ntxengine.sim.faults import ListFault
+from tests.probe.lab import Lab
+
+
+def v4(lab: Lab) -> None:
+    lab.central()
+
+
+def v3(lab: Lab) -> None:
+    lab.element()
+
+
+def both(lab: Lab) -> None:
+    lab.both()
+
+
+def an_api_key(lab: Lab) -> None:
+    lab.patch.setattr(lab.sim.config, "api_key", "key-of-a-service")
+    lab.central(auth="api_key", username="", password=Secret("key-of-a-service"))
+
+
+def the_role_backup_admin(lab: Lab) -> None:
+    lab.patch.setattr(lab.sim.config, "roles", {"central": "Backup Admin", "element": "Cluster Admin"})
+
+
+def v4_0_only(lab: Lab) -> None:
+    every = ("vmm", "dataprotection", "prism", "volumes", "clustermgmt")
+    lab.patch.setattr(lab.sim.config, "revisions", dict.fromkeys(every, "v4.0"))
+    lab.give(worker="")
+
+
+def prism_central_first(lab: Lab) -> None:
+    lab.patch.setattr(lab.sim.config, "central_first", True)
+    lab.give(vm="")
+
+
+def caps_of_lists(lab: Lab) -> None:
+    lab.sim.faults.lists += [ListFault("", count=-1, kind="page_cap", value=20)]
+
+
+def answers_as_recorded(lab: Lab) -> None:
+    lab.patch.setattr(lab.sim.config, "style", "recorded")
+
+
+def a_vm_that_is_off(lab: Lab) -> None:
+    lab.change_vm("db01", power="off")
+
+
+CLUSTERS = (
+    v4, v3, both, an_api_key, the_role_backup_admin, v4_0_only, prism_central_first, caps_of_lists,
+    answers_as_recorded, a_vm_that_is_off,
+)  # fmt: skip
+
+NO_WAY = {"v4_0_only": {"source.chosen"}}
+"""Without hot-add there is none with v4.0, until another one is given."""
+
+
+@pytest.mark.parametrize("change", CLUSTERS, ids=lambda change: change.__name__)
+async def test_nothing_is_blamed(change: Callable[[Lab], None], lab: Lab) -> None:
+    change(lab)
+
+    blamed = await lab.blamed()
+
+    assert blamed.keys() == NO_WAY.get(change.__name__, set()), lab.told
+    assert {line.key for line in lab.told if line.because} <= {
+        "source.path",
+        "source.hotadd",
+        "source.nfs",
+        "source.iscsi",
+    }
+
+
+async def test_it_changes_nothing(lab: Lab) -> None:
+    lab.both()
+    before = len(lab.sim.requests)
+
+    found = await lab.probe()
+
+    asked = list(lab.sim.requests)[before:]
+    changing = {(each.method, each.status) for each in asked if each.method in ("PUT", "DELETE") or each.status == 202}
+    assert changing == {("DELETE", 404)}
+    assert lab.sim.world.state.points == {}
+    assert found.count("failed") == 0
+
+
+async def test_it_asks_few_questions(lab: Lab) -> None:
+    before = len(lab.sim.requests)
+
+    await lab.probe()
+
+    assert len(lab.sim.requests) - before < 45
+
+
+async def test_it_says_what_it_saw(lab: Lab) -> None:
+    found = await lab.probe()
+
+    lines = {line.key: line.result for line in found.lines}
+    assert lines["prism.kind"].facts["is_central"] is True
+    assert lines["prism.certificate"].facts["issuer"].startswith("O=ntxengine simulator")  # type: ignore[union-attr]
+    assert "fast: compressed, dedup" in lines["cluster.containers"].text
+    assert lines["source.chosen"].facts["source"] == "hotadd"
+    assert lines["vm.guest-tools"].facts["can_quiesce"] is True

@@ -1,0 +1,100 @@
+"""The live probe: a recovery point is made and deleted, whatever happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ntxengine.probe import Line, probe
+from ntxengine.sim.faults import HttpFault
+from tests.probe.lab import Lab
+
+FAMILIES = ("v4", "v3")
+
+
+@pytest.fixture
+def live(lab: Lab, family: str) -> Lab:
+    lab.give(live=True)
+    if family == "v3":
+        lab.element()
+    return lab
+
+
+def results(lab: Lab) -> dict[str, str]:
+    return {line.name: line.result.status for line in lab.told if line.subject == "live"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_a_recovery_point_is_made_asked_about_and_deleted(live: Lab) -> None:
+    found = await live.probe()
+
+    lines = {line.key: line.result for line in found.lines}
+    assert results(live) == {"freeze": "ok", "regions": "ok", "delete": "ok"}
+    assert str(lines["live.freeze"].facts["name"]).startswith("ntx-probe-")
+    assert lines["live.regions"].facts["file_size"] == 2 * 1024**2
+    assert live.sim.world.state.points == {}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+async def test_it_is_deleted_where_regions_are_refused(live: Lab) -> None:
+    path = r"\$actions/compute-changed-regions|data/changed_regions"
+    live.sim.faults.http.append(HttpFault(path, status=500, count=-1, after=1 if live.options.central is None else 0))
+
+    await live.probe()
+
+    assert results(live) == {"freeze": "ok", "regions": "failed", "delete": "ok"}
+    assert live.sim.world.state.points == {}
+
+
+@pytest.mark.parametrize("family", ["v4"])
+async def test_a_recovery_point_that_cannot_be_deleted_is_named(live: Lab) -> None:
+    live.sim.faults.http.append(HttpFault("recovery-points/[^/]+$", method="DELETE", status=409, count=-1, after=1))
+
+    found = await live.probe()
+
+    failed = next(line.result for line in found.lines if line.key == "live.delete")
+    assert failed.status == "failed"
+    assert "ntx-probe-" in failed.text
+    assert "expires" in failed.remedy
+
+
+@pytest.mark.parametrize("family", ["v4"])
+async def test_nothing_is_frozen_of_a_vm_that_cannot_be_captured(live: Lab) -> None:
+    live.change_vm("db01", odd=["external"])
+    before = len(live.sim.requests)
+
+    await live.probe()
+
+    made = [each for each in list(live.sim.requests)[before:] if each.method == "POST" and each.status == 202]
+    assert results(live) == {"freeze": "skipped", "regions": "skipped"}
+    assert made == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("moment", ["live.freeze", "live.regions", "cluster.leftovers"])
+async def test_a_cancelled_probe_leaves_nothing(live: Lab, moment: str) -> None:
+    reached = asyncio.Event()
+
+    def tell(line: Line) -> None:
+        if line.key == moment:
+            reached.set()
+
+    running = asyncio.create_task(probe(live.options, tell, machine=live.machine))
+    await reached.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert live.sim.world.state.points == {}
+
+
+@pytest.mark.parametrize("family", ["v4"])
+async def test_it_expires_within_an_hour(live: Lab) -> None:
+    live.sim.faults.http.append(HttpFault("recovery-points/[^/]+$", method="DELETE", status=409, count=-1, after=1))
+
+    await live.probe()
+
+    (left,) = live.sim.world.state.points.values()
+    assert left.expires is not None
+    assert 0 < left.expires - left.created <= 3605

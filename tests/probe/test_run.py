@@ -1,0 +1,127 @@
+"""How checks are run: what needs what, what takes too long, what a server says."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ntxengine.errors import NtxError, PrismError
+from ntxengine.probe.check import Check, Context
+from ntxengine.probe.model import MAX_TEXT, Line, ProbeOptions, Result, failed, ok
+from ntxengine.probe.run import run_checks
+from ntxengine.sim.faults import AnswerFault, HttpFault
+from tests.probe.lab import Lab, ToldMachine
+
+
+class Told(Check):
+    """Returns what it is told to, or raises it."""
+
+    def __init__(self, name: str, outcome: Result | Exception, *, needs: str = "", applies: bool = True) -> None:
+        super().__init__("x", needs=tuple(f"x.{each}" for each in needs.split()))
+        self.said = name
+        self.outcome = outcome
+        self.is_applied = applies
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.said
+
+    def applies(self, context: Context) -> bool:
+        return self.is_applied
+
+    async def run(self, context: Context) -> Result:
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+class Hangs(Check):
+    name = "hangs"
+    limit_s = 0.01
+
+    async def run(self, context: Context) -> Result:
+        await asyncio.sleep(3600)
+        return ok("never")
+
+
+@pytest.fixture
+def context() -> Context:
+    return Context(ProbeOptions(None, None), ToldMachine(), [])
+
+
+async def run(context: Context, *checks: Check) -> dict[str, Line]:
+    return {line.name: line for line in await run_checks(checks, context, lambda _line: None)}
+
+
+async def test_what_needs_a_failed_check_is_skipped_and_names_the_first(context: Context) -> None:
+    lines = await run(
+        context, Told("a", failed("no", "mend")), Told("b", ok(""), needs="a"), Told("c", ok(""), needs="b")
+    )
+
+    assert lines["b"].result.status == lines["c"].result.status == "skipped"
+    assert lines["b"].because == lines["c"].because == "x.a"
+
+
+async def test_what_needs_a_check_that_does_not_apply_is_not_told(context: Context) -> None:
+    lines = await run(context, Told("a", ok(""), applies=False), Told("b", ok(""), needs="a"))
+
+    assert lines == {}
+
+
+async def test_a_check_that_takes_too_long_has_failed(context: Context) -> None:
+    lines = await run(context, Hangs("x"), Told("b", ok("")))
+
+    assert lines["hangs"].result.status == "failed"
+    assert "no answer within" in lines["hangs"].result.text
+    assert lines["b"].result.status == "ok"
+
+
+@pytest.mark.parametrize("error", [NtxError("it broke"), PrismError("it broke"), OSError(5, "it broke")])
+async def test_what_a_check_raises_is_its_failure(error: Exception, context: Context) -> None:
+    lines = await run(context, Told("a", error))
+
+    assert (lines["a"].result.status, lines["a"].result.text) == ("failed", "it broke")
+
+
+async def test_lines_come_in_the_order_of_the_table(context: Context) -> None:
+    told: list[str] = []
+
+    await run_checks(
+        [Told("a", ok(""), needs="b"), Told("b", ok("")), Hangs("x"), Told("c", ok(""))],
+        context,
+        lambda line: told.append(line.name),
+    )
+
+    assert told == ["a", "b", "hangs", "c"]
+
+
+def test_a_text_is_one_line_of_bounded_length() -> None:
+    found = failed("a\n\tb " + "x" * 10_000, "c\r\nd")
+
+    assert found.text.startswith("a b ")
+    assert len(found.text) <= MAX_TEXT + 3
+    assert found.remedy == "c d"
+
+
+async def test_a_silent_prism_does_not_hold_it_up(lab: Lab) -> None:
+    lab.central(timeout_s=0.2)
+    lab.sim.faults.http.append(HttpFault("", delay_s=5, count=-1))
+
+    async with asyncio.timeout(20):
+        blamed = await lab.blamed()
+
+    assert blamed == {"prism.account": "failed"}
+
+
+@pytest.mark.parametrize("text", ["\x1b[31mred\n" * 50, "\u202egnirts", "x" * 100_000], ids=["escape", "bidi", "long"])
+async def test_what_a_server_says_is_bounded(text: str, lab: Lab, tmp_path: Path) -> None:
+    lab.sim.faults.answers += [
+        AnswerFault("clusters/[^/]+$", count=-1, field="data.name", value=text),
+        AnswerFault("storage-containers", count=-1, field="data.*.name", value=text),
+    ]
+
+    found = await lab.probe()
+
+    assert all(len(line.result.text) <= MAX_TEXT + 3 and "\n" not in line.result.text for line in found.lines)
