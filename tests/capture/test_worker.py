@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from ntxengine.capture import CaptureOptions, plan_capture
-from ntxengine.prism.models import AttachedDisk
+from ntxengine.prism.models import AttachedDisk, DiskPoint
 from ntxengine.repository import Point, cluster_record
 from ntxengine.repository.cluster_record import ClusterRecord
 from ntxengine.sim import SimConfig
 from ntxengine.sim.config import DiskConfig, VmConfig
+from ntxengine.sweep import sweep
 from ntxengine.units import utc_now
 from tests.capture.lab import MIB, Lab, make_config
 
@@ -105,6 +106,58 @@ async def test_a_worker_that_is_captured_while_it_reads_another_vm_has_its_own_d
     assert labels(captured[0]) == ["scsi.0"]
     assert captured[0].report.excluded
     assert all("hot-added by a capture" in text for text in captured[0].report.excluded)
+
+
+async def test_a_worker_captures_itself_with_its_own_disks_also_after_clones_were_left_on_it(lab: Lab) -> None:
+    own = lab.sim.config.vms[1].disks[0].path
+    first = await capture_worker(lab)
+    before = own.read_bytes()
+    own.write_bytes(b"changed".ljust(MIB, b"\0"))
+    await hot_add(lab, f"ntx-{lab.repository.id}-{POINT_ID}")
+
+    second = await capture_worker(lab)
+
+    assert (labels(first), labels(second)) == (["scsi.0"], ["scsi.0"])
+    assert lab.stored(first) == [before]
+    assert lab.stored(second) == [own.read_bytes()]
+    assert second.kind == "incremental"
+
+
+async def test_a_disk_that_somebody_else_adds_to_the_worker_is_neither_read_nor_removed(v4_lab: Lab) -> None:
+    await capture_beside_somebody_else(v4_lab)
+
+
+async def test_nor_is_it_on_a_prism_element(v3_hot_add_lab: Lab) -> None:
+    await capture_beside_somebody_else(v3_hot_add_lab)
+
+
+async def capture_beside_somebody_else(lab: Lab) -> None:
+    began: list[str] = []
+    foreign: list[AttachedDisk] = []
+
+    class Busy(type(lab.prism)):  # type: ignore[misc]
+        async def attach_disk(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
+            """Somebody else adds a disk of the same size, just before ours comes."""
+            if not began:
+                began.append(disk.id)
+                expires = utc_now() + timedelta(days=1)
+                vm = await self.vm(lab.vm_id)
+                other = await self.create_recovery_point(vm, name="nightly", consistency="crash", expires_at=expires)
+                lab.write(0, 0, b"later than theirs")
+                same = next(each for each in other.disks if each.disk_id == disk.disk_id)
+                foreign.append(await super().attach_disk(worker_id, same))
+            return await super().attach_disk(worker_id, disk)  # type: ignore[no-any-return]
+
+    lab.write(0, 0, b"ours")
+    frozen = lab.guest()
+    lab.prism.__class__ = Busy
+
+    point = await lab.capture()
+
+    assert lab.stored(point) == frozen
+    assert lab.hot_added() == [foreign[0].vmdisk_id]
+    await sweep(lab.prism, lab.repository, attach=lab.attach_options)
+    assert lab.hot_added() == [foreign[0].vmdisk_id]
 
 
 async def test_a_vm_that_was_restored_from_a_recovery_point_of_ours_keeps_its_disks(

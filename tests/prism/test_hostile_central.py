@@ -316,7 +316,7 @@ async def test_only_a_new_disk_that_may_be_ours_is_taken(
     hostile.on(f"GET {D}", reply(200, {"data": {"status": "SUCCEEDED"}}))
 
     if is_taken:
-        assert await prism.attach_disk(B, DISK) == AttachedDisk(C, C, B, DISK.id)
+        assert await prism.attach_disk(B, DISK) == AttachedDisk(C, C, B, DISK.id, is_told=source is not None)
     else:
         with pytest.raises(PrismAnswerError, match="which one is not clear"):
             await prism.attach_disk(B, DISK)

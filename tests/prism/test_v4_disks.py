@@ -120,6 +120,53 @@ async def test_an_etag_under_its_other_name_is_found(sim: Simulator, config: Sim
     assert sim.world.state.clones == {}
 
 
+def hide_sources(sim: Simulator) -> None:
+    sim.faults.answers.append(AnswerFault("/disks$", kind="drop", field="data.*.backingInfo.dataSource", count=-1))
+
+
+@pytest.mark.parametrize("has_sources", [True, False])
+@pytest.mark.parametrize("has_tasks", [True, False])
+async def test_a_disk_that_somebody_else_adds_meanwhile_is_never_taken_for_ours(
+    sim: Simulator, connect: Connect, has_sources: bool, has_tasks: bool
+) -> None:
+    worker = sim.worker_id or ""
+    async with connect("v4") as prism, connect("v4") as somebody_else:
+        ours, theirs = [await freeze(prism, await subject(prism)) for _ in range(2)]
+        if not has_sources:
+            hide_sources(sim)
+        sim.faults.tasks = "" if has_tasks else "wordless"
+        sim.faults.http.append(HttpFault("/disks$", method="POST", delay_s=0.5))
+        attaching = asyncio.create_task(prism.attach_disk(worker, ours.disks[0]))
+        await until(lambda: sim.faults.http[0].count == 0)
+        foreign = await somebody_else.attach_disk(worker, theirs.disks[0])
+
+        if has_sources or has_tasks:
+            added = await attaching
+            assert added.is_told
+            assert sim.world.state.clones[added.vmdisk_id].disk_point == ours.disks[0].id
+            sim.faults.answers.clear()
+            await prism.detach_disk(added)
+        else:
+            with pytest.raises(PrismAnswerError, match=r"which one is not clear; none is removed.*by hand in Prism"):
+                await attaching
+
+    assert foreign.vmdisk_id in sim.world.state.clones
+    assert len(sim.world.state.clones) == (1 if has_sources or has_tasks else 2)
+
+
+async def test_a_disk_that_nobody_tells_of_is_taken_once_no_other_comes(sim: Simulator, connect: Connect) -> None:
+    worker = sim.worker_id or ""
+    hide_sources(sim)
+    sim.faults.tasks = "wordless"
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+
+        added = await prism.attach_disk(worker, point.disks[0])
+
+    assert not added.is_told
+    assert sim.world.state.clones[added.vmdisk_id].disk_point == point.disks[0].id
+
+
 async def test_a_stale_etag_is_read_again(sim: Simulator, connect: Connect) -> None:
     async with connect("v4") as prism:
         point = await freeze(prism, await subject(prism))

@@ -142,11 +142,12 @@ class Worker:
         self.data = data
         self.attached: list[AttachedDisk] = []
         self.makes_device = True
+        self.is_told = True
         self.detach_error: PrismError | None = None
         self.vmdisk_id = str(uuid4())
 
     async def attach_disk(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
-        attached = AttachedDisk(str(len(self.attached)), self.vmdisk_id, worker_id, disk.id)
+        attached = AttachedDisk(str(len(self.attached)), self.vmdisk_id, worker_id, disk.id, self.is_told)
         self.attached.append(attached)
         if self.makes_device:
             self.link(f"scsi-SNUTANIX_NFS_1_0_1_{self.vmdisk_id.replace('-', '_')}")
@@ -223,6 +224,46 @@ async def test_a_device_that_never_comes_is_an_error_and_is_removed(worker: Work
 async def test_a_hot_added_disk_of_another_size_is_refused_and_removed(worker: Worker) -> None:
     with pytest.raises(AttachError, match=f"{SIZE} bytes.*{SIZE + 512}"):
         await read(hot_add(worker), disk_point(), SIZE + 512)
+
+    assert worker.attached == []
+
+
+async def test_a_disk_of_another_size_that_may_be_somebody_elses_is_left_alone(worker: Worker) -> None:
+    worker.is_told = False
+
+    with pytest.raises(AttachError, match=r"has .* bytes.*and somebody else may have added it: it stays"):
+        await read(hot_add(worker), disk_point(), SIZE + 512)
+
+    assert len(worker.attached) == 1
+
+
+async def test_a_device_that_has_no_size_yet_is_waited_for(worker: Worker) -> None:
+    whole = worker.data.read_bytes()
+    worker.data.write_bytes(b"")
+    asyncio.get_running_loop().call_later(0.05, worker.data.write_bytes, whole)
+
+    _, data = await read(hot_add(worker), disk_point())
+
+    assert data == b"disk"
+
+
+async def test_a_name_that_leads_nowhere_yet_is_waited_for(worker: Worker, tmp_path: Path) -> None:
+    asyncio.get_running_loop().call_later(0.05, worker.data.rename, tmp_path / "sdc")
+    worker.data = worker.data.rename(tmp_path / "not yet")
+    (tmp_path / "sdb").symlink_to(tmp_path / "sdc")
+
+    _, data = await read(hot_add(worker), disk_point())
+
+    assert data == b"disk"
+
+
+async def test_a_disk_that_somebody_else_added_meanwhile_is_not_read(worker: Worker, tmp_path: Path) -> None:
+    worker.makes_device = False
+    (tmp_path / "sdz").write_bytes(b"else".ljust(SIZE, b"\0"))
+    worker.link("scsi-SNUTANIX_NFS_3_0_3_" + str(uuid4()).replace("-", "_"), tmp_path / "sdz")
+
+    with pytest.raises(AttachError, match=f"no device named .*{worker.vmdisk_id.replace('-', '_')}"):
+        await read(hot_add(worker, appear_timeout_s=0.05), disk_point())
 
     assert worker.attached == []
 

@@ -22,7 +22,7 @@ PLAIN = [
     "FingerprintError", "ListRefused", "LockedError",
     "MachineError", "NotFoundError", "NtxError", "OptionsError", "PortableError", "PrismAnswerError", "PrismBusy",
     "PrismConnectionError", "PrismError", "PrismProtected", "PrismTimeout", "RepositoryError", "SomeFailed",
-    "TaskFailed", "ToolError",
+    "StartTimeout", "TaskFailed", "ToolError", "WrongSize",
     "_Damaged", "_SaysNothingError", "_Strange",
 ]  # fmt: skip
 """Classes that hold a message and nothing else."""

@@ -176,6 +176,10 @@ class Attacher(ABC):
         return {}
 
 
+class WrongSize(AttachError):
+    """What was attached has another size than the disk in the recovery point."""
+
+
 def file_location(path: Path) -> Location:
     """Return the location of a file or block device."""
     return Location("file", str(path), path=str(path))
@@ -209,7 +213,7 @@ def readable_size(path: Path) -> int:
 def check_size(path: Path, found: int, expected: int) -> None:
     """Refuse a disk that has another size than the recovery point."""
     if found != expected:
-        raise AttachError(
+        raise WrongSize(
             f"{path} has {found} bytes, but the disk in the recovery point has {expected}: this is not that disk, or "
             f"its size was changed while it was captured; nothing was copied from it, try again"
         )

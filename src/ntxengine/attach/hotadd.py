@@ -26,6 +26,7 @@ from ntxengine.attach.base import (
     Locality,
     Trace,
     Verdict,
+    WrongSize,
     check_folder,
     check_size,
     file_location,
@@ -120,7 +121,9 @@ class HotAdd(Attacher):
         try:
             device = await self._device(attached, size)
             yield Attached(file_location(device), self._localities.get(disk_point.disk_id, Locality()))
-        except BaseException:
+        except BaseException as failure:
+            if isinstance(failure, WrongSize) and not attached.is_told:
+                raise AttachError(_may_be_foreign(attached, failure)) from failure
             try:
                 await run_to_completion(self.prism.detach_disk(attached), timeout_s=DETACH_TIMEOUT_S)
             except (NtxError, TimeoutError) as error:
@@ -164,6 +167,13 @@ def _not_detached(attached: AttachedDisk, error: BaseException) -> str:
     return (
         f"a clone was left behind: disk {attached.id} could not be removed from VM {attached.worker_id}: {error}; "
         f"`ntx sweep --worker VM` tries again"
+    )
+
+
+def _may_be_foreign(attached: AttachedDisk, error: WrongSize) -> str:
+    return (
+        f"{error}; Prism does not say what disk {attached.id} of VM {attached.worker_id} comes from, and somebody else "
+        f"may have added it: it stays there; remove it by hand in Prism if nobody needs it"
     )
 
 

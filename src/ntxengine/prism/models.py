@@ -266,13 +266,15 @@ class AttachedDisk:
     """A disk that was hot-added to the worker VM from a recovery point.
 
     `vmdisk_id` is the file name on storage, which the guest sees in /dev/disk/by-id with `_` for `-`.
-    `source` is the `DiskPoint.id` that it was cloned from.
+    `source` is the `DiskPoint.id` that it was cloned from.  `is_told`: Prism says that it is that disk; else it is
+    taken for it because no other came.
     """
 
     id: str
     vmdisk_id: str
     worker_id: str
     source: str
+    is_told: bool = True
 
 
 @dataclass(frozen=True)

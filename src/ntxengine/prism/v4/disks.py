@@ -7,6 +7,7 @@ LIMIT: two programs that attach to one worker VM at once are told apart only by 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import defaultdict
 from collections.abc import Awaitable
 
@@ -36,6 +37,8 @@ from ntxengine.prism.v4.schema import Entity, TaskState, VmDisk
 from ntxengine.prism.v4.tasks import CentralTasks
 
 _DISK_REL = "vmm:ahv:config:vm:disk"
+UNTOLD_WAIT_S = 5.0
+"""How long a new disk may be the only one before it is taken for ours where Prism says nothing of it."""
 
 
 class CentralDisks:
@@ -86,15 +89,33 @@ class CentralDisks:
         else:
             task = await self._tasks.wait(task_id, what=what, deadline=deadline)
 
-        async def look() -> list[VmDisk] | None:
-            new = [slot for slot in await self._slots(worker_id) if slot.ext_id not in before]
-            # Where no task says so, a disk is ours only if Prism says what it comes from.
-            return [slot for slot in new if lost is None or slot.cloned_from == disk.id] or None
+        affected = task.affected(_DISK_REL)
 
+        async def told() -> list[VmDisk] | None:
+            """Return the new disks that are ours by Prism's word."""
+            new = await self._new(worker_id, disk, before)
+            return [slot for slot in new if slot.cloned_from == disk.id or slot.ext_id in affected] or None
+
+        async def possible() -> list[VmDisk] | None:
+            return await self._new(worker_id, disk, before) or None
+
+        # Where no task ended well, a disk is ours only if Prism says what it comes from.
+        look = told if lost is not None else possible
         new = await appearing(look, what=what, deadline=deadline, wait_s=UNKNOWN_TIMEOUT_S)
         if new is None and lost is not None:
             raise lost
-        return _attached(_pick(new or [], disk, task, what), worker_id, disk.id)
+        if await told() is None:
+            # Somebody else's disk may have come before ours.
+            await appearing(told, what=what, deadline=deadline, wait_s=UNTOLD_WAIT_S)
+            new = await possible()
+        picked = _pick(new or [], disk, affected, what)
+        is_told = picked.cloned_from == disk.id or picked.ext_id in affected
+        return dataclasses.replace(_attached(picked, worker_id, disk.id), is_told=is_told)
+
+    async def _new(self, worker_id: str, disk: DiskPoint, before: set[str]) -> list[VmDisk]:
+        """Return the disks that were not there before, but for those that come from something else."""
+        slots = await self._slots(worker_id)
+        return [slot for slot in slots if slot.ext_id not in before and slot.cloned_from in (None, disk.id)]
 
     async def attached(self, worker_id: str) -> list[AttachedDisk]:
         """Return the worker VM's disks that are clones of disk recovery points."""
@@ -170,19 +191,18 @@ class CentralDisks:
             await self.detach(_attached(slot, worker_id, disk.id))
 
 
-def _pick(new: list[VmDisk], disk: DiskPoint, task: TaskState, what: str) -> VmDisk:
+def _pick(new: list[VmDisk], disk: DiskPoint, affected: list[str], what: str) -> VmDisk:
     """Return the one disk that the task added: by its source, by the task's word, or because it is the only new one."""
-    possible = [slot for slot in new if slot.cloned_from in (None, disk.id)]
-    affected = task.affected(_DISK_REL)
     for choice in (
-        [slot for slot in possible if slot.ext_id in affected],
-        [slot for slot in possible if slot.cloned_from == disk.id],
-        possible,
+        [slot for slot in new if slot.ext_id in affected],
+        [slot for slot in new if slot.cloned_from == disk.id],
+        new,
     ):
         if len(choice) == 1:
             return choice[0]
     raise PrismAnswerError(
-        f"{what}: {len(new)} new disks on the worker VM, {len(possible)} may be it: which one is not clear"
+        f"{what}: {len(new)} new disks on the worker VM may be it: which one is not clear; none is removed, as somebody"
+        f" else may have added them: remove by hand in Prism what nobody needs"
     )
 
 
