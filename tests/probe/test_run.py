@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import NtxError, PrismError
+from ntxengine.prism import Secret
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import MAX_TEXT, Line, ProbeOptions, Result, failed, ok
 from ntxengine.probe.run import run_checks
@@ -113,6 +114,25 @@ async def test_a_silent_prism_does_not_hold_it_up(lab: Lab) -> None:
         blamed = await lab.blamed()
 
     assert blamed == {"prism.account": "failed"}
+
+
+async def test_a_wrong_password_is_tried_once(lab: Lab) -> None:
+    lab.central(password=Secret("wrong"))
+    directory = lab.sim.front("central").directory
+    before = directory.logins
+
+    await lab.probe()
+
+    assert directory.logins - before == 1
+
+
+async def test_one_login_is_enough(lab: Lab) -> None:
+    directory = lab.sim.front("central").directory
+    before = directory.logins
+
+    await lab.probe()
+
+    assert directory.logins - before == 1
 
 
 @pytest.mark.parametrize("text", ["\x1b[31mred\n" * 50, "\u202egnirts", "x" * 100_000], ids=["escape", "bidi", "long"])

@@ -29,7 +29,8 @@ COLOURS: dict[Status, str] = {"ok": "green", "warning": "yellow", "failed": "red
 SHOWN: dict[Status, str] = {"ok": "ok", "warning": "WARNING", "failed": "FAILED", "skipped": "skipped"}
 _STATUS_WIDTH = 8
 _NAME_WIDTH = 27
-_LEAST_WIDTH = 40
+_LEAST_WIDTH = 60
+MEND = "to mend: "
 
 
 @click.command("probe")
@@ -165,19 +166,24 @@ class _Lines:
         shown = click.style(label, fg=COLOURS[status], bold=status == "failed") if self._has_colours else label
         text, remedy = printable(text), printable(remedy)
         if not self._is_terminal:
-            self._screen.line(f"{label} {name:<{_NAME_WIDTH}} {text}" + (f"; to mend: {remedy}" if remedy else ""))
+            self._screen.line(f"{label} {name:<{_NAME_WIDTH}} {text}" + (f"; {MEND}{remedy}" if remedy else ""))
             return
-        indent = " " * (_STATUS_WIDTH + _NAME_WIDTH + 2)
-        width = max(shutil.get_terminal_size().columns - len(indent), _LEAST_WIDTH)
-        lines = _folded(text, width) or [""]
-        lines += _folded(f"to mend: {remedy}", width) if remedy else []
-        self._screen.line(f"{shown} {name:<{_NAME_WIDTH}} {lines[0]}")
-        for each in lines[1:]:
-            self._screen.line(f"{indent}{each}")
+        columns = shutil.get_terminal_size().columns
+        indent = _STATUS_WIDTH + _NAME_WIDTH + 2
+        is_narrow = columns < indent + _LEAST_WIDTH
+        if is_narrow and indent + len(text) > columns:
+            first, lines = "", _folded(text, columns - _STATUS_WIDTH - 1)
+        else:
+            first, *lines = _folded(text, columns - indent)
+        self._screen.line(f"{shown} {name:<{_NAME_WIDTH}} {first}".rstrip())
+        indent = _STATUS_WIDTH + 1 if is_narrow else indent
+        for each in (*lines, *(_folded(f"{MEND}{remedy}", columns - indent) if remedy else ())):
+            self._screen.line(f"{' ' * indent}{each}")
 
 
 def _folded(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False)
+    """Return a text in lines; a word that is too long for one, such as a fingerprint, stays whole: it is copied."""
+    return textwrap.wrap(text, max(width, 20), break_on_hyphens=False, break_long_words=False) or [""]
 
 
 def _check_writable(path: Path) -> None:

@@ -40,8 +40,10 @@ class V4(PlaceCheck):
                 **facts,
             )
         self.place.speaks_v4 = True
-        each = ", ".join(_spoken(name, one.revision, one.told) for name, one in served.items() if one.revision)
-        return ok(each, **facts)
+        spoken = ", ".join(f"{name} {each.revision}" for name, each in served.items() if each.revision)
+        newest = {each.told for each in served.values() if each.told}
+        more = f" (the server has {', '.join(sorted(newest))})" if newest else ""
+        return ok(f"{spoken}{more}", **facts)
 
 
 class V3(PlaceCheck):
@@ -71,7 +73,3 @@ class V3(PlaceCheck):
                 )
         self.place.speaks_v3 = True
         return ok("snapshots and changed regions are there", **facts)
-
-
-def _spoken(name: str, revision: str, told: str) -> str:
-    return f"{name} {revision}" + (f" (it says {told})" if told not in ("", revision) else "")

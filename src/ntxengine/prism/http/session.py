@@ -169,7 +169,7 @@ class Session:
             retry += 1
 
     async def reach(self) -> None:
-        """Connect and take any answer, unless there was one already: all that it says is who is there.
+        """Connect and take any answer, unless there was one already.  Nothing of the account is sent.
 
         Errors: PrismConnectionError (no connection, or a certificate that is not trusted), PrismTimeout.
         """
@@ -178,7 +178,7 @@ class Session:
         request = Request("GET", "/")
         try:
             with contextlib.suppress(errors.PrismAnswerError):
-                await self._send(self._build(request), request)
+                await self._send(self._build(request, httpx.Cookies()), request)
         except _ConnectionBrokenError as broken:
             raise broken.error from broken.__cause__
         self._has_answered = True
