@@ -5,21 +5,24 @@ A way is a class below `Attacher`, in a file of its own, with a row in `ATTACHER
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ntxengine.concurrency.completion import call_with_timeout
+from ntxengine.concurrency.completion import call_with_timeout, run_to_completion
 from ntxengine.dataplane.location import Location
 from ntxengine.errors import AttachError, NtxError, OptionsError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
 from ntxengine.prism.models import DiskPoint, Vm
+
+log = logging.getLogger(__name__)
 
 DEVICE_DIR = Path("/dev/disk/by-id")
 FOLDER_TIMEOUT_S = 10.0
@@ -33,12 +36,16 @@ class AttachOptions:
     `worker_id` is this machine as a VM of the cluster, "" if it is none; `device_dir` is where disks that are added to
     it appear.  `containers` has each storage container mounted under its name, None if none is mounted.  `source` is
     the `Attacher.name` of the only way that may be used; AUTO takes the first that can serve.
+
+    `nfs_server` (`host`) and `data_services` (`host[:port]`) are asked by NFS and iSCSI, "": those that Prism tells.
     """
 
     worker_id: str = ""
     device_dir: Path = DEVICE_DIR
     containers: Path | None = None
     source: str = AUTO
+    nfs_server: str = ""
+    data_services: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,6 +183,10 @@ class Attacher(ABC):
         return {}
 
 
+class NotOurs(AttachError):
+    """What was attached may be somebody else's: it is not taken away."""
+
+
 class WrongSize(AttachError):
     """What was attached has another size than the disk in the recovery point."""
 
@@ -210,7 +221,32 @@ def readable_size(path: Path) -> int:
         os.close(descriptor)
 
 
-def check_size(path: Path, found: int, expected: int) -> None:
+@asynccontextmanager
+async def taken_away(
+    remove: Callable[[], Coroutine[None, None, None]], complaint: Callable[[BaseException], str], *, timeout_s: float
+) -> AsyncIterator[None]:
+    """Take away what was attached when the block is left, however it is left, and also when cancelled.
+
+    What stays because of a failure of that is warned of when the block failed too.  NotOurs leaves it where it is.
+    Errors: AttachError with the complaint.
+    """
+    try:
+        yield
+    except NotOurs:
+        raise
+    except BaseException:
+        try:
+            await run_to_completion(remove(), timeout_s=timeout_s)
+        except (NtxError, TimeoutError) as error:
+            log.warning("%s", complaint(error))
+        raise
+    try:
+        await run_to_completion(remove(), timeout_s=timeout_s)
+    except (NtxError, TimeoutError) as error:
+        raise AttachError(complaint(error)) from error
+
+
+def check_size(path: Path | str, found: int, expected: int) -> None:
     """Refuse a disk that has another size than the recovery point."""
     if found != expected:
         raise WrongSize(

@@ -9,9 +9,9 @@ The clone is new and writable, and we only read it.  LVM and automatic mounting 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from ntxengine.attach import hotadd_clones
@@ -24,6 +24,7 @@ from ntxengine.attach.base import (
     History,
     Leftovers,
     Locality,
+    NotOurs,
     Trace,
     Verdict,
     WrongSize,
@@ -31,15 +32,14 @@ from ntxengine.attach.base import (
     check_size,
     file_location,
     readable_size,
+    taken_away,
 )
-from ntxengine.concurrency.completion import call_with_timeout, run_to_completion
-from ntxengine.errors import AttachError, NtxError, machine_error
+from ntxengine.concurrency.completion import call_with_timeout
+from ntxengine.errors import AttachError, machine_error
 from ntxengine.ids import is_uuid
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import TOO_OLD_TO_HOT_ADD, Findings
 from ntxengine.prism.models import AttachedDisk, DiskPoint, Vm
-
-log = logging.getLogger(__name__)
 
 APPEAR_TIMEOUT_S = 60.0
 """From the end of Prism's task to a device of full size: udev on a busy machine."""
@@ -118,21 +118,16 @@ class HotAdd(Attacher):
         """Give the block device of a clone of the disk; remove the clone on exit, also when cancelled."""
         # One that is cancelled half-way is taken back by Prism's side, which alone knows how far it came.
         attached = await self.prism.attach_disk(self.worker_id, disk_point)
-        try:
-            device = await self._device(attached, size)
-            yield Attached(file_location(device), self._localities.get(disk_point.disk_id, Locality()))
-        except BaseException as failure:
-            if isinstance(failure, WrongSize) and not attached.is_told:
-                raise AttachError(_may_be_foreign(attached, failure)) from failure
+        async with taken_away(
+            partial(self.prism.detach_disk, attached), partial(_not_detached, attached), timeout_s=DETACH_TIMEOUT_S
+        ):
             try:
-                await run_to_completion(self.prism.detach_disk(attached), timeout_s=DETACH_TIMEOUT_S)
-            except (NtxError, TimeoutError) as error:
-                log.warning("%s", _not_detached(attached, error))
-            raise
-        try:
-            await run_to_completion(self.prism.detach_disk(attached), timeout_s=DETACH_TIMEOUT_S)
-        except (NtxError, TimeoutError) as error:
-            raise AttachError(_not_detached(attached, error)) from error
+                device = await self._device(attached, size)
+            except WrongSize as failure:
+                if attached.is_told:
+                    raise
+                raise NotOurs(_may_be_foreign(attached, failure)) from failure
+            yield Attached(file_location(device), self._localities.get(disk_point.disk_id, Locality()))
 
     async def _device(self, attached: AttachedDisk, size: int) -> Path:
         """Wait until the guest sees the disk in its full size."""

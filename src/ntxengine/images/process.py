@@ -26,7 +26,7 @@ from ntxengine.files import free_space
 from ntxengine.units import MIB
 
 _CHECK = 'test "$PPID" = "$0" && exec "$@"'
-_PACKAGES = {"qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "setpriv": "util-linux"}
+_PACKAGES = {"qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "setpriv": "util-linux", "iscsiadm": "open-iscsi"}
 _DRIVER_PACKAGE = "qemu-block-extra"
 _NO_DRIVER = re.compile(r"Unknown driver '(\w+)'|[Dd]river '(\w+)' is not (?:whitelisted|supported)")
 _NO_SPACE = {28: "No space left on device", 122: "Disk quota exceeded"}
@@ -42,6 +42,14 @@ STDERR_LIMIT = 8192  # bytes of a program's complaints that are kept, from the e
 OUTPUT_LIMIT = 64 * 1024  # bytes that a program may say where nobody takes them as they come
 _CHUNK = 64 * 1024
 MESSAGE_LIMIT = 400  # characters of a program's own words in a message of ours
+
+
+class NoDriver(ToolError):
+    """This machine's qemu lacks a driver; `reason` says so, and what to install."""
+
+    def __init__(self, action: str, name: str) -> None:
+        self.reason = f"qemu has no {name} driver here: install the package {_DRIVER_PACKAGE}"
+        super().__init__(f"{action}: {self.reason}")
 
 
 def command(program: str, *arguments: str) -> list[str]:
@@ -73,7 +81,7 @@ async def run(
     program: str,
     *arguments: str,
     action: str,
-    path: Path,
+    path: Path | str,
     timeout_s: float | None = None,
     take: Callable[[bytes], None] | None = None,
 ) -> bytes:
@@ -163,16 +171,11 @@ def failure(program: str, output: bytes, status: int, *, action: str, path: Path
     """Return the exception for a program that ended with `status` after saying `output`."""
     words = one_line(program, output) or (f"killed by signal {-status}" if status < 0 else f"exit status {status}")
     if driver := _NO_DRIVER.search(words):
-        return ToolError(f"{path}: {action} failed: {missing_driver(driver[1] or driver[2])}")
+        return NoDriver(f"{path}: {action} failed", driver[1] or driver[2])
     for code, text in _NO_SPACE.items():
         if text.lower() in words.lower():
             return TargetError(f"{path}: {action} failed: {text}{free_space.remedy(code, path)}", errno=code)
     return ToolError(f"{path}: {action} failed: {program}: {words}")
-
-
-def missing_driver(name: str) -> str:
-    """Return what to say of a driver that this machine's qemu does not have."""
-    return f"qemu has no {name} driver here: install the package {_DRIVER_PACKAGE}"
 
 
 def one_line(program: str, output: bytes) -> str:

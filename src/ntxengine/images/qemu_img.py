@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ntxengine.errors import RepositoryError
+from ntxengine.errors import RepositoryError, ToolError
 from ntxengine.files.locks import have_locks
 from ntxengine.images import process
 from ntxengine.images.header import BadHeader, Header, read_header
@@ -20,6 +20,7 @@ SECTOR = 512
 MAX_ARGUMENT = 128 * 1024
 """Bytes of one argument of a program, with the zero behind it: MAX_ARG_STRLEN of Linux."""
 CREATE_TIMEOUT_S = 60.0
+LOOK_TIMEOUT_S = 20.0
 
 _OPTIONS = (
     "compat=1.1,"  # version 3: has zero clusters, without which an overlay could not mask what lies below
@@ -83,6 +84,26 @@ def _header(path: Path) -> Header:
         return read_header(path)
     except BadHeader as exc:
         raise RepositoryError(f"{path}: the image {exc}") from exc
+
+
+async def no_driver(name: str) -> str:
+    """Return why this machine's qemu cannot open what needs a driver of this name, "" if it can.
+
+    Errors: ToolError if there is no qemu at all.
+    """
+    try:
+        await process.run(
+            "qemu-img",
+            *("info", "--", "json:" + json.dumps({"driver": name})),
+            action="looking for a driver",
+            path="qemu",
+            timeout_s=LOOK_TIMEOUT_S,
+        )
+    except process.NoDriver as exc:
+        return exc.reason
+    except ToolError:  # it has the driver, which was told nothing that it could open
+        pass
+    return ""
 
 
 def node(chain: Sequence[Path], *, format: str = "qcow2", root_format: str = "qcow2") -> str:
