@@ -11,7 +11,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 missing=()
 program() { command -v "$1" >/dev/null || missing+=("$2"); }
-plugin() { compgen -G "/usr/lib/*/qemu/$1" >/dev/null || missing+=("$2"); } # of qemu, built with modules
+library() { compgen -G "/usr/lib/*/$1" >/dev/null || missing+=("$2"); } # of a program, built with modules
 header() { [ -e "/usr/include/$1" ] || [ -e "/usr/local/include/$1" ] || missing+=("$2"); }
 
 wanted=${1:?demo or test}
@@ -36,12 +36,18 @@ if [ "$wanted" = test ]; then
     program nbdkit nbdkit
     program nbdinfo libnbd-bin
     program nbdcopy libnbd-bin
-    program tgtd tgt
-    plugin block-iscsi.so qemu-block-extra
     program losetup mount
     program openssl openssl
     program clang-format clang-format
     program valgrind valgrind
+    # What a cluster offers its disks by, and what qemu reads them by.
+    program tgtd tgt
+    library qemu/block-iscsi.so qemu-block-extra
+    library qemu/block-nfs.so qemu-block-extra
+    program ganesha.nfsd nfs-ganesha
+    library ganesha/libfsalvfs.so nfs-ganesha-vfs
+    program rpcbind rpcbind
+    program ip iproute2
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
@@ -62,6 +68,13 @@ fi
 echo "installing Debian packages: ${packages[*]}" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+# The tests start the servers that they need; the packages of some would start one for good.
+policy=/usr/sbin/policy-rc.d
+if [ "$wanted" = test ] && [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee $policy >"$log"
+    "${as_root[@]}" chmod +x $policy
+    trap '"${as_root[@]}" rm -f "$policy"; rm -f "$log"' EXIT
+fi
 install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -y
     -o Dpkg::Use-Pty=0 install --no-install-recommends "${packages[@]}")
 if ! "${install[@]}" >"$log" 2>&1; then
