@@ -34,7 +34,7 @@ PYTHON_LAYERS = {
     # one part of the workflow each; `changes` and `attach` see of prism what it is, not how it works
     "prism": {"dataplane", "concurrency", "errors", "ids", "units"},
     "changes": {"prism", "dataplane", "concurrency", "errors", "files", "units"},
-    "attach": {"prism", "dataplane", "concurrency", "errors", "ids"},
+    "attach": {"prism", "images", "dataplane", "concurrency", "errors", "ids"},
     "repository": {"dataplane", "images", "concurrency", "errors", "files", "ids", "units"},
     # the use cases
     "capture": {
@@ -103,6 +103,7 @@ FACADES = {
     ),
     # Use cases ask for an image to read or to write, and do not know what is behind it.
     "ntxengine.images": {
+        "attach": {"process", "qemu_img", "qemu_nbd", "served"},
         "capture": {"create", "open"},
         "restore": {"create", "open"},
         "verify": {"open"},

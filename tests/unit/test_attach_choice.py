@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -14,8 +16,10 @@ from ntxengine.attach import (
     AttachOptions,
     ContainerMount,
     HotAdd,
+    Iscsi,
     Leftovers,
     Locality,
+    NfsExport,
     Trace,
     choose_attacher,
     find_leftovers,
@@ -27,7 +31,7 @@ from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Vm
 
-NO_PRISM = cast(Prism, None)
+NO_PRISM = cast(Prism, SimpleNamespace(no_volume_groups="too old"))
 
 
 V3 = Findings("v3")
@@ -54,12 +58,33 @@ async def test_a_disk_point_without_a_path_is_hot_added(tmp_path: Path) -> None:
 
 
 async def test_when_none_can_serve_the_error_has_the_reason_of_each(tmp_path: Path) -> None:
-    with pytest.raises(OptionsError, match=r"mounted containers: .*--containers.*; hot-add: .*--worker"):
-        await chosen(V3, AttachOptions())
+    with pytest.raises(
+        OptionsError,
+        match=r"mounted containers: .*--containers.*; hot-add: .*--worker.*; NFS: .*no paths.*; iSCSI: too old",
+    ):
+        await chosen(V4, AttachOptions())
     with pytest.raises(OptionsError, match=r"hot-add: .*v4\.0, it needs v4\.1"):
         await chosen(V4_0, AttachOptions("w"))
     with pytest.raises(OptionsError, match=r"mounted containers: .*tells no paths.*; hot-add: .*--worker"):
         await chosen(V4, AttachOptions(containers=tmp_path))
+
+
+async def test_where_nothing_is_given_the_network_is_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await chosen(V3, AttachOptions()) is NfsExport
+    monkeypatch.setattr(NO_PRISM, "no_volume_groups", "")
+    assert await chosen(V4, AttachOptions()) is Iscsi
+
+
+async def test_a_qemu_without_the_drivers_is_a_reason_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    qemu = tmp_path / "qemu-img"
+    qemu.write_text("#!/bin/sh\necho \"qemu-img: Could not open 'json:{}': Unknown driver 'nfs'\" >&2\nexit 1\n")
+    qemu.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    with pytest.raises(OptionsError, match="NFS: qemu has no nfs driver here: install the package qemu-block-extra"):
+        await chosen(V3, AttachOptions())
 
 
 async def test_the_way_that_is_named_is_taken_and_no_other(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ base.py           what an attacher is, and the checks that all share
 container.py      storage containers mounted here (NFS): the snapshot's file
 hotadd.py         this machine is a VM of the cluster: a clone is hot-added to it
 hotadd_clones.py  such clones, found again: those that were left, and those that are no disks of the VM that has them
+nfs.py            exports of storage containers, read by a qemu-nbd
+iscsi.py          volume groups with clones of disks, logged in to (portal.py, initiator.py, iscsiadm.py)
+export.py         what a qemu-nbd reads over the network for us
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from ntxengine.attach.base import (
 )
 from ntxengine.attach.container import ContainerMount
 from ntxengine.attach.hotadd import HotAdd
+from ntxengine.attach.iscsi import Iscsi
+from ntxengine.attach.nfs import NfsExport
 from ntxengine.errors import NtxError, OptionsError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
@@ -40,9 +45,11 @@ __all__ = [
     "ContainerMount",
     "History",
     "HotAdd",
+    "Iscsi",
     "Leftover",
     "Leftovers",
     "Locality",
+    "NfsExport",
     "Trace",
     "Verdict",
     "choose_attacher",
@@ -52,7 +59,7 @@ __all__ = [
     "title_of",
 ]
 
-ATTACHERS: tuple[type[Attacher], ...] = (ContainerMount, HotAdd)
+ATTACHERS: tuple[type[Attacher], ...] = (ContainerMount, HotAdd, NfsExport, Iscsi)
 """Every way to the bytes there is, in the order in which AUTO tries them."""
 
 

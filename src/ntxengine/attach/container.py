@@ -111,7 +111,7 @@ def checked_path(disk_point: DiskPoint) -> PurePosixPath:
     if text is None:
         raise AttachError(
             f"the disk recovery point {disk_point.id} has no path on the cluster's storage (Prism v4 gives none): use "
-            f"hot-add (--worker) instead of mounted containers"
+            f"hot-add (--worker) or iSCSI"
         )
     names = text.split("/")
     is_plain = len(names) >= 3 and names[0] == "" and all(name not in ("", ".", "..") for name in names[1:])

@@ -31,7 +31,7 @@ from ntxengine.attach.base import (
     check_folder,
     check_size,
     file_location,
-    readable_size,
+    find_device,
     taken_away,
 )
 from ntxengine.concurrency.completion import call_with_timeout
@@ -139,7 +139,7 @@ class HotAdd(Attacher):
         while True:
             left_s = max(deadline - loop.time(), self._poll_s)
             try:
-                found = await call_with_timeout(lambda: _find(self.options.device_dir, suffix), left_s)
+                found = await call_with_timeout(lambda: find_device(self.options.device_dir, suffix), left_s)
             except TimeoutError:
                 found = None
             except OSError as error:
@@ -170,24 +170,3 @@ def _may_be_foreign(attached: AttachedDisk, error: WrongSize) -> str:
         f"{error}; Prism does not say what disk {attached.id} of VM {attached.worker_id} comes from, and somebody else "
         f"may have added it: it stays there; remove it by hand in Prism if nobody needs it"
     )
-
-
-def _find(device_dir: Path, suffix: str) -> tuple[Path, int] | None:
-    """Return the device whose name ends with `suffix`, and its size; None while there is none.
-
-    Several names may lead to one device; one name for two devices is refused.  Partitions end otherwise (`-part1`).
-    """
-    devices: set[Path] = set()
-    for entry in device_dir.iterdir():
-        if entry.name.lower().endswith(suffix):
-            try:
-                devices.add(entry.resolve(strict=True))
-            except FileNotFoundError:  # udev is at work
-                continue
-    if not devices:
-        return None
-    if len(devices) > 1:
-        names = ", ".join(sorted(map(str, devices)))
-        raise AttachError(f"{device_dir} has more than one device named ...{suffix}: {names}")
-    device = devices.pop()
-    return device, readable_size(device)

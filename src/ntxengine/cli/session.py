@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -54,16 +55,25 @@ class AttachArguments:
     device_dir: Path
     containers: Path | None
     source: str
+    nfs_server: str
+    data_services: str
 
     async def attacher(self, cluster: Cluster) -> Attacher:
         """Return the attacher that fits.  Errors: as choose_attacher; as find_vm for the worker VM."""
         worker_id = "" if self.worker is None else (await find_vm(cluster, self.worker)).id
-        options = AttachOptions(worker_id, self.device_dir, self.containers, self.source)
+        options = AttachOptions(
+            worker_id,
+            self.device_dir,
+            self.containers,
+            self.source,
+            nfs_server=self.nfs_server,
+            data_services=self.data_services,
+        )
         return await choose_attacher(cluster.prism, cluster.findings, options)
 
 
 def attach_options(function: Function) -> Function:
-    """Add --source, --worker, --device-dir and --containers; pass `attach`."""
+    """Add --source and what each way may be told; pass `attach`."""
 
     @click.option(
         "--source",
@@ -98,10 +108,25 @@ def attach_options(function: Function) -> Function:
         metavar="DIR",
         help="Directory that has each storage container mounted under its name (v3).",
     )
+    @click.option(
+        "--nfs-server",
+        default="",
+        envvar="NTX_NFS_SERVER",
+        show_envvar=True,
+        metavar="HOST",
+        help="Who is asked over NFS: the controller VM of the VM's host, else the address of the cluster.",
+    )
+    @click.option(
+        "--data-services",
+        default="",
+        envvar="NTX_DATA_SERVICES",
+        show_envvar=True,
+        metavar="HOST[:PORT]",
+        help="Who is asked over iSCSI: the cluster's data services address, port 3260.",
+    )
     @functools.wraps(function)
-    def with_attach(
-        *args: Any, worker: str | None, device_dir: Path, containers: Path | None, source: str, **kwargs: Any
-    ) -> Any:
-        return function(*args, attach=AttachArguments(worker, device_dir, containers, source), **kwargs)
+    def with_attach(*args: Any, **kwargs: Any) -> Any:
+        told = {field.name: kwargs.pop(field.name) for field in dataclasses.fields(AttachArguments)}
+        return function(*args, attach=AttachArguments(**told), **kwargs)
 
     return with_attach

@@ -119,4 +119,4 @@ class NfsFile:
 
 
 def _raw(**file: object) -> str:
-    return "json:" + json.dumps({"driver": "raw", "file": file}, ensure_ascii=False)
+    return "json:" + json.dumps({"driver": "raw", "file": file})

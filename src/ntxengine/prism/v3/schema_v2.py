@@ -91,6 +91,7 @@ class V2Cluster(msgspec.Struct):
     full_version: str | None = None
     storage_type: str | None = None
     global_nfs_white_list: list[str] | None = None
+    cluster_external_ipaddress: str | None = None
 
     def facts(self, cluster_id: str) -> ClusterFacts:
         """Return it as our model."""
@@ -99,6 +100,7 @@ class V2Cluster(msgspec.Struct):
             cluster_id,
             one_line(self.name or ""),
             read_version(one_line(self.full_version or ""), one_line(self.version or "")),
+            address=one_line(self.cluster_external_ipaddress or ""),
             storage_type=one_line(self.storage_type or ""),
             nfs_allowed=None if clients is None else tuple(map(one_line, clients)),
         )

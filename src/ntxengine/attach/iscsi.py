@@ -1,0 +1,194 @@
+"""iSCSI: a volume group with a clone of the disk is made for us, and we log in to its target.
+
+    make a volume group --> admit a name of ours, with a secret --> log in, read-only --> read --> log out --> remove
+
+The names of volume groups say whose they are: <recovery point>-<digits of the disk point>, both of which the repository
+recorded before.  The secret is made for one volume group, and nobody keeps it.
+
+The target, not we, chooses the CVM that serves the disk: whether the read is local is unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import secrets
+import string
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from ntxengine.attach.base import (
+    YES,
+    Attached,
+    Attacher,
+    AttachOptions,
+    Leftover,
+    Leftovers,
+    Trace,
+    Verdict,
+    check_size,
+    taken_away,
+)
+from ntxengine.attach.initiator import Initiator, Qemu, Waiting
+from ntxengine.attach.iscsiadm import Kernel
+from ntxengine.attach.portal import Portal, parse_portal, portal_problem
+from ntxengine.errors import AttachError, NtxError, OptionsError
+from ntxengine.images.served import IscsiLun
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.findings import Findings
+from ntxengine.prism.models import DiskPoint, Vm, VolumeGroup
+
+REMOVE_TIMEOUT_S = 180.0
+"""Taking an initiator off and deleting a volume group are two tasks of a cluster that may be busy."""
+INITIATORS: tuple[type[Initiator], ...] = (Qemu, Kernel)
+"""Who may log in, the preferred one first."""
+
+_INITIATOR_PREFIX = "iqn.2026-11.org.ntxengine:"
+_PROBER = f"{_INITIATOR_PREFIX}probe"
+_NAME_OF_OURS = 32  # characters: the point and the disk; with the prefix fewer than the 64 that Prism takes
+_SECRET_SIZE = 14  # characters: 12 to 16 is what every initiator and target takes
+_DIGITS = 8
+_TARGET = re.compile(r"(?:iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,219}")
+
+
+class Iscsi(Attacher):
+    """Volume groups that are made of disks of a recovery point."""
+
+    name = "iscsi"
+    title = "iSCSI"
+
+    def __init__(self, prism: Prism, options: AttachOptions, *, waiting: Waiting = Waiting()) -> None:  # noqa: B008
+        super().__init__(prism, options)
+        self._waiting = waiting
+        self._clusters: dict[str, str] = {}
+        self._portals: dict[str, Portal] = {}
+        self._names: dict[str, str] = {}
+
+    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+        """Say whether volume groups can be made, and something here can log in to them."""
+        if reason := self.prism.no_volume_groups:
+            return Verdict(reason)
+        if self.options.data_services:
+            parse_portal(self.options.data_services, "--data-services")
+        _, missing = await self._initiator()
+        return Verdict(missing)
+
+    async def can_serve_vm(self, vm: Vm) -> Verdict:
+        """Say whether the data services of the VM's cluster answer."""
+        portal = await self._portal(vm.cluster_id)
+        if portal is None:
+            return Verdict(
+                f"cluster {vm.cluster_id} has no data services address, which volume groups are reached at: set one in "
+                f"Prism (Cluster Details, iSCSI Data Services IP), or give --data-services HOST"
+            )
+        if problem := await portal_problem(portal, _PROBER):
+            return Verdict(f"data services of cluster {vm.cluster_id}: {problem}")
+        self._clusters |= {disk.id: vm.cluster_id for disk in vm.disks}
+        return YES
+
+    async def leftovers(self, trace: Trace) -> Leftovers:
+        """Return the volume groups of the recorded disks.  None is looked for that no capture can have made."""
+        if trace.source != self.name or not trace.name:
+            return Leftovers()
+        ours = {group_name(trace.name, source) for source in trace.sources}
+        try:
+            groups = await self.prism.volume_groups(f"{trace.name}-")
+        except NtxError as error:
+            return Leftovers(unseen=(("volume groups", error),))
+        return Leftovers(
+            tuple(
+                Leftover("volume-group", group.id, group.name, partial(self.prism.remove_volume_group, group))
+                for group in groups
+                if group.name in ours
+            )
+        )
+
+    @asynccontextmanager
+    async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[Attached]:
+        """Give an export, or a device, of a clone of the disk; remove the clone on exit, also when cancelled."""
+        cluster_id = self._clusters.get(disk_point.disk_id, "")
+        portal = await self._portal(cluster_id)
+        initiator, missing = await self._initiator()
+        if portal is None or missing:
+            raise AttachError(f"cluster {cluster_id}: {missing or 'has no data services address any more'}")
+        secret = _new_secret()
+        name = group_name(await self._recovery_point_name(disk_point), disk_point.id)
+        # One that is cancelled half-way is taken back by Prism's side, which alone knows how far it came.
+        group = await self.prism.make_volume_group(disk_point, name=name, cluster_id=cluster_id, secret=secret)
+        async with taken_away(
+            partial(self.prism.remove_volume_group, group), partial(_not_removed, group), timeout_s=REMOVE_TIMEOUT_S
+        ):
+            own_name = f"{_INITIATOR_PREFIX}{name[-_NAME_OF_OURS:].lower()}"
+            await self.prism.admit_initiator(group, own_name, secret)
+            target, number = await self._target(group)
+            lun = IscsiLun(str(portal), target, number, initiator=own_name, secret=secret)
+            async with initiator.open(lun) as export:
+                check_size(lun.label, export.size, size)
+                yield Attached(export.location)
+
+    async def _portal(self, cluster_id: str) -> Portal | None:
+        """Return where the volume groups of a cluster are reached, None if that is not known."""
+        if cluster_id not in self._portals:
+            text = self.options.data_services or await self.prism.data_services(cluster_id)
+            if not text:
+                return None
+            try:
+                self._portals[cluster_id] = parse_portal(text, "--data-services")
+            except OptionsError as error:
+                if self.options.data_services:
+                    raise
+                raise AttachError(f"cluster {cluster_id} tells {text[:80]!r} as its data services address") from error
+        return self._portals[cluster_id]
+
+    async def _initiator(self) -> tuple[Initiator, str]:
+        """Return who logs in; or, with the last one, why nobody can."""
+        reasons = []
+        for kind in INITIATORS:
+            initiator = kind(self._waiting)
+            if not (missing := await initiator.missing()):
+                return initiator, ""
+            reasons.append(missing)
+        return initiator, "; and ".join(reasons)
+
+    async def _recovery_point_name(self, disk_point: DiskPoint) -> str:
+        wanted = disk_point.recovery_point_id
+        if wanted not in self._names:
+            self._names |= {point.id: point.name for point in await self.prism.recovery_points()}
+        if not self._names.get(wanted):
+            raise AttachError(f"recovery point {wanted} is not on the cluster any more, or has no name")
+        return self._names[wanted]
+
+    async def _target(self, group: VolumeGroup) -> tuple[str, int]:
+        """Return the name of the target and the number of its disk, as soon as Prism tells them."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._waiting.appear_s
+        while not group.target:
+            if loop.time() >= deadline:
+                raise AttachError(
+                    f"volume group {group.name} ({group.id}) was made, and Prism did not tell the name of its iSCSI "
+                    f"target within {self._waiting.appear_s:g} s"
+                )
+            await asyncio.sleep(self._waiting.poll_s)
+            found = [each for each in await self.prism.volume_groups(group.name) if each.id == group.id]
+            group = found[0] if found else group
+        if not _TARGET.fullmatch(group.target):
+            raise AttachError(f"volume group {group.name}: Prism tells {group.target[:80]!r} as its iSCSI target")
+        return group.target, group.lun
+
+
+def group_name(recovery_point_name: str, disk_point_id: str) -> str:
+    """Return the name of the volume group that is made of a disk of a recovery point."""
+    return f"{recovery_point_name}-{hashlib.sha256(disk_point_id.encode()).hexdigest()[:_DIGITS]}"
+
+
+def _new_secret() -> str:
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(_SECRET_SIZE))
+
+
+def _not_removed(group: VolumeGroup, error: BaseException) -> str:
+    return (
+        f"a clone was left behind: volume group {group.name} ({group.id}) could not be removed: {error}; `ntx sweep` "
+        f"removes it"
+    )

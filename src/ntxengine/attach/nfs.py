@@ -1,0 +1,177 @@
+"""NFS: the file of the disk is read from a controller VM, by qemu itself; nothing is mounted on this machine.
+
+    the CVM of the VM's host, or who was named  <--NFS 3, read-only--  qemu-nbd  -->  NBD, on a socket of our own
+
+The folder that holds the file is mounted by qemu, below the export of its storage container, so TCP 111 (rpcbind) has
+to be open too.  The path comes from outside: it is plain names, and no part of it is parsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from ntxengine.attach.base import YES, Attached, Attacher, AttachOptions, Locality, Verdict, check_size
+from ntxengine.attach.container import checked_path
+from ntxengine.attach.export import START_TIMEOUT_S, Export, export_of
+from ntxengine.errors import AttachError, OptionsError, ToolError
+from ntxengine.images import process, qemu_img
+from ntxengine.images.qemu_nbd import StartTimeout
+from ntxengine.images.served import NfsFile
+from ntxengine.prism.cluster import Prism, cvm_of
+from ntxengine.prism.findings import Findings
+from ntxengine.prism.models import DiskPoint, Vm
+
+LOOK_TIMEOUT_S = 15.0
+"""A server whose allow-list lacks this machine often just does not answer."""
+
+_NOBODY_S_FILE = ".ntx-is-this-exported"
+_HOST = re.compile(r"[^\s/@\[\],?#]+")
+_ABSENT = re.compile("NFS3ERR_NOENT")
+_REFUSED = re.compile("MNT3ERR_ACCES|MNT3ERR_PERM|NFS3ERR_ACCES|NFS3ERR_PERM|Permission denied")
+_NO_EXPORT = re.compile("MNT3ERR_NOENT|MNT3ERR_NOTDIR")
+
+
+class NfsExport(Attacher):
+    """The exports of the cluster's storage containers."""
+
+    name = "nfs"
+    title = "NFS"
+
+    def __init__(
+        self,
+        prism: Prism,
+        options: AttachOptions,
+        *,
+        look_timeout_s: float = LOOK_TIMEOUT_S,
+        start_timeout_s: float = START_TIMEOUT_S,
+    ) -> None:
+        super().__init__(prism, options)
+        self._look_timeout_s = look_timeout_s
+        self._start_timeout_s = start_timeout_s
+        self._servers: dict[str, tuple[str, Locality]] = {}
+
+    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+        """Say whether there are paths to follow, and qemu can follow them."""
+        if not findings.tells_paths or (disk_point is not None and disk_point.path is None):
+            return Verdict("this Prism tells no paths on the cluster's storage (v4 does not)")
+        if self.options.nfs_server and not _HOST.fullmatch(self.options.nfs_server):
+            raise OptionsError(f"--nfs-server: {self.options.nfs_server[:80]!r} is not the name or address of a host")
+        return Verdict(await qemu_img.no_driver("nfs"))
+
+    async def can_serve_vm(self, vm: Vm) -> Verdict:
+        """Say whether the export of each container, where Prism names it, can be read from here."""
+        cvm = await cvm_of(self.prism, vm)
+        server = self.options.nfs_server or cvm or (await self.prism.cluster(vm.cluster_id)).address
+        if not _HOST.fullmatch(server):
+            told = f"{server[:80]!r} as" if server else "no"
+            return Verdict(
+                f"Prism tells {told} address of a controller VM of cluster {vm.cluster_id}: give one (--nfs-server "
+                f"HOST)"
+            )
+        for name in sorted({disk.container_name for disk in vm.disks if disk.container_name}):
+            if problem := await export_problem(server, name, timeout_s=self._look_timeout_s):
+                return Verdict(f"storage container {name!r}, which holds disks of VM {vm.name!r} ({vm.id}): {problem}")
+        is_cvm = any(host.cvm_address == server for host in await self.prism.hosts(vm.cluster_id))
+        locality = Locality.between(server, cvm) if is_cvm else Locality(host=server)
+        self._servers |= {disk.id: (server, locality) for disk in vm.disks}
+        return YES
+
+    def locality(self, vm: Vm) -> Locality:
+        """Compare the server with the CVM of the host that the VM was on."""
+        known = (self._servers[disk.id][1] for disk in vm.disks if disk.id in self._servers)
+        return next(known, Locality())
+
+    @asynccontextmanager
+    async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[Attached]:
+        """Give an export of the disk's file; the server of it here is ended on exit."""
+        server, locality = self._servers.get(disk_point.disk_id, (self.options.nfs_server, Locality()))
+        if not server:
+            raise AttachError(f"no NFS server is known for disk {disk_point.disk_id} (--nfs-server HOST)")
+        file = NfsFile(server, f"/{checked_path(disk_point)}")
+        async with AsyncExitStack() as stack:
+            export = await self._open(stack, file)
+            check_size(file.label, export.size, size)
+            yield Attached(export.location, locality)
+
+    async def _open(self, stack: AsyncExitStack, file: NfsFile) -> Export:
+        """Errors: AttachError that says what to do."""
+        try:
+            return await stack.enter_async_context(export_of(file, timeout_s=self._start_timeout_s))
+        except StartTimeout as error:
+            silent = await _silent(file.server, self._start_timeout_s)
+            raise AttachError(f"cannot read {file.label}: {silent}") from error
+        except ToolError as error:
+            words = str(error)
+            if _ABSENT.search(words) or _NO_EXPORT.search(words):
+                problem = "there is no such file: was the snapshot deleted meanwhile?"
+            elif _REFUSED.search(words):
+                problem = await self._refusal(file)
+            else:
+                raise AttachError(f"cannot read {words}") from error
+            raise AttachError(f"cannot read {file.label}: {problem}") from error
+
+    async def _refusal(self, file: NfsFile) -> str:
+        """Tell a container that refuses us from a folder that is not there: some servers say the same of both."""
+        container = file.path.split("/")[1]
+        return await export_problem(file.server, container, timeout_s=self._look_timeout_s) or (
+            f"storage container {container!r} can be read, and this file cannot: was the snapshot deleted meanwhile?"
+        )
+
+
+async def export_problem(server: str, container: str, *, timeout_s: float = LOOK_TIMEOUT_S) -> str:
+    """Return why a storage container cannot be read from here over NFS, "" if it can.
+
+    Asks for a file that nobody has: that it is not there can only be said by who lets us in.
+    Errors: ToolError if qemu is not installed, or lacks its driver for NFS.
+    """
+    if "/" in container or "\0" in container or container in ("", ".", ".."):
+        return "its name cannot be that of an export"
+    file = NfsFile(server, f"/{container}/{_NOBODY_S_FILE}")
+    try:
+        await process.run("qemu-img", "info", "--", file.node(), action="looking", path=file.label, timeout_s=timeout_s)
+    except process.NoDriver:
+        raise
+    except ToolError as error:
+        words = str(error)
+        if _ABSENT.search(words):
+            return ""
+        if isinstance(error.__cause__, TimeoutError):
+            return await _silent(server, timeout_s)
+        if _REFUSED.search(words):
+            return (
+                f"its export on {server} refuses this machine: add {await own_address(server)}/255.255.255.255 to the "
+                f"allow-list of the container (Prism: Storage, container, Update, Filesystem Whitelists), which the "
+                f"cluster's list then no longer applies to"
+            )
+        if _NO_EXPORT.search(words):
+            return f"{server} does not export it"
+        return f"no NFS from {server}: is it a controller VM, and are TCP 111 and 2049 open? ({_last(words)})"
+    return ""
+
+
+async def _silent(server: str, timeout_s: float) -> str:
+    return (
+        f"no answer from {server} in {timeout_s:g} s: let TCP 111, 2049 and 20048 to 20050 through, and this machine "
+        f"({await own_address(server)}) be in the allow-list of the container"
+    )
+
+
+async def own_address(server: str) -> str:
+    """Return the address of this machine that a server would see, or words for it.  Nothing is sent."""
+    try:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=(server, 2049))
+    except OSError:
+        return "the address of this machine"
+    try:
+        return str(transport.get_extra_info("sockname")[0])
+    finally:
+        transport.close()
+
+
+def _last(words: str) -> str:
+    """Return the end of what a program says: the cause."""
+    return words.rsplit(": ", 1)[-1].strip()

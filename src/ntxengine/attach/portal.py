@@ -1,0 +1,75 @@
+"""Where a cluster offers iSCSI: its data services address, and whether anybody answers there.
+
+one login, as for discovery  -->  an answer, whatever it says: iSCSI is spoken there
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ntxengine.errors import OptionsError
+
+PORT = 3260
+LOOK_TIMEOUT_S = 10.0
+
+_TEXT = re.compile(r"(?P<host>[^\s:/@\[\]]+|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?")
+_LOGIN, _LOGIN_ANSWER = 0x43, 0x23  # immediate; RFC 7143, 11.12 and 11.13
+_TO_OPERATIONAL = 0x81  # transit, from security negotiation (0) to the operational one (1)
+_HEADER_SIZE = 48
+
+
+@dataclass(frozen=True)
+class Portal:
+    """An address of an iSCSI target."""
+
+    host: str
+    port: int = PORT
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_portal(text: str, option: str) -> Portal:
+    """Return what `HOST[:PORT]` means.  Errors: OptionsError that names the option."""
+    bare = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
+    found = _TEXT.fullmatch(bare)
+    port = int(found["port"] or PORT) if found else 0
+    if found is None or not 0 < port < 65536:
+        raise OptionsError(f"{option}: {text[:80]!r} is not HOST or HOST:PORT")
+    return Portal(found["v6"] or found["host"], port)
+
+
+async def portal_problem(portal: Portal, initiator: str, *, timeout_s: float = LOOK_TIMEOUT_S) -> str:
+    """Return why iSCSI cannot be spoken with the portal from here, "" if it can."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection(portal.host, portal.port)
+    except TimeoutError:
+        return f"no answer from {portal} in {timeout_s:g} s: let TCP {portal.port} through from here"
+    except OSError as error:
+        return f"no connection to {portal}: {error.strerror or error}"
+    try:
+        async with asyncio.timeout(timeout_s):
+            writer.write(_login(initiator))
+            answer = await reader.readexactly(_HEADER_SIZE)
+    except TimeoutError:
+        return f"{portal} takes the connection and says nothing for {timeout_s:g} s"
+    except (OSError, asyncio.IncompleteReadError):
+        return ""  # as some do that have no target for us yet
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+    return "" if answer[0] & 0x3F == _LOGIN_ANSWER else f"{portal} does not speak iSCSI"
+
+
+def _login(initiator: str) -> bytes:
+    """Return the first request of a login: to look at targets, none of which is asked for."""
+    text = f"InitiatorName={initiator}\0SessionType=Discovery\0AuthMethod=None,CHAP\0".encode()
+    session = b"\x80\0\0\0\0\x01"  # ISID: of a random kind, which no other session of this name is at the time
+    header = struct.pack(">BBBBI6sHI", _LOGIN, _TO_OPERATIONAL, 0, 0, len(text), session, 0, 1)
+    return header.ljust(_HEADER_SIZE, b"\0") + text.ljust(-(-len(text) // 4) * 4, b"\0")

@@ -1,0 +1,70 @@
+"""What is asked of a data services address before anything is frozen, and how it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from ntxengine.attach.portal import Portal, parse_portal, portal_problem
+from ntxengine.errors import OptionsError
+from tests.support.iscsi import silent_server
+
+NAME = "iqn.2026-11.org.ntxengine:probe"
+
+
+@pytest.mark.parametrize(
+    ("text", "portal", "written"),
+    [
+        ("10.0.0.5", Portal("10.0.0.5"), "10.0.0.5:3260"),
+        ("ds.example:3261", Portal("ds.example", 3261), "ds.example:3261"),
+        ("[fd00::1]:3261", Portal("fd00::1", 3261), "[fd00::1]:3261"),
+        ("fd00::1", Portal("fd00::1"), "[fd00::1]:3260"),
+    ],
+)
+def test_an_address_is_a_host_with_or_without_a_port(text: str, portal: Portal, written: str) -> None:
+    assert parse_portal(text, "--x") == portal
+    assert str(portal) == written
+
+
+@pytest.mark.parametrize("text", ["", "a b", "host:", "host:0", "host:65536", "iscsi://host", "user@host", "host/x"])
+def test_what_is_none_is_refused(text: str) -> None:
+    with pytest.raises(OptionsError, match=r"--x: .* is not HOST or HOST:PORT"):
+        parse_portal(text, "--x")
+
+
+async def test_a_silent_portal_is_given_up() -> None:
+    with silent_server() as (host, port):
+        problem = await portal_problem(Portal(host, port), NAME, timeout_s=0.2)
+
+    assert problem == f"{host}:{port} takes the connection and says nothing for 0.2 s"
+
+
+async def test_a_portal_that_nobody_is_at_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    assert (await portal_problem(Portal("127.0.0.1", port), NAME)).startswith(f"no connection to 127.0.0.1:{port}: ")
+
+
+async def test_another_protocol_is_told_from_iscsi() -> None:
+    def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    assert await _problem_with(answer) == "does not speak iSCSI"
+
+
+async def test_one_who_has_no_target_for_us_yet_is_no_problem() -> None:
+    def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    assert await _problem_with(end) == ""
+
+
+async def _problem_with(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]) -> str:
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        portal = Portal(*server.sockets[0].getsockname())
+        return (await portal_problem(portal, NAME, timeout_s=5)).removeprefix(f"{portal} ")
