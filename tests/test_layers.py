@@ -107,7 +107,7 @@ FACADES = {
         "capture": {"create", "open"},
         "restore": {"create", "open"},
         "verify": {"open"},
-        "probe": {"process"},
+        "probe": {"qemu_img"},
         "repository": {"create", "qemu_img", "qemu_nbd", "served"},
         "api": {"endpoints"},
         "cli": {"endpoints", "formats"},

@@ -13,11 +13,10 @@ from typing import Literal
 from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import ToolError
 from ntxengine.ids import is_uuid
-from ntxengine.images import process
+from ntxengine.images import qemu_img
 
 NAME_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 5.0
-TOOL_TIMEOUT_S = 10.0
 MAX_ADDRESSES = 8
 _DMI = Path("/sys/class/dmi/id")
 
@@ -70,16 +69,9 @@ class Machine:
     async def missing_driver(self, driver: str) -> str:
         """Return what to say if qemu has no block driver of this name, "" if it has: it looks for that first of all."""
         try:
-            await process.run(
-                "qemu-img",
-                *("info", f'json:{{"driver":"{driver}"}}'),
-                action="looking for its block driver",
-                path=Path(driver),
-                timeout_s=TOOL_TIMEOUT_S,
-            )
-        except ToolError as exc:
-            return str(exc) if process.missing_driver(driver) in str(exc) else ""
-        return ""
+            return await qemu_img.no_driver(driver)
+        except ToolError:  # there is no qemu, which is another finding
+            return ""
 
     def vm_id(self) -> str:
         """Return the UUID that this machine has as a VM of AHV, "" if it is none, or we may not see it."""
