@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from ntxengine.attach import AttachOptions
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.messages import is_coloured
 from ntxengine.cli.options import common_options
@@ -110,7 +109,7 @@ def _options(
         vm=vm or "",
         live=live,
         worker=attach.worker or "",
-        attach=AttachOptions("", attach.device_dir, attach.containers, attach.source),
+        attach=attach.options(),
         repository=repository,
     )
 

@@ -61,7 +61,11 @@ class AttachArguments:
     async def attacher(self, cluster: Cluster) -> Attacher:
         """Return the attacher that fits.  Errors: as choose_attacher; as find_vm for the worker VM."""
         worker_id = "" if self.worker is None else (await find_vm(cluster, self.worker)).id
-        options = AttachOptions(
+        return await choose_attacher(cluster.prism, cluster.findings, self.options(worker_id))
+
+    def options(self, worker_id: str = "") -> AttachOptions:
+        """Return what an attacher is told, with the id of the worker VM."""
+        return AttachOptions(
             worker_id,
             self.device_dir,
             self.containers,
@@ -69,7 +73,6 @@ class AttachArguments:
             nfs_server=self.nfs_server,
             data_services=self.data_services,
         )
-        return await choose_attacher(cluster.prism, cluster.findings, options)
 
 
 def attach_options(function: Function) -> Function:

@@ -64,8 +64,7 @@ class ProbeOptions:
 
     `central` and `element` are as for `prism.connect`: one endpoint for both is an address of which nobody knows what
     it is.  `vm` is a name or a UUID, "" for none; `live` makes a recovery point of it.  `attach` says where the bytes
-    may be read; `worker` is the name or UUID of the worker VM.  `nfs_server` and `data_services` are addresses to use
-    instead of what the cluster tells.  `repository` is where a capture would go.
+    may be read; `worker` is the name or UUID of the worker VM.  `repository` is where a capture would go.
     """
 
     central: Endpoint | None
@@ -74,8 +73,6 @@ class ProbeOptions:
     live: bool = False
     worker: str = ""
     attach: AttachOptions = field(default_factory=AttachOptions)
-    nfs_server: str = ""
-    data_services: str = ""
     repository: Path | None = None
 
 

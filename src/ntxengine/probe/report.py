@@ -155,7 +155,7 @@ def _names(probe: Probe) -> Iterator[str]:
     for line in probe.lines:
         yield from _names_in(line.result.facts)
     options = probe.options
-    yield from (options.vm, options.worker, options.nfs_server, options.data_services)
+    yield from (options.vm, options.worker, options.attach.nfs_server, options.attach.data_services)
     yield from (str(path) for path in (options.repository, options.attach.containers) if path is not None)
 
 

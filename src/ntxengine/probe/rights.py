@@ -72,7 +72,7 @@ class RightCheck(PlaceCheck):
             return True
         asked = {context.options.attach.source}
         asked |= {"hotadd"} if context.options.worker else set()
-        asked |= {"iscsi"} if context.options.data_services else set()
+        asked |= {"iscsi"} if context.options.attach.data_services else set()
         return self.right.source in asked
 
     async def run(self, context: Context) -> Result:

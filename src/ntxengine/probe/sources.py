@@ -156,7 +156,7 @@ async def look_at_iscsi(context: Context) -> Result:
     """Look whether the cluster has a data services address, and whether its ports answer."""
     assert context.prism is not None
     clusters = context.clusters
-    given = context.options.data_services
+    given = context.options.attach.data_services
     address, port = _split(given) if given else ("", ISCSI_PORT)
     if not address:
         ids = [each.id for each in clusters] or [""]
@@ -240,8 +240,8 @@ async def _containers(context: Context) -> list[Container]:
 
 async def _nfs_server(context: Context) -> str:
     assert context.prism is not None
-    if context.options.nfs_server:
-        return context.options.nfs_server
+    if context.options.attach.nfs_server:
+        return context.options.attach.nfs_server
     if context.vm is not None and (cvm := await cvm_of(context.prism, context.vm)):
         return cvm
     address = next((each.address for each in context.clusters if each.address), "")
