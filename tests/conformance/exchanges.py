@@ -197,6 +197,7 @@ STEPS: dict[str, Callable[[Prism, Held], Awaitable[Any]]] = {
     "create": _create,
     "create_again": _create_again,
     "regions": _regions,
+    "sample": lambda prism, held: prism.sample_regions(held.point("create").disks[0], 1024**2),
     "difference": _difference,
     "attach": lambda prism, held: prism.attach_disk(held.worker, held.point("create_again").disks[0]),
     "attached": lambda prism, held: prism.attached_disks(held.worker),

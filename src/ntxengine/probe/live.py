@@ -8,12 +8,17 @@ from __future__ import annotations
 import uuid
 from datetime import timedelta
 
+from ntxengine.attach import ATTACHERS
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.errors import NtxError
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.cluster import POINT_PREFIX
 from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
+from ntxengine.probe.sources import attach_options
 from ntxengine.units import MIB, format_size
+
+_MAKES_NOTHING = ("path", "nfs")
+"""The ways to the bytes that make nothing on the cluster: others could leave something there."""
 
 LIFE = timedelta(hours=1)
 WINDOW = MIB
@@ -93,6 +98,30 @@ class Regions(Check):
             f" {ours[disk.disk_id].label}, computed by {sample.by}",
             **facts,
         )
+
+
+class Read(Check):
+    """Its first disk can be opened here, where that makes nothing on the cluster."""
+
+    name = "read"
+    limit_s = 120.0
+
+    def applies(self, context: Context) -> bool:
+        return context.live_point is not None and context.source in _MAKES_NOTHING
+
+    async def run(self, context: Context) -> Result:
+        prism, vm, point = context.prism, context.vm, context.live_point
+        assert prism is not None
+        assert vm is not None
+        assert point is not None
+        sizes = {disk.id: disk for disk in vm.disks}
+        disk = next((each for each in point.disks if each.disk_id in sizes), None)
+        if disk is None:
+            return skipped("the VM has no disk")
+        kind = next(each for each in ATTACHERS if each.name == context.source)
+        ours = sizes[disk.disk_id]
+        async with kind(prism, attach_options(context)).attach(disk, ours.size):
+            return ok(f"{ours.label} is readable here ({kind.title}), with {format_size(ours.size)}", path=disk.path)
 
 
 class Delete(Check):

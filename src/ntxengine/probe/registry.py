@@ -89,5 +89,6 @@ def _live(context: Context) -> list[Check]:
     return [
         live.Freeze("live", needs=("vm.found",), after=("cluster.leftovers", *needs)),
         live.Regions("live", needs=("live.freeze",)),
-        live.Delete("live", after=("live.regions",)),
+        live.Read("live", needs=("live.freeze", "source.chosen"), after=("live.regions",)),
+        live.Delete("live", after=("live.regions", "live.read")),
     ]

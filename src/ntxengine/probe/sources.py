@@ -20,7 +20,8 @@ from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
 NFS_PORT, PORTMAPPER_PORT = 2049, 111
 ISCSI_PORT, STARGATE_PORT = 3260, 3205
 NFS_HOW_TO = (
-    "Prism Element > Storage > container > Update > Advanced Settings > Filesystem Whitelists: add {address}/32"
+    "Prism Element > Storage > container > Update > Advanced Settings > Filesystem Whitelists: add"
+    " {address}/255.255.255.255"
 )
 MAX_SHOWN = 6
 
@@ -157,7 +158,7 @@ async def look_at_iscsi(context: Context) -> Result:
     assert context.prism is not None
     clusters = context.clusters
     given = context.options.attach.data_services
-    address, port = _split(given) if given else ("", ISCSI_PORT)
+    address, port = split_address(given) if given else ("", ISCSI_PORT)
     if not address:
         ids = [each.id for each in clusters] or [""]
         told = [await context.prism.data_services(each) for each in ids]
@@ -254,9 +255,9 @@ async def _controller_vms(context: Context) -> list[str]:
     return [host.cvm_address for host in hosts if host.cvm_address][:16]
 
 
-def _split(text: str) -> tuple[str, int]:
-    """Return address and port of `HOST[:PORT]`."""
+def split_address(text: str) -> tuple[str, int]:
+    """Return address and port of `HOST[:PORT]`; an IPv6 address with a port is in brackets."""
     host, colon, port = text.rpartition(":")
-    if colon and port.isdigit() and "]" not in port and host.count(":") in (0, 7 if not host.startswith("[") else 99):
+    if colon and port.isdigit() and (":" not in host or host.endswith("]")):
         return host.strip("[]"), int(port)
     return text.strip("[]"), ISCSI_PORT

@@ -1,0 +1,49 @@
+"""What a probe sees of this machine, as it is."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from ntxengine.probe import machine
+from ntxengine.probe.machine import Machine
+from tests.support.servers import require
+
+
+async def test_a_port_is_open_or_closed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        is_open = await Machine().connect("127.0.0.1", port)
+    closed = await Machine().connect("127.0.0.1", port)
+
+    assert (is_open.answer, is_open.source) == ("open", "127.0.0.1")
+    assert (closed.answer, closed.cause) == ("closed", "connection refused")
+
+
+async def test_a_port_that_takes_no_connection_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "CONNECT_TIMEOUT_S", 0.2)
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.create_connection(full.getsockname()) for _ in range(1)]
+        found = [await Machine().connect("127.0.0.1", full.getsockname()[1]) for _ in range(3)]
+        for each in waiting:
+            each.close()
+
+    assert found[-1].answer == "silent"
+    assert found[-1].cause == "no answer within 0.2 s"
+
+
+async def test_a_name_has_addresses() -> None:
+    assert await Machine().addresses("localhost")
+
+
+@pytest.mark.parametrize(("driver", "lacks"), [("file", False), ("rope", True)])
+async def test_a_driver_that_qemu_lacks_is_known(driver: str, lacks: bool) -> None:
+    require("qemu-img", "setpriv")
+
+    said = await Machine().missing_driver(driver)
+
+    assert bool(said) == lacks
+    assert lacks == ("rope" in said)

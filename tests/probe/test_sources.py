@@ -1,0 +1,165 @@
+"""NFS and iSCSI: ports, allow-lists, the data services address; told before anything is attached."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ntxengine.probe.check import Context
+from ntxengine.probe.machine import Route
+from ntxengine.probe.sources import is_allowed, look_at_iscsi, look_at_nfs, split_address
+from tests.probe.lab import Lab
+
+OPEN = Route("open", 0.001, "10.0.0.9")
+CLOSED = Route("closed", 0.001, cause="connection refused")
+SILENT = Route("silent", 5.0, cause="no answer within 5 s")
+
+
+@pytest.fixture
+async def context(lab: Lab) -> Context:
+    """What is known when the ways to the bytes are looked at."""
+    lab.element()
+    found = await lab.probe()
+    lab.machine.routes |= {2049: OPEN, 111: OPEN, 3260: OPEN, 3205: CLOSED}
+    return found.context
+
+
+def allow(context: Context, *addresses: str, inherited: bool = False) -> None:
+    """Let all containers have this allow-list, or that of their cluster."""
+    assert context.prism is not None
+    containers = context.prism.containers
+
+    async def changed():  # type: ignore[no-untyped-def]
+        listed = None if inherited else addresses
+        return [dataclasses.replace(each, nfs_allowed=listed, inherits_nfs=inherited) for each in await containers()]
+
+    context.prism.containers = changed  # type: ignore[method-assign]
+    context.clusters = [dataclasses.replace(each, nfs_allowed=addresses) for each in context.clusters]
+
+
+def give(context: Context, **said: str) -> None:
+    """Let a person say this of the ways to the bytes."""
+    attach = dataclasses.replace(context.options.attach, **said)  # type: ignore[arg-type]
+    context.options = dataclasses.replace(context.options, attach=attach)
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+async def test_an_allow_list_with_this_machine_is_good(inherited: bool, context: Context) -> None:
+    allow(context, "10.0.0.0/255.255.255.0", inherited=inherited)
+
+    found = await look_at_nfs(context)
+
+    assert found.status == "ok", found
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+async def test_an_allow_list_without_this_machine_is_named_with_the_click(inherited: bool, context: Context) -> None:
+    allow(context, "192.168.1.0/255.255.255.0", inherited=inherited)
+
+    found = await look_at_nfs(context)
+
+    assert found.status == "failed"
+    assert "lacks 10.0.0.9" in found.text
+    assert "Filesystem Whitelists: add 10.0.0.9/255.255.255.255" in found.remedy
+
+
+@pytest.mark.parametrize(("port", "status"), [(2049, "failed"), (111, "warning")])
+@pytest.mark.parametrize("route", [CLOSED, SILENT])
+async def test_a_port_of_nfs_that_does_not_answer_is_named(
+    port: int, status: str, route: Route, context: Context, lab: Lab
+) -> None:
+    allow(context, "10.0.0.9")
+    lab.machine.routes[port] = route
+
+    found = await look_at_nfs(context)
+
+    assert found.status == status
+    assert str(port) in found.text
+    assert str(port) in found.remedy
+
+
+async def test_the_server_that_is_given_is_asked(context: Context) -> None:
+    give(context, nfs_server="127.0.0.77")
+
+    found = await look_at_nfs(context)
+
+    assert found.facts["nfs_server"] == "127.0.0.77"
+
+
+async def test_the_controller_vm_of_the_host_is_preferred(context: Context) -> None:
+    found = await look_at_nfs(context)
+
+    assert found.facts["nfs_server"] in ("127.0.0.2", "127.0.0.3")
+
+
+@pytest.mark.parametrize(("look", "driver"), [(look_at_nfs, "nfs"), (look_at_iscsi, "iscsi")])
+async def test_a_driver_that_lacks_is_named(look, driver: str, context: Context, lab: Lab) -> None:  # type: ignore[no-untyped-def]
+    give(context, data_services="127.0.0.9")
+    lab.machine.missing.add(f"driver {driver}")
+
+    found = await look(context)
+
+    assert found.status == "failed"
+    assert driver in found.text
+    assert "qemu-block-extra" in found.remedy
+
+
+async def test_a_cluster_without_a_data_services_address_is_named(context: Context) -> None:
+    found = await look_at_iscsi(context)
+
+    assert found.status == "failed"
+    assert "no data services IP" in found.text
+    assert "iSCSI Data Services IP" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("ports", "status", "says"),
+    [
+        ({}, "ok", "answer"),
+        ({3260: CLOSED}, "failed", "3260"),
+        ({3260: SILENT}, "failed", "3260"),
+        ({3205: SILENT}, "warning", "3205"),
+    ],
+)
+async def test_ports_of_iscsi(ports: dict[int, Route], status: str, says: str, context: Context, lab: Lab) -> None:
+    give(context, data_services="127.0.0.9")
+    lab.machine.routes |= ports
+
+    found = await look_at_iscsi(context)
+
+    assert found.status == status
+    assert says in found.text
+
+
+@pytest.mark.parametrize(
+    ("allowed", "is_so"),
+    [
+        (None, True),
+        ((), False),
+        (("10.0.0.9",), True),
+        (("10.0.0.9/32",), True),
+        (("10.0.0.9/255.255.255.255",), True),
+        (("10.0.0.0/255.255.255.0",), True),
+        (("10.0.1.0/24",), False),
+        (("backup.example.com",), True),
+        (("::1",), False),
+    ],
+)
+def test_allow_lists(allowed: tuple[str, ...] | None, is_so: bool) -> None:
+    assert is_allowed("10.0.0.9", allowed) == is_so
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("10.0.0.1", ("10.0.0.1", 3260)),
+        ("10.0.0.1:3261", ("10.0.0.1", 3261)),
+        ("dsip.example.com:3261", ("dsip.example.com", 3261)),
+        ("[fd00::1]:3261", ("fd00::1", 3261)),
+        ("[fd00::1]", ("fd00::1", 3260)),
+        ("fd00::1", ("fd00::1", 3260)),
+    ],
+)
+def test_addresses_with_and_without_a_port(text: str, place: tuple[str, int]) -> None:
+    assert split_address(text) == place
