@@ -16,6 +16,7 @@ from ntxengine import errors
 from ntxengine.cli.main import COMMANDS, ntx
 from ntxengine.prism.v3 import api as v3_api
 from ntxengine.prism.v4 import api as v4_api
+from ntxengine.prism.v4.volumes_api import VolumesApi
 from ntxengine.sim.faults import (
     ANSWER_FAULTS,
     CERTIFICATE_FAULTS,
@@ -178,7 +179,7 @@ def test_every_fault_and_style_of_the_simulator_is_described() -> None:
 def test_every_call_to_a_cluster_has_its_judge_in_the_table() -> None:
     document = (ROOT / "docs" / "prism.md").read_text()
     described = re.findall(r"^\| `(v[34]\.\w+)` \|", document, re.MULTILINE)
-    calls = [f"v4.{name}" for name in (*_calls(v4_api), *_calls(v4_api.CentralApi))]
+    calls = [f"v4.{name}" for name in (*_calls(v4_api), *_calls(v4_api.CentralApi), *_calls(VolumesApi))]
     calls += [f"v3.{name}" for name in (*_calls(v3_api), *_calls(v3_api.ElementApi))]
 
     assert sorted(described) == sorted(calls)

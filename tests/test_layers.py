@@ -72,16 +72,21 @@ ROOMS = {
         "cluster": {"findings", "models"},
         "regions": {"http", "models"},
         "kept": {"http", "tasks"},
-        **{above_http: {"http"} for above_http in ("tasks", "pages", "place")},
+        **{above_http: {"http"} for above_http in ("iscsi", "tasks", "pages", "place")},
         "listing": {"http", "models", "pages"},
-        "v3": {"findings", "guest", "http", "kept", "listing", "models", "pages", "regions", "tasks", "versions"},
-        "v4": {"findings", "guest", "http", "kept", "listing", "models", "pages", "regions", "tasks", "versions"},
+        **{
+            family: {
+                "findings", "guest", "http", "iscsi", "kept", "listing", "models", "pages", "regions", "tasks",
+                "versions",
+            }
+            for family in ("v3", "v4")
+        },
         "probe": {"findings", "http", "v3", "v4"},
         "inquiry": {"cluster", "findings", "http", "place", "probe", "v3", "v4"},
         "open": {"cluster", "http", "place", "probe", "v3", "v4"},
         "__init__": {"cluster", "findings", "guest", "http", "models", "open"},
     },
-}
+}  # fmt: skip
 
 
 def public_names(unit: str) -> set[str]:

@@ -19,7 +19,7 @@ import pytest
 from ntxengine.errors import NotFoundError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.http.endpoint import Endpoint, Secret
-from ntxengine.prism.models import AttachedDisk, OddVm, RecoveryPoint, RegionPage, Vm
+from ntxengine.prism.models import AttachedDisk, OddVm, RecoveryPoint, RegionPage, Vm, VolumeGroup
 from ntxengine.prism.open import open_cluster
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, GroupConfig, GuestToolsConfig, VmConfig
@@ -186,6 +186,11 @@ async def _streamed(prism: Prism) -> list[Vm | OddVm]:
     return [vm async for vm in prism.stream_vms(with_categories=True)]
 
 
+async def _make_group(prism: Prism, held: Held) -> VolumeGroup:
+    disk = held.point("create_again").disks[0]
+    return await prism.make_volume_group(disk, name="ntx-ours-1", cluster_id=held.vm.cluster_id, secret="abcDEF123456")
+
+
 STEPS: dict[str, Callable[[Prism, Held], Awaitable[Any]]] = {
     "vms": lambda prism, held: prism.vms(),
     "vm": lambda prism, held: prism.vm(held.vm_id),
@@ -202,6 +207,11 @@ STEPS: dict[str, Callable[[Prism, Held], Awaitable[Any]]] = {
     "attach": lambda prism, held: prism.attach_disk(held.worker, held.point("create_again").disks[0]),
     "attached": lambda prism, held: prism.attached_disks(held.worker),
     "detach": lambda prism, held: prism.detach_disk(held.done["attach"]),
+    "data_services": lambda prism, held: prism.data_services(held.vm.cluster_id),
+    "make_group": _make_group,
+    "admit": lambda prism, held: prism.admit_initiator(held.done["make_group"], "iqn.2026-01.ntx:x", "456defABC123"),
+    "volume_groups": lambda prism, held: prism.volume_groups("ntx-ours-"),
+    "remove_group": lambda prism, held: prism.remove_volume_group(held.done["make_group"]),
     "recovery_points": lambda prism, held: prism.recovery_points(),
     "recovery_point": lambda prism, held: prism.recovery_point(held.point("create").id, held.vm),
     "delete": lambda prism, held: prism.delete_recovery_point(held.point("create").id),

@@ -44,7 +44,9 @@ OPERATIONS = {
     },
     volumes: {
         "VolumeGroupsApi": (
-            "list_volume_groups create_volume_group get_volume_group_by_id list_volume_disks_by_volume_group_id"
+            "list_volume_groups create_volume_group get_volume_group_by_id delete_volume_group_by_id"
+            " list_volume_disks_by_volume_group_id list_external_iscsi_attachments_by_volume_group_id"
+            " attach_iscsi_client detach_iscsi_client"
         )
     },
 }

@@ -19,7 +19,7 @@ from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.faults import HttpFault
 from tests.prism.hostile import PASSWORD, HandClock, Hostile, reply
 
-VMS, POINTS = "/ahv/config/vms", "/config/recovery-points"
+VMS, POINTS, GROUPS = "/ahv/config/vms", "/config/recovery-points", "/config/volume-groups"
 
 
 def at(url: str, sim: Simulator, password: str | None = None) -> Endpoint:
@@ -76,7 +76,7 @@ async def test_the_lower_of_two_revisions_is_spoken(config: SimConfig, tmp_path:
         assert await family_of(at(sim.central_url, sim)) == "v4"
 
     spoken = {one.path for one in sim.requests if "/v4." in one.path}
-    assert spoken == {f"/api/vmm/v4.0{VMS}", f"/api/dataprotection/v4.0{POINTS}"}
+    assert spoken == {f"/api/vmm/v4.0{VMS}", f"/api/dataprotection/v4.0{POINTS}", f"/api/volumes/v4.0{GROUPS}"}
 
 
 async def test_a_server_that_does_not_tell_its_revision_is_tried_downward(sim: Simulator) -> None:
@@ -213,11 +213,12 @@ async def test_what_was_found_at_a_prism_central_is_kept(config: SimConfig, tmp_
         new = await found(None, at(sim.element_url, sim))
 
     assert (old.family, old.is_central, old.no_v3) == ("v4", True, "not asked for")
-    assert old.revisions == Revisions("v4.0", "v4.0", "v4.0")
+    assert old.revisions == Revisions("v4.0", "v4.0", "v4.0", "v4.0")
     assert old.server_revisions is not None
     assert old.server_revisions.dataprotection == "v4.3"
     assert not old.can_hot_add
     assert not old.tells_paths
+    assert old.no_volume_groups == new.no_volume_groups == ""
     assert (new.family, new.is_central, new.no_v4) == ("v3", False, "not asked for")
     assert new.can_hot_add
     assert new.tells_paths
@@ -257,7 +258,7 @@ async def test_a_transport_plays_the_cluster_without_a_network() -> None:
     async with await ntxengine.prism.connect(endpoint, transport=httpx.MockTransport(play)) as cluster:
         assert await cluster.prism.vms() == []
         assert cluster.findings.product == "prism"
-        assert cluster.findings.server_revisions == Revisions("v4.2", "v4.2", "v4.2")
+        assert cluster.findings.server_revisions == Revisions("v4.2", "v4.2", "v4.2", "v4.2")
 
 
 async def test_without_an_endpoint_there_is_nothing_to_connect_to() -> None:

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 
 from ntxengine.prism.models import Family
 
+NO_VOLUMES = "Prism Central has no volume groups by v4 (name space volumes)"
 TOO_OLD_TO_HOT_ADD = "Prism Central is too old to hot-add a recovery point (vmm v4.0, it needs v4.1): update it"
 
 
 @dataclass(frozen=True)
 class Revisions:
-    """A revision of v4 for each name space."""
+    """A revision of v4 for each name space; `volumes` is "" where that cannot be used, and the others can."""
 
     vmm: str = "v4.1"
     dataprotection: str = "v4.0"
     prism: str = "v4.0"
+    volumes: str = ""
 
     @property
     def can_hot_add(self) -> bool:
@@ -33,6 +35,7 @@ class Findings:
     `family` is the API that is spoken; `no_v4` and `no_v3` say why one is not, "" if it could be.
     `product` is what the Prism calls itself; `is_central` is None where it does not tell.
     `revisions` are spoken, `server_revisions` are the server's own words ("" where it says nothing); None without v4.
+    `no_volumes` says why the name space of volume groups cannot be used, where it cannot.
     `is_element_usable` is about the Prism Element that an address was given of, None where none was asked.
     """
 
@@ -43,6 +46,7 @@ class Findings:
     server_revisions: Revisions | None = None
     no_v4: str = ""
     no_v3: str = ""
+    no_volumes: str = ""
     is_element_usable: bool | None = None
 
     @property
@@ -61,6 +65,11 @@ class Findings:
     def can_hot_add(self) -> bool:
         """A disk of a recovery point can be added to a running VM.  v2 always can."""
         return self.revisions is None or self.revisions.can_hot_add
+
+    @property
+    def no_volume_groups(self) -> str:
+        """Why no volume group can be made of a disk of a recovery point, "" if nothing says so.  v2 always can."""
+        return "" if self.revisions is None or self.revisions.volumes else self.no_volumes or NO_VOLUMES
 
     @property
     def tells_paths(self) -> bool:

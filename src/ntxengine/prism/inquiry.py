@@ -275,7 +275,7 @@ class Inquiry:
 
     def central(self) -> Prism:
         """Return what this Prism Central is to a capture."""
-        revisions = Revisions(*(self.revisions[name] for name in ("vmm", "dataprotection", "prism")))
+        revisions = Revisions(*(self.revisions[name] for name in ("vmm", "dataprotection", "prism", "volumes")))
         findings = Findings("v4", product=self.watch.product, is_central=True, revisions=revisions)
         prism = CentralPrism(
             self.session,

@@ -1,7 +1,8 @@
 """Find out what a cluster can do by asking its Prisms.  Never by a version string alone.
 
 1  POST v3 clusters/list                    reachable, account good, Prism Central or Prism Element
-2  OPTIONS /api/<name space>/unversioned/info, then a real v4 list of VMs and of recovery points
+2  OPTIONS /api/<name space>/unversioned/info, then a real v4 list of VMs and of recovery points; of volume groups, too,
+   without which the rest can be used all the same
 3  POST v3 vm_snapshots/list (200) and v3 data/changed_regions {} (422: it is there and wants fields)
 
 | given                        | asked                                                                       |
@@ -14,10 +15,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -27,14 +30,17 @@ from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v4.api import CentralApi, server_revision
+from ntxengine.prism.v4.volumes_api import VolumesApi
 
-OURS = {"vmm": 1, "dataprotection": 0, "prism": 0}
+NEEDED = ("vmm", "dataprotection", "prism")
+OURS = dict.fromkeys((*NEEDED, "volumes"), 0) | {"vmm": 1}
 """The minor revision of v4 that each name space needs: vmm 4.1 brought hot-add of recovery points."""
 
 _VERSION = re.compile(r"v4\.(\d{1,3})(?:\.([ab])\d{1,3})?")
 ABSENT = frozenset({404, 405, 501})
 SCHEMA_REFUSED = frozenset({400, 422})
 _FORBIDDEN, _BUSY, _SERVER_ERROR = 403, 429, 500
+_VOLUMES_TIMEOUT_S = 10.0
 _NEWEST = 9
 """No more revisions than this are tried upward."""
 
@@ -69,11 +75,15 @@ class _No:
 
 @dataclass(frozen=True)
 class _V4:
-    """The revisions to speak and the server's own words; without `spoken`, `no` says why v4 is not possible."""
+    """The revisions to speak and the server's own words; without `spoken`, `no` says why v4 is not possible.
+
+    `no_volumes` says why there are no volume groups.
+    """
 
     spoken: Revisions | None
     server: Revisions | None
     no: _No | None
+    no_volumes: str = ""
 
 
 class _ClusterConfig(msgspec.Struct):
@@ -130,6 +140,7 @@ async def probe(central: Session | None, element: Session | None) -> Findings:
         server_revisions=v4.server,
         no_v4="" if v4.no is None else v4.no.text,
         no_v3="" if no_v3 is None else no_v3.text,
+        no_volumes=v4.no_volumes,
         is_element_usable=is_element_usable,
     )
 
@@ -161,7 +172,7 @@ def identity_of(answer: Answer) -> Identity:
 async def _probe_v4(session: Session) -> _V4:
     """Ask which revisions can be spoken, and whether they answer."""
     told: dict[str, str] = {}
-    for name_space in OURS:
+    for name_space in NEEDED:
         told[name_space] = await told_revision(session, name_space)
         if (_minor(told[name_space]) or 0) < 0:
             return _V4(None, None, _No(f"its {name_space} has no finished v4"))
@@ -173,18 +184,48 @@ async def _probe_v4(session: Session) -> _V4:
 
     spoken = dict(first)
     for name_space in ("vmm", "dataprotection"):
-        refused = None
-        for revision in candidates(name_space, told[name_space]):
-            found = await _refused(ask(name_space, revision))
-            if found is None:
-                spoken[name_space], refused = revision, None
-                break
-            refused = found if refused is None or not found.is_absent else refused
-            if not found.is_absent:
-                break
-        if refused is not None:
-            return _V4(None, None, refused)
-    return _V4(Revisions(**spoken), Revisions(**told), None)
+        found = await _first_spoken(candidates(name_space, told[name_space]), partial(ask, name_space))
+        if isinstance(found, _No):
+            return _V4(None, None, found)
+        spoken[name_space] = found
+    told["volumes"], spoken["volumes"], no_volumes = await _probe_volumes(session)
+    return _V4(Revisions(**spoken), Revisions(**told), None, no_volumes)
+
+
+async def _first_spoken(revisions: Iterable[str], ask: Callable[[str], Awaitable[object]]) -> str | _No:
+    """Return the first of these revisions that answers, or why none does."""
+    refused = None
+    for revision in revisions:
+        found = await _refused(ask(revision))
+        if found is None:
+            return revision
+        refused = found if refused is None or not found.is_absent else refused
+        if not found.is_absent:
+            break
+    assert refused is not None
+    return refused
+
+
+async def _probe_volumes(session: Session) -> tuple[str, str, str]:
+    """Return the revision of volume groups that the server tells, the one to speak, and why there is none.
+
+    They are one way to read among several: what goes wrong here ends nothing, and is not waited for.
+    """
+    told = ""
+    try:
+        async with asyncio.timeout(_VOLUMES_TIMEOUT_S):
+            told = await told_revision(session, "volumes")
+            if (_minor(told) or 0) < 0:
+                return told, "", "its name space volumes has no finished v4"
+            found = await _first_spoken(
+                candidates("volumes", told),
+                lambda revision: VolumesApi(session, revision).list_volume_groups(0, limit=1),
+            )
+    except TimeoutError:
+        return told, "", f"volume groups could not be asked for within {_VOLUMES_TIMEOUT_S:g} s: try again later"
+    except PrismError as exc:
+        return told, "", f"volume groups could not be asked for: {exc}"
+    return (told, "", f"volume groups cannot be used: {found.text}") if isinstance(found, _No) else (told, found, "")
 
 
 def candidates(name_space: str, told: str) -> list[str]:

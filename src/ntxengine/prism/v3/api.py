@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from ntxengine.prism.http.parse import check_same_id, id_in_path
+from ntxengine.prism.http.secret import Secret
 from ntxengine.prism.http.session import Answer, Request, Session
 from ntxengine.prism.v3 import schema, schema_v2
 
@@ -122,6 +123,50 @@ class ElementApi:
         body = {"uuid": vm_id, "vm_disks": [{"disk_address": {"vmdisk_uuid": vmdisk_id}}]}
         return await self._change_disks(vm_id, "detach", body, is_repeatable=True)
 
+    async def list_volume_groups_v2(self) -> Answer:
+        """All volume groups (V2List), with their disks and attachments."""
+        return await self.session.ask(Request("GET", f"{V2}/volume_groups"))
+
+    async def get_volume_group_v2(self, group_id: str) -> schema_v2.V2Group:
+        """One volume group."""
+        answer = await self.session.ask(Request("GET", self._group_path(group_id)))
+        found = answer.decode(schema_v2.V2Group)
+        check_same_id(found.uuid, group_id, field="uuid", request=answer.request)
+        return found
+
+    async def create_volume_group_v2(self, name: str, path: str, secret: Secret) -> str:
+        """Make a volume group with a clone of a storage file, its first disk; return the task's id.
+
+        Twice would be two: not repeatable.
+        """
+        body = {
+            "name": name,
+            "description": "made to read a snapshot by ntx; may be deleted",
+            "usage_type": "TEMPORARY",
+            "is_hidden": True,
+            "is_shared": False,
+            "iscsi_target_prefix": "ntx",
+            "enabled_authentications": _chap(secret),
+            "disk_list": [{"clone_config": {"disk_address": {"ndfs_filepath": path}}}],
+        }
+        request = Request("POST", f"{V2}/volume_groups", body=body, is_repeatable=False)
+        return (await self.session.ask(request)).decode(schema_v2.V2TaskAccepted).task_uuid
+
+    async def open_volume_group_v2(self, group_id: str, initiator: str, secret: Secret) -> bool:
+        """Let an initiator log in, which proves itself by `secret`; return whether that was done."""
+        client = {"client_address": initiator, "enabled_authentications": _chap(secret)}
+        return await self._act_on_group(group_id, "open", {"iscsi_client": client, "operation": "ATTACH"})
+
+    async def close_volume_group_v2(self, group_id: str, initiator: str) -> bool:
+        """Let an initiator, by its name or address, in no longer; return whether that was done."""
+        client = {"client_address": initiator}
+        return await self._act_on_group(group_id, "close", {"iscsi_client": client, "operation": "DETACH"})
+
+    async def delete_volume_group_v2(self, group_id: str) -> str:
+        """Delete a volume group; return the task's id."""
+        answer = await self.session.ask(Request("DELETE", self._group_path(group_id)))
+        return answer.decode(schema_v2.V2TaskAccepted).task_uuid
+
     async def get_task_v2(self, task_id: str) -> schema_v2.V2Task:
         """One task."""
         answer = await self.session.ask(Request("GET", f"{V2}/tasks/{id_in_path(task_id)}"))
@@ -135,7 +180,18 @@ class ElementApi:
         check_same_id(answer.decode(schema.IdAnswer).metadata.uuid, asked_id, field="uuid", request=answer.request)
         return answer
 
+    async def _act_on_group(self, group_id: str, verb: str, body: dict[str, Any]) -> bool:
+        request = Request("POST", f"{self._group_path(group_id)}/{verb}", body={"uuid": group_id, **body})
+        return (await self.session.ask(request)).decode(schema_v2.V2Value).value is True
+
+    def _group_path(self, group_id: str) -> str:
+        return f"{V2}/volume_groups/{id_in_path(group_id)}"
+
     async def _change_disks(self, vm_id: str, verb: str, body: dict[str, Any], *, is_repeatable: bool) -> str:
         path = f"{V2}/vms/{id_in_path(vm_id)}/disks/{verb}"
         answer = await self.session.ask(Request("POST", path, body=body, is_repeatable=is_repeatable))
         return answer.decode(schema_v2.V2TaskAccepted).task_uuid
+
+
+def _chap(secret: Secret) -> list[dict[str, Any]]:
+    return [{"auth_type": "CHAP", "password": secret}]

@@ -29,6 +29,7 @@ from ntxengine.prism.models import (
     RegionSample,
     Vm,
     VmList,
+    VolumeGroup,
     VssBackup,
 )
 from ntxengine.prism.pages import Listed
@@ -40,18 +41,19 @@ from ntxengine.prism.v3.disks import ElementDisks
 from ntxengine.prism.v3.facts import ElementFacts
 from ntxengine.prism.v3.pages import entities, name_of
 from ntxengine.prism.v3.points import ElementPoints, not_ahv
-from ntxengine.prism.v3.volumes import ElementVolumeGroups
+from ntxengine.prism.v3.volumes import ElementVolumes
 
 _PLAIN_NAME = re.compile(r"[\w-]+", re.ASCII)
 """Names that mean themselves in a filter of v3; of others (`db.*`, `a;b`) the whole list is asked for."""
 
 
-class ElementPrism(ElementVolumeGroups):
+class ElementPrism:
     """The `Prism` of a Prism Element."""
 
     family: Family = "v3"
     can_choose_vss = False
     no_hot_add = ""
+    no_volume_groups = ""
     no_shared_point = (
         "a snapshot of v3 holds one VM: several are frozen at one moment only through a Prism Central that has v4"
     )
@@ -62,6 +64,7 @@ class ElementPrism(ElementVolumeGroups):
         self._api = ElementApi(session)
         self._facts = ElementFacts(self._api)
         self._disks = ElementDisks(self._api, session.clock)
+        self._volumes = ElementVolumes(self._api, session.clock)
         self._points = ElementPoints(self._api, session.clock)
 
     def obstacle(self, vm: Vm) -> str:
@@ -196,6 +199,26 @@ class ElementPrism(ElementVolumeGroups):
     async def detach_disk(self, disk: AttachedDisk) -> None:
         """Remove it from the worker VM."""
         await self._disks.detach(disk)
+
+    async def data_services(self, cluster_id: str) -> str:
+        """Return the address that a cluster tells for iSCSI, "" if it has none, or does not tell it."""
+        return await self._volumes.data_services(cluster_id)
+
+    async def make_volume_group(self, disk: DiskPoint, *, name: str, cluster_id: str, secret: str) -> VolumeGroup:
+        """Make a volume group with a clone of `disk`."""
+        return await self._volumes.make(disk, name=name, cluster_id=cluster_id, secret=secret)
+
+    async def admit_initiator(self, group: VolumeGroup, initiator: str, secret: str) -> None:
+        """Let the initiator of this name log in to the target."""
+        await self._volumes.admit(group, initiator, secret)
+
+    async def volume_groups(self, name_prefix: str) -> list[VolumeGroup]:
+        """Return the volume groups whose names begin so."""
+        return await self._volumes.found(name_prefix)
+
+    async def remove_volume_group(self, group: VolumeGroup) -> None:
+        """Take its initiators off, delete it, and wait until it is gone."""
+        await self._volumes.remove(group)
 
     async def _read(self, listed: Listed) -> Vm:
         try:

@@ -14,7 +14,8 @@ from ntxengine.errors import PrismAnswerError
 from ntxengine.ids import is_uuid
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import Size, Uuid, decode
-from ntxengine.prism.models import ClusterFacts
+from ntxengine.prism.iscsi import target_from
+from ntxengine.prism.models import ClusterFacts, VolumeGroup
 from ntxengine.prism.versions import read_version
 
 _SNAPSHOT_FOLDERS = ("/.snapshot/", "/.acropolis/snapshot/")
@@ -90,6 +91,7 @@ class V2Cluster(msgspec.Struct):
     version: str | None = None
     full_version: str | None = None
     storage_type: str | None = None
+    cluster_external_data_services_ipaddress: str | None = None
     global_nfs_white_list: list[str] | None = None
     cluster_external_ipaddress: str | None = None
 
@@ -104,6 +106,50 @@ class V2Cluster(msgspec.Struct):
             storage_type=one_line(self.storage_type or ""),
             nfs_allowed=None if clients is None else tuple(map(one_line, clients)),
         )
+
+
+class _V2GroupDisk(msgspec.Struct):
+    index: int | None = None
+
+
+class V2Attachment(msgspec.Struct):
+    """An initiator, or a VM, that a volume group is attached to."""
+
+    iscsi_initiator_name: str | None = None
+    initiator_ip_address: str | None = None
+
+    @property
+    def initiator(self) -> str:
+        """Its name, or its address where that is all; "" for a VM."""
+        return self.iscsi_initiator_name or self.initiator_ip_address or ""
+
+
+class V2Group(msgspec.Struct):
+    """A volume group."""
+
+    uuid: Uuid
+    name: str | None = None
+    iscsi_target: str | None = None
+    is_deleted: bool | None = None
+    disk_list: list[_V2GroupDisk] | None = None
+    attachment_list: list[V2Attachment] | None = None
+
+    @property
+    def luns(self) -> list[int | None]:
+        """The numbers of its disks."""
+        return [disk.index for disk in self.disk_list or ()]
+
+    def model(self, cluster_id: str = "") -> VolumeGroup:
+        """Return it as our model."""
+        what = f"volume group {one_line(self.name or self.uuid)}"
+        lun = next((lun for lun in self.luns if lun is not None), 0)
+        return VolumeGroup(self.uuid, self.name or "", cluster_id, target_from(self.iscsi_target, what=what), lun)
+
+
+class V2Value(msgspec.Struct):
+    """The answer to what is done at once: whether it was done."""
+
+    value: bool | None = None
 
 
 class V2TaskAccepted(msgspec.Struct):

@@ -1,34 +1,201 @@
-"""Volume groups by v2."""
+"""Volume groups by v2: a clone of a snapshot file, offered over iSCSI to one initiator.
+
+Making one must not leak, as making a snapshot must not: from the moment that Prism may have accepted it, whatever goes
+wrong deletes it before going on.  Tasks of v2 do not name what they made, so it is found by its name.
+"""
 
 from __future__ import annotations
 
-from ntxengine.errors import PrismError
+import asyncio
+import re
+
+from ntxengine.errors import OptionsError, PrismAnswerError, PrismError, PrismStatusError
+from ntxengine.prism.http.clock import Clock
+from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
+from ntxengine.prism.http.parse import given_id, ip_address_from
+from ntxengine.prism.http.secret import Secret
+from ntxengine.prism.iscsi import check_initiator, check_secret
+from ntxengine.prism.listing import readable, these
 from ntxengine.prism.models import DiskPoint, VolumeGroup
+from ntxengine.prism.tasks import (
+    SETTLE_TIMEOUT_S,
+    UNDO_TIMEOUT_S,
+    UNKNOWN_TIMEOUT_S,
+    Accepted,
+    Deadline,
+    appearing,
+    ask_twice_if_absent,
+    log,
+    log_not_told,
+    poll,
+    undo,
+    warn_of_unseen,
+)
+from ntxengine.prism.v3.api import ElementApi
+from ntxengine.prism.v3.schema_v2 import V2Group, V2List
+from ntxengine.prism.v3.tasks import ElementTasks
 
-_NOT_YET = "volume groups cannot be made by v2 yet"
+_NAME = re.compile(r"[^\[\]?*'\",]{1,256}")
 
 
-class ElementVolumeGroups:
-    """The `VolumeGroups` of `ElementPrism`, which inherits them."""
+class ElementVolumes:
+    """Makes volume groups, opens them to initiators, deletes them."""
 
-    no_volume_groups = _NOT_YET
+    def __init__(self, api: ElementApi, clock: Clock) -> None:
+        self._api = api
+        self._tasks = ElementTasks(api)
+        self._clock = clock
 
     async def data_services(self, cluster_id: str) -> str:
-        """Return the address that a cluster tells for iSCSI, "" if it has none, or does not tell it."""
-        return ""
+        """Return the address that the cluster tells for iSCSI, "" if it has none, or does not tell it."""
+        try:
+            return ip_address_from((await self._api.get_cluster_v2()).cluster_external_data_services_ipaddress or "")
+        except PrismError as exc:
+            log_not_told(f"the data services IP of cluster {cluster_id}", exc)
+            return ""
 
-    async def make_volume_group(self, disk: DiskPoint, *, name: str, cluster_id: str, secret: str) -> VolumeGroup:
-        """Make a volume group with a clone of `disk`."""
-        raise PrismError(_NOT_YET)
+    async def make(self, disk: DiskPoint, *, name: str, cluster_id: str, secret: str) -> VolumeGroup:
+        """Make a volume group with a clone of `disk`; delete what was made if that does not come to a good end."""
+        if disk.path is None:
+            raise OptionsError(
+                f"recovery point disk {disk.id} has no storage path: it was not made by this Prism Element"
+            )
+        if _NAME.fullmatch(name) is None:
+            raise OptionsError(f"the name of a volume group has 1 to 256 characters, none of []?*'\", in it: {name!r}")
+        check_secret(secret)
+        what = f"volume group {name!r} of {disk.path}"
+        accepted, deadline = Accepted(), Deadline(self._clock)
+        try:
+            await self._make(name, disk.path, Secret(secret), accepted, what, deadline)
+            return await self._whole(name, cluster_id, what, deadline)
+        except (Exception, asyncio.CancelledError):
+            if not accepted.was_rejected:
+                await undo(self._remove_made(name, accepted.id, what), what=what)
+            raise
 
-    async def admit_initiator(self, group: VolumeGroup, initiator: str, secret: str) -> None:
-        """Let an initiator log in to the target."""
-        raise PrismError(_NOT_YET)
+    async def admit(self, group: VolumeGroup, initiator: str, secret: str) -> None:
+        """Let the initiator of this name log in to the target."""
+        check_initiator(initiator)
+        check_secret(secret)
+        with not_found_as(f"volume group {group.name!r} ({group.id})"):
+            is_done = await self._api.open_volume_group_v2(group.id, initiator, Secret(secret))
+        if not is_done:
+            raise PrismAnswerError(f"volume group {group.name!r}: Prism did not open it to an iSCSI client")
 
-    async def volume_groups(self, name_prefix: str) -> list[VolumeGroup]:
+    async def found(self, name_prefix: str) -> list[VolumeGroup]:
         """Return the volume groups whose names begin so."""
-        return []
+        return [group.model() for group in await self._listed() if (group.name or "").startswith(name_prefix)]
 
-    async def remove_volume_group(self, group: VolumeGroup) -> None:
+    async def remove(self, group: VolumeGroup) -> None:
         """Take its initiators off, delete it, and wait until it is gone."""
-        raise PrismError(_NOT_YET)
+        given_id(group.id, "volume group")
+        what = f"deletion of volume group {group.name!r}"
+        deadline = Deadline(self._clock)
+
+        async def begun() -> str | None:
+            """Return the id of the task, empty if it is gone."""
+            found = await self._state(group.id)
+            if found is None:
+                return ""
+            if found.name != group.name:
+                other = one_line(found.name or "")
+                raise PrismAnswerError(f"{what}: {group.id} is called {other!r}: it is left alone")
+            for attachment in found.attachment_list or ():
+                if attachment.initiator:
+                    await self._api.close_volume_group_v2(group.id, attachment.initiator)
+            return await self._api.delete_volume_group_v2(group.id)
+
+        try:
+            if task_id := await poll(begun, what=what, deadline=deadline.within(UNKNOWN_TIMEOUT_S)):
+                await self._tasks.wait(task_id, what, deadline)
+        except PrismError:
+            if await self._state(group.id) is not None:
+                raise
+
+    async def _make(
+        self, name: str, path: str, secret: Secret, accepted: Accepted, what: str, deadline: Deadline
+    ) -> None:
+        """Ask for a volume group and wait for its task; if the answer is lost, it may be there all the same."""
+        try:
+            with not_found_as(path):
+                task_id = await accepted.ask(self._api.create_volume_group_v2(name, path, secret))
+        except PrismError as exc:
+            if accepted.was_rejected:
+                raise
+            log.warning("%s: the answer is lost (%s): looking for it by its name", what, exc)
+            if not await self._appearing(name, what, deadline):
+                raise
+        else:
+            await self._tasks.wait(task_id, what, deadline)
+
+    async def _whole(self, name: str, cluster_id: str, what: str, deadline: Deadline) -> VolumeGroup:
+        """Return a new volume group once it tells its disk and its target.
+
+        Errors: PrismAnswerError if there is not one of this name, or it has not one disk, or tells no target.
+        """
+        seen = "no volume group of this name is listed"
+
+        async def look() -> VolumeGroup | None:
+            nonlocal seen
+            found = await self._named(name)
+            if len(found) > 1:
+                raise PrismAnswerError(f"{what}: {len(found)} volume groups have this name")
+            if not found:
+                return None
+            [group] = found
+            if group.luns and (len(group.luns) != 1 or group.luns[0] is None or group.luns[0] < 0):
+                raise PrismAnswerError(f"{what}: it has {len(group.luns)} disks, or one without a number")
+            seen = "Prism does not tell the name of its iSCSI target" if group.luns else "it has no disk"
+            model = group.model(cluster_id)
+            return model if group.luns and model.target else None
+
+        group = await appearing(look, what=what, deadline=deadline, wait_s=UNKNOWN_TIMEOUT_S)
+        if group is None:
+            raise PrismAnswerError(f"{what}: {seen}")
+        return group
+
+    async def _remove_made(self, name: str, task_id: str | None, what: str) -> None:
+        """Delete what a create that went wrong has made."""
+        has_ended = False
+        if task_id is not None:
+            try:
+                await self._tasks.ended(task_id, what, Deadline(self._clock, SETTLE_TIMEOUT_S))
+                has_ended = True
+            except PrismError as exc:
+                log.debug("%s", exc)
+        # Without the end of a task nobody knows how far the request came: it may appear in a moment.
+        deadline = Deadline(self._clock, UNDO_TIMEOUT_S)
+        found = await self._appearing(name, what, deadline, wait_s=0.0 if has_ended else SETTLE_TIMEOUT_S)
+        if not found and not has_ended:
+            warn_of_unseen(what)
+        for group in found:
+            log.info("deleting volume group %s: making it did not succeed (%s)", group.uuid, what)
+            await self.remove(VolumeGroup(group.uuid, name, ""))
+
+    async def _appearing(
+        self, name: str, what: str, deadline: Deadline, *, wait_s: float = SETTLE_TIMEOUT_S
+    ) -> list[V2Group]:
+        """Return what has this name within a while."""
+
+        async def look() -> list[V2Group] | None:
+            return await self._named(name) or None
+
+        return await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or []
+
+    async def _named(self, name: str) -> list[V2Group]:
+        return [group for group in await self._listed() if group.name == name]
+
+    async def _listed(self) -> list[V2Group]:
+        answer = await self._api.list_volume_groups_v2()
+        found = await readable(these(answer.decode(V2List).entities, answer.request), V2Group, what="volume group")
+        return [group for group in found if not group.is_deleted]
+
+    async def _state(self, group_id: str) -> V2Group | None:
+        """Return a volume group as it stands, None if the cluster has not got it."""
+        try:
+            found = await ask_twice_if_absent(lambda: self._api.get_volume_group_v2(group_id), self._clock)
+        except PrismStatusError as exc:
+            if is_not_found(exc):
+                return None
+            raise
+        return None if found.is_deleted else found

@@ -33,7 +33,6 @@ BLOCK_SIZE_BYTE = 32768
 _REVISION = re.compile(r"v4\.\d{1,3}(?:\.[ab]\d{1,3})?")
 _CONTENT = "dataprotection.v4.content"
 _CLUSTERS = "/api/clustermgmt/v4.0/config/clusters"
-_GROUPS = "/api/volumes/v4.0/config/volume-groups"
 """v4.0 of it has all that is read here, so nothing is negotiated."""
 _CONTAINERS = "/api/clustermgmt/v4.0/config/storage-containers"
 _VSS_BACKUPS: dict[VssBackup, str] = {"copy": "COPY_BACKUP", "full": "FULL_BACKUP"}
@@ -144,16 +143,6 @@ class CentralApi(Calls):
         if self._project is not None:
             body["projectExtId"] = self._project
         return await self._start(request("POST", self._points, body=body))
-
-    async def get_volume_group(self, group_id: str) -> Answer:
-        """One volume group (Entity)."""
-        return await self._get(f"{_GROUPS}/{id_in_path(group_id)}", group_id)
-
-    async def list_volume_disks(
-        self, group_id: str, page: int, limit: int, *, filter_text: str = "", order_by: str = ""
-    ) -> Answer:
-        """One page of the disks of a volume group (EntityList)."""
-        return await self._list(f"{_GROUPS}/{id_in_path(group_id)}/disks", page, limit, filter_text, order_by)
 
     async def get_recovery_point(self, point_id: str) -> schema_points.RecoveryPointState:
         """One recovery point; its disks may be missing."""

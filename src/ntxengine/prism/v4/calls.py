@@ -38,6 +38,12 @@ def name_is(name: str) -> str:
     return f"name eq '{quoted}'"
 
 
+def name_begins(prefix: str) -> str:
+    """Return the filter for things whose names begin so."""
+    quoted = prefix.replace("'", "''")
+    return f"startswith(name,'{quoted}')"
+
+
 class Calls:
     """Calls of one session."""
 

@@ -27,6 +27,7 @@ from ntxengine.prism.models import (
     RegionSample,
     Vm,
     VmList,
+    VolumeGroup,
     VssBackup,
 )
 from ntxengine.prism.pages import Listed
@@ -42,10 +43,11 @@ from ntxengine.prism.v4.points import CentralPoints, too_many
 from ntxengine.prism.v4.regions import RegionReader
 from ntxengine.prism.v4.schema import Entity, vm_from
 from ntxengine.prism.v4.tasks import CentralTasks
-from ntxengine.prism.v4.volumes import CentralVolumeGroups
+from ntxengine.prism.v4.volumes import CentralVolumes
+from ntxengine.prism.v4.volumes_api import VolumesApi
 
 
-class CentralPrism(CentralVolumeGroups):
+class CentralPrism:
     """The `Prism` of a Prism Central."""
 
     family: Family = "v4"
@@ -67,14 +69,21 @@ class CentralPrism(CentralVolumeGroups):
         self._tasks = CentralTasks(self._api, session.clock)
         self._disks = CentralDisks(self._api, self._tasks)
         self._facts = CentralFacts(self._api)
+        volumes = VolumesApi(session, revisions.volumes or "v4.0", project)
+        self._volumes = CentralVolumes(self._api, volumes, self._tasks, self.no_volume_groups)
         self._regions = RegionReader(self._api, open_element, session.clock)
         self._points = CentralPoints(self._api, self._tasks, session.clock)
-        self._groups = CentralGroups(self._api)
+        self._groups = CentralGroups(volumes)
 
     @property
     def no_hot_add(self) -> str:
         """Why disks cannot be hot-added, "" if they can."""
         return "" if self._api.revisions.can_hot_add else TOO_OLD_TO_HOT_ADD
+
+    @property
+    def no_volume_groups(self) -> str:
+        """Why no volume groups can be made, "" if they can."""
+        return self.findings.no_volume_groups
 
     def obstacle(self, vm: Vm) -> str:
         """Return why a recovery point of `vm` would be made in vain, "" if nothing that is known says so."""
@@ -203,3 +212,23 @@ class CentralPrism(CentralVolumeGroups):
     async def detach_disk(self, disk: AttachedDisk) -> None:
         """Remove it from the worker VM."""
         await self._disks.detach(disk)
+
+    async def data_services(self, cluster_id: str) -> str:
+        """Return the address that a cluster tells for iSCSI, "" if it has none, or does not tell it."""
+        return await self._volumes.data_services(cluster_id)
+
+    async def make_volume_group(self, disk: DiskPoint, *, name: str, cluster_id: str, secret: str) -> VolumeGroup:
+        """Make a volume group with a clone of `disk`."""
+        return await self._volumes.make(disk, name=name, cluster_id=cluster_id, secret=secret)
+
+    async def admit_initiator(self, group: VolumeGroup, initiator: str, secret: str) -> None:
+        """Let the initiator of this name log in to the target."""
+        await self._volumes.admit(group, initiator, secret)
+
+    async def volume_groups(self, name_prefix: str) -> list[VolumeGroup]:
+        """Return the volume groups whose names begin so."""
+        return await self._volumes.found(name_prefix)
+
+    async def remove_volume_group(self, group: VolumeGroup) -> None:
+        """Take its initiators off, delete it, and wait until it is gone."""
+        await self._volumes.remove(group)

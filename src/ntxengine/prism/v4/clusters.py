@@ -21,6 +21,7 @@ class _ClusterConfig(msgspec.Struct, rename="camel"):
 
 class _Network(msgspec.Struct, rename="camel"):
     external_address: IpAddress | None = None
+    external_data_service_ip: IpAddress | None = None
     nfs_subnet_whitelist: list[str] | None = None
 
 
@@ -30,6 +31,12 @@ class ClusterState(msgspec.Struct, rename="camel"):
     name: str | None = None
     config: _ClusterConfig | None = None
     network: _Network | None = None
+
+    @property
+    def data_services(self) -> str:
+        """The address for iSCSI as Prism wrote it, unchecked; "" if it wrote none."""
+        network = self.network or _Network()
+        return (network.external_data_service_ip or IpAddress()).text
 
     def facts(self, cluster_id: str) -> ClusterFacts:
         """Return it as our model."""

@@ -14,9 +14,9 @@ from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import Size, Uuid, decode
 from ntxengine.prism.models import AttachedGroup, Disk, DiskGroup, GroupSlot, Vm
 from ntxengine.prism.tasks import may_pass
-from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.pages import entities
 from ntxengine.prism.v4.schema import Camel, Entity
+from ntxengine.prism.v4.volumes_api import VolumesApi
 
 MAX_LABEL = 64
 _STRANGE = re.compile(r"[^\w.-]+")
@@ -60,7 +60,7 @@ class VolumeDisk(Camel):
 class CentralGroups:
     """Reads them."""
 
-    def __init__(self, api: CentralApi) -> None:
+    def __init__(self, api: VolumesApi) -> None:
         self._api = api
 
     async def of(self, vm: Vm) -> list[AttachedGroup]:

@@ -1,0 +1,55 @@
+"""The v4 answers about volume groups, as far as they are read."""
+
+from __future__ import annotations
+
+from ntxengine.prism.http.error_body import one_line
+from ntxengine.prism.http.parse import Uuid
+from ntxengine.prism.iscsi import target_from
+from ntxengine.prism.models import VolumeGroup
+from ntxengine.prism.v4.schema import Camel
+
+GROUP_REL = "volumes:config:volume-group"
+"""What a task calls a volume group that it touched."""
+
+
+class VolumeGroupState(Camel):
+    """A volume group.  Its disks are in a list of their own, its secret is told nowhere."""
+
+    ext_id: Uuid
+    name: str | None = None
+    cluster_reference: str | None = None
+    target_name: str | None = None
+    is_secure: bool | None = None
+
+    @property
+    def protection(self) -> str:
+        """Why Prism does not delete it when it is told to; empty if it does."""
+        return "it is secure (isSecure): somebody has to approve its deletion in Prism" if self.is_secure else ""
+
+    def is_on(self, cluster_id: str) -> bool:
+        """Whether it is on this cluster, as far as that is told."""
+        return self.cluster_reference is None or self.cluster_reference.lower() == cluster_id.lower()
+
+    def model(self, lun: int = 0) -> VolumeGroup:
+        """Return it as our model."""
+        return VolumeGroup(
+            id=self.ext_id,
+            name=self.name or "",
+            cluster_id=self.cluster_reference or "",
+            target=target_from(self.target_name, what=f"volume group {one_line(self.name or self.ext_id)}"),
+            lun=lun,
+            protection=self.protection,
+        )
+
+
+class VolumeDiskState(Camel):
+    """A disk of a volume group, and its number there."""
+
+    ext_id: Uuid
+    index: int | None = None
+
+
+class IscsiAttachmentState(Camel):
+    """An iSCSI client that is attached to a volume group."""
+
+    ext_id: Uuid
