@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from ntxengine.prism import Secret, Trust
+from ntxengine.prism.v4.volumes import CentralVolumeGroups
 from ntxengine.probe.machine import Route
 from ntxengine.sim.faults import AnswerFault, HttpFault
 from tests.probe.lab import VM, WORKER, Lab
@@ -284,6 +285,46 @@ def _(lab: Lab) -> None:
     lab.element()
     lab.give(worker="")
     lab.give_attach(containers=lab.folder, source="path")
+
+
+@broken("a firewall before NFS", source__nfs="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.give_attach(source="nfs")
+    lab.machine.routes[2049] = Route("silent", 5.0, cause="no answer within 5 s")
+
+
+@broken("an allow-list of NFS without this machine", source__nfs="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.give_attach(source="nfs")
+    lab.machine.routes |= {2049: Route("open", 0.0, "10.0.0.9"), 111: Route("open", 0.0, "10.0.0.9")}
+    lab.sim.faults.answers += [
+        AnswerFault("storage_containers", count=-1, field="entities.*.nfs_whitelist", value=["10.1.0.0/255.255.0.0"]),
+        AnswerFault("storage_containers", count=-1, field="entities.*.nfs_whitelist_inherited", value=False),
+    ]
+
+
+@broken("no data services IP", source__iscsi="failed")
+def _(lab: Lab) -> None:
+    lab.patch.setattr(CentralVolumeGroups, "no_volume_groups", "")
+    lab.give_attach(source="iscsi")
+    lab.sim.faults.answers.append(
+        AnswerFault("config/clusters/[^/]+$", count=-1, kind="drop", field="data.network.externalDataServiceIp")
+    )
+
+
+@broken("a firewall before iSCSI", source__iscsi="failed")
+def _(lab: Lab) -> None:
+    lab.patch.setattr(CentralVolumeGroups, "no_volume_groups", "")
+    lab.give_attach(source="iscsi", data_services="127.0.0.9")
+    lab.machine.routes[3260] = Route("silent", 5.0, cause="no answer within 5 s")
+
+
+@broken("no right to delete volume groups", prism__v4_delete_groups="failed")
+def _(lab: Lab) -> None:
+    lab.give_attach(data_services="127.0.0.9")
+    lab.lacks("Delete Volume Group")
 
 
 @broken("a recovery point that a killed probe left", cluster__leftovers="warning")

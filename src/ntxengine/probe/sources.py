@@ -79,15 +79,15 @@ class Way(Check):
                 return skipped(f"not taken, and could not be: {exc}")
             if not verdict:
                 return skipped(f"not taken: {verdict.reason}")
-        if context.vm is not None and is_taken:
+        look = LOOKS.get(self.kind.name)
+        found = ok("nothing more to look at") if look is None else await look(context)
+        if not is_taken:
+            return found if found.status == "ok" else skipped(f"not taken, and would not work: {found.text}")
+        if context.vm is not None and found.status != "failed":
             verdict = await attacher.can_serve_vm(context.vm)
             if not verdict:
                 return failed(verdict.reason, "as it says; docs/first-run.md has it step by step")
-        look = LOOKS.get(self.kind.name)
-        found = ok("nothing more to look at") if look is None else await look(context)
-        if is_taken or found.status == "ok":
-            return found
-        return skipped(f"not taken, and would not work: {found.text}", **found.facts)
+        return found
 
 
 async def look_at_mounts(context: Context) -> Result:
