@@ -9,7 +9,7 @@ import pytest
 from ntxengine.dataplane.copy import CopyOptions, CopyReport, Pace, copy
 from ntxengine.dataplane.extents import whole
 from ntxengine.dataplane.open import open_source, open_target
-from ntxengine.dataplane.tier import Tier
+from ntxengine.dataplane.tier import Preset, Tier
 from ntxengine.errors import OptionsError
 from ntxengine.units import KIB, MIB
 from tests.support.servers import nbdkit
@@ -27,7 +27,7 @@ def test_latency_of_a_server_is_met_with_more_requests_in_flight() -> None:
         report = asyncio.run(copy_to(uri, CopyOptions(request_size=MIB // 2)))
 
     assert report.pace in (Pace.LATE, Pace.RAISED, Pace.TRIED)
-    assert report.connections * report.in_flight > CopyOptions().begin_in_flight
+    assert report.connections * report.in_flight > CopyOptions().begin.begin_in_flight
     assert report.connections * report.in_flight * report.request_size <= CopyOptions().max_buffer_bytes
     assert report.bottleneck == "target"
     assert report.bytes_sent == SIZE
@@ -61,7 +61,7 @@ def test_one_of_the_two_can_be_pinned() -> None:
         requests = asyncio.run(copy_to(uri, CopyOptions(in_flight=2)))
 
     assert threads.connections == 1
-    assert threads.in_flight > CopyOptions().begin_in_flight
+    assert threads.in_flight > CopyOptions().begin.begin_in_flight
     assert requests.in_flight == 2
     assert requests.connections > 2
 
@@ -100,7 +100,7 @@ def test_a_server_without_multi_conn_gets_all_requests_on_one_connection() -> No
         report = asyncio.run(copy_to(uri, CopyOptions()))
 
     assert report.connections == 1
-    assert report.in_flight > CopyOptions().begin_in_flight
+    assert report.in_flight > CopyOptions().begin.begin_in_flight
 
 
 @pytest.mark.parametrize("tier", Tier)
@@ -124,6 +124,15 @@ def test_a_tier_says_where_to_begin(
     assert limits.first_connections == min(4, begin, for_each_processor * processors)
     assert limits.first_requests == min(begin, for_each_connection * limits.first_connections)
     assert (limits.connections, limits.in_flight, limits.depth) == (8, 64, 8)
+
+
+@pytest.mark.parametrize("tier", Tier)
+def test_what_was_chosen_is_not_changed_by_a_tier(tier: Tier) -> None:
+    assert CopyOptions().on(tier).begin == tier.value
+    assert CopyOptions(request_size=64 * KIB).on(tier).begin == Preset(tier.value.begin_in_flight, 64 * KIB)
+    assert CopyOptions(begin_in_flight=3).on(tier).begin == Preset(3, tier.value.request_size)
+    assert CopyOptions().on(None) == CopyOptions()
+    assert CopyOptions().begin == Tier.SSD.value
 
 
 @pytest.mark.parametrize("over_tcp", [False, True])

@@ -57,6 +57,7 @@ async def _vm(prism: Prism, name: str) -> Vm:
 async def test_the_containers_of_all_clusters(connect: Connect, sim: Simulator, family: Family) -> None:
     async with connect(family) as prism:
         found = {(one.cluster_id, one.name): one for one in await prism.containers()}
+        cluster = await prism.cluster(sim.world.cluster_id)
 
     first, second = sim.world.clusters
     plain, fast = found[first.id, "default"], found[first.id, "fast"]
@@ -67,11 +68,12 @@ async def test_the_containers_of_all_clusters(connect: Connect, sim: Simulator, 
     assert settings == [(False,) * 5, (True, True, True, True, False)]
     assert plain.id == sim.world.container_id("default")
     assert (plain.inherits_nfs, fast.inherits_nfs) == (True, False)
-    assert plain.nfs_allowed == ("10.0.0.0/255.255.255.0",)
+    assert plain.nfs_allowed is None
+    assert cluster.nfs_allowed == ("10.0.0.0/255.255.255.0",)
+    assert cluster.storage_type == ("" if family == "v4" else "MIXED")
     assert fast.nfs_allowed == (("10.1.0.0/16",) if family == "v4" else ("10.1.0.0/255.255.0.0",))
     if family == "v4":  # a Prism Element knows its own cluster alone
         assert found[second.id, "default"].is_internal
-        assert found[second.id, "default"].nfs_allowed == ()
     assert len(found) == (3 if family == "v4" else 2)
 
 

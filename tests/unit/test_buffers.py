@@ -19,7 +19,7 @@ def test_a_few_copies_keep_their_options(copies: int) -> None:
 def test_many_copies_stay_within_the_total(copies: int, request_size: int) -> None:
     one = split_buffers(CopyOptions(request_size=request_size), copies)
 
-    assert copies * max(one.max_buffer_bytes, one.request_size) <= TOTAL_BUFFER_BYTES
+    assert copies * max(one.max_buffer_bytes, one.begin.request_size) <= TOTAL_BUFFER_BYTES
 
 
 def test_the_smallest_request_is_a_block() -> None:

@@ -127,6 +127,7 @@ class _DiskCapture:
     def __init__(self, context: Context, plan: DiskPlan, frozen: DiskPoint, changes: Changes, stages: Stages) -> None:
         self._context = context
         self._disk = plan.disk
+        self._storage = plan.storage
         self._previous = plan.previous if changes.is_incremental else None
         self._frozen = frozen
         self._changes = changes
@@ -170,6 +171,7 @@ class _DiskCapture:
             trusted_point_id=self._trusted(copied),
             audit=self._audit.stored(),
             locality=None if attached is None else attached.locality,
+            storage=self._storage,
             bytes_allocated=bytes_allocated(new.path),
             stages=self._stages,
         )

@@ -33,7 +33,7 @@ class CaptureOptions:
     `consistency`: `app` fails where Guest Tools cannot, `auto` takes what is possible and says which.
     `vss`: what VSS makes of a Windows guest; after a full backup databases cut their logs.
     `on_lost_tracking`: what to do when the changed regions since the previous point cannot be had.
-    `copy`: per disk.  `parallel`: disks at a time.
+    `copy`: per disk; what it leaves open begins as the tier does that a disk lies on.  `parallel`: disks at a time.
     `captures_at_once`: how many captures of this process share one budget of buffers.
     `verify`: read back what was written, every block touched (a whole disk when it was captured in full), and compare
     with the digests of what was read.

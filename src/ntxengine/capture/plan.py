@@ -18,6 +18,7 @@ from ntxengine.capture.estimate import estimate_bytes
 from ntxengine.capture.groups import with_groups
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.parent import Parent, find_parent
+from ntxengine.capture.storage import DiskStorage, storage_of
 from ntxengine.errors import AttachError, NtxError, PrismAnswerError, PrismBusy
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import GROUP_PREFIX, ClusterFacts, Consistency, Disk, DiskPoint, Vm, VssBackup
@@ -31,7 +32,8 @@ class DiskPlan:
 
     `distrusted` says why the cluster is not to be asked at all: then the disk is read as a whole.
     `bytes_estimated` is what it will take in the repository, None where nobody can tell.  `audit` is how much of it is
-    to be audited, and `blocks_covered` how much earlier audits have seen since all of it was read.
+    to be audited, and `blocks_covered` how much earlier audits have seen since all of it was read.  `storage` is where
+    it lies: a container that compresses already leaves little to whoever would compress again.
     """
 
     disk: Disk
@@ -42,6 +44,7 @@ class DiskPlan:
     bytes_estimated: int | None = None
     audit: Audit | None = None
     blocks_covered: int = 0
+    storage: DiskStorage = field(default_factory=DiskStorage)
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,13 @@ async def plan_capture(
     )
     facts = await _cluster_that_can(prism, vm)
     quiescing = choose_quiescing(prism, vm, options)
+    storage = await storage_of(prism, vm, facts)
     disks = [
-        await _estimated(repository, _with_audit(_plan_disk(disk, parent), parent, vm, options), parent)
+        await _estimated(
+            repository,
+            dataclasses.replace(_with_audit(_plan_disk(disk, parent), parent, vm, options), storage=storage[disk.id]),
+            parent,
+        )
         for disk in vm.disks
     ]
     await _reach_element(prism, vm, facts, disks, options)
@@ -224,7 +232,13 @@ def _with_audit(plan: DiskPlan, parent: Parent, vm: Vm, options: CaptureOptions)
 
 
 async def _estimated(repository: Repository, plan: DiskPlan, parent: Parent) -> DiskPlan:
-    found = await estimate_bytes(repository, plan.disk, parent.newest, is_incremental=plan.previous is not None)
+    found = await estimate_bytes(
+        repository,
+        plan.disk,
+        parent.newest,
+        is_incremental=plan.previous is not None,
+        has_dedup=plan.storage.container.has_dedup is True,
+    )
     return dataclasses.replace(plan, bytes_estimated=found)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from ntxengine.attach import Locality
+from ntxengine.capture.storage import DiskStorage
 from ntxengine.changes import Changes, Tracking
 from ntxengine.dataplane.copy import CopyReport
 from ntxengine.events import Stage
@@ -46,6 +47,7 @@ def disk_report(
     trusted_point_id: str | None,
     audit: StoredAudit | None,
     locality: Locality | None,
+    storage: DiskStorage,
     bytes_allocated: int,
     stages: Stages,
 ) -> DiskReport:
@@ -85,6 +87,8 @@ def disk_report(
         stages_s=stages.as_dict(),
         locality=None if locality is None else locality.kind,
         read_host=None if locality is None else locality.host,
+        container=storage.container.name,
+        tier="" if storage.tier is None else storage.tier.name,
     )
 
 

@@ -212,7 +212,7 @@ class _Capture:
             attacher=self._attacher,
             emit=self._emit,
             subject=self._subject,
-            options=dataclasses.replace(self._options, copy=split_buffers(self._options.copy, copies)),
+            options=self._options,
             parent=plan.parent,
             newest=plan.newest,
             unfinished=unfinished,
@@ -220,7 +220,9 @@ class _Capture:
         )
 
         async def capture_one(disk_plan: DiskPlan) -> CapturedDisk:
-            return await capture_disk(context, disk_plan, frozen.disks[disk_plan.disk.id])
+            copy = split_buffers(self._options.copy.on(disk_plan.storage.tier), copies)
+            of_disk = dataclasses.replace(context, options=dataclasses.replace(self._options, copy=copy))
+            return await capture_disk(of_disk, disk_plan, frozen.disks[disk_plan.disk.id])
 
         captured = await map_limited(plan.disks, capture_one, at_once=at_once)
         return {disk_plan.disk.id: disk for disk_plan, disk in zip(plan.disks, captured, strict=True)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ntxengine.capture import CapturePlan
 from ntxengine.capture.plan import first_method
+from ntxengine.capture.storage import DiskStorage
 from ntxengine.cli import audit
 from ntxengine.cli.output import Screen
 from ntxengine.cli.report import read_text
@@ -54,11 +55,41 @@ def plan_fields(plan: CapturePlan) -> dict[str, object]:
                 "reason": each.lost,
                 "bytes_to_read_at_most": each.disk.size,
                 "bytes_estimated": each.bytes_estimated,
+                **storage_fields(each.storage),
                 "audit": audit.plan_fields(each),
             }
             for each in plan.disks
         ],
     }
+
+
+def storage_fields(storage: DiskStorage) -> dict[str, object]:
+    """Return where a disk lies as `--json` has it: null is what Prism does not say."""
+    container = storage.container
+    return {
+        "container_name": container.name or None,
+        "container_compressed": container.is_compressed,
+        "container_dedup": container.has_dedup,
+        "container_encrypted": container.is_encrypted,
+        "tier": None if storage.tier is None else storage.tier.name,
+    }
+
+
+def storage_text(storage: DiskStorage) -> str:
+    """Return where a disk lies, for people; "" if nothing is told."""
+    container = storage.container
+    traits = {
+        "compressed": container.is_compressed,
+        "deduplicated": container.has_dedup,
+        "encrypted": container.is_encrypted,
+    }
+    told = [name for name, is_so in traits.items() if is_so]
+    return ", ".join(
+        [
+            *([f"container {container.name}" + (f" ({', '.join(told)})" if told else "")] if container.name else []),
+            *([f"tier {storage.tier.name}"] if storage.tier else []),
+        ]
+    )
 
 
 def show_plan(plan: CapturePlan, screen: Screen) -> None:
@@ -80,6 +111,8 @@ def show_plan(plan: CapturePlan, screen: Screen) -> None:
         guess = "" if each.bytes_estimated is None else f", about {format_size(each.bytes_estimated)}"
         way = WAYS[first_method(each)]
         screen.line(f"  {each.disk.label}  {format_size(each.disk.size)}  {way}{guess}{reason}{audit.plan_text(each)}")
+        if lies := storage_text(each.storage):
+            screen.line(f"    on {printable(lies)}")
     for name in plan.removed:
         screen.line(f"  {printable(name)}  the VM has it no more")
     for name in plan.vm.excluded:

@@ -44,6 +44,8 @@ def show_report(point: Point, screen: Screen) -> None:
         screen.line(f"  {read_text(point.report.source, read)}")
     screen.table(COLUMNS, [_row(disk.label, disk.size, report) for disk, report in reports])
     for disk, report in reports:
+        if lies := _storage(report):
+            screen.line(f"  {disk.label}: on {printable(lies)}")
         if time := _time(report):
             screen.line(f"  {disk.label}: {time}")
         if audit := report_text(report.audit):
@@ -87,6 +89,12 @@ def _row(label: str, size: int, report: DiskReport) -> list[str]:
         "?" if percent is None else f"{percent:.1f}%",
         shown_rate(report.bytes_read, report.seconds),
     ]
+
+
+def _storage(report: DiskReport) -> str:
+    """Return where the disk lies, "" if that is not told."""
+    container = f"container {report.container}" if report.container else ""
+    return ", ".join(filter(None, (container, f"tier {report.tier}" if report.tier else "")))
 
 
 def _size(value: int | None) -> str:

@@ -23,6 +23,5 @@ def split_buffers(options: CopyOptions, copies: int) -> CopyOptions:
     """
     buffer_bytes = min(options.max_buffer_bytes, TOTAL_BUFFER_BYTES // max(1, copies))
     whole_blocks = max(1, buffer_bytes // BLOCK_SIZE) * BLOCK_SIZE
-    return dataclasses.replace(
-        options, max_buffer_bytes=buffer_bytes, request_size=min(options.request_size, whole_blocks)
-    )
+    request_size = whole_blocks if options.begin.request_size > whole_blocks else options.request_size
+    return dataclasses.replace(options, max_buffer_bytes=buffer_bytes, request_size=request_size)

@@ -7,6 +7,7 @@ module returns only when every thread of its job has ended.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 import time
@@ -22,6 +23,7 @@ from ntxengine.dataplane.manifest import Manifest, require_same
 from ntxengine.dataplane.progress import CopyReport as CopyReport
 from ntxengine.dataplane.progress import Pace as Pace
 from ntxengine.dataplane.progress import Progress as Progress
+from ntxengine.dataplane.tier import Preset, Tier
 from ntxengine.errors import ChecksumMismatch, OptionsError, TransferTimeout
 from ntxengine.files import free_space
 from ntxengine.units import BLOCK_SIZE, MIB
@@ -60,16 +62,17 @@ class CopyOptions:
     """How to copy.  Sizes in bytes, `bandwidth` in bytes per second read from the source (0: no limit).
 
     `connections` (threads) and `in_flight` (requests per connection) follow latency and throughput where they are
-    None, and stay as they are where they are not.  `begin_in_flight` is requests over all connections at first.
+    None, and stay as they are where they are not.  `begin_in_flight` is requests over all connections at first; where
+    that or `request_size` is None, it is as from an SSD.
     `max_buffer_bytes` bounds the payload of all connections together.  `timeout_s` is the longest wait for any one
     answer, but for the closing flush: that takes as long as the target writes back what it holds, `flush_timeout_s`
     at most.
     """
 
     connections: int | None = None
-    request_size: int = MIB
+    request_size: int | None = None
     in_flight: int | None = None
-    begin_in_flight: int = 8
+    begin_in_flight: int | None = None
     max_buffer_bytes: int = 32 * MIB
     bandwidth: int = 0
     timeout_s: float = 60.0
@@ -77,13 +80,13 @@ class CopyOptions:
     target_is_zero: bool = False
 
     def __post_init__(self) -> None:
-        if self.request_size % BLOCK_SIZE or not BLOCK_SIZE <= self.request_size <= MAX_REQUEST_SIZE:
+        begin = self.begin
+        if begin.request_size % BLOCK_SIZE or not BLOCK_SIZE <= begin.request_size <= MAX_REQUEST_SIZE:
             raise OptionsError(
-                f"request size {self.request_size} is not a multiple of 64 KiB, at most {MAX_REQUEST_SIZE // MIB} MiB"
+                f"request size {begin.request_size} is not a multiple of 64 KiB, at most {MAX_REQUEST_SIZE // MIB} MiB"
             )
-
-        if self.begin_in_flight < 1:
-            raise OptionsError(f"{self.begin_in_flight} requests in flight at first are not one at least")
+        if begin.begin_in_flight < 1:
+            raise OptionsError(f"{begin.begin_in_flight} requests in flight at first are not one at least")
         for limit, count in (("connections", self.connections), ("requests in flight", self.in_flight)):
             if count is not None and count < 1:
                 raise OptionsError(f"{limit} {count}: at least one, or None for as many as it takes")
@@ -93,6 +96,22 @@ class CopyOptions:
         for limit, timeout_s in (("time limit", self.timeout_s), ("time limit of the flush", self.flush_timeout_s)):
             if not 0 < timeout_s <= _MAX_TIMEOUT_S:
                 raise OptionsError(f"{limit} {timeout_s} s is not above 0 and at most {_MAX_TIMEOUT_S} s")
+
+    @property
+    def begin(self) -> Preset:
+        """How it begins."""
+        as_ssd = Tier.SSD.value
+        return Preset(
+            as_ssd.begin_in_flight if self.begin_in_flight is None else self.begin_in_flight,
+            as_ssd.request_size if self.request_size is None else self.request_size,
+        )
+
+    def on(self, tier: Tier | None) -> CopyOptions:
+        """Return them for bytes that lie on `tier`: what was chosen stays."""
+        if tier is None:
+            return self
+        chosen = {"request_size": self.request_size, "begin_in_flight": self.begin_in_flight}
+        return dataclasses.replace(self, **{name: vars(tier.value)[name] for name in chosen if chosen[name] is None})
 
     @property
     def most_connections(self) -> int:
@@ -105,15 +124,16 @@ class CopyOptions:
         `from_server`: the source is an NBD server.  `over_tcp`: the target is reached so.
         """
         at_first = len(os.sched_getaffinity(0)) * (_AT_FIRST_FROM_A_SERVER if from_server else 1)
-        first = self.connections or min(self.begin_in_flight, at_first, _MOST_AT_FIRST)
+        begin = self.begin
+        first = self.connections or min(begin.begin_in_flight, at_first, _MOST_AT_FIRST)
         warm = first * (_WARM_REQUESTS_OVER_TCP if over_tcp else _WARM_REQUESTS)
         return Limits(
             connections=self.most_connections,
             in_flight=self.in_flight or MAX_IN_FLIGHT,
             first_connections=first,
-            first_requests=first * self.in_flight if self.in_flight else min(self.begin_in_flight, warm),
+            first_requests=first * self.in_flight if self.in_flight else min(begin.begin_in_flight, warm),
             depth=self.in_flight or _DEPTH,
-            request_size=self.request_size,
+            request_size=begin.request_size,
             max_buffer_bytes=self.max_buffer_bytes,
             rate_bytes_per_s=self.bandwidth,
             timeout_ms=max(1, int(self.timeout_s * 1000)),
@@ -296,7 +316,7 @@ class _Transfer:
             connections=now["connections"],
             connections_refused=now["refused"],
             refused=self._job.refusal(),
-            request_size=self._options.request_size,
+            request_size=self._options.begin.request_size,
             in_flight=now["in_flight"],
             pace=Pace[PACE_REASONS[now["why"]]],
             retries=now["retries"],

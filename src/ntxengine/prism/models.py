@@ -160,8 +160,8 @@ class ClusterFacts:
 class Container:
     """A storage container; None is what Prism does not say, "" a cluster that it does not name.
 
-    `nfs_allowed` are the clients that may mount it, as Prism writes them: its own list, or that of its cluster if
-    `inherits_nfs`.  `is_internal`: it is of the system, not of users.
+    `nfs_allowed` are the clients that may mount it, as Prism writes them; None if it has no list of its own
+    (`inherits_nfs`): then that of its cluster counts.  `is_internal`: it is of the system, not of users.
     """
 
     id: str

@@ -127,6 +127,8 @@ class StoredDiskReport:
     stages_s: dict[str, float] | None = None
     locality: StoredLocality | None = None
     read_host: str | None = None
+    container: str | None = None
+    tier: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -12,7 +11,7 @@ from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import Uuid, ip_address_from, yes_or_no
 from ntxengine.prism.kept import MAX_LISTED, Kept
 from ntxengine.prism.listing import readable, these
-from ntxengine.prism.models import ClusterFacts, Container, DiskUsage, Host
+from ntxengine.prism.models import Container, DiskUsage, Host
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v3.pages import entities
 from ntxengine.prism.v3.schema_v2 import V2List
@@ -110,7 +109,6 @@ class ElementFacts:
         self._hosts: Kept[list[Host]] = Kept(clock, [])
         self._tiers: Kept[dict[str, dict[str, None]]] = Kept(clock, {})
         self._usage: Kept[dict[str, DiskUsage]] = Kept(clock, {})
-        self._cluster: Kept[ClusterFacts] = Kept(clock, ClusterFacts(""))
 
     async def containers(self) -> list[Container]:
         """Return the storage containers."""
@@ -129,13 +127,7 @@ class ElementFacts:
         answer = await self._api.list_storage_containers_v2()
         listed = these(answer.decode(V2List).entities[:MAX_LISTED], answer.request)
         found = [state.model() for state in await readable(listed, _V2Container, what="storage container")]
-        if any(container.inherits_nfs for container in found):
-            clients = (await self._cluster.get("the cluster", self._ask_cluster)).nfs_allowed
-            found = [dataclasses.replace(one, nfs_allowed=clients) if one.inherits_nfs else one for one in found]
         return sorted(found, key=lambda one: (one.name, one.id))
-
-    async def _ask_cluster(self) -> ClusterFacts:
-        return (await self._api.get_cluster_v2()).facts("")
 
     async def _ask_hosts(self) -> list[Host]:
         hosts = await readable(entities(self._api, "host"), _Host, what="host", limit=MAX_LISTED)

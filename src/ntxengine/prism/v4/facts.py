@@ -1,12 +1,10 @@
 """Storage containers and hosts as v4 tells of them (clustermgmt).
 
-What clients may mount a container is its own list, or that of its cluster, which is asked for then.  v4 has no word for
-what a cluster stores on; the tiers of its hosts' disks say it.
+v4 has no word for what a cluster stores on; the tiers of its hosts' disks say it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Awaitable
 
 from ntxengine.prism.http.error_body import one_line
@@ -14,7 +12,7 @@ from ntxengine.prism.http.parse import Uuid, ip_address_from, yes_or_no
 from ntxengine.prism.http.session import Answer
 from ntxengine.prism.kept import MAX_LISTED, Kept
 from ntxengine.prism.listing import readable
-from ntxengine.prism.models import ClusterFacts, Container, Host
+from ntxengine.prism.models import Container, Host
 from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.pages import entities
 from ntxengine.prism.v4.schema import Camel
@@ -120,14 +118,13 @@ class HostState(Camel):
 
 
 class CentralFacts:
-    """What Prism Central tells of storage containers, hosts and clusters."""
+    """What Prism Central tells of storage containers and hosts."""
 
     def __init__(self, api: CentralApi) -> None:
         self._api = api
         clock = api.session.clock
         self._containers: Kept[list[Container]] = Kept(clock, [])
         self._hosts: Kept[list[Host]] = Kept(clock, [])
-        self._clusters: Kept[ClusterFacts] = Kept(clock, ClusterFacts(""))
 
     async def containers(self) -> list[Container]:
         """Return the storage containers."""
@@ -140,20 +137,7 @@ class CentralFacts:
     async def _ask_containers(self) -> list[Container]:
         listed = entities(self._api.list_storage_containers, order_by="name")
         states = await readable(listed, StorageContainerState, what="storage container", limit=MAX_LISTED)
-        found = [await self._with_clients(state.model()) for state in states]
-        return sorted(found, key=lambda one: (one.name, one.id))
-
-    async def _with_clients(self, container: Container) -> Container:
-        """Return it with the clients of its cluster, if it has no list of its own."""
-        if container.inherits_nfs is not True or not container.cluster_id:
-            return container
-        cluster_id = container.cluster_id
-
-        async def ask() -> ClusterFacts:
-            return (await self._api.get_cluster(cluster_id)).facts(cluster_id)
-
-        facts = await self._clusters.get(f"cluster {cluster_id}", ask)
-        return dataclasses.replace(container, nfs_allowed=facts.nfs_allowed)
+        return sorted((state.model() for state in states), key=lambda one: (one.name, one.id))
 
     async def _ask_hosts(self, cluster_id: str) -> list[Host]:
         def listing(page: int, limit: int, *, filter_text: str, order_by: str) -> Awaitable[Answer]:
