@@ -147,6 +147,7 @@ class SimConfig:
     `aos` is the version of the cluster.
     `api_key` is the key of a service account; Prism Central takes it for v4.
     `containers`, `hosts` and `nfs_allowed` are of the first cluster, `clusters` are others (clusters.py).
+    `nfs` serves the containers of the first cluster over NFS (nfs.py), to whom `nfs_allowed` names.
     `categories` are those that there are besides the ones of VMs, `key=value`.
     `worker` is the VM that disks are hot-added to; it is added to `vms` when no VM has that name; None adds none.
     """
@@ -156,6 +157,7 @@ class SimConfig:
     containers: list[ContainerConfig] = field(default_factory=lambda: [ContainerConfig()])
     hosts: list[HostConfig] = field(default_factory=two_hosts)
     nfs_allowed: list[str] = field(default_factory=list)
+    nfs: bool = False
     clusters: list[ClusterConfig] = field(default_factory=list)
     categories: list[str] = field(default_factory=list)
     cluster_name: str = "pe1"

@@ -29,6 +29,7 @@ from ntxengine.sim.config import SimConfig
 from ntxengine.sim.faults import Faults
 from ntxengine.sim.faults.certificates import spec_of
 from ntxengine.sim.front import EndpointName, Front, LoggedRequest, Route
+from ntxengine.sim.nfs import NfsContainer, NfsServer
 from ntxengine.sim.world import World
 
 DEFAULT_PORT = 9440
@@ -211,6 +212,8 @@ class Simulator:
         self._world = World(self.config, self.state_dir, self._clock)
         self._stack.push_async_callback(self._world.target.stop)
         self._stack.push_async_callback(self._world.tasks.close)
+        await self._world.target.listen()
+        await self._serve_containers()
         for group in self._world.made_groups():
             await self._world.serve_group(group)
         self._password = self.config.password or _stored_password(self.state_dir / "password")
@@ -226,6 +229,21 @@ class Simulator:
         files = tls.make(self.state_dir / "tls", {name: spec_of(kind, names) for name, kind in kinds.items()})
         for front, listening, certificate in zip(fronts.values(), sockets, files.servers, strict=True):
             await self._stack.enter_async_context(_serving(front, [listening], certificate))
+
+    async def _serve_containers(self) -> None:
+        """Serve them over NFS, if that is asked for."""
+        if not self.config.nfs:
+            return
+        server = NfsServer(self.state_dir / "nfs")
+        self._stack.push_async_callback(server.stop)
+        folder = self.world.layout.containers
+        everybody = self.config.nfs_allowed
+        await server.start(
+            [
+                NfsContainer(one.name, folder / one.name, everybody if one.nfs_allowed is None else one.nfs_allowed)
+                for one in self.config.containers
+            ]
+        )
 
     def _front(self, tokens: Tokens, cluster: Cluster | None = None) -> Front:
         """Return the Prism Element of a cluster, Prism Central without one."""

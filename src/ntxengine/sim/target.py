@@ -50,11 +50,18 @@ class Target:
             {package for name, package in _PROGRAMS.items() if shutil.which(name, path=_PATH) is None}
         )
         self._has_warned = False
+        self._waiting: asyncio.Server | None = None
 
     @property
     def pid(self) -> int | None:
         """The process id of tgtd, None while it does not run."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    async def listen(self) -> None:
+        """Be there, and end each connection, as tgtd does while it has no target: it is started with the first one."""
+        if not self._absent:
+            with suppress(OSError):  # another process has the address: it is told when there is something to serve
+                self._waiting = await asyncio.start_server(lambda _, writer: writer.close(), self.address, PORT)
 
     async def serve(self, group: MadeGroup, files: dict[int, Path]) -> None:
         """Offer a volume group: `files` are its disks by their numbers.  Nobody is let in yet."""
@@ -99,6 +106,7 @@ class Target:
 
     async def stop(self) -> None:
         """End tgtd."""
+        await self._stop_listening()
         if self._process is None:
             return
         with suppress(TaskFailure, TimeoutError):
@@ -112,6 +120,12 @@ class Target:
         await self._process.wait()
         self._process = None
         self._served.clear()
+
+    async def _stop_listening(self) -> None:
+        if self._waiting is not None:
+            self._waiting.close()
+            await self._waiting.wait_closed()
+            self._waiting = None
 
     async def _is_running(self) -> bool:
         """Start tgtd where it does not run; return whether it can be used at all."""
@@ -128,6 +142,7 @@ class Target:
 
     async def _start(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self._stop_listening()
         command = ("tgtd", "-f", "-C", "0", "-t", "1", "--iscsi", f"portal={self.address}:{PORT}")
         with (self._folder / "log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
