@@ -130,3 +130,20 @@ async def test_what_a_killed_simulator_left_of_a_group_is_swept(
         pass
 
     assert not stray.exists()
+
+
+@needs_tgtd
+async def test_the_address_can_be_reached_before_there_is_a_group(tmp_path: Path) -> None:
+    async with Simulator(small_config(tmp_path / "disks"), tmp_path / "state") as sim:
+        _, writer = await asyncio.open_connection(sim.world.target.address, target.PORT)
+        writer.close()
+        assert sim.world.target.pid is None
+        lab = Lab(sim)
+        group = await make(lab, (await lab.disk())[2])
+        await attach(lab, group)
+
+        assert await read(lab, group, tmp_path / "out") == ""
+        await lab.aclose()
+
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(sim.world.target.address, target.PORT)
