@@ -12,21 +12,24 @@ import pytest
 
 from ntxengine import attach
 from ntxengine.attach import (
+    YES,
     Attacher,
     AttachOptions,
     ContainerMount,
+    FirstThatCan,
     HotAdd,
     Iscsi,
     Leftovers,
     Locality,
     NfsExport,
     Trace,
+    Verdict,
     choose_attacher,
     find_leftovers,
     source_names,
     title_of,
 )
-from ntxengine.errors import OptionsError, PrismError
+from ntxengine.errors import AttachError, OptionsError, PrismError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Vm
@@ -40,7 +43,8 @@ V4_0 = Findings("v4", revisions=Revisions("v4.0", "v4.0", "v4.0"))
 
 
 async def chosen(findings: Findings, options: AttachOptions, point: DiskPoint | None = None) -> type[Attacher]:
-    return type(await choose_attacher(NO_PRISM, findings, options, point))
+    found = await choose_attacher(NO_PRISM, findings, options, point)
+    return type(found.candidates[0] if isinstance(found, FirstThatCan) else found)
 
 
 async def test_mounted_containers_are_preferred_where_prism_tells_paths(tmp_path: Path) -> None:
@@ -101,6 +105,49 @@ async def test_the_way_that_is_named_is_taken_and_no_other(tmp_path: Path) -> No
 async def test_a_way_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(OptionsError, match=r"--source tape: there is no such way: one of auto, path, hotadd"):
         await chosen(V3, AttachOptions("w", source="tape"))
+
+
+class Stub(HotAdd):
+    """A way that leads to the VMs whose names hold its own."""
+
+    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+        return YES
+
+    async def can_serve_vm(self, vm: Vm) -> Verdict:
+        return YES if self.name in vm.name else Verdict(f"it does not lead to {vm.name}")
+
+
+class Near(Stub):
+    name, title = "near", "the near way"
+
+
+class Far(Stub):
+    name, title = "far", "the far way"
+
+
+async def test_each_vm_gets_the_first_way_that_leads_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attach, "ATTACHERS", (Near, Far, ContainerMount))
+    attacher = await choose_attacher(NO_PRISM, V4, AttachOptions())
+    said: list[str] = []
+
+    found = [
+        await attacher.for_vm(Vm(name, name, "on", "cluster", None, ()), said.append)
+        for name in ("near and far", "near", "far")
+    ]
+
+    assert [each.name for each in found] == ["near", "near", "far"]
+    assert said == ["VM 'far' is read by the far way: the near way: it does not lead to far"]
+    with pytest.raises(AttachError, match=r"VM 'none' .*the near way: .*; the far way: .*; mounted containers: no dir"):
+        await attacher.for_vm(Vm("none", "none", "on", "cluster", None, ()), said.append)
+
+
+async def test_a_way_that_is_named_is_taken_for_every_vm_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attach, "ATTACHERS", (Near, Far))
+    attacher = await choose_attacher(NO_PRISM, V4, AttachOptions(source="near"))
+
+    assert type(attacher) is Near
+    with pytest.raises(AttachError, match=r"^it does not lead to far$"):
+        await attacher.for_vm(Vm("far", "far", "on", "cluster", None, ()), print)
 
 
 def test_every_way_has_a_word_and_a_title_of_its_own() -> None:

@@ -6,6 +6,7 @@ hotadd.py         this machine is a VM of the cluster: a clone is hot-added to i
 hotadd_clones.py  such clones, found again: those that were left, and those that are no disks of the VM that has them
 nfs.py            exports of storage containers, read by a qemu-nbd
 iscsi.py          volume groups with clones of disks, logged in to (portal.py, initiator.py, iscsiadm.py)
+first.py          the first of several that can serve a VM
 export.py         what a qemu-nbd reads over the network for us
 """
 
@@ -26,6 +27,7 @@ from ntxengine.attach.base import (
     Verdict,
 )
 from ntxengine.attach.container import ContainerMount
+from ntxengine.attach.first import FirstThatCan
 from ntxengine.attach.hotadd import HotAdd
 from ntxengine.attach.iscsi import Iscsi
 from ntxengine.attach.nfs import NfsExport
@@ -43,6 +45,7 @@ __all__ = [
     "Attached",
     "Attacher",
     "ContainerMount",
+    "FirstThatCan",
     "History",
     "HotAdd",
     "Iscsi",
@@ -76,19 +79,25 @@ def title_of(name: str) -> str:
 async def choose_attacher(
     prism: Prism, findings: Findings, options: AttachOptions, disk_point: DiskPoint | None = None
 ) -> Attacher:
-    """Return the first attacher that can serve this Prism and, if one is given, this disk point; or the one named.
+    """Return the attacher that is named; or the one that can serve this Prism and, if one is given, this disk point.
 
-    Errors: OptionsError, with the reason of each that cannot; what was told to the one that could is wrong.
+    Where several can, each VM gets the first of them that can serve it (`Attacher.for_vm`).
+    Errors: OptionsError, with the reason of each that cannot; what was told to one that could is wrong.
     """
-    reasons = []
+    candidates: list[Attacher] = []
+    reasons: list[str] = []
     for kind in _kinds(options.source):
         attacher = kind(prism, options)
-        verdict = await attacher.can_serve(findings, disk_point)
-        if verdict:
-            return attacher
-        reasons.append(f"{kind.title}: {verdict.reason}")
+        if verdict := await attacher.can_serve(findings, disk_point):
+            candidates.append(attacher)
+        else:
+            reasons.append(f"{kind.title}: {verdict.reason}")
+    if len(candidates) > 1:
+        return FirstThatCan(prism, options, candidates, reasons)
+    if candidates:
+        return candidates[0]
     if options.source != AUTO:
-        raise OptionsError(f"--source {options.source}: {reasons[0]}")
+        raise OptionsError(f"--source {options.source}: {reasons[0].partition(': ')[2]}")
     raise OptionsError(f"no way to the disks: {'; '.join(reasons)}")
 
 

@@ -167,6 +167,12 @@ class Attacher(ABC):
         """Say, before anything is made, whether the disks of this VM can be attached.  Errors: PrismError."""
         return YES
 
+    async def for_vm(self, vm: Vm, warn: Callable[[str], None]) -> Attacher:
+        """Return who attaches the disks of this VM.  Errors: AttachError that says why nobody can, PrismError."""
+        if verdict := await self.can_serve_vm(vm):
+            return self
+        raise AttachError(verdict.reason)
+
     def locality(self, vm: Vm) -> Locality:
         """Say where the bytes of this VM would be read, as far as `can_serve_vm` found out."""
         return Locality()

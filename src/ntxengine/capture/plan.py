@@ -19,7 +19,7 @@ from ntxengine.capture.groups import with_groups
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.parent import Parent, find_parent
 from ntxengine.capture.storage import DiskStorage, storage_of
-from ntxengine.errors import AttachError, NtxError, PrismAnswerError, PrismBusy
+from ntxengine.errors import NtxError, PrismAnswerError, PrismBusy
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import GROUP_PREFIX, ClusterFacts, Consistency, Disk, DiskPoint, Vm, VssBackup
 from ntxengine.prism.versions import notice, refusal
@@ -54,13 +54,13 @@ class CapturePlan:
     `parent` is the point that the new one goes on top of, None for one that stands alone: the first, or another because
     of `full_reason`.  `reference_id` is its recovery point on the cluster, "" if that cannot be used because of `lost`;
     `replaced` is the point whose recovery point is not needed any more once the new one is there, None if none.
-    `newest` is the newest that can be read, which may be neither of them.
-    `consistency` is what will be asked for, `consistency_reason` why not application; `quiescing` says how the guest is
-    made consistent, `vss` what VSS is told.  `way` is the API that is spoken, and why; `notice` what is odd of the
-    version of `cluster`, "" if nothing.  `removed` are disks of the newest point that the VM has no more.  `hot_added`
-    are those of `vm.excluded` that a capture added to the VM: it is a worker VM.  `source` is the way to the bytes, as
-    Attacher.name has it ("" if nobody asked), and `locality` where they will be read.  `groups_left_out` are
-    volume groups among `vm.excluded`, and `warnings` what is to be said of groups.
+    `newest` is the newest that can be read, which may be neither of them.  `consistency` is what will be asked for,
+    `consistency_reason` why not application; `quiescing` says how the guest is made consistent, `vss` what VSS is told.
+    `way` is the API that is spoken, and why; `notice` what is odd of the version of `cluster`, "" if nothing.
+    `removed` are disks of the newest point that the VM has no more.  `hot_added` are those of `vm.excluded` that a
+    capture added to the VM: it is a worker VM.  `attacher` is who attaches the disks, None if nobody asked.
+    `groups_left_out` are volume groups among `vm.excluded`, and `warnings` what is to be said of groups, and of the way
+    to the bytes.
     """
 
     vm: Vm
@@ -82,8 +82,17 @@ class CapturePlan:
     removed: tuple[str, ...] = ()
     groups_left_out: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    source: str = ""
-    locality: Locality = field(default_factory=Locality)
+    attacher: Attacher | None = None
+
+    @property
+    def source(self) -> str:
+        """Return the way to the bytes, "" if nobody asked."""
+        return "" if self.attacher is None else self.attacher.name
+
+    @property
+    def locality(self) -> Locality:
+        """Return where they will be read."""
+        return Locality() if self.attacher is None else self.attacher.locality(self.vm)
 
 
 def first_method(plan: DiskPlan) -> str:
@@ -106,7 +115,7 @@ async def plan_capture(
 ) -> CapturePlan:
     """Decide what a capture of the VM, as it is now, would go on top of.  Touches nothing.
 
-    `attacher` is asked whether it can attach disks of the VM; `damage` is as in find_parent.
+    `attacher` is asked who attaches disks of the VM; `damage` is as in find_parent.
     What can be known is looked at here, so that no VM is frozen in vain.
     Errors: NotFoundError (no such VM), NtxError (nothing to capture, or it would be in vain; application consistency
             demanded and impossible), AttachError (its disks cannot be attached), PrismBusy (not now),
@@ -114,8 +123,9 @@ async def plan_capture(
     """
     groups = await with_groups(prism, await prism.vm(vm_id), are_wanted=options.volume_groups)
     vm = groups.vm
-    if attacher is not None and not (verdict := await attacher.can_serve_vm(vm)):
-        raise AttachError(verdict.reason)
+    warnings = list(groups.warnings)
+    if attacher is not None:
+        attacher = await attacher.for_vm(vm, warnings.append)
     parent = await find_parent(prism, repository, vm, options, damage=damage)
     clones = await find_clones(prism, repository, vm, parent.newest)
     vm = dataclasses.replace(
@@ -154,9 +164,8 @@ async def plan_capture(
         notice=notice(facts.version, prism.family),
         removed=_removed(vm, parent.newest, are_groups_left_out=bool(groups.left_out)),
         groups_left_out=groups.left_out,
-        warnings=groups.warnings,
-        source="" if attacher is None else attacher.name,
-        locality=Locality() if attacher is None else attacher.locality(vm),
+        warnings=tuple(warnings),
+        attacher=attacher,
     )
 
 

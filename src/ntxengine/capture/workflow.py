@@ -116,6 +116,7 @@ class _Capture:
                 attacher=self._attacher,
                 damage=self._damage,
             )
+            self._attacher = plan.attacher or self._attacher
             self._tell_plan(plan)
             if plan.notice and plan.cluster.version.numbers:  # one that is not told may be no news at all
                 self._warn(f"VM {plan.vm.name!r}: {plan.notice}")

@@ -44,6 +44,7 @@ def plan_fields(plan: CapturePlan) -> dict[str, object]:
         "locality": plan.locality.kind,
         "read_host": plan.locality.host,
         "notice": plan.notice,
+        "warnings": list(plan.warnings),
         "removed": list(plan.removed),
         "excluded": list(plan.vm.excluded),
         "disks": [
@@ -98,8 +99,8 @@ def show_plan(plan: CapturePlan, screen: Screen) -> None:
     screen.line(f"would make {kind} point of {printable(plan.vm.name)} ({plan.vm.id}), {plan.consistency}-consistent")
     screen.line(f"  by {printable(plan.way)}, AOS {printable(str(plan.cluster.version))}")
     screen.line(f"  {read_text(plan.source, [plan.locality])}")
-    if plan.notice:
-        screen.line(f"  {printable(plan.notice)}")
+    for text in filter(None, (plan.notice, *plan.warnings)):
+        screen.line(f"  {printable(text)}")
     if plan.consistency_reason:
         screen.line(f"  not application-consistent: {printable(plan.consistency_reason)}")
     if plan.quiescing:

@@ -1,0 +1,50 @@
+"""The first of several ways that can serve a VM: what AUTO comes to where the cluster leaves a choice.
+
+Whether a way leads to the disks of a VM is known once that VM is looked at: its containers may not be exported to this
+machine, it may be on another cluster than the worker VM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from ntxengine.attach.base import AUTO, Attached, Attacher, AttachOptions, Verdict
+from ntxengine.errors import AttachError
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.findings import Findings
+from ntxengine.prism.models import DiskPoint, Vm
+
+
+class FirstThatCan(Attacher):
+    """Asks one way after the other.  `others` says of ways that cannot be used at all why not."""
+
+    name = AUTO
+    title = "the first way that can be used"
+
+    def __init__(
+        self, prism: Prism, options: AttachOptions, candidates: Sequence[Attacher], others: Sequence[str]
+    ) -> None:
+        super().__init__(prism, options)
+        self.candidates = tuple(candidates)
+        self._others = tuple(others)
+
+    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+        """Say whether one of them can be used here."""
+        verdicts = [await each.can_serve(findings, disk_point) for each in self.candidates]
+        return Verdict("" if any(verdicts) else "; ".join(verdict.reason for verdict in verdicts))
+
+    async def for_vm(self, vm: Vm, warn: Callable[[str], None]) -> Attacher:
+        """Return the first that can; a warning says why those before it cannot."""
+        reasons: list[str] = []
+        for each in self.candidates:
+            if verdict := await each.can_serve_vm(vm):
+                if reasons:
+                    warn(f"VM {vm.name!r} is read by {each.title}: {'; '.join(reasons)}")
+                return each
+            reasons.append(f"{each.title}: {verdict.reason}")
+        raise AttachError(f"no way to the disks of VM {vm.name!r} ({vm.id}): {'; '.join([*reasons, *self._others])}")
+
+    def attach(self, disk_point: DiskPoint, size: int) -> AbstractAsyncContextManager[Attached]:
+        """Never asked: `for_vm` gives who attaches."""
+        raise AttachError(f"disk {disk_point.disk_id}: no way to it was chosen")

@@ -1,0 +1,177 @@
+"""`ntx capture` killed at each thing that it asks the cluster for, in each way to the bytes: a sweep finds all of it.
+
+A capture is killed when the cluster gets a request, or when it has answered it: either in `make test`, both in `make
+soak`.  What strangers have there stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from ntxengine.prism import Family
+from ntxengine.repository import Repository
+from ntxengine.sim import SimConfig, Simulator
+from ntxengine.sim.faults import HttpFault
+from ntxengine.sweep import sweep
+from ntxengine.units import utc_now
+from tests.capture.lab import MIB, Lab, make_config, open_lab
+from tests.capture.test_interrupted import ROOT, servers_gone
+from tests.support.servers import require
+
+Moment = Literal["asked", "answered"]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a way is reached in the simulator, and the requests that make and remove something, in their order."""
+
+    family: Family
+    attach: str
+    steps: tuple[tuple[str, str], ...]
+
+
+FREEZE_V4, FREEZE_V3 = ("POST", r"/config/recovery-points$"), ("POST", "/vm_snapshots$")
+RELEASE_V4, RELEASE_V3 = ("DELETE", r"/config/recovery-points/"), ("DELETE", "/vm_snapshots/")
+
+WAYS = {
+    "path": Way("v3", "mount", (FREEZE_V3, RELEASE_V3)),
+    "hotadd": Way("v4", "hot-add", (FREEZE_V4, ("POST", "/disks$"), ("DELETE", "/disks/"), RELEASE_V4)),
+    "hotadd-v3": Way("v3", "hot-add", (FREEZE_V3, ("POST", "/disks/attach$"), ("POST", "/disks/detach$"), RELEASE_V3)),
+}
+
+MOMENTS: tuple[Moment, Moment] = ("answered", "asked")
+IS_SOAK = "NTX_SOAK_ROUNDS" in os.environ
+
+
+def cases() -> Iterator[tuple[str, int, Moment]]:
+    """Yield each step of each way, at one moment, or at both in a soak."""
+    for name, way in WAYS.items():
+        for number in range(len(way.steps)):
+            for moment in MOMENTS if IS_SOAK else (MOMENTS[number % 2],):
+                yield name, number, moment
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest) -> Way:
+    found = WAYS[request.node.callspec.params["name"]]
+    require("qemu-nbd", "qemu-img", "setpriv")
+    return found
+
+
+@pytest.fixture
+def config(way: Way, tmp_path: Path) -> SimConfig:
+    config = make_config(tmp_path / "disks")
+    config.families = ["v3", "v4"] if way.family == "v4" else ["v3"]
+    return config
+
+
+@pytest.fixture
+async def way_lab(way: Way, simulator: Simulator, repository: Repository) -> AsyncIterator[Lab]:
+    lab = await open_lab(simulator, way.family, repository, attach=way.attach)
+    yield lab
+    await lab.prism.aclose()
+
+
+class Killed:
+    """A capture in a process of its own, which ends at a request."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._sim = lab.sim
+
+    async def run(self, source: str, step: tuple[str, str], moment: Moment) -> None:
+        """Kill it when it asks for `step`, before that is done, or as soon as it was answered."""
+        method, path = step
+        self._sim.requests.clear()
+        if moment == "asked":
+            self._sim.faults.http.append(HttpFault(path, method=method, delay_s=0.5))
+        arguments = (
+            "capture",
+            "db01",
+            "--to",
+            str(self._lab.repository.path),
+            "--source",
+            source,
+            "--progress",
+            "none",
+        )
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("NTX_")}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ntxengine.cli.main", *arguments),
+            env={**kept, **self._sim.env, "PYTHONPATH": str(ROOT / "src")},
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        said = asyncio.create_task(process.communicate())
+        while not said.done() and not self._has_come(method, path, moment):
+            await asyncio.sleep(0.002)
+        with suppress(ProcessLookupError):
+            process.kill()
+        _, err = await said
+        assert process.returncode in (-signal.SIGKILL, 0), err.decode()
+        assert await servers_gone(self._lab.repository.path)
+        await self._settle(method, path)
+
+    def _has_come(self, method: str, path: str, moment: Moment) -> bool:
+        if moment == "asked":
+            return self._sim.faults.http[-1].count == 0
+        return any(each.method == method and re.search(path, each.path) for each in list(self._sim.requests))
+
+    async def _settle(self, method: str, path: str) -> None:
+        """Wait until the cluster has done what it was asked for."""
+        for _ in range(200):
+            if self._has_come(method, path, "answered"):
+                break
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        self._sim.faults.http.clear()
+        self._sim.config.limits.task_s = 0
+
+
+async def strangers(lab: Lab) -> tuple[list[str], list[str]]:
+    """Let strangers have things that look like ours; return what they are."""
+    vm = await lab.prism.vm(lab.vm_id)
+    expires = utc_now() + timedelta(days=1)
+    for name in ("ntx-00c0ffee-20260101T000000Z-abcdef", f"ntx-{lab.repository.id}x", "nightly"):
+        point = await lab.prism.create_recovery_point(vm, name=name, consistency="crash", expires_at=expires)
+        assert lab.sim.worker_id is not None
+        await lab.prism.attach_disk(lab.sim.worker_id, point.disks[0])
+    return lab.recovery_points(), lab.hot_added()
+
+
+@pytest.mark.parametrize(("name", "number", "moment"), list(cases()))
+async def test_a_sweep_after_a_kill_removes_all_that_is_ours_and_nothing_else(
+    name: str, number: int, moment: Moment, way: Way, way_lab: Lab
+) -> None:
+    lab = way_lab
+    points, clones = await strangers(lab)
+    first = await lab.capture()
+    lab.write(0, 0, os.urandom(2 * MIB))
+    lab.sim.config.limits.task_s = 0.1
+
+    await Killed(lab).run(name.partition("-")[0], way.steps[number], moment)
+    report = await sweep(lab.prism, lab.repository)
+
+    assert report.problems == []
+    kept = [point.id for point in lab.points(lab.vm_id)]
+    assert kept[:1] == [first.id]
+    assert sorted(lab.recovery_points()) == sorted([*points, f"ntx-{lab.repository.id}-{kept[-1]}"])
+    assert lab.hot_added() == clones
+    assert lab.unfinished() == []
+    again = await sweep(lab.prism, lab.repository)
+    assert again.removed == []
+    point = await lab.capture()
+    assert lab.stored(point) == lab.guest()
+    assert point.kind == "incremental"
