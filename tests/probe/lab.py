@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import socket
 import time
@@ -127,6 +128,11 @@ class Lab:
         server = socket.create_server(("127.0.0.1", 0))
         self.opened.append(server)
         return f"https://127.0.0.1:{server.getsockname()[1]}"
+
+    def serve_iscsi(self) -> None:
+        """Let somebody listen where the data services of the cluster are, if no tgtd does."""
+        with contextlib.suppress(OSError):
+            self.opened.append(socket.create_server((self.sim.world.data_services, 3260)))
 
     def leave_a_point(self, name: str) -> None:
         """Let the cluster have a recovery point of this name."""

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 
 from ntxengine.prism import Secret, Trust
-from ntxengine.prism.v4.volumes import CentralVolumeGroups
 from ntxengine.probe.machine import Route
 from ntxengine.sim.faults import AnswerFault, HttpFault
 from tests.probe.lab import VM, WORKER, Lab
@@ -126,6 +125,7 @@ def _(lab: Lab) -> None:
 @broken("vmm v4.0, which cannot hot-add", source__chosen="failed")
 def _(lab: Lab) -> None:
     lab.patch.setattr(lab.sim.config, "revisions", {"vmm": "v4.0"})
+    lab.give_attach(source="hotadd")
 
 
 # -- rights, v4
@@ -307,7 +307,6 @@ def _(lab: Lab) -> None:
 
 @broken("no data services IP", source__iscsi="failed")
 def _(lab: Lab) -> None:
-    lab.patch.setattr(CentralVolumeGroups, "no_volume_groups", "")
     lab.give_attach(source="iscsi")
     lab.sim.faults.answers.append(
         AnswerFault("config/clusters/[^/]+$", count=-1, kind="drop", field="data.network.externalDataServiceIp")
@@ -316,15 +315,37 @@ def _(lab: Lab) -> None:
 
 @broken("a firewall before iSCSI", source__iscsi="failed")
 def _(lab: Lab) -> None:
-    lab.patch.setattr(CentralVolumeGroups, "no_volume_groups", "")
     lab.give_attach(source="iscsi", data_services="127.0.0.9")
     lab.machine.routes[3260] = Route("silent", 5.0, cause="no answer within 5 s")
 
 
 @broken("no right to delete volume groups", prism__v4_delete_groups="failed")
 def _(lab: Lab) -> None:
-    lab.give_attach(data_services="127.0.0.9")
+    lab.give_attach(source="iscsi")
+    lab.serve_iscsi()
     lab.lacks("Delete Volume Group")
+
+
+@broken("no right to admit iSCSI clients", prism__v4_admit_clients="failed")
+def _(lab: Lab) -> None:
+    lab.give_attach(source="iscsi")
+    lab.serve_iscsi()
+    lab.lacks("Attach Volume Group To External ISCSI Client")
+
+
+@broken("no right to delete volume groups of v2", prism__v3_delete_groups="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.give_attach(source="iscsi")
+    lab.serve_iscsi()
+    lab.lacks("delete volume groups")
+
+
+@broken("a firewall behind iSCSI", source__iscsi="warning")
+def _(lab: Lab) -> None:
+    lab.give_attach(source="iscsi")
+    lab.serve_iscsi()
+    lab.machine.routes[3205] = Route("silent", 5.0, cause="no answer within 5 s")
 
 
 @broken("a recovery point that a killed probe left", cluster__leftovers="warning")

@@ -106,6 +106,12 @@ async def test_a_driver_that_lacks_is_named(look, driver: str, context: Context,
 
 
 async def test_a_cluster_without_a_data_services_address_is_named(context: Context) -> None:
+    async def none(_cluster_id: str) -> str:
+        return ""
+
+    assert context.prism is not None
+    context.prism.data_services = none  # type: ignore[method-assign]
+
     found = await look_at_iscsi(context)
 
     assert found.status == "failed"

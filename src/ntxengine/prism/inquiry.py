@@ -85,7 +85,9 @@ QUESTIONS = {
     "v4.delete-point": Question("DELETE", _POINTS + "/{nobody}"),
     "v4.discover": Question("POST", _POINTS + "/{nobody}/$actions/discover-cluster", {}),
     "v4.hot-add": Question("POST", "/api/vmm/{vmm}/ahv/config/vms/{nobody}/disks", {}),
+    # To make one without a name might be taken for a wish: that right is not asked for.
     "v4.delete-group": Question("DELETE", _GROUPS + "/{nobody}"),
+    "v4.attach-client": Question("POST", _GROUPS + "/{nobody}/$actions/attach-iscsi-client", {}),
     # v3 and v2, on a Prism Element
     "v3.clusters": Question("POST", f"{_V3}/clusters/list", {"kind": "cluster", "length": 20, "offset": 0}),
     "v3.vms": _list_v3("vm"),
@@ -95,6 +97,8 @@ QUESTIONS = {
     "v3.delete-snapshot": Question("DELETE", f"{_V3}/vm_snapshots/{{nobody}}"),
     "v2.cluster": Question("GET", f"{_V2}/cluster"),
     "v2.containers": Question("GET", f"{_V2}/storage_containers", query={"count": "1"}),
+    "v2.groups": Question("GET", f"{_V2}/volume_groups", query={"count": "1"}),
+    "v2.delete-group": Question("DELETE", f"{_V2}/volume_groups/{{nobody}}"),
     "v2.hot-add": Question("POST", f"{_V2}/vms/{{nobody}}/disks/attach", {}),
 }  # fmt: skip
 

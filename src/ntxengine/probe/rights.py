@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ntxengine.attach import AUTO
 from ntxengine.probe.check import Context, Place, PlaceCheck
 from ntxengine.probe.model import Facts, Result, failed, ok
 
@@ -42,6 +43,14 @@ V4_RIGHTS = (
     Right("hot-add", "v4.hot-add", "hot-add disks", "Create Virtual Machine Disk", "hotadd", is_proof=False),
     Right("see-groups", "v4.groups", "see volume groups", "View Volume Group", "iscsi"),
     Right("delete-groups", "v4.delete-group", "delete volume groups", "Delete Volume Group", "iscsi", is_proof=False),
+    Right(
+        "admit-clients",
+        "v4.attach-client",
+        "admit iSCSI clients",
+        "Attach Volume Group To External ISCSI Client",
+        "iscsi",
+        is_proof=False,
+    ),
 )
 V3_RIGHTS = (
     Right("see-vms", "v3.vms", "see VMs", "see VMs"),
@@ -50,6 +59,8 @@ V3_RIGHTS = (
     Right("create-snapshots", "v3.create-snapshot", "create snapshots", "create snapshots", is_proof=False),
     Right("delete-snapshots", "v3.delete-snapshot", "delete snapshots", "delete snapshots", is_proof=False),
     Right("hot-add", "v2.hot-add", "hot-add disks", "attach disks", "hotadd", is_proof=False),
+    Right("see-groups", "v2.groups", "see volume groups", "list volume groups", "iscsi"),
+    Right("delete-groups", "v2.delete-group", "delete volume groups", "delete volume groups", "iscsi", is_proof=False),
 )
 
 
@@ -70,10 +81,10 @@ class RightCheck(PlaceCheck):
         """A right that only one way to the bytes needs is looked for if that way is asked for."""
         if self.right.source == "":
             return True
-        asked = {context.options.attach.source}
-        asked |= {"hotadd"} if context.options.worker else set()
-        asked |= {"iscsi"} if context.options.attach.data_services else set()
-        return self.right.source in asked
+        attach = context.options.attach
+        if attach.source != AUTO:
+            return self.right.source == attach.source
+        return self.right.source == ("hotadd" if context.options.worker else "iscsi")
 
     async def run(self, context: Context) -> Result:
         known = self.place.replies.get(self.right.question)

@@ -175,7 +175,9 @@ async def look_at_iscsi(context: Context) -> Result:
     if route.answer != "open":
         return failed(
             f"no connection to the data services at {address}:{port}: {route.cause}",
-            f"open TCP {port}, and {STARGATE_PORT} to each controller VM, from this machine in the firewalls between",
+            "is that the iSCSI Data Services IP (Prism Element > Settings > Cluster Details)? Nothing listens there"
+            if route.answer == "closed"
+            else f"open TCP {port}, and {STARGATE_PORT} to each controller VM, from here in the firewalls between",
             **facts,
         )
     cvms = await _controller_vms(context)

@@ -54,6 +54,8 @@ RIGHTS = {
     "v2_close_group": "detach initiators",
     "v2_list_containers": "list containers",
     "v2_cluster": "see the cluster",
+    "v2_list_groups": "list volume groups",
+    "v2_get_group": "list volume groups",
 }
 """By the name of a route; one that is not here needs no right but a login."""
 
