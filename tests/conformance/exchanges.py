@@ -233,7 +233,7 @@ STEPS: dict[str, Callable[[Prism, Held], Awaitable[Any]]] = {
 
 async def _freeze_together(prism: Prism, held: Held) -> list[RecoveryPoint]:
     """Freeze the VM with its volume group, and the other VM, where that can be done."""
-    if prism.no_shared_point:
+    if prism.shared_obstacle([held.vm]):
         return []
     groups = [disk for group in held.done["groups"] for disk in group.disks]
     second = next(vm for vm in held.done["vms"] if vm.name == "second")

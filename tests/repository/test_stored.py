@@ -25,6 +25,7 @@ from ntxengine.repository import (
 from ntxengine.repository.cluster_record import ClusterRecord
 from ntxengine.repository.point import decode, encode
 from ntxengine.repository.site import Site
+from ntxengine.repository.stored import StoredMember
 from tests.repository.builders import DISK, VM
 
 PARENT = "20261123T041500Z-8f3a2c"
@@ -102,6 +103,7 @@ RECORD = PointRecord(
         seconds=2.5,
     ),
     sums="SHA256SUMS",
+    together=(StoredMember(VM, "db01", POINT),),
 )
 
 DOCUMENT = f"""{{
@@ -196,7 +198,14 @@ DOCUMENT = f"""{{
     }},
     "seconds": 2.5
   }},
-  "sums": "SHA256SUMS"
+  "sums": "SHA256SUMS",
+  "together": [
+    {{
+      "vm_id": "{VM}",
+      "vm_name": "db01",
+      "point_id": "{POINT}"
+    }}
+  ]
 }}
 """
 
@@ -260,10 +269,49 @@ def test_what_a_capture_made_on_a_cluster_stands_under_these_names(here: Site, t
             "recovery_point_id": "recovery point",
             "sources": ["disk point"],
             "source": "hotadd",
+            "together": [],
+            "is_released": False,
         },
         "made_in": {"site": {**SITE, "path": ""}, "inodes": [tmp_path.stat().st_ino, folder.stat().st_ino]},
     }
     assert cluster_record.read(folder).own == (record,)
+
+
+OTHER = "11111111-0000-4000-8000-000000000000"
+
+
+def test_a_record_of_several_vms_is_read_again(here: Site, tmp_path: Path) -> None:
+    name = cluster_record.shared_name("01234567", POINT)
+    record = ClusterRecord(POINT, name, "worker", together=(VM, OTHER), is_released=True)
+    folder = tmp_path / VM
+    folder.mkdir()
+
+    cluster_record.write(folder, record)
+
+    assert cluster_record.read(folder).own == (record,)
+
+
+@pytest.mark.parametrize(
+    ("name", "together"),
+    [
+        (f"ntx-01234567-{POINT}", (VM, OTHER)),
+        (f"ntx-01234567-{POINT}-together", ()),
+        ("ntx-01234567-elsewhere-together", (VM, OTHER)),
+        (f"ntx-01234567-{POINT}-together", (VM, "../other")),
+    ],
+)
+def test_a_record_of_several_vms_that_names_something_else_is_damaged(
+    name: str, together: tuple[str, ...], here: Site, tmp_path: Path
+) -> None:
+    """So an older ntx takes no recovery point of several VMs for one of its own."""
+    folder = tmp_path / VM
+    folder.mkdir()
+
+    cluster_record.write(folder, ClusterRecord(POINT, name, "worker", together=together))
+
+    records = cluster_record.read(folder)
+    assert (records.own, len(records.problems)) == ((), 1)
+    assert "is damaged" in records.problems[0]
 
 
 def test_a_record_of_a_version_that_is_not_known_is_left_alone(here: Site, tmp_path: Path) -> None:

@@ -3,39 +3,66 @@
     announce -> the recovery point is made -> complete -> disks -> commit -> release (those of the points before)
                  any failure: take_back
 
-Only what is recorded is looked for.  A recovery point is the recorded one if it has the name and the VM that were
+Only what is recorded is looked for.  A recovery point is the recorded one if it has the name and the VMs that were
 recorded; what was left attached, the attachers know again (attach/).
+
+A recovery point of several VMs is recorded for each of them.  Whoever does not need it any more says so in its record
+first, and looks at the records of the others after that: so the last one deletes it, and if two are the last at once
+both do.  A VM that is killed in between is seen by the next sweep.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from ntxengine.attach import Attacher, AttachOptions, Trace, find_leftovers
-from ntxengine.errors import NotFoundError, NtxError, PrismProtected
+from ntxengine.errors import NotFoundError, NtxError, PrismProtected, TargetError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import RecoveryPoint, Vm
-from ntxengine.repository import ClusterRecord, Point, Repository, UnfinishedPoint, VmLock
+from ntxengine.repository import ClusterRecord, Point, Repository, Sharing, StoredMember, UnfinishedPoint, VmLock
 from ntxengine.units import utc_now
+
+log = logging.getLogger(__name__)
 
 
 def recorded_points(listed: Iterable[RecoveryPoint], record: ClusterRecord, vm_id: str) -> list[RecoveryPoint]:
     """Return the recorded recovery point, where the cluster still has it.  Two, if the first attempt left one."""
-    return [point for point in listed if point.name == record.name and point.vm_id.lower() == vm_id.lower()]
+    allowed = {each.lower() for each in (vm_id, *record.together)}
+    return [
+        point for point in listed if point.name == record.name and point.held_vm_ids and point.held_vm_ids <= allowed
+    ]
 
 
-def trace_of(record: ClusterRecord) -> Trace:
-    """Return what the attachers know again what they left by."""
-    return Trace(record.worker_id, record.sources, record.name, record.source)
+def trace_of(record: ClusterRecord, sharing: Sharing) -> Trace:
+    """Return what the attachers know again what they left by; not what another VM's capture reads now."""
+    sources = tuple(source for source in record.sources if source not in sharing.sources_in_use)
+    return Trace(record.worker_id, sources, record.name, record.source)
 
 
-async def remove_recorded(prism: Prism, record: ClusterRecord, vm_id: str) -> bool:
-    """Remove all that is recorded and can be seen; return whether there was a recovery point to remove.
+async def give_up(repository: Repository, lock: VmLock, record: ClusterRecord) -> Sharing:
+    """Say durably that a VM does not need its recovery point any more, and return who else does.
+
+    Where that cannot be written (the file system is full) it is removed by whoever sees nobody else.
+    """
+    if not record.together:
+        return Sharing()
+    try:
+        await repository.write_cluster_record(lock, dataclasses.replace(record, is_released=True))
+    except TargetError as error:
+        log.debug("record of recovery point %s: %s", record.name, error)
+    return await repository.sharing(lock.vm_id, record)
+
+
+async def remove_recorded(prism: Prism, repository: Repository, lock: VmLock, record: ClusterRecord) -> bool:
+    """Remove all that is recorded, can be seen and is needed by nobody else; return whether there was a recovery point
+    to remove, or others take care of it.
 
     What cannot be removed does not keep the rest from being removed.
     Errors: PrismError, NtxError: something may be left.  The first of them is raised, once all was tried.
     """
+    sharing = await give_up(repository, lock, record)
     failures: list[NtxError] = []
 
     async def attempt(removal: Awaitable[None]) -> None:
@@ -44,26 +71,29 @@ async def remove_recorded(prism: Prism, record: ClusterRecord, vm_id: str) -> bo
         except NtxError as error:
             failures.append(error)
 
-    left = await find_leftovers(prism, AttachOptions(), trace_of(record))
+    left = await find_leftovers(prism, AttachOptions(), trace_of(record, sharing))
     failures += [error for _, error in left.unseen]
     for leftover in left.found:
         await attempt(leftover.remove())
-    # The known one first: it must not stay because the cluster cannot list the others.
-    known = record.recovery_point_id
-    if known:
-        await attempt(prism.delete_recovery_point(known))
-    # By name too: an attempt before it may have left one whose deletion failed.
-    listed: list[RecoveryPoint] = []
-    try:
-        listed = recorded_points(await prism.recovery_points(name=record.name), record, vm_id)
-    except NtxError as error:
-        failures.append(error)
-    for point in listed:
-        if point.id != known:
-            await attempt(prism.delete_recovery_point(point.id))
+    was_there = bool(sharing.vm_ids)
+    if not was_there:
+        # The known one first: it must not stay because the cluster cannot list the others.
+        known = record.recovery_point_id
+        if known:
+            await attempt(prism.delete_recovery_point(known))
+        # By name too: an attempt before it may have left one whose deletion failed.
+        listed: list[RecoveryPoint] = []
+        try:
+            listed = recorded_points(await prism.recovery_points(name=record.name), record, lock.vm_id)
+        except NtxError as error:
+            failures.append(error)
+        for point in listed:
+            if point.id != known:
+                await attempt(prism.delete_recovery_point(point.id))
+        was_there = bool(known or listed)
     if failures:
         raise failures[0]
-    return bool(known or listed)
+    return was_there
 
 
 class Recorder:
@@ -77,10 +107,18 @@ class Recorder:
         self._warn = warn
         self._record: ClusterRecord | None = None
 
-    async def announce(self, unfinished: UnfinishedPoint, attacher: Attacher) -> str:
-        """Record durably what is about to be asked for; return the name that the recovery point must get."""
+    async def announce(
+        self, unfinished: UnfinishedPoint, attacher: Attacher, together: Sequence[StoredMember] = ()
+    ) -> str:
+        """Record durably what is about to be asked for; return the name that the recovery point must get.
+
+        `together` are the VMs that it is to hold, if they are several: it is named after the point of the first.
+        """
         name = self._repository.recovery_point_name(unfinished.id)
-        await self._write(ClusterRecord(unfinished.id, name, attacher.worker_id, source=attacher.name))
+        if together:
+            name = self._repository.shared_point_name(together[0].point_id)
+        record = ClusterRecord(unfinished.id, name, attacher.worker_id, source=attacher.name)
+        await self._write(dataclasses.replace(record, together=tuple(member.vm_id for member in together)))
         return name
 
     async def complete(self, point: RecoveryPoint) -> None:
@@ -97,7 +135,7 @@ class Recorder:
         Errors: PrismError, NtxError, TargetError; the record stays then.
         """
         assert self._record is not None
-        was_there = await remove_recorded(self._prism, self._record, self._vm.id)
+        was_there = await remove_recorded(self._prism, self._repository, self._lock, self._record)
         if was_there or self._record.is_settled(utc_now()):
             await self._repository.remove_cluster_record(self._lock, self._record)
 
@@ -130,8 +168,8 @@ class Recorder:
 
     async def _release(self, record: ClusterRecord) -> None:
         try:
-            await remove_recorded(self._prism, record, self._vm.id)
-            if record.is_settled(utc_now()):
+            was_there = await remove_recorded(self._prism, self._repository, self._lock, record)
+            if was_there or record.is_settled(utc_now()):
                 await self._repository.remove_cluster_record(self._lock, record)
         except PrismProtected as error:
             self._warn(f"recovery point {record.name}, which is not needed any more, stays for now: {error}")

@@ -152,9 +152,8 @@ class RecoveryPoints(Protocol):
         """
         ...
 
-    @property
-    def no_shared_point(self) -> str:
-        """Why several VMs cannot be frozen in one recovery point, "" if they can."""
+    def shared_obstacle(self, vms: Sequence[Vm]) -> str:
+        """Return why one recovery point of all these VMs cannot be had, "" if nothing that is known says so."""
         ...
 
     async def create_shared_recovery_point(

@@ -236,6 +236,11 @@ class RecoveryPoint:
     cluster_ids: frozenset[str] = frozenset()
     protection: str = ""
 
+    @property
+    def held_vm_ids(self) -> frozenset[str]:
+        """The VMs that it holds, in lower case."""
+        return frozenset(vm_id.lower() for vm_id in self.vm_ids or {self.vm_id} if vm_id)
+
 
 @dataclass(frozen=True)
 class RegionPage:

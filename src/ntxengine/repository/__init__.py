@@ -14,7 +14,7 @@ distrust.py        points whose tracking is distrusted since an audit
 
 from ntxengine.repository.chain import Chains
 from ntxengine.repository.changed import changed_extents
-from ntxengine.repository.cluster_record import NAME_PREFIX, ClusterRecord, Records
+from ntxengine.repository.cluster_record import NAME_PREFIX, ClusterRecord, Records, Sharing
 from ntxengine.repository.distrust import Distrust, Marks
 from ntxengine.repository.health import Health
 from ntxengine.repository.layout import VM_FILE, is_point_id, vm_of
@@ -24,7 +24,7 @@ from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.report import CaptureReport, DiskReport
 from ntxengine.repository.repository import Repository, UnfinishedPoint, sweep_files
 from ntxengine.repository.store import VmSummary
-from ntxengine.repository.stored import StoredAudit, StoredCluster, StoredDiskPoint, StoredGuestTools
+from ntxengine.repository.stored import StoredAudit, StoredCluster, StoredDiskPoint, StoredGuestTools, StoredMember
 from ntxengine.repository.vm_names import NamedVm
 
 __all__ = [
@@ -44,10 +44,12 @@ __all__ = [
     "PointRecord",
     "Records",
     "Repository",
+    "Sharing",
     "StoredAudit",
     "StoredCluster",
     "StoredDiskPoint",
     "StoredGuestTools",
+    "StoredMember",
     "UnfinishedPoint",
     "VmLock",
     "VmSummary",

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ import msgspec
 
 from ntxengine.errors import RepositoryError
 from ntxengine.files import durable
+from ntxengine.ids import is_canonical_uuid
 from ntxengine.repository import layout, site, stored
 from ntxengine.repository.site import Site
 from ntxengine.repository.stored import (
@@ -47,6 +49,7 @@ SETTLED_AFTER = timedelta(minutes=15)
 _SUFFIX = ".json"
 _LIMIT = 1024**2
 _NAME = re.compile(rf"{NAME_PREFIX}[0-9a-f]{{8}}-(.{{1,40}})")
+_TOGETHER = "-together"
 
 
 def name_prefix(repository_id: str) -> str:
@@ -60,7 +63,8 @@ class ClusterRecord:
 
     `recovery_point_id` is "" until it is known.  `worker_id` is the VM that clones are added to, "" if none are;
     `sources` are the disk recovery points that they say they come from.  `source` is the way to the bytes, as
-    attach.Attacher names it; "" in a record of an older ntxengine.
+    attach.Attacher names it; "" in a record of an older ntxengine.  `together` are the VMs that one recovery point was
+    made for, this one among them, empty for one alone; `is_released`: this one does not need it any more.
     """
 
     point_id: str
@@ -69,6 +73,8 @@ class ClusterRecord:
     recovery_point_id: str = ""
     sources: tuple[str, ...] = ()
     source: str = ""
+    together: tuple[str, ...] = ()
+    is_released: bool = False
 
     def is_settled(self, now: datetime) -> bool:
         """Say whether all that it tells of can be seen on the cluster by now."""
@@ -98,6 +104,40 @@ class _Folder:
         return self.site.machine_id == other.site.machine_id if same is None else same
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """Who else needs the recovery point of a record: `vm_ids`; and which of its disk recovery points are being read by
+    a capture of one of them at this moment."""
+
+    vm_ids: tuple[str, ...] = ()
+    sources_in_use: frozenset[str] = frozenset()
+
+
+def shared_name(repository_id: str, point_id: str) -> str:
+    """Return the name of a recovery point of several VMs; `point_id` is the point of one of them.
+
+    It is none that a record of a VM alone may have: who knows only those must not delete it.
+    """
+    return f"{name_prefix(repository_id)}{point_id}{_TOGETHER}"
+
+
+def sharing(repository: Path, vm_id: str, record: ClusterRecord, is_locked: Callable[[str], bool]) -> Sharing:
+    """Return who else needs what a record tells of.  A VM whose records cannot be read does."""
+    needing: list[str] = []
+    in_use: set[str] = set()
+    for other_id in (other.lower() for other in record.together):
+        if other_id == vm_id.lower():
+            continue
+        found = read(repository / other_id)
+        same = [each for each in (*found.own, *found.foreign) if each.name == record.name]
+        if found.problems or any(not each.is_released for each in same):
+            needing.append(other_id)
+        common = {source for each in same for source in each.sources} & set(record.sources)
+        if common and is_locked(other_id):
+            in_use |= common
+    return Sharing(tuple(needing), frozenset(in_use))
+
+
 def write(vm_folder: Path, record: ClusterRecord) -> None:
     """Write or replace a record, durably.  The VM is locked.  Errors: TargetError, RepositoryError."""
     folder = _folder(vm_folder)
@@ -111,6 +151,8 @@ def write(vm_folder: Path, record: ClusterRecord) -> None:
             recovery_point_id=record.recovery_point_id,
             sources=record.sources,
             source=record.source,
+            together=record.together,
+            is_released=record.is_released,
         ),
         made_in=StoredFolder(site.to_stored(folder.site), folder.inodes),
     )
@@ -156,6 +198,16 @@ def _folder(vm_folder: Path) -> _Folder:
     return _Folder(replace(site.here(vm_folder), path=""), inodes)
 
 
+def _is_named_well(record: StoredClusterRecord) -> bool:
+    """Return whether a record tells of a recovery point that its capture may have made."""
+    if not record.together:
+        name = _NAME.fullmatch(record.name)
+        return name is not None and name[1] == record.point_id
+    name = _NAME.fullmatch(record.name.removesuffix(_TOGETHER))
+    is_shared_name = name is not None and layout.is_point_id(name[1]) and record.name.endswith(_TOGETHER)
+    return is_shared_name and all(is_canonical_uuid(vm_id) for vm_id in record.together)
+
+
 def _path(vm_folder: Path, point_id: str) -> Path:
     return vm_folder / f"{PREFIX}{point_id}{_SUFFIX}"
 
@@ -168,8 +220,7 @@ def _read(path: Path) -> tuple[ClusterRecord, _Folder]:
     if found.format != CLUSTER_FORMAT or found.version not in READABLE_CLUSTER_VERSIONS:
         raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}: use the ntx that wrote it")
     point_id = path.name.removeprefix(PREFIX).removesuffix(_SUFFIX)
-    name = _NAME.fullmatch(found.record.name)
-    if not layout.is_point_id(point_id) or found.record.point_id != point_id or not name or name[1] != point_id:
+    if not layout.is_point_id(point_id) or found.record.point_id != point_id or not _is_named_well(found.record):
         raise RepositoryError(f"{path}: is damaged: it tells of {found.record.name[:80]!r}")
     record = ClusterRecord(
         point_id=found.record.point_id,
@@ -178,5 +229,7 @@ def _read(path: Path) -> tuple[ClusterRecord, _Folder]:
         recovery_point_id=found.record.recovery_point_id,
         sources=found.record.sources,
         source=found.record.source,
+        together=found.record.together,
+        is_released=found.record.is_released,
     )
     return record, _Folder(site.from_stored(found.made_in.site), found.made_in.inodes)

@@ -20,6 +20,7 @@ from ntxengine.repository.stored import (
     StoredDiskPoint,
     StoredHead,
     StoredKind,
+    StoredMember,
     StoredPoint,
     StoredTracking,
 )
@@ -55,6 +56,8 @@ class PointRecord:
 
     `tracking` says how changes were found, `tracking_reason` why not in a better way ("" for the best).
     `recovery_point_disks` are the disk recovery points by disk id, for the next capture.
+    `together` are the VMs that were frozen at the same moment, this one among them, each with the point that it was to
+    become; empty for one alone.
     `sums` is the file with the digests of this and of the files beside it, "" in points that were made without.
     """
 
@@ -73,6 +76,7 @@ class PointRecord:
     disks: tuple[PointDisk, ...]
     report: CaptureReport = field(default_factory=CaptureReport)
     sums: str = ""
+    together: tuple[StoredMember, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ def encode(record: PointRecord) -> bytes:
             disks=tuple(_stored_disk(disk) for disk in record.disks),
             report=encode_report(record.report),
             sums=record.sums,
+            together=record.together,
         )
     )
 
@@ -175,6 +180,7 @@ def _point(found: StoredPoint, folder: Path) -> Point:
         disks=tuple(_disk(disk) for disk in found.disks),
         report=decode_report(found.report),
         sums=found.sums,
+        together=found.together,
         path=folder,
     )
 

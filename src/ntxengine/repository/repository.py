@@ -26,7 +26,7 @@ from ntxengine.images.served import ImageFile
 from ntxengine.repository import cluster_record, distrust, layout, leftovers, scan, site, sums
 from ntxengine.repository.adopt import adopt
 from ntxengine.repository.chain import Chains
-from ntxengine.repository.cluster_record import ClusterRecord, Records
+from ntxengine.repository.cluster_record import ClusterRecord, Records, Sharing
 from ntxengine.repository.distrust import Marks
 from ntxengine.repository.health import Health
 from ntxengine.repository.leftovers import Leftovers
@@ -301,6 +301,14 @@ class Repository:
     def recovery_point_name(self, point_id: str = "") -> str:
         """Return the name that the recovery point of a point has on the cluster, or what all such names begin with."""
         return cluster_record.name_prefix(self.id) + point_id
+
+    def shared_point_name(self, point_id: str) -> str:
+        """Return the name of a recovery point of several VMs, after the point of one of them."""
+        return cluster_record.shared_name(self.id, point_id)
+
+    async def sharing(self, vm_id: str, record: ClusterRecord) -> Sharing:
+        """Return who else needs what a record of a VM tells of."""
+        return await to_thread_joined(cluster_record.sharing, self.path, vm_id, record, self._store.is_locked)
 
     async def cluster_records(self, vm_id: str) -> Records:
         """Return what is recorded that captures of a VM made on the cluster, oldest first."""

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ntxengine.dataplane.manifest import Manifest
-from ntxengine.errors import NotFoundError, NtxError, RepositoryError
+from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError, TargetError
 from ntxengine.files import durable
 from ntxengine.repository import filesystem, layout, marker, strays
 from ntxengine.repository.catalog import Catalog, NewRow
@@ -233,6 +233,14 @@ class PointStore:
         lock = VmLock(self.path / vm_id, f"{self.path}: VM {vm_id}")
         lock.acquire()
         return lock
+
+    def is_locked(self, vm_id: str) -> bool:
+        """Say whether somebody captures a VM at this moment, or that cannot be found out."""
+        try:
+            self.acquire(vm_id).release()
+        except (LockedError, TargetError):
+            return True
+        return False
 
     @contextmanager
     def lock(self, vm_id: str) -> Iterator[VmLock]:

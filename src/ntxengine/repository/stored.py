@@ -27,7 +27,8 @@ MARKER_FORMAT, MARKER_VERSION = "ntxengine-repository", 1
 SITE_FORMAT, SITE_VERSION = "ntxengine-site", 1
 CLUSTER_FORMAT, CLUSTER_VERSION = "ntxengine-cluster-record", 2
 READABLE_CLUSTER_VERSIONS = (1, 2)
-"""2 brought `source`.  Who does not know it would miss what such a way leaves, and must not forget the record."""
+"""2 brought `source`, and what several VMs share (`together`, `is_released`).  Who does not know these would miss what
+such a way leaves, or delete what another VM needs."""
 DISTRUST_FORMAT, DISTRUST_VERSION = "ntxengine-distrust", 1
 
 StoredKind = Literal["full", "incremental"]
@@ -172,6 +173,15 @@ class StoredReport:
 
 
 @dataclass(frozen=True)
+class StoredMember:
+    """One of `together`: a VM that was frozen at the same moment, and the point that it was to become."""
+
+    vm_id: str
+    vm_name: str
+    point_id: str
+
+
+@dataclass(frozen=True)
 class StoredPoint:
     """point.json.  `report` is a StoredReport, as far as what is found is one: it is numbers for people."""
 
@@ -192,6 +202,7 @@ class StoredPoint:
     disks: tuple[StoredDisk, ...]
     report: dict[str, Any] = field(default_factory=dict)
     sums: str = ""
+    together: tuple[StoredMember, ...] = ()
 
 
 # --------------------------------------------------------------------------------------- the other files of our own
@@ -235,6 +246,8 @@ class StoredClusterRecord:
     recovery_point_id: str = ""
     sources: tuple[str, ...] = ()
     source: str = ""
+    together: tuple[str, ...] = ()
+    is_released: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,18 @@ this repository, or of its original.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 from ntxengine.attach import AttachOptions, Trace, find_leftovers
 from ntxengine.capture.plan import disk_point_from
-from ntxengine.capture.recorded import recorded_points, trace_of
+from ntxengine.capture.recorded import give_up, recorded_points, trace_of
 from ntxengine.errors import LockedError, NtxError, PrismProtected, RepositoryError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import RecoveryPoint
-from ntxengine.repository import ClusterRecord, Records, Repository, VmLock
+from ntxengine.repository import ClusterRecord, Records, Repository, Sharing, VmLock
 from ntxengine.sweep.report import SweepReport, Swept
 from ntxengine.units import utc_now
 
@@ -35,6 +36,7 @@ class ClusterSweep:
         self._attach = attach
         self._report = report
         self._seen: set[str] = set()
+        self._given_up: set[tuple[str, str]] = set()
 
     async def run(self) -> None:
         """Sweep the cluster, one VM after the other.  Errors: PrismError, RepositoryError: as sweep."""
@@ -43,20 +45,19 @@ class ClusterSweep:
                 f"{mismatch}; nothing was removed from the cluster; if this is to be a repository of its own: "
                 f"`ntx repository adopt {self._repository.path}`, then sweep again"
             )
-        # One of several VMs has no VM id: no capture of ours makes such.
-        listed = [point for point in await self._prism.recovery_points() if point.vm_id]
+        listed = [point for point in await self._prism.recovery_points() if point.held_vm_ids]
         prefix = self._repository.recovery_point_name()
         named = [point for point in listed if point.name.startswith(prefix)]
         for vm_id in await self._repository.vm_ids():
             is_recorded = await self._repository.has_cluster_records(vm_id)
-            if not is_recorded and vm_id not in {point.vm_id.lower() for point in named}:
+            if not is_recorded and not any(vm_id in point.held_vm_ids for point in named):
                 continue
             try:
                 async with self._repository.lock(vm_id) as lock:
-                    await self._sweep_vm(lock, [point for point in listed if point.vm_id.lower() == vm_id])
+                    await self._sweep_vm(lock, [point for point in listed if vm_id in point.held_vm_ids])
             except LockedError:
                 self._report.locked_vms.append(vm_id)
-                self._seen |= {point.id for point in named if point.vm_id.lower() == vm_id}
+                self._seen |= {point.id for point in named if vm_id in point.held_vm_ids}
             except NtxError as error:
                 self._report.problems.append(f"VM {vm_id}: {error}")
         for point in named:
@@ -70,7 +71,7 @@ class ClusterSweep:
         self._report.problems += records.problems
         if not all(recorded_points(listed, record, vm_id) for record in records.own):
             # It may have been made after we asked, by a capture that has ended since.
-            listed = [point for point in await self._prism.recovery_points() if point.vm_id.lower() == vm_id]
+            listed = [point for point in await self._prism.recovery_points() if vm_id in point.held_vm_ids]
         # Also of a point that cannot be read: what it needs stays.
         kept = await self._repository.last_id(vm_id)
         for record in records.own:
@@ -84,19 +85,32 @@ class ClusterSweep:
         self, lock: VmLock, record: ClusterRecord, listed: list[RecoveryPoint], *, is_kept: bool
     ) -> None:
         vm_id = lock.vm_id
+        sharing = await self._sharing(lock, record, is_kept=is_kept)
         # Nobody works on this VM, so what is attached of our recovery points, also of the kept one, was left.
-        is_clean = await self._remove_attached(vm_id, trace_of(record))
+        is_clean = await self._remove_attached(vm_id, trace_of(record, sharing))
         for point in recorded_points(listed, record, vm_id):
             self._seen.add(point.id)
+            if sharing.vm_ids and record.recovery_point_id in ("", point.id):
+                continue
             if not is_kept or record.recovery_point_id not in ("", point.id):
                 found = Swept("recovery-point", point.id, point.name, vm_id)
                 is_clean &= await self._remove_point(found, point)
         if not is_clean or is_kept or self._report.dry_run:
             return
-        if record.is_settled(utc_now()):
+        if sharing.vm_ids or record.is_settled(utc_now()):
             await self._repository.remove_cluster_record(lock, record)
         else:
             log.info("recovery point %s stays recorded for a while: the cluster may make it yet", record.name)
+
+    async def _sharing(self, lock: VmLock, record: ClusterRecord, *, is_kept: bool) -> Sharing:
+        """Return who else needs a recovery point.  What is not kept is given up before; in a dry run that is noted."""
+        if not is_kept and not self._report.dry_run:
+            return await give_up(self._repository, lock, record)
+        found = await self._repository.sharing(lock.vm_id, record)
+        if not is_kept:
+            self._given_up.add((lock.vm_id, record.name))
+        needing = (vm_id for vm_id in found.vm_ids if (vm_id, record.name) not in self._given_up)
+        return dataclasses.replace(found, vm_ids=tuple(needing))
 
     async def _sweep_unrecorded(
         self, vm_id: str, records: Records, listed: list[RecoveryPoint], kept: str | None

@@ -46,6 +46,11 @@ from ntxengine.prism.v3.volumes import ElementVolumes
 _PLAIN_NAME = re.compile(r"[\w-]+", re.ASCII)
 """Names that mean themselves in a filter of v3; of others (`db.*`, `a;b`) the whole list is asked for."""
 
+_ONE_VM = (
+    "a snapshot of v3 holds one VM: several are frozen at one moment only through a Prism Central that has v4; capture"
+    " them one by one, each at a moment of its own"
+)
+
 
 class ElementPrism:
     """The `Prism` of a Prism Element."""
@@ -54,9 +59,6 @@ class ElementPrism:
     can_choose_vss = False
     no_hot_add = ""
     no_volume_groups = ""
-    no_shared_point = (
-        "a snapshot of v3 holds one VM: several are frozen at one moment only through a Prism Central that has v4"
-    )
 
     def __init__(self, session: Session, findings: Findings | None = None) -> None:
         self.findings = findings or Findings("v3")
@@ -145,8 +147,12 @@ class ElementPrism:
         expires_at: datetime,
         vss: Mapping[str, VssBackup | None],
     ) -> list[RecoveryPoint]:
-        """Refuse: see `no_shared_point`."""
-        raise PrismError(self.no_shared_point)
+        """Refuse it."""
+        raise PrismError(_ONE_VM)
+
+    def shared_obstacle(self, vms: Sequence[Vm]) -> str:
+        """Return why it cannot be had."""
+        return _ONE_VM
 
     async def attached_groups(self, vm: Vm) -> list[AttachedGroup]:
         """Return none: what a VM has is in `excluded`."""

@@ -52,7 +52,6 @@ class CentralPrism:
 
     family: Family = "v4"
     can_choose_vss = True
-    no_shared_point = ""
 
     def __init__(
         self,
@@ -172,6 +171,14 @@ class CentralPrism:
     ) -> list[RecoveryPoint]:
         """Freeze all disks of all these VMs at one moment."""
         return await self._points.create(vms, name=name, consistency=consistency, expires_at=expires_at, vss=vss)
+
+    def shared_obstacle(self, vms: Sequence[Vm]) -> str:
+        """Return why one recovery point of all these VMs cannot be had: they are too many, or too far apart."""
+        clusters = {vm.cluster_id: vm.name for vm in vms if vm.cluster_id}
+        if len(clusters) > 1:
+            apart = ", ".join(f"VM {name!r} on cluster {cluster_id}" for cluster_id, name in sorted(clusters.items()))
+            return f"a recovery point lies on one cluster: {apart}"
+        return too_many(vms)
 
     async def attached_groups(self, vm: Vm) -> list[AttachedGroup]:
         """Return the groups that are attached to a VM."""
