@@ -21,11 +21,13 @@ ROOT = Path(__file__).parent.parent.parent
 class Ntx:
     """`ntx capture` as a process, which can be stopped when it enters a stage."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, *what: str) -> None:
+        """`what` is captured, and how, if it is not the one VM of the lab."""
         self._lab = lab
+        self._what = what or ("db01",)
 
     async def run(self, *, stop_at: str, after_s: float, by: signal.Signals) -> int:
-        arguments = ["capture", "db01", "--to", str(self._lab.repository.path), "--progress", "json"]
+        arguments = ["capture", *self._what, "--to", str(self._lab.repository.path), "--progress", "json"]
         # Slow enough that a stage lasts until the signal is there.
         arguments += ["--bandwidth", "2M"] if stop_at == "copy" else []
         arguments += ["--audit", "100%"] if stop_at == "audit" else []

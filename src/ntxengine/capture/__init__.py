@@ -12,6 +12,7 @@ Who wants to know gives `on_event` (ntxengine.events).
 """
 
 from ntxengine.capture.audit import Audit
+from ntxengine.capture.gathering import OtherFailed, check_together
 from ntxengine.capture.options import (
     CONSISTENCY_CHOICES,
     DEFAULT_EXPIRY,
@@ -22,6 +23,7 @@ from ntxengine.capture.options import (
 )
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture
 from ntxengine.capture.several import Outcome, capture_several
+from ntxengine.capture.together import capture_together
 from ntxengine.capture.workflow import capture
 from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
 
@@ -37,8 +39,11 @@ __all__ = [
     "ConsistencyChoice",
     "DiskPlan",
     "OnLostTracking",
+    "OtherFailed",
     "Outcome",
     "capture",
     "capture_several",
+    "capture_together",
+    "check_together",
     "plan_capture",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ntxengine.capture.options import CaptureOptions
@@ -28,21 +28,27 @@ class Frozen:
 
 
 async def freeze(
-    prism: RecoveryPoints, plan: CapturePlan, *, name: str, options: CaptureOptions, warn: Callable[[str], None]
-) -> RecoveryPoint:
-    """Create the recovery point: with the planned consistency, or crash-consistent where that fails and may.
+    prism: RecoveryPoints,
+    plans: Sequence[CapturePlan],
+    *,
+    name: str,
+    options: CaptureOptions,
+    warn: Callable[[str], None],
+) -> list[RecoveryPoint]:
+    """Create the recovery point of all VMs: with the planned consistency, which is that of all, or crash-consistent
+    where that fails and may.  Return it as each VM sees it.
 
     Errors: as Prism.create_recovery_point.
     """
+    consistency = plans[0].consistency
     try:
-        return await _create(prism, plan, name, plan.consistency, options)
+        return await _create(prism, plans, name, consistency, options)
     except (TaskFailed, PrismStatusError) as error:
-        if plan.consistency != "application" or options.consistency == "app" or not may_be_about_quiescing(error):
+        if consistency != "application" or options.consistency == "app" or not may_be_about_quiescing(error):
             raise
-        warn(
-            f"no application-consistent recovery point of VM {plan.vm.name!r} ({error}): making a crash-consistent one"
-        )
-    return await _create(prism, plan, name, "crash", options)
+        names = ", ".join(repr(plan.vm.name) for plan in plans)
+        warn(f"no application-consistent recovery point of VM {names} ({error}): making a crash-consistent one")
+    return await _create(prism, plans, name, "crash", options)
 
 
 def may_be_about_quiescing(error: PrismError) -> bool:
@@ -57,10 +63,21 @@ def may_be_about_quiescing(error: PrismError) -> bool:
 
 
 async def _create(
-    prism: RecoveryPoints, plan: CapturePlan, name: str, consistency: Consistency, options: CaptureOptions
-) -> RecoveryPoint:
-    return await prism.create_recovery_point(
-        plan.vm, name=name, consistency=consistency, expires_at=utc_now() + options.expiry, vss=plan.vss
+    prism: RecoveryPoints, plans: Sequence[CapturePlan], name: str, consistency: Consistency, options: CaptureOptions
+) -> list[RecoveryPoint]:
+    expires_at = utc_now() + options.expiry
+    if len(plans) == 1:
+        (plan,) = plans
+        point = await prism.create_recovery_point(
+            plan.vm, name=name, consistency=consistency, expires_at=expires_at, vss=plan.vss
+        )
+        return [point]
+    return await prism.create_shared_recovery_point(
+        [plan.vm for plan in plans],
+        name=name,
+        consistency=consistency,
+        expires_at=expires_at,
+        vss={plan.vm.id: plan.vss for plan in plans},
     )
 
 

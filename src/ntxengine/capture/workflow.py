@@ -12,10 +12,12 @@ import asyncio
 import dataclasses
 import logging
 import time
+from contextlib import nullcontext
 
 from ntxengine.attach import Attacher
 from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture_disk
 from ntxengine.capture.freeze import Frozen, check_frozen, freeze, leave_out_untold
+from ntxengine.capture.gathering import Gathering
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture, stored_disk_point
 from ntxengine.capture.recorded import Recorder
@@ -37,7 +39,7 @@ from ntxengine.events import (
     log_event,
 )
 from ntxengine.prism.cluster import Prism
-from ntxengine.prism.models import Vm
+from ntxengine.prism.models import RecoveryPoint, Vm
 from ntxengine.repository import CaptureReport, Point, PointRecord, Repository, UnfinishedPoint, VmLock
 from ntxengine.units import utc_now
 
@@ -52,13 +54,14 @@ async def capture(
     options: CaptureOptions,
     attacher: Attacher,
     on_event: OnEvent = log_event,
+    gathering: Gathering | None = None,
 ) -> Point:
     """Capture a VM: in full the first time, then what changed.  Return the committed point.
 
     The VM is read from Prism again once it is locked.  Warnings go to `on_event` and into the point's report.  Times
     in the report that is returned are of the whole workflow; those in the stored one end before the commit.
     What went on top of a damaged point is not kept: a full point is made instead, loudly, unless `on_lost_tracking` is
-    "fail".
+    "fail", or the VM is frozen with others (`gathering`): the full point would be of another moment.
     Errors: LockedError; whatever a part of the workflow, or `on_event`, raises first.  Nothing is left behind then,
             neither here nor on the cluster, except what the log says could not be removed (`ntx sweep` removes it).
             What `on_event` raises when the point is committed comes too late for that: the point stays.
@@ -66,9 +69,9 @@ async def capture(
     emit = Emitter(on_event)
     async with repository.lock(vm.id) as lock:
         try:
-            return await _Capture(prism, repository, lock, vm, options, attacher, emit).run()
+            return await _Capture(prism, repository, lock, vm, options, attacher, emit, gathering=gathering).run()
         except BuiltOnDamage as error:
-            if options.on_lost_tracking == "fail":
+            if options.on_lost_tracking == "fail" or gathering is not None:
                 raise
             damage = str(error)
         # Not silently: the full point warns with the reason of each disk, and records it.
@@ -90,6 +93,7 @@ class _Capture:
         emit: Emitter,
         *,
         damage: str = "",
+        gathering: Gathering | None = None,
     ) -> None:
         self._prism = prism
         self._repository = repository
@@ -100,6 +104,7 @@ class _Capture:
         self._emit = emit
         self._subject: Subject = {"vm_id": vm.id, "vm_name": vm.name}
         self._damage = damage
+        self._gathering = gathering
         self._undo = Rollback()
         self._stages = Stages()
         self._warnings: list[str] = []
@@ -131,7 +136,8 @@ class _Capture:
             unfinished = await self._begin(plan)
             await self._settle_site()
             plan, frozen = await self._freeze(plan, unfinished)
-            disks = await self._capture_disks(plan, unfinished, frozen)
+            async with self._gathering.turn() if self._gathering else nullcontext():
+                disks = await self._capture_disks(plan, unfinished, frozen)
             record = self._record(plan, unfinished, frozen, disks, started_s)
             self._emit.raise_failure()
             with self._stages(Stage.COMMIT):
@@ -188,16 +194,28 @@ class _Capture:
 
     async def _freeze(self, plan: CapturePlan, unfinished: UnfinishedPoint) -> tuple[CapturePlan, Frozen]:
         """Make the recovery point; return it with the plan, which lacks what cannot be had of it."""
+        gathering = self._gathering
+        if gathering is not None:
+            plan = await gathering.agree(plan, unfinished.id)
         self._emit(StageBegan(stage=Stage.FREEZE, consistency=plan.consistency, **self._subject))
         recorder = self._recorder(plan)
         with self._stages(Stage.FREEZE):
-            name = await recorder.announce(unfinished, self._attacher)
+            name = await recorder.announce(unfinished, self._attacher, gathering.members if gathering else ())
             self._undo.add(f"remove recovery point {name}", recorder.take_back)
-            point = await freeze(self._prism, plan, name=name, options=self._options, warn=self._warn)
+            if gathering is None:
+                (point,) = await freeze(self._prism, [plan], name=name, options=self._options, warn=self._warn)
+            else:
+                point = await self._frozen_with_others(gathering, plan, name)
             # Recorded before anything else is looked at: undoing it needs the id.
             await recorder.complete(point)
         plan = leave_out_untold(plan, point, self._warn)
         return plan, check_frozen(plan, point, self._options, self._warn)
+
+    async def _frozen_with_others(self, gathering: Gathering, plan: CapturePlan, name: str) -> RecoveryPoint:
+        shared = await gathering.freeze(plan.vm.id, name)
+        for warning in shared.warnings:
+            self._warn(warning)
+        return shared.point
 
     def _recorder(self, plan: CapturePlan) -> Recorder:
         return Recorder(self._prism, self._repository, self._lock, plan.vm, self._warn)
@@ -266,6 +284,7 @@ class _Capture:
             recovery_point_disks={disk_id.lower(): stored_disk_point(disk) for disk_id, disk in frozen.disks.items()},
             disks=tuple(captured.disk for captured in disks.values()),
             report=report,
+            together=self._gathering.members if self._gathering else (),
         )
 
     async def _commit(self, unfinished: UnfinishedPoint, record: PointRecord, plan: CapturePlan) -> Point:

@@ -26,6 +26,8 @@ from ntxengine.capture import (
     Outcome,
     capture,
     capture_several,
+    capture_together,
+    check_together,
     plan_capture,
 )
 from ntxengine.cli import complete
@@ -55,6 +57,7 @@ from ntxengine.cli.several import (
     failures,
     names_of,
     raise_if_failed,
+    require_all,
     select,
     select_all,
     show,
@@ -144,6 +147,7 @@ def quiescing_options(function: Function) -> Function:
 @click.option(
     "--vms", "at_once", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="VMs at a time."
 )
+@click.option("--together", is_flag=True, help="Freeze all of them at one moment, by one recovery point (v4).")
 @repository_option("--to")
 @quiescing_options
 @click.option(
@@ -177,6 +181,7 @@ def capture_command(
     vms: tuple[str, ...],
     every: bool,
     at_once: int,
+    together: bool,
     repository: Path,
     quiescing: dict[str, Any],
     on_lost_tracking: Any,
@@ -198,7 +203,8 @@ def capture_command(
     files, read back and compared, and the point becomes visible when all of it is right.  The recovery point is kept as
     the reference of the next capture.  If it is interrupted, nothing that looks whole is left.
 
-    Of several VMs, one that fails does not stop the others: the exit code is 3 then.
+    Of several VMs, one that fails does not stop the others: the exit code is 3 then.  With --together that holds once
+    they are frozen; before, one that fails stops all.
 
     Only the cluster knows what changed.  --audit reads some of what it says has not, each time another part; where that
     is wrong the whole disk is read, and points that believed it are marked.
@@ -210,6 +216,7 @@ def capture_command(
     Examples:
       ntx capture db01 --to /backups
       ntx capture --all --vms 2 --to /backups --audit 2%
+      ntx capture web01 db01 --together --to /backups
       ntx capture db01 --to /backups --full --reason "storage was restored from a replica"
       ntx capture 5e1c83f0-... --to /backups --consistency app --bandwidth 200M --json
     """
@@ -227,8 +234,10 @@ def capture_command(
         )
     if every == bool(vms):
         raise click.UsageError("name a VM, or give --all" if not every else "--all and a VM contradict each other")
+    if together and len(vms) == 1:
+        raise click.UsageError("--together is for two VMs or more: name them, or give --all")
     prism_login = login(prism, screen)
-    request = Request(vms, repository, options, attach, at_once)
+    request = Request(vms, repository, options, attach, at_once, together)
     if len(vms) == 1:
         (_plan_one if dry_run else _capture_one)(request, prism_login, screen)
     else:
@@ -244,9 +253,14 @@ class Request:
     options: CaptureOptions
     attach: AttachArguments
     at_once: int
+    together: bool
 
     async def select(self, cluster: Cluster) -> Selection:
-        return await select(cluster, self.names) if self.names else await select_all(cluster, self.attach.worker)
+        if self.names:
+            found = await select(cluster, self.names)
+        else:
+            found = await select_all(cluster, self.attach.worker)
+        return require_all(found) if self.together else found
 
 
 def _capture_one(request: Request, prism_login: Login, screen: Screen) -> None:
@@ -277,7 +291,7 @@ def _capture_several(request: Request, prism_login: Login, screen: Screen) -> No
             selection = await request.select(cluster)
             repository = await Repository.open(request.repository, create=True)
             with screen.view() as view:
-                outcomes = await capture_several(
+                outcomes = await (capture_together if request.together else capture_several)(
                     cluster.prism,
                     repository,
                     selection.vms,
@@ -320,6 +334,8 @@ def _plan_several(request: Request, prism_login: Login, screen: Screen) -> None:
         for plan in plans:
             show_plan(plan, screen)
         show_left_out(selection, screen)
+    if request.together and not failed:
+        screen.note(f"all {len(plans)} of them at one moment, by one recovery point")
     say_space(space, screen)
     raise_if_failed(len(plans), failed)
 
@@ -335,6 +351,8 @@ async def _plans(request: Request, prism_login: Login) -> tuple[Selection, list[
                 plans.append(plan)
             except NtxError as error:
                 failed.append(tell(Failure(vm.id, vm.name, error)))
+        if request.together and not failed:
+            check_together(cluster.prism, plans)
     return selection, plans, [*selection.failed, *failed]
 
 

@@ -234,7 +234,11 @@ def _renamed(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {_JSON_NAMES.get(name, name): value for name, value in entry.items()}
 
 
-_JSON_NAMES = {"id": "disk_recovery_point_id", "vm_point_id": "vm_recovery_point_id"}
+_JSON_NAMES = {
+    "id": "disk_recovery_point_id",
+    "vm_point_id": "vm_recovery_point_id",
+    "group_point_id": "volume_group_recovery_point_id",
+}
 
 
 def _rows(health: Health) -> list[list[str]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ntxengine.api.cluster import find_vm
-from ntxengine.capture import CapturePlan, Outcome
+from ntxengine.capture import CapturePlan, OtherFailed, Outcome
 from ntxengine.cli.errors import SomeFailed, error_fields
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.output import Screen
@@ -104,6 +104,13 @@ def tell_if_failed(outcome: Outcome) -> None:
         tell(failure)
 
 
+def require_all(selection: Selection) -> Selection:
+    """Return a selection of which nothing failed: what is to be frozen together.  Errors: the first failure."""
+    if selection.failed:
+        raise selection.failed[0].error
+    return selection
+
+
 def failures(outcomes: Sequence[Outcome]) -> list[Failure]:
     """Return what failed."""
     return [Failure(each.vm.id, each.vm.name, each.error) for each in outcomes if each.error is not None]
@@ -143,12 +150,12 @@ def show_plans_as_json(
 def raise_if_failed(captured: int, failed: Sequence[Failure]) -> None:
     """Raise for what failed, which was said when it did.  If nothing was captured, what to do is what the first says.
 
-    Errors: SomeFailed; the first error if all failed.
+    Errors: SomeFailed; the first error if all failed, but for those that are only of another VM.
     """
     if not failed:
         return
     if not captured:
-        raise failed[0].error
+        raise next((each for each in failed if not isinstance(each.error, OtherFailed)), failed[0]).error
     names = ", ".join(printable(each.vm_name) for each in failed)
     raise SomeFailed(f"{len(failed)} of {plural(captured + len(failed), 'VM')} not captured: {names}")
 

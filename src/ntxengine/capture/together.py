@@ -1,0 +1,66 @@
+"""Several VMs frozen at one moment, by one recovery point; after that, what happens to one never stops the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+
+from ntxengine.attach import Attacher
+from ntxengine.capture.gathering import Gathering
+from ntxengine.capture.options import CaptureOptions
+from ntxengine.capture.several import Outcome
+from ntxengine.capture.workflow import capture
+from ntxengine.concurrency.parallel import map_limited
+from ntxengine.errors import Cancelled, OptionsError
+from ntxengine.events import OnEvent, log_event
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.models import Vm
+from ntxengine.repository import Repository
+
+log = logging.getLogger(__name__)
+
+
+async def capture_together(
+    prism: Prism,
+    repository: Repository,
+    vms: Sequence[Vm],
+    *,
+    options: CaptureOptions,
+    attacher: Attacher,
+    at_once: int = 1,
+    on_event: OnEvent = log_event,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Freeze `vms` by one recovery point, then capture each, at most `at_once` of them at a time.
+
+    Before the recovery point is made all must succeed, or none is captured; after it each is on its own.  A VM whose
+    captured disks turn out to lie on damage is not captured anew: that would be another moment.  Else as
+    capture_several.
+    Errors: OptionsError (fewer than two; what no recovery point can hold); no errors of a VM's own.
+    """
+    if len(vms) < 2:
+        raise OptionsError(f"{len(vms)} VM to be frozen together: give two or more, or capture it alone")
+    if obstacle := prism.shared_obstacle(vms):
+        raise OptionsError(f"these VMs cannot be frozen together: {obstacle}; nothing was made")
+    at_once = max(1, min(at_once, len(vms)))
+    shared = dataclasses.replace(options, captures_at_once=at_once)
+    gathering = Gathering(prism, vms, shared, at_once=at_once)
+
+    async def capture_one(vm: Vm) -> Outcome:
+        try:
+            point = await capture(
+                prism, repository, vm, options=shared, attacher=attacher, on_event=on_event, gathering=gathering
+            )
+            outcome = Outcome(vm, point=point)
+        except Cancelled:
+            raise
+        except Exception as error:
+            # Whatever it is: the others must not wait for this one for ever.
+            gathering.fail(vm, error)
+            log.debug("VM %s (%s) was not captured", vm.name, vm.id, exc_info=error)
+            outcome = Outcome(vm, error=error)
+        on_outcome(outcome)
+        return outcome
+
+    return await map_limited(vms, capture_one, at_once=len(vms))

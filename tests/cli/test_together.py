@@ -1,0 +1,52 @@
+"""`ntx capture --together`: several VMs at one moment, or a refusal that says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ntxengine.sim import Simulator
+from tests.cli.ntx import assert_refused, ntx
+from tests.cli.test_json import problems
+from tests.cli.test_several import TWIN, Backup
+
+
+@pytest.fixture
+def backup(cluster: Simulator, tmp_path: Path) -> Backup:
+    return Backup(cluster, tmp_path / "repository")
+
+
+def test_several_vms_are_frozen_by_one_recovery_point(backup: Backup) -> None:
+    planned = backup.capture("demo", TWIN, "--together", "-n")
+    ran = backup.capture("demo", TWIN, "--together", "--vms", "2", "--json")
+
+    assert (planned.code, ran.code) == (0, 0), planned.err + ran.err
+    assert "all 2 of them at one moment" in planned.err
+    assert problems(ran.json, "capture.json") == []
+    first, second = ran.json["points"]
+    assert first["recovery_point_id"] == second["recovery_point_id"]
+    assert first["together"] == second["together"]
+    assert [member["vm_id"] for member in first["together"]] == [backup.demo, TWIN]
+    assert backup.captured() == [TWIN, backup.demo]
+
+
+def test_one_that_is_not_there_stops_all(backup: Backup) -> None:
+    ran = backup.capture("demo", "nobody", "--together")
+
+    assert ran.code == 10
+    assert "nobody" in ran.err
+    assert not backup.repository.exists()
+
+
+def test_one_vm_is_not_several(backup: Backup) -> None:
+    assert_refused(backup.capture("demo", "--together"), 2, "--together is for two VMs or more")
+
+
+def test_v3_cannot_and_says_what_can(backup: Backup, cluster: Simulator) -> None:
+    env = {**backup.env, "NTX_PRISM": cluster.element_url}
+
+    ran = ntx("capture", "demo", TWIN, "--together", "--api", "v3", env=env)
+
+    assert ran.code == 2
+    assert "a snapshot of v3 holds one VM" in ran.err
