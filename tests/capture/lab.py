@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ntxengine.attach import Attacher, AttachOptions, ContainerMount, HotAdd
+from ntxengine.attach import Attacher, AttachOptions, ContainerMount, HotAdd, Iscsi, NfsExport
 from ntxengine.capture import CaptureOptions, capture
 from ntxengine.events import Event, Stage, StageBegan, Warned
 from ntxengine.prism import Endpoint, Family, Prism, Secret
@@ -180,10 +180,15 @@ class Lab:
     def hot_added(self) -> list[str]:
         return sorted(self.sim.world.state.clones)
 
+    def volume_groups(self) -> list[str]:
+        """Return the names of those that were made of recovery points."""
+        return sorted(group.name for group in self.sim.world.state.made_groups.values())
+
     def assert_clean(self, *, points: int) -> None:
         """Check that nothing is left but `points` whole points, and the reference of the newest."""
         assert self.unfinished() == []
         assert self.hot_added() == []
+        assert self.volume_groups() == []
         found = self.points(self.vm_id)
         assert len(found) == points
         expected = [f"ntx-{self.repository.id}-{found[-1].id}"] if found else []
@@ -224,6 +229,10 @@ async def open_lab(
     attacher: Attacher
     if attach == "mount":
         attacher = ContainerMount(prism, AttachOptions(containers=layout.containers))
+    elif attach == "iscsi":
+        attacher = Iscsi(prism, AttachOptions())
+    elif attach == "nfs":
+        attacher = NfsExport(prism, AttachOptions())
     else:
         assert sim.worker_id is not None
         attacher = HotAdd(prism, AttachOptions(sim.worker_id, layout.devices))

@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,14 +20,17 @@ from typing import Literal
 
 import pytest
 
+from ntxengine.attach.iscsi import group_name
 from ntxengine.prism import Family
-from ntxengine.repository import Repository
+from ntxengine.prism.models import DiskPoint
+from ntxengine.repository import Point, Repository
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.faults import HttpFault
 from ntxengine.sweep import sweep
 from ntxengine.units import utc_now
 from tests.capture.lab import MIB, Lab, make_config, open_lab
 from tests.capture.test_interrupted import ROOT, servers_gone
+from tests.support.namespace import own_network
 from tests.support.servers import require
 
 Moment = Literal["asked", "answered"]
@@ -49,6 +52,31 @@ WAYS = {
     "path": Way("v3", "mount", (FREEZE_V3, RELEASE_V3)),
     "hotadd": Way("v4", "hot-add", (FREEZE_V4, ("POST", "/disks$"), ("DELETE", "/disks/"), RELEASE_V4)),
     "hotadd-v3": Way("v3", "hot-add", (FREEZE_V3, ("POST", "/disks/attach$"), ("POST", "/disks/detach$"), RELEASE_V3)),
+    "nfs": Way("v3", "nfs", (FREEZE_V3, RELEASE_V3)),
+    "iscsi": Way(
+        "v4",
+        "iscsi",
+        (
+            FREEZE_V4,
+            ("POST", r"/config/volume-groups$"),
+            ("POST", "attach-iscsi-client$"),
+            ("POST", "detach-iscsi-client"),
+            ("DELETE", r"/config/volume-groups/"),
+            RELEASE_V4,
+        ),
+    ),
+    "iscsi-v3": Way(
+        "v3",
+        "iscsi",
+        (
+            FREEZE_V3,
+            ("POST", "/volume_groups$"),
+            ("POST", "/open$"),
+            ("POST", "/close$"),
+            ("DELETE", "/volume_groups/"),
+            RELEASE_V3,
+        ),
+    ),
 }
 
 MOMENTS: tuple[Moment, Moment] = ("answered", "asked")
@@ -56,24 +84,29 @@ IS_SOAK = "NTX_SOAK_ROUNDS" in os.environ
 
 
 def cases() -> Iterator[tuple[str, int, Moment]]:
-    """Yield each step of each way, at one moment, or at both in a soak."""
+    """Yield each step of each way at one moment; in a soak at both, and the second families of a way too."""
     for name, way in WAYS.items():
+        if name.endswith("-v3") and not IS_SOAK:
+            continue
         for number in range(len(way.steps)):
             for moment in MOMENTS if IS_SOAK else (MOMENTS[number % 2],):
                 yield name, number, moment
 
 
 @pytest.fixture
-def way(request: pytest.FixtureRequest) -> Way:
+def way(request: pytest.FixtureRequest) -> Iterator[Way]:
     found = WAYS[request.node.callspec.params["name"]]
     require("qemu-nbd", "qemu-img", "setpriv")
-    return found
+    with own_network() if found.attach == "nfs" else nullcontext():
+        yield found
 
 
 @pytest.fixture
 def config(way: Way, tmp_path: Path) -> SimConfig:
     config = make_config(tmp_path / "disks")
     config.families = ["v3", "v4"] if way.family == "v4" else ["v3"]
+    if way.attach == "nfs":
+        config.nfs, config.nfs_allowed = True, ["127.0.0.0/255.0.0.0"]
     return config
 
 
@@ -148,7 +181,22 @@ async def strangers(lab: Lab) -> tuple[list[str], list[str]]:
         point = await lab.prism.create_recovery_point(vm, name=name, consistency="crash", expires_at=expires)
         assert lab.sim.worker_id is not None
         await lab.prism.attach_disk(lab.sim.worker_id, point.disks[0])
+        if lab.attacher.name == "iscsi":
+            await make_group(lab, group_name(name, point.disks[0].id), point.disks[0])
     return lab.recovery_points(), lab.hot_added()
+
+
+async def make_group(lab: Lab, name: str, disk: DiskPoint) -> None:
+    vm = await lab.prism.vm(lab.vm_id)
+    await lab.prism.make_volume_group(disk, name=name, cluster_id=vm.cluster_id, secret="a14charsecret1")
+
+
+async def make_groups_like_ours(lab: Lab, point: Point) -> list[str]:
+    """Let strangers have volume groups whose names begin as ours do; return the names of all."""
+    (disk, *_) = (await lab.prism.recovery_point(point.recovery_point_id, await lab.prism.vm(lab.vm_id))).disks
+    for name in (f"ntx-{lab.repository.id}-{point.id}-00000000", f"ntx-{lab.repository.id}-{point.id}0-abcdef01"):
+        await make_group(lab, name, disk)
+    return lab.volume_groups()
 
 
 @pytest.mark.parametrize(("name", "number", "moment"), list(cases()))
@@ -158,6 +206,7 @@ async def test_a_sweep_after_a_kill_removes_all_that_is_ours_and_nothing_else(
     lab = way_lab
     points, clones = await strangers(lab)
     first = await lab.capture()
+    groups = await make_groups_like_ours(lab, first) if way.attach == "iscsi" else []
     lab.write(0, 0, os.urandom(2 * MIB))
     lab.sim.config.limits.task_s = 0.1
 
@@ -169,6 +218,7 @@ async def test_a_sweep_after_a_kill_removes_all_that_is_ours_and_nothing_else(
     assert kept[:1] == [first.id]
     assert sorted(lab.recovery_points()) == sorted([*points, f"ntx-{lab.repository.id}-{kept[-1]}"])
     assert lab.hot_added() == clones
+    assert lab.volume_groups() == groups
     assert lab.unfinished() == []
     again = await sweep(lab.prism, lab.repository)
     assert again.removed == []

@@ -99,7 +99,13 @@ class Iscsi(Attacher):
             return Leftovers(unseen=(("volume groups", error),))
         return Leftovers(
             tuple(
-                Leftover("volume-group", group.id, group.name, partial(self.prism.remove_volume_group, group))
+                Leftover(
+                    "volume-group",
+                    group.id,
+                    group.name,
+                    partial(self.prism.remove_volume_group, group),
+                    protection=group.protection,
+                )
                 for group in groups
                 if group.name in ours
             )
