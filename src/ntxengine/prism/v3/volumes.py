@@ -168,9 +168,15 @@ class ElementVolumes:
         found = await self._appearing(name, what, deadline, wait_s=0.0 if has_ended else SETTLE_TIMEOUT_S)
         if not found and not has_ended:
             warn_of_unseen(what)
+        left: list[PrismError] = []
         for group in found:
             log.info("deleting volume group %s: making it did not succeed (%s)", group.uuid, what)
-            await self.remove(VolumeGroup(group.uuid, name, ""))
+            try:
+                await self.remove(VolumeGroup(group.uuid, name, ""))
+            except PrismError as exc:
+                left.append(exc)
+        if left:
+            raise left[0]
 
     async def _appearing(
         self, name: str, what: str, deadline: Deadline, *, wait_s: float = SETTLE_TIMEOUT_S

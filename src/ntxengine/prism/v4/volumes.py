@@ -19,6 +19,7 @@ from ntxengine.errors import (
     PrismProtected,
     PrismStatusError,
 )
+from ntxengine.ids import is_uuid
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
 from ntxengine.prism.http.parse import decode, given_id, ip_address_from
 from ntxengine.prism.http.secret import Secret
@@ -206,7 +207,7 @@ class CentralVolumes:
         task = await self._tasks.settle(task_id, what=what) if task_id is not None else None
         deadline = Deadline(self._clock, UNDO_TIMEOUT_S)
         if task is not None:
-            told = [await self._state(group_id) for group_id in task.affected(GROUP_REL)]
+            told = [await self._state(group_id) for group_id in task.affected(GROUP_REL) if is_uuid(group_id)]
             found = [group for group in told if group is not None and group.name == name]
             found += await poll(lambda: self._named(name, cluster_id), what=what, deadline=deadline)
         else:
@@ -214,9 +215,15 @@ class CentralVolumes:
             found = await self._appearing(name, cluster_id, what, deadline)
             if not found:
                 warn_of_unseen(what)
-        for group in {group.ext_id: group for group in found}.values():
-            log.info("deleting volume group %s: making it did not succeed (%s)", group.ext_id, what)
-            await self.remove(VolumeGroup(group.ext_id, name, cluster_id))
+        left: list[PrismError] = []
+        for group_id in {group.ext_id for group in found}:
+            log.info("deleting volume group %s: making it did not succeed (%s)", group_id, what)
+            try:
+                await self.remove(VolumeGroup(group_id, name, cluster_id))
+            except PrismError as exc:
+                left.append(exc)
+        if left:
+            raise left[0]
 
     # -- finding it
 
