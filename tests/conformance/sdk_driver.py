@@ -125,6 +125,51 @@ def volume_group(groups: Any, vm: Any) -> bool:
     return listed == [wanted] == [groups.get_volume_group_by_id(wanted).data.ext_id]
 
 
+def read_group(groups: Any, tasks: Any, cluster: str, disk_point: str) -> dict[str, Any]:
+    """Make a volume group of a disk recovery point, let an initiator in and out, and delete it."""
+    from ntnx_volumes_py_client.models.common.v1.config.EntityReference import EntityReference
+
+    body = volumes.VolumeGroup(
+        name="sdk's",
+        cluster_reference=cluster,
+        usage_type="TEMPORARY",
+        sharing_status="NOT_SHARED",
+        is_hidden=True,
+        target_prefix="sdk",
+        iscsi_features=volumes.IscsiFeatures(enabled_authentications="CHAP", target_secret="secret4target1"),
+        disks=[
+            volumes.VolumeDisk(
+                disk_data_source_reference=EntityReference(ext_id=disk_point, entity_type="DISK_RECOVERY_POINT")
+            )
+        ],
+    )
+    made = wait(tasks, groups.create_volume_group(body))
+    [group] = [one.ext_id for one in made.entities_affected if one.rel == "volumes:config:volume-group"]
+    found = groups.get_volume_group_by_id(group)
+    disks = groups.list_volume_disks_by_volume_group_id(group)
+    client = volumes.IscsiClient(
+        iscsi_initiator_name="iqn.2026-01.test:sdk", enabled_authentications="CHAP", client_secret="secret4client1"
+    )
+    admitted = wait(tasks, groups.attach_iscsi_client(group, client, if_match=_etag(groups, group)))
+    attached = groups.list_external_iscsi_attachments_by_volume_group_id(group)
+    one = volumes.IscsiClientAttachment(ext_id=attached.data[0].ext_id)
+    expelled = wait(tasks, groups.detach_iscsi_client(group, one, if_match=_etag(groups, group)))
+    return {
+        "listed": [one.name for one in groups.list_volume_groups(_filter="startswith(name,'sdk')").data],
+        "target": found.data.target_name == f"sdk-{group}",
+        "secret": found.data.iscsi_features.target_secret,
+        "disks": [[disk.index, disk.disk_size_bytes] for disk in disks.data],
+        "statuses": [made.status, admitted.status, expelled.status],
+        "clients": len(attached.data),
+        "deleted": wait(tasks, groups.delete_volume_group_by_id(group, if_match=_etag(groups, group))).status,
+        "unknown_fields": unknown([found, disks, attached], "answer"),
+    }
+
+
+def _etag(groups: Any, group: str) -> str:
+    return str(groups.api_client.get_etag(groups.get_volume_group_by_id(group)))
+
+
 def main() -> None:
     """Make the calls and print the result."""
     logging.disable(logging.CRITICAL)
@@ -169,6 +214,7 @@ def main() -> None:
             vm.disks[0].backing_info.storage_container.ext_id
         ).data.name,
         "volume_group": volume_group(groups, vm),
+        "read_group": read_group(groups, tasks, vm.cluster.ext_id, name_of(new, 0)["disk_recovery_point_ext_id"]),
         "disk_point": name_of(new, 0)["disk_recovery_point_ext_id"],
         "unknown_fields": unknown(
             [

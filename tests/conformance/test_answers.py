@@ -26,7 +26,11 @@ ROUNDS = int(os.environ.get("NTX_SOAK_ROUNDS", "100"))
 
 READS = ["vms", "vm", "recovery_points", "recovery_point", "regions", "difference", "attached"]
 GROUP_READS = ["groups", "group_regions", "group_difference"]
-STEPS = [*READS, *GROUP_READS, "create", "attach", "detach", "delete", "freeze", "attach_group", "detach_group"]
+VOLUME_READS = ["data_services", "volume_groups"]
+VOLUMES = [*VOLUME_READS, "make_group", "admit", "remove_group"]
+STEPS = [
+    *READS, *GROUP_READS, *VOLUMES, "create", "attach", "detach", "delete", "freeze", "attach_group", "detach_group",
+]  # fmt: skip
 
 
 def once_each(walk: Walk, step: str) -> list[Exchange]:
@@ -68,7 +72,7 @@ def test_anything_in_any_place_is_a_value_or_a_refusal(player: Player, step: str
         assert not isinstance(result, REFUSALS) or str(result).isprintable()
 
 
-@pytest.mark.parametrize("step", READS)
+@pytest.mark.parametrize("step", [*READS, *VOLUME_READS])
 @pytest.mark.parametrize("style", sorted(STYLES))
 def test_another_way_to_write_the_same_answer_is_the_same(player: Player, step: str, style: str) -> None:
     for exchange in once_each(player.walk, step):
@@ -116,6 +120,14 @@ def test_null_in_any_one_place_never_makes_a_group_without_its_disks(central: Pl
         assert isinstance(groups, REFUSALS) or groups[0].obstacle or len(groups[0].disks) == 1, place
 
 
+def test_null_in_any_one_place_never_makes_a_volume_group_without_its_target(player: Player) -> None:
+    for place, group in nulls(player, "make_group"):
+        assert isinstance(group, REFUSALS) or (group.target, group.lun) == (
+            player.walk.held.done["make_group"].target,
+            1,
+        ), place
+
+
 def test_null_in_any_one_place_never_makes_another_disk_of_an_old_point(player: Player) -> None:
     """An old point may lack a disk that the VM has now: there is nothing to compare it with, so it is read whole."""
     honest = set(player.walk.held.done["recovery_point"].disks)
@@ -159,7 +171,7 @@ def test_an_answer_with_every_field_of_its_model_is_read(
     for step, exchange, answer in whole:
         result = central.step(step, exchange, answer)
 
-        assert step not in READS or not isinstance(result, REFUSALS), (exchange.path, result)
+        assert step not in (*READS, *VOLUME_READS) or not isinstance(result, REFUSALS), (exchange.path, result)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)

@@ -75,6 +75,20 @@ def test_a_disk_is_hot_added_and_removed(answers: dict[str, Any]) -> None:
     assert answers["hot_add"] == expected
 
 
+def test_a_volume_group_of_a_recovery_point_lives_from_create_to_delete(answers: dict[str, Any]) -> None:
+    expected = {
+        "listed": ["sdk's"],
+        "target": True,
+        "secret": None,
+        "disks": [[1, 1 << 20]],
+        "statuses": ["SUCCEEDED"] * 3,
+        "clients": 1,
+        "deleted": "SUCCEEDED",
+        "unknown_fields": [],
+    }
+    assert answers["read_group"] == expected
+
+
 def test_the_cluster_is_described(answers: dict[str, Any]) -> None:
     assert (answers["clusters"], answers["cluster"]) == (["pe1", "pc1"], "pe1")
     assert (answers["hosts"], answers["all_hosts"]) == (2, 2)
