@@ -132,13 +132,6 @@ async def test_a_disk_that_appears_late_is_waited_for(prism: VolumeGroupsOf) -> 
     assert_nothing_is_left(prism)
 
 
-async def test_a_target_name_that_is_told_late_is_waited_for(prism: VolumeGroupsOf) -> None:
-    attacher = await made(prism)
-    prism.tells_target_after = 3
-
-    assert await read(attacher) == prism.files[POINT.id].read_bytes()
-
-
 def wrong_secret(prism: VolumeGroupsOf) -> None:
     prism.change_secret = lambda secret: "another-one12"
 
@@ -149,10 +142,6 @@ def no_disk(prism: VolumeGroupsOf) -> None:
 
 def nobody_admitted(prism: VolumeGroupsOf) -> None:
     prism.change_initiator = lambda initiator: f"{initiator}x"
-
-
-def no_target_name(prism: VolumeGroupsOf) -> None:
-    prism.tells_target_after = 10**6
 
 
 def odd_target_name(prism: VolumeGroupsOf) -> None:
@@ -169,7 +158,6 @@ def another_size(prism: VolumeGroupsOf) -> None:
         (wrong_secret, "refuses the CHAP secret"),
         (no_disk, "does not have the disk .waited 1 s"),
         (nobody_admitted, "no such target for us, although .* admitted to it.*--data-services"),
-        (no_target_name, "Prism did not tell the name of its iSCSI target within 1 s"),
         (odd_target_name, "Prism tells '--help ntx-"),
         (another_size, "this is not that disk, or its size was changed"),
     ],

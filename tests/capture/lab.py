@@ -209,6 +209,14 @@ def servers(folder: Path) -> list[str]:
     return found
 
 
+ATTACHERS: dict[str, tuple[type[Attacher], Callable[[Simulator], AttachOptions]]] = {
+    "mount": (ContainerMount, lambda sim: AttachOptions(containers=sim.world.layout.containers)),
+    "hot-add": (HotAdd, lambda sim: AttachOptions(sim.worker_id or "", sim.world.layout.devices)),
+    "nfs": (NfsExport, lambda sim: AttachOptions()),
+    "iscsi": (Iscsi, lambda sim: AttachOptions()),
+}
+
+
 async def open_lab(
     sim: Simulator,
     family: Family,
@@ -225,15 +233,5 @@ async def open_lab(
     endpoint = Endpoint(url, sim.username, Secret(password), ca_file=str(sim.ca_file), elements=elements)
     central, element = (endpoint, None) if family == "v4" else (None, endpoint)
     prism = (await open_cluster(central, element, retry=retry, clock=clock, transport=transport)).prism
-    layout = sim.world.layout
-    attacher: Attacher
-    if attach == "mount":
-        attacher = ContainerMount(prism, AttachOptions(containers=layout.containers))
-    elif attach == "iscsi":
-        attacher = Iscsi(prism, AttachOptions())
-    elif attach == "nfs":
-        attacher = NfsExport(prism, AttachOptions())
-    else:
-        assert sim.worker_id is not None
-        attacher = HotAdd(prism, AttachOptions(sim.worker_id, layout.devices))
-    return Lab(sim, prism, repository, attacher)
+    kind, options = ATTACHERS[attach]
+    return Lab(sim, prism, repository, kind(prism, options(sim)))

@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ntxengine.prism.models import DiskPoint, RecoveryPoint, VolumeGroup
@@ -135,7 +135,6 @@ class VolumeGroupsOf:
     calls: list[str] = field(default_factory=list)
     secrets: dict[str, str] = field(default_factory=dict)
     initiators: list[str] = field(default_factory=list)
-    tells_target_after: int = 0
     target_prefix: str = IQN
     offers_disk: bool = True
     change_secret: Callable[[str], str] = str
@@ -153,7 +152,7 @@ class VolumeGroupsOf:
         self.groups[group.id] = group
         self.secrets[group.id] = secret
         self.files[group.id] = self.files[disk.id]
-        return replace(group, target="") if self.tells_target_after else group
+        return group
 
     async def admit_initiator(self, group: VolumeGroup, initiator: str, secret: str) -> None:
         self.calls.append("admit")
@@ -167,9 +166,7 @@ class VolumeGroupsOf:
             )
 
     async def volume_groups(self, name_prefix: str) -> list[VolumeGroup]:
-        self.tells_target_after -= 1
-        found = [group for group in self.groups.values() if group.name.startswith(name_prefix)]
-        return [replace(group, target="") for group in found] if self.tells_target_after > 0 else found
+        return [group for group in self.groups.values() if group.name.startswith(name_prefix)]
 
     async def remove_volume_group(self, group: VolumeGroup) -> None:
         self.calls.append("remove")

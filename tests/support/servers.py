@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 
 def require(*tools: str) -> None:
@@ -101,10 +102,10 @@ def loop_device(image: Path, *arguments: str) -> Iterator[str]:
 
 def kill_server(uri: str) -> None:
     """Kill the server behind a URI of ours, as the kernel would: without a word to its clients."""
-    path = uri.split("socket=")[1].encode()
+    path = unquote(uri.split("socket=")[1]).encode()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if path in (process / "cmdline").read_bytes().split(b"\0"):
+            if {path, b"--socket=" + path} & set((process / "cmdline").read_bytes().split(b"\0")):
                 os.kill(int(process.name), signal.SIGKILL)
 
 

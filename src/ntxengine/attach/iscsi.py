@@ -10,7 +10,6 @@ The target, not we, chooses the CVM that serves the disk: whether the read is lo
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 import secrets
@@ -126,10 +125,11 @@ class Iscsi(Attacher):
         async with taken_away(
             partial(self.prism.remove_volume_group, group), partial(_not_removed, group), timeout_s=REMOVE_TIMEOUT_S
         ):
+            if not _TARGET.fullmatch(group.target):
+                raise AttachError(f"volume group {group.name}: Prism tells {group.target[:80]!r} as its iSCSI target")
             own_name = f"{_INITIATOR_PREFIX}{name[-_NAME_OF_OURS:].lower()}"
             await self.prism.admit_initiator(group, own_name, secret)
-            target, number = await self._target(group)
-            lun = IscsiLun(str(portal), target, number, initiator=own_name, secret=secret)
+            lun = IscsiLun(str(portal), group.target, group.lun, initiator=own_name, secret=secret)
             async with initiator.open(lun) as export:
                 check_size(lun.label, export.size, size)
                 yield Attached(export.location)
@@ -165,23 +165,6 @@ class Iscsi(Attacher):
         if not self._names.get(wanted):
             raise AttachError(f"recovery point {wanted} is not on the cluster any more, or has no name")
         return self._names[wanted]
-
-    async def _target(self, group: VolumeGroup) -> tuple[str, int]:
-        """Return the name of the target and the number of its disk, as soon as Prism tells them."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._waiting.appear_s
-        while not group.target:
-            if loop.time() >= deadline:
-                raise AttachError(
-                    f"volume group {group.name} ({group.id}) was made, and Prism did not tell the name of its iSCSI "
-                    f"target within {self._waiting.appear_s:g} s"
-                )
-            await asyncio.sleep(self._waiting.poll_s)
-            found = [each for each in await self.prism.volume_groups(group.name) if each.id == group.id]
-            group = found[0] if found else group
-        if not _TARGET.fullmatch(group.target):
-            raise AttachError(f"volume group {group.name}: Prism tells {group.target[:80]!r} as its iSCSI target")
-        return group.target, group.lun
 
 
 def group_name(recovery_point_name: str, disk_point_id: str) -> str:

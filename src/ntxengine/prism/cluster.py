@@ -250,7 +250,7 @@ class VolumeGroups(Protocol):
         ...
 
     async def make_volume_group(self, disk: DiskPoint, *, name: str, cluster_id: str, secret: str) -> VolumeGroup:
-        """Make a volume group with a clone of `disk`; its target wants `secret` by CHAP.
+        """Make a volume group with a clone of `disk`; its target, which is told, wants `secret` by CHAP.
 
         `name` must be of this one alone.  If it fails or is cancelled after Prism accepted it, what was made is deleted
         before the error goes on.

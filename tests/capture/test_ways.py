@@ -1,0 +1,192 @@
+"""Every way to the bytes gives the same, and leaves nothing: real servers, in a network namespace of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from ntxengine.attach import AttachOptions, Iscsi, NfsExport
+from ntxengine.attach.initiator import Waiting
+from ntxengine.errors import NtxError
+from ntxengine.events import Stage
+from ntxengine.prism import Family
+from ntxengine.repository import Repository
+from ntxengine.repository.store import PointStore
+from ntxengine.sim import SimConfig, Simulator, run_in_thread
+from tests.capture.lab import Lab, Witness, fast_clock, make_config, open_lab
+from tests.capture.test_workflow import change, manifests
+from tests.support.namespace import own_network
+from tests.support.servers import kill_server
+
+WAYS: tuple[tuple[Family, str], ...] = (
+    ("v3", "mount"),
+    ("v4", "hot-add"),
+    ("v3", "hot-add"),
+    ("v3", "nfs"),
+    ("v4", "iscsi"),
+    ("v3", "iscsi"),
+)
+OVER_THE_NETWORK = WAYS[3:]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> SimConfig:
+    config = make_config(tmp_path / "disks")
+    config.nfs = True
+    config.nfs_allowed = ["127.0.0.0/255.0.0.0"]
+    return config
+
+
+@pytest.fixture
+def simulator(config: SimConfig, tmp_path: Path) -> Iterator[Simulator]:
+    with own_network(), run_in_thread(config, tmp_path / "cluster") as sim:
+        yield sim
+
+
+@pytest.fixture(params=OVER_THE_NETWORK, ids="-".join)
+async def network_lab(
+    request: pytest.FixtureRequest, simulator: Simulator, repository: Repository
+) -> AsyncIterator[Lab]:
+    family, attach = request.param
+    lab = await open_lab(simulator, family, repository, attach=attach)
+    yield lab
+    await lab.prism.aclose()
+
+
+async def test_all_ways_give_the_same_increment_bit_for_bit(simulator: Simulator, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        labs = []
+        for family, attach in WAYS:
+            repository = Repository(PointStore.create(tmp_path / f"{family}-{attach}"))
+            labs.append(await open_lab(simulator, family, repository, attach=attach))
+            stack.push_async_callback(labs[-1].prism.aclose)
+        full = [await lab.capture() for lab in labs]
+        change(labs[0])
+
+        increments = [await lab.capture() for lab in labs]
+
+        assert {point.kind for point in increments} == {"incremental"}
+        for points in (full, increments):
+            assert all(manifests(point) == manifests(points[0]) for point in points)
+        for lab, point in zip(labs, increments, strict=True):
+            assert lab.stored(point) == lab.guest()
+            assert point.report.source == lab.attacher.name
+            assert {disk.bytes_read for disk in point.report.disks.values()} == {
+                disk.bytes_read for disk in increments[0].report.disks.values()
+            }
+    assert simulator.world.state.made_groups == {}
+    assert simulator.world.state.clones == {}
+
+
+def served(network_lab: Lab) -> list[str]:
+    """Return the sockets of the qemu-nbd processes that read over the network for us."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if words[0].endswith("qemu-nbd") and ('"driver": "iscsi"' in words[-2] or '"driver": "nfs"' in words[-2]):
+                found += [word.removeprefix("--socket=") for word in words if word.startswith("--socket=")]
+    return found
+
+
+class KillsServers(Witness):
+    """Kills what reads over the network as soon as the first disk is copied."""
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__()
+        self._lab = lab
+
+    def began(self, stage: Stage) -> None:
+        if stage is Stage.COPY:
+            for path in served(self._lab):
+                kill_server(f"nbd+unix:///?socket={path}")
+
+
+async def test_what_reads_is_killed_and_nothing_is_left(network_lab: Lab) -> None:
+    lab = network_lab
+    await lab.capture()
+    change(lab)
+    lab.make_witness = lambda: KillsServers(lab)
+
+    with pytest.raises(NtxError):
+        await lab.capture()
+
+    lab.assert_clean(points=1)
+    assert served(lab) == []
+    assert lab.sim.world.state.made_groups == {}
+    lab.make_witness = Witness
+    assert lab.stored(await lab.capture()) == lab.guest()
+
+
+async def test_a_capture_that_is_cancelled_leaves_nothing(network_lab: Lab) -> None:
+    lab = network_lab
+    copying = asyncio.Event()
+
+    class Tells(Witness):
+        def began(self, stage: Stage) -> None:
+            if stage is Stage.COPY:
+                copying.set()
+
+    lab.make_witness = Tells
+    task = asyncio.create_task(lab.capture())
+    await copying.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    lab.assert_clean(points=0)
+    assert served(lab) == []
+    assert lab.sim.world.state.made_groups == {}
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("no_data_services", "has no data services address"),
+        ("unreachable_data_services", r"no connection to 127\.0\.0\.250:3260"),
+        ("no_target_name", "Prism does not tell the name of its iSCSI target"),
+        ("wrong_secret", "the target refuses the CHAP secret"),
+    ],
+)
+async def test_a_fault_of_volume_groups_is_one_line_and_leaves_nothing(
+    fault: str, says: str, simulator: Simulator, repository: Repository
+) -> None:
+    lab = await open_lab(simulator, "v4", repository, attach="iscsi", clock=fast_clock())
+    lab.attacher = Iscsi(lab.prism, AttachOptions(), waiting=Waiting(appear_s=1, poll_s=0.1))
+    simulator.config.faults.volumes = [fault]
+
+    with pytest.raises(NtxError, match=says) as caught:
+        await lab.capture()
+
+    assert "\n" not in str(caught.value)
+    lab.assert_clean(points=0)
+    assert simulator.world.state.made_groups == {}
+    await lab.prism.aclose()
+
+
+async def test_a_volume_group_that_is_served_late_is_waited_for(simulator: Simulator, repository: Repository) -> None:
+    lab = await open_lab(simulator, "v4", repository, attach="iscsi")
+    simulator.config.faults.volumes = ["late"]
+
+    assert lab.stored(await lab.capture()) == lab.guest()
+
+    assert simulator.world.state.made_groups == {}
+    await lab.prism.aclose()
+
+
+async def test_a_container_that_refuses_us_is_said_before_anything_is_frozen(
+    simulator: Simulator, repository: Repository
+) -> None:
+    lab = await open_lab(simulator, "v3", repository, attach="nfs")
+    lab.attacher = NfsExport(lab.prism, AttachOptions(nfs_server="10.9.9.1"))  # our own address, which is not allowed
+
+    with pytest.raises(NtxError, match=r"storage container 'default'.*refuses this machine: add 10\.9\.9\.1/255"):
+        await lab.capture()
+
+    lab.assert_clean(points=0)
+    assert not any(each.path.endswith("/vm_snapshots") for each in simulator.requests)
+    await lab.prism.aclose()
