@@ -31,13 +31,15 @@ sys.exit(exit_code_of(lambda: run(work())))
 """
 
 
-def start(clean_up_s: float, ignored: signal.Signals | None = None, *, failure: str = "") -> subprocess.Popen[str]:
+def start(
+    clean_up_s: float, ignored: signal.Signals | None = None, *, failure: str = "", program: str = PROGRAM
+) -> subprocess.Popen[str]:
     """Start the program above; return when it works.  `ignored` is what nohup, or a shell with `&`, ignores for it.
 
     `failure` is what its clean-up ends with.
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(clean_up_s), failure],
+        [sys.executable, "-c", program, str(clean_up_s), failure],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -68,6 +70,17 @@ def test_a_clean_up_that_fails_is_told_and_does_not_change_the_exit_code() -> No
 
     assert process.returncode == 128 + signal.SIGINT
     assert err.splitlines()[-1] == "ntx: interrupted by SIGINT, and while it stopped: the worker VM is gone"
+
+
+def test_what_a_torn_connection_says_while_it_stops_is_not_told() -> None:
+    program = PROGRAM.replace("finally:", "finally:\n        asyncio.get_running_loop().call_soon(lambda: 1 / 0)")
+    process = start(0.05, program=program)
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in err
 
 
 def test_second_signal_ends_the_process_at_once() -> None:

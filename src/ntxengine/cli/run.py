@@ -7,10 +7,11 @@ whatever it is doing; ntxengine.cli.signals has the rules.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Coroutine, Sequence
 from contextlib import closing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ntxengine.cli.errors import Interrupted
 from ntxengine.cli.limits import make_room
@@ -21,6 +22,8 @@ from ntxengine.cli.streams import hurry, without_waiting
 from ntxengine.errors import Cancelled
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 def run(coroutine: Coroutine[object, object, T]) -> T:
@@ -51,6 +54,7 @@ async def _watched(coroutine: Coroutine[object, object, T]) -> T:
         text = f"{number.name}: stopping and cleaning up; once more to stop at once, and leave the rest to `ntx sweep`"
         messages.say("warning", f"ntx: {text}")
         hurry()
+        loop.set_exception_handler(_echo)
         task.cancel()
 
     for number in numbers:
@@ -70,6 +74,11 @@ async def _watched(coroutine: Coroutine[object, object, T]) -> T:
         raise Interrupted(text, signal_number=received[0]) from exc
     finally:
         _give_back(loop, numbers)
+
+
+def _echo(_loop: asyncio.AbstractEventLoop, said: dict[str, Any]) -> None:
+    """Keep from a person what connections say that are torn down: uvloop names each that had something to send."""
+    log.debug("while stopping: %s", said.get("message"), exc_info=said.get("exception"))
 
 
 def _give_back(loop: asyncio.AbstractEventLoop, numbers: Sequence[signal.Signals]) -> None:
