@@ -146,6 +146,11 @@ def _(lab: Lab) -> None:
     lab.lacks("Create Recovery Point")
 
 
+@broken("a Prism that takes a request without a VM", prism__v4_create_points="warning")
+def _(lab: Lab) -> None:
+    lab.sim.faults.http.append(HttpFault("recovery-points$", method="POST", status=202, count=-1, plain=True))
+
+
 @broken("no right to delete recovery points", prism__v4_delete_points="failed")
 def _(lab: Lab) -> None:
     lab.lacks("Delete Recovery Point")

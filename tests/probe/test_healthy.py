@@ -33,8 +33,7 @@ def the_role_backup_admin(lab: Lab) -> None:
 
 
 def v4_0_only(lab: Lab) -> None:
-    every = ("vmm", "dataprotection", "prism", "volumes", "clustermgmt")
-    lab.patch.setattr(lab.sim.config, "revisions", dict.fromkeys(every, "v4.0"))
+    lab.patch.setattr(lab.sim.config, "revisions", {"*": "v4.0"})
     lab.give(worker="")
     lab.serve_iscsi()
 

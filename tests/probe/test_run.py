@@ -79,6 +79,14 @@ async def test_a_check_that_takes_too_long_has_failed(context: Context) -> None:
     assert lines["b"].result.status == "ok"
 
 
+async def test_what_a_check_did_not_expect_does_not_end_the_others(context: Context) -> None:
+    lines = await run(context, Told("a", KeyError("x")), Told("b", ok("")))
+
+    assert lines["a"].result.status == "failed"
+    assert "a defect of ntx: unexpected KeyError" in lines["a"].result.text
+    assert lines["b"].result.status == "ok"
+
+
 @pytest.mark.parametrize("error", [NtxError("it broke"), PrismError("it broke"), OSError(5, "it broke")])
 async def test_what_a_check_raises_is_its_failure(error: Exception, context: Context) -> None:
     lines = await run(context, Told("a", error))

@@ -52,8 +52,9 @@ class Place:
 
     @property
     def asks_v3(self) -> bool:
-        """Whether v3 is to be looked for here."""
-        return self.may_be_element and self.is_central is not True
+        """Whether v3 is to be looked for here: not where v4 was found already."""
+        may_be = self.may_be_element and self.is_central is not True and not self.speaks_v4
+        return may_be and self.inquiry.endpoint.account.speaks_legacy
 
 
 @dataclass

@@ -121,8 +121,6 @@ class Account(PlaceCheck):
         place = self.place
         reply, identity = await place.inquiry.identity()
         place.is_central = identity.is_central
-        if not place.may_be_central:
-            place.is_central = identity.is_central
         who, options = place.inquiry.who, options_of(place)
         if reply.status == 401:
             return failed(

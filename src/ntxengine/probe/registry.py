@@ -38,7 +38,7 @@ def _of_place(place: Place) -> list[Check]:
         network.Kind(place, needs=("account",)),
         network.ClockSkew(place, needs=("account",)),
         families.V4(place, needs=("kind",)),
-        families.V3(place, needs=("kind",)),
+        families.V3(place, needs=("kind",), after=("v4",)),
     ]
     of_rights = [rights.RightCheck(place, right, "v4") for right in rights.V4_RIGHTS]
     of_rights += [rights.RightCheck(place, right, "v3") for right in rights.V3_RIGHTS]

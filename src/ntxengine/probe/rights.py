@@ -7,7 +7,7 @@ from typing import Literal
 
 from ntxengine.attach import AUTO
 from ntxengine.probe.check import Context, Place, PlaceCheck
-from ntxengine.probe.model import Facts, Result, failed, ok
+from ntxengine.probe.model import Facts, Result, failed, ok, warning
 
 V4_ROLE = "Backup Admin"
 V3_ROLE = "Cluster Admin"
@@ -104,5 +104,11 @@ class RightCheck(PlaceCheck):
             )
         if reply.outcome in ("busy", "silent"):
             return failed(f"not known: {reply.text}", "try again later; is this Prism busy, or being updated?", **facts)
+        if reply.outcome == "good" and self.right.name.startswith("create-"):
+            return warning(
+                f"Prism took a request to {self.right.what} that names no VM",
+                "look whether it made something: Prism > Tasks; and report it, with --report FILE",
+                **facts,
+            )
         doubt = "" if self.right.is_proof or reply.outcome == "good" else ", as far as a refused request tells"
         return ok(f"{who} may {self.right.what}{doubt}", **facts)

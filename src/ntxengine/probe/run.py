@@ -73,3 +73,6 @@ async def _result(check: Check, context: Context) -> Result:
         return failed(str(exc), "")
     except OSError as exc:
         return failed(exc.strerror or str(exc), "")
+    except Exception as exc:
+        log.debug("the traceback of the error", exc_info=exc)
+        return failed(f"a defect of ntx: unexpected {type(exc).__name__}: {exc}", "report it, with --report FILE")

@@ -136,7 +136,8 @@ class LimitsConfig:
 class SimConfig:
     """Everything the simulator plays; see the module's head for the YAML form.
 
-    `revisions` caps the v4 revision of a name space: a higher one in a path is 404, and OPTIONS answers the cap.
+    `revisions` caps the v4 revision of a name space: a higher one in a path is 404, and OPTIONS answers the cap;
+    `*` is for all that are not named.
     `content_revision` is the revision in the scope of the token of discover-cluster.  `disks_in_recovery_point` False
     makes `diskRecoveryPoints` of VMs null in the top-level GET, `group_disks_in_recovery_point` False those of volume
     groups, which nothing else tells.  `cannot_quiesce` is what an application-consistent request

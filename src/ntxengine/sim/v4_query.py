@@ -39,7 +39,8 @@ def route(name: str, method: str, namespace: str, path: str, handler: Handler, *
 
 def revision_cap(call: Call, namespace: str) -> int:
     """Return the highest minor revision served."""
-    text = call.world.config.revisions.get(namespace, f"v4.{MAX_REVISION}")
+    caps = call.world.config.revisions
+    text = caps.get(namespace) or caps.get("*") or f"v4.{MAX_REVISION}"
     return int(text.rpartition(".")[2])
 
 
