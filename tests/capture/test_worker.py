@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from ntxengine.capture import CaptureOptions, plan_capture
+from ntxengine.capture.groups import with_groups
 from ntxengine.prism.models import AttachedDisk, DiskPoint
 from ntxengine.repository import Point, cluster_record
 from ntxengine.repository.cluster_record import ClusterRecord
 from ntxengine.sim import SimConfig
-from ntxengine.sim.config import DiskConfig, VmConfig
+from ntxengine.sim.config import DiskConfig, GroupConfig, VmConfig
 from ntxengine.sweep import sweep
 from ntxengine.units import utc_now
 from tests.capture.lab import MIB, Lab, make_config
@@ -63,6 +64,29 @@ async def test_a_clone_of_a_recovery_point_with_our_name_is_left_out_and_said(re
     assert said.startswith("scsi.1")
     assert name in said
     assert any(said in warning for warning in lab.witness.warnings)
+
+
+async def test_a_clone_of_a_group_in_a_point_of_several_vms_is_left_out_too(
+    v4_lab: Lab, config: SimConfig, tmp_path: Path
+) -> None:
+    lab, name = v4_lab, f"ntx-00c0ffee-{POINT_ID}-together"
+    config.volume_groups.append(GroupConfig("data", [DiskConfig(tmp_path / "group.raw", size=MIB)], vms=["db01"]))
+    vm = (await with_groups(lab.prism, await lab.prism.vm(lab.vm_id), are_wanted=True)).vm
+    worker = await lab.prism.vm(lab.sim.worker_id or "")
+    points = await lab.prism.create_shared_recovery_point(
+        [vm, worker],
+        name=name,
+        consistency="crash",
+        expires_at=utc_now() + timedelta(days=1),
+        vss={vm.id: None, worker.id: None},
+    )
+    await lab.prism.attach_disk(worker.id, points[0].disks[-1])
+
+    point = await capture_worker(lab)
+
+    assert points[0].disks[-1].group_point_id
+    assert labels(point) == ["scsi.0"]
+    assert name in point.report.excluded[0]
 
 
 async def test_a_clone_whose_recovery_point_is_gone_is_known_by_its_record(lab: Lab) -> None:

@@ -13,6 +13,7 @@ LIMIT: a clone whose recovery point is gone, left by a capture into another repo
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 
 from ntxengine.attach.base import History, Leftover, Leftovers, Trace
@@ -91,8 +92,15 @@ async def _named_like_ours(prism: Prism, clones: list[Disk], name_prefix: str) -
 
 async def _points_of_ours(prism: Prism, name_prefix: str) -> AsyncIterator[RecoveryPoint]:
     for point in await prism.recovery_points():
-        if point.name.startswith(name_prefix) and point.vm_id:
+        for vm_id in sorted(point.held_vm_ids) if point.name.startswith(name_prefix) else ():
             try:
-                yield await prism.recovery_point(point.id, await prism.vm(point.vm_id))
+                yield await prism.recovery_point(point.id, await _with_groups(prism, vm_id))
             except NotFoundError:  # the VM, or by now the recovery point, is gone
                 continue
+
+
+async def _with_groups(prism: Prism, vm_id: str) -> Vm:
+    """Return a VM with the disks of its volume groups: the recovery point may hold those too."""
+    vm = await prism.vm(vm_id)
+    groups = [disk for group in await prism.attached_groups(vm) for disk in group.disks]
+    return replace(vm, disks=(*vm.disks, *groups))
