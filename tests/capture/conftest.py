@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -56,4 +57,13 @@ async def v4_lab(simulator: Simulator, repository: Repository) -> AsyncIterator[
 @pytest.fixture
 async def v3_hot_add_lab(simulator: Simulator, repository: Repository) -> AsyncIterator[Lab]:
     async for each in _lab(simulator, repository, "v3", "hot-add"):
+        yield each
+
+
+@pytest.fixture
+async def iscsi_lab(simulator: Simulator, repository: Repository) -> AsyncIterator[Lab]:
+    """A cluster reached through Prism Central, whose disks are read over iSCSI."""
+    if shutil.which("tgtd", path="/usr/sbin:/usr/bin") is None:
+        pytest.skip("tgtd is not installed (package tgt)")
+    async for each in _lab(simulator, repository, "v4", "iscsi"):
         yield each

@@ -236,6 +236,19 @@ async def test_a_clone_of_a_group_that_a_capture_left_is_swept(v4_lab: Lab) -> N
     v4_lab.assert_clean(points=1)
 
 
+async def test_groups_are_read_over_iscsi_too(iscsi_lab: Lab) -> None:
+    lab = iscsi_lab
+    await lab.capture()
+    for label in disks_of(lab):
+        write(lab, label, 4096, os.urandom(5000))
+
+    point = await lab.capture()
+
+    assert (point.kind, point.report.source) == ("incremental", "iscsi")
+    assert stored(lab, point) == guest(lab)
+    assert lab.sim.world.state.made_groups == {}
+
+
 async def test_v3_leaves_groups_out_and_says_what_does_not(v3_hot_add_lab: Lab) -> None:
     point = await v3_hot_add_lab.capture()
 

@@ -245,6 +245,36 @@ async def test_where_one_cannot_be_quiesced_all_are_crash_consistent_and_say_why
     assert "VM 'a', which is frozen at the same moment" in points[1].report.consistency_reason
 
 
+async def test_where_the_cluster_cannot_quiesce_them_all_are_crash_consistent_by_a_second_try(
+    several: Several,
+) -> None:
+    several.lab.sim.config.cannot_quiesce = "fail"
+    tools = several.lab.sim.config.vms[1].guest_tools
+    assert tools is not None
+    tools.can_quiesce = None
+    several.lab.sim.faults.fail_tasks["create"] = 1
+
+    points = await several.points()
+
+    assert {point.consistency_obtained for point in points} == {"crash"}
+    for point in points:
+        assert sum("no application-consistent recovery point" in text for text in point.report.warnings) == 1
+    assert len(several.lab.recovery_points()) == 1
+
+
+async def test_recorded_answers_are_understood(several: Several) -> None:
+    several.lab.sim.config.style = "recorded"
+    await several.points()
+    with several.path("a").open("r+b") as file:
+        file.write(b"changed")
+
+    points = await several.points()
+
+    assert {point.tracking for point in points} == {"v4-changed-regions"}
+    assert several.stored(points[0])["scsi.0"] == several.path("a").read_bytes()
+    assert "vg:shared.0" in several.stored(points[1])
+
+
 async def test_a_sweep_keeps_what_another_vm_needs_until_nobody_does(several: Several) -> None:
     """A VM whose record is not that of its newest point gives up; the recovery point goes with the last."""
     points = await several.points()
@@ -310,6 +340,17 @@ async def test_groups_count_among_the_entities(several: Several, tmp_path: Path)
 
     assert all("3 VMs and 30 volume groups are 33" in str(outcome.error) for outcome in outcomes)
     assert several.lab.recovery_points() == []
+
+
+async def test_a_group_of_two_vms_is_read_over_iscsi_by_one_after_the_other(iscsi_lab: Lab) -> None:
+    """The volume group that is made of a disk recovery point has one name, and one initiator one secret."""
+    several = Several(iscsi_lab)
+
+    points = await several.points()
+
+    group = several.lab.sim.config.volume_groups[0].disks[0].path.read_bytes()
+    assert [several.stored(point)["vg:shared.0"] for point in points[1:]] == [group] * 2
+    assert several.lab.sim.world.state.made_groups == {}
 
 
 async def test_v3_says_that_it_cannot_and_what_can(v3_hot_add_lab: Lab) -> None:

@@ -14,7 +14,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Context:
-    """What all disks of one capture share."""
+    """What all disks of one capture share.  `reading` is the context in which a disk recovery point is attached."""
 
     prism: Prism
     attacher: Attacher
@@ -57,6 +57,7 @@ class Context:
     newest: Point | None
     unfinished: UnfinishedPoint
     warn: Callable[[str, Subject], None]
+    reading: Callable[[str], AbstractAsyncContextManager[None]]
 
     def subject_of(self, disk: Disk) -> Subject:
         """Return who the events of a disk are about."""
@@ -193,7 +194,7 @@ class _DiskCapture:
         """The disk, readable here.  One that was read to its end and cannot be taken away costs a warning, no more:
         what the cluster keeps says nothing of the bytes, and those are compared when they are read back."""
         self._began(Stage.ATTACH)
-        async with AsyncExitStack() as stack:
+        async with self._context.reading(self._frozen.id), AsyncExitStack() as stack:
             with self._stages(Stage.ATTACH):
                 attaching = self._context.attacher.attach(self._frozen, self._changes.size)
                 attached = await stack.enter_async_context(attaching)

@@ -10,6 +10,7 @@ After it each is on its own.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -81,6 +82,7 @@ class Gathering:
         self._planned: _Meeting[tuple[CapturePlan, str], None] = _Meeting(len(vms), self._agree)
         self._frozen: _Meeting[str, dict[str, SharedPoint]] = _Meeting(len(vms), self._freeze)
         self._turns = asyncio.Semaphore(at_once)
+        self._readers: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
     def members(self) -> tuple[StoredMember, ...]:
@@ -90,6 +92,13 @@ class Gathering:
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Return the context in which one of them copies."""
         return self._turns
+
+    def reading(self, disk_point_id: str) -> AbstractAsyncContextManager[None]:
+        """Return the context in which one of them has a disk of a volume group attached that others have too.
+
+        What is attached is called after the disk, so two at once would take each other's away.
+        """
+        return self._readers[disk_point_id]
 
     async def agree(self, plan: CapturePlan, point_id: str) -> CapturePlan:
         """Wait until all are planned; return the plan with what is asked for of all.

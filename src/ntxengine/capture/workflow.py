@@ -236,6 +236,7 @@ class _Capture:
             newest=plan.newest,
             unfinished=unfinished,
             warn=self._warn,
+            reading=self._gathering.reading if self._gathering else lambda _disk_point_id: nullcontext(),
         )
 
         async def capture_one(disk_plan: DiskPlan) -> CapturedDisk:
