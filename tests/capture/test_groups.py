@@ -13,12 +13,12 @@ from ntxengine.capture.options import CaptureOptions
 from ntxengine.errors import PrismBusy
 from ntxengine.repository import Point, Repository
 from ntxengine.restore import restore
-from ntxengine.sim import SimConfig, ids
+from ntxengine.sim import SimConfig, Simulator, ids
 from ntxengine.sim.config import DiskConfig, GroupConfig
 from ntxengine.sim.faults import HttpFault
 from ntxengine.sweep import sweep
 from ntxengine.verify import verify_point
-from tests.capture.lab import MIB, Lab, make_config
+from tests.capture.lab import MIB, Lab, make_config, open_lab
 from tests.capture.test_workflow import manifests
 
 GROUPS = "/volume-groups/"
@@ -83,6 +83,20 @@ async def test_groups_are_captured_in_full_and_then_what_changed(v4_lab: Lab, tm
     assert manifests(second) == manifests(full)
     assert not any("volume group" in text for text in second.report.excluded)
     assert lab.hot_added() == []
+
+
+async def test_disks_of_groups_are_read_over_iscsi_too(simulator: Simulator, repository: Repository) -> None:
+    lab = await open_lab(simulator, "v4", repository, attach="iscsi")
+    await lab.capture()
+    for number, label in enumerate(disks_of(lab)):
+        write(lab, label, 70_000 * number + 3, os.urandom(5000))
+
+    point = await lab.capture()
+
+    assert point.kind == "incremental"
+    assert stored(lab, point) == guest(lab)
+    assert lab.sim.world.state.made_groups == {}
+    await lab.prism.aclose()
 
 
 async def test_groups_are_verified_and_restored_like_other_disks(v4_lab: Lab, tmp_path: Path) -> None:
