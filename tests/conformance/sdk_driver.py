@@ -125,6 +125,18 @@ def volume_group(groups: Any, vm: Any) -> bool:
     return listed == [wanted] == [groups.get_volume_group_by_id(wanted).data.ext_id]
 
 
+def vm_points(spec: dict[str, Any], vm: str) -> dict[str, Any]:
+    """List the recovery points of one VM by the name space of VMs, and look one up."""
+    points = vmm.VmRecoveryPointsApi(client(vmm, spec))
+    listed = points.list_vm_recovery_points(_filter=f"vmExtId eq '{vm}'")
+    found = points.get_vm_recovery_point_by_ext_id(listed.data[0].ext_id)
+    return {
+        "names": sorted(one.name for one in listed.data),
+        "vm": found.data.vm.ext_id == vm,
+        "unknown_fields": unknown([listed, found], "answer"),
+    }
+
+
 def read_group(groups: Any, tasks: Any, cluster: str, disk_point: str) -> dict[str, Any]:
     """Make a volume group of a disk recovery point, let an initiator in and out, and delete it."""
     from ntnx_volumes_py_client.models.common.v1.config.EntityReference import EntityReference
@@ -214,6 +226,7 @@ def main() -> None:
             vm.disks[0].backing_info.storage_container.ext_id
         ).data.name,
         "volume_group": volume_group(groups, vm),
+        "vm_points": vm_points(spec, vm.ext_id),
         "read_group": read_group(groups, tasks, vm.cluster.ext_id, name_of(new, 0)["disk_recovery_point_ext_id"]),
         "disk_point": name_of(new, 0)["disk_recovery_point_ext_id"],
         "unknown_fields": unknown(

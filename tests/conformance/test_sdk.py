@@ -75,6 +75,10 @@ def test_a_disk_is_hot_added_and_removed(answers: dict[str, Any]) -> None:
     assert answers["hot_add"] == expected
 
 
+def test_recovery_points_of_one_vm_are_read(answers: dict[str, Any]) -> None:
+    assert answers["vm_points"] == {"names": ["new", "old"], "vm": True, "unknown_fields": []}
+
+
 def test_a_volume_group_of_a_recovery_point_lives_from_create_to_delete(answers: dict[str, Any]) -> None:
     expected = {
         "listed": ["sdk's"],

@@ -22,7 +22,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ntxengine.errors import OptionsError
-from ntxengine.sim import tls, v2, v2_groups, v3, v4, v4_clusters, v4_content, v4_volumes
+from ntxengine.sim import tls, v2, v2_groups, v3, v4, v4_clusters, v4_content, v4_vm_points, v4_volumes
 from ntxengine.sim.auth import Credentials, Tokens
 from ntxengine.sim.clusters import Cluster
 from ntxengine.sim.config import SimConfig
@@ -253,12 +253,11 @@ class Simulator:
             routes += v3.routes(is_central=is_central)
             routes += [] if is_central else [*v2.routes(), *v2_groups.routes()]
         if "v4" in self.config.families:
-            routes += (
-                [*v4.routes(), *v4_content.central_routes(tokens), *v4_clusters.routes(), *v4_volumes.routes()]
-                if is_central
-                else []
-            )
-            routes += [] if is_central else v4_content.element_routes(tokens)
+            if is_central:
+                parts = (v4, v4_vm_points, v4_clusters, v4_volumes)
+                routes += [found for part in parts for found in part.routes()] + v4_content.central_routes(tokens)
+            else:
+                routes += v4_content.element_routes(tokens)
         password = self._password if is_central else self.element_password
         return Front(self.world, Credentials(self.username, password), routes, self.requests, cluster)
 
