@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.sim import target
+from ntxengine.sim import SimConfig, Simulator, target
+from ntxengine.sim.clusters import ClusterConfig
 from ntxengine.sim.faults import ETAG_RULES
 from tests.sim.iscsi import GROUPS, NAME, SECRET, attach, body, delete, detach, make, needs_tgtd, read
 from tests.sim.lab import V2, Json, Lab, disk_name, snapshot_path
@@ -228,3 +229,19 @@ async def test_the_same_request_id_makes_one_group(lab: Lab) -> None:
     assert first.json()["data"]["extId"] == second.json()["data"]["extId"]
     await lab.task(first)
     assert len(lab.sim.world.made_groups()) == 1
+
+
+async def test_a_group_is_on_the_cluster_of_its_disk(config: SimConfig, tmp_path: Path) -> None:
+    config.clusters = [ClusterConfig("pe2", "127.0.0.9")]
+    async with Simulator(config, tmp_path / "two") as sim:
+        lab = Lab(sim)
+        first, second = sim.world.clusters
+        point = await lab.disk()
+        group = await make(lab, point[2])
+
+        wrong = await lab.central.post(GROUPS, json=body(lab, point[2], clusterReference=second.id))
+
+        told = (await lab.central.get(f"{GROUPS}/{group}")).json()["data"]["clusterReference"]
+        await lab.aclose()
+    assert wrong.status_code == 404
+    assert told == first.id

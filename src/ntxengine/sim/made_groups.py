@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from ntxengine.sim import ids, storage
+from ntxengine.sim.clusters import Cluster
 from ntxengine.sim.model import Entity, FrozenFile, GroupDisk, Initiator, MadeGroup, Task
 from ntxengine.sim.target import FIRST_LUN
 from ntxengine.sim.tasks import TaskFailure
@@ -26,6 +27,7 @@ class GroupSpec:
     """What is asked of a new volume group.  `prefix` begins the name of its target, `target` is all of it."""
 
     name: str
+    cluster: Cluster
     sources: tuple[DiskSource, ...]
     id: str = ""
     prefix: str = ""
@@ -47,6 +49,7 @@ def create(world: World, spec: GroupSpec) -> Task:
     group = MadeGroup(
         id=group_id,
         name=spec.name,
+        cluster=spec.cluster.id,
         serial=world.state.next_serial,
         target=spec.target or f"{spec.prefix or 'vg'}-{group_id}",
         secret=spec.secret,

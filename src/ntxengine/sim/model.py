@@ -171,11 +171,13 @@ class Initiator:
 class MadeGroup:
     """A volume group that a caller made of disks of recovery points.  Not seen by anybody until it `is_ready`.
 
-    `target` is the name of its iSCSI target without the prefix of them all, `serial` its number there.
+    `target` is the name of its iSCSI target without the prefix of them all, `serial` its number there; `cluster` is the
+    uuid of its cluster.
     """
 
     id: str
     name: str
+    cluster: str
     serial: int
     target: str
     secret: str = ""

@@ -59,13 +59,14 @@ def listing(call: Call, entities: list[Json]) -> Response:
     return JSONResponse({"metadata": metadata, "entities": page})
 
 
-def _mine(call: Call) -> Cluster:
+def cluster_of(call: Call) -> Cluster:
+    """Return the cluster whose Prism Element is asked."""
     assert call.cluster is not None, "v2 is spoken by Prism Elements"
     return call.cluster
 
 
 async def _cluster(call: Call) -> Response:
-    world, cluster = call.world, _mine(call)
+    world, cluster = call.world, cluster_of(call)
     return JSONResponse(
         {
             "uuid": cluster.id,
@@ -160,7 +161,7 @@ async def _get_vm(call: Call) -> Response:
 
 
 def _virtual_disks(call: Call) -> list[Json]:
-    world, cluster = call.world, _mine(call)
+    world, cluster = call.world, cluster_of(call)
     return [
         {
             "uuid": file.vmdisk,
@@ -287,7 +288,7 @@ def _container(cluster: Cluster, container: ContainerConfig) -> Json:
 
 
 async def _list_containers(call: Call) -> Response:
-    cluster = _mine(call)
+    cluster = cluster_of(call)
     return listing(call, [_container(cluster, container) for container in cluster.config.containers])
 
 

@@ -10,12 +10,13 @@ from starlette.responses import JSONResponse, Response
 from ntxengine.ids import is_uuid
 from ntxengine.sim import made_groups
 from ntxengine.sim.answers import ApiError, Json
+from ntxengine.sim.clusters import Cluster
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.made_groups import DiskSource, GroupSpec
 from ntxengine.sim.model import Initiator, MadeGroup
 from ntxengine.sim.target import IQN
 from ntxengine.sim.tasks import TaskFailure
-from ntxengine.sim.v2 import BASES, listing, source_file
+from ntxengine.sim.v2 import BASES, cluster_of, listing, source_file
 from ntxengine.sim.v4_volumes_schema import is_secret
 from ntxengine.sim.world import World
 
@@ -38,7 +39,7 @@ def routes() -> list[Route]:
     ]
 
 
-def _shape(world: World, group: MadeGroup) -> Json:
+def _shape(world: World, group: MadeGroup, cluster: Cluster) -> Json:
     return {
         "uuid": group.id,
         "name": group.name,
@@ -54,7 +55,7 @@ def _shape(world: World, group: MadeGroup) -> Json:
                 "vmdisk_uuid": disk.id,
                 "vmdisk_path": world.layout.live_path(disk.container, disk.id),
                 "vmdisk_size_bytes": world.group_file(group, disk).stat().st_size,
-                "storage_container_uuid": world.container_id(disk.container),
+                "storage_container_uuid": cluster.container_id(disk.container),
             }
             for disk in group.disks
         ],
@@ -66,32 +67,35 @@ def _shape(world: World, group: MadeGroup) -> Json:
     }
 
 
+def _mine(call: Call) -> list[MadeGroup]:
+    cluster = cluster_of(call)
+    return [group for group in call.world.made_groups() if group.cluster == cluster.id]
+
+
 def _group(call: Call) -> MadeGroup:
     uuid = call.parts["uuid"]
-    group = next((group for group in call.world.made_groups() if group.id == uuid), None)
+    group = next((group for group in _mine(call) if group.id == uuid), None)
     if group is None:
         raise ApiError(404, "ENTITY_NOT_FOUND", f"Volume group {uuid} does not exist")
     return group
 
 
 async def _list(call: Call) -> Response:
-    world = call.world
-    return listing(
-        call, [_shape(world, group) for group in world.made_groups()] if world.volume_rules.is_listed else []
-    )
+    found = _mine(call) if call.world.volume_rules.is_listed else []
+    return listing(call, [_shape(call.world, group, cluster_of(call)) for group in found])
 
 
 async def _get(call: Call) -> Response:
-    return JSONResponse(_shape(call.world, _group(call)))
+    return JSONResponse(_shape(call.world, _group(call), cluster_of(call)))
 
 
 async def _create(call: Call) -> Response:
-    spec = _spec(call.world, await call.json())
+    spec = _spec(call.world, cluster_of(call), await call.json())
     task = made_groups.create(call.world, spec)
     return JSONResponse({"task_uuid": task.id}, 201)
 
 
-def _spec(world: World, body: Json) -> GroupSpec:
+def _spec(world: World, cluster: Cluster, body: Json) -> GroupSpec:
     name, group_id = body.get("name"), body.get("uuid", "")
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise ApiError(422, "INVALID_ARGUMENT", f"{name!r} cannot be the name of a volume group")
@@ -104,6 +108,7 @@ def _spec(world: World, body: Json) -> GroupSpec:
         sources.append(DiskSource(source_file(world, path), str(path), disk.get("index")))
     return GroupSpec(
         name=name,
+        cluster=cluster,
         sources=tuple(sources),
         id=str(group_id),
         prefix=str(body.get("iscsi_target_prefix") or ""),

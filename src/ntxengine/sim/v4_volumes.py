@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from ntxengine.sim import actions, groups, ids, made_groups, v4_volumes_schema
 from ntxengine.sim.answers import ApiError, Json
+from ntxengine.sim.clusters import Cluster
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.groups import Group
 from ntxengine.sim.model import GroupDisk, Initiator, LiveFile, MadeGroup
@@ -78,7 +79,7 @@ def _made(world: World, group: MadeGroup) -> Json:
         f"{_VOL}.VolumeGroup",
         extId=group.id,
         name=group.name,
-        clusterReference=world.cluster_id,
+        clusterReference=group.cluster,
         sharingStatus="SHARED" if group.is_shared else "NOT_SHARED",
         usageType=group.usage,
         attachmentType="EXTERNAL" if group.initiators else "NONE",
@@ -88,6 +89,10 @@ def _made(world: World, group: MadeGroup) -> Json:
     )
 
 
+def _cluster(world: World, group: MadeGroup) -> Cluster:
+    return next((one for one in world.clusters if one.id == group.cluster), world.cluster)
+
+
 def _made_disk(world: World, group: MadeGroup, disk: GroupDisk) -> Json:
     source = typed("common.v1.config.EntityReference", extId=disk.source, entityType="DISK_RECOVERY_POINT")
     return typed(
@@ -95,7 +100,7 @@ def _made_disk(world: World, group: MadeGroup, disk: GroupDisk) -> Json:
         extId=disk.id,
         index=disk.index,
         diskSizeBytes=world.group_file(group, disk).stat().st_size,
-        storageContainerId=world.container_id(disk.container),
+        storageContainerId=_cluster(world, group).container_id(disk.container),
         diskDataSourceReference=source if disk.source else None,
     )
 
@@ -145,8 +150,8 @@ async def _list_disks(call: Call) -> Response:
 
 
 async def _list_attachments(call: Call) -> Response:
-    kind, cluster = f"{_VOL}.IscsiClientAttachment", call.world.cluster_id
-    entities = [typed(kind, extId=initiator.id, clusterReference=cluster) for initiator in _group(call).initiators]
+    kind, group = f"{_VOL}.IscsiClientAttachment", _group(call)
+    entities = [typed(kind, extId=one.id, clusterReference=group.cluster) for one in group.initiators]
     return listing(call, f"{_VOL}.ListExternalIscsiAttachmentsApiResponse", kind, entities)
 
 

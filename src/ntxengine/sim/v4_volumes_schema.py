@@ -6,7 +6,9 @@ import re
 from typing import Any
 
 from ntxengine.sim.answers import Json, SchemaError
+from ntxengine.sim.clusters import Cluster
 from ntxengine.sim.made_groups import DiskSource, GroupSpec
+from ntxengine.sim.model import VmPoint
 from ntxengine.sim.target import FIRST_LUN
 from ntxengine.sim.v4_query import not_found
 from ntxengine.sim.v4_schema import integer, known, mapping, objects, uuid
@@ -31,8 +33,10 @@ _MAX_NAME, _MAX_INDEX, _MAX_INITIATOR = 256, 16383, 64
 def volume_group(world: World, body: Json) -> GroupSpec:
     """Check the body of a create and return what it asks for."""
     known(body, _GROUP_FIELDS)
-    if uuid(body, "clusterReference") != world.cluster_id:
-        raise not_found("cluster", str(body["clusterReference"]), code="VOL-10404", group="CLUSTER_NOT_FOUND")
+    cluster_id = uuid(body, "clusterReference")
+    cluster = next((one for one in world.clusters if one.id == cluster_id), None)
+    if cluster is None:
+        raise not_found("cluster", cluster_id, code="VOL-10404", group="CLUSTER_NOT_FOUND")
     if body.get("targetPrefix") is not None and body.get("targetName") is not None:
         raise SchemaError("Field targetName : not together with targetPrefix", place="targetName")
     usage = body.get("usageType", "USER")
@@ -45,7 +49,8 @@ def volume_group(world: World, body: Json) -> GroupSpec:
     known(features, {"targetSecret", "enabledAuthentications"}, "iscsiFeatures.")
     return GroupSpec(
         name=_text(body, "name", 1, _MAX_NAME),
-        sources=tuple(_source(world, disk) for disk in objects(body, "disks")),
+        cluster=cluster,
+        sources=tuple(_source(world, cluster, disk) for disk in objects(body, "disks")),
         prefix=_target(body, "targetPrefix", 1),
         target=_target(body, "targetName", 12),
         secret=_secret(features, "targetSecret"),
@@ -55,7 +60,7 @@ def volume_group(world: World, body: Json) -> GroupSpec:
     )
 
 
-def _source(world: World, disk: Json) -> DiskSource:
+def _source(world: World, cluster: Cluster, disk: Json) -> DiskSource:
     known(disk, _DISK_FIELDS, "disks.")
     index = integer(disk, "index", None)
     if index is not None and not FIRST_LUN <= index <= _MAX_INDEX:
@@ -69,7 +74,7 @@ def _source(world: World, disk: Json) -> DiskSource:
         raise SchemaError(text, place="disks.diskDataSourceReference.entityType")
     point_id = uuid(reference, "extId", "disks.diskDataSourceReference.")
     found = world.find_frozen(point_id)
-    if found is None:
+    if found is None or (isinstance(found[1], VmPoint) and world.cluster_of(found[1].vm_id) is not cluster):
         raise not_found("disk recovery point", point_id, code="VOL-10404", group="DISK_RECOVERY_POINT_NOT_FOUND")
     return DiskSource(found[2], point_id, index)
 
