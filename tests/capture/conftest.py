@@ -13,7 +13,13 @@ from ntxengine.sim import SimConfig, Simulator, run_in_thread
 from tests.capture.lab import Lab, make_config, open_lab
 from tests.support.servers import require
 
-WAYS = {"v4-hot-add": ("v4", "hot-add"), "v3-mount": ("v3", "mount"), "v3-hot-add": ("v3", "hot-add")}
+WAYS: dict[str, tuple[Family, str]] = {
+    "v4-hot-add": ("v4", "hot-add"),
+    "v3-mount": ("v3", "mount"),
+    "v3-hot-add": ("v3", "hot-add"),
+    "v4-iscsi": ("v4", "iscsi"),
+    "v3-iscsi": ("v3", "iscsi"),
+}
 
 
 @pytest.fixture

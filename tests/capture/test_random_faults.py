@@ -150,7 +150,7 @@ class Case:
 async def test_a_capture_among_faults_is_right_or_clearly_refused(
     seed: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    require("qemu-nbd", "qemu-img", "setpriv")
+    require("qemu-nbd", "qemu-img", "setpriv", "tgtd")
     chance = Random(seed)
     config = random_config(chance, tmp_path / "disks")
     family, attach = WAYS[chance.choice(sorted(WAYS))]

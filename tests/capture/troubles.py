@@ -13,17 +13,28 @@ from random import Random
 
 from ntxengine.prism import Family
 from ntxengine.sim import SimConfig
-from ntxengine.sim.faults import ANSWER_FAULTS, REGION_FAULTS, TASK_FAULTS, AnswerFault, Faults, HttpFault, TaskKind
+from ntxengine.sim.faults import (
+    ANSWER_FAULTS,
+    REGION_FAULTS,
+    TASK_FAULTS,
+    VOLUME_FAULTS,
+    AnswerFault,
+    Faults,
+    HttpFault,
+    TaskKind,
+)
 from ntxengine.sim.faults.etags import ETAG_RULES
 from ntxengine.sim.faults.lists import ASKED_FAULTS, FOUND_FAULTS, ListFault
+from ntxengine.sim.roles import RIGHTS
 
 Trouble = Callable[[Random, Faults, Family], str]
 """Arms one fault and says which."""
 
 NOT_HERE = {
     "hidden": "a region that the cluster keeps to itself: only --audit finds it, and its tests play it",
+    "certificates": "they are made when the simulator begins",
 }
-"""Faults after which a copy is wrong and nobody can know, by field."""
+"""Faults that take no part, by field, and why: most make a copy that is wrong and nobody can know."""
 
 _NEEDS_A_FIELD = frozenset({"set", "drop"})
 
@@ -41,6 +52,10 @@ REQUESTS: dict[Family, list[str]] = {
         "GET /disks",
         "POST /disks$",
         "DELETE /disks/",
+        "GET /volume-groups",
+        "POST /volume-groups$",
+        "POST iscsi-client",
+        "DELETE /volume-groups/",
     ],
     "v3": [
         "POST /vm_snapshots$",
@@ -54,6 +69,9 @@ REQUESTS: dict[Family, list[str]] = {
         r"POST v2\.0/vms/.*/attach$",
         r"POST v2\.0/vms/.*/detach$",
         r"GET v2\.0/tasks",
+        "GET /volume_groups",
+        "POST /volume_groups",
+        "DELETE /volume_groups/",
     ],
 }
 """What a capture asks, as method and pattern of the path."""
@@ -121,6 +139,21 @@ def _logins(chance: Random, faults: Faults, _family: Family) -> str:
     return str(faults.logins)
 
 
+def _volumes(chance: Random, faults: Faults, _family: Family) -> str:
+    faults.volumes.append(chance.choice(sorted(VOLUME_FAULTS)))
+    return f"volumes {faults.volumes[-1]}"
+
+
+def _rights(chance: Random, faults: Faults, _family: Family) -> str:
+    faults.lacking_rights.append(chance.choice(sorted(set(RIGHTS.values()))))
+    return f"lacking {faults.lacking_rights[-1]}"
+
+
+def _clocks(chance: Random, faults: Faults, _family: Family) -> str:
+    faults.clock_skew_s[chance.choice(["central", "element"])] = chance.choice([-7200.0, -60.0, 60.0, 7200.0])
+    return f"clocks {faults.clock_skew_s}"
+
+
 def _counted(name: str) -> Trouble:
     def arm(chance: Random, faults: Faults, _family: Family) -> str:
         kind = chance.choice(typing.get_args(TaskKind))
@@ -146,6 +179,9 @@ TROUBLES: dict[str, Trouble] = {
     "lists": _lists,
     "etags": _etags,
     "logins": _logins,
+    "volumes": _volumes,
+    "lacking_rights": _rights,
+    "clock_skew_s": _clocks,
     "fail_tasks": _counted("fail_tasks"),
     "stuck_tasks": _counted("stuck_tasks"),
     **{field.name: _switch(field.name) for field in dataclasses.fields(Faults) if field.default is False},
