@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 
 from ntxengine.prism.cluster import Prism
@@ -10,7 +11,7 @@ from ntxengine.prism.models import ClusterFacts, Container
 from ntxengine.prism.versions import notice, refusal
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import Facts, Result, blocked, failed, ok, skipped, warning
-from ntxengine.probe.words import days_left
+from ntxengine.probe.words import FEW_DAYS, days_left
 
 POINT_PREFIX = "ntx-probe-"
 """What the names of our own short-lived recovery points begin with."""
@@ -85,38 +86,41 @@ class Computing(Check):
         return context.prism is not None and context.prism.family == "v4"
 
     async def run(self, context: Context) -> Result:
-        assert context.at is not None
-        inquiry = context.at.inquiry
-        told = []
-        soon = []
-        for each in context.clusters:
-            address = _address(each)
-            if address is None:
-                continue
-            port = inquiry.endpoint.port
-            route = await context.machine.connect(address, port)
-            if route.answer != "open":
-                return failed(
-                    f"{_named(each)}: no connection to {address}:{port}: {route.cause}",
-                    f"open TCP {port} from this machine to each Prism Element in the firewalls between",
-                    address=address,
-                )
-            found = await inquiry.element_certificate(address, min(LOOK_TIMEOUT_S, inquiry.endpoint.timeout_s))
-            distrust = await inquiry.distrust_element(address, found)
-            if distrust is not None:
-                why, remedy = distrust
-                return failed(
-                    f"{_named(each)}: the certificate at {address} is not trusted: {why}", remedy, address=address
-                )
-            days = days_left(found.not_after if found else None, context.now())
-            if found is not None and days is not None and 0 <= days < 30:
-                soon.append(f"{_named(each)} at {address}: its certificate ends in {days} days")
-            told.append(f"{address}, SHA-256 {shown(found.fingerprint)[:23]}..." if found else address)
-        if soon:
-            return warning("; ".join(soon), "renew it: Prism Element > Settings > SSL Certificate")
-        if not told:
+        each = await asyncio.gather(*(self._of_one(context, cluster) for cluster in context.clusters))
+        found = [result for result in each if result is not None]
+        if not found:
             return skipped("no address of a Prism Element is told: cluster discovery names one, as --live shows")
-        return ok(f"reached and trusted: {'; '.join(told)}")
+        for status in ("failed", "warning"):
+            if wrong := [result for result in found if result.status == status]:
+                return wrong[0]
+        return ok(f"reached and trusted: {'; '.join(result.text for result in found)}")
+
+    async def _of_one(self, context: Context, cluster: ClusterFacts) -> Result | None:
+        """Return what is so of one cluster; None if it tells no address."""
+        assert context.at is not None
+        inquiry, address, name = context.at.inquiry, _address(cluster), _named(cluster)
+        if address is None:
+            return None
+        port = inquiry.endpoint.port
+        route = await context.machine.connect(address, port)
+        if route.answer != "open":
+            return failed(
+                f"{name}: no connection to {address}:{port}: {route.cause}",
+                f"open TCP {port} from this machine to each Prism Element in the firewalls between",
+                address=address,
+            )
+        shown_one = await inquiry.element_certificate(address, min(LOOK_TIMEOUT_S, inquiry.endpoint.timeout_s))
+        distrust = await inquiry.distrust_element(address, shown_one)
+        if distrust is not None:
+            why, remedy = distrust
+            return failed(f"{name}: the certificate at {address} is not trusted: {why}", remedy, address=address)
+        days = days_left(shown_one.not_after if shown_one else None, context.now())
+        if days is not None and days < FEW_DAYS:
+            return warning(
+                f"{name} at {address}: its certificate ends in {days} days",
+                "renew it: Prism Element > Settings > SSL Certificate",
+            )
+        return ok(f"{address}, SHA-256 {shown(shown_one.fingerprint)[:23]}..." if shown_one else address)
 
 
 class Containers(Check):

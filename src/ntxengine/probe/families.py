@@ -6,7 +6,7 @@ from ntxengine.prism.inquiry import NAME_SPACES
 from ntxengine.probe.check import Context, PlaceCheck
 from ntxengine.probe.model import Facts, Result, failed, ok
 
-_NEEDED = ("vmm", "dataprotection")
+_NEEDED = ("vmm", "dataprotection", "prism")
 
 
 class V4(PlaceCheck):
@@ -42,6 +42,8 @@ class V4(PlaceCheck):
         self.place.speaks_v4 = True
         spoken = ", ".join(f"{name} {each.revision}" for name, each in served.items() if each.revision)
         newest = {each.told for each in served.values() if each.told}
+        absent = [name for name, each in served.items() if not each.revision]
+        spoken += f"; not served: {', '.join(absent)}" if absent else ""
         more = f" (the server has {', '.join(sorted(newest))})" if newest else ""
         return ok(f"{spoken}{more}", **facts)
 

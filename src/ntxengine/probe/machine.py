@@ -17,7 +17,7 @@ from ntxengine.images import qemu_img
 
 NAME_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 5.0
-MAX_ADDRESSES = 8
+MAX_ADDRESSES = 4
 _DMI = Path("/sys/class/dmi/id")
 
 Answer = Literal["open", "closed", "silent"]

@@ -9,10 +9,9 @@ from ntxengine.prism.http.trust import shown
 from ntxengine.probe.check import Context, PlaceCheck
 from ntxengine.probe.machine import Route
 from ntxengine.probe.model import Facts, Result, failed, ok, warning
-from ntxengine.probe.words import days_left, options_of
+from ntxengine.probe.words import FEW_DAYS, days_left, options_of
 
 LOOK_TIMEOUT_S = 8.0
-FEW_DAYS = 30
 MAX_SKEW_S = 60.0
 """Tokens live 15 minutes, and a recovery point expires by the cluster's clock."""
 
@@ -106,7 +105,7 @@ class Certificate(PlaceCheck):
             why, remedy = distrust
             return failed(f"not trusted: {why}; it is {who}", remedy, **facts)
         if days is not None and days < FEW_DAYS:
-            left = f"it ends in {days} days" if days >= 0 else f"it ended {-days} days ago, and is pinned"
+            left = f"it ends in {days} days" if days >= 0 else f"it ended {-days} days ago, and is trusted all the same"
             return warning(f"{who}: {left}", "renew it: Prism > Settings > SSL Certificate", **facts)
         left = "" if days is None else f", {days} days left"
         return ok(f"{who}{left}, SHA-256 {shown(found.fingerprint)}", **facts)

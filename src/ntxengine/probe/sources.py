@@ -6,6 +6,7 @@ taken is skipped, with the reason, however it stands: nothing depends on it.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import ipaddress
 from collections.abc import Awaitable, Callable
@@ -181,7 +182,8 @@ async def look_at_iscsi(context: Context) -> Result:
             **facts,
         )
     cvms = await _controller_vms(context)
-    silent = [cvm for cvm in cvms if (await context.machine.connect(cvm, STARGATE_PORT)).answer == "silent"]
+    routes = await asyncio.gather(*(context.machine.connect(cvm, STARGATE_PORT) for cvm in cvms))
+    silent = [cvm for cvm, route in zip(cvms, routes, strict=True) if route.answer == "silent"]
     if silent:
         return warning(
             f"{address}:{port} answers, and leads to controller VMs whose TCP {STARGATE_PORT} does not:"

@@ -6,6 +6,9 @@ from datetime import datetime
 
 from ntxengine.probe.check import Place
 
+FEW_DAYS = 30
+"""Left to a certificate: time to renew it."""
+
 _PRISM = {
     "address": "--prism",
     "ca_file": "--ca-file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from ntxengine.probe.run import run_checks
 
 log = logging.getLogger(__name__)
 
-_BEFORE_ANYTHING = frozenset({"name", "port", "certificate", "account"})
+PATIENCE_S = 15.0
+"""How long a request waits for its answer, whatever --prism-timeout says."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ async def probe(options: ProbeOptions, tell: Callable[[Line], None], *, machine:
     Changes nothing, unless `options.live`: then one recovery point is made, and deleted also where this is cancelled.
     What goes wrong is a finding: it raises nothing but a limit of this machine (MachineError).
     """
+    options = _impatient(options)
     places = [
         Place(subject, Inquiry(endpoint, trust_of(endpoint, options)), may_be_central, may_be_element)
         for subject, endpoint, may_be_central, may_be_element in _endpoints(options)
@@ -59,6 +62,17 @@ async def probe(options: ProbeOptions, tell: Callable[[Line], None], *, machine:
     finally:
         await _clean_up(context)
     return Probe(options, tuple(lines), began, context)
+
+
+def _impatient(options: ProbeOptions) -> ProbeOptions:
+    """Let no request wait for long: whoever asks what is wrong wants to know it now."""
+
+    def shorter(endpoint: Endpoint | None) -> Endpoint | None:
+        return (
+            None if endpoint is None else dataclasses.replace(endpoint, timeout_s=min(endpoint.timeout_s, PATIENCE_S))
+        )
+
+    return dataclasses.replace(options, central=shorter(options.central), element=shorter(options.element))
 
 
 def _endpoints(options: ProbeOptions) -> list[tuple[str, Endpoint, bool, bool]]:
