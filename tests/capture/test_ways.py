@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -17,7 +21,9 @@ from ntxengine.prism import Family
 from ntxengine.repository import Repository
 from ntxengine.repository.store import PointStore
 from ntxengine.sim import SimConfig, Simulator, run_in_thread
+from ntxengine.sweep import sweep
 from tests.capture.lab import Lab, Witness, fast_clock, make_config, open_lab
+from tests.capture.test_interrupted import ROOT
 from tests.capture.test_workflow import change, manifests
 from tests.support.namespace import own_network
 from tests.support.servers import kill_server
@@ -190,3 +196,57 @@ async def test_a_container_that_refuses_us_is_said_before_anything_is_frozen(
     lab.assert_clean(points=0)
     assert not any(each.path.endswith("/vm_snapshots") for each in simulator.requests)
     await lab.prism.aclose()
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder in which a socket has a short enough path."""
+    with tempfile.TemporaryDirectory(prefix="ntx-test-") as folder:
+        yield Path(folder)
+
+
+async def test_a_capture_that_is_killed_leaves_no_process_and_no_secret(
+    network_lab: Lab, short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = network_lab
+    monkeypatch.setenv("TMPDIR", str(short_folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(short_folder))
+    place = (
+        ("--api", "v3", "--prism", lab.sim.element_url)
+        if lab.prism.family == "v3"
+        else ("--prism", lab.sim.central_url)
+    )
+    arguments = ("capture", "db01", "--to", str(lab.repository.path), "--source", lab.attacher.name, *place)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NTX_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "ntxengine.cli.main", *arguments, "--bandwidth", "1M"),
+        env={**kept, **lab.sim.env, "PYTHONPATH": str(ROOT / "src")},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        while process.returncode is None and not _is_copying(lab):
+            await asyncio.sleep(0.02)
+    finally:
+        process.kill()
+    assert await process.wait() == -signal.SIGKILL
+
+    for _ in range(200):
+        if not served(lab):
+            break
+        await asyncio.sleep(0.02)
+    assert served(lab) == []
+    assert list(short_folder.glob("ntx-run-*")) != []  # for the next one to remove
+    assert list(short_folder.rglob("secret-*")) == []
+    assert lab.stored(await lab.capture()) == lab.guest()
+    await sweep(lab.prism, lab.repository)
+    lab.assert_clean(points=1)
+    assert list(short_folder.glob("ntx-run-*")) == []
+    assert lab.sim.world.state.made_groups == {}
+
+
+def _is_copying(lab: Lab) -> bool:
+    """Say whether something of the disk has arrived: what reads it has long answered then."""
+    sockets = served(lab)
+    images = list(lab.repository.path.glob("*/.unfinished-*/*.qcow2*"))
+    return bool(sockets) and any(path.stat().st_blocks > 1024 for path in images)
