@@ -86,9 +86,10 @@ def _live(context: Context) -> list[Check]:
     needs = tuple(
         f"{place.subject}.{name}" for place in context.places for name in ("v4-create-points", "v3-create-snapshots")
     )
+    ways = tuple(f"source.{kind.name}" for kind in ATTACHERS)
     return [
         live.Freeze("live", needs=("vm.found",), after=("cluster.leftovers", *needs)),
         live.Regions("live", needs=("live.freeze",)),
-        live.Read("live", needs=("live.freeze", "source.chosen"), after=("live.regions",)),
+        live.Read("live", needs=("live.freeze", "source.chosen"), after=("live.regions", *ways)),
         live.Delete("live", after=("live.regions", "live.read")),
     ]
