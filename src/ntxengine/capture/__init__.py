@@ -3,7 +3,7 @@
 workflow.py  from lock to commit, and back if something fails
 plan.py      what would be done                                    parent.py    what it goes on top of
 freeze.py    the recovery point                                    disk.py      one disk
-consistency.py  how the guest is made consistent
+consistency.py  how the guest is made consistent            storage.py   on what its disks lie
 readback.py  the proof                                             report.py    the numbers
 audit.py     whether the cluster told all
 recorded.py  what it made on the cluster                           several.py   several VMs
@@ -12,6 +12,7 @@ Who wants to know gives `on_event` (ntxengine.events).
 """
 
 from ntxengine.capture.audit import Audit
+from ntxengine.capture.consistency import can_be_application_consistent
 from ntxengine.capture.gathering import OtherFailed, check_together
 from ntxengine.capture.options import (
     CONSISTENCY_CHOICES,
@@ -23,6 +24,7 @@ from ntxengine.capture.options import (
 )
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture
 from ntxengine.capture.several import Outcome, capture_several
+from ntxengine.capture.storage import DiskStorage, Storage, slowest_tier
 from ntxengine.capture.together import capture_together
 from ntxengine.capture.workflow import capture
 from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
@@ -38,12 +40,16 @@ __all__ = [
     "CapturePlan",
     "ConsistencyChoice",
     "DiskPlan",
+    "DiskStorage",
     "OnLostTracking",
     "OtherFailed",
     "Outcome",
+    "Storage",
+    "can_be_application_consistent",
     "capture",
     "capture_several",
     "capture_together",
     "check_together",
     "plan_capture",
+    "slowest_tier",
 ]

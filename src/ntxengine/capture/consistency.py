@@ -49,15 +49,7 @@ def choose_consistency(vm: Vm, choice: ConsistencyChoice) -> tuple[Consistency, 
     """
     if choice == "crash":
         return "crash", ""
-    tools = vm.guest_tools
-    obstacles = {
-        f"the VM is {vm.power_state}, not on": vm.power_state in ("off", "paused"),
-        "Guest Tools are not installed": tools.installed is False,
-        "Guest Tools are not enabled": tools.enabled is False,
-        "Guest Tools do not answer": tools.reachable is False,
-        "Guest Tools cannot quiesce (no VSS snapshot capability)": tools.can_quiesce is False,
-    }
-    reason = next((text for text, is_there in obstacles.items() if is_there), "")
+    reason = _obstacle(vm)
     if not reason:
         return "application", ""
     if choice == "app":
@@ -66,6 +58,30 @@ def choose_consistency(vm: Vm, choice: ConsistencyChoice) -> tuple[Consistency, 
             f"--consistency auto takes what is possible"
         )
     return "crash", reason
+
+
+def can_be_application_consistent(vm: Vm) -> tuple[bool | None, str]:
+    """Return whether an application-consistent point of the VM is possible, and why not.
+
+    None where Prism does not say all that decides it, with what it does not say: the cluster would tell.
+    """
+    if reason := _obstacle(vm):
+        return False, reason
+    silent = _unsaid(vm)
+    return (None, f"Prism does not say whether the VM {', '.join(silent)}") if silent else (True, "")
+
+
+def _obstacle(vm: Vm) -> str:
+    """Return what Prism says that makes an application-consistent point impossible, "" if nothing."""
+    tools = vm.guest_tools
+    obstacles = {
+        f"the VM is {vm.power_state}, not on": vm.power_state in ("off", "paused"),
+        "Guest Tools are not installed": tools.installed is False,
+        "Guest Tools are not enabled": tools.enabled is False,
+        "Guest Tools do not answer": tools.reachable is False,
+        "Guest Tools cannot quiesce (no VSS snapshot capability)": tools.can_quiesce is False,
+    }
+    return next((text for text, is_there in obstacles.items() if is_there), "")
 
 
 def _vss(prism: RecoveryPoints, vm: Vm, choice: VssBackup) -> VssBackup | None:
@@ -97,6 +113,11 @@ def _how(vm: Vm, vss: VssBackup | None) -> str:
 
 
 def _silence(vm: Vm) -> str:
+    silent = _unsaid(vm)
+    return f"; Prism does not say whether the VM {', '.join(silent)}: the cluster will tell" if silent else ""
+
+
+def _unsaid(vm: Vm) -> list[str]:
     tools = vm.guest_tools
     unsaid = {
         "is on": vm.power_state == "unknown",
@@ -105,5 +126,4 @@ def _silence(vm: Vm) -> str:
         "can reach them": tools.reachable is None,
         "can quiesce": tools.can_quiesce is None,
     }
-    silent = [what for what, is_unsaid in unsaid.items() if is_unsaid]
-    return f"; Prism does not say whether the VM {', '.join(silent)}: the cluster will tell" if silent else ""
+    return [what for what, is_unsaid in unsaid.items() if is_unsaid]

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from ntxengine.api.cluster import find_vm
+from ntxengine.api.inventory import VmFilter
 from ntxengine.capture import (
     CONSISTENCY_CHOICES,
     DEFAULT_MAX_CHAIN,
@@ -37,6 +38,7 @@ from ntxengine.cli.event_view import CaptureEvents
 from ntxengine.cli.options import (
     Function,
     TransferOptions,
+    category_option,
     common_options,
     dry_run_option,
     parallel_option,
@@ -144,6 +146,7 @@ def quiescing_options(function: Function) -> Function:
 @click.command("capture")
 @click.argument("vms", nargs=-1, metavar="[VM]...", shell_complete=complete.vms)
 @click.option("--all", "every", is_flag=True, help="Every VM that has a disk, but the worker VM.")
+@category_option
 @click.option(
     "--vms", "at_once", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="VMs at a time."
 )
@@ -180,6 +183,7 @@ def quiescing_options(function: Function) -> Function:
 def capture_command(
     vms: tuple[str, ...],
     every: bool,
+    categories: tuple[str, ...],
     at_once: int,
     together: bool,
     repository: Path,
@@ -217,6 +221,7 @@ def capture_command(
       ntx capture db01 --to /backups
       ntx capture --all --vms 2 --to /backups --audit 2%
       ntx capture web01 db01 --together --to /backups
+      ntx capture --category Environment=Production --to /backups
       ntx capture db01 --to /backups --full --reason "storage was restored from a replica"
       ntx capture 5e1c83f0-... --to /backups --consistency app --bandwidth 200M --json
     """
@@ -232,12 +237,15 @@ def capture_command(
             volume_groups=not no_volume_groups,
             **afresh,
         )
-    if every == bool(vms):
-        raise click.UsageError("name a VM, or give --all" if not every else "--all and a VM contradict each other")
+    chosen = [name for name, is_given in (("a VM", vms), ("--all", every), ("--category", categories)) if is_given]
+    if not chosen:
+        raise click.UsageError("name a VM, or give --all or --category")
+    if len(chosen) > 1:
+        raise click.UsageError(f"{' and '.join(chosen)} contradict each other")
     if together and len(vms) == 1:
-        raise click.UsageError("--together is for two VMs or more: name them, or give --all")
+        raise click.UsageError("--together is for two VMs or more: name them, or give --all or --category")
     prism_login = login(prism, screen)
-    request = Request(vms, repository, options, attach, at_once, together)
+    request = Request(vms, repository, options, attach, at_once, together, VmFilter(categories=categories))
     if len(vms) == 1:
         (_plan_one if dry_run else _capture_one)(request, prism_login, screen)
     else:
@@ -246,7 +254,7 @@ def capture_command(
 
 @dataclass(frozen=True)
 class Request:
-    """VMs by their names, none for all there are, and how to capture them."""
+    """VMs by their names, none for all that are wanted, and how to capture them."""
 
     names: tuple[str, ...]
     repository: Path
@@ -254,12 +262,13 @@ class Request:
     attach: AttachArguments
     at_once: int
     together: bool
+    wanted: VmFilter
 
     async def select(self, cluster: Cluster) -> Selection:
         if self.names:
             found = await select(cluster, self.names)
         else:
-            found = await select_all(cluster, self.attach.worker)
+            found = await select_all(cluster, self.wanted, self.attach.worker)
         return require_all(found) if self.together else found
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import click
 
+from ntxengine.api.inventory import Clusters, DetailReader, VmDetails, VmFilter, search_vms
+from ntxengine.cli import complete
 from ntxengine.cli.figures import UNKNOWN
-from ntxengine.cli.options import (
-    common_options,
-    table_option,
-)
+from ntxengine.cli.options import Function, category_option, common_options, table_option
 from ntxengine.cli.output import Screen
+from ntxengine.cli.plan import storage_fields
 from ntxengine.cli.prism_options import PrismOptions, prism_options
 from ntxengine.cli.run import run
 from ntxengine.cli.session import Login, connected, login
+from ntxengine.cli.streams import taken
 from ntxengine.cli.table import Column
-from ntxengine.prism.models import GuestTools, OddVm, Vm, VmList
+from ntxengine.errors import NtxError
+from ntxengine.prism.models import Disk, GuestTools, OddVm, Vm, VmList
 from ntxengine.units import format_size
 
 COLUMNS = [
@@ -27,36 +32,110 @@ COLUMNS = [
     Column("VERSION", wide=True),
     Column("GUEST SYSTEM", wide=True),
     Column("CLUSTER", wide=True),
+    Column("TIER", wide=True),
     Column("HOST", wide=True),
 ]
 
+ROWS_AT_ONCE = 100
+"""As many as a page of Prism has: they are sorted, and share the widths of their columns."""
+
+
+def filter_options(function: Function) -> Function:
+    """Add --cluster, --category, --powered-on and --guest-tools; pass `wanted`."""
+
+    @click.option(
+        "--cluster",
+        default="",
+        metavar="NAME|UUID",
+        shell_complete=complete.clusters,
+        help="Only VMs on this cluster: behind one Prism Central there may be several.",
+    )
+    @category_option
+    @click.option("--powered-on", is_flag=True, help="Only VMs that are on.")
+    @click.option("--guest-tools", is_flag=True, help="Only VMs with Guest Tools that are enabled.")
+    @functools.wraps(function)
+    def with_filter(
+        *args: Any, cluster: str, categories: tuple[str, ...], powered_on: bool, guest_tools: bool, **kwargs: Any
+    ) -> Any:
+        wanted = VmFilter(cluster, categories, powered_on, guest_tools)
+        return function(*args, wanted=wanted, **kwargs)
+
+    return with_filter
+
 
 @click.command("vms")
+@filter_options
 @prism_options
 @common_options
 @table_option
-def vms_command(prism: PrismOptions, screen: Screen) -> None:
+def vms_command(wanted: VmFilter, prism: PrismOptions, screen: Screen) -> None:
     """List the VMs that this account may see: name, UUID, power, disks, and whether Guest Tools can quiesce.
+
+    They are printed as Prism tells of them, a page after the other, in the order of their names.
 
     \b
     Examples:
       ntx vms --prism https://pc.example.com --username backup --password-file /etc/ntx/password
-      ntx vms --json | jq -r '.vms[] | select(.power_state == "on") | .vm_name'
+      ntx vms --cluster pe1 --category Environment=Production --powered-on
+      ntx vms --json | jq -r '.vms[] | select(.application_consistent == false) | .vm_name'
     """
-    listed = run(_vms(login(prism, screen)))
-    if listed.complaint:
-        screen.warning(listed.complaint)
-    if screen.as_json:
-        screen.result({"vms": [vm_fields(vm) for vm in listed.vms], "odd": [odd_fields(vm) for vm in listed.odd]})
-        return
-    screen.table(COLUMNS, [_row(vm) for vm in listed.vms])
-    if not listed.vms:
-        screen.note("no VM: is this the right Prism, and may this account see VMs?")
+    run(_Listing(wanted, screen).show(login(prism, screen)))
 
 
-async def _vms(prism_login: Login) -> VmList:
-    async with connected(prism_login) as cluster:
-        return await cluster.prism.list_vms()
+class _Listing:
+    """The VMs on their way to the screen."""
+
+    def __init__(self, wanted: VmFilter, screen: Screen) -> None:
+        self._wanted = wanted
+        self._screen = screen
+        self._table = screen.growing_table(COLUMNS)
+        self._odd: list[OddVm] = []
+        self._count = 0
+
+    async def show(self, prism_login: Login) -> None:
+        """Print them, and what is to be said of those that cannot be read."""
+        async with connected(prism_login) as cluster:
+            clusters = Clusters(cluster.prism)
+            details = DetailReader(cluster.prism, clusters)
+            part: list[Vm] = []
+            try:
+                async for vm in search_vms(cluster, self._wanted, clusters):
+                    if isinstance(vm, OddVm):
+                        self._odd.append(vm)
+                        continue
+                    part.append(vm)
+                    if len(part) == ROWS_AT_ONCE:
+                        await self._print(part, details)
+                        part = []
+            except NtxError:
+                # Of a long list, what came before an error may be what was looked for.
+                if part:
+                    await self._print(part, details)
+                raise
+            await self._print(part, details)
+        self._end()
+
+    async def _print(self, part: list[Vm], details: DetailReader) -> None:
+        part.sort(key=lambda vm: (vm.name, vm.id))
+        self._count += len(part)
+        wants_details = self._screen.as_json or self._screen.is_wide
+        known = [(vm, await details.read(vm) if wants_details else None) for vm in part]
+        if self._screen.as_json:
+            for vm, found in known:
+                self._screen.item("vms", vm_fields(vm, found))
+        elif part or not self._count:
+            self._table([_row(vm, found) for vm, found in known])
+        await taken()
+
+    def _end(self) -> None:
+        listed = VmList((), tuple(sorted(self._odd, key=lambda vm: (vm.name, vm.id))))
+        if listed.complaint:
+            self._screen.warning(listed.complaint)
+        if self._screen.as_json:
+            self._screen.result({"vms": [], "odd": [odd_fields(vm) for vm in listed.odd]})
+        elif not self._count:
+            nobody = "no VM: is this the right Prism, and may this account see VMs?"
+            self._screen.note(nobody if self._wanted == VmFilter() else "no VM is as wanted")
 
 
 def odd_fields(vm: OddVm) -> dict[str, object]:
@@ -64,7 +143,7 @@ def odd_fields(vm: OddVm) -> dict[str, object]:
     return {"vm_id": vm.id or None, "vm_name": vm.name, "reason": vm.reason}
 
 
-def vm_fields(vm: Vm) -> dict[str, object]:
+def vm_fields(vm: Vm, details: VmDetails | None = None) -> dict[str, object]:
     """Return a VM as `--json` has it: without its configuration, which is long and may hold anything."""
     return {
         "vm_id": vm.id,
@@ -75,17 +154,31 @@ def vm_fields(vm: Vm) -> dict[str, object]:
         "guest_tools": guest_tools_fields(vm.guest_tools),
         "excluded": vm.excluded,
         "volume_groups": [{"volume_group_id": group.id, "label": group.label} for group in vm.groups],
-        "disks": [
-            {
-                "disk_id": disk.id,
-                "label": disk.label,
-                "size": disk.size,
-                "container_id": disk.container_id,
-                "container_name": disk.container_name,
-            }
-            for disk in vm.disks
-        ],
+        "categories": vm.categories,
+        "disks": [_disk_fields(disk, details) for disk in vm.disks],
+        **({} if details is None else _details_fields(details)),
     }
+
+
+def _details_fields(details: VmDetails) -> dict[str, object]:
+    return {
+        "cluster_name": details.cluster.name or None,
+        "application_consistent": details.can_be_application_consistent,
+        "application_consistent_reason": details.why_not,
+    }
+
+
+def _disk_fields(disk: Disk, details: VmDetails | None) -> dict[str, object]:
+    fields = {
+        "disk_id": disk.id,
+        "label": disk.label,
+        "size": disk.size,
+        "container_id": disk.container_id,
+        "container_name": disk.container_name,
+    }
+    if details is None:
+        return fields
+    return {**fields, **storage_fields(details.storage[disk.id]), "bytes_used": details.usage[disk.id].used}
 
 
 def guest_tools_fields(tools: GuestTools) -> dict[str, object]:
@@ -97,7 +190,7 @@ def guest_tools_fields(tools: GuestTools) -> dict[str, object]:
     }
 
 
-def _row(vm: Vm) -> list[str]:
+def _row(vm: Vm, details: VmDetails | None) -> list[str]:
     size = sum(disk.size for disk in vm.disks)
     return [
         vm.name,
@@ -108,9 +201,15 @@ def _row(vm: Vm) -> list[str]:
         _tools(vm.guest_tools),
         vm.guest_tools.version or UNKNOWN,
         vm.guest_tools.os_name or UNKNOWN,
-        vm.cluster_id or UNKNOWN,
+        (details.cluster.name if details else "") or vm.cluster_id or UNKNOWN,
+        _tiers(details),
         vm.host_id or UNKNOWN,
     ]
+
+
+def _tiers(details: VmDetails | None) -> str:
+    storage = details.storage.values() if details else ()
+    return ", ".join(dict.fromkeys(each.tier.name for each in storage if each.tier is not None)) or UNKNOWN
 
 
 def _tools(tools: GuestTools) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -50,6 +51,17 @@ def vms(ctx: click.Context) -> Iterator[CompletionItem]:
 
 
 @_silent
+def clusters(_: click.Context) -> Iterator[CompletionItem]:
+    """Offer the clusters that points of the repository in the environment were captured on."""
+    repository = os.environ.get("NTX_REPOSITORY", "")
+    clusters = [point.report.cluster for point in _points_of(repository)] if repository else []
+    names = {cluster.cluster_name: cluster.cluster_id for cluster in clusters if cluster is not None}
+    for name, cluster_id in names.items():
+        if _HARMLESS.fullmatch(name):
+            yield CompletionItem(name, help=cluster_id)
+
+
+@_silent
 def points(ctx: click.Context) -> Iterator[CompletionItem]:
     """Offer points by id, and the VMs, whose newest point is meant by their name."""
     found = _points(ctx)
@@ -83,9 +95,11 @@ def _vm_items(found: list[Point]) -> Iterator[CompletionItem]:
 
 
 def _points(ctx: click.Context) -> list[Point]:
-    from ntxengine.repository import Repository
+    return _points_of(ctx.params["repository"])
 
-    repository: Any = ctx.params["repository"]
+
+def _points_of(repository: Any) -> list[Point]:
+    from ntxengine.repository import Repository
 
     async def found() -> list[Point]:
         return await (await Repository.open(repository)).points()

@@ -128,6 +128,24 @@ class TransferOptions:
         return {**begin, **said}
 
 
+def _categories(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not all(value.partition("=")):
+            raise click.BadParameter(f"{value!r} is not written KEY=VALUE", ctx, param)
+    return values
+
+
+category_option = click.option(
+    "--category",
+    "categories",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_categories,
+    help="Only VMs of this category; may be repeated: any of several values of a key, each of several keys.",
+)
+"""Adds --category; passes `categories`."""
+
+
 flush_timeout_option = click.option(
     "--flush-timeout",
     "flush_timeout_s",

@@ -19,7 +19,7 @@ from ntxengine import units
 from ntxengine.cli.messages import messages
 from ntxengine.cli.reply import reply
 from ntxengine.cli.streams import only_tells_of_work
-from ntxengine.cli.table import Column, table_lines
+from ntxengine.cli.table import Column, GrowingTable
 from ntxengine.cli.text import printable
 
 if TYPE_CHECKING:
@@ -70,12 +70,25 @@ class Screen:
         """Tell the person that something is worse than expected, and that we go on."""
         messages.say("warning", f"warning: {printable(text)}", colour="yellow", fields={"text": text})
 
+    def item(self, name: str, value: object) -> None:
+        """Print an item of the list that the JSON object of this command begins with."""
+        reply.add(name, plain(value))
+
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
         """Print a table.  Whatever is in the cells is shown, never obeyed."""
+        self.growing_table(columns)(rows)
+
+    def growing_table(self, columns: Sequence[Column]) -> Callable[[Iterable[Sequence[str]]], None]:
+        """Return what prints a part of a table each time it is called."""
         shown = [i for i, column in enumerate(columns) if self.is_wide or not column.wide]
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() and not self.is_wide else None
-        for line in table_lines([columns[i] for i in shown], [[row[i] for i in shown] for row in rows], width=width):
-            self.line(line)
+        table = GrowingTable([columns[i] for i in shown], width=width)
+
+        def show(rows: Iterable[Sequence[str]]) -> None:
+            for line in table.lines([[row[i] for i in shown] for row in rows]):
+                self.line(line)
+
+        return show
 
     def pairs(self, rows: Iterable[tuple[str, str]]) -> None:
         """Print `name  value` lines with the values in one column."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ntxengine.capture import CapturePlan
+from ntxengine.capture import CapturePlan, DiskStorage
 from ntxengine.capture.plan import first_method
-from ntxengine.capture.storage import DiskStorage
 from ntxengine.cli import audit
 from ntxengine.cli.output import Screen
 from ntxengine.cli.report import read_text

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ntxengine.api.cluster import find_vm
+from ntxengine.api.inventory import VmFilter, search_vms
 from ntxengine.capture import CapturePlan, OtherFailed, Outcome
 from ntxengine.cli.errors import SomeFailed, error_fields
 from ntxengine.cli.figures import UNKNOWN
@@ -19,6 +20,7 @@ from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, plural, printable
 from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError
 from ntxengine.prism import Cluster
+from ntxengine.prism.listing import sorted_list
 from ntxengine.prism.models import Vm
 from ntxengine.repository import Point
 from ntxengine.units import format_size
@@ -69,16 +71,18 @@ async def select(cluster: Cluster, names: Sequence[str]) -> Selection:
     return Selection(tuple(chosen.values()), tuple(failed.values()))
 
 
-async def select_all(cluster: Cluster, worker_name: str | None) -> Selection:
-    """Return every VM that has a disk, but the worker VM.  One that cannot be read has failed.
+async def select_all(cluster: Cluster, wanted: VmFilter, worker_name: str | None) -> Selection:
+    """Return every VM that is wanted and has a disk, but the worker VM.
 
+    One that cannot be read has failed where all are wanted.  Where a category is, nobody knows whether it has it: then
+    it is named in a warning.
     The worker is where disks of the others are hot-added meanwhile, and often where the repository is, which would
     then be captured into itself.
     Errors: NotFoundError if none is left: an account that lost its rights must not look like a good night.
     """
     worker_id = None if worker_name is None else (await find_vm(cluster, worker_name)).id
     vms, left_out = [], []
-    listed = await cluster.prism.list_vms()
+    listed = await sorted_list(search_vms(cluster, wanted))
     for vm in listed.vms:
         if vm.id == worker_id:
             left_out.append((vm, "the worker VM: name it to capture it"))
@@ -86,9 +90,13 @@ async def select_all(cluster: Cluster, worker_name: str | None) -> Selection:
             left_out.append((vm, "no disk that can be captured"))
         else:
             vms.append(vm)
-    if not vms and not listed.odd:
-        raise NotFoundError("--all: no VM to capture: `ntx vms` lists those that this account may see")
-    failed = [tell(Failure(odd.id or None, odd.name, PrismAnswerError(odd.reason))) for odd in listed.odd]
+    if wanted.categories and listed.complaint:
+        log.warning("%s", listed.complaint)
+    failed_odd = () if wanted.categories else listed.odd
+    if not vms and not failed_odd:
+        what = " ".join(f"--category {category}" for category in wanted.categories) or "--all"
+        raise NotFoundError(f"{what}: no VM to capture: `ntx vms` lists those that this account may see")
+    failed = [tell(Failure(odd.id or None, odd.name, PrismAnswerError(odd.reason))) for odd in failed_odd]
     return Selection(tuple(vms), tuple(failed), tuple(left_out))
 
 

@@ -33,6 +33,10 @@ MAX_KEPT = 1024 * 1024
 """Bytes of stderr that wait for a reader; more are left out: only memory would end them."""
 
 
+_LOOK_S = 0.02
+"""How often we look whether a reader that was slow has taken something."""
+
+
 class OutputError(NtxError):
     """The result could not be written: what was read from stdout is not whole."""
 
@@ -118,6 +122,11 @@ class Stream(io.RawIOBase):
             raise OutputError(self.problem, errno=failure.errno or 0) from failure
 
     @property
+    def is_behind(self) -> bool:
+        """Whether there is something that no reader has taken yet, and may."""
+        return bool(self._kept) and self.failure is None
+
+    @property
     def problem(self) -> str:
         """What there is to say about a failure; "" if there was none, or the reader has seen enough (`| head`)."""
         if self.failure is None or self.failure.errno == errno.EPIPE:
@@ -166,6 +175,22 @@ def without_waiting() -> Iterator[None]:
         yield
     finally:
         _OUT.patience_ms = _OUT.last_patience_ms
+
+
+async def taken() -> None:
+    """Wait, in an event loop, until a reader has taken what was written: a long result must not pile up in memory.
+
+    Errors: OutputError if it cannot be written: nobody reads what else there is.
+    """
+    import asyncio  # whoever waits here has loaded it; `ntx --help` does without
+
+    sys.stdout.flush()
+    while _OUT.is_behind:
+        await asyncio.sleep(_LOOK_S)
+        _OUT.drain()
+    if _OUT.failure is not None:
+        _OUT.is_raised = True
+        raise OutputError(_OUT.problem, errno=_OUT.failure.errno or 0)
 
 
 def hurry() -> None:

@@ -38,19 +38,38 @@ class Column:
 
 def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int | None) -> list[str]:
     """Return the lines of a table, its heading first.  `width` is that of the terminal; None: as wide as it gets."""
-    cells = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(text_width, (column.title, *(row[i] for row in cells)))) for i, column in enumerate(columns)]
-    gap = GAP
-    if width is not None:
-        gap = GAP if _total(widths, GAP) <= width else 1
-        widths = _narrowed(columns, widths, gap, width)
-        if _total(widths, gap) > width:
-            return _one_cell_a_line(columns, cells)
-    heading = _line(columns, [column.title for column in columns], widths, gap)
-    lines = [line for row in cells for line in _row(columns, row, widths, gap)]
-    if width is None:
-        return [heading, *lines]
-    return [heading, "─" * min(_total(widths, gap), width), *lines]
+    return GrowingTable(columns, width=width).lines(rows)
+
+
+class GrowingTable:
+    """A table whose rows come in parts.  Its columns are as wide as all parts so far need: later they may get wider."""
+
+    def __init__(self, columns: Sequence[Column], *, width: int | None) -> None:
+        self._columns = columns
+        self._width = width
+        self._widths = [text_width(column.title) for column in columns]
+        self._has_heading = False
+
+    def lines(self, rows: Sequence[Sequence[str]]) -> list[str]:
+        """Return the lines of a part; those of the first one begin with the heading."""
+        columns, width = self._columns, self._width
+        cells = [[printable(cell) for cell in row] for row in rows]
+        for row in cells:
+            self._widths = [max(known, text_width(cell)) for known, cell in zip(self._widths, row, strict=True)]
+        widths, gap = self._widths, GAP
+        if width is not None:
+            gap = GAP if _total(widths, GAP) <= width else 1
+            widths = _narrowed(columns, widths, gap, width)
+            if _total(widths, gap) > width:
+                return _one_cell_a_line(columns, cells)
+        return [*self._heading(widths, gap), *(line for row in cells for line in _row(columns, row, widths, gap))]
+
+    def _heading(self, widths: Sequence[int], gap: int) -> list[str]:
+        if self._has_heading:
+            return []
+        self._has_heading = True
+        heading = _line(self._columns, [column.title for column in self._columns], widths, gap)
+        return [heading] if self._width is None else [heading, "─" * min(_total(widths, gap), self._width)]
 
 
 def _total(widths: Sequence[int], gap: int) -> int:
