@@ -48,7 +48,8 @@ soak: build-test
 	@echo "SOAK_SEED=$(SOAK_SEED)"
 	@NTX_SOAK_ROUNDS=$(SOAK_ROUNDS) NTX_FAULT_ROUNDS=$(FAULT_ROUNDS) NTX_SOAK_SEED=$(SOAK_SEED) \
 	    $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 \
-	    tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py
+	    tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py \
+	    tests/capture/test_together_killed.py tests/capture/test_together_faults.py
 
 lint: build-test
 	@.venv/bin/ruff check src tests bench setup.py

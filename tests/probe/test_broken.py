@@ -9,6 +9,7 @@ import pytest
 
 from ntxengine.prism import Secret, Trust
 from ntxengine.probe.machine import Route
+from ntxengine.sim.config import DiskConfig, GroupConfig
 from ntxengine.sim.faults import AnswerFault, HttpFault
 from tests.probe.lab import VM, WORKER, Lab
 
@@ -240,6 +241,13 @@ def _(lab: Lab) -> None:
 @broken("a VM without Guest Tools", vm__guest_tools="warning")
 def _(lab: Lab) -> None:
     lab.change_vm(VM, guest_tools=None)
+
+
+@broken("a volume group that the account may not see", vm__volume_groups="warning")
+def _(lab: Lab) -> None:
+    disk = DiskConfig(lab.sim.state_dir.parent / "group.raw", size=1024**2)
+    lab.sim.config.volume_groups.append(GroupConfig("data", disks=[disk], vms=[VM]))
+    lab.sim.faults.http.append(HttpFault("/volume-groups/[^/]+$", status=403, count=-1))
 
 
 @broken("Guest Tools that do not answer", vm__guest_tools="warning")

@@ -65,7 +65,7 @@ def _of_cluster(context: Context, sees: tuple[str, ...]) -> list[Check]:
         cluster.Leftovers("cluster", needs=_SPEAKS, after=sees),
     ]
     if found:
-        checks.append(vm.Tools("vm", needs=found))
+        checks += [vm.Groups("vm", needs=found), vm.Tools("vm", needs=found)]
     return checks
 
 

@@ -39,9 +39,41 @@ class Found(Check):
         }
         if vm.is_moving:
             return warning(f"{told}; it is being moved to another cluster", "wait until it has been moved", **facts)
-        if not vm.disks:
+        if not vm.disks and not vm.groups:
             return warning(f"{told}: there is nothing to capture", "is it the VM that you mean?", **facts)
         return ok(told, **facts)
+
+
+class Groups(Check):
+    """The volume groups that are attached to the VM can be captured with it."""
+
+    name = "volume-groups"
+
+    def applies(self, context: Context) -> bool:
+        """Say whether it has any that a recovery point can hold."""
+        return context.vm is not None and bool(context.vm.groups)
+
+    async def run(self, context: Context) -> Result:
+        vm, prism = context.vm, context.prism
+        assert vm is not None
+        assert prism is not None
+        groups = await prism.attached_groups(vm)
+        left_out = [f"{group.name}: {group.obstacle}" for group in groups if group.obstacle]
+        facts: Facts = {
+            "bytes": sum(disk.size for group in groups for disk in group.disks),
+            "groups": [
+                {"name": group.name, "disks": len(group.disks), "obstacle": group.obstacle or None} for group in groups
+            ],
+        }
+        if left_out:
+            return warning(
+                f"volume groups are left out of points: {'; '.join(left_out)}",
+                "give the account the right View Volume Group, or protect them in another way; --no-volume-groups"
+                " leaves all out without a word",
+                **facts,
+            )
+        count = sum(len(group.disks) for group in groups)
+        return ok(f"{len(groups)} volume groups, {count} disks: captured with the VM", **facts)
 
 
 class Tools(Check):
