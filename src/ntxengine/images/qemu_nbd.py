@@ -17,6 +17,8 @@ import os
 import signal
 import struct
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -71,7 +73,6 @@ class QemuNbd:
         self._connections = connections
         self._start_timeout_s = start_timeout_s
         self._folder: PrivateFolder | None = None
-        self._secrets: dict[str, Path] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._stderr = b""
         self._drain: asyncio.Task[None] | None = None
@@ -130,7 +131,7 @@ class QemuNbd:
             raise ToolError(f"{self._label}: qemu-nbd {problem}")
         log.warning("%s: qemu-nbd %s", self._label, problem)
 
-    def _arguments(self) -> list[str]:
+    def _arguments(self, secrets: Mapping[str, int]) -> list[str]:
         return [
             "--persistent",
             f"--shared={self._connections + _SPARE_CONNECTIONS}",
@@ -142,23 +143,21 @@ class QemuNbd:
             # The client finds zeros itself.
             "--detect-zeroes=off",
             *(["--read-only"] if self._read_only else []),
-            *(f"--object=secret,id={name},file={_option(path)}" for name, path in self._secrets.items()),
+            *(f"--object=secret,id={name},file=/dev/fd/{fd}" for name, fd in secrets.items()),
             "--",
             self._served.node(),
         ]
 
     async def _start(self) -> None:
         self._folder = PrivateFolder()
-        self._secrets = {name: self._folder.path / f"secret-{name}" for name in self._served.secrets}
-        argv = process.command("qemu-nbd", *self._arguments())
-        with process.starting("qemu-nbd", action="serving the image", path=self._label):
-            for name, path in self._secrets.items():
-                _write_privately(path, self._served.secrets[name])
+        with ExitStack() as stack, process.starting("qemu-nbd", action="serving the image", path=self._label):
+            secrets = {name: stack.enter_context(_in_memory(text)) for name, text in self._served.secrets.items()}
             self._process = await asyncio.create_subprocess_exec(
-                *argv,
+                *process.command("qemu-nbd", *self._arguments(secrets)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
+                pass_fds=tuple(secrets.values()),
                 env=process.environment(),
                 # An interrupt from the terminal is for us: qemu-nbd has to outlive our clean stop.
                 start_new_session=True,
@@ -179,15 +178,9 @@ class QemuNbd:
             with contextlib.suppress(OSError, EOFError, TimeoutError):
                 async with asyncio.timeout(deadline - time.monotonic()):
                     await _greet(self.socket_path)
-                self._forget_secrets()
                 return
             await asyncio.sleep(_POLL_S)
         raise StartTimeout(f"{self._label}: qemu-nbd did not answer for {self._start_timeout_s:g} s")
-
-    def _forget_secrets(self) -> None:
-        """Remove them: the program has read them when it answers."""
-        for path in self._secrets.values():
-            path.unlink(missing_ok=True)
 
     async def _early_end(self, status: int) -> NtxError:
         if self._drain is not None:
@@ -240,15 +233,12 @@ class QemuNbd:
         return f"failed to close the image (status {server.returncode}): {words}"
 
 
-def _write_privately(path: Path, text: str) -> None:
-    """Write a secret where only we and the program can read it: anybody can read its arguments."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-        file.write(text)
-
-
-def _option(path: Path) -> str:
-    """Return a path as part of an option of qemu, where a comma ends it."""
-    return str(path).replace(",", ",,")
+@contextlib.contextmanager
+def _in_memory(text: str) -> Iterator[int]:
+    """Give a file in memory that holds a secret, for a program to inherit: anybody can read its arguments."""
+    with open(os.memfd_create("secret", os.MFD_CLOEXEC), "wb", buffering=0) as file:
+        file.write(text.encode())
+        yield file.fileno()
 
 
 async def _greet(path: Path) -> None:

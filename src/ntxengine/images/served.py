@@ -7,7 +7,7 @@
 | `NfsFile`   | a raw file on an NFS server, read by qemu itself                | its driver for NFS       |
 
 The names are JSON: no address, target or path is parsed, whatever is in it.  No secret is in a name; it refers to an
-object of qemu, which reads it from a file of ours (qemu_nbd.py).
+object of qemu, which reads it from memory that it inherits (qemu_nbd.py).
 """
 
 from __future__ import annotations
