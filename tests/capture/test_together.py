@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,15 @@ async def test_more_than_a_recovery_point_holds_are_refused_with_the_number(seve
 
     assert str(count) in str(refusal.value)
     assert several.lab.recovery_points() == []
+
+
+async def test_vms_of_two_clusters_are_refused(several: Several) -> None:
+    first, second, _ = await several.vms()
+
+    obstacle = several.lab.prism.shared_obstacle([first, replace(second, cluster_id="elsewhere")])
+
+    assert obstacle.startswith("a recovery point lies on one cluster")
+    assert "VM 'b' on cluster elsewhere" in obstacle
 
 
 async def test_groups_count_among_the_entities(several: Several, tmp_path: Path) -> None:
