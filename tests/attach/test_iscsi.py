@@ -130,6 +130,24 @@ async def test_a_disk_that_appears_late_is_waited_for(prism: VolumeGroupsOf) -> 
     assert_nothing_is_left(prism)
 
 
+async def test_a_login_that_is_handed_on_is_followed(prism: VolumeGroupsOf, tmp_path: Path) -> None:
+    attacher = await made(prism)
+    (tmp_path / "cvm").mkdir()
+    with tgtd(tmp_path / "cvm", port=3205) as cvm:
+
+        async def admit(group: VolumeGroup, initiator: str, secret: str) -> None:
+            target = prism.groups[group.id].target
+            cvm.add_target(target, user=initiator, secret=secret, file=prism.files[group.id])
+            prism.server.add_target(target)
+            prism.server.tell("bind", "target", "--tid", "1", "-I", "ALL")
+            prism.server.redirect(target, cvm.portal)
+
+        prism.admit_initiator = admit  # type: ignore[method-assign]
+
+        assert await read(attacher) == prism.files[POINT.id].read_bytes()
+        assert_nothing_is_left(prism)
+
+
 def wrong_secret(prism: VolumeGroupsOf) -> None:
     prism.change_secret = lambda secret: "another-one12"
 

@@ -15,7 +15,8 @@ import pytest
 
 from ntxengine.attach import AttachOptions, Iscsi, NfsExport
 from ntxengine.attach.initiator import Waiting
-from ntxengine.errors import NtxError
+from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.errors import NtxError, TransferTimeout
 from ntxengine.events import Stage
 from ntxengine.prism import Family
 from ntxengine.repository import Repository
@@ -250,3 +251,39 @@ def _is_copying(lab: Lab) -> bool:
     sockets = served(lab)
     images = list(lab.repository.path.glob("*/.unfinished-*/*.qcow2*"))
     return bool(sockets) and any(path.stat().st_blocks > 1024 for path in images)
+
+
+class StopsNfs(Witness):
+    """Lets the NFS server of the cluster fall silent as soon as a disk is copied."""
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__()
+        self._lab = lab
+
+    def began(self, stage: Stage) -> None:
+        if stage is Stage.COPY:
+            signal_nfs(self._lab, signal.SIGSTOP)
+
+
+def signal_nfs(lab: Lab, what: signal.Signals) -> None:
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if words[0].endswith("ganesha.nfsd") and str(lab.sim.state_dir / "nfs" / "log") in words:
+                os.kill(int(entry.name), what)
+
+
+async def test_a_server_that_falls_silent_while_it_is_read_is_given_up(
+    simulator: Simulator, repository: Repository
+) -> None:
+    lab = await open_lab(simulator, "v3", repository, attach="nfs")
+    lab.make_witness = lambda: StopsNfs(lab)
+    try:
+        with pytest.raises(TransferTimeout):
+            await lab.capture(copy=CopyOptions(timeout_s=1), parallel=1)
+    finally:
+        signal_nfs(lab, signal.SIGCONT)
+
+    assert served(lab) == []
+    lab.assert_clean(points=0)
+    await lab.prism.aclose()

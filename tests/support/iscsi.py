@@ -41,6 +41,12 @@ class Tgtd:
         if user:
             self.tell("bind", "target", "--tid", tid, "-Q", user)
 
+    def redirect(self, target: str, portal: str) -> None:
+        """Hand each login on to another portal, as a cluster's data services do."""
+        host, port = portal.rsplit(":", 1)
+        for name, value in (("RedirectAddress", host), ("RedirectPort", port), ("RedirectReason", "Temporary")):
+            self.tell("update", "target", "--tid", self._tids[target], "--name", name, "--value", value)
+
     def add_lun(self, target: str, file: Path) -> None:
         tid = self._tids[target]
         self.tell("new", "logicalunit", "--tid", tid, "--lun", "1", "-b", str(file))

@@ -5,7 +5,11 @@
 The names of volume groups say whose they are: <recovery point>-<digits of the disk point>, both of which the repository
 recorded before.  The secret is made for one volume group, and nobody keeps it.
 
-The target, not we, chooses the CVM that serves the disk: whether the read is local is unknown.
+The target, not we, chooses the CVM that serves the disk, and hands the login on to it: whether the read is local is
+unknown.
+
+LIMIT: that the user of CHAP is the name of the initiator, as it is with every target that we have seen, no document of
+Nutanix says.
 """
 
 from __future__ import annotations
@@ -64,6 +68,7 @@ class Iscsi(Attacher):
         self._clusters: dict[str, str] = {}
         self._portals: dict[str, Portal] = {}
         self._names: dict[str, str] = {}
+        self._chosen: Initiator | None = None
 
     async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
         """Say whether volume groups can be made, and something here can log in to them."""
@@ -71,8 +76,7 @@ class Iscsi(Attacher):
             return Verdict(reason)
         if self.options.data_services:
             parse_portal(self.options.data_services, "--data-services")
-        _, missing = await self._initiator()
-        return Verdict(missing)
+        return Verdict(await self._choose_initiator())
 
     async def can_serve_vm(self, vm: Vm) -> Verdict:
         """Say whether the data services of the VM's cluster answer."""
@@ -115,9 +119,9 @@ class Iscsi(Attacher):
         """Give an export, or a device, of a clone of the disk; remove the clone on exit, also when cancelled."""
         cluster_id = self._clusters.get(disk_point.disk_id, "")
         portal = await self._portal(cluster_id)
-        initiator, missing = await self._initiator()
-        if portal is None or missing:
-            raise AttachError(f"cluster {cluster_id}: {missing or 'has no data services address any more'}")
+        missing = await self._choose_initiator()
+        if portal is None or self._chosen is None:
+            raise AttachError(f"cluster {cluster_id}: {missing or 'it has no data services address any more'}")
         secret = _new_secret()
         name = group_name(await self._recovery_point_name(disk_point), disk_point.id)
         # One that is cancelled half-way is taken back by Prism's side, which alone knows how far it came.
@@ -130,7 +134,7 @@ class Iscsi(Attacher):
             own_name = f"{_INITIATOR_PREFIX}{name[-_NAME_OF_OURS:].lower()}"
             await self.prism.admit_initiator(group, own_name, secret)
             lun = IscsiLun(str(portal), group.target, group.lun, initiator=own_name, secret=secret)
-            async with initiator.open(lun) as export:
+            async with self._chosen.open(lun) as export:
                 check_size(lun.label, export.size, size)
                 yield Attached(export.location)
 
@@ -148,15 +152,16 @@ class Iscsi(Attacher):
                 raise AttachError(f"cluster {cluster_id} tells {text[:80]!r} as its data services address") from error
         return self._portals[cluster_id]
 
-    async def _initiator(self) -> tuple[Initiator, str]:
-        """Return who logs in; or, with the last one, why nobody can."""
+    async def _choose_initiator(self) -> str:
+        """Choose who logs in.  Return why nobody can, "" if somebody can."""
         reasons = []
-        for kind in INITIATORS:
+        for kind in INITIATORS if self._chosen is None else ():
             initiator = kind(self._waiting)
             if not (missing := await initiator.missing()):
-                return initiator, ""
+                self._chosen = initiator
+                return ""
             reasons.append(missing)
-        return initiator, "; and ".join(reasons)
+        return "; and ".join(reasons)
 
     async def _recovery_point_name(self, disk_point: DiskPoint) -> str:
         wanted = disk_point.recovery_point_id
