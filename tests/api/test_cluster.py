@@ -37,6 +37,7 @@ async def test_a_vm_is_found_by_its_name_or_uuid(simulator: Simulator) -> None:
 
 
 async def test_a_capture_without_a_way_to_the_bytes_is_refused(simulator: Simulator, tmp_path: Path) -> None:
+    simulator.faults.volumes = ["no_data_services"]
     account = {"username": simulator.username, "password": simulator.element_password}
     repository = await ntxengine.Repository.create(tmp_path / "repository")
 

@@ -11,6 +11,7 @@ from ntxengine.prism.http.endpoint import Endpoint, Secret
 from ntxengine.prism.http.session import Session, tls_context
 from ntxengine.prism.open import open_cluster
 from ntxengine.prism.v4.api import CentralApi
+from ntxengine.prism.v4.volumes_api import VolumesApi
 from ntxengine.sim import Simulator
 from tests.prism.hostile import HandClock
 from tests.prism.steps import EXPIRES, freeze, subject
@@ -20,7 +21,7 @@ TASK = f"ZXJnb24=:{D}"
 
 
 @pytest.mark.parametrize("project", [None, D])
-async def test_a_recovery_point_is_made_in_the_project_that_was_given(project: str | None, clock: HandClock) -> None:
+async def test_what_is_made_is_made_in_the_project_that_was_given(project: str | None, clock: HandClock) -> None:
     bodies = []
 
     def play(request: httpx.Request) -> httpx.Response:
@@ -30,12 +31,14 @@ async def test_a_recovery_point_is_made_in_the_project_that_was_given(project: s
     tls = tls_context(None, insecure=True)
     transport = httpx.MockTransport(play)
     session = Session("pc", 9440, tls, account=None, timeout_s=5, clock=clock.clock, transport=transport)
-    api = CentralApi(session, Revisions(), project)
 
-    await api.create_recovery_point(A, "ntx-1", expires_at=EXPIRES, with_application=False, vss=None)
+    await CentralApi(session, Revisions(), project).create_recovery_point(
+        {A: None}, (), "ntx-1", expires_at=EXPIRES, with_application=False
+    )
+    await VolumesApi(session, "v4.0", project).create_volume_group("ntx-1", A, D, Secret("abcDEF123456"))
     await session.aclose()
 
-    assert bodies[0].get("projectExtId") == project
+    assert [body.get("projectExtId") for body in bodies] == [project, project]
 
 
 async def test_a_prism_central_takes_a_project(sim: Simulator, clock: HandClock) -> None:
