@@ -42,7 +42,7 @@ async def test_a_capture_without_a_way_to_the_bytes_is_refused(simulator: Simula
     repository = await ntxengine.Repository.create(tmp_path / "repository")
 
     async with ntxengine.connect(simulator.element_url, **account, ca_file=str(simulator.ca_file)) as cluster:
-        with pytest.raises(ntxengine.OptionsError, match="no way to the disks"):
+        with pytest.raises(ntxengine.AttachError, match="no way to the disks"):
             await ntxengine.capture_vm(cluster, repository, "db01")
         point = await ntxengine.capture_vm(cluster, repository, "db01", containers=simulator.world.layout.containers)
 
