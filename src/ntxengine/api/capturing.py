@@ -20,6 +20,8 @@ async def capture_vm(
     worker: str = "",
     device_dir: Path | str = DEVICE_DIR,
     containers: Path | str | None = None,
+    nfs_server: str = "",
+    data_services: str = "",
     source: str = AUTO,
     options: CaptureOptions | None = None,
     on_event: OnEvent = log_event,
@@ -27,7 +29,8 @@ async def capture_vm(
     """Capture a VM, named by name or UUID: in full the first time, then what changed.  Return the committed point.
 
     The way to the bytes is `worker`, this machine as a VM of the cluster, to which disks are added that appear in
-    `device_dir`; or `containers`, a directory that has each storage container mounted under its name (Prism v3).
+    `device_dir`; or `containers`, a directory that has each storage container mounted under its name (Prism v3); or the
+    network: `nfs_server` (Prism v3) and `data_services` (iSCSI, `host[:port]`), "" for what the cluster tells.
     `source` names the only way that may be used, as `ntx capture --source` does.
     `on_event` is called in the event loop, often, with a subclass of Event; what it raises ends the capture.
     Errors: NotFoundError, OptionsError (no way to the bytes), LockedError; whatever a part of the workflow raises
@@ -38,6 +41,8 @@ async def capture_vm(
         worker_id=(await find_vm(cluster, worker)).id if worker else "",
         device_dir=Path(device_dir),
         containers=None if containers is None else Path(containers),
+        nfs_server=nfs_server,
+        data_services=data_services,
         source=source,
     )
     attacher = await choose_attacher(cluster.prism, cluster.findings, attach)
