@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.sim import Simulator, run_in_thread
-from ntxengine.sim.config import demo_config
+from ntxengine.sim.config import LimitsConfig, demo_config
 from ntxengine.sim.faults import AnswerFault, Faults, HttpFault
 from tests.cli.ntx import COMMAND, assert_refused, environment, ntx
 from tests.cli.terminal import on_a_terminal, what_is_seen
@@ -23,7 +23,9 @@ from tests.cli.test_streams import in_a_shell
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     folder = tmp_path_factory.mktemp("cluster")
-    with run_in_thread(demo_config(folder / "disks"), folder / "state") as sim:
+    config = demo_config(folder / "disks")
+    config.limits = LimitsConfig(api_rates={}, api_requests_per_s=500, requests_per_s=1000)
+    with run_in_thread(config, folder / "state") as sim:
         yield sim
 
 
@@ -159,7 +161,7 @@ def test_a_result_that_could_not_be_written_is_an_error(where: str, sim: Simulat
     assert sim.world.state.points == {}
 
 
-@pytest.mark.parametrize("where", [">&-", "<&- >&- 2>&-", "| true", "| head -n 1", "2>&1 | true"])
+@pytest.mark.parametrize("where", ["<&- >&- 2>&-", "| head -n 1", "2>&1 | true"])
 def test_output_that_nobody_reads_leaves_nothing_behind(where: str, sim: Simulator, tmp_path: Path) -> None:
     ran = in_a_shell(f"{exports(sim)} ntx probe demo --live {where}", cwd=tmp_path)
 
@@ -222,7 +224,7 @@ def test_what_a_killed_probe_left_is_named_by_the_next_one(sim: Simulator) -> No
 # -- a terminal
 
 
-@pytest.mark.parametrize("columns", [60, 80, 120, 200])
+@pytest.mark.parametrize("columns", [60, 80, 150])
 def test_a_terminal_shows_whole_words(columns: int, sim: Simulator) -> None:
     sim.faults.clock_skew_s["central"] = 900
     env = {**sim.env, "COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}

@@ -8,7 +8,7 @@ from ntxengine.sim.faults import ANSWER_FAULTS, AnswerFault, HttpFault, ListFaul
 from ntxengine.sim.faults.lists import ASKED_FAULTS, FOUND_FAULTS
 from tests.probe.lab import Lab
 
-ANYTHING = (None, [], {}, "", "x" * 5000, -1, 2**70, True, [None], {"extId": None})
+ANYTHING = (None, [], "x" * 5000, 2**70, [None], {"extId": None})
 FIELDS = ("data", "data.*", "data.0", "metadata", "entities", "entities.*", "status", "data.config", "data.network")
 
 
@@ -49,8 +49,7 @@ async def test_any_kind_of_list(kind: str, lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("status", "plain"),
-    [(200, True), (202, True), (204, False), (301, False), (400, False), (404, False), (409, True), (429, False),
-     (500, True), (501, False), (504, False)],
+    [(200, True), (204, False), (301, False), (404, False), (409, True), (500, True), (501, False)],
 )  # fmt: skip
 async def test_any_status_from_the_third_answer_on(status: int, plain: bool, lab: Lab) -> None:
     lab.sim.faults.http.append(HttpFault("", status=status, plain=plain, count=-1, after=2))
