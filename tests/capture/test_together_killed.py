@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 
 import pytest
@@ -59,6 +60,21 @@ async def test_killed_at_any_moment_a_sweep_finds_all_and_removes_what_nobody_ne
     await ntx.run(stop_at=stage, after_s=moments.uniform(0, 0.5), by=signal.SIGKILL)
 
     await check(several)
+
+
+@pytest.mark.parametrize("number", range(-(-ROUNDS // 3)))
+async def test_killed_while_it_reads_over_iscsi_no_volume_group_is_left(number: int, several: Several) -> None:
+    if shutil.which("tgtd", path="/usr/sbin:/usr/bin") is None:
+        pytest.skip("tgtd is not installed (package tgt)")
+    moments = random.Random(os.environ.get("NTX_SOAK_SEED", "iscsi") + str(number))
+    await start(several)
+
+    ntx = Ntx(several.lab, *NAMES, "--together", "--vms", "3", "--source", "iscsi")
+    stage = moments.choice(["attach", "copy", "verify"])
+    await ntx.run(stop_at=stage, after_s=moments.uniform(0, 1), by=signal.SIGKILL)
+
+    await check(several)
+    assert several.lab.sim.world.state.made_groups == {}
 
 
 @pytest.mark.parametrize(("stage", "by"), [("freeze", signal.SIGINT), ("copy", signal.SIGTERM)])
