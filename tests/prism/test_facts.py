@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from ntxengine.api.inventory import Clusters, DetailReader
 from ntxengine.errors import PrismStatusError
 from ntxengine.prism.cluster import Prism, cvm_of
 from ntxengine.prism.http.session import Session
 from ntxengine.prism.kept import KEPT_S, MAX_KEPT, Kept
-from ntxengine.prism.models import Container, DiskUsage, Family, OddVm, Vm
+from ntxengine.prism.models import Container, Disk, DiskUsage, Family, OddVm, Vm
 from ntxengine.prism.v3.element import ElementPrism
 from ntxengine.prism.v4.central import CentralPrism
 from ntxengine.sim import SimConfig, Simulator
@@ -276,6 +277,26 @@ async def test_what_a_disk_takes_is_unknown_and_not_nothing(
     hostile.on("GET /v2.0/virtual_disks", reply(200, {"entities": [{"device_uuid": ID, "stats": stats}]}))
 
     assert await ElementPrism(session).disk_usage() == {ID: expected}
+
+
+@both
+async def test_what_fails_in_passing_is_asked_for_once_and_not_for_each_vm(
+    hostile: Hostile, prism: Prism, family: Family
+) -> None:
+    for what in ("GET /hosts", "POST /hosts/list", "GET /v2.0/virtual_disks", "GET /v2.0/cluster", LISTS[family]):
+        hostile.on(what, reply(504, {}))
+    details = DetailReader(prism, Clusters(prism))
+    disks = (Disk(ID, MIB, "scsi", 0, OTHER, "told by the VM"),)
+    vms = [Vm(str(uuid.UUID(int=number)), "vm", "on", OTHER, None, disks) for number in range(3)]
+
+    found = [await details.read(vms[0])]
+    asked = len(hostile.asked)
+    found += [await details.read(vm) for vm in vms[1:]]
+
+    assert len(hostile.asked) == asked
+    assert {(each.storage[ID].tier, each.storage[ID].container.name, each.usage[ID].used) for each in found} == {
+        (None, "told by the VM", None)
+    }
 
 
 async def test_not_more_than_so_many_answers_are_kept(clock: HandClock) -> None:

@@ -129,6 +129,24 @@ async def test_five_thousand_vms_are_listed_within_the_limits(
     assert peak < 100 * MIB
 
 
+async def test_five_thousand_vms_are_streamed_in_little_memory(prism: CentralPrism, server: Prism) -> None:
+    count = 0
+    first_s = server.clock.time_s
+    tracemalloc.start()
+    try:
+        async for _ in prism.stream_vms():
+            count += 1
+            if count == 1:
+                assert server.asked == 1, "the first VM comes with the first page"
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert count == COUNT
+    assert server.clock.time_s - first_s < 60
+    assert peak < 12 * MIB
+
+
 async def test_one_of_five_thousand_takes_two_requests(prism: CentralPrism, server: Prism) -> None:
     found = await find_vm(Cluster(prism, Findings("v4")), name(COUNT - 1))
 

@@ -121,15 +121,17 @@ class DetailReader:
         self._prism = prism
         self._clusters = clusters
         self._storage = Storage(prism)
+        self._usage: Mapping[str, DiskUsage] | None = None
 
     async def read(self, vm: Vm) -> VmDetails:
         """Return what is known of a VM; what is not told is unknown."""
         cluster = await self._clusters.get(vm.cluster_id)
-        usage = await self._prism.disk_usage()
+        if self._usage is None:
+            self._usage = await self._prism.disk_usage()
         words = await self._storage.words_of(cluster)
         storage, used = {}, {}
         for disk in vm.disks:
-            used[disk.id] = usage.get(disk.id, DiskUsage())
+            used[disk.id] = self._usage.get(disk.id, DiskUsage())
             tier = slowest_tier(used[disk.id].tiers or words)
             storage[disk.id] = DiskStorage(await self._storage.container_of(disk), tier)
         can_be, why_not = can_be_application_consistent(vm)

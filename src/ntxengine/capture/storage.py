@@ -34,11 +34,12 @@ def slowest_tier(words: Iterable[str]) -> Tier | None:
 
 
 class Storage:
-    """What is told of the storage of clusters: asked when it is first wanted."""
+    """What is told of the storage of clusters: asked when it is first wanted, and once, also where it failed."""
 
     def __init__(self, prism: Facts) -> None:
         self._prism = prism
         self._containers: dict[str, Container] | None = None
+        self._words: dict[str, list[str]] = {}
 
     async def container_of(self, disk: Disk) -> Container:
         """Return the storage container of a disk: with no more than its id and name where nothing is told of it."""
@@ -48,8 +49,10 @@ class Storage:
 
     async def words_of(self, cluster: ClusterFacts) -> list[str]:
         """Return Prism's words for what a cluster stores on."""
-        of_hosts = [tier for host in await self._prism.hosts(cluster.id) for tier in host.tiers]
-        return [word for word in (cluster.storage_type, *of_hosts) if word]
+        if cluster.id not in self._words:
+            of_hosts = [tier for host in await self._prism.hosts(cluster.id) for tier in host.tiers]
+            self._words[cluster.id] = [word for word in (cluster.storage_type, *of_hosts) if word]
+        return self._words[cluster.id]
 
 
 async def storage_of(prism: Facts, vm: Vm, cluster: ClusterFacts) -> dict[str, DiskStorage]:
