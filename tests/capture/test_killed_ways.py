@@ -125,7 +125,7 @@ class Killed:
         self._sim = lab.sim
 
     async def run(self, source: str, step: tuple[str, str], moment: Moment) -> None:
-        """Kill it when it asks for `step`, before that is done, or as soon as it was answered."""
+        """Kill it when it asks for `step`, or as soon as it was answered; sweep at once, and let the cluster end it."""
         method, path = step
         self._sim.requests.clear()
         if moment == "asked":
@@ -155,6 +155,7 @@ class Killed:
         _, err = await said
         assert process.returncode in (-signal.SIGKILL, 0), err.decode()
         assert await servers_gone(self._lab.repository.path)
+        await sweep(self._lab.prism, self._lab.repository)
         await self._settle(method, path)
 
     def _has_come(self, method: str, path: str, moment: Moment) -> bool:

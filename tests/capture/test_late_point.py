@@ -50,7 +50,7 @@ async def test_the_record_goes_with_a_recovery_point_that_was_deleted(
     simulator.faults.http.append(HttpFault("/disks$", method="POST", status=400))
 
     with pytest.raises(Exception, match="400"):
-        await lab.capture()
+        await lab.capture(parallel=1)
 
     assert (await repository.cluster_records(lab.vm_id)).own == ()
     lab.assert_clean(points=0)
@@ -70,7 +70,7 @@ async def test_a_known_recovery_point_is_deleted_though_the_cluster_cannot_list_
     simulator.faults.http.append(HttpFault("/disks$", method="POST", status=400))
 
     with pytest.raises(PrismStatusError):
-        await lab.capture()
+        await lab.capture(parallel=1)
     simulator.faults.http.clear()
 
     assert lab.recovery_points() == []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ntxengine.errors import PrismStatusError
-from ntxengine.prism.models import RecoveryPoint, Vm
+from ntxengine.errors import PrismAnswerError, PrismStatusError
+from ntxengine.prism.models import AttachedDisk, DiskPoint, RecoveryPoint, Vm
 from ntxengine.repository import Repository, cluster_record
 from ntxengine.repository.cluster_record import ClusterRecord
 from ntxengine.sim.faults import HttpFault
@@ -193,12 +195,53 @@ async def test_a_record_without_an_id_stays_until_what_it_tells_of_can_be_seen(v
     assert (report.removed, records(lab)) == ([], [new])
 
 
+async def test_a_record_stays_while_a_clone_that_was_asked_for_may_come_yet(v4_lab: Lab) -> None:
+    lab = v4_lab
+    point = await leave_behind(lab)
+    folder = lab.repository.path / lab.vm_id
+    (record,) = cluster_record.read(folder).own
+    cluster_record.write(folder, replace(record, attached_at=utc_now()))
+
+    await sweep_all(lab)
+    assert (records(lab), lab.recovery_points(), lab.hot_added()) == ([POINT_ID], [], [])
+    cluster_record.write(folder, replace(record, attached_at=utc_now() - 2 * cluster_record.SETTLED_AFTER))
+    await sweep_all(lab)
+
+    assert records(lab) == []
+    assert point.disks
+
+
+@pytest.mark.parametrize("kind", ["answer", "cancelled"])
+async def test_a_hot_add_of_which_nobody_knows_keeps_the_record(v4_lab: Lab, kind: str) -> None:
+    lab = v4_lab
+
+    class Lost(type(lab.prism)):  # type: ignore[misc]
+        async def attach_disk(self, worker_id: str, disk: DiskPoint) -> AttachedDisk:
+            raise PrismAnswerError("lost") if kind == "answer" else asyncio.CancelledError
+
+    lab.prism.__class__ = Lost
+
+    with pytest.raises((PrismAnswerError, asyncio.CancelledError)):
+        await lab.capture()
+
+    assert len(records(lab)) == 1
+    assert lab.recovery_points() == []
+
+
+async def test_the_record_of_a_committed_point_is_settled(v4_lab: Lab) -> None:
+    await v4_lab.capture()
+
+    (record,) = cluster_record.read(v4_lab.repository.path / v4_lab.vm_id).own
+
+    assert record.attached_at is None
+
+
 async def test_a_failed_capture_leaves_no_record(v4_lab: Lab) -> None:
     lab = v4_lab
     lab.sim.faults.http.append(HttpFault("/disks$", method="POST", status=400, count=-1))
 
     with pytest.raises(PrismStatusError):
-        await lab.capture()
+        await lab.capture(parallel=1)
 
     lab.assert_clean(points=0)
     assert records(lab) == []
@@ -209,7 +252,7 @@ async def test_the_record_of_what_could_not_be_undone_stays(v4_lab: Lab) -> None
     lab.sim.faults.http.append(HttpFault("/disks$", method="POST", status=400, count=-1))
     lab.sim.faults.http.append(HttpFault("recovery-points", method="DELETE", status=400, count=-1))
     with pytest.raises(PrismStatusError):
-        await lab.capture()
+        await lab.capture(parallel=1)
     lab.sim.faults.http.clear()
 
     report = await sweep_all(lab)

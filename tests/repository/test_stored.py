@@ -271,6 +271,7 @@ def test_what_a_capture_made_on_a_cluster_stands_under_these_names(here: Site, t
             "source": "hotadd",
             "together": [],
             "is_released": False,
+            "attached_at": None,
         },
         "made_in": {"site": {**SITE, "path": ""}, "inodes": [tmp_path.stat().st_ino, folder.stat().st_ino]},
     }

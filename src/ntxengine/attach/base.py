@@ -136,12 +136,13 @@ class Attacher(ABC):
     """One way to the bytes.
 
     `name` is the word of `--source`, and what is recorded; `title` is what people call it; `worker_id` is the VM that
-    it adds disks to, "" if none.
+    it adds disks to, "" if none.  `makes_clones`: something is made on the cluster for each disk that is attached.
     """
 
     name: str
     title: str
     worker_id: str = ""
+    makes_clones: bool = False
 
     def __init__(self, prism: Prism, options: AttachOptions) -> None:
         self.prism = prism

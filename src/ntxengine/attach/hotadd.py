@@ -53,6 +53,7 @@ class HotAdd(Attacher):
 
     name = "hotadd"
     title = "hot-add"
+    makes_clones = True
 
     def __init__(
         self,

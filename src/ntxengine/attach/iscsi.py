@@ -61,6 +61,7 @@ class Iscsi(Attacher):
 
     name = "iscsi"
     title = "iSCSI"
+    makes_clones = True
 
     def __init__(self, prism: Prism, options: AttachOptions, *, waiting: Waiting = Waiting()) -> None:  # noqa: B008
         super().__init__(prism, options)

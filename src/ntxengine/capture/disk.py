@@ -46,7 +46,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Context:
-    """What all disks of one capture share.  `reading` is the context in which a disk recovery point is attached."""
+    """What all disks of one capture share.
+
+    `reading` is the context in which a disk recovery point is attached, `attaching` the one in which that is asked for.
+    """
 
     prism: Prism
     attacher: Attacher
@@ -57,6 +60,7 @@ class Context:
     newest: Point | None
     unfinished: UnfinishedPoint
     warn: Callable[[str, Subject], None]
+    attaching: Callable[[], AbstractAsyncContextManager[None]]
     reading: Callable[[str], AbstractAsyncContextManager[None]]
 
     def subject_of(self, disk: Disk) -> Subject:
@@ -196,8 +200,9 @@ class _DiskCapture:
         self._began(Stage.ATTACH)
         async with self._context.reading(self._frozen.id), AsyncExitStack() as stack:
             with self._stages(Stage.ATTACH):
-                attaching = self._context.attacher.attach(self._frozen, self._changes.size)
-                attached = await stack.enter_async_context(attaching)
+                async with self._context.attaching():
+                    attaching = self._context.attacher.attach(self._frozen, self._changes.size)
+                    attached = await stack.enter_async_context(attaching)
             self._log_read_from(attached)
             yield attached
             try:

@@ -13,12 +13,14 @@ both do.  A VM that is killed in between is seen by the next sweep.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from ntxengine.attach import Attacher, AttachOptions, Trace, find_leftovers
-from ntxengine.errors import NotFoundError, NtxError, PrismProtected, TargetError
+from ntxengine.errors import NotFoundError, NtxError, PrismError, PrismProtected, PrismStatusError, TargetError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import RecoveryPoint, Vm
 from ntxengine.repository import ClusterRecord, Point, Repository, Sharing, StoredMember, UnfinishedPoint, VmLock
@@ -106,6 +108,8 @@ class Recorder:
         self._vm = vm
         self._warn = warn
         self._record: ClusterRecord | None = None
+        self._has_doubt = False
+        self._writing = asyncio.Lock()
 
     async def announce(
         self, unfinished: UnfinishedPoint, attacher: Attacher, together: Sequence[StoredMember] = ()
@@ -129,14 +133,35 @@ class Recorder:
         if point.protection:
             self._warn(f"recovery point {point.id} will stay on the cluster after it is needed: {point.protection}")
 
+    @asynccontextmanager
+    async def attaching(self) -> AsyncIterator[None]:
+        """Record that a clone is asked for, while that is done: who is killed meanwhile cannot tell if it was made."""
+        assert self._record is not None
+        await self._write(dataclasses.replace(self._record, attached_at=utc_now()))
+        try:
+            yield
+        except BaseException as error:
+            is_clear = isinstance(error, NtxError) and not isinstance(error, PrismError)
+            self._has_doubt |= not (is_clear or isinstance(error, PrismStatusError))
+            raise
+
+    async def end_attaching(self) -> None:
+        """Record that all clones were made, and can be seen where they are left."""
+        assert self._record is not None
+        if self._record.attached_at is not None:
+            await self._write(dataclasses.replace(self._record, attached_at=None))
+
     async def take_back(self) -> None:
-        """Remove all of it, and the record, unless a create that is not over may make the recovery point yet.
+        """Remove all of it, and the record, unless a create that is not over may make something yet.
 
         Errors: PrismError, NtxError, TargetError; the record stays then.
         """
         assert self._record is not None
+        if not self._has_doubt:
+            with suppress(TargetError):  # of a full disk: then the record stays a while longer
+                await self.end_attaching()
         was_there = await remove_recorded(self._prism, self._repository, self._lock, self._record)
-        if was_there or self._record.is_settled(utc_now()):
+        if not self._has_doubt and (was_there or self._record.is_settled(utc_now())):
             await self._repository.remove_cluster_record(self._lock, self._record)
 
     async def release(self, point: Point, reference: Point | None) -> None:
@@ -169,7 +194,8 @@ class Recorder:
     async def _release(self, record: ClusterRecord) -> None:
         try:
             was_there = await remove_recorded(self._prism, self._repository, self._lock, record)
-            if was_there or record.is_settled(utc_now()):
+            now = utc_now()
+            if not record.may_attach_yet(now) and (was_there or record.is_settled(now)):
                 await self._repository.remove_cluster_record(self._lock, record)
         except PrismProtected as error:
             self._warn(f"recovery point {record.name}, which is not needed any more, stays for now: {error}")
@@ -202,5 +228,6 @@ class Recorder:
         )
 
     async def _write(self, record: ClusterRecord) -> None:
-        self._record = record
-        await self._repository.write_cluster_record(self._lock, record)
+        async with self._writing:
+            self._record = record
+            await self._repository.write_cluster_record(self._lock, record)

@@ -108,6 +108,7 @@ class _Capture:
         self._undo = Rollback()
         self._stages = Stages()
         self._warnings: list[str] = []
+        self._recorder = Recorder(prism, repository, lock, vm, self._warn)
 
     async def run(self) -> Point:
         started_s = time.monotonic()
@@ -122,6 +123,7 @@ class _Capture:
                 damage=self._damage,
             )
             self._attacher = plan.attacher or self._attacher
+            self._recorder = Recorder(self._prism, self._repository, self._lock, plan.vm, self._warn)
             self._tell_plan(plan)
             if plan.notice and plan.cluster.version.numbers:  # one that is not told may be no news at all
                 self._warn(f"VM {plan.vm.name!r}: {plan.notice}")
@@ -138,6 +140,7 @@ class _Capture:
             plan, frozen = await self._freeze(plan, unfinished)
             async with self._gathering.turn() if self._gathering else nullcontext():
                 disks = await self._capture_disks(plan, unfinished, frozen)
+            await self._recorder.end_attaching()
             record = self._record(plan, unfinished, frozen, disks, started_s)
             self._emit.raise_failure()
             with self._stages(Stage.COMMIT):
@@ -198,7 +201,7 @@ class _Capture:
         if gathering is not None:
             plan = await gathering.agree(plan, unfinished.id)
         self._emit(StageBegan(stage=Stage.FREEZE, consistency=plan.consistency, **self._subject))
-        recorder = self._recorder(plan)
+        recorder = self._recorder
         with self._stages(Stage.FREEZE):
             name = await recorder.announce(unfinished, self._attacher, gathering.members if gathering else ())
             self._undo.add(f"remove recovery point {name}", recorder.take_back)
@@ -217,9 +220,6 @@ class _Capture:
             self._warn(warning)
         return shared.point
 
-    def _recorder(self, plan: CapturePlan) -> Recorder:
-        return Recorder(self._prism, self._repository, self._lock, plan.vm, self._warn)
-
     async def _capture_disks(
         self, plan: CapturePlan, unfinished: UnfinishedPoint, frozen: Frozen
     ) -> dict[str, CapturedDisk]:
@@ -236,6 +236,7 @@ class _Capture:
             newest=plan.newest,
             unfinished=unfinished,
             warn=self._warn,
+            attaching=self._recorder.attaching if self._attacher.makes_clones else nullcontext,
             reading=self._gathering.reading if self._gathering else lambda _disk_point_id: nullcontext(),
         )
 
@@ -304,7 +305,7 @@ class _Capture:
             recovery_point_id = plan.replaced.recovery_point_id
             self._emit(StageBegan(stage=Stage.RELEASE, recovery_point_id=recovery_point_id, **self._subject))
         try:
-            await self._recorder(plan).release(point, plan.replaced)
+            await self._recorder.release(point, plan.replaced)
         except asyncio.CancelledError:
             left = "what older points have on the cluster is left to the next capture or `ntx sweep`"
             log.warning("VM %r is captured, as point %s; %s", plan.vm.name, point.id, left)

@@ -65,6 +65,7 @@ class ClusterRecord:
     `sources` are the disk recovery points that they say they come from.  `source` is the way to the bytes, as
     attach.Attacher names it; "" in a record of an older ntxengine.  `together` are the VMs that one recovery point was
     made for, this one among them, empty for one alone; `is_released`: this one does not need it any more.
+    `attached_at` is when a clone was last asked for, None while none is, and once all are known to be gone.
     """
 
     point_id: str
@@ -75,10 +76,15 @@ class ClusterRecord:
     source: str = ""
     together: tuple[str, ...] = ()
     is_released: bool = False
+    attached_at: datetime | None = None
 
     def is_settled(self, now: datetime) -> bool:
-        """Say whether all that it tells of can be seen on the cluster by now."""
+        """Say whether its recovery point can be seen on the cluster by now."""
         return self.recovery_point_id != "" or now - layout.time_of(self.point_id) > SETTLED_AFTER
+
+    def may_attach_yet(self, now: datetime) -> bool:
+        """Say whether a clone that was asked for may be made yet."""
+        return self.attached_at is not None and now - self.attached_at <= SETTLED_AFTER
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,7 @@ def write(vm_folder: Path, record: ClusterRecord) -> None:
             source=record.source,
             together=record.together,
             is_released=record.is_released,
+            attached_at=record.attached_at,
         ),
         made_in=StoredFolder(site.to_stored(folder.site), folder.inodes),
     )
@@ -231,5 +238,6 @@ def _read(path: Path) -> tuple[ClusterRecord, _Folder]:
         source=found.record.source,
         together=found.record.together,
         is_released=found.record.is_released,
+        attached_at=found.record.attached_at,
     )
     return record, _Folder(site.from_stored(found.made_in.site), found.made_in.inodes)

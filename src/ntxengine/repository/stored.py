@@ -248,6 +248,7 @@ class StoredClusterRecord:
     source: str = ""
     together: tuple[str, ...] = ()
     is_released: bool = False
+    attached_at: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,8 @@ class ClusterSweep:
                 is_clean &= await self._remove_point(found, point)
         if not is_clean or is_kept or self._report.dry_run:
             return
-        if sharing.vm_ids or record.is_settled(utc_now()):
+        now = utc_now()
+        if not record.may_attach_yet(now) and (sharing.vm_ids or record.is_settled(now)):
             await self._repository.remove_cluster_record(lock, record)
         else:
             log.info("recovery point %s stays recorded for a while: the cluster may make it yet", record.name)

@@ -156,17 +156,17 @@ class ElementVolumes:
 
     async def _remove_made(self, name: str, task_id: str | None, what: str) -> None:
         """Delete what a create that went wrong has made."""
-        has_ended = False
+        has_ended = has_failed = False
         if task_id is not None:
             try:
-                await self._tasks.ended(task_id, what, Deadline(self._clock, SETTLE_TIMEOUT_S))
-                has_ended = True
+                task = await self._tasks.ended(task_id, what, Deadline(self._clock, SETTLE_TIMEOUT_S))
+                has_ended, has_failed = True, task.state != "succeeded"
             except PrismError as exc:
                 log.debug("%s", exc)
         # Without the end of a task nobody knows how far the request came: it may appear in a moment.
         deadline = Deadline(self._clock, UNDO_TIMEOUT_S)
         found = await self._appearing(name, what, deadline, wait_s=0.0 if has_ended else SETTLE_TIMEOUT_S)
-        if not found and not has_ended:
+        if not found and not has_failed:
             warn_of_unseen(what)
         left: list[PrismError] = []
         for group in found:
