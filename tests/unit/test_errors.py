@@ -20,7 +20,8 @@ PLACE: dict[str, Any] = {"offset": 4194304, "length": 262144, "errno": 28}
 PLAIN = [
     "AttachError", "BadHeader", "Cancelled", "CannotMap", "CredentialsError", "DamagedMarker",
     "FingerprintError", "ListRefused", "LockedError",
-    "MachineError", "NotFoundError", "NtxError", "OptionsError", "PortableError", "PrismAnswerError", "PrismBusy",
+    "MachineError", "NotFoundError", "NotOurs", "NtxError", "OptionsError", "OtherFailed",
+    "PortableError", "PrismAnswerError", "PrismBusy",
     "PrismConnectionError", "PrismError", "PrismProtected", "PrismTimeout", "RepositoryError", "SomeFailed",
     "StartTimeout", "TaskFailed", "ToolError", "WrongSize",
     "_Damaged", "_SaysNothingError", "_Strange",
@@ -39,6 +40,7 @@ SAMPLES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "BuiltOnDamage": ((MESSAGE,), {"offsets": (0, 65536), "blocks": 2}),
     "ChecksumMismatch": ((MESSAGE,), {"offsets": (0, 65536), "blocks": 2}),
     "Interrupted": ((MESSAGE,), {"signal_number": 2}),
+    "NoDriver": ((MESSAGE,), {"reason": "qemu has no nfs driver here"}),
     "OutputError": ((MESSAGE,), {"errno": 32}),
     "PrismStatusError": ((MESSAGE,), {"status": 404, "reason": "NOT_FOUND"}),
     "SchemaError": ((MESSAGE,), {"place": "$.vmExtId", "status": 422}),

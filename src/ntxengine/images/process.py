@@ -47,9 +47,9 @@ MESSAGE_LIMIT = 400  # characters of a program's own words in a message of ours
 class NoDriver(ToolError):
     """This machine's qemu lacks a driver; `reason` says so, and what to install."""
 
-    def __init__(self, action: str, name: str) -> None:
-        self.reason = f"qemu has no {name} driver here: install the package {_DRIVER_PACKAGE}"
-        super().__init__(f"{action}: {self.reason}")
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def command(program: str, *arguments: str) -> list[str]:
@@ -171,7 +171,8 @@ def failure(program: str, output: bytes, status: int, *, action: str, path: Path
     """Return the exception for a program that ended with `status` after saying `output`."""
     words = one_line(program, output) or (f"killed by signal {-status}" if status < 0 else f"exit status {status}")
     if driver := _NO_DRIVER.search(words):
-        return NoDriver(f"{path}: {action} failed", driver[1] or driver[2])
+        reason = f"qemu has no {driver[1] or driver[2]} driver here: install the package {_DRIVER_PACKAGE}"
+        return NoDriver(f"{path}: {action} failed: {reason}", reason=reason)
     for code, text in _NO_SPACE.items():
         if text.lower() in words.lower():
             return TargetError(f"{path}: {action} failed: {text}{free_space.remedy(code, path)}", errno=code)
