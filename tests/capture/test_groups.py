@@ -233,7 +233,7 @@ async def test_more_groups_than_a_recovery_point_holds_are_refused_with_the_numb
         v4_lab.sim.config.volume_groups.append(GroupConfig(f"many{number}", disks=[disk], vms=["db01"]))
     options = CaptureOptions()
 
-    with pytest.raises(Exception, match="1 VMs and 32 volume groups are 33, and one recovery point holds 32 at most"):
+    with pytest.raises(Exception, match="1 VM and 32 volume groups are 33, and one recovery point holds 32 at most"):
         await plan_capture(v4_lab.prism, v4_lab.repository, v4_lab.vm_id, options)
 
 

@@ -317,9 +317,10 @@ def too_many(vms: Sequence[Vm]) -> str:
     groups = len(group_ids(vms))
     if len(vms) + groups <= MAX_ENTITIES:
         return ""
+    of_vms = "1 VM" if len(vms) == 1 else f"{len(vms)} VMs"
     return (
-        f"{len(vms)} VMs and {groups} volume groups are {len(vms) + groups}, and one recovery point holds "
-        f"{MAX_ENTITIES} at most"
+        f"{of_vms} and {groups} volume groups are {len(vms) + groups}, and one recovery point holds {MAX_ENTITIES} at "
+        f"most: leave out some of them (--no-volume-groups leaves out all groups)"
     )
 
 
