@@ -123,7 +123,7 @@ def _(lab: Lab) -> None:
     lab.sim.faults.http.append(HttpFault("changed_regions", status=404, count=-1))
 
 
-@broken("vmm v4.0, which cannot hot-add", source__chosen="failed")
+@broken("vmm v4.0, which cannot hot-add", source__hotadd="failed")
 def _(lab: Lab) -> None:
     lab.patch.setattr(lab.sim.config, "revisions", {"vmm": "v4.0"})
     lab.give_attach(source="hotadd")
@@ -263,7 +263,15 @@ def _(lab: Lab) -> None:
 @broken("no way to the bytes", source__chosen="failed")
 def _(lab: Lab) -> None:
     lab.give(worker="")
-    lab.give_attach(containers=None, source="hotadd")
+    lab.sim.faults.answers.append(
+        AnswerFault("config/clusters/[^/]+$", count=-1, kind="drop", field="data.network.externalDataServiceIp")
+    )
+
+
+@broken("hot-add without a worker VM", source__hotadd="failed")
+def _(lab: Lab) -> None:
+    lab.give(worker="")
+    lab.give_attach(source="hotadd")
 
 
 @broken("a worker VM that is not there", worker__found="failed")
@@ -288,9 +296,9 @@ def _(lab: Lab) -> None:
     lab.sim.faults.answers.append(AnswerFault(path, count=-1, field="data.cluster.extId", value=other))
 
 
-@broken("a folder of devices that is not there", source__chosen="failed")
+@broken("a folder of devices that is not there", source__hotadd="failed")
 def _(lab: Lab) -> None:
-    lab.give_attach(device_dir=lab.folder / "nowhere", source="hotadd")
+    lab.give_attach(device_dir=lab.folder / "nowhere")
 
 
 @broken("a storage container that is not mounted", source__path="failed")

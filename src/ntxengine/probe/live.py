@@ -13,7 +13,7 @@ from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.errors import NtxError
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.cluster import POINT_PREFIX
-from ntxengine.probe.model import Facts, Result, blocked, failed, ok, skipped, warning
+from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
 from ntxengine.probe.sources import attach_options
 from ntxengine.units import MIB, format_size
 
@@ -118,9 +118,6 @@ class Read(Check):
         disk = next((each for each in point.disks if each.disk_id in sizes), None)
         if disk is None:
             return skipped("the VM has no disk")
-        way = context.lines.get(f"source.{context.source}")
-        if way is not None and way.result.status == "failed":
-            return blocked(way.key)
         kind = next(each for each in ATTACHERS if each.name == context.source)
         attacher, ours = kind(prism, attach_options(context)), sizes[disk.disk_id]
         if not (verdict := await attacher.can_serve_vm(vm)):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import Facts, Result, failed, ok, warning
 from ntxengine.units import GIB, format_size
 
 PROGRAMS = {"qemu-img": "qemu-utils", "qemu-nbd": "qemu-utils", "setpriv": "util-linux"}
 LITTLE = 10 * GIB
+LOOK_TIMEOUT_S = 10.0
+"""A network file system may be gone."""
 
 
 class Programs(Check):
@@ -39,16 +42,18 @@ class Room(Check):
     async def run(self, context: Context) -> Result:
         path = context.options.repository
         assert path is not None
-        place = _nearest(path)
-        if place.exists() and not place.is_dir():
-            return failed(f"{place} is no directory", "name another directory (--to)")
-        if not os.access(place, os.W_OK | os.X_OK):
+        try:
+            place, is_folder, may_write, free = await call_with_timeout(lambda: _looked_at(path), LOOK_TIMEOUT_S)
+        except TimeoutError:
             return failed(
-                f"{place} cannot be written by this user", f"give it to this user, or: sudo chown $USER {place}"
+                f"no answer from {path} within {LOOK_TIMEOUT_S:g} s", "is it a network file system that is gone?"
             )
-        free = _free(place)
+        if not is_folder:
+            return failed(f"{place} is no directory", "name another directory (--to)")
+        if not may_write:
+            return failed(f"{place} cannot be written by this user", f"give it to this user: sudo chown $USER {place}")
         facts: Facts = {"free_bytes": free}
-        new = "" if path.exists() else " (it will be made)"
+        new = "" if place == path else " (it will be made)"
         wanted = sum(disk.size for disk in context.vm.disks) if context.vm is not None else LITTLE
         if free < wanted:
             why = f"the VM has disks of {format_size(wanted)}" if context.vm is not None else "that is soon full"
@@ -60,9 +65,10 @@ class Room(Check):
         return ok(f"{path}{new} has {format_size(free)} free", **facts)
 
 
-def _nearest(path: Path) -> Path:
-    """Return the folder itself, or the nearest above it that exists."""
-    return next((each for each in (path, *path.absolute().parents) if each.exists()), Path("/"))
+def _looked_at(path: Path) -> tuple[Path, bool, bool, int]:
+    """Return the folder, or the nearest above it that exists; whether it is one, and may be written; its room."""
+    place = next((each for each in (path, *path.absolute().parents) if each.exists()), Path("/"))
+    return place, place.is_dir(), os.access(place, os.W_OK | os.X_OK), _free(place)
 
 
 def _free(place: Path) -> int:

@@ -76,9 +76,10 @@ def _of_sources(context: Context, sees: tuple[str, ...]) -> list[Check]:
         after = ("vm.found",) if context.options.vm else sees
         checks.append(vm.Worker("worker", needs=_SPEAKS, after=after))
         worker = ("worker.found",)
-    checks.append(sources.Chosen("source", needs=(*_SPEAKS, *worker)))
-    known = ("cluster.version", "cluster.containers", *(("vm.found",) if context.options.vm else ()))
-    checks += [sources.Way(kind, needs=("source.chosen",), after=known) for kind in ATTACHERS]
+    known = ("cluster.version", "cluster.containers", *worker, *(("vm.found",) if context.options.vm else ()))
+    ways = [sources.Way(kind, needs=_SPEAKS, after=known) for kind in ATTACHERS]
+    checks += ways
+    checks.append(sources.Chosen("source", needs=_SPEAKS, after=tuple(way.key for way in ways)))
     return checks
 
 
@@ -86,10 +87,9 @@ def _live(context: Context) -> list[Check]:
     needs = tuple(
         f"{place.subject}.{name}" for place in context.places for name in ("v4-create-points", "v3-create-snapshots")
     )
-    ways = tuple(f"source.{kind.name}" for kind in ATTACHERS)
     return [
         live.Freeze("live", needs=("vm.found",), after=("cluster.leftovers", *needs)),
         live.Regions("live", needs=("live.freeze",)),
-        live.Read("live", needs=("live.freeze", "source.chosen"), after=("live.regions", *ways)),
+        live.Read("live", needs=("live.freeze", "source.chosen"), after=("live.regions",)),
         live.Delete("live", after=("live.regions", "live.read")),
     ]

@@ -1,7 +1,7 @@
-"""The ways to the bytes: which one would be taken, and whether what it needs is there.
+"""The ways to the bytes: which can be taken, and which one would be.
 
-A way that is taken (named by --source, or the first that can serve) fails where something lacks.  One that would not be
-taken is skipped, with the reason, however it stands: nothing depends on it.
+--source names one     it fails where something lacks; the others are not looked at
+else                   the first that can be taken is; those that cannot are skipped, with the reason
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 
-from ntxengine.attach import ATTACHERS, AUTO, Attacher, AttachOptions
-from ntxengine.errors import NtxError
+from ntxengine.attach import ATTACHERS, AUTO, YES, Attacher, AttachOptions
+from ntxengine.concurrency.completion import call_with_timeout
+from ntxengine.errors import OptionsError
 from ntxengine.prism.cluster import cvm_of
 from ntxengine.prism.models import Container
 from ntxengine.probe.check import Check, Context
-from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
+from ntxengine.probe.model import Fact, Facts, Result, blocked, failed, ok, skipped, warning
 
 NFS_PORT, PORTMAPPER_PORT = 2049, 111
 ISCSI_PORT, STARGATE_PORT = 3260, 3205
@@ -25,38 +28,11 @@ NFS_HOW_TO = (
     " {address}/255.255.255.255"
 )
 MAX_SHOWN = 6
-
-
-class Chosen(Check):
-    """Which way to the bytes a capture would take."""
-
-    name = "chosen"
-
-    async def run(self, context: Context) -> Result:
-        prism = context.prism
-        assert prism is not None
-        wanted = context.options.attach.source
-        reasons = []
-        for kind in ATTACHERS:
-            if wanted not in (AUTO, kind.name):
-                continue
-            try:
-                verdict = await kind(prism, attach_options(context)).can_serve(prism.findings, None)
-                reason = verdict.reason
-            except NtxError as exc:  # it could be used, and what it was told is wrong
-                return failed(f"{kind.title}: {exc}", "correct it, or leave it out", source=kind.name)
-            if not reason:
-                context.source = kind.name
-                return ok(f"{kind.title} (--source {kind.name})", source=kind.name)
-            reasons.append(f"{kind.title}: {reason}")
-        return failed(
-            f"no way to the disks: {'; '.join(reasons)}",
-            "run ntx in a VM of the cluster and name it (--worker VM), or see docs/first-run.md for the other ways",
-        )
+FOLDER_TIMEOUT_S = 10.0
 
 
 class Way(Check):
-    """One way to the bytes."""
+    """One way to the bytes: whether a capture could take it."""
 
     limit_s = 60.0
 
@@ -71,24 +47,63 @@ class Way(Check):
 
     async def run(self, context: Context) -> Result:
         assert context.prism is not None
-        is_taken = context.source == self.kind.name
+        wanted = context.options.attach.source
+        if wanted not in (AUTO, self.kind.name):
+            return skipped(f"not taken: --source {wanted}")
+        worker = context.lines.get("worker.found")
+        if self.kind.name == "hotadd" and worker is not None and worker.result.status in ("failed", "skipped"):
+            return blocked(worker.because or worker.key)
         attacher = self.kind(context.prism, attach_options(context))
-        if not is_taken:
-            try:
-                verdict = await attacher.can_serve(context.prism.findings, None)
-            except NtxError as exc:
-                return skipped(f"not taken, and could not be: {exc}")
-            if not verdict:
-                return skipped(f"not taken: {verdict.reason}")
+        try:
+            verdict = await attacher.can_serve(context.prism.findings, None)
+        except OptionsError as exc:  # whatever else can be used, a capture ends here
+            return failed(str(exc), "correct it, or leave it out")
+        if not verdict:
+            return self._unusable(context, verdict.reason, "name a worker VM, or another way: docs/first-run.md")
+        return await self._looked(context, attacher)
+
+    async def _looked(self, context: Context, attacher: Attacher) -> Result:
+        """Look at what the way needs, and then ask the attacher, which really tries."""
         look = LOOKS.get(self.kind.name)
         found = ok("nothing more to look at") if look is None else await look(context)
-        if not is_taken:
-            return found if found.status == "ok" else skipped(f"not taken, and would not work: {found.text}")
-        if context.vm is not None and found.status != "failed":
-            verdict = await attacher.can_serve_vm(context.vm)
-            if not verdict:
-                return failed(verdict.reason, "as it says; docs/first-run.md has it step by step")
+        verdict = YES if context.vm is None else await attacher.can_serve_vm(context.vm)
+        if context.vm is not None and verdict and found.status == "failed":
+            return warning(f"it works, and yet: {found.text}", found.remedy, **found.facts)
+        if found.status == "failed":
+            return self._unusable(context, found.text, found.remedy, found.facts)
+        if not verdict:
+            return self._unusable(context, verdict.reason, "as it says; docs/first-run.md has it step by step")
         return found
+
+    def _unusable(
+        self, context: Context, text: str, remedy: str, facts: Mapping[str, Fact] = MappingProxyType({})
+    ) -> Result:
+        """A way that was asked for has failed; of the others one is enough."""
+        if context.options.attach.source == self.kind.name:
+            return failed(text, remedy, **facts)
+        return Result("skipped", f"cannot be taken: {text}", facts=facts)
+
+
+class Chosen(Check):
+    """Which way to the bytes a capture would take: the first that can be taken."""
+
+    name = "chosen"
+
+    async def run(self, context: Context) -> Result:
+        ways = [(kind, context.lines[f"source.{kind.name}"]) for kind in ATTACHERS]
+        if wrong := [line for _, line in ways if line.result.status == "failed"]:
+            return blocked(wrong[0].key)
+        for kind, line in ways:
+            if line.result.status in ("ok", "warning"):
+                context.source = kind.name
+                return ok(f"{kind.title} (--source {kind.name})", source=kind.name)
+        if because := next((line.because for _, line in ways if line.because), ""):
+            return blocked(because)
+        reasons = "; ".join(f"{kind.title}: {line.result.text}" for kind, line in ways)
+        return failed(
+            f"no way to the disks: {reasons}",
+            "run ntx in a VM of the cluster and name it (--worker VM), or see docs/first-run.md for the other ways",
+        )
 
 
 async def look_at_mounts(context: Context) -> Result:
@@ -99,7 +114,8 @@ async def look_at_mounts(context: Context) -> Result:
     if context.vm is not None:
         return ok(f"the containers of the VM's disks can be read below {root}")
     names = [each.name for each in await context.prism.containers() if not each.is_internal and "/" not in each.name]
-    absent = [name for name in names if not (root / name / ".acropolis").is_dir()]
+    mounted = await call_with_timeout(lambda: [name for name in names if _is_mounted(root, name)], FOLDER_TIMEOUT_S)
+    absent = [name for name in names if name not in mounted]
     if names and len(absent) == len(names):
         return failed(
             f"no storage container is mounted below {root}: {', '.join(absent[:MAX_SHOWN])}",
@@ -111,6 +127,10 @@ async def look_at_mounts(context: Context) -> Result:
             f"mount -t nfs -o ro,vers=3,nolock,proto=tcp CLUSTER:/{absent[0]} {root}/{absent[0]}",
         )
     return ok(f"{len(names)} containers can be read below {root}", containers_mounted=names)
+
+
+def _is_mounted(root: Path, name: str) -> bool:
+    return name not in (".", "..") and "\0" not in name and (root / name / ".acropolis").is_dir()
 
 
 async def look_at_worker(context: Context) -> Result:
