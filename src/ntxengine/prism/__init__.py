@@ -13,6 +13,7 @@ http/        HTTPS to one host: session, retries, error bodies, checked answers
 v4/  v3/     the two families; neither knows the other
 regions.py   pages of changed regions, of either family, to one array
 tasks.py     waiting for Prism, and removing what is half done
+iscsi.py     names and secrets of iSCSI, checked
 kept.py      what only informs: asked once, kept for a while
 
     connect = open -> probe -> v4 or v3 -> regions, tasks, findings, models -> http

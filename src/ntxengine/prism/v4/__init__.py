@@ -3,8 +3,10 @@
 central.py      the Prism of a Prism Central; a recovery point that is half made is removed
 regions.py      cluster discovery, its token, and the pages of changed regions
 disks.py        hot-add to a worker VM
+volumes.py      volume groups of disks of recovery points, offered over iSCSI
+groups.py       volume groups that are attached to VMs
+etags.py        changing what others may change meanwhile
 tasks.py        waiting for a task; pages of entities
-api.py          one method for each call, without policy
-schema.py       the answers, and how they become models
-schema_discovery.py   the answer of cluster discovery
+calls.py  api.py  volumes_api.py   one method for each call, without policy
+schema.py       the answers, and how they become models; schema_*.py those of one subject
 """
