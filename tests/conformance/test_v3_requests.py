@@ -82,6 +82,24 @@ ATTACH = {
 }
 DETACH = {"uuid": uuid, "vm_disks!": [{"disk_address!": {"vmdisk_uuid!": uuid}}]}
 
+CHAP = [{"auth_type!": one_of("CHAP", "NONE"), "password": text}]
+GROUP = {
+    "name!": text,
+    "description": text,
+    "usage_type": one_of("USER", "INTERNAL", "TEMPORARY", "BACKUP_TARGET"),
+    "is_hidden": lambda value: isinstance(value, bool),
+    "is_shared": lambda value: isinstance(value, bool),
+    "iscsi_target_prefix": text,
+    "enabled_authentications": CHAP,
+    "disk_list": [{"index": whole(0), "clone_config": {"disk_address!": {"ndfs_filepath!": text}}}],
+}
+OPEN = {
+    "uuid": uuid,
+    "iscsi_client!": {"client_address!": text, "enabled_authentications": CHAP},
+    "operation!": one_of("ATTACH"),
+}
+CLOSE = {"uuid": uuid, "iscsi_client!": {"client_address!": text}, "operation!": one_of("DETACH")}
+
 CALLS: dict[str, Any] = {
     rf"POST {V3}/(vm|vm_snapshot|cluster|host|disk)s/list": LIST,
     rf"GET {V3}/vms/{UUID}": None,
@@ -96,6 +114,11 @@ CALLS: dict[str, Any] = {
     rf"GET {V2}/cluster": None,
     rf"GET {V2}/storage_containers": None,
     rf"GET {V2}/virtual_disks": None,
+    rf"GET {V2}/volume_groups": None,
+    rf"POST {V2}/volume_groups": GROUP,
+    rf"(GET|DELETE) {V2}/volume_groups/{UUID}": None,
+    rf"POST {V2}/volume_groups/{UUID}/open": OPEN,
+    rf"POST {V2}/volume_groups/{UUID}/close": CLOSE,
 }
 """Every call that may be made of an element, with what its body holds."""
 
