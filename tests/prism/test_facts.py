@@ -11,6 +11,7 @@ import pytest
 
 from ntxengine.api.inventory import Clusters, DetailReader
 from ntxengine.errors import PrismStatusError
+from ntxengine.prism import kept
 from ntxengine.prism.cluster import Prism, cvm_of
 from ntxengine.prism.http.session import Session
 from ntxengine.prism.kept import KEPT_S, MAX_KEPT, Kept
@@ -22,7 +23,7 @@ from ntxengine.sim.clusters import ClusterConfig, ContainerConfig, HostConfig
 from ntxengine.sim.config import DiskConfig, VmConfig
 from ntxengine.units import MIB
 from tests.prism.conftest import Connect
-from tests.prism.hostile import HandClock, Hostile, reply
+from tests.prism.hostile import HANG, HandClock, Hostile, reply
 
 both = pytest.mark.parametrize("family", ["v4", "v3"])
 ID, OTHER = (str(uuid.UUID(int=number)) for number in (1, 2))
@@ -299,8 +300,20 @@ async def test_what_fails_in_passing_is_asked_for_once_and_not_for_each_vm(
     }
 
 
+@both
+async def test_a_silent_prism_holds_nobody_up(
+    hostile: Hostile, prism: Prism, family: Family, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kept, "LONGEST_S", 0.2)
+    hostile.on(LISTS[family], HANG)
+
+    assert await prism.containers() == []
+
+    assert caplog.messages == ["nothing is told of storage containers: not within 0.2 s"]
+
+
 async def test_not_more_than_so_many_answers_are_kept(clock: HandClock) -> None:
-    kept = Kept[int](clock.clock, 0)
+    answers = Kept[int](clock.clock, 0)
     asked = 0
 
     async def ask() -> int:
@@ -309,9 +322,9 @@ async def test_not_more_than_so_many_answers_are_kept(clock: HandClock) -> None:
         return asked
 
     for number in range(MAX_KEPT + 1):
-        await kept.get(f"cluster {number}", ask)
-    assert await kept.get("cluster 1", ask) == 2
-    assert await kept.get("cluster 0", ask) == MAX_KEPT + 2
+        await answers.get(f"cluster {number}", ask)
+    assert await answers.get("cluster 1", ask) == 2
+    assert await answers.get("cluster 0", ask) == MAX_KEPT + 2
 
 
 def _listed(family: Family, *entities: Any) -> bytes:

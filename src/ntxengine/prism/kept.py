@@ -5,11 +5,13 @@
 | answers                                           | what it says             | yes                     |
 | says no (403, 404, ...), or what makes no sense   | nothing                  | yes                     |
 | busy, time-out, no connection, 5xx other than 501 | nothing, with a warning  | no: asked again         |
+| takes longer than LONGEST_S, all tries together   | nothing, with a warning  | no: asked again         |
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -20,8 +22,13 @@ from ntxengine.prism.tasks import log_not_told, may_pass
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 KEPT_S = 900.0
 """How long an answer is believed.  A connection may last for weeks, while hosts and containers come and go."""
+
+LONGEST_S = 60.0
+"""What only informs holds nobody up for longer, however often a request may be repeated."""
 
 MAX_KEPT = 100
 """Answers, not what is in them: one for each cluster."""
@@ -46,7 +53,11 @@ class Kept(Generic[T]):
             if known is not None and self._clock.now() - known[0] < KEPT_S:
                 return known[1]
             try:
-                found = await ask()
+                async with asyncio.timeout(LONGEST_S):
+                    found = await ask()
+            except TimeoutError:
+                log.warning("nothing is told of %s: not within %g s", what, LONGEST_S)
+                return self._nothing
             except PrismError as exc:
                 log_not_told(what, exc)
                 if may_pass(exc):
