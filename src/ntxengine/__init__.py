@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ntxengine.api.capturing import capture_vm
     from ntxengine.api.cluster import connect, find_vm
     from ntxengine.api.copying import copy, digest
+    from ntxengine.api.inventory import VmFilter, search_vms
     from ntxengine.api.points import newest_point, restore_point
     from ntxengine.capture import Audit, CaptureOptions
     from ntxengine.dataplane.copy import CopyOptions
@@ -70,6 +71,8 @@ _HOMES = {
     "capture_vm": "ntxengine.api.capturing",
     "connect": "ntxengine.api.cluster",
     "find_vm": "ntxengine.api.cluster",
+    "VmFilter": "ntxengine.api.inventory",
+    "search_vms": "ntxengine.api.inventory",
     "copy": "ntxengine.api.copying",
     "digest": "ntxengine.api.copying",
     "newest_point": "ntxengine.api.points",
@@ -186,6 +189,7 @@ __all__ = [
     "ToolError",
     "TransferTimeout",
     "Vm",
+    "VmFilter",
     "Warned",
     "__version__",
     "capture_vm",
@@ -197,6 +201,7 @@ __all__ = [
     "find_vm",
     "newest_point",
     "restore_point",
+    "search_vms",
     "verify_point",
 ]
 

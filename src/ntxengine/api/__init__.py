@@ -2,6 +2,7 @@
 
 copying.py     copy and digest: disks, wherever they are
 cluster.py     connect, and the VM that a name means
+inventory.py   the VMs that are wanted, and what is known of each
 capturing.py   capture a VM
 points.py      the newest point of a VM; restore its disks
 
