@@ -258,20 +258,30 @@ async def taken_away(
     What stays because of a failure of that is warned of when the block failed too.  NotOurs leaves it where it is.
     Errors: AttachError with the complaint.
     """
+
+    async def removed() -> None:
+        try:
+            await remove()
+        except NtxError as error:  # here, as who is cancelled meanwhile is told of it too
+            raise AttachError(complaint(error)) from error
+
+    async def finished() -> None:
+        try:
+            await run_to_completion(removed(), timeout_s=timeout_s)
+        except TimeoutError as error:
+            raise AttachError(complaint(error)) from error
+
     try:
         yield
     except NotOurs:
         raise
     except BaseException:
         try:
-            await run_to_completion(remove(), timeout_s=timeout_s)
-        except (NtxError, TimeoutError) as error:
-            log.warning("%s", complaint(error))
+            await finished()
+        except AttachError as error:
+            log.warning("%s", error)
         raise
-    try:
-        await run_to_completion(remove(), timeout_s=timeout_s)
-    except (NtxError, TimeoutError) as error:
-        raise AttachError(complaint(error)) from error
+    await finished()
 
 
 def check_size(path: Path | str, found: int, expected: int) -> None:

@@ -6,6 +6,7 @@ one login, as for discovery  -->  an answer, whatever it says: iSCSI is spoken t
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import struct
 from contextlib import suppress
@@ -51,7 +52,8 @@ async def portal_problem(portal: Portal, initiator: str, *, timeout_s: float = L
     except TimeoutError:
         return f"no answer from {portal} in {timeout_s:g} s: let TCP {portal.port} through from here"
     except OSError as error:
-        return f"no connection to {portal}: {error.strerror or error}"
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
+        return f"no connection to {portal}: {reason}; is that the data services address, and is its port open?"
     try:
         async with asyncio.timeout(timeout_s):
             writer.write(_login(initiator))
