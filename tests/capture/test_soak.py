@@ -17,6 +17,7 @@ from ntxengine.repository import Point
 from ntxengine.sweep import sweep
 from tests.capture.lab import DATA_SIZE, MIB, SYSTEM_SIZE, Lab
 from tests.capture.test_interrupted import ROOT, servers_gone
+from tests.support.servers import require
 
 ROUNDS = int(os.environ.get("NTX_SOAK_ROUNDS", "6"))
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
@@ -25,6 +26,7 @@ SIGNALS = [signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal
 """What ends a capture; None lets it run to its end."""
 
 WAYS = [[], [], [], ["--full"], ["--scan"], ["--max-chain", "3"], ["--no-verify"], ["--consistency", "crash"]]
+SOURCES = ["auto", "hotadd", "iscsi"]
 LONGEST_S = 2.5
 """Most captures of the lab's VM are done by then, so that a signal may come at any moment of one."""
 
@@ -70,6 +72,7 @@ class Guest:
 
 
 async def test_no_point_is_wrong_whatever_stops_a_capture(v4_lab: Lab) -> None:
+    require("tgtd")
     lab = v4_lab
     chance = random.Random(SEED)
     guest = Guest(lab, chance)
@@ -78,7 +81,7 @@ async def test_no_point_is_wrong_whatever_stops_a_capture(v4_lab: Lab) -> None:
     for _ in range(ROUNDS):
         guest.work()
         before = {point.id for point in lab.points(lab.vm_id)}
-        arguments = chance.choice(WAYS)
+        arguments = [*chance.choice(WAYS), "--source", chance.choice(SOURCES)]
         by = chance.choice(SIGNALS)
         code, err = await run_and_stop(lab, arguments, chance.uniform(0, LONGEST_S), by)
         assert await servers_gone(lab.repository.path)
