@@ -220,8 +220,9 @@ async def test_if_all_fail_after_the_freeze_nothing_is_left(several: Several) ->
 
     outcomes = await several.together(on_event=fail)
 
+    # A record may stay for a while: of a VM whose attaching was cancelled, where a clone may come yet.
     assert all(outcome.error is not None for outcome in outcomes)
-    assert (several.lab.recovery_points(), several.records(), several.lab.unfinished()) == ([], [], [])
+    assert (several.lab.recovery_points(), several.lab.hot_added(), several.lab.unfinished()) == ([], [], [])
 
 
 async def test_a_recovery_point_that_is_refused_leaves_nothing(several: Several) -> None:
