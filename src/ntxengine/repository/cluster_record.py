@@ -128,7 +128,10 @@ def shared_name(repository_id: str, point_id: str) -> str:
 
 
 def sharing(repository: Path, vm_id: str, record: ClusterRecord, is_locked: Callable[[str], bool]) -> Sharing:
-    """Return who else needs what a record tells of.  A VM whose records cannot be read does."""
+    """Return who else needs what a record tells of.  A VM whose records cannot be read does.
+
+    Who has released a recovery point, or reads its disks in another way, uses nothing of what this record tells of.
+    """
     needing: list[str] = []
     in_use: set[str] = set()
     for other_id in (other.lower() for other in record.together):
@@ -136,9 +139,11 @@ def sharing(repository: Path, vm_id: str, record: ClusterRecord, is_locked: Call
             continue
         found = read(repository / other_id)
         same = [each for each in (*found.own, *found.foreign) if each.name == record.name]
-        if found.problems or any(not each.is_released for each in same):
+        unreleased = [each for each in same if not each.is_released]
+        if found.problems or unreleased:
             needing.append(other_id)
-        common = {source for each in same for source in each.sources} & set(record.sources)
+        alike = (each for each in unreleased if "" in (each.source, record.source) or each.source == record.source)
+        common = {source for each in alike for source in each.sources} & set(record.sources)
         if common and is_locked(other_id):
             in_use |= common
     return Sharing(tuple(needing), frozenset(in_use))
