@@ -21,13 +21,9 @@ class Told(Check):
 
     def __init__(self, name: str, outcome: Result | Exception, *, needs: str = "", applies: bool = True) -> None:
         super().__init__("x", needs=tuple(f"x.{each}" for each in needs.split()))
-        self.said = name
+        self.name = name
         self.outcome = outcome
         self.is_applied = applies
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return self.said
 
     def applies(self, context: Context) -> bool:
         return self.is_applied

@@ -90,7 +90,7 @@ class Context:
 class Check(ABC):
     """One thing that is looked at.  `subject` says of what: `prism`, `element`, `cluster`, `vm`, `source`, ..."""
 
-    name: ClassVar[str]
+    name: str
     limit_s: ClassVar[float] = LIMIT_S
 
     def __init__(self, subject: str, *, needs: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> None:

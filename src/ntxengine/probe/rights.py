@@ -68,14 +68,10 @@ class RightCheck(PlaceCheck):
     """The account has one right."""
 
     def __init__(self, place: Place, right: Right, family: Literal["v4", "v3"]) -> None:
-        super().__init__(place, needs=(family,), after=())
+        super().__init__(place, needs=(family,))
         self.right = right
         self.family = family
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """How it is named: by the family as well, for a Prism may be asked for the rights of both."""
-        return f"{self.family}-{self.right.name}"
+        self.name = f"{family}-{right.name}"  # a Prism of which nobody knows what it is may be asked for both
 
     def applies(self, context: Context) -> bool:
         """A right that only one way to the bytes needs is looked for if that way is asked for."""

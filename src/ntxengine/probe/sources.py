@@ -39,11 +39,7 @@ class Way(Check):
     def __init__(self, kind: type[Attacher], *, needs: tuple[str, ...], after: tuple[str, ...]) -> None:
         super().__init__("source", needs=needs, after=after)
         self.kind = kind
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """That of the way."""
-        return self.kind.name
+        self.name = kind.name
 
     async def run(self, context: Context) -> Result:
         assert context.prism is not None
