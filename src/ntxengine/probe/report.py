@@ -116,7 +116,9 @@ def report_of(probe: Probe, *, has_names: bool) -> Report:
 
 def hidden(value: Json, probe: Probe) -> Json:
     """Return a report, as JSON has it, without names, addresses and ids."""
-    return _Hider(sorted(set(_names(probe)), key=len, reverse=True)).hidden(value)
+    # A version of four numbers looks like an address.
+    kept = {str(cluster.version) for cluster in probe.context.clusters}
+    return _Hider(sorted(set(_names(probe)), key=len, reverse=True), kept).hidden(value)
 
 
 def _asked(place: Place) -> Asked:
@@ -169,7 +171,8 @@ def _names_in(facts: Mapping[str, Fact]) -> Iterator[str]:
 class _Hider:
     """Gives everything that shall not be seen another name, the same one each time."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], kept: set[str]) -> None:
+        self._kept = kept
         self._known: dict[tuple[str, str], str] = {}
         self._counts: dict[str, int] = {}
         long = [name for name in names if len(name) >= _SHORTEST_NAME and name.lower() not in _NOT_NAMES]
@@ -192,6 +195,8 @@ class _Hider:
 
     def _replacement(self, kind: str) -> Callable[[re.Match[str]], str]:
         def replace(match: re.Match[str]) -> str:
+            if match[0] in self._kept:
+                return match[0]
             key = kind, match[0].lower()
             if key not in self._known:
                 self._counts[kind] = self._counts.get(kind, 0) + 1
