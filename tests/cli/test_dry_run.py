@@ -74,12 +74,14 @@ def test_a_dry_run_of_a_capture_looks_for_the_worker_and_the_directories(
     no_devices = hand.ntx("capture", *arguments, "-n", "--device-dir", missing)
     for name in ("NTX_WORKER", "NTX_CONTAINERS"):
         hand.env.pop(name, None)
-    no_way = hand.ntx("capture", *arguments, "-n")
-    no_containers = hand.ntx("capture", *arguments, "-n", "--containers", missing)
+    no_hot_add = hand.ntx("capture", *arguments, "-n", "--source", "hotadd")
+    no_mounts = hand.ntx("capture", *arguments, "-n", "--source", "path")
+    no_containers = hand.ntx("capture", *arguments, "-n", "--source", "path", "--containers", missing)
 
     assert_refused(no_worker, 10, "nobody")
     assert_refused(no_devices, 2, "--device-dir", str(missing))
-    assert_refused(no_way, 2, "--worker", "--containers")
+    assert_refused(no_hot_add, 2, "--source hotadd", "--worker")
+    assert_refused(no_mounts, 2, "--source path", "--containers")
     assert_refused(no_containers, 2, "--containers", str(missing))
 
 

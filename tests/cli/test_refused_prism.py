@@ -143,7 +143,12 @@ def test_name_of_two_vms_lists_their_uuids(cluster: Simulator, tmp_path: Path) -
 def test_no_way_to_the_disks(cluster: Simulator, tmp_path: Path) -> None:
     env = {name: value for name, value in cluster.env.items() if name not in ("NTX_WORKER", "NTX_CONTAINERS")}
 
-    assert_refused(ntx("capture", "demo", "--to", tmp_path / "r", env=env), 2, "--worker", "--containers")
+    cluster.faults.volumes = ["no_data_services"]
+
+    ran = ntx("capture", "demo", "--to", tmp_path / "r", env=env)
+
+    cluster.faults.volumes = []
+    assert_refused(ran, 1, "has no data services address", "--data-services HOST")
 
 
 def test_repository_that_cannot_be_written(cluster: Simulator, tmp_path: Path) -> None:
