@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.sim import SimConfig, Simulator, target
-from tests.sim.iscsi import GROUPS, attach, delete, detach, make, needs_tgtd, read
+from tests.sim.iscsi import GROUPS, attach, body, delete, detach, make, needs_tgtd, read
 from tests.sim.lab import Clock, Lab, small_config
 
 
@@ -147,3 +147,21 @@ async def test_the_address_can_be_reached_before_there_is_a_group(tmp_path: Path
 
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(sim.world.target.address, target.PORT)
+
+
+@needs_tgtd
+async def test_an_address_that_is_taken_fails_the_task_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sim = Simulator(small_config(tmp_path / "disks"), tmp_path / "state")
+    address = target.Target(tmp_path / "state").address
+    taken = await asyncio.start_server(lambda _, writer: writer.close(), address, target.PORT)
+    async with taken:
+        async with sim:
+            lab = Lab(sim)
+            task = await lab.task(await lab.central.post(GROUPS, json=body(lab, (await lab.disk())[2])))
+            await lab.aclose()
+        async with Simulator(small_config(tmp_path / "disks"), tmp_path / "state"):
+            assert "is not served: tgtd does not start" in caplog.text
+    assert task["status"] == "FAILED"
+    assert f"tgtd does not start at {address}:3260" in task["legacyErrorMessage"]

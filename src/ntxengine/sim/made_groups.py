@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 
 from ntxengine.sim import ids, storage
@@ -11,6 +12,8 @@ from ntxengine.sim.model import Entity, FrozenFile, GroupDisk, Initiator, MadeGr
 from ntxengine.sim.target import FIRST_LUN
 from ntxengine.sim.tasks import TaskFailure
 from ntxengine.sim.world import World
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,15 @@ async def _serve(world: World, group: MadeGroup) -> None:
         await world.serve_group(group)
     else:
         world.tasks.later(late_s, lambda: world.serve_group(group))
+
+
+async def serve_again(world: World) -> None:
+    """Serve the volume groups of an earlier start, as far as that can be."""
+    for group in world.made_groups():
+        try:
+            await world.serve_group(group)
+        except TaskFailure as exc:
+            _log.warning("volume group %s is not served: %s", group.id, exc)
 
 
 def delete(world: World, group: MadeGroup) -> Task:

@@ -22,7 +22,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ntxengine.errors import OptionsError
-from ntxengine.sim import tls, v2, v2_groups, v3, v4, v4_clusters, v4_content, v4_vm_points, v4_volumes
+from ntxengine.sim import made_groups, tls, v2, v2_groups, v3, v4, v4_clusters, v4_content, v4_vm_points, v4_volumes
 from ntxengine.sim.auth import Credentials, Tokens
 from ntxengine.sim.clusters import Cluster
 from ntxengine.sim.config import SimConfig
@@ -214,8 +214,7 @@ class Simulator:
         self._stack.push_async_callback(self._world.tasks.close)
         await self._world.target.listen()
         await self._serve_containers()
-        for group in self._world.made_groups():
-            await self._world.serve_group(group)
+        await made_groups.serve_again(self._world)
         self._password = self.config.password or _stored_password(self.state_dir / "password")
         tls.write_private(self.state_dir / "password", self._password.encode())
         self._write_env()

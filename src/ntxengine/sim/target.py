@@ -115,10 +115,7 @@ class Target:
                     await self._tell("delete", "target", "--tid", str(serial), "--force")
                 await self._tell("delete", "system")
                 await self._process.wait()
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
-        self._process = None
+        await self._kill(self._process)
         self._served.clear()
 
     async def _stop_listening(self) -> None:
@@ -153,21 +150,31 @@ class Target:
             if self.pid is None:
                 break
             with suppress(TaskFailure):
-                await self._tell("show", "system")
-                return
+                if self.address in await self._tell("show", "portal"):
+                    return
+                break  # it goes on without an address that it cannot have
             await asyncio.sleep(_TRY_S)
+        await self._kill(self._process)
         said = (self._folder / "log").read_text(errors="replace").strip().splitlines()
-        raise TaskFailure(f"tgtd does not start at {self.address}:{PORT}: {said[-1] if said else 'it says nothing'}")
+        raise TaskFailure(f"tgtd does not start at {self.address}:{PORT}: {said[0] if said else 'it says nothing'}")
 
-    async def _tell(self, verb: str, mode: str, *arguments: str) -> None:
-        """Tell tgtd something.  Errors: TaskFailure."""
+    async def _kill(self, process: Process) -> None:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        self._process = None
+
+    async def _tell(self, verb: str, mode: str, *arguments: str) -> str:
+        """Tell tgtd something, and return what it says to that.  Errors: TaskFailure."""
         teller = await asyncio.create_subprocess_exec(
             "tgtadm", "-C", "0", "--lld", "iscsi", "--op", verb, "--mode", mode, *arguments,
             stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=self._folder, env=_environment(),
         )  # fmt: skip
         said, _ = await teller.communicate()
+        text = said.decode(errors="replace").strip()
         if teller.returncode != 0:
-            raise TaskFailure(f"iSCSI target: {verb} {mode}: {said.decode(errors='replace').strip()}", code="VOL-10000")
+            raise TaskFailure(f"iSCSI target: {verb} {mode}: {text}", code="VOL-10000")
+        return text
 
 
 def _environment() -> dict[str, str]:
