@@ -26,9 +26,9 @@ from tests.support.servers import kill_server
 
 V4 = Findings("v4", revisions=Revisions("v4.1", "v4.0", "v4.0"))
 SIZE = 3 * 1024**2 + 512
-POINT = DiskPoint(id="Point-A", disk_id="disk-a", recovery_point_id="rp")
-OTHER = DiskPoint(id="Point-B", disk_id="disk-b", recovery_point_id="rp")
 NAME = "ntx-0a0a0a0a-20261129T075643Z-abcdef"
+POINT = DiskPoint(id="Point-A", disk_id="disk-a", recovery_point_id="rp", recovery_point_name=NAME)
+OTHER = DiskPoint(id="Point-B", disk_id="disk-b", recovery_point_id="rp", recovery_point_name=NAME)
 DISKS = tuple(Disk(point.disk_id, SIZE, "scsi", index, "c") for index, point in enumerate((POINT, OTHER)))
 VM = Vm("vm", "db01", "on", "cluster", "host", disks=DISKS)
 QUICK = Waiting(appear_s=1, answer_s=2, poll_s=0.05)

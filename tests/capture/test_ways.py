@@ -185,6 +185,18 @@ async def test_a_volume_group_that_is_served_late_is_waited_for(simulator: Simul
     await lab.prism.aclose()
 
 
+async def test_no_list_of_all_recovery_points_is_asked_for(simulator: Simulator, repository: Repository) -> None:
+    """It has thousands, and may not know yet of the one that was made a moment ago."""
+    lab = await open_lab(simulator, "v4", repository, attach="iscsi")
+
+    await lab.capture()
+
+    asked = [(each.method, each.path.rpartition("/")[2]) for each in simulator.requests]
+    made = asked.index(("POST", "recovery-points"))
+    assert ("GET", "recovery-points") not in asked[made:]
+    await lab.prism.aclose()
+
+
 async def test_a_container_that_refuses_us_is_said_before_anything_is_frozen(
     simulator: Simulator, repository: Repository
 ) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ntxengine.prism.models import DiskPoint, RecoveryPoint, VolumeGroup
+from ntxengine.prism.models import DiskPoint, VolumeGroup
 from tests.support.servers import require
 
 IQN = "iqn.2010-06.com.nutanix:"
@@ -148,9 +148,6 @@ class VolumeGroupsOf:
 
     async def data_services(self, cluster_id: str) -> str:
         return self.server.portal if self.address is None else self.address
-
-    async def recovery_points(self, *, name: str = "") -> list[RecoveryPoint]:
-        return [RecoveryPoint("rp", "ntx-0a0a0a0a-20261129T075643Z-abcdef", "vm", "crash", None, None)]
 
     async def make_volume_group(self, disk: DiskPoint, *, name: str, cluster_id: str, secret: str) -> VolumeGroup:
         self.calls.append("make")

@@ -68,7 +68,6 @@ class Iscsi(Attacher):
         self._waiting = waiting
         self._clusters: dict[str, str] = {}
         self._portals: dict[str, Portal] = {}
-        self._names: dict[str, str] = {}
         self._chosen: Initiator | None = None
 
     async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
@@ -124,7 +123,9 @@ class Iscsi(Attacher):
         if portal is None or self._chosen is None:
             raise AttachError(f"cluster {cluster_id}: {missing or 'it has no data services address any more'}")
         secret = _new_secret()
-        name = group_name(await self._recovery_point_name(disk_point), disk_point.id)
+        if not disk_point.recovery_point_name:
+            raise AttachError(f"recovery point {disk_point.recovery_point_id}: its name was not recorded")
+        name = group_name(disk_point.recovery_point_name, disk_point.id)
         # One that is cancelled half-way is taken back by Prism's side, which alone knows how far it came.
         group = await self.prism.make_volume_group(disk_point, name=name, cluster_id=cluster_id, secret=secret)
         async with taken_away(
@@ -163,14 +164,6 @@ class Iscsi(Attacher):
                 return ""
             reasons.append(missing)
         return "; and ".join(reasons)
-
-    async def _recovery_point_name(self, disk_point: DiskPoint) -> str:
-        wanted = disk_point.recovery_point_id
-        if wanted not in self._names:
-            self._names |= {point.id: point.name for point in await self.prism.recovery_points()}
-        if not self._names.get(wanted):
-            raise AttachError(f"recovery point {wanted} is not on the cluster any more, or has no name")
-        return self._names[wanted]
 
 
 def group_name(recovery_point_name: str, disk_point_id: str) -> str:

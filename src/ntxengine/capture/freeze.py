@@ -82,9 +82,9 @@ async def _create(
 
 
 def check_frozen(
-    plan: CapturePlan, point: RecoveryPoint, options: CaptureOptions, warn: Callable[[str], None]
+    plan: CapturePlan, point: RecoveryPoint, name: str, options: CaptureOptions, warn: Callable[[str], None]
 ) -> Frozen:
-    """Check that the recovery point is what was asked for, and find the VM's disks in it.
+    """Check that the recovery point is what was asked for, by this name, and find the VM's disks in it.
 
     It may hold more than the disks of the VM (files of CD-ROMs, NVRAM): those are left.
     Errors: NtxError (not application-consistent, and nothing less will do), PrismAnswerError (a disk lacks, or is there
@@ -104,7 +104,7 @@ def check_frozen(
                 f"recovery point {point.id} of VM {plan.vm.name!r} holds disk {disk.label} ({disk.id}) {len(found)} "
                 f"times instead of once, among {len(point.disks)} disks"
             )
-        disks[disk.id] = found[0]
+        disks[disk.id] = dataclasses.replace(found[0], recovery_point_name=name)
     return Frozen(point, disks, reason)
 
 

@@ -212,7 +212,7 @@ class _Capture:
             # Recorded before anything else is looked at: undoing it needs the id.
             await recorder.complete(point)
         plan = leave_out_untold(plan, point, self._warn)
-        return plan, check_frozen(plan, point, self._options, self._warn)
+        return plan, check_frozen(plan, point, name, self._options, self._warn)
 
     async def _frozen_with_others(self, gathering: Gathering, plan: CapturePlan, name: str) -> RecoveryPoint:
         shared = await gathering.freeze(plan.vm.id, name)

@@ -207,6 +207,7 @@ class DiskPoint:
     `id` is the disk recovery point's id (v4) or the snapshot file path (v3); `disk_id` is the `Disk.id` it belongs to.
     `group_point_id` is the volume group's part of the recovery point, "" where the disk is in that of the VM.
     `path` is the path below the cluster's storage, `/container/...`, where the API gives one (v3), never built by us.
+    `recovery_point_name` is the name that a capture asked for, "" in what Prism and points tell.
     """
 
     id: str
@@ -215,6 +216,7 @@ class DiskPoint:
     vm_point_id: str = ""
     path: str | None = None
     group_point_id: str = ""
+    recovery_point_name: str = ""
 
 
 @dataclass(frozen=True)
