@@ -37,6 +37,9 @@ class Waiting:
     poll_s: float = POLL_S
 
 
+WAITING = Waiting()
+
+
 class Initiator(ABC):
     """One way to log in."""
 

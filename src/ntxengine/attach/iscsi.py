@@ -34,7 +34,7 @@ from ntxengine.attach.base import (
     check_size,
     taken_away,
 )
-from ntxengine.attach.initiator import Initiator, Qemu, Waiting
+from ntxengine.attach.initiator import WAITING, Initiator, Qemu, Waiting
 from ntxengine.attach.iscsiadm import Kernel
 from ntxengine.attach.portal import Portal, parse_portal, portal_problem
 from ntxengine.errors import AttachError, NtxError, OptionsError
@@ -63,7 +63,7 @@ class Iscsi(Attacher):
     title = "iSCSI"
     makes_clones = True
 
-    def __init__(self, prism: Prism, options: AttachOptions, *, waiting: Waiting = Waiting()) -> None:  # noqa: B008
+    def __init__(self, prism: Prism, options: AttachOptions, *, waiting: Waiting = WAITING) -> None:
         super().__init__(prism, options)
         self._waiting = waiting
         self._clusters: dict[str, str] = {}

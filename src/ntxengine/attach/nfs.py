@@ -27,7 +27,7 @@ from ntxengine.prism.models import DiskPoint, Vm
 LOOK_TIMEOUT_S = 15.0
 """A server whose allow-list lacks this machine often just does not answer."""
 
-_NOBODY_S_FILE = ".ntx-is-this-exported"
+_ABSENT_FILE = ".ntx-no-such-file"
 _HOST = re.compile(r"[^\s/@\[\],?#]+")
 _ABSENT = re.compile("NFS3ERR_NOENT")
 _REFUSED = re.compile("MNT3ERR_ACCES|MNT3ERR_PERM|NFS3ERR_ACCES|NFS3ERR_PERM|Permission denied")
@@ -129,7 +129,7 @@ async def export_problem(server: str, container: str, *, timeout_s: float = LOOK
     """
     if "/" in container or "\0" in container or container in ("", ".", ".."):
         return "its name cannot be that of an export"
-    file = NfsFile(server, f"/{container}/{_NOBODY_S_FILE}")
+    file = NfsFile(server, f"/{container}/{_ABSENT_FILE}")
     try:
         await process.run("qemu-img", "info", "--", file.node(), action="looking", path=file.label, timeout_s=timeout_s)
     except process.NoDriver:
