@@ -170,7 +170,12 @@ class Target:
             "tgtadm", "-C", "0", "--lld", "iscsi", "--op", verb, "--mode", mode, *arguments,
             stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=self._folder, env=_environment(),
         )  # fmt: skip
-        said, _ = await teller.communicate()
+        try:
+            said, _ = await teller.communicate()
+        finally:
+            if teller.returncode is None:  # cancelled: it waits for a daemon that does not answer
+                teller.kill()
+                await teller.wait()
         text = said.decode(errors="replace").strip()
         if teller.returncode != 0:
             raise TaskFailure(f"iSCSI target: {verb} {mode}: {text}", code="VOL-10000")
