@@ -202,7 +202,7 @@ async def test_one_that_fails_after_the_freeze_leaves_the_others_right(several: 
         if isinstance(event, StageBegan) and event.stage is Stage.COPY and event.vm_id == failing:
             raise NtxError("no luck")
 
-    outcomes = await several.together(on_event=fail)
+    outcomes = await several.together(on_event=fail, parallel=1)
 
     assert [type(outcome.error) for outcome in outcomes] == [type(None), NtxError, type(None)]
     assert several.stored(taken(outcomes[0]))["scsi.0"] == several.path("a").read_bytes()
@@ -218,7 +218,7 @@ async def test_if_all_fail_after_the_freeze_nothing_is_left(several: Several) ->
         if isinstance(event, StageBegan) and event.stage is Stage.COPY:
             raise NtxError("no luck")
 
-    outcomes = await several.together(on_event=fail)
+    outcomes = await several.together(on_event=fail, parallel=1)
 
     # A record may stay for a while: of a VM whose attaching was cancelled, where a clone may come yet.
     assert all(outcome.error is not None for outcome in outcomes)
