@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +30,8 @@ from ntxengine.attach import (
     source_names,
     title_of,
 )
-from ntxengine.errors import AttachError, OptionsError, PrismError
+from ntxengine.attach.nfs import export_problem
+from ntxengine.errors import AttachError, OptionsError, PrismError, ToolError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Vm
@@ -89,6 +91,30 @@ async def test_a_qemu_without_the_drivers_is_a_reason_with_the_remedy(
 
     with pytest.raises(OptionsError, match="NFS: qemu has no nfs driver here: install the package qemu-block-extra"):
         await chosen(V3, AttachOptions())
+
+
+@pytest.mark.parametrize("lacks", ["qemu-img", "qemu-nbd"])
+async def test_a_machine_without_qemu_is_a_reason_before_anything_is_frozen(
+    lacks: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for program in {"qemu-img", "qemu-nbd", "setpriv", "sh"} - {lacks}:
+        (tmp_path / program).symlink_to(shutil.which(program) or "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(OptionsError, match=f"NFS: {lacks} is not installed: install the package qemu-utils"):
+        await chosen(V3, AttachOptions())
+    monkeypatch.setattr(NO_PRISM, "no_volume_groups", "")
+    with pytest.raises(OptionsError, match=f"iSCSI: {lacks} is not installed.*; and iscsiadm"):
+        await chosen(V4, AttachOptions())
+
+
+async def test_a_container_is_not_said_to_be_closed_where_qemu_lacks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(ToolError, match="qemu-img is not installed: install the package qemu-utils"):
+        await export_problem("127.0.0.1", "default")
 
 
 async def test_the_way_that_is_named_is_taken_and_no_other(tmp_path: Path) -> None:

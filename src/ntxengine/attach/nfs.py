@@ -129,6 +129,8 @@ async def export_problem(server: str, container: str, *, timeout_s: float = LOOK
     """
     if "/" in container or "\0" in container or container in ("", ".", ".."):
         return "its name cannot be that of an export"
+    if lacking := process.missing("qemu-img"):
+        raise ToolError(lacking)
     file = NfsFile(server, f"/{container}/{_ABSENT_FILE}")
     try:
         await process.run("qemu-img", "info", "--", file.node(), action="looking", path=file.label, timeout_s=timeout_s)

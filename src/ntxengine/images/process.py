@@ -52,15 +52,22 @@ class NoDriver(ToolError):
         self.reason = reason
 
 
+def missing(program: str) -> str:
+    """Return which package is missing to start `program`, "" if none is."""
+    for tool in (program, "setpriv"):
+        if shutil.which(tool) is None:
+            return f"{tool} is not installed: install the package {_PACKAGES[tool]}"
+    return ""
+
+
 def command(program: str, *arguments: str) -> list[str]:
     """Return the argument vector that starts `program` so that it dies with us.
 
     LIMIT: the kernel ties it to the thread that starts it; that thread has to live as long as the program.
     Errors: ToolError naming the package that is missing.
     """
-    for tool in (program, "setpriv"):
-        if shutil.which(tool) is None:
-            raise ToolError(f"{tool} is not installed: install the package {_PACKAGES[tool]}")
+    if lacking := missing(program):
+        raise ToolError(lacking)
     return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _CHECK, str(os.getpid()), program, *arguments]
 
 

@@ -87,10 +87,14 @@ def _header(path: Path) -> Header:
 
 
 async def no_driver(name: str) -> str:
-    """Return why this machine's qemu cannot open what needs a driver of this name, "" if it can.
+    """Return why this machine cannot export what needs a driver of this name, "" if it can: qemu lacks it, or is not
+    installed.
 
-    Errors: ToolError if there is no qemu at all.
+    LIMIT: a qemu that says nothing in time is taken to have it; what is read then fails with what is wrong.
     """
+    for program in ("qemu-img", "qemu-nbd"):
+        if lacking := process.missing(program):
+            return lacking
     try:
         await process.run(
             "qemu-img",
@@ -101,7 +105,7 @@ async def no_driver(name: str) -> str:
         )
     except process.NoDriver as exc:
         return exc.reason
-    except ToolError:  # it has the driver, which was told nothing that it could open
+    except ToolError:  # it has the driver, which was told nothing that it could open; or it was too slow to say
         pass
     return ""
 

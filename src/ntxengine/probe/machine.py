@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from ntxengine.concurrency.completion import call_with_timeout
-from ntxengine.errors import ToolError
 from ntxengine.ids import is_uuid
 from ntxengine.images import qemu_img
 
@@ -67,11 +66,11 @@ class Machine:
         return shutil.which(name)
 
     async def missing_driver(self, driver: str) -> str:
-        """Return what to say if qemu has no block driver of this name, "" if it has: it looks for that first of all."""
-        try:
-            return await qemu_img.no_driver(driver)
-        except ToolError:  # there is no qemu, which is another finding
-            return ""
+        """Return what to say if qemu has no block driver of this name, "" if it has: it looks for that first of all.
+
+        That there is no qemu is another finding.
+        """
+        return await qemu_img.no_driver(driver) if self.program("qemu-img") and self.program("qemu-nbd") else ""
 
     def vm_id(self) -> str:
         """Return the UUID that this machine has as a VM of AHV, "" if it is none, or we may not see it."""
