@@ -182,6 +182,44 @@ def _etag(groups: Any, group: str) -> str:
     return str(groups.api_client.get_etag(groups.get_volume_group_by_id(group)))
 
 
+def described(vms: Any, clusters: Any, containers: Any, categories: Any, vm: Any) -> dict[str, Any]:
+    """Return what several clusters, their hosts and containers, categories and filters are."""
+    known = {one.ext_id: f"{one.key}={one.value}" for one in categories.list_categories().data}
+    filters = [
+        "name eq 'far'",
+        "startswith(name, 'fa')",
+        f"cluster/extId eq '{vm.cluster.ext_id}'",
+        "powerState eq Vmm.Ahv.Config.PowerState'OFF'",
+        f"categories/any(c: c/extId eq '{next(iter(vm.categories)).ext_id}')",
+    ]
+    return {
+        "filtered": [[one.name for one in vms.list_vms(_filter=text).data or []] for text in filters],
+        "categories": [known[one.ext_id] for one in vm.categories],
+        "category": categories.get_category_by_id(next(iter(known))).data.key,
+        "containers": {
+            f"{one.cluster_name}/{one.name}": [
+                one.is_compression_enabled,
+                one.on_disk_dedup,
+                one.erasure_code,
+                one.is_encrypted,
+                one.is_nfs_whitelist_inherited,
+                [client.ipv4.value for client in one.nfs_whitelist_address or []],
+            ]
+            for one in containers.list_storage_containers().data
+        },
+        "tiers": {
+            one.name: [
+                [disk.storage_tier for disk in host.disk or []]
+                for host in clusters.list_hosts_by_cluster_id(one.ext_id).data
+            ]
+            for one in clusters.list_clusters().data
+            if one.nodes.number_of_nodes
+        },
+        "clients": [list(one.network.nfs_subnet_whitelist or []) for one in clusters.list_clusters().data],
+        "unknown_fields": unknown([categories.list_categories(), clusters.list_hosts()], "answer"),
+    }
+
+
 def main() -> None:
     """Make the calls and print the result."""
     logging.disable(logging.CRITICAL)
@@ -204,7 +242,9 @@ def main() -> None:
     new = create(points, tasks, vm.ext_id, "new")
     vm_point = points.get_vm_recovery_point_by_id(new.ext_id, new.vm_recovery_points[0].ext_id).data
     expiry = ExpirationTimeSpec(expiration_time="2099-01-01T00:00:00Z")
+    categories = prism.CategoriesApi(client(prism, spec))
     result = {
+        "described": described(vms, clusters, containers, categories, vm),
         "total_vms": vms.list_vms(_limit=1).metadata.total_available_results,
         "vm": {"id": vm.ext_id, "name": vm.name, "power": vm.power_state, "cluster": vm.cluster.ext_id},
         "disks": [[one.disk_ext_id, one.disk_size_bytes] for one in backing if hasattr(one, "disk_ext_id")],

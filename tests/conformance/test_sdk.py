@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ntxengine.sim import SimConfig, run_in_thread
+from ntxengine.sim.clusters import ClusterConfig, ContainerConfig, HostConfig
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
 from tests.conformance.conftest import run_sdk
 
@@ -22,7 +23,13 @@ def answers(sdk_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     disks = [DiskConfig(folder / "a.raw", size=1 << 20), DiskConfig(folder / "b.raw", size=(1 << 20) + 512)]
     vm = VmConfig("it's app", disks=disks, cdroms=[DiskConfig(folder / "cd.iso", size=4096, bus="ide")])
     vm.guest_tools, vm.volume_groups = GuestToolsConfig(), 1
-    config = SimConfig(vms=[vm], content_revision=SDK_REVISION)
+    vm.categories = ["Environment=Production", "App=db"]
+    far = VmConfig("far", disks=[DiskConfig(folder / "far.raw", size=1 << 20)], cluster="pe2", power="off")
+    fast = ContainerConfig("default", compression=True, dedup=True, encrypted=True, erasure_code=True)
+    fast.nfs_allowed = ["10.1.2.3/255.255.255.255"]
+    second = ClusterConfig("pe2", "127.0.0.12", [HostConfig(["sata", "hdd"]), HostConfig(compute_only=True)], [fast])
+    config = SimConfig(vms=[vm, far], content_revision=SDK_REVISION, clusters=[second])
+    config.nfs_allowed = ["10.0.0.0/255.255.255.0"]
     with run_in_thread(config, folder / "state") as sim:
         spec = {
             "host": "127.0.0.1",
@@ -43,7 +50,7 @@ def answers(sdk_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 def test_vms_and_disks_are_read(answers: dict[str, Any]) -> None:
     assert answers["vm"]["id"] == answers["expected_vm"]
-    assert (answers["vm"]["name"], answers["vm"]["power"], answers["total_vms"]) == ("it's app", "ON", 2)
+    assert (answers["vm"]["name"], answers["vm"]["power"], answers["total_vms"]) == ("it's app", "ON", 3)
     assert [size for _, size in answers["disks"]] == [1 << 20, (1 << 20) + 512]
     assert answers["guest_tools"] is True
 
@@ -94,10 +101,24 @@ def test_a_volume_group_of_a_recovery_point_lives_from_create_to_delete(answers:
 
 
 def test_the_cluster_is_described(answers: dict[str, Any]) -> None:
-    assert (answers["clusters"], answers["cluster"]) == (["pe1", "pc1"], "pe1")
-    assert (answers["hosts"], answers["all_hosts"]) == (2, 2)
-    assert (answers["containers"], answers["container"]) == (["default"], "default")
+    assert (answers["clusters"], answers["cluster"]) == (["pe1", "pe2", "pc1"], "pe1")
+    assert (answers["hosts"], answers["all_hosts"]) == (2, 4)
+    assert (answers["containers"], answers["container"]) == (["default", "default"], "default")
     assert answers["volume_group"] is True
+
+
+def test_several_clusters_and_what_vms_lie_on_are_described(answers: dict[str, Any]) -> None:
+    found = answers["described"]
+
+    assert found["filtered"] == [["far"], ["far"], ["it's app", "ntx-worker"], ["far"], ["it's app"]]
+    assert (found["categories"], found["category"]) == (["Environment=Production", "App=db"], "App")
+    assert found["containers"] == {
+        "pe1/default": [False, "OFF", "OFF", False, True, []],
+        "pe2/default": [True, "POST_PROCESS", "ON", True, False, ["10.1.2.3"]],
+    }
+    assert found["tiers"] == {"pe1": [["PCIE_SSD"], ["PCIE_SSD"]], "pe2": [["SATA_SSD", "HDD"], []]}
+    assert found["clients"] == [["10.0.0.0/255.255.255.0"], [], []]
+    assert found["unknown_fields"] == []
 
 
 def test_every_field_that_we_send_is_one_that_the_sdk_knows(answers: dict[str, Any]) -> None:
