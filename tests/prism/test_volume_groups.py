@@ -77,7 +77,14 @@ async def test_only_names_that_begin_so_are_found(sim: Simulator, connect: Conne
 
         found = await prism.volume_groups("ntx-1-")
 
+        sim.faults.answers = [
+            changed("/volume_groups$", "entities.*.iscsi_target", "odd, odd"),
+            changed("/volume-groups$", "data.*.targetName", "odd, odd"),
+        ]
+        again = await prism.volume_groups("ntx-1-")
+
     assert sorted(group.name for group in found) == ["ntx-1-a", "ntx-1-d"]
+    assert again == found
 
 
 @families

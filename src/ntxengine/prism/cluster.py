@@ -262,7 +262,7 @@ class VolumeGroups(Protocol):
         ...
 
     async def volume_groups(self, name_prefix: str) -> list[VolumeGroup]:
-        """Return the volume groups whose names begin so."""
+        """Return the volume groups whose names begin so, without `target` and `lun`: to remove them."""
         ...
 
     async def remove_volume_group(self, group: VolumeGroup) -> None:

@@ -139,7 +139,7 @@ class V2Group(msgspec.Struct):
         """The numbers of its disks."""
         return [disk.index for disk in self.disk_list or ()]
 
-    def model(self, cluster_id: str = "") -> VolumeGroup:
+    def model(self, cluster_id: str) -> VolumeGroup:
         """Return it as our model."""
         what = f"volume group {one_line(self.name or self.uuid)}"
         lun = next((lun for lun in self.luns if lun is not None), 0)

@@ -83,8 +83,12 @@ class ElementVolumes:
             raise PrismAnswerError(f"volume group {group.name!r}: Prism did not open it to an iSCSI client")
 
     async def found(self, name_prefix: str) -> list[VolumeGroup]:
-        """Return the volume groups whose names begin so."""
-        return [group.model() for group in await self._listed() if (group.name or "").startswith(name_prefix)]
+        """Return the volume groups whose names begin so, without their targets: one that is odd must not hide them."""
+        return [
+            VolumeGroup(group.uuid, group.name or "", "")
+            for group in await self._listed()
+            if (group.name or "").startswith(name_prefix)
+        ]
 
     async def remove(self, group: VolumeGroup) -> None:
         """Take its initiators off, delete it, and wait until it is gone."""

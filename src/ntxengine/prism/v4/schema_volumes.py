@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import Uuid
 from ntxengine.prism.iscsi import target_from
@@ -30,16 +32,14 @@ class VolumeGroupState(Camel):
         """Whether it is on this cluster, as far as that is told."""
         return self.cluster_reference is None or self.cluster_reference.lower() == cluster_id.lower()
 
-    def model(self, lun: int = 0) -> VolumeGroup:
-        """Return it as our model."""
-        return VolumeGroup(
-            id=self.ext_id,
-            name=self.name or "",
-            cluster_id=self.cluster_reference or "",
-            target=target_from(self.target_name, what=f"volume group {one_line(self.name or self.ext_id)}"),
-            lun=lun,
-            protection=self.protection,
-        )
+    def bare(self) -> VolumeGroup:
+        """Return it as our model, without its target and its disk."""
+        return VolumeGroup(self.ext_id, self.name or "", self.cluster_reference or "", protection=self.protection)
+
+    def model(self, lun: int) -> VolumeGroup:
+        """Return it as our model, with the number of its disk."""
+        target = target_from(self.target_name, what=f"volume group {one_line(self.name or self.ext_id)}")
+        return replace(self.bare(), target=target, lun=lun)
 
 
 class VolumeDiskState(Camel):

@@ -115,10 +115,10 @@ class CentralVolumes:
         await until_not_stale(admitted, what=what, thing="the volume group")
 
     async def found(self, name_prefix: str) -> list[VolumeGroup]:
-        """Return the volume groups whose names begin so.  Which number their disks have is not asked."""
+        """Return the volume groups whose names begin so, without their targets: one that is odd must not hide them."""
         self._check_usable()
         listed = await self._listed(name_begins(name_prefix))
-        return [group.model() for group in listed if (group.name or "").startswith(name_prefix)]
+        return [group.bare() for group in listed if (group.name or "").startswith(name_prefix)]
 
     async def remove(self, group: VolumeGroup) -> None:
         """Take its initiators off, delete it, and wait until it is gone."""
