@@ -26,6 +26,7 @@ from ntxengine.prism.tasks import (
     log,
     poll,
     undo,
+    warn_of_unseen,
 )
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v3.schema_v2 import V2Disk, V2Vm
@@ -139,16 +140,13 @@ class ElementDisks:
         self, worker_id: str, path: str, before: set[str | None], task_id: str | None, what: str
     ) -> None:
         """Take off what a failed attach added: disks that were not there before and come from our path."""
-        has_ended = False
         if task_id is not None:
-            try:
-                await self._tasks.ended(task_id, what, Deadline(self._clock, SETTLE_TIMEOUT_S))
-                has_ended = True
-            except PrismError as exc:
-                log.debug("%s", exc)
-        # Without the end of a task nobody knows how far the request came: its disk may appear in a moment.
-        wait_s, deadline = 0.0 if has_ended else SETTLE_TIMEOUT_S, Deadline(self._clock, UNDO_TIMEOUT_S)
-        found = await self._appearing(worker_id, path, before, what, deadline, wait_s)
+            await self._tasks.settle(task_id, what)
+        # Also after the end of a task: what is asked for the disks may learn of it later than the task says.
+        deadline = Deadline(self._clock, UNDO_TIMEOUT_S)
+        found = await self._appearing(worker_id, path, before, what, deadline, SETTLE_TIMEOUT_S)
+        if not found:
+            warn_of_unseen(what)
         for vmdisk_id in found:
             log.info("removing disk %s from worker VM %s: its attach did not succeed", vmdisk_id, worker_id)
             await self.detach(_attached(vmdisk_id, worker_id, path))

@@ -18,6 +18,7 @@ from ntxengine.prism.iscsi import target_from
 from ntxengine.prism.models import ClusterFacts, VolumeGroup
 from ntxengine.prism.versions import read_version
 
+_MAX_TOLD = 10
 _SNAPSHOT_FOLDERS = ("/.snapshot/", "/.acropolis/snapshot/")
 
 
@@ -162,12 +163,29 @@ class _MetaResponse(msgspec.Struct):
     error_detail: str | None = None
 
 
+class _TaskEntity(msgspec.Struct):
+    entity_id: str
+    entity_type: str | None = None
+
+
 class V2Task(msgspec.Struct):
     """A task as it stands."""
 
     uuid: str | None = None
     progress_status: str | None = None
     meta_response: _MetaResponse | None = None
+    entity_list: list[msgspec.Raw] | None = None
+
+    @property
+    def groups(self) -> list[str]:
+        """The ids of what may be volume groups of what it says that it touched: how it calls them differs."""
+        found = []
+        for raw in self.entity_list or ():
+            with contextlib.suppress(PrismAnswerError):
+                entity = decode(raw, _TaskEntity, request=f"v2: task {self.uuid}")
+                if is_uuid(entity.entity_id) and "group" in (entity.entity_type or "group").lower():
+                    found.append(entity.entity_id)
+        return found[:_MAX_TOLD]
 
     @property
     def state(self) -> str:

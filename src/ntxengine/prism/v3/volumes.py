@@ -1,13 +1,14 @@
 """Volume groups by v2: a clone of a snapshot file, offered over iSCSI to one initiator.
 
 Making one must not leak, as making a snapshot must not: from the moment that Prism may have accepted it, whatever goes
-wrong deletes it before going on.  Tasks of v2 do not name what they made, so it is found by its name.
+wrong deletes it before going on.  A task of v2 may name what it made, or not: it is ours if it has our name.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 
 from ntxengine.errors import OptionsError, PrismAnswerError, PrismError, PrismStatusError
 from ntxengine.prism.http.clock import Clock
@@ -27,6 +28,7 @@ from ntxengine.prism.tasks import (
     ask_twice_if_absent,
     log,
     log_not_told,
+    may_pass,
     poll,
     undo,
     warn_of_unseen,
@@ -66,8 +68,8 @@ class ElementVolumes:
         what = f"volume group {name!r} of {disk.path}"
         accepted, deadline = Accepted(), Deadline(self._clock)
         try:
-            await self._make(name, disk.path, Secret(secret), accepted, what, deadline)
-            return await self._whole(name, cluster_id, what, deadline)
+            told = await self._make(name, disk.path, Secret(secret), accepted, what, deadline)
+            return await self._whole(name, told, cluster_id, what, deadline)
         except (Exception, asyncio.CancelledError):
             if not accepted.was_rejected:
                 await undo(self._remove_made(name, accepted.id, what), what=what)
@@ -118,8 +120,11 @@ class ElementVolumes:
 
     async def _make(
         self, name: str, path: str, secret: Secret, accepted: Accepted, what: str, deadline: Deadline
-    ) -> None:
-        """Ask for a volume group and wait for its task; if the answer is lost, it may be there all the same."""
+    ) -> list[str]:
+        """Ask for a volume group, wait for its task, and return what that told of.
+
+        If the answer is lost, it may be there all the same.
+        """
         try:
             with not_found_as(path):
                 task_id = await accepted.ask(self._api.create_volume_group_v2(name, path, secret))
@@ -129,10 +134,12 @@ class ElementVolumes:
             log.warning("%s: the answer is lost (%s): looking for it by its name", what, exc)
             if not await self._appearing(name, what, deadline):
                 raise
-        else:
-            await self._tasks.wait(task_id, what, deadline)
+            return []
+        return (await self._tasks.wait(task_id, what, deadline)).groups
 
-    async def _whole(self, name: str, cluster_id: str, what: str, deadline: Deadline) -> VolumeGroup:
+    async def _whole(
+        self, name: str, told: Sequence[str], cluster_id: str, what: str, deadline: Deadline
+    ) -> VolumeGroup:
         """Return a new volume group once it tells its disk and its target.
 
         Errors: PrismAnswerError if there is not one of this name, or it has not one disk, or tells no target.
@@ -141,7 +148,7 @@ class ElementVolumes:
 
         async def look() -> VolumeGroup | None:
             nonlocal seen
-            found = await self._named(name)
+            found = await self._named(name, told)
             if len(found) > 1:
                 raise PrismAnswerError(f"{what}: {len(found)} volume groups have this name")
             if not found:
@@ -160,17 +167,11 @@ class ElementVolumes:
 
     async def _remove_made(self, name: str, task_id: str | None, what: str) -> None:
         """Delete what a create that went wrong has made."""
-        has_ended = has_failed = False
-        if task_id is not None:
-            try:
-                task = await self._tasks.ended(task_id, what, Deadline(self._clock, SETTLE_TIMEOUT_S))
-                has_ended, has_failed = True, task.state != "succeeded"
-            except PrismError as exc:
-                log.debug("%s", exc)
-        # Without the end of a task nobody knows how far the request came: it may appear in a moment.
+        task = await self._tasks.settle(task_id, what) if task_id is not None else None
+        # Also after the end of a task: whoever lists and looks up may learn of the group later than the task says.
         deadline = Deadline(self._clock, UNDO_TIMEOUT_S)
-        found = await self._appearing(name, what, deadline, wait_s=0.0 if has_ended else SETTLE_TIMEOUT_S)
-        if not found and not has_failed:
+        found = await self._appearing(name, what, deadline, task.groups if task is not None else ())
+        if not found:
             warn_of_unseen(what)
         left: list[PrismError] = []
         for group in found:
@@ -182,18 +183,36 @@ class ElementVolumes:
         if left:
             raise left[0]
 
-    async def _appearing(
-        self, name: str, what: str, deadline: Deadline, *, wait_s: float = SETTLE_TIMEOUT_S
-    ) -> list[V2Group]:
-        """Return what has this name within a while."""
+    async def _appearing(self, name: str, what: str, deadline: Deadline, told: Sequence[str] = ()) -> list[V2Group]:
+        """Return what has this name within a while.
+
+        One that is listed, and cannot be looked up yet, could not be deleted either.
+        """
 
         async def look() -> list[V2Group] | None:
-            return await self._named(name) or None
+            ids = dict.fromkeys([*told, *(group.uuid for group in await self._listed() if group.name == name)])
+            found = [await self._if_called(group_id, name) for group_id in ids]
+            return [group for group in found if group is not None] or None
 
+        wait_s = UNKNOWN_TIMEOUT_S if told else SETTLE_TIMEOUT_S
         return await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or []
 
-    async def _named(self, name: str) -> list[V2Group]:
-        return [group for group in await self._listed() if group.name == name]
+    async def _named(self, name: str, told: Sequence[str] = ()) -> list[V2Group]:
+        """Return what has this name, be it listed, or one of those that a task told of."""
+        known = [group for group_id in told if (group := await self._if_called(group_id, name)) is not None]
+        listed = [group for group in await self._listed() if group.name == name]
+        return list({group.uuid: group for group in [*known, *listed]}.values())
+
+    async def _if_called(self, group_id: str, name: str) -> V2Group | None:
+        """Return a volume group that has this name; None if it has another, is not there, or may not be seen."""
+        try:
+            found = await self._state(group_id)
+        except PrismStatusError as exc:
+            if may_pass(exc):
+                raise
+            log.debug("not taken for %r: %s", name, exc)
+            return None
+        return found if found is not None and found.name == name else None
 
     async def _listed(self) -> list[V2Group]:
         answer = await self._api.list_volume_groups_v2()

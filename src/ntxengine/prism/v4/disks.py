@@ -29,6 +29,7 @@ from ntxengine.prism.tasks import (
     log,
     poll,
     undo,
+    warn_of_unseen,
 )
 from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.etags import until_not_stale, with_etag
@@ -184,9 +185,12 @@ class CentralDisks:
             new = [slot for slot in await self._slots(worker_id) if slot.ext_id not in before]
             return [slot for slot in new if slot.cloned_from == disk.id or slot.ext_id in affected] or None
 
-        # Without a task nobody knows how far the request came: its disk may appear in a moment.
-        wait_s, deadline = SETTLE_TIMEOUT_S if task is None else 0.0, Deadline(self._clock, UNDO_TIMEOUT_S)
-        for slot in await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or ():
+        # Also after the end of a task: whoever lists may learn of the disk later than the task says.
+        wait_s, deadline = UNKNOWN_TIMEOUT_S if affected else SETTLE_TIMEOUT_S, Deadline(self._clock, UNDO_TIMEOUT_S)
+        found = await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or []
+        if not found:
+            warn_of_unseen(what)
+        for slot in found:
             log.info("removing disk %s from worker VM %s: its attach did not succeed", slot.ext_id, worker_id)
             await self.detach(_attached(slot, worker_id, disk.id))
 

@@ -43,6 +43,7 @@ from ntxengine.prism.tasks import (
 from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.calls import name_is, new_request_id
 from ntxengine.prism.v4.pages import entities
+from ntxengine.prism.v4.schema import TaskState
 from ntxengine.prism.v4.schema_points import (
     RecoveryPointState,
     disk_points_from,
@@ -52,6 +53,7 @@ from ntxengine.prism.v4.schema_points import (
 )
 from ntxengine.prism.v4.tasks import CentralTasks
 
+_POINT_REL = "dataprotection:config:recovery-point"
 MAX_NAME_LENGTH = 256
 MAX_ENTITIES = 32
 """VMs and volume groups of one recovery point."""
@@ -168,9 +170,7 @@ class CentralPoints:
             log.warning("%s: the answer is lost (%s): looking for it by its name", what, exc)
             return await self._only_one(vms, name, what, deadline, lost=exc)
         task = await self._tasks.wait(task_id, what=what, deadline=deadline)
-        point_id = task.detail("recoveryPointExtId") or next(
-            iter(task.affected("dataprotection:config:recovery-point")), None
-        )
+        point_id = _told_id(task)
         if point_id is None:
             missing = PrismAnswerError(f"{what}: the task succeeded without the id of a recovery point")
             return await self._only_one(vms, name, what, deadline, lost=missing)
@@ -185,13 +185,17 @@ class CentralPoints:
             raise lost
         return ids.pop()
 
-    async def _appearing(self, vms: Sequence[Vm], name: str, what: str, deadline: Deadline) -> set[str]:
-        """Return what has this name within a while."""
+    async def _appearing(
+        self, vms: Sequence[Vm], name: str, what: str, deadline: Deadline, told: str | None = None
+    ) -> set[str]:
+        """Return what has this name within a while, be it listed, or the one that a task told of."""
 
         async def look() -> set[str] | None:
-            return await self._named(name, vms) or None
+            ids = {told} if is_uuid(told) and await self._is_of(told, name, vms) else set()
+            return ids | await self._named(name, vms) or None
 
-        return await appearing(look, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S) or set()
+        wait_s = SETTLE_TIMEOUT_S if told is None else UNKNOWN_TIMEOUT_S
+        return await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or set()
 
     async def _look_up(self, point_id: str, vm: Vm) -> RecoveryPoint:
         return await self._as_seen_by(await self._complete(point_id), vm)
@@ -276,16 +280,11 @@ class CentralPoints:
     async def _remove_unfinished(self, vms: Sequence[Vm], name: str, task_id: str | None, what: str) -> None:
         """Delete what a create that went wrong has made: by the id that its task names, and by name and VMs."""
         task = await self._tasks.settle(task_id, what=what) if task_id is not None else None
-        deadline = Deadline(self._clock, UNDO_TIMEOUT_S)
-        if task is not None:
-            named = task.detail("recoveryPointExtId")
-            ids = {named} if is_uuid(named) and await self._is_of(named, name, vms) else set()
-            ids |= await poll(lambda: self._named(name, vms), what=what, deadline=deadline)
-        else:
-            # Nobody knows how far the request came: a recovery point of our name may appear in a moment.
-            ids = await self._appearing(vms, name, what, deadline)
-            if not ids:
-                warn_of_unseen(what)
+        # Also after the end of a task: whoever lists and looks up may learn of the point later than the task says.
+        deadline, told = Deadline(self._clock, UNDO_TIMEOUT_S), _told_id(task) if task is not None else None
+        ids = await self._appearing(vms, name, what, deadline, told)
+        if not ids:
+            warn_of_unseen(what)
         for point_id in ids:
             log.info("deleting recovery point %s: making it did not succeed (%s)", point_id, what)
             await self.delete(point_id)
@@ -298,6 +297,11 @@ class CentralPoints:
     async def _named(self, name: str, vms: Sequence[Vm]) -> set[str]:
         """Return the ids of the recovery points of this name that hold these VMs alone."""
         return {point.ext_id for point in await self._list_points(name) if point.vm_ids() <= {vm.id for vm in vms}}
+
+
+def _told_id(task: TaskState) -> str | None:
+    """Return what a task names as the recovery point that it made, which may be no id at all."""
+    return task.detail("recoveryPointExtId") or next(iter(task.affected(_POINT_REL)), None)
 
 
 def _absent(vm: Vm, point: RecoveryPoint, found: RecoveryPointState) -> list[str]:

@@ -39,13 +39,14 @@ class CentralTasks:
     async def settle(self, task_id: str, *, what: str) -> TaskState | None:
         """Cancel a task that is not wanted any more, where Prism can, and wait a little for its end, good or bad.
 
-        Return the task as far as it can be known.
+        Return the task as it was last seen, None if it never was.
         """
         asked = False
+        last: TaskState | None = None
 
         async def ask() -> TaskState | None:
-            nonlocal asked
-            task = await self._api.get_task(task_id)
+            nonlocal asked, last
+            last = task = await self._api.get_task(task_id)
             if task.status in _ENDED:
                 return task
             if task.is_cancelable and not asked:
@@ -56,10 +57,10 @@ class CentralTasks:
         try:
             return await poll(ask, what=f"the Prism task of {what}", deadline=Deadline(self._clock, SETTLE_TIMEOUT_S))
         except PrismTimeout:
-            return None
+            return last
         except NtxError as exc:
             log.debug("%s: its task cannot be read: %s", what, exc)
-            return None
+            return last
 
     async def _cancel(self, task_id: str, what: str) -> None:
         """Ask for it once; what the task has made by then is removed all the same."""

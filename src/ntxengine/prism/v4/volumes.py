@@ -7,7 +7,7 @@ goes wrong deletes it before going on.  Initiators are taken off first: a group 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ from ntxengine.prism.tasks import (
     ask_twice_if_absent,
     log,
     log_not_told,
+    may_pass,
     poll,
     undo,
     warn_of_unseen,
@@ -205,16 +206,11 @@ class CentralVolumes:
     async def _remove_made(self, name: str, cluster_id: str, task_id: str | None, what: str) -> None:
         """Delete what a create that went wrong has made: what its task names, if it has our name, and what has it."""
         task = await self._tasks.settle(task_id, what=what) if task_id is not None else None
-        deadline = Deadline(self._clock, UNDO_TIMEOUT_S)
-        if task is not None:
-            told = [await self._state(group_id) for group_id in task.affected(GROUP_REL) if is_uuid(group_id)]
-            found = [group for group in told if group is not None and group.name == name]
-            found += await poll(lambda: self._named(name, cluster_id), what=what, deadline=deadline)
-        else:
-            # Nobody knows how far the request came: it may appear in a moment.
-            found = await self._appearing(name, cluster_id, what, deadline)
-            if not found:
-                warn_of_unseen(what)
+        told = [group_id for group_id in task.affected(GROUP_REL) if is_uuid(group_id)] if task is not None else []
+        # Also after the end of a task: whoever lists and looks up may learn of the group later than the task says.
+        found = await self._appearing(name, cluster_id, what, Deadline(self._clock, UNDO_TIMEOUT_S), told)
+        if not found:
+            warn_of_unseen(what)
         left: list[PrismError] = []
         for group_id in {group.ext_id for group in found}:
             log.info("deleting volume group %s: making it did not succeed (%s)", group_id, what)
@@ -227,13 +223,32 @@ class CentralVolumes:
 
     # -- finding it
 
-    async def _appearing(self, name: str, cluster_id: str, what: str, deadline: Deadline) -> list[VolumeGroupState]:
-        """Return what has this name within a while."""
+    async def _appearing(
+        self, name: str, cluster_id: str, what: str, deadline: Deadline, told: Sequence[str] = ()
+    ) -> list[VolumeGroupState]:
+        """Return what has this name within a while, be it listed, or one of those that a task told of.
+
+        One that is listed, and cannot be looked up yet, could not be deleted either.
+        """
 
         async def look() -> list[VolumeGroupState] | None:
-            return await self._named(name, cluster_id) or None
+            ids = dict.fromkeys([*told, *(group.ext_id for group in await self._named(name, cluster_id))])
+            found = [await self._if_called(group_id, name) for group_id in ids]
+            return [group for group in found if group is not None] or None
 
-        return await appearing(look, what=what, deadline=deadline, wait_s=SETTLE_TIMEOUT_S) or []
+        wait_s = UNKNOWN_TIMEOUT_S if told else SETTLE_TIMEOUT_S
+        return await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or []
+
+    async def _if_called(self, group_id: str, name: str) -> VolumeGroupState | None:
+        """Return a volume group that has this name; None if it has another, is not there, or may not be seen."""
+        try:
+            found = await self._state(group_id)
+        except PrismStatusError as exc:
+            if may_pass(exc):
+                raise
+            log.debug("not taken for %r: %s", name, exc)
+            return None
+        return found if found is not None and found.name == name else None
 
     async def _named(self, name: str, cluster_id: str) -> list[VolumeGroupState]:
         """Return those of exactly this name, whatever a server makes of a filter."""
