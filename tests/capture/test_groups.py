@@ -10,7 +10,7 @@ import pytest
 
 from ntxengine.capture import plan_capture
 from ntxengine.capture.options import CaptureOptions
-from ntxengine.errors import PrismBusy
+from ntxengine.errors import PrismAnswerError, PrismBusy
 from ntxengine.repository import Point, Repository
 from ntxengine.restore import restore
 from ntxengine.sim import SimConfig, Simulator, ids
@@ -215,6 +215,17 @@ async def test_groups_of_which_no_disk_is_told_are_left_out_after_the_freeze(v4_
     assert [disk.label for disk in second.disks] == ["scsi.0", "scsi.1"]
     assert any("tells none of its disks" in text for text in second.report.warnings)
     v4_lab.assert_clean(points=2)
+
+
+async def test_a_vm_of_groups_alone_of_which_no_disk_is_told_fails_with_that(v4_lab: Lab) -> None:
+    v4_lab.sim.config.group_disks_in_recovery_point = False
+    v4_lab.sim.config.vms[0].disks.clear()
+    v4_lab.reconfigure()
+
+    with pytest.raises(PrismAnswerError, match="only volume groups, and the recovery point tells none of its disks"):
+        await v4_lab.capture()
+
+    v4_lab.assert_clean(points=0)
 
 
 async def test_groups_are_left_out_if_that_is_asked_for(v4_lab: Lab) -> None:

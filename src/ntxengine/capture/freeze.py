@@ -109,13 +109,20 @@ def check_frozen(
 
 
 def leave_out_untold(plan: CapturePlan, point: RecoveryPoint, warn: Callable[[str], None]) -> CapturePlan:
-    """Return the plan without the groups of which the recovery point tells no disk: no other call tells them."""
+    """Return the plan without the groups of which the recovery point tells no disk: no other call tells them.
+
+    Errors: PrismAnswerError if nothing is left of it.
+    """
     held = {disk.disk_id for disk in point.disks}
     groups = dict.fromkeys(each.disk.group for each in plan.disks if each.disk.group is not None)
     told = {each.disk.group for each in plan.disks if each.disk.id in held}
     for group in (each for each in groups if each not in told):
         plan = _without(plan, group)
         warn(f"VM {plan.vm.name!r}: volume group {group.name} is left out: the {_UNTOLD}")
+    if not plan.disks:
+        raise PrismAnswerError(
+            f"VM {plan.vm.name!r} ({plan.vm.id}): it has only volume groups, and the {_UNTOLD}; nothing was captured"
+        )
     return plan
 
 
