@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ntxengine.sim import Simulator
+from ntxengine.sim import SimConfig, Simulator, run_in_thread
+from ntxengine.sim.config import DiskConfig, GroupConfig, GuestToolsConfig, VmConfig
 from tests.cli.ntx import assert_refused, ntx
 from tests.cli.test_json import problems
 from tests.cli.test_several import TWIN, Backup
@@ -41,6 +43,38 @@ def test_one_that_is_not_there_stops_all(backup: Backup) -> None:
 
 def test_one_vm_is_not_several(backup: Backup) -> None:
     assert_refused(backup.capture("demo", "--together"), 2, "--together is for two VMs or more")
+
+
+@pytest.fixture
+def unlike(tmp_path: Path) -> Iterator[Simulator]:
+    """A cluster with a VM that can be quiesced, one that cannot, and one that has only a volume group."""
+    disks = [DiskConfig(tmp_path / f"disk{number}.raw", size=1024**2) for number in range(3)]
+    vms = [
+        VmConfig("db", disks=disks[:1], guest_tools=GuestToolsConfig(), categories=["Role=db"]),
+        VmConfig("web", disks=disks[1:2]),
+        VmConfig("files"),
+    ]
+    groups = [GroupConfig("shares", disks=disks[2:], vms=["files"])]
+    with run_in_thread(SimConfig(vms=vms, volume_groups=groups), tmp_path / "state") as sim:
+        yield sim
+
+
+def test_a_dry_run_refuses_what_the_capture_refuses(unlike: Simulator, tmp_path: Path) -> None:
+    words = ("capture", "--category", "Role=db", "--together", "--to", str(tmp_path / "repository"))
+
+    for ran in (ntx(*words, env=unlike.env), ntx(*words, "-n", env=unlike.env)):
+        assert ran.code == 2
+        assert "1 VM to be frozen together" in ran.err
+
+
+def test_a_dry_run_says_the_consistency_that_all_will_have(unlike: Simulator, tmp_path: Path) -> None:
+    words = ("capture", "db", "web", "--together", "-n", "--json", "--to", str(tmp_path / "repository"))
+
+    planned = ntx(*words, env=unlike.env)
+
+    assert planned.code == 0, planned.err
+    assert [plan["consistency"] for plan in planned.json["plans"]] == ["crash", "crash"]
+    assert "VM 'web', which is frozen at the same moment" in planned.json["plans"][0]["consistency_reason"]
 
 
 def test_v3_cannot_and_says_what_can(backup: Backup, cluster: Simulator) -> None:

@@ -13,7 +13,7 @@ Who wants to know gives `on_event` (ntxengine.events).
 
 from ntxengine.capture.audit import Audit
 from ntxengine.capture.consistency import can_be_application_consistent
-from ntxengine.capture.gathering import OtherFailed, check_together
+from ntxengine.capture.gathering import OtherFailed, plans_together
 from ntxengine.capture.options import (
     CONSISTENCY_CHOICES,
     DEFAULT_EXPIRY,
@@ -49,7 +49,7 @@ __all__ = [
     "capture",
     "capture_several",
     "capture_together",
-    "check_together",
     "plan_capture",
+    "plans_together",
     "slowest_tier",
 ]

@@ -123,9 +123,9 @@ class Gathering:
 
     async def _agree(self, brought: list[tuple[CapturePlan, str]]) -> None:
         brought = sorted(brought, key=lambda each: self._order.index(each[0].vm.id))
-        check_together(self._prism, [plan for plan, _ in brought])
+        plans = plans_together(self._prism, [plan for plan, _ in brought])
         self._members = tuple(StoredMember(plan.vm.id.lower(), plan.vm.name, point_id) for plan, point_id in brought)
-        self._plans = in_agreement([plan for plan, _ in brought])
+        self._plans = plans
 
     async def _freeze(self, names: list[str]) -> dict[str, SharedPoint]:
         warnings: list[str] = []
@@ -133,13 +133,21 @@ class Gathering:
         return {point.vm_id: SharedPoint(point, tuple(warnings)) for point in points}
 
 
-def check_together(prism: RecoveryPoints, plans: Sequence[CapturePlan]) -> None:
-    """Refuse VMs that one recovery point cannot hold.  Errors: OptionsError."""
-    if obstacle := prism.shared_obstacle([plan.vm for plan in plans]):
+def check_together(prism: RecoveryPoints, vms: Sequence[Vm]) -> None:
+    """Refuse VMs that one recovery point cannot hold, or that need none together.  Errors: OptionsError."""
+    if len(vms) < 2:
+        raise OptionsError(f"{len(vms)} VM to be frozen together: give two or more, or capture it alone")
+    if obstacle := prism.shared_obstacle(vms):
         raise OptionsError(f"these VMs cannot be frozen together: {obstacle}; nothing was made")
 
 
-def in_agreement(plans: Sequence[CapturePlan]) -> list[CapturePlan]:
+def plans_together(prism: RecoveryPoints, plans: Sequence[CapturePlan]) -> list[CapturePlan]:
+    """Return the plans as one recovery point carries them out.  Errors: as check_together."""
+    check_together(prism, [plan.vm for plan in plans])
+    return _in_agreement(plans)
+
+
+def _in_agreement(plans: Sequence[CapturePlan]) -> list[CapturePlan]:
     """Return the plans with one consistency for all: a recovery point has one, and what one VM cannot none can."""
     unable = next((plan for plan in plans if plan.consistency == "crash"), None)
     if unable is None:

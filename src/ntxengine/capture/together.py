@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable, Sequence
 
 from ntxengine.attach import Attacher
-from ntxengine.capture.gathering import Gathering
+from ntxengine.capture.gathering import Gathering, check_together
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.several import Outcome
 from ntxengine.capture.workflow import capture
 from ntxengine.concurrency.parallel import map_limited
-from ntxengine.errors import Cancelled, OptionsError
+from ntxengine.errors import Cancelled
 from ntxengine.events import OnEvent, log_event
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
@@ -39,10 +39,7 @@ async def capture_together(
     capture_several.
     Errors: OptionsError (fewer than two; what no recovery point can hold); no errors of a VM's own.
     """
-    if len(vms) < 2:
-        raise OptionsError(f"{len(vms)} VM to be frozen together: give two or more, or capture it alone")
-    if obstacle := prism.shared_obstacle(vms):
-        raise OptionsError(f"these VMs cannot be frozen together: {obstacle}; nothing was made")
+    check_together(prism, vms)
     at_once = max(1, min(at_once, len(vms)))
     shared = dataclasses.replace(options, captures_at_once=at_once)
     gathering = Gathering(prism, vms, shared, at_once=at_once)

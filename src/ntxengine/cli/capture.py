@@ -28,8 +28,8 @@ from ntxengine.capture import (
     capture,
     capture_several,
     capture_together,
-    check_together,
     plan_capture,
+    plans_together,
 )
 from ntxengine.cli import complete
 from ntxengine.cli.audit import audit_option
@@ -361,7 +361,7 @@ async def _plans(request: Request, prism_login: Login) -> tuple[Selection, list[
             except NtxError as error:
                 failed.append(tell(Failure(vm.id, vm.name, error)))
         if request.together and not failed:
-            check_together(cluster.prism, plans)
+            plans = plans_together(cluster.prism, plans)
     return selection, plans, [*selection.failed, *failed]
 
 
