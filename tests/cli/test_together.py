@@ -77,6 +77,17 @@ def test_a_dry_run_says_the_consistency_that_all_will_have(unlike: Simulator, tm
     assert "VM 'web', which is frozen at the same moment" in planned.json["plans"][0]["consistency_reason"]
 
 
+def test_vms_of_volume_groups_alone_are_left_out_where_those_are(unlike: Simulator, tmp_path: Path) -> None:
+    words = ("capture", "--all", "--no-volume-groups", "--json", "--to", str(tmp_path / "repository"))
+
+    ran = ntx(*words, env=unlike.env)
+
+    assert ran.code == 0, ran.err
+    assert sorted(point["vm_name"] for point in ran.json["points"]) == ["db", "web"]
+    reasons = {left_out["vm_name"]: left_out["reason"] for left_out in ran.json["left_out"]}
+    assert reasons["files"] == "only volume groups, which are not wanted"
+
+
 def test_v3_cannot_and_says_what_can(backup: Backup, cluster: Simulator) -> None:
     env = {**backup.env, "NTX_PRISM": cluster.element_url}
 

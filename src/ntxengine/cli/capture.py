@@ -268,7 +268,7 @@ class Request:
         if self.names:
             found = await select(cluster, self.names)
         else:
-            found = await select_all(cluster, self.wanted, self.attach.worker)
+            found = await select_all(cluster, self.wanted, self.attach.worker, with_groups=self.options.volume_groups)
         return require_all(found) if self.together else found
 
 

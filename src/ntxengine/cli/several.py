@@ -71,8 +71,8 @@ async def select(cluster: Cluster, names: Sequence[str]) -> Selection:
     return Selection(tuple(chosen.values()), tuple(failed.values()))
 
 
-async def select_all(cluster: Cluster, wanted: VmFilter, worker_name: str | None) -> Selection:
-    """Return every VM that is wanted and has a disk, but the worker VM.
+async def select_all(cluster: Cluster, wanted: VmFilter, worker_name: str | None, *, with_groups: bool) -> Selection:
+    """Return every VM that is wanted and has a disk, `with_groups` in a volume group too, but the worker VM.
 
     One that cannot be read has failed where all are wanted.  Where a category is, nobody knows whether it has it: then
     it is named in a warning.
@@ -88,6 +88,8 @@ async def select_all(cluster: Cluster, wanted: VmFilter, worker_name: str | None
             left_out.append((vm, "the worker VM: name it to capture it"))
         elif not vm.disks and not vm.groups:
             left_out.append((vm, "no disk that can be captured"))
+        elif not vm.disks and not with_groups:
+            left_out.append((vm, "only volume groups, which are not wanted"))
         else:
             vms.append(vm)
     if wanted.categories and listed.complaint:
