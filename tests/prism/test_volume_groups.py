@@ -18,6 +18,7 @@ from ntxengine.errors import (
     TaskFailed,
 )
 from ntxengine.prism import Family, VolumeGroup
+from ntxengine.prism.tasks import may_pass
 from ntxengine.sim import Simulator
 from ntxengine.sim.faults import AnswerFault, HttpFault, ListFault, TaskFault
 from tests.prism.conftest import Connect
@@ -65,6 +66,18 @@ async def test_the_cluster_tells_its_data_services_ip(sim: Simulator, connect: C
 
     assert address == sim.world.target.address
     assert (nothing, hostile, forbidden) == ("", "", "")
+
+
+@families
+async def test_a_busy_prism_has_not_said_that_there_is_no_data_services_ip(
+    sim: Simulator, connect: Connect, family: Family
+) -> None:
+    async with connect(family) as prism:
+        sim.faults.http.append(HttpFault(path="/clusters?(/|$)", status=503, count=-1))
+        with pytest.raises(PrismError, match="503") as failed:
+            await prism.data_services(sim.world.cluster_id)
+
+    assert may_pass(failed.value)
 
 
 @families

@@ -49,10 +49,15 @@ class ElementVolumes:
         self._clock = clock
 
     async def data_services(self, cluster_id: str) -> str:
-        """Return the address that the cluster tells for iSCSI, "" if it has none, or does not tell it."""
+        """Return the address that the cluster tells for iSCSI, "" if it has none, or does not tell it.
+
+        Errors: PrismError that may pass: a Prism that is busy has not said that there is none.
+        """
         try:
             return ip_address_from((await self._api.get_cluster_v2()).cluster_external_data_services_ipaddress or "")
         except PrismError as exc:
+            if may_pass(exc):
+                raise
             log_not_told(f"the data services IP of cluster {cluster_id}", exc)
             return ""
 

@@ -70,10 +70,15 @@ class CentralVolumes:
         self._clock = volumes.session.clock
 
     async def data_services(self, cluster_id: str) -> str:
-        """Return the address that a cluster tells for iSCSI, "" if it has none, or does not tell it."""
+        """Return the address that a cluster tells for iSCSI, "" if it has none, or does not tell it.
+
+        Errors: PrismError that may pass: a Prism that is busy has not said that there is none.
+        """
         try:
             return ip_address_from((await self._central.get_cluster(cluster_id)).data_services)
         except PrismError as exc:
+            if may_pass(exc):
+                raise
             log_not_told(f"the data services IP of cluster {cluster_id}", exc)
             return ""
 
