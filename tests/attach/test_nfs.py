@@ -237,7 +237,8 @@ async def test_a_server_that_takes_connections_and_says_nothing_is_given_up(netw
 async def test_a_server_that_is_none_is_said(host: str, network: None) -> None:
     problem = await export_problem(host, "default", timeout_s=10)
 
-    assert problem.startswith(f"no NFS from {host}: is it a controller VM, and are TCP 111 and 2049 open? (")
+    open_ports = "TCP 111, 2049 and 20048 to 20050 open"
+    assert problem.startswith(f"no NFS from {host}: is it a controller VM, and are {open_ports}? (")
     assert "\n" not in problem
 
 

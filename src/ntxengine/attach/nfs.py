@@ -2,8 +2,9 @@
 
     the CVM of the VM's host, or who was named  <--NFS 3, read-only--  qemu-nbd  -->  NBD, on a socket of our own
 
-The folder that holds the file is mounted by qemu, below the export of its storage container, so TCP 111 (rpcbind) has
-to be open too.  The path comes from outside: it is plain names, and no part of it is parsed.
+The folder that holds the file is mounted by qemu, below the export of its storage container, so rpcbind (TCP 111) and
+mountd (TCP 20048 to 20050) have to be open too.  The path comes from outside: it is plain names, and no part of it is
+parsed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from ntxengine.prism.models import DiskPoint, Vm
 
 LOOK_TIMEOUT_S = 15.0
 """A server whose allow-list lacks this machine often just does not answer."""
+
+PORTS = "TCP 111, 2049 and 20048 to 20050"
 
 _ABSENT_FILE = ".ntx-no-such-file"
 _HOST = re.compile(r"[^\s/@\[\],?#]+")
@@ -150,13 +153,13 @@ async def export_problem(server: str, container: str, *, timeout_s: float = LOOK
             )
         if _NO_EXPORT.search(words):
             return f"{server} does not export it"
-        return f"no NFS from {server}: is it a controller VM, and are TCP 111 and 2049 open? ({_last(words)})"
+        return f"no NFS from {server}: is it a controller VM, and are {PORTS} open? ({_last(words)})"
     return ""
 
 
 async def _silent(server: str, timeout_s: float) -> str:
     return (
-        f"no answer from {server} in {timeout_s:g} s: let TCP 111, 2049 and 20048 to 20050 through, and this machine "
+        f"no answer from {server} in {timeout_s:g} s: let {PORTS} through, and this machine "
         f"({await own_address(server)}) be in the allow-list of the container"
     )
 

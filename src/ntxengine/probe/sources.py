@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ntxengine.attach import ATTACHERS, AUTO, YES, Attacher, AttachOptions
+from ntxengine.attach.nfs import PORTS as NFS_PORTS
 from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import OptionsError
 from ntxengine.prism.cluster import cvm_of
@@ -148,7 +149,7 @@ async def look_at_nfs(context: Context) -> Result:
     if route.answer != "open":
         return failed(
             f"no connection to {server}:{NFS_PORT}: {route.cause}",
-            f"open TCP {NFS_PORT} and {PORTMAPPER_PORT} from this machine to each controller VM; and "
+            f"open {NFS_PORTS} from this machine to each controller VM; and "
             + NFS_HOW_TO.format(address=(context.our_addresses or ["THIS-MACHINE"])[0]),
             **facts,
         )
