@@ -6,13 +6,15 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ntxengine.errors import LockedError, RepositoryError
-from ntxengine.repository import leftovers
+from ntxengine.repository import layout, leftovers, lock
 from ntxengine.repository.store import PointStore
 from tests.repository.builders import OTHER_VM, VM, ModelDisk, begin, capture, record_of
 from tests.support.filesystem import lacking
@@ -60,6 +62,42 @@ def test_where_only_bytes_can_be_locked_a_vm_is_locked_all_the_same(repository: 
     third = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=env, check=False)
     assert f"locked by process {first.pid}:" in second.stderr
     assert third.stdout == "locked\n"
+
+
+def test_who_looks_at_a_lock_sees_it_and_changes_nothing(
+    repository: PointStore, holder: subprocess.Popen[bytes]
+) -> None:
+    found = repository.is_locked(VM), repository.is_locked(OTHER_VM)
+
+    assert found == (True, False)
+    assert not (repository.path / OTHER_VM).exists()
+    with pytest.raises(LockedError, match=f"locked by process {holder.pid}:"):
+        repository.acquire(VM)
+
+
+def test_who_looks_at_a_lock_keeps_nobody_out(repository: PointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = threading.Event()
+    real = lock.take
+
+    def take(fd: int, operation: int) -> None:
+        real(fd, operation)
+        if threading.current_thread() is looking:
+            looked_at.set()
+            assert asked.wait(10)
+
+    repository.acquire(VM).release()
+    (repository.path / VM).mkdir()
+    (repository.path / VM / layout.LOCK_FILE).touch()
+    asked = threading.Event()
+    looking = threading.Thread(target=repository.is_locked, args=(VM,))
+    monkeypatch.setattr(lock, "take", take)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: (asked.set(), looking.join()))
+    looking.start()
+    assert looked_at.wait(10)
+
+    repository.acquire(VM).release()
+
+    assert asked.is_set()
 
 
 def test_another_vm_is_not_locked(repository: PointStore, holder: subprocess.Popen[bytes]) -> None:

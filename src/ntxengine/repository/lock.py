@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from ntxengine.files.locks import NO_LOCKS, take
 from ntxengine.repository import layout
 
 _HOLDER = re.compile(r"([0-9]{1,10}) ([A-Za-z0-9._-]{1,255})\n")
+_LOOK_S = 0.02  # longer than `is_held` has a lock, unless the machine is very busy
 _HOLDER_LIMIT = 512  # bytes that are read of what a lock file says
 
 
@@ -50,10 +52,17 @@ class VmLock:
             raise RepositoryError(f"{self._subject}: its lock was given back: take it again")
 
     def acquire(self) -> None:
-        """Take the lock, or fail at once; the folder is made where there is none.
+        """Take the lock, or fail; the folder is made where there is none.  Blocks: 20 ms if somebody has it.
 
         Errors: LockedError naming the process that holds it; TargetError if there can be no lock here.
         """
+        try:
+            self._take()
+        except LockedError:  # by who only looks at it, perhaps
+            time.sleep(_LOOK_S)
+            self._take()
+
+    def _take(self) -> None:
         while self._fd < 0:
             make_folder(self.folder)
             self._try()
@@ -111,6 +120,26 @@ class VmLock:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Say whether somebody has the lock of a VM's folder, or that cannot be found out.
+
+    Who looks has it for a moment, together with others who look; nothing is made or written.
+    """
+    try:
+        fd = files.open_regular(folder / layout.LOCK_FILE)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        take(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _is_at(fd: int, path: Path) -> bool:

@@ -15,13 +15,13 @@ from datetime import datetime
 from pathlib import Path
 
 from ntxengine.dataplane.manifest import Manifest
-from ntxengine.errors import LockedError, NotFoundError, NtxError, RepositoryError, TargetError
+from ntxengine.errors import NotFoundError, NtxError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.repository import filesystem, layout, marker, strays
 from ntxengine.repository.catalog import Catalog, NewRow
 from ntxengine.repository.chain import Chains, open_manifest
 from ntxengine.repository.health import Health, examine
-from ntxengine.repository.lock import VmLock
+from ntxengine.repository.lock import VmLock, is_held
 from ntxengine.repository.point import Point, PointDisk
 from ntxengine.repository.scan import Scan, read_point, scan
 from ntxengine.repository.unfinished import BlockingUnfinishedPoint
@@ -236,11 +236,7 @@ class PointStore:
 
     def is_locked(self, vm_id: str) -> bool:
         """Say whether somebody captures a VM at this moment, or that cannot be found out."""
-        try:
-            self.acquire(vm_id).release()
-        except (LockedError, TargetError):
-            return True
-        return False
+        return is_held(self.path / layout.checked_uuid(vm_id, "VM id"))
 
     @contextmanager
     def lock(self, vm_id: str) -> Iterator[VmLock]:
