@@ -30,6 +30,8 @@ LOOK_TIMEOUT_S = 15.0
 
 PORTS = "TCP 111, 2049 and 20048 to 20050"
 
+_RESOLVE_TIMEOUT_S = 2.0
+"""For an address in a message of an error, which has waited its time before."""
 _ABSENT_FILE = ".ntx-no-such-file"
 _HOST = re.compile(r"[^\s/@\[\],?#]+")
 _ABSENT = re.compile("NFS3ERR_NOENT")
@@ -164,12 +166,13 @@ async def _silent(server: str, timeout_s: float) -> str:
     )
 
 
-async def own_address(server: str) -> str:
-    """Return the address of this machine that a server would see, or words for it.  Nothing is sent."""
+async def own_address(server: str, *, timeout_s: float = _RESOLVE_TIMEOUT_S) -> str:
+    """Return the address of this machine that a server would see, or words for it.  Nothing is sent to it."""
     try:
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=(server, 2049))
-    except OSError:
+        async with asyncio.timeout(timeout_s):
+            transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=(server, 2049))
+    except OSError:  # a time-out is one
         return "the address of this machine"
     try:
         return str(transport.get_extra_info("sockname")[0])
