@@ -25,14 +25,16 @@ INTERFACE = "-m iface -I ntx-INTERFACE"
 ISCSIADM = """#!/bin/sh
 echo "$*" >> "$LAB/told"
 case "$*" in
+    *"$FAILS_AT"*) echo "iscsiadm: initiator reported error (24 - iSCSI login failed due to authorization failure)" >&2
+        exit 24 ;;
     "-m node"*"-o new")
         mkdir -p "$LAB/nodes/$4/10.0.0.5,3260,1"
         printf '# BEGIN RECORD 2.1.8\\nnode.name = %s\\niface.iscsi_ifacename = %s\\n# END RECORD\\n' "$4" "$8" \\
             > "$LAB/nodes/$4/10.0.0.5,3260,1/$8" ;;
     *--login) cp -r "$LAB/nodes" "$LAB/seen"; [ -e "$LAB/no-device" ] || mv "$LAB/unplugged" "$LAB/by-path" ;;
-    *--logout) echo "iscsiadm: No matching sessions found" >&2; exit 21 ;;
-    *"$FAILS_AT"*) echo "iscsiadm: initiator reported error (24 - iSCSI login failed due to authorization failure)" >&2
-        exit 24 ;;
+    *--logout) [ -e "$LAB/by-path" ] || { echo "iscsiadm: No matching sessions found" >&2; exit 21; }
+        mv "$LAB/by-path" "$LAB/unplugged" ;;
+    *"-o delete") [ "$2" = iface ] || rm -r "$LAB/nodes/$4" ;;
 esac
 """
 
@@ -71,6 +73,11 @@ def told(lab: Path) -> list[str]:
     lines = (lab / "told").read_text().splitlines()
     [interface] = {line.split(" -I ntx-")[1].split()[0] for line in lines}
     return [line.replace(f"ntx-{interface}", "ntx-INTERFACE") for line in lines]
+
+
+def records(lab: Path) -> list[Path]:
+    """Return the records of logins, each with its secret."""
+    return [path for path in (lab / "nodes").rglob("*") if path.is_file()]
 
 
 async def test_the_device_of_the_lun_is_read_and_all_is_taken_back(lab: Path) -> None:
@@ -114,16 +121,33 @@ async def test_a_device_that_does_not_appear_is_said_and_the_login_taken_back(la
     assert told(lab)[-3:] == [f"{NODE} --logout", f"{NODE} -o delete", f"{INTERFACE} -o delete"]
 
 
-async def test_a_login_that_is_refused_is_said_in_the_program_s_words(
-    lab: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("step", ["-o update", "--login"])
+async def test_what_is_refused_before_the_login_is_said_in_the_program_s_words(
+    step: str, lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAILS_AT", "update")
+    monkeypatch.setenv("FAILS_AT", step)
 
     with pytest.raises(ToolError, match=r"iscsi://10\.0\.0\.5:3260/.*: iscsiadm: initiator reported error .24"):
         async with kernel(lab).open(LUN):
             pass
 
-    assert told(lab)[-1] == f"{INTERFACE} -o delete"
+    assert told(lab)[-3:] == [f"{NODE} --logout", f"{NODE} -o delete", f"{INTERFACE} -o delete"]
+    assert records(lab) == []
+
+
+async def test_a_logout_that_fails_is_said_and_the_records_go_all_the_same(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAILS_AT", "--logout")
+
+    with pytest.raises(
+        AttachError, match=f"the kernel is still logged in: .* `iscsiadm -m node -T {TARGET} -u` ends it"
+    ):
+        async with kernel(lab).open(LUN):
+            assert len(records(lab)) == 1
+
+    assert told(lab)[-3:] == [f"{NODE} --logout", f"{NODE} -o delete", f"{INTERFACE} -o delete"]
+    assert records(lab) == []
 
 
 async def test_what_is_missing_is_said_with_the_remedy(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
