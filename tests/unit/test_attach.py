@@ -90,6 +90,16 @@ async def test_a_link_that_leads_out_of_the_mount_is_not_followed(containers: Pa
             await read(mounted(containers), disk_point(path))
 
 
+async def test_a_container_that_is_a_link_out_of_the_mounts_is_a_reason(containers: Path) -> None:
+    (containers / "elsewhere").symlink_to(containers.parent)
+    disk = Disk("disk", SIZE, "scsi", 0, "id", container_name="elsewhere")
+
+    verdict = await mounted(containers).can_serve_vm(Vm("db01", "db01", "on", "cluster", None, (disk,)))
+
+    assert "storage container 'elsewhere'" in verdict.reason
+    assert "outside of" in verdict.reason
+
+
 async def test_a_mount_below_a_link_is_followed(containers: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(containers)
 

@@ -31,7 +31,7 @@ from ntxengine.attach import (
     title_of,
 )
 from ntxengine.attach.nfs import export_problem
-from ntxengine.errors import AttachError, OptionsError, PrismError, ToolError
+from ntxengine.errors import AttachError, NotFoundError, NtxError, OptionsError, PrismBusy, PrismError, ToolError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Vm
@@ -165,6 +165,40 @@ async def test_each_vm_gets_the_first_way_that_leads_to_it(monkeypatch: pytest.M
     assert said == ["VM 'far' is read by the far way: the near way: it does not lead to far"]
     with pytest.raises(AttachError, match=r"VM 'none' .*the near way: .*; the far way: .*; mounted containers: no dir"):
         await attacher.for_vm(Vm("none", "none", "on", "cluster", None, ()), said.append)
+
+
+class Broken(Stub):
+    """A way that ends in an error before it can say yes or no."""
+
+    name, title = "broken", "the broken way"
+    error: NtxError
+
+    async def can_serve_vm(self, vm: Vm) -> Verdict:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [AttachError("a link leads outside"), NotFoundError("no VM 'worker'")], ids=repr)
+async def test_a_way_that_is_not_as_it_was_told_does_not_end_the_search(
+    error: NtxError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attach, "ATTACHERS", (Broken, Near))
+    monkeypatch.setattr(Broken, "error", error, raising=False)
+    attacher = await choose_attacher(NO_PRISM, V4, AttachOptions())
+    said: list[str] = []
+
+    found = await attacher.for_vm(Vm("near", "near", "on", "cluster", None, ()), said.append)
+
+    assert found.name == "near"
+    assert said == [f"VM 'near' is read by the near way: the broken way: {error}"]
+
+
+async def test_what_may_pass_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attach, "ATTACHERS", (Broken, Near))
+    monkeypatch.setattr(Broken, "error", PrismBusy("not now"), raising=False)
+    attacher = await choose_attacher(NO_PRISM, V4, AttachOptions())
+
+    with pytest.raises(PrismBusy):
+        await attacher.for_vm(Vm("near", "near", "on", "cluster", None, ()), print)
 
 
 async def test_a_way_that_is_named_is_taken_for_every_vm_or_none(monkeypatch: pytest.MonkeyPatch) -> None:

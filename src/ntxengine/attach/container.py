@@ -75,6 +75,8 @@ class ContainerMount(Attacher):
             found = await call_with_timeout(lambda: _is_container(root, place), self._timeout_s)
         except TimeoutError:
             return f"no answer from {place} in {self._timeout_s:g} s; is this machine in the container's allow-list?"
+        except AttachError as error:
+            return str(error)
         except OSError as error:
             return f"cannot read {place}: {error.strerror}; mount it there, and let this machine be in its allow-list"
         return "" if found else f"{place} is empty or something else: mount the container there (NFS, read-only)"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from ntxengine.attach.base import AUTO, Attached, Attacher, AttachOptions, Verdict
-from ntxengine.errors import AttachError
+from ntxengine.errors import AttachError, NotFoundError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
 from ntxengine.prism.models import DiskPoint, Vm
@@ -38,7 +38,11 @@ class FirstThatCan(Attacher):
         """Return the first that can; a warning says why those before it cannot."""
         reasons: list[str] = []
         for each in self.candidates:
-            if verdict := await each.can_serve_vm(vm):
+            try:
+                verdict = await each.can_serve_vm(vm)
+            except (AttachError, NotFoundError) as error:  # what is not as it was told, not what may pass
+                verdict = Verdict(str(error))
+            if verdict:
                 if reasons:
                     warn(f"VM {vm.name!r} is read by {each.title}: {'; '.join(reasons)}")
                 return each
