@@ -9,6 +9,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -239,6 +240,15 @@ async def test_where_no_volume_group_can_be_made_the_reason_is_given(prism: Volu
     prism.no_volume_groups = "volume groups: too old"
 
     assert (await Iscsi(cast(Prism, prism), AttachOptions()).can_serve(V4, None)).reason == "volume groups: too old"
+
+
+async def test_a_vm_whose_cluster_is_not_told_is_refused_before_it_is_frozen(prism: VolumeGroupsOf) -> None:
+    attacher = Iscsi(cast(Prism, prism), AttachOptions(data_services=prism.server.portal))
+
+    verdict = await attacher.can_serve_vm(replace(VM, cluster_id=""))
+
+    assert verdict.reason.startswith("Prism does not tell the cluster of VM 'db01' (vm)")
+    assert prism.calls == []
 
 
 async def test_an_address_that_is_none_is_an_error_of_the_options(prism: VolumeGroupsOf) -> None:

@@ -135,6 +135,7 @@ class VolumeGroupsOf:
     server: Tgtd
     files: dict[str, Path]
     no_volume_groups: str = ""
+    family: str = "v4"
     address: str | None = None
     groups: dict[str, VolumeGroup] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)

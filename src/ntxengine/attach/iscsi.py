@@ -80,6 +80,10 @@ class Iscsi(Attacher):
 
     async def can_serve_vm(self, vm: Vm) -> Verdict:
         """Say whether the data services of the VM's cluster answer."""
+        if not vm.cluster_id and self.prism.family == "v4":
+            return Verdict(
+                f"Prism does not tell the cluster of VM {vm.name!r} ({vm.id}), which a volume group is to be made on"
+            )
         portal = await self._portal(vm.cluster_id)
         if portal is None:
             return Verdict(
