@@ -117,6 +117,56 @@ def _(lab: Lab) -> None:
     lab.sim.faults.http.append(HttpFault(r"^/api/(vmm|dataprotection)/v4", status=404, count=-1))
 
 
+@broken("a Prism Central without a finished v4", prism__v4="failed")
+def _(lab: Lab) -> None:
+    lab.patch.setattr(lab.sim.config, "revisions", {"vmm": "v4.0.b1"})
+
+
+@broken("a Prism Central that tells no tasks", prism__v4="failed")
+def _(lab: Lab) -> None:
+    lab.sim.faults.http.append(HttpFault(r"^/api/prism/v4", status=404, count=-1))
+
+
+@broken("a Prism Central without volume groups", source__iscsi="failed")
+def _(lab: Lab) -> None:
+    lab.give_attach(source="iscsi")
+    lab.serve_iscsi()
+    lab.sim.faults.http.append(HttpFault(r"^/api/volumes/", status=404, count=-1))
+
+
+@broken("a Prism Element without volume groups", prism__v3_see_groups="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.give_attach(source="iscsi")
+    lab.serve_iscsi()
+    lab.sim.faults.http.append(HttpFault(r"/v2.0/volume_groups$", method="GET", status=404, count=-1))
+
+
+@broken("a Prism Central without a finished v4", prism__v4="failed")
+def _(lab: Lab) -> None:
+    lab.patch.setattr(lab.sim.config, "revisions", {"vmm": "v4.0.b1"})
+
+
+@broken("a Prism Central that tells no tasks", prism__v4="failed")
+def _(lab: Lab) -> None:
+    lab.sim.faults.http.append(HttpFault(r"^/api/prism/v4", status=404, count=-1))
+
+
+@broken("a Prism Central without volume groups", source__iscsi="failed")
+def _(lab: Lab) -> None:
+    lab.give_attach(source="iscsi")
+    lab.serve_iscsi()
+    lab.sim.faults.http.append(HttpFault(r"^/api/volumes/", status=404, count=-1))
+
+
+@broken("a Prism Element without volume groups", prism__v3_see_groups="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.give_attach(source="iscsi")
+    lab.serve_iscsi()
+    lab.sim.faults.http.append(HttpFault(r"/v2.0/volume_groups$", method="GET", status=404, count=-1))
+
+
 @broken("a Prism Element without changed regions", prism__v3="failed")
 def _(lab: Lab) -> None:
     lab.element()

@@ -178,6 +178,7 @@ class Inquiry:
         self.endpoint = endpoint
         self.watch = Watch()
         self.revisions = dict.fromkeys(NAME_SPACES, "v4.0")
+        self._unserved: dict[str, str] = {}
         self._place = Place(endpoint, element_trust, clock, _RETRY, transport, self.watch)
         self._session: Session | None = None
         self._prisms: list[Prism] = []
@@ -248,19 +249,32 @@ class Inquiry:
 
     async def served(self, name_space: str) -> Served:
         """Find out which revision of a name space of v4 is served, as a capture chooses it."""
+        found = await self._find_served(name_space)
+        self._unserved.pop(name_space, None)
+        if found.revision:
+            self.revisions[name_space] = found.revision
+        else:
+            self._unserved[name_space] = f"its name space {name_space} is not served: {found.reply.text}"
+        return found
+
+    async def _find_served(self, name_space: str) -> Served:
         try:
             told = await told_revision(self.session, name_space)
         except PrismError as exc:
             return Served("", "", _no(exc))
-        last = Reply(404)
+        last = Reply(404, PrismStatusError("it has no finished v4", status=404))
         for revision in candidates(name_space, told):
             last = await self._ask(QUESTIONS[NAME_SPACES[name_space]], {**self.revisions, name_space: revision})
             if last.outcome != "absent":
                 if last.outcome in ("good", "denied", "refused"):
-                    self.revisions[name_space] = revision
                     return Served(revision, told, last)
                 break
         return Served("", told, last)
+
+    def unserved(self, name: str) -> str:
+        """Return why one of QUESTIONS leads nowhere here, "" if nothing says so: no revision of v4 is served for it."""
+        path = QUESTIONS[name].path
+        return next((why for name_space, why in self._unserved.items() if f"{{{name_space}}}" in path), "")
 
     async def cluster_ids(self) -> list[str]:
         """Return the ids of the clusters of a Prism Central, itself left out; none if they are not told."""
@@ -279,8 +293,12 @@ class Inquiry:
 
     def central(self) -> Prism:
         """Return what this Prism Central is to a capture."""
-        revisions = Revisions(*(self.revisions[name] for name in ("vmm", "dataprotection", "prism", "volumes")))
-        findings = Findings("v4", product=self.watch.product, is_central=True, revisions=revisions)
+        no_volumes = self._unserved.get("volumes", "")
+        spoken = self.revisions if not no_volumes else {**self.revisions, "volumes": ""}
+        revisions = Revisions(*(spoken[name] for name in ("vmm", "dataprotection", "prism", "volumes")))
+        findings = Findings(
+            "v4", product=self.watch.product, is_central=True, revisions=revisions, no_volumes=no_volumes
+        )
         prism = CentralPrism(
             self.session,
             revisions,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ntxengine.attach import AUTO
 from ntxengine.probe.check import Context, Place, PlaceCheck
-from ntxengine.probe.model import Facts, Result, failed, ok, warning
+from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
 
 V4_ROLE = "Backup Admin"
 V3_ROLE = "Cluster Admin"
@@ -83,6 +83,8 @@ class RightCheck(PlaceCheck):
         return self.right.source == ("hotadd" if context.options.worker else "iscsi")
 
     async def run(self, context: Context) -> Result:
+        if unserved := self.place.inquiry.unserved(self.right.question):
+            return skipped(unserved)
         known = self.place.replies.get(self.right.question)
         reply = known or await self.place.inquiry.ask(self.right.question)
         facts: Facts = {"status": reply.status, "operation": self.right.operation}
@@ -100,6 +102,8 @@ class RightCheck(PlaceCheck):
             )
         if reply.outcome in ("busy", "silent"):
             return failed(f"not known: {reply.text}", "try again later; is this Prism busy, or being updated?", **facts)
+        if reply.outcome == "absent" and self.right.is_to_see:
+            return failed(f"it cannot be asked for: {reply.text}", "update this Prism", **facts)
         if reply.outcome == "good" and self.right.name.startswith("create-"):
             return warning(
                 f"Prism took a request to {self.right.what} that names no VM",
