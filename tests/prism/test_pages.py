@@ -13,7 +13,7 @@ import pytest
 
 from ntxengine.errors import PrismAnswerError, PrismBusy, PrismStatusError
 from ntxengine.prism.pages import Page, Pages, Window
-from ntxengine.prism.v4.pages import next_window as aligned
+from ntxengine.prism.pages import aligned_window as aligned
 
 Change = Callable[["Server"], None]
 

@@ -101,6 +101,29 @@ async def test_only_names_that_begin_so_are_found(sim: Simulator, connect: Conne
 
 
 @families
+async def test_a_server_that_gives_fewer_than_there_are_hides_none(
+    sim: Simulator, connect: Connect, family: Family
+) -> None:
+    """Made, found, and undone: a list that is cut is not one that has nothing."""
+    pages = ListFault(path="volume.groups$|/virtual_disks$", kind="page_cap", value=2, count=-1)
+    sim.faults.lists.append(pages)
+    async with connect(family) as prism:
+        disk, cluster = await frozen(prism)
+        names = [f"ntx-1-{number}" for number in range(5)]
+        for name in names:
+            await prism.make_volume_group(disk, name=name, cluster_id=cluster, secret=SECRET)
+        found = await prism.volume_groups("ntx-1-")
+        sim.faults.fail_tasks["create_group"] = 1
+        with pytest.raises(TaskFailed):
+            await prism.make_volume_group(disk, name="ntx-2-0", cluster_id=cluster, secret=SECRET)
+        usage = await prism.disk_usage()
+
+    assert sorted(group.name for group in found) == names
+    assert left(sim) == 5
+    assert family == "v4" or len(usage) == 3
+
+
+@families
 @pytest.mark.parametrize("name", ["", "x" * 257])
 async def test_what_no_group_can_be_made_of_is_refused(
     sim: Simulator, connect: Connect, family: Family, name: str

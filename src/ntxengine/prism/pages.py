@@ -60,6 +60,13 @@ class Window(NamedTuple):
     length: int
 
 
+def aligned_window(position: int, largest: int) -> Window:
+    """Return the window that holds `position` and reaches farthest, where servers count pages: its start is a
+    multiple of its length."""
+    windows = (Window(position // length * length, length) for length in range(1, largest + 1))
+    return max(windows, key=sum)
+
+
 @dataclass(frozen=True)
 class Page:
     """What came: entities as bytes, how many there are in all if Prism says so, and whether it says more follow."""

@@ -47,6 +47,9 @@ def _number(call: Call, name: str, default: int) -> int:
 def listing(call: Call, entities: list[Json]) -> Response:
     """Answer one page: `page` counts from 1, without `count` everything comes at once."""
     count = _number(call, "count", max(1, len(entities)))
+    for fault in call.list_faults():
+        fault.check()
+        count = min(count, fault.value) if fault.kind == "page_cap" else count
     start = (_number(call, "page", 1) - 1) * count
     page = entities[start : start + count]
     metadata = {

@@ -95,14 +95,13 @@ class ElementApi:
         """The cluster."""
         return (await self.session.ask(Request("GET", f"{V2}/cluster"))).decode(schema_v2.V2Cluster)
 
-    async def list_storage_containers_v2(self) -> Answer:
-        """All storage containers (V2List): the one call that tells who may mount them."""
-        return await self.session.ask(Request("GET", f"{V2}/storage_containers"))
+    async def list_storage_containers_v2(self, page: int, count: int) -> Answer:
+        """A page of the storage containers (V2List): the one call that tells who may mount them."""
+        return await self._list_v2("storage_containers", page, count)
 
-    async def list_virtual_disks_v2(self, page: int) -> Answer:
-        """One page, counted from 1, of the files of disks (V2List), with what they take."""
-        query = {"count": str(V2_COUNT), "page": str(page)}
-        return await self.session.ask(Request("GET", f"{V2}/virtual_disks", query=query))
+    async def list_virtual_disks_v2(self, page: int, count: int) -> Answer:
+        """A page of the files of disks (V2List), with what they take."""
+        return await self._list_v2("virtual_disks", page, count)
 
     async def get_vm_v2(self, vm_id: str) -> schema_v2.V2Vm:
         """One VM with its storage files."""
@@ -123,9 +122,9 @@ class ElementApi:
         body = {"uuid": vm_id, "vm_disks": [{"disk_address": {"vmdisk_uuid": vmdisk_id}}]}
         return await self._change_disks(vm_id, "detach", body, is_repeatable=True)
 
-    async def list_volume_groups_v2(self) -> Answer:
-        """All volume groups (V2List), with their disks and attachments."""
-        return await self.session.ask(Request("GET", f"{V2}/volume_groups"))
+    async def list_volume_groups_v2(self, page: int, count: int) -> Answer:
+        """A page of the volume groups (V2List), with their disks and attachments."""
+        return await self._list_v2("volume_groups", page, count)
 
     async def get_volume_group_v2(self, group_id: str) -> schema_v2.V2Group:
         """One volume group."""
@@ -173,6 +172,11 @@ class ElementApi:
         found = answer.decode(schema_v2.V2Task)
         check_same_id(found.uuid, task_id, field="uuid", request=answer.request)
         return found
+
+    async def _list_v2(self, kinds: str, page: int, count: int) -> Answer:
+        """One page, counted from 1, or all at once for page 0."""
+        query = {"count": str(count), "page": str(page)} if page else {}
+        return await self.session.ask(Request("GET", f"{V2}/{kinds}", query=query))
 
     async def _get(self, kinds: str, asked_id: str) -> Answer:
         """Return the answer about one thing of v3, which must not be another one."""

@@ -10,11 +10,10 @@ import msgspec
 from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import Uuid, ip_address_from, yes_or_no
 from ntxengine.prism.kept import MAX_LISTED, Kept
-from ntxengine.prism.listing import readable, these
+from ntxengine.prism.listing import readable
 from ntxengine.prism.models import Container, DiskUsage, Host
 from ntxengine.prism.v3.api import ElementApi
-from ntxengine.prism.v3.pages import entities
-from ntxengine.prism.v3.schema_v2 import V2List
+from ntxengine.prism.v3.pages import entities, v2_entities
 from ntxengine.prism.v3.usage import usage_by_device
 
 
@@ -124,10 +123,9 @@ class ElementFacts:
         return await self._usage.get("what disks take", lambda: usage_by_device(self._api))
 
     async def _ask_containers(self) -> list[Container]:
-        answer = await self._api.list_storage_containers_v2()
-        listed = these(answer.decode(V2List).entities[:MAX_LISTED], answer.request)
-        found = [state.model() for state in await readable(listed, _V2Container, what="storage container")]
-        return sorted(found, key=lambda one: (one.name, one.id))
+        listed = v2_entities(self._api.list_storage_containers_v2)
+        states = await readable(listed, _V2Container, what="storage container", limit=MAX_LISTED)
+        return sorted((state.model() for state in states), key=lambda one: (one.name, one.id))
 
     async def _ask_hosts(self) -> list[Host]:
         hosts = await readable(entities(self._api, "host"), _Host, what="host", limit=MAX_LISTED)

@@ -79,10 +79,20 @@ class V2Vm(msgspec.Struct):
         }
 
 
+class _V2Metadata(msgspec.Struct):
+    grand_total_entities: int | None = None
+
+
 class V2List(msgspec.Struct):
     """A page of entities, each still as bytes."""
 
     entities: list[msgspec.Raw]
+    metadata: _V2Metadata | None = None
+
+    @property
+    def total(self) -> int | None:
+        """How many there are in all, None if that is not told."""
+        return self.metadata.grand_total_entities if self.metadata is not None else None
 
 
 class V2Cluster(msgspec.Struct):

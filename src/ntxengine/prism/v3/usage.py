@@ -6,10 +6,10 @@ import msgspec
 
 from ntxengine.prism.http.parse import MAX_OFFSET, Uuid
 from ntxengine.prism.kept import MAX_LISTED
-from ntxengine.prism.listing import readable, these
+from ntxengine.prism.listing import readable
 from ntxengine.prism.models import DiskUsage
-from ntxengine.prism.v3.api import V2_COUNT, ElementApi
-from ntxengine.prism.v3.schema_v2 import V2List
+from ntxengine.prism.v3.api import ElementApi
+from ntxengine.prism.v3.pages import v2_pages
 
 _TIERS = {
     "controller.storage_tier.ssd.usage_bytes": "SSD",
@@ -31,17 +31,9 @@ class _VirtualDisk(msgspec.Struct):
 
 async def usage_by_device(api: ElementApi) -> dict[str, DiskUsage]:
     """Return what each disk takes, by its device uuid: MAX_LISTED disks at most."""
-    found: dict[str, DiskUsage] = {}
-    for page in range(1, MAX_LISTED // V2_COUNT + 1):
-        answer = await api.list_virtual_disks_v2(page)
-        raws = answer.decode(V2List).entities
-        before = len(found)
-        for disk in await readable(these(raws, answer.request), _VirtualDisk, what="virtual disk"):
-            if disk.device_uuid is not None:
-                found[disk.device_uuid] = disk.usage()
-        if len(raws) < V2_COUNT or len(found) == before:
-            break
-    return found
+    disks = v2_pages(api.list_virtual_disks_v2)
+    found = await readable(disks, _VirtualDisk, what="virtual disk", limit=MAX_LISTED)
+    return {disk.device_uuid: disk.usage() for disk in found if disk.device_uuid is not None}
 
 
 def _bytes(value: object) -> int | None:

@@ -16,7 +16,7 @@ from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
 from ntxengine.prism.http.parse import given_id, ip_address_from
 from ntxengine.prism.http.secret import Secret
 from ntxengine.prism.iscsi import check_initiator, check_secret
-from ntxengine.prism.listing import readable, these
+from ntxengine.prism.listing import readable
 from ntxengine.prism.models import DiskPoint, VolumeGroup
 from ntxengine.prism.tasks import (
     SETTLE_TIMEOUT_S,
@@ -34,7 +34,8 @@ from ntxengine.prism.tasks import (
     warn_of_unseen,
 )
 from ntxengine.prism.v3.api import ElementApi
-from ntxengine.prism.v3.schema_v2 import V2Group, V2List
+from ntxengine.prism.v3.pages import v2_entities
+from ntxengine.prism.v3.schema_v2 import V2Group
 from ntxengine.prism.v3.tasks import ElementTasks
 
 _NAME = re.compile(r"[^\[\]?*'\",]{1,256}")
@@ -220,8 +221,8 @@ class ElementVolumes:
         return found if found is not None and found.name == name else None
 
     async def _listed(self) -> list[V2Group]:
-        answer = await self._api.list_volume_groups_v2()
-        found = await readable(these(answer.decode(V2List).entities, answer.request), V2Group, what="volume group")
+        listed = v2_entities(self._api.list_volume_groups_v2)
+        found = await readable(listed, V2Group, what="volume group")
         return [group for group in found if not group.is_deleted]
 
     async def _state(self, group_id: str) -> V2Group | None:

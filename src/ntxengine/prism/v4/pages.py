@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ntxengine.prism.http.session import Answer
-from ntxengine.prism.pages import Ask, Page, Pages, Window
+from ntxengine.prism.pages import Ask, Page, Pages, Window, aligned_window
 from ntxengine.prism.v4.api import PAGE_LIMIT
 from ntxengine.prism.v4.schema import EntityList
 
@@ -37,15 +37,9 @@ def entities(call: ListCall, *, filter_text: str = "", order_by: str = "") -> Pa
     return Pages(
         [_asking(call, *wish) for wish in wishes],
         identify=identify,
-        next_window=next_window,
+        next_window=aligned_window,
         largest=PAGE_LIMIT,
     )
-
-
-def next_window(position: int, largest: int) -> Window:
-    """Return the window that holds `position` and reaches farthest: its start is a multiple of its length."""
-    windows = (Window(position // length * length, length) for length in range(1, largest + 1))
-    return max(windows, key=sum)
 
 
 def _asking(call: ListCall, filter_text: str, order_by: str) -> Ask:
