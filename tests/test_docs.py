@@ -1,5 +1,6 @@
 """The documents: links lead somewhere, every option is described, and every example that says so really runs."""
 
+import ast
 import dataclasses
 import inspect
 import os
@@ -7,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
@@ -69,6 +71,17 @@ def bin_folder(tmp_path: Path) -> Path:
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT / "src"}" exec "{sys.executable}" -m ntxengine "$@"\n')
     script.chmod(0o755)
     return folder
+
+
+@pytest.mark.parametrize(
+    "package", sorted((ROOT / "src/ntxengine").glob("*/**/__init__.py")), ids=lambda path: path.parent.name
+)
+def test_a_package_that_lists_its_files_lists_all(package: Path) -> None:
+    named = re.findall(r"[a-z0-9_*]+\.py\b", ast.get_docstring(ast.parse(package.read_text())) or "")
+    files = {path.name for path in package.parent.glob("*.py")} - {"__init__.py"}
+
+    assert not named or [name for name in sorted(files) if not any(fnmatch(name, each) for each in named)] == []
+    assert [each for each in named if not any(fnmatch(name, each) for name in files)] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

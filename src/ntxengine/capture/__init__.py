@@ -7,6 +7,10 @@ consistency.py  how the guest is made consistent            storage.py   on what
 readback.py  the proof                                             report.py    the numbers
 audit.py     whether the cluster told all
 recorded.py  what it made on the cluster                           several.py   several VMs
+options.py   how to capture                                        estimate.py  how many bytes it will add
+groups.py    volume groups of the VM                               clones.py    disks that captures attached to it
+disk_audit.py   an audit, as a step of one disk
+gathering.py    several VMs frozen at one moment: they wait for each other; together.py: all of it
 
 Who wants to know gives `on_event` (ntxengine.events).
 """

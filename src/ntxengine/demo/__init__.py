@@ -2,6 +2,8 @@
 
     guest.py     the two disks of the guest, and what it does to them between the captures
     shell.py     running a program so that a person sees what is run
+    cluster.py   the simulated cluster
+    machine.py   what the demo needs of this machine
     proof.py     what tools that are not ours say about the result
     workflow.py  the workflow from start to end
 

@@ -1,7 +1,8 @@
 """Disk images: read as one device, made new, and known by their format.  Nothing of points.
 
-open.py          a chain of QCOW2 images as one device to read
+open.py          a chain of QCOW2 images as one device to read       create.py     the counterpart: a new image
 cluster_map.py   where the bytes of a disk lie in the files of its chain
+served.py        what a qemu-nbd can serve, and by which name
 qemu_nbd.py      a qemu-nbd that serves one image                 qemu_img.py   making and checking images
 process.py       programs that end with us                        rundir.py     private folders for their sockets
 header.py        what the header of an image says

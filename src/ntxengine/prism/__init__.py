@@ -11,6 +11,7 @@ place.py     an endpoint, and the sessions that are made for it
 inquiry.py   one Prism, asked single questions that change nothing: for `ntx probe`
 http/        HTTPS to one host: session, retries, error bodies, checked answers
 v4/  v3/     the two families; neither knows the other
+pages.py     walking through a list that may change meanwhile; listing.py: what of it can be read
 regions.py   pages of changed regions, of either family, to one array
 tasks.py     waiting for Prism, and removing what is half done
 iscsi.py     names and secrets of iSCSI, checked

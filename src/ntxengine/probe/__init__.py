@@ -6,6 +6,7 @@ registry.py  the table of all checks, in the order in which they are told
 run.py       runs them: what needs what, time limits, independent ones together
 workflow.py  from options to findings, and the clean-up
 network.py families.py rights.py cluster.py vm.py sources.py local.py live.py   the checks, by what they look at
+words.py     words that several checks share
 machine.py   this machine: names, routes, programs
 report.py    all of it as a file that may be shown to others; questions.py: what no document says, and was seen
 

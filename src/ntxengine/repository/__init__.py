@@ -10,6 +10,7 @@ sums.py            digests of the small files                  cluster_record.py
 leftovers.py       what a killed capture left, and strays.py   adopt.py           a copy becomes a repository
 filesystem.py      what the file system can                    vm_names.py        from a name to a VM
 distrust.py        points whose tracking is distrusted since an audit
+report.py          what a capture tells of itself              changed.py         where a disk differs from another
 """
 
 from ntxengine.repository.chain import Chains

@@ -7,9 +7,12 @@ accounts.py     kinds of accounts, and what each sends to prove itself; secret.p
 login.py        one login at a time, the rest wait for its cookie
 limiter.py      no faster than Prism's rate limits allow
 trust.py        how a certificate is judged, and those that were trusted on first use; tls.py: that, done
+certificate.py  what stands in a certificate, whoever signed it
 retry.py        when to ask again, and after how long: a decision without I/O
 refusal.py      an answer that is no, as the error to raise
 error_body.py   what an error answer says, of every API family
+hidden_error.py errors that come with a good status
+watch.py        what answers tell beside their bodies: the clock, rate limits
 parse.py        bytes of an answer -> checked values
 clock.py        time, so that tests move it by hand
 
