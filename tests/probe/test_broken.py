@@ -94,6 +94,12 @@ def _(lab: Lab) -> None:
     lab.patch.setattr(lab.sim.config, "aos", "master")
 
 
+@broken("a Prism that does not tell its clusters", cluster__version="warning")
+def _(lab: Lab) -> None:
+    lab.give(vm="")
+    lab.sim.faults.http.append(HttpFault("config/clusters$", status=500, count=-1, after=1))
+
+
 @broken("a Prism Element whose certificate is not trusted", cluster__computing="failed")
 def _(lab: Lab) -> None:
     lab.central(elements=Trust(fingerprints=("ab" * 32,)))
@@ -214,6 +220,19 @@ def _(lab: Lab) -> None:
     lab.sim.faults.answers.append(
         AnswerFault("config/clusters/[^/]+$", count=-1, kind="drop", field="data.network.externalDataServiceIp")
     )
+
+
+@broken("nothing, with a role that may not list clusters, and iSCSI without a VM")
+def _(lab: Lab) -> None:
+    lab.give(vm="")
+    lab.give_attach(source="iscsi")
+    lab.lacks("list clusters")
+
+
+@broken("nothing, with a role that may not list clusters, without a VM and a worker VM")
+def _(lab: Lab) -> None:
+    lab.give(vm="", worker="")
+    lab.lacks("list clusters")
 
 
 @broken("a firewall before iSCSI", source__iscsi="failed")

@@ -276,16 +276,16 @@ class Inquiry:
         path = QUESTIONS[name].path
         return next((why for name_space, why in self._unserved.items() if f"{{{name_space}}}" in path), "")
 
-    async def cluster_ids(self) -> list[str]:
-        """Return the ids of the clusters of a Prism Central, itself left out; none if they are not told."""
+    async def cluster_ids(self) -> tuple[Reply, list[str]]:
+        """Ask for the ids of the clusters of a Prism Central, itself left out."""
         reply = await self.ask("v4.clusters")
         if reply.answer is None:
-            return []
+            return reply, []
         try:
             listed = reply.answer.decode(_ClusterList).data or []
-        except PrismAnswerError:
-            return []
-        return [
+        except PrismAnswerError as exc:
+            return Reply(reply.status, exc), []
+        return reply, [
             each.ext_id
             for each in listed
             if is_uuid(each.ext_id) and "PRISM_CENTRAL" not in ((each.config and each.config.cluster_function) or [])

@@ -51,11 +51,13 @@ class Version(Check):
         assert context.at is not None
         ids = [context.vm.cluster_id] if context.vm is not None and context.vm.cluster_id else []
         if not ids and context.prism.family == "v4":
-            ids = await context.at.inquiry.cluster_ids()
-            if not ids:
+            reply, ids = await context.at.inquiry.cluster_ids()
+            if reply.outcome == "denied":
                 return skipped(
                     "this account may not list clusters (Backup Admin may not): name a VM to see its cluster"
                 )
+            if not ids:
+                return warning(f"no cluster is told: {reply.text or 'the list is empty'}", "name a VM, or try again")
         context.clusters = [await context.prism.cluster(each) for each in (ids or [""])[:MAX_CLUSTERS]]
         facts: Facts = {
             "clusters": [

@@ -96,6 +96,8 @@ class Chosen(Check):
                 return ok(f"{kind.title} (--source {kind.name})", source=kind.name)
         if because := next((line.because for _, line in ways if line.because), ""):
             return blocked(because)
+        if unknown := [line for _, line in ways if line.result.facts.get("is_known") is False]:
+            return skipped(f"{unknown[0].key} is not known: {unknown[0].result.text}")
         reasons = "; ".join(f"{kind.title}: {line.result.text}" for kind, line in ways)
         return failed(
             f"no way to the disks: {reasons}",
@@ -174,12 +176,12 @@ async def look_at_nfs(context: Context) -> Result:
 async def look_at_iscsi(context: Context) -> Result:
     """Look whether the cluster has a data services address, and whether its ports answer."""
     assert context.prism is not None
-    clusters = context.clusters
     given = context.options.attach.data_services
     address, port = split_address(given) if given else ("", ISCSI_PORT)
     if not address:
-        ids = [each.id for each in clusters] or [""]
-        told = [await context.prism.data_services(each) for each in ids]
+        if not context.clusters:
+            return skipped("no cluster is known to ask for its data services IP: name a VM", is_known=False)
+        told = [await context.prism.data_services(each.id) for each in context.clusters]
         address = next(filter(None, told), "")
     if not address:
         return failed(
