@@ -78,6 +78,27 @@ def _(lab: Lab) -> None:
     lab.sim.faults.http.append(HttpFault("", status=503, count=-1))
 
 
+@broken("a web server that is no Prism", prism__account="failed")
+def _(lab: Lab) -> None:
+    lab.sim.faults.http.append(HttpFault("", status=404, count=-1, plain=True))
+
+
+@broken("a proxy with a page of its own", prism__account="failed")
+def _(lab: Lab) -> None:
+    lab.sim.faults.http.append(HttpFault("", status=200, count=-1, plain=True))
+
+
+@broken("a server that leads elsewhere", prism__account="failed")
+def _(lab: Lab) -> None:
+    lab.sim.faults.http.append(HttpFault("", status=302, count=-1, plain=True))
+
+
+@broken("a Prism Element whose snapshots are a page", prism__v3="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.sim.faults.http.append(HttpFault("vm_snapshots/list", status=200, count=-1, plain=True))
+
+
 @broken("a Prism Element given as Prism Central", prism__kind="failed")
 def _(lab: Lab) -> None:
     lab.give(central=lab.endpoint(lab.sim.element_url), element=None)

@@ -42,7 +42,7 @@ from ntxengine.prism.probe import ABSENT, Identity, candidates, identity_of, tol
 from ntxengine.prism.v3.element import ElementPrism
 from ntxengine.prism.v4.central import CentralPrism
 
-Outcome = Literal["good", "denied", "absent", "refused", "busy", "silent"]
+Outcome = Literal["good", "denied", "absent", "refused", "busy", "silent", "odd"]
 
 _SAID = re.compile(r"HTTP \d{3}\b")
 
@@ -122,9 +122,11 @@ class Reply:
 
     @property
     def outcome(self) -> Outcome:
-        """What kind of answer it is; `refused` is any other no."""
+        """What kind of answer it is; `odd` is one that no Prism gives, `refused` any other no."""
         if self.error is None:
             return "good"
+        if isinstance(self.error, PrismAnswerError):
+            return "odd"
         if self.status in (401, 403):
             return "denied"
         if self.status in ABSENT:
@@ -327,6 +329,11 @@ class Inquiry:
             answer = await self.session.ask(request)
         except NtxError as exc:
             return _no(exc)
+        try:
+            if answer.body.strip():
+                answer.decode(dict)
+        except PrismAnswerError as exc:
+            return Reply(answer.status, exc)
         return Reply(answer.status, None, answer)
 
 

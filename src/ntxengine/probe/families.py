@@ -69,7 +69,7 @@ class V3(PlaceCheck):
                     "update AOS, or give the address of a Prism Central that has v4 (--prism)",
                     **facts,
                 )
-            if reply.outcome in ("busy", "silent"):
+            if reply.outcome in ("busy", "silent", "odd"):
                 return failed(
                     f"not known: {reply.text}", "try again later; is this Prism busy, or being updated?", **facts
                 )

@@ -137,7 +137,19 @@ class Account(PlaceCheck):
                 )
         if reply.outcome in ("busy", "silent"):
             return failed(f"not known: {reply.text}", "try again later; is this Prism busy, or being updated?")
+        if reply.outcome == "odd" or (reply.outcome == "absent" and await self._is_foreign()):
+            return failed(
+                f"it answers, and not as a Prism does: {reply.text}",
+                f"is it the address of a Prism ({options['address']})? Is a proxy in between?",
+            )
         return ok(f"{who} is taken", user=who)
+
+    async def _is_foreign(self) -> bool:
+        """Return whether nothing says that it is a Prism: neither its headers, nor v4 where v3 is gone."""
+        watch = self.place.inquiry.watch
+        if watch.product or watch.environment:
+            return False
+        return (await self.place.inquiry.ask("v4.vms")).outcome in ("absent", "odd")
 
 
 class Kind(PlaceCheck):

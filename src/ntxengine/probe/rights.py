@@ -100,15 +100,15 @@ class RightCheck(PlaceCheck):
                 f"give it the role {role}, or one with {where}",
                 **facts,
             )
-        if reply.outcome in ("busy", "silent"):
-            return failed(f"not known: {reply.text}", "try again later; is this Prism busy, or being updated?", **facts)
-        if reply.outcome == "absent" and self.right.is_to_see:
-            return failed(f"it cannot be asked for: {reply.text}", "update this Prism", **facts)
-        if reply.outcome == "good" and self.right.name.startswith("create-"):
+        if 200 <= reply.status < 300 and self.right.name.startswith("create-"):
             return warning(
                 f"Prism took a request to {self.right.what} that names no VM",
                 "look whether it made something: Prism > Tasks; and report it, with --report FILE",
                 **facts,
             )
+        if reply.outcome in ("busy", "silent", "odd"):
+            return failed(f"not known: {reply.text}", "try again later; is this Prism busy, or being updated?", **facts)
+        if reply.outcome == "absent" and self.right.is_to_see:
+            return failed(f"it cannot be asked for: {reply.text}", "update this Prism", **facts)
         doubt = "" if self.right.is_proof or reply.outcome == "good" else ", as far as a refused request tells"
         return ok(f"{who} may {self.right.what}{doubt}", **facts)
