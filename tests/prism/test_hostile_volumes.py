@@ -93,7 +93,7 @@ async def test_what_is_sent_and_what_is_made_of_it(hostile: Hostile, prism: Cent
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"group": one(name="somebody else's")}, "the task names volume group .*somebody else's"),
+        ({"group": one(name="somebody else's")}, "the task names volume group .*another name"),
         ({"group": one(B)}, "the answer is about extId"),
         ({"group": one(targetName="iqn.x:a b")}, "is no name of an iSCSI target"),
         ({"group": one(targetName="a\nb")}, "is no name of an iSCSI target"),
@@ -105,7 +105,7 @@ async def test_what_is_sent_and_what_is_made_of_it(hostile: Hostile, prism: Cent
         ({"disks": many({"extId": C, "index": -1})}, "one without a number"),
         ({"disks": many()}, "lists no disk"),
         ({"disks": reply(200, {"data": {}})}, "does not fit"),
-        ({"task": task(affected="../../vms")}, "which is no UUID"),
+        ({"task": task(affected="../../vms")}, "without the id of a volume group"),
         ({"task": task(affected=None)}, "without the id of a volume group"),
     ],
 )
@@ -119,8 +119,24 @@ async def test_one_wrong_thing_is_an_error_and_deletes_nobody_elses(
         await make(prism)
 
     assert deleted(hostile) <= {A}
-    if "somebody" in reason:
+    if "another name" in reason:
         assert not deleted(hostile)
+
+
+@pytest.mark.parametrize("told", [[C, A], [C], []])
+async def test_a_task_that_names_another_group_too_is_no_error(
+    hostile: Hostile, prism: CentralPrism, told: list[str]
+) -> None:
+    """The group that it was cloned from, for one."""
+    entities = [{"extId": group_id, "rel": "volumes:config:volume-group"} for group_id in told]
+    said = reply(200, {"data": {"extId": TASK, "status": "SUCCEEDED", "entitiesAffected": entities}})
+    ready(hostile, group(C, "src"), group(A), task=said)
+    hostile.on(f"GET {GROUPS}/{C}", one(C, "src"))
+
+    made = await make(prism)
+
+    assert made.id == A
+    assert not deleted(hostile)
 
 
 async def test_of_two_groups_of_our_name_both_are_removed(hostile: Hostile, prism: CentralPrism) -> None:

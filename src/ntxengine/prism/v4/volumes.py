@@ -163,8 +163,10 @@ class CentralVolumes:
     ) -> str:
         """Ask for a volume group, wait for its task, and return its id.
 
-        If the answer is lost, or the task does not tell, it is looked for by its name, which is of this one alone.
+        A task may name others, that which it was cloned from above all.  If the answer is lost, or the task names none
+        of ours, it is looked for by its name, which is of this one alone.
         """
+        told: list[str] = []
         try:
             with not_found_as(f"cluster {cluster_id} or the disk recovery point of {what}"):
                 task_id = await accepted.ask(asking)
@@ -175,10 +177,15 @@ class CentralVolumes:
             lost = exc
         else:
             task = await self._tasks.wait(task_id, what=what, deadline=deadline)
-            if told := task.affected(GROUP_REL):
-                return told[0]
-            lost = PrismAnswerError(f"{what}: the task succeeded without the id of a volume group")
-        found = await self._appearing(name, cluster_id, what, deadline)
+            told = [group_id for group_id in task.affected(GROUP_REL) if is_uuid(group_id)]
+            if group_id := await appearing(lambda: self._ours(told, name), what=what, deadline=deadline, wait_s=0.0):
+                return group_id
+            lost = PrismAnswerError(
+                f"{what}: the task names volume group {', '.join(told)}, which has another name, or is not to be seen"
+                if told
+                else f"{what}: the task succeeded without the id of a volume group"
+            )
+        found = await self._appearing(name, cluster_id, what, deadline, told)
         if len(found) != 1:
             raise lost
         return found[0].ext_id
@@ -227,6 +234,13 @@ class CentralVolumes:
             raise left[0]
 
     # -- finding it
+
+    async def _ours(self, told: Sequence[str], name: str) -> str | None:
+        """Return the first of these that has this name."""
+        for group_id in told:
+            if await self._if_called(group_id, name) is not None:
+                return group_id
+        return None
 
     async def _appearing(
         self, name: str, cluster_id: str, what: str, deadline: Deadline, told: Sequence[str] = ()
