@@ -233,7 +233,8 @@ def unseen_for_a_while(sim: Simulator, family: Family, *, count: int, by_id: boo
     if family == "v4":
         sim.faults.lists.append(ListFault(path="volume-groups$", kind="vanish", value=100, count=count))
     else:
-        sim.faults.answers.append(AnswerFault("/volume_groups$", kind="set", field="entities", value=[], count=count))
+        for field, value in (("entities", []), ("metadata.grand_total_entities", 0)):
+            sim.faults.answers.append(AnswerFault("/volume_groups$", kind="set", field=field, value=value, count=count))
     if by_id:
         path = r"volume.groups/[\da-f-]{36}$"
         sim.faults.http.append(HttpFault(path=path, method="GET", status=404, count=2 * count))
