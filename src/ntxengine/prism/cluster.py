@@ -85,7 +85,7 @@ class Facts(Protocol):
     """Storage containers and hosts.
 
     They only inform: what may not be read, or cannot be read now, is left out, which is no error.  Asked once and kept
-    for a while; what failed for a reason that may pass is asked again.
+    for a while, and for a minute if it failed for a reason that may pass.
     """
 
     async def containers(self) -> list[Container]:

@@ -4,8 +4,8 @@
 |---------------------------------------------------|--------------------------|-------------------------|
 | answers                                           | what it says             | yes                     |
 | says no (403, 404, ...), or what makes no sense   | nothing                  | yes                     |
-| busy, time-out, no connection, 5xx other than 501 | nothing, with a warning  | no: asked again         |
-| takes longer than LONGEST_S, all tries together   | nothing, with a warning  | no: asked again         |
+| busy, time-out, no connection, 5xx other than 501 | nothing, with a warning  | for FAILED_S            |
+| takes longer than LONGEST_S, all tries together   | nothing, with a warning  | for FAILED_S            |
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ KEPT_S = 900.0
 LONGEST_S = 60.0
 """What only informs holds nobody up for longer, however often a request may be repeated."""
 
+FAILED_S = 60.0
+"""How long nobody asks again after a failure that may pass: finding out costs LONGEST_S, and each VM would."""
+
 MAX_KEPT = 100
 """Answers, not what is in them: one for each cluster."""
 
@@ -38,7 +41,7 @@ MAX_LISTED = 10_000
 
 
 class Kept(Generic[T]):
-    """Answers by what they are about; `nothing` stands for one that was not given."""
+    """Answers by what they are about, and until when; `nothing` stands for one that was not given."""
 
     def __init__(self, clock: Clock, nothing: T) -> None:
         self._clock = clock
@@ -50,20 +53,19 @@ class Kept(Generic[T]):
         """Return what is kept about `what`, else what `ask` returns."""
         async with self._lock:  # whoever comes meanwhile wants the same answer
             known = self._found.get(what)
-            if known is not None and self._clock.now() - known[0] < KEPT_S:
+            if known is not None and self._clock.now() < known[0]:
                 return known[1]
+            found, kept_s = self._nothing, KEPT_S
             try:
                 async with asyncio.timeout(LONGEST_S):
                     found = await ask()
             except TimeoutError:
                 log.warning("nothing is told of %s: not within %g s", what, LONGEST_S)
-                return self._nothing
+                kept_s = FAILED_S
             except PrismError as exc:
                 log_not_told(what, exc)
-                if may_pass(exc):
-                    return self._nothing
-                found = self._nothing
-            self._found[what] = (self._clock.now(), found)
+                kept_s = FAILED_S if may_pass(exc) else KEPT_S
+            self._found[what] = (self._clock.now() + kept_s, found)
             self._found.move_to_end(what)
             if len(self._found) > MAX_KEPT:
                 self._found.popitem(last=False)
