@@ -59,13 +59,17 @@ _ONE: Mapping[str, str] = {"$page": "0", "$limit": "1"}
 
 @dataclass(frozen=True)
 class Question:
-    """A request that changes nothing.  `path` may hold a name space for its revision, and `{nobody}`."""
+    """A request that changes nothing.  `path` may hold a name space for its revision, and `{nobody}`.
+
+    One that is not repeatable is sent once: a Prism that does not want what it leaves out might make something.
+    """
 
     method: str
     path: str
     body: Any = None
     query: Mapping[str, str] = field(default_factory=dict)
     has_request_id: bool = True
+    is_repeatable: bool = True
 
 
 def _list_v3(kind: str) -> Question:
@@ -81,7 +85,7 @@ QUESTIONS = {
     "v4.clusters": Question("GET", f"{_CLUSTERS}/clusters", query={**_ONE, "$limit": "50"}),
     "v4.containers": Question("GET", f"{_CLUSTERS}/storage-containers", query=_ONE),
     # Prism wants a request id for it, and a VM: without either nothing can come of it.
-    "v4.create-point": Question("POST", _POINTS, {}, has_request_id=False),
+    "v4.create-point": Question("POST", _POINTS, {}, has_request_id=False, is_repeatable=False),
     "v4.delete-point": Question("DELETE", _POINTS + "/{nobody}"),
     "v4.discover": Question("POST", _POINTS + "/{nobody}/$actions/discover-cluster", {}),
     "v4.hot-add": Question("POST", "/api/vmm/{vmm}/ahv/config/vms/{nobody}/disks", {}),
@@ -93,7 +97,7 @@ QUESTIONS = {
     "v3.vms": _list_v3("vm"),
     "v3.snapshots": _list_v3("vm_snapshot"),
     "v3.regions": Question("POST", f"{_V3}/data/changed_regions", {}),
-    "v3.create-snapshot": Question("POST", f"{_V3}/vm_snapshots", {}),
+    "v3.create-snapshot": Question("POST", f"{_V3}/vm_snapshots", {}, is_repeatable=False),
     "v3.delete-snapshot": Question("DELETE", f"{_V3}/vm_snapshots/{{nobody}}"),
     "v2.cluster": Question("GET", f"{_V2}/cluster"),
     "v2.containers": Question("GET", f"{_V2}/storage_containers", query={"count": "1"}),
@@ -324,7 +328,14 @@ class Inquiry:
     async def _ask(self, question: Question, revisions: Mapping[str, str]) -> Reply:
         path = question.path.format(nobody=uuid.uuid4(), **revisions)
         headers = {"NTNX-Request-Id": str(uuid.uuid4())} if question.has_request_id else {}
-        request = Request(question.method, path, body=question.body, query=question.query, headers=headers)
+        request = Request(
+            question.method,
+            path,
+            body=question.body,
+            query=question.query,
+            headers=headers,
+            is_repeatable=question.is_repeatable,
+        )
         try:
             answer = await self.session.ask(request)
         except NtxError as exc:
