@@ -49,6 +49,11 @@ def _(lab: Lab) -> None:
     lab.lacks("Create Virtual Machine Disk")
 
 
+@broken("no right to remove a hot-added disk", prism__v4_remove_disks="failed")
+def _(lab: Lab) -> None:
+    lab.lacks("Delete Virtual Machine Disk")
+
+
 @broken("no right to see storage containers", cluster__containers="warning")
 def _(lab: Lab) -> None:
     lab.lacks("View Storage Container")
@@ -260,6 +265,43 @@ def _(lab: Lab) -> None:
     lab.element()
     lab.give_attach(source="iscsi")
     lab.serve_iscsi()
+    lab.lacks("delete volume groups")
+
+
+@broken("no right to take iSCSI clients off", prism__v4_expel_clients="failed")
+def _(lab: Lab) -> None:
+    lab.give(worker="")
+    lab.serve_iscsi()
+    lab.lacks("Detach Volume Group From External ISCSI Client")
+
+
+@broken("no right to remove a hot-added disk of v2", prism__v3_remove_disks="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.give_attach(source="hotadd")
+    lab.lacks("detach disks")
+
+
+@broken("no right to open volume groups of v2", prism__v3_admit_clients="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.give_attach(source="iscsi")
+    lab.serve_iscsi()
+    lab.lacks("attach initiators")
+
+
+@broken("no right to close volume groups of v2", prism__v3_expel_clients="failed")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.give_attach(source="iscsi")
+    lab.serve_iscsi()
+    lab.lacks("detach initiators")
+
+
+@broken("nothing, without a right that only another way to the bytes needs")
+def _(lab: Lab) -> None:
+    lab.element()
+    lab.give(worker="")
     lab.lacks("delete volume groups")
 
 

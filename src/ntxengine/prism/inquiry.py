@@ -89,9 +89,11 @@ QUESTIONS = {
     "v4.delete-point": Question("DELETE", _POINTS + "/{nobody}"),
     "v4.discover": Question("POST", _POINTS + "/{nobody}/$actions/discover-cluster", {}),
     "v4.hot-add": Question("POST", "/api/vmm/{vmm}/ahv/config/vms/{nobody}/disks", {}),
+    "v4.remove-disk": Question("DELETE", "/api/vmm/{vmm}/ahv/config/vms/{nobody}/disks/{nobody}"),
     # To make one without a name might be taken for a wish: that right is not asked for.
     "v4.delete-group": Question("DELETE", _GROUPS + "/{nobody}"),
     "v4.attach-client": Question("POST", _GROUPS + "/{nobody}/$actions/attach-iscsi-client", {}),
+    "v4.detach-client": Question("POST", _GROUPS + "/{nobody}/$actions/detach-iscsi-client", {}),
     # v3 and v2, on a Prism Element
     "v3.clusters": Question("POST", f"{_V3}/clusters/list", {"kind": "cluster", "length": 20, "offset": 0}),
     "v3.vms": _list_v3("vm"),
@@ -103,7 +105,10 @@ QUESTIONS = {
     "v2.containers": Question("GET", f"{_V2}/storage_containers", query={"count": "1"}),
     "v2.groups": Question("GET", f"{_V2}/volume_groups", query={"count": "1"}),
     "v2.delete-group": Question("DELETE", f"{_V2}/volume_groups/{{nobody}}"),
+    "v2.open-group": Question("POST", f"{_V2}/volume_groups/{{nobody}}/open", {}),
+    "v2.close-group": Question("POST", f"{_V2}/volume_groups/{{nobody}}/close", {}),
     "v2.hot-add": Question("POST", f"{_V2}/vms/{{nobody}}/disks/attach", {}),
+    "v2.remove-disk": Question("POST", f"{_V2}/vms/{{nobody}}/disks/detach", {}),
 }  # fmt: skip
 
 NAME_SPACES = {

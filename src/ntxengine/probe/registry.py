@@ -1,7 +1,8 @@
 """Every check there is, in the order in which they are told.
 
 Of each Prism first what has to work before anything can be asked, then its API families, rights and limits; then the
-cluster, the VM, the ways to the bytes, this machine; last, if it is wanted, the live probe.
+cluster, the VM, the ways to the bytes, the rights that the chosen one needs, this machine; last, if it is
+wanted, the live probe.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ def checks_for(context: Context) -> list[Check]:
     checks.append(cluster.Tracker("cluster", after=families_of_all))
     checks += _of_cluster(context, _sees(checks))
     checks += _of_sources(context, _sees(checks))
+    for place in context.places:
+        checks += [rights.RightCheck(place, right, "v4") for right in rights.WAY_RIGHTS_V4]
+        checks += [rights.RightCheck(place, right, "v3") for right in rights.WAY_RIGHTS_V3]
     machine = ("vm.found",) if context.options.vm else ()
     checks += [local.Programs("machine"), local.Room("machine", after=machine)]
     if context.options.live:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ntxengine.attach import AUTO
 from ntxengine.probe.check import Context, Place, PlaceCheck
 from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
 
@@ -34,33 +33,46 @@ class Right:
         return self.name.startswith("see-")
 
 
+def _to_change(name: str, question: str, what: str, operation: str, source: str = "") -> Right:
+    return Right(name, question, what, operation, source, is_proof=False)
+
+
 V4_RIGHTS = (
     Right("see-vms", "v4.vms", "see VMs", "View Existing Virtual Machine"),
     Right("see-points", "v4.points", "see recovery points", "View Recovery Point"),
-    Right("create-points", "v4.create-point", "create recovery points", "Create Recovery Point", is_proof=False),
-    Right("delete-points", "v4.delete-point", "delete recovery points", "Delete Recovery Point", is_proof=False),
-    Right("discover", "v4.discover", "have changed regions computed", "discover-cluster", is_proof=False),
-    Right("hot-add", "v4.hot-add", "hot-add disks", "Create Virtual Machine Disk", "hotadd", is_proof=False),
-    Right("see-groups", "v4.groups", "see volume groups", "View Volume Group", "iscsi"),
-    Right("delete-groups", "v4.delete-group", "delete volume groups", "Delete Volume Group", "iscsi", is_proof=False),
-    Right(
-        "admit-clients",
-        "v4.attach-client",
-        "admit iSCSI clients",
-        "Attach Volume Group To External ISCSI Client",
-        "iscsi",
-        is_proof=False,
-    ),
+    _to_change("create-points", "v4.create-point", "create recovery points", "Create Recovery Point"),
+    _to_change("delete-points", "v4.delete-point", "delete recovery points", "Delete Recovery Point"),
+    _to_change("discover", "v4.discover", "have changed regions computed", "discover-cluster"),
 )
 V3_RIGHTS = (
     Right("see-vms", "v3.vms", "see VMs", "see VMs"),
     Right("see-snapshots", "v3.snapshots", "see snapshots", "list snapshots"),
     Right("regions", "v3.regions", "ask for changed regions", "changed regions"),
-    Right("create-snapshots", "v3.create-snapshot", "create snapshots", "create snapshots", is_proof=False),
-    Right("delete-snapshots", "v3.delete-snapshot", "delete snapshots", "delete snapshots", is_proof=False),
-    Right("hot-add", "v2.hot-add", "hot-add disks", "attach disks", "hotadd", is_proof=False),
+    _to_change("create-snapshots", "v3.create-snapshot", "create snapshots", "create snapshots"),
+    _to_change("delete-snapshots", "v3.delete-snapshot", "delete snapshots", "delete snapshots"),
+)
+
+_ADMIT, _EXPEL = "admit iSCSI clients", "take iSCSI clients off"
+_ADMIT_V4 = "Attach Volume Group To External ISCSI Client"
+_EXPEL_V4 = "Detach Volume Group From External ISCSI Client"
+_ADD, _REMOVE = "hot-add disks", "remove hot-added disks"
+
+WAY_RIGHTS_V4 = (
+    _to_change("hot-add", "v4.hot-add", _ADD, "Create Virtual Machine Disk", "hotadd"),
+    _to_change("remove-disks", "v4.remove-disk", _REMOVE, "Delete Virtual Machine Disk", "hotadd"),
+    Right("see-groups", "v4.groups", "see volume groups", "View Volume Group", "iscsi"),
+    _to_change("delete-groups", "v4.delete-group", "delete volume groups", "Delete Volume Group", "iscsi"),
+    _to_change("admit-clients", "v4.attach-client", _ADMIT, _ADMIT_V4, "iscsi"),
+    _to_change("expel-clients", "v4.detach-client", _EXPEL, _EXPEL_V4, "iscsi"),
+)
+"""Those that one way to the bytes needs.  One whose lack leaves something behind is the one to find before a freeze."""
+WAY_RIGHTS_V3 = (
+    _to_change("hot-add", "v2.hot-add", _ADD, "attach disks", "hotadd"),
+    _to_change("remove-disks", "v2.remove-disk", _REMOVE, "detach disks", "hotadd"),
     Right("see-groups", "v2.groups", "see volume groups", "list volume groups", "iscsi"),
-    Right("delete-groups", "v2.delete-group", "delete volume groups", "delete volume groups", "iscsi", is_proof=False),
+    _to_change("delete-groups", "v2.delete-group", "delete volume groups", "delete volume groups", "iscsi"),
+    _to_change("admit-clients", "v2.open-group", _ADMIT, "attach initiators", "iscsi"),
+    _to_change("expel-clients", "v2.close-group", _EXPEL, "detach initiators", "iscsi"),
 )
 
 
@@ -69,18 +81,15 @@ class RightCheck(PlaceCheck):
 
     def __init__(self, place: Place, right: Right, family: Literal["v4", "v3"]) -> None:
         super().__init__(place, needs=(family,))
+        if right.source:
+            self.after = ("source.chosen",)
         self.right = right
         self.family = family
         self.name = f"{family}-{right.name}"  # a Prism of which nobody knows what it is may be asked for both
 
     def applies(self, context: Context) -> bool:
-        """A right that only one way to the bytes needs is looked for if that way is asked for."""
-        if self.right.source == "":
-            return True
-        attach = context.options.attach
-        if attach.source != AUTO:
-            return self.right.source == attach.source
-        return self.right.source == ("hotadd" if context.options.worker else "iscsi")
+        """A right that only one way to the bytes needs is looked for if that way is asked for, or would be taken."""
+        return self.right.source in ("", context.source, context.options.attach.source)
 
     async def run(self, context: Context) -> Result:
         if unserved := self.place.inquiry.unserved(self.right.question):
