@@ -131,6 +131,20 @@ def _(lab: Lab) -> None:
     lab.change_vm(VM, odd=["external"])
 
 
+@broken("a VM without disks", vm__found="failed")
+def _(lab: Lab) -> None:
+    path = f"/ahv/config/vms/{lab.sim.vm_id(VM)}$"
+    lab.sim.faults.answers.append(AnswerFault(path, count=-1, field="data.disks", value=[]))
+
+
+@broken("a VM that is being moved", vm__found="failed")
+def _(lab: Lab) -> None:
+    path = f"/ahv/config/vms/{lab.sim.vm_id(VM)}$"
+    lab.sim.faults.answers.append(
+        AnswerFault(path, count=-1, field="data.isCrossClusterMigrationInProgress", value=True)
+    )
+
+
 @broken("a VM without Guest Tools", vm__guest_tools="warning")
 def _(lab: Lab) -> None:
     lab.change_vm(VM, guest_tools=None)

@@ -13,7 +13,7 @@ from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import MAX_TEXT, Line, ProbeOptions, Result, failed, ok
 from ntxengine.probe.run import run_checks
 from ntxengine.sim.faults import AnswerFault, HttpFault
-from tests.probe.lab import Lab, ToldMachine
+from tests.probe.lab import WORKER, Lab, ToldMachine
 
 
 class Told(Check):
@@ -118,6 +118,16 @@ async def test_a_silent_prism_does_not_hold_it_up(lab: Lab) -> None:
         blamed = await lab.blamed()
 
     assert blamed == {"prism.account": "failed"}
+
+
+async def test_a_busy_prism_is_not_blamed_on_a_name(lab: Lab) -> None:
+    lab.sim.faults.http.append(HttpFault(f"/ahv/config/vms/{lab.sim.vm_id(WORKER)}$", status=503, count=-1))
+
+    found = await lab.probe()
+
+    line = next(line for line in found.lines if line.key == "worker.found")
+    assert line.result.status == "failed"
+    assert line.result.remedy.startswith("try again later")
 
 
 async def test_a_wrong_password_is_tried_once(lab: Lab) -> None:

@@ -12,12 +12,15 @@ import logging
 from collections.abc import Callable, Sequence
 
 from ntxengine.errors import MachineError, NtxError
+from ntxengine.prism.tasks import may_pass
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import Line, Result, blocked, failed
 
 Tell = Callable[[Line], None]
 
 _Tasks = dict[str, "asyncio.Task[Line | None]"]
+
+AGAIN = "try again later; is this Prism busy, or being updated?"
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +73,7 @@ async def _result(check: Check, context: Context) -> Result:
     except MachineError:
         raise
     except NtxError as exc:
-        return failed(str(exc), "")
+        return failed(str(exc), AGAIN if may_pass(exc) else "")
     except OSError as exc:
         return failed(exc.strerror or str(exc), "")
     except Exception as exc:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ntxengine.errors import NotFoundError, NtxError, OptionsError
+from ntxengine.errors import NotFoundError, OptionsError
 from ntxengine.prism.cluster import vm_named
 from ntxengine.prism.guest import GuestTools
 from ntxengine.probe.check import Check, Context
@@ -38,9 +38,9 @@ class Found(Check):
             "not_captured": list(vm.excluded),
         }
         if vm.is_moving:
-            return warning(f"{told}; it is being moved to another cluster", "wait until it has been moved", **facts)
+            return failed(f"{told}; it is being moved to another cluster", "wait until it has been moved", **facts)
         if not vm.disks and not vm.groups:
-            return warning(f"{told}: there is nothing to capture", "is it the VM that you mean?", **facts)
+            return failed(f"{told}: there is nothing to capture", "is it the VM that you mean?", **facts)
         return ok(told, **facts)
 
 
@@ -136,7 +136,7 @@ class Worker(Check):
             return denied
         try:
             worker = await vm_named(context.prism, context.options.worker)
-        except NtxError as exc:
+        except (NotFoundError, OptionsError) as exc:
             return failed(str(exc), "give the name or UUID of this machine as Prism has it (--worker)")
         context.worker = worker
         told = f"{worker.name!r} ({worker.id})"
