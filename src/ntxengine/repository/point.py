@@ -134,7 +134,7 @@ def encode(record: PointRecord) -> bytes:
             disks=tuple(_stored_disk(disk) for disk in record.disks),
             report=encode_report(record.report),
             sums=record.sums,
-            together=record.together,
+            together=record.together or msgspec.UNSET,
         )
     )
 
@@ -180,7 +180,7 @@ def _point(found: StoredPoint, folder: Path) -> Point:
         disks=tuple(_disk(disk) for disk in found.disks),
         report=decode_report(found.report),
         sums=found.sums,
-        together=found.together,
+        together=found.together or (),
         path=folder,
     )
 

@@ -202,7 +202,7 @@ class StoredPoint:
     disks: tuple[StoredDisk, ...]
     report: dict[str, Any] = field(default_factory=dict)
     sums: str = ""
-    together: tuple[StoredMember, ...] = ()
+    together: tuple[StoredMember, ...] | msgspec.UnsetType = msgspec.UNSET  # left out where there are none
 
 
 # --------------------------------------------------------------------------------------- the other files of our own
