@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ntxengine.cli.output import plain
+from ntxengine.prism import Trust
 from ntxengine.probe import Probe, hidden, report_of
 from ntxengine.sim.faults import AnswerFault
-from tests.probe.lab import Lab
+from tests.probe.lab import VM, Lab
 
 
 def written(found: Probe, *, has_names: bool = True) -> Any:
@@ -50,6 +52,69 @@ async def test_what_is_hidden_is_the_same_everywhere(live: bool, lab: Lab) -> No
     assert line["facts"]["vm_name"].startswith("name-")
     for name in (vm_id, "db01", "127.0.0", "pe1", "fast", "ntx-worker", str(lab.folder)):
         assert name not in json.dumps(covered), name
+
+
+def external_storage(lab: Lab) -> str:
+    lab.change_vm(VM, odd=["external"])
+    lab.give(vm=lab.sim.vm_id(VM))
+    return VM
+
+
+def allowed_by_name(lab: Lab) -> str:
+    lab.element()
+    host = "backup.acme.example"
+    lab.sim.faults.answers += [
+        AnswerFault("storage_containers", count=-1, field="entities.*.nfs_whitelist", value=[host]),
+        AnswerFault("storage_containers", count=-1, field="entities.*.nfs_whitelist_inherited", value=False),
+    ]
+    return host
+
+
+def name_of_elements(lab: Lab) -> str:
+    lab.central(elements=Trust(ca_file=str(lab.sim.ca_file), name="pe.acme.example"))
+    return "pe.acme.example"
+
+
+def folder_above(lab: Lab) -> str:
+    (lab.folder / "acme-corp").touch()
+    lab.give(repository=lab.folder / "acme-corp" / "ntx" / "new")
+    return "acme-corp"
+
+
+def ca_file(lab: Lab) -> str:
+    lab.central(ca_file=str(lab.folder / "acme-ca.pem"))
+    return "acme-ca"
+
+
+def odd_characters(lab: Lab) -> str:
+    path = f"/ahv/config/vms/{lab.sim.vm_id(VM)}$"
+    lab.sim.faults.answers.append(AnswerFault(path, count=-1, field="data.name", value="ac\\me  corp"))
+    lab.give(vm=lab.sim.vm_id(VM))
+    return "corp"
+
+
+@pytest.mark.parametrize(
+    "change", [external_storage, allowed_by_name, name_of_elements, folder_above, ca_file, odd_characters]
+)
+async def test_names_are_hidden_wherever_they_were_met(change: Callable[[Lab], str], lab: Lab) -> None:
+    name = change(lab)
+    found = await lab.probe()
+
+    assert name in json.dumps(written(found))
+    assert name not in json.dumps(written(found, has_names=False))
+
+
+@pytest.mark.parametrize("name", ["skipped", "chosen", "prism"])
+async def test_a_name_that_is_a_word_of_ours_breaks_no_report(name: str, lab: Lab) -> None:
+    lab.give(vm=name)
+    found = await lab.probe()
+
+    shown, covered = written(found), written(found, has_names=False)
+
+    words = ("subject", "check", "status", "because")
+    assert [[each[word] for word in words] for each in shown["checks"]] == [
+        [each[word] for word in words] for each in covered["checks"]
+    ]
 
 
 async def test_what_is_of_use_stays(lab: Lab) -> None:

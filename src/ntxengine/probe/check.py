@@ -59,7 +59,10 @@ class Place:
 
 @dataclass
 class Context:
-    """What is probed, and what is known by now.  `prism` is what a capture would speak to, at the place `at`."""
+    """What is probed, and what is known by now.  `prism` is what a capture would speak to, at the place `at`.
+
+    `names` are those that were met, and that a report without names must not have.
+    """
 
     options: ProbeOptions
     machine: Machine
@@ -73,11 +76,17 @@ class Context:
     worker: Vm | None = None
     source: str = ""
     live_point: RecoveryPoint | None = None
+    names: set[str] = field(default_factory=set)
 
     @property
     def our_addresses(self) -> list[str]:
         """The addresses of this machine that the Prisms see."""
         return list(dict.fromkeys(place.our_address for place in self.places if place.our_address))
+
+    def met(self, vm: Vm) -> None:
+        """Keep what a VM and its disks are called."""
+        self.names.add(vm.name)
+        self.names |= {name for disk in vm.disks for name in (disk.container_name, disk.external_storage) if name}
 
     def denied(self, right: str) -> Result | None:
         """Return what to say where the account lacks a right at the Prism that is spoken to; None if it does not."""

@@ -112,6 +112,8 @@ class Computing(Check):
                 address=address,
             )
         shown_one = await inquiry.element_certificate(address, min(LOOK_TIMEOUT_S, inquiry.endpoint.timeout_s))
+        if shown_one is not None:
+            context.names |= shown_one.all_names
         distrust = await inquiry.distrust_element(address, shown_one)
         if distrust is not None:
             why, remedy = distrust
@@ -143,6 +145,7 @@ class Containers(Check):
         if reply.outcome != "good":
             return warning(f"not told: {reply.text}", "try again later")
         found = await context.prism.containers()
+        context.names |= {host for each in found for host in each.nfs_allowed or () if not is_address(host)}
         tiers = await _tiers(context.prism, context.clusters)
         facts: Facts = {
             "containers": [
@@ -207,6 +210,15 @@ def _container(container: Container) -> str:
     }
     told = [name for name, is_so in traits.items() if is_so] or ["plain"]
     return f"{container.name}: {', '.join(told)}"
+
+
+def is_address(text: str) -> bool:
+    """Return whether a client of an allow-list is an address or a network, and no name."""
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _version(cluster: ClusterFacts) -> str:

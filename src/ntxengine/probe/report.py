@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ntxengine import __version__
+from ntxengine.attach import DEVICE_DIR
 from ntxengine.ids import UUID_PATTERN
 from ntxengine.probe.check import Place
 from ntxengine.probe.model import Fact, Line, Status
@@ -26,6 +28,8 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 _SHORTEST_NAME = 3
 _NOT_NAMES = frozenset({"default", "admin", "scsi", "ok", "unknown"})
+_OURS = frozenset({"subject", "check", "status", "because"})
+"""What we call checks and what came of them: a VM may have such a name, too."""
 _V4 = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)"
 _V6 = r"(?<![\w:])(?=[0-9a-fA-F:]*::|(?:[0-9a-fA-F]{1,4}:){7})[0-9a-fA-F:]{2,39}(?![\w:])"
 _FINGERPRINT = r"\b(?:[0-9A-Fa-f]{2}:){7,31}[0-9A-Fa-f]{2}\b"
@@ -118,7 +122,8 @@ def hidden(value: Json, probe: Probe) -> Json:
     """Return a report, as JSON has it, without names, addresses and ids."""
     # A version of four numbers looks like an address.
     kept = {str(cluster.version) for cluster in probe.context.clusters}
-    return _Hider(sorted(set(_names(probe)), key=len, reverse=True), kept).hidden(value)
+    names = {way for name in _names(probe) for way in _as_written(name)}
+    return _Hider(sorted(names, key=len, reverse=True), kept).hidden(value)
 
 
 def _asked(place: Place) -> Asked:
@@ -140,25 +145,35 @@ def _asked(place: Place) -> Asked:
 
 def _names(probe: Probe) -> Iterator[str]:
     """Yield what is called by a name that somebody gave."""
-    context = probe.context
+    context, options = probe.context, probe.options
+    yield from context.names
     for place in context.places:
         endpoint = place.inquiry.endpoint
-        yield endpoint.host
-        yield endpoint.username
+        yield from (endpoint.host, endpoint.username)
         if place.certificate is not None:
-            for name in (place.certificate.subject, place.certificate.issuer):
-                yield from re.findall(r"=([^,]+)", name)
-            yield from place.certificate.names
-    for vm in (context.vm, context.worker):
-        if vm is not None:
-            yield vm.name
-            yield from (disk.container_name for disk in vm.disks if disk.container_name)
+            yield from place.certificate.all_names
+        for trust in (endpoint.trust, endpoint.element_trust):
+            yield trust.name or ""
+            yield from (each for path in (trust.ca_file, trust.trust_file) if path for each in _path(Path(path)))
     yield from (cluster.name for cluster in context.clusters)
     for line in probe.lines:
         yield from _names_in(line.result.facts)
-    options = probe.options
     yield from (options.vm, options.worker, options.attach.nfs_server, options.attach.data_services)
-    yield from (str(path) for path in (options.repository, options.attach.containers) if path is not None)
+    device_dir = options.attach.device_dir
+    paths = (options.repository, options.attach.containers, None if device_dir == DEVICE_DIR else device_dir)
+    yield from (each for path in paths if path is not None for each in _path(path))
+
+
+def _path(path: Path) -> Iterator[str]:
+    """Yield a path as it was given, and it and all folders above it from the root on."""
+    yield str(path)
+    whole = path.absolute()
+    yield from (str(each) for each in (whole, *whole.parents))
+
+
+def _as_written(name: str) -> set[str]:
+    """Return the ways in which texts have a name: as it is, as `repr` writes it, on one line."""
+    return {way for each in (name, repr(name)[1:-1]) for way in (each, " ".join(each.split()))}
 
 
 def _names_in(facts: Mapping[str, Fact]) -> Iterator[str]:
@@ -185,7 +200,8 @@ class _Hider:
         if isinstance(value, list):
             return [self.hidden(each) for each in value]
         if isinstance(value, dict):
-            return {name: self.hidden(each) for name, each in value.items()}
+            ours = _OURS if value.keys() & {"check", "calls"} else frozenset[str]()
+            return {name: each if name in ours else self.hidden(each) for name, each in value.items()}
         return value
 
     def _text(self, text: str) -> str:

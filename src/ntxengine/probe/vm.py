@@ -25,6 +25,7 @@ class Found(Check):
             return failed(str(exc), "list those that this account may see: ntx vms")
         except OptionsError as exc:
             return failed(str(exc), "name it by its UUID")
+        context.met(vm)
         if problem := context.prism.obstacle(vm):
             return failed(f"VM {vm.name!r}: {problem}", "it cannot be captured as it is")
         context.vm = vm
@@ -139,6 +140,7 @@ class Worker(Check):
         except (NotFoundError, OptionsError) as exc:
             return failed(str(exc), "give the name or UUID of this machine as Prism has it (--worker)")
         context.worker = worker
+        context.met(worker)
         told = f"{worker.name!r} ({worker.id})"
         facts: Facts = {"worker_name": worker.name, "worker_id": worker.id, "power_state": worker.power_state}
         remedy = "give the name or UUID of this machine as Prism has it (--worker)"

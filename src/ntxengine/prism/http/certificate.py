@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,6 +38,12 @@ class Certificate:
     issuer: str = ""
     not_before: datetime | None = None
     not_after: datetime | None = None
+
+    @property
+    def all_names(self) -> set[str]:
+        """Every name in it: those that it is for, and the parts of who has it and who signed it."""
+        parts = [part for name in (self.subject, self.issuer) for part in re.findall(r"=([^,]+)", name)]
+        return {*parts, *self.names}
 
 
 def fingerprint_of(certificate: bytes | None) -> str:
