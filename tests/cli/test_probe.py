@@ -151,6 +151,13 @@ def test_a_report_is_written_where_something_failed_too(sim: Simulator, tmp_path
     assert json.loads(file.read_text())["checks"][1]["status"] == "failed"
 
 
+def test_a_report_that_could_not_be_written_is_named(sim: Simulator) -> None:
+    ran = ntx("probe", "--report", "/dev/full", env=sim.env)
+
+    assert ran.code == 1
+    assert ran.err.strip() == "ntx: --report /dev/full: No space left on device: the report is not whole"
+
+
 # -- stdout and signals
 
 

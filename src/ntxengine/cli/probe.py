@@ -193,7 +193,11 @@ def _check_writable(path: Path) -> None:
 
 
 def _write_report(found: Probe, path: Path, *, hide_names: bool) -> None:
+    """Errors: NtxError."""
     value: Any = plain(report_of(found, has_names=not hide_names))
     if hide_names:
         value = hidden(value, found)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
+    try:
+        path.write_text(json.dumps(value, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise NtxError(f"--report {path}: {error.strerror}: the report is not whole") from error
