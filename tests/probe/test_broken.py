@@ -331,6 +331,13 @@ def _(lab: Lab) -> None:
     lab.leave_a_point("ntx-probe-0123456789ab")
 
 
+@broken("more recovery points than can be listed in time", cluster__leftovers="warning")
+def _(lab: Lab) -> None:
+    lab.patch.setattr("ntxengine.probe.cluster.LIST_TIMEOUT_S", 0.3, raising=False)
+    lab.patch.setattr("ntxengine.probe.cluster.Leftovers.limit_s", 1.0)
+    lab.sim.faults.http.append(HttpFault("recovery-points$", method="GET", delay_s=2, count=-1, after=1))
+
+
 # -- this machine
 
 

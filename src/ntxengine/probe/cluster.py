@@ -17,6 +17,8 @@ POINT_PREFIX = "ntx-probe-"
 """What the names of our own short-lived recovery points begin with."""
 
 LOOK_TIMEOUT_S = 8.0
+LIST_TIMEOUT_S = 25.0
+"""For all recovery points, of which there may be thousands, at a rate that Prism sets."""
 MAX_CLUSTERS = 16
 MAX_SHOWN = 12
 _YES_NO = {True: "yes", False: "no", None: "not told"}
@@ -178,7 +180,15 @@ class Leftovers(Check):
         assert context.prism is not None
         if denied := context.denied("see-points") or context.denied("see-snapshots"):
             return denied
-        found = [point for point in await context.prism.recovery_points() if point.name.startswith(POINT_PREFIX)]
+        try:
+            async with asyncio.timeout(LIST_TIMEOUT_S):
+                points = await context.prism.recovery_points()
+        except TimeoutError:
+            return warning(
+                f"not known: recovery points were not all listed within {LIST_TIMEOUT_S:g} s; a capture lists none",
+                "are there thousands, or is this Prism busy? See Prism > Data Protection > VM Recovery Points",
+            )
+        found = [point for point in points if point.name.startswith(POINT_PREFIX)]
         if not found:
             return ok("no recovery point of an earlier probe")
         first = found[0]
