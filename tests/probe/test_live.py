@@ -99,3 +99,22 @@ async def test_it_expires_within_an_hour(live: Lab) -> None:
     (left,) = live.sim.world.state.points.values()
     assert left.expires is not None
     assert 0 < left.expires - left.created <= 3605
+
+
+@pytest.mark.parametrize("family", ["v4"])
+async def test_one_that_needs_an_approval_is_asked_for_once_and_named(
+    live: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ntxengine.probe.live.APPROVAL_TIMEOUT_S", 0.5, raising=False)
+    live.sim.faults.secure_points = True
+    before = len(live.sim.requests)
+
+    found = await live.probe()
+
+    (left,) = live.sim.world.state.points.values()
+    asked = [each for each in list(live.sim.requests)[before:] if each.method == "DELETE" and left.id in each.path]
+    line = next(line.result for line in found.lines if line.key == "live.delete")
+    assert line.status == "warning"
+    assert left.name in line.text
+    assert len(asked) == 1
+    assert found.context.live_point is None

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from ntxengine.attach import ATTACHERS
 from ntxengine.concurrency.completion import run_to_completion
-from ntxengine.errors import NtxError
+from ntxengine.errors import NtxError, PrismProtected
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.cluster import POINT_PREFIX
 from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
@@ -23,6 +23,8 @@ _MAKES_NOTHING = ("path", "nfs")
 LIFE = timedelta(hours=1)
 WINDOW = MIB
 DELETE_TIMEOUT_S = 300.0
+APPROVAL_TIMEOUT_S = 20.0
+"""For the deletion of one of which Prism says that somebody has to approve it: it is asked for all the same."""
 
 
 class Freeze(Check):
@@ -130,7 +132,7 @@ class Delete(Check):
     """It can be deleted again."""
 
     name = "delete"
-    limit_s = DELETE_TIMEOUT_S
+    limit_s = DELETE_TIMEOUT_S + 10.0
 
     def applies(self, context: Context) -> bool:
         return context.live_point is not None
@@ -138,23 +140,29 @@ class Delete(Check):
     async def run(self, context: Context) -> Result:
         point = context.live_point
         assert point is not None
-        if point.protection:
-            return warning(f"{point.name}: {point.protection}", "approve its deletion in Prism, or let it expire")
         try:
-            await delete_live_point(context)
-        except NtxError as exc:
+            await delete_live_point(context, APPROVAL_TIMEOUT_S if point.protection else DELETE_TIMEOUT_S)
+        except (NtxError, TimeoutError) as exc:
+            if isinstance(exc, TimeoutError):
+                context.live_point = None  # it was asked for, for as long as it may take
+            if point.protection or isinstance(exc, PrismProtected):
+                context.live_point = None  # its deletion waits for somebody
+                return warning(
+                    f"{point.name} ({point.id}) stays: {point.protection or exc}",
+                    "approve its deletion in Prism, or let it expire",
+                )
             return failed(
-                f"recovery point {point.name} ({point.id}) is left: {exc}",
+                f"recovery point {point.name} ({point.id}) is left: {str(exc) or 'no end in time'}",
                 f"it expires at {point.expires_at or 'the time that was asked for'}; or delete it in Prism",
             )
         return ok(f"recovery point {point.name} is gone")
 
 
-async def delete_live_point(context: Context) -> None:
+async def delete_live_point(context: Context, timeout_s: float = DELETE_TIMEOUT_S) -> None:
     """Delete the recovery point, if there is one, also while somebody cancels us.  Errors: PrismError, TimeoutError."""
     point = context.live_point
     if point is None:
         return
     assert context.prism is not None
-    await run_to_completion(context.prism.delete_recovery_point(point.id), timeout_s=DELETE_TIMEOUT_S)
+    await run_to_completion(context.prism.delete_recovery_point(point.id), timeout_s=timeout_s)
     context.live_point = None
