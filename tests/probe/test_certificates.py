@@ -75,5 +75,19 @@ def test_a_torn_certificate_still_has_a_fingerprint(cut: int, lab: Lab) -> None:
     assert len(found.fingerprint) == 64
 
 
+def test_an_empty_extension_is_a_certificate_that_cannot_be_read() -> None:
+    def der(tag: int, *parts: bytes) -> bytes:
+        content = b"".join(parts)
+        return bytes([tag, len(content)]) + content
+
+    times = der(0x30, der(0x17, b"260101000000Z"), der(0x17, b"270101000000Z"))
+    names = der(0x30, bytes.fromhex("0603551d11"), der(0x04))
+    fields = (der(0x02, b"\1"), der(0x30), der(0x30), times, der(0x30), der(0x30), der(0xA3, der(0x30, names)))
+
+    found = read_certificate(der(0x30, der(0x30, *fields)))
+
+    assert len(found.fingerprint) == 64
+
+
 def line_of(lab: Lab, key: str) -> Line:
     return next(line for line in lab.told if line.key == key)

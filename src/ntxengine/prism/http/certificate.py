@@ -54,7 +54,7 @@ def fingerprint_of(certificate: bytes | None) -> str:
 def read_certificate(der: bytes | None) -> Certificate:
     """Return what a certificate (DER) says, as far as it can be read; the fingerprint always."""
     fingerprint = fingerprint_of(der)
-    with contextlib.suppress(ValueError, IndexError, StopIteration):
+    with contextlib.suppress(ValueError, IndexError):
         fields = [item for item in _items(_first(_first(der or b""))) if item[0] != _VERSION]
         issuer, validity, subject = (fields[number][1] for number in (2, 3, 4))
         extensions = next((content for tag, content in fields[5:] if tag == _EXTENSIONS), b"")
@@ -81,7 +81,10 @@ def _items(data: bytes) -> Iterator[Item]:
 
 
 def _first(data: bytes) -> bytes:
-    return next(_items(data))[1]
+    item = next(_items(data), None)
+    if item is None:  # a StopIteration would become a RuntimeError in a generator
+        raise ValueError("nothing in it")
+    return item[1]
 
 
 def _name(data: bytes) -> str:
