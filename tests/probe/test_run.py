@@ -9,8 +9,10 @@ import pytest
 
 from ntxengine.errors import NtxError, PrismError
 from ntxengine.prism import Secret
+from ntxengine.prism.http.watch import RateHeaders
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import MAX_TEXT, Line, ProbeOptions, Result, failed, ok
+from ntxengine.probe.network import Rates
 from ntxengine.probe.run import run_checks
 from ntxengine.sim.faults import AnswerFault, HttpFault
 from tests.probe.lab import WORKER, Lab, ToldMachine
@@ -159,3 +161,24 @@ async def test_what_a_server_says_is_bounded(text: str, lab: Lab, tmp_path: Path
     found = await lab.probe()
 
     assert all(len(line.result.text) <= MAX_TEXT + 3 and "\n" not in line.result.text for line in found.lines)
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        ([("5", "1"), ("2", "1")], "2 a second for the slowest call"),
+        ([("5", "1"), ("100", "60")], "100 in 60 s for the slowest call"),
+        ([("\u00b2", "1"), ("5", "")], "5 a second for the slowest call"),
+        ([("\u00b2", "\u00b2")], "no number is told"),
+    ],
+)
+async def test_rates_are_of_their_period(limits: list[tuple[str, str]], text: str, lab: Lab) -> None:
+    found = await lab.probe()
+    (place,) = found.context.places
+    place.inquiry.watch.rates = {
+        f"call {number}": RateHeaders(limit, period_s, "") for number, (limit, period_s) in enumerate(limits)
+    }
+
+    result = await Rates(place).run(found.context)
+
+    assert (result.status, result.text) == ("ok", text)

@@ -6,6 +6,7 @@ import ipaddress
 
 from ntxengine.errors import OptionsError, PrismError, PrismTimeout
 from ntxengine.prism.http.trust import shown
+from ntxengine.prism.http.watch import RateHeaders
 from ntxengine.probe.check import Context, PlaceCheck
 from ntxengine.probe.machine import Route
 from ntxengine.probe.model import Facts, Result, failed, ok, warning
@@ -213,13 +214,26 @@ class Rates(PlaceCheck):
         ]
         if not told:
             return ok("no rate limit is told")
-        lowest = min((rate.limit for rate in rates.values() if rate.limit.isdigit()), key=int, default="")
+        slowest = min((rate for rate in rates.values() if _number(rate.limit)), key=_a_second, default=None)
         of_all = next((rate.of_all for rate in rates.values() if rate.of_all), "")
         parts = [
-            f"{lowest} a second for the slowest call" if lowest else "",
+            f"{slowest.limit} {_period(slowest)} for the slowest call" if slowest else "",
             f"{of_all} a second for all" if of_all else "",
         ]
-        return ok(", ".join(filter(None, parts)), rates=told)
+        return ok(", ".join(filter(None, parts)) or "no number is told", rates=told)
+
+
+def _number(text: str) -> int:
+    """Return a number as a header has it, 0 if it is none."""
+    return int(text) if text.isascii() and text.isdecimal() else 0
+
+
+def _a_second(rate: RateHeaders) -> float:
+    return _number(rate.limit) / (_number(rate.period_s) or 1)
+
+
+def _period(rate: RateHeaders) -> str:
+    return "a second" if _number(rate.period_s) in (0, 1) else f"in {_number(rate.period_s)} s"
 
 
 def _at(address: str, port: int) -> str:
