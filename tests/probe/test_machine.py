@@ -21,6 +21,12 @@ async def test_a_port_is_open_or_closed() -> None:
     assert (closed.answer, closed.cause) == ("closed", "connection refused")
 
 
+async def test_a_name_that_cannot_be_one_is_no_defect() -> None:
+    found = await Machine().connect("x" * 70, 443)
+
+    assert (found.answer, found.cause) == ("silent", "no address of a host")
+
+
 async def test_a_port_that_takes_no_connection_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "CONNECT_TIMEOUT_S", 0.2)
     with socket.socket() as full:

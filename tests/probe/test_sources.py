@@ -8,7 +8,7 @@ import pytest
 
 from ntxengine.probe.check import Context
 from ntxengine.probe.machine import Route
-from ntxengine.probe.sources import is_allowed, look_at_iscsi, look_at_nfs, split_address
+from ntxengine.probe.sources import is_allowed, look_at_iscsi, look_at_nfs
 from tests.probe.lab import Lab
 
 OPEN = Route("open", 0.001, "10.0.0.9")
@@ -156,16 +156,25 @@ def test_allow_lists(allowed: tuple[str, ...] | None, is_so: bool) -> None:
     assert is_allowed("10.0.0.9", allowed) == is_so
 
 
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("10.0.0.1", ("10.0.0.1", 3260)),
-        ("10.0.0.1:3261", ("10.0.0.1", 3261)),
-        ("dsip.example.com:3261", ("dsip.example.com", 3261)),
-        ("[fd00::1]:3261", ("fd00::1", 3261)),
-        ("[fd00::1]", ("fd00::1", 3260)),
-        ("fd00::1", ("fd00::1", 3260)),
-    ],
-)
-def test_addresses_with_and_without_a_port(text: str, place: tuple[str, int]) -> None:
-    assert split_address(text) == place
+async def test_a_container_of_the_cluster_that_the_vm_is_on_counts(context: Context) -> None:
+    allow(context, "192.168.1.0/255.255.255.0")
+    assert context.prism is not None
+    containers = context.prism.containers
+
+    async def internal():  # type: ignore[no-untyped-def]
+        return [dataclasses.replace(each, is_internal=True) for each in await containers()]
+
+    context.prism.containers = internal  # type: ignore[method-assign]
+
+    assert (await look_at_nfs(context)).status == "failed"
+
+
+@pytest.mark.parametrize("address", ["x" * 70, "evil.example.com", "0.0.0.0"])
+async def test_an_address_that_is_none_is_not_connected_to(address: str, context: Context) -> None:
+    context.vm = None
+    context.clusters = [dataclasses.replace(each, address=address) for each in context.clusters]
+
+    found = await look_at_nfs(context)
+
+    assert context.at is not None
+    assert found.facts["nfs_server"] == context.at.inquiry.endpoint.host

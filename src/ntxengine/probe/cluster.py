@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 
 from ntxengine.prism.cluster import Prism
+from ntxengine.prism.http.parse import ip_address_from
 from ntxengine.prism.http.trust import shown
 from ntxengine.prism.models import ClusterFacts, Container
 from ntxengine.prism.versions import notice, refusal
@@ -102,8 +103,8 @@ class Computing(Check):
     async def _of_one(self, context: Context, cluster: ClusterFacts) -> Result | None:
         """Return what is so of one cluster; None if it tells no address."""
         assert context.at is not None
-        inquiry, address, name = context.at.inquiry, _address(cluster), _named(cluster)
-        if address is None:
+        inquiry, address, name = context.at.inquiry, ip_address_from(cluster.address), _named(cluster)
+        if not address:
             return None
         port = inquiry.endpoint.port
         route = await context.machine.connect(address, port)
@@ -237,11 +238,3 @@ def _version(cluster: ClusterFacts) -> str:
 
 def _named(cluster: ClusterFacts) -> str:
     return cluster.name or cluster.id or "the cluster"
-
-
-def _address(cluster: ClusterFacts) -> str | None:
-    try:
-        found = ipaddress.ip_address(cluster.address)
-    except ValueError:
-        return None
-    return None if found.is_unspecified or found.is_multicast else str(found)

@@ -54,6 +54,8 @@ class Machine:
             return Route("silent", loop.time() - began, cause=f"no answer within {CONNECT_TIMEOUT_S:g} s")
         except ConnectionRefusedError:
             return Route("closed", loop.time() - began, cause="connection refused")
+        except ValueError:  # a name that cannot be one
+            return Route("silent", loop.time() - began, cause="no address of a host")
         except OSError as exc:
             cause = os.strerror(exc.errno) if exc.errno else "no connection"
             return Route("silent", loop.time() - began, cause=cause.lower())

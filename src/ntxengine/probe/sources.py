@@ -15,15 +15,18 @@ from types import MappingProxyType
 
 from ntxengine.attach import ATTACHERS, AUTO, YES, Attacher, AttachOptions
 from ntxengine.attach.nfs import PORTS as NFS_PORTS
+from ntxengine.attach.portal import PORT as ISCSI_PORT
+from ntxengine.attach.portal import parse_portal
 from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import OptionsError
 from ntxengine.prism.cluster import cvm_of
+from ntxengine.prism.http.parse import ip_address_from
 from ntxengine.prism.models import Container
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import Fact, Facts, Result, blocked, failed, ok, skipped, warning
 
 NFS_PORT, PORTMAPPER_PORT = 2049, 111
-ISCSI_PORT, STARGATE_PORT = 3260, 3205
+STARGATE_PORT = 3205
 NFS_HOW_TO = (
     "Prism Element > Storage > container > Update > Advanced Settings > Filesystem Whitelists: add"
     " {address}/255.255.255.255"
@@ -177,7 +180,10 @@ async def look_at_iscsi(context: Context) -> Result:
     """Look whether the cluster has a data services address, and whether its ports answer."""
     assert context.prism is not None
     given = context.options.attach.data_services
-    address, port = split_address(given) if given else ("", ISCSI_PORT)
+    address, port = "", ISCSI_PORT
+    if given:
+        portal = parse_portal(given, "--data-services")
+        address, port = portal.host, portal.port
     if not address:
         if not context.clusters:
             return skipped("no cluster is known to ask for its data services IP: name a VM", is_known=False)
@@ -255,9 +261,9 @@ def _allowed(container: Container, context: Context) -> tuple[str, ...] | None:
 async def _containers(context: Context) -> list[Container]:
     """Return the containers that matter: those of the VM's disks, or else all that are of users."""
     assert context.prism is not None
-    found = [each for each in await context.prism.containers() if not each.is_internal]
+    found = await context.prism.containers()
     if context.vm is None:
-        return found
+        return [each for each in found if not each.is_internal]
     wanted = {disk.container_id for disk in context.vm.disks}
     return [each for each in found if each.id in wanted]
 
@@ -268,7 +274,8 @@ async def _nfs_server(context: Context) -> str:
         return context.options.attach.nfs_server
     if context.vm is not None and (cvm := await cvm_of(context.prism, context.vm)):
         return cvm
-    address = next((each.address for each in context.clusters if each.address), "")
+    told = (ip_address_from(each.address) for each in context.clusters)
+    address = next(filter(None, told), "")
     return address or (context.at.inquiry.endpoint.host if context.at is not None else "")
 
 
@@ -276,11 +283,3 @@ async def _controller_vms(context: Context) -> list[str]:
     assert context.prism is not None
     hosts = [host for each in context.clusters if each.id for host in await context.prism.hosts(each.id)]
     return [host.cvm_address for host in hosts if host.cvm_address][:16]
-
-
-def split_address(text: str) -> tuple[str, int]:
-    """Return address and port of `HOST[:PORT]`; an IPv6 address with a port is in brackets."""
-    host, colon, port = text.rpartition(":")
-    if colon and port.isdigit() and (":" not in host or host.endswith("]")):
-        return host.strip("[]"), int(port)
-    return text.strip("[]"), ISCSI_PORT
