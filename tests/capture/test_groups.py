@@ -11,6 +11,7 @@ import pytest
 from ntxengine.capture import plan_capture
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.errors import PrismAnswerError, PrismBusy
+from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.repository import Point, Repository
 from ntxengine.restore import restore
 from ntxengine.sim import SimConfig, Simulator, ids
@@ -196,13 +197,16 @@ async def test_a_group_that_cannot_be_captured_is_left_out_with_the_reason(v4_la
     assert {disk.label for disk in point.disks} == {"scsi.0", "scsi.1", "vg:logs.0"}
 
 
-async def test_a_busy_prism_does_not_make_a_group_be_left_out(v4_lab: Lab) -> None:
-    v4_lab.sim.faults.http.append(HttpFault(GROUPS, status=503, count=-1))
+async def test_a_busy_prism_does_not_make_a_group_be_left_out(simulator: Simulator, repository: Repository) -> None:
+    short = RetryPolicy(retries=1, first_wait_s=0.05)
+    lab = await open_lab(simulator, "v4", repository, attach="hot-add", retry=short)
+    lab.sim.faults.http.append(HttpFault(GROUPS, status=503, count=-1))
 
     with pytest.raises(PrismBusy):
-        await v4_lab.capture()
+        await lab.capture()
 
-    assert v4_lab.points() == []
+    assert lab.points() == []
+    await lab.prism.aclose()
 
 
 async def test_groups_of_which_no_disk_is_told_are_left_out_after_the_freeze(v4_lab: Lab) -> None:
