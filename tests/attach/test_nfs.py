@@ -257,8 +257,14 @@ async def test_where_prism_tells_no_paths_the_way_is_none() -> None:
     v4 = Findings("v4", revisions=Revisions("v4.1", "v4.0", "v4.0"))
 
     assert "tells no paths" in (await attacher().can_serve(v4, None)).reason
-    with pytest.raises(OptionsError, match="--nfs-server: 'nfs://x' is not the name or address of a host"):
-        await attacher(nfs_server="nfs://x").can_serve(V3, None)
+
+
+@pytest.mark.parametrize("host", ["nfs://x", "10.0.0.5:2049", "cvm:", "[::1]", "a b"])
+async def test_a_server_that_is_no_host_is_refused_before_it_is_asked(host: str) -> None:
+    with pytest.raises(
+        OptionsError, match=f"--nfs-server: {re.escape(repr(host))} is not the name or address of a host"
+    ):
+        await attacher(nfs_server=host).can_serve(V3, None)
 
 
 async def test_a_qemu_nbd_that_is_killed_leaves_nothing(server: Path) -> None:

@@ -33,7 +33,7 @@ PORTS = "TCP 111, 2049 and 20048 to 20050"
 _RESOLVE_TIMEOUT_S = 2.0
 """For an address in a message of an error, which has waited its time before."""
 _ABSENT_FILE = ".ntx-no-such-file"
-_HOST = re.compile(r"[^\s/@\[\],?#]+")
+_HOST = re.compile(r"[^\s/@\[\],?#:]+|[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
 _ABSENT = re.compile("NFS3ERR_NOENT")
 _REFUSED = re.compile("MNT3ERR_ACCES|MNT3ERR_PERM|NFS3ERR_ACCES|NFS3ERR_PERM|Permission denied")
 _NO_EXPORT = re.compile("MNT3ERR_NOENT|MNT3ERR_NOTDIR")
