@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ntxengine.prism import Trust
@@ -108,6 +110,15 @@ def _(lab: Lab) -> None:
 @broken("a Prism Element whose certificate is not trusted", cluster__computing="failed")
 def _(lab: Lab) -> None:
     lab.central(elements=Trust(fingerprints=("ab" * 32,)))
+
+
+@broken("a Prism Element given with a port that is closed", element__port="failed", cluster__computing="failed")
+def _(lab: Lab) -> None:
+    lab.both()
+    host = lab.sim.element_url.removeprefix("https://").rpartition(":")[0]
+    element = lab.options.element
+    assert element is not None
+    lab.give(element=dataclasses.replace(element, url=f"https://{host}:1"))
 
 
 @broken("a VM that is not there", vm__found="failed")

@@ -302,8 +302,8 @@ class Inquiry:
             if is_uuid(each.ext_id) and "PRISM_CENTRAL" not in ((each.config and each.config.cluster_function) or [])
         ]
 
-    def central(self) -> Prism:
-        """Return what this Prism Central is to a capture."""
+    def central(self, elements: Inquiry) -> Prism:
+        """Return what this Prism Central is to a capture; those that it names are reached as `elements` says."""
         no_volumes = self._unserved.get("volumes", "")
         spoken = self.revisions if not no_volumes else {**self.revisions, "volumes": ""}
         revisions = Revisions(*(spoken[name] for name in ("vmm", "dataprotection", "prism", "volumes")))
@@ -313,7 +313,7 @@ class Inquiry:
         prism = CentralPrism(
             self.session,
             revisions,
-            self._place.session_without_account,
+            elements._place.session_without_account,
             project=self.endpoint.project,
             findings=findings,
         )

@@ -83,6 +83,11 @@ class Context:
         """The addresses of this machine that the Prisms see."""
         return list(dict.fromkeys(place.our_address for place in self.places if place.our_address))
 
+    @property
+    def elements(self) -> Inquiry:
+        """Whose port and trust is used for the Prism Elements that Prism Central names: the last that was given."""
+        return self.places[-1].inquiry
+
     def met(self, vm: Vm) -> None:
         """Keep what a VM and its disks are called."""
         self.names.add(vm.name)

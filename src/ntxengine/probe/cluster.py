@@ -33,7 +33,7 @@ class Tracker(Check):
     async def run(self, context: Context) -> Result:
         at = next((place for place in context.places if place.speaks_v4), None)
         if at is not None:
-            context.at, context.prism = at, at.inquiry.central()
+            context.at, context.prism = at, at.inquiry.central(context.elements)
             revision = at.inquiry.revisions["dataprotection"]
             return ok(f"changed regions of v4 (dataprotection {revision}), through Prism Central", family="v4")
         at = next((place for place in context.places if place.speaks_v3), None)
@@ -102,8 +102,7 @@ class Computing(Check):
 
     async def _of_one(self, context: Context, cluster: ClusterFacts) -> Result | None:
         """Return what is so of one cluster; None if it tells no address."""
-        assert context.at is not None
-        inquiry, address, name = context.at.inquiry, ip_address_from(cluster.address), _named(cluster)
+        inquiry, address, name = context.elements, ip_address_from(cluster.address), _named(cluster)
         if not address:
             return None
         port = inquiry.endpoint.port
