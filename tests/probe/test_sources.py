@@ -79,6 +79,19 @@ async def test_a_port_of_nfs_that_does_not_answer_is_named(
     assert str(port) in found.remedy
 
 
+@pytest.mark.parametrize(("route", "status"), [(SILENT, "warning"), (CLOSED, "ok")])
+async def test_a_firewall_before_the_mount_service_is_named(
+    route: Route, status: str, context: Context, lab: Lab
+) -> None:
+    allow(context, "10.0.0.9")
+    lab.machine.routes[20048] = route
+
+    found = await look_at_nfs(context)
+
+    assert found.status == status
+    assert ("20048" in found.text) == (status == "warning")
+
+
 async def test_the_server_that_is_given_is_asked(context: Context) -> None:
     give(context, nfs_server="127.0.0.77")
 

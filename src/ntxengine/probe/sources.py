@@ -25,7 +25,7 @@ from ntxengine.prism.models import Container
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import Fact, Facts, Result, blocked, failed, ok, skipped, warning
 
-NFS_PORT, PORTMAPPER_PORT = 2049, 111
+NFS_PORT, PORTMAPPER_PORT, MOUNT_PORT = 2049, 111, 20048
 STARGATE_PORT = 3205
 NFS_HOW_TO = (
     "Prism Element > Storage > container > Update > Advanced Settings > Filesystem Whitelists: add"
@@ -166,11 +166,17 @@ async def look_at_nfs(context: Context) -> Result:
             NFS_HOW_TO.format(address=route.source),
             **facts,
         )
-    mapper = await context.machine.connect(server, PORTMAPPER_PORT)
+    mapper, mount = [await context.machine.connect(server, port) for port in (PORTMAPPER_PORT, MOUNT_PORT)]
     if mapper.answer != "open":
         return warning(
             f"{server}:{NFS_PORT} answers, {server}:{PORTMAPPER_PORT} does not: {mapper.cause}",
             f"open TCP {PORTMAPPER_PORT} too: libnfs asks there for the port of the mount service",
+            **facts,
+        )
+    if mount.answer == "silent":  # a server that has it elsewhere refuses here
+        return warning(
+            f"{server}:{NFS_PORT} answers, {server}:{MOUNT_PORT} does not: {mount.cause}",
+            f"open {NFS_PORTS}: the mount service answers at one of them",
             **facts,
         )
     return ok(f"{server} answers on {NFS_PORT} and {PORTMAPPER_PORT}, and its allow-list has {route.source}", **facts)
