@@ -44,6 +44,21 @@ async def test_a_recovery_point_that_is_seen_late_is_removed(
     assert (UNSEEN in caplog.text) == (count < 0)
 
 
+async def test_a_task_that_failed_and_names_nothing_is_no_reason_to_warn(
+    sim: Simulator, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A guest that cannot be quiesced, night after night: the crash-consistent point is made, and nothing is left.
+    sim.config.style, sim.config.cannot_quiesce = "recorded", "fail"
+    sim.config.vms[0].guest_tools = None
+    async with connect("v4") as prism:
+        with pytest.raises(TaskFailed):
+            await freeze(prism, await subject(prism), "application")
+        left = await prism.recovery_points(name="ntx-1")
+
+    assert left == []
+    assert UNSEEN not in caplog.text
+
+
 @families
 @pytest.mark.parametrize("count", [3, -1])
 async def test_a_hot_added_disk_that_is_seen_late_is_removed(

@@ -283,7 +283,7 @@ class CentralPoints:
         # Also after the end of a task: whoever lists and looks up may learn of the point later than the task says.
         deadline, told = Deadline(self._clock, UNDO_TIMEOUT_S), _told_id(task) if task is not None else None
         ids = await self._appearing(vms, name, what, deadline, told)
-        if not ids:
+        if not ids and (task is None or told is not None or not task.has_failed):
             warn_of_unseen(what)
         for point_id in ids:
             log.info("deleting recovery point %s: making it did not succeed (%s)", point_id, what)

@@ -118,6 +118,11 @@ class TaskState(Camel):
     warnings: list[_Message] | None = None
     is_cancelable: bool | None = None
 
+    @property
+    def has_failed(self) -> bool:
+        """It has ended, and did not succeed."""
+        return self.status in ("FAILED", "CANCELED")
+
     def detail(self, name: str) -> str | None:
         """Return the text of a completion detail; its value may also be a list with one text (KVPair)."""
         values = (item.value for item in self.completion_details or () if item.name == name)
