@@ -80,16 +80,19 @@ class RightCheck(PlaceCheck):
     """The account has one right."""
 
     def __init__(self, place: Place, right: Right, family: Literal["v4", "v3"]) -> None:
-        super().__init__(place, needs=(family,))
+        super().__init__(place, needs=() if right.source else (family,), after=(family,))
         if right.source:
-            self.after = ("source.chosen",)
+            self.after += ("source.chosen",)
         self.right = right
         self.family = family
         self.name = f"{family}-{right.name}"  # a Prism of which nobody knows what it is may be asked for both
 
     def applies(self, context: Context) -> bool:
         """A right that only one way to the bytes needs is looked for if that way is asked for, or would be taken."""
-        return self.right.source in ("", context.source, context.options.attach.source)
+        if not self.right.source:
+            return True
+        speaks = self.place.speaks_v4 if self.family == "v4" else self.place.speaks_v3
+        return speaks and self.right.source in (context.source, context.options.attach.source)
 
     async def run(self, context: Context) -> Result:
         if unserved := self.place.inquiry.unserved(self.right.question):
