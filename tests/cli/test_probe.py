@@ -158,6 +158,25 @@ def test_a_report_that_could_not_be_written_is_named(sim: Simulator) -> None:
     assert ran.err.strip() == "ntx: --report /dev/full: No space left on device: the report is not whole"
 
 
+def test_an_older_report_is_kept_where_a_new_one_finds_no_room(sim: Simulator, tmp_path: Path) -> None:
+    file = tmp_path / "probe.json"
+    file.write_text("an older one")
+
+    # Files of one block at most: writing the report ends with EFBIG, as on a full file system.
+    ran = subprocess.run(
+        ["prlimit", "--fsize=512", *COMMAND, "probe", "--report", str(file)],
+        env=environment(sim.env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert ran.returncode == 1
+    assert ran.stderr.strip() == f"ntx: --report {file}: File too large: the report is not whole"
+    assert file.read_text() == "an older one"
+    assert [path.name for path in tmp_path.iterdir() if "probe" in path.name] == ["probe.json"]
+
+
 # -- stdout and signals
 
 

@@ -18,6 +18,7 @@ from ntxengine.cli.run import run
 from ntxengine.cli.session import Login, connected, login
 from ntxengine.cli.streams import taken
 from ntxengine.cli.table import Column
+from ntxengine.cli.values import Given
 from ntxengine.errors import NtxError
 from ntxengine.prism.models import Disk, GuestTools, OddVm, Vm, VmList
 from ntxengine.units import format_size
@@ -45,7 +46,7 @@ def filter_options(function: Function) -> Function:
 
     @click.option(
         "--cluster",
-        default="",
+        type=Given(),
         metavar="NAME|UUID",
         shell_complete=complete.clusters,
         help="Only VMs on this cluster: behind one Prism Central there may be several.",
@@ -55,9 +56,9 @@ def filter_options(function: Function) -> Function:
     @click.option("--guest-tools", is_flag=True, help="Only VMs with Guest Tools that are enabled.")
     @functools.wraps(function)
     def with_filter(
-        *args: Any, cluster: str, categories: tuple[str, ...], powered_on: bool, guest_tools: bool, **kwargs: Any
+        *args: Any, cluster: str | None, categories: tuple[str, ...], powered_on: bool, guest_tools: bool, **kwargs: Any
     ) -> Any:
-        wanted = VmFilter(cluster, categories, powered_on, guest_tools)
+        wanted = VmFilter(cluster or "", categories, powered_on, guest_tools)
         return function(*args, wanted=wanted, **kwargs)
 
     return with_filter

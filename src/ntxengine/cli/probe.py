@@ -21,7 +21,8 @@ from ntxengine.cli.prism_options import PrismOptions, prism_options
 from ntxengine.cli.run import run
 from ntxengine.cli.session import AttachArguments, Login, attach_options, login
 from ntxengine.cli.text import plural, printable
-from ntxengine.errors import NtxError, OptionsError
+from ntxengine.errors import NtxError, OptionsError, TargetError
+from ntxengine.files import durable
 from ntxengine.probe import STATUSES, Line, Probe, ProbeOptions, Status, found_of, hidden, probe, report_of
 
 COLOURS: dict[Status, str] = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "bright_black"}
@@ -197,7 +198,12 @@ def _write_report(found: Probe, path: Path, *, hide_names: bool) -> None:
     value: Any = plain(report_of(found, has_names=not hide_names))
     if hide_names:
         value = hidden(value, found)
+    data = (json.dumps(value, indent=2, ensure_ascii=True) + "\n").encode()
     try:
-        path.write_text(json.dumps(value, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise NtxError(f"--report {path}: {error.strerror}: the report is not whole") from error
+        if path.exists() and not path.is_file():  # a terminal, a pipe: nothing to keep
+            path.write_bytes(data)
+        else:
+            durable.replace_file(path.resolve(), data)
+    except (OSError, TargetError) as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise NtxError(f"--report {path}: {why}: the report is not whole") from error

@@ -18,6 +18,7 @@ from ntxengine.cli.options import Function
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.prism_options import PrismOptions
+from ntxengine.cli.values import Given
 from ntxengine.prism import Cluster, Endpoint, connect
 
 
@@ -55,8 +56,8 @@ class AttachArguments:
     device_dir: Path
     containers: Path | None
     source: str
-    nfs_server: str
-    data_services: str
+    nfs_server: str | None
+    data_services: str | None
 
     async def attacher(self, cluster: Cluster) -> Attacher:
         """Return the attacher that fits.  Errors: as choose_attacher; as find_vm for the worker VM."""
@@ -70,8 +71,8 @@ class AttachArguments:
             self.device_dir,
             self.containers,
             self.source,
-            nfs_server=self.nfs_server,
-            data_services=self.data_services,
+            nfs_server=self.nfs_server or "",
+            data_services=self.data_services or "",
         )
 
 
@@ -89,6 +90,7 @@ def attach_options(function: Function) -> Function:
     )
     @click.option(
         "--worker",
+        type=Given(),
         envvar="NTX_WORKER",
         show_envvar=True,
         metavar="VM",
@@ -113,7 +115,7 @@ def attach_options(function: Function) -> Function:
     )
     @click.option(
         "--nfs-server",
-        default="",
+        type=Given(),
         envvar="NTX_NFS_SERVER",
         show_envvar=True,
         metavar="HOST",
@@ -121,7 +123,7 @@ def attach_options(function: Function) -> Function:
     )
     @click.option(
         "--data-services",
-        default="",
+        type=Given(),
         envvar="NTX_DATA_SERVICES",
         show_envvar=True,
         metavar="HOST[:PORT]",

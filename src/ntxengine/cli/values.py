@@ -101,6 +101,17 @@ class Username(click.ParamType[str]):
         return str(value)
 
 
+class Given(click.ParamType[str]):
+    """A text that is not empty: a variable that a script forgot to set must not mean that nothing was said."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not str(value).strip():
+            self.fail("it is empty: leave the option out, or say what it is", param, ctx)
+        return str(value)
+
+
 class Fingerprint(click.ParamType[str]):
     """The SHA-256 of a certificate, however it is written."""
 
