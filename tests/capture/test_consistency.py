@@ -35,9 +35,9 @@ def vss_sent(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     sent: list[object] = []
     create = CentralApi.create_recovery_point
 
-    async def watched(self: CentralApi, vm_id: str, name: str, **options: Any) -> str:
-        sent.append(options["vss"] if options["with_application"] else "crash")
-        return await create(self, vm_id, name, **options)
+    async def watched(self: CentralApi, vss: dict[str, str | None], *rest: Any, **options: Any) -> str:
+        sent.extend(vss.values() if options["with_application"] else ["crash"])
+        return await create(self, vss, *rest, **options)
 
     monkeypatch.setattr(CentralApi, "create_recovery_point", watched)
     return sent

@@ -24,6 +24,7 @@ async def test_the_record_outlives_an_undo_while_the_create_still_runs(
     require("qemu-nbd", "qemu-img", "setpriv")
     lab = await open_lab(simulator, "v4", repository, attach="hot-add", clock=fast_clock())
     simulator.faults.stuck_tasks["create"] = 1
+    simulator.faults.tasks = "wordless"
     simulator.faults.lists.append(ListFault(path="/recovery-points$", count=-1, kind="vanish", value=9))
     task = asyncio.create_task(lab.capture())
     await until(lambda: lab.recovery_points() != [])

@@ -120,8 +120,8 @@ class TaskState(Camel):
 
     @property
     def has_failed(self) -> bool:
-        """It has ended, and did not succeed."""
-        return self.status in ("FAILED", "CANCELED")
+        """It ended by itself and did not succeed: what was cancelled may have done its work."""
+        return self.status == "FAILED"
 
     def detail(self, name: str) -> str | None:
         """Return the text of a completion detail; its value may also be a list with one text (KVPair)."""
