@@ -20,7 +20,7 @@
 PYTHON_OF_VENV := .venv/bin/python
 C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] bench/*/*.c)
 # Files of tests that share a fixture stay in one process.
-PYTEST_ARGS ?= -q -n 2 --dist loadfile -p no:benchmark
+PYTEST_ARGS ?= -q -n 3 --dist loadfile -p no:benchmark
 
 SOAK_ROUNDS ?= 200
 FAULT_ROUNDS ?= 100
