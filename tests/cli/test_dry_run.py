@@ -156,7 +156,7 @@ def test_what_the_cluster_keeps_until_somebody_approves_is_said_and_nothing_fail
 
     cluster.faults.secure_points = False
     assert (told.code, told_as_json.code) == (0, 0)
-    (line,) = [line for line in told.err.splitlines() if "stays for now" in line]
+    (line,) = [line for line in told.err.splitlines() if "is kept by the cluster" in line]
     assert point["recovery_point_id"] in line
     assert "somebody has to approve its deletion in Prism" in line
     (kept,) = told_as_json.json["protected"]

@@ -184,12 +184,12 @@ def test_a_bad_variable_is_named(variable: str, value: str, arguments: tuple[str
     assert variable in ran.err
 
 
-def test_a_bad_option_does_not_blame_a_variable() -> None:
+def test_a_bad_option_names_no_variable() -> None:
     assert_refused(ntx("vms", *PRISM, "--api", "v5", env={"NTX_API": "v4"}), 2, "'--api': 'v5'")
     assert "NTX_API" not in ntx("vms", *PRISM, "--api", "v5", env={"NTX_API": "v4"}).err
 
 
-def test_a_word_that_any_message_may_have_does_not_blame_a_variable(tmp_path: Path) -> None:
+def test_a_word_that_any_message_may_have_names_no_variable(tmp_path: Path) -> None:
     common = {"NTX_PROGRESS": "none", "NTX_DEBUG": "0", "NTX_BANDWIDTH": "1"}
 
     word = ntx("checksum", "none", env=common, cwd=tmp_path)

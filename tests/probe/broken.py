@@ -19,11 +19,11 @@ BROKEN: dict[str, tuple[Change, dict[str, str]]] = {}
 """What is broken, and which checks say so."""
 
 
-def broken(name: str, **blamed: str) -> Callable[[Change], Change]:
-    """Enter a case; `blamed` has `subject__check` with its status."""
+def broken(name: str, **not_ok: str) -> Callable[[Change], Change]:
+    """Enter a case; `not_ok` has `subject__check` of each check that fails or warns, with its status."""
 
     def enter(change: Change) -> Change:
-        BROKEN[name] = change, {key.replace("__", ".").replace("_", "-"): status for key, status in blamed.items()}
+        BROKEN[name] = change, {key.replace("__", ".").replace("_", "-"): status for key, status in not_ok.items()}
         return change
 
     return enter

@@ -154,7 +154,7 @@ class Lab:
     async def probe(self) -> Probe:
         return await probe(self.options, self.told.append, machine=self.machine)
 
-    async def blamed(self) -> dict[str, str]:
+    async def not_ok(self) -> dict[str, str]:
         """Return what was not as it should be: which checks failed, or warned."""
         found = await self.probe()
         return {line.key: line.result.status for line in found.lines if line.result.status in ("failed", "warning")}

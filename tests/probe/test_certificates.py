@@ -35,9 +35,9 @@ async def test_a_certificate_that_is_wrong_is_named(
     with run_in_thread(config, tmp_path / "state") as sim:
         lab = Lab(sim, monkeypatch, tmp_path)
 
-        blamed = await lab.blamed()
+        not_ok = await lab.not_ok()
 
-    assert blamed == {key: status}
+    assert not_ok == {key: status}
     assert says in line_of(lab, key).result.remedy
 
 
@@ -58,9 +58,9 @@ async def test_a_pinned_certificate_is_good(lab: Lab) -> None:
     trust = Trust(ca_file=str(lab.sim.ca_file))
     lab.central(ca_file=None, fingerprint=pin, elements=trust)
 
-    blamed = await lab.blamed()
+    not_ok = await lab.not_ok()
 
-    assert blamed == {}
+    assert not_ok == {}
 
 
 @pytest.mark.parametrize("cut", range(0, 400, 7))

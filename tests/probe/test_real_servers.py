@@ -32,9 +32,9 @@ async def test_a_disk_is_opened_over_nfs(lab: Lab) -> None:
     lab.give(vm=next(vm.id for vm in lab.sim.world.vms.values() if vm.name == "twin"), worker="", live=True)
     lab.give_attach(source="nfs", containers=None)
 
-    blamed = await lab.blamed()
+    not_ok = await lab.not_ok()
 
-    assert blamed == {}
+    assert not_ok == {}
     assert results(lab, "source.nfs", "live.read") == {"source.nfs": "ok", "live.read": "ok"}
 
 
@@ -43,9 +43,9 @@ async def test_an_allow_list_that_lacks_us_is_named_and_no_disk_is_tried(lab: La
     lab.give(worker="", live=True)
     lab.give_attach(source="nfs", containers=None)
 
-    blamed = await lab.blamed()
+    not_ok = await lab.not_ok()
 
-    assert blamed == {"source.nfs": "failed"}
+    assert not_ok == {"source.nfs": "failed"}
     assert results(lab, "live.read") == {"live.read": "skipped"}
     assert lab.sim.world.state.points == {}
 
@@ -56,9 +56,9 @@ async def test_data_services_answer(family: str, lab: Lab) -> None:
         lab.element()
     lab.give_attach(source="iscsi")
 
-    blamed = await lab.blamed()
+    not_ok = await lab.not_ok()
 
-    assert blamed == {}
+    assert not_ok == {}
     assert results(lab, "source.iscsi") == {"source.iscsi": "ok"}
 
 
@@ -70,9 +70,9 @@ async def test_a_server_that_nothing_comes_back_from_is_named(
     lab.element()
     lab.give_attach(source=source, **{key: SILENT})
 
-    blamed = await lab.blamed()
+    not_ok = await lab.not_ok()
 
-    assert blamed == {f"source.{source}": "failed"}
+    assert not_ok == {f"source.{source}": "failed"}
     line = next(line for line in lab.told if line.key == f"source.{source}")
     assert "no answer within 0.3 s" in line.result.text
     assert "open TCP" in line.result.remedy

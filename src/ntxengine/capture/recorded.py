@@ -198,7 +198,7 @@ class Recorder:
             if not record.may_attach_yet(now) and (was_there or record.is_settled(now)):
                 await self._repository.remove_cluster_record(self._lock, record)
         except PrismProtected as error:
-            self._warn(f"recovery point {record.name}, which is not needed any more, stays for now: {error}")
+            self._warn(f"recovery point {record.name}, which is not needed any more, is still on the cluster: {error}")
         except NtxError as error:
             self._not_released(record.recovery_point_id or record.name, error)
 

@@ -151,7 +151,7 @@ def _show(report: SweepReport, screen: Screen) -> None:
             f"{', '.join(f'{each.name} ({each.id})' for each in report.not_recorded)}"
         )
     for swept, reason in report.protected:
-        screen.note(f"{swept.kind} {swept.id} ({printable(swept.name)}) stays for now: {printable(reason)}")
+        screen.note(f"{swept.kind} {swept.id} ({printable(swept.name)}) is kept by the cluster: {printable(reason)}")
     for path in report.in_use:
         screen.note(f"{path} is being written: left alone")
     for vm_id in report.locked_vms:

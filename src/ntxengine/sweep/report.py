@@ -25,8 +25,8 @@ class SweepReport:
 
     Kinds: `disk` (hot-added), `volume-group`, `recovery-point`, `unfinished-point`, `unfinished-file` and
     `empty-folder` (of a VM).  `in_use` are unfinished files that somebody is writing.  `not_recorded`: recovery points
-    that have the name of this repository, and that this directory does not record.  `protected`: what the cluster keeps
-    for now, with the reason; nothing failed.
+    that have the name of this repository, and that this directory does not record.  `protected`: what the cluster does
+    not delete yet, with the reason; nothing failed.
     """
 
     dry_run: bool
