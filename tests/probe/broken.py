@@ -23,6 +23,7 @@ def broken(name: str, **not_ok: str) -> Callable[[Change], Change]:
     """Enter a case; `not_ok` has `subject__check` of each check that fails or warns, with its status."""
 
     def enter(change: Change) -> Change:
+        assert name not in BROKEN, f"{name!r} stands there already"
         BROKEN[name] = change, {key.replace("__", ".").replace("_", "-"): status for key, status in not_ok.items()}
         return change
 
@@ -136,31 +137,6 @@ def _(lab: Lab) -> None:
 @broken("a Prism Central without v4", prism__v4="failed")
 def _(lab: Lab) -> None:
     lab.sim.faults.http.append(HttpFault(r"^/api/(vmm|dataprotection)/v4", status=404, count=-1))
-
-
-@broken("a Prism Central without a finished v4", prism__v4="failed")
-def _(lab: Lab) -> None:
-    lab.patch.setattr(lab.sim.config, "revisions", {"vmm": "v4.0.b1"})
-
-
-@broken("a Prism Central that tells no tasks", prism__v4="failed")
-def _(lab: Lab) -> None:
-    lab.sim.faults.http.append(HttpFault(r"^/api/prism/v4", status=404, count=-1))
-
-
-@broken("a Prism Central without volume groups", source__iscsi="failed")
-def _(lab: Lab) -> None:
-    lab.give_attach(source="iscsi")
-    lab.serve_iscsi()
-    lab.sim.faults.http.append(HttpFault(r"^/api/volumes/", status=404, count=-1))
-
-
-@broken("a Prism Element without volume groups", prism__v3_see_groups="failed")
-def _(lab: Lab) -> None:
-    lab.element()
-    lab.give_attach(source="iscsi")
-    lab.serve_iscsi()
-    lab.sim.faults.http.append(HttpFault(r"/v2.0/volume_groups$", method="GET", status=404, count=-1))
 
 
 @broken("a Prism Central without a finished v4", prism__v4="failed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from ntxengine.attach import Attacher
@@ -49,10 +49,24 @@ async def capture_several(
     at_once = max(1, min(at_once, len(vms)))
     shared = dataclasses.replace(options, captures_at_once=at_once)
 
-    async def capture_one(vm: Vm) -> Outcome:
+    async def capture_one(vm: Vm) -> Point:
+        return await capture(prism, repository, vm, options=shared, attacher=attacher, on_event=on_event)
+
+    return await outcomes(vms, capture_one, at_once=at_once, on_outcome=on_outcome)
+
+
+async def outcomes(
+    vms: Sequence[Vm],
+    capture_one: Callable[[Vm], Awaitable[Point]],
+    *,
+    at_once: int,
+    on_outcome: Callable[[Outcome], None],
+) -> list[Outcome]:
+    """Return what became of each VM; `on_outcome` is told when it is known.  A cancellation alone goes on."""
+
+    async def one(vm: Vm) -> Outcome:
         try:
-            point = await capture(prism, repository, vm, options=shared, attacher=attacher, on_event=on_event)
-            outcome = Outcome(vm, point=point)
+            outcome = Outcome(vm, point=await capture_one(vm))
         except Cancelled:
             raise
         except Exception as error:
@@ -62,4 +76,4 @@ async def capture_several(
         on_outcome(outcome)
         return outcome
 
-    return await map_limited(vms, capture_one, at_once=at_once)
+    return await map_limited(vms, one, at_once=at_once)

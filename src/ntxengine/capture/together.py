@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Sequence
 
 from ntxengine.attach import Attacher
 from ntxengine.capture.gathering import Gathering, check_together
 from ntxengine.capture.options import CaptureOptions
-from ntxengine.capture.several import Outcome
+from ntxengine.capture.several import Outcome, outcomes
 from ntxengine.capture.workflow import capture
-from ntxengine.concurrency.parallel import map_limited
 from ntxengine.errors import Cancelled
 from ntxengine.events import OnEvent, log_event
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
-from ntxengine.repository import Repository
-
-log = logging.getLogger(__name__)
+from ntxengine.repository import Point, Repository
 
 
 async def capture_together(
@@ -44,20 +40,16 @@ async def capture_together(
     shared = dataclasses.replace(options, captures_at_once=at_once)
     gathering = Gathering(prism, vms, shared, at_once=at_once)
 
-    async def capture_one(vm: Vm) -> Outcome:
+    async def capture_one(vm: Vm) -> Point:
         try:
-            point = await capture(
+            return await capture(
                 prism, repository, vm, options=shared, attacher=attacher, on_event=on_event, gathering=gathering
             )
-            outcome = Outcome(vm, point=point)
         except Cancelled:
             raise
         except Exception as error:
             # Whatever it is: the others must not wait for this one for ever.
             gathering.fail(vm, error)
-            log.debug("VM %s (%s) was not captured", vm.name, vm.id, exc_info=error)
-            outcome = Outcome(vm, error=error)
-        on_outcome(outcome)
-        return outcome
+            raise
 
-    return await map_limited(vms, capture_one, at_once=len(vms))
+    return await outcomes(vms, capture_one, at_once=len(vms), on_outcome=on_outcome)

@@ -11,6 +11,7 @@ from datetime import timedelta
 from ntxengine.attach import ATTACHERS
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.errors import NtxError, PrismProtected
+from ntxengine.prism.models import Disk, DiskPoint
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.cluster import POINT_PREFIX
 from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
@@ -61,6 +62,14 @@ class Freeze(Check):
         return ok(f"recovery point {name}, with {len(point.disks)} disks", **facts)
 
 
+def _first_disk(context: Context) -> tuple[Disk, DiskPoint] | None:
+    """Return the first disk of the recovery point that is one of the VM's, None if it holds none."""
+    assert context.vm is not None
+    assert context.live_point is not None
+    ours = {disk.id: disk for disk in context.vm.disks}
+    return next(((ours[each.disk_id], each) for each in context.live_point.disks if each.disk_id in ours), None)
+
+
 class Regions(Check):
     """Where the first MiB of its first disk has data is really told."""
 
@@ -68,15 +77,11 @@ class Regions(Check):
     limit_s = 120.0
 
     async def run(self, context: Context) -> Result:
-        prism, vm, point = context.prism, context.vm, context.live_point
-        assert prism is not None
-        assert vm is not None
-        assert point is not None
-        ours = {disk.id: disk for disk in vm.disks}
-        disk = next((each for each in point.disks if each.disk_id in ours), None)
-        if disk is None:
+        assert context.prism is not None
+        if (first := _first_disk(context)) is None:
             return skipped("the VM has no disk")
-        sample = await prism.sample_regions(disk, WINDOW)
+        ours, disk = first
+        sample = await context.prism.sample_regions(disk, WINDOW)
         page = sample.page
         lengths = [int(length) for length in page.regions["length"]]
         offsets = [int(offset) for offset in page.regions["offset"]]
@@ -90,14 +95,15 @@ class Regions(Check):
             "file_size": page.disk_size,
             "next_offset": page.next_offset,
         }
-        size = ours[disk.disk_id].size
-        if page.disk_size is not None and page.disk_size != size:
+        if page.disk_size is not None and page.disk_size != ours.size:
             return warning(
-                f"{sample.by} says {page.disk_size} bytes, the VM {size}", "was the disk resized just now?", **facts
+                f"{sample.by} says {page.disk_size} bytes, the VM {ours.size}",
+                "was the disk resized just now?",
+                **facts,
             )
         return ok(
             f"{len(lengths)} regions, {format_size(sum(lengths))}, in the first {format_size(WINDOW)} of"
-            f" {ours[disk.disk_id].label}, computed by {sample.by}",
+            f" {ours.label}, computed by {sample.by}",
             **facts,
         )
 
@@ -112,17 +118,14 @@ class Read(Check):
         return context.live_point is not None and context.source in _MAKES_NOTHING
 
     async def run(self, context: Context) -> Result:
-        prism, vm, point = context.prism, context.vm, context.live_point
-        assert prism is not None
-        assert vm is not None
-        assert point is not None
-        sizes = {disk.id: disk for disk in vm.disks}
-        disk = next((each for each in point.disks if each.disk_id in sizes), None)
-        if disk is None:
+        assert context.prism is not None
+        assert context.vm is not None
+        if (first := _first_disk(context)) is None:
             return skipped("the VM has no disk")
+        ours, disk = first
         kind = next(each for each in ATTACHERS if each.name == context.source)
-        attacher, ours = kind(prism, attach_options(context)), sizes[disk.disk_id]
-        if not (verdict := await attacher.can_serve_vm(vm)):
+        attacher = kind(context.prism, attach_options(context))
+        if not (verdict := await attacher.can_serve_vm(context.vm)):
             return failed(verdict.reason, "as it says; docs/first-run.md has it step by step")
         async with attacher.attach(disk, ours.size):
             return ok(f"{ours.label} is readable here ({kind.title}), with {format_size(ours.size)}", path=disk.path)
