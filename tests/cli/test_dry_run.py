@@ -72,6 +72,8 @@ def test_a_dry_run_of_a_capture_looks_for_the_worker_and_the_directories(
 
     no_worker = hand.ntx("capture", *arguments, "-n", "--worker", "nobody")
     no_devices = hand.ntx("capture", *arguments, "-n", "--device-dir", missing)
+    hand.env["NTX_WORKER"] = "typo"
+    typo_in_variable = hand.ntx("capture", *arguments, "-n")
     for name in ("NTX_WORKER", "NTX_CONTAINERS"):
         hand.env.pop(name, None)
     no_hot_add = hand.ntx("capture", *arguments, "-n", "--source", "hotadd")
@@ -79,6 +81,7 @@ def test_a_dry_run_of_a_capture_looks_for_the_worker_and_the_directories(
     no_containers = hand.ntx("capture", *arguments, "-n", "--source", "path", "--containers", missing)
 
     assert_refused(no_worker, 10, "nobody")
+    assert_refused(typo_in_variable, 10, "'typo'", "(NTX_WORKER=typo)")
     assert_refused(no_devices, 2, "--device-dir", str(missing))
     assert_refused(no_hot_add, 2, "--source hotadd", "--worker")
     assert_refused(no_mounts, 2, "--source path", "--containers")

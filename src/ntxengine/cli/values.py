@@ -1,4 +1,7 @@
-"""What a value on the command line may be: sizes, rates, seconds, tiers, the address and the user of a Prism."""
+"""What a value on the command line may be: sizes, rates, seconds, tiers, the address and the user of a Prism.
+
+What is a text is a StringParamType: of those a message names the NTX_* variable (variables.py).
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,7 @@ class TierName(click.ParamType[Tier]):
         return [CompletionItem(each.name) for each in Tier if each.name.startswith(incomplete.upper())]
 
 
-class PrismUrl(click.ParamType[str]):
+class PrismUrl(click.types.StringParamType):
     """The address of a Prism, checked before anything is asked for."""
 
     name = "url"
@@ -88,7 +91,7 @@ class PrismUrl(click.ParamType[str]):
         return str(value)
 
 
-class Username(click.ParamType[str]):
+class Username(click.types.StringParamType):
     """The user of a Prism."""
 
     name = "text"
@@ -101,7 +104,7 @@ class Username(click.ParamType[str]):
         return str(value)
 
 
-class Given(click.ParamType[str]):
+class Given(click.types.StringParamType):
     """A text that is not empty: a variable that a script forgot to set must not mean that nothing was said."""
 
     name = "text"
@@ -112,7 +115,7 @@ class Given(click.ParamType[str]):
         return str(value)
 
 
-class Fingerprint(click.ParamType[str]):
+class Fingerprint(click.types.StringParamType):
     """The SHA-256 of a certificate, however it is written."""
 
     name = "sha256"

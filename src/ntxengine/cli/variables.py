@@ -8,9 +8,7 @@ import re
 import click
 from click.core import ParameterSource
 
-from ntxengine.cli.values import Fingerprint, PrismUrl, Username
-
-_TELLING = (click.Path, click.types.StringParamType, PrismUrl, Username, Fingerprint)
+_TELLING = (click.Path, click.types.StringParamType)
 """Types of values that are names: one that is in a message is what that is about."""
 
 
