@@ -60,9 +60,6 @@ class ToldMachine(Machine):
     def program(self, name: str) -> str | None:
         return None if name in self.missing else super().program(name)
 
-    async def missing_driver(self, driver: str) -> str:
-        return f"qemu has no {driver} driver here" if f"driver {driver}" in self.missing else ""
-
     def vm_id(self) -> str:
         return self.id
 

@@ -8,7 +8,6 @@ import pytest
 
 from ntxengine.probe import machine
 from ntxengine.probe.machine import Machine
-from tests.support.servers import require
 
 
 async def test_a_port_is_open_or_closed() -> None:
@@ -43,13 +42,3 @@ async def test_a_port_that_takes_no_connection_is_silent(monkeypatch: pytest.Mon
 
 async def test_a_name_has_addresses() -> None:
     assert await Machine().addresses("localhost")
-
-
-@pytest.mark.parametrize(("driver", "lacks"), [("file", False), ("rope", True)])
-async def test_a_driver_that_qemu_lacks_is_known(driver: str, lacks: bool) -> None:
-    require("qemu-img", "setpriv")
-
-    said = await Machine().missing_driver(driver)
-
-    assert bool(said) == lacks
-    assert lacks == ("rope" in said)

@@ -6,6 +6,8 @@ import dataclasses
 
 import pytest
 
+from ntxengine.attach.iscsiadm import Kernel
+from ntxengine.images import qemu_img
 from ntxengine.probe.check import Context
 from ntxengine.probe.machine import Route
 from ntxengine.probe.sources import is_allowed, look_at_iscsi, look_at_nfs
@@ -106,16 +108,47 @@ async def test_the_controller_vm_of_the_host_is_preferred(context: Context) -> N
     assert found.facts["nfs_server"] in ("127.0.0.2", "127.0.0.3")
 
 
-@pytest.mark.parametrize(("look", "driver"), [(look_at_nfs, "nfs"), (look_at_iscsi, "iscsi")])
-async def test_a_driver_that_lacks_is_named(look, driver: str, context: Context, lab: Lab) -> None:  # type: ignore[no-untyped-def]
-    give(context, data_services="127.0.0.9")
-    lab.machine.missing.add(f"driver {driver}")
+def let_qemu_lack(driver: str, lab: Lab, *, kernel: str) -> None:
+    """Let qemu here be without a block driver; `kernel` is what the kernel's iSCSI initiator lacks."""
 
-    found = await look(context)
+    async def no_driver(name: str) -> str:
+        return f"qemu has no {name} driver here: install the package qemu-block-extra" if name == driver else ""
 
-    assert found.status == "failed"
-    assert driver in found.text
-    assert "qemu-block-extra" in found.remedy
+    async def missing(_self: Kernel) -> str:
+        return kernel
+
+    lab.patch.setattr(qemu_img, "no_driver", no_driver)
+    lab.patch.setattr(Kernel, "missing", missing)
+
+
+@pytest.mark.parametrize("source", ["nfs", "iscsi"])
+async def test_a_driver_that_lacks_is_named_once(source: str, lab: Lab) -> None:
+    lab.element()
+    lab.give(vm="")
+    lab.give_attach(source=source, data_services="127.0.0.9")
+    lab.machine.routes[3260] = OPEN
+    let_qemu_lack(source, lab, kernel="iscsiadm is not installed")
+
+    not_ok = await lab.not_ok()
+
+    line = next(line for line in lab.told if line.key == f"source.{source}")
+    assert not_ok == {f"source.{source}": "failed"}
+    assert f"no {source} driver" in line.result.text
+    assert "qemu-block-extra" in line.result.text
+    assert line.result.remedy.startswith("as it says")
+
+
+@pytest.mark.parametrize("source", ["iscsi", "auto"])
+async def test_iscsi_by_the_kernel_needs_no_driver_of_qemu(source: str, lab: Lab) -> None:
+    lab.give(vm="", worker="")
+    lab.give_attach(source=source, data_services="127.0.0.9", containers=None)
+    lab.machine.routes |= {3260: OPEN, 3205: CLOSED}
+    let_qemu_lack("iscsi", lab, kernel="")
+
+    found = await lab.probe()
+
+    assert found.count("failed") == 0, lab.told
+    assert found.context.source == "iscsi"
 
 
 async def test_a_cluster_without_a_data_services_address_is_named(context: Context) -> None:

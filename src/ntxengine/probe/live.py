@@ -15,7 +15,7 @@ from ntxengine.prism.models import Disk, DiskPoint
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.cluster import POINT_PREFIX
 from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
-from ntxengine.probe.sources import attach_options
+from ntxengine.probe.sources import AS_IT_SAYS, attach_options
 from ntxengine.units import MIB, format_size
 
 _MAKES_NOTHING = ("path", "nfs")
@@ -126,7 +126,7 @@ class Read(Check):
         kind = next(each for each in ATTACHERS if each.name == context.source)
         attacher = kind(context.prism, attach_options(context))
         if not (verdict := await attacher.can_serve_vm(context.vm)):
-            return failed(verdict.reason, "as it says; docs/first-run.md has it step by step")
+            return failed(verdict.reason, AS_IT_SAYS)
         async with attacher.attach(disk, ours.size):
             return ok(f"{ours.label} is readable here ({kind.title}), with {format_size(ours.size)}", path=disk.path)
 

@@ -12,7 +12,6 @@ from typing import Literal
 
 from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.ids import is_uuid
-from ntxengine.images import qemu_img
 
 NAME_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 5.0
@@ -66,13 +65,6 @@ class Machine:
     def program(self, name: str) -> str | None:
         """Return where a program is."""
         return shutil.which(name)
-
-    async def missing_driver(self, driver: str) -> str:
-        """Return what to say if qemu has no block driver of this name, "" if it has: it looks for that first of all.
-
-        That there is no qemu is another finding.
-        """
-        return await qemu_img.no_driver(driver) if self.program("qemu-img") and self.program("qemu-nbd") else ""
 
     def vm_id(self) -> str:
         """Return the UUID that this machine has as a VM of AHV, "" if it is none, or we may not see it."""

@@ -31,6 +31,7 @@ NFS_HOW_TO = (
     "Prism Element > Storage > container > Update > Advanced Settings > Filesystem Whitelists: add"
     " {address}/255.255.255.255"
 )
+AS_IT_SAYS = "as it says; docs/first-run.md has it step by step"
 MAX_SHOWN = 6
 FOLDER_TIMEOUT_S = 10.0
 
@@ -59,7 +60,7 @@ class Way(Check):
         except OptionsError as exc:  # whatever else can be used, a capture ends here
             return failed(str(exc), "correct it, or leave it out")
         if not verdict:
-            return self._unusable(context, verdict.reason, "name a worker VM, or another way: docs/first-run.md")
+            return self._unusable(context, verdict.reason, AS_IT_SAYS)
         return await self._looked(context, attacher)
 
     async def _looked(self, context: Context, attacher: Attacher) -> Result:
@@ -72,7 +73,7 @@ class Way(Check):
         if found.status == "failed":
             return self._unusable(context, found.text, found.remedy, found.facts)
         if not verdict:
-            return self._unusable(context, verdict.reason, "as it says; docs/first-run.md has it step by step")
+            return self._unusable(context, verdict.reason, AS_IT_SAYS)
         return found
 
     def _unusable(
@@ -148,8 +149,6 @@ async def look_at_nfs(context: Context) -> Result:
     if not server:
         return failed("no address of an NFS server is known", "give one: --nfs-server ADDRESS of the cluster or a CVM")
     facts: Facts = {"nfs_server": server}
-    if problem := await context.machine.missing_driver("nfs"):
-        return failed(problem, "apt install qemu-block-extra", **facts)
     route = await context.machine.connect(server, NFS_PORT)
     if route.answer != "open":
         return failed(
@@ -201,8 +200,6 @@ async def look_at_iscsi(context: Context) -> Result:
             "set one: Prism Element > Settings > Cluster Details > iSCSI Data Services IP; or --data-services ADDRESS",
         )
     facts: Facts = {"data_services": f"{address}:{port}"}
-    if problem := await context.machine.missing_driver("iscsi"):
-        return failed(problem, "apt install qemu-block-extra", **facts)
     route = await context.machine.connect(address, port)
     if route.answer != "open":
         return failed(
