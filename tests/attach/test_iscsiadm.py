@@ -7,6 +7,7 @@ the record that the real one makes, is in its place.
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,18 @@ async def test_a_device_that_does_not_appear_is_said_and_the_login_taken_back(la
     with pytest.raises(AttachError, match=r"no device named \.\.\.-iscsi-iqn.*-lun-0 of a size above 0 appeared"):
         async with kernel(lab).open(LUN):
             pass
+
+    assert told(lab)[-3:] == [f"{NODE} --logout", f"{NODE} -o delete", f"{INTERFACE} -o delete"]
+
+
+async def test_a_device_that_cannot_be_read_is_said_and_the_login_taken_back(lab: Path) -> None:
+    (lab / "disk").unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(lab / "disk"))
+
+        with pytest.raises(AttachError, match=f"cannot read the disk in {lab}/by-path: .*No such device"):
+            async with kernel(lab).open(LUN):
+                pass
 
     assert told(lab)[-3:] == [f"{NODE} --logout", f"{NODE} -o delete", f"{INTERFACE} -o delete"]
 

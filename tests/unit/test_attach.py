@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,6 +221,29 @@ async def test_a_device_that_comes_late_is_waited_for(worker: Worker) -> None:
 
     assert data == b"disk"
     assert not late.cancelled()
+
+
+async def test_a_folder_that_is_made_for_the_first_device_is_waited_for(worker: Worker, tmp_path: Path) -> None:
+    later = tmp_path / "later"
+    worker.device_dir.rename(later)
+    worker.device_dir, folder = later, worker.device_dir
+    asyncio.get_running_loop().call_later(0.05, later.rename, folder)
+
+    prism = cast(Prism, worker)
+    path, _ = await read(HotAdd(prism, AttachOptions("w", folder), appear_timeout_s=5.0, poll_s=0.01), disk_point())
+
+    assert path == str(worker.data)
+
+
+async def test_a_device_that_cannot_be_read_is_said_and_is_removed(worker: Worker, tmp_path: Path) -> None:
+    worker.data = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(worker.data))
+
+        with pytest.raises(AttachError, match=rf"cannot read the disk in {worker.device_dir}: .*No such device"):
+            await read(hot_add(worker), disk_point())
+
+    assert worker.attached == []
 
 
 async def test_a_device_that_never_comes_is_an_error_and_is_removed(worker: Worker) -> None:

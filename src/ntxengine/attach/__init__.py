@@ -6,6 +6,7 @@ hotadd.py         this machine is a VM of the cluster: a clone is hot-added to i
 hotadd_clones.py  such clones, found again: those that were left, and those that are no disks of the VM that has them
 nfs.py            exports of storage containers, read by a qemu-nbd
 iscsi.py          volume groups with clones of disks, logged in to (portal.py, initiator.py, iscsiadm.py)
+device.py         a block device that is waited for, as hot-add and iscsiadm do
 first.py          the first of several that can serve a VM
 export.py         what a qemu-nbd reads over the network for us
 """

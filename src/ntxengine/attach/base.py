@@ -228,27 +228,6 @@ def readable_size(path: Path) -> int:
         os.close(descriptor)
 
 
-def find_device(device_dir: Path, suffix: str) -> tuple[Path, int] | None:
-    """Return the device whose name ends with `suffix`, and its size; None while there is none.
-
-    Several names may lead to one device; one name for two devices is refused.  Partitions end otherwise (`-part1`).
-    """
-    devices: set[Path] = set()
-    for entry in device_dir.iterdir():
-        if entry.name.lower().endswith(suffix):
-            try:
-                devices.add(entry.resolve(strict=True))
-            except FileNotFoundError:  # udev is at work
-                continue
-    if not devices:
-        return None
-    if len(devices) > 1:
-        names = ", ".join(sorted(map(str, devices)))
-        raise AttachError(f"{device_dir} has more than one device named ...{suffix}: {names}")
-    device = devices.pop()
-    return device, readable_size(device)
-
-
 @asynccontextmanager
 async def taken_away(
     remove: Callable[[], Coroutine[None, None, None]], complaint: Callable[[BaseException], str], *, timeout_s: float

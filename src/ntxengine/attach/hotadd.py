@@ -8,7 +8,6 @@ The clone is new and writable, and we only read it.  LVM and automatic mounting 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -31,11 +30,10 @@ from ntxengine.attach.base import (
     check_folder,
     check_size,
     file_location,
-    find_device,
     taken_away,
 )
-from ntxengine.concurrency.completion import call_with_timeout
-from ntxengine.errors import AttachError, machine_error
+from ntxengine.attach.device import wait_for_device
+from ntxengine.errors import AttachError
 from ntxengine.ids import is_uuid
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import TOO_OLD_TO_HOT_ADD, Findings
@@ -135,28 +133,16 @@ class HotAdd(Attacher):
         if not is_uuid(attached.vmdisk_id):
             raise AttachError(f"Prism calls the file of a hot-added disk {attached.vmdisk_id!r}, which is not a UUID")
         suffix = attached.vmdisk_id.replace("-", "_").lower()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._appear_timeout_s
-        while True:
-            left_s = max(deadline - loop.time(), self._poll_s)
-            try:
-                found = await call_with_timeout(lambda: find_device(self.options.device_dir, suffix), left_s)
-            except TimeoutError:
-                found = None
-            except OSError as error:
-                action = f"cannot read the hot-added disk in {self.options.device_dir}"
-                raise machine_error(action, error) or AttachError(f"{action}: {error}") from error
-            # The name may be there before the capacity is.
-            if found is not None and found[1] > 0:
-                check_size(found[0], found[1], size)
-                return found[0]
-            if loop.time() >= deadline:
-                raise AttachError(
-                    f"no device named ...{suffix} appeared in {self.options.device_dir} within "
-                    f"{self._appear_timeout_s:g} s after the disk was hot-added to VM {self.worker_id}: is this "
-                    f"machine that VM (--worker)?"
-                )
-            await asyncio.sleep(self._poll_s)
+        folder = self.options.device_dir
+        found = await wait_for_device(folder, suffix, timeout_s=self._appear_timeout_s, poll_s=self._poll_s)
+        if found is None:
+            raise AttachError(
+                f"no device named ...{suffix} appeared in {folder} within {self._appear_timeout_s:g} s after the disk "
+                f"was hot-added to VM {self.worker_id}: is this machine that VM (--worker)?"
+            )
+        device, found_size = found
+        check_size(device, found_size, size)
+        return device
 
 
 def _not_detached(attached: AttachedDisk, error: BaseException) -> str:

@@ -11,7 +11,6 @@ LIMIT: after a SIGKILL of ours the session, and its record with the secret, stay
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import re
@@ -21,10 +20,11 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from ntxengine.attach.base import file_location, find_device, taken_away
+from ntxengine.attach.base import file_location, taken_away
+from ntxengine.attach.device import wait_for_device
 from ntxengine.attach.export import Export
 from ntxengine.attach.initiator import Initiator, Waiting
-from ntxengine.concurrency.completion import call_with_timeout, to_thread_joined
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import AttachError, ToolError
 from ntxengine.images import process
 from ntxengine.images.served import IscsiLun
@@ -115,25 +115,15 @@ class Kernel(Initiator):
     async def _device(self, lun: IscsiLun) -> Export:
         """Wait until the disk can be read here.  Errors: AttachError."""
         suffix = f"-iscsi-{lun.target}-lun-{lun.lun}"
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.waiting.appear_s
-        while True:
-            try:
-                left_s = max(deadline - loop.time(), self.waiting.poll_s)
-                found = await call_with_timeout(lambda: find_device(self._by_path, suffix.lower()), left_s)
-            except (TimeoutError, FileNotFoundError):  # the folder is there with the first device
-                found = None
-            except OSError as error:
-                raise AttachError(f"{lun.label}: its device cannot be read: {error}") from error
-            # The name may be there before the capacity is.
-            if found is not None and found[1] > 0:
-                return Export(file_location(found[0]), found[1])
-            if loop.time() >= deadline:
-                raise AttachError(
-                    f"{lun.label}: logged in, and no device named ...{suffix} of a size above 0 appeared in "
-                    f"{self._by_path} within {self.waiting.appear_s:g} s"
-                )
-            await asyncio.sleep(self.waiting.poll_s)
+        appear_s = self.waiting.appear_s
+        found = await wait_for_device(self._by_path, suffix.lower(), timeout_s=appear_s, poll_s=self.waiting.poll_s)
+        if found is None:
+            raise AttachError(
+                f"{lun.label}: logged in, and no device named ...{suffix} of a size above 0 appeared in "
+                f"{self._by_path} within {appear_s:g} s"
+            )
+        device, size = found
+        return Export(file_location(device), size)
 
 
 def _not_forgotten(lun: IscsiLun, error: BaseException) -> str:
