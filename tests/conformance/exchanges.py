@@ -183,7 +183,7 @@ async def _refused(asking: Awaitable[object]) -> str:
 
 
 async def _streamed(prism: Prism) -> list[Vm | OddVm]:
-    return [vm async for vm in prism.stream_vms(with_categories=True)]
+    return [vm async for vm in prism.stream_vms(categories=["Environment=Production"])]
 
 
 async def _make_group(prism: Prism, held: Held) -> VolumeGroup:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from ntxengine.api.inventory import Clusters, DetailReader
+from ntxengine.api.inventory import Clusters, DetailReader, VmFilter, search_vms
 from ntxengine.errors import PrismStatusError
 from ntxengine.prism import kept
-from ntxengine.prism.cluster import Prism, cvm_of
+from ntxengine.prism.cluster import Cluster, Prism, cvm_of
 from ntxengine.prism.http.session import Session
 from ntxengine.prism.kept import KEPT_S, MAX_KEPT, Kept
 from ntxengine.prism.models import Container, Disk, DiskUsage, Family, OddVm, Vm
@@ -27,6 +27,7 @@ from tests.prism.hostile import HANG, HandClock, Hostile, reply
 
 both = pytest.mark.parametrize("family", ["v4", "v3"])
 ID, OTHER = (str(uuid.UUID(int=number)) for number in (1, 2))
+WANTED = ["Env=prod"]
 LISTS = {"v4": "GET /config/storage-containers", "v3": "GET /v2.0/storage_containers"}
 
 
@@ -114,7 +115,7 @@ async def test_vms_of_all_clusters_are_seen_through_prism_central(connect: Conne
 @both
 async def test_categories_are_told_by_name(connect: Connect, family: Family) -> None:
     async with connect(family) as prism:
-        found = {vm.name: vm.categories async for vm in prism.stream_vms(with_categories=True) if isinstance(vm, Vm)}
+        found = {vm.name: vm.categories async for vm in prism.stream_vms(categories=WANTED) if isinstance(vm, Vm)}
 
     assert found["other"] == ("App=db", "App=web", "Environment=Production")
     assert found["ntx-worker"] == ()
@@ -133,7 +134,7 @@ async def test_categories_that_may_not_be_read_are_an_error(connect: Connect, si
 
     async with connect("v4") as prism:
         with pytest.raises(PrismStatusError, match="View Category"):
-            async for _ in prism.stream_vms(with_categories=True):
+            async for _ in prism.stream_vms(categories=WANTED):
                 pass
 
 
@@ -245,21 +246,49 @@ async def test_a_controller_vm_is_an_address_or_not_known(
 
 
 @both
-@pytest.mark.parametrize("categories", [None, {}, [], [None], [1], "x", {"a": {"b": 1}}, [{"extId": 7}], {"k": [1]}])
+@pytest.mark.parametrize(
+    ("categories", "odd_in"),
+    [(nothing, "") for nothing in (None, {}, [])]
+    + [(odd, "v3 v4") for odd in ([None], [1], "x", [{"extId": 7}])]
+    + [(pairs, "v4") for pairs in ({"a": {"b": 1}}, {"k": [1]})],
+)
 async def test_odd_categories_keep_nobody_from_reading_the_vm(
-    hostile: Hostile, prism: Prism, family: Family, categories: Any
+    hostile: Hostile, prism: Prism, family: Family, categories: Any, odd_in: str
 ) -> None:
+    _with_categories(hostile, categories)
+
+    [vm] = [found async for found in prism.stream_vms(categories=WANTED)]
+    found = [each async for each in search_vms(Cluster(prism, prism.findings), VmFilter(categories=("Env=prod",)))]
+
+    assert not isinstance(vm, OddVm)
+    assert vm.categories == ()
+    assert found == ([OddVm(ID, "a", "Prism does not tell all of its categories")] if family in odd_in else [])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [(["Env=prod"], "a"), (["Env=test"], ""), (["Env=none"], "odd"), (["Env=prod", "Env=none"], "a")],
+)
+async def test_a_category_without_a_name_may_be_one_that_is_looked_for_and_has_none(
+    hostile: Hostile, hostile_central: CentralPrism, wanted: list[str], expected: str
+) -> None:
+    _with_categories(hostile, [{"extId": ID}, {"extId": str(uuid.UUID(int=3))}])
+    named = [{"extId": ID, "key": "Env", "value": "prod"}, {"extId": OTHER, "key": "Env", "value": "test"}]
+    hostile.on("GET /config/categories", reply(200, {"data": named, "metadata": {"totalAvailableResults": 2}}))
+    cluster = Cluster(hostile_central, hostile_central.findings)
+
+    found = [vm async for vm in search_vms(cluster, VmFilter(categories=tuple(wanted)))]
+
+    assert ["odd" if isinstance(vm, OddVm) else vm.name for vm in found] == ([expected] if expected else [])
+
+
+def _with_categories(hostile: Hostile, categories: Any) -> None:
     v4 = {"extId": ID, "name": "a", "categories": categories}
     v3 = {"metadata": {"uuid": ID, "categories": categories, "categories_mapping": categories}}
     v3["status"] = {"name": "a", "resources": {}}
     hostile.on("GET /ahv/config/vms", reply(200, {"data": [v4], "metadata": {"totalAvailableResults": 1}}))
     hostile.on("GET /config/categories", reply(200, {"data": [], "metadata": {"totalAvailableResults": 0}}))
     hostile.on("POST /vms/list", reply(200, {"entities": [v3], "metadata": {"total_matches": 1}}))
-
-    [vm] = [found async for found in prism.stream_vms(with_categories=True)]
-
-    assert not isinstance(vm, OddVm)
-    assert vm.categories == ()
 
 
 @pytest.mark.parametrize(

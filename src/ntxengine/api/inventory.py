@@ -38,14 +38,16 @@ class VmFilter:
             if not all(category.partition("=")):
                 raise OptionsError(f"category {category!r} is not written KEY=VALUE")
 
-    def wants(self, vm: Vm) -> bool:
-        """Return whether a VM is one of those, wherever it is."""
+    def wants(self, vm: Vm) -> bool | None:
+        """Return whether a VM is one of those, wherever it is; None if its categories are not told so far."""
         tools = vm.guest_tools
-        return (
-            (not self.powered_on or vm.power_state == "on")
-            and not (self.guest_tools and False in (tools.installed, tools.enabled))
-            and all(values & set(vm.categories or ()) for values in self._by_key().values())
-        )
+        if self.powered_on and vm.power_state != "on":
+            return False
+        if self.guest_tools and False in (tools.installed, tools.enabled):
+            return False
+        if all(values & set(vm.categories or ()) for values in self._by_key().values()):
+            return True
+        return None if vm.may_have_other_categories else False
 
     def _by_key(self) -> Mapping[str, set[str]]:
         by_key: defaultdict[str, set[str]] = defaultdict(set)
@@ -78,11 +80,13 @@ class Clusters:
 async def search_vms(cluster: Cluster, wanted: VmFilter, clusters: Clusters | None = None) -> AsyncIterator[Vm | OddVm]:
     """Yield the VMs that are wanted as pages of them arrive; and all that cannot be read: nobody knows of those.
 
+    An OddVm is also one of which nobody knows whether it has a category that is wanted.
+
     Errors: NotFoundError if no VM is on `wanted.cluster`; PrismError, also where categories may not be read.
     """
     clusters = clusters or Clusters(cluster.prism)
     was_seen = not wanted.cluster
-    async for vm in cluster.prism.stream_vms(with_categories=bool(wanted.categories)):
+    async for vm in cluster.prism.stream_vms(categories=wanted.categories):
         if isinstance(vm, OddVm):
             yield vm
             continue
@@ -91,7 +95,10 @@ async def search_vms(cluster: Cluster, wanted: VmFilter, clusters: Clusters | No
             if wanted.cluster.lower() != facts.id.lower() and wanted.cluster != facts.name:
                 continue
             was_seen = True
-        if wanted.wants(vm):
+        is_wanted = wanted.wants(vm)
+        if is_wanted is None:
+            yield OddVm(vm.id, vm.name, "Prism does not tell all of its categories")
+        elif is_wanted:
             yield vm
     if not was_seen:
         raise NotFoundError(

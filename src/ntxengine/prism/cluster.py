@@ -19,7 +19,7 @@ Every method raises PrismError or one of its kinds; a thing that is not there is
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -60,10 +60,11 @@ class Inventory(Protocol):
         """Return every VM that we may see, and those that cannot be read, with the reason."""
         ...
 
-    def stream_vms(self, *, with_categories: bool = False) -> AsyncIterator[Vm | OddVm]:
+    def stream_vms(self, *, categories: Collection[str] = ()) -> AsyncIterator[Vm | OddVm]:
         """Yield the same as pages arrive, each once, in the order of the server: only their ids are held.
 
-        v4 tells the names of categories by a list of their own, which is asked for only if `with_categories`.
+        v4 tells the names of categories by a list of their own, which is asked for only if somebody looks for
+        some `categories` (`key=value`).  All VMs are told of, whether they have them or not.
         Errors: PrismStatusError if that may not be read; PrismBusy, PrismAnswerError as for any list.
         """
         ...

@@ -96,6 +96,7 @@ class Vm:
     does not hold (CD-ROMs, volume groups of v3), for the report.  `groups` are volume groups of which a recovery point
     can hold the disks; those that are to be captured are among `disks`.  `is_moving`: it is being moved to another
     cluster.  `categories` are written `key=value`; None where they were not asked for, or are not told.
+    `may_have_other_categories`: it may have one more of those that somebody looks for, which Prism does not tell.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Vm:
     groups: tuple[GroupSlot, ...] = ()
     is_moving: bool = False
     categories: tuple[str, ...] | None = None
+    may_have_other_categories: bool = False
     config: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 

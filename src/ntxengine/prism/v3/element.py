@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 
 from ntxengine.errors import OptionsError, PrismAnswerError, PrismError, PrismStatusError
@@ -96,7 +96,7 @@ class ElementPrism:
         """Return every VM that we may see.  Which file on storage a disk is, only `vm` tells."""
         return await sorted_list(self.stream_vms())
 
-    def stream_vms(self, *, with_categories: bool = False) -> AsyncIterator[Vm | OddVm]:
+    def stream_vms(self, *, categories: Collection[str] = ()) -> AsyncIterator[Vm | OddVm]:
         """Yield the VMs as pages arrive; v3 tells their categories with them."""
         return each_vm(entities(self._api, "vm"), self._read, name_of)
 

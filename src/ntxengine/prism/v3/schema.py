@@ -123,15 +123,17 @@ class _VmMetadata(_Metadata):
     categories: Any = None
     categories_mapping: Any = None
 
-    def names(self) -> tuple[str, ...]:
-        """Return the categories of the VM, `key=value`: one of each key, or all of them where Prism tells all."""
-        told = [found for found in (self.categories_mapping, self.categories) if isinstance(found, dict) and found]
+    def told(self) -> tuple[tuple[str, ...], bool]:
+        """Return the categories, `key=value`: one of each key, or all where Prism tells all; and whether it is odd."""
+        both = (self.categories_mapping, self.categories)
+        found = next((one for one in both if isinstance(one, dict) and one), {})
         pairs = [
             (key, value)
-            for key, values in (told[0].items() if told else ())
+            for key, values in found.items()
             for value in (values if isinstance(values, list) else [values])
         ]
-        return tuple(sorted({one_line(f"{key}={value}") for key, value in pairs if isinstance(value, str)}))
+        named = {one_line(f"{key}={value}") for key, value in pairs if isinstance(value, str)}
+        return tuple(sorted(named)), any(one and not isinstance(one, dict) for one in both)
 
 
 class _Vm(msgspec.Struct):
@@ -157,6 +159,7 @@ def vm_from(raw: msgspec.Raw | bytes, files: Mapping[str, V2Disk], *, request: s
     if len({disk.id for disk in disks}) != len(disks):
         raise PrismAnswerError(f"{where}: two disks have the same uuid")
     cluster, host = found.status.cluster_reference, resources.host_reference
+    categories, may_have_other_categories = found.metadata.told()
     return Vm(
         id=found.metadata.uuid,
         name=found.status.name or "",
@@ -166,7 +169,8 @@ def vm_from(raw: msgspec.Raw | bytes, files: Mapping[str, V2Disk], *, request: s
         disks=tuple(disks),
         guest_tools=(resources.guest_tools or GuestToolsState()).model(),
         excluded=tuple(excluded),
-        categories=found.metadata.names(),
+        categories=categories,
+        may_have_other_categories=may_have_other_categories,
         config=decode_object(raw, request=request) if with_config else {},
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from ntxengine.errors import PrismError
@@ -110,12 +110,12 @@ class CentralPrism:
         """Return every VM that we may see."""
         return await sorted_list(self.stream_vms())
 
-    async def stream_vms(self, *, with_categories: bool = False) -> AsyncIterator[Vm | OddVm]:
+    async def stream_vms(self, *, categories: Collection[str] = ()) -> AsyncIterator[Vm | OddVm]:
         """Yield the VMs as pages arrive."""
-        names = await category_names(self._api) if with_categories else None
+        names = await category_names(self._api, categories) if categories else None
 
         async def read(listed: Listed) -> Vm:
-            return vm_from(listed.raw, request=listed.request, with_config=False, category_names=names)
+            return vm_from(listed.raw, request=listed.request, with_config=False, names=names)
 
         async for vm in each_vm(entities(self._api.list_vms, order_by="name"), read, name_of):
             yield vm

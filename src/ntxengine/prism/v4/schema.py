@@ -7,6 +7,7 @@ checked.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -220,12 +221,35 @@ class _CdRom(Camel):
     disk_address: _DiskAddress | None = None
 
 
-def vm_from(
-    raw: msgspec.Raw, *, request: str, with_config: bool = True, category_names: Mapping[str, str] | None = None
-) -> Vm:
+@dataclass(frozen=True)
+class CategoryNames:
+    """What the categories are called, `key=value`, by id.
+
+    `are_enough`: those that somebody looks for are among them, so one without a name is none of those.
+    """
+
+    by_id: Mapping[str, str]
+    are_enough: bool
+
+    def of(self, found: object) -> tuple[tuple[str, ...], bool]:
+        """Return the categories of a VM that have a name, and whether it may have others that are looked for.
+
+        What is odd about them keeps nobody from reading the VM.
+        """
+        listed = found or []
+        if not isinstance(listed, list):
+            return (), True
+        ids = [one.get("extId") if isinstance(one, dict) else None for one in listed]
+        is_odd = not all(isinstance(one, str) for one in ids)
+        names = {one: self.by_id.get(one) for one in ids if isinstance(one, str)}
+        named = tuple(sorted({name for name in names.values() if name is not None}))
+        return named, is_odd or (None in names.values() and not self.are_enough)
+
+
+def vm_from(raw: msgspec.Raw, *, request: str, with_config: bool = True, names: CategoryNames | None = None) -> Vm:
     """Return a VM as our model; without its configuration for a list, where it would be most of what is held.
 
-    `category_names` are those of all categories, by id; without them no category is told of.
+    Without `names` no category is told of.
     """
     found = decode(raw, _Vm, request=request)
     where = f"{request}: VM {found.ext_id}"
@@ -241,6 +265,7 @@ def vm_from(
         excluded.append(f"{(address.bus_type or 'ide').lower()}.{address.index or 0} (CD-ROM)")
     if len({disk.id for disk in disks}) != len(disks):
         raise PrismAnswerError(f"{where}: two disks have the same diskExtId")
+    categories, may_have_other_categories = (None, False) if names is None else names.of(found.categories)
     return Vm(
         id=found.ext_id,
         name=found.name or "",
@@ -252,15 +277,10 @@ def vm_from(
         excluded=tuple(excluded),
         groups=tuple(groups.values()),
         is_moving=found.is_cross_cluster_migration_in_progress is True,
-        categories=None if category_names is None else _categories(found.categories, category_names),
+        categories=categories,
+        may_have_other_categories=may_have_other_categories,
         config=decode_object(raw, request=request) if with_config else {},
     )
-
-
-def _categories(found: object, names: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the categories of a VM that have a name.  What is odd about them keeps nobody from reading the VM."""
-    ids = [one.get("extId") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-    return tuple(sorted({names[one] for one in ids if isinstance(one, str) and one in names}))
 
 
 def _disk(slot: VmDisk, where: str) -> Disk:
