@@ -5,6 +5,7 @@ message.py      a request and its answer
 endpoint.py     an address that was checked, the account to use there, how its certificate is judged
 accounts.py     kinds of accounts, and what each sends to prove itself; secret.py: what does not print itself
 login.py        one login at a time, the rest wait for its cookie
+cookies.py      which cookies are kept, sent, secret
 limiter.py      no faster than Prism's rate limits allow
 trust.py        how a certificate is judged, and those that were trusted on first use; tls.py: that, done
 certificate.py  what stands in a certificate, whoever signed it

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import http.cookiejar
 import logging
 import ssl
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ import httpx
 
 from ntxengine import errors
 from ntxengine.prism.http.clock import Clock
+from ntxengine.prism.http.cookies import WholeHost, none_kept, secrets_in
 from ntxengine.prism.http.endpoint import Endpoint, authority, check_url
 from ntxengine.prism.http.error_body import one_line, read_error_body
 from ntxengine.prism.http.hidden_error import hidden_error
@@ -45,7 +45,6 @@ MAX_ANSWER_SIZE = 64 * MIB
 TOKEN_COOKIE = "NTNX_IGW_SESSION"  # the one cookie that carries a token of cluster discovery (nutanix-api, fact 6)
 _MAX_CONNECTIONS = 16
 _LOOK_TIMEOUT_S = 5.0
-_SHORTEST_SESSION = 8  # a shorter cookie (SERVERID=1) proves nothing, and would hide half of a message
 _FOLLOWED = (302, 307, 308)
 _LEGACY = ("/api/nutanix/", "/PrismGateway/")
 
@@ -96,11 +95,10 @@ class Session:
         self._has_network = transport is None
         self._has_answered = False
         self._told = ToldSecrets()
-        nothing = http.cookiejar.CookieJar(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
         self._client = httpx.AsyncClient(
             base_url=f"https://{self.name}",
             verify=tls,
-            cookies=nothing,
+            cookies=none_kept(),
             headers={"User-Agent": "ntxengine", "Accept": "application/json", "Accept-Encoding": "identity"},
             timeout=timeout_s,
             follow_redirects=False,
@@ -218,7 +216,7 @@ class Session:
 
     async def _log_in(self, request: Request) -> Answer:
         """Send with the credentials, and keep the cookies that come.  The caller holds the line."""
-        login, jar = self._login, httpx.Cookies(_WholeHost())
+        login, jar = self._login, httpx.Cookies(WholeHost())
         answer = await self._send(self._build(request), request, jar)
         if login.may_pass(answer.status, request.api):
             # The password was right a while ago: a directory may have been busy with the login of another program.
@@ -342,18 +340,9 @@ class Session:
 
     def _secrets(self, sent: httpx.Request, request: Request) -> list[str]:
         """Return what we sent as a secret, should it come back to us."""
-        cookies = [pair.partition("=")[2].strip() for pair in sent.headers.get("cookie", "").split(";")]
         token = () if request.token is None else (request.token.reveal(),)
-        long = (cookie for cookie in cookies if len(cookie) >= _SHORTEST_SESSION)
-        return [*(self._account.secrets() if self._account else ()), *token, *long, *self._told.texts]
-
-
-class _WholeHost(http.cookiejar.CookieJar):
-    """Cookies for all paths: a session is of the host, also where it was begun by a call that named no path for it."""
-
-    def set_cookie(self, cookie: http.cookiejar.Cookie) -> None:
-        cookie.path = "/"
-        super().set_cookie(cookie)
+        cookies = secrets_in(sent.headers.get("cookie", ""))
+        return [*(self._account.secrets() if self._account else ()), *token, *cookies, *self._told.texts]
 
 
 class _Borrowed(httpx.AsyncBaseTransport):
