@@ -13,9 +13,10 @@ import httpx
 import pytest
 
 from ntxengine import errors
+from ntxengine.prism.http import secret as module
 from ntxengine.prism.http.endpoint import Endpoint, Secret
 from ntxengine.prism.http.error_body import is_not_found
-from ntxengine.prism.http.secret import redacted
+from ntxengine.prism.http.secret import ToldSecrets, redacted
 from ntxengine.prism.http.session import Request, Session, tls_context
 from tests.prism.hostile import HandClock, Hostile, reply
 
@@ -137,10 +138,14 @@ def inner(text: str) -> str:
 def test_a_secret_is_hidden_however_json_writes_it(written: Callable[[str], str], secret: str) -> None:
     whole = [{"message": f"before {written(secret)} after", written(secret): 7}]
     bodies = [json.dumps(whole), escaped(json.dumps(whole)), f"plain {written(secret)} after"]
+    told = ToldSecrets()
+    told.encode([Secret("another"), Secret(secret), Secret("")])
 
     for body in bodies:
-        left = redacted(body.encode(), [secret]).decode()
+        found = told.written_in(body.encode())
+        left = redacted(body.encode(), found).decode()
 
+        assert found == [secret]
         assert "***" in left, left
         assert re.findall("after", left), left
         for form in (secret, escaped(secret), json.dumps(secret)[1:-1], secret.strip("\\")):
@@ -192,6 +197,36 @@ async def test_a_secret_in_a_body_goes_out_and_never_comes_back(
     assert json.loads(later.body) == {"error": "*** was refused"}
     for text in (str(failed.value), repr(vars(failed.value)), repr(request), repr(told), caplog.text):
         assert chap not in text
+
+
+async def test_a_secret_that_is_forgotten_is_looked_for_no_longer(hostile: Hostile, session: Session) -> None:
+    chaps = [Secret(f"chap4secret{number:03}") for number in range(3)]
+    hostile.on("POST /groups", reply(200, {}))
+    hostile.on("GET /thing", reply(400, {"message_list": [{"message": " ".join(chap.reveal() for chap in chaps)}]}))
+    await session.ask(Request("POST", "/groups", body=chaps))
+
+    session.forget(chaps[1])
+    session.forget(Secret("that nobody told"))
+    with pytest.raises(errors.PrismStatusError, match=r"\*\*\* chap4secret001 \*\*\*"):
+        await session.ask(THING)
+
+
+async def test_an_error_costs_no_pattern_for_each_secret_that_was_told(
+    hostile: Hostile, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A capture of many disks tells one for each, and hears many errors."""
+    chaps = [Secret(f"chap4secret{number:03}") for number in range(50)]
+    hostile.on("POST /groups", reply(200, {}))
+    hostile.on("GET /thing", reply(400, {"message_list": [{"message": f"no {chaps[7].reveal()}"}]}))
+    await session.ask(Request("POST", "/groups", body=chaps))
+    made: list[str] = []
+    pattern_of = module._pattern
+    monkeypatch.setattr(module, "_pattern", lambda secret: made.append(secret) or pattern_of(secret))
+
+    with pytest.raises(errors.PrismStatusError, match=r"no \*\*\*"):
+        await session.ask(THING)
+
+    assert [secret for secret in made if secret.startswith("chap")] == [chaps[7].reveal()]
 
 
 @pytest.mark.parametrize("kind", ["local", "api_key"])

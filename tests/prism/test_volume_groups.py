@@ -17,6 +17,7 @@ from ntxengine.errors import (
     TaskFailed,
 )
 from ntxengine.prism import Family, VolumeGroup
+from ntxengine.prism.http.session import Session
 from ntxengine.prism.tasks import may_pass
 from ntxengine.sim import Simulator
 from ntxengine.sim.faults import HttpFault, ListFault
@@ -277,6 +278,36 @@ async def test_no_secret_is_told(
     for text in (*told, caplog.text):
         assert SECRET not in text
         assert OTHER not in text
+
+
+@families
+async def test_a_secret_is_forgotten_when_its_group_is_gone(
+    sim: Simulator, connect: Connect, family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[str] = []
+    monkeypatch.setattr(Session, "forget", lambda _session, secret: forgotten.append(secret.reveal()))
+    async with connect(family) as prism:
+        disk, cluster = await frozen(prism)
+        first, second = [
+            await prism.make_volume_group(disk, name=name, cluster_id=cluster, secret=SECRET) for name in ("a", "b")
+        ]
+        await prism.admit_initiator(first, INITIATOR, OTHER)
+        await prism.remove_volume_group(first)
+        with_two = list(forgotten)
+        await prism.remove_volume_group(second)
+        with_none = list(forgotten)
+        sim.faults.fail_tasks["create_group"] = 1
+        with pytest.raises(TaskFailed):
+            await make(prism, "c")
+        after_undo = list(forgotten)
+        sim.faults.http.append(HttpFault(path=CREATED[family], method="POST", status=400))
+        with pytest.raises(PrismError, match="HTTP 400"):
+            await make(prism, "d")
+
+    assert with_two == [OTHER]
+    assert with_none == [OTHER, SECRET]
+    assert after_undo == [OTHER, SECRET, SECRET]
+    assert forgotten == [OTHER, SECRET, SECRET, SECRET]
 
 
 @families

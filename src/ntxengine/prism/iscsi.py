@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from ntxengine.errors import OptionsError, PrismAnswerError
 from ntxengine.prism.http.error_body import one_line
+from ntxengine.prism.http.secret import Secret
 
 IQN = "iqn.2010-06.com.nutanix:"
 """What v4 leaves out of the name of a target."""
@@ -41,3 +43,22 @@ def check_secret(secret: str) -> None:
     """Errors: OptionsError, which does not repeat it, if this is no secret that all Prisms take."""
     if _SECRET.fullmatch(secret) is None:
         raise OptionsError("a secret of CHAP has 12 to 16 letters and digits")
+
+
+class GroupSecrets:
+    """The secrets of the volume groups that were made here, by their names: each is hidden until its group is gone."""
+
+    def __init__(self, forget: Callable[[Secret], None]) -> None:
+        self._forget = forget
+        self._of: dict[str, set[Secret]] = {}
+
+    def keep(self, name: str, secret: str) -> Secret:
+        """Return `secret`, which is told for this group."""
+        kept = Secret(secret)
+        self._of.setdefault(name, set()).add(kept)
+        return kept
+
+    def gone(self, name: str) -> None:
+        """Forget what was told for this group, and for no other."""
+        for secret in self._of.pop(name, set()).difference(*self._of.values()):
+            self._forget(secret)

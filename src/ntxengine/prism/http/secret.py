@@ -46,24 +46,40 @@ class Secret:
 
 class ToldSecrets:
     """Secrets that went out in bodies.  None comes back in an answer, nor in one to a later request: a task may
-    complain of what another request brought."""
+    complain of what another request brought.
+
+    Each is kept with the pattern that finds it, until it is forgotten: a capture tells one for each disk.
+    """
 
     def __init__(self) -> None:
-        self.texts: set[str] = set()
+        self._patterns: dict[str, re.Pattern[str]] = {}
 
     def encode(self, body: Any) -> bytes:
         """Return a body as JSON, with the texts of the secrets in it."""
         return msgspec.json.encode(body, enc_hook=self._reveal)
 
     def found_in(self, body: bytes) -> list[str]:
-        """Return those that stand in an answer."""
-        return [text for text in self.texts if text.encode() in body]
+        """Return those that stand in an answer as they are."""
+        return [text for text in self._patterns if text.encode() in body]
+
+    def written_in(self, body: bytes) -> list[str]:
+        """Return those that stand in an error body, however it writes them."""
+        if not self._patterns:
+            return []
+        text = body.decode(errors="surrogateescape")
+        return [secret for secret, pattern in self._patterns.items() if pattern.search(text)]
+
+    def forget(self, secret: Secret) -> None:
+        """Look for this one no longer: what it was for is gone."""
+        self._patterns.pop(secret.reveal(), None)
 
     def _reveal(self, value: object) -> str:
         if not isinstance(value, Secret):
             raise TypeError(f"no part of a request: {type(value).__name__}")
-        self.texts.add(value.reveal())
-        return value.reveal()
+        text = value.reveal()
+        if text and text not in self._patterns:
+            self._patterns[text] = re.compile(_pattern(text))
+        return text
 
 
 def redacted(body: bytes, secrets: Iterable[str]) -> bytes:

@@ -28,7 +28,7 @@ from ntxengine.prism.http.login import Login
 from ntxengine.prism.http.message import Answer, Request
 from ntxengine.prism.http.refusal import status_error, system_error
 from ntxengine.prism.http.retry import RetryPolicy
-from ntxengine.prism.http.secret import ToldSecrets, redacted
+from ntxengine.prism.http.secret import Secret, ToldSecrets, redacted
 from ntxengine.prism.http.tls import HandshakeGuard, advice, certificate_error, look_at, tls_context
 from ntxengine.prism.http.trust import Trust
 from ntxengine.prism.http.watch import Watch
@@ -166,6 +166,10 @@ class Session:
             await self.clock.sleep(wait_s)
             retry += 1
 
+    def forget(self, secret: Secret) -> None:
+        """Hide a secret that went out in a body no longer: nothing that is asked from now on has to do with it."""
+        self._told.forget(secret)
+
     async def reach(self) -> None:
         """Connect and take any answer, unless there was one already.  Nothing of the account is sent.
 
@@ -273,7 +277,8 @@ class Session:
             jar.extract_cookies(response)
         hidden_status = hidden_error(body) if 200 <= response.status_code < 300 else None
         is_error = response.status_code >= 400 or hidden_status is not None
-        body = redacted(body, self._secrets(sent, request) if is_error else self._told.found_in(body))
+        told = self._told.written_in(body) if is_error else self._told.found_in(body)
+        body = redacted(body, [*self._secrets(sent, request), *told] if is_error else told)
         return Answer(name, response.status_code, response.headers, body, hidden_status)
 
     def _build(
@@ -339,10 +344,10 @@ class Session:
         return _ConnectionBrokenError(error, may_repeat=request.is_repeatable, was_sent=True)
 
     def _secrets(self, sent: httpx.Request, request: Request) -> list[str]:
-        """Return what we sent as a secret, should it come back to us."""
+        """Return what proved who asks, should it come back to us."""
         token = () if request.token is None else (request.token.reveal(),)
         cookies = secrets_in(sent.headers.get("cookie", ""))
-        return [*(self._account.secrets() if self._account else ()), *token, *cookies, *self._told.texts]
+        return [*(self._account.secrets() if self._account else ()), *token, *cookies]
 
 
 class _Borrowed(httpx.AsyncBaseTransport):

@@ -15,7 +15,7 @@ from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
 from ntxengine.prism.http.parse import given_id, ip_address_from
 from ntxengine.prism.http.secret import Secret
-from ntxengine.prism.iscsi import check_initiator, check_secret
+from ntxengine.prism.iscsi import GroupSecrets, check_initiator, check_secret
 from ntxengine.prism.listing import readable
 from ntxengine.prism.models import DiskPoint, VolumeGroup
 from ntxengine.prism.tasks import (
@@ -48,6 +48,7 @@ class ElementVolumes:
         self._api = api
         self._tasks = ElementTasks(api)
         self._clock = clock
+        self._secrets = GroupSecrets(api.session.forget)
 
     async def data_services(self, cluster_id: str) -> str:
         """Return the address that the cluster tells for iSCSI, "" if it has none, or does not tell it.
@@ -74,10 +75,12 @@ class ElementVolumes:
         what = f"volume group {name!r} of {disk.path}"
         accepted, deadline = Accepted(), Deadline(self._clock)
         try:
-            told = await self._make(name, disk.path, Secret(secret), accepted, what, deadline)
+            told = await self._make(name, disk.path, self._secrets.keep(name, secret), accepted, what, deadline)
             return await self._whole(name, told, cluster_id, what, deadline)
         except (Exception, asyncio.CancelledError):
-            if not accepted.was_rejected:
+            if accepted.was_rejected:
+                self._secrets.gone(name)
+            else:
                 await undo(self._remove_made(name, accepted.id, what), what=what)
             raise
 
@@ -86,7 +89,7 @@ class ElementVolumes:
         check_initiator(initiator)
         check_secret(secret)
         with not_found_as(f"volume group {group.name!r} ({group.id})"):
-            is_done = await self._api.open_volume_group_v2(group.id, initiator, Secret(secret))
+            is_done = await self._api.open_volume_group_v2(group.id, initiator, self._secrets.keep(group.name, secret))
         if not is_done:
             raise PrismAnswerError(f"volume group {group.name!r}: Prism did not open it to an iSCSI client")
 
@@ -123,6 +126,7 @@ class ElementVolumes:
         except PrismError:
             if await self._state(group.id) is not None:
                 raise
+        self._secrets.gone(group.name)
 
     async def _make(
         self, name: str, path: str, secret: Secret, accepted: Accepted, what: str, deadline: Deadline

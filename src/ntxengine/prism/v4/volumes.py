@@ -22,9 +22,8 @@ from ntxengine.errors import (
 from ntxengine.ids import is_uuid
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
 from ntxengine.prism.http.parse import decode, given_id, ip_address_from
-from ntxengine.prism.http.secret import Secret
 from ntxengine.prism.http.session import Answer
-from ntxengine.prism.iscsi import check_initiator, check_secret
+from ntxengine.prism.iscsi import GroupSecrets, check_initiator, check_secret
 from ntxengine.prism.listing import readable
 from ntxengine.prism.models import DiskPoint, VolumeGroup
 from ntxengine.prism.tasks import (
@@ -68,6 +67,7 @@ class CentralVolumes:
         self._volumes = volumes
         self._tasks = tasks
         self._clock = volumes.session.clock
+        self._secrets = GroupSecrets(volumes.session.forget)
 
     async def data_services(self, cluster_id: str) -> str:
         """Return the address that a cluster tells for iSCSI, "" if it has none, or does not tell it.
@@ -92,12 +92,14 @@ class CentralVolumes:
         given_id(cluster_id, "cluster")
         what = f"volume group {name!r} of disk recovery point {disk.id}"
         accepted, deadline = Accepted(), Deadline(self._clock)
-        asking = self._volumes.create_volume_group(name, cluster_id, disk.id, Secret(secret))
+        asking = self._volumes.create_volume_group(name, cluster_id, disk.id, self._secrets.keep(name, secret))
         try:
             group_id = await self._made(asking, accepted, name, cluster_id, what, deadline)
             return await self._whole(group_id, name, what, deadline)
         except (Exception, asyncio.CancelledError):
-            if not accepted.was_rejected:
+            if accepted.was_rejected:
+                self._secrets.gone(name)
+            else:
                 await undo(self._remove_made(name, cluster_id, accepted.id, what), what=what)
             raise
 
@@ -108,11 +110,12 @@ class CentralVolumes:
         check_secret(secret)
         what = f"attachment of an iSCSI client to volume group {group.name!r}"
         deadline = Deadline(self._clock)
+        hidden = self._secrets.keep(group.name, secret)
 
         async def admitted() -> None:
             etag = await self._etag(group.id)
             task_id = await with_etag(
-                lambda tag: self._volumes.attach_iscsi_client(group.id, initiator, Secret(secret), tag), etag, what
+                lambda tag: self._volumes.attach_iscsi_client(group.id, initiator, hidden, tag), etag, what
             )
             if task_id is None:
                 raise NotFoundError(f"volume group {group.name!r} ({group.id}) is not on the cluster")
@@ -132,19 +135,11 @@ class CentralVolumes:
         given_id(group.id, "volume group")
         what = f"deletion of volume group {group.name!r}"
         found = await self._state(group.id)
-        if found is None:
-            return
-        if found.name != group.name:
+        if found is not None and found.name != group.name:
             raise PrismAnswerError(f"{what}: {group.id} is called {one_line(found.name or '')!r}: it is left alone")
-        deadline = Deadline(self._clock, _PROTECTED_TIMEOUT_S if found.protection else TASK_TIMEOUT_S)
-        try:
-            for client_id in await self._clients(group.id):
-                await self._detach(group, client_id, deadline)
-            await self._delete(group, what, deadline)
-        except PrismError as exc:
-            if found.protection:
-                raise PrismProtected(f"{what}: {found.protection}: {exc}") from exc
-            raise
+        if found is not None:
+            await self._remove(group, found, what)
+        self._secrets.gone(group.name)
 
     # -- making one
 
@@ -317,6 +312,17 @@ class CentralVolumes:
         return await readable(entities(partial(call, group_id)), kind, what=f"{what} of volume group {group_id}")
 
     # -- changing it
+
+    async def _remove(self, group: VolumeGroup, found: VolumeGroupState, what: str) -> None:
+        deadline = Deadline(self._clock, _PROTECTED_TIMEOUT_S if found.protection else TASK_TIMEOUT_S)
+        try:
+            for client_id in await self._clients(group.id):
+                await self._detach(group, client_id, deadline)
+            await self._delete(group, what, deadline)
+        except PrismError as exc:
+            if found.protection:
+                raise PrismProtected(f"{what}: {found.protection}: {exc}") from exc
+            raise
 
     async def _detach(self, group: VolumeGroup, client_id: str, deadline: Deadline) -> None:
         async def is_detached() -> bool:
