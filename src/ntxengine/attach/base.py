@@ -203,6 +203,22 @@ def file_location(path: Path) -> Location:
     return Location("file", str(path), path=str(path))
 
 
+def is_plain_name(name: str) -> bool:
+    """Return whether a name can be that of a folder or a file: none that leads elsewhere."""
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+
+
+async def judge_containers(vm: Vm, problem_of: Callable[[str], Awaitable[str]]) -> Verdict:
+    """Say whether the storage container of each disk of a VM, where Prism names it, can be read.
+
+    `problem_of` returns why one cannot be, "" if it can.
+    """
+    for name in sorted({disk.container_name for disk in vm.disks if disk.container_name}):
+        if problem := await problem_of(name):
+            return Verdict(f"storage container {name!r}, which holds disks of VM {vm.name!r} ({vm.id}): {problem}")
+    return YES
+
+
 async def check_folder(path: Path, option: str) -> None:
     """Refuse what is no directory.  A dead mount shows when a disk is attached.  Errors: OptionsError."""
     with suppress(TimeoutError):

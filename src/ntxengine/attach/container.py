@@ -19,6 +19,8 @@ from ntxengine.attach.base import (
     check_folder,
     check_size,
     file_location,
+    is_plain_name,
+    judge_containers,
     readable_size,
 )
 from ntxengine.concurrency.completion import call_with_timeout
@@ -61,25 +63,7 @@ class ContainerMount(Attacher):
         root = self.options.containers
         if root is None:
             return Verdict("no folder of mounted containers was given (--containers)")
-        for name in sorted({disk.container_name for disk in vm.disks if disk.container_name}):
-            if problem := await self._problem(root, name):
-                return Verdict(f"storage container {name!r}, which holds disks of VM {vm.name!r} ({vm.id}): {problem}")
-        return YES
-
-    async def _problem(self, root: Path, name: str) -> str:
-        """Return why a container cannot be read here, "" if it can: a folder alone may be one without a mount."""
-        if "/" in name or "\0" in name or name in (".", ".."):
-            return "its name cannot be that of a folder"
-        place = root / name
-        try:
-            found = await call_with_timeout(lambda: _is_container(root, place), self._timeout_s)
-        except TimeoutError:
-            return f"no answer from {place} in {self._timeout_s:g} s; is this machine in the container's allow-list?"
-        except AttachError as error:
-            return str(error)
-        except OSError as error:
-            return f"cannot read {place}: {error.strerror}; mount it there, and let this machine be in its allow-list"
-        return "" if found else f"{place} is empty or something else: mount the container there (NFS, read-only)"
+        return await judge_containers(vm, lambda name: container_problem(root, name, timeout_s=self._timeout_s))
 
     @asynccontextmanager
     async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[Attached]:
@@ -104,6 +88,25 @@ class ContainerMount(Attacher):
         yield Attached(file_location(path))
 
 
+async def container_problem(root: Path, name: str, *, timeout_s: float = LOOK_TIMEOUT_S) -> str:
+    """Return why a storage container cannot be read below `root`, "" if it can.
+
+    A folder alone may be one without a mount.
+    """
+    if not is_plain_name(name):
+        return "its name cannot be that of a folder"
+    place = root / name
+    try:
+        found = await call_with_timeout(lambda: _is_container(root, place), timeout_s)
+    except TimeoutError:
+        return f"no answer from {place} in {timeout_s:g} s; is this machine in the container's allow-list?"
+    except AttachError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot read {place}: {error.strerror}; mount it there, and let this machine be in its allow-list"
+    return "" if found else f"{place} is empty or something else: mount the container there (NFS, read-only)"
+
+
 def checked_path(disk_point: DiskPoint) -> PurePosixPath:
     """Return the path of the disk's file below the mounts, relative, of plain names only.
 
@@ -116,8 +119,8 @@ def checked_path(disk_point: DiskPoint) -> PurePosixPath:
             f"hot-add (--worker) or iSCSI"
         )
     names = text.split("/")
-    is_plain = len(names) >= 3 and names[0] == "" and all(name not in ("", ".", "..") for name in names[1:])
-    if not is_plain or "\0" in text:
+    is_plain = len(names) >= 3 and names[0] == "" and all(map(is_plain_name, names[1:]))
+    if not is_plain:
         raise AttachError(
             f"Prism gave {text!r} as the path of disk recovery point {disk_point.id}: not an absolute path of plain "
             f"names, so it is not followed"

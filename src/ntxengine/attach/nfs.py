@@ -14,7 +14,17 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from ntxengine.attach.base import YES, Attached, Attacher, AttachOptions, Locality, Verdict, check_size
+from ntxengine.attach.base import (
+    YES,
+    Attached,
+    Attacher,
+    AttachOptions,
+    Locality,
+    Verdict,
+    check_size,
+    is_plain_name,
+    judge_containers,
+)
 from ntxengine.attach.container import checked_path
 from ntxengine.attach.export import START_TIMEOUT_S, Export, export_of
 from ntxengine.errors import AttachError, OptionsError, ToolError
@@ -76,9 +86,9 @@ class NfsExport(Attacher):
                 f"Prism tells {told} address of a controller VM of cluster {vm.cluster_id}: give one (--nfs-server "
                 f"HOST)"
             )
-        for name in sorted({disk.container_name for disk in vm.disks if disk.container_name}):
-            if problem := await export_problem(server, name, timeout_s=self._look_timeout_s):
-                return Verdict(f"storage container {name!r}, which holds disks of VM {vm.name!r} ({vm.id}): {problem}")
+        verdict = await judge_containers(vm, lambda name: export_problem(server, name, timeout_s=self._look_timeout_s))
+        if not verdict:
+            return verdict
         is_cvm = any(host.cvm_address == server for host in await self.prism.hosts(vm.cluster_id))
         locality = Locality.between(server, cvm) if is_cvm else Locality(host=server)
         self._servers |= {disk.id: (server, locality) for disk in vm.disks}
@@ -132,7 +142,7 @@ async def export_problem(server: str, container: str, *, timeout_s: float = LOOK
     Asks for a file that nobody has: that it is not there can only be said by who lets us in.
     Errors: ToolError if qemu is not installed, or lacks its driver for NFS.
     """
-    if "/" in container or "\0" in container or container in ("", ".", ".."):
+    if not is_plain_name(container):
         return "its name cannot be that of an export"
     if lacking := process.missing("qemu-img"):
         raise ToolError(lacking)
