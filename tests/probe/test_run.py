@@ -85,11 +85,20 @@ async def test_what_a_check_did_not_expect_does_not_end_the_others(context: Cont
     assert lines["b"].result.status == "ok"
 
 
-@pytest.mark.parametrize("error", [NtxError("it broke"), PrismError("it broke"), OSError(5, "it broke")])
-async def test_what_a_check_raises_is_its_failure(error: Exception, context: Context) -> None:
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (NtxError("it broke"), "it broke"),
+        (PrismError("it broke"), "it broke"),
+        (OSError(5, "it broke"), "looking at x.a failed: it broke"),
+        (PermissionError(13, "Permission denied", "/mnt"), "looking at x.a failed: Permission denied (/mnt)"),
+        (TimeoutError(), "no answer in time"),
+    ],
+)
+async def test_what_a_check_raises_is_its_failure(error: Exception, text: str, context: Context) -> None:
     lines = await run(context, Told("a", error))
 
-    assert (lines["a"].result.status, lines["a"].result.text) == ("failed", "it broke")
+    assert (lines["a"].result.status, lines["a"].result.text) == ("failed", text)
 
 
 async def test_lines_come_in_the_order_of_the_table(context: Context) -> None:

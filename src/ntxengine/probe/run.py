@@ -66,16 +66,18 @@ async def _line(check: Check, context: Context, tasks: _Tasks) -> Line | None:
 
 async def _result(check: Check, context: Context) -> Result:
     try:
-        async with asyncio.timeout(check.limit_s):
+        async with asyncio.timeout(check.limit_s) as limit:
             return await check.run(context)
     except TimeoutError:
-        return failed(f"no answer within {check.limit_s:g} s", "see that what is asked here works, and try again")
+        when = f"within {check.limit_s:g} s" if limit.expired() else "in time"
+        return failed(f"no answer {when}", "see that what is asked here works, and try again")
     except MachineError:
         raise
     except NtxError as exc:
         return failed(str(exc), AGAIN if may_pass(exc) else "")
     except OSError as exc:
-        return failed(exc.strerror or str(exc), "")
+        what = f" ({exc.filename})" if exc.filename else ""
+        return failed(f"looking at {check.key} failed: {exc.strerror or exc}{what}", "")
     except Exception as exc:
         log.debug("the traceback of the error", exc_info=exc)
         return failed(f"a defect of ntx: unexpected {type(exc).__name__}: {exc}", "report it, with --report FILE")

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import ipaddress
+import shlex
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
+from itertools import islice
 from types import MappingProxyType
 
 from ntxengine.attach import ATTACHERS, AUTO, YES, Attacher, AttachOptions
+from ntxengine.attach.container import container_problem
 from ntxengine.attach.nfs import PORTS as NFS_PORTS
 from ntxengine.attach.portal import PORT as ISCSI_PORT
 from ntxengine.attach.portal import parse_portal
-from ntxengine.concurrency.completion import call_with_timeout
+from ntxengine.concurrency.parallel import map_limited
 from ntxengine.errors import OptionsError
 from ntxengine.prism.cluster import cvm_of
 from ntxengine.prism.http.parse import ip_address_from
@@ -33,6 +35,9 @@ NFS_HOW_TO = (
 )
 AS_IT_SAYS = "as it says; docs/first-run.md has it step by step"
 MAX_SHOWN = 6
+MOUNT = ("mount", "-t", "nfs", "-o", "ro,vers=3,nolock,proto=tcp")
+LOOKS_AT_ONCE = 32
+"""Each dead mount holds up a thread."""
 FOLDER_TIMEOUT_S = 10.0
 
 
@@ -110,30 +115,33 @@ class Chosen(Check):
 
 
 async def look_at_mounts(context: Context) -> Result:
-    """Look whether the storage containers that Prism tells of are mounted."""
+    """Look whether the storage containers that matter are mounted.  Those of a VM are its attacher's to look at."""
     root = context.options.attach.containers
     assert root is not None
-    assert context.prism is not None
-    if context.vm is not None:
-        return ok(f"the containers of the VM's disks can be read below {root}")
-    names = [each.name for each in await context.prism.containers() if not each.is_internal and "/" not in each.name]
-    mounted = await call_with_timeout(lambda: [name for name in names if _is_mounted(root, name)], FOLDER_TIMEOUT_S)
-    absent = [name for name in names if name not in mounted]
-    if names and len(absent) == len(names):
-        return failed(
-            f"no storage container is mounted below {root}: {', '.join(absent[:MAX_SHOWN])}",
-            f"mount -t nfs -o ro,vers=3,nolock,proto=tcp CLUSTER:/{absent[0]} {root}/{absent[0]}",
+    if context.vm is None:
+        names = sorted({each.name for each in await _containers(context)})
+    else:
+        names = sorted({disk.container_name for disk in context.vm.disks if disk.container_name})
+    if not names:
+        again = "try again later" if context.vm is not None else "name a VM, or try again later"
+        return warning("no storage container is told: whether they are mounted is not known", again)
+    problems: dict[str, str] = {}
+    if context.vm is None:
+        told = await map_limited(
+            names, lambda name: container_problem(root, name, timeout_s=FOLDER_TIMEOUT_S), at_once=LOOKS_AT_ONCE
         )
-    if absent:
-        return warning(
-            f"not mounted below {root}, or without a disk: {', '.join(absent[:MAX_SHOWN])}",
-            f"mount -t nfs -o ro,vers=3,nolock,proto=tcp CLUSTER:/{absent[0]} {root}/{absent[0]}",
-        )
-    return ok(f"{len(names)} containers can be read below {root}", containers_mounted=names)
-
-
-def _is_mounted(root: Path, name: str) -> bool:
-    return name not in (".", "..") and "\0" not in name and (root / name / ".acropolis").is_dir()
+        problems = {name: problem for name, problem in zip(names, told, strict=True) if problem}
+    mounted = [name for name in names if name not in problems]
+    facts: Facts = {"containers_mounted": mounted}
+    if not problems:
+        more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+        return ok(f"{len(names)} containers can be read below {root}: {', '.join(names[:MAX_SHOWN])}{more}", **facts)
+    said = "; ".join(f"{name!r}: {problem}" for name, problem in islice(problems.items(), MAX_SHOWN))
+    first = next(iter(problems))
+    remedy = shlex.join([*MOUNT, f"CLUSTER:/{first}", f"{root}/{first}"])
+    if not mounted:
+        return failed(f"no storage container can be read: {said}", remedy, **facts)
+    return warning(f"cannot be read, or has no disk yet: {said}", remedy, **facts)
 
 
 async def look_at_worker(context: Context) -> Result:
