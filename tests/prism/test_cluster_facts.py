@@ -75,3 +75,20 @@ async def test_what_is_told_of_another_cluster_is_not_believed(hostile: Hostile,
 
     hostile.on(PATHS["v4"], reply(200, {"data": {"extId": OTHER, **told}}))
     assert await prism.cluster(CLUSTER) == ClusterFacts(CLUSTER)
+
+
+@both
+@pytest.mark.parametrize(
+    ("told", "address"),
+    [("10.0.0.5", "10.0.0.5"), ("FD00::5", "fd00::5"), ("evil.example", ""), ("0.0.0.0", ""), ("a b", ""), ("", "")],
+)
+async def test_an_address_of_a_cluster_is_one_that_may_be_connected_to(
+    hostile: Hostile, prism: Prism, family: Family, told: str, address: str
+) -> None:
+    network = {kind: {"ipv4": {"value": told}} for kind in ("externalAddress", "externalDataServiceIp")}
+    legacy = {"cluster_external_ipaddress": told, "cluster_external_data_services_ipaddress": told}
+    of_v4 = {"data": {"extId": CLUSTER, "network": network}}
+    hostile.on(PATHS[family], reply(200, of_v4 if family == "v4" else legacy))
+
+    assert (await prism.cluster(CLUSTER)).address == address
+    assert await prism.data_services(CLUSTER) == address

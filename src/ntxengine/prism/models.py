@@ -145,9 +145,9 @@ class VmList:
 class ClusterFacts:
     """The cluster that a VM runs on, as far as Prism tells: "" and an unknown version where it does not.
 
-    `address` is what its Prism Element is reached at, as Prism wrote it: unchecked.  `storage_type` is Prism's word for
-    what it stores on: ALL_FLASH, MIXED, ALL_HDD.  `nfs_allowed` are the clients that may mount its storage containers,
-    as Prism writes them, None where that is not told.
+    `address` is the IP address that its Prism Element is reached at, "" if what is told is none.  `storage_type` is
+    Prism's word for what it stores on: ALL_FLASH, MIXED, ALL_HDD.  `nfs_allowed` are the clients that may mount its
+    storage containers, as Prism writes them, None where that is not told.
     """
 
     id: str

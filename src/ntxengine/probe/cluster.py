@@ -6,7 +6,6 @@ import asyncio
 import ipaddress
 
 from ntxengine.prism.cluster import Prism
-from ntxengine.prism.http.parse import ip_address_from
 from ntxengine.prism.http.trust import shown
 from ntxengine.prism.models import ClusterFacts, Container
 from ntxengine.prism.versions import notice, refusal
@@ -102,7 +101,7 @@ class Computing(Check):
 
     async def _of_one(self, context: Context, cluster: ClusterFacts) -> Result | None:
         """Return what is so of one cluster; None if it tells no address."""
-        inquiry, address, name = context.elements, ip_address_from(cluster.address), _named(cluster)
+        inquiry, address, name = context.elements, cluster.address, _named(cluster)
         if not address:
             return None
         port = inquiry.endpoint.port

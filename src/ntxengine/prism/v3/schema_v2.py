@@ -13,7 +13,7 @@ import msgspec
 from ntxengine.errors import PrismAnswerError
 from ntxengine.ids import is_uuid
 from ntxengine.prism.http.error_body import one_line
-from ntxengine.prism.http.parse import Size, Uuid, decode
+from ntxengine.prism.http.parse import Size, Uuid, decode, ip_address_from
 from ntxengine.prism.iscsi import target_from
 from ntxengine.prism.models import ClusterFacts, VolumeGroup
 from ntxengine.prism.versions import read_version
@@ -106,6 +106,11 @@ class V2Cluster(msgspec.Struct):
     global_nfs_white_list: list[str] | None = None
     cluster_external_ipaddress: str | None = None
 
+    @property
+    def data_services(self) -> str:
+        """The IP address for iSCSI, "" if none is told."""
+        return ip_address_from(self.cluster_external_data_services_ipaddress or "")
+
     def facts(self, cluster_id: str) -> ClusterFacts:
         """Return it as our model."""
         clients = self.global_nfs_white_list
@@ -113,7 +118,7 @@ class V2Cluster(msgspec.Struct):
             cluster_id,
             one_line(self.name or ""),
             read_version(one_line(self.full_version or ""), one_line(self.version or "")),
-            address=one_line(self.cluster_external_ipaddress or ""),
+            address=ip_address_from(self.cluster_external_ipaddress or ""),
             storage_type=one_line(self.storage_type or ""),
             nfs_allowed=None if clients is None else tuple(map(one_line, clients)),
         )

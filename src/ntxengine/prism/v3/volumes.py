@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ntxengine.errors import OptionsError, PrismAnswerError, PrismError, PrismStatusError
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
-from ntxengine.prism.http.parse import given_id, ip_address_from
+from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.http.secret import Secret
 from ntxengine.prism.iscsi import GroupSecrets, check_initiator, check_secret
 from ntxengine.prism.listing import readable
@@ -56,7 +56,7 @@ class ElementVolumes:
         Errors: PrismError that may pass: a Prism that is busy has not said that there is none.
         """
         try:
-            return ip_address_from((await self._api.get_cluster_v2()).cluster_external_data_services_ipaddress or "")
+            return (await self._api.get_cluster_v2()).data_services
         except PrismError as exc:
             if may_pass(exc):
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ntxengine.prism.http.error_body import one_line
+from ntxengine.prism.http.parse import ip_address_from
 from ntxengine.prism.models import ClusterFacts
 from ntxengine.prism.v4.schema_discovery import IpAddress
 from ntxengine.prism.versions import read_version
@@ -34,9 +35,9 @@ class ClusterState(msgspec.Struct, rename="camel"):
 
     @property
     def data_services(self) -> str:
-        """The address for iSCSI as Prism wrote it, unchecked; "" if it wrote none."""
+        """The IP address for iSCSI, "" if none is told."""
         network = self.network or _Network()
-        return (network.external_data_service_ip or IpAddress()).text
+        return ip_address_from((network.external_data_service_ip or IpAddress()).text)
 
     def facts(self, cluster_id: str) -> ClusterFacts:
         """Return it as our model."""
@@ -48,7 +49,7 @@ class ClusterState(msgspec.Struct, rename="camel"):
             cluster_id,
             one_line(self.name or ""),
             version,
-            (network.external_address or IpAddress()).text,
+            ip_address_from((network.external_address or IpAddress()).text),
             nfs_allowed=None if clients is None else tuple(map(one_line, clients)),
         )
 

@@ -12,7 +12,6 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import ipaddress
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,6 +32,7 @@ from ntxengine.errors import (
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.endpoint import Secret
 from ntxengine.prism.http.error_body import not_found_as, one_line
+from ntxengine.prism.http.parse import ip_address_from
 from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.http.tls import certificate_error
 from ntxengine.prism.models import ClusterFacts, DiskPoint, RegionPage, RegionSample
@@ -123,12 +123,8 @@ class RegionReader:
                 grant = await self._discover(reference, None)
                 await grant.session.reach()
             return
-        try:
-            address = _checked_address(cluster.address, f"cluster {cluster.id}")
-        except PrismAnswerError as exc:
-            log.debug("no Prism Element is known before a first recovery point: %s", exc)
-            return
-        if address in self._silent:
+        address = cluster.address
+        if not address or address in self._silent:
             return
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
@@ -156,7 +152,10 @@ class RegionReader:
         asked_at = self._clock.now()
         info = await self._api.discover_cluster(disk, reference)
         what = f"Prism {self._api.session.name}: discover-cluster"
-        address = _checked_address(info.cluster_ip.text, what)
+        address = ip_address_from(info.cluster_ip.text)
+        if not address:
+            told = one_line(info.cluster_ip.text)
+            raise PrismAnswerError(f"{what}: clusterIp is {told!r}, which is no IP address of a Prism Element")
         payload = _payload(info.jwt_token, what)
         return _Grant(
             session=await self._session_at(address),
@@ -164,17 +163,6 @@ class RegionReader:
             revision=_revision(payload, what) or self._api.revisions.dataprotection,
             good_until=asked_at + _life_s(payload),
         )
-
-
-def _checked_address(text: str, what: str) -> str:
-    """Return an IP address that we may connect to; a name could be made to lead anywhere."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError as exc:
-        raise PrismAnswerError(f"{what}: clusterIp is {one_line(text)!r}, which is no IP address") from exc
-    if address.is_unspecified or address.is_multicast or "%" in text:
-        raise PrismAnswerError(f"{what}: clusterIp is {address}, which no Prism Element can have")
-    return str(address)
 
 
 def _payload(token: str, what: str) -> dict[str, Any]:

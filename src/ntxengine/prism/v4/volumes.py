@@ -21,7 +21,7 @@ from ntxengine.errors import (
 )
 from ntxengine.ids import is_uuid
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
-from ntxengine.prism.http.parse import decode, given_id, ip_address_from
+from ntxengine.prism.http.parse import decode, given_id
 from ntxengine.prism.http.session import Answer
 from ntxengine.prism.iscsi import GroupSecrets, check_initiator, check_secret
 from ntxengine.prism.listing import readable
@@ -75,7 +75,7 @@ class CentralVolumes:
         Errors: PrismError that may pass: a Prism that is busy has not said that there is none.
         """
         try:
-            return ip_address_from((await self._central.get_cluster(cluster_id)).data_services)
+            return (await self._central.get_cluster(cluster_id)).data_services
         except PrismError as exc:
             if may_pass(exc):
                 raise
