@@ -8,6 +8,7 @@ import pytest
 
 from ntxengine.attach.iscsiadm import Kernel
 from ntxengine.images import qemu_img
+from ntxengine.prism.models import ClusterFacts
 from ntxengine.probe.check import Context
 from ntxengine.probe.machine import Route
 from ntxengine.probe.sources import is_allowed, look_at_iscsi, look_at_nfs
@@ -215,12 +216,21 @@ async def test_a_container_of_the_cluster_that_the_vm_is_on_counts(context: Cont
     assert (await look_at_nfs(context)).status == "failed"
 
 
-@pytest.mark.parametrize("address", ["x" * 70, "evil.example.com", "0.0.0.0"])
-async def test_an_address_that_is_none_is_not_connected_to(address: str, context: Context) -> None:
+async def test_a_server_that_no_capture_asks_is_not_looked_at(context: Context) -> None:
+    assert context.prism is not None
+
+    async def hosts(_cluster_id: str):  # type: ignore[no-untyped-def]
+        return []
+
+    async def cluster(cluster_id: str):  # type: ignore[no-untyped-def]
+        return ClusterFacts(cluster_id, address="10.0.0.5")
+
+    context.prism.hosts = hosts  # type: ignore[method-assign]
+    context.prism.cluster = cluster  # type: ignore[method-assign]
+    context.clusters = [dataclasses.replace(each, address="") for each in context.clusters]
+    at_the_cluster = await look_at_nfs(context)
     context.vm = None
-    context.clusters = [dataclasses.replace(each, address=address) for each in context.clusters]
+    nowhere = await look_at_nfs(context)
 
-    found = await look_at_nfs(context)
-
-    assert context.at is not None
-    assert found.facts["nfs_server"] == context.at.inquiry.endpoint.host
+    assert at_the_cluster.facts["nfs_server"] == "10.0.0.5"
+    assert (nowhere.status, nowhere.text) == ("failed", "no address of an NFS server is known")

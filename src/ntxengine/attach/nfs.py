@@ -31,7 +31,7 @@ from ntxengine.errors import AttachError, OptionsError, ToolError
 from ntxengine.images import process, qemu_img
 from ntxengine.images.qemu_nbd import StartTimeout
 from ntxengine.images.served import NfsFile
-from ntxengine.prism.cluster import Prism, cvm_of
+from ntxengine.prism.cluster import Prism, cvm_of, nfs_server_of
 from ntxengine.prism.findings import Findings
 from ntxengine.prism.models import DiskPoint, Vm
 
@@ -78,19 +78,16 @@ class NfsExport(Attacher):
 
     async def can_serve_vm(self, vm: Vm) -> Verdict:
         """Say whether the export of each container, where Prism names it, can be read from here."""
-        cvm = await cvm_of(self.prism, vm)
-        server = self.options.nfs_server or cvm or (await self.prism.cluster(vm.cluster_id)).address
-        if not _HOST.fullmatch(server):
-            told = f"{server[:80]!r} as" if server else "no"
+        server = self.options.nfs_server or await nfs_server_of(self.prism, vm)
+        if not server:
             return Verdict(
-                f"Prism tells {told} address of a controller VM of cluster {vm.cluster_id}: give one (--nfs-server "
-                f"HOST)"
+                f"Prism tells no address of a controller VM of cluster {vm.cluster_id}: give one (--nfs-server HOST)"
             )
         verdict = await judge_containers(vm, lambda name: export_problem(server, name, timeout_s=self._look_timeout_s))
         if not verdict:
             return verdict
         is_cvm = any(host.cvm_address == server for host in await self.prism.hosts(vm.cluster_id))
-        locality = Locality.between(server, cvm) if is_cvm else Locality(host=server)
+        locality = Locality.between(server, await cvm_of(self.prism, vm)) if is_cvm else Locality(host=server)
         self._servers |= {disk.id: (server, locality) for disk in vm.disks}
         return YES
 

@@ -112,6 +112,11 @@ async def cvm_of(facts: Facts, vm: Vm) -> str:
     return next((host.cvm_address for host in await facts.hosts(vm.cluster_id) if host.id == vm.host_id), "")
 
 
+async def nfs_server_of(prism: Prism, vm: Vm) -> str:
+    """Return the IP address that the files of `vm` are best read at over NFS, "" if none is known."""
+    return await cvm_of(prism, vm) or (await prism.cluster(vm.cluster_id)).address
+
+
 async def vm_named(inventory: Inventory, name: str) -> Vm:
     """Return the VM with this UUID or name.  Few requests however many VMs there are, where Prism looks up names.
 

@@ -21,8 +21,7 @@ from ntxengine.attach.portal import PORT as ISCSI_PORT
 from ntxengine.attach.portal import parse_portal
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.errors import OptionsError
-from ntxengine.prism.cluster import cvm_of
-from ntxengine.prism.http.parse import ip_address_from
+from ntxengine.prism.cluster import nfs_server_of
 from ntxengine.prism.models import Container
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import Fact, Facts, Result, blocked, failed, ok, skipped, warning
@@ -280,14 +279,14 @@ async def _containers(context: Context) -> list[Container]:
 
 
 async def _nfs_server(context: Context) -> str:
+    """Return the server that a capture would ask; without a VM one that it may, "" if none is known."""
     assert context.prism is not None
     if context.options.attach.nfs_server:
         return context.options.attach.nfs_server
-    if context.vm is not None and (cvm := await cvm_of(context.prism, context.vm)):
-        return cvm
-    told = (ip_address_from(each.address) for each in context.clusters)
-    address = next(filter(None, told), "")
-    return address or (context.at.inquiry.endpoint.host if context.at is not None else "")
+    if context.vm is not None:
+        return await nfs_server_of(context.prism, context.vm)
+    known = [*await _controller_vms(context), *(each.address for each in context.clusters)]
+    return next(filter(None, known), "")
 
 
 async def _controller_vms(context: Context) -> list[str]:
