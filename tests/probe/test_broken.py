@@ -13,47 +13,12 @@ from ntxengine.sim.faults import AnswerFault, HttpFault
 from tests.probe.broken import BROKEN, broken
 from tests.probe.lab import VM, WORKER, Lab
 
-# -- rights, v4
-
-
-@broken("no right to see VMs", prism__v4_see_vms="failed")
-def _(lab: Lab) -> None:
-    lab.lacks("View Existing Virtual Machine")
-
-
-@broken("no right to see recovery points", prism__v4_see_points="failed")
-def _(lab: Lab) -> None:
-    lab.lacks("View Recovery Point")
-
-
-@broken("no right to create recovery points", prism__v4_create_points="failed")
-def _(lab: Lab) -> None:
-    lab.lacks("Create Recovery Point")
+# -- rights, beside those of test_rights.py
 
 
 @broken("a Prism that takes a request without a VM", prism__v4_create_points="warning")
 def _(lab: Lab) -> None:
     lab.sim.faults.http.append(HttpFault("recovery-points$", method="POST", status=202, count=-1, plain=True))
-
-
-@broken("no right to delete recovery points", prism__v4_delete_points="failed")
-def _(lab: Lab) -> None:
-    lab.lacks("Delete Recovery Point")
-
-
-@broken("no right to have regions computed", prism__v4_discover="failed")
-def _(lab: Lab) -> None:
-    lab.lacks("discover-cluster")
-
-
-@broken("no right to hot-add", prism__v4_hot_add="failed")
-def _(lab: Lab) -> None:
-    lab.lacks("Create Virtual Machine Disk")
-
-
-@broken("no right to remove a hot-added disk", prism__v4_remove_disks="failed")
-def _(lab: Lab) -> None:
-    lab.lacks("Delete Virtual Machine Disk")
 
 
 @broken("no right to see storage containers", cluster__containers="warning")
@@ -64,27 +29,6 @@ def _(lab: Lab) -> None:
 @broken("no right to see the cluster", cluster__version="warning")
 def _(lab: Lab) -> None:
     lab.lacks("View Cluster")
-
-
-# -- rights, v3
-
-
-@broken("no right to create snapshots", prism__v3_create_snapshots="failed")
-def _(lab: Lab) -> None:
-    lab.element()
-    lab.lacks("create snapshots")
-
-
-@broken("no right to delete snapshots", prism__v3_delete_snapshots="failed")
-def _(lab: Lab) -> None:
-    lab.element()
-    lab.lacks("delete snapshots")
-
-
-@broken("no right to ask for changed regions", prism__v3_regions="failed")
-def _(lab: Lab) -> None:
-    lab.element()
-    lab.lacks("changed regions")
 
 
 # -- the cluster and the VM
@@ -271,56 +215,11 @@ def _(lab: Lab) -> None:
     lab.machine.routes[3260] = Route("silent", 5.0, cause="no answer within 5 s")
 
 
-@broken("no right to delete volume groups", prism__v4_delete_groups="failed")
-def _(lab: Lab) -> None:
-    lab.give_attach(source="iscsi")
-    lab.serve_iscsi()
-    lab.lacks("Delete Volume Group")
-
-
-@broken("no right to admit iSCSI clients", prism__v4_admit_clients="failed")
-def _(lab: Lab) -> None:
-    lab.give_attach(source="iscsi")
-    lab.serve_iscsi()
-    lab.lacks("Attach Volume Group To External ISCSI Client")
-
-
-@broken("no right to delete volume groups of v2", prism__v3_delete_groups="failed")
-def _(lab: Lab) -> None:
-    lab.element()
-    lab.give_attach(source="iscsi")
-    lab.serve_iscsi()
-    lab.lacks("delete volume groups")
-
-
 @broken("no right to take iSCSI clients off", prism__v4_expel_clients="failed")
 def _(lab: Lab) -> None:
     lab.give(worker="")
     lab.serve_iscsi()
     lab.lacks("Detach Volume Group From External ISCSI Client")
-
-
-@broken("no right to remove a hot-added disk of v2", prism__v3_remove_disks="failed")
-def _(lab: Lab) -> None:
-    lab.element()
-    lab.give_attach(source="hotadd")
-    lab.lacks("detach disks")
-
-
-@broken("no right to open volume groups of v2", prism__v3_admit_clients="failed")
-def _(lab: Lab) -> None:
-    lab.element()
-    lab.give_attach(source="iscsi")
-    lab.serve_iscsi()
-    lab.lacks("attach initiators")
-
-
-@broken("no right to close volume groups of v2", prism__v3_expel_clients="failed")
-def _(lab: Lab) -> None:
-    lab.element()
-    lab.give_attach(source="iscsi")
-    lab.serve_iscsi()
-    lab.lacks("detach initiators")
 
 
 @broken("nothing, without a right that only another way to the bytes needs")

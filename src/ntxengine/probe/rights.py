@@ -45,7 +45,7 @@ V4_RIGHTS = (
     _to_change("discover", "v4.discover", "have changed regions computed", "discover-cluster"),
 )
 V3_RIGHTS = (
-    Right("see-vms", "v3.vms", "see VMs", "see VMs"),
+    Right("see-vms", "v3.vms", "see VMs", "list VMs"),
     Right("see-snapshots", "v3.snapshots", "see snapshots", "list snapshots"),
     Right("regions", "v3.regions", "ask for changed regions", "changed regions"),
     _to_change("create-snapshots", "v3.create-snapshot", "create snapshots", "create snapshots"),

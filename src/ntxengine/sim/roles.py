@@ -45,6 +45,8 @@ RIGHTS = {
     "delete_volume_group": "Delete Volume Group",
     "attach_iscsi_client": "Attach Volume Group To External ISCSI Client",
     "detach_iscsi_client": "Detach Volume Group From External ISCSI Client",
+    "v3_list_vms": "list VMs",
+    "v3_get_vm": "list VMs",
     "v3_create_snapshot": "create snapshots",
     "v3_update_snapshot": "create snapshots",
     "v3_delete_snapshot": "delete snapshots",
