@@ -31,6 +31,14 @@ async def test_a_secret_that_a_server_sends_back_is_not_in_it(lab: Lab) -> None:
     assert lab.sim.password not in text
 
 
+async def test_an_ipv6_address_of_a_prism_is_written_as_in_a_url(lab: Lab) -> None:
+    lab.central(url="https://[::1]:1")
+
+    (asked,) = written(await lab.probe())["prisms"]
+
+    assert asked["address"] == "[::1]:1"
+
+
 @pytest.mark.parametrize("live", [False, True])
 async def test_what_is_hidden_is_the_same_everywhere(live: bool, lab: Lab) -> None:
     lab.both()

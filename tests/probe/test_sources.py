@@ -10,6 +10,7 @@ from ntxengine.attach.iscsiadm import Kernel
 from ntxengine.images import qemu_img
 from ntxengine.prism.models import ClusterFacts
 from ntxengine.probe.check import Context
+from ntxengine.probe.cluster import Computing
 from ntxengine.probe.machine import Route
 from ntxengine.probe.sources import is_allowed, look_at_iscsi, look_at_nfs
 from tests.probe.lab import Lab
@@ -234,3 +235,20 @@ async def test_a_server_that_no_capture_asks_is_not_looked_at(context: Context) 
 
     assert at_the_cluster.facts["nfs_server"] == "10.0.0.5"
     assert (nowhere.status, nowhere.text) == ("failed", "no address of an NFS server is known")
+
+
+async def test_an_ipv6_address_is_written_as_in_a_url(context: Context, lab: Lab) -> None:
+    give(context, nfs_server="fd00::7", data_services="[fd00::8]")
+    lab.machine.routes |= dict.fromkeys((2049, 3260), SILENT)
+    (place,) = context.places
+    port = place.inquiry.endpoint.port
+    lab.machine.routes[port] = SILENT
+    context.clusters = [dataclasses.replace(each, address="fd00::9") for each in context.clusters]
+
+    nfs, iscsi = await look_at_nfs(context), await look_at_iscsi(context)
+    computing = await Computing("cluster").run(context)
+
+    assert "[fd00::7]:2049" in nfs.text
+    assert "[fd00::8]:3260" in iscsi.text
+    assert iscsi.facts["data_services"] == "[fd00::8]:3260"
+    assert f"[fd00::9]:{port}" in computing.text

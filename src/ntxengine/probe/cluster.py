@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 
 from ntxengine.prism.cluster import Prism
+from ntxengine.prism.http.endpoint import authority
 from ntxengine.prism.http.trust import shown
 from ntxengine.prism.models import ClusterFacts, Container
 from ntxengine.prism.versions import notice, refusal
@@ -108,7 +109,7 @@ class Computing(Check):
         route = await context.machine.connect(address, port)
         if route.answer != "open":
             return failed(
-                f"{name}: no connection to {address}:{port}: {route.cause}",
+                f"{name}: no connection to {authority(address, port)}: {route.cause}",
                 f"open TCP {port} from this machine to each Prism Element in the firewalls between",
                 address=address,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from ntxengine.errors import OptionsError, PrismError, PrismTimeout
+from ntxengine.prism.http.endpoint import authority
 from ntxengine.prism.http.trust import shown
 from ntxengine.prism.http.watch import RateHeaders
 from ntxengine.probe.check import Context, PlaceCheck
@@ -57,12 +58,12 @@ class Port(PlaceCheck):
             if route.answer == "open":
                 self.place.our_address = route.source
                 return ok(
-                    f"{_at(address, port)} answers in {route.seconds * 1000:.0f} ms, from here as {route.source}",
+                    f"{authority(address, port)} answers in {route.seconds * 1000:.0f} ms, from here as {route.source}",
                     address=address,
                     our_address=route.source,
                     milliseconds=round(route.seconds * 1000),
                 )
-        said = "; ".join(f"{_at(address, port)}: {route.cause}" for address, route in tried)
+        said = "; ".join(f"{authority(address, port)}: {route.cause}" for address, route in tried)
         is_closed = any(route.answer == "closed" for _, route in tried)
         return failed(
             f"no connection to {said}",
@@ -234,7 +235,3 @@ def _a_second(rate: RateHeaders) -> float:
 
 def _period(rate: RateHeaders) -> str:
     return "a second" if _number(rate.period_s) in (0, 1) else f"in {_number(rate.period_s)} s"
-
-
-def _at(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

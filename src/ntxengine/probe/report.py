@@ -15,6 +15,7 @@ from pathlib import Path
 from ntxengine import __version__
 from ntxengine.attach import DEVICE_DIR
 from ntxengine.ids import UUID_PATTERN
+from ntxengine.prism.http.endpoint import authority
 from ntxengine.probe.check import Place
 from ntxengine.probe.model import Fact, Line, Status
 from ntxengine.probe.questions import Answered, open_questions
@@ -130,7 +131,7 @@ def _asked(place: Place) -> Asked:
     watch, endpoint = place.inquiry.watch, place.inquiry.endpoint
     return Asked(
         subject=place.subject,
-        address=f"{endpoint.host}:{endpoint.port}",
+        address=authority(endpoint.host, endpoint.port),
         auth=endpoint.auth,
         product=watch.product,
         environment=watch.environment,

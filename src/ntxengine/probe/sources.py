@@ -22,6 +22,7 @@ from ntxengine.attach.portal import parse_portal
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.errors import OptionsError
 from ntxengine.prism.cluster import nfs_server_of
+from ntxengine.prism.http.endpoint import authority
 from ntxengine.prism.models import Container
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import Fact, Facts, Result, blocked, failed, ok, skipped, warning
@@ -159,7 +160,7 @@ async def look_at_nfs(context: Context) -> Result:
     route = await context.machine.connect(server, NFS_PORT)
     if route.answer != "open":
         return failed(
-            f"no connection to {server}:{NFS_PORT}: {route.cause}",
+            f"no connection to {authority(server, NFS_PORT)}: {route.cause}",
             f"open {NFS_PORTS} from this machine to each controller VM; and "
             + NFS_HOW_TO.format(address=(context.our_addresses or ["THIS-MACHINE"])[0]),
             **facts,
@@ -175,13 +176,13 @@ async def look_at_nfs(context: Context) -> Result:
     mapper, mount = [await context.machine.connect(server, port) for port in (PORTMAPPER_PORT, MOUNT_PORT)]
     if mapper.answer != "open":
         return warning(
-            f"{server}:{NFS_PORT} answers, {server}:{PORTMAPPER_PORT} does not: {mapper.cause}",
+            f"{authority(server, NFS_PORT)} answers, {authority(server, PORTMAPPER_PORT)} does not: {mapper.cause}",
             f"open TCP {PORTMAPPER_PORT} too: libnfs asks there for the port of the mount service",
             **facts,
         )
     if mount.answer == "silent":  # a server that has it elsewhere refuses here
         return warning(
-            f"{server}:{NFS_PORT} answers, {server}:{MOUNT_PORT} does not: {mount.cause}",
+            f"{authority(server, NFS_PORT)} answers, {authority(server, MOUNT_PORT)} does not: {mount.cause}",
             f"open {NFS_PORTS}: the mount service answers at one of them",
             **facts,
         )
@@ -206,11 +207,12 @@ async def look_at_iscsi(context: Context) -> Result:
             "the cluster has no data services IP",
             "set one: Prism Element > Settings > Cluster Details > iSCSI Data Services IP; or --data-services ADDRESS",
         )
-    facts: Facts = {"data_services": f"{address}:{port}"}
+    at = authority(address, port)
+    facts: Facts = {"data_services": at}
     route = await context.machine.connect(address, port)
     if route.answer != "open":
         return failed(
-            f"no connection to the data services at {address}:{port}: {route.cause}",
+            f"no connection to the data services at {at}: {route.cause}",
             "is that the iSCSI Data Services IP (Prism Element > Settings > Cluster Details)? Nothing listens there"
             if route.answer == "closed"
             else f"open TCP {port}, and {STARGATE_PORT} to each controller VM, from here in the firewalls between",
@@ -221,12 +223,12 @@ async def look_at_iscsi(context: Context) -> Result:
     silent = [cvm for cvm, route in zip(cvms, routes, strict=True) if route.answer == "silent"]
     if silent:
         return warning(
-            f"{address}:{port} answers, and leads to controller VMs whose TCP {STARGATE_PORT} does not:"
+            f"{at} answers, and leads to controller VMs whose TCP {STARGATE_PORT} does not:"
             f" {', '.join(silent[:MAX_SHOWN])}",
             f"open TCP {STARGATE_PORT} from this machine to each controller VM: a session is redirected there",
             **facts,
         )
-    return ok(f"data services at {address}:{port} answer", **facts)
+    return ok(f"data services at {at} answer", **facts)
 
 
 LOOKS: dict[str, Callable[[Context], Awaitable[Result]]] = {
