@@ -167,6 +167,18 @@ async def test_a_list_is_asked_for_once(connect: Connect, sim: Simulator, clock:
 
 
 @both
+async def test_no_more_is_read_of_a_list_than_a_cluster_can_have(
+    connect: Connect, family: Family, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(f"ntxengine.prism.{family}.facts.MAX_LISTED", 1)
+    async with connect(family) as prism:
+        found = await prism.containers()
+
+    assert len(found) == 1
+    assert "more than 1 times storage container in a list: the rest is left out" in caplog.text
+
+
+@both
 @pytest.mark.parametrize("status", [403, 404, 501])
 async def test_what_may_not_be_read_is_not_told_and_not_asked_again(
     hostile: Hostile, prism: Prism, family: Family, status: int, caplog: pytest.LogCaptureFixture

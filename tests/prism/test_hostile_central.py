@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ntxengine.errors import CredentialsError, PrismAnswerError, PrismStatusError, TaskFailed
-from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Vm
+from ntxengine.prism.models import AttachedDisk, Disk, DiskGroup, DiskPoint, Vm
 from ntxengine.prism.v4.central import CentralPrism
 from tests.prism.hostile import PASSWORD, HandClock, Hostile, reply
 
@@ -300,6 +300,46 @@ async def test_a_create_whose_answer_is_lost_is_looked_for_by_name(hostile: Host
 
     assert [one.path.rpartition("/")[2] for one in hostile.asked if one.method == "DELETE"] == [C]
     assert "%24filter=name%20eq%20%27ntx-1%27" in hostile.asked[1].path.replace("$filter", "%24filter")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"name": None}, f"names recovery point {C}, which has no name: it is neither used nor deleted"),
+        ({}, f"unknown to Prism for 60 s: recovery point {C} lists no disk of VM {A}"),
+    ],
+)
+async def test_a_recovery_point_without_a_name_or_disks_is_no_success(
+    hostile: Hostile, prism: CentralPrism, said: dict[str, Any], reason: str
+) -> None:
+    part = {"extId": B, "vmExtId": VM.id, "diskRecoveryPoints": None}
+    found = {"extId": C, "name": "ntx-1", "status": "COMPLETE", "vmRecoveryPoints": [part], **said}
+    details = [{"name": "recoveryPointExtId", "value": C}]
+    hostile.on(f"POST {POINTS}", reply(202, {"data": {"extId": TASK}}))
+    hostile.on(f"GET {D}", reply(200, {"data": {"status": "SUCCEEDED", "completionDetails": details}}))
+    hostile.on(f"GET {POINTS}/{C}/vm-recovery-points/{B}", reply(200, {"data": part}))
+    hostile.on(f"GET {POINTS}/{C}", reply(200, {"data": found}))
+    hostile.on(f"GET {POINTS}", reply(200, {"data": []}))
+
+    with pytest.raises(PrismAnswerError, match=reason):
+        await create(prism)
+
+    deleted = [one.path.rpartition("/")[2] for one in hostile.asked if one.method == "DELETE"]
+    assert set(deleted) == (set() if "name" in said else {C})
+
+
+async def test_a_recovery_point_that_holds_a_group_twice_is_refused(hostile: Hostile, prism: CentralPrism) -> None:
+    disk = Disk(B, 1024, "scsi", 0, "", group=DiskGroup(C, "data"))
+    vm = Vm(A, "vm", "on", "", None, (disk,))
+    held = [{"diskExtId": B, "diskRecoveryPointExtId": D}]
+    groups = [{"extId": one, "volumeGroupExtId": C, "diskRecoveryPoints": held} for one in (A, B)]
+    part = {"extId": B, "vmExtId": A}
+    found = {"extId": D, "vmRecoveryPoints": [part], "volumeGroupRecoveryPoints": groups}
+    hostile.on(f"GET {POINTS}/{D}/vm-recovery-points/{B}", reply(200, {"data": part}))
+    hostile.on(f"GET {POINTS}/{D}", reply(200, {"data": found}))
+
+    with pytest.raises(PrismAnswerError, match=f"holds volume group {C} more than once"):
+        await prism.recovery_point(D, vm)
 
 
 @pytest.mark.parametrize(("source", "is_taken"), [(DISK.id, True), (None, True), (B, False)])

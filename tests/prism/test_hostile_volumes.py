@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
 import pytest
 
-from ntxengine.errors import NotFoundError, PrismAnswerError, PrismError, PrismStatusError, TaskFailed
+from ntxengine.errors import NotFoundError, OptionsError, PrismAnswerError, PrismError, PrismStatusError, TaskFailed
 from ntxengine.prism import DiskPoint, VolumeGroup
 from ntxengine.prism.findings import Revisions
 from ntxengine.prism.http.session import Session
+from ntxengine.prism.models import GroupSlot, Vm
 from ntxengine.prism.v3.element import ElementPrism
 from ntxengine.prism.v4.central import CentralPrism
 from tests.prism.groups import INITIATOR, OTHER, SECRET
@@ -192,6 +194,28 @@ async def test_a_success_that_is_none_is_an_error(hostile: Hostile, prism: Centr
     assert OTHER not in str(failed.value)
 
 
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"extId": D, "index": 0}, "two of its disks have one index"),
+        ({"extId": D, "index": None}, "it cannot be read: .*index"),
+        ({"extId": D, "index": 1, "diskSizeBytes": -1}, "it cannot be read: .*diskSizeBytes"),
+        ({"extId": D, "index": 1}, ""),
+    ],
+)
+async def test_disks_of_an_attached_group_that_cannot_be_told_apart_are_an_obstacle(
+    hostile: Hostile, prism: CentralPrism, other: dict[str, Any], reason: str
+) -> None:
+    size = {"diskSizeBytes": 1024}
+    hostile.on(f"GET {GROUPS}/{A}", one())
+    hostile.on(f"GET {GROUPS}/{A}/disks", many({"extId": C, "index": 0, **size}, {**size, **other}))
+
+    [found] = await prism.attached_groups(Vm(B, "vm", "on", "", None, (), groups=(GroupSlot(A, "scsi.1"),)))
+
+    assert re.match(reason, found.obstacle)
+    assert len(found.disks) == (0 if reason else 2)
+
+
 # -- a Prism Element
 
 
@@ -248,3 +272,12 @@ async def test_v2_that_does_not_open_a_group_is_an_error(hostile: Hostile, eleme
 
         with pytest.raises(PrismAnswerError, match="Prism did not open it to an iSCSI client"):
             await element.admit_initiator(VolumeGroup(A, NAME, B), INITIATOR, OTHER)
+
+
+async def test_a_disk_without_a_storage_path_makes_no_group(hostile: Hostile, element: ElementPrism) -> None:
+    disk = DiskPoint(id=C, disk_id=B, recovery_point_id=D)
+
+    with pytest.raises(OptionsError, match=f"recovery point disk {C} has no storage path"):
+        await element.make_volume_group(disk, name=NAME, cluster_id=B, secret=SECRET)
+
+    assert not hostile.asked

@@ -107,8 +107,8 @@ def _obstacle(group: VolumeGroupState, disks: list[VolumeDisk]) -> str:
     if outside is not None and outside.external_storage_info is not None:
         volume = one_line(outside.external_storage_info.volume_name or "unnamed")
         return f"disk {outside.index} of it lies on external storage ({volume})"
-    if len({disk.ext_id for disk in disks}) != len(disks) or len({disk.index for disk in disks}) != len(disks):
-        return "two of its disks have one id, or one index"
+    if len({disk.index for disk in disks}) != len(disks):
+        return "two of its disks have one index"
     return ""
 
 
