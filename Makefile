@@ -22,6 +22,9 @@ C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] bench/*/*.c)
 # Files of tests that share a fixture stay in one process.
 PYTEST_ARGS ?= -q -n 3 --dist loadfile -p no:benchmark
 
+# The tests start thousands of processes, and an image of a system may say that no compiled module is kept.
+export PYTHONDONTWRITEBYTECODE :=
+
 SOAK_ROUNDS ?= 200
 FAULT_ROUNDS ?= 100
 SOAK_SEED := $(or $(SOAK_SEED),$(shell date +%s))
