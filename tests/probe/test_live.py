@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from ntxengine.attach import ATTACHERS, ContainerMount, Verdict
+from ntxengine.prism.models import Vm
 from ntxengine.probe import Line, probe
 from ntxengine.sim.faults import HttpFault
 from tests.probe.lab import Lab
@@ -35,6 +37,27 @@ async def test_a_recovery_point_is_made_asked_about_and_deleted(live: Lab) -> No
     assert str(lines["live.freeze"].facts["name"]).startswith("ntx-probe-")
     assert lines["live.regions"].facts["file_size"] == 2 * 1024**2
     assert live.sim.world.state.points == {}
+
+
+@pytest.mark.parametrize("family", ["v3"])
+@pytest.mark.parametrize("makes_clones", [False, True])
+async def test_a_disk_is_opened_where_that_makes_nothing_by_who_looked_before(makes_clones: bool, live: Lab) -> None:
+    looks: list[str] = []
+
+    class Counting(ContainerMount):
+        async def can_serve_vm(self, vm: Vm) -> Verdict:
+            looks.append(vm.name)
+            return await super().can_serve_vm(vm)
+
+    live.patch.setattr(Counting, "makes_clones", makes_clones)
+    ways = (Counting, *ATTACHERS[1:])
+    for user in ("registry", "sources"):
+        live.patch.setattr(f"ntxengine.probe.{user}.ATTACHERS", ways)
+
+    await live.probe()
+
+    assert looks == ["db01"]
+    assert ("read" in results(live)) == (not makes_clones)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

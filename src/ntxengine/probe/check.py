@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar
 
+from ntxengine.attach import Attacher
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.http.certificate import Certificate
 from ntxengine.prism.inquiry import Inquiry, Reply
@@ -61,6 +62,7 @@ class Place:
 class Context:
     """What is probed, and what is known by now.  `prism` is what a capture would speak to, at the place `at`.
 
+    `attachers` are those that can be used, by their names, as they looked at the VM; `attacher` is the chosen one.
     `names` are those that were met, and that a report without names must not have.
     """
 
@@ -74,9 +76,15 @@ class Context:
     clusters: list[ClusterFacts] = field(default_factory=list)
     vm: Vm | None = None
     worker: Vm | None = None
-    source: str = ""
+    attachers: dict[str, Attacher] = field(default_factory=dict)
+    attacher: Attacher | None = None
     live_point: RecoveryPoint | None = None
     names: set[str] = field(default_factory=set)
+
+    @property
+    def source(self) -> str:
+        """The name of the way to the bytes that a capture would take, "" while none is chosen."""
+        return "" if self.attacher is None else self.attacher.name
 
     @property
     def our_addresses(self) -> list[str]:

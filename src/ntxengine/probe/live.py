@@ -8,18 +8,13 @@ from __future__ import annotations
 import uuid
 from datetime import timedelta
 
-from ntxengine.attach import ATTACHERS
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.errors import NtxError, PrismProtected
 from ntxengine.prism.models import Disk, DiskPoint
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.cluster import POINT_PREFIX
 from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
-from ntxengine.probe.sources import AS_IT_SAYS, attach_options
 from ntxengine.units import MIB, format_size
-
-_MAKES_NOTHING = ("path", "nfs")
-"""The ways to the bytes that make nothing on the cluster: others could leave something there."""
 
 LIFE = timedelta(hours=1)
 WINDOW = MIB
@@ -115,20 +110,18 @@ class Read(Check):
     limit_s = 120.0
 
     def applies(self, context: Context) -> bool:
-        return context.live_point is not None and context.source in _MAKES_NOTHING
+        return context.live_point is not None and context.attacher is not None and not context.attacher.makes_clones
 
     async def run(self, context: Context) -> Result:
-        assert context.prism is not None
-        assert context.vm is not None
+        attacher = context.attacher
+        assert attacher is not None
         if (first := _first_disk(context)) is None:
             return skipped("the VM has no disk")
         ours, disk = first
-        kind = next(each for each in ATTACHERS if each.name == context.source)
-        attacher = kind(context.prism, attach_options(context))
-        if not (verdict := await attacher.can_serve_vm(context.vm)):
-            return failed(verdict.reason, AS_IT_SAYS)
         async with attacher.attach(disk, ours.size):
-            return ok(f"{ours.label} is readable here ({kind.title}), with {format_size(ours.size)}", path=disk.path)
+            return ok(
+                f"{ours.label} is readable here ({attacher.title}), with {format_size(ours.size)}", path=disk.path
+            )
 
 
 class Delete(Check):

@@ -66,7 +66,10 @@ class Way(Check):
             return failed(str(exc), "correct it, or leave it out")
         if not verdict:
             return self._unusable(context, verdict.reason, AS_IT_SAYS)
-        return await self._looked(context, attacher)
+        result = await self._looked(context, attacher)
+        if result.status in ("ok", "warning"):
+            context.attachers[self.name] = attacher
+        return result
 
     async def _looked(self, context: Context, attacher: Attacher) -> Result:
         """Look at what the way needs, and then ask the attacher, which really tries."""
@@ -99,10 +102,10 @@ class Chosen(Check):
         ways = [(kind, context.lines[f"source.{kind.name}"]) for kind in ATTACHERS]
         if wrong := [line for _, line in ways if line.result.status == "failed"]:
             return blocked(wrong[0].key)
-        for kind, line in ways:
-            if line.result.status in ("ok", "warning"):
-                context.source = kind.name
-                return ok(f"{kind.title} (--source {kind.name})", source=kind.name)
+        for kind in ATTACHERS:
+            if attacher := context.attachers.get(kind.name):
+                context.attacher = attacher
+                return ok(f"{attacher.title} (--source {attacher.name})", source=attacher.name)
         if because := next((line.because for _, line in ways if line.because), ""):
             return blocked(because)
         if unknown := [line for _, line in ways if line.result.facts.get("is_known") is False]:
