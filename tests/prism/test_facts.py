@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ntxengine.api.inventory import Clusters, DetailReader, VmFilter, search_vms
+from ntxengine.api.inventory import VmFilter, details_of, search_vms
 from ntxengine.errors import PrismStatusError
 from ntxengine.prism import kept
 from ntxengine.prism.cluster import Cluster, Prism, cvm_of
@@ -330,15 +330,21 @@ async def test_what_a_disk_takes_is_unknown_and_not_nothing(
 async def test_what_fails_in_passing_is_asked_for_once_and_not_for_each_vm(
     hostile: Hostile, prism: Prism, family: Family
 ) -> None:
-    for what in ("GET /hosts", "POST /hosts/list", "GET /v2.0/virtual_disks", "GET /v2.0/cluster", LISTS[family]):
+    for what in (
+        "GET /hosts",
+        "POST /hosts/list",
+        "GET /v2.0/virtual_disks",
+        "GET /v2.0/cluster",
+        f"GET /clusters/{OTHER}",
+        LISTS[family],
+    ):
         hostile.on(what, reply(504, {}))
-    details = DetailReader(prism, Clusters(prism))
     disks = (Disk(ID, MIB, "scsi", 0, OTHER, "told by the VM"),)
     vms = [Vm(str(uuid.UUID(int=number)), "vm", "on", OTHER, None, disks) for number in range(3)]
 
-    found = [await details.read(vms[0])]
+    found = [await details_of(prism, vms[0])]
     asked = len(hostile.asked)
-    found += [await details.read(vm) for vm in vms[1:]]
+    found += [await details_of(prism, vm) for vm in vms[1:]]
 
     assert len(hostile.asked) == asked
     assert {(each.storage[ID].tier, each.storage[ID].container.name, each.usage[ID].used) for each in found} == {

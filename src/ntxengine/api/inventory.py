@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
-from ntxengine.capture import DiskStorage, Storage, can_be_application_consistent, slowest_tier
-from ntxengine.errors import NotFoundError, OptionsError
+from ntxengine.capture import DiskStorage, can_be_application_consistent, storage_of
+from ntxengine.errors import NotFoundError, OptionsError, PrismBusy
+from ntxengine.ids import is_uuid
 from ntxengine.prism import Cluster, OddVm, Prism, Vm
 from ntxengine.prism.models import ClusterFacts, DiskUsage
 
@@ -56,54 +57,49 @@ class VmFilter:
         return by_key
 
 
-class Clusters:
-    """The clusters that VMs are on: each is asked for once."""
-
-    def __init__(self, prism: Prism) -> None:
-        self._prism = prism
-        self._found: dict[str, ClusterFacts] = {}
-
-    async def get(self, cluster_id: str) -> ClusterFacts:
-        """Return what is told of a cluster."""
-        if cluster_id not in self._found:
-            self._found[cluster_id] = await self._prism.cluster(cluster_id) if cluster_id else ClusterFacts("")
-        return self._found[cluster_id]
-
-    @property
-    def known(self) -> str:
-        """Those that were seen, by name, or by UUID where no name is told."""
-        names = sorted(one.name or one.id for one in self._found.values() if one.id)
-        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-        return ", ".join(names[:MAX_NAMED]) + more or "no cluster"
-
-
-async def search_vms(cluster: Cluster, wanted: VmFilter, clusters: Clusters | None = None) -> AsyncIterator[Vm | OddVm]:
+async def search_vms(cluster: Cluster, wanted: VmFilter) -> AsyncIterator[Vm | OddVm]:
     """Yield the VMs that are wanted as pages of them arrive; and all that cannot be read: nobody knows of those.
 
     An OddVm is also one of which nobody knows whether it has a category that is wanted.
-
-    Errors: NotFoundError if no VM is on `wanted.cluster`; PrismError, also where categories may not be read.
+    Errors: NotFoundError if no VM is on `wanted.cluster`; PrismBusy if the names of clusters cannot be told now;
+            PrismError, also where categories may not be read.
     """
-    clusters = clusters or Clusters(cluster.prism)
-    was_seen = not wanted.cluster
+    seen: dict[str, ClusterFacts] = {}
     async for vm in cluster.prism.stream_vms(categories=wanted.categories):
         if isinstance(vm, OddVm):
             yield vm
             continue
         if wanted.cluster:
-            facts = await clusters.get(vm.cluster_id)
-            if wanted.cluster.lower() != facts.id.lower() and wanted.cluster != facts.name:
+            facts = seen[vm.cluster_id] = await cluster.prism.cluster(vm.cluster_id)
+            if not _is_called(facts, wanted.cluster):
                 continue
-            was_seen = True
         is_wanted = wanted.wants(vm)
         if is_wanted is None:
             yield OddVm(vm.id, vm.name, "Prism does not tell all of its categories")
         elif is_wanted:
             yield vm
-    if not was_seen:
+    if wanted.cluster and not any(_is_called(facts, wanted.cluster) for facts in seen.values()):
         raise NotFoundError(
-            f"no VM that this account may see is on a cluster named {wanted.cluster!r}: VMs are on {clusters.known}"
+            f"no VM that this account may see is on a cluster named {wanted.cluster!r}: VMs are on {_names(seen)}"
         )
+
+
+def _is_called(cluster: ClusterFacts, name: str) -> bool:
+    if name.lower() == cluster.id.lower():
+        return True
+    if cluster.may_be_told_later and not is_uuid(name):
+        raise PrismBusy(
+            f"Prism cannot tell now what cluster {cluster.id} is called: whether it is {name!r} is not known; try"
+            f" later, or name the cluster by its UUID"
+        )
+    return name == cluster.name
+
+
+def _names(clusters: Mapping[str, ClusterFacts]) -> str:
+    """Name clusters, by UUID where no name is told."""
+    names = sorted(one.name or one.id for one in clusters.values() if one.id)
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more or "no cluster"
 
 
 @dataclass(frozen=True)
@@ -121,25 +117,12 @@ class VmDetails:
     why_not: str
 
 
-class DetailReader:
-    """Finds details of VMs: what many of them share is asked for once."""
-
-    def __init__(self, prism: Prism, clusters: Clusters) -> None:
-        self._prism = prism
-        self._clusters = clusters
-        self._storage = Storage(prism)
-        self._usage: Mapping[str, DiskUsage] | None = None
-
-    async def read(self, vm: Vm) -> VmDetails:
-        """Return what is known of a VM; what is not told is unknown."""
-        cluster = await self._clusters.get(vm.cluster_id)
-        if self._usage is None:
-            self._usage = await self._prism.disk_usage()
-        words = await self._storage.words_of(cluster)
-        storage, used = {}, {}
-        for disk in vm.disks:
-            used[disk.id] = self._usage.get(disk.id, DiskUsage())
-            tier = slowest_tier(used[disk.id].tiers or words)
-            storage[disk.id] = DiskStorage(await self._storage.container_of(disk), tier)
-        can_be, why_not = can_be_application_consistent(vm)
-        return VmDetails(cluster, storage, used, can_be, why_not)
+async def details_of(prism: Prism, vm: Vm) -> VmDetails:
+    """Return what is known of a VM; what is not told is unknown."""
+    cluster, usage = await prism.cluster(vm.cluster_id), await prism.disk_usage()
+    return VmDetails(
+        cluster,
+        await storage_of(prism, vm, cluster, usage),
+        {disk.id: usage.get(disk.id, DiskUsage()) for disk in vm.disks},
+        *can_be_application_consistent(vm),
+    )

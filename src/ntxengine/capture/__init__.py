@@ -28,7 +28,7 @@ from ntxengine.capture.options import (
 )
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture
 from ntxengine.capture.several import Outcome, capture_several
-from ntxengine.capture.storage import DiskStorage, Storage, slowest_tier
+from ntxengine.capture.storage import DiskStorage, storage_of
 from ntxengine.capture.together import capture_together
 from ntxengine.capture.workflow import capture
 from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
@@ -48,12 +48,11 @@ __all__ = [
     "OnLostTracking",
     "OtherFailed",
     "Outcome",
-    "Storage",
     "can_be_application_consistent",
     "capture",
     "capture_several",
     "capture_together",
     "plan_capture",
     "plans_together",
-    "slowest_tier",
+    "storage_of",
 ]

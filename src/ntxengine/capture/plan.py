@@ -135,7 +135,7 @@ async def plan_capture(
     )
     facts = await _cluster_that_can(prism, vm)
     quiescing = choose_quiescing(prism, vm, options)
-    storage = await storage_of(prism, vm, facts)
+    storage = await storage_of(prism, vm, facts, usage={})
     disks = [
         await _estimated(
             repository,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ntxengine.api.inventory import Clusters, DetailReader, VmDetails, VmFilter, search_vms
+from ntxengine.api.inventory import VmDetails, VmFilter, details_of, search_vms
 from ntxengine.cli import complete
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.options import Function, category_option, common_options, table_option
@@ -20,6 +20,7 @@ from ntxengine.cli.streams import taken
 from ntxengine.cli.table import Column
 from ntxengine.cli.values import Given
 from ntxengine.errors import NtxError
+from ntxengine.prism import Prism
 from ntxengine.prism.models import Disk, GuestTools, OddVm, Vm, VmList
 from ntxengine.units import format_size
 
@@ -96,31 +97,30 @@ class _Listing:
     async def show(self, prism_login: Login) -> None:
         """Print them, and what is to be said of those that cannot be read."""
         async with connected(prism_login) as cluster:
-            clusters = Clusters(cluster.prism)
-            details = DetailReader(cluster.prism, clusters)
+            prism = cluster.prism
             part: list[Vm] = []
             try:
-                async for vm in search_vms(cluster, self._wanted, clusters):
+                async for vm in search_vms(cluster, self._wanted):
                     if isinstance(vm, OddVm):
                         self._odd.append(vm)
                         continue
                     part.append(vm)
                     if len(part) == ROWS_AT_ONCE:
-                        await self._print(part, details)
+                        await self._print(part, prism)
                         part = []
             except NtxError:
                 # Of a long list, what came before an error may be what was looked for.
                 if part:
-                    await self._print(part, details)
+                    await self._print(part, prism)
                 raise
-            await self._print(part, details)
+            await self._print(part, prism)
         self._end()
 
-    async def _print(self, part: list[Vm], details: DetailReader) -> None:
+    async def _print(self, part: list[Vm], prism: Prism) -> None:
         part.sort(key=lambda vm: (vm.name, vm.id))
         self._count += len(part)
         wants_details = self._screen.as_json or self._screen.is_wide
-        known = [(vm, await details.read(vm) if wants_details else None) for vm in part]
+        known = [(vm, await details_of(prism, vm) if wants_details else None) for vm in part]
         if self._screen.as_json:
             for vm, found in known:
                 self._screen.item("vms", vm_fields(vm, found))

@@ -78,7 +78,10 @@ class Inventory(Protocol):
         ...
 
     async def cluster(self, cluster_id: str) -> ClusterFacts:
-        """Return what Prism tells of a cluster.  What it does not, or may not, tell is unknown: no error."""
+        """Return what Prism tells of a cluster.  What it does not, or may not, tell is unknown: no error.
+
+        Kept as facts are.
+        """
         ...
 
 

@@ -41,11 +41,15 @@ MAX_LISTED = 10_000
 
 
 class Kept(Generic[T]):
-    """Answers by what they are about, and until when; `nothing` stands for one that was not given."""
+    """Answers by what they are about, and until when.
 
-    def __init__(self, clock: Clock, nothing: T) -> None:
+    `nothing` stands for one that was not given, `not_now` for one that may be given later, if that makes a difference.
+    """
+
+    def __init__(self, clock: Clock, nothing: T, not_now: T | None = None) -> None:
         self._clock = clock
         self._nothing = nothing
+        self._not_now = nothing if not_now is None else not_now
         self._found: OrderedDict[str, tuple[float, T]] = OrderedDict()
         self._lock = asyncio.Lock()
 
@@ -61,10 +65,11 @@ class Kept(Generic[T]):
                     found = await ask()
             except TimeoutError:
                 log.warning("nothing is told of %s: not within %g s", what, LONGEST_S)
-                kept_s = FAILED_S
+                found, kept_s = self._not_now, FAILED_S
             except PrismError as exc:
                 log_not_told(what, exc)
-                kept_s = FAILED_S if may_pass(exc) else KEPT_S
+                if may_pass(exc):
+                    found, kept_s = self._not_now, FAILED_S
             self._found[what] = (self._clock.now() + kept_s, found)
             self._found.move_to_end(what)
             if len(self._found) > MAX_KEPT:

@@ -147,7 +147,8 @@ class ClusterFacts:
 
     `address` is the IP address that its Prism Element is reached at, "" if what is told is none.  `storage_type` is
     Prism's word for what it stores on: ALL_FLASH, MIXED, ALL_HDD.  `nfs_allowed` are the clients that may mount its
-    storage containers, as Prism writes them, None where that is not told.
+    storage containers, as Prism writes them, None where that is not told.  `may_be_told_later`: Prism could not tell
+    anything now.
     """
 
     id: str
@@ -156,6 +157,11 @@ class ClusterFacts:
     address: str = ""
     storage_type: str = ""
     nfs_allowed: tuple[str, ...] | None = None
+    may_be_told_later: bool = False
+
+
+NO_FACTS = ClusterFacts("")
+NO_FACTS_NOW = ClusterFacts("", may_be_told_later=True)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from ntxengine.prism.models import (
 )
 from ntxengine.prism.pages import Listed
 from ntxengine.prism.regions import page_v3, walk
-from ntxengine.prism.tasks import log, log_not_told
+from ntxengine.prism.tasks import log
 from ntxengine.prism.v3 import schema
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v3.disks import ElementDisks
@@ -114,11 +114,7 @@ class ElementPrism:
 
     async def cluster(self, cluster_id: str) -> ClusterFacts:
         """Return what Prism tells of its cluster; nothing where it does not, may not, or cannot now."""
-        try:
-            return (await self._api.get_cluster_v2()).facts(cluster_id)
-        except PrismError as exc:
-            log_not_told(f"cluster {cluster_id}", exc)
-            return ClusterFacts(cluster_id)
+        return await self._facts.cluster(cluster_id)
 
     async def containers(self) -> list[Container]:
         """Return the storage containers."""

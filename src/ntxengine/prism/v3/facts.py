@@ -1,7 +1,8 @@
-"""Storage containers as v2 tells of them, hosts and their disks as v3 does."""
+"""The cluster and storage containers as v2 tells of them, hosts and their disks as v3 does."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -11,7 +12,7 @@ from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import Uuid, ip_address_from, yes_or_no
 from ntxengine.prism.kept import MAX_LISTED, Kept
 from ntxengine.prism.listing import readable
-from ntxengine.prism.models import Container, DiskUsage, Host
+from ntxengine.prism.models import NO_FACTS, NO_FACTS_NOW, ClusterFacts, Container, DiskUsage, Host
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v3.pages import entities, v2_entities
 from ntxengine.prism.v3.usage import usage_by_device
@@ -99,15 +100,21 @@ class _Disk(msgspec.Struct):
 
 
 class ElementFacts:
-    """What a Prism Element tells of storage containers and hosts."""
+    """What a Prism Element tells of its cluster, of storage containers and hosts."""
 
     def __init__(self, api: ElementApi) -> None:
         self._api = api
         clock = api.session.clock
+        self._clusters = Kept(clock, NO_FACTS, NO_FACTS_NOW)
         self._containers: Kept[list[Container]] = Kept(clock, [])
         self._hosts: Kept[list[Host]] = Kept(clock, [])
         self._tiers: Kept[dict[str, dict[str, None]]] = Kept(clock, {})
         self._usage: Kept[dict[str, DiskUsage]] = Kept(clock, {})
+
+    async def cluster(self, cluster_id: str) -> ClusterFacts:
+        """Return what is told of the cluster, whatever VMs say that it is called by."""
+        found = await self._clusters.get(f"cluster {cluster_id}", lambda: self._ask_cluster(cluster_id))
+        return dataclasses.replace(found, id=cluster_id)
 
     async def containers(self) -> list[Container]:
         """Return the storage containers."""
@@ -121,6 +128,9 @@ class ElementFacts:
     async def disk_usage(self) -> Mapping[str, DiskUsage]:
         """Return what each disk takes, by its device uuid."""
         return await self._usage.get("what disks take", lambda: usage_by_device(self._api))
+
+    async def _ask_cluster(self, cluster_id: str) -> ClusterFacts:
+        return (await self._api.get_cluster_v2()).facts(cluster_id)
 
     async def _ask_containers(self) -> list[Container]:
         listed = v2_entities(self._api.list_storage_containers_v2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
-from ntxengine.errors import PrismError
 from ntxengine.prism.findings import TOO_OLD_TO_HOT_ADD, Findings, Revisions
 from ntxengine.prism.http.error_body import not_found_as
 from ntxengine.prism.http.parse import given_id
@@ -31,7 +30,7 @@ from ntxengine.prism.models import (
     VssBackup,
 )
 from ntxengine.prism.pages import Listed
-from ntxengine.prism.tasks import log, log_not_told
+from ntxengine.prism.tasks import log
 from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.calls import name_is
 from ntxengine.prism.v4.categories import category_names
@@ -133,11 +132,7 @@ class CentralPrism:
 
     async def cluster(self, cluster_id: str) -> ClusterFacts:
         """Return what Prism tells of a cluster; nothing where it does not, may not, or cannot now."""
-        try:
-            return (await self._api.get_cluster(cluster_id)).facts(cluster_id)
-        except PrismError as exc:
-            log_not_told(f"cluster {cluster_id}", exc)
-            return ClusterFacts(cluster_id)
+        return await self._facts.cluster(cluster_id)
 
     async def containers(self) -> list[Container]:
         """Return the storage containers of all clusters."""

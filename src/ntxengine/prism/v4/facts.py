@@ -1,10 +1,11 @@
-"""Storage containers and hosts as v4 tells of them (clustermgmt).
+"""Clusters, storage containers and hosts as v4 tells of them (clustermgmt).
 
 v4 has no word for what a cluster stores on; the tiers of its hosts' disks say it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable
 
 from ntxengine.prism.http.error_body import one_line
@@ -12,7 +13,7 @@ from ntxengine.prism.http.parse import Uuid, ip_address_from, yes_or_no
 from ntxengine.prism.http.session import Answer
 from ntxengine.prism.kept import MAX_LISTED, Kept
 from ntxengine.prism.listing import readable
-from ntxengine.prism.models import Container, Host
+from ntxengine.prism.models import NO_FACTS, NO_FACTS_NOW, ClusterFacts, Container, Host
 from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.pages import entities
 from ntxengine.prism.v4.schema import Camel
@@ -118,13 +119,21 @@ class HostState(Camel):
 
 
 class CentralFacts:
-    """What Prism Central tells of storage containers and hosts."""
+    """What Prism Central tells of clusters, storage containers and hosts."""
 
     def __init__(self, api: CentralApi) -> None:
         self._api = api
         clock = api.session.clock
+        self._clusters = Kept(clock, NO_FACTS, NO_FACTS_NOW)
         self._containers: Kept[list[Container]] = Kept(clock, [])
         self._hosts: Kept[list[Host]] = Kept(clock, [])
+
+    async def cluster(self, cluster_id: str) -> ClusterFacts:
+        """Return what is told of a cluster."""
+        found = NO_FACTS
+        if cluster_id:
+            found = await self._clusters.get(f"cluster {cluster_id}", lambda: self._ask_cluster(cluster_id))
+        return dataclasses.replace(found, id=cluster_id)
 
     async def containers(self) -> list[Container]:
         """Return the storage containers."""
@@ -133,6 +142,9 @@ class CentralFacts:
     async def hosts(self, cluster_id: str) -> list[Host]:
         """Return the hosts of a cluster."""
         return list(await self._hosts.get(f"hosts of cluster {cluster_id}", lambda: self._ask_hosts(cluster_id)))
+
+    async def _ask_cluster(self, cluster_id: str) -> ClusterFacts:
+        return (await self._api.get_cluster(cluster_id)).facts(cluster_id)
 
     async def _ask_containers(self) -> list[Container]:
         listed = entities(self._api.list_storage_containers, order_by="name")
