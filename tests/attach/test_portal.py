@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from ntxengine.attach import portal
 from ntxengine.attach.portal import Portal, parse_portal, portal_problem
 from ntxengine.errors import OptionsError
 from tests.support.iscsi import silent_server
@@ -16,7 +17,7 @@ NAME = "iqn.2026-11.org.ntxengine:probe"
 
 
 @pytest.mark.parametrize(
-    ("text", "portal", "written"),
+    ("text", "meant", "written"),
     [
         ("10.0.0.5", Portal("10.0.0.5"), "10.0.0.5:3260"),
         ("ds.example:3261", Portal("ds.example", 3261), "ds.example:3261"),
@@ -24,9 +25,9 @@ NAME = "iqn.2026-11.org.ntxengine:probe"
         ("fd00::1", Portal("fd00::1"), "[fd00::1]:3260"),
     ],
 )
-def test_an_address_is_a_host_with_or_without_a_port(text: str, portal: Portal, written: str) -> None:
-    assert parse_portal(text, "--x") == portal
-    assert str(portal) == written
+def test_an_address_is_a_host_with_or_without_a_port(text: str, meant: Portal, written: str) -> None:
+    assert parse_portal(text, "--x") == meant
+    assert str(meant) == written
 
 
 @pytest.mark.parametrize("text", ["", "a b", "host:", "host:0", "host:65536", "iscsi://host", "user@host", "host/x"])
@@ -49,6 +50,34 @@ async def test_a_portal_that_nobody_is_at_is_said() -> None:
     assert (await portal_problem(Portal("127.0.0.1", port), NAME)).startswith(f"no connection to 127.0.0.1:{port}: ")
 
 
+async def test_a_resolver_that_is_silent_is_given_up_and_left_behind(silent_resolver: None) -> None:
+    problem = await portal_problem(Portal("ds.example.com"), NAME, timeout_s=0.05)
+
+    assert problem.startswith("looking up ds.example.com failed: no answer in 0.05 s")
+
+
+async def test_a_name_that_means_nothing_is_said() -> None:
+    problem = await portal_problem(Portal("999.999.999.999"), NAME)
+
+    assert problem.startswith("looking up 999.999.999.999 failed: ")
+    assert problem.endswith("(--data-services)?")
+
+
+async def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def addresses_of(*_: object) -> list[str]:
+        return ["127.0.0.2", "127.0.0.1"]
+
+    monkeypatch.setattr(portal, "addresses_of", addresses_of)
+
+    def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(end, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+
+        assert await portal_problem(Portal("ds.example.com", port), NAME, timeout_s=5) == ""
+
+
 async def test_another_protocol_is_told_from_iscsi() -> None:
     def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -66,5 +95,5 @@ async def test_one_who_has_no_target_for_us_yet_is_no_problem() -> None:
 
 async def _problem_with(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]) -> str:
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        portal = Portal(*server.sockets[0].getsockname())
-        return (await portal_problem(portal, NAME, timeout_s=5)).removeprefix(f"{portal} ")
+        place = Portal(*server.sockets[0].getsockname())
+        return (await portal_problem(place, NAME, timeout_s=5)).removeprefix(f"{place} ")

@@ -9,8 +9,8 @@ parsed.
 
 from __future__ import annotations
 
-import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -27,6 +27,7 @@ from ntxengine.attach.base import (
 )
 from ntxengine.attach.container import checked_path
 from ntxengine.attach.export import START_TIMEOUT_S, Export, export_of
+from ntxengine.concurrency.names import addresses_of
 from ntxengine.errors import AttachError, OptionsError, ToolError
 from ntxengine.images import process, qemu_img
 from ntxengine.images.qemu_nbd import StartTimeout
@@ -176,15 +177,12 @@ async def _silent(server: str, timeout_s: float) -> str:
 async def own_address(server: str, *, timeout_s: float = _RESOLVE_TIMEOUT_S) -> str:
     """Return the address of this machine that a server would see, or words for it.  Nothing is sent to it."""
     try:
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(timeout_s):
-            transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=(server, 2049))
+        address = (await addresses_of(server, timeout_s))[0]
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as ours:
+            ours.connect((address, 2049))
+            return str(ours.getsockname()[0])
     except OSError:  # a time-out is one
         return "the address of this machine"
-    try:
-        return str(transport.get_extra_info("sockname")[0])
-    finally:
-        transport.close()
 
 
 def _last(words: str) -> str:

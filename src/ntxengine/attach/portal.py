@@ -12,6 +12,7 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ntxengine.concurrency.names import addresses_of
 from ntxengine.errors import OptionsError
 
 PORT = 3260
@@ -46,9 +47,16 @@ def parse_portal(text: str, option: str) -> Portal:
 
 async def portal_problem(portal: Portal, initiator: str, *, timeout_s: float = LOOK_TIMEOUT_S) -> str:
     """Return why iSCSI cannot be spoken with the portal from here, "" if it can."""
+    unknown = f"looking up {portal.host} failed"
+    try:
+        addresses = await addresses_of(portal.host, timeout_s)
+    except TimeoutError:
+        return f"{unknown}: no answer in {timeout_s:g} s; does the resolver of this machine work?"
+    except OSError as error:
+        return f"{unknown}: {error.strerror}; is that the data services address (--data-services)?"
     try:
         async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection(portal.host, portal.port)
+            reader, writer = await _connected(addresses, portal.port)
     except TimeoutError:
         return f"no answer from {portal} in {timeout_s:g} s: let TCP {portal.port} through from here"
     except OSError as error:
@@ -67,6 +75,14 @@ async def portal_problem(portal: Portal, initiator: str, *, timeout_s: float = L
         with suppress(OSError):
             await writer.wait_closed()
     return "" if answer[0] & 0x3F == _LOGIN_ANSWER else f"{portal} does not speak iSCSI"
+
+
+async def _connected(addresses: list[str], port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the first of them that takes the connection.  Errors: OSError, that of the last."""
+    for address in addresses[:-1]:
+        with suppress(OSError):
+            return await asyncio.open_connection(address, port)
+    return await asyncio.open_connection(addresses[-1], port)
 
 
 def _login(initiator: str) -> bytes:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import socket
 
 from ntxengine._core.engine import Device
-from ntxengine.concurrency.completion import call_with_timeout, to_thread_interrupted
+from ntxengine.concurrency.completion import to_thread_interrupted
+from ntxengine.concurrency.names import addresses_of
 from ntxengine.dataplane.location import Location
 from ntxengine.errors import PlaceError, TransferTimeout
 
@@ -53,20 +53,11 @@ async def _open(places: list[Place], export: bytes, *, write: bool, timeout_s: f
 async def _places(location: Location, timeout_s: float) -> list[Place]:
     if location.kind == "nbd_unix":
         return [os.fsencode(location.path)]
-    host = location.host.encode()
     failed = f"{location.text}: looking up the host failed"
     try:
-        found = await call_with_timeout(
-            lambda: socket.getaddrinfo(host, location.port, type=socket.SOCK_STREAM), timeout_s
-        )
+        addresses = await addresses_of(location.host, timeout_s)
     except TimeoutError as exc:
         raise TransferTimeout(f"{failed}: no answer within {timeout_s:g} s") from exc
     except OSError as exc:
         raise PlaceError(f"{failed}: {exc.strerror}", errno=errno.EHOSTUNREACH) from exc
-    return [(_numeric(address), location.port, host) for *_, address in found]
-
-
-def _numeric(address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> bytes:
-    """Return the text of an address; one that is valid on one interface only says which."""
-    text, scope = str(address[0]), address[3] if len(address) == 4 else 0
-    return f"{text}%{scope}".encode() if scope and "%" not in text else text.encode()
+    return [(address.encode(), location.port, location.host.encode()) for address in addresses]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ntxengine.concurrency.completion import call_with_timeout
+from ntxengine.concurrency.names import addresses_of
 from ntxengine.ids import is_uuid
 
 NAME_TIMEOUT_S = 5.0
@@ -39,8 +38,7 @@ class Machine:
 
     async def addresses(self, host: str) -> list[str]:
         """Return the addresses that a name stands for.  Errors: OSError, TimeoutError."""
-        found = await call_with_timeout(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM), NAME_TIMEOUT_S)
-        return list(dict.fromkeys(str(place[4][0]) for place in found))[:MAX_ADDRESSES]
+        return (await addresses_of(host, NAME_TIMEOUT_S))[:MAX_ADDRESSES]
 
     async def connect(self, address: str, port: int) -> Route:
         """Connect, and hang up at once."""
