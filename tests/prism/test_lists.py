@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from ntxengine.prism.models import Family
+from ntxengine.prism.v4.central import CentralPrism
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, VmConfig
 from ntxengine.sim.faults import ListFault
 from ntxengine.units import MIB
 from tests.prism.conftest import VM_NAME, Connect
+from tests.prism.hostile import Hostile, reply
 from tests.prism.steps import freeze, subject
 
 both = pytest.mark.parametrize("family", ["v3", "v4"])
@@ -63,3 +66,29 @@ async def test_a_recovery_point_is_listed_whatever_the_server_refuses(
         listed = await prism.recovery_points()
 
     assert [one.id for one in listed] == [point.id]
+
+
+@both
+@pytest.mark.parametrize("kind", ["", "refuse_filter", "ignore_filter"])
+async def test_recovery_points_are_found_by_what_their_names_begin_with(
+    sim: Simulator, connect: Connect, family: Family, kind: str
+) -> None:
+    async with connect(family) as prism:
+        vm = await subject(prism)
+        for name in ("ntx-1-a", "ntx-12-b", "a ntx-1-c", "ntx-1-d"):
+            await freeze(prism, vm, name=name)
+        if kind:
+            sim.faults.lists.append(ListFault(path="recovery-points|vm_snapshots", kind=kind, count=-1))
+
+        found = await prism.recovery_points(name_prefix="ntx-1-")
+
+    assert sorted(one.name for one in found) == ["ntx-1-a", "ntx-1-d"]
+
+
+async def test_only_what_is_looked_for_is_asked_for(hostile: Hostile, hostile_central: CentralPrism) -> None:
+    """A cluster may hold thousands of recovery points, and tell a hundred a second."""
+    hostile.on("GET /recovery-points", reply(200, {"data": []}))
+
+    await hostile_central.recovery_points(name_prefix="it's-")
+
+    assert "startswith(name,'it''s-')" in unquote(hostile.asked[0].path)

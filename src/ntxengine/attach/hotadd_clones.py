@@ -91,8 +91,8 @@ async def _named_like_ours(prism: Prism, clones: list[Disk], name_prefix: str) -
 
 
 async def _points_of_ours(prism: Prism, name_prefix: str) -> AsyncIterator[RecoveryPoint]:
-    for point in await prism.recovery_points():
-        for vm_id in sorted(point.held_vm_ids) if point.name.startswith(name_prefix) else ():
+    for point in await prism.recovery_points(name_prefix=name_prefix):
+        for vm_id in sorted(point.held_vm_ids):
             try:
                 yield await prism.recovery_point(point.id, await _with_groups(prism, vm_id))
             except NotFoundError:  # the VM, or by now the recovery point, is gone

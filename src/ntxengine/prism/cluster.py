@@ -184,8 +184,8 @@ class RecoveryPoints(Protocol):
         """Return a recovery point with its disks; NotFoundError if the cluster no longer has it."""
         ...
 
-    async def recovery_points(self, *, name: str = "") -> list[RecoveryPoint]:
-        """Return every recovery point that we may see, or those of one name, without `.disks`."""
+    async def recovery_points(self, *, name: str = "", name_prefix: str = "") -> list[RecoveryPoint]:
+        """Return every recovery point that we may see, of one name or whose names begin so, without `.disks`."""
         ...
 
     async def delete_recovery_point(self, recovery_point_id: str) -> None:

@@ -182,13 +182,12 @@ class Leftovers(Check):
             return denied
         try:
             async with asyncio.timeout(LIST_TIMEOUT_S):
-                points = await context.prism.recovery_points()
+                found = await context.prism.recovery_points(name_prefix=POINT_PREFIX)
         except TimeoutError:
             return warning(
                 f"not known: recovery points were not all listed within {LIST_TIMEOUT_S:g} s; a capture lists none",
                 "are there thousands, or is this Prism busy? See Prism > Data Protection > VM Recovery Points",
             )
-        found = [point for point in points if point.name.startswith(POINT_PREFIX)]
         if not found:
             return ok("no recovery point of an earlier probe")
         first = found[0]

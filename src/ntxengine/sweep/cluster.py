@@ -20,7 +20,7 @@ from ntxengine.capture.recorded import give_up, recorded_points, trace_of
 from ntxengine.errors import LockedError, NtxError, PrismProtected, RepositoryError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import RecoveryPoint
-from ntxengine.repository import ClusterRecord, Records, Repository, Sharing, VmLock
+from ntxengine.repository import NAME_PREFIX, ClusterRecord, Records, Repository, Sharing, VmLock
 from ntxengine.sweep.report import SweepReport, Swept
 from ntxengine.units import utc_now
 
@@ -45,7 +45,8 @@ class ClusterSweep:
                 f"{mismatch}; nothing was removed from the cluster; if this is to be a repository of its own: "
                 f"`ntx repository adopt {self._repository.path}`, then sweep again"
             )
-        listed = [point for point in await self._prism.recovery_points() if point.held_vm_ids]
+        ours = await self._prism.recovery_points(name_prefix=NAME_PREFIX)
+        listed = [point for point in ours if point.held_vm_ids]
         prefix = self._repository.recovery_point_name()
         named = [point for point in listed if point.name.startswith(prefix)]
         for vm_id in await self._repository.vm_ids():
@@ -69,8 +70,9 @@ class ClusterSweep:
         vm_id = lock.vm_id
         records = await self._repository.cluster_records(vm_id)
         self._report.problems += records.problems
-        if not all(recorded_points(listed, record, vm_id) for record in records.own):
-            # It may have been made after we asked, by a capture that has ended since.
+        if not all(recorded_points(listed, record, vm_id) for record in (*records.own, *records.foreign)):
+            # It may have been made after we asked, by a capture that has ended since; and no filter is trusted to say
+            # that something is gone.
             listed = [point for point in await self._prism.recovery_points() if vm_id in point.held_vm_ids]
         # Also of a point that cannot be read: what it needs stays.
         kept = await self._repository.last_id(vm_id)

@@ -158,9 +158,9 @@ class ElementPrism:
         """Return a snapshot with those of the disks of `vm` that it holds."""
         return await self._points.get(recovery_point_id, vm)
 
-    async def recovery_points(self, *, name: str = "") -> list[RecoveryPoint]:
-        """Return every snapshot that we may see, or those of one name: there is no filter for it."""
-        return await self._points.listed(name=name)
+    async def recovery_points(self, *, name: str = "", name_prefix: str = "") -> list[RecoveryPoint]:
+        """Return every snapshot that we may see, of one name or whose names begin so: there is no filter for it."""
+        return await self._points.listed(name, name_prefix)
 
     async def delete_recovery_point(self, recovery_point_id: str) -> None:
         """Delete, and wait until it is gone."""

@@ -87,10 +87,10 @@ class ElementPoints:
             raise NotFoundError(f"{subject} is not of VM {vm.id}")
         return point
 
-    async def listed(self, *, name: str = "") -> list[RecoveryPoint]:
-        """Return every snapshot that we may see, or those of one name: there is no filter for it."""
+    async def listed(self, name: str, name_prefix: str) -> list[RecoveryPoint]:
+        """Return every snapshot that we may see, of one name or whose names begin so: there is no filter for it."""
         listed = [schema.recovery_point_from(found, request=_LISTED) for found in await self._snapshots("")]
-        return [point for point in listed if not name or point.name == name]
+        return [point for point in listed if name in ("", point.name) and point.name.startswith(name_prefix)]
 
     async def delete(self, recovery_point_id: str) -> None:
         """Delete, and wait until it is gone."""

@@ -183,9 +183,9 @@ class CentralPrism:
         """Return a recovery point with those of the disks of `vm` that it holds."""
         return await self._points.get(recovery_point_id, vm)
 
-    async def recovery_points(self, *, name: str = "") -> list[RecoveryPoint]:
+    async def recovery_points(self, *, name: str = "", name_prefix: str = "") -> list[RecoveryPoint]:
         """Return every recovery point that we may see; `vm_id` is empty for one of several VMs."""
-        return await self._points.listed(name=name)
+        return await self._points.listed(name, name_prefix)
 
     async def delete_recovery_point(self, recovery_point_id: str) -> None:
         """Delete, and wait until it is gone."""

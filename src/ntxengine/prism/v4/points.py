@@ -41,7 +41,7 @@ from ntxengine.prism.tasks import (
     warn_of_unseen,
 )
 from ntxengine.prism.v4.api import CentralApi
-from ntxengine.prism.v4.calls import name_is, new_request_id
+from ntxengine.prism.v4.calls import name_begins, name_is, new_request_id
 from ntxengine.prism.v4.pages import entities
 from ntxengine.prism.v4.schema import TaskState
 from ntxengine.prism.v4.schema_points import (
@@ -112,9 +112,9 @@ class CentralPoints:
         with not_found_as(f"recovery point {recovery_point_id}"):
             return await ask_twice_if_absent(lambda: self._look_up(recovery_point_id, vm), self._clock)
 
-    async def listed(self, *, name: str = "") -> list[RecoveryPoint]:
+    async def listed(self, name: str, name_prefix: str) -> list[RecoveryPoint]:
         """Return every recovery point that we may see; `vm_id` is empty for one of several VMs."""
-        found = await self._list_points(name)
+        found = await self._list_points(name, name_prefix)
         return [
             recovery_point_from(point, vm_id=next(iter(point.vm_ids())) if len(point.vm_ids()) == 1 else "")
             for point in found
@@ -137,15 +137,16 @@ class CentralPoints:
                 raise PrismProtected(f"{what}: {found.protection}: {exc}") from exc
             raise
 
-    async def _list_points(self, name: str) -> list[RecoveryPointState]:
-        """Return all recovery points, or those of a name.
+    async def _list_points(self, name: str, name_prefix: str = "") -> list[RecoveryPointState]:
+        """Return all recovery points, those of a name, or those whose names begin so.
 
         A filter that Prism does not honour must not cost somebody else's recovery point: compared again here.
         """
-        filter_text = name_is(name) if name else ""
+        filter_text = name_is(name) if name else name_begins(name_prefix) if name_prefix else ""
         listed = entities(self._api.list_recovery_points, filter_text=filter_text, order_by="creationTime")
         found = await readable(listed, RecoveryPointState, what="recovery point")
-        return [point for point in found if not name or point.name == name]
+        names = ((point, point.name or "") for point in found)
+        return [point for point, called in names if name in ("", called) and called.startswith(name_prefix)]
 
     async def _created(
         self,
