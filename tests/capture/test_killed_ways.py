@@ -124,8 +124,11 @@ class Killed:
         self._lab = lab
         self._sim = lab.sim
 
-    async def run(self, source: str, step: tuple[str, str], moment: Moment) -> None:
-        """Kill it when it asks for `step`, or as soon as it was answered; sweep at once, and let the cluster end it."""
+    async def run(self, source: str, step: tuple[str, str], moment: Moment, *, may_end: bool) -> None:
+        """Kill it when it asks for `step`, or as soon as it was answered; sweep at once, and let the cluster end it.
+
+        After its last step (`may_end`) a capture may be over before it is killed.
+        """
         method, path = step
         self._sim.requests.clear()
         if moment == "asked":
@@ -153,7 +156,8 @@ class Killed:
         with suppress(ProcessLookupError):
             process.kill()
         _, err = await said
-        assert process.returncode in (-signal.SIGKILL, 0), err.decode()
+        assert self._has_come(method, path, moment), f"the capture never asked for {method} {path}"
+        assert process.returncode == -signal.SIGKILL or (may_end and process.returncode == 0), err.decode()
         assert await servers_gone(self._lab.repository.path)
         await sweep(self._lab.prism, self._lab.repository)
         await self._settle(method, path)
@@ -169,6 +173,7 @@ class Killed:
             if self._has_come(method, path, "answered"):
                 break
             await asyncio.sleep(0.01)
+        assert self._has_come(method, path, "answered"), f"the cluster never did {method} {path}"
         await asyncio.sleep(0.3)
         self._sim.faults.http.clear()
         self._sim.config.limits.task_s = 0
@@ -211,7 +216,8 @@ async def test_a_sweep_after_a_kill_removes_all_that_is_ours_and_nothing_else(
     lab.write(0, 0, os.urandom(2 * MIB))
     lab.sim.config.limits.task_s = 0.1
 
-    await Killed(lab).run(name.partition("-")[0], way.steps[number], moment)
+    may_end = number == len(way.steps) - 1
+    await Killed(lab).run(name.partition("-")[0], way.steps[number], moment, may_end=may_end)
     report = await sweep(lab.prism, lab.repository)
 
     assert report.problems == []
