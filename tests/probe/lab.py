@@ -146,6 +146,11 @@ class Lab:
         for field, value in changes.items():
             self.patch.setattr(config, field, value)
 
+    def change_guest_tools(self, name: str, **changes: object) -> None:
+        tools = self.sim.world.vms[self.sim.vm_id(name)].config.guest_tools
+        for field, value in changes.items():
+            self.patch.setattr(tools, field, value)
+
     # -- what is found
 
     async def probe(self) -> Probe:

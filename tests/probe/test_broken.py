@@ -112,11 +112,19 @@ def _(lab: Lab) -> None:
     lab.sim.faults.http.append(HttpFault("/volume-groups/[^/]+$", status=403, count=-1))
 
 
+@broken("Guest Tools that are not enabled", vm__guest_tools="warning")
+def _(lab: Lab) -> None:
+    lab.change_guest_tools(VM, enabled=False)
+
+
 @broken("Guest Tools that do not answer", vm__guest_tools="warning")
 def _(lab: Lab) -> None:
-    tools = lab.sim.world.vms[lab.sim.vm_id(VM)].config.guest_tools
-    assert tools is not None
-    lab.patch.setattr(tools, "reachable", False)
+    lab.change_guest_tools(VM, reachable=False)
+
+
+@broken("Guest Tools that cannot quiesce", vm__guest_tools="warning")
+def _(lab: Lab) -> None:
+    lab.change_guest_tools(VM, can_quiesce=False)
 
 
 # -- the ways to the bytes

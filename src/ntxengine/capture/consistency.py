@@ -73,15 +73,9 @@ def can_be_application_consistent(vm: Vm) -> tuple[bool | None, str]:
 
 def _obstacle(vm: Vm) -> str:
     """Return what Prism says that makes an application-consistent point impossible, "" if nothing."""
-    tools = vm.guest_tools
-    obstacles = {
-        f"the VM is {vm.power_state}, not on": vm.power_state in ("off", "paused"),
-        "Guest Tools are not installed": tools.installed is False,
-        "Guest Tools are not enabled": tools.enabled is False,
-        "Guest Tools do not answer": tools.reachable is False,
-        "Guest Tools cannot quiesce (no VSS snapshot capability)": tools.can_quiesce is False,
-    }
-    return next((text for text, is_there in obstacles.items() if is_there), "")
+    if vm.power_state in ("off", "paused"):
+        return f"the VM is {vm.power_state}, not on"
+    return vm.guest_tools.obstacle
 
 
 def _vss(prism: RecoveryPoints, vm: Vm, choice: VssBackup) -> VssBackup | None:

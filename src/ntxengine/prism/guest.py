@@ -12,6 +12,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 GuestOs = Literal["windows", "linux", "unknown"]
+Obstacle = Literal[
+    "",
+    "Guest Tools are not installed",
+    "Guest Tools are not enabled",
+    "Guest Tools do not answer",
+    "Guest Tools cannot quiesce (no VSS snapshot capability)",
+]
 
 _WINDOWS = re.compile(r"\b(?:windows|win\d*)\b", re.IGNORECASE)
 _LINUX = re.compile(
@@ -41,6 +48,17 @@ class GuestTools:
     can_quiesce: bool | None = False
     version: str = ""
     os_name: str = ""
+
+    @property
+    def obstacle(self) -> Obstacle:
+        """What Prism says that keeps them from making the guest consistent, "" if nothing."""
+        if self.installed is False:
+            return "Guest Tools are not installed"
+        if self.enabled is False:
+            return "Guest Tools are not enabled"
+        if self.reachable is False:
+            return "Guest Tools do not answer"
+        return "Guest Tools cannot quiesce (no VSS snapshot capability)" if self.can_quiesce is False else ""
 
     @property
     def os(self) -> GuestOs:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ntxengine.errors import NotFoundError, OptionsError
 from ntxengine.prism.cluster import vm_named
-from ntxengine.prism.guest import GuestTools
+from ntxengine.prism.guest import Obstacle
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import Facts, Result, failed, ok, warning
 from ntxengine.units import format_size
+
+_TOOLS_REMEDIES: Mapping[Obstacle, str] = {
+    "Guest Tools are not installed": "Prism > VM > Manage Guest Tools > Enable and mount, then install in the guest",
+    "Guest Tools are not enabled": "Prism > VM > Manage Guest Tools > Enable Nutanix Guest Tools",
+    "Guest Tools do not answer": (
+        "see that the service ngt_guest_agent (Nutanix Guest Agent) runs in the guest, and that TCP 2074 to the"
+        " cluster's address is open"
+    ),
+    "Guest Tools cannot quiesce (no VSS snapshot capability)": (
+        "Prism > VM > Manage Guest Tools > tick Volume Snapshot Service"
+    ),
+}
 
 
 class Found(Check):
@@ -96,34 +110,14 @@ class Tools(Check):
         }
         if vm.power_state in ("off", "paused"):
             return ok(f"the VM is {vm.power_state}: what is on its disks is at rest", **facts)
-        problem, remedy = _problem(tools)
-        if problem:
-            return warning(f"{problem}: points of it are crash-consistent", remedy, **facts)
+        if tools.obstacle:
+            remedy = _TOOLS_REMEDIES[tools.obstacle]
+            return warning(f"{tools.obstacle}: points of it are crash-consistent", remedy, **facts)
         unknown = [name for name in ("installed", "enabled", "reachable", "can_quiesce") if facts[name] is None]
         said = f"; not told: {', '.join(unknown)}" if unknown else ""
         system = f", {tools.os_name}" if tools.os_name else ""
         version = f" {tools.version}" if tools.version else ""
         return ok(f"Guest Tools{version}{system}: application-consistent points can be asked for{said}", **facts)
-
-
-def _problem(tools: GuestTools) -> tuple[str, str]:
-    """Return the first thing that keeps Guest Tools from it, and what mends it; "" if nothing is known to."""
-    if tools.installed is False:
-        return (
-            "Guest Tools are not installed",
-            "Prism > VM > Manage Guest Tools > Enable and mount, then install in the guest",
-        )
-    if tools.enabled is False:
-        return "Guest Tools are not enabled", "Prism > VM > Manage Guest Tools > Enable Nutanix Guest Tools"
-    if tools.reachable is False:
-        return (
-            "Guest Tools do not answer",
-            "see that the service ngt_guest_agent (Nutanix Guest Agent) runs in the guest, and that TCP 2074 to the"
-            " cluster's address is open",
-        )
-    if tools.can_quiesce is False:
-        return "Guest Tools may not quiesce", "Prism > VM > Manage Guest Tools > tick Volume Snapshot Service"
-    return "", ""
 
 
 class Worker(Check):
