@@ -115,5 +115,6 @@ async def test_it_says_what_it_saw(lab: Lab) -> None:
     assert lines["prism.kind"].facts["is_central"] is True
     assert lines["prism.certificate"].facts["issuer"].startswith("O=ntxengine simulator")  # type: ignore[union-attr]
     assert "fast: compressed, dedup" in lines["cluster.containers"].text
+    assert lines["cluster.containers"].facts["tiers"] == ["PCIE_SSD"]
     assert lines["source.chosen"].facts["source"] == "hotadd"
     assert lines["vm.guest-tools"].facts["can_quiesce"] is True

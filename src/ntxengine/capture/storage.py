@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ntxengine.dataplane.tier import Tier, tier_of
-from ntxengine.prism.cluster import Facts
+from ntxengine.prism.cluster import Facts, storage_words_of
 from ntxengine.prism.models import ClusterFacts, Container, DiskUsage, Vm
 
 _SLOWEST_FIRST = (Tier.CLOUD, Tier.ARCHIVE, Tier.HYBRID, Tier.SSD)
@@ -41,8 +41,7 @@ async def storage_of(
     `usage` may tell the tiers of a disk itself; else those of its cluster count.
     """
     containers = {container.id: container for container in await prism.containers()}
-    of_hosts = [tier for host in await prism.hosts(cluster.id) for tier in host.tiers]
-    words = [cluster.storage_type, *of_hosts]
+    words = await storage_words_of(prism, cluster)
     return {
         disk.id: DiskStorage(
             containers.get(disk.container_id) or Container(disk.container_id, disk.container_name or ""),

@@ -120,6 +120,12 @@ async def nfs_server_of(prism: Prism, vm: Vm) -> str:
     return await cvm_of(prism, vm) or (await prism.cluster(vm.cluster_id)).address
 
 
+async def storage_words_of(facts: Facts, cluster: ClusterFacts) -> list[str]:
+    """Return Prism's words for what a cluster stores on, each once: its own, and those for the disks of its hosts."""
+    of_hosts = [tier for host in await facts.hosts(cluster.id) for tier in host.tiers]
+    return list(dict.fromkeys(word for word in (cluster.storage_type, *of_hosts) if word))
+
+
 async def vm_named(inventory: Inventory, name: str) -> Vm:
     """Return the VM with this UUID or name.  Few requests however many VMs there are, where Prism looks up names.
 

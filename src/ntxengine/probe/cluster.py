@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 
-from ntxengine.prism.cluster import Prism
+from ntxengine.prism.cluster import storage_words_of
 from ntxengine.prism.http.endpoint import authority
 from ntxengine.prism.http.trust import shown
 from ntxengine.prism.models import ClusterFacts, Container
@@ -148,7 +148,8 @@ class Containers(Check):
             return warning(f"not told: {reply.text}", "try again later")
         found = await context.prism.containers()
         context.names |= {host for each in found for host in each.nfs_allowed or () if not is_address(host)}
-        tiers = await _tiers(context.prism, context.clusters)
+        words = [word for each in context.clusters for word in await storage_words_of(context.prism, each)]
+        tiers = list(dict.fromkeys(words))
         facts: Facts = {
             "containers": [
                 {
@@ -197,17 +198,6 @@ class Leftovers(Check):
             "let it expire, or delete it: Prism > Data Protection > VM Recovery Points",
             recovery_points=[each.name for each in found[:MAX_SHOWN]],
         )
-
-
-async def _tiers(prism: Prism, clusters: list[ClusterFacts]) -> list[str]:
-    tiers: dict[str, None] = {}
-    for each in clusters:
-        if each.id:
-            for host in await prism.hosts(each.id):
-                tiers |= dict.fromkeys(host.tiers)
-        if each.storage_type:
-            tiers[each.storage_type] = None
-    return list(tiers)
 
 
 def _container(container: Container) -> str:
