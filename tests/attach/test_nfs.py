@@ -14,7 +14,7 @@ from typing import cast
 
 import pytest
 
-from ntxengine.attach import Attached, AttachOptions, Locality, NfsExport
+from ntxengine.attach import Attached, AttachOptions, Locality, NfsExport, nfs
 from ntxengine.attach.nfs import export_problem, own_address
 from ntxengine.errors import AttachError, OptionsError
 from ntxengine.prism.cluster import Prism
@@ -272,6 +272,22 @@ async def test_a_qemu_nbd_that_is_killed_leaves_nothing(server: Path) -> None:
     async with nfs.attach(disk_point(), SIZE) as attached:
         kill_server(attached.location.text)
     assert qemus() == []
+
+
+async def test_a_server_is_looked_at_once_for_several_vms(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    async def silent(server: str, container: str, **_: object) -> str:
+        looked.append(f"{server}/{container}")
+        return "no answer"
+
+    monkeypatch.setattr(nfs, "export_problem", silent)
+    way = attacher()
+
+    verdicts = [await way.can_serve_vm(vm(container)) for container in ("default", "default", "other", "default")]
+
+    assert not any(verdicts)
+    assert looked == [f"{CVM}/default", f"{CVM}/other"]
 
 
 async def test_our_address_is_the_one_that_a_server_would_see(network: None) -> None:

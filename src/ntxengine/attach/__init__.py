@@ -8,6 +8,7 @@ nfs.py            exports of storage containers, read by a qemu-nbd
 iscsi.py          volume groups with clones of disks, logged in to (portal.py, initiator.py, iscsiadm.py)
 device.py         a block device that is waited for, as hot-add and iscsiadm do
 first.py          the first of several that can serve a VM
+tried.py          what was found out by trying, kept for a minute
 export.py         what a qemu-nbd reads over the network for us
 """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ntxengine.attach.base import (
@@ -23,6 +24,7 @@ from ntxengine.attach.base import (
     judge_containers,
     readable_size,
 )
+from ntxengine.attach.tried import Tried
 from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import AttachError
 from ntxengine.prism.cluster import Prism
@@ -45,6 +47,7 @@ class ContainerMount(Attacher):
     def __init__(self, prism: Prism, options: AttachOptions, *, timeout_s: float = LOOK_TIMEOUT_S) -> None:
         super().__init__(prism, options)
         self._timeout_s = timeout_s
+        self._tried: Tried[str] = Tried()
 
     async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
         """Say whether there are mounts, and paths to follow below them."""
@@ -63,7 +66,8 @@ class ContainerMount(Attacher):
         root = self.options.containers
         if root is None:
             return Verdict("no folder of mounted containers was given (--containers)")
-        return await judge_containers(vm, lambda name: container_problem(root, name, timeout_s=self._timeout_s))
+        look = partial(container_problem, root, timeout_s=self._timeout_s)
+        return await judge_containers(vm, lambda name: self._tried.get(name, partial(look, name)))
 
     @asynccontextmanager
     async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[Attached]:

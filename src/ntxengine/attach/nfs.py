@@ -13,6 +13,7 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from ntxengine.attach.base import (
     YES,
@@ -27,6 +28,7 @@ from ntxengine.attach.base import (
 )
 from ntxengine.attach.container import checked_path
 from ntxengine.attach.export import START_TIMEOUT_S, Export, export_of
+from ntxengine.attach.tried import Tried
 from ntxengine.concurrency.names import addresses_of
 from ntxengine.errors import AttachError, OptionsError, ToolError
 from ntxengine.images import process, qemu_img
@@ -67,6 +69,7 @@ class NfsExport(Attacher):
         super().__init__(prism, options)
         self._look_timeout_s = look_timeout_s
         self._start_timeout_s = start_timeout_s
+        self._tried: Tried[str] = Tried()
         self._servers: dict[str, tuple[str, Locality]] = {}
 
     async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
@@ -84,7 +87,8 @@ class NfsExport(Attacher):
             return Verdict(
                 f"Prism tells no address of a controller VM of cluster {vm.cluster_id}: give one (--nfs-server HOST)"
             )
-        verdict = await judge_containers(vm, lambda name: export_problem(server, name, timeout_s=self._look_timeout_s))
+        look = partial(export_problem, server, timeout_s=self._look_timeout_s)
+        verdict = await judge_containers(vm, lambda name: self._tried.get((server, name), partial(look, name)))
         if not verdict:
             return verdict
         is_cvm = any(host.cvm_address == server for host in await self.prism.hosts(vm.cluster_id))
