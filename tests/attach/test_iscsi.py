@@ -15,7 +15,7 @@ from typing import cast
 
 import pytest
 
-from ntxengine.attach import AttachOptions, Iscsi, Leftovers, Trace
+from ntxengine.attach import AttachOptions, Iscsi, Leftovers, Trace, iscsi
 from ntxengine.attach.initiator import Waiting
 from ntxengine.attach.iscsi import group_name
 from ntxengine.errors import AttachError, OptionsError, PrismError
@@ -161,10 +161,6 @@ def nobody_admitted(prism: VolumeGroupsOf) -> None:
     prism.change_initiator = lambda initiator: f"{initiator}x"
 
 
-def odd_target_name(prism: VolumeGroupsOf) -> None:
-    prism.target_prefix = "--help "
-
-
 def another_size(prism: VolumeGroupsOf) -> None:
     os.truncate(prism.files[POINT.id], SIZE + 512)
 
@@ -175,7 +171,6 @@ def another_size(prism: VolumeGroupsOf) -> None:
         (wrong_secret, "refuses the CHAP secret"),
         (no_disk, "does not have the disk .waited 1 s"),
         (nobody_admitted, "no such target for us, although .* admitted to it.*--data-services"),
-        (odd_target_name, "Prism tells '--help ntx-"),
         (another_size, "this is not that disk, or its size was changed"),
     ],
 )
@@ -193,11 +188,24 @@ async def test_what_goes_wrong_is_one_clear_line_and_leaves_nothing(
     assert_nothing_is_left(prism)
 
 
-async def test_data_services_that_went_away_after_the_freeze_are_said(prism: VolumeGroupsOf, tmp_path: Path) -> None:
+async def test_a_disk_that_came_after_the_look_is_refused(prism: VolumeGroupsOf) -> None:
+    attacher = await made(prism)
+
+    with pytest.raises(AttachError, match=r"disk disk-c was not there when its VM was looked at; try again"):
+        await read(attacher, replace(POINT, disk_id="disk-c"))
+
+    assert prism.calls == []
+
+
+async def test_data_services_that_went_away_after_the_freeze_are_said(
+    prism: VolumeGroupsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_problem(*_: object) -> str:
+        return ""
+
+    monkeypatch.setattr(iscsi, "portal_problem", no_problem)
     with silent_server() as (host, port):
-        attacher = await made(prism)
-        prism.server.portal = f"{host}:{port}"
-        attacher._portals.clear()
+        attacher = await made(prism, data_services=f"{host}:{port}")
 
         with pytest.raises(AttachError, match=r"no answer in 2 s: let TCP 3260 through.*3205"):
             await read(attacher)
@@ -209,7 +217,7 @@ async def test_data_services_that_went_away_after_the_freeze_are_said(prism: Vol
 
 
 @pytest.mark.parametrize(
-    ("address", "says"),
+    ("option", "says"),
     [
         ("", "has no data services address.*--data-services"),
         ("127.0.0.1:1", "no connection to 127.0.0.1:1"),
@@ -217,15 +225,33 @@ async def test_data_services_that_went_away_after_the_freeze_are_said(prism: Vol
     ],
 )
 async def test_before_the_freeze_it_is_said_that_data_services_cannot_be_used(
-    address: str, says: str, prism: VolumeGroupsOf
+    option: str, says: str, prism: VolumeGroupsOf
 ) -> None:
-    prism.address = address
-    attacher = Iscsi(cast(Prism, prism), AttachOptions(), waiting=QUICK)
+    prism.address = ""
+    attacher = Iscsi(cast(Prism, prism), AttachOptions(data_services=option), waiting=QUICK)
 
     verdict = await attacher.can_serve_vm(VM)
 
     assert re.search(says, verdict.reason)
     assert prism.calls == []
+
+
+async def test_data_services_are_looked_at_once_for_several_vms(
+    prism: VolumeGroupsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[object] = []
+
+    async def no_answer(portal: object, _: str) -> str:
+        looked.append(portal)
+        return "no answer"
+
+    monkeypatch.setattr(iscsi, "portal_problem", no_answer)
+    attacher = Iscsi(cast(Prism, prism), AttachOptions(), waiting=QUICK)
+
+    verdicts = await asyncio.gather(*(attacher.can_serve_vm(VM) for _ in range(5)))
+
+    assert [verdict.reason for verdict in verdicts] == ["data services of cluster cluster: no answer"] * 5
+    assert len(looked) == 1
 
 
 async def test_whoever_tells_no_address_is_helped_by_the_option(prism: VolumeGroupsOf) -> None:

@@ -142,17 +142,16 @@ class VolumeGroupsOf:
     calls: list[str] = field(default_factory=list)
     secrets: dict[str, str] = field(default_factory=dict)
     initiators: list[str] = field(default_factory=list)
-    target_prefix: str = IQN
     offers_disk: bool = True
     change_secret: Callable[[str], str] = str
     change_initiator: Callable[[str], str] = str
 
     async def data_services(self, cluster_id: str) -> str:
-        return self.server.portal if self.address is None else self.address
+        return self.server.portal.rpartition(":")[0] if self.address is None else self.address
 
     async def make_volume_group(self, disk: DiskPoint, *, name: str, cluster_id: str, secret: str) -> VolumeGroup:
         self.calls.append("make")
-        group = VolumeGroup(f"id-{name}", name, cluster_id, self.target_prefix + name.lower(), 1)
+        group = VolumeGroup(f"id-{name}", name, cluster_id, IQN + name.lower(), 1)
         self.groups[group.id] = group
         self.secrets[group.id] = secret
         self.files[group.id] = self.files[disk.id]
@@ -161,13 +160,12 @@ class VolumeGroupsOf:
     async def admit_initiator(self, group: VolumeGroup, initiator: str, secret: str) -> None:
         self.calls.append("admit")
         self.initiators.append(initiator)
-        if self.target_prefix == IQN:
-            self.server.add_target(
-                self.groups[group.id].target,
-                user=self.change_initiator(initiator),
-                secret=self.change_secret(secret),
-                file=self.files[group.id] if self.offers_disk else None,
-            )
+        self.server.add_target(
+            self.groups[group.id].target,
+            user=self.change_initiator(initiator),
+            secret=self.change_secret(secret),
+            file=self.files[group.id] if self.offers_disk else None,
+        )
 
     async def volume_groups(self, name_prefix: str) -> list[VolumeGroup]:
         return [group for group in self.groups.values() if group.name.startswith(name_prefix)]

@@ -15,7 +15,6 @@ Nutanix says.
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 import string
 from collections.abc import AsyncIterator
@@ -37,7 +36,8 @@ from ntxengine.attach.base import (
 from ntxengine.attach.initiator import WAITING, Initiator, Qemu, Waiting
 from ntxengine.attach.iscsiadm import Kernel
 from ntxengine.attach.portal import Portal, parse_portal, portal_problem
-from ntxengine.errors import AttachError, NtxError, OptionsError
+from ntxengine.attach.tried import Tried
+from ntxengine.errors import AttachError, NtxError
 from ntxengine.images.served import IscsiLun
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
@@ -53,7 +53,6 @@ _PROBER = f"{_INITIATOR_PREFIX}probe"
 _NAME_OF_OURS = 32  # characters: the point and the disk; with the prefix fewer than the 64 that Prism takes
 _SECRET_SIZE = 14  # characters: 12 to 16 is what every initiator and target takes
 _DIGITS = 8
-_TARGET = re.compile(r"(?:iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,219}")
 
 
 class Iscsi(Attacher):
@@ -66,8 +65,9 @@ class Iscsi(Attacher):
     def __init__(self, prism: Prism, options: AttachOptions, *, waiting: Waiting = WAITING) -> None:
         super().__init__(prism, options)
         self._waiting = waiting
-        self._clusters: dict[str, str] = {}
-        self._portals: dict[str, Portal] = {}
+        self._told: Tried[str] = Tried()
+        self._tried: Tried[str] = Tried()
+        self._places: dict[str, tuple[str, Portal]] = {}
         self._chosen: Initiator | None = None
 
     async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
@@ -90,9 +90,9 @@ class Iscsi(Attacher):
                 f"cluster {vm.cluster_id} has no data services address, which volume groups are reached at: set one in "
                 f"Prism (Cluster Details, iSCSI Data Services IP), or give --data-services HOST"
             )
-        if problem := await portal_problem(portal, _PROBER):
+        if problem := await self._tried.get(portal, partial(portal_problem, portal, _PROBER)):
             return Verdict(f"data services of cluster {vm.cluster_id}: {problem}")
-        self._clusters |= {disk.id: vm.cluster_id for disk in vm.disks}
+        self._places |= {disk.id: (vm.cluster_id, portal) for disk in vm.disks}
         return YES
 
     async def leftovers(self, trace: Trace) -> Leftovers:
@@ -121,11 +121,12 @@ class Iscsi(Attacher):
     @asynccontextmanager
     async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[Attached]:
         """Give an export, or a device, of a clone of the disk; remove the clone on exit, also when cancelled."""
-        cluster_id = self._clusters.get(disk_point.disk_id, "")
-        portal = await self._portal(cluster_id)
-        missing = await self._choose_initiator()
-        if portal is None or self._chosen is None:
-            raise AttachError(f"cluster {cluster_id}: {missing or 'it has no data services address any more'}")
+        place = self._places.get(disk_point.disk_id)
+        if place is None:
+            raise AttachError(f"disk {disk_point.disk_id} was not there when its VM was looked at; try again")
+        cluster_id, portal = place
+        if (missing := await self._choose_initiator()) or self._chosen is None:
+            raise AttachError(f"volume groups of cluster {cluster_id}: {missing}")
         secret = _new_secret()
         if not disk_point.recovery_point_name:
             raise AttachError(f"recovery point {disk_point.recovery_point_id}: its name was not recorded")
@@ -135,8 +136,6 @@ class Iscsi(Attacher):
         async with taken_away(
             partial(self.prism.remove_volume_group, group), partial(_not_removed, group), timeout_s=REMOVE_TIMEOUT_S
         ):
-            if not _TARGET.fullmatch(group.target):
-                raise AttachError(f"volume group {group.name}: Prism tells {group.target[:80]!r} as its iSCSI target")
             own_name = f"{_INITIATOR_PREFIX}{name[-_NAME_OF_OURS:].lower()}"
             await self.prism.admit_initiator(group, own_name, secret)
             lun = IscsiLun(str(portal), group.target, group.lun, initiator=own_name, secret=secret)
@@ -146,17 +145,10 @@ class Iscsi(Attacher):
 
     async def _portal(self, cluster_id: str) -> Portal | None:
         """Return where the volume groups of a cluster are reached, None if that is not known."""
-        if cluster_id not in self._portals:
-            text = self.options.data_services or await self.prism.data_services(cluster_id)
-            if not text:
-                return None
-            try:
-                self._portals[cluster_id] = parse_portal(text, "--data-services")
-            except OptionsError as error:
-                if self.options.data_services:
-                    raise
-                raise AttachError(f"cluster {cluster_id} tells {text[:80]!r} as its data services address") from error
-        return self._portals[cluster_id]
+        if self.options.data_services:
+            return parse_portal(self.options.data_services, "--data-services")
+        address = await self._told.get(cluster_id, partial(self.prism.data_services, cluster_id))
+        return Portal(address) if address else None
 
     async def _choose_initiator(self) -> str:
         """Choose who logs in.  Return why nobody can, "" if somebody can."""
