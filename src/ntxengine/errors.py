@@ -140,6 +140,10 @@ class AttachError(NtxError):
     """The bytes of a recovery point could not be made readable on this machine."""
 
 
+class OtherFailed(NtxError):
+    """Another VM that was to be frozen with this one failed first: its own error says why."""
+
+
 class RepositoryError(NtxError):
     """The repository is damaged, or not a repository."""
 

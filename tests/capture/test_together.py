@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ntxengine.capture import CaptureOptions, OtherFailed, Outcome, capture, capture_together
-from ntxengine.errors import LockedError, NtxError, OptionsError
+from ntxengine.capture import CaptureOptions, Outcome, capture, capture_together
+from ntxengine.errors import LockedError, NtxError, OptionsError, OtherFailed
 from ntxengine.events import Event, Stage, StageBegan
 from ntxengine.prism.models import Vm
 from ntxengine.repository import Point
@@ -189,7 +189,11 @@ async def test_one_that_cannot_be_planned_stops_all_before_anything_is_made(seve
         outcomes = await several.together()
 
     assert [type(outcome.error) for outcome in outcomes] == [OtherFailed, LockedError, OtherFailed]
-    assert "VM 'b'" in str(outcomes[0].error)
+    failed = several.lab.sim.vm_id("b")
+    said = f"nothing was frozen: VM 'b' ({failed}), which was to be frozen with it, failed"
+    assert {str(outcomes[0].error), str(outcomes[2].error)} == {said}
+    assert outcomes[0].error is not None
+    assert outcomes[0].error.__cause__ is outcomes[1].error
     assert several.lab.recovery_points() == []
     assert several.lab.unfinished() == []
     assert several.records() == []

@@ -17,7 +17,7 @@ Who wants to know gives `on_event` (ntxengine.events).
 
 from ntxengine.capture.audit import Audit
 from ntxengine.capture.consistency import can_be_application_consistent
-from ntxengine.capture.gathering import OtherFailed, plans_together
+from ntxengine.capture.gathering import plans_together
 from ntxengine.capture.options import (
     CONSISTENCY_CHOICES,
     DEFAULT_EXPIRY,
@@ -46,7 +46,6 @@ __all__ = [
     "DiskPlan",
     "DiskStorage",
     "OnLostTracking",
-    "OtherFailed",
     "Outcome",
     "can_be_application_consistent",
     "capture",

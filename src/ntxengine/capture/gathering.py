@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 from ntxengine.capture.freeze import freeze
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan
-from ntxengine.errors import NtxError, OptionsError
+from ntxengine.errors import OptionsError, OtherFailed
 from ntxengine.prism.cluster import RecoveryPoints
 from ntxengine.prism.models import RecoveryPoint, Vm
 from ntxengine.repository import StoredMember
@@ -28,12 +28,8 @@ Brought = TypeVar("Brought")
 Made = TypeVar("Made")
 
 
-class OtherFailed(NtxError):
-    """Another VM that was to be frozen with this one failed first."""
-
-
-class _Meeting(Generic[Brought, Made]):
-    """So many come, each with something; the last one makes of it what all get."""
+class _Barrier(Generic[Brought, Made]):
+    """So many wait for each other, each with something of its own; the last makes of it what all get."""
 
     def __init__(self, count: int, make: Callable[[list[Brought]], Awaitable[Made]]) -> None:
         self._count = count
@@ -42,7 +38,7 @@ class _Meeting(Generic[Brought, Made]):
         self._made: asyncio.Future[Made] = asyncio.get_running_loop().create_future()
         self._made.add_done_callback(lambda made: made.cancelled() or made.exception())
 
-    async def meet(self, brought: Brought) -> Made:
+    async def wait(self, brought: Brought) -> Made:
         """Wait for the others and return what is made.  Errors: as `make`, and what `fail` was told."""
         self._brought.append(brought)
         if len(self._brought) == self._count and not self._made.done():
@@ -57,7 +53,7 @@ class _Meeting(Generic[Brought, Made]):
         return await asyncio.shield(self._made)
 
     def fail(self, error: Exception) -> None:
-        """Let all who wait, or are still to come, fail."""
+        """Let all who wait, or will, fail."""
         if not self._made.done():
             self._made.set_exception(error)
 
@@ -79,8 +75,8 @@ class Gathering:
         self._order = [vm.id for vm in vms]
         self._members: tuple[StoredMember, ...] = ()
         self._plans: list[CapturePlan] = []
-        self._planned: _Meeting[tuple[CapturePlan, str], None] = _Meeting(len(vms), self._agree)
-        self._frozen: _Meeting[str, dict[str, SharedPoint]] = _Meeting(len(vms), self._freeze)
+        self._planned: _Barrier[tuple[CapturePlan, str], None] = _Barrier(len(vms), self._agree)
+        self._frozen: _Barrier[str, dict[str, SharedPoint]] = _Barrier(len(vms), self._freeze)
         self._turns = asyncio.Semaphore(at_once)
         self._readers: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -105,18 +101,18 @@ class Gathering:
 
         Errors: OptionsError, NtxError (they cannot be frozen together), OtherFailed.
         """
-        await self._planned.meet((plan, point_id))
+        await self._planned.wait((plan, point_id))
         return next(each for each in self._plans if each.vm.id == plan.vm.id)
 
     async def freeze(self, vm_id: str, name: str) -> SharedPoint:
         """Wait until all are recorded, and freeze them.  Errors: as Prism.create_shared_recovery_point; OtherFailed."""
-        return (await self._frozen.meet(name))[vm_id]
+        return (await self._frozen.wait(name))[vm_id]
 
     def fail(self, vm: Vm, error: Exception) -> None:
         """Tell the others, if they wait, that one of them has failed."""
         if isinstance(error, OtherFailed):
             return
-        other = OtherFailed(f"nothing was frozen: VM {vm.name!r} ({vm.id}), which was to be frozen with it: {error}")
+        other = OtherFailed(f"nothing was frozen: VM {vm.name!r} ({vm.id}), which was to be frozen with it, failed")
         other.__cause__ = error
         self._planned.fail(other)
         self._frozen.fail(other)

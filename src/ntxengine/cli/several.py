@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ntxengine.api.cluster import find_vm
 from ntxengine.api.inventory import VmFilter, search_vms
-from ntxengine.capture import CapturePlan, OtherFailed, Outcome
+from ntxengine.capture import CapturePlan, Outcome
 from ntxengine.cli.errors import SomeFailed, error_fields
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.output import Screen
@@ -18,7 +18,7 @@ from ntxengine.cli.points import point_fields
 from ntxengine.cli.space import Space
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, plural, printable
-from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError
+from ntxengine.errors import NotFoundError, NtxError, OtherFailed, PrismAnswerError
 from ntxengine.prism import Cluster
 from ntxengine.prism.listing import sorted_list
 from ntxengine.prism.models import Vm

@@ -1,4 +1,5 @@
-"""What a value on the command line may be: sizes, rates, seconds, tiers, the address and the user of a Prism.
+"""What a value on the command line may be: sizes, rates, seconds, tiers, texts that are not empty, the address and the
+user of a Prism.
 
 What is a text is a StringParamType: of those a message names the NTX_* variable (variables.py).
 """
@@ -105,7 +106,10 @@ class Username(click.types.StringParamType):
 
 
 class Given(click.types.StringParamType):
-    """A text that is not empty: a variable that a script forgot to set must not mean that nothing was said."""
+    """A text that is not empty: `--worker "$W"`, where a script forgot to set W, must not mean that nothing was said.
+
+    An NTX_* variable that is empty is none: click passes over it.
+    """
 
     name = "text"
 
