@@ -43,7 +43,7 @@ PYTHON_LAYERS = {
     },
     "sweep": {"capture", "attach", "prism", "repository", "concurrency", "errors", "events", "files", "units"},
     "verify": {"repository", "images", "dataplane", "concurrency", "errors", "events", "units"},
-    "probe": {"prism", "attach", "images", "concurrency", "errors", "ids", "units"},
+    "probe": {"prism", "attach", "images", "concurrency", "errors", "files", "ids", "units"},
     "restore": {"repository", "images", "_core", "dataplane", "concurrency", "errors", "events", "files"},
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"errors", "units", "ids"},

@@ -272,7 +272,7 @@ def _(lab: Lab) -> None:
 
 @broken("too little room", machine__repository="warning")
 def _(lab: Lab) -> None:
-    lab.patch.setattr("ntxengine.probe.local._free", lambda _place: 1024)
+    lab.patch.setattr("ntxengine.probe.local.free_bytes", lambda _place: 1024)
 
 
 @pytest.mark.parametrize("name", BROKEN)

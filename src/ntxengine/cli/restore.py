@@ -25,12 +25,13 @@ from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.points import find_point, require_whole
 from ntxengine.cli.run import run
-from ntxengine.cli.space import Space, free_bytes, say_space
+from ntxengine.cli.space import Space, say_space
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, printable
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S
 from ntxengine.errors import OptionsError, TargetError
+from ntxengine.files.free_space import free_bytes
 from ntxengine.repository import Marks, Point, PointDisk, Repository
 from ntxengine.restore import RestoreOptions, RestoreReport, file_names, restore
 from ntxengine.units import format_size

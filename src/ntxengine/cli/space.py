@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from ntxengine.capture import CapturePlan
 from ntxengine.cli.output import Screen
 from ntxengine.cli.text import plural
 from ntxengine.errors import TargetError
+from ntxengine.files.free_space import free_bytes
 from ntxengine.units import format_size
 
 LEAST_PER_DISK = 256 * 1024
@@ -39,15 +39,6 @@ def space_for(plans: Sequence[CapturePlan], repository: Path) -> Space:
             f"free some space, or use another file system"
         )
     return Space(None if None in guesses else sum(guess for guess in guesses if guess is not None), free)
-
-
-def free_bytes(path: Path) -> int:
-    """Return what a file system has free for us, where `path` is or would be."""
-    place = path.absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    found = os.statvfs(place)
-    return found.f_bavail * found.f_frsize
 
 
 def say_space(space: Space, screen: Screen) -> None:

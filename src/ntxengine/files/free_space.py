@@ -1,11 +1,11 @@
-"""What is said of a file that could not grow: how much room is left where it lies, and what to do."""
+"""How much room is left where a file lies, and what is said of one that could not grow."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ntxengine.errors import MachineError
@@ -34,15 +34,25 @@ def naming(path: Path | str, action: str) -> Iterator[None]:
         raise MachineError(f"{path}: {text}{remedy(code, path)}") from exc
 
 
+def free_bytes(path: Path) -> int:
+    """Return what the file system where `path` is, or would be, has free for us.  Errors: OSError."""
+    return _free_and_size(path)[0]
+
+
 def _left(path: Path) -> str:
     """Return how much is free; "" if that cannot be found out."""
-    for place in (path, *path.parents):
-        try:
+    try:
+        free, size = _free_and_size(path)
+    except OSError:
+        return ""
+    return f"; its file system has {format_size(free)} of {format_size(size)} free"
+
+
+def _free_and_size(path: Path) -> tuple[int, int]:
+    """Return bytes of the nearest that exists: a file, or its folder, may not be there yet, or any more."""
+    whole = path.absolute()
+    for place in (whole, *whole.parents):
+        with suppress(FileNotFoundError, NotADirectoryError):
             found = os.statvfs(place)
-        except FileNotFoundError:  # the file, or its folder, has been removed already
-            continue
-        except OSError:
-            return ""
-        free, size = (count * found.f_frsize for count in (found.f_bavail, found.f_blocks))
-        return f"; its file system has {format_size(free)} of {format_size(size)} free"
-    return ""
+            return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))

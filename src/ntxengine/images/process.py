@@ -26,7 +26,7 @@ from ntxengine.files import free_space
 from ntxengine.units import MIB
 
 _CHECK = 'test "$PPID" = "$0" && exec "$@"'
-_PACKAGES = {"qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "setpriv": "util-linux", "iscsiadm": "open-iscsi"}
+PACKAGES = {"qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "setpriv": "util-linux", "iscsiadm": "open-iscsi"}
 _DRIVER_PACKAGE = "qemu-block-extra"
 _NO_DRIVER = re.compile(r"Unknown driver '(\w+)'|[Dd]river '(\w+)' is not (?:whitelisted|supported)")
 _NO_SPACE = {28: "No space left on device", 122: "Disk quota exceeded"}
@@ -56,7 +56,7 @@ def missing(program: str) -> str:
     """Return which package is missing to start `program`, "" if none is."""
     for tool in (program, "setpriv"):
         if shutil.which(tool) is None:
-            return f"{tool} is not installed: install the package {_PACKAGES[tool]}"
+            return f"{tool} is not installed: install the package {PACKAGES[tool]}"
     return ""
 
 

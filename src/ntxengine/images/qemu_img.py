@@ -16,6 +16,8 @@ from ntxengine.files.locks import have_locks
 from ntxengine.images import process
 from ntxengine.images.header import BadHeader, Header, read_header
 
+PROGRAMS = {name: process.PACKAGES[name] for name in ("qemu-img", "qemu-nbd", "setpriv")}
+"""What images are made, read and served by, and the package that each is in."""
 SECTOR = 512
 MAX_ARGUMENT = 128 * 1024
 """Bytes of one argument of a program, with the zero behind it: MAX_ARG_STRLEN of Linux."""

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 from ntxengine.concurrency.completion import call_with_timeout
+from ntxengine.files.free_space import free_bytes
+from ntxengine.images import qemu_img
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import Facts, Result, failed, ok, warning
 from ntxengine.units import GIB, format_size
 
-PROGRAMS = {"qemu-img": "qemu-utils", "qemu-nbd": "qemu-utils", "setpriv": "util-linux"}
 LITTLE = 10 * GIB
 LOOK_TIMEOUT_S = 10.0
 """A network file system may be gone."""
@@ -22,11 +23,11 @@ class Programs(Check):
     name = "programs"
 
     async def run(self, context: Context) -> Result:
-        found = {name: context.machine.program(name) for name in PROGRAMS}
+        found = {name: context.machine.program(name) for name in qemu_img.PROGRAMS}
         missing = [name for name, path in found.items() if path is None]
         facts: Facts = {"programs": [{"name": name, "path": path} for name, path in found.items()]}
         if missing:
-            packages = sorted({PROGRAMS[name] for name in missing})
+            packages = sorted({qemu_img.PROGRAMS[name] for name in missing})
             return failed(f"not installed: {', '.join(missing)}", f"apt install {' '.join(packages)}", **facts)
         return ok(", ".join(path for path in found.values() if path), **facts)
 
@@ -68,10 +69,4 @@ class Room(Check):
 def _looked_at(path: Path) -> tuple[Path, bool, bool, int]:
     """Return the folder, or the nearest above it that exists; whether it is one, and may be written; its room."""
     place = next((each for each in (path, *path.absolute().parents) if each.exists()), Path("/"))
-    return place, place.is_dir(), os.access(place, os.W_OK | os.X_OK), _free(place)
-
-
-def _free(place: Path) -> int:
-    """Return how many bytes may still be written there."""
-    status = os.statvfs(place)
-    return status.f_bavail * status.f_frsize
+    return place, place.is_dir(), os.access(place, os.W_OK | os.X_OK), free_bytes(place)
