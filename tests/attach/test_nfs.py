@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from ntxengine.attach import Attached, AttachOptions, Locality, NfsExport, nfs
 from ntxengine.attach.nfs import export_problem, own_address
-from ntxengine.errors import AttachError, OptionsError
+from ntxengine.errors import AttachError, OptionsError, ToolError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.models import ClusterFacts, Disk, DiskPoint, Host, Vm
@@ -257,12 +258,30 @@ async def test_where_prism_tells_no_paths_the_way_is_none() -> None:
     assert "tells no paths" in (await attacher().can_serve(v4, None)).reason
 
 
-@pytest.mark.parametrize("host", ["nfs://x", "10.0.0.5:2049", "cvm:", "[::1]", "a b"])
+@pytest.mark.parametrize("host", ["nfs://x", "10.0.0.5:2049", "cvm:", "[::1]:2049", "[cvm]", "a b"])
 async def test_a_server_that_is_no_host_is_refused_before_it_is_asked(host: str) -> None:
     with pytest.raises(
         OptionsError, match=f"--nfs-server: {re.escape(repr(host))} is not the name or address of a host"
     ):
         await attacher(nfs_server=host).can_serve(V3, None)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+async def test_an_ipv6_address_is_taken_and_told_as_an_allow_list_has_it(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def refuse(*arguments: str, **_: object) -> bytes:
+        asked.append(json.loads(arguments[-1].removeprefix("json:"))["file"]["server"]["host"])
+        raise ToolError("qemu-img: Failed to mount nfs share: mount/mnt call failed: MNT3ERR_ACCES")
+
+    monkeypatch.setattr(nfs.process, "run", refuse)
+
+    verdict = await attacher(nfs_server=host).can_serve_vm(vm())
+
+    assert asked == ["::1"]
+    assert re.search("on ::1 refuses this machine: add (::1|the address of this machine) to the", verdict.reason)
 
 
 async def test_a_qemu_nbd_that_is_killed_leaves_nothing(server: Path) -> None:

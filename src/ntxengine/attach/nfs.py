@@ -46,7 +46,8 @@ PORTS = "TCP 111, 2049 and 20048 to 20050"
 _RESOLVE_TIMEOUT_S = 2.0
 """For an address in a message of an error, which has waited its time before."""
 _ABSENT_FILE = ".ntx-no-such-file"
-_HOST = re.compile(r"[^\s/@\[\],?#:]+|[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*")
+_V6 = "[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*"
+_HOST = re.compile(rf"[^\s/@\[\],?#:]+|{_V6}|\[{_V6}\]")
 _ABSENT = re.compile("NFS3ERR_NOENT")
 _REFUSED = re.compile("MNT3ERR_ACCES|MNT3ERR_PERM|NFS3ERR_ACCES|NFS3ERR_PERM|Permission denied")
 _NO_EXPORT = re.compile("MNT3ERR_NOENT|MNT3ERR_NOTDIR")
@@ -76,13 +77,12 @@ class NfsExport(Attacher):
         """Say whether there are paths to follow, and qemu can follow them."""
         if not findings.tells_paths or (disk_point is not None and disk_point.path is None):
             return Verdict("this Prism tells no paths on the cluster's storage (v4 does not)")
-        if self.options.nfs_server and not _HOST.fullmatch(self.options.nfs_server):
-            raise OptionsError(f"--nfs-server: {self.options.nfs_server[:80]!r} is not the name or address of a host")
+        server_named(self.options)
         return Verdict(await qemu_img.no_driver("nfs"))
 
     async def can_serve_vm(self, vm: Vm) -> Verdict:
         """Say whether the export of each container, where Prism names it, can be read from here."""
-        server = self.options.nfs_server or await nfs_server_of(self.prism, vm)
+        server = server_named(self.options) or await nfs_server_of(self.prism, vm)
         if not server:
             return Verdict(
                 f"Prism tells no address of a controller VM of cluster {vm.cluster_id}: give one (--nfs-server HOST)"
@@ -104,7 +104,7 @@ class NfsExport(Attacher):
     @asynccontextmanager
     async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[Attached]:
         """Give an export of the disk's file; the server of it here is ended on exit."""
-        server, locality = self._servers.get(disk_point.disk_id, (self.options.nfs_server, Locality()))
+        server, locality = self._servers.get(disk_point.disk_id, (server_named(self.options), Locality()))
         if not server:
             raise AttachError(f"no NFS server is known for disk {disk_point.disk_id} (--nfs-server HOST)")
         file = NfsFile(server, f"/{checked_path(disk_point)}")
@@ -138,6 +138,14 @@ class NfsExport(Attacher):
         )
 
 
+def server_named(options: AttachOptions) -> str:
+    """Return the server that a person named, "" if none; an IPv6 address loses its brackets.  Errors: OptionsError."""
+    named = options.nfs_server
+    if named and not _HOST.fullmatch(named):
+        raise OptionsError(f"--nfs-server: {named[:80]!r} is not the name or address of a host")
+    return named.strip("[]")
+
+
 async def export_problem(server: str, container: str, *, timeout_s: float = LOOK_TIMEOUT_S) -> str:
     """Return why a storage container cannot be read from here over NFS, "" if it can.
 
@@ -161,7 +169,7 @@ async def export_problem(server: str, container: str, *, timeout_s: float = LOOK
             return await _silent(server, timeout_s)
         if _REFUSED.search(words):
             return (
-                f"its export on {server} refuses this machine: add {await own_address(server)}/255.255.255.255 to the "
+                f"its export on {server} refuses this machine: add {_for_list(await own_address(server))} to the "
                 f"allow-list of the container (Prism: Storage, container, Update, Filesystem Whitelists), which the "
                 f"cluster's list then no longer applies to"
             )
@@ -187,6 +195,11 @@ async def own_address(server: str, *, timeout_s: float = _RESOLVE_TIMEOUT_S) -> 
             return str(ours.getsockname()[0])
     except OSError:  # a time-out is one
         return "the address of this machine"
+
+
+def _for_list(address: str) -> str:
+    """Return an address as an allow-list has it.  LIMIT: Prism documents the form of IPv4 alone."""
+    return f"{address}/255.255.255.255" if address.count(".") == 3 else address
 
 
 def _last(words: str) -> str:

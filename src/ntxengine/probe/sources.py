@@ -17,6 +17,7 @@ from types import MappingProxyType
 from ntxengine.attach import ATTACHERS, AUTO, YES, Attacher, AttachOptions
 from ntxengine.attach.container import container_problem
 from ntxengine.attach.nfs import PORTS as NFS_PORTS
+from ntxengine.attach.nfs import server_named
 from ntxengine.attach.portal import PORT as ISCSI_PORT
 from ntxengine.attach.portal import parse_portal
 from ntxengine.concurrency.parallel import map_limited
@@ -286,8 +287,8 @@ async def _containers(context: Context) -> list[Container]:
 async def _nfs_server(context: Context) -> str:
     """Return the server that a capture would ask; without a VM one that it may, "" if none is known."""
     assert context.prism is not None
-    if context.options.attach.nfs_server:
-        return context.options.attach.nfs_server
+    if named := server_named(context.options.attach):
+        return named
     if context.vm is not None:
         return await nfs_server_of(context.prism, context.vm)
     known = [*await _controller_vms(context), *(each.address for each in context.clusters)]
