@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import time
 
 import pytest
 
@@ -166,6 +168,11 @@ def _(lab: Lab) -> None:
     lab.sim.faults.answers.append(AnswerFault(path, count=-1, field="data.cluster.extId", value=other))
 
 
+@broken("a worker VM that is the one that is captured", worker__found="warning")
+def _(lab: Lab) -> None:
+    lab.give(worker=VM)
+
+
 @broken("a folder of devices that is not there", source__hotadd="failed")
 def _(lab: Lab) -> None:
     lab.give_attach(device_dir=lab.folder / "nowhere")
@@ -251,7 +258,7 @@ def _(lab: Lab) -> None:
 
 @broken("more recovery points than can be listed in time", cluster__leftovers="warning")
 def _(lab: Lab) -> None:
-    lab.patch.setattr("ntxengine.probe.cluster.LIST_TIMEOUT_S", 0.3, raising=False)
+    lab.patch.setattr("ntxengine.probe.cluster.LIST_TIMEOUT_S", 0.3)
     lab.patch.setattr("ntxengine.probe.cluster.Leftovers.limit_s", 1.0)
     lab.sim.faults.http.append(HttpFault("recovery-points$", method="GET", delay_s=2, count=-1, after=1))
 
@@ -268,6 +275,18 @@ def _(lab: Lab) -> None:
 def _(lab: Lab) -> None:
     (lab.folder / "file").touch()
     lab.give(repository=lab.folder / "file")
+
+
+@broken("a repository on a file system that is gone", machine__repository="failed")
+def _(lab: Lab) -> None:
+    lab.patch.setattr("ntxengine.probe.local.LOOK_TIMEOUT_S", 0.05)
+    lab.patch.setattr("ntxengine.probe.local.free_bytes", lambda _place: time.sleep(0.3))
+
+
+@broken("a repository that this user may not write", machine__repository="failed")
+def _(lab: Lab) -> None:
+    access = os.access
+    lab.patch.setattr(os, "access", lambda path, mode: path != lab.folder and access(path, mode))
 
 
 @broken("too little room", machine__repository="warning")

@@ -9,7 +9,7 @@ import pytest
 from ntxengine.attach import ATTACHERS, ContainerMount, Verdict
 from ntxengine.prism.models import Vm
 from ntxengine.probe import Line, probe
-from ntxengine.sim.faults import HttpFault
+from ntxengine.sim.faults import AnswerFault, HttpFault
 from tests.probe.lab import Lab
 
 FAMILIES = ("v4", "v3")
@@ -71,6 +71,18 @@ async def test_it_is_deleted_where_regions_are_refused(live: Lab) -> None:
     assert live.sim.world.state.points == {}
 
 
+@pytest.mark.parametrize("family", ["v3"])
+async def test_a_disk_of_another_size_than_the_vm_has_is_named(live: Lab) -> None:
+    live.sim.faults.answers.append(AnswerFault("data/changed_regions", count=-1, field="file_size", value=4 * 1024**2))
+
+    found = await live.probe()
+
+    line = next(line for line in found.lines if line.key == "live.regions")
+    assert line.result.status == "warning"
+    assert "says 4194304 bytes, the VM 2097152" in line.result.text
+    assert results(live)["delete"] == "ok"
+
+
 @pytest.mark.parametrize("family", ["v4"])
 async def test_a_recovery_point_that_cannot_be_deleted_is_named(live: Lab) -> None:
     live.sim.faults.http.append(HttpFault("recovery-points/[^/]+$", method="DELETE", status=409, count=-1, after=1))
@@ -128,7 +140,7 @@ async def test_it_expires_within_an_hour(live: Lab) -> None:
 async def test_one_that_needs_an_approval_is_asked_for_once_and_named(
     live: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ntxengine.probe.live.APPROVAL_TIMEOUT_S", 0.5, raising=False)
+    monkeypatch.setattr("ntxengine.probe.live.APPROVAL_TIMEOUT_S", 0.5)
     live.sim.faults.secure_points = True
     before = len(live.sim.requests)
 

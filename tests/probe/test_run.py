@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import NtxError, PrismError
-from ntxengine.prism import Secret
+from ntxengine.prism import Secret, Trust
 from ntxengine.prism.http.watch import RateHeaders
-from ntxengine.probe.check import Check, Context
+from ntxengine.prism.inquiry import Inquiry
+from ntxengine.probe.check import Check, Context, Place
 from ntxengine.probe.model import MAX_TEXT, Line, ProbeOptions, Result, failed, ok
-from ntxengine.probe.network import Rates
+from ntxengine.probe.network import ClockSkew, Rates
 from ntxengine.probe.run import run_checks
 from ntxengine.sim.faults import AnswerFault, HttpFault
 from tests.probe.lab import WORKER, Lab, ToldMachine
@@ -175,6 +176,7 @@ async def test_what_a_server_says_is_bounded(text: str, lab: Lab, tmp_path: Path
 @pytest.mark.parametrize(
     ("limits", "text"),
     [
+        ([], "no rate limit is told"),
         ([("5", "1"), ("2", "1")], "2 a second for the slowest call"),
         ([("5", "1"), ("100", "60")], "100 in 60 s for the slowest call"),
         ([("\u00b2", "1"), ("5", "")], "5 a second for the slowest call"),
@@ -191,3 +193,38 @@ async def test_rates_are_of_their_period(limits: list[tuple[str, str]], text: st
     result = await Rates(place).run(found.context)
 
     assert (result.status, result.text) == ("ok", text)
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "status", "text"),
+    [
+        (None, "ok", "it tells no time"),
+        (-1.5, "ok", "it is ours to the second"),
+        (59.0, "ok", "it is 59 s off"),
+        (61.0, "warning", "it is 61 s ahead of ours: tokens and the expiry of recovery points go by it"),
+        (-61.0, "warning", "it is 61 s behind ours: tokens and the expiry of recovery points go by it"),
+    ],
+)
+async def test_a_clock_is_judged_by_the_times_of_its_answers(
+    skew_s: float | None, status: str, text: str, lab: Lab
+) -> None:
+    context = Context(lab.options, lab.machine, [])
+    inquiry = Inquiry(lab.endpoint(lab.sim.central_url), Trust())
+    inquiry.watch.skew_s = skew_s
+
+    result = await ClockSkew(Place("prism", inquiry, True, True)).run(context)
+
+    assert (result.status, result.text) == (status, text)
+
+
+async def test_where_no_address_of_a_prism_element_is_told_none_is_looked_at(lab: Lab) -> None:
+    lab.sim.faults.answers.append(
+        AnswerFault("config/clusters/[^/]+$", count=-1, kind="drop", field="data.network.externalAddress")
+    )
+
+    found = await lab.probe()
+
+    line = next(line for line in found.lines if line.key == "cluster.computing")
+    assert line.result.status == "skipped"
+    assert line.result.text.startswith("no address of a Prism Element is told")
+    assert found.count("failed") == 0
