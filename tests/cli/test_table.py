@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.cli import cluster, points, report, restore, sweep, verify
-from ntxengine.cli.table import Column, table_lines
+from ntxengine.cli.table import Column, GrowingTable
 from ntxengine.cli.text import text_width
 from ntxengine.repository import Point
 from ntxengine.repository.store import PointStore
@@ -28,7 +28,7 @@ def capture_as(vm_name: str, path: Path) -> Point:
 
 
 def test_row_is_one_line_where_there_is_no_terminal() -> None:
-    lines = table_lines(COLUMNS, ROWS, width=None)
+    lines = GrowingTable(COLUMNS, width=None).lines(ROWS)
 
     assert len(lines) == 1 + len(ROWS)
     for line, row in zip(lines[1:], ROWS, strict=True):
@@ -38,7 +38,7 @@ def test_row_is_one_line_where_there_is_no_terminal() -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 140])
 def test_table_is_no_wider_than_the_terminal(width: int) -> None:
-    lines = table_lines(COLUMNS, ROWS, width=width)
+    lines = GrowingTable(COLUMNS, width=width).lines(ROWS)
 
     assert max(map(text_width, lines)) <= width
     assert any("n…n" in line and "-07" in line for line in lines)
@@ -47,27 +47,29 @@ def test_table_is_no_wider_than_the_terminal(width: int) -> None:
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80])
 def test_ids_and_numbers_are_never_cut_nor_folded(width: int) -> None:
-    lines = table_lines(COLUMNS, ROWS, width=width)
+    lines = GrowingTable(COLUMNS, width=width).lines(ROWS)
 
     assert sum(UUID in line for line in lines) == len(ROWS)
     assert sum("1023.9 GiB" in line for line in lines) == 1
 
 
 def test_each_cell_has_a_line_where_there_is_no_room_for_a_table() -> None:
-    lines = table_lines(COLUMNS, [ROWS[1]], width=50)
+    lines = GrowingTable(COLUMNS, width=50).lines([ROWS[1]])
 
     assert lines == ["NAME    [red]x", f"UUID    {UUID}", "SIZE    1 B", f"RESULT  {ROWS[1][3].rstrip()}", ""]
 
 
 def test_columns_stand_below_each_other_in_any_script() -> None:
-    lines = table_lines([Column("NAME"), Column("SIZE", right=True)], [["数据库", "1 B"], ["db", "10 B"]], width=None)
+    lines = GrowingTable([Column("NAME"), Column("SIZE", right=True)], width=None).lines(
+        [["数据库", "1 B"], ["db", "10 B"]]
+    )
 
     assert lines == ["NAME    SIZE", "数据库   1 B", "db      10 B"]
 
 
 @pytest.mark.parametrize("columns", [each.COLUMNS for each in (cluster, points, report, restore, sweep, verify)])
 def test_heading_is_one_line(columns: list[Column]) -> None:
-    lines = table_lines(columns, [["1"] * len(columns)], width=80)
+    lines = GrowingTable(columns, width=80).lines([["1"] * len(columns)])
 
     assert len(lines) == 3
     assert lines[0].split()[0] == columns[0].title

@@ -108,7 +108,7 @@ class _Capture:
         self._undo = Rollback()
         self._stages = Stages()
         self._warnings: list[str] = []
-        self._recorder = Recorder(prism, repository, lock, vm, self._warn)
+        self._recorder: Recorder
 
     async def run(self) -> Point:
         started_s = time.monotonic()

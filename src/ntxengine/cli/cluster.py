@@ -119,13 +119,12 @@ class _Listing:
     async def _print(self, part: list[Vm], prism: Prism) -> None:
         part.sort(key=lambda vm: (vm.name, vm.id))
         self._count += len(part)
-        wants_details = self._screen.as_json or self._screen.is_wide
-        known = [(vm, await details_of(prism, vm) if wants_details else None) for vm in part]
         if self._screen.as_json:
-            for vm, found in known:
-                self._screen.item("vms", vm_fields(vm, found))
+            for vm in part:
+                self._screen.item("vms", vm_fields(vm, await details_of(prism, vm)))
         elif part or not self._count:
-            self._table([_row(vm, found) for vm, found in known])
+            is_wide = self._screen.is_wide
+            self._table([_row(vm, await details_of(prism, vm) if is_wide else None) for vm in part])
         await taken()
 
     def _end(self) -> None:
@@ -144,7 +143,7 @@ def odd_fields(vm: OddVm) -> dict[str, object]:
     return {"vm_id": vm.id or None, "vm_name": vm.name, "reason": vm.reason}
 
 
-def vm_fields(vm: Vm, details: VmDetails | None = None) -> dict[str, object]:
+def vm_fields(vm: Vm, details: VmDetails) -> dict[str, object]:
     """Return a VM as `--json` has it: without its configuration, which is long and may hold anything."""
     return {
         "vm_id": vm.id,
@@ -157,29 +156,21 @@ def vm_fields(vm: Vm, details: VmDetails | None = None) -> dict[str, object]:
         "volume_groups": [{"volume_group_id": group.id, "label": group.label} for group in vm.groups],
         "categories": vm.categories,
         "disks": [_disk_fields(disk, details) for disk in vm.disks],
-        **({} if details is None else _details_fields(details)),
-    }
-
-
-def _details_fields(details: VmDetails) -> dict[str, object]:
-    return {
         "cluster_name": details.cluster.name or None,
         "application_consistent": details.can_be_application_consistent,
         "application_consistent_reason": details.why_not,
     }
 
 
-def _disk_fields(disk: Disk, details: VmDetails | None) -> dict[str, object]:
-    fields = {
+def _disk_fields(disk: Disk, details: VmDetails) -> dict[str, object]:
+    return {
         "disk_id": disk.id,
         "label": disk.label,
         "size": disk.size,
         "container_id": disk.container_id,
-        "container_name": disk.container_name,
+        **storage_fields(details.storage[disk.id]),
+        "bytes_used": details.usage[disk.id].used,
     }
-    if details is None:
-        return fields
-    return {**fields, **storage_fields(details.storage[disk.id]), "bytes_used": details.usage[disk.id].used}
 
 
 def guest_tools_fields(tools: GuestTools) -> dict[str, object]:

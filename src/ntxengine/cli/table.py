@@ -36,13 +36,11 @@ class Column:
         return self.shrinks or self.fold
 
 
-def table_lines(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, width: int | None) -> list[str]:
-    """Return the lines of a table, its heading first.  `width` is that of the terminal; None: as wide as it gets."""
-    return GrowingTable(columns, width=width).lines(rows)
-
-
 class GrowingTable:
-    """A table whose rows come in parts.  Its columns are as wide as all parts so far need: later they may get wider."""
+    """A table whose rows come in parts.  Its columns are as wide as all parts so far need: later they may get wider.
+
+    `width` is that of the terminal; None: as wide as it gets.
+    """
 
     def __init__(self, columns: Sequence[Column], *, width: int | None) -> None:
         self._columns = columns
