@@ -7,17 +7,19 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from ntxengine.attach import AttachOptions, Iscsi, Leftovers, Trace, iscsi
+from ntxengine.attach import AttachOptions, Iscsi, Leftovers, Trace, initiator, iscsi
+from ntxengine.attach.export import Export
 from ntxengine.attach.initiator import Waiting
 from ntxengine.attach.iscsi import group_name
+from ntxengine.dataplane.location import Location
 from ntxengine.errors import AttachError, OptionsError, PrismError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
@@ -219,7 +221,7 @@ async def test_data_services_that_went_away_after_the_freeze_are_said(
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ("", "has no data services address.*--data-services"),
+        ("", "cluster 'prod' .cluster. has no data services address.*--data-services"),
         ("127.0.0.1:1", "no connection to 127.0.0.1:1"),
         ("nowhere.invalid", "looking up nowhere.invalid failed: "),
     ],
@@ -250,7 +252,7 @@ async def test_data_services_are_looked_at_once_for_several_vms(
 
     verdicts = await asyncio.gather(*(attacher.can_serve_vm(VM) for _ in range(5)))
 
-    assert [verdict.reason for verdict in verdicts] == ["data services of cluster cluster: no answer"] * 5
+    assert [verdict.reason for verdict in verdicts] == ["data services of cluster 'prod' (cluster): no answer"] * 5
     assert len(looked) == 1
 
 
@@ -260,6 +262,22 @@ async def test_whoever_tells_no_address_is_helped_by_the_option(prism: VolumeGro
     attacher = await made(prism, data_services=prism.server.portal)
 
     assert await read(attacher) == prism.files[POINT.id].read_bytes()
+
+
+async def test_a_disk_that_never_has_a_size_is_said(prism: VolumeGroupsOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    @asynccontextmanager
+    async def empty(*_: object, **__: object) -> AsyncIterator[Export]:
+        yield Export(Location("nbd_unix", "x"), 0)
+
+    monkeypatch.setattr(initiator, "export_of", empty)
+    attacher = await made(prism, waiting=Waiting(appear_s=0.1, poll_s=0.02))
+
+    with pytest.raises(
+        AttachError, match=r"without a size: try again, or another way .--source. .waited 0\.1 s for it"
+    ):
+        await read(attacher)
+
+    assert_nothing_is_left(prism)
 
 
 async def test_where_no_volume_group_can_be_made_the_reason_is_given(prism: VolumeGroupsOf) -> None:

@@ -13,6 +13,7 @@ from ntxengine.attach.portal import Portal, parse_portal, portal_problem
 from ntxengine.errors import OptionsError
 from tests.support.iscsi import silent_server
 
+IS_IT_THAT = "is that the data services address (--data-services)?"
 NAME = "iqn.2026-11.org.ntxengine:probe"
 
 
@@ -40,7 +41,7 @@ async def test_a_silent_portal_is_given_up() -> None:
     with silent_server() as (host, port):
         problem = await portal_problem(Portal(host, port), NAME, timeout_s=0.2)
 
-    assert problem == f"{host}:{port} takes the connection and says nothing for 0.2 s"
+    assert problem == f"{host}:{port} takes the connection and says nothing for 0.2 s; {IS_IT_THAT}"
 
 
 async def test_a_portal_that_nobody_is_at_is_said() -> None:
@@ -60,7 +61,7 @@ async def test_a_name_that_means_nothing_is_said() -> None:
     problem = await portal_problem(Portal("999.999.999.999"), NAME)
 
     assert problem.startswith("looking up 999.999.999.999 failed: ")
-    assert problem.endswith("(--data-services)?")
+    assert problem.endswith(f"; {IS_IT_THAT}")
 
 
 async def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +84,7 @@ async def test_another_protocol_is_told_from_iscsi() -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         writer.close()
 
-    assert await _problem_with(answer) == "does not speak iSCSI"
+    assert await _problem_with(answer) == f"does not speak iSCSI; {IS_IT_THAT}"
 
 
 async def test_one_who_has_no_target_for_us_yet_is_no_problem() -> None:

@@ -55,7 +55,7 @@ async def refused(lab: Lab) -> str:
         ("no_data_services", "has no data services address, which volume groups are reached at: set one in Prism"),
         (
             "unreachable_data_services",
-            "no connection to 127.0.0.250:3260: Connection refused; is that the data services address, and is its port",
+            "no connection to 127.0.0.250:3260: Connection refused; is its port open, and is that the data services",
         ),
     ],
 )

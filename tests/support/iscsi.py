@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ntxengine.prism.models import DiskPoint, VolumeGroup
+from ntxengine.prism.models import ClusterFacts, DiskPoint, VolumeGroup
 from tests.support.servers import require
 
 IQN = "iqn.2010-06.com.nutanix:"
@@ -145,6 +145,9 @@ class VolumeGroupsOf:
     offers_disk: bool = True
     change_secret: Callable[[str], str] = str
     change_initiator: Callable[[str], str] = str
+
+    async def cluster(self, cluster_id: str) -> ClusterFacts:
+        return ClusterFacts(cluster_id, name="prod")
 
     async def data_services(self, cluster_id: str) -> str:
         return self.server.portal.rpartition(":")[0] if self.address is None else self.address

@@ -208,6 +208,12 @@ def is_plain_name(name: str) -> bool:
     return name not in ("", ".", "..") and "/" not in name and "\0" not in name
 
 
+async def called(prism: Prism, cluster_id: str) -> str:
+    """Return what messages call a cluster: also by its name, where Prism tells that."""
+    name = (await prism.cluster(cluster_id)).name
+    return f"cluster {name!r} ({cluster_id})" if name else f"cluster {cluster_id}"
+
+
 async def judge_containers(vm: Vm, problem_of: Callable[[str], Awaitable[str]]) -> Verdict:
     """Say whether the storage container of each disk of a VM, where Prism names it, can be read.
 

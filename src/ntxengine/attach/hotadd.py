@@ -27,6 +27,7 @@ from ntxengine.attach.base import (
     Trace,
     Verdict,
     WrongSize,
+    called,
     check_folder,
     check_size,
     file_location,
@@ -92,8 +93,9 @@ class HotAdd(Attacher):
             )
         if worker.cluster_id != vm.cluster_id and worker.cluster_id and vm.cluster_id:
             return Verdict(
-                f"VM {vm.name!r} ({vm.id}) is on cluster {vm.cluster_id}, worker VM {worker.name!r} ({worker.id}) on "
-                f"cluster {worker.cluster_id}: disks are hot-added within a cluster; use a worker VM of the first"
+                f"VM {vm.name!r} ({vm.id}) is on {await called(self.prism, vm.cluster_id)}, worker VM {worker.name!r} "
+                f"({worker.id}) on {await called(self.prism, worker.cluster_id)}: disks are hot-added within a "
+                f"cluster; use a worker VM of the first"
             )
         locality = Locality.between(worker.host_id, vm.host_id)
         self._localities |= {disk.id: locality for disk in vm.disks}

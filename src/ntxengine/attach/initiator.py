@@ -64,7 +64,8 @@ class _Refusal:
     passes: bool
 
 
-_NO_CAPACITY = "the disk has no size"
+_PORTS = "let TCP 3260 through to the data services address, and TCP 3205 to every CVM, which the login is handed on to"
+_NO_CAPACITY = "the target offers the disk without a size: try again, or another way (--source)"
 _REFUSALS = (
     _Refusal(
         re.compile("Authentication failure"),
@@ -85,8 +86,7 @@ _REFUSALS = (
     ),
     _Refusal(
         re.compile("iscsi_service|[Cc]onnect\\(|Can not reconnect|Service unavailable|Failed to start full connect"),
-        "no connection: let TCP 3260 through to the data services address, and TCP 3205 to every CVM, which the login "
-        "is handed on to",
+        f"no connection: {_PORTS}",
         passes=True,
     ),
 )
@@ -119,10 +119,7 @@ class Qemu(Initiator):
                         return export
                 problem = _NO_CAPACITY
             except StartTimeout as error:
-                raise AttachError(
-                    f"{lun.label}: no answer in {self.waiting.answer_s:g} s: let TCP 3260 through to the data services "
-                    f"address, and TCP 3205 to every CVM, which the login is handed on to"
-                ) from error
+                raise AttachError(f"{lun.label}: no answer in {self.waiting.answer_s:g} s: {_PORTS}") from error
             except ToolError as error:
                 refusal = next((one for one in _REFUSALS if one.words.search(str(error))), None)
                 if refusal is None:

@@ -30,6 +30,7 @@ from ntxengine.attach.base import (
     Leftovers,
     Trace,
     Verdict,
+    called,
     check_size,
     taken_away,
 )
@@ -87,11 +88,11 @@ class Iscsi(Attacher):
         portal = await self._portal(vm.cluster_id)
         if portal is None:
             return Verdict(
-                f"cluster {vm.cluster_id} has no data services address, which volume groups are reached at: set one in "
-                f"Prism (Cluster Details, iSCSI Data Services IP), or give --data-services HOST"
+                f"{await called(self.prism, vm.cluster_id)} has no data services address, which volume groups are "
+                f"reached at: set one in Prism (Cluster Details, iSCSI Data Services IP), or give --data-services HOST"
             )
         if problem := await self._tried.get(portal, partial(portal_problem, portal, _PROBER)):
-            return Verdict(f"data services of cluster {vm.cluster_id}: {problem}")
+            return Verdict(f"data services of {await called(self.prism, vm.cluster_id)}: {problem}")
         self._places |= {disk.id: (vm.cluster_id, portal) for disk in vm.disks}
         return YES
 

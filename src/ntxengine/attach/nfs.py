@@ -22,6 +22,7 @@ from ntxengine.attach.base import (
     AttachOptions,
     Locality,
     Verdict,
+    called,
     check_size,
     is_plain_name,
     judge_containers,
@@ -85,7 +86,8 @@ class NfsExport(Attacher):
         server = server_named(self.options) or await nfs_server_of(self.prism, vm)
         if not server:
             return Verdict(
-                f"Prism tells no address of a controller VM of cluster {vm.cluster_id}: give one (--nfs-server HOST)"
+                f"Prism tells no address of a controller VM of {await called(self.prism, vm.cluster_id)}: give one "
+                f"(--nfs-server HOST)"
             )
         look = partial(export_problem, server, timeout_s=self._look_timeout_s)
         verdict = await judge_containers(vm, lambda name: self._tried.get((server, name), partial(look, name)))

@@ -22,6 +22,7 @@ _TEXT = re.compile(r"(?P<host>[^\s:/@\[\]]+|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::(?P<p
 _LOGIN, _LOGIN_ANSWER = 0x43, 0x23  # immediate; RFC 7143, 11.12 and 11.13
 _TO_OPERATIONAL = 0x81  # transit, from security negotiation (0) to the operational one (1)
 _HEADER_SIZE = 48
+_IS_IT_THAT = "is that the data services address (--data-services)?"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ async def portal_problem(portal: Portal, initiator: str, *, timeout_s: float = L
     except TimeoutError:
         return f"{unknown}: no answer in {timeout_s:g} s; does the resolver of this machine work?"
     except OSError as error:
-        return f"{unknown}: {error.strerror}; is that the data services address (--data-services)?"
+        return f"{unknown}: {error.strerror}; {_IS_IT_THAT}"
     try:
         async with asyncio.timeout(timeout_s):
             reader, writer = await _connected(addresses, portal.port)
@@ -61,20 +62,20 @@ async def portal_problem(portal: Portal, initiator: str, *, timeout_s: float = L
         return f"no answer from {portal} in {timeout_s:g} s: let TCP {portal.port} through from here"
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
-        return f"no connection to {portal}: {reason}; is that the data services address, and is its port open?"
+        return f"no connection to {portal}: {reason}; is its port open, and {_IS_IT_THAT}"
     try:
         async with asyncio.timeout(timeout_s):
             writer.write(_login(initiator))
             answer = await reader.readexactly(_HEADER_SIZE)
     except TimeoutError:
-        return f"{portal} takes the connection and says nothing for {timeout_s:g} s"
+        return f"{portal} takes the connection and says nothing for {timeout_s:g} s; {_IS_IT_THAT}"
     except (OSError, asyncio.IncompleteReadError):
         return ""  # as some do that have no target for us yet
     finally:
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
-    return "" if answer[0] & 0x3F == _LOGIN_ANSWER else f"{portal} does not speak iSCSI"
+    return "" if answer[0] & 0x3F == _LOGIN_ANSWER else f"{portal} does not speak iSCSI; {_IS_IT_THAT}"
 
 
 async def _connected(addresses: list[str], port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
