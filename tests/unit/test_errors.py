@@ -20,7 +20,7 @@ PLACE: dict[str, Any] = {"offset": 4194304, "length": 262144, "errno": 28}
 PLAIN = [
     "AttachError", "BadHeader", "Cancelled", "CannotMap", "CredentialsError", "DamagedMarker",
     "FingerprintError", "ListRefused", "LockedError",
-    "MachineError", "NotFoundError", "NotOurs", "NtxError", "OptionsError", "OtherFailed",
+    "MachineError", "MissingProgram", "NotFoundError", "NotOurs", "NtxError", "OptionsError", "OtherFailed",
     "PortableError", "PrismAnswerError", "PrismBusy",
     "PrismConnectionError", "PrismError", "PrismProtected", "PrismTimeout", "RepositoryError", "SomeFailed",
     "StartTimeout", "TaskFailed", "ToolError", "WrongSize",

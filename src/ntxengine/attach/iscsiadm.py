@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -57,8 +56,8 @@ class Kernel(Initiator):
 
     async def missing(self) -> str:
         """Return what is not there."""
-        if shutil.which("iscsiadm") is None:
-            return "iscsiadm is not installed: install the package open-iscsi"
+        if lacking := process.missing("iscsiadm"):
+            return lacking
         if not (self._modules / "iscsi_tcp").is_dir():
             return "the kernel has no iSCSI initiator: modprobe iscsi_tcp"
         return "" if os.geteuid() == 0 else "the kernel's iSCSI initiator is for root alone"

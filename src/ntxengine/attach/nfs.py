@@ -152,16 +152,14 @@ async def export_problem(server: str, container: str, *, timeout_s: float = LOOK
     """Return why a storage container cannot be read from here over NFS, "" if it can.
 
     Asks for a file that nobody has: that it is not there can only be said by who lets us in.
-    Errors: ToolError if qemu is not installed, or lacks its driver for NFS.
+    Errors: MissingProgram, NoDriver.
     """
     if not is_plain_name(container):
         return "its name cannot be that of an export"
-    if lacking := process.missing("qemu-img"):
-        raise ToolError(lacking)
     file = NfsFile(server, f"/{container}/{_ABSENT_FILE}")
     try:
         await process.run("qemu-img", "info", "--", file.node(), action="looking", path=file.label, timeout_s=timeout_s)
-    except process.NoDriver:
+    except (process.MissingProgram, process.NoDriver):
         raise
     except ToolError as error:
         words = str(error)

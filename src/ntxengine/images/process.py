@@ -52,6 +52,10 @@ class NoDriver(ToolError):
         self.reason = reason
 
 
+class MissingProgram(ToolError):
+    """A program is not installed here; the message names the package."""
+
+
 def missing(program: str) -> str:
     """Return which package is missing to start `program`, "" if none is."""
     for tool in (program, "setpriv"):
@@ -64,10 +68,10 @@ def command(program: str, *arguments: str) -> list[str]:
     """Return the argument vector that starts `program` so that it dies with us.
 
     LIMIT: the kernel ties it to the thread that starts it; that thread has to live as long as the program.
-    Errors: ToolError naming the package that is missing.
+    Errors: MissingProgram.
     """
     if lacking := missing(program):
-        raise ToolError(lacking)
+        raise MissingProgram(lacking)
     return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _CHECK, str(os.getpid()), program, *arguments]
 
 
@@ -94,8 +98,8 @@ async def run(
 ) -> bytes:
     """Run a program to its end and return its output; or hand that to `take`, piece by piece as it comes.
 
-    Errors: ToolError if it is missing, fails, is not done after `timeout_s`, or has more to return than OUTPUT_LIMIT;
-            TargetError if it fails because a file system is full; what `take` raises.
+    Errors: MissingProgram; ToolError if it fails, is not done after `timeout_s`, or has more to return than
+            OUTPUT_LIMIT; TargetError if it fails because a file system is full; what `take` raises.
     """
     argv = command(program, *arguments)
     kept = bytearray()
