@@ -60,7 +60,7 @@ async def test_a_copy_begins_as_the_tier_and_a_person_say(lab: Lab) -> None:
     point = await lab.capture()
     chosen = await lab.capture(full=True, copy=CopyOptions(request_size=MIB))
 
-    by_name = {report.container: report for report in point.report.disks.values()}
+    by_name = {report.container_name: report for report in point.report.disks.values()}
     assert {name: report.tier for name, report in by_name.items()} == {"default": "HYBRID", "fast": "HYBRID"}
     assert {report.request_size for report in by_name.values()} == {512 * KIB}
     assert {report.request_size for report in chosen.report.disks.values()} == {MIB}
@@ -71,6 +71,6 @@ async def test_a_capture_goes_on_where_nothing_is_told_of_storage(v4_lab: Lab) -
 
     point = await v4_lab.capture()
 
-    assert {(report.container, report.tier) for report in point.report.disks.values()} == {("", "")}
+    assert {(report.container_name, report.tier) for report in point.report.disks.values()} == {(None, None)}
     assert {report.request_size for report in point.report.disks.values()} == {MIB}
     assert v4_lab.witness.warnings == []

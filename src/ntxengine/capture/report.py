@@ -87,8 +87,8 @@ def disk_report(
         stages_s=stages.as_dict(),
         locality=None if locality is None else locality.kind,
         read_host=None if locality is None else locality.host,
-        container=storage.container.name,
-        tier="" if storage.tier is None else storage.tier.name,
+        container_name=storage.container.name or None,
+        tier=None if storage.tier is None else storage.tier.name,
     )
 
 

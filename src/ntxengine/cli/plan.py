@@ -6,7 +6,7 @@ from ntxengine.capture import CapturePlan, DiskStorage
 from ntxengine.capture.plan import first_method
 from ntxengine.cli import audit
 from ntxengine.cli.output import Screen
-from ntxengine.cli.report import read_text
+from ntxengine.cli.report import read_text, storage_text
 from ntxengine.cli.text import printable
 from ntxengine.units import format_size
 
@@ -75,7 +75,7 @@ def storage_fields(storage: DiskStorage) -> dict[str, object]:
     }
 
 
-def storage_text(storage: DiskStorage) -> str:
+def _storage_text(storage: DiskStorage) -> str:
     """Return where a disk lies, for people; "" if nothing is told."""
     container = storage.container
     traits = {
@@ -83,13 +83,9 @@ def storage_text(storage: DiskStorage) -> str:
         "deduplicated": container.has_dedup,
         "encrypted": container.is_encrypted,
     }
-    told = [name for name, is_so in traits.items() if is_so]
-    return ", ".join(
-        [
-            *([f"container {container.name}" + (f" ({', '.join(told)})" if told else "")] if container.name else []),
-            *([f"tier {storage.tier.name}"] if storage.tier else []),
-        ]
-    )
+    told = ", ".join(name for name, is_so in traits.items() if is_so)
+    name = f"{container.name} ({told})" if container.name and told else container.name
+    return storage_text(name, storage.tier and storage.tier.name)
 
 
 def show_plan(plan: CapturePlan, screen: Screen) -> None:
@@ -111,7 +107,7 @@ def show_plan(plan: CapturePlan, screen: Screen) -> None:
         guess = "" if each.bytes_estimated is None else f", about {format_size(each.bytes_estimated)}"
         way = WAYS[first_method(each)]
         screen.line(f"  {each.disk.label}  {format_size(each.disk.size)}  {way}{guess}{reason}{audit.plan_text(each)}")
-        if lies := storage_text(each.storage):
+        if lies := _storage_text(each.storage):
             screen.line(f"    on {printable(lies)}")
     for name in plan.removed:
         screen.line(f"  {printable(name)}  the VM has it no more")

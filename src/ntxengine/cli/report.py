@@ -44,7 +44,7 @@ def show_report(point: Point, screen: Screen) -> None:
         screen.line(f"  {read_text(point.report.source, read)}")
     screen.table(COLUMNS, [_row(disk.label, disk.size, report) for disk, report in reports])
     for disk, report in reports:
-        if lies := _storage(report):
+        if lies := storage_text(report.container_name, report.tier):
             screen.line(f"  {disk.label}: on {printable(lies)}")
         if time := _time(report):
             screen.line(f"  {disk.label}: {time}")
@@ -79,6 +79,11 @@ def read_text(source: str, localities: Sequence[Locality]) -> str:
     return printable(f"read through: {title_of(source)}{f' ({where})' if where else ''}")
 
 
+def storage_text(container: str | None, tier: str | None) -> str:
+    """Return where a disk lies, "" if nothing is told."""
+    return ", ".join([*([f"container {container}"] if container else []), *([f"tier {tier}"] if tier else [])])
+
+
 def _row(label: str, size: int, report: DiskReport) -> list[str]:
     zero = None if report == DiskReport() else (report.bytes_skipped or 0) + (report.bytes_zeroed or 0)
     percent = report.reduction_percent
@@ -89,12 +94,6 @@ def _row(label: str, size: int, report: DiskReport) -> list[str]:
         "?" if percent is None else f"{percent:.1f}%",
         shown_rate(report.bytes_read, report.seconds),
     ]
-
-
-def _storage(report: DiskReport) -> str:
-    """Return where the disk lies, "" if that is not told."""
-    container = f"container {report.container}" if report.container else ""
-    return ", ".join(filter(None, (container, f"tier {report.tier}" if report.tier else "")))
 
 
 def _size(value: int | None) -> str:

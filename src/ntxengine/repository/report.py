@@ -31,8 +31,8 @@ class DiskReport:
     `bytes_skipped` is what is zero in a full image without having been read or stored; `bytes_verified` counts zeros
     too.  `trusted_point_id` is the point that holds `bytes_unchanged` by its digests, without having been read; None
     if there is none.  `audit` is None of a disk that was never audited since it was read as a whole.  `stages_s` are
-    seconds by events.Stage.  `container` is the name of its storage container, `tier` what that lies on (SSD, HYBRID,
-    CLOUD), each "" where Prism does not tell it.  `locality` says whether it was read on the host of the VM,
+    seconds by events.Stage.  `container_name` is that of its storage container, `tier` what that lies on (SSD, HYBRID,
+    CLOUD).  `locality` says whether it was read on the host of the VM,
     `read_host` on which ("" if that is unknown); None of a disk that was not read.
     """
 
@@ -65,7 +65,7 @@ class DiskReport:
     stages_s: dict[str, float] | None = None
     locality: StoredLocality | None = None
     read_host: str | None = None
-    container: str | None = None
+    container_name: str | None = None
     tier: str | None = None
 
 

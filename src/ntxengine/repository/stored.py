@@ -128,7 +128,7 @@ class StoredDiskReport:
     stages_s: dict[str, float] | None = None
     locality: StoredLocality | None = None
     read_host: str | None = None
-    container: str | None = None
+    container_name: str | None = None
     tier: str | None = None
 
 
