@@ -199,6 +199,7 @@ async def test_a_success_that_is_none_is_an_error(hostile: Hostile, prism: Centr
     [
         ({"extId": D, "index": 0}, "two of its disks have one index"),
         ({"extId": D, "index": None}, "it cannot be read: .*index"),
+        ({"extId": D, "index": 1, "diskSizeBytes": None}, "it cannot be read: .*diskSizeBytes"),
         ({"extId": D, "index": 1, "diskSizeBytes": -1}, "it cannot be read: .*diskSizeBytes"),
         ({"extId": D, "index": 1}, ""),
     ],

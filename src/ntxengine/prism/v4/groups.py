@@ -8,53 +8,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
-from ntxengine.errors import PrismError
+from ntxengine.errors import PrismAnswerError, PrismError
 from ntxengine.prism.http.error_body import one_line
-from ntxengine.prism.http.parse import Size, Uuid, decode
+from ntxengine.prism.http.parse import decode
 from ntxengine.prism.models import AttachedGroup, Disk, DiskGroup, GroupSlot, Vm
 from ntxengine.prism.tasks import may_pass
 from ntxengine.prism.v4.pages import entities
-from ntxengine.prism.v4.schema import Camel, Entity
+from ntxengine.prism.v4.schema_volumes import VolumeDisk, VolumeGroupState
 from ntxengine.prism.v4.volumes_api import VolumesApi
 
 MAX_LABEL = 64
 _STRANGE = re.compile(r"[^\w.-]+")
-_CHAP = "CHAP"
-
-
-class _IscsiFeatures(Camel):
-    enabled_authentications: str | None = None
-
-
-class VolumeGroupState(Camel):
-    """A volume group."""
-
-    ext_id: Uuid
-    name: str | None = None
-    sharing_status: str | None = None
-    enabled_authentications: str | None = None
-    iscsi_features: _IscsiFeatures | None = None
-
-    @property
-    def wants_chap(self) -> bool:
-        """Whether clients of it prove who they are."""
-        features = self.iscsi_features.enabled_authentications if self.iscsi_features else None
-        return _CHAP in (self.enabled_authentications, features)
-
-
-class _ExternalStorage(Camel):
-    volume_name: str | None = None
-
-
-class VolumeDisk(Camel):
-    """A disk of a volume group."""
-
-    ext_id: Uuid
-    index: int
-    disk_size_bytes: Size
-    storage_container_id: str | None = None
-    external_storage_info: _ExternalStorage | None = None
 
 
 class CentralGroups:
@@ -80,14 +46,11 @@ class CentralGroups:
             return AttachedGroup(slot, slot.id, obstacle=f"it cannot be read: {exc}")
 
     async def _read(self, slot: GroupSlot) -> AttachedGroup:
-        answer = await self._api.get_volume_group(slot.id)
-        found = decode(answer.decode(Entity).data, VolumeGroupState, request=answer.request)
+        found, _ = await self._api.get_volume_group(slot.id)
         name = _STRANGE.sub("_", found.name or "")[:MAX_LABEL] or slot.id
         disks = [
             decode(listed.raw, VolumeDisk, request=f"{listed.request}: disk {listed.id or 'without an id'}")
-            async for listed in entities(
-                lambda page, limit, **wish: self._api.list_volume_disks(slot.id, page, limit, **wish)
-            )
+            async for listed in entities(partial(self._api.list_volume_disks, slot.id))
         ]
         if obstacle := _obstacle(found, disks):
             return AttachedGroup(slot, name, obstacle=obstacle)
@@ -95,7 +58,7 @@ class CentralGroups:
         return AttachedGroup(
             slot,
             name,
-            tuple(_disk(disk, group) for disk in sorted(disks, key=lambda disk: disk.index)),
+            tuple(sorted((_disk(disk, group) for disk in disks), key=lambda disk: disk.index)),
             is_shared=found.sharing_status == "SHARED",
         )
 
@@ -113,6 +76,10 @@ def _obstacle(group: VolumeGroupState, disks: list[VolumeDisk]) -> str:
 
 
 def _disk(disk: VolumeDisk, group: DiskGroup) -> Disk:
+    if disk.index is None or disk.disk_size_bytes is None:
+        raise PrismAnswerError(
+            f"disk {disk.ext_id} of volume group {group.name!r}: `index` or `diskSizeBytes` is not told"
+        )
     return Disk(
         id=disk.ext_id,
         size=disk.disk_size_bytes,

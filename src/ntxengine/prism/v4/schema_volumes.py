@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ntxengine.prism.http.error_body import one_line
-from ntxengine.prism.http.parse import Uuid
+from ntxengine.prism.http.parse import Size, Uuid
 from ntxengine.prism.iscsi import target_from
 from ntxengine.prism.models import VolumeGroup
 from ntxengine.prism.v4.schema import Camel
 
 GROUP_REL = "volumes:config:volume-group"
 """What a task calls a volume group that it touched."""
+
+
+_CHAP = "CHAP"
+
+
+class _IscsiFeatures(Camel):
+    enabled_authentications: str | None = None
 
 
 class VolumeGroupState(Camel):
@@ -22,11 +29,20 @@ class VolumeGroupState(Camel):
     cluster_reference: str | None = None
     target_name: str | None = None
     is_secure: bool | None = None
+    sharing_status: str | None = None
+    enabled_authentications: str | None = None
+    iscsi_features: _IscsiFeatures | None = None
 
     @property
     def protection(self) -> str:
         """Why Prism does not delete it when it is told to; empty if it does."""
         return "it is secure (isSecure): somebody has to approve its deletion in Prism" if self.is_secure else ""
+
+    @property
+    def wants_chap(self) -> bool:
+        """Whether clients of it prove who they are."""
+        features = self.iscsi_features.enabled_authentications if self.iscsi_features else None
+        return _CHAP in (self.enabled_authentications, features)
 
     def is_on(self, cluster_id: str) -> bool:
         """Whether it is on this cluster, as far as that is told."""
@@ -42,11 +58,24 @@ class VolumeGroupState(Camel):
         return replace(self.bare(), target=target, lun=lun)
 
 
-class VolumeDiskState(Camel):
+class VolumeGroupAnswer(Camel):
+    """One volume group."""
+
+    data: VolumeGroupState
+
+
+class _ExternalStorage(Camel):
+    volume_name: str | None = None
+
+
+class VolumeDisk(Camel):
     """A disk of a volume group, and its number there."""
 
     ext_id: Uuid
     index: int | None = None
+    disk_size_bytes: Size | None = None
+    storage_container_id: str | None = None
+    external_storage_info: _ExternalStorage | None = None
 
 
 class IscsiAttachmentState(Camel):

@@ -21,7 +21,7 @@ from ntxengine.errors import (
 )
 from ntxengine.ids import is_uuid
 from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
-from ntxengine.prism.http.parse import decode, given_id
+from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.http.session import Answer
 from ntxengine.prism.iscsi import GroupSecrets, check_initiator, check_secret
 from ntxengine.prism.listing import readable
@@ -46,8 +46,7 @@ from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.calls import name_begins, name_is
 from ntxengine.prism.v4.etags import until_not_stale, with_etag
 from ntxengine.prism.v4.pages import entities
-from ntxengine.prism.v4.schema import Entity
-from ntxengine.prism.v4.schema_volumes import GROUP_REL, IscsiAttachmentState, VolumeDiskState, VolumeGroupState
+from ntxengine.prism.v4.schema_volumes import GROUP_REL, IscsiAttachmentState, VolumeDisk, VolumeGroupState
 from ntxengine.prism.v4.tasks import CentralTasks
 from ntxengine.prism.v4.volumes_api import VolumesApi
 
@@ -192,12 +191,12 @@ class CentralVolumes:
         """
 
         async def look() -> VolumeGroup | None:
-            found, _ = await self._look_up(group_id)
+            found, _ = await self._volumes.get_volume_group(group_id)
             if found.name != name:
                 raise PrismAnswerError(
                     f"{what}: the task names volume group {group_id}, {one_line(found.name or '')!r}"
                 )
-            disks = await self._sub_list(self._volumes.list_volume_disks, group_id, VolumeDiskState, "disk")
+            disks = await self._sub_list(self._volumes.list_volume_disks, group_id, VolumeDisk, "disk")
             if not disks:
                 raise NotFoundError(f"volume group {group_id} lists no disk")
             if len(disks) != 1 or disks[0].index is None or disks[0].index < 0:
@@ -272,14 +271,10 @@ class CentralVolumes:
         listed = entities(self._volumes.list_volume_groups, filter_text=filter_text, order_by="name")
         return await readable(listed, VolumeGroupState, what="volume group")
 
-    async def _look_up(self, group_id: str) -> tuple[VolumeGroupState, str | None]:
-        answer = await self._volumes.get_volume_group(group_id)
-        return decode(answer.decode(Entity).data, VolumeGroupState, request=answer.request), answer.etag or None
-
     async def _state(self, group_id: str) -> VolumeGroupState | None:
         """Return a volume group as it stands, None if the cluster has not got it."""
         try:
-            return (await ask_twice_if_absent(lambda: self._look_up(group_id), self._clock))[0]
+            return (await ask_twice_if_absent(lambda: self._volumes.get_volume_group(group_id), self._clock))[0]
         except PrismStatusError as exc:
             if is_not_found(exc):
                 return None
@@ -288,7 +283,7 @@ class CentralVolumes:
     async def _etag(self, group_id: str) -> str | None:
         """Return its version, None where none is told, or it is not there."""
         try:
-            return (await self._look_up(group_id))[1]
+            return (await self._volumes.get_volume_group(group_id))[1]
         except PrismStatusError as exc:
             if is_not_found(exc):
                 return None

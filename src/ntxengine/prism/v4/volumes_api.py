@@ -8,6 +8,7 @@ from ntxengine.prism.http.parse import id_in_path
 from ntxengine.prism.http.secret import Secret
 from ntxengine.prism.http.session import Answer, Session
 from ntxengine.prism.v4.calls import Calls, request
+from ntxengine.prism.v4.schema_volumes import VolumeGroupAnswer, VolumeGroupState
 
 TARGET_PREFIX = "ntx"
 """What the names of our targets begin with."""
@@ -25,9 +26,10 @@ class VolumesApi(Calls):
         """One page of volume groups (EntityList)."""
         return await self._list(self._groups, page, limit, filter_text, order_by)
 
-    async def get_volume_group(self, group_id: str) -> Answer:
-        """One volume group (Entity), with its ETag; its disks may be missing."""
-        return await self._get(self._path(group_id), group_id)
+    async def get_volume_group(self, group_id: str) -> tuple[VolumeGroupState, str | None]:
+        """One volume group, and its ETag if one is told; its disks may be missing."""
+        answer = await self._get(self._path(group_id), group_id)
+        return answer.decode(VolumeGroupAnswer).data, answer.etag or None
 
     async def create_volume_group(self, name: str, cluster_id: str, disk_point_id: str, secret: Secret) -> str:
         """Make a volume group with a clone of a disk recovery point, its first disk; return the task's id."""
