@@ -170,7 +170,7 @@ async def test_a_target_without_a_usable_name_is_an_error_and_leaves_nothing(
     if fault == "hostile":
         words = "'iqn.x:a,lun=7' is no name of an iSCSI target"
         sim.faults.answers = [
-            changed("/volume_groups$", "entities.*.iscsi_target", "iqn.x:a,lun=7"),
+            changed(r"/volume_groups/[\da-f-]{36}$", "iscsi_target", "iqn.x:a,lun=7"),
             changed(GROUP, "data.targetName", "iqn.x:a,lun=7"),
         ]
     else:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, Protocol, TypeVar
 
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.errors import (
@@ -176,6 +176,56 @@ async def ask_twice_if_absent(ask: Callable[[], Awaitable[T]], clock: Clock) -> 
         log.debug("asked again, to be sure: %s", exc)
     await clock.sleep(FIRST_POLL_S)
     return await ask()
+
+
+async def if_there(ask: Callable[[], Awaitable[T]], clock: Clock) -> T | None:
+    """Return what `ask` returns, None if Prism does not know it, also when it is asked again."""
+    try:
+        return await ask_twice_if_absent(ask, clock)
+    except PrismStatusError as exc:
+        if is_not_found(exc):
+            return None
+        raise
+
+
+class Named(Protocol):
+    """Something that Prism has a name for."""
+
+    @property
+    def name(self) -> str | None:
+        """What it is called."""
+        ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+async def those_named(name: str, ids: Iterable[str], state: Callable[[str], Awaitable[N | None]]) -> list[N]:
+    """Return which of these have this name; one that has another, is not there, or may not be seen is left out."""
+    found: list[N] = []
+    for each in dict.fromkeys(ids):
+        try:
+            seen = await state(each)
+        except PrismStatusError as exc:
+            if may_pass(exc):
+                raise
+            log.debug("not taken for %r: %s", name, exc)
+            continue
+        if seen is not None and seen.name == name:
+            found.append(seen)
+    return found
+
+
+async def remove_each(found: Iterable[T], remove: Callable[[T], Awaitable[None]]) -> None:
+    """Remove all of them.  One that cannot be removed spares no other; the first such error is raised then."""
+    left: list[PrismError] = []
+    for one in found:
+        try:
+            await remove(one)
+        except PrismError as exc:
+            left.append(exc)
+    if left:
+        raise left[0]
 
 
 class Accepted:

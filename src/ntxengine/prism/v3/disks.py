@@ -25,6 +25,7 @@ from ntxengine.prism.tasks import (
     ask_twice_if_absent,
     log,
     poll,
+    remove_each,
     undo,
     warn_of_unseen,
 )
@@ -149,7 +150,7 @@ class ElementDisks:
             warn_of_unseen(what)
         for vmdisk_id in found:
             log.info("removing disk %s from worker VM %s: its attach did not succeed", vmdisk_id, worker_id)
-            await self.detach(_attached(vmdisk_id, worker_id, path))
+        await remove_each([_attached(vmdisk_id, worker_id, path) for vmdisk_id in found], self.detach)
 
     async def _appearing(
         self, worker_id: str, path: str, before: set[str | None], what: str, deadline: Deadline, wait_s: float

@@ -25,8 +25,10 @@ from ntxengine.prism.tasks import (
     Deadline,
     appearing,
     ask_twice_if_absent,
+    if_there,
     log,
     poll,
+    remove_each,
     undo,
     warn_of_unseen,
 )
@@ -202,13 +204,8 @@ class ElementPoints:
 
     async def _state(self, snapshot_id: str) -> schema.Snapshot | None:
         """Return a snapshot as it stands, None if the cluster has not got it."""
-        try:
-            answer = await ask_twice_if_absent(lambda: self._api.get_snapshot(snapshot_id), self._clock)
-        except PrismStatusError as exc:
-            if is_not_found(exc):
-                return None
-            raise
-        return answer.decode(schema.Snapshot)
+        answer = await if_there(lambda: self._api.get_snapshot(snapshot_id), self._clock)
+        return answer.decode(schema.Snapshot) if answer is not None else None
 
     async def _appearing(self, vm: Vm, name: str, what: str, deadline: Deadline) -> set[str]:
         """Return the ids of the snapshots of this name and VM that appear within a while."""
@@ -265,7 +262,7 @@ class ElementPoints:
             warn_of_unseen(what)
         for point_id in ids:
             log.info("deleting snapshot %s: making it did not succeed (%s)", point_id, what)
-            await self.delete(point_id)
+        await remove_each(ids, self.delete)
 
 
 def not_ahv(vm: Vm) -> str:

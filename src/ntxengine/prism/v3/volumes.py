@@ -10,9 +10,9 @@ import asyncio
 import re
 from collections.abc import Sequence
 
-from ntxengine.errors import OptionsError, PrismAnswerError, PrismError, PrismStatusError
+from ntxengine.errors import OptionsError, PrismAnswerError, PrismError
 from ntxengine.prism.http.clock import Clock
-from ntxengine.prism.http.error_body import is_not_found, not_found_as, one_line
+from ntxengine.prism.http.error_body import not_found_as, one_line
 from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.http.secret import Secret
 from ntxengine.prism.iscsi import GroupSecrets, check_initiator, check_secret
@@ -25,11 +25,13 @@ from ntxengine.prism.tasks import (
     Accepted,
     Deadline,
     appearing,
-    ask_twice_if_absent,
+    if_there,
     log,
     log_not_told,
     may_pass,
     poll,
+    remove_each,
+    those_named,
     undo,
     warn_of_unseen,
 )
@@ -183,46 +185,26 @@ class ElementVolumes:
         found = await self._appearing(name, what, deadline, task.groups if task is not None else ())
         if not found:
             warn_of_unseen(what)
-        left: list[PrismError] = []
         for group in found:
             log.info("deleting volume group %s: making it did not succeed (%s)", group.uuid, what)
-            try:
-                await self.remove(VolumeGroup(group.uuid, name, ""))
-            except PrismError as exc:
-                left.append(exc)
-        if left:
-            raise left[0]
+        await remove_each([VolumeGroup(group.uuid, name, "") for group in found], self.remove)
 
     async def _appearing(self, name: str, what: str, deadline: Deadline, told: Sequence[str] = ()) -> list[V2Group]:
-        """Return what has this name within a while.
-
-        One that is listed, and cannot be looked up yet, could not be deleted either.
-        """
+        """Return what has this name within a while."""
 
         async def look() -> list[V2Group] | None:
-            ids = dict.fromkeys([*told, *(group.uuid for group in await self._listed() if group.name == name)])
-            found = [await self._if_called(group_id, name) for group_id in ids]
-            return [group for group in found if group is not None] or None
+            return await self._named(name, told) or None
 
         wait_s = UNKNOWN_TIMEOUT_S if told else SETTLE_TIMEOUT_S
         return await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or []
 
-    async def _named(self, name: str, told: Sequence[str] = ()) -> list[V2Group]:
-        """Return what has this name, be it listed, or one of those that a task told of."""
-        known = [group for group_id in told if (group := await self._if_called(group_id, name)) is not None]
-        listed = [group for group in await self._listed() if group.name == name]
-        return list({group.uuid: group for group in [*known, *listed]}.values())
+    async def _named(self, name: str, told: Sequence[str]) -> list[V2Group]:
+        """Return what has this name, be it listed, or one of those that a task told of.
 
-    async def _if_called(self, group_id: str, name: str) -> V2Group | None:
-        """Return a volume group that has this name; None if it has another, is not there, or may not be seen."""
-        try:
-            found = await self._state(group_id)
-        except PrismStatusError as exc:
-            if may_pass(exc):
-                raise
-            log.debug("not taken for %r: %s", name, exc)
-            return None
-        return found if found is not None and found.name == name else None
+        One that is listed, and cannot be looked up yet, could not be deleted either.
+        """
+        listed = [group.uuid for group in await self._listed() if group.name == name]
+        return await those_named(name, [*told, *listed], self._state)
 
     async def _listed(self) -> list[V2Group]:
         listed = v2_entities(self._api.list_volume_groups_v2)
@@ -231,10 +213,5 @@ class ElementVolumes:
 
     async def _state(self, group_id: str) -> V2Group | None:
         """Return a volume group as it stands, None if the cluster has not got it."""
-        try:
-            found = await ask_twice_if_absent(lambda: self._api.get_volume_group_v2(group_id), self._clock)
-        except PrismStatusError as exc:
-            if is_not_found(exc):
-                return None
-            raise
-        return None if found.is_deleted else found
+        found = await if_there(lambda: self._api.get_volume_group_v2(group_id), self._clock)
+        return None if found is None or found.is_deleted else found

@@ -28,6 +28,7 @@ from ntxengine.prism.tasks import (
     ask_twice_if_absent,
     log,
     poll,
+    remove_each,
     undo,
     warn_of_unseen,
 )
@@ -192,7 +193,7 @@ class CentralDisks:
             warn_of_unseen(what)
         for slot in found:
             log.info("removing disk %s from worker VM %s: its attach did not succeed", slot.ext_id, worker_id)
-            await self.detach(_attached(slot, worker_id, disk.id))
+        await remove_each([_attached(slot, worker_id, disk.id) for slot in found], self.detach)
 
 
 def _pick(new: list[VmDisk], disk: DiskPoint, affected: list[str], what: str) -> VmDisk:

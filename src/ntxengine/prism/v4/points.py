@@ -35,8 +35,10 @@ from ntxengine.prism.tasks import (
     Deadline,
     appearing,
     ask_twice_if_absent,
+    if_there,
     log,
     poll,
+    remove_each,
     undo,
     warn_of_unseen,
 )
@@ -271,12 +273,7 @@ class CentralPoints:
 
     async def _state(self, point_id: str) -> RecoveryPointState | None:
         """Return a recovery point as it stands, None if the cluster has not got it."""
-        try:
-            return await ask_twice_if_absent(lambda: self._api.get_recovery_point(point_id), self._clock)
-        except PrismStatusError as exc:
-            if is_not_found(exc):
-                return None
-            raise
+        return await if_there(lambda: self._api.get_recovery_point(point_id), self._clock)
 
     async def _remove_unfinished(self, vms: Sequence[Vm], name: str, task_id: str | None, what: str) -> None:
         """Delete what a create that went wrong has made: by the id that its task names, and by name and VMs."""
@@ -288,7 +285,7 @@ class CentralPoints:
             warn_of_unseen(what)
         for point_id in ids:
             log.info("deleting recovery point %s: making it did not succeed (%s)", point_id, what)
-            await self.delete(point_id)
+        await remove_each(ids, self.delete)
 
     async def _is_of(self, point_id: str, name: str, vms: Sequence[Vm]) -> bool:
         """Whether the cluster has this recovery point, with this name and no other VM: a task may name another one."""

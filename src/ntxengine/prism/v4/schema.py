@@ -64,6 +64,10 @@ class IdAnswer(Camel):
     data: Reference
 
 
+SECURE = "it is secure (isSecure): somebody has to approve its deletion in Prism"
+"""Why a recovery point or a volume group is not deleted by whoever asks for it."""
+
+
 class Entity(Camel):
     """One entity, still as bytes."""
 

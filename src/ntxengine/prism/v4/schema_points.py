@@ -8,7 +8,7 @@ from typing import Any
 from ntxengine.errors import PrismAnswerError
 from ntxengine.prism.http.parse import Uuid, time_from
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, RecoveryPoint, Vm
-from ntxengine.prism.v4.schema import Camel
+from ntxengine.prism.v4.schema import SECURE, Camel
 
 _APPLICATION = "APPLICATION_CONSISTENT"
 
@@ -71,7 +71,7 @@ class RecoveryPointState(Camel):
     def protection(self) -> str:
         """Why Prism does not delete it when it is told to; empty if it does."""
         if self.is_secure:
-            return "it is secure (isSecure): somebody has to approve its deletion in Prism"
+            return SECURE
         if self.is_worm_protected:
             return "it is write-once (isWormProtected): Prism keeps it until it expires"
         return ""

@@ -8,7 +8,7 @@ from ntxengine.prism.http.error_body import one_line
 from ntxengine.prism.http.parse import Size, Uuid
 from ntxengine.prism.iscsi import target_from
 from ntxengine.prism.models import VolumeGroup
-from ntxengine.prism.v4.schema import Camel
+from ntxengine.prism.v4.schema import SECURE, Camel
 
 GROUP_REL = "volumes:config:volume-group"
 """What a task calls a volume group that it touched."""
@@ -36,7 +36,7 @@ class VolumeGroupState(Camel):
     @property
     def protection(self) -> str:
         """Why Prism does not delete it when it is told to; empty if it does."""
-        return "it is secure (isSecure): somebody has to approve its deletion in Prism" if self.is_secure else ""
+        return SECURE if self.is_secure else ""
 
     @property
     def wants_chap(self) -> bool:

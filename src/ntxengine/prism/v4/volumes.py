@@ -34,11 +34,13 @@ from ntxengine.prism.tasks import (
     Accepted,
     Deadline,
     appearing,
-    ask_twice_if_absent,
+    if_there,
     log,
     log_not_told,
     may_pass,
     poll,
+    remove_each,
+    those_named,
     undo,
     warn_of_unseen,
 )
@@ -172,8 +174,8 @@ class CentralVolumes:
         else:
             task = await self._tasks.wait(task_id, what=what, deadline=deadline)
             told = [group_id for group_id in task.affected(GROUP_REL) if is_uuid(group_id)]
-            if group_id := await appearing(lambda: self._ours(told, name), what=what, deadline=deadline, wait_s=0.0):
-                return group_id
+            if ours := await appearing(lambda: self._called(name, told), what=what, deadline=deadline, wait_s=0.0):
+                return ours[0].ext_id
             lost = PrismAnswerError(
                 f"{what}: the task names volume group {', '.join(told)}, which has another name, or is not to be seen"
                 if told
@@ -217,24 +219,15 @@ class CentralVolumes:
         found = await self._appearing(name, cluster_id, what, Deadline(self._clock, UNDO_TIMEOUT_S), told)
         if not found:
             warn_of_unseen(what)
-        left: list[PrismError] = []
-        for group_id in {group.ext_id for group in found}:
-            log.info("deleting volume group %s: making it did not succeed (%s)", group_id, what)
-            try:
-                await self.remove(VolumeGroup(group_id, name, cluster_id))
-            except PrismError as exc:
-                left.append(exc)
-        if left:
-            raise left[0]
+        for group in found:
+            log.info("deleting volume group %s: making it did not succeed (%s)", group.ext_id, what)
+        await remove_each([VolumeGroup(group.ext_id, name, cluster_id) for group in found], self.remove)
 
     # -- finding it
 
-    async def _ours(self, told: Sequence[str], name: str) -> str | None:
-        """Return the first of these that has this name."""
-        for group_id in told:
-            if await self._if_called(group_id, name) is not None:
-                return group_id
-        return None
+    async def _called(self, name: str, ids: Sequence[str]) -> list[VolumeGroupState] | None:
+        """Return which of these have this name, None if none has."""
+        return await those_named(name, ids, self._state) or None
 
     async def _appearing(
         self, name: str, cluster_id: str, what: str, deadline: Deadline, told: Sequence[str] = ()
@@ -245,27 +238,15 @@ class CentralVolumes:
         """
 
         async def look() -> list[VolumeGroupState] | None:
-            ids = dict.fromkeys([*told, *(group.ext_id for group in await self._named(name, cluster_id))])
-            found = [await self._if_called(group_id, name) for group_id in ids]
-            return [group for group in found if group is not None] or None
+            return await self._called(name, [*told, *await self._named(name, cluster_id)])
 
         wait_s = UNKNOWN_TIMEOUT_S if told else SETTLE_TIMEOUT_S
         return await appearing(look, what=what, deadline=deadline, wait_s=wait_s) or []
 
-    async def _if_called(self, group_id: str, name: str) -> VolumeGroupState | None:
-        """Return a volume group that has this name; None if it has another, is not there, or may not be seen."""
-        try:
-            found = await self._state(group_id)
-        except PrismStatusError as exc:
-            if may_pass(exc):
-                raise
-            log.debug("not taken for %r: %s", name, exc)
-            return None
-        return found if found is not None and found.name == name else None
-
-    async def _named(self, name: str, cluster_id: str) -> list[VolumeGroupState]:
-        """Return those of exactly this name, whatever a server makes of a filter."""
-        return [group for group in await self._listed(name_is(name)) if group.name == name and group.is_on(cluster_id)]
+    async def _named(self, name: str, cluster_id: str) -> list[str]:
+        """Return the ids of those of exactly this name, whatever a server makes of a filter."""
+        listed = await self._listed(name_is(name))
+        return [group.ext_id for group in listed if group.name == name and group.is_on(cluster_id)]
 
     async def _listed(self, filter_text: str) -> list[VolumeGroupState]:
         listed = entities(self._volumes.list_volume_groups, filter_text=filter_text, order_by="name")
@@ -273,12 +254,8 @@ class CentralVolumes:
 
     async def _state(self, group_id: str) -> VolumeGroupState | None:
         """Return a volume group as it stands, None if the cluster has not got it."""
-        try:
-            return (await ask_twice_if_absent(lambda: self._volumes.get_volume_group(group_id), self._clock))[0]
-        except PrismStatusError as exc:
-            if is_not_found(exc):
-                return None
-            raise
+        found = await if_there(lambda: self._volumes.get_volume_group(group_id), self._clock)
+        return found[0] if found is not None else None
 
     async def _etag(self, group_id: str) -> str | None:
         """Return its version, None where none is told, or it is not there."""
