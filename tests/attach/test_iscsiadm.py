@@ -6,6 +6,7 @@ the record that the real one makes, is in its place.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -110,6 +111,33 @@ async def test_the_secret_is_in_a_file_of_root_s_alone_and_in_no_argument(lab: P
         "# END RECORD",
     ]
     assert LUN.secret not in (lab / "told").read_text()
+
+
+async def test_a_login_without_a_record_to_put_the_secret_into_is_not_tried(lab: Path) -> None:
+    elsewhere = Kernel(Waiting(), by_path=lab / "by-path", records=(lab / "none",), modules=lab / "modules")
+
+    with pytest.raises(AttachError, match=f"{TARGET}.*: iscsiadm made no record of the login in {lab}/none$"):
+        async with elsewhere.open(LUN):
+            pass
+
+    assert not any(line.endswith("--login") for line in told(lab))
+    assert records(lab) == []
+
+
+async def test_a_record_that_cannot_be_written_is_said_and_the_login_not_tried(
+    lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+
+    with pytest.raises(AttachError, match=f"{TARGET}.*: the record of the login cannot be written: .*Read-only file"):
+        async with kernel(lab).open(LUN):
+            pass
+
+    assert not any(line.endswith("--login") for line in told(lab))
+    assert records(lab) == []
 
 
 async def test_a_device_that_does_not_appear_is_said_and_the_login_taken_back(lab: Path) -> None:

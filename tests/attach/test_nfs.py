@@ -266,6 +266,18 @@ async def test_a_server_that_is_no_host_is_refused_before_it_is_asked(host: str)
         await attacher(nfs_server=host).can_serve(V3, None)
 
 
+@pytest.mark.parametrize("words", ["MNT3ERR_NOENT", "MNT3ERR_NOTDIR"])
+async def test_a_container_that_the_server_does_not_export_is_said(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: str, **__: object) -> bytes:
+        raise ToolError(f"qemu-img: Failed to mount nfs share: mount/mnt call failed: {words}")
+
+    monkeypatch.setattr(nfs.process, "run", refuse)
+
+    verdict = await attacher().can_serve_vm(vm())
+
+    assert verdict.reason.endswith(f": {CVM} does not export it")
+
+
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 async def test_an_ipv6_address_is_taken_and_told_as_an_allow_list_has_it(
     host: str, monkeypatch: pytest.MonkeyPatch

@@ -101,6 +101,15 @@ async def test_a_container_that_is_a_link_out_of_the_mounts_is_a_reason(containe
     assert "outside of" in verdict.reason
 
 
+@pytest.mark.parametrize("name", ["../containers", "..", ".", "a\0b"])
+async def test_a_container_whose_name_is_no_folder_s_is_not_looked_at(name: str, containers: Path) -> None:
+    disk = Disk("disk", SIZE, "scsi", 0, "id", container_name=name)
+
+    verdict = await mounted(containers).can_serve_vm(Vm("db01", "db01", "on", "cluster", None, (disk,)))
+
+    assert verdict.reason.endswith("its name cannot be that of a folder")
+
+
 async def test_a_mount_below_a_link_is_followed(containers: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(containers)
 
