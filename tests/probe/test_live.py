@@ -107,6 +107,16 @@ async def test_nothing_is_frozen_of_a_vm_that_cannot_be_captured(live: Lab) -> N
     assert made == []
 
 
+@pytest.mark.parametrize(("family", "path"), [("v4", "recovery-points/"), ("v3", "vm_snapshots/")])
+async def test_nothing_is_frozen_before_it_is_known_whether_it_can_be_deleted(path: str, live: Lab) -> None:
+    live.sim.faults.http.append(HttpFault(path, method="DELETE", status=403, delay_s=1.5, count=-1))
+
+    await live.probe()
+
+    assert results(live)["freeze"] == "skipped"
+    assert live.sim.world.state.points == {}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("moment", ["live.freeze", "live.regions", "cluster.leftovers"])
 async def test_a_cancelled_probe_leaves_nothing(live: Lab, moment: str) -> None:

@@ -19,6 +19,7 @@ def checks_for(context: Context) -> list[Check]:
     checks: list[Check] = []
     for place in context.places:
         checks += _of_place(place)
+    of_rights = tuple(check.key for check in checks if isinstance(check, rights.RightCheck))
     families_of_all = tuple(check.key for check in checks if check.name in ("v4", "v3"))
     checks.append(cluster.Tracker("cluster", after=families_of_all))
     checks += _of_cluster(context, _sees(checks))
@@ -29,7 +30,7 @@ def checks_for(context: Context) -> list[Check]:
     machine = ("vm.found",) if context.options.vm else ()
     checks += [local.Programs("machine"), local.Room("machine", after=machine)]
     if context.options.live:
-        checks += _live(context)
+        checks += _live(of_rights)
     return checks
 
 
@@ -87,12 +88,9 @@ def _of_sources(context: Context, sees: tuple[str, ...]) -> list[Check]:
     return checks
 
 
-def _live(context: Context) -> list[Check]:
-    needs = tuple(
-        f"{place.subject}.{name}" for place in context.places for name in ("v4-create-points", "v3-create-snapshots")
-    )
+def _live(of_rights: tuple[str, ...]) -> list[Check]:
     return [
-        live.Freeze("live", needs=("vm.found",), after=("cluster.leftovers", *needs)),
+        live.Freeze("live", needs=("vm.found",), after=("cluster.leftovers", *of_rights)),
         live.Regions("live", needs=("live.freeze",)),
         live.Read("live", needs=("live.freeze", "source.chosen"), after=("live.regions",)),
         live.Delete("live", after=("live.regions", "live.read")),
