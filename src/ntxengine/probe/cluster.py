@@ -179,7 +179,7 @@ class Leftovers(Check):
 
     async def run(self, context: Context) -> Result:
         assert context.prism is not None
-        if denied := context.denied("see-points") or context.denied("see-snapshots"):
+        if denied := context.denied("see-points"):
             return denied
         try:
             async with asyncio.timeout(LIST_TIMEOUT_S):

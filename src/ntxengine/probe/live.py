@@ -33,9 +33,7 @@ class Freeze(Check):
         prism, vm = context.prism, context.vm
         assert prism is not None
         assert vm is not None
-        if denied := context.denied("create-points") or context.denied("create-snapshots"):
-            return denied
-        if denied := context.denied("delete-points") or context.denied("delete-snapshots"):
+        if denied := context.denied("create-points") or context.denied("delete-points"):
             return denied
         name = f"{POINT_PREFIX}{uuid.uuid4().hex[:12]}"
         expires = context.now().replace(microsecond=0) + LIFE

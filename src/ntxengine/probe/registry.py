@@ -54,7 +54,7 @@ def _of_place(place: Place) -> list[Check]:
 
 def _sees(checks: list[Check]) -> tuple[str, ...]:
     """Return the rights without which nothing else can be seen: the others wait for them."""
-    return tuple(check.key for check in checks if isinstance(check, rights.RightCheck) and check.right.is_to_see)
+    return tuple(check.key for check in checks if isinstance(check, rights.RightCheck) and check.right.kind == "see")
 
 
 def _of_cluster(context: Context, sees: tuple[str, ...]) -> list[Check]:

@@ -12,44 +12,50 @@ V4_ROLE = "Backup Admin"
 V3_ROLE = "Cluster Admin"
 
 
+Kind = Literal["see", "ask", "create", "change"]
+
+
 @dataclass(frozen=True)
 class Right:
     """A right.  `operation` is what Prism calls it; `source` is the only way to the bytes that needs it, "" if all do.
 
-    `is_proof`: an answer that is no denial says that the right is there.  Else it may be that Prism looks at its schema
-    first, and a capture, or `--live`, shows it.
+    see       lists something: without it others can hardly be judged
+    ask       makes and changes nothing
+    create    makes something
+    change    changes or deletes something that is there
+
+    What is to be seen in both families has one name in both: others wait for it, and look whether it lacks.
     """
 
+    kind: Kind
     name: str
     question: str
     what: str
     operation: str
     source: str = ""
-    is_proof: bool = True
 
     @property
-    def is_to_see(self) -> bool:
-        """Whether it is one without which others can hardly be judged."""
-        return self.name.startswith("see-")
+    def is_proof(self) -> bool:
+        """Whether an answer that is no denial says that the right is there.
 
-
-def _to_change(name: str, question: str, what: str, operation: str, source: str = "") -> Right:
-    return Right(name, question, what, operation, source, is_proof=False)
+        Else it may be that Prism looks at its schema first, and a capture, or `--live`, shows it.
+        """
+        return self.kind in ("see", "ask")
 
 
 V4_RIGHTS = (
-    Right("see-vms", "v4.vms", "see VMs", "View Existing Virtual Machine"),
-    Right("see-points", "v4.points", "see recovery points", "View Recovery Point"),
-    _to_change("create-points", "v4.create-point", "create recovery points", "Create Recovery Point"),
-    _to_change("delete-points", "v4.delete-point", "delete recovery points", "Delete Recovery Point"),
-    _to_change("discover", "v4.discover", "have changed regions computed", "discover-cluster"),
+    Right("see", "see-vms", "v4.vms", "see VMs", "View Existing Virtual Machine"),
+    Right("see", "see-points", "v4.points", "see recovery points", "View Recovery Point"),
+    Right("create", "create-points", "v4.create-point", "create recovery points", "Create Recovery Point"),
+    Right("change", "delete-points", "v4.delete-point", "delete recovery points", "Delete Recovery Point"),
+    Right("change", "discover", "v4.discover", "have changed regions computed", "discover-cluster"),
 )
 V3_RIGHTS = (
-    Right("see-vms", "v3.vms", "see VMs", "list VMs"),
-    Right("see-snapshots", "v3.snapshots", "see snapshots", "list snapshots"),
-    Right("regions", "v3.regions", "ask for changed regions", "changed regions"),
-    _to_change("create-snapshots", "v3.create-snapshot", "create snapshots", "create snapshots"),
-    _to_change("delete-snapshots", "v3.delete-snapshot", "delete snapshots", "delete snapshots"),
+    Right("see", "see-vms", "v3.vms", "see VMs", "list VMs"),
+    Right("see", "see-points", "v3.snapshots", "see snapshots", "list snapshots"),
+    Right("ask", "regions", "v3.regions", "ask for changed regions", "changed regions"),
+    Right("create", "create-points", "v3.create-snapshot", "create snapshots", "create snapshots"),
+    Right("change", "delete-points", "v3.delete-snapshot", "delete snapshots", "delete snapshots"),
 )
 
 _ADMIT, _EXPEL = "admit iSCSI clients", "take iSCSI clients off"
@@ -58,21 +64,21 @@ _EXPEL_V4 = "Detach Volume Group From External ISCSI Client"
 _ADD, _REMOVE = "hot-add disks", "remove hot-added disks"
 
 WAY_RIGHTS_V4 = (
-    _to_change("hot-add", "v4.hot-add", _ADD, "Create Virtual Machine Disk", "hotadd"),
-    _to_change("remove-disks", "v4.remove-disk", _REMOVE, "Delete Virtual Machine Disk", "hotadd"),
-    Right("see-groups", "v4.groups", "see volume groups", "View Volume Group", "iscsi"),
-    _to_change("delete-groups", "v4.delete-group", "delete volume groups", "Delete Volume Group", "iscsi"),
-    _to_change("admit-clients", "v4.attach-client", _ADMIT, _ADMIT_V4, "iscsi"),
-    _to_change("expel-clients", "v4.detach-client", _EXPEL, _EXPEL_V4, "iscsi"),
+    Right("change", "hot-add", "v4.hot-add", _ADD, "Create Virtual Machine Disk", "hotadd"),
+    Right("change", "remove-disks", "v4.remove-disk", _REMOVE, "Delete Virtual Machine Disk", "hotadd"),
+    Right("see", "see-groups", "v4.groups", "see volume groups", "View Volume Group", "iscsi"),
+    Right("change", "delete-groups", "v4.delete-group", "delete volume groups", "Delete Volume Group", "iscsi"),
+    Right("change", "admit-clients", "v4.attach-client", _ADMIT, _ADMIT_V4, "iscsi"),
+    Right("change", "expel-clients", "v4.detach-client", _EXPEL, _EXPEL_V4, "iscsi"),
 )
 """Those that one way to the bytes needs.  One whose lack leaves something behind is the one to find before a freeze."""
 WAY_RIGHTS_V3 = (
-    _to_change("hot-add", "v2.hot-add", _ADD, "attach disks", "hotadd"),
-    _to_change("remove-disks", "v2.remove-disk", _REMOVE, "detach disks", "hotadd"),
-    Right("see-groups", "v2.groups", "see volume groups", "list volume groups", "iscsi"),
-    _to_change("delete-groups", "v2.delete-group", "delete volume groups", "delete volume groups", "iscsi"),
-    _to_change("admit-clients", "v2.open-group", _ADMIT, "attach initiators", "iscsi"),
-    _to_change("expel-clients", "v2.close-group", _EXPEL, "detach initiators", "iscsi"),
+    Right("change", "hot-add", "v2.hot-add", _ADD, "attach disks", "hotadd"),
+    Right("change", "remove-disks", "v2.remove-disk", _REMOVE, "detach disks", "hotadd"),
+    Right("see", "see-groups", "v2.groups", "see volume groups", "list volume groups", "iscsi"),
+    Right("change", "delete-groups", "v2.delete-group", "delete volume groups", "delete volume groups", "iscsi"),
+    Right("change", "admit-clients", "v2.open-group", _ADMIT, "attach initiators", "iscsi"),
+    Right("change", "expel-clients", "v2.close-group", _EXPEL, "detach initiators", "iscsi"),
 )
 
 
@@ -112,7 +118,7 @@ class RightCheck(PlaceCheck):
                 f"give it the role {role}, or one with {where}",
                 **facts,
             )
-        if 200 <= reply.status < 300 and self.right.name.startswith("create-"):
+        if 200 <= reply.status < 300 and self.right.kind == "create":
             return warning(
                 f"Prism took a request to {self.right.what} that names no VM",
                 "look whether it made something: Prism > Tasks; and report it, with --report FILE",
@@ -120,7 +126,7 @@ class RightCheck(PlaceCheck):
             )
         if reply.outcome in ("busy", "silent", "odd"):
             return failed(f"not known: {reply.text}", "try again later; is this Prism busy, or being updated?", **facts)
-        if reply.outcome == "absent" and self.right.is_to_see:
+        if reply.outcome == "absent" and self.right.kind == "see":
             return failed(f"it cannot be asked for: {reply.text}", "update this Prism", **facts)
         doubt = "" if self.right.is_proof or reply.outcome == "good" else ", as far as a refused request tells"
         return ok(f"{who} may {self.right.what}{doubt}", **facts)
