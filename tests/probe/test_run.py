@@ -11,7 +11,7 @@ from ntxengine.errors import NtxError, PrismError
 from ntxengine.prism import Secret, Trust
 from ntxengine.prism.http.watch import RateHeaders
 from ntxengine.prism.inquiry import Inquiry
-from ntxengine.probe.check import Check, Context, Place
+from ntxengine.probe.check import Check, Context, Probed
 from ntxengine.probe.model import MAX_TEXT, Line, ProbeOptions, Result, failed, ok
 from ntxengine.probe.network import ClockSkew, Rates
 from ntxengine.probe.run import run_checks
@@ -212,7 +212,7 @@ async def test_a_clock_is_judged_by_the_times_of_its_answers(
     inquiry = Inquiry(lab.endpoint(lab.sim.central_url), Trust())
     inquiry.watch.skew_s = skew_s
 
-    result = await ClockSkew(Place("prism", inquiry, True, True)).run(context)
+    result = await ClockSkew(Probed("prism", inquiry, True, True)).run(context)
 
     assert (result.status, result.text) == (status, text)
 

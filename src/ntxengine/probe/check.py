@@ -26,7 +26,7 @@ LIMIT_S = 30.0
 
 
 @dataclass
-class Place:
+class Probed:
     """One Prism that is probed, and what was found out about it.
 
     `may_be_central` and `may_be_element`: what the person says that it is; both where nobody knows.  `replies` are
@@ -68,11 +68,11 @@ class Context:
 
     options: ProbeOptions
     machine: Machine
-    places: list[Place]
+    places: list[Probed]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     lines: dict[str, Line] = field(default_factory=dict)
     prism: Prism | None = None
-    at: Place | None = None
+    at: Probed | None = None
     clusters: list[ClusterFacts] = field(default_factory=list)
     vm: Vm | None = None
     worker: Vm | None = None
@@ -134,10 +134,10 @@ class Check(ABC):
         """Look, and say what was found.  What it raises is a failure of what it looked at."""
 
 
-class PlaceCheck(Check):
+class PrismCheck(Check):
     """One thing of one Prism."""
 
-    def __init__(self, place: Place, *, needs: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> None:
+    def __init__(self, place: Probed, *, needs: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> None:
         prefixed = tuple(f"{place.subject}.{name}" for name in needs)
         super().__init__(place.subject, needs=prefixed, after=tuple(f"{place.subject}.{name}" for name in after))
         self.place = place

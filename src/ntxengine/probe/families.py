@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ntxengine.prism.inquiry import NAME_SPACES
-from ntxengine.probe.check import Context, PlaceCheck
+from ntxengine.probe.check import Context, PrismCheck
 from ntxengine.probe.model import Facts, Result, failed, ok
 
 _NEEDED = ("vmm", "dataprotection", "prism")
 
 
-class V4(PlaceCheck):
+class V4(PrismCheck):
     """v4 of a Prism Central: every name space that a capture uses, by a call that is really made."""
 
     name = "v4"
@@ -48,7 +48,7 @@ class V4(PlaceCheck):
         return ok(f"{spoken}{more}", **facts)
 
 
-class V3(PlaceCheck):
+class V3(PrismCheck):
     """v3 of a Prism Element: snapshots, and the changed regions of them."""
 
     name = "v3"

@@ -8,7 +8,7 @@ from ntxengine.errors import OptionsError, PrismError, PrismTimeout
 from ntxengine.prism.http.endpoint import authority
 from ntxengine.prism.http.trust import shown
 from ntxengine.prism.http.watch import RateHeaders
-from ntxengine.probe.check import Context, PlaceCheck
+from ntxengine.probe.check import Context, PrismCheck
 from ntxengine.probe.machine import Route
 from ntxengine.probe.model import Facts, Result, failed, ok, warning
 from ntxengine.probe.words import FEW_DAYS, days_left, options_of
@@ -18,7 +18,7 @@ MAX_SKEW_S = 60.0
 """Tokens live 15 minutes, and a recovery point expires by the cluster's clock."""
 
 
-class Name(PlaceCheck):
+class Name(PrismCheck):
     """The name of the Prism stands for an address."""
 
     name = "name"
@@ -44,7 +44,7 @@ class Name(PlaceCheck):
         return ok(f"{host} is {', '.join(found)}", addresses=found)
 
 
-class Port(PlaceCheck):
+class Port(PrismCheck):
     """Its port can be reached."""
 
     name = "port"
@@ -73,7 +73,7 @@ class Port(PlaceCheck):
         )
 
 
-class Certificate(PlaceCheck):
+class CertificateCheck(PrismCheck):
     """It shows a certificate that a capture would trust."""
 
     name = "certificate"
@@ -113,7 +113,7 @@ class Certificate(PlaceCheck):
         return ok(f"{who}{left}, SHA-256 {shown(found.fingerprint)}", **facts)
 
 
-class Account(PlaceCheck):
+class Account(PrismCheck):
     """The account is taken."""
 
     name = "account"
@@ -154,7 +154,7 @@ class Account(PlaceCheck):
         return (await self.place.inquiry.ask("v4.vms")).outcome in ("absent", "odd")
 
 
-class Kind(PlaceCheck):
+class Kind(PrismCheck):
     """It is the kind of Prism that it was given as."""
 
     name = "kind"
@@ -182,7 +182,7 @@ class Kind(PlaceCheck):
         return ok(text, **facts)
 
 
-class ClockSkew(PlaceCheck):
+class ClockSkew(PrismCheck):
     """Its clock is near to ours."""
 
     name = "clock"
@@ -202,7 +202,7 @@ class ClockSkew(PlaceCheck):
         )
 
 
-class Rates(PlaceCheck):
+class Rates(PrismCheck):
     """How often Prism may be asked, as far as the headers of its answers tell."""
 
     name = "rates"

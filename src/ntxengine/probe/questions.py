@@ -11,7 +11,7 @@ NOT_ASKED = "not asked"
 
 
 @dataclass(frozen=True)
-class Answered:
+class OpenAnswer:
     """A question, and what was seen."""
 
     letter: str
@@ -19,25 +19,25 @@ class Answered:
     seen: str
 
 
-def open_questions(probe: Probe) -> tuple[Answered, ...]:
+def open_questions(probe: Probe) -> tuple[OpenAnswer, ...]:
     """Return every question that is open, with what this probe saw of it."""
     lines = {line.key: line for line in probe.lines}
     freeze, regions = lines.get("live.freeze"), lines.get("live.regions")
     family = str(_fact(lines.get("cluster.tracker"), "family") or "")
     return (
-        Answered("a", "Can a disk be made of a disk recovery point (volume group, VM)?", NOT_ASKED),
-        Answered(
+        OpenAnswer("a", "Can a disk be made of a disk recovery point (volume group, VM)?", NOT_ASKED),
+        OpenAnswer(
             "b",
             "How fine are the changed regions of v4, and what is ZEROED in a difference?",
             _granularity(regions, family),
         ),
-        Answered("c", "How long is a page of v3, and does next_offset appear?", _page(regions, family)),
-        Answered("d", "What comes back when VSS fails?", NOT_ASKED),
-        Answered("e", "Is there a storage path of a recovery point of v4?", _paths(freeze, family)),
-        Answered("f", "Are paths of snapshots of v2 taken for changed regions?", NOT_ASKED),
-        Answered("g", "What is the rate limit of compute-changed-regions?", _compute_rate(probe)),
-        Answered("h", "Are regions computed against a recovery point on another cluster?", NOT_ASKED),
-        Answered("i", "What becomes of tracking after a resize, a move, a restore?", NOT_ASKED),
+        OpenAnswer("c", "How long is a page of v3, and does next_offset appear?", _page(regions, family)),
+        OpenAnswer("d", "What comes back when VSS fails?", NOT_ASKED),
+        OpenAnswer("e", "Is there a storage path of a recovery point of v4?", _paths(freeze, family)),
+        OpenAnswer("f", "Are paths of snapshots of v2 taken for changed regions?", NOT_ASKED),
+        OpenAnswer("g", "What is the rate limit of compute-changed-regions?", _compute_rate(probe)),
+        OpenAnswer("h", "Are regions computed against a recovery point on another cluster?", NOT_ASKED),
+        OpenAnswer("i", "What becomes of tracking after a resize, a move, a restore?", NOT_ASKED),
     )
 
 

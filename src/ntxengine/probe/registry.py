@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ntxengine.attach import ATTACHERS
 from ntxengine.probe import cluster, families, live, local, network, rights, sources, vm
-from ntxengine.probe.check import Check, Context, Place
+from ntxengine.probe.check import Check, Context, Probed
 
 _SPEAKS = ("cluster.tracker",)
 
@@ -34,11 +34,11 @@ def checks_for(context: Context) -> list[Check]:
     return checks
 
 
-def _of_place(place: Place) -> list[Check]:
+def _of_place(place: Probed) -> list[Check]:
     checks: list[Check] = [
         network.Name(place),
         network.Port(place, needs=("name",)),
-        network.Certificate(place, needs=("port",)),
+        network.CertificateCheck(place, needs=("port",)),
         network.Account(place, needs=("certificate",)),
         network.Kind(place, needs=("account",)),
         network.ClockSkew(place, needs=("account",)),

@@ -16,9 +16,9 @@ from ntxengine import __version__
 from ntxengine.attach import DEVICE_DIR
 from ntxengine.ids import UUID_PATTERN
 from ntxengine.prism.http.endpoint import authority
-from ntxengine.probe.check import Place
+from ntxengine.probe.check import Probed
 from ntxengine.probe.model import Fact, Line, Status
-from ntxengine.probe.questions import Answered, open_questions
+from ntxengine.probe.questions import OpenAnswer, open_questions
 from ntxengine.probe.workflow import Probe
 from ntxengine.units import format_time
 
@@ -95,7 +95,7 @@ class Report:
     has_names: bool
     checks: tuple[Found, ...]
     prisms: tuple[Asked, ...]
-    open_questions: tuple[Answered, ...]
+    open_questions: tuple[OpenAnswer, ...]
 
 
 def found_of(line: Line) -> Found:
@@ -127,7 +127,7 @@ def hidden(value: Json, probe: Probe) -> Json:
     return _Hider(sorted(names, key=len, reverse=True), kept).hidden(value)
 
 
-def _asked(place: Place) -> Asked:
+def _asked(place: Probed) -> Asked:
     watch, endpoint = place.inquiry.watch, place.inquiry.endpoint
     return Asked(
         subject=place.subject,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ntxengine.probe.check import Context, Place, PlaceCheck
+from ntxengine.probe.check import Context, PrismCheck, Probed
 from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
 
 V4_ROLE = "Backup Admin"
@@ -82,10 +82,10 @@ WAY_RIGHTS_V3 = (
 )
 
 
-class RightCheck(PlaceCheck):
+class RightCheck(PrismCheck):
     """The account has one right."""
 
-    def __init__(self, place: Place, right: Right, family: Literal["v4", "v3"]) -> None:
+    def __init__(self, place: Probed, right: Right, family: Literal["v4", "v3"]) -> None:
         super().__init__(place, needs=() if right.source else (family,), after=(family,))
         if right.source:
             self.after += ("source.chosen",)

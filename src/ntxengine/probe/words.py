@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ntxengine.probe.check import Place
+from ntxengine.probe.check import Probed
 
 FEW_DAYS = 30
 """Left to a certificate: time to renew it."""
@@ -23,7 +23,7 @@ _ELEMENT = {
 }
 
 
-def options_of(place: Place) -> dict[str, str]:
+def options_of(place: Probed) -> dict[str, str]:
     """Return the options that say where a Prism is, how it is trusted, and who asks."""
     return _ELEMENT if place.subject == "element" else _PRISM
 

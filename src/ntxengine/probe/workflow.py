@@ -12,7 +12,7 @@ from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.errors import NtxError
 from ntxengine.prism import Endpoint, Trust
 from ntxengine.prism.inquiry import Inquiry
-from ntxengine.probe.check import Context, Place
+from ntxengine.probe.check import Context, Probed
 from ntxengine.probe.live import delete_live_point
 from ntxengine.probe.machine import Machine
 from ntxengine.probe.model import Line, ProbeOptions, Status
@@ -52,7 +52,7 @@ async def probe(options: ProbeOptions, tell: Callable[[Line], None], *, machine:
     """
     options = _impatient(options)
     places = [
-        Place(subject, Inquiry(endpoint, trust_of(endpoint, options)), may_be_central, may_be_element)
+        Probed(subject, Inquiry(endpoint, trust_of(endpoint, options)), may_be_central, may_be_element)
         for subject, endpoint, may_be_central, may_be_element in _endpoints(options)
     ]
     context = Context(options, machine or Machine(), places)
