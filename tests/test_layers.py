@@ -46,7 +46,7 @@ PYTHON_LAYERS = {
     "probe": {"prism", "attach", "images", "concurrency", "errors", "files", "ids", "units"},
     "restore": {"repository", "images", "_core", "dataplane", "concurrency", "errors", "events", "files"},
     # beside the stack: what it got wrong must not be mirrored in prism
-    "sim": {"errors", "units", "ids"},
+    "sim": {"concurrency", "errors", "units", "ids"},
     # the library: the calls, and the names that `import ntxengine` shows
     "api": {
         "capture", "restore", "prism", "attach", "repository", "images", "dataplane",

@@ -19,6 +19,7 @@ import msgspec
 
 from ntxengine.bench import tools
 from ntxengine.bench.wire import Done, Proof, Report, Request
+from ntxengine.concurrency.tied import tied
 from ntxengine.errors import ToolError
 from ntxengine.units import KIB
 
@@ -114,7 +115,7 @@ class Engine:
 
     def __enter__(self) -> Engine:
         self._process = subprocess.Popen(
-            tools.tied(sys.executable, "-m", "ntxengine.bench.client"),
+            tied(sys.executable, "-m", "ntxengine.bench.client"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=tools.environment(),

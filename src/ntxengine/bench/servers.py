@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ntxengine.bench import tools
 from ntxengine.bench.suite import Target
+from ntxengine.concurrency.tied import tied
 from ntxengine.errors import ToolError
 from ntxengine.images.process import KEPT_BUFFERS
 
@@ -146,7 +147,7 @@ def _start_on_a_port(common: Sequence[str], how: Sequence[str]) -> tuple[subproc
 def _start(command: Sequence[str], address: str | tuple[str, int]) -> subprocess.Popen[bytes]:
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            tools.tied(*command),
+            tied(*command),
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=said,

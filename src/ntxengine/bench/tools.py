@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 
+from ntxengine.concurrency.tied import tied
 from ntxengine.errors import ToolError
 from ntxengine.images.process import inherited
 
@@ -24,8 +25,6 @@ PACKAGES = {
     "gcc": "gcc",
 }
 
-_CHECK = 'test "$PPID" = "$0" && exec "$@"'
-
 
 def find(program: str) -> str | None:
     """Return the path of `program`, None if it is not installed."""
@@ -39,14 +38,6 @@ def why_missing(*programs: str) -> str | None:
         return None
     packages = " ".join(sorted({PACKAGES[program] for program in missing}))
     return f"{', '.join(missing)} not installed: apt-get install {packages}"
-
-
-def tied(*command: str) -> list[str]:
-    """Return `command` such that the kernel ends it when we die, however we die.
-
-    Had we died before setpriv asked for that, nobody would end it: so the shell looks whether its parent is still us.
-    """
-    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _CHECK, str(os.getpid()), *command]
 
 
 def environment() -> dict[str, str]:

@@ -1,10 +1,4 @@
-"""Starting qemu's programs: argument vectors, no inherited descriptors, and they die with us.
-
-    we -- setpriv --pdeathsig KILL -- sh -c CHECK -- qemu-nbd ...
-
-The kernel kills the program when we die.  Were we dead before setpriv asked it to, nobody would: so the shell, whose
-script is constant, looks whether its parent is still us, and becomes the program.  It reads no part of any argument.
-"""
+"""Starting qemu's programs: argument vectors, no inherited descriptors, and they die with us (concurrency/tied.py)."""
 
 from __future__ import annotations
 
@@ -21,11 +15,11 @@ from typing import IO
 
 from ntxengine import machine
 from ntxengine.concurrency.completion import run_to_completion
+from ntxengine.concurrency.tied import tied
 from ntxengine.errors import MachineError, NtxError, TargetError, ToolError
 from ntxengine.files import free_space
 from ntxengine.units import MIB
 
-_CHECK = 'test "$PPID" = "$0" && exec "$@"'
 PACKAGES = {"qemu-nbd": "qemu-utils", "qemu-img": "qemu-utils", "setpriv": "util-linux", "iscsiadm": "open-iscsi"}
 _DRIVER_PACKAGE = "qemu-block-extra"
 _NO_DRIVER = re.compile(r"Unknown driver '(\w+)'|[Dd]river '(\w+)' is not (?:whitelisted|supported)")
@@ -65,14 +59,13 @@ def missing(program: str) -> str:
 
 
 def command(program: str, *arguments: str) -> list[str]:
-    """Return the argument vector that starts `program` so that it dies with us.
+    """Return the argument vector that starts `program` so that it dies with us: see `tied`.
 
-    LIMIT: the kernel ties it to the thread that starts it; that thread has to live as long as the program.
     Errors: MissingProgram.
     """
     if lacking := missing(program):
         raise MissingProgram(lacking)
-    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _CHECK, str(os.getpid()), program, *arguments]
+    return tied(program, *arguments)
 
 
 def environment() -> dict[str, str]:

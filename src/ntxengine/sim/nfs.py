@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ntxengine.concurrency.tied import tied
 from ntxengine.errors import OptionsError
 
 _PROGRAMS = {
@@ -30,7 +31,6 @@ _PROGRAMS = {
     "unshare": "util-linux",
 }
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
-_CHECK = 'test "$PPID" = "$0" && exec "$@"'  # were we dead before setpriv had asked the kernel, nobody would kill it
 # rpcbind changes its user, which makes the kernel forget with whom it is to end: both are in a namespace that ends.
 _SCRIPT = """mount -t tmpfs none /run && mkdir -p /run/rpcbind /run/ganesha || exit 1
 rpcbind -f -w &
@@ -82,8 +82,7 @@ class NfsServer:
         (self._folder / "ganesha.conf").write_text(_configuration(self._folder, containers), encoding="utf-8")
         (self._folder / "log").unlink(missing_ok=True)
         self._process = await asyncio.create_subprocess_exec(
-            *("setpriv", "--pdeathsig", "KILL", "sh", "-c", _CHECK, str(os.getpid())),
-            *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", _SCRIPT, str(self._folder)),
+            *tied("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", _SCRIPT, str(self._folder)),
             stdin=DEVNULL,
             stdout=DEVNULL,
             stderr=DEVNULL,

@@ -20,6 +20,7 @@ from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from contextlib import suppress
 from pathlib import Path
 
+from ntxengine.concurrency.tied import tied
 from ntxengine.sim.model import Initiator, MadeGroup
 from ntxengine.sim.tasks import TaskFailure
 
@@ -30,7 +31,6 @@ FIRST_LUN = 1
 
 _PROGRAMS = {"tgtd": "tgt", "tgtadm": "tgt", "setpriv": "util-linux"}
 _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
-_CHECK = 'test "$PPID" = "$0" && exec "$@"'  # were we dead before setpriv had asked the kernel, nobody would kill it
 _START_TRIES, _TRY_S = 250, 0.02
 _STOP_TIMEOUT_S = 3.0
 
@@ -140,10 +140,10 @@ class Target:
     async def _start(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._stop_listening()
-        command = ("tgtd", "-f", "-C", "0", "-t", "1", "--iscsi", f"portal={self.address}:{PORT}")
+        command = tied("tgtd", "-f", "-C", "0", "-t", "1", "--iscsi", f"portal={self.address}:{PORT}")
         with (self._folder / "log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                "setpriv", "--pdeathsig", "KILL", "sh", "-c", _CHECK, str(os.getpid()), *command,
+                *command,
                 stdin=DEVNULL, stdout=log, stderr=log, cwd=self._folder, env=_environment(), start_new_session=True,
             )  # fmt: skip
         for _ in range(_START_TRIES):
