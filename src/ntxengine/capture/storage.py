@@ -1,7 +1,7 @@
 """On what the disks of a VM lie: the storage container of each, and the tier, as far as Prism tells.
 
-No API names the tier of a part of a disk, so the slowest of those that its cluster has decides how a copy begins; it
-finds the rest out by trying.
+No API names the tier of a part of a disk, so the slowest of those that its cluster has decides how a copy begins: how
+large its requests are, and how many are in flight until it is seen what more bring.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import re
 from collections.abc import AsyncIterator
@@ -228,7 +227,7 @@ def capture_command(
     with as_usage("--keep-recovery-point"):
         options = CaptureOptions(
             on_lost_tracking=on_lost_tracking,
-            copy=dataclasses.replace(CopyOptions(), **transfer.given()),
+            copy=transfer.over(CopyOptions()),
             verify=not no_verify,
             expiry=expiry,
             parallel=parallel,

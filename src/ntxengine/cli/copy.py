@@ -131,7 +131,7 @@ def copy_command(
       ntx copy disk.raw /dev/sdb --extents changed.json --json
       ntx copy disk.qcow2 /dev/sdb --source-format qcow2
     """
-    options = dataclasses.replace(dataplane.CopyOptions(target_is_zero=target_is_zero), **transfer.given())
+    options = transfer.over(dataplane.CopyOptions(target_is_zero=target_is_zero))
     request = Request(source, target, extents_file, manifest_file, verify, overwrite, said, target_format, options)
     _check(request)
     if dry_run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import sys
 from pathlib import Path
@@ -112,7 +111,7 @@ def checksum_command(source: str, said: SourceFormat, transfer: TransferOptions,
       ntx checksum disk.raw
       ntx checksum nbd+unix:///?socket=/run/disk.sock --connections 8 --json
     """
-    options = dataclasses.replace(dataplane.CopyOptions(), **transfer.given())
+    options = transfer.over(dataplane.CopyOptions())
     digest, report = run(_checksum(source, said, options, screen))
     if screen.as_json:
         screen.result({"source": source, "digest": digest, **report_fields(report)})

@@ -25,6 +25,7 @@ from ntxengine.errors import NtxError
 
 if TYPE_CHECKING:
     from ntxengine.cli.output import Screen
+    from ntxengine.dataplane.copy import CopyOptions
 
 Function = Callable[..., Any]
 
@@ -121,11 +122,10 @@ class TransferOptions:
     flush_timeout_s: float | None
     tier: Tier | None = None
 
-    def given(self) -> dict[str, Any]:
-        """Return those that were given, under the names that CopyOptions has; a tier gives those that were not."""
-        begin = {} if self.tier is None else vars(self.tier.value)
-        said = {name: value for name, value in vars(self).items() if value is not None and name != "tier"}
-        return {**begin, **said}
+    def over(self, options: CopyOptions) -> CopyOptions:
+        """Return `options` with what was given; a tier gives how to begin, where that was not."""
+        given = {name: value for name, value in vars(self).items() if value is not None and name != "tier"}
+        return dataclasses.replace(options, **given).on(self.tier)
 
 
 def _categories(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

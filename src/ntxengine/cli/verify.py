@@ -91,7 +91,7 @@ def verify_command(
         raise click.UsageError(
             "name a POINT, or give --all" if not every else "--all and a POINT contradict each other"
         )
-    request = Request(dataclasses.replace(CopyOptions(), **transfer.given()), parallel)
+    request = Request(transfer.over(CopyOptions()), parallel)
     verdicts, damaged = run(_verify(repository, points, disks, request, screen))
     is_good = not damaged and all(each.is_right and each.marks.is_distrusted is False for each in verdicts)
     screen = screen.after_work(is_good=is_good)

@@ -100,18 +100,20 @@ class CopyOptions:
     @property
     def begin(self) -> Preset:
         """How it begins."""
-        as_ssd = Tier.SSD.value
-        return Preset(
-            as_ssd.begin_in_flight if self.begin_in_flight is None else self.begin_in_flight,
-            as_ssd.request_size if self.request_size is None else self.request_size,
-        )
+        return self._begin_on(Tier.SSD)
 
     def on(self, tier: Tier | None) -> CopyOptions:
         """Return them for bytes that lie on `tier`: what was chosen stays."""
         if tier is None:
             return self
-        chosen = {"request_size": self.request_size, "begin_in_flight": self.begin_in_flight}
-        return dataclasses.replace(self, **{name: vars(tier.value)[name] for name in chosen if chosen[name] is None})
+        begin = self._begin_on(tier)
+        return dataclasses.replace(self, begin_in_flight=begin.begin_in_flight, request_size=begin.request_size)
+
+    def _begin_on(self, tier: Tier) -> Preset:
+        return Preset(
+            tier.value.begin_in_flight if self.begin_in_flight is None else self.begin_in_flight,
+            tier.value.request_size if self.request_size is None else self.request_size,
+        )
 
     @property
     def most_connections(self) -> int:
