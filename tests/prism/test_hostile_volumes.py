@@ -125,6 +125,18 @@ async def test_one_wrong_thing_is_an_error_and_deletes_nobody_elses(
         assert not deleted(hostile)
 
 
+async def test_a_group_that_is_renamed_meanwhile_is_neither_used_nor_deleted(
+    hostile: Hostile, prism: CentralPrism
+) -> None:
+    ready(hostile)
+    hostile.on(f"GET {GROUPS}/{A}", one(), one(name="theirs now"))
+
+    with pytest.raises(PrismAnswerError, match=f"{A} was renamed to 'theirs now' meanwhile"):
+        await make(prism)
+
+    assert not deleted(hostile)
+
+
 @pytest.mark.parametrize("told", [[C, A], [C], []])
 async def test_a_task_that_names_another_group_too_is_no_error(
     hostile: Hostile, prism: CentralPrism, told: list[str]

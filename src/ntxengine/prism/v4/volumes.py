@@ -195,9 +195,7 @@ class CentralVolumes:
         async def look() -> VolumeGroup | None:
             found, _ = await self._volumes.get_volume_group(group_id)
             if found.name != name:
-                raise PrismAnswerError(
-                    f"{what}: the task names volume group {group_id}, {one_line(found.name or '')!r}"
-                )
+                raise PrismAnswerError(f"{what}: {group_id} was renamed to {one_line(found.name or '')!r} meanwhile")
             disks = await self._sub_list(self._volumes.list_volume_disks, group_id, VolumeDisk, "disk")
             if not disks:
                 raise NotFoundError(f"volume group {group_id} lists no disk")
