@@ -88,10 +88,11 @@ async def test_the_hosts_of_a_cluster_and_the_controller_vm_of_a_vm(
         vm = await _vm(prism, "other")
         hosts = await prism.hosts(vm.cluster_id)
 
-        assert [host.id for host in hosts] == sim.world.host_ids
+        known = [host.id for host in sim.world.cluster.hosts]
+        assert [host.id for host in hosts] == known
         assert [host.cvm_address for host in hosts] == ["127.0.0.2", "10.0.0.9"]
         assert [host.tiers for host in hosts] == [("PCIE_SSD", "HDD"), ()]
-        assert await cvm_of(prism, vm) == hosts[sim.world.host_ids.index(vm.host_id or "")].cvm_address
+        assert await cvm_of(prism, vm) == hosts[known.index(vm.host_id or "")].cvm_address
         assert await prism.hosts(OTHER) == []
 
 

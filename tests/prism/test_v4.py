@@ -45,7 +45,7 @@ async def test_vms_come_sorted_with_data_disks_only(sim: Simulator, connect: Con
     assert vm.excluded == ("ide.0 (CD-ROM)",)
     assert [group.label for group in vm.groups] == ["scsi.200"]
     assert (vm.power_state, vm.cluster_id) == ("on", sim.world.cluster_id)
-    assert vm.host_id in sim.world.host_ids
+    assert vm.host_id in {host.id for host in sim.world.cluster.hosts}
     assert vm.guest_tools.can_quiesce
     assert (vm.config, alone.config["extId"]) == ({}, vm.id)
     assert alone.config["memorySizeBytes"] == 4 * 1024 * MIB

@@ -154,11 +154,6 @@ class World:
         """The uuid of the first cluster."""
         return self.cluster.id
 
-    @property
-    def host_ids(self) -> list[str]:
-        """The uuids of the hosts of the first cluster."""
-        return [host.id for host in self.cluster.hosts]
-
     def container_id(self, name: str, cluster: Cluster | None = None) -> str:
         """Return the uuid of a storage container, of the first cluster if none is given."""
         return (cluster or self.cluster).container_id(name)

@@ -62,7 +62,7 @@ class Session:
     """Connections to one host, with or without an account there.
 
     Without `account` nothing is sent that the request does not carry itself, and cookies are not kept.  `trust` is what
-    `tls` was made of; `option_prefix` begins the options that a message names; `watch` hears what answers tell.
+    `tls` was made of; `option_prefix` begins the options that a message names; a `watch` hears what answers tell.
     A `transport` stands in for the network; it stays the caller's, who closes it.
     """
 
@@ -91,7 +91,7 @@ class Session:
         self._login: Login[httpx.Cookies, Answer] = Login()
         self._trust = trust or (account.trust if account else Trust())
         self._option_prefix = option_prefix
-        self._watch = watch or Watch()
+        self._watch = watch
         self._has_network = transport is None
         self._has_answered = False
         self._told = ToldSecrets()
@@ -263,7 +263,8 @@ class Session:
                 finally:
                     await response.aclose()
                 self._limiter.learn(request.api, response.status_code, response.headers)
-                self._watch.heard(request.api, response.status_code, response.headers, self.clock.now() - began)
+                if self._watch is not None:
+                    self._watch.heard(request.api, response.status_code, response.headers, self.clock.now() - began)
         except (httpx.TimeoutException, TimeoutError) as exc:
             raise errors.PrismTimeout(f"{name}: no whole answer within {self._timeout_s:g} s") from exc
         except httpx.DecodingError as exc:
