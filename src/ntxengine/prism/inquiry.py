@@ -37,8 +37,9 @@ from ntxengine.prism.http.session import Answer, Request, Session, Transport
 from ntxengine.prism.http.tls import certificate_error, judged, look_at
 from ntxengine.prism.http.trust import Trust
 from ntxengine.prism.http.watch import Watch
-from ntxengine.prism.place import Place
+from ntxengine.prism.place import ELEMENT_PREFIX, Place
 from ntxengine.prism.probe import ABSENT, Identity, candidates, identity_of, told_revision
+from ntxengine.prism.v3.api import V2, V3
 from ntxengine.prism.v3.element import ElementPrism
 from ntxengine.prism.v4.central import CentralPrism
 
@@ -49,8 +50,9 @@ _SAID = re.compile(r"HTTP \d{3}\b")
 _RETRY = RetryPolicy(retries=2, first_wait_s=0.2, longest_wait_s=2.0, doubtful_retries=1, deadline_s=10.0)
 """Whoever asks what is wrong wants to know it now."""
 
-_V3 = "/api/nutanix/v3"
-_V2 = "/PrismGateway/services/rest/v2.0"
+_LOOK_TIMEOUT_S = 8.0
+"""For a certificate."""
+
 _POINTS = "/api/dataprotection/{dataprotection}/config/recovery-points"
 _CLUSTERS = "/api/clustermgmt/{clustermgmt}/config"
 _GROUPS = "/api/volumes/{volumes}/config/volume-groups"
@@ -73,7 +75,7 @@ class Question:
 
 
 def _list_v3(kind: str) -> Question:
-    return Question("POST", f"{_V3}/{kind}s/list", {"kind": kind, "length": 1, "offset": 0})
+    return Question("POST", f"{V3}/{kind}s/list", {"kind": kind, "length": 1, "offset": 0})
 
 
 QUESTIONS = {
@@ -95,20 +97,20 @@ QUESTIONS = {
     "v4.attach-client": Question("POST", _GROUPS + "/{nobody}/$actions/attach-iscsi-client", {}),
     "v4.detach-client": Question("POST", _GROUPS + "/{nobody}/$actions/detach-iscsi-client", {}),
     # v3 and v2, on a Prism Element
-    "v3.clusters": Question("POST", f"{_V3}/clusters/list", {"kind": "cluster", "length": 20, "offset": 0}),
+    "v3.clusters": Question("POST", f"{V3}/clusters/list", {"kind": "cluster", "length": 20, "offset": 0}),
     "v3.vms": _list_v3("vm"),
     "v3.snapshots": _list_v3("vm_snapshot"),
-    "v3.regions": Question("POST", f"{_V3}/data/changed_regions", {}),
-    "v3.create-snapshot": Question("POST", f"{_V3}/vm_snapshots", {}, is_repeatable=False),
-    "v3.delete-snapshot": Question("DELETE", f"{_V3}/vm_snapshots/{{nobody}}"),
-    "v2.cluster": Question("GET", f"{_V2}/cluster"),
-    "v2.containers": Question("GET", f"{_V2}/storage_containers", query={"count": "1"}),
-    "v2.groups": Question("GET", f"{_V2}/volume_groups", query={"count": "1"}),
-    "v2.delete-group": Question("DELETE", f"{_V2}/volume_groups/{{nobody}}"),
-    "v2.open-group": Question("POST", f"{_V2}/volume_groups/{{nobody}}/open", {}),
-    "v2.close-group": Question("POST", f"{_V2}/volume_groups/{{nobody}}/close", {}),
-    "v2.hot-add": Question("POST", f"{_V2}/vms/{{nobody}}/disks/attach", {}),
-    "v2.remove-disk": Question("POST", f"{_V2}/vms/{{nobody}}/disks/detach", {}),
+    "v3.regions": Question("POST", f"{V3}/data/changed_regions", {}),
+    "v3.create-snapshot": Question("POST", f"{V3}/vm_snapshots", {}, is_repeatable=False),
+    "v3.delete-snapshot": Question("DELETE", f"{V3}/vm_snapshots/{{nobody}}"),
+    "v2.cluster": Question("GET", f"{V2}/cluster"),
+    "v2.containers": Question("GET", f"{V2}/storage_containers", query={"count": "1"}),
+    "v2.groups": Question("GET", f"{V2}/volume_groups", query={"count": "1"}),
+    "v2.delete-group": Question("DELETE", f"{V2}/volume_groups/{{nobody}}"),
+    "v2.open-group": Question("POST", f"{V2}/volume_groups/{{nobody}}/open", {}),
+    "v2.close-group": Question("POST", f"{V2}/volume_groups/{{nobody}}/close", {}),
+    "v2.hot-add": Question("POST", f"{V2}/vms/{{nobody}}/disks/attach", {}),
+    "v2.remove-disk": Question("POST", f"{V2}/vms/{{nobody}}/disks/detach", {}),
 }  # fmt: skip
 
 NAME_SPACES = {
@@ -217,9 +219,9 @@ class Inquiry:
         if self._session is not None:
             await self._session.aclose()
 
-    async def certificate(self, timeout_s: float) -> Certificate | None:
+    async def certificate(self) -> Certificate | None:
         """Return what is shown, whoever it is; None if nothing is."""
-        return await look_at(self.endpoint.host, self.endpoint.port, self.endpoint.trust, timeout_s=timeout_s)
+        return await self._look_at(self.endpoint.host, self.endpoint.trust)
 
     async def distrust(self, shown: Certificate | None) -> tuple[str, str] | None:
         """Connect as a capture does, and return why it is not trusted, and what can be done; None if it is.
@@ -227,20 +229,19 @@ class Inquiry:
         Errors: PrismConnectionError for another reason, PrismTimeout, OptionsError.
         """
         await self.open()
-        prefix = "--element-" if self.endpoint.is_element else "--"
-        return await _distrust(self.session, shown, self.endpoint.trust, prefix)
+        return await _distrust(self.session, shown, self.endpoint.trust, self._place.option_prefix)
 
     async def distrust_element(self, address: str, shown: Certificate | None) -> tuple[str, str] | None:
         """The same of a Prism Element that this Prism names."""
         session = await self._place.session_without_account(address)
         try:
-            return await _distrust(session, shown, self._place.element_trust, "--element-")
+            return await _distrust(session, shown, self._place.element_trust, ELEMENT_PREFIX)
         finally:
             await session.aclose()
 
-    async def element_certificate(self, address: str, timeout_s: float) -> Certificate | None:
+    async def element_certificate(self, address: str) -> Certificate | None:
         """Return what a Prism Element that this Prism names shows."""
-        return await look_at(address, self.endpoint.port, self._place.element_trust, timeout_s=timeout_s)
+        return await self._look_at(address, self._place.element_trust)
 
     async def ask(self, name: str) -> Reply:
         """Ask one of QUESTIONS."""
@@ -326,6 +327,10 @@ class Inquiry:
         prism = ElementPrism(self.session, findings)
         self._prisms.append(prism)
         return prism
+
+    async def _look_at(self, host: str, trust: Trust) -> Certificate | None:
+        timeout_s = min(_LOOK_TIMEOUT_S, self.endpoint.timeout_s)
+        return await look_at(host, self.endpoint.port, trust, timeout_s=timeout_s)
 
     def _by_header(self) -> bool | None:
         return {"pc": True, "pe": False}.get(self.watch.environment)

@@ -10,7 +10,7 @@ from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.endpoint import Endpoint
 from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.prism.http.session import Session, Transport
-from ntxengine.prism.place import Place
+from ntxengine.prism.place import Place, trust_in_elements
 from ntxengine.prism.probe import probe
 from ntxengine.prism.v3.element import ElementPrism
 from ntxengine.prism.v4.central import CentralPrism
@@ -39,9 +39,7 @@ async def open_cluster(
         element = None
     endpoints = {endpoint for endpoint in (central, element) if endpoint is not None}
     places: dict[Endpoint | None, Place] = {
-        endpoint: Place(
-            endpoint, endpoint.trust if endpoint != central else endpoint.element_trust, clock, retry, transport
-        )
+        endpoint: Place(endpoint, trust_in_elements(endpoint, central), clock, retry, transport)
         for endpoint in endpoints
     }
     sessions: dict[Endpoint | None, Session] = {}

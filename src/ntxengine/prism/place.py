@@ -16,7 +16,14 @@ from ntxengine.prism.http.tls import look_at, tls_context
 from ntxengine.prism.http.trust import Trust, known_or_remembered, shown
 from ntxengine.prism.http.watch import Watch
 
+ELEMENT_PREFIX = "--element-"
+
 log = logging.getLogger(__name__)
+
+
+def trust_in_elements(endpoint: Endpoint, central: Endpoint | None) -> Trust:
+    """Return how the certificates of the Prism Elements are judged that this endpoint names."""
+    return endpoint.trust if endpoint != central else endpoint.element_trust
 
 
 @dataclass(frozen=True)
@@ -30,14 +37,18 @@ class Place:
     transport: Transport | None
     watch: Watch | None = None
 
+    @property
+    def option_prefix(self) -> str:
+        """What the options that are about this endpoint begin with."""
+        return ELEMENT_PREFIX if self.endpoint.is_element else "--"
+
     async def session(self) -> Session:
         """Return a session with the endpoint's account."""
-        prefix = "--element-" if self.endpoint.is_element else "--"
-        return await self._session(self.endpoint.host, self.endpoint, self.endpoint.trust, prefix)
+        return await self._session(self.endpoint.host, self.endpoint, self.endpoint.trust, self.option_prefix)
 
     async def session_without_account(self, host: str) -> Session:
         """Return a session to another host at the same port, to which nothing of the account ever goes."""
-        return await self._session(host, None, self.element_trust, "--element-")
+        return await self._session(host, None, self.element_trust, ELEMENT_PREFIX)
 
     async def _session(self, host: str, account: Endpoint | None, trust: Trust, option_prefix: str) -> Session:
         if trust.trust_file is not None and not trust.fingerprints and not trust.insecure and self.transport is None:

@@ -33,12 +33,13 @@ from ntxengine.prism.v4.api import CentralApi, server_revision
 from ntxengine.prism.v4.volumes_api import VolumesApi
 
 NEEDED = ("vmm", "dataprotection", "prism")
-OURS = dict.fromkeys((*NEEDED, "volumes"), 0) | {"vmm": 1}
+"""The name spaces of v4 without which nothing can be captured."""
+_OURS = dict.fromkeys((*NEEDED, "volumes"), 0) | {"vmm": 1}
 """The minor revision of v4 that each name space needs: vmm 4.1 brought hot-add of recovery points."""
 
 _VERSION = re.compile(r"v4\.(\d{1,3})(?:\.([ab])\d{1,3})?")
 ABSENT = frozenset({404, 405, 501})
-SCHEMA_REFUSED = frozenset({400, 422})
+_SCHEMA_REFUSED = frozenset({400, 422})
 _FORBIDDEN, _BUSY, _SERVER_ERROR = 403, 429, 500
 _VOLUMES_TIMEOUT_S = 10.0
 _NEWEST = 9
@@ -118,7 +119,7 @@ async def probe(central: Session | None, element: Session | None) -> Findings:
     """
     first = central or element
     assert first is not None
-    identity = await identify(first)
+    identity = await _identify(first)
     v4 = _V4(None, None, _No("not asked for" if central is None else "it is a Prism Element"))
     if central is not None and (identity.is_central is not False or element is None):
         v4 = await _probe_v4(central)
@@ -145,7 +146,7 @@ async def probe(central: Session | None, element: Session | None) -> Findings:
     )
 
 
-async def identify(session: Session) -> Identity:
+async def _identify(session: Session) -> Identity:
     """Ask a Prism what it is; an account for v4 alone cannot ask that."""
     if not session.speaks_legacy:
         return Identity("", None)
@@ -233,7 +234,7 @@ def candidates(name_space: str, told: str) -> list[str]:
 
     A call may be gone from an old revision, and a server need not have the one that it says.
     """
-    ours, highest = OURS.get(name_space, 0), _minor(told)
+    ours, highest = _OURS.get(name_space, 0), _minor(told)
     best = ours if highest is None else min(ours, highest)
     newer = range(best + 1, (min(highest, _NEWEST) if highest is not None else best) + 1)
     return [f"v4.{minor}" for minor in (*range(best, -1, -1), *newer)]
@@ -274,7 +275,7 @@ async def _probe_v3(session: Session) -> _No | None:
     if refused := await _refused(api.list_entities("vm_snapshot", 0, length=1)):
         return refused
     refused = await _refused(api.changed_regions(None, None, 0))
-    return None if refused is None or refused.status in SCHEMA_REFUSED else refused
+    return None if refused is None or refused.status in _SCHEMA_REFUSED else refused
 
 
 async def _refused(asking: Awaitable[object]) -> _No | None:

@@ -17,7 +17,6 @@ from ntxengine.probe.words import FEW_DAYS, days_left
 POINT_PREFIX = "ntx-probe-"
 """What the names of our own short-lived recovery points begin with."""
 
-LOOK_TIMEOUT_S = 8.0
 LIST_TIMEOUT_S = 25.0
 """For all recovery points, of which there may be thousands, at a rate that Prism sets."""
 MAX_CLUSTERS = 16
@@ -113,7 +112,7 @@ class Computing(Check):
                 f"open TCP {port} from this machine to each Prism Element in the firewalls between",
                 address=address,
             )
-        shown_one = await inquiry.element_certificate(address, min(LOOK_TIMEOUT_S, inquiry.endpoint.timeout_s))
+        shown_one = await inquiry.element_certificate(address)
         if shown_one is not None:
             context.names |= shown_one.all_names
         distrust = await inquiry.distrust_element(address, shown_one)

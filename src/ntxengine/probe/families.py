@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ntxengine.prism.inquiry import NAME_SPACES
+from ntxengine.prism.probe import NEEDED
 from ntxengine.probe.check import Context, PrismCheck
 from ntxengine.probe.model import Facts, Result, failed, ok
-
-_NEEDED = ("vmm", "dataprotection", "prism")
 
 
 class V4(PrismCheck):
@@ -25,7 +24,7 @@ class V4(PrismCheck):
             ]
         }
         self.place.replies |= {NAME_SPACES[name]: each.reply for name, each in served.items() if each.revision}
-        missing = [name for name in _NEEDED if not served[name].revision]
+        missing = [name for name in NEEDED if not served[name].revision]
         if missing:
             reply = served[missing[0]].reply
             self.place.no_v4 = f"no {', '.join(missing)}"

@@ -13,7 +13,6 @@ from ntxengine.probe.machine import Route
 from ntxengine.probe.model import Facts, Result, failed, ok, warning
 from ntxengine.probe.words import FEW_DAYS, days_left, options_of
 
-LOOK_TIMEOUT_S = 8.0
 MAX_SKEW_S = 60.0
 """Tokens live 15 minutes, and a recovery point expires by the cluster's clock."""
 
@@ -80,7 +79,7 @@ class CertificateCheck(PrismCheck):
 
     async def run(self, context: Context) -> Result:
         inquiry = self.place.inquiry
-        found = await inquiry.certificate(min(LOOK_TIMEOUT_S, inquiry.endpoint.timeout_s))
+        found = await inquiry.certificate()
         options = options_of(self.place)
         if found is None:
             return failed(

@@ -10,8 +10,9 @@ from datetime import datetime
 
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.errors import NtxError
-from ntxengine.prism import Endpoint, Trust
+from ntxengine.prism import Endpoint
 from ntxengine.prism.inquiry import Inquiry
+from ntxengine.prism.place import trust_in_elements
 from ntxengine.probe.check import Context, Probed
 from ntxengine.probe.live import delete_live_point
 from ntxengine.probe.machine import Machine
@@ -52,7 +53,7 @@ async def probe(options: ProbeOptions, tell: Callable[[Line], None], *, machine:
     """
     options = _impatient(options)
     places = [
-        Probed(subject, Inquiry(endpoint, trust_of(endpoint, options)), may_be_central, may_be_element)
+        Probed(subject, Inquiry(endpoint, trust_in_elements(endpoint, options.central)), may_be_central, may_be_element)
         for subject, endpoint, may_be_central, may_be_element in _endpoints(options)
     ]
     context = Context(options, machine or Machine(), places)
@@ -84,11 +85,6 @@ def _endpoints(options: ProbeOptions) -> list[tuple[str, Endpoint, bool, bool]]:
     if central is not None and element is not None and element != central:
         found.append(("element", element, False, True))
     return found
-
-
-def trust_of(endpoint: Endpoint, options: ProbeOptions) -> Trust:
-    """Return how the certificates of the Prism Elements are judged that this one names."""
-    return endpoint.trust if endpoint != options.central else endpoint.element_trust
 
 
 async def _clean_up(context: Context) -> None:
