@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.sim import SimConfig, Simulator, target
+from ntxengine.sim import SimConfig, Simulator, daemon, target
 from tests.sim.iscsi import GROUPS, attach, body, delete, detach, make, needs_tgtd, read
 from tests.sim.lab import Clock, Lab, small_config
 
@@ -90,7 +90,7 @@ async def test_a_target_that_hangs_does_not_hang_the_simulator(tmp_path: Path, m
 async def test_without_tgtd_the_api_answers_and_one_line_says_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(target, "_PATH", "/nowhere")
+    monkeypatch.setattr(daemon, "PATH", "/nowhere")
     async with Simulator(small_config(tmp_path / "disks"), tmp_path / "state") as sim:
         lab = Lab(sim)
         point = await lab.disk()

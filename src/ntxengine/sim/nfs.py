@@ -11,18 +11,14 @@ in.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import os
-import shutil
-from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntxengine.concurrency.tied import tied
 from ntxengine.errors import OptionsError
+from ntxengine.sim.daemon import ENVIRONMENT, Daemon, absent
 
 _PROGRAMS = {
     "ganesha.nfsd": "nfs-ganesha and nfs-ganesha-vfs",
@@ -30,7 +26,6 @@ _PROGRAMS = {
     "setpriv": "util-linux",
     "unshare": "util-linux",
 }
-_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 # rpcbind changes its user, which makes the kernel forget with whom it is to end: both are in a namespace that ends.
 _SCRIPT = """mount -t tmpfs none /run && mkdir -p /run/rpcbind /run/ganesha || exit 1
 rpcbind -f -w &
@@ -38,7 +33,7 @@ until [ -S /run/rpcbind.sock ]; do sleep 0.01; done
 exec ganesha.nfsd -F -f "$0/ganesha.conf" -L "$0/log" -p "$0/pid"
 """
 _READY = "NFS SERVER INITIALIZED"
-_START_TRIES, _TRY_S = 500, 0.02
+_START_TIMEOUT_S = 10.0
 
 _CONFIGURATION = """NFS_CORE_PARAM {
     Protocols = 3; NFS_Port = 2049; MNT_Port = 20048; NLM_Port = 20049; Rquota_Port = 20050;
@@ -70,50 +65,28 @@ class NfsServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._process: Process | None = None
+        self._daemon = Daemon(folder)
 
     async def start(self, containers: Sequence[NfsContainer]) -> None:
         """Serve the containers; return when that works.  Errors: OptionsError with what is missing or wrong."""
-        if absent := sorted({package for name, package in _PROGRAMS.items() if not shutil.which(name, path=_PATH)}):
-            raise OptionsError(f"simulator: containers cannot be served over NFS: install {' and '.join(absent)}")
+        if packages := absent(_PROGRAMS):
+            raise OptionsError(f"simulator: containers cannot be served over NFS: install {packages}")
         if os.geteuid() != 0:
             raise OptionsError("simulator: only root can serve containers over NFS")
         (self._folder / "recovery").mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._folder / "ganesha.conf").write_text(_configuration(self._folder, containers), encoding="utf-8")
-        (self._folder / "log").unlink(missing_ok=True)
-        self._process = await asyncio.create_subprocess_exec(
-            *tied("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", _SCRIPT, str(self._folder)),
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            stderr=DEVNULL,
-            env={"PATH": _PATH, "LC_ALL": "C"},
-            start_new_session=True,
-        )
-        for _ in range(_START_TRIES):
-            said = self._said()
-            if _READY in said:
-                return
-            if self._process.returncode is not None:
-                break
-            await asyncio.sleep(_TRY_S)
-        await self.stop()
-        words = self._said().strip().splitlines()
-        raise OptionsError(f"simulator: NFS does not start: {words[-1] if words else 'it says nothing'}")
+        command = ("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "sh", "-c", _SCRIPT, str(self._folder))
+        if not await self._daemon.start(
+            *command, environment=ENVIRONMENT, is_ready=self._is_ready, timeout_s=_START_TIMEOUT_S
+        ):
+            raise OptionsError(f"simulator: NFS does not start: {self._daemon.said()[-1]}")
 
     async def stop(self) -> None:
         """End both: nobody's data are with them."""
-        if self._process is None:
-            return
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await self._process.wait()
-        self._process = None
+        await self._daemon.kill()
 
-    def _said(self) -> str:
-        try:
-            return (self._folder / "log").read_text(errors="replace")
-        except FileNotFoundError:
-            return ""
+    async def _is_ready(self) -> bool:
+        return any(_READY in line for line in self._daemon.said())
 
 
 def _configuration(folder: Path, containers: Sequence[NfsContainer]) -> str:

@@ -15,12 +15,11 @@ import asyncio
 import hashlib
 import logging
 import os
-import shutil
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from contextlib import suppress
 from pathlib import Path
 
-from ntxengine.concurrency.tied import tied
+from ntxengine.sim.daemon import ENVIRONMENT, Daemon, absent
 from ntxengine.sim.model import Initiator, MadeGroup
 from ntxengine.sim.tasks import TaskFailure
 
@@ -30,8 +29,9 @@ FIRST_LUN = 1
 """tgtd keeps 0 for itself, so the disks of a volume group are counted from 1 here."""
 
 _PROGRAMS = {"tgtd": "tgt", "tgtadm": "tgt", "setpriv": "util-linux"}
-_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
-_START_TRIES, _TRY_S = 250, 0.02
+_ENVIRONMENT = ENVIRONMENT | {"TGT_IPC_SOCKET": "tgtd"}
+"""The control socket is named relative to the folder: its whole path may be longer than a socket's can be."""
+_START_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 3.0
 
 _log = logging.getLogger(__name__)
@@ -41,21 +41,18 @@ class Target:
     """tgtd; where it is not installed, nothing is served, and one warning says so."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._folder = state_dir / "iscsi"
+        self._daemon = Daemon(state_dir / "iscsi")
         self.address = _address(state_dir)
-        self._process: Process | None = None
         self._starting = asyncio.Lock()
         self._served: set[int] = set()
-        self._absent = sorted(
-            {package for name, package in _PROGRAMS.items() if shutil.which(name, path=_PATH) is None}
-        )
+        self._absent = absent(_PROGRAMS)
         self._has_warned = False
         self._waiting: asyncio.Server | None = None
 
     @property
     def pid(self) -> int | None:
         """The process id of tgtd, None while it does not run."""
-        return self._process.pid if self._process is not None and self._process.returncode is None else None
+        return self._daemon.pid
 
     async def listen(self) -> None:
         """Be there, and end each connection, as tgtd does while it has no target: it is started with the first one."""
@@ -107,15 +104,14 @@ class Target:
     async def stop(self) -> None:
         """End tgtd."""
         await self._stop_listening()
-        if self._process is None:
-            return
-        with suppress(TaskFailure, TimeoutError):
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
-                for serial in sorted(self._served):
-                    await self._tell("delete", "target", "--tid", str(serial), "--force")
-                await self._tell("delete", "system")
-                await self._process.wait()
-        await self._kill(self._process)
+        if self.pid is not None:
+            with suppress(TaskFailure, TimeoutError):
+                async with asyncio.timeout(_STOP_TIMEOUT_S):
+                    for serial in sorted(self._served):
+                        await self._tell("delete", "target", "--tid", str(serial), "--force")
+                    await self._tell("delete", "system")
+                    await self._daemon.ended()
+        await self._daemon.kill()
         self._served.clear()
 
     async def _stop_listening(self) -> None:
@@ -128,8 +124,7 @@ class Target:
         """Start tgtd where it does not run; return whether it can be used at all."""
         if self._absent:
             if not self._has_warned:
-                packages = " and ".join(self._absent)
-                _log.warning("volume groups are not served over iSCSI: install the packages: %s", packages)
+                _log.warning("volume groups are not served over iSCSI: install the packages: %s", self._absent)
                 self._has_warned = True
             return False
         async with self._starting:
@@ -138,37 +133,29 @@ class Target:
         return True
 
     async def _start(self) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._stop_listening()
-        command = tied("tgtd", "-f", "-C", "0", "-t", "1", "--iscsi", f"portal={self.address}:{PORT}")
-        with (self._folder / "log").open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=DEVNULL, stdout=log, stderr=log, cwd=self._folder, env=_environment(), start_new_session=True,
-            )  # fmt: skip
-        for _ in range(_START_TRIES):
-            if self.pid is None:
-                break
-            with suppress(TaskFailure):
-                if self.address in await self._tell("show", "portal"):
-                    return
-                break  # it goes on without an address that it cannot have
-            await asyncio.sleep(_TRY_S)
-        await self._kill(self._process)
-        said = (self._folder / "log").read_text(errors="replace").strip().splitlines()
-        raise TaskFailure(f"tgtd does not start at {self.address}:{PORT}: {said[0] if said else 'it says nothing'}")
+        command = ("tgtd", "-f", "-C", "0", "-t", "1", "--iscsi", f"portal={self.address}:{PORT}")
+        if not await self._daemon.start(
+            *command, environment=_ENVIRONMENT, is_ready=self._is_ready, timeout_s=_START_TIMEOUT_S
+        ):
+            raise TaskFailure(f"tgtd does not start at {self.address}:{PORT}: {self._daemon.said()[0]}")
 
-    async def _kill(self, process: Process) -> None:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        self._process = None
+    async def _is_ready(self) -> bool:
+        """Return whether it serves; one that goes on without an address, which it cannot have, is ended."""
+        try:
+            portals = await self._tell("show", "portal")
+        except TaskFailure:
+            return False
+        if self.address not in portals:
+            await self._daemon.kill()
+            return False
+        return True
 
     async def _tell(self, verb: str, mode: str, *arguments: str) -> str:
         """Tell tgtd something, and return what it says to that.  Errors: TaskFailure."""
         teller = await asyncio.create_subprocess_exec(
             "tgtadm", "-C", "0", "--lld", "iscsi", "--op", verb, "--mode", mode, *arguments,
-            stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=self._folder, env=_environment(),
+            stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, cwd=self._daemon.folder, env=_ENVIRONMENT,
         )  # fmt: skip
         try:
             said, _ = await teller.communicate()
@@ -180,11 +167,6 @@ class Target:
         if teller.returncode != 0:
             raise TaskFailure(f"iSCSI target: {verb} {mode}: {text}", code="VOL-10000")
         return text
-
-
-def _environment() -> dict[str, str]:
-    """The control socket is named relative to the folder: its whole path may be longer than a socket's can be."""
-    return {"PATH": _PATH, "LC_ALL": "C", "TGT_IPC_SOCKET": "tgtd"}
 
 
 def _address(state_dir: Path) -> str:
