@@ -42,7 +42,8 @@ from ntxengine.prism.models import DiskPoint, Vm
 LOOK_TIMEOUT_S = 15.0
 """A server whose allow-list lacks this machine often just does not answer."""
 
-PORTS = "TCP 111, 2049 and 20048 to 20050"
+PORT, PORTMAPPER_PORT, MOUNT_PORT = 2049, 111, 20048
+PORTS = f"TCP {PORTMAPPER_PORT}, {PORT} and {MOUNT_PORT} to 20050"
 
 _RESOLVE_TIMEOUT_S = 2.0
 """For an address in a message of an error, which has waited its time before."""
@@ -169,7 +170,7 @@ async def export_problem(server: str, container: str, *, timeout_s: float = LOOK
             return await _silent(server, timeout_s)
         if _REFUSED.search(words):
             return (
-                f"its export on {server} refuses this machine: add {_for_list(await own_address(server))} to the "
+                f"its export on {server} refuses this machine: add {as_listed(await own_address(server))} to the "
                 f"allow-list of the container (Prism: Storage, container, Update, Filesystem Whitelists), which the "
                 f"cluster's list then no longer applies to"
             )
@@ -191,13 +192,13 @@ async def own_address(server: str, *, timeout_s: float = _RESOLVE_TIMEOUT_S) -> 
     try:
         address = (await addresses_of(server, timeout_s))[0]
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as ours:
-            ours.connect((address, 2049))
+            ours.connect((address, PORT))
             return str(ours.getsockname()[0])
     except OSError:  # a time-out is one
         return "the address of this machine"
 
 
-def _for_list(address: str) -> str:
+def as_listed(address: str) -> str:
     """Return an address as an allow-list has it.  LIMIT: Prism documents the form of IPv4 alone."""
     return f"{address}/255.255.255.255" if address.count(".") == 3 else address
 

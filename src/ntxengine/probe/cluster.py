@@ -12,7 +12,7 @@ from ntxengine.prism.models import ClusterFacts, Container
 from ntxengine.prism.versions import notice, refusal
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import Facts, Result, blocked, failed, ok, skipped, warning
-from ntxengine.probe.words import FEW_DAYS, days_left
+from ntxengine.probe.words import AGAIN, FEW_DAYS, days_left
 
 POINT_PREFIX = "ntx-probe-"
 """What the names of our own short-lived recovery points begin with."""
@@ -144,7 +144,7 @@ class Containers(Check):
                 'give it a role with "View Storage Container", such as Backup Admin',
             )
         if reply.outcome != "good":
-            return warning(f"not told: {reply.text}", "try again later")
+            return warning(f"not told: {reply.text}", AGAIN)
         found = await context.prism.containers()
         context.names |= {host for each in found for host in each.nfs_allowed or () if not is_address(host)}
         words = [word for each in context.clusters for word in await storage_words_of(context.prism, each)]

@@ -6,6 +6,7 @@ from ntxengine.prism.inquiry import NAME_SPACES
 from ntxengine.prism.probe import NEEDED
 from ntxengine.probe.check import Context, PrismCheck
 from ntxengine.probe.model import Facts, Result, failed, ok
+from ntxengine.probe.words import not_known
 
 
 class V4(PrismCheck):
@@ -29,9 +30,7 @@ class V4(PrismCheck):
             reply = served[missing[0]].reply
             self.place.no_v4 = f"no {', '.join(missing)}"
             if reply.outcome in ("busy", "silent"):
-                return failed(
-                    f"not known: {reply.text}", "try again later; is this Prism busy, or being updated?", **facts
-                )
+                return not_known(reply, **facts)
             return failed(
                 f"{', '.join(missing)} is not served: {reply.text}",
                 "update Prism Central to pc.2024.3 or later; or name a Prism Element with an account of its own, too"
@@ -69,8 +68,6 @@ class V3(PrismCheck):
                     **facts,
                 )
             if reply.outcome in ("busy", "silent", "odd"):
-                return failed(
-                    f"not known: {reply.text}", "try again later; is this Prism busy, or being updated?", **facts
-                )
+                return not_known(reply, **facts)
         self.place.speaks_v3 = True
         return ok("snapshots and changed regions are there", **facts)

@@ -11,7 +11,7 @@ from ntxengine.prism.http.watch import RateHeaders
 from ntxengine.probe.check import Context, PrismCheck
 from ntxengine.probe.machine import Route
 from ntxengine.probe.model import Facts, Result, failed, ok, warning
-from ntxengine.probe.words import FEW_DAYS, days_left, options_of
+from ntxengine.probe.words import FEW_DAYS, days_left, not_known, options_of
 
 MAX_SKEW_S = 60.0
 """Tokens live 15 minutes, and a recovery point expires by the cluster's clock."""
@@ -137,7 +137,7 @@ class Account(PrismCheck):
                     " Settings > Local User Management or Role Mapping)",
                 )
         if reply.outcome in ("busy", "silent"):
-            return failed(f"not known: {reply.text}", "try again later; is this Prism busy, or being updated?")
+            return not_known(reply)
         if reply.outcome == "odd" or (reply.outcome == "absent" and await self._is_foreign()):
             return failed(
                 f"it answers, and not as a Prism does: {reply.text}",

@@ -7,6 +7,7 @@ from typing import Literal
 
 from ntxengine.probe.check import Context, PrismCheck, Probed
 from ntxengine.probe.model import Facts, Result, failed, ok, skipped, warning
+from ntxengine.probe.words import not_known
 
 V4_ROLE = "Backup Admin"
 V3_ROLE = "Cluster Admin"
@@ -125,7 +126,7 @@ class RightCheck(PrismCheck):
                 **facts,
             )
         if reply.outcome in ("busy", "silent", "odd"):
-            return failed(f"not known: {reply.text}", "try again later; is this Prism busy, or being updated?", **facts)
+            return not_known(reply, **facts)
         if reply.outcome == "absent" and self.right.kind == "see":
             return failed(f"it cannot be asked for: {reply.text}", "update this Prism", **facts)
         doubt = "" if self.right.is_proof or reply.outcome == "good" else ", as far as a refused request tells"

@@ -15,12 +15,11 @@ from ntxengine.errors import MachineError, NtxError
 from ntxengine.prism.tasks import may_pass
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import Line, Result, blocked, failed
+from ntxengine.probe.words import AGAIN
 
 Tell = Callable[[Line], None]
 
 _Tasks = dict[str, "asyncio.Task[Line | None]"]
-
-AGAIN = "try again later; is this Prism busy, or being updated?"
 
 log = logging.getLogger(__name__)
 

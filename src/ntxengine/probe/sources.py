@@ -14,12 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from types import MappingProxyType
 
-from ntxengine.attach import ATTACHERS, AUTO, YES, Attacher, AttachOptions
+from ntxengine.attach import ATTACHERS, AUTO, YES, Attacher, AttachOptions, nfs, portal
 from ntxengine.attach.container import container_problem
-from ntxengine.attach.nfs import PORTS as NFS_PORTS
-from ntxengine.attach.nfs import server_named
-from ntxengine.attach.portal import PORT as ISCSI_PORT
-from ntxengine.attach.portal import parse_portal
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.errors import OptionsError
 from ntxengine.prism.cluster import nfs_server_of
@@ -27,13 +23,9 @@ from ntxengine.prism.http.endpoint import authority
 from ntxengine.prism.models import Container
 from ntxengine.probe.check import Check, Context
 from ntxengine.probe.model import Fact, Facts, Result, blocked, failed, ok, skipped, warning
+from ntxengine.probe.words import AGAIN
 
-NFS_PORT, PORTMAPPER_PORT, MOUNT_PORT = 2049, 111, 20048
 STARGATE_PORT = 3205
-NFS_HOW_TO = (
-    "Prism Element > Storage > container > Update > Advanced Settings > Filesystem Whitelists: add"
-    " {address}/255.255.255.255"
-)
 AS_IT_SAYS = "as it says; docs/first-run.md has it step by step"
 MAX_SHOWN = 6
 MOUNT = ("mount", "-t", "nfs", "-o", "ro,vers=3,nolock,proto=tcp")
@@ -127,8 +119,8 @@ async def look_at_mounts(context: Context) -> Result:
     else:
         names = sorted({disk.container_name for disk in context.vm.disks if disk.container_name})
     if not names:
-        again = "try again later" if context.vm is not None else "name a VM, or try again later"
-        return warning("no storage container is told: whether they are mounted is not known", again)
+        remedy = AGAIN if context.vm is not None else f"name a VM, or {AGAIN}"
+        return warning("no storage container is told: whether they are mounted is not known", remedy)
     problems: dict[str, str] = {}
     if context.vm is None:
         told = await map_limited(
@@ -161,12 +153,12 @@ async def look_at_nfs(context: Context) -> Result:
     if not server:
         return failed("no address of an NFS server is known", "give one: --nfs-server ADDRESS of the cluster or a CVM")
     facts: Facts = {"nfs_server": server}
-    route = await context.machine.connect(server, NFS_PORT)
+    route = await context.machine.connect(server, nfs.PORT)
     if route.answer != "open":
         return failed(
-            f"no connection to {authority(server, NFS_PORT)}: {route.cause}",
-            f"open {NFS_PORTS} from this machine to each controller VM; and "
-            + NFS_HOW_TO.format(address=(context.our_addresses or ["THIS-MACHINE"])[0]),
+            f"no connection to {authority(server, nfs.PORT)}: {route.cause}",
+            f"open {nfs.PORTS} from this machine to each controller VM; and "
+            + _how_to_allow((context.our_addresses or ["the address of this machine"])[0]),
             **facts,
         )
     refused = [each for each in await _containers(context) if not is_allowed(route.source, _allowed(each, context))]
@@ -174,33 +166,34 @@ async def look_at_nfs(context: Context) -> Result:
         names = ", ".join(each.name for each in refused[:MAX_SHOWN])
         return failed(
             f"the allow-list of {names} lacks {route.source}, as which the cluster sees this machine",
-            NFS_HOW_TO.format(address=route.source),
+            _how_to_allow(route.source),
             **facts,
         )
-    mapper, mount = [await context.machine.connect(server, port) for port in (PORTMAPPER_PORT, MOUNT_PORT)]
+    mapper, mount = [await context.machine.connect(server, port) for port in (nfs.PORTMAPPER_PORT, nfs.MOUNT_PORT)]
     if mapper.answer != "open":
         return warning(
-            f"{authority(server, NFS_PORT)} answers, {authority(server, PORTMAPPER_PORT)} does not: {mapper.cause}",
-            f"open TCP {PORTMAPPER_PORT} too: libnfs asks there for the port of the mount service",
+            f"{authority(server, nfs.PORT)} answers, {authority(server, nfs.PORTMAPPER_PORT)} does not: {mapper.cause}",
+            f"open TCP {nfs.PORTMAPPER_PORT} too: libnfs asks there for the port of the mount service",
             **facts,
         )
     if mount.answer == "silent":  # a server that has it elsewhere refuses here
         return warning(
-            f"{authority(server, NFS_PORT)} answers, {authority(server, MOUNT_PORT)} does not: {mount.cause}",
-            f"open {NFS_PORTS}: the mount service answers at one of them",
+            f"{authority(server, nfs.PORT)} answers, {authority(server, nfs.MOUNT_PORT)} does not: {mount.cause}",
+            f"open {nfs.PORTS}: the mount service answers at one of them",
             **facts,
         )
-    return ok(f"{server} answers on {NFS_PORT} and {PORTMAPPER_PORT}, and its allow-list has {route.source}", **facts)
+    ports = f"{nfs.PORT} and {nfs.PORTMAPPER_PORT}"
+    return ok(f"{server} answers on {ports}, and its allow-list has {route.source}", **facts)
 
 
 async def look_at_iscsi(context: Context) -> Result:
     """Look whether the cluster has a data services address, and whether its ports answer."""
     assert context.prism is not None
     given = context.options.attach.data_services
-    address, port = "", ISCSI_PORT
+    address, port = "", portal.PORT
     if given:
-        portal = parse_portal(given, "--data-services")
-        address, port = portal.host, portal.port
+        named = portal.parse_portal(given, "--data-services")
+        address, port = named.host, named.port
     if not address:
         if not context.clusters:
             return skipped("no cluster is known to ask for its data services IP: name a VM", is_known=False)
@@ -267,6 +260,13 @@ def is_allowed(address: str, allowed: tuple[str, ...] | None) -> bool:
     return False
 
 
+def _how_to_allow(address: str) -> str:
+    return (
+        "Prism Element > Storage > container > Update > Advanced Settings > Filesystem Whitelists: add"
+        f" {nfs.as_listed(address)}"
+    )
+
+
 def _allowed(container: Container, context: Context) -> tuple[str, ...] | None:
     if not container.inherits_nfs:
         return container.nfs_allowed
@@ -287,7 +287,7 @@ async def _containers(context: Context) -> list[Container]:
 async def _nfs_server(context: Context) -> str:
     """Return the server that a capture would ask; without a VM one that it may, "" if none is known."""
     assert context.prism is not None
-    if named := server_named(context.options.attach):
+    if named := nfs.server_named(context.options.attach):
         return named
     if context.vm is not None:
         return await nfs_server_of(context.prism, context.vm)

@@ -1,11 +1,14 @@
-"""Words that several checks share: which options are about a Prism, how many days are left."""
+"""Words that several checks share: that a Prism does not say, which options are about it, how many days are left."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
+from ntxengine.prism.inquiry import Reply
 from ntxengine.probe.check import Probed
+from ntxengine.probe.model import Fact, Result, failed
 
+AGAIN = "try again later; is this Prism busy, or being updated?"
 FEW_DAYS = 30
 """Left to a certificate: time to renew it."""
 
@@ -21,6 +24,11 @@ _ELEMENT = {
     "fingerprint": "--element-fingerprint",
     "account": "--element-username or --element-password-file",
 }
+
+
+def not_known(reply: Reply, **facts: Fact) -> Result:
+    """A Prism that does not say what was asked, which is no answer."""
+    return failed(f"not known: {reply.text}", AGAIN, **facts)
 
 
 def options_of(place: Probed) -> dict[str, str]:
