@@ -204,6 +204,21 @@ def test_allow_lists(allowed: tuple[str, ...] | None, is_so: bool) -> None:
     assert is_allowed("10.0.0.9", allowed) == is_so
 
 
+async def test_an_allow_list_that_is_not_told_is_not_said_to_have_this_machine(context: Context) -> None:
+    assert context.prism is not None
+    containers = context.prism.containers
+
+    async def untold():  # type: ignore[no-untyped-def]
+        return [dataclasses.replace(each, nfs_allowed=None, inherits_nfs=False) for each in await containers()]
+
+    context.prism.containers = untold  # type: ignore[method-assign]
+
+    found = await look_at_nfs(context)
+
+    assert found.status == "ok"
+    assert found.text.endswith("; no allow-list is known to lack 10.0.0.9")
+
+
 async def test_a_container_of_the_cluster_that_the_vm_is_on_counts(context: Context) -> None:
     allow(context, "192.168.1.0/255.255.255.0")
     assert context.prism is not None

@@ -183,7 +183,7 @@ async def look_at_nfs(context: Context) -> Result:
             **facts,
         )
     ports = f"{nfs.PORT} and {nfs.PORTMAPPER_PORT}"
-    return ok(f"{server} answers on {ports}, and its allow-list has {route.source}", **facts)
+    return ok(f"{server} answers on {ports}; no allow-list is known to lack {route.source}", **facts)
 
 
 async def look_at_iscsi(context: Context) -> Result:
