@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -69,7 +68,6 @@ async def v3_hot_add_lab(simulator: Simulator, repository: Repository) -> AsyncI
 @pytest.fixture
 async def iscsi_lab(simulator: Simulator, repository: Repository) -> AsyncIterator[Lab]:
     """A cluster reached through Prism Central, whose disks are read over iSCSI."""
-    if shutil.which("tgtd", path="/usr/sbin:/usr/bin") is None:
-        pytest.skip("tgtd is not installed (package tgt)")
+    require("tgtd")
     async for each in _lab(simulator, repository, "v4", "iscsi"):
         yield each

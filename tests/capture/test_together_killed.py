@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 
 import pytest
@@ -13,6 +12,7 @@ from tests.capture import test_together
 from tests.capture.lab import MIB
 from tests.capture.test_interrupted import MOMENTS, Ntx, servers_gone
 from tests.capture.test_together import NAMES, Several
+from tests.support.servers import require
 
 config = test_together.config
 several = test_together.several
@@ -64,8 +64,7 @@ async def test_killed_at_any_moment_a_sweep_finds_all_and_removes_what_nobody_ne
 
 @pytest.mark.parametrize("number", range(-(-ROUNDS // 3)))
 async def test_killed_while_it_reads_over_iscsi_no_volume_group_is_left(number: int, several: Several) -> None:
-    if shutil.which("tgtd", path="/usr/sbin:/usr/bin") is None:
-        pytest.skip("tgtd is not installed (package tgt)")
+    require("tgtd")
     moments = random.Random(os.environ.get("NTX_SOAK_SEED", "iscsi") + str(number))
     await start(several)
 

@@ -7,6 +7,7 @@ import pytest
 
 from ntxengine.sim import SimConfig, Simulator
 from tests.sim.lab import Clock, Lab, small_config
+from tests.support.servers import require
 
 
 @pytest.fixture
@@ -17,6 +18,11 @@ def config(tmp_path: Path) -> SimConfig:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def tgtd() -> None:
+    require("tgtd")
 
 
 @pytest.fixture

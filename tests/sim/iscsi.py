@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import httpx
@@ -14,9 +13,7 @@ from tests.sim.lab import Json, Lab
 GROUPS = "/api/volumes/v4.0/config/volume-groups"
 NAME = "iqn.2026-01.io.ntxengine:reader"
 SECRET = "secret4reader1"
-needs_tgtd = pytest.mark.skipif(
-    shutil.which("tgtd", path="/usr/sbin:/usr/bin") is None, reason="tgtd is not installed (package tgt)"
-)
+needs_tgtd = pytest.mark.usefixtures("tgtd")
 
 
 def body(lab: Lab, disk_point: str, **changes: object) -> Json:

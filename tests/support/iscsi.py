@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ntxengine.prism.models import ClusterFacts, DiskPoint, VolumeGroup
-from tests.support.servers import require
+from tests.support.servers import SYSTEM_PATH, require
 
 IQN = "iqn.2010-06.com.nutanix:"
-_PATH = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 
 
 class Tgtd:
@@ -68,7 +67,7 @@ class Tgtd:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    return _PATH | {"TGT_IPC_SOCKET": str(folder / "tgtd")}
+    return {"PATH": SYSTEM_PATH, "TGT_IPC_SOCKET": str(folder / "tgtd")}
 
 
 def own_address() -> str:
@@ -79,7 +78,7 @@ def own_address() -> str:
 @contextlib.contextmanager
 def tgtd(folder: Path, *, port: int = 3260) -> Iterator[Tgtd]:
     """Serve; whatever it serves is gone at the end."""
-    require("setpriv")
+    require("setpriv", "tgtd")
     portal = f"{own_address()}:{port}"
     with open(folder / "tgtd.log", "wb") as log:
         process = subprocess.Popen(

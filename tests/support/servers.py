@@ -14,10 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+SYSTEM_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+"""Where daemons are, also for a user who is not root."""
+
 
 def require(*tools: str) -> None:
     """Fail, with the remedy, when a tool is missing: tests install what they need and do not skip."""
-    missing = [tool for tool in tools if shutil.which(tool) is None]
+    missing = [tool for tool in tools if shutil.which(tool, path=SYSTEM_PATH) is None]
     if missing:
         raise RuntimeError(f"{', '.join(missing)} not installed: run scripts/install-packages.sh test")
 
