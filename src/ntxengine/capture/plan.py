@@ -8,6 +8,7 @@ a digest scan.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ntxengine.attach import Attacher, Locality
@@ -136,14 +137,7 @@ async def plan_capture(
     facts = await _cluster_that_can(prism, vm)
     quiescing = choose_quiescing(prism, vm, options)
     storage = await storage_of(prism, vm, facts, usage={})
-    disks = [
-        await _estimated(
-            repository,
-            dataclasses.replace(_with_audit(_plan_disk(disk, parent), parent, vm, options), storage=storage[disk.id]),
-            parent,
-        )
-        for disk in vm.disks
-    ]
+    disks = await _plan_disks(repository, vm, parent, options, storage)
     await _reach_element(prism, vm, facts, disks, options)
     return CapturePlan(
         vm=vm,
@@ -157,7 +151,7 @@ async def plan_capture(
         consistency_reason=quiescing.reason,
         vss=quiescing.vss,
         quiescing=quiescing.how,
-        disks=tuple(disks),
+        disks=disks,
         hot_added=tuple(clones.values()),
         cluster=facts,
         way=prism.findings.why,
@@ -185,7 +179,7 @@ async def _cluster_that_can(prism: Prism, vm: Vm) -> ClusterFacts:
 
 
 async def _reach_element(
-    prism: Prism, vm: Vm, facts: ClusterFacts, disks: list[DiskPlan], options: CaptureOptions
+    prism: Prism, vm: Vm, facts: ClusterFacts, disks: Sequence[DiskPlan], options: CaptureOptions
 ) -> None:
     """Make sure that regions can be asked for, if they will be: a scan needs none, and a distrusted disk."""
     asked = [plan for plan in disks if not plan.distrusted]
@@ -206,6 +200,16 @@ def _removed(vm: Vm, newest: Point | None, *, are_groups_left_out: bool) -> tupl
         for disk in (newest.disks if newest else ())
         if disk.disk_id not in present and not (are_groups_left_out and disk.label.startswith(GROUP_PREFIX))
     )
+
+
+async def _plan_disks(
+    repository: Repository, vm: Vm, parent: Parent, options: CaptureOptions, storage: Mapping[str, DiskStorage]
+) -> tuple[DiskPlan, ...]:
+    plans = []
+    for disk in vm.disks:
+        plan = _with_audit(_plan_disk(disk, parent), parent, vm, options)
+        plans.append(await _estimated(repository, dataclasses.replace(plan, storage=storage[disk.id]), parent))
+    return tuple(plans)
 
 
 def _plan_disk(disk: Disk, parent: Parent) -> DiskPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -236,6 +236,16 @@ def capture_command(
             volume_groups=not no_volume_groups,
             **afresh,
         )
+    _check_choice(vms, every=every, categories=categories, together=together)
+    prism_login = login(prism, screen)
+    request = Request(vms, repository, options, attach, at_once, together, VmFilter(categories=categories))
+    if len(vms) == 1:
+        (_plan_one if dry_run else _capture_one)(request, prism_login, screen)
+    else:
+        (_plan_several if dry_run else _capture_several)(request, prism_login, screen)
+
+
+def _check_choice(vms: Sequence[str], *, every: bool, categories: Sequence[str], together: bool) -> None:
     chosen = [name for name, is_given in (("a VM", vms), ("--all", every), ("--category", categories)) if is_given]
     if not chosen:
         raise click.UsageError("name a VM, or give --all or --category")
@@ -243,12 +253,6 @@ def capture_command(
         raise click.UsageError(f"{' and '.join(chosen)} contradict each other")
     if together and len(vms) == 1:
         raise click.UsageError("--together is for two VMs or more: name them, or give --all or --category")
-    prism_login = login(prism, screen)
-    request = Request(vms, repository, options, attach, at_once, together, VmFilter(categories=categories))
-    if len(vms) == 1:
-        (_plan_one if dry_run else _capture_one)(request, prism_login, screen)
-    else:
-        (_plan_several if dry_run else _capture_several)(request, prism_login, screen)
 
 
 @dataclass(frozen=True)
