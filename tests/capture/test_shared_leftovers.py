@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ntxengine.capture.recorded import give_up, trace_of
+from ntxengine.errors import TargetError
 from ntxengine.repository import ClusterRecord, Repository
 from ntxengine.repository.store import PointStore
 
@@ -59,3 +61,21 @@ async def test_what_is_left_in_another_way_than_the_other_vm_reads_is_removed_at
         trace = trace_of(one, await give_up(repository, first, one))
 
     assert trace.sources == one.sources
+
+
+async def test_who_cannot_write_that_it_gives_up_still_sees_who_else_needs_it(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: Any) -> None:
+        raise TargetError("the file system is full")
+
+    one, other = records(repository)
+    async with repository.lock(FIRST) as first, repository.lock(SECOND) as second:
+        await repository.write_cluster_record(first, one)
+        await repository.write_cluster_record(second, other)
+        monkeypatch.setattr(repository, "write_cluster_record", full)
+
+        sharing = await give_up(repository, first, one)
+
+    assert sharing.vm_ids == (SECOND,)
+    assert trace_of(one, sharing).sources == ("disk of the first",)

@@ -51,6 +51,14 @@ def test_points_of_the_repository(command: str, repository: Path) -> None:
     assert points[0] in found
 
 
+def test_clusters_that_points_were_captured_on(repository: Path, cluster: Simulator) -> None:
+    found = complete("ntx vms --cluster ", {"NTX_REPOSITORY": str(repository)})
+    others = complete("ntx vms --cluster q", {"NTX_REPOSITORY": str(repository)})
+
+    assert offered(found) == [cluster.config.cluster_name]
+    assert offered(others) == offered(complete("ntx vms --cluster ")) == []
+
+
 def test_tiers_and_suites() -> None:
     tiers, suites = complete("ntx copy --tier s"), complete("ntx bench sm")
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import fcntl
+import io
 import os
 import pty
 import shlex
 import signal
 import subprocess
+import sys
 import termios
 import time
 from pathlib import Path
 
 import pytest
 
-from ntxengine.cli.streams import Stream
+from ntxengine.cli import streams
+from ntxengine.cli.streams import OutputError, Stream
 from tests.cli.ntx import COMMAND, Ran, environment
 
 SIZE = 4 * 1024**2
@@ -192,3 +197,55 @@ def test_signal_ends_what_waits_for_a_reader_of_stderr(disk: Path) -> None:
 
     assert process.wait(30) in (-signal.SIGTERM, 128 + signal.SIGTERM)
     os.close(theirs)
+
+
+def take_as_stdout(descriptor: int, patch: pytest.MonkeyPatch) -> None:
+    """Let what is printed go there, while an event loop has other things to do."""
+    os.set_blocking(descriptor, False)
+    stream = Stream(descriptor, "stdout", is_strict=True, patience_ms=0)
+    patch.setattr(streams, "_OUT", stream)
+    patch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(stream)))
+
+
+async def test_a_long_result_waits_for_a_slow_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, ours = os.pipe()
+    take_as_stdout(ours, monkeypatch)
+    full = fcntl.fcntl(ours, fcntl.F_GETPIPE_SZ)
+    os.write(ours, b"." * full)
+
+    sys.stdout.write("a row\n")
+    waiting = asyncio.create_task(streams.taken())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    is_waiting = not waiting.done()
+    os.read(theirs, full)
+    await waiting
+
+    assert is_waiting
+    assert os.read(theirs, full) == b"a row\n"
+    os.close(theirs)
+    os.close(ours)
+
+
+async def test_a_long_result_ends_where_its_reader_has_seen_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, ours = os.pipe()
+    take_as_stdout(ours, monkeypatch)
+    os.close(theirs)
+
+    sys.stdout.write("a row\n")
+    with pytest.raises(OutputError) as ended:
+        await streams.taken()
+
+    assert (str(ended.value), ended.value.errno) == ("", errno.EPIPE)
+    os.close(ours)
+
+
+async def test_a_long_result_ends_where_it_finds_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = os.open("/dev/full", os.O_WRONLY)
+    take_as_stdout(ours, monkeypatch)
+
+    sys.stdout.write("a row\n")
+    with pytest.raises(OutputError, match="stdout: No space left on device: the result is not whole"):
+        await streams.taken()
+
+    os.close(ours)
