@@ -48,7 +48,7 @@ def prism(tmp_path: Path) -> Iterator[VolumeGroupsOf]:
 
 async def made(prism: VolumeGroupsOf, *, waiting: Waiting = QUICK, data_services: str = "") -> Iscsi:
     attacher = Iscsi(cast(Prism, prism), AttachOptions(data_services=data_services), waiting=waiting)
-    assert await attacher.can_serve(V4, None)
+    assert await attacher.can_serve(V4)
     assert await attacher.can_serve_vm(VM)
     return attacher
 
@@ -283,7 +283,7 @@ async def test_a_disk_that_never_has_a_size_is_said(prism: VolumeGroupsOf, monke
 async def test_where_no_volume_group_can_be_made_the_reason_is_given(prism: VolumeGroupsOf) -> None:
     prism.no_volume_groups = "volume groups: too old"
 
-    assert (await Iscsi(cast(Prism, prism), AttachOptions()).can_serve(V4, None)).reason == "volume groups: too old"
+    assert (await Iscsi(cast(Prism, prism), AttachOptions()).can_serve(V4)).reason == "volume groups: too old"
 
 
 async def test_a_vm_whose_cluster_is_not_told_is_refused_before_it_is_frozen(prism: VolumeGroupsOf) -> None:
@@ -297,7 +297,7 @@ async def test_a_vm_whose_cluster_is_not_told_is_refused_before_it_is_frozen(pri
 
 async def test_an_address_that_is_none_is_an_error_of_the_options(prism: VolumeGroupsOf) -> None:
     with pytest.raises(OptionsError, match="--data-services: 'a b' is not HOST or HOST:PORT"):
-        await Iscsi(cast(Prism, prism), AttachOptions(data_services="a b")).can_serve(V4, None)
+        await Iscsi(cast(Prism, prism), AttachOptions(data_services="a b")).can_serve(V4)
 
 
 async def test_one_who_is_cancelled_leaves_nothing(prism: VolumeGroupsOf) -> None:

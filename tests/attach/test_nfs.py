@@ -110,7 +110,7 @@ def qemus() -> list[str]:
 
 async def test_the_file_is_read_from_the_cvm_of_the_vm_s_host(server: Path) -> None:
     nfs = attacher()
-    assert await nfs.can_serve(V3, None)
+    assert await nfs.can_serve(V3)
     assert await nfs.can_serve_vm(vm())
 
     attached, data = await read(nfs, disk_point())
@@ -255,7 +255,7 @@ async def test_who_tells_no_address_is_helped_by_the_option(server: Path) -> Non
 async def test_where_prism_tells_no_paths_the_way_is_none() -> None:
     v4 = Findings("v4", revisions=Revisions("v4.1", "v4.0", "v4.0"))
 
-    assert "tells no paths" in (await attacher().can_serve(v4, None)).reason
+    assert "tells no paths" in (await attacher().can_serve(v4)).reason
 
 
 @pytest.mark.parametrize("host", ["nfs://x", "10.0.0.5:2049", "cvm:", "[::1]:2049", "[cvm]", "a b"])
@@ -263,7 +263,7 @@ async def test_a_server_that_is_no_host_is_refused_before_it_is_asked(host: str)
     with pytest.raises(
         OptionsError, match=f"--nfs-server: {re.escape(repr(host))} is not the name or address of a host"
     ):
-        await attacher(nfs_server=host).can_serve(V3, None)
+        await attacher(nfs_server=host).can_serve(V3)
 
 
 @pytest.mark.parametrize("words", ["MNT3ERR_NOENT", "MNT3ERR_NOTDIR"])

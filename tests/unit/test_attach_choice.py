@@ -34,7 +34,7 @@ from ntxengine.attach.nfs import export_problem
 from ntxengine.errors import AttachError, NotFoundError, NtxError, OptionsError, PrismBusy, PrismError, ToolError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
-from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Vm
+from ntxengine.prism.models import AttachedDisk, Disk, Vm
 
 NO_PRISM = cast(Prism, SimpleNamespace(no_volume_groups="too old"))
 
@@ -44,8 +44,8 @@ V4 = Findings("v4", revisions=Revisions("v4.1", "v4.0", "v4.0"))
 V4_0 = Findings("v4", revisions=Revisions("v4.0", "v4.0", "v4.0"))
 
 
-async def chosen(findings: Findings, options: AttachOptions, point: DiskPoint | None = None) -> type[Attacher]:
-    found = await choose_attacher(NO_PRISM, findings, options, point)
+async def chosen(findings: Findings, options: AttachOptions) -> type[Attacher]:
+    found = await choose_attacher(NO_PRISM, findings, options)
     return type(found.candidates[0] if isinstance(found, FirstThatCan) else found)
 
 
@@ -54,13 +54,6 @@ async def test_mounted_containers_are_preferred_where_prism_tells_paths(tmp_path
 
     assert await chosen(V3, options) is ContainerMount
     assert await chosen(V4, options) is HotAdd
-
-
-async def test_a_disk_point_without_a_path_is_hot_added(tmp_path: Path) -> None:
-    options = AttachOptions("w", tmp_path, containers=tmp_path)
-
-    assert await chosen(V3, options, DiskPoint("p", "d", "rp", path="/default/x")) is ContainerMount
-    assert await chosen(V3, options, DiskPoint("p", "d", "rp")) is HotAdd
 
 
 async def test_when_none_can_serve_the_error_has_the_reason_of_each(tmp_path: Path) -> None:
@@ -136,7 +129,7 @@ async def test_a_way_that_does_not_exist_is_refused_with_those_that_do() -> None
 class Stub(HotAdd):
     """A way that leads to the VMs whose names hold its own."""
 
-    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+    async def can_serve(self, findings: Findings) -> Verdict:
         return YES
 
     async def can_serve_vm(self, vm: Vm) -> Verdict:

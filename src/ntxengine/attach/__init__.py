@@ -36,7 +36,7 @@ from ntxengine.attach.nfs import NfsExport
 from ntxengine.errors import NtxError, OptionsError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
-from ntxengine.prism.models import DiskPoint, Vm
+from ntxengine.prism.models import Vm
 
 __all__ = [
     "ATTACHERS",
@@ -78,10 +78,8 @@ def title_of(name: str) -> str:
     return next((kind.title for kind in ATTACHERS if kind.name == name), name)
 
 
-async def choose_attacher(
-    prism: Prism, findings: Findings, options: AttachOptions, disk_point: DiskPoint | None = None
-) -> Attacher:
-    """Return the attacher that is named; or the one that can serve this Prism and, if one is given, this disk point.
+async def choose_attacher(prism: Prism, findings: Findings, options: AttachOptions) -> Attacher:
+    """Return the attacher that is named; or the one that can serve this Prism.
 
     Where several can, each VM gets the first of them that can serve it (`Attacher.for_vm`).
     Errors: OptionsError, with the reason of each that cannot; what was told to one that could is wrong.
@@ -90,7 +88,7 @@ async def choose_attacher(
     reasons: list[str] = []
     for kind in _kinds(options.source):
         attacher = kind(prism, options)
-        if verdict := await attacher.can_serve(findings, disk_point):
+        if verdict := await attacher.can_serve(findings):
             candidates.append(attacher)
         else:
             reasons.append(f"{kind.title}: {verdict.reason}")

@@ -149,10 +149,9 @@ class Attacher(ABC):
         self.options = options
 
     @abstractmethod
-    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
-        """Say whether this way can be used here.
+    async def can_serve(self, findings: Findings) -> Verdict:
+        """Say whether this way can be used here, as far as that can be said before there is a recovery point.
 
-        Without a disk point: as far as that can be said before there is a recovery point.
         Errors: OptionsError (it could be used, and what it was told is wrong).
         """
 

@@ -49,11 +49,11 @@ class ContainerMount(Attacher):
         self._timeout_s = timeout_s
         self._tried: Tried[str] = Tried()
 
-    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+    async def can_serve(self, findings: Findings) -> Verdict:
         """Say whether there are mounts, and paths to follow below them."""
         if self.options.containers is None:
             return Verdict("no directory of mounted storage containers was given (--containers DIR, Prism v3)")
-        if not findings.tells_paths or (disk_point is not None and disk_point.path is None):
+        if not findings.tells_paths:
             return Verdict(
                 f"--containers {self.options.containers} is of no use: this Prism tells no paths on the cluster's "
                 f"storage (v4 does not)"

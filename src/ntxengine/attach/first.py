@@ -29,9 +29,9 @@ class FirstThatCan(Attacher):
         self.candidates = tuple(candidates)
         self._others = tuple(others)
 
-    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+    async def can_serve(self, findings: Findings) -> Verdict:
         """Say whether one of them can be used here."""
-        verdicts = [await each.can_serve(findings, disk_point) for each in self.candidates]
+        verdicts = [await each.can_serve(findings) for each in self.candidates]
         return Verdict("" if any(verdicts) else "; ".join(verdict.reason for verdict in verdicts))
 
     async def for_vm(self, vm: Vm, warn: Callable[[str], None]) -> Attacher:

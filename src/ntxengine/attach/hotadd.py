@@ -68,7 +68,7 @@ class HotAdd(Attacher):
         self._poll_s = poll_s
         self._localities: dict[str, Locality] = {}
 
-    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+    async def can_serve(self, findings: Findings) -> Verdict:
         """Say whether this machine is known as a VM of the cluster, and Prism can add disks to it."""
         if not self.worker_id:
             return Verdict("this machine was not given as a VM of the cluster (--worker VM)")

@@ -71,7 +71,7 @@ class Iscsi(Attacher):
         self._places: dict[str, tuple[str, Portal]] = {}
         self._chosen: Initiator | None = None
 
-    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+    async def can_serve(self, findings: Findings) -> Verdict:
         """Say whether volume groups can be made, and something here can log in to them."""
         if reason := self.prism.no_volume_groups:
             return Verdict(reason)

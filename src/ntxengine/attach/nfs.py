@@ -75,9 +75,9 @@ class NfsExport(Attacher):
         self._tried: Tried[str] = Tried()
         self._servers: dict[str, tuple[str, Locality]] = {}
 
-    async def can_serve(self, findings: Findings, disk_point: DiskPoint | None) -> Verdict:
+    async def can_serve(self, findings: Findings) -> Verdict:
         """Say whether there are paths to follow, and qemu can follow them."""
-        if not findings.tells_paths or (disk_point is not None and disk_point.path is None):
+        if not findings.tells_paths:
             return Verdict("this Prism tells no paths on the cluster's storage (v4 does not)")
         server_named(self.options)
         return Verdict(await qemu_img.no_driver("nfs"))

@@ -54,7 +54,7 @@ class Way(Check):
             return blocked(worker.because or worker.key)
         attacher = self.kind(context.prism, attach_options(context))
         try:
-            verdict = await attacher.can_serve(context.prism.findings, None)
+            verdict = await attacher.can_serve(context.prism.findings)
         except OptionsError as exc:  # whatever else can be used, a capture ends here
             return failed(str(exc), "correct it, or leave it out")
         if not verdict:
