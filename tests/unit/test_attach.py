@@ -110,6 +110,15 @@ async def test_a_container_whose_name_is_no_folder_s_is_not_looked_at(name: str,
     assert verdict.reason.endswith("its name cannot be that of a folder")
 
 
+async def test_without_a_directory_of_mounts_nothing_is_looked_at() -> None:
+    nowhere = ContainerMount(cast(Prism, None), AttachOptions())
+
+    with pytest.raises(AttachError, match="--containers"):
+        await nowhere.can_serve_vm(Vm("db01", "db01", "on", "cluster", None, ()))
+    with pytest.raises(AttachError, match="--containers"):
+        await read(nowhere, disk_point())
+
+
 async def test_a_mount_below_a_link_is_followed(containers: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(containers)
 

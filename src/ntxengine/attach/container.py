@@ -37,6 +37,8 @@ LIVE_FOLDER = ".acropolis"
 LOOK_TIMEOUT_S = 30.0
 """A cluster whose allow-list lacks this machine often just does not answer (nutanix-api.md, fact 10)."""
 
+_NO_ROOT = "no directory of mounted storage containers was given (--containers DIR, Prism v3)"
+
 
 class ContainerMount(Attacher):
     """The cluster's containers, mounted (read-only, please) as directories of one: `containers/<container>/...`."""
@@ -52,7 +54,7 @@ class ContainerMount(Attacher):
     async def can_serve(self, findings: Findings) -> Verdict:
         """Say whether there are mounts, and paths to follow below them."""
         if self.options.containers is None:
-            return Verdict("no directory of mounted storage containers was given (--containers DIR, Prism v3)")
+            return Verdict(_NO_ROOT)
         if not findings.tells_paths:
             return Verdict(
                 f"--containers {self.options.containers} is of no use: this Prism tells no paths on the cluster's "
@@ -63,19 +65,19 @@ class ContainerMount(Attacher):
 
     async def can_serve_vm(self, vm: Vm) -> Verdict:
         """Say whether the container of each disk, where Prism names it, is mounted and can be read."""
-        root = self.options.containers
-        if root is None:
-            return Verdict("no folder of mounted containers was given (--containers)")
-        look = partial(container_problem, root, timeout_s=self._timeout_s)
+        look = partial(container_problem, self._root, timeout_s=self._timeout_s)
         return await judge_containers(vm, lambda name: self._tried.get(name, partial(look, name)))
+
+    @property
+    def _root(self) -> Path:
+        if self.options.containers is None:
+            raise AttachError(_NO_ROOT)
+        return self.options.containers
 
     @asynccontextmanager
     async def attach(self, disk_point: DiskPoint, size: int) -> AsyncIterator[Attached]:
         """Give the file of the disk.  There is nothing to take away."""
-        root = self.options.containers
-        if root is None:
-            raise AttachError("no folder of mounted containers was given (--containers)")
-        relative = checked_path(disk_point)
+        root, relative = self._root, checked_path(disk_point)
         try:
             path, found = await call_with_timeout(lambda: _look(root, relative), self._timeout_s)
         except TimeoutError as error:
