@@ -20,6 +20,7 @@ from ntxengine.attach.base import (
     YES,
     Attached,
     Attacher,
+    Attachers,
     AttachOptions,
     History,
     Leftover,
@@ -46,6 +47,7 @@ __all__ = [
     "AttachOptions",
     "Attached",
     "Attacher",
+    "Attachers",
     "ContainerMount",
     "FirstThatCan",
     "History",
@@ -78,7 +80,7 @@ def title_of(name: str) -> str:
     return next((kind.title for kind in ATTACHERS if kind.name == name), name)
 
 
-async def choose_attacher(prism: Prism, findings: Findings, options: AttachOptions) -> Attacher:
+async def choose_attacher(prism: Prism, findings: Findings, options: AttachOptions) -> Attachers:
     """Return the attacher that is named; or the one that can serve this Prism.
 
     Where several can, each VM gets the first of them that can serve it (`Attacher.for_vm`).
@@ -93,7 +95,7 @@ async def choose_attacher(prism: Prism, findings: Findings, options: AttachOptio
         else:
             reasons.append(f"{kind.title}: {verdict.reason}")
     if len(candidates) > 1:
-        return FirstThatCan(prism, options, candidates, reasons)
+        return FirstThatCan(candidates, reasons)
     if candidates:
         return candidates[0]
     if options.source != AUTO:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from ntxengine.concurrency.completion import call_with_timeout, run_to_completion
 from ntxengine.dataplane.location import Location
@@ -132,6 +132,14 @@ class History:
     name_prefix: str
 
 
+class Attachers(Protocol):
+    """Whoever says, for each VM, who attaches its disks: an attacher itself, or the first of several that can."""
+
+    async def for_vm(self, vm: Vm, warn: Callable[[str], None]) -> Attacher:
+        """Return who attaches the disks of this VM.  Errors: AttachError that says why nobody can, PrismError."""
+        ...
+
+
 class Attacher(ABC):
     """One way to the bytes.
 
@@ -168,7 +176,7 @@ class Attacher(ABC):
         return YES
 
     async def for_vm(self, vm: Vm, warn: Callable[[str], None]) -> Attacher:
-        """Return who attaches the disks of this VM.  Errors: AttachError that says why nobody can, PrismError."""
+        """As Attachers.for_vm: this one."""
         if verdict := await self.can_serve_vm(vm):
             return self
         raise AttachError(verdict.reason)

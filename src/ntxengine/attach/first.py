@@ -7,32 +7,18 @@ machine, it may be on another cluster than the worker VM.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 
-from ntxengine.attach.base import AUTO, Attached, Attacher, AttachOptions, Verdict
+from ntxengine.attach.base import Attacher, Verdict
 from ntxengine.errors import AttachError, NotFoundError
-from ntxengine.prism.cluster import Prism
-from ntxengine.prism.findings import Findings
-from ntxengine.prism.models import DiskPoint, Vm
+from ntxengine.prism.models import Vm
 
 
-class FirstThatCan(Attacher):
+class FirstThatCan:
     """Asks one way after the other.  `others` says of ways that cannot be used at all why not."""
 
-    name = AUTO
-    title = "the first way that can be used"
-
-    def __init__(
-        self, prism: Prism, options: AttachOptions, candidates: Sequence[Attacher], others: Sequence[str]
-    ) -> None:
-        super().__init__(prism, options)
+    def __init__(self, candidates: Sequence[Attacher], others: Sequence[str]) -> None:
         self.candidates = tuple(candidates)
         self._others = tuple(others)
-
-    async def can_serve(self, findings: Findings) -> Verdict:
-        """Say whether one of them can be used here."""
-        verdicts = [await each.can_serve(findings) for each in self.candidates]
-        return Verdict("" if any(verdicts) else "; ".join(verdict.reason for verdict in verdicts))
 
     async def for_vm(self, vm: Vm, warn: Callable[[str], None]) -> Attacher:
         """Return the first that can; a warning says why those before it cannot."""
@@ -48,7 +34,3 @@ class FirstThatCan(Attacher):
                 return each
             reasons.append(f"{each.title}: {verdict.reason}")
         raise AttachError(f"no way to the disks of VM {vm.name!r} ({vm.id}): {'; '.join([*reasons, *self._others])}")
-
-    def attach(self, disk_point: DiskPoint, size: int) -> AbstractAsyncContextManager[Attached]:
-        """Never asked: `for_vm` gives who attaches."""
-        raise AttachError(f"disk {disk_point.disk_id}: no way to it was chosen")

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ntxengine.attach import Attacher, Locality
+from ntxengine.attach import Attacher, Attachers, Locality
 from ntxengine.capture.audit import Audit, cursor_after
 from ntxengine.capture.clones import find_clones
 from ntxengine.capture.consistency import choose_quiescing
@@ -111,7 +111,7 @@ async def plan_capture(
     vm_id: str,
     options: CaptureOptions,
     *,
-    attacher: Attacher | None = None,
+    attacher: Attachers | None = None,
     damage: str = "",
 ) -> CapturePlan:
     """Decide what a capture of the VM, as it is now, would go on top of.  Touches nothing.
@@ -125,8 +125,7 @@ async def plan_capture(
     groups = await with_groups(prism, await prism.vm(vm_id), are_wanted=options.volume_groups)
     vm = groups.vm
     warnings = list(groups.warnings)
-    if attacher is not None:
-        attacher = await attacher.for_vm(vm, warnings.append)
+    chosen = None if attacher is None else await attacher.for_vm(vm, warnings.append)
     parent = await find_parent(prism, repository, vm, options, damage=damage)
     clones = await find_clones(prism, repository, vm, parent.newest)
     vm = dataclasses.replace(
@@ -159,7 +158,7 @@ async def plan_capture(
         removed=_removed(vm, parent.newest, are_groups_left_out=bool(groups.left_out)),
         groups_left_out=groups.left_out,
         warnings=tuple(warnings),
-        attacher=attacher,
+        attacher=chosen,
     )
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from ntxengine.attach import Attacher
+from ntxengine.attach import Attachers
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.workflow import capture
 from ntxengine.concurrency.parallel import map_limited
@@ -35,7 +35,7 @@ async def capture_several(
     vms: Sequence[Vm],
     *,
     options: CaptureOptions,
-    attacher: Attacher,
+    attacher: Attachers,
     at_once: int = 1,
     on_event: OnEvent = log_event,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from ntxengine.attach import Attacher
+from ntxengine.attach import Attachers
 from ntxengine.capture.gathering import Gathering, check_together
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.several import Outcome, outcomes
@@ -23,7 +23,7 @@ async def capture_together(
     vms: Sequence[Vm],
     *,
     options: CaptureOptions,
-    attacher: Attacher,
+    attacher: Attachers,
     at_once: int = 1,
     on_event: OnEvent = log_event,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,

@@ -14,7 +14,7 @@ import logging
 import time
 from contextlib import nullcontext
 
-from ntxengine.attach import Attacher
+from ntxengine.attach import Attacher, Attachers
 from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture_disk
 from ntxengine.capture.freeze import Frozen, check_frozen, freeze, leave_out_untold
 from ntxengine.capture.gathering import Gathering
@@ -52,7 +52,7 @@ async def capture(
     vm: Vm,
     *,
     options: CaptureOptions,
-    attacher: Attacher,
+    attacher: Attachers,
     on_event: OnEvent = log_event,
     gathering: Gathering | None = None,
 ) -> Point:
@@ -89,7 +89,7 @@ class _Capture:
         lock: VmLock,
         vm: Vm,
         options: CaptureOptions,
-        attacher: Attacher,
+        attacher: Attachers,
         emit: Emitter,
         *,
         damage: str = "",
@@ -100,7 +100,7 @@ class _Capture:
         self._lock = lock
         self._vm = vm
         self._options = options
-        self._attacher = attacher
+        self._attachers = attacher
         self._emit = emit
         self._subject: Subject = {"vm_id": vm.id, "vm_name": vm.name}
         self._damage = damage
@@ -108,6 +108,7 @@ class _Capture:
         self._undo = Rollback()
         self._stages = Stages()
         self._warnings: list[str] = []
+        self._attacher: Attacher
         self._recorder: Recorder
 
     async def run(self) -> Point:
@@ -119,10 +120,11 @@ class _Capture:
                 self._repository,
                 self._vm.id,
                 self._options,
-                attacher=self._attacher,
+                attacher=self._attachers,
                 damage=self._damage,
             )
-            self._attacher = plan.attacher or self._attacher
+            assert plan.attacher is not None
+            self._attacher = plan.attacher
             self._recorder = Recorder(self._prism, self._repository, self._lock, plan.vm, self._warn)
             self._tell_plan(plan)
             if plan.notice and plan.cluster.version.numbers:  # one that is not told may be no news at all

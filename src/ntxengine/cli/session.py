@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ntxengine.api.cluster import find_vm
-from ntxengine.attach import AUTO, DEVICE_DIR, Attacher, AttachOptions, choose_attacher, source_names
+from ntxengine.attach import AUTO, DEVICE_DIR, Attachers, AttachOptions, choose_attacher, source_names
 from ntxengine.cli.options import Function
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
@@ -59,7 +59,7 @@ class AttachArguments:
     nfs_server: str | None
     data_services: str | None
 
-    async def attacher(self, cluster: Cluster) -> Attacher:
+    async def attacher(self, cluster: Cluster) -> Attachers:
         """Return the attacher that fits.  Errors: as choose_attacher; as find_vm for the worker VM."""
         worker_id = "" if self.worker is None else (await find_vm(cluster, self.worker)).id
         return await choose_attacher(cluster.prism, cluster.findings, self.options(worker_id))
