@@ -16,6 +16,7 @@ from ntxengine.errors import LockedError, RepositoryError
 from ntxengine.events import Stage
 from ntxengine.repository import Repository, site
 from ntxengine.repository.store import PointStore
+from ntxengine.sim.faults.lists import ListFault
 from ntxengine.sweep import sweep
 from tests.capture.lab import MIB, Lab, Witness
 from tests.cli.ntx import ntx
@@ -213,6 +214,18 @@ async def test_an_adopted_copy_is_a_repository_of_its_own(v4_lab: Lab, tmp_path:
     assert [point.id for point in lab.points()] == [first.id, second.id, third.id]
     assert lab.recovery_points() == sorted([f"ntx-{original.id}-{first.id}", f"ntx-{lab.repository.id}-{third.id}"])
     assert lab.witness.warnings == []
+
+
+async def test_a_filter_that_hides_what_is_there_costs_no_record(v4_lab: Lab, tmp_path: Path) -> None:
+    lab = v4_lab
+    await lab.capture()
+    lab.repository = await Repository.adopt(copy_of(lab.repository, tmp_path / "copy").path)
+    lab.sim.faults.lists.append(ListFault(path="/recovery-points$", kind="vanish", value=9))
+
+    await sweep(lab.prism, lab.repository, attach=lab.attach_options)
+
+    assert lab.sim.faults.lists == [] or lab.sim.faults.lists[0].count == 0
+    assert len((await lab.repository.cluster_records(lab.vm_id)).foreign) == 1
 
 
 async def test_an_adopted_copy_of_an_older_version_leaves_what_its_original_has(v4_lab: Lab, tmp_path: Path) -> None:
