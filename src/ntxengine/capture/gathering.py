@@ -4,7 +4,7 @@
                                     check, agree                 one recovery point
 
 One that fails before the recovery point is asked for lets all fail: a group that lacks a VM is not what was asked for.
-After it each is on its own.
+After it each is on its own.  A VM that is captured alone is one that waits for nobody.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from ntxengine.capture.freeze import freeze
@@ -26,6 +26,8 @@ from ntxengine.repository import StoredMember
 
 Brought = TypeVar("Brought")
 Made = TypeVar("Made")
+
+Warn = Callable[[str], None]
 
 
 class _Barrier(Generic[Brought, Made]):
@@ -58,14 +60,6 @@ class _Barrier(Generic[Brought, Made]):
             self._made.set_exception(error)
 
 
-@dataclass(frozen=True)
-class SharedPoint:
-    """The recovery point as one VM sees it, and what is to be said of it."""
-
-    point: RecoveryPoint
-    warnings: tuple[str, ...]
-
-
 class Gathering:
     """The captures of `vms`, each of which calls `agree`, then `freeze`.  At most `at_once` of them copy at a time."""
 
@@ -76,13 +70,13 @@ class Gathering:
         self._members: tuple[StoredMember, ...] = ()
         self._plans: list[CapturePlan] = []
         self._planned: _Barrier[tuple[CapturePlan, str], None] = _Barrier(len(vms), self._agree)
-        self._frozen: _Barrier[str, dict[str, SharedPoint]] = _Barrier(len(vms), self._freeze)
+        self._frozen: _Barrier[tuple[str, Warn], dict[str, RecoveryPoint]] = _Barrier(len(vms), self._freeze)
         self._turns = asyncio.Semaphore(at_once)
         self._readers: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
     def members(self) -> tuple[StoredMember, ...]:
-        """The VMs, each with the point that it is to become.  Known once they have agreed."""
+        """The VMs, each with the point that it is to become; none if it is alone.  Known once they have agreed."""
         return self._members
 
     def turn(self) -> AbstractAsyncContextManager[None]:
@@ -104,9 +98,12 @@ class Gathering:
         await self._planned.wait((plan, point_id))
         return next(each for each in self._plans if each.vm.id == plan.vm.id)
 
-    async def freeze(self, vm_id: str, name: str) -> SharedPoint:
-        """Wait until all are recorded, and freeze them.  Errors: as Prism.create_shared_recovery_point; OtherFailed."""
-        return (await self._frozen.wait(name))[vm_id]
+    async def freeze(self, vm_id: str, name: str, warn: Warn) -> RecoveryPoint:
+        """Wait until all are recorded, and freeze them; return the recovery point as this VM sees it.
+
+        Errors: as Prism.create_shared_recovery_point; OtherFailed.
+        """
+        return (await self._frozen.wait((name, warn)))[vm_id]
 
     def fail(self, vm: Vm, error: Exception) -> None:
         """Tell the others, if they wait, that one of them has failed."""
@@ -118,15 +115,22 @@ class Gathering:
         self._frozen.fail(other)
 
     async def _agree(self, brought: list[tuple[CapturePlan, str]]) -> None:
+        if len(brought) == 1:
+            self._plans = [brought[0][0]]
+            return
         brought = sorted(brought, key=lambda each: self._order.index(each[0].vm.id))
         plans = plans_together(self._prism, [plan for plan, _ in brought])
         self._members = tuple(StoredMember(plan.vm.id.lower(), plan.vm.name, point_id) for plan, point_id in brought)
         self._plans = plans
 
-    async def _freeze(self, names: list[str]) -> dict[str, SharedPoint]:
-        warnings: list[str] = []
-        points = await freeze(self._prism, self._plans, name=names[0], options=self._options, warn=warnings.append)
-        return {point.vm_id: SharedPoint(point, tuple(warnings)) for point in points}
+    async def _freeze(self, brought: list[tuple[str, Warn]]) -> dict[str, RecoveryPoint]:
+        def warn_all(text: str) -> None:
+            for _, warn in brought:
+                warn(text)
+
+        name, _ = brought[0]  # that of all
+        points = await freeze(self._prism, self._plans, name=name, options=self._options, warn=warn_all)
+        return {plan.vm.id: point for plan, point in zip(self._plans, points, strict=True)}
 
 
 def check_together(prism: RecoveryPoints, vms: Sequence[Vm]) -> None:

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 
 from ntxengine.attach import Attacher, Attachers
 from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture_disk
-from ntxengine.capture.freeze import Frozen, check_frozen, freeze, leave_out_untold
+from ntxengine.capture.freeze import Frozen, check_frozen, leave_out_untold
 from ntxengine.capture.gathering import Gathering
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture, stored_disk_point
@@ -39,7 +39,7 @@ from ntxengine.events import (
     log_event,
 )
 from ntxengine.prism.cluster import Prism
-from ntxengine.prism.models import RecoveryPoint, Vm
+from ntxengine.prism.models import Vm
 from ntxengine.repository import CaptureReport, Point, PointRecord, Repository, UnfinishedPoint, VmLock
 from ntxengine.units import utc_now
 
@@ -68,15 +68,17 @@ async def capture(
     """
     emit = Emitter(on_event)
     async with repository.lock(vm.id) as lock:
+        alone = Gathering(prism, [vm], options, at_once=1)
         try:
-            return await _Capture(prism, repository, lock, vm, options, attacher, emit, gathering=gathering).run()
+            return await _Capture(prism, repository, lock, vm, options, attacher, emit, gathering or alone).run()
         except BuiltOnDamage as error:
             if options.on_lost_tracking == "fail" or gathering is not None:
                 raise
             damage = str(error)
         # Not silently: the full point warns with the reason of each disk, and records it.
         emit(StartedOver(vm_id=vm.id, vm_name=vm.name, reason=damage))
-        return await _Capture(prism, repository, lock, vm, options, attacher, emit, damage=damage).run()
+        alone = Gathering(prism, [vm], options, at_once=1)
+        return await _Capture(prism, repository, lock, vm, options, attacher, emit, alone, damage=damage).run()
 
 
 class _Capture:
@@ -91,9 +93,9 @@ class _Capture:
         options: CaptureOptions,
         attacher: Attachers,
         emit: Emitter,
+        gathering: Gathering,
         *,
         damage: str = "",
-        gathering: Gathering | None = None,
     ) -> None:
         self._prism = prism
         self._repository = repository
@@ -140,7 +142,7 @@ class _Capture:
             unfinished = await self._begin(plan)
             await self._settle_site()
             plan, frozen = await self._freeze(plan, unfinished)
-            async with self._gathering.turn() if self._gathering else nullcontext():
+            async with self._gathering.turn():
                 disks = await self._capture_disks(plan, unfinished, frozen)
             await self._recorder.end_attaching()
             record = self._record(plan, unfinished, frozen, disks, started_s)
@@ -200,27 +202,17 @@ class _Capture:
     async def _freeze(self, plan: CapturePlan, unfinished: UnfinishedPoint) -> tuple[CapturePlan, Frozen]:
         """Make the recovery point; return it with the plan, which lacks what cannot be had of it."""
         gathering = self._gathering
-        if gathering is not None:
-            plan = await gathering.agree(plan, unfinished.id)
+        plan = await gathering.agree(plan, unfinished.id)
         self._emit(StageBegan(stage=Stage.FREEZE, consistency=plan.consistency, **self._subject))
         recorder = self._recorder
         with self._stages(Stage.FREEZE):
-            name = await recorder.announce(unfinished, self._attacher, gathering.members if gathering else ())
+            name = await recorder.announce(unfinished, self._attacher, gathering.members)
             self._undo.add(f"remove recovery point {name}", recorder.take_back)
-            if gathering is None:
-                (point,) = await freeze(self._prism, [plan], name=name, options=self._options, warn=self._warn)
-            else:
-                point = await self._frozen_with_others(gathering, plan, name)
+            point = await gathering.freeze(plan.vm.id, name, self._warn)
             # Recorded before anything else is looked at: undoing it needs the id.
             await recorder.complete(point)
         plan = leave_out_untold(plan, point, self._warn)
         return plan, check_frozen(plan, point, name, self._options, self._warn)
-
-    async def _frozen_with_others(self, gathering: Gathering, plan: CapturePlan, name: str) -> RecoveryPoint:
-        shared = await gathering.freeze(plan.vm.id, name)
-        for warning in shared.warnings:
-            self._warn(warning)
-        return shared.point
 
     async def _capture_disks(
         self, plan: CapturePlan, unfinished: UnfinishedPoint, frozen: Frozen
@@ -239,7 +231,7 @@ class _Capture:
             unfinished=unfinished,
             warn=self._warn,
             attaching=self._recorder.attaching if self._attacher.makes_clones else nullcontext,
-            reading=self._gathering.reading if self._gathering else lambda _disk_point_id: nullcontext(),
+            reading=self._gathering.reading,
         )
 
         async def capture_one(disk_plan: DiskPlan) -> CapturedDisk:
@@ -288,7 +280,7 @@ class _Capture:
             recovery_point_disks={disk_id.lower(): stored_disk_point(disk) for disk_id, disk in frozen.disks.items()},
             disks=tuple(captured.disk for captured in disks.values()),
             report=report,
-            together=self._gathering.members if self._gathering else (),
+            together=self._gathering.members,
         )
 
     async def _commit(self, unfinished: UnfinishedPoint, record: PointRecord, plan: CapturePlan) -> Point:
