@@ -16,6 +16,7 @@ import pytest
 
 from ntxengine.errors import NtxError
 from ntxengine.events import Stage
+from ntxengine.prism.http.login import REFUSED_FOR_S
 from ntxengine.repository import Point, Repository
 from ntxengine.repository.store import PointStore
 from ntxengine.restore import restore
@@ -157,7 +158,8 @@ async def test_a_capture_among_faults_is_right_or_clearly_refused(
     repository = Repository(PointStore.create(tmp_path / "repository"))
     with run_in_thread(config, tmp_path / "cluster") as sim:
         async with aclosing(Cancels(sim)) as network:
-            lab = await open_lab(sim, family, repository, attach=attach, clock=fast_clock(), transport=network)
+            clock = fast_clock()
+            lab = await open_lab(sim, family, repository, attach=attach, clock=clock, transport=network)
             case = Case(lab, network, chance)
             case.log.append(f"seed {seed}: {family} {attach}")
             try:
@@ -166,6 +168,9 @@ async def test_a_capture_among_faults_is_right_or_clearly_refused(
                     await case.capture(chance.choice([0, 0, 0, chance.randrange(1, MOST_REQUESTS)]))
                     end_trouble(config)
                 await case.capture(0)
+                if case.log[-1].startswith("CredentialsError"):  # a login that was refused is not tried again at once
+                    await clock.sleep(8 * REFUSED_FOR_S)
+                    await case.capture(0)
                 assert case.log[-1] == "captured"
                 assert all(len(error.splitlines()) == 1 for error in case.errors)
                 await case.prove(tmp_path / "restored")
