@@ -124,6 +124,24 @@ def test_a_wide_table_has_cluster_and_tier(cluster: Simulator) -> None:
     assert row.split()[-3:-1] == ["pe2", "HYBRID"]
 
 
+def test_what_keeps_guest_tools_is_said(tmp_path: Path) -> None:
+    states = {
+        "disabled": GuestToolsConfig(enabled=False),
+        "not reachable": GuestToolsConfig(reachable=False),
+        "cannot quiesce": GuestToolsConfig(can_quiesce=False),
+    }
+    vms = [
+        VmConfig(words.replace(" ", "-"), disks=[DiskConfig(tmp_path / f"{words}.raw", size=MIB)], guest_tools=tools)
+        for words, tools in states.items()
+    ]
+    with run_in_thread(SimConfig(vms=vms), tmp_path / "sim") as sim:
+        shown = ntx("vms", env=sim.env)
+
+    for words in states:
+        row = next(line for line in shown.out.splitlines() if line.startswith(words.replace(" ", "-")))
+        assert f" {words} " in row.removeprefix(words.replace(" ", "-")) + " ", row
+
+
 def test_a_short_table_asks_for_nothing_else(cluster: Simulator) -> None:
     before = len(cluster.requests)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -21,6 +22,7 @@ from ntxengine.cli.table import Column
 from ntxengine.cli.values import Given
 from ntxengine.errors import NtxError
 from ntxengine.prism import Prism
+from ntxengine.prism.guest import Obstacle
 from ntxengine.prism.models import Disk, GuestTools, OddVm, Vm, VmList
 from ntxengine.units import format_size
 
@@ -204,16 +206,18 @@ def _tiers(details: VmDetails | None) -> str:
     return ", ".join(dict.fromkeys(each.tier.name for each in storage if each.tier is not None)) or UNKNOWN
 
 
+_OBSTACLES: Mapping[Obstacle, str] = {
+    "Guest Tools are not installed": "none",
+    "Guest Tools are not enabled": "disabled",
+    "Guest Tools do not answer": "not reachable",
+    "Guest Tools cannot quiesce (no VSS snapshot capability)": "cannot quiesce",
+}
+
+
 def _tools(tools: GuestTools) -> str:
     """Return what Guest Tools can; what Prism does not say is not counted against them."""
-    if tools.installed is False:
-        return "none"
-    if tools.enabled is False:
-        return "disabled"
-    if tools.reachable is False:
-        return "not reachable"
-    if tools.can_quiesce is False:
-        return "cannot quiesce"
+    if tools.obstacle:
+        return _OBSTACLES[tools.obstacle]
     how = {"windows": "VSS", "linux": "file-system freeze", "unknown": "can quiesce"}[tools.os]
     is_all_told = None not in (tools.installed, tools.enabled, tools.reachable, tools.can_quiesce)
     return how if is_all_told else f"{how}, perhaps"
