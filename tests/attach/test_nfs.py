@@ -329,3 +329,11 @@ async def test_our_address_is_the_one_that_a_server_would_see(network: None) -> 
 
 async def test_a_resolver_that_is_silent_does_not_hold_up_the_error(silent_resolver: None) -> None:
     assert await own_address("cvm.example.com", timeout_s=0.05) == "the address of this machine"
+
+
+async def test_a_disk_that_came_after_the_look_is_refused() -> None:
+    attacher = NfsExport(cast(Prism, Cluster()), AttachOptions())
+
+    with pytest.raises(AttachError, match="disk disk was not there when its VM was looked at; try again"):
+        async with attacher.attach(disk_point(), SIZE):
+            pytest.fail("it was attached")

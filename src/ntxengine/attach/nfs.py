@@ -109,7 +109,7 @@ class NfsExport(Attacher):
         """Give an export of the disk's file; the server of it here is ended on exit."""
         server, locality = self._servers.get(disk_point.disk_id, (server_named(self.options), Locality()))
         if not server:
-            raise AttachError(f"no NFS server is known for disk {disk_point.disk_id} (--nfs-server HOST)")
+            raise AttachError(f"disk {disk_point.disk_id} was not there when its VM was looked at; try again")
         file = NfsFile(server, f"/{checked_path(disk_point)}")
         async with AsyncExitStack() as stack:
             export = await self._open(stack, file)
