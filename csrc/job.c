@@ -1,5 +1,5 @@
 /*
- * job.c: the life of a job: start the threads, feed them, stop them, flush, hand back what is not stored.
+ * job.c: the life of a job: start the threads, feed them, stop them, flush, say up to where all is stored.
  *
  * The first error wins: it is kept, everybody is told to stop, everybody is joined.  The last thread to end sends
  * the closing flush, through whichever connection is still good, so that one flush covers all that was answered.
@@ -21,6 +21,7 @@
 #define RANGES_PER_WORKER 16u
 #define MIN_RANGE (4u * NTX_MIB)
 #define MAX_RANGE (128u * NTX_MIB)
+#define MAX_CHECKPOINT_RANGE (16u * NTX_MIB) /* a range that is open holds the checkpoint back with all of it */
 
 /* Work ranges at the end: a run that short is still worth asking for its holes (worker_cursor.c). */
 #define LEAST_RANGE (1u * NTX_MIB)
@@ -39,11 +40,6 @@ struct ntx_job {
     unsigned running; /* threads that have not ended; scheduler.lock */
     _Atomic bool flushing, flushed, finished;
     bool started, joined;
-
-    /* After the last thread ended. */
-    bool all_unacknowledged;
-    struct ntx_extent *unacknowledged;
-    size_t unacknowledged_count;
 };
 
 /* ------------------------------------------------------------------------------------------ new and free */
@@ -85,7 +81,8 @@ static void choose(struct ntx_job *job, struct ntx_range_bytes *range_bytes)
     set_pace(job, buffers);
 
     uint64_t part = ntx_round_up(expected / (job->thread_count * RANGES_PER_WORKER), NTX_BLOCK_SIZE);
-    range_bytes->most = ntx_min64(ntx_max64(part, MIN_RANGE), MAX_RANGE);
+    range_bytes->most =
+        ntx_min64(ntx_max64(part, MIN_RANGE), options->makes_checkpoints ? MAX_CHECKPOINT_RANGE : MAX_RANGE);
     range_bytes->least = ntx_min64(ntx_max64(options->limits.request_size, LEAST_RANGE), range_bytes->most);
     range_bytes->workers = job->thread_count;
 }
@@ -105,7 +102,6 @@ int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const stru
     job->source = source;
     job->target = target;
     job->scheduler.size = size;
-    job->all_unacknowledged = true; /* until a flush says otherwise */
 
     struct ntx_range_bytes range_bytes;
     choose(job, &range_bytes);
@@ -139,7 +135,6 @@ void ntx_job_free(struct ntx_job *job)
         ntx_worker_destroy(&job->threads[i].worker);
     ntx_scheduler_destroy(&job->scheduler);
     free(job->threads);
-    free(job->unacknowledged);
     free(job);
 }
 
@@ -160,7 +155,7 @@ static struct ntx_worker *find_connected(struct ntx_job *job)
 static unsigned flush_timeout_ms(const struct ntx_job *job)
 {
     const struct ntx_job_options *options = &job->scheduler.options;
-    unsigned limit_ms = options->limits.flush_timeout_ms > 0 ? options->limits.flush_timeout_ms : INT32_MAX;
+    unsigned limit_ms = ntx_flush_timeout_ms(&options->limits);
     if (ntx_stop_is_set(&job->scheduler.stop))
         limit_ms = (unsigned)ntx_min64(limit_ms, options->limits.timeout_ms);
     return limit_ms;
@@ -186,36 +181,17 @@ static void flush_target(struct ntx_job *job)
         ntx_scheduler_fail(&job->scheduler, &err);
 }
 
-static int compare_extents(const void *a, const void *b)
+/* What has lost its digest is to be read again. */
+static void set_stored_to(struct ntx_job *job)
 {
-    const struct ntx_extent *x = a, *y = b;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
-static void collect_unacknowledged_locked(struct ntx_job *job)
-{
-    size_t count = job->scheduler.plan.count;
-    /* Without a flush nothing is known to be stored, however many answers came; what has lost its digest is to be read
-     * again. */
-    job->all_unacknowledged = !atomic_load(&job->flushed);
+    uint64_t low = UINT64_MAX;
     for (unsigned i = 0; i < job->thread_count; i++) {
-        count += ntx_ranges_unfinished(&job->threads[i].worker.ranges, NULL, 0);
-        job->all_unacknowledged = job->all_unacknowledged || job->threads[i].worker.digester.has_lost;
+        const struct ntx_worker *worker = &job->threads[i].worker;
+        if (worker->digester.has_lost)
+            return;
+        low = ntx_min64(low, ntx_ranges_low(&worker->ranges));
     }
-    if (count == 0 || job->all_unacknowledged)
-        return;
-    job->unacknowledged = malloc(count * sizeof *job->unacknowledged);
-    if (job->unacknowledged == NULL) {
-        job->all_unacknowledged = true;
-        return;
-    }
-    size_t at = 0;
-    for (unsigned i = 0; i < job->thread_count; i++)
-        at += ntx_ranges_unfinished(&job->threads[i].worker.ranges, job->unacknowledged + at, count - at);
-    for (size_t i = 0; i < job->scheduler.plan.count; i++)
-        job->unacknowledged[at++] = *ntx_plan_at(&job->scheduler.plan, i);
-    qsort(job->unacknowledged, at, sizeof *job->unacknowledged, compare_extents);
-    job->unacknowledged_count = at;
+    ntx_scheduler_set_stored_to(&job->scheduler, low);
 }
 
 static void end_worker(struct ntx_job *job)
@@ -226,8 +202,9 @@ static void end_worker(struct ntx_job *job)
     if (!is_last)
         return;
     flush_target(job);
+    if (atomic_load(&job->flushed))
+        set_stored_to(job);
     pthread_mutex_lock(&job->scheduler.lock);
-    collect_unacknowledged_locked(job);
     job->scheduler.plan.ended = true;
     pthread_mutex_unlock(&job->scheduler.lock);
     atomic_store(&job->finished, true);
@@ -264,7 +241,7 @@ static void *run(void *argument)
     /* The first one also when there is nothing to copy: somebody has to flush. */
     if (thread == job->threads || ntx_scheduler_await_connection_wanted(&job->scheduler)) {
         if (connect_worker(job, &thread->worker, &err)) {
-            thread->worker.rank = ntx_scheduler_add_connection(&job->scheduler);
+            thread->worker.rank = ntx_scheduler_add_connection(&job->scheduler, &thread->worker.checkpoint);
             ntx_worker_run(&thread->worker, &err);
         } else {
             ntx_scheduler_give_up_connection(&job->scheduler, &err);
@@ -326,6 +303,13 @@ void ntx_job_feed_end(struct ntx_job *job)
     ntx_scheduler_feed_end(&job->scheduler);
 }
 
+void ntx_job_checkpoint(struct ntx_job *job)
+{
+    bool may_flush = (job->target->info.flags & NTX_DEVICE_CAN_FLUSH) != 0 && job->target->ops->finish == NULL;
+    if (may_flush)
+        ntx_scheduler_ask_checkpoint(&job->scheduler);
+}
+
 int ntx_job_fd(const struct ntx_job *job)
 {
     return job->scheduler.done_fd;
@@ -355,6 +339,7 @@ int ntx_job_join(struct ntx_job *job, struct ntx_error *err)
 void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progress)
 {
     memset(progress, 0, sizeof *progress);
+    progress->finished = atomic_load(&job->finished); /* first: then all the rest is that of the end */
     for (unsigned i = 0; i < job->thread_count; i++) {
         const struct ntx_counters *counters = &job->threads[i].worker.counters;
         progress->bytes_done += atomic_load_explicit(&counters->done, memory_order_relaxed);
@@ -376,21 +361,10 @@ void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progre
     ntx_scheduler_get_pace((struct ntx_scheduler *)&job->scheduler, progress);
     progress->wants_extents = ntx_scheduler_wants_extents((struct ntx_scheduler *)&job->scheduler);
     progress->flushing = atomic_load(&job->flushing);
-    progress->finished = atomic_load(&job->finished);
     progress->flushed = atomic_load(&job->flushed);
 }
 
 unsigned ntx_job_refused(const struct ntx_job *job, struct ntx_error *first)
 {
     return ntx_scheduler_refused((struct ntx_scheduler *)&job->scheduler, first);
-}
-
-void ntx_job_unacknowledged(const struct ntx_job *job, struct ntx_extent *extents, size_t capacity, size_t *count,
-                            bool *all)
-{
-    size_t n = job->unacknowledged_count < capacity ? job->unacknowledged_count : capacity;
-    if (n > 0)
-        memcpy(extents, job->unacknowledged, n * sizeof *extents);
-    *count = job->unacknowledged_count;
-    *all = job->all_unacknowledged;
 }

@@ -256,6 +256,7 @@ struct ntx_job_options {
     bool target_is_zero;     /* zeros need not be written */
     bool reads_all;          /* what the source itself says is zero is read all the same */
     uint64_t bytes_expected; /* sum of the extents to come; sizes the work ranges.  0 = unknown */
+    bool makes_checkpoints;  /* work ranges are small, so that little of what is stored lies above .stored_to */
 
     /* Digests of every block touched are written to digest_fd at digest_offset + 16 * block.  -1: not kept. */
     int digest_fd;
@@ -299,10 +300,15 @@ struct ntx_job_progress {
     unsigned refused;         /* connections that could not be had: see ntx_job_refused() */
     unsigned in_flight;       /* requests per connection now */
     enum ntx_pace_why why;    /* of both */
-    bool wants_extents;       /* the job has room for more extents */
-    bool flushing;            /* waiting for the closing flush; at the end: its limit is what ended the job */
-    bool finished;            /* every thread is about to end: join will not block for long */
-    bool flushed;             /* the target confirmed a flush after the last write */
+    uint64_t stored_to;   /* all that was fed below it is stored: the target confirmed a flush after it was answered,
+                           * and its digests are written, if not synced.  Multiple of NTX_BLOCK_SIZE, or the size.
+                           * As of the last checkpoint, and of the closing flush, also after an error */
+    unsigned checkpoints; /* made so far */
+    uint64_t flush_ns;    /* their flushes, but for the closing one */
+    bool wants_extents;   /* the job has room for more extents */
+    bool flushing;        /* waiting for the closing flush; at the end: its limit is what ended the job */
+    bool finished;        /* every thread is about to end: join will not block for long */
+    bool flushed;         /* the target confirmed a flush after the last write */
 };
 
 /*
@@ -333,8 +339,16 @@ int ntx_job_feed(struct ntx_job *job, const struct ntx_extent *extents, size_t c
                  struct ntx_error *err);
 void ntx_job_feed_end(struct ntx_job *job);
 
-/* A descriptor that polls readable when .wants_extents or .finished turned true.  Reading it is the caller's business
- * (an eventfd, non-blocking: 8 bytes).  Valid until ntx_job_free(). */
+/*
+ * Ask for a checkpoint: the threads send what they hold back, one of them flushes, and .stored_to and .checkpoints of
+ * the progress grow.  Returns at once.  Nothing where one is under way, no thread is connected, or the target cannot
+ * flush or writes some of it only at the end.
+ * Threads: any, any time.
+ */
+void ntx_job_checkpoint(struct ntx_job *job);
+
+/* A descriptor that polls readable when .wants_extents or .finished turned true, or .checkpoints grew.  Reading it is
+ * the caller's business (an eventfd, non-blocking: 8 bytes).  Valid until ntx_job_free(). */
 int ntx_job_fd(const struct ntx_job *job);
 
 /* Counters so far.  Cheap, any thread, any time. */
@@ -357,15 +371,6 @@ void ntx_job_cancel(struct ntx_job *job);
  * Errors: 0, or whatever happened first.
  */
 int ntx_job_join(struct ntx_job *job, struct ntx_error *err);
-
-/*
- * After join: the extents fed and not known to be stored, ascending.  Call with capacity 0 to learn *count.
- * *all is true when nothing fed is known to be stored, because the closing flush failed or never happened, or what the
- * target writes only at the end was not written.
- * What was never fed is the caller's to know.
- */
-void ntx_job_unacknowledged(const struct ntx_job *job, struct ntx_extent *extents, size_t capacity, size_t *count,
-                            bool *all);
 
 /* Free.  A running job is cancelled and joined first.  NULL is allowed. */
 void ntx_job_free(struct ntx_job *job);

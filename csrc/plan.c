@@ -24,11 +24,6 @@ void ntx_plan_destroy(struct ntx_plan *plan)
     plan->ring = NULL;
 }
 
-const struct ntx_extent *ntx_plan_at(const struct ntx_plan *plan, size_t i)
-{
-    return &plan->ring[(plan->head + i) % NTX_PLAN_EXTENTS];
-}
-
 int ntx_plan_feed(struct ntx_plan *plan, const struct ntx_extent *extents, size_t count, size_t *taken,
                   struct ntx_error *err)
 {
@@ -69,6 +64,14 @@ bool ntx_plan_wants_extents(const struct ntx_plan *plan)
 bool ntx_plan_is_done(const struct ntx_plan *plan)
 {
     return plan->ended && plan->count == 0;
+}
+
+uint64_t ntx_plan_low(const struct ntx_plan *plan)
+{
+    if (ntx_plan_is_done(plan))
+        return plan->size;
+    uint64_t next = plan->count > 0 ? plan->ring[plan->head].offset : plan->fed_end;
+    return next >= plan->size ? plan->size : ntx_round_down(next, NTX_BLOCK_SIZE);
 }
 
 /* Take the first extent, or the part of it before cut. */

@@ -70,7 +70,7 @@ enum ntx_take ntx_plan_take(struct ntx_plan *plan, struct ntx_work_range *range)
 /* Free what a taken range has of the heap.  A second time, and a range of zero bytes, are allowed. */
 void ntx_work_range_destroy(struct ntx_work_range *range);
 
-/* Extent i of those fed and not taken, i < plan->count. */
-const struct ntx_extent *ntx_plan_at(const struct ntx_plan *plan, size_t i);
+/* All that was fed below it, a multiple of NTX_BLOCK_SIZE or the size, has been taken. */
+uint64_t ntx_plan_low(const struct ntx_plan *plan);
 
 #endif

@@ -1,6 +1,7 @@
 /* scheduler.c: see scheduler.h. */
 #include "scheduler.h"
 
+#include "bytes.h"
 #include "clock.h"
 #include "error.h"
 #include "event.h"
@@ -110,11 +111,12 @@ static enum ntx_take take_locked(struct ntx_scheduler *scheduler, unsigned rank,
 }
 
 enum ntx_take ntx_scheduler_take(struct ntx_scheduler *scheduler, unsigned rank, struct ntx_work_range *range,
-                                 bool may_wait)
+                                 bool may_wait, unsigned checkpoint)
 {
     pthread_mutex_lock(&scheduler->lock);
     enum ntx_take take = take_locked(scheduler, rank, range);
-    while (take == NTX_TAKE_WAIT && may_wait && !ntx_stop_is_set(&scheduler->stop)) {
+    while (take == NTX_TAKE_WAIT && may_wait && !ntx_stop_is_set(&scheduler->stop) &&
+           checkpoint == scheduler->checkpoint.asked) {
         pthread_cond_wait(&scheduler->more, &scheduler->lock);
         take = take_locked(scheduler, rank, range);
     }
@@ -143,13 +145,60 @@ bool ntx_scheduler_await_connection_wanted(struct ntx_scheduler *scheduler)
     return is_needed;
 }
 
-unsigned ntx_scheduler_add_connection(struct ntx_scheduler *scheduler)
+unsigned ntx_scheduler_add_connection(struct ntx_scheduler *scheduler, unsigned *checkpoint)
 {
     pthread_mutex_lock(&scheduler->lock);
     scheduler->connecting--;
     unsigned rank = scheduler->connected++;
+    scheduler->at_work++;
+    *checkpoint = scheduler->checkpoint.asked;
     pthread_mutex_unlock(&scheduler->lock);
     return rank;
+}
+
+void ntx_scheduler_ask_checkpoint(struct ntx_scheduler *scheduler)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    bool is_asked = !ntx_stop_is_set(&scheduler->stop) &&
+                    ntx_checkpoint_ask(&scheduler->checkpoint, scheduler->at_work, ntx_plan_low(&scheduler->plan));
+    atomic_store(&scheduler->checkpoints_asked, scheduler->checkpoint.asked);
+    if (is_asked)
+        pthread_cond_broadcast(&scheduler->more);
+    pthread_mutex_unlock(&scheduler->lock);
+}
+
+static bool tell_checkpoint_locked(struct ntx_scheduler *scheduler, unsigned *checkpoint, uint64_t low)
+{
+    if (*checkpoint == scheduler->checkpoint.asked)
+        return false;
+    *checkpoint = scheduler->checkpoint.asked;
+    return ntx_checkpoint_tell(&scheduler->checkpoint, low);
+}
+
+bool ntx_scheduler_tell_checkpoint(struct ntx_scheduler *scheduler, unsigned *checkpoint, uint64_t low)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    bool is_last = tell_checkpoint_locked(scheduler, checkpoint, low);
+    pthread_mutex_unlock(&scheduler->lock);
+    return is_last;
+}
+
+bool ntx_scheduler_leave(struct ntx_scheduler *scheduler, unsigned *checkpoint)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    scheduler->at_work--;
+    bool is_last = tell_checkpoint_locked(scheduler, checkpoint, UINT64_MAX);
+    pthread_mutex_unlock(&scheduler->lock);
+    return is_last;
+}
+
+void ntx_scheduler_make_checkpoint(struct ntx_scheduler *scheduler, uint64_t flush_ns)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    ntx_checkpoint_make(&scheduler->checkpoint);
+    pthread_mutex_unlock(&scheduler->lock);
+    atomic_fetch_add_explicit(&scheduler->flush_ns, flush_ns, memory_order_relaxed);
+    ntx_event_signal(scheduler->done_fd);
 }
 
 /* One that was given up because the job stops was not refused. */
@@ -209,6 +258,9 @@ void ntx_scheduler_get_pace(struct ntx_scheduler *scheduler, struct ntx_job_prog
     progress->in_flight = atomic_load(&scheduler->slot_limit);
     progress->why = ntx_pace_why(&scheduler->pace);
     progress->refused = scheduler->refused;
+    progress->checkpoints = scheduler->checkpoint.made;
+    progress->stored_to = scheduler->checkpoint.stored_to;
+    progress->flush_ns = atomic_load_explicit(&scheduler->flush_ns, memory_order_relaxed);
     pthread_mutex_unlock(&scheduler->lock);
 }
 
@@ -234,6 +286,13 @@ uint64_t ntx_scheduler_charge(struct ntx_scheduler *scheduler, uint64_t length)
     uint64_t wait_ns = ntx_bucket_take(&scheduler->bucket, length, ntx_now_ns());
     pthread_mutex_unlock(&scheduler->lock);
     return wait_ns;
+}
+
+void ntx_scheduler_set_stored_to(struct ntx_scheduler *scheduler, uint64_t low)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    scheduler->checkpoint.stored_to = ntx_min64(low, ntx_plan_low(&scheduler->plan));
+    pthread_mutex_unlock(&scheduler->lock);
 }
 
 static void stop_all(struct ntx_scheduler *scheduler)

@@ -32,7 +32,9 @@ int ntx_worker_init(struct ntx_worker *w, struct ntx_scheduler *scheduler, struc
     int rc = 0;
 
     w->scheduler = scheduler;
-    w->wait = (struct ntx_wait){.stop_fd = scheduler->stop.fd, .timeout_ms = options->limits.timeout_ms};
+    w->wait = (struct ntx_wait){.stop_fd = scheduler->stop.fd,
+                                .timeout_ms = options->limits.timeout_ms,
+                                .flush_timeout_ms = ntx_flush_timeout_ms(&options->limits)};
     ntx_cursor_init(&w->cursor, options, scheduler->size);
     /* Every slot and every request may refer to another range, and the cursor, the zero span and the zero run too. */
     rc |= ntx_ranges_init(&w->ranges, 2u * depth + 4, &w->counters);
@@ -104,7 +106,7 @@ static int take_range(struct ntx_worker *w, struct ntx_error *err)
     if (range == NULL || w->ended)
         return 0;
     /* Wait for the feed only when nothing else could be done meanwhile. */
-    enum ntx_take take = ntx_scheduler_take(w->scheduler, w->rank, range, is_idle(w));
+    enum ntx_take take = ntx_scheduler_take(w->scheduler, w->rank, range, is_idle(w), w->checkpoint);
     w->ended = take == NTX_TAKE_END;
     w->waits_for_extents = take == NTX_TAKE_WAIT;
     if (take == NTX_TAKE_END || take == NTX_TAKE_WAIT)
@@ -178,6 +180,45 @@ static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *e
     return 0;
 }
 
+/* ------------------------------------------------------------------------------------------- checkpoints */
+
+/* Send and write what is held back for its neighbours, and tell what is open then; the last worker to do so flushes. */
+static int tell_checkpoint(struct ntx_worker *w, bool *moved, struct ntx_error *err)
+{
+    if (atomic_load(&w->scheduler->checkpoints_asked) == w->checkpoint)
+        return 0;
+    int rc = ntx_outbox_send_zero_run(&w->outbox, err);
+    if (rc == 0)
+        rc = ntx_digester_flush(&w->digester, err);
+    /* It may be this worker that has to flush: later, when there is room for one more request. */
+    if (rc < 0 || w->target->in_flight >= NTX_MAX_IN_FLIGHT)
+        return rc;
+    if (!ntx_scheduler_tell_checkpoint(w->scheduler, &w->checkpoint, ntx_ranges_low(&w->ranges)))
+        return 0;
+    *moved = true;
+    w->flush_began_ns = ntx_now_ns();
+    w->wait.target_flushes = true;
+    return ntx_outbox_flush(&w->outbox, err);
+}
+
+static void make_checkpoint(struct ntx_worker *w)
+{
+    w->wait.target_flushes = false;
+    ntx_scheduler_make_checkpoint(w->scheduler, ntx_now_ns() - w->flush_began_ns);
+}
+
+/* At the end of its work: nothing is open here, but a checkpoint may have waited for this. */
+static int leave(struct ntx_worker *w, struct ntx_error *err)
+{
+    if (!ntx_scheduler_leave(w->scheduler, &w->checkpoint))
+        return 0;
+    w->flush_began_ns = ntx_now_ns();
+    int rc = ntx_worker_flush(w, w->wait.flush_timeout_ms, err);
+    if (rc == 0)
+        make_checkpoint(w);
+    return rc;
+}
+
 /* ------------------------------------------------------------------------------------------- the target */
 
 static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
@@ -185,7 +226,12 @@ static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     if (w->target->done_first == NULL)
         return 0;
     w->wait.target_answer_due_ns = 0;
-    return ntx_outbox_reap(&w->outbox, moved, err);
+    int rc = ntx_outbox_reap(&w->outbox, moved, err);
+    if (w->outbox.has_flushed) {
+        w->outbox.has_flushed = false;
+        make_checkpoint(w);
+    }
+    return rc;
 }
 
 static int send_ready(struct ntx_worker *w, bool *moved, struct ntx_error *err)
@@ -249,6 +295,8 @@ static int advance(struct ntx_worker *w, bool *moved, struct ntx_error *err)
         return of_side(err, rc, NTX_E_SOURCE);
     uint64_t since = ntx_now_ns();
     rc = send_ready(w, moved, err);
+    if (rc == 0)
+        rc = tell_checkpoint(w, moved, err);
     ntx_spend(&w->counters.target_ns, &since);
     report_to_scheduler(w, since);
     return of_side(err, rc, NTX_E_TARGET);
@@ -325,6 +373,8 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
     struct ntx_error second;
     int flushed = ntx_digester_flush(&w->digester, rc < 0 ? &second : err);
     rc = rc < 0 ? rc : flushed;
+    if (rc == 0 && is_finished(w))
+        rc = leave(w, err);
     if (rc < 0)
         ntx_scheduler_fail(w->scheduler, err);
     uint64_t began_ns = ntx_now_ns();

@@ -30,9 +30,11 @@ struct ntx_worker {
     struct ntx_outbox outbox;
     struct ntx_wait wait;
 
-    unsigned reading;       /* slots whose read is in flight */
-    bool ended;             /* the plan has no more */
-    bool waits_for_extents; /* the plan had none when we asked */
+    unsigned reading;        /* slots whose read is in flight */
+    unsigned checkpoint;     /* the last one that it has told of */
+    uint64_t flush_began_ns; /* of the one that it has to make */
+    bool ended;              /* the plan has no more */
+    bool waits_for_extents;  /* the plan had none when we asked */
 };
 
 /* Allocate what the thread needs; source and target are set later.
@@ -40,8 +42,9 @@ struct ntx_worker {
 int ntx_worker_init(struct ntx_worker *worker, struct ntx_scheduler *scheduler, struct ntx_error *err);
 void ntx_worker_destroy(struct ntx_worker *worker);
 
-/* Work until the plan has ended or the job stops; then every request has been answered, or its connection is lost.
- * Errors: the first of this worker, already with its side (source or target). */
+/* Work until the plan has ended or the job stops; then every request has been answered, or its connection is lost, and
+ * a checkpoint that waited for this worker is made. Errors: the first of this worker, already with its side (source or
+ * target). */
 int ntx_worker_run(struct ntx_worker *worker, struct ntx_error *err);
 
 /* Confirm what was written.  Only when nothing is in flight.  Errors: also -ECANCELED, when the job is cancelled. */

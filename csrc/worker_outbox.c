@@ -234,6 +234,13 @@ int ntx_outbox_send(struct ntx_outbox *o, bool *moved, struct ntx_error *err)
     return 0;
 }
 
+int ntx_outbox_flush(struct ntx_outbox *o, struct ntx_error *err)
+{
+    o->flush = (struct ntx_io){.op = NTX_OP_FLUSH};
+    o->is_flushing = true;
+    return ntx_device_submit(o->target, &o->flush, err);
+}
+
 /* ------------------------------------------------------------------------------------------------- answers */
 
 /* The request was answered well, or will be sent on. */
@@ -264,21 +271,30 @@ static int finish_request(struct ntx_outbox *o, struct ntx_request *request, str
     return 0;
 }
 
+/* One that failed may be asked again in another way. */
+static int take_answer(struct ntx_outbox *o, struct ntx_io *io, struct ntx_error *err)
+{
+    struct ntx_request *request = io->owner;
+
+    if (io == &o->flush) {
+        o->is_flushing = false;
+        o->has_flushed = io->result >= 0;
+        return io->result >= 0 ? 0 : ntx_device_error_of(o->target, io, err);
+    }
+    if (io->result >= 0)
+        return finish_request(o, request, err);
+    if (!request->is_zero || !ntx_zero_run_adapt(&o->zero_run, io))
+        return ntx_device_error_of(o->target, io, err);
+    ntx_count(&o->counters->retries, 1);
+    return submit_zero(o, request, err);
+}
+
 int ntx_outbox_reap(struct ntx_outbox *o, bool *moved, struct ntx_error *err)
 {
     struct ntx_io *io;
     while ((io = ntx_device_reap(o->target)) != NULL) {
-        struct ntx_request *request = io->owner;
-        int rc;
         *moved = true;
-        if (io->result >= 0) {
-            rc = finish_request(o, request, err);
-        } else if (request->is_zero && ntx_zero_run_adapt(&o->zero_run, io)) {
-            ntx_count(&o->counters->retries, 1);
-            rc = submit_zero(o, request, err);
-        } else {
-            rc = ntx_device_error_of(o->target, io, err);
-        }
+        int rc = take_answer(o, io, err);
         if (rc < 0)
             return rc;
     }
@@ -290,6 +306,8 @@ void ntx_outbox_drain(struct ntx_outbox *o, struct ntx_io *io)
     struct ntx_error ignored;
     struct ntx_request *request = io->owner;
 
+    if (io == &o->flush)
+        return;
     /* One that failed, or a zero request that would go on, has not ended: its range stays unfinished. */
     if (io->result >= 0 && !(request->is_zero && request->remaining > io->length))
         finish_request(o, request, &ignored);

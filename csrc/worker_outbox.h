@@ -39,6 +39,9 @@ struct ntx_outbox {
     struct ntx_span zero_span;                 /* to be sent; its range is NULL: none */
     struct ntx_slot *ready_first, *ready_last; /* read and digested, to be sent */
     struct ntx_zero_run zero_run;
+
+    struct ntx_io flush;           /* of a checkpoint, while the others go on */
+    bool is_flushing, has_flushed; /* has_flushed: it was confirmed; whoever sees it sets it to false */
 };
 
 /* ranges, slots and counters are the worker's.  target may be set later.
@@ -69,6 +72,9 @@ int ntx_outbox_send(struct ntx_outbox *outbox, bool *moved, struct ntx_error *er
 
 /* Send the zero run, whatever might still touch it.  Errors: of submitting to the target. */
 int ntx_outbox_send_zero_run(struct ntx_outbox *outbox, struct ntx_error *err);
+
+/* Ask the target to flush; one at a time.  Errors: of submitting to the target. */
+int ntx_outbox_flush(struct ntx_outbox *outbox, struct ntx_error *err);
 
 /* Take the answers that are there: emptied slots are free again.  Errors: of the first request that failed. */
 int ntx_outbox_reap(struct ntx_outbox *outbox, bool *moved, struct ntx_error *err);

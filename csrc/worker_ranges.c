@@ -1,6 +1,8 @@
 /* worker_ranges.c: see worker_ranges.h. */
 #include "worker_ranges.h"
 
+#include "bytes.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -42,16 +44,14 @@ void ntx_ranges_unref(struct ntx_ranges *ranges, struct ntx_work_range *range)
     ranges->free = range;
 }
 
-size_t ntx_ranges_unfinished(const struct ntx_ranges *ranges, struct ntx_extent *extents, size_t capacity)
+uint64_t ntx_ranges_low(const struct ntx_ranges *ranges)
 {
-    size_t count = 0;
+    uint64_t low = UINT64_MAX;
 
     for (size_t i = 0; ranges->all != NULL && i < ranges->count; i++) {
         const struct ntx_work_range *range = &ranges->all[i];
-        for (size_t k = 0; range->references > 0 && k < range->count; k++, count++) {
-            if (count < capacity)
-                extents[count] = range->extents[k];
-        }
+        if (range->references > 0)
+            low = ntx_min64(low, ntx_round_down(range->extents[0].offset, NTX_BLOCK_SIZE));
     }
-    return count;
+    return low;
 }

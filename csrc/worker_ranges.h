@@ -30,7 +30,7 @@ static inline void ntx_ranges_count_done(struct ntx_ranges *ranges, struct ntx_w
     ntx_count(&ranges->counters->done, bytes);
 }
 
-/* Extents of the ranges that somebody refers to, in no order; returns how many there are, also beyond capacity. */
-size_t ntx_ranges_unfinished(const struct ntx_ranges *ranges, struct ntx_extent *extents, size_t capacity);
+/* The first byte of the blocks of the ranges that somebody refers to; UINT64_MAX: of none. */
+uint64_t ntx_ranges_low(const struct ntx_ranges *ranges);
 
 #endif

@@ -8,15 +8,15 @@
 #include <errno.h>
 #include <poll.h>
 
-static int timed_out(const struct ntx_wait *wait, struct ntx_device *device, struct ntx_error *err)
+static int timed_out(unsigned timeout_ms, struct ntx_device *device, struct ntx_error *err)
 {
     device->lost = true;
     return ntx_error_set(err, NTX_E_TIMEOUT, -ETIMEDOUT, "%s: no answer to %u requests within %g s", device->info.name,
-                         device->in_flight, wait->timeout_ms / 1000.0);
+                         device->in_flight, timeout_ms / 1000.0);
 }
 
 /* When device must have answered.  Bytes that never become an answer do not count: a server could trickle for ever. */
-static uint64_t due_ns_of(const struct ntx_wait *wait, const struct ntx_device *device, uint64_t now_ns,
+static uint64_t due_ns_of(const struct ntx_device *device, unsigned timeout_ms, uint64_t now_ns,
                           uint64_t *answer_due_ns)
 {
     if (device->in_flight == 0) {
@@ -24,7 +24,7 @@ static uint64_t due_ns_of(const struct ntx_wait *wait, const struct ntx_device *
         return UINT64_MAX;
     }
     if (*answer_due_ns == 0)
-        *answer_due_ns = ntx_deadline_ns(now_ns, wait->timeout_ms);
+        *answer_due_ns = ntx_deadline_ns(now_ns, timeout_ms);
     return *answer_due_ns;
 }
 
@@ -42,12 +42,14 @@ int ntx_wait(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device
         {.fd = target->in_flight > 0 ? target->fd : -1, .events = target->events},
         {.fd = wait->stop_fd, .events = POLLIN},
     };
-    uint64_t target_due_ns = due_ns_of(wait, target, now_ns, &wait->target_answer_due_ns);
-    uint64_t source_due_ns = due_ns_of(wait, source, now_ns, &wait->source_answer_due_ns);
+    unsigned target_timeout_ms = wait->target_flushes ? wait->flush_timeout_ms : wait->timeout_ms;
+    uint64_t target_due_ns = due_ns_of(target, target_timeout_ms, now_ns, &wait->target_answer_due_ns);
+    uint64_t source_due_ns = due_ns_of(source, wait->timeout_ms, now_ns, &wait->source_answer_due_ns);
     uint64_t until_ns = ntx_min64(target_due_ns, source_due_ns);
 
     if (now_ns >= until_ns)
-        return timed_out(wait, target_due_ns <= source_due_ns ? target : source, err);
+        return target_due_ns <= source_due_ns ? timed_out(target_timeout_ms, target, err)
+                                              : timed_out(wait->timeout_ms, source, err);
     if ((source->in_flight > 0 && source->is_ready) || (target->in_flight > 0 && target->is_ready))
         return 0;
     if (wait->limited_until_ns > now_ns)

@@ -6,7 +6,8 @@
 
 struct ntx_wait {
     int stop_fd; /* readable once the job must stop */
-    unsigned timeout_ms;
+    unsigned timeout_ms, flush_timeout_ms;
+    bool target_flushes;                                 /* its next answer may be that of a flush */
     uint64_t source_answer_due_ns, target_answer_due_ns; /* 0: set at the next wait; whoever reaps sets it to 0 */
     uint64_t limited_until_ns;                           /* the rate limit permits no read before; 0: no limit */
 };

@@ -48,10 +48,11 @@ C_LAYERS = {
     "plan": NTX | {"bytes", "error", "extent"},
     "pace": NTX | {"bytes", "clock"},
     "counters": {"clock"},
-    "scheduler": NTX | {"bucket", "clock", "error", "event", "pace", "plan", "stop"},
+    "checkpoint": {"bytes"},
+    "scheduler": NTX | {"bucket", "bytes", "checkpoint", "clock", "error", "event", "pace", "plan", "stop"},
     # a worker: its stages, none of which knows another, and what they share
     "worker_span": NTX | {"plan"},
-    "worker_ranges": NTX | {"counters", "plan"},
+    "worker_ranges": NTX | {"bytes", "counters", "plan"},
     "worker_slots": NTX | {"buffer", "device", "worker_span"},
     "worker_cursor": NTX | {"bytes", "device", "worker_span"},
     "worker_digester": NTX | {"bytes", "error", "worker_span"},

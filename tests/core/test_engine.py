@@ -147,7 +147,7 @@ def test_closed_job_says_so() -> None:
     job.close()
     job.close()
 
-    for use in (job.start, job.progress, job.fileno, job.cancel, job.join, job.feed_end, job.unacknowledged):
+    for use in (job.start, job.progress, job.fileno, job.cancel, job.join, job.feed_end, job.checkpoint):
         with pytest.raises(ValueError, match="closed"):
             use()
     with pytest.raises(ValueError, match="closed"):

@@ -22,6 +22,7 @@
 struct fake_disk {
     pthread_mutex_t lock;
     uint8_t *bytes;
+    uint8_t *flushed; /* lock: what bytes were when a flush was last answered; NULL: not kept */
     uint64_t size;
     uint32_t min_block, max_payload, flags;
     uint64_t fail_at; /* the request that holds this offset fails with fail_code; UINT64_MAX: none */
@@ -84,6 +85,7 @@ static void fake_init(struct fake_disk *disk, uint64_t size, uint32_t flags)
 static void fake_destroy(struct fake_disk *disk)
 {
     free(disk->bytes);
+    free(disk->flushed);
     pthread_mutex_destroy(&disk->lock);
 }
 
@@ -131,6 +133,8 @@ static int fake_do(struct fake_disk *disk, struct ntx_io *io)
         return 0;
     case NTX_OP_FLUSH:
         disk->flushes++;
+        if (disk->flushed != NULL)
+            memcpy(disk->flushed, disk->bytes, disk->size);
         if (disk->cancelled_by_flush != NULL)
             ntx_job_cancel(disk->cancelled_by_flush);
         return disk->flush_fails ? -EIO : 0;

@@ -124,7 +124,7 @@ static void test_a_target_that_cannot_finish_fails_the_job(void)
 
     CHECK_EQ_INT(b.err.class, NTX_E_TARGET);
     CHECK(!b.progress.flushed);
-    CHECK(b.left_all);
+    CHECK_EQ_U64(b.progress.stored_to, 0);
     teardown(&b);
 }
 
@@ -135,7 +135,7 @@ static void test_a_target_is_not_finished_after_an_error(void)
     b.target.flush_fails = true;
     CHECK_EQ_INT(run(&b, &ALL, 1), -EIO);
     CHECK_EQ_U64(b.target.finishes, 0);
-    CHECK(b.left_all); /* what was flushed is of no use without the rest */
+    CHECK_EQ_U64(b.progress.stored_to, 0); /* what was flushed is of no use without the rest */
     teardown(&b);
 
     setup_finish(&b);
@@ -145,7 +145,7 @@ static void test_a_target_is_not_finished_after_an_error(void)
     memset(b.source.bytes, 1, SIZE);
     CHECK_EQ_INT(run(&b, &ALL, 1), -EIO);
     CHECK_EQ_U64(b.target.finishes, 0);
-    CHECK(b.left_all); /* what was flushed is of no use without the rest */
+    CHECK_EQ_U64(b.progress.stored_to, 0); /* what was flushed is of no use without the rest */
     teardown(&b);
 }
 
@@ -164,8 +164,8 @@ static void test_a_target_is_not_finished_after_a_cancel(void)
 
     CHECK_EQ_INT(ntx_job_join(job, &b.err), -ECANCELED);
 
-    ntx_job_unacknowledged(job, b.left, 4096, &b.left_count, &b.left_all);
-    CHECK(b.left_all);
+    ntx_job_progress(job, &b.progress);
+    CHECK_EQ_U64(b.progress.stored_to, 0);
     CHECK_EQ_U64(b.target.finishes, 0);
     ntx_job_free(job);
     teardown(&b);

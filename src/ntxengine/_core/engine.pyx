@@ -255,8 +255,9 @@ cdef class Job:
     cdef object keep  # whoever owns the descriptors of the manifests
 
     def __cinit__(self, Device source not None, Device target not None, limits not None, *, uint64_t disk_size,
-                  bint target_is_zero, bint reads_all=False, uint64_t bytes_expected, int digest_fd, uint64_t digest_offset,
-                  bint digests_are_zero, int reference_fd, uint64_t reference_offset, uint64_t reference_blocks,
+                  bint target_is_zero, bint reads_all=False, uint64_t bytes_expected,
+                  bint makes_checkpoints=False, int digest_fd, uint64_t digest_offset, bint digests_are_zero,
+                  int reference_fd, uint64_t reference_offset, uint64_t reference_blocks,
                   object keep=None):
         cdef ntx.ntx_job_options options
         cdef ntx.ntx_error err
@@ -281,6 +282,7 @@ cdef class Job:
         options.target_is_zero = target_is_zero
         options.reads_all = reads_all
         options.bytes_expected = bytes_expected
+        options.makes_checkpoints = makes_checkpoints
         options.digest_fd = digest_fd
         options.digest_offset = digest_offset
         options.digests_are_zero = digests_are_zero
@@ -352,6 +354,12 @@ cdef class Job:
             return None
         return (<const char *>first.text).decode("utf-8", "replace")
 
+    def checkpoint(self):
+        """Ask for a checkpoint: `fileno()` tells when `stored_to` and `checkpoints` of the progress have grown."""
+        cdef ntx.ntx_job *job = self.opened()
+        with nogil:
+            ntx.ntx_job_checkpoint(job)
+
     def cancel(self):
         cdef ntx.ntx_job *job = self.opened()
         with nogil:
@@ -366,19 +374,6 @@ cdef class Job:
             rc = ntx.ntx_job_join(job, &err)
         if rc < 0:
             _raise(&err)
-
-    def unacknowledged(self):
-        """Return (extents fed and not known to be stored, whether nothing is known to be stored)."""
-        cdef ntx.ntx_job *job = self.opened()
-        cdef size_t count = 0
-        cdef ntx.bool_t everything = False
-        ntx.ntx_job_unacknowledged(job, NULL, 0, &count, &everything)
-        extents = np.empty(count, dtype=kernels.EXTENT)
-        cdef extent_row[::1] rows
-        if count > 0:
-            rows = extents
-            ntx.ntx_job_unacknowledged(job, <ntx.ntx_extent *>&rows[0], count, &count, &everything)
-        return extents, bool(everything)
 
     def close(self):
         """Free the job, so that its devices can be used again.  A running one is cancelled and waited for."""

@@ -91,6 +91,7 @@ cdef extern from "ntx.h" nogil:
         bool_t target_is_zero
         bool_t reads_all
         uint64_t bytes_expected
+        bool_t makes_checkpoints
         int digest_fd
         uint64_t digest_offset
         bool_t digests_are_zero
@@ -126,6 +127,9 @@ cdef extern from "ntx.h" nogil:
         unsigned refused
         unsigned in_flight
         ntx_pace_why why
+        uint64_t stored_to
+        unsigned checkpoints
+        uint64_t flush_ns
         bool_t wants_extents
         bool_t flushing
         bool_t finished
@@ -181,9 +185,9 @@ cdef extern from "ntx.h" nogil:
     int ntx_job_fd(const ntx_job *job)
     void ntx_job_get_progress "ntx_job_progress"(const ntx_job *job, ntx_job_progress *progress)
     unsigned ntx_job_refused(const ntx_job *job, ntx_error *first)
+    void ntx_job_checkpoint(ntx_job *job)
     void ntx_job_cancel(ntx_job *job)
     int ntx_job_join(ntx_job *job, ntx_error *err)
-    void ntx_job_unacknowledged(const ntx_job *job, ntx_extent *extents, size_t capacity, size_t *count, bool_t *all)
     void ntx_job_free(ntx_job *job)
 
 

@@ -1,0 +1,221 @@
+/* test_checkpoint.c: what a job says is stored was flushed, and has its digest; also while it goes on. */
+#include "job_bench.h"
+
+#define TRIES 5000 /* milliseconds, about */
+
+static void setup_flushed(struct bench *b)
+{
+    setup(b);
+    b->options.makes_checkpoints = true;
+    b->target.flushed = malloc(SIZE);
+    memcpy(b->target.flushed, b->target.bytes, SIZE);
+}
+
+static struct ntx_job *start(struct bench *b)
+{
+    struct ntx_job *job;
+    b->from = fake_open(&b->source);
+    b->to = fake_open(&b->target);
+    CHECK_OK(ntx_job_new(b->from, b->to, &b->options, &job, &b->err), b->err);
+    CHECK_OK(ntx_job_start(job, &b->err), b->err);
+    return job;
+}
+
+static void check_digest(const struct bench *b, uint64_t block)
+{
+    uint64_t at = block * NTX_BLOCK_SIZE, length = ntx_min64(NTX_BLOCK_SIZE, SIZE - at);
+    uint8_t digest[NTX_DIGEST_SIZE] = {0}, written[NTX_DIGEST_SIZE];
+
+    if (!ntx_is_zero(b->source.bytes + at, length))
+        ntx_digest(b->source.bytes + at, length, digest);
+    CHECK(pread(b->manifest, written, sizeof written, (off_t)(block * NTX_DIGEST_SIZE)) == sizeof written);
+    CHECK(memcmp(written, digest, sizeof digest) == 0);
+}
+
+/* Of what was fed, which is all of the disk from its beginning. */
+static void check_stored(struct bench *b, const struct ntx_job_progress *progress)
+{
+    pthread_mutex_lock(&b->target.lock);
+    CHECK(memcmp(b->target.flushed, b->source.bytes, progress->stored_to) == 0);
+    pthread_mutex_unlock(&b->target.lock);
+    CHECK(progress->stored_to % NTX_BLOCK_SIZE == 0 || progress->stored_to == SIZE);
+    for (uint64_t block = 0; block * NTX_BLOCK_SIZE < progress->stored_to; block++)
+        check_digest(b, block);
+}
+
+static void feed(struct ntx_job *job, struct bench *b, uint64_t start, uint64_t end)
+{
+    struct ntx_extent extent = {start, end - start, 0};
+    size_t taken;
+    CHECK_OK(ntx_job_feed(job, &extent, 1, &taken, &b->err), b->err);
+    CHECK_EQ_U64(taken, 1);
+}
+
+/* Ask again and again; false: it never came so far. */
+static bool comes_to(struct ntx_job *job, struct bench *b, uint64_t wanted)
+{
+    for (unsigned i = 0; i < TRIES; i++) {
+        ntx_job_checkpoint(job);
+        poll(NULL, 0, 1);
+        uint64_t before = b->progress.stored_to;
+        ntx_job_progress(job, &b->progress);
+        CHECK(b->progress.stored_to >= before);
+        CHECK(b->progress.stored_to <= wanted);
+        check_stored(b, &b->progress);
+        if (b->progress.stored_to == wanted)
+            return true;
+    }
+    return false;
+}
+
+static void end(struct ntx_job *job, struct bench *b, int expected)
+{
+    ntx_job_feed_end(job);
+    wait_until_finished(job);
+    CHECK_EQ_INT(ntx_job_join(job, &b->err), expected);
+    ntx_job_progress(job, &b->progress);
+    ntx_job_free(job);
+}
+
+static void test_it_comes_to_all_that_was_fed(void)
+{
+    for (unsigned round = 0; round < 8; round++) {
+        struct bench b;
+        setup_flushed(&b);
+        b.options.limits.connections = 1 + round % 3;
+        b.options.limits.first_connections = round % 2; /* the others are asked too, once they are connected */
+        b.target.flags = round % 4 == 3 ? ALL_FLAGS & ~NTX_DEVICE_CAN_ZERO : ALL_FLAGS;
+        struct ntx_job *job = start(&b);
+
+        for (uint64_t at = 0; at < SIZE;) {
+            uint64_t to = ntx_min64(at + 512 * (1 + rnd(3000)), SIZE);
+            feed(job, &b, at, to);
+            at = to;
+            /* A block that was fed in part waits for the rest of it. */
+            CHECK(comes_to(job, &b, at == SIZE ? SIZE : ntx_round_down(at, NTX_BLOCK_SIZE)));
+        }
+
+        CHECK(b.progress.checkpoints > 0);
+        CHECK(b.target.flushes >= b.progress.checkpoints);
+        end(job, &b, 0);
+        CHECK_EQ_U64(b.progress.stored_to, SIZE);
+        check_stored(&b, &b.progress);
+        teardown(&b);
+    }
+}
+
+static void test_it_holds_while_the_job_is_at_work(void)
+{
+    for (unsigned round = 0; round < 20; round++) {
+        struct bench b;
+        setup_flushed(&b);
+        b.options.limits.connections = 1 + round % 4;
+        b.options.limits.rate_bytes_per_s = round % 2 ? 100 * NTX_MIB : 0;
+        struct ntx_job *job = start(&b);
+        feed(job, &b, 0, SIZE);
+        ntx_job_feed_end(job);
+
+        while (!b.progress.finished) {
+            ntx_job_checkpoint(job);
+            ntx_job_progress(job, &b.progress);
+            check_stored(&b, &b.progress);
+        }
+
+        CHECK_OK(ntx_job_join(job, &b.err), b.err);
+        ntx_job_free(job);
+        CHECK_EQ_U64(b.progress.stored_to, SIZE);
+        teardown(&b);
+    }
+}
+
+static void test_a_flush_that_fails_ends_the_job(void)
+{
+    struct bench b;
+    setup_flushed(&b);
+    b.target.flush_fails = true;
+    struct ntx_job *job = start(&b);
+    feed(job, &b, 0, NTX_MIB);
+    for (unsigned i = 0; i < TRIES && !b.progress.finished; i++) {
+        ntx_job_checkpoint(job);
+        poll(NULL, 0, 1);
+        ntx_job_progress(job, &b.progress);
+    }
+
+    CHECK(b.progress.finished);
+    end(job, &b, -EIO);
+    CHECK_EQ_STR(b.err.text, "fake: flush failed: as the test wants");
+    CHECK_EQ_U64(b.progress.stored_to, 0);
+    teardown(&b);
+}
+
+static void test_a_flush_may_take_longer_than_an_answer(void)
+{
+    struct bench b;
+    setup_flushed(&b);
+    b.options.limits.timeout_ms = 100;
+    b.target.flush_ends_ns = ntx_now_ns() + 500 * NTX_NS_PER_MS;
+    struct ntx_job *job = start(&b);
+    feed(job, &b, 0, NTX_MIB);
+
+    CHECK(comes_to(job, &b, NTX_MIB));
+
+    CHECK(ntx_now_ns() >= b.target.flush_ends_ns);
+    CHECK(b.progress.flush_ns > 0);
+    feed(job, &b, NTX_MIB, SIZE);
+    end(job, &b, 0);
+    teardown(&b);
+}
+
+static void test_none_is_made_where_the_target_could_not_keep_it(void)
+{
+    for (unsigned round = 0; round < 2; round++) {
+        struct bench b;
+        setup_flushed(&b);
+        b.target.flags = round == 0 ? ALL_FLAGS & ~NTX_DEVICE_CAN_FLUSH : ALL_FLAGS;
+        b.target.has_finish = round == 1;
+        struct ntx_job *job = start(&b);
+        feed(job, &b, 0, SIZE);
+        for (unsigned i = 0; i < 50; i++) {
+            ntx_job_checkpoint(job);
+            poll(NULL, 0, 1);
+        }
+
+        ntx_job_progress(job, &b.progress);
+        CHECK_EQ_U64(b.progress.checkpoints, 0);
+        CHECK_EQ_U64(b.target.flushes, 0);
+        end(job, &b, 0);
+        teardown(&b);
+    }
+}
+
+static void test_asking_is_harmless_at_any_time(void)
+{
+    struct bench b;
+    struct ntx_job *job;
+    setup_flushed(&b);
+    b.from = fake_open(&b.source);
+    b.to = fake_open(&b.target);
+    CHECK_OK(ntx_job_new(b.from, b.to, &b.options, &job, &b.err), b.err);
+    ntx_job_checkpoint(job); /* no thread yet */
+    CHECK_OK(ntx_job_start(job, &b.err), b.err);
+    ntx_job_feed_end(job);
+    wait_until_finished(job);
+    ntx_job_checkpoint(job); /* no thread any more */
+    CHECK_OK(ntx_job_join(job, &b.err), b.err);
+    ntx_job_checkpoint(job);
+    ntx_job_progress(job, &b.progress);
+    CHECK_EQ_U64(b.progress.stored_to, SIZE);
+    ntx_job_free(job);
+    teardown(&b);
+}
+
+int main(void)
+{
+    RUN(test_it_comes_to_all_that_was_fed);
+    RUN(test_it_holds_while_the_job_is_at_work);
+    RUN(test_a_flush_that_fails_ends_the_job);
+    RUN(test_a_flush_may_take_longer_than_an_answer);
+    RUN(test_none_is_made_where_the_target_could_not_keep_it);
+    RUN(test_asking_is_harmless_at_any_time);
+    return 0;
+}
