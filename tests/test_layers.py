@@ -263,7 +263,7 @@ def test_a_library_is_imported_only_where_it_lives(library: str) -> None:
 def test_only_the_copy_knows_the_job_of_the_core() -> None:
     users = {path for path in PACKAGE.rglob("*.py") if "ntxengine._core.engine.Job" in imports(path)}
 
-    assert users == {PACKAGE / "dataplane" / "copy.py"}
+    assert users == {PACKAGE / "dataplane" / name for name in ("copy.py", "transfer.py")}
 
 
 def test_only_the_binding_includes_the_header() -> None:

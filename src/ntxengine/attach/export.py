@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from ntxengine.dataplane.copy import MOST_CONNECTIONS
 from ntxengine.dataplane.location import Location, parse
 from ntxengine.dataplane.open import open_source
+from ntxengine.dataplane.options import MOST_CONNECTIONS
 from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.images.served import Served
 

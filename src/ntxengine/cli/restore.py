@@ -29,7 +29,7 @@ from ntxengine.cli.space import Space, say_space
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, printable
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S
+from ntxengine.dataplane.options import FLUSH_TIMEOUT_S
 from ntxengine.errors import OptionsError, TargetError
 from ntxengine.files.free_space import free_bytes
 from ntxengine.repository import Marks, Point, PointDisk, Repository

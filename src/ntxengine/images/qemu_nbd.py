@@ -24,7 +24,7 @@ from types import TracebackType
 from urllib.parse import quote
 
 from ntxengine.concurrency.completion import run_to_completion
-from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S
+from ntxengine.dataplane.options import FLUSH_TIMEOUT_S
 from ntxengine.errors import NtxError, ToolError
 from ntxengine.images import process
 from ntxengine.images.rundir import PrivateFolder

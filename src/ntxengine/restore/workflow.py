@@ -22,9 +22,9 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.buffers import split_buffers
-from ntxengine.dataplane.copy import FLUSH_TIMEOUT_S, CopyOptions
 from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.open import open_source
+from ntxengine.dataplane.options import FLUSH_TIMEOUT_S, CopyOptions
 from ntxengine.errors import LockedError, OptionsError, RepositoryError
 from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, Warned, log_event
 from ntxengine.files import durable

@@ -1,0 +1,148 @@
+"""The asyncio half of one job of the core: feeding it, telling its progress, and waiting for its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from ntxengine._core.engine import PACE_REASONS, Job
+from ntxengine.dataplane.extents import Extents
+from ntxengine.dataplane.options import CopyOptions
+from ntxengine.dataplane.progress import CopyReport, Pace, Progress
+from ntxengine.errors import TransferTimeout
+
+log = logging.getLogger(__name__)
+
+PROGRESS_INTERVAL_S = 0.2
+_STAGES = ("source", "digest", "target", "limit")
+
+OnProgress = Callable[[Progress], None]
+
+
+class Transfer:
+    """The asyncio half of one job."""
+
+    def __init__(
+        self,
+        job: Job,
+        windows: Iterator[Extents],
+        options: CopyOptions,
+        bytes_total: int,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._job = job
+        self._windows: Iterator[Extents] | None = windows
+        self._rest: Extents | None = None
+        self._options = options
+        self._total = bytes_total
+        self._on_progress = on_progress
+        self._refused: str | None = None
+        self._wake_up = asyncio.Event()
+        self._began = time.monotonic()
+
+    async def run(self) -> CopyReport:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._job.fileno(), self._on_event)
+        try:
+            self._job.start()
+            try:
+                await self._drive()
+            except BaseException:
+                self._job.cancel()
+                await self._wait_for_end()
+                raise
+        finally:
+            loop.remove_reader(self._job.fileno())
+        self._join()
+        return self._report()
+
+    def _join(self) -> None:
+        try:
+            self._job.join()
+        except TransferTimeout as exc:
+            if not self._job.progress()["flushing"]:
+                raise
+            hint = "the target still writes back what it was sent: give it longer (--flush-timeout)"
+            raise TransferTimeout(f"{exc}: {hint}", errno=exc.errno) from exc
+
+    def _on_event(self) -> None:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._job.fileno())
+        self._wake_up.set()
+
+    async def _drive(self) -> None:
+        while True:
+            self._wake_up.clear()
+            progress = self._job.progress()
+            if progress["refused"] and self._refused is None:
+                self._refused = self._job.refusal()
+                log.warning("a connection could not be had; the copy goes on with fewer: %s", self._refused)
+            if progress["finished"]:
+                return
+            if progress["wants_extents"]:
+                self._feed()
+            if self._on_progress is not None:
+                self._on_progress(self._progress(progress))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PROGRESS_INTERVAL_S):
+                    await self._wake_up.wait()
+
+    def _feed(self) -> None:
+        """Feed until the job has no more room, or there is no more to feed."""
+        while self._windows is not None:
+            if self._rest is None:
+                self._rest = next(self._windows, None)
+                if self._rest is None:
+                    self._windows = None
+                    self._job.feed_end()
+                    return
+            taken = self._job.feed(self._rest)
+            if taken < len(self._rest):
+                self._rest = self._rest[taken:]
+                return
+            self._rest = None
+
+    async def _wait_for_end(self) -> None:
+        """Wait for the threads whatever else is cancelled meanwhile: they use memory that is ours."""
+        while not self._job.progress()["finished"]:
+            self._wake_up.clear()
+            with suppress(TimeoutError, asyncio.CancelledError):
+                async with asyncio.timeout(PROGRESS_INTERVAL_S):
+                    await self._wake_up.wait()
+
+    def _progress(self, now: dict[str, int]) -> Progress:
+        return Progress(
+            bytes_total=self._total or now["bytes_done"],
+            bytes_done=now["bytes_done"],
+            bytes_read=now["bytes_read"],
+            bytes_sent=now["bytes_sent"],
+            bytes_stored=now["bytes_stored"],
+            bytes_zeroed=now["bytes_zeroed"],
+            bytes_skipped=now["bytes_skipped"],
+            bytes_unchanged=now["bytes_unchanged"],
+            seconds=time.monotonic() - self._began,
+            stage_seconds={stage: now[f"{stage}_ns"] / 1e9 for stage in _STAGES},
+            is_flushing=bool(now["flushing"]),
+        )
+
+    def _report(self) -> CopyReport:
+        now = self._job.progress()
+        progress = self._progress(now)
+        if self._on_progress is not None:
+            self._on_progress(progress)
+        return CopyReport(
+            **vars(progress),
+            cpu_seconds=now["cpu_ns"] / 1e9,
+            connections=now["connections"],
+            connections_refused=now["refused"],
+            refused=self._job.refusal(),
+            request_size=self._options.begin.request_size,
+            in_flight=now["in_flight"],
+            pace=Pace[PACE_REASONS[now["why"]]],
+            retries=now["retries"],
+            is_flushed=bool(now["flushed"]),
+        )
