@@ -303,11 +303,10 @@ void ntx_job_feed_end(struct ntx_job *job)
     ntx_scheduler_feed_end(&job->scheduler);
 }
 
-void ntx_job_checkpoint(struct ntx_job *job)
+bool ntx_job_checkpoint(struct ntx_job *job)
 {
     bool may_flush = (job->target->info.flags & NTX_DEVICE_CAN_FLUSH) != 0 && job->target->ops->finish == NULL;
-    if (may_flush)
-        ntx_scheduler_ask_checkpoint(&job->scheduler);
+    return may_flush && ntx_scheduler_ask_checkpoint(&job->scheduler);
 }
 
 int ntx_job_fd(const struct ntx_job *job)

@@ -341,11 +341,11 @@ void ntx_job_feed_end(struct ntx_job *job);
 
 /*
  * Ask for a checkpoint: the threads send what they hold back, one of them flushes, and .stored_to and .checkpoints of
- * the progress grow.  Returns at once.  Nothing where one is under way, no thread is connected, or the target cannot
- * flush or writes some of it only at the end.
+ * the progress grow.  Returns at once; false where that will not happen: one is under way, no thread is connected, or the
+ * target cannot flush or writes some of it only at the end.
  * Threads: any, any time.
  */
-void ntx_job_checkpoint(struct ntx_job *job);
+bool ntx_job_checkpoint(struct ntx_job *job);
 
 /* A descriptor that polls readable when .wants_extents or .finished turned true, or .checkpoints grew.  Reading it is
  * the caller's business (an eventfd, non-blocking: 8 bytes).  Valid until ntx_job_free(). */

@@ -156,7 +156,7 @@ unsigned ntx_scheduler_add_connection(struct ntx_scheduler *scheduler, unsigned 
     return rank;
 }
 
-void ntx_scheduler_ask_checkpoint(struct ntx_scheduler *scheduler)
+bool ntx_scheduler_ask_checkpoint(struct ntx_scheduler *scheduler)
 {
     pthread_mutex_lock(&scheduler->lock);
     bool is_asked = !ntx_stop_is_set(&scheduler->stop) &&
@@ -165,6 +165,7 @@ void ntx_scheduler_ask_checkpoint(struct ntx_scheduler *scheduler)
     if (is_asked)
         pthread_cond_broadcast(&scheduler->more);
     pthread_mutex_unlock(&scheduler->lock);
+    return is_asked;
 }
 
 static bool tell_checkpoint_locked(struct ntx_scheduler *scheduler, unsigned *checkpoint, uint64_t low)

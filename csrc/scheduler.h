@@ -87,7 +87,7 @@ unsigned ntx_scheduler_add_connection(struct ntx_scheduler *scheduler, unsigned 
 void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler, const struct ntx_error *why);
 
 /* See ntx_job_checkpoint(). */
-void ntx_scheduler_ask_checkpoint(struct ntx_scheduler *scheduler);
+bool ntx_scheduler_ask_checkpoint(struct ntx_scheduler *scheduler);
 
 /* A worker holds nothing below low, and has told so of *checkpoint before.  true: it has to flush and then to make the
  * checkpoint. */

@@ -355,10 +355,15 @@ cdef class Job:
         return (<const char *>first.text).decode("utf-8", "replace")
 
     def checkpoint(self):
-        """Ask for a checkpoint: `fileno()` tells when `stored_to` and `checkpoints` of the progress have grown."""
+        """Ask for a checkpoint: `fileno()` tells when `stored_to` and `checkpoints` of the progress have grown.
+
+        Return whether it was asked for: not while another is under way, or where the target could not keep it.
+        """
         cdef ntx.ntx_job *job = self.opened()
+        cdef ntx.bool_t is_asked
         with nogil:
-            ntx.ntx_job_checkpoint(job)
+            is_asked = ntx.ntx_job_checkpoint(job)
+        return bool(is_asked)
 
     def cancel(self):
         cdef ntx.ntx_job *job = self.opened()

@@ -185,7 +185,7 @@ cdef extern from "ntx.h" nogil:
     int ntx_job_fd(const ntx_job *job)
     void ntx_job_get_progress "ntx_job_progress"(const ntx_job *job, ntx_job_progress *progress)
     unsigned ntx_job_refused(const ntx_job *job, ntx_error *first)
-    void ntx_job_checkpoint(ntx_job *job)
+    bool_t ntx_job_checkpoint(ntx_job *job)
     void ntx_job_cancel(ntx_job *job)
     int ntx_job_join(ntx_job *job, ntx_error *err)
     void ntx_job_free(ntx_job *job)

@@ -11,7 +11,8 @@ from contextlib import nullcontext
 
 from ntxengine._core.engine import Device, Job
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.dataplane.extents import Extents, as_data, total, whole
+from ntxengine.dataplane.checkpoints import Checkpoints as Checkpoints
+from ntxengine.dataplane.extents import Extents, as_data, beginning_at, total, whole
 from ntxengine.dataplane.manifest import Manifest, require_same
 from ntxengine.dataplane.options import CopyOptions as CopyOptions
 from ntxengine.dataplane.progress import CopyReport as CopyReport
@@ -34,6 +35,7 @@ async def copy(
     reference: Manifest | None = None,
     bytes_expected: int = 0,
     reads_all: bool = False,
+    checkpoints: Checkpoints | None = None,
     on_progress: OnProgress | None = None,
 ) -> CopyReport:
     """Copy `extents` from `source` to the same offsets of `target` and flush.
@@ -43,26 +45,31 @@ async def copy(
     Digests of every block touched go to `manifest`, whose size is the disk's: a device may be padded behind it.
     Blocks that have the same digest in `reference` are not sent.
     `reads_all`: what the source says of itself is not believed, as otherwise it is where it says that it is zero.
+    `checkpoints`: the copy begins where they say that it got to, and says there how far it got, however it ends; then
+    `is_resumed` is set.  What an earlier one has left behind that is written again, zeros too.
     Errors: SourceError, TargetError, NbdError, TransferTimeout, OptionsError.
     """
     size = source.size if manifest is None else manifest.size
+    is_resumed = checkpoints is not None and checkpoints.is_resumed
     job = Job(
         source,
         target,
         options.limits(from_server=source.kind == "nbd", over_tcp=target.is_tcp),
         disk_size=size,
-        target_is_zero=options.target_is_zero,
+        target_is_zero=options.target_is_zero and not is_resumed,
         reads_all=reads_all,
         bytes_expected=bytes_expected,
+        makes_checkpoints=checkpoints is not None,
         digest_fd=manifest.fd if manifest else -1,
         digest_offset=Manifest.digest_offset,
-        digests_are_zero=manifest.is_fresh if manifest else False,
+        digests_are_zero=manifest.is_fresh and not is_resumed if manifest else False,
         reference_fd=reference.fd if reference else -1,
         reference_offset=Manifest.digest_offset,
         reference_blocks=_comparable_blocks(reference, size),
         keep=(manifest, reference),
     )
-    transfer = Transfer(job, iter(extents), options, bytes_expected, on_progress)
+    windows = extents if checkpoints is None else beginning_at(checkpoints.stored_to, extents)
+    transfer = Transfer(job, iter(windows), options, bytes_expected, on_progress, checkpoints, manifest)
     try:
         with nullcontext() if manifest is None else free_space.naming(manifest.path, "writing digests"):
             return await transfer.run()

@@ -159,6 +159,17 @@ def clipped(extents: Extents, size: int) -> Extents:
     return inside
 
 
+def beginning_at(start: int, windows: Iterable[Extents]) -> Iterator[Extents]:
+    """Yield what of ascending `windows` lies at `start` (bytes) or behind it."""
+    for window in windows:
+        ends = window["offset"] + window["length"]
+        rest = window[int(np.searchsorted(ends, start, side="right")) :].copy()
+        if len(rest) and rest["offset"][0] < start:
+            rest["length"][0] -= np.uint64(start) - rest["offset"][0]
+            rest["offset"][0] = start
+        yield rest
+
+
 class ExtentFile:
     """Extents on disk: 24 bytes each, appended in order, read back in windows.
 

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from ntxengine._core.engine import PACE_REASONS, Job
+from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
+from ntxengine.dataplane.checkpoints import Checkpoints
 from ntxengine.dataplane.extents import Extents
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.options import CopyOptions
 from ntxengine.dataplane.progress import CopyReport, Pace, Progress
-from ntxengine.errors import TransferTimeout
+from ntxengine.errors import NtxError, TransferTimeout
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ class Transfer:
         options: CopyOptions,
         bytes_total: int,
         on_progress: OnProgress | None,
+        checkpoints: Checkpoints | None,
+        manifest: Manifest | None,
     ) -> None:
         self._job = job
         self._windows: Iterator[Extents] | None = windows
@@ -40,11 +45,28 @@ class Transfer:
         self._options = options
         self._total = bytes_total
         self._on_progress = on_progress
+        self._checkpoints = checkpoints
+        self._manifest = manifest
+        self._checkpoints_seen = self._flush_ns = 0
         self._refused: str | None = None
         self._wake_up = asyncio.Event()
         self._began = time.monotonic()
 
     async def run(self) -> CopyReport:
+        """Start the job, and return when it has ended.  Its checkpoints say how far it got."""
+        if self._checkpoints is not None:
+            self._checkpoints.has_begun = True
+        try:
+            await self._run()
+        except BaseException:
+            if self._checkpoints is not None:
+                await self._keep_how_far(self._checkpoints)
+            raise
+        if self._checkpoints is not None:
+            await self._store(self._checkpoints)
+        return self._report()
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._job.fileno(), self._on_event)
         try:
@@ -58,7 +80,20 @@ class Transfer:
         finally:
             loop.remove_reader(self._job.fileno())
         self._join()
-        return self._report()
+
+    async def _store(self, checkpoints: Checkpoints) -> None:
+        now = self._job.progress()
+        flush_s = (now["flush_ns"] - self._flush_ns) / 1e9
+        self._flush_ns = now["flush_ns"]
+        await to_thread_joined(checkpoints.store, now["stored_to"], self._manifest, flush_s=flush_s)
+
+    async def _keep_how_far(self, checkpoints: Checkpoints) -> None:
+        """The copy failed, for a reason that is on its way."""
+        checkpoints.interrupt()
+        try:
+            await run_to_completion(self._store(checkpoints))
+        except NtxError as error:
+            log.warning("how far the copy got was not kept: %s", error)
 
     def _join(self) -> None:
         try:
@@ -83,6 +118,8 @@ class Transfer:
                 log.warning("a connection could not be had; the copy goes on with fewer: %s", self._refused)
             if progress["finished"]:
                 return
+            if self._checkpoints is not None:
+                await self._make_checkpoints(self._checkpoints, progress)
             if progress["wants_extents"]:
                 self._feed()
             if self._on_progress is not None:
@@ -90,6 +127,13 @@ class Transfer:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PROGRESS_INTERVAL_S):
                     await self._wake_up.wait()
+
+    async def _make_checkpoints(self, checkpoints: Checkpoints, progress: dict[str, int]) -> None:
+        if progress["checkpoints"] != self._checkpoints_seen:
+            self._checkpoints_seen = progress["checkpoints"]
+            await self._store(checkpoints)
+        if checkpoints.is_due(progress["bytes_done"]) and self._job.checkpoint():
+            checkpoints.begin(progress["bytes_done"])
 
     def _feed(self) -> None:
         """Feed until the job has no more room, or there is no more to feed."""

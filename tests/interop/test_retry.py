@@ -1,0 +1,152 @@
+"""A copy whose servers die, again and again: it goes on where it was, and every byte is right."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ntxengine._core.engine import Device
+from ntxengine.dataplane import checkpoints as due
+from ntxengine.dataplane.checkpoints import Checkpoints
+from ntxengine.dataplane.copy import CopyOptions, CopyReport, copy, verify
+from ntxengine.dataplane.extents import whole
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.open import open_source, open_target
+from ntxengine.dataplane.retry import Patience, retrying
+from ntxengine.errors import TargetError
+from tests.support.servers import require
+
+SIZE = 40 << 20
+
+
+class Server:
+    """An nbdkit on a socket of its own, that can be killed, stopped and started again."""
+
+    def __init__(self, folder: Path, disk: Path) -> None:
+        require("nbdkit")
+        self._socket = folder / "s"
+        self._command = ["setpriv", "--pdeathsig", "KILL", "nbdkit", "-f", "-U", str(self._socket), "file", str(disk)]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.uri = f"nbd+unix:///?socket={self._socket}"
+
+    async def start(self) -> None:
+        self._socket.unlink(missing_ok=True)
+        self._process = subprocess.Popen(self._command)
+        while not self._socket.exists():
+            await asyncio.sleep(0.01)
+
+    def send(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    disk = tmp_path / "disk"
+    disk.write_bytes(os.urandom(1 << 20) * (SIZE >> 20))  # what was there shows where it is not replaced
+    server = Server(tmp_path, disk)
+    with contextlib.closing(_Closing(server)):
+        yield server
+
+
+class _Closing:
+    def __init__(self, server: Server) -> None:
+        self.close = server.kill
+
+
+def make_source(path: Path) -> Path:
+    """Data, and zeros between it."""
+    with open(path, "wb") as file:
+        for start in range(0, SIZE, 4 << 20):
+            file.seek(start)
+            file.write(os.urandom(1 << 20))
+            file.seek(1 << 20, os.SEEK_CUR)
+            file.write(os.urandom((1 << 20) + 512))
+        file.truncate(SIZE)
+    return path
+
+
+async def go_on(
+    uri: str, source: Device, manifest: Manifest, checkpoints: Checkpoints, patience: Patience
+) -> CopyReport:
+    options = CopyOptions(bandwidth=10 << 20, timeout_s=1.0, connections=2)
+
+    async def once() -> CopyReport:
+        async with open_target(uri, source=source, timeout_s=1.0) as target:
+            return await copy(
+                source,
+                target.device,
+                [whole(SIZE)],
+                options=options,
+                manifest=manifest,
+                bytes_expected=SIZE,
+                checkpoints=checkpoints,
+            )
+
+    return await retrying(once, checkpoints, patience, name="disk")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "stalls"])
+async def test_a_server_that_fails_again_and_again_costs_no_byte(
+    how: int, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "DUE_S", 0.1)
+    monkeypatch.setattr(due, "_SELDOMER", 0)  # whatever a flush takes here
+    checkpoints = Checkpoints()
+    copied = asyncio.Event()
+
+    async def trouble() -> None:
+        for _ in range(4):
+            before = checkpoints.stored_to
+            while checkpoints.stored_to <= before and not copied.is_set():
+                await asyncio.sleep(0.02)
+            server.send(how)
+            await asyncio.sleep(1.2 if how == signal.SIGSTOP else 0.1)  # longer than an answer is waited for
+            server.kill()
+            await server.start()
+
+    await server.start()
+    async with open_source(str(make_source(tmp_path / "source"))) as source:
+        with Manifest.create(tmp_path / "manifest", size=SIZE) as manifest:
+            troubled = asyncio.create_task(trouble())
+            report = await go_on(server.uri, source, manifest, checkpoints, Patience(30, first_wait_s=0.05))
+            copied.set()
+            await troubled
+
+            assert report.is_flushed
+            assert checkpoints.retries >= 3
+            assert checkpoints.stored_to == SIZE
+            assert (tmp_path / "disk").read_bytes() == (tmp_path / "source").read_bytes()
+            await verify(source, manifest, options=CopyOptions())
+
+
+async def test_a_server_that_stays_away_is_given_up(server: Server, tmp_path: Path) -> None:
+    checkpoints = Checkpoints()
+
+    async def trouble() -> None:
+        while not checkpoints.has_begun:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        server.kill()
+
+    await server.start()
+    async with open_source(str(make_source(tmp_path / "source"))) as source:
+        with Manifest.create(tmp_path / "manifest", size=SIZE) as manifest:
+            troubled = asyncio.create_task(trouble())
+            with pytest.raises(TargetError):
+                await go_on(server.uri, source, manifest, checkpoints, Patience(1, first_wait_s=0.1))
+            await troubled
+
+    assert checkpoints.retries >= 1
