@@ -18,7 +18,8 @@ from typing import Any
 
 from measure import in_child, parser, peak_bytes, report, run_ntx, spending
 
-from ntxengine.dataplane.manifest import Manifest, differences
+from ntxengine.dataplane.differing import differences
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.units import BLOCK_SIZE, MIB, parse_size
 
 

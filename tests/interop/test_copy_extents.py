@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ntxengine.dataplane.blocks import untouched
 from ntxengine.dataplane.copy import CopyOptions, copy, digest, verify
 from ntxengine.dataplane.extents import ZERO, make, total
-from ntxengine.dataplane.manifest import Manifest, untouched
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.units import BLOCK_SIZE, KIB
 from tests.cli.ntx import ntx

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntxengine.dataplane import manifest as manifest_module
+from ntxengine.dataplane.differing import differences
 from ntxengine.dataplane.extents import make
-from ntxengine.dataplane.manifest import HEADER_SIZE, Manifest, differences
+from ntxengine.dataplane.manifest import HEADER_SIZE, Manifest
 from ntxengine.errors import OptionsError, RepositoryError, TargetError
 from ntxengine.units import BLOCK_SIZE, TIB
 

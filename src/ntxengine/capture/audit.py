@@ -25,9 +25,10 @@ from ntxengine.changes import Changes
 from ntxengine.changes.sampling import MAX_AHEAD, NONE, Blocks, Cursor, Sample, sample
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.blocks import block_extents
 from ntxengine.dataplane.copy import CopyOptions, OnProgress, Progress
 from ntxengine.dataplane.extents import total
-from ntxengine.dataplane.manifest import Manifest, block_extents
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import NbdError, NbdReplyError, OptionsError, SourceError, TransferTimeout
 from ntxengine.repository import Point, StoredAudit
 from ntxengine.units import BLOCK_SIZE

@@ -21,8 +21,9 @@ from ntxengine._core.engine import Device
 from ntxengine.changes import Changes, spool_to_file
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyOptions, CopyReport, OnProgress
+from ntxengine.dataplane.differing import differences
 from ntxengine.dataplane.extents import EXTENT, WINDOW, ExtentFile, Extents, clipped
-from ntxengine.dataplane.manifest import Manifest, differences
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.mapping import map_device
 from ntxengine.units import BLOCK_SIZE
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ntxengine.dataplane import extents
+from ntxengine.dataplane.blocks import block_extents
 from ntxengine.dataplane.extents import EXTENT, ZERO, Extents
-from ntxengine.dataplane.manifest import block_extents
 from ntxengine.units import BLOCK_SIZE
 
 

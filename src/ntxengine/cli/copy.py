@@ -24,9 +24,10 @@ from ntxengine.cli.paths import FILE
 from ntxengine.cli.progress import View
 from ntxengine.cli.run import run
 from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.blocks import untouched
 from ntxengine.dataplane.extents import ExtentFile, total
 from ntxengine.dataplane.location import parse
-from ntxengine.dataplane.manifest import Manifest, untouched
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import Target, check_new
 from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.files.identity import is_same

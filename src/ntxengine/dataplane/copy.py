@@ -12,8 +12,9 @@ from contextlib import nullcontext
 from ntxengine._core.engine import Device, Job
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.checkpoints import Checkpoints as Checkpoints
+from ntxengine.dataplane.differing import require_same
 from ntxengine.dataplane.extents import Extents, as_data, beginning_at, total, whole
-from ntxengine.dataplane.manifest import Manifest, require_same
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.options import CopyOptions as CopyOptions
 from ntxengine.dataplane.progress import CopyReport as CopyReport
 from ntxengine.dataplane.progress import Pace as Pace

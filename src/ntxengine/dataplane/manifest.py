@@ -15,7 +15,7 @@ import errno
 import os
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,8 +24,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from ntxengine import files, machine
-from ntxengine.dataplane.extents import EXTENT, Extents
-from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError, TargetError, machine_error
+from ntxengine.errors import OptionsError, RepositoryError, TargetError, machine_error
 from ntxengine.files import free_space
 from ntxengine.units import BLOCK_SIZE, MIB
 
@@ -39,10 +38,6 @@ _TAIL = struct.Struct("<8s16s")  # XXH3-64 over head and digest, disk digest
 _CHUNK = 4 * MIB
 _CHUNK_BLOCKS = _CHUNK // DIGEST_SIZE
 _ZEROS = bytes(_CHUNK)
-_NAMED_OFFSETS = 16
-
-_Runs = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Runs of blocks: the first of each, and the one behind its last; ascending, apart from each other, at least one."""
 
 
 class Manifest:
@@ -235,95 +230,6 @@ def read_header(path: Path | str) -> tuple[int, str]:
     finally:
         os.close(fd)
     return size, digest.hex()
-
-
-def differences(stored: Manifest, found: Manifest, touched: Iterable[Extents] | None = None) -> Iterator[int]:
-    """Yield the numbers of the blocks whose digests differ, ascending; only of those that `touched` touches, if given.
-
-    Errors: ChecksumMismatch if the two are of disks of different sizes.
-    """
-    if stored.size != found.size:
-        raise ChecksumMismatch(f"the disk has {found.size} bytes, its manifest {stored.size}")
-    everything = np.array([0]), np.array([stored.blocks])
-    for begins, ends in [everything] if touched is None else _groups(_block_runs(touched)):
-        behind = int(ends[-1])
-        for first in range(int(begins[0]), behind, _CHUNK_BLOCKS):
-            count = min(_CHUNK_BLOCKS, behind - first)
-            if stored.is_hole(first, count) and found.is_hole(first, count):
-                continue
-            differ = (stored.digests(first, count) != found.digests(first, count)).any(axis=1)
-            blocks = first + np.flatnonzero(differ)
-            run_of = np.searchsorted(begins, blocks, side="right") - 1
-            yield from blocks[blocks < ends[run_of]].tolist()
-
-
-def compare(stored: Manifest, found: Manifest, touched: Iterable[Extents] | None = None) -> tuple[tuple[int, ...], int]:
-    """Return the offsets of the first of the `differences`, and how many there are."""
-    offsets: list[int] = []
-    count = 0
-    for block in differences(stored, found, touched):
-        count += 1
-        if len(offsets) < _NAMED_OFFSETS:
-            offsets.append(block * BLOCK_SIZE)
-    return tuple(offsets), count
-
-
-def require_same(stored: Manifest, found: Manifest, touched: Iterable[Extents] | None, name: str) -> None:
-    """Compare what was `found` of the disk `name` with what is `stored` of it.
-
-    Errors: ChecksumMismatch with the offsets of the first differing blocks.
-    """
-    offsets, count = compare(stored, found, touched)
-    if count:
-        places = ", ".join(str(offset) for offset in offsets)
-        more = f" and {count - len(offsets)} more" if count > len(offsets) else ""
-        raise ChecksumMismatch(
-            f"{name}: {count} of {stored.blocks} blocks of 64 KiB are not what was captured: at offset {places}{more}",
-            offsets=offsets,
-            blocks=count,
-        )
-
-
-def untouched(touched: Iterable[Extents], *, size: int) -> Iterator[Extents]:
-    """Yield, as data extents, the blocks of a disk of `size` bytes that no extent of `touched` touches."""
-    behind = 0
-    for begins, ends in _block_runs(touched):
-        yield block_extents(np.append(behind, ends[:-1]), begins, size)
-        behind = int(ends[-1])
-    yield block_extents(np.array([behind]), np.array([-(-size // BLOCK_SIZE)]), size)
-
-
-def block_extents(begins: NDArray[np.int64], ends: NDArray[np.int64], size: int) -> Extents:
-    """Return runs of blocks of a disk of `size` bytes, each up to the block before its end, as data extents."""
-    begins, ends = begins[begins < ends], ends[begins < ends]
-    extents = np.zeros(len(begins), dtype=EXTENT)
-    extents["offset"] = begins * BLOCK_SIZE
-    extents["length"] = np.minimum(ends * BLOCK_SIZE, size) - begins * BLOCK_SIZE
-    return extents
-
-
-def _block_runs(windows: Iterable[Extents]) -> Iterator[_Runs]:
-    """Yield the runs of blocks that ascending extents touch, those of a window at a time, each block once."""
-    behind = 0
-    for window in windows:
-        begins = np.maximum((window["offset"] // BLOCK_SIZE).astype(np.int64), behind)
-        ends = ((window["offset"] + window["length"] - 1) // BLOCK_SIZE + 1).astype(np.int64)
-        begins, ends = begins[begins < ends], ends[begins < ends]
-        if not len(ends):
-            continue
-        behind = int(ends[-1])
-        is_apart = begins[1:] > ends[:-1]
-        yield begins[np.append(True, is_apart)], ends[np.append(is_apart, True)]
-
-
-def _groups(windows: Iterable[_Runs]) -> Iterator[_Runs]:
-    """Cut runs into groups that lie so near to each other that one read is good for all of a group."""
-    for begins, ends in windows:
-        at = 0
-        while at < len(begins):
-            after = max(at + 1, int(np.searchsorted(ends, begins[at] + _CHUNK_BLOCKS, side="right")))
-            yield begins[at:after], ends[at:after]
-            at = after
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyOptions, OnProgress
+from ntxengine.dataplane.differing import require_same
 from ntxengine.dataplane.extents import clipped
-from ntxengine.dataplane.manifest import Manifest, require_same
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.mapping import map_device
 from ntxengine.errors import (
     ChecksumMismatch,

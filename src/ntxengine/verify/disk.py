@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.blocks import block_extents
 from ntxengine.dataplane.copy import CopyOptions, CopyReport, OnProgress
+from ntxengine.dataplane.differing import differences
 from ntxengine.dataplane.extents import EXTENT, ZERO, Extents, clipped, concatenate, normalise, total, whole
-from ntxengine.dataplane.manifest import Manifest, block_extents, differences
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import NbdError, RepositoryError, SourceError
 from ntxengine.images.open import open_with_clusters
 from ntxengine.repository import Chains, Point, PointDisk, Repository
