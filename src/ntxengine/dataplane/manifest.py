@@ -140,6 +140,26 @@ class Manifest:
             raise
         return manifest
 
+    @classmethod
+    def reopen(cls, path: Path | str, *, size: int) -> Manifest:
+        """Open a manifest of a disk of `size` bytes that was never finished, to go on with it; a link is not followed.
+
+        Errors: RepositoryError if it is missing, none, damaged, finished, or of another size.
+        """
+        try:
+            fd = files.open_regular(Path(path), os.O_RDWR)
+        except OSError as exc:
+            action = f"{path}: the manifest cannot be opened"
+            raise machine_error(action, exc) or RepositoryError(f"{action}: {exc.strerror}") from exc
+        try:
+            found, _ = _read_header(fd, str(path), sealed=False)
+            if found != size:
+                raise RepositoryError(f"{path}: the manifest is of a disk of {found} bytes, not {size}")
+        except BaseException:
+            os.close(fd)
+            raise
+        return cls(fd, str(path), size, is_fresh=False, disk_digest="")
+
     def seal(self) -> str:
         """Compute the disk digest, write it, sync the file, and return it in hex.
 
@@ -245,11 +265,11 @@ def _check(head: bytes, digest: bytes) -> bytes:
     return xxhash.xxh3_64_digest(head + digest)
 
 
-def _read_header(fd: int, path: str) -> tuple[int, bytes]:
+def _read_header(fd: int, path: str, *, sealed: bool = True) -> tuple[int, bytes]:
     data = os.pread(fd, _HEAD.size + _TAIL.size, 0)
     if len(data) < _HEAD.size + _TAIL.size or data[:8] != _MAGIC:
         raise RepositoryError(f"{path}: is not a manifest")
-    _, version, block_size, size, sealed, _ = _HEAD.unpack_from(data)
+    _, version, block_size, size, is_sealed, _ = _HEAD.unpack_from(data)
     check, digest = _TAIL.unpack_from(data, _HEAD.size)
     if check != _check(data[: _HEAD.size], digest):
         raise RepositoryError(f"{path}: the manifest's header is damaged")
@@ -258,8 +278,8 @@ def _read_header(fd: int, path: str) -> tuple[int, bytes]:
             f"{path}: manifest version {version} with blocks of {block_size} bytes: this ntxengine reads version "
             f"{VERSION} with {BLOCK_SIZE}"
         )
-    if not sealed:
-        raise RepositoryError(f"{path}: the manifest was never finished")
+    if sealed != bool(is_sealed):
+        raise RepositoryError(f"{path}: the manifest was {'never' if sealed else 'already'} finished")
     blocks = -(-size // BLOCK_SIZE)
     if os.fstat(fd).st_size != HEADER_SIZE + blocks * DIGEST_SIZE:
         raise RepositoryError(f"{path}: the manifest's length does not fit a disk of {size} bytes: it was cut")

@@ -1,0 +1,115 @@
+"""The journal of a copy: how far it got, for whoever goes on after a kill or a power cut.
+
+    {"format":"ntxengine journal","version":1,"identity":{"source":"..."},"size":1048576,"stored_to":65536}
+    2f1c...   XXH3-128 of the line above, in hex
+
+It is replaced as a whole at each checkpoint, so a reader finds an old one or the new one.  `identity` is what has to be
+the same when the copy goes on: whoever writes it chooses the words, and they are compared, never used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from ntxengine.errors import OptionsError, RepositoryError
+from ntxengine.files import durable
+
+VERSION = 1
+MAX_SIZE = 64 * 1024
+"""Bytes of a journal that are believed."""
+
+_FORMAT = "ntxengine journal"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Of a copy of `size` bytes, everything below `stored_to` (bytes) is stored, and its digests are."""
+
+    identity: Mapping[str, str]
+    size: int
+    stored_to: int
+
+    def check_same(self, identity: Mapping[str, str], size: int, *, path: Path) -> None:
+        """Refuse to go on with a copy of something else.  Errors: OptionsError that names what differs."""
+        now = {**identity, "size": str(size)}
+        before = {**self.identity, "size": str(self.size)}
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key):
+                raise OptionsError(
+                    f"{path}: is of a copy whose {key} was {before.get(key, 'not told')}, and it is "
+                    f"{now.get(key, 'not told')} now: remove the journal to begin again, or name another"
+                )
+
+
+def read(path: Path) -> Journal | None:
+    """Return the journal at `path`; None if there is none.  Errors: RepositoryError (damaged, of a later version)."""
+    if not os.path.lexists(path):
+        return None
+    return _decode(durable.read_file(path, limit=MAX_SIZE), path)
+
+
+def write(path: Path, journal: Journal) -> None:
+    """Put a journal in the place of what is at `path`, durably.  Errors: TargetError.
+
+    One writer at a time: what a killed one has left under the temporary name is overwritten.
+    """
+    fresh = _fresh(path)
+    fresh.unlink(missing_ok=True)
+    durable.write_file(fresh, _encode(journal))
+    durable.replace(fresh, path)
+    durable.sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a journal, and what a killed writer left.  Errors: TargetError."""
+    try:
+        path.unlink(missing_ok=True)
+        _fresh(path).unlink(missing_ok=True)
+    except OSError as exc:
+        raise durable.write_error(path, "removing the journal", exc) from exc
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(f".{path.name.removeprefix('.')}.new")
+
+
+def _encode(journal: Journal) -> bytes:
+    document = {
+        "format": _FORMAT,
+        "version": VERSION,
+        "identity": dict(journal.identity),
+        "size": journal.size,
+        "stored_to": journal.stored_to,
+    }
+    line = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    return line + b"\n" + xxhash.xxh3_128_hexdigest(line).encode() + b"\n"
+
+
+def _decode(data: bytes, path: Path) -> Journal:
+    line, _, check = data.partition(b"\n")
+    if check != xxhash.xxh3_128_hexdigest(line).encode() + b"\n":
+        raise _damaged(path, "its checksum does not fit")
+    try:
+        document = json.loads(line)
+    except ValueError as exc:
+        raise _damaged(path, "it is no JSON") from exc
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise _damaged(path, "it is something else")
+    if document.get("version") != VERSION:
+        raise RepositoryError(f"{path}: journal version {document.get('version')}: this ntxengine reads {VERSION}")
+    identity, size, stored_to = document.get("identity"), document.get("size"), document.get("stored_to")
+    if not isinstance(identity, dict) or not all(isinstance(value, str) for value in identity.values()):
+        raise _damaged(path, "its identity cannot be read")
+    if type(size) is not int or type(stored_to) is not int or not 0 <= stored_to <= size:
+        raise _damaged(path, f"{stored_to!r} of {size!r} bytes cannot be true")
+    return Journal(identity, size, stored_to)
+
+
+def _damaged(path: Path, why: str) -> RepositoryError:
+    return RepositoryError(f"{path}: the journal is damaged ({why}): remove it to begin again")
