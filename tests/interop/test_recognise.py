@@ -1,0 +1,48 @@
+"""A source is recognised by its bytes."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from ntxengine.dataplane.copy import CopyOptions, digest
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.open import open_source
+from ntxengine.dataplane.recognise import holds_what_was_copied
+
+SIZE = (4 << 20) + 512
+
+
+async def is_recognised(path: Path, manifest: Manifest, stored_to: int) -> bool:
+    async with open_source(str(path)) as source:
+        return await holds_what_was_copied(
+            source, manifest, stored_to=stored_to, options=CopyOptions(), chance=random.Random(1)
+        )
+
+
+@pytest.mark.parametrize("stored_to", [0, 65536, 4 << 20, SIZE])
+async def test_it_is_what_it_was(tmp_path: Path, stored_to: int) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(random.Random(2).randbytes(SIZE // 2) + bytes(SIZE - SIZE // 2))
+    with Manifest.create(tmp_path / "m", size=SIZE) as manifest:
+        async with open_source(str(path)) as source:
+            await digest(source, manifest, options=CopyOptions())
+
+        assert await is_recognised(path, manifest, stored_to)
+
+        path.write_bytes(random.Random(3).randbytes(SIZE))  # another disk, at the same path
+        assert await is_recognised(path, manifest, stored_to) is (stored_to == 0)
+
+
+async def test_a_change_of_the_last_block_that_was_stored_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(random.Random(2).randbytes(SIZE))
+    with Manifest.create(tmp_path / "m", size=SIZE) as manifest:
+        async with open_source(str(path)) as source:
+            await digest(source, manifest, options=CopyOptions())
+        with open(path, "r+b") as file:
+            file.seek(SIZE - 1)
+            file.write(b"\0")
+
+        assert not await is_recognised(path, manifest, SIZE)
+        assert await is_recognised(path, manifest, 4 << 20)  # it lies behind
