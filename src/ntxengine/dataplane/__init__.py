@@ -1,6 +1,10 @@
 """The data plane as Python sees it: bytes from one place to another, described, counted and digested.
 
 copy.py           copy, digest, verify: one device to another, with progress and cancellation
+options.py        how: what a caller chooses                        transfer.py       one job of the core, to its end
+checkpoints.py    how far a copy has got, for good                  journal.py        the same in a file
+retry.py          going on after a lost connection                  recognise.py      whether a source is still the same
+blocks.py         extents widened to blocks, and the rest
 progress.py       what a copy says of itself: counters, the report at its end
 open.py           devices: a file, a block device, an NBD export, made new or opened, and closed on every path
 connect.py        NBD servers: names looked up, addresses tried, given up when cancelled
