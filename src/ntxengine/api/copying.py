@@ -13,6 +13,7 @@ from ntxengine.dataplane.copy import CopyOptions, CopyReport, OnProgress
 from ntxengine.dataplane.location import parse
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.mapping import map_device
+from ntxengine.dataplane.security import PLAIN, ConnectionOptions
 from ntxengine.errors import OptionsError
 from ntxengine.images.endpoints import Format, SourceFormat, check_apart, open_named_source, open_named_target
 
@@ -30,6 +31,7 @@ async def copy(
     overwrite: bool = False,
     verify: bool = False,
     options: CopyOptions | None = None,
+    connection: ConnectionOptions = PLAIN,
     on_progress: OnProgress | None = None,
 ) -> CopyReport:
     """Copy a disk to a file, a block device or an NBD server, and flush.  Zeros are neither read nor sent as bytes.
@@ -49,10 +51,20 @@ async def copy(
     await to_thread_joined(check_apart, from_, said, to)
     timeout_s, connections = options.timeout_s, options.most_connections
     with ExitStack() as stack:
-        async with open_named_source(from_, said, timeout_s=timeout_s, connections=connections) as device:
+        source_opening = open_named_source(
+            from_, said, timeout_s=timeout_s, connections=connections, connection=connection
+        )
+        async with source_opening as device:
             manifest = stack.enter_context(Manifest.temporary(size=device.size)) if verify else None
             extents = stack.enter_context(await map_device(device, timeout_s=timeout_s))
-            opening = open_named_target(to, source=device, format=target_format, overwrite=overwrite, options=options)
+            opening = open_named_target(
+                to,
+                source=device,
+                format=target_format,
+                overwrite=overwrite,
+                options=options,
+                connection=connection,
+            )
             async with opening as opened:
                 report = await dataplane.copy(
                     device,
@@ -74,6 +86,7 @@ async def digest(
     manifest: Path | str | None = None,
     source_format: Format | None = None,
     options: CopyOptions | None = None,
+    connection: ConnectionOptions = PLAIN,
     on_progress: OnProgress | None = None,
 ) -> Manifest:
     """Read a disk and return the digests of its blocks of 64 KiB; what it says is zero is not read.
@@ -86,7 +99,11 @@ async def digest(
     """
     options = options or CopyOptions()
     opening = open_named_source(
-        _text(source), SourceFormat(source_format), timeout_s=options.timeout_s, connections=options.most_connections
+        _text(source),
+        SourceFormat(source_format),
+        timeout_s=options.timeout_s,
+        connections=options.most_connections,
+        connection=connection,
     )
     with ExitStack() as undo:
         async with opening as device:

@@ -15,6 +15,7 @@ import click
 
 from ntxengine._core.engine import Device
 from ntxengine.cli import complete
+from ntxengine.cli.connection import connection_options
 from ntxengine.cli.device import report_fields, source_format_options
 from ntxengine.cli.figures import bottleneck_of, with_rate
 from ntxengine.cli.mapping import map_shown
@@ -29,6 +30,7 @@ from ntxengine.dataplane.extents import ExtentFile, total
 from ntxengine.dataplane.location import parse
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import Target, check_new
+from ntxengine.dataplane.security import ConnectionOptions
 from ntxengine.errors import ChecksumMismatch, OptionsError
 from ntxengine.files.identity import is_same
 from ntxengine.images.endpoints import (
@@ -58,6 +60,7 @@ class Request:
     said: SourceFormat
     target_format: Format | None
     options: dataplane.CopyOptions
+    connection: ConnectionOptions
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Result:
 @click.option("--overwrite", is_flag=True, help="Write into a file that exists and has the size of the source.")
 @click.option("--target-is-zero", is_flag=True, help="The target reads as zero: zeros need not be written.")
 @transfer_options
+@connection_options
 @dry_run_option
 @common_options
 def copy_command(
@@ -114,6 +118,7 @@ def copy_command(
     overwrite: bool,
     target_is_zero: bool,
     transfer: TransferOptions,
+    connection: ConnectionOptions,
     dry_run: bool,
     screen: Screen,
 ) -> None:
@@ -133,7 +138,9 @@ def copy_command(
       ntx copy disk.qcow2 /dev/sdb --source-format qcow2
     """
     options = transfer.over(dataplane.CopyOptions(target_is_zero=target_is_zero))
-    request = Request(source, target, extents_file, manifest_file, verify, overwrite, said, target_format, options)
+    request = Request(
+        source, target, extents_file, manifest_file, verify, overwrite, said, target_format, options, connection
+    )
     _check(request)
     if dry_run:
         _show_plan(run(_plan(request, screen)), screen)
@@ -196,7 +203,11 @@ async def _copy(request: Request, screen: Screen) -> Result:
 def _open_source(request: Request) -> AbstractAsyncContextManager[Device]:
     options = request.options
     return open_named_source(
-        request.source, request.said, timeout_s=options.timeout_s, connections=options.most_connections
+        request.source,
+        request.said,
+        timeout_s=options.timeout_s,
+        connections=options.most_connections,
+        connection=request.connection,
     )
 
 
@@ -207,6 +218,7 @@ def _open_target(request: Request, source: Device) -> AbstractAsyncContextManage
         format=request.target_format,
         overwrite=request.overwrite,
         options=request.options,
+        connection=request.connection,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ntxengine.cli import complete
+from ntxengine.cli.connection import connection_options
 from ntxengine.cli.figures import with_rate
 from ntxengine.cli.mapping import map_shown
 from ntxengine.cli.options import Function, TransferOptions, common_options, transfer_options
@@ -22,6 +23,7 @@ from ntxengine.dataplane.about import EngineInfo, engine_info
 from ntxengine.dataplane.extents import ZERO, ExtentFile
 from ntxengine.dataplane.location import parse
 from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.security import ConnectionOptions
 from ntxengine.images.endpoints import FORMATS, Format, SourceFormat, open_named_source
 from ntxengine.images.formats import looks_like
 from ntxengine.units import format_size
@@ -64,8 +66,11 @@ def source_format_options(function: Function) -> Function:
 @click.argument("source", shell_complete=complete.files)
 @source_format_options
 @TIMEOUT_OPTION
+@connection_options
 @common_options
-def map_command(source: str, said: SourceFormat, timeout_s: float, screen: Screen) -> None:
+def map_command(
+    source: str, said: SourceFormat, timeout_s: float, connection: ConnectionOptions, screen: Screen
+) -> None:
     """Show which extents of SOURCE hold data and which read as zero, without reading it.
 
     SOURCE is a file, a block device, nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH.  With --json the
@@ -76,7 +81,7 @@ def map_command(source: str, said: SourceFormat, timeout_s: float, screen: Scree
       ntx map disk.raw
       ntx map --json nbd://server/disk0 > extents.json
     """
-    with run(_map(source, said, timeout_s, screen)) as extents:
+    with run(_map(source, said, timeout_s, connection, screen)) as extents:
         if screen.as_json:
             from ntxengine.dataplane.extents_json import write_json
 
@@ -89,8 +94,10 @@ def map_command(source: str, said: SourceFormat, timeout_s: float, screen: Scree
         screen.note(f"data {format_size(extents.bytes_data)}, zero {format_size(extents.bytes_zero)}")
 
 
-async def _map(source: str, said: SourceFormat, timeout_s: float, screen: Screen) -> ExtentFile:
-    async with open_named_source(source, said, timeout_s=timeout_s) as device:
+async def _map(
+    source: str, said: SourceFormat, timeout_s: float, connection: ConnectionOptions, screen: Screen
+) -> ExtentFile:
+    async with open_named_source(source, said, timeout_s=timeout_s, connection=connection) as device:
         with screen.view() as view:
             return await map_shown(device, view, timeout_s=timeout_s)
 
@@ -99,8 +106,11 @@ async def _map(source: str, said: SourceFormat, timeout_s: float, screen: Screen
 @click.argument("source", shell_complete=complete.files)
 @source_format_options
 @transfer_options
+@connection_options
 @common_options
-def checksum_command(source: str, said: SourceFormat, transfer: TransferOptions, screen: Screen) -> None:
+def checksum_command(
+    source: str, said: SourceFormat, transfer: TransferOptions, connection: ConnectionOptions, screen: Screen
+) -> None:
     """Read SOURCE and print its digest: the one that a manifest of the same bytes has.
 
     It is XXH3-128 over the digests of its 64 KiB blocks, so that it does not depend on connections or request size.  It
@@ -112,7 +122,7 @@ def checksum_command(source: str, said: SourceFormat, transfer: TransferOptions,
       ntx checksum nbd+unix:///?socket=/run/disk.sock --connections 8 --json
     """
     options = transfer.over(dataplane.CopyOptions())
-    digest, report = run(_checksum(source, said, options, screen))
+    digest, report = run(_checksum(source, said, options, connection, screen))
     if screen.as_json:
         screen.result({"source": source, "digest": digest, **report_fields(report)})
         return
@@ -122,10 +132,18 @@ def checksum_command(source: str, said: SourceFormat, transfer: TransferOptions,
 
 
 async def _checksum(
-    source: str, said: SourceFormat, options: dataplane.CopyOptions, screen: Screen
+    source: str,
+    said: SourceFormat,
+    options: dataplane.CopyOptions,
+    connection: ConnectionOptions,
+    screen: Screen,
 ) -> tuple[str, dataplane.CopyReport]:
     async with open_named_source(
-        source, said, timeout_s=options.timeout_s, connections=options.most_connections
+        source,
+        said,
+        timeout_s=options.timeout_s,
+        connections=options.most_connections,
+        connection=connection,
     ) as device:
         # The manifest first: what it has no room for is known before a map that takes long.
         with (
@@ -149,8 +167,16 @@ async def _checksum(
 @click.option("--engine", is_flag=True, help="Show what the engine found on this machine and chose; no SOURCE then.")
 @source_format_options
 @TIMEOUT_OPTION
+@connection_options
 @common_options
-def info_command(uri: str | None, engine: bool, said: SourceFormat, timeout_s: float, screen: Screen) -> None:
+def info_command(
+    uri: str | None,
+    engine: bool,
+    said: SourceFormat,
+    timeout_s: float,
+    connection: ConnectionOptions,
+    screen: Screen,
+) -> None:
     """Show what SOURCE is and can: its size, its block sizes, what an NBD server offers, which image it looks like.
 
     \b
@@ -164,7 +190,7 @@ def info_command(uri: str | None, engine: bool, said: SourceFormat, timeout_s: f
     if uri is None:
         _show_engine(engine_info(), screen)
         return
-    fields = run(_info(uri, said, timeout_s))
+    fields = run(_info(uri, said, timeout_s, connection))
     if screen.as_json:
         screen.result(fields)
         return
@@ -196,10 +222,10 @@ def _show_engine(info: EngineInfo, screen: Screen) -> None:
     )
 
 
-async def _info(uri: str, said: SourceFormat, timeout_s: float) -> dict[str, object]:
+async def _info(uri: str, said: SourceFormat, timeout_s: float, connection: ConnectionOptions) -> dict[str, object]:
     # To look at a file is no harm: what it looks like is said instead of refused.
     said = said if said.format else SourceFormat("raw")
-    async with open_named_source(uri, said, timeout_s=timeout_s) as device:
+    async with open_named_source(uri, said, timeout_s=timeout_s, connection=connection) as device:
         location = parse(uri)
         found = looks_like(Path(location.path)) if location.kind == "file" else None
         return {

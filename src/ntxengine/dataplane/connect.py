@@ -13,14 +13,15 @@ from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_interrupted
 from ntxengine.concurrency.names import addresses_of
 from ntxengine.dataplane.location import Location
+from ntxengine.dataplane.security import ConnectionOptions
 from ntxengine.errors import PlaceError, TransferTimeout
 
 Place = bytes | tuple[bytes, int, bytes]
 """The path of a unix socket; or a numeric address, a port, and the name that messages use."""
 
 
-async def connect(location: Location, *, write: bool, timeout_s: float) -> Device:
-    """Connect to the export that `location`, of kind `nbd_unix` or `nbd_tcp`, names.
+async def connect(location: Location, *, write: bool, timeout_s: float, connection: ConnectionOptions) -> Device:
+    """Connect to the export that `location`, of kind `nbd_unix` or `nbd_tcp`, names, as `connection` says.
 
     Of several addresses each gets an equal share of the time that is left: one may swallow what is sent to it.
     Errors: NbdError, TransferTimeout, PlaceError (nobody is there, or the host name means nothing).

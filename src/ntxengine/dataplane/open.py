@@ -19,6 +19,7 @@ from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_daemon_thread, to_thread
 from ntxengine.dataplane.connect import connect
 from ntxengine.dataplane.location import Location, parse, socket_uri
+from ntxengine.dataplane.security import PLAIN, ConnectionOptions
 from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError, machine_error
 from ntxengine.files import free_space
 from ntxengine.files import unfinished as unfinished_file
@@ -33,7 +34,7 @@ class Target:
     is_zero: bool
 
 
-async def _open(location: Location, *, write: bool, timeout_s: float) -> Device:
+async def _open(location: Location, *, write: bool, timeout_s: float, connection: ConnectionOptions = PLAIN) -> Device:
     """Open, for no longer than we are wanted: a server may accept us and say nothing, a disk may sleep.
 
     A failure that the core could not give a side gets it here.
@@ -42,7 +43,7 @@ async def _open(location: Location, *, write: bool, timeout_s: float) -> Device:
         raise OptionsError(f"{location.text}: %00 cannot be part of a name")  # it would end the name there
     try:
         if location.kind in ("nbd_unix", "nbd_tcp"):
-            return await connect(location, write=write, timeout_s=timeout_s)
+            return await connect(location, write=write, timeout_s=timeout_s, connection=connection)
         return await to_daemon_thread(_open_here, location, write=write)
     except PlaceError as exc:
         if type(exc) is not PlaceError:
@@ -71,7 +72,9 @@ async def _closing(device: Device) -> AsyncIterator[Device]:
 
 
 @asynccontextmanager
-async def open_source(source: str | Location, *, timeout_s: float = 60.0) -> AsyncIterator[Device]:
+async def open_source(
+    source: str | Location, *, timeout_s: float = 60.0, connection: ConnectionOptions = PLAIN
+) -> AsyncIterator[Device]:
     """Open `source` for reading.
 
     Errors: OptionsError (no such kind), PlaceError (file), NbdError, TransferTimeout.
@@ -79,7 +82,7 @@ async def open_source(source: str | Location, *, timeout_s: float = 60.0) -> Asy
     location = parse(source) if isinstance(source, str) else source
     if location.kind == "null":
         raise OptionsError(f"{location.text}: can only be a target; as a source of nothing use pattern:SIZE")
-    device = await _open(location, write=False, timeout_s=timeout_s)
+    device = await _open(location, write=False, timeout_s=timeout_s, connection=connection)
     async with _closing(device):
         yield device
 
@@ -92,6 +95,7 @@ async def open_target(
     size: int | None = None,
     overwrite: bool = False,
     timeout_s: float = 60.0,
+    connection: ConnectionOptions = PLAIN,
 ) -> AsyncIterator[Target]:
     """Open `target` for a copy of `source`; a file that does not exist is made, sparse, and kept only on success.
 
@@ -116,7 +120,7 @@ async def open_target(
                 yield Target(device, is_zero=True)
     else:
         async with open_existing(
-            location, size=size, overwrite=overwrite, timeout_s=timeout_s, source=source
+            location, size=size, overwrite=overwrite, timeout_s=timeout_s, source=source, connection=connection
         ) as device:
             yield Target(device, is_zero=False)
 
@@ -129,10 +133,11 @@ async def open_existing(
     source: Device | None = None,
     overwrite: bool = False,
     timeout_s: float = 60.0,
+    connection: ConnectionOptions = PLAIN,
 ) -> AsyncIterator[Device]:
     """Open what exists for writing: as open_target.  `source` is what it must not be."""
     location = parse(target) if isinstance(target, str) else target
-    device = await _open(location, write=True, timeout_s=timeout_s)
+    device = await _open(location, write=True, timeout_s=timeout_s, connection=connection)
     async with _closing(device):
         if location.kind == "file" and source is not None and source.path is not None:
             _check_not_source(Path(location.path), Path(os.fsdecode(source.path)))

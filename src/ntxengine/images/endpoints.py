@@ -22,6 +22,7 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.location import Location, parse
 from ntxengine.dataplane.open import Target, open_source, open_target
+from ntxengine.dataplane.security import PLAIN, ConnectionOptions
 from ntxengine.errors import OptionsError
 from ntxengine.files.identity import is_same
 from ntxengine.images.formats import ImageFormat, looks_like, named_like
@@ -68,7 +69,12 @@ def _conversion(found: ImageFormat, path: str) -> str:
 
 @asynccontextmanager
 async def open_named_source(
-    source: str, said: SourceFormat, *, timeout_s: float = 60.0, connections: int = 1
+    source: str,
+    said: SourceFormat,
+    *,
+    timeout_s: float = 60.0,
+    connections: int = 1,
+    connection: ConnectionOptions = PLAIN,
 ) -> AsyncIterator[Device]:
     """Open `source` for reading; `qcow2`: the disk in that image (named_image.py says which files are opened for it).
 
@@ -83,7 +89,7 @@ async def open_named_source(
             Path(location.path), said.backing_folders, timeout_s=timeout_s, connections=connections
         )
     else:
-        opening = open_source(location, timeout_s=timeout_s)
+        opening = open_source(location, timeout_s=timeout_s, connection=connection)
     async with opening as device:
         yield device
 
@@ -131,6 +137,7 @@ async def open_named_target(
     format: Format | None = None,
     overwrite: bool = False,
     options: CopyOptions | None = None,
+    connection: ConnectionOptions = PLAIN,
 ) -> AsyncIterator[Target]:
     """Open `target` for a copy of `source`; `qcow2`: a new image, of whole sectors, kept only on success.
 
@@ -144,7 +151,9 @@ async def open_named_target(
 
         opening = new_image(Path(location.path), source=source, options=options)
     else:
-        opening = open_target(location, source=source, overwrite=overwrite, timeout_s=options.timeout_s)
+        opening = open_target(
+            location, source=source, overwrite=overwrite, timeout_s=options.timeout_s, connection=connection
+        )
     async with opening as opened:
         yield opened
 

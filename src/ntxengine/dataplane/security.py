@@ -1,0 +1,27 @@
+"""How a connection to an NBD server is kept from others: TLS, or a tunnel through OpenSSH."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TlsOptions:
+    """What `nbds://` and `nbds+unix://` need."""
+
+
+@dataclass(frozen=True)
+class SshOptions:
+    """What `nbd+ssh://` needs."""
+
+
+@dataclass(frozen=True)
+class ConnectionOptions:
+    """How to connect, to the source and to the target alike; what a location has no use for is not looked at."""
+
+    tls: TlsOptions | None = None
+    ssh: SshOptions | None = None
+
+
+PLAIN = ConnectionOptions()
+"""Neither."""
