@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.progress import CopyReport
 from ntxengine.errors import TargetError
 from ntxengine.files import free_space
 from ntxengine.units import MIB
@@ -28,7 +29,7 @@ class Checkpoints:
     """Everything that was to be copied below `stored_to` (bytes) is stored, and its digests are.
 
     `keep` is told of it in a thread, and has made it durable when it returns.  `made` of them took `seconds`.
-    `retries` is how often a connection was lost and the copy went on.
+    `retries` is how often a connection was lost and the copy went on; `failed` is what each copy that failed did.
     `has_begun`: a copy has, so that both ends were there.  `is_resumed`: an earlier one may have written behind
     `stored_to`, and digests too.
     """
@@ -45,6 +46,7 @@ class Checkpoints:
         self.is_resumed = is_resumed
         self.has_begun = False
         self.made = self.retries = 0
+        self.failed: list[CopyReport] = []
         self.seconds = 0.0
         self._keep = keep
         self._clock = clock

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -72,3 +73,21 @@ class CopyReport(Progress):
     pace: Pace
     retries: int
     is_flushed: bool
+
+    def after(self, failed: Sequence[CopyReport]) -> CopyReport:
+        """Return what this copy and those that failed before it did together."""
+        both = [self, *failed]
+        return replace(
+            self,
+            bytes_done=sum(each.bytes_done for each in both),
+            bytes_read=sum(each.bytes_read for each in both),
+            bytes_sent=sum(each.bytes_sent for each in both),
+            bytes_stored=sum(each.bytes_stored for each in both),
+            bytes_zeroed=sum(each.bytes_zeroed for each in both),
+            bytes_skipped=sum(each.bytes_skipped for each in both),
+            bytes_unchanged=sum(each.bytes_unchanged for each in both),
+            seconds=sum(each.seconds for each in both),
+            stage_seconds={stage: sum(each.stage_seconds[stage] for each in both) for stage in self.stage_seconds},
+            cpu_seconds=sum(each.cpu_seconds for each in both),
+            retries=sum(each.retries for each in both),
+        )

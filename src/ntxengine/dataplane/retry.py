@@ -62,9 +62,17 @@ def is_lost_connection(error: BaseException) -> bool:
     return isinstance(error, PlaceError) and not is_final and error.errno in _LOST
 
 
-async def retrying(once: Callable[[], Awaitable[T]], checkpoints: Checkpoints, patience: Patience, *, name: str) -> T:
+async def retrying(
+    once: Callable[[], Awaitable[T]],
+    checkpoints: Checkpoints,
+    patience: Patience,
+    *,
+    name: str,
+    tell: Callable[[str], None] = log.warning,
+) -> T:
     """Do `once`, which opens both ends and copies with `checkpoints`, until it succeeds.
 
+    `tell` is told of each loss, and of when it is tried again.
     Raised is a failure that is no lost connection, one before any copy began, and one after nothing more was stored for
     so long.  `checkpoints.retries` counts.
     """
@@ -82,7 +90,8 @@ async def retrying(once: Callable[[], Awaitable[T]], checkpoints: Checkpoints, p
             left_s = moved_at + patience.seconds - now
             if left_s <= 0:
                 raise
-            log.warning("%s: %s; trying again in %.1f s, from byte %d on", name, error, wait_s, checkpoints.stored_to)
+            now_s = min(wait_s, left_s)
+            tell(f"{name}: {error}; trying again in {now_s:.1f} s, from byte {checkpoints.stored_to} on")
         checkpoints.retries += 1
-        await patience.sleep(min(wait_s, left_s))
+        await patience.sleep(now_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)

@@ -60,11 +60,15 @@ class Transfer:
             await self._run()
         except BaseException:
             if self._checkpoints is not None:
+                self._checkpoints.failed.append(self._report())
                 await self._keep_how_far(self._checkpoints)
             raise
         if self._checkpoints is not None:
             await self._store(self._checkpoints)
-        return self._report()
+        report = self._report()
+        if self._on_progress is not None:
+            self._on_progress(report)
+        return report
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -175,11 +179,8 @@ class Transfer:
 
     def _report(self) -> CopyReport:
         now = self._job.progress()
-        progress = self._progress(now)
-        if self._on_progress is not None:
-            self._on_progress(progress)
         return CopyReport(
-            **vars(progress),
+            **vars(self._progress(now)),
             cpu_seconds=now["cpu_ns"] / 1e9,
             connections=now["connections"],
             connections_refused=now["refused"],
