@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.dataplane.copy import CopyOptions, digest
+from ntxengine.dataplane.extents import ZERO, make
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source
 from ntxengine.dataplane.recognise import holds_what_was_copied
@@ -46,3 +47,34 @@ async def test_a_change_of_the_last_block_that_was_stored_is_seen(tmp_path: Path
 
         assert not await is_recognised(path, manifest, SIZE)
         assert await is_recognised(path, manifest, 4 << 20)  # it lies behind
+
+
+async def test_only_blocks_that_were_copied_whole_are_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_bytes(random.Random(2).randbytes(SIZE))
+    copied = [make([(0, 100, 0), (65536 + 512, 65536, 0)]), make([(262144, 131072, 0), (1 << 20, 65536, ZERO)])]
+    with Manifest.create(tmp_path / "m", size=SIZE) as manifest:
+        async with open_source(str(path)) as source:
+            await digest(source, manifest, options=CopyOptions(), extents=copied)
+
+            async def is_same(stored_to: int) -> bool:
+                return await holds_what_was_copied(
+                    source,
+                    manifest,
+                    stored_to=stored_to,
+                    options=CopyOptions(),
+                    chance=random.Random(1),
+                    extents=lambda: copied,
+                )
+
+            with open(path, "r+b") as file:
+                for other in (0, 65536 + 512, 393216, 1 << 20):
+                    file.seek(other)
+                    file.write(b"another")
+            assert await is_same(SIZE)
+
+            with open(path, "r+b") as file:
+                file.seek(327680)
+                file.write(b"another")
+            assert not await is_same(SIZE)
+            assert await is_same(327680)
