@@ -1,6 +1,7 @@
 """The journal of a copy: what is read is what was written, and anything else is refused in one clear line."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,41 @@ def test_a_manifest_of_another_disk_is_not_gone_on_with(tmp_path: Path) -> None:
         (tmp_path / "m").write_bytes(damaged)
         with pytest.raises(RepositoryError, match=r"/m: "):
             Manifest.reopen(tmp_path / "m", size=1 << 20)
+
+
+def test_a_digest_of_digests_tells_one_that_was_changed(tmp_path: Path) -> None:
+    with Manifest.create(tmp_path / "m", size=(1 << 20) + 1) as manifest:
+        os.pwrite(manifest.fd, os.urandom(17 * 16), manifest.digest_offset)
+        going = journal.DigestsBelow(manifest)
+        steps = [going.at(at) for at in (65536, 65536, 1 << 20, (1 << 20) + 1)]
+
+        assert journal.DigestsBelow(manifest).at((1 << 20) + 1) == steps[3]
+        assert steps[0] == steps[1] != steps[2] != steps[3]
+        os.pwrite(manifest.fd, b"damaged", manifest.digest_offset + 15 * 16)
+        assert journal.DigestsBelow(manifest).at(65536) == steps[0]
+        assert journal.DigestsBelow(manifest).at(1 << 20) != steps[2]
+
+
+def test_digests_behind_a_place_are_forgotten(tmp_path: Path) -> None:
+    with Manifest.create(tmp_path / "m", size=(1 << 20) + 1) as manifest:
+        os.pwrite(manifest.fd, b"x" * (17 * 16), manifest.digest_offset)
+        assert manifest.bytes_data(15 * 65536) == 2 * 65536
+
+        manifest.forget(15 * 65536)
+
+        assert manifest.bytes_data(15 * 65536) == 0
+        assert manifest.bytes_data() == 15 * 65536
+        assert manifest.digests(0, 99)[14].any()
+        manifest.seal()
+    with Manifest.open(tmp_path / "m") as manifest:
+        assert manifest.blocks == 17
+
+
+def test_one_that_was_finished_is_gone_on_with_where_that_is_wanted(tmp_path: Path) -> None:
+    with Manifest.create(tmp_path / "m", size=1 << 20) as manifest:
+        manifest.seal()
+    with Manifest.reopen(tmp_path / "m", size=1 << 20, unseal=True):
+        pass
+
+    with pytest.raises(RepositoryError, match="never finished"):
+        Manifest.open(tmp_path / "m")

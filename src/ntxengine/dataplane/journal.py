@@ -1,10 +1,11 @@
 """The journal of a copy: how far it got, for whoever goes on after a kill or a power cut.
 
-    {"format":"ntxengine journal","version":1,"identity":{"source":"..."},"size":1048576,"stored_to":65536}
+    {"digests":"99aa...","format":"ntxengine journal","identity":{...},"size":1048576,"stored_to":65536,"version":1}
     2f1c...   XXH3-128 of the line above, in hex
 
 It is replaced as a whole at each checkpoint, so a reader finds an old one or the new one.  `identity` is what has to be
-the same when the copy goes on: whoever writes it chooses the words, and they are compared, never used.
+the same when the copy goes on: whoever writes it chooses the words, and they are compared, never used.  `digests` is
+over those of the manifest below `stored_to`, so that one that was damaged meanwhile is not gone on with.
 """
 
 from __future__ import annotations
@@ -17,23 +18,30 @@ from pathlib import Path
 
 import xxhash
 
+from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import OptionsError, RepositoryError
 from ntxengine.files import durable
+from ntxengine.units import BLOCK_SIZE
 
 VERSION = 1
 MAX_SIZE = 64 * 1024
 """Bytes of a journal that are believed."""
 
 _FORMAT = "ntxengine journal"
+_AT_ONCE = 65536  # digests: 1 MiB
 
 
 @dataclass(frozen=True)
 class Journal:
-    """Of a copy of `size` bytes, everything below `stored_to` (bytes) is stored, and its digests are."""
+    """Of a copy of `size` bytes, everything below `stored_to` (bytes) is stored, and its digests are.
+
+    `digests` is what DigestsBelow says of these, "" where nobody asked it.
+    """
 
     identity: Mapping[str, str]
     size: int
     stored_to: int
+    digests: str = ""
 
     def check_same(self, identity: Mapping[str, str], size: int, *, path: Path) -> None:
         """Refuse to go on with a copy of something else.  Errors: OptionsError that names what differs."""
@@ -45,6 +53,24 @@ class Journal:
                     f"{path}: is of a copy whose {key} was {before.get(key, 'not told')}, and it is "
                     f"{now.get(key, 'not told')} now: remove the journal to begin again, or name another"
                 )
+
+
+class DigestsBelow:
+    """One digest over those of a manifest that lie below a place, which only ever moves forward."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._state = xxhash.xxh3_128()
+        self._blocks = 0
+
+    def at(self, stored_to: int) -> str:
+        """Return it for the blocks below `stored_to` (bytes), in hex.  Reads those that are new."""
+        end = min(-(-stored_to // BLOCK_SIZE), self._manifest.blocks)
+        while self._blocks < end:
+            digests = self._manifest.digests(self._blocks, min(_AT_ONCE, end - self._blocks))
+            self._state.update(digests.tobytes())
+            self._blocks += len(digests)
+        return self._state.hexdigest()
 
 
 def read(path: Path) -> Journal | None:
@@ -86,6 +112,7 @@ def _encode(journal: Journal) -> bytes:
         "identity": dict(journal.identity),
         "size": journal.size,
         "stored_to": journal.stored_to,
+        "digests": journal.digests,
     }
     line = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     return line + b"\n" + xxhash.xxh3_128_hexdigest(line).encode() + b"\n"
@@ -108,7 +135,10 @@ def _decode(data: bytes, path: Path) -> Journal:
         raise _damaged(path, "its identity cannot be read")
     if type(size) is not int or type(stored_to) is not int or not 0 <= stored_to <= size:
         raise _damaged(path, f"{stored_to!r} of {size!r} bytes cannot be true")
-    return Journal(identity, size, stored_to)
+    digests = document.get("digests", "")
+    if not isinstance(digests, str):
+        raise _damaged(path, "its digests cannot be read")
+    return Journal(identity, size, stored_to, digests)
 
 
 def _damaged(path: Path, why: str) -> RepositoryError:

@@ -141,10 +141,11 @@ class Manifest:
         return manifest
 
     @classmethod
-    def reopen(cls, path: Path | str, *, size: int) -> Manifest:
+    def reopen(cls, path: Path | str, *, size: int, unseal: bool = False) -> Manifest:
         """Open a manifest of a disk of `size` bytes that was never finished, to go on with it; a link is not followed.
 
-        Errors: RepositoryError if it is missing, none, damaged, finished, or of another size.
+        `unseal`: one that was finished is taken too, and is not any more.
+        Errors: RepositoryError if it is missing, none, damaged, finished, or of another size; TargetError.
         """
         try:
             fd = files.open_regular(Path(path), os.O_RDWR)
@@ -152,13 +153,17 @@ class Manifest:
             action = f"{path}: the manifest cannot be opened"
             raise machine_error(action, exc) or RepositoryError(f"{action}: {exc.strerror}") from exc
         try:
-            found, _ = _read_header(fd, str(path), sealed=False)
+            found, _ = _read_header(fd, str(path), sealed=None if unseal else False)
             if found != size:
                 raise RepositoryError(f"{path}: the manifest is of a disk of {found} bytes, not {size}")
+            manifest = cls(fd, str(path), size, is_fresh=False, disk_digest="")
+            if unseal:
+                with _writing(path):
+                    manifest._write_header(sealed=False, digest=bytes(DIGEST_SIZE))
         except BaseException:
             os.close(fd)
             raise
-        return cls(fd, str(path), size, is_fresh=False, disk_digest="")
+        return manifest
 
     def seal(self) -> str:
         """Compute the disk digest, write it, sync the file, and return it in hex.
@@ -194,11 +199,18 @@ class Manifest:
         start = HEADER_SIZE + first * DIGEST_SIZE
         return next(_data_runs(self.fd, start, start + count * DIGEST_SIZE), None) is None
 
-    def bytes_data(self) -> int:
-        """Return the bytes of all blocks that are not zero."""
+    def forget(self, start: int) -> None:
+        """Let every block at byte `start` or behind it be zero.  Errors: TargetError."""
+        with _writing(self.path):
+            os.ftruncate(self.fd, HEADER_SIZE + -(-start // BLOCK_SIZE) * DIGEST_SIZE)
+            os.ftruncate(self.fd, HEADER_SIZE + self.blocks * DIGEST_SIZE)
+
+    def bytes_data(self, start: int = 0) -> int:
+        """Return the bytes of all blocks at byte `start` or behind it that are not zero."""
         blocks = 0
-        for start, end in _data_runs(self.fd, HEADER_SIZE, HEADER_SIZE + self.blocks * DIGEST_SIZE):
-            first, behind = (start - HEADER_SIZE) // DIGEST_SIZE, -(-(end - HEADER_SIZE) // DIGEST_SIZE)
+        begin = HEADER_SIZE + -(-start // BLOCK_SIZE) * DIGEST_SIZE
+        for run, end in _data_runs(self.fd, begin, HEADER_SIZE + self.blocks * DIGEST_SIZE):
+            first, behind = (run - HEADER_SIZE) // DIGEST_SIZE, -(-(end - HEADER_SIZE) // DIGEST_SIZE)
             for at in range(first, behind, _CHUNK_BLOCKS):
                 blocks += int(self.digests(at, min(_CHUNK_BLOCKS, behind - at)).any(axis=1).sum())
         return min(blocks * BLOCK_SIZE, self.size)
@@ -265,7 +277,7 @@ def _check(head: bytes, digest: bytes) -> bytes:
     return xxhash.xxh3_64_digest(head + digest)
 
 
-def _read_header(fd: int, path: str, *, sealed: bool = True) -> tuple[int, bytes]:
+def _read_header(fd: int, path: str, *, sealed: bool | None = True) -> tuple[int, bytes]:
     data = os.pread(fd, _HEAD.size + _TAIL.size, 0)
     if len(data) < _HEAD.size + _TAIL.size or data[:8] != _MAGIC:
         raise RepositoryError(f"{path}: is not a manifest")
@@ -278,7 +290,7 @@ def _read_header(fd: int, path: str, *, sealed: bool = True) -> tuple[int, bytes
             f"{path}: manifest version {version} with blocks of {block_size} bytes: this ntxengine reads version "
             f"{VERSION} with {BLOCK_SIZE}"
         )
-    if sealed != bool(is_sealed):
+    if sealed is not None and sealed != bool(is_sealed):
         raise RepositoryError(f"{path}: the manifest was {'never' if sealed else 'already'} finished")
     blocks = -(-size // BLOCK_SIZE)
     if os.fstat(fd).st_size != HEADER_SIZE + blocks * DIGEST_SIZE:
