@@ -95,9 +95,13 @@ async def digest(
     extents: Iterable[Extents] | None = None,
     bytes_expected: int = 0,
     reads_all: bool = False,
+    checkpoints: Checkpoints | None = None,
     on_progress: OnProgress | None = None,
 ) -> CopyReport:
-    """Read `extents` (default: the whole disk) and put the digests of their blocks into `manifest`."""
+    """Read `extents` (default: the whole disk) and put the digests of their blocks into `manifest`.
+
+    Errors: as `copy`.
+    """
     target = Device.open_null(source.size)
     try:
         return await copy(
@@ -108,6 +112,7 @@ async def digest(
             manifest=manifest,
             bytes_expected=manifest.size if extents is None else bytes_expected,
             reads_all=reads_all,
+            checkpoints=checkpoints,
             on_progress=on_progress,
         )
     finally:
@@ -121,18 +126,20 @@ async def verify(
     options: CopyOptions,
     extents: Callable[[], Iterable[Extents]] | None = None,
     trusts_zeros: bool = False,
+    checkpoints: Checkpoints | None = None,
+    found: Manifest | None = None,
     on_progress: OnProgress | None = None,
 ) -> CopyReport:
     """Read back and compare with `manifest`: the whole source, or only the blocks that `extents()` touches.
 
     Everything is read, zeros too: a server that did not store them may still say that they are there.  `trusts_zeros`:
     what `source` and `extents` say is zero is not read.  Only for images, where that is what the image holds.
+    `found` gets the digests of what was read; with it and `checkpoints` it is gone on with as a copy is.
     Errors: ChecksumMismatch with the offsets of the first differing blocks; else as `copy`.
     """
     if source.size < manifest.size:
         raise ChecksumMismatch(f"{source.name}: has {source.size} bytes, its manifest {manifest.size}")
-    found = Manifest.temporary(size=manifest.size)
-    try:
+    with nullcontext(found) if found is not None else Manifest.temporary(size=manifest.size) as found:
         windows = None if extents is None else extents() if trusts_zeros else map(as_data, extents())
         expected = 0 if extents is None else await to_thread_joined(_total, extents())
         report = await digest(
@@ -142,12 +149,11 @@ async def verify(
             extents=windows,
             bytes_expected=expected,
             reads_all=not trusts_zeros,
+            checkpoints=checkpoints,
             on_progress=on_progress,
         )
         touched = None if extents is None else extents()
         await to_thread_joined(require_same, manifest, found, touched, source.name)
-    finally:
-        found.close()
     return report
 
 

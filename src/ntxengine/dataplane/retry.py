@@ -11,9 +11,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from ntxengine.dataplane.checkpoints import Checkpoints
 from ntxengine.errors import NbdNegotiationError, NbdProtocolError, NbdReplyError, PlaceError, TransferTimeout
 
 log = logging.getLogger(__name__)
@@ -62,9 +61,20 @@ def is_lost_connection(error: BaseException) -> bool:
     return isinstance(error, PlaceError) and not is_final and error.errno in _LOST
 
 
+class Going(Protocol):
+    """What of a copy that goes on decides whether to try it again: Checkpoints has it."""
+
+    has_begun: bool
+    retries: int
+
+    @property
+    def stored_to(self) -> int:
+        """How far it got."""
+
+
 async def retrying(
     once: Callable[[], Awaitable[T]],
-    checkpoints: Checkpoints,
+    checkpoints: Going,
     patience: Patience,
     *,
     name: str,
