@@ -73,7 +73,6 @@ static int reap_source(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     struct ntx_io *io;
     while ((io = ntx_device_reap(w->source)) != NULL) {
         *moved = true;
-        w->wait.source_answer_due_ns = 0;
         if (io == &w->cursor.map_io) {
             ntx_cursor_mapped(&w->cursor);
             continue;
@@ -197,14 +196,17 @@ static int tell_checkpoint(struct ntx_worker *w, bool *moved, struct ntx_error *
         return 0;
     *moved = true;
     w->flush_began_ns = ntx_now_ns();
-    w->wait.target_flushes = true;
+    w->wait.flush_due_ns = ntx_deadline_ns(w->flush_began_ns, w->wait.flush_timeout_ms);
     return ntx_outbox_flush(&w->outbox, err);
 }
 
 static void make_checkpoint(struct ntx_worker *w)
 {
-    w->wait.target_flushes = false;
-    ntx_scheduler_make_checkpoint(w->scheduler, ntx_now_ns() - w->flush_began_ns);
+    uint64_t flush_ns = ntx_now_ns() - w->flush_began_ns;
+
+    w->wait.flush_due_ns = 0;
+    w->wait.target_due_ns += flush_ns; /* what else is in flight may have had to wait for it */
+    ntx_scheduler_make_checkpoint(w->scheduler, flush_ns);
 }
 
 /* At the end of its work: nothing is open here, but a checkpoint may have waited for this. */
@@ -225,7 +227,6 @@ static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
     if (w->target->done_first == NULL)
         return 0;
-    w->wait.target_answer_due_ns = 0;
     int rc = ntx_outbox_reap(&w->outbox, moved, err);
     if (w->outbox.has_flushed) {
         w->outbox.has_flushed = false;

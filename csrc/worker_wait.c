@@ -12,20 +12,21 @@ static int timed_out(unsigned timeout_ms, struct ntx_device *device, struct ntx_
 {
     device->lost = true;
     return ntx_error_set(err, NTX_E_TIMEOUT, -ETIMEDOUT, "%s: no answer to %u requests within %g s", device->info.name,
-                         device->in_flight, timeout_ms / 1000.0);
+                         device->old, timeout_ms / 1000.0);
 }
 
-/* When device must have answered.  Bytes that never become an answer do not count: a server could trickle for ever. */
-static uint64_t due_ns_of(const struct ntx_device *device, unsigned timeout_ms, uint64_t now_ns,
-                          uint64_t *answer_due_ns)
+/* When device must have answered what is old.  Neither bytes that never become an answer count, for a server could
+ * trickle for ever, nor answers to other requests. */
+static uint64_t due_ns_of(struct ntx_device *device, unsigned timeout_ms, uint64_t now_ns, uint64_t *due_ns)
 {
-    if (device->in_flight == 0) {
-        *answer_due_ns = 0;
+    if (device->in_flight == 0)
         return UINT64_MAX;
+    if (device->old == 0) {
+        device->old_up_to = device->submitted;
+        device->old = device->in_flight;
+        *due_ns = ntx_deadline_ns(now_ns, timeout_ms);
     }
-    if (*answer_due_ns == 0)
-        *answer_due_ns = ntx_deadline_ns(now_ns, timeout_ms);
-    return *answer_due_ns;
+    return *due_ns;
 }
 
 static void poll_until(struct pollfd *fds, nfds_t count, uint64_t now_ns, uint64_t until_ns)
@@ -42,9 +43,10 @@ int ntx_wait(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device
         {.fd = target->in_flight > 0 ? target->fd : -1, .events = target->events},
         {.fd = wait->stop_fd, .events = POLLIN},
     };
-    unsigned target_timeout_ms = wait->target_flushes ? wait->flush_timeout_ms : wait->timeout_ms;
-    uint64_t target_due_ns = due_ns_of(target, target_timeout_ms, now_ns, &wait->target_answer_due_ns);
-    uint64_t source_due_ns = due_ns_of(source, wait->timeout_ms, now_ns, &wait->source_answer_due_ns);
+    unsigned target_timeout_ms = wait->flush_due_ns > 0 ? wait->flush_timeout_ms : wait->timeout_ms;
+    uint64_t target_due_ns =
+        ntx_max64(due_ns_of(target, wait->timeout_ms, now_ns, &wait->target_due_ns), wait->flush_due_ns);
+    uint64_t source_due_ns = due_ns_of(source, wait->timeout_ms, now_ns, &wait->source_due_ns);
     uint64_t until_ns = ntx_min64(target_due_ns, source_due_ns);
 
     if (now_ns >= until_ns)

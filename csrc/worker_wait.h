@@ -1,4 +1,12 @@
-/* worker_wait.h: how long a worker with nothing to do waits, and for what.  Keeps when each end must have answered. */
+/*
+ * worker_wait.h: how long a worker with nothing to do waits, and for what.  Keeps when each end must have answered.
+ *
+ *   in flight   o o o|  o o        old: up to the line.  All are answered: the line is drawn again, behind what is in
+ *                    |             flight then
+ *
+ * So a request that is never answered is overdue between once and twice the time limit after it was sent, however many
+ * others are answered meanwhile, and none of them costs a look at the clock.
+ */
 #ifndef NTX_WORKER_WAIT_H
 #define NTX_WORKER_WAIT_H
 
@@ -7,14 +15,14 @@
 struct ntx_wait {
     int stop_fd; /* readable once the job must stop */
     unsigned timeout_ms, flush_timeout_ms;
-    bool target_flushes;                                 /* its next answer may be that of a flush */
-    uint64_t source_answer_due_ns, target_answer_due_ns; /* 0: set at the next wait; whoever reaps sets it to 0 */
-    uint64_t limited_until_ns;                           /* the rate limit permits no read before; 0: no limit */
+    uint64_t source_due_ns, target_due_ns; /* when all that are old must be answered */
+    uint64_t flush_due_ns;                 /* of a flush in flight, which others may wait for; 0: there is none */
+    uint64_t limited_until_ns;             /* the rate limit permits no read before; 0: no limit */
 };
 
 /* Wait for either end that has something in flight, for the stop signal, or for the end of the rate limit's time; at
  * most for interval_ns, where that is not UINT64_MAX.
- * Errors: -ETIMEDOUT when an answer is overdue. */
+ * Errors: -ETIMEDOUT when an answer is overdue; the device is lost. */
 int ntx_wait(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device *target, uint64_t now_ns,
              uint64_t interval_ns, struct ntx_error *err);
 

@@ -30,8 +30,10 @@ struct fake_disk {
     enum ntx_op fail_op;
     uint64_t max_zero; /* longer ZEROs are refused with zero_code; 0: all are */
     int zero_code;
-    _Atomic bool stalls; /* never answers, ... */
-    bool trickles;       /* ... though there is always something to receive */
+    _Atomic bool stalls;      /* never answers, ... */
+    bool trickles;            /* ... though there is always something to receive */
+    struct ntx_io *forgotten; /* the first WRITE, which is never answered; others are */
+    bool forgets;
     _Atomic unsigned submitted;
     bool flush_fails;
     uint64_t flush_ends_ns; /* not answered before, on the clock; UINT64_MAX: never */
@@ -159,6 +161,10 @@ static int fake_advance(struct ntx_device *base, struct ntx_error *err)
             break;
         }
         device->pending = io->next;
+        if (device->disk->forgets && io->op == NTX_OP_WRITE && device->disk->forgotten == NULL) {
+            device->disk->forgotten = io;
+            continue;
+        }
         pthread_mutex_lock(&device->disk->lock);
         int result = fake_do(device->disk, io);
         bool lost = device->disk->loses_connection && device->disk->writes > 0;

@@ -212,6 +212,27 @@ static void test_target_that_only_trickles_is_a_timeout(void)
     teardown(&b);
 }
 
+/* Others are answered for five seconds. */
+static void test_one_request_that_is_never_answered_is_a_timeout_while_others_are(void)
+{
+    struct bench b;
+    setup(&b);
+    memset(b.source.bytes, 1, SIZE);
+    b.target.forgets = true;
+    b.options.limits.connections = 1;
+    b.options.limits.request_size = NTX_BLOCK_SIZE;
+    b.options.limits.rate_bytes_per_s = NTX_MIB;
+    b.options.limits.timeout_ms = 100;
+    struct ntx_extent all = {0, SIZE, 0};
+
+    CHECK(run(&b, &all, 1) == -ETIMEDOUT);
+
+    CHECK(b.err.class == NTX_E_TIMEOUT);
+    CHECK_CONTAINS(b.err.text, "no answer to 1 requests within 0.1 s");
+    CHECK(b.target.writes > 0 && b.progress.bytes_read < SIZE / 2);
+    teardown(&b);
+}
+
 static void test_rate_limit_that_holds_longer_than_the_time_limit_is_no_timeout(void)
 {
     struct bench b;
@@ -422,6 +443,7 @@ int main(void)
     RUN(test_lost_connection_ends_the_job);
     RUN(test_silent_target_is_a_timeout);
     RUN(test_target_that_only_trickles_is_a_timeout);
+    RUN(test_one_request_that_is_never_answered_is_a_timeout_while_others_are);
     RUN(test_rate_limit_that_holds_longer_than_the_time_limit_is_no_timeout);
     RUN(test_hold_that_is_over_before_the_wait_costs_nothing);
     RUN(test_lost_device_is_refused_by_the_next_job);
