@@ -4,6 +4,7 @@ workflow.py  from lock to commit, and back if something fails
 plan.py      what would be done                                    parent.py    what it goes on top of
 freeze.py    the recovery point                                    disk.py      one disk
 consistency.py  how the guest is made consistent            storage.py   on what its disks lie
+copying.py   its copy, which goes on after a lost connection
 readback.py  the proof                                             report.py    the numbers
 audit.py     whether the cluster told all
 recorded.py  what it made on the cluster                           several.py   several VMs
@@ -22,6 +23,7 @@ from ntxengine.capture.options import (
     CONSISTENCY_CHOICES,
     DEFAULT_EXPIRY,
     DEFAULT_MAX_CHAIN,
+    MAX_RETRY_S,
     VSS_BACKUPS,
     CaptureOptions,
     ConsistencyChoice,
@@ -37,6 +39,7 @@ __all__ = [
     "CONSISTENCY_CHOICES",
     "DEFAULT_EXPIRY",
     "DEFAULT_MAX_CHAIN",
+    "MAX_RETRY_S",
     "ON_LOST_TRACKING",
     "VSS_BACKUPS",
     "Audit",

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ntxengine.attach import Attached, Attacher
+from ntxengine.capture.copying import AttachedDisk, Copied, Copying, copy_disk
 from ntxengine.capture.disk_audit import DiskAudit
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import DiskPlan
@@ -27,14 +28,13 @@ from ntxengine.capture.readback import read_back
 from ntxengine.capture.report import Stages, disk_report
 from ntxengine.changes import ChangeQuery, Changes, Previous, find_changes
 from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
-from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyReport
 from ntxengine.dataplane.manifest import Manifest
-from ntxengine.dataplane.open import open_source
+from ntxengine.dataplane.retry import Patience
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
 from ntxengine.events import DiskDone, Emitter, ProgressAdapter, Stage, StageBegan, Subject
 from ntxengine.files import free_space
-from ntxengine.images.create import NewImage, create_image, make_image
+from ntxengine.images.create import NewImage, make_image
 from ntxengine.images.open import open_image
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Disk, DiskPoint
@@ -150,17 +150,17 @@ class _DiskCapture:
 
     async def run(self, stack: AsyncExitStack) -> CapturedDisk:
         before = await self._open_previous_manifest(stack)
-        copied: CopyReport | None = None
-        attached: Attached | None = None
+        copied: Copied | None = None
+        source: AttachedDisk | None = None
         async with AsyncExitStack() as reading:
             if self._audit.is_due or not self._is_untouched():
-                attached = await reading.enter_async_context(self._attached())
-                await self._run_audit(stack, attached, before)
+                source = await reading.enter_async_context(AttachedDisk(self._attached))
+                await self._run_audit(stack, source.attached, before)
             new, manifest = await self._begin(stack, before)
-            if attached is None or self._is_untouched():
+            if source is None or self._is_untouched():
                 await make_image(new, "qcow2")
             else:
-                copied = await self._copy(attached, new, manifest, before)
+                copied = await self._copy(source, new, manifest, before)
         digest = await to_thread_joined(manifest.seal)
         verified: CopyReport | None = None
         if self._context.options.verify and copied is not None:
@@ -175,7 +175,7 @@ class _DiskCapture:
             label=self._disk.label,
             trusted_point_id=self._trusted(copied),
             audit=self._audit.stored(),
-            locality=None if attached is None else attached.locality,
+            locality=None if source is None else source.attached.locality,
             storage=self._storage,
             bytes_allocated=bytes_allocated(new.path),
             stages=self._stages,
@@ -235,29 +235,26 @@ class _DiskCapture:
         manifest = await acquire_in_thread(make, give_back=Manifest.close)
         return new, stack.enter_context(manifest)
 
-    async def _copy(self, attached: Attached, new: NewImage, manifest: Manifest, before: Manifest | None) -> CopyReport:
+    async def _copy(self, source: AttachedDisk, new: NewImage, manifest: Manifest, before: Manifest | None) -> Copied:
         """Copy the extents.  A block that has the digest of the previous point is not stored again."""
-        options = dataclasses.replace(self._context.options.copy, target_is_zero=self._previous is None)
+        options = self._context.options
         self._began(Stage.COPY)
         with self._stages(Stage.COPY):
-            async with AsyncExitStack() as stack:
-                with self._naming(new.path):  # before the image is removed: it says how much room was left
-                    image = await stack.enter_async_context(create_image(new, "qcow2", options))
-                    source = await stack.enter_async_context(
-                        open_source(attached.location, timeout_s=options.timeout_s)
-                    )
-                    report = await dataplane.copy(
-                        source,
-                        image.device,
-                        self._changes.extents.windows(),
-                        options=options,
-                        manifest=manifest,
-                        reference=before,
-                        bytes_expected=self._changes.bytes_data + self._changes.bytes_zero,
-                        on_progress=self._progress(Stage.COPY),
-                    )
-                    await image.finish()
-            return report
+            return await copy_disk(
+                Copying(
+                    name=f"disk {self._disk.label}",
+                    source=source,
+                    new=new,
+                    manifest=manifest,
+                    before=before,
+                    changes=self._changes,
+                    options=dataclasses.replace(options.copy, target_is_zero=self._previous is None),
+                    patience=Patience(options.retry_for_s),
+                    naming=partial(self._naming, new.path),
+                    on_progress=self._progress(Stage.COPY),
+                    tell=self._warn,
+                )
+            )
 
     @contextmanager
     def _naming(self, image: Path) -> Iterator[None]:
@@ -312,13 +309,14 @@ class _DiskCapture:
                 blocks=error.blocks,
             ) from error
 
-    def _trusted(self, copied: CopyReport | None) -> str | None:
+    def _trusted(self, copied: Copied | None) -> str | None:
         """Return the point of which a scan took blocks by their digest alone, and say so; None if there is none."""
         parent = self._context.parent
-        if not self._changes.must_compare or parent is None or copied is None or not copied.bytes_unchanged:
+        if not self._changes.must_compare or parent is None or copied is None or not copied.report.bytes_unchanged:
             return None
+        unchanged = format_size(copied.report.bytes_unchanged)
         self._warn(
-            f"disk {self._disk.label} ({self._disk.id}): {format_size(copied.bytes_unchanged)} have the digests that "
+            f"disk {self._disk.label} ({self._disk.id}): {unchanged} have the digests that "
             f"they have in point {parent.id} and were not stored again; that the repository still holds these bytes "
             f"was not looked at: `ntx verify {parent.id}` does"
         )

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from ntxengine.capture.audit import Audit
 from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
 from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.dataplane.retry import Patience
 from ntxengine.errors import OptionsError
 from ntxengine.prism.models import VssBackup
 
@@ -21,6 +22,8 @@ DEFAULT_EXPIRY = timedelta(days=7)
 
 MIN_EXPIRY = timedelta(hours=1)
 """Less could end while the first capture is still reading from it."""
+
+MAX_RETRY_S = 7 * 24 * 3600
 
 DEFAULT_MAX_CHAIN = 100
 """Enough for a quarter of a year of daily captures."""
@@ -37,6 +40,7 @@ class CaptureOptions:
     `captures_at_once`: how many captures of this process share one budget of buffers.
     `verify`: read back what was written, every block touched (a whole disk when it was captured in full), and compare
     with the digests of what was read.
+    `retry_for_s`: how long to go on after a lost connection without getting any further; 0: not at all.
     `full`, `scan`: for those who distrust tracking: a point that stands alone, or read everything and send what
     differs; `reason` is recorded.  `max_chain`: images on top of each other before a full point is made; half of what
     qemu can open at the repository's path is the most, whatever is given.
@@ -50,6 +54,7 @@ class CaptureOptions:
     on_lost_tracking: OnLostTracking = "scan"
     copy: CopyOptions = field(default_factory=CopyOptions)
     verify: bool = True
+    retry_for_s: float = Patience.seconds
     expiry: timedelta = DEFAULT_EXPIRY
     parallel: int = 4
     captures_at_once: int = 1
@@ -70,6 +75,8 @@ class CaptureOptions:
             raise OptionsError(f"on lost tracking {self.on_lost_tracking!r}: must be one of {known}")
         if self.expiry < MIN_EXPIRY:
             raise OptionsError(f"expiry {self.expiry}: a recovery point must live at least {MIN_EXPIRY}")
+        if not 0 <= self.retry_for_s <= MAX_RETRY_S:
+            raise OptionsError(f"retry for {self.retry_for_s} s: from 0 to {MAX_RETRY_S} s")
         if self.parallel < 1:
             raise OptionsError(f"parallel {self.parallel}: at least one disk at a time")
         if self.full and self.scan:

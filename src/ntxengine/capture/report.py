@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from ntxengine.attach import Locality
+from ntxengine.capture.copying import Copied
 from ntxengine.capture.storage import DiskStorage
 from ntxengine.changes import Changes, Tracking
 from ntxengine.dataplane.copy import CopyReport
@@ -35,12 +36,12 @@ class Stages:
 
 def reduction_percent(size: int, sent: int) -> float:
     """Return how much of the disk did not have to be sent, in percent of its size."""
-    return 0.0 if size == 0 else round(100.0 * (1.0 - sent / size), 2)
+    return 0.0 if size == 0 else max(0.0, round(100.0 * (1.0 - sent / size), 2))
 
 
 def disk_report(
     changes: Changes,
-    copied: CopyReport | None,
+    copies: Copied | None,
     verified: CopyReport | None,
     *,
     label: str,
@@ -51,7 +52,8 @@ def disk_report(
     bytes_allocated: int,
     stages: Stages,
 ) -> DiskReport:
-    """Return the numbers of one disk.  `copied` is None when nothing changed, `locality` where nothing was attached."""
+    """Return the numbers of one disk.  `copies` is None when nothing changed, `locality` where nothing was attached."""
+    copied = None if copies is None else copies.report
     is_full = not changes.is_incremental
     never_read = changes.size - changes.bytes_data - changes.bytes_zero if is_full else 0
     sent = copied.bytes_sent if copied else 0
@@ -74,6 +76,8 @@ def disk_report(
         seconds=round(seconds, 3),
         cpu_seconds=round(copied.cpu_seconds, 3) if copied else 0.0,
         retries=copied.retries if copied else 0,
+        reconnects=copies.reconnects if copies else 0,
+        bytes_repeated=copies.bytes_repeated if copies else 0,
         connections=copied.connections if copied else 0,
         in_flight=copied.in_flight if copied else 0,
         request_size=copied.request_size if copied else 0,

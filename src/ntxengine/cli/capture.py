@@ -19,6 +19,7 @@ from ntxengine.api.inventory import VmFilter
 from ntxengine.capture import (
     CONSISTENCY_CHOICES,
     DEFAULT_MAX_CHAIN,
+    MAX_RETRY_S,
     VSS_BACKUPS,
     Audit,
     CaptureOptions,
@@ -172,6 +173,15 @@ def quiescing_options(function: Function) -> Function:
 @audit_option
 @click.option("--no-volume-groups", is_flag=True, help="Leave out the volume groups that are attached to the VM (v4).")
 @click.option("--no-verify", is_flag=True, help="Do not read back what was written before the point is committed.")
+@click.option(
+    "--retry-for",
+    "retry_for_s",
+    type=click.FloatRange(0, MAX_RETRY_S),
+    metavar="SECONDS",
+    default=CaptureOptions.retry_for_s,
+    show_default=True,
+    help="How long to try again after a lost connection without getting any further; 0: not at all.",
+)
 @afresh_options
 @attach_options
 @transfer_options
@@ -193,6 +203,7 @@ def capture_command(
     audit: Audit | None,
     no_volume_groups: bool,
     no_verify: bool,
+    retry_for_s: float,
     afresh: dict[str, Any],
     attach: AttachArguments,
     transfer: TransferOptions,
@@ -229,6 +240,7 @@ def capture_command(
             on_lost_tracking=on_lost_tracking,
             copy=transfer.over(CopyOptions()),
             verify=not no_verify,
+            retry_for_s=retry_for_s,
             expiry=expiry,
             parallel=parallel,
             **quiescing,

@@ -9,7 +9,7 @@ from ntxengine.cli.audit import report_text
 from ntxengine.cli.figures import bottleneck_text, shown_rate
 from ntxengine.cli.output import Screen
 from ntxengine.cli.table import Column
-from ntxengine.cli.text import printable
+from ntxengine.cli.text import plural, printable
 from ntxengine.repository import CaptureReport, DiskReport, Point
 from ntxengine.units import format_size, format_time
 
@@ -48,6 +48,10 @@ def show_report(point: Point, screen: Screen) -> None:
             screen.line(f"  {disk.label}: on {printable(lies)}")
         if time := _time(report):
             screen.line(f"  {disk.label}: {time}")
+        if report.reconnects:
+            repeated = format_size(report.bytes_repeated or 0)
+            lost = plural(report.reconnects, "lost connection")
+            screen.line(f"  {disk.label}: went on after {lost}, {repeated} copied once more")
         if audit := report_text(report.audit):
             screen.line(f"  {disk.label}: {audit}")
 

@@ -83,7 +83,7 @@ class ImageWriter(ABC):
 
     @abstractmethod
     async def _check(self) -> None:
-        """Refuse a file that is not the image of a checkpoint.  Errors: RepositoryError, OptionsError."""
+        """Refuse a file that is not the image of a checkpoint.  Errors: RepositoryError, OptionsError, ToolError."""
 
     @abstractmethod
     async def _open(self, stack: AsyncExitStack) -> Device:
@@ -109,7 +109,16 @@ class ImageWriter(ABC):
         Errors: NbdError, TargetError, TransferTimeout.
         """
         await _flush(self.device, self._options)
+        self.keep()
+
+    def keep(self) -> None:
+        """What has been written survives us from now on: a copy to the device has made a checkpoint of its own."""
         self._has_checkpoint = True
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it can be opened again after it was closed: it has a checkpoint."""
+        return self._has_checkpoint
 
     async def finish(self) -> None:
         """Close the image: it is whole now.  Errors: ToolError (its writer did not close it properly)."""
@@ -187,7 +196,9 @@ class QemuNbdImage(ImageWriter):
             raise
 
     async def _check(self) -> None:
-        await to_thread_joined(qemu_img.check, self.new.path, size=self.new.size, backing=self.new.backing)
+        new = self.new
+        await to_thread_joined(qemu_img.check, new.path, size=new.size, backing=new.backing)
+        await qemu_img.mend([new.path, *new.below])
 
     async def _open(self, stack: AsyncExitStack) -> Device:
         image = ImageFile(self.new.path, backing=self.new.below)

@@ -81,6 +81,20 @@ def check(path: Path, *, size: int, backing: str) -> None:
         raise RepositoryError(f"{path}: the image is not what was captured: {problem}")
 
 
+async def mend(chain: Sequence[Path]) -> None:
+    """Check all metadata of the newest image of a chain, and give back clusters that nothing refers to: those that a
+    killed writer took and had not yet entered.
+
+    Errors: ToolError (it is damaged), TargetError (file system full).
+    """
+    await process.run(
+        "qemu-img",
+        *("check", "-q", "-r", "leaks", "--", node(chain)),
+        action="checking the image",
+        path=chain[0],
+    )
+
+
 def _header(path: Path) -> Header:
     try:
         return read_header(path)

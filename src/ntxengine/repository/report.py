@@ -30,10 +30,11 @@ class DiskReport:
     Units:  bytes; rates in bytes per second; `bottleneck_share` is 0..1 of the threads' time.
     `bytes_skipped` is what is zero in a full image without having been read or stored; `bytes_verified` counts zeros
     too.  `trusted_point_id` is the point that holds `bytes_unchanged` by its digests, without having been read; None
-    if there is none.  `audit` is None of a disk that was never audited since it was read as a whole.  `stages_s` are
-    seconds by events.Stage.  `container_name` is that of its storage container, `tier` what that lies on (SSD, HYBRID,
-    CLOUD).  `locality` says whether it was read on the host of the VM,
-    `read_host` on which ("" if that is unknown); None of a disk that was not read.
+    if there is none.  `reconnects` is how often a connection was lost and the copy went on, `bytes_repeated` what was
+    copied once more for that.  `audit` is None of a disk that was never audited since it was read as a whole.
+    `stages_s` are seconds by events.Stage.  `container_name` is that of its storage container, `tier` what that lies on
+    (SSD, HYBRID, CLOUD).  `locality` says whether it was read on the host of the VM, `read_host` on which ("" if that
+    is unknown); None of a disk that was not read.
     """
 
     label: str | None = None
@@ -52,6 +53,8 @@ class DiskReport:
     seconds: float | None = None
     cpu_seconds: float | None = None
     retries: int | None = None
+    reconnects: int | None = None
+    bytes_repeated: int | None = None
     connections: int | None = None
     in_flight: int | None = None
     request_size: int | None = None

@@ -115,6 +115,8 @@ class StoredDiskReport:
     seconds: float | None = None
     cpu_seconds: float | None = None
     retries: int | None = None
+    reconnects: int | None = None
+    bytes_repeated: int | None = None
     connections: int | None = None
     in_flight: int | None = None
     request_size: int | None = None

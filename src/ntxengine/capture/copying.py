@@ -1,0 +1,174 @@
+"""The copy of one disk, which goes on after a lost connection.
+
+    image opened (again: as its last checkpoint)  ->  source opened (again: attached anew where it is gone)  ->  copied
+          ^---------------------------------- a connection was lost ---------------------------------------------'
+
+What is retried is the way to the bytes: a full file system, a disk that cannot be read, and a digest that is wrong end
+it.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from ntxengine._core.engine import Device
+from ntxengine.attach import Attached
+from ntxengine.changes import Changes
+from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.copy import Checkpoints, CopyOptions, CopyReport, OnProgress, Progress
+from ntxengine.dataplane.extents import ExtentFile, beginning_at, total
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.dataplane.open import open_source
+from ntxengine.dataplane.retry import Patience, is_lost_connection, retrying
+from ntxengine.errors import AttachError, PlaceError, PrismError, SourceError, ToolError
+from ntxengine.images.create import ImageWriter, NewImage, create_image, reopen_image
+
+_FORMAT = "qcow2"
+
+
+class AttachedDisk:
+    """A disk that is readable here from `__aenter__` to `__aexit__`, by what `attach` gives; anew where that is gone.
+
+    `attached` is how it is attached now.
+    """
+
+    def __init__(self, attach: Callable[[], AbstractAsyncContextManager[Attached]]) -> None:
+        self._attach = attach
+        self._stack = AsyncExitStack()
+        self.attached: Attached
+
+    async def __aenter__(self) -> AttachedDisk:
+        self.attached = await self._stack.enter_async_context(self._attach())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, value, trace)
+
+    @asynccontextmanager
+    async def open(self, *, timeout_s: float, again: bool) -> AsyncIterator[Device]:
+        """Open it for reading; `again`: what served it may have died since.
+
+        Errors: as open_source; SourceError, as of a lost connection (it cannot be attached anew now).
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                device = await stack.enter_async_context(open_source(self.attached.location, timeout_s=timeout_s))
+            except PlaceError as error:
+                if not again or not is_lost_connection(error):
+                    raise
+                await self._attach_anew(error)
+                device = await stack.enter_async_context(open_source(self.attached.location, timeout_s=timeout_s))
+            yield device
+
+    async def _attach_anew(self, lost: PlaceError) -> None:
+        await self._stack.__aexit__(type(lost), lost, lost.__traceback__)
+        try:
+            await self.__aenter__()
+        except (AttachError, PrismError, ToolError) as error:
+            raise SourceError(f"{lost}; it cannot be attached anew: {error}", errno=errno.ENOTCONN) from error
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy did, all tries together; `reconnects` of them came after a lost connection, and copied
+    `bytes_repeated` once more."""
+
+    report: CopyReport
+    reconnects: int
+    bytes_repeated: int
+
+
+@dataclass(frozen=True)
+class Copying:
+    """What is copied, and how: extents of `source` into the image `new`, whose digests go to `manifest`.
+
+    Blocks that have the same digest in `before` are not stored.  `naming` says of an error which disk it is about.
+    """
+
+    name: str
+    source: AttachedDisk
+    new: NewImage
+    manifest: Manifest
+    before: Manifest | None
+    changes: Changes
+    options: CopyOptions
+    patience: Patience
+    naming: Callable[[], AbstractContextManager[None]]
+    on_progress: OnProgress
+    tell: Callable[[str], None]
+
+
+async def copy_disk(copying: Copying) -> Copied:
+    """Copy a disk into an image that is made for it; after a lost connection go on as long as `patience` lasts.
+
+    Errors: as create_image, copy.copy and open_source; the image is kept as its last checkpoint then, if it has one.
+    """
+    return await _DiskCopy(copying).run()
+
+
+class _DiskCopy:
+    def __init__(self, copying: Copying) -> None:
+        self._copying = copying
+        self._image: ImageWriter | None = None
+        self._checkpoints = Checkpoints(self._keep)
+        self._total = copying.changes.bytes_data + copying.changes.bytes_zero
+
+    async def run(self) -> Copied:
+        copying, checkpoints = self._copying, self._checkpoints
+        report = await retrying(self._once, checkpoints, copying.patience, name=copying.name, tell=copying.tell)
+        together = report.after(checkpoints.failed)
+        return Copied(together, checkpoints.retries, max(0, together.bytes_done - self._total))
+
+    async def _once(self) -> CopyReport:
+        copying = self._copying
+        options = copying.options
+        async with AsyncExitStack() as stack:
+            # Within the image: an error says how much room was left before it was removed.
+            stack.enter_context(copying.naming())
+            image = await stack.enter_async_context(self._open_image(options))
+            again = self._checkpoints.has_begun
+            source = await stack.enter_async_context(copying.source.open(timeout_s=options.timeout_s, again=again))
+            left = await to_thread_joined(_bytes_from, copying.changes.extents, self._checkpoints.stored_to)
+            report = await dataplane.copy(
+                source,
+                image.device,
+                copying.changes.extents.windows(),
+                options=options,
+                manifest=copying.manifest,
+                reference=copying.before,
+                bytes_expected=left,
+                checkpoints=self._checkpoints,
+                on_progress=self._progress(self._total - left),
+            )
+            await image.finish()
+        return report
+
+    @asynccontextmanager
+    async def _open_image(self, options: CopyOptions) -> AsyncIterator[ImageWriter]:
+        is_there = self._image is not None and self._image.is_kept
+        opening = (reopen_image if is_there else create_image)(self._copying.new, _FORMAT, options)
+        async with opening as self._image:
+            yield self._image
+
+    def _keep(self, stored_to: int) -> None:
+        if self._image is not None:
+            self._image.keep()
+
+    def _progress(self, before: int) -> OnProgress:
+        """Return what tells the progress of a try; so many bytes were copied before it."""
+
+        def told(now: Progress) -> None:
+            self._copying.on_progress(replace(now, bytes_done=before + now.bytes_done, bytes_total=self._total))
+
+        return told
+
+
+def _bytes_from(extents: ExtentFile, offset: int) -> int:
+    return sum(total(window) for window in beginning_at(offset, extents.windows()))

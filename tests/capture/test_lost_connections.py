@@ -1,0 +1,129 @@
+"""What serves a disk, or writes its image, dies while it is copied: the capture goes on, and every byte is right."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ntxengine.dataplane import checkpoints as due
+from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.errors import PlaceError
+from ntxengine.events import Event, Progressed, Stage
+from tests.capture.lab import MIB, Lab, Witness
+
+SLOW = CopyOptions(bandwidth=6 * MIB, connections=1, request_size=256 * 1024)
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let checkpoints be made often."""
+    monkeypatch.setattr(due, "DUE_S", 0.05)
+    monkeypatch.setattr(due, "_SELDOMER", 0)
+
+
+def kill_servers(folder: Path, is_wanted: Callable[[str], bool]) -> int:
+    """Kill the qemu-nbd processes of ours whose arguments are wanted; return how many."""
+    killed = 0
+    for entry in Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode() if entry.name.isdecimal() else ""
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1]) if command else 0
+        except OSError:
+            continue
+        if command.startswith("qemu-nbd") and parent == os.getpid() and is_wanted(command):
+            os.kill(int(entry.name), signal.SIGKILL)
+            killed += 1
+    return killed
+
+
+class Kills(Witness):
+    """Kills servers once the copy of a disk has come to each of `moments` (bytes)."""
+
+    def __init__(self, folder: Path, is_wanted: Callable[[str], bool], moments: list[int]) -> None:
+        super().__init__()
+        self._folder = folder
+        self._is_wanted = is_wanted
+        self._moments = moments
+        self.killed = 0
+
+    def __call__(self, event: Event) -> None:
+        super().__call__(event)
+        is_copied = isinstance(event, Progressed) and event.stage is Stage.COPY and event.disk_label == "scsi.0"
+        if is_copied and isinstance(event, Progressed) and self._moments and event.bytes_done >= self._moments[0]:
+            del self._moments[0]
+            self.killed += kill_servers(self._folder, self._is_wanted)
+
+
+def fill(lab: Lab) -> None:
+    lab.write(0, 0, os.urandom(6 * MIB))
+
+
+def is_writer(command: str) -> bool:
+    return ".unfinished-" in command and "--read-only" not in command
+
+
+async def test_a_capture_goes_on_when_what_writes_the_image_dies(v4_lab: Lab) -> None:
+    lab = v4_lab
+    fill(lab)
+    killing = Kills(lab.repository.path, is_writer, [MIB, 3 * MIB])
+    lab.make_witness = lambda: killing
+
+    point = await lab.capture(copy=SLOW, parallel=1)
+
+    assert killing.killed == 2
+    assert lab.stored(point) == lab.guest()
+    lab.check_images(point)
+    report = point.report.disks[point.disks[0].disk_id]
+    assert report.reconnects == 2
+    assert report.bytes_repeated is not None
+    assert 0 <= report.bytes_repeated <= 6 * MIB
+    assert len([text for text in killing.warnings if "trying again" in text]) == 2
+    progressed = [event for event in killing.events if isinstance(event, Progressed) and event.stage is Stage.COPY]
+    assert all(event.bytes_done <= event.bytes_total for event in progressed)
+    lab.assert_clean(points=1)
+
+
+async def test_an_increment_goes_on_when_what_writes_the_image_dies(v4_lab: Lab) -> None:
+    lab = v4_lab
+    await lab.capture()
+    fill(lab)
+    lab.zero(0, MIB, 2 * MIB)
+    killing = Kills(lab.repository.path, is_writer, [MIB, 3 * MIB])
+    lab.make_witness = lambda: killing
+
+    point = await lab.capture(copy=SLOW, parallel=1)
+
+    assert killing.killed == 2
+    assert point.kind == "incremental"
+    assert lab.stored(point) == lab.guest()
+    lab.check_images(point)
+    lab.assert_clean(points=2)
+
+
+async def test_a_capture_attaches_again_when_what_serves_the_disk_dies(iscsi_lab: Lab) -> None:
+    lab = iscsi_lab
+    fill(lab)
+    killing = Kills(lab.repository.path, lambda command: "--read-only" in command, [MIB])
+    lab.make_witness = lambda: killing
+
+    point = await lab.capture(copy=SLOW, parallel=1)
+
+    assert killing.killed >= 1
+    assert killing.stages.count(Stage.ATTACH) == 3
+    assert lab.stored(point) == lab.guest()
+    lab.assert_clean(points=1)
+
+
+async def test_who_does_not_want_to_wait_fails_at_the_first_loss(v4_lab: Lab) -> None:
+    lab = v4_lab
+    fill(lab)
+    lab.make_witness = lambda: Kills(lab.repository.path, is_writer, [MIB])
+
+    with pytest.raises(PlaceError):
+        await lab.capture(copy=SLOW, parallel=1, retry_for_s=0)
+
+    lab.assert_clean(points=0)
