@@ -26,7 +26,7 @@ PYTHON_LAYERS = {
     "ids": set(),
     "events": set(),
     "concurrency": {"errors"},
-    "files": {"errors", "units"},
+    "files": {"errors", "machine", "units"},
     # the data plane
     "_core": {"errors"},
     "dataplane": {"_core", "concurrency", "errors", "files", "machine", "units"},

@@ -4,6 +4,7 @@ names.py        opened without being led elsewhere; published in one step
 durable.py      written so that they survive a power cut; errors as one clear line
 locks.py        kernel locks, by what the file system has
 unfinished.py   files that are being made, told from those that a killed process left
+private.py      folders that only we can enter, removed also after a kill
 identity.py     whether two names mean the same bytes
 free_space.py   what is said where there is no room
 """

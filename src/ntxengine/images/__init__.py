@@ -4,7 +4,7 @@ open.py          a chain of QCOW2 images as one device to read       create.py  
 cluster_map.py   where the bytes of a disk lie in the files of its chain
 served.py        what a qemu-nbd can serve, and by which name
 qemu_nbd.py      a qemu-nbd that serves one image                 qemu_img.py   making and checking images
-process.py       programs that end with us                        rundir.py     private folders for their sockets
+process.py       programs that end with us
 header.py        what the header of an image says
 endpoints.py     SOURCE and TARGET as a person names them         named.py      those that are images
 formats.py       what a file looks like

@@ -26,8 +26,8 @@ from urllib.parse import quote
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.dataplane.options import FLUSH_TIMEOUT_S
 from ntxengine.errors import NtxError, ToolError
+from ntxengine.files.private import PrivateFolder
 from ntxengine.images import process
-from ntxengine.images.rundir import PrivateFolder
 from ntxengine.images.served import Served
 
 log = logging.getLogger(__name__)
