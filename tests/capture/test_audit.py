@@ -190,15 +190,15 @@ async def test_coverage_grows_until_the_missed_change_is_found(v4_lab: Lab) -> N
     lab = v4_lab
     await miss_a_change(lab)
     positions = []
-    for _ in range(60):
-        point = await lab.capture(audit=Audit(share=0.02))
+    for _ in range(9):
+        point = await lab.capture(audit=Audit(share=0.125))
         if tracking_of(point) == "digest-scan":
             break
         positions.append(audit_of(point).position)
 
     assert lab.stored(point) == lab.guest()
-    assert positions == [3 * (number + 1) for number in range(len(positions))]
-    assert len(positions) < SYSTEM_BLOCKS / 3 + 1
+    assert positions == [SYSTEM_BLOCKS // 8 * (number + 1) for number in range(len(positions))]
+    assert len(positions) < 8
 
 
 async def test_what_was_covered_stays_so_over_captures_without_an_audit(v4_lab: Lab) -> None:
