@@ -3,8 +3,8 @@
 #   make            build into .venv, so that .venv/bin/ntx works
 #   make demo       the whole workflow against the simulator, proved with tools that are not ours
 #   make test       the tests
-#   make soak       what needs hundreds of rounds: captures stopped at random moments, and among random faults;
-#                   SOAK_ROUNDS, FAULT_ROUNDS, SOAK_SEED
+#   make soak       what needs hundreds of rounds: captures stopped at random moments, among random faults, and by
+#                   power cuts; SOAK_ROUNDS, FAULT_ROUNDS, CUT_ROUNDS, SOAK_SEED
 #   make lint       ruff and clang-format
 #   make types      mypy, and the stubs of the C binding against the binding itself
 #   make bench        measure copying on this machine, beside its peers, into bench/results
@@ -27,6 +27,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 SOAK_ROUNDS ?= 200
 FAULT_ROUNDS ?= 100
+CUT_ROUNDS ?= 50
 SOAK_SEED := $(or $(SOAK_SEED),$(shell date +%s))
 
 SCALE ?= planning sparse many in_flight
@@ -49,10 +50,11 @@ test: build-test
 
 soak: build-test
 	@echo "SOAK_SEED=$(SOAK_SEED)"
-	@NTX_SOAK_ROUNDS=$(SOAK_ROUNDS) NTX_FAULT_ROUNDS=$(FAULT_ROUNDS) NTX_SOAK_SEED=$(SOAK_SEED) \
+	@NTX_SOAK_ROUNDS=$(SOAK_ROUNDS) NTX_FAULT_ROUNDS=$(FAULT_ROUNDS) NTX_CUT_ROUNDS=$(CUT_ROUNDS) \
+	    NTX_SOAK_SEED=$(SOAK_SEED) \
 	    $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 \
 	    tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py \
-	    tests/capture/test_together_killed.py tests/capture/test_together_faults.py
+	    tests/capture/test_together_killed.py tests/capture/test_together_faults.py tests/repository/test_power_cuts.py
 
 lint: build-test
 	@.venv/bin/ruff check src tests bench setup.py

@@ -37,6 +37,7 @@ if [ "$wanted" = test ]; then
     program nbdinfo libnbd-bin
     program nbdcopy libnbd-bin
     program losetup mount
+    program eatmydata eatmydata
     program openssl openssl
     program clang-format clang-format
     program valgrind valgrind

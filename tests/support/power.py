@@ -1,0 +1,47 @@
+"""A file system that loses its power: what was not synced before is gone, as on a machine whose plug is pulled."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import subprocess
+from pathlib import Path
+
+from tests.support.servers import require
+
+_GOING_DOWN = 0x8004587D  # _IOR('X', 125, __u32), of ext4 and XFS
+_WITHOUT_ITS_LOG = 2
+_SIZE = 400 << 20
+
+
+class PoweredDisk:
+    """An ext4 in a file, mounted at `path`."""
+
+    def __init__(self, folder: Path) -> None:
+        require("mkfs.ext4", "mount", "umount")
+        self.path = folder / "mounted"
+        self.path.mkdir()
+        self._image = folder / "disk.img"
+        with open(self._image, "wb") as file:
+            file.truncate(_SIZE)
+        subprocess.run(["mkfs.ext4", "-qF", self._image], check=True)
+        self._mount()
+
+    def cut(self) -> None:
+        """Lose the power, and come back: the file system is checked as the kernel does after it."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.ioctl(fd, _GOING_DOWN, struct.pack("I", _WITHOUT_ITS_LOG))
+        finally:
+            os.close(fd)
+        subprocess.run(["umount", self.path], check=True)
+        self._mount()
+
+    def close(self) -> None:
+        """Unmount it.  A second time is allowed."""
+        if self.path.is_mount():
+            subprocess.run(["umount", "-l", self.path], check=True)
+
+    def _mount(self) -> None:
+        subprocess.run(["mount", "-o", "loop", self._image, self.path], check=True)
