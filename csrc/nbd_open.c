@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* One more connection is only for speed.  A server that serves fewer than it permits (qemu-nbd --shared=2) leaves the
  * others waiting in the listener's queue, and whoever waits for them waits in vain. */
@@ -53,7 +54,9 @@ static void set_name(struct ntx_device_info *info, const struct ntx_nbd_place *p
 
     snprintf(info->kind, sizeof info->kind, "nbd");
     snprintf(port, sizeof port, "%u", place->port);
-    if (place->path != NULL)
+    if (place->name != NULL)
+        ntx_nbd_printable(info->name, sizeof info->name, place->name, strlen(place->name));
+    else if (place->path != NULL)
         ntx_nbd_uri_unix(info->name, sizeof info->name, place->path, export_name);
     else
         ntx_nbd_uri_tcp(info->name, sizeof info->name, place->host != NULL ? place->host : place->address, port,

@@ -25,7 +25,8 @@ struct ntx_nbd_places *ntx_nbd_places_new(const struct ntx_nbd_place *places, si
     size_t fixed = sizeof(struct ntx_nbd_places) + count * sizeof *places, strings = size_of(export_name);
 
     for (size_t i = 0; i < count; i++)
-        strings += size_of(places[i].path) + size_of(places[i].address) + size_of(places[i].host);
+        strings +=
+            size_of(places[i].path) + size_of(places[i].address) + size_of(places[i].host) + size_of(places[i].name);
 
     struct ntx_nbd_places *copy = calloc(1, fixed + strings);
     if (copy == NULL)
@@ -39,6 +40,7 @@ struct ntx_nbd_places *ntx_nbd_places_new(const struct ntx_nbd_place *places, si
         copy->items[i].path = keep(&at, places[i].path);
         copy->items[i].address = keep(&at, places[i].address);
         copy->items[i].host = keep(&at, places[i].host);
+        copy->items[i].name = keep(&at, places[i].name);
     }
     return copy;
 }

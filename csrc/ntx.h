@@ -165,6 +165,7 @@ struct ntx_nbd_place {
     const char *address; /* TCP: numeric, IPv4 or IPv6, the latter with %scope where it needs one */
     uint16_t port;       /* TCP */
     const char *host;    /* TCP: what messages call it, NULL: the address */
+    const char *name;    /* what messages call the export there, such as the way to it; NULL: its URI */
 };
 
 /*

@@ -90,6 +90,19 @@ static void test_a_place_where_nobody_is_costs_one_connection(void)
     free_script(&script);
 }
 
+static void test_messages_call_a_place_by_its_name(void)
+{
+    struct ntx_nbd_place place = {.path = "absent.sock", .name = "nbd+ssh://host/\033disk"};
+    struct ntx_device *device;
+    struct ntx_error err;
+
+    CHECK_EQ_INT(ntx_open_nbd(&place, 1, "disk", NTX_OPEN_READ, CHECK_TIMEOUT_MS, -1, &device, &err), -ENOENT);
+
+    CHECK(device == NULL);
+    CHECK_CONTAINS(err.text, "nbd+ssh://host/?disk");
+    CHECK(strstr(err.text, "absent.sock") == NULL);
+}
+
 static void test_no_place_and_too_many_are_refused(void)
 {
     struct ntx_nbd_place places[NTX_MAX_CONNECTIONS + 1] = {{.path = NULL}};
@@ -199,6 +212,7 @@ int main(void)
 
     RUN(test_every_connection_takes_the_next_place);
     RUN(test_a_place_where_nobody_is_costs_one_connection);
+    RUN(test_messages_call_a_place_by_its_name);
     RUN(test_no_place_and_too_many_are_refused);
     RUN(test_a_stop_ends_connecting_and_the_handshake);
     RUN(test_a_cancelled_job_does_not_wait_for_its_connections);

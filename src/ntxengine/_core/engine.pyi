@@ -20,7 +20,7 @@ class Device:
     def open_file(path: bytes, *, write: bool = False, direct: bool = False) -> Device: ...
     @staticmethod
     def open_nbd(
-        places: Sequence[bytes | tuple[bytes, int, bytes]],
+        places: Sequence[bytes | tuple[bytes, bytes] | tuple[bytes, int, bytes]],
         export_name: bytes,
         *,
         write: bool = False,

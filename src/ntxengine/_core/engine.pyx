@@ -40,6 +40,8 @@ cdef int _set_place(ntx.ntx_nbd_place *to, place) except -1:
     memset(to, 0, sizeof(to[0]))
     if isinstance(place, bytes):
         to.path = <bytes>place
+    elif len(place) == 2:
+        to.path, to.name = <bytes?>place[0], <bytes?>place[1]
     else:
         to.address, to.port, to.host = <bytes?>place[0], place[1], <bytes?>place[2]
     return 0
@@ -78,7 +80,8 @@ cdef class Device:
     def open_nbd(places, bytes export_name, *, bint write=False, unsigned timeout_ms, int stop_fd=-1):
         """Connect to the first place; each further connection of a job takes the next one.
 
-        A place is the path of a unix socket, or (numeric address, port, what messages call it).
+        A place is the path of a unix socket, (that, what messages call the export), or (numeric address, port, what
+        messages call the host).
         """
         cdef Device self = Device.__new__(Device)
         cdef ntx.ntx_error err

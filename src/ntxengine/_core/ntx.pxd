@@ -164,6 +164,7 @@ cdef extern from "ntx.h" nogil:
         const char *address
         uint16_t port
         const char *host
+        const char *name
 
     int ntx_open_nbd(const ntx_nbd_place *places, size_t count, const char *export_name, ntx_open_mode mode,
                      unsigned timeout_ms, int stop_fd, ntx_device **device, ntx_error *err)
