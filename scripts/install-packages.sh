@@ -39,6 +39,8 @@ if [ "$wanted" = test ]; then
     program losetup mount
     program eatmydata eatmydata
     program openssl openssl
+    program ssh openssh-client
+    program sshd openssh-server
     program clang-format clang-format
     program valgrind valgrind
     # What a cluster offers its disks by, and what qemu reads them by.

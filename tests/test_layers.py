@@ -27,9 +27,10 @@ PYTHON_LAYERS = {
     "events": set(),
     "concurrency": {"errors"},
     "files": {"errors", "machine", "units"},
-    # the data plane
+    # the data plane, and below it what a connection may go through
+    "tunnel": {"concurrency", "errors", "files"},
     "_core": {"errors"},
-    "dataplane": {"_core", "concurrency", "errors", "files", "machine", "units"},
+    "dataplane": {"_core", "tunnel", "concurrency", "errors", "files", "machine", "units"},
     "images": {"_core", "dataplane", "concurrency", "errors", "files", "machine", "units"},
     # one part of the workflow each; `changes` and `attach` see of prism what it is, not how it works
     "prism": {"dataplane", "concurrency", "errors", "ids", "units"},
@@ -52,14 +53,17 @@ PYTHON_LAYERS = {
         "capture", "restore", "prism", "attach", "repository", "images", "dataplane",
         "concurrency", "errors", "events", "ids",
     },
-    "__init__": {"api", "capture", "verify", "restore", "prism", "repository", "dataplane", "errors", "events"},
+    "__init__": {
+        "api", "capture", "verify", "restore", "prism", "repository", "dataplane", "tunnel", "errors", "events",
+    },
     # the top
     "__main__": {"cli"},
     "demo": {"errors", "units"},
     "bench": {"images", "dataplane", "concurrency", "errors", "units"},
     "cli": {
         "api", "capture", "verify", "restore", "sweep", "probe", "prism", "attach", "repository", "sim", "demo",
-        "bench", "images", "_core", "dataplane", "concurrency", "errors", "events", "files", "ids", "machine", "units",
+        "bench", "images", "_core", "dataplane", "tunnel", "concurrency", "errors", "events", "files", "ids", "machine",
+        "units",
     },
 }  # fmt: skip
 

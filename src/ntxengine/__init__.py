@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ntxengine.dataplane.extents import ZERO, Extents
     from ntxengine.dataplane.manifest import Manifest
     from ntxengine.dataplane.progress import CopyReport, Progress
+    from ntxengine.dataplane.security import ConnectionOptions
     from ntxengine.errors import (
         AttachError,
         Cancelled,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from ntxengine.prism import Cluster, Disk, Vm
     from ntxengine.repository import Point, PointDisk, Repository, changed_extents
     from ntxengine.restore import RestoreOptions, RestoreReport
+    from ntxengine.tunnel.options import SshLogin, SshOptions
     from ntxengine.verify import PointVerdict, verify_point
 
 __version__ = "0.1.0"
@@ -87,6 +89,7 @@ _HOMES = {
     "Manifest": "ntxengine.dataplane.manifest",
     "CopyReport": "ntxengine.dataplane.progress",
     "Progress": "ntxengine.dataplane.progress",
+    "ConnectionOptions": "ntxengine.dataplane.security",
     "AttachError": "ntxengine.errors",
     "Cancelled": "ntxengine.errors",
     "ChecksumMismatch": "ntxengine.errors",
@@ -133,6 +136,8 @@ _HOMES = {
     "changed_extents": "ntxengine.repository",
     "RestoreOptions": "ntxengine.restore",
     "RestoreReport": "ntxengine.restore",
+    "SshLogin": "ntxengine.tunnel.options",
+    "SshOptions": "ntxengine.tunnel.options",
     "PointVerdict": "ntxengine.verify",
     "verify_point": "ntxengine.verify",
 }
@@ -146,6 +151,7 @@ __all__ = [
     "CaptureOptions",
     "ChecksumMismatch",
     "Cluster",
+    "ConnectionOptions",
     "CopyOptions",
     "CopyReport",
     "CredentialsError",
@@ -184,6 +190,8 @@ __all__ = [
     "RestoreOptions",
     "RestoreReport",
     "SourceError",
+    "SshLogin",
+    "SshOptions",
     "Stage",
     "StageBegan",
     "StartedOver",

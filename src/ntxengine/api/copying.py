@@ -18,8 +18,8 @@ from ntxengine.errors import OptionsError
 from ntxengine.images.endpoints import Format, SourceFormat, check_apart, open_named_source, open_named_target
 
 Name = str | os.PathLike[str]
-"""A disk: the path of a file or block device, or a URI: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH.  A
-`Path` is always one; text that looks like a URI is taken for that."""
+"""A disk: the path of a file or block device, or a URI: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH,
+nbd+ssh://[USER@]HOST[:PORT]/EXPORT.  A `Path` is always one; text that looks like a URI is taken for that."""
 
 
 async def copy(

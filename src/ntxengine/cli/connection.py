@@ -9,14 +9,16 @@ import functools
 from typing import Any
 
 from ntxengine.cli.options import Function
-from ntxengine.dataplane.security import ConnectionOptions
+from ntxengine.cli.ssh import ssh_options
+from ntxengine.dataplane.security import ConnectionOptions, SshOptions
 
 
 def connection_options(function: Function) -> Function:
-    """Pass `connection`."""
+    """Add the options of ssh; pass `connection`."""
 
+    @ssh_options
     @functools.wraps(function)
-    def with_connection(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, connection=ConnectionOptions(), **kwargs)
+    def with_connection(*args: Any, ssh: SshOptions, **kwargs: Any) -> Any:
+        return function(*args, connection=ConnectionOptions(ssh=ssh), **kwargs)
 
     return with_connection

@@ -73,8 +73,8 @@ def map_command(
 ) -> None:
     """Show which extents of SOURCE hold data and which read as zero, without reading it.
 
-    SOURCE is a file, a block device, nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH.  With --json the
-    extents are an array as `ntx copy --extents` reads it.  A source that cannot tell is one data extent.
+    SOURCE is a file, a block device or an NBD server, as `ntx copy` takes them.  With --json the extents are an array
+    as `ntx copy --extents` reads it.  A source that cannot tell is one data extent.
 
     \b
     Examples:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import Sequence
 
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_interrupted
@@ -16,8 +17,9 @@ from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.security import ConnectionOptions
 from ntxengine.errors import PlaceError, TransferTimeout
 
-Place = bytes | tuple[bytes, int, bytes]
-"""The path of a unix socket; or a numeric address, a port, and the name that messages use."""
+Place = bytes | tuple[bytes, bytes] | tuple[bytes, int, bytes]
+"""The path of a unix socket; that, and what messages call the export; or a numeric address, a port, and what messages
+call the host."""
 
 
 async def connect(location: Location, *, write: bool, timeout_s: float, connection: ConnectionOptions) -> Device:
@@ -32,14 +34,18 @@ async def connect(location: Location, *, write: bool, timeout_s: float, connecti
     for left in range(len(places), 0, -1):
         share_s = (deadline - clock()) / left
         try:
-            return await _open([places[-left]], location.export.encode(), write=write, timeout_s=share_s)
+            return await open_places([places[-left]], location.export.encode(), write=write, timeout_s=share_s)
         except (PlaceError, TransferTimeout):
             if left == 1:
                 raise
     raise AssertionError("a name without addresses is an error of its look-up")
 
 
-async def _open(places: list[Place], export: bytes, *, write: bool, timeout_s: float) -> Device:
+async def open_places(places: Sequence[Place], export: bytes, *, write: bool, timeout_s: float) -> Device:
+    """Connect to the export at the first place; each further connection of a job takes the next one.
+
+    Errors: NbdError, TransferTimeout, PlaceError (nobody is there).
+    """
     stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     timeout_ms = max(1, int(timeout_s * 1000))
     try:

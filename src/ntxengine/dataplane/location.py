@@ -3,6 +3,7 @@
     disk.raw  /dev/sdb  ./odd:name            a regular file or a block device
     nbd://HOST[:PORT]/[EXPORT]                an NBD server over TCP
     nbd+unix:///[EXPORT]?socket=PATH          an NBD server on a unix socket
+    nbd+ssh://[USER@]HOST[:PORT]/[EXPORT]     an NBD server behind an ssh server (ssh_uri.py)
     null:                                     a target that drops what it gets
     pattern:SIZE                              a source in which every 8 bytes hold their own offset
 
@@ -18,7 +19,9 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from ntxengine.dataplane.ssh_uri import parse_ssh_uri
 from ntxengine.errors import OptionsError
+from ntxengine.tunnel.options import FarEnd, SshLogin
 from ntxengine.units import parse_size
 
 NBD_PORT = 10809
@@ -26,7 +29,7 @@ _MAX_SIZE = 2**63 - 1
 _MAX_UNIX_PATH = 107  # sun_path without its NUL
 
 _NBD = ("nbd", "nbd+unix")
-_NOT_YET = ("nbds", "nbds+unix", "nbd+ssh", "nbds+ssh", "nbd+vsock")
+_NOT_YET = ("nbds", "nbds+unix", "nbds+ssh", "nbd+vsock")
 _PLAIN_PATH = ("/", "./", "../")
 _WORDS = {
     "null": "write null: to drop the bytes",
@@ -43,13 +46,15 @@ _QEMU_NBD = re.compile(r"(?:unix:(?P<path>[^:]+)|(?P<server>[^/:]+(?::[0-9]+)?))
 class Location:
     """A parsed SOURCE or TARGET; only the fields of its `kind` are set.  `text` is as it was written."""
 
-    kind: Literal["file", "nbd_unix", "nbd_tcp", "null", "pattern"]
+    kind: Literal["file", "nbd_unix", "nbd_tcp", "nbd_ssh", "null", "pattern"]
     text: str
     path: str = ""
     host: str = ""
     port: int = 0
     export: str = ""
     size: int = 0
+    login: SshLogin | None = None
+    far: FarEnd | None = None
 
 
 def parse(text: str) -> Location:
@@ -62,6 +67,9 @@ def parse(text: str) -> Location:
     if text.startswith(_PLAIN_PATH):
         return _file(text)
     scheme = _scheme(text)
+    if scheme == "nbd+ssh":
+        login, far, export = parse_ssh_uri(text, nbd_port=NBD_PORT)
+        return Location("nbd_ssh", text, export=export, login=login, far=far)
     if scheme in _NBD:
         return _parse_nbd(text)
     if scheme in _NOT_YET:
@@ -96,7 +104,7 @@ def check_path(text: str) -> None:
     if not text:
         raise OptionsError("'' names nothing: write a path; . is the working directory")
     scheme = _scheme(text)
-    if scheme in _NBD + _NOT_YET:
+    if scheme in (*_NBD, *_NOT_YET, "nbd+ssh"):
         advice = f"only a path can be given here: `ntx copy FILE {_right_nbd(text)}` sends a disk to a server"
     elif scheme in _WORDS or _meant_as_device(text):
         advice = "looks like an address, and only a path can be given here"

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_daemon_thread, to_thread
 from ntxengine.dataplane.connect import connect
 from ntxengine.dataplane.location import Location, parse, socket_uri
-from ntxengine.dataplane.security import PLAIN, ConnectionOptions
+from ntxengine.dataplane.security import PLAIN, ConnectionOptions, SshOptions
+from ntxengine.dataplane.through_ssh import open_through_ssh
 from ntxengine.errors import OptionsError, PlaceError, SourceError, TargetError, machine_error
 from ntxengine.files import free_space
 from ntxengine.files import unfinished as unfinished_file
@@ -34,22 +35,42 @@ class Target:
     is_zero: bool
 
 
-async def _open(location: Location, *, write: bool, timeout_s: float, connection: ConnectionOptions = PLAIN) -> Device:
+@asynccontextmanager
+async def _opened(
+    location: Location, *, write: bool, timeout_s: float, connection: ConnectionOptions = PLAIN
+) -> AsyncIterator[Device]:
     """Open, for no longer than we are wanted: a server may accept us and say nothing, a disk may sleep.
 
     A failure that the core could not give a side gets it here.
     """
     if "\0" in location.path + location.host + location.export:
         raise OptionsError(f"{location.text}: %00 cannot be part of a name")  # it would end the name there
-    try:
-        if location.kind in ("nbd_unix", "nbd_tcp"):
-            return await connect(location, write=write, timeout_s=timeout_s, connection=connection)
-        return await to_daemon_thread(_open_here, location, write=write)
-    except PlaceError as exc:
-        if type(exc) is not PlaceError:
-            raise
-        side = TargetError if write else SourceError
-        raise side(str(exc), offset=exc.offset, length=exc.length, errno=exc.errno) from exc
+    async with AsyncExitStack() as stack:
+        try:
+            device = await stack.enter_async_context(_opening(location, write, timeout_s, connection))
+        except PlaceError as exc:
+            if type(exc) is not PlaceError:
+                raise
+            side = TargetError if write else SourceError
+            raise side(str(exc), offset=exc.offset, length=exc.length, errno=exc.errno) from exc
+        yield device
+
+
+@asynccontextmanager
+async def _opening(
+    location: Location, write: bool, timeout_s: float, connection: ConnectionOptions
+) -> AsyncIterator[Device]:
+    if location.kind == "nbd_ssh":
+        options = connection.ssh or SshOptions()
+        async with open_through_ssh(location, options, write=write, timeout_s=timeout_s) as device:
+            yield device
+        return
+    if location.kind in ("nbd_unix", "nbd_tcp"):
+        device = await connect(location, write=write, timeout_s=timeout_s, connection=connection)
+    else:
+        device = await to_daemon_thread(_open_here, location, write=write)
+    async with _closing(device):
+        yield device
 
 
 def _open_here(location: Location, *, write: bool) -> Device:
@@ -82,8 +103,7 @@ async def open_source(
     location = parse(source) if isinstance(source, str) else source
     if location.kind == "null":
         raise OptionsError(f"{location.text}: can only be a target; as a source of nothing use pattern:SIZE")
-    device = await _open(location, write=False, timeout_s=timeout_s, connection=connection)
-    async with _closing(device):
+    async with _opened(location, write=False, timeout_s=timeout_s, connection=connection) as device:
         yield device
 
 
@@ -116,7 +136,7 @@ async def open_target(
         with new_file(Path(location.path)) as unfinished:
             _set_size(unfinished, size, of=location.path)
             made = Location("file", str(unfinished), path=str(unfinished))
-            async with _closing(await _open(made, write=True, timeout_s=timeout_s)) as device:
+            async with _opened(made, write=True, timeout_s=timeout_s) as device:
                 yield Target(device, is_zero=True)
     else:
         async with open_existing(
@@ -137,8 +157,7 @@ async def open_existing(
 ) -> AsyncIterator[Device]:
     """Open what exists for writing: as open_target.  `source` is what it must not be."""
     location = parse(target) if isinstance(target, str) else target
-    device = await _open(location, write=True, timeout_s=timeout_s, connection=connection)
-    async with _closing(device):
+    async with _opened(location, write=True, timeout_s=timeout_s, connection=connection) as device:
         if location.kind == "file" and source is not None and source.path is not None:
             _check_not_source(Path(location.path), Path(os.fsdecode(source.path)))
         _check_existing(location.text, device, size, overwrite=overwrite)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ntxengine.tunnel.options import SshOptions as SshOptions
+
 
 @dataclass(frozen=True)
 class TlsOptions:
@@ -11,13 +13,11 @@ class TlsOptions:
 
 
 @dataclass(frozen=True)
-class SshOptions:
-    """What `nbd+ssh://` needs."""
-
-
-@dataclass(frozen=True)
 class ConnectionOptions:
-    """How to connect, to the source and to the target alike; what a location has no use for is not looked at."""
+    """How to connect, to the source and to the target alike; what a location has no use for is not looked at.
+
+    `ssh`: what `nbd+ssh://` needs; None is what ssh takes by itself.
+    """
 
     tls: TlsOptions | None = None
     ssh: SshOptions | None = None

@@ -1,0 +1,104 @@
+"""Options of tunnels through ssh.
+
+@ssh_options   ssh: SshOptions   for nbd+ssh://; @connection_options (connection.py) hands it on
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from ntxengine.cli.options import Function
+from ntxengine.cli.paths import FILE
+from ntxengine.dataplane.location import parse
+from ntxengine.errors import OptionsError
+from ntxengine.tunnel.options import DEFAULT_PROCESSES, SshLogin, SshOptions, parse_ssh_login
+
+_NAMES = {"ssh_key": "--ssh-key", "ssh_known_hosts": "--ssh-known-hosts", "ssh_jump": "--ssh-jump"}
+_PLACES = ("source", "target", "uri")
+"""Arguments that may name an NBD server."""
+
+
+class LoginType(click.ParamType[SshLogin]):
+    """A user on a host: `[USER@]HOST[:PORT]`."""
+
+    name = "login"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> SshLogin:
+        try:
+            return value if isinstance(value, SshLogin) else parse_ssh_login(str(value))
+        except OptionsError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+def ssh_options(function: Function) -> Function:
+    """Add --ssh-key, --ssh-known-hosts and --ssh-jump; pass `ssh`.
+
+    Where @transfer_options stands above, there are as many ssh as it is given connections; otherwise one will do.
+    """
+
+    @_login_options
+    @functools.wraps(function)
+    def with_ssh(*args: Any, login: SshOptions, **kwargs: Any) -> Any:
+        named = [kwargs[name] for name in _PLACES if kwargs.get(name) is not None]
+        if not any(_may_go_through_ssh(text) for text in named):
+            _refuse_in_vain("write nbd+ssh:// for what is to")
+        transfer = kwargs.get("transfer")
+        processes = 1 if transfer is None else transfer.connections or DEFAULT_PROCESSES
+        return function(*args, ssh=dataclasses.replace(login, processes=processes), **kwargs)
+
+    return with_ssh
+
+
+def _login_options(function: Function) -> Function:
+    @click.option(
+        "--ssh-key",
+        type=FILE,
+        envvar="NTX_SSH_KEY",
+        show_envvar=True,
+        metavar="FILE",
+        help="The private key to log in with over ssh; nobody else may be able to read it.",
+    )
+    @click.option(
+        "--ssh-known-hosts",
+        type=FILE,
+        envvar="NTX_SSH_KNOWN_HOSTS",
+        show_envvar=True,
+        metavar="FILE",
+        help="The keys of the ssh servers that may be spoken to; without it those in ~/.ssh/known_hosts.",
+    )
+    @click.option(
+        "--ssh-jump",
+        type=LoginType(),
+        envvar="NTX_SSH_JUMP",
+        show_envvar=True,
+        metavar="[USER@]HOST[:PORT]",
+        help="The host to log in to first over ssh, with the same key.",
+    )
+    @functools.wraps(function)
+    def with_login(
+        *args: Any, ssh_key: Path | None, ssh_known_hosts: Path | None, ssh_jump: SshLogin | None, **kwargs: Any
+    ) -> Any:
+        return function(*args, login=SshOptions(ssh_key, ssh_known_hosts, ssh_jump), **kwargs)
+
+    return with_login
+
+
+def _may_go_through_ssh(text: str) -> bool:
+    try:
+        return parse(text).kind == "nbd_ssh"
+    except OptionsError:
+        return True  # the command itself says what is wrong with it
+
+
+def _refuse_in_vain(remedy: str) -> None:
+    """Whoever types an option of ssh believes that what follows goes through it.  A variable is for what does."""
+    ctx = click.get_current_context()
+    for field, name in _NAMES.items():
+        if ctx.get_parameter_source(field) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{name}: nothing here goes through ssh: {remedy}")
