@@ -35,7 +35,7 @@ PYTHON_LAYERS = {
     # one part of the workflow each; `changes` and `attach` see of prism what it is, not how it works
     "prism": {"dataplane", "concurrency", "errors", "ids", "units"},
     "changes": {"prism", "dataplane", "concurrency", "errors", "files", "units"},
-    "attach": {"prism", "images", "dataplane", "concurrency", "errors", "ids"},
+    "attach": {"prism", "images", "dataplane", "tunnel", "concurrency", "errors", "ids"},
     "repository": {"dataplane", "images", "concurrency", "errors", "files", "ids", "units"},
     # the use cases
     "capture": {

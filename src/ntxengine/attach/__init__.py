@@ -6,6 +6,7 @@ hotadd.py         this machine is a VM of the cluster: a clone is hot-added to i
 hotadd_clones.py  such clones, found again: those that were left, and those that are no disks of the VM that has them
 nfs.py            exports of storage containers, read by a qemu-nbd
 iscsi.py          volume groups with clones of disks, logged in to (portal.py, initiator.py, iscsiadm.py)
+through_ssh.py    the way to a target behind an ssh server
 device.py         a block device that is waited for, as hot-add and iscsiadm do
 first.py          the first of several that can serve a VM
 tried.py          what was found out by trying, kept for a minute
@@ -88,7 +89,7 @@ async def choose_attacher(prism: Prism, findings: Findings, options: AttachOptio
     """
     candidates: list[Attacher] = []
     reasons: list[str] = []
-    for kind in _kinds(options.source):
+    for kind in _kinds(options):
         attacher = kind(prism, options)
         if verdict := await attacher.can_serve(findings):
             candidates.append(attacher)
@@ -103,13 +104,16 @@ async def choose_attacher(prism: Prism, findings: Findings, options: AttachOptio
     raise OptionsError(f"no way to the disks: {'; '.join(reasons)}")
 
 
-def _kinds(source: str) -> tuple[type[Attacher], ...]:
-    """Return the ways that may be used.  Errors: OptionsError if there is none of that name."""
-    if source == AUTO:
-        return ATTACHERS
-    found = tuple(kind for kind in ATTACHERS if kind.name == source)
-    if not found:
+def _kinds(options: AttachOptions) -> tuple[type[Attacher], ...]:
+    """Return the ways that may be used.  Errors: OptionsError if there is none of that name, or with that gateway."""
+    source = options.source
+    named = tuple(kind for kind in ATTACHERS if source in (AUTO, kind.name))
+    if not named:
         raise OptionsError(f"--source {source}: there is no such way: one of {', '.join(source_names())}")
+    found = tuple(kind for kind in named if kind.can_tunnel or options.gateway is None)
+    if not found:
+        ways = ", ".join(kind.name for kind in ATTACHERS if kind.can_tunnel)
+        raise OptionsError(f"--tunnel: {named[0].title} does not go through a tunnel, only: {ways}")
     return found
 
 

@@ -21,6 +21,7 @@ from ntxengine.errors import AttachError, NtxError, OptionsError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
 from ntxengine.prism.models import DiskPoint, Vm
+from ntxengine.tunnel.options import Gateway
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class AttachOptions:
     it appear.  `containers` has each storage container mounted under its name, None if none is mounted.  `source` is
     the `Attacher.name` of the only way that may be used; AUTO takes the first that can serve.
 
+    `gateway`: what is asked over the network is asked from that ssh server; only ways that can are used.
     `nfs_server` (`host`) and `data_services` (`host[:port]`) are asked by NFS and iSCSI, "": those that Prism tells.
     """
 
@@ -46,6 +48,7 @@ class AttachOptions:
     source: str = AUTO
     nfs_server: str = ""
     data_services: str = ""
+    gateway: Gateway | None = None
 
 
 @dataclass(frozen=True)
@@ -145,12 +148,14 @@ class Attacher(ABC):
 
     `name` is the word of `--source`, and what is recorded; `title` is what people call it; `worker_id` is the VM that
     it adds disks to, "" if none.  `makes_clones`: something is made on the cluster for each disk that is attached.
+    `can_tunnel`: it knows what to do with `AttachOptions.gateway`.
     """
 
     name: str
     title: str
     worker_id: str = ""
     makes_clones: bool = False
+    can_tunnel: bool = False
 
     def __init__(self, prism: Prism, options: AttachOptions) -> None:
         self.prism = prism

@@ -18,7 +18,7 @@ import hashlib
 import secrets
 import string
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 
 from ntxengine.attach.base import (
@@ -37,6 +37,7 @@ from ntxengine.attach.base import (
 from ntxengine.attach.initiator import WAITING, Initiator, Qemu, Waiting
 from ntxengine.attach.iscsiadm import Kernel
 from ntxengine.attach.portal import Portal, parse_portal, portal_problem
+from ntxengine.attach.through_ssh import lun_through, portal_problem_through
 from ntxengine.attach.tried import Tried
 from ntxengine.errors import AttachError, NtxError
 from ntxengine.images.served import IscsiLun
@@ -62,6 +63,7 @@ class Iscsi(Attacher):
     name = "iscsi"
     title = "iSCSI"
     makes_clones = True
+    can_tunnel = True
 
     def __init__(self, prism: Prism, options: AttachOptions, *, waiting: Waiting = WAITING) -> None:
         super().__init__(prism, options)
@@ -91,7 +93,7 @@ class Iscsi(Attacher):
                 f"{await called(self.prism, vm.cluster_id)} has no data services address, which volume groups are "
                 f"reached at: set one in Prism (Cluster Details, iSCSI Data Services IP), or give --data-services HOST"
             )
-        if problem := await self._tried.get(portal, partial(portal_problem, portal, _PROBER)):
+        if problem := await self._tried.get(portal, partial(self._problem, portal)):
             return Verdict(f"data services of {await called(self.prism, vm.cluster_id)}: {problem}")
         self._places |= {disk.id: (vm.cluster_id, portal) for disk in vm.disks}
         return YES
@@ -140,9 +142,21 @@ class Iscsi(Attacher):
             own_name = f"{_INITIATOR_PREFIX}{name[-_NAME_OF_OURS:].lower()}"
             await self.prism.admit_initiator(group, own_name, secret)
             lun = IscsiLun(str(portal), group.target, group.lun, initiator=own_name, secret=secret)
-            async with self._chosen.open(lun) as export:
+            async with self._reachable(lun) as reachable, self._chosen.open(reachable) as export:
                 check_size(lun.label, export.size, size)
                 yield Attached(export.location)
+
+    async def _problem(self, portal: Portal) -> str:
+        """Return why the portal cannot be used, "" if it can."""
+        if self.options.gateway is None:
+            return await portal_problem(portal, _PROBER)
+        return await portal_problem_through(self.options.gateway, portal, _PROBER)
+
+    def _reachable(self, lun: IscsiLun) -> AbstractAsyncContextManager[IscsiLun]:
+        """Return the disk as it can be reached from here."""
+        if self.options.gateway is None:
+            return nullcontext(lun)
+        return lun_through(self.options.gateway, lun, self._waiting)
 
     async def _portal(self, cluster_id: str) -> Portal | None:
         """Return where the volume groups of a cluster are reached, None if that is not known."""
@@ -154,7 +168,9 @@ class Iscsi(Attacher):
     async def _choose_initiator(self) -> str:
         """Choose who logs in.  Return why nobody can, "" if somebody can."""
         reasons = []
-        for kind in INITIATORS if self._chosen is None else ():
+        # The kernel asks the target itself where its disks are, and goes there.
+        kinds = INITIATORS if self.options.gateway is None else (Qemu,)
+        for kind in kinds if self._chosen is None else ():
             initiator = kind(self._waiting)
             if not (missing := await initiator.missing()):
                 self._chosen = initiator

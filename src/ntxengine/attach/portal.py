@@ -19,9 +19,9 @@ PORT = 3260
 LOOK_TIMEOUT_S = 10.0
 
 _TEXT = re.compile(r"(?P<host>[^\s:/@\[\]]+|\[(?P<v6>[0-9A-Fa-f:.]+)\])(?::(?P<port>[0-9]{1,5}))?")
-_LOGIN, _LOGIN_ANSWER = 0x43, 0x23  # immediate; RFC 7143, 11.12 and 11.13
+_LOGIN, LOGIN_ANSWER = 0x43, 0x23  # immediate; RFC 7143, 11.12 and 11.13
 _TO_OPERATIONAL = 0x81  # transit, from security negotiation (0) to the operational one (1)
-_HEADER_SIZE = 48
+HEADER_SIZE = 48
 _IS_IT_THAT = "is that the data services address (--data-services)?"
 
 
@@ -65,8 +65,8 @@ async def portal_problem(portal: Portal, initiator: str, *, timeout_s: float = L
         return f"no connection to {portal}: {reason}; is its port open, and {_IS_IT_THAT}"
     try:
         async with asyncio.timeout(timeout_s):
-            writer.write(_login(initiator))
-            answer = await reader.readexactly(_HEADER_SIZE)
+            writer.write(login_request(discovery_keys(initiator)))
+            answer = await reader.readexactly(HEADER_SIZE)
     except TimeoutError:
         return f"{portal} takes the connection and says nothing for {timeout_s:g} s; {_IS_IT_THAT}"
     except (OSError, asyncio.IncompleteReadError):
@@ -75,7 +75,7 @@ async def portal_problem(portal: Portal, initiator: str, *, timeout_s: float = L
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
-    return "" if answer[0] & 0x3F == _LOGIN_ANSWER else f"{portal} does not speak iSCSI; {_IS_IT_THAT}"
+    return "" if answer[0] & 0x3F == LOGIN_ANSWER else f"{portal} does not speak iSCSI; {_IS_IT_THAT}"
 
 
 async def _connected(addresses: list[str], port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -86,9 +86,14 @@ async def _connected(addresses: list[str], port: int) -> tuple[asyncio.StreamRea
     return await asyncio.open_connection(addresses[-1], port)
 
 
-def _login(initiator: str) -> bytes:
-    """Return the first request of a login: to look at targets, none of which is asked for."""
-    text = f"InitiatorName={initiator}\0SessionType=Discovery\0AuthMethod=None,CHAP\0".encode()
+def discovery_keys(initiator: str) -> str:
+    """Return what is said to look at targets, none of which is asked for."""
+    return f"InitiatorName={initiator}\0SessionType=Discovery\0AuthMethod=None,CHAP\0"
+
+
+def login_request(keys: str) -> bytes:
+    """Return the first request of a login; `keys` as RFC 7143 has them, each with a zero behind it."""
+    text = keys.encode()
     session = b"\x80\0\0\0\0\x01"  # ISID: of a random kind, which no other session of this name is at the time
     header = struct.pack(">BBBBI6sHI", _LOGIN, _TO_OPERATIONAL, 0, 0, len(text), session, 0, 1)
-    return header.ljust(_HEADER_SIZE, b"\0") + text.ljust(-(-len(text) // 4) * 4, b"\0")
+    return header.ljust(HEADER_SIZE, b"\0") + text.ljust(-(-len(text) // 4) * 4, b"\0")

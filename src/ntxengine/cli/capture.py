@@ -69,6 +69,7 @@ from ntxengine.cli.several import (
     tell_if_failed,
 )
 from ntxengine.cli.space import say_space, space_for
+from ntxengine.cli.ssh import tunnel_options
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism import Cluster
@@ -184,6 +185,7 @@ def quiescing_options(function: Function) -> Function:
 )
 @afresh_options
 @attach_options
+@tunnel_options
 @transfer_options
 @prism_options
 @dry_run_option

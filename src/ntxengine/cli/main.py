@@ -111,7 +111,7 @@ def ntx() -> None:
     NTX_ELEMENT_USERNAME, NTX_FINGERPRINT, NTX_INSECURE, NTX_NFS_SERVER, NTX_PASSWORD (has no option),
     NTX_PASSWORD_FILE, NTX_PRISM, NTX_PRISM_TIMEOUT, NTX_PROGRESS, NTX_PROJECT, NTX_REPOSITORY, NTX_SIM_PORT,
     NTX_SOURCE, NTX_SSH_JUMP, NTX_SSH_KEY, NTX_SSH_KNOWN_HOSTS, NTX_TIER, NTX_TRUST_FILE, NTX_TRUST_ON_FIRST_USE,
-    NTX_USERNAME, NTX_WORKER.
+    NTX_TUNNEL, NTX_USERNAME, NTX_WORKER.
 
     Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 some items failed, 10 not found, 11 locked, 12 credentials
     refused, 75 try again later, 129 hung up, 130 interrupted, 143 terminated.

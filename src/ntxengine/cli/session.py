@@ -20,6 +20,7 @@ from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.prism_options import PrismOptions
 from ntxengine.cli.values import Given
 from ntxengine.prism import Cluster, Endpoint, connect
+from ntxengine.tunnel.options import Gateway
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,10 @@ async def connected(prism_login: Login) -> AsyncIterator[Cluster]:
 
 @dataclass(frozen=True)
 class AttachArguments:
-    """What was said of the ways to the bytes; `worker` is the name or UUID of a VM."""
+    """What was said of the ways to the bytes; `worker` is the name or UUID of a VM.
+
+    `gateway` is set by commands that have @tunnel_options.
+    """
 
     worker: str | None
     device_dir: Path
@@ -58,6 +62,7 @@ class AttachArguments:
     source: str
     nfs_server: str | None
     data_services: str | None
+    gateway: Gateway | None = None
 
     async def attacher(self, cluster: Cluster) -> Attachers:
         """Return the attacher that fits.  Errors: as choose_attacher; as find_vm for the worker VM."""
@@ -73,6 +78,7 @@ class AttachArguments:
             self.source,
             nfs_server=self.nfs_server or "",
             data_services=self.data_services or "",
+            gateway=self.gateway,
         )
 
 
@@ -131,7 +137,8 @@ def attach_options(function: Function) -> Function:
     )
     @functools.wraps(function)
     def with_attach(*args: Any, **kwargs: Any) -> Any:
-        told = {field.name: kwargs.pop(field.name) for field in dataclasses.fields(AttachArguments)}
+        fields = (field.name for field in dataclasses.fields(AttachArguments) if field.name != "gateway")
+        told = {name: kwargs.pop(name) for name in fields}
         return function(*args, attach=AttachArguments(**told), **kwargs)
 
     return with_attach

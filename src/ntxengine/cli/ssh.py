@@ -1,6 +1,7 @@
 """Options of tunnels through ssh.
 
-@ssh_options   ssh: SshOptions   for nbd+ssh://; @connection_options (connection.py) hands it on
+@ssh_options      ssh: SshOptions              for nbd+ssh://; @connection_options (connection.py) hands it on
+@tunnel_options   attach: AttachArguments      for the way to the disks of a cluster; below @attach_options
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -17,7 +18,10 @@ from ntxengine.cli.options import Function
 from ntxengine.cli.paths import FILE
 from ntxengine.dataplane.location import parse
 from ntxengine.errors import OptionsError
-from ntxengine.tunnel.options import DEFAULT_PROCESSES, SshLogin, SshOptions, parse_ssh_login
+from ntxengine.tunnel.options import DEFAULT_PROCESSES, Gateway, SshLogin, SshOptions, parse_ssh_login
+
+if TYPE_CHECKING:
+    from ntxengine.cli.session import AttachArguments
 
 _NAMES = {"ssh_key": "--ssh-key", "ssh_known_hosts": "--ssh-known-hosts", "ssh_jump": "--ssh-jump"}
 _PLACES = ("source", "target", "uri")
@@ -53,6 +57,30 @@ def ssh_options(function: Function) -> Function:
         return function(*args, ssh=dataclasses.replace(login, processes=processes), **kwargs)
 
     return with_ssh
+
+
+def tunnel_options(function: Function) -> Function:
+    """Add --tunnel, --ssh-key, --ssh-known-hosts and --ssh-jump to the `attach` that @attach_options above passes."""
+
+    @click.option(
+        "--tunnel",
+        type=LoginType(),
+        envvar="NTX_TUNNEL",
+        show_envvar=True,
+        metavar="ssh://[USER@]HOST[:PORT]",
+        help="Read the disks through this ssh server: iSCSI only; not for Prism.",
+    )
+    @_login_options
+    @functools.wraps(function)
+    def with_tunnel(
+        *args: Any, attach: AttachArguments, tunnel: SshLogin | None, login: SshOptions, **kwargs: Any
+    ) -> Any:
+        if tunnel is None:
+            _refuse_in_vain("give --tunnel")
+        gateway = None if tunnel is None else Gateway(tunnel, login)
+        return function(*args, attach=dataclasses.replace(attach, gateway=gateway), **kwargs)
+
+    return with_tunnel
 
 
 def _login_options(function: Function) -> Function:

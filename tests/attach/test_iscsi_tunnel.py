@@ -1,0 +1,129 @@
+"""iSCSI through a real ssh server: the disk is read, where a login is handed on too, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from ntxengine.attach import AttachOptions, Iscsi, choose_attacher
+from ntxengine.attach.initiator import Waiting
+from ntxengine.errors import AttachError, OptionsError
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.findings import Findings, Revisions
+from ntxengine.prism.models import Disk, DiskPoint, Vm, VolumeGroup
+from ntxengine.tunnel.options import Gateway
+from tests.support.iscsi import VolumeGroupsOf, tgtd
+from tests.support.ssh import Sshd, ssh_processes, sshd
+
+V4 = Findings("v4", revisions=Revisions("v4.1", "v4.0", "v4.0"))
+SIZE = 3 * 1024**2 + 512
+POINT = DiskPoint(
+    id="A", disk_id="disk-a", recovery_point_id="rp", recovery_point_name="ntx-0a-20261129T075643Z-abcdef"
+)
+VM = Vm("vm", "db01", "on", "cluster", "host", disks=(Disk("disk-a", SIZE, "scsi", 0, "c"),))
+QUICK = Waiting(appear_s=2, answer_s=5, poll_s=0.05)
+
+
+@pytest.fixture
+def prism(tmp_path: Path) -> Iterator[VolumeGroupsOf]:
+    path = tmp_path / "disk"
+    path.write_bytes(os.urandom(SIZE))
+    with tgtd(tmp_path) as server:
+        yield VolumeGroupsOf(server, {POINT.id: path})
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with sshd(tmp_path) as server:
+        yield server
+    assert ssh_processes(tmp_path) == []
+    assert list(folder.iterdir()) == []
+
+
+def made(prism: VolumeGroupsOf, server: Sshd) -> Iscsi:
+    options = AttachOptions(gateway=Gateway(server.login, server.options()))
+    return Iscsi(cast(Prism, prism), options, waiting=QUICK)
+
+
+async def read(attacher: Iscsi, tmp_path: Path) -> tuple[bytes, int]:
+    """Return what the disk holds, and how many ssh there were."""
+    assert await attacher.can_serve(V4)
+    verdict = await attacher.can_serve_vm(VM)
+    assert verdict, verdict.reason
+    async with attacher.attach(POINT, SIZE) as attached:
+        command = ["nbdcopy", attached.location.text, "-"]
+        done = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+        return done.stdout, len(ssh_processes(tmp_path))
+
+
+async def test_the_disk_is_read_through_the_ssh_server(prism: VolumeGroupsOf, gateway: Sshd, tmp_path: Path) -> None:
+    data, tunnels = await read(made(prism, gateway), tmp_path)
+
+    assert data == prism.files[POINT.id].read_bytes()
+    assert tunnels == 1
+    assert prism.groups == {}
+
+
+async def test_a_login_that_is_handed_on_is_followed_through_it(
+    prism: VolumeGroupsOf, gateway: Sshd, tmp_path: Path
+) -> None:
+    (tmp_path / "cvm").mkdir()
+    with tgtd(tmp_path / "cvm", port=3205) as cvm:
+
+        async def admit(group: VolumeGroup, initiator: str, secret: str) -> None:
+            cvm.add_target(group.target, user=initiator, secret=secret, file=prism.files[group.id])
+            prism.server.add_target(group.target)
+            prism.server.tell("bind", "target", "--tid", "1", "-I", "ALL")
+            prism.server.redirect(group.target, cvm.portal)
+
+        prism.admit_initiator = admit  # type: ignore[method-assign]
+        data, tunnels = await read(made(prism, gateway), tmp_path)
+
+    assert data == prism.files[POINT.id].read_bytes()
+    assert tunnels == 2
+
+
+async def test_a_portal_that_the_ssh_server_does_not_reach_is_said_before_the_freeze(
+    prism: VolumeGroupsOf, gateway: Sshd
+) -> None:
+    prism.address = "127.0.0.1:1"
+    options = AttachOptions(data_services="127.0.0.1:1", gateway=Gateway(gateway.login, gateway.options()))
+    attacher = Iscsi(cast(Prism, prism), options, waiting=QUICK)
+
+    verdict = await attacher.can_serve_vm(VM)
+
+    assert re.search(r"127\.0\.0\.1:1 through .*nothing answers at 127\.0\.0\.1:1 there", verdict.reason)
+
+
+async def test_an_ssh_server_that_went_away_after_the_freeze_is_said(
+    prism: VolumeGroupsOf, gateway: Sshd, tmp_path: Path
+) -> None:
+    attacher = made(prism, gateway)
+    assert await attacher.can_serve(V4)
+    assert await attacher.can_serve_vm(VM)
+    gateway.kill()
+
+    with pytest.raises(AttachError, match="no ssh server listens at 127"):
+        async with attacher.attach(POINT, SIZE):
+            pass
+
+    assert prism.groups == {}
+
+
+@pytest.mark.parametrize("source", ["path", "hotadd", "nfs"])
+async def test_a_way_that_goes_through_no_tunnel_is_refused(source: str, prism: VolumeGroupsOf, gateway: Sshd) -> None:
+    options = AttachOptions(source=source, gateway=Gateway(gateway.login, gateway.options()))
+
+    with pytest.raises(OptionsError, match=r"--tunnel: .* does not go through a tunnel, only: iscsi"):
+        await choose_attacher(cast(Prism, prism), V4, options)
