@@ -165,6 +165,19 @@ static size_t room(const struct ntx_nbd_rx *rx)
     }
 }
 
+static int lost(const struct ntx_nbd_rx *rx, const struct ntx_stream *stream, int code, struct ntx_error *err)
+{
+    const char *name = rx->device->info.name;
+    struct ntx_stream_why why = ntx_stream_why(stream);
+
+    if (code == -ECONNRESET)
+        return ntx_error_set(err, NTX_E_DEVICE, code,
+                             "%s: the server closed the connection with %u requests in flight%s", name, rx->slots->used,
+                             why.text);
+    return ntx_error_errno(err, NTX_E_DEVICE, code, "%s: receiving failed with %u requests in flight%s", name,
+                           rx->slots->used, why.text);
+}
+
 /* One call of the stream.  It says that there may be more, until it is asked and has nothing. */
 static int receive_once(struct ntx_nbd_rx *rx, struct ntx_stream *stream, struct ntx_error *err)
 {
@@ -181,13 +194,8 @@ static int receive_once(struct ntx_nbd_rx *rx, struct ntx_stream *stream, struct
     rx->device->is_ready = received > 0 && stream->ops->pending(stream);
     if (received == -EAGAIN)
         return 0;
-    if (received == 0 || received == -ECONNRESET)
-        return ntx_error_set(err, NTX_E_DEVICE, -ECONNRESET,
-                             "%s: the server closed the connection with %u requests in flight", rx->device->info.name,
-                             rx->slots->used);
-    if (received < 0)
-        return ntx_error_errno(err, NTX_E_DEVICE, (int)received, "%s: receiving failed with %u requests in flight",
-                               rx->device->info.name, rx->slots->used);
+    if (received <= 0)
+        return lost(rx, stream, received == 0 ? -ECONNRESET : (int)received, err);
 
     size_t got = (size_t)received, taken = got < direct ? got : direct;
     rx->end += got - taken;

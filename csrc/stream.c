@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 
 int ntx_until_ready(const struct ntx_until *until, int fd, short events)
 {
@@ -72,6 +73,16 @@ void ntx_stream_send_hint(struct ntx_stream *stream, const void *data, size_t le
     struct iovec vector = {.iov_base = (void *)data, .iov_len = length};
 
     (void)stream->ops->sendv(stream, &vector, 1, false);
+}
+
+struct ntx_stream_why ntx_stream_why(const struct ntx_stream *stream)
+{
+    struct ntx_stream_why why = {""};
+    const char *reason = stream->ops->reason(stream);
+
+    if (reason[0] != '\0')
+        snprintf(why.text, sizeof why.text, ": %s", reason);
+    return why;
 }
 
 void ntx_stream_close(struct ntx_stream *stream)

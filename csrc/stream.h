@@ -61,6 +61,15 @@ struct ntx_stream_ops {
     short (*wants)(const struct ntx_stream *stream, short events);
 
     /*
+     * Why the stream is dead, or the peer has ended, if more is known than the errno says.
+     * Ownership: the text is the stream's.
+     * Units:     ASCII, printable, one line; "" when nothing is known.
+     * Threads:   never blocks.
+     * Errors:    none.
+     */
+    const char *(*reason)(const struct ntx_stream *stream);
+
+    /*
      * Say goodbye where the kind of stream has one and that needs no waiting; close the fd and free the stream.
      * Ownership: the stream is gone.  What was sent by reference stays with the socket.
      * Units:     -
@@ -110,6 +119,12 @@ int ntx_stream_recv_all(struct ntx_stream *stream, void *data, size_t length, co
  * Errors:    none.
  */
 void ntx_stream_send_hint(struct ntx_stream *stream, const void *data, size_t length);
+
+/* ": <why>", or "", to stand behind what the errno says. */
+struct ntx_stream_why {
+    char text[256];
+};
+struct ntx_stream_why ntx_stream_why(const struct ntx_stream *stream);
 
 /* Close; NULL is allowed. */
 void ntx_stream_close(struct ntx_stream *stream);

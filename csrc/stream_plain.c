@@ -116,6 +116,12 @@ static short plain_wants(const struct ntx_stream *stream, short events)
     return events;
 }
 
+static const char *plain_reason(const struct ntx_stream *stream)
+{
+    (void)stream;
+    return "";
+}
+
 static void plain_close(struct ntx_stream *stream)
 {
     struct plain *plain = (struct plain *)stream;
@@ -131,6 +137,7 @@ static const struct ntx_stream_ops PLAIN_OPS = {
     .recvv = plain_recvv,
     .pending = plain_pending,
     .wants = plain_wants,
+    .reason = plain_reason,
     .close = plain_close,
 };
 

@@ -174,6 +174,12 @@ static short fake_wants(const struct ntx_stream *stream, short events)
     return (events & POLLOUT) != 0 && fake->has_asked ? POLLIN : events;
 }
 
+static const char *fake_reason(const struct ntx_stream *stream)
+{
+    (void)stream;
+    return "";
+}
+
 static void fake_close_stream(struct ntx_stream *stream)
 {
     struct fake_stream *fake = (struct fake_stream *)stream;
@@ -194,6 +200,7 @@ static const struct ntx_stream_ops FAKE_STREAM_OPS = {
     .recvv = fake_recvv,
     .pending = fake_pending,
     .wants = fake_wants,
+    .reason = fake_reason,
     .close = fake_close_stream,
 };
 
