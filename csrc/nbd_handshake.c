@@ -6,6 +6,7 @@
 #include "nbd_proto.h"
 #include "nbd_request.h"
 #include "nbd_text.h"
+#include "stream_tls.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -16,6 +17,7 @@ enum stage { GREETING, HAGGLING, TRANSMISSION };
 
 struct haggle {
     struct ntx_stream *stream;
+    struct ntx_tls *tls; /* NULL: none is wanted */
     const struct ntx_until *until;
     const char *name, *export_name;
     size_t export_length;
@@ -32,18 +34,34 @@ struct reply {
 
 /* ------------------------------------------------------------------------------------------------ bytes */
 
+/* A send met a peer that has gone: what it said before is the better explanation. */
+static int last_words(struct haggle *h)
+{
+    char byte;
+    ssize_t got = h->stream->ops->recvv(h->stream, &(struct iovec){&byte, 1}, 1);
+
+    return got < 0 && got != -EAGAIN ? (int)got : -ECONNRESET;
+}
+
 static int io_failed(struct haggle *h, int code, const char *action, const char *what)
 {
+    if (code == -ECONNRESET)
+        code = last_words(h);
+    struct ntx_stream_why why = ntx_stream_why(h->stream);
     if (code == -ETIMEDOUT)
         return ntx_error_set(h->err, NTX_E_TIMEOUT, code, "%s: handshake failed: time limit reached while %s %s",
                              h->name, action, what);
     if (code == -ECANCELED)
         return ntx_error_set(h->err, NTX_E_CANCELLED, code, "%s: handshake stopped while %s %s", h->name, action, what);
+    if (code == -EKEYREJECTED) /* one end does not trust the other: asking again would not help */
+        return ntx_error_set(h->err, NTX_E_NEGOTIATION, code, "%s: handshake failed while %s %s%s", h->name, action,
+                             what, why.text);
     if (code == -ECONNRESET)
         return ntx_error_set(h->err, NTX_E_DEVICE, code,
-                             "%s: handshake failed: the server closed the connection while %s %s", h->name, action,
-                             what);
-    return ntx_error_errno(h->err, NTX_E_DEVICE, code, "%s: handshake failed while %s %s", h->name, action, what);
+                             "%s: handshake failed: the server closed the connection while %s %s%s", h->name, action,
+                             what, why.text);
+    return ntx_error_errno(h->err, NTX_E_DEVICE, code, "%s: handshake failed while %s %s%s", h->name, action, what,
+                           why.text);
 }
 
 static int receive(struct haggle *h, void *data, size_t length, const char *what)
@@ -140,7 +158,7 @@ static int refused(struct haggle *h, uint32_t type)
         {NBD_REP_ERR_POLICY, -EPERM, "the server's policy forbids it"},
         {NBD_REP_ERR_INVALID, -EINVAL, "the server calls the request invalid"},
         {NBD_REP_ERR_PLATFORM, -ENOTSUP, "the server's platform does not support it"},
-        {NBD_REP_ERR_TLS_REQD, -ENOTSUP, "the server requires TLS, and this connection has none"},
+        {NBD_REP_ERR_TLS_REQD, -ENOTSUP, "the server requires TLS, and this connection has none (nbds:// has)"},
         {NBD_REP_ERR_UNKNOWN, -ENOENT, "the server has no such export"},
         {NBD_REP_ERR_BLOCK_SIZE_REQD, -ENOTSUP, "the server wants block sizes to be negotiated, though they were"},
         {NBD_REP_ERR_TOO_BIG, -E2BIG, "the request is too large for the server"},
@@ -156,6 +174,68 @@ static int refused(struct haggle *h, uint32_t type)
     return ntx_error_set(h->err, NTX_E_NEGOTIATION, -EINVAL,
                          "%s: opening the export failed: the server answers with error 0x%08" PRIx32 "%s", h->name,
                          type, h->reason);
+}
+
+/* -------------------------------------------------------------------------------------------------- TLS */
+
+static int no_tls(struct haggle *h, const char *why)
+{
+    return ntx_error_set(h->err, NTX_E_NEGOTIATION, -ENOTSUP, "%s: TLS is required, and cannot be had: %s%s", h->name,
+                         why, h->reason);
+}
+
+/* What came behind the acknowledgement came before the handshake: from anybody. */
+static int check_nothing_came(struct haggle *h)
+{
+    uint8_t byte;
+    struct iovec vector = {.iov_base = &byte, .iov_len = sizeof byte};
+    ssize_t got = h->stream->ops->recvv(h->stream, &vector, 1);
+
+    if (got == -EAGAIN)
+        return 0;
+    if (got > 0)
+        return no_tls(h, "more came behind the acknowledgement, in the clear: somebody may have put it there");
+    return io_failed(h, got == 0 ? -ECONNRESET : (int)got, "starting", "TLS");
+}
+
+/* proto.md "NBD_OPT_STARTTLS": any answer but an acknowledgement ends it. */
+static int ask_tls(struct haggle *h)
+{
+    struct reply reply;
+    int result = send_option(h, NBD_OPT_STARTTLS, NULL, 0, "the TLS option");
+
+    if (result == 0)
+        result = receive_reply(h, NBD_OPT_STARTTLS, &reply);
+    if (result != 0)
+        return result;
+    switch (reply.type) {
+    case NBD_REP_ACK:
+        return check_nothing_came(h);
+    case NBD_REP_ERR_UNSUP:
+        return no_tls(h, "the server does not offer it");
+    case NBD_REP_ERR_POLICY:
+        return no_tls(h, "the server's policy forbids it");
+    default:
+        return no_tls(h, "the server, or somebody on the way, refuses it");
+    }
+}
+
+/* Nothing is asked before, and nothing of what was said before counts. */
+static int start_tls(struct haggle *h, uint16_t flags)
+{
+    if ((flags & NBD_FLAG_FIXED_NEWSTYLE) == 0)
+        return no_tls(h, "the server, or somebody on the way, says that it takes no options (fixed newstyle)");
+    h->stage = HAGGLING;
+    int result = ask_tls(h);
+    if (result != 0 && h->err->class == NTX_E_PROTOCOL)
+        h->err->class = NTX_E_NEGOTIATION; /* whoever breaks the protocol here does not want TLS */
+    if (result != 0)
+        return result;
+    h->stage = GREETING; /* nothing can be said until the handshake is done */
+    result = ntx_stream_tls_start(&h->stream, h->tls, h->name, h->until, h->err);
+    if (result == 0)
+        h->stage = HAGGLING;
+    return result;
 }
 
 /* ---------------------------------------------------------------------------------------------- options */
@@ -359,6 +439,8 @@ static int negotiate(struct haggle *h)
     bool is_go_unsupported = true;
     int result = greet(h, &flags);
 
+    if (result == 0 && h->tls != NULL)
+        result = start_tls(h, flags);
     if (result == 0 && (flags & NBD_FLAG_FIXED_NEWSTYLE) != 0) {
         h->stage = HAGGLING;
         result = ask_structured_replies(h);
@@ -367,6 +449,9 @@ static int negotiate(struct haggle *h)
         if (result == 0)
             result = go(h, &is_go_unsupported);
     }
+    /* Whether zeroes follow the size was said before TLS. */
+    if (result == 0 && is_go_unsupported && h->tls != NULL)
+        return no_tls(h, "the server does not know the export option (GO), which is needed with it");
     if (result == 0 && is_go_unsupported)
         result = use_export_name(h, (flags & NBD_FLAG_NO_ZEROES) == 0);
     return result == 0 ? ntx_nbd_export_settle(h->export, h->has_block_sizes, h->name, h->err) : result;
@@ -387,11 +472,12 @@ static void say_goodbye(const struct haggle *h)
     ntx_stream_send_hint(h->stream, header, sizeof header);
 }
 
-int ntx_nbd_handshake(struct ntx_stream *stream, const char *name, const char *export_name,
+int ntx_nbd_handshake(struct ntx_stream **stream, struct ntx_tls *tls, const char *name, const char *export_name,
                       const struct ntx_until *until, struct ntx_nbd_export *export, struct ntx_error *err)
 {
     struct haggle h = {
-        .stream = stream,
+        .stream = *stream,
+        .tls = tls,
         .until = until,
         .name = name,
         .export_name = export_name,
@@ -407,6 +493,7 @@ int ntx_nbd_handshake(struct ntx_stream *stream, const char *name, const char *e
                              "%s: opening the export failed: an export name has at most %u bytes, this one %zu", name,
                              NBD_MAX_STRING, h.export_length);
     int result = negotiate(&h);
+    *stream = h.stream;
     if (result != 0 && (err->class == NTX_E_NEGOTIATION || err->code == -ESHUTDOWN))
         say_goodbye(&h);
     return result;

@@ -50,6 +50,7 @@ static uint32_t device_flags(const struct ntx_nbd_export *export, enum ntx_open_
 
 static void set_name(struct ntx_device_info *info, const struct ntx_nbd_place *place, const char *export_name)
 {
+    bool has_tls = place->tls != NULL;
     char port[8];
 
     snprintf(info->kind, sizeof info->kind, "nbd");
@@ -57,10 +58,10 @@ static void set_name(struct ntx_device_info *info, const struct ntx_nbd_place *p
     if (place->name != NULL)
         ntx_nbd_printable(info->name, sizeof info->name, place->name, strlen(place->name));
     else if (place->path != NULL)
-        ntx_nbd_uri_unix(info->name, sizeof info->name, place->path, export_name);
+        ntx_nbd_uri_unix(info->name, sizeof info->name, has_tls ? "nbds+unix" : "nbd+unix", place->path, export_name);
     else
-        ntx_nbd_uri_tcp(info->name, sizeof info->name, place->host != NULL ? place->host : place->address, port,
-                        export_name);
+        ntx_nbd_uri_tcp(info->name, sizeof info->name, has_tls ? "nbds" : "nbd",
+                        place->host != NULL ? place->host : place->address, port, export_name);
 }
 
 static void publish(struct ntx_nbd_conn *conn, bool is_tcp)
@@ -85,7 +86,8 @@ static int establish(struct opened *opened, const struct ntx_nbd_place *place, i
     if (result != 0)
         return result;
     conn->device.fd = conn->stream->fd;
-    result = ntx_nbd_handshake(conn->stream, subject, conn->places->export_name, &until, &conn->export, err);
+    result =
+        ntx_nbd_handshake(&conn->stream, place->tls, subject, conn->places->export_name, &until, &conn->export, err);
     if (result == 0 && conn->mode == NTX_OPEN_WRITE && (conn->export.flags & NBD_FLAG_READ_ONLY) != 0) {
         ntx_nbd_send_disconnect(conn->stream);
         return ntx_error_set(err, NTX_E_NEGOTIATION, -EROFS, "%s: opening for writing failed: the export is read-only",

@@ -1,6 +1,8 @@
 /* nbd_places.c: see nbd_places.h.  One allocation: the struct, its items, and behind them the strings. */
 #include "nbd_places.h"
 
+#include "tls.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +39,7 @@ struct ntx_nbd_places *ntx_nbd_places_new(const struct ntx_nbd_place *places, si
     copy->users = 1;
     for (size_t i = 0; i < count; i++) {
         copy->items[i] = places[i];
+        copy->items[i].tls = ntx_tls_share(places[i].tls);
         copy->items[i].path = keep(&at, places[i].path);
         copy->items[i].address = keep(&at, places[i].address);
         copy->items[i].host = keep(&at, places[i].host);
@@ -53,8 +56,11 @@ struct ntx_nbd_places *ntx_nbd_places_share(struct ntx_nbd_places *places)
 
 void ntx_nbd_places_release(struct ntx_nbd_places *places)
 {
-    if (atomic_fetch_sub_explicit(&places->users, 1, memory_order_acq_rel) == 1)
-        free(places);
+    if (atomic_fetch_sub_explicit(&places->users, 1, memory_order_acq_rel) > 1)
+        return;
+    for (size_t i = 0; i < places->count; i++)
+        ntx_tls_free(places->items[i].tls);
+    free(places);
 }
 
 const struct ntx_nbd_place *ntx_nbd_places_next(struct ntx_nbd_places *places)

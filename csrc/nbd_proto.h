@@ -33,6 +33,7 @@
 /* "Option types" */
 #define NBD_OPT_EXPORT_NAME 1u
 #define NBD_OPT_ABORT 2u
+#define NBD_OPT_STARTTLS 5u
 #define NBD_OPT_GO 7u
 #define NBD_OPT_STRUCTURED_REPLY 8u
 #define NBD_OPT_SET_META_CONTEXT 10u

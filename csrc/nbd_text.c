@@ -61,23 +61,26 @@ static void put_encoded(struct writer *w, const char *text)
     }
 }
 
-void ntx_nbd_uri_unix(char *to, size_t size, const char *path, const char *export_name)
+void ntx_nbd_uri_unix(char *to, size_t size, const char *scheme, const char *path, const char *export_name)
 {
     struct writer w = {to, to + size - 1};
 
-    put(&w, "nbd+unix:///");
+    put(&w, scheme);
+    put(&w, ":///");
     put_encoded(&w, export_name);
     put(&w, "?socket=");
     put_encoded(&w, path);
     *w.at = '\0';
 }
 
-void ntx_nbd_uri_tcp(char *to, size_t size, const char *host, const char *port, const char *export_name)
+void ntx_nbd_uri_tcp(char *to, size_t size, const char *scheme, const char *host, const char *port,
+                     const char *export_name)
 {
     struct writer w = {to, to + size - 1};
     bool is_ipv6 = strchr(host, ':') != NULL;
 
-    put(&w, is_ipv6 ? "nbd://[" : "nbd://");
+    put(&w, scheme);
+    put(&w, is_ipv6 ? "://[" : "://");
     put_encoded(&w, host);
     put(&w, is_ipv6 ? "]:" : ":");
     put_encoded(&w, port);

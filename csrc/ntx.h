@@ -159,6 +159,40 @@ enum ntx_open_mode { NTX_OPEN_READ, NTX_OPEN_WRITE };
 int ntx_open_file(const char *path, enum ntx_open_mode mode, bool direct, struct ntx_device **device,
                   struct ntx_error *err);
 
+/* The contents of a file in PEM, and what messages call it. */
+struct ntx_pem {
+    const char *name;
+    const void *data;
+    size_t size;
+};
+
+#define NTX_TLS_MIN_PSK 16u /* bytes of a pre-shared key: less can be tried out */
+
+/* How to know an NBD server by TLS, and it us: by certificates, or by a key that both have. */
+struct ntx_tls_options {
+    const char *host_name;      /* what the server's certificate must be for: a DNS name or an address */
+    struct ntx_pem ca;          /* who may have signed it */
+    struct ntx_pem certificate; /* ours, and the chain behind it; .data NULL: none */
+    struct ntx_pem key;         /* its */
+    const char *psk_user;       /* the pre-shared key's */
+    const void *psk;            /* NULL: certificates */
+    size_t psk_size;
+};
+
+struct ntx_tls;
+
+/*
+ * Make ready for TLS connections.
+ * Ownership: everything is copied; the caller frees *tls, at any time: devices keep what they need of it.
+ * Units:     bytes.
+ * Threads:   any; *tls may be used by several at once.
+ * Errors:    0, or -EINVAL (OPTIONS: what is wrong with which file or name), -ENOMEM, -ENOTSUP (SYSTEM).
+ */
+int ntx_tls_new(const struct ntx_tls_options *options, struct ntx_tls **tls, struct ntx_error *err);
+
+/* Free.  NULL is allowed. */
+void ntx_tls_free(struct ntx_tls *tls);
+
 /* Where an NBD server listens.  No names are looked up: that takes as long as it takes, and is the caller's. */
 struct ntx_nbd_place {
     const char *path;    /* of a unix socket; NULL: TCP */
@@ -166,6 +200,7 @@ struct ntx_nbd_place {
     uint16_t port;       /* TCP */
     const char *host;    /* TCP: what messages call it, NULL: the address */
     const char *name;    /* what messages call the export there, such as the way to it; NULL: its URI */
+    struct ntx_tls *tls; /* NULL: plain; else nothing is asked and nothing sent but through TLS */
 };
 
 /*
@@ -175,8 +210,8 @@ struct ntx_nbd_place {
  * Units:     count 1..NTX_MAX_CONNECTIONS; timeout_ms for all of it.
  * Threads:   blocks for at most timeout_ms, and not once stop_fd (-1: none) is readable.
  * Errors:    0, or -ECONNREFUSED... (class DEVICE), -ETIMEDOUT (TIMEOUT), -ECANCELED (CANCELLED: stop_fd),
- *            -ENOTSUP/-ENOENT/... (NEGOTIATION), -EPROTO (PROTOCOL), -EROFS (NEGOTIATION: mode is WRITE and the export
- *            is read-only), -EINVAL, -ENAMETOOLONG (OPTIONS).
+ *            -ENOTSUP/-ENOENT/... (NEGOTIATION; -EKEYREJECTED: TLS, one end does not trust the other), -EPROTO
+ * (PROTOCOL), -EROFS (NEGOTIATION: mode is WRITE and the export is read-only), -EINVAL, -ENAMETOOLONG (OPTIONS).
  */
 int ntx_open_nbd(const struct ntx_nbd_place *places, size_t count, const char *export_name, enum ntx_open_mode mode,
                  unsigned timeout_ms, int stop_fd, struct ntx_device **device, struct ntx_error *err);
@@ -342,9 +377,8 @@ void ntx_job_feed_end(struct ntx_job *job);
 
 /*
  * Ask for a checkpoint: the threads send what they hold back, one of them flushes, and .stored_to and .checkpoints of
- * the progress grow.  Returns at once; false where that will not happen: one is under way, no thread is connected, or the
- * target cannot flush or writes some of it only at the end.
- * Threads: any, any time.
+ * the progress grow.  Returns at once; false where that will not happen: one is under way, no thread is connected, or
+ * the target cannot flush or writes some of it only at the end. Threads: any, any time.
  */
 bool ntx_job_checkpoint(struct ntx_job *job);
 

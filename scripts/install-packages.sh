@@ -26,6 +26,7 @@ program setpriv util-linux
 program fallocate util-linux
 header xxhash.h libxxhash-dev
 header liburing.h liburing-dev
+header openssl/ssl.h libssl-dev
 header stdio.h libc6-dev
 if [ "$(dirname "$python")" = /usr/bin ]; then
     "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

@@ -20,6 +20,9 @@ C_LAYERS = {
     "stream_pages": NTX,
     "stream_plain": {"stream", "stream_pages"},
     "stream_connect": NTX | {"clock", "error", "stream", "stream_plain"},
+    "tls": NTX | {"error"},
+    "tls_reason": {"nbd_text", "tls"},
+    "stream_tls": {"error", "stream", "tls", "tls_reason"},
     "about": NTX | {"device_ring", "digest", "stream_plain", "zero"},
     # a device, and what a job asks of it
     "device": NTX | {"bytes", "clock", "error", "extent", "stop"},
@@ -36,11 +39,12 @@ C_LAYERS = {
     "nbd_slot": NTX | {"device", "nbd_coverage", "nbd_proto"},
     "nbd_request": NTX | {"bytes", "nbd_proto", "nbd_slot", "stream"},
     "nbd_export": NTX | {"bytes", "error", "nbd_proto"},
-    "nbd_handshake": NTX | {"bytes", "error", "nbd_export", "nbd_proto", "nbd_request", "nbd_text", "stream"},
+    "nbd_handshake": NTX
+    | {"bytes", "error", "nbd_export", "nbd_proto", "nbd_request", "nbd_text", "stream", "stream_tls"},
     "nbd_rx": NTX | {"error", "nbd_export", "nbd_proto", "nbd_slot"},
     "nbd_chunk": NTX | {"bytes", "nbd_proto", "nbd_rx", "nbd_text"},
     "nbd_reply": NTX | {"bytes", "error", "nbd_chunk", "nbd_proto", "nbd_rx", "nbd_text", "stream"},
-    "nbd_places": NTX,
+    "nbd_places": NTX | {"tls"},
     "nbd_conn": NTX | {"bytes", "error", "nbd_export", "nbd_places", "nbd_proto", "nbd_reply", "nbd_request", "stream"},
     "nbd_open": NTX
     | {"bytes", "clock", "error", "nbd_conn", "nbd_handshake", "nbd_proto", "nbd_text", "stream", "stream_connect"},

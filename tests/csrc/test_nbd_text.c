@@ -30,13 +30,13 @@ static void test_uris_name_the_export_and_the_place(void)
 {
     char text[128];
 
-    ntx_nbd_uri_unix(text, sizeof text, "/run/a b.sock", "vm/disk 0?\n");
+    ntx_nbd_uri_unix(text, sizeof text, "nbd+unix", "/run/a b.sock", "vm/disk 0?\n");
     CHECK_EQ_STR(text, "nbd+unix:///vm/disk%200%3F%0A?socket=/run/a%20b.sock");
 
-    ntx_nbd_uri_tcp(text, sizeof text, "cvm.example", "10809", "disk");
+    ntx_nbd_uri_tcp(text, sizeof text, "nbd", "cvm.example", "10809", "disk");
     CHECK_EQ_STR(text, "nbd://cvm.example:10809/disk");
 
-    ntx_nbd_uri_tcp(text, sizeof text, "::1", "10809", "");
+    ntx_nbd_uri_tcp(text, sizeof text, "nbd", "::1", "10809", "");
     CHECK_EQ_STR(text, "nbd://[::1]:10809/");
 }
 
@@ -44,7 +44,7 @@ static void test_long_uris_are_cut_between_characters(void)
 {
     char text[20];
 
-    ntx_nbd_uri_unix(text, sizeof text, "/run/x", "abcd    ");
+    ntx_nbd_uri_unix(text, sizeof text, "nbd+unix", "/run/x", "abcd    ");
 
     CHECK_EQ_STR(text, "nbd+unix:///abcd%20");
 }
