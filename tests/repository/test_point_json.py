@@ -18,6 +18,7 @@ from ntxengine.repository.report import CaptureReport, DiskReport, decode_report
 from ntxengine.repository.store import PointStore
 from tests.repository.builders import DISK, VM, ModelDisk, Write, capture
 
+EXAMPLES = int(os.environ.get("NTX_FUZZ_EXAMPLES", "300"))
 PARENT = "20261123T041500Z-8f3a2c"
 CHILD = "20261124T041500Z-000000"
 
@@ -163,7 +164,7 @@ def test_what_is_no_point_is_refused(data: bytes) -> None:
         read(data)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_random_damage_is_a_repository_error_or_harmless(data: st.DataObject) -> None:
     good = bytearray(json.dumps(document()).encode())

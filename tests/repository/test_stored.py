@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 
 from ntxengine.repository import (
     CaptureReport,
@@ -263,7 +264,9 @@ def test_what_a_capture_made_on_a_cluster_stands_under_these_names(here: Site, t
 
     cluster_record.write(folder, record)
 
-    assert json.loads((folder / f".cluster-{POINT}.json").read_bytes()) == {
+    stored = json.loads((folder / f".cluster-{POINT}.json").read_bytes())
+    assert stored.pop("check") == check_of(stored)
+    assert stored == {
         "format": "ntxengine-cluster-record",
         "version": 2,
         "record": {
@@ -355,8 +358,29 @@ def test_what_is_distrusted_is_stored_like_this(tmp_path: Path) -> None:
         65536
       ]
     }}
-  ]
+  ],
+  "check": "{check_of(json.loads((folder / "distrusted.json").read_bytes()))}"
 }}
 """
     )
+    assert distrust.read(folder) == (mark,)
+
+
+def check_of(document: dict[str, Any]) -> str:
+    """What docs/repository.md says of it."""
+    document = {key: value for key, value in document.items() if key != "check"}
+    plain = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return xxhash.xxh3_128_hexdigest(plain.encode())
+
+
+def test_files_of_an_older_version_have_no_checksum(tmp_path: Path) -> None:
+    folder = tmp_path / VM
+    folder.mkdir()
+    mark = Distrust(PARENT, DISK, "scsi.0", POINT, datetime(2026, 11, 24, 4, 15, tzinfo=UTC), (65536,))
+    distrust.add(folder, [mark])
+    path = folder / "distrusted.json"
+    document = json.loads(path.read_bytes())
+    del document["check"]
+    path.write_text(json.dumps(document))
+
     assert distrust.read(folder) == (mark,)

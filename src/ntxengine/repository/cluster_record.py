@@ -168,7 +168,7 @@ def write(vm_folder: Path, record: ClusterRecord) -> None:
         ),
         made_in=StoredFolder(site.to_stored(folder.site), folder.inodes),
     )
-    durable.replace_file(_path(vm_folder, record.point_id), stored.encode(document))
+    durable.replace_file(_path(vm_folder, record.point_id), stored.encode_checked(document))
 
 
 def remove(vm_folder: Path, record: ClusterRecord) -> None:
@@ -225,12 +225,16 @@ def _path(vm_folder: Path, point_id: str) -> Path:
 
 
 def _read(path: Path) -> tuple[ClusterRecord, _Folder]:
+    data = durable.read_file(path, limit=_LIMIT)
     try:
-        found = msgspec.json.decode(durable.read_file(path, limit=_LIMIT), type=StoredClusterFile)
+        found = msgspec.json.decode(data, type=StoredClusterFile)
+        is_as_written = stored.is_as_written(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise RepositoryError(f"{path}: is damaged: {exc}") from exc
     if found.format != CLUSTER_FORMAT or found.version not in READABLE_CLUSTER_VERSIONS:
         raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}: use the ntx that wrote it")
+    if not is_as_written:
+        raise RepositoryError(f"{path}: is damaged: its checksum does not fit")
     point_id = path.name.removeprefix(PREFIX).removesuffix(_SUFFIX)
     if not layout.is_point_id(point_id) or found.record.point_id != point_id or not _is_named_well(found.record):
         raise RepositoryError(f"{path}: is damaged: it tells of {found.record.name[:80]!r}")

@@ -76,13 +76,17 @@ def read(vm_folder: Path) -> tuple[Distrust, ...]:
     if not os.path.lexists(path):
         return ()
     try:
-        found = msgspec.json.decode(durable.read_file(path, limit=_LIMIT), type=StoredDistrustFile)
+        data = durable.read_file(path, limit=_LIMIT)
+        found = msgspec.json.decode(data, type=StoredDistrustFile)
+        is_as_written = stored.is_as_written(data)
     except RepositoryError as exc:
         raise RepositoryError(f"{exc}{_REMEDY}") from exc
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise _damaged(path, str(exc)) from exc
     if (found.format, found.version) != (DISTRUST_FORMAT, DISTRUST_VERSION):
         raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}: use the ntx that wrote it")
+    if not is_as_written:
+        raise _damaged(path, "its checksum does not fit")
     for each in found.disks:
         if not (layout.is_point_id(each.point_id) and is_canonical_uuid(each.disk_id)) or each.found_at.tzinfo is None:
             raise _damaged(path, f"it tells of point {each.point_id[:80]!r} disk {each.disk_id[:80]!r}")
@@ -104,7 +108,7 @@ def add(vm_folder: Path, marks: Sequence[Distrust]) -> None:
         version=DISTRUST_VERSION,
         disks=tuple(StoredDistrust(**vars(each)) for each in (*known, *new)),
     )
-    durable.replace_file(vm_folder / layout.DISTRUST_FILE, stored.encode(document))
+    durable.replace_file(vm_folder / layout.DISTRUST_FILE, stored.encode_checked(document))
 
 
 def of_chain(newest: Point, finding: Distrust, *, was_zero: bool) -> list[Distrust]:

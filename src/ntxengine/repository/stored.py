@@ -9,6 +9,9 @@ A class has the fields of a file, in their order.  Each file says its `format` a
 the point.json beside it.  A field may be added with a default, since older files lack it, and an unknown one is left
 out.  A field that is renamed, or means something else, needs a new version and the code that reads the old one.
 
+Files that nothing else has a digest of (.cluster-<id>.json, distrusted.json) have one of their own, `check`, which is
+of no class: it is over whatever else is in the file.
+
 LIMIT: a field that a newer ntxengine added is lost where an older one writes the file anew (site and cluster files).
 """
 
@@ -21,6 +24,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
+import xxhash
 
 POINT_FORMAT, POINT_VERSION = "ntxengine-point", 1
 MARKER_FORMAT, MARKER_VERSION = "ntxengine-repository", 1
@@ -297,7 +301,27 @@ class StoredDistrustFile:
 
 def encode(document: object) -> bytes:
     """Return the bytes of a file.  What JSON cannot hold (lone surrogates, infinities) is replaced, never refused."""
-    return msgspec.json.format(msgspec.json.encode(_plain(msgspec.to_builtins(document))), indent=2) + b"\n"
+    return _encode(_plain(msgspec.to_builtins(document)))
+
+
+def encode_checked(document: object) -> bytes:
+    """Return the bytes of a file that nothing else has a digest of: `check` is its own."""
+    plain = _plain(msgspec.to_builtins(document))
+    return _encode({**plain, "check": _check_of(plain)})
+
+
+def is_as_written(data: bytes) -> bool:
+    """Say whether the bytes of a file, which are JSON, still fit its `check`.  Older files have none, and fit."""
+    document = msgspec.json.decode(data)
+    return "check" not in document or document.pop("check") == _check_of(document)
+
+
+def _check_of(document: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(msgspec.json.encode(document, order="sorted"))
+
+
+def _encode(plain: object) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
 
 
 def _plain(value: Any) -> Any:
