@@ -93,6 +93,13 @@ def test_what_fits_its_checksum_is_not_believed_for_that(path: Path, document: o
     check_refused(path)
 
 
+def test_what_is_nested_without_end_is_refused(path: Path) -> None:
+    line = b"[" * 60_000
+    path.write_bytes(line + b"\n" + xxhash.xxh3_128_hexdigest(line).encode() + b"\n")
+
+    check_refused(path)
+
+
 def test_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
     journal.write(tmp_path / "other", KEPT)
     path.symlink_to(tmp_path / "other")

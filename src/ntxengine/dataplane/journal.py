@@ -124,7 +124,7 @@ def _decode(data: bytes, path: Path) -> Journal:
         raise _damaged(path, "its checksum does not fit")
     try:
         document = json.loads(line)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise _damaged(path, "it is no JSON") from exc
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
         raise _damaged(path, "it is something else")
