@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from ntxengine.dataplane import manifest as manifest_module
 from ntxengine.dataplane.differing import differences
 from ntxengine.dataplane.extents import make
+from ntxengine.dataplane.journal import DigestsBelow
 from ntxengine.dataplane.manifest import HEADER_SIZE, Manifest
 from ntxengine.errors import OptionsError, RepositoryError, TargetError
 from ntxengine.units import BLOCK_SIZE, TIB
@@ -169,6 +170,31 @@ def test_unfinished_cut_or_foreign_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_manifest_that_is_cut_while_it_is_open_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with sealed(tmp_path / "m", {3: bytes(range(16))}) as manifest:
+        os.truncate(tmp_path / "m", HEADER_SIZE + 3 * 16 + 8)
+
+        with pytest.raises(RepositoryError, match=r"/m: the manifest was cut while it was read"):
+            manifest.digests(0, 11)
+        with pytest.raises(RepositoryError, match=r"/m: the manifest was cut while it was read"):
+            DigestsBelow(manifest).at(SIZE)
+
+
+def test_manifest_on_a_disk_that_fails_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(fd: int, count: int, offset: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with sealed(tmp_path / "m", {}) as manifest:
+        monkeypatch.setattr(os, "pread", fails)
+
+        with pytest.raises(RepositoryError, match=r"/m: the manifest cannot be read: Input/output error"):
+            manifest.digests(0, 1)
+        with pytest.raises(RepositoryError, match=r"/m: the manifest cannot be read: Input/output error"):
+            Manifest.open(tmp_path / "m")
+
+
 def test_manifest_on_a_full_disk_is_an_error_that_names_it(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()

@@ -178,9 +178,12 @@ class Manifest:
         return self.disk_digest
 
     def digests(self, first: int, count: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
-        """Return the digests of `count` blocks from `first` on, as rows of 16 bytes."""
+        """Return the digests of `count` blocks from `first` on, as rows of 16 bytes.
+
+        Errors: RepositoryError if the file was cut, or cannot be read.
+        """
         count = max(0, min(count, self.blocks - first))
-        data = os.pread(self.fd, count * DIGEST_SIZE, HEADER_SIZE + first * DIGEST_SIZE)
+        data = _pread_all(self.fd, count * DIGEST_SIZE, HEADER_SIZE + first * DIGEST_SIZE, self.path)
         return np.frombuffer(data, dtype=np.uint8).reshape(count, DIGEST_SIZE)
 
     def digests_at(self, blocks: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -257,8 +260,6 @@ def read_header(path: Path | str) -> tuple[int, str]:
         raise machine_error(action, exc) or RepositoryError(f"{action}: {exc.strerror}") from exc
     try:
         size, digest = _read_header(fd, str(path))
-    except OSError as exc:
-        raise RepositoryError(f"{path}: the manifest cannot be read: {exc.strerror}") from exc
     finally:
         os.close(fd)
     return size, digest.hex()
@@ -278,7 +279,7 @@ def _check(head: bytes, digest: bytes) -> bytes:
 
 
 def _read_header(fd: int, path: str, *, sealed: bool | None = True) -> tuple[int, bytes]:
-    data = os.pread(fd, _HEAD.size + _TAIL.size, 0)
+    data = _pread(fd, _HEAD.size + _TAIL.size, 0, path)
     if len(data) < _HEAD.size + _TAIL.size or data[:8] != _MAGIC:
         raise RepositoryError(f"{path}: is not a manifest")
     _, version, block_size, size, is_sealed, _ = _HEAD.unpack_from(data)
@@ -316,8 +317,15 @@ def _data_runs(fd: int, start: int, end: int) -> Iterator[tuple[int, int]]:
         yield max(data, start), at
 
 
+def _pread(fd: int, count: int, offset: int, path: str) -> bytes:
+    try:
+        return os.pread(fd, count, offset)
+    except OSError as exc:
+        raise RepositoryError(f"{path}: the manifest cannot be read: {exc.strerror}") from exc
+
+
 def _pread_all(fd: int, count: int, offset: int, path: str) -> bytes:
-    data = os.pread(fd, count, offset)
+    data = _pread(fd, count, offset, path)
     if len(data) != count:
         raise RepositoryError(f"{path}: the manifest was cut while it was read")
     return data
