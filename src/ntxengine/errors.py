@@ -224,7 +224,8 @@ _FROM_CORE: dict[str, type[NtxError]] = {
 def from_core(error_class: str, code: int, offset: int, length: int, text: str) -> NtxError:
     """Turn a filled `struct ntx_error` into the exception that it means.  The only place that does."""
     kind = _FROM_CORE[error_class]
-    if kind is MachineError or machine.is_open_limit(-code):
+    # What a server says that it lacks is not what this machine lacks.
+    if kind is MachineError or (kind is not NbdReplyError and machine.is_open_limit(-code)):
         return MachineError(f"{text}{machine.remedy(-code)}")
     if issubclass(kind, PlaceError):
         return kind(text, offset=offset, length=length, errno=-code)

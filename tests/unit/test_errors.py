@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import inspect
 import pickle
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 import ntxengine
-from ntxengine.errors import NtxError, PrismConnectionError, SourceError
+from ntxengine.errors import MachineError, NbdReplyError, NtxError, PrismConnectionError, SourceError, from_core
 
 MESSAGE = "NBD write failed: offset 4194304 length 262144: No space left on device"
 PLACE: dict[str, Any] = {"offset": 4194304, "length": 262144, "errno": 28}
@@ -126,3 +127,12 @@ def test_a_pickled_error_gives_no_password_away() -> None:
 
     assert not any(b"U0VTQU1F" in data for data in pickled)
     assert str(pickle.loads(pickled[0]).__cause__) == "ConnectError: no route to host"
+
+
+def test_what_a_server_lacks_is_not_what_this_machine_lacks() -> None:
+    theirs = from_core("REPLY", -errno.ENOMEM, 0, 512, "nbd://x/: read failed: Cannot allocate memory")
+    ours = from_core("DEVICE", -errno.ENOMEM, 0, 0, "nbd://x/: connecting failed: Cannot allocate memory")
+
+    assert type(theirs) is NbdReplyError
+    assert "ulimit" not in str(theirs)
+    assert type(ours) is MachineError
