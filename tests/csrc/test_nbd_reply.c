@@ -251,7 +251,7 @@ static void check_failure(struct ntx_device *device, struct ntx_io *io, int code
         CHECK(*at >= 0x20 && *at < 0x7f);
 }
 
-static void test_an_error_fails_its_request_and_not_the_connection(void)
+static void check_that_an_error_keeps_the_connection(uint32_t error, int code, const char *text)
 {
     for (int is_structured = 0; is_structured < 2; is_structured++) {
         struct peer peer;
@@ -262,10 +262,10 @@ static void test_an_error_fails_its_request_and_not_the_connection(void)
         struct request request = begin(device, &peer, &write);
         CHECK(peer_receive(peer.fd, data, BLOCK));
 
-        put_simple(&s, NBD_ENOSPC, request.cookie);
+        put_simple(&s, error, request.cookie);
         send_script(&peer, &s);
 
-        check_failure(device, &write, -ENOSPC, "write failed: offset 4096 length 4096: No space left on device");
+        check_failure(device, &write, code, text);
         request = begin(device, &peer, &write);
         CHECK(peer_receive(peer.fd, data, BLOCK));
         put_simple(&s, 0, request.cookie);
@@ -275,6 +275,15 @@ static void test_an_error_fails_its_request_and_not_the_connection(void)
         CHECK_EQ_INT(done->result, 0);
         end(device, &peer);
     }
+}
+
+static void test_an_error_fails_its_request_and_not_the_connection(void)
+{
+    check_that_an_error_keeps_the_connection(NBD_ENOSPC, -ENOSPC,
+                                             "write failed: offset 4096 length 4096: No space left on device");
+    check_that_an_error_keeps_the_connection(NBD_EPERM, -EPERM, "Operation not permitted");
+    check_that_an_error_keeps_the_connection(NBD_EOVERFLOW, -EOVERFLOW, "Value too large");
+    check_that_an_error_keeps_the_connection(9999, -EINVAL, "Invalid argument");
 }
 
 static void test_a_simple_read_error_has_no_payload(void)
@@ -367,6 +376,30 @@ static void test_the_longest_error_text_is_cut(void)
     end(device, &peer);
 }
 
+/* 64 bits where others have 32: this client does not ask for them. */
+static void test_an_extended_reply_ends_the_connection(void)
+{
+    struct peer peer;
+    struct ntx_device *device = open_peer(&peer, true, true, 1);
+    struct ntx_io zero = {.op = NTX_OP_ZERO, .offset = BLOCK, .length = BLOCK};
+    struct ntx_error err;
+    struct script s = {0};
+    struct request request = begin(device, &peer, &zero);
+
+    put_u32(&s, 0x6e8a278c);
+    put_u16(&s, NBD_REPLY_FLAG_DONE);
+    put_u16(&s, NBD_REPLY_TYPE_NONE);
+    put_u64(&s, request.cookie);
+    put_u64(&s, request.offset);
+    put_u64(&s, 0);
+    send_script(&peer, &s);
+
+    CHECK_EQ_INT(device->ops->advance(device, &err), -EPROTO);
+    CHECK_CONTAINS(err.text, "wrong magic in a reply");
+    ntx_close(device);
+    peer_stop(&peer);
+}
+
 static void test_a_server_that_shuts_down_ends_the_connection_and_is_told_goodbye(void)
 {
     struct peer peer;
@@ -404,6 +437,7 @@ int main(void)
     RUN(test_the_first_of_several_error_chunks_counts_once_the_reply_ends);
     RUN(test_texts_and_unknown_kinds_of_errors_are_understood_as_far_as_possible);
     RUN(test_the_longest_error_text_is_cut);
+    RUN(test_an_extended_reply_ends_the_connection);
     RUN(test_a_server_that_shuts_down_ends_the_connection_and_is_told_goodbye);
     return 0;
 }

@@ -1,94 +1,11 @@
 /* test_nbd_servers.c: real servers, nbdkit and qemu-nbd, in the ways that they differ.  They die with this process. */
-#include "nbd_peer.h"
+#include "nbd_real.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 
 #define KIB NTX_KIB
 #define MIB NTX_MIB
-#define MAX_ARGUMENTS 24
-#define START_MS 10000
-
-static char directory[] = "/tmp/ntx-nbd-XXXXXX";
-static char socket_path[64], file_path[64];
-
-/* ----------------------------------------------------------------------------------------------- servers */
-
-static bool is_installed(const char *program)
-{
-    const char *path = getenv("PATH");
-    char candidate[512];
-
-    while (path != NULL && *path != '\0') {
-        size_t length = strcspn(path, ":");
-        snprintf(candidate, sizeof candidate, "%.*s/%s", (int)length, path, program);
-        if (access(candidate, X_OK) == 0)
-            return true;
-        path += length + (path[length] == ':');
-    }
-    return false;
-}
-
-static pid_t start(const char *const *arguments)
-{
-    pid_t parent = getpid(), pid;
-
-    unlink(socket_path);
-    pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != parent)
-            _exit(1);
-        execvp(arguments[0], (char *const *)arguments);
-        _exit(127);
-    }
-    return pid;
-}
-
-static void stop(pid_t pid)
-{
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-}
-
-/* nbdkit on our socket. */
-static pid_t start_nbdkit(const char *const *arguments)
-{
-    const char *all[MAX_ARGUMENTS] = {"nbdkit", "-f", "-U", socket_path};
-    unsigned count = 4;
-
-    while (*arguments != NULL && count < MAX_ARGUMENTS - 1)
-        all[count++] = *arguments++;
-    return start(all);
-}
-
-/* Open as soon as the server listens; -ENOENT and -ECONNREFUSED mean that it does not yet. */
-static int open_when_ready(pid_t pid, const char *export_name, enum ntx_open_mode mode, struct ntx_device **device,
-                           struct ntx_error *err)
-{
-    for (unsigned waited_ms = 0;; waited_ms += 10) {
-        int result = open_unix(socket_path, export_name, mode, START_MS, device, err);
-        if (result == 0 || err->class != NTX_E_DEVICE || waited_ms > START_MS)
-            return result;
-        CHECK(waitpid(pid, NULL, WNOHANG) == 0);
-        poll(NULL, 0, 10);
-    }
-}
-
-static struct ntx_device *open_server(pid_t pid, enum ntx_open_mode mode)
-{
-    struct ntx_device *device;
-    struct ntx_error err = {0};
-
-    CHECK_OK(open_when_ready(pid, "", mode, &device, &err), err);
-    return device;
-}
-
-#define NBDKIT(...) start_nbdkit((const char *const[]){__VA_ARGS__, NULL})
 
 /* --------------------------------------------------------------------------------------------- exchanges */
 
@@ -474,23 +391,13 @@ static void run_qemu(void)
     RUN(test_qemu_refuses_an_export_that_it_has_not);
 }
 
-static void clean_up(void)
-{
-    unlink(socket_path);
-    unlink(file_path);
-    rmdir(directory);
-}
-
 int main(void)
 {
     bool has_nbdkit = is_installed("nbdkit"), has_qemu = is_installed("qemu-nbd");
 
     if (!has_nbdkit && !has_qemu)
         SKIP("neither nbdkit nor qemu-nbd is installed");
-    CHECK(mkdtemp(directory) != NULL);
-    atexit(clean_up);
-    snprintf(socket_path, sizeof socket_path, "%s/nbd.sock", directory);
-    snprintf(file_path, sizeof file_path, "%s/disk.raw", directory);
+    make_folder();
     if (has_nbdkit)
         run_nbdkit();
     if (has_qemu)
