@@ -5,6 +5,7 @@
 #   make test       the tests
 #   make soak       what needs hundreds of rounds: captures stopped at random moments, among random faults, and by
 #                   power cuts; SOAK_ROUNDS, FAULT_ROUNDS, CUT_ROUNDS, SOAK_SEED
+#   make fuzz       what parses hostile bytes, on bytes made up; FUZZ_SECONDS for each parser
 #   make lint       ruff and clang-format
 #   make types      mypy, and the stubs of the C binding against the binding itself
 #   make bench        measure copying on this machine, beside its peers, into bench/results
@@ -18,7 +19,7 @@
 #   make clean      remove what was made
 
 PYTHON_OF_VENV := .venv/bin/python
-C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] bench/*/*.c)
+C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] tests/fuzz/*.[ch] bench/*/*.c)
 # Files of tests that share a fixture stay in one process.
 PYTEST_ARGS ?= -q -n 3 --dist loadfile -p no:benchmark
 
@@ -30,10 +31,12 @@ FAULT_ROUNDS ?= 100
 CUT_ROUNDS ?= 50
 SOAK_SEED := $(or $(SOAK_SEED),$(shell date +%s))
 
+FUZZ_SECONDS ?= 60
+
 SCALE ?= planning sparse many in_flight
 
 .DEFAULT_GOAL := build
-.PHONY: build build-test demo test soak lint types bench bench-scale bench-smoke bench-regression bench-regression-against \
+.PHONY: build build-test demo test soak fuzz lint types bench bench-scale bench-smoke bench-regression bench-regression-against \
         bench-regression-proof bench-baseline check clean format
 
 build:
@@ -55,6 +58,11 @@ soak: build-test
 	    $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 \
 	    tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py \
 	    tests/capture/test_together_killed.py tests/capture/test_together_faults.py tests/repository/test_power_cuts.py
+
+fuzz: build-test
+	@$(PYTHON_OF_VENV) -m tests.fuzz.fuzzing $(FUZZ_SECONDS)
+	@NTX_FUZZ_EXAMPLES=$$((200 * $(FUZZ_SECONDS))) $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 \
+	    tests/fuzz/test_python_parsers.py tests/repository/test_point_json.py
 
 lint: build-test
 	@.venv/bin/ruff check src tests bench setup.py
@@ -96,6 +104,6 @@ check:
 	@.ci/run
 
 clean:
-	rm -rf .venv build dist demo *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf .venv build dist demo .fuzz *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	rm -f src/ntxengine/_core/*.so src/ntxengine/_core/*.c
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

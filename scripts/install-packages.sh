@@ -37,12 +37,15 @@ if [ "$wanted" = test ]; then
     program nbdkit nbdkit
     program nbdinfo libnbd-bin
     program nbdcopy libnbd-bin
+    program nbd-server nbd-server
     program losetup mount
     program eatmydata eatmydata
     program openssl openssl
     program ssh openssh-client
     program sshd openssh-server
     program clang-format clang-format
+    program clang clang
+    compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a' >/dev/null || missing+=(libclang-rt-dev)
     program valgrind valgrind
     # What a cluster offers its disks by, and what qemu reads them by.
     program tgtd tgt
