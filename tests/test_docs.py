@@ -200,3 +200,10 @@ def test_every_call_to_a_cluster_has_its_judge_in_the_table() -> None:
 
 def _calls(where: object) -> list[str]:
     return [name for name, value in vars(where).items() if inspect.iscoroutinefunction(value) and name[0] != "_"]
+
+
+def test_what_a_document_says_proves_it_is_a_test() -> None:
+    named = set(re.findall(r"\b(?:test|fuzz)_\w+\.(?:c|py)\b", (ROOT / "docs/nbd.md").read_text()))
+
+    assert named
+    assert not named - {path.name for path in (ROOT / "tests").rglob("*")}
