@@ -50,7 +50,7 @@ PYTHON_LAYERS = {
     "sim": {"concurrency", "errors", "units", "ids"},
     # the library: the calls, and the names that `import ntxengine` shows
     "api": {
-        "capture", "restore", "prism", "attach", "repository", "images", "dataplane",
+        "capture", "restore", "prism", "attach", "repository", "images", "dataplane", "tunnel",
         "concurrency", "errors", "events", "ids",
     },
     "__init__": {

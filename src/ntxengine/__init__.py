@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from ntxengine.prism import Cluster, Disk, Vm
     from ntxengine.repository import Point, PointDisk, Repository, changed_extents
     from ntxengine.restore import RestoreOptions, RestoreReport
-    from ntxengine.tunnel.options import SshLogin, SshOptions
+    from ntxengine.tunnel.options import SshGateway, SshLogin, SshOptions
     from ntxengine.verify import PointVerdict, verify_point
 
 __version__ = "0.1.0"
@@ -136,6 +136,7 @@ _HOMES = {
     "changed_extents": "ntxengine.repository",
     "RestoreOptions": "ntxengine.restore",
     "RestoreReport": "ntxengine.restore",
+    "SshGateway": "ntxengine.tunnel.options",
     "SshLogin": "ntxengine.tunnel.options",
     "SshOptions": "ntxengine.tunnel.options",
     "PointVerdict": "ntxengine.verify",
@@ -190,6 +191,7 @@ __all__ = [
     "RestoreOptions",
     "RestoreReport",
     "SourceError",
+    "SshGateway",
     "SshLogin",
     "SshOptions",
     "Stage",

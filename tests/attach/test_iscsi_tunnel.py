@@ -19,7 +19,7 @@ from ntxengine.errors import AttachError, OptionsError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.models import Disk, DiskPoint, Vm, VolumeGroup
-from ntxengine.tunnel.options import Gateway
+from ntxengine.tunnel.options import SshGateway
 from tests.support.iscsi import VolumeGroupsOf, tgtd
 from tests.support.ssh import Sshd, ssh_processes, sshd
 
@@ -52,7 +52,7 @@ def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
 
 
 def made(prism: VolumeGroupsOf, server: Sshd) -> Iscsi:
-    options = AttachOptions(gateway=Gateway(server.login, server.options()))
+    options = AttachOptions(gateway=SshGateway(server.login, server.options()))
     return Iscsi(cast(Prism, prism), options, waiting=QUICK)
 
 
@@ -98,7 +98,7 @@ async def test_a_portal_that_the_ssh_server_does_not_reach_is_said_before_the_fr
     prism: VolumeGroupsOf, gateway: Sshd
 ) -> None:
     prism.address = "127.0.0.1:1"
-    options = AttachOptions(data_services="127.0.0.1:1", gateway=Gateway(gateway.login, gateway.options()))
+    options = AttachOptions(data_services="127.0.0.1:1", gateway=SshGateway(gateway.login, gateway.options()))
     attacher = Iscsi(cast(Prism, prism), options, waiting=QUICK)
 
     verdict = await attacher.can_serve_vm(VM)
@@ -123,7 +123,7 @@ async def test_an_ssh_server_that_went_away_after_the_freeze_is_said(
 
 @pytest.mark.parametrize("source", ["path", "hotadd", "nfs"])
 async def test_a_way_that_goes_through_no_tunnel_is_refused(source: str, prism: VolumeGroupsOf, gateway: Sshd) -> None:
-    options = AttachOptions(source=source, gateway=Gateway(gateway.login, gateway.options()))
+    options = AttachOptions(source=source, gateway=SshGateway(gateway.login, gateway.options()))
 
     with pytest.raises(OptionsError, match=r"--tunnel: .* does not go through a tunnel, only: iscsi"):
         await choose_attacher(cast(Prism, prism), V4, options)

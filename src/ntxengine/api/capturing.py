@@ -10,6 +10,7 @@ from ntxengine.capture import CaptureOptions, capture
 from ntxengine.events import OnEvent, log_event
 from ntxengine.prism import Cluster
 from ntxengine.repository import Point, Repository
+from ntxengine.tunnel.options import SshGateway
 
 
 async def capture_vm(
@@ -23,6 +24,7 @@ async def capture_vm(
     nfs_server: str = "",
     data_services: str = "",
     source: str = AUTO,
+    gateway: SshGateway | None = None,
     options: CaptureOptions | None = None,
     on_event: OnEvent = log_event,
 ) -> Point:
@@ -31,7 +33,8 @@ async def capture_vm(
     The way to the bytes is `worker`, this machine as a VM of the cluster, to which disks are added that appear in
     `device_dir`; or `containers`, a directory that has each storage container mounted under its name (Prism v3); or the
     network: `nfs_server` (Prism v3) and `data_services` (iSCSI, `host[:port]`), "" for what the cluster tells.
-    `source` names the only way that may be used, as `ntx capture --source` does.
+    `source` names the only way that may be used, as `ntx capture --source` does.  `gateway`: iSCSI through that ssh
+    server, and no other way.
     `on_event` is called in the event loop, often, with a subclass of Event; what it raises ends the capture.
     Errors: NotFoundError, OptionsError (no way to the bytes), LockedError; whatever a part of the workflow raises
             first.  Nothing is left then, here or on the cluster, except what the log says could not be removed.
@@ -44,6 +47,7 @@ async def capture_vm(
         nfs_server=nfs_server,
         data_services=data_services,
         source=source,
+        gateway=gateway,
     )
     attacher = await choose_attacher(cluster.prism, cluster.findings, attach)
     return await capture(

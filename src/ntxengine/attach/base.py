@@ -21,7 +21,7 @@ from ntxengine.errors import AttachError, NtxError, OptionsError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings
 from ntxengine.prism.models import DiskPoint, Vm
-from ntxengine.tunnel.options import Gateway
+from ntxengine.tunnel.options import SshGateway
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class AttachOptions:
     source: str = AUTO
     nfs_server: str = ""
     data_services: str = ""
-    gateway: Gateway | None = None
+    gateway: SshGateway | None = None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from ntxengine.attach.portal import (
 )
 from ntxengine.errors import AttachError, OptionsError, PlaceError
 from ntxengine.images.served import IscsiLun
-from ntxengine.tunnel.options import FarEnd, Gateway
+from ntxengine.tunnel.options import FarEnd, SshGateway
 from ntxengine.tunnel.several import Tunnels
 from ntxengine.tunnel.words import Route
 
@@ -51,7 +51,7 @@ class _Way:
 
 
 async def portal_problem_through(
-    gateway: Gateway, portal: Portal, initiator: str, *, timeout_s: float = LOOK_TIMEOUT_S
+    gateway: SshGateway, portal: Portal, initiator: str, *, timeout_s: float = LOOK_TIMEOUT_S
 ) -> str:
     """As portal_problem, from the ssh server.  Errors: OptionsError (its key, say), ToolError, MachineError."""
     try:
@@ -67,7 +67,7 @@ async def portal_problem_through(
 
 
 @asynccontextmanager
-async def lun_through(gateway: Gateway, lun: IscsiLun, waiting: Waiting) -> AsyncIterator[IscsiLun]:
+async def lun_through(gateway: SshGateway, lun: IscsiLun, waiting: Waiting) -> AsyncIterator[IscsiLun]:
     """Give the disk as it can be reached here; a target that is there only after a while is waited for.
 
     Errors: AttachError with ssh's reason, ToolError, MachineError.
@@ -88,7 +88,7 @@ async def lun_through(gateway: Gateway, lun: IscsiLun, waiting: Waiting) -> Asyn
 
 
 @asynccontextmanager
-async def _opened(gateway: Gateway, portal: Portal, timeout_s: float) -> AsyncIterator[_Way]:
+async def _opened(gateway: SshGateway, portal: Portal, timeout_s: float) -> AsyncIterator[_Way]:
     route = Route(f"{portal} through {gateway.login}", gateway.login, FarEnd(portal.host, portal.port))
     options = replace(gateway.options, processes=1)
     port = _free_port()

@@ -20,7 +20,7 @@ from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.prism_options import PrismOptions
 from ntxengine.cli.values import Given
 from ntxengine.prism import Cluster, Endpoint, connect
-from ntxengine.tunnel.options import Gateway
+from ntxengine.tunnel.options import SshGateway
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class AttachArguments:
     source: str
     nfs_server: str | None
     data_services: str | None
-    gateway: Gateway | None = None
+    gateway: SshGateway | None = None
 
     async def attacher(self, cluster: Cluster) -> Attachers:
         """Return the attacher that fits.  Errors: as choose_attacher; as find_vm for the worker VM."""

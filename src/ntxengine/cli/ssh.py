@@ -18,7 +18,7 @@ from ntxengine.cli.options import Function
 from ntxengine.cli.paths import FILE
 from ntxengine.dataplane.location import parse
 from ntxengine.errors import OptionsError
-from ntxengine.tunnel.options import DEFAULT_PROCESSES, Gateway, SshLogin, SshOptions, parse_ssh_login
+from ntxengine.tunnel.options import DEFAULT_PROCESSES, SshGateway, SshLogin, SshOptions, parse_ssh_login
 
 if TYPE_CHECKING:
     from ntxengine.cli.session import AttachArguments
@@ -77,7 +77,7 @@ def tunnel_options(function: Function) -> Function:
     ) -> Any:
         if tunnel is None:
             _refuse_in_vain("give --tunnel")
-        gateway = None if tunnel is None else Gateway(tunnel, login)
+        gateway = None if tunnel is None else SshGateway(tunnel, login)
         return function(*args, attach=dataclasses.replace(attach, gateway=gateway), **kwargs)
 
     return with_tunnel

@@ -114,7 +114,7 @@ class SshOptions:
 
 
 @dataclass(frozen=True)
-class Gateway:
+class SshGateway:
     """An ssh server that connections go through, and how to log in to it."""
 
     login: SshLogin
