@@ -6,6 +6,8 @@
 #include "nbd_handshake.h"
 #include "nbd_proto.h"
 
+#define WANTS_TLS 128u
+
 static void check_text(const char *text)
 {
     MUST(*text != '\0');
@@ -24,17 +26,34 @@ static void check_export(const struct ntx_nbd_export *export)
     MUST(export->is_structured || !export->has_allocation);
 }
 
+static struct ntx_tls *tls(void)
+{
+    static const uint8_t key[32] = {1};
+    static struct ntx_tls *made;
+    struct ntx_error err;
+    struct ntx_tls_options options = {.psk = key, .psk_size = sizeof key, .psk_user = "alice"};
+
+    if (made == NULL)
+        MUST(ntx_tls_new(&options, &made, &err) == 0);
+    return made;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct fuzz_stream fuzz;
+    struct ntx_stream *stream = &fuzz.stream;
     struct ntx_nbd_export export;
     struct ntx_error err = {0};
     struct ntx_until until = {UINT64_MAX, -1};
 
     if (size == 0)
         return 0;
-    fuzz_stream_init(&fuzz, data + 1, size - 1, 1u + data[0]);
-    int result = ntx_nbd_handshake(&fuzz.stream, "nbd://fuzz", "disk", &until, &export, &err);
+    bool wants_tls = data[0] >= WANTS_TLS;
+    fuzz_stream_init(&fuzz, data + 1, size - 1, 1u + data[0] % WANTS_TLS);
+    int result = ntx_nbd_handshake(&stream, wants_tls ? tls() : NULL, "nbd://fuzz", FUZZ_NAME, &until, &export, &err);
+    MUST(stream == &fuzz.stream); /* nobody here knows the key */
+    if (wants_tls)
+        MUST(result != 0 && !fuzz.has_said_name);
     if (result == 0) {
         check_export(&export);
         return 0;

@@ -19,21 +19,27 @@
             __builtin_trap();                                                                                          \
     } while (0)
 
+#define FUZZ_NAME "disk" /* of the export: not for everybody to read */
+
 struct fuzz_stream {
     struct ntx_stream stream;
     const uint8_t *data;
     size_t left;
     size_t part; /* most bytes of one call; at least 1 */
+    bool has_said_name;
 };
 
 static inline ssize_t fuzz_sendv(struct ntx_stream *stream, struct iovec *vectors, unsigned count, bool may_refer)
 {
+    struct fuzz_stream *fuzz = (struct fuzz_stream *)stream;
     ssize_t total = 0;
 
-    (void)stream;
     (void)may_refer;
-    for (unsigned i = 0; i < count; i++)
+    for (unsigned i = 0; i < count; i++) {
         total += (ssize_t)vectors[i].iov_len;
+        if (memmem(vectors[i].iov_base, vectors[i].iov_len, FUZZ_NAME, sizeof FUZZ_NAME - 1) != NULL)
+            fuzz->has_said_name = true;
+    }
     return total;
 }
 
@@ -65,6 +71,12 @@ static inline short fuzz_wants(const struct ntx_stream *stream, short events)
     return events;
 }
 
+static inline const char *fuzz_reason(const struct ntx_stream *stream)
+{
+    (void)stream;
+    return "";
+}
+
 static inline void fuzz_close(struct ntx_stream *stream)
 {
     (void)stream;
@@ -72,7 +84,12 @@ static inline void fuzz_close(struct ntx_stream *stream)
 
 static inline void fuzz_stream_init(struct fuzz_stream *fuzz, const uint8_t *data, size_t size, size_t part)
 {
-    static const struct ntx_stream_ops ops = {fuzz_sendv, fuzz_recvv, fuzz_pending, fuzz_wants, fuzz_close};
+    static const struct ntx_stream_ops ops = {.sendv = fuzz_sendv,
+                                              .recvv = fuzz_recvv,
+                                              .pending = fuzz_pending,
+                                              .wants = fuzz_wants,
+                                              .reason = fuzz_reason,
+                                              .close = fuzz_close};
 
     *fuzz = (struct fuzz_stream){.stream = {.ops = &ops, .fd = -1}, .data = data, .left = size, .part = part};
 }

@@ -24,11 +24,24 @@ WORK = ROOT / ".fuzz"
 
 NAMES = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
 
-CORE = ["clock", "device", "error", "event", "extent", "extent_json", "stop", "stream"]
+CORE = [
+    "clock", "device", "error", "event", "extent", "extent_json", "stop", "stream", "stream_tls", "tls", "tls_reason",
+]  # fmt: skip
 """What of the core the parsers need, besides nbd_*.c that open nothing."""
 OPENING = {"nbd_conn", "nbd_open", "nbd_places"}
 
-FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-O1", "-fno-omit-frame-pointer", "-pthread"]
+FLAGS = [
+    "-std=gnu11",
+    "-D_GNU_SOURCE",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-g",
+    "-O1",
+    "-fno-omit-frame-pointer",
+    "-pthread",
+]
+LIBRARIES = ["-lssl", "-lcrypto", "-pthread"]
 SANITIZERS = "address,undefined"
 COMPILE_JOBS = 2
 LONGEST_INPUT = 20_000
@@ -61,7 +74,7 @@ def _compile(source: Path, folder: Path, sanitizers: str) -> Path:
 
 def _link(name: str, objects: list[Path], folder: Path) -> None:
     fuzzer = _compile(HERE / f"fuzz_{name}.c", folder, f"fuzzer,{SANITIZERS}")
-    _run(["clang", f"-fsanitize=fuzzer,{SANITIZERS}", fuzzer, *objects, "-pthread", "-o", folder / name])
+    _run(["clang", f"-fsanitize=fuzzer,{SANITIZERS}", fuzzer, *objects, *LIBRARIES, "-o", folder / name])
 
 
 def _run(command: list[str | Path]) -> None:
