@@ -268,6 +268,24 @@ void ntx_interrupt(struct ntx_device *device);
 /* Close and free.  NULL is allowed.  Never while a job uses the device. */
 void ntx_close(struct ntx_device *device);
 
+/* ------------------------------------------------------------------------------------------ rate limits */
+
+/* How many bytes per second may be read by all jobs that share it. */
+struct ntx_limiter;
+
+/*
+ * Make one.
+ * Units:   bytes per second; 0: no limit for the time being.
+ * Errors:  0, or -ENOMEM.
+ */
+int ntx_limiter_new(uint64_t rate_bytes_per_s, struct ntx_limiter **limiter, struct ntx_error *err);
+
+/* Change the rate, at any time, from any thread.  Jobs that run notice within a tenth of a second. */
+void ntx_limiter_set_rate(struct ntx_limiter *limiter, uint64_t rate_bytes_per_s);
+
+/* Free, after the last job that has it.  NULL is allowed. */
+void ntx_limiter_free(struct ntx_limiter *limiter);
+
 /* ------------------------------------------------------------------------------------------------- jobs */
 
 struct ntx_job;
@@ -281,18 +299,18 @@ struct ntx_limits {
     unsigned depth;             /* requests of one connection before another is used; 0 = in_flight */
     uint32_t request_size;      /* multiple of NTX_BLOCK_SIZE, at most NTX_MAX_REQUEST_SIZE */
     uint64_t max_buffer_bytes;  /* bound on all buffers in use; in_flight is lowered to keep it */
-    uint64_t rate_bytes_per_s;  /* read from the source; 0 = no limit */
     unsigned timeout_ms;        /* longest wait for any one answer of either end, but for the closing flush: */
     unsigned flush_timeout_ms;  /* that lasts as long as the target writes back what it holds; 0 = no limit */
 };
 
 struct ntx_job_options {
     struct ntx_limits limits;
-    uint64_t disk_size;      /* bytes of the source that are the disk; 0 = all.  A device may be padded behind it */
-    bool target_is_zero;     /* zeros need not be written */
-    bool reads_all;          /* what the source itself says is zero is read all the same */
-    uint64_t bytes_expected; /* sum of the extents to come; sizes the work ranges.  0 = unknown */
-    bool makes_checkpoints;  /* work ranges are small, so that little of what is stored lies above .stored_to */
+    struct ntx_limiter *limiter; /* borrowed until ntx_job_free(); NULL = none */
+    uint64_t disk_size;          /* bytes of the source that are the disk; 0 = all.  A device may be padded behind it */
+    bool target_is_zero;         /* zeros need not be written */
+    bool reads_all;              /* what the source itself says is zero is read all the same */
+    uint64_t bytes_expected;     /* sum of the extents to come; sizes the work ranges.  0 = unknown */
+    bool makes_checkpoints;      /* work ranges are small, so that little of what is stored lies above .stored_to */
 
     /* Digests of every block touched are written to digest_fd at digest_offset + 16 * block.  -1: not kept. */
     int digest_fd;

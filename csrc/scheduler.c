@@ -36,7 +36,7 @@ int ntx_scheduler_init(struct ntx_scheduler *scheduler, const struct ntx_range_b
     scheduler->connecting = 1; /* the first worker's, which is always wanted */
     pthread_mutex_init(&scheduler->lock, NULL);
     pthread_cond_init(&scheduler->more, NULL);
-    ntx_bucket_init(&scheduler->bucket, scheduler->options.limits.rate_bytes_per_s, ntx_now_ns());
+    ntx_share_join(&scheduler->share, scheduler->options.limiter);
     struct ntx_pace_limits limits = scheduler->pace.limits;
     ntx_pace_init(&scheduler->pace, &limits);
     publish_pace_locked(scheduler); /* nobody else is there yet */
@@ -46,6 +46,7 @@ int ntx_scheduler_init(struct ntx_scheduler *scheduler, const struct ntx_range_b
 
 void ntx_scheduler_destroy(struct ntx_scheduler *scheduler)
 {
+    ntx_share_leave(&scheduler->share);
     ntx_plan_destroy(&scheduler->plan);
     ntx_stop_destroy(&scheduler->stop);
     ntx_stop_destroy(&scheduler->stop_connecting);
@@ -279,14 +280,6 @@ void ntx_scheduler_update_pace(struct ntx_scheduler *scheduler, uint64_t now_ns)
             publish_pace_locked(scheduler);
     }
     pthread_mutex_unlock(&scheduler->lock);
-}
-
-uint64_t ntx_scheduler_charge(struct ntx_scheduler *scheduler, uint64_t length)
-{
-    pthread_mutex_lock(&scheduler->lock);
-    uint64_t wait_ns = ntx_bucket_take(&scheduler->bucket, length, ntx_now_ns());
-    pthread_mutex_unlock(&scheduler->lock);
-    return wait_ns;
 }
 
 void ntx_scheduler_set_stored_to(struct ntx_scheduler *scheduler, uint64_t low)

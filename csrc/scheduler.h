@@ -1,7 +1,8 @@
 /*
  * scheduler.h: hands out the work of one job to its threads, and holds what they share under the only lock.
  *
- *   lock ---- plan, bucket, pace, checkpoint, first error  (handed out, charged, chosen and kept under the lock)
+ *   lock ---- plan, pace, checkpoint, first error  (handed out, chosen and kept under the lock)
+ *   share ---- of the rate limit, which has a lock of its own
  *   stop      the job ends, for an error or for the caller: every poll() has it
  *   stop_connecting   no more connections are wanted: all work is handed out, or the job ends
  *   cancel    the caller wants it: then nothing that comes after the work is worth waiting for
@@ -10,8 +11,8 @@
 #ifndef NTX_SCHEDULER_H
 #define NTX_SCHEDULER_H
 
-#include "bucket.h"
 #include "checkpoint.h"
+#include "limiter.h"
 #include "ntx.h"
 #include "pace.h"
 #include "plan.h"
@@ -30,11 +31,11 @@ struct ntx_scheduler {
     struct ntx_job_options options; /* as chosen; the same for the life of the job */
     uint64_t size;                  /* of the disk */
     unsigned in_flight;             /* requests, and slots, per connection: the most there may be */
+    struct ntx_share share;         /* of the rate limit */
 
     pthread_mutex_t lock;
     pthread_cond_t more;              /* extents were fed, or the feed ended, or the job stops */
     struct ntx_plan plan;             /* lock */
-    struct ntx_bucket bucket;         /* lock */
     struct ntx_pace pace;             /* lock */
     struct ntx_checkpoint checkpoint; /* lock */
     struct ntx_error error;           /* lock: the first one */
@@ -105,9 +106,6 @@ void ntx_scheduler_get_pace(struct ntx_scheduler *scheduler, struct ntx_job_prog
 
 /* Let the pace judge the counters, if it is time. */
 void ntx_scheduler_update_pace(struct ntx_scheduler *scheduler, uint64_t now_ns);
-
-/* Nanoseconds to wait before reading length bytes; for a job with a rate limit. */
-uint64_t ntx_scheduler_charge(struct ntx_scheduler *scheduler, uint64_t length);
 
 /* After the last worker, when the closing flush was confirmed: nothing is open below low. */
 void ntx_scheduler_set_stored_to(struct ntx_scheduler *scheduler, uint64_t low);

@@ -117,14 +117,30 @@ static int take_range(struct ntx_worker *w, struct ntx_error *err)
     return 1;
 }
 
-/* Begin to read the span of the first free slot. */
+/* Whether the rate limit lets so many bytes pass now; if not, limited_until_ns says when to ask again. */
+static bool may_read(struct ntx_worker *w, uint64_t length)
+{
+    struct ntx_share *share = &w->scheduler->share;
+    w->wait.limited_until_ns = 0;
+    if (ntx_share_is_unlimited(share) && !w->claim.is_waiting)
+        return true;
+    uint64_t now_ns = ntx_now_ns();
+    uint64_t wait_ns = ntx_share_take(share, &w->claim, length, now_ns);
+    if (wait_ns > 0)
+        w->wait.limited_until_ns = now_ns + wait_ns;
+    return wait_ns == 0;
+}
+
+/* Begin to read the span of the first free slot, or hold it back. */
 static int start_read(struct ntx_worker *w, struct ntx_error *err)
 {
+    uint64_t length = w->slots.free->span.end - w->slots.free->span.start;
+    if (!may_read(w, length)) {
+        w->held = w->slots.free->span;
+        return 0;
+    }
     struct ntx_slot *slot = ntx_slots_take(&w->slots);
     const struct ntx_span *span = &slot->span;
-    uint64_t length = span->end - span->start;
-    if (w->scheduler->options.limits.rate_bytes_per_s > 0)
-        w->wait.limited_until_ns = ntx_now_ns() + ntx_scheduler_charge(w->scheduler, length);
     slot->read =
         (struct ntx_io){.op = NTX_OP_READ, .offset = span->start, .length = length, .data = slot->data, .owner = slot};
     w->reading++;
@@ -162,6 +178,16 @@ static int step(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     return reap_source(w, moved, err);
 }
 
+/* Ask again for the span that was held back.  It is the cursor's last one, which has its range still. */
+static int resume_held(struct ntx_worker *w, bool *moved, struct ntx_error *err)
+{
+    w->slots.free->span = w->held;
+    w->held.range = NULL;
+    int rc = start_read(w, err);
+    *moved = *moved || w->held.range == NULL;
+    return rc < 0 ? rc : reap_source(w, moved, err);
+}
+
 static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
     bool works_at_once = w->source->fd < 0;
@@ -169,10 +195,9 @@ static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *e
         if (is_rate_limited(w) || (works_at_once && w->outbox.ready_first != NULL))
             return 0;
         int rc = w->cursor.range == NULL ? take_range(w, err) : 1;
-        if (rc == 1)
-            rc = step(w, moved, err);
-        else
+        if (rc != 1)
             return rc;
+        rc = w->held.range != NULL ? resume_held(w, moved, err) : step(w, moved, err);
         if (rc < 0)
             return rc;
     }
@@ -378,6 +403,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
         rc = leave(w, err);
     if (rc < 0)
         ntx_scheduler_fail(w->scheduler, err);
+    ntx_share_withdraw(&w->scheduler->share, &w->claim);
     uint64_t began_ns = ntx_now_ns();
     drain(w, w->target, began_ns);
     drain(w, w->source, began_ns);

@@ -10,6 +10,7 @@
 #ifndef NTX_WORKER_H
 #define NTX_WORKER_H
 
+#include "limiter.h"
 #include "scheduler.h"
 #include "worker_cursor.h"
 #include "worker_digester.h"
@@ -29,6 +30,9 @@ struct ntx_worker {
     struct ntx_digester digester;
     struct ntx_outbox outbox;
     struct ntx_wait wait;
+
+    struct ntx_span held;   /* data that the rate limit does not let pass yet; range NULL: none */
+    struct ntx_claim claim; /* for it */
 
     unsigned reading;        /* slots whose read is in flight */
     unsigned checkpoint;     /* the last one that it has told of */

@@ -10,9 +10,9 @@ C_LAYERS = {
     # kernels and tools
     "zero": NTX,
     "digest": NTX,
-    "bucket": NTX | {"bytes", "clock"},
     "buffer": NTX | {"bytes"},
     "clock": set(),
+    "limiter": NTX | {"bytes", "clock", "error"},
     "event": NTX,
     "stop": {"event"},
     # what a connection speaks through
@@ -53,7 +53,7 @@ C_LAYERS = {
     "pace": NTX | {"bytes", "clock"},
     "counters": {"clock"},
     "checkpoint": {"bytes"},
-    "scheduler": NTX | {"bucket", "bytes", "checkpoint", "clock", "error", "event", "pace", "plan", "stop"},
+    "scheduler": NTX | {"bytes", "checkpoint", "clock", "error", "event", "limiter", "pace", "plan", "stop"},
     # a worker: its stages, none of which knows another, and what they share
     "worker_span": NTX | {"plan"},
     "worker_ranges": NTX | {"bytes", "counters", "plan"},
@@ -64,7 +64,7 @@ C_LAYERS = {
     "worker_outbox": NTX | {"bytes", "device", "worker_ranges", "worker_slots", "worker_zero_run"},
     "worker_wait": NTX | {"bytes", "clock", "device", "error"},
     "worker": NTX
-    | {"bytes", "clock", "error", "scheduler"}
+    | {"bytes", "clock", "error", "limiter", "scheduler"}
     | {"worker_cursor", "worker_digester", "worker_outbox", "worker_wait"},
     "job_check": NTX | {"device", "error"},
     "job": NTX | {"bytes", "clock", "device", "error", "event", "job_check", "scheduler", "worker"},

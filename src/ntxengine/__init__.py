@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ntxengine.api.inventory import VmFilter, search_vms
     from ntxengine.api.points import newest_point, restore_point
     from ntxengine.capture import Audit, CaptureOptions
+    from ntxengine.dataplane.bandwidth import Bandwidth
     from ntxengine.dataplane.copy import CopyOptions
     from ntxengine.dataplane.differing import differing_extents
     from ntxengine.dataplane.extents import ZERO, Extents
@@ -82,6 +83,7 @@ _HOMES = {
     "restore_point": "ntxengine.api.points",
     "Audit": "ntxengine.capture",
     "CaptureOptions": "ntxengine.capture",
+    "Bandwidth": "ntxengine.dataplane.bandwidth",
     "CopyOptions": "ntxengine.dataplane.copy",
     "differing_extents": "ntxengine.dataplane.differing",
     "ZERO": "ntxengine.dataplane.extents",
@@ -150,6 +152,7 @@ __all__ = [
     "Audit",
     "Cancelled",
     "CaptureOptions",
+    "Bandwidth",
     "ChecksumMismatch",
     "Cluster",
     "ConnectionOptions",

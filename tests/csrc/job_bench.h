@@ -71,8 +71,14 @@ static inline void setup(struct bench *b)
     };
 }
 
+static inline void limit(struct bench *b, uint64_t rate_bytes_per_s)
+{
+    CHECK_OK(ntx_limiter_new(rate_bytes_per_s, &b->options.limiter, &b->err), b->err);
+}
+
 static inline void teardown(struct bench *b)
 {
+    ntx_limiter_free(b->options.limiter);
     ntx_close(b->from);
     ntx_close(b->to);
     fake_destroy(&b->source);

@@ -110,7 +110,7 @@ static void test_it_holds_while_the_job_is_at_work(void)
         struct bench b;
         setup_flushed(&b);
         b.options.limits.connections = 1 + round % 4;
-        b.options.limits.rate_bytes_per_s = round % 2 ? 100 * NTX_MIB : 0;
+        limit(&b, round % 2 ? 100 * NTX_MIB : 0);
         struct ntx_job *job = start(&b);
         feed(job, &b, 0, SIZE);
         ntx_job_feed_end(job);

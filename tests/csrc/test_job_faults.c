@@ -221,7 +221,7 @@ static void test_one_request_that_is_never_answered_is_a_timeout_while_others_ar
     b.target.forgets = true;
     b.options.limits.connections = 1;
     b.options.limits.request_size = NTX_BLOCK_SIZE;
-    b.options.limits.rate_bytes_per_s = NTX_MIB;
+    limit(&b, NTX_MIB);
     b.options.limits.timeout_ms = 100;
     struct ntx_extent all = {0, SIZE, 0};
 
@@ -237,7 +237,7 @@ static void test_rate_limit_that_holds_longer_than_the_time_limit_is_no_timeout(
 {
     struct bench b;
     setup(&b);
-    b.options.limits.rate_bytes_per_s = 4 * NTX_MIB;
+    limit(&b, 4 * NTX_MIB);
     b.options.limits.request_size = NTX_MIB;
     b.options.limits.connections = 1;
     b.options.limits.timeout_ms = 20;
@@ -256,6 +256,8 @@ static void test_hold_that_is_over_before_the_wait_costs_nothing(void)
     struct ntx_device *source, *target;
     struct ntx_job *job;
     struct ntx_extent all = {0, NTX_GIB, 0};
+    struct ntx_limiter *limiter;
+    CHECK(ntx_limiter_new(1000000000, &limiter, &err) == 0);
     CHECK(ntx_open_pattern(NTX_GIB, &source, &err) == 0);
     CHECK(ntx_open_null(NTX_GIB, &target, &err) == 0);
     struct ntx_job_options options = {
@@ -263,8 +265,8 @@ static void test_hold_that_is_over_before_the_wait_costs_nothing(void)
                    .in_flight = 1,
                    .request_size = NTX_BLOCK_SIZE,
                    .max_buffer_bytes = NTX_MIB,
-                   .rate_bytes_per_s = 1000000000,
                    .timeout_ms = 60000},
+        .limiter = limiter,
         .digest_fd = -1,
         .reference_fd = -1,
     };
@@ -276,6 +278,7 @@ static void test_hold_that_is_over_before_the_wait_costs_nothing(void)
 
     CHECK_EQ_INT(ntx_job_join(job, &err), 0);
     ntx_job_free(job);
+    ntx_limiter_free(limiter);
     ntx_close(source);
     ntx_close(target);
 }

@@ -4,6 +4,7 @@ from typing import Any, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
+from ntxengine._core.limiter import Limiter
 from ntxengine._core.limits import Limits
 
 BLOCK_SIZE: int
@@ -92,6 +93,7 @@ class Job:
         reference_fd: int,
         reference_offset: int,
         reference_blocks: int,
+        limiter: Limiter | None = None,
         keep: Any = None,
     ) -> Self: ...
     def start(self) -> None: ...

@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 cimport ntxengine._core.ntx as ntx
+from ntxengine._core.limiter cimport Limiter
 from ntxengine._core.ntx cimport extent_row
 
 import numpy as np
@@ -247,7 +248,7 @@ cdef class Device:
         return "<Device closed>" if self.device == NULL else f"<Device {self.kind} {self.name}>"
 
 
-# The threads use the devices until __dealloc__ has freed the job: the garbage collector may not take them away before.
+# The threads use the devices and the limiter until __dealloc__ has freed the job: the garbage collector may not take them away before.
 @cython.no_gc_clear
 @cython.final
 cdef class Job:
@@ -255,13 +256,14 @@ cdef class Job:
 
     cdef ntx.ntx_job *job
     cdef Device source, target
+    cdef Limiter limiter
     cdef object keep  # whoever owns the descriptors of the manifests
 
     def __cinit__(self, Device source not None, Device target not None, limits not None, *, uint64_t disk_size,
                   bint target_is_zero, bint reads_all=False, uint64_t bytes_expected,
                   bint makes_checkpoints=False, int digest_fd, uint64_t digest_offset, bint digests_are_zero,
                   int reference_fd, uint64_t reference_offset, uint64_t reference_blocks,
-                  object keep=None):
+                  Limiter limiter=None, object keep=None):
         cdef ntx.ntx_job_options options
         cdef ntx.ntx_error err
         cdef int rc
@@ -278,9 +280,9 @@ cdef class Job:
         options.limits.depth = limits.depth
         options.limits.request_size = limits.request_size
         options.limits.max_buffer_bytes = limits.max_buffer_bytes
-        options.limits.rate_bytes_per_s = limits.rate_bytes_per_s
         options.limits.timeout_ms = limits.timeout_ms
         options.limits.flush_timeout_ms = limits.flush_timeout_ms
+        options.limiter = NULL if limiter is None else limiter.limiter
         options.disk_size = disk_size
         options.target_is_zero = target_is_zero
         options.reads_all = reads_all
@@ -298,6 +300,7 @@ cdef class Job:
             _raise(&err)
         self.source = source
         self.target = target
+        self.limiter = limiter
         self.keep = keep
         source.borrowed += 1
         target.borrowed += 1

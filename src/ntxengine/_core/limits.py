@@ -9,7 +9,7 @@ class Limits:
 
     `connections` and `in_flight` (requests of each) are the most there may be.  A job begins with `first_connections`
     and `first_requests` (of all of them together); 0: with the most, always.  Another connection is used when those in
-    use have `depth` requests each; 0: `in_flight`.  `rate_bytes_per_s` and `flush_timeout_ms`: 0 is no limit.
+    use have `depth` requests each; 0: `in_flight`.  `flush_timeout_ms`: 0 is no limit.
     """
 
     connections: int
@@ -19,6 +19,5 @@ class Limits:
     depth: int = 0
     request_size: int
     max_buffer_bytes: int
-    rate_bytes_per_s: int = 0
     timeout_ms: int
     flush_timeout_ms: int = 0

@@ -81,12 +81,19 @@ cdef extern from "ntx.h" nogil:
         unsigned depth
         uint32_t request_size
         uint64_t max_buffer_bytes
-        uint64_t rate_bytes_per_s
         unsigned timeout_ms
         unsigned flush_timeout_ms
 
+    struct ntx_limiter:
+        pass
+
+    int ntx_limiter_new(uint64_t rate_bytes_per_s, ntx_limiter **limiter, ntx_error *err)
+    void ntx_limiter_set_rate(ntx_limiter *limiter, uint64_t rate_bytes_per_s)
+    void ntx_limiter_free(ntx_limiter *limiter)
+
     struct ntx_job_options:
         ntx_limits limits
+        ntx_limiter *limiter
         uint64_t disk_size
         bool_t target_is_zero
         bool_t reads_all

@@ -16,5 +16,6 @@ mapping.py        what a device says lies where
 manifest.py       the digest of every block of a disk
 differing.py      where two disks differ, by their manifests
 tier.py           where a transfer begins                           buffers.py        the memory that copies share
+bandwidth.py      the rate limit that copies share                  timetable.py      what it is at which time of day
 about.py          what the core chose on this machine
 """

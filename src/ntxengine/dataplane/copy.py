@@ -67,6 +67,7 @@ async def copy(
         reference_fd=reference.fd if reference else -1,
         reference_offset=Manifest.digest_offset,
         reference_blocks=_comparable_blocks(reference, size),
+        limiter=options.limiter,
         keep=(manifest, reference),
     )
     windows = extents if checkpoints is None else beginning_at(checkpoints.stored_to, extents)

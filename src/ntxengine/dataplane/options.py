@@ -7,7 +7,9 @@ import os
 from dataclasses import dataclass
 
 from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE
+from ntxengine._core.limiter import Limiter
 from ntxengine._core.limits import Limits
+from ntxengine.dataplane.bandwidth import Bandwidth, Rate
 from ntxengine.dataplane.tier import Preset, Tier
 from ntxengine.errors import OptionsError
 from ntxengine.units import BLOCK_SIZE, MIB
@@ -39,7 +41,11 @@ _MAX_BYTES = 2**62
 
 @dataclass(frozen=True)
 class CopyOptions:
-    """How to copy.  Sizes in bytes, `bandwidth` in bytes per second read from the source (0: no limit).
+    """How to copy.  Sizes in bytes.
+
+    `bandwidth` is what may be read in a second from the sources of all copies that have these options, or options made
+    of them by `dataclasses.replace`, together: bytes, 0 for no limit, or text as of --bandwidth.  A Bandwidth may be
+    that of other options too.
 
     `connections` (threads) and `in_flight` (requests per connection) follow latency and throughput where they are
     None, and stay as they are where they are not.  `begin_in_flight` is requests over all connections at first; where
@@ -54,7 +60,7 @@ class CopyOptions:
     in_flight: int | None = None
     begin_in_flight: int | None = None
     max_buffer_bytes: int = 32 * MIB
-    bandwidth: int = 0
+    bandwidth: Rate | Bandwidth = 0
     timeout_s: float = 60.0
     flush_timeout_s: float = FLUSH_TIMEOUT_S
     target_is_zero: bool = False
@@ -70,12 +76,23 @@ class CopyOptions:
         for limit, count in (("connections", self.connections), ("requests in flight", self.in_flight)):
             if count is not None and count < 1:
                 raise OptionsError(f"{limit} {count}: at least one, or None for as many as it takes")
-        for limit, count in (("bytes of buffers", self.max_buffer_bytes), ("bandwidth", self.bandwidth)):
-            if not 0 <= count <= _MAX_BYTES:
-                raise OptionsError(f"{limit} {count} is not from 0 to {_MAX_BYTES}")
+        if not 0 <= self.max_buffer_bytes <= _MAX_BYTES:
+            raise OptionsError(f"bytes of buffers {self.max_buffer_bytes} is not from 0 to {_MAX_BYTES}")
+        if self.bandwidth != 0 and not isinstance(self.bandwidth, Bandwidth):
+            object.__setattr__(self, "bandwidth", Bandwidth(self.bandwidth))  # one, also for options made of these
         for limit, timeout_s in (("time limit", self.timeout_s), ("time limit of the flush", self.flush_timeout_s)):
             if not 0 < timeout_s <= _MAX_TIMEOUT_S:
                 raise OptionsError(f"{limit} {timeout_s} s is not above 0 and at most {_MAX_TIMEOUT_S} s")
+
+    @property
+    def limiter(self) -> Limiter | None:
+        """What the core's job shares with others."""
+        return self.bandwidth.limiter if isinstance(self.bandwidth, Bandwidth) else None
+
+    def keep_bandwidth(self) -> None:
+        """Set the rate that the bandwidth has at this time of the day.  Called now and then while something is read."""
+        if isinstance(self.bandwidth, Bandwidth):
+            self.bandwidth.keep()
 
     @property
     def begin(self) -> Preset:
@@ -117,7 +134,6 @@ class CopyOptions:
             depth=self.in_flight or _DEPTH,
             request_size=begin.request_size,
             max_buffer_bytes=self.max_buffer_bytes,
-            rate_bytes_per_s=self.bandwidth,
             timeout_ms=max(1, int(self.timeout_s * 1000)),
             flush_timeout_ms=max(1, int(self.flush_timeout_s * 1000)),
         )

@@ -72,6 +72,7 @@ class Transfer:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
+        self._options.keep_bandwidth()
         loop.add_reader(self._job.fileno(), self._on_event)
         try:
             self._job.start()
@@ -116,6 +117,7 @@ class Transfer:
     async def _drive(self) -> None:
         while True:
             self._wake_up.clear()
+            self._options.keep_bandwidth()
             progress = self._job.progress()
             if progress["refused"] and self._refused is None:
                 self._refused = self._job.refusal()

@@ -1,0 +1,6 @@
+from typing import Self, final
+
+@final
+class Limiter:
+    def __new__(cls, rate_bytes_per_s: int) -> Self: ...
+    def set_rate(self, rate_bytes_per_s: int) -> None: ...
