@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ntxengine.cli.paths import FOLDER
-from ntxengine.cli.values import RATE, SECONDS, SIZE, TIER
+from ntxengine.cli.values import BANDWIDTH, SECONDS, SIZE, TIER
 from ntxengine.cli.variables import name_in
 from ntxengine.dataplane.tier import Tier
+from ntxengine.dataplane.timetable import Timetable
 from ntxengine.errors import NtxError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class TransferOptions:
     connections: int | None
     request_size: int | None
     in_flight: int | None
-    bandwidth: int | None
+    bandwidth: Timetable | None
     timeout_s: float | None
     flush_timeout_s: float | None
     tier: Tier | None = None
@@ -184,10 +185,10 @@ def transfer_options(function: Function) -> Function:
     )
     @click.option(
         "--bandwidth",
-        type=RATE,
+        type=BANDWIDTH,
         envvar="NTX_BANDWIDTH",
         show_envvar=True,
-        help="Limit on what is read, per second and disk: 500M, or off.",
+        help='Limit on what is read in a second, of all disks: 500M, off, or by the hour: "08:00,50M 19:00,off".',
     )
     @click.option(
         "--timeout",
@@ -203,7 +204,7 @@ def transfer_options(function: Function) -> Function:
         connections: int | None,
         request_size: int | None,
         in_flight: int | None,
-        bandwidth: int | None,
+        bandwidth: Timetable | None,
         timeout_s: float | None,
         flush_timeout_s: float | None,
         tier: Tier | None,

@@ -6,7 +6,7 @@ What is a text is a StringParamType: of those a message names the NTX_* variable
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from ntxengine import units
 from ntxengine.dataplane.tier import Tier, tier_of
+from ntxengine.dataplane.timetable import Timetable, parse_timetable
 from ntxengine.errors import OptionsError
 
 MAX_TIMEOUT_S = 86400
@@ -26,26 +27,22 @@ class Size(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return self._number(value, units.parse_size, param, ctx)
-
-    def _number(
-        self, value: Any, parse: Callable[[str], int], param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
         if isinstance(value, int):
             return value
-        try:
-            return parse(str(value))
-        except OptionsError as exc:
-            self.fail(str(exc), param, ctx)
+        with _failing_with(self, param, ctx):
+            return units.parse_size(str(value))
 
 
-class Rate(Size):
-    """Bytes per second, written as `500M`; `0` and `off` mean no limit."""
+class Bandwidth(click.ParamType[Timetable]):
+    """Bytes per second, written as `500M`, or as a timetable: `08:00,50M 19:00,off`."""
 
     name = "rate"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        return self._number(value, units.parse_rate, param, ctx)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Timetable:
+        if isinstance(value, Timetable):
+            return value
+        with _failing_with(self, param, ctx):
+            return parse_timetable(str(value))
 
 
 class Seconds(click.ParamType[float]):
@@ -143,7 +140,7 @@ def _failing_with(
 
 
 SIZE = Size()
-RATE = Rate()
+BANDWIDTH = Bandwidth()
 SECONDS = Seconds()
 TIER = TierName()
 FINGERPRINT = Fingerprint()
