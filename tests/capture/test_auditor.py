@@ -14,10 +14,11 @@ import pytest
 
 from ntxengine.capture.audit import Audit, Audited, Auditor
 from ntxengine.changes import Changes
-from ntxengine.changes.sampling import Cursor, Sample, sample
+from ntxengine.changes.sampling import Sample, sample
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane import extents
 from ntxengine.dataplane.copy import CopyOptions, CopyReport, Progress
+from ntxengine.dataplane.coverage import Cursor
 from ntxengine.dataplane.extents import ExtentFile
 from ntxengine.dataplane.location import parse
 from ntxengine.dataplane.manifest import Manifest

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntxengine.changes.blocks import in_whole_blocks
-from ntxengine.changes.sampling import MAX_AHEAD, Cursor, sample
+from ntxengine.changes.sampling import sample
 from ntxengine.dataplane import extents
+from ntxengine.dataplane.coverage import MAX_AHEAD, Cursor, Shuffled, least_excluded
 from ntxengine.dataplane.extents import ZERO
 from ntxengine.units import BLOCK_SIZE
 
@@ -94,3 +95,60 @@ def test_a_sample_is_what_a_walk_over_every_sector_says(
     else:
         assert found.unchanged.tolist() == []
         assert found.zero.tolist() == [number for number, kinds in enumerate(of_block) if kinds in ({"-"}, {"0"})]
+
+
+@given(blocks=st.integers(1, 5000), seed=st.integers(0, 2**32 - 1), step=st.integers(1, 700))
+@settings(max_examples=60, deadline=None)
+def test_a_round_in_random_order_has_every_block_once(blocks: int, seed: int, step: int) -> None:
+    cursor = Shuffled(seed, 0, blocks)
+    seen: list[int] = []
+
+    while cursor.position < blocks:
+        count = min(step, blocks - cursor.position)
+        ahead = cursor.ahead(count)
+        assert (np.diff(ahead) > 0).all()
+        seen += ahead.tolist()
+        cursor = cursor.passed(count)
+
+    assert sorted(seen) == list(range(blocks))
+    assert (cursor.ahead(blocks) == np.arange(blocks)[:MAX_AHEAD]).all()
+
+
+def test_a_part_of_a_random_order_is_a_random_sample() -> None:
+    # Of 1000 blocks 10 are wrong, in a row: a tenth of the disk meets so many of them as chance has it.
+    met = [int((Shuffled.begin(1000, seed=seed).ahead(100) < 10).sum()) for seed in range(4000)]
+
+    shares = np.bincount(met, minlength=4)[:4] / len(met)
+    expected = [0.347, 0.389, 0.194, 0.057]  # hypergeometric
+    assert np.abs(shares - expected).max() < 0.03
+
+
+def test_other_seeds_and_the_largest_disk_have_orders_too() -> None:
+    largest = 2**46
+    one, other = (Shuffled.begin(largest, seed=seed).ahead(1000) for seed in (1, 2))
+
+    assert len(np.intersect1d(one, other)) == 0
+    assert 0 <= one.min() < largest / 100
+    assert largest * 0.99 < one.max() < largest
+    assert (Shuffled.begin(largest, seed=1).ahead(1000) == one).all()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "covered", "least"),
+    [
+        (100, 0, None),
+        (0, 0, None),
+        (100, 101, None),
+        (100, 100, 1),
+        (1, 1, 1),
+        (20, 19, 1),  # the one that is left is wrong with a probability of 5 %
+        (20, 18, 2),
+        (2, 1, 2),
+        (1000, 10, 258),  # 1 - 0.05 ** (1 / 10) of them, and a little less without replacement
+        (10**8, 299, 996_914),  # the rule of three: 3 / 299
+    ],
+)
+def test_what_a_sample_without_a_wrong_block_excludes(blocks: int, covered: int, least: int | None) -> None:
+    found = least_excluded(blocks, covered)
+
+    assert found == least or (least is not None and found == pytest.approx(least, rel=1e-3))

@@ -22,11 +22,12 @@ import numpy as np
 
 from ntxengine._core.engine import Device
 from ntxengine.changes import Changes
-from ntxengine.changes.sampling import MAX_AHEAD, NONE, Blocks, Cursor, Sample, sample
+from ntxengine.changes.sampling import Sample, sample
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.blocks import block_extents
 from ntxengine.dataplane.copy import CopyOptions, OnProgress, Progress
+from ntxengine.dataplane.coverage import MAX_AHEAD, NONE, Blocks, Cursor, blocks_of, count_in_time
 from ntxengine.dataplane.extents import total
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import NbdError, NbdReplyError, OptionsError, SourceError, TransferTimeout
@@ -34,9 +35,6 @@ from ntxengine.repository import Point, StoredAudit
 from ntxengine.units import BLOCK_SIZE
 
 log = logging.getLogger(__name__)
-
-_FIRST_TIMED = 64
-"""Blocks of the first sweep of an audit that has only so much time: 4 MiB."""
 
 _NAMED_OFFSETS = 16
 
@@ -115,11 +113,6 @@ class Audited:
         )
 
 
-def blocks_of(size: int) -> int:
-    """Return how many blocks a disk has."""
-    return -(-size // BLOCK_SIZE)
-
-
 def cursor_after(point: Point | None, disk_id: str, size: int) -> Cursor | None:
     """Return where the audits of a disk are after a point; None if none was made since all of it was read."""
     report = None if point is None else point.report.disks.get(disk_id.lower())
@@ -193,12 +186,7 @@ class Auditor:
         """Return how many blocks to pass over next, 0 at the end.  No block is looked at twice in one audit."""
         left = min(blocks - self._passed, MAX_AHEAD)
         if audit.seconds is not None:
-            if seconds >= audit.seconds:
-                return 0
-            if not self._passed:
-                return min(left, _FIRST_TIMED)
-            in_time = int(self._passed * (audit.seconds - seconds) / max(seconds, 1e-9))
-            return min(left, max(1, in_time), 4 * self._passed)
+            return min(left, count_in_time(self._passed, seconds, audit.seconds))
         most = audit.most_blocks(blocks) or 0
         # A share is of the disk: what of it has changed is read anyway, and passed over.  Bytes are what is read here.
         if audit.share is not None:

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ntxengine.attach import Attached
-from ntxengine.capture.audit import Audited, Auditor, blocks_of, cursor_after
+from ntxengine.capture.audit import Audited, Auditor, cursor_after
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import DiskPlan
 from ntxengine.changes import Changes, read_all_instead
-from ntxengine.changes.sampling import Blocks, Cursor
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import OnProgress
+from ntxengine.dataplane.coverage import Blocks, Cursor, blocks_of
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source
 from ntxengine.errors import NbdError, NtxError, RepositoryError, SourceError, TransferTimeout

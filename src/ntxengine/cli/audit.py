@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from ntxengine.capture import Audit, DiskPlan
-from ntxengine.capture.audit import blocks_of
 from ntxengine.capture.plan import first_method
+from ntxengine.dataplane.coverage import blocks_of
 from ntxengine.errors import OptionsError
 from ntxengine.repository import Distrust, StoredAudit
 from ntxengine.units import BLOCK_SIZE, format_size, parse_size
@@ -39,15 +39,27 @@ class AuditAmount(click.ParamType[Audit]):
 
 def parse_amount(text: str) -> Audit:
     """Return what `2%`, `2GiB` or `10m` means: a small m is minutes.  Errors: OptionsError."""
-    if match := _SHARE.fullmatch(text):
-        return Audit(share=float(match[1]) / 100)
-    if match := _TIME.fullmatch(text):
-        return Audit(seconds=float(match[1]) * _SECONDS[match[2]])
+    if (share := share_of(text)) is not None:
+        return Audit(share=share)
+    if (seconds := seconds_of(text)) is not None:
+        return Audit(seconds=seconds)
     size = parse_size(text)
     if size < BLOCK_SIZE:
         # Most likely a number whose % was forgotten.
         raise OptionsError(f"{text!r} is less than one block ({format_size(BLOCK_SIZE)})")
     return Audit(bytes=size)
+
+
+def share_of(text: str) -> float | None:
+    """Return what `2%` means, None if it is no share."""
+    match = _SHARE.fullmatch(text)
+    return None if match is None else float(match[1]) / 100
+
+
+def seconds_of(text: str) -> float | None:
+    """Return what `90s`, `10m` and `1h` mean, None if it is no time."""
+    match = _TIME.fullmatch(text)
+    return None if match is None else float(match[1]) * _SECONDS[match[2]]
 
 
 audit_option = click.option(
@@ -82,7 +94,7 @@ def plan_text(plan: DiskPlan) -> str:
         much = f"for {plan.audit.seconds:.0f} s at most"
     else:
         much = f"{most} of {blocks} blocks at most, {format_size(min(most * BLOCK_SIZE, plan.disk.size))}"
-    return f", audited: {much}; {_percent(plan.blocks_covered, blocks)} covered so far"
+    return f", audited: {much}; {percent_text(plan.blocks_covered, blocks)} covered so far"
 
 
 def report_text(audit: StoredAudit | None) -> str:
@@ -92,7 +104,7 @@ def report_text(audit: StoredAudit | None) -> str:
     if audit.blocks_wrong:
         found = f"{audit.blocks_wrong} of {audit.blocks_sampled} blocks were NOT as reported: all was read"
     else:
-        covered = _percent(min(audit.position, audit.blocks), audit.blocks)
+        covered = percent_text(min(audit.position, audit.blocks), audit.blocks)
         found = f"{audit.blocks_sampled} blocks were as reported; {covered} covered since all was read"
     return f"audit: {found}" + (f"; not all could be read: {audit.problem}" if audit.problem else "")
 
@@ -117,6 +129,6 @@ def distrust_fields(distrusted: Iterable[Distrust]) -> list[dict[str, object]]:
     ]
 
 
-def _percent(part: int, whole: int) -> str:
-    # Not rounded up: 100 % is all.
+def percent_text(part: int, whole: int) -> str:
+    """Return a part in percent.  Not rounded up: 100 % is all."""
     return f"{int(1000 * part / whole) / 10 if whole else 100:g} %"

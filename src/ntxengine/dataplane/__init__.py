@@ -14,7 +14,7 @@ location.py       what names them: paths and URIs
 extents.py        which bytes: arrays and files of extents          extents_json.py   the same as JSON
 mapping.py        what a device says lies where
 manifest.py       the digest of every block of a disk
-differing.py      where two disks differ, by their manifests
+differing.py      where two disks differ, by their manifests        coverage.py       reading a disk in parts: the order
 tier.py           where a transfer begins                           buffers.py        the memory that copies share
 bandwidth.py      the rate limit that copies share                  timetable.py      what it is at which time of day
 about.py          what the core chose on this machine

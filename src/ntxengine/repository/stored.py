@@ -84,7 +84,7 @@ class StoredDiskPoint:
 class StoredAudit:
     """`audit` of the report of a disk: what was compared of what the cluster reported as unchanged.
 
-    `seed`, `position` and `blocks` are where the next audit goes on (changes.sampling.Cursor); `position` counts from
+    `seed`, `position` and `blocks` are where the next audit goes on (dataplane.coverage.Cursor); `position` counts from
     the last capture that read everything.  `blocks_wrong` of `blocks_sampled` were not what was reported, the first of
     them at `offsets` (bytes).  `problem` says what could not be read, "" if nothing.
     """
