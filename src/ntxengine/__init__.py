@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from ntxengine.repository import Point, PointDisk, Repository, changed_extents
     from ntxengine.restore import RestoreOptions, RestoreReport
     from ntxengine.tunnel.options import SshGateway, SshLogin, SshOptions
-    from ntxengine.verify import PointVerdict, verify_point
+    from ntxengine.verify import PointVerdict, Sampled, Sampling, verify_point
 
 __version__ = "0.1.0"
 
@@ -142,6 +142,8 @@ _HOMES = {
     "SshLogin": "ntxengine.tunnel.options",
     "SshOptions": "ntxengine.tunnel.options",
     "PointVerdict": "ntxengine.verify",
+    "Sampled": "ntxengine.verify",
+    "Sampling": "ntxengine.verify",
     "verify_point": "ntxengine.verify",
 }
 """Where each public name lives.  The imports for type checkers above say the same."""
@@ -150,9 +152,9 @@ __all__ = [
     "ZERO",
     "AttachError",
     "Audit",
+    "Bandwidth",
     "Cancelled",
     "CaptureOptions",
-    "Bandwidth",
     "ChecksumMismatch",
     "Cluster",
     "ConnectionOptions",
@@ -193,6 +195,8 @@ __all__ = [
     "RepositoryError",
     "RestoreOptions",
     "RestoreReport",
+    "Sampled",
+    "Sampling",
     "SourceError",
     "SshGateway",
     "SshLogin",

@@ -61,6 +61,7 @@ class Documents:
         self.run("capture", "demo", "--audit", "2%")
         self.run("points")
         self.run("verify", "--all")
+        self.run("verify", "--all", "--sample", "50%")
         self.run("restore", "demo", "out", "--dry-run")
         self.run("restore", "demo", "out")
         self.run("restore", "demo", "out", "--dry-run", code=2)

@@ -24,13 +24,14 @@ from ntxengine.cli.options import (
 from ntxengine.cli.output import Screen
 from ntxengine.cli.points import find_point
 from ntxengine.cli.run import run
+from ntxengine.cli.sampling import sampling_fields, sampling_options, sampling_text
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import ChecksumMismatch, NotFoundError, NtxError, RepositoryError
 from ntxengine.repository import Marks, Point, Repository
 from ntxengine.units import format_size
-from ntxengine.verify import DiskVerdict, PointVerdict, verify_points
+from ntxengine.verify import DiskVerdict, PointVerdict, Sampling, verify_points
 
 COLUMNS = [
     Column("POINT"),
@@ -45,10 +46,11 @@ COLUMNS = [
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """How to verify."""
+    """How to verify; `sampling` is None for all of it."""
 
     options: CopyOptions
     parallel: int
+    sampling: Sampling | None
 
 
 Choice = tuple[Point, tuple[str, ...]]
@@ -61,6 +63,7 @@ Choice = tuple[Point, tuple[str, ...]]
 @click.option("--all", "every", is_flag=True, help="Every point of the repository.")
 @click.option("--disk", "disks", multiple=True, metavar="DISK", help="Only this disk, by label or id; repeatable.")
 @parallel_option
+@sampling_options
 @transfer_options
 @common_options
 @table_option
@@ -70,6 +73,7 @@ def verify_command(
     every: bool,
     disks: tuple[str, ...],
     parallel: int,
+    sampling: Sampling | None,
     transfer: TransferOptions,
     screen: Screen,
 ) -> None:
@@ -82,16 +86,19 @@ def verify_command(
     A point that is as captured and yet may lack changes, as an audit has found, is marked "tracking distrusted", and
     the exit code is 3.
 
+    With --sample or --for some blocks are read, chosen at random: each time others, until all were read.
+
     \b
     Examples:
       ntx verify db01 --repository /backups
+      ntx verify --all --repository /backups --sample 5%
       ntx verify --all --repository /backups --json
     """
     if every == bool(points):
         raise click.UsageError(
             "name a POINT, or give --all" if not every else "--all and a POINT contradict each other"
         )
-    request = Request(transfer.over(CopyOptions()), parallel)
+    request = Request(transfer.over(CopyOptions()), parallel, sampling)
     verdicts, damaged = run(_verify(repository, points, disks, request, screen))
     is_good = not damaged and all(each.is_right and each.marks.is_distrusted is False for each in verdicts)
     screen = screen.after_work(is_good=is_good)
@@ -135,6 +142,7 @@ async def _verify(
             chosen,
             options=request.options,
             parallel=request.parallel,
+            sampling=request.sampling,
             on_event=VerifyEvents(view, (point for point, _ in chosen)),
         )
     return verdicts, damaged
@@ -190,7 +198,9 @@ def _row(of_point: PointVerdict, verdict: DiskVerdict) -> list[str]:
     point, report = of_point.point, verdict.report
     rate = UNKNOWN if report is None else shown_rate(report.bytes_read, report.seconds)
     disk = verdict.disk
-    result = "; ".join(filter(None, (verdict.problem or "as captured", _distrust(of_point.marks, disk.disk_id))))
+    result = "; ".join(
+        filter(None, (verdict.problem or sampling_text(verdict.sampled), _distrust(of_point.marks, disk.disk_id)))
+    )
     return [point.id, disk.label, format_size(disk.size), rate, result, disk.disk_id, disk.digest]
 
 
@@ -222,6 +232,7 @@ def _fields(verdict: PointVerdict) -> dict[str, object]:
                 "below_point_ids": disk.below_point_ids,
                 "bytes_read": 0 if disk.report is None else disk.report.bytes_read,
                 "seconds": None if disk.report is None else round(disk.report.seconds, 3),
+                "sample": sampling_fields(disk.sampled),
             }
             for disk in verdict.disks
         ],

@@ -10,6 +10,7 @@ sums.py            digests of the small files                  cluster_record.py
 leftovers.py       what a killed capture left, and strays.py   adopt.py           a copy becomes a repository
 filesystem.py      what the file system can                    vm_names.py        from a name to a VM
 distrust.py        points whose tracking is distrusted since an audit
+sampled.py         how far verifying by samples has got
 report.py          what a capture tells of itself              changed.py         where a disk differs from another
 """
 
@@ -25,7 +26,14 @@ from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.report import CaptureReport, DiskReport
 from ntxengine.repository.repository import Repository, UnfinishedPoint, sweep_files
 from ntxengine.repository.store import VmSummary
-from ntxengine.repository.stored import StoredAudit, StoredCluster, StoredDiskPoint, StoredGuestTools, StoredMember
+from ntxengine.repository.stored import (
+    StoredAudit,
+    StoredCluster,
+    StoredDiskPoint,
+    StoredGuestTools,
+    StoredMember,
+    StoredSample,
+)
 from ntxengine.repository.vm_names import NamedVm
 
 __all__ = [
@@ -51,6 +59,7 @@ __all__ = [
     "StoredDiskPoint",
     "StoredGuestTools",
     "StoredMember",
+    "StoredSample",
     "UnfinishedPoint",
     "VmLock",
     "VmSummary",

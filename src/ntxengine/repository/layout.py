@@ -6,6 +6,7 @@
     REPO/<vm id>/.lock                       held while the VM is captured
     REPO/<vm id>/.cluster-<point id>.json    what a capture made on the cluster
     REPO/<vm id>/distrusted.json             points whose tracking is distrusted since an audit
+    REPO/<vm id>/sampled.json                how much of which disk was verified by samples; may be deleted
     REPO/<vm id>/.unfinished-<point id>/     never listed; removed by the next capture of the VM
     REPO/<vm id>/<point id>/                 a committed point:
         disk-<disk id>.qcow2, disk-<disk id>.manifest, vm.json, point.json, report.json, SHA256SUMS
@@ -27,6 +28,7 @@ MARKER_FILE = "ntx-repository.json"
 CATALOG_FILE = "catalog.sqlite"
 LOCK_FILE = ".lock"
 DISTRUST_FILE = "distrusted.json"
+SAMPLES_FILE = "sampled.json"
 POINT_FILE = "point.json"
 VM_FILE = "vm.json"
 REPORT_FILE = "report.json"

@@ -23,7 +23,7 @@ from ntxengine.errors import RepositoryError
 from ntxengine.images.create import NewImage
 from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.images.served import ImageFile
-from ntxengine.repository import cluster_record, distrust, layout, leftovers, scan, site, sums
+from ntxengine.repository import cluster_record, distrust, layout, leftovers, sampled, scan, site, sums
 from ntxengine.repository.adopt import adopt
 from ntxengine.repository.chain import Chains
 from ntxengine.repository.cluster_record import ClusterRecord, Records, Sharing
@@ -33,6 +33,7 @@ from ntxengine.repository.leftovers import Leftovers
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.store import PointStore, VmSummary
+from ntxengine.repository.stored import StoredSample
 from ntxengine.repository.unfinished import BlockingUnfinishedPoint
 from ntxengine.repository.vm_names import NamedVm
 from ntxengine.units import utc_now
@@ -167,6 +168,18 @@ class Repository:
         except RepositoryError as error:
             return Marks(problem=str(error))
         return Marks(tuple(each for each in found if (each.point_id, each.disk_id) in wanted))
+
+    async def samples(self, point: Point) -> dict[str, StoredSample]:
+        """Return how far the samples of the disks of a point are, by disk id.  Never fails: see sampled.read."""
+        return await to_thread_joined(sampled.of_point, point)
+
+    async def keep_samples(self, point: Point, samples: Sequence[StoredSample]) -> None:
+        """Remember how far they are now.  Errors: TargetError."""
+        await to_thread_joined(sampled.keep, point, samples)
+
+    async def fingerprint(self, point: Point, disk: PointDisk, images: Sequence[Path]) -> str:
+        """Return what changes when a file changes that a disk is read from.  Errors: RepositoryError."""
+        return await to_thread_joined(sampled.fingerprint, [*images, point.manifest_path(disk)])
 
     async def find_file_problems(self, point: Point) -> list[str]:
         """Return what is wrong with the files beside the disks and point.json, one line for each."""

@@ -3,7 +3,7 @@
     ntx-repository.json    StoredMarker            point.json     StoredPoint
     ntx-site.json          StoredSiteFile          report.json    StoredReport, which point.json holds too
     .cluster-<id>.json     StoredClusterFile       vm.json        what Prism gave, untouched: nothing here names a field
-    distrusted.json        StoredDistrustFile
+    distrusted.json        StoredDistrustFile               sampled.json   StoredSampleFile
 
 A class has the fields of a file, in their order.  Each file says its `format` and `version`; report.json has those of
 the point.json beside it.  A field may be added with a default, since older files lack it, and an unknown one is left
@@ -34,6 +34,7 @@ READABLE_CLUSTER_VERSIONS = (1, 2)
 """2 brought `source`, and what several VMs share (`together`, `is_released`).  Who does not know these would miss what
 such a way leaves, or delete what another VM needs."""
 DISTRUST_FORMAT, DISTRUST_VERSION = "ntxengine-distrust", 1
+SAMPLES_FORMAT, SAMPLES_VERSION = "ntxengine-samples", 1
 
 StoredKind = Literal["full", "incremental"]
 StoredLocality = Literal["local", "remote", "unknown"]
@@ -294,6 +295,34 @@ class StoredDistrustFile:
     format: str
     version: int
     disks: tuple[StoredDistrust, ...]
+
+
+@dataclass(frozen=True)
+class StoredSample:
+    """How far the samples of a disk of a point are, taken since its files are what they are.
+
+    `files` stands for these files (sampled.fingerprint).  `seed`, `position` and `blocks` are where the next sample
+    goes on (dataplane.coverage.Shuffled), counted in blocks that have data.  `wrong` are blocks that were found wrong
+    (bytes), the first of them.
+    """
+
+    point_id: str
+    disk_id: str
+    files: str
+    seed: int
+    position: int
+    blocks: int
+    sampled_at: datetime
+    wrong: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class StoredSampleFile:
+    """sampled.json."""
+
+    format: str
+    version: int
+    disks: tuple[StoredSample, ...]
 
 
 # --------------------------------------------------------------------------------------------------------- the bytes

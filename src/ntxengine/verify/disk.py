@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.blocks import block_extents
 from ntxengine.dataplane.copy import CopyOptions, CopyReport, OnProgress
+from ntxengine.dataplane.coverage import Blocks
 from ntxengine.dataplane.differing import differences
 from ntxengine.dataplane.extents import EXTENT, ZERO, Extents, clipped, concatenate, normalise, total, whole
 from ntxengine.dataplane.manifest import Manifest
@@ -26,34 +27,7 @@ from ntxengine.errors import NbdError, RepositoryError, SourceError
 from ntxengine.images.open import open_with_clusters
 from ntxengine.repository import Chains, Point, PointDisk, Repository
 from ntxengine.units import BLOCK_SIZE
-
-Blocks = NDArray[np.int64]
-"""Numbers of blocks, ascending."""
-
-_NAMED_OFFSETS = 16
-
-
-@dataclass(frozen=True)
-class DiskVerdict:
-    """What was found of one disk.
-
-    `problem` is "" if it is as captured.  `offsets` are the first wrong blocks (bytes) and `wrong_blocks` how many
-    there are, without those that `below_point_ids` have: they are wrong there already.  `report` is None if the disk
-    could not be read to its end; if it could, `wrong` are all wrong blocks by the id of the point that holds them.
-    """
-
-    disk: PointDisk
-    problem: str
-    offsets: tuple[int, ...] = ()
-    wrong_blocks: int = 0
-    below_point_ids: tuple[str, ...] = ()
-    report: CopyReport | None = None
-    wrong: Mapping[str, Blocks] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the disk is, byte for byte, what was captured."""
-        return not self.problem
+from ntxengine.verify.verdict import NAMED_OFFSETS, DiskVerdict
 
 
 @dataclass(frozen=True)
@@ -103,7 +77,7 @@ async def verify_disk(
                     return DiskVerdict(disk, f"has {opened.device.size} bytes, its manifest {stored.size}")
                 places, plan = whole(stored.size), None
                 if opened.clusters is not None:
-                    places = _extents(opened.clusters, stored.size)
+                    places = extents_of(opened.clusters, stored.size)
                     if below is not None and below.disk.size == disk.size:
                         before = stack.enter_context(await repository.manifest(below.point, below.disk))
                         plan = await to_thread_joined(_plan, stored, before, opened.clusters, below.depth)
@@ -130,19 +104,19 @@ def _plan(stored: Manifest, before: Manifest, clusters: Extents, depth: int) -> 
     is_zero = (clusters["flags"] & ZERO) != 0
     is_own = ~is_zero & (clusters["file"] < depth)
     # Which image says that a cluster is zero is not known, and it costs nothing.
-    to_read = _extents(clusters[is_own | is_zero], stored.size)
-    elsewhere = _extents(clusters[~is_own], stored.size)
+    to_read = extents_of(clusters[is_own | is_zero], stored.size)
+    elsewhere = extents_of(clusters[~is_own], stored.size)
     others = np.fromiter(differences(stored, before, [elsewhere]), dtype=np.int64)
     more = others[~_touches(to_read, others)]
     places = concatenate([to_read, block_extents(more, more + 1, stored.size)])
     return _Plan(
         places=normalise(places, size=stored.size, name="clusters"),
-        own=_extents(clusters[is_own], stored.size),
+        own=extents_of(clusters[is_own], stored.size),
         others=others,
     )
 
 
-def _extents(clusters: Extents, size: int) -> Extents:
+def extents_of(clusters: Extents, size: int) -> Extents:
     """Return clusters as extents of a disk of `size` bytes."""
     extents = np.empty(len(clusters), dtype=EXTENT)
     for name in ("offset", "length", "flags"):
@@ -183,7 +157,7 @@ def _verdict(
     disk: PointDisk, report: CopyReport, own_id: str, wrong: Blocks, inherited: Mapping[str, Blocks]
 ) -> DiskVerdict:
     problems, all_blocks = [], -(-disk.size // BLOCK_SIZE)
-    offsets = tuple((wrong[:_NAMED_OFFSETS] * BLOCK_SIZE).tolist())
+    offsets = tuple((wrong[:NAMED_OFFSETS] * BLOCK_SIZE).tolist())
     if len(wrong):
         places = ", ".join(str(offset) for offset in offsets)
         more = f" and {len(wrong) - len(offsets)} more" if len(wrong) > len(offsets) else ""

@@ -5,20 +5,29 @@ A disk that is wrong does not keep the others from being looked at: the verdict 
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.copy import CopyOptions
-from ntxengine.errors import OptionsError, RepositoryError
+from ntxengine.errors import OptionsError, RepositoryError, TargetError
 from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, log_event
-from ntxengine.repository import Chains, Marks, Point, PointDisk, Repository, is_point_id
-from ntxengine.verify.disk import Below, DiskVerdict, verify_disk
+from ntxengine.repository import Chains, Marks, Point, PointDisk, Repository, StoredSample, is_point_id
+from ntxengine.units import utc_now
+from ntxengine.verify.disk import Below, verify_disk
+from ntxengine.verify.sampling import Sampling, sample_disk
+from ntxengine.verify.verdict import DiskVerdict
 
 __all__ = ["DiskVerdict", "PointVerdict", "verify_point", "verify_points"]
+
+log = logging.getLogger(__name__)
+
+_LEAST_S = 1e-3
+"""For a point whose time is over already: it is opened, and some of it is read."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +57,17 @@ async def verify_point(
     disks: Sequence[str] = (),
     options: CopyOptions | None = None,
     parallel: int = 4,
+    sampling: Sampling | None = None,
 ) -> PointVerdict:
     """Verify one point: read back its disks (ids or labels; none named: all), `parallel` at a time, and compare.
 
+    `sampling`: not all of them, but as much as it says; see verify_points.
     Errors: OptionsError (`parallel`), NotFoundError (no such disk), ToolError.  What is wrong with the point is in the
             verdict and not raised.
     """
-    (verdict,) = await verify_points(repository, [(point, disks)], options=options, parallel=parallel)
+    (verdict,) = await verify_points(
+        repository, [(point, disks)], options=options, parallel=parallel, sampling=sampling
+    )
     return verdict
 
 
@@ -64,12 +77,15 @@ async def verify_points(
     *,
     options: CopyOptions | None = None,
     parallel: int = 4,
+    sampling: Sampling | None = None,
     on_event: OnEvent = log_event,
 ) -> list[PointVerdict]:
     """Read back disks of points (ids or labels; none named: all), `parallel` at a time, and what is recorded of them.
 
     What one point has below it is read once, if it is among them: those further down come first.  The verdicts are in
     the order of `chosen`.
+    `sampling`: blocks chosen at random are read, those that no sample before has read, through the whole chain of each
+    point; how far the samples are is kept in the repository, as long as it can be written to.
     Errors: OptionsError (`parallel`), NotFoundError (no such disk), ToolError; what `on_event` raises.  What is wrong
             with a point is in its verdict and not raised.
     """
@@ -77,17 +93,52 @@ async def verify_points(
         raise OptionsError(f"parallel {parallel}: at least one disk at a time")
     emit = Emitter(on_event)
     verification = _Verification(repository, options or CopyOptions(), parallel, emit)
+    budget = None if sampling is None else _Budget(sampling, sum(point.size for point, _ in chosen))
     verdicts: dict[int, PointVerdict] = {}
     for number in sorted(range(len(chosen)), key=lambda number: chosen[number][0].id):
         point, disks = chosen[number]
         emit(StageBegan(stage=Stage.VERIFY, **_subject(point)))
-        verdicts[number] = await verification.verify(point, disks)
+        sample = None if budget is None else budget.next(point)
+        verdicts[number] = await verification.verify(point, disks, sample)
     return [verdicts[number] for number in range(len(chosen))]
 
 
 def _subject(point: Point, disk: PointDisk | None = None) -> Subject:
     subject: Subject = {"vm_id": point.vm_id, "vm_name": point.vm_name, "point_id": point.id}
     return subject if disk is None else {**subject, "disk_id": disk.disk_id, "disk_label": disk.label}
+
+
+class _Budget:
+    """Divides the time of a sample among the points that follow, by their sizes: what one leaves the others get."""
+
+    def __init__(self, sampling: Sampling, size: int) -> None:
+        self._sampling = sampling
+        self._size = size
+        self._end = None if sampling.seconds is None else sampling.clock() + sampling.seconds
+
+    def next(self, point: Point) -> Sampling:
+        """Return how much to read of a point."""
+        if self._end is None:
+            return self._sampling
+        left_s = self._end - self._sampling.clock()
+        part = point.size / self._size if self._size else 1.0
+        self._size -= point.size
+        return replace(self._sampling, seconds=max(_LEAST_S, left_s * part))
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """How much to read of each disk of a point, and how far the samples before have got, by disk id."""
+
+    sampling: Sampling
+    before: Mapping[str, StoredSample]
+
+
+def _for_each(sampling: Sampling, disks: int, parallel: int) -> Sampling:
+    """Return how much to read of each of so many disks, `parallel` at a time."""
+    if sampling.seconds is None or disks <= parallel:
+        return sampling
+    return replace(sampling, seconds=sampling.seconds * parallel / disks)
 
 
 class _Verification:
@@ -102,7 +153,7 @@ class _Verification:
         self._known: dict[tuple[Path, str], DiskVerdict] = {}
         self._told: set[str] = set()
 
-    async def verify(self, point: Point, names: Sequence[str]) -> PointVerdict:
+    async def verify(self, point: Point, names: Sequence[str], sampling: Sampling | None) -> PointVerdict:
         try:
             point = await self._repository.read_point(point.path)  # whatever the catalog remembers
         except RepositoryError as exc:
@@ -110,32 +161,64 @@ class _Verification:
             return PointVerdict(point, (), (str(exc),))
         wanted = list(dict.fromkeys(point.disk(name) for name in names)) if names else list(point.disks)
         options = split_buffers(self._options, min(self._parallel, len(wanted)))
+        sample = None
+        if sampling is not None:
+            sample = _Sample(_for_each(sampling, len(wanted), self._parallel), await self._repository.samples(point))
 
         async def verify_one(disk: PointDisk) -> DiskVerdict:
-            return await self._verify_disk(point, disk, options)
+            return await self._verify_disk(point, disk, options, sample)
 
         problems = await self._repository.find_file_problems(point)
         marks = await self._repository.marks(point, wanted)
         disks = await map_limited(wanted, verify_one, at_once=self._parallel)
         for verdict in disks:
-            if verdict.report is not None:
+            if verdict.report is not None and verdict.sampled is None:
                 self._known[point.path, verdict.disk.disk_id] = verdict
+        await self._keep_samples(point, disks)
         return PointVerdict(point, tuple(disks), tuple(problems), marks)
 
-    async def _verify_disk(self, point: Point, disk: PointDisk, options: CopyOptions) -> DiskVerdict:
+    async def _keep_samples(self, point: Point, disks: Sequence[DiskVerdict]) -> None:
+        """Remember how far they are.  A repository that is read-only is verified all the same."""
+        now = utc_now()
+        samples = [each.sampled.stored(point, each.disk, now) for each in disks if each.sampled is not None]
+        if not samples:
+            return
+        try:
+            await self._repository.keep_samples(point, samples)
+        except TargetError as error:
+            log.warning("the next sample will read the same blocks again, this one is not remembered: %s", error)
+
+    async def _verify_disk(
+        self, point: Point, disk: PointDisk, options: CopyOptions, sample: _Sample | None
+    ) -> DiskVerdict:
         subject = _subject(point, disk)
-        verdict = await verify_disk(
-            self._repository,
-            point,
-            disk,
-            below=await self._below(point, disk),
-            chains=self._chains,
-            options=options,
-            on_progress=ProgressAdapter(self._emit, Stage.VERIFY, subject),
-        )
+        on_progress = ProgressAdapter(self._emit, Stage.VERIFY, subject)
+        if sample is None:
+            below = await self._below(point, disk)
+            verdict = await verify_disk(
+                self._repository,
+                point,
+                disk,
+                below=below,
+                chains=self._chains,
+                options=options,
+                on_progress=on_progress,
+            )
+        else:
+            verdict = await sample_disk(
+                self._repository,
+                point,
+                disk,
+                sample.sampling,
+                before=sample.before.get(disk.disk_id),
+                chains=self._chains,
+                options=options,
+                on_progress=on_progress,
+            )
         # What a callback raised may look like damage: it must not become a verdict.
         self._emit.raise_failure()
-        verdict = verdict if verdict.report is not None else self._told_once(point, verdict)
+        if verdict.problem and verdict.report is None:
+            verdict = self._told_once(point, verdict)
         self._emit(DiskDone(problem=verdict.problem, **subject))
         return verdict
 
