@@ -72,7 +72,8 @@ class NbdServer:
             if command == DISCONNECT:
                 return
             said = self.answer(request)
-            connection.sendall(self.good_answer(request) if said is None else said)
+            with contextlib.suppress(OSError):  # it has gone, and may have said goodbye behind its requests
+                connection.sendall(self.good_answer(request) if said is None else said)
 
     def good_answer(self, request: Request) -> bytes:
         """Do what a request says, and return what a good server says."""
