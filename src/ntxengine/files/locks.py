@@ -39,6 +39,24 @@ def _take_bytes(fd: int, operation: int) -> None:
         raise BlockingIOError(exc.errno, exc.strerror) from exc
 
 
+def is_locked(path: Path) -> bool:
+    """Say whether any byte of this file is locked against writers, as a qemu does with an image that it writes to.
+
+    False where that cannot be found out.
+    """
+    try:
+        fd = files.open_regular(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return bool(FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+
+
 def have_locks(path: Path) -> bool:
     """Say whether the bytes of this file could be locked; also True for one that cannot be opened."""
     try:

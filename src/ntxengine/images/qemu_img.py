@@ -6,13 +6,16 @@ image records is compared with it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import RepositoryError, ToolError
-from ntxengine.files.locks import have_locks
+from ntxengine.files.locks import have_locks, is_locked
 from ntxengine.images import process
 from ntxengine.images.header import BadHeader, Header, read_header
 
@@ -23,6 +26,10 @@ MAX_ARGUMENT = 128 * 1024
 """Bytes of one argument of a program, with the zero behind it: MAX_ARG_STRLEN of Linux."""
 CREATE_TIMEOUT_S = 60.0
 LOOK_TIMEOUT_S = 20.0
+WRITER_TIMEOUT_S = 30.0
+"""Until a qemu-nbd is gone that the kernel was told to kill: it may wait for a slow disk."""
+
+_POLL_S = 0.05
 
 _OPTIONS = (
     "compat=1.1,"  # version 3: has zero clusters, without which an overlay could not mask what lies below
@@ -83,10 +90,15 @@ def check(path: Path, *, size: int, backing: str) -> None:
 
 async def mend(chain: Sequence[Path]) -> None:
     """Check all metadata of the newest image of a chain, and give back clusters that nothing refers to: those that a
-    killed writer took and had not yet entered.
+    killed writer took and had not yet entered.  If that one is not gone yet, it is waited for.
 
-    Errors: ToolError (it is damaged), TargetError (file system full).
+    Errors: ToolError (it is damaged, somebody still writes to it), TargetError (file system full).
     """
+    deadline = time.monotonic() + WRITER_TIMEOUT_S
+    while await to_thread_joined(is_locked, chain[0]):
+        if time.monotonic() > deadline:
+            raise ToolError(f"{chain[0]}: another program still writes to this image: end it")
+        await asyncio.sleep(_POLL_S)
     await process.run(
         "qemu-img",
         *("check", "-q", "-r", "leaks", "--", node(chain)),
