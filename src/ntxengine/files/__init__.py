@@ -3,6 +3,7 @@
 names.py        opened without being led elsewhere; published in one step
 durable.py      written so that they survive a power cut; errors as one clear line
 locks.py        kernel locks, by what the file system has
+lock_file.py     files that say that somebody works on something
 unfinished.py   files that are being made, told from those that a killed process left
 private.py      folders that only we can enter, removed also after a kill
 identity.py     whether two names mean the same bytes
