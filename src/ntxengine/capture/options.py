@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from ntxengine.capture.audit import Audit
 from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
 from ntxengine.dataplane.copy import CopyOptions
-from ntxengine.dataplane.retry import Patience
+from ntxengine.dataplane.retry import MAX_PATIENCE_S, Patience
 from ntxengine.errors import OptionsError
 from ntxengine.prism.models import VssBackup
 
@@ -22,8 +22,6 @@ DEFAULT_EXPIRY = timedelta(days=7)
 
 MIN_EXPIRY = timedelta(hours=1)
 """Less could end while the first capture is still reading from it."""
-
-MAX_RETRY_S = 7 * 24 * 3600
 
 DEFAULT_MAX_CHAIN = 100
 """Enough for a quarter of a year of daily captures."""
@@ -75,8 +73,8 @@ class CaptureOptions:
             raise OptionsError(f"on lost tracking {self.on_lost_tracking!r}: must be one of {known}")
         if self.expiry < MIN_EXPIRY:
             raise OptionsError(f"expiry {self.expiry}: a recovery point must live at least {MIN_EXPIRY}")
-        if not 0 <= self.retry_for_s <= MAX_RETRY_S:
-            raise OptionsError(f"retry for {self.retry_for_s} s: from 0 to {MAX_RETRY_S} s")
+        if not 0 <= self.retry_for_s <= MAX_PATIENCE_S:
+            raise OptionsError(f"retry for {self.retry_for_s} s: from 0 to {MAX_PATIENCE_S} s")
         if self.parallel < 1:
             raise OptionsError(f"parallel {self.parallel}: at least one disk at a time")
         if self.full and self.scan:

@@ -19,7 +19,6 @@ from ntxengine.api.inventory import VmFilter
 from ntxengine.capture import (
     CONSISTENCY_CHOICES,
     DEFAULT_MAX_CHAIN,
-    MAX_RETRY_S,
     VSS_BACKUPS,
     Audit,
     CaptureOptions,
@@ -43,6 +42,7 @@ from ntxengine.cli.options import (
     dry_run_option,
     parallel_option,
     repository_option,
+    retry_for_option,
     table_option,
     transfer_options,
 )
@@ -174,15 +174,7 @@ def quiescing_options(function: Function) -> Function:
 @audit_option
 @click.option("--no-volume-groups", is_flag=True, help="Leave out the volume groups that are attached to the VM (v4).")
 @click.option("--no-verify", is_flag=True, help="Do not read back what was written before the point is committed.")
-@click.option(
-    "--retry-for",
-    "retry_for_s",
-    type=click.FloatRange(0, MAX_RETRY_S),
-    metavar="SECONDS",
-    default=CaptureOptions.retry_for_s,
-    show_default=True,
-    help="How long to try again after a lost connection without getting any further; 0: not at all.",
-)
+@retry_for_option
 @afresh_options
 @attach_options
 @tunnel_options

@@ -20,6 +20,7 @@ import click
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.values import BANDWIDTH, SECONDS, SIZE, TIER
 from ntxengine.cli.variables import name_in
+from ntxengine.dataplane.retry import MAX_PATIENCE_S, Patience
 from ntxengine.dataplane.tier import Tier
 from ntxengine.dataplane.timetable import Timetable
 from ntxengine.errors import NtxError
@@ -155,6 +156,18 @@ flush_timeout_option = click.option(
     help="Longest wait for the target to make sure, at the end, of what it was sent; 1800.",
 )
 """Adds --flush-timeout; passes `flush_timeout_s`."""
+
+
+retry_for_option = click.option(
+    "--retry-for",
+    "retry_for_s",
+    type=click.FloatRange(0, MAX_PATIENCE_S),
+    metavar="SECONDS",
+    default=Patience.seconds,
+    show_default=True,
+    help="How long to try again after a lost connection without getting any further; 0: not at all.",
+)
+"""Adds --retry-for; passes `retry_for_s`."""
 
 
 def transfer_options(function: Function) -> Function:

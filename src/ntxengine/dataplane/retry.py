@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
+MAX_PATIENCE_S = 7 * 24 * 3600
 
 _LOST = frozenset(
     {
@@ -64,8 +65,11 @@ def is_lost_connection(error: BaseException) -> bool:
 class Going(Protocol):
     """What of a copy that goes on decides whether to try it again: Checkpoints has it."""
 
-    has_begun: bool
     retries: int
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether both ends were there."""
 
     @property
     def stored_to(self) -> int:
@@ -101,7 +105,7 @@ async def retrying(
             if left_s <= 0:
                 raise
             now_s = min(wait_s, left_s)
-            tell(f"{name}: {error}; trying again in {now_s:.1f} s, from byte {checkpoints.stored_to} on")
+            tell(f"{name}: {error}; trying again in {now_s:.1f} s")
         checkpoints.retries += 1
         await patience.sleep(now_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
