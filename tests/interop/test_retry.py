@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,49 +19,17 @@ from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.dataplane.retry import Patience, retrying
 from ntxengine.errors import TargetError
-from tests.support.servers import require
+from tests.support.servers import MortalServer
 
 SIZE = 40 << 20
 
 
-class Server:
-    """An nbdkit on a socket of its own, that can be killed, stopped and started again."""
-
-    def __init__(self, folder: Path, disk: Path) -> None:
-        require("nbdkit")
-        self._socket = folder / "s"
-        self._command = ["setpriv", "--pdeathsig", "KILL", "nbdkit", "-f", "-U", str(self._socket), "file", str(disk)]
-        self._process: subprocess.Popen[bytes] | None = None
-        self.uri = f"nbd+unix:///?socket={self._socket}"
-
-    async def start(self) -> None:
-        self._socket.unlink(missing_ok=True)
-        self._process = subprocess.Popen(self._command)
-        while not self._socket.exists():
-            await asyncio.sleep(0.01)
-
-    def send(self, number: int) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path) -> Iterator[MortalServer]:
     disk = tmp_path / "disk"
     disk.write_bytes(os.urandom(1 << 20) * (SIZE >> 20))  # what was there shows where it is not replaced
-    server = Server(tmp_path, disk)
-    with contextlib.closing(_Closing(server)):
+    with MortalServer(tmp_path, disk) as server:
         yield server
-
-
-class _Closing:
-    def __init__(self, server: Server) -> None:
-        self.close = server.kill
 
 
 def make_source(path: Path) -> Path:
@@ -100,7 +66,7 @@ async def go_on(
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "stalls"])
 async def test_a_server_that_fails_again_and_again_costs_no_byte(
-    how: int, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: int, server: MortalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(due, "DUE_S", 0.1)
     monkeypatch.setattr(due, "_SELDOMER", 0)  # whatever a flush takes here
@@ -115,9 +81,8 @@ async def test_a_server_that_fails_again_and_again_costs_no_byte(
             server.send(how)
             await asyncio.sleep(1.2 if how == signal.SIGSTOP else 0.1)  # longer than an answer is waited for
             server.kill()
-            await server.start()
+            server.start()
 
-    await server.start()
     async with open_source(str(make_source(tmp_path / "source"))) as source:
         with Manifest.create(tmp_path / "manifest", size=SIZE) as manifest:
             troubled = asyncio.create_task(trouble())
@@ -132,7 +97,7 @@ async def test_a_server_that_fails_again_and_again_costs_no_byte(
             await verify(source, manifest, options=CopyOptions())
 
 
-async def test_a_server_that_stays_away_is_given_up(server: Server, tmp_path: Path) -> None:
+async def test_a_server_that_stays_away_is_given_up(server: MortalServer, tmp_path: Path) -> None:
     checkpoints = Checkpoints()
 
     async def trouble() -> None:
@@ -141,7 +106,6 @@ async def test_a_server_that_stays_away_is_given_up(server: Server, tmp_path: Pa
         await asyncio.sleep(0.2)
         server.kill()
 
-    await server.start()
     async with open_source(str(make_source(tmp_path / "source"))) as source:
         with Manifest.create(tmp_path / "manifest", size=SIZE) as manifest:
             troubled = asyncio.create_task(trouble())

@@ -69,6 +69,41 @@ def nbdkit(*arguments: str) -> Iterator[str]:
         yield uri
 
 
+class MortalServer:
+    """An nbdkit on a socket of its own, that can be killed, stopped and started again.  A context manager."""
+
+    def __init__(self, folder: Path, disk: Path) -> None:
+        require("nbdkit")
+        self._socket = folder / "s"
+        self._command = ["setpriv", "--pdeathsig", "KILL", "nbdkit", "-f", "-U", str(self._socket), "file", str(disk)]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.uri = f"nbd+unix:///?socket={self._socket}"
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        self._socket.unlink(missing_ok=True)
+        self._process = subprocess.Popen(self._command)
+        _wait_for(self._socket, self._process)
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill it, and wait until it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> MortalServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
 @contextlib.contextmanager
 def slow_to_flush(seconds: float, size: str = "1M") -> Iterator[str]:
     """Serve a disk that drops what is written and takes `seconds` for a flush; yields the URI."""
