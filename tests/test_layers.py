@@ -46,23 +46,26 @@ PYTHON_LAYERS = {
     "verify": {"repository", "images", "dataplane", "concurrency", "errors", "events", "units"},
     "probe": {"prism", "attach", "images", "concurrency", "errors", "files", "ids", "units"},
     "restore": {"repository", "images", "_core", "dataplane", "concurrency", "errors", "events", "files"},
+    "copying": {"images", "_core", "dataplane", "concurrency", "errors", "files", "units"},
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"concurrency", "errors", "units", "ids"},
     # the library: the calls, and the names that `import ntxengine` shows
     "api": {
-        "capture", "restore", "prism", "attach", "repository", "images", "dataplane", "tunnel",
+        "capture", "copying", "restore", "prism", "attach", "repository", "images", "dataplane", "tunnel",
         "concurrency", "errors", "events", "ids",
     },
     "__init__": {
-        "api", "capture", "verify", "restore", "prism", "repository", "dataplane", "tunnel", "errors", "events",
+        "api", "capture", "copying", "verify", "restore", "prism", "repository", "dataplane", "tunnel", "errors",
+        "events",
     },
     # the top
     "__main__": {"cli"},
     "demo": {"errors", "units"},
     "bench": {"images", "dataplane", "concurrency", "errors", "units"},
     "cli": {
-        "api", "capture", "verify", "restore", "sweep", "probe", "prism", "attach", "repository", "sim", "demo",
-        "bench", "images", "_core", "dataplane", "tunnel", "concurrency", "errors", "events", "files", "ids", "machine",
+        "api", "capture", "copying", "verify", "restore", "sweep", "probe", "prism", "attach", "repository", "sim",
+        "demo", "bench", "images", "_core", "dataplane", "tunnel", "concurrency", "errors", "events", "files", "ids",
+        "machine",
         "units",
     },
 }  # fmt: skip
@@ -118,8 +121,9 @@ FACADES = {
         "verify": {"open"},
         "probe": {"qemu_img"},
         "repository": {"create", "qemu_img", "qemu_nbd", "served"},
+        "copying": {"endpoints", "targets"},
         "api": {"endpoints"},
-        "cli": {"endpoints", "formats"},
+        "cli": {"endpoints", "formats", "targets"},
     },
 }
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ntxengine.api.inventory import VmFilter, search_vms
     from ntxengine.api.points import newest_point, restore_point
     from ntxengine.capture import Audit, CaptureOptions
+    from ntxengine.copying import DiskCopyReport
     from ntxengine.dataplane.bandwidth import Bandwidth
     from ntxengine.dataplane.copy import CopyOptions
     from ntxengine.dataplane.differing import differing_extents
@@ -83,6 +84,7 @@ _HOMES = {
     "restore_point": "ntxengine.api.points",
     "Audit": "ntxengine.capture",
     "CaptureOptions": "ntxengine.capture",
+    "DiskCopyReport": "ntxengine.copying",
     "Bandwidth": "ntxengine.dataplane.bandwidth",
     "CopyOptions": "ntxengine.dataplane.copy",
     "differing_extents": "ntxengine.dataplane.differing",
@@ -162,6 +164,7 @@ __all__ = [
     "CopyReport",
     "CredentialsError",
     "Disk",
+    "DiskCopyReport",
     "DiskDone",
     "Event",
     "Extents",

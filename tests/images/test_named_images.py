@@ -14,8 +14,9 @@ from ntxengine.dataplane.extents import whole
 from ntxengine.dataplane.open import open_source
 from ntxengine.errors import NtxError, OptionsError
 from ntxengine.images import named as named_image
-from ntxengine.images.endpoints import Format, SourceFormat, open_named_source, open_named_target
+from ntxengine.images.endpoints import Format, SourceFormat, open_named_source
 from ntxengine.images.named import chain_of
+from ntxengine.images.targets import TargetSpec, open_named_target
 from tests.support.servers import qemu_img
 
 MIB = 1024**2
@@ -46,7 +47,7 @@ async def test_chain_beside_the_image_gives_the_bytes_that_qemu_reads(base_forma
     qemu_img("convert", "-f", "qcow2", "-O", "raw", str(top), str(by_qemu))
 
     async with open_named_source(str(top), SourceFormat("qcow2")) as device:
-        async with open_named_target(str(tmp_path / "ours"), source=device) as target:
+        async with open_named_target(TargetSpec(str(tmp_path / "ours"), device.size), device) as target:
             await copy(device, target.device, [whole(device.size)], options=CopyOptions())
 
     assert (tmp_path / "ours").read_bytes() == by_qemu.read_bytes() == raw.read_bytes()
@@ -59,7 +60,7 @@ async def test_raw_file_below_an_image_is_raw_whatever_it_looks_like(tmp_path: P
 
     chain = chain_of(tmp_path / "top")
     async with open_named_source(str(tmp_path / "top"), SourceFormat("qcow2")) as device:
-        async with open_named_target(str(tmp_path / "ours"), source=device) as target:
+        async with open_named_target(TargetSpec(str(tmp_path / "ours"), device.size), device) as target:
             await copy(device, target.device, [whole(device.size)], options=CopyOptions())
 
     assert (chain.images, chain.root_format) == ((tmp_path / "top", base), "raw")
@@ -207,7 +208,7 @@ async def test_full_disk_names_the_target_and_no_file_or_socket_of_ours(
 
     async with open_source("pattern:8M") as source:
         with pytest.raises(NtxError, match=f"^{small}/new: .*No space left"):
-            async with open_named_target(f"{small}/new", source=source, format=format) as target:
+            async with open_named_target(TargetSpec(f"{small}/new", source.size, format), source) as target:
                 await copy(source, target.device, [whole(source.size)], options=CopyOptions())
 
     assert list(small.iterdir()) == []
@@ -218,7 +219,7 @@ async def test_name_that_qemu_cannot_be_told_is_refused(tmp_path: Path) -> None:
 
     async with open_source("pattern:64K") as source:
         with pytest.raises(OptionsError, match="UTF-8"):
-            async with open_named_target(str(strange), source=source, format="qcow2"):
+            async with open_named_target(TargetSpec(str(strange), source.size, "qcow2"), source):
                 pass
     image(tmp_path / "image").rename(strange)
     with pytest.raises(OptionsError, match="UTF-8"):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from contextlib import ExitStack
 from pathlib import Path
 
 from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.copying import CopyRequest, DiskCopyReport, Telling, copy_disk
 from ntxengine.dataplane import copy as dataplane
-from ntxengine.dataplane.copy import CopyOptions, CopyReport, OnProgress
-from ntxengine.dataplane.location import parse
+from ntxengine.dataplane.copy import CopyOptions, OnProgress
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.mapping import map_device
+from ntxengine.dataplane.retry import Patience
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions
-from ntxengine.errors import OptionsError
-from ntxengine.images.endpoints import Format, SourceFormat, check_apart, open_named_source, open_named_target
+from ntxengine.images.endpoints import Format, SourceFormat, open_named_source
 
 Name = str | os.PathLike[str]
 """A disk: the path of a file or block device, or a URI: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH,
@@ -30,54 +29,45 @@ async def copy(
     target_format: Format | None = None,
     overwrite: bool = False,
     verify: bool = False,
+    journal: Path | str | None = None,
+    retry_for_s: float = Patience.seconds,
     options: CopyOptions | None = None,
     connection: ConnectionOptions = PLAIN,
     on_progress: OnProgress | None = None,
-) -> CopyReport:
+) -> DiskCopyReport:
     """Copy a disk to a file, a block device or an NBD server, and flush.  Zeros are neither read nor sent as bytes.
 
     A file that does not exist is made, and gets its name only when it is whole; one that exists must have the size of
     the source, and needs `overwrite`.  The formats say what a file is that looks like an image: its bytes (`raw`), or
     the disk inside, a new image as a target (`qcow2`).  `verify`: read the target back, and compare.
-    Cancelling ends it within a second: no thread, connection or unfinished file is left.
+    A lost connection to a server is tried again as long as that gets any further within `retry_for_s`; 0: not at all.
+    With a `journal`, a file, the same call goes on where an earlier one was, however that ended.  Without one,
+    cancelling ends it within a second: no thread, connection or unfinished file is left.
     Units:  `on_progress` is told of bytes, a few times a second, in the event loop; of the read-back from 0 again.
-    Errors: OptionsError (a name or a size is wrong), SourceError, TargetError, NbdError, TransferTimeout, ToolError (of
-            qemu, for images), ChecksumMismatch (`verify`).
+    Errors: OptionsError (a name or a size is wrong, the journal is of another copy), SourceError, TargetError,
+            NbdError, TransferTimeout, ToolError (of qemu, for images), ChecksumMismatch (`verify`), LockedError
+            (another process uses the journal), RepositoryError (it is damaged).
     """
     options = options or CopyOptions()
-    from_, to, said = _text(source), _text(target), SourceFormat(source_format)
-    if verify and parse(to).kind == "null":
-        raise OptionsError("null: keeps nothing that could be read back to verify it")
-    await to_thread_joined(check_apart, from_, said, to)
-    timeout_s, connections = options.timeout_s, options.most_connections
-    with ExitStack() as stack:
-        source_opening = open_named_source(
-            from_, said, timeout_s=timeout_s, connections=connections, connection=connection
-        )
-        async with source_opening as device:
-            manifest = stack.enter_context(Manifest.temporary(size=device.size)) if verify else None
-            extents = stack.enter_context(await map_device(device, timeout_s=timeout_s))
-            opening = open_named_target(
-                to,
-                source=device,
-                format=target_format,
-                overwrite=overwrite,
-                options=options,
-                connection=connection,
-            )
-            async with opening as opened:
-                report = await dataplane.copy(
-                    device,
-                    opened.device,
-                    extents.windows(),
-                    options=dataclasses.replace(options, target_is_zero=options.target_is_zero or opened.is_zero),
-                    manifest=manifest,
-                    bytes_expected=device.size,
-                    on_progress=on_progress,
-                )
-                if manifest is not None:
-                    await dataplane.verify(opened.device, manifest, options=options, on_progress=on_progress)
-    return report
+    request = CopyRequest(
+        source=_text(source),
+        target=_text(target),
+        said=SourceFormat(source_format),
+        target_format=target_format,
+        journal_file=None if journal is None else Path(journal),
+        retry_for_s=retry_for_s,
+        verify=verify,
+        overwrite=overwrite,
+        wants_digest=False,
+        options=options,
+        connection=connection,
+    )
+    tell = on_progress or (lambda progress: None)
+    telling = Telling(
+        progress=lambda label, progress: tell(progress),
+        map=lambda device: map_device(device, timeout_s=options.timeout_s),
+    )
+    return (await copy_disk(request, telling)).report
 
 
 async def digest(

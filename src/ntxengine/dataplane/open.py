@@ -134,9 +134,8 @@ async def open_target(
             yield Target(device, is_zero=True)
     elif location.kind == "file" and not os.path.lexists(location.path):
         with new_file(Path(location.path)) as unfinished:
-            _set_size(unfinished, size, of=location.path)
-            made = Location("file", str(unfinished), path=str(unfinished))
-            async with _opened(made, write=True, timeout_s=timeout_s) as device:
+            set_size(unfinished, size, of=location.path)
+            async with open_made(unfinished, timeout_s=timeout_s) as device:
                 yield Target(device, is_zero=True)
     else:
         async with open_existing(
@@ -163,6 +162,14 @@ async def open_existing(
         _check_existing(location.text, device, size, overwrite=overwrite)
         with naming(location.path, location.path) if location.kind == "file" else nullcontext():
             yield device
+
+
+@asynccontextmanager
+async def open_made(path: Path, *, timeout_s: float = 60.0) -> AsyncIterator[Device]:
+    """Open a file for writing that was made by us, whatever it is called until it is whole.  Errors: as open_target."""
+    made = Location("file", str(path), path=str(path))
+    async with _opened(made, write=True, timeout_s=timeout_s) as device:
+        yield device
 
 
 def _check_not_source(target: Path, source: Path) -> None:
@@ -217,6 +224,24 @@ def new_file(path: Path) -> Iterator[Path]:
             raise
 
 
+@contextmanager
+def kept_file(path: Path, unfinished: Path, *, is_there: bool) -> Iterator[None]:
+    """Let `unfinished`, a new and empty file unless it `is_there`, become `path` if the block ends without an error.
+
+    If not it stays.
+    Errors: TargetError, as new_file.
+    """
+    if not is_there:
+        try:
+            os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        except OSError as exc:
+            error = machine_error(f"{unfinished}: cannot be made", exc)
+            raise error or TargetError(f"{unfinished}: cannot be made: {exc.strerror}", errno=exc.errno or 0) from exc
+    with naming(str(unfinished), str(path)):
+        yield
+    _publish(unfinished, path)
+
+
 def check_new(path: Path) -> None:
     """Find out what can be found out of making a file without making it.  Errors: TargetError, as new_file."""
     try:
@@ -230,7 +255,8 @@ def check_new(path: Path) -> None:
         raise TargetError(f"{path}: cannot be made: {os.strerror(code)}", errno=code)
 
 
-def _set_size(path: Path, size: int, *, of: str) -> None:
+def set_size(path: Path, size: int, *, of: str) -> None:
+    """Give a file a size, sparse.  Errors: TargetError, which names it as the file that it will be."""
     try:
         os.truncate(path, size)
     except OSError as exc:

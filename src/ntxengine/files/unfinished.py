@@ -2,6 +2,7 @@
 
     .NAME.xxxxxxxx.ntx-unfinished     becomes NAME; locked by whoever makes it, as long as that one lives
     NAME.ntx-unfinished               of a restore, which locks the folder
+    NAME.ntx-partial                  of a copy with a journal, which goes on with it: not looked at here
 
 The death of a process frees its lock: what is not locked was left.  Where nobody can tell, nothing is removed.
 

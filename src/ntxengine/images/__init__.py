@@ -7,5 +7,6 @@ qemu_nbd.py      a qemu-nbd that serves one image                 qemu_img.py   
 process.py       programs that end with us
 header.py        what the header of an image says
 endpoints.py     SOURCE and TARGET as a person names them         named.py      those that are images
+targets.py       TARGET opened as often as it takes until it is whole
 formats.py       what a file looks like
 """

@@ -19,9 +19,8 @@ from typing import Literal, get_args
 
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.location import Location, parse
-from ntxengine.dataplane.open import Target, open_source, open_target
+from ntxengine.dataplane.open import open_source
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions
 from ntxengine.errors import OptionsError
 from ntxengine.files.identity import is_same
@@ -122,40 +121,19 @@ def check_apart(source: str, said: SourceFormat, target: str) -> None:
     path = Path(parse(target).path)
     if said.format != "qcow2" or parse(target).kind != "file" or not path.exists():
         return
-    from ntxengine.images.named import chain_of
-
-    for image in chain_of(Path(parse(source).path), said.backing_folders).images:
+    for image in images_of(source, said):
         if is_same(image, path):
             raise OptionsError(f"{target}: is the source itself, or an image below it")
 
 
-@asynccontextmanager
-async def open_named_target(
-    target: str,
-    *,
-    source: Device,
-    format: Format | None = None,
-    overwrite: bool = False,
-    options: CopyOptions | None = None,
-    connection: ConnectionOptions = PLAIN,
-) -> AsyncIterator[Target]:
-    """Open `target` for a copy of `source`; `qcow2`: a new image, of whole sectors, kept only on success.
+def images_of(source: str, said: SourceFormat) -> tuple[Path, ...]:
+    """Return the files that hold a source on this machine.  Errors: OptionsError (the chain is refused)."""
+    path = Path(parse(source).path)
+    if said.format != "qcow2":
+        return (path,)
+    from ntxengine.images.named import chain_of
 
-    `options` are those of the copy.
-    Errors: as open_target; OptionsError (it is named like an image, or looks like one), ToolError.
-    """
-    await to_thread_joined(check_target, target, format)
-    location, options = parse(target), options or CopyOptions()
-    if format == "qcow2":
-        from ntxengine.images.named import new_image
-
-        opening = new_image(Path(location.path), source=source, options=options)
-    else:
-        opening = open_target(
-            location, source=source, overwrite=overwrite, timeout_s=options.timeout_s, connection=connection
-        )
-    async with opening as opened:
-        yield opened
+    return chain_of(path, said.backing_folders).images
 
 
 def size_of_new(size: int, format: Format | None) -> int:

@@ -8,19 +8,19 @@ person named, and each file is opened in the format that the one above records.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import CopyOptions
-from ntxengine.dataplane.open import Target, naming, new_file
+from ntxengine.dataplane.open import Target, naming
 from ntxengine.errors import OptionsError
 from ntxengine.files import durable
 from ntxengine.images import qemu_img
-from ntxengine.images.create import NewImage, create_image
+from ntxengine.images.create import NewImage, create_image, reopen_image
 from ntxengine.images.header import BadHeader, Header, read_header
 from ntxengine.images.open import open_image
 
@@ -42,20 +42,37 @@ async def open_named_image(
         yield device
 
 
-@asynccontextmanager
-async def new_image(path: Path, *, source: Device, options: CopyOptions) -> AsyncIterator[Target]:
-    """Open a new image for a copy of `source`: of whole sectors, and kept only on success.
+class MadeImage:
+    """A new image at `path` for a copy of `size` bytes: of whole sectors, under another name until it is whole."""
 
-    Errors: TargetError, ToolError, NbdError.
-    """
-    _check_name(path)
-    with new_file(path) as unfinished:
-        new = NewImage(unfinished, qemu_img.rounded_size(source.size))
-        async with create_image(new, "qcow2", options) as image:
-            with naming(image.device.name, str(path)):
-                yield Target(image.device, is_zero=True)
-            await image.finish()
-        await to_thread_joined(durable.sync, unfinished)
+    def __init__(self, path: Path, *, size: int, options: CopyOptions) -> None:
+        """Errors: OptionsError (qemu cannot be told its name)."""
+        _check_name(path)
+        self._path = path
+        self._size = qemu_img.rounded_size(size)
+        self._options = options
+
+    def opening(self, file: Path, *, is_there: bool) -> Callable[[Device], AbstractAsyncContextManager[Target]]:
+        """Return what opens it, as often as wanted; when that ends without an error, it is whole and synced.
+
+        It is made of an empty file when it is opened first, unless it `is_there`.
+        Errors: TargetError, ToolError, NbdError; RepositoryError (it is not that image).
+        """
+        was_made = is_there
+
+        @asynccontextmanager
+        async def opened(_source: Device) -> AsyncIterator[Target]:
+            nonlocal was_made
+            new = NewImage(file, self._size)
+            async with (reopen_image if was_made else create_image)(new, "qcow2", self._options) as image:
+                image.keep()  # whether it is of any use is for who gave the file
+                was_made = True
+                with naming(image.device.name, str(self._path)):
+                    yield Target(image.device, is_zero=True)
+                await image.finish()
+            await to_thread_joined(durable.sync, file)
+
+        return opened
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,161 @@
+"""`ntx copy` between two servers that die and stall at random moments: it goes on by itself, and every byte is right.
+
+A few losses in `make test`; `make soak` sets NTX_COPY_LOSSES for fifty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import ntxengine
+from ntxengine.dataplane import checkpoints as due
+from tests.cli.ntx import assert_refused, ntx
+from tests.copying.interrupting import MIB, make_disk, start, stored_to, wait_until
+from tests.support.servers import MortalServer
+
+SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
+LOSSES = int(os.environ.get("NTX_COPY_LOSSES", "5"))
+ANSWER_S = 0.5
+"""How long an answer is waited for: a stall is longer."""
+LONGEST_S = 60 + 10 * LOSSES
+BANDWIDTH = 4 * MIB
+DISK_SIZE = LOSSES * 3 * MIB + 512
+
+
+@pytest.fixture
+def ends(tmp_path: Path) -> Iterator[tuple[MortalServer, MortalServer]]:
+    make_disk(tmp_path / "source", DISK_SIZE)
+    (tmp_path / "target").write_bytes(random.Random(2).randbytes(DISK_SIZE))
+    with ExitStack() as stack:
+        servers = []
+        for name in ("source", "target"):
+            folder = tmp_path / f"at-{name}"
+            folder.mkdir()
+            servers.append(stack.enter_context(MortalServer(folder, tmp_path / name)))
+        yield servers[0], servers[1]
+
+
+def copy(ends: tuple[MortalServer, MortalServer], target: Path, *options: str) -> subprocess.Popen[bytes]:
+    """Start a copy, and return when something has come to `target`, which the second server has."""
+    before = target.stat().st_mtime_ns
+    process = start(
+        *("copy", ends[0].uri, ends[1].uri, "--bandwidth", f"{BANDWIDTH}", "--timeout", f"{ANSWER_S}"),
+        *("--connections", "2", "--progress", "none", "--json", *options),
+    )
+    assert wait_until(lambda: target.stat().st_mtime_ns != before or process.poll() is not None)
+    return process
+
+
+def disturb(server: MortalServer, chance: random.Random) -> None:
+    """Let a server die, or say nothing for longer than an answer is waited for, and come back."""
+    if chance.random() < 0.5:
+        server.send(signal.SIGSTOP)
+        time.sleep(chance.uniform(1.5, 3) * ANSWER_S)
+        server.send(signal.SIGCONT)
+        return
+    server.kill()
+    time.sleep(chance.uniform(0, 0.5))
+    server.start()
+
+
+def test_servers_that_die_and_stall_cost_no_byte(ends: tuple[MortalServer, MortalServer], tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    process = copy(ends, tmp_path / "target", "--verify", "--retry-for", "30")
+    ended_by = time.monotonic() + LONGEST_S
+
+    losses = 0
+    while losses < LOSSES and process.poll() is None:
+        time.sleep(chance.uniform(0.3, 0.9))
+        disturb(chance.choice(ends), chance)
+        losses += 1
+    out, err = process.communicate(timeout=max(1, ended_by - time.monotonic()))
+
+    assert process.returncode == 0, err.decode()
+    assert (tmp_path / "target").read_bytes() == (tmp_path / "source").read_bytes()
+    report = json.loads(out)
+    assert report["verified"]
+    assert report["reconnects"] >= 1
+    assert report["bytes_done"] == DISK_SIZE
+    assert report["bytes_repeated"] < DISK_SIZE
+    assert err.decode().count("trying again in") == report["reconnects"]
+
+
+def test_without_retries_the_first_loss_ends_it(ends: tuple[MortalServer, MortalServer], tmp_path: Path) -> None:
+    process = copy(ends, tmp_path / "target", "--retry-for", "0")
+    ends[1].kill()
+    out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 1, err.decode()
+    assert json.loads(out)["error"]["class"] == "TargetError"
+    assert "trying again" not in err.decode()
+
+
+def test_a_server_that_comes_back_with_another_disk_is_refused(
+    ends: tuple[MortalServer, MortalServer], tmp_path: Path
+) -> None:
+    process = copy(ends, tmp_path / "target", "--journal", str(tmp_path / "journal"))
+    assert wait_until(lambda: stored_to(tmp_path / "journal") > 0)
+    ends[1].kill()
+    (tmp_path / "target").write_bytes(bytes(DISK_SIZE))
+    ends[1].start()
+    out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 2, err.decode()
+    assert "does not hold what was copied to it before" in json.loads(out)["error"]["message"]
+
+
+def test_a_server_that_comes_back_with_another_size_is_refused(
+    ends: tuple[MortalServer, MortalServer], tmp_path: Path
+) -> None:
+    process = copy(ends, tmp_path / "target")
+    ends[0].kill()
+    os.truncate(tmp_path / "source", DISK_SIZE - 512)
+    ends[0].start()
+    out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 1, err.decode()
+    assert f"had {DISK_SIZE} bytes when the copy began" in json.loads(out)["error"]["message"]
+
+
+def test_a_time_that_is_none_is_refused(tmp_path: Path) -> None:
+    ran = ntx("copy", "pattern:1M", "null:", "--retry-for", "-1")
+
+    assert_refused(ran, 2, "--retry-for")
+
+
+async def test_nothing_is_left_of_connections_that_were_lost(
+    ends: tuple[MortalServer, MortalServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due, "DUE_S", 0.05)
+    monkeypatch.setattr(due, "_SELDOMER", 0)
+    options = ntxengine.CopyOptions(bandwidth=BANDWIDTH, timeout_s=ANSWER_S, connections=2)
+    await ntxengine.copy(ends[0].uri, "null:")  # what is opened once is open
+    before = (len(os.listdir("/proc/self/fd")), threading.active_count())
+
+    async def trouble() -> None:
+        for server in (ends[0], ends[1], ends[0]):
+            await asyncio.sleep(0.5)
+            server.kill()
+            await asyncio.sleep(0.05)
+            server.start()
+
+    troubled = asyncio.create_task(trouble())
+    report = await ntxengine.copy(ends[0].uri, ends[1].uri, options=options, verify=True)
+    await troubled
+
+    assert report.reconnects >= 1
+    assert (tmp_path / "target").read_bytes() == (tmp_path / "source").read_bytes()
+    assert len(os.listdir("/proc/self/fd")) == before[0]
+    assert threading.active_count() <= before[1] + 2  # of the loop's executor, which stay for the next call

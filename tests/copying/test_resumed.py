@@ -1,0 +1,247 @@
+"""A copy with a journal goes on where it was, whatever ended it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import ntxengine
+from ntxengine.dataplane import journal
+from ntxengine.dataplane.journal import Journal
+from tests.cli.ntx import ntx
+from tests.copying.interrupting import MIB, SIZE, SLOW, Files, interrupted, make_disk, start, stored_to
+from tests.support.servers import nbdkit, require
+
+pytestmark = pytest.mark.usefixtures("often")
+
+
+async def test_it_goes_on_where_it_was(copied: Files) -> None:
+    stored = await copied.interrupt()
+    assert copied.names() == ["journal", "journal.manifest", "source", "target.ntx-partial"]
+
+    report = await copied.copy()
+
+    assert copied.names() == ["source", "target"]
+    assert copied.target.read_bytes() == copied.source.read_bytes()
+    assert report.resumed_from == stored > 0
+    assert report.bytes_done == SIZE - stored
+    assert report.bytes_read <= SIZE - stored
+    assert 0 <= report.bytes_repeated < SIZE - stored
+
+
+async def test_what_lies_behind_what_is_stored_is_not_believed(copied: Files) -> None:
+    stored = await copied.interrupt()
+    with open(copied.partial, "r+b") as file:  # as if that, and its digests, had never reached the disk, or half
+        file.seek(stored)
+        file.write(os.urandom(SIZE - stored))
+    with open(copied.manifest, "r+b") as file:
+        file.seek(4096 + 16 * (stored // 65536))
+        file.write(os.urandom(16 * -(-(SIZE - stored) // 65536)))
+
+    await copied.copy()
+
+    assert copied.target.read_bytes() == copied.source.read_bytes()
+
+
+async def test_one_that_ends_at_once_leaves_nothing(copied: Files) -> None:
+    task = asyncio.create_task(
+        ntxengine.copy(copied.source, copied.target, journal=copied.journal, options=SLOW, retry_for_s=0)
+    )
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert copied.names() == ["source"]
+
+
+async def test_an_image_goes_on(copied: Files) -> None:
+    require("qemu-nbd", "qemu-img")
+    image = copied.folder / "target.qcow2"
+    await interrupted(copied.source, image, copied.journal, target_format="qcow2")
+    assert copied.names() == ["journal", "journal.manifest", "source", "target.qcow2.ntx-partial"]
+
+    report = await ntxengine.copy(copied.source, image, journal=copied.journal, target_format="qcow2", verify=True)
+
+    assert report.resumed_from > 0
+    assert copied.names() == ["source", "target.qcow2"]
+    subprocess.run(["qemu-img", "check", "-q", image], check=True)
+    subprocess.run(["qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", copied.source, image], check=True)
+
+
+async def test_the_disk_in_an_image_is_known_by_all_its_files(copied: Files) -> None:
+    require("qemu-nbd", "qemu-img")
+    image, base = copied.folder / "top.qcow2", copied.folder / "base.qcow2"
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", copied.source, base], check=True)
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", image]
+    subprocess.run(command, check=True)
+    await interrupted(image, copied.target, copied.journal, source_format="qcow2")
+    os.utime(base)
+
+    with pytest.raises(ntxengine.OptionsError, match="mtime of the source was"):
+        await ntxengine.copy(image, copied.target, journal=copied.journal, source_format="qcow2")
+
+
+async def test_an_export_goes_on_if_it_is_the_same(copied: Files) -> None:
+    disk = copied.folder / "disk"
+    disk.write_bytes(os.urandom(SIZE))
+    with nbdkit("file", str(disk)) as uri:
+        assert await interrupted(copied.source, uri, copied.journal) > 0
+        kept = disk.read_bytes()
+        disk.write_bytes(bytes(SIZE))
+        with pytest.raises(ntxengine.OptionsError, match="does not hold what was copied to it") as raised:
+            await ntxengine.copy(copied.source, uri, journal=copied.journal)
+        assert f"remove {copied.journal} to begin again" in str(raised.value)
+        disk.write_bytes(kept)
+
+        report = await ntxengine.copy(copied.source, uri, journal=copied.journal)
+
+    assert report.resumed_from > 0
+    assert disk.read_bytes() == copied.source.read_bytes()
+
+
+async def test_an_export_is_a_source_if_it_is_the_same(copied: Files) -> None:
+    with nbdkit("file", str(copied.source)) as uri:
+        assert await interrupted(uri, copied.target, copied.journal) > 0
+        make_disk(copied.source, seed=2)
+        with pytest.raises(ntxengine.OptionsError, match="does not hold what was copied from it"):
+            await ntxengine.copy(uri, copied.target, journal=copied.journal)
+        make_disk(copied.source, seed=1)
+
+        await ntxengine.copy(uri, copied.target, journal=copied.journal)
+
+    assert copied.target.read_bytes() == copied.source.read_bytes()
+
+
+# -------------------------------------------------------------------------------------------------- at the end
+
+
+class Killed(BaseException):
+    """What keeps a run from doing anything more."""
+
+
+@pytest.mark.parametrize("step", ["ntxengine.dataplane.open._publish", "ntxengine.dataplane.journal.remove"])
+async def test_one_that_was_killed_at_its_end_is_finished(
+    step: str, copied: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, die)
+        with pytest.raises(Killed):
+            await copied.copy()
+    has_name = "remove" in step
+    new = "target" if has_name else "target.ntx-partial"
+    assert copied.names() == ["journal", "journal.manifest", "source", new]
+
+    report = await copied.copy()
+
+    assert report.bytes_done == 0
+    assert copied.names() == ["source", "target"]
+    assert copied.target.read_bytes() == copied.source.read_bytes()
+
+
+async def test_one_that_was_killed_between_two_names_is_finished(copied: Files) -> None:
+    await copied.interrupt()
+    await finish_by_hand(copied)
+    os.link(copied.partial, copied.target)
+
+    await copied.copy()
+
+    assert copied.names() == ["source", "target"]
+    assert copied.target.read_bytes() == copied.source.read_bytes()
+
+
+async def finish_by_hand(copied: Files) -> None:
+    """Bring the target and the journal to where all is stored."""
+    digests = copied.folder / "digests"
+    with await ntxengine.digest(copied.source, manifest=digests):
+        pass
+    found = journal.read(copied.journal)
+    assert found is not None
+    digests.replace(copied.manifest)
+    with open(copied.partial, "r+b") as file:
+        file.write(copied.source.read_bytes())
+    journal.write(copied.journal, Journal(found.identity, SIZE, SIZE))
+
+
+# --------------------------------------------------------------------------------------------------- by command
+
+
+def test_extents_and_a_manifest_go_on(copied: Files, tmp_path: Path) -> None:
+    extents, manifest = tmp_path / "extents.json", tmp_path / "digests"
+    extents.write_text(
+        '[{"offset":0,"length":2097152,"type":"data"},{"offset":3145728,"length":524288,"type":"zero"},'
+        f'{{"offset":3801088,"length":{SIZE - 3801088},"type":"data"}}]'
+    )
+    copied.target.write_bytes(bytes([7]) * SIZE)
+    command = ("copy", copied.source, copied.target, "--overwrite", "--extents", extents, "--manifest", manifest)
+    journaled_command = (*command, "--journal", copied.journal)
+    process = start(*journaled_command, "--bandwidth", "2M", "--request-size", "64K", "--connections", "1")
+    while stored_to(copied.journal) == 0:
+        assert process.poll() is None, process.communicate()
+    process.kill()
+    process.communicate()
+
+    ran = ntx(*journaled_command, "--json")
+
+    assert ran.code == 0, ran.err
+    assert ran.json["resumed_from"] > 0
+    source, target = copied.source.read_bytes(), copied.target.read_bytes()
+    assert target[:2097152] == source[:2097152]
+    assert target[2097152:3145728] == bytes([7]) * MIB
+    assert target[3145728 : 3145728 + 524288] == bytes(524288)
+    assert target[3801088:] == source[3801088:]
+    with ntxengine.Manifest.open(manifest) as found:
+        assert found.disk_digest == ran.json["digest"]
+    assert copied.names() == ["digests", "extents.json", "source", "target"]
+
+
+def test_it_says_how_far_it_was(copied: Files) -> None:
+    command = ("copy", copied.source, copied.target, "--journal", copied.journal)
+    process = start(*command, "--bandwidth", "2M", "--request-size", "64K", "--connections", "1")
+    while stored_to(copied.journal) == 0:
+        assert process.poll() is None, process.communicate()
+    process.terminate()
+    _, err = process.communicate()
+    assert "are stored: the same command goes on there" in err.decode()
+    assert process.returncode == 143
+
+    ran = ntx(*command, "--progress", "plain")
+
+    assert ran.code == 0, ran.err
+    assert "going on: " in ran.err
+    assert " are stored, " in ran.err
+    assert "gone on with" in ran.out
+    assert "copied once more" in ran.out
+
+
+def test_half_the_space_is_one_clear_line(small_fs: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = small_fs("4m")
+    source = make_disk(tmp_path / "source", 8 * MIB)
+    target = folder / "target"
+    command = ("copy", source, target, "--journal", tmp_path / "journal")
+    process = start(*command, "--bandwidth", "8M", "--request-size", "64K", "--connections", "1", "--progress", "none")
+    _, err = process.communicate(timeout=60)
+    lines = err.decode().splitlines()
+
+    assert process.returncode == 1
+    assert len(lines) == 1, lines
+    assert f"{target}: " in lines[0]
+    assert "No space left on device" in lines[0]
+    assert "the same command goes on there" in lines[0]
+    assert [path.name for path in folder.iterdir()] == ["target.ntx-partial"]
+
+    subprocess.run(["mount", "-o", "remount,size=16m", folder], check=True)
+    ran = ntx(*command, "--json", "--verify")
+
+    assert ran.code == 0, ran.err
+    assert ran.json["resumed_from"] > 0
+    assert target.read_bytes() == source.read_bytes()
+    assert [path.name for path in folder.iterdir()] == ["target"]
