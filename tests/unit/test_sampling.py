@@ -97,8 +97,8 @@ def test_a_sample_is_what_a_walk_over_every_sector_says(
         assert found.zero.tolist() == [number for number, kinds in enumerate(of_block) if kinds in ({"-"}, {"0"})]
 
 
-@given(blocks=st.integers(1, 5000), seed=st.integers(0, 2**32 - 1), step=st.integers(1, 700))
-@settings(max_examples=60, deadline=None)
+@given(blocks=st.integers(1, 3000), seed=st.integers(0, 2**32 - 1), step=st.integers(100, 700))
+@settings(max_examples=30, deadline=None)
 def test_a_round_in_random_order_has_every_block_once(blocks: int, seed: int, step: int) -> None:
     cursor = Shuffled(seed, 0, blocks)
     seen: list[int] = []
@@ -116,11 +116,11 @@ def test_a_round_in_random_order_has_every_block_once(blocks: int, seed: int, st
 
 def test_a_part_of_a_random_order_is_a_random_sample() -> None:
     # Of 1000 blocks 10 are wrong, in a row: a tenth of the disk meets so many of them as chance has it.
-    met = [int((Shuffled.begin(1000, seed=seed).ahead(100) < 10).sum()) for seed in range(4000)]
+    met = [int((Shuffled.begin(1000, seed=seed).ahead(100) < 10).sum()) for seed in range(1000)]
 
     shares = np.bincount(met, minlength=4)[:4] / len(met)
     expected = [0.347, 0.389, 0.194, 0.057]  # hypergeometric
-    assert np.abs(shares - expected).max() < 0.03
+    assert np.abs(shares - expected).max() < 0.06
 
 
 def test_other_seeds_and_the_largest_disk_have_orders_too() -> None:
