@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ntxengine.dataplane.extents import ZERO, Extents
     from ntxengine.dataplane.manifest import Manifest
     from ntxengine.dataplane.progress import CopyReport, Progress
-    from ntxengine.dataplane.security import ConnectionOptions
+    from ntxengine.dataplane.security import ConnectionOptions, TlsOptions
     from ntxengine.errors import (
         AttachError,
         Cancelled,
@@ -94,6 +94,7 @@ _HOMES = {
     "CopyReport": "ntxengine.dataplane.progress",
     "Progress": "ntxengine.dataplane.progress",
     "ConnectionOptions": "ntxengine.dataplane.security",
+    "TlsOptions": "ntxengine.dataplane.security",
     "AttachError": "ntxengine.errors",
     "Cancelled": "ntxengine.errors",
     "ChecksumMismatch": "ntxengine.errors",
@@ -209,6 +210,7 @@ __all__ = [
     "StartedOver",
     "TargetError",
     "TaskFailed",
+    "TlsOptions",
     "ToolError",
     "TransferTimeout",
     "Vm",

@@ -1,0 +1,1 @@
+"""What does one wrong thing, for tests."""

@@ -103,3 +103,32 @@ def test_address_is_refused_where_only_a_path_can_be_meant(text: str) -> None:
 
     check_path(f"./{text}")
     check_path(f"/srv/{text}")
+
+
+def test_encrypted_location_has_the_same_parts_and_may_have_the_user_of_a_key() -> None:
+    tcp = parse("NBDS://al%40ice@host:1234/disk%20one")
+    unix = parse("nbds+unix:///x?socket=/run/s")
+    named = parse("nbds+unix://alice@/x?socket=/run/s")
+
+    assert (tcp.kind, tcp.is_tls, tcp.host, tcp.port) == ("nbd_tcp", True, "host", 1234)
+    assert (tcp.user, tcp.export) == ("al@ice", "disk one")
+    assert (unix.kind, unix.is_tls, unix.path, unix.export, unix.user) == ("nbd_unix", True, "/run/s", "x", "")
+    assert (named.user, named.path) == ("alice", "/run/s")
+    assert not parse("nbd://host/").is_tls
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("nbds://alice:secret@host/", "no user or password"),
+        ("nbds://host/?tls-certificates=/pki", "write nbds://HOST[:PORT]/EXPORT"),
+        ("nbds://::1:10898/", "nbds://[::1]:10898/"),
+        ("nbds+unix:///x", "write nbds+unix:///EXPORT?socket=PATH"),
+    ],
+)
+def test_encrypted_location_that_means_nothing_is_refused_as_such(text: str, right: str) -> None:
+    with pytest.raises(OptionsError) as caught:
+        parse(text)
+
+    assert right in str(caught.value)
+    assert "secret" not in str(caught.value)

@@ -70,7 +70,6 @@ def test_locations_say_what_they_mean() -> None:
         "nbd+unix://host/x?socket=/s",
         "nbd+unix:///?socket=" + "x" * 108,
         "nbd+unix:///?socket=/a&tls=1",
-        "nbds://host/x",
         "http://host/x",
         "pattern:x",
         "null:1",

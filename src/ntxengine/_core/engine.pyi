@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from ntxengine._core.limiter import Limiter
 from ntxengine._core.limits import Limits
+from ntxengine._core.tls import Tls
 
 BLOCK_SIZE: int
 DIGEST_SIZE: int
@@ -27,6 +28,7 @@ class Device:
         write: bool = False,
         timeout_ms: int,
         stop_fd: int = -1,
+        tls: Tls | None = None,
     ) -> Device: ...
     @staticmethod
     def open_null(size: int) -> Device: ...

@@ -9,6 +9,7 @@ from libc.string cimport memset
 cimport ntxengine._core.ntx as ntx
 from ntxengine._core.limiter cimport Limiter
 from ntxengine._core.ntx cimport extent_row
+from ntxengine._core.tls cimport Tls
 
 import numpy as np
 
@@ -78,11 +79,11 @@ cdef class Device:
         return self
 
     @staticmethod
-    def open_nbd(places, bytes export_name, *, bint write=False, unsigned timeout_ms, int stop_fd=-1):
+    def open_nbd(places, bytes export_name, *, bint write=False, unsigned timeout_ms, int stop_fd=-1, Tls tls=None):
         """Connect to the first place; each further connection of a job takes the next one.
 
         A place is the path of a unix socket, (that, what messages call the export), or (numeric address, port, what
-        messages call the host).
+        messages call the host).  With `tls` nothing goes there but through it.
         """
         cdef Device self = Device.__new__(Device)
         cdef ntx.ntx_error err
@@ -94,6 +95,7 @@ cdef class Device:
         cdef int rc
         for i in range(min(count, ntx.NTX_MAX_CONNECTIONS)):
             _set_place(&c_places[i], kept[i])
+            c_places[i].tls = NULL if tls is None else tls.tls
         with nogil:
             rc = ntx.ntx_open_nbd(c_places, count, c_name, mode, timeout_ms, stop_fd, &self.device, &err)
         if rc < 0:

@@ -11,6 +11,7 @@ cdef extern from "ntx.h" nogil:
     enum: NTX_MAX_REQUEST_SIZE
     enum: NTX_MAX_CONNECTIONS
     enum: NTX_MAX_IN_FLIGHT
+    enum: NTX_TLS_MIN_PSK
     enum: NTX_EXTENT_ZERO
     enum: NTX_DEVICE_READ_ONLY
     enum: NTX_DEVICE_CAN_ZERO
@@ -166,12 +167,33 @@ cdef extern from "ntx.h" nogil:
     void ntx_get_about "ntx_about"(ntx_about *about)
 
     int ntx_open_file(const char *path, ntx_open_mode mode, bool_t direct, ntx_device **device, ntx_error *err)
+    struct ntx_pem:
+        const char *name
+        const void *data
+        size_t size
+
+    struct ntx_tls_options:
+        const char *host_name
+        ntx_pem ca
+        ntx_pem certificate
+        ntx_pem key
+        const char *psk_user
+        const void *psk
+        size_t psk_size
+
+    struct ntx_tls:
+        pass
+
+    int ntx_tls_new(const ntx_tls_options *options, ntx_tls **tls, ntx_error *err)
+    void ntx_tls_free(ntx_tls *tls)
+
     struct ntx_nbd_place:
         const char *path
         const char *address
         uint16_t port
         const char *host
         const char *name
+        ntx_tls *tls
 
     int ntx_open_nbd(const ntx_nbd_place *places, size_t count, const char *export_name, ntx_open_mode mode,
                      unsigned timeout_ms, int stop_fd, ntx_device **device, ntx_error *err)

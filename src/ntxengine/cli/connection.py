@@ -10,15 +10,17 @@ from typing import Any
 
 from ntxengine.cli.options import Function
 from ntxengine.cli.ssh import ssh_options
-from ntxengine.dataplane.security import ConnectionOptions, SshOptions
+from ntxengine.cli.tls import tls_options
+from ntxengine.dataplane.security import ConnectionOptions, SshOptions, TlsOptions
 
 
 def connection_options(function: Function) -> Function:
-    """Add the options of ssh; pass `connection`."""
+    """Add the options of TLS and of ssh; pass `connection`."""
 
+    @tls_options
     @ssh_options
     @functools.wraps(function)
-    def with_connection(*args: Any, ssh: SshOptions, **kwargs: Any) -> Any:
-        return function(*args, connection=ConnectionOptions(ssh=ssh), **kwargs)
+    def with_connection(*args: Any, tls: TlsOptions | None, ssh: SshOptions, **kwargs: Any) -> Any:
+        return function(*args, connection=ConnectionOptions(tls=tls, ssh=ssh), **kwargs)
 
     return with_connection

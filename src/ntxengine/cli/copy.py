@@ -91,11 +91,11 @@ def copy_command(
     """Copy the disk SOURCE to TARGET, byte for byte, and flush.
 
     SOURCE is a file, a block device, nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH,
-    nbd+ssh://[USER@]HOST[:PORT]/EXPORT or pattern:SIZE; TARGET is one of the first five, or null: to drop the bytes.  A
-    file that does not exist is made, sparse, and gets its name only when it is whole; one that exists must have the
-    size of SOURCE, and --overwrite.  A device or an export may be larger: the rest is left as it is.  What exists is
-    written in place, zeros included unless --target-is-zero.  What looks like a disk image (QCOW2, VMDK, VHDX, VHD,
-    VDI) is refused until --source-format or --target-format is given.
+    nbd+ssh://[USER@]HOST[:PORT]/EXPORT or pattern:SIZE; TARGET is one of the first five, or null: to drop the bytes.
+    With nbds:// and nbds+unix:// it goes through TLS.  A file that does not exist is made, sparse, and gets its name
+    only when it is whole; one that exists must have the size of SOURCE, and --overwrite.  A device or an export may be
+    larger: the rest is left as it is.  What exists is written in place, zeros included unless --target-is-zero.  What
+    looks like a disk image (QCOW2, VMDK, VHDX, VHD, VDI) is refused until --source-format or --target-format is given.
 
     A lost connection to a server is tried again, and the copy goes on where it was.
 
@@ -104,6 +104,7 @@ def copy_command(
       ntx copy disk.raw nbd://server/disk0 --connections 8 --verify
       ntx copy nbd+unix:///?socket=/run/disk.sock disk.raw --bandwidth 200M
       ntx copy disk.raw nbd+ssh://backup@server:443/disk0 --ssh-key ~/.ssh/ntx
+      ntx copy disk.raw nbds://server/disk0 --tls-ca ca.pem --tls-cert cert.pem --tls-key key.pem
       ntx copy disk.raw /dev/sdb --extents changed.json --json
       ntx copy disk.qcow2 /dev/sdb --source-format qcow2
       ntx copy nbd://server/disk0 disk.raw --journal disk.journal

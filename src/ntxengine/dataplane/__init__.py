@@ -8,7 +8,7 @@ blocks.py         extents widened to blocks, and the rest
 progress.py       what a copy says of itself: counters, the report at its end
 open.py           devices: a file, a block device, an NBD export, made new or opened, and closed on every path
 connect.py        NBD servers: names looked up, addresses tried, given up when cancelled
-security.py       how their connections are kept from others
+security.py       how their connections are kept from others        tls.py            keys and certificates
 ssh_uri.py        NBD servers behind an ssh server: their URIs       through_ssh.py    their tunnels
 location.py       what names them: paths and URIs
 extents.py        which bytes: arrays and files of extents          extents_json.py   the same as JSON

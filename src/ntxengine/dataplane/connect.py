@@ -11,10 +11,12 @@ import os
 from collections.abc import Sequence
 
 from ntxengine._core.engine import Device
-from ntxengine.concurrency.completion import to_thread_interrupted
+from ntxengine._core.tls import Tls
+from ntxengine.concurrency.completion import to_daemon_thread, to_thread_interrupted
 from ntxengine.concurrency.names import addresses_of
 from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.security import ConnectionOptions
+from ntxengine.dataplane.tls import credentials
 from ntxengine.errors import PlaceError, TransferTimeout
 
 Place = bytes | tuple[bytes, bytes] | tuple[bytes, int, bytes]
@@ -26,22 +28,25 @@ async def connect(location: Location, *, write: bool, timeout_s: float, connecti
     """Connect to the export that `location`, of kind `nbd_unix` or `nbd_tcp`, names, as `connection` says.
 
     Of several addresses each gets an equal share of the time that is left: one may swallow what is sent to it.
-    Errors: NbdError, TransferTimeout, PlaceError (nobody is there, or the host name means nothing).
+    Errors: NbdError, TransferTimeout, PlaceError (nobody is there, or the host name means nothing), OptionsError (TLS).
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + timeout_s
+    tls = await to_daemon_thread(credentials, location, connection.tls)
     places = await _places(location, timeout_s)
     for left in range(len(places), 0, -1):
         share_s = (deadline - clock()) / left
         try:
-            return await open_places([places[-left]], location.export.encode(), write=write, timeout_s=share_s)
+            return await open_places([places[-left]], location.export.encode(), write=write, timeout_s=share_s, tls=tls)
         except (PlaceError, TransferTimeout):
             if left == 1:
                 raise
     raise AssertionError("a name without addresses is an error of its look-up")
 
 
-async def open_places(places: Sequence[Place], export: bytes, *, write: bool, timeout_s: float) -> Device:
+async def open_places(
+    places: Sequence[Place], export: bytes, *, write: bool, timeout_s: float, tls: Tls | None = None
+) -> Device:
     """Connect to the export at the first place; each further connection of a job takes the next one.
 
     Errors: NbdError, TransferTimeout, PlaceError (nobody is there).
@@ -50,7 +55,7 @@ async def open_places(places: Sequence[Place], export: bytes, *, write: bool, ti
     timeout_ms = max(1, int(timeout_s * 1000))
     try:
         return await to_thread_interrupted(
-            lambda: Device.open_nbd(places, export, write=write, timeout_ms=timeout_ms, stop_fd=stop),
+            lambda: Device.open_nbd(places, export, write=write, timeout_ms=timeout_ms, stop_fd=stop, tls=tls),
             interrupt=lambda: os.eventfd_write(stop, 1),
         )
     finally:

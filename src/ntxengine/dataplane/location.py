@@ -4,6 +4,7 @@
     nbd://HOST[:PORT]/[EXPORT]                an NBD server over TCP
     nbd+unix:///[EXPORT]?socket=PATH          an NBD server on a unix socket
     nbd+ssh://[USER@]HOST[:PORT]/[EXPORT]     an NBD server behind an ssh server (ssh_uri.py)
+    nbds://  nbds+unix://                     the same through TLS; with a pre-shared key also nbds://USER@HOST
     null:                                     a target that drops what it gets
     pattern:SIZE                              a source in which every 8 bytes hold their own offset
 
@@ -28,8 +29,8 @@ NBD_PORT = 10809
 _MAX_SIZE = 2**63 - 1
 _MAX_UNIX_PATH = 107  # sun_path without its NUL
 
-_NBD = ("nbd", "nbd+unix")
-_NOT_YET = ("nbds", "nbds+unix", "nbds+ssh", "nbd+vsock")
+_NBD = ("nbd", "nbd+unix", "nbds", "nbds+unix")
+_NOT_YET = ("nbds+ssh", "nbd+vsock")
 _PLAIN_PATH = ("/", "./", "../")
 _WORDS = {
     "null": "write null: to drop the bytes",
@@ -55,6 +56,9 @@ class Location:
     size: int = 0
     login: SshLogin | None = None
     far: FarEnd | None = None
+    is_tls: bool = False
+    user: str = ""
+    """Whose pre-shared key it is; "" where that is not said."""
 
 
 def parse(text: str) -> Location:
@@ -174,11 +178,12 @@ def _in_brackets(text: str) -> str:
 
     What is an address as a whole is one, and has no port: nobody can tell whether 80 is the end of ::1:80.
     """
+    scheme = _scheme(text)
     host, _, rest = text.partition("://")[2].partition("/")
     address, _, port = host.rpartition(":")
     if _is_ipv6(host):
-        return f"nbd://[{host}]/{rest}"
-    return f"nbd://[{address}]:{port}/{rest}" if _is_ipv6(address) and port.isdecimal() else ""
+        return f"{scheme}://[{host}]/{rest}"
+    return f"{scheme}://[{address}]:{port}/{rest}" if _is_ipv6(address) and port.isdecimal() else ""
 
 
 def _is_ipv6(text: str) -> bool:
@@ -190,27 +195,36 @@ def _is_ipv6(text: str) -> bool:
 
 
 def _parse_nbd(text: str) -> Location:
+    scheme = _scheme(text)
+    is_tls = scheme.startswith("nbds")
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as exc:
-        right = _in_brackets(text) or "nbd://HOST[:PORT]/EXPORT, an IPv6 address in brackets"
+        right = _in_brackets(text) or f"{scheme}://HOST[:PORT]/EXPORT, an IPv6 address in brackets"
         raise OptionsError(_USER.sub("//...@", f"{text}: its host or port cannot be read: write {right}")) from exc
-    if parts.username is not None or parts.password is not None:
-        raise OptionsError("an NBD URI takes no user or password: NBD without TLS has none")
+    if parts.password is not None or (parts.username is not None and not is_tls):
+        raise OptionsError("an NBD URI takes no user or password; with TLS it may have the user of a pre-shared key")
+    user = unquote(parts.username or "")
     export = unquote(parts.path.removeprefix("/"))
     if len(export.encode()) > 4096:
         raise OptionsError("an NBD export name has at most 4096 bytes")
-    if parts.scheme == "nbd":
+    if scheme in ("nbd", "nbds"):
         if not parts.hostname or parts.query:
-            right = "nbd://HOST[:PORT]/EXPORT" if "://" in text else _right_nbd(text)
+            right = f"{scheme}://HOST[:PORT]/EXPORT" if "://" in text else _right_nbd(text)
             raise OptionsError(f"{text}: write {right}; {_really(text)}")
         host = unquote(parts.hostname)  # fe80::1%25eth0: an address of one interface
-        return Location("nbd_tcp", text, host=host, port=NBD_PORT if port is None else port, export=export)
+        port = NBD_PORT if port is None else port
+        return Location("nbd_tcp", text, host=host, port=port, export=export, is_tls=is_tls, user=user)
     query = parse_qs(parts.query, keep_blank_values=True)
-    if parts.netloc or set(query) != {"socket"} or len(query["socket"]) != 1 or not query["socket"][0]:
-        raise OptionsError(f"{text}: write nbd+unix:///EXPORT?socket=PATH; {_really(text)}")
+    if (
+        parts.netloc.rpartition("@")[2]
+        or set(query) != {"socket"}
+        or len(query["socket"]) != 1
+        or not query["socket"][0]
+    ):
+        raise OptionsError(f"{text}: write {scheme}:///EXPORT?socket=PATH; {_really(text)}")
     path = query["socket"][0]
     if len(path.encode()) > _MAX_UNIX_PATH:
         raise OptionsError(f"{path}: a unix socket's path has at most {_MAX_UNIX_PATH} bytes")
-    return Location("nbd_unix", text, path=path, export=export)
+    return Location("nbd_unix", text, path=path, export=export, is_tls=is_tls, user=user)

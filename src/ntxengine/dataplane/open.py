@@ -43,7 +43,7 @@ async def _opened(
 
     A failure that the core could not give a side gets it here.
     """
-    if "\0" in location.path + location.host + location.export:
+    if "\0" in location.path + location.host + location.export + location.user:
         raise OptionsError(f"{location.text}: %00 cannot be part of a name")  # it would end the name there
     async with AsyncExitStack() as stack:
         try:

@@ -25,6 +25,7 @@ MAX_PATIENCE_S = 7 * 24 * 3600
 
 _LOST = frozenset(
     {
+        errno.EBADMSG,  # what came through TLS was changed on the way
         errno.ECONNABORTED,
         errno.ECONNREFUSED,
         errno.ECONNRESET,

@@ -1,0 +1,76 @@
+"""Real NBD servers that speak TLS, over TCP: host names are looked for in certificates."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ntxengine.dataplane.security import ConnectionOptions, TlsOptions
+from tests.support.pki import Pki
+from tests.support.servers import require
+
+
+def certificates(pki: Pki, *, is_known: bool = True, host_name: str | None = None) -> ConnectionOptions:
+    """Trust the CA, and be known by a certificate."""
+    return ConnectionOptions(
+        tls=TlsOptions(
+            ca=pki.ca_file,
+            certificate=pki.certificate if is_known else None,
+            key=pki.key if is_known else None,
+            host_name=host_name,
+        )
+    )
+
+
+def pre_shared(psk: Path) -> ConnectionOptions:
+    return ConnectionOptions(tls=TlsOptions(psk=psk))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _serving(command: list[str], port: int, log: Path) -> Iterator[int]:
+    require(command[0])
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{command} does not serve: {log.read_text()}")
+            time.sleep(0.01)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def nbdkit_tls(
+    pki: Pki, *plugin: str, psk: bool = False, tls: str = "require"
+) -> contextlib.AbstractContextManager[int]:
+    """Serve with nbdkit; yields the port."""
+    port = free_port()
+    how = [f"--tls-psk={pki.psk}"] if psk else [f"--tls-certificates={pki.folder}", "--tls-verify-peer"]
+    command = ["nbdkit", "-f", "-i", "127.0.0.1", "-p", str(port), f"--tls={tls}", *how, *plugin]
+    return _serving(command, port, pki.folder / f"{port}.log")
+
+
+def qemu_nbd_tls(pki: Pki, disk: Path, *, psk: bool = False) -> contextlib.AbstractContextManager[int]:
+    """Serve a raw disk with qemu-nbd; yields the port."""
+    port = free_port()
+    kind = "tls-creds-psk" if psk else "tls-creds-x509,verify-peer=on"
+    credentials = f"{kind},id=t0,endpoint=server,dir={pki.folder}"
+    command = ["qemu-nbd", "--object", credentials, "--tls-creds", "t0", "-t", "-f", "raw", "-e", "8"]
+    return _serving([*command, "-b", "127.0.0.1", "-p", str(port), str(disk)], port, pki.folder / f"{port}.log")
