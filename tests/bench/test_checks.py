@@ -87,6 +87,13 @@ def test_server_time_grows_with_its_work(tmp_path: Path) -> None:
         assert 0 < server.cpu_seconds() < 10
 
 
+def test_server_with_tls_tells_what_it_is_known_by(tmp_path: Path) -> None:
+    with target_server(Target(server="nbdkit-null", transport="tls"), MIB, None, Sockets(tmp_path)) as server:
+        assert server.uri.startswith("nbds://127.0.0.1:")
+        assert server.certificates is not None
+        assert (server.certificates / "ca-cert.pem").exists()
+
+
 def test_peers_get_the_options_of_the_suite_and_of_the_case() -> None:
     suite = load_suite("default")
     case = Case(

@@ -26,8 +26,8 @@ def test_default_suite_has_the_cases_that_are_promised() -> None:
     suite = load_suite("default")
 
     assert [case.name for case in suite.cases] == [
-        "dense-null", "dense-memory", "dense-tcp", "sparse-qcow2", "two-disks", "chain-memory", "block-null",
-        "slow-server", "verify",
+        "dense-null", "dense-memory", "dense-tcp", "dense-tls", "sparse-qcow2", "two-disks", "chain-memory",
+        "block-null", "slow-server", "verify",
     ]  # fmt: skip
     assert suite.disks["dense"].size == 2 * GIB
     assert {bar.quantity for bar in suite.bars} == {"peak_memory"}
@@ -48,6 +48,16 @@ def test_default_suite_has_the_cases_that_are_promised() -> None:
         ("disk: disk}", "disk: disk, via: loop}", ("case one", "who", "limit (limit)", "cannot do this case")),
         ("server: nbdkit-null", "server: nfs", ("case one", "target.server", "'nfs'")),
         ("server: nbdkit-null", "server: qemu-nbd, delay_ms: 5", ("case one", "target.delay_ms", "nbdkit-null")),
+        (
+            "server: nbdkit-null",
+            "server: nbdkit-memory, transport: tls",
+            ("case one", "target.transport", "nbdkit-null"),
+        ),
+        (
+            "server: nbdkit-null",
+            "server: nbdkit-null, transport: tls",
+            ("case one", "who", "limit (limit)", "cannot do"),
+        ),
         ("    target: {server: nbdkit-null}\n", "", ("case one", "target", "nbdkit-null")),
         ("size: 4M", "size: much", ("disks", "size", "'much'", "64KiB")),
         ("size: 4M", "size: 100K", ("disks.disk.size", "multiple of its run")),

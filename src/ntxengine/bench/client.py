@@ -22,6 +22,7 @@ from ntxengine.dataplane.copy import CopyOptions, CopyReport, copy, digest
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.mapping import map_device
 from ntxengine.dataplane.open import open_source, open_target
+from ntxengine.dataplane.security import ConnectionOptions, TlsOptions
 from ntxengine.errors import NtxError
 from ntxengine.images.open import open_image
 from ntxengine.units import KIB
@@ -55,14 +56,18 @@ async def _work(request: Request, stack: ExitStack) -> list[tuple[Report, Manife
             request.sources, lambda source: _digest(source, options, stack), at_once=len(request.sources)
         )
     pairs = list(zip(request.sources, request.targets, strict=True))
-    return await map_limited(pairs, lambda pair: _copy(*pair, options, stack), at_once=len(pairs))
+    tls = TlsOptions(ca=Path(request.tls_ca)) if request.tls_ca else None
+    connection = ConnectionOptions(tls=tls)
+    return await map_limited(pairs, lambda pair: _copy(*pair, options, connection, stack), at_once=len(pairs))
 
 
-async def _copy(source: str, target: str, options: CopyOptions, stack: ExitStack) -> tuple[Report, Manifest]:
+async def _copy(
+    source: str, target: str, options: CopyOptions, connection: ConnectionOptions, stack: ExitStack
+) -> tuple[Report, Manifest]:
     async with open_source(source) as device:
         manifest = stack.enter_context(Manifest.temporary(size=device.size))
         with await map_device(device) as extents:
-            async with open_target(target, source=device) as to:
+            async with open_target(target, source=device, connection=connection) as to:
                 report = await copy(
                     device,
                     to.device,

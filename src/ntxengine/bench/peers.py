@@ -50,6 +50,7 @@ class EnginePeer:
                 sources=tuple(str(s.image) if self.case.mode == "verify" else s.uri for s in sources),
                 targets=tuple(target.uri for target in targets),
                 options=options,
+                tls_ca=_ca_of(targets[0]) if targets else "",
             )
         )
         for source, report, digest in zip(sources, used.reports, digests, strict=True):
@@ -83,13 +84,27 @@ class CommandPeer:
             assert target is not None
             return [str(self.limit), "sendfile", source.uri, target.place, *self.contestant.options]
         raw, image = str(source.disk.path), str(source.image)
-        return command_line(
-            self.contestant, self.case, source.uri, "" if target is None else target.uri, raw=raw, image=image
-        )
+        if target is None:
+            return command_line(self.contestant, self.case, source.uri, "", raw=raw, image=image)
+        uri = target.uri
+        if target.certificates is not None and self.contestant.program == "nbdcopy":
+            uri += f"?tls-certificates={target.certificates}"
+        return command_line(self.contestant, self.case, source.uri, uri, raw=raw, image=image, tls_ca=_ca_of(target))
+
+
+def _ca_of(target: Server) -> str:
+    return "" if target.certificates is None else str(target.certificates / "ca-cert.pem")
 
 
 def command_line(
-    contestant: Contestant, case: Case, source: str, target: str, *, raw: str = "RAW", image: str = "QCOW2"
+    contestant: Contestant,
+    case: Case,
+    source: str,
+    target: str,
+    *,
+    raw: str = "RAW",
+    image: str = "QCOW2",
+    tls_ca: str = "",
 ) -> list[str]:
     """Return what a contestant runs for one disk."""
     program, options = contestant.program, contestant.options
@@ -101,7 +116,8 @@ def command_line(
         ours = [f"--{name.replace('_', '-')}={value}" for name, value in _ours(case).items()]
         if case.mode == "verify":
             return [*_NTX, "checksum", source, *_QUIET, *ours, *options]
-        return [*_NTX, "copy", source, target, *_QUIET, *ours, *zero, *options]
+        tls = [f"--tls-ca={tls_ca}"] if tls_ca else []
+        return [*_NTX, "copy", source, target, *_QUIET, *ours, *zero, *tls, *options]
     if program == "nbdcopy":
         return ["nbdcopy", *options, *zero, source, target]
     if program == "qemu-img" and case.mode == "verify":
@@ -129,6 +145,7 @@ def why_impossible(case: Case) -> str | None:
     programs = ["setpriv"]
     if case.target is not None:
         programs += ["qemu-nbd", "qemu-img"] if case.target.server == "qemu-nbd" else ["nbdkit"]
+        programs += ["openssl"] if case.target.transport == "tls" else []
     if case.source.via in ("qcow2", "chain"):
         programs += ["qemu-nbd", "qemu-img"]
     if case.source.via == "loop":

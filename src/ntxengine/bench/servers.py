@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine.bench import tools
+from ntxengine.bench.certificates import certificates
 from ntxengine.bench.suite import Target
 from ntxengine.concurrency.tied import tied
 from ntxengine.errors import ToolError
@@ -44,11 +45,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Server:
-    """A running server.  `place`: where it listens, as bench/reference/paths.c wants it."""
+    """A running server.  `place`: where it listens, as bench/reference/paths.c wants it.
+
+    `certificates`: the folder with those that it is known by, if it speaks TLS.
+    """
 
     uri: str
     place: str
     pid: int
+    certificates: Path | None = None
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that it has used, ended threads included.
@@ -66,12 +71,12 @@ class Sockets:
     """Hands out names of unix sockets: short ones, in a folder of ours."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._count = 0
 
     def new(self) -> Path:
         self._count += 1
-        return self._folder / f"s{self._count}"
+        return self.folder / f"s{self._count}"
 
 
 @contextmanager
@@ -116,16 +121,18 @@ def forget_device(device: str) -> None:
 @contextmanager
 def _listening(common: Sequence[str], how: Sequence[str], sockets: Sockets, *, transport: str) -> Iterator[Server]:
     """Start a server and wait until it answers.  A TCP port that somebody took meanwhile is given up for another."""
+    folder = certificates(sockets.folder) if transport == "tls" else None
     if transport == "unix":
         path = sockets.new()
         address = ["--unix" if common is NBDKIT else "--socket", str(path)]
         process = _start([*common, *address, *how], str(path))
         uri, place = f"nbd+unix:///?socket={path}", f"unix:{path}"
     else:
-        process, port = _start_on_a_port(common, how)
-        uri, place = f"nbd://127.0.0.1:{port}/", f"127.0.0.1:{port}"
+        tls = [] if folder is None else ["--tls=require", f"--tls-certificates={folder}"]
+        process, port = _start_on_a_port(common, [*tls, *how])
+        uri, place = f"{'nbds' if folder else 'nbd'}://127.0.0.1:{port}/", f"127.0.0.1:{port}"
     try:
-        yield Server(uri, place, process.pid)
+        yield Server(uri, place, process.pid, folder)
     finally:
         _end(process)
 

@@ -69,10 +69,10 @@ class Source(_Strict, frozen=True, kw_only=True):
 
 
 class Target(_Strict, frozen=True, kw_only=True):
-    """The server that the bytes go to.  `delay_ms`: added to each request.  `cache`: of qemu-nbd."""
+    """The server that the bytes go to.  `tls`: over TCP.  `delay_ms`: added to each request.  `cache`: of qemu-nbd."""
 
     server: Literal["nbdkit-null", "nbdkit-memory", "qemu-nbd"]
-    transport: Literal["unix", "tcp"] = "unix"
+    transport: Literal["unix", "tcp", "tls"] = "unix"
     delay_ms: Annotated[int, Meta(ge=0, le=10_000)] = 0
     cache: Literal["unsafe", "writeback"] = "unsafe"
     is_zero: bool = False
@@ -281,6 +281,10 @@ def _check_case(suite: Suite, case: Case, where: str) -> None:
         allowed.add("nbdcopy")
         if case.source.via == "file" and case.disks == 1:
             allowed.add("limit")
+    if case.target is not None and case.target.transport == "tls":
+        allowed -= {"qemu-img", "limit"}
+        if case.target.server != "nbdkit-null":
+            wrong("target.transport", "tls is for server nbdkit-null: nobody who knows TLS compares afterwards")
     for name, program in programs.items():
         if program not in allowed:
             wrong("who", f"{name} ({program}) cannot do this case: use contestants of {', '.join(sorted(allowed))}")

@@ -23,6 +23,7 @@ PACKAGES = {
     "losetup": "mount",
     "setpriv": "util-linux",
     "gcc": "gcc",
+    "openssl": "openssl",
 }
 
 

@@ -15,13 +15,14 @@ import msgspec
 class Request(msgspec.Struct, kw_only=True, frozen=True):
     """Copy every source to its target at the same time, or digest every source, which then is a qcow2 image.
 
-    `options` are those of CopyOptions.
+    `options` are those of CopyOptions; `tls_ca` is the CA of targets with TLS.
     """
 
     mode: Literal["copy", "verify"]
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     options: dict[str, int | bool]
+    tls_ca: str = ""
 
 
 class Report(msgspec.Struct, kw_only=True, frozen=True):
