@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from ntxengine.dataplane import checkpoints as due
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import PlaceError
 from ntxengine.events import Event, Progressed, Stage
+from ntxengine.images.create import ImageWriter
 from tests.capture.lab import MIB, Lab, Witness
 
 SLOW = CopyOptions(bandwidth=6 * MIB, connections=1, request_size=256 * 1024)
@@ -43,16 +45,19 @@ def kill_servers(folder: Path, is_wanted: Callable[[str], bool]) -> int:
 class Kills(Witness):
     """Kills servers once the copy of a disk has come to each of `moments` (bytes)."""
 
-    def __init__(self, folder: Path, is_wanted: Callable[[str], bool], moments: list[int]) -> None:
+    def __init__(
+        self, folder: Path, is_wanted: Callable[[str], bool], moments: list[int], *, label: str = "scsi.0"
+    ) -> None:
         super().__init__()
         self._folder = folder
         self._is_wanted = is_wanted
         self._moments = moments
+        self._label = label
         self.killed = 0
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
-        is_copied = isinstance(event, Progressed) and event.stage is Stage.COPY and event.disk_label == "scsi.0"
+        is_copied = isinstance(event, Progressed) and event.stage is Stage.COPY and event.disk_label == self._label
         if is_copied and isinstance(event, Progressed) and self._moments and event.bytes_done >= self._moments[0]:
             del self._moments[0]
             self.killed += kill_servers(self._folder, self._is_wanted)
@@ -127,3 +132,25 @@ async def test_who_does_not_want_to_wait_fails_at_the_first_loss(v4_lab: Lab) ->
         await lab.capture(copy=SLOW, parallel=1, retry_for_s=0)
 
     lab.assert_clean(points=0)
+
+
+async def test_a_capture_goes_on_when_what_writes_the_image_dies_once_all_is_copied(
+    v4_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = v4_lab
+    finish, killed = ImageWriter.finish, []
+
+    async def dies_before(image: ImageWriter) -> None:
+        if not killed:
+            killed.append(kill_servers(lab.repository.path, is_writer))
+            await asyncio.sleep(0.2)  # the loop learns of its end
+        await finish(image)
+
+    monkeypatch.setattr(ImageWriter, "finish", dies_before)
+
+    point = await lab.capture(parallel=1)
+
+    assert killed == [1]
+    assert lab.stored(point) == lab.guest()
+    lab.check_images(point)
+    lab.assert_clean(points=1)

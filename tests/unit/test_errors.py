@@ -23,7 +23,8 @@ PLAIN = [
     "FingerprintError", "ListRefused", "LockedError",
     "MachineError", "MissingProgram", "NotFoundError", "NotOurs", "NtxError", "OptionsError", "OtherFailed",
     "PortableError", "PrismAnswerError", "PrismBusy",
-    "PrismConnectionError", "PrismError", "PrismProtected", "PrismTimeout", "RepositoryError", "SomeFailed",
+    "PrismConnectionError", "PrismError", "PrismProtected", "PrismTimeout", "RepositoryError",
+    "ServerEnded", "SomeFailed",
     "StartTimeout", "TaskFailed", "ToolError", "WrongSize",
     "_Damaged", "_SaysNothingError", "_Strange",
 ]  # fmt: skip

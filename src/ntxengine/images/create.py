@@ -33,10 +33,10 @@ from ntxengine.concurrency.completion import acquire_in_thread, run_to_completio
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.open import open_existing
-from ntxengine.errors import Cancelled, OptionsError
+from ntxengine.errors import Cancelled, OptionsError, TargetError
 from ntxengine.files import durable
 from ntxengine.images import qemu_img
-from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.images.qemu_nbd import QemuNbd, ServerEnded
 from ntxengine.images.served import ImageFile
 
 _NOT_OPEN = "this image is not open: it was finished or closed"
@@ -83,7 +83,10 @@ class ImageWriter(ABC):
 
     @abstractmethod
     async def _check(self) -> None:
-        """Refuse a file that is not the image of a checkpoint.  Errors: RepositoryError, OptionsError, ToolError."""
+        """Refuse a file that is not the image of a checkpoint, once nobody else has it open.
+
+        Errors: RepositoryError, OptionsError; ToolError, TargetError (it cannot be looked at); LockedError.
+        """
 
     @abstractmethod
     async def _open(self, stack: AsyncExitStack) -> Device:
@@ -121,11 +124,17 @@ class ImageWriter(ABC):
         return self._has_checkpoint
 
     async def finish(self) -> None:
-        """Close the image: it is whole now.  Errors: ToolError (its writer did not close it properly)."""
+        """Close the image: it is whole now.
+
+        Errors: ToolError (its writer did not close it properly); TargetError, as of a lost connection (it had ended).
+        """
         if self._device is None:
             raise OptionsError(f"{self.new.path}: {_NOT_OPEN}")
         self._device = None
-        await self._stack.aclose()
+        try:
+            await self._stack.aclose()
+        except ServerEnded as exc:
+            raise TargetError(str(exc), errno=errno.ECONNRESET) from exc
         self._is_whole = True
 
     async def abandon(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.errors import RepositoryError, ToolError
+from ntxengine.errors import LockedError, RepositoryError, ToolError
 from ntxengine.files.locks import have_locks, is_locked
 from ntxengine.images import process
 from ntxengine.images.header import BadHeader, Header, read_header
@@ -92,19 +92,25 @@ async def mend(chain: Sequence[Path]) -> None:
     """Check all metadata of the newest image of a chain, and give back clusters that nothing refers to: those that a
     killed writer took and had not yet entered.  If that one is not gone yet, it is waited for.
 
-    Errors: ToolError (it is damaged, somebody still writes to it), TargetError (file system full).
+    Errors: RepositoryError (it is damaged), LockedError (somebody still writes to it), TargetError (file system full),
+            MissingProgram.
     """
     deadline = time.monotonic() + WRITER_TIMEOUT_S
     while await to_thread_joined(is_locked, chain[0]):
         if time.monotonic() > deadline:
-            raise ToolError(f"{chain[0]}: another program still writes to this image: end it")
+            raise LockedError(f"{chain[0]}: another program still writes to this image: end it, or try later")
         await asyncio.sleep(_POLL_S)
-    await process.run(
-        "qemu-img",
-        *("check", "-q", "-r", "leaks", "--", node(chain)),
-        action="checking the image",
-        path=chain[0],
-    )
+    try:
+        await process.run(
+            "qemu-img",
+            *("check", "-q", "-r", "leaks", "--", node(chain)),
+            action="checking the image",
+            path=chain[0],
+        )
+    except process.MissingProgram:
+        raise
+    except ToolError as exc:
+        raise RepositoryError(str(exc)) from exc
 
 
 def _header(path: Path) -> Header:

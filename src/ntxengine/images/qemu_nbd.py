@@ -52,6 +52,10 @@ class StartTimeout(ToolError):
     """It was started, and did not answer: whoever has what it is to open may be silent."""
 
 
+class ServerEnded(ToolError):
+    """It ended before it was told to: what its last flush said is stored, no more."""
+
+
 class QemuNbd:
     """Serves an image as the default export at `uri` between `__aenter__` and `__aexit__`.
 
@@ -76,7 +80,7 @@ class QemuNbd:
         self._process: asyncio.subprocess.Process | None = None
         self._stderr = b""
         self._drain: asyncio.Task[None] | None = None
-        self._is_closing = False
+        self._is_closing = self._has_ended_early = False
 
     @property
     def socket_path(self) -> Path:
@@ -116,7 +120,7 @@ class QemuNbd:
     ) -> None:
         """End it: politely, if its image is wanted, then by force.
 
-        Errors: ToolError if one that could write had ended before, or did not close the image properly.
+        Errors: ServerEnded if one that could write had; ToolError if it did not close the image properly.
         """
         try:
             if value is None and not self._read_only:
@@ -128,7 +132,8 @@ class QemuNbd:
             return
         # One that only reads has nothing to lose: what was asked of it was answered, or is an error already.
         if value is None and not self._read_only:
-            raise ToolError(f"{self._label}: qemu-nbd {problem}")
+            kind = ServerEnded if self._has_ended_early else ToolError
+            raise kind(f"{self._label}: qemu-nbd {problem}")
         log.warning("%s: qemu-nbd %s", self._label, problem)
 
     def _arguments(self, secrets: Mapping[str, int]) -> list[str]:
@@ -211,7 +216,7 @@ class QemuNbd:
         return problem
 
     async def _end(self, server: asyncio.subprocess.Process, by: signal.Signals) -> str:
-        ended_before = server.returncode is not None and not self._is_closing
+        self._has_ended_early = server.returncode is not None and not self._is_closing
         was_late = server.returncode is None and self._is_closing
         for signal_now in (by, signal.SIGKILL):
             process.send(server, signal_now)
@@ -224,7 +229,7 @@ class QemuNbd:
         if self._drain is not None:
             await self._drain
         words = process.one_line("qemu-nbd", self._stderr)
-        if ended_before:
+        if self._has_ended_early:
             return f"ended before its time (status {server.returncode}): {words or 'it gave no reason'}"
         if was_late:
             return f"did not close the image within {CLOSE_TIMEOUT_S:g} s and was killed: the image is not whole"
