@@ -194,6 +194,10 @@ class RecoveryPoints(Protocol):
         """Return every recovery point that we may see, of one name or whose names begin so, without `.disks`."""
         ...
 
+    async def extend_recovery_point(self, point: RecoveryPoint, expires_at: datetime) -> None:
+        """Let the cluster keep a recovery point until then, and wait until it says that it does."""
+        ...
+
     async def delete_recovery_point(self, recovery_point_id: str) -> None:
         """Delete, and wait until it is gone.  One that does not exist is deleted already."""
         ...

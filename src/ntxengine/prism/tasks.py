@@ -40,6 +40,7 @@ TASK_TIMEOUT_S = 600.0
 """How long Prism may take to freeze, delete or attach; a quiesced VM under load needs minutes."""
 SETTLE_TIMEOUT_S = 30.0
 """How long clean-up waits for a task to end before it removes what is there."""
+EXTENSION_TIMEOUT_S = 60.0
 UNKNOWN_TIMEOUT_S = 60.0
 """How long Prism may not know what it has just accepted: its services learn of it one after the other."""
 UNDO_TIMEOUT_S = 180.0

@@ -8,6 +8,7 @@ from typing import Any
 from ntxengine.prism.http.parse import check_same_id, id_in_path
 from ntxengine.prism.http.secret import Secret
 from ntxengine.prism.http.session import Answer, Request, Session
+from ntxengine.prism.models import RecoveryPoint
 from ntxengine.prism.v3 import schema, schema_v2
 
 PAGE_LENGTH = 100
@@ -75,6 +76,20 @@ class ElementApi:
     async def get_snapshot(self, snapshot_id: str) -> Answer:
         """One snapshot (Snapshot)."""
         return await self._get("vm_snapshots", snapshot_id)
+
+    async def extend_snapshot(self, point: RecoveryPoint, expires_at: datetime) -> None:
+        """Begin to let a snapshot expire then; all else of it is given as it is."""
+        body = {
+            "api_version": "3.1",
+            "metadata": {"kind": "vm_snapshot", "uuid": point.id},
+            "spec": {
+                "name": point.name,
+                "snapshot_type": "APPLICATION_CONSISTENT" if point.consistency == "application" else "CRASH_CONSISTENT",
+                "expiration_time_msecs": int(expires_at.timestamp() * 1000),
+                "resources": {"entity_uuid": point.vm_id},
+            },
+        }
+        await self.session.ask(Request("PUT", f"{V3}/vm_snapshots/{id_in_path(point.id)}", body=body))
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
         """Begin to delete a snapshot."""

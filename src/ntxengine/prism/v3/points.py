@@ -18,6 +18,7 @@ from ntxengine.prism.http.parse import given_id
 from ntxengine.prism.listing import readable
 from ntxengine.prism.models import Consistency, RecoveryPoint, Vm, VssBackup
 from ntxengine.prism.tasks import (
+    EXTENSION_TIMEOUT_S,
     SETTLE_TIMEOUT_S,
     UNDO_TIMEOUT_S,
     UNKNOWN_TIMEOUT_S,
@@ -93,6 +94,22 @@ class ElementPoints:
         """Return every snapshot that we may see, of one name or whose names begin so: there is no filter for it."""
         listed = [schema.recovery_point_from(found, request=_LISTED) for found in await self._snapshots("")]
         return [point for point in listed if name in ("", point.name) and point.name.startswith(name_prefix)]
+
+    async def extend(self, point: RecoveryPoint, expires_at: datetime) -> None:
+        """Let the cluster keep it until then, and wait until it says that it does."""
+        what = f"extension of snapshot {point.id}"
+        wanted = int(expires_at.timestamp())
+        with not_found_as(f"snapshot {point.id}"):
+            await self._api.extend_snapshot(point, expires_at)
+
+        async def is_extended() -> bool | None:
+            found = await self._state(point.id)
+            if found is None:
+                raise NotFoundError(f"snapshot {point.id} is gone")
+            told = schema.recovery_point_from(found, request=what).expires_at
+            return True if told is not None and told.timestamp() >= wanted else None
+
+        await poll(is_extended, what=what, deadline=Deadline(self._clock).within(EXTENSION_TIMEOUT_S))
 
     async def delete(self, recovery_point_id: str) -> None:
         """Delete, and wait until it is gone."""

@@ -158,6 +158,11 @@ class CentralApi(Calls):
         """One page of recovery points (EntityList)."""
         return await self._list(self._points, page, limit, filter_text, order_by)
 
+    async def set_expiration_time(self, point_id: str, expires_at: datetime) -> str:
+        """Let a recovery point expire then; return the task's id."""
+        path = f"{self._points}/{id_in_path(point_id)}/$actions/set-expiration-time"
+        return await self._start(request("POST", path, body={"expirationTime": format_time(expires_at)}))
+
     async def delete_recovery_point(self, point_id: str, *, request_id: str) -> str:
         """Delete a recovery point; return the task's id."""
         path = f"{self._points}/{id_in_path(point_id)}"

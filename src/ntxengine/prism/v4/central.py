@@ -187,6 +187,10 @@ class CentralPrism:
         """Return every recovery point that we may see; `vm_id` is empty for one of several VMs."""
         return await self._points.listed(name, name_prefix)
 
+    async def extend_recovery_point(self, point: RecoveryPoint, expires_at: datetime) -> None:
+        """Let the cluster keep it until then."""
+        await self._points.extend(point, expires_at)
+
     async def delete_recovery_point(self, recovery_point_id: str) -> None:
         """Delete, and wait until it is gone."""
         await self._points.delete(recovery_point_id)

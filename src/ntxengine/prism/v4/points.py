@@ -28,6 +28,7 @@ from ntxengine.prism.http.parse import check_same_id, given_id
 from ntxengine.prism.listing import readable
 from ntxengine.prism.models import Consistency, RecoveryPoint, Vm, VssBackup
 from ntxengine.prism.tasks import (
+    EXTENSION_TIMEOUT_S,
     SETTLE_TIMEOUT_S,
     UNDO_TIMEOUT_S,
     UNKNOWN_TIMEOUT_S,
@@ -121,6 +122,12 @@ class CentralPoints:
             recovery_point_from(point, vm_id=next(iter(point.vm_ids())) if len(point.vm_ids()) == 1 else "")
             for point in found
         ]
+
+    async def extend(self, point: RecoveryPoint, expires_at: datetime) -> None:
+        """Let the cluster keep it until then, and wait until it says that it does."""
+        what = f"extension of recovery point {point.id}"
+        task_id = await self._api.set_expiration_time(point.id, expires_at)
+        await self._tasks.wait(task_id, what=what, deadline=Deadline(self._clock).within(EXTENSION_TIMEOUT_S))
 
     async def delete(self, recovery_point_id: str) -> None:
         """Delete, and wait until it is gone."""
