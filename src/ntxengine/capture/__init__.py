@@ -5,6 +5,7 @@ plan.py      what would be done                                    parent.py    
 freeze.py    the recovery point                                    disk.py      one disk
 consistency.py  how the guest is made consistent            storage.py   on what its disks lie
 copying.py   its copy, which goes on after a lost connection
+resume.py    going on with one that was interrupted; resumed_disk.py: a disk of it
 readback.py  the proof                                             report.py    the numbers
 audit.py     whether the cluster told all
 recorded.py  what it made on the cluster                           several.py   several VMs

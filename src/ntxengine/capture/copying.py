@@ -3,16 +3,18 @@
     image opened (again: as its last checkpoint)  ->  source opened (again: attached anew where it is gone)  ->  copied
           ^---------------------------------- a connection was lost ---------------------------------------------'
 
-What is retried is the way to the bytes: a full file system, a disk that cannot be read, and a digest that is wrong end
-it.
+How far it got is kept in a journal, if there is one: the next capture can go on there.  What is retried is the way to
+the bytes: a full file system, a disk that cannot be read, and a digest that is wrong end it.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Callable
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 
 from ntxengine._core.engine import Device
@@ -20,12 +22,15 @@ from ntxengine.attach import Attached
 from ntxengine.changes import Changes
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane import journal
 from ntxengine.dataplane.copy import Checkpoints, CopyOptions, CopyReport, OnProgress, Progress
 from ntxengine.dataplane.extents import ExtentFile, beginning_at, total
+from ntxengine.dataplane.journal import DigestsBelow, Journal
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source
+from ntxengine.dataplane.recognise import holds_what_was_copied
 from ntxengine.dataplane.retry import Patience, is_lost_connection, retrying
-from ntxengine.errors import AttachError, PlaceError, PrismError, SourceError, ToolError
+from ntxengine.errors import AttachError, NtxError, PlaceError, PrismError, RepositoryError, SourceError, ToolError
 from ntxengine.images.create import ImageWriter, NewImage, create_image, reopen_image
 
 _FORMAT = "qcow2"
@@ -86,10 +91,24 @@ class Copied:
 
 
 @dataclass(frozen=True)
+class JournalPlace:
+    """A journal, and what the copy is of that it tells of."""
+
+    path: Path
+    identity: Mapping[str, str]
+
+
+class CannotResume(NtxError):
+    """What an interrupted capture left is not what this one would go on with: begin again."""
+
+
+@dataclass(frozen=True)
 class Copying:
     """What is copied, and how: extents of `source` into the image `new`, whose digests go to `manifest`.
 
-    Blocks that have the same digest in `before` are not stored.  `naming` says of an error which disk it is about.
+    Blocks that have the same digest in `before` are not stored.  `stored_to` (bytes) is where an interrupted capture
+    got to, which made the image and wrote the digests; `journal` is where this one keeps that.  `naming` says of an
+    error which disk it is about.
     """
 
     name: str
@@ -100,6 +119,8 @@ class Copying:
     changes: Changes
     options: CopyOptions
     patience: Patience
+    journal: JournalPlace | None
+    stored_to: int
     naming: Callable[[], AbstractContextManager[None]]
     on_progress: OnProgress
     tell: Callable[[str], None]
@@ -109,22 +130,38 @@ async def copy_disk(copying: Copying) -> Copied:
     """Copy a disk into an image that is made for it; after a lost connection go on as long as `patience` lasts.
 
     Errors: as create_image, copy.copy and open_source; the image is kept as its last checkpoint then, if it has one.
+            CannotResume (the source holds something else than what was copied of it, or the image is damaged).
     """
     return await _DiskCopy(copying).run()
+
+
+async def finish_image(new: NewImage, options: CopyOptions) -> None:
+    """Close an image properly into which an interrupted capture has copied everything.
+
+    Errors: as reopen_image; CannotResume (it is damaged).
+    """
+    try:
+        async with reopen_image(new, _FORMAT, options) as image:
+            await image.finish()
+    except RepositoryError as error:
+        raise CannotResume(str(error)) from error
 
 
 class _DiskCopy:
     def __init__(self, copying: Copying) -> None:
         self._copying = copying
         self._image: ImageWriter | None = None
-        self._checkpoints = Checkpoints(self._keep)
+        self._checkpoints = Checkpoints(self._keep, stored_to=copying.stored_to, is_resumed=copying.stored_to > 0)
+        self._digests = DigestsBelow(copying.manifest)
         self._total = copying.changes.bytes_data + copying.changes.bytes_zero
+        self._left = self._total
 
     async def run(self) -> Copied:
         copying, checkpoints = self._copying, self._checkpoints
+        self._left = await to_thread_joined(bytes_from, copying.changes.extents, copying.stored_to)
         report = await retrying(self._once, checkpoints, copying.patience, name=copying.name, tell=copying.tell)
         together = report.after(checkpoints.failed)
-        return Copied(together, checkpoints.retries, max(0, together.bytes_done - self._total))
+        return Copied(together, checkpoints.retries, max(0, together.bytes_done - self._left))
 
     async def _once(self) -> CopyReport:
         copying = self._copying
@@ -135,7 +172,9 @@ class _DiskCopy:
             image = await stack.enter_async_context(self._open_image(options))
             again = self._checkpoints.has_begun
             source = await stack.enter_async_context(copying.source.open(timeout_s=options.timeout_s, again=again))
-            left = await to_thread_joined(_bytes_from, copying.changes.extents, self._checkpoints.stored_to)
+            if copying.stored_to and not again:
+                await self._recognise(source)
+            left = await to_thread_joined(bytes_from, copying.changes.extents, self._checkpoints.stored_to)
             report = await dataplane.copy(
                 source,
                 image.device,
@@ -152,14 +191,36 @@ class _DiskCopy:
 
     @asynccontextmanager
     async def _open_image(self, options: CopyOptions) -> AsyncIterator[ImageWriter]:
-        is_there = self._image is not None and self._image.is_kept
+        is_there = self._copying.stored_to > 0 if self._image is None else self._image.is_kept
         opening = (reopen_image if is_there else create_image)(self._copying.new, _FORMAT, options)
-        async with opening as self._image:
+        async with AsyncExitStack() as stack:
+            try:
+                self._image = await stack.enter_async_context(opening)
+            except RepositoryError as error:
+                raise CannotResume(str(error)) from error
             yield self._image
 
+    async def _recognise(self, source: Device) -> None:
+        copying = self._copying
+        is_same = await holds_what_was_copied(
+            source,
+            copying.manifest,
+            stored_to=copying.stored_to,
+            options=copying.options,
+            chance=random.Random(),
+            extents=copying.changes.extents.windows,
+        )
+        if not is_same:
+            raise CannotResume(f"{copying.name}: it does not hold what was copied of it before")
+
     def _keep(self, stored_to: int) -> None:
+        """Called in a thread, once everything below `stored_to` is stored."""
         if self._image is not None:
             self._image.keep()
+        place, size = self._copying.journal, self._copying.manifest.size
+        if place is not None:
+            stored_to = min(stored_to, size)
+            journal.write(place.path, Journal(place.identity, size, stored_to, self._digests.at(stored_to)))
 
     def _progress(self, before: int) -> OnProgress:
         """Return what tells the progress of a try; so many bytes were copied before it."""
@@ -170,5 +231,6 @@ class _DiskCopy:
         return told
 
 
-def _bytes_from(extents: ExtentFile, offset: int) -> int:
+def bytes_from(extents: ExtentFile, offset: int) -> int:
+    """Return how many bytes of the extents lie at `offset` or behind it.  Blocks: reads them all."""
     return sum(total(window) for window in beginning_at(offset, extents.windows()))

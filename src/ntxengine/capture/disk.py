@@ -1,11 +1,12 @@
 """One disk of a capture: find changes, attach, audit, copy, detach, read back.
 
     Prism  --changes-->  extents on disk
-    attached disk  --audit-->  the changes are believed, or everything is read instead
+    attached disk  --audit-->  the changes are believed, or everything is read instead; kept for a resumption
     attached disk  --copy-->  overlay (or full image)       digests --> manifest
                                            image  --read back-->  compared with the manifest
 
-Nothing is attached for a disk that did not change and is not audited.
+Nothing is attached for a disk that did not change and is not audited.  One that an interrupted capture has begun goes
+on where that got to: nobody is asked again what changed.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from ntxengine.attach import Attached, Attacher
-from ntxengine.capture.copying import AttachedDisk, Copied, Copying, copy_disk
+from ntxengine.capture.copying import AttachedDisk, Copied, Copying, JournalPlace, copy_disk, finish_image
 from ntxengine.capture.disk_audit import DiskAudit
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import DiskPlan
 from ntxengine.capture.readback import read_back
 from ntxengine.capture.report import Stages, disk_report
-from ntxengine.changes import ChangeQuery, Changes, Previous, find_changes
+from ntxengine.capture.resumed_disk import ResumedDisk, encode_audit, identity_of, open_resumed
+from ntxengine.changes import ChangeQuery, Changes, Previous, find_changes, keep_changes
 from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.dataplane.copy import CopyReport
 from ntxengine.dataplane.manifest import Manifest
@@ -38,7 +40,7 @@ from ntxengine.images.create import NewImage, make_image
 from ntxengine.images.open import open_image
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Disk, DiskPoint
-from ntxengine.repository import DiskReport, Point, PointDisk, UnfinishedPoint
+from ntxengine.repository import DiskReport, Point, PointDisk, StoredAudit, UnfinishedPoint
 from ntxengine.units import format_size
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ log = logging.getLogger(__name__)
 class Context:
     """What all disks of one capture share.
 
+    `keeps_progress`: what is done is kept, for whoever goes on if it is interrupted; `is_resumed`: somebody did so.
     `reading` is the context in which a disk recovery point is attached, `attaching` the one in which that is asked for.
     """
 
@@ -59,6 +62,8 @@ class Context:
     parent: Point | None
     newest: Point | None
     unfinished: UnfinishedPoint
+    keeps_progress: bool
+    is_resumed: bool
     warn: Callable[[str, Subject], None]
     attaching: Callable[[], AbstractAsyncContextManager[None]]
     reading: Callable[[str], AbstractAsyncContextManager[None]]
@@ -89,6 +94,28 @@ async def capture_disk(context: Context, plan: DiskPlan, frozen: DiskPoint) -> C
     """
     stages = Stages()
     subject = context.subject_of(plan.disk)
+    async with AsyncExitStack() as stack:
+        resumed = await _open_resumed(context, plan, frozen)
+        if resumed is not None:
+            stack.callback(resumed.close)
+            changes = resumed.changes
+        else:
+            changes = await _find_changes(context, plan, frozen, stages)
+            stack.callback(changes.extents.close)
+        captured = await _DiskCapture(context, plan, frozen, changes, stages, resumed).run(stack)
+    context.emit(DiskDone(**subject))
+    return captured
+
+
+async def _open_resumed(context: Context, plan: DiskPlan, frozen: DiskPoint) -> ResumedDisk | None:
+    if not context.is_resumed:
+        return None
+    subject = context.subject_of(plan.disk)
+    return await open_resumed(context.unfinished, plan, frozen, warn=lambda text: context.warn(text, subject))
+
+
+async def _find_changes(context: Context, plan: DiskPlan, frozen: DiskPoint, stages: Stages) -> Changes:
+    subject = context.subject_of(plan.disk)
     query = ChangeQuery(
         prism=context.prism,
         disk=frozen,
@@ -99,7 +126,7 @@ async def capture_disk(context: Context, plan: DiskPlan, frozen: DiskPoint) -> C
     )
     context.emit(StageBegan(stage=Stage.CHANGES, **subject))
     with stages(Stage.CHANGES):
-        changes = await find_changes(
+        return await find_changes(
             query,
             _previous(plan, frozen),
             on_lost_tracking="scan" if context.options.scan else context.options.on_lost_tracking,
@@ -107,11 +134,6 @@ async def capture_disk(context: Context, plan: DiskPlan, frozen: DiskPoint) -> C
             is_asked_for=context.options.full,
             distrusted=plan.distrusted,
         )
-    async with AsyncExitStack() as stack:
-        stack.callback(changes.extents.close)
-        captured = await _DiskCapture(context, plan, frozen, changes, stages).run(stack)
-    context.emit(DiskDone(**subject))
-    return captured
 
 
 def _previous(plan: DiskPlan, frozen: DiskPoint) -> Previous | None:
@@ -129,7 +151,15 @@ def _previous(plan: DiskPlan, frozen: DiskPoint) -> Previous | None:
 class _DiskCapture:
     """The steps after the changes are known."""
 
-    def __init__(self, context: Context, plan: DiskPlan, frozen: DiskPoint, changes: Changes, stages: Stages) -> None:
+    def __init__(
+        self,
+        context: Context,
+        plan: DiskPlan,
+        frozen: DiskPoint,
+        changes: Changes,
+        stages: Stages,
+        resumed: ResumedDisk | None,
+    ) -> None:
         self._context = context
         self._disk = plan.disk
         self._storage = plan.storage
@@ -137,6 +167,7 @@ class _DiskCapture:
         self._frozen = frozen
         self._changes = changes
         self._stages = stages
+        self._resumed = resumed
         self._subject = context.subject_of(plan.disk)
         self._audit = DiskAudit(
             plan,
@@ -153,17 +184,19 @@ class _DiskCapture:
         copied: Copied | None = None
         source: AttachedDisk | None = None
         async with AsyncExitStack() as reading:
-            if self._audit.is_due or not self._is_untouched():
+            if self._must_attach():
                 source = await reading.enter_async_context(AttachedDisk(self._attached))
                 await self._run_audit(stack, source.attached, before)
             new, manifest = await self._begin(stack, before)
-            if source is None or self._is_untouched():
+            if self._resumed is not None and self._resumed.is_whole:
+                await finish_image(new, self._context.options.copy)
+            elif source is None or self._is_untouched():
                 await make_image(new, "qcow2")
             else:
                 copied = await self._copy(source, new, manifest, before)
         digest = await to_thread_joined(manifest.seal)
         verified: CopyReport | None = None
-        if self._context.options.verify and copied is not None:
+        if self._context.options.verify and (copied is not None or self._resumed is not None):
             self._began(Stage.VERIFY)
             with self._stages(Stage.VERIFY):
                 verified = await self._read_back(new, manifest, before)
@@ -174,13 +207,22 @@ class _DiskCapture:
             verified,
             label=self._disk.label,
             trusted_point_id=self._trusted(copied),
-            audit=self._audit.stored(),
+            audit=self._stored_audit(),
+            resumed_from=0 if self._resumed is None else self._resumed.stored_to,
             locality=None if source is None else source.attached.locality,
             storage=self._storage,
             bytes_allocated=bytes_allocated(new.path),
             stages=self._stages,
         )
         return CapturedDisk(entry, report)
+
+    def _must_attach(self) -> bool:
+        if self._resumed is not None:
+            return not self._resumed.is_whole
+        return self._audit.is_due or not self._is_untouched()
+
+    def _stored_audit(self) -> StoredAudit | None:
+        return self._audit.stored() if self._resumed is None else self._resumed.audit
 
     def _is_untouched(self) -> bool:
         """Nothing to read, and nothing to find out by reading."""
@@ -217,7 +259,7 @@ class _DiskCapture:
 
     async def _run_audit(self, stack: AsyncExitStack, attached: Attached, before: Manifest | None) -> None:
         """Ask whether the changes can be believed; if they cannot, all is to be read."""
-        if self._audit.is_due:
+        if self._resumed is None and self._audit.is_due:
             self._began(Stage.AUDIT)
             with self._stages(Stage.AUDIT):
                 instead = await self._audit.run(attached, before)
@@ -226,10 +268,12 @@ class _DiskCapture:
                 stack.callback(instead.extents.close)
 
     async def _begin(self, stack: AsyncExitStack, before: Manifest | None) -> tuple[NewImage, Manifest]:
-        """Return the image that is to be made, and make the manifest that it starts with."""
+        """Return the image that is to be made, and make the manifest that it starts with; or those that are there."""
         unfinished = self._context.unfinished
         size = self._changes.size
         new = await unfinished.add_disk(self._disk.id, size, self._previous)
+        if self._resumed is not None:
+            return new, self._resumed.manifest
         path = unfinished.manifest_path(self._disk.id)
         make = partial(Manifest.create if before is None else partial(Manifest.copy_of, before), path, size=size)
         manifest = await acquire_in_thread(make, give_back=Manifest.close)
@@ -238,6 +282,7 @@ class _DiskCapture:
     async def _copy(self, source: AttachedDisk, new: NewImage, manifest: Manifest, before: Manifest | None) -> Copied:
         """Copy the extents.  A block that has the digest of the previous point is not stored again."""
         options = self._context.options
+        journal = await self._keep_changes()
         self._began(Stage.COPY)
         with self._stages(Stage.COPY):
             return await copy_disk(
@@ -250,11 +295,25 @@ class _DiskCapture:
                     changes=self._changes,
                     options=dataclasses.replace(options.copy, target_is_zero=self._previous is None),
                     patience=Patience(options.retry_for_s),
+                    journal=journal,
+                    stored_to=0 if self._resumed is None else self._resumed.stored_to,
                     naming=partial(self._naming, new.path),
                     on_progress=self._progress(Stage.COPY),
                     tell=self._warn,
                 )
             )
+
+    async def _keep_changes(self) -> JournalPlace | None:
+        """Keep what is to be read, for whoever goes on; return where to keep how far it is read."""
+        unfinished = self._context.unfinished
+        paths = unfinished.resume_paths(self._disk.id)
+        if self._resumed is not None:
+            return JournalPlace(paths.journal, self._resumed.identity)
+        if not self._context.keeps_progress:
+            return None
+        note = encode_audit(self._audit.stored())
+        digest = await keep_changes(self._changes, paths.changes, note=note)
+        return JournalPlace(paths.journal, identity_of(unfinished, self._frozen, changes=digest))
 
     @contextmanager
     def _naming(self, image: Path) -> Iterator[None]:
@@ -312,11 +371,12 @@ class _DiskCapture:
     def _trusted(self, copied: Copied | None) -> str | None:
         """Return the point of which a scan took blocks by their digest alone, and say so; None if there is none."""
         parent = self._context.parent
-        if not self._changes.must_compare or parent is None or copied is None or not copied.report.bytes_unchanged:
+        unchanged = 0 if copied is None else copied.report.bytes_unchanged
+        if not self._changes.must_compare or parent is None or not (unchanged or self._resumed):
             return None
-        unchanged = format_size(copied.report.bytes_unchanged)
+        amount = format_size(unchanged) if self._resumed is None else "blocks"
         self._warn(
-            f"disk {self._disk.label} ({self._disk.id}): {unchanged} have the digests that "
+            f"disk {self._disk.label} ({self._disk.id}): {amount} have the digests that "
             f"they have in point {parent.id} and were not stored again; that the repository still holds these bytes "
             f"was not looked at: `ntx verify {parent.id}` does"
         )

@@ -79,6 +79,11 @@ class Gathering:
         """The VMs, each with the point that it is to become; none if it is alone.  Known once they have agreed."""
         return self._members
 
+    @property
+    def is_of_several(self) -> bool:
+        """Whether one recovery point is to hold several VMs."""
+        return len(self._order) > 1
+
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Return the context in which one of them copies."""
         return self._turns

@@ -39,6 +39,7 @@ class CaptureOptions:
     `verify`: read back what was written, every block touched (a whole disk when it was captured in full), and compare
     with the digests of what was read.
     `retry_for_s`: how long to go on after a lost connection without getting any further; 0: not at all.
+    `resume`: a capture that was interrupted is gone on with, if that is possible.
     `full`, `scan`: for those who distrust tracking: a point that stands alone, or read everything and send what
     differs; `reason` is recorded.  `max_chain`: images on top of each other before a full point is made; half of what
     qemu can open at the repository's path is the most, whatever is given.
@@ -56,6 +57,7 @@ class CaptureOptions:
     expiry: timedelta = DEFAULT_EXPIRY
     parallel: int = 4
     captures_at_once: int = 1
+    resume: bool = True
     full: bool = False
     scan: bool = False
     reason: str = ""

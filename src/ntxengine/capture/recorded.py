@@ -98,6 +98,19 @@ async def remove_recorded(prism: Prism, repository: Repository, lock: VmLock, re
     return was_there
 
 
+async def remove_attached(prism: Prism, repository: Repository, lock: VmLock, record: ClusterRecord) -> list[NtxError]:
+    """Remove what a killed capture left attached, for one that goes on with it; return why something may be left."""
+    sharing = await repository.sharing(lock.vm_id, record)
+    left = await find_leftovers(prism, AttachOptions(), trace_of(record, sharing))
+    failures = [error for _, error in left.unseen]
+    for leftover in left.found:
+        try:
+            await leftover.remove()
+        except NtxError as error:
+            failures.append(error)
+    return failures
+
+
 class Recorder:
     """Records what one capture makes on the cluster, and removes what earlier ones made.  The VM is locked."""
 
@@ -124,6 +137,10 @@ class Recorder:
         record = ClusterRecord(unfinished.id, name, attacher.worker_id, source=attacher.name)
         await self._write(dataclasses.replace(record, together=tuple(member.vm_id for member in together)))
         return name
+
+    def take_over(self, record: ClusterRecord) -> None:
+        """Go on with what an interrupted capture recorded."""
+        self._record = record
 
     async def complete(self, point: RecoveryPoint) -> None:
         """Record what was made; say at once if it will not go away again when it is not needed any more."""

@@ -2,8 +2,11 @@
 
     lock VM -> plan -> begin point -> freeze -> every disk in parallel -> commit -> release the older recovery point
                |<------------- undone in reverse order when anything fails or is cancelled ------->|
+                 or: reopen the point of a capture that was interrupted (resume.py)
 
-The commit is where it turns: before it, all traces are removed; after it, the point and its recovery point stay.
+The commit is where it turns: before it, all traces are removed; after it, the point and its recovery point stay.  What
+was copied stays, too, where the next capture can go on with it: after a kill, a connection that is lost for long, a
+full file system.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import time
 from contextlib import nullcontext
 
 from ntxengine.attach import Attacher, Attachers
+from ntxengine.capture.copying import CannotResume
 from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture_disk
 from ntxengine.capture.freeze import Frozen, check_frozen, leave_out_untold
 from ntxengine.capture.gathering import Gathering
@@ -22,6 +26,7 @@ from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture, stored_disk_point
 from ntxengine.capture.recorded import Recorder
 from ntxengine.capture.report import Stages, point_tracking, stored_cluster, stored_guest_tools
+from ntxengine.capture.resume import Resumer, may_be_resumed, resume_of
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
@@ -40,7 +45,7 @@ from ntxengine.events import (
 )
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
-from ntxengine.repository import CaptureReport, Point, PointRecord, Repository, UnfinishedPoint, VmLock
+from ntxengine.repository import CaptureReport, Point, PointRecord, Repository, StoredResume, UnfinishedPoint, VmLock
 from ntxengine.units import utc_now
 
 log = logging.getLogger(__name__)
@@ -63,22 +68,28 @@ async def capture(
     What went on top of a damaged point is not kept: a full point is made instead, loudly, unless `on_lost_tracking` is
     "fail", or the VM is frozen with others (`gathering`): the full point would be of another moment.
     Errors: LockedError; whatever a part of the workflow, or `on_event`, raises first.  Nothing is left behind then,
-            neither here nor on the cluster, except what the log says could not be removed (`ntx sweep` removes it).
+            neither here nor on the cluster, except what the log says could not be removed (`ntx sweep` removes it), and
+            what the next capture can go on with, of which a warning tells.
             What `on_event` raises when the point is committed comes too late for that: the point stays.
     """
     emit = Emitter(on_event)
+    damage = given_up = ""
     async with repository.lock(vm.id) as lock:
-        alone = Gathering(prism, [vm], options, at_once=1)
-        try:
-            return await _Capture(prism, repository, lock, vm, options, attacher, emit, gathering or alone).run()
-        except BuiltOnDamage as error:
-            if options.on_lost_tracking == "fail" or gathering is not None:
-                raise
-            damage = str(error)
-        # Not silently: the full point warns with the reason of each disk, and records it.
-        emit(StartedOver(vm_id=vm.id, vm_name=vm.name, reason=damage))
-        alone = Gathering(prism, [vm], options, at_once=1)
-        return await _Capture(prism, repository, lock, vm, options, attacher, emit, alone, damage=damage).run()
+        while True:
+            alone = Gathering(prism, [vm], options, at_once=1)
+            one = _Capture(prism, repository, lock, vm, options, attacher, emit, gathering or alone)
+            try:
+                return await one.run(damage=damage, given_up=given_up)
+            except CannotResume as error:
+                if gathering is not None or given_up:
+                    raise
+                given_up = str(error)
+            except BuiltOnDamage as error:
+                if options.on_lost_tracking == "fail" or gathering is not None or damage:
+                    raise
+                damage = str(error)
+            # Not silently: a full point warns with the reason of each disk, and records it.
+            emit(StartedOver(vm_id=vm.id, vm_name=vm.name, reason=damage or given_up))
 
 
 class _Capture:
@@ -94,8 +105,6 @@ class _Capture:
         attacher: Attachers,
         emit: Emitter,
         gathering: Gathering,
-        *,
-        damage: str = "",
     ) -> None:
         self._prism = prism
         self._repository = repository
@@ -105,7 +114,8 @@ class _Capture:
         self._attachers = attacher
         self._emit = emit
         self._subject: Subject = {"vm_id": vm.id, "vm_name": vm.name}
-        self._damage = damage
+        self._unfinished: UnfinishedPoint | None = None
+        self._resume: StoredResume | None = None
         self._gathering = gathering
         self._undo = Rollback()
         self._stages = Stages()
@@ -113,7 +123,8 @@ class _Capture:
         self._attacher: Attacher
         self._recorder: Recorder
 
-    async def run(self) -> Point:
+    async def run(self, *, damage: str, given_up: str) -> Point:
+        """Capture it; `damage` is as in find_parent, `given_up` says why no interrupted capture is gone on with."""
         started_s = time.monotonic()
         try:
             self._began(Stage.PLAN)
@@ -123,7 +134,7 @@ class _Capture:
                 self._vm.id,
                 self._options,
                 attacher=self._attachers,
-                damage=self._damage,
+                damage=damage,
             )
             assert plan.attacher is not None
             self._attacher = plan.attacher
@@ -139,9 +150,10 @@ class _Capture:
                 self._warn(warning)
             for clone in plan.hot_added:
                 self._warn(f"VM {plan.vm.name!r}: {clone} is left out: it is no disk of this VM")
-            unfinished = await self._begin(plan)
-            await self._settle_site()
-            plan, frozen = await self._freeze(plan, unfinished)
+            if given_up:
+                self._tell_given_up(plan, given_up)
+            found = None if damage or given_up else await self._resumed(plan)
+            plan, unfinished, frozen = found or await self._begun(plan)
             async with self._gathering.turn():
                 disks = await self._capture_disks(plan, unfinished, frozen)
             await self._recorder.end_attaching()
@@ -149,20 +161,71 @@ class _Capture:
             self._emit.raise_failure()
             with self._stages(Stage.COMMIT):
                 point = await self._commit(unfinished, record, plan)
-        except BaseException:
-            is_of_callback = self._emit.has_failed
-            try:
-                self._tell_undo()
-            finally:
-                await run_to_completion(self._undo.run())
-            if is_of_callback:
-                self._emit.raise_failure()
+        except BaseException as error:
+            await self._end_early(error)
             raise
         self._emit(PointCommitted(**self._subject))
         with self._stages(Stage.RELEASE):
             await self._release(plan, point)
         self._emit.raise_failure()
         return self._with_the_end(point, started_s)
+
+    async def _end_early(self, error: BaseException) -> None:
+        """Undo what was done, or leave it for the next capture.  Errors: what the callback raised, if it did."""
+        is_of_callback = self._emit.has_failed
+        try:
+            unfinished = self._unfinished
+            is_resumed = self._resume is not None and not isinstance(error, CannotResume)
+            if unfinished is not None and may_be_resumed(error, unfinished, is_resumed=is_resumed):
+                unfinished.leave()
+                self._undo.forget()
+                if not is_of_callback:
+                    self._tell_kept(unfinished)
+            else:
+                self._tell_undo()
+        finally:
+            await run_to_completion(self._undo.run())
+        if is_of_callback:
+            self._emit.raise_failure()
+
+    def _tell_kept(self, unfinished: UnfinishedPoint) -> None:
+        try:
+            self._warn(
+                f"what was copied is kept as point {unfinished.id}, unfinished: the same capture goes on with it; "
+                f"`ntx sweep --unfinished` gives it up"
+            )
+        except Exception as error:  # noqa: BLE001  logged: the first error is the one that is raised
+            log.warning("on_event failed when it was told that what was copied is kept: %s", error)
+
+    def _tell_given_up(self, plan: CapturePlan, why: str) -> None:
+        self._warn(f"VM {plan.vm.name!r}: the capture that was interrupted is given up, and a new one begins: {why}")
+
+    async def _resumed(self, plan: CapturePlan) -> tuple[CapturePlan, UnfinishedPoint, Frozen] | None:
+        """Go on with an interrupted capture.  Of several VMs that are frozen at one moment none is gone on with."""
+        if self._gathering.is_of_several:
+            if any(each.has_record for each in await self._repository.interrupted(plan.vm.id)):
+                self._tell_given_up(plan, "it is frozen with other VMs now")
+            return None
+        resumer = Resumer(self._prism, self._repository, self._lock, self._options, self._attacher, self._warn)
+        found = await resumer.find(plan)
+        if found is None:
+            return None
+        self._unfinished, self._resume = found.unfinished, found.resume
+        self._undo.add(f"remove the unfinished point {found.unfinished.path}", found.unfinished.abort)
+        self._recorder.take_over(found.record)
+        self._undo.add(f"remove recovery point {found.record.name}", self._recorder.take_back)
+        self._subject = {"vm_id": plan.vm.id, "vm_name": plan.vm.name, "point_id": found.unfinished.id}
+        await self._settle_site()
+        return found.plan, found.unfinished, found.frozen
+
+    async def _begun(self, plan: CapturePlan) -> tuple[CapturePlan, UnfinishedPoint, Frozen]:
+        """Begin a point, and freeze the VM."""
+        unfinished = await self._begin(plan)
+        await self._settle_site()
+        plan, frozen = await self._freeze(plan, unfinished)
+        if not self._gathering.is_of_several:
+            await unfinished.keep_resume(resume_of(plan, unfinished, frozen, self._options))
+        return plan, unfinished, frozen
 
     def _began(self, stage: Stage) -> None:
         self._emit(StageBegan(stage=stage, **self._subject))
@@ -192,7 +255,7 @@ class _Capture:
             self._warn(f"{mismatch}; if it is to be a repository of its own: `ntx repository adopt DIR`")
 
     async def _begin(self, plan: CapturePlan) -> UnfinishedPoint:
-        unfinished = await self._repository.begin(self._lock, plan.parent)
+        unfinished = self._unfinished = await self._repository.begin(self._lock, plan.parent)
         self._subject["point_id"] = unfinished.id
         self._undo.add(f"remove the unfinished point {unfinished.path}", unfinished.abort)
         for warning in unfinished.warnings:
@@ -229,6 +292,8 @@ class _Capture:
             parent=plan.parent,
             newest=plan.newest,
             unfinished=unfinished,
+            keeps_progress=not self._gathering.is_of_several,
+            is_resumed=self._resume is not None,
             warn=self._warn,
             attaching=self._recorder.attaching if self._attacher.makes_clones else nullcontext,
             reading=self._gathering.reading,
@@ -261,9 +326,10 @@ class _Capture:
             stages_s=self._stages.as_dict(),
             seconds=round(time.monotonic() - started_s, 3),
             quiescing=plan.quiescing if frozen.point.consistency == "application" else "",
-            guest_tools=stored_guest_tools(plan.vm.guest_tools),
+            guest_tools=self._resume.guest_tools if self._resume else stored_guest_tools(plan.vm.guest_tools),
             cluster=stored_cluster(plan.cluster, plan.way),
             source=self._attacher.name,
+            resumed=self._resume.times if self._resume else 0,
         )
         return PointRecord(
             id=unfinished.id,

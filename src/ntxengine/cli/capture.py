@@ -175,6 +175,7 @@ def quiescing_options(function: Function) -> Function:
 @click.option("--no-volume-groups", is_flag=True, help="Leave out the volume groups that are attached to the VM (v4).")
 @click.option("--no-verify", is_flag=True, help="Do not read back what was written before the point is committed.")
 @retry_for_option
+@click.option("--no-resume", is_flag=True, help="Give up a capture that was interrupted, and begin anew.")
 @afresh_options
 @attach_options
 @tunnel_options
@@ -198,6 +199,7 @@ def capture_command(
     no_volume_groups: bool,
     no_verify: bool,
     retry_for_s: float,
+    no_resume: bool,
     afresh: dict[str, Any],
     attach: AttachArguments,
     transfer: TransferOptions,
@@ -209,7 +211,8 @@ def capture_command(
 
     A VM is frozen at one moment by a recovery point on the cluster, its disks are read from there, written to QCOW2
     files, read back and compared, and the point becomes visible when all of it is right.  The recovery point is kept as
-    the reference of the next capture.  If it is interrupted, nothing that looks whole is left.
+    the reference of the next capture.  If it is interrupted, nothing that looks whole is left.  Where something was
+    copied by then, the same command goes on with it: the point holds the VM as it was frozen the first time.
 
     Of several VMs, one that fails does not stop the others: the exit code is 3 then.  With --together that holds once
     they are frozen; before, one that fails stops all.
@@ -235,6 +238,7 @@ def capture_command(
             copy=transfer.over(CopyOptions()),
             verify=not no_verify,
             retry_for_s=retry_for_s,
+            resume=not no_resume,
             expiry=expiry,
             parallel=parallel,
             **quiescing,

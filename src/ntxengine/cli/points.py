@@ -24,8 +24,8 @@ from ntxengine.cli.run import run
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
 from ntxengine.errors import NotFoundError, OptionsError, RepositoryError
-from ntxengine.repository import Health, Point, PointDisk, Repository, is_point_id, vm_of
-from ntxengine.units import format_size
+from ntxengine.repository import Health, Interrupted, Point, PointDisk, Repository, is_point_id, vm_of
+from ntxengine.units import format_size, format_time, utc_now
 
 COLUMNS = [
     Column("POINT"),
@@ -57,23 +57,33 @@ def points_command(vm: str | None, repository: Path, with_report: bool, screen: 
 
     A point that may lack changes, as an audit has found, is marked "tracking distrusted".
 
+    A capture that was interrupted is listed with how far it got; the next capture of its VM goes on with it.
+
     \b
     Examples:
       ntx points --repository /backups
       ntx points db01 --repository /backups --report
     """
-    folder, health = run(_look(repository, vm, screen))
+    folder, health, interrupted = run(_look(repository, vm, screen))
     if screen.as_json:
-        screen.result({"repository": str(folder), **_listed(health)})
+        screen.result(
+            {
+                "repository": str(folder),
+                **_listed(health),
+                "interrupted": [_interrupted_fields(each) for each in interrupted],
+            }
+        )
     elif with_report:
         for number, point in enumerate(health.points):
             if number:
                 screen.line()
             show_report(point, screen)
     else:
-        screen.table(COLUMNS, _rows(health))
+        screen.table(COLUMNS, _rows(health, interrupted))
     if not health.points and not health.unreadable:
         screen.note("no points")
+    for each in interrupted:
+        screen.note(_interrupted_text(each))
     _warn_of_distrust(health, screen)
     _raise_if_damaged(health, screen)
 
@@ -87,9 +97,58 @@ def _warn_of_distrust(health: Health, screen: Screen) -> None:
             screen.warning(f"point {point.id}: {text}")
 
 
-async def _look(repository: Path, vm: str | None, screen: Screen) -> tuple[Path, Health]:
+async def _look(repository: Path, vm: str | None, screen: Screen) -> tuple[Path, Health, list[Interrupted]]:
     opened = await Repository.open(repository)
-    return opened.path, await opened.health(None if vm is None else await _vm_id(opened, vm, screen))
+    vm_id = None if vm is None else await _vm_id_also_interrupted(opened, vm, screen)
+    found = [each for each in await opened.interrupted(vm_id) if each.has_record]
+    interrupted = [each for each in found if not await opened.is_locked(each.vm_id)]
+    return opened.path, await opened.health(vm_id), interrupted
+
+
+async def _vm_id_also_interrupted(repository: Repository, name: str, screen: Screen) -> str:
+    """As _vm_id, also of a VM that has no point yet, and an interrupted capture."""
+    try:
+        return await _vm_id(repository, name, screen)
+    except NotFoundError:
+        every = [each for each in await repository.interrupted() if each.has_record]
+        found = {each.vm_id for each in every if name in (each.vm_id, _name(each))}
+        if len(found) != 1:
+            raise
+        return found.pop()
+
+
+def _interrupted_text(found: Interrupted) -> str:
+    """Return what can be done with an interrupted capture."""
+    text = f"point {found.point_id} of {printable(_name(found))} was interrupted"
+    if found.resume is None:
+        return f"{text}, and cannot be gone on with: {printable(found.problem)}; the next capture of the VM begins anew"
+    done = f"{format_size(found.bytes_done)} of {format_size(found.bytes_total)} are copied"
+    frozen = f"of the VM as it was frozen at {format_time(found.resume.frozen_at)}"
+    until = format_time(found.resume.expires_at)
+    if not found.can_be_resumed(utc_now()):
+        return f"{text}, and is too old to be gone on with: its recovery point was kept until {until}"
+    return (
+        f"{text}: {done}, {frozen}; `ntx capture` goes on with it until {until}, `ntx sweep --unfinished` gives it up"
+    )
+
+
+def _interrupted_fields(found: Interrupted) -> dict[str, Any]:
+    resume = found.resume
+    return {
+        "point_id": found.point_id if is_point_id(found.point_id) else None,
+        "vm_id": found.vm_id,
+        "vm_name": None if resume is None else resume.vm_name,
+        "frozen_at": None if resume is None else resume.frozen_at,
+        "expires_at": None if resume is None else resume.expires_at,
+        "bytes_done": found.bytes_done,
+        "bytes_total": found.bytes_total,
+        "resumable": found.can_be_resumed(utc_now()),
+        "problem": found.problem,
+    }
+
+
+def _name(found: Interrupted) -> str:
+    return found.vm_id if found.resume is None else found.resume.vm_name
 
 
 def _raise_if_damaged(health: Health, screen: Screen) -> None:
@@ -241,15 +300,33 @@ _JSON_NAMES = {
 }
 
 
-def _rows(health: Health) -> list[list[str]]:
-    """Return a row for each point, also for those that cannot be read, oldest first."""
+def _rows(health: Health, interrupted: Sequence[Interrupted]) -> list[list[str]]:
+    """Return a row for each point, also for those that cannot be read, or are not whole yet, oldest first."""
     names = {point.vm_id: point.vm_name for point in health.points}
     rows = [_row(point, _state(health, point)) for point in health.points]
     for folder in health.unreadable:
         vm_id = vm_of(folder)
         name = folder.name if is_point_id(folder.name) else "?"
         rows.append([name, names.get(vm_id, vm_id), *"????", "unreadable", vm_id, "?", "?"])
+    rows += [_interrupted_row(each) for each in interrupted]
     return sorted(rows, key=lambda row: row[0])
+
+
+def _interrupted_row(found: Interrupted) -> list[str]:
+    percent = 100 * found.bytes_done // found.bytes_total if found.bytes_total else 0
+    resume = found.resume
+    return [
+        found.point_id,
+        _name(found),
+        UNKNOWN,
+        format_size(found.bytes_total) if resume else "?",
+        "?",
+        resume.consistency if resume else "?",
+        f"interrupted at {percent} %",
+        found.vm_id,
+        (resume.parent_id if resume else None) or UNKNOWN,
+        UNKNOWN,
+    ]
 
 
 def _row(point: Point, state: str) -> list[str]:

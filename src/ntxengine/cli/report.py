@@ -35,6 +35,9 @@ def show_report(point: Point, screen: Screen) -> None:
     """Print what is to be said about a point: one heading, one row per disk."""
     screen.line(f"{point.id}  {point.kind} of {printable(point.vm_name)}, {format_time(point.created_at)}")
     screen.line(f"  consistency: {consistency(point)}")
+    if point.report.resumed:
+        times = plural(point.report.resumed, "interruption")
+        screen.line(f"  after {times}: holds the VM as it was frozen at {format_time(point.created_at)}")
     if point.report.quiescing:
         screen.line(f"  made consistent by: {printable(point.report.quiescing)}")
     screen.line(f"  changes found by: {tracking(point)}")

@@ -43,6 +43,9 @@ COLUMNS = [Column("WHAT"), Column("ID"), Column("NAME", shrinks=True), Column("V
     metavar="VM",
     help="A VM to look for hot-added disks on, besides those that are recorded.",
 )
+@click.option(
+    "--unfinished", is_flag=True, help="Give up captures that were interrupted and that the next one could go on with."
+)
 @optional_prism_options
 @dry_run_option
 @common_options
@@ -51,6 +54,7 @@ def sweep_command(
     directory: Path | None,
     repository: Path | None,
     worker: str | None,
+    unfinished: bool,
     prism: PrismOptions | None,
     dry_run: bool,
     screen: Screen,
@@ -58,7 +62,9 @@ def sweep_command(
     """Remove what a killed capture left in a repository: unfinished points, recovery points, hot-added disks.
 
     From the cluster only what this directory recorded is removed, and nothing of a VM that is being captured now.  The
-    recovery point that the next capture needs as its reference stays.  Without --prism only the repository is swept.
+    recovery point that the next capture needs as its reference stays.  So does a capture that was interrupted and that
+    the next one can go on with, unless --unfinished gives it up, or its recovery point has expired.  Without --prism
+    only the repository is swept.
 
     A DIRECTORY that is no repository is swept of the unfinished files that killed copies and restores left in it.
 
@@ -75,7 +81,7 @@ def sweep_command(
     if prism is None:
         screen.note("no --prism: the cluster is not swept")
     prism_login = None if prism is None else login(prism, screen)
-    report = run(_sweep(opened, worker, prism_login, dry_run))
+    report = run(_sweep(opened, worker, prism_login, dry_run, gives_up=unfinished))
     _tell(report, screen)
 
 
@@ -113,12 +119,15 @@ def _tell(report: SweepReport, screen: Screen) -> None:
         raise SomeFailed(f"{plural(len(report.problems), 'thing')} could not be removed: {report.problems[0]}")
 
 
-async def _sweep(repository: Repository, worker: str | None, prism_login: Login | None, dry_run: bool) -> SweepReport:
+async def _sweep(
+    repository: Repository, worker: str | None, prism_login: Login | None, dry_run: bool, *, gives_up: bool
+) -> SweepReport:
     if prism_login is None:
-        return await sweep(None, repository, dry_run=dry_run)
+        return await sweep(None, repository, gives_up=gives_up, dry_run=dry_run)
     async with connected(prism_login) as cluster:
         worker_id = "" if worker is None else (await find_vm(cluster, worker)).id
-        return await sweep(cluster.prism, repository, attach=AttachOptions(worker_id), dry_run=dry_run)
+        attach = AttachOptions(worker_id)
+        return await sweep(cluster.prism, repository, attach=attach, gives_up=gives_up, dry_run=dry_run)
 
 
 def _fields(report: SweepReport) -> dict[str, object]:
@@ -130,6 +139,7 @@ def _fields(report: SweepReport) -> dict[str, object]:
         "problems": report.problems,
         "not_recorded": [_swept_fields(each) for each in report.not_recorded],
         "in_use": report.in_use,
+        "resumable": [_swept_fields(each) for each in report.resumable],
         "protected": [{**_swept_fields(swept), "reason": reason} for swept, reason in report.protected],
     }
 
@@ -152,6 +162,11 @@ def _show(report: SweepReport, screen: Screen) -> None:
         )
     for swept, reason in report.protected:
         screen.note(f"{swept.kind} {swept.id} ({printable(swept.name)}) is kept by the cluster: {printable(reason)}")
+    for swept in report.resumable:
+        screen.note(
+            f"point {swept.id} of VM {swept.vm_id} was interrupted, and the next capture goes on with it: left alone; "
+            f"--unfinished gives it up"
+        )
     for path in report.in_use:
         screen.note(f"{path} is being written: left alone")
     for vm_id in report.locked_vms:

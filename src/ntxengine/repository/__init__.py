@@ -11,6 +11,7 @@ leftovers.py       what a killed capture left, and strays.py   adopt.py         
 filesystem.py      what the file system can                    vm_names.py        from a name to a VM
 distrust.py        points whose tracking is distrusted since an audit
 sampled.py         how far verifying by samples has got
+interrupted.py     captures that can be gone on with
 report.py          what a capture tells of itself              changed.py         where a disk differs from another
 """
 
@@ -19,6 +20,13 @@ from ntxengine.repository.changed import changed_extents
 from ntxengine.repository.cluster_record import NAME_PREFIX, ClusterRecord, Records, Sharing
 from ntxengine.repository.distrust import Distrust, Marks
 from ntxengine.repository.health import Health
+from ntxengine.repository.interrupted import (
+    RESUME_FORMAT,
+    RESUME_VERSION,
+    Interrupted,
+    StoredResume,
+    StoredResumeDisk,
+)
 from ntxengine.repository.layout import VM_FILE, is_point_id, vm_of
 from ntxengine.repository.leftovers import Leftovers
 from ntxengine.repository.lock import VmLock
@@ -34,10 +42,13 @@ from ntxengine.repository.stored import (
     StoredMember,
     StoredSample,
 )
+from ntxengine.repository.unfinished import ResumePaths
 from ntxengine.repository.vm_names import NamedVm
 
 __all__ = [
     "NAME_PREFIX",
+    "RESUME_FORMAT",
+    "RESUME_VERSION",
     "VM_FILE",
     "CaptureReport",
     "Chains",
@@ -45,6 +56,7 @@ __all__ = [
     "DiskReport",
     "Distrust",
     "Health",
+    "Interrupted",
     "Leftovers",
     "Marks",
     "NamedVm",
@@ -53,12 +65,15 @@ __all__ = [
     "PointRecord",
     "Records",
     "Repository",
+    "ResumePaths",
     "Sharing",
     "StoredAudit",
     "StoredCluster",
     "StoredDiskPoint",
     "StoredGuestTools",
     "StoredMember",
+    "StoredResume",
+    "StoredResumeDisk",
     "StoredSample",
     "UnfinishedPoint",
     "VmLock",

@@ -7,7 +7,8 @@
     REPO/<vm id>/.cluster-<point id>.json    what a capture made on the cluster
     REPO/<vm id>/distrusted.json             points whose tracking is distrusted since an audit
     REPO/<vm id>/sampled.json                how much of which disk was verified by samples; may be deleted
-    REPO/<vm id>/.unfinished-<point id>/     never listed; removed by the next capture of the VM
+    REPO/<vm id>/.unfinished-<point id>/     never listed as a point; the next capture goes on with it, or removes it
+        resume, disk-<disk id>.changes, disk-<disk id>.journal    what that needs, besides the files of a point
     REPO/<vm id>/<point id>/                 a committed point:
         disk-<disk id>.qcow2, disk-<disk id>.manifest, vm.json, point.json, report.json, SHA256SUMS
 
@@ -34,6 +35,7 @@ VM_FILE = "vm.json"
 REPORT_FILE = "report.json"
 SUMS_FILE = "SHA256SUMS"
 UNFINISHED_PREFIX = ".unfinished-"
+RESUME_FILE = "resume"
 
 MAX_PATH = 4096
 """Bytes of a path, with the zero behind it: PATH_MAX of Linux."""
@@ -98,6 +100,21 @@ def image_name(disk_id: str) -> str:
 def manifest_name(disk_id: str) -> str:
     """Return the name of a disk's manifest in its point."""
     return f"disk-{disk_id}.manifest"
+
+
+def changes_name(disk_id: str) -> str:
+    """Return the name of what is to be copied of a disk, in its unfinished point."""
+    return f"disk-{disk_id}.changes"
+
+
+def journal_name(disk_id: str) -> str:
+    """Return the name of how far a disk is copied, in its unfinished point."""
+    return f"disk-{disk_id}.journal"
+
+
+def is_for_resuming(name: str) -> bool:
+    """Say whether a file of an unfinished point is of no use to a point."""
+    return name == RESUME_FILE or name.endswith((".changes", ".journal"))
 
 
 def backing_name(parent_id: str, disk_id: str) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ntxengine.errors import LockedError, NtxError
-from ntxengine.repository import layout, strays
+from ntxengine.repository import interrupted, layout, strays
+from ntxengine.repository.interrupted import Interrupted
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.scan import vm_folders
 
@@ -19,25 +20,35 @@ Result = TypeVar("Result")
 class Leftovers:
     """What was removed, or would be, and what could not be.
 
-    `unfinished`: VM id and point id.  `files`: of interrupted changes to the repository itself.  `empty_folders`: of
-    VMs.
+    `unfinished`: VM id and point id; `kept` are captures that can be gone on with.  `files`: of interrupted changes to
+    the repository itself.  `empty_folders`: of VMs.
     """
 
     unfinished: list[tuple[str, str]] = field(default_factory=list)
+    kept: list[Interrupted] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     empty_folders: list[Path] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
-def sweep(root: Path, *, dry_run: bool = False) -> Leftovers:
+def sweep(root: Path, *, dry_run: bool = False, is_kept: Callable[[Interrupted], bool] = lambda _: False) -> Leftovers:
     """Remove what is left in a repository.  What cannot be removed does not keep the rest from being so.
 
+    `is_kept` says of which interrupted captures nothing is removed.
     Blocks: for as long as it takes to remove images.
     """
     found = Leftovers()
+
+    def remove(folder: Path) -> list[Path]:
+        kept = [each for each in interrupted.find(folder) if is_kept(each)]
+        found.kept += kept
+        paths = [each.path for each in kept]
+        if dry_run:
+            return [each for each in strays.unfinished(folder) if each not in paths]
+        return strays.remove_unfinished(folder, kept=paths)
+
     for folder in vm_folders(root):
         if strays.unfinished(folder):
-            remove = strays.unfinished if dry_run else strays.remove_unfinished
             removed = _while_locked(folder, remove, found.problems) or []
             found.unfinished += [(folder.name, layout.unfinished_id(each)) for each in removed]
     files = sweep_files(root, dry_run=dry_run)

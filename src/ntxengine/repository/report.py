@@ -55,6 +55,7 @@ class DiskReport:
     retries: int | None = None
     reconnects: int | None = None
     bytes_repeated: int | None = None
+    resumed_from: int | None = None
     connections: int | None = None
     in_flight: int | None = None
     request_size: int | None = None
@@ -79,7 +80,8 @@ class CaptureReport:
     `excluded` are disks that a recovery point does not hold; `consistency_reason` says why it is not
     application-consistent, "" if it is, or was not wanted.  `seconds` is None if it was not said.  `quiescing` is how
     the guest was made consistent, "" if it was not, `guest_tools` what Prism told of them, `cluster` where the VM ran,
-    `source` the way to the bytes, as attach.Attacher names it.
+    `source` the way to the bytes, as attach.Attacher names it.  `resumed` is how often the capture was interrupted and
+    gone on with; what the disks count is of the last time, which began at their `resumed_from` (bytes).
     """
 
     disks: dict[str, DiskReport] = field(default_factory=dict)
@@ -92,6 +94,7 @@ class CaptureReport:
     guest_tools: StoredGuestTools | None = None
     cluster: StoredCluster | None = None
     source: str | None = None
+    resumed: int | None = None
 
     @property
     def bytes_sent(self) -> int | None:

@@ -29,18 +29,19 @@ from ntxengine.repository.chain import Chains
 from ntxengine.repository.cluster_record import ClusterRecord, Records, Sharing
 from ntxengine.repository.distrust import Marks
 from ntxengine.repository.health import Health
+from ntxengine.repository.interrupted import Interrupted, StoredResume
 from ntxengine.repository.leftovers import Leftovers
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.store import PointStore, VmSummary
 from ntxengine.repository.stored import StoredSample
-from ntxengine.repository.unfinished import BlockingUnfinishedPoint
+from ntxengine.repository.unfinished import BlockingUnfinishedPoint, ResumePaths
 from ntxengine.repository.vm_names import NamedVm
 from ntxengine.units import utc_now
 
 
 class UnfinishedPoint:
-    """A point that is being made, from Repository.begin to `commit` or `abort`."""
+    """A point that is being made, from Repository.begin or `reopen` to `commit` or `abort`."""
 
     def __init__(self, blocking: BlockingUnfinishedPoint) -> None:
         """Not for callers: see Repository.begin."""
@@ -67,6 +68,27 @@ class UnfinishedPoint:
     def manifest_path(self, disk_id: str) -> Path:
         """Return where the manifest of a disk belongs."""
         return self._blocking.manifest_path(disk_id)
+
+    def resume_paths(self, disk_id: str) -> ResumePaths:
+        """Return where what is needed to go on with a disk belongs."""
+        return self._blocking.resume_paths(disk_id)
+
+    async def keep_resume(self, resume: StoredResume) -> None:
+        """Let the capture be gone on with if it is interrupted.  Errors: TargetError."""
+        await to_thread_joined(self._blocking.keep_resume, resume)
+
+    async def forget_disk(self, disk_id: str) -> None:
+        """Remove what an interrupted capture left of a disk, which begins again.  Errors: TargetError."""
+        await to_thread_joined(self._blocking.forget_disk, disk_id)
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether something is stored that a next capture can go on with."""
+        return self._blocking.has_progress
+
+    def leave(self) -> None:
+        """Leave it for the next capture to go on with: `abort` does nothing any more."""
+        self._blocking.leave()
 
     def disk_entry(self, disk_id: str, label: str, digest: str) -> PointDisk:
         """Return what the record says of a disk that `add_disk` knows."""
@@ -287,7 +309,7 @@ class Repository:
 
     async def begin(self, lock: VmLock, parent: Point | None) -> UnfinishedPoint:
         """Begin a point of the VM that is locked, on top of `parent` or of nothing, and remove what killed captures of
-        this VM have left.  The lock is held until the point was committed or aborted.
+        this VM have left, also what could be gone on with.  The lock is held until the point was committed or aborted.
 
         Errors: RepositoryError (the lock was given back, or is not of this VM and repository; the parent is not the
                 VM's newest point); TargetError.
@@ -297,9 +319,26 @@ class Repository:
         )
         return UnfinishedPoint(begun)
 
-    async def sweep(self, *, dry_run: bool = False) -> Leftovers:
-        """Remove what killed captures left here, but of no VM that is being captured."""
-        return await to_thread_joined(leftovers.sweep, self.path, dry_run=dry_run)
+    async def interrupted(self, vm_id: str | None = None) -> list[Interrupted]:
+        """Return the captures of a VM, or of all, that were interrupted, oldest first.  One that runs looks so, too."""
+        return await to_thread_joined(self._store.interrupted, vm_id)
+
+    async def is_locked(self, vm_id: str) -> bool:
+        """Say whether somebody captures a VM at this moment, or that cannot be found out."""
+        return await to_thread_joined(self._store.is_locked, vm_id)
+
+    async def reopen(self, lock: VmLock, found: Interrupted, parent: Point | None) -> UnfinishedPoint:
+        """Go on with the point of an interrupted capture of the VM that is locked; remove all else that was left.
+
+        Errors: as PointStore.reopen.
+        """
+        return UnfinishedPoint(await to_thread_joined(self._store.reopen, lock, found, parent))
+
+    async def sweep(
+        self, *, dry_run: bool = False, is_kept: Callable[[Interrupted], bool] = lambda _: False
+    ) -> Leftovers:
+        """Remove what killed captures left here, but of no VM that is being captured, and nothing that is kept."""
+        return await to_thread_joined(leftovers.sweep, self.path, dry_run=dry_run, is_kept=is_kept)
 
     # ----------------------------------------------------------------------------------- what it is, and the cluster
 

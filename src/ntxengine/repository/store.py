@@ -17,13 +17,14 @@ from pathlib import Path
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import NotFoundError, NtxError, RepositoryError
 from ntxengine.files import durable
-from ntxengine.repository import filesystem, layout, marker, strays
+from ntxengine.repository import filesystem, interrupted, layout, marker, strays
 from ntxengine.repository.catalog import Catalog, NewRow
 from ntxengine.repository.chain import Chains, open_manifest
 from ntxengine.repository.health import Health, examine
+from ntxengine.repository.interrupted import Interrupted
 from ntxengine.repository.lock import VmLock, is_held
 from ntxengine.repository.point import Point, PointDisk
-from ntxengine.repository.scan import Scan, read_point, scan
+from ntxengine.repository.scan import Scan, read_point, scan, vm_folders
 from ntxengine.repository.unfinished import BlockingUnfinishedPoint
 from ntxengine.repository.vm_names import NamedVm, find_vm
 from ntxengine.units import utc_now
@@ -249,20 +250,14 @@ class PointStore:
 
     def begin(self, lock: VmLock, parent: Point | None) -> BlockingUnfinishedPoint:
         """Begin a point of the VM that is locked, on top of `parent` or of nothing, and remove what killed captures of
-        this VM have left.
+        this VM have left, also what could be gone on with (`interrupted`, `reopen`).
 
         Errors: RepositoryError (the lock was given back, or is of another repository; the parent is not the VM's newest
                 point; as new_point_id); TargetError.
         """
         folder = self.check_lock(lock)
-        vm_id = folder.name
         strays.remove_unfinished(folder)
-        newest = self.last_id(vm_id)
-        if parent is not None and (parent.vm_id, parent.id) != (vm_id, newest):
-            raise RepositoryError(
-                f"{self.path}: point {parent.id} of VM {parent.vm_id} is not the newest of VM {vm_id} "
-                f"({newest or 'it has none'}): nothing can be put on top of it"
-            )
+        newest = self._check_newest(folder.name, parent)
         point_id = layout.new_point_id(self._clock(), after=newest, token=secrets.token_hex(3))
         path = folder / f"{layout.UNFINISHED_PREFIX}{point_id}"
         durable.make_folder(path)
@@ -272,6 +267,37 @@ class PointStore:
             durable.remove_tree(path)
             raise
         return BlockingUnfinishedPoint(point_id, path, parent, lock=lock, committed=self._enter, warnings=warnings)
+
+    def interrupted(self, vm_id: str | None = None) -> list[Interrupted]:
+        """Return the captures of a VM, or of all, that were interrupted, oldest first.  One that runs looks so, too."""
+        folders = vm_folders(self.path) if vm_id is None else [self.path / layout.checked_uuid(vm_id, "VM id")]
+        return [each for folder in folders for each in interrupted.find(folder)]
+
+    def reopen(self, lock: VmLock, found: Interrupted, parent: Point | None) -> BlockingUnfinishedPoint:
+        """Go on with the point of an interrupted capture of the VM that is locked; remove all else that was left.
+
+        Errors: RepositoryError (as `begin`; it is not on top of `parent`, or older than a point); TargetError.
+        """
+        folder = self.check_lock(lock)
+        newest = self._check_newest(folder.name, parent)
+        resume = found.resume
+        if found.path.parent != folder or resume is None or resume.parent_id != (parent.id if parent else None):
+            raise RepositoryError(f"{found.path}: cannot be gone on with: {found.problem or 'it is of other points'}")
+        if newest is not None and found.point_id <= newest:
+            raise RepositoryError(f"{found.path}: cannot be gone on with: point {newest} is newer")
+        strays.remove_unfinished(folder, kept=[found.path])
+        interrupted.clean(found.path, {disk.disk_id for disk in resume.disks})
+        return BlockingUnfinishedPoint(found.point_id, found.path, parent, lock=lock, committed=self._enter)
+
+    def _check_newest(self, vm_id: str, parent: Point | None) -> str | None:
+        """Return the VM's newest point, which a parent has to be.  Errors: RepositoryError."""
+        newest = self.last_id(vm_id)
+        if parent is not None and (parent.vm_id, parent.id) != (vm_id, newest):
+            raise RepositoryError(
+                f"{self.path}: point {parent.id} of VM {parent.vm_id} is not the newest of VM {vm_id} "
+                f"({newest or 'it has none'}): nothing can be put on top of it"
+            )
+        return newest
 
     def check_lock(self, lock: VmLock) -> Path:
         """Return the folder of the VM that is locked.

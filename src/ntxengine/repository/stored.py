@@ -122,6 +122,7 @@ class StoredDiskReport:
     retries: int | None = None
     reconnects: int | None = None
     bytes_repeated: int | None = None
+    resumed_from: int | None = None
     connections: int | None = None
     in_flight: int | None = None
     request_size: int | None = None
@@ -177,6 +178,7 @@ class StoredReport:
     guest_tools: StoredGuestTools | None = None
     cluster: StoredCluster | None = None
     source: str | None = None
+    resumed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -351,6 +353,11 @@ def _check_of(document: Mapping[str, Any]) -> str:
 
 def _encode(plain: object) -> bytes:
     return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
+
+
+def encode_line(document: object) -> bytes:
+    """Return what `encode` does as one line, without its end."""
+    return msgspec.json.encode(_plain(msgspec.to_builtins(document)))
 
 
 def _plain(value: Any) -> Any:

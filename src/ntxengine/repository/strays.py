@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -58,13 +59,14 @@ def unfinished(vm_folder: Path) -> list[Path]:
     return sorted(vm_folder.glob(f"{layout.UNFINISHED_PREFIX}*"))
 
 
-def remove_unfinished(vm_folder: Path) -> list[Path]:
-    """Remove what killed captures left in the folder of a VM, which is locked; return the unfinished points.
+def remove_unfinished(vm_folder: Path, *, kept: Collection[Path] = ()) -> list[Path]:
+    """Remove what killed captures left in the folder of a VM, which is locked; return the unfinished points, without
+    those that are `kept`.
 
     Blocks: an image of a terabyte takes its time.
     """
     _remove_half_written(vm_folder)
-    removed = unfinished(vm_folder)
+    removed = [folder for folder in unfinished(vm_folder) if folder not in kept]
     for folder in removed:
         durable.remove_tree(folder)
         log.info("%s: removed, its capture was interrupted", folder)

@@ -1,6 +1,7 @@
 """A point that is being made.  It becomes visible as a whole, or never.
 
-begin            .unfinished-<id>/            never listed
+begin            .unfinished-<id>/            never listed as a point
+keep_resume      .unfinished-<id>/resume      from here on a capture that is killed can be gone on with
 add_disk ...     .unfinished-<id>/disk-...
 commit           check, write JSON and its digests, sync files, sync folder
                  rename to <id>/, sync the VM's folder     <- from here on it is a point
@@ -23,9 +24,10 @@ from ntxengine.errors import NtxError, OptionsError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.images import qemu_img
 from ntxengine.images.create import NewImage
-from ntxengine.repository import distrust, layout, point, stored, sums
+from ntxengine.repository import distrust, interrupted, layout, point, stored, sums
 from ntxengine.repository.chain import images_of, open_manifest
 from ntxengine.repository.distrust import Distrust
+from ntxengine.repository.interrupted import StoredResume
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.report import encode_report
@@ -39,8 +41,16 @@ class _NewDisk:
     backing: str
 
 
+@dataclass(frozen=True)
+class ResumePaths:
+    """Files beside a disk of an unfinished point: what is to be copied of it, and how far that is done."""
+
+    changes: Path
+    journal: Path
+
+
 class BlockingUnfinishedPoint:
-    """From PointStore.begin to `commit` or `abort`.  As a context manager it aborts what was not committed.
+    """From PointStore.begin or `reopen` to `commit` or `abort`.  As a context manager it aborts what was not committed.
 
     `warnings` are of what its file system lacks.
     """
@@ -103,6 +113,30 @@ class BlockingUnfinishedPoint:
         """Return where the manifest of a disk belongs."""
         return self.path / layout.manifest_name(layout.checked_uuid(disk_id, "disk id"))
 
+    def resume_paths(self, disk_id: str) -> ResumePaths:
+        """Return where what is needed to go on with a disk belongs."""
+        disk_id = layout.checked_uuid(disk_id, "disk id")
+        return ResumePaths(self.path / layout.changes_name(disk_id), self.path / layout.journal_name(disk_id))
+
+    def keep_resume(self, resume: StoredResume) -> None:
+        """Let the capture be gone on with if it is interrupted.  Errors: TargetError."""
+        self._check_open()
+        interrupted.write(self.path, resume)
+
+    def forget_disk(self, disk_id: str) -> None:
+        """Remove what an interrupted capture left of a disk, which begins again.  Errors: TargetError."""
+        self._check_open()
+        disk_id = layout.checked_uuid(disk_id, "disk id")
+        names = (layout.journal_name, layout.changes_name, layout.manifest_name, layout.image_name)
+        for name in names:  # the journal first: without it nobody goes on
+            durable.remove_tree(self.path / name(disk_id))
+        self._disks.pop(disk_id, None)
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether something is stored that a next capture can go on with."""
+        return (self.path / layout.RESUME_FILE).exists() and any(self.path.glob("disk-*.journal"))
+
     def disk_entry(self, disk_id: str, label: str, digest: str) -> PointDisk:
         """Return what the record says of a disk that `add_disk` knows."""
         disk_id = layout.checked_uuid(disk_id, "disk id")
@@ -157,16 +191,22 @@ class BlockingUnfinishedPoint:
         final = self.path.parent / self.id
         committed = point.decode(document, file=self.path / layout.POINT_FILE, folder=final)
         for file in sorted(self.path.iterdir()):
-            durable.restrict(file)  # qemu-img, for one, makes what everybody may read
-            durable.sync(file)
+            if not layout.is_for_resuming(file.name):
+                durable.restrict(file)  # qemu-img, for one, makes what everybody may read
+                durable.sync(file)
+        interrupted.remove(self.path)
         durable.sync_folder(self.path)
         self._publish(final)
         self._is_open, self._is_committed = False, True
         self._committed(committed)
         return committed
 
+    def leave(self) -> None:
+        """Leave it for the next capture to go on with."""
+        self._is_open = False
+
     def abort(self) -> None:
-        """Remove all of it.  A second time, or after `commit`, does nothing.  Errors: TargetError."""
+        """Remove all of it.  A second time, or after `commit` or `leave`, does nothing.  Errors: TargetError."""
         if not self._is_open:
             return
         self._is_open = False

@@ -30,11 +30,20 @@ log = logging.getLogger(__name__)
 class ClusterSweep:
     """Removes from a cluster what a repository records."""
 
-    def __init__(self, prism: Prism, repository: Repository, attach: AttachOptions, report: SweepReport) -> None:
+    def __init__(
+        self,
+        prism: Prism,
+        repository: Repository,
+        attach: AttachOptions,
+        report: SweepReport,
+        *,
+        gives_up: bool = False,
+    ) -> None:
         self._prism = prism
         self._repository = repository
         self._attach = attach
         self._report = report
+        self._gives_up = gives_up
         self._seen: set[str] = set()
         self._given_up: set[tuple[str, str]] = set()
 
@@ -76,12 +85,20 @@ class ClusterSweep:
             listed = [point for point in await self._prism.recovery_points() if vm_id in point.held_vm_ids]
         # Also of a point that cannot be read: what it needs stays.
         kept = await self._repository.last_id(vm_id)
+        needed = {kept, *await self._resumable(vm_id)}
         for record in records.own:
-            await self._sweep_record(lock, record, listed, is_kept=record.point_id == kept)
+            await self._sweep_record(lock, record, listed, is_kept=record.point_id in needed)
         for record in records.foreign:
             if not self._report.dry_run and not recorded_points(listed, record, vm_id):
                 await self._repository.remove_cluster_record(lock, record)
         await self._sweep_unrecorded(vm_id, records, listed, kept)
+
+    async def _resumable(self, vm_id: str) -> list[str]:
+        """Return the ids of the points whose captures were interrupted, and can be gone on with."""
+        if self._gives_up:
+            return []
+        now = utc_now()
+        return [each.point_id for each in await self._repository.interrupted(vm_id) if each.can_be_resumed(now)]
 
     async def _sweep_record(
         self, lock: VmLock, record: ClusterRecord, listed: list[RecoveryPoint], *, is_kept: bool

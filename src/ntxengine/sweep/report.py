@@ -26,7 +26,8 @@ class SweepReport:
     Kinds: `disk` (hot-added), `volume-group`, `recovery-point`, `unfinished-point`, `unfinished-file` and
     `empty-folder` (of a VM).  `in_use` are unfinished files that somebody is writing.  `not_recorded`: recovery points
     that have the name of this repository, and that this directory does not record.  `protected`: what the cluster does
-    not delete yet, with the reason; nothing failed.
+    not delete yet, with the reason; nothing failed.  `resumable`: unfinished points that the next capture can go on
+    with, which are left alone unless they are to be given up.
     """
 
     dry_run: bool
@@ -36,3 +37,4 @@ class SweepReport:
     not_recorded: list[Swept] = field(default_factory=list)
     protected: list[tuple[Swept, str]] = field(default_factory=list)
     in_use: list[Path] = field(default_factory=list)
+    resumable: list[Swept] = field(default_factory=list)

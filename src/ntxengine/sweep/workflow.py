@@ -18,11 +18,14 @@ async def sweep(
     repository: Repository,
     *,
     attach: AttachOptions | None = None,
+    gives_up: bool = False,
     dry_run: bool = False,
     on_event: OnEvent = log_event,
 ) -> SweepReport:
     """Remove what no running capture and no next capture needs.
 
+    An interrupted capture that the next one can go on with is needed, until its recovery point expires or, with
+    `gives_up`, it is not wanted any more.
     Without `prism` only the repository is swept.  What was left attached is looked for where it is recorded, and
     where `attach` says.  A thing that cannot be removed is reported in `problems` and does not keep the others from
     being removed.
@@ -32,10 +35,10 @@ async def sweep(
     report = SweepReport(dry_run)
     on_event(StageBegan(stage=Stage.SWEEP))
     if prism is not None:
-        await ClusterSweep(prism, repository, attach or AttachOptions(), report).run()
+        await ClusterSweep(prism, repository, attach or AttachOptions(), report, gives_up=gives_up).run()
     on_cluster = len(report.removed)
     _tell(report.removed, report, on_event)
-    await sweep_repository(repository, report)
+    await sweep_repository(repository, report, gives_up=gives_up)
     _tell(report.removed[on_cluster:], report, on_event)
     return report
 

@@ -1,0 +1,259 @@
+"""Going on with a capture that was interrupted: whether it can be, and what it was.
+
+    the recovery point is still there, and holds the same disks  |
+    the plan is what it was: parent, disks, options, way         |-> reopen the unfinished point, copy what lacks
+    what the killed capture left attached is removed             |
+    anything else                                                 -> a new capture, with a warning that says why
+
+What cannot be found out now (Prism does not answer) is an error: what was copied stays, for the next time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ntxengine.attach import Attacher
+from ntxengine.capture.freeze import Frozen, check_frozen
+from ntxengine.capture.options import CaptureOptions
+from ntxengine.capture.plan import CapturePlan, DiskPlan, stored_disk_point
+from ntxengine.capture.recorded import remove_attached
+from ntxengine.capture.report import stored_guest_tools
+from ntxengine.dataplane.retry import is_lost_connection
+from ntxengine.errors import (
+    ChecksumMismatch,
+    NotFoundError,
+    NtxError,
+    PlaceError,
+    PrismAnswerError,
+    PrismError,
+    RepositoryError,
+)
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.models import RecoveryPoint
+from ntxengine.repository import (
+    RESUME_FORMAT,
+    RESUME_VERSION,
+    ClusterRecord,
+    Interrupted,
+    Repository,
+    StoredResume,
+    StoredResumeDisk,
+    UnfinishedPoint,
+    VmLock,
+)
+from ntxengine.units import format_size, format_time, utc_now
+
+_NEARLY = timedelta(minutes=10)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What a capture goes on with: its point, its plan as it was made, and what is recorded of the cluster."""
+
+    unfinished: UnfinishedPoint
+    plan: CapturePlan
+    frozen: Frozen
+    record: ClusterRecord
+    resume: StoredResume
+
+
+class _Differs(NtxError):
+    """It cannot be gone on with; the message says why."""
+
+
+def asked(options: CaptureOptions) -> str:
+    """Return the options that decide what a point is, as words."""
+    words = [f"--consistency {options.consistency}"]
+    words += [f"--{name}" for name in ("full", "scan") if getattr(options, name)]
+    words += ["--audit"] if options.audit is not None else []
+    words += [] if options.volume_groups else ["--no-volume-groups"]
+    return " ".join(words)
+
+
+def resume_of(plan: CapturePlan, unfinished: UnfinishedPoint, frozen: Frozen, options: CaptureOptions) -> StoredResume:
+    """Return what has to be known to go on with a capture of a VM that is frozen now."""
+    point, now = frozen.point, utc_now()
+    return StoredResume(
+        format=RESUME_FORMAT,
+        version=RESUME_VERSION,
+        point_id=unfinished.id,
+        vm_id=plan.vm.id.lower(),
+        vm_name=plan.vm.name,
+        parent_id=None if plan.parent is None else plan.parent.id,
+        recovery_point_id=point.id,
+        frozen_at=point.created_at or now,
+        expires_at=point.expires_at or now + options.expiry,
+        asked=asked(options),
+        consistency=point.consistency,
+        consistency_reason=frozen.consistency_reason,
+        disks=tuple(
+            StoredResumeDisk(
+                disk_id=disk_id.lower(),
+                label=each.disk.label,
+                size=each.disk.size,
+                point=stored_disk_point(frozen.disks[disk_id]),
+            )
+            for disk_id, each in ((each.disk.id, each) for each in plan.disks)
+        ),
+        excluded=plan.vm.excluded,
+        quiescing=plan.quiescing,
+        guest_tools=stored_guest_tools(plan.vm.guest_tools),
+        vm_config=dict(plan.vm.config),
+    )
+
+
+def may_be_resumed(error: BaseException, unfinished: UnfinishedPoint, *, is_resumed: bool) -> bool:
+    """Say whether what was copied is kept, for the next capture to go on with, when one fails with `error`.
+
+    What went wrong may be right by then: a connection, room for the image.  A capture that somebody has gone on with is
+    kept whatever stops it, but for bytes that are wrong.
+    """
+    if isinstance(error, ChecksumMismatch) or not unfinished.has_progress:
+        return False
+    is_full = isinstance(error, PlaceError) and error.errno in _NO_ROOM
+    return is_resumed or is_full or is_lost_connection(error)
+
+
+class Resumer:
+    """Looks for an interrupted capture of a VM that is locked, and prepares to go on with it."""
+
+    def __init__(
+        self,
+        prism: Prism,
+        repository: Repository,
+        lock: VmLock,
+        options: CaptureOptions,
+        attacher: Attacher,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._prism = prism
+        self._repository = repository
+        self._lock = lock
+        self._options = options
+        self._attacher = attacher
+        self._warn = warn
+
+    async def find(self, plan: CapturePlan) -> Resumption | None:
+        """Return what to go on with, None if there is nothing, or it cannot be: a warning says why.
+
+        Errors: PrismError (whether it can be is not known now); TargetError.
+        """
+        found = [each for each in await self._repository.interrupted(plan.vm.id) if each.has_record]
+        if not found:
+            return None
+        newest = found[-1]
+        try:
+            return await self._prepare(plan, newest)
+        except (_Differs, RepositoryError) as error:
+            self._warn(
+                f"VM {plan.vm.name!r}: the capture that was interrupted (point {newest.point_id}) is given up, and a "
+                f"new one begins: {error}"
+            )
+            return None
+
+    async def _prepare(self, plan: CapturePlan, found: Interrupted) -> Resumption:
+        resume = self._readable(found)
+        self._compare(plan, resume)
+        record = await self._recorded(resume)
+        try:
+            point = await self._prism.recovery_point(resume.recovery_point_id, plan.vm)
+        except NotFoundError as error:
+            raise _Differs(f"its recovery point is gone: {error}") from error
+        plan = _as_frozen(plan, resume)
+        frozen = self._frozen(plan, point, record, resume)
+        for problem in await remove_attached(self._prism, self._repository, self._lock, record):
+            self._warn(f"what the interrupted capture left attached was not removed: {problem}; `ntx sweep` does it")
+        expires_at = await self._extended(point)
+        resume = dataclasses.replace(resume, times=resume.times + 1, expires_at=expires_at or resume.expires_at)
+        unfinished = await self._repository.reopen(self._lock, found, plan.parent)
+        await unfinished.keep_resume(resume)
+        self._warn(
+            f"VM {plan.vm.name!r}: goes on with point {resume.point_id}, whose capture was interrupted: it will hold "
+            f"the VM as it was frozen at {format_time(resume.frozen_at)}, not as it is now; "
+            f"{format_size(found.bytes_done)} of {format_size(found.bytes_total)} are copied"
+        )
+        return Resumption(unfinished, plan, frozen, record, resume)
+
+    async def _extended(self, point: RecoveryPoint) -> datetime | None:
+        """Let the cluster keep the recovery point as long as if it were new; return until when it does, if it tells."""
+        wanted = utc_now() + self._options.expiry
+        if point.expires_at is None or point.expires_at >= wanted - _NEARLY:
+            return point.expires_at
+        try:
+            await self._prism.extend_recovery_point(point, wanted)
+        except (PrismError, NotFoundError) as error:
+            self._warn(
+                f"recovery point {point.id} is kept until {format_time(point.expires_at)} only, and that cannot be "
+                f"changed: {error}; what is not copied by then is lost"
+            )
+            return point.expires_at
+        return wanted
+
+    def _readable(self, found: Interrupted) -> StoredResume:
+        if found.resume is None:
+            raise _Differs(found.problem)
+        if not self._options.resume:
+            raise _Differs("so it was asked (--no-resume)")
+        if not found.can_be_resumed(utc_now()):
+            raise _Differs(f"its recovery point was kept until {format_time(found.resume.expires_at)} only")
+        return found.resume
+
+    def _compare(self, plan: CapturePlan, resume: StoredResume) -> None:
+        """Compare what was planned then with what would be planned now."""
+        parent_id = None if plan.parent is None else plan.parent.id
+        if resume.parent_id != parent_id:
+            raise _Differs(
+                f"it went on top of {resume.parent_id or 'nothing'}, a new one goes on {parent_id or 'nothing'}"
+            )
+        if resume.asked != (now := asked(self._options)):
+            raise _Differs(f"other options were given: {resume.asked} then, {now} now")
+        before = {(disk.disk_id, disk.label) for disk in resume.disks}
+        if before != {(each.disk.id.lower(), each.disk.label) for each in plan.disks}:
+            raise _Differs("the VM has other disks now")
+
+    async def _recorded(self, resume: StoredResume) -> ClusterRecord:
+        """Return what this directory records of it on the cluster: nothing else is ours to work on."""
+        records = await self._repository.cluster_records(self._lock.vm_id)
+        record = next((each for each in records.own if each.point_id == resume.point_id), None)
+        if record is None or record.recovery_point_id != resume.recovery_point_id or record.together:
+            raise _Differs("this directory does not record its recovery point")
+        if (record.source, record.worker_id) != (self._attacher.name, self._attacher.worker_id):
+            raise _Differs(f"its disks were read in another way: {record.source}")
+        return record
+
+    def _frozen(self, plan: CapturePlan, point: RecoveryPoint, record: ClusterRecord, resume: StoredResume) -> Frozen:
+        """Check that the recovery point is the one that was made, with the disks that were in it."""
+        if point.name != record.name or point.held_vm_ids != {resume.vm_id}:
+            raise _Differs(f"recovery point {point.id} is {point.name!r} now")
+        point = dataclasses.replace(point, created_at=resume.frozen_at)
+        try:
+            frozen = check_frozen(plan, point, record.name, self._options, lambda _: None)
+        except PrismAnswerError as error:
+            raise _Differs(str(error)) from error
+        told = {disk_id.lower(): stored_disk_point(disk) for disk_id, disk in frozen.disks.items()}
+        if point.consistency != resume.consistency or told != {disk.disk_id: disk.point for disk in resume.disks}:
+            raise _Differs(f"recovery point {point.id} holds other disks than it held")
+        return dataclasses.replace(frozen, consistency_reason=resume.consistency_reason)
+
+
+def _as_frozen(plan: CapturePlan, resume: StoredResume) -> CapturePlan:
+    """Return the plan with the VM as it was when it was frozen."""
+    sizes = {disk.disk_id: disk.size for disk in resume.disks}
+
+    def as_frozen(each: DiskPlan) -> DiskPlan:
+        return dataclasses.replace(each, disk=dataclasses.replace(each.disk, size=sizes[each.disk.id.lower()]))
+
+    disks = tuple(as_frozen(each) for each in plan.disks)
+    vm = dataclasses.replace(
+        plan.vm,
+        name=resume.vm_name,
+        config=resume.vm_config,
+        excluded=resume.excluded,
+        disks=tuple(each.disk for each in disks),
+    )
+    return dataclasses.replace(plan, vm=vm, disks=disks, quiescing=resume.quiescing)
