@@ -96,6 +96,11 @@ class MortalServer:
             self._process.kill()
             self._process.wait()
 
+    def revive(self) -> None:
+        """Start it again if it has died by itself: nbdkit 1.32 aborts when a client goes away in the middle of a reply."""
+        if self._process is not None and self._process.poll() is not None:
+            self.start()
+
     def __enter__(self) -> MortalServer:
         self.start()
         return self
