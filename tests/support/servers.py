@@ -97,7 +97,7 @@ class MortalServer:
             self._process.wait()
 
     def revive(self) -> None:
-        """Start it again if it has died by itself: nbdkit 1.32 aborts when a client goes away in the middle of a reply."""
+        """Start it again if it has died by itself: nbdkit 1.32 aborts when a client goes away within a reply."""
         if self._process is not None and self._process.poll() is not None:
             self.start()
 
