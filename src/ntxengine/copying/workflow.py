@@ -290,7 +290,8 @@ class _Work:
             device,
             manifest,
             stored_to=self._kept.checkpoints.stored_to,
-            options=dataclasses.replace(self._request.options, connections=1),
+            # What is read for this is a MiB: a limit of the copy would only delay it.
+            options=dataclasses.replace(self._request.options, connections=1, bandwidth=0),
             chance=random.Random(),
             extents=None if self._is_whole else self._windows,
         )
