@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,7 +29,8 @@ SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
 LOSSES = int(os.environ.get("NTX_COPY_LOSSES", "5"))
 ANSWER_S = 0.5
 """How long an answer is waited for: a stall is longer."""
-LONGEST_S = 60 + 10 * LOSSES
+LONGEST_S = 60 + 30 * LOSSES
+READ_BACK_S = 3.0
 BANDWIDTH = 4 * MIB
 DISK_SIZE = LOSSES * 3 * MIB + 512
 
@@ -58,6 +59,26 @@ def copy(ends: tuple[MortalServer, MortalServer], target: Path, *options: str) -
     return process
 
 
+class MovesOn:
+    """Whether a copy has come further since this was made, or has ended; of one that is read back nothing tells, and a
+    while is enough.  A server that died by itself is started again."""
+
+    def __init__(self, process: subprocess.Popen[bytes], journal: Path, ends: Iterable[MortalServer]) -> None:
+        self._process = process
+        self._journal = journal
+        self._ends = ends
+        self._before = stored_to(journal)
+        self._enough_at = time.monotonic() + READ_BACK_S
+
+    def __call__(self) -> bool:
+        for server in self._ends:
+            server.revive()
+        now = stored_to(self._journal)
+        if now == DISK_SIZE and time.monotonic() > self._enough_at:
+            return True
+        return now not in (self._before, 0, DISK_SIZE) or self._process.poll() is not None
+
+
 def disturb(server: MortalServer, chance: random.Random) -> None:
     """Let a server die, or say nothing for longer than an answer is waited for, and come back."""
     if chance.random() < 0.5:
@@ -72,16 +93,17 @@ def disturb(server: MortalServer, chance: random.Random) -> None:
 
 def test_servers_that_die_and_stall_cost_no_byte(ends: tuple[MortalServer, MortalServer], tmp_path: Path) -> None:
     chance = random.Random(SEED)
-    process = copy(ends, tmp_path / "target", "--verify", "--retry-for", "30")
+    journal = tmp_path / "journal"
+    process = copy(ends, tmp_path / "target", "--verify", "--retry-for", "30", "--journal", str(journal))
     ended_by = time.monotonic() + LONGEST_S
 
     losses = 0
     while losses < LOSSES and process.poll() is None:
-        time.sleep(chance.uniform(0.3, 0.9))
+        wait_until(MovesOn(process, journal, ends), 30)
+        wait_until(MovesOn(process, journal, ends), 30)
+        time.sleep(chance.uniform(0, 0.6))
         disturb(chance.choice(ends), chance)
         losses += 1
-        for server in ends:
-            server.revive()
     while process.poll() is None and time.monotonic() < ended_by:
         time.sleep(0.2)
         for server in ends:
