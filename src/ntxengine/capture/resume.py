@@ -69,7 +69,7 @@ class _Differs(NtxError):
 def asked(options: CaptureOptions) -> str:
     """Return the options that decide what a point is, as words."""
     words = [f"--consistency {options.consistency}"]
-    words += [f"--{name}" for name in ("full", "scan") if getattr(options, name)]
+    words += [word for word, is_asked in (("--full", options.full), ("--scan", options.scan)) if is_asked]
     words += ["--audit"] if options.audit is not None else []
     words += [] if options.volume_groups else ["--no-volume-groups"]
     return " ".join(words)
