@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/checkpoints.py [--rounds N] [--size 1G] [--out bench/results/checkpoints.json] FOLDER
 
-A dense disk is copied into a new QCOW2 by qemu-nbd, and into a new file, in FOLDER: in turn with checkpoints and without.
+A dense disk is copied into a new QCOW2 by qemu-nbd, and into a new file, in turn with checkpoints and without.
 Each copy ends with its flush.  CPU is of this process and of qemu-nbd.
 """
 
