@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 COMPILER = os.environ.get("CC", "gcc")
+LIBRARIES = ["-luring", "-lxxhash", "-lssl", "-lcrypto", "-pthread"]
 TIMEOUT_S = 120
 
 CORE = sorted((ROOT / "csrc").glob("*.c"))
@@ -27,7 +28,7 @@ def engine_flags() -> list[str]:
 
 def build(program: Path, sources: list[Path]) -> Path:
     """Compile and link `sources` into `program`."""
-    run([COMPILER, *engine_flags(), f"-I{ROOT / 'csrc'}", *sources, "-luring", "-lxxhash", "-pthread", "-o", program])
+    run([COMPILER, *engine_flags(), f"-I{ROOT / 'csrc'}", *sources, *LIBRARIES, "-o", program])
     return program
 
 
