@@ -43,7 +43,6 @@ FLAGS = [
 ]
 LIBRARIES = ["-lssl", "-lcrypto", "-pthread"]
 SANITIZERS = "address,undefined"
-COMPILE_JOBS = 2
 LONGEST_INPUT = 20_000
 LIMIT_MB = 1024
 
@@ -60,7 +59,7 @@ def build(folder: Path) -> None:
     """Compile every fuzzer into `folder`."""
     sources = [CSRC / f"{name}.c" for name in CORE]
     sources += sorted(path for path in CSRC.glob("nbd_*.c") if path.stem not in OPENING)
-    with ThreadPoolExecutor(COMPILE_JOBS) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(lambda source: _compile(source, folder, f"fuzzer-no-link,{SANITIZERS}"), sources))
         list(pool.map(lambda name: _link(name, objects, folder), NAMES))
 
@@ -108,7 +107,8 @@ def main(seconds: int, names: list[str]) -> int:
     folder = WORK / "build"
     folder.mkdir(parents=True, exist_ok=True)
     build(folder)
-    found = [fuzz(name, folder / name, WORK / name, seconds=seconds) for name in names or NAMES]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(lambda name: fuzz(name, folder / name, WORK / name, seconds=seconds), names or NAMES))
     for each in filter(None, found):
         sys.stderr.write(f"{each.name}: FAILED\n{each.text}\n")
     return 1 if any(found) else 0
