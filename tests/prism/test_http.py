@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -112,6 +114,54 @@ async def test_a_body_that_is_too_large_is_not_read(ca_file: str, headers: dict[
 
     assert (body.taken, body.is_closed) == (taken, True)
     await session.aclose()
+
+
+def packed(body: bytes, *, times: int = 1, wbits: int = 31, level: int = 9) -> bytes:
+    for _ in range(times):
+        packer = zlib.compressobj(level, wbits=wbits)
+        body = packer.compress(body) + packer.flush()
+    return body
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "words"),
+    [
+        ("gzip, gzip", packed(bytes(MIB), times=2), "'gzip, gzip', which was not asked for"),
+        ("br", b"\x0b\x02\x80{}\x03", "'br', which was not asked for"),
+        ("gzip", packed(b"{}")[:-9], "content encoding is broken"),
+        ("gzip", b"{}", "content encoding is broken"),
+    ],
+)
+async def test_an_encoding_that_was_not_asked_for_is_refused(
+    hostile: Hostile, session: Session, encoding: str, body: bytes, words: str
+) -> None:
+    hostile.on("GET /thing", reply(200, body, Content_Encoding=encoding))
+
+    with pytest.raises(errors.PrismAnswerError, match=words):
+        await session.ask(GET)
+
+
+@pytest.mark.parametrize(("encoding", "wbits"), [("gzip", 31), ("deflate", 15), ("identity", 0)])
+async def test_what_is_packed_once_is_read(hostile: Hostile, session: Session, encoding: str, wbits: int) -> None:
+    body = packed(b'{"a": 1}', wbits=wbits) if wbits else b'{"a": 1}'
+    hostile.on("GET /thing", reply(200, body, Content_Encoding=encoding))
+
+    assert (await session.ask(GET)).body == b'{"a": 1}'
+
+
+async def test_what_would_be_too_large_is_not_unpacked(
+    hostile: Hostile, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ntxengine.prism.http.body.MAX_ANSWER_SIZE", 4 * MIB)
+    hostile.on("GET /thing", reply(200, packed(bytes(64 * MIB), level=1), Content_Encoding="gzip"))
+    tracemalloc.start()
+
+    with pytest.raises(errors.PrismAnswerError, match="larger than 4 MiB"):
+        await session.ask(GET)
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 24 * MIB
 
 
 class Shared(httpx.AsyncBaseTransport):

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from ntxengine import errors
+from ntxengine.prism.http.body import MAX_ANSWER_SIZE, read_body
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.cookies import WholeHost, none_kept, secrets_in
 from ntxengine.prism.http.endpoint import Endpoint, authority, check_url
@@ -32,15 +33,11 @@ from ntxengine.prism.http.secret import Secret, ToldSecrets, redacted
 from ntxengine.prism.http.tls import HandshakeGuard, advice, certificate_error, look_at, tls_context
 from ntxengine.prism.http.trust import Trust
 from ntxengine.prism.http.watch import Watch
-from ntxengine.units import MIB
 
 __all__ = ["MAX_ANSWER_SIZE", "Answer", "Request", "Session", "Transport", "tls_context"]
 
 Transport = httpx.AsyncBaseTransport
 """What requests go through instead of the network, if one is given."""
-
-MAX_ANSWER_SIZE = 64 * MIB
-"""Far above any page that we ask for, far below what would hurt."""
 
 TOKEN_COOKIE = "NTNX_IGW_SESSION"  # the one cookie that carries a token of cluster discovery (nutanix-api, fact 6)
 _MAX_CONNECTIONS = 16
@@ -259,7 +256,9 @@ class Session:
                 began = self.clock.now()
                 response = await self._client.send(sent, stream=True)
                 try:
-                    body = await _read(response, name)
+                    assert isinstance(response.stream, httpx.AsyncByteStream)
+                    # Not by httpx's ways to read it, which unpack without a bound.
+                    body = await read_body(response.headers, response.stream, name)
                 finally:
                     await response.aclose()
                 self._limiter.learn(request.api, response.status_code, response.headers)
@@ -267,8 +266,6 @@ class Session:
                     self._watch.heard(request.api, response.status_code, response.headers, self.clock.now() - began)
         except (httpx.TimeoutException, TimeoutError) as exc:
             raise errors.PrismTimeout(f"{name}: no whole answer within {self._timeout_s:g} s") from exc
-        except httpx.DecodingError as exc:
-            raise errors.PrismAnswerError(f"{name}: the answer's content encoding is broken") from exc
         except httpx.HTTPError as exc:
             refused = certificate_error(exc)
             if refused is not None:
@@ -369,22 +366,6 @@ class _ConnectionBrokenError(errors.PortableError):
         self.error = error
         self.may_repeat = may_repeat
         self.was_sent = was_sent
-
-
-async def _read(response: httpx.Response, name: str) -> bytes:
-    """Return the whole body, or stop as soon as it is too large."""
-    announced = response.headers.get("content-length", "")
-    body = bytearray()
-    is_too_large = announced.isdigit() and int(announced[:20]) > MAX_ANSWER_SIZE
-    if not is_too_large:
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > MAX_ANSWER_SIZE:
-                is_too_large = True
-                break
-    if is_too_large:
-        raise errors.PrismAnswerError(f"{name}: the answer is larger than {MAX_ANSWER_SIZE // MIB} MiB: not read")
-    return bytes(body)
 
 
 def _is_plain(text: str) -> bool:
