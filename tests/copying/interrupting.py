@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,14 @@ def stored_to(path: Path) -> int:
     return 0 if found is None else found.stored_to
 
 
-def start(*arguments: str | Path, often: bool = True) -> subprocess.Popen[bytes]:
+def start(
+    *arguments: str | Path, often: bool = True, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start `ntx` as a process."""
     command = [sys.executable, "-c", OFTEN] if often else [sys.executable, "-m", "ntxengine.cli.main"]
     return subprocess.Popen(
         [*command, *map(str, arguments)],
-        env=environment(),
+        env=environment(env),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -119,13 +122,13 @@ def manifest_data(manifest: Path, size: int) -> int:
     return 0
 
 
-def children_of(socket_folder: Path) -> list[str]:
-    """Return the processes that have something of a folder in their arguments."""
+def processes_of(folder: Path) -> list[str]:
+    """Return the processes that have something of a folder in their arguments or in their environment."""
     found = []
     for each in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             command = (each / "cmdline").read_bytes()
-            if os.fsencode(socket_folder) in command and int(each.name) != os.getpid():
+            if os.fsencode(folder) in command + (each / "environ").read_bytes() and int(each.name) != os.getpid():
                 found.append(command.replace(b"\0", b" ").decode())
     return found
 
