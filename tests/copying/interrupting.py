@@ -82,9 +82,7 @@ def stored_to(path: Path) -> int:
     return 0 if found is None else found.stored_to
 
 
-def start(
-    *arguments: str | Path, often: bool = True, env: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
+def start(*arguments: str | Path, often: bool = True, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start `ntx` as a process."""
     command = [sys.executable, "-c", OFTEN] if often else [sys.executable, "-m", "ntxengine.cli.main"]
     return subprocess.Popen(

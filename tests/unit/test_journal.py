@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,29 @@ def test_digests_behind_a_place_are_forgotten(tmp_path: Path) -> None:
         manifest.seal()
     with Manifest.open(tmp_path / "m") as manifest:
         assert manifest.blocks == 17
+
+
+def test_one_that_was_killed_while_it_forgot_is_reopened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def then_die(function: Callable[..., object]) -> Callable[..., object]:
+        def dying(*arguments: object) -> object:
+            function(*arguments)
+            raise Killed
+
+        return dying
+
+    with Manifest.create(tmp_path / "m", size=1 << 20) as manifest:
+        os.pwrite(manifest.fd, b"x" * (16 * 16), manifest.digest_offset)
+        for name in ("ftruncate", "pwrite"):
+            monkeypatch.setattr(os, name, then_die(getattr(os, name)))
+        with pytest.raises(Killed):
+            manifest.forget(15 * 65536)
+        monkeypatch.undo()
+
+    with Manifest.reopen(tmp_path / "m", size=1 << 20) as manifest:
+        assert manifest.bytes_data() == 15 * 65536
 
 
 def test_one_that_was_finished_is_gone_on_with_where_that_is_wanted(tmp_path: Path) -> None:

@@ -203,10 +203,15 @@ class Manifest:
         return next(_data_runs(self.fd, start, start + count * DIGEST_SIZE), None) is None
 
     def forget(self, start: int) -> None:
-        """Let every block at byte `start` or behind it be zero.  Errors: TargetError."""
+        """Let every block at byte `start` or behind it be zero.  Errors: TargetError.
+
+        Whoever is killed meanwhile leaves a manifest that can be reopened: it is never shorter than it has to be.
+        """
+        begin = HEADER_SIZE + -(-start // BLOCK_SIZE) * DIGEST_SIZE
         with _writing(self.path):
-            os.ftruncate(self.fd, HEADER_SIZE + -(-start // BLOCK_SIZE) * DIGEST_SIZE)
-            os.ftruncate(self.fd, HEADER_SIZE + self.blocks * DIGEST_SIZE)
+            for run, end in _data_runs(self.fd, begin, HEADER_SIZE + self.blocks * DIGEST_SIZE):
+                for offset in range(run, end, _CHUNK):
+                    _pwrite_all(self.fd, _ZEROS[: min(_CHUNK, end - offset)], offset)
 
     def bytes_data(self, start: int = 0) -> int:
         """Return the bytes of all blocks at byte `start` or behind it that are not zero."""
