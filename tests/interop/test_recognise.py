@@ -1,5 +1,6 @@
 """A source is recognised by its bytes."""
 
+import os
 import random
 from pathlib import Path
 
@@ -47,6 +48,23 @@ async def test_a_change_of_the_last_block_that_was_stored_is_seen(tmp_path: Path
 
         assert not await is_recognised(path, manifest, SIZE)
         assert await is_recognised(path, manifest, 4 << 20)  # it lies behind
+
+
+async def test_a_disk_that_is_empty_for_the_most_part_is_told_from_an_empty_one(tmp_path: Path) -> None:
+    path, size = tmp_path / "disk", 256 << 20
+    with open(path, "wb") as file:
+        file.seek(100 << 20)
+        file.write(b"data")
+        file.truncate(size)
+    with Manifest.create(tmp_path / "m", size=size) as manifest:
+        async with open_source(str(path)) as source:
+            await digest(source, manifest, options=CopyOptions())
+
+        assert await is_recognised(path, manifest, size)
+
+        path.write_bytes(b"")
+        os.truncate(path, size)
+        assert not await is_recognised(path, manifest, size)
 
 
 async def test_only_blocks_that_were_copied_whole_are_looked_at(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntxengine._core.engine import Device
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.blocks import Runs, block_extents
 from ntxengine.dataplane.copy import CopyOptions, digest
 from ntxengine.dataplane.extents import ZERO, Extents
@@ -17,6 +18,9 @@ from ntxengine.units import BLOCK_SIZE
 
 SAMPLE = 16
 """Blocks, besides the last one: of a disk of which one half is another, one in 65,536 is taken for the same."""
+
+_DRAWN = 4096
+"""Blocks among which those are found that are not zero: an empty disk has all the others too."""
 
 
 async def holds_what_was_copied(
@@ -33,9 +37,10 @@ async def holds_what_was_copied(
     Which ones `chance` decides.  `extents()`: only those that were copied; without it, the whole disk was.
     Errors: as copy.
     """
-    blocks = _some(lambda: _copied(extents, stored_to, manifest.size), chance)
-    if not len(blocks):
+    drawn = _some(lambda: _copied(extents, stored_to, manifest.size), chance)
+    if not len(drawn):
         return True
+    blocks = await to_thread_joined(_telling, drawn, manifest, chance)
     sample = block_extents(blocks, blocks + 1, manifest.size)
     with Manifest.temporary(size=manifest.size) as found:
         await digest(
@@ -59,12 +64,20 @@ def _copied(extents: Callable[[], Iterable[Extents]] | None, stored_to: int, siz
         yield begins[begins < ends], ends[begins < ends]
 
 
+def _telling(drawn: NDArray[np.int64], manifest: Manifest, chance: random.Random) -> NDArray[np.int64]:
+    """Return those of the blocks that are compared: the last one, and others, rather some that are not zero."""
+    has_data = [bool(digest.any()) for digest in manifest.digests_at(drawn)]
+    shuffled = chance.sample(range(len(drawn)), len(drawn))
+    chosen = sorted(shuffled, key=lambda at: not has_data[at])[:SAMPLE]
+    return drawn[sorted({*chosen, len(drawn) - 1})]
+
+
 def _some(runs: Callable[[], Iterator[Runs]], chance: random.Random) -> NDArray[np.int64]:
     """Return some blocks of all that are in `runs()`, ascending, and the last of them."""
     count = sum(int((ends - begins).sum()) for begins, ends in runs())
     if count == 0:
         return np.empty(0, dtype=np.int64)
-    chosen = np.array(sorted({*chance.sample(range(count), min(SAMPLE, count)), count - 1}), dtype=np.int64)
+    chosen = np.array(sorted({*chance.sample(range(count), min(_DRAWN, count)), count - 1}), dtype=np.int64)
     found, before = [], 0
     for begins, ends in runs():
         behind = before + np.cumsum(ends - begins)
