@@ -49,6 +49,15 @@ def test_it_is_small_whatever_the_disk(path: Path) -> None:
     assert path.stat().st_size < 1024
 
 
+def test_the_longest_names_are_read_again(path: Path) -> None:
+    long = "\udcff" * 4096
+    kept = Journal({"source": long, "target": long, "manifest": long}, 1, 1)
+
+    journal.write(path, kept)
+
+    assert journal.read(path) == kept
+
+
 def test_any_damage_is_one_clear_line(path: Path) -> None:
     journal.write(path, KEPT)
     whole = path.read_bytes()

@@ -21,11 +21,11 @@ import xxhash
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import OptionsError, RepositoryError
 from ntxengine.files import durable
-from ntxengine.units import BLOCK_SIZE
+from ntxengine.units import BLOCK_SIZE, MIB
 
 VERSION = 1
-MAX_SIZE = 64 * 1024
-"""Bytes of a journal that are believed."""
+MAX_SIZE = MIB
+"""Bytes of a journal that are believed: more than all names have together, each byte of them written as six."""
 
 _FORMAT = "ntxengine journal"
 _AT_ONCE = 65536  # digests: 1 MiB
@@ -86,7 +86,7 @@ def write(path: Path, journal: Journal) -> None:
     One writer at a time: what a killed one has left under the temporary name is overwritten.
     """
     fresh = _fresh(path)
-    fresh.unlink(missing_ok=True)
+    durable.remove_file(fresh)
     durable.write_file(fresh, _encode(journal))
     durable.replace(fresh, path)
     durable.sync_folder(path.parent)
@@ -94,11 +94,8 @@ def write(path: Path, journal: Journal) -> None:
 
 def remove(path: Path) -> None:
     """Remove a journal, and what a killed writer left.  Errors: TargetError."""
-    try:
-        path.unlink(missing_ok=True)
-        _fresh(path).unlink(missing_ok=True)
-    except OSError as exc:
-        raise durable.write_error(path, "removing the journal", exc) from exc
+    durable.remove_file(path)
+    durable.remove_file(_fresh(path))
 
 
 def _fresh(path: Path) -> Path:

@@ -194,6 +194,14 @@ def replace(old: Path, new: Path) -> None:
         raise write_error(new, f"renaming {old.name}", exc) from exc
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file; nothing is removed already.  Errors: TargetError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise write_error(path, "removing", exc) from exc
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder and all in it, or what stands in its place, following no link; nothing is removed already.
 
