@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 import ntxengine
+from ntxengine.copying import identity
+from ntxengine.dataplane import journal
+from ntxengine.dataplane.journal import Journal
 from tests.cli.ntx import assert_refused, ntx
-from tests.copying.interrupting import SIZE, SLOW, Files, make_disk, stored_to
+from tests.copying.interrupting import SIZE, SLOW, Files, interrupted, make_disk, stored_to
 
 pytestmark = pytest.mark.usefixtures("often")
 
@@ -79,6 +82,21 @@ async def test_something_else_is_refused(what: str, copied: Files) -> None:
     copied.partial.unlink(missing_ok=True)
     await copied.copy()
     assert copied.names() in (["source", "target"], ["other", "source", "target"])
+
+
+async def test_a_device_that_is_not_there_is_not_replaced_by_a_file(copied: Files) -> None:
+    """After a reboot a disk may come up under another name, and what is called as it was is nothing."""
+    copied.target.write_bytes(bytes(SIZE))
+    await interrupted(copied.source, copied.target, copied.journal, overwrite=True)
+    found = journal.read(copied.journal)
+    assert found is not None
+    was = {**found.identity, identity.KIND_OF_TARGET: "block device"}
+    del was[identity.INODE_OF_TARGET]
+    journal.write(copied.journal, Journal(was, found.size, found.stored_to, found.digests))
+    copied.target.unlink()
+
+    with pytest.raises(ntxengine.OptionsError, match="kind of the target was block device, and it is new file now"):
+        await copied.copy()
 
 
 async def test_without_its_journal_a_copy_begins_again(copied: Files) -> None:

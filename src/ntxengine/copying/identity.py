@@ -23,7 +23,7 @@ KIND_OF_TARGET = "kind of the target"
 INODE_OF_TARGET = "inode of the target"
 SIZE_OF_TARGET = "size of the target"
 
-OF_THE_OPEN_TARGET = (KIND_OF_TARGET, INODE_OF_TARGET, SIZE_OF_TARGET)
+OF_THE_OPEN_TARGET = (INODE_OF_TARGET, SIZE_OF_TARGET)
 """What is known of the target only when it is there."""
 
 

@@ -89,13 +89,15 @@ class JournaledCopy:
             self._clear_the_way()
             self._begin_anew()
             return
+        is_new = found.identity.get(identity.KIND_OF_TARGET) == identity.NEW_FILE
+        kind = identity.NEW_FILE if is_new else identity.kind_of_target(self._request)
+        self._identity[identity.KIND_OF_TARGET] = kind
         before = {key: text for key, text in found.identity.items() if key not in identity.OF_THE_OPEN_TARGET}
         Journal(before, found.size, found.stored_to).check_same(self._identity, self.size, path=self.path)
-        self._identity[identity.KIND_OF_TARGET] = found.identity.get(identity.KIND_OF_TARGET, "")
         if found.stored_to > 0:
             self._go_on(found)
             return
-        self._has_partial = self._is_new
+        self._has_partial = is_new
         self._remove_made()
         self._identity[identity.KIND_OF_TARGET] = identity.kind_of_target(self._request)
         self._begin_anew()
