@@ -14,6 +14,8 @@ import ntxengine
 from ntxengine.copying import identity
 from ntxengine.dataplane import journal
 from ntxengine.dataplane.journal import Journal
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.errors import TargetError
 from tests.cli.ntx import assert_refused, ntx
 from tests.copying.interrupting import SIZE, SLOW, Files, interrupted, make_disk, stored_to
 
@@ -96,6 +98,33 @@ async def test_a_device_that_is_not_there_is_not_replaced_by_a_file(copied: File
     copied.target.unlink()
 
     with pytest.raises(ntxengine.OptionsError, match="kind of the target was block device, and it is new file now"):
+        await copied.copy()
+
+
+async def test_one_that_cannot_go_on_leaves_nothing_open(copied: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise TargetError("no room")
+
+    await copied.interrupt()
+    monkeypatch.setattr(Manifest, "forget", fail)
+    before = len(os.listdir("/proc/self/fd"))
+
+    with pytest.raises(TargetError, match="no room"):
+        await copied.copy()
+
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert copied.names() == ["journal", "journal.manifest", "source", "target.ntx-partial"]
+
+
+async def test_what_cannot_be_removed_is_said(copied: Files) -> None:
+    await copied.interrupt()
+    found = journal.read(copied.journal)
+    assert found is not None
+    journal.write(copied.journal, Journal(found.identity, found.size, 0))
+    copied.manifest.unlink()
+    copied.manifest.mkdir()
+
+    with pytest.raises(TargetError, match=r"journal\.manifest: removing failed: Is a directory"):
         await copied.copy()
 
 

@@ -13,6 +13,7 @@ import pytest
 import ntxengine
 from ntxengine.dataplane import journal
 from ntxengine.dataplane.journal import Journal
+from ntxengine.files import durable
 from tests.cli.ntx import ntx
 from tests.copying.interrupting import MIB, SIZE, SLOW, Files, interrupted, make_disk, start, stored_to
 from tests.support.servers import nbdkit, require
@@ -145,6 +146,25 @@ async def test_one_that_was_killed_at_its_end_is_finished(
     assert report.bytes_done == 0
     assert copied.names() == ["source", "target"]
     assert copied.target.read_bytes() == copied.source.read_bytes()
+
+
+async def test_one_that_was_killed_before_its_name_was_synced_is_finished(
+    copied: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal must not be gone while the name can be lost."""
+    elsewhere = copied.folder / "elsewhere"
+    elsewhere.mkdir()
+    copied.journal, copied.manifest = elsewhere / "journal", elsewhere / "journal.manifest"
+    await copied.interrupt()
+    await finish_by_hand(copied)
+    copied.partial.rename(copied.target)
+    happened: list[str] = []
+    monkeypatch.setattr(durable, "sync_folder", lambda path: happened.append(f"sync {path}"))
+    monkeypatch.setattr(journal, "remove", lambda path: happened.append("remove"))
+
+    await copied.copy()
+
+    assert happened.index(f"sync {copied.folder}") < happened.index("remove")
 
 
 async def test_one_that_was_killed_between_two_names_is_finished(copied: Files) -> None:

@@ -77,6 +77,7 @@ class JournaledCopy:
         try:
             self._begin()
         except BaseException:
+            self._close()
             self._lock.release()
             raise
         return self
@@ -140,7 +141,6 @@ class JournaledCopy:
             raise RepositoryError(f"{exc}: remove {self.path} to begin again") from exc
         below = self._take(manifest)
         if found.digests and below.at(found.stored_to) != found.digests:
-            manifest.close()
             raise RepositoryError(
                 f"{self._manifest_path}: the manifest is damaged (its digests are not those of the journal): "
                 f"remove {self.path} to begin again"
@@ -201,8 +201,8 @@ class JournaledCopy:
             self._identity[identity.INODE_OF_TARGET] = identity.inode_of(self._place)
         if self._found is not None:
             self._found.check_same(self._identity, self.size, path=self.path)
-        elif self._is_new:
-            durable.sync_folder(self._place.parent)
+        if self._is_new:
+            durable.sync_folder(self._place.parent)  # of an earlier run, too: it may have been killed before that
         durable.sync_folder(self._manifest_path.parent)
 
     # ------------------------------------------------------------------------------------------- what is stored
@@ -222,7 +222,7 @@ class JournaledCopy:
         try:
             journal.remove(self.path)
             if self._owns_manifest:
-                self._manifest_path.unlink(missing_ok=True)
+                durable.remove_file(self._manifest_path)
         finally:
             self._lock.release()
 
@@ -233,7 +233,7 @@ class JournaledCopy:
             if self.checkpoints.stored_to == 0 or isinstance(error, ChecksumMismatch):
                 self._remove_made()
                 journal.remove(self.path)
-        except (NtxError, OSError) as exc:
+        except NtxError as exc:
             log.warning("what the copy left could not be removed: %s", exc)
         finally:
             self._lock.release()
@@ -245,7 +245,7 @@ class JournaledCopy:
     def _remove_made(self) -> None:
         """Remove what will not be gone on with, if a run with this journal made it."""
         for path in (self._manifest_path, *([self._partial] if self._has_partial else [])):
-            path.unlink(missing_ok=True)
+            durable.remove_file(path)
 
 
 @asynccontextmanager
