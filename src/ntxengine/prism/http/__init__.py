@@ -1,6 +1,7 @@
 """HTTPS to one Prism host; knows nothing of what is asked there.
 
 session.py      sends a request and returns a good answer: the only home of httpx
+body.py         the body of an answer, within its bounds, also where it comes compressed
 message.py      a request and its answer
 endpoint.py     an address that was checked, the account to use there, how its certificate is judged
 accounts.py     kinds of accounts, and what each sends to prove itself; secret.py: what does not print itself
