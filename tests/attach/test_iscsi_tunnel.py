@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,11 +17,14 @@ import pytest
 
 from ntxengine.attach import AttachOptions, Iscsi, choose_attacher
 from ntxengine.attach.initiator import Waiting
+from ntxengine.attach.portal import parse_portal
 from ntxengine.errors import AttachError, OptionsError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.models import Disk, DiskPoint, Vm, VolumeGroup
-from ntxengine.tunnel.options import SshGateway
+from ntxengine.tunnel.options import FarEnd, SshGateway
+from ntxengine.tunnel.port import LoopbackPort
+from ntxengine.tunnel.words import Route
 from tests.support.iscsi import VolumeGroupsOf, tgtd
 from tests.support.ssh import Sshd, ssh_processes, sshd
 
@@ -56,19 +61,19 @@ def made(prism: VolumeGroupsOf, server: Sshd) -> Iscsi:
     return Iscsi(cast(Prism, prism), options, waiting=QUICK)
 
 
-async def read(attacher: Iscsi, tmp_path: Path) -> tuple[bytes, int]:
-    """Return what the disk holds, and how many ssh there were."""
+async def read(attacher: Iscsi, tmp_path: Path, *, to: str) -> tuple[bytes, int]:
+    """Return what the disk holds, and how many ssh went to that place."""
     assert await attacher.can_serve(V4)
     verdict = await attacher.can_serve_vm(VM)
     assert verdict, verdict.reason
     async with attacher.attach(POINT, SIZE) as attached:
         command = ["nbdcopy", attached.location.text, "-"]
         done = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
-        return done.stdout, len(ssh_processes(tmp_path))
+        return done.stdout, len(ssh_processes(tmp_path, to))
 
 
 async def test_the_disk_is_read_through_the_ssh_server(prism: VolumeGroupsOf, gateway: Sshd, tmp_path: Path) -> None:
-    data, tunnels = await read(made(prism, gateway), tmp_path)
+    data, tunnels = await read(made(prism, gateway), tmp_path, to=prism.server.portal)
 
     assert data == prism.files[POINT.id].read_bytes()
     assert tunnels == 1
@@ -88,10 +93,61 @@ async def test_a_login_that_is_handed_on_is_followed_through_it(
             prism.server.redirect(group.target, cvm.portal)
 
         prism.admit_initiator = admit  # type: ignore[method-assign]
-        data, tunnels = await read(made(prism, gateway), tmp_path)
+        data, tunnels = await read(made(prism, gateway), tmp_path, to=cvm.portal)
 
     assert data == prism.files[POINT.id].read_bytes()
-    assert tunnels == 2
+    assert tunnels == 1
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+async def test_nobody_else_gets_through_the_port(
+    prism: VolumeGroupsOf, gateway: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal = parse_portal(prism.server.portal, "")
+    route = Route("disk", gateway.login, FarEnd(portal.host, portal.port))
+    async with LoopbackPort(route, gateway.options()) as port:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+
+        reader, writer = await asyncio.open_connection(*port.address)
+
+        assert await reader.read() == b""
+        assert ssh_processes(tmp_path) == []
+        await close(writer)
+
+
+async def test_the_port_is_held_also_while_no_ssh_is_up(gateway: Sshd, tmp_path: Path) -> None:
+    gateway.kill()
+    async with LoopbackPort(Route("disk", gateway.login, FarEnd(port=1)), gateway.options()) as port:
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection(*port.address)
+            assert await reader.read() == b""
+            await close(writer)
+
+            with socket.socket() as thief, pytest.raises(OSError, match="in use"):
+                thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                thief.bind(port.address)
+        complaint = await port.complaint(within_s=5)
+
+    assert complaint is not None
+    assert "no ssh server listens" in complaint.text
+
+
+async def test_connections_that_stay_make_room(prism: VolumeGroupsOf, gateway: Sshd, tmp_path: Path) -> None:
+    portal = parse_portal(prism.server.portal, "")
+    route = Route("disk", gateway.login, FarEnd(portal.host, portal.port))
+    async with LoopbackPort(route, gateway.options()) as port:
+        connections = [await asyncio.open_connection(*port.address) for _ in range(6)]
+        for reader, _ in connections[:2]:
+            assert await reader.read() == b""
+
+        assert len(ssh_processes(tmp_path)) <= 4
+        for _, writer in connections:
+            await close(writer)
 
 
 async def test_a_portal_that_the_ssh_server_does_not_reach_is_said_before_the_freeze(

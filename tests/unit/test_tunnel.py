@@ -149,11 +149,13 @@ def test_what_is_no_login_is_refused(text: str) -> None:
 
 
 def test_the_host_comes_last_behind_two_dashes(tmp_path: Path) -> None:
-    argv = command(HOST, ROUTE.far, tmp_path / "0.sock", SshOptions(tmp_path / "key", tmp_path / "hosts"), None)
+    argv = command(
+        HOST, SshOptions(tmp_path / "key", tmp_path / "hosts"), None, "-N", "-L", f"{tmp_path}/0.sock:there:1"
+    )
 
     assert argv[argv.index("ssh") :][:3] == ["ssh", "-F", "none"]
     assert argv[-2:] == ["--", "host.example"]
-    assert argv[argv.index("-L") + 1] == f"{tmp_path}/0.sock:127.0.0.1:10809"
+    assert argv[argv.index("-N") :][:3] == ["-N", "-L", f"{tmp_path}/0.sock:there:1"]
     assert argv[argv.index("-l") + 1] == "me"
     assert argv[argv.index("-p") + 1] == "443"
     assert {
@@ -173,7 +175,7 @@ def test_a_jump_host_is_held_to_the_same_settings(tmp_path: Path) -> None:
     options = SshOptions(tmp_path / "50%", jump=SshLogin("jump", 2222, "you"))
 
     configuration = write_configuration(tmp_path, options)
-    argv = command(HOST, ROUTE.far, tmp_path / "0.sock", options, configuration)
+    argv = command(HOST, options, configuration, "-W", "there:1")
 
     assert configuration is not None
     assert configuration.stat().st_mode & 0o777 == 0o600

@@ -1,19 +1,17 @@
 """An iSCSI portal behind an ssh server.
 
-    qemu-nbd --- port on loopback --- ssh --- sshd there --- data services address
+    qemu-nbd --- port of loopback --- ssh --- sshd there --- data services address
                                   --- ssh --- sshd there --- the CVM that hands the login on to
 
 A target hands a login on to the CVM that has the disk, by an address that qemu would then go to without us.  So we ask
 the target first, as qemu is about to, and let qemu log in where that leads.
 
-LIMIT: libiscsi knows no unix sockets.  Every user of this machine can connect to the port; what they need then is the
-CHAP secret of the volume group.
+libiscsi knows no unix sockets: so it is a port, which only programs of this user get through.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,13 +26,12 @@ from ntxengine.attach.portal import (
     login_request,
     parse_portal,
 )
-from ntxengine.errors import AttachError, OptionsError, PlaceError
+from ntxengine.errors import AttachError, OptionsError
 from ntxengine.images.served import IscsiLun
 from ntxengine.tunnel.options import FarEnd, SshGateway
-from ntxengine.tunnel.several import Tunnels
+from ntxengine.tunnel.port import LoopbackPort
 from ntxengine.tunnel.words import Route
 
-_LOOPBACK = "127.0.0.1"
 _MOST_HOPS = 3
 _MOST_TEXT = 8192  # bytes of keys in one answer, as RFC 7143 has it before more is agreed on
 _REDIRECT, _INITIATOR_ERROR, _TARGET_ERROR = 1, 2, 3  # classes of the status of a login
@@ -44,25 +41,27 @@ _REASON_S = 0.5
 
 @dataclass(frozen=True)
 class _Way:
-    """Where a portal can be reached here."""
+    """Where a portal can be reached here; `label` is what messages call it."""
 
-    tunnels: Tunnels
-    portal: Portal
+    label: str
+    port: LoopbackPort
+
+    @property
+    def portal(self) -> Portal:
+        return Portal(*self.port.address)
 
 
 async def portal_problem_through(
     gateway: SshGateway, portal: Portal, initiator: str, *, timeout_s: float = LOOK_TIMEOUT_S
 ) -> str:
     """As portal_problem, from the ssh server.  Errors: OptionsError (its key, say), ToolError, MachineError."""
-    try:
-        async with _opened(gateway, portal, timeout_s) as way:
-            answer = await _login(way, discovery_keys(initiator), timeout_s)
-            if answer is None and (complaint := await way.tunnels.complaint(within_s=_REASON_S)):
-                return f"{portal} through {gateway.login}: {complaint.text}"
-    except PlaceError as error:
-        return str(error)
-    except TimeoutError:
-        return f"{portal} through {gateway.login} takes the connection and says nothing for {timeout_s:g} s"
+    async with _opened(gateway, portal) as way:
+        try:
+            await _login(way, discovery_keys(initiator), timeout_s)
+        except AttachError as error:
+            return str(error)
+        except TimeoutError:
+            return f"{way.label} takes the connection and says nothing for {timeout_s:g} s"
     return ""  # also where it ends the connection, as some do that have no target for us yet
 
 
@@ -76,30 +75,22 @@ async def lun_through(gateway: SshGateway, lun: IscsiLun, waiting: Waiting) -> A
     keys = f"InitiatorName={lun.initiator}\0SessionType=Normal\0AuthMethod=CHAP,None\0TargetName={lun.target}\0"
     async with AsyncExitStack() as stack:
         try:
-            way = await stack.enter_async_context(_opened(gateway, portal, waiting.answer_s))
+            way = await stack.enter_async_context(_opened(gateway, portal))
             for _ in range(_MOST_HOPS):
                 further = await _handed_on(way, keys, waiting)
                 if further is None:
                     break
-                way = await stack.enter_async_context(_opened(gateway, further, waiting.answer_s))
-        except PlaceError as error:
+                way = await stack.enter_async_context(_opened(gateway, further))
+        except AttachError as error:
             raise AttachError(f"{lun.label}: {error}") from error
         yield replace(lun, portal=str(way.portal))
 
 
 @asynccontextmanager
-async def _opened(gateway: SshGateway, portal: Portal, timeout_s: float) -> AsyncIterator[_Way]:
+async def _opened(gateway: SshGateway, portal: Portal) -> AsyncIterator[_Way]:
     route = Route(f"{portal} through {gateway.login}", gateway.login, FarEnd(portal.host, portal.port))
-    options = replace(gateway.options, processes=1)
-    port = _free_port()
-    async with Tunnels(route, options, timeout_s=timeout_s, port=port) as tunnels:
-        yield _Way(tunnels, Portal(_LOOPBACK, port))
-
-
-def _free_port() -> int:
-    """Return a port that nobody has now; should somebody take it before ssh does, ssh says so."""
-    with socket.create_server((_LOOPBACK, 0)) as server:
-        return int(server.getsockname()[1])
+    async with LoopbackPort(route, gateway.options) as port:
+        yield _Way(route.label, port)
 
 
 async def _handed_on(way: _Way, keys: str, waiting: Waiting) -> Portal | None:
@@ -133,20 +124,25 @@ class _Answer:
 
 
 async def _login(way: _Way, keys: str, timeout_s: float) -> _Answer | None:
-    """Begin to log in, and return the answer; None if it is none.  Errors: TimeoutError."""
+    """Begin to log in, and return the answer; None if it is none.
+
+    Errors: AttachError with ssh's reason; TimeoutError.
+    """
     writer = None
     try:
         async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_unix_connection(way.tunnels.sockets[0])
+            reader, writer = await asyncio.open_connection(*way.port.address)
             writer.write(login_request(keys))
             header = await reader.readexactly(HEADER_SIZE)
             size = int.from_bytes(header[5:8], "big")
             if header[0] & 0x3F != LOGIN_ANSWER or size > _MOST_TEXT:
                 return None
             return _Answer(header[36], header[37], await reader.readexactly(size))
-    except TimeoutError:
-        raise
-    except (OSError, asyncio.IncompleteReadError):
+    except (OSError, asyncio.IncompleteReadError) as exc:
+        if found := await way.port.complaint(within_s=_REASON_S):
+            raise AttachError(f"{way.label}: {found.text}") from exc
+        if isinstance(exc, TimeoutError):
+            raise
         return None
     finally:
         if writer is not None:

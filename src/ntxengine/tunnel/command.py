@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ntxengine.concurrency.tied import tied
 from ntxengine.errors import ToolError
-from ntxengine.tunnel.options import FarEnd, SshLogin, SshOptions, as_argument
+from ntxengine.tunnel.options import SshLogin, SshOptions, as_argument
 
 CONNECT_TIMEOUT_S = 15
 ALIVE_INTERVAL_S = 5
@@ -62,12 +62,8 @@ def write_configuration(folder: Path, options: SshOptions) -> Path | None:
     return path
 
 
-def command(
-    login: SshLogin, far: FarEnd, socket: Path, options: SshOptions, configuration: Path | None, *, port: int = 0
-) -> list[str]:
-    """Return the argument vector of the ssh that forwards `socket` to `far`, and a port here too; it dies with us.
-
-    The socket comes last: when it is there, so is the port.
+def command(login: SshLogin, options: SshOptions, configuration: Path | None, *forward: str) -> list[str]:
+    """Return the argument vector of the ssh that forwards as `forward` says; it dies with us.
 
     LIMIT: that of `tied`.
     Errors: ToolError naming the package that is missing; OptionsError.
@@ -78,14 +74,12 @@ def command(
     return tied(
         "ssh",
         *("-F", "none" if configuration is None else str(configuration)),
-        "-N",
         "-T",
         *(f"-o{name}={value}" for name, value in settings(options).items()),
         *(("-J", str(options.jump)) if options.jump else ()),
         *(("-l", login.user) if login.user else ()),
         *("-p", str(login.port)),
-        *(("-L", f"127.0.0.1:{port}:{far}") if port else ()),
-        *("-L", f"{socket}:{far}"),
+        *forward,
         *("--", login.host),
     )
 

@@ -36,7 +36,7 @@ _RECENT_S = 10.0  # a job whose connection was lost ends when its other threads 
 
 
 class Tunnel:
-    """What is written to `socket`, or to `port` of loopback unless that is 0, goes to the far end of `route`."""
+    """What is written to `socket` goes to the far end of `route`."""
 
     def __init__(
         self,
@@ -45,14 +45,12 @@ class Tunnel:
         socket: Path,
         configuration: Path | None,
         *,
-        port: int = 0,
         first_wait_s: float = FIRST_WAIT_S,
     ) -> None:
         self.socket = socket
         self._route = route
         self._options = options
         self._configuration = configuration
-        self._port = port
         self._first_wait_s = first_wait_s
         self._process: asyncio.subprocess.Process | None = None
         self._said = b""
@@ -100,7 +98,7 @@ class Tunnel:
         # One that was killed leaves it, and it would be taken for that of the new one.
         self.socket.unlink(missing_ok=True)
         route, options = self._route, self._options
-        argv = command(route.login, route.far, self.socket, options, self._configuration, port=self._port)
+        argv = command(route.login, options, self._configuration, "-N", "-L", f"{self.socket}:{route.far}")
         if self._listener is not None:
             self._listener.cancel()
         self._said = b""

@@ -27,20 +27,16 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 4
 """Logins at a time: sshd begins to refuse at ten (MaxStartups), of all that log in."""
 _PLAIN_FOLDER = re.compile(r"/[A-Za-z0-9._/@+=,-]+", re.ASCII)
-_POLL_S = 0.02
+POLL_S = 0.02
 
 
 class Tunnels:
-    """Tunnels by one route.  `sockets` are where they begin; only those that were started exist.
+    """Tunnels by one route.  `sockets` are where they begin; only those that were started exist."""
 
-    `port` of loopback leads to the first, for a client that knows no sockets: every user of this machine can use it.
-    """
-
-    def __init__(self, route: Route, options: SshOptions, *, timeout_s: float, port: int = 0) -> None:
+    def __init__(self, route: Route, options: SshOptions, *, timeout_s: float) -> None:
         self._route = route
         self._options = options
         self._timeout_s = timeout_s
-        self._port = port
         self._folder: PrivateFolder | None = None
         self._tunnels: list[Tunnel] = []
 
@@ -94,23 +90,13 @@ class Tunnels:
                     return found
             if asyncio.get_running_loop().time() >= deadline:
                 return None
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(POLL_S)
 
     def _make_folder(self) -> None:
-        self._folder = PrivateFolder()
-        if not _PLAIN_FOLDER.fullmatch(str(self._folder.path)):
-            raise MachineError(
-                f"{self._folder.path}: ssh would read this name as another: set TMPDIR to a path of letters and digits"
-            )
+        self._folder = make_folder()
         configuration = write_configuration(self._folder.path, self._options)
         self._tunnels = [
-            Tunnel(
-                self._route,
-                self._options,
-                self._folder.path / f"{number}.sock",
-                configuration,
-                port=0 if number else self._port,
-            )
+            Tunnel(self._route, self._options, self._folder.path / f"{number}.sock", configuration)
             for number in range(self._options.processes)
         ]
 
@@ -121,3 +107,14 @@ class Tunnels:
             if self._folder is not None:
                 await to_thread_joined(self._folder.close)
                 self._folder = None
+
+
+def make_folder() -> PrivateFolder:
+    """Make a folder whose name ssh takes as it is.  Errors: MachineError."""
+    folder = PrivateFolder()
+    if not _PLAIN_FOLDER.fullmatch(str(folder.path)):
+        folder.close()
+        raise MachineError(
+            f"{folder.path}: ssh would read this name as another: set TMPDIR to a path of letters and digits"
+        )
+    return folder

@@ -19,7 +19,7 @@ _FINAL, _LOST = errno.EACCES, errno.ECONNRESET
 # The first that is found counts.
 _CAUSES: tuple[tuple[str, int, str], ...] = (
     (
-        r"stdio forwarding failed",
+        r"(?=.*UNKNOWN port).*stdio forwarding failed",  # by the ssh of the jump host, not by the one of a port
         errno.EHOSTUNREACH,
         "the jump host {jump} does not reach {to}: is that there, and does PermitOpen allow it?",
     ),
