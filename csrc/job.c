@@ -316,10 +316,7 @@ int ntx_job_fd(const struct ntx_job *job)
 
 void ntx_job_cancel(struct ntx_job *job)
 {
-    struct ntx_error err;
-    ntx_error_set(&err, NTX_E_CANCELLED, -ECANCELED, "the transfer was stopped");
-    ntx_scheduler_fail(&job->scheduler, &err);
-    ntx_stop_set(&job->scheduler.cancel); /* after the error: what is given up for it is not the first */
+    ntx_scheduler_cancel(&job->scheduler);
 }
 
 int ntx_job_join(struct ntx_job *job, struct ntx_error *err)

@@ -6,6 +6,8 @@
 #include "error.h"
 #include "event.h"
 
+#include <errno.h>
+
 /* Often enough for an epoch of the pace, seldom enough for the lock. */
 #define PACE_INTERVAL_NS 1000000ull
 
@@ -289,20 +291,35 @@ void ntx_scheduler_set_stored_to(struct ntx_scheduler *scheduler, uint64_t low)
     pthread_mutex_unlock(&scheduler->lock);
 }
 
-static void stop_all(struct ntx_scheduler *scheduler)
+static void keep_error_locked(struct ntx_scheduler *scheduler, const struct ntx_error *err)
 {
-    pthread_mutex_lock(&scheduler->lock);
+    if (scheduler->error.class == NTX_E_NONE)
+        scheduler->error = *err;
+}
+
+static void stop_all_locked(struct ntx_scheduler *scheduler)
+{
     ntx_stop_set(&scheduler->stop);
     ntx_stop_set(&scheduler->stop_connecting);
     pthread_cond_broadcast(&scheduler->more);
-    pthread_mutex_unlock(&scheduler->lock);
 }
 
 void ntx_scheduler_fail(struct ntx_scheduler *scheduler, const struct ntx_error *err)
 {
     pthread_mutex_lock(&scheduler->lock);
-    if (scheduler->error.class == NTX_E_NONE)
-        scheduler->error = *err;
+    keep_error_locked(scheduler, err);
+    stop_all_locked(scheduler);
     pthread_mutex_unlock(&scheduler->lock);
-    stop_all(scheduler);
+}
+
+void ntx_scheduler_cancel(struct ntx_scheduler *scheduler)
+{
+    struct ntx_error err;
+
+    ntx_error_set(&err, NTX_E_CANCELLED, -ECANCELED, "the transfer was stopped");
+    pthread_mutex_lock(&scheduler->lock);
+    keep_error_locked(scheduler, &err); /* first: what is given up for the cancel is not the error */
+    ntx_stop_set(&scheduler->cancel);   /* then: who sees that the job stops, sees why */
+    stop_all_locked(scheduler);
+    pthread_mutex_unlock(&scheduler->lock);
 }

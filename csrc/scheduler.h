@@ -113,4 +113,7 @@ void ntx_scheduler_set_stored_to(struct ntx_scheduler *scheduler, uint64_t low);
 /* Record an error, if it is the first, and stop everybody. */
 void ntx_scheduler_fail(struct ntx_scheduler *scheduler, const struct ntx_error *err);
 
+/* The same because the caller wants it; whoever sees that the job stops, sees that it is cancelled. */
+void ntx_scheduler_cancel(struct ntx_scheduler *scheduler);
+
 #endif
