@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import struct
 from collections.abc import Callable
 
 IO_URING_SETUP, IO_URING_ENTER, CLONE3 = 425, 426, 435  # the same on every architecture: younger than the common table
+VMSPLICE = 278 if platform.machine() == "x86_64" else 75
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
 _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06

@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _serving(command: list[str], port: int, log: Path) -> Iterator[int]:
+def _serving(command: list[str], port: int, log: Path, host: str = "127.0.0.1") -> Iterator[int]:
     require(command[0])
     with open(log, "wb") as output:
         process = subprocess.Popen(
@@ -46,7 +46,7 @@ def _serving(command: list[str], port: int, log: Path) -> Iterator[int]:
     try:
         deadline = time.monotonic() + 20
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            with contextlib.suppress(OSError), socket.create_connection((host, port)):
                 break
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command} does not serve: {log.read_text()}")
@@ -58,13 +58,13 @@ def _serving(command: list[str], port: int, log: Path) -> Iterator[int]:
 
 
 def nbdkit_tls(
-    pki: Pki, *plugin: str, psk: bool = False, tls: str = "require"
+    pki: Pki, *plugin: str, psk: bool = False, tls: str = "require", host: str = "127.0.0.1"
 ) -> contextlib.AbstractContextManager[int]:
-    """Serve with nbdkit; yields the port."""
+    """Serve with nbdkit; yields the port.  With `tls` "off" in the clear."""
     port = free_port()
     how = [f"--tls-psk={pki.psk}"] if psk else [f"--tls-certificates={pki.folder}", "--tls-verify-peer"]
-    command = ["nbdkit", "-f", "-i", "127.0.0.1", "-p", str(port), f"--tls={tls}", *how, *plugin]
-    return _serving(command, port, pki.folder / f"{port}.log")
+    command = ["nbdkit", "-f", "-i", host, "-p", str(port), f"--tls={tls}", *(how if tls != "off" else []), *plugin]
+    return _serving(command, port, pki.folder / f"{port}.log", host)
 
 
 def qemu_nbd_tls(pki: Pki, disk: Path, *, psk: bool = False) -> contextlib.AbstractContextManager[int]:
