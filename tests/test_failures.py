@@ -34,32 +34,42 @@ from ntxengine.errors import (
     OptionsError,
     SourceError,
     TargetError,
+    TransferTimeout,
 )
 from tests.support.failing import (
     LIMIT_S,
     MIB,
     SIZE,
     End,
+    OnTheWay,
     Scene,
     Side,
+    TakesTlsAwayThen,
     breaks_the_protocol,
     cannot_flush,
     dies_and_comes_back,
+    encrypted,
     fills_up,
     flips_a_bit,
     forgets_one,
+    greets,
+    hangs_up_within_one,
+    has_another_export,
+    has_no_tls,
     is_cut,
     is_not_there,
     is_paused,
     is_told_to_end,
     is_too_small,
     knows_another_error,
+    never_flushes,
     played,
     refuses_once_with_shutdown,
     served,
     shuts_down_and_comes_back,
     stalls_and_comes_back,
     stays_away,
+    trickles_one,
     troubled,
     zeroes_half_a_mib_at_once,
 )
@@ -83,6 +93,7 @@ class Case:
     needs_root: bool = False
 
 
+SSH = b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n"
 ESHUTDOWN = ("--filter=error", "error=ESHUTDOWN", "error-rate=100%", "error-file={}/trigger")
 REFUSES = ("--filter=error", "error-pread-rate=100%", "error-pwrite-rate=100%", "error-zero-rate=100%")
 
@@ -121,6 +132,8 @@ MATRIX = [
         "retries",
     ),
     Case("it never answers one request, and all others", played(forgets_one, timeout_s=0.5), "retries", "retries"),
+    Case("... or trickles its answer, byte by byte", played(trickles_one, timeout_s=0.3), "retries", "retries"),
+    Case("it hangs up within an answer", played(hangs_up_within_one), "retries", "retries"),
     Case(
         "it shuts down (`ESHUTDOWN`), and comes back",
         troubled(shuts_down_and_comes_back, *ESHUTDOWN),
@@ -132,6 +145,18 @@ MATRIX = [
         "it dies, and stays away", troubled(stays_away, patience_s=0.5), SourceError, TargetError, "Connection refused"
     ),
     Case("it is not there when the copy begins", is_not_there, SourceError, TargetError, "No such file"),
+    Case("it takes a connection, and says nothing", greets(b""), TransferTimeout, TransferTimeout, "time limit"),
+    Case("it is no NBD server", greets(SSH), NbdProtocolError, NbdProtocolError, "this is not an NBD server"),
+    Case("it has no such export", has_another_export, NbdNegotiationError, NbdNegotiationError, "no such export"),
+    Case("it is asked for TLS, and has none", has_no_tls, NbdNegotiationError, NbdNegotiationError, "cannot be had"),
+    Case("somebody on the way changes a byte of what goes through TLS", encrypted(OnTheWay), "retries", "retries"),
+    Case(
+        "... and says then that there is no TLS",
+        encrypted(TakesTlsAwayThen, patience_s=LIMIT_S / 2),
+        NbdNegotiationError,
+        NbdNegotiationError,
+        "does not offer it",
+    ),
     Case("it refuses a request: `EIO`", served(*REFUSES), NbdReplyError, NbdReplyError, "Input/output error"),
     Case("... `EPERM`", served(*REFUSES, "error=EPERM"), NbdReplyError, NbdReplyError, "Operation not permitted"),
     Case("... `ENOMEM`", served(*REFUSES, "error=ENOMEM"), NbdReplyError, NbdReplyError, "Cannot allocate memory"),
@@ -147,6 +172,12 @@ MATRIX = [
     Case("it is read-only", served("-r"), target=NbdNegotiationError, says="read-only"),
     Case("it has less room than the source has bytes", is_too_small, target=OptionsError, says="too small"),
     Case("it refuses to flush", played(cannot_flush), target=NbdReplyError, says="Input/output error"),
+    Case(
+        "it never answers the flush",
+        played(never_flushes, timeout_s=0.2, patience_s=0.3),
+        target=TransferTimeout,
+        says="flush failed",
+    ),
     Case(
         "it flips a bit of what is read back",
         played(flips_a_bit),
@@ -218,12 +249,15 @@ async def run(scene: Scene, failing: str, checkpoints: Checkpoints, *, verifies:
     source_name, target_name = failing, str(scene.folder / "target")
     if scene.side == "target":
         source_name, target_name = str(scene.folder / "source"), failing
+    timeout_s = scene.options.timeout_s
     with Manifest.temporary(size=SIZE) as manifest:
 
         async def once() -> CopyReport:
             async with (
-                open_source(source_name, timeout_s=scene.options.timeout_s) as source,
-                open_target(target_name, source=source, overwrite=True, timeout_s=scene.options.timeout_s) as target,
+                open_source(source_name, timeout_s=timeout_s, connection=scene.connection) as source,
+                open_target(
+                    target_name, source=source, overwrite=True, timeout_s=timeout_s, connection=scene.connection
+                ) as target,
             ):
                 report = await copy(
                     source,

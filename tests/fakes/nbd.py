@@ -1,8 +1,8 @@
 """An NBD server that is well-behaved until a test says otherwise: for what no server that is installed does.
 
 It holds its bytes in memory and speaks fixed newstyle with structured replies and base:allocation, one request at a
-time.  `answer` is asked first what to say to a request: bytes are sent as they are, None is what a good server says.
-`Hangup` ends the connection.
+time.  `answer` is asked first what to say to a request: bytes are sent as they are, or pieces of them one by one, None
+is what a good server says.  `Hangup` ends the connection.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import struct
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Request:
     payload: bytes = b""
 
 
-Answer = Callable[[Request], bytes | None]
+Answer = Callable[[Request], bytes | Iterable[bytes] | None]
 
 
 @dataclass
@@ -72,8 +72,11 @@ class NbdServer:
             if command == DISCONNECT:
                 return
             said = self.answer(request)
+            if said is None:
+                said = self.good_answer(request)
             with contextlib.suppress(OSError):  # it has gone, and may have said goodbye behind its requests
-                connection.sendall(self.good_answer(request) if said is None else said)
+                for piece in [said] if isinstance(said, bytes) else said:
+                    connection.sendall(piece)
 
     def good_answer(self, request: Request) -> bytes:
         """Do what a request says, and return what a good server says."""

@@ -11,7 +11,9 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +22,13 @@ from typing import Literal
 from ntxengine.dataplane.checkpoints import Checkpoints
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.extents import Extents, make
-from tests.fakes import nbd
+from ntxengine.dataplane.security import PLAIN, ConnectionOptions
+from tests.fakes import between, nbd
 from tests.fakes.nbd import NbdServer, Request, refusal, serving
 from tests.support.killable import Killable, killable
-from tests.support.servers import nbdkit
+from tests.support.pki import Pki
+from tests.support.servers import nbdkit, qemu_nbd
+from tests.tls.servers import certificates, nbdkit_tls
 
 MIB = 1 << 20
 SIZE = 4 * MIB
@@ -45,7 +50,9 @@ class Scene:
     small_fs: Callable[[str], Path] | None = None
     strikes: Callable[[], None] = lambda: None
     mends: Callable[[], None] = lambda: None
+    revives: Callable[[], None] = lambda: None
     options: CopyOptions = field(default_factory=lambda: CopyOptions(timeout_s=10, connections=2))
+    connection: ConnectionOptions = PLAIN
     patience_s: float = LIMIT_S
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
@@ -64,10 +71,13 @@ class Scene:
         yield make([(SIZE // 2, SIZE // 2, 0)])
 
     async def mend(self) -> None:
-        """Once the copy has lost its connection, if it does."""
+        """Once the copy has lost its connection, if it does; from then on a server that died by itself is revived."""
         while self.checkpoints.retries == 0:
             await asyncio.sleep(0.01)
         self.mends()
+        while True:
+            self.revives()
+            await asyncio.sleep(0.05)
 
 
 End = Callable[[Scene], AbstractContextManager[str]]
@@ -111,12 +121,14 @@ def dies_and_comes_back(scene: Scene, server: Killable) -> None:
 def stalls_and_comes_back(scene: Scene, server: Killable) -> None:
     server.send(signal.SIGSTOP)
     scene.mends = lambda: server.send(signal.SIGCONT)
+    scene.revives = server.revive
 
 
 def is_paused(scene: Scene, server: Killable) -> None:
     """By a filter, as for a snapshot: the server lives and accepts connections, and answers nothing."""
     _command(scene, b"p")
     scene.mends = lambda: _command(scene, b"r")
+    scene.revives = server.revive
 
 
 def _command(scene: Scene, command: bytes) -> None:
@@ -145,12 +157,100 @@ def is_not_there(scene: Scene) -> AbstractContextManager[str]:
     return nullcontext(f"nbd+unix:///?socket={scene.folder}/nobody")
 
 
-def played(answer: Callable[[Request, NbdServer], bytes | None], *, timeout_s: float = 10) -> End:
+@contextlib.contextmanager
+def has_another_export(scene: Scene) -> Iterator[str]:
+    with qemu_nbd(scene.disk, "-x", "other") as uri:
+        yield uri
+
+
+def greets(greeting: bytes) -> End:
+    """Somebody who takes a connection, says this, and no more."""
+
+    @contextlib.contextmanager
+    def end(scene: Scene) -> Iterator[str]:
+        scene.options = CopyOptions(timeout_s=0.2)
+        path = scene.folder / "s"
+        with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
+            listener.bind(str(path))
+            listener.listen()
+
+            def accept() -> None:
+                with contextlib.suppress(OSError):
+                    connection, _ = listener.accept()
+                    stack.enter_context(connection).sendall(greeting)
+
+            accepting = threading.Thread(target=accept)
+            accepting.start()
+            yield f"nbd+unix:///?socket={path}"
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+
+    return end
+
+
+def encrypted(way: Callable[[Path, int], OnTheWay], *, patience_s: float = LIMIT_S) -> End:
+    """An nbdkit with TLS, and somebody on the way who does something in the middle of the copy."""
+
+    @contextlib.contextmanager
+    def end(scene: Scene) -> Iterator[str]:
+        pki = Pki(scene.folder / "pki")
+        scene.connection, scene.patience_s = certificates(pki, host_name="localhost"), patience_s
+        scene.options = CopyOptions(timeout_s=10, connections=1)
+        with nbdkit_tls(pki, "file", str(scene.disk)) as port, way(scene.folder, port) as server:
+            scene.strikes = server.strike
+            yield server.uri
+
+    return end
+
+
+class OnTheWay(between.Between):
+    """Changes a byte of what the server says next, when told."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        super().__init__(folder, port)
+        self._is_due = False
+
+    def strike(self) -> None:
+        self._is_due = True
+
+    def to_client(self, data: bytes) -> bytes:
+        if self._is_due:
+            self._is_due = False
+            return data[:-1] + bytes([data[-1] ^ 1])
+        return data
+
+
+class TakesTlsAwayThen(OnTheWay):
+    """And says, when the client comes again, that there is no TLS."""
+
+    _has_begun = False
+
+    def start(self, client: socket.socket, server: socket.socket, request: bytes) -> None:
+        if self._has_begun:
+            client.sendall(between.reply(between.STARTTLS, between.ERR_UNSUP))
+        else:
+            self._has_begun = True
+            super().start(client, server, request)
+
+
+@contextlib.contextmanager
+def has_no_tls(scene: Scene) -> Iterator[str]:
+    """It is asked for TLS."""
+    scene.connection = certificates(Pki(scene.folder / "pki"), host_name="localhost")
+    with nbdkit("file", str(scene.disk)) as uri:
+        yield uri.replace("nbd+unix", "nbds+unix")
+
+
+Played = Callable[[Request, NbdServer], bytes | Iterable[bytes] | None]
+
+
+def played(answer: Played, *, timeout_s: float = 10, patience_s: float = LIMIT_S) -> End:
     """A server of ours, which keeps what it stored in the disk."""
 
     @contextlib.contextmanager
     def end(scene: Scene) -> Iterator[str]:
-        scene.options = CopyOptions(timeout_s=timeout_s)
+        scene.options = CopyOptions(timeout_s=timeout_s, flush_timeout_s=timeout_s)
+        scene.patience_s = patience_s
         server = NbdServer(bytearray(scene.disk.read_bytes()))
         server.answer = lambda request: answer(request, server)
         with serving(server) as uri:
@@ -164,17 +264,36 @@ def _moved(request: Request) -> bool:
     return request.command in (nbd.READ, nbd.WRITE)
 
 
+def _is_second(request: Request, server: NbdServer) -> bool:
+    return _moved(request) and sum(_moved(each) for each in list(server.requests)) == 2
+
+
 def forgets_one(request: Request, server: NbdServer) -> bytes | None:
     """The second request is not answered, and all others are."""
-    moved = [each for each in list(server.requests) if _moved(each)]
-    return b"" if _moved(request) and len(moved) == 2 else None
+    return b"" if _is_second(request, server) else None
+
+
+def trickles_one(request: Request, server: NbdServer) -> Iterator[bytes] | None:
+    """There is always something to receive of the answer to the second request, and never all of it."""
+
+    def pieces() -> Iterator[bytes]:
+        for byte in server.good_answer(request)[:-1]:
+            yield bytes([byte])
+            time.sleep(0.08)  # a write has 16 bytes: they last longer than the time limit, twice
+
+    return pieces() if _is_second(request, server) else None
+
+
+def hangs_up_within_one(request: Request, server: NbdServer) -> Iterator[bytes] | None:
+    def pieces() -> Iterator[bytes]:
+        yield server.good_answer(request)[:-1]
+        raise nbd.Hangup
+
+    return pieces() if _is_second(request, server) else None
 
 
 def refuses_once_with_shutdown(request: Request, server: NbdServer) -> bytes | None:
-    moved = [each for each in list(server.requests) if _moved(each)]
-    if _moved(request) and len(moved) == 2:
-        return refusal(request, nbd.ESHUTDOWN, "going down")
-    return None
+    return refusal(request, nbd.ESHUTDOWN, "going down") if _is_second(request, server) else None
 
 
 def knows_another_error(request: Request, server: NbdServer) -> bytes | None:
@@ -192,6 +311,10 @@ def zeroes_half_a_mib_at_once(request: Request, server: NbdServer) -> bytes | No
 
 def cannot_flush(request: Request, server: NbdServer) -> bytes | None:
     return refusal(request, nbd.EIO) if request.command == nbd.FLUSH else None
+
+
+def never_flushes(request: Request, server: NbdServer) -> bytes | None:
+    return b"" if request.command == nbd.FLUSH else None
 
 
 def flips_a_bit(request: Request, server: NbdServer) -> bytes | None:

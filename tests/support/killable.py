@@ -44,6 +44,11 @@ class Killable:
         if self._process is not None:
             self._process.send_signal(number)
 
+    def revive(self) -> None:
+        """Start it again if it has died by itself: nbdkit 1.32 aborts when a client goes away within a reply."""
+        if self._process is not None and self._process.poll() is not None:
+            self.start()
+
     def kill(self) -> None:
         """Kill it, and wait until it is gone.  A second time is allowed."""
         if self._process is not None:
