@@ -61,7 +61,7 @@ PYTHON_LAYERS = {
     # the top
     "__main__": {"cli"},
     "demo": {"errors", "units"},
-    "bench": {"images", "dataplane", "concurrency", "errors", "units"},
+    "bench": {"images", "dataplane", "tunnel", "concurrency", "errors", "units"},
     "cli": {
         "api", "capture", "copying", "verify", "restore", "sweep", "probe", "prism", "attach", "repository", "sim",
         "demo", "bench", "images", "_core", "dataplane", "tunnel", "concurrency", "errors", "events", "files", "ids",

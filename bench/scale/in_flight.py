@@ -80,12 +80,12 @@ def ways(size: int) -> Iterator[dict[str, Callable[[], Run]]]:
     ):
         folder = Path(name)
         disk = make_disk(folder / "disk", Disk(size=Bytes(size)), seed="window")
-        program, why = build_limit(folder)
-        if program is None:
-            raise ToolError(why or "the reference cannot be built")
+        built = build_limit(folder)
+        if built.program is None:
+            raise ToolError(built.why_not or "the reference cannot be built")
         pinned = {f"pinned 8 x {each}": partial(measured, engine, disk, server, each) for each in (1, 2, 4)}
         bare_ways = ("vmsplice", "sendfile")
-        without = {f"bare {how} 8 x 4": partial(bare, program, how, disk, server, 4) for how in bare_ways}
+        without = {f"bare {how} 8 x 4": partial(bare, built.program, how, disk, server, 4) for how in bare_ways}
         yield {"chosen": partial(measured, engine, disk, server, None), **pinned, **without}
 
 

@@ -9,6 +9,7 @@ import pytest
 from ntxengine.bench.disks import DiskFile, make_disk
 from ntxengine.bench.measure import Engine, Used
 from ntxengine.bench.peers import EnginePeer, check_target, command_line
+from ntxengine.bench.reference import build_drop
 from ntxengine.bench.servers import Sockets, target_server
 from ntxengine.bench.stage import SourceEnd
 from ntxengine.bench.suite import Bytes, Case, Disk, Ours, Source, Target, load_suite
@@ -92,6 +93,30 @@ def test_server_with_tls_tells_what_it_is_known_by(tmp_path: Path) -> None:
         assert server.uri.startswith("nbds://127.0.0.1:")
         assert server.certificates is not None
         assert (server.certificates / "ca-cert.pem").exists()
+
+
+def test_server_behind_ssh_counts_its_sshd_and_leaves_nothing(tmp_path: Path) -> None:
+    with target_server(Target(server="nbdkit-null", transport="ssh"), MIB, None, Sockets(tmp_path)) as server:
+        assert server.ssh is not None
+        before = server.cpu_seconds()
+        assert run_tool("nbdinfo", "--size", f"nbd+unix:///?socket={server.ssh.tunnel}") == f"{MIB}\n"
+        assert server.cpu_seconds() >= before > server.ssh.server_cpu_seconds() > 0
+        assert server.ssh.tunnel_cpu_seconds() > 0
+        pids = (server.pid, server.ssh.sshd, server.ssh.ssh)
+
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert list(tmp_path.glob("*/key")) == []
+
+
+def test_server_over_openssl_drops_what_it_gets(tmp_path: Path) -> None:
+    drop = build_drop(tmp_path)
+
+    with target_server(
+        Target(server="openssl-null", transport="tls"), MIB, None, Sockets(tmp_path), drop=drop.program
+    ) as server:
+        assert server.uri.startswith("nbds://127.0.0.1:")
+        uri = f"{server.uri}?tls-certificates={server.certificates}"
+        assert run_tool("nbdinfo", "--size", uri) == f"{MIB}\n"
 
 
 def test_peers_get_the_options_of_the_suite_and_of_the_case() -> None:

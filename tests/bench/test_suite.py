@@ -26,8 +26,8 @@ def test_default_suite_has_the_cases_that_are_promised() -> None:
     suite = load_suite("default")
 
     assert [case.name for case in suite.cases] == [
-        "dense-null", "dense-memory", "dense-tcp", "dense-tls", "sparse-qcow2", "two-disks", "chain-memory",
-        "block-null", "slow-server", "verify",
+        "dense-null", "dense-memory", "dense-tcp", "dense-tls", "dense-tls-openssl", "dense-ssh",
+        "sparse-qcow2", "two-disks", "chain-memory", "block-null", "slow-server", "verify",
     ]  # fmt: skip
     assert suite.disks["dense"].size == 2 * GIB
     assert {bar.quantity for bar in suite.bars} == {"peak_memory"}
@@ -58,6 +58,17 @@ def test_default_suite_has_the_cases_that_are_promised() -> None:
             "server: nbdkit-null, transport: tls",
             ("case one", "who", "limit (limit)", "cannot do"),
         ),
+        (
+            "nbdcopy: {program: nbdcopy}",
+            "nbdcopy: {program: nbdcopy, transport: udp}",
+            ("contestants", "transport", "'udp'"),
+        ),
+        (
+            "limit: {program: limit}",
+            "limit: {program: limit, transport: ssh}",
+            ("case one", "who", "limit (limit)", "cannot do"),
+        ),
+        ("server: nbdkit-null", "server: openssl-null, delay_ms: 5", ("case one", "target.delay_ms", "openssl-null")),
         ("    target: {server: nbdkit-null}\n", "", ("case one", "target", "nbdkit-null")),
         ("size: 4M", "size: much", ("disks", "size", "'much'", "64KiB")),
         ("size: 4M", "size: 100K", ("disks.disk.size", "multiple of its run")),

@@ -22,7 +22,7 @@ from ntxengine.dataplane.copy import CopyOptions, CopyReport, copy, digest
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.mapping import map_device
 from ntxengine.dataplane.open import open_source, open_target
-from ntxengine.dataplane.security import ConnectionOptions, TlsOptions
+from ntxengine.dataplane.security import ConnectionOptions, SshOptions, TlsOptions
 from ntxengine.errors import NtxError
 from ntxengine.images.open import open_image
 from ntxengine.units import KIB
@@ -57,7 +57,8 @@ async def _work(request: Request, stack: ExitStack) -> list[tuple[Report, Manife
         )
     pairs = list(zip(request.sources, request.targets, strict=True))
     tls = TlsOptions(ca=Path(request.tls_ca)) if request.tls_ca else None
-    connection = ConnectionOptions(tls=tls)
+    ssh = SshOptions(Path(request.ssh_key), Path(request.ssh_known_hosts)) if request.ssh_key else None
+    connection = ConnectionOptions(tls, ssh)
     return await map_limited(pairs, lambda pair: _copy(*pair, options, connection, stack), at_once=len(pairs))
 
 

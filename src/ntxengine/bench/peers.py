@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,13 @@ from ntxengine.bench.wire import Report, Request
 from ntxengine.errors import ChecksumMismatch, ToolError
 
 _NTX = (sys.executable, "-m", "ntxengine.cli.main")
+_SERVERS = {
+    "qemu-nbd": ("qemu-nbd", "qemu-img"),
+    "nbdkit-null": ("nbdkit",),
+    "nbdkit-memory": ("nbdkit",),
+    "openssl-null": (),
+}
+_NEEDED = {"tls": ("openssl",), "ssh": ("ssh", "sshd", "ssh-keygen")}
 _QUIET = ("--json", "--progress", "none")
 
 
@@ -50,7 +57,7 @@ class EnginePeer:
                 sources=tuple(str(s.image) if self.case.mode == "verify" else s.uri for s in sources),
                 targets=tuple(target.uri for target in targets),
                 options=options,
-                tls_ca=_ca_of(targets[0]) if targets else "",
+                **_ways_of(targets[0] if targets else None),
             )
         )
         for source, report, digest in zip(sources, used.reports, digests, strict=True):
@@ -68,7 +75,11 @@ class CommandPeer:
 
     def run(self, sources: Sequence[SourceEnd], targets: Sequence[Server]) -> Used:
         to: Sequence[Server | None] = targets or [None] * len(sources)
+        tunnels = [server.ssh for server in targets if server.ssh and self.contestant.program == "nbdcopy"]
+        before = sum(tunnel.tunnel_cpu_seconds() for tunnel in tunnels)
         used = run_clients([self._command(source, target) for source, target in zip(sources, to, strict=True)])
+        after = sum(tunnel.tunnel_cpu_seconds() for tunnel in tunnels)
+        used = replace(used, cpu_seconds=used.cpu_seconds + after - before)
         if self.contestant.program == "ntx":
             reports = tuple(msgspec.json.decode(output, type=Report) for output in used.outputs)
             for source, report in zip(sources, reports, strict=True):
@@ -89,11 +100,19 @@ class CommandPeer:
         uri = target.uri
         if target.certificates is not None and self.contestant.program == "nbdcopy":
             uri += f"?tls-certificates={target.certificates}"
-        return command_line(self.contestant, self.case, source.uri, uri, raw=raw, image=image, tls_ca=_ca_of(target))
+        if target.ssh is not None and self.contestant.program == "nbdcopy":
+            uri = f"nbd+unix:///?socket={target.ssh.tunnel}"
+        ways = [f"--{name.replace('_', '-')}={value}" for name, value in _ways_of(target).items()]
+        return command_line(self.contestant, self.case, source.uri, uri, raw=raw, image=image, ways=ways)
 
 
-def _ca_of(target: Server) -> str:
-    return "" if target.certificates is None else str(target.certificates / "ca-cert.pem")
+def _ways_of(target: Server | None) -> dict[str, str]:
+    """Return what the engine has to know of the way to a target."""
+    if target is not None and target.certificates is not None:
+        return {"tls_ca": str(target.certificates / "ca-cert.pem")}
+    if target is not None and target.ssh is not None:
+        return {"ssh_key": str(target.ssh.key), "ssh_known_hosts": str(target.ssh.known_hosts)}
+    return {}
 
 
 def command_line(
@@ -104,7 +123,7 @@ def command_line(
     *,
     raw: str = "RAW",
     image: str = "QCOW2",
-    tls_ca: str = "",
+    ways: Sequence[str] = (),
 ) -> list[str]:
     """Return what a contestant runs for one disk."""
     program, options = contestant.program, contestant.options
@@ -116,8 +135,7 @@ def command_line(
         ours = [f"--{name.replace('_', '-')}={value}" for name, value in _ours(case).items()]
         if case.mode == "verify":
             return [*_NTX, "checksum", source, *_QUIET, *ours, *options]
-        tls = [f"--tls-ca={tls_ca}"] if tls_ca else []
-        return [*_NTX, "copy", source, target, *_QUIET, *ours, *zero, *tls, *options]
+        return [*_NTX, "copy", source, target, *_QUIET, *ours, *zero, *ways, *options]
     if program == "nbdcopy":
         return ["nbdcopy", *options, *zero, source, target]
     if program == "qemu-img" and case.mode == "verify":
@@ -133,19 +151,17 @@ def shown(contestant: Contestant, case: Case) -> list[str]:
     return ["ntx", *command[len(_NTX) :]] if contestant.program == "ntx" else command
 
 
-def why_absent(contestant: Contestant) -> str | None:
-    """Return why a contestant cannot take part on this machine, None if it can."""
-    if contestant.program in ("nbdcopy", "qemu-img"):
-        return tools.why_missing(contestant.program)
-    return None
+def why_absent(contestant: Contestant, case: Case) -> str | None:
+    """Return why a contestant cannot take part in a case on this machine, None if it can."""
+    programs = [contestant.program] if contestant.program in ("nbdcopy", "qemu-img") else []
+    return tools.why_missing(*programs, *_NEEDED.get(case.transport_of(contestant) or "unix", ()))
 
 
 def why_impossible(case: Case) -> str | None:
     """Return why nobody can do a case on this machine, None if it can be done."""
     programs = ["setpriv"]
     if case.target is not None:
-        programs += ["qemu-nbd", "qemu-img"] if case.target.server == "qemu-nbd" else ["nbdkit"]
-        programs += ["openssl"] if case.target.transport == "tls" else []
+        programs += _SERVERS[case.target.server]
     if case.source.via in ("qcow2", "chain"):
         programs += ["qemu-nbd", "qemu-img"]
     if case.source.via == "loop":

@@ -1,7 +1,8 @@
-"""The reference program, bench/reference/paths.c, built where its source is at hand."""
+"""The reference programs in bench/reference, built where their source is at hand."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine.bench import tools
@@ -11,18 +12,39 @@ from ntxengine.errors import ToolError
 _FLAGS = ("-std=gnu11", "-O3")
 
 
-def build_limit(folder: Path) -> tuple[Path | None, str | None]:
-    """Compile the program into `folder`.  Return its path, or None and why it cannot be had."""
-    source, core = CHECKOUT / "bench" / "reference" / "paths.c", CHECKOUT / "csrc"
-    if not source.exists():
-        return None, "bench/reference/paths.c is not at hand: run it from a checkout of the repository"
+@dataclass(frozen=True)
+class Built:
+    """A program, or why it cannot be had."""
+
+    program: Path | None = None
+    why_not: str | None = None
+
+
+NOT_BUILT = Built()
+"""Nobody asked for it."""
+
+
+def build_limit(folder: Path) -> Built:
+    """Compile paths.c into `folder`."""
+    core = CHECKOUT / "csrc"
+    return _build(folder, "paths", str(core / "digest.c"), str(core / "zero.c"), "-lxxhash")
+
+
+def build_drop(folder: Path) -> Built:
+    """Compile drop.c into `folder`."""
+    return _build(folder, "drop", "-lssl", "-lcrypto")
+
+
+def _build(folder: Path, name: str, *arguments: str) -> Built:
+    shown = f"bench/reference/{name}.c"
+    if not (CHECKOUT / shown).exists():
+        return Built(why_not=f"{shown} is not at hand: run it from a checkout of the repository")
     missing = tools.why_missing("gcc")
     if missing is not None:
-        return None, missing
-    program = folder / "paths"
-    files = [str(source), str(core / "digest.c"), str(core / "zero.c")]
+        return Built(why_not=missing)
+    program, source = folder / name, str(CHECKOUT / shown)
     try:
-        tools.run_tool("gcc", *_FLAGS, f"-I{core}", "-o", str(program), *files, "-lxxhash", "-pthread")
+        tools.run_tool("gcc", *_FLAGS, f"-I{CHECKOUT / 'csrc'}", "-o", str(program), source, *arguments, "-pthread")
     except ToolError as exc:
-        return None, f"bench/reference/paths.c cannot be built: {exc}"
-    return program, None
+        return Built(why_not=f"{shown} cannot be built: {exc}")
+    return Built(program)

@@ -24,11 +24,11 @@ from ntxengine.bench.peers import (
     why_absent,
     why_impossible,
 )
-from ntxengine.bench.reference import build_limit
+from ntxengine.bench.reference import NOT_BUILT, Built, build_drop, build_limit
 from ntxengine.bench.result import SCHEMA_VERSION, BarResult, CaseResult, ContestantResult, Result, Sample
 from ntxengine.bench.servers import Server, Sockets
 from ntxengine.bench.stage import DiskCache, Stage, bytes_needed
-from ntxengine.bench.suite import Case, Contestant, Suite
+from ntxengine.bench.suite import Case, Contestant, Suite, Transport
 from ntxengine.errors import ChecksumMismatch, OptionsError, ToolError
 from ntxengine.units import KIB, format_size
 
@@ -48,6 +48,7 @@ class _Runner:
 
     name: str
     contestant: Contestant
+    transport: Transport | None
     peer: Peer | None
     absent: str | None = None
     failed: str | None = None
@@ -67,8 +68,8 @@ class BenchContext:
     folder: Path
     sockets: Sockets
     disk_cache: DiskCache
-    limit: Path | None
-    why_no_limit: str | None
+    limit: Built
+    drop: Built
     say: Say
 
 
@@ -131,8 +132,10 @@ def _context(suite: Suite, place: Path, say: Say) -> Iterator[BenchContext]:
         except OSError as exc:
             raise OptionsError(f"{place}: cannot work there: {exc.strerror}: give another --work-dir") from exc
         named = {suite.contestants[name].program for case in suite.cases for name in case.who}
-        limit, why_not = build_limit(folder) if "limit" in named else (None, None)
-        yield BenchContext(suite, folder, Sockets(sockets), DiskCache(folder), limit, why_not, say)
+        limit = build_limit(folder) if "limit" in named else NOT_BUILT
+        served = {case.target.server for case in suite.cases if case.target is not None}
+        drop = build_drop(folder) if "openssl-null" in served else NOT_BUILT
+        yield BenchContext(suite, folder, Sockets(sockets), DiskCache(folder), limit, drop, say)
 
 
 # -------------------------------------------------------------------------------------------------------- a case
@@ -141,11 +144,15 @@ def _context(suite: Suite, place: Path, say: Say) -> Iterator[BenchContext]:
 def _run_case(case: Case, context: BenchContext) -> CaseResult:
     disk = context.suite.disks[case.source.disk]
     impossible = why_impossible(case)
+    if case.target is not None and case.target.server == "openssl-null":
+        impossible = impossible or context.drop.why_not
     with ExitStack() as stack:
         runners = {name: _runner(name, case, context, stack, impossible) for name in case.who}
         if impossible is None:
             context.say(f"{case.name}: {case.title}")
-            stage = stack.enter_context(Stage(case, disk, context.disk_cache, context.folder, context.sockets))
+            stage = stack.enter_context(
+                Stage(case, disk, context.disk_cache, context.folder, context.sockets, context.drop.program)
+            )
             _warm_up(stage, runners, case, context.say)
             for number in range(context.suite.rounds):
                 context.say(f"{case.name}: round {number + 1} of {context.suite.rounds}")
@@ -167,13 +174,13 @@ def _run_case(case: Case, context: BenchContext) -> CaseResult:
 def _runner(name: str, case: Case, context: BenchContext, stack: ExitStack, impossible: str | None) -> _Runner:
     contestant = context.suite.contestants[name]
     is_limit = contestant.program == "limit"
-    absent = impossible or (context.why_no_limit if is_limit else why_absent(contestant))
+    absent = impossible or (context.limit.why_not if is_limit else why_absent(contestant, case))
     peer: Peer | None = None
     if absent is None and contestant.program == "engine":
         peer = EnginePeer(case, stack.enter_context(Engine()))
     elif absent is None:
-        peer = CommandPeer(case, contestant, context.limit if is_limit else None)
-    return _Runner(name, contestant, peer, absent)
+        peer = CommandPeer(case, contestant, context.limit.program if is_limit else None)
+    return _Runner(name, contestant, case.transport_of(contestant), peer, absent)
 
 
 def _warm_up(stage: Stage, runners: dict[str, _Runner], case: Case, say: Say) -> None:
@@ -181,7 +188,7 @@ def _warm_up(stage: Stage, runners: dict[str, _Runner], case: Case, say: Say) ->
     say(f"{case.name}: warm-up, with checks")
     can_compare = stage.keeps_bytes and tools.find("qemu-img") is not None
     for runner in runners.values():
-        with stage.targets(fresh=stage.keeps_bytes) as targets:
+        with stage.targets(runner.transport, fresh=stage.keeps_bytes) as targets:
             if _run(stage, runner, targets) is None:
                 continue
             checks = _CHECKED.get(runner.contestant.program, ("exit code",))
@@ -192,12 +199,12 @@ def _warm_up(stage: Stage, runners: dict[str, _Runner], case: Case, say: Say) ->
     # The memory of a server that stays is slow when it is touched for the first time.
     first = next((runner for runner in runners.values() if runner.takes_part), None)
     if stage.keeps_bytes and first is not None:
-        with stage.targets(fresh=False) as targets:
+        with stage.targets(first.transport, fresh=False) as targets:
             _run(stage, first, targets)
 
 
 def _count(stage: Stage, runner: _Runner, number: int) -> None:
-    with stage.targets(fresh=False) as targets:
+    with stage.targets(runner.transport, fresh=False) as targets:
         sample = _run(stage, runner, targets, number)
     if sample is not None:
         runner.samples.append(sample)

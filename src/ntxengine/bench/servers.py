@@ -14,14 +14,16 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ntxengine.bench import tools
 from ntxengine.bench.certificates import certificates
-from ntxengine.bench.suite import Target
+from ntxengine.bench.ssh import SshRoute, ssh_route
+from ntxengine.bench.suite import Target, Transport
 from ntxengine.concurrency.tied import tied
 from ntxengine.errors import ToolError
 from ntxengine.images.process import KEPT_BUFFERS
@@ -36,9 +38,8 @@ _ABORT = struct.pack(">I8sII", 1, b"IHAVEOPT", 2, 0)  # fixed newstyle; option A
 _ABORT_REPLY_SIZE = 20
 _BLKFLSBUF = 0x1261  # <linux/fs.h>: write back and drop the page cache of a block device
 
-NBDKIT = ("nbdkit", "--foreground")
-# Any number of connections: a writable qemu-nbd offers several only if it is told to.
-QEMU_NBD = ("qemu-nbd", "--persistent", "--shared=0")
+Command = Callable[[Path | int, Path | None], list[str]]
+"""From where to listen, a socket or a port, and the folder with certificates, to an argument vector."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -47,16 +48,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Server:
     """A running server.  `place`: where it listens, as bench/reference/paths.c wants it.
 
-    `certificates`: the folder with those that it is known by, if it speaks TLS.
+    `certificates`: the folder with those that it is known by, if it speaks TLS.  `ssh`: the way, if it is behind sshd.
     """
 
     uri: str
     place: str
     pid: int
     certificates: Path | None = None
+    ssh: SshRoute | None = None
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time that it has used, ended threads included.
+        """Return the CPU time that it has used, ended threads included, and that of the sshd before it.
 
         It is utime + stime of /proc/PID/stat without their rounding to 10 ms, which would be a tenth of a small run.
         """
@@ -64,7 +66,7 @@ class Server:
         problem = _libc.clock_getcpuclockid(self.pid, ctypes.byref(clock))
         if problem:
             raise ToolError(f"the server at {self.place} is gone: {os.strerror(problem)}")
-        return time.clock_gettime(clock.value)
+        return time.clock_gettime(clock.value) + (self.ssh.server_cpu_seconds() if self.ssh else 0)
 
 
 class Sockets:
@@ -80,25 +82,37 @@ class Sockets:
 
 
 @contextmanager
-def target_server(target: Target, size: int, image: Path | None, sockets: Sockets) -> Iterator[Server]:
-    """Serve a target of `size` bytes; `image` is the qcow2 that qemu-nbd writes."""
+def target_server(
+    target: Target, size: int, image: Path | None, sockets: Sockets, *, drop: Path | None = None
+) -> Iterator[Server]:
+    """Serve a target of `size` bytes; `image` is the qcow2 that qemu-nbd writes, `drop` the server openssl-null."""
+    command = _target_command(target, size, image, drop)
+    with ExitStack() as stack:
+        is_behind_ssh = target.transport == "ssh"
+        server = stack.enter_context(_listening(command, sockets, "unix" if is_behind_ssh else target.transport))
+        if is_behind_ssh:
+            route = stack.enter_context(ssh_route(sockets.new(), Path(server.place.removeprefix("unix:"))))
+            server = replace(server, uri=route.uri, ssh=route)
+        yield server
+
+
+def _target_command(target: Target, size: int, image: Path | None, drop: Path | None) -> Command:
     if target.server == "qemu-nbd":
-        assert image is not None
         how = [f"--cache={target.cache}", "--discard=ignore", "--detect-zeroes=off", "--format=qcow2", str(image)]
-        with _listening(QEMU_NBD, how, sockets, transport=target.transport) as server:
-            yield server
-        return
+        return partial(_qemu_nbd, how)
+    if target.server == "openssl-null":
+        return partial(_drop, [str(drop), str(size)])
     how = [target.server.removeprefix("nbdkit-"), f"size={size}"]
     if target.delay_ms:
         how = ["--filter=delay", *how, f"rdelay={target.delay_ms}ms", f"wdelay={target.delay_ms}ms"]
-    with _listening(NBDKIT, how, sockets, transport=target.transport) as server:
-        yield server
+    return partial(_nbdkit, how)
 
 
 @contextmanager
 def image_server(image: Path, sockets: Sockets) -> Iterator[Server]:
     """Serve a qcow2 image, and what is below it, for reading."""
-    with _listening(QEMU_NBD, ["--read-only", "--format=qcow2", str(image)], sockets, transport="unix") as server:
+    command = partial(_qemu_nbd, ["--read-only", "--format=qcow2", str(image)])
+    with _listening(command, sockets, "unix") as server:
         yield server
 
 
@@ -118,18 +132,34 @@ def forget_device(device: str) -> None:
         fcntl.ioctl(file.fileno(), _BLKFLSBUF)
 
 
+def _nbdkit(how: Sequence[str], at: Path | int, folder: Path | None) -> list[str]:
+    where = ["--unix", str(at)] if isinstance(at, Path) else ["--ipaddr", "127.0.0.1", "--port", str(at)]
+    tls = [] if folder is None else ["--tls=require", f"--tls-certificates={folder}"]
+    return ["nbdkit", "--foreground", *where, *tls, *how]
+
+
+def _qemu_nbd(how: Sequence[str], at: Path | int, _: Path | None) -> list[str]:
+    # Any number of connections: one that is written to offers several only if it is told to.
+    where = ["--socket", str(at)] if isinstance(at, Path) else ["--bind", "127.0.0.1", "--port", str(at)]
+    return ["qemu-nbd", "--persistent", "--shared=0", *where, *how]
+
+
+def _drop(how: Sequence[str], at: Path | int, folder: Path | None) -> list[str]:
+    where = f"unix:{at}" if isinstance(at, Path) else str(at)
+    tls = [] if folder is None else [str(folder / "server-cert.pem"), str(folder / "server-key.pem")]
+    return [*how, where, *tls]
+
+
 @contextmanager
-def _listening(common: Sequence[str], how: Sequence[str], sockets: Sockets, *, transport: str) -> Iterator[Server]:
+def _listening(command: Command, sockets: Sockets, transport: Transport) -> Iterator[Server]:
     """Start a server and wait until it answers.  A TCP port that somebody took meanwhile is given up for another."""
     folder = certificates(sockets.folder) if transport == "tls" else None
     if transport == "unix":
         path = sockets.new()
-        address = ["--unix" if common is NBDKIT else "--socket", str(path)]
-        process = _start([*common, *address, *how], str(path))
+        process = _start(command(path, None), str(path))
         uri, place = f"nbd+unix:///?socket={path}", f"unix:{path}"
     else:
-        tls = [] if folder is None else ["--tls=require", f"--tls-certificates={folder}"]
-        process, port = _start_on_a_port(common, [*tls, *how])
+        process, port = _start_on_a_port(command, folder)
         uri, place = f"{'nbds' if folder else 'nbd'}://127.0.0.1:{port}/", f"127.0.0.1:{port}"
     try:
         yield Server(uri, place, process.pid, folder)
@@ -137,14 +167,13 @@ def _listening(common: Sequence[str], how: Sequence[str], sockets: Sockets, *, t
         _end(process)
 
 
-def _start_on_a_port(common: Sequence[str], how: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
-    bind = "--ipaddr" if common is NBDKIT else "--bind"
+def _start_on_a_port(command: Command, folder: Path | None) -> tuple[subprocess.Popen[bytes], int]:
     for rest in reversed(range(_PORT_TRIES)):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
         try:
-            return _start([*common, bind, "127.0.0.1", "--port", str(port), *how], ("127.0.0.1", port)), port
+            return _start(command(port, folder), ("127.0.0.1", port)), port
         except ToolError:
             if not rest:
                 raise

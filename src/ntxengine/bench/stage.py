@@ -13,11 +13,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from ntxengine.bench import tools
 from ntxengine.bench.disks import DiskFile, make_disk, make_layer, warm
 from ntxengine.bench.memory import touch_free
-from ntxengine.bench.servers import Server, Sockets, forget_device, image_server, loop_device, target_server
-from ntxengine.bench.suite import Case, Disk
+from ntxengine.bench.servers import (
+    Server,
+    Sockets,
+    forget_device,
+    image_server,
+    loop_device,
+    target_server,
+)
+from ntxengine.bench.suite import Case, Disk, Transport
 from ntxengine.units import MIB
 
 # More than the programs and the servers of one run take for what is under way.
@@ -58,15 +67,18 @@ class DiskCache:
 class Stage:
     """The ends of a case between `__enter__` and `__exit__`."""
 
-    def __init__(self, case: Case, disk: Disk, disk_cache: DiskCache, folder: Path, sockets: Sockets) -> None:
+    def __init__(
+        self, case: Case, disk: Disk, disk_cache: DiskCache, folder: Path, sockets: Sockets, drop: Path | None
+    ) -> None:
         self.sources: tuple[SourceEnd, ...] = ()
         self._case = case
         self._disk = disk
         self._disk_cache = disk_cache
         self._folder = folder
         self._sockets = sockets
+        self._drop = drop
         self._stack = ExitStack()
-        self._kept: tuple[Server, ...] = ()
+        self._kept: dict[Transport, tuple[Server, ...]] = {}
 
     def __enter__(self) -> Stage:
         with ExitStack() as stack:
@@ -87,7 +99,7 @@ class Stage:
     def keeps_bytes(self) -> bool:
         """Whether what was sent can be read back from the target."""
         target = self._case.target
-        return target is not None and target.server != "nbdkit-null"
+        return target is not None and not target.drops
 
     def make_ready(self) -> None:
         """Before each run: make the sources what they were before any run, and see to the memory that will be taken."""
@@ -97,22 +109,21 @@ class Stage:
         touch_free(min(self.size, _BUFFERS) + (self.size if _writes_images(self._case) else 0))
 
     @contextmanager
-    def targets(self, *, fresh: bool) -> Iterator[tuple[Server, ...]]:
+    def targets(self, transport: Transport | None, *, fresh: bool) -> Iterator[tuple[Server, ...]]:
         """Give the servers of the targets for one run: new ones if `fresh`, or if they write an image."""
-        target = self._case.target
-        if target is None:
+        if transport is None:
             yield ()
         elif fresh or _writes_images(self._case):
             with ExitStack() as stack:
-                yield self._new_targets(stack)
+                yield self._new_targets(stack, transport)
         else:
-            if not self._kept:
-                self._kept = self._new_targets(self._stack)
-            yield self._kept
+            if transport not in self._kept:
+                self._kept[transport] = self._new_targets(self._stack, transport)
+            yield self._kept[transport]
 
-    def _new_targets(self, stack: ExitStack) -> tuple[Server, ...]:
-        target = self._case.target
-        assert target is not None
+    def _new_targets(self, stack: ExitStack, transport: Transport) -> tuple[Server, ...]:
+        assert self._case.target is not None
+        target = msgspec.structs.replace(self._case.target, transport=transport)
         servers = []
         for number, source in enumerate(self.sources):
             image = None
@@ -120,7 +131,8 @@ class Stage:
                 image = self._folder / f"target-{number}.qcow2"
                 stack.callback(image.unlink, missing_ok=True)
                 tools.run_tool("qemu-img", "create", "-q", "-f", "qcow2", str(image), str(source.disk.size))
-            servers.append(stack.enter_context(target_server(target, source.disk.size, image, self._sockets)))
+            server = target_server(target, source.disk.size, image, self._sockets, drop=self._drop)
+            servers.append(stack.enter_context(server))
         return tuple(servers)
 
     def _source(self, stack: ExitStack, raw: DiskFile, number: int) -> SourceEnd:

@@ -32,6 +32,7 @@ class Bytes(int):
 Percent = Annotated[int, Meta(ge=0, le=100)]
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 Program = Literal["engine", "ntx", "nbdcopy", "qemu-img", "limit"]
+Transport = Literal["unix", "tcp", "tls", "ssh"]
 Quantity = Literal["throughput", "client_cpu", "server_cpu", "peak_memory"]
 Mode = Literal["copy", "verify"]
 
@@ -41,9 +42,10 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Contestant(_Strict, frozen=True, kw_only=True):
-    """A program, and the options that it is given in every case."""
+    """A program, and the options that it is given in every case.  `transport`: instead of that of the target."""
 
     program: Program
+    transport: Transport | None = None
     title: str = ""
     options: tuple[str, ...] = ()
 
@@ -69,13 +71,21 @@ class Source(_Strict, frozen=True, kw_only=True):
 
 
 class Target(_Strict, frozen=True, kw_only=True):
-    """The server that the bytes go to.  `tls`: over TCP.  `delay_ms`: added to each request.  `cache`: of qemu-nbd."""
+    """The server that the bytes go to.  `delay_ms`: added by nbdkit to each request.  `cache`: of qemu-nbd.
 
-    server: Literal["nbdkit-null", "nbdkit-memory", "qemu-nbd"]
-    transport: Literal["unix", "tcp", "tls"] = "unix"
+    `transport`: a unix socket, TCP, TLS over TCP, or a unix socket behind an sshd.
+    """
+
+    server: Literal["nbdkit-null", "nbdkit-memory", "openssl-null", "qemu-nbd"]
+    transport: Transport = "unix"
     delay_ms: Annotated[int, Meta(ge=0, le=10_000)] = 0
     cache: Literal["unsafe", "writeback"] = "unsafe"
     is_zero: bool = False
+
+    @property
+    def drops(self) -> bool:
+        """Whether what is sent cannot be read back."""
+        return self.server in ("nbdkit-null", "openssl-null")
 
 
 class Ours(_Strict, frozen=True, kw_only=True):
@@ -112,6 +122,10 @@ class Case(_Strict, frozen=True, kw_only=True):
     target: Target | None = None
     ours: Ours = Ours()
     bars: tuple[Bar, ...] = ()
+
+    def transport_of(self, contestant: Contestant) -> Transport | None:
+        """Return how `contestant` reaches the target, None if there is none."""
+        return None if self.target is None else contestant.transport or self.target.transport
 
 
 class Suite(_Strict, frozen=True, kw_only=True):
@@ -271,7 +285,6 @@ def _check_case(suite: Suite, case: Case, where: str) -> None:
     for name in case.who:
         if name not in suite.contestants:
             wrong("who", f"no contestant {name!r}: use {', '.join(suite.contestants)}")
-    programs = {name: suite.contestants[name].program for name in case.who}
     if (case.target is None) != (case.mode == "verify"):
         wrong("target", "a copy needs one, such as {server: nbdkit-null}; mode verify has none")
     if case.mode == "verify" and case.source.via != "qcow2":
@@ -281,15 +294,20 @@ def _check_case(suite: Suite, case: Case, where: str) -> None:
         allowed.add("nbdcopy")
         if case.source.via == "file" and case.disks == 1:
             allowed.add("limit")
-    if case.target is not None and case.target.transport == "tls":
-        allowed -= {"qemu-img", "limit"}
-        if case.target.server != "nbdkit-null":
-            wrong("target.transport", "tls is for server nbdkit-null: nobody who knows TLS compares afterwards")
-    for name, program in programs.items():
-        if program not in allowed:
-            wrong("who", f"{name} ({program}) cannot do this case: use contestants of {', '.join(sorted(allowed))}")
-    if case.target is not None and case.target.delay_ms and case.target.server == "qemu-nbd":
-        wrong("target.delay_ms", "qemu-nbd cannot delay: use server nbdkit-null or nbdkit-memory")
+    for name in case.who:
+        transport, able = case.transport_of(suite.contestants[name]), set(allowed)
+        if transport in ("tls", "ssh"):
+            able -= {"qemu-img", "limit"}
+            if case.target is not None and not case.target.drops:
+                wrong(
+                    "target.transport",
+                    f"{transport} is for server nbdkit-null: nobody who knows it compares afterwards",
+                )
+        program = suite.contestants[name].program
+        if program not in able:
+            wrong("who", f"{name} ({program}) cannot do this case: use contestants of {', '.join(sorted(able))}")
+    if case.target is not None and case.target.delay_ms and not case.target.server.startswith("nbdkit-"):
+        wrong("target.delay_ms", f"{case.target.server} cannot delay: use server nbdkit-null or nbdkit-memory")
     for number, bar in enumerate(case.bars):
         _check_limits(bar, f"{where}: bars[{number}]")
         for name in (bar.of, *bar.rivals):

@@ -11,7 +11,7 @@ from ntxengine.concurrency.tied import tied
 from ntxengine.errors import ToolError
 from ntxengine.images.process import inherited
 
-# losetup is here, and not on the PATH of a user who is not root.
+# losetup and sshd are here, and not on the PATH of a user who is not root.
 _SYSTEM_PATHS = ("/usr/sbin", "/sbin")
 _LAST_LINES = 3
 
@@ -24,6 +24,9 @@ PACKAGES = {
     "setpriv": "util-linux",
     "gcc": "gcc",
     "openssl": "openssl",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "sshd": "openssh-server",
 }
 
 

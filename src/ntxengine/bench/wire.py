@@ -15,7 +15,7 @@ import msgspec
 class Request(msgspec.Struct, kw_only=True, frozen=True):
     """Copy every source to its target at the same time, or digest every source, which then is a qcow2 image.
 
-    `options` are those of CopyOptions; `tls_ca` is the CA of targets with TLS.
+    `options` are those of CopyOptions; `tls_ca` is the CA of targets with TLS, `ssh_*` the files for those behind ssh.
     """
 
     mode: Literal["copy", "verify"]
@@ -23,6 +23,8 @@ class Request(msgspec.Struct, kw_only=True, frozen=True):
     targets: tuple[str, ...]
     options: dict[str, int | bool]
     tls_ca: str = ""
+    ssh_key: str = ""
+    ssh_known_hosts: str = ""
 
 
 class Report(msgspec.Struct, kw_only=True, frozen=True):
