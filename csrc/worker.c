@@ -13,8 +13,8 @@
 
 #include <errno.h>
 
-/* After an error, answers to what is in flight are awaited no longer than this; of a job that is cancelled only as long
- * as a healthy end needs, because whoever cancels wants to be gone within a second. */
+/* After an error, answers to what is in flight are awaited no longer than this, nor than any request; of a job that is
+ * cancelled only as long as a healthy end needs, because whoever cancels wants to be gone within a second. */
 #define DRAIN_NS (5 * NTX_NS_PER_S)
 #define CANCELLED_DRAIN_NS (500 * NTX_NS_PER_MS)
 
@@ -369,7 +369,8 @@ static void drain(struct ntx_worker *w, struct ntx_device *device, uint64_t bega
             continue;
         }
         uint64_t now_ns = ntx_now_ns();
-        uint64_t until_ns = began_ns + (ntx_stop_is_set(&w->scheduler->cancel) ? CANCELLED_DRAIN_NS : DRAIN_NS);
+        uint64_t most_ns = ntx_stop_is_set(&w->scheduler->cancel) ? CANCELLED_DRAIN_NS : DRAIN_NS;
+        uint64_t until_ns = ntx_min64(ntx_deadline_ns(began_ns, w->wait.timeout_ms), began_ns + most_ns);
         device->lost = device->fd < 0 || now_ns >= until_ns || device->ops->advance(device, &ignored) < 0;
         /* This end only: nobody takes from the other what it has, and the wait would be over at once. */
         if (!device->lost && device->done_first == NULL)

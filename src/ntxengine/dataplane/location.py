@@ -30,7 +30,10 @@ _MAX_SIZE = 2**63 - 1
 _MAX_UNIX_PATH = 107  # sun_path without its NUL
 
 _NBD = ("nbd", "nbd+unix", "nbds", "nbds+unix")
-_NOT_YET = ("nbds+ssh", "nbd+vsock")
+_NOT_YET = {
+    "nbds+ssh": "nbd+ssh:// is encrypted as far as the ssh server, and speaks in the clear to the NBD server there",
+    "nbd+vsock": "use nbd:// or nbd+unix://, in a tunnel",
+}
 _PLAIN_PATH = ("/", "./", "../")
 _WORDS = {
     "null": "write null: to drop the bytes",
@@ -77,7 +80,7 @@ def parse(text: str) -> Location:
     if scheme in _NBD:
         return _parse_nbd(text)
     if scheme in _NOT_YET:
-        raise OptionsError(f"{text}: {scheme}:// is not supported: use nbd:// or nbd+unix://, in a tunnel")
+        raise OptionsError(f"{text}: {scheme}:// is not supported: {_NOT_YET[scheme]}")
     if scheme == "null":
         if text.lower() != "null:":
             raise OptionsError(f"{text}: null: takes nothing behind the colon; {_really(text)}")
