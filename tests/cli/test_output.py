@@ -49,6 +49,17 @@ def test_only_what_shows_itself_is_printed(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
+def test_no_line_and_no_note_obeys_what_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = open_screen(as_json=False, progress="none", verbose=False, quiet=False, debug=False)
+
+    screen.line("disk \x1b]0;x\x07\nscsi.0", mark="ok ")
+    screen.note("VM \u202eb: left alone")
+
+    said = capsys.readouterr()
+    assert said.out == "ok disk \\x1b]0;x\\x07\\nscsi.0\n"
+    assert said.err == "VM \\u202eb: left alone\n"
+
+
 def test_values_for_programs() -> None:
     when = datetime(2026, 11, 23, 4, 5, 6, tzinfo=UTC)
 

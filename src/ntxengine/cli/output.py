@@ -56,15 +56,15 @@ class Screen:
         self.result(value)
         reply.write()
 
-    def line(self, text: str = "") -> None:
-        """Print one line of a result."""
+    def line(self, text: str = "", *, mark: str = "") -> None:
+        """Print one line of a result.  Whatever is in it is shown, never obeyed, but for a `mark` in front."""
         if not (self.quiet and self.tells_of_work):
-            click.echo(text)
+            click.echo(mark + printable(text))
 
     def note(self, text: str) -> None:
-        """Tell the person something that is not a result."""
+        """Tell the person something that is not a result.  Whatever is in it is shown, never obeyed."""
         if not self.quiet and self.progress != "json":
-            messages.say("note", text)
+            messages.say("note", printable(text))
 
     def warning(self, text: str) -> None:
         """Tell the person that something is worse than expected, and that we go on."""

@@ -175,7 +175,7 @@ class _Lines:
             first, lines = "", _folded(text, columns - _STATUS_WIDTH - 1)
         else:
             first, *lines = _folded(text, columns - indent)
-        self._screen.line(f"{shown} {name:<{_NAME_WIDTH}} {first}".rstrip())
+        self._screen.line(f" {name:<{_NAME_WIDTH}} {first}".rstrip(), mark=shown)
         indent = _STATUS_WIDTH + 1 if is_narrow else indent
         for each in (*lines, *(_folded(f"{MEND}{remedy}", columns - indent) if remedy else ())):
             self._screen.line(f"{' ' * indent}{each}")
