@@ -95,6 +95,7 @@ static int fake_submit(struct ntx_device *base, struct ntx_io *io, struct ntx_er
 {
     struct fake_device *device = (struct fake_device *)base;
     (void)err;
+    CHECK(base->in_flight <= NTX_MAX_IN_FLIGHT);
     io->next = device->pending;
     device->pending = io;
     device->disk->submitted++;

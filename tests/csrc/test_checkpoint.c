@@ -157,6 +157,40 @@ static void test_a_flush_that_fails_ends_the_job(void)
     teardown(&b);
 }
 
+static void wait_for_requests(const struct bench *b, unsigned count)
+{
+    for (unsigned i = 0; i < TRIES && b->target.submitted < count; i++)
+        poll(NULL, 0, 1);
+    CHECK(b->target.submitted >= count);
+}
+
+/* The flush is one of the 64 requests that a connection may have in flight: what is sent after it waits for it. */
+static void test_a_flush_is_one_of_the_requests_in_flight(void)
+{
+    struct bench b;
+    setup_flushed(&b);
+    memset(b.source.bytes, 1, SIZE);
+    b.options.limits.connections = 1;
+    b.options.limits.in_flight = NTX_MAX_IN_FLIGHT;
+    b.options.limits.request_size = NTX_BLOCK_SIZE;
+    b.target.stalls = true;
+    struct ntx_job *job = start(&b);
+    uint64_t all_but_one = (NTX_MAX_IN_FLIGHT - 1) * NTX_BLOCK_SIZE;
+    feed(job, &b, 0, all_but_one);
+    wait_for_requests(&b, NTX_MAX_IN_FLIGHT - 1);
+    CHECK(ntx_job_checkpoint(job));
+    wait_for_requests(&b, NTX_MAX_IN_FLIGHT);
+
+    feed(job, &b, all_but_one, SIZE);
+    poll(NULL, 0, 50); /* long enough for it to be sent, were it so: fake_submit() would see it */
+    b.target.stalls = false;
+
+    end(job, &b, 0);
+    CHECK_EQ_U64(b.progress.checkpoints, 1);
+    CHECK_EQ_U64(b.progress.stored_to, SIZE);
+    teardown(&b);
+}
+
 static void test_a_flush_may_take_longer_than_an_answer(void)
 {
     struct bench b;
@@ -223,6 +257,7 @@ int main(void)
     RUN(test_it_comes_to_all_that_was_fed);
     RUN(test_it_holds_while_the_job_is_at_work);
     RUN(test_a_flush_that_fails_ends_the_job);
+    RUN(test_a_flush_is_one_of_the_requests_in_flight);
     RUN(test_a_flush_may_take_longer_than_an_answer);
     RUN(test_none_is_made_where_the_target_could_not_keep_it);
     RUN(test_asking_is_harmless_at_any_time);
