@@ -2,7 +2,7 @@
  * job.c: the life of a job: start the threads, feed them, stop them, flush, say up to where all is stored.
  *
  * The first error wins: it is kept, everybody is told to stop, everybody is joined.  The last thread to end sends
- * the closing flush, through whichever connection is still good, so that one flush covers all that was answered.
+ * the closing flush: one covers all that was answered on any connection.
  */
 #include "bytes.h"
 #include "clock.h"
@@ -140,15 +140,13 @@ void ntx_job_free(struct ntx_job *job)
 
 /* ------------------------------------------------------------------------------------------- the last thread */
 
-/* A worker whose connection is good, or NULL. */
-static struct ntx_worker *find_connected(struct ntx_job *job)
+/* A flush that is confirmed says nothing where
+ * - the first connection is lost: to the server there is now, if it was started again, nothing may have been written;
+ *   the first is the oldest, and while it is good all others are to the same server;
+ * - a checkpoint's flush was not confirmed: whoever fails to write back says so once, and confirms the next flush. */
+static bool may_confirm(struct ntx_job *job)
 {
-    for (unsigned i = 0; i < job->thread_count; i++) {
-        struct ntx_worker *worker = &job->threads[i].worker;
-        if (worker->target != NULL && !worker->target->lost)
-            return worker;
-    }
-    return NULL;
+    return !job->target->lost && !ntx_scheduler_has_open_flush(&job->scheduler);
 }
 
 /* After an error a flush only spares the caller to send again what is stored: that is worth the wait for one answer. */
@@ -164,11 +162,11 @@ static unsigned flush_timeout_ms(const struct ntx_job *job)
 /* One flush covers what was answered on all connections; then the target writes what it can only write at the end. */
 static void flush_target(struct ntx_job *job)
 {
-    struct ntx_worker *worker = find_connected(job);
+    struct ntx_worker *worker = &job->threads[0].worker;
     struct ntx_error err;
-    if (worker == NULL || ntx_stop_is_set(&job->scheduler.cancel)) /* nobody reads the result */
+    if (!may_confirm(job) || ntx_stop_is_set(&job->scheduler.cancel)) /* nobody reads the result */
         return;
-    bool can_flush = (worker->target->info.flags & NTX_DEVICE_CAN_FLUSH) != 0;
+    bool can_flush = (job->target->info.flags & NTX_DEVICE_CAN_FLUSH) != 0;
     bool was_stopped = ntx_stop_is_set(&job->scheduler.stop);
     atomic_store(&job->flushing, true);
     int rc = can_flush ? ntx_worker_flush(worker, flush_timeout_ms(job), &err) : 0;

@@ -205,6 +205,14 @@ void ntx_scheduler_make_checkpoint(struct ntx_scheduler *scheduler, uint64_t flu
     ntx_event_signal(scheduler->done_fd);
 }
 
+bool ntx_scheduler_has_open_flush(struct ntx_scheduler *scheduler)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    bool is_open = ntx_checkpoint_is_flushing(&scheduler->checkpoint);
+    pthread_mutex_unlock(&scheduler->lock);
+    return is_open;
+}
+
 /* One that was given up because the job stops was not refused. */
 static void keep_refusal_locked(struct ntx_scheduler *scheduler, const struct ntx_error *why)
 {

@@ -225,6 +225,7 @@ static int tell_checkpoint(struct ntx_worker *w, bool *moved, struct ntx_error *
     return ntx_outbox_flush(&w->outbox, err);
 }
 
+/* The flush was confirmed. */
 static void make_checkpoint(struct ntx_worker *w)
 {
     uint64_t flush_ns = ntx_now_ns() - w->flush_began_ns;
@@ -232,6 +233,13 @@ static void make_checkpoint(struct ntx_worker *w)
     w->wait.flush_due_ns = 0;
     w->wait.target_due_ns += flush_ns; /* what else is in flight may have had to wait for it */
     ntx_scheduler_make_checkpoint(w->scheduler, flush_ns);
+}
+
+static void make_flushed_checkpoint(struct ntx_worker *w)
+{
+    if (w->outbox.has_flushed)
+        make_checkpoint(w);
+    w->outbox.has_flushed = false;
 }
 
 /* At the end of its work: nothing is open here, but a checkpoint may have waited for this. */
@@ -253,10 +261,7 @@ static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     if (w->target->done_first == NULL)
         return 0;
     int rc = ntx_outbox_reap(&w->outbox, moved, err);
-    if (w->outbox.has_flushed) {
-        w->outbox.has_flushed = false;
-        make_checkpoint(w);
-    }
+    make_flushed_checkpoint(w);
     return rc;
 }
 
@@ -408,6 +413,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
     uint64_t began_ns = ntx_now_ns();
     drain(w, w->target, began_ns);
     drain(w, w->source, began_ns);
+    make_flushed_checkpoint(w);
     return rc;
 }
 

@@ -238,7 +238,6 @@ int ntx_outbox_send(struct ntx_outbox *o, bool *moved, struct ntx_error *err)
 int ntx_outbox_flush(struct ntx_outbox *o, struct ntx_error *err)
 {
     o->flush = (struct ntx_io){.op = NTX_OP_FLUSH};
-    o->is_flushing = true;
     return ntx_device_submit(o->target, &o->flush, err);
 }
 
@@ -278,7 +277,6 @@ static int take_answer(struct ntx_outbox *o, struct ntx_io *io, struct ntx_error
     struct ntx_request *request = io->owner;
 
     if (io == &o->flush) {
-        o->is_flushing = false;
         o->has_flushed = io->result >= 0;
         return io->result >= 0 ? 0 : ntx_device_error_of(o->target, io, err);
     }
@@ -307,8 +305,10 @@ void ntx_outbox_drain(struct ntx_outbox *o, struct ntx_io *io)
     struct ntx_error ignored;
     struct ntx_request *request = io->owner;
 
-    if (io == &o->flush)
+    if (io == &o->flush) {
+        o->has_flushed = io->result >= 0;
         return;
+    }
     /* One that failed, or a zero request that would go on, has not ended: its range stays unfinished. */
     if (io->result >= 0 && !(request->is_zero && request->remaining > io->length))
         finish_request(o, request, &ignored);

@@ -40,8 +40,8 @@ struct ntx_outbox {
     struct ntx_slot *ready_first, *ready_last; /* read and digested, to be sent */
     struct ntx_zero_run zero_run;
 
-    struct ntx_io flush;           /* of a checkpoint, while the others go on */
-    bool is_flushing, has_flushed; /* has_flushed: it was confirmed; whoever sees it sets it to false */
+    struct ntx_io flush; /* of a checkpoint, while the others go on */
+    bool has_flushed;    /* it was confirmed; whoever sees it sets it to false */
 };
 
 /* ranges, slots and counters are the worker's.  target may be set later.

@@ -13,6 +13,7 @@
 #include "event.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -22,7 +23,14 @@
 struct fake_disk {
     pthread_mutex_t lock;
     uint8_t *bytes;
-    uint8_t *flushed; /* lock: what bytes were when a flush was last answered; NULL: not kept */
+    uint8_t *flushed;       /* lock: what bytes were when a flush was last answered; NULL: not kept */
+    uint64_t failing_flush; /* the number of the one that fails: what was not flushed is lost, and nothing is said of it
+                             * again; 0: none */
+    uint64_t restarts_at; /* the number of the request instead of which the server starts again: what was not flushed is
+                           * lost, and so are the connections there are; 0: never */
+    uint64_t answered;    /* lock: requests */
+    unsigned answers_at_once; /* by one advance(); 0: all */
+    unsigned restarts;        /* lock */
     uint64_t size;
     uint32_t min_block, max_payload, flags;
     uint64_t fail_at; /* the request that holds this offset fails with fail_code; UINT64_MAX: none */
@@ -51,6 +59,7 @@ struct fake_disk {
 struct fake_device {
     struct ntx_device base;
     struct fake_disk *disk;
+    unsigned restarts; /* of the disk's server, before it was opened */
     struct ntx_io *pending;
 };
 
@@ -73,6 +82,9 @@ static struct ntx_device *fake_open(struct fake_disk *disk)
     device->base.fd = ntx_event_open();
     device->base.events = POLLIN;
     device->disk = disk;
+    pthread_mutex_lock(&disk->lock);
+    device->restarts = disk->restarts;
+    pthread_mutex_unlock(&disk->lock);
     return &device->base;
 }
 
@@ -113,6 +125,26 @@ static void fake_map(struct fake_disk *disk, struct ntx_io *io)
     }
 }
 
+/* The power of what holds the disk was cut, or it could not write back. */
+static void fake_lose_unflushed(struct fake_disk *disk)
+{
+    memcpy(disk->bytes, disk->flushed, disk->size);
+}
+
+static int fake_flush(struct fake_disk *disk)
+{
+    disk->flushes++;
+    if (disk->flushes == disk->failing_flush) {
+        fake_lose_unflushed(disk);
+        return -EIO;
+    }
+    if (disk->flushed != NULL)
+        memcpy(disk->flushed, disk->bytes, disk->size);
+    if (disk->cancelled_by_flush != NULL)
+        ntx_job_cancel(disk->cancelled_by_flush);
+    return disk->flush_fails ? -EIO : 0;
+}
+
 static int fake_do(struct fake_disk *disk, struct ntx_io *io)
 {
     if (io->op == disk->fail_op && disk->fail_at >= io->offset && disk->fail_at < io->offset + io->length)
@@ -135,17 +167,23 @@ static int fake_do(struct fake_disk *disk, struct ntx_io *io)
         disk->zeros++;
         return 0;
     case NTX_OP_FLUSH:
-        disk->flushes++;
-        if (disk->flushed != NULL)
-            memcpy(disk->flushed, disk->bytes, disk->size);
-        if (disk->cancelled_by_flush != NULL)
-            ntx_job_cancel(disk->cancelled_by_flush);
-        return disk->flush_fails ? -EIO : 0;
+        return fake_flush(disk);
     case NTX_OP_MAP:
         fake_map(disk, io);
         return 0;
     }
     return -EINVAL;
+}
+
+/* The request is the one that is not answered, or one to a server that is gone. */
+static bool fake_is_lost(struct fake_device *device)
+{
+    struct fake_disk *disk = device->disk;
+    if (++disk->answered == disk->restarts_at) {
+        disk->restarts++;
+        fake_lose_unflushed(disk);
+    }
+    return device->restarts != disk->restarts;
 }
 
 static int fake_advance(struct ntx_device *base, struct ntx_error *err)
@@ -154,7 +192,12 @@ static int fake_advance(struct ntx_device *base, struct ntx_error *err)
     ntx_event_drain(base->fd);
     if (device->disk->trickles)
         ntx_event_signal(base->fd);
+    unsigned left = device->disk->answers_at_once > 0 ? device->disk->answers_at_once : UINT_MAX;
     while (device->pending != NULL && !device->disk->stalls) {
+        if (left-- == 0) {
+            ntx_event_signal(base->fd);
+            break;
+        }
         struct ntx_io *io = device->pending;
         if (io->op == NTX_OP_FLUSH && ntx_now_ns() < device->disk->flush_ends_ns) {
             if (device->disk->flush_ends_ns != UINT64_MAX)
@@ -167,8 +210,9 @@ static int fake_advance(struct ntx_device *base, struct ntx_error *err)
             continue;
         }
         pthread_mutex_lock(&device->disk->lock);
-        int result = fake_do(device->disk, io);
-        bool lost = device->disk->loses_connection && device->disk->writes > 0;
+        bool lost = fake_is_lost(device);
+        int result = lost ? 0 : fake_do(device->disk, io);
+        lost = lost || (device->disk->loses_connection && device->disk->writes > 0);
         pthread_mutex_unlock(&device->disk->lock);
         if (lost)
             return ntx_error_set(err, NTX_E_DEVICE, -ECONNRESET, "fake: the connection was lost");

@@ -157,6 +157,37 @@ static void test_a_flush_that_fails_ends_the_job(void)
     teardown(&b);
 }
 
+static void wait_until_done(struct ntx_job *job, struct bench *b, uint64_t bytes)
+{
+    for (unsigned i = 0; i < TRIES && b->progress.bytes_done < bytes; i++) {
+        poll(NULL, 0, 1);
+        ntx_job_progress(job, &b->progress);
+    }
+    CHECK_EQ_U64(b->progress.bytes_done, bytes);
+}
+
+/* Whoever wrote back and could not says so once, as fsync() does: a later flush confirms nothing of what was lost. */
+static void test_a_flush_that_failed_is_not_made_good_by_the_next(void)
+{
+    for (unsigned round = 0; round < 2; round++) {
+        struct bench b;
+        setup_flushed(&b);
+        b.target.failing_flush = 1;
+        b.options.limits.connections = 1 + round;
+        struct ntx_job *job = start(&b);
+        feed(job, &b, 0, NTX_MIB);
+        wait_until_done(job, &b, NTX_MIB);
+
+        CHECK(ntx_job_checkpoint(job));
+
+        wait_until_finished(job);
+        end(job, &b, -EIO);
+        CHECK_EQ_U64(b.progress.stored_to, 0);
+        CHECK(!b.progress.flushed);
+        teardown(&b);
+    }
+}
+
 static void wait_for_requests(const struct bench *b, unsigned count)
 {
     for (unsigned i = 0; i < TRIES && b->target.submitted < count; i++)
@@ -258,6 +289,7 @@ int main(void)
     RUN(test_it_holds_while_the_job_is_at_work);
     RUN(test_a_flush_that_fails_ends_the_job);
     RUN(test_a_flush_is_one_of_the_requests_in_flight);
+    RUN(test_a_flush_that_failed_is_not_made_good_by_the_next);
     RUN(test_a_flush_may_take_longer_than_an_answer);
     RUN(test_none_is_made_where_the_target_could_not_keep_it);
     RUN(test_asking_is_harmless_at_any_time);
