@@ -222,7 +222,7 @@ static int tell_checkpoint(struct ntx_worker *w, bool *moved, struct ntx_error *
     *moved = true;
     w->flush_began_ns = ntx_now_ns();
     w->wait.flush_due_ns = ntx_deadline_ns(w->flush_began_ns, w->wait.flush_timeout_ms);
-    return ntx_outbox_flush(&w->outbox, err);
+    return ntx_outbox_flush(&w->outbox, &w->scheduler->cancel, err);
 }
 
 /* The flush was confirmed. */

@@ -235,9 +235,9 @@ int ntx_outbox_send(struct ntx_outbox *o, bool *moved, struct ntx_error *err)
     return 0;
 }
 
-int ntx_outbox_flush(struct ntx_outbox *o, struct ntx_error *err)
+int ntx_outbox_flush(struct ntx_outbox *o, const struct ntx_stop *stop, struct ntx_error *err)
 {
-    o->flush = (struct ntx_io){.op = NTX_OP_FLUSH};
+    o->flush = (struct ntx_io){.op = NTX_OP_FLUSH, .stop = stop};
     return ntx_device_submit(o->target, &o->flush, err);
 }
 

@@ -73,8 +73,8 @@ int ntx_outbox_send(struct ntx_outbox *outbox, bool *moved, struct ntx_error *er
 /* Send the zero run, whatever might still touch it.  Errors: of submitting to the target. */
 int ntx_outbox_send_zero_run(struct ntx_outbox *outbox, struct ntx_error *err);
 
-/* Ask the target to flush; one at a time.  Errors: of submitting to the target. */
-int ntx_outbox_flush(struct ntx_outbox *outbox, struct ntx_error *err);
+/* Ask the target to flush, unless stop is set meanwhile; one at a time.  Errors: of submitting to the target. */
+int ntx_outbox_flush(struct ntx_outbox *outbox, const struct ntx_stop *stop, struct ntx_error *err);
 
 /* Take the answers that are there: emptied slots are free again.  Errors: of the first request that failed. */
 int ntx_outbox_reap(struct ntx_outbox *outbox, bool *moved, struct ntx_error *err);

@@ -108,6 +108,7 @@ static int fake_submit(struct ntx_device *base, struct ntx_io *io, struct ntx_er
     struct fake_device *device = (struct fake_device *)base;
     (void)err;
     CHECK(base->in_flight <= NTX_MAX_IN_FLIGHT);
+    CHECK(io->op != NTX_OP_FLUSH || io->stop != NULL); /* it may take long: a cancel does not wait for it */
     io->next = device->pending;
     device->pending = io;
     device->disk->submitted++;
