@@ -75,18 +75,25 @@ def test_what_is_kept_is_kept_after_the_digests_are_synced(tmp_path: Path, monke
 
 
 def test_digests_that_cannot_be_synced_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_fd: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
+    told: list[int] = []
 
-    monkeypatch.setattr("os.fdatasync", fail)
-    checkpoints = Checkpoints(lambda stored_to: pytest.fail("kept"))
-    with (
-        Manifest.create(tmp_path / "m", size=1 << 20) as manifest,
-        pytest.raises(TargetError, match=r"m: syncing digests failed: Input/output error"),
-    ):
+    def fail_once(fd: int) -> None:
+        told.append(fd)
+        if len(told) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    kept: list[int] = []
+    monkeypatch.setattr("os.fdatasync", fail_once)
+    checkpoints = Checkpoints(kept.append)
+    with Manifest.create(tmp_path / "m", size=1 << 20) as manifest:
+        with pytest.raises(TargetError, match=r"m: syncing digests failed: Input/output error"):
+            checkpoints.store(65536, manifest)
+        checkpoints.store(131072, manifest)
+        assert (checkpoints.stored_to, kept) == (0, [])
+
+        checkpoints.begin_copy()  # it writes them again
         checkpoints.store(65536, manifest)
-
-    assert checkpoints.stored_to == 0
+        assert (checkpoints.stored_to, kept) == (65536, [65536])
 
 
 def test_a_copy_that_goes_on_begins_inside_an_extent() -> None:

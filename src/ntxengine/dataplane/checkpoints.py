@@ -48,11 +48,17 @@ class Checkpoints:
         self.made = self.retries = 0
         self.failed: list[CopyReport] = []
         self.seconds = 0.0
+        self._has_lost_digests = False
         self._keep = keep
         self._clock = clock
         self._not_before = clock()
         self._due = self._not_before + DUE_S
         self._due_bytes = DUE_BYTES
+
+    def begin_copy(self) -> None:
+        """Both ends are there; all that lies behind `stored_to` is written anew, digests too."""
+        self.has_begun = True
+        self._has_lost_digests = False
 
     def is_due(self, bytes_done: int) -> bool:
         """Return whether to ask for one.  `bytes_done` is of the copy that runs."""
@@ -67,12 +73,14 @@ class Checkpoints:
         """The core made one, with a flush of so many seconds, or the copy has ended.  Blocks: syncs the digests, then
         keeps it.
 
-        Errors: TargetError; what the caller's `keep` raises.
+        Errors: TargetError, after which this copy has no more of them; what the caller's `keep` raises.
         """
         began_s = self._clock()
-        if stored_to > self.stored_to:
+        if stored_to > self.stored_to and not self._has_lost_digests:
             if manifest is not None:
+                self._has_lost_digests = True  # a sync that fails says so once: the next one would not
                 _sync(manifest)
+                self._has_lost_digests = False
             self._keep(stored_to)
             self.stored_to = stored_to
             self.made += 1

@@ -55,7 +55,7 @@ class Transfer:
     async def run(self) -> CopyReport:
         """Start the job, and return when it has ended.  Its checkpoints say how far it got."""
         if self._checkpoints is not None:
-            self._checkpoints.has_begun = True
+            self._checkpoints.begin_copy()
         try:
             await self._run()
         except BaseException:
