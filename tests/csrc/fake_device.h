@@ -44,9 +44,9 @@ struct fake_disk {
     bool forgets;
     _Atomic unsigned submitted;
     bool flush_fails;
-    uint64_t flush_ends_ns; /* not answered before, on the clock; UINT64_MAX: never */
-    bool loses_connection;  /* after the first write */
-    bool stores_half;       /* of what it is sent */
+    _Atomic uint64_t flush_ends_ns; /* not answered before, on the clock; UINT64_MAX: never */
+    bool loses_connection;          /* after the first write */
+    bool stores_half;               /* of what it is sent */
     bool has_finish;
     int finish_code;                    /* what finish() returns */
     struct ntx_job *cancelled_by_flush; /* when a flush is answered */

@@ -70,7 +70,8 @@ static bool comes_to(struct ntx_job *job, struct bench *b, uint64_t wanted)
         ntx_job_progress(job, &b->progress);
         CHECK(b->progress.stored_to >= before);
         CHECK(b->progress.stored_to <= wanted);
-        check_stored(b, &b->progress);
+        if (b->progress.stored_to > before)
+            check_stored(b, &b->progress);
         if (b->progress.stored_to == wanted)
             return true;
     }
@@ -125,9 +126,11 @@ static void test_it_holds_while_the_job_is_at_work(void)
         ntx_job_feed_end(job);
 
         while (!b.progress.finished) {
+            uint64_t before = b.progress.stored_to;
             ntx_job_checkpoint(job);
             ntx_job_progress(job, &b.progress);
-            check_stored(&b, &b.progress);
+            if (b.progress.stored_to > before)
+                check_stored(&b, &b.progress);
         }
 
         CHECK_OK(ntx_job_join(job, &b.err), b.err);
