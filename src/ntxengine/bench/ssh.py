@@ -22,7 +22,7 @@ from ntxengine.bench import tools
 from ntxengine.concurrency.tied import tied
 from ntxengine.errors import ToolError
 from ntxengine.tunnel.command import command, environment
-from ntxengine.tunnel.options import FarEnd, SshLogin, SshOptions
+from ntxengine.tunnel.options import SshLogin, SshOptions
 
 _START_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 5.0
@@ -90,7 +90,7 @@ def ssh_route(folder: Path, far: Path) -> Iterator[SshRoute]:
     sshd = tied(str(tools.find("sshd")), "-D", "-e", "-f", str(folder / "sshd_config"))
     with _running(sshd, tools.environment(), folder / "sshd.log") as server:
         _wait(lambda: _answers(port), server, folder / "sshd.log")
-        ssh = command(login, FarEnd(path=str(far)), tunnel, options, None)
+        ssh = command(login, options, None, "-N", "-L", f"{tunnel}:{far}")
         with _running(ssh, environment(), folder / "ssh.log") as client:
             _wait(tunnel.exists, client, folder / "ssh.log")
             yield SshRoute(login, far, tunnel, folder / "key", folder / "known_hosts", server.pid, client.pid)
