@@ -174,6 +174,20 @@ async def test_another_certificate_than_the_pinned_one_is_refused_loudly(authori
         assert await ask(server, Trust(fingerprints=("ab" * 32, pin_in(text)))) == 200
 
 
+def test_a_file_that_says_whom_to_trust_and_that_anybody_can_change_is_refused(ca_file: str, tmp_path: Path) -> None:
+    ca, trusted = tmp_path / "ca.pem", tmp_path / "trusted"
+    ca.write_bytes(Path(ca_file).read_bytes())
+    trusted.touch()
+    for file in (ca, trusted):
+        file.chmod(0o666)
+
+    with pytest.raises(errors.OptionsError, match=r"the CA file '.*ca.pem' can be changed by anybody: chmod o-w"):
+        tls_context(str(ca), insecure=False)
+    with pytest.raises(errors.OptionsError, match=r"trusted' can be changed by anybody"):
+        known_or_remembered(trusted, "pc:9440", "ab" * 32)
+    assert trusted.read_bytes() == b""
+
+
 async def test_insecure_trusts_any_certificate(tmp_path: Path) -> None:
     made = SelfSigned()
     async with serving(lambda context: made.configure_cert(context, tmp_path)) as server:

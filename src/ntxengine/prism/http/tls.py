@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from ntxengine.errors import OptionsError, PortableError
 from ntxengine.prism.http.certificate import Certificate, fingerprint_of, read_certificate
 from ntxengine.prism.http.error_body import one_line
-from ntxengine.prism.http.trust import Trust, shown
+from ntxengine.prism.http.trust import Trust, check_only_ours, shown
 
 _NOT_YET, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 _NAME_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -57,7 +58,7 @@ class HandshakeGuard:
 def tls_context(ca_file: str | None, *, insecure: bool, fingerprints: tuple[str, ...] = ()) -> ssl.SSLContext:
     """Return the TLS settings for every connection to a Prism.  Reads the file.
 
-    Errors: OptionsError if `ca_file` cannot be read or holds no certificate.
+    Errors: OptionsError if `ca_file` cannot be read, holds no certificate, or can be changed by anybody.
     """
     if fingerprints:
         context: ssl.SSLContext = _PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -67,6 +68,8 @@ def tls_context(ca_file: str | None, *, insecure: bool, fingerprints: tuple[str,
         insecure = True  # of authority, name and time: the pin stands for all of them
     else:
         try:
+            if ca_file is not None:
+                check_only_ours(os.stat(ca_file), f"the CA file {ca_file!r}")
             context = ssl.create_default_context(cafile=ca_file)
         except (OSError, ssl.SSLError) as exc:
             cause = (exc.strerror if not isinstance(exc, ssl.SSLError) else None) or "it holds no PEM certificate"

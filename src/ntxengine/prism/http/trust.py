@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,12 @@ def shown(fingerprint: str) -> str:
     return ":".join(fingerprint[at : at + 2] for at in range(0, len(fingerprint), 2)).upper()
 
 
+def check_only_ours(status: os.stat_result, subject: str) -> None:
+    """Refuse a file that says whom to trust and that anybody can change.  Errors: OptionsError."""
+    if status.st_mode & stat.S_IWOTH:
+        raise OptionsError(f"{subject} can be changed by anybody: chmod o-w it, once you know what stands in it")
+
+
 def known_or_remembered(path: Path, place: str, fingerprint: str) -> tuple[str, bool]:
     """Return the fingerprint that `place` (host:port) is known by, and whether it is new: if so, it is remembered.
 
@@ -66,6 +73,7 @@ def known_or_remembered(path: Path, place: str, fingerprint: str) -> tuple[str, 
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "r+b") as file:
+            check_only_ours(os.fstat(file.fileno()), f"the file of trusted certificates {str(path)!r}")
             fcntl.flock(file, fcntl.LOCK_EX)
             content = file.read(MAX_FILE_SIZE + 1)
             known = _known(content, path).get(place)
