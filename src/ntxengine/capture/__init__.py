@@ -7,7 +7,7 @@ consistency.py  how the guest is made consistent            storage.py   on what
 copying.py   its copy, which goes on after a lost connection
 resume.py    going on with one that was interrupted; resumed_disk.py: a disk of it
 readback.py  the proof                                             report.py    the numbers
-audit.py     whether the cluster told all
+audit.py     whether the cluster told all                          record.py    what the point says of itself
 recorded.py  what it made on the cluster                           several.py   several VMs
 options.py   how to capture                                        estimate.py  how many bytes it will add
 groups.py    volume groups of the VM                               clones.py    disks that captures attached to it

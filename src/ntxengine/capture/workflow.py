@@ -23,9 +23,10 @@ from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture
 from ntxengine.capture.freeze import Frozen, check_frozen, leave_out_untold
 from ntxengine.capture.gathering import Gathering
 from ntxengine.capture.options import CaptureOptions
-from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture, stored_disk_point
+from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture
+from ntxengine.capture.record import point_record
 from ntxengine.capture.recorded import Recorder
-from ntxengine.capture.report import Stages, point_tracking, stored_cluster, stored_guest_tools
+from ntxengine.capture.report import Stages
 from ntxengine.capture.resume import Resumer, may_be_resumed, resume_of
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.concurrency.parallel import map_limited
@@ -45,8 +46,7 @@ from ntxengine.events import (
 )
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
-from ntxengine.repository import CaptureReport, Point, PointRecord, Repository, StoredResume, UnfinishedPoint, VmLock
-from ntxengine.units import utc_now
+from ntxengine.repository import Point, PointRecord, Repository, StoredResume, UnfinishedPoint, VmLock
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class _Capture:
             async with self._gathering.turn():
                 disks = await self._capture_disks(plan, unfinished, frozen)
             await self._recorder.end_attaching()
-            record = self._record(plan, unfinished, frozen, disks, started_s)
+            record = self._record(plan, unfinished, frozen, disks, time.monotonic() - started_s)
             self._emit.raise_failure()
             with self._stages(Stage.COMMIT):
                 point = await self._commit(unfinished, record, plan)
@@ -313,40 +313,20 @@ class _Capture:
         unfinished: UnfinishedPoint,
         frozen: Frozen,
         disks: dict[str, CapturedDisk],
-        started_s: float,
+        took_s: float,
     ) -> PointRecord:
-        reports = {disk_id: captured.report for disk_id, captured in disks.items()}
-        is_incremental = any(report.incremental for report in reports.values())
-        tracking, tracking_reason = point_tracking(reports.values())
-        report = CaptureReport(
-            disks=reports,
-            excluded=plan.vm.excluded,
-            consistency_reason=frozen.consistency_reason,
+        return point_record(
+            plan,
+            unfinished.id,
+            frozen,
+            disks,
+            consistency_requested=self._options.consistency,
+            source=self._attacher.name,
+            together=self._gathering.members,
+            resume=self._resume,
             warnings=tuple(self._warnings),
             stages_s=self._stages.as_dict(),
-            seconds=round(time.monotonic() - started_s, 3),
-            quiescing=plan.quiescing if frozen.point.consistency == "application" else "",
-            guest_tools=self._resume.guest_tools if self._resume else stored_guest_tools(plan.vm.guest_tools),
-            cluster=stored_cluster(plan.cluster, plan.way),
-            source=self._attacher.name,
-            resumed=self._resume.times if self._resume else 0,
-        )
-        return PointRecord(
-            id=unfinished.id,
-            vm_id=plan.vm.id,
-            vm_name=plan.vm.name,
-            created_at=frozen.point.created_at or utc_now(),
-            parent_id=plan.parent.id if plan.parent is not None and is_incremental else None,
-            kind="incremental" if is_incremental else "full",
-            consistency_requested=self._options.consistency,
-            consistency_obtained=frozen.point.consistency,
-            tracking=tracking,
-            tracking_reason=tracking_reason,
-            recovery_point_id=frozen.point.id,
-            recovery_point_disks={disk_id.lower(): stored_disk_point(disk) for disk_id, disk in frozen.disks.items()},
-            disks=tuple(captured.disk for captured in disks.values()),
-            report=report,
-            together=self._gathering.members,
+            seconds=round(took_s, 3),
         )
 
     async def _commit(self, unfinished: UnfinishedPoint, record: PointRecord, plan: CapturePlan) -> Point:
