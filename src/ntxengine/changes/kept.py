@@ -22,7 +22,7 @@ from ntxengine import files
 from ntxengine.changes.policy import Changes, Tracking
 from ntxengine.changes.spool import spool_to_file
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.dataplane.extents import EXTENT, Extents
+from ntxengine.dataplane.extents import EXTENT, ZERO, Extents
 from ntxengine.errors import RepositoryError
 from ntxengine.files import durable
 
@@ -70,13 +70,7 @@ async def read_kept(path: Path, directory: Path) -> KeptChanges | None:
         return None
     head, check, at = await to_thread_joined(_read_head, path)
     extents = await spool_to_file(_extents(path, head, at), directory)
-    try:
-        changes = Changes(head.tracking, head.reason, head.is_incremental, head.must_compare, head.size, extents)
-        if extents.end > head.size:
-            raise _damaged(path, "it goes past the end of the disk")
-    except BaseException:
-        extents.close()
-        raise
+    changes = Changes(head.tracking, head.reason, head.is_incremental, head.must_compare, head.size, extents)
     return KeptChanges(changes, head.note, check)
 
 
@@ -146,14 +140,24 @@ def _extents(path: Path, head: _Head, at: int) -> Iterator[Extents]:
             while data := file.read(_AT_ONCE * EXTENT.itemsize):
                 state.update(data)
                 window = np.frombuffer(data[: len(data) // EXTENT.itemsize * EXTENT.itemsize], dtype=EXTENT)
-                if len(window) and int(window["offset"][0]) < behind:
-                    raise _damaged(path, "its extents are not in order")
+                if not _can_be_true(window, behind, head.size):
+                    raise _damaged(path, "its extents are out of order, or not of its disk")
                 behind = int(window["offset"][-1]) + int(window["length"][-1]) if len(window) else behind
                 yield window
     except OSError as exc:
         raise durable.read_error(path, exc) from exc
     if state.hexdigest() != head.digest:
         raise _damaged(path, "its extents are not those that were written")
+
+
+def _can_be_true(window: Extents, behind: int, size: int) -> bool:
+    """Say whether extents are data or zero, lie one after the other in a disk of `size` bytes, from `behind` on."""
+    begins, lengths = window["offset"], window["length"]
+    room = np.uint64(size) - np.minimum(begins, np.uint64(size))
+    if not ((lengths > 0) & (lengths <= room)).all() or (window["flags"] & ~np.uint64(ZERO)).any():
+        return False
+    ends = begins + lengths
+    return bool((begins >= np.concatenate([np.array([behind], dtype=np.uint64), ends])[:-1]).all())
 
 
 def _damaged(path: Path, why: str) -> RepositoryError:
