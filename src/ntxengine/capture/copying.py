@@ -82,12 +82,17 @@ class AttachedDisk:
 
 @dataclass(frozen=True)
 class Copied:
-    """What a copy did, all tries together; `reconnects` of them came after a lost connection, and copied
-    `bytes_repeated` once more."""
+    """What a copy did, all tries together.
+
+    `reconnects` of them came after a lost connection.  `bytes_repeated` were copied once more, for these, or because an
+    interrupted capture did not get to keep them.  Making `checkpoints` took `checkpoint_seconds`, most of them flushes.
+    """
 
     report: CopyReport
     reconnects: int
     bytes_repeated: int
+    checkpoints: int
+    checkpoint_seconds: float
 
 
 @dataclass(frozen=True)
@@ -159,9 +164,19 @@ class _DiskCopy:
     async def run(self) -> Copied:
         copying, checkpoints = self._copying, self._checkpoints
         self._left = await to_thread_joined(bytes_from, copying.changes.extents, copying.stored_to)
+        before = await to_thread_joined(self._done_in_vain)
         report = await retrying(self._once, checkpoints, copying.patience, name=copying.name, tell=copying.tell)
         together = report.after(checkpoints.failed)
-        return Copied(together, checkpoints.retries, max(0, together.bytes_done - self._left))
+        repeated = before + max(0, together.bytes_done - self._left)
+        return Copied(together, checkpoints.retries, repeated, checkpoints.made, checkpoints.seconds)
+
+    def _done_in_vain(self) -> int:
+        """Return what an interrupted capture copied behind its last checkpoint, as far as digests tell: in the manifest
+        of a full image they are of nothing else."""
+        copying = self._copying
+        if copying.stored_to == 0 or copying.changes.is_incremental:
+            return 0
+        return copying.manifest.bytes_data(copying.stored_to)
 
     async def _once(self) -> CopyReport:
         copying = self._copying

@@ -51,10 +51,8 @@ def show_report(point: Point, screen: Screen) -> None:
             screen.line(f"  {disk.label}: on {printable(lies)}")
         if time := _time(report):
             screen.line(f"  {disk.label}: {time}")
-        if report.reconnects:
-            repeated = format_size(report.bytes_repeated or 0)
-            lost = plural(report.reconnects, "lost connection")
-            screen.line(f"  {disk.label}: went on after {lost}, {repeated} copied once more")
+        if interruptions := _interruptions(report):
+            screen.line(f"  {disk.label}: {interruptions}")
         if audit := report_text(report.audit):
             screen.line(f"  {disk.label}: {audit}")
 
@@ -101,6 +99,22 @@ def _row(label: str, size: int, report: DiskReport) -> list[str]:
         "?" if percent is None else f"{percent:.1f}%",
         shown_rate(report.bytes_read, report.seconds),
     ]
+
+
+def _interruptions(report: DiskReport) -> str:
+    """Return how the copy went on, and what that cost; "" of one that ran from its beginning to its end."""
+    went_on = []
+    if report.resumed_from:
+        went_on.append(f"at {format_size(report.resumed_from)}, where the interrupted capture had got to")
+    if report.reconnects:
+        went_on.append(f"after {plural(report.reconnects, 'lost connection')}")
+    if not went_on:
+        return ""
+    text = f"went on {' and '.join(went_on)}; {format_size(report.bytes_repeated or 0)} copied once more"
+    if report.checkpoints:
+        share = 100 * (report.checkpoint_share or 0)
+        text += f"; {plural(report.checkpoints, 'checkpoint')} took {share:.1f} % of the time"
+    return text
 
 
 def _size(value: int | None) -> str:

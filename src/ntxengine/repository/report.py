@@ -31,10 +31,12 @@ class DiskReport:
     `bytes_skipped` is what is zero in a full image without having been read or stored; `bytes_verified` counts zeros
     too.  `trusted_point_id` is the point that holds `bytes_unchanged` by its digests, without having been read; None
     if there is none.  `reconnects` is how often a connection was lost and the copy went on, `bytes_repeated` what was
-    copied once more for that.  `audit` is None of a disk that was never audited since it was read as a whole.
-    `stages_s` are seconds by events.Stage.  `container_name` is that of its storage container, `tier` what that lies on
-    (SSD, HYBRID, CLOUD).  `locality` says whether it was read on the host of the VM, `read_host` on which ("" if that
-    is unknown); None of a disk that was not read.
+    copied once more for that, or because an interrupted capture did not get to keep it.  `checkpoint_seconds` is what
+    making `checkpoints` took, the flushes of the image above all, and `checkpoint_share` that of the time, 0..1.
+    `audit` is None of a disk that was never audited since it was read as a whole.  `stages_s` are seconds by
+    events.Stage.  `container_name` is that of its storage container, `tier` what that lies on (SSD, HYBRID, CLOUD).
+    `locality` says whether it was read on the host of the VM, `read_host` on which ("" if that is unknown); None of a
+    disk that was not read.
     """
 
     label: str | None = None
@@ -56,6 +58,9 @@ class DiskReport:
     reconnects: int | None = None
     bytes_repeated: int | None = None
     resumed_from: int | None = None
+    checkpoints: int | None = None
+    checkpoint_seconds: float | None = None
+    checkpoint_share: float | None = None
     connections: int | None = None
     in_flight: int | None = None
     request_size: int | None = None

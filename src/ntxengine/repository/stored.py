@@ -123,6 +123,9 @@ class StoredDiskReport:
     reconnects: int | None = None
     bytes_repeated: int | None = None
     resumed_from: int | None = None
+    checkpoints: int | None = None
+    checkpoint_seconds: float | None = None
+    checkpoint_share: float | None = None
     connections: int | None = None
     in_flight: int | None = None
     request_size: int | None = None
