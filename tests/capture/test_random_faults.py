@@ -15,7 +15,7 @@ from random import Random
 import pytest
 
 from ntxengine.errors import NtxError
-from ntxengine.events import Stage
+from ntxengine.events import Event, Stage, StageBegan
 from ntxengine.prism.http.login import REFUSED_FOR_S
 from ntxengine.repository import Point, Repository
 from ntxengine.repository.store import PointStore
@@ -67,17 +67,20 @@ class Guest:
 
 
 class Oracle(Witness):
-    """Remembers what the guest's disks held when they were frozen, and lets the guest go on right after that."""
+    """Remembers what the guest's disks held when a point was frozen, and lets the guest go on right after that."""
 
-    def __init__(self, lab: Lab, guest: Guest) -> None:
+    def __init__(self, lab: Lab, guest: Guest, frozen: dict[str, list[bytes]]) -> None:
         super().__init__()
         self._lab = lab
         self._guest = guest
-        self.frozen: list[bytes] = []
+        self._frozen = frozen
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StageBegan) and event.stage is Stage.FREEZE:
+            self._frozen[event.point_id] = self._lab.guest()
+        super().__call__(event)
 
     def began(self, stage: Stage) -> None:
-        if stage is Stage.FREEZE:
-            self.frozen = self._lab.guest()
         if stage is Stage.CHANGES:
             self._guest.work()
 
@@ -113,6 +116,7 @@ class Case:
         self.network = network
         self.chance = chance
         self.guest = Guest(lab, chance)
+        self.frozen: dict[str, list[bytes]] = {}
         self.right: dict[str, list[bytes]] = {}
         self.log: list[str] = []
         self.errors: list[str] = []
@@ -120,7 +124,7 @@ class Case:
     async def capture(self, cancel_at: int) -> None:
         """Capture, or fail with one line; whatever point there is then, it is known what it must hold."""
         self.guest.work()
-        oracle = Oracle(self.lab, self.guest)
+        oracle = Oracle(self.lab, self.guest, self.frozen)
         self.lab.make_witness = lambda: oracle
         before = {point.id for point in self.lab.points()}
         try:
@@ -131,7 +135,7 @@ class Case:
             self.errors.append(str(error))
         for point in self.lab.points():
             if point.id not in before:
-                self.right[point.id] = oracle.frozen
+                self.right[point.id] = self.frozen[point.id]
 
     async def prove(self, folder: Path) -> None:
         """Compare every point with what it must hold, restored by us and read by qemu-img."""
