@@ -12,6 +12,7 @@ capture, and with the source.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,10 +22,10 @@ import msgspec
 import xxhash
 
 from ntxengine.dataplane import journal
-from ntxengine.errors import RepositoryError
+from ntxengine.errors import NtxError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.ids import is_canonical_uuid
-from ntxengine.repository import layout, stored, strays
+from ntxengine.repository import layout, point, stored, strays
 from ntxengine.repository.stored import StoredDiskPoint, StoredGuestTools
 
 RESUME_FORMAT, RESUME_VERSION = "ntxengine-resume", 1
@@ -48,7 +49,9 @@ class StoredResume:
     """`resume` of an unfinished point: what was frozen, and what the point was to be.
 
     `asked` has the options that decide what a point is, as words; `expires_at` is when the cluster may delete the
-    recovery point; `times` counts how often the capture was gone on with.  `vm_config` is the VM as Prism gave it.
+    recovery point.  `times` counts how often the capture was gone on with, the last time from `bytes_done` of all its
+    disks on, and `in_vain` how often in a row it failed without getting further, for a reason that does not pass.
+    `vm_config` is the VM as Prism gave it.
     """
 
     format: str
@@ -68,6 +71,8 @@ class StoredResume:
     quiescing: str = ""
     guest_tools: StoredGuestTools | None = None
     times: int = 0
+    bytes_done: int = 0
+    in_vain: int = 0
     vm_config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -128,20 +133,25 @@ def clean(folder: Path, disk_ids: set[str]) -> None:
 
 
 def _look(folder: Path) -> Interrupted:
-    if folder.is_symlink() or not (folder / layout.RESUME_FILE).exists():
+    if folder.is_symlink() or not os.path.lexists(folder / layout.RESUME_FILE):
         return Interrupted(folder, None, f"{folder}: its VM was not frozen yet", has_record=False)
     try:
         resume = _read(folder)
-    except RepositoryError as exc:
+    except NtxError as exc:
         return Interrupted(folder, None, str(exc))
-    sizes = {disk.disk_id: disk.size for disk in resume.disks}
-    return Interrupted(folder, resume, "", sum(_stored_to(folder, disk) for disk in sizes), sum(sizes.values()))
+    total = sum(disk.size for disk in resume.disks)
+    return Interrupted(folder, resume, "", bytes_stored(folder, resume), total)
+
+
+def bytes_stored(folder: Path, resume: StoredResume) -> int:
+    """Return how many bytes of the disks lie below what their journals say; none of one that cannot be read."""
+    return sum(min(disk.size, _stored_to(folder, disk.disk_id)) for disk in resume.disks)
 
 
 def _stored_to(folder: Path, disk_id: str) -> int:
     try:
         found = journal.read(folder / layout.journal_name(disk_id))
-    except RepositoryError:
+    except NtxError:
         return 0
     return 0 if found is None else found.stored_to
 
@@ -158,12 +168,23 @@ def _read(folder: Path) -> StoredResume:
         raise RepositoryError(f"{path}: is damaged: {exc}") from exc
     if (found.format, found.version) != (RESUME_FORMAT, RESUME_VERSION):
         raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}: this ntxengine cannot use it")
-    ids = (found.point_id, found.vm_id)
-    are_uuids = all(is_canonical_uuid(disk.disk_id) and disk.size >= 0 for disk in found.disks)
-    are_times = found.frozen_at.tzinfo is not None and found.expires_at.tzinfo is not None
-    if ids != (layout.unfinished_id(folder), folder.parent.name) or not are_uuids or not are_times:
+    if not _is_of(found, folder):
         raise RepositoryError(f"{path}: is not of this point")
     return found
+
+
+def _is_of(found: StoredResume, folder: Path) -> bool:
+    ids = (found.point_id, found.vm_id)
+    disks = [disk.disk_id for disk in found.disks]
+    return (
+        ids == (layout.unfinished_id(folder), folder.parent.name)
+        and layout.is_point_id(found.point_id)
+        and all(map(is_canonical_uuid, disks))
+        and len(set(disks)) == len(disks)
+        and all(0 <= disk.size <= point.MAX_DISK_SIZE for disk in found.disks)
+        and found.frozen_at.tzinfo is not None
+        and found.expires_at.tzinfo is not None
+    )
 
 
 def _check(line: bytes) -> bytes:
