@@ -15,11 +15,12 @@ import asyncio
 import dataclasses
 import logging
 import time
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from ntxengine.attach import Attacher, Attachers
 from ntxengine.capture.copying import CannotResume
 from ntxengine.capture.disk import BuiltOnDamage, CapturedDisk, Context, capture_disk
+from ntxengine.capture.expiry import kept_by_cluster
 from ntxengine.capture.freeze import Frozen, check_frozen, leave_out_untold
 from ntxengine.capture.gathering import Gathering
 from ntxengine.capture.options import CaptureOptions
@@ -47,6 +48,7 @@ from ntxengine.events import (
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
 from ntxengine.repository import Point, PointRecord, Repository, StoredResume, UnfinishedPoint, VmLock
+from ntxengine.units import utc_now
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +156,7 @@ class _Capture:
                 self._tell_given_up(plan, given_up)
             found = None if damage or given_up else await self._resumed(plan)
             plan, unfinished, frozen = found or await self._begun(plan)
-            async with self._gathering.turn():
+            async with self._gathering.turn(), self._kept_by_cluster(frozen, unfinished):
                 disks = await self._capture_disks(plan, unfinished, frozen)
             await self._recorder.end_attaching()
             record = self._record(plan, unfinished, frozen, disks, time.monotonic() - started_s)
@@ -226,6 +228,18 @@ class _Capture:
         if not self._gathering.is_of_several:
             await unfinished.keep_resume(resume_of(plan, unfinished, frozen, self._options))
         return plan, unfinished, frozen
+
+    def _kept_by_cluster(self, frozen: Frozen, unfinished: UnfinishedPoint) -> AbstractAsyncContextManager[None]:
+        """Let the cluster keep the recovery point while the disks are copied."""
+        until = frozen.point.expires_at or utc_now() + self._options.expiry
+        return kept_by_cluster(
+            self._prism,
+            frozen.point,
+            until=until if self._resume is None else self._resume.expires_at,
+            lifetime=self._options.expiry,
+            extended=unfinished.keep_until,
+            warn=self._warn,
+        )
 
     def _began(self, stage: Stage) -> None:
         self._emit(StageBegan(stage=stage, **self._subject))

@@ -77,6 +77,14 @@ class UnfinishedPoint:
         """Let the capture be gone on with if it is interrupted.  Errors: TargetError."""
         await to_thread_joined(self._blocking.keep_resume, resume)
 
+    async def keep_until(self, expires_at: datetime) -> None:
+        """Change until when the cluster keeps the recovery point.  Errors: TargetError."""
+        await to_thread_joined(self._blocking.keep_until, expires_at)
+
+    async def bytes_stored(self) -> int:
+        """Return how many bytes of all disks a next capture would find stored."""
+        return await to_thread_joined(self._blocking.bytes_stored)
+
     async def forget_disk(self, disk_id: str) -> None:
         """Remove what an interrupted capture left of a disk, which begins again.  Errors: TargetError."""
         await to_thread_joined(self._blocking.forget_disk, disk_id)

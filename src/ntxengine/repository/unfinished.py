@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -74,6 +75,7 @@ class BlockingUnfinishedPoint:
         self._committed = committed
         self._disks: dict[str, _NewDisk] = {}
         self._distrusting = threading.Lock()  # disks are audited in parallel, and the marks are one file
+        self._resume: StoredResume | None = None
         self._is_open = True
         self._is_committed = False
 
@@ -122,6 +124,19 @@ class BlockingUnfinishedPoint:
         """Let the capture be gone on with if it is interrupted.  Errors: TargetError."""
         self._check_open()
         interrupted.write(self.path, resume)
+        self._resume = resume
+
+    def keep_until(self, expires_at: datetime) -> None:
+        """Change until when the cluster keeps the recovery point, if the capture can be gone on with.
+
+        Errors: TargetError.
+        """
+        if self._resume is not None:
+            self.keep_resume(replace(self._resume, expires_at=expires_at))
+
+    def bytes_stored(self) -> int:
+        """Return how many bytes of all disks a next capture would find stored.  Blocks: a small read for each disk."""
+        return 0 if self._resume is None else interrupted.bytes_stored(self.path, self._resume)
 
     def forget_disk(self, disk_id: str) -> None:
         """Remove what an interrupted capture left of a disk, which begins again.  Errors: TargetError."""
