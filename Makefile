@@ -59,10 +59,11 @@ soak: build-test
 	@echo "SOAK_SEED=$(SOAK_SEED)"
 	@NTX_SOAK_ROUNDS=$(SOAK_ROUNDS) NTX_FAULT_ROUNDS=$(FAULT_ROUNDS) NTX_CUT_ROUNDS=$(CUT_ROUNDS) \
 	    NTX_COPY_KILLS=$(COPY_KILLS) NTX_COPY_SIZE=4G NTX_COPY_BANDWIDTH=200M NTX_COPY_LOSSES=$(COPY_LOSSES) \
-	    NTX_LOSSY_COPIES=$(LOSSY_COPIES) NTX_SOAK_SEED=$(SOAK_SEED) \
+	    NTX_LOSSY_COPIES=$(LOSSY_COPIES) NTX_SOAK_SEED=$(SOAK_SEED) NTX_RESUME_LONG=1 \
 	    $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 \
 	    tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py \
 	    tests/capture/test_together_killed.py tests/capture/test_together_faults.py tests/repository/test_power_cuts.py \
+	    tests/capture/test_resume.py tests/capture/test_resume_damaged.py tests/capture/test_resume_killed.py \
 	    tests/copying/test_killed.py tests/copying/test_lost.py \
 	    tests/interop/test_lossy_link.py
 

@@ -4,39 +4,55 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ntxengine.capture import CaptureOptions
+from ntxengine.capture.plan import plan_capture
+from ntxengine.capture.resume import Resumer, Resumption
 from ntxengine.dataplane import checkpoints as due
-from ntxengine.dataplane import journal
+from ntxengine.dataplane import journal, transfer
 from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.dataplane.journal import Journal
 from ntxengine.errors import PlaceError
-from ntxengine.events import Event, Progressed, Stage
+from ntxengine.events import Event, Stage, StageBegan
+from ntxengine.repository import interrupted
+from ntxengine.units import utc_now
 from tests.capture.lab import MIB, Lab, Witness
 from tests.capture.test_interrupted import ROOT, servers_gone
 from tests.capture.test_lost_connections import is_writer, kill_servers
 
-SLOW = CopyOptions(bandwidth=4 * MIB, connections=1, request_size=256 * 1024)
+SLOW = CopyOptions(bandwidth=16 * MIB, connections=1, request_size=256 * 1024)
+
+IS_LONG = os.environ.get("NTX_RESUME_LONG") == "1"
+"""As `make soak` has it: everything, where `make test` takes one of each kind."""
 
 _OFTEN = """
 import sys
-from ntxengine.dataplane import checkpoints
-checkpoints.DUE_S, checkpoints._SELDOMER = 0.02, 0
+from ntxengine.dataplane import checkpoints, transfer
+checkpoints.DUE_S, checkpoints._SELDOMER, transfer.PROGRESS_INTERVAL_S = 0.02, 0, 0.01
 from ntxengine.cli.main import main
 sys.exit(main())
 """
+
+
+write_journal = journal.write
 
 
 def checkpoints_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a disk of some MiB have many of them."""
     monkeypatch.setattr(due, "DUE_S", 0.02)
     monkeypatch.setattr(due, "_SELDOMER", 0)
+    monkeypatch.setattr(transfer, "PROGRESS_INTERVAL_S", 0.01)
 
 
 def fill(lab: Lab) -> None:
@@ -68,20 +84,25 @@ def is_copied(lab: Lab, length: int) -> Callable[[], bool]:
 
 
 class KillsOnceStored(Witness):
-    """Kills what writes the image of a disk once so many bytes of it are known to be stored."""
+    """Kills what writes the image of a disk as soon as a journal says that so many bytes of it are stored."""
 
     def __init__(self, lab: Lab, at: int, label: str) -> None:
         super().__init__()
         self._lab = lab
         self._at = at
         self._label = label
+        self._journal = ""
         self.killed = 0
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
-        is_copied = isinstance(event, Progressed) and event.stage is Stage.COPY and event.disk_label == self._label
-        journal_name = f"disk-{event.disk_id.lower()}.journal"
-        if is_copied and not self.killed and stored_to(self._lab).get(journal_name, 0) >= self._at:
+        if isinstance(event, StageBegan) and event.stage is Stage.COPY and event.disk_label == self._label:
+            self._journal = f"disk-{event.disk_id.lower()}.journal"
+
+    def write(self, path: Path, kept: Journal) -> None:
+        """Stand for journal.write: the copy cannot end before it has come back."""
+        write_journal(path, kept)
+        if path.name == self._journal and kept.stored_to >= self._at and not self.killed:
             self.killed += kill_servers(self._lab.repository.path, is_writer)
 
 
@@ -89,12 +110,40 @@ async def interrupt(lab: Lab, *, at: int = 2 * MIB, label: str = "scsi.0", **opt
     """Let a capture fail once `at` bytes of a disk are stored; return its unfinished point."""
     killing = KillsOnceStored(lab, at, label)
     before, lab.make_witness = lab.make_witness, lambda: killing
-    with pytest.raises(PlaceError):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(PlaceError):
+        patch.setattr(journal, "write", killing.write)
         await lab.capture(**{"copy": SLOW, "parallel": 1, "retry_for_s": 0, **options})
     lab.make_witness = before
     assert any("is kept as point" in text for text in killing.warnings)
     (unfinished,) = lab.unfinished()
     return unfinished
+
+
+@dataclass
+class Found:
+    """What a capture finds of an interrupted one, before it copies: None if it begins anew."""
+
+    resumption: Resumption | None
+    warnings: list[str]
+
+
+async def find(lab: Lab, **options: Any) -> Found:
+    """Do what a capture does before it copies."""
+    asked, warnings = CaptureOptions(**options), list[str]()
+    async with lab.repository.lock(lab.vm_id) as lock:
+        plan = await plan_capture(lab.prism, lab.repository, lab.vm_id, asked, attacher=lab.attacher)
+        resumer = Resumer(lab.prism, lab.repository, lock, asked, lab.attacher, warnings.append)
+        resumption = await resumer.find(plan)
+        if resumption is not None:
+            resumption.unfinished.leave()
+    return Found(resumption, warnings)
+
+
+def expire(unfinished: Path) -> None:
+    """Let the record of an interrupted capture say that its recovery point is too old."""
+    (found,) = interrupted.find(unfinished.parent)
+    assert found.resume is not None
+    interrupted.write(unfinished, dataclasses.replace(found.resume, expires_at=utc_now() - timedelta(seconds=1)))
 
 
 class NtxCapture:

@@ -10,13 +10,17 @@ What cannot be found out now (Prism does not answer) is an error: what was copie
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import errno
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ntxengine.attach import Attacher
+from ntxengine.capture.copying import CannotResume
 from ntxengine.capture.freeze import Frozen, check_frozen
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan, DiskPlan, stored_disk_point
@@ -24,13 +28,19 @@ from ntxengine.capture.recorded import remove_attached
 from ntxengine.capture.report import stored_guest_tools
 from ntxengine.dataplane.retry import is_lost_connection
 from ntxengine.errors import (
+    Cancelled,
     ChecksumMismatch,
     NotFoundError,
     NtxError,
+    OptionsError,
     PlaceError,
     PrismAnswerError,
+    PrismBusy,
+    PrismConnectionError,
     PrismError,
+    PrismTimeout,
     RepositoryError,
+    TargetError,
 )
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import RecoveryPoint
@@ -46,6 +56,11 @@ from ntxengine.repository import (
     VmLock,
 )
 from ntxengine.units import format_size, format_time, utc_now
+
+log = logging.getLogger(__name__)
+
+MOST_IN_VAIN = 3
+"""Failures in a row that got no further, for a reason that does not pass: then nobody goes on."""
 
 _NEARLY = timedelta(minutes=10)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -107,16 +122,40 @@ def resume_of(plan: CapturePlan, unfinished: UnfinishedPoint, frozen: Frozen, op
     )
 
 
-def may_be_resumed(error: BaseException, unfinished: UnfinishedPoint, *, is_resumed: bool) -> bool:
-    """Say whether what was copied is kept, for the next capture to go on with, when one fails with `error`.
+async def is_kept(error: BaseException, unfinished: UnfinishedPoint, resume: StoredResume | None) -> bool:
+    """Say whether what was copied is kept, for the next capture to go on with, when one ends with `error`.
 
-    What went wrong may be right by then: a connection, room for the image.  A capture that somebody has gone on with is
-    kept whatever stops it, but for bytes that are wrong.
+    What stopped it may be over by then: a signal, a connection, no room for the image, a Prism that is busy.  One that
+    was gone on with already, as `resume` tells, is kept whatever stops it, but for bytes that are wrong, and until it
+    has failed in vain too often.
     """
-    if isinstance(error, ChecksumMismatch) or not unfinished.has_progress:
+    if isinstance(error, ChecksumMismatch | CannotResume) or not unfinished.has_progress:
         return False
+    if _passes(error):
+        return True
+    if resume is None:
+        return False
+    got_further = await unfinished.bytes_stored() > resume.bytes_done
+    in_vain = 0 if got_further else resume.in_vain + 1
+    if in_vain >= MOST_IN_VAIN:
+        log.warning(
+            "point %s was gone on with %d times, and failed each time without getting further: it is given up, and the "
+            "next capture begins anew",
+            unfinished.id,
+            in_vain,
+        )
+        return False
+    with suppress(TargetError):  # it is counted the next time
+        await unfinished.keep_resume(dataclasses.replace(resume, in_vain=in_vain))
+    return True
+
+
+def _passes(error: BaseException) -> bool:
     is_full = isinstance(error, PlaceError) and error.errno in _NO_ROOM
-    return is_resumed or is_full or is_lost_connection(error)
+    is_over_soon = isinstance(
+        error, asyncio.CancelledError | Cancelled | PrismBusy | PrismConnectionError | PrismTimeout
+    )
+    return is_full or is_over_soon or is_lost_connection(error)
 
 
 class Resumer:
@@ -143,18 +182,40 @@ class Resumer:
 
         Errors: PrismError (whether it can be is not known now); TargetError.
         """
-        found = [each for each in await self._repository.interrupted(plan.vm.id) if each.has_record]
-        if not found:
+        newest = await self._newest(plan)
+        if newest is None:
             return None
-        newest = found[-1]
         try:
             return await self._prepare(plan, newest)
         except (_Differs, RepositoryError) as error:
-            self._warn(
-                f"VM {plan.vm.name!r}: the capture that was interrupted (point {newest.point_id}) is given up, and a "
-                f"new one begins: {error}"
-            )
+            self._tell_given_up(plan, newest, str(error))
             return None
+
+    async def require_none(self, plan: CapturePlan) -> None:
+        """Refuse to give up what the VM could go on with alone: VMs that are frozen at one moment all begin anew.
+
+        Errors: OptionsError.
+        """
+        newest = await self._newest(plan)
+        if newest is None:
+            return
+        if self._options.resume and newest.can_be_resumed(utc_now()):
+            raise OptionsError(
+                f"VM {plan.vm.name!r} cannot be frozen with others now: its capture was interrupted, and "
+                f"{_copied(newest)} (point {newest.point_id}): capture it alone to go on with it, or give it up "
+                f"(--no-resume); nothing was frozen"
+            )
+        self._tell_given_up(plan, newest, newest.problem or "it is frozen with other VMs now")
+
+    async def _newest(self, plan: CapturePlan) -> Interrupted | None:
+        found = [each for each in await self._repository.interrupted(plan.vm.id) if each.has_record]
+        return found[-1] if found else None
+
+    def _tell_given_up(self, plan: CapturePlan, found: Interrupted, why: str) -> None:
+        self._warn(
+            f"VM {plan.vm.name!r}: the capture that was interrupted (point {found.point_id}) is given up, and a new "
+            f"one begins: {why}"
+        )
 
     async def _prepare(self, plan: CapturePlan, found: Interrupted) -> Resumption:
         resume = self._readable(found)
@@ -169,13 +230,15 @@ class Resumer:
         for problem in await remove_attached(self._prism, self._repository, self._lock, record):
             self._warn(f"what the interrupted capture left attached was not removed: {problem}; `ntx sweep` does it")
         expires_at = await self._extended(point)
-        resume = dataclasses.replace(resume, times=resume.times + 1, expires_at=expires_at or resume.expires_at)
+        resume = dataclasses.replace(
+            resume, times=resume.times + 1, expires_at=expires_at or resume.expires_at, bytes_done=found.bytes_done
+        )
         unfinished = await self._repository.reopen(self._lock, found, plan.parent)
         await unfinished.keep_resume(resume)
         self._warn(
             f"VM {plan.vm.name!r}: goes on with point {resume.point_id}, whose capture was interrupted: it will hold "
-            f"the VM as it was frozen at {format_time(resume.frozen_at)}, not as it is now; "
-            f"{format_size(found.bytes_done)} of {format_size(found.bytes_total)} are copied"
+            f"the VM as it was frozen at {format_time(resume.frozen_at)}, not as it is now; {_copied(found)} already; "
+            f"--no-resume begins anew"
         )
         return Resumption(unfinished, plan, frozen, record, resume)
 
@@ -239,6 +302,10 @@ class Resumer:
         if point.consistency != resume.consistency or told != {disk.disk_id: disk.point for disk in resume.disks}:
             raise _Differs(f"recovery point {point.id} holds other disks than it held")
         return dataclasses.replace(frozen, consistency_reason=resume.consistency_reason)
+
+
+def _copied(found: Interrupted) -> str:
+    return f"{format_size(found.bytes_done)} of {format_size(found.bytes_total)} are copied"
 
 
 def _as_frozen(plan: CapturePlan, resume: StoredResume) -> CapturePlan:

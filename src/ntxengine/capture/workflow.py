@@ -5,8 +5,8 @@
                  or: reopen the point of a capture that was interrupted (resume.py)
 
 The commit is where it turns: before it, all traces are removed; after it, the point and its recovery point stay.  What
-was copied stays, too, where the next capture can go on with it: after a kill, a connection that is lost for long, a
-full file system.
+was copied stays, too, where the next capture can go on with it: after a kill or a signal, a connection that is lost for
+long, a full file system.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ntxengine.capture.plan import CapturePlan, DiskPlan, plan_capture
 from ntxengine.capture.record import point_record
 from ntxengine.capture.recorded import Recorder
 from ntxengine.capture.report import Stages
-from ntxengine.capture.resume import Resumer, may_be_resumed, resume_of
+from ntxengine.capture.resume import Resumer, is_kept, resume_of
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
@@ -177,8 +177,7 @@ class _Capture:
         is_of_callback = self._emit.has_failed
         try:
             unfinished = self._unfinished
-            is_resumed = self._resume is not None and not isinstance(error, CannotResume)
-            if unfinished is not None and may_be_resumed(error, unfinished, is_resumed=is_resumed):
+            if unfinished is not None and await is_kept(error, unfinished, self._resume):
                 unfinished.leave()
                 self._undo.forget()
                 if not is_of_callback:
@@ -193,8 +192,8 @@ class _Capture:
     def _tell_kept(self, unfinished: UnfinishedPoint) -> None:
         try:
             self._warn(
-                f"what was copied is kept as point {unfinished.id}, unfinished: the same capture goes on with it; "
-                f"`ntx sweep --unfinished` gives it up"
+                f"what was copied is kept as point {unfinished.id}, unfinished: the same command goes on with it; "
+                f"--no-resume, or `ntx sweep --unfinished`, gives it up"
             )
         except Exception as error:  # noqa: BLE001  logged: the first error is the one that is raised
             log.warning("on_event failed when it was told that what was copied is kept: %s", error)
@@ -203,12 +202,11 @@ class _Capture:
         self._warn(f"VM {plan.vm.name!r}: the capture that was interrupted is given up, and a new one begins: {why}")
 
     async def _resumed(self, plan: CapturePlan) -> tuple[CapturePlan, UnfinishedPoint, Frozen] | None:
-        """Go on with an interrupted capture.  Of several VMs that are frozen at one moment none is gone on with."""
-        if self._gathering.is_of_several:
-            if any(each.has_record for each in await self._repository.interrupted(plan.vm.id)):
-                self._tell_given_up(plan, "it is frozen with other VMs now")
-            return None
+        """Go on with an interrupted capture."""
         resumer = Resumer(self._prism, self._repository, self._lock, self._options, self._attacher, self._warn)
+        if self._gathering.is_of_several:
+            await resumer.require_none(plan)
+            return None
         found = await resumer.find(plan)
         if found is None:
             return None

@@ -48,7 +48,7 @@ from ntxengine.cli.options import (
 )
 from ntxengine.cli.output import Screen
 from ntxengine.cli.plan import plan_fields, show_plan
-from ntxengine.cli.points import point_fields
+from ntxengine.cli.points import interrupted_text, point_fields
 from ntxengine.cli.prism_options import PrismOptions, prism_options
 from ntxengine.cli.report import show_report
 from ntxengine.cli.run import run
@@ -73,7 +73,7 @@ from ntxengine.cli.ssh import tunnel_options
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism import Cluster
-from ntxengine.repository import Point, Repository
+from ntxengine.repository import Interrupted, Point, Repository
 
 _EXPIRY = re.compile(r"(\d+)([hd])")
 
@@ -332,18 +332,21 @@ def _capture_several(request: Request, prism_login: Login, screen: Screen) -> No
 
 
 def _plan_one(request: Request, prism_login: Login, screen: Screen) -> None:
-    async def work() -> CapturePlan:
+    async def work() -> tuple[CapturePlan, list[Interrupted]]:
         async with _untouched(request.repository) as repository, connected(prism_login) as cluster:
             vm = await find_vm(cluster, request.names[0])
             attacher = await request.attach.attacher(cluster)
-            return await plan_capture(cluster.prism, repository, vm.id, request.options, attacher=attacher)
+            plan = await plan_capture(cluster.prism, repository, vm.id, request.options, attacher=attacher)
+            return plan, [each for each in await repository.interrupted(vm.id) if each.has_record]
 
-    plan = run(work())
+    plan, interrupted = run(work())
     space = space_for([plan], request.repository)
     if screen.as_json:
         screen.result({"dry_run": True, **plan_fields(plan), **vars(space)})
     else:
         show_plan(plan, screen)
+    for each in interrupted:
+        screen.note(interrupted_text(each))
     say_space(space, screen)
 
 

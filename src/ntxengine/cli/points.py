@@ -83,7 +83,7 @@ def points_command(vm: str | None, repository: Path, with_report: bool, screen: 
     if not health.points and not health.unreadable:
         screen.note("no points")
     for each in interrupted:
-        screen.note(_interrupted_text(each))
+        screen.note(interrupted_text(each))
     _warn_of_distrust(health, screen)
     _raise_if_damaged(health, screen)
 
@@ -117,9 +117,9 @@ async def _vm_id_also_interrupted(repository: Repository, name: str, screen: Scr
         return found.pop()
 
 
-def _interrupted_text(found: Interrupted) -> str:
+def interrupted_text(found: Interrupted) -> str:
     """Return what can be done with an interrupted capture."""
-    text = f"point {found.point_id} of {printable(_name(found))} was interrupted"
+    text = f"the capture of {printable(_name(found))} as point {found.point_id} was interrupted"
     if found.resume is None:
         return f"{text}, and cannot be gone on with: {printable(found.problem)}; the next capture of the VM begins anew"
     done = f"{format_size(found.bytes_done)} of {format_size(found.bytes_total)} are copied"
@@ -128,7 +128,8 @@ def _interrupted_text(found: Interrupted) -> str:
     if not found.can_be_resumed(utc_now()):
         return f"{text}, and is too old to be gone on with: its recovery point was kept until {until}"
     return (
-        f"{text}: {done}, {frozen}; `ntx capture` goes on with it until {until}, `ntx sweep --unfinished` gives it up"
+        f"{text}: {done}, {frozen}; `ntx capture` goes on with it until {until}; `ntx capture --no-resume`, or "
+        f"`ntx sweep --unfinished`, gives it up"
     )
 
 
