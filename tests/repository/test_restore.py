@@ -115,6 +115,29 @@ async def test_every_step_of_a_restore_is_told_and_of_what(repository: PointStor
             assert told[-1].bytes_done == told[-1].bytes_total == disk.size
 
 
+async def test_all_disks_of_a_restore_share_one_limit_of_bandwidth(repository: PointStore, out: Path) -> None:
+    size = 192 * 1024
+    with begin(repository, VM, None) as unfinished:
+        disks = [
+            fill_disk(unfinished, disk_id, ModelDisk(size), [Write(0, size, 1)], label)
+            for disk_id, label in ((DISK, "scsi.0"), (OTHER_DISK, "scsi.1"))
+        ]
+        point = unfinished.commit(record_of(unfinished, disks), vm_config={"name": "two"})
+
+    report = await restore(Repository(repository), point, out, options=RestoreOptions(verify=True, bandwidth=1024**2))
+
+    # Two disks, written and read back, are 0.75 s, less a tenth that may be saved up; with a limit each, half of that.
+    assert report.seconds > 0.5
+
+
+def test_options_of_a_restore_have_one_limit_whatever_is_made_of_them() -> None:
+    options = RestoreOptions(bandwidth="08:00,50M 19:00,off")
+
+    assert dataclasses.replace(options, verify=True).bandwidth is options.bandwidth
+    with pytest.raises(OptionsError, match="is not from 0"):
+        RestoreOptions(bandwidth=-1)
+
+
 async def test_a_file_system_without_modes_is_a_warning_of_the_restore(
     repository: PointStore, two_disks: Point, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -158,6 +158,16 @@ flush_timeout_option = click.option(
 """Adds --flush-timeout; passes `flush_timeout_s`."""
 
 
+bandwidth_option = click.option(
+    "--bandwidth",
+    type=BANDWIDTH,
+    envvar="NTX_BANDWIDTH",
+    show_envvar=True,
+    help='Limit on what is read in a second, of all disks: 500M, off, or by the hour: "08:00,50M 19:00,off".',
+)
+"""Adds --bandwidth; passes `bandwidth`, None without it."""
+
+
 retry_for_option = click.option(
     "--retry-for",
     "retry_for_s",
@@ -196,13 +206,7 @@ def transfer_options(function: Function) -> Function:
         metavar="N",
         help="Requests per connection; without it they follow what is seen.",
     )
-    @click.option(
-        "--bandwidth",
-        type=BANDWIDTH,
-        envvar="NTX_BANDWIDTH",
-        show_envvar=True,
-        help='Limit on what is read in a second, of all disks: 500M, off, or by the hour: "08:00,50M 19:00,off".',
-    )
+    @bandwidth_option
     @click.option(
         "--timeout",
         "timeout_s",

@@ -14,6 +14,7 @@ from ntxengine.cli.audit import distrust_fields, distrust_text
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.event_view import RestoreEvents
 from ntxengine.cli.options import (
+    bandwidth_option,
     common_options,
     dry_run_option,
     flush_timeout_option,
@@ -30,6 +31,7 @@ from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, printable
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.options import FLUSH_TIMEOUT_S
+from ntxengine.dataplane.timetable import Timetable
 from ntxengine.errors import OptionsError, TargetError
 from ntxengine.files.free_space import free_bytes
 from ntxengine.repository import Marks, Point, PointDisk, Repository
@@ -74,6 +76,7 @@ class Request:
 @click.option("--verify", is_flag=True, help="Read the restored files back, too, and compare them with the digests.")
 @click.option("--no-check", is_flag=True, help="Write what is there, compared with nothing: to save what can be saved.")
 @parallel_option
+@bandwidth_option
 @flush_timeout_option
 @dry_run_option
 @common_options
@@ -88,6 +91,7 @@ def restore_command(
     verify: bool,
     no_check: bool,
     parallel: int,
+    bandwidth: Timetable | None,
     flush_timeout_s: float | None,
     dry_run: bool,
     screen: Screen,
@@ -108,7 +112,13 @@ def restore_command(
     if verify and no_check:
         raise click.UsageError("--verify and --no-check contradict each other")
     options = RestoreOptions(
-        image_format, overwrite, verify, not no_check, parallel, flush_timeout_s or FLUSH_TIMEOUT_S
+        format=image_format,
+        overwrite=overwrite,
+        verify=verify,
+        check=not no_check,
+        parallel=parallel,
+        bandwidth=bandwidth or 0,
+        flush_timeout_s=flush_timeout_s or FLUSH_TIMEOUT_S,
     )
     request = Request(point, directory, disks, options)
     if dry_run:

@@ -21,6 +21,7 @@ from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.bandwidth import Bandwidth, Rate
 from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.open import open_source
@@ -47,7 +48,8 @@ class RestoreOptions:
 
     `overwrite`: replace files that exist.  `verify`: read every restored disk back, too, and compare it with the
     digests that the capture recorded.  `check` off: write what is there, compared with nothing, to save what can be
-    saved.  `parallel`: disks at a time.  `flush_timeout_s`: as CopyOptions has it.
+    saved.  `parallel`: disks at a time.  `bandwidth` (of all disks together) and `flush_timeout_s`: as CopyOptions has
+    them.
     """
 
     format: RestoreFormat = "raw"
@@ -55,6 +57,7 @@ class RestoreOptions:
     verify: bool = False
     check: bool = True
     parallel: int = 4
+    bandwidth: Rate | Bandwidth = 0
     flush_timeout_s: float = FLUSH_TIMEOUT_S
 
     def __post_init__(self) -> None:
@@ -64,7 +67,9 @@ class RestoreOptions:
             raise OptionsError("reading back to verify, and comparing nothing: the two contradict each other")
         if self.parallel < 1:
             raise OptionsError(f"parallel {self.parallel}: at least one disk at a time")
-        CopyOptions(flush_timeout_s=self.flush_timeout_s)  # refuses what is no limit, before a folder is made
+        # Refuses what is no limit, before a folder is made.
+        copying = CopyOptions(bandwidth=self.bandwidth, flush_timeout_s=self.flush_timeout_s)
+        object.__setattr__(self, "bandwidth", copying.bandwidth)  # one, whatever is restored with these options
 
 
 @dataclass(frozen=True)
@@ -266,7 +271,7 @@ class _Restore:
                 yield device
 
     def _copying(self) -> CopyOptions:
-        options = CopyOptions(flush_timeout_s=self._options.flush_timeout_s)
+        options = CopyOptions(bandwidth=self._options.bandwidth, flush_timeout_s=self._options.flush_timeout_s)
         return split_buffers(options, min(self._options.parallel, len(self._names)))
 
     def _path(self, disk: PointDisk) -> Path:
