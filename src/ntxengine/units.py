@@ -19,7 +19,7 @@ BLOCK_SIZE = 64 * KIB
 """The unit of digests, zero tests and work alignment (NTX_BLOCK_SIZE in csrc/ntx.h)."""
 
 _FACTORS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]?)(?:iB|B)?", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:

@@ -55,6 +55,8 @@ def test_a_rate_alone_holds_all_day(text: str, rate: int) -> None:
         ("99999999999G", "is not from 0"),
         ("08:00,99999999999G 19:00,off", "is not from 0"),
         ("", "'' is not a size"),
+        ("\u0660\u0668:00,50M 19:00,off", "is not a size"),
+        (f"08:00,{'9' * 5000} 19:00,off", "is not a size"),
     ],
 )
 def test_what_is_none_is_refused_in_one_line(text: str, says: str) -> None:

@@ -20,7 +20,7 @@ def test_sizes_are_powers_of_1024(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "1P", "1.0001K", "1e3", "0x10", "1 2"])
+@pytest.mark.parametrize("text", ["", "x", "-1", "1P", "1.0001K", "1e3", "0x10", "1 2", "9" * 5000, "9" * 400 + ".5"])
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(OptionsError):
         parse_size(text)

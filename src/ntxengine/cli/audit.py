@@ -18,8 +18,8 @@ from ntxengine.units import BLOCK_SIZE, format_size, parse_size
 DISTRUSTED = "tracking distrusted"
 """What a point is called whose changes were found by a tracker that an audit has shown to be wrong."""
 
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
-_TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
+_SHARE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,20})?)\s*%")
+_TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,20})?)(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 

@@ -75,7 +75,7 @@ from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.prism import Cluster
 from ntxengine.repository import Interrupted, Point, Repository
 
-_EXPIRY = re.compile(r"(\d+)([hd])")
+_EXPIRY = re.compile(r"([0-9]{1,6})([hd])")
 
 
 class Expiry(click.ParamType[timedelta]):

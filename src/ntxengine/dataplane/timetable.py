@@ -21,7 +21,7 @@ MAX_RATE = 2**62
 """What is more than the core can count with is as good as no limit there (NTX_LIMITER_MAX_RATE)."""
 
 _MINUTES = 24 * 60
-_TIME = re.compile(r"(\d{1,2}):(\d{2})")
+_TIME = re.compile(r"([0-9]{1,2}):([0-9]{2})")
 
 
 @dataclass(frozen=True)
