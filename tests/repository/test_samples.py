@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -230,16 +231,37 @@ async def test_a_damaged_record_is_a_warning_and_samples_begin_anew(
     assert not caplog.records
 
 
-async def test_a_record_of_another_disk_is_not_believed(repository: PointStore, point: Point) -> None:
+@pytest.mark.parametrize(
+    "change", [{"blocks": 34}, {"position": -1}, {"seed": 2**32}, {"wrong": [2**63]}, {"wrong": [-1]}]
+)
+async def test_a_record_that_cannot_be_of_this_disk_is_not_believed(
+    repository: PointStore, point: Point, change: dict[str, object]
+) -> None:
     await sample(repository, point, Sampling(share=0.5))
     path = repository.path / VM / "sampled.json"
-    path.write_bytes(
-        path.read_bytes().replace(b'"blocks": 33', b'"blocks": 34').replace(b'"position": 17', b'"position": -1')
-    )
+    document = json.loads(path.read_bytes())
+    document["disks"][0].update(change)
+    del document["check"]
+    path.write_text(json.dumps(document))
 
     found = sampled(await sample(repository, point, Sampling(share=0.1)))
 
     assert found.blocks_covered == found.blocks_sampled == 4
+
+
+async def test_a_digit_that_flipped_covers_nothing(
+    repository: PointStore, point: Point, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be well-formed, and say that blocks were read which nobody has read."""
+    await sample(repository, point, Sampling(share=0.5))
+    path = repository.path / VM / "sampled.json"
+    path.write_bytes(path.read_bytes().replace(b'"position": 17', b'"position": 37'))
+
+    with caplog.at_level(logging.WARNING):
+        found = sampled(await sample(repository, point, Sampling(share=0.1)))
+
+    assert found.blocks_covered == found.blocks_sampled == 4
+    assert "its checksum does not fit" in caplog.text
 
 
 async def test_where_nothing_can_be_remembered_it_is_verified_all_the_same(
@@ -268,7 +290,15 @@ async def test_what_is_known_of_points_that_are_gone_is_forgotten(repository: Po
 
 @pytest.mark.parametrize(
     "wrong",
-    [{}, {"share": 0.1, "seconds": 1.0}, {"share": 0.0}, {"share": 1.1}, {"seconds": 0.0}, {"share": 0.1, "seed": -1}],
+    [
+        {},
+        {"share": 0.1, "seconds": 1.0},
+        {"share": 0.0},
+        {"share": 1.1},
+        {"seconds": 0.0},
+        {"share": 0.1, "seed": -1},
+        {"share": 0.1, "seed": 2**32},
+    ],
 )
 def test_a_sample_that_is_none_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(OptionsError):

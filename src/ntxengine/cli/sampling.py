@@ -10,6 +10,7 @@ import click
 
 from ntxengine.cli.audit import percent_text, seconds_of, share_of
 from ntxengine.cli.options import Function
+from ntxengine.dataplane.coverage import SEEDS
 from ntxengine.verify import Sampled, Sampling
 
 
@@ -52,7 +53,7 @@ def sampling_options(function: Function) -> Function:
     )
     @click.option(
         "--seed",
-        type=click.IntRange(0, 2**32 - 1),
+        type=click.IntRange(0, SEEDS - 1),
         metavar="N",
         help="Of the order in which --sample and --for read; another one than before begins anew.",
     )

@@ -33,7 +33,7 @@ MAX_AHEAD = 16384
 CONFIDENCE = 0.95
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_SEEDS = 2**32
+SEEDS = 2**32
 _MAX_POSITION = 2**60
 _FIRST_TIMED = 64
 """Blocks of the first sweep where there is only so much time: 4 MiB."""
@@ -56,11 +56,11 @@ class Cursor:
     @classmethod
     def begin(cls, blocks: int, *, seed: int | None = None) -> Self:
         """Return one that has passed over nothing; without a seed, in an order that nobody has foreseen."""
-        return cls(secrets.randbelow(_SEEDS) if seed is None else seed % _SEEDS, 0, blocks)
+        return cls(secrets.randbelow(SEEDS) if seed is None else seed % SEEDS, 0, blocks)
 
     def fits(self, blocks: int) -> bool:
         """Say whether it can be one of a disk with so many blocks: it was read from a file."""
-        return self.blocks == blocks and 0 <= self.position < _MAX_POSITION and 0 <= self.seed < _SEEDS
+        return self.blocks == blocks and 0 <= self.position < _MAX_POSITION and 0 <= self.seed < SEEDS
 
     @property
     def covered(self) -> int:

@@ -30,6 +30,7 @@ from ntxengine.repository.stored import SAMPLES_FORMAT, SAMPLES_VERSION, StoredS
 log = logging.getLogger(__name__)
 
 _LIMIT = 64 * 1024**2
+_MAX_OFFSET = 2**62
 
 
 def fingerprint(files: Sequence[Path]) -> str:
@@ -57,9 +58,12 @@ def read(vm_folder: Path) -> tuple[StoredSample, ...]:
     if not os.path.lexists(path):
         return ()
     try:
-        found = msgspec.json.decode(durable.read_file(path, limit=_LIMIT), type=StoredSampleFile)
+        data = durable.read_file(path, limit=_LIMIT)
+        found = msgspec.json.decode(data, type=StoredSampleFile)
         if (found.format, found.version) != (SAMPLES_FORMAT, SAMPLES_VERSION):
             raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}")
+        if not stored.is_as_written(data):
+            raise RepositoryError(f"{path}: is damaged: its checksum does not fit")
         if not all(map(_is_one, found.disks)):
             raise RepositoryError(f"{path}: is damaged: it tells of what is no disk of a point")
     except RepositoryError as exc:
@@ -72,7 +76,12 @@ def read(vm_folder: Path) -> tuple[StoredSample, ...]:
 
 
 def _is_one(each: StoredSample) -> bool:
-    return layout.is_point_id(each.point_id) and is_canonical_uuid(each.disk_id) and each.sampled_at.tzinfo is not None
+    return (
+        layout.is_point_id(each.point_id)
+        and is_canonical_uuid(each.disk_id)
+        and each.sampled_at.tzinfo is not None
+        and all(0 <= offset <= _MAX_OFFSET for offset in each.wrong)
+    )
 
 
 def of_point(point: Point) -> dict[str, StoredSample]:
@@ -94,4 +103,4 @@ def keep(point: Point, samples: Sequence[StoredSample]) -> None:
         if not (each.point_id == point.id and each.disk_id in new) and (vm_folder / each.point_id).is_dir()
     ]
     document = StoredSampleFile(format=SAMPLES_FORMAT, version=SAMPLES_VERSION, disks=(*others, *samples))
-    durable.replace_file(vm_folder / layout.SAMPLES_FILE, stored.encode(document))
+    durable.replace_file(vm_folder / layout.SAMPLES_FILE, stored.encode_checked(document))

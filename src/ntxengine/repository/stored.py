@@ -9,8 +9,8 @@ A class has the fields of a file, in their order.  Each file says its `format` a
 the point.json beside it.  A field may be added with a default, since older files lack it, and an unknown one is left
 out.  A field that is renamed, or means something else, needs a new version and the code that reads the old one.
 
-Files that nothing else has a digest of (.cluster-<id>.json, distrusted.json) have one of their own, `check`, which is
-of no class: it is over whatever else is in the file.
+Files that nothing else has a digest of (.cluster-<id>.json, distrusted.json, sampled.json) have one of their own,
+`check`, which is of no class: it is over whatever else is in the file.
 
 LIMIT: a field that a newer ntxengine added is lost where an older one writes the file anew (site and cluster files).
 """

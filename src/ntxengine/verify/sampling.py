@@ -25,6 +25,7 @@ from ntxengine.dataplane.copy import CopyOptions, CopyReport, OnProgress, Progre
 from ntxengine.dataplane.coverage import (
     MAX_AHEAD,
     NONE,
+    SEEDS,
     Blocks,
     Shuffled,
     blocks_of,
@@ -61,8 +62,8 @@ class Sampling:
             raise OptionsError(f"a sample of {self.share * 100:g}% is none: it is above 0 and at most 100%")
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise OptionsError(f"a sample of {self.seconds:g} s is none: it must be above 0")
-        if self.seed is not None and self.seed < 0:
-            raise OptionsError(f"seed {self.seed} is below 0")
+        if self.seed is not None and not 0 <= self.seed < SEEDS:
+            raise OptionsError(f"seed {self.seed} is not from 0 to {SEEDS - 1}")
 
 
 class DataBlocks:
