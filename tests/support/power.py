@@ -30,11 +30,19 @@ class PoweredDisk:
 
     def cut(self) -> None:
         """Lose the power, and come back: the file system is checked as the kernel does after it."""
+        self.lose()
+        self.come_back()
+
+    def lose(self) -> None:
+        """Lose the power: whoever works on it from now on is told of an input/output error."""
         fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.ioctl(fd, _GOING_DOWN, struct.pack("I", _WITHOUT_ITS_LOG))
         finally:
             os.close(fd)
+
+    def come_back(self) -> None:
+        """Have power again.  Nothing may be open there."""
         subprocess.run(["umount", self.path], check=True)
         self._mount()
 

@@ -1,0 +1,169 @@
+"""The power goes at any step of a copy with a journal: what the journal says is true, and the same copy goes on.
+
+A few cuts in `make test`; `make soak` sets NTX_CUT_ROUNDS and NTX_SOAK_SEED for more.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ntxengine
+from ntxengine import files
+from ntxengine.dataplane import journal, transfer
+from ntxengine.dataplane.journal import DigestsBelow
+from ntxengine.dataplane.manifest import Manifest
+from ntxengine.files import durable
+from tests.copying.interrupting import MIB, make_disk, start, stored_to, wait_until
+from tests.support.power import PoweredDisk
+from tests.support.servers import is_root, require
+
+pytestmark = [
+    pytest.mark.skipif(not is_root(), reason="mounting a file system takes root"),
+    pytest.mark.usefixtures("often"),
+]
+
+ROUNDS = int(os.environ.get("NTX_CUT_ROUNDS", "5"))
+SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
+SIZE = 3 * MIB + 512
+OPTIONS = ntxengine.CopyOptions(bandwidth=16 * MIB, connections=1, request_size=65536)
+
+STEPS = 60
+"""A little more than what a copy has that begins, so that some come to their end."""
+
+MIDDLE = 30
+"""Of the first cut: behind some checkpoints, and before the end."""
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[PoweredDisk]:
+    disk = PoweredDisk(tmp_path)
+    try:
+        yield disk
+    finally:
+        disk.close()
+
+
+class Copied:
+    """A copy to a disk that may lose its power.  `journal` is there too, unless another folder is named."""
+
+    def __init__(self, disk: PoweredDisk, folder: Path, *, journal_folder: Path | None = None) -> None:
+        self.disk = disk
+        self.source = make_disk(folder / "source", SIZE)
+        self.journal = (journal_folder or disk.path) / "journal"
+        self.manifest = self.journal.with_name("journal.manifest")
+        self.target = disk.path / "target"
+        self.partial = disk.path / "target.ntx-partial"
+
+    async def copy(self) -> ntxengine.DiskCopyReport:
+        return await ntxengine.copy(self.source, self.target, journal=self.journal, retry_for_s=0, options=OPTIONS)
+
+    def check_kept(self) -> int:
+        """Check that what the journal says is true; return what it says."""
+        found = journal.read(self.journal)
+        if found is None or found.stored_to == 0:
+            return 0
+        there = self.target if self.target.exists() else self.partial
+        source = self.source.read_bytes()
+        assert there.read_bytes()[: found.stored_to] == source[: found.stored_to]
+        with Manifest.reopen(self.manifest, size=SIZE, unseal=True) as digests:
+            assert DigestsBelow(digests).at(found.stored_to) == found.digests
+        return found.stored_to
+
+    def check_whole(self) -> None:
+        assert self.target.read_bytes() == self.source.read_bytes()
+        assert not self.partial.exists()
+
+
+class Cut:
+    """The power goes at the Nth of the steps that make something durable: before one, or behind it."""
+
+    def __init__(self, disk: PoweredDisk, steps: int) -> None:
+        self.is_made = False
+        self._disk = disk
+        self._left = steps
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def cut(*arguments: Any, **options: Any) -> Any:
+            self._step()
+            result = function(*arguments, **options)
+            self._step()
+            return result
+
+        return cut
+
+    def _step(self) -> None:
+        self._left -= 1
+        if self._left < 0 and not self.is_made:
+            self.is_made = True
+            self._disk.lose()
+
+
+async def copy_until(copied: Copied, steps: int) -> bool:
+    """Copy until the power goes at a step, or behind the last one; return whether the copy came to its end."""
+    cut = Cut(copied.disk, steps)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transfer, "PROGRESS_INTERVAL_S", 0.01)
+        patch.setattr(os, "fdatasync", cut.around(os.fdatasync))
+        patch.setattr(files, "publish", cut.around(files.publish))
+        for name in ("write_file", "replace", "sync_folder", "remove_file"):
+            patch.setattr(durable, name, cut.around(getattr(durable, name)))
+        try:
+            await copied.copy()
+        except (ntxengine.NtxError, OSError):
+            assert cut.is_made
+            ended = False
+        else:
+            ended = True
+    if not cut.is_made:
+        copied.disk.lose()
+    copied.disk.come_back()
+    return ended
+
+
+async def test_what_a_journal_says_is_true_after_a_cut_at_any_step(disk: PoweredDisk, tmp_path: Path) -> None:
+    chance = random.Random(SEED)
+    copied = Copied(disk, tmp_path)
+    kept = []
+
+    for steps in [MIDDLE, *(chance.randrange(STEPS) for _ in range(ROUNDS - 1))]:
+        if await copy_until(copied, steps):
+            copied.check_whole()
+        kept.append(copied.check_kept())
+        if copied.target.exists() and not copied.journal.exists():
+            copied.check_whole()
+            copied.target.unlink()
+    await copied.copy()
+
+    copied.check_whole()
+    assert kept[0] > 0
+    # Where the power went behind the journal's end its manifest may be left: the next run with that name removes it.
+    left = {path.name for path in disk.path.iterdir()} - {"lost+found", "journal.manifest", ".journal.lock"}
+    assert left == {"target"}
+
+
+@pytest.mark.parametrize("preload", ["", "libeatmydata.so"], ids=["synced", "not synced"])
+def test_a_journal_that_says_too_much_is_seen(preload: str, disk: PoweredDisk, tmp_path: Path) -> None:
+    """The control: of a target whose syncs do nothing a journal that lasts says what is not so."""
+    require("eatmydata")
+    copied = Copied(disk, tmp_path, journal_folder=tmp_path)
+    os.sync()
+    command = ("copy", copied.source, copied.target, "--journal", copied.journal, "--connections", "1")
+    process = start(*command, "--bandwidth", "4M", "--request-size", "64K", env={"LD_PRELOAD": preload})
+    assert wait_until(lambda: stored_to(copied.journal) > 0 or process.poll() is not None, 60)
+    process.kill()
+    _, err = process.communicate()
+    assert process.returncode < 0, err.decode()
+
+    disk.cut()
+
+    if preload:
+        with pytest.raises((AssertionError, FileNotFoundError)):
+            copied.check_kept()
+    else:
+        assert copied.check_kept() > 0
