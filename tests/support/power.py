@@ -42,8 +42,15 @@ class PoweredDisk:
             os.close(fd)
 
     def come_back(self) -> None:
-        """Have power again.  Nothing may be open there."""
+        """Have power again.  Nothing may be open there.
+
+        Its bytes move to another file: where somebody has mounts of his own meanwhile (`unshare --mount`) the file
+        system without power is still mounted there, and to mount that file again would give the same one.
+        """
         subprocess.run(["umount", self.path], check=True)
+        moved = self._image.with_suffix(".moved")
+        subprocess.run(["cp", "--sparse=always", self._image, moved], check=True)
+        moved.replace(self._image)
         self._mount()
 
     def close(self) -> None:
