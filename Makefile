@@ -5,7 +5,7 @@
 #   make test       the tests
 #   make soak       what needs hundreds of rounds: captures stopped at random moments, among random faults, and by
 #                   power cuts; copies killed, and their servers, and over a network that loses packets;
-#                   SOAK_ROUNDS, FAULT_ROUNDS, CUT_ROUNDS, COPY_KILLS, COPY_LOSSES, LOSSY_COPIES, SOAK_SEED
+#                   SOAK_ROUNDS, FAULT_ROUNDS, CUT_ROUNDS, COPY_KILLS, COPY_LOSSES, CAPTURE_KILLS, LOSSY_COPIES, SOAK_SEED
 #   make fuzz       what parses hostile bytes, on bytes made up; FUZZ_SECONDS for each parser
 #   make lint       ruff and clang-format
 #   make types      mypy, and the stubs of the C binding against the binding itself
@@ -32,6 +32,7 @@ FAULT_ROUNDS ?= 100
 CUT_ROUNDS ?= 50
 COPY_KILLS ?= 200
 COPY_LOSSES ?= 50
+CAPTURE_KILLS ?= 200
 LOSSY_COPIES ?= 150
 SOAK_SEED := $(or $(SOAK_SEED),$(shell date +%s))
 
@@ -59,13 +60,14 @@ soak: build-test
 	@echo "SOAK_SEED=$(SOAK_SEED)"
 	@NTX_SOAK_ROUNDS=$(SOAK_ROUNDS) NTX_FAULT_ROUNDS=$(FAULT_ROUNDS) NTX_CUT_ROUNDS=$(CUT_ROUNDS) \
 	    NTX_COPY_KILLS=$(COPY_KILLS) NTX_COPY_SIZE=4G NTX_COPY_BANDWIDTH=200M NTX_COPY_LOSSES=$(COPY_LOSSES) \
-	    NTX_LOSSY_COPIES=$(LOSSY_COPIES) NTX_SOAK_SEED=$(SOAK_SEED) NTX_RESUME_LONG=1 \
+	    NTX_CAPTURE_KILLS=$(CAPTURE_KILLS) NTX_LOSSY_COPIES=$(LOSSY_COPIES) NTX_SOAK_SEED=$(SOAK_SEED) \
+	    NTX_RESUME_LONG=1 \
 	    $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 \
 	    tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py \
 	    tests/capture/test_together_killed.py tests/capture/test_together_faults.py tests/repository/test_power_cuts.py \
 	    tests/capture/test_resume.py tests/capture/test_resume_damaged.py tests/capture/test_resume_killed.py \
 	    tests/copying/test_killed.py tests/copying/test_lost.py tests/copying/test_power_cuts.py \
-	    tests/interop/test_lossy_link.py
+	    tests/capture/test_many_kills.py tests/capture/test_power_cuts.py tests/interop/test_lossy_link.py
 
 fuzz: build-test
 	@$(PYTHON_OF_VENV) -m tests.fuzz.fuzzing $(FUZZ_SECONDS)
