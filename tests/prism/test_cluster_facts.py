@@ -16,6 +16,8 @@ from ntxengine.prism.kept import FAILED_S, KEPT_S
 from ntxengine.prism.models import ClusterFacts, Family, Vm
 from ntxengine.prism.v3.element import ElementPrism
 from ntxengine.prism.v4.central import CentralPrism
+from ntxengine.sim import Simulator
+from tests.prism.conftest import Connect
 from tests.prism.hostile import HandClock, Hostile, reply
 
 CLUSTER, OTHER = (str(uuid.UUID(int=number)) for number in (1, 2))
@@ -128,3 +130,24 @@ async def test_a_cluster_that_has_no_name_for_a_moment_is_no_cluster_of_another_
 async def _on(prism: Prism, cluster: str) -> list[str]:
     found = search_vms(Cluster(prism, prism.findings), VmFilter(cluster))
     return [vm.name async for vm in found if isinstance(vm, Vm)]
+
+
+@pytest.mark.parametrize(
+    ("whole", "family", "told"),
+    [
+        (True, "v4", (True, "SOFTWARE", False)),
+        (False, "v4", (False, "SOFTWARE", False)),
+        (True, "v3", (True, "", None)),
+        (False, "v3", (False, "", None)),
+    ],
+)
+async def test_what_a_cluster_encrypts(
+    connect: Connect, sim: Simulator, family: Family, whole: bool, told: tuple[object, ...]
+) -> None:
+    config = sim.world.clusters[0].config
+    config.encrypted, config.containers[0].encrypted = whole, True
+
+    async with connect(family) as prism:
+        found = await prism.cluster(sim.world.cluster_id)
+
+    assert (found.is_encrypted, found.encryption, found.encrypts_traffic) == told

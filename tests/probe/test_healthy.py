@@ -108,6 +108,24 @@ async def test_it_asks_few_questions(lab: Lab) -> None:
     assert len(lab.sim.requests) - before < 45
 
 
+@pytest.mark.parametrize("family", [v4, v3])
+async def test_it_says_what_the_cluster_encrypts(family: Callable[[Lab], None], lab: Lab) -> None:
+    family(lab)
+    told = []
+    for of_cluster, of_container in ((False, False), (False, True), (True, True)):
+        lab.patch.setattr(lab.sim.world.clusters[0].config, "encrypted", of_cluster)
+        lab.patch.setattr(lab.sim.config.containers[1], "encrypted", of_container)
+        found = await lab.probe()
+        told += [line.result.text for line in found.lines if line.key == "cluster.encryption"]
+
+    how = " (software)" if family is v4 else ""
+    assert told == [
+        "pe1 encrypts nothing of what it stores",
+        f"pe1 encrypts 1 of 2 containers{how}: fast",
+        f"pe1 encrypts all that it stores{how}",
+    ]
+
+
 async def test_it_says_what_it_saw(lab: Lab) -> None:
     found = await lab.probe()
 

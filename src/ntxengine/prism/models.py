@@ -147,8 +147,10 @@ class ClusterFacts:
 
     `address` is the IP address that its Prism Element is reached at, "" if what is told is none.  `storage_type` is
     Prism's word for what it stores on: ALL_FLASH, MIXED, ALL_HDD.  `nfs_allowed` are the clients that may mount its
-    storage containers, as Prism writes them, None where that is not told.  `may_be_told_later`: Prism could not tell
-    anything now.
+    storage containers, as Prism writes them, None where that is not told.  `is_encrypted`: all that it stores is, at
+    rest; False where its storage containers say it each, None where that is not told.  `encryption` is Prism's word for
+    how: SOFTWARE, HARDWARE.  `encrypts_traffic`: what its controller VMs send each other.  `may_be_told_later`: Prism
+    could not tell anything now.
     """
 
     id: str
@@ -157,6 +159,9 @@ class ClusterFacts:
     address: str = ""
     storage_type: str = ""
     nfs_allowed: tuple[str, ...] | None = None
+    is_encrypted: bool | None = None
+    encryption: str = ""
+    encrypts_traffic: bool | None = None
     may_be_told_later: bool = False
 
 

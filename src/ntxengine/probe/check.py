@@ -17,7 +17,7 @@ from ntxengine.attach import Attacher
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.http.certificate import Certificate
 from ntxengine.prism.inquiry import Inquiry, Reply
-from ntxengine.prism.models import ClusterFacts, RecoveryPoint, Vm
+from ntxengine.prism.models import ClusterFacts, Container, RecoveryPoint, Vm
 from ntxengine.probe.machine import Machine
 from ntxengine.probe.model import Line, ProbeOptions, Result, blocked
 
@@ -62,8 +62,9 @@ class Probed:
 class Context:
     """What is probed, and what is known by now.  `prism` is what a capture would speak to, at the place `at`.
 
-    `attachers` are those that can be used, by their names, as they looked at the VM; `attacher` is the chosen one.
-    `names` are those that were met, and that a report without names must not have.
+    `containers` are None where the account may not see them.  `attachers` are those that can be used, by their names,
+    as they looked at the VM; `attacher` is the chosen one.  `names` are those that were met, and that a report without
+    names must not have.
     """
 
     options: ProbeOptions
@@ -74,6 +75,7 @@ class Context:
     prism: Prism | None = None
     at: Probed | None = None
     clusters: list[ClusterFacts] = field(default_factory=list)
+    containers: list[Container] | None = None
     vm: Vm | None = None
     worker: Vm | None = None
     attachers: dict[str, Attacher] = field(default_factory=dict)

@@ -1,4 +1,5 @@
-"""The cluster: its change tracker, its version, who computes changed regions, its containers, what we left there."""
+"""The cluster: its change tracker, its version, who computes changed regions, its containers, what it encrypts, what we
+left there."""
 
 from __future__ import annotations
 
@@ -145,7 +146,7 @@ class Containers(Check):
             )
         if reply.outcome != "good":
             return warning(f"not told: {reply.text}", AGAIN)
-        found = await context.prism.containers()
+        found = context.containers = await context.prism.containers()
         context.names |= {host for each in found for host in each.nfs_allowed or () if not is_address(host)}
         words = [word for each in context.clusters for word in await storage_words_of(context.prism, each)]
         tiers = list(dict.fromkeys(words))
@@ -169,6 +170,28 @@ class Containers(Check):
         more = f"; and {len(found) - MAX_SHOWN} more" if len(found) > MAX_SHOWN else ""
         on = f" (disks: {', '.join(tiers)})" if tiers else ""
         return ok(f"{shown_ones}{more}{on}", **facts)
+
+
+class Encryption(Check):
+    """What the cluster encrypts at rest: a point holds the same bytes, and `ntx` does not encrypt them."""
+
+    name = "encryption"
+
+    async def run(self, context: Context) -> Result:
+        facts: Facts = {
+            "clusters": [
+                {
+                    "cluster_id": each.id,
+                    "name": each.name,
+                    "encrypted": _YES_NO[each.is_encrypted],
+                    "encryption": each.encryption,
+                    "traffic_encrypted": _YES_NO[each.encrypts_traffic],
+                }
+                for each in context.clusters
+            ]
+        }
+        told = "; ".join(f"{_named(each)} {_encryption(each, context.containers)}" for each in context.clusters)
+        return ok(told or "not told", **facts)
 
 
 class Leftovers(Check):
@@ -208,6 +231,20 @@ def _container(container: Container) -> str:
     }
     told = [name for name, is_so in traits.items() if is_so] or ["plain"]
     return f"{container.name}: {', '.join(told)}"
+
+
+def _encryption(cluster: ClusterFacts, containers: list[Container] | None) -> str:
+    """Say what of a cluster is encrypted; of its containers where it is not encrypted as a whole."""
+    how = f" ({cluster.encryption.lower().replace('_', ' ')})" if cluster.encryption else ""
+    if cluster.is_encrypted:
+        return f"encrypts all that it stores{how}"
+    ours = [each for each in containers or () if each.cluster_id in ("", cluster.id)]
+    some = [each.name for each in ours if each.is_encrypted]
+    if some:
+        more = f" and {len(some) - MAX_SHOWN} more" if len(some) > MAX_SHOWN else ""
+        return f"encrypts {len(some)} of {len(ours)} containers{how}: {', '.join(some[:MAX_SHOWN])}{more}"
+    is_told = cluster.is_encrypted is False or any(each.is_encrypted is False for each in ours)
+    return "encrypts nothing of what it stores" if is_told else "does not tell whether it encrypts what it stores"
 
 
 def is_address(text: str) -> bool:

@@ -67,6 +67,7 @@ def _of_cluster(context: Context, sees: tuple[str, ...]) -> list[Check]:
         cluster.Version("cluster", needs=_SPEAKS, after=found),
         cluster.Computing("cluster", needs=("cluster.version",)),
         cluster.Containers("cluster", needs=_SPEAKS, after=("cluster.version",)),
+        cluster.Encryption("cluster", needs=("cluster.version",), after=("cluster.containers",)),
         cluster.Leftovers("cluster", needs=_SPEAKS, after=sees),
     ]
     if found:

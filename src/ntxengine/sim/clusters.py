@@ -57,13 +57,14 @@ def two_hosts() -> list[HostConfig]:
 
 @dataclass
 class ClusterConfig:
-    """A cluster; `element_host` is the address of its Prism Element."""
+    """A cluster; `element_host` is the address of its Prism Element.  `encrypted`: all of it, not a container alone."""
 
     name: str
     element_host: str
     hosts: list[HostConfig] = field(default_factory=two_hosts)
     containers: list[ContainerConfig] = field(default_factory=lambda: [ContainerConfig()])
     nfs_allowed: list[str] = field(default_factory=list)
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)

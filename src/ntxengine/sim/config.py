@@ -147,7 +147,7 @@ class SimConfig:
     `central_first` lists Prism Central before the cluster; it is listed as a cluster too.
     `aos` is the version of the cluster.
     `api_key` is the key of a service account; Prism Central takes it for v4.
-    `containers`, `hosts` and `nfs_allowed` are of the first cluster, `clusters` are others (clusters.py).
+    `containers`, `hosts`, `nfs_allowed` and `encrypted` are of the first cluster, `clusters` are others (clusters.py).
     `nfs` serves the containers of the first cluster over NFS (nfs.py), to whom `nfs_allowed` names.
     `categories` are those that there are besides the ones of VMs, `key=value`.
     `worker` is the VM that disks are hot-added to; it is added to `vms` when no VM has that name; None adds none.
@@ -158,6 +158,7 @@ class SimConfig:
     containers: list[ContainerConfig] = field(default_factory=lambda: [ContainerConfig()])
     hosts: list[HostConfig] = field(default_factory=two_hosts)
     nfs_allowed: list[str] = field(default_factory=list)
+    encrypted: bool = False
     nfs: bool = False
     clusters: list[ClusterConfig] = field(default_factory=list)
     categories: list[str] = field(default_factory=list)
@@ -229,7 +230,9 @@ class SimConfig:
 
     def all_clusters(self) -> list[ClusterConfig]:
         """Return every cluster, the first one first."""
-        first = ClusterConfig(self.cluster_name, self.element_host, self.hosts, self.containers, self.nfs_allowed)
+        first = ClusterConfig(
+            self.cluster_name, self.element_host, self.hosts, self.containers, self.nfs_allowed, self.encrypted
+        )
         return [first, *self.clusters]
 
     def _check_vm(self, vm: VmConfig, containers: list[str]) -> None:

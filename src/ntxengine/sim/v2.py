@@ -82,6 +82,7 @@ async def _cluster(call: Call) -> Response:
             "cluster_external_data_services_ipaddress": world.data_services or None,
             "global_nfs_white_list": cluster.config.nfs_allowed,
             "storage_type": cluster.storage_type,
+            "encrypted": cluster.config.encrypted,
             "operation_mode": "NORMAL",
             "is_upgrade_in_progress": False,
             "is_registered_to_pc": True,

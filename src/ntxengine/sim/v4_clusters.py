@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 from starlette.responses import Response
 
@@ -58,7 +59,7 @@ def _cluster_json(world: World, cluster: Cluster) -> Json:
         f"{_CLU}.Cluster",
         extId=cluster.id,
         name=cluster.name,
-        config=_config(world.config.aos, function="AOS", software="NOS", hypervisors=["AHV"]),
+        config=_config(world.config.aos, function="AOS", software="NOS", hypervisors=["AHV"], **_encryption(cluster)),
         network=network,
         nodes=typed(f"{_CLU}.NodeReference", numberOfNodes=len(nodes), nodeList=nodes),
         vmCount=len(world.vms_of(cluster)),
@@ -79,7 +80,18 @@ def _central_json(world: World) -> Json:
     )
 
 
-def _config(version: str, *, function: str, software: str, hypervisors: list[str]) -> Json:
+def _encryption(cluster: Cluster) -> Json:
+    """Return how it encrypts: the whole cluster, or containers; the lists are null where nothing is."""
+    scope = "CLUSTER" if cluster.config.encrypted else "CONTAINER"
+    is_used = cluster.config.encrypted or any(each.encrypted for each in cluster.config.containers)
+    return {
+        "encryptionOption": ["SOFTWARE"] if is_used else None,
+        "encryptionScope": [scope] if is_used else None,
+        "encryptionInTransitStatus": "DISABLED",
+    }
+
+
+def _config(version: str, *, function: str, software: str, hypervisors: list[str], **more: Any) -> Json:
     build = typed(
         f"{_CLU}.BuildReference",
         version=".".join(version.split(".")[: 3 if version.startswith("pc.") else 2]),
@@ -95,6 +107,7 @@ def _config(version: str, *, function: str, software: str, hypervisors: list[str
         clusterSoftwareMap=[typed(f"{_CLU}.SoftwareMapReference", softwareType=software, version=version)],
         hypervisorTypes=hypervisors,
         isLts=False,
+        **more,
     )
 
 

@@ -105,6 +105,7 @@ class V2Cluster(msgspec.Struct):
     cluster_external_data_services_ipaddress: str | None = None
     global_nfs_white_list: list[str] | None = None
     cluster_external_ipaddress: str | None = None
+    encrypted: bool | None = None
 
     @property
     def data_services(self) -> str:
@@ -121,6 +122,7 @@ class V2Cluster(msgspec.Struct):
             address=ip_address_from(self.cluster_external_ipaddress or ""),
             storage_type=one_line(self.storage_type or ""),
             nfs_allowed=None if clients is None else tuple(map(one_line, clients)),
+            is_encrypted=self.encrypted,
         )
 
 

@@ -18,6 +18,20 @@ class _BuildInfo(msgspec.Struct, rename="camel"):
 
 class _ClusterConfig(msgspec.Struct, rename="camel"):
     build_info: _BuildInfo | None = None
+    encryption_option: list[str] | None = None
+    encryption_scope: list[str] | None = None
+    encryption_in_transit_status: str | None = None
+
+    @property
+    def is_encrypted(self) -> bool | None:
+        """Whether the cluster as a whole is; None where there is no scope, or one that we do not know."""
+        scopes = set(self.encryption_scope or ())
+        return True if "CLUSTER" in scopes else False if scopes == {"CONTAINER"} else None
+
+    @property
+    def encryption(self) -> str:
+        """How, in Prism's words: SOFTWARE, HARDWARE; "" where that is not told."""
+        return one_line(", ".join(word for word in self.encryption_option or () if not word.startswith("$")))
 
 
 class _Network(msgspec.Struct, rename="camel"):
@@ -41,7 +55,8 @@ class ClusterState(msgspec.Struct, rename="camel"):
 
     def facts(self, cluster_id: str) -> ClusterFacts:
         """Return it as our model."""
-        build = (self.config.build_info if self.config else None) or _BuildInfo()
+        config = self.config or _ClusterConfig()
+        build = config.build_info or _BuildInfo()
         version = read_version(one_line(build.full_version or ""), one_line(build.version or ""))
         network = self.network or _Network()
         clients = network.nfs_subnet_whitelist
@@ -51,6 +66,9 @@ class ClusterState(msgspec.Struct, rename="camel"):
             version,
             ip_address_from((network.external_address or IpAddress()).text),
             nfs_allowed=None if clients is None else tuple(map(one_line, clients)),
+            is_encrypted=config.is_encrypted,
+            encryption=config.encryption,
+            encrypts_traffic={"ENABLED": True, "DISABLED": False}.get(config.encryption_in_transit_status or ""),
         )
 
 
