@@ -202,8 +202,9 @@ def _calls(where: object) -> list[str]:
     return [name for name, value in vars(where).items() if inspect.iscoroutinefunction(value) and name[0] != "_"]
 
 
-def test_what_a_document_says_proves_it_is_a_test() -> None:
-    named = set(re.findall(r"\b(?:test|fuzz)_\w+\.(?:c|py)\b", (ROOT / "docs/nbd.md").read_text()))
+@pytest.mark.parametrize("document", ["nbd.md", "security.md"])
+def test_what_a_document_says_proves_it_is_a_test(document: str) -> None:
+    named = set(re.findall(r"\b(?:test|fuzz)_\w+\.(?:c|py)\b", (ROOT / "docs" / document).read_text()))
 
     assert named
     assert not named - {path.name for path in (ROOT / "tests").rglob("*")}
