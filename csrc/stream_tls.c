@@ -31,6 +31,7 @@ struct tls {
     uint8_t *out;
     size_t out_start, out_end;
     unsigned reads;    /* that one call of OpenSSL may still make */
+    unsigned records;  /* sent since our key was made */
     size_t ahead;      /* bytes of the caller's that are in out, of which it has not been told */
     short reads_after; /* what to poll for before receiving again */
     bool may_hold_more, has_ended, was_asked_for_certificate, is_handshake, has_received;
@@ -167,6 +168,19 @@ static void end(struct tls *tls)
     tls->failure = -EKEYREJECTED;
 }
 
+/* RFC 8446 section 5.5: a key serves for so many records, and OpenSSL does not count them.  A new one of ours is
+ * announced with what is sent next.  That of the server is its own affair: one that has a thread for each direction
+ * (nbdkit with GnuTLS 3.7) loses the connection when it is asked. LIMIT: TLS 1.2 would need another handshake, which
+ * neither end does: its keys last as long as the connection. */
+static void count_sent_record(struct tls *tls)
+{
+    if (++tls->records < tls->shared->records_per_key || SSL_version(tls->ssl) < TLS1_3_VERSION)
+        return;
+    if (SSL_key_update(tls->ssl, SSL_KEY_UPDATE_NOT_REQUESTED) == 1) /* else one is under way: soon again */
+        tls->records = 0;
+    ERR_clear_error();
+}
+
 /* ------------------------------------------------------------------------------------------------ sending */
 
 /* Encrypt one record of vectors behind what is ahead.  False: there is nothing left, or no room. */
@@ -190,6 +204,8 @@ static bool seal_record(struct tls *tls, const struct iovec *vectors, unsigned c
     if (done != 1 && SSL_get_error(tls->ssl, done) != SSL_ERROR_WANT_WRITE && failed(tls) == 0)
         (void)fail(tls, -EPIPE);
     tls->ahead += written;
+    if (done == 1)
+        count_sent_record(tls);
     return done == 1;
 }
 

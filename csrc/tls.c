@@ -216,6 +216,7 @@ int ntx_tls_new(const struct ntx_tls_options *options, struct ntx_tls **tls, str
     if (made == NULL)
         return no_memory(err);
     made->users = 1;
+    made->records_per_key = NTX_TLS_RECORDS_PER_KEY;
     made->context = SSL_CTX_new(TLS_client_method());
     if (made->context == NULL) {
         ntx_tls_free(made);

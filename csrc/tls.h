@@ -15,15 +15,17 @@
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 
-#define NTX_TLS_MAX_USER 128u /* bytes of a PSK identity: what every library takes */
-#define NTX_TLS_MAX_PSK 64u   /* bytes of a PSK: what GnuTLS takes */
-#define NTX_TLS_MAX_HOST 255u /* a DNS name has no more */
+#define NTX_TLS_MAX_USER 128u              /* bytes of a PSK identity: what every library takes */
+#define NTX_TLS_MAX_PSK 64u                /* bytes of a PSK: what GnuTLS takes */
+#define NTX_TLS_RECORDS_PER_KEY (1u << 23) /* sent: 128 GiB in full ones; one of AES-GCM is good for 2^24.5 */
+#define NTX_TLS_MAX_HOST 255u              /* a DNS name has no more */
 
 struct ntx_tls {
     SSL_CTX *context; /* its app data is this struct */
     _Atomic unsigned users;
     bool has_psk, has_certificate;
     bool is_address; /* host is */
+    unsigned records_per_key;
     size_t psk_size;
     uint8_t psk[NTX_TLS_MAX_PSK];
     char user[NTX_TLS_MAX_USER + 1];

@@ -35,6 +35,21 @@ static void echo_with_new_keys(struct tls_peer *peer)
     }
 }
 
+static _Atomic unsigned keys_told;
+
+static void note_new_keys(int is_sent, int version, int type, const void *data, size_t length, SSL *ssl, void *unused)
+{
+    (void)version, (void)ssl, (void)unused;
+    if (!is_sent && type == SSL3_RT_HANDSHAKE && length > 0 && *(const uint8_t *)data == SSL3_MT_KEY_UPDATE)
+        keys_told++;
+}
+
+static void echo_noting_new_keys(struct tls_peer *peer)
+{
+    SSL_set_msg_callback(peer->ssl, note_new_keys);
+    echo(peer);
+}
+
 /* One byte, and then a wish for another handshake (TLS 1.2). */
 static void renegotiate(struct tls_peer *peer)
 {
@@ -189,6 +204,26 @@ static void test_new_keys_at_any_time_cost_no_byte(void)
 
         tls_peer_end(&peer, stream);
     }
+}
+
+static void test_keys_do_not_serve_for_ever(void)
+{
+    struct ntx_tls *few = make_tls(trusting(&ca, "localhost"));
+    few->records_per_key = 10;
+
+    for (unsigned is_narrow = 0; is_narrow < 2; is_narrow++) {
+        struct tls_peer peer = {.identity = &server, .serve = echo_noting_new_keys};
+        struct ntx_stream *stream = tls_peer_open(&peer, few);
+        keys_told = 0;
+        if (is_narrow)
+            narrow(&peer);
+
+        exchange(stream);
+
+        tls_peer_end(&peer, stream);
+        CHECK(keys_told > ALL / 16384 / 10);
+    }
+    ntx_tls_free(few);
 }
 
 static void test_key_serves_as_well_as_a_certificate(void)
@@ -367,6 +402,7 @@ int main(void)
     RUN(test_bytes_arrive_as_they_were_sent);
     RUN(test_socket_that_takes_little_costs_no_byte);
     RUN(test_new_keys_at_any_time_cost_no_byte);
+    RUN(test_keys_do_not_serve_for_ever);
     RUN(test_key_serves_as_well_as_a_certificate);
     RUN(test_another_handshake_is_declined_and_costs_nothing);
     RUN(test_server_that_never_stops_sending_nothing_is_left_in_time);
