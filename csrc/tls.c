@@ -46,6 +46,7 @@ static BIO *open_pem(const struct ntx_pem *file)
 static int trust(struct ntx_tls *tls, const struct ntx_pem *file, struct ntx_error *err)
 {
     X509_STORE *store = SSL_CTX_get_cert_store(tls->context);
+    X509_VERIFY_PARAM *param = SSL_CTX_get0_param(tls->context);
     BIO *bio = open_pem(file);
     unsigned count = 0;
     X509 *certificate;
@@ -61,6 +62,9 @@ static int trust(struct ntx_tls *tls, const struct ntx_pem *file, struct ntx_err
     if (count == 0 || !is_end)
         return bad_file(err, file, count == 0 ? "holds no certificate in PEM" : "a certificate in it is damaged");
     ERR_clear_error();
+    /* Who names an intermediate CA, or the server's own certificate, need not have the root above it. */
+    if (X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_PARTIAL_CHAIN) != 1)
+        return no_memory(err);
     return 0;
 }
 
@@ -104,6 +108,10 @@ static int use_certificate(struct ntx_tls *tls, const struct ntx_pem *file, stru
             is_good = false;
             why = "a certificate of the chain in it cannot be used";
         }
+    if (is_good && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE) {
+        is_good = false;
+        why = "a certificate of the chain in it is damaged";
+    }
     BIO_free(bio);
     if (!is_good)
         return bad_file(err, file, why);

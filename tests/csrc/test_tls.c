@@ -92,6 +92,21 @@ static void test_self_signed_certificate_is_trusted_only_when_it_is_given(void)
     free_identity(&alone);
 }
 
+/* Whoever names it need not have the root that signed it. */
+static void test_intermediate_that_is_named_is_trusted_alone(void)
+{
+    struct identity between = make_identity(&ca, "between", NULL, 10);
+    struct identity below = make_identity(&between, "below", "DNS:localhost", 10);
+
+    check_trust(&(struct tls_peer){.identity = &below}, make_tls(trusting(&between, "localhost")));
+    check_no_trust(&(struct tls_peer){.identity = &below}, make_tls(trusting(&ca, "localhost")),
+                   "no CA that was given");
+    check_no_trust(&(struct tls_peer){.identity = &server}, make_tls(trusting(&between, "localhost")),
+                   "no CA that was given");
+    free_identity(&below);
+    free_identity(&between);
+}
+
 /* ---------------------------------------------------------------------------------------------- the client */
 
 static struct ntx_tls *showing(const struct identity *identity)
@@ -221,6 +236,10 @@ static void test_damaged_certificate_behind_a_good_one_is_refused(void)
     options.ca = pem_of("ca.pem", text);
 
     check_options(options, "ca.pem: a certificate in it is damaged");
+    options.ca = pem_of("ca.pem", ca.certificate_pem);
+    options.certificate = pem_of("c.pem", text);
+    options.key = pem_of("k.pem", ca.key_pem);
+    check_options(options, "c.pem: a certificate of the chain in it is damaged");
 }
 
 static void test_expired_certificate_of_ours_is_not_shown(void)
@@ -271,6 +290,7 @@ int main(void)
     RUN(test_names_in_a_certificate_are_made_printable);
     RUN(test_expired_certificate_says_since_when);
     RUN(test_self_signed_certificate_is_trusted_only_when_it_is_given);
+    RUN(test_intermediate_that_is_named_is_trusted_alone);
     RUN(test_client_certificate_is_shown);
     RUN(test_server_that_does_not_trust_us_says_why);
     RUN(test_older_server_that_does_not_trust_us_says_why);
