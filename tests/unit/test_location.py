@@ -64,6 +64,13 @@ def test_a_host_that_cannot_be_read_is_shown_in_brackets(text: str, right: str) 
     assert right in str(caught.value)
 
 
+def test_tls_inside_ssh_is_refused_and_says_what_is_encrypted() -> None:
+    with pytest.raises(
+        OptionsError, match=r"nbds\+ssh:// is not supported: nbd\+ssh:// is encrypted as far as the ssh server"
+    ):
+        parse("nbds+ssh://host/x")
+
+
 @pytest.mark.parametrize("text", ["nbd://[fe80::1%25eth0]:10809/", "nbd://[fe80::1%eth0]:10809/"])
 def test_the_interface_of_an_address_may_be_written_as_messages_write_it(text: str) -> None:
     assert parse(text).host == "fe80::1%eth0"
