@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -46,14 +46,17 @@ async def kept_by_cluster(
     """Extend the expiry of a recovery point, which is at `until` now, again and again.
 
     `extended` is told of each new one.  That it cannot be extended is a warning, once, and tried again.
+    Errors: what `extended` and `warn` raise, but for NtxError.
     """
     extending = asyncio.create_task(_extend(prism, point, until, lifetime, extended, warn, clock or Clock()))
     try:
         yield
     finally:
         extending.cancel()
-        with suppress(asyncio.CancelledError):
-            await extending
+        await asyncio.wait([extending])
+        failure = None if extending.cancelled() else extending.exception()
+    if failure is not None:
+        raise failure
 
 
 async def _extend(

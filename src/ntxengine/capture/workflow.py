@@ -164,7 +164,7 @@ class _Capture:
             with self._stages(Stage.COMMIT):
                 point = await self._commit(unfinished, record, plan)
         except BaseException as error:
-            await self._end_early(error)
+            await run_to_completion(self._end_early(error))
             raise
         self._emit(PointCommitted(**self._subject))
         with self._stages(Stage.RELEASE):
@@ -185,7 +185,7 @@ class _Capture:
             else:
                 self._tell_undo()
         finally:
-            await run_to_completion(self._undo.run())
+            await self._undo.run()
         if is_of_callback:
             self._emit.raise_failure()
 
