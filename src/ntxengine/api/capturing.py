@@ -37,7 +37,8 @@ async def capture_vm(
     server, and no other way.
     `on_event` is called in the event loop, often, with a subclass of Event; what it raises ends the capture.
     Errors: NotFoundError, OptionsError (no way to the bytes), LockedError; whatever a part of the workflow raises
-            first.  Nothing is left then, here or on the cluster, except what the log says could not be removed.
+            first.  Nothing is left then, here or on the cluster, except what the log says could not be removed, and
+            what the next capture of the VM goes on with, of which a warning tells.
     """
     found = await find_vm(cluster, vm)
     attach = AttachOptions(

@@ -28,8 +28,10 @@ from ntxengine.capture.recorded import remove_attached
 from ntxengine.capture.report import stored_guest_tools
 from ntxengine.dataplane.retry import is_lost_connection
 from ntxengine.errors import (
+    AttachError,
     Cancelled,
     ChecksumMismatch,
+    LockedError,
     NotFoundError,
     NtxError,
     OptionsError,
@@ -64,6 +66,9 @@ MOST_IN_VAIN = 3
 
 _NEARLY = timedelta(minutes=10)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_OVER_SOON = (asyncio.CancelledError, Cancelled, AttachError, PrismBusy, PrismConnectionError, PrismTimeout)
+_ON_THE_WAY_THERE = (LockedError, NotFoundError, PrismError)
+"""What a capture that begins anew would meet, too: it says nothing against what was copied."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +130,9 @@ def resume_of(plan: CapturePlan, unfinished: UnfinishedPoint, frozen: Frozen, op
 async def is_kept(error: BaseException, unfinished: UnfinishedPoint, resume: StoredResume | None) -> bool:
     """Say whether what was copied is kept, for the next capture to go on with, when one ends with `error`.
 
-    What stopped it may be over by then: a signal, a connection, no room for the image, a Prism that is busy.  One that
-    was gone on with already, as `resume` tells, is kept whatever stops it, but for bytes that are wrong, and until it
-    has failed in vain too often.
+    What stopped it may be over by then: a signal, a lost connection, no room for the image, a busy cluster.  One that
+    was gone on with already, as `resume` tells, is kept whatever stops it, but for bytes that are wrong, and until its
+    copy has failed in vain too often.
     """
     if isinstance(error, ChecksumMismatch | CannotResume) or not unfinished.has_progress:
         return False
@@ -135,27 +140,26 @@ async def is_kept(error: BaseException, unfinished: UnfinishedPoint, resume: Sto
         return True
     if resume is None:
         return False
+    if isinstance(error, _ON_THE_WAY_THERE):
+        return True
     got_further = await unfinished.bytes_stored() > resume.bytes_done
     in_vain = 0 if got_further else resume.in_vain + 1
     if in_vain >= MOST_IN_VAIN:
         log.warning(
-            "point %s was gone on with %d times, and failed each time without getting further: it is given up, and the "
-            "next capture begins anew",
+            "point %s, which was gone on with, failed %d times in a row without getting further: it is given up, and "
+            "the next capture begins anew",
             unfinished.id,
             in_vain,
         )
         return False
     with suppress(TargetError):  # it is counted the next time
-        await unfinished.keep_resume(dataclasses.replace(resume, in_vain=in_vain))
+        await unfinished.keep_in_vain(in_vain)
     return True
 
 
 def _passes(error: BaseException) -> bool:
     is_full = isinstance(error, PlaceError) and error.errno in _NO_ROOM
-    is_over_soon = isinstance(
-        error, asyncio.CancelledError | Cancelled | PrismBusy | PrismConnectionError | PrismTimeout
-    )
-    return is_full or is_over_soon or is_lost_connection(error)
+    return is_full or isinstance(error, _OVER_SOON) or is_lost_connection(error)
 
 
 class Resumer:

@@ -81,7 +81,7 @@ def points_command(vm: str | None, repository: Path, with_report: bool, screen: 
     else:
         screen.table(COLUMNS, _rows(health, interrupted))
     if not health.points and not health.unreadable:
-        screen.note("no points")
+        screen.note("no point is whole yet" if interrupted else "no points")
     for each in interrupted:
         screen.note(interrupted_text(each))
     _warn_of_distrust(health, screen)

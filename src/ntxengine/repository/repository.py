@@ -81,6 +81,10 @@ class UnfinishedPoint:
         """Change until when the cluster keeps the recovery point.  Errors: TargetError."""
         await to_thread_joined(self._blocking.keep_until, expires_at)
 
+    async def keep_in_vain(self, times: int) -> None:
+        """Change how often in a row the capture has failed without getting further.  Errors: TargetError."""
+        await to_thread_joined(self._blocking.keep_in_vain, times)
+
     async def bytes_stored(self) -> int:
         """Return how many bytes of all disks a next capture would find stored."""
         return await to_thread_joined(self._blocking.bytes_stored)

@@ -134,6 +134,11 @@ class BlockingUnfinishedPoint:
         if self._resume is not None:
             self.keep_resume(replace(self._resume, expires_at=expires_at))
 
+    def keep_in_vain(self, times: int) -> None:
+        """Change how often in a row the capture has failed without getting further.  Errors: TargetError."""
+        if self._resume is not None:
+            self.keep_resume(replace(self._resume, in_vain=times))
+
     def bytes_stored(self) -> int:
         """Return how many bytes of all disks a next capture would find stored.  Blocks: a small read for each disk."""
         return 0 if self._resume is None else interrupted.bytes_stored(self.path, self._resume)
