@@ -66,8 +66,10 @@ class Documents:
         self.run("restore", "demo", "out")
         self.run("restore", "demo", "out", "--dry-run", code=2)
         self._kill_a_capture()
+        assert self.run("points")["interrupted"]
         self.run("sweep", "--dry-run")
         self.run("sweep")
+        self.run("sweep", "--unfinished")
 
     def _kill_a_capture(self) -> None:
         """Leave a disk, a recovery point and an unfinished point for sweep to name."""
