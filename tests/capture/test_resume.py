@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ntxengine.capture import CaptureOptions, workflow
+from ntxengine.capture import Audit, CaptureOptions, workflow
 from ntxengine.capture.disk import CapturedDisk, capture_disk
 from ntxengine.capture.expiry import Clock, kept_by_cluster
 from ntxengine.errors import PrismTimeout, SourceError
@@ -213,7 +213,9 @@ async def test_what_is_not_as_it_was_is_given_up_and_a_warning_says_why(v4_lab: 
         (unfinished / "resume").write_bytes(damaged)
         await refused("is damaged")
     (unfinished / "resume").write_bytes(record)
-    assert (await find(lab)).resumption is not None
+    audited = await find(lab, audit=Audit(share=0.5))
+    assert audited.resumption is not None
+    assert "disks that were begun without --audit are not audited now" in audited.warnings[-1]
     (known,) = lab.sim.world.state.points
     await lab.prism.delete_recovery_point(known)
     write_after_freeze(lab)

@@ -180,7 +180,7 @@ def test_capture_whose_output_nobody_reads_is_whole(hand: Hand, tmp_path: Path) 
     assert not list(hand.repository.glob("*/.unfinished-*"))
 
 
-def test_interrupted_capture_leaves_nothing(hand: Hand, cluster: Simulator) -> None:
+def test_interrupted_capture_leaves_nothing_or_what_the_next_goes_on_with(hand: Hand, cluster: Simulator) -> None:
     hand.write(0, os.urandom(4 * 1024**2))
     points = len(cluster.world.state.points)
     arguments = ["capture", "demo", "--bandwidth", "256K", "--request-size", "64K", "--progress", "json"]
@@ -198,7 +198,10 @@ def test_interrupted_capture_leaves_nothing(hand: Hand, cluster: Simulator) -> N
     assert process.returncode == 130
     assert out == ""
     assert "interrupted by SIGINT" in err.splitlines()[-1]
-    assert hand.good("points", "--json").json["points"] == []
+    found = hand.good("points", "--json").json
+    assert found["points"] == []
+    assert len(found["interrupted"]) == err.count("is kept as point")
+    hand.good("sweep", "--unfinished")
     assert len(cluster.world.state.points) == points
     assert not list(hand.repository.glob("*/.unfinished-*"))
 
@@ -218,10 +221,13 @@ def test_sweep_removes_what_a_kill_left(hand: Hand, cluster: Simulator) -> None:
     process.communicate()
     assert len(cluster.world.state.points) == before + 1
 
-    plan = hand.good("sweep", "-n", "--json").json
-    swept = hand.good("sweep", "--json").json
+    kept = hand.good("sweep", "--json").json
+    plan = hand.good("sweep", "-n", "--unfinished", "--json").json
+    swept = hand.good("sweep", "--unfinished", "--json").json
     again = hand.good("sweep", "--json").json
 
+    assert len(kept["resumable"]) == 1
+    assert {each["kind"] for each in kept["removed"]} <= {"disk"}
     assert {each["kind"] for each in plan["removed"]} >= {"recovery-point", "unfinished-point"}
     assert plan["removed"] == swept["removed"]
     assert again["removed"] == []

@@ -8,6 +8,7 @@ copying.py   its copy, which goes on after a lost connection
 resume.py    going on with one that was interrupted; resumed_disk.py: a disk of it
 readback.py  the proof                                             report.py    the numbers
 audit.py     whether the cluster told all                          record.py    what the point says of itself
+expiry.py    letting the cluster keep the recovery point meanwhile
 recorded.py  what it made on the cluster                           several.py   several VMs
 options.py   how to capture                                        estimate.py  how many bytes it will add
 groups.py    volume groups of the VM                               clones.py    disks that captures attached to it

@@ -64,6 +64,9 @@ log = logging.getLogger(__name__)
 MOST_IN_VAIN = 3
 """Failures in a row that got no further, for a reason that does not pass: then nobody goes on."""
 
+_AUDIT = " --audit"
+"""Alone no reason to begin anew: what is copied is right without, and a later capture audits."""
+
 _NEARLY = timedelta(minutes=10)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _OVER_SOON = (asyncio.CancelledError, Cancelled, AttachError, PrismBusy, PrismConnectionError, PrismTimeout)
@@ -90,9 +93,8 @@ def asked(options: CaptureOptions) -> str:
     """Return the options that decide what a point is, as words."""
     words = [f"--consistency {options.consistency}"]
     words += [word for word, is_asked in (("--full", options.full), ("--scan", options.scan)) if is_asked]
-    words += ["--audit"] if options.audit is not None else []
     words += [] if options.volume_groups else ["--no-volume-groups"]
-    return " ".join(words)
+    return " ".join(words) + (_AUDIT if options.audit is not None else "")
 
 
 def resume_of(plan: CapturePlan, unfinished: UnfinishedPoint, frozen: Frozen, options: CaptureOptions) -> StoredResume:
@@ -244,6 +246,8 @@ class Resumer:
             f"the VM as it was frozen at {format_time(resume.frozen_at)}, not as it is now; {_copied(found)} already; "
             f"--no-resume begins anew"
         )
+        if _AUDIT in asked(self._options) and _AUDIT not in resume.asked:
+            self._warn(f"VM {plan.vm.name!r}: disks that were begun without --audit are not audited now")
         return Resumption(unfinished, plan, frozen, record, resume)
 
     async def _extended(self, point: RecoveryPoint) -> datetime | None:
@@ -277,7 +281,8 @@ class Resumer:
             raise _Differs(
                 f"it went on top of {resume.parent_id or 'nothing'}, a new one goes on {parent_id or 'nothing'}"
             )
-        if resume.asked != (now := asked(self._options)):
+        now = asked(self._options)
+        if resume.asked.replace(_AUDIT, "") != now.replace(_AUDIT, ""):
             raise _Differs(f"other options were given: {resume.asked} then, {now} now")
         before = {(disk.disk_id, disk.label) for disk in resume.disks}
         if before != {(each.disk.id.lower(), each.disk.label) for each in plan.disks}:
