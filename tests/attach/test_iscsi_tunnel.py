@@ -120,6 +120,26 @@ async def test_nobody_else_gets_through_the_port(
         await close(writer)
 
 
+async def test_a_connection_of_which_nobody_can_tell_whose_it_is_is_refused_and_the_next_one_taken(
+    gateway: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with LoopbackPort(Route("disk", gateway.login, FarEnd(port=1)), gateway.options()) as port:
+        with monkeypatch.context() as patched:
+            patched.setattr("ntxengine.tunnel.port._CONNECTIONS", tmp_path / "missing")
+            reader, writer = await asyncio.open_connection(*port.address)
+            assert await reader.read() == b""
+            await close(writer)
+        assert await port.complaint(within_s=0) is None
+
+        reader, writer = await asyncio.open_connection(*port.address)
+        assert await reader.read() == b""
+        await close(writer)
+        complaint = await port.complaint(within_s=5)
+
+    assert complaint is not None
+    assert "nothing answers" in complaint.text
+
+
 async def test_the_port_is_held_also_while_no_ssh_is_up(gateway: Sshd, tmp_path: Path) -> None:
     gateway.kill()
     async with LoopbackPort(Route("disk", gateway.login, FarEnd(port=1)), gateway.options()) as port:

@@ -35,6 +35,7 @@ _ESTABLISHED = "01"
 _MOST = 4
 """Connections at a time.  A client has one, and another when that is lost: the oldest makes room."""
 _STOP_TIMEOUT_S = 5.0
+_PAUSE_S = 0.2
 
 Address = tuple[str, int]
 
@@ -125,12 +126,16 @@ class LoopbackPort:
 
     async def _accept(self, listener: socket.socket) -> None:
         while True:
-            connection, peer = await asyncio.get_running_loop().sock_accept(listener)
-            with connection:
-                if await to_thread_joined(_is_ours, peer, self.address):
-                    await self._hand_on(connection)
-                else:
-                    log.warning("%s: another user connected to port %d, and was refused", self._route.label, peer[1])
+            try:
+                connection, peer = await asyncio.get_running_loop().sock_accept(listener)
+                with connection:
+                    if await to_thread_joined(_is_ours, peer, self.address):
+                        await self._hand_on(connection)
+                    else:
+                        log.warning("%s: a connection of another user was refused", self._route.label)
+            except OSError as exc:  # whose it is cannot be told, or there is no descriptor for it: the next one may do
+                log.warning("%s: a connection was refused: %s", self._route.label, exc.strerror or exc)
+                await asyncio.sleep(_PAUSE_S)
 
     async def _hand_on(self, connection: socket.socket) -> None:
         """Let an ssh have the connection."""
