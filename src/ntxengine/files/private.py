@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from contextlib import suppress
@@ -35,7 +36,8 @@ class PrivateFolder:
         try:
             _remove_dead(base)
             fresh = Path(tempfile.mkdtemp(prefix=_FRESH_PREFIX, dir=base))
-            self.path = base / f"{_PREFIX}{fresh.name.removeprefix(_FRESH_PREFIX)}"
+            # Not told by the name before it: whoever sees that in a folder of all could take this one first.
+            self.path = base / f"{_PREFIX}{secrets.token_hex(4)}"
             try:
                 self._fd = os.open(fresh / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 with suppress(OSError):  # where there are no locks, nobody takes it for dead either
