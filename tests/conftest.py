@@ -12,8 +12,10 @@ import pytest
 
 
 def pytest_configure() -> None:
-    # A shell starts what runs in its background with SIGINT ignored, and ntx keeps that.  The tests interrupt it.
+    # A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP, and ntx keeps that.  The tests
+    # interrupt it, and hang up.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
