@@ -79,7 +79,7 @@ int ntx_device_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_e
     io->result = 0;
     io->stored = io->op == NTX_OP_WRITE ? io->length : 0;
     io->next = NULL;
-    io->number = ++device->submitted;
+    io->number = io->op == NTX_OP_FLUSH ? UINT64_MAX : ++device->submitted; /* it has a limit of its own */
     device->in_flight++;
     if (why != NULL) {
         ntx_device_complete_failed(device, io, NTX_E_OPTIONS, code, why);

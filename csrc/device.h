@@ -30,7 +30,7 @@ struct ntx_io {
     struct ntx_io *next;     /* the device's, until reaped */
     /* FLUSH: given up, as -ECANCELED, once this is set; NULL: never.  Other requests are too short for that. */
     const struct ntx_stop *stop;
-    uint64_t number; /* the device's: of its requests, in the order of submitting */
+    uint64_t number; /* the device's: of its requests, in the order of submitting; of a FLUSH none: it is never old */
 };
 
 struct ntx_device_ops {
@@ -67,7 +67,7 @@ struct ntx_device {
     short events;       /* POLLIN | POLLOUT wanted now */
     bool is_ready;      /* advance() has something to do, though fd may never say so: do not wait for it */
     unsigned in_flight; /* submitted and not reaped */
-    uint64_t submitted; /* number of the last request */
+    uint64_t submitted; /* number of the last request, but for flushes */
     uint64_t old_up_to; /* requests up to this one are old: whoever waits for them says from when on, ... */
     unsigned old;       /* ... and so many of them are in flight */
     bool lost;          /* the connection is of no use any more: submit() refuses */

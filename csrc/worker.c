@@ -222,6 +222,7 @@ static int tell_checkpoint(struct ntx_worker *w, bool *moved, struct ntx_error *
     *moved = true;
     w->flush_began_ns = ntx_now_ns();
     w->wait.flush_due_ns = ntx_deadline_ns(w->flush_began_ns, w->wait.flush_timeout_ms);
+    w->wait.held_up_from = w->outbox.overtakes_flush ? UINT64_MAX : w->target->submitted + 1;
     return ntx_outbox_flush(&w->outbox, &w->scheduler->cancel, err);
 }
 
@@ -231,7 +232,8 @@ static void make_checkpoint(struct ntx_worker *w)
     uint64_t flush_ns = ntx_now_ns() - w->flush_began_ns;
 
     w->wait.flush_due_ns = 0;
-    w->wait.target_due_ns += flush_ns; /* what else is in flight may have had to wait for it */
+    if (w->target->old_up_to >= w->wait.held_up_from) /* what is old may have had to wait for it */
+        w->wait.target_due_ns += flush_ns;
     ntx_scheduler_make_checkpoint(w->scheduler, flush_ns);
 }
 
@@ -261,6 +263,10 @@ static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
     if (w->target->done_first == NULL)
         return 0;
     int rc = ntx_outbox_reap(&w->outbox, moved, err);
+    if (w->outbox.overtakes_flush && w->wait.held_up_from < UINT64_MAX) {
+        w->wait.held_up_from = UINT64_MAX; /* nor does what is in flight now have to wait for it */
+        w->wait.target_due_ns = ntx_deadline_ns(ntx_now_ns(), w->wait.timeout_ms);
+    }
     make_flushed_checkpoint(w);
     return rc;
 }

@@ -238,6 +238,8 @@ int ntx_outbox_send(struct ntx_outbox *o, bool *moved, struct ntx_error *err)
 int ntx_outbox_flush(struct ntx_outbox *o, const struct ntx_stop *stop, struct ntx_error *err)
 {
     o->flush = (struct ntx_io){.op = NTX_OP_FLUSH, .stop = stop};
+    o->sent_before_flush = o->target->submitted;
+    o->is_flushing = true;
     return ntx_device_submit(o->target, &o->flush, err);
 }
 
@@ -277,9 +279,11 @@ static int take_answer(struct ntx_outbox *o, struct ntx_io *io, struct ntx_error
     struct ntx_request *request = io->owner;
 
     if (io == &o->flush) {
+        o->is_flushing = false;
         o->has_flushed = io->result >= 0;
         return io->result >= 0 ? 0 : ntx_device_error_of(o->target, io, err);
     }
+    o->overtakes_flush |= o->is_flushing && io->number > o->sent_before_flush;
     if (io->result >= 0)
         return finish_request(o, request, err);
     if (!request->is_zero || !ntx_zero_run_adapt(&o->zero_run, io))

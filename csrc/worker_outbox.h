@@ -40,8 +40,10 @@ struct ntx_outbox {
     struct ntx_slot *ready_first, *ready_last; /* read and digested, to be sent */
     struct ntx_zero_run zero_run;
 
-    struct ntx_io flush; /* of a checkpoint, while the others go on */
-    bool has_flushed;    /* it was confirmed; whoever sees it sets it to false */
+    struct ntx_io flush;           /* of a checkpoint, while the others go on */
+    uint64_t sent_before_flush;    /* number of the last request before it */
+    bool is_flushing, has_flushed; /* has_flushed: it was confirmed; whoever sees it sets it to false */
+    bool overtakes_flush;          /* the target has answered what was sent behind a flush before the flush */
 };
 
 /* ranges, slots and counters are the worker's.  target may be set later.

@@ -15,18 +15,32 @@ static int timed_out(unsigned timeout_ms, struct ntx_device *device, struct ntx_
                          device->old, timeout_ms / 1000.0);
 }
 
-/* When device must have answered what is old.  Neither bytes that never become an answer count, for a server could
- * trickle for ever, nor answers to other requests. */
-static uint64_t due_ns_of(struct ntx_device *device, unsigned timeout_ms, uint64_t now_ns, uint64_t *due_ns)
+static int flush_timed_out(unsigned timeout_ms, struct ntx_device *target, struct ntx_error *err)
 {
-    if (device->in_flight == 0)
+    target->lost = true;
+    return ntx_error_set(err, NTX_E_TIMEOUT, -ETIMEDOUT, "%s: flush failed: no answer within %g s", target->info.name,
+                         timeout_ms / 1000.0);
+}
+
+/* When device must have answered what is old.  Neither bytes that never become an answer count, for a server could
+ * trickle for ever, nor answers to other requests.  requests: in flight, but for a flush. */
+static uint64_t due_ns_of(struct ntx_device *device, unsigned requests, unsigned timeout_ms, uint64_t now_ns,
+                          uint64_t *due_ns)
+{
+    if (requests == 0)
         return UINT64_MAX;
     if (device->old == 0) {
         device->old_up_to = device->submitted;
-        device->old = device->in_flight;
+        device->old = requests;
         *due_ns = ntx_deadline_ns(now_ns, timeout_ms);
     }
     return *due_ns;
+}
+
+/* Whether the flush is what the target must have answered first. */
+static bool has_limit_of_flush(const struct ntx_wait *wait, const struct ntx_device *target, uint64_t due_ns)
+{
+    return wait->flush_due_ns > 0 && (wait->flush_due_ns <= due_ns || target->old_up_to >= wait->held_up_from);
 }
 
 static void poll_until(struct pollfd *fds, nfds_t count, uint64_t now_ns, uint64_t until_ns)
@@ -43,15 +57,19 @@ int ntx_wait(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device
         {.fd = target->in_flight > 0 ? target->fd : -1, .events = target->events},
         {.fd = wait->stop_fd, .events = POLLIN},
     };
-    unsigned target_timeout_ms = wait->flush_due_ns > 0 ? wait->flush_timeout_ms : wait->timeout_ms;
-    uint64_t target_due_ns =
-        ntx_max64(due_ns_of(target, wait->timeout_ms, now_ns, &wait->target_due_ns), wait->flush_due_ns);
-    uint64_t source_due_ns = due_ns_of(source, wait->timeout_ms, now_ns, &wait->source_due_ns);
+    unsigned requests = target->in_flight - (wait->flush_due_ns > 0);
+    uint64_t target_due_ns = due_ns_of(target, requests, wait->timeout_ms, now_ns, &wait->target_due_ns);
+    uint64_t source_due_ns = due_ns_of(source, source->in_flight, wait->timeout_ms, now_ns, &wait->source_due_ns);
+    bool is_flush = has_limit_of_flush(wait, target, target_due_ns);
+    if (is_flush)
+        target_due_ns = wait->flush_due_ns;
     uint64_t until_ns = ntx_min64(target_due_ns, source_due_ns);
 
+    if (now_ns >= until_ns && source_due_ns < target_due_ns)
+        return timed_out(wait->timeout_ms, source, err);
     if (now_ns >= until_ns)
-        return target_due_ns <= source_due_ns ? timed_out(target_timeout_ms, target, err)
-                                              : timed_out(wait->timeout_ms, source, err);
+        return is_flush ? flush_timed_out(wait->flush_timeout_ms, target, err)
+                        : timed_out(wait->timeout_ms, target, err);
     if ((source->in_flight > 0 && source->is_ready) || (target->in_flight > 0 && target->is_ready))
         return 0;
     if (wait->limited_until_ns > now_ns)

@@ -6,6 +6,9 @@
  *
  * So a request that is never answered is overdue between once and twice the time limit after it was sent, however many
  * others are answered meanwhile, and none of them costs a look at the clock.
+ *
+ *   a flush in flight   o o o  F  o o    before F: as ever.  Behind it: they may have to wait for it, and have its
+ * limit; but as ever once the target has answered one before its flush
  */
 #ifndef NTX_WORKER_WAIT_H
 #define NTX_WORKER_WAIT_H
@@ -16,8 +19,9 @@ struct ntx_wait {
     int stop_fd; /* readable once the job must stop */
     unsigned timeout_ms, flush_timeout_ms;
     uint64_t source_due_ns, target_due_ns; /* when all that are old must be answered */
-    uint64_t flush_due_ns;                 /* of a flush in flight, which others may wait for; 0: there is none */
-    uint64_t limited_until_ns;             /* the rate limit permits no read before; 0: no limit */
+    uint64_t flush_due_ns;                 /* of a flush in flight; 0: there is none */
+    uint64_t held_up_from; /* requests to the target from this number on may have to wait for it; UINT64_MAX: none */
+    uint64_t limited_until_ns; /* the rate limit permits no read before; 0: no limit */
 };
 
 /* Wait for either end that has something in flight, for the stop signal, or for the end of the rate limit's time; at

@@ -42,6 +42,8 @@ struct fake_disk {
     bool trickles;            /* ... though there is always something to receive */
     struct ntx_io *forgotten; /* the first WRITE, which is never answered; others are */
     bool forgets;
+    bool keeps_order; /* answers in the order of the requests: who comes behind a flush waits for it */
+    _Atomic unsigned flushes_begun;
     _Atomic unsigned submitted;
     bool flush_fails;
     _Atomic uint64_t flush_ends_ns; /* not answered before, on the clock; UINT64_MAX: never */
@@ -109,8 +111,12 @@ static int fake_submit(struct ntx_device *base, struct ntx_io *io, struct ntx_er
     (void)err;
     CHECK(base->in_flight <= NTX_MAX_IN_FLIGHT);
     CHECK(io->op != NTX_OP_FLUSH || io->stop != NULL); /* it may take long: a cancel does not wait for it */
-    io->next = device->pending;
-    device->pending = io;
+    struct ntx_io **at = &device->pending;
+    while (device->disk->keeps_order && *at != NULL)
+        at = &(*at)->next;
+    io->next = *at;
+    *at = io;
+    device->disk->flushes_begun += io->op == NTX_OP_FLUSH;
     device->disk->submitted++;
     if (!device->disk->stalls || device->disk->trickles)
         ntx_event_signal(base->fd);
@@ -194,18 +200,22 @@ static int fake_advance(struct ntx_device *base, struct ntx_error *err)
     if (device->disk->trickles)
         ntx_event_signal(base->fd);
     unsigned left = device->disk->answers_at_once > 0 ? device->disk->answers_at_once : UINT_MAX;
-    while (device->pending != NULL && !device->disk->stalls) {
+    struct ntx_io **at = &device->pending;
+    while (*at != NULL && !device->disk->stalls) {
+        struct ntx_io *io = *at;
+        if (io->op == NTX_OP_FLUSH && ntx_now_ns() < device->disk->flush_ends_ns) {
+            if (device->disk->flush_ends_ns != UINT64_MAX)
+                ntx_event_signal(base->fd); /* ask again */
+            if (device->disk->keeps_order)
+                break;
+            at = &io->next;
+            continue;
+        }
         if (left-- == 0) {
             ntx_event_signal(base->fd);
             break;
         }
-        struct ntx_io *io = device->pending;
-        if (io->op == NTX_OP_FLUSH && ntx_now_ns() < device->disk->flush_ends_ns) {
-            if (device->disk->flush_ends_ns != UINT64_MAX)
-                ntx_event_signal(base->fd); /* ask again */
-            break;
-        }
-        device->pending = io->next;
+        *at = io->next;
         if (device->disk->forgets && io->op == NTX_OP_WRITE && device->disk->forgotten == NULL) {
             device->disk->forgotten = io;
             continue;

@@ -243,6 +243,78 @@ static void test_a_flush_may_take_longer_than_an_answer(void)
     teardown(&b);
 }
 
+/* One connection, whose flush ends after a while; all that was fed so far is written, or in flight. */
+static struct ntx_job *start_with_flush_in_flight(struct bench *b, uint64_t flush_ends_ns)
+{
+    b->options.limits.connections = 1;
+    b->options.limits.timeout_ms = 100;
+    b->options.limits.flush_timeout_ms = 60000;
+    b->target.flush_ends_ns = flush_ends_ns;
+    struct ntx_job *job = start(b);
+    feed(job, b, 0, NTX_MIB);
+    for (unsigned i = 0; i < TRIES && b->target.flushes_begun == 0; i++) {
+        ntx_job_checkpoint(job);
+        poll(NULL, 0, 1);
+    }
+    CHECK(b->target.flushes_begun == 1);
+    return job;
+}
+
+static void test_what_comes_behind_a_flush_may_wait_for_it(void)
+{
+    struct bench b;
+    setup_flushed(&b);
+    b.target.keeps_order = true;
+    struct ntx_job *job = start_with_flush_in_flight(&b, ntx_now_ns() + 500 * NTX_NS_PER_MS);
+
+    feed(job, &b, NTX_MIB, SIZE);
+
+    end(job, &b, 0);
+    CHECK(ntx_now_ns() >= b.target.flush_ends_ns);
+    check_stored(&b, &b.progress);
+    teardown(&b);
+}
+
+static void check_noticed_soon(struct ntx_job *job, struct bench *b, uint64_t since_ns)
+{
+    end(job, b, -ETIMEDOUT);
+    CHECK(ntx_now_ns() - since_ns < 5 * NTX_NS_PER_S);
+    CHECK_CONTAINS(b->err.text, "no answer to ");
+    CHECK_CONTAINS(b->err.text, " requests within 0.1 s");
+    teardown(b);
+}
+
+static void test_a_request_before_a_flush_does_not_wait_for_it(void)
+{
+    struct bench b;
+    setup_flushed(&b);
+    b.target.forgets = true;
+    uint64_t began_ns = ntx_now_ns();
+    struct ntx_job *job = start_with_flush_in_flight(&b, UINT64_MAX);
+
+    check_noticed_soon(job, &b, began_ns);
+}
+
+/* It answers while it flushes, and then no more. */
+static void test_a_stall_is_noticed_while_a_flush_is_in_flight(void)
+{
+    struct bench b;
+    setup_flushed(&b);
+    struct ntx_job *job = start_with_flush_in_flight(&b, UINT64_MAX);
+    feed(job, &b, NTX_MIB, 3 * NTX_MIB);
+    for (unsigned i = 0; i < TRIES && b.progress.bytes_sent + b.progress.bytes_zeroed < 3 * NTX_MIB; i++) {
+        poll(NULL, 0, 1);
+        ntx_job_progress(job, &b.progress);
+    }
+    CHECK_EQ_U64(b.progress.bytes_sent + b.progress.bytes_zeroed, 3 * NTX_MIB);
+
+    b.target.stalls = true;
+    uint64_t began_ns = ntx_now_ns();
+    feed(job, &b, 3 * NTX_MIB, SIZE);
+
+    check_noticed_soon(job, &b, began_ns);
+}
+
 static void test_none_is_made_where_the_target_could_not_keep_it(void)
 {
     for (unsigned round = 0; round < 2; round++) {
@@ -294,6 +366,9 @@ int main(void)
     RUN(test_a_flush_is_one_of_the_requests_in_flight);
     RUN(test_a_flush_that_failed_is_not_made_good_by_the_next);
     RUN(test_a_flush_may_take_longer_than_an_answer);
+    RUN(test_what_comes_behind_a_flush_may_wait_for_it);
+    RUN(test_a_request_before_a_flush_does_not_wait_for_it);
+    RUN(test_a_stall_is_noticed_while_a_flush_is_in_flight);
     RUN(test_none_is_made_where_the_target_could_not_keep_it);
     RUN(test_asking_is_harmless_at_any_time);
     return 0;
