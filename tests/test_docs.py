@@ -151,6 +151,18 @@ def test_every_exit_code_is_in_the_table() -> None:
         assert f"`{kind.__name__}`" in table or kind.__subclasses__(), f"docs/errors.md does not name {kind.__name__}"
 
 
+def tree_of(kind: type[errors.NtxError], depth: int = 0) -> list[str]:
+    public = [each for each in kind.__subclasses__() if each.__module__ == errors.__name__]
+    return ["  " * depth + kind.__name__, *(line for each in public for line in tree_of(each, depth + 1))]
+
+
+def test_the_tree_of_exceptions_is_drawn_as_it_is() -> None:
+    drawn = re.search(r"```\n(NtxError\n.*?)```", (ROOT / "docs" / "errors.md").read_text(), re.DOTALL)
+
+    assert drawn is not None
+    assert drawn[1].splitlines() == tree_of(errors.NtxError)
+
+
 @pytest.mark.parametrize("document", documents_that_run(), ids=lambda path: path.name)
 def test_examples_run(document: Path, tmp_path: Path, bin_folder: Path) -> None:
     assert shutil.which("qemu-img") is not None, "qemu-utils is not installed: scripts/install-packages.sh test"
