@@ -39,8 +39,9 @@ C_LAYERS = {
     "nbd_slot": NTX | {"device", "nbd_coverage", "nbd_proto"},
     "nbd_request": NTX | {"bytes", "nbd_proto", "nbd_slot", "stream"},
     "nbd_export": NTX | {"bytes", "error", "nbd_proto"},
+    "nbd_haggle": NTX | {"bytes", "error", "nbd_export", "nbd_proto", "nbd_text", "stream"},
     "nbd_handshake": NTX
-    | {"bytes", "error", "nbd_export", "nbd_proto", "nbd_request", "nbd_text", "stream", "stream_tls"},
+    | {"bytes", "error", "nbd_export", "nbd_haggle", "nbd_proto", "nbd_request", "stream", "stream_tls"},
     "nbd_rx": NTX | {"error", "nbd_export", "nbd_proto", "nbd_slot"},
     "nbd_chunk": NTX | {"bytes", "nbd_proto", "nbd_rx", "nbd_text"},
     "nbd_reply": NTX | {"bytes", "error", "nbd_chunk", "nbd_proto", "nbd_rx", "nbd_text", "stream"},
