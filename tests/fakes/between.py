@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-FIXED_NEWSTYLE = 1
+FIXED_NEWSTYLE, NO_ZEROES = 1, 2
 STARTTLS = 5
 STRUCTURED_REPLY = 8
 ACK = 1
@@ -133,6 +134,13 @@ class TakesOptionsAway(Between):
         return data[:16] + struct.pack(">H", struct.unpack(">H", data[16:])[0] & ~FIXED_NEWSTYLE)
 
 
+class WantsZeroes(Between):
+    """Clears the flag by which the two ends do without 124 zeros, which nothing protects."""
+
+    def greeting(self, data: bytes) -> bytes:
+        return data[:16] + struct.pack(">H", struct.unpack(">H", data[16:])[0] & ~NO_ZEROES)
+
+
 class SaysNo(Between):
     """Tells the client that there is no TLS."""
 
@@ -207,3 +215,24 @@ class CutsOff(Between):
     def to_client(self, data: bytes) -> bytes:
         self._left -= len(data)
         return data if self._left > 0 else b""
+
+
+class KnowsNoGo(Between):
+    """The server itself: it has TLS, and no option but that."""
+
+    def __init__(self, folder: Path, context: ssl.SSLContext) -> None:
+        super().__init__(folder, 0)
+        self._context = context
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            client, _ = self._listener.accept()
+            with client, contextlib.suppress(EOFError):
+                client.sendall(b"NBDMAGICIHAVEOPT" + struct.pack(">H", FIXED_NEWSTYLE))
+                _receive(client, 20)
+                client.sendall(reply(STARTTLS, ACK))
+                with self._context.wrap_socket(client, server_side=True) as secure:
+                    while True:
+                        number, length = struct.unpack(">8xII", _receive(secure, 16))
+                        _receive(secure, length)
+                        secure.sendall(reply(number, ERR_UNSUP))

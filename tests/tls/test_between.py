@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,24 @@ async def test_who_takes_tls_away_or_speaks_before_it_gets_nothing(
     assert not (tmp_path / "target").exists()
 
 
-async def test_what_was_asked_of_the_server_before_changes_nothing(pki: Pki, disk: Path, tmp_path: Path) -> None:
-    with nbdkit_tls(pki, "file", str(disk), tls="on") as port, between.AsksAhead(tmp_path, port) as server:
+@pytest.mark.parametrize("kind", [between.AsksAhead, between.WantsZeroes])
+async def test_what_was_said_before_changes_nothing(
+    kind: type[between.Between], pki: Pki, disk: Path, tmp_path: Path
+) -> None:
+    with nbdkit_tls(pki, "file", str(disk), tls="on") as port, kind(tmp_path, port) as server:
         await read_through(server, pki, tmp_path / "target")
 
     assert (tmp_path / "target").read_bytes() == disk.read_bytes()
+
+
+async def test_what_follows_from_a_flag_that_anybody_can_flip_is_not_used(pki: Pki, tmp_path: Path) -> None:
+    """Without GO, whether zeros follow is as was said before TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki.folder / "server-cert.pem", pki.folder / "server-key.pem")
+
+    with between.KnowsNoGo(tmp_path, context) as server:
+        with pytest.raises(NbdNegotiationError, match=r"does not know the export option \(GO\)"):
+            await read_through(server, pki, tmp_path / "target")
 
 
 @pytest.mark.parametrize("after", [3 << 20, (5 << 20) + 4321])
