@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,19 @@ async def test_one_that_ends_at_once_leaves_nothing(copied: Files) -> None:
         await task
 
     assert copied.names() == ["source"]
+
+
+async def test_nothing_stays_open_of_copies_that_were_interrupted(copied: Files) -> None:
+    await copied.copy()  # what is opened once is open
+    copied.target.unlink()
+    before = (sorted(os.listdir("/proc/self/fd")), threading.active_count())
+
+    for _ in range(3):
+        await copied.interrupt()
+    await copied.copy()
+
+    assert sorted(os.listdir("/proc/self/fd")) == before[0]
+    assert threading.active_count() <= before[1] + 2  # of the loop's executor, which stay for the next call
 
 
 async def test_an_image_goes_on(copied: Files) -> None:
@@ -240,6 +255,40 @@ def test_it_says_how_far_it_was(copied: Files) -> None:
     assert " are stored, " in ran.err
     assert "gone on with" in ran.out
     assert "copied once more" in ran.out
+
+
+def test_a_journal_without_space_is_one_clear_line(small_fs: Callable[[str], Path], copied: Files) -> None:
+    folder = small_fs("512k")
+    command = ("copy", copied.source, copied.target, "--journal", folder / "journal", "--progress", "none")
+    process = start(*command, "--bandwidth", "2M", "--request-size", "64K", "--connections", "1")
+    while stored_to(folder / "journal") == 0:
+        assert process.poll() is None, process.communicate()
+    filler = fill(folder)
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 1, err.decode()
+    (line,) = err.decode().splitlines()
+    assert "No space left on device" in line
+    assert f"{folder}/" in line
+    assert "the same command goes on there" in line
+    assert copied.names() == [folder.name, "source", "target.ntx-partial"]
+
+    filler.unlink()
+    ran = ntx(*command, "--json")
+
+    assert ran.code == 0, ran.err
+    assert ran.json["resumed_from"] > 0
+    assert copied.target.read_bytes() == copied.source.read_bytes()
+    assert [path.name for path in folder.iterdir()] == []
+
+
+def fill(folder: Path) -> Path:
+    """Leave no room in a file system."""
+    filler = folder / "filler"
+    with open(filler, "wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return filler
 
 
 def test_half_the_space_is_one_clear_line(small_fs: Callable[[str], Path], tmp_path: Path) -> None:

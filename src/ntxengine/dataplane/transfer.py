@@ -58,10 +58,10 @@ class Transfer:
             self._checkpoints.begin_copy()
         try:
             await self._run()
-        except BaseException:
+        except BaseException as error:
             if self._checkpoints is not None:
                 self._checkpoints.failed.append(self._report())
-                await self._keep_how_far(self._checkpoints)
+                await self._keep_how_far(self._checkpoints, error)
             raise
         if self._checkpoints is not None:
             await self._store(self._checkpoints)
@@ -92,13 +92,14 @@ class Transfer:
         self._flush_ns = now["flush_ns"]
         await to_thread_joined(checkpoints.store, now["stored_to"], self._manifest, flush_s=flush_s)
 
-    async def _keep_how_far(self, checkpoints: Checkpoints) -> None:
+    async def _keep_how_far(self, checkpoints: Checkpoints, failure: BaseException) -> None:
         """The copy failed, for a reason that is on its way."""
         checkpoints.interrupt()
         try:
             await run_to_completion(self._store(checkpoints))
         except NtxError as error:
-            log.warning("how far the copy got was not kept: %s", error)
+            if str(error) != str(failure):  # it may be for just that that the copy failed
+                log.warning("how far the copy got was not kept: %s", error)
 
     def _join(self) -> None:
         try:
