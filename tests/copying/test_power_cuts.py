@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ntxengine.dataplane import journal, transfer
 from ntxengine.dataplane.journal import DigestsBelow
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.files import durable
+from ntxengine.images.endpoints import Format
 from tests.copying.interrupting import MIB, make_disk, start, stored_to, wait_until
 from tests.support.power import PoweredDisk
 from tests.support.servers import is_root, require
@@ -28,7 +30,8 @@ pytestmark = [
     pytest.mark.usefixtures("often"),
 ]
 
-ROUNDS = int(os.environ.get("NTX_CUT_ROUNDS", "5"))
+LONG = os.environ.get("NTX_CUT_ROUNDS")
+ROUNDS: dict[Format, int] = {"raw": int(LONG or "4"), "qcow2": int(LONG or "1")}
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
 SIZE = 3 * MIB + 512
 OPTIONS = ntxengine.CopyOptions(bandwidth=16 * MIB, connections=1, request_size=65536)
@@ -52,8 +55,12 @@ def disk(tmp_path: Path) -> Iterator[PoweredDisk]:
 class Copied:
     """A copy to a disk that may lose its power.  `journal` is there too, unless another folder is named."""
 
-    def __init__(self, disk: PoweredDisk, folder: Path, *, journal_folder: Path | None = None) -> None:
+    def __init__(
+        self, disk: PoweredDisk, folder: Path, *, format: Format = "raw", journal_folder: Path | None = None
+    ) -> None:
         self.disk = disk
+        self._folder = folder
+        self._format: Format = format
         self.source = make_disk(folder / "source", SIZE)
         self.journal = (journal_folder or disk.path) / "journal"
         self.manifest = self.journal.with_name("journal.manifest")
@@ -61,7 +68,21 @@ class Copied:
         self.partial = disk.path / "target.ntx-partial"
 
     async def copy(self) -> ntxengine.DiskCopyReport:
-        return await ntxengine.copy(self.source, self.target, journal=self.journal, retry_for_s=0, options=OPTIONS)
+        return await ntxengine.copy(
+            self.source,
+            self.target,
+            target_format=self._format,
+            journal=self.journal,
+            retry_for_s=0,
+            options=OPTIONS,
+        )
+
+    def _read(self, path: Path) -> bytes:
+        if self._format == "raw":
+            return path.read_bytes()
+        raw = self._folder / "raw"
+        subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw], check=True)
+        return raw.read_bytes()
 
     def check_kept(self) -> int:
         """Check that what the journal says is true; return what it says."""
@@ -70,13 +91,13 @@ class Copied:
             return 0
         there = self.target if self.target.exists() else self.partial
         source = self.source.read_bytes()
-        assert there.read_bytes()[: found.stored_to] == source[: found.stored_to]
+        assert self._read(there)[: found.stored_to] == source[: found.stored_to]
         with Manifest.reopen(self.manifest, size=SIZE, unseal=True) as digests:
             assert DigestsBelow(digests).at(found.stored_to) == found.digests
         return found.stored_to
 
     def check_whole(self) -> None:
-        assert self.target.read_bytes() == self.source.read_bytes()
+        assert self._read(self.target) == self.source.read_bytes()
         assert not self.partial.exists()
 
 
@@ -126,12 +147,17 @@ async def copy_until(copied: Copied, steps: int) -> bool:
     return ended
 
 
-async def test_what_a_journal_says_is_true_after_a_cut_at_any_step(disk: PoweredDisk, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["raw", "qcow2"])
+async def test_what_a_journal_says_is_true_after_a_cut_at_any_step(
+    format: Format, disk: PoweredDisk, tmp_path: Path
+) -> None:
+    if format == "qcow2":
+        require("qemu-nbd", "qemu-img")
     chance = random.Random(SEED)
-    copied = Copied(disk, tmp_path)
+    copied = Copied(disk, tmp_path, format=format)
     kept = []
 
-    for steps in [MIDDLE, *(chance.randrange(STEPS) for _ in range(ROUNDS - 1))]:
+    for steps in [MIDDLE, *(chance.randrange(STEPS) for _ in range(ROUNDS[format] - 1))]:
         if await copy_until(copied, steps):
             copied.check_whole()
         kept.append(copied.check_kept())
