@@ -276,14 +276,14 @@ class Resumer:
 
     def _compare(self, plan: CapturePlan, resume: StoredResume) -> None:
         """Compare what was planned then with what would be planned now."""
+        now = asked(self._options)
+        if resume.asked.replace(_AUDIT, "") != now.replace(_AUDIT, ""):
+            raise _Differs(f"other options were given: {resume.asked} then, {now} now")
         parent_id = None if plan.parent is None else plan.parent.id
         if resume.parent_id != parent_id:
             raise _Differs(
                 f"it went on top of {resume.parent_id or 'nothing'}, a new one goes on {parent_id or 'nothing'}"
             )
-        now = asked(self._options)
-        if resume.asked.replace(_AUDIT, "") != now.replace(_AUDIT, ""):
-            raise _Differs(f"other options were given: {resume.asked} then, {now} now")
         before = {(disk.disk_id, disk.label) for disk in resume.disks}
         if before != {(each.disk.id.lower(), each.disk.label) for each in plan.disks}:
             raise _Differs("the VM has other disks now")
