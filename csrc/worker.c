@@ -312,6 +312,7 @@ static int of_side(struct ntx_error *err, int rc, enum ntx_error_class side)
 /* Tell the scheduler what the pace is judged by, and let it judge. */
 static void report_to_scheduler(struct ntx_worker *w, uint64_t now_ns)
 {
+    w->now_ns = now_ns;
     if (w->slots.completed > 0)
         atomic_fetch_add_explicit(&w->scheduler->completions, w->slots.completed, memory_order_relaxed);
     w->slots.completed = 0;
@@ -400,11 +401,16 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
         if (ntx_stop_is_set(&w->scheduler->stop))
             break;
         bool moved = false;
+        uint64_t heard_ns = w->now_ns;
         rc = advance(w, &moved, err);
         if (rc < 0)
             break;
         bool is_waiting = w->source->in_flight > 0 || w->target->in_flight > 0 || is_rate_limited(w);
-        if (!moved && is_waiting && (rc = wait_for_more(w, err)) < 0)
+        if (moved)
+            rc = ntx_wait_check(&w->wait, w->source, w->target, heard_ns, w->now_ns, err);
+        else if (is_waiting)
+            rc = wait_for_more(w, err);
+        if (rc < 0)
             break;
     }
     /* Also after an error: what is handed back as stored has its digests. */

@@ -37,6 +37,7 @@ struct ntx_worker {
     unsigned reading;        /* slots whose read is in flight */
     unsigned checkpoint;     /* the last one that it has told of */
     uint64_t flush_began_ns; /* of the one that it has to make */
+    uint64_t now_ns;         /* at the end of the last pass */
     bool ended;              /* the plan has no more */
     bool waits_for_extents;  /* the plan had none when we asked */
 };

@@ -49,6 +49,24 @@ static void poll_until(struct pollfd *fds, nfds_t count, uint64_t now_ns, uint64
     (void)poll(fds, count, ntx_left_ms(now_ns, until_ns));
 }
 
+int ntx_wait_check(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device *target, uint64_t heard_ns,
+                   uint64_t now_ns, struct ntx_error *err)
+{
+    unsigned requests = target->in_flight - (wait->flush_due_ns > 0);
+    uint64_t target_due_ns = due_ns_of(target, requests, wait->timeout_ms, now_ns, &wait->target_due_ns);
+    uint64_t source_due_ns = due_ns_of(source, source->in_flight, wait->timeout_ms, now_ns, &wait->source_due_ns);
+    bool is_flush = has_limit_of_flush(wait, target, target_due_ns);
+    if (is_flush)
+        target_due_ns = wait->flush_due_ns;
+
+    wait->due_ns = ntx_min64(target_due_ns, source_due_ns);
+    if (heard_ns < wait->due_ns)
+        return 0;
+    if (source_due_ns < target_due_ns)
+        return timed_out(wait->timeout_ms, source, err);
+    return is_flush ? flush_timed_out(wait->flush_timeout_ms, target, err) : timed_out(wait->timeout_ms, target, err);
+}
+
 int ntx_wait(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device *target, uint64_t now_ns,
              uint64_t interval_ns, struct ntx_error *err)
 {
@@ -57,19 +75,11 @@ int ntx_wait(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device
         {.fd = target->in_flight > 0 ? target->fd : -1, .events = target->events},
         {.fd = wait->stop_fd, .events = POLLIN},
     };
-    unsigned requests = target->in_flight - (wait->flush_due_ns > 0);
-    uint64_t target_due_ns = due_ns_of(target, requests, wait->timeout_ms, now_ns, &wait->target_due_ns);
-    uint64_t source_due_ns = due_ns_of(source, source->in_flight, wait->timeout_ms, now_ns, &wait->source_due_ns);
-    bool is_flush = has_limit_of_flush(wait, target, target_due_ns);
-    if (is_flush)
-        target_due_ns = wait->flush_due_ns;
-    uint64_t until_ns = ntx_min64(target_due_ns, source_due_ns);
+    int rc = ntx_wait_check(wait, source, target, now_ns, now_ns, err);
+    uint64_t until_ns = wait->due_ns;
 
-    if (now_ns >= until_ns && source_due_ns < target_due_ns)
-        return timed_out(wait->timeout_ms, source, err);
-    if (now_ns >= until_ns)
-        return is_flush ? flush_timed_out(wait->flush_timeout_ms, target, err)
-                        : timed_out(wait->timeout_ms, target, err);
+    if (rc < 0)
+        return rc;
     if ((source->in_flight > 0 && source->is_ready) || (target->in_flight > 0 && target->is_ready))
         return 0;
     if (wait->limited_until_ns > now_ns)

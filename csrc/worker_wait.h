@@ -21,8 +21,15 @@ struct ntx_wait {
     uint64_t source_due_ns, target_due_ns; /* when all that are old must be answered */
     uint64_t flush_due_ns;                 /* of a flush in flight; 0: there is none */
     uint64_t held_up_from; /* requests to the target from this number on may have to wait for it; UINT64_MAX: none */
+    uint64_t due_ns;       /* the first of all these, when last looked at */
     uint64_t limited_until_ns; /* the rate limit permits no read before; 0: no limit */
 };
+
+/* Look whether an answer is overdue, without waiting; for a thread that always has something to do.  heard_ns: before
+ * the ends were last asked for what had come.  What came while the thread stood still is not overdue.
+ * Errors: as ntx_wait(). */
+int ntx_wait_check(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device *target, uint64_t heard_ns,
+                   uint64_t now_ns, struct ntx_error *err);
 
 /* Wait for either end that has something in flight, for the stop signal, or for the end of the rate limit's time; at
  * most for interval_ns, where that is not UINT64_MAX.
