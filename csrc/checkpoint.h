@@ -3,6 +3,10 @@
  *
  *   asked --> each worker that is at work emits what it holds and tells its lowest open byte --> flush --> made
  *
+ * The first worker tells last, and flushes: its connection is the oldest.  While that one is good, all others are to
+ * the same run of the server, and the flush covers what was answered on any.  A younger one may be to a server that was
+ * started again and knows nothing of what is lost.
+ *
  * Ranges are handed out in ascending order.  So whatever lies below the plan's head at the time of the asking was
  * handed out, and is either stored or open in a worker that is asked. No locks here: the job's lock is held by every
  * caller.

@@ -141,8 +141,7 @@ void ntx_job_free(struct ntx_job *job)
 /* ------------------------------------------------------------------------------------------- the last thread */
 
 /* A flush that is confirmed says nothing where
- * - the first connection is lost: to the server there is now, if it was started again, nothing may have been written;
- *   the first is the oldest, and while it is good all others are to the same server;
+ * - the first connection is lost: another may be to a server that was started again (checkpoint.h);
  * - a checkpoint's flush was not confirmed: whoever fails to write back says so once, and confirms the next flush. */
 static bool may_confirm(struct ntx_job *job)
 {
@@ -211,13 +210,11 @@ static void end_worker(struct ntx_job *job)
 
 /* ------------------------------------------------------------------------------------------------ threads */
 
-/* The first worker uses the devices it was given.  The others connect again; one that cannot is done without. */
+/* Connect to both ends again, as all but the first worker do. */
 static bool connect_worker(struct ntx_job *job, struct ntx_worker *worker, struct ntx_error *err)
 {
     int stop_fd = job->scheduler.stop_connecting.fd;
     struct ntx_device *source = NULL, *target = NULL;
-    if (worker->source != NULL)
-        return true;
     if (ntx_worker_init(worker, &job->scheduler, err) < 0 ||
         job->source->ops->clone(job->source, stop_fd, &source, err) < 0)
         return false;
@@ -231,20 +228,32 @@ static bool connect_worker(struct ntx_job *job, struct ntx_worker *worker, struc
     return true;
 }
 
+static void add_worker(struct ntx_job *job, struct ntx_worker *worker)
+{
+    worker->rank = ntx_scheduler_add_connection(&job->scheduler, &worker->checkpoint);
+}
+
+/* Connect once another connection is wanted.  false: none was, or it could not be had and is done without. */
+static bool connect_when_wanted(struct ntx_job *job, struct ntx_worker *worker)
+{
+    struct ntx_error err;
+    if (!ntx_scheduler_await_connection_wanted(&job->scheduler))
+        return false;
+    if (connect_worker(job, worker, &err))
+        add_worker(job, worker);
+    else
+        ntx_scheduler_give_up_connection(&job->scheduler, &err);
+    return worker->owns_devices;
+}
+
 static void *run(void *argument)
 {
     struct thread *thread = argument;
     struct ntx_job *job = thread->job;
     struct ntx_error err;
     /* The first one also when there is nothing to copy: somebody has to flush. */
-    if (thread == job->threads || ntx_scheduler_await_connection_wanted(&job->scheduler)) {
-        if (connect_worker(job, &thread->worker, &err)) {
-            thread->worker.rank = ntx_scheduler_add_connection(&job->scheduler, &thread->worker.checkpoint);
-            ntx_worker_run(&thread->worker, &err);
-        } else {
-            ntx_scheduler_give_up_connection(&job->scheduler, &err);
-        }
-    }
+    if (thread == job->threads || connect_when_wanted(job, &thread->worker))
+        ntx_worker_run(&thread->worker, &err);
     ntx_count(&thread->worker.counters.cpu_ns, ntx_thread_cpu_ns());
     end_worker(job);
     return NULL;
@@ -268,6 +277,7 @@ int ntx_job_start(struct ntx_job *job, struct ntx_error *err)
         return ntx_error_set(err, NTX_E_OPTIONS, -EALREADY, "the job was started before");
     job->started = true;
     job->running = job->thread_count;
+    add_worker(job, &job->threads[0].worker); /* before any other: so it has the lowest rank */
     unsigned started = 0;
     int rc = 0;
     for (; started < job->thread_count; started++) {

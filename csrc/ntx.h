@@ -394,9 +394,10 @@ int ntx_job_feed(struct ntx_job *job, const struct ntx_extent *extents, size_t c
 void ntx_job_feed_end(struct ntx_job *job);
 
 /*
- * Ask for a checkpoint: the threads send what they hold back, one of them flushes, and .stored_to and .checkpoints of
- * the progress grow.  Returns at once; false where that will not happen: one is under way, no thread is connected, or
- * the target cannot flush or writes some of it only at the end. Threads: any, any time.
+ * Ask for a checkpoint: the threads send what they hold back, the first of them flushes, and .stored_to and
+ * .checkpoints of the progress grow; unless that thread comes to its end before, for then the closing flush is near.
+ * Returns at once; false where that will not happen: one is under way, no thread is at work, or the target cannot flush
+ * or writes some of it only at the end. Threads: any, any time.
  */
 bool ntx_job_checkpoint(struct ntx_job *job);
 

@@ -113,13 +113,19 @@ static enum ntx_take take_locked(struct ntx_scheduler *scheduler, unsigned rank,
     return take;
 }
 
+/* The first worker tells last: see checkpoint.h. */
+static bool may_tell_locked(const struct ntx_scheduler *scheduler, unsigned rank, unsigned checkpoint)
+{
+    return checkpoint != scheduler->checkpoint.asked && (rank > 0 || scheduler->checkpoint.missing == 1);
+}
+
 enum ntx_take ntx_scheduler_take(struct ntx_scheduler *scheduler, unsigned rank, struct ntx_work_range *range,
                                  bool may_wait, unsigned checkpoint)
 {
     pthread_mutex_lock(&scheduler->lock);
     enum ntx_take take = take_locked(scheduler, rank, range);
     while (take == NTX_TAKE_WAIT && may_wait && !ntx_stop_is_set(&scheduler->stop) &&
-           checkpoint == scheduler->checkpoint.asked) {
+           !may_tell_locked(scheduler, rank, checkpoint)) {
         pthread_cond_wait(&scheduler->more, &scheduler->lock);
         take = take_locked(scheduler, rank, range);
     }
@@ -162,7 +168,7 @@ unsigned ntx_scheduler_add_connection(struct ntx_scheduler *scheduler, unsigned 
 bool ntx_scheduler_ask_checkpoint(struct ntx_scheduler *scheduler)
 {
     pthread_mutex_lock(&scheduler->lock);
-    bool is_asked = !ntx_stop_is_set(&scheduler->stop) &&
+    bool is_asked = !ntx_stop_is_set(&scheduler->stop) && !scheduler->first_has_left &&
                     ntx_checkpoint_ask(&scheduler->checkpoint, scheduler->at_work, ntx_plan_low(&scheduler->plan));
     atomic_store(&scheduler->checkpoints_asked, scheduler->checkpoint.asked);
     if (is_asked)
@@ -176,24 +182,29 @@ static bool tell_checkpoint_locked(struct ntx_scheduler *scheduler, unsigned *ch
     if (*checkpoint == scheduler->checkpoint.asked)
         return false;
     *checkpoint = scheduler->checkpoint.asked;
-    return ntx_checkpoint_tell(&scheduler->checkpoint, low);
+    bool is_last = ntx_checkpoint_tell(&scheduler->checkpoint, low);
+    if (scheduler->checkpoint.missing == 1)
+        pthread_cond_broadcast(&scheduler->more); /* the first worker may be the one */
+    return is_last;
 }
 
-bool ntx_scheduler_tell_checkpoint(struct ntx_scheduler *scheduler, unsigned *checkpoint, uint64_t low)
+bool ntx_scheduler_tell_checkpoint(struct ntx_scheduler *scheduler, unsigned rank, unsigned *checkpoint, uint64_t low)
 {
     pthread_mutex_lock(&scheduler->lock);
-    bool is_last = tell_checkpoint_locked(scheduler, checkpoint, low);
+    bool is_last = may_tell_locked(scheduler, rank, *checkpoint) && tell_checkpoint_locked(scheduler, checkpoint, low);
     pthread_mutex_unlock(&scheduler->lock);
     return is_last;
 }
 
-bool ntx_scheduler_leave(struct ntx_scheduler *scheduler, unsigned *checkpoint)
+void ntx_scheduler_leave(struct ntx_scheduler *scheduler, unsigned rank, unsigned *checkpoint)
 {
     pthread_mutex_lock(&scheduler->lock);
     scheduler->at_work--;
-    bool is_last = tell_checkpoint_locked(scheduler, checkpoint, UINT64_MAX);
+    if (rank > 0)
+        tell_checkpoint_locked(scheduler, checkpoint, UINT64_MAX);
+    else
+        scheduler->first_has_left = true;
     pthread_mutex_unlock(&scheduler->lock);
-    return is_last;
 }
 
 void ntx_scheduler_make_checkpoint(struct ntx_scheduler *scheduler, uint64_t flush_ns)

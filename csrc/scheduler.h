@@ -44,6 +44,7 @@ struct ntx_scheduler {
     /* Workers have a rank, in the order in which they got their connections; those with a low one work. */
     unsigned connected, connecting; /* lock */
     unsigned at_work;               /* lock: connected and not at their end */
+    bool first_has_left;            /* lock: the worker of rank 0 is at its end */
     unsigned refused;               /* lock: connections that could not be had, */
     struct ntx_error refusal;       /* lock: and why the first of them could not */
     bool lacked_extents;            /* lock: a worker found none, since the pace was last updated */
@@ -73,16 +74,16 @@ void ntx_scheduler_feed_end(struct ntx_scheduler *scheduler);
 bool ntx_scheduler_wants_extents(struct ntx_scheduler *scheduler);
 
 /* Next work range for the worker of that rank; waits for the feed, and while no more workers than its rank are
- * active.  NTX_TAKE_WAIT only when may_wait is false, the job stops, or other than `checkpoint` were asked for. */
+ * active.  NTX_TAKE_WAIT only when may_wait is false, the job stops, or it has to tell of more than `checkpoint`. */
 enum ntx_take ntx_scheduler_take(struct ntx_scheduler *scheduler, unsigned rank, struct ntx_work_range *range,
                                  bool may_wait, unsigned checkpoint);
 
 /* The worker of that rank has no work range any more. */
 void ntx_scheduler_release_range(struct ntx_scheduler *scheduler, unsigned rank);
 
-/* Wait until one more connection is wanted; false when there will be nothing to do for it.  After true, say how it
- * went: add_connection() returns the worker's rank, and the number of checkpoints that are not its concern; after
- * give_up_connection() the job goes on with those there are. */
+/* Wait until one more connection is wanted; false when there will be nothing to do for it.  After true, and for the
+ * first worker, which has one, say how it went: add_connection() returns the worker's rank, and the number of
+ * checkpoints that are not its concern; after give_up_connection() the job goes on with those there are. */
 bool ntx_scheduler_await_connection_wanted(struct ntx_scheduler *scheduler);
 unsigned ntx_scheduler_add_connection(struct ntx_scheduler *scheduler, unsigned *checkpoint);
 void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler, const struct ntx_error *why);
@@ -90,16 +91,17 @@ void ntx_scheduler_give_up_connection(struct ntx_scheduler *scheduler, const str
 /* See ntx_job_checkpoint(). */
 bool ntx_scheduler_ask_checkpoint(struct ntx_scheduler *scheduler);
 
-/* A worker holds nothing below low, and has told so of *checkpoint before.  true: it has to flush and then to make the
- * checkpoint. */
-bool ntx_scheduler_tell_checkpoint(struct ntx_scheduler *scheduler, unsigned *checkpoint, uint64_t low);
+/* The worker of that rank holds nothing below low, and has told so of *checkpoint before.  Not taken from the first
+ * worker before all others have told.  true: it has to flush and then to make the checkpoint. */
+bool ntx_scheduler_tell_checkpoint(struct ntx_scheduler *scheduler, unsigned rank, unsigned *checkpoint, uint64_t low);
 void ntx_scheduler_make_checkpoint(struct ntx_scheduler *scheduler, uint64_t flush_ns);
 
 /* After the last worker: a checkpoint's flush was not confirmed. */
 bool ntx_scheduler_has_open_flush(struct ntx_scheduler *scheduler);
 
-/* The worker has come to its end: it holds nothing, and is not asked any more.  true: as above. */
-bool ntx_scheduler_leave(struct ntx_scheduler *scheduler, unsigned *checkpoint);
+/* The worker of that rank has come to its end: it holds nothing, and is not asked any more.  With the first one
+ * checkpoints end: nobody flushes for one that is under way. */
+void ntx_scheduler_leave(struct ntx_scheduler *scheduler, unsigned rank, unsigned *checkpoint);
 
 /* See ntx_job_refused(). */
 unsigned ntx_scheduler_refused(struct ntx_scheduler *scheduler, struct ntx_error *first);

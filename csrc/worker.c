@@ -206,7 +206,7 @@ static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *e
 
 /* ------------------------------------------------------------------------------------------- checkpoints */
 
-/* Send and write what is held back for its neighbours, and tell what is open then; the last worker to do so flushes. */
+/* Send and write what is held back for its neighbours, and tell what is open then; the first worker flushes. */
 static int tell_checkpoint(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
     if (atomic_load(&w->scheduler->checkpoints_asked) == w->checkpoint)
@@ -214,10 +214,10 @@ static int tell_checkpoint(struct ntx_worker *w, bool *moved, struct ntx_error *
     int rc = ntx_outbox_send_zero_run(&w->outbox, err);
     if (rc == 0)
         rc = ntx_digester_flush(&w->digester, err);
-    /* It may be this worker that has to flush: later, when there is room for one more request. */
+    /* If it is this worker that has to flush: later, when there is room for one more request. */
     if (rc < 0 || w->target->in_flight >= NTX_MAX_IN_FLIGHT)
         return rc;
-    if (!ntx_scheduler_tell_checkpoint(w->scheduler, &w->checkpoint, ntx_ranges_low(&w->ranges)))
+    if (!ntx_scheduler_tell_checkpoint(w->scheduler, w->rank, &w->checkpoint, ntx_ranges_low(&w->ranges)))
         return 0;
     *moved = true;
     w->flush_began_ns = ntx_now_ns();
@@ -226,34 +226,17 @@ static int tell_checkpoint(struct ntx_worker *w, bool *moved, struct ntx_error *
     return ntx_outbox_flush(&w->outbox, &w->scheduler->cancel, err);
 }
 
-/* The flush was confirmed. */
+/* Make the checkpoint, if its flush was confirmed. */
 static void make_checkpoint(struct ntx_worker *w)
 {
+    if (!w->outbox.has_flushed)
+        return;
     uint64_t flush_ns = ntx_now_ns() - w->flush_began_ns;
-
+    w->outbox.has_flushed = false;
     w->wait.flush_due_ns = 0;
     if (w->target->old_up_to >= w->wait.held_up_from) /* what is old may have had to wait for it */
         w->wait.target_due_ns += flush_ns;
     ntx_scheduler_make_checkpoint(w->scheduler, flush_ns);
-}
-
-static void make_flushed_checkpoint(struct ntx_worker *w)
-{
-    if (w->outbox.has_flushed)
-        make_checkpoint(w);
-    w->outbox.has_flushed = false;
-}
-
-/* At the end of its work: nothing is open here, but a checkpoint may have waited for this. */
-static int leave(struct ntx_worker *w, struct ntx_error *err)
-{
-    if (!ntx_scheduler_leave(w->scheduler, &w->checkpoint))
-        return 0;
-    w->flush_began_ns = ntx_now_ns();
-    int rc = ntx_worker_flush(w, w->wait.flush_timeout_ms, err);
-    if (rc == 0)
-        make_checkpoint(w);
-    return rc;
 }
 
 /* ------------------------------------------------------------------------------------------- the target */
@@ -267,7 +250,7 @@ static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
         w->wait.held_up_from = UINT64_MAX; /* nor does what is in flight now have to wait for it */
         w->wait.target_due_ns = ntx_deadline_ns(ntx_now_ns(), w->wait.timeout_ms);
     }
-    make_flushed_checkpoint(w);
+    make_checkpoint(w);
     return rc;
 }
 
@@ -418,14 +401,14 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
     int flushed = ntx_digester_flush(&w->digester, rc < 0 ? &second : err);
     rc = rc < 0 ? rc : flushed;
     if (rc == 0 && is_finished(w))
-        rc = leave(w, err);
+        ntx_scheduler_leave(w->scheduler, w->rank, &w->checkpoint);
     if (rc < 0)
         ntx_scheduler_fail(w->scheduler, err);
     ntx_share_withdraw(&w->scheduler->share, &w->claim);
     uint64_t began_ns = ntx_now_ns();
     drain(w, w->target, began_ns);
     drain(w, w->source, began_ns);
-    make_flushed_checkpoint(w);
+    make_checkpoint(w);
     return rc;
 }
 

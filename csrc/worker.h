@@ -47,9 +47,8 @@ struct ntx_worker {
 int ntx_worker_init(struct ntx_worker *worker, struct ntx_scheduler *scheduler, struct ntx_error *err);
 void ntx_worker_destroy(struct ntx_worker *worker);
 
-/* Work until the plan has ended or the job stops; then every request has been answered, or its connection is lost, and
- * a checkpoint that waited for this worker is made. Errors: the first of this worker, already with its side (source or
- * target). */
+/* Work until the plan has ended or the job stops; then every request has been answered, or its connection is lost.
+ * Errors: the first of this worker, already with its side (source or target). */
 int ntx_worker_run(struct ntx_worker *worker, struct ntx_error *err);
 
 /* Confirm what was written.  Only when nothing is in flight.  Errors: also -ECANCELED, when the job is cancelled. */

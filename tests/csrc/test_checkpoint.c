@@ -191,6 +191,42 @@ static void test_a_flush_that_failed_is_not_made_good_by_the_next(void)
     }
 }
 
+static void restart_server(struct fake_disk *disk)
+{
+    pthread_mutex_lock(&disk->lock);
+    disk->restarts++;
+    fake_lose_unflushed(disk);
+    pthread_mutex_unlock(&disk->lock);
+}
+
+/* The older connections are idle and notice nothing; a younger one is to the server that was started again. */
+static void test_a_flush_goes_to_the_server_that_was_written_to(void)
+{
+    for (unsigned round = 0; round < 8; round++) {
+        struct bench b;
+        setup_flushed(&b);
+        b.options.limits.connections = 2;
+        b.options.bytes_expected = NTX_GIB;
+        b.target.delays_clones = true;
+        struct ntx_job *job = start(&b);
+        feed(job, &b, 0, NTX_MIB);
+        wait_until_done(job, &b, NTX_MIB);
+
+        restart_server(&b.target);
+        b.target.delays_clones = false;
+        for (unsigned i = 0; i < TRIES && b.progress.connections < 2; i++) {
+            poll(NULL, 0, 1);
+            ntx_job_progress(job, &b.progress);
+        }
+        CHECK(ntx_job_checkpoint(job));
+
+        wait_until_finished(job);
+        end(job, &b, -ECONNRESET);
+        CHECK_EQ_U64(b.progress.stored_to, 0);
+        teardown(&b);
+    }
+}
+
 static void wait_for_requests(const struct bench *b, unsigned count)
 {
     for (unsigned i = 0; i < TRIES && b->target.submitted < count; i++)
@@ -365,6 +401,7 @@ int main(void)
     RUN(test_a_flush_that_fails_ends_the_job);
     RUN(test_a_flush_is_one_of_the_requests_in_flight);
     RUN(test_a_flush_that_failed_is_not_made_good_by_the_next);
+    RUN(test_a_flush_goes_to_the_server_that_was_written_to);
     RUN(test_a_flush_may_take_longer_than_an_answer);
     RUN(test_what_comes_behind_a_flush_may_wait_for_it);
     RUN(test_a_request_before_a_flush_does_not_wait_for_it);
