@@ -214,8 +214,7 @@ static int tell_checkpoint(struct ntx_worker *w, bool *moved, struct ntx_error *
     int rc = ntx_outbox_send_zero_run(&w->outbox, err);
     if (rc == 0)
         rc = ntx_digester_flush(&w->digester, err);
-    /* If it is this worker that has to flush: later, when there is room for one more request. */
-    if (rc < 0 || w->target->in_flight >= NTX_MAX_IN_FLIGHT)
+    if (rc < 0)
         return rc;
     if (!ntx_scheduler_tell_checkpoint(w->scheduler, w->rank, &w->checkpoint, ntx_ranges_low(&w->ranges)))
         return 0;

@@ -47,8 +47,8 @@ void ntx_outbox_destroy(struct ntx_outbox *o)
 static struct ntx_request *take_request(struct ntx_outbox *o, struct ntx_work_range *range)
 {
     struct ntx_request *request = o->free_requests;
-    /* A flush in flight may have taken the last place. */
-    if (request == NULL || o->target->in_flight >= NTX_MAX_IN_FLIGHT)
+    /* The last place is kept for a flush. */
+    if (request == NULL || o->target->in_flight >= NTX_MAX_IN_FLIGHT - 1)
         return NULL;
     o->free_requests = request->next;
     ntx_range_ref(range);

@@ -56,6 +56,7 @@ struct fake_disk {
     _Atomic bool delays_clones; /* until it is taken back */
     _Atomic unsigned clones_begun;
     uint64_t writes, zeros, written_bytes, flushes, clones, finishes; /* lock */
+    uint64_t writes_flushed;                                          /* lock: by the last flush */
 };
 
 struct fake_device {
@@ -141,6 +142,7 @@ static void fake_lose_unflushed(struct fake_disk *disk)
 static int fake_flush(struct fake_disk *disk)
 {
     disk->flushes++;
+    disk->writes_flushed = disk->writes;
     if (disk->flushes == disk->failing_flush) {
         fake_lose_unflushed(disk);
         return -EIO;

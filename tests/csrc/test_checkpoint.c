@@ -261,6 +261,33 @@ static void test_a_flush_is_one_of_the_requests_in_flight(void)
     teardown(&b);
 }
 
+/* Whatever is answered is followed by the next write at once, for the source is fast: there is room for the flush. */
+static void test_a_flush_does_not_wait_for_the_writes(void)
+{
+    struct bench b;
+    setup_flushed(&b);
+    b.options.limits.connections = 1;
+    b.options.limits.in_flight = NTX_MAX_IN_FLIGHT;
+    b.options.limits.request_size = NTX_BLOCK_SIZE;
+    b.target.stalls = true;
+    b.target.answers_at_once = 1;
+    struct ntx_job *job;
+    CHECK_OK(ntx_open_pattern(SIZE, &b.from, &b.err), b.err);
+    b.to = fake_open(&b.target);
+    CHECK_OK(ntx_job_new(b.from, b.to, &b.options, &job, &b.err), b.err);
+    CHECK_OK(ntx_job_start(job, &b.err), b.err);
+    b.target.cancelled_by_flush = job;
+    feed(job, &b, 0, SIZE);
+    wait_for_requests(&b, NTX_MAX_IN_FLIGHT - 1);
+    CHECK(ntx_job_checkpoint(job));
+    b.target.stalls = false;
+    ntx_event_signal(b.to->fd);
+
+    end(job, &b, -ECANCELED);
+    CHECK(b.target.writes_flushed < 10); /* of the 18 for which there was no room at first */
+    teardown(&b);
+}
+
 static void test_a_flush_may_take_longer_than_an_answer(void)
 {
     struct bench b;
@@ -401,6 +428,7 @@ int main(void)
     RUN(test_a_flush_that_fails_ends_the_job);
     RUN(test_a_flush_is_one_of_the_requests_in_flight);
     RUN(test_a_flush_that_failed_is_not_made_good_by_the_next);
+    RUN(test_a_flush_does_not_wait_for_the_writes);
     RUN(test_a_flush_goes_to_the_server_that_was_written_to);
     RUN(test_a_flush_may_take_longer_than_an_answer);
     RUN(test_what_comes_behind_a_flush_may_wait_for_it);
