@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ntxengine._core.engine import Device
 from ntxengine.dataplane.checkpoints import DUE_BYTES, DUE_S, Checkpoints
-from ntxengine.dataplane.extents import ZERO, beginning_at, make
+from ntxengine.dataplane.copy import CopyOptions, copy
+from ntxengine.dataplane.extents import ZERO, beginning_at, make, whole
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.retry import LONGEST_WAIT_S, Patience, is_lost_connection, retrying
 from ntxengine.errors import (
@@ -21,6 +23,7 @@ from ntxengine.errors import (
     TargetError,
     TransferTimeout,
 )
+from ntxengine.units import BLOCK_SIZE
 
 
 class Clock:
@@ -94,6 +97,23 @@ def test_digests_that_cannot_be_synced_are_not_believed(tmp_path: Path, monkeypa
         checkpoints.begin_copy()  # it writes them again
         checkpoints.store(65536, manifest)
         assert (checkpoints.stored_to, kept) == (65536, [65536])
+
+
+async def test_a_copy_whose_end_could_not_be_kept_has_failed(tmp_path: Path) -> None:
+    def no_room(_stored_to: int) -> None:
+        raise TargetError("j: no room", errno=errno.ENOSPC)
+
+    (tmp_path / "target").write_bytes(bytes(BLOCK_SIZE))
+    checkpoints = Checkpoints(no_room)
+    source, target = Device.open_pattern(BLOCK_SIZE), Device.open_file(bytes(tmp_path / "target"), write=True)
+
+    with pytest.raises(TargetError, match="j: no room"):
+        await copy(source, target, [whole(BLOCK_SIZE)], options=CopyOptions(), checkpoints=checkpoints)
+
+    assert (checkpoints.stored_to, len(checkpoints.failed)) == (0, 1)
+    assert checkpoints.is_resumed  # the next one finds what this one left
+    source.close()
+    target.close()
 
 
 def test_a_copy_that_goes_on_begins_inside_an_extent() -> None:

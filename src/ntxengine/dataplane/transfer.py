@@ -58,13 +58,13 @@ class Transfer:
             self._checkpoints.begin_copy()
         try:
             await self._run()
+            if self._checkpoints is not None:
+                await self._store(self._checkpoints)
         except BaseException as error:
             if self._checkpoints is not None:
                 self._checkpoints.failed.append(self._report())
                 await self._keep_how_far(self._checkpoints, error)
             raise
-        if self._checkpoints is not None:
-            await self._store(self._checkpoints)
         report = self._report()
         if self._on_progress is not None:
             self._on_progress(report)
