@@ -4,8 +4,10 @@
 #   make demo       the whole workflow against the simulator, proved with tools that are not ours
 #   make test       the tests
 #   make soak       what needs hundreds of rounds: captures stopped at random moments, among random faults, and by
-#                   power cuts; copies killed, and their servers, and over a network that loses packets;
-#                   SOAK_ROUNDS, FAULT_ROUNDS, CUT_ROUNDS, COPY_KILLS, COPY_LOSSES, CAPTURE_KILLS, LOSSY_COPIES, SOAK_SEED
+#                   power cuts; copies killed, and their servers, and over a network that loses packets; jobs of the core
+#                   among faults of a disk in memory;
+#                   SOAK_ROUNDS, FAULT_ROUNDS, CUT_ROUNDS, JOB_ROUNDS, COPY_KILLS, COPY_LOSSES, CAPTURE_KILLS,
+#                   LOSSY_COPIES, SOAK_SEED
 #   make fuzz       what parses hostile bytes, on bytes made up; FUZZ_SECONDS for each parser
 #   make lint       ruff and clang-format
 #   make types      mypy, and the stubs of the C binding against the binding itself
@@ -30,6 +32,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SOAK_ROUNDS ?= 200
 FAULT_ROUNDS ?= 100
 CUT_ROUNDS ?= 50
+JOB_ROUNDS ?= 1000
 COPY_KILLS ?= 200
 COPY_LOSSES ?= 50
 CAPTURE_KILLS ?= 200
@@ -61,13 +64,14 @@ soak: build-test
 	@NTX_SOAK_ROUNDS=$(SOAK_ROUNDS) NTX_FAULT_ROUNDS=$(FAULT_ROUNDS) NTX_CUT_ROUNDS=$(CUT_ROUNDS) \
 	    NTX_COPY_KILLS=$(COPY_KILLS) NTX_COPY_SIZE=4G NTX_COPY_BANDWIDTH=200M NTX_COPY_LOSSES=$(COPY_LOSSES) \
 	    NTX_CAPTURE_KILLS=$(CAPTURE_KILLS) NTX_LOSSY_COPIES=$(LOSSY_COPIES) NTX_SOAK_SEED=$(SOAK_SEED) \
-	    NTX_RESUME_LONG=1 \
+	    NTX_RESUME_LONG=1 NTX_JOB_ROUNDS=$(JOB_ROUNDS) \
 	    $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 \
 	    tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py \
 	    tests/capture/test_together_killed.py tests/capture/test_together_faults.py tests/repository/test_power_cuts.py \
 	    tests/capture/test_resume.py tests/capture/test_resume_damaged.py tests/capture/test_resume_killed.py \
 	    tests/copying/test_killed.py tests/copying/test_lost.py tests/copying/test_power_cuts.py \
-	    tests/capture/test_many_kills.py tests/capture/test_power_cuts.py tests/interop/test_lossy_link.py
+	    tests/capture/test_many_kills.py tests/capture/test_power_cuts.py tests/interop/test_lossy_link.py \
+	    'tests/csrc/test_c.py::test_c[power_cut]' 'tests/csrc/test_c_threads.py::test_c[power_cut]'
 
 fuzz: build-test
 	@$(PYTHON_OF_VENV) -m tests.fuzz.fuzzing $(FUZZ_SECONDS)
