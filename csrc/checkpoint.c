@@ -19,11 +19,6 @@ bool ntx_checkpoint_tell(struct ntx_checkpoint *checkpoint, uint64_t low)
     return --checkpoint->missing == 0;
 }
 
-bool ntx_checkpoint_is_flushing(const struct ntx_checkpoint *checkpoint)
-{
-    return checkpoint->asked != checkpoint->made && checkpoint->missing == 0;
-}
-
 void ntx_checkpoint_make(struct ntx_checkpoint *checkpoint)
 {
     checkpoint->made = checkpoint->asked;

@@ -31,9 +31,6 @@ bool ntx_checkpoint_ask(struct ntx_checkpoint *checkpoint, unsigned workers, uin
 /* A worker holds nothing below low.  true: it was the last one, and has to flush. */
 bool ntx_checkpoint_tell(struct ntx_checkpoint *checkpoint, uint64_t low);
 
-/* The flush was sent, or is about to be, and not confirmed. */
-bool ntx_checkpoint_is_flushing(const struct ntx_checkpoint *checkpoint);
-
 /* The target confirmed a flush that was sent after the last worker had told. */
 void ntx_checkpoint_make(struct ntx_checkpoint *checkpoint);
 

@@ -140,12 +140,16 @@ void ntx_job_free(struct ntx_job *job)
 
 /* ------------------------------------------------------------------------------------------- the last thread */
 
-/* A flush that is confirmed says nothing where
+/* Whether a flush that is confirmed says that all that was answered is stored.  Not where
  * - the first connection is lost: another may be to a server that was started again (checkpoint.h);
- * - a checkpoint's flush was not confirmed: whoever fails to write back says so once, and confirms the next flush. */
-static bool may_confirm(struct ntx_job *job)
+ * - the target has failed a request or a flush: that may be the only word of something that it answered well before and
+ *   could not write back. */
+static bool may_confirm(const struct ntx_job *job)
 {
-    return !job->target->lost && !ntx_scheduler_has_open_flush(&job->scheduler);
+    for (unsigned i = 0; i < job->thread_count; i++)
+        if (job->threads[i].worker.outbox.has_failed)
+            return false;
+    return !job->target->lost;
 }
 
 /* After an error a flush only spares the caller to send again what is stored: that is worth the wait for one answer. */

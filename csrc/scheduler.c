@@ -210,18 +210,11 @@ void ntx_scheduler_leave(struct ntx_scheduler *scheduler, unsigned rank, unsigne
 void ntx_scheduler_make_checkpoint(struct ntx_scheduler *scheduler, uint64_t flush_ns)
 {
     pthread_mutex_lock(&scheduler->lock);
-    ntx_checkpoint_make(&scheduler->checkpoint);
+    if (!ntx_stop_is_set(&scheduler->stop)) /* else see the closing flush, which knows of what the target has failed */
+        ntx_checkpoint_make(&scheduler->checkpoint);
     pthread_mutex_unlock(&scheduler->lock);
     atomic_fetch_add_explicit(&scheduler->flush_ns, flush_ns, memory_order_relaxed);
     ntx_event_signal(scheduler->done_fd);
-}
-
-bool ntx_scheduler_has_open_flush(struct ntx_scheduler *scheduler)
-{
-    pthread_mutex_lock(&scheduler->lock);
-    bool is_open = ntx_checkpoint_is_flushing(&scheduler->checkpoint);
-    pthread_mutex_unlock(&scheduler->lock);
-    return is_open;
 }
 
 /* One that was given up because the job stops was not refused. */

@@ -96,9 +96,6 @@ bool ntx_scheduler_ask_checkpoint(struct ntx_scheduler *scheduler);
 bool ntx_scheduler_tell_checkpoint(struct ntx_scheduler *scheduler, unsigned rank, unsigned *checkpoint, uint64_t low);
 void ntx_scheduler_make_checkpoint(struct ntx_scheduler *scheduler, uint64_t flush_ns);
 
-/* After the last worker: a checkpoint's flush was not confirmed. */
-bool ntx_scheduler_has_open_flush(struct ntx_scheduler *scheduler);
-
 /* The worker of that rank has come to its end: it holds nothing, and is not asked any more.  With the first one
  * checkpoints end: nobody flushes for one that is under way. */
 void ntx_scheduler_leave(struct ntx_scheduler *scheduler, unsigned rank, unsigned *checkpoint);

@@ -225,13 +225,10 @@ static int tell_checkpoint(struct ntx_worker *w, bool *moved, struct ntx_error *
     return ntx_outbox_flush(&w->outbox, &w->scheduler->cancel, err);
 }
 
-/* Make the checkpoint, if its flush was confirmed. */
 static void make_checkpoint(struct ntx_worker *w)
 {
-    if (!w->outbox.has_flushed)
-        return;
     uint64_t flush_ns = ntx_now_ns() - w->flush_began_ns;
-    w->outbox.has_flushed = false;
+
     w->wait.flush_due_ns = 0;
     if (w->target->old_up_to >= w->wait.held_up_from) /* what is old may have had to wait for it */
         w->wait.target_due_ns += flush_ns;
@@ -249,7 +246,10 @@ static int reap_target(struct ntx_worker *w, bool *moved, struct ntx_error *err)
         w->wait.held_up_from = UINT64_MAX; /* nor does what is in flight now have to wait for it */
         w->wait.target_due_ns = ntx_deadline_ns(ntx_now_ns(), w->wait.timeout_ms);
     }
-    make_checkpoint(w);
+    if (w->outbox.has_flushed) {
+        w->outbox.has_flushed = false;
+        make_checkpoint(w);
+    }
     return rc;
 }
 
@@ -407,7 +407,6 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
     uint64_t began_ns = ntx_now_ns();
     drain(w, w->target, began_ns);
     drain(w, w->source, began_ns);
-    make_checkpoint(w);
     return rc;
 }
 

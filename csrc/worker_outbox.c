@@ -273,6 +273,12 @@ static int finish_request(struct ntx_outbox *o, struct ntx_request *request, str
     return 0;
 }
 
+static int fail(struct ntx_outbox *o, const struct ntx_io *io, struct ntx_error *err)
+{
+    o->has_failed = true;
+    return ntx_device_error_of(o->target, io, err);
+}
+
 /* One that failed may be asked again in another way. */
 static int take_answer(struct ntx_outbox *o, struct ntx_io *io, struct ntx_error *err)
 {
@@ -281,13 +287,13 @@ static int take_answer(struct ntx_outbox *o, struct ntx_io *io, struct ntx_error
     if (io == &o->flush) {
         o->is_flushing = false;
         o->has_flushed = io->result >= 0;
-        return io->result >= 0 ? 0 : ntx_device_error_of(o->target, io, err);
+        return io->result >= 0 ? 0 : fail(o, io, err);
     }
     o->overtakes_flush |= o->is_flushing && io->number > o->sent_before_flush;
     if (io->result >= 0)
         return finish_request(o, request, err);
     if (!request->is_zero || !ntx_zero_run_adapt(&o->zero_run, io))
-        return ntx_device_error_of(o->target, io, err);
+        return fail(o, io, err);
     ntx_count(&o->counters->retries, 1);
     return submit_zero(o, request, err);
 }
@@ -309,10 +315,9 @@ void ntx_outbox_drain(struct ntx_outbox *o, struct ntx_io *io)
     struct ntx_error ignored;
     struct ntx_request *request = io->owner;
 
-    if (io == &o->flush) {
-        o->has_flushed = io->result >= 0;
+    o->has_failed = o->has_failed || io->result < 0;
+    if (io == &o->flush)
         return;
-    }
     /* One that failed, or a zero request that would go on, has not ended: its range stays unfinished. */
     if (io->result >= 0 && !(request->is_zero && request->remaining > io->length))
         finish_request(o, request, &ignored);

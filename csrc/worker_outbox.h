@@ -44,6 +44,7 @@ struct ntx_outbox {
     uint64_t sent_before_flush;    /* number of the last request before it */
     bool is_flushing, has_flushed; /* has_flushed: it was confirmed; whoever sees it sets it to false */
     bool overtakes_flush;          /* the target has answered what was sent behind a flush before the flush */
+    bool has_failed;               /* the target has failed something, for good */
 };
 
 /* ranges, slots and counters are the worker's.  target may be set later.

@@ -36,6 +36,7 @@ struct fake_disk {
     uint64_t fail_at; /* the request that holds this offset fails with fail_code; UINT64_MAX: none */
     int fail_code;
     enum ntx_op fail_op;
+    bool fails_late;   /* what fails so is what was not flushed: it is lost */
     uint64_t max_zero; /* longer ZEROs are refused with zero_code; 0: all are */
     int zero_code;
     _Atomic bool stalls;      /* never answers, ... */
@@ -154,10 +155,17 @@ static int fake_flush(struct fake_disk *disk)
     return disk->flush_fails ? -EIO : 0;
 }
 
+static int fake_fail(struct fake_disk *disk)
+{
+    if (disk->fails_late)
+        fake_lose_unflushed(disk);
+    return disk->fail_code;
+}
+
 static int fake_do(struct fake_disk *disk, struct ntx_io *io)
 {
     if (io->op == disk->fail_op && disk->fail_at >= io->offset && disk->fail_at < io->offset + io->length)
-        return disk->fail_code;
+        return fake_fail(disk);
     switch (io->op) {
     case NTX_OP_READ:
         memcpy(io->data, disk->bytes + io->offset, io->length);

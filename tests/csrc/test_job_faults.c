@@ -11,17 +11,17 @@ static bool has_digest(const struct bench *b, uint64_t offset)
     return !ntx_is_zero(digest, sizeof digest);
 }
 
-static void test_write_error_names_its_place_and_hands_back_the_rest(void)
+/* Nothing of it is stored for sure: what failed may be what was answered well before, as on NFS. */
+static void test_write_error_names_its_place(void)
 {
     for (unsigned connections = 1; connections <= 3; connections += 2) {
         struct bench b;
         setup(&b);
         memset(b.source.bytes, 1, SIZE);
-        b.target.fail_at = 4 * NTX_MIB + 300077; /* behind the first item of one connection */
+        b.target.fail_at = 4 * NTX_MIB + 300077;
         b.target.fail_code = -ENOSPC;
         b.target.fail_op = NTX_OP_WRITE;
         b.options.limits.connections = connections;
-        b.options.limits.in_flight = connections; /* one after the other: then digests wait for their neighbours */
         struct ntx_extent all = {0, SIZE, 0};
 
         int rc = run(&b, &all, 1);
@@ -29,10 +29,8 @@ static void test_write_error_names_its_place_and_hands_back_the_rest(void)
         CHECK(rc == -ENOSPC);
         CHECK(b.err.class == NTX_E_REPLY);
         CHECK(b.err.offset <= b.target.fail_at && b.err.offset + b.err.length > b.target.fail_at);
-        CHECK(connections > 1 || b.progress.stored_to > 0);
-        CHECK(b.progress.stored_to <= b.target.fail_at);
-        for (uint64_t at = 0; at < b.progress.stored_to; at += 512)
-            CHECK(b.target.bytes[at] == 1 && has_digest(&b, at));
+        CHECK_EQ_U64(b.progress.stored_to, 0);
+        CHECK(!b.progress.flushed);
         teardown(&b);
     }
 }
@@ -99,21 +97,28 @@ static void test_digests_that_wait_to_the_end_and_are_lost_are_missed(void)
     teardown(&b);
 }
 
-static void test_read_error_is_of_the_source(void)
+static void test_read_error_is_of_the_source_and_what_was_read_before_is_stored(void)
 {
-    struct bench b;
-    setup(&b);
-    memset(b.source.bytes, 1, SIZE);
-    b.source.fail_at = SIZE - 1;
-    b.source.fail_code = -EIO;
-    b.source.fail_op = NTX_OP_READ;
-    struct ntx_extent all = {0, SIZE, 0};
+    for (unsigned connections = 1; connections <= 3; connections += 2) {
+        struct bench b;
+        setup(&b);
+        memset(b.source.bytes, 1, SIZE);
+        b.source.fail_at = SIZE - 1; /* behind the first work range of one connection */
+        b.source.fail_code = -EIO;
+        b.source.fail_op = NTX_OP_READ;
+        b.options.limits.connections = connections;
+        b.options.limits.in_flight = connections; /* one after the other: then digests wait for their neighbours */
+        struct ntx_extent all = {0, SIZE, 0};
 
-    CHECK(run(&b, &all, 1) == -EIO);
+        CHECK(run(&b, &all, 1) == -EIO);
 
-    CHECK(b.err.offset + b.err.length == SIZE);
-    CHECK(b.progress.stored_to < SIZE);
-    teardown(&b);
+        CHECK(b.err.offset + b.err.length == SIZE);
+        CHECK(connections > 1 || b.progress.stored_to > 0);
+        CHECK(b.progress.stored_to < SIZE);
+        for (uint64_t at = 0; at < b.progress.stored_to; at += 512)
+            CHECK(b.target.bytes[at] == 1 && has_digest(&b, at));
+        teardown(&b);
+    }
 }
 
 static void test_map_error_only_costs_reads(void)
@@ -453,10 +458,10 @@ static void test_job_freed_while_running_leaves_nothing_behind(void)
 
 int main(void)
 {
-    RUN(test_write_error_names_its_place_and_hands_back_the_rest);
+    RUN(test_write_error_names_its_place);
     RUN(test_what_has_lost_its_digest_is_not_handed_back_as_stored);
     RUN(test_digests_that_wait_to_the_end_and_are_lost_are_missed);
-    RUN(test_read_error_is_of_the_source);
+    RUN(test_read_error_is_of_the_source_and_what_was_read_before_is_stored);
     RUN(test_map_error_only_costs_reads);
     RUN(test_long_zeros_are_halved_until_the_target_takes_them);
     RUN(test_without_a_flush_nothing_is_acknowledged);

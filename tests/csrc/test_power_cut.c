@@ -88,6 +88,7 @@ static void choose_fault(struct trial *t)
         failing->fail_at = rnd(t->size);
         failing->fail_op = t->fault == READ_FAILS ? NTX_OP_READ : rnd(2) == 0 ? NTX_OP_WRITE : NTX_OP_ZERO;
         failing->fail_code = -EIO;
+        t->target.fails_late = t->options.limits.connections == 1 && rnd(2) == 0;
     }
     t->target.failing_flush = t->fault == FLUSH_FAILS ? 1 + rnd(4) : 0;
     t->target.restarts_at = t->fault == SERVER_RESTARTS ? 1 + rnd(60) : 0;
