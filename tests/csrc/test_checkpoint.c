@@ -131,6 +131,7 @@ static void test_it_holds_while_the_job_is_at_work(void)
             ntx_job_progress(job, &b.progress);
             if (b.progress.stored_to > before)
                 check_stored(&b, &b.progress);
+            poll(NULL, 0, 1);
         }
 
         CHECK_OK(ntx_job_join(job, &b.err), b.err);
@@ -254,6 +255,7 @@ static void test_a_flush_is_one_of_the_requests_in_flight(void)
     feed(job, &b, all_but_one, SIZE);
     poll(NULL, 0, 50); /* long enough for it to be sent, were it so: fake_submit() would see it */
     b.target.stalls = false;
+    ntx_event_signal(b.to->fd);
 
     end(job, &b, 0);
     CHECK_EQ_U64(b.progress.checkpoints, 1);
