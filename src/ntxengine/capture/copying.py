@@ -182,26 +182,25 @@ class _DiskCopy:
         copying = self._copying
         options = copying.options
         async with AsyncExitStack() as stack:
-            # Within the image: an error says how much room was left before it was removed.
-            stack.enter_context(copying.naming())
-            image = await stack.enter_async_context(self._open_image(options))
-            again = self._checkpoints.has_begun
-            source = await stack.enter_async_context(copying.source.open(timeout_s=options.timeout_s, again=again))
-            if copying.stored_to and not again:
-                await self._recognise(source)
-            left = await to_thread_joined(bytes_from, copying.changes.extents, self._checkpoints.stored_to)
-            report = await dataplane.copy(
-                source,
-                image.device,
-                copying.changes.extents.windows(),
-                options=options,
-                manifest=copying.manifest,
-                reference=copying.before,
-                bytes_expected=left,
-                checkpoints=self._checkpoints,
-                on_progress=self._progress(self._total - left),
-            )
-            await image.finish()
+            with copying.naming():  # before the image is removed: it says how much room was left
+                image = await stack.enter_async_context(self._open_image(options))
+                again = self._checkpoints.has_begun
+                source = await stack.enter_async_context(copying.source.open(timeout_s=options.timeout_s, again=again))
+                if copying.stored_to and not again:
+                    await self._recognise(source)
+                left = await to_thread_joined(bytes_from, copying.changes.extents, self._checkpoints.stored_to)
+                report = await dataplane.copy(
+                    source,
+                    image.device,
+                    copying.changes.extents.windows(),
+                    options=options,
+                    manifest=copying.manifest,
+                    reference=copying.before,
+                    bytes_expected=left,
+                    checkpoints=self._checkpoints,
+                    on_progress=self._progress(self._total - left),
+                )
+                await image.finish()
         return report
 
     @asynccontextmanager
