@@ -292,7 +292,7 @@ async def test_a_server_that_falls_silent_while_it_is_read_is_given_up(
     lab.make_witness = lambda: StopsNfs(lab)
     try:
         with pytest.raises(TransferTimeout):
-            await lab.capture(copy=CopyOptions(timeout_s=1), parallel=1)
+            await lab.capture(copy=CopyOptions(timeout_s=1), parallel=1, retry_for_s=0)
     finally:
         signal_nfs(lab, signal.SIGCONT)
 

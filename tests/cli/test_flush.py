@@ -25,7 +25,7 @@ def test_a_flush_that_takes_longer_than_the_time_limit_is_waited_for() -> None:
 
 def test_a_flush_that_meets_its_limit_says_how_to_raise_it() -> None:
     with slow_to_flush(20.0) as uri:
-        ran = ntx("copy", "pattern:1M", uri, "--flush-timeout", "1")
+        ran = ntx("copy", "pattern:1M", uri, "--flush-timeout", "1", "--retry-for", "0")
 
     assert ran.code == 75
     assert "flush failed: no answer within 1 s" in ran.err
