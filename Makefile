@@ -24,7 +24,7 @@
 PYTHON_OF_VENV := .venv/bin/python
 C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] tests/fuzz/*.[ch] bench/*/*.c)
 # Files of tests that share a fixture stay in one process.
-PYTEST_ARGS ?= -q -n 3 --dist loadfile -p no:benchmark
+PYTEST_ARGS ?= -q -n 4 --dist loadfile -p no:benchmark
 
 # The tests start thousands of processes, and an image of a system may say that no compiled module is kept.
 export PYTHONDONTWRITEBYTECODE :=
