@@ -66,7 +66,7 @@ def test_as_much_as_a_run_will_take(
     case = Case(name="x", title="x", source=Source(disk="x"), target=Target(server=server), who=("engine",))
     empty = Disk(size=Bytes(size), data=0)
 
-    with Stage(case, empty, DiskCache(tmp_path), tmp_path, Sockets(tmp_path)) as made:
+    with Stage(case, empty, DiskCache(tmp_path), tmp_path, Sockets(tmp_path), drop=None) as made:
         made.make_ready()
 
     assert sizes == [touched]

@@ -33,7 +33,7 @@ pytestmark = [
 LONG = os.environ.get("NTX_CUT_ROUNDS")
 ROUNDS: dict[Format, int] = {"raw": int(LONG or "4"), "qcow2": int(LONG or "1")}
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
-SIZE = 3 * MIB + 512
+SIZE = 6 * MIB + 512
 OPTIONS = ntxengine.CopyOptions(bandwidth=16 * MIB, connections=1, request_size=65536)
 
 STEPS = 60

@@ -296,7 +296,7 @@ def test_half_the_space_is_one_clear_line(small_fs: Callable[[str], Path], tmp_p
     source = make_disk(tmp_path / "source", 8 * MIB)
     target = folder / "target"
     command = ("copy", source, target, "--journal", tmp_path / "journal")
-    process = start(*command, "--bandwidth", "8M", "--request-size", "64K", "--connections", "1", "--progress", "none")
+    process = start(*command, "--bandwidth", "2M", "--request-size", "64K", "--connections", "1", "--progress", "none")
     _, err = process.communicate(timeout=60)
     lines = err.decode().splitlines()
 

@@ -12,7 +12,7 @@ import pytest
 
 from ntxengine.errors import ToolError
 from ntxengine.images import qemu_nbd as qemu
-from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.images.qemu_nbd import QemuNbd, ServerEnded
 from ntxengine.images.served import ImageFile
 from tests.repository.builders import (
     run_folders,
@@ -22,9 +22,17 @@ pytestmark = pytest.mark.usefixtures("own_temporary_folder")
 
 
 async def test_a_server_that_dies_is_told_of_at_the_end(image: Path) -> None:
-    with pytest.raises(ToolError, match=r"ended before its time|failed to close the image"):
+    with pytest.raises(ServerEnded, match="ended before its time"):
         async with QemuNbd(ImageFile(image), read_only=False) as server:
             os.kill(server.pid, signal.SIGKILL)
+
+
+async def test_a_server_that_is_killed_while_it_closes_has_ended_too(image: Path) -> None:
+    """Whoever killed it was not us: what it was told to keep can be gone on with, as after any other end."""
+    with pytest.raises(ServerEnded, match="ended before its time"):
+        async with QemuNbd(ImageFile(image), read_only=False) as server:
+            os.kill(server.pid, signal.SIGSTOP)
+            asyncio.get_running_loop().call_later(0.1, os.kill, server.pid, signal.SIGKILL)
 
 
 async def test_a_server_that_only_reads_may_die_once_everything_was_read(image: Path) -> None:

@@ -216,7 +216,8 @@ class QemuNbd:
         return problem
 
     async def _end(self, server: asyncio.subprocess.Process, by: signal.Signals) -> str:
-        self._has_ended_early = server.returncode is not None and not self._is_closing
+        # While it closes it may end by itself, but not by a signal: that one is not ours.
+        self._has_ended_early = server.returncode is not None and (not self._is_closing or server.returncode < 0)
         was_late = server.returncode is None and self._is_closing
         for signal_now in (by, signal.SIGKILL):
             process.send(server, signal_now)
