@@ -363,7 +363,13 @@ def test_no_ssh_outlives_a_process_that_is_killed(jump: bool, server: Sshd, tmp_
         working.wait()
 
         wait_until(lambda: ssh_processes(tmp_path) == [])
-    PrivateFolder().close()  # the folder of a process that was killed goes with the next one
+
+    def is_clean() -> bool:
+        """The folder of a process that was killed goes with the next one, once nobody it started is left."""
+        PrivateFolder().close()
+        return list((tmp_path / "t").iterdir()) == []
+
+    wait_until(is_clean)
 
 
 def wait_until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
