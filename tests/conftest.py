@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.power import PoweredDisk
+from tests.support.servers import require_root
+
 
 def pytest_configure() -> None:
     # A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP, and ntx keeps that.  The tests
@@ -28,21 +31,26 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture
 def small_fs(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     """Mounts a small file system of its own: needs root."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
+    require_root("to mount a small file system")
     mounted: list[Path] = []
 
     def mount(size: str) -> Path:
         path = tmp_path / f"small{len(mounted)}"
         path.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], check=True)
         mounted.append(path)
         return path
 
     yield mount
     for path in mounted:
         subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@pytest.fixture
+def powered_disk(tmp_path: Path) -> Iterator[PoweredDisk]:
+    """A file system on a disk whose power can be cut: needs root."""
+    disk = PoweredDisk(tmp_path)
+    try:
+        yield disk
+    finally:
+        disk.close()

@@ -10,8 +10,6 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -24,9 +22,7 @@ from tests.capture.test_interrupted import servers_gone
 from tests.capture.test_soak import leftovers, new_points
 from tests.cli.ntx import ROOT, environment
 from tests.support.power import PoweredDisk
-from tests.support.servers import is_root, require
-
-pytestmark = pytest.mark.skipif(not is_root(), reason="mounting a file system takes root")
+from tests.support.servers import require
 
 ROUNDS = int(os.environ.get("NTX_CUT_ROUNDS", "2"))
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
@@ -41,17 +37,8 @@ NO_END = 10**9
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[PoweredDisk]:
-    disk = PoweredDisk(tmp_path)
-    try:
-        yield disk
-    finally:
-        disk.close()
-
-
-@pytest.fixture
-def repository(disk: PoweredDisk) -> Repository:
-    return Repository(PointStore.create(disk.path / "repository"))
+def repository(powered_disk: PoweredDisk) -> Repository:
+    return Repository(PointStore.create(powered_disk.path / "repository"))
 
 
 async def capture_until(lab: Lab, steps: int, **env: str) -> tuple[int, str]:
@@ -70,7 +57,7 @@ def guest_writes(lab: Lab, chance: random.Random) -> None:
     lab.write(1, chance.randrange(2 * MIB), chance.randbytes(MIB))
 
 
-async def test_a_capture_goes_on_after_a_cut_at_any_step(v4_lab: Lab, disk: PoweredDisk) -> None:
+async def test_a_capture_goes_on_after_a_cut_at_any_step(v4_lab: Lab, powered_disk: PoweredDisk) -> None:
     lab, chance = v4_lab, random.Random(SEED)
     right: dict[str, list[bytes]] = {}
     held: list[list[bytes]] = []
@@ -80,7 +67,7 @@ async def test_a_capture_goes_on_after_a_cut_at_any_step(v4_lab: Lab, disk: Powe
         guest_writes(lab, chance)
         held.append(lab.guest())
         status, said = await capture_until(lab, steps)
-        disk.cut()
+        powered_disk.cut()
 
         assert "from its beginning again" not in said
         kept.append(sum(stored_to(lab).values()))
@@ -101,7 +88,7 @@ async def test_a_capture_goes_on_after_a_cut_at_any_step(v4_lab: Lab, disk: Powe
         lab.check_images(point)
 
 
-async def test_a_cut_of_what_was_not_synced_can_be_seen(v4_lab: Lab, disk: PoweredDisk) -> None:
+async def test_a_cut_of_what_was_not_synced_can_be_seen(v4_lab: Lab, powered_disk: PoweredDisk) -> None:
     """The control: of a capture whose syncs do nothing nothing is kept."""
     require("eatmydata")
     os.sync()
@@ -109,6 +96,6 @@ async def test_a_cut_of_what_was_not_synced_can_be_seen(v4_lab: Lab, disk: Power
     assert status == -signal.SIGKILL
     assert sum(stored_to(v4_lab).values()) > 0
 
-    disk.cut()
+    powered_disk.cut()
 
     assert stored_to(v4_lab) == {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,9 @@ from ntxengine.files import durable
 from ntxengine.images.endpoints import Format
 from tests.copying.interrupting import MIB, make_disk, start, stored_to, wait_until
 from tests.support.power import PoweredDisk
-from tests.support.servers import is_root, require
+from tests.support.servers import require
 
-pytestmark = [
-    pytest.mark.skipif(not is_root(), reason="mounting a file system takes root"),
-    pytest.mark.usefixtures("often"),
-]
+pytestmark = pytest.mark.usefixtures("often")
 
 LONG = os.environ.get("NTX_CUT_ROUNDS")
 ROUNDS: dict[Format, int] = {"raw": int(LONG or "4"), "qcow2": int(LONG or "1")}
@@ -41,15 +38,6 @@ STEPS = 60
 
 MIDDLE = 30
 """Of the first cut: behind some checkpoints, and before the end."""
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[PoweredDisk]:
-    disk = PoweredDisk(tmp_path)
-    try:
-        yield disk
-    finally:
-        disk.close()
 
 
 class Copied:
@@ -149,12 +137,12 @@ async def copy_until(copied: Copied, steps: int) -> bool:
 
 @pytest.mark.parametrize("format", ["raw", "qcow2"])
 async def test_what_a_journal_says_is_true_after_a_cut_at_any_step(
-    format: Format, disk: PoweredDisk, tmp_path: Path
+    format: Format, powered_disk: PoweredDisk, tmp_path: Path
 ) -> None:
     if format == "qcow2":
         require("qemu-nbd", "qemu-img")
     chance = random.Random(SEED)
-    copied = Copied(disk, tmp_path, format=format)
+    copied = Copied(powered_disk, tmp_path, format=format)
     kept = []
 
     for steps in [MIDDLE, *(chance.randrange(STEPS) for _ in range(ROUNDS[format] - 1))]:
@@ -169,15 +157,15 @@ async def test_what_a_journal_says_is_true_after_a_cut_at_any_step(
     copied.check_whole()
     assert kept[0] > 0
     # Where the power went behind the journal's end its manifest may be left: the next run with that name removes it.
-    left = {path.name for path in disk.path.iterdir()} - {"lost+found", "journal.manifest", ".journal.lock"}
+    left = {path.name for path in powered_disk.path.iterdir()} - {"lost+found", "journal.manifest", ".journal.lock"}
     assert left == {"target"}
 
 
 @pytest.mark.parametrize("preload", ["", "libeatmydata.so"], ids=["synced", "not synced"])
-def test_a_journal_that_says_too_much_is_seen(preload: str, disk: PoweredDisk, tmp_path: Path) -> None:
+def test_a_journal_that_says_too_much_is_seen(preload: str, powered_disk: PoweredDisk, tmp_path: Path) -> None:
     """The control: of a target whose syncs do nothing a journal that lasts says what is not so."""
     require("eatmydata")
-    copied = Copied(disk, tmp_path, journal_folder=tmp_path)
+    copied = Copied(powered_disk, tmp_path, journal_folder=tmp_path)
     os.sync()
     command = ("copy", copied.source, copied.target, "--journal", copied.journal, "--connections", "1")
     process = start(*command, "--bandwidth", "4M", "--request-size", "64K", env={"LD_PRELOAD": preload})
@@ -186,7 +174,7 @@ def test_a_journal_that_says_too_much_is_seen(preload: str, disk: PoweredDisk, t
     _, err = process.communicate()
     assert process.returncode < 0, err.decode()
 
-    disk.cut()
+    powered_disk.cut()
 
     if preload:
         with pytest.raises((AssertionError, FileNotFoundError)):

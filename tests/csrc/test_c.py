@@ -2,9 +2,7 @@
 can check.  test_c_threads.py does the same with threads: a file is run by one worker, and these are the longest two.
 """
 
-import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from tests.csrc.compiling import (
     check,
     run,
 )
+from tests.support.servers import require
 
 FORMATTED = sorted([*SOURCES, *HEADERS, *HERE.glob("*.[ch]")])
 
@@ -90,10 +89,5 @@ def test_core_does_not_print_exit_or_read_the_environment(build: Build) -> None:
 
 
 def test_core_is_formatted() -> None:
-    if shutil.which("clang-format") is None:
-        reason = "clang-format is not installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-
+    require("clang-format")
     run(["clang-format", "--dry-run", "-Werror", *FORMATTED])

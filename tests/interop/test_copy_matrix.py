@@ -16,7 +16,7 @@ from ntxengine.dataplane.extents import whole
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.units import BLOCK_SIZE, GIB, KIB, MIB
-from tests.support.servers import is_root, loop_device, nbdkit, qemu_img, qemu_nbd
+from tests.support.servers import loop_device, nbdkit, qemu_img, qemu_nbd
 
 SIZES = [0, 1, 511, 512, 513, 64 * KIB - 1, 64 * KIB + 512, 10 * MIB + 512, 5 * GIB]
 SOURCES = ["file", "loop", "nbd"]
@@ -132,8 +132,6 @@ def cases() -> list[tuple[str, str, int]]:
 
 @pytest.mark.parametrize(("source", "target", "size"), cases())
 async def test_copy_is_byte_exact(tmp_path: Path, source: str, target: str, size: int) -> None:
-    if source == "loop" and not is_root():
-        pytest.skip("loop devices need root")
     disk, result = tmp_path / "disk", tmp_path / "result"
     make_disk(disk, size)
 
@@ -205,7 +203,6 @@ async def test_export_that_permits_one_connection_is_given_one(tmp_path: Path) -
     assert disk.read_bytes() == image.read_bytes()
 
 
-@pytest.mark.skipif(not is_root(), reason="loop devices need root")
 async def test_minimum_block_of_a_4k_device_is_honoured(tmp_path: Path) -> None:
     disk, image = tmp_path / "disk", tmp_path / "image"
     make_disk(disk, 4 * MIB)

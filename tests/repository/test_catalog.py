@@ -14,6 +14,7 @@ import pytest
 from ntxengine.errors import NotFoundError, RepositoryError
 from ntxengine.repository.store import PointStore
 from tests.repository.builders import OTHER_VM, VM, ModelDisk, Write, capture, read_image
+from tests.support.servers import require_root
 
 
 def catalog_of(repository: PointStore) -> Path:
@@ -131,11 +132,11 @@ def test_a_repository_can_be_moved(repository: PointStore, ids: list[str], tmp_p
     assert read_image(path, 1024) == b"\1" * 512 + b"\2" * 512
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a read-only mount needs root")
 def test_a_read_only_repository_lists_what_the_catalog_lacks_too(
     repository: PointStore, ids: list[str], tmp_path: Path
 ) -> None:
     run_sql(repository, f"DELETE FROM points WHERE point_id = '{ids[1]}'")
+    require_root("a read-only mount")
     mount = tmp_path / "mount"
     mount.mkdir()
     subprocess.run(["mount", "--bind", repository.path, mount], check=True)

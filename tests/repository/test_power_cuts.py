@@ -10,19 +10,14 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.repository.store import PointStore
 from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, capture, read_image
 from tests.repository.killed_capture import CHANGES, OTHER_CHANGES, SIZE
 from tests.support.power import PoweredDisk
-from tests.support.servers import is_root, require
-
-pytestmark = pytest.mark.skipif(not is_root(), reason="mounting a file system takes root")
+from tests.support.servers import require
 
 ROUNDS = int(os.environ.get("NTX_CUT_ROUNDS", "5"))
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
@@ -30,15 +25,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 STEPS = 70
 """More than a capture has: then it comes to its end, and the cut is right behind it."""
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[PoweredDisk]:
-    disk = PoweredDisk(tmp_path)
-    try:
-        yield disk
-    finally:
-        disk.close()
 
 
 def capture_until(disk: PoweredDisk, steps: int, *, by: tuple[str, ...] = ()) -> int:
@@ -103,13 +89,13 @@ def test_what_was_committed_is_there_after_a_cut_at_any_step(tmp_path: Path) -> 
     assert ended[0] == 2
 
 
-def test_a_cut_can_be_seen(disk: PoweredDisk) -> None:
+def test_a_cut_can_be_seen(powered_disk: PoweredDisk) -> None:
     """The control: a capture whose syncs do nothing loses its point."""
     require("eatmydata")
-    make_first(disk)
+    make_first(powered_disk)
     os.sync()
-    assert capture_until(disk, STEPS, by=("eatmydata",)) == 0
+    assert capture_until(powered_disk, STEPS, by=("eatmydata",)) == 0
 
-    disk.cut()
+    powered_disk.cut()
 
-    assert len(PointStore.open(disk.path / "repo").points(VM)) == 1
+    assert len(PointStore.open(powered_disk.path / "repo").points(VM)) == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import os
 import re
 import subprocess
 import threading
@@ -21,6 +20,7 @@ from ntxengine.repository import Point, Repository
 from ntxengine.repository.store import PointStore
 from ntxengine.restore import RestoreFormat, RestoreOptions, file_names, restore
 from tests.repository.builders import DISK, OTHER_DISK, VM, ModelDisk, Write, begin, capture, fill_disk, record_of
+from tests.support.servers import require_root
 
 SIZES = [0, 1, 511, 512, 513, 65535, 65536 + 512, 10 * 1024**2 + 512]
 VERIFIED = RestoreOptions(verify=True)
@@ -341,11 +341,11 @@ def test_options_that_cannot_be_are_refused(options: dict[str, object]) -> None:
         RestoreOptions(**options)  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a read-only mount needs root")
 async def test_a_read_only_repository_can_be_restored_from(repository: PointStore, out: Path, tmp_path: Path) -> None:
     model = ModelDisk(66048)
     capture(repository, model, [Write(0, 66048, 1)])
     capture(repository, model, [Write(512, 512, 2)])
+    require_root("a read-only mount")
     mount = tmp_path / "mount"
     mount.mkdir()
     subprocess.run(["mount", "--bind", repository.path, mount], check=True)

@@ -8,7 +8,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 
-import pytest
+from tests.support.servers import require_root
 
 SILENT = "10.9.9.9"
 """What is sent there is dropped."""
@@ -23,8 +23,7 @@ def own_network() -> Iterator[None]:
 
     Sockets and threads that there are stay in the old one.
     """
-    if os.geteuid() != 0:
-        pytest.skip("a network namespace needs root")
+    require_root("a network namespace")
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _check(_LIBC.unshare(_CLONE_NEWNET))

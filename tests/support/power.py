@@ -8,7 +8,7 @@ import struct
 import subprocess
 from pathlib import Path
 
-from tests.support.servers import require
+from tests.support.servers import require, require_root
 
 _GOING_DOWN = 0x8004587D  # _IOR('X', 125, __u32), of ext4 and XFS
 _WITHOUT_ITS_LOG = 2
@@ -16,10 +16,11 @@ _SIZE = 400 << 20
 
 
 class PoweredDisk:
-    """An ext4 in a file, mounted at `path`."""
+    """An ext4 in a file, mounted at `path`: needs root."""
 
     def __init__(self, folder: Path) -> None:
         require("mkfs.ext4", "mount", "umount")
+        require_root("a file system of its own")
         self.path = folder / "mounted"
         self.path.mkdir()
         self._image = folder / "disk.img"

@@ -12,6 +12,7 @@ from ntxengine.dataplane.security import TlsOptions
 from ntxengine.dataplane.tls import credentials
 from ntxengine.errors import OptionsError
 from tests.support.pki import Pki
+from tests.support.servers import require_root
 
 SERVER = parse("nbds://server/disk")
 SOCKET = parse("nbds+unix:///disk?socket=/run/s")
@@ -96,8 +97,8 @@ def test_ca_that_everybody_can_change_is_refused(pki: Pki) -> None:
     assert "can be changed by others (mode 0666): chmod 0664" in refusal(SERVER.text, TlsOptions(ca=pki.ca_file))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
 def test_key_of_somebody_else_is_refused(pki: Pki) -> None:
+    require_root("to give a file to somebody else")
     os.chown(pki.psk, 12345, 12345)
 
     assert "belongs to another user (uid 12345)" in refusal(SERVER.text, TlsOptions(psk=pki.psk))

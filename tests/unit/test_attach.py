@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 from uuid import uuid4
@@ -18,6 +16,7 @@ from ntxengine.concurrency.completion import call_with_timeout
 from ntxengine.errors import AttachError, PrismError, TaskFailed
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import AttachedDisk, Disk, DiskPoint, Vm
+from tests.support.servers import loop_device
 
 SIZE = 65536 + 512
 SNAPSHOT = "/default/.snapshot/21/1-2-21/.acropolis/vmdisk/0a"
@@ -364,21 +363,12 @@ async def test_a_clone_that_cannot_be_removed_is_an_error(worker: Worker) -> Non
         await read(hot_add(worker), disk_point())
 
 
-@pytest.fixture
-def loop_device(tmp_path: Path) -> Iterator[Path]:
-    """A real block device."""
+async def test_a_block_device_is_measured_by_its_end(worker: Worker, tmp_path: Path) -> None:
     backing = tmp_path / "backing"
     backing.write_bytes(b"disk".ljust(SIZE, b"\0"))
-    made = subprocess.run(["losetup", "--find", "--show", backing], capture_output=True, text=True, check=False)
-    if made.returncode:
-        pytest.skip(f"no loop device here: {made.stderr.strip()}")
-    yield Path(made.stdout.strip())
-    subprocess.run(["losetup", "--detach", made.stdout.strip()], check=True)
 
+    with loop_device(backing) as device:
+        worker.data = Path(device)
+        path, data = await read(hot_add(worker), disk_point())
 
-async def test_a_block_device_is_measured_by_its_end(worker: Worker, loop_device: Path) -> None:
-    worker.data = loop_device
-
-    path, data = await read(hot_add(worker), disk_point())
-
-    assert (path, data) == (str(loop_device), b"disk")
+    assert (path, data) == (device, b"disk")
