@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* F_SETPIPE_SZ */
 #include "bytes.h"
 #include "check.h"
+#include "error.h"
 #include "scheduler.h"
 
 #include <errno.h>
@@ -36,13 +37,20 @@ static void *cancel(void *scheduler)
     return NULL;
 }
 
-static void test_who_sees_that_a_job_stops_sees_that_it_was_cancelled(void)
+static void init(struct ntx_scheduler *scheduler)
 {
     struct ntx_range_bytes range_bytes = {.most = NTX_MIB, .least = NTX_MIB, .workers = 1};
-    struct ntx_scheduler scheduler = {.size = NTX_MIB, .pace.limits = {1, 1, 1, 1, 1, 1}};
     struct ntx_error err;
+
+    *scheduler = (struct ntx_scheduler){.size = NTX_MIB, .pace.limits = {1, 1, 1, 1, 1, 1}};
+    CHECK_OK(ntx_scheduler_init(scheduler, &range_bytes, &err), err);
+}
+
+static void test_who_sees_that_a_job_stops_sees_that_it_was_cancelled(void)
+{
+    struct ntx_scheduler scheduler;
     pthread_t canceller;
-    CHECK_OK(ntx_scheduler_init(&scheduler, &range_bytes, &err), err);
+    init(&scheduler);
     int held = hold(&scheduler.stop);
 
     CHECK(pthread_create(&canceller, NULL, cancel, &scheduler) == 0);
@@ -58,8 +66,49 @@ static void test_who_sees_that_a_job_stops_sees_that_it_was_cancelled(void)
     close(held);
 }
 
+/* All that was fed is handed out, written and flushed, by one worker. */
+static void write_all(struct ntx_scheduler *scheduler)
+{
+    struct ntx_extent all = {0, NTX_MIB, 0};
+    struct ntx_work_range range = {.extents = NULL};
+    struct ntx_error err;
+    unsigned checkpoint;
+    size_t taken;
+    unsigned rank = ntx_scheduler_add_connection(scheduler, &checkpoint);
+
+    CHECK_OK(ntx_scheduler_feed(scheduler, &all, 1, &taken, &err), err);
+    CHECK(ntx_scheduler_take(scheduler, rank, &range, false, checkpoint) == NTX_TAKE_RANGE);
+    ntx_work_range_destroy(&range);
+    CHECK(ntx_scheduler_ask_checkpoint(scheduler));
+    CHECK(ntx_scheduler_tell_checkpoint(scheduler, rank, &checkpoint, UINT64_MAX));
+}
+
+/* What another worker was refused may be the only word of something that was answered well before, and lost. */
+static void test_a_flush_makes_no_checkpoint_once_the_job_stops(void)
+{
+    for (unsigned stops = 0; stops < 2; stops++) {
+        struct ntx_job_progress progress;
+        struct ntx_scheduler scheduler;
+        struct ntx_error err;
+        init(&scheduler);
+        write_all(&scheduler);
+
+        if (stops) {
+            ntx_error_set(&err, NTX_E_TARGET, -EIO, "what another worker wrote failed");
+            ntx_scheduler_fail(&scheduler, &err);
+        }
+        ntx_scheduler_make_checkpoint(&scheduler, 1);
+
+        ntx_scheduler_get_pace(&scheduler, &progress);
+        CHECK_EQ_U64(progress.checkpoints, stops ? 0 : 1);
+        CHECK_EQ_U64(progress.stored_to, stops ? 0 : NTX_MIB);
+        ntx_scheduler_destroy(&scheduler);
+    }
+}
+
 int main(void)
 {
     RUN(test_who_sees_that_a_job_stops_sees_that_it_was_cancelled);
+    RUN(test_a_flush_makes_no_checkpoint_once_the_job_stops);
     return 0;
 }
