@@ -22,7 +22,9 @@ C_LAYERS = {
     "stream_connect": NTX | {"clock", "error", "stream", "stream_plain"},
     "tls": NTX | {"error"},
     "tls_reason": {"nbd_text", "tls"},
-    "stream_tls": {"error", "stream", "tls", "tls_reason"},
+    "tls_bio": {"stream"},
+    "stream_tls_io": {"tls_bio", "tls_reason"},
+    "stream_tls": {"error", "stream", "stream_tls_io", "tls"},
     "about": NTX | {"device_ring", "digest", "stream_plain", "zero"},
     # a device, and what a job asks of it
     "device": NTX | {"bytes", "clock", "error", "extent", "stop"},

@@ -25,7 +25,8 @@ WORK = ROOT / ".fuzz"
 NAMES = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
 
 CORE = [
-    "clock", "device", "error", "event", "extent", "extent_json", "stop", "stream", "stream_tls", "tls", "tls_reason",
+    "clock", "device", "error", "event", "extent", "extent_json", "stop", "stream", "stream_tls", "stream_tls_io",
+    "tls", "tls_bio", "tls_reason",
 ]  # fmt: skip
 """What of the core the parsers need, besides nbd_*.c that open nothing."""
 OPENING = {"nbd_conn", "nbd_open", "nbd_places"}
