@@ -116,6 +116,23 @@ async def test_one_that_cannot_go_on_leaves_nothing_open(copied: Files, monkeypa
     assert copied.names() == ["journal", "journal.manifest", "source", "target.ntx-partial"]
 
 
+async def test_a_journal_whose_folder_is_gone_is_not_tried_again(copied: Files) -> None:
+    folder = copied.folder / "kept"
+    folder.mkdir()
+    task = asyncio.create_task(
+        ntxengine.copy(copied.source, "null:", journal=folder / "journal", options=SLOW, retry_for_s=60)
+    )
+    while stored_to(folder / "journal") == 0:
+        await asyncio.sleep(0.01)
+    shutil.rmtree(folder)
+
+    async with asyncio.timeout(30):
+        with pytest.raises(TargetError, match=r"journal\S*: writing failed: No such file or directory") as raised:
+            await task
+
+    assert "goes on there" not in str(raised.value)
+
+
 async def test_what_cannot_be_removed_is_said(copied: Files) -> None:
     await copied.interrupt()
     found = journal.read(copied.journal)

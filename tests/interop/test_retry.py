@@ -17,8 +17,8 @@ from ntxengine.dataplane.copy import CopyOptions, CopyReport, copy, verify
 from ntxengine.dataplane.extents import whole
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source, open_target
-from ntxengine.dataplane.retry import Patience, retrying
-from ntxengine.errors import TargetError
+from ntxengine.dataplane.retry import Patience, is_lost_connection, retrying
+from ntxengine.errors import SourceError, TargetError
 from tests.support.servers import MortalServer
 
 SIZE = 40 << 20
@@ -114,3 +114,17 @@ async def test_a_server_that_stays_away_is_given_up(server: MortalServer, tmp_pa
             await troubled
 
     assert checkpoints.retries >= 1
+
+
+async def test_a_socket_that_is_not_there_is_a_lost_connection_and_a_file_is_not(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+
+    with pytest.raises(SourceError, match="connect failed: No such file or directory") as of_server:
+        async with open_source(f"nbd+unix:///?socket={absent}"):
+            pass
+    with pytest.raises(SourceError, match="No such file or directory") as of_file:
+        async with open_source(str(absent)):
+            pass
+
+    assert is_lost_connection(of_server.value)  # the server is being started again
+    assert not is_lost_connection(of_file.value)

@@ -136,6 +136,7 @@ def test_a_copy_that_goes_on_begins_inside_an_extent() -> None:
         (NbdReplyError("disk", errno=errno.EIO), False),
         (NbdReplyError("full", errno=errno.ENOSPC), False),
         (TargetError("disk", errno=errno.EIO), False),
+        (SourceError("file that is gone", errno=errno.ENOENT), False),
         (NbdProtocolError("lies", errno=errno.EPIPE), False),
         (NbdNegotiationError("no such export", errno=errno.ENOENT), False),
         (ChecksumMismatch("bits"), False),

@@ -119,7 +119,7 @@ def _saying_how_far(request: CopyRequest, kept: Kept) -> Iterator[None]:
 
 def _how_far(request: CopyRequest, kept: Kept) -> str:
     stored_to = kept.checkpoints.stored_to
-    if request.journal_file is None or stored_to == 0:
+    if request.journal_file is None or stored_to == 0 or not request.journal_file.exists():
         return ""
     return f"{format_size(stored_to)} of {format_size(kept.size)} are stored: the same command goes on there"
 

@@ -49,7 +49,7 @@ async def open_places(
 ) -> Device:
     """Connect to the export at the first place; each further connection of a job takes the next one.
 
-    Errors: NbdError, TransferTimeout, PlaceError (nobody is there).
+    Errors: NbdError, TransferTimeout, PlaceError (nobody is there; ECONNREFUSED also where there is no socket).
     """
     stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     timeout_ms = max(1, int(timeout_s * 1000))
@@ -58,6 +58,11 @@ async def open_places(
             lambda: Device.open_nbd(places, export, write=write, timeout_ms=timeout_ms, stop_fd=stop, tls=tls),
             interrupt=lambda: os.eventfd_write(stop, 1),
         )
+    except PlaceError as exc:
+        if type(exc) is not PlaceError or exc.errno != errno.ENOENT:
+            raise
+        # That of a server that is being started again.  Of a file the code means another thing: it is gone.
+        raise PlaceError(str(exc), errno=errno.ECONNREFUSED) from exc
     finally:
         os.close(stop)
 

@@ -34,7 +34,6 @@ _LOST = frozenset(
         errno.ENETDOWN,
         errno.ENETRESET,
         errno.ENETUNREACH,
-        errno.ENOENT,  # the socket of a server that is being started again
         errno.ENOTCONN,
         errno.EPIPE,
         errno.ESHUTDOWN,
