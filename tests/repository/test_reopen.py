@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 from datetime import timedelta
+from typing import NoReturn
 
 import pytest
 
@@ -42,7 +45,7 @@ def test_it_has_what_it_had_and_nothing_that_nobody_goes_on_with(repository: Poi
 
         unfinished = repository.reopen(lock, found, None)
 
-        assert (unfinished.id, unfinished.path, unfinished.has_progress) == (found.point_id, found.path, True)
+        assert (unfinished.id, unfinished.path, unfinished.has_progress()) == (found.point_id, found.path, True)
         kinds = ("changes", "journal", "manifest", "qcow2")
         assert sorted(path.name for path in found.path.iterdir()) == [f"disk-{DISK}.{kind}" for kind in kinds] + [
             "resume"
@@ -57,7 +60,24 @@ def test_a_disk_that_begins_again_has_nothing(repository: PointStore) -> None:
         unfinished.forget_disk(DISK)
 
         assert [path.name for path in unfinished.path.iterdir()] == ["resume"]
-        assert not unfinished.has_progress
+        assert not unfinished.has_progress()
+
+
+def test_a_folder_that_cannot_be_read_has_nothing(repository: PointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for when a capture has failed: what it raised would take the place of why."""
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EIO, "the disk is gone")
+
+    with repository.lock(VM) as lock:
+        unfinished = repository.reopen(lock, leave(repository, lock), None)
+        with monkeypatch.context() as patch:
+            for name in ("stat", "lstat", "scandir"):
+                patch.setattr(os, name, fail)
+
+            assert not unfinished.has_progress()
+
+        assert unfinished.has_progress()
 
 
 def test_who_begins_anew_removes_it(repository: PointStore) -> None:

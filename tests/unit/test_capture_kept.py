@@ -36,10 +36,12 @@ class Unfinished:
 
     def __init__(self, bytes_done: int, *, is_full: bool = False) -> None:
         self.id = "20261123T041500Z-8f3a2c"
-        self.has_progress = bytes_done > 0
         self.in_vain: int | None = None
         self._bytes_done = bytes_done
         self._is_full = is_full
+
+    async def has_progress(self) -> bool:
+        return self._bytes_done > 0
 
     async def bytes_stored(self) -> int:
         return self._bytes_done

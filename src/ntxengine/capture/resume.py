@@ -136,7 +136,7 @@ async def is_kept(error: BaseException, unfinished: UnfinishedPoint, resume: Sto
     was gone on with already, as `resume` tells, is kept whatever stops it, but for bytes that are wrong, and until its
     copy has failed in vain too often.
     """
-    if isinstance(error, ChecksumMismatch | CannotResume) or not unfinished.has_progress:
+    if isinstance(error, ChecksumMismatch | CannotResume) or not await unfinished.has_progress():
         return False
     if _passes(error):
         return True

@@ -93,10 +93,9 @@ class UnfinishedPoint:
         """Remove what an interrupted capture left of a disk, which begins again.  Errors: TargetError."""
         await to_thread_joined(self._blocking.forget_disk, disk_id)
 
-    @property
-    def has_progress(self) -> bool:
-        """Whether something is stored that a next capture can go on with."""
-        return self._blocking.has_progress
+    async def has_progress(self) -> bool:
+        """Say whether something is stored that a next capture can go on with.  Never fails."""
+        return await to_thread_joined(self._blocking.has_progress)
 
     def leave(self) -> None:
         """Leave it for the next capture to go on with: `abort` does nothing any more."""

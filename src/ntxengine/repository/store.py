@@ -287,7 +287,9 @@ class PointStore:
             raise RepositoryError(f"{found.path}: cannot be gone on with: point {newest} is newer")
         strays.remove_unfinished(folder, kept=[found.path])
         interrupted.clean(found.path, {disk.disk_id for disk in resume.disks})
-        return BlockingUnfinishedPoint(found.point_id, found.path, parent, lock=lock, committed=self._enter)
+        return BlockingUnfinishedPoint(
+            found.point_id, found.path, parent, lock=lock, committed=self._enter, resume=resume
+        )
 
     def _check_newest(self, vm_id: str, parent: Point | None) -> str | None:
         """Return the VM's newest point, which a parent has to be.  Errors: RepositoryError."""

@@ -65,6 +65,7 @@ class BlockingUnfinishedPoint:
         lock: VmLock,
         committed: Callable[[Point], None],
         warnings: Sequence[str] = (),
+        resume: StoredResume | None = None,
     ) -> None:
         """Not for callers: see PointStore.begin.  `lock` stays the caller's, and is held until the end."""
         self.id = point_id
@@ -75,7 +76,7 @@ class BlockingUnfinishedPoint:
         self._committed = committed
         self._disks: dict[str, _NewDisk] = {}
         self._distrusting = threading.Lock()  # disks are audited in parallel, and the marks are one file
-        self._resume: StoredResume | None = None
+        self._resume = resume
         self._is_open = True
         self._is_committed = False
 
@@ -152,10 +153,11 @@ class BlockingUnfinishedPoint:
             durable.remove_tree(self.path / name(disk_id))
         self._disks.pop(disk_id, None)
 
-    @property
     def has_progress(self) -> bool:
-        """Whether something is stored that a next capture can go on with."""
-        return (self.path / layout.RESUME_FILE).exists() and any(self.path.glob("disk-*.journal"))
+        """Say whether something is stored that a next capture can go on with; not if the folder cannot be read."""
+        disks = () if self._resume is None else self._resume.disks
+        journals = [self.resume_paths(disk.disk_id).journal for disk in disks]
+        return os.path.lexists(self.path / layout.RESUME_FILE) and any(map(os.path.lexists, journals))
 
     def disk_entry(self, disk_id: str, label: str, digest: str) -> PointDisk:
         """Return what the record says of a disk that `add_disk` knows."""
