@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -55,13 +55,9 @@ def simulator(config: SimConfig, tmp_path: Path) -> Iterator[Simulator]:
 
 
 @pytest.fixture(params=OVER_THE_NETWORK, ids="-".join)
-async def network_lab(
-    request: pytest.FixtureRequest, simulator: Simulator, repository: Repository
-) -> AsyncIterator[Lab]:
+async def network_lab(request: pytest.FixtureRequest, simulator: Simulator, repository: Repository) -> Lab:
     family, attach = request.param
-    lab = await open_lab(simulator, family, repository, attach=attach)
-    yield lab
-    await lab.prism.aclose()
+    return await open_lab(simulator, family, repository, attach=attach)
 
 
 async def test_all_ways_give_the_same_increment_bit_for_bit(simulator: Simulator, tmp_path: Path) -> None:
@@ -90,10 +86,12 @@ async def test_all_ways_give_the_same_increment_bit_for_bit(simulator: Simulator
 
 
 def served(network_lab: Lab) -> list[str]:
-    """Return the sockets of the qemu-nbd processes that read over the network for us."""
-    found = []
+    """Return the sockets of the qemu-nbd processes that read over the network for us: in the namespace of this test."""
+    found, ours = [], os.readlink("/proc/thread-self/ns/net")
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
+            if os.readlink(entry / "ns" / "net") != ours:
+                continue
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if words[0].endswith("qemu-nbd") and ('"driver": "iscsi"' in words[-2] or '"driver": "nfs"' in words[-2]):
                 found += [word.removeprefix("--socket=") for word in words if word.startswith("--socket=")]
@@ -172,7 +170,6 @@ async def test_a_fault_of_volume_groups_is_one_line_and_leaves_nothing(
     assert "\n" not in str(caught.value)
     lab.assert_clean(points=0)
     assert simulator.world.state.made_groups == {}
-    await lab.prism.aclose()
 
 
 async def test_a_volume_group_that_is_served_late_is_waited_for(simulator: Simulator, repository: Repository) -> None:
@@ -182,7 +179,6 @@ async def test_a_volume_group_that_is_served_late_is_waited_for(simulator: Simul
     assert lab.stored(await lab.capture()) == lab.guest()
 
     assert simulator.world.state.made_groups == {}
-    await lab.prism.aclose()
 
 
 async def test_no_list_of_all_recovery_points_is_asked_for(simulator: Simulator, repository: Repository) -> None:
@@ -194,7 +190,6 @@ async def test_no_list_of_all_recovery_points_is_asked_for(simulator: Simulator,
     asked = [(each.method, each.path.rpartition("/")[2]) for each in simulator.requests]
     made = asked.index(("POST", "recovery-points"))
     assert ("GET", "recovery-points") not in asked[made:]
-    await lab.prism.aclose()
 
 
 async def test_a_container_that_refuses_us_is_said_before_anything_is_frozen(
@@ -208,7 +203,6 @@ async def test_a_container_that_refuses_us_is_said_before_anything_is_frozen(
 
     lab.assert_clean(points=0)
     assert not any(each.path.endswith("/vm_snapshots") for each in simulator.requests)
-    await lab.prism.aclose()
 
 
 @pytest.fixture
@@ -298,4 +292,3 @@ async def test_a_server_that_falls_silent_while_it_is_read_is_given_up(
 
     assert served(lab) == []
     lab.assert_clean(points=0)
-    await lab.prism.aclose()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ntxengine.errors import ChecksumMismatch, NtxError, OptionsError, RepositoryError, SourceError, TargetError
+from ntxengine.errors import (
+    ChecksumMismatch,
+    MachineError,
+    NtxError,
+    OptionsError,
+    RepositoryError,
+    SourceError,
+    TargetError,
+)
 from ntxengine.repository import Point, Repository
 from ntxengine.repository.store import PointStore
 from ntxengine.restore import RestoreFormat, RestoreOptions, restore
@@ -207,10 +214,11 @@ async def test_a_full_disk_is_not_taken_for_a_damaged_point(
     point = capture(repository, ModelDisk(4 * MIB), [Write(0, 4 * MIB, 1)])
     compress(point.image_path(point.disks[0]))
 
-    with pytest.raises(TargetError, match="No space left on device") as caught:
+    # The disk's data or its digests, which lie beside it: whichever comes to the end of the room first.
+    with pytest.raises((TargetError, MachineError), match=r"No space left on device.*free some space") as caught:
         await restore(Repository(repository), point, small_fs("1m"), options=RestoreOptions(format=format))
 
-    assert caught.value.errno == errno.ENOSPC
+    assert "cannot be read" not in str(caught.value)
 
 
 def test_reading_back_and_comparing_nothing_contradict_each_other() -> None:
