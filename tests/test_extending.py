@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 from types import ModuleType
 
@@ -60,16 +61,16 @@ async def test_a_capture_reads_through_the_attacher(
 ) -> None:
     kind = module_of("attacher").ServedFile
     lab = await open_lab(simulator, "v3", await Repository.create(tmp_path / "repository"), attach="mount")
-    monkeypatch.setattr(attach, "ATTACHERS", (kind, *attach.ATTACHERS))
-    options = AttachOptions(containers=simulator.world.layout.containers)
+    async with aclosing(lab.prism):
+        monkeypatch.setattr(attach, "ATTACHERS", (kind, *attach.ATTACHERS))
+        options = AttachOptions(containers=simulator.world.layout.containers)
 
-    lab.attacher = await choose_attacher(lab.prism, Findings("v3"), options)
-    point = await lab.capture()
+        lab.attacher = await choose_attacher(lab.prism, Findings("v3"), options)
+        point = await lab.capture()
 
-    assert point.report.source == kind.name
-    assert lab.stored(point) == lab.guest()
-    lab.assert_clean(points=1)
-    await lab.prism.aclose()
+        assert point.report.source == kind.name
+        assert lab.stored(point) == lab.guest()
+        lab.assert_clean(points=1)
 
 
 async def test_an_image_is_written_in_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from ntxengine.prism import Family
 from ntxengine.repository import Repository
 from ntxengine.repository.store import PointStore
 from ntxengine.sim import SimConfig, Simulator, run_in_thread
-from tests.capture.lab import Lab, make_config, open_lab
+from tests.capture.lab import Lab, close_labs, make_config, open_lab
 from tests.support.servers import require
 
 WAYS: dict[str, tuple[Family, str]] = {
@@ -19,6 +19,14 @@ WAYS: dict[str, tuple[Family, str]] = {
     "v4-iscsi": ("v4", "iscsi"),
     "v3-iscsi": ("v3", "iscsi"),
 }
+
+
+@pytest.fixture(autouse=True)
+async def no_lab_stays_open(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    if "simulator" in request.fixturenames:
+        request.getfixturevalue("simulator")  # which ends after them
+    yield
+    await close_labs()
 
 
 @pytest.fixture
@@ -39,9 +47,7 @@ def repository(tmp_path: Path) -> Repository:
 
 async def _lab(simulator: Simulator, repository: Repository, family: Family, attach: str) -> AsyncIterator[Lab]:
     require("qemu-nbd", "qemu-img", "setpriv")
-    lab = await open_lab(simulator, family, repository, attach=attach)
-    yield lab
-    await lab.prism.aclose()
+    yield await open_lab(simulator, family, repository, attach=attach)
 
 
 @pytest.fixture(params=["v4-hot-add", "v3-mount"])

@@ -228,10 +228,20 @@ async def open_lab(
     transport: Transport | None = None,
     elements: Trust | None = None,
 ) -> Lab:
-    """Connect to the simulator: v4 through Prism Central, v3 to the Prism Element."""
+    """Connect to the simulator: v4 through Prism Central, v3 to the Prism Element.  Closed by close_labs()."""
     url, password = (sim.central_url, sim.password) if family == "v4" else (sim.element_url, sim.element_password)
     endpoint = Endpoint(url, sim.username, Secret(password), ca_file=str(sim.ca_file), elements=elements)
     central, element = (endpoint, None) if family == "v4" else (None, endpoint)
     prism = (await open_cluster(central, element, retry=retry, clock=clock, transport=transport)).prism
+    _open.append(prism)
     kind, options = ATTACHERS[attach]
     return Lab(sim, prism, repository, kind(prism, options(sim)))
+
+
+_open: list[Prism] = []
+
+
+async def close_labs() -> None:
+    """Close the connections of all labs, also of those of a test that failed: else the next test is told of them."""
+    while _open:
+        await _open.pop().aclose()

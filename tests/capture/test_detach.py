@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -59,11 +58,9 @@ async def test_a_detach_that_never_ends_keeps_the_point(v4_lab: Lab, monkeypatch
 
 
 @pytest.fixture
-async def fast_lab(simulator: Simulator, repository: Repository) -> AsyncIterator[Lab]:
+async def fast_lab(simulator: Simulator, repository: Repository) -> Lab:
     require("qemu-nbd", "qemu-img", "setpriv")
-    lab = await open_lab(simulator, "v4", repository, attach="hot-add", clock=fast_clock())
-    yield lab
-    await lab.prism.aclose()
+    return await open_lab(simulator, "v4", repository, attach="hot-add", clock=fast_clock())
 
 
 async def test_a_detach_that_is_given_up_says_what_it_waited_for(fast_lab: Lab) -> None:

@@ -103,7 +103,6 @@ async def test_a_busy_cluster_ends_the_capture_instead_of_reading_everything(
 
     lab.sim.faults.http.clear()
     lab.assert_clean(points=1)
-    await lab.prism.aclose()
 
 
 async def test_regions_past_the_end_of_the_disk_are_refused(lab: Lab) -> None:

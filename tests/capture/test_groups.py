@@ -97,7 +97,6 @@ async def test_disks_of_groups_are_read_over_iscsi_too(simulator: Simulator, rep
     assert point.kind == "incremental"
     assert stored(lab, point) == guest(lab)
     assert lab.sim.world.state.made_groups == {}
-    await lab.prism.aclose()
 
 
 async def test_groups_are_verified_and_restored_like_other_disks(v4_lab: Lab, tmp_path: Path) -> None:
@@ -206,7 +205,6 @@ async def test_a_busy_prism_does_not_make_a_group_be_left_out(simulator: Simulat
         await lab.capture()
 
     assert lab.points() == []
-    await lab.prism.aclose()
 
 
 async def test_groups_of_which_no_disk_is_told_are_left_out_after_the_freeze(v4_lab: Lab) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -111,7 +110,6 @@ async def test_a_disk_that_v2_knows_by_its_address_alone_is_found(
     point = await lab.capture()
 
     assert lab.stored(point) == lab.guest()
-    await lab.prism.aclose()
 
 
 @pytest.mark.parametrize(
@@ -167,8 +165,6 @@ async def test_containers_that_are_not_mounted_are_refused(
     fast.symlink_to(mounted.sim.world.layout.containers / "fast")
     await assert_refused(mounted, AttachError, r"mnt/fast leads to .*, outside of .*mnt: not followed")
 
-    await mounted.prism.aclose()
-
 
 async def test_a_container_whose_name_is_not_told_is_not_looked_at(lab: Lab) -> None:
     say(lab, VM_V3, "status.resources.disk_list.*.storage_config.storage_container_reference.name")
@@ -180,21 +176,17 @@ async def test_a_container_whose_name_is_not_told_is_not_looked_at(lab: Lab) -> 
 
 
 @pytest.fixture(params=["first", "incremental"])
-async def untrusting(
-    request: pytest.FixtureRequest, simulator: Simulator, repository: Repository
-) -> AsyncIterator[Lab]:
+async def untrusting(request: pytest.FixtureRequest, simulator: Simulator, repository: Repository) -> Lab:
     """A lab that trusts the Prism Central alone, for a first capture and for one that has a reference."""
     count = 0
     if request.param == "incremental":
         trusting = await open_lab(simulator, "v4", repository, attach="hot-add")
         await trusting.capture()
-        await trusting.prism.aclose()
         count = 1
     lab = await open_lab(simulator, "v4", repository, attach="hot-add", elements=Trust(fingerprints=("ab" * 32,)))
     assert len(lab.points()) == count
     lab.sim.requests.clear()
-    yield lab
-    await lab.prism.aclose()
+    return lab
 
 
 async def test_an_element_that_is_not_trusted_is_refused_before_the_freeze(untrusting: Lab) -> None:
@@ -246,7 +238,6 @@ async def test_nobody_where_discovery_leads_ends_the_plan(v4_lab: Lab) -> None:
 
     assert posts(lab) == []
     lab.assert_clean(points=1)
-    await lab.prism.aclose()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.9", "no address", None])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -33,11 +32,9 @@ def config(family: Family, tmp_path: Path) -> SimConfig:
 
 
 @pytest.fixture
-async def lab(simulator: Simulator, repository: Repository, family: Family) -> AsyncIterator[Lab]:
+async def lab(simulator: Simulator, repository: Repository, family: Family) -> Lab:
     require("qemu-nbd", "qemu-img", "setpriv", "tgtd")
-    lab = await open_lab(simulator, family, repository, attach="iscsi", clock=fast_clock())
-    yield lab
-    await lab.prism.aclose()
+    return await open_lab(simulator, family, repository, attach="iscsi", clock=fast_clock())
 
 
 async def refused(lab: Lab) -> str:
@@ -140,4 +137,3 @@ async def test_who_may_not_see_volume_groups_can_sweep_what_was_not_read_by_them
     report = await sweep(lab.prism, lab.repository)
 
     assert (report.problems, report.removed) == ([], [])
-    await lab.prism.aclose()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -32,11 +31,9 @@ def config(family: Family, tmp_path: Path) -> SimConfig:
 
 
 @pytest.fixture
-async def either_lab(simulator: Simulator, repository: Repository, family: Family) -> AsyncIterator[Lab]:
+async def either_lab(simulator: Simulator, repository: Repository, family: Family) -> Lab:
     require("qemu-nbd", "qemu-img", "setpriv")
-    lab = await open_lab(simulator, family, repository, attach="hot-add")
-    yield lab
-    await lab.prism.aclose()
+    return await open_lab(simulator, family, repository, attach="hot-add")
 
 
 @pytest.mark.parametrize(("stage", "after_s"), [("freeze", 0.2), ("changes", 0.0), ("audit", 0.0), ("copy", 0.2)])

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -111,10 +111,8 @@ def config(way: Way, tmp_path: Path) -> SimConfig:
 
 
 @pytest.fixture
-async def way_lab(way: Way, simulator: Simulator, repository: Repository) -> AsyncIterator[Lab]:
-    lab = await open_lab(simulator, way.family, repository, attach=way.attach)
-    yield lab
-    await lab.prism.aclose()
+async def way_lab(way: Way, simulator: Simulator, repository: Repository) -> Lab:
+    return await open_lab(simulator, way.family, repository, attach=way.attach)
 
 
 class Killed:

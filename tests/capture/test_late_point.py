@@ -41,7 +41,6 @@ async def test_the_record_outlives_an_undo_while_the_create_still_runs(
     await sweep(lab.prism, repository, attach=lab.attach_options)
     lab.assert_clean(points=0)
     assert "stays recorded for a while" in caplog.text
-    await lab.prism.aclose()
 
 
 async def test_the_record_goes_with_a_recovery_point_that_was_deleted(
@@ -55,7 +54,6 @@ async def test_the_record_goes_with_a_recovery_point_that_was_deleted(
 
     assert (await repository.cluster_records(lab.vm_id)).own == ()
     lab.assert_clean(points=0)
-    await lab.prism.aclose()
 
 
 async def test_a_known_recovery_point_is_deleted_though_the_cluster_cannot_list_them(
@@ -79,4 +77,3 @@ async def test_a_known_recovery_point_is_deleted_though_the_cluster_cannot_list_
     await sweep(lab.prism, repository, attach=lab.attach_options)
     assert (await repository.cluster_records(lab.vm_id)).own == ()
     lab.assert_clean(points=0)
-    await lab.prism.aclose()

@@ -51,7 +51,6 @@ async def test_null_of_v3_costs_no_byte(simulator: Simulator, repository: Reposi
     require("qemu-nbd", "qemu-img", "setpriv")
     lab = await open_lab(simulator, "v3", repository, attach="mount")
     await _check(lab, path, field)
-    await lab.prism.aclose()
 
 
 async def _check(lab: Lab, path: str, field: str) -> None:

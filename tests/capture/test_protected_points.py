@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from ntxengine.repository import Repository
@@ -15,11 +13,9 @@ from tests.support.servers import require
 
 
 @pytest.fixture
-async def fast_lab(simulator: Simulator, repository: Repository) -> AsyncIterator[Lab]:
+async def fast_lab(simulator: Simulator, repository: Repository) -> Lab:
     require("qemu-nbd", "qemu-img", "setpriv")
-    lab = await open_lab(simulator, "v4", repository, attach="hot-add", clock=fast_clock())
-    yield lab
-    await lab.prism.aclose()
+    return await open_lab(simulator, "v4", repository, attach="hot-add", clock=fast_clock())
 
 
 async def test_a_secure_recovery_point_is_a_warning_and_goes_when_it_may(fast_lab: Lab) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -360,20 +360,10 @@ async def test_a_sweep_keeps_it_until_it_is_told_to_give_it_up_or_it_is_too_old(
     lab.assert_clean(points=0)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 5 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", folder], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-async def test_a_full_file_system_is_gone_on_with_once_there_is_room(v4_lab: Lab, small_disk: Path) -> None:
-    lab = v4_lab
+async def test_a_full_file_system_is_gone_on_with_once_there_is_room(
+    v4_lab: Lab, small_fs: Callable[[str], Path]
+) -> None:
+    lab, small_disk = v4_lab, small_fs("5m")
     lab.repository = await Repository.create(small_disk / "repository")
     fill(lab)
     frozen = lab.guest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -194,22 +194,16 @@ def test_manifest_on_a_disk_that_fails_is_an_error_that_names_it(
             Manifest.open(tmp_path / "m")
 
 
-def test_manifest_on_a_full_disk_is_an_error_that_names_it(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], check=True)
-    try:
-        with Manifest.create(tmp_path / "old", size=512 * BLOCK_SIZE * 64) as old:
-            os.pwrite(old.fd, b"x" * (512 * 64 * 16), HEADER_SIZE)
-            old.seal()
-            with pytest.raises(TargetError, match="the manifest cannot be written: No space left") as caught:
-                Manifest.copy_of(old, small / "new", size=old.size)
-        left = list(small.iterdir())
-    finally:
-        subprocess.run(["umount", small], check=True)
+def test_manifest_on_a_full_disk_is_an_error_that_names_it(tmp_path: Path, small_fs: Callable[[str], Path]) -> None:
+    small = small_fs("64k")
+    with Manifest.create(tmp_path / "old", size=512 * BLOCK_SIZE * 64) as old:
+        os.pwrite(old.fd, b"x" * (512 * 64 * 16), HEADER_SIZE)
+        old.seal()
+        with pytest.raises(TargetError, match="the manifest cannot be written: No space left") as caught:
+            Manifest.copy_of(old, small / "new", size=old.size)
 
     assert str(small) in str(caught.value)
-    assert left == []
+    assert list(small.iterdir()) == []
 
 
 def test_existing_file_is_never_overwritten(tmp_path: Path) -> None:
