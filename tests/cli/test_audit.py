@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ntxengine.capture import Audit
-from ntxengine.cli.audit import parse_amount, report_text
+from ntxengine.cli.audit import parse_amount
+from ntxengine.cli.audited import report_text
 from ntxengine.errors import OptionsError
 from ntxengine.repository import StoredAudit
 from ntxengine.sim import Simulator

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ntxengine.repository.store import PointStore
 from tests.cli.ntx import COMMAND, ROOT, environment
 from tests.support.seccomp import IO_URING_ENTER, IO_URING_SETUP, denying
 
@@ -21,6 +22,7 @@ HEAVY |= {"ntxengine.capture", "ntxengine.sim", "starlette", "uvicorn", "trustme
 
 # A command, and which of the heavy ones it may load.  asyncio loads ssl, whether it is used or not.
 DATA_PLANE = {"numpy", "ssl"}
+REPOSITORY = DATA_PLANE | {"msgspec", "sqlite3", "ntxengine.prism", "ntxengine.repository"}
 LOADED = {
     ("--help",): set(),
     ("--version",): set(),
@@ -29,6 +31,7 @@ LOADED = {
     ("checksum", "pattern:64K"): DATA_PLANE,
     ("map", "pattern:64K"): DATA_PLANE,
     ("info", "pattern:64K"): DATA_PLANE,
+    ("points", "--repository", "repository"): REPOSITORY,
 }
 
 CODE = """
@@ -44,6 +47,7 @@ sys.stderr.write("\\n".join(["LOADED", *sys.modules]))
 
 @pytest.mark.parametrize("arguments", LOADED, ids=" ".join)
 def test_a_command_loads_only_what_it_needs(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    PointStore.create(tmp_path / "repository")
     done = subprocess.run(
         [sys.executable, "-c", CODE, *arguments],
         env=environment(),

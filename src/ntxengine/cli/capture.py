@@ -340,7 +340,7 @@ def _plan_one(request: Request, prism_login: Login, screen: Screen) -> None:
             return plan, [each for each in await repository.interrupted(vm.id) if each.has_record]
 
     plan, interrupted = run(work())
-    space = space_for([plan], request.repository)
+    space = space_for([disk.bytes_estimated for disk in plan.disks], request.repository)
     if screen.as_json:
         screen.result({"dry_run": True, **plan_fields(plan), **vars(space)})
     else:
@@ -352,7 +352,7 @@ def _plan_one(request: Request, prism_login: Login, screen: Screen) -> None:
 
 def _plan_several(request: Request, prism_login: Login, screen: Screen) -> None:
     selection, plans, failed = run(_plans(request, prism_login))
-    space = space_for(plans, request.repository)
+    space = space_for([disk.bytes_estimated for plan in plans for disk in plan.disks], request.repository)
     if screen.as_json:
         show_plans_as_json(selection, plans, failed, space, screen)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ntxengine.attach import Locality, title_of
-from ntxengine.cli.audit import report_text
+from ntxengine.cli.audited import report_text
 from ntxengine.cli.figures import bottleneck_text, shown_rate
 from ntxengine.cli.output import Screen
 from ntxengine.cli.table import Column

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ntxengine.cli import complete
-from ntxengine.cli.audit import distrust_fields, distrust_text
+from ntxengine.cli.audited import distrust_fields, distrust_text
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.event_view import RestoreEvents
 from ntxengine.cli.options import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ntxengine.cli.audit import percent_text, seconds_of, share_of
+from ntxengine.cli.amounts import percent_text, seconds_of, share_of
 from ntxengine.cli.options import Function
 from ntxengine.dataplane.coverage import SEEDS
 from ntxengine.verify import Sampled, Sampling

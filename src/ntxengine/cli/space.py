@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntxengine.capture import CapturePlan
 from ntxengine.cli.output import Screen
 from ntxengine.cli.text import plural
 from ntxengine.errors import TargetError
@@ -25,18 +24,18 @@ class Space:
     bytes_free: int
 
 
-def space_for(plans: Sequence[CapturePlan], repository: Path) -> Space:
-    """Return what captures will need in a repository, which may not exist yet, and what is free there.
+def space_for(guesses: Sequence[int | None], repository: Path) -> Space:
+    """Return what disks will need in a repository, which may not exist yet, and what is free there.
+
+    `guesses` are bytes for each disk, None where nobody can tell.
 
     Errors: TargetError if there is not even room for empty disks.
     """
-    disks = [disk for plan in plans for disk in plan.disks]
-    guesses = [disk.bytes_estimated for disk in disks]
     free = free_bytes(repository)
-    if free < LEAST_PER_DISK * len(disks):
+    if free < LEAST_PER_DISK * len(guesses):
         raise TargetError(
-            f"{repository}: the file system has {format_size(free)} free, too little for {plural(len(disks), 'disk')}: "
-            f"free some space, or use another file system"
+            f"{repository}: the file system has {format_size(free)} free, too little for "
+            f"{plural(len(guesses), 'disk')}: free some space, or use another file system"
         )
     return Space(None if None in guesses else sum(guess for guess in guesses if guess is not None), free)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ntxengine.cli import complete
-from ntxengine.cli.audit import DISTRUSTED, distrust_fields, distrust_text
+from ntxengine.cli.audited import DISTRUSTED, distrust_fields, distrust_text
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.event_view import VerifyEvents
 from ntxengine.cli.figures import UNKNOWN, shown_rate
