@@ -75,7 +75,7 @@ soak: build-test
 
 fuzz: build-test
 	@$(PYTHON_OF_VENV) -m tests.fuzz.fuzzing $(FUZZ_SECONDS)
-	@NTX_FUZZ_EXAMPLES=$$((200 * $(FUZZ_SECONDS))) $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 \
+	@NTX_FUZZ_EXAMPLES=$$((100 * $(FUZZ_SECONDS))) $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 -n 2 \
 	    tests/fuzz/test_python_parsers.py tests/repository/test_point_json.py
 
 lint: build-test
