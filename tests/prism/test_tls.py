@@ -302,3 +302,7 @@ async def test_a_cancelled_handshake_leaves_no_connection() -> None:
             await ended.wait()
         del held
         await session.aclose()
+
+
+def test_who_trusts_anybody_reads_no_authorities() -> None:
+    assert tls_context(None, insecure=True).cert_store_stats()["x509"] == 0
