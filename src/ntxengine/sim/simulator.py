@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -42,7 +42,13 @@ class _Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.answers = asyncio.Event()
+        self.answers, self.is_over = asyncio.Event(), asyncio.Event()
+
+    async def serve_on(self, listening: socket.socket) -> None:
+        try:
+            await self.serve([listening])
+        finally:
+            self.answers.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -51,6 +57,11 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.answers.set()
+
+    async def main_loop(self) -> None:
+        # uvicorn's looks ten times a second whether it is over.
+        await self.on_tick(0)
+        await self.is_over.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # A client that keeps its connection open must not make the end wait for its TLS farewell.
@@ -226,8 +237,8 @@ class Simulator:
         names = sorted({*hosts, "127.0.0.1", "127.0.0.2", "localhost"})
         kinds = {name: self.faults.certificates.get(name.partition("-")[0], "") for name in fronts}
         files = tls.make(self.state_dir / "tls", {name: spec_of(kind, names) for name, kind in kinds.items()})
-        for front, listening, certificate in zip(fronts.values(), sockets, files.servers, strict=True):
-            await self._stack.enter_async_context(_serving(front, [listening], certificate))
+        servers = map(_server, fronts.values(), files.servers)
+        await self._stack.enter_async_context(_serving(dict(zip(sockets, servers, strict=True))))
 
     async def _serve_containers(self) -> None:
         """Serve them over NFS, if that is asked for."""
@@ -304,8 +315,7 @@ def _bind(hosts: list[str], port: int) -> list[socket.socket]:
     ) from problem
 
 
-@contextlib.asynccontextmanager
-async def _serving(app: ASGIApp, sockets: list[socket.socket], certificate: Path) -> AsyncIterator[None]:
+def _server(app: ASGIApp, certificate: Path) -> _Server:
     config = uvicorn.Config(
         app,
         ssl_certfile=certificate,
@@ -317,19 +327,26 @@ async def _serving(app: ASGIApp, sockets: list[socket.socket], certificate: Path
         log_level="critical",
         access_log=False,
         date_header=False,
+        proxy_headers=False,
         server_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=1,
     )
-    server = _Server(config)
-    running = asyncio.create_task(server.serve(sockets))
-    running.add_done_callback(lambda _task: server.answers.set())
+    return _Server(config)
+
+
+@contextlib.asynccontextmanager
+async def _serving(servers: Mapping[socket.socket, _Server]) -> AsyncIterator[None]:
+    """Run each on its socket; all end at once."""
+    running = [asyncio.create_task(server.serve_on(listening)) for listening, server in servers.items()]
     try:
-        await server.answers.wait()
+        for server in servers.values():
+            await server.answers.wait()
         yield
     finally:
-        server.should_exit = True
-        await running
+        for server in servers.values():
+            server.is_over.set()
+        await asyncio.gather(*running)
 
 
 @contextlib.contextmanager
