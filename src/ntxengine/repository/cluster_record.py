@@ -22,8 +22,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import msgspec
-
 from ntxengine.errors import RepositoryError
 from ntxengine.files import durable
 from ntxengine.ids import is_canonical_uuid
@@ -226,15 +224,9 @@ def _path(vm_folder: Path, point_id: str) -> Path:
 
 def _read(path: Path) -> tuple[ClusterRecord, _Folder]:
     data = durable.read_file(path, limit=_LIMIT)
-    try:
-        found = msgspec.json.decode(data, type=StoredClusterFile)
-        is_as_written = stored.is_as_written(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise RepositoryError(f"{path}: is damaged: {exc}") from exc
-    if found.format != CLUSTER_FORMAT or found.version not in READABLE_CLUSTER_VERSIONS:
-        raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}: use the ntx that wrote it")
-    if not is_as_written:
-        raise RepositoryError(f"{path}: is damaged: its checksum does not fit")
+    found = stored.decode_checked(
+        path, data, StoredClusterFile, format=CLUSTER_FORMAT, versions=READABLE_CLUSTER_VERSIONS
+    )
     point_id = path.name.removeprefix(PREFIX).removesuffix(_SUFFIX)
     if not layout.is_point_id(point_id) or found.record.point_id != point_id or not _is_named_well(found.record):
         raise RepositoryError(f"{path}: is damaged: it tells of {found.record.name[:80]!r}")

@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
-
 from ntxengine.errors import RepositoryError
 from ntxengine.files import durable
 from ntxengine.ids import is_canonical_uuid
@@ -34,7 +32,10 @@ from ntxengine.repository.stored import (
 
 _LIMIT = 64 * 1024**2
 
-_REMEDY = "; put it back from a copy of the repository, or remove it and trust none of the older points"
+_REMEDY = (
+    "; put it back from a copy of the repository, or remove it and trust none of the older points: nobody knows now "
+    "which are distrusted"
+)
 
 _READ_AS_A_WHOLE: tuple[StoredTracking, ...] = ("digest-scan", "full")
 """How a disk is captured without believing what the cluster says of it."""
@@ -77,19 +78,15 @@ def read(vm_folder: Path) -> tuple[Distrust, ...]:
         return ()
     try:
         data = durable.read_file(path, limit=_LIMIT)
-        found = msgspec.json.decode(data, type=StoredDistrustFile)
-        is_as_written = stored.is_as_written(data)
     except RepositoryError as exc:
         raise RepositoryError(f"{exc}{_REMEDY}") from exc
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        raise _damaged(path, str(exc)) from exc
-    if (found.format, found.version) != (DISTRUST_FORMAT, DISTRUST_VERSION):
-        raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}: use the ntx that wrote it")
-    if not is_as_written:
-        raise _damaged(path, "its checksum does not fit")
+    found = stored.decode_checked(
+        path, data, StoredDistrustFile, format=DISTRUST_FORMAT, versions=[DISTRUST_VERSION], remedy=_REMEDY
+    )
     for each in found.disks:
         if not (layout.is_point_id(each.point_id) and is_canonical_uuid(each.disk_id)) or each.found_at.tzinfo is None:
-            raise _damaged(path, f"it tells of point {each.point_id[:80]!r} disk {each.disk_id[:80]!r}")
+            which = f"point {each.point_id[:80]!r} disk {each.disk_id[:80]!r}"
+            raise RepositoryError(f"{path}: is damaged: it tells of {which}{_REMEDY}")
     return tuple(Distrust(**vars(each)) for each in found.disks)
 
 
@@ -143,7 +140,3 @@ def _chain(newest: Point) -> Iterator[Point]:
     """Yield a point and those below it, as far down as they can be read."""
     with suppress(RepositoryError):
         yield from Chains().walk(newest)
-
-
-def _damaged(path: Path, problem: str) -> RepositoryError:
-    return RepositoryError(f"{path}: is damaged, so that nobody knows which points are distrusted: {problem}{_REMEDY}")

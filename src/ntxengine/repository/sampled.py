@@ -18,8 +18,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from ntxengine.errors import RepositoryError
 from ntxengine.files import durable
 from ntxengine.ids import is_canonical_uuid
@@ -59,17 +57,11 @@ def read(vm_folder: Path) -> tuple[StoredSample, ...]:
         return ()
     try:
         data = durable.read_file(path, limit=_LIMIT)
-        found = msgspec.json.decode(data, type=StoredSampleFile)
-        if (found.format, found.version) != (SAMPLES_FORMAT, SAMPLES_VERSION):
-            raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}")
-        if not stored.is_as_written(data):
-            raise RepositoryError(f"{path}: is damaged: its checksum does not fit")
+        found = stored.decode_checked(path, data, StoredSampleFile, format=SAMPLES_FORMAT, versions=[SAMPLES_VERSION])
         if not all(map(_is_one, found.disks)):
             raise RepositoryError(f"{path}: is damaged: it tells of what is no disk of a point")
     except RepositoryError as exc:
         log.warning("samples begin anew: %s", exc)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
-        log.warning("samples begin anew: %s: is damaged: %s", path, exc)
     else:
         return found.disks
     return ()

@@ -18,13 +18,16 @@ LIMIT: a field that a newer ntxengine added is lost where an older one writes th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import xxhash
+
+from ntxengine.errors import RepositoryError
 
 POINT_FORMAT, POINT_VERSION = "ntxengine-point", 1
 MARKER_FORMAT, MARKER_VERSION = "ntxengine-repository", 1
@@ -47,6 +50,9 @@ class StoredHead:
 
     format: str
     version: int
+
+
+File = TypeVar("File", bound=StoredHead)
 
 
 # ------------------------------------------------------------------------------------------------------- point.json
@@ -194,11 +200,9 @@ class StoredMember:
 
 
 @dataclass(frozen=True)
-class StoredPoint:
+class StoredPoint(StoredHead):
     """point.json.  `report` is a StoredReport, as far as what is found is one: it is numbers for people."""
 
-    format: str
-    version: int
     id: str
     vm_id: str
     vm_name: str
@@ -221,11 +225,9 @@ class StoredPoint:
 
 
 @dataclass(frozen=True)
-class StoredMarker:
+class StoredMarker(StoredHead):
     """ntx-repository.json."""
 
-    format: str
-    version: int
     id: str = ""
 
 
@@ -240,11 +242,9 @@ class StoredSite:
 
 
 @dataclass(frozen=True)
-class StoredSiteFile:
+class StoredSiteFile(StoredHead):
     """ntx-site.json."""
 
-    format: str
-    version: int
     site: StoredSite
 
 
@@ -272,11 +272,9 @@ class StoredFolder:
 
 
 @dataclass(frozen=True)
-class StoredClusterFile:
+class StoredClusterFile(StoredHead):
     """.cluster-<point id>.json."""
 
-    format: str
-    version: int
     record: StoredClusterRecord
     made_in: StoredFolder
 
@@ -294,11 +292,9 @@ class StoredDistrust:
 
 
 @dataclass(frozen=True)
-class StoredDistrustFile:
+class StoredDistrustFile(StoredHead):
     """distrusted.json."""
 
-    format: str
-    version: int
     disks: tuple[StoredDistrust, ...]
 
 
@@ -322,11 +318,9 @@ class StoredSample:
 
 
 @dataclass(frozen=True)
-class StoredSampleFile:
+class StoredSampleFile(StoredHead):
     """sampled.json."""
 
-    format: str
-    version: int
     disks: tuple[StoredSample, ...]
 
 
@@ -344,10 +338,23 @@ def encode_checked(document: object) -> bytes:
     return _encode({**plain, "check": _check_of(plain)})
 
 
-def is_as_written(data: bytes) -> bool:
-    """Say whether the bytes of a file, which are JSON, still fit its `check`.  Older files have none, and fit."""
-    document = msgspec.json.decode(data)
-    return "check" not in document or document.pop("check") == _check_of(document)
+def decode_checked(
+    path: Path, data: bytes, kind: type[File], *, format: str, versions: Sequence[int], remedy: str = ""
+) -> File:
+    """Return what `encode_checked` made the bytes of; older files have no `check`, and fit.
+
+    Errors: RepositoryError naming the file: it is of another version, or damaged, and then `remedy` says what to do.
+    """
+    try:
+        found = msgspec.json.decode(data, type=kind)
+        document = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise RepositoryError(f"{path}: is damaged: {exc}{remedy}") from exc
+    if found.format != format or found.version not in versions:
+        raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}: use the ntx that wrote it")
+    if "check" in document and document.pop("check") != _check_of(document):
+        raise RepositoryError(f"{path}: is damaged: its checksum does not fit{remedy}")
+    return found
 
 
 def _check_of(document: Mapping[str, Any]) -> str:
