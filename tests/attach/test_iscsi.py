@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -25,6 +25,7 @@ from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.models import Disk, DiskPoint, Vm, VolumeGroup
 from tests.support.iscsi import VolumeGroupsOf, silent_server, tgtd
+from tests.support.processes import Process, children
 from tests.support.servers import kill_server
 
 V4 = Findings("v4", revisions=Revisions("v4.1", "v4.0", "v4.0"))
@@ -62,16 +63,9 @@ def content(uri: str) -> bytes:
     return subprocess.run(["nbdcopy", uri, "-"], check=True, capture_output=True).stdout
 
 
-def qemu_nbds() -> list[str]:
+def qemu_nbds() -> list[Process]:
     """Return the qemu-nbd processes of this process that read from a target."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
-            if parent == str(os.getpid()) and '"driver": "iscsi"' in command:
-                found.append(command)
-    return found
+    return children('"driver": "iscsi"')
 
 
 def assert_nothing_is_left(prism: VolumeGroupsOf) -> None:
@@ -114,7 +108,7 @@ async def test_nothing_can_be_written_and_no_secret_is_an_argument(prism: Volume
     [secret] = prism.secrets.values()
     assert json.loads(shown)["exports"][0]["is_read_only"] is True
     assert len(commands) == 1
-    assert secret not in commands[0]
+    assert secret not in commands[0].command
     assert 12 <= len(secret) <= 16
     assert secret.isalnum()
 

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -24,6 +23,7 @@ from ntxengine.prism.models import ClusterFacts, Disk, DiskPoint, Host, Vm
 from ntxengine.sim.nfs import NfsContainer, NfsServer
 from tests.support.iscsi import silent_server
 from tests.support.namespace import SILENT, own_network
+from tests.support.processes import Process, children
 from tests.support.servers import kill_server
 
 V3 = Findings("v3")
@@ -96,16 +96,9 @@ async def read(nfs: NfsExport, point: DiskPoint, size: int = SIZE) -> tuple[Atta
         return attached, done.stdout
 
 
-def qemus() -> list[str]:
+def qemus() -> list[Process]:
     """Return the programs of qemu that this process runs, and that read over NFS."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
-            if parent == str(os.getpid()) and '"driver": "nfs"' in command:
-                found.append(command)
-    return found
+    return children('"driver": "nfs"')
 
 
 async def test_the_file_is_read_from_the_cvm_of_the_vm_s_host(server: Path) -> None:

@@ -26,6 +26,7 @@ from ntxengine.repository import Point, Repository
 from ntxengine.repository.store import PointStore
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
+from tests.support.processes import processes
 
 MIB = 1024**2
 SYSTEM_SIZE = 8 * MIB
@@ -198,15 +199,8 @@ class Lab:
 
 def servers(folder: Path) -> list[str]:
     """Return the qemu-nbd processes that serve something in this folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode() if entry.name.isdecimal() else ""
-        except OSError:
-            continue
-        if "qemu-nbd" in command and str(folder) in command:
-            found.append(command)
-    return found
+    commands = [process.command for process in processes()]
+    return [command for command in commands if "qemu-nbd" in command and str(folder) in command]
 
 
 ATTACHERS: dict[str, tuple[type[Attacher], Callable[[Simulator], AttachOptions]]] = {

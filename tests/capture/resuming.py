@@ -103,7 +103,7 @@ class KillsOnceStored(Witness):
         """Stand for journal.write: the copy cannot end before it has come back."""
         write_journal(path, kept)
         if path.name == self._journal and kept.stored_to >= self._at and not self.killed:
-            self.killed += kill_servers(self._lab.repository.path, is_writer)
+            self.killed += kill_servers(is_writer)
 
 
 async def interrupt(lab: Lab, *, at: int = 2 * MIB, label: str = "scsi.0", **options: Any) -> Path:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,7 @@ from ntxengine.errors import PlaceError
 from ntxengine.events import Event, Progressed, Stage
 from ntxengine.images.create import ImageWriter
 from tests.capture.lab import MIB, Lab, Witness
+from tests.support.processes import processes
 
 SLOW = CopyOptions(bandwidth=6 * MIB, connections=1, request_size=256 * 1024)
 
@@ -27,17 +27,12 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(due, "_SELDOMER", 0)
 
 
-def kill_servers(folder: Path, is_wanted: Callable[[str], bool]) -> int:
+def kill_servers(is_wanted: Callable[[str], bool]) -> int:
     """Kill the qemu-nbd processes of ours whose arguments are wanted; return how many."""
     killed = 0
-    for entry in Path("/proc").iterdir():
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode() if entry.name.isdecimal() else ""
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1]) if command else 0
-        except OSError:
-            continue
-        if command.startswith("qemu-nbd") and parent == os.getpid() and is_wanted(command):
-            os.kill(int(entry.name), signal.SIGKILL)
+    for process in processes():
+        if process.parent == os.getpid() and process.words[0] == "qemu-nbd" and is_wanted(process.command):
+            os.kill(process.pid, signal.SIGKILL)
             killed += 1
     return killed
 
@@ -45,11 +40,8 @@ def kill_servers(folder: Path, is_wanted: Callable[[str], bool]) -> int:
 class Kills(Witness):
     """Kills servers once the copy of a disk has come to each of `moments` (bytes)."""
 
-    def __init__(
-        self, folder: Path, is_wanted: Callable[[str], bool], moments: list[int], *, label: str = "scsi.0"
-    ) -> None:
+    def __init__(self, is_wanted: Callable[[str], bool], moments: list[int], *, label: str = "scsi.0") -> None:
         super().__init__()
-        self._folder = folder
         self._is_wanted = is_wanted
         self._moments = moments
         self._label = label
@@ -60,7 +52,7 @@ class Kills(Witness):
         is_copied = isinstance(event, Progressed) and event.stage is Stage.COPY and event.disk_label == self._label
         if is_copied and isinstance(event, Progressed) and self._moments and event.bytes_done >= self._moments[0]:
             del self._moments[0]
-            self.killed += kill_servers(self._folder, self._is_wanted)
+            self.killed += kill_servers(self._is_wanted)
 
 
 def fill(lab: Lab) -> None:
@@ -74,7 +66,7 @@ def is_writer(command: str) -> bool:
 async def test_a_capture_goes_on_when_what_writes_the_image_dies(v4_lab: Lab) -> None:
     lab = v4_lab
     fill(lab)
-    killing = Kills(lab.repository.path, is_writer, [MIB, 3 * MIB])
+    killing = Kills(is_writer, [MIB, 3 * MIB])
     lab.make_witness = lambda: killing
 
     point = await lab.capture(copy=SLOW, parallel=1)
@@ -97,7 +89,7 @@ async def test_an_increment_goes_on_when_what_writes_the_image_dies(v4_lab: Lab)
     await lab.capture()
     fill(lab)
     lab.zero(0, MIB, 2 * MIB)
-    killing = Kills(lab.repository.path, is_writer, [MIB, 3 * MIB])
+    killing = Kills(is_writer, [MIB, 3 * MIB])
     lab.make_witness = lambda: killing
 
     point = await lab.capture(copy=SLOW, parallel=1)
@@ -112,7 +104,7 @@ async def test_an_increment_goes_on_when_what_writes_the_image_dies(v4_lab: Lab)
 async def test_a_capture_attaches_again_when_what_serves_the_disk_dies(iscsi_lab: Lab) -> None:
     lab = iscsi_lab
     fill(lab)
-    killing = Kills(lab.repository.path, lambda command: "--read-only" in command, [MIB])
+    killing = Kills(lambda command: "--read-only" in command, [MIB])
     lab.make_witness = lambda: killing
 
     point = await lab.capture(copy=SLOW, parallel=1)
@@ -126,7 +118,7 @@ async def test_a_capture_attaches_again_when_what_serves_the_disk_dies(iscsi_lab
 async def test_who_does_not_want_to_wait_fails_at_the_first_loss(v4_lab: Lab) -> None:
     lab = v4_lab
     fill(lab)
-    lab.make_witness = lambda: Kills(lab.repository.path, is_writer, [MIB])
+    lab.make_witness = lambda: Kills(is_writer, [MIB])
 
     with pytest.raises(PlaceError):
         await lab.capture(copy=SLOW, parallel=1, retry_for_s=0)
@@ -146,7 +138,7 @@ async def test_a_capture_goes_on_when_what_writes_the_image_dies_once_all_is_cop
 
     async def dies_before(image: ImageWriter) -> None:
         if not killed:
-            killed.append(kill_servers(lab.repository.path, is_writer))
+            killed.append(kill_servers(is_writer))
             await asyncio.sleep(0.2)  # the loop learns of its end
         await finish(image)
 

@@ -27,6 +27,7 @@ from tests.capture.lab import Lab, Witness, fast_clock, make_config, open_lab
 from tests.capture.test_interrupted import ROOT
 from tests.capture.test_workflow import change, manifests
 from tests.support.namespace import own_network
+from tests.support.processes import processes
 from tests.support.servers import kill_server
 
 WAYS: tuple[tuple[Family, str], ...] = (
@@ -88,12 +89,12 @@ async def test_all_ways_give_the_same_increment_bit_for_bit(simulator: Simulator
 def served(network_lab: Lab) -> list[str]:
     """Return the sockets of the qemu-nbd processes that read over the network for us: in the namespace of this test."""
     found, ours = [], os.readlink("/proc/thread-self/ns/net")
-    for entry in Path("/proc").glob("[0-9]*"):
+    for process in processes():
+        words = process.words
         with suppress(OSError):
-            if os.readlink(entry / "ns" / "net") != ours:
+            if not words[0].endswith("qemu-nbd") or os.readlink(process.folder / "ns" / "net") != ours:
                 continue
-            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if words[0].endswith("qemu-nbd") and ('"driver": "iscsi"' in words[-2] or '"driver": "nfs"' in words[-2]):
+            if '"driver": "iscsi"' in words[-1] or '"driver": "nfs"' in words[-1]:
                 found += [word.removeprefix("--socket=") for word in words if word.startswith("--socket=")]
     return found
 
@@ -272,11 +273,9 @@ class StopsNfs(Witness):
 
 
 def signal_nfs(lab: Lab, what: signal.Signals) -> None:
-    for entry in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if words[0].endswith("ganesha.nfsd") and str(lab.sim.state_dir / "nfs" / "log") in words:
-                os.kill(int(entry.name), what)
+    for process in processes():
+        if process.words[0].endswith("ganesha.nfsd") and str(lab.sim.state_dir / "nfs" / "log") in process.words:
+            os.kill(process.pid, what)
 
 
 async def test_a_server_that_falls_silent_while_it_is_read_is_given_up(

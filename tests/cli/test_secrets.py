@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ntxengine.sim.auth import Sessions, Tokens
 from ntxengine.sim.config import demo_config
 from ntxengine.sim.faults import HttpFault
 from tests.cli.ntx import COMMAND, environment
+from tests.support.processes import processes
 from tests.support.servers import require
 
 PASSWORD = "s3cret-pass-word-of-the-account"
@@ -47,16 +49,15 @@ def lab(handed: Handed, tmp_path: Path) -> Iterator[Simulator]:
         yield sim
 
 
-def processes(ours: int) -> Iterator[bytes]:
-    """Yield the arguments of every process, and the environment of all that `ours` started."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            yield (folder / "cmdline").read_bytes()
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == ours and int(folder.name) != ours:
-                yield (folder / "environ").read_bytes()
-        except (OSError, ValueError, IndexError):
-            continue
+def shown(ours: int) -> Iterator[bytes]:
+    """Yield the arguments of every process, and the environment of all programs that `ours` started."""
+    found = list(processes())
+    itself = [process.words for process in found if process.pid == ours]
+    for process in found:
+        yield os.fsencode(process.command)
+        if process.parent == ours and process.words not in itself:  # else it has just been forked
+            with suppress(OSError):
+                yield (process.folder / "environ").read_bytes()
 
 
 def watched(*arguments: str | Path, env: dict[str, str]) -> tuple[int, bytes]:
@@ -71,7 +72,7 @@ def watched(*arguments: str | Path, env: dict[str, str]) -> tuple[int, bytes]:
                 out, _ = running.communicate(timeout=0.05)
                 break
             except subprocess.TimeoutExpired:
-                seen |= set(processes(running.pid))
+                seen |= set(shown(running.pid))
     return running.returncode, b"\0".join([out, *seen])
 
 

@@ -17,6 +17,7 @@ import ntxengine
 from ntxengine.dataplane import journal
 from ntxengine.dataplane.manifest import Manifest
 from tests.cli.ntx import environment
+from tests.support.processes import processes
 
 MIB = 1024**2
 SIZE = 8 * MIB + 512
@@ -123,11 +124,11 @@ def manifest_data(manifest: Path, size: int) -> int:
 def processes_of(folder: Path) -> list[str]:
     """Return the processes that have something of a folder in their arguments or in their environment."""
     found = []
-    for each in Path("/proc").glob("[0-9]*"):
+    for process in processes():
         with suppress(OSError):
-            command = (each / "cmdline").read_bytes()
-            if os.fsencode(folder) in command + (each / "environ").read_bytes() and int(each.name) != os.getpid():
-                found.append(command.replace(b"\0", b" ").decode())
+            said = os.fsencode(process.command) + (process.folder / "environ").read_bytes()
+            if os.fsencode(folder) in said and process.pid != os.getpid():
+                found.append(process.command)
     return found
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from ntxengine.demo.workflow import MARKER, Demo, where_it_is
 from ntxengine.errors import MachineError, NtxError, OptionsError, ToolError
 from ntxengine.units import BLOCK_SIZE, KIB, MIB
 from tests.cli.ntx import COMMAND, environment, ntx
+from tests.support.processes import processes
 from tests.support.servers import require
 
 
@@ -167,11 +169,8 @@ def test_a_demo_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
 def _processes_in(folder: Path) -> list[str]:
     """Return the command lines of the processes whose working directory is `folder`."""
     found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if os.readlink(entry / "cwd") == str(folder):
-                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:  # ended meanwhile
-                continue
+    for process in processes():
+        with suppress(OSError):  # ended meanwhile
+            if os.readlink(process.folder / "cwd") == str(folder):
+                found.append(process.command)
     return found

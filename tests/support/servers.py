@@ -16,6 +16,8 @@ from urllib.parse import unquote
 
 import pytest
 
+from tests.support.processes import processes
+
 SYSTEM_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 """Where daemons are, also for a user who is not root."""
 
@@ -188,11 +190,11 @@ def loop_device(image: Path, *arguments: str) -> Iterator[str]:
 
 def kill_server(uri: str) -> None:
     """Kill the server behind a URI of ours, as the kernel would: without a word to its clients."""
-    path = unquote(uri.split("socket=")[1]).encode()
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if {path, b"--socket=" + path} & set((process / "cmdline").read_bytes().split(b"\0")):
-                os.kill(int(process.name), signal.SIGKILL)
+    path = unquote(uri.split("socket=")[1])
+    for process in processes():
+        if {path, f"--socket={path}"} & set(process.words):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
 
 
 def qemu_img(*arguments: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ntxengine.tunnel.options import SshLogin, SshOptions
+from tests.support.processes import processes
 from tests.support.servers import SYSTEM_PATH, require
 
 CONFIGURATION = """\
@@ -124,22 +125,16 @@ def make_key(path: Path) -> None:
 
 def ssh_processes(folder: Path, text: str = "") -> list[int]:
     """Return the process ids of every ssh that has something to do with `folder`, and `text` in its arguments."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            line = (process / "cmdline").read_bytes()
-            is_ssh = os.path.basename(line.split(b"\0")[0]) == b"ssh"
-            if is_ssh and os.fsencode(folder) in line and text.encode() in line:
-                found.append(int(process.name))
-    return found
+    return [
+        process.pid
+        for process in processes()
+        if os.path.basename(process.words[0]) == "ssh" and str(folder) in process.command and text in process.command
+    ]
 
 
 def descendants(pid: int) -> set[int]:
     """Return the process ids of everything that a process has started, and what that has."""
-    parents = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            parents[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    parents = {process.pid: process.parent for process in processes()}
     found, before = {pid}, set[int]()
     while found != before:
         before = set(found)
