@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from ntxengine.errors import AttachError, OptionsError, ToolError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.findings import Findings, Revisions
 from ntxengine.prism.models import ClusterFacts, Disk, DiskPoint, Host, Vm
+from ntxengine.sim.daemon import Daemon
 from ntxengine.sim.nfs import NfsContainer, NfsServer
 from tests.support.iscsi import silent_server
 from tests.support.namespace import SILENT, own_network
@@ -84,7 +86,7 @@ async def server(network: None, containers: Path) -> AsyncIterator[Path]:
     await nfs.stop()
 
 
-def attacher(cluster: Cluster | None = None, *, nfs_server: str = "", timeout_s: float = 10) -> NfsExport:
+def attacher(cluster: Cluster | None = None, *, nfs_server: str = "", timeout_s: float = 60) -> NfsExport:
     options = AttachOptions(nfs_server=nfs_server)
     return NfsExport(cast(Prism, cluster or Cluster()), options, look_timeout_s=timeout_s, start_timeout_s=timeout_s)
 
@@ -99,6 +101,25 @@ async def read(nfs: NfsExport, point: DiskPoint, size: int = SIZE) -> tuple[Atta
 def qemus() -> list[Process]:
     """Return the programs of qemu that this process runs, and that read over NFS."""
     return children('"driver": "nfs"')
+
+
+async def test_the_server_has_ended_with_all_its_programs_once_it_has_stopped(
+    network: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nfs, kill, left = NfsServer(tmp_path / "nfs"), Daemon.kill, []
+
+    async def kill_what_is_left(daemon: Daemon) -> None:
+        left.append(daemon.pid)
+        await kill(daemon)
+
+    monkeypatch.setattr(Daemon, "kill", kill_what_is_left)
+    await nfs.start([NfsContainer("default", tmp_path, ["127.0.0.0/255.0.0.0"])])
+
+    await nfs.stop()
+
+    assert left == [None]  # else the rest would end only after what was killed
+    for port in (111, 2049):
+        socket.create_server(("", port)).close()
 
 
 async def test_the_file_is_read_from_the_cvm_of_the_vm_s_host(server: Path) -> None:
@@ -136,7 +157,7 @@ async def test_who_is_asked_instead_is_called_local_only_where_that_is_known(
 
 async def test_nothing_can_be_written(server: Path) -> None:
     nfs = attacher()
-    await nfs.can_serve_vm(vm())
+    assert await nfs.can_serve_vm(vm())
 
     async with nfs.attach(disk_point(), SIZE) as attached:
         done = await asyncio.to_thread(
@@ -151,7 +172,7 @@ async def test_a_name_that_means_something_elsewhere_is_a_name_here(name: str, s
     file = server / FOLDER.removeprefix("/") / name
     file.write_bytes(b"this one".ljust(SIZE, b"\0"))
     nfs = attacher()
-    await nfs.can_serve_vm(vm())
+    assert await nfs.can_serve_vm(vm())
 
     _, data = await read(nfs, disk_point(f"{FOLDER}/{name}"))
 
@@ -161,7 +182,7 @@ async def test_a_name_that_means_something_elsewhere_is_a_name_here(name: str, s
 @pytest.mark.parametrize("path", ["/default/../secret", "default/x", "//secret/x", "/default/a\0b", "/default", ""])
 async def test_a_path_that_is_not_plain_is_not_followed(path: str, server: Path) -> None:
     nfs = attacher()
-    await nfs.can_serve_vm(vm())
+    assert await nfs.can_serve_vm(vm())
 
     with pytest.raises(AttachError, match="not followed"):
         await read(nfs, disk_point(path))
@@ -181,7 +202,7 @@ async def test_a_path_that_is_not_plain_is_not_followed(path: str, server: Path)
 )
 async def test_what_cannot_be_read_is_one_clear_line(path: str, says: str, server: Path) -> None:
     nfs = attacher()
-    await nfs.can_serve_vm(vm())
+    assert await nfs.can_serve_vm(vm())
 
     with pytest.raises(AttachError, match=says) as caught:
         await read(nfs, disk_point(path))
@@ -192,7 +213,7 @@ async def test_what_cannot_be_read_is_one_clear_line(path: str, says: str, serve
 
 async def test_another_size_is_refused(server: Path) -> None:
     nfs = attacher()
-    await nfs.can_serve_vm(vm())
+    assert await nfs.can_serve_vm(vm())
 
     with pytest.raises(AttachError, match=r"nfs://127\.0\.0\.7/default/.*/0a has \d+ bytes, .*: this is not that disk"):
         await read(nfs, disk_point(), SIZE + 512)
@@ -291,7 +312,7 @@ async def test_an_ipv6_address_is_taken_and_told_as_an_allow_list_has_it(
 
 async def test_a_qemu_nbd_that_is_killed_leaves_nothing(server: Path) -> None:
     nfs = attacher()
-    await nfs.can_serve_vm(vm())
+    assert await nfs.can_serve_vm(vm())
 
     async with nfs.attach(disk_point(), SIZE) as attached:
         kill_server(attached.location.text)

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,11 +84,26 @@ class NfsServer:
             raise OptionsError(f"simulator: NFS does not start: {self._daemon.said()[-1]}")
 
     async def stop(self) -> None:
-        """End both: nobody's data are with them."""
+        """End both, and wait until they are gone: nobody's data are with them.
+
+        Beside a port 111 that is still taken the next rpcbind comes up all the same, and nobody reaches it.
+        """
+        if self._daemon.pid is not None and _kill_children(self._daemon.pid):
+            await self._daemon.ended()  # unshare ends last, once its namespace is empty
         await self._daemon.kill()
 
     async def _is_ready(self) -> bool:
         return any(_READY in line for line in self._daemon.said())
+
+
+def _kill_children(pid: int) -> bool:
+    """Kill what a process has started; say whether there was anything."""
+    with suppress(OSError):  # it has ended by itself
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+        return bool(children)
+    return False
 
 
 def _configuration(folder: Path, containers: Sequence[NfsContainer]) -> str:
