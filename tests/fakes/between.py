@@ -16,20 +16,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.fakes.nbd import receive, reply
+
 FIXED_NEWSTYLE, NO_ZEROES = 1, 2
 STARTTLS = 5
 STRUCTURED_REPLY = 8
 ACK = 1
 ERR_UNSUP = (1 << 31) + 1
-REPLY_MAGIC = 0x3E889045565A9
 OPTION_MAGIC = 0x49484156454F5054
 
 _PIECE = 65536
-
-
-def reply(option: int, kind: int, data: bytes = b"") -> bytes:
-    """Return a reply to an option."""
-    return struct.pack(">QIII", REPLY_MAGIC, option, kind, len(data)) + data
 
 
 def option(number: int, data: bytes = b"") -> bytes:
@@ -88,7 +84,7 @@ class Between:
                         self._pass(client, server)
 
     def _pass(self, client: socket.socket, server: socket.socket) -> None:
-        client.sendall(self.greeting(_receive(server, 18)))
+        client.sendall(self.greeting(receive(server, 18)))
         flags = self._hear(client, 4)
         server.sendall(flags)
         header = self._hear(client, 16)
@@ -112,19 +108,9 @@ class Between:
             server.shutdown(socket.SHUT_WR)
 
     def _hear(self, client: socket.socket, length: int) -> bytes:
-        data = _receive(client, length)
+        data = receive(client, length)
         self.seen += data
         return data
-
-
-def _receive(end: socket.socket, length: int) -> bytes:
-    data = b""
-    while len(data) < length:
-        more = end.recv(length - len(data))
-        if not more:
-            raise EOFError
-        data += more
-    return data
 
 
 class TakesOptionsAway(Between):
@@ -185,7 +171,7 @@ class AsksAhead(Between):
 
     def start(self, client: socket.socket, server: socket.socket, request: bytes) -> None:
         server.sendall(option(STRUCTURED_REPLY))
-        _receive(server, 20)
+        receive(server, 20)
         server.sendall(request)
 
 
@@ -229,10 +215,10 @@ class KnowsNoGo(Between):
             client, _ = self._listener.accept()
             with client, contextlib.suppress(EOFError):
                 client.sendall(b"NBDMAGICIHAVEOPT" + struct.pack(">H", FIXED_NEWSTYLE))
-                _receive(client, 20)
+                receive(client, 20)
                 client.sendall(reply(STARTTLS, ACK))
                 with self._context.wrap_socket(client, server_side=True) as secure:
                     while True:
-                        number, length = struct.unpack(">8xII", _receive(secure, 16))
-                        _receive(secure, length)
+                        number, length = struct.unpack(">8xII", receive(secure, 16))
+                        receive(secure, length)
                         secure.sendall(reply(number, ERR_UNSUP))

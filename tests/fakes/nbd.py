@@ -28,7 +28,7 @@ _ACK, _INFO, _META, _UNSUPPORTED = 1, 3, 4, (1 << 31) + 1
 _CONTEXT_ID = 1
 
 
-class Hangup(Exception):
+class Hangup(EOFError):
     """The server closes the connection."""
 
 
@@ -62,11 +62,11 @@ class NbdServer:
     def talk(self, connection: socket.socket) -> None:
         """Serve one client until it goes."""
         connection.sendall(b"NBDMAGICIHAVEOPT" + struct.pack(">H", 3))
-        _receive(connection, 4)
+        receive(connection, 4)
         self._haggle(connection)
         while True:
-            flags, command, cookie, offset, length = struct.unpack(">4xHHQQI", _receive(connection, 28))
-            payload = _receive(connection, length) if command == WRITE else b""
+            flags, command, cookie, offset, length = struct.unpack(">4xHHQQI", receive(connection, 28))
+            payload = receive(connection, length) if command == WRITE else b""
             request = Request(command, flags, cookie, offset, length, payload)
             self.requests.append(request)
             if command == DISCONNECT:
@@ -94,16 +94,16 @@ class NbdServer:
 
     def _haggle(self, connection: socket.socket) -> None:
         while True:
-            option, length = struct.unpack(">8xII", _receive(connection, 16))
-            _receive(connection, length)
+            option, length = struct.unpack(">8xII", receive(connection, 16))
+            receive(connection, length)
             name = struct.pack(">I", _CONTEXT_ID) + b"base:allocation"
             info = struct.pack(">HQH", 0, len(self.data), _FLAGS)
             said = {
-                _STRUCTURED: _reply(option, _ACK),
-                _CONTEXT: _reply(option, _META, name) + _reply(option, _ACK),
-                _GO: _reply(option, _INFO, info) + _reply(option, _ACK),
+                _STRUCTURED: reply(option, _ACK),
+                _CONTEXT: reply(option, _META, name) + reply(option, _ACK),
+                _GO: reply(option, _INFO, info) + reply(option, _ACK),
             }
-            connection.sendall(said.get(option, _reply(option, _UNSUPPORTED)))
+            connection.sendall(said.get(option, reply(option, _UNSUPPORTED)))
             if option == _GO:
                 return
 
@@ -124,11 +124,13 @@ def _simple(request: Request, code: int) -> bytes:
     return struct.pack(">IIQ", 0x67446698, code, request.cookie)
 
 
-def _reply(option: int, kind: int, data: bytes = b"") -> bytes:
+def reply(option: int, kind: int, data: bytes = b"") -> bytes:
+    """Return a reply to an option."""
     return struct.pack(">QIII", _OPTION_REPLY, option, kind, len(data)) + data
 
 
-def _receive(connection: socket.socket, length: int) -> bytes:
+def receive(connection: socket.socket, length: int) -> bytes:
+    """Return so many bytes.  Errors: Hangup."""
     data = b""
     while len(data) < length:
         part = connection.recv(length - len(data))

@@ -227,7 +227,7 @@ class TakesTlsAwayThen(OnTheWay):
 
     def start(self, client: socket.socket, server: socket.socket, request: bytes) -> None:
         if self._has_begun:
-            client.sendall(between.reply(between.STARTTLS, between.ERR_UNSUP))
+            client.sendall(nbd.reply(between.STARTTLS, between.ERR_UNSUP))
         else:
             self._has_begun = True
             super().start(client, server, request)
