@@ -8,7 +8,6 @@ import os
 import re
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -26,7 +25,7 @@ from ntxengine.tunnel.options import FarEnd, SshGateway
 from ntxengine.tunnel.port import LoopbackPort
 from ntxengine.tunnel.words import Route
 from tests.support.iscsi import VolumeGroupsOf, tgtd
-from tests.support.ssh import Sshd, ssh_processes, sshd
+from tests.support.ssh import Sshd, ssh_processes, sshd_left_clean
 
 V4 = Findings("v4", revisions=Revisions("v4.1", "v4.0", "v4.0"))
 SIZE = 3 * 1024**2 + 512
@@ -47,13 +46,8 @@ def prism(tmp_path: Path) -> Iterator[VolumeGroupsOf]:
 
 @pytest.fixture
 def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
-    folder = tmp_path / "t"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    with sshd(tmp_path) as server:
+    with sshd_left_clean(tmp_path, monkeypatch) as server:
         yield server
-    assert ssh_processes(tmp_path) == []
-    assert list(folder.iterdir()) == []
 
 
 def made(prism: VolumeGroupsOf, server: Sshd) -> Iscsi:

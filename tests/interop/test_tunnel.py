@@ -10,7 +10,6 @@ import re
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ from ntxengine.files.private import PrivateFolder
 from ntxengine.tunnel import command
 from tests.cli.ntx import COMMAND, environment
 from tests.support.servers import nbdkit
-from tests.support.ssh import Sshd, free_port, make_key, ssh_processes, sshd, wait_for_port
+from tests.support.ssh import Sshd, free_port, make_key, ssh_processes, sshd, sshd_left_clean, wait_for_port
 
 SIZE = 12 << 20
 SLOW = 8 << 20  # bytes per second: so that something can happen meanwhile
@@ -38,14 +37,8 @@ SLOW = 8 << 20  # bytes per second: so that something can happen meanwhile
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
-    """An sshd; whatever a test leaves of tunnels is a failure of that test."""
-    folder = tmp_path / "t"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    with sshd(tmp_path) as server:
+    with sshd_left_clean(tmp_path, monkeypatch) as server:
         yield server
-    assert ssh_processes(tmp_path) == []
-    assert list(folder.iterdir()) == []
 
 
 @contextlib.contextmanager
@@ -243,15 +236,12 @@ async def test_no_ssh_server_is_said(server: Sshd) -> None:
 
 async def test_an_ssh_server_that_says_nothing_is_given_up_in_time(server: Sshd) -> None:
     server.kill()
-    with _silent(server.port), pytest.raises(TransferTimeout, match=r"ssh did not log in within 0\.5 s"):
+    with (
+        socket.create_server(("127.0.0.1", server.port)),
+        pytest.raises(TransferTimeout, match=r"ssh did not log in within 0\.5 s"),
+    ):
         async with open_source(server.uri("port=1"), timeout_s=0.5, connection=through(server)):
             pass
-
-
-@contextlib.contextmanager
-def _silent(port: int) -> Iterator[None]:
-    with socket.create_server(("127.0.0.1", port)):
-        yield
 
 
 # ----------------------------------------------------------------------------------------------------- trouble

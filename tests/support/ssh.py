@@ -9,9 +9,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from ntxengine.tunnel.options import SshLogin, SshOptions
 from tests.support.processes import processes
@@ -117,6 +120,18 @@ def sshd(folder: Path, *settings: str, match: str = "") -> Iterator[Sshd]:
         yield server
     finally:
         server.kill()
+
+
+@contextlib.contextmanager
+def sshd_left_clean(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
+    """Serve; tunnels have their files in `folder`/t, and whatever they leave is a failure."""
+    temporary = folder / "t"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with sshd(folder) as server:
+        yield server
+    assert ssh_processes(folder) == []
+    assert list(temporary.iterdir()) == []
 
 
 def make_key(path: Path) -> None:
