@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -45,11 +46,22 @@ def move_copy(path: Path) -> None:
     path.with_name("other").rename(path)
 
 
+def named_to_remove(line: str) -> list[Path]:
+    """Return the files that a line says to remove: "it" is the one that the line begins with."""
+    found = re.search(r": remove (it|.*?)(?: to begin again|, or name another)", line)
+    assert found is not None, line
+    names = line.split(": ")[0] if found[1] == "it" else found[1]
+    return [Path(name) for name in names.split(", ")]
+
+
 REFUSED: dict[str, tuple[Callable[[Files], object], str]] = {
     "journal empty": (empty_journal, r"/journal: the journal is damaged .*: remove it to begin again"),
     "journal flipped": (lambda c: flip(c.journal, 20), r"/journal: the journal is damaged"),
-    "manifest gone": (lambda c: c.manifest.unlink(), r"/journal.manifest: .*: remove \S*/journal to begin again"),
-    "manifest cut": (cut_manifest, r"/journal.manifest: .* it was cut: remove \S*/journal to begin again"),
+    "manifest gone": (
+        lambda c: c.manifest.unlink(),
+        r"/journal.manifest: .*: remove \S*/journal, \S*/target.ntx-partial ",
+    ),
+    "manifest cut": (cut_manifest, r"/journal.manifest: .* it was cut: remove \S*/journal, \S*/journal.manifest, "),
     "manifest header flipped": (lambda c: flip(c.manifest, 16), r"/journal.manifest: .*header is damaged"),
     "manifest digest flipped": (lambda c: flip(c.manifest, 4097), r"/journal.manifest: the manifest is damaged"),
     "partial gone": (lambda c: c.partial.unlink(), r"/target.ntx-partial: is missing, .* remove \S*/journal"),
@@ -77,11 +89,8 @@ async def test_something_else_is_refused(what: str, copied: Files) -> None:
     assert what.startswith("target made") or not copied.target.exists()
     if what.startswith(("manifest", "source", "journal")):
         assert copied.partial.read_bytes() == partial
-    if copied.journal.exists():
-        copied.journal.unlink()
-    copied.target.unlink(missing_ok=True)
-    copied.manifest.unlink(missing_ok=True)
-    copied.partial.unlink(missing_ok=True)
+    for path in named_to_remove(str(raised.value)):
+        path.unlink()
     await copied.copy()
     assert copied.names() in (["source", "target"], ["other", "source", "target"])
 
@@ -178,7 +187,9 @@ async def test_other_arguments_are_refused(copied: Files) -> None:
         ((copied.source, copied.target, "--manifest", copied.folder / "m"), "whose manifest was"),
         ((copied.source, copied.target, "--target-format", "qcow2"), "whose format of the target was"),
     ):
-        assert_refused(ntx("copy", *arguments, "--journal", copied.journal), 2, word, "remove the journal")
+        assert_refused(
+            ntx("copy", *arguments, "--journal", copied.journal), 2, word, "to begin again, or name another journal"
+        )
 
     assert_refused(ntx("copy", copied.source, copied.target, "--journal", copied.source), 2, "--journal", "one file")
     assert (await copied.copy()).resumed_from > 0

@@ -19,6 +19,8 @@ from ntxengine.errors import OptionsError
 from ntxengine.images.endpoints import images_of
 
 NEW_FILE = "new file"
+MANIFEST = "manifest"
+TARGET = "target"
 KIND_OF_TARGET = "kind of the target"
 INODE_OF_TARGET = "inode of the target"
 SIZE_OF_TARGET = "size of the target"
@@ -34,9 +36,9 @@ def of_request(request: CopyRequest, manifest: Path, extents: ExtentFile | None)
         "source": _name(source),
         "kind of the source": _kind(source),
         "format of the source": request.said.format or "raw",
-        "target": _name(target),
+        TARGET: _name(target),
         "format of the target": request.target_format or "raw",
-        "manifest": str(manifest.absolute()),
+        MANIFEST: str(manifest.absolute()),
     }
     if found["kind of the source"] == "file":
         found |= _of_files(images_of(request.source, request.said))

@@ -94,7 +94,9 @@ class JournaledCopy:
         kind = identity.NEW_FILE if is_new else identity.kind_of_target(self._request)
         self._identity[identity.KIND_OF_TARGET] = kind
         before = {key: text for key, text in found.identity.items() if key not in identity.OF_THE_OPEN_TARGET}
-        Journal(before, found.size, found.stored_to).check_same(self._identity, self.size, path=self.path)
+        Journal(before, found.size, found.stored_to).check_same(
+            self._identity, self.size, path=self.path, remedy=self._remedy(found)
+        )
         if found.stored_to > 0:
             self._go_on(found)
             return
@@ -118,6 +120,16 @@ class JournaledCopy:
                 f"{self._partial}: exists already: a copy with another journal goes on with it; if none does, remove it"
             )
 
+    def _remedy(self, found: Journal) -> str:
+        """Say what to remove to begin again: all that this copy left, for a damaged manifest would be in the way."""
+        left = [self.path]
+        if found.identity.get(identity.MANIFEST) == self._identity[identity.MANIFEST]:
+            left.append(self._manifest_path)
+        is_new = found.identity.get(identity.KIND_OF_TARGET) == identity.NEW_FILE
+        if is_new and found.identity.get(identity.TARGET) == self._identity[identity.TARGET]:
+            left.append(self._partial)
+        return f"remove {', '.join(str(path) for path in left if os.path.lexists(path))} to begin again"
+
     def _begin_anew(self) -> None:
         self._has_partial = False
         journal.write(self.path, Journal(self._identity, self.size, 0))
@@ -138,12 +150,12 @@ class JournaledCopy:
         try:
             manifest = Manifest.reopen(self._manifest_path, size=self.size, unseal=True)
         except RepositoryError as exc:
-            raise RepositoryError(f"{exc}: remove {self.path} to begin again") from exc
+            raise RepositoryError(f"{exc}: {self._remedy(found)}") from exc
         below = self._take(manifest)
         if found.digests and below.at(found.stored_to) != found.digests:
             raise RepositoryError(
                 f"{self._manifest_path}: the manifest is damaged (its digests are not those of the journal): "
-                f"remove {self.path} to begin again"
+                f"{self._remedy(found)}"
             )
         self._found = found
         self.bytes_repeated = manifest.bytes_data(found.stored_to)
@@ -200,7 +212,7 @@ class JournaledCopy:
         elif self._identity[identity.KIND_OF_TARGET] == "file":
             self._identity[identity.INODE_OF_TARGET] = identity.inode_of(self._place)
         if self._found is not None:
-            self._found.check_same(self._identity, self.size, path=self.path)
+            self._found.check_same(self._identity, self.size, path=self.path, remedy=self._remedy(self._found))
         if self._is_new:
             durable.sync_folder(self._place.parent)  # of an earlier run, too: it may have been killed before that
         durable.sync_folder(self._manifest_path.parent)

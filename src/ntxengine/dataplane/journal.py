@@ -43,15 +43,17 @@ class Journal:
     stored_to: int
     digests: str = ""
 
-    def check_same(self, identity: Mapping[str, str], size: int, *, path: Path) -> None:
-        """Refuse to go on with a copy of something else.  Errors: OptionsError that names what differs."""
+    def check_same(
+        self, identity: Mapping[str, str], size: int, *, path: Path, remedy: str = "remove the journal to begin again"
+    ) -> None:
+        """Refuse to go on with a copy of something else.  Errors: OptionsError: what differs, and `remedy`."""
         now = {**identity, "size": str(size)}
         before = {**self.identity, "size": str(self.size)}
         for key in sorted(before.keys() | now.keys()):
             if before.get(key) != now.get(key):
                 raise OptionsError(
                     f"{path}: is of a copy whose {key} was {before.get(key, 'not told')}, and it is "
-                    f"{now.get(key, 'not told')} now: remove the journal to begin again, or name another"
+                    f"{now.get(key, 'not told')} now: {remedy}, or name another journal"
                 )
 
 
