@@ -6,21 +6,15 @@ import asyncio
 import dataclasses
 import subprocess
 from collections.abc import Callable
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ntxengine.capture import Audit, CaptureOptions, workflow
-from ntxengine.capture.disk import CapturedDisk, capture_disk
-from ntxengine.capture.expiry import Clock, kept_by_cluster
+from ntxengine.capture import Audit
 from ntxengine.errors import PrismTimeout, SourceError
 from ntxengine.events import Event, Progressed, Stage
 from ntxengine.repository import Repository
 from ntxengine.sweep import sweep
-from ntxengine.units import utc_now
 from tests.capture.lab import MIB, Lab, Witness
 from tests.capture.resuming import (
     IS_LONG,
@@ -265,48 +259,6 @@ async def test_a_cluster_that_does_not_answer_costs_nothing_that_was_copied(
 
     assert {path: path.read_bytes() for path in unfinished.iterdir()} == before
     assert (await find(lab)).resumption is not None
-
-
-async def test_the_recovery_point_is_kept_longer(lab: Lab) -> None:
-    fill(lab)
-    await interrupt(lab, expiry=timedelta(hours=2))
-
-    found = await find(lab, expiry=timedelta(hours=40))
-
-    (kept,) = await lab.prism.recovery_points()
-    assert kept.expires_at is not None
-    assert kept.expires_at > utc_now() + timedelta(hours=39)
-    (recorded,) = await lab.repository.interrupted(lab.vm_id)
-    assert found.resumption is not None
-    assert recorded.resume == found.resumption.resume
-    assert recorded.can_be_resumed(utc_now() + timedelta(hours=39))
-
-
-async def test_the_recovery_point_is_kept_longer_while_it_is_copied(
-    v4_lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lab = v4_lab
-    now, extended, waits = utc_now() + timedelta(days=3), asyncio.Event(), list[int]()
-
-    async def sleep(_: float) -> None:
-        waits.append(1)
-        if len(waits) > 1:
-            extended.set()
-            await asyncio.Event().wait()
-
-    async def capture_later(*disk: Any) -> CapturedDisk:
-        await extended.wait()
-        return await capture_disk(*disk)
-
-    clock = Clock(now=lambda: now, sleep=sleep)
-    monkeypatch.setattr(workflow, "kept_by_cluster", partial(kept_by_cluster, clock=clock))
-    monkeypatch.setattr(workflow, "capture_disk", capture_later)
-
-    await lab.capture()
-
-    (kept,) = await lab.prism.recovery_points()
-    assert kept.expires_at is not None
-    assert abs(kept.expires_at - now - CaptureOptions.expiry) < timedelta(seconds=2)
 
 
 async def test_one_that_always_fails_the_same_way_is_given_up(v4_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
