@@ -18,7 +18,7 @@ from ntxengine.dataplane.journal import Journal
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import TargetError
 from tests.cli.ntx import assert_refused, ntx
-from tests.copying.interrupting import SIZE, SLOW, Files, interrupted, make_disk, stored_to
+from tests.copying.interrupting import MIB, SIZE, SLOW, Files, interrupted, make_disk, stored_to
 
 pytestmark = pytest.mark.usefixtures("often")
 
@@ -138,6 +138,23 @@ async def test_a_journal_whose_folder_is_gone_is_not_tried_again(copied: Files) 
     async with asyncio.timeout(30):
         with pytest.raises(TargetError, match=r"journal\S*: writing failed: No such file or directory") as raised:
             await task
+
+    assert "goes on there" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda c: os.truncate(c.source, MIB), lambda c: c.partial.unlink()], ids=["source cut", "target gone"]
+)
+async def test_what_will_be_refused_is_not_promised(copied: Files, spoil: Callable[[Files], object]) -> None:
+    copying = asyncio.create_task(
+        ntxengine.copy(copied.source, copied.target, journal=copied.journal, options=SLOW, retry_for_s=0)
+    )
+    while stored_to(copied.journal) == 0:
+        await asyncio.sleep(0.01)
+    spoil(copied)
+
+    with pytest.raises(ntxengine.NtxError) as raised:
+        await copying
 
     assert "goes on there" not in str(raised.value)
 

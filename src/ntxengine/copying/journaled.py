@@ -223,6 +223,19 @@ class JournaledCopy:
         digests = self._below.at(stored_to) if self._below is not None and self._vouches else ""
         journal.write(self.path, Journal(self._identity, self.size, stored_to, digests))
 
+    def can_go_on(self) -> bool:
+        """As Kept."""
+        if self.checkpoints.stored_to == 0 or not self.path.exists():
+            return False
+        try:
+            now = identity.of_request(self._request, self._manifest_path, self._extents)
+        except NtxError:
+            return True  # the source is out of reach, and may come back
+        if any(self._identity.get(key) != text for key, text in now.items()):
+            return False
+        made = [identity.inode_of(path) for path in (self._partial, self._place)]
+        return not self._is_new or self._identity.get(identity.INODE_OF_TARGET) in made
+
     def let_digests_change(self) -> None:
         """As Kept."""
         self._vouches = False

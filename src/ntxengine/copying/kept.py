@@ -43,6 +43,9 @@ class Kept(Protocol):
         Errors: OptionsError (it is not the one that an earlier run wrote to), TargetError.
         """
 
+    def can_go_on(self) -> bool:
+        """Whether the next run goes on behind what is stored, as far as a look at the files tells.  Blocks."""
+
     def let_digests_change(self) -> None:
         """Those of what was stored will be written again.  Blocks.  Errors: TargetError."""
 
@@ -63,6 +66,10 @@ class NothingKept:
 
     def check_target(self, target: Device) -> None:
         """As Kept: nobody wrote to it before."""
+
+    def can_go_on(self) -> bool:
+        """As Kept: nothing is left for it."""
+        return False
 
     def let_digests_change(self) -> None:
         """As Kept: nobody believes them."""

@@ -108,20 +108,20 @@ def _saying_how_far(request: CopyRequest, kept: Kept) -> Iterator[None]:
     try:
         yield
     except (PlaceError, MachineError, ToolError) as error:
-        if text := _how_far(request, kept):
+        if text := _how_far(kept):
             error.args = (f"{error}; {text}",)
         raise
     except asyncio.CancelledError:
-        if text := _how_far(request, kept):
+        if text := _how_far(kept):
             log.warning("%s: %s", request.target, text)
         raise
 
 
-def _how_far(request: CopyRequest, kept: Kept) -> str:
-    stored_to = kept.checkpoints.stored_to
-    if request.journal_file is None or stored_to == 0 or not request.journal_file.exists():
+def _how_far(kept: Kept) -> str:
+    if not kept.can_go_on():
         return ""
-    return f"{format_size(stored_to)} of {format_size(kept.size)} are stored: the same command goes on there"
+    stored = format_size(kept.checkpoints.stored_to)
+    return f"{stored} of {format_size(kept.size)} are stored: the same command goes on there"
 
 
 class _Work:
