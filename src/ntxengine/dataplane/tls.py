@@ -15,7 +15,7 @@ from ntxengine.errors import OptionsError
 _MAX_FILE = 1 << 20
 """A bundle of all public CAs has a quarter of it."""
 
-_PSK = re.compile(r"(?P<user>[^:]+):(?P<key>(?:[0-9A-Fa-f]{2})+)")
+_PSK = re.compile(r"(?P<user>[^:\0]+):(?P<key>(?:[0-9A-Fa-f]{2})+)")
 
 
 def credentials(location: Location, options: TlsOptions | None) -> Tls | None:
@@ -32,7 +32,10 @@ def credentials(location: Location, options: TlsOptions | None) -> Tls | None:
         )
     if options.psk is not None:
         user, key = _find_psk(options.psk, location)
-        return Tls.with_psk(user.encode(), key)
+        try:
+            return Tls.with_psk(user.encode(), key)
+        except OptionsError as exc:
+            raise OptionsError(f"{options.psk}: {exc}") from exc
     if location.user:
         raise OptionsError(f"{location.text}: a user goes with a pre-shared key (--tls-psk FILE), which was not given")
     assert options.ca is not None, "TlsOptions has one of the two"
