@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,10 +26,10 @@ OPTIONS = CopyOptions(connections=2, timeout_s=20)
 formats = pytest.mark.parametrize("format", WRITERS)
 
 
-async def write(image: ImageWriter, source: Path, offset: int, length: int) -> None:
+async def write(image: ImageWriter, source: Path, offset: int, length: int, **options: int) -> None:
     """Copy a part of `source` to the same place in the image."""
     async with open_source(str(source)) as device:
-        await copy(device, image.device, [extents([(offset, length, 0)])], options=CopyOptions())
+        await copy(device, image.device, [extents([(offset, length, 0)])], options=CopyOptions(**options))
 
 
 @pytest.fixture
@@ -104,6 +106,25 @@ async def test_a_checkpoint_survives_its_killed_writer(
             os.kill(pids[0], signal.SIGKILL)
             await write(image, source, MIB, MIB)
 
+    async with reopen_image(new, "qcow2", OPTIONS) as image:
+        await write(image, source, MIB, 3 * MIB)
+        await image.finish()
+
+    assert bytes_of(new.path, "qcow2") == source.read_bytes()
+    qemu_img("check", "-q", str(new.path))
+
+
+async def test_an_image_that_had_no_room_has_no_leaks_once_it_had(
+    source: Path, small_fs: Callable[[str], Path]
+) -> None:
+    new = NewImage(small_fs("2m") / "image", SIZE)
+    with pytest.raises(NtxError, match="No space left"):
+        async with create_image(new, "qcow2", OPTIONS) as image:
+            await write(image, source, 0, MIB)
+            await image.checkpoint()
+            await write(image, source, MIB, 3 * MIB, request_size=65536, in_flight=32)
+
+    subprocess.run(["mount", "-o", "remount,size=16m", new.path.parent], check=True)
     async with reopen_image(new, "qcow2", OPTIONS) as image:
         await write(image, source, MIB, 3 * MIB)
         await image.finish()

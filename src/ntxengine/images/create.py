@@ -190,6 +190,7 @@ class QemuNbdImage(ImageWriter):
     """A QCOW2 image, written by a qemu-nbd."""
 
     format = "qcow2"
+    _was_mended = False
 
     @classmethod
     async def make(cls, new: NewImage) -> None:
@@ -207,7 +208,18 @@ class QemuNbdImage(ImageWriter):
     async def _check(self) -> None:
         new = self.new
         await to_thread_joined(qemu_img.check, new.path, size=new.size, backing=new.backing)
-        await qemu_img.mend([new.path, *new.below])
+        await self._mend()
+        self._was_mended = True
+
+    async def _mend(self) -> None:
+        await qemu_img.mend([self.new.path, *self.new.below])
+
+    async def finish(self) -> None:
+        """As ImageWriter.finish.  Errors: also as qemu_img.mend."""
+        await super().finish()
+        if self._was_mended:
+            # Clusters that were taken behind the end of a file that could not grow are seen only now that it has.
+            await self._mend()
 
     async def _open(self, stack: AsyncExitStack) -> Device:
         image = ImageFile(self.new.path, backing=self.new.below)
