@@ -31,7 +31,7 @@ from tests.capture.lab import MIB, Lab, Witness
 from tests.capture.test_interrupted import ROOT, servers_gone
 from tests.capture.test_lost_connections import is_writer, kill_servers
 
-SLOW = CopyOptions(bandwidth=8 * MIB, connections=1, request_size=256 * 1024)
+SLOW = CopyOptions(bandwidth=2 * MIB, connections=1, request_size=256 * 1024)
 
 IS_LONG = os.environ.get("NTX_RESUME_LONG") == "1"
 """As `make soak` has it: everything, where `make test` takes one of each kind."""

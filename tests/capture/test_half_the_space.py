@@ -26,7 +26,7 @@ async def test_a_capture_without_space_is_one_clear_line(v4_lab: Lab) -> None:
     lab = v4_lab
     fill(lab)
     frozen = lab.guest()
-    command = ("capture", "db01", "--to", lab.repository.path, "--bandwidth", "8M")
+    command = ("capture", "db01", "--to", lab.repository.path, "--bandwidth", "4M")
 
     process = start(*command, "--progress", "none", env=lab.sim.env)
     _, err = process.communicate(timeout=60)
