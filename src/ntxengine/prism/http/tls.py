@@ -67,7 +67,7 @@ def tls_context(ca_file: str | None, *, insecure: bool, fingerprints: tuple[str,
         context.sslobject_class = _PinnedObject
         insecure = True  # of authority, name and time: the pin stands for all of them
     elif insecure and ca_file is None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # reading the system's authorities takes some 50 ms
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the system's authorities are many to read
     else:
         try:
             if ca_file is not None:
