@@ -17,7 +17,7 @@ from ntxengine.images.create import ImageWriter
 from tests.capture.lab import MIB, Lab, Witness
 from tests.support.processes import processes
 
-SLOW = CopyOptions(bandwidth=6 * MIB, connections=1, request_size=256 * 1024)
+SLOW = CopyOptions(bandwidth=3 * MIB, connections=1, request_size=256 * 1024)
 
 
 @pytest.fixture(autouse=True)
