@@ -69,7 +69,8 @@ soak: build-test
 	    tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py \
 	    tests/capture/test_together_killed.py tests/capture/test_together_faults.py tests/repository/test_power_cuts.py \
 	    tests/capture/test_resume.py tests/capture/test_resume_damaged.py tests/capture/test_resume_killed.py \
-	    tests/copying/test_killed.py tests/copying/test_lost.py tests/copying/test_power_cuts.py \
+	    tests/copying/test_killed.py::test_a_new_file_is_whole_after_many_kills \
+	    tests/copying/test_lost.py tests/copying/test_power_cuts.py \
 	    tests/capture/test_many_kills.py tests/capture/test_power_cuts.py tests/interop/test_lossy_link.py \
 	    'tests/csrc/test_c.py::test_c[power_cut]' 'tests/csrc/test_c_threads.py::test_c[power_cut]'
 

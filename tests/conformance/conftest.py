@@ -6,7 +6,6 @@ import asyncio
 import fcntl
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from ntxengine.sim import Simulator
 from tests.conformance import exchanges
+from tests.support.servers import skip
 
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "requirements.txt"
@@ -38,7 +38,7 @@ def sdk_python() -> Path:
         built = subprocess.run([*command, str(REQUIREMENTS)], capture_output=True, text=True, check=False)
         if built.returncode != 0:
             reason = (built.stderr.strip().splitlines() or ["no reason given"])[-1]
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"the Nutanix SDKs cannot be installed: {reason}")
+            skip(f"the Nutanix SDKs cannot be installed: {reason}")
         stamp.write_text(wanted)
     return python
 

@@ -116,7 +116,6 @@ def test_a_new_file_is_whole_after_many_kills(tmp_path: Path, temporary: Path) -
     sys.stdout.write(f"{copy.kills} kills in {copies} copies, {again}\n")
 
 
-@pytest.mark.skipif(IS_SOAK, reason="the small disk of `make test` is enough for this one")
 def test_an_image_is_whole_after_many_kills(tmp_path: Path, temporary: Path) -> None:
     require("qemu-nbd", "qemu-img", "setpriv")
     target = tmp_path / "target.qcow2"
@@ -131,7 +130,6 @@ def test_an_image_is_whole_after_many_kills(tmp_path: Path, temporary: Path) -> 
     copy.check_end()
 
 
-@pytest.mark.skipif(IS_SOAK, reason="the small disk of `make test` is enough for this one")
 def test_an_export_is_whole_after_many_kills(tmp_path: Path, temporary: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(random.Random(2).randbytes(DISK_SIZE))  # where nothing is copied, that shows

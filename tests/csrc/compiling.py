@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
+from tests.support.servers import skip
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "csrc"
@@ -85,5 +85,5 @@ def check(source: Path, sanitizer: str, build: Build, folder: Path) -> None:
     )
 
     if done.returncode == SKIPPED:
-        pytest.skip(done.stdout.strip().removeprefix("SKIPPED: "))
+        skip(done.stdout.strip().removeprefix("SKIPPED: "))
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
