@@ -22,7 +22,7 @@ def module(name: str) -> Extension:
         f"ntxengine._core.{name}",
         [f"src/ntxengine/_core/{name}.pyx"],
         include_dirs=["csrc"],
-        libraries=["ntxcore", "uring", "xxhash", "ssl", "crypto"],
+        libraries=["ntxcore", "uring", "xxhash", "zstd", "ssl", "crypto"],
         depends=[*SOURCES, *HEADERS, *glob("src/ntxengine/_core/*.pxd")],  # a changed core is linked anew
         extra_compile_args=FLAGS,
         extra_link_args=["-pthread"],

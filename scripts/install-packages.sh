@@ -25,6 +25,7 @@ program debugfs e2fsprogs
 program setpriv util-linux
 program fallocate util-linux
 header xxhash.h libxxhash-dev
+header zstd.h libzstd-dev
 header liburing.h liburing-dev
 header openssl/ssl.h libssl-dev
 header stdio.h libc6-dev

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 COMPILER = os.environ.get("CC", "gcc")
-LIBRARIES = ["-luring", "-lxxhash", "-lssl", "-lcrypto", "-pthread"]
+LIBRARIES = ["-luring", "-lxxhash", "-lzstd", "-lssl", "-lcrypto", "-pthread"]
 TIMEOUT_S = 120
 
 CORE = sorted((ROOT / "csrc").glob("*.c"))

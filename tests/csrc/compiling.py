@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 
 COMPILER = os.environ.get("CC", "gcc")
 FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-O1", "-fno-omit-frame-pointer", "-pthread"]
-LIBRARIES = ["-luring", "-lxxhash", "-lssl", "-lcrypto", "-pthread"]
+LIBRARIES = ["-luring", "-lxxhash", "-lzstd", "-lssl", "-lcrypto", "-pthread"]
 SANITIZERS = {
     "plain": [],
     "asan+ubsan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],

@@ -42,7 +42,7 @@ FLAGS = [
     "-fno-omit-frame-pointer",
     "-pthread",
 ]
-LIBRARIES = ["-lssl", "-lcrypto", "-pthread"]
+LIBRARIES = ["-lzstd", "-lssl", "-lcrypto", "-pthread"]
 SANITIZERS = "address,undefined"
 LONGEST_INPUT = 20_000
 LIMIT_MB = 1024
