@@ -11,11 +11,12 @@
  * LIMIT: a blocking call into a file system that hangs cannot be interrupted or timed out, as in device_file.c.
  */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* F_DUPFD_CLOEXEC, O_CLOEXEC */
+#define _GNU_SOURCE /* F_DUPFD_CLOEXEC */
 #endif
 #include "bytes.h"
 #include "device.h"
 #include "error.h"
+#include "file_bytes.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +30,6 @@
 
 #define MAX_OWN_FILES 8u  /* a long chain times many threads would use up the descriptors of the process */
 #define MAX_FILES 100000u /* more cannot be open at once */
-#define NAME_SHOWN 240    /* bytes of a file's name in a message: the last ones */
 
 struct table {
     atomic_uint users;
@@ -164,47 +164,11 @@ static int fd_of(const struct mapped *mapped, uint32_t file)
     return mapped->own != NULL && mapped->own[file] >= 0 ? mapped->own[file] : mapped->table->fds[file];
 }
 
-/* Read all of it; 0, or a negative errno with *at where it happened.  -ENODATA: the file ended there. */
-static int read_file(int fd, uint8_t *data, uint64_t length, uint64_t *at)
-{
-    while (length > 0) {
-        ssize_t got = pread(fd, data, length, (off_t)*at);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return got < 0 ? -errno : -ENODATA;
-        data += got;
-        *at += (uint64_t)got;
-        length -= (uint64_t)got;
-    }
-    return 0;
-}
-
-/* The path of an open file, as it is called now; only its end if it is long. */
-static void path_of(int fd, char path[NAME_SHOWN + 1])
-{
-    char link[32], target[4096];
-
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, target, sizeof target - 1);
-    target[length > 0 ? length : 0] = '\0';
-    snprintf(path, NAME_SHOWN + 1, "%.*s", NAME_SHOWN, length > NAME_SHOWN ? target + length - NAME_SHOWN : target);
-}
-
 static void fail(struct mapped *mapped, struct ntx_io *io, uint32_t file, uint64_t place, int code)
 {
-    char cause[NAME_SHOWN + 200], path[NAME_SHOWN + 1], words[128];
+    char cause[NTX_FILE_CAUSE];
 
-    path_of(mapped->table->fds[file], path);
-    if (code == -ENODATA) {
-        code = -EIO;
-        snprintf(cause, sizeof cause, "the file %s ended at %" PRIu64 ": it was truncated while being read", path,
-                 place);
-    } else {
-        snprintf(cause, sizeof cause, "the file %s at %" PRIu64 ": %s", path, place,
-                 ntx_errno_text(code, words, sizeof words));
-    }
+    code = ntx_file_cause(mapped->table->fds[file], place, code, NULL, cause);
     ntx_device_complete_failed(&mapped->device, io, NTX_E_DEVICE, code, cause);
 }
 
@@ -222,7 +186,7 @@ static void do_read(struct mapped *mapped, struct ntx_io *io)
             memset(data, 0, part);
         } else {
             uint64_t place = extent->place + (offset - extent->offset);
-            int code = read_file(fd_of(mapped, extent->file), data, part, &place);
+            int code = ntx_file_read(fd_of(mapped, extent->file), data, part, &place);
 
             if (code != 0) {
                 fail(mapped, io, extent->file, place, code);
@@ -281,15 +245,12 @@ static void close_mapped(struct ntx_device *device)
 static void open_own(struct mapped *mapped)
 {
     const struct table *table = mapped->table;
-    char link[32];
 
     if (table->fd_count > MAX_OWN_FILES)
         return;
     mapped->own = calloc(table->fd_count + 1, sizeof *mapped->own);
-    for (size_t i = 0; mapped->own != NULL && i < table->fd_count; i++) {
-        snprintf(link, sizeof link, "/proc/self/fd/%d", table->fds[i]);
-        mapped->own[i] = open(link, O_RDONLY | O_CLOEXEC);
-    }
+    for (size_t i = 0; mapped->own != NULL && i < table->fd_count; i++)
+        mapped->own[i] = ntx_file_again(table->fds[i]);
 }
 
 static int clone_mapped(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err);

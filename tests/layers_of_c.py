@@ -33,7 +33,8 @@ C_LAYERS = {
     "device_file_open": NTX | {"bytes", "device", "device_file", "error"},
     "device_null": NTX | {"bytes", "device", "error"},
     "device_pattern": NTX | {"bytes", "device", "error"},
-    "device_mapped": NTX | {"bytes", "device", "error"},
+    "file_bytes": NTX | {"error"},
+    "device_mapped": NTX | {"bytes", "device", "error", "file_bytes"},
     # NBD, by phase of the protocol
     "nbd_proto": NTX,
     "nbd_text": NTX | {"nbd_proto"},

@@ -1,0 +1,71 @@
+/* file_bytes.c: see file_bytes.h. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* O_CLOEXEC */
+#endif
+#include "file_bytes.h"
+#include "error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define NAME_SHOWN 240 /* bytes of a file's name in a message: the last ones */
+
+int ntx_file_read(int fd, void *data, uint64_t length, uint64_t *at)
+{
+    uint8_t *to = data;
+
+    while (length > 0) {
+        ssize_t got = pread(fd, to, length, (off_t)*at);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got < 0 ? -errno : -ENODATA;
+        to += got;
+        *at += (uint64_t)got;
+        length -= (uint64_t)got;
+    }
+    return 0;
+}
+
+static void link_of(int fd, char link[32])
+{
+    snprintf(link, 32, "/proc/self/fd/%d", fd);
+}
+
+/* The path of an open file, as it is called now; only its end if it is long. */
+static void path_of(int fd, char path[NAME_SHOWN + 1])
+{
+    char link[32], target[4096];
+
+    link_of(fd, link);
+    ssize_t length = readlink(link, target, sizeof target - 1);
+    target[length > 0 ? length : 0] = '\0';
+    snprintf(path, NAME_SHOWN + 1, "%.*s", NAME_SHOWN, length > NAME_SHOWN ? target + length - NAME_SHOWN : target);
+}
+
+int ntx_file_cause(int fd, uint64_t place, int code, const char *what, char cause[NTX_FILE_CAUSE])
+{
+    char path[NAME_SHOWN + 1], words[128];
+
+    path_of(fd, path);
+    if (what == NULL && code == -ENODATA) {
+        snprintf(cause, NTX_FILE_CAUSE, "the file %s ended at %" PRIu64 ": it was truncated while being read", path,
+                 place);
+        return -EIO;
+    }
+    snprintf(cause, NTX_FILE_CAUSE, "the file %s at %" PRIu64 ": %s", path, place,
+             what != NULL ? what : ntx_errno_text(code, words, sizeof words));
+    return code;
+}
+
+int ntx_file_again(int fd)
+{
+    char link[32];
+
+    link_of(fd, link);
+    return open(link, O_RDONLY | O_CLOEXEC);
+}

@@ -1,0 +1,25 @@
+/*
+ * file_bytes.h: reading a regular file that somebody may cut off meanwhile, and what is said when that fails.
+ *
+ * Descriptors are borrowed.  Any thread.
+ */
+#ifndef NTX_FILE_BYTES_H
+#define NTX_FILE_BYTES_H
+
+#include "ntx.h"
+
+#define NTX_FILE_CAUSE 512 /* bytes of the longest cause, and more */
+
+/* Read all of it from *at on, blocking; *at is then where it ended.
+ * Errors: 0, or a negative errno: it happened at *at; -ENODATA: the file ended there. */
+int ntx_file_read(int fd, void *data, uint64_t length, uint64_t *at);
+
+/* Say that the file failed at place, by a code of ntx_file_read() or, if what is not NULL, because of that; returns the
+ * code for a request that fails so. */
+int ntx_file_cause(int fd, uint64_t place, int code, const char *what, char cause[NTX_FILE_CAUSE]);
+
+/* Open the same file once more for reading, whatever its name is by now, so that the kernel reads ahead for that one by
+ * itself; -1: that cannot be done. */
+int ntx_file_again(int fd);
+
+#endif
