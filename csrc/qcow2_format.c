@@ -5,31 +5,7 @@
 
 #include <errno.h>
 
-#define MAGIC 0x514649fbu /* "QFI" and 0xfb */
-#define VERSION 3u
 #define HEADER_LENGTH 112u /* with the compression type */
-
-/* Where the fields of a header are. */
-enum {
-    AT_MAGIC = 0,
-    AT_VERSION = 4,
-    AT_BACKING = 8, /* offset, and length of the name */
-    AT_BACKING_LENGTH = 16,
-    AT_CLUSTER_BITS = 20,
-    AT_SIZE = 24,
-    AT_L1_ENTRIES = 36,
-    AT_L1_OFFSET = 40,
-    AT_COUNTS_OFFSET = 48,
-    AT_COUNTS_CLUSTERS = 56,
-    AT_INCOMPATIBLE = 72,
-    AT_COUNT_ORDER = 96, /* 2^this bits */
-    AT_LENGTH = 100,
-    AT_COMPRESSION = 104,
-};
-
-#define HAS_COMPRESSION_TYPE (1ull << 3) /* incompatible feature */
-#define COMPRESSION_ZSTD 1u
-#define COUNT_ORDER 4u
 
 #define EXTENSION_BACKING_FORMAT 0xe2792acau
 #define BACKING_FORMAT "qcow2"
@@ -39,7 +15,7 @@ enum {
 
 bool ntx_qcow2_has_magic(const uint8_t first[4])
 {
-    return ntx_get32(first) == MAGIC;
+    return ntx_get32(first) == NTX_QCOW2_MAGIC;
 }
 
 /* An extension is its type, its length, its data, and zeros up to a multiple of 8. */
@@ -63,25 +39,25 @@ int ntx_qcow2_put_header(const struct ntx_qcow2_header *header, uint8_t cluster[
     if (header->l1_entries > NTX_QCOW2_MAX_L1)
         return -EFBIG;
     memset(cluster, 0, NTX_QCOW2_CLUSTER);
-    ntx_put32(cluster + AT_MAGIC, MAGIC);
-    ntx_put32(cluster + AT_VERSION, VERSION);
-    ntx_put32(cluster + AT_CLUSTER_BITS, NTX_QCOW2_CLUSTER_BITS);
-    ntx_put64(cluster + AT_SIZE, header->size);
-    ntx_put32(cluster + AT_L1_ENTRIES, header->l1_entries);
-    ntx_put64(cluster + AT_L1_OFFSET, header->l1_offset);
-    ntx_put64(cluster + AT_COUNTS_OFFSET, header->counts_offset);
-    ntx_put32(cluster + AT_COUNTS_CLUSTERS, header->counts_clusters);
-    ntx_put32(cluster + AT_COUNT_ORDER, COUNT_ORDER);
-    ntx_put32(cluster + AT_LENGTH, HEADER_LENGTH);
+    ntx_put32(cluster + NTX_QCOW2_AT_MAGIC, NTX_QCOW2_MAGIC);
+    ntx_put32(cluster + NTX_QCOW2_AT_VERSION, NTX_QCOW2_VERSION);
+    ntx_put32(cluster + NTX_QCOW2_AT_CLUSTER_BITS, NTX_QCOW2_CLUSTER_BITS);
+    ntx_put64(cluster + NTX_QCOW2_AT_SIZE, header->size);
+    ntx_put32(cluster + NTX_QCOW2_AT_L1_ENTRIES, header->l1_entries);
+    ntx_put64(cluster + NTX_QCOW2_AT_L1_OFFSET, header->l1_offset);
+    ntx_put64(cluster + NTX_QCOW2_AT_COUNTS_OFFSET, header->counts_offset);
+    ntx_put32(cluster + NTX_QCOW2_AT_COUNTS_CLUSTERS, header->counts_clusters);
+    ntx_put32(cluster + NTX_QCOW2_AT_COUNT_ORDER, NTX_QCOW2_COUNT_ORDER);
+    ntx_put32(cluster + NTX_QCOW2_AT_LENGTH, HEADER_LENGTH);
     if (header->is_zstd) {
-        ntx_put64(cluster + AT_INCOMPATIBLE, HAS_COMPRESSION_TYPE);
-        cluster[AT_COMPRESSION] = COMPRESSION_ZSTD;
+        ntx_put64(cluster + NTX_QCOW2_AT_INCOMPATIBLE, NTX_QCOW2_HAS_COMPRESSION_TYPE);
+        cluster[NTX_QCOW2_AT_COMPRESSION] = NTX_QCOW2_COMPRESSION_ZSTD;
     }
     if (name_length > 0) {
         end += put_backing_format(cluster + end);
         end += 8; /* the end of the extensions: zeros */
-        ntx_put64(cluster + AT_BACKING, end);
-        ntx_put32(cluster + AT_BACKING_LENGTH, (uint32_t)name_length);
+        ntx_put64(cluster + NTX_QCOW2_AT_BACKING, end);
+        ntx_put32(cluster + NTX_QCOW2_AT_BACKING_LENGTH, (uint32_t)name_length);
         memcpy(cluster + end, header->backing_name, name_length);
     }
     return 0;

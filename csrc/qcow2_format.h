@@ -24,6 +24,32 @@
 #define NTX_QCOW2_MAX_NAME 1023u    /* bytes of the name of a backing file */
 #define NTX_QCOW2_MAX_L1 (4u << 20) /* entries: qemu opens no larger table, and it is 2 PiB of disk */
 
+/* Where the fields of a header are. */
+enum {
+    NTX_QCOW2_AT_MAGIC = 0,
+    NTX_QCOW2_AT_VERSION = 4,
+    NTX_QCOW2_AT_BACKING = 8, /* offset, and length of the name */
+    NTX_QCOW2_AT_BACKING_LENGTH = 16,
+    NTX_QCOW2_AT_CLUSTER_BITS = 20,
+    NTX_QCOW2_AT_SIZE = 24,
+    NTX_QCOW2_AT_ENCRYPTION = 32,
+    NTX_QCOW2_AT_L1_ENTRIES = 36,
+    NTX_QCOW2_AT_L1_OFFSET = 40,
+    NTX_QCOW2_AT_COUNTS_OFFSET = 48,
+    NTX_QCOW2_AT_COUNTS_CLUSTERS = 56,
+    NTX_QCOW2_AT_INCOMPATIBLE = 72,
+    NTX_QCOW2_AT_COUNT_ORDER = 96, /* 2^this bits */
+    NTX_QCOW2_AT_LENGTH = 100,
+    NTX_QCOW2_AT_COMPRESSION = 104,
+};
+
+/* What is in them. */
+#define NTX_QCOW2_MAGIC 0x514649fbu /* "QFI" and 0xfb */
+#define NTX_QCOW2_VERSION 3u
+#define NTX_QCOW2_COUNT_ORDER 4u
+#define NTX_QCOW2_COMPRESSION_ZSTD 1u
+#define NTX_QCOW2_HAS_COMPRESSION_TYPE (1ull << 3) /* incompatible feature */
+
 /* Entries of L1 and L2 tables. */
 #define NTX_QCOW2_COPIED (1ull << 63)     /* what it points to has a reference count of just 1 */
 #define NTX_QCOW2_COMPRESSED (1ull << 62) /* L2 */

@@ -35,6 +35,8 @@ C_LAYERS = {
     "device_pattern": NTX | {"bytes", "device", "error"},
     "file_bytes": NTX | {"error"},
     "device_mapped": NTX | {"bytes", "device", "error", "file_bytes"},
+    # images in QCOW2 format
+    "qcow2_format": NTX | {"bytes"},
     # NBD, by phase of the protocol
     "nbd_proto": NTX,
     "nbd_text": NTX | {"nbd_proto"},
