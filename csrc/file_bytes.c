@@ -3,12 +3,14 @@
 #define _GNU_SOURCE /* O_CLOEXEC */
 #endif
 #include "file_bytes.h"
+#include "bytes.h"
 #include "error.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define NAME_SHOWN 240 /* bytes of a file's name in a message: the last ones */
@@ -50,9 +52,12 @@ static void path_of(int fd, char path[NAME_SHOWN + 1])
 int ntx_file_cause(int fd, uint64_t place, int code, const char *what, char cause[NTX_FILE_CAUSE])
 {
     char path[NAME_SHOWN + 1], words[128];
+    struct stat now;
 
     path_of(fd, path);
     if (what == NULL && code == -ENODATA) {
+        if (fstat(fd, &now) == 0)
+            place = ntx_min64(place, (uint64_t)now.st_size);
         snprintf(cause, NTX_FILE_CAUSE, "the file %s ended at %" PRIu64 ": it was truncated while being read", path,
                  place);
         return -EIO;

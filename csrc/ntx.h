@@ -143,7 +143,7 @@ struct ntx_device_info {
     uint32_t preferred_block; /* power of two */
     uint32_t max_payload;     /* largest READ or WRITE, a multiple of min_block */
     uint32_t flags;           /* NTX_DEVICE_* */
-    char kind[16];            /* "file", "nbd", "null", "pattern", "mapped" */
+    char kind[16];            /* "file", "nbd", "null", "pattern", "mapped", "chain" */
     char name[256];           /* for messages: a path, or an NBD URI; may be cut, never holds a secret */
 };
 
@@ -246,6 +246,31 @@ struct ntx_mapped_extent {
 int ntx_open_mapped(const char *name, uint64_t size, const int *fds, size_t fd_count,
                     const struct ntx_mapped_extent *extents, size_t count, struct ntx_device **device,
                     struct ntx_error *err);
+
+/*
+ * The disk in a chain of images in QCOW2 format, for reading: what we write, and what qemu writes with clusters of 64
+ * KiB, compressed by zstd or not at all.  Whatever else it is, it is for a qemu to read: -ENOTSUP. Ownership: every
+ * descriptor is duplicated; the caller closes *device. Units:     fds are of regular files, open for reading, the
+ * nearest image first; names of backing files in headers are not looked at.  The disk is as long as the nearest image.
+ * Memory: 8 bytes for 512 MiB of each image, and for each connection less than 1 MiB. Threads:   blocks: L1 tables are
+ * read, and all tables of an image that is not said to be compressed by zstd. Errors:    0, or -ENOTSUP, -EUCLEAN
+ * (DEVICE: damaged), -EINVAL (no image, too many, no regular file), -ENOMEM, -errno of fcntl/fstat/pread.  Other damage
+ * is an error of what is read or mapped there: -EUCLEAN; a file that is cut off later: -EIO.  Each names the file and
+ * the place in it.
+ */
+int ntx_open_qcow2_chain(const char *name, const int *fds, size_t count, struct ntx_device **device,
+                         struct ntx_error *err);
+
+/*
+ * Tell in which images of a chain [offset, offset+length) is: contiguous, ascending, clipped.  Neighbours in one image
+ * are one extent, wherever its bytes are: .place is that of the first, or of the compressed cluster that it is in.
+ * Units:    at most capacity extents are stored; *count says how many, and they may cover less than length, at least
+ *           something.  .file counts from the nearest image.
+ * Threads:  blocks for some tens of milliseconds, if the files do not; not while a job uses the device.
+ * Errors:   0, or -ENOTSUP: it is no chain of images, -EINVAL: the range, or as when reading.
+ */
+int ntx_map_images(struct ntx_device *device, uint64_t offset, uint64_t length, struct ntx_mapped_extent *extents,
+                   size_t capacity, size_t *count, struct ntx_error *err);
 
 /* What the device is.  Never fails; valid until ntx_close(). */
 const struct ntx_device_info *ntx_device_info(const struct ntx_device *device);

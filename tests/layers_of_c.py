@@ -33,10 +33,15 @@ C_LAYERS = {
     "device_file_open": NTX | {"bytes", "device", "device_file", "error"},
     "device_null": NTX | {"bytes", "device", "error"},
     "device_pattern": NTX | {"bytes", "device", "error"},
-    "file_bytes": NTX | {"error"},
+    "file_bytes": NTX | {"bytes", "error"},
     "device_mapped": NTX | {"bytes", "device", "error", "file_bytes"},
     # images in QCOW2 format
     "qcow2_format": NTX | {"bytes"},
+    "qcow2_header": {"bytes", "qcow2_format"},
+    "qcow2_chain": {"bytes", "error", "file_bytes", "qcow2_header"},
+    "qcow2_window": {"bytes", "file_bytes", "qcow2_chain"},
+    "qcow2_unpack": {"file_bytes", "qcow2_format"},
+    "device_chain": {"bytes", "device", "error", "file_bytes", "qcow2_unpack", "qcow2_window"},
     # NBD, by phase of the protocol
     "nbd_proto": NTX,
     "nbd_text": NTX | {"nbd_proto"},

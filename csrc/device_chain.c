@@ -1,0 +1,298 @@
+/*
+ * device_chain.c: the disk in a chain of images in QCOW2 format, read without a qemu.
+ *
+ *   disk      |--data--|---zero---|-packed-|------data------|     qcow2_window: what is where
+ *                 |                   |          |
+ *   images    image 0              image 2     image 0            one read for what is side by side
+ *                                     `--> qcow2_unpack
+ *
+ * LIMIT: a blocking call into a file system that hangs cannot be interrupted or timed out, as in device_file.c.
+ */
+#include "bytes.h"
+#include "device.h"
+#include "error.h"
+#include "file_bytes.h"
+#include "qcow2_unpack.h"
+#include "qcow2_window.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_OWN_FILES 8u /* a long chain times many threads would use up the descriptors of the process */
+#define MAP_WINDOWS 64u  /* are made for one answer: some tens of milliseconds, of a long chain */
+
+struct chain_device {
+    struct ntx_device device;
+    struct ntx_qcow2_chain *chain;
+    struct ntx_qcow2_windows *windows;
+    struct ntx_qcow2_unpacker *unpacker; /* NULL: nothing was compressed yet */
+    int own[MAX_OWN_FILES];              /* another descriptor for each of the first images; -1: the chain's */
+};
+
+static int fd_of(const struct chain_device *chain, uint32_t image)
+{
+    return image < MAX_OWN_FILES && chain->own[image] >= 0 ? chain->own[image] : chain->chain->images[image].fd;
+}
+
+static void fail(struct chain_device *chain, struct ntx_io *io, const struct ntx_qcow2_fault *fault)
+{
+    char cause[NTX_FILE_CAUSE];
+    int code = ntx_file_cause(chain->chain->images[fault->image].fd, fault->place, fault->code, fault->what, cause);
+
+    ntx_device_complete_failed(&chain->device, io, code == -ENOMEM ? NTX_E_SYSTEM : NTX_E_DEVICE, code, cause);
+}
+
+/* ------------------------------------------------------------------------------------------------ reading */
+
+static int read_packed(struct chain_device *chain, const struct ntx_qcow2_run *run, uint64_t offset, uint64_t limit,
+                       void *data, struct ntx_qcow2_fault *fault)
+{
+    struct ntx_qcow2_packed packed = {
+        .fd = fd_of(chain, run->image), .image = run->image, .length = run->packed_length, .place = run->place};
+
+    *fault = (struct ntx_qcow2_fault){.image = run->image, .code = -ENOMEM};
+    if (chain->unpacker == NULL)
+        chain->unpacker = ntx_qcow2_unpacker_new();
+    if (chain->unpacker == NULL)
+        return fault->code;
+    packed.end = ntx_qcow2_packed_end(chain->windows, run, offset, limit, NTX_QCOW2_PACKED_READ);
+    fault->code = ntx_qcow2_unpack(chain->unpacker, &packed, (uint32_t)(offset % NTX_QCOW2_CLUSTER), data,
+                                   (uint32_t)run->length, &fault->place, &fault->what);
+    return fault->code;
+}
+
+static int read_run(struct chain_device *chain, const struct ntx_qcow2_run *run, uint64_t offset, uint64_t limit,
+                    void *data, struct ntx_qcow2_fault *fault)
+{
+    switch (run->kind) {
+    case NTX_QCOW2_IS_ZERO:
+        memset(data, 0, run->length);
+        return 0;
+    case NTX_QCOW2_IS_PACKED:
+        return read_packed(chain, run, offset, limit, data, fault);
+    case NTX_QCOW2_IS_DATA:
+        break;
+    }
+    *fault = (struct ntx_qcow2_fault){.image = run->image, .place = run->place};
+    fault->code = ntx_file_read(fd_of(chain, run->image), data, run->length, &fault->place);
+    return fault->code;
+}
+
+static void do_read(struct chain_device *chain, struct ntx_io *io)
+{
+    uint64_t offset = io->offset, end = io->offset + io->length;
+    uint8_t *data = io->data;
+    struct ntx_qcow2_fault fault;
+    struct ntx_qcow2_run run;
+
+    while (offset < end) {
+        int code = ntx_qcow2_find(chain->windows, offset, end, &run, &fault);
+
+        if (code == 0)
+            code = read_run(chain, &run, offset, end, data, &fault);
+        if (code != 0) {
+            fail(chain, io, &fault);
+            return;
+        }
+        data += run.length;
+        offset += run.length;
+    }
+    ntx_device_complete(&chain->device, io, 0);
+}
+
+/* ------------------------------------------------------------------------------------------------ mapping */
+
+/* Whether so much was looked up for one answer that the caller should have it. */
+static bool is_much(const struct chain_device *chain, uint64_t made_before)
+{
+    return ntx_qcow2_windows_made(chain->windows) - made_before >= MAP_WINDOWS;
+}
+
+/* A list that is full ends the map early, and so does much to look up; the caller asks again from there. */
+static void do_map(struct chain_device *chain, struct ntx_io *io)
+{
+    struct ntx_extents *map = io->map;
+    uint64_t made = ntx_qcow2_windows_made(chain->windows);
+    struct ntx_qcow2_fault fault;
+    struct ntx_qcow2_run run;
+    int code = 0;
+
+    while (code == 0 && !ntx_extents_is_complete(map) && !is_much(chain, made)) {
+        if (ntx_qcow2_find(chain->windows, map->end, map->limit, &run, &fault) != 0) {
+            fail(chain, io, &fault);
+            return;
+        }
+        code = ntx_extents_append(map, run.length, run.kind == NTX_QCOW2_IS_ZERO ? NTX_EXTENT_ZERO : 0);
+    }
+    ntx_device_complete(&chain->device, io, 0);
+}
+
+static bool is_same_image(const struct ntx_mapped_extent *extent, const struct ntx_mapped_extent *next)
+{
+    return extent->flags == next->flags && extent->file == next->file;
+}
+
+static int map_images(struct chain_device *chain, uint64_t offset, uint64_t end, struct ntx_mapped_extent *extents,
+                      size_t capacity, size_t *count, struct ntx_qcow2_fault *fault)
+{
+    uint64_t made = ntx_qcow2_windows_made(chain->windows);
+    struct ntx_qcow2_run run;
+
+    while (offset < end && !is_much(chain, made)) {
+        int code = ntx_qcow2_find(chain->windows, offset, end, &run, fault);
+        if (code != 0)
+            return code;
+        struct ntx_mapped_extent next = {.offset = offset, .length = run.length, .flags = NTX_EXTENT_ZERO};
+        if (run.kind != NTX_QCOW2_IS_ZERO)
+            next = (struct ntx_mapped_extent){
+                .offset = offset, .length = run.length, .place = run.place, .file = run.image};
+        if (*count > 0 && is_same_image(&extents[*count - 1], &next)) {
+            extents[*count - 1].length += next.length;
+        } else {
+            if (*count == capacity)
+                return 0;
+            extents[(*count)++] = next;
+        }
+        offset += run.length;
+    }
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------------- open, clone, close */
+
+static int submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err)
+{
+    struct chain_device *chain = (struct chain_device *)device;
+
+    (void)err; /* no failure of one request makes it unusable */
+    if (io->op == NTX_OP_READ)
+        do_read(chain, io);
+    else if (io->op == NTX_OP_MAP)
+        do_map(chain, io);
+    else
+        ntx_device_complete(device, io, 0); /* a flush: writing was refused before */
+    return 0;
+}
+
+static void close_chain(struct ntx_device *device)
+{
+    struct chain_device *chain = (struct chain_device *)device;
+
+    for (unsigned i = 0; i < MAX_OWN_FILES; i++) {
+        if (chain->own[i] >= 0)
+            close(chain->own[i]);
+    }
+    ntx_qcow2_unpacker_free(chain->unpacker);
+    ntx_qcow2_windows_free(chain->windows);
+    ntx_qcow2_chain_release(chain->chain);
+    free(chain);
+}
+
+static int clone_chain(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err);
+
+static const struct ntx_device_ops CHAIN_OPS = {.submit = submit, .clone = clone_chain, .close = close_chain};
+
+/* A device without a chain; NULL: no memory. */
+static struct chain_device *new_device(const struct ntx_device_info *info)
+{
+    struct chain_device *chain = calloc(1, sizeof *chain);
+
+    if (chain == NULL)
+        return NULL;
+    for (unsigned i = 0; i < MAX_OWN_FILES; i++)
+        chain->own[i] = -1;
+    chain->device.ops = &CHAIN_OPS;
+    chain->device.fd = -1;
+    chain->device.info = *info;
+    return chain;
+}
+
+/* Make the device one user more of the chain. */
+static bool use(struct chain_device *device, struct ntx_qcow2_chain *chain)
+{
+    device->windows = ntx_qcow2_windows_new(chain);
+    if (device->windows == NULL)
+        return false;
+    ntx_qcow2_chain_share(chain);
+    device->chain = chain;
+    return true;
+}
+
+static int clone_chain(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err)
+{
+    const struct chain_device *chain = (const struct chain_device *)device;
+    struct chain_device *again = new_device(&device->info);
+
+    (void)stop_fd; /* files are not waited for */
+    *other = NULL;
+    if (again == NULL || !use(again, chain->chain)) {
+        if (again != NULL)
+            close_chain(&again->device);
+        return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: open failed: no memory", device->info.name);
+    }
+    for (size_t i = 0; i < MAX_OWN_FILES && i < chain->chain->count; i++)
+        again->own[i] = ntx_file_again(chain->chain->images[i].fd);
+    *other = &again->device;
+    return 0;
+}
+
+static struct ntx_device_info describe(const char *name)
+{
+    struct ntx_device_info info = {
+        .min_block = 1,
+        .preferred_block = NTX_BLOCK_SIZE,
+        .max_payload = NTX_MAX_REQUEST_SIZE,
+        .flags = NTX_DEVICE_READ_ONLY | NTX_DEVICE_CAN_MULTI_CONN | NTX_DEVICE_CAN_MAP,
+        .kind = "chain",
+    };
+
+    snprintf(info.name, sizeof info.name, "%s", name);
+    return info;
+}
+
+int ntx_open_qcow2_chain(const char *name, const int *fds, size_t count, struct ntx_device **device,
+                         struct ntx_error *err)
+{
+    struct ntx_device_info info = describe(name);
+    struct ntx_qcow2_chain *chain;
+    int code = ntx_qcow2_chain_open(name, fds, count, &chain, err);
+
+    *device = NULL;
+    if (code != 0)
+        return code;
+    info.size = chain->size;
+    struct chain_device *opened = new_device(&info);
+    if (opened == NULL || !use(opened, chain))
+        code = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: open failed: no memory", name);
+    ntx_qcow2_chain_release(chain); /* the device uses it */
+    if (code == 0)
+        *device = &opened->device;
+    else if (opened != NULL)
+        close_chain(&opened->device);
+    return code;
+}
+
+int ntx_map_images(struct ntx_device *device, uint64_t offset, uint64_t length, struct ntx_mapped_extent *extents,
+                   size_t capacity, size_t *count, struct ntx_error *err)
+{
+    struct chain_device *chain = (struct chain_device *)device;
+    const struct ntx_device_info *info = &device->info;
+    struct ntx_qcow2_fault fault;
+    char cause[NTX_FILE_CAUSE];
+
+    *count = 0;
+    if (device->ops != &CHAIN_OPS)
+        return ntx_error_set(err, NTX_E_OPTIONS, -ENOTSUP, "%s: map failed: it is no chain of images", info->name);
+    if (capacity == 0 || length == 0 || offset > info->size || length > info->size - offset)
+        return ntx_error_set(err, NTX_E_OPTIONS, -EINVAL, "%s: map failed: empty, or past the end", info->name);
+    int code = map_images(chain, offset, offset + length, extents, capacity, count, &fault);
+    if (code == 0 || *count > 0) /* the next call begins where this one failed */
+        return 0;
+    code = ntx_file_cause(chain->chain->images[fault.image].fd, fault.place, fault.code, fault.what, cause);
+    ntx_error_set(err, NTX_E_DEVICE, code, "%s: map failed: offset %llu length %llu: %s", info->name,
+                  (unsigned long long)offset, (unsigned long long)length, cause);
+    return ntx_error_at(err, offset, length);
+}
