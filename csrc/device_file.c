@@ -17,6 +17,7 @@
 #include "bytes.h"
 #include "device.h"
 #include "error.h"
+#include "file_io.h"
 #include "zero.h"
 
 #include <errno.h>
@@ -27,11 +28,6 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-
-/* What is written back by one call: a slow disk does it in a fraction of a second.  Of a huge file it is more, so that
- * the calls stay few: most of it is clean. */
-#define SYNC_STEP (32u * NTX_MIB)
-#define MAX_SYNC_STEPS 65536u
 
 static void fail(struct ntx_file *file, struct ntx_io *io, int code)
 {
@@ -182,19 +178,12 @@ static int allocate(int fd, int mode, uint64_t offset, uint64_t length)
     return result == 0 ? 0 : -errno;
 }
 
-/* -EPERM and -EACCES: a sandbox refuses the call.  A file that may not be changed at all refuses the writing, too. */
-static bool is_unsupported(int code)
-{
-    return code == -EOPNOTSUPP || code == -ENOSYS || code == -ENOTTY || code == -EINVAL || code == -ENODEV ||
-           code == -EPERM || code == -EACCES;
-}
-
 /* A hole reads as zero, keeps the target sparse, and more file systems can make one than zero a range. */
 static int zero_in_file(struct ntx_file *file, uint64_t offset, uint64_t length)
 {
     int code = allocate(file->fd, FALLOC_FL_PUNCH_HOLE, offset, length);
 
-    return is_unsupported(code) ? allocate(file->fd, FALLOC_FL_ZERO_RANGE, offset, length) : code;
+    return ntx_is_unsupported(code) ? allocate(file->fd, FALLOC_FL_ZERO_RANGE, offset, length) : code;
 }
 
 /* Whole pages by the device, so that no page is dirty in the cache meanwhile; the ends, if any, are written. */
@@ -220,7 +209,7 @@ static int zero_range(struct ntx_file *file, uint64_t offset, uint64_t length)
     if ((file->device.info.flags & NTX_DEVICE_CAN_ZERO) != 0) {
         int code = file->is_block ? zero_on_block_device(file, offset, length) : zero_in_file(file, offset, length);
 
-        if (!is_unsupported(code))
+        if (!ntx_is_unsupported(code))
             return code;
         file->device.info.flags &= ~NTX_DEVICE_CAN_ZERO;
     }
@@ -294,49 +283,11 @@ static void do_map(struct ntx_file *file, struct ntx_io *io)
     ntx_device_complete(&file->device, io, 0);
 }
 
-static int sync_range(const struct ntx_file *file, uint64_t offset, uint64_t length, unsigned what)
-{
-    int result;
-
-    do {
-        result = sync_file_range(file->fd, (off_t)offset, (off_t)length, what);
-    } while (result < 0 && errno == EINTR);
-    return result == 0 ? 0 : -errno;
-}
-
-/* Write back what is dirty in the page cache, so that little is left to fdatasync().  Each step is begun before the one
- * ahead of it is waited for: the disk is never idle.  A failure that is told here is not told again by fdatasync(), and
- * may be any: a server of files refuses with the same errors as a system without the call.  So that is asked first, of
- * nothing. */
-static int write_back(const struct ntx_file *file, const struct ntx_stop *stop)
-{
-    uint64_t size = file->device.info.size, step = ntx_max64(SYNC_STEP, size / MAX_SYNC_STEPS);
-    int code = sync_range(file, 0, 0, 0);
-
-    if (is_unsupported(code))
-        return 0;
-    for (uint64_t at = 0; code == 0 && at < size; at += step) {
-        if (ntx_stop_is_set(stop))
-            return -ECANCELED;
-        code = sync_range(file, at, ntx_min64(2 * step, size - at), SYNC_FILE_RANGE_WRITE);
-        if (code == 0)
-            code = sync_range(file, at, ntx_min64(step, size - at), SYNC_FILE_RANGE_WAIT_BEFORE);
-    }
-    return code;
-}
-
 static int flush(struct ntx_file *file, const struct ntx_stop *stop)
 {
-    int result;
-
     if ((file->device.info.flags & NTX_DEVICE_READ_ONLY) != 0)
         return 0;
-    if (stop != NULL && (result = write_back(file, stop)) != 0)
-        return result;
-    do {
-        result = fdatasync(file->fd); /* of the inode: also of what went through direct_fd and through clones */
-    } while (result < 0 && errno == EINTR);
-    return result == 0 ? 0 : -errno;
+    return ntx_sync_file(file->fd, file->device.info.size, stop);
 }
 
 int ntx_file_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err)
