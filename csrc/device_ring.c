@@ -9,10 +9,11 @@ struct ntx_ring {
     struct io_uring uring;
 };
 
-static bool can_read(struct io_uring *uring)
+static bool can_read_and_write(struct io_uring *uring)
 {
     struct io_uring_probe *probe = io_uring_get_probe_ring(uring);
-    bool can = probe != NULL && io_uring_opcode_supported(probe, IORING_OP_READ);
+    bool can = probe != NULL && io_uring_opcode_supported(probe, IORING_OP_READ) &&
+               io_uring_opcode_supported(probe, IORING_OP_WRITE);
 
     io_uring_free_probe(probe);
     return can;
@@ -40,7 +41,7 @@ struct ntx_ring *ntx_ring_new(void)
         free(ring);
         return NULL;
     }
-    if (!can_read(&ring->uring) || !can_submit(&ring->uring)) {
+    if (!can_read_and_write(&ring->uring) || !can_submit(&ring->uring)) {
         ntx_ring_free(ring);
         return NULL;
     }
@@ -74,6 +75,20 @@ static int submit_all(struct io_uring *uring)
     return 0;
 }
 
+/* Hand over the last entry of the queue. */
+static int begin(struct ntx_ring *ring, struct io_uring_sqe *sqe, void *token)
+{
+    io_uring_sqe_set_data(sqe, token);
+    int result = submit_all(&ring->uring);
+    if (result == 0)
+        return 0;
+    /* Being the last, it is still in the queue, and goes with the next one: as nothing, because the caller makes a
+     * blocking call by then. */
+    io_uring_prep_nop(sqe);
+    io_uring_sqe_set_data(sqe, NULL);
+    return result;
+}
+
 int ntx_ring_read(struct ntx_ring *ring, int fd, void *data, uint64_t length, uint64_t offset, void *token)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
@@ -81,15 +96,17 @@ int ntx_ring_read(struct ntx_ring *ring, int fd, void *data, uint64_t length, ui
     if (sqe == NULL)
         return -EBUSY;
     io_uring_prep_read(sqe, fd, data, (unsigned)length, offset);
-    io_uring_sqe_set_data(sqe, token);
-    int result = submit_all(&ring->uring);
-    if (result == 0)
-        return 0;
-    /* Being the last, it is still in the queue, and goes with the next one: as nothing, because the caller reads
-     * otherwise by then. */
-    io_uring_prep_nop(sqe);
-    io_uring_sqe_set_data(sqe, NULL);
-    return result;
+    return begin(ring, sqe, token);
+}
+
+int ntx_ring_write(struct ntx_ring *ring, int fd, const void *data, uint64_t length, uint64_t offset, void *token)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+
+    if (sqe == NULL)
+        return -EBUSY;
+    io_uring_prep_write(sqe, fd, data, (unsigned)length, offset);
+    return begin(ring, sqe, token);
 }
 
 void *ntx_ring_next(struct ntx_ring *ring, int64_t *result)
