@@ -264,3 +264,8 @@ void ntx_close(struct ntx_device *device)
     if (device != NULL)
         device->ops->close(device);
 }
+
+int ntx_finish(struct ntx_device *device, struct ntx_error *err)
+{
+    return device->ops->finish != NULL ? device->ops->finish(device, err) : 0;
+}

@@ -49,10 +49,8 @@ struct ntx_device_ops {
      * Errors: of the open; class CANCELLED: stopped. */
     int (*clone)(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err);
 
-    /* Write what can only be written at the end, such as the metadata of an image, so that it is as safe as after a
-     * flush.  Called at the end of a job without error, once, on one of its connections, after the closing flush
-     * covered what all of them wrote; nothing is in flight.  May block.  NULL: there is nothing to finish.
-     * Errors: the job fails.  Without it, after an error or a cancel too, nothing is known to be stored. */
+    /* Write what can only be written at the end, such as the metadata of an image, and make it safe: see ntx_finish().
+     * Nothing is in flight.  NULL: there is no such thing. */
     int (*finish)(struct ntx_device *device, struct ntx_error *err);
 
     /* Release everything, the struct itself too.  Polite where that needs no waiting (NBD sends DISC). */

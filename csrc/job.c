@@ -162,7 +162,7 @@ static unsigned flush_timeout_ms(const struct ntx_job *job)
     return limit_ms;
 }
 
-/* One flush covers what was answered on all connections; then the target writes what it can only write at the end. */
+/* One flush covers what was answered on all connections. */
 static void flush_target(struct ntx_job *job)
 {
     struct ntx_worker *worker = &job->threads[0].worker;
@@ -173,8 +173,6 @@ static void flush_target(struct ntx_job *job)
     bool was_stopped = ntx_stop_is_set(&job->scheduler.stop);
     atomic_store(&job->flushing, true);
     int rc = can_flush ? ntx_worker_flush(worker, flush_timeout_ms(job), &err) : 0;
-    if (rc == 0)
-        rc = ntx_worker_finish(worker, &err);
     atomic_store(&job->flushing, rc == -ETIMEDOUT && !was_stopped);
     if (rc == 0)
         atomic_store(&job->flushed, can_flush);
@@ -317,7 +315,7 @@ void ntx_job_feed_end(struct ntx_job *job)
 
 bool ntx_job_checkpoint(struct ntx_job *job)
 {
-    bool may_flush = (job->target->info.flags & NTX_DEVICE_CAN_FLUSH) != 0 && job->target->ops->finish == NULL;
+    bool may_flush = (job->target->info.flags & NTX_DEVICE_CAN_FLUSH) != 0;
     return may_flush && ntx_scheduler_ask_checkpoint(&job->scheduler);
 }
 

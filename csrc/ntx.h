@@ -143,7 +143,7 @@ struct ntx_device_info {
     uint32_t preferred_block; /* power of two */
     uint32_t max_payload;     /* largest READ or WRITE, a multiple of min_block */
     uint32_t flags;           /* NTX_DEVICE_* */
-    char kind[16];            /* "file", "nbd", "null", "pattern", "mapped", "chain" */
+    char kind[16];            /* "file", "nbd", "null", "pattern", "mapped", "chain", "qcow2" */
     char name[256];           /* for messages: a path, or an NBD URI; may be cut, never holds a secret */
 };
 
@@ -223,6 +223,36 @@ int ntx_open_nbd(const struct ntx_nbd_place *places, size_t count, const char *e
  */
 int ntx_open_null(uint64_t size, struct ntx_device **device, struct ntx_error *err);
 int ntx_open_pattern(uint64_t size, struct ntx_device **device, struct ntx_error *err);
+
+/* An image to be written. */
+struct ntx_qcow2_options {
+    const char *path;         /* an empty file; one that is opened again as it was left */
+    const char *map_path;     /* a file beside it, that is made, or opened again: where its clusters are */
+    uint64_t size;            /* of the disk, bytes; the image's is rounded up to 512 */
+    const char *backing_name; /* what it records as the image below it, in QCOW2 format itself; NULL: none */
+    bool is_opened_again;
+    uint64_t stored_to; /* opened again: what lies above is dropped.  A multiple of NTX_BLOCK_SIZE, or size at least */
+};
+
+/*
+ * Write an image in QCOW2 format, version 3: whole clusters in the order in which they come, never changed, and what
+ * makes it an image at the end: see ntx_finish().  Nothing can be read from it.  A flush is a checkpoint: what was
+ * answered before it is there when it is opened again.
+ * Ownership: everything is copied; the caller closes *device, and removes the file at map_path once the image is whole
+ *            or not wanted.
+ * Units:     min_block is the cluster, NTX_BLOCK_SIZE; the last may be shorter.
+ * Errors:    0, or -errno of open, -EEXIST (the file is not empty), -EINVAL (OPTIONS: size, stored_to; DEVICE: no
+ *            regular file), -ENAMETOOLONG (backing_name), -EBUSY (another process writes it), -ESTALE (the map is of
+ *            another image), -EBADMSG (it is damaged).  The last two: begin again with an empty file, and without map.
+ */
+int ntx_open_qcow2(const struct ntx_qcow2_options *options, struct ntx_device **device, struct ntx_error *err);
+
+/*
+ * Write what can only be written at the end, such as the tables of an image, and make it safe.  Blocks.
+ * Threads:  not while a job uses the device.  A second time, and of a device that has no such thing, it does nothing.
+ * Errors:   0, or -errno: what was written is no image then.
+ */
+int ntx_finish(struct ntx_device *device, struct ntx_error *err);
 
 /* An extent of a disk, and where its bytes are. */
 struct ntx_mapped_extent {
@@ -421,8 +451,8 @@ void ntx_job_feed_end(struct ntx_job *job);
 /*
  * Ask for a checkpoint: the threads send what they hold back, the first of them flushes, and .stored_to and
  * .checkpoints of the progress grow; unless that thread comes to its end before, for then the closing flush is near.
- * Returns at once; false where that will not happen: one is under way, no thread is at work, or the target cannot flush
- * or writes some of it only at the end. Threads: any, any time.
+ * Returns at once; false where that will not happen: one is under way, no thread is at work, or the target cannot
+ * flush. Threads: any, any time.
  */
 bool ntx_job_checkpoint(struct ntx_job *job);
 

@@ -415,13 +415,3 @@ int ntx_worker_flush(struct ntx_worker *w, unsigned timeout_ms, struct ntx_error
     struct ntx_io io = {.op = NTX_OP_FLUSH, .stop = &w->scheduler->cancel};
     return of_side(err, ntx_device_do(w->target, &io, timeout_ms, err), NTX_E_TARGET);
 }
-
-int ntx_worker_finish(struct ntx_worker *w, struct ntx_error *err)
-{
-    const struct ntx_device_ops *ops = w->target->ops;
-    if (ops->finish == NULL)
-        return 0;
-    if (ntx_stop_is_set(&w->scheduler->stop))
-        return ntx_error_set(err, NTX_E_CANCELLED, -ECANCELED, "%s: was not finished", w->target->info.name);
-    return of_side(err, ops->finish(w->target, err), NTX_E_TARGET);
-}

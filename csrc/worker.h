@@ -54,8 +54,4 @@ int ntx_worker_run(struct ntx_worker *worker, struct ntx_error *err);
 /* Confirm what was written.  Only when nothing is in flight.  Errors: also -ECANCELED, when the job is cancelled. */
 int ntx_worker_flush(struct ntx_worker *worker, unsigned timeout_ms, struct ntx_error *err);
 
-/* After the flush: let the target write what can only be written at the end.
- * Errors: also -ECANCELED, when it has such a thing and the job stops: then it stays unwritten. */
-int ntx_worker_finish(struct ntx_worker *worker, struct ntx_error *err);
-
 #endif

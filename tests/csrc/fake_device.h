@@ -47,17 +47,15 @@ struct fake_disk {
     _Atomic unsigned flushes_begun;
     _Atomic unsigned submitted;
     bool flush_fails;
-    _Atomic uint64_t flush_ends_ns; /* not answered before, on the clock; UINT64_MAX: never */
-    bool loses_connection;          /* after the first write */
-    bool stores_half;               /* of what it is sent */
-    bool has_finish;
-    int finish_code;                    /* what finish() returns */
+    _Atomic uint64_t flush_ends_ns;     /* not answered before, on the clock; UINT64_MAX: never */
+    bool loses_connection;              /* after the first write */
+    bool stores_half;                   /* of what it is sent */
     struct ntx_job *cancelled_by_flush; /* when a flush is answered */
     unsigned refuse_clones;
     _Atomic bool delays_clones; /* until it is taken back */
     _Atomic unsigned clones_begun;
-    uint64_t writes, zeros, written_bytes, flushes, clones, finishes; /* lock */
-    uint64_t writes_flushed;                                          /* lock: by the last flush */
+    uint64_t writes, zeros, written_bytes, flushes, clones; /* lock */
+    uint64_t writes_flushed;                                /* lock: by the last flush */
 };
 
 struct fake_device {
@@ -67,13 +65,13 @@ struct fake_device {
     struct ntx_io *pending;
 };
 
-static const struct ntx_device_ops fake_ops, fake_ops_with_finish;
+static const struct ntx_device_ops fake_ops;
 
 static struct ntx_device *fake_open(struct fake_disk *disk)
 {
     struct fake_device *device = calloc(1, sizeof *device);
     CHECK(device != NULL);
-    device->base.ops = disk->has_finish ? &fake_ops_with_finish : &fake_ops;
+    device->base.ops = &fake_ops;
     device->base.info = (struct ntx_device_info){
         .size = disk->size,
         .min_block = disk->min_block ? disk->min_block : 1,
@@ -265,15 +263,6 @@ static int fake_clone(struct ntx_device *base, int stop_fd, struct ntx_device **
     return 0;
 }
 
-static int fake_finish(struct ntx_device *base, struct ntx_error *err)
-{
-    struct fake_disk *disk = ((struct fake_device *)base)->disk;
-    CHECK_EQ_U64(base->in_flight, 0);
-    CHECK(!disk->flush_fails && (disk->flushes > 0 || !(disk->flags & NTX_DEVICE_CAN_FLUSH)));
-    disk->finishes++;
-    return disk->finish_code == 0 ? 0 : ntx_error_set(err, NTX_E_DEVICE, disk->finish_code, "fake: finish failed");
-}
-
 static void fake_close(struct ntx_device *base)
 {
     ntx_event_close(base->fd);
@@ -282,8 +271,5 @@ static void fake_close(struct ntx_device *base)
 
 static const struct ntx_device_ops fake_ops = {
     .submit = fake_submit, .advance = fake_advance, .clone = fake_clone, .close = fake_close};
-
-static const struct ntx_device_ops fake_ops_with_finish = {
-    .submit = fake_submit, .advance = fake_advance, .clone = fake_clone, .finish = fake_finish, .close = fake_close};
 
 #endif

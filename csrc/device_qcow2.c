@@ -1,0 +1,264 @@
+/*
+ * device_qcow2.c: an image in QCOW2 format, for writing: see qcow2_image.h for what of it is where and when.
+ *
+ *   WRITE   clusters are taken behind the last, written in one call, and entered into the map
+ *   ZERO    entered into the map; without an image below they are what never was written
+ *   FLUSH   the image, then the map: what the map says after a power cut is there
+ *
+ * All devices of one image share it; they take clusters without waiting for each other.  What is page-aligned goes past
+ * the page cache, and through a ring where the system has one.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* O_DIRECT */
+#endif
+#include "bytes.h"
+#include "device.h"
+#include "device_ring.h"
+#include "error.h"
+#include "file_io.h"
+#include "qcow2_image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define DIRECT_UNIT 4096u /* at most: an address and a length that O_DIRECT takes everywhere */
+
+/* A WRITE in flight: of its whole clusters, which go to `host`. */
+struct pending {
+    struct ntx_io *io;
+    uint64_t host;
+    struct pending *next;
+};
+
+struct qcow2 {
+    struct ntx_device device;
+    struct ntx_qcow2_image *image;
+    int direct_fd; /* or -1 */
+    struct ntx_ring *ring;
+    struct pending pending[NTX_MAX_IN_FLIGHT], *free;
+    uint8_t *last; /* one cluster, for the last block of a disk that does not fill it */
+};
+
+static void finish(struct qcow2 *q, struct ntx_io *io, int code)
+{
+    char cause[128];
+
+    if (code == 0)
+        ntx_device_complete(&q->device, io, 0);
+    else
+        ntx_device_complete_failed(&q->device, io, NTX_E_DEVICE, code, ntx_errno_text(code, cause, sizeof cause));
+}
+
+/* ------------------------------------------------------------------------------------------------- writing */
+
+/* All is written: let the map say so. */
+static void enter(struct qcow2 *q, struct ntx_io *io, uint64_t host)
+{
+    uint64_t count = ntx_qcow2_clusters(io->length);
+
+    io->stored = count * NTX_QCOW2_CLUSTER;
+    finish(q, io, ntx_qcow2_map_put_data(&q->image->map, io->offset / NTX_QCOW2_CLUSTER, count, host));
+}
+
+/* The last block of a disk, filled up with zeros. */
+static int write_last(struct qcow2 *q, const struct ntx_io *io, uint64_t whole, uint64_t host)
+{
+    uint64_t rest = io->length - whole, at = host + whole;
+
+    if (rest == 0)
+        return 0;
+    memcpy(q->last, (const uint8_t *)io->data + whole, rest);
+    memset(q->last + rest, 0, NTX_QCOW2_CLUSTER - rest);
+    return ntx_write_at(q->image->fd, q->last, NTX_QCOW2_CLUSTER, &at);
+}
+
+/* Write what is left behind the first done bytes, with blocking calls. */
+static void write_blocking(struct qcow2 *q, struct ntx_io *io, uint64_t host, uint64_t done)
+{
+    uint64_t whole = ntx_round_down(io->length, NTX_QCOW2_CLUSTER), at = host + done;
+    const uint8_t *data = (const uint8_t *)io->data + done;
+    bool is_direct = q->direct_fd >= 0 && (((uintptr_t)data | done) & (DIRECT_UNIT - 1)) == 0;
+    int code = ntx_write_at(is_direct ? q->direct_fd : q->image->fd, data, whole - done, &at);
+
+    if (code == -EINVAL && is_direct) { /* a file system may take O_DIRECT at open and refuse it now */
+        done = at - host;
+        code = ntx_write_at(q->image->fd, (const uint8_t *)io->data + done, whole - done, &at);
+    }
+    if (code == 0)
+        code = write_last(q, io, whole, host);
+    if (code == 0)
+        enter(q, io, host);
+    else
+        finish(q, io, code);
+}
+
+static void do_write(struct qcow2 *q, struct ntx_io *io)
+{
+    uint64_t whole = ntx_round_down(io->length, NTX_QCOW2_CLUSTER);
+    uint64_t host = ntx_qcow2_image_take(q->image, ntx_round_up(io->length, NTX_QCOW2_CLUSTER));
+    struct pending *pending = q->free;
+    bool is_aligned = ((uintptr_t)io->data & (DIRECT_UNIT - 1)) == 0;
+
+    if (q->ring == NULL || pending == NULL || whole == 0 || !is_aligned ||
+        ntx_ring_write(q->ring, q->direct_fd, io->data, whole, host, pending) < 0) {
+        write_blocking(q, io, host, 0);
+        return;
+    }
+    q->free = pending->next;
+    pending->io = io;
+    pending->host = host;
+}
+
+/* What the ring did not do, or not whole, is done with blocking calls: they know the errors, and are seldom needed. */
+static int advance(struct ntx_device *device, struct ntx_error *err)
+{
+    struct qcow2 *q = (struct qcow2 *)device;
+    struct pending *pending;
+    int64_t result;
+
+    (void)err;
+    while ((pending = ntx_ring_next(q->ring, &result)) != NULL) {
+        struct ntx_io *io = pending->io;
+        pending->next = q->free;
+        q->free = pending;
+        if (result == (int64_t)io->length)
+            enter(q, io, pending->host);
+        else
+            write_blocking(q, io, pending->host, result > 0 ? (uint64_t)result : 0);
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------- zeros, flushes */
+
+static int zero(struct qcow2 *q, const struct ntx_io *io)
+{
+    uint64_t first = io->offset / NTX_QCOW2_CLUSTER, count = ntx_qcow2_clusters(io->length);
+    bool is_overlay = q->image->backing_name[0] != '\0';
+
+    return (is_overlay ? ntx_qcow2_map_put_zeros : ntx_qcow2_map_forget)(&q->image->map, first, count);
+}
+
+static int flush(struct qcow2 *q, const struct ntx_stop *stop)
+{
+    struct ntx_qcow2_image *image = q->image;
+    int code = image->is_whole ? 0 : ntx_sync_file(image->fd, atomic_load(&image->end), stop);
+
+    return code == 0 && !image->is_whole ? ntx_qcow2_map_sync(&image->map, stop) : code;
+}
+
+static int submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err)
+{
+    struct qcow2 *q = (struct qcow2 *)device;
+
+    (void)err; /* no failure of one request makes it unusable */
+    if (io->op == NTX_OP_FLUSH)
+        finish(q, io, flush(q, io->stop));
+    else if (io->op == NTX_OP_READ || io->op == NTX_OP_MAP)
+        ntx_device_complete_failed(device, io, NTX_E_DEVICE, -ENOTSUP, "an image is not read while it is written");
+    else if (q->image->is_whole)
+        ntx_device_complete_failed(device, io, NTX_E_DEVICE, -EROFS, "the image is whole already");
+    else if (io->op == NTX_OP_ZERO)
+        finish(q, io, zero(q, io));
+    else
+        do_write(q, io);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------- open, clone, close */
+
+static int finish_image(struct ntx_device *device, struct ntx_error *err)
+{
+    return ntx_qcow2_image_finish(((struct qcow2 *)device)->image, err);
+}
+
+static void close_qcow2(struct ntx_device *device)
+{
+    struct qcow2 *q = (struct qcow2 *)device;
+
+    ntx_ring_free(q->ring);
+    if (q->direct_fd >= 0)
+        close(q->direct_fd);
+    ntx_qcow2_image_release(q->image);
+    free(q->last);
+    free(q);
+}
+
+static int clone_qcow2(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err);
+
+static const struct ntx_device_ops QCOW2_OPS = {
+    .submit = submit, .advance = advance, .clone = clone_qcow2, .finish = finish_image, .close = close_qcow2};
+
+static void describe(struct qcow2 *q)
+{
+    struct ntx_device_info *info = &q->device.info;
+
+    info->size = q->image->size;
+    info->min_block = info->preferred_block = NTX_QCOW2_CLUSTER;
+    info->max_payload = NTX_MAX_REQUEST_SIZE;
+    info->flags = NTX_DEVICE_CAN_ZERO | NTX_DEVICE_CAN_FLUSH | NTX_DEVICE_CAN_MULTI_CONN | NTX_DEVICE_SHORT_TAIL;
+    memcpy(info->kind, "qcow2", sizeof "qcow2");
+    snprintf(info->name, sizeof info->name, "%s", q->image->path);
+}
+
+/* Past the page cache, where that is possible. */
+static void open_direct(struct qcow2 *q)
+{
+    char link[32];
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", q->image->fd);
+    q->direct_fd = open(link, O_WRONLY | O_DIRECT | O_CLOEXEC);
+    if (q->direct_fd < 0)
+        return;
+    q->device.info.flags |= NTX_DEVICE_DIRECT;
+    q->ring = ntx_ring_new();
+    if (q->ring == NULL)
+        return;
+    q->device.fd = ntx_ring_fd(q->ring);
+    q->device.events = POLLIN;
+}
+
+/* Takes over a use of the image. */
+static int new_device(struct ntx_qcow2_image *image, struct ntx_device **device, struct ntx_error *err)
+{
+    struct qcow2 *q = calloc(1, sizeof *q);
+
+    *device = NULL;
+    if (q == NULL || (q->last = malloc(NTX_QCOW2_CLUSTER)) == NULL) {
+        int code = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: no memory", image->path);
+        ntx_qcow2_image_release(image);
+        free(q);
+        return code;
+    }
+    q->device.ops = &QCOW2_OPS;
+    q->device.fd = -1;
+    q->direct_fd = -1;
+    q->image = image;
+    for (unsigned i = 0; i < NTX_MAX_IN_FLIGHT; i++) {
+        q->pending[i].next = q->free;
+        q->free = &q->pending[i];
+    }
+    describe(q);
+    open_direct(q);
+    *device = &q->device;
+    return 0;
+}
+
+int ntx_open_qcow2(const struct ntx_qcow2_options *options, struct ntx_device **device, struct ntx_error *err)
+{
+    struct ntx_qcow2_image *image;
+    int code = ntx_qcow2_image_open(options, &image, err);
+
+    *device = NULL;
+    return code == 0 ? new_device(image, device, err) : code;
+}
+
+static int clone_qcow2(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err)
+{
+    (void)stop_fd; /* files are not waited for */
+    return new_device(ntx_qcow2_image_share(((struct qcow2 *)device)->image), other, err);
+}
