@@ -246,7 +246,7 @@ int ntx_qcow2_image_finish(struct ntx_qcow2_image *image, struct ntx_error *err)
     if (image->is_whole)
         return 0;
     f.table = malloc(NTX_QCOW2_CLUSTER);
-    f.l1 = calloc(1, ntx_round_up(8 * f.l1_entries, NTX_QCOW2_CLUSTER));
+    f.l1 = calloc(1, ntx_round_up(8 * f.l1_entries + 1, NTX_QCOW2_CLUSTER)); /* a disk may be empty */
     if (f.table == NULL || f.l1 == NULL)
         code = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: no memory for its tables", image->path);
     else

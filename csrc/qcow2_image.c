@@ -59,7 +59,7 @@ static int check_options(const struct ntx_qcow2_options *options, struct ntx_err
 {
     bool is_aligned = options->stored_to % NTX_BLOCK_SIZE == 0 || options->stored_to >= options->size;
 
-    if (options->size == 0 || options->size > MAX_SIZE)
+    if (options->size > MAX_SIZE)
         return ntx_error_set(err, NTX_E_OPTIONS, -EINVAL, "%s: an image of %" PRIu64 " bytes cannot be made",
                              options->path, options->size);
     if (!is_aligned)

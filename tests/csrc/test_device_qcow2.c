@@ -305,6 +305,18 @@ static void test_the_tables_of_a_huge_disk_are_only_those_that_are_needed(void)
     CHECK(stat("map", &status) == 0 && (uint64_t)status.st_blocks * 512 < NTX_MIB);
 }
 
+static void test_a_disk_of_no_bytes_has_an_image(void)
+{
+    struct ntx_qcow2_options options = options_of(0);
+    struct ntx_device *device = make(&options);
+
+    finish(device);
+    ntx_close(device);
+
+    CHECK(is_image());
+    CHECK_EQ_INT(count_of(0), 1);
+}
+
 /* -------------------------------------------------------------------------------------------- opened again */
 
 static void test_what_was_flushed_is_there_again(void)
@@ -469,12 +481,10 @@ static void test_only_one_process_writes_to_it(void)
 
 static void test_what_it_cannot_make_is_refused(void)
 {
-    struct ntx_qcow2_options options = options_of(0);
+    struct ntx_qcow2_options options = options_of(UINT64_MAX);
     struct ntx_error err;
     char name[1100];
 
-    CHECK_EQ_INT(refusal_of(&options, &err), -EINVAL);
-    options.size = UINT64_MAX;
     CHECK_EQ_INT(refusal_of(&options, &err), -EINVAL);
     options.size = SIZE;
     options.stored_to = 5;
@@ -523,6 +533,7 @@ int main(void)
     RUN(test_several_devices_write_one_image);
     RUN(test_data_at_any_address_is_written);
     RUN(test_the_tables_of_a_huge_disk_are_only_those_that_are_needed);
+    RUN(test_a_disk_of_no_bytes_has_an_image);
     RUN(test_what_was_flushed_is_there_again);
     RUN(test_what_lies_above_is_dropped);
     RUN(test_an_image_that_is_whole_is_none_while_it_is_gone_on_with);

@@ -16,8 +16,9 @@ from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.dataplane.extents import make as extents
 from ntxengine.dataplane.open import open_source
 from ntxengine.errors import NtxError, OptionsError, RepositoryError, TargetError, ToolError
-from ntxengine.images.create import WRITERS, ImageWriter, NewImage, create_image, make_image, reopen_image
+from ntxengine.images.create import WRITERS, create_image, make_image, reopen_image
 from ntxengine.images.qemu_nbd import QemuNbd
+from ntxengine.images.writer import ImageWriter, NewImage
 from ntxengine.units import MIB
 from tests.support.servers import qemu_img
 

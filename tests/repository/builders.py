@@ -15,7 +15,8 @@ from pathlib import Path
 import xxhash
 
 from ntxengine.dataplane.manifest import HEADER_SIZE, Manifest
-from ntxengine.images.create import NewImage, make_image
+from ntxengine.images.create import make_image
+from ntxengine.images.writer import NewImage
 from ntxengine.repository import (
     CaptureReport,
     DiskReport,

@@ -11,7 +11,7 @@ import pytest
 
 from ntxengine.errors import RepositoryError, ToolError
 from ntxengine.images import process, qemu_img
-from ntxengine.images.create import NewImage
+from ntxengine.images.writer import NewImage
 from ntxengine.repository import Point, chain, layout, scan
 from ntxengine.repository.chain import Chains
 from ntxengine.repository.store import PointStore

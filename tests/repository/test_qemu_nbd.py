@@ -11,9 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from ntxengine.errors import RepositoryError, ToolError
-from ntxengine.images.create import NewImage
 from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.images.served import ImageFile
+from ntxengine.images.writer import NewImage
 from ntxengine.repository import Repository
 from ntxengine.repository.store import PointStore
 from tests.repository.builders import (

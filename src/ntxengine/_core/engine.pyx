@@ -137,6 +137,28 @@ cdef class Device:
             _raise(&err)
         return self
 
+    @staticmethod
+    def open_qcow2(bytes path, bytes map_path, uint64_t size, *, bytes backing_name=None, again_from=None):
+        """Write an image into an empty file; `again_from`: go on with one of which so many bytes are believed."""
+        cdef Device self = Device.__new__(Device)
+        cdef ntx.ntx_error err
+        cdef ntx.ntx_qcow2_options options
+        cdef int rc
+        memset(&options, 0, sizeof(options))
+        options.path = path
+        options.map_path = map_path
+        options.size = size
+        options.backing_name = NULL if backing_name is None else <const char *>backing_name
+        if again_from is not None:
+            options.is_opened_again = True
+            options.stored_to = again_from
+        with nogil:
+            rc = ntx.ntx_open_qcow2(&options, &self.device, &err)
+        if rc < 0:
+            _raise(&err)
+        self.path = path
+        return self
+
     cdef const ntx.ntx_device_info *info(self) except NULL:
         if self.device == NULL:
             raise ValueError("the device is closed")
@@ -236,6 +258,20 @@ cdef class Device:
         """End a map() that another thread waits in; a connection is of no use any more then."""
         self.info()
         ntx.ntx_interrupt(self.device)
+
+    def finish(self):
+        """Write what can only be written at the end, such as the tables of an image.  Blocks: use a thread."""
+        cdef ntx.ntx_error err
+        cdef int rc
+        self.info()
+        if self.borrowed:
+            raise ValueError("the device is in use")
+        self.borrowed += 1
+        with nogil:
+            rc = ntx.ntx_finish(self.device, &err)
+        self.borrowed -= 1
+        if rc < 0:
+            _raise(&err)
 
     def close(self):
         """Close.  A second time is allowed; while a job or another thread uses it is not."""

@@ -187,6 +187,14 @@ cdef extern from "ntx.h" nogil:
     int ntx_tls_new(const ntx_tls_options *options, ntx_tls **tls, ntx_error *err)
     void ntx_tls_free(ntx_tls *tls)
 
+    struct ntx_qcow2_options:
+        const char *path
+        const char *map_path
+        uint64_t size
+        const char *backing_name
+        bool_t is_opened_again
+        uint64_t stored_to
+
     struct ntx_nbd_place:
         const char *path
         const char *address
@@ -199,6 +207,8 @@ cdef extern from "ntx.h" nogil:
                      unsigned timeout_ms, int stop_fd, ntx_device **device, ntx_error *err)
     int ntx_open_null(uint64_t size, ntx_device **device, ntx_error *err)
     int ntx_open_pattern(uint64_t size, ntx_device **device, ntx_error *err)
+    int ntx_open_qcow2(const ntx_qcow2_options *options, ntx_device **device, ntx_error *err)
+    int ntx_finish(ntx_device *device, ntx_error *err)
     int ntx_open_mapped(const char *name, uint64_t size, const int *fds, size_t fd_count,
                         const ntx_mapped_extent *extents, size_t count, ntx_device **device, ntx_error *err)
     const ntx_device_info *ntx_device_info_of "ntx_device_info"(const ntx_device *device)

@@ -31,7 +31,8 @@ from ntxengine.dataplane.open import open_source
 from ntxengine.dataplane.recognise import holds_what_was_copied
 from ntxengine.dataplane.retry import Patience, is_lost_connection, retrying
 from ntxengine.errors import AttachError, NtxError, PlaceError, PrismError, RepositoryError, SourceError, ToolError
-from ntxengine.images.create import ImageWriter, NewImage, create_image, reopen_image
+from ntxengine.images.create import create_image, reopen_image
+from ntxengine.images.writer import ImageWriter, NewImage
 
 _FORMAT = "qcow2"
 
@@ -146,7 +147,7 @@ async def finish_image(new: NewImage, options: CopyOptions) -> None:
     Errors: as reopen_image; CannotResume (it is damaged).
     """
     try:
-        async with reopen_image(new, _FORMAT, options) as image:
+        async with reopen_image(new, _FORMAT, options, stored_to=new.size) as image:
             await image.finish()
     except RepositoryError as error:
         raise CannotResume(str(error)) from error
@@ -206,7 +207,11 @@ class _DiskCopy:
     @asynccontextmanager
     async def _open_image(self, options: CopyOptions) -> AsyncIterator[ImageWriter]:
         is_there = self._copying.stored_to > 0 if self._image is None else self._image.is_kept
-        opening = (reopen_image if is_there else create_image)(self._copying.new, _FORMAT, options)
+        new, stored_to = self._copying.new, self._checkpoints.stored_to
+        if is_there:
+            opening = reopen_image(new, _FORMAT, options, stored_to=stored_to)
+        else:
+            opening = create_image(new, _FORMAT, options)
         async with AsyncExitStack() as stack:
             try:
                 self._image = await stack.enter_async_context(opening)

@@ -36,8 +36,9 @@ from ntxengine.dataplane.retry import Patience
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
 from ntxengine.events import DiskDone, Emitter, ProgressAdapter, Stage, StageBegan, Subject
 from ntxengine.files import free_space
-from ntxengine.images.create import NewImage, make_image
+from ntxengine.images.create import make_image
 from ntxengine.images.open import open_image
+from ntxengine.images.writer import NewImage
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Disk, DiskPoint
 from ntxengine.repository import DiskReport, Point, PointDisk, StoredAudit, UnfinishedPoint

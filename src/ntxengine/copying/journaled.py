@@ -183,6 +183,10 @@ class JournaledCopy:
         return self._identity[identity.KIND_OF_TARGET] == identity.NEW_FILE
 
     @property
+    def _unfinished(self) -> Unfinished:
+        return Unfinished(self._partial, 0 if self._found is None else self._found.stored_to)
+
+    @property
     def _owns_manifest(self) -> bool:
         return self._request.manifest_file is None
 
@@ -198,7 +202,7 @@ class JournaledCopy:
         if self._is_published:
             yield finished_target(spec)
             return
-        unfinished = Unfinished(self._partial, is_there=self._found is not None) if self._is_new else None
+        unfinished = self._unfinished if self._is_new else None
         async with named_target(spec, unfinished) as opening:
             self._has_partial = self._is_new
             yield opening
@@ -269,7 +273,7 @@ class JournaledCopy:
 
     def _remove_made(self) -> None:
         """Remove what will not be gone on with, if a run with this journal made it."""
-        for path in (self._manifest_path, *([self._partial] if self._has_partial else [])):
+        for path in (self._manifest_path, *(self._unfinished.files if self._has_partial else ())):
             durable.remove_file(path)
 
 

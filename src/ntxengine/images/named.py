@@ -19,10 +19,10 @@ from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.open import Target, naming
 from ntxengine.errors import OptionsError
 from ntxengine.files import durable
-from ntxengine.images import qemu_img
-from ntxengine.images.create import NewImage, create_image, reopen_image
+from ntxengine.images.create import create_image, reopen_image
 from ntxengine.images.header import BadHeader, Header, read_header
 from ntxengine.images.open import open_image
+from ntxengine.images.writer import NewImage
 
 MAX_IMAGES = 200
 """Of a chain; qemu takes ever longer to open more."""
@@ -43,30 +43,34 @@ async def open_named_image(
 
 
 class MadeImage:
-    """A new image at `path` for a copy of `size` bytes: of whole sectors, under another name until it is whole."""
+    """A new image at `path` for a copy of `size` bytes, under another name until it is whole."""
 
     def __init__(self, path: Path, *, size: int, options: CopyOptions) -> None:
         """Errors: OptionsError (qemu cannot be told its name)."""
         _check_name(path)
         self._path = path
-        self._size = qemu_img.rounded_size(size)
+        self._size = size
         self._options = options
 
-    def opening(self, file: Path, *, is_there: bool) -> Callable[[Device], AbstractAsyncContextManager[Target]]:
+    def opening(self, file: Path, *, stored_to: int) -> Callable[[Device], AbstractAsyncContextManager[Target]]:
         """Return what opens it, as often as wanted; when that ends without an error, it is whole and synced.
 
-        It is made of an empty file when it is opened first, unless it `is_there`.
+        It is made of an empty file when it is opened first, unless an earlier run stored something: up to `stored_to`.
         Errors: TargetError, ToolError, NbdError; RepositoryError (it is not that image).
         """
-        was_made = is_there
+        new = NewImage(file, self._size)
+        is_there = stored_to > 0
 
         @asynccontextmanager
         async def opened(_source: Device) -> AsyncIterator[Target]:
-            nonlocal was_made
-            new = NewImage(file, self._size)
-            async with (reopen_image if was_made else create_image)(new, "qcow2", self._options) as image:
+            nonlocal is_there, stored_to
+            if is_there:
+                opening = reopen_image(new, "qcow2", self._options, stored_to=stored_to)
+            else:
+                opening = create_image(new, "qcow2", self._options)
+            async with opening as image:
                 image.keep()  # whether it is of any use is for who gave the file
-                was_made = True
+                is_there, stored_to = True, new.size  # as long as we live all is there that was written
                 with naming(image.device.name, str(self._path)):
                     yield Target(image.device, is_zero=True)
                 await image.finish()

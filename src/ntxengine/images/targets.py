@@ -21,6 +21,7 @@ from ntxengine.dataplane.location import Location, parse
 from ntxengine.dataplane.open import Target, kept_file, new_file, open_made, open_target, set_size
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions
 from ntxengine.images.endpoints import Format, check_target
+from ntxengine.images.writer import map_of
 
 if TYPE_CHECKING:
     from ntxengine.images.named import MadeImage
@@ -40,10 +41,20 @@ class TargetSpec:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A new target that outlives whoever makes it: its name until it is whole, and whether an earlier run made it."""
+    """A new target that outlives whoever makes it: its name until it is whole, and how far an earlier run stored it."""
 
     path: Path
-    is_there: bool
+    stored_to: int
+
+    @property
+    def is_there(self) -> bool:
+        """Whether an earlier run made it."""
+        return self.stored_to > 0
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What there may be of it."""
+        return self.path, map_of(self.path)
 
 
 Opening = Callable[[Device], AbstractAsyncContextManager[Target]]
@@ -66,7 +77,7 @@ async def named_target(spec: TargetSpec, unfinished: Unfinished | None = None) -
     path = Path(location.path)
     made = _made(spec, path)
     with _named_when_whole(path, unfinished) as file:
-        yield made.opening(file, is_there=unfinished is not None and unfinished.is_there)
+        yield made.opening(file, stored_to=0 if unfinished is None else unfinished.stored_to)
 
 
 @asynccontextmanager
@@ -79,7 +90,7 @@ async def open_named_target(spec: TargetSpec, source: Device) -> AsyncIterator[T
 def finished_target(spec: TargetSpec) -> Opening:
     """Return what opens a target that was new, and has its name already."""
     path = Path(parse(spec.text).path)
-    return _made(spec, path).opening(path, is_there=True)
+    return _made(spec, path).opening(path, stored_to=spec.size)
 
 
 def _in_place(spec: TargetSpec, location: Location) -> Opening:
@@ -109,9 +120,9 @@ class _RawFile:
         self._spec = spec
         self._path = path
 
-    def opening(self, file: Path, *, is_there: bool) -> Opening:
-        """Return what opens it, as often as wanted; an empty file gets its size first, unless it `is_there`."""
-        has_size = is_there
+    def opening(self, file: Path, *, stored_to: int) -> Opening:
+        """Return what opens it, as often as wanted; an empty file gets its size first, of which nothing is stored."""
+        has_size = stored_to > 0
 
         @asynccontextmanager
         async def opened(_source: Device) -> AsyncIterator[Target]:

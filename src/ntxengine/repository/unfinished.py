@@ -24,7 +24,7 @@ from typing import Any
 from ntxengine.errors import NtxError, OptionsError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.images import qemu_img
-from ntxengine.images.create import NewImage
+from ntxengine.images.writer import NewImage
 from ntxengine.repository import distrust, interrupted, layout, point, stored, sums
 from ntxengine.repository.chain import images_of, open_manifest
 from ntxengine.repository.distrust import Distrust

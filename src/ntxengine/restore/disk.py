@@ -31,8 +31,9 @@ from ntxengine.errors import (
     TargetError,
 )
 from ntxengine.files import free_space
-from ntxengine.images.create import NewImage, create_image, make_image
+from ntxengine.images.create import create_image, make_image
 from ntxengine.images.open import open_image
+from ntxengine.images.writer import NewImage
 from ntxengine.repository import Chains, Point, PointDisk, Repository
 
 RestoreFormat = Literal["raw", "qcow2"]

@@ -1,0 +1,60 @@
+"""A raw file as an image that is written."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from ntxengine._core.engine import Device
+from ntxengine.concurrency.completion import acquire_in_thread
+from ntxengine.dataplane.location import Location
+from ntxengine.dataplane.open import open_existing
+from ntxengine.errors import OptionsError
+from ntxengine.files import durable
+from ntxengine.images.writer import ImageWriter, NewImage, remove
+
+
+class RawFile(ImageWriter):
+    """The bytes of the disk, and holes where there are none."""
+
+    format = "raw"
+
+    @classmethod
+    async def make(cls, new: NewImage) -> None:
+        """As ImageWriter.make: a sparse file, which only its owner may read."""
+        _refuse_backing(new)
+        await acquire_in_thread(lambda: _make_sparse(new), give_back=remove)
+
+    async def _begin(self, stack: AsyncExitStack) -> Device:
+        await self.make(self.new)
+        return await self._open(stack)
+
+    async def _reopen(self, stack: AsyncExitStack, stored_to: int) -> Device:
+        return await self._open(stack)  # which looks at the size
+
+    async def _open(self, stack: AsyncExitStack) -> Device:
+        place = Location("file", str(self.new.path), path=str(self.new.path))
+        opening = open_existing(place, size=self.new.size, overwrite=True, timeout_s=self._options.timeout_s)
+        return await stack.enter_async_context(opening)
+
+
+def _refuse_backing(new: NewImage) -> None:
+    if new.backing or new.below:
+        raise OptionsError(f"{new.path}: a raw file has nothing below it")
+
+
+def _make_sparse(new: NewImage) -> Path:
+    """Make the file and return its path."""
+    try:
+        fd = os.open(new.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, durable.FILE_MODE)
+        try:
+            os.ftruncate(fd, new.size)
+        except OSError:
+            remove(new.path)
+            raise
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise durable.write_error(new.path, "making the file", exc) from exc
+    return new.path
