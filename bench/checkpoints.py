@@ -29,8 +29,7 @@ from ntxengine.dataplane.copy import Checkpoints, CopyOptions, copy
 from ntxengine.dataplane.extents import whole
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source
-from ntxengine.images.create import create_image
-from ntxengine.images.writer import NewImage
+from ntxengine.images.create import NewImage, create_image
 from ntxengine.units import GIB, parse_size
 
 FORMATS = ("qcow2", "raw")

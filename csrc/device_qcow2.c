@@ -4,6 +4,7 @@
  *   WRITE   clusters are taken behind the last, written in one call, and entered into the map
  *   ZERO    entered into the map; without an image below they are what never was written
  *   FLUSH   the image, then the map: what the map says after a power cut is there
+ *   READ    what was written, for whoever wants to know whether it is
  *
  * All devices of one image share it; they take clusters without waiting for each other.  What is page-aligned goes past
  * the page cache, and through a ring where the system has one.
@@ -158,8 +159,10 @@ static int submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error
     (void)err; /* no failure of one request makes it unusable */
     if (io->op == NTX_OP_FLUSH)
         finish(q, io, flush(q, io->stop));
-    else if (io->op == NTX_OP_READ || io->op == NTX_OP_MAP)
-        ntx_device_complete_failed(device, io, NTX_E_DEVICE, -ENOTSUP, "an image is not read while it is written");
+    else if (io->op == NTX_OP_MAP) /* nobody asks for what was not promised */
+        finish(q, io, -ENOTSUP);
+    else if (io->op == NTX_OP_READ)
+        finish(q, io, ntx_qcow2_image_read(q->image, io->offset, io->length, io->data));
     else if (q->image->is_whole)
         ntx_device_complete_failed(device, io, NTX_E_DEVICE, -EROFS, "the image is whole already");
     else if (io->op == NTX_OP_ZERO)

@@ -199,6 +199,8 @@ static int open_map(struct ntx_qcow2_image *image, const struct ntx_qcow2_option
 
     if (!options->is_opened_again) {
         code = ntx_qcow2_map_new(&image->map, options->map_path, options->size, image->backing_name);
+        if (code != 0 && image->map.fd >= 0)
+            unlink(options->map_path);
         return code == 0 ? 0 : map_failed(options, code, err);
     }
     code = ntx_qcow2_map_open(&image->map, options->map_path, options->size, image->backing_name);

@@ -121,6 +121,14 @@ int ntx_qcow2_map_put_data(struct ntx_qcow2_map *map, uint64_t first, uint64_t c
     return put(map, first, count, host | NTX_QCOW2_COPIED, NTX_QCOW2_CLUSTER);
 }
 
+int ntx_qcow2_map_get(struct ntx_qcow2_map *map, uint64_t first, uint64_t count, uint8_t *entries)
+{
+    uint64_t at = place_of(first);
+    int code = ntx_read_at(map->fd, entries, 8 * count, &at);
+
+    return code == -ENODATA ? -EIO : code;
+}
+
 /* Where data of the file begins at or behind `at`, before end; end: there is none.  A file system that cannot tell has
  * data everywhere. */
 static int next_data(int fd, uint64_t at, uint64_t end, uint64_t *found)

@@ -38,6 +38,9 @@ void ntx_qcow2_map_close(struct ntx_qcow2_map *map);
 int ntx_qcow2_map_put_zeros(struct ntx_qcow2_map *map, uint64_t first, uint64_t count);
 int ntx_qcow2_map_put_data(struct ntx_qcow2_map *map, uint64_t first, uint64_t count, uint64_t host);
 
+/* The entries of count clusters, as they will be stored.  Errors: 0, or -errno. */
+int ntx_qcow2_map_get(struct ntx_qcow2_map *map, uint64_t first, uint64_t count, uint8_t *entries);
+
 /* Forget count clusters: they were never written.  Where none was, the file stays a hole. */
 int ntx_qcow2_map_forget(struct ntx_qcow2_map *map, uint64_t first, uint64_t count);
 

@@ -27,9 +27,10 @@ C_LAYERS = {
     "stream_tls": {"error", "stream", "stream_tls_io", "tls"},
     "about": NTX | {"device_ring", "digest", "stream_plain", "zero"},
     # a device, and what a job asks of it
+    "file_io": NTX | {"bytes", "stop"},
     "device": NTX | {"bytes", "clock", "error", "extent", "stop"},
     "device_ring": NTX,
-    "device_file": NTX | {"bytes", "device", "device_ring", "error", "zero"},
+    "device_file": NTX | {"bytes", "device", "device_ring", "error", "file_io", "zero"},
     "device_file_open": NTX | {"bytes", "device", "device_file", "error"},
     "device_null": NTX | {"bytes", "device", "error"},
     "device_pattern": NTX | {"bytes", "device", "error"},
@@ -42,6 +43,11 @@ C_LAYERS = {
     "qcow2_window": {"bytes", "file_bytes", "qcow2_chain"},
     "qcow2_unpack": {"file_bytes", "qcow2_format"},
     "device_chain": {"bytes", "device", "error", "file_bytes", "qcow2_unpack", "qcow2_window"},
+    "qcow2_map": NTX | {"bytes", "file_io", "qcow2_format", "stop"},
+    "qcow2_image": NTX | {"bytes", "error", "file_io", "qcow2_map"},
+    "qcow2_readback": {"bytes", "file_io", "qcow2_image"},
+    "qcow2_finish": {"bytes", "error", "file_io", "qcow2_image"},
+    "device_qcow2": {"bytes", "device", "device_ring", "error", "file_io", "qcow2_image"},
     # NBD, by phase of the protocol
     "nbd_proto": NTX,
     "nbd_text": NTX | {"nbd_proto"},

@@ -18,8 +18,7 @@ from ntxengine.attach import AttachOptions, choose_attacher
 from ntxengine.cli.main import COMMANDS, Entry, ntx
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.images import create
-from ntxengine.images.create import create_image
-from ntxengine.images.writer import NewImage
+from ntxengine.images.create import NewImage, create_image
 from ntxengine.prism.findings import Findings
 from ntxengine.repository import Repository
 from ntxengine.repository.store import PointStore

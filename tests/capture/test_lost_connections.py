@@ -13,7 +13,7 @@ from ntxengine.dataplane import checkpoints as due
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import PlaceError
 from ntxengine.events import Event, Progressed, Stage
-from ntxengine.images.writer import ImageWriter
+from ntxengine.images.create import ImageWriter
 from tests.capture.lab import MIB, Lab, Witness
 from tests.support.processes import processes
 

@@ -117,7 +117,7 @@ def test_a_new_file_is_whole_after_many_kills(tmp_path: Path, temporary: Path) -
 
 
 def test_an_image_is_whole_after_many_kills(tmp_path: Path, temporary: Path) -> None:
-    require("qemu-nbd", "qemu-img", "setpriv")
+    require("qemu-img", "setpriv")
     target = tmp_path / "target.qcow2"
     copy = Killed(tmp_path, temporary, str(target), "--target-format", "qcow2")
 

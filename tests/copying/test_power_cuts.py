@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,13 @@ import pytest
 
 import ntxengine
 from ntxengine import files
+from ntxengine._core.engine import Device
 from ntxengine.dataplane import journal, transfer
 from ntxengine.dataplane.journal import DigestsBelow
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.files import durable
 from ntxengine.images.endpoints import Format
+from ntxengine.images.writer import map_of
 from tests.copying.interrupting import MIB, make_disk, start, stored_to, wait_until
 from tests.support.power import PoweredDisk
 from tests.support.servers import require
@@ -65,11 +68,16 @@ class Copied:
             options=OPTIONS,
         )
 
-    def _read(self, path: Path) -> bytes:
+    def _read(self, path: Path, stored_to: int) -> bytes:
         if self._format == "raw":
             return path.read_bytes()
+        image = self._folder / "image"
+        shutil.copy(path, image)
+        if map_of(path).exists():
+            finish_kept(image, shutil.copy(map_of(path), map_of(image)), size=SIZE, stored_to=stored_to)
+        subprocess.run(["qemu-img", "check", "-q", image], check=True)
         raw = self._folder / "raw"
-        subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw], check=True)
+        subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", image, raw], check=True)
         return raw.read_bytes()
 
     def check_kept(self) -> int:
@@ -79,14 +87,22 @@ class Copied:
             return 0
         there = self.target if self.target.exists() else self.partial
         source = self.source.read_bytes()
-        assert self._read(there)[: found.stored_to] == source[: found.stored_to]
+        assert self._read(there, found.stored_to)[: found.stored_to] == source[: found.stored_to]
         with Manifest.reopen(self.manifest, size=SIZE, unseal=True) as digests:
             assert DigestsBelow(digests).at(found.stored_to) == found.digests
         return found.stored_to
 
     def check_whole(self) -> None:
-        assert self._read(self.target) == self.source.read_bytes()
+        assert self._read(self.target, SIZE)[:SIZE] == self.source.read_bytes()
         assert not self.partial.exists()
+
+
+def finish_kept(image: Path, map: Path, *, size: int, stored_to: int) -> None:
+    """Make an image of what a checkpoint holds."""
+    device = Device.open_qcow2(os.fsencode(image), os.fsencode(map), size, again_from=stored_to)
+    device.finish()
+    device.close()
+    map.unlink()
 
 
 class Cut:

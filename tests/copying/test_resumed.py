@@ -80,7 +80,9 @@ async def test_an_image_goes_on(copied: Files) -> None:
     require("qemu-nbd", "qemu-img")
     image = copied.folder / "target.qcow2"
     await interrupted(copied.source, image, copied.journal, target_format="qcow2")
-    assert copied.names() == ["journal", "journal.manifest", "source", "target.qcow2.ntx-partial"]
+    assert copied.names() == [
+        *("journal", "journal.manifest", "source", "target.qcow2.ntx-partial", "target.qcow2.ntx-partial.map")
+    ]
 
     report = await ntxengine.copy(copied.source, image, journal=copied.journal, target_format="qcow2", verify=True)
 

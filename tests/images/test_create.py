@@ -16,9 +16,8 @@ from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.dataplane.extents import make as extents
 from ntxengine.dataplane.open import open_source
 from ntxengine.errors import NtxError, OptionsError, RepositoryError, TargetError, ToolError
-from ntxengine.images.create import WRITERS, create_image, make_image, reopen_image
+from ntxengine.images.create import WRITERS, ImageWriter, NewImage, create_image, make_image, reopen_image
 from ntxengine.images.qemu_nbd import QemuNbd
-from ntxengine.images.writer import ImageWriter, NewImage
 from ntxengine.units import MIB
 from tests.support.servers import qemu_img
 
@@ -42,7 +41,7 @@ def source(tmp_path: Path) -> Path:
 
 def bytes_of(path: Path, format: str) -> bytes:
     plain = path.with_name("plain")
-    qemu_img("convert", "-f", format, "-O", "raw", str(path), str(plain))
+    qemu_img("convert", "-f", "raw" if format == "raw" else "qcow2", "-O", "raw", str(path), str(plain))
     return plain.read_bytes()
 
 
@@ -80,7 +79,7 @@ async def test_a_checkpoint_survives_what_comes_after_it(tmp_path: Path, source:
             await image.checkpoint()
             raise KeyError
 
-    async with reopen_image(new, format, OPTIONS) as image:
+    async with reopen_image(new, format, OPTIONS, stored_to=MIB) as image:
         await write(image, source, 2 * MIB, MIB)
         await image.finish()
 
@@ -101,13 +100,13 @@ async def test_a_checkpoint_survives_its_killed_writer(
 
     monkeypatch.setattr(QemuNbd, "__aenter__", watched)
     with pytest.raises(NtxError):
-        async with create_image(new, "qcow2", OPTIONS) as image:
+        async with create_image(new, "qcow2-by-qemu", OPTIONS) as image:
             await write(image, source, 0, MIB)
             await image.checkpoint()
             os.kill(pids[0], signal.SIGKILL)
             await write(image, source, MIB, MIB)
 
-    async with reopen_image(new, "qcow2", OPTIONS) as image:
+    async with reopen_image(new, "qcow2-by-qemu", OPTIONS, stored_to=MIB) as image:
         await write(image, source, MIB, 3 * MIB)
         await image.finish()
 
@@ -126,7 +125,7 @@ async def test_an_image_that_had_no_room_has_no_leaks_once_it_had(
             await write(image, source, MIB, 3 * MIB, request_size=65536, in_flight=32)
 
     subprocess.run(["mount", "-o", "remount,size=16m", new.path.parent], check=True)
-    async with reopen_image(new, "qcow2", OPTIONS) as image:
+    async with reopen_image(new, "qcow2", OPTIONS, stored_to=MIB) as image:
         await write(image, source, MIB, 3 * MIB)
         await image.finish()
 
@@ -187,7 +186,7 @@ async def test_reopening_refuses_another_image(tmp_path: Path) -> None:
     await make_image(NewImage(new.path, SIZE // 2), "qcow2")
 
     with pytest.raises(RepositoryError, match="virtual size"):
-        async with reopen_image(new, "qcow2", OPTIONS):
+        async with reopen_image(new, "qcow2", OPTIONS, stored_to=MIB):
             pass
 
     assert new.path.exists()
@@ -233,9 +232,10 @@ async def test_an_image_takes_the_place_of_an_empty_file(tmp_path: Path) -> None
     assert path.stat().st_size > 0
 
 
-async def test_an_image_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ToolError):
-        await make_image(NewImage(tmp_path / "image", 2**63), "qcow2")
+@pytest.mark.parametrize(("format", "error"), [("qcow2", OptionsError), ("qcow2-by-qemu", ToolError)])
+async def test_an_image_that_cannot_be_made_leaves_nothing(tmp_path: Path, format: str, error: type[NtxError]) -> None:
+    with pytest.raises(error):
+        await make_image(NewImage(tmp_path / "image", 2**63), format)
 
     assert not list(tmp_path.iterdir())
 
@@ -253,7 +253,7 @@ async def test_a_writer_that_fails_to_close_is_an_error_of_finish(
     monkeypatch.setattr(QemuNbd, "_stop", badly)
 
     with pytest.raises(ToolError, match="failed to close the image"):
-        async with create_image(NewImage(path, SIZE), "qcow2", OPTIONS) as image:
+        async with create_image(NewImage(path, SIZE), "qcow2-by-qemu", OPTIONS) as image:
             await write(image, source, 0, MIB)
             await image.finish()
 

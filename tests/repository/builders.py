@@ -15,8 +15,7 @@ from pathlib import Path
 import xxhash
 
 from ntxengine.dataplane.manifest import HEADER_SIZE, Manifest
-from ntxengine.images.create import make_image
-from ntxengine.images.writer import NewImage
+from ntxengine.images.create import NewImage, make_image
 from ntxengine.repository import (
     CaptureReport,
     DiskReport,
@@ -94,10 +93,10 @@ def write_image(path: Path, writes: Iterable[Write]) -> None:
         subprocess.run(["qemu-io", "-f", "qcow2", *commands, str(path)], check=True, capture_output=True)
 
 
-def make(new: NewImage) -> Path:
+def make(new: NewImage, format: str = "qcow2") -> Path:
     """Make an empty image, also for a test that has no event loop, or is in one."""
     with ThreadPoolExecutor(1) as apart:
-        apart.submit(asyncio.run, make_image(new, "qcow2")).result()
+        apart.submit(asyncio.run, make_image(new, format)).result()
     return new.path
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.images.writer import NewImage
+from ntxengine.images.create import NewImage
 from ntxengine.repository.store import PointStore
 from tests.repository.builders import Clock, make
 

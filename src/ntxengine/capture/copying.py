@@ -31,8 +31,7 @@ from ntxengine.dataplane.open import open_source
 from ntxengine.dataplane.recognise import holds_what_was_copied
 from ntxengine.dataplane.retry import Patience, is_lost_connection, retrying
 from ntxengine.errors import AttachError, NtxError, PlaceError, PrismError, RepositoryError, SourceError, ToolError
-from ntxengine.images.create import create_image, reopen_image
-from ntxengine.images.writer import ImageWriter, NewImage
+from ntxengine.images.create import ImageWriter, NewImage, create_image, reopen_image
 
 _FORMAT = "qcow2"
 

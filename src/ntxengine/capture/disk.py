@@ -36,9 +36,8 @@ from ntxengine.dataplane.retry import Patience
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
 from ntxengine.events import DiskDone, Emitter, ProgressAdapter, Stage, StageBegan, Subject
 from ntxengine.files import free_space
-from ntxengine.images.create import make_image
+from ntxengine.images.create import NewImage, make_image
 from ntxengine.images.open import open_image
-from ntxengine.images.writer import NewImage
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Disk, DiskPoint
 from ntxengine.repository import DiskReport, Point, PointDisk, StoredAudit, UnfinishedPoint
@@ -322,11 +321,12 @@ class _DiskCapture:
         try:
             yield
         except PlaceError as error:
-            remedy = free_space.remedy(error.errno, image)
-            if not remedy and isinstance(error, NbdReplyError):
-                remedy = self._full_remedy()
+            text = str(error).removeprefix(f"{image}: ")
+            text = f"disk {self._disk.label} ({self._disk.id}), image {image}: {text}"
+            if isinstance(error, NbdReplyError) and not free_space.remedy(error.errno, image):
+                text += self._full_remedy()
             raise type(error)(
-                f"disk {self._disk.label} ({self._disk.id}), image {image}: {error}{remedy}",
+                free_space.remedied(text, error.errno, image),
                 offset=error.offset,
                 length=error.length,
                 errno=error.errno,

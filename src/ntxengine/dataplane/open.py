@@ -198,7 +198,7 @@ def naming(device: str, name: str) -> Iterator[None]:
     except PlaceError as exc:
         if device not in str(exc):
             raise
-        text = str(exc).replace(device, name) + free_space.remedy(exc.errno, name)
+        text = free_space.remedied(str(exc).replace(device, name), exc.errno, name)
         raise type(exc)(text, offset=exc.offset, length=exc.length, errno=exc.errno) from exc
 
 

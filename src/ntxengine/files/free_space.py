@@ -11,14 +11,21 @@ from pathlib import Path
 from ntxengine.errors import MachineError
 from ntxengine.units import format_size
 
+_FREE = "; free some space"
+
+
+def remedied(text: str, code: int, path: Path | str) -> str:
+    """Return the message of an error with its remedy, unless it has one."""
+    return text if _FREE in text else f"{text}{remedy(code, path)}"
+
 
 def remedy(code: int, path: Path | str) -> str:
     """Return what goes behind the message of an error, if its errno means that there is no room; "" if not."""
     if code == errno.EDQUOT:
-        return "; free some space, or raise the quota"
+        return f"{_FREE}, or raise the quota"
     if code != errno.ENOSPC:
         return ""
-    return f"{_left(Path(path))}; free some space, or use another file system"
+    return f"{_left(Path(path))}{_FREE}, or use another file system"
 
 
 @contextmanager

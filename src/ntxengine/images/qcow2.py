@@ -15,6 +15,7 @@ from pathlib import Path
 from ntxengine._core.engine import Device
 from ntxengine.concurrency.completion import acquire_in_thread, to_thread, to_thread_joined
 from ntxengine.errors import LockedError, PlaceError, RepositoryError, TargetError
+from ntxengine.files import free_space
 from ntxengine.images import qemu_img
 from ntxengine.images.writer import ImageWriter, NewImage, claim, map_of, remove
 
@@ -23,57 +24,51 @@ class Qcow2Image(ImageWriter):
     """A QCOW2 image, written once and from its beginning to its end."""
 
     format = "qcow2"
+    _has_map = False
 
     @classmethod
     async def make(cls, new: NewImage) -> None:
         """As ImageWriter.make, for its owner alone."""
         await acquire_in_thread(lambda: _make_empty(new), give_back=remove)
 
-    async def _begin(self, stack: AsyncExitStack) -> Device:
-        return await self._take(stack, lambda: _begun(self.new))
+    async def _make(self) -> None:
+        await acquire_in_thread(lambda: claim(self.new.path), give_back=remove)
 
-    async def _reopen(self, stack: AsyncExitStack, stored_to: int) -> Device:
-        return await self._take(stack, lambda: _opened_again(self.new, stored_to))
+    async def _open(self, stack: AsyncExitStack) -> Device:
+        return await self._take(stack, lambda: _open(self.new))
+
+    async def _open_again(self, stack: AsyncExitStack, stored_to: int) -> Device:
+        return await self._take(stack, lambda: _open_again(self.new, stored_to))
 
     async def _take(self, stack: AsyncExitStack, opening: Callable[[], Device]) -> Device:
         device = await acquire_in_thread(opening, give_back=Device.close)
+        self._has_map = True
         stack.push_async_callback(to_thread, device.close)
         return device
 
     def _files(self) -> tuple[Path, ...]:
-        return self.new.path, map_of(self.new.path)
+        return (self.new.path, map_of(self.new.path)) if self._has_map else (self.new.path,)
 
     async def finish(self) -> None:
         """As ImageWriter.finish, and synced.  Errors: TargetError."""
-        await to_thread_joined(_finish, self.device)
+        await to_thread_joined(_finish, self.device, self.new)
         await super().finish()
         await to_thread_joined(remove, map_of(self.new.path))
 
 
-def _open(new: NewImage, again_from: int | None) -> Device:
-    return Device.open_qcow2(
-        os.fsencode(new.path),
-        os.fsencode(map_of(new.path)),
-        new.size,
-        backing_name=os.fsencode(new.backing) if new.backing else None,
-        again_from=again_from,
-    )
+def _open(new: NewImage, again_from: int | None = None) -> Device:
+    with _as_target(new):
+        return Device.open_qcow2(
+            os.fsencode(new.path),
+            os.fsencode(map_of(new.path)),
+            new.size,
+            backing_name=os.fsencode(new.backing) if new.backing else None,
+            again_from=again_from,
+        )
 
 
-def _begun(new: NewImage) -> Device:
-    path = claim(new.path)
-    remove(map_of(new.path))  # of somebody who died before the image was kept
-    try:
-        with _as_target():
-            return _open(new, None)
-    except BaseException:
-        remove(path, map_of(new.path))
-        raise
-
-
-def _opened_again(new: NewImage, stored_to: int) -> Device:
-    with _as_target():
-        device = _open(new, min(stored_to, new.size))
+def _open_again(new: NewImage, stored_to: int) -> Device:
+    device = _open(new, min(stored_to, new.size))
     try:
         if not map_of(new.path).exists():  # whole already: is it the right one?
             qemu_img.check(new.path, size=new.size, backing=new.backing)
@@ -84,20 +79,23 @@ def _opened_again(new: NewImage, stored_to: int) -> Device:
 
 
 def _make_empty(new: NewImage) -> Path:
-    device = _begun(new)
+    """Make the image and return its path."""
+    path = claim(new.path)
     try:
-        _finish(device)
+        device = _open(new)
+        try:
+            _finish(device, new)
+        finally:
+            device.close()
+            remove(map_of(path))
     except BaseException:
-        remove(new.path)
+        remove(path)
         raise
-    finally:
-        device.close()
-        remove(map_of(new.path))
-    return new.path
+    return path
 
 
-def _finish(device: Device) -> None:
-    with _as_target():
+def _finish(device: Device, new: NewImage) -> None:
+    with _as_target(new):
         device.finish()
 
 
@@ -105,7 +103,7 @@ _NOT_THAT_IMAGE = {errno.ESTALE, errno.EBADMSG, errno.ENOENT}
 
 
 @contextmanager
-def _as_target() -> Iterator[None]:
+def _as_target(new: NewImage) -> Iterator[None]:
     """Say of a failure of the core what is left to the caller."""
     try:
         yield
@@ -114,4 +112,5 @@ def _as_target() -> Iterator[None]:
             raise RepositoryError(str(exc)) from exc
         if exc.errno == errno.EBUSY:
             raise LockedError(f"{exc}: end it, or try later") from exc
-        raise TargetError(str(exc), offset=exc.offset, length=exc.length, errno=exc.errno) from exc
+        text = free_space.remedied(str(exc), exc.errno, new.path)
+        raise TargetError(text, offset=exc.offset, length=exc.length, errno=exc.errno) from exc

@@ -34,11 +34,10 @@ class Qcow2ByQemu(ImageWriter):
             remove(path)
             raise
 
-    async def _begin(self, stack: AsyncExitStack) -> Device:
+    async def _make(self) -> None:
         await self.make(self.new)
-        return await self._open(stack)
 
-    async def _reopen(self, stack: AsyncExitStack, stored_to: int) -> Device:
+    async def _open_again(self, stack: AsyncExitStack, stored_to: int) -> Device:
         new = self.new
         await to_thread_joined(qemu_img.check, new.path, size=new.size, backing=new.backing)
         await self._mend()

@@ -26,11 +26,10 @@ class RawFile(ImageWriter):
         _refuse_backing(new)
         await acquire_in_thread(lambda: _make_sparse(new), give_back=remove)
 
-    async def _begin(self, stack: AsyncExitStack) -> Device:
+    async def _make(self) -> None:
         await self.make(self.new)
-        return await self._open(stack)
 
-    async def _reopen(self, stack: AsyncExitStack, stored_to: int) -> Device:
+    async def _open_again(self, stack: AsyncExitStack, stored_to: int) -> Device:
         return await self._open(stack)  # which looks at the size
 
     async def _open(self, stack: AsyncExitStack) -> Device:

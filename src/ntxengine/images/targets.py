@@ -21,7 +21,7 @@ from ntxengine.dataplane.location import Location, parse
 from ntxengine.dataplane.open import Target, kept_file, new_file, open_made, open_target, set_size
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions
 from ntxengine.images.endpoints import Format, check_target
-from ntxengine.images.writer import map_of
+from ntxengine.images.writer import map_of, remove
 
 if TYPE_CHECKING:
     from ntxengine.images.named import MadeImage
@@ -107,7 +107,10 @@ def _in_place(spec: TargetSpec, location: Location) -> Opening:
 def _named_when_whole(path: Path, unfinished: Unfinished | None) -> Iterator[Path]:
     if unfinished is None:
         with new_file(path) as file:
-            yield file
+            try:
+                yield file
+            finally:
+                remove(map_of(file))
         return
     with kept_file(path, unfinished.path, is_there=unfinished.is_there):
         yield unfinished.path

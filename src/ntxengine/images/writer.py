@@ -57,7 +57,7 @@ class ImageWriter(ABC):
         self._options = options
         self._stack = AsyncExitStack()
         self._device: Device | None = None
-        self._has_checkpoint = self._is_whole = False
+        self._is_worthless = self._has_checkpoint = False
 
     @property
     def device(self) -> Device:
@@ -72,12 +72,16 @@ class ImageWriter(ABC):
         """Make the image with nothing in it.  Errors: TargetError, ToolError."""
 
     @abstractmethod
-    async def _begin(self, stack: AsyncExitStack) -> Device:
-        """Make the image and open it for writing; `stack` is closed by finish()."""
+    async def _make(self) -> None:
+        """Make what _open opens; after an error nothing is left.  Errors: as make."""
 
     @abstractmethod
-    async def _reopen(self, stack: AsyncExitStack, stored_to: int) -> Device:
-        """Open the image of a checkpoint, as _begin, once nobody else has it open; refuse a file that is none.
+    async def _open(self, stack: AsyncExitStack) -> Device:
+        """Open the image for writing; `stack` is closed by finish()."""
+
+    @abstractmethod
+    async def _open_again(self, stack: AsyncExitStack, stored_to: int) -> Device:
+        """Open the image of a checkpoint, as _open, once nobody else has it open; refuse a file that is none.
 
         Errors: RepositoryError, OptionsError; ToolError, TargetError (it cannot be looked at); LockedError.
         """
@@ -88,7 +92,9 @@ class ImageWriter(ABC):
 
     async def open(self) -> None:
         """Make the image and open it.  Errors: as make; NbdError, TransferTimeout."""
-        await self._opened(self._begin(self._stack))
+        await self._make()
+        self._is_worthless = True
+        await self._opened(self._open(self._stack))
 
     async def open_again(self, stored_to: int) -> None:
         """Open what a checkpoint holds; what was written at `stored_to` (bytes) or behind need not be kept.
@@ -96,7 +102,7 @@ class ImageWriter(ABC):
         Errors: as open; RepositoryError (it is not that image), LockedError.
         """
         self._has_checkpoint = True
-        await self._opened(self._reopen(self._stack, stored_to))
+        await self._opened(self._open_again(self._stack, stored_to))
 
     async def _opened(self, opening: Awaitable[Device]) -> None:
         try:
@@ -116,6 +122,7 @@ class ImageWriter(ABC):
     def keep(self) -> None:
         """What has been written survives us from now on: a copy to the device has made a checkpoint of its own."""
         self._has_checkpoint = True
+        self._is_worthless = False
 
     @property
     def is_kept(self) -> bool:
@@ -131,11 +138,12 @@ class ImageWriter(ABC):
             raise OptionsError(f"{self.new.path}: {_NOT_OPEN}")
         self._device = None
         await self._stack.aclose()
-        self._is_whole = True
+        self._is_worthless = False
 
     async def abandon(self) -> None:
         """Close the image and remove it, whatever checkpoint it has."""
         self._has_checkpoint = False
+        self._is_worthless = True
         await self.close()
 
     async def close(self) -> None:
@@ -149,7 +157,7 @@ class ImageWriter(ABC):
         try:
             await self._stack.__aexit__(type(why), why, why.__traceback__)
         finally:
-            if not self._is_whole and not self._has_checkpoint:
+            if self._is_worthless:
                 await to_thread(remove, *self._files())
 
 

@@ -8,7 +8,8 @@
     REPO/<vm id>/distrusted.json             points whose tracking is distrusted since an audit
     REPO/<vm id>/sampled.json                how much of which disk was verified by samples; may be deleted
     REPO/<vm id>/.unfinished-<point id>/     never listed as a point; the next capture goes on with it, or removes it
-        resume, disk-<disk id>.changes, disk-<disk id>.journal    what that needs, besides the files of a point
+        resume, disk-<disk id>.changes, disk-<disk id>.journal, disk-<disk id>.qcow2.map
+            what that needs, besides the files of a point
     REPO/<vm id>/<point id>/                 a committed point:
         disk-<disk id>.qcow2, disk-<disk id>.manifest, vm.json, point.json, report.json, SHA256SUMS
 
@@ -114,7 +115,7 @@ def journal_name(disk_id: str) -> str:
 
 def is_for_resuming(name: str) -> bool:
     """Say whether a file of an unfinished point is of no use to a point."""
-    return name == RESUME_FILE or name.endswith((".changes", ".journal"))
+    return name == RESUME_FILE or name.endswith((".changes", ".journal", ".map"))
 
 
 def backing_name(parent_id: str, disk_id: str) -> str:

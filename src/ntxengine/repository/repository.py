@@ -20,9 +20,9 @@ from typing import Any
 from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import RepositoryError
+from ntxengine.images.create import NewImage
 from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.images.served import ImageFile
-from ntxengine.images.writer import NewImage
 from ntxengine.repository import cluster_record, distrust, layout, leftovers, sampled, scan, site, sums
 from ntxengine.repository.adopt import adopt
 from ntxengine.repository.chain import Chains

@@ -31,9 +31,8 @@ from ntxengine.errors import (
     TargetError,
 )
 from ntxengine.files import free_space
-from ntxengine.images.create import create_image, make_image
+from ntxengine.images.create import NewImage, create_image, make_image
 from ntxengine.images.open import open_image
-from ntxengine.images.writer import NewImage
 from ntxengine.repository import Chains, Point, PointDisk, Repository
 
 RestoreFormat = Literal["raw", "qcow2"]
@@ -74,8 +73,9 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
                 open_image(chain, timeout_s=options.timeout_s, connections=connections) as source,
                 create_image(new, what.format, options) as image,
             ):
-                await _copy(what, source, image.device, found, options, on_progress)
-                await image.finish()
+                with _naming(what, image.device):
+                    await _copy(what, source, image.device, found, options, on_progress)
+                    await image.finish()
         else:
             await make_image(new, what.format)
         if stored is not None:
@@ -85,7 +85,7 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
 async def _copy(
     what: DiskFile, source: Device, target: Device, found: Manifest, options: CopyOptions, on_progress: OnProgress
 ) -> None:
-    with _naming(what, target), await map_device(source, timeout_s=options.timeout_s) as places:
+    with await map_device(source, timeout_s=options.timeout_s) as places:
         await dataplane.copy(
             source,
             target,
@@ -118,10 +118,9 @@ def _naming(what: DiskFile, target: Device) -> Iterator[None]:
             f"`qemu-img convert --salvage`"
         )
         if isinstance(error, TargetError) or str(error).startswith(target.name):
-            # A raw file is named already; of a QCOW2 image only the socket is.
-            is_named = str(error).startswith(f"{what.path}: ")
-            kind, message = TargetError, f"{what.path}: {error}{free_space.remedy(error.errno, what.path)}"
-            message = str(error) if is_named else message
+            # A file is named already; of a server only the socket is.
+            text = str(error) if str(error).startswith(str(what.path)) else f"{what.path}: {error}"
+            kind, message = TargetError, free_space.remedied(text, error.errno, what.path)
         raise kind(message, offset=error.offset, length=error.length, errno=error.errno) from error
 
 
