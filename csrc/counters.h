@@ -9,7 +9,7 @@
 
 struct ntx_counters {
     _Atomic uint64_t done, read, sent, stored, zeroed, skipped, unchanged, requests, retries;
-    _Atomic uint64_t source_ns, digest_ns, target_ns, limit_ns, cpu_ns;
+    _Atomic uint64_t source_ns, digest_ns, packing_ns, target_ns, limit_ns, cpu_ns;
 };
 
 static inline void ntx_count(_Atomic uint64_t *counter, uint64_t add)

@@ -78,6 +78,7 @@ int ntx_device_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_e
                              device->info.name, action_of(io->op));
     io->result = 0;
     io->stored = io->op == NTX_OP_WRITE ? io->length : 0;
+    io->packing_ns = 0;
     io->next = NULL;
     io->number = io->op == NTX_OP_FLUSH ? UINT64_MAX : ++device->submitted; /* it has a limit of its own */
     device->in_flight++;

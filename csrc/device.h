@@ -23,6 +23,7 @@ struct ntx_io {
     uint64_t offset;         /* multiple of min_block */
     uint64_t length;         /* ends where ntx_device_may_end_at(); READ and WRITE at most max_payload */
     uint64_t stored;         /* WRITE, after reaping: bytes kept for it.  length, unless the device set less */
+    uint64_t packing_ns;     /* WRITE, after reaping: what of the time was for making it smaller */
     void *data;              /* READ: filled.  WRITE: sent, not changed */
     struct ntx_extents *map; /* MAP: filled from offset on; may cover less than length, never nothing */
     int result;              /* after reaping: 0 or negative errno.  The device's .error says more */
@@ -48,6 +49,10 @@ struct ntx_device_ops {
      * readable.
      * Errors: of the open; class CANCELLED: stopped. */
     int (*clone)(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err);
+
+    /* Write what was answered and is held back for its neighbours, so that a flush on any connection covers it.  May
+     * block.  NULL: nothing is.  Errors: something that was answered is lost. */
+    int (*settle)(struct ntx_device *device, struct ntx_error *err);
 
     /* Write what can only be written at the end, such as the metadata of an image, and make it safe: see ntx_finish().
      * Nothing is in flight.  NULL: there is no such thing. */

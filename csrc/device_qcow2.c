@@ -1,7 +1,8 @@
 /*
  * device_qcow2.c: an image in QCOW2 format, for writing: see qcow2_image.h for what of it is where and when.
  *
- *   WRITE   clusters are taken behind the last, written in one call, and entered into the map
+ *   WRITE   clusters are taken behind the last, written in one call, and entered into the map; or compressed, and
+ *           written with others by the time that a flush is asked for
  *   ZERO    entered into the map; without an image below they are what never was written
  *   FLUSH   the image, then the map: what the map says after a power cut is there
  *   READ    what was written, for whoever wants to know whether it is
@@ -13,11 +14,12 @@
 #define _GNU_SOURCE /* O_DIRECT */
 #endif
 #include "bytes.h"
+#include "clock.h"
 #include "device.h"
 #include "device_ring.h"
 #include "error.h"
 #include "file_io.h"
-#include "qcow2_image.h"
+#include "qcow2_pack.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,7 +43,8 @@ struct qcow2 {
     int direct_fd; /* or -1 */
     struct ntx_ring *ring;
     struct pending pending[NTX_MAX_IN_FLIGHT], *free;
-    uint8_t *last; /* one cluster, for the last block of a disk that does not fill it */
+    uint8_t *last;               /* one cluster, for the last block of a disk that does not fill it */
+    struct ntx_qcow2_pack *pack; /* NULL: nothing is compressed */
 };
 
 static void finish(struct qcow2 *q, struct ntx_io *io, int code)
@@ -77,18 +80,24 @@ static int write_last(struct qcow2 *q, const struct ntx_io *io, uint64_t whole, 
     return ntx_write_at(q->image->fd, q->last, NTX_QCOW2_CLUSTER, &at);
 }
 
+/* Past the page cache where that is possible: a file system may take O_DIRECT at open and refuse it now. */
+static int write_clusters(struct qcow2 *q, const uint8_t *data, uint64_t length, uint64_t at)
+{
+    bool is_direct = q->direct_fd >= 0 && (((uintptr_t)data | at | length) & (DIRECT_UNIT - 1)) == 0;
+    uint64_t end = at + length;
+    int code = ntx_write_at(is_direct ? q->direct_fd : q->image->fd, data, length, &at);
+
+    if (code == -EINVAL && is_direct)
+        code = ntx_write_at(q->image->fd, data + (length - (end - at)), end - at, &at);
+    return code;
+}
+
 /* Write what is left behind the first done bytes, with blocking calls. */
 static void write_blocking(struct qcow2 *q, struct ntx_io *io, uint64_t host, uint64_t done)
 {
-    uint64_t whole = ntx_round_down(io->length, NTX_QCOW2_CLUSTER), at = host + done;
-    const uint8_t *data = (const uint8_t *)io->data + done;
-    bool is_direct = q->direct_fd >= 0 && (((uintptr_t)data | done) & (DIRECT_UNIT - 1)) == 0;
-    int code = ntx_write_at(is_direct ? q->direct_fd : q->image->fd, data, whole - done, &at);
+    uint64_t whole = ntx_round_down(io->length, NTX_QCOW2_CLUSTER);
+    int code = write_clusters(q, (const uint8_t *)io->data + done, whole - done, host + done);
 
-    if (code == -EINVAL && is_direct) { /* a file system may take O_DIRECT at open and refuse it now */
-        done = at - host;
-        code = ntx_write_at(q->image->fd, (const uint8_t *)io->data + done, whole - done, &at);
-    }
     if (code == 0)
         code = write_last(q, io, whole, host);
     if (code == 0)
@@ -97,8 +106,107 @@ static void write_blocking(struct qcow2 *q, struct ntx_io *io, uint64_t host, ui
         finish(q, io, code);
 }
 
+/* ---------------------------------------------------------------------------------------------- compressing */
+
+static int fd_of(const struct qcow2 *q)
+{
+    return q->direct_fd >= 0 ? q->direct_fd : q->image->fd;
+}
+
+/* Clusters that do not become smaller are written as they are. */
+static int write_plain(struct qcow2 *q, struct ntx_io *io, uint64_t from, uint64_t to)
+{
+    uint64_t length = to - from;
+
+    if (length == 0)
+        return 0;
+    uint64_t host = ntx_qcow2_image_take(q->image, length);
+    int code = write_clusters(q, (const uint8_t *)io->data + from, length, host);
+    io->stored += length;
+    return code != 0 ? code
+                     : ntx_qcow2_map_put_data(&q->image->map, (io->offset + from) / NTX_QCOW2_CLUSTER,
+                                              length / NTX_QCOW2_CLUSTER, host);
+}
+
+/* 1: it is in the pack, 0: it is not worth it; or a negative errno. */
+static int pack_cluster(struct qcow2 *q, struct ntx_io *io, uint64_t at, const uint8_t *data)
+{
+    uint64_t began_ns = ntx_now_ns();
+    int kept = ntx_qcow2_pack_take(q->pack, (io->offset + at) / NTX_QCOW2_CLUSTER, data, fd_of(q));
+
+    io->packing_ns += ntx_now_ns() - began_ns;
+    io->stored += kept > 0 ? (uint64_t)kept : 0;
+    return kept > 0 ? 1 : kept;
+}
+
+/* The last block of a disk, which does not fill its cluster. */
+static int pack_last(struct qcow2 *q, struct ntx_io *io, uint64_t whole)
+{
+    uint64_t rest = io->length - whole;
+    int code;
+
+    if (rest == 0)
+        return 0;
+    memcpy(q->last, (const uint8_t *)io->data + whole, rest);
+    memset(q->last + rest, 0, NTX_QCOW2_CLUSTER - rest);
+    code = pack_cluster(q, io, whole, q->last);
+    if (code != 0)
+        return code < 0 ? code : 0;
+    struct ntx_io last = {.offset = io->offset + whole, .data = q->last};
+    code = write_plain(q, &last, 0, NTX_QCOW2_CLUSTER);
+    io->stored += last.stored;
+    return code;
+}
+
+static int write_packed(struct qcow2 *q, struct ntx_io *io)
+{
+    uint64_t whole = ntx_round_down(io->length, NTX_QCOW2_CLUSTER), plain = 0;
+    int code = 0;
+
+    io->stored = 0;
+    for (uint64_t at = 0; code >= 0 && at < whole; at += NTX_QCOW2_CLUSTER) {
+        code = pack_cluster(q, io, at, (const uint8_t *)io->data + at);
+        if (code != 1)
+            continue;
+        code = write_plain(q, io, plain, at);
+        plain = at + NTX_QCOW2_CLUSTER;
+    }
+    if (code >= 0)
+        code = write_plain(q, io, plain, whole);
+    return code < 0 ? code : pack_last(q, io, whole);
+}
+
+static int settle(struct qcow2 *q)
+{
+    return q->pack != NULL ? ntx_qcow2_pack_settle(q->pack, fd_of(q)) : 0;
+}
+
+/* What is written twice, or zeroed, is not to be overtaken by what was there before. */
+static int settle_before(struct qcow2 *q, const struct ntx_io *io)
+{
+    bool is_held =
+        q->pack != NULL && ntx_qcow2_pack_has(q->pack, io->offset / NTX_QCOW2_CLUSTER, ntx_qcow2_clusters(io->length));
+    return is_held ? settle(q) : 0;
+}
+
+static int settle_device(struct ntx_device *device, struct ntx_error *err)
+{
+    struct qcow2 *q = (struct qcow2 *)device;
+    int code = settle(q);
+
+    return code == 0
+               ? 0
+               : ntx_error_errno(err, NTX_E_DEVICE, code, "%s: write failed: compressed clusters", device->info.name);
+}
+
+/* ------------------------------------------------------------------------------------------------- requests */
+
 static void do_write(struct qcow2 *q, struct ntx_io *io)
 {
+    if (q->pack != NULL) {
+        finish(q, io, write_packed(q, io));
+        return;
+    }
     uint64_t whole = ntx_round_down(io->length, NTX_QCOW2_CLUSTER);
     uint64_t host = ntx_qcow2_image_take(q->image, ntx_round_up(io->length, NTX_QCOW2_CLUSTER));
     struct pending *pending = q->free;
@@ -147,17 +255,23 @@ static int zero(struct qcow2 *q, const struct ntx_io *io)
 static int flush(struct qcow2 *q, const struct ntx_stop *stop)
 {
     struct ntx_qcow2_image *image = q->image;
-    int code = image->is_whole ? 0 : ntx_sync_file(image->fd, atomic_load(&image->end), stop);
+    int code = settle(q);
 
-    return code == 0 && !image->is_whole ? ntx_qcow2_map_sync(&image->map, stop) : code;
+    if (code != 0 || image->is_whole)
+        return code;
+    code = ntx_sync_file(image->fd, atomic_load(&image->end), stop);
+    return code == 0 ? ntx_qcow2_map_sync(&image->map, stop) : code;
 }
 
 static int submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err)
 {
     struct qcow2 *q = (struct qcow2 *)device;
+    int code = io->op == NTX_OP_FLUSH ? 0 : settle_before(q, io);
 
     (void)err; /* no failure of one request makes it unusable */
-    if (io->op == NTX_OP_FLUSH)
+    if (code != 0)
+        finish(q, io, code);
+    else if (io->op == NTX_OP_FLUSH)
         finish(q, io, flush(q, io->stop));
     else if (io->op == NTX_OP_MAP) /* nobody asks for what was not promised */
         finish(q, io, -ENOTSUP);
@@ -176,7 +290,9 @@ static int submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error
 
 static int finish_image(struct ntx_device *device, struct ntx_error *err)
 {
-    return ntx_qcow2_image_finish(((struct qcow2 *)device)->image, err);
+    int code = settle_device(device, err);
+
+    return code == 0 ? ntx_qcow2_image_finish(((struct qcow2 *)device)->image, err) : code;
 }
 
 static void close_qcow2(struct ntx_device *device)
@@ -186,6 +302,7 @@ static void close_qcow2(struct ntx_device *device)
     ntx_ring_free(q->ring);
     if (q->direct_fd >= 0)
         close(q->direct_fd);
+    ntx_qcow2_pack_free(q->pack);
     ntx_qcow2_image_release(q->image);
     free(q->last);
     free(q);
@@ -193,8 +310,12 @@ static void close_qcow2(struct ntx_device *device)
 
 static int clone_qcow2(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err);
 
-static const struct ntx_device_ops QCOW2_OPS = {
-    .submit = submit, .advance = advance, .clone = clone_qcow2, .finish = finish_image, .close = close_qcow2};
+static const struct ntx_device_ops QCOW2_OPS = {.submit = submit,
+                                                .advance = advance,
+                                                .clone = clone_qcow2,
+                                                .settle = settle_device,
+                                                .finish = finish_image,
+                                                .close = close_qcow2};
 
 static void describe(struct qcow2 *q)
 {
@@ -218,7 +339,8 @@ static void open_direct(struct qcow2 *q)
     if (q->direct_fd < 0)
         return;
     q->device.info.flags |= NTX_DEVICE_DIRECT;
-    q->ring = ntx_ring_new();
+    if (q->pack == NULL) /* what compresses has no time to wait */
+        q->ring = ntx_ring_new();
     if (q->ring == NULL)
         return;
     q->device.fd = ntx_ring_fd(q->ring);
@@ -231,16 +353,20 @@ static int new_device(struct ntx_qcow2_image *image, struct ntx_device **device,
     struct qcow2 *q = calloc(1, sizeof *q);
 
     *device = NULL;
-    if (q == NULL || (q->last = malloc(NTX_QCOW2_CLUSTER)) == NULL) {
-        int code = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: no memory", image->path);
+    if (q == NULL) {
         ntx_qcow2_image_release(image);
-        free(q);
-        return code;
+        return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for an image");
     }
     q->device.ops = &QCOW2_OPS;
     q->device.fd = -1;
     q->direct_fd = -1;
     q->image = image;
+    q->last = malloc(NTX_QCOW2_CLUSTER);
+    q->pack = image->zstd_level > 0 ? ntx_qcow2_pack_new(image, image->zstd_level) : NULL;
+    if (q->last == NULL || (image->zstd_level > 0 && q->pack == NULL)) {
+        close_qcow2(&q->device);
+        return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for an image");
+    }
     for (unsigned i = 0; i < NTX_MAX_IN_FLIGHT; i++) {
         q->pending[i].next = q->free;
         q->free = &q->pending[i];

@@ -360,6 +360,7 @@ void ntx_job_progress(const struct ntx_job *job, struct ntx_job_progress *progre
         progress->source_ns += atomic_load_explicit(&counters->source_ns, memory_order_relaxed);
         progress->digest_ns += atomic_load_explicit(&counters->digest_ns, memory_order_relaxed);
         progress->target_ns += atomic_load_explicit(&counters->target_ns, memory_order_relaxed);
+        progress->packing_ns += atomic_load_explicit(&counters->packing_ns, memory_order_relaxed);
         progress->limit_ns += atomic_load_explicit(&counters->limit_ns, memory_order_relaxed);
         progress->cpu_ns += atomic_load_explicit(&counters->cpu_ns, memory_order_relaxed);
     }

@@ -224,25 +224,28 @@ int ntx_open_nbd(const struct ntx_nbd_place *places, size_t count, const char *e
 int ntx_open_null(uint64_t size, struct ntx_device **device, struct ntx_error *err);
 int ntx_open_pattern(uint64_t size, struct ntx_device **device, struct ntx_error *err);
 
+#define NTX_MAX_ZSTD_LEVEL 19 /* more takes memory for what a cluster of 64 KiB cannot have */
+
 /* An image to be written. */
 struct ntx_qcow2_options {
     const char *path;         /* an empty file; one that is opened again as it was left */
     const char *map_path;     /* a file beside it, that is made, or opened again: where its clusters are */
     uint64_t size;            /* of the disk, bytes; the image's is rounded up to 512 */
     const char *backing_name; /* what it records as the image below it, in QCOW2 format itself; NULL: none */
+    int zstd_level;           /* 1..NTX_MAX_ZSTD_LEVEL: clusters that become smaller are stored so; 0: none is */
     bool is_opened_again;
     uint64_t stored_to; /* opened again: what lies above is dropped.  A multiple of NTX_BLOCK_SIZE, or size at least */
 };
 
 /*
- * Write an image in QCOW2 format, version 3: whole clusters in the order in which they come, never changed, and what
- * makes it an image at the end: see ntx_finish().  What was written can be read back until then, of an image that has
- * none below it.  A flush is a checkpoint: what was answered before it is there when it is opened again. Ownership:
- * everything is copied; the caller closes *device, and removes the file at map_path once the image is whole or not
- * wanted. Units:     min_block is the cluster, NTX_BLOCK_SIZE; the last may be shorter. Errors:    0, or -errno of
- * open, -EEXIST (the file is not empty), -EINVAL (OPTIONS: size, stored_to; DEVICE: no regular file), -ENAMETOOLONG
- * (backing_name), -EBUSY (another process writes it), -ESTALE (the map is of another image), -EBADMSG (it is damaged).
- * The last two: begin again with an empty file, and without map.
+ * Write an image in QCOW2 format, version 3, which qemu reads from 5.1 on if clusters are compressed: whole clusters in
+ * the order in which they come, never changed, and what makes it an image at the end: see ntx_finish().  What was
+ * written can be read back until then, of an image that has none below it.  A flush is a checkpoint: what was answered
+ * before it is there when it is opened again. Ownership: everything is copied; the caller closes *device, and removes
+ * the file at map_path once the image is whole or not wanted. Units:     min_block is the cluster, NTX_BLOCK_SIZE; the
+ * last may be shorter. Errors:    0, or -errno of open, -EEXIST (the file is not empty), -EINVAL (OPTIONS: size,
+ * stored_to; DEVICE: no regular file), -ENAMETOOLONG (backing_name), -EBUSY (another process writes it), -ESTALE (the
+ * map is of another image), -EBADMSG (it is damaged). The last two: begin again with an empty file, and without map.
  */
 int ntx_open_qcow2(const struct ntx_qcow2_options *options, struct ntx_device **device, struct ntx_error *err);
 
@@ -402,6 +405,7 @@ struct ntx_job_progress {
     uint64_t source_ns;       /* worker time waiting for or reading the source, ... */
     uint64_t digest_ns;       /* ... testing for zero and digesting, */
     uint64_t target_ns;       /* ... sending to or waiting for the target, */
+    uint64_t packing_ns;      /* ... compressing, and looking whether what came out is what went in, */
     uint64_t limit_ns;        /* ... held by the rate limit */
     uint64_t cpu_ns;          /* processor time of the threads that have ended */
     unsigned connections;     /* in use now */

@@ -100,24 +100,37 @@ static void lay_out(struct finish *f)
 
 /* -------------------------------------------------------------------------------------------------- counts */
 
-/* Count what an entry refers to.  A cluster that is not compressed is alone in its place. */
+/* Count a reference to a cluster of the file.  One that is not compressed is alone in its place. */
+static bool count_reference(struct finish *f, uint64_t cluster, uint64_t first, bool is_compressed)
+{
+    if (cluster < first || cluster - first >= f->window)
+        return true;
+    uint16_t *count = &f->count[cluster - first];
+    if (is_compressed)
+        return ++*count <= MAX_SHARED; /* that of one that is alone is greater */
+    bool is_first = *count == 0;
+    *count = IS_ALONE | 1;
+    return is_first;
+}
+
+/* Count what an entry refers to. */
 static bool count_entry(struct finish *f, uint64_t entry, uint64_t first)
 {
     uint64_t data_end = atomic_load(&f->image->end), last;
 
     if (ntx_qcow2_check_entry(entry, data_end, &last) != 0)
         return false;
-    uint64_t cluster = last / NTX_QCOW2_CLUSTER - 1;
-    if (last == 0 || cluster < first || cluster - first >= f->window)
+    if (last == 0)
         return true;
-    uint16_t *count = &f->count[cluster - first];
-    if ((entry & NTX_QCOW2_COMPRESSED) == 0) {
-        bool is_first = *count == 0;
-        *count = IS_ALONE | 1;
-        return is_first;
-    }
+    if ((entry & NTX_QCOW2_COMPRESSED) == 0)
+        return count_reference(f, last / NTX_QCOW2_CLUSTER - 1, first, false);
+    uint32_t length;
+    uint64_t cluster = ntx_qcow2_compressed_place(entry, &length) / NTX_QCOW2_CLUSTER;
     f->has_compressed = true;
-    return ++*count <= MAX_SHARED; /* that of one that is alone is greater */
+    for (; cluster < last / NTX_QCOW2_CLUSTER; cluster++)
+        if (!count_reference(f, cluster, first, true))
+            return false;
+    return true;
 }
 
 static int count_page(struct finish *f, uint64_t page, uint64_t first, struct ntx_error *err)

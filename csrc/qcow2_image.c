@@ -44,6 +44,7 @@ static struct ntx_qcow2_image *new_image(const struct ntx_qcow2_options *options
     atomic_store(&image->users, 1);
     image->fd = image->map.fd = -1;
     image->size = options->size;
+    image->zstd_level = options->zstd_level;
     atomic_store(&image->end, NTX_QCOW2_CLUSTER); /* behind the header */
     image->path = strdup(options->path);
     image->backing_name = strdup(options->backing_name != NULL ? options->backing_name : "");
@@ -62,6 +63,9 @@ static int check_options(const struct ntx_qcow2_options *options, struct ntx_err
     if (options->size > MAX_SIZE)
         return ntx_error_set(err, NTX_E_OPTIONS, -EINVAL, "%s: an image of %" PRIu64 " bytes cannot be made",
                              options->path, options->size);
+    if (options->zstd_level < 0 || options->zstd_level > NTX_MAX_ZSTD_LEVEL)
+        return ntx_error_set(err, NTX_E_OPTIONS, -EINVAL, "%s: zstd level %d: 1 to %d, or 0 for none", options->path,
+                             options->zstd_level, NTX_MAX_ZSTD_LEVEL);
     if (!is_aligned)
         return ntx_error_set(err, NTX_E_OPTIONS, -EINVAL, "%s: %" PRIu64 " is no end of a block", options->path,
                              options->stored_to);
@@ -109,7 +113,7 @@ int ntx_qcow2_check_entry(uint64_t entry, uint64_t end, uint64_t *last)
         if ((entry & NTX_QCOW2_COPIED) != 0)
             return -EBADMSG;
         offset = ntx_qcow2_compressed_place(entry, &length);
-        if (offset / NTX_QCOW2_CLUSTER != (offset + length - 1) / NTX_QCOW2_CLUSTER) /* none is in two clusters */
+        if (length > NTX_QCOW2_CLUSTER || offset % NTX_QCOW2_SECTOR != 0) /* no frame that we write is */
             return -EBADMSG;
     } else if (entry != (offset | NTX_QCOW2_COPIED) || offset % NTX_QCOW2_CLUSTER != 0) {
         return -EBADMSG;

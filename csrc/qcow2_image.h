@@ -24,6 +24,7 @@ struct ntx_qcow2_image {
     struct ntx_qcow2_map map;
     _Atomic uint64_t end; /* of what has a cluster: the next one goes there.  A multiple of the cluster */
     bool is_whole;        /* the header is there */
+    int zstd_level;       /* 0: clusters are stored as they are */
 };
 
 /* The file that exists: an empty one, or, for an image that is gone on with, of one that was open before.

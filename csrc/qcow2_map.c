@@ -121,6 +121,13 @@ int ntx_qcow2_map_put_data(struct ntx_qcow2_map *map, uint64_t first, uint64_t c
     return put(map, first, count, host | NTX_QCOW2_COPIED, NTX_QCOW2_CLUSTER);
 }
 
+int ntx_qcow2_map_put(struct ntx_qcow2_map *map, uint64_t first, uint64_t count, const uint8_t *entries)
+{
+    uint64_t at = place_of(first);
+
+    return ntx_write_at(map->fd, entries, 8 * count, &at);
+}
+
 int ntx_qcow2_map_get(struct ntx_qcow2_map *map, uint64_t first, uint64_t count, uint8_t *entries)
 {
     uint64_t at = place_of(first);

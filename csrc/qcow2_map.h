@@ -38,6 +38,9 @@ void ntx_qcow2_map_close(struct ntx_qcow2_map *map);
 int ntx_qcow2_map_put_zeros(struct ntx_qcow2_map *map, uint64_t first, uint64_t count);
 int ntx_qcow2_map_put_data(struct ntx_qcow2_map *map, uint64_t first, uint64_t count, uint64_t host);
 
+/* The same of entries as they will be stored. */
+int ntx_qcow2_map_put(struct ntx_qcow2_map *map, uint64_t first, uint64_t count, const uint8_t *entries);
+
 /* The entries of count clusters, as they will be stored.  Errors: 0, or -errno. */
 int ntx_qcow2_map_get(struct ntx_qcow2_map *map, uint64_t first, uint64_t count, uint8_t *entries);
 

@@ -2,6 +2,7 @@
 #include "bytes.h"
 #include "file_io.h"
 #include "qcow2_image.h"
+#include "qcow2_unpack.h"
 
 #include <errno.h>
 
@@ -13,15 +14,34 @@ static unsigned run_of(const uint8_t *entries, unsigned count)
     uint64_t first = ntx_get64(entries), step = (first & NTX_QCOW2_OFFSET) != 0 ? NTX_QCOW2_CLUSTER : 0;
     unsigned run = 1;
 
-    while (run < count && ntx_get64(entries + 8 * run) == first + run * step)
+    while ((first & NTX_QCOW2_COMPRESSED) == 0 && run < count && ntx_get64(entries + 8 * run) == first + run * step)
         run++;
     return run;
+}
+
+/* One compressed cluster.  What unpacks it is made for it alone: few are read back so. */
+static int read_packed(const struct ntx_qcow2_image *image, uint64_t entry, uint64_t length, uint8_t *data)
+{
+    struct ntx_qcow2_unpacker *unpacker = ntx_qcow2_unpacker_new();
+    struct ntx_qcow2_packed packed = {.fd = image->fd};
+    uint64_t at, last;
+    const char *what;
+    int code = ntx_qcow2_check_entry(entry, atomic_load(&image->end), &last);
+
+    packed.place = ntx_qcow2_compressed_place(entry, &packed.length);
+    packed.end = packed.place + packed.length;
+    if (code == 0)
+        code = unpacker == NULL ? -ENOMEM : ntx_qcow2_unpack(unpacker, &packed, 0, data, (uint32_t)length, &at, &what);
+    ntx_qcow2_unpacker_free(unpacker);
+    return code == -ENODATA ? -EIO : code;
 }
 
 static int read_run(const struct ntx_qcow2_image *image, uint64_t entry, unsigned count, uint64_t length, uint8_t *data)
 {
     uint64_t end = atomic_load(&image->end), last, at = entry & NTX_QCOW2_OFFSET;
 
+    if ((entry & NTX_QCOW2_COMPRESSED) != 0)
+        return read_packed(image, entry, length, data);
     if (ntx_qcow2_check_entry(entry, end, &last) != 0)
         return -EBADMSG;
     if (last == 0) {

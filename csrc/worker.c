@@ -206,6 +206,16 @@ static int advance_cursor(struct ntx_worker *w, bool *moved, struct ntx_error *e
 
 /* ------------------------------------------------------------------------------------------- checkpoints */
 
+/* What was answered leaves this connection: a flush covers it then. */
+static int settle(struct ntx_worker *w, struct ntx_error *err)
+{
+    const struct ntx_device_ops *ops = w->target->ops;
+    int rc = ops->settle != NULL ? ops->settle(w->target, err) : 0;
+
+    w->outbox.has_failed |= rc < 0;
+    return rc;
+}
+
 /* Send and write what is held back for its neighbours, and tell what is open then; the first worker flushes. */
 static int tell_checkpoint(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
@@ -214,6 +224,8 @@ static int tell_checkpoint(struct ntx_worker *w, bool *moved, struct ntx_error *
     int rc = ntx_outbox_send_zero_run(&w->outbox, err);
     if (rc == 0)
         rc = ntx_digester_flush(&w->digester, err);
+    if (rc == 0)
+        rc = settle(w, err);
     if (rc < 0)
         return rc;
     if (!ntx_scheduler_tell_checkpoint(w->scheduler, w->rank, &w->checkpoint, ntx_ranges_low(&w->ranges)))
@@ -399,7 +411,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
     struct ntx_error second;
     int flushed = ntx_digester_flush(&w->digester, rc < 0 ? &second : err);
     rc = rc < 0 ? rc : flushed;
-    if (rc == 0 && is_finished(w))
+    if (rc == 0 && is_finished(w) && (rc = of_side(err, settle(w, err), NTX_E_TARGET)) == 0)
         ntx_scheduler_leave(w->scheduler, w->rank, &w->checkpoint);
     if (rc < 0)
         ntx_scheduler_fail(w->scheduler, err);
@@ -407,6 +419,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
     uint64_t began_ns = ntx_now_ns();
     drain(w, w->target, began_ns);
     drain(w, w->source, began_ns);
+    settle(w, &second); /* likewise: if that fails, no flush confirms it */
     return rc;
 }
 

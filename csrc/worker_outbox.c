@@ -261,6 +261,9 @@ static int finish_request(struct ntx_outbox *o, struct ntx_request *request, str
     } else {
         ntx_count(&o->counters->sent, io->length);
         ntx_count(&o->counters->stored, io->stored);
+        /* Until now it was time of the target. */
+        ntx_count(&o->counters->target_ns, 0 - io->packing_ns);
+        ntx_count(&o->counters->packing_ns, io->packing_ns);
     }
     ntx_ranges_count_done(o->ranges, request->range, request->counts);
     ntx_ranges_unref(o->ranges, request->range);

@@ -45,9 +45,10 @@ C_LAYERS = {
     "device_chain": {"bytes", "device", "error", "file_bytes", "qcow2_unpack", "qcow2_window"},
     "qcow2_map": NTX | {"bytes", "file_io", "qcow2_format", "stop"},
     "qcow2_image": NTX | {"bytes", "error", "file_io", "qcow2_map"},
-    "qcow2_readback": {"bytes", "file_io", "qcow2_image"},
+    "qcow2_readback": {"bytes", "file_io", "qcow2_image", "qcow2_unpack"},
+    "qcow2_pack": {"bytes", "file_io", "qcow2_image"},
     "qcow2_finish": {"bytes", "error", "file_io", "qcow2_image"},
-    "device_qcow2": {"bytes", "device", "device_ring", "error", "file_io", "qcow2_image"},
+    "device_qcow2": {"bytes", "clock", "device", "device_ring", "error", "file_io", "qcow2_pack"},
     # NBD, by phase of the protocol
     "nbd_proto": NTX,
     "nbd_text": NTX | {"nbd_proto"},

@@ -116,14 +116,14 @@ FACADES = {
     # Use cases ask for an image to read or to write, and do not know what is behind it.
     "ntxengine.images": {
         "attach": {"process", "qemu_img", "qemu_nbd", "served"},
-        "capture": {"create", "open"},
-        "restore": {"create", "open"},
+        "capture": {"choice", "create", "open"},
+        "restore": {"choice", "create", "open"},
         "verify": {"open"},
         "probe": {"qemu_img"},
         "repository": {"create", "qemu_img", "qemu_nbd", "served"},
-        "copying": {"endpoints", "targets"},
-        "api": {"endpoints"},
-        "cli": {"endpoints", "formats", "targets"},
+        "copying": {"choice", "endpoints", "targets"},
+        "api": {"choice", "endpoints"},
+        "cli": {"choice", "endpoints", "formats", "targets"},
     },
 }
 

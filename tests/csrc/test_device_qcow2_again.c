@@ -96,14 +96,15 @@ static void test_the_map_of_another_image_is_refused(void)
 static void test_a_damaged_map_is_refused(void)
 {
     static const uint64_t BAD[] = {
-        NTX_QCOW2_COPIED,                                      /* the header */
-        100 * BLOCK | NTX_QCOW2_COPIED,                        /* behind the end */
-        (BLOCK + 512) | NTX_QCOW2_COPIED,                      /* between two clusters */
-        BLOCK,                                                 /* not counted */
-        2,                                                     /* nothing that we write */
-        BLOCK | NTX_QCOW2_COPIED | NTX_QCOW2_ZERO,             /* likewise */
-        NTX_QCOW2_COMPRESSED | 100 * BLOCK,                    /* behind the end */
-        NTX_QCOW2_COMPRESSED | 1ull << 54 | (2 * BLOCK - 512), /* in two clusters */
+        NTX_QCOW2_COPIED,                            /* the header */
+        100 * BLOCK | NTX_QCOW2_COPIED,              /* behind the end */
+        (BLOCK + 512) | NTX_QCOW2_COPIED,            /* between two clusters */
+        BLOCK,                                       /* not counted */
+        2,                                           /* nothing that we write */
+        BLOCK | NTX_QCOW2_COPIED | NTX_QCOW2_ZERO,   /* likewise */
+        NTX_QCOW2_COMPRESSED | 100 * BLOCK,          /* behind the end */
+        NTX_QCOW2_COMPRESSED | 128ull << 54 | BLOCK, /* longer than what it is of */
+        NTX_QCOW2_COMPRESSED | (BLOCK + 1),          /* between two sectors */
         UINT64_MAX,
     };
     struct ntx_qcow2_options options = options_of(SIZE);

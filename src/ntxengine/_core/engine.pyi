@@ -38,7 +38,13 @@ class Device:
     def open_mapped(name: bytes, size: int, fds: Sequence[int], extents: NDArray[np.void]) -> Device: ...
     @staticmethod
     def open_qcow2(
-        path: bytes, map_path: bytes, size: int, *, backing_name: bytes | None = None, again_from: int | None = None
+        path: bytes,
+        map_path: bytes,
+        size: int,
+        *,
+        backing_name: bytes | None = None,
+        zstd_level: int = 0,
+        again_from: int | None = None,
     ) -> Device: ...
     @property
     def path(self) -> bytes | None: ...

@@ -138,7 +138,8 @@ cdef class Device:
         return self
 
     @staticmethod
-    def open_qcow2(bytes path, bytes map_path, uint64_t size, *, bytes backing_name=None, again_from=None):
+    def open_qcow2(bytes path, bytes map_path, uint64_t size, *, bytes backing_name=None, int zstd_level=0,
+                   again_from=None):
         """Write an image into an empty file; `again_from`: go on with one of which so many bytes are believed."""
         cdef Device self = Device.__new__(Device)
         cdef ntx.ntx_error err
@@ -149,6 +150,7 @@ cdef class Device:
         options.map_path = map_path
         options.size = size
         options.backing_name = NULL if backing_name is None else <const char *>backing_name
+        options.zstd_level = zstd_level
         if again_from is not None:
             options.is_opened_again = True
             options.stored_to = again_from

@@ -129,6 +129,7 @@ cdef extern from "ntx.h" nogil:
         uint64_t source_ns
         uint64_t digest_ns
         uint64_t target_ns
+        uint64_t packing_ns
         uint64_t limit_ns
         uint64_t cpu_ns
         unsigned connections
@@ -192,6 +193,7 @@ cdef extern from "ntx.h" nogil:
         const char *map_path
         uint64_t size
         const char *backing_name
+        int zstd_level
         bool_t is_opened_again
         uint64_t stored_to
 

@@ -14,6 +14,7 @@ from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.mapping import map_device
 from ntxengine.dataplane.retry import Patience
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions
+from ntxengine.images.choice import OWN, ImageOptions
 from ntxengine.images.endpoints import Format, SourceFormat, open_named_source
 
 Name = str | os.PathLike[str]
@@ -31,6 +32,7 @@ async def copy(
     verify: bool = False,
     journal: Path | str | None = None,
     retry_for_s: float = Patience.seconds,
+    image: ImageOptions = OWN,
     options: CopyOptions | None = None,
     connection: ConnectionOptions = PLAIN,
     on_progress: OnProgress | None = None,
@@ -39,7 +41,8 @@ async def copy(
 
     A file that does not exist is made, and gets its name only when it is whole; one that exists must have the size of
     the source, and needs `overwrite`.  The formats say what a file is that looks like an image: its bytes (`raw`), or
-    the disk inside, a new image as a target (`qcow2`).  `verify`: read the target back, and compare.
+    the disk inside, a new image as a target (`qcow2`), written as `image` says.  `verify`: read the target back, and
+    compare.
     A lost connection to a server is tried again as long as that gets any further within `retry_for_s`; 0: not at all.
     With a `journal`, a file, the same call goes on where an earlier one was, however that ended.  Without one,
     cancelling ends it within a second: no thread, connection or unfinished file is left.
@@ -54,6 +57,7 @@ async def copy(
         target=_text(target),
         said=SourceFormat(source_format),
         target_format=target_format,
+        image=image,
         journal_file=None if journal is None else Path(journal),
         retry_for_s=retry_for_s,
         verify=verify,

@@ -33,8 +33,6 @@ from ntxengine.dataplane.retry import Patience, is_lost_connection, retrying
 from ntxengine.errors import AttachError, NtxError, PlaceError, PrismError, RepositoryError, SourceError, ToolError
 from ntxengine.images.create import ImageWriter, NewImage, create_image, reopen_image
 
-_FORMAT = "qcow2"
-
 
 class AttachedDisk:
     """A disk that is readable here from `__aenter__` to `__aexit__`, by what `attach` gives; anew where that is gone.
@@ -146,7 +144,7 @@ async def finish_image(new: NewImage, options: CopyOptions) -> None:
     Errors: as reopen_image; CannotResume (it is damaged).
     """
     try:
-        async with reopen_image(new, _FORMAT, options, stored_to=new.size) as image:
+        async with reopen_image(new, new.options.format, options, stored_to=new.size) as image:
             await image.finish()
     except RepositoryError as error:
         raise CannotResume(str(error)) from error
@@ -208,9 +206,9 @@ class _DiskCopy:
         is_there = self._copying.stored_to > 0 if self._image is None else self._image.is_kept
         new, stored_to = self._copying.new, self._checkpoints.stored_to
         if is_there:
-            opening = reopen_image(new, _FORMAT, options, stored_to=stored_to)
+            opening = reopen_image(new, new.options.format, options, stored_to=stored_to)
         else:
-            opening = create_image(new, _FORMAT, options)
+            opening = create_image(new, new.options.format, options)
         async with AsyncExitStack() as stack:
             try:
                 self._image = await stack.enter_async_context(opening)

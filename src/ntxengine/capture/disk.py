@@ -36,7 +36,8 @@ from ntxengine.dataplane.retry import Patience
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
 from ntxengine.events import DiskDone, Emitter, ProgressAdapter, Stage, StageBegan, Subject
 from ntxengine.files import free_space
-from ntxengine.images.create import NewImage, make_image
+from ntxengine.images.choice import ImageOptions
+from ntxengine.images.create import WRITERS, NewImage, make_image
 from ntxengine.images.open import open_image
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Disk, DiskPoint
@@ -191,7 +192,7 @@ class _DiskCapture:
             if self._resumed is not None and self._resumed.is_whole:
                 await finish_image(new, self._context.options.copy)
             elif source is None or self._is_untouched():
-                await make_image(new, "qcow2")
+                await make_image(new, new.options.format)
             else:
                 copied = await self._copy(source, new, manifest, before)
         digest = await to_thread_joined(manifest.seal)
@@ -200,7 +201,9 @@ class _DiskCapture:
             self._began(Stage.VERIFY)
             with self._stages(Stage.VERIFY):
                 verified = await self._read_back(new, manifest, before)
-        entry = self._context.unfinished.disk_entry(self._disk.id, self._disk.label, digest)
+        entry = self._context.unfinished.disk_entry(
+            self._disk.id, self._disk.label, digest, writer=WRITERS[new.options.format].version
+        )
         report = disk_report(
             self._changes,
             copied,
@@ -211,6 +214,7 @@ class _DiskCapture:
             resumed_from=0 if self._resumed is None else self._resumed.stored_to,
             locality=None if source is None else source.attached.locality,
             storage=self._storage,
+            compression=new.options.compression,
             bytes_allocated=bytes_allocated(new.path),
             stages=self._stages,
         )
@@ -271,13 +275,21 @@ class _DiskCapture:
         """Return the image that is to be made, and make the manifest that it starts with; or those that are there."""
         unfinished = self._context.unfinished
         size = self._changes.size
-        new = await unfinished.add_disk(self._disk.id, size, self._previous)
+        added = await unfinished.add_disk(self._disk.id, size, self._previous)
+        new = dataclasses.replace(added, options=self._image_options())
         if self._resumed is not None:
             return new, self._resumed.manifest
         path = unfinished.manifest_path(self._disk.id)
         make = partial(Manifest.create if before is None else partial(Manifest.copy_of, before), path, size=size)
         manifest = await acquire_in_thread(make, give_back=Manifest.close)
         return new, stack.enter_context(manifest)
+
+    def _image_options(self) -> ImageOptions:
+        """Return how the image is written; what the cluster compresses is not compressed again."""
+        options = self._context.options
+        if self._storage.container.is_compressed and not options.compress_again:
+            return dataclasses.replace(options.image, zstd_level=0)
+        return options.image
 
     async def _copy(self, source: AttachedDisk, new: NewImage, manifest: Manifest, before: Manifest | None) -> Copied:
         """Copy the extents.  A block that has the digest of the previous point is not stored again."""

@@ -11,6 +11,7 @@ from ntxengine.changes import ON_LOST_TRACKING, OnLostTracking
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.retry import MAX_PATIENCE_S, Patience
 from ntxengine.errors import OptionsError
+from ntxengine.images.choice import ImageOptions
 from ntxengine.prism.models import VssBackup
 
 ConsistencyChoice = Literal["auto", "app", "crash"]
@@ -46,6 +47,8 @@ class CaptureOptions:
     `volume_groups`: the volume groups that are attached to the VM are captured with it.
     `audit`: how much of what the cluster reports as unchanged, or zero, is read and compared; a disk of which it told
     the wrong thing is read as a whole.
+    `image`: what writes the images, and whether they are compressed; a disk whose storage container compresses is not,
+    unless `compress_again`.
     """
 
     consistency: ConsistencyChoice = "auto"
@@ -64,6 +67,8 @@ class CaptureOptions:
     max_chain: int = DEFAULT_MAX_CHAIN
     audit: Audit | None = None
     volume_groups: bool = True
+    image: ImageOptions = field(default_factory=ImageOptions)
+    compress_again: bool = False
 
     def __post_init__(self) -> None:
         if self.consistency not in CONSISTENCY_CHOICES:
@@ -83,5 +88,7 @@ class CaptureOptions:
             raise OptionsError("a full point and a scan were asked for: choose one")
         if self.reason and not (self.full or self.scan):
             raise OptionsError("a reason was given, and neither a full point nor a scan was asked for")
+        if self.compress_again and not self.image.zstd_level:
+            raise OptionsError("disks were to be compressed again, and no compression was asked for")
         if self.max_chain < 1:
             raise OptionsError(f"max chain {self.max_chain}: at least one image")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from ntxengine.cli.options import (
     category_option,
     common_options,
     dry_run_option,
+    image_options,
     parallel_option,
     repository_option,
     retry_for_option,
@@ -70,24 +70,12 @@ from ntxengine.cli.several import (
 )
 from ntxengine.cli.space import say_space, space_for
 from ntxengine.cli.ssh import tunnel_options
+from ntxengine.cli.values import EXPIRY
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.images.choice import ImageOptions
 from ntxengine.prism import Cluster
 from ntxengine.repository import Interrupted, Point, Repository
-
-_EXPIRY = re.compile(r"([0-9]{1,6})([hd])")
-
-
-class Expiry(click.ParamType[timedelta]):
-    """A time to live: `36h`, `7d`."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        match = _EXPIRY.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is not a time to live: write hours or days, such as 36h or 7d", param, ctx)
-        return timedelta(hours=int(match[1])) if match[2] == "h" else timedelta(days=int(match[1]))
 
 
 def afresh_options(function: Function) -> Function:
@@ -164,7 +152,7 @@ def quiescing_options(function: Function) -> Function:
 @click.option(
     "--keep-recovery-point",
     "expiry",
-    type=Expiry(),
+    type=EXPIRY,
     default="7d",
     show_default=True,
     metavar="TIME",
@@ -174,6 +162,8 @@ def quiescing_options(function: Function) -> Function:
 @audit_option
 @click.option("--no-volume-groups", is_flag=True, help="Leave out the volume groups that are attached to the VM (v4).")
 @click.option("--no-verify", is_flag=True, help="Do not read back what was written before the point is committed.")
+@image_options
+@click.option("--compress-again", is_flag=True, help="Compress also disks whose storage container does that already.")
 @retry_for_option
 @click.option("--no-resume", is_flag=True, help="Give up a capture that was interrupted, and begin anew.")
 @afresh_options
@@ -198,6 +188,8 @@ def capture_command(
     audit: Audit | None,
     no_volume_groups: bool,
     no_verify: bool,
+    image: ImageOptions,
+    compress_again: bool,
     retry_for_s: float,
     no_resume: bool,
     afresh: dict[str, Any],
@@ -244,6 +236,8 @@ def capture_command(
             **quiescing,
             audit=audit,
             volume_groups=not no_volume_groups,
+            image=image,
+            compress_again=compress_again,
             **afresh,
         )
     _check_choice(vms, every=every, categories=categories, together=together)

@@ -13,9 +13,16 @@ from ntxengine._core.engine import Device
 from ntxengine.cli import complete
 from ntxengine.cli.connection import connection_options
 from ntxengine.cli.device import report_fields, source_format_options
-from ntxengine.cli.figures import bottleneck_of, with_rate
+from ntxengine.cli.figures import bottleneck_of, packed_text, with_rate
 from ntxengine.cli.mapping import map_shown
-from ntxengine.cli.options import TransferOptions, common_options, dry_run_option, retry_for_option, transfer_options
+from ntxengine.cli.options import (
+    TransferOptions,
+    common_options,
+    dry_run_option,
+    image_options,
+    retry_for_option,
+    transfer_options,
+)
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FILE
 from ntxengine.cli.progress import View
@@ -28,6 +35,7 @@ from ntxengine.dataplane.location import parse
 from ntxengine.dataplane.open import check_new
 from ntxengine.dataplane.security import ConnectionOptions
 from ntxengine.errors import OptionsError
+from ntxengine.images.choice import ImageOptions
 from ntxengine.images.endpoints import FORMATS, Format, SourceFormat, size_of_new
 from ntxengine.images.targets import open_named_target
 from ntxengine.units import format_size
@@ -63,6 +71,7 @@ from ntxengine.units import format_size
     metavar="FILE",
     help="Keep in this file how far it got: the same command goes on there after a failure, a kill or a power cut.",
 )
+@image_options
 @retry_for_option
 @click.option("--verify", is_flag=True, help="Read the target back and compare it with what was read.")
 @click.option("--overwrite", is_flag=True, help="Write into a file that exists and has the size of the source.")
@@ -79,6 +88,7 @@ def copy_command(
     extents_file: Path | None,
     manifest_file: Path | None,
     journal_file: Path | None,
+    image: ImageOptions,
     retry_for_s: float,
     verify: bool,
     overwrite: bool,
@@ -114,6 +124,7 @@ def copy_command(
         target=target,
         said=said,
         target_format=target_format,
+        image=image,
         extents_file=extents_file,
         manifest_file=manifest_file,
         journal_file=journal_file,
@@ -167,10 +178,12 @@ def _pace(report: CopyReport) -> str:
 
 def _show(result: CopyResult, screen: Screen) -> None:
     report = result.report
+    packed = packed_text(report.bytes_sent, report.bytes_stored, report.stage_seconds["packing"])
     rows = [
         ("copied", f"{format_size(report.bytes_done)} in {report.seconds:.1f} s"),
         ("read", with_rate(format_size(report.bytes_read), report.bytes_read, report.seconds)),
         ("sent", format_size(report.bytes_sent)),
+        *([("stored", packed)] if packed else []),
         ("zeroed", format_size(report.bytes_zeroed)),
         ("skipped as zero", format_size(report.bytes_skipped)),
         ("connections", _pace(report)),

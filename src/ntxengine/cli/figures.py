@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ntxengine.units import format_rate
+from ntxengine.units import format_rate, format_size
 
 UNKNOWN = "-"
 
@@ -88,3 +88,10 @@ def bottleneck_of(amounts: Amounts) -> str:
     return bottleneck_text(
         amounts.bottleneck, amounts.bottleneck_share, bytes_read=amounts.bytes_read, seconds=amounts.seconds
     )
+
+
+def packed_text(sent: int, stored: int, seconds: float) -> str:
+    """What compressing brought and took, "" if nothing was."""
+    if seconds <= 0 or not sent:
+        return ""
+    return f"{format_size(stored)}, {100 * stored / sent:.0f} %, compressed in {seconds:.1f} s of worker time"

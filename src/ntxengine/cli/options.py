@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ntxengine.cli.paths import FOLDER
-from ntxengine.cli.values import BANDWIDTH, SECONDS, SIZE, TIER
+from ntxengine.cli.values import BANDWIDTH, COMPRESSION, SECONDS, SIZE, TIER
 from ntxengine.cli.variables import name_in
 from ntxengine.dataplane.retry import MAX_PATIENCE_S, Patience
 from ntxengine.dataplane.tier import Tier
@@ -231,6 +231,35 @@ def transfer_options(function: Function) -> Function:
         return function(*args, transfer=transfer, **kwargs)
 
     return with_transfer
+
+
+def image_options(function: Function) -> Function:
+    """Add --writer and --compress; pass `image`."""
+
+    @click.option(
+        "--writer",
+        type=click.Choice(["own", "qemu"]),
+        default="own",
+        show_default=True,
+        help="What writes QCOW2 images: this program, or a qemu-nbd.",
+    )
+    @click.option(
+        "--compress",
+        "zstd_level",
+        type=COMPRESSION,
+        metavar="zstd[:LEVEL]",
+        default=0,
+        help="Store clusters of QCOW2 images compressed, where that makes them smaller; level 1 without another.",
+    )
+    @functools.wraps(function)
+    def with_image(*args: Any, writer: Any, zstd_level: int, **kwargs: Any) -> Any:
+        from ntxengine.images.choice import ImageOptions
+
+        if zstd_level and writer != "own":
+            raise click.UsageError(f"--compress and --writer {writer} contradict each other")
+        return function(*args, image=ImageOptions(writer, zstd_level), **kwargs)
+
+    return with_image
 
 
 # -------------------------------------------------------------------------------------------------- repository

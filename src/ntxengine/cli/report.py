@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ntxengine.attach import Locality, title_of
 from ntxengine.cli.audited import report_text
-from ntxengine.cli.figures import bottleneck_text, shown_rate
+from ntxengine.cli.figures import bottleneck_text, packed_text, shown_rate
 from ntxengine.cli.output import Screen
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
@@ -51,6 +51,8 @@ def show_report(point: Point, screen: Screen) -> None:
             screen.line(f"  {disk.label}: on {printable(lies)}")
         if time := _time(report):
             screen.line(f"  {disk.label}: {time}")
+        if packed := packed_text(report.bytes_sent or 0, report.bytes_stored or 0, report.packing_seconds or 0.0):
+            screen.line(f"  {disk.label}: stored {packed} ({report.compression})")
         if interruptions := _interruptions(report):
             screen.line(f"  {disk.label}: {interruptions}")
         if audit := report_text(report.audit):

@@ -18,6 +18,7 @@ from ntxengine.cli.options import (
     common_options,
     dry_run_option,
     flush_timeout_option,
+    image_options,
     parallel_option,
     repository_option,
     table_option,
@@ -34,6 +35,7 @@ from ntxengine.dataplane.options import FLUSH_TIMEOUT_S
 from ntxengine.dataplane.timetable import Timetable
 from ntxengine.errors import OptionsError, TargetError
 from ntxengine.files.free_space import free_bytes
+from ntxengine.images.choice import ImageOptions
 from ntxengine.repository import Marks, Point, PointDisk, Repository
 from ntxengine.restore import RestoreOptions, RestoreReport, file_names, restore
 from ntxengine.units import format_size
@@ -72,6 +74,7 @@ class Request:
     show_default=True,
     help="raw: sparse, exactly the disk's size; qcow2: one image that stands alone.",
 )
+@image_options
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @click.option("--verify", is_flag=True, help="Read the restored files back, too, and compare them with the digests.")
 @click.option("--no-check", is_flag=True, help="Write what is there, compared with nothing: to save what can be saved.")
@@ -87,6 +90,7 @@ def restore_command(
     repository: Path,
     disks: tuple[str, ...],
     image_format: Any,
+    image: ImageOptions,
     overwrite: bool,
     verify: bool,
     no_check: bool,
@@ -113,6 +117,7 @@ def restore_command(
         raise click.UsageError("--verify and --no-check contradict each other")
     options = RestoreOptions(
         format=image_format,
+        image=image,
         overwrite=overwrite,
         verify=verify,
         check=not no_check,

@@ -6,8 +6,10 @@ What is a text is a StringParamType: of those a message names the NTX_* variable
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -19,6 +21,7 @@ from ntxengine.dataplane.timetable import Timetable, parse_timetable
 from ntxengine.errors import OptionsError
 
 MAX_TIMEOUT_S = 86400
+_EXPIRY = re.compile(r"([0-9]{1,6})([hd])")
 
 
 class Size(click.ParamType[int]):
@@ -58,6 +61,32 @@ class Seconds(click.ParamType[float]):
         if not 0 < seconds <= MAX_TIMEOUT_S:
             self.fail(f"{value} is not more than 0 and at most {MAX_TIMEOUT_S} seconds", param, ctx)
         return seconds
+
+
+class Compression(click.ParamType[int]):
+    """A level of zstd, written as `zstd` or `zstd:LEVEL`."""
+
+    name = "compression"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        from ntxengine.images.choice import zstd_level_of
+
+        with _failing_with(self, param, ctx):
+            return zstd_level_of(str(value))
+
+
+class Expiry(click.ParamType[timedelta]):
+    """A time to live: `36h`, `7d`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        match = _EXPIRY.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not a time to live: write hours or days, such as 36h or 7d", param, ctx)
+        return timedelta(hours=int(match[1])) if match[2] == "h" else timedelta(days=int(match[1]))
 
 
 class TierName(click.ParamType[Tier]):
@@ -142,5 +171,7 @@ def _failing_with(
 SIZE = Size()
 BANDWIDTH = Bandwidth()
 SECONDS = Seconds()
+COMPRESSION = Compression()
+EXPIRY = Expiry()
 TIER = TierName()
 FINGERPRINT = Fingerprint()

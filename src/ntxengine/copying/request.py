@@ -11,6 +11,7 @@ from ntxengine.dataplane.retry import MAX_PATIENCE_S, Patience
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions
 from ntxengine.errors import OptionsError
 from ntxengine.files.identity import is_same
+from ntxengine.images.choice import OWN, ImageOptions
 from ntxengine.images.endpoints import Format, SourceFormat, check_apart, check_source, check_target
 from ntxengine.images.targets import TargetSpec
 
@@ -26,6 +27,7 @@ class CopyRequest:
     target: str
     said: SourceFormat = field(default_factory=SourceFormat)
     target_format: Format | None = None
+    image: ImageOptions = OWN
     extents_file: Path | None = None
     manifest_file: Path | None = None
     journal_file: Path | None = None
@@ -55,13 +57,15 @@ class CopyRequest:
 
     def target_spec(self, size: int) -> TargetSpec:
         """Return what was said of the target, for a source of `size` bytes."""
-        return TargetSpec(self.target, size, self.target_format, self.overwrite, self.options, self.connection)
+        return TargetSpec(
+            self.target, size, self.target_format, self.overwrite, self.options, self.connection, self.image
+        )
 
     def check(self) -> None:
         """Refuse what cannot work before anything is opened.  Errors: OptionsError."""
         check_source(self.source, self.said.format)
         if not (self.journal_file is not None and self.journal_file.exists()):
-            check_target(self.target, self.target_format)  # of a copy that goes on it may be whole already
+            check_target(self.target, self.target_format, self.image)  # of a copy that goes on it may be whole already
         check_apart(self.source, self.said, self.target)
         if self.verify and parse(self.target).kind == "null":
             raise OptionsError("--verify: null: keeps nothing that could be read back")

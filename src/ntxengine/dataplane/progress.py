@@ -14,7 +14,8 @@ class Progress:
     `bytes_stored` is what the target keeps of `bytes_sent`: the same, unless it compresses, has some of it already, or
     keeps nothing (`null:`).
     `stage_seconds` is time of the copying threads, added up over them: reading or waiting for the `source`, looking
-    at the bytes (`digest`), sending to or waiting for the `target`, and held by the rate `limit`.
+    at the bytes (`digest`), compressing them and looking at what came out (`packing`), sending to or waiting for the
+    `target`, and held by the rate `limit`.
     `is_flushing`: everything was sent, and the target makes sure of it.
     """
 
@@ -32,7 +33,8 @@ class Progress:
 
     @property
     def bottleneck(self) -> str:
-        """The stage that the threads spent most time on: `source`, `digest`, `target` or `limit`; `` if none."""
+        """The stage that the threads spent most time on: `source`, `digest`, `packing`, `target` or `limit`; `` if
+        none."""
         name = max(self.stage_seconds, key=lambda stage: self.stage_seconds[stage])
         return name if self.stage_seconds[name] > 0 else ""
 

@@ -21,7 +21,7 @@ from ntxengine.errors import NtxError, TransferTimeout
 log = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S = 0.2
-_STAGES = ("source", "digest", "target", "limit")
+_STAGES = ("source", "digest", "packing", "target", "limit")
 
 OnProgress = Callable[[Progress], None]
 

@@ -24,6 +24,7 @@ from ntxengine.dataplane.open import open_source
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions
 from ntxengine.errors import OptionsError
 from ntxengine.files.identity import is_same
+from ntxengine.images.choice import OWN, ImageOptions
 from ntxengine.images.formats import ImageFormat, looks_like, named_like
 
 Format = Literal["raw", "qcow2"]
@@ -93,12 +94,15 @@ async def open_named_source(
         yield device
 
 
-def check_target(target: str, format: Format | None) -> None:
-    """Refuse a target that is named like an image or looks like one while nobody has said what is meant.
+def check_target(target: str, format: Format | None, image: ImageOptions = OWN) -> None:
+    """Refuse a target that is named like an image or looks like one while nobody has said what is meant, and what was
+    said of an image where none is made.
 
     Errors: OptionsError.
     """
     _check_known(format)
+    if format != "qcow2" and image != OWN:
+        raise OptionsError(f"{target}: --writer and --compress are of a new image: give --target-format qcow2")
     location = parse(target)
     if format == "qcow2":
         path = _path_of(location, "--target-format")

@@ -19,6 +19,7 @@ from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.open import Target, naming
 from ntxengine.errors import OptionsError
 from ntxengine.files import durable
+from ntxengine.images.choice import ImageOptions
 from ntxengine.images.create import create_image, reopen_image
 from ntxengine.images.header import BadHeader, Header, read_header
 from ntxengine.images.open import open_image
@@ -45,12 +46,13 @@ async def open_named_image(
 class MadeImage:
     """A new image at `path` for a copy of `size` bytes, under another name until it is whole."""
 
-    def __init__(self, path: Path, *, size: int, options: CopyOptions) -> None:
+    def __init__(self, path: Path, *, size: int, options: CopyOptions, image: ImageOptions) -> None:
         """Errors: OptionsError (qemu cannot be told its name)."""
         _check_name(path)
         self._path = path
         self._size = size
         self._options = options
+        self._image = image
 
     def opening(self, file: Path, *, stored_to: int) -> Callable[[Device], AbstractAsyncContextManager[Target]]:
         """Return what opens it, as often as wanted; when that ends without an error, it is whole and synced.
@@ -58,16 +60,16 @@ class MadeImage:
         It is made of an empty file when it is opened first, unless an earlier run stored something: up to `stored_to`.
         Errors: TargetError, ToolError, NbdError; RepositoryError (it is not that image).
         """
-        new = NewImage(file, self._size)
+        new = NewImage(file, self._size, options=self._image)
         is_there = stored_to > 0
 
         @asynccontextmanager
         async def opened(_source: Device) -> AsyncIterator[Target]:
             nonlocal is_there, stored_to
             if is_there:
-                opening = reopen_image(new, "qcow2", self._options, stored_to=stored_to)
+                opening = reopen_image(new, new.options.format, self._options, stored_to=stored_to)
             else:
-                opening = create_image(new, "qcow2", self._options)
+                opening = create_image(new, new.options.format, self._options)
             async with opening as image:
                 image.keep()  # whether it is of any use is for who gave the file
                 is_there, stored_to = True, new.size  # as long as we live all is there that was written

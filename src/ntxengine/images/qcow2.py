@@ -24,6 +24,7 @@ class Qcow2Image(ImageWriter):
     """A QCOW2 image, written once and from its beginning to its end."""
 
     format = "qcow2"
+    version = "ntx-qcow2/1"
     _has_map = False
 
     @classmethod
@@ -63,6 +64,7 @@ def _open(new: NewImage, again_from: int | None = None) -> Device:
             os.fsencode(map_of(new.path)),
             new.size,
             backing_name=os.fsencode(new.backing) if new.backing else None,
+            zstd_level=new.options.zstd_level,
             again_from=again_from,
         )
 

@@ -19,6 +19,7 @@ class Qcow2ByQemu(ImageWriter):
     """A QCOW2 image, written by a qemu-nbd."""
 
     format = "qcow2-by-qemu"
+    version = "qemu-nbd"
     _was_mended = False
 
     @classmethod

@@ -19,6 +19,7 @@ class RawFile(ImageWriter):
     """The bytes of the disk, and holes where there are none."""
 
     format = "raw"
+    version = "raw"
 
     @classmethod
     async def make(cls, new: NewImage) -> None:

@@ -20,6 +20,7 @@ from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.location import Location, parse
 from ntxengine.dataplane.open import Target, kept_file, new_file, open_made, open_target, set_size
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions
+from ntxengine.images.choice import OWN, ImageOptions
 from ntxengine.images.endpoints import Format, check_target
 from ntxengine.images.writer import map_of, remove
 
@@ -37,6 +38,7 @@ class TargetSpec:
     overwrite: bool = False
     options: CopyOptions = field(default_factory=CopyOptions)
     connection: ConnectionOptions = PLAIN
+    image: ImageOptions = OWN
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ async def named_target(spec: TargetSpec, unfinished: Unfinished | None = None) -
     Without `unfinished` nothing is left of it otherwise.
     Errors: as open_target; OptionsError (it is named like an image, or looks like one), ToolError.
     """
-    await to_thread_joined(check_target, spec.text, spec.format)
+    await to_thread_joined(check_target, spec.text, spec.format, spec.image)
     location = parse(spec.text)
     if unfinished is None and (location.kind != "file" or os.path.lexists(location.path)):
         yield _in_place(spec, location)
@@ -144,4 +146,4 @@ def _made(spec: TargetSpec, path: Path) -> _RawFile | MadeImage:
         return _RawFile(spec, path)
     from ntxengine.images.named import MadeImage  # qemu and all that: loaded by whom it is for
 
-    return MadeImage(path, size=spec.size, options=spec.options)
+    return MadeImage(path, size=spec.size, options=spec.options, image=spec.image)

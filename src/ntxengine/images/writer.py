@@ -28,6 +28,7 @@ from ntxengine.concurrency.completion import run_to_completion, to_thread
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.errors import Cancelled, OptionsError
 from ntxengine.files import durable
+from ntxengine.images.choice import OWN, ImageOptions
 
 _NOT_OPEN = "this image is not open: it was finished or closed"
 
@@ -44,12 +45,17 @@ class NewImage:
     size: int
     backing: str = ""
     below: tuple[Path, ...] = ()
+    options: ImageOptions = OWN
 
 
 class ImageWriter(ABC):
-    """An image that is being written, through `device`.  One task at a time may use it."""
+    """An image that is being written, through `device`.  One task at a time may use it.
+
+    `version` names what wrote it, so that images of a faulty one could be found.
+    """
 
     format: ClassVar[str]
+    version: ClassVar[str]
 
     def __init__(self, new: NewImage, options: CopyOptions) -> None:
         """Not for callers: see create_image and reopen_image."""

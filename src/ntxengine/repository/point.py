@@ -39,6 +39,7 @@ class PointDisk:
 
     `size` is the disk's in bytes; the image's is that, rounded up to 512.  `file` and `manifest` are names in the
     point's folder, `digest` is the disk digest of the manifest in hex, `backing` the image below (relative) or "".
+    `writer` names what wrote the image, "" in points that do not say: a qemu-nbd.
     """
 
     disk_id: str
@@ -48,6 +49,7 @@ class PointDisk:
     manifest: str
     digest: str
     backing: str = ""
+    writer: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def _stored_disk(disk: PointDisk) -> StoredDisk:
         manifest=disk.manifest,
         digest=disk.digest,
         backing=disk.backing,
+        writer=disk.writer,
     )
 
 
@@ -160,6 +163,7 @@ def _disk(found: StoredDisk) -> PointDisk:
         manifest=found.manifest,
         digest=found.digest,
         backing=found.backing,
+        writer=found.writer,
     )
 
 

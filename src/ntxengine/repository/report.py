@@ -28,6 +28,8 @@ class DiskReport:
     """The capture of one disk.  None is what was not said, but for `trusted_point_id`.
 
     Units:  bytes; rates in bytes per second; `bottleneck_share` is 0..1 of the threads' time.
+    `bytes_stored` is what the image keeps of `bytes_sent`: less, if it is compressed; `compression` says how (zstd:1),
+    "" if it is not, and `packing_seconds` is the threads' time for it.
     `bytes_skipped` is what is zero in a full image without having been read or stored; `bytes_verified` counts zeros
     too.  `trusted_point_id` is the point that holds `bytes_unchanged` by its digests, without having been read; None
     if there is none.  `reconnects` is how often a connection was lost and the copy went on, `bytes_repeated` what was
@@ -45,6 +47,7 @@ class DiskReport:
     bytes_changed: int | None = None
     bytes_read: int | None = None
     bytes_sent: int | None = None
+    bytes_stored: int | None = None
     bytes_zeroed: int | None = None
     bytes_skipped: int | None = None
     bytes_unchanged: int | None = None
@@ -53,6 +56,8 @@ class DiskReport:
     reduction_percent: float | None = None
     bytes_per_s: int | None = None
     seconds: float | None = None
+    compression: str | None = None
+    packing_seconds: float | None = None
     cpu_seconds: float | None = None
     retries: int | None = None
     reconnects: int | None = None

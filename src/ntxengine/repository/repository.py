@@ -101,9 +101,9 @@ class UnfinishedPoint:
         """Leave it for the next capture to go on with: `abort` does nothing any more."""
         self._blocking.leave()
 
-    def disk_entry(self, disk_id: str, label: str, digest: str) -> PointDisk:
+    def disk_entry(self, disk_id: str, label: str, digest: str, *, writer: str = "") -> PointDisk:
         """Return what the record says of a disk that `add_disk` knows."""
-        return self._blocking.disk_entry(disk_id, label, digest)
+        return self._blocking.disk_entry(disk_id, label, digest, writer=writer)
 
     async def distrust_chain(
         self, newest: Point, disk: PointDisk, offsets: Sequence[int], *, was_zero: bool

@@ -69,6 +69,7 @@ class StoredDisk:
     manifest: str
     digest: str
     backing: str = ""
+    writer: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class StoredDiskReport:
     bytes_changed: int | None = None
     bytes_read: int | None = None
     bytes_sent: int | None = None
+    bytes_stored: int | None = None
     bytes_zeroed: int | None = None
     bytes_skipped: int | None = None
     bytes_unchanged: int | None = None
@@ -124,6 +126,8 @@ class StoredDiskReport:
     reduction_percent: float | None = None
     bytes_per_s: int | None = None
     seconds: float | None = None
+    compression: str | None = None
+    packing_seconds: float | None = None
     cpu_seconds: float | None = None
     retries: int | None = None
     reconnects: int | None = None

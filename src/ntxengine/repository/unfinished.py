@@ -160,7 +160,7 @@ class BlockingUnfinishedPoint:
         journals = [self.resume_paths(disk.disk_id).journal for disk in disks]
         return os.path.lexists(self.path / layout.RESUME_FILE) and any(map(os.path.lexists, journals))
 
-    def disk_entry(self, disk_id: str, label: str, digest: str) -> PointDisk:
+    def disk_entry(self, disk_id: str, label: str, digest: str, *, writer: str = "") -> PointDisk:
         """Return what the record says of a disk that `add_disk` knows."""
         disk_id = layout.checked_uuid(disk_id, "disk id")
         disk = self._disks[disk_id]
@@ -172,6 +172,7 @@ class BlockingUnfinishedPoint:
             manifest=layout.manifest_name(disk_id),
             digest=digest,
             backing=disk.backing,
+            writer=writer,
         )
 
     def distrust_chain(self, newest: Point, disk: PointDisk, offsets: Sequence[int], *, was_zero: bool) -> list[str]:

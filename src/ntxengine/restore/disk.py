@@ -31,6 +31,7 @@ from ntxengine.errors import (
     TargetError,
 )
 from ntxengine.files import free_space
+from ntxengine.images.choice import OWN, ImageOptions
 from ntxengine.images.create import NewImage, create_image, make_image
 from ntxengine.images.open import open_image
 from ntxengine.repository import Chains, Point, PointDisk, Repository
@@ -49,6 +50,12 @@ class DiskFile:
     path: Path
     format: RestoreFormat
     check: bool
+    image: ImageOptions = OWN
+
+    @property
+    def writer(self) -> str:
+        """The row of WRITERS (images/create.py)."""
+        return self.image.format if self.format == "qcow2" else self.format
 
     def __str__(self) -> str:
         return f"point {self.point.id} disk {self.disk.label} ({self.disk.disk_id})"
@@ -66,18 +73,18 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
         stored = stack.enter_context(await _manifest(repository, what)) if what.check else None
         # Beside the disk: where that has room, so have its digests.
         found = stack.enter_context(Manifest.temporary(size=what.disk.size, directory=what.path.parent))
-        new = NewImage(what.path, what.disk.size)
+        new = NewImage(what.path, what.disk.size, options=what.image)
         if what.disk.size:
             connections = options.most_connections
             async with (
                 open_image(chain, timeout_s=options.timeout_s, connections=connections) as source,
-                create_image(new, what.format, options) as image,
+                create_image(new, what.writer, options) as image,
             ):
                 with _naming(what, image.device):
                     await _copy(what, source, image.device, found, options, on_progress)
                     await image.finish()
         else:
-            await make_image(new, what.format)
+            await make_image(new, what.writer)
         if stored is not None:
             await to_thread_joined(_require_same, what, stored, found)
 

@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -31,6 +31,7 @@ from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage,
 from ntxengine.files import durable
 from ntxengine.files import unfinished as unfinished_file
 from ntxengine.files.locks import take
+from ntxengine.images.choice import ImageOptions
 from ntxengine.images.open import open_image
 from ntxengine.repository import VM_FILE, Marks, Point, PointDisk, Repository
 from ntxengine.restore.disk import DiskFile, RestoreFormat, write_disk
@@ -49,7 +50,7 @@ class RestoreOptions:
     `overwrite`: replace files that exist.  `verify`: read every restored disk back, too, and compare it with the
     digests that the capture recorded.  `check` off: write what is there, compared with nothing, to save what can be
     saved.  `parallel`: disks at a time.  `bandwidth` (of all disks together) and `flush_timeout_s`: as CopyOptions has
-    them.
+    them.  `image`: how QCOW2 images are written.
     """
 
     format: RestoreFormat = "raw"
@@ -59,10 +60,13 @@ class RestoreOptions:
     parallel: int = 4
     bandwidth: Rate | Bandwidth = 0
     flush_timeout_s: float = FLUSH_TIMEOUT_S
+    image: ImageOptions = field(default_factory=ImageOptions)
 
     def __post_init__(self) -> None:
         if self.format not in RESTORE_FORMATS:
             raise OptionsError(f"format {self.format!r}: must be one of {', '.join(RESTORE_FORMATS)}")
+        if self.format != "qcow2" and self.image != ImageOptions():
+            raise OptionsError("a writer or a compression was given, and they are of QCOW2 images: choose that format")
         if self.verify and not self.check:
             raise OptionsError("reading back to verify, and comparing nothing: the two contradict each other")
         if self.parallel < 1:
@@ -230,7 +234,7 @@ class _Restore:
         self._emit(StageBegan(stage=Stage.RESTORE, **subject))
         await write_disk(
             self._repository,
-            DiskFile(self._point, disk, unfinished, self._options.format, self._options.check),
+            DiskFile(self._point, disk, unfinished, self._options.format, self._options.check, self._options.image),
             options=self._copying(),
             on_progress=ProgressAdapter(self._emit, Stage.RESTORE, subject),
         )
