@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -29,7 +30,6 @@ from ntxengine.repository import interrupted
 from ntxengine.units import utc_now
 from tests.capture.lab import MIB, Lab, Witness
 from tests.capture.test_interrupted import ROOT, servers_gone
-from tests.capture.test_lost_connections import is_writer, kill_servers
 
 SLOW = CopyOptions(bandwidth=2 * MIB, connections=1, request_size=256 * 1024)
 
@@ -83,8 +83,8 @@ def is_copied(lab: Lab, length: int) -> Callable[[], bool]:
     return lambda: any(to >= length for to in stored_to(lab).values())
 
 
-class KillsOnceStored(Witness):
-    """Kills what writes the image of a disk as soon as a journal says that so many bytes of it are stored."""
+class FailsOnceStored(Witness):
+    """Lets no file grow any more as soon as a journal says that so many bytes of a disk are stored."""
 
     def __init__(self, lab: Lab, at: int, label: str) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class KillsOnceStored(Witness):
         self._at = at
         self._label = label
         self._journal = ""
-        self.killed = 0
+        self._limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def __call__(self, event: Event) -> None:
         super().__call__(event)
@@ -102,19 +102,26 @@ class KillsOnceStored(Witness):
     def write(self, path: Path, kept: Journal) -> None:
         """Stand for journal.write: the copy cannot end before it has come back."""
         write_journal(path, kept)
-        if path.name == self._journal and kept.stored_to >= self._at and not self.killed:
-            self.killed += kill_servers(is_writer)
+        if path.name == self._journal and kept.stored_to >= self._at:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (min(self._at, MIB), self._limits[1]))
+
+    def end(self) -> None:
+        """Let them grow again."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, self._limits)
 
 
 async def interrupt(lab: Lab, *, at: int = 2 * MIB, label: str = "scsi.0", **options: Any) -> Path:
     """Let a capture fail once `at` bytes of a disk are stored; return its unfinished point."""
-    killing = KillsOnceStored(lab, at, label)
-    before, lab.make_witness = lab.make_witness, lambda: killing
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(PlaceError):
-        patch.setattr(journal, "write", killing.write)
-        await lab.capture(**{"copy": SLOW, "parallel": 1, "retry_for_s": 0, **options})
+    failing = FailsOnceStored(lab, at, label)
+    before, lab.make_witness = lab.make_witness, lambda: failing
+    try:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(PlaceError) as caught:
+            patch.setattr(journal, "write", failing.write)
+            await lab.capture(**{"copy": SLOW, "parallel": 1, "retry_for_s": 0, **options})
+    finally:
+        failing.end()
     lab.make_witness = before
-    assert any("is kept as point" in text for text in killing.warnings)
+    assert any("is kept as point" in text for text in failing.warnings), (failing.warnings, caught.value)
     (unfinished,) = lab.unfinished()
     return unfinished
 

@@ -28,6 +28,7 @@ from ntxengine.errors import (
     ToolError,
 )
 from ntxengine.events import Event, Stage, StageBegan
+from ntxengine.images.choice import ImageOptions
 from ntxengine.sim.config import GuestToolsConfig
 from ntxengine.sim.faults import HttpFault
 from tests.capture.lab import MIB, SYSTEM_SIZE, Lab, Witness
@@ -171,13 +172,17 @@ async def test_an_attached_disk_of_another_size_than_prism_says_is_refused(lab: 
     lab.assert_clean(points=0)
 
 
+DATA = 65536
+"""Where the first cluster of a disk is in an image of ours."""
+
+
 def flip_a_bit(folder: Path) -> None:
-    """Damage the last data cluster of the largest image."""
+    """Damage the first data cluster of the largest image."""
     image = max(folder.glob("*.qcow2"), key=lambda path: path.stat().st_size)
     with image.open("r+b") as file:
-        file.seek(-1000, os.SEEK_END)
+        file.seek(DATA + 1000)
         byte = file.read(1)[0]
-        file.seek(-1000, os.SEEK_END)
+        file.seek(DATA + 1000)
         file.write(bytes([byte ^ 1]))
 
 
@@ -283,7 +288,7 @@ async def test_a_missing_qemu_nbd_is_named_with_its_package(
     monkeypatch.setenv("PATH", str(tools))
 
     with pytest.raises(ToolError, match=r"qemu-nbd is not installed.*qemu-utils"):
-        await v4_lab.capture()
+        await v4_lab.capture(image=ImageOptions(writer="qemu"))
 
     v4_lab.assert_clean(points=0)
 

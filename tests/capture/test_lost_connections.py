@@ -13,6 +13,7 @@ from ntxengine.dataplane import checkpoints as due
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import PlaceError
 from ntxengine.events import Event, Progressed, Stage
+from ntxengine.images.choice import ImageOptions
 from ntxengine.images.create import ImageWriter
 from tests.capture.lab import MIB, Lab, Witness
 from tests.support.processes import processes
@@ -25,6 +26,10 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let checkpoints be made often."""
     monkeypatch.setattr(due, "DUE_S", 0.05)
     monkeypatch.setattr(due, "_SELDOMER", 0)
+
+
+BY_QEMU = ImageOptions(writer="qemu")
+"""Only of that one there is a process that can die alone."""
 
 
 def kill_servers(is_wanted: Callable[[str], bool]) -> int:
@@ -69,7 +74,7 @@ async def test_a_capture_goes_on_when_what_writes_the_image_dies(v4_lab: Lab) ->
     killing = Kills(is_writer, [MIB, 3 * MIB])
     lab.make_witness = lambda: killing
 
-    point = await lab.capture(copy=SLOW, parallel=1)
+    point = await lab.capture(copy=SLOW, parallel=1, image=BY_QEMU)
 
     assert killing.killed == 2
     assert lab.stored(point) == lab.guest()
@@ -92,7 +97,7 @@ async def test_an_increment_goes_on_when_what_writes_the_image_dies(v4_lab: Lab)
     killing = Kills(is_writer, [MIB, 3 * MIB])
     lab.make_witness = lambda: killing
 
-    point = await lab.capture(copy=SLOW, parallel=1)
+    point = await lab.capture(copy=SLOW, parallel=1, image=BY_QEMU)
 
     assert killing.killed == 2
     assert point.kind == "incremental"
@@ -121,11 +126,11 @@ async def test_who_does_not_want_to_wait_fails_at_the_first_loss(v4_lab: Lab) ->
     lab.make_witness = lambda: Kills(is_writer, [MIB])
 
     with pytest.raises(PlaceError):
-        await lab.capture(copy=SLOW, parallel=1, retry_for_s=0)
+        await lab.capture(copy=SLOW, parallel=1, retry_for_s=0, image=BY_QEMU)
 
     assert lab.points() == []
     lab.make_witness = Witness
-    point = await lab.capture()  # which goes on, if there was a checkpoint
+    point = await lab.capture(image=BY_QEMU)  # which goes on, if there was a checkpoint
     assert lab.stored(point) == lab.guest()
     lab.assert_clean(points=1)
 
@@ -144,7 +149,7 @@ async def test_a_capture_goes_on_when_what_writes_the_image_dies_once_all_is_cop
 
     monkeypatch.setattr(ImageWriter, "finish", dies_before)
 
-    point = await lab.capture(parallel=1)
+    point = await lab.capture(parallel=1, image=BY_QEMU)
 
     assert killed == [1]
     assert lab.stored(point) == lab.guest()

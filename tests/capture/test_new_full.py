@@ -12,6 +12,7 @@ import pytest
 
 from ntxengine.capture import CaptureOptions, plan_capture
 from ntxengine.errors import AttachError, ChecksumMismatch, OptionsError, RepositoryError, ToolError
+from ntxengine.images.choice import ImageOptions
 from ntxengine.prism.models import Vm
 from ntxengine.repository import Point, Repository, layout
 from tests.capture.lab import MIB, Lab
@@ -239,7 +240,7 @@ async def test_where_qemu_cannot_open_the_chain_the_error_names_the_way_out(
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
 
     with pytest.raises(ToolError, match=r"Could not read L1 table; if an image below is damaged, .*--full"):
-        await lab.capture()
+        await lab.capture(image=ImageOptions(writer="qemu"))
 
     lab.assert_clean(points=1)
 

@@ -68,7 +68,7 @@ _AUDIT = " --audit"
 """Alone no reason to begin anew: what is copied is right without, and a later capture audits."""
 
 _NEARLY = timedelta(minutes=10)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: of a limit (ulimit -f) that can be raised
 _OVER_SOON = (asyncio.CancelledError, Cancelled, AttachError, PrismBusy, PrismConnectionError, PrismTimeout)
 _ON_THE_WAY_THERE = (LockedError, NotFoundError, PrismError)
 """What a capture that begins anew would meet, too: it says nothing against what was copied."""

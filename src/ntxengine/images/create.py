@@ -17,9 +17,9 @@ from ntxengine.errors import OptionsError
 from ntxengine.images.qcow2 import Qcow2Image
 from ntxengine.images.qcow2_by_qemu import Qcow2ByQemu
 from ntxengine.images.raw import RawFile
-from ntxengine.images.writer import ImageWriter, NewImage, map_of
+from ntxengine.images.writer import ImageWriter, NewImage
 
-__all__ = ["WRITERS", "ImageWriter", "NewImage", "create_image", "make_image", "map_of", "reopen_image"]
+__all__ = ["WRITERS", "ImageWriter", "NewImage", "create_image", "make_image", "reopen_image"]
 
 WRITERS: dict[str, type[ImageWriter]] = {writer.format: writer for writer in (RawFile, Qcow2Image, Qcow2ByQemu)}
 

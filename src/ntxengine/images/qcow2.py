@@ -39,7 +39,16 @@ class Qcow2Image(ImageWriter):
         return await self._take(stack, lambda: _open(self.new))
 
     async def _open_again(self, stack: AsyncExitStack, stored_to: int) -> Device:
-        return await self._take(stack, lambda: _open_again(self.new, stored_to))
+        new = self.new
+        if not await to_thread_joined(map_of(new.path).exists):
+            if stored_to < new.size:
+                raise RepositoryError(
+                    f"{new.path}: {map_of(new.path).name} is missing, or something else wrote the image"
+                )
+            # It was whole already.  Whoever wrote it, it is looked at as a whole.
+            await to_thread_joined(qemu_img.check, new.path, size=new.size, backing=new.backing)
+            await qemu_img.mend([new.path, *new.below])
+        return await self._take(stack, lambda: _open(new, min(stored_to, new.size)))
 
     async def _take(self, stack: AsyncExitStack, opening: Callable[[], Device]) -> Device:
         device = await acquire_in_thread(opening, give_back=Device.close)
@@ -67,17 +76,6 @@ def _open(new: NewImage, again_from: int | None = None) -> Device:
             zstd_level=new.options.zstd_level,
             again_from=again_from,
         )
-
-
-def _open_again(new: NewImage, stored_to: int) -> Device:
-    device = _open(new, min(stored_to, new.size))
-    try:
-        if not map_of(new.path).exists():  # whole already: is it the right one?
-            qemu_img.check(new.path, size=new.size, backing=new.backing)
-    except BaseException:
-        device.close()
-        raise
-    return device
 
 
 def _make_empty(new: NewImage) -> Path:

@@ -125,7 +125,7 @@ def remove(folder: Path) -> None:
 
 def clean(folder: Path, disk_ids: set[str]) -> None:
     """Remove what a killed capture left in its unfinished point and nobody goes on with.  Errors: TargetError."""
-    names = (layout.image_name, layout.manifest_name, layout.changes_name, layout.journal_name)
+    names = (layout.image_name, layout.map_name, layout.manifest_name, layout.changes_name, layout.journal_name)
     kept = {layout.RESUME_FILE, *(name(disk_id) for disk_id in disk_ids for name in names)}
     for path in sorted(folder.iterdir()):
         if path.name not in kept:

@@ -113,6 +113,11 @@ def journal_name(disk_id: str) -> str:
     return f"disk-{disk_id}.journal"
 
 
+def map_name(disk_id: str) -> str:
+    """Return the name of what tells where the clusters of an image are that is not whole (images/writer.py)."""
+    return f"{image_name(disk_id)}.map"
+
+
 def is_for_resuming(name: str) -> bool:
     """Say whether a file of an unfinished point is of no use to a point."""
     return name == RESUME_FILE or name.endswith((".changes", ".journal", ".map"))

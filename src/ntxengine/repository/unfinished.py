@@ -24,7 +24,7 @@ from typing import Any
 from ntxengine.errors import NtxError, OptionsError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.images import qemu_img
-from ntxengine.images.create import NewImage, map_of
+from ntxengine.images.create import NewImage
 from ntxengine.repository import distrust, interrupted, layout, point, stored, sums
 from ntxengine.repository.chain import images_of, open_manifest
 from ntxengine.repository.distrust import Distrust
@@ -148,10 +148,9 @@ class BlockingUnfinishedPoint:
         """Remove what an interrupted capture left of a disk, which begins again.  Errors: TargetError."""
         self._check_open()
         disk_id = layout.checked_uuid(disk_id, "disk id")
-        names = (layout.journal_name, layout.changes_name, layout.manifest_name, layout.image_name)
+        names = (layout.journal_name, layout.changes_name, layout.manifest_name, layout.image_name, layout.map_name)
         for name in names:  # the journal first: without it nobody goes on
             durable.remove_tree(self.path / name(disk_id))
-        durable.remove_tree(map_of(self.path / layout.image_name(disk_id)))
         self._disks.pop(disk_id, None)
 
     def has_progress(self) -> bool:
