@@ -21,7 +21,8 @@ enum ntx_op { NTX_OP_READ, NTX_OP_WRITE, NTX_OP_ZERO, NTX_OP_FLUSH, NTX_OP_MAP }
 struct ntx_io {
     enum ntx_op op;
     uint64_t offset;         /* multiple of min_block */
-    uint64_t length;         /* ends where ntx_device_may_end_at(); READ and WRITE at most max_payload */
+    uint64_t length;         /* ends where ntx_device_may_end_at(); READ and WRITE at most max_payload.  READ, after
+                              * reaping: what there was, when the device has_ended within it or before */
     uint64_t stored;         /* WRITE, after reaping: bytes kept for it.  length, unless the device set less */
     uint64_t packing_ns;     /* WRITE, after reaping: what of the time was for making it smaller */
     void *data;              /* READ: filled.  WRITE: sent, not changed */
@@ -73,6 +74,8 @@ struct ntx_device {
     uint64_t submitted; /* number of the last request, but for flushes */
     uint64_t old_up_to; /* requests up to this one are old: whoever waits for them says from when on, ... */
     unsigned old;       /* ... and so many of them are in flight */
+    bool is_patient;    /* its peer may take as long as it wants, and requests in flight may be given up at any time */
+    bool has_ended;     /* only now is known where it ends: info.size says, and what was read behind it is shorter */
     bool lost;          /* the connection is of no use any more: submit() refuses */
     const void *unread; /* data of a WRITE that was answered, perhaps before the peer had read it: still not to be
                          * changed. Never more than one: whoever answers a later request has read what came before it */

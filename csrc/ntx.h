@@ -135,6 +135,7 @@ struct ntx_device;
 #define NTX_DEVICE_DISCARDS (1u << 9)    /* null: nothing is stored */
 #define NTX_DEVICE_TCP (1u << 10)        /* reached over TCP */
 #define NTX_DEVICE_SHORT_TAIL (1u << 11) /* size need not be a multiple of min_block: its last block may be shorter */
+#define NTX_DEVICE_IN_ORDER (1u << 12)   /* written from its beginning on, without a gap: only with all extents */
 
 struct ntx_device_info {
     uint64_t size;            /* bytes */
@@ -143,7 +144,7 @@ struct ntx_device_info {
     uint32_t preferred_block; /* power of two */
     uint32_t max_payload;     /* largest READ or WRITE, a multiple of min_block */
     uint32_t flags;           /* NTX_DEVICE_* */
-    char kind[16];            /* "file", "nbd", "null", "pattern", "mapped", "chain", "qcow2" */
+    char kind[16];            /* "file", "nbd", "null", "pattern", "mapped", "chain", "qcow2", "pipe" */
     char name[256];           /* for messages: a path, or an NBD URI; may be cut, never holds a secret */
 };
 
@@ -280,15 +281,15 @@ int ntx_open_mapped(const char *name, uint64_t size, const int *fds, size_t fd_c
                     struct ntx_error *err);
 
 /*
- * The disk in a chain of images in QCOW2 format, for reading: what we write, and what qemu writes with clusters of 64
- * KiB, compressed by zstd or not at all.  Whatever else it is, it is for a qemu to read: -ENOTSUP. Ownership: every
- * descriptor is duplicated; the caller closes *device. Units:     fds are of regular files, open for reading, the
- * nearest image first; names of backing files in headers are not looked at.  The disk is as long as the nearest image.
- * Memory: 8 bytes for 512 MiB of each image, and for each connection less than 1 MiB. Threads:   blocks: L1 tables are
- * read, and all tables of an image that is not said to be compressed by zstd. Errors:    0, or -ENOTSUP, -EUCLEAN
- * (DEVICE: damaged), -EINVAL (no image, too many, no regular file), -ENOMEM, -errno of fcntl/fstat/pread.  Other damage
- * is an error of what is read or mapped there: -EUCLEAN; a file that is cut off later: -EIO.  Each names the file and
- * the place in it.
+ * The disk in a chain of images in QCOW2 format, for reading: what we write, and what qemu writes with clusters of
+ * 64 KiB, compressed by zstd or not at all.  Whatever else it is, it is for a qemu to read: -ENOTSUP.
+ * Ownership: every descriptor is duplicated; the caller closes *device.
+ * Units:     fds are of regular files, open for reading, the nearest image first; names of backing files in headers are
+ *            not looked at.  The disk is as long as the nearest image.  In memory are 8 bytes for 512 MiB of each
+ * image, and for each connection less than 1 MiB. Threads:   blocks: L1 tables are read, and all tables of an image
+ * that is not said to be compressed by zstd. Errors:    0, or -ENOTSUP, -EUCLEAN (DEVICE: damaged), -EINVAL (no image,
+ * too many, no regular file), -ENOMEM, -errno of fcntl/fstat/pread.  Other damage is an error of what is read or mapped
+ * there: -EUCLEAN; a file that is cut off later: -EIO.  Each names the file and the place in it.
  */
 int ntx_open_qcow2_chain(const char *name, const int *fds, size_t count, struct ntx_device **device,
                          struct ntx_error *err);
@@ -303,6 +304,19 @@ int ntx_open_qcow2_chain(const char *name, const int *fds, size_t count, struct 
  */
 int ntx_map_images(struct ntx_device *device, uint64_t offset, uint64_t length, struct ntx_mapped_extent *extents,
                    size_t capacity, size_t *count, struct ntx_error *err);
+
+/*
+ * A pipe, a socket or a file that somebody else has opened, read or written in order from where it stands.  One
+ * connection; what it waits for has no time limit, but ends with a job that is cancelled.
+ * Ownership: fd is duplicated, or opened anew; the caller closes *device.  name is for messages, and copied.
+ * Units:     size in bytes.  NTX_OPEN_READ: how many will come, and no more; fewer are an error, unless may_end: then
+ *            size is a bound, and the device's size what came once that is known, at the end of a job.  Nothing at all
+ *            is an error.  NTX_OPEN_WRITE: a bound, and may_end is not looked at.
+ * Errors:    0, or -EINVAL, -ENOMEM, -errno of fstat/fcntl.  While it is used: -ENODATA (it ended), -EFBIG (it did
+ * not), -EPIPE (its reader is gone).  SIGPIPE has to be blocked or ignored.
+ */
+int ntx_open_pipe(int fd, enum ntx_open_mode mode, const char *name, uint64_t size, bool may_end,
+                  struct ntx_device **device, struct ntx_error *err);
 
 /* What the device is.  Never fails; valid until ntx_close(). */
 const struct ntx_device_info *ntx_device_info(const struct ntx_device *device);

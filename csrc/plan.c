@@ -46,6 +46,14 @@ int ntx_plan_feed(struct ntx_plan *plan, const struct ntx_extent *extents, size_
     return 0;
 }
 
+void ntx_plan_cut(struct ntx_plan *plan, uint64_t end)
+{
+    plan->size = end;
+    plan->count = 0;
+    plan->bytes = 0;
+    plan->ended = true;
+}
+
 /* Everything before this has been fed: extents ascend. */
 static uint64_t complete_end(const struct ntx_plan *plan)
 {

@@ -58,6 +58,9 @@ void ntx_plan_destroy(struct ntx_plan *plan);
 int ntx_plan_feed(struct ntx_plan *plan, const struct ntx_extent *extents, size_t count, size_t *taken,
                   struct ntx_error *err);
 
+/* The disk ends at end: what was fed and not taken lies behind it, and is forgotten; no more will come. */
+void ntx_plan_cut(struct ntx_plan *plan, uint64_t end);
+
 /* Less than half full, or with nothing that can be taken, and more may come. */
 bool ntx_plan_wants_extents(const struct ntx_plan *plan);
 

@@ -91,6 +91,14 @@ void ntx_scheduler_feed_end(struct ntx_scheduler *scheduler)
     pthread_mutex_unlock(&scheduler->lock);
 }
 
+void ntx_scheduler_cut(struct ntx_scheduler *scheduler, uint64_t end)
+{
+    pthread_mutex_lock(&scheduler->lock);
+    ntx_plan_cut(&scheduler->plan, end);
+    tell_if_done_locked(scheduler);
+    pthread_mutex_unlock(&scheduler->lock);
+}
+
 bool ntx_scheduler_wants_extents(struct ntx_scheduler *scheduler)
 {
     pthread_mutex_lock(&scheduler->lock);

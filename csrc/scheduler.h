@@ -71,6 +71,8 @@ void ntx_scheduler_destroy(struct ntx_scheduler *scheduler);
 int ntx_scheduler_feed(struct ntx_scheduler *scheduler, const struct ntx_extent *extents, size_t count, size_t *taken,
                        struct ntx_error *err);
 void ntx_scheduler_feed_end(struct ntx_scheduler *scheduler);
+/* There is nothing at end or behind it: what was fed and not taken lies there, and no more will come. */
+void ntx_scheduler_cut(struct ntx_scheduler *scheduler, uint64_t end);
 bool ntx_scheduler_wants_extents(struct ntx_scheduler *scheduler);
 
 /* Next work range for the worker of that rank; waits for the feed, and while no more workers than its rank are

@@ -67,6 +67,37 @@ static bool is_rate_limited(const struct ntx_worker *w)
 
 /* ------------------------------------------------------------------------------------------- the source */
 
+/* Only now is known where the source ends: what was to be read behind it is nothing. */
+static void end_disk(struct ntx_worker *w)
+{
+    uint64_t end = w->source->info.size;
+
+    if (w->cursor.size == end)
+        return;
+    ntx_cursor_cut(&w->cursor, end);
+    ntx_ranges_cut(&w->ranges, end);
+    ntx_scheduler_cut(w->scheduler, end);
+    if (w->held.range != NULL)
+        ntx_ranges_unref(&w->ranges, w->held.range);
+    w->held.range = NULL;
+}
+
+/* Cut what was read to what there was; false: nothing, and the slot is free again. */
+static bool keep_read(struct ntx_worker *w, struct ntx_slot *slot)
+{
+    struct ntx_work_range *range = slot->span.range;
+
+    if (!w->source->has_ended)
+        return true;
+    end_disk(w);
+    slot->span.end = slot->span.start + slot->read.length;
+    if (slot->read.length > 0)
+        return true;
+    ntx_slots_give_back(&w->slots, slot, NULL);
+    ntx_ranges_unref(&w->ranges, range);
+    return false;
+}
+
 /* Reads that arrived get their digests, and are ready to be sent. */
 static int reap_source(struct ntx_worker *w, bool *moved, struct ntx_error *err)
 {
@@ -81,6 +112,8 @@ static int reap_source(struct ntx_worker *w, bool *moved, struct ntx_error *err)
         w->reading--;
         if (io->result < 0)
             return ntx_device_error_of(w->source, io, err);
+        if (!keep_read(w, slot))
+            continue;
         ntx_count(&w->counters.read, io->length);
         uint64_t since = ntx_now_ns();
         int rc = ntx_digester_take_data(&w->digester, &slot->span, slot->data, err);
@@ -377,7 +410,8 @@ static void drain(struct ntx_worker *w, struct ntx_device *device, uint64_t bega
         uint64_t now_ns = ntx_now_ns();
         uint64_t most_ns = ntx_stop_is_set(&w->scheduler->cancel) ? CANCELLED_DRAIN_NS : DRAIN_NS;
         uint64_t until_ns = ntx_min64(ntx_deadline_ns(began_ns, w->wait.timeout_ms), began_ns + most_ns);
-        device->lost = device->fd < 0 || now_ns >= until_ns || device->ops->advance(device, &ignored) < 0;
+        device->lost =
+            device->fd < 0 || device->is_patient || now_ns >= until_ns || device->ops->advance(device, &ignored) < 0;
         /* This end only: nobody takes from the other what it has, and the wait would be over at once. */
         if (!device->lost && device->done_first == NULL)
             ntx_wait_for_device(device, &w->scheduler->cancel, now_ns, until_ns);
@@ -389,6 +423,7 @@ int ntx_worker_run(struct ntx_worker *w, struct ntx_error *err)
     w->cursor.source = w->source;
     w->cursor.can_map = (w->source->info.flags & NTX_DEVICE_CAN_MAP) != 0 && !w->scheduler->options.reads_all;
     w->outbox.target = w->target;
+    w->outbox.in_order = (w->target->info.flags & NTX_DEVICE_IN_ORDER) != 0;
     w->outbox.zero_run.writes_zeros = (w->target->info.flags & NTX_DEVICE_CAN_ZERO) == 0;
     int rc = 0;
     while (!is_finished(w)) {

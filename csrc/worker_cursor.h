@@ -51,6 +51,12 @@ void ntx_cursor_begin(struct ntx_cursor *cursor, struct ntx_work_range *range);
  */
 int ntx_cursor_next(struct ntx_cursor *cursor, struct ntx_span *span, struct ntx_error *err);
 
+/* The disk ends there, before where it was thought to end. */
+static inline void ntx_cursor_cut(struct ntx_cursor *cursor, uint64_t size)
+{
+    cursor->size = size;
+}
+
 /* map_io was answered. */
 void ntx_cursor_mapped(struct ntx_cursor *cursor);
 

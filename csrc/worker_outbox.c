@@ -209,10 +209,36 @@ static void give_back_if_empty(struct ntx_outbox *o, struct ntx_slot *slot)
     ntx_ranges_unref(o->ranges, range);
 }
 
+void ntx_outbox_add_in_order(struct ntx_outbox *o, struct ntx_slot *slot)
+{
+    struct ntx_slot **at = &o->ready_first;
+
+    while (*at != NULL && (*at)->span.start < slot->span.start)
+        at = &(*at)->next;
+    slot->next = *at;
+    *at = slot;
+    if (slot->next == NULL)
+        o->ready_last = slot;
+}
+
+/* It is the span's turn. */
+static bool may_emit(const struct ntx_outbox *o, const struct ntx_span *span)
+{
+    return !o->in_order || span->at == o->sent_to;
+}
+
+static int emit_next(struct ntx_outbox *o, struct ntx_span *span, struct ntx_slot *slot, struct ntx_error *err)
+{
+    int rc = emit_span(o, span, slot, err);
+
+    o->sent_to = span->at;
+    return rc;
+}
+
 int ntx_outbox_send(struct ntx_outbox *o, bool *moved, struct ntx_error *err)
 {
-    if (o->zero_span.range != NULL) {
-        int rc = emit_span(o, &o->zero_span, NULL, err);
+    if (o->zero_span.range != NULL && may_emit(o, &o->zero_span)) {
+        int rc = emit_next(o, &o->zero_span, NULL, err);
         if (rc != 1)
             return rc;
         *moved = true;
@@ -220,9 +246,9 @@ int ntx_outbox_send(struct ntx_outbox *o, bool *moved, struct ntx_error *err)
         o->zero_span.range = NULL;
         ntx_ranges_unref(o->ranges, range);
     }
-    while (o->ready_first != NULL) {
+    while (o->ready_first != NULL && may_emit(o, &o->ready_first->span)) {
         struct ntx_slot *slot = o->ready_first;
-        int rc = emit_span(o, &slot->span, slot, err);
+        int rc = emit_next(o, &slot->span, slot, err);
         if (rc != 1)
             return rc;
         *moved = true;

@@ -31,6 +31,8 @@ struct ntx_outbox {
     struct ntx_device *target;
     bool target_is_zero; /* zeros need not be written */
     bool compares;       /* spans may have blocks that are the same as in the reference */
+    bool in_order;       /* the target is written from its beginning on; the spans cover all of it */
+    uint64_t sent_to;    /* then: where the next span begins */
     struct ntx_ranges *ranges;
     struct ntx_slots *slots;
     struct ntx_counters *counters;
@@ -53,9 +55,16 @@ int ntx_outbox_init(struct ntx_outbox *outbox, unsigned request_count, const str
                     struct ntx_ranges *ranges, struct ntx_slots *slots, struct ntx_counters *counters);
 void ntx_outbox_destroy(struct ntx_outbox *outbox);
 
+/* The same where they have to be sent in order, whichever was read first. */
+void ntx_outbox_add_in_order(struct ntx_outbox *outbox, struct ntx_slot *slot);
+
 /* Take over a slot that was read and digested; or set zero_span. */
 static inline void ntx_outbox_add(struct ntx_outbox *outbox, struct ntx_slot *slot)
 {
+    if (outbox->in_order) {
+        ntx_outbox_add_in_order(outbox, slot);
+        return;
+    }
     slot->next = NULL;
     if (outbox->ready_last != NULL)
         outbox->ready_last->next = slot;

@@ -44,6 +44,25 @@ void ntx_ranges_unref(struct ntx_ranges *ranges, struct ntx_work_range *range)
     ranges->free = range;
 }
 
+static void cut(struct ntx_work_range *range, uint64_t end)
+{
+    while (range->count > 0 && range->extents[range->count - 1].offset >= end)
+        range->bytes -= range->extents[--range->count].length;
+    if (range->count == 0)
+        return;
+    struct ntx_extent *last = &range->extents[range->count - 1];
+    uint64_t length = ntx_min64(last->length, end - last->offset);
+    range->bytes -= last->length - length;
+    last->length = length;
+}
+
+void ntx_ranges_cut(struct ntx_ranges *ranges, uint64_t end)
+{
+    for (size_t i = 0; i < ranges->count; i++)
+        if (ranges->all[i].references > 0)
+            cut(&ranges->all[i], end);
+}
+
 uint64_t ntx_ranges_low(const struct ntx_ranges *ranges)
 {
     uint64_t low = UINT64_MAX;

@@ -30,6 +30,9 @@ static inline void ntx_ranges_count_done(struct ntx_ranges *ranges, struct ntx_w
     ntx_count(&ranges->counters->done, bytes);
 }
 
+/* There is nothing at end or behind it, also in those that somebody refers to. */
+void ntx_ranges_cut(struct ntx_ranges *ranges, uint64_t end);
+
 /* The first byte of the blocks of the ranges that somebody refers to; UINT64_MAX: of none. */
 uint64_t ntx_ranges_low(const struct ntx_ranges *ranges);
 

@@ -27,7 +27,7 @@ static int flush_timed_out(unsigned timeout_ms, struct ntx_device *target, struc
 static uint64_t due_ns_of(struct ntx_device *device, unsigned requests, unsigned timeout_ms, uint64_t now_ns,
                           uint64_t *due_ns)
 {
-    if (requests == 0)
+    if (requests == 0 || device->is_patient)
         return UINT64_MAX;
     if (device->old == 0) {
         device->old_up_to = device->submitted;
@@ -84,7 +84,8 @@ int ntx_wait(struct ntx_wait *wait, struct ntx_device *source, struct ntx_device
         return 0;
     if (wait->limited_until_ns > now_ns)
         until_ns = ntx_min64(until_ns, wait->limited_until_ns);
-    if (until_ns == UINT64_MAX) /* the rate limit, all that was waited for, has just ended */
+    bool waits_for_end = source->in_flight > 0 || target->in_flight > 0;
+    if (until_ns == UINT64_MAX && !waits_for_end) /* the rate limit, all that was waited for, has just ended */
         return 0;
     if (interval_ns != UINT64_MAX)
         until_ns = ntx_min64(until_ns, now_ns + interval_ns);

@@ -34,6 +34,8 @@ C_LAYERS = {
     "device_file_open": NTX | {"bytes", "device", "device_file", "error"},
     "device_null": NTX | {"bytes", "device", "error"},
     "device_pattern": NTX | {"bytes", "device", "error"},
+    "device_pipe": NTX | {"bytes", "device", "error", "file_io", "zero"},
+    "device_pipe_open": NTX | {"device", "device_pipe", "error"},
     "file_bytes": NTX | {"bytes", "error"},
     "device_mapped": NTX | {"bytes", "device", "error", "file_bytes"},
     # images in QCOW2 format

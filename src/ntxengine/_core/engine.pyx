@@ -119,6 +119,19 @@ cdef class Device:
         return self
 
     @staticmethod
+    def open_pipe(int fd, bytes name, *, bint write=False, uint64_t size, bint may_end=False):
+        """Open what a descriptor stands for, to be read or written in order; the descriptor stays the caller's.
+
+        `may_end`: `size` is a bound, and where it ends is known at the end of a job.
+        """
+        cdef Device self = Device.__new__(Device)
+        cdef ntx.ntx_error err
+        cdef ntx.ntx_open_mode mode = ntx.NTX_OPEN_WRITE if write else ntx.NTX_OPEN_READ
+        if ntx.ntx_open_pipe(fd, mode, name, size, may_end, &self.device, &err) < 0:
+            _raise(&err)
+        return self
+
+    @staticmethod
     def open_mapped(bytes name, uint64_t size, fds, extents):
         """Open a disk made of pieces of files; their descriptors are duplicated."""
         cdef Device self = Device.__new__(Device)

@@ -25,6 +25,7 @@ cdef extern from "ntx.h" nogil:
     enum: NTX_DEVICE_DISCARDS
     enum: NTX_DEVICE_TCP
     enum: NTX_DEVICE_SHORT_TAIL
+    enum: NTX_DEVICE_IN_ORDER
 
     enum ntx_error_class:
         NTX_E_NONE
@@ -211,6 +212,8 @@ cdef extern from "ntx.h" nogil:
     int ntx_open_pattern(uint64_t size, ntx_device **device, ntx_error *err)
     int ntx_open_qcow2(const ntx_qcow2_options *options, ntx_device **device, ntx_error *err)
     int ntx_finish(ntx_device *device, ntx_error *err)
+    int ntx_open_pipe(int fd, ntx_open_mode mode, const char *name, uint64_t size, bool_t may_end, ntx_device **device,
+                      ntx_error *err)
     int ntx_open_mapped(const char *name, uint64_t size, const int *fds, size_t fd_count,
                         const ntx_mapped_extent *extents, size_t count, ntx_device **device, ntx_error *err)
     const ntx_device_info *ntx_device_info_of "ntx_device_info"(const ntx_device *device)
