@@ -17,7 +17,7 @@ from tests.cli.ntx import all_commands, assert_refused, ntx
         (["restore", "db01", "nbd://host/", "--from", "r"], "ntx copy FILE nbd://host/"),
         (["points", "--repository", "s3://bucket/ntx"], "only a path"),
         (["copy", "pattern:64K", "localhost:10899"], "write nbd://localhost:10899/"),
-        (["copy", "pattern:64K", "-"], "standard input and output"),
+        (["checksum", "-"], "only `ntx copy`"),
         (["copy", "pattern:64K", "null"], "write null:"),
         (["copy", "pattern:64K", "null:", "--manifest", "nbd:host"], "nbd://host/"),
         (["sim", "--state", "nbd://host/"], "./nbd://host/"),

@@ -88,6 +88,7 @@ class Documents:
 
     def _data_plane(self) -> None:
         self.run("copy", "pattern:1M", "new.raw", "--dry-run")
+        self.run("copy", "-", "streamed.raw", "--dry-run")
         self.run("copy", "pattern:1M", "new.raw", "--verify")
         self.run("map", "new.raw")
         self.run("checksum", "new.raw")

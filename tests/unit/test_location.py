@@ -11,7 +11,6 @@ from ntxengine.errors import OptionsError
 @pytest.mark.parametrize(
     ("text", "right"),
     [
-        ("-", "standard input and output"),
         ("null", "write null:"),
         ("NULL", "write null:"),
         ("pattern", "write pattern:SIZE"),

@@ -27,11 +27,13 @@ from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FILE
 from ntxengine.cli.progress import View
 from ntxengine.cli.run import run
+from ntxengine.cli.streamed import plan_streamed, screen_for_streams
 from ntxengine.cli.text import plural
+from ntxengine.cli.values import SIZE
 from ntxengine.copying import CopyRequest, CopyResult, DiskCopyReport, Telling, copy_disk, open_source_of
 from ntxengine.dataplane.copy import CopyOptions, CopyReport
 from ntxengine.dataplane.extents import ExtentFile
-from ntxengine.dataplane.location import parse
+from ntxengine.dataplane.location import STREAM, parse
 from ntxengine.dataplane.open import check_new
 from ntxengine.dataplane.security import ConnectionOptions
 from ntxengine.errors import OptionsError
@@ -74,6 +76,7 @@ from ntxengine.units import format_size
 @image_options
 @retry_for_option
 @click.option("--verify", is_flag=True, help="Read the target back and compare it with what was read.")
+@click.option("--size", type=SIZE, help="How many bytes come from standard input, where SOURCE is -.")
 @click.option("--overwrite", is_flag=True, help="Write into a file that exists and has the size of the source.")
 @click.option("--target-is-zero", is_flag=True, help="The target reads as zero: zeros need not be written.")
 @transfer_options
@@ -91,6 +94,7 @@ def copy_command(
     image: ImageOptions,
     retry_for_s: float,
     verify: bool,
+    size: int | None,
     overwrite: bool,
     target_is_zero: bool,
     transfer: TransferOptions,
@@ -109,6 +113,8 @@ def copy_command(
 
     A lost connection to a server is tried again, and the copy goes on where it was.
 
+    - is standard input or standard output: a pipe is copied to its end, in order, once.
+
     \b
     Examples:
       ntx copy disk.raw nbd://server/disk0 --connections 8 --verify
@@ -118,7 +124,10 @@ def copy_command(
       ntx copy disk.raw /dev/sdb --extents changed.json --json
       ntx copy disk.qcow2 /dev/sdb --source-format qcow2
       ntx copy nbd://server/disk0 disk.raw --journal disk.journal
+      zcat disk.raw.gz | ntx copy - nbd://server/disk0
+      ntx copy nbd://server/disk0 - | zstd > disk.raw.zst
     """
+    screen = screen_for_streams(source, target, screen)
     request = CopyRequest(
         source=source,
         target=target,
@@ -129,6 +138,7 @@ def copy_command(
         manifest_file=manifest_file,
         journal_file=journal_file,
         retry_for_s=retry_for_s,
+        size=size,
         verify=verify,
         overwrite=overwrite,
         options=transfer.over(CopyOptions(target_is_zero=target_is_zero)),
@@ -222,6 +232,8 @@ def _rest_row(size: int, target_size: int) -> list[tuple[str, str]]:
 
 async def _plan(request: CopyRequest, screen: Screen) -> dict[str, Any]:
     """Find out what would be copied; neither end is changed."""
+    if request.is_from_stream or request.is_to_stream:
+        return await plan_streamed(request, screen)
     async with open_source_of(request) as source:
         with screen.view() as view, await _extents(request, source, view) as extents:
             location = parse(request.target)
@@ -259,12 +271,15 @@ def _show_plan(plan: dict[str, Any], screen: Screen) -> None:
         screen.result(plan)
         return
     way = "a new file" if plan["target_is_new"] else "overwritten in place"
-    screen.pairs(
-        [
-            ("would copy", f"{plan['source']} ({format_size(plan['size'])})"),
-            ("to", f"{plan['target']} ({way})"),
-            ("data", format_size(plan["bytes_data"])),
-            ("zero", format_size(plan["bytes_zero"])),
-            *_rest_row(plan["size"], plan["target_size"]),
-        ]
-    )
+    if plan["target"] == STREAM:
+        way = "standard output"
+    size = plan["size"]
+    rows = [
+        ("would copy", f"{plan['source']} ({'all that comes' if size is None else format_size(size)})"),
+        ("to", f"{plan['target']} ({way})"),
+    ]
+    if plan["bytes_data"] is not None:
+        rows += [("data", format_size(plan["bytes_data"])), ("zero", format_size(plan["bytes_zero"]))]
+    if size is not None:
+        rows += _rest_row(size, plan["target_size"])
+    screen.pairs(rows)

@@ -38,6 +38,8 @@ class Screen:
     is_wide: bool = False
     tells_of_work: bool = False
     """What is printed is no result, but tells of work that is done, and well."""
+    on_stderr: bool = False
+    """stdout is what a copy writes to: not a byte of ours may be in it."""
 
     def after_work(self, *, is_good: bool = True) -> Screen:
         """Return what tells of work that is done: stdout that fails changes nothing any more.
@@ -58,7 +60,11 @@ class Screen:
 
     def line(self, text: str = "", *, mark: str = "") -> None:
         """Print one line of a result.  Whatever is in it is shown, never obeyed, but for a `mark` in front."""
-        if not (self.quiet and self.tells_of_work):
+        if self.quiet and self.tells_of_work:
+            return
+        if self.on_stderr:
+            messages.say("note", mark + printable(text))
+        else:
             click.echo(mark + printable(text))
 
     def note(self, text: str) -> None:

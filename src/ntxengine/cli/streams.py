@@ -138,6 +138,14 @@ _OUT = Stream(1, "stdout", is_strict=True, patience_ms=None)
 _ERR = Stream(2, "stderr", is_strict=False, patience_ms=0, max_kept=MAX_KEPT)
 
 
+_closed: set[int] = set()
+
+
+def was_closed(descriptor: int) -> bool:
+    """Return whether a descriptor was closed when we were started: what is there now leads nowhere."""
+    return descriptor in _closed
+
+
 def take_over() -> None:
     """Make sys.stdin, sys.stdout and sys.stderr usable, whatever they are.  First of all, before a file is opened.
 
@@ -147,6 +155,7 @@ def take_over() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
+            _closed.add(descriptor)
             # The lowest number that is free, and inherited by what we start, like a descriptor that was given to us.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:

@@ -9,6 +9,7 @@ from ntxengine.dataplane.copy import CopyOptions, CopyReport
 from ntxengine.dataplane.location import parse
 from ntxengine.dataplane.retry import MAX_PATIENCE_S, Patience
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions
+from ntxengine.dataplane.standard import check_stdin, check_stdout
 from ntxengine.errors import OptionsError
 from ntxengine.files.identity import is_same
 from ntxengine.images.choice import OWN, ImageOptions
@@ -20,7 +21,8 @@ from ntxengine.images.targets import TargetSpec
 class CopyRequest:
     """What to copy, and what else to do.
 
-    `retry_for_s`: as Patience.  `wants_digest`: of the whole disk, if that is copied.
+    `size`: the bytes that come from standard input.  `retry_for_s`: as Patience.  `wants_digest`: of the whole disk, if
+    that is copied.
     """
 
     source: str
@@ -31,6 +33,7 @@ class CopyRequest:
     extents_file: Path | None = None
     manifest_file: Path | None = None
     journal_file: Path | None = None
+    size: int | None = None
     verify: bool = False
     overwrite: bool = False
     wants_digest: bool = True
@@ -49,6 +52,16 @@ class CopyRequest:
         return self.wants_digest or self.verify or self.manifest_file is not None or self.journal_file is not None
 
     @property
+    def is_from_stream(self) -> bool:
+        """Whether the source is standard input."""
+        return parse(self.source).kind == "stream"
+
+    @property
+    def is_to_stream(self) -> bool:
+        """Whether the target is standard output."""
+        return parse(self.target).kind == "stream"
+
+    @property
     def is_checkpointed(self) -> bool:
         """Whether it can be of use to know how far it got."""
         is_served = any(parse(text).kind.startswith("nbd") for text in (self.source, self.target))
@@ -63,6 +76,7 @@ class CopyRequest:
 
     def check(self) -> None:
         """Refuse what cannot work before anything is opened.  Errors: OptionsError."""
+        check_streams(self)
         check_source(self.source, self.said.format)
         if not (self.journal_file is not None and self.journal_file.exists()):
             check_target(self.target, self.target_format, self.image)  # of a copy that goes on it may be whole already
@@ -85,6 +99,30 @@ class CopyRequest:
             for other, another in given[:at]:
                 if is_same(file, another):
                     raise OptionsError(f"{option}: {file} and {other} are one file: name another")
+
+
+def check_streams(request: CopyRequest) -> None:
+    """Refuse what cannot be had of what has no places, only what comes next.  Errors: OptionsError."""
+    if not request.is_from_stream and request.size is not None:
+        raise OptionsError("--size: only of standard input: any other SOURCE has a size")
+    if not request.is_from_stream and not request.is_to_stream:
+        return
+    if request.journal_file is not None:
+        raise OptionsError("--journal: standard input and output cannot be gone on with: write a path")
+    if request.extents_file is not None:
+        raise OptionsError("--extents: of standard input and output all is copied, in order")
+    if (request.options.connections or 1) > 1:
+        raise OptionsError("--connections: standard input and output are one connection")
+    if request.is_to_stream and request.verify:
+        raise OptionsError("--verify: standard output cannot be read back")
+    if request.is_to_stream and request.options.target_is_zero:
+        raise OptionsError("--target-is-zero: to standard output zeros are written like all else")
+    if request.size is not None and request.size < 1:
+        raise OptionsError("--size: a disk has one byte at least")
+    if request.is_from_stream:
+        check_stdin()
+    if request.is_to_stream:
+        check_stdout()
 
 
 @dataclass(frozen=True)

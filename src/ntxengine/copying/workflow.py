@@ -21,6 +21,7 @@ from ntxengine.copying.journaled import keeping_journal
 from ntxengine.copying.kept import Kept, keeping_nothing
 from ntxengine.copying.passes import Pass, total_below
 from ntxengine.copying.request import CopyRequest, CopyResult, DiskCopyReport
+from ntxengine.copying.streamed import copy_streamed
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.blocks import untouched
 from ntxengine.dataplane.copy import Checkpoints, CopyReport, OnProgress, Progress
@@ -65,6 +66,8 @@ async def copy_disk(request: CopyRequest, telling: Telling) -> CopyResult:
             SourceError, TargetError, NbdError, TransferTimeout, ToolError, MachineError, ChecksumMismatch.
     """
     await to_thread_joined(request.check)
+    if request.is_from_stream or request.is_to_stream:
+        return await copy_streamed(request, telling.progress, telling.map, lambda: open_source_of(request))
     async with AsyncExitStack() as first:
         source = await first.enter_async_context(open_source_of(request))
         size = source.size

@@ -10,7 +10,7 @@ open.py           devices: a file, a block device, an NBD export, made new or op
 connect.py        NBD servers: names looked up, addresses tried, given up when cancelled
 security.py       how their connections are kept from others        tls.py            keys and certificates
 ssh_uri.py        NBD servers behind an ssh server: their URIs       through_ssh.py    their tunnels
-location.py       what names them: paths and URIs
+location.py       what names them: paths and URIs                   standard.py       standard input and output
 extents.py        which bytes: arrays and files of extents          extents_json.py   the same as JSON
 mapping.py        what a device says lies where
 manifest.py       the digest of every block of a disk

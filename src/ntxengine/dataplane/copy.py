@@ -34,6 +34,7 @@ async def copy(
     options: CopyOptions,
     manifest: Manifest | None = None,
     reference: Manifest | None = None,
+    disk_size: int | None = None,
     bytes_expected: int = 0,
     reads_all: bool = False,
     checkpoints: Checkpoints | None = None,
@@ -44,13 +45,14 @@ async def copy(
     Shape:  `extents` are windows, ascending and not overlapping over all of them.
     Units:  bytes; `bytes_expected` is their sum, for progress and for the size of work ranges.
     Digests of every block touched go to `manifest`, whose size is the disk's: a device may be padded behind it.
+    Only a stream may end anywhere below `disk_size`: then the source's size is the disk's once it is copied.
     Blocks that have the same digest in `reference` are not sent.
     `reads_all`: what the source says of itself is not believed, as otherwise it is where it says that it is zero.
     `checkpoints`: the copy begins where they say that it got to, and says there how far it got, however it ends; then
     `is_resumed` is set.  What an earlier one has left behind that is written again, zeros too.
     Errors: SourceError, TargetError, NbdError, TransferTimeout, OptionsError.
     """
-    size = source.size if manifest is None else manifest.size
+    size = disk_size or (source.size if manifest is None else manifest.size)
     is_resumed = checkpoints is not None and checkpoints.is_resumed
     job = Job(
         source,

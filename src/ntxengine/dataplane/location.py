@@ -7,6 +7,7 @@
     nbds://  nbds+unix://                     the same through TLS; with a pre-shared key also nbds://USER@HOST
     null:                                     a target that drops what it gets
     pattern:SIZE                              a source in which every 8 bytes hold their own offset
+    -                                         of `ntx copy`: standard input or output (standard.py)
 
 The NBD URIs are those of the NBD project's uri.md.  What is written decides, never what lies in the folder: a name that
 looks like an address, or like a word that means something here, is a file only as ./NAME.
@@ -26,6 +27,7 @@ from ntxengine.tunnel.options import FarEnd, SshLogin
 from ntxengine.units import parse_size
 
 NBD_PORT = 10809
+STREAM = "-"
 _MAX_SIZE = 2**63 - 1
 _MAX_UNIX_PATH = 107  # sun_path without its NUL
 
@@ -50,7 +52,7 @@ _QEMU_NBD = re.compile(r"(?:unix:(?P<path>[^:]+)|(?P<server>[^/:]+(?::[0-9]+)?))
 class Location:
     """A parsed SOURCE or TARGET; only the fields of its `kind` are set.  `text` is as it was written."""
 
-    kind: Literal["file", "nbd_unix", "nbd_tcp", "nbd_ssh", "null", "pattern"]
+    kind: Literal["file", "nbd_unix", "nbd_tcp", "nbd_ssh", "null", "pattern", "stream"]
     text: str
     path: str = ""
     host: str = ""
@@ -73,6 +75,8 @@ def parse(text: str) -> Location:
         raise OptionsError(f"{text!r} names nothing: write a path, or an NBD URI such as nbd://host/export")
     if text.startswith(_PLAIN_PATH):
         return _file(text)
+    if text == STREAM:
+        return Location("stream", text)
     scheme = _scheme(text)
     if scheme == "nbd+ssh":
         login, far, export = parse_ssh_uri(text, nbd_port=NBD_PORT)
@@ -141,8 +145,8 @@ def _really(text: str) -> str:
 
 def _meant_as_path(text: str) -> str:
     """Return how a path is written that `text` seems to mean, "" if it seems to mean none, or itself."""
-    if text == "-":
-        return "standard input and output cannot be used: write a path"
+    if text == STREAM:
+        return "standard input and output cannot be used here: write a path"
     if text.lower().startswith("file:/"):
         return f"write the path: {unquote(urlsplit(text).path)}"
     if _ON_ANOTHER_MACHINE.fullmatch(text):

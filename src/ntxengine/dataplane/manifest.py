@@ -165,6 +165,13 @@ class Manifest:
             raise
         return manifest
 
+    def set_size(self, size: int) -> None:
+        """Make it that of a disk of `size` bytes, which was not known before.  Errors: TargetError."""
+        self.size = size
+        with _writing(self.path):
+            os.ftruncate(self.fd, HEADER_SIZE + self.blocks * DIGEST_SIZE)
+            self._write_header(sealed=False, digest=bytes(DIGEST_SIZE))
+
     def seal(self) -> str:
         """Compute the disk digest, write it, sync the file, and return it in hex.
 

@@ -101,6 +101,7 @@ async def open_source(
     Errors: OptionsError (no such kind), PlaceError (file), NbdError, TransferTimeout.
     """
     location = parse(source) if isinstance(source, str) else source
+    _check_no_stream(location)
     if location.kind == "null":
         raise OptionsError(f"{location.text}: can only be a target; as a source of nothing use pattern:SIZE")
     async with _opened(location, write=False, timeout_s=timeout_s, connection=connection) as device:
@@ -125,6 +126,7 @@ async def open_target(
     """
     location = parse(target) if isinstance(target, str) else target
     size = source.size if size is None else size
+    _check_no_stream(location)
     if location.kind == "pattern":
         raise OptionsError(f"{location.text}: can only be a source; to drop the bytes use null:")
     if location.kind == "file" and os.path.isdir(location.path):
@@ -170,6 +172,11 @@ async def open_made(path: Path, *, timeout_s: float = 60.0) -> AsyncIterator[Dev
     made = Location("file", str(path), path=str(path))
     async with _opened(made, write=True, timeout_s=timeout_s) as device:
         yield device
+
+
+def _check_no_stream(location: Location) -> None:
+    if location.kind == "stream":
+        raise OptionsError(f"{location.text}: only `ntx copy` reads standard input and writes standard output")
 
 
 def _check_not_source(target: Path, source: Path) -> None:
