@@ -90,7 +90,7 @@ format: build-test
 
 types: build-test
 	@.venv/bin/mypy
-	@MYPYPATH=src $(PYTHON_OF_VENV) -m mypy.stubtest $(addprefix ntxengine._core.,kernels limiter tls engine)
+	@MYPYPATH=src $(PYTHON_OF_VENV) -m mypy.stubtest $(addprefix ntxengine._core.,kernels limiter tls device engine)
 
 bench: build-test
 	@.venv/bin/ntx bench --out bench/results $(BENCH_ARGS)

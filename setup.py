@@ -32,7 +32,7 @@ def module(name: str) -> Extension:
 setup(
     libraries=[("ntxcore", core)],
     ext_modules=cythonize(
-        [module("kernels"), module("limiter"), module("tls"), module("engine")],
+        [module("kernels"), module("limiter"), module("tls"), module("device"), module("engine")],
         compiler_directives={"language_level": 3, "autotestdict": False, "embedsignature": False, "auto_pickle": False},
     ),
 )

@@ -12,6 +12,7 @@
 #include "device.h"
 #include "error.h"
 #include "file_bytes.h"
+#include "ntx_image.h"
 #include "qcow2_unpack.h"
 #include "qcow2_window.h"
 

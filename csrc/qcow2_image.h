@@ -11,6 +11,7 @@
 #ifndef NTX_QCOW2_IMAGE_H
 #define NTX_QCOW2_IMAGE_H
 
+#include "ntx_image.h"
 #include "qcow2_map.h"
 
 #include <stdatomic.h>

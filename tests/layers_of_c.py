@@ -4,6 +4,7 @@ NTX = {"ntx"}
 C_LAYERS = {
     # headers that others stand on
     "ntx": set(),
+    "ntx_image": NTX,
     "bytes": set(),
     "error": NTX,
     "extent": NTX | {"bytes", "error"},
@@ -44,9 +45,9 @@ C_LAYERS = {
     "qcow2_chain": {"bytes", "error", "file_bytes", "qcow2_header"},
     "qcow2_window": {"bytes", "file_bytes", "qcow2_chain"},
     "qcow2_unpack": {"file_bytes", "qcow2_format"},
-    "device_chain": {"bytes", "device", "error", "file_bytes", "qcow2_unpack", "qcow2_window"},
+    "device_chain": {"ntx_image", "bytes", "device", "error", "file_bytes", "qcow2_unpack", "qcow2_window"},
     "qcow2_map": NTX | {"bytes", "file_io", "qcow2_format", "stop"},
-    "qcow2_image": NTX | {"bytes", "error", "file_io", "qcow2_map"},
+    "qcow2_image": {"bytes", "error", "file_io", "ntx_image", "qcow2_map"},
     "qcow2_readback": {"bytes", "file_io", "qcow2_image", "qcow2_unpack"},
     "qcow2_pack": {"bytes", "file_io", "qcow2_image"},
     "qcow2_finish": {"bytes", "error", "file_io", "qcow2_image"},

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import ntxengine
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.api import copying
 from ntxengine.images.endpoints import SourceFormat
 from ntxengine.units import MIB

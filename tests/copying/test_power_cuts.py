@@ -17,7 +17,7 @@ import pytest
 
 import ntxengine
 from ntxengine import files
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.dataplane import journal, transfer
 from ntxengine.dataplane.journal import DigestsBelow
 from ntxengine.dataplane.manifest import Manifest

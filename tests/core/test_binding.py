@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine import errors
-from ntxengine._core import engine
+from ntxengine._core import device, engine
 from ntxengine.dataplane.copy import Pace
 from ntxengine.errors import NtxError, from_core
 
@@ -49,8 +49,8 @@ def test_each_enumerator_flag_and_field_is_declared_in_the_binding() -> None:
 def test_each_class_of_error_of_the_core_is_an_exception() -> None:
     names = [name.removeprefix("NTX_E_") for name in enumerators("ntx_error_class")]
 
-    assert sorted(engine.ERROR_CLASSES.values()) == sorted(names)
-    assert engine.ERROR_CLASSES[0] == "NONE"
+    assert sorted(device.ERROR_CLASSES.values()) == sorted(names)
+    assert device.ERROR_CLASSES[0] == "NONE"
     for name in names:
         if name != "NONE":
             assert isinstance(from_core(name, -5, 0, 0, "x"), NtxError)

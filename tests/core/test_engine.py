@@ -15,7 +15,8 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntxengine._core.engine import BLOCK_SIZE, Device, Job
+from ntxengine._core.device import BLOCK_SIZE, Device
+from ntxengine._core.engine import Job
 from ntxengine._core.kernels import digest, digest_kernel, is_zero
 from ntxengine._core.limits import Limits
 from ntxengine.dataplane.copy import CopyOptions, copy
@@ -118,7 +119,7 @@ def test_running_job_that_is_dropped_ends_its_threads() -> None:
 
 CYCLE = """
 import gc
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.dataplane.extents import whole
 from tests.core.test_engine import make_job
 

@@ -3,6 +3,7 @@
 #define NTX_CHECK_QCOW2_H
 
 #include "check_device.h"
+#include "ntx_image.h"
 
 #include "bytes.h"
 #include "qcow2_format.h"

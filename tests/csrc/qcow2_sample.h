@@ -8,6 +8,7 @@
 
 #include "bytes.h"
 #include "check_device.h"
+#include "ntx_image.h"
 #include "qcow2_format.h"
 
 #include <zstd.h>

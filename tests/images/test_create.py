@@ -186,7 +186,7 @@ async def test_reopening_refuses_another_image(tmp_path: Path) -> None:
     await make_image(NewImage(new.path, SIZE // 2), "qcow2")
 
     with pytest.raises(RepositoryError, match="virtual size"):
-        async with reopen_image(new, "qcow2", OPTIONS, stored_to=MIB):
+        async with reopen_image(new, "qcow2", OPTIONS, stored_to=SIZE):
             pass
 
     assert new.path.exists()

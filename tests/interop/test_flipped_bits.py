@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.dataplane.copy import CopyOptions, copy, verify
 from ntxengine.dataplane.extents import whole
 from ntxengine.dataplane.manifest import Manifest

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.dataplane import checkpoints as due
 from ntxengine.dataplane.checkpoints import Checkpoints
 from ntxengine.dataplane.copy import CopyOptions, CopyReport, copy, verify

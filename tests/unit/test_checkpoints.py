@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.dataplane.checkpoints import DUE_BYTES, DUE_S, Checkpoints
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.dataplane.extents import ZERO, beginning_at, make, whole

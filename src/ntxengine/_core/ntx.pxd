@@ -189,15 +189,6 @@ cdef extern from "ntx.h" nogil:
     int ntx_tls_new(const ntx_tls_options *options, ntx_tls **tls, ntx_error *err)
     void ntx_tls_free(ntx_tls *tls)
 
-    struct ntx_qcow2_options:
-        const char *path
-        const char *map_path
-        uint64_t size
-        const char *backing_name
-        int zstd_level
-        bool_t is_opened_again
-        uint64_t stored_to
-
     struct ntx_nbd_place:
         const char *path
         const char *address
@@ -210,7 +201,6 @@ cdef extern from "ntx.h" nogil:
                      unsigned timeout_ms, int stop_fd, ntx_device **device, ntx_error *err)
     int ntx_open_null(uint64_t size, ntx_device **device, ntx_error *err)
     int ntx_open_pattern(uint64_t size, ntx_device **device, ntx_error *err)
-    int ntx_open_qcow2(const ntx_qcow2_options *options, ntx_device **device, ntx_error *err)
     int ntx_finish(ntx_device *device, ntx_error *err)
     int ntx_open_pipe(int fd, ntx_open_mode mode, const char *name, uint64_t size, bool_t may_end, ntx_device **device,
                       ntx_error *err)
@@ -241,3 +231,16 @@ cdef packed struct extent_row:
     uint64_t offset
     uint64_t length
     uint64_t flags
+
+
+cdef extern from "ntx_image.h" nogil:
+    struct ntx_qcow2_options:
+        const char *path
+        const char *map_path
+        uint64_t size
+        const char *backing_name
+        int zstd_level
+        bool_t is_opened_again
+        uint64_t stored_to
+
+    int ntx_open_qcow2(const ntx_qcow2_options *options, ntx_device **device, ntx_error *err)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.changes import Changes
 from ntxengine.changes.sampling import Sample, sample
 from ntxengine.concurrency.completion import to_thread_joined

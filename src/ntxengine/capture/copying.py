@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.attach import Attached
 from ntxengine.changes import Changes
 from ntxengine.concurrency.completion import to_thread_joined

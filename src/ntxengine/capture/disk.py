@@ -36,7 +36,6 @@ from ntxengine.dataplane.retry import Patience
 from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
 from ntxengine.events import DiskDone, Emitter, ProgressAdapter, Stage, StageBegan, Subject
 from ntxengine.files import free_space
-from ntxengine.images.choice import ImageOptions
 from ntxengine.images.create import WRITERS, NewImage, make_image
 from ntxengine.images.open import open_image
 from ntxengine.prism.cluster import Prism
@@ -249,17 +248,14 @@ class _DiskCapture:
                 async with self._context.attaching():
                     attaching = self._context.attacher.attach(self._frozen, self._changes.size)
                     attached = await stack.enter_async_context(attaching)
-            self._log_read_from(attached)
+            where = attached.locality
+            host = f", host {where.host}" if where.host else ""
+            log.info("disk %s is read from %s (%s%s)", self._disk.label, attached.location.text, where.kind, host)
             yield attached
             try:
                 await stack.aclose()
             except NtxError as error:
                 self._warn(f"disk {self._disk.label} ({self._disk.id}) was copied, but {error}")
-
-    def _log_read_from(self, attached: Attached) -> None:
-        where = attached.locality
-        host = f", host {where.host}" if where.host else ""
-        log.info("disk %s is read from %s (%s%s)", self._disk.label, attached.location.text, where.kind, host)
 
     async def _run_audit(self, stack: AsyncExitStack, attached: Attached, before: Manifest | None) -> None:
         """Ask whether the changes can be believed; if they cannot, all is to be read."""
@@ -276,20 +272,14 @@ class _DiskCapture:
         unfinished = self._context.unfinished
         size = self._changes.size
         added = await unfinished.add_disk(self._disk.id, size, self._previous)
-        new = dataclasses.replace(added, options=self._image_options())
+        image = self._context.options.image_in(is_compressed=self._storage.container.is_compressed)
+        new = dataclasses.replace(added, options=image)
         if self._resumed is not None:
             return new, self._resumed.manifest
         path = unfinished.manifest_path(self._disk.id)
         make = partial(Manifest.create if before is None else partial(Manifest.copy_of, before), path, size=size)
         manifest = await acquire_in_thread(make, give_back=Manifest.close)
         return new, stack.enter_context(manifest)
-
-    def _image_options(self) -> ImageOptions:
-        """Return how the image is written; what the cluster compresses is not compressed again."""
-        options = self._context.options
-        if self._storage.container.is_compressed and not options.compress_again:
-            return dataclasses.replace(options.image, zstd_level=0)
-        return options.image
 
     async def _copy(self, source: AttachedDisk, new: NewImage, manifest: Manifest, before: Manifest | None) -> Copied:
         """Copy the extents.  A block that has the digest of the previous point is not stored again."""

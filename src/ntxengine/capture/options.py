@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Literal, get_args
 
@@ -92,3 +92,9 @@ class CaptureOptions:
             raise OptionsError("disks were to be compressed again, and no compression was asked for")
         if self.max_chain < 1:
             raise OptionsError(f"max chain {self.max_chain}: at least one image")
+
+    def image_in(self, *, is_compressed: bool | None) -> ImageOptions:
+        """Return how the image of a disk is written whose storage container compresses it, or not (None: unknown)."""
+        if is_compressed and not self.compress_again:
+            return replace(self.image, zstd_level=0)
+        return self.image

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.changes import Changes, spool_to_file
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyOptions, CopyReport, OnProgress

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.cli import complete
 from ntxengine.cli.connection import connection_options
 from ntxengine.cli.device import report_fields, source_format_options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.cli.progress import Amount, View
 from ntxengine.dataplane.extents import ExtentFile
 from ntxengine.dataplane.mapping import map_device

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import acquire_in_thread, run_to_completion, to_thread, to_thread_joined
 from ntxengine.copying import identity
 from ntxengine.copying.request import CopyRequest

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from pathlib import Path
 from typing import Protocol
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.copying.request import CopyRequest
 from ntxengine.dataplane.checkpoints import Checkpoints
 from ntxengine.dataplane.manifest import Manifest

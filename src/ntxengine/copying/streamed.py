@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import to_thread, to_thread_joined
 from ntxengine.copying.kept import Kept, keeping_nothing
 from ntxengine.copying.request import CopyRequest, CopyResult, DiskCopyReport

@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Sequence
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine._core.tls import Tls
 from ntxengine.concurrency.completion import to_daemon_thread, to_thread_interrupted
 from ntxengine.concurrency.names import addresses_of

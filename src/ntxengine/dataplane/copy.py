@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 
-from ntxengine._core.engine import Device, Job
+from ntxengine._core.device import Device
+from ntxengine._core.engine import Job
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.checkpoints import Checkpoints as Checkpoints
 from ntxengine.dataplane.differing import require_same

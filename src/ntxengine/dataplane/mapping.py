@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.dataplane.extents import ExtentFile, Extents, make
 from ntxengine.errors import NbdReplyError, NtxError

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine import files
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import to_daemon_thread, to_thread
 from ntxengine.dataplane.connect import connect
 from ntxengine.dataplane.location import Location, parse, socket_uri

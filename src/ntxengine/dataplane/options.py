@@ -6,7 +6,7 @@ import dataclasses
 import os
 from dataclasses import dataclass
 
-from ntxengine._core.engine import MAX_IN_FLIGHT, MAX_REQUEST_SIZE
+from ntxengine._core.device import MAX_IN_FLIGHT, MAX_REQUEST_SIZE
 from ntxengine._core.limiter import Limiter
 from ntxengine._core.limits import Limits
 from ntxengine.dataplane.bandwidth import Bandwidth, Rate

@@ -9,7 +9,7 @@ import os
 import stat
 from pathlib import Path
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.errors import OptionsError
 
 STDIN, STDOUT = 0, 1

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import quote
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.connect import open_places
 from ntxengine.dataplane.location import Location

@@ -1,6 +1,9 @@
 """Disk images: read as one device, made new, and known by their format.  Nothing of points.
 
 open.py          a chain of QCOW2 images as one device to read       create.py     the counterpart: a new image
+choice.py        what can be chosen of a new one                     writer.py     what every writer of images is
+qcow2.py         a QCOW2 image written by the core                   qcow2_by_qemu.py     one written by a qemu-nbd
+raw.py           a raw file
 cluster_map.py   where the bytes of a disk lie in the files of its chain
 served.py        what a qemu-nbd can serve, and by which name
 qemu_nbd.py      a qemu-nbd that serves one image                 qemu_img.py   making and checking images

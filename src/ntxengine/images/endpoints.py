@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.location import Location, parse
 from ntxengine.dataplane.open import open_source

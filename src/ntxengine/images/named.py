@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.open import Target, naming

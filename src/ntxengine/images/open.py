@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import to_thread, to_thread_joined
 from ntxengine.dataplane.extents import Extents
 from ntxengine.dataplane.open import naming, open_source

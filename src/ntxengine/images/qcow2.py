@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import acquire_in_thread, to_thread, to_thread_joined
 from ntxengine.errors import LockedError, PlaceError, RepositoryError, TargetError
 from ntxengine.files import free_space

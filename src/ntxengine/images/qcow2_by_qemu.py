@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from contextlib import AsyncExitStack
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.dataplane.open import open_existing
 from ntxengine.errors import TargetError

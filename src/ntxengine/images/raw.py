@@ -6,7 +6,7 @@ import os
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import acquire_in_thread
 from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.open import open_existing

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.location import Location, parse

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ntxengine import files
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import run_to_completion, to_thread
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.errors import Cancelled, OptionsError

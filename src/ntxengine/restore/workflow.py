@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from ntxengine._core.engine import Device
+from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane import copy as dataplane
