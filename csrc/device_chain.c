@@ -12,6 +12,7 @@
 #include "device.h"
 #include "error.h"
 #include "file_bytes.h"
+#include "file_io.h"
 #include "ntx_image.h"
 #include "qcow2_unpack.h"
 #include "qcow2_window.h"
@@ -78,7 +79,7 @@ static int read_run(struct chain_device *chain, const struct ntx_qcow2_run *run,
         break;
     }
     *fault = (struct ntx_qcow2_fault){.image = run->image, .place = run->place};
-    fault->code = ntx_file_read(fd_of(chain, run->image), data, run->length, &fault->place);
+    fault->code = ntx_read_at(fd_of(chain, run->image), data, run->length, &fault->place);
     return fault->code;
 }
 

@@ -17,6 +17,7 @@
 #include "device.h"
 #include "error.h"
 #include "file_bytes.h"
+#include "file_io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -186,7 +187,7 @@ static void do_read(struct mapped *mapped, struct ntx_io *io)
             memset(data, 0, part);
         } else {
             uint64_t place = extent->place + (offset - extent->offset);
-            int code = ntx_file_read(fd_of(mapped, extent->file), data, part, &place);
+            int code = ntx_read_at(fd_of(mapped, extent->file), data, part, &place);
 
             if (code != 0) {
                 fail(mapped, io, extent->file, place, code);

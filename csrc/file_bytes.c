@@ -15,24 +15,6 @@
 
 #define NAME_SHOWN 240 /* bytes of a file's name in a message: the last ones */
 
-int ntx_file_read(int fd, void *data, uint64_t length, uint64_t *at)
-{
-    uint8_t *to = data;
-
-    while (length > 0) {
-        ssize_t got = pread(fd, to, length, (off_t)*at);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return got < 0 ? -errno : -ENODATA;
-        to += got;
-        *at += (uint64_t)got;
-        length -= (uint64_t)got;
-    }
-    return 0;
-}
-
 static void link_of(int fd, char link[32])
 {
     snprintf(link, 32, "/proc/self/fd/%d", fd);

@@ -1,5 +1,5 @@
 /*
- * file_bytes.h: reading a regular file that somebody may cut off meanwhile, and what is said when that fails.
+ * file_bytes.h: a regular file that is read and that somebody may cut off meanwhile: what is said when that fails.
  *
  * Descriptors are borrowed.  Any thread.
  */
@@ -10,11 +10,7 @@
 
 #define NTX_FILE_CAUSE 512 /* bytes of the longest cause, and more */
 
-/* Read all of it from *at on, blocking; *at is then where it ended.
- * Errors: 0, or a negative errno: it happened at *at; -ENODATA: the file ended there. */
-int ntx_file_read(int fd, void *data, uint64_t length, uint64_t *at);
-
-/* Say that the file failed at place, by a code of ntx_file_read() or, if what is not NULL, because of that; returns the
+/* Say that the file failed at place, by a code of ntx_read_at() or, if what is not NULL, because of that; returns the
  * code for a request that fails so. */
 int ntx_file_cause(int fd, uint64_t place, int code, const char *what, char cause[NTX_FILE_CAUSE]);
 

@@ -7,6 +7,7 @@
 #include "bytes.h"
 #include "error.h"
 #include "file_bytes.h"
+#include "file_io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +21,7 @@ static int read_at(int fd, void *data, uint64_t length, uint64_t place, struct n
 {
     uint64_t at = place;
 
-    fault->code = ntx_file_read(fd, data, length, &at);
+    fault->code = ntx_read_at(fd, data, length, &at);
     fault->place = at;
     fault->what = NULL;
     return fault->code;

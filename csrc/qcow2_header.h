@@ -19,7 +19,7 @@
 struct ntx_qcow2_fault {
     size_t image;   /* its number in a chain */
     uint64_t place; /* in its file */
-    int code;       /* -EUCLEAN: it is damaged; -ENOTSUP: it is for others to read; else of ntx_file_read() */
+    int code;       /* -EUCLEAN: it is damaged; -ENOTSUP: it is for others to read; else of ntx_read_at() */
     const char *what;
 };
 

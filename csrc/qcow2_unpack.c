@@ -1,7 +1,7 @@
 /* qcow2_unpack.c: see qcow2_unpack.h. */
 #include "qcow2_unpack.h"
 
-#include "file_bytes.h"
+#include "file_io.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -50,7 +50,7 @@ static int read_frames(struct ntx_qcow2_unpacker *unpacker, const struct ntx_qco
         return 0;
     unpacker->frames_image = NO_IMAGE;
     *at = packed->place;
-    int code = ntx_file_read(packed->fd, unpacker->frames, packed->end - packed->place, at);
+    int code = ntx_read_at(packed->fd, unpacker->frames, packed->end - packed->place, at);
     if (code != 0)
         return code;
     unpacker->frames_image = packed->image;

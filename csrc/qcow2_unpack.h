@@ -34,7 +34,7 @@ void ntx_qcow2_unpacker_free(struct ntx_qcow2_unpacker *unpacker);
 
 /*
  * Give length bytes of the cluster, from its byte offset on.
- * Errors: 0, or a negative errno of ntx_file_read() with *at where in the file, or -EUCLEAN: *what is wrong with the
+ * Errors: 0, or a negative errno of ntx_read_at() with *at where in the file, or -EUCLEAN: *what is wrong with the
  * frame.
  */
 int ntx_qcow2_unpack(struct ntx_qcow2_unpacker *unpacker, const struct ntx_qcow2_packed *packed, uint32_t offset,

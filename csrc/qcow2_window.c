@@ -2,7 +2,7 @@
 #include "qcow2_window.h"
 
 #include "bytes.h"
-#include "file_bytes.h"
+#include "file_io.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -110,7 +110,7 @@ static int fill(struct ntx_qcow2_windows *windows, struct window *window, uint64
         uint64_t place = image->l1[number] & NTX_QCOW2_OFFSET;
         if (what != NULL)
             return fail(fault, i, place, -EUCLEAN, what);
-        int code = ntx_file_read(image->fd, windows->table, NTX_QCOW2_CLUSTER, &place);
+        int code = ntx_read_at(image->fd, windows->table, NTX_QCOW2_CLUSTER, &place);
         if (code != 0)
             return fail(fault, i, place, code, NULL);
         unknown -= add_table(window, windows->table, i, (unsigned)ntx_min64(shown, NTX_QCOW2_ENTRIES));
