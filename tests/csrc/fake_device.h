@@ -47,15 +47,18 @@ struct fake_disk {
     _Atomic unsigned flushes_begun;
     _Atomic unsigned submitted;
     bool flush_fails;
-    _Atomic uint64_t flush_ends_ns;     /* not answered before, on the clock; UINT64_MAX: never */
-    bool loses_connection;              /* after the first write */
-    bool stores_half;                   /* of what it is sent */
+    _Atomic uint64_t flush_ends_ns; /* not answered before, on the clock; UINT64_MAX: never */
+    bool loses_connection;          /* after the first write */
+    bool stores_half;               /* of what it is sent */
+    bool has_settle;
+    int settle_code;                    /* what settle() returns */
     struct ntx_job *cancelled_by_flush; /* when a flush is answered */
     unsigned refuse_clones;
     _Atomic bool delays_clones; /* until it is taken back */
     _Atomic unsigned clones_begun;
     uint64_t writes, zeros, written_bytes, flushes, clones; /* lock */
     uint64_t writes_flushed;                                /* lock: by the last flush */
+    uint64_t writes_settled;                                /* lock: on one connection; with several it says nothing */
 };
 
 struct fake_device {
@@ -65,13 +68,13 @@ struct fake_device {
     struct ntx_io *pending;
 };
 
-static const struct ntx_device_ops fake_ops;
+static const struct ntx_device_ops fake_ops, fake_ops_with_settle;
 
 static struct ntx_device *fake_open(struct fake_disk *disk)
 {
     struct fake_device *device = calloc(1, sizeof *device);
     CHECK(device != NULL);
-    device->base.ops = &fake_ops;
+    device->base.ops = disk->has_settle ? &fake_ops_with_settle : &fake_ops;
     device->base.info = (struct ntx_device_info){
         .size = disk->size,
         .min_block = disk->min_block ? disk->min_block : 1,
@@ -141,7 +144,7 @@ static void fake_lose_unflushed(struct fake_disk *disk)
 static int fake_flush(struct fake_disk *disk)
 {
     disk->flushes++;
-    disk->writes_flushed = disk->writes;
+    disk->writes_flushed = disk->has_settle ? disk->writes_settled : disk->writes;
     if (disk->flushes == disk->failing_flush) {
         fake_lose_unflushed(disk);
         return -EIO;
@@ -263,6 +266,15 @@ static int fake_clone(struct ntx_device *base, int stop_fd, struct ntx_device **
     return 0;
 }
 
+static int fake_settle(struct ntx_device *base, struct ntx_error *err)
+{
+    struct fake_disk *disk = ((struct fake_device *)base)->disk;
+    pthread_mutex_lock(&disk->lock);
+    disk->writes_settled = disk->writes;
+    pthread_mutex_unlock(&disk->lock);
+    return disk->settle_code == 0 ? 0 : ntx_error_set(err, NTX_E_DEVICE, disk->settle_code, "fake: settle failed");
+}
+
 static void fake_close(struct ntx_device *base)
 {
     ntx_event_close(base->fd);
@@ -271,5 +283,8 @@ static void fake_close(struct ntx_device *base)
 
 static const struct ntx_device_ops fake_ops = {
     .submit = fake_submit, .advance = fake_advance, .clone = fake_clone, .close = fake_close};
+
+static const struct ntx_device_ops fake_ops_with_settle = {
+    .submit = fake_submit, .advance = fake_advance, .clone = fake_clone, .settle = fake_settle, .close = fake_close};
 
 #endif

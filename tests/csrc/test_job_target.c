@@ -91,6 +91,59 @@ static void test_what_a_target_stores_is_counted_apart_from_what_it_is_sent(void
     teardown(&b);
 }
 
+static void test_what_a_connection_holds_back_is_settled_before_the_flush(void)
+{
+    struct bench b;
+    setup(&b);
+    b.options.limits.connections = 1;
+    b.target.has_settle = true;
+
+    CHECK_EQ_INT(run(&b, &ALL, 1), 0);
+
+    CHECK(b.target.writes > 0);
+    CHECK_EQ_U64(b.target.writes_flushed, b.target.writes);
+    CHECK_EQ_U64(b.progress.stored_to, SIZE);
+    teardown(&b);
+}
+
+static void test_it_is_settled_after_an_error_too(void)
+{
+    struct bench b;
+    setup(&b);
+    b.options.limits.connections = 1;
+    b.target.has_settle = true;
+    memset(b.source.bytes, 1, SIZE);
+    b.source.fail_at = SIZE / 2;
+    b.source.fail_op = NTX_OP_READ;
+    b.source.fail_code = -EIO;
+
+    CHECK_EQ_INT(run(&b, &ALL, 1), -EIO);
+
+    CHECK_EQ_U64(b.target.writes_flushed, b.target.writes); /* so what is told as stored is */
+    teardown(&b);
+}
+
+static void test_nothing_is_confirmed_where_settling_failed(void)
+{
+    for (int fails_reading = 0; fails_reading < 2; fails_reading++) {
+        struct bench b;
+        setup(&b);
+        b.target.has_settle = true;
+        b.target.settle_code = -ENOSPC;
+        memset(b.source.bytes, 1, SIZE);
+        b.source.fail_at = fails_reading ? SIZE / 2 : UINT64_MAX;
+        b.source.fail_op = NTX_OP_READ;
+        b.source.fail_code = -EIO;
+
+        CHECK_EQ_INT(run(&b, &ALL, 1), fails_reading ? -EIO : -ENOSPC);
+
+        CHECK_EQ_INT(b.err.class, fails_reading ? NTX_E_REPLY : NTX_E_TARGET);
+        CHECK(!b.progress.flushed);
+        CHECK_EQ_U64(b.progress.stored_to, 0);
+        teardown(&b);
+    }
+}
+
 int main(void)
 {
     RUN(test_a_short_last_block_arrives_where_the_target_takes_it);
@@ -99,5 +152,8 @@ int main(void)
     RUN(test_a_request_may_end_at_the_end_only);
     RUN(test_a_plain_target_stores_what_it_is_sent);
     RUN(test_what_a_target_stores_is_counted_apart_from_what_it_is_sent);
+    RUN(test_what_a_connection_holds_back_is_settled_before_the_flush);
+    RUN(test_it_is_settled_after_an_error_too);
+    RUN(test_nothing_is_confirmed_where_settling_failed);
     return 0;
 }
