@@ -324,6 +324,7 @@ static void describe(struct qcow2 *q)
     info->size = q->image->size;
     info->min_block = info->preferred_block = NTX_QCOW2_CLUSTER;
     info->max_payload = NTX_MAX_REQUEST_SIZE;
+    info->held_bytes = q->pack != NULL ? NTX_QCOW2_PACK_BYTES : 0;
     info->flags = NTX_DEVICE_CAN_ZERO | NTX_DEVICE_CAN_FLUSH | NTX_DEVICE_CAN_MULTI_CONN | NTX_DEVICE_SHORT_TAIL;
     memcpy(info->kind, "qcow2", sizeof "qcow2");
     snprintf(info->name, sizeof info->name, "%s", q->image->path);

@@ -76,8 +76,11 @@ static void choose(struct ntx_job *job, struct ntx_range_bytes *range_bytes)
     if (!(job->source->info.flags & job->target->info.flags & NTX_DEVICE_CAN_MULTI_CONN))
         count = 1;
     count = ntx_min64(count, expected / MIN_RANGE + 1);
-    uint64_t buffers = ntx_max64(options->limits.max_buffer_bytes / options->limits.request_size, 1);
-    job->thread_count = (unsigned)ntx_min64(count, buffers);
+    uint64_t most_bytes = options->limits.max_buffer_bytes, held = job->target->info.held_bytes;
+    count = ntx_max64(ntx_min64(count, most_bytes / (options->limits.request_size + held)), 1);
+    uint64_t left = most_bytes > count * held ? most_bytes - count * held : 0;
+    uint64_t buffers = ntx_max64(left / options->limits.request_size, 1);
+    job->thread_count = (unsigned)count;
     set_pace(job, buffers);
 
     uint64_t part = ntx_round_up(expected / (job->thread_count * RANGES_PER_WORKER), NTX_BLOCK_SIZE);

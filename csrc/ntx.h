@@ -143,6 +143,7 @@ struct ntx_device_info {
                                * NTX_DEVICE_SHORT_TAIL one that ends at size need not */
     uint32_t preferred_block; /* power of two */
     uint32_t max_payload;     /* largest READ or WRITE, a multiple of min_block */
+    uint32_t held_bytes;      /* memory that each connection to it takes, if that is worth a thought */
     uint32_t flags;           /* NTX_DEVICE_* */
     char kind[16];            /* "file", "nbd", "null", "pattern", "mapped", "chain", "qcow2", "pipe" */
     char name[256];           /* for messages: a path, or an NBD URI; may be cut, never holds a secret */
@@ -319,7 +320,7 @@ struct ntx_limits {
     unsigned first_requests;    /* of all connections to begin with; 0 = as many as may be, always */
     unsigned depth;             /* requests of one connection before another is used; 0 = in_flight */
     uint32_t request_size;      /* multiple of NTX_BLOCK_SIZE, at most NTX_MAX_REQUEST_SIZE */
-    uint64_t max_buffer_bytes;  /* bound on all buffers in use; in_flight is lowered to keep it */
+    uint64_t max_buffer_bytes;  /* bound on all buffers in use, and what connections hold: there are fewer to keep it */
     unsigned timeout_ms;        /* longest wait for any one answer of either end, but for the closing flush: */
     unsigned flush_timeout_ms;  /* that lasts as long as the target writes back what it holds; 0 = no limit */
 };

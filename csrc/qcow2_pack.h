@@ -15,6 +15,8 @@
 
 struct ntx_qcow2_pack;
 
+#define NTX_QCOW2_PACK_BYTES (3u * NTX_MIB) /* of memory that one takes, about: zstd's contexts are half of it */
+
 /* A pack for an image, which is borrowed; fd is of its file.  NULL: no memory.  level: of zstd. */
 struct ntx_qcow2_pack *ntx_qcow2_pack_new(struct ntx_qcow2_image *image, int level);
 

@@ -51,6 +51,7 @@ struct fake_disk {
     bool loses_connection;          /* after the first write */
     bool stores_half;               /* of what it is sent */
     bool has_settle;
+    uint32_t held_bytes;
     int settle_code;                    /* what settle() returns */
     struct ntx_job *cancelled_by_flush; /* when a flush is answered */
     unsigned refuse_clones;
@@ -78,6 +79,7 @@ static struct ntx_device *fake_open(struct fake_disk *disk)
     device->base.info = (struct ntx_device_info){
         .size = disk->size,
         .min_block = disk->min_block ? disk->min_block : 1,
+        .held_bytes = disk->held_bytes,
         .preferred_block = 4096,
         .max_payload = disk->max_payload ? disk->max_payload : NTX_MAX_REQUEST_SIZE,
         .flags = disk->flags,

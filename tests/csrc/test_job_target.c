@@ -144,6 +144,32 @@ static void test_nothing_is_confirmed_where_settling_failed(void)
     }
 }
 
+static void test_what_connections_hold_is_part_of_the_memory_that_a_job_may_have(void)
+{
+    for (int holds = 0; holds < 2; holds++) {
+        struct bench b;
+        struct ntx_job *job;
+        setup(&b);
+        b.from = fake_open(&b.source);
+        b.target.held_bytes = holds ? 3 * NTX_MIB : 0;
+        b.to = fake_open(&b.target);
+        b.options.limits.connections = 4;
+        b.options.limits.request_size = NTX_MIB;
+        b.options.limits.max_buffer_bytes = 8 * NTX_MIB;
+        b.options.bytes_expected = NTX_GIB;
+
+        CHECK_OK(ntx_job_new(b.from, b.to, &b.options, &job, &b.err), b.err);
+        CHECK_OK(ntx_job_start(job, &b.err), b.err);
+        feed_all(job, &ALL, 1, &b.err);
+        wait_until_finished(job);
+
+        CHECK_OK(ntx_job_join(job, &b.err), b.err);
+        CHECK(b.target.clones <= (holds ? 1 : 3));
+        ntx_job_free(job);
+        teardown(&b);
+    }
+}
+
 int main(void)
 {
     RUN(test_a_short_last_block_arrives_where_the_target_takes_it);
@@ -155,5 +181,6 @@ int main(void)
     RUN(test_what_a_connection_holds_back_is_settled_before_the_flush);
     RUN(test_it_is_settled_after_an_error_too);
     RUN(test_nothing_is_confirmed_where_settling_failed);
+    RUN(test_what_connections_hold_is_part_of_the_memory_that_a_job_may_have);
     return 0;
 }
