@@ -195,6 +195,16 @@ async def test_why_a_connection_was_refused_is_told(caplog: pytest.LogCaptureFix
     ]
 
 
+async def test_what_is_no_extents_leaves_the_devices_free() -> None:
+    source, target = Device.open_pattern(MIB), Device.open_null(MIB)
+
+    with pytest.raises(TypeError):
+        await copy(source, target, None)  # type: ignore[arg-type]
+
+    source.close()
+    target.close()
+
+
 async def test_no_refusal_is_told_where_there_was_none() -> None:
     async with open_source("pattern:1M") as source, open_target("null:", source=source) as target:
         report = await copy(source, target.device, [whole(source.size)], options=CopyOptions())

@@ -55,6 +55,7 @@ async def copy(
     """
     size = disk_size or (source.size if manifest is None else manifest.size)
     is_resumed = checkpoints is not None and checkpoints.is_resumed
+    windows = iter(extents if checkpoints is None else beginning_at(checkpoints.stored_to, extents))
     job = Job(
         source,
         target,
@@ -73,9 +74,8 @@ async def copy(
         limiter=options.limiter,
         keep=(manifest, reference),
     )
-    windows = extents if checkpoints is None else beginning_at(checkpoints.stored_to, extents)
-    transfer = Transfer(job, iter(windows), options, bytes_expected, on_progress, checkpoints, manifest)
     try:
+        transfer = Transfer(job, windows, options, bytes_expected, on_progress, checkpoints, manifest)
         with nullcontext() if manifest is None else free_space.naming(manifest.path, "writing digests"):
             return await transfer.run()
     finally:
