@@ -64,6 +64,7 @@ cdef extern from "ntx.h" nogil:
         uint32_t min_block
         uint32_t preferred_block
         uint32_t max_payload
+        uint32_t held_bytes
         uint32_t flags
         char kind[16]
         char name[256]
