@@ -1,5 +1,5 @@
 /*
- * qcow2_finish.c: what makes a file an image: L2 and L1 tables, reference counts, and at last the header.
+ * qcow2_finish.c: what makes a file an image: L2 and L1 tables, reference counts, the header, and at last its magic.
  *
  *   | header | clusters ... | L2 tables | L1 table | table of counts | counts |
  *   0        64 KiB         ^ end       all of one reference each            ^ end of the file
@@ -23,6 +23,7 @@
 
 #define WINDOW (128u * NTX_QCOW2_COUNTS) /* clusters of the file that are counted at once */
 #define IS_ALONE 0x8000u                 /* in a count: it is of a cluster that is not shared */
+#define MAGIC_SIZE 4u
 #define MAX_SHARED (NTX_QCOW2_CLUSTER / NTX_QCOW2_SECTOR)
 
 struct finish {
@@ -204,7 +205,7 @@ static int write_counts_table(struct finish *f, struct ntx_error *err)
 
 /* -------------------------------------------------------------------------------------------------- the end */
 
-/* From here on it is an image. */
+/* All of the header but the magic. */
 static int write_header(struct finish *f, struct ntx_error *err)
 {
     struct ntx_qcow2_header header = {
@@ -220,7 +221,17 @@ static int write_header(struct finish *f, struct ntx_error *err)
 
     if (code != 0)
         return failed(f, code, "making its header", err);
+    memset(f->table + NTX_QCOW2_AT_MAGIC, 0, MAGIC_SIZE);
     return write_at(f, f->table, NTX_QCOW2_CLUSTER, 0, "writing its header", err);
+}
+
+/* From here on it is an image.  So few bytes are never written in part: a disk writes whole sectors. */
+static int write_magic(struct finish *f, struct ntx_error *err)
+{
+    uint8_t magic[MAGIC_SIZE];
+
+    ntx_put32(magic, NTX_QCOW2_MAGIC);
+    return write_at(f, magic, sizeof magic, NTX_QCOW2_AT_MAGIC, "writing its header", err);
 }
 
 static int sync_image(struct finish *f, struct ntx_error *err)
@@ -245,9 +256,11 @@ static int write_all(struct finish *f, struct ntx_error *err)
     if (code == 0)
         code = write_counts_table(f, err);
     if (code == 0)
+        code = write_header(f, err);
+    if (code == 0)
         code = sync_image(f, err);
     if (code == 0)
-        code = write_header(f, err);
+        code = write_magic(f, err);
     return code == 0 ? sync_image(f, err) : code;
 }
 

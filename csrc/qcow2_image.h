@@ -2,8 +2,9 @@
  * qcow2_image.h: an image in QCOW2 format that is being written: once, and only at its end.
  *
  *   no header, first cluster zero         clusters are written behind each other; nobody takes the file for an image
- *   L2, L1, counts written and synced     likewise
- *   header written and synced             an image, and whole
+ *   L2, L1, counts, header but for its    likewise
+ *     magic written and synced
+ *   magic written and synced              an image, and whole
  *
  * No cluster is ever changed or used again: a block that is written twice gets another cluster, and the map forgets the
  * first.  So nothing that is stored can be damaged by what is stored later.  What nothing refers to stays a gap.
@@ -51,7 +52,7 @@ static inline uint64_t ntx_qcow2_image_take(struct ntx_qcow2_image *image, uint6
  */
 int ntx_qcow2_image_read(struct ntx_qcow2_image *image, uint64_t offset, uint64_t length, uint8_t *data);
 
-/* Write the tables, then the header.  Nothing may be in flight.  Once it is whole it does nothing.
+/* Write the tables and the header, then its magic.  Nothing may be in flight.  Once it is whole it does nothing.
  * Errors: of writing and syncing; -EBADMSG (the map is damaged).  The file is no image then. */
 int ntx_qcow2_image_finish(struct ntx_qcow2_image *image, struct ntx_error *err);
 

@@ -11,7 +11,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 missing=()
 program() { command -v "$1" >/dev/null || missing+=("$2"); }
-library() { compgen -G "/usr/lib/*/$1" >/dev/null || missing+=("$2"); } # of a program, built with modules
+library() { compgen -G "/usr/lib/*/$1" >/dev/null || missing+=("$2"); } # or a part of a program, built with modules
 header() { [ -e "/usr/include/$1" ] || [ -e "/usr/local/include/$1" ] || missing+=("$2"); }
 
 wanted=${1:?demo or test}
@@ -56,6 +56,7 @@ if [ "$wanted" = test ]; then
     library ganesha/libfsalvfs.so nfs-ganesha-vfs
     program rpcbind rpcbind
     program ip iproute2
+    library libfuse3.so.3 libfuse3-3
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

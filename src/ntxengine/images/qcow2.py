@@ -15,7 +15,7 @@ from pathlib import Path
 from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import acquire_in_thread, to_thread, to_thread_joined
 from ntxengine.errors import LockedError, PlaceError, RepositoryError, TargetError
-from ntxengine.files import free_space
+from ntxengine.files import durable, free_space
 from ntxengine.images import qemu_img
 from ntxengine.images.writer import ImageWriter, NewImage, claim, map_of, remove
 
@@ -63,7 +63,6 @@ class Qcow2Image(ImageWriter):
         """As ImageWriter.finish, and synced.  Errors: TargetError."""
         await to_thread_joined(_finish, self.device, self.new)
         await super().finish()
-        await to_thread_joined(remove, map_of(self.new.path))
 
 
 def _open(new: NewImage, again_from: int | None = None) -> Device:
@@ -87,16 +86,17 @@ def _make_empty(new: NewImage) -> Path:
             _finish(device, new)
         finally:
             device.close()
-            remove(map_of(path))
     except BaseException:
-        remove(path)
+        remove(path, map_of(path))
         raise
     return path
 
 
 def _finish(device: Device, new: NewImage) -> None:
+    """Make it whole.  The map goes while it is locked: whoever opens the image then finds one that is whole."""
     with _as_target(new):
         device.finish()
+    durable.remove_file(map_of(new.path))
 
 
 _NOT_THAT_IMAGE = {errno.ESTALE, errno.EBADMSG, errno.ENOENT}

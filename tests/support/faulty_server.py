@@ -1,0 +1,96 @@
+"""The process that serves a faulty file system: see faulty.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mfusepy
+
+from tests.support.faulty import IS_SHORT, KILLS_BEFORE, KILLS_BEHIND, KILLS_WITHIN, Plan, kill, part_of
+
+
+class Faulty(mfusepy.Operations):
+    """The files of a folder, whose changes are counted."""
+
+    use_ns = True
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self._folder = folder
+        self._plan = plan
+
+    def _at(self, path: str) -> str:
+        return f"{self._folder}{path}"
+
+    def _change(self, change: Callable[[], Any], in_part: Callable[[], Any] | None = None) -> Any:
+        what, code, pid = self._plan.next()
+        if code:
+            raise mfusepy.FuseOSError(code)
+        if what == KILLS_BEFORE:
+            kill(pid)
+        if what in (IS_SHORT, KILLS_WITHIN) and in_part is not None:
+            change = in_part
+        result = change()
+        if what in (KILLS_WITHIN, KILLS_BEHIND):
+            kill(pid)
+        return result
+
+    # ------------------------------------------------------------------------------------------------ changes
+
+    def create(self, path: str, mode: int, fi: Any = None) -> int:
+        return int(self._change(lambda: os.open(self._at(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)))
+
+    def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
+        return int(self._change(lambda: os.pwrite(fh, data, offset), lambda: os.pwrite(fh, part_of(data), offset)))
+
+    def truncate(self, path: str, length: int, fh: int | None = None) -> int:
+        self._change(lambda: os.truncate(fh if fh is not None else self._at(path), length))
+        return 0
+
+    def fsync(self, path: str, datasync: int, fh: int) -> int:
+        self._change(lambda: None)
+        return 0
+
+    def unlink(self, path: str) -> int:
+        self._change(lambda: os.unlink(self._at(path)))
+        return 0
+
+    # ------------------------------------------------------------------------------------------------- all else
+
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
+        status = os.fstat(fh) if fh is not None else os.lstat(self._at(path))
+        names = ("st_mode", "st_nlink", "st_size", "st_uid", "st_gid", "st_ino")
+        times = {f"st_{name}time": getattr(status, f"st_{name}time_ns") for name in "amc"}
+        return {**{name: getattr(status, name) for name in names}, **times}
+
+    def open(self, path: str, flags: int) -> int:
+        return os.open(self._at(path), flags & os.O_ACCMODE)
+
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        return os.pread(fh, size, offset)
+
+    def release(self, path: str, fh: int) -> int:
+        os.close(fh)
+        return 0
+
+    def readdir(self, path: str, fh: int) -> list[str]:
+        return [".", "..", *os.listdir(self._at(path))]
+
+
+def main(folder: str, mounted: str, plan: str) -> None:
+    """Serve until it is unmounted."""
+    mfusepy.FUSE(
+        Faulty(Path(folder), Plan(Path(plan))),
+        mounted,
+        foreground=True,
+        nothreads=True,
+        hard_remove=True,
+        default_permissions=True,
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
