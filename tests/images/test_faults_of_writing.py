@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import NtxError
-from ntxengine.images.create import NewImage, map_of
+from ntxengine.images.create import NewImage
+from ntxengine.images.writer import map_of
 from ntxengine.units import BLOCK_SIZE
 from tests.copying.interrupting import wait_until
 from tests.images import dying
@@ -48,7 +49,9 @@ class Trial:
     def __init__(self, kind: Kind, disk: FaultyDisk, number: str) -> None:
         self.disk = disk
         source = disk.folder.parent / "source"
-        self.data = os.urandom(BLOCK_SIZE) + bytes(BLOCK_SIZE) + os.urandom(SIZE - 2 * BLOCK_SIZE)
+        self.data = (
+            os.urandom(BLOCK_SIZE) + bytes(BLOCK_SIZE) + os.urandom(1 << 10) * 128 + os.urandom(SIZE - 4 * BLOCK_SIZE)
+        )
         source.write_bytes(self.data)
         name = f"image-{number}"
         self.writing = Writing(kind, NewImage(disk.path / name, SIZE), source, disk.folder.parent / f"journal-{number}")

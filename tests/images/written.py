@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.dataplane.extents import make as extents
 from ntxengine.dataplane.open import open_source
+from ntxengine.images.choice import ImageOptions
 from ntxengine.images.create import ImageWriter, NewImage, create_image, reopen_image
 from ntxengine.units import BLOCK_SIZE
 from tests.support.servers import qemu_img
@@ -32,19 +33,24 @@ class Kind:
 
     name: str
     format: str
+    zstd_level: int = 0
 
     def create(self, new: NewImage, options: CopyOptions) -> AbstractAsyncContextManager[ImageWriter]:
-        return create_image(new, self.format, options)
+        return create_image(self._chosen(new), self.format, options)
 
     def reopen(self, new: NewImage, options: CopyOptions, stored_to: int) -> AbstractAsyncContextManager[ImageWriter]:
-        return reopen_image(new, self.format, options, stored_to=stored_to)
+        return reopen_image(self._chosen(new), self.format, options, stored_to=stored_to)
+
+    def _chosen(self, new: NewImage) -> NewImage:
+        return replace(new, options=ImageOptions(zstd_level=self.zstd_level))
 
     def __str__(self) -> str:
         return self.name
 
 
 PLAIN = Kind("plain", "qcow2")
-KINDS = [PLAIN]
+ZSTD = Kind("zstd", "qcow2", 1)
+KINDS = [PLAIN, ZSTD]
 """All that the core writes: a new kind is a row here."""
 
 BY_QEMU = Kind("by qemu", "qcow2-by-qemu")
