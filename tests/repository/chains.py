@@ -12,7 +12,8 @@ import pytest
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.open import open_target
-from ntxengine.images.cluster_map import CannotMap, map_clusters
+from ntxengine.images.cluster_map import map_clusters
+from ntxengine.images.held import CannotMap
 from ntxengine.images.open import open_image
 from ntxengine.images.qemu_img import node
 from ntxengine.units import MIB

@@ -14,7 +14,7 @@ import pytest
 
 from ntxengine.dataplane.extents import EXTENT, ZERO
 from ntxengine.errors import OptionsError
-from ntxengine.images.cluster_map import CannotMap
+from ntxengine.images.held import CannotMap
 from ntxengine.repository import Point, Repository
 from ntxengine.repository.store import PointStore
 from ntxengine.units import BLOCK_SIZE, MIB

@@ -11,10 +11,9 @@ LIMIT: a fragmented image of some TiB has more extents than are kept in memory, 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,10 +23,10 @@ import numpy as np
 
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.extents import MAPPED_EXTENT, ZERO, Extents
-from ntxengine.errors import MachineError, PortableError, ToolError
-from ntxengine.files.locks import FLOCK
+from ntxengine.errors import MachineError, ToolError
 from ntxengine.images import process, qemu_img
-from ntxengine.images.header import BadHeader, header_of, opened
+from ntxengine.images.header import BadHeader, header_of
+from ntxengine.images.held import CannotMap, HeldImages, held
 from ntxengine.units import MIB
 
 MAX_EXTENTS = MIB
@@ -37,15 +36,6 @@ MAP_TIMEOUT_S = 300.0
 """qemu-img reads some MiB of tables for each TiB of the disk; a storage slower than that is no place to look."""
 
 _CHUNK = 256 * 1024
-
-# What qemu locks of a file (file-posix.c): bytes 100 + p are held by who uses permission p, bytes 200 + p by who
-# does not share it with others.
-_CONSISTENT_READ, _WRITE, _RESIZE = 0, 1, 3
-_USED, _NOT_SHARED = 100, 200
-
-
-class CannotMap(PortableError):
-    """The image cannot be read without qemu; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +55,9 @@ async def map_clusters(chain: Sequence[Path]) -> AsyncIterator[ClusterMap]:
     The locks last as long as any duplicate of the descriptors.
     Errors: CannotMap.
     """
-    with ExitStack() as stack:
-        files = await to_thread_joined(_open_all, chain, stack)
-        fds = tuple(fd for fd, _ in files)
-        before = [os.fstat(fd) for fd in fds]
-        size = await to_thread_joined(_disk_size, files)
-        table = _Table(size, [status.st_size for status in before])
+    async with held(chain) as images:
+        size = await to_thread_joined(_disk_size, images)
+        table = _Table(size, [os.fstat(fd).st_size for fd in images.fds])
         try:
             async with asyncio.timeout(MAP_TIMEOUT_S):
                 await _run_map(chain, table)
@@ -79,59 +66,15 @@ async def map_clusters(chain: Sequence[Path]) -> AsyncIterator[ClusterMap]:
         except (ToolError, MachineError, OSError) as exc:
             raise CannotMap(str(exc)) from exc
         extents = table.finish()
-        if list(map(_identity, before)) != await to_thread_joined(_identities, chain):
-            raise CannotMap("an image was changed or replaced meanwhile")
-        yield ClusterMap(size, extents, fds)
+        await images.check_unchanged()
+        yield ClusterMap(size, extents, images.fds)
 
 
-# ---------------------------------------------------------------------------------------------------- the files
-
-
-def _open_all(chain: Sequence[Path], stack: ExitStack) -> tuple[tuple[int, Path], ...]:
-    return tuple((stack.enter_context(_opened(path)), path) for path in chain)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    try:
-        with opened(path) as fd:
-            _keep_writers_out(fd, path)
-            yield fd
-    except BadHeader as exc:
-        raise CannotMap(f"{path}: {exc}") from exc
-
-
-def _keep_writers_out(fd: int, path: Path) -> None:
-    """Do what qemu does when it opens an image for reading: nobody may write to it or resize it, nor does now."""
-    try:
-        for byte in (_USED + _CONSISTENT_READ, _NOT_SHARED + _WRITE, _NOT_SHARED + _RESIZE):
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, byte, 1, 0))
-        for byte in (_USED + _WRITE, _USED + _RESIZE, _NOT_SHARED + _CONSISTENT_READ):
-            answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
-            if FLOCK.unpack(answer)[0] != fcntl.F_UNLCK:
-                raise CannotMap(f"{path}: another process writes to it")
-    except (BlockingIOError, PermissionError) as exc:
-        raise CannotMap(f"{path}: another process has locked it") from exc
-    except OSError:
-        pass  # no locks on this file system: qemu goes on without, too
-
-
-def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _identities(chain: Sequence[Path]) -> list[tuple[int, int, int, int]]:
-    try:
-        return [_identity(os.stat(path)) for path in chain]
-    except OSError as exc:
-        raise CannotMap(f"{exc.filename}: {exc.strerror}") from exc
-
-
-def _disk_size(files: Sequence[tuple[int, Path]]) -> int:
+def _disk_size(images: HeldImages) -> int:
     """Return the size of the disk, after a look at what qemu-img map does not tell: that `offset` is in these files,
     and that what is there is not encrypted."""
     sizes = []
-    for fd, path in files:
+    for fd, path in zip(images.fds, images.chain, strict=True):
         try:
             header = header_of(fd)
         except BadHeader as exc:

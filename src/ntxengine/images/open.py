@@ -21,7 +21,8 @@ from ntxengine.concurrency.completion import to_thread, to_thread_joined
 from ntxengine.dataplane.extents import Extents
 from ntxengine.dataplane.open import naming, open_source
 from ntxengine.errors import NtxError
-from ntxengine.images.cluster_map import CannotMap, map_clusters
+from ntxengine.images.cluster_map import map_clusters
+from ntxengine.images.held import CannotMap
 from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.images.served import ImageFile
 
