@@ -6,6 +6,9 @@
  *   images    image 0              image 2     image 0            one read for what is side by side
  *                                     `--> qcow2_unpack
  *
+ * What is in the page cache is only copied.  Where that is not so, the rest of the request is asked for at once, and
+ * what comes next, if it is read in order: a disk then has several reads at a time, as scattered as they may be.
+ *
  * LIMIT: a blocking call into a file system that hangs cannot be interrupted or timed out, as in device_file.c.
  */
 #include "bytes.h"
@@ -23,14 +26,18 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_OWN_FILES 8u /* a long chain times many threads would use up the descriptors of the process */
-#define MAP_WINDOWS 64u  /* are made for one answer: some tens of milliseconds, of a long chain */
+#define MAX_OWN_FILES 8u     /* a long chain times many threads would use up the descriptors of the process */
+#define AHEAD (4u * NTX_MIB) /* bytes of the disk that are asked for behind a request */
+#define MAP_WINDOWS 64u      /* are made for one answer: some tens of milliseconds, of a long chain */
 
 struct chain_device {
     struct ntx_device device;
     struct ntx_qcow2_chain *chain;
     struct ntx_qcow2_windows *windows;
     struct ntx_qcow2_unpacker *unpacker; /* NULL: nothing was compressed yet */
+    bool asks_ahead;                     /* the system says what is in its cache */
+    uint64_t read_to;                    /* the end of the last request */
+    uint64_t asked_to;                   /* up to there it was asked for; 0: this was not needed */
     int own[MAX_OWN_FILES];              /* another descriptor for each of the first images; -1: the chain's */
 };
 
@@ -66,6 +73,55 @@ static int read_packed(struct chain_device *chain, const struct ntx_qcow2_run *r
     return fault->code;
 }
 
+/* Have the disk's bytes up to limit read, of which some were asked for. */
+static void ask_ahead(struct chain_device *chain, uint64_t offset, uint64_t limit)
+{
+    struct ntx_qcow2_fault fault; /* is told when it is read */
+    struct ntx_qcow2_run run;
+
+    for (uint64_t at = ntx_max64(offset, chain->asked_to); at < limit; at += run.length) {
+        if (ntx_qcow2_find(chain->windows, at, limit, &run, &fault) != 0)
+            break;
+        if (run.kind != NTX_QCOW2_IS_ZERO)
+            ntx_file_read_ahead(fd_of(chain, run.image), run.place,
+                                run.kind == NTX_QCOW2_IS_DATA ? run.length : run.packed_length);
+    }
+    chain->asked_to = ntx_max64(chain->asked_to, limit);
+}
+
+/* Where requests follow on each other, keep ahead of them, once it was needed. */
+static void follow(struct chain_device *chain, const struct ntx_io *io)
+{
+    uint64_t end = io->offset + io->length;
+
+    if (io->offset != chain->read_to)
+        chain->asked_to = 0;
+    else if (chain->asked_to != 0 && chain->asked_to < end + AHEAD / 2)
+        ask_ahead(chain, io->offset, ntx_min64(end + AHEAD, chain->device.info.size));
+    chain->read_to = end;
+}
+
+/* Read data of the request that goes on up to limit. */
+static int read_data(struct chain_device *chain, const struct ntx_qcow2_run *run, uint64_t offset, uint64_t limit,
+                     uint8_t *data, struct ntx_qcow2_fault *fault)
+{
+    int fd = fd_of(chain, run->image);
+    int64_t cached = 0;
+
+    if (chain->asks_ahead) {
+        cached = ntx_file_read_cached(fd, data, run->length, run->place);
+        if (cached == (int64_t)run->length)
+            return 0;
+        chain->asks_ahead = cached >= 0 || cached == -EAGAIN || cached == -EINTR;
+        cached = cached > 0 ? cached : 0;
+    }
+    if (chain->asks_ahead)
+        ask_ahead(chain, offset + (uint64_t)cached, limit);
+    *fault = (struct ntx_qcow2_fault){.image = run->image, .place = run->place + (uint64_t)cached};
+    fault->code = ntx_read_at(fd, data + cached, run->length - (uint64_t)cached, &fault->place);
+    return fault->code;
+}
+
 static int read_run(struct chain_device *chain, const struct ntx_qcow2_run *run, uint64_t offset, uint64_t limit,
                     void *data, struct ntx_qcow2_fault *fault)
 {
@@ -78,9 +134,7 @@ static int read_run(struct chain_device *chain, const struct ntx_qcow2_run *run,
     case NTX_QCOW2_IS_DATA:
         break;
     }
-    *fault = (struct ntx_qcow2_fault){.image = run->image, .place = run->place};
-    fault->code = ntx_read_at(fd_of(chain, run->image), data, run->length, &fault->place);
-    return fault->code;
+    return read_data(chain, run, offset, limit, data, fault);
 }
 
 static void do_read(struct chain_device *chain, struct ntx_io *io)
@@ -90,6 +144,7 @@ static void do_read(struct chain_device *chain, struct ntx_io *io)
     struct ntx_qcow2_fault fault;
     struct ntx_qcow2_run run;
 
+    follow(chain, io);
     while (offset < end) {
         int code = ntx_qcow2_find(chain->windows, offset, end, &run, &fault);
 
@@ -113,7 +168,8 @@ static bool is_much(const struct chain_device *chain, uint64_t made_before)
     return ntx_qcow2_windows_made(chain->windows) - made_before >= MAP_WINDOWS;
 }
 
-/* A list that is full ends the map early, and so does much to look up; the caller asks again from there. */
+/* What cannot be looked up is called data, up to the end of its window: who reads it is told.  A list that is full ends
+ * the map early, and so does much to look up; the caller asks again from there. */
 static void do_map(struct chain_device *chain, struct ntx_io *io)
 {
     struct ntx_extents *map = io->map;
@@ -123,10 +179,9 @@ static void do_map(struct chain_device *chain, struct ntx_io *io)
     int code = 0;
 
     while (code == 0 && !ntx_extents_is_complete(map) && !is_much(chain, made)) {
-        if (ntx_qcow2_find(chain->windows, map->end, map->limit, &run, &fault) != 0) {
-            fail(chain, io, &fault);
-            return;
-        }
+        if (ntx_qcow2_find(chain->windows, map->end, map->limit, &run, &fault) != 0)
+            run = (struct ntx_qcow2_run){.kind = NTX_QCOW2_IS_DATA,
+                                         .length = NTX_QCOW2_L2_BYTES - map->end % NTX_QCOW2_L2_BYTES};
         code = ntx_extents_append(map, run.length, run.kind == NTX_QCOW2_IS_ZERO ? NTX_EXTENT_ZERO : 0);
     }
     ntx_device_complete(&chain->device, io, 0);
@@ -209,6 +264,7 @@ static struct chain_device *new_device(const struct ntx_device_info *info)
     chain->device.ops = &CHAIN_OPS;
     chain->device.fd = -1;
     chain->device.info = *info;
+    chain->asks_ahead = true;
     return chain;
 }
 

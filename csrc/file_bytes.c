@@ -1,6 +1,6 @@
 /* file_bytes.c: see file_bytes.h. */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* O_CLOEXEC */
+#define _GNU_SOURCE /* O_CLOEXEC, preadv2() */
 #endif
 #include "file_bytes.h"
 #include "bytes.h"
@@ -11,9 +11,23 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define NAME_SHOWN 240 /* bytes of a file's name in a message: the last ones */
+
+int64_t ntx_file_read_cached(int fd, void *data, uint64_t length, uint64_t at)
+{
+    struct iovec vector = {.iov_base = data, .iov_len = length};
+    ssize_t got = preadv2(fd, &vector, 1, (off_t)at, RWF_NOWAIT);
+
+    return got < 0 ? -errno : got;
+}
+
+void ntx_file_read_ahead(int fd, uint64_t at, uint64_t length)
+{
+    (void)posix_fadvise(fd, (off_t)at, (off_t)length, POSIX_FADV_WILLNEED); /* if not, it is read when it is needed */
+}
 
 static void link_of(int fd, char link[32])
 {

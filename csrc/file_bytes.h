@@ -10,6 +10,13 @@
 
 #define NTX_FILE_CAUSE 512 /* bytes of the longest cause, and more */
 
+/* Read what of it the page cache has, up to the first byte that it has not, without waiting for a disk.
+ * Errors: bytes that were read; -EAGAIN: none is there; another: this cannot be asked here. */
+int64_t ntx_file_read_cached(int fd, void *data, uint64_t length, uint64_t at);
+
+/* Have these bytes read into the page cache meanwhile. */
+void ntx_file_read_ahead(int fd, uint64_t at, uint64_t length);
+
 /* Say that the file failed at place, by a code of ntx_read_at() or, if what is not NULL, because of that; returns the
  * code for a request that fails so. */
 int ntx_file_cause(int fd, uint64_t place, int code, const char *what, char cause[NTX_FILE_CAUSE]);

@@ -36,12 +36,13 @@ int ntx_open_qcow2(const struct ntx_qcow2_options *options, struct ntx_device **
  * The disk in a chain of images in QCOW2 format, for reading: what we write, and what qemu writes with clusters of
  * 64 KiB, compressed by zstd or not at all.  Whatever else it is, it is for a qemu to read: -ENOTSUP.
  * Ownership: every descriptor is duplicated; the caller closes *device.
- * Units:     fds are of regular files, open for reading, the nearest image first; names of backing files in headers are
- *            not looked at.  The disk is as long as the nearest image.  In memory are 8 bytes for 512 MiB of each
- * image, and for each connection less than 1 MiB. Threads:   blocks: L1 tables are read, and all tables of an image
- * that is not said to be compressed by zstd. Errors:    0, or -ENOTSUP, -EUCLEAN (DEVICE: damaged), -EINVAL (no image,
- * too many, no regular file), -ENOMEM, -errno of fcntl/fstat/pread.  Other damage is an error of what is read or mapped
- * there: -EUCLEAN; a file that is cut off later: -EIO.  Each names the file and the place in it.
+ * Units:     fds are of regular files, open for reading, the nearest image first; names of backing files in headers
+ *            are not looked at.  The disk is as long as the nearest image.  Memory: 8 bytes for 512 MiB of each
+ *            image, and less than 1 MiB for each connection.
+ * Threads:   blocks: L1 tables are read, and all tables of an image that is not said to be compressed by zstd.
+ * Errors:    0, or -ENOTSUP, -EUCLEAN (DEVICE: damaged), -EINVAL (no image, too many, no regular file), -ENOMEM,
+ *            -errno of fcntl/fstat/pread.  Other damage is an error of what is read there: -EUCLEAN; a file that is
+ *            cut off later: -EIO.  Each names the file and the place in it.
  */
 int ntx_open_qcow2_chain(const char *name, const int *fds, size_t count, struct ntx_device **device,
                          struct ntx_error *err);

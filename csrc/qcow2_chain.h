@@ -36,9 +36,10 @@ struct ntx_qcow2_chain {
 
 /*
  * Open count images; the caller is the first user.  May read all L2 tables of an image: of one that is not compressed
- * by zstd, to see that it is not compressed in another way. Ownership: fds are duplicated.  Names of backing files in
- * headers are not looked at. Errors:    0, or -ENOTSUP: others can read it, and -EUCLEAN: it is damaged (DEVICE: the
- * file, its place, and what), -errno of fcntl/fstat/pread, -ENOMEM, -EINVAL (no image, too many).
+ * by zstd, to see that it is not compressed in another way.
+ * Ownership: fds are duplicated.  Names of backing files in headers are not looked at.
+ * Errors:    0, or -ENOTSUP: others can read it, and -EUCLEAN: it is damaged (DEVICE: the file, its place, and what),
+ *            -errno of fcntl/fstat/pread, -ENOMEM, -EINVAL (no image, too many).
  */
 int ntx_qcow2_chain_open(const char *name, const int *fds, size_t count, struct ntx_qcow2_chain **chain,
                          struct ntx_error *err);

@@ -32,8 +32,9 @@ struct ntx_qcow2_windows *ntx_qcow2_windows_new(const struct ntx_qcow2_chain *ch
 void ntx_qcow2_windows_free(struct ntx_qcow2_windows *windows);
 
 /*
- * Find the longest run that begins at offset and does not go on behind limit, which is behind it and not behind the end
- * of the disk.  It ends at the end of a window where it is not zero. Errors: 0, or the code of *fault.
+ * Find the longest run that begins at offset and does not go on behind limit, which is behind it and not behind the
+ * end of the disk.  It ends at the end of a window where it is not zero.
+ * Errors: 0, or the code of *fault.
  */
 int ntx_qcow2_find(struct ntx_qcow2_windows *windows, uint64_t offset, uint64_t limit, struct ntx_qcow2_run *run,
                    struct ntx_qcow2_fault *fault);
