@@ -25,7 +25,9 @@ WORK = ROOT / ".fuzz"
 NAMES = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
 
 CORE = [
-    "clock", "device", "error", "event", "extent", "extent_json", "stop", "stream", "stream_tls", "stream_tls_io",
+    "clock", "device", "device_chain", "error", "event", "extent", "extent_json", "file_bytes", "file_io",
+    "qcow2_chain", "qcow2_format", "qcow2_header", "qcow2_unpack", "qcow2_window", "stop", "stream", "stream_tls",
+    "stream_tls_io",
     "tls", "tls_bio", "tls_reason",
 ]  # fmt: skip
 """What of the core the parsers need, besides nbd_*.c that open nothing."""

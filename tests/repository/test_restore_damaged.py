@@ -177,7 +177,7 @@ async def test_a_cluster_that_cannot_be_read_is_named_with_its_point(
     data[l1_table + 6] |= 2  # an address that is no whole cluster
     image.write_bytes(data)
 
-    with pytest.raises(SourceError, match="Input/output error") as caught:
+    with pytest.raises(SourceError, match="a damaged entry of the L1 table") as caught:
         await restore(Repository(repository), point, out, options=RestoreOptions(format=format, check=check))
 
     for words in (point.id, "scsi.1", OTHER_DISK, "cannot be read", "--salvage"):

@@ -125,7 +125,7 @@ async def test_a_damaged_table_is_a_problem_of_its_disk(repository: PointStore, 
         verdict = await verify_point(Repository(repository), point)
 
         assert not verdict.is_right
-        assert "Input/output error" in verdict.disks[0].problem
+        assert "a damaged entry of the L1 table" in verdict.disks[0].problem
 
 
 async def test_unknown_disk_is_not_found(repository: PointStore, chain: tuple[Point, Point]) -> None:

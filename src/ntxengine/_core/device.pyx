@@ -166,6 +166,21 @@ cdef class Device:
         self.path = path
         return self
 
+    @staticmethod
+    def open_qcow2_chain(bytes name, fds):
+        """Open the disk in a chain of images, the nearest first; their descriptors are duplicated."""
+        cdef Device self = Device.__new__(Device)
+        cdef ntx.ntx_error err
+        cdef const char *c_name = name
+        cdef const int[::1] numbers = np.array(fds, dtype=np.intc)
+        cdef const int *first = &numbers[0] if numbers.shape[0] else NULL
+        cdef int rc
+        with nogil:
+            rc = ntx.ntx_open_qcow2_chain(c_name, first, numbers.shape[0], &self.device, &err)
+        if rc < 0:
+            raise_error(&err)
+        return self
+
     cdef const ntx.ntx_device_info *info(self) except NULL:
         if self.device == NULL:
             raise ValueError("the device is closed")
@@ -256,6 +271,25 @@ cdef class Device:
         with nogil:
             rc = ntx.ntx_map(self.device, offset, length, timeout_ms, <ntx.ntx_extent *>&rows[0], capacity, &count,
                              &err)
+        self.borrowed -= 1
+        if rc < 0:
+            raise_error(&err)
+        return extents[:count].copy()
+
+    def map_images(self, uint64_t offset, uint64_t length, *, size_t capacity=4096):
+        """Return in which images of a chain it is (MAPPED_EXTENT), from `offset` on; as map().  Blocks: use a thread."""
+        self.info()
+        if self.borrowed:
+            raise ValueError("the device is in use")
+        extents = np.empty(capacity, dtype=kernels.MAPPED_EXTENT)
+        cdef uint8_t[::1] rows = extents.view(np.uint8)
+        cdef ntx.ntx_error err
+        cdef size_t count = 0
+        cdef int rc
+        self.borrowed += 1
+        with nogil:
+            rc = ntx.ntx_map_images(self.device, offset, length, <ntx.ntx_mapped_extent *>&rows[0], capacity, &count,
+                                    &err)
         self.borrowed -= 1
         if rc < 0:
             raise_error(&err)

@@ -4,8 +4,8 @@ open.py          a chain of QCOW2 images as one device to read       create.py  
 choice.py        what can be chosen of a new one                     writer.py     what every writer of images is
 qcow2.py         a QCOW2 image written by the core                   qcow2_by_qemu.py     one written by a qemu-nbd
 raw.py           a raw file
-cluster_map.py   where the bytes of a disk lie in the files of its chain
-held.py          the files of a chain, while nobody writes to them
+cluster_tables.py  a chain read by its own tables, in the core
+cluster_map.py   where the bytes of a disk lie in the files of its chain, by qemu-img
 served.py        what a qemu-nbd can serve, and by which name
 qemu_nbd.py      a qemu-nbd that serves one image                 qemu_img.py   making and checking images
 process.py       programs that end with us
