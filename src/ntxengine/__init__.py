@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         StartedOver,
         Warned,
     )
+    from ntxengine.images.choice import ImageOptions
     from ntxengine.prism import Cluster, Disk, Vm
     from ntxengine.repository import Point, PointDisk, Repository, changed_extents
     from ntxengine.restore import RestoreOptions, RestoreReport
@@ -132,6 +133,7 @@ _HOMES = {
     "StageBegan": "ntxengine.events",
     "StartedOver": "ntxengine.events",
     "Warned": "ntxengine.events",
+    "ImageOptions": "ntxengine.images.choice",
     "Cluster": "ntxengine.prism",
     "Disk": "ntxengine.prism",
     "Vm": "ntxengine.prism",
@@ -169,6 +171,7 @@ __all__ = [
     "DiskDone",
     "Event",
     "Extents",
+    "ImageOptions",
     "LockedError",
     "MachineError",
     "Manifest",

@@ -62,6 +62,18 @@ async def test_an_image_is_made_and_read_when_it_is_said(disk: Path, tmp_path: P
     subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", disk, image], check=True, capture_output=True)
 
 
+async def test_an_image_is_compressed_when_it_is_said(tmp_path: Path) -> None:
+    disk, image = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
+    disk.write_bytes(b"a line of text\n" * (MIB // 15) + bytes(64))
+    packed = ntxengine.ImageOptions(zstd_level=1)
+
+    report = await ntxengine.copy(disk, image, target_format="qcow2", image=packed, verify=True)
+
+    assert 0 < report.bytes_stored < report.bytes_sent // 10
+    with pytest.raises(ntxengine.OptionsError, match="of a new image"):
+        await ntxengine.copy(disk, tmp_path / "disk.copy", image=packed)
+
+
 async def test_a_target_that_stored_something_else_is_found(disk: Path) -> None:
     # A server that drops what it gets, and gives back zeros.
     with nbdkit("null", str(disk.stat().st_size)) as uri:
