@@ -6,7 +6,8 @@
 #   make soak       what needs hundreds of rounds: captures stopped at random moments, among random faults, and by
 #                   power cuts; copies killed, and their servers, and over a network that loses packets; jobs of the core
 #                   among faults of a disk in memory;
-#                   SOAK_ROUNDS, FAULT_ROUNDS, CUT_ROUNDS, JOB_ROUNDS, COPY_KILLS, COPY_LOSSES, CAPTURE_KILLS,
+#                   images written by us and by qemu, at random; each fault of a disk below an image; huge ones;
+#                   SOAK_ROUNDS, IMAGE_ROUNDS, FAULT_ROUNDS, CUT_ROUNDS, JOB_ROUNDS, COPY_KILLS, COPY_LOSSES, CAPTURE_KILLS,
 #                   LOSSY_COPIES, SOAK_SEED
 #   make fuzz       what parses hostile bytes, on bytes made up; FUZZ_SECONDS for each parser
 #   make lint       ruff and clang-format
@@ -37,6 +38,7 @@ COPY_KILLS ?= 200
 COPY_LOSSES ?= 50
 CAPTURE_KILLS ?= 200
 LOSSY_COPIES ?= 150
+IMAGE_ROUNDS ?= 1000
 SOAK_SEED := $(or $(SOAK_SEED),$(shell date +%s))
 
 FUZZ_SECONDS ?= 60
@@ -65,6 +67,7 @@ soak: build-test
 	    NTX_COPY_KILLS=$(COPY_KILLS) NTX_COPY_SIZE=4G NTX_COPY_BANDWIDTH=200M NTX_COPY_LOSSES=$(COPY_LOSSES) \
 	    NTX_CAPTURE_KILLS=$(CAPTURE_KILLS) NTX_LOSSY_COPIES=$(LOSSY_COPIES) NTX_SOAK_SEED=$(SOAK_SEED) \
 	    NTX_RESUME_LONG=1 NTX_JOB_ROUNDS=$(JOB_ROUNDS) \
+	    NTX_IMAGE_ROUNDS=$(IMAGE_ROUNDS) NTX_EVERY_FAULT=1 NTX_LARGE_IMAGES=1 \
 	    $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 \
 	    tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py \
 	    tests/capture/test_together_killed.py tests/capture/test_together_faults.py tests/repository/test_power_cuts.py \
@@ -72,6 +75,7 @@ soak: build-test
 	    tests/copying/test_killed.py::test_a_new_file_is_whole_after_many_kills \
 	    tests/copying/test_lost.py tests/copying/test_power_cuts.py \
 	    tests/capture/test_many_kills.py tests/capture/test_power_cuts.py tests/interop/test_lossy_link.py \
+	    tests/images/test_differential.py tests/images/test_faults_of_writing.py tests/images/test_large_images.py \
 	    'tests/csrc/test_c.py::test_c[power_cut]' 'tests/csrc/test_c_threads.py::test_c[power_cut]'
 
 fuzz: build-test
