@@ -171,7 +171,7 @@ def test_directory_that_is_no_repository(cluster: Simulator, tmp_path: Path) -> 
 def test_missing_qemu_nbd(cluster: Simulator, tmp_path: Path, path_without_qemu_nbd: str) -> None:
     env = {**cluster.env, "PATH": path_without_qemu_nbd}
 
-    ran = ntx("capture", "demo", "--to", tmp_path / "r", "-q", env=env)
+    ran = ntx("capture", "demo", "--to", tmp_path / "r", "--writer", "qemu", "-q", env=env)
 
     assert_refused(ran, 1, "qemu-nbd", "qemu-utils")
     assert PointStore.open(tmp_path / "r").points() == []

@@ -39,7 +39,7 @@ from ntxengine.errors import (
     TargetError,
     ToolError,
 )
-from ntxengine.images.endpoints import open_named_source
+from ntxengine.images.endpoints import open_named_source, size_of_new
 from ntxengine.images.targets import Opening
 from ntxengine.units import format_size
 
@@ -314,7 +314,7 @@ class _Work:
         assert self._target_size is not None
         return CopyResult(
             size=self._size,
-            target_size=self._target_size,
+            target_size=size_of_new(self._target_size, self._request.target_format),
             report=DiskCopyReport(
                 **vars(report),
                 reconnects=self.retries,

@@ -3,6 +3,7 @@
     .NAME.xxxxxxxx.ntx-unfinished     becomes NAME; locked by whoever makes it, as long as that one lives
     NAME.ntx-unfinished               of a restore, which locks the folder
     NAME.ntx-partial                  of a copy with a journal, which goes on with it: not looked at here
+    one of them, and .map             of an image (images/writer.py): goes with it
 
 The death of a process frees its lock: what is not locked was left.  Where nobody can tell, nothing is removed.
 
@@ -82,7 +83,7 @@ def _sweep_restored(folder: Path, paths: list[Path], found: Leftovers, *, dry_ru
         for path in paths:
             with _noting(found, path):
                 if not dry_run:
-                    os.unlink(path)
+                    remove(path)
                 found.dead.append(path)
     finally:
         os.close(fd)
@@ -159,10 +160,17 @@ def _remove_dead(path: Path, *, dry_run: bool = False) -> bool:
             # What has a second name was finished, and is perhaps in use: only this name goes, and nobody writes to it.
             if os.fstat(fd).st_nlink == 1 and not _can_be_written_beside(path):
                 raise OSError(errno.ENOLCK, "locks are of no use here")
-            os.unlink(path)
+            remove(path)
         return True
     finally:
         os.close(fd)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that is being made, and its map if it has one.  Errors: OSError."""
+    with suppress(FileNotFoundError):
+        os.unlink(f"{path}.map")
+    os.unlink(path)
 
 
 def _lock(fd: int) -> bool:

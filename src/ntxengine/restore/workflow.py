@@ -215,7 +215,8 @@ class _Restore:
             await to_thread_joined(self._publish)
         finally:
             for unfinished in self._unfinished.values():
-                unfinished.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    unfinished_file.remove(unfinished)
         return RestoreReport(
             point=self._point,
             format=self._options.format,
@@ -285,7 +286,8 @@ class _Restore:
         """Return where to write what will become `final`, with nothing there that a killed restore has left."""
         unfinished = final.with_name(final.name + unfinished_file.SUFFIX)
         try:
-            unfinished.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                unfinished_file.remove(unfinished)
         except OSError as exc:
             raise durable.write_error(unfinished, "removing", exc) from exc
         self._unfinished[final] = unfinished
