@@ -27,6 +27,7 @@ from ntxengine.repository.store import PointStore
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
 from tests.support.processes import processes
+from tests.support.rates import without_rates
 
 MIB = 1024**2
 SYSTEM_SIZE = 8 * MIB
@@ -65,6 +66,11 @@ def fast_clock() -> Clock:
     return Clock(now=lambda: time.monotonic() * FASTER, sleep=lambda seconds: asyncio.sleep(seconds / FASTER))
 
 
+def eager_clock() -> Clock:
+    """Time as it is, in which the Prism layer asks again a tenth as late: a simulated task is over at once."""
+    return Clock(sleep=lambda seconds: asyncio.sleep(seconds / 10))
+
+
 def make_config(folder: Path) -> SimConfig:
     """One VM `db01`: a system disk, a data disk in another container, a CD-ROM, NVRAM and a volume group."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +93,7 @@ def make_config(folder: Path) -> SimConfig:
         ]
     )
     config.containers.append(type(config.containers[0])("fast"))
-    return config
+    return without_rates(config)
 
 
 class Lab:
@@ -226,7 +232,8 @@ async def open_lab(
     url, password = (sim.central_url, sim.password) if family == "v4" else (sim.element_url, sim.element_password)
     endpoint = Endpoint(url, sim.username, Secret(password), ca_file=str(sim.ca_file), elements=elements)
     central, element = (endpoint, None) if family == "v4" else (None, endpoint)
-    prism = (await open_cluster(central, element, retry=retry, clock=clock, transport=transport)).prism
+    opened = await open_cluster(central, element, retry=retry, clock=clock or eager_clock(), transport=transport)
+    prism = opened.prism
     _open.append(prism)
     kind, options = ATTACHERS[attach]
     return Lab(sim, prism, repository, kind(prism, options(sim)))

@@ -13,6 +13,7 @@ from ntxengine.sim import SimConfig
 from ntxengine.sim.config import DiskConfig, VmConfig
 from tests.capture.lab import MIB, Lab
 from tests.capture.resuming import checkpoints_often, interrupt
+from tests.support.rates import without_rates
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def config(tmp_path: Path) -> SimConfig:
         path.write_bytes(os.urandom(4 * MIB))
         return DiskConfig(path)
 
-    return SimConfig(vms=[VmConfig(name, disks=[disk(name)]) for name in ("db01", "web01")])
+    return without_rates(SimConfig(vms=[VmConfig(name, disks=[disk(name)]) for name in ("db01", "web01")]))
 
 
 async def together(lab: Lab, **options: bool) -> list[Outcome]:

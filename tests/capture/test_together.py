@@ -21,6 +21,7 @@ from ntxengine.sim.config import DiskConfig, GroupConfig, GuestToolsConfig, VmCo
 from ntxengine.sim.faults import HttpFault
 from ntxengine.sweep import sweep
 from tests.capture.lab import MIB, Lab
+from tests.support.rates import without_rates
 
 NAMES = ("a", "b", "c")
 
@@ -36,7 +37,7 @@ def config(tmp_path: Path) -> SimConfig:
 
     vms = [VmConfig(name, disks=[disk(name)], guest_tools=GuestToolsConfig()) for name in ("db01", *NAMES)]
     group = GroupConfig("shared", disks=[disk("group")], vms=["b", "c"], is_shared=True)
-    return SimConfig(vms=vms, volume_groups=[group])
+    return without_rates(SimConfig(vms=vms, volume_groups=[group]))
 
 
 class Several:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.sim import SimConfig, Simulator, run_in_thread
+from ntxengine.sim import Simulator, run_in_thread
 from ntxengine.sim.config import DiskConfig, VmConfig, demo_config
+from tests.support.rates import without_rates
 
 STRANGE_NAME = "../../etc/passwd\n\x1b[31mred\u202e"
 
@@ -16,7 +17,7 @@ STRANGE_NAME = "../../etc/passwd\n\x1b[31mred\u202e"
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     """A cluster with the VM `demo`, one with a strange name, and two that are called `twin`."""
     folder = tmp_path_factory.mktemp("cluster")
-    config: SimConfig = demo_config(folder / "disks")
+    config = without_rates(demo_config(folder / "disks"))
     for number, name in enumerate((STRANGE_NAME, "twin", "twin")):
         disk = DiskConfig(folder / f"other{number}.raw", size=1024**2)
         config.vms.append(VmConfig(name, disks=[disk], id=f"00000000-0000-4000-8000-00000000000{number}"))

@@ -11,12 +11,13 @@ import pytest
 from ntxengine.sim import Simulator, run_in_thread
 from ntxengine.sim.config import Family, demo_config
 from tests.cli.ntx import Ran, assert_refused, ntx
+from tests.support.rates import without_rates
 
 CENTRAL_PASSWORD, ELEMENT_PASSWORD = "of-central", "of-the-element"
 
 
 def two_passwords(folder: Path, *families: Family) -> Iterator[Simulator]:
-    config = demo_config(folder / "disks")
+    config = without_rates(demo_config(folder / "disks"))
     config.password, config.element_password, config.families = CENTRAL_PASSWORD, ELEMENT_PASSWORD, list(families)
     with run_in_thread(config, folder / "state") as sim:
         yield sim

@@ -9,9 +9,10 @@ import pytest
 
 from ntxengine.cli.prism_options import AUTH_KINDS
 from ntxengine.prism import ACCOUNTS
-from ntxengine.sim import SimConfig, Simulator, run_in_thread
+from ntxengine.sim import Simulator, run_in_thread
 from ntxengine.sim.config import demo_config
 from tests.cli.ntx import assert_refused, ntx
+from tests.support.rates import without_rates
 
 KEY = "key-of-a-service-account"
 
@@ -19,7 +20,7 @@ KEY = "key-of-a-service-account"
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     folder = tmp_path_factory.mktemp("lab")
-    config: SimConfig = demo_config(folder / "disks")
+    config = without_rates(demo_config(folder / "disks"))
     config.api_key = KEY
     with run_in_thread(config, folder / "state") as sim:
         yield sim

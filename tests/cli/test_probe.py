@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 from ntxengine.sim import Simulator, run_in_thread
-from ntxengine.sim.config import LimitsConfig, demo_config
+from ntxengine.sim.config import demo_config
 from ntxengine.sim.faults import AnswerFault, Faults, HttpFault
 from tests.cli.ntx import COMMAND, assert_refused, environment, ntx
 from tests.cli.terminal import on_a_terminal, what_is_seen
 from tests.cli.test_json import problems
 from tests.cli.test_streams import in_a_shell
+from tests.support.rates import without_rates
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     folder = tmp_path_factory.mktemp("cluster")
-    config = demo_config(folder / "disks")
-    config.limits = LimitsConfig(api_rates={}, api_requests_per_s=500, requests_per_s=1000)
+    config = without_rates(demo_config(folder / "disks"))
     with run_in_thread(config, folder / "state") as sim:
         yield sim
 

@@ -16,6 +16,7 @@ from ntxengine.sim.config import demo_config
 from ntxengine.sim.faults import HttpFault
 from tests.cli.ntx import COMMAND, environment
 from tests.support.processes import processes
+from tests.support.rates import without_rates
 from tests.support.servers import require
 
 PASSWORD = "s3cret-pass-word-of-the-account"
@@ -43,7 +44,7 @@ def handed(monkeypatch: pytest.MonkeyPatch) -> Handed:
 
 @pytest.fixture
 def lab(handed: Handed, tmp_path: Path) -> Iterator[Simulator]:
-    config = demo_config(tmp_path / "disks")
+    config = without_rates(demo_config(tmp_path / "disks"))
     config.password, config.element_password = PASSWORD, ELEMENT_PASSWORD
     with run_in_thread(config, tmp_path / "state") as sim:
         yield sim

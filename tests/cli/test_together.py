@@ -12,6 +12,7 @@ from ntxengine.sim.config import DiskConfig, GroupConfig, GuestToolsConfig, VmCo
 from tests.cli.ntx import assert_refused, ntx
 from tests.cli.test_json import problems
 from tests.cli.test_several import TWIN, Backup
+from tests.support.rates import without_rates
 
 
 @pytest.fixture
@@ -55,7 +56,8 @@ def unlike(tmp_path: Path) -> Iterator[Simulator]:
         VmConfig("files"),
     ]
     groups = [GroupConfig("shares", disks=disks[2:], vms=["files"])]
-    with run_in_thread(SimConfig(vms=vms, volume_groups=groups), tmp_path / "state") as sim:
+    config = without_rates(SimConfig(vms=vms, volume_groups=groups))
+    with run_in_thread(config, tmp_path / "state") as sim:
         yield sim
 
 
