@@ -36,6 +36,9 @@ DEFAULT_PORT = 9440
 _LOG_SIZE = 100_000
 _PORT_TRIES = 50
 
+_LAST_ANSWERS_S = 1
+"""How long the end waits for requests that are being answered."""
+
 
 class _Server(uvicorn.Server):
     """A uvicorn server that leaves signals to the program it runs in, and tells when it answers."""
@@ -64,13 +67,20 @@ class _Server(uvicorn.Server):
         await self.is_over.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # A client that keeps its connection open must not make the end wait for its TLS farewell.
+        # uvicorn's waits for the TLS farewell of each client, and a tenth of a second where there is none.
         for server in self.servers:
             server.close()
+        for listening in sockets or []:
+            listening.close()
         for connection in self.server_state.connections.copy():
             if (transport := getattr(connection, "transport", None)) is not None:
                 transport.abort()
-        await super().shutdown(sockets)
+        if self.server_state.tasks:
+            _, unanswered = await asyncio.wait(self.server_state.tasks, timeout=_LAST_ANSWERS_S)
+            for task in unanswered:
+                task.cancel()
+        for server in self.servers:
+            await server.wait_closed()
 
 
 class Simulator:
@@ -330,7 +340,6 @@ def _server(app: ASGIApp, certificate: Path) -> _Server:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=1,
     )
     return _Server(config)
 
