@@ -46,8 +46,8 @@ FUZZ_SECONDS ?= 60
 SCALE ?= planning sparse many in_flight
 
 .DEFAULT_GOAL := build
-.PHONY: build build-test demo test soak fuzz lint types bench bench-scale bench-smoke bench-regression bench-regression-against \
-        bench-regression-proof bench-baseline check clean format
+.PHONY: build build-test demo test soak fuzz lint types types-mypy types-stubs bench bench-scale bench-smoke bench-regression \
+        bench-regression-against bench-regression-proof bench-baseline check clean format
 
 build:
 	@scripts/build demo
@@ -92,8 +92,12 @@ format: build-test
 	@.venv/bin/ruff format src tests bench setup.py
 	@clang-format -i $(C_FILES)
 
-types: build-test
+types: types-mypy types-stubs
+
+types-mypy: build-test
 	@.venv/bin/mypy
+
+types-stubs: build-test
 	@MYPYPATH=src $(PYTHON_OF_VENV) -m mypy.stubtest $(addprefix ntxengine._core.,kernels limiter tls device engine)
 
 bench: build-test
