@@ -1,7 +1,7 @@
 """Disks of many terabytes, and many disks at once: memory and descriptors do not grow with them.
 
-Each case runs in a process of its own, whose peak is that of the case.  `make soak` sets NTX_LARGE_IMAGES=1 for disks of 10
-and 63 TiB; `make test` does with 1 and 17.
+Each case runs in a process of its own, whose peak is that of the case.  `make soak` sets NTX_LARGE_IMAGES=1 for disks
+of 10 and 63 TiB; `make test` does with 1 and 17.
 """
 
 from __future__ import annotations
