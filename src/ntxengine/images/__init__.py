@@ -7,6 +7,7 @@ raw.py           a raw file
 held.py          the files of a chain, opened and locked as a reading qemu does
 cluster_tables.py  a chain read by its own tables, in the core
 cluster_map.py   where the bytes of a disk lie in the files of its chain, by qemu-img
+held.py          the files of a chain, while nobody writes to them
 served.py        what a qemu-nbd can serve, and by which name
 qemu_nbd.py      a qemu-nbd that serves one image                 qemu_img.py   making and checking images
 process.py       programs that end with us
