@@ -55,8 +55,8 @@ PYTHON_LAYERS = {
         "concurrency", "errors", "events", "ids",
     },
     "__init__": {
-        "api", "capture", "copying", "verify", "restore", "prism", "repository", "dataplane", "tunnel", "errors",
-        "events",
+        "api", "capture", "copying", "verify", "restore", "prism", "repository", "images", "dataplane", "tunnel",
+        "errors", "events",
     },
     # the top
     "__main__": {"cli"},
@@ -123,6 +123,7 @@ FACADES = {
         "repository": {"create", "qemu_img", "qemu_nbd", "served"},
         "copying": {"choice", "endpoints", "targets"},
         "api": {"choice", "endpoints"},
+        "__init__": {"choice"},
         "cli": {"choice", "endpoints", "formats", "targets"},
     },
 }
