@@ -70,7 +70,8 @@ def places_of(image: bytes, kind: Kind, blocks: list[int]) -> Iterator[Place]:
     l2, counts = (int.from_bytes(image[at : at + 8]) & 0x00FFFFFFFFFFFE00 for at in (l1, counts_table))
     yield Place("header", 0, HEADER, matters=False)
     yield Place("L1", l1, 8)
-    yield Place("L2", l2 + 8 * blocks[0], 8 * len(blocks))
+    # A compressed cluster that claims more sectors than its frame has is read all the same.
+    yield Place("L2", l2 + 8 * blocks[0], 8 * len(blocks), matters=kind is PLAIN)
     yield Place("table of counts", counts_table, 8)
     yield Place("counts", counts, 2 * (len(image) // CLUSTER))
     yield Place("data", CLUSTER, CLUSTER if kind is PLAIN else l2 - CLUSTER, matters=kind is PLAIN)
