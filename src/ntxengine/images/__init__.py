@@ -4,7 +4,6 @@ open.py          a chain of QCOW2 images as one device to read       create.py  
 choice.py        what can be chosen of a new one                     writer.py     what every writer of images is
 qcow2.py         a QCOW2 image written by the core                   qcow2_by_qemu.py     one written by a qemu-nbd
 raw.py           a raw file
-held.py          the files of a chain, opened and locked as a reading qemu does
 cluster_tables.py  a chain read by its own tables, in the core
 cluster_map.py   where the bytes of a disk lie in the files of its chain, by qemu-img
 held.py          the files of a chain, while nobody writes to them
