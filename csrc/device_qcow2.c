@@ -53,6 +53,9 @@ static void finish(struct qcow2 *q, struct ntx_io *io, int code)
 
     if (code == 0)
         ntx_device_complete(&q->device, io, 0);
+    else if (code == -EILSEQ)
+        ntx_device_complete_failed(&q->device, io, NTX_E_DEVICE, -EIO,
+                                   "what was compressed is unpacked as something else: this machine cannot be trusted");
     else
         ntx_device_complete_failed(&q->device, io, NTX_E_DEVICE, code, ntx_errno_text(code, cause, sizeof cause));
 }

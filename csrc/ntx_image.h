@@ -21,14 +21,18 @@ struct ntx_qcow2_options {
 };
 
 /*
- * Write an image in QCOW2 format, version 3, which qemu reads from 5.1 on if clusters are compressed: whole clusters in
- * the order in which they come, never changed, and what makes it an image at the end: see ntx_finish().  What was
+ * Write an image in QCOW2 format, version 3, which qemu reads from 5.1 on if clusters are compressed: whole clusters
+ * in the order in which they come, never changed, and what makes it an image at the end: see ntx_finish().  What was
  * written can be read back until then, of an image that has none below it.  A flush is a checkpoint: what was answered
- * before it is there when it is opened again. Ownership: everything is copied; the caller closes *device, and removes
- * the file at map_path once the image is whole or not wanted. Units:     min_block is the cluster, NTX_BLOCK_SIZE; the
- * last may be shorter. Errors:    0, or -errno of open, -EEXIST (the file is not empty), -EINVAL (OPTIONS: size,
- * stored_to; DEVICE: no regular file), -ENAMETOOLONG (backing_name), -EBUSY (another process writes it), -ESTALE (the
- * map is of another image), -EBADMSG (it is damaged). The last two: begin again with an empty file, and without map.
+ * before it is there when it is opened again.
+ * Ownership: everything is copied; the caller closes *device, and removes the file at map_path once the image is whole
+ *            or not wanted.
+ * Units:     min_block is the cluster, NTX_BLOCK_SIZE; the last may be shorter.
+ * Threads:   blocks: a map is read that is opened again.
+ * Errors:    0, or -errno of open, -EEXIST (the file is not empty), -EINVAL (OPTIONS: size, stored_to, zstd_level;
+ *            DEVICE: no regular file), -ENAMETOOLONG (backing_name), -EBUSY (another process writes it), -ESTALE (the
+ *            map is of another image), -EBADMSG (it is damaged).  The last two: begin again with an empty file, and
+ *            without map.
  */
 int ntx_open_qcow2(const struct ntx_qcow2_options *options, struct ntx_device **device, struct ntx_error *err);
 

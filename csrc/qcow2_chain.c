@@ -28,7 +28,7 @@ static int read_at(int fd, void *data, uint64_t length, uint64_t place, struct n
 }
 
 /* Read the part of the L1 table that describes what is shown. */
-static int read_l1(struct ntx_qcow2_image *image, uint64_t offset, struct ntx_qcow2_fault *fault)
+static int read_l1(struct ntx_qcow2_layer *image, uint64_t offset, struct ntx_qcow2_fault *fault)
 {
     image->l1 = calloc(image->entries, sizeof *image->l1);
     if (image->l1 == NULL) {
@@ -51,7 +51,7 @@ static bool has_compressed(const uint8_t *table)
 }
 
 /* Look for clusters that are compressed.  Where a table is damaged, who reads there is told. */
-static int check_not_compressed(const struct ntx_qcow2_image *image, struct ntx_qcow2_fault *fault)
+static int check_not_compressed(const struct ntx_qcow2_layer *image, struct ntx_qcow2_fault *fault)
 {
     uint8_t *table = malloc(NTX_QCOW2_CLUSTER);
     int code = 0;
@@ -77,7 +77,7 @@ static int check_not_compressed(const struct ntx_qcow2_image *image, struct ntx_
 }
 
 /* Read what the file says; *left is how much memory there may still be for L1 tables. */
-static int examine(struct ntx_qcow2_image *image, uint64_t hidden_from, uint64_t *size, uint64_t *left,
+static int examine(struct ntx_qcow2_layer *image, uint64_t hidden_from, uint64_t *size, uint64_t *left,
                    struct ntx_qcow2_fault *fault)
 {
     uint8_t first[NTX_QCOW2_HEADER_BYTES];
@@ -128,7 +128,7 @@ void ntx_qcow2_chain_release(struct ntx_qcow2_chain *chain)
 /* Keep another descriptor of a file, as the next image. */
 static int take_file(struct ntx_qcow2_chain *chain, const char *name, int fd, struct ntx_error *err)
 {
-    struct ntx_qcow2_image *image = &chain->images[chain->count];
+    struct ntx_qcow2_layer *image = &chain->images[chain->count];
     struct stat status;
 
     image->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -150,7 +150,7 @@ static int open_all(struct ntx_qcow2_chain *chain, const char *name, const int *
     int code = 0;
 
     for (size_t i = 0; code == 0 && i < count; i++) {
-        struct ntx_qcow2_image *image = &chain->images[i];
+        struct ntx_qcow2_layer *image = &chain->images[i];
         struct ntx_qcow2_fault fault;
         char cause[NTX_FILE_CAUSE];
 

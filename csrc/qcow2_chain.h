@@ -18,7 +18,7 @@
 #define NTX_QCOW2_MAX_IMAGES 1024u           /* of a chain */
 #define NTX_QCOW2_MAX_TABLES (64u * NTX_MIB) /* of L1 tables: a chain of 100 disks of 40 TiB */
 
-struct ntx_qcow2_image {
+struct ntx_qcow2_layer {
     int fd;
     bool is_zstd;
     uint64_t file_size; /* when it was opened */
@@ -31,7 +31,7 @@ struct ntx_qcow2_chain {
     atomic_uint users;
     size_t count; /* of images, nearest first */
     uint64_t size;
-    struct ntx_qcow2_image *images;
+    struct ntx_qcow2_layer *images;
 };
 
 /*

@@ -59,7 +59,7 @@ static int fail(struct ntx_qcow2_fault *fault, size_t image, uint64_t place, int
 static bool is_absent(const struct ntx_qcow2_chain *chain, uint64_t number)
 {
     for (size_t i = 0; i < chain->count; i++) {
-        const struct ntx_qcow2_image *image = &chain->images[i];
+        const struct ntx_qcow2_layer *image = &chain->images[i];
 
         if (number >= image->entries) /* and so it is for all below */
             return true;
@@ -98,7 +98,7 @@ static int fill(struct ntx_qcow2_windows *windows, struct window *window, uint64
 
     memset(window->entries, 0, sizeof window->entries);
     for (size_t i = 0; i < chain->count && unknown > 0; i++) {
-        const struct ntx_qcow2_image *image = &chain->images[i];
+        const struct ntx_qcow2_layer *image = &chain->images[i];
         uint64_t shown =
             ntx_qcow2_clusters(image->shown) - ntx_min64(ntx_qcow2_clusters(image->shown), number * NTX_QCOW2_ENTRIES);
 
@@ -149,7 +149,7 @@ static int find_in_cluster(const struct ntx_qcow2_chain *chain, const struct win
 {
     unsigned i = (unsigned)(offset / NTX_QCOW2_CLUSTER % NTX_QCOW2_ENTRIES);
     uint64_t within = offset % NTX_QCOW2_CLUSTER;
-    const struct ntx_qcow2_image *image;
+    const struct ntx_qcow2_layer *image;
     struct ntx_qcow2_place place;
 
     *run = (struct ntx_qcow2_run){.kind = NTX_QCOW2_IS_ZERO, .length = NTX_QCOW2_CLUSTER - within};

@@ -94,6 +94,9 @@ def asked(options: CaptureOptions) -> str:
     words = [f"--consistency {options.consistency}"]
     words += [word for word, is_asked in (("--full", options.full), ("--scan", options.scan)) if is_asked]
     words += [] if options.volume_groups else ["--no-volume-groups"]
+    words += [f"--writer {options.image.writer}"] if options.image.writer != "own" else []
+    words += [f"--compress {options.image.compression}"] if options.image.compression else []
+    words += ["--compress-again"] if options.compress_again else []
     return " ".join(words) + (_AUDIT if options.audit is not None else "")
 
 

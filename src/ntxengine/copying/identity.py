@@ -40,6 +40,8 @@ def of_request(request: CopyRequest, manifest: Path, extents: ExtentFile | None)
         "format of the target": request.target_format or "raw",
         MANIFEST: str(manifest.absolute()),
     }
+    if request.target_format == "qcow2":
+        found["writer of the target"] = f"{request.image.writer} {request.image.compression}".strip()
     if found["kind of the source"] == "file":
         found |= _of_files(images_of(request.source, request.said))
     if extents is not None:

@@ -127,7 +127,7 @@ class JournaledCopy:
             left.append(self._manifest_path)
         is_new = found.identity.get(identity.KIND_OF_TARGET) == identity.NEW_FILE
         if is_new and found.identity.get(identity.TARGET) == self._identity[identity.TARGET]:
-            left.append(self._partial)
+            left += self._unfinished.files
         return f"remove {', '.join(str(path) for path in left if os.path.lexists(path))} to begin again"
 
     def _begin_anew(self) -> None:
