@@ -7,6 +7,8 @@
  *   FLUSH   the image, then the map: what the map says after a power cut is there
  *   READ    what was written, for whoever wants to know whether it is
  *
+ * LIMIT: a device is closed when its last write has ended, and a disk that hangs cannot be interrupted.
+ *
  * All devices of one image share it; they take clusters without waiting for each other.  What is page-aligned goes past
  * the page cache, and through a ring where the system has one.
  */
@@ -19,6 +21,7 @@
 #include "device_ring.h"
 #include "error.h"
 #include "file_io.h"
+#include "ntx_image.h"
 #include "qcow2_pack.h"
 
 #include <errno.h>
@@ -45,6 +48,7 @@ struct qcow2 {
     struct pending pending[NTX_MAX_IN_FLIGHT], *free;
     uint8_t *last;               /* one cluster, for the last block of a disk that does not fill it */
     struct ntx_qcow2_pack *pack; /* NULL: nothing is compressed */
+    struct ntx_device *whole;    /* the disk in an image that is whole, once somebody has read from it */
 };
 
 static void finish(struct qcow2 *q, struct ntx_io *io, int code)
@@ -266,6 +270,19 @@ static int flush(struct qcow2 *q, const struct ntx_stop *stop)
     return code == 0 ? ntx_qcow2_map_sync(&image->map, stop) : code;
 }
 
+/* An image that is whole has no map any more: it is read as anybody would. */
+static void read_whole(struct qcow2 *q, struct ntx_io *io)
+{
+    struct ntx_io read = {.op = NTX_OP_READ, .offset = io->offset, .length = io->length, .data = io->data};
+    const char *name = q->device.info.name;
+    struct ntx_error err;
+    int code = q->image->backing_name[0] != '\0' ? -ENOTSUP : 0;
+
+    if (code == 0 && q->whole == NULL)
+        code = ntx_open_qcow2_chain(name, &q->image->fd, 1, &q->whole, &err);
+    finish(q, io, code != 0 ? code : ntx_device_do(q->whole, &read, UINT32_MAX, &err));
+}
+
 static int submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error *err)
 {
     struct qcow2 *q = (struct qcow2 *)device;
@@ -278,6 +295,8 @@ static int submit(struct ntx_device *device, struct ntx_io *io, struct ntx_error
         finish(q, io, flush(q, io->stop));
     else if (io->op == NTX_OP_MAP) /* nobody asks for what was not promised */
         finish(q, io, -ENOTSUP);
+    else if (io->op == NTX_OP_READ && q->image->is_whole)
+        read_whole(q, io);
     else if (io->op == NTX_OP_READ)
         finish(q, io, ntx_qcow2_image_read(q->image, io->offset, io->length, io->data));
     else if (q->image->is_whole)
@@ -302,7 +321,11 @@ static void close_qcow2(struct ntx_device *device)
 {
     struct qcow2 *q = (struct qcow2 *)device;
 
+    /* A write that ends later must not meet what another device has put in its place by then. */
+    if (q->ring != NULL)
+        ntx_ring_drain(q->ring);
     ntx_ring_free(q->ring);
+    ntx_close(q->whole);
     if (q->direct_fd >= 0)
         close(q->direct_fd);
     ntx_qcow2_pack_free(q->pack);
@@ -387,7 +410,13 @@ int ntx_open_qcow2(const struct ntx_qcow2_options *options, struct ntx_device **
     int code = ntx_qcow2_image_open(options, &image, err);
 
     *device = NULL;
-    return code == 0 ? new_device(image, device, err) : code;
+    if (code == 0)
+        code = new_device(image, device, err);
+    else
+        return code;
+    if (code != 0 && !options->is_opened_again)
+        unlink(options->map_path);
+    return code;
 }
 
 static int clone_qcow2(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err)

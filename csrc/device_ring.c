@@ -7,6 +7,7 @@
 
 struct ntx_ring {
     struct io_uring uring;
+    unsigned in_flight;
 };
 
 static bool can_read_and_write(struct io_uring *uring)
@@ -33,7 +34,7 @@ static bool can_submit(struct io_uring *uring)
 
 struct ntx_ring *ntx_ring_new(void)
 {
-    struct ntx_ring *ring = malloc(sizeof *ring);
+    struct ntx_ring *ring = calloc(1, sizeof *ring);
 
     if (ring == NULL)
         return NULL;
@@ -80,6 +81,7 @@ static int begin(struct ntx_ring *ring, struct io_uring_sqe *sqe, void *token)
 {
     io_uring_sqe_set_data(sqe, token);
     int result = submit_all(&ring->uring);
+    ring->in_flight += result == 0;
     if (result == 0)
         return 0;
     /* Being the last, it is still in the queue, and goes with the next one: as nothing, because the caller makes a
@@ -118,6 +120,18 @@ void *ntx_ring_next(struct ntx_ring *ring, int64_t *result)
         token = io_uring_cqe_get_data(cqe);
         *result = cqe->res;
         io_uring_cqe_seen(&ring->uring, cqe);
+        ring->in_flight -= token != NULL;
     }
     return token;
+}
+
+void ntx_ring_drain(struct ntx_ring *ring)
+{
+    struct io_uring_cqe *cqe;
+    int64_t result;
+
+    while (ring->in_flight > 0) {
+        if (ntx_ring_next(ring, &result) == NULL && io_uring_wait_cqe(&ring->uring, &cqe) < 0 && errno != EINTR)
+            return;
+    }
 }

@@ -20,6 +20,9 @@ struct ntx_ring *ntx_ring_new(void);
 /* What is in flight is given up: the buffers of reads may be written until they end, and the kernel holds the pages. */
 void ntx_ring_free(struct ntx_ring *ring);
 
+/* Wait for the end of all that is in flight, however it ends.  Blocks as long as the device does. */
+void ntx_ring_drain(struct ntx_ring *ring);
+
 /* Polls readable while ntx_ring_next() has something. */
 int ntx_ring_fd(const struct ntx_ring *ring);
 

@@ -263,8 +263,9 @@ int ntx_open_mapped(const char *name, uint64_t size, const int *fds, size_t fd_c
  * Units:     size in bytes.  NTX_OPEN_READ: how many will come, and no more; fewer are an error, unless may_end: then
  *            size is a bound, and the device's size what came once that is known, at the end of a job.  Nothing at all
  *            is an error.  NTX_OPEN_WRITE: a bound, and may_end is not looked at.
+ * Threads:   one at a time; SIGPIPE has to be blocked or ignored.
  * Errors:    0, or -EINVAL, -ENOMEM, -errno of fstat/fcntl.  While it is used: -ENODATA (it ended), -EFBIG (it did
- * not), -EPIPE (its reader is gone).  SIGPIPE has to be blocked or ignored.
+ * not), -EPIPE (its reader is gone).
  */
 int ntx_open_pipe(int fd, enum ntx_open_mode mode, const char *name, uint64_t size, bool may_end,
                   struct ntx_device **device, struct ntx_error *err);

@@ -124,12 +124,13 @@ int ntx_qcow2_check_entry(uint64_t entry, uint64_t end, uint64_t *last)
     return 0;
 }
 
-static int check_page(struct ntx_qcow2_image *image, const uint8_t *table, uint64_t page, uint64_t file_end,
-                      struct ntx_error *err)
+/* Check the first count entries of a page. */
+static int check_page(struct ntx_qcow2_image *image, const uint8_t *table, uint64_t page, uint64_t count,
+                      uint64_t file_end, struct ntx_error *err)
 {
     uint64_t end = atomic_load(&image->end), last;
 
-    for (unsigned i = 0; i < NTX_QCOW2_ENTRIES; i++) {
+    for (unsigned i = 0; i < count; i++) {
         uint64_t entry = ntx_get64(table + 8 * i);
         if (ntx_qcow2_check_entry(entry, file_end, &last) != 0)
             return ntx_error_set(err, NTX_E_DEVICE, -EBADMSG,
@@ -141,8 +142,8 @@ static int check_page(struct ntx_qcow2_image *image, const uint8_t *table, uint6
     return 0;
 }
 
-/* Find the end of what the map refers to. */
-static int find_end(struct ntx_qcow2_image *image, uint64_t file_end, struct ntx_error *err)
+/* Find the end of what the map refers to for the first `kept` clusters of the disk. */
+static int find_end(struct ntx_qcow2_image *image, uint64_t kept, uint64_t file_end, struct ntx_error *err)
 {
     uint8_t *table = malloc(NTX_QCOW2_CLUSTER);
     int code = table != NULL ? 0 : ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: no memory", image->path);
@@ -151,10 +152,11 @@ static int find_end(struct ntx_qcow2_image *image, uint64_t file_end, struct ntx
         code = ntx_qcow2_map_next(&image->map, page, &page, table);
         if (code != 0)
             ntx_error_errno(err, NTX_E_DEVICE, code, "%s: reading the map of the image failed", image->path);
-        else if (page == image->map.pages)
+        else if (page * NTX_QCOW2_ENTRIES >= kept)
             break;
         else
-            code = check_page(image, table, page, file_end, err);
+            code = check_page(image, table, page, ntx_min64(kept - page * NTX_QCOW2_ENTRIES, NTX_QCOW2_ENTRIES),
+                              file_end, err);
     }
     free(table);
     return code;
@@ -170,26 +172,30 @@ static int remove_header(struct ntx_qcow2_image *image)
     return code != 0 ? code : ntx_sync_file(image->fd, 0, NULL);
 }
 
-/* Keep what lies below stored_to, and drop all else. */
+/* Keep what lies below stored_to, and drop all else: only once it is known that what is kept can be. */
 static int open_again(struct ntx_qcow2_image *image, const struct ntx_qcow2_options *options, struct ntx_error *err)
 {
     uint64_t kept = ntx_min64(ntx_qcow2_clusters(options->stored_to), image->map.clusters);
     off_t file_end = lseek(image->fd, 0, SEEK_END);
-    int code = file_end < 0 ? -errno : ntx_qcow2_map_forget(&image->map, kept, image->map.clusters - kept);
+    int code = file_end < 0
+                   ? ntx_error_errno(err, NTX_E_DEVICE, -errno, "%s: opening the image again failed", image->path)
+                   : find_end(image, kept, (uint64_t)file_end, err);
 
-    if (code == 0 && file_end > 0)
-        code = remove_header(image);
     if (code != 0)
-        return ntx_error_errno(err, NTX_E_DEVICE, code, "%s: opening the image again failed", image->path);
-    code = find_end(image, (uint64_t)file_end, err);
+        return code;
+    code = file_end > 0 ? remove_header(image) : 0;
+    if (code == 0)
+        code = ntx_qcow2_map_forget(&image->map, kept, image->map.clusters - kept);
     if (code == 0 && (uint64_t)file_end > atomic_load(&image->end) &&
         ftruncate(image->fd, (off_t)atomic_load(&image->end)) < 0)
-        code = ntx_error_errno(err, NTX_E_DEVICE, -errno, "%s: cutting the image off failed", image->path);
+        code = -errno;
+    if (code != 0)
+        ntx_error_errno(err, NTX_E_DEVICE, code, "%s: opening the image again failed", image->path);
     return code;
 }
 
-/* The file is an image already, and the map is gone with which it was written. */
-static bool is_whole(struct ntx_qcow2_image *image)
+/* The file is an image already. */
+static bool has_header(struct ntx_qcow2_image *image)
 {
     uint8_t first[4];
     uint64_t at = 0;
@@ -208,7 +214,9 @@ static int open_map(struct ntx_qcow2_image *image, const struct ntx_qcow2_option
         return code == 0 ? 0 : map_failed(options, code, err);
     }
     code = ntx_qcow2_map_open(&image->map, options->map_path, options->size, image->backing_name);
-    image->is_whole = code == -ENOENT && is_whole(image);
+    /* Whole, whatever became of its map, if nothing is to be written any more: its header stays. */
+    if (code != -EBUSY && (code == -ENOENT || options->stored_to >= options->size))
+        image->is_whole = has_header(image);
     if (image->is_whole)
         return 0;
     return code == 0 ? open_again(image, options, err) : map_failed(options, code, err);

@@ -46,14 +46,14 @@ static inline uint64_t ntx_qcow2_image_take(struct ntx_qcow2_image *image, uint6
 
 /*
  * Read back what was written, of an image that has none below it.
- * Units:   offset is a multiple of the cluster.  Threads: any; not what is being written.
- * Errors:  -ENOTSUP (an overlay: what is below is not known here; or it is whole), -EBADMSG (the map is damaged), or
- *          -errno of reading.
+ * Units:   offset is a multiple of the cluster.  Threads: any; not what is being written, nor once it is whole.
+ * Errors:  -ENOTSUP (an overlay: what is below is not known here), -EBADMSG (the map is damaged), or -errno of reading.
  */
 int ntx_qcow2_image_read(struct ntx_qcow2_image *image, uint64_t offset, uint64_t length, uint8_t *data);
 
 /* Write the tables and the header, then its magic.  Nothing may be in flight.  Once it is whole it does nothing.
- * Errors: of writing and syncing; -EBADMSG (the map is damaged).  The file is no image then. */
+ * Errors: of writing and syncing; -EBADMSG (the map is damaged).  The file is no image then; but for the last sync,
+ * after which nobody knows. */
 int ntx_qcow2_image_finish(struct ntx_qcow2_image *image, struct ntx_error *err);
 
 /*

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define HEAD_SIZE NTX_QCOW2_CLUSTER
@@ -44,6 +45,8 @@ static int open_file(struct ntx_qcow2_map *map, const char *path, int flags, uin
         .clusters = ntx_qcow2_clusters(size),
         .pages = size / NTX_QCOW2_L2_BYTES + (size % NTX_QCOW2_L2_BYTES != 0),
     };
+    struct stat status;
+
     if (strlen(backing_name) > NTX_QCOW2_MAX_NAME)
         return -ENAMETOOLONG;
     map->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, 0600);
@@ -51,7 +54,9 @@ static int open_file(struct ntx_qcow2_map *map, const char *path, int flags, uin
         return -errno;
     if (flock(map->fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) /* any other failure: no locks here */
         return -EBUSY;
-    return 0;
+    if (fstat(map->fd, &status) < 0)
+        return -errno;
+    return status.st_nlink > 0 ? 0 : -ENOENT; /* whoever wrote the image made it whole meanwhile */
 }
 
 int ntx_qcow2_map_new(struct ntx_qcow2_map *map, const char *path, uint64_t size, const char *backing_name)

@@ -5,7 +5,10 @@
  *   file   | head: 64 KiB | page 0 | page 1 | ...     a page is the L2 table of 512 MiB of the disk, as it will be
  * stored
  *
- * It is sparse: what was never written is a hole.  The head says which image it is of, with a digest.
+ * It is sparse: what was never written is a hole.  The head says of what disk it is (size, name of what is below), with
+ * a digest.
+ *
+ * LIMIT: where the file system has no locks, two processes that write one image are not kept apart here.
  */
 #ifndef NTX_QCOW2_MAP_H
 #define NTX_QCOW2_MAP_H
@@ -44,7 +47,8 @@ int ntx_qcow2_map_put(struct ntx_qcow2_map *map, uint64_t first, uint64_t count,
 /* The entries of count clusters, as they will be stored.  Errors: 0, or -errno. */
 int ntx_qcow2_map_get(struct ntx_qcow2_map *map, uint64_t first, uint64_t count, uint8_t *entries);
 
-/* Forget count clusters: they were never written.  Where none was, the file stays a hole. */
+/* Forget count clusters: they were never written.  Where none was, the file stays a hole, if the
+ * file system can tell. */
 int ntx_qcow2_map_forget(struct ntx_qcow2_map *map, uint64_t first, uint64_t count);
 
 /* The next page, at `page` or behind it, that may have an entry: its number in *found, its entries in table;

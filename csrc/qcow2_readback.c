@@ -57,7 +57,7 @@ static int read_run(const struct ntx_qcow2_image *image, uint64_t entry, unsigne
 int ntx_qcow2_image_read(struct ntx_qcow2_image *image, uint64_t offset, uint64_t length, uint8_t *data)
 {
     uint8_t entries[8 * ENTRIES_AT_ONCE];
-    int code = image->is_whole || image->backing_name[0] != '\0' ? -ENOTSUP : 0;
+    int code = image->backing_name[0] != '\0' ? -ENOTSUP : 0;
 
     while (code == 0 && length > 0) {
         unsigned count = (unsigned)ntx_min64(ntx_qcow2_clusters(length), ENTRIES_AT_ONCE);

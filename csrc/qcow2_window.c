@@ -96,6 +96,7 @@ static int fill(struct ntx_qcow2_windows *windows, struct window *window, uint64
     const struct ntx_qcow2_chain *chain = windows->chain;
     unsigned unknown = NTX_QCOW2_ENTRIES;
 
+    windows->made++; /* also one that fails: it takes as long */
     memset(window->entries, 0, sizeof window->entries);
     for (size_t i = 0; i < chain->count && unknown > 0; i++) {
         const struct ntx_qcow2_layer *image = &chain->images[i];
@@ -116,7 +117,6 @@ static int fill(struct ntx_qcow2_windows *windows, struct window *window, uint64
         unknown -= add_table(window, windows->table, i, (unsigned)ntx_min64(shown, NTX_QCOW2_ENTRIES));
     }
     window->number = number;
-    windows->made++;
     return 0;
 }
 

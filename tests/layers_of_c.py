@@ -51,7 +51,7 @@ C_LAYERS = {
     "qcow2_readback": {"bytes", "file_io", "qcow2_image", "qcow2_unpack"},
     "qcow2_pack": {"bytes", "file_io", "qcow2_image"},
     "qcow2_finish": {"bytes", "error", "file_io", "qcow2_image"},
-    "device_qcow2": {"bytes", "clock", "device", "device_ring", "error", "file_io", "qcow2_pack"},
+    "device_qcow2": {"bytes", "clock", "device", "device_ring", "error", "file_io", "ntx_image", "qcow2_pack"},
     # NBD, by phase of the protocol
     "nbd_proto": NTX,
     "nbd_text": NTX | {"nbd_proto"},

@@ -139,6 +139,33 @@ async def test_an_export_is_a_source_if_it_is_the_same(copied: Files) -> None:
 # -------------------------------------------------------------------------------------------------- at the end
 
 
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("step", ["ntxengine.dataplane.open._publish", "ntxengine.dataplane.journal.remove"])
+async def test_an_image_that_was_killed_at_its_end_is_finished(
+    step: str, verify: bool, copied: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise Killed
+
+    async def copy() -> ntxengine.DiskCopyReport:
+        return await ntxengine.copy(
+            copied.source, copied.target, target_format="qcow2", journal=copied.journal, verify=verify
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step, die)
+        with pytest.raises(Killed):
+            await copy()
+
+    report = await copy()
+
+    assert report.bytes_done == 0
+    assert copied.names() == ["source", "target"]
+    subprocess.run(["qemu-img", "check", "-q", copied.target], check=True)
+    compare = ["qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", copied.source, copied.target]
+    subprocess.run(compare, check=True)
+
+
 class Killed(BaseException):
     """What keeps a run from doing anything more."""
 

@@ -46,7 +46,7 @@ static void test_an_image_that_is_whole_is_none_while_it_is_gone_on_with(void)
     write_block(device, 1, 1);
     finish(device);
     ntx_close(device);
-    device = open_again(&options, SIZE);
+    device = open_again(&options, SIZE - BLOCK);
     CHECK(!is_image());
     write_block(device, 2, 2);
     finish(device);
@@ -55,6 +55,72 @@ static void test_an_image_that_is_whole_is_none_while_it_is_gone_on_with(void)
     CHECK(is_image());
     check_block(1, 1);
     check_block(2, 2);
+}
+
+static void test_an_image_of_which_all_is_stored_stays_whole(void)
+{
+    struct ntx_qcow2_options options = options_of(SIZE);
+    struct ntx_device *device = make(&options);
+    struct ntx_error err;
+    uint8_t *expected = calloc(1, SIZE);
+
+    write_block(device, 1, 1);
+    finish(device);
+    ntx_close(device);
+    put_file("map", "damaged", 7);
+    device = open_again(&options, SIZE);
+
+    CHECK(is_image());
+    CHECK_EQ_INT(do_io(device, NTX_OP_WRITE, 0, BLOCK, block_of(1), &err), -EROFS);
+    memset(expected + BLOCK, 1, BLOCK);
+    check_device_holds(device, 0, expected, SIZE);
+    finish(device);
+    ntx_close(device);
+    free(expected);
+}
+
+static void test_what_cannot_be_gone_on_with_stays_as_it_was(void)
+{
+    struct ntx_qcow2_options options = options_of(SIZE);
+    struct ntx_device *device = make(&options);
+    struct ntx_error err;
+    uint8_t entry[8];
+
+    write_block(device, 1, 1);
+    finish(device);
+    ntx_close(device);
+    int fd = open("map", O_WRONLY);
+    ntx_put64(entry, 2);
+    CHECK_EQ_INT(pwrite(fd, entry, 8, BLOCK + 8), 8);
+    close(fd);
+    options.is_opened_again = true;
+    options.stored_to = 2 * BLOCK;
+
+    CHECK_EQ_INT(refusal_of(&options, &err), -EBADMSG);
+
+    CHECK(is_image());
+    check_block(1, 1);
+}
+
+static void test_a_damage_above_what_is_stored_is_none(void)
+{
+    struct ntx_qcow2_options options = options_of(SIZE);
+    struct ntx_device *device = make(&options);
+    uint8_t entry[8];
+
+    write_block(device, 1, 1);
+    flush(device);
+    ntx_close(device);
+    int fd = open("map", O_WRONLY);
+    ntx_put64(entry, 2);
+    CHECK_EQ_INT(pwrite(fd, entry, 8, BLOCK + 8 * 5), 8);
+    close(fd);
+    device = open_again(&options, 5 * BLOCK);
+    finish(device);
+    ntx_close(device);
+
+    check_block(1, 1);
+    CHECK_EQ_U64(entry_of(5), 0);
 }
 
 static void test_an_image_without_its_map_is_whole_or_nothing(void)
@@ -165,6 +231,9 @@ int main(void)
     RUN(test_what_was_flushed_is_there_again);
     RUN(test_what_lies_above_is_dropped);
     RUN(test_an_image_that_is_whole_is_none_while_it_is_gone_on_with);
+    RUN(test_an_image_of_which_all_is_stored_stays_whole);
+    RUN(test_what_cannot_be_gone_on_with_stays_as_it_was);
+    RUN(test_a_damage_above_what_is_stored_is_none);
     RUN(test_an_image_without_its_map_is_whole_or_nothing);
     RUN(test_the_map_of_another_image_is_refused);
     RUN(test_a_damaged_map_is_refused);

@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 
 #define PATH "disk"
@@ -258,6 +260,41 @@ static void test_a_ring_that_takes_no_requests_is_none(void)
     check_reads_without_a_ring(&is_enter_refused);
 }
 
+static _Atomic bool has_read;
+
+static void *read_later(void *argument)
+{
+    static uint8_t data[LENGTH];
+    const int *fd = argument;
+
+    poll(NULL, 0, 20); /* whoever would not wait has gone on by then */
+    for (size_t left = 2 * LENGTH; left > 0;)
+        left -= (size_t)read(*fd, data, left < LENGTH ? left : LENGTH);
+    has_read = true;
+    return NULL;
+}
+
+static void test_a_write_in_flight_is_waited_for(void)
+{
+    uint8_t *data = calloc(1, LENGTH);
+    struct ntx_ring *ring = ntx_ring_new();
+    pthread_t reader;
+    int fds[2];
+
+    CHECK(ring != NULL && pipe(fds) == 0);
+    CHECK_EQ_INT(write(fds[1], data, LENGTH), LENGTH); /* as much as a pipe holds */
+    CHECK_EQ_INT(ntx_ring_write(ring, fds[1], data, LENGTH, 0, data), 0);
+    CHECK(pthread_create(&reader, NULL, read_later, &fds[0]) == 0);
+    ntx_ring_drain(ring);
+    ntx_ring_free(ring);
+    free(data); /* nobody reads it any more */
+
+    CHECK_EQ_INT(pthread_join(reader, NULL), 0);
+    CHECK(has_read);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 int main(void)
 {
     RUN(test_many_reads_are_in_flight_and_each_gets_its_own_bytes);
@@ -269,5 +306,6 @@ int main(void)
     RUN(test_what_one_call_leaves_the_next_takes);
     RUN(test_without_a_ring_reads_block);
     RUN(test_a_ring_that_takes_no_requests_is_none);
+    RUN(test_a_write_in_flight_is_waited_for);
     return 0;
 }

@@ -11,7 +11,7 @@ WriterName = Literal["own", "qemu"]
 WRITER_NAMES: tuple[WriterName, ...] = get_args(WriterName)
 
 MAX_ZSTD_LEVEL = 19
-"""As NTX_MAX_ZSTD_LEVEL, csrc/ntx.h."""
+"""As NTX_MAX_ZSTD_LEVEL, csrc/ntx_image.h."""
 
 
 @dataclass(frozen=True)

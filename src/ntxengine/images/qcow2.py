@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class Qcow2Image(ImageWriter):
 
     format = "qcow2"
     version = "ntx-qcow2/1"
-    _has_map = False
+    _is_begun = False
 
     @classmethod
     async def make(cls, new: NewImage) -> None:
@@ -36,7 +36,9 @@ class Qcow2Image(ImageWriter):
         await acquire_in_thread(lambda: claim(self.new.path), give_back=remove)
 
     async def _open(self, stack: AsyncExitStack) -> Device:
-        return await self._take(stack, lambda: _open(self.new))
+        device = await acquire_in_thread(lambda: _begun(self.new), give_back=lambda begun: _undo(begun, self.new))
+        self._is_begun = True
+        return self._kept(stack, device)
 
     async def _open_again(self, stack: AsyncExitStack, stored_to: int) -> Device:
         new = self.new
@@ -48,16 +50,17 @@ class Qcow2Image(ImageWriter):
             # It was whole already.  Whoever wrote it, it is looked at as a whole.
             await to_thread_joined(qemu_img.check, new.path, size=new.size, backing=new.backing)
             await qemu_img.mend([new.path, *new.below])
-        return await self._take(stack, lambda: _open(new, min(stored_to, new.size)))
+        device = await acquire_in_thread(lambda: _open(new, min(stored_to, new.size)), give_back=Device.close)
+        self._is_begun = True
+        return self._kept(stack, device)
 
-    async def _take(self, stack: AsyncExitStack, opening: Callable[[], Device]) -> Device:
-        device = await acquire_in_thread(opening, give_back=Device.close)
-        self._has_map = True
+    def _kept(self, stack: AsyncExitStack, device: Device) -> Device:
         stack.push_async_callback(to_thread, device.close)
         return device
 
     def _files(self) -> tuple[Path, ...]:
-        return (self.new.path, map_of(self.new.path)) if self._has_map else (self.new.path,)
+        # What was not begun by us may be another's by now.
+        return (map_of(self.new.path), self.new.path) if self._is_begun else ()
 
     async def finish(self) -> None:
         """As ImageWriter.finish, and synced.  Errors: TargetError."""
@@ -77,19 +80,32 @@ def _open(new: NewImage, again_from: int | None = None) -> Device:
         )
 
 
+def _begun(new: NewImage) -> Device:
+    """Open an image whose place was claimed, for the first time."""
+    try:
+        return _open(new)
+    except BaseException as exc:
+        if not (isinstance(exc, TargetError) and exc.errno == errno.EEXIST):  # then somebody else has begun it
+            remove(new.path)
+        raise
+
+
+def _undo(device: Device, new: NewImage) -> None:
+    remove(map_of(new.path), new.path)
+    device.close()
+
+
 def _make_empty(new: NewImage) -> Path:
     """Make the image and return its path."""
-    path = claim(new.path)
+    claim(new.path)
+    device = _begun(new)
     try:
-        device = _open(new)
-        try:
-            _finish(device, new)
-        finally:
-            device.close()
+        _finish(device, new)
     except BaseException:
-        remove(path, map_of(path))
+        _undo(device, new)
         raise
-    return path
+    device.close()
+    return new.path
 
 
 def _finish(device: Device, new: NewImage) -> None:

@@ -1,7 +1,7 @@
 """One disk of a point into one file: each block is compared with the digest of its capture while it is written.
 
 images of the chain --read--> digests, compared with the manifest at the end
-                        `---> a raw file, or an image through qemu-nbd
+                        `---> a raw file, or an image
 """
 
 from __future__ import annotations
