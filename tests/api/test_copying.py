@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,24 @@ def disk(tmp_path: Path) -> Path:
     path = tmp_path / "disk.raw"
     path.write_bytes(os.urandom(2 * MIB) + bytes(MIB) + b"end".ljust(512, b"\0"))
     return path
+
+
+async def test_standard_input_is_copied_as_long_as_it_is_said_to_be(disk: Path, tmp_path: Path) -> None:
+    program = (
+        "import asyncio, ntxengine, sys; asyncio.run(ntxengine.copy('-', sys.argv[1], target_format='qcow2', "
+        "size=int(sys.argv[2])))"
+    )
+    target = tmp_path / "out.qcow2"
+
+    with disk.open("rb") as file:
+        cat = subprocess.Popen(["cat"], stdin=file, stdout=subprocess.PIPE)
+        size = str(disk.stat().st_size)
+        subprocess.run([sys.executable, "-c", program, target, size], stdin=cat.stdout, check=True)
+        assert cat.stdout is not None
+        cat.stdout.close()
+        assert cat.wait() == 0
+
+    subprocess.run(["qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2", disk, target], check=True)
 
 
 async def test_a_path_is_a_file_whatever_it_looks_like(

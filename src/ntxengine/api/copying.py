@@ -19,7 +19,8 @@ from ntxengine.images.endpoints import Format, SourceFormat, open_named_source
 
 Name = str | os.PathLike[str]
 """A disk: the path of a file or block device, or a URI: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH,
-nbd+ssh://[USER@]HOST[:PORT]/EXPORT.  A `Path` is always one; text that looks like a URI is taken for that."""
+nbd+ssh://[USER@]HOST[:PORT]/EXPORT, or "-" for standard input and output.  A `Path` is always a path; text that looks
+like a URI is taken for that."""
 
 
 async def copy(
@@ -28,6 +29,7 @@ async def copy(
     *,
     source_format: Format | None = None,
     target_format: Format | None = None,
+    size: int | None = None,
     overwrite: bool = False,
     verify: bool = False,
     journal: Path | str | None = None,
@@ -42,7 +44,7 @@ async def copy(
     A file that does not exist is made, and gets its name only when it is whole; one that exists must have the size of
     the source, and needs `overwrite`.  The formats say what a file is that looks like an image: its bytes (`raw`), or
     the disk inside, a new image as a target (`qcow2`), written as `image` says.  `verify`: read the target back, and
-    compare.
+    compare.  `size`: of what comes from standard input, where the target must know it.
     A lost connection to a server is tried again as long as that gets any further within `retry_for_s`; 0: not at all.
     With a `journal`, a file, the same call goes on where an earlier one was, however that ended.  Without one,
     cancelling ends it within a second: no thread, connection or unfinished file is left.
@@ -58,6 +60,7 @@ async def copy(
         said=SourceFormat(source_format),
         target_format=target_format,
         image=image,
+        size=size,
         journal_file=None if journal is None else Path(journal),
         retry_for_s=retry_for_s,
         verify=verify,
