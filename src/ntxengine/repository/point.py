@@ -150,7 +150,7 @@ def _stored_disk(disk: PointDisk) -> StoredDisk:
         manifest=disk.manifest,
         digest=disk.digest,
         backing=disk.backing,
-        writer=disk.writer,
+        writer=disk.writer or msgspec.UNSET,
     )
 
 
@@ -163,7 +163,7 @@ def _disk(found: StoredDisk) -> PointDisk:
         manifest=found.manifest,
         digest=found.digest,
         backing=found.backing,
-        writer=found.writer,
+        writer=found.writer or "",
     )
 
 

@@ -69,7 +69,7 @@ class StoredDisk:
     manifest: str
     digest: str
     backing: str = ""
-    writer: str = ""
+    writer: str | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True)
