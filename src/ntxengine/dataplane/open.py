@@ -37,7 +37,12 @@ class Target:
 
 @asynccontextmanager
 async def _opened(
-    location: Location, *, write: bool, timeout_s: float, connection: ConnectionOptions = PLAIN
+    location: Location,
+    *,
+    write: bool,
+    timeout_s: float,
+    connection: ConnectionOptions = PLAIN,
+    direct: bool = False,
 ) -> AsyncIterator[Device]:
     """Open, for no longer than we are wanted: a server may accept us and say nothing, a disk may sleep.
 
@@ -47,7 +52,7 @@ async def _opened(
         raise OptionsError(f"{location.text}: %00 cannot be part of a name")  # it would end the name there
     async with AsyncExitStack() as stack:
         try:
-            device = await stack.enter_async_context(_opening(location, write, timeout_s, connection))
+            device = await stack.enter_async_context(_opening(location, write, timeout_s, connection, direct))
         except PlaceError as exc:
             if type(exc) is not PlaceError:
                 raise
@@ -58,7 +63,7 @@ async def _opened(
 
 @asynccontextmanager
 async def _opening(
-    location: Location, write: bool, timeout_s: float, connection: ConnectionOptions
+    location: Location, write: bool, timeout_s: float, connection: ConnectionOptions, direct: bool
 ) -> AsyncIterator[Device]:
     if location.kind == "nbd_ssh":
         options = connection.ssh or SshOptions()
@@ -68,19 +73,19 @@ async def _opening(
     if location.kind in ("nbd_unix", "nbd_tcp"):
         device = await connect(location, write=write, timeout_s=timeout_s, connection=connection)
     else:
-        device = await to_daemon_thread(_open_here, location, write=write)
+        device = await to_daemon_thread(_open_here, location, write=write, direct=direct)
     async with _closing(device):
         yield device
 
 
-def _open_here(location: Location, *, write: bool) -> Device:
+def _open_here(location: Location, *, write: bool, direct: bool) -> Device:
     """Open what is on this machine.  A thread that waits for a dead file system is left behind."""
     if location.kind == "pattern":
         return Device.open_pattern(location.size)
     if Path(location.path).is_socket():
         raise OptionsError(f"{location.text}: is a socket: write {socket_uri(location.path)}")
     # The page cache is of use for files, which others read too; a block device is read once and by us alone.
-    direct = Path(location.path).is_block_device()
+    direct = direct or Path(location.path).is_block_device()
     return Device.open_file(os.fsencode(location.path), write=write, direct=direct)
 
 
@@ -155,10 +160,14 @@ async def open_existing(
     overwrite: bool = False,
     timeout_s: float = 60.0,
     connection: ConnectionOptions = PLAIN,
+    direct: bool = False,
 ) -> AsyncIterator[Device]:
-    """Open what exists for writing: as open_target.  `source` is what it must not be."""
+    """Open what exists for writing: as open_target.  `source` is what it must not be.
+
+    `direct`: past the page cache, where the file system can.
+    """
     location = parse(target) if isinstance(target, str) else target
-    async with _opened(location, write=True, timeout_s=timeout_s, connection=connection) as device:
+    async with _opened(location, write=True, timeout_s=timeout_s, connection=connection, direct=direct) as device:
         if location.kind == "file" and source is not None and source.path is not None:
             _check_not_source(Path(location.path), Path(os.fsdecode(source.path)))
         _check_existing(location.text, device, size, overwrite=overwrite)

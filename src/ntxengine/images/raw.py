@@ -35,7 +35,10 @@ class RawFile(ImageWriter):
 
     async def _open(self, stack: AsyncExitStack) -> Device:
         place = Location("file", str(self.new.path), path=str(self.new.path))
-        opening = open_existing(place, size=self.new.size, overwrite=True, timeout_s=self._options.timeout_s)
+        # Past the page cache: it is synced in the end all the same, which then takes longer and more CPU.
+        opening = open_existing(
+            place, size=self.new.size, overwrite=True, timeout_s=self._options.timeout_s, direct=True
+        )
         return await stack.enter_async_context(opening)
 
 
