@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine._core.device import Device
-from ntxengine.concurrency.completion import to_thread, to_thread_joined
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.copying.kept import Kept, keeping_nothing
 from ntxengine.copying.request import CopyRequest, CopyResult, DiskCopyReport
 from ntxengine.dataplane import copy as dataplane
@@ -25,7 +25,7 @@ from ntxengine.dataplane import standard
 from ntxengine.dataplane.copy import CopyReport, OnProgress, Progress
 from ntxengine.dataplane.extents import ExtentFile, whole
 from ntxengine.dataplane.location import parse
-from ntxengine.dataplane.open import new_file, open_existing, open_made
+from ntxengine.dataplane.open import closing, new_file, open_existing, open_made
 from ntxengine.errors import OptionsError, TargetError
 
 Opened = AbstractAsyncContextManager[Device]
@@ -57,12 +57,12 @@ async def copy_streamed(
             source = await stack.enter_async_context(open_source())
             size = source.size
         elif size is not None:
-            source = await stack.enter_async_context(_closing(standard.open_stdin(size, may_end=False)))
+            source = await stack.enter_async_context(closing(standard.open_stdin(size, may_end=False)))
         kept = await stack.enter_async_context(keeping_nothing(request, size or 0))
         target = await stack.enter_async_context(_target(request, kept, source))
         if source is None:
             stream = standard.open_stdin(target.device.size, may_end=True)
-            source = await stack.enter_async_context(_closing(stream))
+            source = await stack.enter_async_context(closing(stream))
         report = await _copy(request, kept, source, target, is_known=size is not None, tell=tell, map_source=map_source)
         if size is None and kept.manifest is not None:
             await to_thread_joined(kept.manifest.set_size, source.size)
@@ -106,7 +106,7 @@ async def _target(request: CopyRequest, kept: Kept, source: Device | None) -> As
     if request.is_to_stream:
         if source is not None and source.path is not None:
             standard.check_other(Path(os.fsdecode(source.path)), standard.STDOUT)
-        async with _closing(standard.open_stdout()) as device:
+        async with closing(standard.open_stdout()) as device:
             yield _Target(device, is_zero=False)
     elif source is not None:
         async with kept.target() as opening, opening(source) as made:
@@ -117,10 +117,10 @@ async def _target(request: CopyRequest, kept: Kept, source: Device | None) -> As
                 device = standard.open_growing(unfinished)
             except OSError as exc:
                 raise TargetError(f"{location.path}: cannot be opened: {exc.strerror}", errno=exc.errno or 0) from exc
-            async with _closing(device):
+            async with closing(device):
                 yield _Target(device, is_zero=False, reader=lambda: open_made(unfinished))
     elif location.kind == "null":
-        async with _closing(Device.open_null(standard.UNBOUNDED)) as device:
+        async with closing(Device.open_null(standard.UNBOUNDED)) as device:
             yield _Target(device, is_zero=True)
     elif location.kind == "pattern":
         raise OptionsError(f"{location.text}: can only be a source; to drop the bytes use null:")
@@ -129,14 +129,6 @@ async def _target(request: CopyRequest, kept: Kept, source: Device | None) -> As
         opening_it = open_existing(location, size=1, timeout_s=timeout_s, connection=request.connection)
         async with opening_it as device:
             yield _Target(device, is_zero=False, reader=lambda: nullcontext(device))
-
-
-@asynccontextmanager
-async def _closing(device: Device) -> AsyncIterator[Device]:
-    try:
-        yield device
-    finally:
-        await to_thread(device.close)
 
 
 # -------------------------------------------------------------------------------------------------- the copy

@@ -74,7 +74,7 @@ async def _opening(
         device = await connect(location, write=write, timeout_s=timeout_s, connection=connection)
     else:
         device = await to_daemon_thread(_open_here, location, write=write, direct=direct)
-    async with _closing(device):
+    async with closing(device):
         yield device
 
 
@@ -90,7 +90,8 @@ def _open_here(location: Location, *, write: bool, direct: bool) -> Device:
 
 
 @asynccontextmanager
-async def _closing(device: Device) -> AsyncIterator[Device]:
+async def closing(device: Device) -> AsyncIterator[Device]:
+    """Close a device in a thread, for that may block."""
     try:
         yield device
     finally:
@@ -137,7 +138,7 @@ async def open_target(
     if location.kind == "file" and os.path.isdir(location.path):
         raise OptionsError(f"{location.text}: is a folder: name the file in it")
     if location.kind == "null":
-        async with _closing(Device.open_null(size)) as device:
+        async with closing(Device.open_null(size)) as device:
             yield Target(device, is_zero=True)
     elif location.kind == "file" and not os.path.lexists(location.path):
         with new_file(Path(location.path)) as unfinished:
