@@ -143,4 +143,15 @@ static inline void check_block(uint64_t block, uint8_t value)
     CHECK_EQ_MEM(data, block_of(value), BLOCK);
 }
 
+/* Damage the map: the entry of a block becomes another. */
+static inline void put_entry(uint64_t block, uint64_t entry)
+{
+    uint8_t bytes[8];
+    int fd = open("map", O_WRONLY);
+
+    ntx_put64(bytes, entry);
+    CHECK_EQ_INT(pwrite(fd, bytes, sizeof bytes, (off_t)(BLOCK + 8 * block)), sizeof bytes);
+    close(fd);
+}
+
 #endif

@@ -84,15 +84,11 @@ static void test_what_cannot_be_gone_on_with_stays_as_it_was(void)
     struct ntx_qcow2_options options = options_of(SIZE);
     struct ntx_device *device = make(&options);
     struct ntx_error err;
-    uint8_t entry[8];
 
     write_block(device, 1, 1);
     finish(device);
     ntx_close(device);
-    int fd = open("map", O_WRONLY);
-    ntx_put64(entry, 2);
-    CHECK_EQ_INT(pwrite(fd, entry, 8, BLOCK + 8), 8);
-    close(fd);
+    put_entry(1, 2);
     options.is_opened_again = true;
     options.stored_to = 2 * BLOCK;
 
@@ -106,15 +102,11 @@ static void test_a_damage_above_what_is_stored_is_none(void)
 {
     struct ntx_qcow2_options options = options_of(SIZE);
     struct ntx_device *device = make(&options);
-    uint8_t entry[8];
 
     write_block(device, 1, 1);
     flush(device);
     ntx_close(device);
-    int fd = open("map", O_WRONLY);
-    ntx_put64(entry, 2);
-    CHECK_EQ_INT(pwrite(fd, entry, 8, BLOCK + 8 * 5), 8);
-    close(fd);
+    put_entry(5, 2);
     device = open_again(&options, 5 * BLOCK);
     finish(device);
     ntx_close(device);
@@ -178,14 +170,10 @@ static void test_a_damaged_map_is_refused(void)
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
         struct ntx_device *device = make(&options);
         struct ntx_error err;
-        uint8_t entry[8];
         write_block(device, 0, 1);
         write_block(device, 1, 1);
         ntx_close(device);
-        int fd = open("map", O_WRONLY);
-        ntx_put64(entry, BAD[i]);
-        CHECK_EQ_INT(pwrite(fd, entry, 8, BLOCK + 8), 8);
-        close(fd);
+        put_entry(1, BAD[i]);
 
         options.is_opened_again = true;
         options.stored_to = SIZE;
@@ -200,14 +188,10 @@ static void test_two_blocks_in_one_cluster_are_found_at_the_end(void)
     struct ntx_qcow2_options options = options_of(SIZE);
     struct ntx_device *device = make(&options);
     struct ntx_error err;
-    uint8_t entry[8];
 
     write_block(device, 0, 1);
     write_block(device, 1, 1);
-    int fd = open("map", O_WRONLY);
-    ntx_put64(entry, BLOCK | NTX_QCOW2_COPIED);
-    CHECK_EQ_INT(pwrite(fd, entry, 8, BLOCK + 8), 8);
-    close(fd);
+    put_entry(1, BLOCK | NTX_QCOW2_COPIED);
 
     CHECK_EQ_INT(ntx_finish(device, &err), -EBADMSG);
     CHECK(!is_image());
