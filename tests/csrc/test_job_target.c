@@ -128,6 +128,7 @@ static void test_nothing_is_confirmed_where_settling_failed(void)
     for (int fails_reading = 0; fails_reading < 2; fails_reading++) {
         struct bench b;
         setup(&b);
+        b.options.limits.connections = 1; /* of two, the one that reads nothing more could settle first */
         b.target.has_settle = true;
         b.target.settle_code = -ENOSPC;
         memset(b.source.bytes, 1, SIZE);
