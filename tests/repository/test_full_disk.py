@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ntxengine.dataplane.manifest import Manifest
-from ntxengine.errors import MachineError, NtxError, TargetError
+from ntxengine.errors import NtxError, TargetError
 from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.images.served import ImageFile
 from ntxengine.repository import Repository
@@ -157,10 +157,30 @@ async def test_a_restore_names_the_file_when_there_is_no_room_for_its_digests(
 
     monkeypatch.setattr(Manifest, "temporary", temporary)
 
-    with pytest.raises(MachineError, match=r"scsi\.0\.raw.*digests.*No space left on device"):
+    with pytest.raises(TargetError, match=r"scsi\.0\.raw.*digests.*No space left on device") as caught:
         await restore(Repository(repository), point, folder)
 
     os.close(full)
+    check_error(caught.value, folder)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+async def test_a_restore_names_the_file_when_its_digests_cannot_be_begun(
+    repository: PointStore, small_fs: Mount, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    folder = small_fs("1m")
+    point = capture(repository, ModelDisk(65536), [Write(0, 65536, 1)])
+
+    def temporary(**arguments: Any) -> Manifest:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Manifest, "temporary", temporary)
+
+    with pytest.raises(TargetError, match=r"scsi\.0\.raw.*digests.*; free some space") as caught:
+        await restore(Repository(repository), point, folder)
+
+    assert caught.value.errno == code
     assert list(folder.iterdir()) == []
 
 

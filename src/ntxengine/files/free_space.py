@@ -37,8 +37,15 @@ def naming(path: Path | str, action: str) -> Iterator[None]:
         text = str(exc)
         if not text.startswith(action):
             raise
-        code = next((code for code in (errno.ENOSPC, errno.EDQUOT) if os.strerror(code) in text), 0)
-        raise MachineError(f"{path}: {text}{remedy(code, path)}") from exc
+        raise MachineError(f"{path}: {text}{remedy(lacks_room(exc), path)}") from exc
+
+
+def lacks_room(error: MachineError) -> int:
+    """Return the errno of an error of the core that means that there is no room, 0 of any other.
+
+    What it says of this machine comes as text alone.
+    """
+    return next((code for code in (errno.ENOSPC, errno.EDQUOT) if os.strerror(code) in str(error)), 0)
 
 
 def free_bytes(path: Path) -> int:

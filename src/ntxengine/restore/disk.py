@@ -30,7 +30,7 @@ from ntxengine.errors import (
     SourceError,
     TargetError,
 )
-from ntxengine.files import free_space
+from ntxengine.files import durable, free_space
 from ntxengine.images.choice import OWN, ImageOptions
 from ntxengine.images.create import NewImage, create_image, make_image
 from ntxengine.images.open import open_image
@@ -72,7 +72,7 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
     with ExitStack() as stack:
         stored = stack.enter_context(await _manifest(repository, what)) if what.check else None
         # Beside the disk: where that has room, so have its digests.
-        found = stack.enter_context(Manifest.temporary(size=what.disk.size, directory=what.path.parent))
+        found = stack.enter_context(_temporary(what.disk.size, what.path))
         new = NewImage(what.path, what.disk.size, options=what.image)
         if what.disk.size:
             connections = options.most_connections
@@ -87,6 +87,14 @@ async def write_disk(repository: Repository, what: DiskFile, *, options: CopyOpt
             await make_image(new, what.writer)
         if stored is not None:
             await to_thread_joined(_require_same, what, stored, found)
+
+
+def _temporary(size: int, beside: Path) -> Manifest:
+    """Make a manifest without a name on the file system of a file.  Errors: TargetError."""
+    try:
+        return Manifest.temporary(size=size, directory=beside.parent)
+    except OSError as exc:
+        raise durable.write_error(beside, "making room for its digests", exc) from exc
 
 
 async def _copy(
@@ -116,8 +124,11 @@ def _naming(what: DiskFile, target: Device) -> Iterator[None]:
     """Say of an error at a place, which may know no more than a socket, what it is about and what can be done."""
     try:
         yield
-    except MachineError as error:  # no room for the digests, for one
-        raise MachineError(f"{what.path}: {error}") from error
+    except MachineError as error:
+        text = f"{what.path}: {error}"
+        if code := free_space.lacks_room(error):  # for the digests, which lie beside it: either may find it full first
+            raise TargetError(free_space.remedied(text, code, what.path), errno=code) from error
+        raise MachineError(text) from error
     except (SourceError, NbdError, TargetError) as error:
         kind: type[PlaceError] = SourceError
         message = (
