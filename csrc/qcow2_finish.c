@@ -24,7 +24,6 @@
 #define WINDOW (128u * NTX_QCOW2_COUNTS) /* clusters of the file that are counted at once */
 #define IS_ALONE 0x8000u                 /* in a count: it is of a cluster that is not shared */
 #define MAGIC_SIZE 4u
-#define MAX_SHARED (NTX_QCOW2_CLUSTER / NTX_QCOW2_SECTOR)
 
 struct finish {
     struct ntx_qcow2_image *image;
@@ -108,7 +107,7 @@ static bool count_reference(struct finish *f, uint64_t cluster, uint64_t first, 
         return true;
     uint16_t *count = &f->count[cluster - first];
     if (is_compressed)
-        return ++*count <= MAX_SHARED; /* that of one that is alone is greater */
+        return ++*count <= NTX_QCOW2_MAX_FRAMES; /* that of one that is alone is greater */
     bool is_first = *count == 0;
     *count = IS_ALONE | 1;
     return is_first;

@@ -20,7 +20,7 @@
 #define NTX_QCOW2_L2_BYTES ((uint64_t)NTX_QCOW2_ENTRIES * NTX_QCOW2_CLUSTER) /* of the disk, for one L2 table */
 #define NTX_QCOW2_COUNTS (NTX_QCOW2_CLUSTER / 2u)                            /* reference counts in a cluster of them */
 
-#define NTX_QCOW2_SECTOR 512u       /* a disk is whole ones of them, and so is a compressed cluster */
+#define NTX_QCOW2_SECTOR 512u       /* a disk is whole ones of them */
 #define NTX_QCOW2_MAX_NAME 1023u    /* bytes of the name of a backing file */
 #define NTX_QCOW2_MAX_L1 (4u << 20) /* entries: qemu opens no larger table, and it is 2 PiB of disk */
 

@@ -113,7 +113,7 @@ int ntx_qcow2_check_entry(uint64_t entry, uint64_t end, uint64_t *last)
         if ((entry & NTX_QCOW2_COPIED) != 0)
             return -EBADMSG;
         offset = ntx_qcow2_compressed_place(entry, &length);
-        if (length > NTX_QCOW2_CLUSTER || offset % NTX_QCOW2_SECTOR != 0) /* no frame that we write is */
+        if (length > NTX_QCOW2_CLUSTER) /* no frame that we write is */
             return -EBADMSG;
     } else if (entry != (offset | NTX_QCOW2_COPIED) || offset % NTX_QCOW2_CLUSTER != 0) {
         return -EBADMSG;

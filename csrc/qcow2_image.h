@@ -17,6 +17,8 @@
 
 #include <stdatomic.h>
 
+#define NTX_QCOW2_MAX_FRAMES 2048u /* that lie, or have a part, in one cluster of the file */
+
 struct ntx_qcow2_image {
     atomic_uint users; /* devices */
     char *path;

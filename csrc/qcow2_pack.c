@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <zstd.h>
 
-#define ROOM (16u * NTX_QCOW2_CLUSTER)        /* one write of a MiB, of which little is left over */
-#define MOST_FRAMES (ROOM / NTX_QCOW2_SECTOR) /* that there may be in it */
+#define ROOM (32u * NTX_QCOW2_CLUSTER) /* one write of two MiB, of which little is left over */
 #define ENTRIES_AT_ONCE 128u
 #define MOST (NTX_QCOW2_CLUSTER - NTX_QCOW2_CLUSTER / 8) /* a frame that is longer costs more to read than it saves */
 
@@ -31,8 +30,8 @@ struct ntx_qcow2_pack {
     ZSTD_DCtx *unpacking;
     uint8_t *gathered; /* ROOM bytes, page-aligned */
     uint8_t *frame, *unpacked;
-    uint32_t used; /* bytes of what is gathered, whole sectors */
-    struct frame frames[MOST_FRAMES];
+    uint32_t used; /* bytes of what is gathered */
+    struct frame frames[NTX_QCOW2_MAX_FRAMES];
     unsigned count;
     int failed; /* -errno: something was lost */
 };
@@ -116,15 +115,14 @@ int ntx_qcow2_pack_take(struct ntx_qcow2_pack *pack, uint64_t cluster, const uin
         return 0;
     if (!gives_back(pack, length, data))
         return -EILSEQ;
-    uint32_t sectors = (uint32_t)ntx_round_up(length, NTX_QCOW2_SECTOR);
-    int code = pack->used + sectors > ROOM ? ntx_qcow2_pack_settle(pack, fd) : 0;
+    bool is_full = pack->used + length > ROOM || pack->count == NTX_QCOW2_MAX_FRAMES;
+    int code = is_full ? ntx_qcow2_pack_settle(pack, fd) : 0;
     if (code != 0)
         return code;
     memcpy(pack->gathered + pack->used, pack->frame, length);
-    memset(pack->gathered + pack->used + length, 0, sectors - length);
     pack->frames[pack->count++] = (struct frame){.cluster = cluster, .at = pack->used, .length = (uint32_t)length};
-    pack->used += sectors;
-    return (int)sectors;
+    pack->used += (uint32_t)length;
+    return (int)length;
 }
 
 bool ntx_qcow2_pack_has(const struct ntx_qcow2_pack *pack, uint64_t first, uint64_t count)

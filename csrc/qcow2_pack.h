@@ -1,11 +1,11 @@
 /*
- * qcow2_pack.h: clusters of a disk made smaller, and gathered until a MiB of the file is full of them.
+ * qcow2_pack.h: clusters of a disk made smaller, and gathered until two MiB of the file are full of them.
  *
  *   64 KiB --zstd--> frame --unpacked again, compared--> [ frame | frame | fra.. ] --one write--> file, map
- *                                                        16 clusters of the file
+ *                                                        32 clusters of the file
  *
- * A frame begins on a sector, behind the one before: it may lie in two clusters, and a cluster has parts of many.  All
- * of them belong to the pack, which is written once.  What was taken is in the file once it was settled, and not
+ * A frame begins where the one before ends: it may lie in two clusters, and a cluster has parts of many.  All of them
+ * belong to the pack, which is written once.  What was taken is in the file once it was settled, and not
  * before.  A pack belongs to one thread.
  */
 #ifndef NTX_QCOW2_PACK_H
@@ -15,7 +15,8 @@
 
 struct ntx_qcow2_pack;
 
-#define NTX_QCOW2_PACK_BYTES (3u * NTX_MIB) /* of memory that one takes, about: zstd's contexts are half of it */
+/* Of memory that one takes, about: zstd's contexts are 0.4 MiB at level 1, 1.9 at 19. */
+#define NTX_QCOW2_PACK_BYTES (3u * NTX_MIB)
 
 /* A pack for an image, which is borrowed; fd is of its file.  NULL: no memory.  level: of zstd. */
 struct ntx_qcow2_pack *ntx_qcow2_pack_new(struct ntx_qcow2_image *image, int level);

@@ -44,7 +44,7 @@ async def test_a_compressed_chain_holds_what_the_guest_held(
     assert (lab.stored(first), lab.stored(second)) == (before, lab.guest())
     lab.check_images(second)
     report = first.report.disks[first.disks[0].disk_id]
-    assert (report.compression, first.disks[0].writer) == ("zstd:1", "ntx-qcow2/1")
+    assert (report.compression, first.disks[0].writer) == ("zstd:1", "ntx-qcow2/2")
     assert report.bytes_stored is not None
     assert report.bytes_sent is not None
     assert report.bytes_stored < report.bytes_sent - MIB // 2
@@ -70,7 +70,7 @@ async def test_points_of_one_writer_go_on_top_of_those_of_the_other(v4_lab: Lab)
     for point, guest in held:
         assert lab.stored(point) == guest
     writers = [point.disks[0].writer for point, _ in held]
-    assert writers == ["qemu-nbd", "ntx-qcow2/1", "ntx-qcow2/1", "qemu-nbd", "ntx-qcow2/1"]
+    assert writers == ["qemu-nbd", "ntx-qcow2/2", "ntx-qcow2/2", "qemu-nbd", "ntx-qcow2/2"]
     lab.check_images(held[-1][0])
 
 

@@ -1,6 +1,7 @@
 /* device_qcow2.c and qcow2_pack.c: an image whose clusters are compressed. */
 #include "check_qcow2.h"
 
+#include "qcow2_image.h"
 #include "qcow2_unpack.h"
 
 static struct ntx_device *make_packed(struct ntx_qcow2_options *options, uint64_t size)
@@ -148,6 +149,41 @@ static void test_more_than_a_pack_holds_is_written_in_several(void)
     CHECK(image_size() < 60 * BLOCK);
 }
 
+static void test_frames_follow_each_other_to_the_byte(void)
+{
+    struct ntx_qcow2_options options;
+    struct ntx_device *device = make_packed(&options, SIZE);
+    uint32_t length;
+
+    for (unsigned i = 0; i < 3; i++)
+        write_block(device, i, (int)i + 1);
+    finish(device);
+    ntx_close(device);
+
+    uint64_t first = ntx_qcow2_compressed_place(entry_of(0), &length);
+    uint64_t second = ntx_qcow2_compressed_place(entry_of(1), &length);
+    CHECK(second > first && second - first < NTX_QCOW2_SECTOR);
+    CHECK_EQ_U64(ntx_qcow2_compressed_place(entry_of(2), &length) - second, second - first);
+    for (unsigned i = 0; i < 3; i++)
+        check_packed(i, block_of((int)i + 1));
+}
+
+static void test_a_cluster_of_the_file_has_no_more_frames_than_it_may(void)
+{
+    static const unsigned BLOCKS = 2 * NTX_QCOW2_MAX_FRAMES + 1;
+    struct ntx_qcow2_options options;
+    struct ntx_device *device = make_packed(&options, (uint64_t)BLOCKS * BLOCK);
+
+    for (unsigned i = 0; i < BLOCKS; i++)
+        write_block(device, i, (int)(i % 255) + 1);
+    finish(device);
+    ntx_close(device);
+
+    for (unsigned i = 1; i <= 3; i++)
+        CHECK_EQ_INT(count_of(i), i < 3 ? NTX_QCOW2_MAX_FRAMES : 1);
+    check_packed(BLOCKS - 1, block_of((BLOCKS - 1) % 255 + 1));
+}
+
 static void test_a_flush_covers_what_is_settled_on_other_devices(void)
 {
     struct ntx_qcow2_options options;
@@ -201,7 +237,7 @@ static void test_a_request_says_what_is_kept_of_it(void)
     struct ntx_io io = {.op = NTX_OP_WRITE, .offset = 0, .length = 2 * BLOCK, .data = data};
     CHECK_OK(ntx_device_do(device, &io, CHECK_TIMEOUT_MS, &err), err);
 
-    CHECK_EQ_U64(io.stored, 512 + BLOCK);
+    CHECK(io.stored > BLOCK && io.stored < BLOCK + 512);
     CHECK(io.packing_ns > 0);
     ntx_close(device);
     free(data);
@@ -227,6 +263,8 @@ int main(void)
     RUN(test_a_cluster_of_the_file_is_counted_once_for_each_frame_in_it);
     RUN(test_a_block_that_is_written_twice_is_what_it_was_last);
     RUN(test_more_than_a_pack_holds_is_written_in_several);
+    RUN(test_frames_follow_each_other_to_the_byte);
+    RUN(test_a_cluster_of_the_file_has_no_more_frames_than_it_may);
     RUN(test_a_flush_covers_what_is_settled_on_other_devices);
     RUN(test_what_was_written_can_be_read_back);
     RUN(test_a_request_says_what_is_kept_of_it);

@@ -24,7 +24,7 @@ class Qcow2Image(ImageWriter):
     """A QCOW2 image, written once and from its beginning to its end."""
 
     format = "qcow2"
-    version = "ntx-qcow2/1"
+    version = "ntx-qcow2/2"
     _is_begun = False
 
     @classmethod
