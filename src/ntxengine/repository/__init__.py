@@ -32,7 +32,7 @@ from ntxengine.repository.leftovers import Leftovers
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.report import CaptureReport, DiskReport
-from ntxengine.repository.repository import Repository, UnfinishedPoint, sweep_files
+from ntxengine.repository.repository import Repository, sweep_files
 from ntxengine.repository.store import VmSummary
 from ntxengine.repository.stored import (
     StoredAudit,
@@ -43,6 +43,7 @@ from ntxengine.repository.stored import (
     StoredSample,
 )
 from ntxengine.repository.unfinished import ResumePaths
+from ntxengine.repository.unfinished_point import UnfinishedPoint
 from ntxengine.repository.vm_names import NamedVm
 
 __all__ = [
