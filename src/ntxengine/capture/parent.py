@@ -1,6 +1,7 @@
-"""What a new point goes on top of: the newest point of the VM, or nothing.
+"""What a new point goes on top of: the newest point of the VM that is not forgotten, or nothing.
 
     no point yet                                        nothing: a first capture
+    all are forgotten                                   nothing
     a full point is asked for                           nothing
     the newest cannot be read, or is not whole          nothing, unless lost tracking is to be an error
     what was put on top of it was read back wrong       nothing, unless lost tracking is to be an error
@@ -77,7 +78,7 @@ async def find_parent(
             )
         return alone(damage)
     if newest is None:
-        return alone("")
+        return alone("every point of the VM is forgotten" if health.forgotten else "")
     if limit := _find_limit(repository, health, newest, options):
         return alone(limit)
     return Parent(newest, "", scan or found.lost, newest, replaced, found.lost_disks, distrusted, scan)

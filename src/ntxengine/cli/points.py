@@ -175,6 +175,7 @@ async def _vm_id(repository: Repository, name: str, screen: Screen) -> str:
 async def find_point(repository: Repository, name: str, screen: Screen, *, checked: bool = True) -> Point:
     """Return the point with this id or beginning of an id, or the newest of the VM with this name or UUID.
 
+    A point that is forgotten is found by its whole id, and that is said.
     `checked`: whether point.json is what was written.
     Errors: NotFoundError if there is none; OptionsError if several VMs have the name, or a VM and a point;
             RepositoryError if the point cannot be read, or a newer one of the VM.
@@ -183,7 +184,7 @@ async def find_point(repository: Repository, name: str, screen: Screen, *, check
         vm_id = await _vm_id(repository, name, screen)
     except NotFoundError as exc:
         try:
-            return await repository.point(name, checked=checked)
+            return await _named(repository, name, screen, checked=checked)
         except NotFoundError as no_point:
             raise NotFoundError(f"{no_point}; {exc}") from exc
     with suppress(NotFoundError):
@@ -195,9 +196,19 @@ async def find_point(repository: Repository, name: str, screen: Screen, *, check
     return await _newest(repository, vm_id, checked=checked)
 
 
+async def _named(repository: Repository, point_id: str, screen: Screen, *, checked: bool) -> Point:
+    point = await repository.point(point_id, checked=checked)
+    with suppress(RepositoryError):  # nobody knows, which listings say
+        if (await repository.retention(point.vm_id)).is_forgotten(point.id):
+            screen.warning(f"point {point.id} is forgotten: the next prune may remove it")
+    return point
+
+
 async def _newest(repository: Repository, vm_id: str, *, checked: bool) -> Point:
     health = await repository.health_of_newest(vm_id)
     unreadable = health.newer_unreadable(vm_id)
+    if unreadable is None and not health.points:
+        raise NotFoundError(f"every point of VM {vm_id} is forgotten: `ntx points --forgotten` lists them")
     if unreadable is None:
         return health.points[-1]
     if not checked:

@@ -11,6 +11,7 @@ leftovers.py       what a killed capture left, and strays.py   adopt.py         
 filesystem.py      what the file system can                    vm_names.py        from a name to a VM
 distrust.py        points whose tracking is distrusted since an audit
 sampled.py         how far verifying by samples has got
+retention.py       tags, holds, and which points are forgotten      retention_file.py  where that is stored
 interrupted.py     captures that can be gone on with
 report.py          what a capture tells of itself              changed.py         where a disk differs from another
 """
@@ -33,6 +34,7 @@ from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk, PointRecord
 from ntxengine.repository.report import CaptureReport, DiskReport
 from ntxengine.repository.repository import Repository, sweep_files
+from ntxengine.repository.retention import Hold, PointRetention, Retention, checked_tag, hold_text
 from ntxengine.repository.store import VmSummary
 from ntxengine.repository.stored import (
     StoredAudit,
@@ -57,6 +59,7 @@ __all__ = [
     "DiskReport",
     "Distrust",
     "Health",
+    "Hold",
     "Interrupted",
     "Leftovers",
     "Marks",
@@ -64,9 +67,11 @@ __all__ = [
     "Point",
     "PointDisk",
     "PointRecord",
+    "PointRetention",
     "Records",
     "Repository",
     "ResumePaths",
+    "Retention",
     "Sharing",
     "StoredAudit",
     "StoredCluster",
@@ -80,6 +85,8 @@ __all__ = [
     "VmLock",
     "VmSummary",
     "changed_extents",
+    "checked_tag",
+    "hold_text",
     "is_point_id",
     "sweep_files",
     "vm_of",

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import distrust, layout
+from ntxengine.repository import distrust, layout, retention_file
 from ntxengine.repository.chain import Chains, check_manifest
 from ntxengine.repository.distrust import Distrust
 from ntxengine.repository.point import Point, PointDisk
+from ntxengine.repository.retention import PointRetention, Retention
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Health:
 
     `distrusted` are the disks of a point, by its folder, of which an audit found that changes may be missing;
     `unknown_distrust` says of the folder of a VM why nobody knows.
+
+    `forgotten` are points that can be read and are in none of these, being forgotten; `retention` is what was said of
+    the points of a VM, by its folder, and `unknown_retention` why nobody knows: then none is taken for forgotten.
     """
 
     points: tuple[Point, ...]
@@ -36,6 +40,13 @@ class Health:
     depths: Mapping[Path, int]
     distrusted: Mapping[Path, tuple[Distrust, ...]] = field(default_factory=dict)
     unknown_distrust: Mapping[Path, RepositoryError] = field(default_factory=dict)
+    forgotten: tuple[Point, ...] = ()
+    retention: Mapping[Path, Retention] = field(default_factory=dict)
+    unknown_retention: Mapping[Path, RepositoryError] = field(default_factory=dict)
+
+    def said_of(self, point: Point) -> PointRetention:
+        """Return what was said of a point; nothing where nobody knows."""
+        return self.retention.get(point.path.parent, Retention()).of(point.id)
 
     def problem(self, point: Point, disks: Sequence[PointDisk] | None = None) -> str:
         """Return why a point cannot be read whole, or these disks of it; "" if it can."""
@@ -86,8 +97,34 @@ def examine(points: Sequence[Point], unreadable: Mapping[Path, RepositoryError])
                 check_manifest(point.path, disk)
             except RepositoryError as exc:
                 problems.setdefault(point.path, {})[disk.disk_id] = str(exc)
-    distrusted, unknown = _distrusted({point.path.parent for point in points})
-    return Health(tuple(points), unreadable, problems, depths, distrusted, unknown)
+    vm_folders = {path if path.name == layout.vm_of(path) else path.parent for path in unreadable}
+    vm_folders |= {point.path.parent for point in points}
+    distrusted, unknown = _distrusted(vm_folders)
+    said, unknown_said = _retention(vm_folders)
+    hidden = {folder / point_id for folder, found in said.items() for point_id in found.forgotten}
+    return Health(
+        tuple(point for point in points if point.path not in hidden),
+        {path: error for path, error in unreadable.items() if path not in hidden},
+        problems,
+        depths,
+        distrusted,
+        unknown,
+        tuple(point for point in points if point.path in hidden),
+        said,
+        unknown_said,
+    )
+
+
+def _retention(vm_folders: Iterable[Path]) -> tuple[dict[Path, Retention], dict[Path, RepositoryError]]:
+    """Return what was said of the points in these folders, by folder; and what cannot tell."""
+    found: dict[Path, Retention] = {}
+    unknown: dict[Path, RepositoryError] = {}
+    for folder in vm_folders:
+        try:
+            found[folder] = retention_file.read(folder)
+        except RepositoryError as exc:
+            unknown[folder] = exc
+    return found, unknown
 
 
 def _distrusted(vm_folders: Iterable[Path]) -> tuple[dict[Path, tuple[Distrust, ...]], dict[Path, RepositoryError]]:

@@ -7,6 +7,8 @@
     REPO/<vm id>/.cluster-<point id>.json    what a capture made on the cluster
     REPO/<vm id>/distrusted.json             points whose tracking is distrusted since an audit
     REPO/<vm id>/sampled.json                how much of which disk was verified by samples; may be deleted
+    REPO/<vm id>/retention.json              tags, holds, and which points are forgotten
+    REPO/<vm id>/.retention.lock             held while that is replaced
     REPO/<vm id>/.unfinished-<point id>/     never listed as a point; the next capture goes on with it, or removes it
         resume, disk-<disk id>.changes, disk-<disk id>.journal, disk-<disk id>.qcow2.map
             what that needs, besides the files of a point
@@ -31,6 +33,10 @@ CATALOG_FILE = "catalog.sqlite"
 LOCK_FILE = ".lock"
 DISTRUST_FILE = "distrusted.json"
 SAMPLES_FILE = "sampled.json"
+RETENTION_FILE = "retention.json"
+RETENTION_LOCK_FILE = ".retention.lock"
+RETENTION_HALF_WRITTEN = ".retention.json."
+"""What the names of files begin with that were to replace it (durable.replace_file)."""
 POINT_FILE = "point.json"
 VM_FILE = "vm.json"
 REPORT_FILE = "report.json"

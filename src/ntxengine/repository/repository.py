@@ -21,7 +21,7 @@ from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import RepositoryError
 from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.images.served import ImageFile
-from ntxengine.repository import cluster_record, distrust, layout, leftovers, sampled, scan, site, sums
+from ntxengine.repository import cluster_record, distrust, layout, leftovers, retention_file, sampled, scan, site, sums
 from ntxengine.repository.adopt import adopt
 from ntxengine.repository.chain import Chains
 from ntxengine.repository.cluster_record import ClusterRecord, Records, Sharing
@@ -31,6 +31,7 @@ from ntxengine.repository.interrupted import Interrupted
 from ntxengine.repository.leftovers import Leftovers
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk
+from ntxengine.repository.retention import Retention
 from ntxengine.repository.store import PointStore, VmSummary
 from ntxengine.repository.stored import StoredSample
 from ntxengine.repository.unfinished import BlockingUnfinishedPoint
@@ -86,9 +87,9 @@ class Repository:
         folders = await to_thread_joined(scan.vm_folders, self.path)
         return [folder.name for folder in folders]
 
-    async def points(self, vm_id: str | None = None) -> list[Point]:
+    async def points(self, vm_id: str | None = None, *, with_forgotten: bool = False) -> list[Point]:
         """Return the whole and readable points of one VM or of all, oldest first.  Damaged ones are logged."""
-        return await to_thread_joined(self._store.points, vm_id)
+        return await to_thread_joined(self._store.points, vm_id, with_forgotten=with_forgotten)
 
     async def health(self, vm_id: str | None = None, *, from_catalog: bool = True) -> Health:
         """Return which points of one VM or of all can be read whole.
@@ -113,6 +114,13 @@ class Repository:
         except RepositoryError as error:
             return Marks(problem=str(error))
         return Marks(tuple(each for each in found if (each.point_id, each.disk_id) in wanted))
+
+    async def retention(self, vm_id: str) -> Retention:
+        """Return what was said of the points of a VM: tags, holds, and which are forgotten.
+
+        Errors: RepositoryError if the file of it is damaged: nothing may be forgotten or removed then.
+        """
+        return await to_thread_joined(retention_file.read, self._store.folder_of(vm_id))
 
     async def samples(self, point: Point) -> dict[str, StoredSample]:
         """Return how far the samples of the disks of a point are, by disk id.  Never fails: see sampled.read."""
@@ -149,7 +157,8 @@ class Repository:
         """Return a point by its id or the beginning of it, as its folder has it now.
 
         `checked`: only if point.json is what was written.
-        Errors: NotFoundError if there is none, or several; RepositoryError if it is damaged.
+        Errors: NotFoundError if there is none, or several, or it is forgotten and not named by its whole id;
+                RepositoryError if it is damaged.
         """
         return await to_thread_joined(self._store.point, point_id, checked=checked)
 
@@ -161,7 +170,7 @@ class Repository:
         return (await to_thread_joined(scan.read_point, folder, checked=checked))[0]
 
     async def newest(self, vm_id: str) -> Point | None:
-        """Return the newest point of a VM, as its folder has it now; None if it has none.
+        """Return the newest point of a VM that is not forgotten, as its folder has it now; None if it has none.
 
         Errors: RepositoryError if it is damaged.
         """
@@ -170,6 +179,10 @@ class Repository:
     async def last_id(self, vm_id: str) -> str | None:
         """Return the last id that the VM's folder holds, also of a point that is damaged."""
         return await to_thread_joined(self._store.last_id, vm_id)
+
+    async def last_listed_id(self, vm_id: str) -> str | None:
+        """Return the same, but of a point that is not forgotten."""
+        return await to_thread_joined(self._store.last_listed_id, vm_id)
 
     async def chain(self, point: Point, *, chains: Chains | None = None) -> list[Point]:
         """Return the points that `point` is made of, the root first, itself last.
@@ -241,6 +254,21 @@ class Repository:
             partial(self._store.begin, lock, parent), give_back=BlockingUnfinishedPoint.abort
         )
         return UnfinishedPoint(begun)
+
+    async def change_retention(self, vm_id: str, decide: Callable[[Retention], Retention]) -> Retention:
+        """Replace what was said of the points of a VM, durably; return what `decide` made of it.
+
+        It has a lock of its own, so a capture may run meanwhile; `decide` runs in a thread.
+        Errors: as retention_file.change.
+        """
+        return await to_thread_joined(retention_file.change, self._store.folder_of(vm_id), decide)
+
+    async def drop_retention_of_gone(self, lock: VmLock) -> list[str]:
+        """Leave out what was said of forgotten points whose folders are gone; return their ids.
+
+        Errors: as retention_file.drop_gone; RepositoryError (the lock, as `begin`).
+        """
+        return await to_thread_joined(retention_file.drop_gone, self._store.check_lock(lock))
 
     async def interrupted(self, vm_id: str | None = None) -> list[Interrupted]:
         """Return the captures of a VM, or of all, that were interrupted, oldest first.  One that runs looks so, too."""

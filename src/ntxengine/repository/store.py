@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from pathlib import Path
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import NotFoundError, NtxError, RepositoryError
 from ntxengine.files import durable
-from ntxengine.repository import filesystem, interrupted, layout, marker, strays
+from ntxengine.repository import filesystem, interrupted, layout, marker, retention_file, strays
 from ntxengine.repository.catalog import Catalog, NewRow
 from ntxengine.repository.chain import Chains, open_manifest
 from ntxengine.repository.health import Health, examine
@@ -53,6 +53,7 @@ class PointStore:
         self.path = path
         self.id = repository_id
         self._clock = clock
+        self._warned: set[Path] = set()
         self._catalog = Catalog(path / layout.CATALOG_FILE, guard=path / layout.MARKER_FILE)
 
     @classmethod
@@ -116,14 +117,16 @@ class PointStore:
         summaries = [VmSummary(vm, points[-1].vm_name, len(points), points[-1]) for vm, points in by_vm.items()]
         return sorted(summaries, key=lambda each: (each.vm_name, each.vm_id))
 
-    def points(self, vm_id: str | None = None) -> list[Point]:
+    def points(self, vm_id: str | None = None, *, with_forgotten: bool = False) -> list[Point]:
         """Return the whole and readable points of one VM or of all, oldest first.  Damaged ones are logged."""
         found = self._scan(None if vm_id is None else layout.checked_uuid(vm_id, "VM id"))
-        for error in found.damaged.values():
-            log.warning("%s: this point is not listed", error)
+        hidden = set() if with_forgotten else self._hidden(found.folders())
+        for folder, error in found.damaged.items():
+            if folder not in hidden:
+                log.warning("%s: this point is not listed", error)
         for error in found.strange.values():
             log.warning("%s: no point in it is listed", error)
-        return found.points
+        return [point for point in found.points if point.path not in hidden]
 
     def health(self, vm_id: str | None = None, *, from_catalog: bool = True) -> Health:
         """Return which points of one VM or of all can be read whole.
@@ -138,7 +141,7 @@ class PointStore:
     def health_of_newest(self, vm_id: str) -> Health:
         """Return the health of the newest point of a VM, read from its folder; of all of them if it cannot be read."""
         vm_id = layout.checked_uuid(vm_id, "VM id")
-        newest = self.last_id(vm_id)
+        newest = self.last_listed_id(vm_id)
         if newest is not None:
             with suppress(RepositoryError):
                 return examine([read_point(self.path / vm_id / newest)[0]], {})
@@ -156,6 +159,12 @@ class PointStore:
         found = self._scan()
         return find_vm(found.points, [*found.damaged, *found.strange], name)
 
+    def folder_of(self, vm_id: str) -> Path:
+        """Return the folder of a VM, there or not.  Errors: RepositoryError (no UUID; what is there is no folder)."""
+        folder = self.path / layout.checked_uuid(vm_id, "VM id")
+        durable.check_folder(folder)
+        return folder
+
     def longest_chain(self, vm_id: str) -> int:
         """Return how many images plain qemu can open on top of each other in the folder of a VM."""
         return layout.longest_chain(self.path / vm_id)
@@ -163,17 +172,23 @@ class PointStore:
     def damaged(self) -> list[RepositoryError]:
         """Return why each point that is not listed cannot be read, and what is no folder of a VM or a point."""
         found = self._scan()
-        return [*found.damaged.values(), *found.strange.values()]
+        hidden = self._hidden(found.damaged)
+        listed = [error for folder, error in found.damaged.items() if folder not in hidden]
+        return [*listed, *found.strange.values()]
 
     def point(self, point_id: str, *, checked: bool = True) -> Point:
         """Return a point by its id or the beginning of it, read from its folder; `checked` as for read_point.
 
-        Errors: NotFoundError if there is none, or several; RepositoryError if it is damaged.
+        Errors: NotFoundError if there is none, or several, or it is forgotten and not named by its whole id;
+                RepositoryError if it is damaged.
         """
         wanted = point_id.upper()
-        folders = [folder for folder in self._scan().folders() if wanted and folder.name.upper().startswith(wanted)]
+        every = [folder for folder in self._scan().folders() if wanted and folder.name.upper().startswith(wanted)]
+        hidden = self._hidden(every)
+        folders = [folder for folder in every if folder not in hidden or folder.name.upper() == wanted]
         if not folders:
-            raise NotFoundError(f"{self.path}: no point {point_id[:80]!r}")
+            forgotten = f" that is not forgotten: write the whole id, {every[0].name}" if every else ""
+            raise NotFoundError(f"{self.path}: no point {point_id[:80]!r}{forgotten}")
         if len(folders) > 1:
             some = ", ".join(folder.name for folder in folders[:3])
             raise NotFoundError(
@@ -182,7 +197,7 @@ class PointStore:
         return read_point(folders[0], checked=checked)[0]
 
     def newest(self, vm_id: str) -> Point | None:
-        """Return the newest point of a VM, read from its folder; None if it has none.
+        """Return the newest point of a VM that is not forgotten, read from its folder; None if it has none.
 
         Errors: RepositoryError if it is damaged, also where the catalog does not know yet.
         """
@@ -192,6 +207,12 @@ class PointStore:
     def last_id(self, vm_id: str) -> str | None:
         """Return the last id that the VM's folder holds, also of a point that is damaged: ids are not given twice."""
         return max((folder.name for folder in self._scan(vm_id).folders()), default=None)
+
+    def last_listed_id(self, vm_id: str) -> str | None:
+        """Return the same, but of a point that is not forgotten."""
+        folders = self._scan(vm_id).folders()
+        hidden = self._hidden(folders)
+        return max((folder.name for folder in folders if folder not in hidden), default=None)
 
     def chain(self, point: Point, *, chains: Chains | None = None) -> list[Point]:
         """Return the points that `point` is made of, the root first, itself last.
@@ -292,9 +313,13 @@ class PointStore:
         )
 
     def _check_newest(self, vm_id: str, parent: Point | None) -> str | None:
-        """Return the VM's newest point, which a parent has to be.  Errors: RepositoryError."""
+        """Return the VM's newest point, which a parent has to be, or the newest that is not forgotten.
+
+        One that is forgotten since the capture was planned is as good: nobody prunes while the VM is locked.
+        Errors: RepositoryError.
+        """
         newest = self.last_id(vm_id)
-        if parent is not None and (parent.vm_id, parent.id) != (vm_id, newest):
+        if parent is not None and (parent.vm_id != vm_id or parent.id not in (newest, self.last_listed_id(vm_id))):
             raise RepositoryError(
                 f"{self.path}: point {parent.id} of VM {parent.vm_id} is not the newest of VM {vm_id} "
                 f"({newest or 'it has none'}): nothing can be put on top of it"
@@ -320,6 +345,21 @@ class PointStore:
         if found.new or found.gone:
             self._catalog.update(found.new, found.gone)
         return found
+
+    def _hidden(self, folders: Iterable[Path]) -> set[Path]:
+        """Return which of the folders of points are of forgotten ones; none of a VM of which nobody knows."""
+        hidden: set[Path] = set()
+        every = list(folders)
+        for vm in {folder.parent for folder in every}:
+            try:
+                said = retention_file.read(vm)
+            except RepositoryError as exc:
+                if vm not in self._warned:
+                    log.warning("%s: its forgotten points are listed, too", exc)
+                self._warned.add(vm)
+                continue
+            hidden.update(folder for folder in every if folder.parent == vm and said.is_forgotten(folder.name))
+        return hidden
 
     def _enter(self, point: Point) -> None:
         try:

@@ -4,13 +4,14 @@
     ntx-site.json          StoredSiteFile          report.json    StoredReport, which point.json holds too
     .cluster-<id>.json     StoredClusterFile       vm.json        what Prism gave, untouched: nothing here names a field
     distrusted.json        StoredDistrustFile               sampled.json   StoredSampleFile
+    retention.json         StoredRetentionFile (retention_file.py)
 
 A class has the fields of a file, in their order.  Each file says its `format` and `version`; report.json has those of
 the point.json beside it.  A field may be added with a default, since older files lack it, and an unknown one is left
 out.  A field that is renamed, or means something else, needs a new version and the code that reads the old one.
 
-Files that nothing else has a digest of (.cluster-<id>.json, distrusted.json, sampled.json) have one of their own,
-`check`, which is of no class: it is over whatever else is in the file.
+Files that nothing else has a digest of (the cluster's, distrusted, sampled, retention) have one of their own, `check`,
+which is of no class: it is over whatever else is in the file.
 
 LIMIT: a field that a newer ntxengine added is lost where an older one writes the file anew (site and cluster files).
 """
@@ -343,9 +344,16 @@ def encode_checked(document: object) -> bytes:
 
 
 def decode_checked(
-    path: Path, data: bytes, kind: type[File], *, format: str, versions: Sequence[int], remedy: str = ""
+    path: Path,
+    data: bytes,
+    kind: type[File],
+    *,
+    format: str,
+    versions: Sequence[int],
+    remedy: str = "",
+    needs_check: bool = False,
 ) -> File:
-    """Return what `encode_checked` made the bytes of; older files have no `check`, and fit.
+    """Return what `encode_checked` made the bytes of; older files have no `check`, and fit, unless it `needs_check`.
 
     Errors: RepositoryError naming the file: it is of another version, or damaged, and then `remedy` says what to do.
     """
@@ -356,7 +364,7 @@ def decode_checked(
         raise RepositoryError(f"{path}: is damaged: {exc}{remedy}") from exc
     if found.format != format or found.version not in versions:
         raise RepositoryError(f"{path}: is {found.format[:40]!r} version {found.version}: use the ntx that wrote it")
-    if "check" in document and document.pop("check") != _check_of(document):
+    if (needs_check or "check" in document) and document.pop("check", None) != _check_of(document):
         raise RepositoryError(f"{path}: is damaged: its checksum does not fit{remedy}")
     return found
 

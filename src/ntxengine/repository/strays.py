@@ -74,7 +74,11 @@ def remove_unfinished(vm_folder: Path, *, kept: Collection[Path] = ()) -> list[P
 
 
 def _remove_half_written(vm_folder: Path) -> None:
-    """Remove files that were to replace others in the folder of a VM."""
+    """Remove files that were to replace others in the folder of a VM, but none that others may write now: what is
+    forgotten is said also while somebody else has the VM's lock (retention_file.py).
+    """
     for path in vm_folder.glob(f".*{_NEW_SUFFIX}"):
+        if path.name.startswith(layout.RETENTION_HALF_WRITTEN):
+            continue
         with suppress(OSError):  # it is in the way of nobody
             path.unlink()

@@ -83,8 +83,8 @@ class ClusterSweep:
             # It may have been made after we asked, by a capture that has ended since; and no filter is trusted to say
             # that something is gone.
             listed = [point for point in await self._prism.recovery_points() if vm_id in point.held_vm_ids]
-        # Also of a point that cannot be read: what it needs stays.
-        kept = await self._repository.last_id(vm_id)
+        # Also of a point that cannot be read: what it needs stays.  Nothing goes on top of a forgotten one.
+        kept = await self._repository.last_listed_id(vm_id)
         needed = {kept, *await self._resumable(vm_id)}
         for record in records.own:
             await self._sweep_record(lock, record, listed, is_kept=record.point_id in needed)
@@ -138,7 +138,7 @@ class ClusterSweep:
         """Sweep what the points of an older ntxengine tell of."""
         recorded = {record.point_id for record in (*records.own, *records.foreign)}
         by_id = {point.id: point for point in listed}
-        for committed in await self._repository.points(vm_id):
+        for committed in await self._repository.points(vm_id, with_forgotten=True):
             point = by_id.get(committed.recovery_point_id)
             if committed.id in recorded or point is None:
                 continue
