@@ -11,7 +11,8 @@ leftovers.py       what a killed capture left, and strays.py   adopt.py         
 filesystem.py      what the file system can                    vm_names.py        from a name to a VM
 distrust.py        points whose tracking is distrusted since an audit
 sampled.py         how far verifying by samples has got
-retention.py       tags, holds, and which points are forgotten      retention_file.py  where that is stored
+unfinished_point.py  as unfinished.py, to be awaited
+retention.py       tags, holds, and what is forgotten        retention_file.py  where that is stored
 interrupted.py     captures that can be gone on with
 report.py          what a capture tells of itself              changed.py         where a disk differs from another
 """
