@@ -44,6 +44,7 @@ PYTHON_LAYERS = {
     },
     "sweep": {"capture", "attach", "prism", "repository", "concurrency", "errors", "events", "files", "units"},
     "verify": {"repository", "images", "dataplane", "concurrency", "errors", "events", "units"},
+    "prune": {"verify", "repository", "images", "dataplane", "concurrency", "errors", "events", "files", "units"},
     "probe": {"prism", "attach", "images", "concurrency", "errors", "files", "ids", "units"},
     "restore": {"repository", "images", "_core", "dataplane", "concurrency", "errors", "events", "files"},
     "copying": {"images", "_core", "dataplane", "concurrency", "errors", "files", "units"},
@@ -63,7 +64,8 @@ PYTHON_LAYERS = {
     "demo": {"errors", "units"},
     "bench": {"images", "dataplane", "tunnel", "concurrency", "errors", "units"},
     "cli": {
-        "api", "capture", "copying", "verify", "restore", "sweep", "probe", "prism", "attach", "repository", "sim",
+        "api", "capture", "copying", "verify", "restore", "prune", "sweep", "probe", "prism", "attach", "repository",
+        "sim",
         "demo", "bench", "images", "_core", "dataplane", "tunnel", "concurrency", "errors", "events", "files", "ids",
         "machine",
         "units",
@@ -111,7 +113,7 @@ FACADES = {
         **{layer: {"cluster", "models"} for layer in ("changes", "sweep")},
     },
     "ntxengine.repository": dict.fromkeys(
-        ("capture", "sweep", "verify", "restore", "api", "__init__", "cli"), public_names("repository")
+        ("capture", "sweep", "verify", "restore", "prune", "api", "__init__", "cli"), public_names("repository")
     ),
     # Use cases ask for an image to read or to write, and do not know what is behind it.
     "ntxengine.images": {
@@ -120,7 +122,8 @@ FACADES = {
         "restore": {"choice", "create", "open"},
         "verify": {"open"},
         "probe": {"qemu_img"},
-        "repository": {"create", "qemu_img", "qemu_nbd", "served"},
+        "prune": {"choice", "create", "header", "open"},
+        "repository": {"create", "header", "qemu_img", "qemu_nbd", "rebase", "served"},
         "copying": {"choice", "endpoints", "targets"},
         "api": {"choice", "endpoints"},
         "__init__": {"choice"},

@@ -5,6 +5,7 @@
              StageBegan(COMMIT) PointCommitted  StageBegan(RELEASE)             a failure: StageBegan(UNDO)
     restore  per disk: StageBegan(RESTORE), perhaps StageBegan(VERIFY), Progressed, DiskDone
     verify   per point: StageBegan(VERIFY)   per disk: Progressed, DiskDone
+    prune    per point and disk: StageBegan(MERGE) StageBegan(VERIFY), Progressed; Removed for each point
     sweep    StageBegan(SWEEP), Removed for each thing
 
 A callback is called from the event loop, often: it must be quick.  What it raises ends the use case as any error does:
@@ -38,6 +39,7 @@ class Stage(StrEnum):
     RELEASE = "release"
     UNDO = "undo"
     RESTORE = "restore"
+    MERGE = "merge"
     SWEEP = "sweep"
 
 

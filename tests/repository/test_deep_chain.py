@@ -6,6 +6,7 @@ import os
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,9 +60,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     found = Reads()
     check, read_point = qemu_img.check, scan.read_point
 
-    def watched_check(path: Path, *, size: int, backing: str) -> None:
+    def watched_check(path: Path, **expected: Any) -> None:
         found.images.append(path)
-        check(path, size=size, backing=backing)
+        check(path, **expected)
 
     def watched_read(folder: Path, **options: bool) -> object:
         found.points.append(folder)

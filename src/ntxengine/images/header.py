@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine import files
-from ntxengine.errors import PortableError, machine_error
+from ntxengine.errors import PortableError, RepositoryError, machine_error
 
 MAGIC = b"QFI\xfb"
 
@@ -103,6 +103,14 @@ def read_header(path: Path) -> Header:
     """Return the header of an image.  Errors: BadHeader."""
     with opened(path) as fd:
         return header_of(fd)
+
+
+def is_compressed(path: Path) -> bool:
+    """Say whether an image has clusters compressed by zstd, as ours that were made so.  Errors: RepositoryError."""
+    try:
+        return bool(read_header(path).features & _COMPRESSION)
+    except BadHeader as exc:
+        raise RepositoryError(f"{path}: the image {exc}") from exc
 
 
 def header_of(fd: int) -> Header:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ntxengine.concurrency.completion import to_thread_joined
@@ -62,9 +62,10 @@ async def create(path: Path, *, size: int, backing: str = "") -> None:
     )
 
 
-def check(path: Path, *, size: int, backing: str) -> None:
+def check(path: Path, *, size: int, backing: str, is_backing: Callable[[str], bool] | None = None) -> None:
     """Check that a stored image is a plain QCOW2 of a disk of `size` bytes on top of just `backing` ("" for none).
 
+    `is_backing` says which other names stand for the same.
     Reads its header and starts nothing: a chain is checked by one small read for each of its images.
     Errors: RepositoryError naming the image.
     """
@@ -74,7 +75,7 @@ def check(path: Path, *, size: int, backing: str) -> None:
         problem = "qemu has marked it corrupt"
     elif header.size != rounded_size(size):
         problem = f"its virtual size is {header.size}, not {rounded_size(size)}"
-    elif header.backing != backing:
+    elif header.backing != backing and (is_backing is None or not is_backing(header.backing)):
         problem = f"its backing file is {header.backing[:200]!r}, not {backing!r}"
     elif backing and header.backing_format != "qcow2":
         problem = f"its backing format is {header.backing_format[:40]!r}, not 'qcow2'"

@@ -15,6 +15,8 @@ unfinished_point.py  as unfinished.py, to be awaited
 retention.py       tags, holds, and what is forgotten        retention_file.py  where that is stored
 interrupted.py     captures that can be gone on with
 report.py          what a capture tells of itself              changed.py         where a disk differs from another
+rewrite.py         what a point says of itself, replaced       removal.py         points and images that nobody needs
+reading.py         points that are read stay until that ends   upkeep.py          the face of these two
 """
 
 from ntxengine.repository.chain import Chains
@@ -29,10 +31,11 @@ from ntxengine.repository.interrupted import (
     StoredResume,
     StoredResumeDisk,
 )
-from ntxengine.repository.layout import VM_FILE, is_point_id, vm_of
+from ntxengine.repository.layout import VM_FILE, backing_name, is_point_id, vm_of
 from ntxengine.repository.leftovers import Leftovers
 from ntxengine.repository.lock import VmLock
-from ntxengine.repository.point import Point, PointDisk, PointRecord
+from ntxengine.repository.point import Point, PointDisk, PointRecord, next_image_name
+from ntxengine.repository.reading import reading
 from ntxengine.repository.report import CaptureReport, DiskReport
 from ntxengine.repository.repository import Repository, sweep_files
 from ntxengine.repository.retention import Hold, PointRetention, Retention, checked_tag, hold_text
@@ -47,6 +50,7 @@ from ntxengine.repository.stored import (
 )
 from ntxengine.repository.unfinished import ResumePaths
 from ntxengine.repository.unfinished_point import UnfinishedPoint
+from ntxengine.repository.upkeep import Upkeep, all_points
 from ntxengine.repository.vm_names import NamedVm
 
 __all__ = [
@@ -83,12 +87,17 @@ __all__ = [
     "StoredResumeDisk",
     "StoredSample",
     "UnfinishedPoint",
+    "Upkeep",
     "VmLock",
     "VmSummary",
+    "all_points",
+    "backing_name",
     "changed_extents",
     "checked_tag",
     "hold_text",
     "is_point_id",
+    "next_image_name",
+    "reading",
     "sweep_files",
     "vm_of",
 ]

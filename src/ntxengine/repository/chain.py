@@ -12,6 +12,7 @@ from pathlib import Path
 from ntxengine.dataplane.manifest import Manifest, read_header
 from ntxengine.errors import OptionsError, RepositoryError
 from ntxengine.images import qemu_img
+from ntxengine.repository import layout
 from ntxengine.repository.point import Point, PointDisk
 from ntxengine.repository.scan import read_point
 
@@ -46,6 +47,15 @@ class Chains:
             point = self._parent(point)
             yield point
 
+    def fresh(self, point: Point) -> Point:
+        """Return a point as its folder has it now.  Errors: RepositoryError."""
+        if point.path not in self._points:
+            self._points[point.path] = read_point(point.path, checked=self._checked)[0]
+        found = self._points[point.path]
+        if isinstance(found, RepositoryError):
+            raise RepositoryError(str(found)) from found
+        return found
+
     def images_of(self, point: Point, disk: PointDisk) -> tuple[Path, ...]:
         """Return the images of a disk, newest first down to the root, each checked against its point.
 
@@ -58,7 +68,7 @@ class Chains:
         while (known := self._images.get((at.path, disk.disk_id))) is None:
             levels.append((at.path, disk.disk_id, at.image_path(found)))
             try:
-                qemu_img.check(levels[-1][2], size=found.size, backing=found.backing)
+                _check_image(levels[-1][2], at, found)
                 if not found.backing:
                     known = ()
                     break
@@ -98,6 +108,19 @@ class Chains:
         if isinstance(found, RepositoryError):
             raise RepositoryError(str(found)) from found
         return found
+
+
+def _check_image(path: Path, point: Point, disk: PointDisk) -> None:
+    """Check what an image says of itself.  Below it may be any generation of the parent's disk: all hold the same.
+
+    Errors: RepositoryError.
+    """
+    parent_id = str(point.parent_id)
+
+    def is_backing(name: str) -> bool:
+        return name == disk.backing or (bool(disk.backing) and layout.is_backing(name, parent_id, disk.disk_id))
+
+    qemu_img.check(path, size=disk.size, backing=disk.backing, is_backing=is_backing)
 
 
 def images_of(point: Point, disk: PointDisk) -> tuple[Path, ...]:

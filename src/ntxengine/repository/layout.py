@@ -12,8 +12,10 @@
     REPO/<vm id>/.unfinished-<point id>/     never listed as a point; the next capture goes on with it, or removes it
         resume, disk-<disk id>.changes, disk-<disk id>.journal, disk-<disk id>.qcow2.map
             what that needs, besides the files of a point
+    REPO/<vm id>/.removed-<point id>/        what a kill left of a point that was being removed
     REPO/<vm id>/<point id>/                 a committed point:
         disk-<disk id>.qcow2, disk-<disk id>.manifest, vm.json, point.json, report.json, SHA256SUMS
+        disk-<disk id>.gN.qcow2 instead of the image, after points below were merged into it for the Nth time
 
 A point id sorts by time: 20261123T041500Z-8f3a2c.
 """
@@ -42,11 +44,13 @@ VM_FILE = "vm.json"
 REPORT_FILE = "report.json"
 SUMS_FILE = "SHA256SUMS"
 UNFINISHED_PREFIX = ".unfinished-"
+REMOVED_PREFIX = ".removed-"
 RESUME_FILE = "resume"
 
 MAX_PATH = 4096
 """Bytes of a path, with the zero behind it: PATH_MAX of Linux."""
 
+_GENERATION = re.compile(r"\.g([1-9][0-9]{0,5})\.qcow2")
 _POINT_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 
@@ -99,9 +103,20 @@ def unfinished_id(folder: Path) -> str:
     return folder.name.removeprefix(UNFINISHED_PREFIX)
 
 
-def image_name(disk_id: str) -> str:
-    """Return the name of a disk's image in its point."""
-    return f"disk-{disk_id}.qcow2"
+def image_name(disk_id: str, generation: int = 0) -> str:
+    """Return the name of a disk's image in its point.
+
+    `generation` counts how often it was made anew, when what was below it was merged into it.
+    """
+    return f"disk-{disk_id}.g{generation}.qcow2" if generation else f"disk-{disk_id}.qcow2"
+
+
+def generation_of(name: str, disk_id: str) -> int | None:
+    """Return which image of a disk has this name in its point, None if none has."""
+    if name == image_name(disk_id):
+        return 0
+    match = _GENERATION.fullmatch(name.removeprefix(f"disk-{disk_id}"))
+    return None if match is None or not name.startswith("disk-") else int(match[1])
 
 
 def manifest_name(disk_id: str) -> str:
@@ -129,9 +144,15 @@ def is_for_resuming(name: str) -> bool:
     return name == RESUME_FILE or name.endswith((".changes", ".journal", ".map"))
 
 
-def backing_name(parent_id: str, disk_id: str) -> str:
+def backing_name(parent_id: str, file: str) -> str:
     """Return the backing file of a disk's overlay, relative to its point: the repository can be moved as a whole."""
-    return f"../{parent_id}/{image_name(disk_id)}"
+    return f"../{parent_id}/{file}"
+
+
+def is_backing(name: str, parent_id: str, disk_id: str) -> bool:
+    """Say whether a backing file is that disk of that point, in any generation: the point says which it is now."""
+    folder, _, file = name.rpartition("/")
+    return folder == f"../{parent_id}" and generation_of(file, disk_id) is not None
 
 
 def vm_of(folder: Path) -> str:

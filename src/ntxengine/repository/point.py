@@ -15,7 +15,7 @@ from ntxengine.repository import layout, stored
 from ntxengine.repository.report import CaptureReport, decode_report, encode_report
 from ntxengine.repository.stored import (
     POINT_FORMAT,
-    POINT_VERSION,
+    POINT_VERSIONS,
     StoredDisk,
     StoredDiskPoint,
     StoredHead,
@@ -38,7 +38,8 @@ class PointDisk:
     """One disk in a point.
 
     `size` is the disk's in bytes; the image's is that, rounded up to 512.  `file` and `manifest` are names in the
-    point's folder, `digest` is the disk digest of the manifest in hex, `backing` the image below (relative) or "".
+    point's folder, `digest` is the disk digest of the manifest in hex, `backing` the image below (relative) or "": that
+    disk of the parent, whose own `file` says which image it is now.
     `writer` names what wrote the image, "" in points that do not say: a qemu-nbd.
     """
 
@@ -115,12 +116,17 @@ class Point(PointRecord):
         return self.path / disk.manifest
 
 
+def next_image_name(disk: PointDisk) -> str:
+    """Return the name of the image that is to take the place of a disk's."""
+    return layout.image_name(disk.disk_id, (layout.generation_of(disk.file, disk.disk_id) or 0) + 1)
+
+
 def encode(record: PointRecord) -> bytes:
     """Return point.json."""
     return stored.encode(
         StoredPoint(
             format=POINT_FORMAT,
-            version=POINT_VERSION,
+            version=_version(record),
             id=record.id,
             vm_id=record.vm_id,
             vm_name=record.vm_name,
@@ -139,6 +145,16 @@ def encode(record: PointRecord) -> bytes:
             together=record.together or msgspec.UNSET,
         )
     )
+
+
+def _version(record: PointRecord) -> int:
+    """Return the first version whose readers know such names of images: older ones refuse what they would not find."""
+    plain = all(
+        disk.file == layout.image_name(disk.disk_id)
+        and disk.backing in ("", layout.backing_name(str(record.parent_id), disk.file))
+        for disk in record.disks
+    )
+    return POINT_VERSIONS[0] if plain else POINT_VERSIONS[1]
 
 
 def _stored_disk(disk: PointDisk) -> StoredDisk:
@@ -198,10 +214,10 @@ def decode(data: bytes, *, file: Path, folder: Path) -> Point:
         head = msgspec.json.decode(data, type=StoredHead)
         if head.format != POINT_FORMAT:
             raise RepositoryError(f"{file}: is not a point of ntxengine: format {head.format[:40]!r}")
-        if head.version != POINT_VERSION:
+        if head.version not in POINT_VERSIONS:
             raise RepositoryError(
-                f"{file}: version {head.version}, this ntxengine reads version {POINT_VERSION}: use the one that "
-                f"wrote it"
+                f"{file}: version {head.version}, this ntxengine reads versions {POINT_VERSIONS[0]} to "
+                f"{POINT_VERSIONS[-1]}: use the one that wrote it"
             )
         found = _point(msgspec.json.decode(data, type=StoredPoint), folder)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
@@ -235,12 +251,12 @@ def _find_disk_problem(record: PointRecord, disk: PointDisk) -> str:
         return f"{subject} is not named by a UUID"
     if not 0 <= disk.size <= MAX_DISK_SIZE:
         return f"{subject} has {disk.size} bytes"
-    if disk.file != layout.image_name(disk.disk_id) or disk.manifest != layout.manifest_name(disk.disk_id):
+    is_image = layout.generation_of(disk.file, disk.disk_id) is not None
+    if not is_image or disk.manifest != layout.manifest_name(disk.disk_id):
         return f"{subject}: its files are called {disk.file[:80]!r} and {disk.manifest[:80]!r}"
     if _DIGEST.fullmatch(disk.digest) is None:
         return f"{subject}: {disk.digest[:80]!r} is not a digest"
-    expected = "" if record.parent_id is None else layout.backing_name(record.parent_id, disk.disk_id)
-    if disk.backing not in ("", expected):
+    if disk.backing and not layout.is_backing(disk.backing, str(record.parent_id), disk.disk_id):
         return f"{subject}: backing file {disk.backing[:120]!r} is not that of its parent"
     if disk.backing and record.kind == "full":
         return f"{subject} has a backing file in a full point"

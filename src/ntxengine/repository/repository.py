@@ -270,6 +270,10 @@ class Repository:
         """
         return await to_thread_joined(retention_file.drop_gone, self._store.check_lock(lock))
 
+    def check_lock(self, lock: VmLock) -> Path:
+        """Return the folder of the VM that is locked.  Errors: RepositoryError (as `begin`)."""
+        return self._store.check_lock(lock)
+
     async def interrupted(self, vm_id: str | None = None) -> list[Interrupted]:
         """Return the captures of a VM, or of all, that were interrupted, oldest first.  One that runs looks so, too."""
         return await to_thread_joined(self._store.interrupted, vm_id)

@@ -70,13 +70,23 @@ def read_point(folder: Path, *, checked: bool = True) -> tuple[Point, Row]:
     """
     if os.path.lexists(folder):
         durable.check_folder(folder)
+    while True:
+        point, row = _read(folder)
+        try:
+            if checked:
+                _check(point, row.document)
+            return point, row
+        except RepositoryError:
+            # A merge replaces point.json and its digest, one after the other: of an old one and a new one neither fits.
+            if _read(folder)[1] == row:
+                raise
+
+
+def _read(folder: Path) -> tuple[Point, Row]:
     file = folder / layout.POINT_FILE
     stamp = _stamp(file)
     document = durable.read_file(file, limit=MAX_POINT_BYTES)
-    point = decode(document, file=file, folder=folder)
-    if checked:
-        _check(point, document)
-    return point, Row(stamp, document)
+    return decode(document, file=file, folder=folder), Row(stamp, document)
 
 
 def _check(point: Point, document: bytes) -> None:

@@ -30,7 +30,7 @@ import xxhash
 
 from ntxengine.errors import RepositoryError
 
-POINT_FORMAT, POINT_VERSION = "ntxengine-point", 1
+POINT_FORMAT, POINT_VERSIONS = "ntxengine-point", (1, 2)  # 2: images that were made anew have other names
 MARKER_FORMAT, MARKER_VERSION = "ntxengine-repository", 1
 SITE_FORMAT, SITE_VERSION = "ntxengine-site", 1
 CLUSTER_FORMAT, CLUSTER_VERSION = "ntxengine-cluster-record", 2

@@ -4,7 +4,8 @@
     <sha256 in hex>  report.json
     <sha256 in hex>  vm.json
 
-Written with the point, never changed.  Disks are not in it: each has its manifest, whose digest is in point.json.  A
+Written with the point.  While point.json is replaced, which a merge of points below does, there are two lines for it:
+the old one and the new.  Disks are not in it: each has its manifest, whose digest is in point.json.  A
 point that has the file says so in point.json (`sums`): one that is gone is noticed.  Older points have neither.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ntxengine.errors import RepositoryError
@@ -25,13 +26,18 @@ FILES = (layout.POINT_FILE, layout.REPORT_FILE, layout.VM_FILE)
 _MAX_SUMS_BYTES = 4096
 _LINE = re.compile(r"([0-9A-Fa-f]{64}) [ *]([a-z.]+)")
 
-Sums = Mapping[str, bytes]
-"""Digests by file name."""
+Sums = Mapping[str, Sequence[bytes]]
+"""Digests by file name: one each, or two of a file that is being replaced."""
 
 
-def encode(files: Mapping[str, bytes]) -> bytes:
-    """Return SHA256SUMS of files by their name."""
-    return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items()).encode()
+def digest_of(data: bytes) -> bytes:
+    """Return the digest of what a file holds."""
+    return hashlib.sha256(data).digest()
+
+
+def encode(sums: Sums) -> bytes:
+    """Return SHA256SUMS."""
+    return "".join(f"{digest.hex()}  {name}\n" for name, digests in sums.items() for digest in digests).encode()
 
 
 def read_sums(folder: Path) -> Sums | None:
@@ -42,23 +48,28 @@ def read_sums(folder: Path) -> Sums | None:
     path = folder / layout.SUMS_FILE
     if not os.path.lexists(path):
         return None
-    found: dict[str, bytes] = {}
+    found: dict[str, list[bytes]] = {}
     for number, line in enumerate(_lines(path), 1):
         match = _LINE.fullmatch(line)
-        if match is None or match[2] not in FILES or match[2] in found:
+        if match is None or match[2] not in FILES or len(found.get(match[2], ())) == _most_digests(match[2]):
             raise RepositoryError(f"{path}: is damaged: line {number} is {line[:100]!r}, not the digest of {_known()}")
-        found[match[2]] = bytes.fromhex(match[1])
+        found.setdefault(match[2], []).append(bytes.fromhex(match[1]))
     return found
+
+
+def _most_digests(name: str) -> int:
+    return 2 if name == layout.POINT_FILE else 1
 
 
 def compare(folder: Path, name: str, data: bytes, sums: Sums) -> None:
     """Compare what a file holds with its digest.  Errors: RepositoryError naming the file."""
-    digest = hashlib.sha256(data).digest()
+    digest = digest_of(data)
     if name not in sums:
         raise RepositoryError(f"{folder / layout.SUMS_FILE}: is damaged: it has no digest of {name}")
-    if digest != sums[name]:
+    if digest not in sums[name]:
+        said = " or ".join(each.hex() for each in sums[name])
         raise RepositoryError(
-            f"{folder / name}: is damaged: its SHA-256 is {digest.hex()}, {layout.SUMS_FILE} says {sums[name].hex()}"
+            f"{folder / name}: is damaged: its SHA-256 is {digest.hex()}, {layout.SUMS_FILE} says {said}"
         )
 
 

@@ -108,7 +108,7 @@ class BlockingUnfinishedPoint:
             if self.parent is None or parent_disk not in self.parent.disks or parent_disk.disk_id != disk_id:
                 raise RepositoryError(f"{self.path}: disk {disk_id} is not in the parent of this point")
             below = images_of(self.parent, parent_disk)  # nothing is put on top of what cannot be read
-            backing = layout.backing_name(self.parent.id, disk_id)
+            backing = layout.backing_name(self.parent.id, parent_disk.file)
         self._disks[disk_id] = _NewDisk(size, backing)
         return NewImage(self.path / layout.image_name(disk_id), size, backing, below)
 
@@ -209,7 +209,8 @@ class BlockingUnfinishedPoint:
         files = {layout.POINT_FILE: document, layout.REPORT_FILE: stored.encode(encode_report(record.report))}
         if vm_config is not None:
             files[layout.VM_FILE] = stored.encode(vm_config)
-        for name, data in (files | {layout.SUMS_FILE: sums.encode(files)}).items():
+        digests = sums.encode({name: [sums.digest_of(data)] for name, data in files.items()})
+        for name, data in (files | {layout.SUMS_FILE: digests}).items():
             durable.write_file(self.path / name, data)
         final = self.path.parent / self.id
         committed = point.decode(document, file=self.path / layout.POINT_FILE, folder=final)

@@ -6,8 +6,18 @@ sampling.py   the same by samples, which come to cover all of it
 verdict.py    what was found
 """
 
+from ntxengine.verify.disk import Below, verify_disk
 from ntxengine.verify.sampling import Sampling
 from ntxengine.verify.verdict import DiskVerdict, Sampled
 from ntxengine.verify.workflow import PointVerdict, verify_point, verify_points
 
-__all__ = ["DiskVerdict", "PointVerdict", "Sampled", "Sampling", "verify_point", "verify_points"]
+__all__ = [
+    "Below",
+    "DiskVerdict",
+    "PointVerdict",
+    "Sampled",
+    "Sampling",
+    "verify_disk",
+    "verify_point",
+    "verify_points",
+]

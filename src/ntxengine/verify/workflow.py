@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 
 from ntxengine.concurrency.parallel import map_limited
@@ -16,7 +17,7 @@ from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import OptionsError, RepositoryError, TargetError
 from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, log_event
-from ntxengine.repository import Chains, Marks, Point, PointDisk, Repository, StoredSample, is_point_id
+from ntxengine.repository import Chains, Marks, Point, PointDisk, Repository, StoredSample, is_point_id, reading
 from ntxengine.units import utc_now
 from ntxengine.verify.disk import Below, verify_disk
 from ntxengine.verify.sampling import Sampling, sample_disk
@@ -95,11 +96,15 @@ async def verify_points(
     verification = _Verification(repository, options or CopyOptions(), parallel, emit)
     budget = None if sampling is None else _Budget(sampling, sum(point.size for point, _ in chosen))
     verdicts: dict[int, PointVerdict] = {}
-    for number in sorted(range(len(chosen)), key=lambda number: chosen[number][0].id):
-        point, disks = chosen[number]
-        emit(StageBegan(stage=Stage.VERIFY, **_subject(point)))
-        sample = None if budget is None else budget.next(point)
-        verdicts[number] = await verification.verify(point, disks, sample)
+    in_turn = sorted(range(len(chosen)), key=lambda number: (chosen[number][0].vm_id, chosen[number][0].id))
+    for _, of_vm in groupby(in_turn, key=lambda number: chosen[number][0].vm_id):
+        numbers = list(of_vm)
+        async with reading([chosen[number][0] for number in numbers]):
+            for number in numbers:
+                point, disks = chosen[number]
+                emit(StageBegan(stage=Stage.VERIFY, **_subject(point)))
+                sample = None if budget is None else budget.next(point)
+                verdicts[number] = await verification.verify(point, disks, sample)
     return [verdicts[number] for number in range(len(chosen))]
 
 

@@ -1,0 +1,11 @@
+"""Pruning: forgotten points give their space back.
+
+plan.py       which points take over what is below them, and which can just go
+cost.py       what a merge would write, and free
+merge.py      the disks of one point, made anew
+workflow.py   one VM after another
+"""
+
+from ntxengine.prune.workflow import Merged, PruneOptions, PruneReport, VmPruned, prune
+
+__all__ = ["Merged", "PruneOptions", "PruneReport", "VmPruned", "prune"]

@@ -1,0 +1,243 @@
+"""Pruning the VMs of a repository, one after another, each while nobody captures it.
+
+    what a killed prune left is brought to its end
+    per point that takes over others:  new images, read back  ->  point.json  ->  what is on top of it  ->  removal
+    points that nothing is on top of are removed, unless somebody reads from them
+
+point.json alone says which image is a disk, and is replaced for all disks of a point at once: whoever reads finds the
+old images or the new ones, and both hold the same bytes.  What cannot be removed now is removed by the next prune.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from ntxengine.concurrency.completion import run_to_completion
+from ntxengine.concurrency.parallel import map_limited
+from ntxengine.dataplane.bandwidth import Bandwidth, Rate
+from ntxengine.dataplane.buffers import split_buffers
+from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.errors import NtxError, OptionsError, TargetError
+from ntxengine.events import Emitter, OnEvent, Removed, log_event
+from ntxengine.files.free_space import free_bytes
+from ntxengine.prune.cost import Cost, cost_of
+from ntxengine.prune.merge import Merging, merge_disk, merged_point
+from ntxengine.prune.plan import Merge, Plan, plan
+from ntxengine.repository import Point, Repository, Upkeep, all_points
+from ntxengine.units import format_size
+
+log = logging.getLogger(__name__)
+
+DEFAULT_MAX_WASTE = 0.2
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """How to prune.
+
+    `max_waste`: a merge is put off until it frees at least this part (0..1) of what it has to write.  `parallel`: disks
+    of a point at a time.  `bandwidth`: as CopyOptions has it.
+    """
+
+    max_waste: float = DEFAULT_MAX_WASTE
+    parallel: int = 2
+    bandwidth: Rate | Bandwidth = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_waste <= 1:
+            raise OptionsError(f"max waste {self.max_waste}: a part between 0 and 1")
+        if self.parallel < 1:
+            raise OptionsError(f"parallel {self.parallel}: at least one disk at a time")
+        object.__setattr__(self, "bandwidth", CopyOptions(bandwidth=self.bandwidth).bandwidth)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A point that took over those below it, or would.
+
+    `cost` is what that writes and frees, as far as it is known beforehand.  `put_off`: it is not worth it yet.
+    `problem` says why it could not, and then nothing was changed.
+    """
+
+    merge: Merge
+    cost: Cost
+    put_off: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class VmPruned:
+    """What became of the points of one VM.
+
+    `removed` are gone, or would be; `in_use` could not be removed, as somebody reads from them: the next prune removes
+    them.  `problem` says why the VM was left alone.
+    """
+
+    vm_id: str
+    vm_name: str = ""
+    merged: tuple[Merged, ...] = ()
+    removed: tuple[Point, ...] = ()
+    in_use: tuple[Point, ...] = ()
+    problem: str = ""
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that went wrong, one line each."""
+        return list(filter(None, [self.problem, *(each.problem for each in self.merged)]))
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What became of the VMs, in the order in which they were named.  `bytes_freed`: by how much they are smaller."""
+
+    vms: tuple[VmPruned, ...]
+    dry_run: bool
+    bytes_freed: int
+    seconds: float
+    options: PruneOptions = field(default_factory=PruneOptions)
+
+
+async def prune(
+    repository: Repository,
+    forgotten: Mapping[str, Collection[str]],
+    *,
+    options: PruneOptions | None = None,
+    dry_run: bool = False,
+    on_event: OnEvent = log_event,
+) -> PruneReport:
+    """Give back the space of points that are forgotten: by VM id, the ids of its points.
+
+    What goes wrong with one VM does not keep the others from being pruned: see the report.
+    Errors: what `on_event` raises.
+    """
+    options = options or PruneOptions()
+    began_s = time.monotonic()
+    emit = Emitter(on_event)
+    with emit.first():
+        pruner = _Pruner(repository, options, emit, dry_run=dry_run)
+        vms = [await pruner.prune(vm_id, ids) for vm_id, ids in forgotten.items()]
+    return PruneReport(tuple(vms), dry_run, pruner.bytes_freed, time.monotonic() - began_s, options)
+
+
+class _Pruner:
+    """The steps, with what they share."""
+
+    def __init__(self, repository: Repository, options: PruneOptions, emit: Emitter, *, dry_run: bool) -> None:
+        self._repository = repository
+        self._options = options
+        self._emit = emit
+        self._dry_run = dry_run
+        self.bytes_freed = 0
+
+    async def prune(self, vm_id: str, forgotten: Collection[str]) -> VmPruned:
+        try:
+            if self._dry_run:
+                return await self._plan_only(vm_id, forgotten)
+            async with self._repository.lock(vm_id) as lock:
+                return await self._prune(Upkeep(self._repository, lock), vm_id, forgotten)
+        except NtxError as exc:
+            self._emit.raise_failure()
+            return VmPruned(vm_id, problem=str(exc))
+
+    async def _plan_only(self, vm_id: str, forgotten: Collection[str]) -> VmPruned:
+        points, planned = await self._look(vm_id, forgotten)
+        merged = [
+            Merged(merge, cost, put_off=not cost.is_worth(self._options.max_waste))
+            for merge in planned.merges
+            for cost in [await self._cost(points, merge)]
+        ]
+        stays = _stays(merged)
+        goes = [point for point in planned.goes if point.id not in stays]
+        return VmPruned(vm_id, points[-1].vm_name if points else "", tuple(merged), tuple(goes))
+
+    async def _prune(self, upkeep: Upkeep, vm_id: str, forgotten: Collection[str]) -> VmPruned:
+        before = await upkeep.bytes_allocated()
+        await upkeep.finish()
+        points, planned = await self._look(vm_id, forgotten)
+        merged = []
+        for merge in planned.merges:
+            # What lies below may have been made anew by the merge before.
+            points = await upkeep.points()
+            merged.append(await self._merge(upkeep, points, _as_now(merge, points)))
+        await upkeep.finish()
+        removal = await upkeep.remove({point.id for point in planned.goes} - _stays(merged))
+        for point in removal.removed:
+            self._emit(Removed(kind="point", id=point.id, name=point.vm_name, dry_run=False))
+        self.bytes_freed += before - await upkeep.bytes_allocated()
+        name = points[-1].vm_name if points else ""
+        return VmPruned(vm_id, name, tuple(merged), removal.removed, removal.in_use)
+
+    async def _look(self, vm_id: str, forgotten: Collection[str]) -> tuple[Sequence[Point], Plan]:
+        points = await all_points(self._repository, vm_id)
+        return points, plan(points, forgotten, await self._pinned(vm_id))
+
+    async def _pinned(self, vm_id: str) -> set[str]:
+        """Return what captures are on top of that were interrupted and can be gone on with."""
+        found = await self._repository.interrupted(vm_id)
+        return {each.resume.parent_id for each in found if each.resume and each.resume.parent_id}
+
+    async def _cost(self, points: Sequence[Point], merge: Merge) -> Cost:
+        others = [each for each in points if each.id != merge.point.id and each not in merge.below]
+        is_alone = not {each.parent_id for each in others} & {each.id for each in merge.below}
+        return await cost_of(self._repository, merge, least=self._options.max_waste, alone=is_alone)
+
+    async def _merge(self, upkeep: Upkeep, points: Sequence[Point], merge: Merge) -> Merged:
+        cost = Cost(0, 0)
+        try:
+            cost = await self._cost(points, merge)
+            if not cost.is_worth(self._options.max_waste):
+                return Merged(merge, cost, put_off=True)
+            self._check_room(merge.point, cost)
+            await self._make(upkeep, merge)
+        except NtxError as exc:
+            self._emit.raise_failure()
+            return Merged(merge, cost, problem=f"point {merge.point.id} cannot take over what is below it: {exc}")
+        return Merged(merge, cost)
+
+    def _check_room(self, point: Point, cost: Cost) -> None:
+        free = free_bytes(point.path)
+        if cost.bytes_written > free:
+            raise TargetError(
+                f"{point.path}: its file system has {format_size(free)} free, and {format_size(cost.bytes_written)} "
+                f"are to be written before anything is freed: free some space"
+            )
+
+    async def _make(self, upkeep: Upkeep, merge: Merge) -> None:
+        """Make the new images of a point, and let it have them."""
+        disks = [disk for disk in merge.point.disks if merge.taken_from(disk)]
+        options = split_buffers(
+            CopyOptions(bandwidth=self._options.bandwidth), max(1, min(self._options.parallel, len(disks)))
+        )
+        merging = Merging(self._repository, merge, options, self._emit)
+        merged = merged_point(merge)
+        try:
+            await map_limited(disks, partial(merge_disk, merging), at_once=self._options.parallel)
+            await upkeep.rewrite(merged)
+        except BaseException:
+            await run_to_completion(self._tidy(upkeep))
+            raise
+
+    async def _tidy(self, upkeep: Upkeep) -> None:
+        """Remove the new images again, unless the point says already that they are its own."""
+        try:
+            await upkeep.finish()
+        except NtxError as exc:
+            log.warning("%s; the next prune removes what this one has left", exc)
+
+
+def _stays(merged: Sequence[Merged]) -> set[str]:
+    """Return the points that are needed by those that did not take them over, or will not."""
+    return {point.id for each in merged if each.put_off or each.problem for point in each.merge.below}
+
+
+def _as_now(merge: Merge, points: Sequence[Point]) -> Merge:
+    now = {point.id: point for point in points}
+    return Merge(
+        now[merge.point.id],
+        tuple(now[point.id] for point in merge.below),
+        None if merge.onto is None else now[merge.onto.id],
+    )

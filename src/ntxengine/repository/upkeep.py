@@ -1,0 +1,78 @@
+"""What is done to the points of a VM after their capture, while nobody captures it: merged, and removed.
+
+async with repository.lock(vm_id) as lock:
+    upkeep = Upkeep(repository, lock)
+    await upkeep.finish()                     # what was begun before
+    await upkeep.rewrite(point)               # its images are others now
+    await upkeep.finish()
+    await upkeep.remove(ids)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.errors import RepositoryError
+from ntxengine.repository import removal, rewrite
+from ntxengine.repository.lock import VmLock
+from ntxengine.repository.point import Point
+from ntxengine.repository.removal import Removal
+from ntxengine.repository.repository import Repository
+from ntxengine.repository.scan import scan
+
+
+async def all_points(repository: Repository, vm_id: str) -> tuple[Point, ...]:
+    """Return all points of a VM, oldest first, as their folders have them now, also those that are forgotten.
+
+    Errors: RepositoryError (one cannot be read, and so nobody knows what it is on top of).
+    """
+    found = await to_thread_joined(scan, repository.path, {}, vm_id)
+    for error in (*found.damaged.values(), *found.strange.values()):
+        raise RepositoryError(f"{error}; nothing of this VM is pruned, as nobody can tell what that is on top of")
+    return tuple(found.points)
+
+
+class Upkeep:
+    """Changes the points of the VM that is locked.
+
+    Errors: RepositoryError, if the lock was given back; also as all_points.
+    """
+
+    def __init__(self, repository: Repository, lock: VmLock) -> None:
+        self._repository = repository
+        self._lock = lock
+
+    async def points(self) -> tuple[Point, ...]:
+        """Return all points.  Errors: as all_points."""
+        return await all_points(self._repository, self._folder().name)
+
+    async def rewrite(self, point: Point) -> Point:
+        """Make `point` what its folder says: for all of its disks at one moment.
+
+        Errors: RepositoryError (it cannot be true), TargetError.
+        """
+        self._folder()
+        return await to_thread_joined(rewrite.rewrite, point)
+
+    async def finish(self) -> None:
+        """Bring to its end what was begun of merges and removals, as far as nobody reads what is to be removed.
+
+        Errors: RepositoryError, TargetError.
+        """
+        await to_thread_joined(removal.finish_pruning, await self.points(), self._folder())
+
+    async def remove(self, goes: Collection[str]) -> Removal:
+        """Remove points, by their ids, that nothing which stays is on top of and that nobody reads from.
+
+        Errors: RepositoryError, TargetError.
+        """
+        return await to_thread_joined(removal.remove_points, await self.points(), goes)
+
+    async def bytes_allocated(self) -> int:
+        """Return what all files of the VM take on their file system.  Errors: RepositoryError."""
+        return await to_thread_joined(removal.bytes_of, self._folder())
+
+    def _folder(self) -> Path:
+        return self._repository.check_lock(self._lock)
