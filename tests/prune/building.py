@@ -8,7 +8,7 @@ import json
 import random
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.images.choice import ImageOptions
 from ntxengine.images.create import create_image
 from ntxengine.images.open import open_image
-from ntxengine.repository import Point, PointDisk
+from ntxengine.repository import Point, PointDisk, retention_file
 from ntxengine.repository.store import PointStore
 from ntxengine.repository.unfinished import BlockingUnfinishedPoint
 from tests.repository.builders import VM, Clock, ModelDisk, begin, record_of, write_manifest
@@ -55,6 +55,10 @@ class History:
             self.held[point.id, DISKS[label]] = bytes(model.data)
         self.points.append(point)
         return point
+
+    def forget(self, points: Collection[str]) -> None:
+        """Forget points, by their ids."""
+        retention_file.change(self.store.path / VM, lambda found: found.forget(points, self.clock()))
 
     def _disk(self, unfinished: BlockingUnfinishedPoint, label: str, disk_id: str) -> PointDisk:
         model = self.models.setdefault(label, ModelDisk(self.size))

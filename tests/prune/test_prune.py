@@ -22,7 +22,8 @@ ALWAYS = PruneOptions(max_waste=0)
 
 
 def pruned(history: History, forgotten: Collection[str], *, options: PruneOptions = ALWAYS) -> PruneReport:
-    return asyncio.run(prune(Repository(history.store), {VM: forgotten}, options=options))
+    history.forget(forgotten)
+    return asyncio.run(prune(Repository(history.store), [VM], options=options))
 
 
 def ids(points: Collection[Point]) -> list[str]:

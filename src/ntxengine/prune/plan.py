@@ -3,8 +3,7 @@
     A <- b <- c <- D <- E        small letters are forgotten
     D takes over b and c, and is on top of A then; b and c can go
 
-A point that a resumable capture is on top of stays as it is, and so does the newest one, which the next capture asks
-the cluster for changes against.
+A point that an interrupted capture is on top of, and that can be gone on with, stays as it is.
 """
 
 from __future__ import annotations
@@ -61,8 +60,7 @@ def plan(points: Sequence[Point], forgotten: Collection[str], pinned: Collection
     `pinned` are ids of points that something unfinished is on top of.
     """
     by_id = {point.id: point for point in points}
-    leaves = _unless_newest(points, forgotten)
-    goes = {point.id for point in points if point.id in leaves and point.id not in pinned}
+    goes = {point.id for point in points if point.id in forgotten and point.id not in pinned}
     merges = tuple(
         found
         for point in points
@@ -81,14 +79,6 @@ def _removable(points: Sequence[Point], goes: Collection[str]) -> tuple[Point, .
         else:
             needed.add(point.parent_id)
     return tuple(reversed(found))
-
-
-def _unless_newest(points: Sequence[Point], forgotten: Collection[str]) -> set[str]:
-    """Return which points may leave: the newest only together with all others."""
-    leaves = {point.id for point in points if point.id in forgotten}
-    if points and len(leaves) < len(points):
-        leaves.discard(points[-1].id)
-    return leaves
 
 
 def _merge(point: Point, by_id: Mapping[str, Point], goes: Collection[str]) -> Merge | None:

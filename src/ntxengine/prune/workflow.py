@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -103,13 +103,13 @@ class PruneReport:
 
 async def prune(
     repository: Repository,
-    forgotten: Mapping[str, Collection[str]],
+    vm_ids: Sequence[str],
     *,
     options: PruneOptions | None = None,
     dry_run: bool = False,
     on_event: OnEvent = log_event,
 ) -> PruneReport:
-    """Give back the space of points that are forgotten: by VM id, the ids of its points.
+    """Give back the space of the points of these VMs that are forgotten.
 
     What goes wrong with one VM does not keep the others from being pruned: see the report.
     Errors: what `on_event` raises.
@@ -119,7 +119,7 @@ async def prune(
     emit = Emitter(on_event)
     with emit.first():
         pruner = _Pruner(repository, options, emit, dry_run=dry_run)
-        vms = [await pruner.prune(vm_id, ids) for vm_id, ids in forgotten.items()]
+        vms = [await pruner.prune(vm_id) for vm_id in vm_ids]
     return PruneReport(tuple(vms), dry_run, pruner.bytes_freed, time.monotonic() - began_s, options)
 
 
@@ -133,18 +133,18 @@ class _Pruner:
         self._dry_run = dry_run
         self.bytes_freed = 0
 
-    async def prune(self, vm_id: str, forgotten: Collection[str]) -> VmPruned:
+    async def prune(self, vm_id: str) -> VmPruned:
         try:
             if self._dry_run:
-                return await self._plan_only(vm_id, forgotten)
+                return await self._plan_only(vm_id)
             async with self._repository.lock(vm_id) as lock:
-                return await self._prune(Upkeep(self._repository, lock), vm_id, forgotten)
+                return await self._prune(Upkeep(self._repository, lock), vm_id)
         except NtxError as exc:
             self._emit.raise_failure()
             return VmPruned(vm_id, problem=str(exc))
 
-    async def _plan_only(self, vm_id: str, forgotten: Collection[str]) -> VmPruned:
-        points, planned = await self._look(vm_id, forgotten)
+    async def _plan_only(self, vm_id: str) -> VmPruned:
+        points, planned = await self._look(vm_id)
         merged = [
             Merged(merge, cost, put_off=not cost.is_worth(self._options.max_waste))
             for merge in planned.merges
@@ -154,10 +154,10 @@ class _Pruner:
         goes = [point for point in planned.goes if point.id not in stays]
         return VmPruned(vm_id, points[-1].vm_name if points else "", tuple(merged), tuple(goes))
 
-    async def _prune(self, upkeep: Upkeep, vm_id: str, forgotten: Collection[str]) -> VmPruned:
+    async def _prune(self, upkeep: Upkeep, vm_id: str) -> VmPruned:
         before = await upkeep.bytes_allocated()
         await upkeep.finish()
-        points, planned = await self._look(vm_id, forgotten)
+        points, planned = await self._look(vm_id)
         merged = []
         for merge in planned.merges:
             # What lies below may have been made anew by the merge before.
@@ -167,13 +167,15 @@ class _Pruner:
         removal = await upkeep.remove({point.id for point in planned.goes} - _stays(merged))
         for point in removal.removed:
             self._emit(Removed(kind="point", id=point.id, name=point.vm_name, dry_run=False))
+        await upkeep.drop_retention_of_gone()
         self.bytes_freed += before - await upkeep.bytes_allocated()
         name = points[-1].vm_name if points else ""
         return VmPruned(vm_id, name, tuple(merged), removal.removed, removal.in_use)
 
-    async def _look(self, vm_id: str, forgotten: Collection[str]) -> tuple[Sequence[Point], Plan]:
+    async def _look(self, vm_id: str) -> tuple[Sequence[Point], Plan]:
         points = await all_points(self._repository, vm_id)
-        return points, plan(points, forgotten, await self._pinned(vm_id))
+        retention = await self._repository.retention(vm_id)
+        return points, plan(points, retention.forgotten, await self._pinned(vm_id))
 
     async def _pinned(self, vm_id: str) -> set[str]:
         """Return what captures are on top of that were interrupted and can be gone on with."""

@@ -70,6 +70,10 @@ class Upkeep:
         """
         return await to_thread_joined(removal.remove_points, await self.points(), goes)
 
+    async def drop_retention_of_gone(self) -> list[str]:
+        """Leave out what was said of forgotten points that are gone; return their ids.  Errors: TargetError."""
+        return await self._repository.drop_retention_of_gone(self._lock)
+
     async def bytes_allocated(self) -> int:
         """Return what all files of the VM take on their file system.  Errors: RepositoryError."""
         return await to_thread_joined(removal.bytes_of, self._folder())
