@@ -45,6 +45,7 @@ PYTHON_LAYERS = {
     "sweep": {"capture", "attach", "prism", "repository", "concurrency", "errors", "events", "files", "units"},
     "verify": {"repository", "images", "dataplane", "concurrency", "errors", "events", "units"},
     "prune": {"verify", "repository", "images", "dataplane", "concurrency", "errors", "events", "files", "units"},
+    "retention": {"repository", "errors", "units"},
     "probe": {"prism", "attach", "images", "concurrency", "errors", "files", "ids", "units"},
     "restore": {"repository", "images", "_core", "dataplane", "concurrency", "errors", "events", "files"},
     "copying": {"images", "_core", "dataplane", "concurrency", "errors", "files", "units"},
@@ -64,11 +65,9 @@ PYTHON_LAYERS = {
     "demo": {"errors", "units"},
     "bench": {"images", "dataplane", "tunnel", "concurrency", "errors", "units"},
     "cli": {
-        "api", "capture", "copying", "verify", "restore", "prune", "sweep", "probe", "prism", "attach", "repository",
-        "sim",
-        "demo", "bench", "images", "_core", "dataplane", "tunnel", "concurrency", "errors", "events", "files", "ids",
-        "machine",
-        "units",
+        "api", "capture", "copying", "verify", "restore", "retention", "prune", "sweep", "probe", "prism", "attach",
+        "repository", "sim", "demo", "bench", "images", "_core", "dataplane", "tunnel", "concurrency", "errors",
+        "events", "files", "ids", "machine", "units",
     },
 }  # fmt: skip
 
@@ -113,7 +112,8 @@ FACADES = {
         **{layer: {"cluster", "models"} for layer in ("changes", "sweep")},
     },
     "ntxengine.repository": dict.fromkeys(
-        ("capture", "sweep", "verify", "restore", "prune", "api", "__init__", "cli"), public_names("repository")
+        ("capture", "sweep", "verify", "restore", "retention", "prune", "api", "__init__", "cli"),
+        public_names("repository"),
     ),
     # Use cases ask for an image to read or to write, and do not know what is behind it.
     "ntxengine.images": {

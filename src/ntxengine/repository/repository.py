@@ -162,6 +162,13 @@ class Repository:
         """
         return await to_thread_joined(self._store.point, point_id, checked=checked)
 
+    async def find_folder(self, point_id: str) -> Path:
+        """Return the folder of a point by its id or the beginning of it, also of one that cannot be read.
+
+        Errors: NotFoundError if there is none, or several, or it is forgotten and not named by its whole id.
+        """
+        return await to_thread_joined(self._store.find_folder, point_id)
+
     async def read_point(self, folder: Path, *, checked: bool = True) -> Point:
         """Return the point in a folder as it is now, whatever the catalog remembers; `checked` as for `point`.
 

@@ -179,8 +179,14 @@ class PointStore:
     def point(self, point_id: str, *, checked: bool = True) -> Point:
         """Return a point by its id or the beginning of it, read from its folder; `checked` as for read_point.
 
-        Errors: NotFoundError if there is none, or several, or it is forgotten and not named by its whole id;
-                RepositoryError if it is damaged.
+        Errors: as find_folder; RepositoryError if it is damaged.
+        """
+        return read_point(self.find_folder(point_id), checked=checked)[0]
+
+    def find_folder(self, point_id: str) -> Path:
+        """Return the folder of a point by its id or the beginning of it, also of one that cannot be read.
+
+        Errors: NotFoundError if there is none, or several, or it is forgotten and not named by its whole id.
         """
         wanted = point_id.upper()
         every = [folder for folder in self._scan().folders() if wanted and folder.name.upper().startswith(wanted)]
@@ -194,7 +200,7 @@ class PointStore:
             raise NotFoundError(
                 f"{self.path}: {len(folders)} points begin with {point_id!r} ({some}, ...): write more of it"
             )
-        return read_point(folders[0], checked=checked)[0]
+        return folders[0]
 
     def newest(self, vm_id: str) -> Point | None:
         """Return the newest point of a VM that is not forgotten, read from its folder; None if it has none.
