@@ -46,6 +46,11 @@ class Plan:
         seen, bad, *_ = self._get()
         return seen > bad >= 0
 
+    @property
+    def seen(self) -> int:
+        """How many changes there were since they are counted."""
+        return self._get()[0]
+
     def next(self) -> tuple[int, int, int]:
         """Count one change; return what it does, 0 and no errno or process if it goes well."""
         seen, bad, what, code, pid = self._get()

@@ -58,11 +58,31 @@ class Faulty(mfusepy.Operations):
         self._change(lambda: os.unlink(self._at(path)))
         return 0
 
+    def rename(self, old: str, new: str) -> int:
+        self._change(lambda: os.rename(self._at(old), self._at(new)))
+        return 0
+
+    def mkdir(self, path: str, mode: int) -> int:
+        self._change(lambda: os.mkdir(self._at(path), mode))
+        return 0
+
+    def rmdir(self, path: str) -> int:
+        self._change(lambda: os.rmdir(self._at(path)))
+        return 0
+
+    def chmod(self, path: str, mode: int) -> int:
+        self._change(lambda: os.chmod(self._at(path), mode))
+        return 0
+
+    def fsyncdir(self, path: str, datasync: int, fh: int) -> int:
+        self._change(lambda: None)
+        return 0
+
     # ------------------------------------------------------------------------------------------------- all else
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         status = os.fstat(fh) if fh is not None else os.lstat(self._at(path))
-        names = ("st_mode", "st_nlink", "st_size", "st_uid", "st_gid", "st_ino")
+        names = ("st_mode", "st_nlink", "st_size", "st_uid", "st_gid", "st_ino", "st_blocks")
         times = {f"st_{name}time": getattr(status, f"st_{name}time_ns") for name in "amc"}
         return {**{name: getattr(status, name) for name in names}, **times}
 
@@ -75,6 +95,10 @@ class Faulty(mfusepy.Operations):
     def release(self, path: str, fh: int) -> int:
         os.close(fh)
         return 0
+
+    def statfs(self, path: str) -> dict[str, int]:
+        found = os.statvfs(self._at(path))
+        return {name: getattr(found, name) for name in dir(found) if name.startswith("f_") and name != "f_fsid"}
 
     def readdir(self, path: str, fh: int) -> list[str]:
         return [".", "..", *os.listdir(self._at(path))]
