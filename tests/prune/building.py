@@ -86,7 +86,7 @@ class History:
 
     def _writes(self, size: int) -> list[tuple[int, int, int]]:
         writes = []
-        for _ in range(self.random.randint(0, 8)):
+        for _ in range(self.random.randint(0, 8) if self.points else 8):
             at = self.random.randrange(0, size, 512)
             length = min(self.random.choice((512, 4096, CLUSTER, 3 * CLUSTER)), size - at)
             writes.append((at, length, self.random.choice((0, 0, *range(1, 250)))))
@@ -150,7 +150,7 @@ def check_everything(
             assert not is_over or [(image.parent / each["filename"]).resolve() for each in chain] == expected
 
 
-def by_qemu(image: Path, folder: Path) -> bytes:
+def by_qemu(image: Path | str, folder: Path) -> bytes:
     raw = folder / "by-qemu.raw"
     run("qemu-img", "convert", "-O", "raw", image, raw)
     return raw.read_bytes()

@@ -31,6 +31,7 @@ from ntxengine.repository.interrupted import Interrupted
 from ntxengine.repository.leftovers import Leftovers
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point, PointDisk
+from ntxengine.repository.reading import reading
 from ntxengine.repository.retention import Retention
 from ntxengine.repository.store import PointStore, VmSummary
 from ntxengine.repository.stored import StoredSample
@@ -232,9 +233,11 @@ class Repository:
 
         Errors: as `images` and QemuNbd.
         """
-        path, *below = await self.images(point, disk)
-        async with QemuNbd(ImageFile(path, backing=below), read_only=True, connections=connections) as server:
-            yield server
+        async with reading([point]):
+            now = await self.read_point(point.path)
+            path, *below = await self.images(now, now.disk(disk.disk_id))
+            async with QemuNbd(ImageFile(path, backing=below), read_only=True, connections=connections) as server:
+                yield server
 
     # -------------------------------------------------------------------------------------------------- changes
 
