@@ -119,7 +119,7 @@ FACADES = {
     "ntxengine.images": {
         "attach": {"process", "qemu_img", "qemu_nbd", "served"},
         "capture": {"choice", "create", "open"},
-        "restore": {"choice", "create", "open"},
+        "restore": {"choice", "create", "formats", "open"},
         "verify": {"open"},
         "probe": {"qemu_img"},
         "prune": {"choice", "create", "header", "open"},

@@ -65,6 +65,8 @@ class Documents:
         self.run("restore", "demo", "out", "--dry-run")
         self.run("restore", "demo", "out")
         self.run("restore", "demo", "out", "--dry-run", code=2)
+        self.run("restore", "demo", "--to", "scsi.1=one.qcow2", "--dry-run")
+        self.run("restore", "demo", "--to", "scsi.1=one.qcow2")
         self._kill_a_capture()
         assert self.run("points")["interrupted"]
         self.run("sweep", "--dry-run")

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from ntxengine.cli.disk_targets import locations_named
 from ntxengine.cli.options import Function
 from ntxengine.cli.paths import FILE
-from ntxengine.dataplane.location import parse
 from ntxengine.errors import OptionsError
 from ntxengine.tunnel.options import DEFAULT_PROCESSES, SshGateway, SshLogin, SshOptions, parse_ssh_login
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from ntxengine.cli.session import AttachArguments
 
 _NAMES = {"ssh_key": "--ssh-key", "ssh_known_hosts": "--ssh-known-hosts", "ssh_jump": "--ssh-jump"}
-_PLACES = ("source", "target", "uri")
-"""Arguments that may name an NBD server."""
 
 
 class LoginType(click.ParamType[SshLogin]):
@@ -49,8 +48,7 @@ def ssh_options(function: Function) -> Function:
     @_login_options
     @functools.wraps(function)
     def with_ssh(*args: Any, login: SshOptions, **kwargs: Any) -> Any:
-        named = [kwargs[name] for name in _PLACES if kwargs.get(name) is not None]
-        if not any(_may_go_through_ssh(text) for text in named):
+        if not _may_go_through_ssh(kwargs):
             _refuse_in_vain("write nbd+ssh:// for what is to")
         transfer = kwargs.get("transfer")
         processes = 1 if transfer is None else transfer.connections or DEFAULT_PROCESSES
@@ -117,9 +115,9 @@ def _login_options(function: Function) -> Function:
     return with_login
 
 
-def _may_go_through_ssh(text: str) -> bool:
+def _may_go_through_ssh(arguments: Mapping[str, Any]) -> bool:
     try:
-        return parse(text).kind == "nbd_ssh"
+        return any(location.kind == "nbd_ssh" for location in locations_named(arguments))
     except OptionsError:
         return True  # the command itself says what is wrong with it
 

@@ -13,9 +13,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ntxengine.cli.disk_targets import locations_named
 from ntxengine.cli.options import Function
 from ntxengine.cli.paths import FILE
-from ntxengine.dataplane.location import parse
 from ntxengine.dataplane.security import TlsOptions
 
 _TLS = {
@@ -25,8 +25,6 @@ _TLS = {
     "tls_psk": "--tls-psk",
     "tls_host_name": "--tls-hostname",
 }
-_PLACES = ("source", "target", "uri")
-"""Arguments that may name an NBD server."""
 
 
 def tls_options(function: Function) -> Function:
@@ -57,7 +55,7 @@ def tls_options(function: Function) -> Function:
         **kwargs: Any,
     ) -> Any:
         given = (tls_ca, tls_certificate, tls_key, tls_psk, tls_host_name)
-        is_wanted = any(parse(kwargs[name]).is_tls for name in _PLACES if kwargs.get(name) is not None)
+        is_wanted = any(location.is_tls for location in locations_named(kwargs))
         if not is_wanted:
             _refuse_in_vain(click.get_current_context())
         tls = TlsOptions(*given) if is_wanted and any(given) else None

@@ -12,7 +12,7 @@ from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.open import open_existing
 from ntxengine.errors import OptionsError
 from ntxengine.files import durable
-from ntxengine.images.writer import ImageWriter, NewImage, remove
+from ntxengine.images.writer import ImageWriter, NewImage, claim, remove
 
 
 class RawFile(ImageWriter):
@@ -23,7 +23,10 @@ class RawFile(ImageWriter):
 
     @classmethod
     async def make(cls, new: NewImage) -> None:
-        """As ImageWriter.make: a sparse file, which only its owner may read."""
+        """As ImageWriter.make: a sparse file, which only its owner may read.
+
+        An empty file may be there, of somebody who keeps the place: its mode stays.
+        """
         _refuse_backing(new)
         await acquire_in_thread(lambda: _make_sparse(new), give_back=remove)
 
@@ -49,15 +52,10 @@ def _refuse_backing(new: NewImage) -> None:
 
 def _make_sparse(new: NewImage) -> Path:
     """Make the file and return its path."""
+    path = claim(new.path)
     try:
-        fd = os.open(new.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, durable.FILE_MODE)
-        try:
-            os.ftruncate(fd, new.size)
-        except OSError:
-            remove(new.path)
-            raise
-        finally:
-            os.close(fd)
+        os.truncate(path, new.size)
     except OSError as exc:
-        raise durable.write_error(new.path, "making the file", exc) from exc
-    return new.path
+        remove(path)
+        raise durable.write_error(path, "making the file", exc) from exc
+    return path

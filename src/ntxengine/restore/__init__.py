@@ -1,10 +1,26 @@
-"""Restoring: the disks of a point as plain files, whole or not at all.
+"""Restoring: the disks of a point as files, or onto devices and servers.
 
 workflow.py   from the names to the last rename
+targets.py    where each disk goes, and what is refused before anything is touched
+folder.py     the directory that takes disks, and the names of the files in it
 disk.py       one disk, compared while it is written
+options.py    what a caller may choose
 """
 
-from ntxengine.restore.disk import RestoreFormat
-from ntxengine.restore.workflow import RESTORE_FORMATS, RestoreOptions, RestoreReport, file_names, restore
+from ntxengine.restore.folder import file_names
+from ntxengine.restore.options import RESTORE_FORMATS, RestoreFormat, RestoreOptions
+from ntxengine.restore.targets import Destination, Request
+from ntxengine.restore.workflow import RestoredDisk, RestoreReport, plan, restore
 
-__all__ = ["RESTORE_FORMATS", "RestoreFormat", "RestoreOptions", "RestoreReport", "file_names", "restore"]
+__all__ = [
+    "RESTORE_FORMATS",
+    "Destination",
+    "Request",
+    "RestoreFormat",
+    "RestoreOptions",
+    "RestoreReport",
+    "RestoredDisk",
+    "file_names",
+    "plan",
+    "restore",
+]

@@ -1,0 +1,92 @@
+"""What `ntx restore` prints of what it did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ntxengine.cli.audited import distrust_fields
+from ntxengine.cli.figures import UNKNOWN
+from ntxengine.cli.output import Screen
+from ntxengine.cli.table import Column
+from ntxengine.cli.text import elapsed, printable
+from ntxengine.repository import Marks
+from ntxengine.restore import RestoredDisk, RestoreReport
+from ntxengine.units import format_size
+
+COLUMNS = [
+    Column("DISK"),
+    Column("TARGET", shrinks=True),
+    Column("SIZE", right=True),
+    Column("ALLOCATED", right=True),
+    Column("COMPARED"),
+    Column("TIME", right=True),
+    Column("DISK UUID", wide=True),
+]
+
+
+def show_restored(report: RestoreReport, screen: Screen) -> None:
+    """Print what was restored."""
+    if screen.as_json:
+        screen.result(_fields(report))
+        return
+    screen.table(COLUMNS, [_row(each) for each in report.disks])
+    if report.config is not None:
+        screen.note(f"the VM's configuration: {printable(from_here(report.config))}")
+    if report.left_out:
+        labels = ", ".join(disk.label for disk in report.left_out)
+        screen.note(f"not restored, as nobody asked for them: {printable(labels)}")
+
+
+def _row(each: RestoredDisk) -> list[str]:
+    in_directory = each.path is not None and each.target == str(each.path)
+    return [
+        each.disk.label,
+        from_here(each.path) if in_directory and each.path is not None else each.target,
+        format_size(each.size),
+        UNKNOWN if each.bytes_allocated is None else format_size(each.bytes_allocated),
+        "read back" if each.is_verified else "as written" if each.is_checked else "no",
+        elapsed(each.seconds),
+        each.disk.disk_id,
+    ]
+
+
+def from_here(path: Path) -> str:
+    """Return the way to a file from where the person stands, if it is not far."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _fields(report: RestoreReport) -> dict[str, object]:
+    return {
+        "point_id": report.point.id,
+        "vm_id": report.point.vm_id,
+        "vm_name": report.point.vm_name,
+        "format": report.format,
+        "seconds": round(report.seconds, 3),
+        "config": report.config,
+        "config_problem": report.config_problem,
+        **marks_fields(report.marks),
+        "disks": [_disk_fields(each) for each in report.disks],
+        "left_out": [{"disk_id": disk.disk_id, "label": disk.label} for disk in report.left_out],
+    }
+
+
+def _disk_fields(each: RestoredDisk) -> dict[str, object]:
+    return {
+        "disk_id": each.disk.disk_id,
+        "label": each.disk.label,
+        "target": each.target,
+        "kind": each.kind,
+        "format": each.format,
+        "path": each.path,
+        "size": each.size,
+        "bytes_allocated": each.bytes_allocated,
+        "checked": each.is_checked,
+        "verified": each.is_verified,
+        "seconds": round(each.seconds, 3),
+    }
+
+
+def marks_fields(marks: Marks) -> dict[str, object]:
+    """Return what is known of changes that these disks may lack."""
+    return {"tracking_distrusted": marks.is_distrusted, "distrusted_disks": distrust_fields(marks.distrusted)}

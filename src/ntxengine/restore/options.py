@@ -1,0 +1,63 @@
+"""What a caller may choose of a restore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from ntxengine.dataplane.bandwidth import Bandwidth, Rate
+from ntxengine.dataplane.options import FLUSH_TIMEOUT_S, CopyOptions
+from ntxengine.dataplane.retry import MAX_PATIENCE_S, Patience
+from ntxengine.dataplane.security import PLAIN, ConnectionOptions
+from ntxengine.errors import OptionsError
+from ntxengine.images.choice import OWN, ImageOptions
+
+RestoreFormat = Literal["raw", "qcow2"]
+RESTORE_FORMATS: tuple[RestoreFormat, ...] = get_args(RestoreFormat)
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How to restore.
+
+    `format` of the files that are made; None: raw, but QCOW2 for a target that is named `.qcow2`.  `overwrite`: replace
+    files that exist, and write to devices and servers.  `verify`: read every restored disk back, too, and compare it
+    with the digests that the capture recorded.  `check` off: write what is there, compared with nothing, to save what
+    can be saved.  `parallel`: disks at a time.  `bandwidth` (of all disks together) and `flush_timeout_s`: as
+    CopyOptions has them.  `image`: how QCOW2 images are written.
+
+    Of devices and servers: `target_is_zero`: they read as zero, zeros need not be written.  `connection`: how to reach
+    servers; `retry_for_s`: for how long to try again after a lost connection, as Patience has it.
+    """
+
+    format: RestoreFormat | None = None
+    overwrite: bool = False
+    verify: bool = False
+    check: bool = True
+    parallel: int = 4
+    bandwidth: Rate | Bandwidth = 0
+    flush_timeout_s: float = FLUSH_TIMEOUT_S
+    image: ImageOptions = field(default_factory=ImageOptions)
+    target_is_zero: bool = False
+    connection: ConnectionOptions = PLAIN
+    retry_for_s: float = Patience.seconds
+
+    def __post_init__(self) -> None:
+        if self.format is not None and self.format not in RESTORE_FORMATS:
+            raise OptionsError(f"format {self.format!r}: must be one of {', '.join(RESTORE_FORMATS)}")
+        if self.format == "raw":
+            self.check_image(has_image=False)
+        if self.verify and not self.check:
+            raise OptionsError("reading back to verify, and comparing nothing: the two contradict each other")
+        if self.parallel < 1:
+            raise OptionsError(f"parallel {self.parallel}: at least one disk at a time")
+        if not 0 <= self.retry_for_s <= MAX_PATIENCE_S:
+            raise OptionsError(f"retry for {self.retry_for_s} s: from 0 to {MAX_PATIENCE_S} s")
+        # Refuses what is no limit, before a folder is made.
+        copying = CopyOptions(bandwidth=self.bandwidth, flush_timeout_s=self.flush_timeout_s)
+        object.__setattr__(self, "bandwidth", copying.bandwidth)  # one, whatever is restored with these options
+
+    def check_image(self, *, has_image: bool) -> None:
+        """Refuse what was said of an image where none is made.  Errors: OptionsError."""
+        if self.image != OWN and not has_image:
+            raise OptionsError("a writer or a compression was given, and they are of QCOW2 images: choose that format")
