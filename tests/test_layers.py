@@ -39,7 +39,7 @@ PYTHON_LAYERS = {
     "repository": {"dataplane", "images", "concurrency", "errors", "files", "ids", "units"},
     # the use cases
     "capture": {
-        "prism", "changes", "attach", "repository", "images", "_core", "dataplane",
+        "prism", "changes", "attach", "prune", "repository", "images", "_core", "dataplane",
         "concurrency", "errors", "events", "files", "units",
     },
     "sweep": {"capture", "attach", "prism", "repository", "concurrency", "errors", "events", "files", "units"},

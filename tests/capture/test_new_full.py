@@ -169,15 +169,37 @@ async def test_a_scan_can_be_asked_for_and_finds_what_the_cluster_does_not_tell(
     lab.assert_clean(points=2)
 
 
-async def test_a_chain_that_has_reached_its_limit_is_followed_by_a_full_point(v4_lab: Lab) -> None:
+async def test_a_chain_that_has_reached_its_limit_is_made_shorter_first(v4_lab: Lab) -> None:
+    lab = v4_lab
+    points = [await lab.capture(verify=False) for _ in range(2)]
+    held = lab.guest()
+    lab.write(0, 0, os.urandom(512))
+
+    point = await lab.capture(max_chain=2)
+
+    assert (point.kind, point.parent_id, point.tracking) == ("incremental", points[1].id, "v4-changed-regions")
+    assert lab.stored(point) == lab.guest()
+    alone = await lab.repository.point(points[1].id)
+    assert (alone.kind, alone.parent_id) == ("full", None)
+    assert {disk.backing for disk in alone.disks} == {""}
+    assert lab.stored(alone) == held
+    lab.assert_clean(points=3)
+
+
+async def test_a_chain_that_cannot_be_made_shorter_is_followed_by_a_full_point(
+    v4_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab = v4_lab
     points = [await lab.capture(verify=False) for _ in range(2)]
     options = CaptureOptions(max_chain=2, on_lost_tracking="fail")
     planned = await plan_capture(lab.prism, lab.repository, lab.vm_id, options)
+    monkeypatch.setattr("ntxengine.prune.workflow.free_bytes", lambda _: 0)
 
     point = await lab.capture(max_chain=2, on_lost_tracking="fail")
+    warnings = lab.witness.warnings
     following = await lab.capture(max_chain=2)
 
+    assert any("could not be made shorter" in text and "free some space" in text for text in warnings)
     assert point.kind == "full"
     assert point.tracking_reason == planned.full_reason
     assert f"point {points[1].id} has a depth of 2, and 2 is the most (--max-chain)" in planned.full_reason

@@ -12,7 +12,7 @@ expiry.py    letting the cluster keep the recovery point meanwhile
 recorded.py  what it made on the cluster                           several.py   several VMs
 options.py   how to capture                                        estimate.py  how many bytes it will add
 groups.py    volume groups of the VM                               clones.py    disks that captures attached to it
-disk_audit.py   an audit, as a step of one disk
+disk_audit.py   an audit, as a step of one disk                shorten.py   a chain with as many images as may be
 gathering.py    several VMs frozen at one moment: they wait for each other; together.py: all of it
 
 Who wants to know gives `on_event` (ntxengine.events).

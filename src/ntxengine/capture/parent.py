@@ -164,12 +164,22 @@ async def _find_damage(repository: Repository, health: Health, vm: Vm) -> str:
     return ""
 
 
+def most_images(repository: Repository, vm_id: str, options: CaptureOptions) -> tuple[int, str]:
+    """Return how many images may be on top of each other before a point stands alone again, and what says so."""
+    longest = repository.longest_chain(vm_id)
+    limit = min(options.max_chain, max(1, longest // 2))
+    return limit, (
+        "--max-chain" if limit == options.max_chain else f"half of the {longest} that qemu can open at this path"
+    )
+
+
 def _find_limit(repository: Repository, health: Health, newest: Point, options: CaptureOptions) -> str:
     """Return why the chain of a point must not grow, "" if it may."""
     depth = health.depth(newest)
-    longest = repository.longest_chain(newest.vm_id)
-    limit = min(options.max_chain, max(1, longest // 2))
+    limit, why = most_images(repository, newest.vm_id, options)
     if depth < limit:
         return ""
-    why = "--max-chain" if limit == options.max_chain else f"half of the {longest} that qemu can open at this path"
-    return f"the chain of point {newest.id} has a depth of {depth}, and {limit} is the most ({why})"
+    return (
+        f"the chain of point {newest.id} has a depth of {depth}, and {limit} is the most ({why}), unless it can be "
+        f"made shorter first"
+    )

@@ -29,6 +29,7 @@ from ntxengine.capture.record import point_record
 from ntxengine.capture.recorded import Recorder
 from ntxengine.capture.report import Stages
 from ntxengine.capture.resume import Resumer, is_kept, resume_of
+from ntxengine.capture.shorten import shorten_chain
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
@@ -77,6 +78,7 @@ async def capture(
     emit = Emitter(on_event)
     damage = given_up = ""
     async with repository.lock(vm.id) as lock:
+        await shorten_chain(repository, lock, vm, options, emit)
         while True:
             alone = Gathering(prism, [vm], options, at_once=1)
             one = _Capture(prism, repository, lock, vm, options, attacher, emit, gathering or alone)

@@ -94,7 +94,7 @@ def afresh_options(function: Function) -> Function:
         metavar="N",
         default=DEFAULT_MAX_CHAIN,
         show_default=True,
-        help="Points on top of each other before a new full one is made; at most half of what qemu can open.",
+        help="Points on top of each other before the chain is made shorter; at most half of what qemu can open.",
     )
     @functools.wraps(function)
     def with_afresh(*args: Any, full: bool, scan: bool, reason: str, max_chain: int, **kwargs: Any) -> Any:
@@ -213,7 +213,7 @@ def capture_command(
     is wrong the whole disk is read, and points that believed it are marked.
 
     A full point is made, with a warning, also where the last one cannot be built on: it is damaged, or has --max-chain
-    points below it already.
+    points below it already and cannot be made shorter.
 
     \b
     Examples:

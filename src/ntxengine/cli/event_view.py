@@ -74,3 +74,18 @@ class RestoreEvents:
                 self._view.update(f"{event.stage.value} {event.disk_label}", event)
             case Warned():
                 self._view.warning(event.text)
+
+
+class PruneEvents:
+    """What `prune` tells: how far each disk is."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Progressed():
+                short = event.point_id.rpartition("-")[2]
+                self._view.update(f"{event.stage.value} {event.vm_name} {short} {event.disk_label}", event)
+            case Warned():
+                self._view.warning(event.text)

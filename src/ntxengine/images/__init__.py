@@ -10,7 +10,7 @@ held.py          the files of a chain, while nobody writes to them
 served.py        what a qemu-nbd can serve, and by which name
 qemu_nbd.py      a qemu-nbd that serves one image                 qemu_img.py   making and checking images
 process.py       programs that end with us
-header.py        what the header of an image says
+header.py        what the header of an image says                rebase.py    the name of the image below, changed
 endpoints.py     SOURCE and TARGET as a person names them         named.py      those that are images
 targets.py       TARGET opened as often as it takes until it is whole
 formats.py       what a file looks like

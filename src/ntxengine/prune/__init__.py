@@ -6,6 +6,6 @@ merge.py      the disks of one point, made anew
 workflow.py   one VM after another
 """
 
-from ntxengine.prune.workflow import Merged, PruneOptions, PruneReport, VmPruned, prune
+from ntxengine.prune.workflow import DEFAULT_MAX_WASTE, Merged, PruneOptions, PruneReport, VmPruned, prune, shorten
 
-__all__ = ["Merged", "PruneOptions", "PruneReport", "VmPruned", "prune"]
+__all__ = ["DEFAULT_MAX_WASTE", "Merged", "PruneOptions", "PruneReport", "VmPruned", "prune", "shorten"]

@@ -10,9 +10,11 @@ old images or the new ones, and both hold the same bytes.  What cannot be remove
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,18 +23,19 @@ from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane.bandwidth import Bandwidth, Rate
 from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.copy import CopyOptions
-from ntxengine.errors import NtxError, OptionsError, TargetError
+from ntxengine.errors import LockedError, NtxError, OptionsError, TargetError
 from ntxengine.events import Emitter, OnEvent, Removed, log_event
 from ntxengine.files.free_space import free_bytes
 from ntxengine.prune.cost import Cost, cost_of
 from ntxengine.prune.merge import Merging, merge_disk, merged_point
 from ntxengine.prune.plan import Merge, Plan, plan
-from ntxengine.repository import Point, Repository, Upkeep, all_points
+from ntxengine.repository import Point, Repository, Upkeep, VmLock, all_points
 from ntxengine.units import format_size
 
 log = logging.getLogger(__name__)
 
 DEFAULT_MAX_WASTE = 0.2
+_LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,13 @@ class PruneOptions:
     """How to prune.
 
     `max_waste`: a merge is put off until it frees at least this part (0..1) of what it has to write.  `parallel`: disks
-    of a point at a time.  `bandwidth`: as CopyOptions has it.
+    of a point at a time.  `bandwidth`: as CopyOptions has it.  `wait_s`: how long to wait for a VM that is locked.
     """
 
     max_waste: float = DEFAULT_MAX_WASTE
     parallel: int = 2
     bandwidth: Rate | Bandwidth = 0
+    wait_s: float = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_waste <= 1:
@@ -123,6 +127,28 @@ async def prune(
     return PruneReport(tuple(vms), dry_run, pruner.bytes_freed, time.monotonic() - began_s, options)
 
 
+async def shorten(
+    repository: Repository,
+    lock: VmLock,
+    point: Point,
+    *,
+    below: int,
+    options: PruneOptions | None = None,
+    on_event: OnEvent = log_event,
+) -> None:
+    """Let the disks of a point have fewer than `below` images on top of each other (at least 2); the VM is locked.
+
+    What is forgotten below the point is taken over first, whatever that is worth.  Where that is not enough the point
+    takes over all that it shows, and stands alone: the points below it stay.
+    Errors: as Upkeep; RepositoryError, SourceError, TargetError, ToolError; what `on_event` raises.
+    """
+    emit = Emitter(on_event)
+    with emit.first():
+        await _Pruner(repository, options or PruneOptions(), emit, dry_run=False).shorten(
+            Upkeep(repository, lock), point, below
+        )
+
+
 class _Pruner:
     """The steps, with what they share."""
 
@@ -137,11 +163,42 @@ class _Pruner:
         try:
             if self._dry_run:
                 return await self._plan_only(vm_id)
-            async with self._repository.lock(vm_id) as lock:
+            async with self._lock(vm_id) as lock:
                 return await self._prune(Upkeep(self._repository, lock), vm_id)
         except NtxError as exc:
             self._emit.raise_failure()
             return VmPruned(vm_id, problem=str(exc))
+
+    @asynccontextmanager
+    async def _lock(self, vm_id: str) -> AsyncIterator[VmLock]:
+        """Hold the lock of a VM, once it is free."""
+        deadline_s = time.monotonic() + self._options.wait_s
+        async with AsyncExitStack() as stack:
+            while True:
+                try:
+                    lock = await stack.enter_async_context(self._repository.lock(vm_id))
+                    break
+                except LockedError:
+                    if time.monotonic() >= deadline_s:
+                        raise
+                await asyncio.sleep(_LOOK_S)
+            yield lock
+
+    async def shorten(self, upkeep: Upkeep, point: Point, below: int) -> None:
+        await upkeep.finish()
+        _, planned = await self._look(point.vm_id)
+        line = {each.id for each in await self._repository.chain(point)}
+        for merge in planned.merges:
+            if merge.point.id in line:
+                await self._make(upkeep, _as_now(merge, await upkeep.points()))
+        point = await self._repository.read_point(point.path)
+        depths = [len(await self._repository.images(point, disk)) for disk in point.disks]
+        if max(depths, default=0) >= below:
+            *lower, point = await self._repository.chain(point)
+            await self._make(upkeep, Merge(point, tuple(reversed(lower)), None))
+        await upkeep.finish()
+        await upkeep.remove({each.id for each in planned.goes})
+        await upkeep.drop_retention_of_gone()
 
     async def _plan_only(self, vm_id: str) -> VmPruned:
         points, planned = await self._look(vm_id)
@@ -193,8 +250,7 @@ class _Pruner:
             cost = await self._cost(points, merge)
             if not cost.is_worth(self._options.max_waste):
                 return Merged(merge, cost, put_off=True)
-            self._check_room(merge.point, cost)
-            await self._make(upkeep, merge)
+            await self._make(upkeep, merge, cost)
         except NtxError as exc:
             self._emit.raise_failure()
             return Merged(merge, cost, problem=f"point {merge.point.id} cannot take over what is below it: {exc}")
@@ -208,8 +264,11 @@ class _Pruner:
                 f"are to be written before anything is freed: free some space"
             )
 
-    async def _make(self, upkeep: Upkeep, merge: Merge) -> None:
-        """Make the new images of a point, and let it have them."""
+    async def _make(self, upkeep: Upkeep, merge: Merge, cost: Cost | None = None) -> None:
+        """Make the new images of a point, and let it have them.  Errors: TargetError (no room), as merge_disk."""
+        if cost is None:
+            cost = await cost_of(self._repository, merge, least=0, alone=True)
+        self._check_room(merge.point, cost)
         disks = [disk for disk in merge.point.disks if merge.taken_from(disk)]
         options = split_buffers(
             CopyOptions(bandwidth=self._options.bandwidth), max(1, min(self._options.parallel, len(disks)))
