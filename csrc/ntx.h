@@ -141,7 +141,7 @@ struct ntx_device_info {
     uint64_t size;            /* bytes */
     uint32_t min_block;       /* offset and length of every request must be multiples (power of two, <= 64 KiB); with
                                * NTX_DEVICE_SHORT_TAIL one that ends at size need not */
-    uint32_t preferred_block; /* power of two */
+    uint32_t preferred_block; /* bytes of a request that costs least for what it does; power of two */
     uint32_t max_payload;     /* largest READ or WRITE, a multiple of min_block */
     uint32_t held_bytes;      /* memory that each connection to it takes, if that is worth a thought */
     uint32_t flags;           /* NTX_DEVICE_* */

@@ -72,5 +72,5 @@ async def test_a_capture_goes_on_where_nothing_is_told_of_storage(v4_lab: Lab) -
     point = await v4_lab.capture()
 
     assert {(report.container_name, report.tier) for report in point.report.disks.values()} == {(None, None)}
-    assert {report.request_size for report in point.report.disks.values()} == {MIB}
+    assert {report.request_size for report in point.report.disks.values()} == {2 * MIB}
     assert v4_lab.witness.warnings == []

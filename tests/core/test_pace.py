@@ -135,6 +135,16 @@ def test_what_was_chosen_is_not_changed_by_a_tier(tier: Tier) -> None:
     assert CopyOptions().begin == Tier.SSD.value
 
 
+def test_requests_are_as_large_as_the_target_prefers_unless_somebody_says_otherwise() -> None:
+    assert CopyOptions().into(2 * MIB).begin.request_size == 2 * MIB
+    assert CopyOptions().on(Tier.SSD).into(2 * MIB).begin.request_size == 2 * MIB
+    assert CopyOptions().into(4096) == CopyOptions()
+    assert CopyOptions().into(1024 * MIB).begin.request_size == CopyOptions().max_buffer_bytes // 8
+    assert CopyOptions(max_buffer_bytes=MIB).into(2 * MIB).begin.request_size == MIB
+    assert CopyOptions(request_size=64 * KIB).into(2 * MIB).begin.request_size == 64 * KIB
+    assert CopyOptions().on(Tier.HYBRID).into(2 * MIB).begin.request_size == 512 * KIB
+
+
 @pytest.mark.parametrize("over_tcp", [False, True])
 def test_what_is_pinned_is_where_a_copy_begins(over_tcp: bool) -> None:
     limits = CopyOptions(connections=3, in_flight=4).limits(from_server=True, over_tcp=over_tcp)

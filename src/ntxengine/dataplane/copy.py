@@ -55,6 +55,7 @@ async def copy(
     """
     size = disk_size or (source.size if manifest is None else manifest.size)
     is_resumed = checkpoints is not None and checkpoints.is_resumed
+    options = options.into(target.preferred_block)
     windows = iter(extents if checkpoints is None else beginning_at(checkpoints.stored_to, extents))
     job = Job(
         source,

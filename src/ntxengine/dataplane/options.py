@@ -35,6 +35,9 @@ _DEPTH = 8
 """Requests of one connection before another is used.  Servers (qemu-nbd, nbdkit) work on 16 of one connection at a
 time: half of that leaves none of theirs waiting for ours."""
 
+_BUFFERS = 8
+"""Requests that must have room in the buffers at least, for a target to get as large ones as it prefers."""
+
 _MAX_TIMEOUT_S = 24 * 3600
 _MAX_BYTES = 2**62
 
@@ -49,7 +52,7 @@ class CopyOptions:
 
     `connections` (threads) and `in_flight` (requests per connection) follow latency and throughput where they are
     None, and stay as they are where they are not.  `begin_in_flight` is requests over all connections at first; where
-    that or `request_size` is None, it is as from an SSD.
+    that or `request_size` is None, it is as from an SSD; requests are larger where the target prefers that.
     `max_buffer_bytes` bounds the payload of all connections together.  `timeout_s` is the longest wait for any one
     answer, but for the closing flush: that takes as long as the target writes back what it holds, `flush_timeout_s`
     at most.
@@ -101,10 +104,17 @@ class CopyOptions:
 
     def on(self, tier: Tier | None) -> CopyOptions:
         """Return them for bytes that lie on `tier`: what was chosen stays."""
-        if tier is None:
+        if tier is None or tier is Tier.SSD:  # which is what it is where nobody says otherwise
             return self
         begin = self._begin_on(tier)
         return dataclasses.replace(self, begin_in_flight=begin.begin_in_flight, request_size=begin.request_size)
+
+    def into(self, preferred_block: int) -> CopyOptions:
+        """Return them for a target that prefers requests of so many bytes, a power of two: what was chosen stays."""
+        most = min(preferred_block, self.max_buffer_bytes // _BUFFERS // BLOCK_SIZE * BLOCK_SIZE)
+        if self.request_size is not None or most <= self.begin.request_size:
+            return self
+        return dataclasses.replace(self, request_size=most)
 
     def _begin_on(self, tier: Tier) -> Preset:
         return Preset(
