@@ -1,7 +1,7 @@
 /*
  * device_file.c: a regular file or a block device, read and written with blocking calls, or through a ring.
  *
- *   request --- page-aligned, and O_DIRECT was asked for ---> direct_fd   past the page cache; reads by the ring
+ *   request --- page-aligned, and O_DIRECT was asked for ---> direct_fd   past the page cache, by the ring
  *          `--- otherwise ----------------------------------> fd          any offset, length and address
  *
  * Having both makes min_block 1 for callers.  The two never touch the same page with different parts of it, unless
@@ -72,7 +72,7 @@ static int after_failure(struct ntx_file *file, bool direct, int code)
         return 0;
     if (code != -EINVAL || !direct)
         return code;
-    close(file->direct_fd); /* reads of the ring that are still in flight hold the file */
+    close(file->direct_fd); /* what is still in flight in the ring holds the file */
     file->direct_fd = -1;
     file->device.info.flags &= ~NTX_DEVICE_DIRECT;
     return 0;
@@ -114,23 +114,6 @@ static void begin_read(struct ntx_file *file, struct ntx_io *io)
         do_read(file, io, 0);
 }
 
-/* What the ring did not do, or not whole, is done with blocking calls: they know the errors, and are seldom needed. */
-int ntx_file_advance(struct ntx_device *device, struct ntx_error *err)
-{
-    struct ntx_file *file = (struct ntx_file *)device;
-    struct ntx_io *io;
-    int64_t result;
-
-    (void)err;
-    while (file->ring != NULL && (io = ntx_ring_next(file->ring, &result)) != NULL) {
-        if (result == (int64_t)io->length)
-            ntx_device_complete(device, io, 0);
-        else
-            do_read(file, io, result > 0 ? (uint64_t)result : 0);
-    }
-    return 0;
-}
-
 static int write_all(struct ntx_file *file, const uint8_t *data, uint64_t offset, uint64_t length)
 {
     while (length > 0) {
@@ -148,6 +131,39 @@ static int write_all(struct ntx_file *file, const uint8_t *data, uint64_t offset
         data += put;
         offset += (uint64_t)put;
         length -= (uint64_t)put;
+    }
+    return 0;
+}
+
+/* Write what is left after the first done bytes. */
+static void do_write(struct ntx_file *file, struct ntx_io *io, uint64_t done)
+{
+    finish(file, io, write_all(file, (const uint8_t *)io->data + done, io->offset + done, io->length - done));
+}
+
+static void begin_write(struct ntx_file *file, struct ntx_io *io)
+{
+    if (file->ring == NULL || !is_direct(file, io->data, io->offset, io->length) ||
+        ntx_ring_write(file->ring, file->direct_fd, io->data, io->length, io->offset, io) < 0)
+        do_write(file, io, 0);
+}
+
+/* What the ring did not do, or not whole, is done with blocking calls: they know the errors, and are seldom needed. */
+int ntx_file_advance(struct ntx_device *device, struct ntx_error *err)
+{
+    struct ntx_file *file = (struct ntx_file *)device;
+    struct ntx_io *io;
+    int64_t result;
+
+    (void)err;
+    while (file->ring != NULL && (io = ntx_ring_next(file->ring, &result)) != NULL) {
+        uint64_t done = result > 0 ? (uint64_t)result : 0;
+        if (done == io->length)
+            ntx_device_complete(device, io, 0);
+        else if (io->op == NTX_OP_READ)
+            do_read(file, io, done);
+        else
+            do_write(file, io, done);
     }
     return 0;
 }
@@ -300,7 +316,7 @@ int ntx_file_submit(struct ntx_device *device, struct ntx_io *io, struct ntx_err
         begin_read(file, io);
         break;
     case NTX_OP_WRITE:
-        finish(file, io, write_all(file, io->data, io->offset, io->length));
+        begin_write(file, io);
         break;
     case NTX_OP_ZERO:
         finish(file, io, zero_range(file, io->offset, io->length));

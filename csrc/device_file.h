@@ -12,7 +12,7 @@ struct ntx_file {
     int fd;                /* buffered */
     int direct_fd;         /* the same file with O_DIRECT, or -1 */
     uint32_t direct_unit;  /* offset, length and address of direct requests: multiples of this, at least a page */
-    struct ntx_ring *ring; /* for reads through direct_fd, or NULL */
+    struct ntx_ring *ring; /* for what goes through direct_fd, or NULL */
     bool is_block;
     enum ntx_open_mode mode; /* as asked for; info.flags and direct_fd may change while another thread clones */
     bool wants_direct;

@@ -126,6 +126,9 @@ static void close_file(struct ntx_device *device)
 {
     struct ntx_file *file = (struct ntx_file *)device;
 
+    /* A write that ends later would meet what another device has put there by then. */
+    if (file->ring != NULL && file->mode == NTX_OPEN_WRITE)
+        ntx_ring_drain(file->ring);
     ntx_ring_free(file->ring);
     if (file->direct_fd >= 0)
         close(file->direct_fd);
@@ -186,8 +189,10 @@ static int examine(struct ntx_file *file, enum ntx_open_mode mode, bool direct, 
         file->device.info.flags |= NTX_DEVICE_DIRECT;
     else
         file->direct_fd = -1;
-    if (file->direct_fd >= 0 && mode == NTX_OPEN_READ)
+    if (file->direct_fd >= 0)
         file->ring = ntx_ring_new();
+    if (file->direct_fd >= 0 && mode == NTX_OPEN_WRITE)
+        file->device.info.preferred_block = (uint32_t)ntx_max64(file->device.info.preferred_block, NTX_RING_WRITE);
     if (file->ring != NULL) {
         file->device.fd = ntx_ring_fd(file->ring);
         file->device.events = POLLIN;

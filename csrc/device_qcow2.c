@@ -31,8 +31,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define PREFERRED (2u * NTX_MIB) /* a write costs CPU for itself, besides its bytes: bench/notes/images.md */
-#define DIRECT_UNIT 4096u        /* at most: an address and a length that O_DIRECT takes everywhere */
+#define DIRECT_UNIT 4096u /* at most: an address and a length that O_DIRECT takes everywhere */
 
 /* A WRITE in flight: of its whole clusters, which go to `host`. */
 struct pending {
@@ -350,7 +349,7 @@ static void describe(struct qcow2 *q)
 
     info->size = q->image->size;
     info->min_block = NTX_QCOW2_CLUSTER;
-    info->preferred_block = q->pack != NULL ? NTX_QCOW2_CLUSTER : PREFERRED;
+    info->preferred_block = q->pack != NULL ? NTX_QCOW2_CLUSTER : NTX_RING_WRITE;
     info->max_payload = NTX_MAX_REQUEST_SIZE;
     info->held_bytes = q->pack != NULL ? NTX_QCOW2_PACK_BYTES : 0;
     info->flags = NTX_DEVICE_CAN_ZERO | NTX_DEVICE_CAN_FLUSH | NTX_DEVICE_CAN_MULTI_CONN | NTX_DEVICE_SHORT_TAIL;

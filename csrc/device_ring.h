@@ -14,6 +14,9 @@
 
 struct ntx_ring;
 
+/* Bytes of a write that are well spent: it costs CPU for itself, besides its bytes (bench/notes/images.md). */
+#define NTX_RING_WRITE (2u * NTX_MIB)
+
 /* A ring for NTX_MAX_IN_FLIGHT requests, or NULL: the system does not permit one, or not to use it. */
 struct ntx_ring *ntx_ring_new(void);
 

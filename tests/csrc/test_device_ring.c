@@ -1,7 +1,7 @@
 /*
- * test_device_ring.c: files read past the page cache with several reads in flight.  io_uring_queue_init(),
- * io_uring_submit() and io_uring_submit_and_wait() are replaced, to be a system that does not permit it, or has no
- * memory for it.
+ * test_device_ring.c: files read and written past the page cache with several requests in flight.
+ * io_uring_queue_init(), io_uring_submit() and io_uring_submit_and_wait() are replaced, to be a system that does not
+ * permit it, or has no memory for it.
  */
 #define _GNU_SOURCE
 #include "check_device.h"
@@ -12,8 +12,10 @@
 #include <liburing.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #define PATH "disk"
 #define PAGE 4096u
@@ -67,12 +69,17 @@ static uint8_t *new_pages(size_t length)
     return pages;
 }
 
-static struct ntx_device *open_direct(void)
+static struct ntx_device *open_in(enum ntx_open_mode mode)
 {
-    struct ntx_device *device = open_file(PATH, NTX_OPEN_READ, true);
+    struct ntx_device *device = open_file(PATH, mode, true);
 
     CHECK((ntx_device_info(device)->flags & NTX_DEVICE_DIRECT) != 0);
     return device;
+}
+
+static struct ntx_device *open_direct(void)
+{
+    return open_in(NTX_OPEN_READ);
 }
 
 static void wait_for_all(struct ntx_device *device, unsigned count)
@@ -260,6 +267,106 @@ static void test_a_ring_that_takes_no_requests_is_none(void)
     check_reads_without_a_ring(&is_enter_refused);
 }
 
+/* ------------------------------------------------------------------------------------------------- writing */
+
+/* Begin to write a sample over a file of zeros, in pieces and out of order; returns the sample, in pages. */
+static uint8_t *begin_writes(struct ntx_device **device, struct ntx_io ios[COUNT])
+{
+    uint8_t *zeros = calloc(COUNT, LENGTH), *sample = new_sample(COUNT * LENGTH), *pages = new_pages(COUNT * LENGTH);
+    struct ntx_error err;
+
+    put_file(PATH, zeros, COUNT * LENGTH);
+    memcpy(pages, sample, COUNT * LENGTH);
+    *device = open_in(NTX_OPEN_WRITE);
+    CHECK((*device)->fd >= 0);
+    for (unsigned i = 0; i < COUNT; i++) {
+        unsigned at = (i * 7) % COUNT * LENGTH;
+        ios[i] = (struct ntx_io){.op = NTX_OP_WRITE, .offset = at, .length = LENGTH, .data = pages + at};
+        CHECK_OK(ntx_device_submit(*device, &ios[i], &err), err);
+    }
+    free(sample);
+    free(zeros);
+    return pages;
+}
+
+static void check_file_holds(const uint8_t *expected, size_t length)
+{
+    struct ntx_device *device = open_direct();
+
+    check_device_holds(device, 0, expected, length);
+    ntx_close(device);
+}
+
+static void test_many_writes_are_in_flight_and_each_goes_to_its_place(void)
+{
+    struct ntx_io ios[COUNT];
+    struct ntx_device *device;
+    uint8_t *pages = begin_writes(&device, ios);
+
+    CHECK_EQ_U64(device->in_flight, COUNT);
+    wait_for_all(device, COUNT);
+
+    for (unsigned i = 0; i < COUNT; i++)
+        CHECK_EQ_INT(ios[i].result, 0);
+    check_file_holds(pages, COUNT * LENGTH);
+    ntx_close(device);
+    munmap(pages, COUNT * LENGTH);
+}
+
+static void test_a_device_is_closed_when_its_writes_have_ended(void)
+{
+    struct ntx_io ios[COUNT];
+
+    for (int round = 0; round < 20; round++) {
+        struct ntx_device *device;
+        uint8_t *pages = begin_writes(&device, ios);
+
+        ntx_close(device);
+
+        check_file_holds(pages, COUNT * LENGTH);
+        munmap(pages, COUNT * LENGTH);
+    }
+}
+
+static void test_a_write_that_the_ring_refuses_is_done_otherwise(void)
+{
+    struct ntx_io ios[COUNT];
+    struct ntx_device *device;
+    is_short_of_memory = true;
+    uint8_t *pages = begin_writes(&device, ios);
+    is_short_of_memory = false;
+
+    for (unsigned i = 0; i < COUNT; i++)
+        CHECK(ntx_device_reap(device) == &ios[i]);
+    check_file_holds(pages, COUNT * LENGTH);
+    ntx_close(device);
+    munmap(pages, COUNT * LENGTH);
+}
+
+static void test_a_write_that_ends_early_goes_on_to_its_error(void)
+{
+    uint8_t *sample = new_sample(2 * LENGTH), *pages = new_pages(LENGTH);
+    put_file(PATH, sample, 2 * LENGTH);
+    struct ntx_device *device = open_in(NTX_OPEN_WRITE);
+    struct rlimit before, less;
+    struct ntx_error err;
+    signal(SIGXFSZ, SIG_IGN);
+    CHECK_EQ_INT(getrlimit(RLIMIT_FSIZE, &before), 0);
+    less = (struct rlimit){.rlim_cur = LENGTH + 2 * PAGE, .rlim_max = before.rlim_max};
+    CHECK_EQ_INT(setrlimit(RLIMIT_FSIZE, &less), 0);
+
+    int code = do_io(device, NTX_OP_WRITE, LENGTH, LENGTH, pages, &err);
+
+    CHECK_EQ_INT(setrlimit(RLIMIT_FSIZE, &before), 0);
+    CHECK_EQ_INT(code, -EFBIG);
+    CHECK_EQ_STR(err.text, "disk: write failed: offset 65536 length 65536: File too large");
+    memset(sample + LENGTH, 0, 2 * PAGE);
+    check_file_holds(sample, 2 * LENGTH);
+    ntx_close(device);
+    munmap(pages, LENGTH);
+    free(sample);
+}
+
 static _Atomic bool has_read;
 
 static void *read_later(void *argument)
@@ -306,6 +413,10 @@ int main(void)
     RUN(test_what_one_call_leaves_the_next_takes);
     RUN(test_without_a_ring_reads_block);
     RUN(test_a_ring_that_takes_no_requests_is_none);
+    RUN(test_many_writes_are_in_flight_and_each_goes_to_its_place);
+    RUN(test_a_device_is_closed_when_its_writes_have_ended);
+    RUN(test_a_write_that_the_ring_refuses_is_done_otherwise);
+    RUN(test_a_write_that_ends_early_goes_on_to_its_error);
     RUN(test_a_write_in_flight_is_waited_for);
     return 0;
 }
