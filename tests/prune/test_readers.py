@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.events import Event
+from ntxengine.events import Event, StageBegan
 from ntxengine.images.choice import ImageOptions
 from ntxengine.prune import PruneOptions, VmPruned, prune
 from ntxengine.repository import Repository, retention_file
 from ntxengine.repository.reading import hold
+from ntxengine.restore import restore
 from ntxengine.verify import verify_points
 from tests.prune.building import History, by_qemu, check_everything, run
 from tests.repository.builders import VM
@@ -170,3 +171,28 @@ def test_a_dry_run_changes_nothing(history: History) -> None:
     assert report.merged[0].cost.bytes_freed > 0
     assert {point.id for point in report.removed} == {points[0].id, points[1].id}
     assert sorted(path.stat().st_mtime_ns for path in points[0].path.parent.rglob("*")) == before
+
+
+async def test_a_restore_goes_on_though_its_point_is_merged_meanwhile(history: History, tmp_path: Path) -> None:
+    points = [await asyncio.to_thread(history.capture) for _ in range(4)]
+    history.forget([points[0].id, points[1].id])
+    repository = Repository(history.store)
+    reports: list[VmPruned] = []
+    began = asyncio.Event()
+
+    def pruning(event: Event) -> None:
+        if isinstance(event, StageBegan):
+            began.set()
+
+    async def prune_meanwhile() -> None:
+        await began.wait()
+        reports.extend((await prune(repository, [VM], options=ALWAYS, on_event=quiet)).vms)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(prune_meanwhile())
+        report = await restore(repository, points[3], tmp_path / "restored", on_event=pruning)
+
+    assert reports[0].problems == []
+    for each in report.disks:
+        assert each.path is not None
+        assert each.path.read_bytes() == history.held[points[3].id, each.disk.disk_id]

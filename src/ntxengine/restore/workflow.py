@@ -23,7 +23,7 @@ from ntxengine.errors import RepositoryError
 from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, Warned, log_event
 from ntxengine.files import durable
 from ntxengine.files import unfinished as unfinished_file
-from ntxengine.repository import VM_FILE, Marks, Point, PointDisk, Repository
+from ntxengine.repository import VM_FILE, Marks, Point, PointDisk, Repository, reading
 from ntxengine.restore.disk import DiskWork, read_back, write_disk
 from ntxengine.restore.folder import make_folder, only_us
 from ntxengine.restore.options import RestoreFormat, RestoreOptions
@@ -94,14 +94,15 @@ async def restore(
     """
     options = options or RestoreOptions()
     began_s = time.monotonic()
-    point = await repository.read_point(point.path, checked=options.check)  # whatever the catalog remembers
-    request = Request(None if directory is None else Path(directory).absolute(), disks, targets or {})
-    places = await plan(repository, point, request, options)
     emit = Emitter(on_event)
-    with _kept_by_us(request.directory), emit.first():
-        marks = await repository.marks(point, [each.disk for each in places])
-        await _warn_of_distrust(repository, point, marks, emit)
-        return await _Restore(repository, point, request.directory, options, emit, began_s).run(places, marks)
+    async with reading([point], checked=options.check):
+        point = await repository.read_point(point.path, checked=options.check)  # whatever the catalog remembers
+        request = Request(None if directory is None else Path(directory).absolute(), disks, targets or {})
+        places = await plan(repository, point, request, options)
+        with _kept_by_us(request.directory), emit.first():
+            marks = await repository.marks(point, [each.disk for each in places])
+            await _warn_of_distrust(repository, point, marks, emit)
+            return await _Restore(repository, point, request.directory, options, emit, began_s).run(places, marks)
 
 
 async def plan(repository: Repository, point: Point, request: Request, options: RestoreOptions) -> list[Destination]:
