@@ -43,6 +43,7 @@ PYTHON_LAYERS = {
         "concurrency", "errors", "events", "files", "units",
     },
     "sweep": {"capture", "attach", "prism", "repository", "concurrency", "errors", "events", "files", "units"},
+    "compare": {"repository", "dataplane", "errors"},
     "verify": {"repository", "images", "dataplane", "concurrency", "errors", "events", "units"},
     "prune": {"verify", "repository", "images", "dataplane", "concurrency", "errors", "events", "files", "units"},
     "retention": {"repository", "errors", "units"},
@@ -57,15 +58,15 @@ PYTHON_LAYERS = {
         "concurrency", "errors", "events", "ids",
     },
     "__init__": {
-        "api", "capture", "copying", "verify", "restore", "prism", "repository", "images", "dataplane", "tunnel",
-        "errors", "events",
+        "api", "capture", "compare", "copying", "verify", "restore", "prism", "repository", "images", "dataplane",
+        "tunnel", "errors", "events",
     },
     # the top
     "__main__": {"cli"},
     "demo": {"errors", "units"},
     "bench": {"images", "dataplane", "tunnel", "concurrency", "errors", "units"},
     "cli": {
-        "api", "capture", "copying", "verify", "restore", "retention", "prune", "sweep", "probe", "prism", "attach",
+        "api", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep", "probe", "prism", "attach",
         "repository", "sim", "demo", "bench", "images", "_core", "dataplane", "tunnel", "concurrency", "errors",
         "events", "files", "ids", "machine", "units",
     },

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ntxengine.api.inventory import VmFilter, search_vms
     from ntxengine.api.points import newest_point, restore_point
     from ntxengine.capture import Audit, CaptureOptions
+    from ntxengine.compare import DiskDifference, PointDifference, compare_points
     from ntxengine.copying import DiskCopyReport
     from ntxengine.dataplane.bandwidth import Bandwidth
     from ntxengine.dataplane.copy import CopyOptions
@@ -85,6 +86,9 @@ _HOMES = {
     "restore_point": "ntxengine.api.points",
     "Audit": "ntxengine.capture",
     "CaptureOptions": "ntxengine.capture",
+    "DiskDifference": "ntxengine.compare",
+    "PointDifference": "ntxengine.compare",
+    "compare_points": "ntxengine.compare",
     "DiskCopyReport": "ntxengine.copying",
     "Bandwidth": "ntxengine.dataplane.bandwidth",
     "CopyOptions": "ntxengine.dataplane.copy",
@@ -168,6 +172,7 @@ __all__ = [
     "CredentialsError",
     "Disk",
     "DiskCopyReport",
+    "DiskDifference",
     "DiskDone",
     "Event",
     "Extents",
@@ -187,6 +192,7 @@ __all__ = [
     "Planned",
     "Point",
     "PointCommitted",
+    "PointDifference",
     "PointDisk",
     "PointVerdict",
     "PrismAnswerError",
@@ -222,6 +228,7 @@ __all__ = [
     "__version__",
     "capture_vm",
     "changed_extents",
+    "compare_points",
     "connect",
     "copy",
     "differing_extents",

@@ -60,6 +60,9 @@ class Documents:
         self.run("capture", "demo", "--dry-run", "--audit", "2%")
         self.run("capture", "demo", "--audit", "2%")
         self.run("points")
+        older, newer = (point["point_id"] for point in self.run("points")["points"])
+        self.run("diff", older, newer)
+        self.run("diff", older, newer, "--regions")
         self.run("verify", "--all")
         self.run("verify", "--all", "--sample", "50%")
         self.run("restore", "demo", "out", "--dry-run")
@@ -188,7 +191,7 @@ def test_one_vocabulary_in_all_commands(command: str, printed: dict[str, list[An
     assert not names & FORBIDDEN
 
 
-@pytest.mark.parametrize("command", ["vms", "capture", "points", "verify", "restore"])
+@pytest.mark.parametrize("command", ["vms", "capture", "points", "diff", "verify", "restore"])
 def test_disks_are_a_list_everywhere_and_each_has_its_id(command: str, printed: dict[str, list[Any]]) -> None:
     documents = printed[command]
 

@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "capture": Entry("capture", "Capture a VM: in full the first time, then what changed."),
         "points": Entry("points", "List the points that a repository holds."),
         "verify": Entry("verify", "Read points back and compare them with their digests."),
+        "diff": Entry("diff", "Show what became of the disks of a VM between two points."),
         "restore": Entry("restore", "Write the disks of a point as raw or QCOW2 images."),
         "repository": Entry("repository", "Take care of a repository: adopt a copy."),
         "sweep": Entry("sweep", "Remove what a killed capture left behind."),
