@@ -127,11 +127,17 @@ def restored(store: PointStore, point: Point, disk: PointDisk, folder: Path) -> 
 
 
 def check_everything(
-    history: History, folder: Path, *, points: int | None = None, with_forgotten: bool = False, is_over: bool = True
+    history: History,
+    folder: Path,
+    *,
+    points: int | None = None,
+    with_forgotten: bool = False,
+    is_over: bool = True,
+    by_us: bool = False,
 ) -> None:
     """Check each disk of each point that there is: to us, to qemu, and to `qemu-img check`.
 
-    `is_over`: each image records the one below that its point says; before that it may record the one that held the
+    `by_us`: what it reads as to us alone, which is quick.  `is_over`: each image records the one below that its point says; before that it may record the one that held the
     same before a merge.
     """
     there = history.store.points(VM, with_forgotten=with_forgotten)
@@ -143,6 +149,8 @@ def check_everything(
             image = point.image_path(disk)
             held = history.held[point.id, disk.disk_id]
             assert restored(history.store, point, disk, folder) == held
+            if by_us:
+                continue
             assert by_qemu(image, folder)[: disk.size] == held
             run("qemu-img", "check", "-q", image)
             chain = json.loads(run("qemu-img", "info", "--output=json", "--backing-chain", image))
