@@ -33,6 +33,7 @@ from ntxengine.cli import complete
 from ntxengine.cli.audit import audit_option
 from ntxengine.cli.errors import as_usage
 from ntxengine.cli.event_view import CaptureEvents
+from ntxengine.cli.interrupted import interrupted_text
 from ntxengine.cli.options import (
     Function,
     TransferOptions,
@@ -48,7 +49,7 @@ from ntxengine.cli.options import (
 )
 from ntxengine.cli.output import Screen
 from ntxengine.cli.plan import plan_fields, show_plan
-from ntxengine.cli.points import interrupted_text, point_fields
+from ntxengine.cli.points import point_fields
 from ntxengine.cli.prism_options import PrismOptions, prism_options
 from ntxengine.cli.report import show_report
 from ntxengine.cli.run import run

@@ -13,6 +13,7 @@ from ntxengine.cli import complete
 from ntxengine.cli.audited import DISTRUSTED, distrust_fields, distrust_text
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.figures import UNKNOWN
+from ntxengine.cli.interrupted import interrupted_fields, interrupted_row, interrupted_text, vm_name_of
 from ntxengine.cli.options import (
     common_options,
     repository_option,
@@ -25,7 +26,7 @@ from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
 from ntxengine.errors import NotFoundError, OptionsError, RepositoryError
 from ntxengine.repository import Health, Interrupted, Point, PointDisk, Repository, is_point_id, vm_of
-from ntxengine.units import format_size, format_time, utc_now
+from ntxengine.units import format_size
 
 COLUMNS = [
     Column("POINT"),
@@ -70,7 +71,7 @@ def points_command(vm: str | None, repository: Path, with_report: bool, screen: 
             {
                 "repository": str(folder),
                 **_listed(health),
-                "interrupted": [_interrupted_fields(each) for each in interrupted],
+                "interrupted": [interrupted_fields(each) for each in interrupted],
             }
         )
     elif with_report:
@@ -111,45 +112,10 @@ async def _vm_id_also_interrupted(repository: Repository, name: str, screen: Scr
         return await _vm_id(repository, name, screen)
     except NotFoundError:
         every = [each for each in await repository.interrupted() if each.has_record]
-        found = {each.vm_id for each in every if name in (each.vm_id, _name(each))}
+        found = {each.vm_id for each in every if name in (each.vm_id, vm_name_of(each))}
         if len(found) != 1:
             raise
         return found.pop()
-
-
-def interrupted_text(found: Interrupted) -> str:
-    """Return what can be done with an interrupted capture."""
-    text = f"the capture of {printable(_name(found))} as point {found.point_id} was interrupted"
-    if found.resume is None:
-        return f"{text}, and cannot be gone on with: {printable(found.problem)}; the next capture of the VM begins anew"
-    done = f"{format_size(found.bytes_done)} of {format_size(found.bytes_total)} are copied"
-    frozen = f"of the VM as it was frozen at {format_time(found.resume.frozen_at)}"
-    until = format_time(found.resume.expires_at)
-    if not found.can_be_resumed(utc_now()):
-        return f"{text}, and is too old to be gone on with: its recovery point was kept until {until}"
-    return (
-        f"{text}: {done}, {frozen}; `ntx capture` goes on with it until {until}; `ntx capture --no-resume`, or "
-        f"`ntx sweep --unfinished`, gives it up"
-    )
-
-
-def _interrupted_fields(found: Interrupted) -> dict[str, Any]:
-    resume = found.resume
-    return {
-        "point_id": found.point_id if is_point_id(found.point_id) else None,
-        "vm_id": found.vm_id,
-        "vm_name": None if resume is None else resume.vm_name,
-        "frozen_at": None if resume is None else resume.frozen_at,
-        "expires_at": None if resume is None else resume.expires_at,
-        "bytes_done": found.bytes_done,
-        "bytes_total": found.bytes_total,
-        "resumable": found.can_be_resumed(utc_now()),
-        "problem": found.problem,
-    }
-
-
-def _name(found: Interrupted) -> str:
-    return found.vm_id if found.resume is None else found.resume.vm_name
 
 
 def _raise_if_damaged(health: Health, screen: Screen) -> None:
@@ -320,25 +286,8 @@ def _rows(health: Health, interrupted: Sequence[Interrupted]) -> list[list[str]]
         vm_id = vm_of(folder)
         name = folder.name if is_point_id(folder.name) else "?"
         rows.append([name, names.get(vm_id, vm_id), *"????", "unreadable", vm_id, "?", "?"])
-    rows += [_interrupted_row(each) for each in interrupted]
+    rows += [interrupted_row(each) for each in interrupted]
     return sorted(rows, key=lambda row: row[0])
-
-
-def _interrupted_row(found: Interrupted) -> list[str]:
-    percent = 100 * found.bytes_done // found.bytes_total if found.bytes_total else 0
-    resume = found.resume
-    return [
-        found.point_id,
-        _name(found),
-        UNKNOWN,
-        format_size(found.bytes_total) if resume else "?",
-        "?",
-        resume.consistency if resume else "?",
-        f"interrupted at {percent} %",
-        found.vm_id,
-        (resume.parent_id if resume else None) or UNKNOWN,
-        UNKNOWN,
-    ]
 
 
 def _row(point: Point, state: str) -> list[str]:
