@@ -70,11 +70,24 @@ class Documents:
         self.run("restore", "demo", "out", "--dry-run", code=2)
         self.run("restore", "demo", "--to", "scsi.1=one.qcow2", "--dry-run")
         self.run("restore", "demo", "--to", "scsi.1=one.qcow2")
+        self._retention()
         self._kill_a_capture()
         assert self.run("points")["interrupted"]
         self.run("sweep", "--dry-run")
         self.run("sweep")
         self.run("sweep", "--unfinished")
+
+    def _retention(self) -> None:
+        first = self.run("points")["points"][0]["point_id"]
+        self.run("tag", first, "release", "--dry-run")
+        self.run("tag", first, "release")
+        self.run("hold", "demo", "--for", "30d", "--reason", "audit")
+        self.run("points")
+        self.run("forget", "--all", "--keep-last", "1", "--dry-run")
+        self.run("forget", first)
+        self.run("points", "--forgotten")
+        self.run("forget", "--undo", first)
+        self.run("hold", "demo", "--release")
 
     def _kill_a_capture(self) -> None:
         """Leave a disk, a recovery point and an unfinished point for sweep to name."""

@@ -40,6 +40,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "verify": Entry("verify", "Read points back and compare them with their digests."),
         "diff": Entry("diff", "Show what became of the disks of a VM between two points."),
         "restore": Entry("restore", "Write the disks of a point as raw or QCOW2 images."),
+        "forget": Entry("forget", "Forget points that no rule keeps, or that are named."),
+        "tag": Entry("tag", "Give a point tags that rules can keep it by."),
+        "hold": Entry("tag", "Hold a point, which nothing forgets or removes then."),
         "repository": Entry("repository", "Take care of a repository: adopt a copy."),
         "sweep": Entry("sweep", "Remove what a killed capture left behind."),
     },
@@ -111,8 +114,9 @@ def ntx() -> None:
     NTX_ELEMENT_INSECURE, NTX_ELEMENT_NAME, NTX_ELEMENT_PASSWORD (has no option), NTX_ELEMENT_PASSWORD_FILE,
     NTX_ELEMENT_USERNAME, NTX_FINGERPRINT, NTX_INSECURE, NTX_NFS_SERVER, NTX_PASSWORD (has no option),
     NTX_PASSWORD_FILE, NTX_PRISM, NTX_PRISM_TIMEOUT, NTX_PROGRESS, NTX_PROJECT, NTX_REPOSITORY, NTX_SIM_PORT,
-    NTX_SOURCE, NTX_SSH_JUMP, NTX_SSH_KEY, NTX_SSH_KNOWN_HOSTS, NTX_TIER, NTX_TLS_CA, NTX_TLS_CERT, NTX_TLS_HOSTNAME,
-    NTX_TLS_KEY, NTX_TLS_PSK, NTX_TRUST_FILE, NTX_TRUST_ON_FIRST_USE, NTX_TUNNEL, NTX_USERNAME, NTX_WORKER.
+    NTX_SOURCE, NTX_SSH_JUMP, NTX_SSH_KEY, NTX_SSH_KNOWN_HOSTS, NTX_TIER, NTX_TIME_ZONE, NTX_TLS_CA, NTX_TLS_CERT,
+    NTX_TLS_HOSTNAME, NTX_TLS_KEY, NTX_TLS_PSK, NTX_TRUST_FILE, NTX_TRUST_ON_FIRST_USE, NTX_TUNNEL, NTX_USERNAME,
+    NTX_WORKER.
 
     Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 some items failed, 10 not found, 11 locked, 12 credentials
     refused, 75 try again later, 129 hung up, 130 interrupted, 143 terminated.

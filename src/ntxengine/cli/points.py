@@ -22,6 +22,7 @@ from ntxengine.cli.options import (
 from ntxengine.cli.output import Screen, plain
 from ntxengine.cli.report import capture_report_fields, show_report
 from ntxengine.cli.run import run
+from ntxengine.cli.said import FORGOTTEN, said_fields, with_said
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
 from ntxengine.errors import NotFoundError, OptionsError, RepositoryError
@@ -48,15 +49,20 @@ COLUMNS = [
 @click.option(
     "--report", "with_report", is_flag=True, help="Show for each disk what was sent, and where the time went."
 )
+@click.option(
+    "--forgotten", "with_forgotten", is_flag=True, help="List the points, too, that are forgotten and not pruned yet."
+)
 @common_options
 @table_option
-def points_command(vm: str | None, repository: Path, with_report: bool, screen: Screen) -> None:
+def points_command(vm: str | None, repository: Path, with_report: bool, with_forgotten: bool, screen: Screen) -> None:
     """List the points of a repository, oldest first; those of VM (a name or a UUID) if one is given.
 
     A point that cannot be restored whole, because a file of it or of a point below is missing or damaged, is marked,
     and the exit code is 3.  Only names and headers are looked at: `ntx verify` reads everything.
 
     A point that may lack changes, as an audit has found, is marked "tracking distrusted".
+
+    Tags and holds (`ntx tag`, `ntx hold`) are shown where there are some.
 
     A capture that was interrupted is listed with how far it got; the next capture of its VM goes on with it.
 
@@ -66,25 +72,31 @@ def points_command(vm: str | None, repository: Path, with_report: bool, screen: 
       ntx points db01 --repository /backups --report
     """
     folder, health, interrupted = run(_look(repository, vm, screen))
+    points = _listed_points(health, with_forgotten=with_forgotten)
     if screen.as_json:
         screen.result(
             {
                 "repository": str(folder),
-                **_listed(health),
+                **_listed(health, points),
                 "interrupted": [interrupted_fields(each) for each in interrupted],
             }
         )
     elif with_report:
-        for number, point in enumerate(health.points):
+        for number, point in enumerate(points):
             if number:
                 screen.line()
             show_report(point, screen)
     else:
-        screen.table(COLUMNS, _rows(health, interrupted))
-    if not health.points and not health.unreadable:
+        screen.table(*with_said(COLUMNS, _rows(health, points, interrupted), health, points))
+    if not points and not health.unreadable:
         screen.note("no point is whole yet" if interrupted else "no points")
     for each in interrupted:
         screen.note(interrupted_text(each))
+    if health.forgotten and not with_forgotten:
+        count = plural(len(health.forgotten), "forgotten point")
+        screen.note(f"{count} not listed: --forgotten does, `ntx prune` frees what they take")
+    for error in health.unknown_retention.values():
+        screen.warning(f"{error}; forgotten points are listed like others")
     _warn_of_distrust(health, screen)
     _raise_if_damaged(health, screen)
 
@@ -107,9 +119,9 @@ async def _look(repository: Path, vm: str | None, screen: Screen) -> tuple[Path,
 
 
 async def _vm_id_also_interrupted(repository: Repository, name: str, screen: Screen) -> str:
-    """As _vm_id, also of a VM that has no point yet, and an interrupted capture."""
+    """As find_vm_id, also of a VM that has no point yet, and an interrupted capture."""
     try:
-        return await _vm_id(repository, name, screen)
+        return await find_vm_id(repository, name, screen)
     except NotFoundError:
         every = [each for each in await repository.interrupted() if each.has_record]
         found = {each.vm_id for each in every if name in (each.vm_id, vm_name_of(each))}
@@ -130,7 +142,7 @@ def _raise_if_damaged(health: Health, screen: Screen) -> None:
     raise SomeFailed(f"{len(problems)} of {plural(total, 'point')} cannot be restored whole: {problems[0]}")
 
 
-async def _vm_id(repository: Repository, name: str, screen: Screen) -> str:
+async def find_vm_id(repository: Repository, name: str, screen: Screen) -> str:
     """Return the VM that `name` means, and say so where that is not what it is called now."""
     vm = await repository.find_vm(name)
     if name not in (vm.id, vm.name) and name.lower() != vm.id:
@@ -147,7 +159,7 @@ async def find_point(repository: Repository, name: str, screen: Screen, *, check
             RepositoryError if the point cannot be read, or a newer one of the VM.
     """
     try:
-        vm_id = await _vm_id(repository, name, screen)
+        vm_id = await find_vm_id(repository, name, screen)
     except NotFoundError as exc:
         try:
             return await _named(repository, name, screen, checked=checked)
@@ -212,17 +224,24 @@ async def _has_images(repository: Repository, point: Point, disks: Sequence[Poin
     return True
 
 
-def _listed(health: Health) -> dict[str, Any]:
+def _listed_points(health: Health, *, with_forgotten: bool) -> list[Point]:
+    """Return what is to be listed, oldest first."""
+    hidden = health.forgotten if with_forgotten else ()
+    return sorted((*health.points, *hidden), key=lambda point: (point.id, point.vm_id))
+
+
+def _listed(health: Health, points: Sequence[Point]) -> dict[str, Any]:
     return {
         "points": [
             {
                 **point_fields(point),
+                **said_fields(health.said_of(point)),
                 "whole": not health.problem(point),
                 "problem": health.problem(point),
                 "tracking_distrusted": _is_distrusted(health, point),
                 "distrusted_disks": distrust_fields(health.distrusted.get(point.path, ())),
             }
-            for point in health.points
+            for point in points
         ],
         "unreadable": [
             {
@@ -241,6 +260,8 @@ def _is_distrusted(health: Health, point: Point) -> bool | None:
 
 
 def _state(health: Health, point: Point) -> str:
+    if health.said_of(point).forgotten_at is not None:
+        return FORGOTTEN
     if health.problem(point):
         return "damaged"
     return {None: "whole?", True: DISTRUSTED, False: "whole"}[_is_distrusted(health, point)]
@@ -278,10 +299,10 @@ _JSON_NAMES = {
 }
 
 
-def _rows(health: Health, interrupted: Sequence[Interrupted]) -> list[list[str]]:
+def _rows(health: Health, points: Sequence[Point], interrupted: Sequence[Interrupted]) -> list[list[str]]:
     """Return a row for each point, also for those that cannot be read, or are not whole yet, oldest first."""
-    names = {point.vm_id: point.vm_name for point in health.points}
-    rows = [_row(point, _state(health, point)) for point in health.points]
+    names = {point.vm_id: point.vm_name for point in points}
+    rows = [_row(point, _state(health, point)) for point in points]
     for folder in health.unreadable:
         vm_id = vm_of(folder)
         name = folder.name if is_point_id(folder.name) else "?"
