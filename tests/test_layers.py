@@ -70,8 +70,8 @@ PYTHON_LAYERS = {
     "bench": {"images", "dataplane", "tunnel", "concurrency", "errors", "units"},
     "cli": {
         "api", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep", "probe", "prism",
-        "attach", "repository", "sim", "demo", "bench", "images", "_core", "dataplane", "tunnel", "concurrency", "errors",
-        "events", "files", "ids", "machine", "units",
+        "attach", "repository", "sim", "demo", "bench", "images", "_core", "dataplane", "tunnel", "concurrency",
+        "errors", "events", "files", "ids", "machine", "units",
     },
 }  # fmt: skip
 
