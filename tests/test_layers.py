@@ -61,8 +61,8 @@ PYTHON_LAYERS = {
         "concurrency", "errors", "events", "ids",
     },
     "__init__": {
-        "api", "capture", "compare", "copying", "verify", "restore", "prism", "repository", "images", "dataplane",
-        "tunnel", "errors", "events",
+        "api", "capture", "compare", "copying", "verify", "restore", "retention", "prism", "repository", "images",
+        "dataplane", "tunnel", "errors", "events",
     },
     # the top
     "__main__": {"cli"},

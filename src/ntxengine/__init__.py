@@ -67,8 +67,9 @@ if TYPE_CHECKING:
     )
     from ntxengine.images.choice import ImageOptions
     from ntxengine.prism import Cluster, Disk, Vm
-    from ntxengine.repository import Point, PointDisk, Repository, changed_extents
+    from ntxengine.repository import Hold, Point, PointDisk, PointRetention, Repository, Retention, changed_extents
     from ntxengine.restore import RestoreOptions, RestoreReport
+    from ntxengine.retention import Policy, VmDecision, bring_back, forget_by_policy, forget_points
     from ntxengine.tunnel.options import SshGateway, SshLogin, SshOptions
     from ntxengine.verify import PointVerdict, Sampled, Sampling, verify_point
 
@@ -154,6 +155,14 @@ _HOMES = {
     "Sampled": "ntxengine.verify",
     "Sampling": "ntxengine.verify",
     "verify_point": "ntxengine.verify",
+    "Hold": "ntxengine.repository",
+    "PointRetention": "ntxengine.repository",
+    "Retention": "ntxengine.repository",
+    "Policy": "ntxengine.retention",
+    "VmDecision": "ntxengine.retention",
+    "bring_back": "ntxengine.retention",
+    "forget_by_policy": "ntxengine.retention",
+    "forget_points": "ntxengine.retention",
 }
 """Where each public name lives.  The imports for type checkers above say the same."""
 
@@ -176,6 +185,7 @@ __all__ = [
     "DiskDone",
     "Event",
     "Extents",
+    "Hold",
     "ImageOptions",
     "LockedError",
     "MachineError",
@@ -194,7 +204,9 @@ __all__ = [
     "PointCommitted",
     "PointDifference",
     "PointDisk",
+    "PointRetention",
     "PointVerdict",
+    "Policy",
     "PrismAnswerError",
     "PrismBusy",
     "PrismConnectionError",
@@ -208,6 +220,7 @@ __all__ = [
     "RepositoryError",
     "RestoreOptions",
     "RestoreReport",
+    "Retention",
     "Sampled",
     "Sampling",
     "SourceError",
@@ -223,9 +236,11 @@ __all__ = [
     "ToolError",
     "TransferTimeout",
     "Vm",
+    "VmDecision",
     "VmFilter",
     "Warned",
     "__version__",
+    "bring_back",
     "capture_vm",
     "changed_extents",
     "compare_points",
@@ -234,6 +249,8 @@ __all__ = [
     "differing_extents",
     "digest",
     "find_vm",
+    "forget_by_policy",
+    "forget_points",
     "newest_point",
     "restore_point",
     "search_vms",

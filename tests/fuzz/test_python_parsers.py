@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from ntxengine.dataplane.journal import Journal
 from ntxengine.dataplane.manifest import HEADER_SIZE, Manifest
 from ntxengine.errors import NtxError, PrismAnswerError, RepositoryError
 from ntxengine.prism.regions import MAX_REGIONS, ReadPage, page_v3, page_v4
+from ntxengine.repository import Hold, Retention, hold_text, retention_file
+from ntxengine.repository.stored import encode_checked
+from ntxengine.units import format_time
 
 MOST_OFFSET = 1 << 63
 
@@ -66,6 +70,12 @@ def check_line(refused: NtxError, subject: str) -> None:
     """An error is one line that begins with what it is about."""
     assert str(refused).startswith(subject)
     assert "\n" not in str(refused)
+
+
+def check_shown(refused: NtxError, subject: str) -> None:
+    """The same, and all of it can be shown as it is."""
+    check_line(refused, subject)
+    assert str(refused).isprintable()
 
 
 fuzzed = settings(
@@ -183,3 +193,63 @@ def test_a_journal_that_fits_its_checksum_is_refused_or_can_be_true(folder: Path
     assert found is not None
     assert 0 <= found.stored_to <= found.size
     assert all(isinstance(value, str) for value in (*found.identity, *found.identity.values(), found.digests))
+
+
+POINT = "20261123T041500Z-8f3a2c"
+SAID = Retention().tag(POINT, ["release"]).hold(POINT, Hold(datetime(2127, 3, 1, tzinfo=UTC), "audit"))
+
+
+@fuzzed
+@given(changes=edits)
+def test_what_is_said_of_points_is_refused_by_name_or_is_what_was_said(tmp_path: Path, changes: list[Edit]) -> None:
+    path = tmp_path / "retention.json"
+    path.unlink(missing_ok=True)
+    retention_file.change(tmp_path, lambda _: SAID)
+    path.write_bytes(damage(path.read_bytes(), changes))
+
+    try:
+        said = retention_file.read(tmp_path)
+    except RepositoryError as refused:
+        check_shown(refused, f"{path}: ")
+        return
+    assert said == SAID
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=80),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+times = st.sampled_from(
+    ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2127-03-01T00:00:00Z", "2127-03-01", None, 5]
+)
+entries = st.fixed_dictionaries(
+    {"point_id": st.sampled_from([POINT, "../../etc", POINT + "\n", ""]) | anything},
+    optional={
+        "tags": st.lists(st.sampled_from(["a", "a b", "\x1b[31m", "-"]) | anything, max_size=3) | anything,
+        "hold": st.fixed_dictionaries({}, optional={"until": times, "reason": anything}) | anything,
+        "forgotten_at": times | anything,
+        "new": anything,
+    },
+)
+
+
+@fuzzed
+@given(points=st.lists(entries, max_size=3) | anything)
+def test_anything_that_is_said_of_points_with_a_right_checksum_is_refused_or_can_be_told(
+    tmp_path: Path, points: Any
+) -> None:
+    document = {"format": "ntxengine-retention", "version": 1, "points": points}
+    path = tmp_path / "retention.json"
+    path.write_bytes(encode_checked(document))
+
+    try:
+        said = retention_file.read(tmp_path)
+    except RepositoryError as refused:
+        check_shown(refused, f"{path}: ")
+        return
+    for point_id, found in said.points.items():
+        assert point_id == POINT
+        assert found.hold is None or hold_text(found.hold).isprintable()
+        assert " ".join(found.tags).isprintable()
+        assert found.forgotten_at is None or format_time(found.forgotten_at)
