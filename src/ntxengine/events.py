@@ -4,6 +4,7 @@
              per disk: CHANGES ATTACH, perhaps AUDIT, COPY VERIFY, Progressed, DiskDone
              StageBegan(COMMIT) PointCommitted  StageBegan(RELEASE)             a failure: StageBegan(UNDO)
     restore  per disk: StageBegan(RESTORE), perhaps StageBegan(VERIFY), Progressed, DiskDone
+             in place: StageBegan(COMPARE), and RESTORE only if something differs
     verify   per point: StageBegan(VERIFY)   per disk: Progressed, DiskDone
     prune    per point and disk: StageBegan(MERGE) StageBegan(VERIFY), Progressed; Removed for each point
     sweep    StageBegan(SWEEP), Removed for each thing
@@ -38,6 +39,7 @@ class Stage(StrEnum):
     COMMIT = "commit"
     RELEASE = "release"
     UNDO = "undo"
+    COMPARE = "compare"
     RESTORE = "restore"
     MERGE = "merge"
     SWEEP = "sweep"

@@ -70,6 +70,7 @@ class Documents:
         self.run("restore", "demo", "out", "--dry-run", code=2)
         self.run("restore", "demo", "--to", "scsi.1=one.qcow2", "--dry-run")
         self.run("restore", "demo", "--to", "scsi.1=one.qcow2")
+        self.run("restore", "demo", "out", "--in-place")
         self._retention()
         self._kill_a_capture()
         assert self.run("points")["interrupted"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from ntxengine.dataplane.options import FLUSH_TIMEOUT_S
 from ntxengine.dataplane.security import ConnectionOptions
 from ntxengine.dataplane.timetable import Timetable
 from ntxengine.images.choice import ImageOptions
-from ntxengine.repository import Point, Repository
+from ntxengine.repository import Point, Repository, reading
 from ntxengine.restore import Request, RestoreOptions, RestoreReport, restore
 from ntxengine.tunnel.options import DEFAULT_PROCESSES
 
@@ -76,6 +78,9 @@ class Asked:
 )
 @image_options
 @click.option("--overwrite", is_flag=True, help="Replace files that exist, and write over devices and servers.")
+@click.option(
+    "--in-place", is_flag=True, help="Read what is there, and write only the blocks that differ from the point."
+)
 @click.option("--target-is-zero", is_flag=True, help="Devices and servers read as zero: zeros need not be written.")
 @click.option("--verify", is_flag=True, help="Read what was restored back, too, and compare it with the digests.")
 @click.option("--no-check", is_flag=True, help="Write what is there, compared with nothing: to save what can be saved.")
@@ -96,6 +101,7 @@ def restore_command(
     image_format: Any,
     image: ImageOptions,
     overwrite: bool,
+    in_place: bool,
     target_is_zero: bool,
     verify: bool,
     no_check: bool,
@@ -115,6 +121,8 @@ def restore_command(
     file.  DIRECTORY takes the disks that have none; without DIRECTORY only those are restored that have one.  Devices
     and servers are written in place, and only with --overwrite.
 
+    With --in-place what is there is read, also a raw file, and only blocks are written that differ from the point.
+
     Each block is compared with the digest of its capture while it is written, and each file appears under its name when
     all disks are right.  The configuration of the VM, as Prism gave it, goes into DIRECTORY.  An incremental point
     needs nothing but the repository.
@@ -125,7 +133,11 @@ def restore_command(
       ntx restore 20261123T041500Z-8f3a2c ./db01 --from /backups --disk scsi.0 --format qcow2
       ntx restore db01 --from /backups --to scsi.0=/dev/sdb --to scsi.1=nbd://host/data --overwrite
       ntx restore db01 ./db01 --from /backups --to scsi.0=/images/db01.qcow2
+      ntx restore db01 --from /backups --to scsi.0=/dev/sdb --in-place
     """
+    for option, is_given in (("--no-check", no_check), ("--target-is-zero", target_is_zero)):
+        if in_place and is_given:
+            raise click.UsageError(f"--in-place and {option} contradict each other")
     if verify and no_check:
         raise click.UsageError("--verify and --no-check contradict each other")
     if directory is None and not to:
@@ -137,6 +149,7 @@ def restore_command(
         format=image_format,
         image=image,
         overwrite=overwrite,
+        in_place=in_place,
         target_is_zero=target_is_zero,
         verify=verify,
         check=not no_check,
@@ -158,29 +171,34 @@ def restore_command(
         raise SomeFailed(f"the disks are restored, the VM's configuration is not: {report.config_problem}")
 
 
-async def _choose(path: Path, asked: Asked, screen: Screen) -> tuple[Repository, Point, Request]:
-    """Return the point to restore, which is whole as far as names and headers tell, or need not be."""
+@asynccontextmanager
+async def _chosen(path: Path, asked: Asked, screen: Screen) -> AsyncIterator[tuple[Repository, Point, Request]]:
+    """Give the point to restore, which stays meanwhile; whole as far as names and headers tell, unless unchecked."""
     repository = await Repository.open(path)
-    point = await find_point(repository, asked.point_id, screen, checked=asked.options.check)
-    request = asked.of(point)
-    if asked.options.check:
-        await require_whole(repository, point, [disk.disk_id for disk in request.wanted(point)])
-    return repository, point, request
+    is_checked = asked.options.check
+    found = await find_point(repository, asked.point_id, screen, checked=is_checked)
+    async with reading([found], checked=is_checked):
+        point = await repository.read_point(found.path, checked=is_checked)
+        request = asked.of(point)
+        if is_checked:
+            await require_whole(repository, point, [disk.disk_id for disk in request.wanted(point)])
+        yield repository, point, request
 
 
 async def _restore(path: Path, asked: Asked, screen: Screen) -> RestoreReport:
-    repository, point, request = await _choose(path, asked, screen)
-    with screen.view() as view:
-        return await restore(
-            repository,
-            point,
-            request.directory,
-            disks=request.disks,
-            targets=request.targets,
-            options=asked.options,
-            on_event=RestoreEvents(view),
-        )
+    async with _chosen(path, asked, screen) as (repository, point, request):
+        with screen.view() as view:
+            return await restore(
+                repository,
+                point,
+                request.directory,
+                disks=request.disks,
+                targets=request.targets,
+                options=asked.options,
+                on_event=RestoreEvents(view),
+            )
 
 
 async def _plan(path: Path, asked: Asked, screen: Screen) -> RestorePlan:
-    return await plan_restore(*await _choose(path, asked, screen), asked.options)
+    async with _chosen(path, asked, screen) as (repository, point, request):
+        return await plan_restore(repository, point, request, asked.options)

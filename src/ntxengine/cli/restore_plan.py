@@ -71,7 +71,9 @@ def show_plan(found: RestorePlan, options: RestoreOptions, screen: Screen) -> No
     else:
         screen.line(f"would restore {found.point.id}, {found.point.kind} of {printable(found.point.vm_name)}:")
         for each in found.places:
-            screen.line(f"  {each.disk.label}  {format_size(each.disk.size)}  {each.text}{_what_is_there(each)}")
+            screen.line(
+                f"  {each.disk.label}  {format_size(each.disk.size)}  {each.text}{_what_is_there(each, options)}"
+            )
         if distrusted := distrust_text(found.marks.distrusted):
             screen.line(f"  {distrusted}")
     if found.marks.problem:
@@ -83,7 +85,9 @@ def show_plan(found: RestorePlan, options: RestoreOptions, screen: Screen) -> No
     _require_room(found, free)
 
 
-def _what_is_there(each: Destination) -> str:
+def _what_is_there(each: Destination, options: RestoreOptions) -> str:
+    if options.in_place:
+        return f", written where it differs ({format_size(each.room)})"
     if not each.is_made:
         return f", overwritten in place ({format_size(each.room)})"
     return ", exists" if each.exists else ""

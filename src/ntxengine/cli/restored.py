@@ -24,12 +24,22 @@ COLUMNS = [
 ]
 
 
+COLUMNS_IN_PLACE = [
+    *COLUMNS[:3],
+    Column("WRITTEN", right=True),
+    Column("LEFT", right=True),
+    *COLUMNS[4:],
+]
+"""The same, where what was there was compared and mostly left."""
+
+
 def show_restored(report: RestoreReport, screen: Screen) -> None:
     """Print what was restored."""
     if screen.as_json:
         screen.result(_fields(report))
         return
-    screen.table(COLUMNS, [_row(each) for each in report.disks])
+    is_in_place = any(each.bytes_written is not None for each in report.disks)
+    screen.table(COLUMNS_IN_PLACE if is_in_place else COLUMNS, [_row(each) for each in report.disks])
     if report.config is not None:
         screen.note(f"the VM's configuration: {printable(from_here(report.config))}")
     if report.left_out:
@@ -43,11 +53,17 @@ def _row(each: RestoredDisk) -> list[str]:
         each.disk.label,
         from_here(each.path) if in_directory and each.path is not None else each.target,
         format_size(each.size),
-        UNKNOWN if each.bytes_allocated is None else format_size(each.bytes_allocated),
+        *_amounts(each),
         "read back" if each.is_verified else "as written" if each.is_checked else "no",
         elapsed(each.seconds),
         each.disk.disk_id,
     ]
+
+
+def _amounts(each: RestoredDisk) -> list[str]:
+    if each.bytes_written is not None and each.bytes_left is not None:
+        return [format_size(each.bytes_written), format_size(each.bytes_left)]
+    return [UNKNOWN if each.bytes_allocated is None else format_size(each.bytes_allocated)]
 
 
 def from_here(path: Path) -> str:
@@ -81,6 +97,8 @@ def _disk_fields(each: RestoredDisk) -> dict[str, object]:
         "path": each.path,
         "size": each.size,
         "bytes_allocated": each.bytes_allocated,
+        "bytes_written": each.bytes_written,
+        "bytes_left": each.bytes_left,
         "checked": each.is_checked,
         "verified": each.is_verified,
         "seconds": round(each.seconds, 3),

@@ -4,6 +4,8 @@ workflow.py   from the names to the last rename
 targets.py    where each disk goes, and what is refused before anything is touched
 folder.py     the directory that takes disks, and the names of the files in it
 disk.py       one disk, compared while it is written
+in_place.py   one disk, of which only what differs is written
+disk_work.py  what both share
 options.py    what a caller may choose
 """
 

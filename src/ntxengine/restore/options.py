@@ -26,12 +26,16 @@ class RestoreOptions:
     can be saved.  `parallel`: disks at a time.  `bandwidth` (of all disks together) and `flush_timeout_s`: as
     CopyOptions has them.  `image`: how QCOW2 images are written.
 
+    `in_place`: read what is there, and write only the blocks that differ from the point; of files, too, which are not
+    made then.
+
     Of devices and servers: `target_is_zero`: they read as zero, zeros need not be written.  `connection`: how to reach
     servers; `retry_for_s`: for how long to try again after a lost connection, as Patience has it.
     """
 
     format: RestoreFormat | None = None
     overwrite: bool = False
+    in_place: bool = False
     verify: bool = False
     check: bool = True
     parallel: int = 4
@@ -49,6 +53,8 @@ class RestoreOptions:
             self.check_image(has_image=False)
         if self.verify and not self.check:
             raise OptionsError("reading back to verify, and comparing nothing: the two contradict each other")
+        if self.in_place:
+            self._check_in_place()
         if self.parallel < 1:
             raise OptionsError(f"parallel {self.parallel}: at least one disk at a time")
         if not 0 <= self.retry_for_s <= MAX_PATIENCE_S:
@@ -56,6 +62,20 @@ class RestoreOptions:
         # Refuses what is no limit, before a folder is made.
         copying = CopyOptions(bandwidth=self.bandwidth, flush_timeout_s=self.flush_timeout_s)
         object.__setattr__(self, "bandwidth", copying.bandwidth)  # one, whatever is restored with these options
+
+    def _check_in_place(self) -> None:
+        for is_against, what in (
+            (self.format == "qcow2", "format qcow2: only the bytes of a disk can be compared with what is there"),
+            (not self.check, "comparing nothing: what differs is found by the digests"),
+            (self.target_is_zero, "a target that is zero: what is there is read"),
+        ):
+            if is_against:
+                raise OptionsError(f"restoring in place, and {what}")
+
+    @property
+    def may_replace(self) -> bool:
+        """Whether what is there may be written over."""
+        return self.overwrite or self.in_place
 
     def check_image(self, *, has_image: bool) -> None:
         """Refuse what was said of an image where none is made.  Errors: OptionsError."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.location import Location, parse, socket_uri
 from ntxengine.dataplane.open import check_new, open_existing
 from ntxengine.dataplane.options import CopyOptions
@@ -38,7 +39,8 @@ class Destination:
 
     `text` is what the person wrote, or the path of a file in the directory.  `path` is that of a file or a device, all
     links followed but in the directory, None of a server.  `exists`: it did when this was found out; `room`: what is
-    written in place had so many bytes.
+    written in place had so many bytes.  `is_made`: a file is made of it under another name; all else is written in
+    place.
     """
 
     disk: PointDisk
@@ -47,14 +49,10 @@ class Destination:
     format: RestoreFormat
     location: Location
     path: Path | None = None
+    is_made: bool = False
     in_directory: bool = False
     exists: bool = False
     room: int = 0
-
-    @property
-    def is_made(self) -> bool:
-        """Whether a file is made of it under another name; all else is written in place."""
-        return self.kind == "file"
 
     @property
     def file(self) -> Path:
@@ -120,18 +118,26 @@ class Request:
 
 
 def _in_directory(disk: PointDisk, path: Path, options: RestoreOptions) -> Destination:
-    check_replaceable(path, options, "choose another directory")
     location = Location("file", str(path), path=str(path))
+    if options.in_place:
+        if path.is_symlink():
+            raise OptionsError(f"{path}: is a link, which is not followed: name where it leads as a target")
+        _check_in_place(str(path), path, options)
+    else:
+        check_replaceable(path, options, "choose another directory")
+    format = options.format or "raw"
+    exists = os.path.lexists(path)
     return Destination(
-        disk,
-        "file",
-        str(path),
-        options.format or "raw",
-        location,
-        path,
-        in_directory=True,
-        exists=os.path.lexists(path),
+        disk, "file", str(path), format, location, path, not options.in_place, in_directory=True, exists=exists
     )
+
+
+def _check_in_place(text: str, path: Path, options: RestoreOptions) -> None:
+    if not path.exists():
+        raise OptionsError(f"{text}: is not there, and only what is there is restored in place: leave out --in-place")
+    if not path.is_file():
+        raise OptionsError(f"{text}: exists and is not a file: name another")
+    _refuse_image(text, path, options)
 
 
 def check_replaceable(path: Path, options: RestoreOptions, remedy: str) -> None:
@@ -140,7 +146,7 @@ def check_replaceable(path: Path, options: RestoreOptions, remedy: str) -> None:
         return
     if not path.is_symlink() and not path.is_file():
         raise OptionsError(f"{path}: exists and is not a file: {remedy}")
-    if not options.overwrite:
+    if not options.may_replace:
         raise OptionsError(f"{path}: exists already: allow it to be overwritten (--overwrite), or {remedy}")
 
 
@@ -156,10 +162,13 @@ def _named(disk: PointDisk, text: str, options: RestoreOptions) -> Destination:
         _require_overwrite(text, "a block device", options)
         _refuse_image(text, path, options)
         return Destination(disk, "device", text, "raw", location, path, exists=True)
+    if options.in_place:
+        _check_in_place(text, path, options)
+        return Destination(disk, "file", text, "raw", location, path, exists=True)
     check_replaceable(path, options, "name another")
     _check_place(text, path)
     format = _format_of(text, path, options)
-    return Destination(disk, "file", text, format, location, path, exists=status is not None)
+    return Destination(disk, "file", text, format, location, path, is_made=True, exists=status is not None)
 
 
 def _followed(text: str) -> tuple[Path, os.stat_result | None]:
@@ -185,7 +194,7 @@ def _followed(text: str) -> tuple[Path, os.stat_result | None]:
 
 
 def _require_overwrite(text: str, kind: str, options: RestoreOptions) -> None:
-    if not options.overwrite:
+    if not options.may_replace:
         raise OptionsError(
             f"{text}: is {kind}, and what it holds would be lost: allow it to be overwritten (--overwrite), or name "
             f"another"
@@ -299,11 +308,27 @@ async def check_room(each: Destination, options: RestoreOptions) -> int:
     Errors: OptionsError (too small), TargetError (in use), NbdError, TransferTimeout.
     """
     subject = f"disk {each.disk.label} ({each.disk.disk_id}): {each.text}"
-    async with open_existing(
+    if each.kind == "file":
+        return await to_thread_joined(_size_of_file, each.file, each.disk.size, subject)
+    opening = open_existing(
         each.location, size=0, overwrite=True, timeout_s=CopyOptions().timeout_s, connection=options.connection
-    ) as device:
+    )
+    async with opening as device:
         if device.size < each.disk.size:
             raise OptionsError(
                 f"{subject}: is too small: it has {device.size} bytes, the disk {each.disk.size}: name another"
             )
         return device.size
+
+
+def _size_of_file(path: Path, wanted: int, subject: str) -> int:
+    try:
+        size = path.stat().st_size
+    except OSError as exc:
+        raise OptionsError(f"{subject}: {exc.strerror}") from exc
+    if size != wanted:
+        raise OptionsError(
+            f"{subject}: has {size} bytes, the disk {wanted}: only a file of that size is restored in place: cut it to "
+            f"size, or leave out --in-place"
+        )
+    return size

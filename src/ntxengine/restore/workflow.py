@@ -18,13 +18,14 @@ from pathlib import Path
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane.buffers import split_buffers
-from ntxengine.dataplane.options import CopyOptions
+from ntxengine.dataplane.copy import CopyOptions, OnProgress
 from ntxengine.errors import RepositoryError
 from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, Warned, log_event
 from ntxengine.files import durable
 from ntxengine.files import unfinished as unfinished_file
 from ntxengine.repository import VM_FILE, Marks, Point, PointDisk, Repository, reading
-from ntxengine.restore.disk import DiskWork, read_back, write_disk
+from ntxengine.restore.disk import read_back, write_disk
+from ntxengine.restore.disk_work import DiskWork
 from ntxengine.restore.folder import make_folder, only_us
 from ntxengine.restore.options import RestoreFormat, RestoreOptions
 from ntxengine.restore.targets import Destination, Kind, Request, check_outside, check_replaceable, check_room
@@ -36,6 +37,7 @@ class RestoredDisk:
 
     `target` is as it was named, or the path of a file in the directory; `path` is that of a file or a device.  `size`
     is that of the file, the device or the export, `bytes_allocated` the file's, None of anything else.
+    `bytes_written` differed from what was there, `bytes_left` did not; None where that was not looked at.
     `is_checked`: each block was compared when it was written; `is_verified`: and what was read back, too.
     """
 
@@ -46,6 +48,8 @@ class RestoredDisk:
     path: Path | None
     size: int
     bytes_allocated: int | None
+    bytes_written: int | None
+    bytes_left: int | None
     is_checked: bool
     is_verified: bool
     seconds: float
@@ -94,11 +98,11 @@ async def restore(
     """
     options = options or RestoreOptions()
     began_s = time.monotonic()
-    emit = Emitter(on_event)
+    request = Request(None if directory is None else Path(directory).absolute(), disks, targets or {})
     async with reading([point], checked=options.check):
         point = await repository.read_point(point.path, checked=options.check)  # whatever the catalog remembers
-        request = Request(None if directory is None else Path(directory).absolute(), disks, targets or {})
         places = await plan(repository, point, request, options)
+        emit = Emitter(on_event)
         with _kept_by_us(request.directory), emit.first():
             marks = await repository.marks(point, [each.disk for each in places])
             await _warn_of_distrust(repository, point, marks, emit)
@@ -216,15 +220,19 @@ class _Restore:
             self._copying,
             tell=lambda text: self._emit(Warned(text=text, **subject)),
         )
-        self._emit(StageBegan(stage=Stage.RESTORE, **subject))
-        await write_disk(work, ProgressAdapter(self._emit, Stage.RESTORE, subject))
-        if work.path is not None:
-            await to_thread_joined(durable.sync, work.path)
+
+        def progress_of(stage: Stage) -> OnProgress:
+            self._emit(StageBegan(stage=stage, **subject))
+            return ProgressAdapter(self._emit, stage, subject)
+
+        written = await write_disk(work, progress_of)
+        if place.kind == "file":
+            await to_thread_joined(durable.sync, work.path or place.file)
         if self._options.verify:
-            self._emit(StageBegan(stage=Stage.VERIFY, **subject))
-            await read_back(work, ProgressAdapter(self._emit, Stage.VERIFY, subject))
+            await read_back(work, progress_of(Stage.VERIFY))
         self._emit(DiskDone(**subject))
-        status = None if work.path is None else work.path.stat()
+        status = (work.path or place.file).stat() if place.kind == "file" else None
+        bytes_written = written.bytes_written
         return RestoredDisk(
             disk=place.disk,
             target=place.text,
@@ -233,6 +241,8 @@ class _Restore:
             path=place.path,
             size=place.room if status is None else status.st_size,
             bytes_allocated=None if status is None else status.st_blocks * 512,
+            bytes_written=bytes_written,
+            bytes_left=None if bytes_written is None else place.disk.size - bytes_written,
             is_checked=self._options.check,
             is_verified=self._options.verify,
             seconds=time.monotonic() - began_s,
@@ -275,7 +285,7 @@ class _Restore:
 
     def _publish(self) -> None:
         for final, unfinished in self._unfinished.items():
-            if self._options.overwrite:
+            if self._options.may_replace:
                 durable.replace(unfinished, final)
             else:
                 durable.rename(unfinished, final)
