@@ -51,7 +51,7 @@ PYTHON_LAYERS = {
     },
     "retention": {"repository", "errors", "units"},
     "probe": {"prism", "attach", "images", "concurrency", "errors", "files", "ids", "units"},
-    "restore": {"repository", "images", "_core", "dataplane", "concurrency", "errors", "events", "files"},
+    "restore": {"repository", "images", "_core", "dataplane", "concurrency", "errors", "events", "files", "units"},
     "copying": {"images", "_core", "dataplane", "concurrency", "errors", "files", "units"},
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"concurrency", "errors", "units", "ids"},

@@ -31,7 +31,7 @@ from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.points import find_point, require_whole
 from ntxengine.cli.restore_plan import RestorePlan, plan_restore, show_plan
 from ntxengine.cli.restored import COLUMNS as COLUMNS
-from ntxengine.cli.restored import show_restored
+from ntxengine.cli.restored import raise_if_lossy, show_restored
 from ntxengine.cli.run import run
 from ntxengine.dataplane.options import FLUSH_TIMEOUT_S
 from ntxengine.dataplane.security import ConnectionOptions
@@ -84,6 +84,7 @@ class Asked:
 @click.option("--target-is-zero", is_flag=True, help="Devices and servers read as zero: zeros need not be written.")
 @click.option("--verify", is_flag=True, help="Read what was restored back, too, and compare it with the digests.")
 @click.option("--no-check", is_flag=True, help="Write what is there, compared with nothing: to save what can be saved.")
+@click.option("--keep-going", is_flag=True, help="Write all that is good of a damaged point, and list what is not.")
 @parallel_option
 @bandwidth_option
 @retry_for_option
@@ -105,6 +106,7 @@ def restore_command(
     target_is_zero: bool,
     verify: bool,
     no_check: bool,
+    keep_going: bool,
     parallel: int,
     bandwidth: Timetable | None,
     retry_for_s: float,
@@ -134,10 +136,15 @@ def restore_command(
       ntx restore db01 --from /backups --to scsi.0=/dev/sdb --to scsi.1=nbd://host/data --overwrite
       ntx restore db01 ./db01 --from /backups --to scsi.0=/images/db01.qcow2
       ntx restore db01 --from /backups --to scsi.0=/dev/sdb --in-place
+      ntx restore 20261123T041500Z-8f3a2c ./db01 --from /backups --keep-going
     """
     for option, is_given in (("--no-check", no_check), ("--target-is-zero", target_is_zero)):
         if in_place and is_given:
             raise click.UsageError(f"--in-place and {option} contradict each other")
+    if keep_going and no_check:
+        raise click.UsageError(
+            "--keep-going and --no-check contradict each other: what is not good is found by a check"
+        )
     if verify and no_check:
         raise click.UsageError("--verify and --no-check contradict each other")
     if directory is None and not to:
@@ -153,6 +160,7 @@ def restore_command(
         target_is_zero=target_is_zero,
         verify=verify,
         check=not no_check,
+        keep_going=keep_going,
         parallel=parallel,
         bandwidth=bandwidth or 0,
         retry_for_s=retry_for_s,
@@ -167,6 +175,7 @@ def restore_command(
     if no_check:
         screen.warning("nothing was compared with the digests of the capture (--no-check): the disks may hold anything")
     show_restored(report, screen.after_work())
+    raise_if_lossy(report)
     if report.config_problem:
         raise SomeFailed(f"the disks are restored, the VM's configuration is not: {report.config_problem}")
 
@@ -175,7 +184,7 @@ def restore_command(
 async def _chosen(path: Path, asked: Asked, screen: Screen) -> AsyncIterator[tuple[Repository, Point, Request]]:
     """Give the point to restore, which stays meanwhile; whole as far as names and headers tell, unless unchecked."""
     repository = await Repository.open(path)
-    is_checked = asked.options.check
+    is_checked = asked.options.is_strict
     found = await find_point(repository, asked.point_id, screen, checked=is_checked)
     async with reading([found], checked=is_checked):
         point = await repository.read_point(found.path, checked=is_checked)

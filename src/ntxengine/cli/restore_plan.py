@@ -38,7 +38,7 @@ class RestorePlan:
 async def plan_restore(repository: Repository, point: Point, request: Request, options: RestoreOptions) -> RestorePlan:
     """Find out what a restore would do.  Errors: as restore."""
     places = await plan(repository, point, request, dataclasses.replace(options, overwrite=True))
-    needed = await _needed(repository, point, places) if options.check else None
+    needed = await _needed(repository, point, places) if options.is_strict else None
     marks = await repository.marks(point, [each.disk for each in places])
     return RestorePlan(point, marks, places, needed, await _refused(point, request, options))
 

@@ -15,14 +15,15 @@ from pathlib import Path
 from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import copy as dataplane
+from ntxengine.dataplane.blocks import untouched
 from ntxengine.dataplane.copy import Checkpoints, OnProgress
 from ntxengine.dataplane.differing import require_same
-from ntxengine.dataplane.extents import Extents, clipped
+from ntxengine.dataplane.extents import ExtentFile, Extents, clipped
 from ntxengine.dataplane.location import Location
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.mapping import map_device
 from ntxengine.dataplane.open import open_source
-from ntxengine.errors import ChecksumMismatch
+from ntxengine.errors import ChecksumMismatch, OptionsError, RepositoryError
 from ntxengine.events import Stage
 from ntxengine.images.create import NewImage, create_image, make_image
 from ntxengine.images.open import open_image
@@ -40,6 +41,8 @@ from ntxengine.restore.disk_work import (
     writing_in_place,
 )
 from ntxengine.restore.in_place import InPlace
+from ntxengine.restore.losses import Losses, losses_of, without
+from ntxengine.restore.salvage import Windows, extents_of, rescuing
 
 ProgressOf = Callable[[Stage], OnProgress]
 """Announces that a stage of the disk begins, and gives whom to tell how far it is."""
@@ -47,9 +50,16 @@ ProgressOf = Callable[[Stage], OnProgress]
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a disk.  `bytes_written` is None where all of it was."""
+    """What became of a disk.  `bytes_written` is None where all of it was.
+
+    `losses` are known where they end nothing; the caller closes them.  `problem` is why nothing of it was compared, and
+    what else is damaged.
+    """
 
     bytes_written: int | None = None
+    losses: Losses | None = None
+    problem: str = ""
+    is_checked: bool = True
 
 
 async def write_disk(work: DiskWork, progress_of: ProgressOf) -> Written:
@@ -59,27 +69,84 @@ async def write_disk(work: DiskWork, progress_of: ProgressOf) -> Written:
     Errors: RepositoryError (an image or the manifest is damaged), ChecksumMismatch, SourceError (it cannot be read),
             TargetError (file system full), TransferTimeout, ToolError.  What is in the place is worthless then.
     """
+    if work.options.keep_going:
+        return await _rescue(work, progress_of)
     chain = await work.repository.images(work.point, work.disk, chains=Chains(checked=work.options.check))
     with ExitStack() as stack:
         stored = stack.enter_context(await stored_manifest(work)) if work.options.check else None
         found = stack.enter_context(temporary_manifest(work))
         if work.options.in_place and stored is not None:
-            differing = stack.enter_context(closing(InPlace(work, stored, found)))
+            there = stack.enter_context(closing(InPlace(work, stored, found)))
             if work.disk.size:
-                await differing.run(chain, progress_of)
-            await to_thread_joined(_require_same, work, stored, found, differing.differing.windows())
-            return Written(differing.bytes_written)
-        on_progress = progress_of(Stage.RESTORE)
-        if work.path is not None:
-            await _make(work, work.path, chain, found, on_progress)
-        elif work.disk.size:
-            await _write_over(work, chain, found, on_progress)
+                await there.run(chain, progress_of)
+            await to_thread_joined(_require_same, work, stored, found, there.differing.windows())
+            return Written(there.bytes_written)
+        await _write_all(work, chain, found, progress_of(Stage.RESTORE))
         if stored is not None:
             await to_thread_joined(_require_same, work, stored, found)
-    return Written()
+    return Written(is_checked=stored is not None)
 
 
-async def _make(work: DiskWork, path: Path, chain: tuple[Path, ...], found: Manifest, on_progress: OnProgress) -> None:
+async def _rescue(work: DiskWork, progress_of: ProgressOf) -> Written:
+    """Write what is good of a disk.  Errors: as write_disk, of what leaves nothing to be written."""
+    chain, problem = await _images(work)
+    with ExitStack() as stack:
+        stored: Manifest | None = None
+        try:
+            stored = stack.enter_context(await work.repository.manifest(work.point, work.disk))
+        except (RepositoryError, OptionsError) as exc:
+            problem = f"nothing of it could be compared: {exc}"
+        found = stack.enter_context(temporary_manifest(work))
+        if work.options.in_place:
+            if stored is None:
+                raise RepositoryError(f"{work}: {problem}: what differs is found by that")
+            there = stack.enter_context(closing(InPlace(work, stored, found)))
+            if work.disk.size:
+                await there.run(chain, progress_of)
+            touched = there.differing.windows()
+            losses = await to_thread_joined(losses_of, stored, found, there.unreadable, touched, work.disk.size)
+            return Written(there.bytes_written, losses, problem)
+        on_progress = progress_of(Stage.RESTORE)
+
+        async def attempt(unreadable: ExtentFile) -> None:
+            await to_thread_joined(found.forget, 0)
+            cut = lambda: without(windows(), unreadable.windows(), zeroed=True)  # noqa: E731
+            await _write_all(work, chain, found, on_progress, cut)
+
+        def windows() -> Iterable[Extents]:
+            return extents_of(stored, work.disk.size)
+
+        unreadable = stack.enter_context(await rescuing(work, chain, windows, attempt))
+        losses = await to_thread_joined(losses_of, stored, found, unreadable, None, work.disk.size)
+    return Written(losses=losses, problem=problem, is_checked=stored is not None)
+
+
+async def _images(work: DiskWork) -> tuple[tuple[Path, ...], str]:
+    """Return the images of a disk, and what is damaged of that which tells of them."""
+    try:
+        return await work.repository.images(work.point, work.disk, chains=Chains()), ""
+    except RepositoryError as exc:
+        # Whether they are the right ones is told by the digests of what is in them.
+        return await work.repository.images(work.point, work.disk, chains=Chains(checked=False)), str(exc)
+
+
+async def _write_all(
+    work: DiskWork, chain: tuple[Path, ...], found: Manifest, on_progress: OnProgress, windows: Windows | None = None
+) -> None:
+    if work.path is not None:
+        await _make(work, work.path, chain, found, on_progress, windows)
+    elif work.disk.size:
+        await _write_over(work, chain, found, on_progress, windows)
+
+
+async def _make(
+    work: DiskWork,
+    path: Path,
+    chain: tuple[Path, ...],
+    found: Manifest,
+    on_progress: OnProgress,
+    windows: Windows | None,
+) -> None:
     new = NewImage(path, work.disk.size, options=work.options.image)
     writer = new.options.format if work.destination.format == "qcow2" else "raw"
     if not work.disk.size:
@@ -87,11 +154,13 @@ async def _make(work: DiskWork, path: Path, chain: tuple[Path, ...], found: Mani
         return
     async with reading_images(work, chain) as source, create_image(new, writer, work.copying) as image:
         with naming(work, image.device.name):
-            await _copy(work, source, image.device, found, on_progress, is_zero=True)
+            await _copy(work, source, image.device, found, on_progress, windows, is_zero=True)
             await image.finish()
 
 
-async def _write_over(work: DiskWork, chain: tuple[Path, ...], found: Manifest, on_progress: OnProgress) -> None:
+async def _write_over(
+    work: DiskWork, chain: tuple[Path, ...], found: Manifest, on_progress: OnProgress, windows: Windows | None
+) -> None:
     checkpoints = Checkpoints()
 
     async def once() -> None:
@@ -102,6 +171,7 @@ async def _write_over(work: DiskWork, chain: tuple[Path, ...], found: Manifest, 
                 target,
                 found,
                 on_progress,
+                windows,
                 is_zero=work.options.target_is_zero,
                 checkpoints=checkpoints if work.is_retried else None,
             )
@@ -115,16 +185,21 @@ async def _copy(
     target: Device,
     found: Manifest,
     on_progress: OnProgress,
+    windows: Windows | None,
     *,
     is_zero: bool,
     checkpoints: Checkpoints | None = None,
 ) -> None:
+    """Copy all of a disk: what its images say is data, or what `windows` say."""
     size = work.disk.size
-    with await map_device(source, timeout_s=work.copying.timeout_s) as places:
+    with ExitStack() as stack:
+        if windows is None:
+            places = stack.enter_context(await map_device(source, timeout_s=work.copying.timeout_s))
+            windows = places.windows
         await dataplane.copy(
             source,
             target,
-            (clipped(window, size) for window in places.windows()),
+            (clipped(window, size) for window in windows()),
             options=dataclasses.replace(work.copying, target_is_zero=is_zero),
             manifest=found,
             bytes_expected=size,
@@ -133,12 +208,16 @@ async def _copy(
         )
 
 
-async def read_back(work: DiskWork, on_progress: OnProgress) -> None:
-    """Read what was written, and compare it with the digests of the capture.
+async def read_back(work: DiskWork, on_progress: OnProgress, losses: Losses | None = None) -> None:
+    """Read what was written, and compare it with the digests of the capture: all but `losses`.
 
     Errors: ChecksumMismatch; else as write_disk.
     """
     checkpoints = Checkpoints()
+
+    def good() -> Iterable[Extents]:
+        return [] if losses is None else untouched(losses.windows(), size=work.disk.size)
+
     with await stored_manifest(work) as stored, temporary_manifest(work) as found:
 
         async def once() -> None:
@@ -146,6 +225,7 @@ async def read_back(work: DiskWork, on_progress: OnProgress) -> None:
                 await dataplane.verify(
                     device,
                     stored,
+                    extents=good if losses is not None and losses.count else None,
                     trusts_zeros=work.destination.format == "qcow2",
                     options=work.copying,
                     checkpoints=checkpoints if work.is_retried else None,

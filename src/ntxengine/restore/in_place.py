@@ -27,6 +27,8 @@ from ntxengine.restore.disk_work import (
     temporary_manifest,
     writing_in_place,
 )
+from ntxengine.restore.losses import without
+from ntxengine.restore.salvage import rescuing
 
 
 @dataclass
@@ -51,27 +53,31 @@ class TwoPasses:
 class InPlace:
     """One disk, whose place is compared with `stored`, and then written where it differs.
 
-    `found` gets the digests of what is written.  `differing` is what that was; closed by close().
+    With keep_going what cannot be read is left as it is, and is in `unreadable` then.  `found` gets the digests of what
+    is written.  `differing` is what that was; closed by close().
     """
 
     def __init__(self, work: DiskWork, stored: Manifest, found: Manifest) -> None:
         self.differing = ExtentFile()
+        self.unreadable = ExtentFile()
         self._work = work
         self._stored = stored
         self._found = found
         self._there = temporary_manifest(work)
         self._passes = TwoPasses(Checkpoints(), Checkpoints())
         self._is_compared = False
+        self._unreadable_now = self.unreadable
 
     @property
     def bytes_written(self) -> int:
-        """What differed."""
-        return self.differing.bytes_data + self.differing.bytes_zero
+        """What differed, and could be read."""
+        return self.differing.bytes_data + self.differing.bytes_zero - self.unreadable.bytes_data
 
     def close(self) -> None:
         """Close the temporary files."""
         self._there.close()
         self.differing.close()
+        self.unreadable.close()
 
     async def run(self, chain: tuple[Path, ...], progress_of: Callable[[Stage], OnProgress]) -> None:
         """Compare and write.  The place is open all the time, so that a device stays ours.
@@ -93,7 +99,18 @@ class InPlace:
                     async with reading_images(self._work, chain) as source:
                         await self._write(source, target, on_written)
 
-        await going_on(self._work, once, self._passes)
+        async def attempt(unreadable: ExtentFile) -> None:
+            self._unreadable_now = unreadable
+            self._passes.writing = Checkpoints()
+            await to_thread_joined(self._found.forget, 0)
+            await going_on(self._work, once, self._passes)
+
+        if not self._work.options.keep_going:
+            await going_on(self._work, once, self._passes)
+            return
+        unreadable = await rescuing(self._work, chain, self.differing.windows, attempt)
+        self.unreadable.close()
+        self.unreadable = unreadable
 
     async def _compare(self, target: Device, on_progress: OnProgress) -> None:
         checkpoints = self._passes.comparing if self._work.is_retried else None
@@ -112,7 +129,7 @@ class InPlace:
         self.differing.flush()
 
     def _windows(self) -> Iterable[Extents]:
-        return self.differing.windows()
+        return without(self.differing.windows(), self._unreadable_now.windows(), zeroed=False)
 
     async def _write(self, source: Device, target: Device, on_progress: OnProgress) -> None:
         await dataplane.copy(

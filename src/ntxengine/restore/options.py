@@ -29,6 +29,8 @@ class RestoreOptions:
     `in_place`: read what is there, and write only the blocks that differ from the point; of files, too, which are not
     made then.
 
+    `keep_going`: write all that is good, and report what is not.
+
     Of devices and servers: `target_is_zero`: they read as zero, zeros need not be written.  `connection`: how to reach
     servers; `retry_for_s`: for how long to try again after a lost connection, as Patience has it.
     """
@@ -36,6 +38,7 @@ class RestoreOptions:
     format: RestoreFormat | None = None
     overwrite: bool = False
     in_place: bool = False
+    keep_going: bool = False
     verify: bool = False
     check: bool = True
     parallel: int = 4
@@ -53,6 +56,10 @@ class RestoreOptions:
             self.check_image(has_image=False)
         if self.verify and not self.check:
             raise OptionsError("reading back to verify, and comparing nothing: the two contradict each other")
+        if self.keep_going and not self.check:
+            raise OptionsError(
+                "going on where something is damaged, and comparing nothing: the two contradict each other"
+            )
         if self.in_place:
             self._check_in_place()
         if self.parallel < 1:
@@ -71,6 +78,11 @@ class RestoreOptions:
         ):
             if is_against:
                 raise OptionsError(f"restoring in place, and {what}")
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether the point has to be whole, and what tells of it is what was written."""
+        return self.check and not self.keep_going
 
     @property
     def may_replace(self) -> bool:

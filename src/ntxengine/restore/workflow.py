@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +19,15 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.copy import CopyOptions, OnProgress
-from ntxengine.errors import RepositoryError
+from ntxengine.errors import RepositoryError, SourceError, ToolError
 from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, Warned, log_event
 from ntxengine.files import durable
 from ntxengine.files import unfinished as unfinished_file
 from ntxengine.repository import VM_FILE, Marks, Point, PointDisk, Repository, reading
-from ntxengine.restore.disk import read_back, write_disk
+from ntxengine.restore.disk import Written, read_back, write_disk
 from ntxengine.restore.disk_work import DiskWork
 from ntxengine.restore.folder import make_folder, only_us
+from ntxengine.restore.losses import BadRange
 from ntxengine.restore.options import RestoreFormat, RestoreOptions
 from ntxengine.restore.targets import Destination, Kind, Request, check_outside, check_replaceable, check_room
 
@@ -39,6 +40,8 @@ class RestoredDisk:
     is that of the file, the device or the export, `bytes_allocated` the file's, None of anything else.
     `bytes_written` differed from what was there, `bytes_left` did not; None where that was not looked at.
     `is_checked`: each block was compared when it was written; `is_verified`: and what was read back, too.
+    With keep_going: `problem` is why nothing of it could be compared, or what of the point is damaged that tells of it;
+    `bad_ranges` are the first of `bad_ranges_total` that are not what was captured, `bad_bytes` all of them together.
     """
 
     disk: PointDisk
@@ -53,6 +56,24 @@ class RestoredDisk:
     is_checked: bool
     is_verified: bool
     seconds: float
+    problem: str = ""
+    bad_ranges: tuple[BadRange, ...] = ()
+    bad_ranges_total: int = 0
+    bad_bytes: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is what was captured, as far as that was to be found out."""
+        return not self.problem and not self.bad_ranges_total
+
+
+@dataclass(frozen=True)
+class FailedDisk:
+    """A disk of which nothing could be restored, with keep_going."""
+
+    disk: PointDisk
+    target: str
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -61,17 +82,25 @@ class RestoreReport:
     nobody asked for.
 
     `format` is that of files in the directory.  `config` is None where it was not restored: for a point without one,
-    without a directory, and if it is damaged: `config_problem` says so then.
+    without a directory, and if it is damaged: `config_problem` says so then.  With keep_going `problem` is what is
+    damaged of the record of the point, and `failed` are disks of which nothing could be read.
     """
 
     point: Point
     format: RestoreFormat
     disks: tuple[RestoredDisk, ...]
+    failed: tuple[FailedDisk, ...]
+    problem: str
     left_out: tuple[PointDisk, ...]
     config: Path | None
     config_problem: str
     seconds: float
     marks: Marks
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that was asked for is there, and what was captured."""
+        return not self.failed and not self.problem and all(disk.is_whole for disk in self.disks)
 
 
 async def restore(
@@ -99,14 +128,26 @@ async def restore(
     options = options or RestoreOptions()
     began_s = time.monotonic()
     request = Request(None if directory is None else Path(directory).absolute(), disks, targets or {})
-    async with reading([point], checked=options.check):
-        point = await repository.read_point(point.path, checked=options.check)  # whatever the catalog remembers
+    async with reading([point], checked=options.is_strict):
+        point, problem = await _read_point(repository, point, options)
         places = await plan(repository, point, request, options)
         emit = Emitter(on_event)
         with _kept_by_us(request.directory), emit.first():
             marks = await repository.marks(point, [each.disk for each in places])
             await _warn_of_distrust(repository, point, marks, emit)
-            return await _Restore(repository, point, request.directory, options, emit, began_s).run(places, marks)
+            return await _Restore(repository, point, request.directory, options, emit, began_s, problem).run(
+                places, marks
+            )
+
+
+async def _read_point(repository: Repository, point: Point, options: RestoreOptions) -> tuple[Point, str]:
+    """Return the point, whatever the catalog remembers, and what is damaged of its record where that ends nothing."""
+    try:
+        return await repository.read_point(point.path, checked=options.check), ""
+    except RepositoryError as exc:
+        if not options.keep_going:
+            raise
+        return await repository.read_point(point.path, checked=False), str(exc)
 
 
 async def plan(repository: Repository, point: Point, request: Request, options: RestoreOptions) -> list[Destination]:
@@ -167,6 +208,7 @@ class _Restore:
         options: RestoreOptions,
         emit: Emitter,
         began_s: float,
+        problem: str,
     ) -> None:
         self._repository = repository
         self._point = point
@@ -174,6 +216,7 @@ class _Restore:
         self._options = options
         self._emit = emit
         self._began_s = began_s
+        self._problem = problem
         self._copying = CopyOptions()
         self._held = ExitStack()
         self._unfinished: dict[Path, Path] = {}
@@ -187,7 +230,8 @@ class _Restore:
         self._copying = self._limits(len(places))
         with self._held:
             try:
-                restored = tuple(await map_limited(places, self._restore_disk, at_once=self._options.parallel))
+                done = await map_limited(places, self._restore_or_fail, at_once=self._options.parallel)
+                _require_some(done)
                 if config is not None and config_path is not None and not keeps_config:
                     durable.write_file(self._begin(config_path), config)
                 self._restrict()
@@ -200,13 +244,28 @@ class _Restore:
         return RestoreReport(
             point=self._point,
             format=self._options.format or "raw",
-            disks=restored,
+            disks=tuple(each for each in done if isinstance(each, RestoredDisk)),
+            failed=tuple(each for each in done if isinstance(each, FailedDisk)),
+            problem=self._problem,
             left_out=tuple(disk for disk in self._point.disks if disk.disk_id not in wanted),
             config=config_path,
             config_problem=config_problem,
             seconds=time.monotonic() - self._began_s,
             marks=marks,
         )
+
+    async def _restore_or_fail(self, place: Destination) -> RestoredDisk | FailedDisk:
+        """Restore a disk; with keep_going one that cannot be read at all does not keep the others from it."""
+        try:
+            return await self._restore_disk(place)
+        except (RepositoryError, SourceError, ToolError) as error:
+            if not self._options.keep_going:
+                raise
+            if place.is_made and (unfinished := self._unfinished.pop(place.file, None)):
+                with suppress(FileNotFoundError):
+                    unfinished_file.remove(unfinished)
+            self._emit(DiskDone(problem=str(error), **self._subject(place.disk)))
+            return FailedDisk(place.disk, place.text, str(error))
 
     async def _restore_disk(self, place: Destination) -> RestoredDisk:
         began_s = time.monotonic()
@@ -226,11 +285,18 @@ class _Restore:
             return ProgressAdapter(self._emit, stage, subject)
 
         written = await write_disk(work, progress_of)
-        if place.kind == "file":
-            await to_thread_joined(durable.sync, work.path or place.file)
-        if self._options.verify:
-            await read_back(work, progress_of(Stage.VERIFY))
-        self._emit(DiskDone(**subject))
+        with written.losses or nullcontext():
+            if place.kind == "file":
+                await to_thread_joined(durable.sync, work.path or place.file)
+            is_verified = self._options.verify and written.is_checked
+            if is_verified:
+                await read_back(work, progress_of(Stage.VERIFY), written.losses)
+            restored = self._restored(work, written, is_verified=is_verified, began_s=began_s)
+        self._emit(DiskDone(problem=restored.problem, **subject))
+        return restored
+
+    def _restored(self, work: DiskWork, written: Written, *, is_verified: bool, began_s: float) -> RestoredDisk:
+        place, losses = work.destination, written.losses
         status = (work.path or place.file).stat() if place.kind == "file" else None
         bytes_written = written.bytes_written
         return RestoredDisk(
@@ -243,9 +309,13 @@ class _Restore:
             bytes_allocated=None if status is None else status.st_blocks * 512,
             bytes_written=bytes_written,
             bytes_left=None if bytes_written is None else place.disk.size - bytes_written,
-            is_checked=self._options.check,
-            is_verified=self._options.verify,
+            is_checked=written.is_checked,
+            is_verified=is_verified,
             seconds=time.monotonic() - began_s,
+            problem=written.problem,
+            bad_ranges=() if losses is None else tuple(losses.ranges),
+            bad_ranges_total=0 if losses is None else losses.count,
+            bad_bytes=0 if losses is None else losses.bytes,
         )
 
     def _limits(self, disks: int) -> CopyOptions:
@@ -312,3 +382,11 @@ def _holds(path: Path, contents: bytes) -> bool:
     with suppress(RepositoryError):
         return durable.read_file(path, limit=len(contents)) == contents
     return False
+
+
+def _require_some(done: Sequence[RestoredDisk | FailedDisk]) -> None:
+    """Raise if of all disks nothing could be read.  Errors: RepositoryError."""
+    failed = [each for each in done if isinstance(each, FailedDisk)]
+    if failed and len(failed) == len(done):
+        more = f"; and so it is with {len(failed) - 1} more" if len(failed) > 1 else ""
+        raise RepositoryError(f"{failed[0].problem}{more}")
