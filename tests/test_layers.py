@@ -49,6 +49,7 @@ PYTHON_LAYERS = {
     "prune": {
         "rebase", "repository", "images", "dataplane", "concurrency", "errors", "events", "files", "units",
     },
+    "sync": {"rebase", "repository", "dataplane", "concurrency", "errors", "events", "files"},
     "retention": {"repository", "errors", "units"},
     "probe": {"prism", "attach", "images", "concurrency", "errors", "files", "ids", "units"},
     "restore": {"repository", "images", "_core", "dataplane", "concurrency", "errors", "events", "files", "units"},
@@ -69,9 +70,9 @@ PYTHON_LAYERS = {
     "demo": {"errors", "units"},
     "bench": {"images", "dataplane", "tunnel", "concurrency", "errors", "units"},
     "cli": {
-        "api", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep", "probe", "prism",
-        "attach", "repository", "sim", "demo", "bench", "images", "_core", "dataplane", "tunnel", "concurrency",
-        "errors", "events", "files", "ids", "machine", "units",
+        "api", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep", "sync", "probe",
+        "prism", "attach", "repository", "sim", "demo", "bench", "images", "_core", "dataplane", "tunnel",
+        "concurrency", "errors", "events", "files", "ids", "machine", "units",
     },
 }  # fmt: skip
 
@@ -116,7 +117,7 @@ FACADES = {
         **{layer: {"cluster", "models"} for layer in ("changes", "sweep")},
     },
     "ntxengine.repository": dict.fromkeys(
-        ("capture", "sweep", "verify", "restore", "retention", "prune", "api", "__init__", "cli"),
+        ("capture", "sweep", "sync", "verify", "restore", "retention", "rebase", "prune", "api", "__init__", "cli"),
         public_names("repository"),
     ),
     # Use cases ask for an image to read or to write, and do not know what is behind it.
@@ -127,7 +128,7 @@ FACADES = {
         "verify": {"open"},
         "probe": {"qemu_img"},
         "prune": {"create", "header", "open"},
-        "rebase": {"choice", "create", "header", "open"},
+        "rebase": {"choice", "create", "header", "open", "writer"},
         "repository": {"create", "header", "qemu_img", "qemu_nbd", "rebase", "served"},
         "copying": {"choice", "endpoints", "targets"},
         "api": {"choice", "endpoints"},

@@ -87,6 +87,9 @@ class Documents:
         self.run("forget", "--all", "--keep-last", "1", "--dry-run")
         self.run("forget", first)
         self.run("points", "--forgotten")
+        self.run("prune", "demo", "--dry-run")
+        self.run("sync", "copied")
+        self.run("sync", "copied", "--dry-run")
         self.run("forget", "--undo", first)
         self.run("hold", "demo", "--release")
 

@@ -137,8 +137,8 @@ def check_everything(
 ) -> None:
     """Check each disk of each point that there is: to us, to qemu, and to `qemu-img check`.
 
-    `by_us`: what it reads as to us alone, which is quick.  `is_over`: each image records the one below that its point says; before that it may record the one that held the
-    same before a merge.
+    `by_us`: what it reads as to us alone, which is quick.  `is_over`: each image records the one below that its point
+    says; before that it may record the one that held the same before a merge.
     """
     there = history.store.points(VM, with_forgotten=with_forgotten)
     assert history.store.damaged() == []

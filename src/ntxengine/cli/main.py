@@ -43,6 +43,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "forget": Entry("forget", "Forget points that no rule keeps, or that are named."),
         "tag": Entry("tag", "Give a point tags that rules can keep it by."),
         "hold": Entry("tag", "Hold a point, which nothing forgets or removes then."),
+        "prune": Entry("prune", "Give back the space of points that are forgotten."),
+        "sync": Entry("sync", "Write the points that another repository lacks into it."),
         "repository": Entry("repository", "Take care of a repository: adopt a copy."),
         "sweep": Entry("sweep", "Remove what a killed capture left behind."),
     },

@@ -1,6 +1,7 @@
 """Rebasing: a disk of a point in a new image, on top of another point than before, or of none.
 
 disk.py       what of the disk that image has to hold, written and compared
+progress.py   how far that got, for the next try
 proof.py      the new image, read back
 """
 

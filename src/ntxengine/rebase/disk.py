@@ -26,6 +26,7 @@ from ntxengine.images.choice import OWN, ImageOptions
 from ntxengine.images.create import WRITERS, NewImage, create_image, make_image
 from ntxengine.images.header import is_compressed
 from ntxengine.images.open import open_with_clusters
+from ntxengine.rebase.progress import WriteProgress
 
 FORMAT = "qcow2"
 WRITER = WRITERS[FORMAT].version
@@ -38,7 +39,8 @@ class Rebased:
 
     `name` is what an error calls the disk.  `chain` are its images, nearest first, and `stored` is its manifest.
     `before` is that of the disk below, None for none.  `taken`: so many images of the chain are on top of the disk
-    below; None: it is no part of the chain, and the digests alone say what differs.
+    below; None: it is no part of the chain, and the digests alone say what differs.  `journal`: where it is kept how
+    far this got, for the next try; what that goes on with is not compared again while it is written, but read back.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Rebased:
     before: Manifest | None
     taken: int | None
     new: NewImage
+    journal: Path | None = None
 
 
 async def rebase_disk(what: Rebased, *, options: CopyOptions, on_progress: OnProgress) -> None:
@@ -76,7 +79,14 @@ async def _write(what: Rebased, new: NewImage, options: CopyOptions, on_progress
         )
         own = _own(opened.clusters, what.taken, size)
         await to_thread_joined(_collect, moved, own, before, stored)
-        image = await stack.enter_async_context(create_image(new, FORMAT, options))
+        progress = None
+        if what.journal is not None:
+            identity = {"disk": stored.disk_digest, "below": before.disk_digest, "name": new.backing}
+            progress = await to_thread_joined(WriteProgress, what.journal, identity, new)
+        written = 0 if progress is None else progress.stored_to
+        image = await stack.enter_async_context(
+            create_image(new, FORMAT, options) if progress is None else progress.open(FORMAT, options)
+        )
         await dataplane.copy(
             opened.device,
             image.device,
@@ -84,9 +94,10 @@ async def _write(what: Rebased, new: NewImage, options: CopyOptions, on_progress
             options=dataclasses.replace(options, target_is_zero=not new.backing),
             manifest=found,
             bytes_expected=moved.bytes_data,
+            checkpoints=None if progress is None else progress.checkpoints,
             on_progress=on_progress,
         )
-        await to_thread_joined(require_same, stored, found, moved.windows(), what.name)
+        await to_thread_joined(require_same, stored, found, beginning_at(written, moved.windows()), what.name)
         await image.finish()
 
 

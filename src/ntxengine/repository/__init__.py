@@ -50,7 +50,7 @@ from ntxengine.repository.stored import (
 )
 from ntxengine.repository.unfinished import ResumePaths
 from ntxengine.repository.unfinished_point import UnfinishedPoint
-from ntxengine.repository.upkeep import Upkeep, all_points
+from ntxengine.repository.upkeep import Upkeep, all_points, copy_marks
 from ntxengine.repository.vm_names import NamedVm
 
 __all__ = [
@@ -94,6 +94,7 @@ __all__ = [
     "backing_name",
     "changed_extents",
     "checked_tag",
+    "copy_marks",
     "hold_text",
     "is_point_id",
     "next_image_name",

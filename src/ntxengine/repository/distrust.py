@@ -40,6 +40,8 @@ _REMEDY = (
 _READ_AS_A_WHOLE: tuple[StoredTracking, ...] = ("digest-scan", "full")
 """How a disk is captured without believing what the cluster says of it."""
 
+_READ_AS_CHANGES: tuple[StoredTracking, ...] = ("v4-changed-regions", "v3-changed-regions")
+
 
 @dataclass(frozen=True)
 class Distrust:
@@ -120,11 +122,17 @@ def of_chain(newest: Point, finding: Distrust, *, was_zero: bool) -> list[Distru
         disk = point.find_disk(finding.disk_id)
         if disk is None or was_read_whole(point, disk):
             break
-        if disk.backing or was_zero:
+        if disk.backing or was_zero or _took_over_changes(point, disk):
             found.append(replace(finding, point_id=point.id))
         if not disk.backing:
             break
     return found
+
+
+def _took_over_changes(point: Point, disk: PointDisk) -> bool:
+    """Say of a disk that stands alone whether it was captured as changes, and points below were merged into it."""
+    report = point.report.disks.get(disk.disk_id)
+    return report is not None and report.tracking in _READ_AS_CHANGES
 
 
 def was_read_whole(point: Point, disk: PointDisk) -> bool:

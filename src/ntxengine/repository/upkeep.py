@@ -11,15 +11,17 @@ async with repository.lock(vm_id) as lock:
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.errors import RepositoryError
-from ntxengine.repository import removal, rewrite
+from ntxengine.repository import distrust, removal, rewrite
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point
 from ntxengine.repository.removal import Removal
 from ntxengine.repository.repository import Repository
+from ntxengine.repository.retention import PointRetention, Retention
 from ntxengine.repository.scan import scan
 
 
@@ -30,8 +32,26 @@ async def all_points(repository: Repository, vm_id: str) -> tuple[Point, ...]:
     """
     found = await to_thread_joined(scan, repository.path, {}, vm_id)
     for error in (*found.damaged.values(), *found.strange.values()):
-        raise RepositoryError(f"{error}; nothing of this VM is pruned, as nobody can tell what that is on top of")
+        raise RepositoryError(
+            f"{error}; nothing of this VM is pruned, or copied there, as nobody can tell what that is on top of"
+        )
     return tuple(found.points)
+
+
+async def copy_marks(here: Repository, there: Repository, lock: VmLock, copied: Collection[str]) -> None:
+    """Let another repository, whose VM is locked, know what audits found of points that it has, and of those that were
+    just copied, by their ids, which tags and holds they have.
+
+    Errors: RepositoryError (what is remembered cannot be read), TargetError; LockedError.
+    """
+    folder = there.check_lock(lock)
+    present = {point.id for point in await all_points(there, folder.name)}
+    marks = await to_thread_joined(distrust.read, here.path / folder.name)
+    await to_thread_joined(distrust.add, folder, [each for each in marks if each.point_id in present])
+    said = await here.retention(folder.name)
+    told = {each: replace(said.of(each), forgotten_at=None) for each in copied if each in present}
+    if any(each != PointRetention() for each in told.values()):
+        await there.change_retention(folder.name, lambda found: Retention({**found.points, **told}))
 
 
 class Upkeep:

@@ -1,0 +1,147 @@
+"""Syncing the VMs of a repository into another, one after another, oldest points first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.dataplane.bandwidth import Bandwidth, Rate
+from ntxengine.dataplane.buffers import split_buffers
+from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.errors import NtxError, OptionsError
+from ntxengine.events import Emitter, OnEvent, PointCommitted, log_event
+from ntxengine.repository import Point, Repository, VmLock, all_points, copy_marks, reading
+from ntxengine.sync.plan import missing, parent_of
+from ntxengine.sync.point import PointCopy
+
+
+@dataclass(frozen=True)
+class SyncOptions:
+    """How to sync.  `parallel`: disks of a point at a time.  `bandwidth`: as CopyOptions has it."""
+
+    parallel: int = 2
+    bandwidth: Rate | Bandwidth = 0
+
+    def __post_init__(self) -> None:
+        if self.parallel < 1:
+            raise OptionsError(f"parallel {self.parallel}: at least one disk at a time")
+        object.__setattr__(self, "bandwidth", CopyOptions(bandwidth=self.bandwidth).bandwidth)
+
+
+@dataclass(frozen=True)
+class SyncedPoint:
+    """A point that was copied, or would be.  `bytes_stored` are those of its images there.
+
+    `problem` says why it was not, "" if it was.
+    """
+
+    point: Point
+    bytes_stored: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class VmSynced:
+    """What became of the points of one VM: `present` of them were there already.  `problem`: none was looked at."""
+
+    vm_id: str
+    vm_name: str = ""
+    present: int = 0
+    points: tuple[SyncedPoint, ...] = ()
+    problem: str = ""
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that went wrong, one line each."""
+        return list(filter(None, [self.problem, *(each.problem for each in self.points)]))
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What became of the VMs, in the order in which they were named."""
+
+    vms: tuple[VmSynced, ...]
+    dry_run: bool
+    seconds: float
+
+
+async def sync(
+    here: Repository,
+    there: Repository,
+    vm_ids: Sequence[str],
+    *,
+    options: SyncOptions | None = None,
+    dry_run: bool = False,
+    on_event: OnEvent = log_event,
+) -> SyncReport:
+    """Write the points of these VMs that `there` lacks, with their tags, holds and what audits found.
+
+    Points that are forgotten here are not copied.  A point is compared with the digests of its capture while it is
+    read, and read back there.  Interrupted, the next sync goes on.
+    What goes wrong with one point does not keep the others from being copied: see the report.
+    Errors: OptionsError (both are one directory); what `on_event` raises.
+    """
+    options = options or SyncOptions()
+    began_s = time.monotonic()
+    if await to_thread_joined(here.path.samefile, there.path):
+        raise OptionsError(f"{there.path}: is the repository itself: name another one to copy to")
+    emit = Emitter(on_event)
+    with emit.first():
+        vms = [await _VmSync(here, there, vm_id, options, emit).run(dry_run=dry_run) for vm_id in vm_ids]
+    return SyncReport(tuple(vms), dry_run, time.monotonic() - began_s)
+
+
+class _VmSync:
+    """The steps for one VM, with what they share."""
+
+    def __init__(self, here: Repository, there: Repository, vm_id: str, options: SyncOptions, emit: Emitter) -> None:
+        self._here = here
+        self._there = there
+        self._vm_id = vm_id
+        self._options = options
+        self._emit = emit
+
+    async def run(self, *, dry_run: bool) -> VmSynced:
+        vm_id, name = self._vm_id, ""
+        try:
+            health = await self._here.health(vm_id, from_catalog=False)
+            name = health.points[-1].vm_name if health.points else ""
+            there = await all_points(self._there, vm_id)
+            lacking = missing(health.points, there)
+            present = len(health.points) - len(lacking)
+            problems = [str(error) for error in health.unreadable.values()]
+            if dry_run:
+                copied = [SyncedPoint(point) for point in lacking]
+            elif lacking or present:
+                async with self._there.lock(vm_id) as lock:
+                    copied = [await self._copy(lock, point) for point in lacking]
+                    await copy_marks(self._here, self._there, lock, [each.point.id for each in copied])
+            else:
+                copied = []
+            return VmSynced(vm_id, name, present, tuple(copied), "; ".join(problems))
+        except NtxError as exc:
+            self._emit.raise_failure()
+            return VmSynced(vm_id, name, problem=str(exc))
+
+    async def _copy(self, lock: VmLock, point: Point) -> SyncedPoint:
+        try:
+            async with reading([point]):
+                chain = (await self._here.chain(await self._here.read_point(point.path)))[::-1]
+                parent = parent_of(chain, await all_points(self._there, self._vm_id))
+                disks = max(1, min(self._options.parallel, len(point.disks)))
+                options = split_buffers(CopyOptions(bandwidth=self._options.bandwidth), disks)
+                copy = PointCopy(
+                    self._here, self._there, lock, chain, parent, options, self._options.parallel, self._emit
+                )
+                made = await copy.run()
+            self._emit(PointCommitted(vm_id=point.vm_id, vm_name=point.vm_name, point_id=point.id))
+            return SyncedPoint(point, await to_thread_joined(_bytes_stored, made))
+        except NtxError as exc:
+            self._emit.raise_failure()
+            return SyncedPoint(point, problem=f"point {point.id} is not copied: {exc}")
+
+
+def _bytes_stored(point: Point) -> int:
+    return sum(point.image_path(disk).stat().st_blocks * 512 for disk in point.disks)
