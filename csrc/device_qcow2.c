@@ -219,6 +219,8 @@ static void do_write(struct qcow2 *q, struct ntx_io *io)
     struct pending *pending = q->free;
     bool is_aligned = ((uintptr_t)io->data & (DIRECT_UNIT - 1)) == 0;
 
+    if (q->ring != NULL)
+        ntx_qcow2_image_make_room(q->image, host, host + ntx_round_up(io->length, NTX_QCOW2_CLUSTER));
     if (q->ring == NULL || pending == NULL || whole == 0 || !is_aligned ||
         ntx_ring_write(q->ring, q->direct_fd, io->data, whole, host, pending) < 0) {
         write_blocking(q, io, host, 0);

@@ -1,6 +1,6 @@
 /* qcow2_image.c: see qcow2_image.h.  What makes it an image is in qcow2_finish.c. */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* O_CLOEXEC, O_NOFOLLOW */
+#define _GNU_SOURCE /* O_CLOEXEC, O_NOFOLLOW, fallocate() */
 #endif
 #include "qcow2_image.h"
 
@@ -14,6 +14,10 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* How much room is made at once: an eighth of what there is, so that a file that is never finished wastes no more. */
+#define LEAST_ROOM (4u * NTX_MIB)
+#define MOST_ROOM (64u * NTX_MIB)
 
 #define MAX_SIZE ((uint64_t)NTX_QCOW2_MAX_L1 * NTX_QCOW2_L2_BYTES)
 
@@ -52,6 +56,20 @@ static struct ntx_qcow2_image *new_image(const struct ntx_qcow2_options *options
         return image;
     ntx_qcow2_image_release(image);
     return NULL;
+}
+
+void ntx_qcow2_image_make_room(struct ntx_qcow2_image *image, uint64_t from, uint64_t to)
+{
+    uint64_t room = atomic_load_explicit(&image->room, memory_order_relaxed);
+    uint64_t most = ntx_round_up(image->size, NTX_QCOW2_CLUSTER) + NTX_QCOW2_CLUSTER; /* unless it is written twice */
+    uint64_t ahead = ntx_min64(ntx_max64(to / 8, LEAST_ROOM), MOST_ROOM);
+    uint64_t wanted = ntx_round_up(ntx_min64(to + ahead, ntx_max64(most, to)), NTX_QCOW2_CLUSTER);
+
+    /* One thread does it; the others do not wait. */
+    if (to <= room || !atomic_compare_exchange_strong(&image->room, &room, wanted))
+        return;
+    if (fallocate(image->fd, 0, (off_t)from, (off_t)(wanted - from)) < 0)
+        atomic_store(&image->room, UINT64_MAX);
 }
 
 /* ------------------------------------------------------------------------------------------------ the file */

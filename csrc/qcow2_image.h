@@ -26,9 +26,10 @@ struct ntx_qcow2_image {
     uint64_t size;      /* of the disk */
     int fd;
     struct ntx_qcow2_map map;
-    _Atomic uint64_t end; /* of what has a cluster: the next one goes there.  A multiple of the cluster */
-    bool is_whole;        /* the header is there */
-    int zstd_level;       /* 0: clusters are stored as they are */
+    _Atomic uint64_t end;  /* of what has a cluster: the next one goes there.  A multiple of the cluster */
+    _Atomic uint64_t room; /* the end of what the file system has made room for; UINT64_MAX: it does not */
+    bool is_whole;         /* the header is there */
+    int zstd_level;        /* 0: clusters are stored as they are */
 };
 
 /* The file that exists: an empty one, or, for an image that is gone on with, of one that was open before.
@@ -45,6 +46,11 @@ static inline uint64_t ntx_qcow2_image_take(struct ntx_qcow2_image *image, uint6
 {
     return atomic_fetch_add_explicit(&image->end, bytes, memory_order_relaxed);
 }
+
+/* Have the file system make room for what is written from `from` to `to`, and some more: direct writes behind the end
+ * of a file wait for each other, and those into room that is there do not.  What is left over is cut off when the image
+ * is finished.  Where it cannot, nothing is lost: a write that has no room fails for itself.  Threads: any. */
+void ntx_qcow2_image_make_room(struct ntx_qcow2_image *image, uint64_t from, uint64_t to);
 
 /*
  * Read back what was written, of an image that has none below it.

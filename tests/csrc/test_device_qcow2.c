@@ -1,6 +1,19 @@
 /* device_qcow2.c, and the files of qcow2_*.c: what is in the image, and when it is one.  That qemu reads it as the disk
  * that was written is for tests/images. */
+#define _GNU_SOURCE
 #include "check_qcow2.h"
+
+#include <sys/syscall.h>
+
+static bool makes_no_room;
+static unsigned rooms; /* how many times room was asked for: never where there is no ring */
+
+int fallocate(int fd, int mode, off_t offset, off_t length)
+{
+    rooms++;
+    errno = makes_no_room ? EOPNOTSUPP : 0;
+    return makes_no_room ? -1 : (int)syscall(SYS_fallocate, fd, mode, offset, length);
+}
 
 static void test_clusters_lie_in_the_order_of_their_arrival(void)
 {
@@ -171,6 +184,54 @@ static void test_data_at_any_address_is_written(void)
     check_block(2, 9);
 }
 
+static void test_room_that_was_made_ahead_is_cut_off(void)
+{
+    struct ntx_qcow2_options options = options_of(NTX_GIB);
+    struct ntx_device *device = make(&options);
+
+    rooms = 0;
+    write_block(device, 0, 1);
+    write_block(device, 1, 2);
+    CHECK(rooms == 0 || image_size() > 3 * NTX_MIB);
+    CHECK(rooms <= 1);
+    finish(device);
+    ntx_close(device);
+
+    CHECK_EQ_U64(image_size(), 7 * BLOCK); /* the header, two clusters, and four of tables */
+    check_block(0, 1);
+    check_block(1, 2);
+}
+
+static void test_room_is_made_for_no_more_than_the_disk(void)
+{
+    struct ntx_qcow2_options options = options_of(SIZE);
+    struct ntx_device *device = make(&options);
+
+    write_block(device, 0, 1);
+
+    CHECK(image_size() <= SIZE + BLOCK);
+    finish(device);
+    ntx_close(device);
+}
+
+static void test_where_no_room_can_be_made_it_is_asked_for_once(void)
+{
+    struct ntx_qcow2_options options = options_of(SIZE);
+    struct ntx_device *device = make(&options);
+
+    makes_no_room = true;
+    rooms = 0;
+    for (unsigned i = 0; i < 3; i++)
+        write_block(device, i, (uint8_t)(i + 1));
+    makes_no_room = false;
+    finish(device);
+    ntx_close(device);
+
+    CHECK(rooms <= 1);
+    for (unsigned i = 0; i < 3; i++)
+        check_block(i, (uint8_t)(i + 1));
+}
+
 static void test_the_tables_of_a_huge_disk_are_only_those_that_are_needed(void)
 {
     struct ntx_qcow2_options options = options_of(63 * 1024ull * NTX_GIB);
@@ -256,6 +317,9 @@ int main(void)
     RUN(test_several_devices_write_one_image);
     RUN(test_what_was_written_can_be_read_before_and_after_the_image_is_whole);
     RUN(test_data_at_any_address_is_written);
+    RUN(test_room_that_was_made_ahead_is_cut_off);
+    RUN(test_room_is_made_for_no_more_than_the_disk);
+    RUN(test_where_no_room_can_be_made_it_is_asked_for_once);
     RUN(test_the_tables_of_a_huge_disk_are_only_those_that_are_needed);
     RUN(test_a_disk_of_no_bytes_has_an_image);
     RUN(test_what_it_cannot_make_is_refused);
