@@ -6,8 +6,10 @@
  *   images    image 0              image 2     image 0            one read for what is side by side
  *                                     `--> qcow2_unpack
  *
- * What is in the page cache is only copied.  Where that is not so, the rest of the request is asked for at once, and
- * what comes next, if it is read in order: a disk then has several reads at a time, as scattered as they may be.
+ * What is in the page cache is only copied.  Once something is not, reads go past it, several at a time
+ * (qcow2_reads.h); whether it has what follows is asked again from time to time.  Where the file system or the system
+ * cannot do that, the rest of the request is asked for at once, and what comes next, if it is read in order: a disk
+ * then has several reads at a time, too, as scattered as they may be.
  *
  * LIMIT: a blocking call into a file system that hangs cannot be interrupted or timed out, as in device_file.c.
  */
@@ -17,10 +19,12 @@
 #include "file_bytes.h"
 #include "file_io.h"
 #include "ntx_image.h"
+#include "qcow2_reads.h"
 #include "qcow2_unpack.h"
 #include "qcow2_window.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +32,7 @@
 
 #define MAX_OWN_FILES 8u     /* a long chain times many threads would use up the descriptors of the process */
 #define AHEAD (4u * NTX_MIB) /* bytes of the disk that are asked for behind a request */
+#define COLD (32u * NTX_MIB) /* of the disk that are read past the cache before it is asked again */
 #define MAP_WINDOWS 64u      /* are made for one answer: some tens of milliseconds, of a long chain */
 
 struct chain_device {
@@ -35,15 +40,23 @@ struct chain_device {
     struct ntx_qcow2_chain *chain;
     struct ntx_qcow2_windows *windows;
     struct ntx_qcow2_unpacker *unpacker; /* NULL: nothing was compressed yet */
+    struct ntx_io *io;                   /* that is begun */
+    struct ntx_qcow2_request *request;   /* of it; NULL: none of its parts is in flight */
     bool asks_ahead;                     /* the system says what is in its cache */
     uint64_t read_to;                    /* the end of the last request */
     uint64_t asked_to;                   /* up to there it was asked for; 0: this was not needed */
     int own[MAX_OWN_FILES];              /* another descriptor for each of the first images; -1: the chain's */
+    bool is_direct[MAX_OWN_FILES];       /* it is one for direct I/O */
+    struct ntx_qcow2_reads *reads;       /* NULL: nothing was read past the cache yet, or that cannot be done */
+    bool has_no_reads;                   /* it cannot */
+    uint64_t cold_from, cold_to;         /* of the disk: there the cache is not asked */
 };
 
 static int fd_of(const struct chain_device *chain, uint32_t image)
 {
-    return image < MAX_OWN_FILES && chain->own[image] >= 0 ? chain->own[image] : chain->chain->images[image].fd;
+    bool has_own = image < MAX_OWN_FILES && chain->own[image] >= 0 && !chain->is_direct[image];
+
+    return has_own ? chain->own[image] : chain->chain->images[image].fd;
 }
 
 static void fail(struct chain_device *chain, struct ntx_io *io, const struct ntx_qcow2_fault *fault)
@@ -101,6 +114,49 @@ static void follow(struct chain_device *chain, const struct ntx_io *io)
     chain->read_to = end;
 }
 
+/* A descriptor of the image for direct I/O, in place of its own; or -1. */
+static int direct_fd(struct chain_device *chain, uint32_t image)
+{
+    if (image >= MAX_OWN_FILES || chain->has_no_reads)
+        return -1;
+    if (chain->is_direct[image])
+        return chain->own[image];
+    int fd = ntx_file_again_direct(chain->chain->images[image].fd);
+    if (fd >= 0 && chain->reads == NULL)
+        chain->reads = ntx_qcow2_reads_new();
+    if (fd < 0 || chain->reads == NULL) { /* for good: what one file system cannot, is not tried of the others */
+        chain->has_no_reads = true;
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    chain->device.fd = ntx_qcow2_reads_fd(chain->reads);
+    chain->device.events = POLLIN;
+    if (chain->own[image] >= 0)
+        close(chain->own[image]);
+    chain->own[image] = fd;
+    chain->is_direct[image] = true;
+    return fd;
+}
+
+/* Begin to read past the cache what is not in it. */
+static bool begin_direct(struct chain_device *chain, const struct ntx_qcow2_run *run, uint64_t offset, uint8_t *data)
+{
+    int fd = direct_fd(chain, run->image);
+    struct ntx_qcow2_part part = {.image = run->image, .data = data, .length = run->length, .place = run->place};
+
+    if (fd < 0)
+        return false;
+    if (offset < chain->cold_from || offset >= chain->cold_to) {
+        chain->cold_from = offset;
+        chain->cold_to = offset + COLD;
+    }
+    if (chain->request == NULL)
+        chain->request = ntx_qcow2_reads_begin(chain->reads, chain->io);
+    part.request = chain->request;
+    return ntx_qcow2_reads_part(chain->reads, &part, fd) == 0;
+}
+
 /* Read data of the request that goes on up to limit. */
 static int read_data(struct chain_device *chain, const struct ntx_qcow2_run *run, uint64_t offset, uint64_t limit,
                      uint8_t *data, struct ntx_qcow2_fault *fault)
@@ -108,12 +164,16 @@ static int read_data(struct chain_device *chain, const struct ntx_qcow2_run *run
     int fd = fd_of(chain, run->image);
     int64_t cached = 0;
 
+    if (offset >= chain->cold_from && offset < chain->cold_to && begin_direct(chain, run, offset, data))
+        return 0;
     if (chain->asks_ahead) {
         cached = ntx_file_read_cached(fd, data, run->length, run->place);
         if (cached == (int64_t)run->length)
             return 0;
         chain->asks_ahead = cached >= 0 || cached == -EAGAIN || cached == -EINTR;
         cached = cached > 0 ? cached : 0;
+        if (chain->asks_ahead && begin_direct(chain, run, offset, data))
+            return 0;
     }
     if (chain->asks_ahead)
         ask_ahead(chain, offset + (uint64_t)cached, limit);
@@ -137,27 +197,71 @@ static int read_run(struct chain_device *chain, const struct ntx_qcow2_run *run,
     return read_data(chain, run, offset, limit, data, fault);
 }
 
+static void end_read(struct chain_device *chain, struct ntx_io *io, bool has_failed,
+                     const struct ntx_qcow2_fault *fault)
+{
+    if (has_failed)
+        fail(chain, io, fault);
+    else
+        ntx_device_complete(&chain->device, io, 0);
+}
+
+/* A part of a request ended, with a code; the first that failed is told. */
+static void end_part(struct chain_device *chain, struct ntx_qcow2_request *request, int code,
+                     const struct ntx_qcow2_fault *why)
+{
+    struct ntx_qcow2_fault fault;
+    bool has_failed;
+
+    if (code != 0 && !request->has_failed) {
+        request->has_failed = true;
+        request->fault = *why;
+    }
+    struct ntx_io *io = ntx_qcow2_reads_end_part(chain->reads, request, &has_failed, &fault);
+    if (io != NULL)
+        end_read(chain, io, has_failed, &fault);
+}
+
 static void do_read(struct chain_device *chain, struct ntx_io *io)
 {
     uint64_t offset = io->offset, end = io->offset + io->length;
     uint8_t *data = io->data;
     struct ntx_qcow2_fault fault;
     struct ntx_qcow2_run run;
+    int code = 0;
 
     follow(chain, io);
-    while (offset < end) {
-        int code = ntx_qcow2_find(chain->windows, offset, end, &run, &fault);
-
+    chain->io = io;
+    chain->request = NULL;
+    while (code == 0 && offset < end) {
+        code = ntx_qcow2_find(chain->windows, offset, end, &run, &fault);
         if (code == 0)
             code = read_run(chain, &run, offset, end, data, &fault);
-        if (code != 0) {
-            fail(chain, io, &fault);
-            return;
+        if (code == 0) {
+            data += run.length;
+            offset += run.length;
         }
-        data += run.length;
-        offset += run.length;
     }
-    ntx_device_complete(&chain->device, io, 0);
+    if (chain->request != NULL)
+        end_part(chain, chain->request, code, &fault);
+    else
+        end_read(chain, io, code != 0, &fault);
+}
+
+/* What the ring did not read, or not whole, is read with blocking calls: they know the errors, and are seldom needed.
+ */
+static int advance(struct ntx_device *device, struct ntx_error *err)
+{
+    struct chain_device *chain = (struct chain_device *)device;
+    struct ntx_qcow2_part rest;
+
+    (void)err;
+    while (chain->reads != NULL && ntx_qcow2_reads_next(chain->reads, &rest)) {
+        struct ntx_qcow2_fault fault = {.image = rest.image, .place = rest.place};
+        fault.code = ntx_read_at(fd_of(chain, rest.image), rest.data, rest.length, &fault.place);
+        end_part(chain, rest.request, fault.code, &fault);
+    }
+    return 0;
 }
 
 /* ------------------------------------------------------------------------------------------------ mapping */
@@ -242,6 +346,7 @@ static void close_chain(struct ntx_device *device)
         if (chain->own[i] >= 0)
             close(chain->own[i]);
     }
+    ntx_qcow2_reads_free(chain->reads);
     ntx_qcow2_unpacker_free(chain->unpacker);
     ntx_qcow2_windows_free(chain->windows);
     ntx_qcow2_chain_release(chain->chain);
@@ -250,7 +355,8 @@ static void close_chain(struct ntx_device *device)
 
 static int clone_chain(struct ntx_device *device, int stop_fd, struct ntx_device **other, struct ntx_error *err);
 
-static const struct ntx_device_ops CHAIN_OPS = {.submit = submit, .clone = clone_chain, .close = close_chain};
+static const struct ntx_device_ops CHAIN_OPS = {
+    .submit = submit, .advance = advance, .clone = clone_chain, .close = close_chain};
 
 /* A device without a chain; NULL: no memory. */
 static struct chain_device *new_device(const struct ntx_device_info *info)

@@ -63,10 +63,20 @@ int ntx_file_cause(int fd, uint64_t place, int code, const char *what, char caus
     return code;
 }
 
-int ntx_file_again(int fd)
+static int open_again(int fd, int flags)
 {
     char link[32];
 
     link_of(fd, link);
-    return open(link, O_RDONLY | O_CLOEXEC);
+    return open(link, O_RDONLY | O_CLOEXEC | flags);
+}
+
+int ntx_file_again(int fd)
+{
+    return open_again(fd, 0);
+}
+
+int ntx_file_again_direct(int fd)
+{
+    return open_again(fd, O_DIRECT);
 }

@@ -25,4 +25,7 @@ int ntx_file_cause(int fd, uint64_t place, int code, const char *what, char caus
  * itself; -1: that cannot be done. */
 int ntx_file_again(int fd);
 
+/* The same, past the page cache; -1: the file system cannot. */
+int ntx_file_again_direct(int fd);
+
 #endif

@@ -25,10 +25,9 @@ WORK = ROOT / ".fuzz"
 NAMES = sorted(path.stem.removeprefix("fuzz_") for path in HERE.glob("fuzz_*.c"))
 
 CORE = [
-    "clock", "device", "device_chain", "error", "event", "extent", "extent_json", "file_bytes", "file_io",
-    "qcow2_chain", "qcow2_format", "qcow2_header", "qcow2_unpack", "qcow2_window", "stop", "stream", "stream_tls",
-    "stream_tls_io",
-    "tls", "tls_bio", "tls_reason",
+    "clock", "device", "device_chain", "device_ring", "error", "event", "extent", "extent_json", "file_bytes",
+    "file_io", "qcow2_chain", "qcow2_format", "qcow2_header", "qcow2_reads", "qcow2_unpack", "qcow2_window", "stop",
+    "stream", "stream_tls", "stream_tls_io", "tls", "tls_bio", "tls_reason",
 ]  # fmt: skip
 """What of the core the parsers need, besides nbd_*.c that open nothing."""
 OPENING = {"nbd_conn", "nbd_open", "nbd_places"}
@@ -44,7 +43,7 @@ FLAGS = [
     "-fno-omit-frame-pointer",
     "-pthread",
 ]
-LIBRARIES = ["-lzstd", "-lssl", "-lcrypto", "-pthread"]
+LIBRARIES = ["-luring", "-lzstd", "-lssl", "-lcrypto", "-pthread"]
 SANITIZERS = "address,undefined"
 LONGEST_INPUT = 20_000
 LIMIT_MB = 1024
