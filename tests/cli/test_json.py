@@ -88,6 +88,7 @@ class Documents:
         self.run("forget", first)
         self.run("points", "--forgotten")
         self.run("prune", "demo", "--dry-run")
+        self.run("forget", "--all", "--keep-last", "1", "--prune", "--dry-run")
         self.run("sync", "copied")
         self.run("sync", "copied", "--dry-run")
         self.run("forget", "--undo", first)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from ntxengine.cli import complete
 from ntxengine.cli.errors import SomeFailed
+from ntxengine.cli.event_view import PruneEvents
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.keeping import keep_options
 from ntxengine.cli.options import common_options, dry_run_option, repository_option, table_option
 from ntxengine.cli.output import Screen
 from ntxengine.cli.points import find_vm_id
+from ntxengine.cli.prune import problems_of, prune_fields, raise_if_not_all, show_pruned, waste_option
 from ntxengine.cli.run import run
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
 from ntxengine.errors import NotFoundError, NtxError, OptionsError
+from ntxengine.prune import PruneOptions, PruneReport, prune
 from ntxengine.repository import Repository
 from ntxengine.retention import (
     Forgotten,
@@ -44,6 +48,8 @@ NAMED_COLUMNS = [Column("POINT"), Column("VM UUID"), Column("DECISION")]
 @repository_option("--from")
 @keep_options
 @click.option("--undo", is_flag=True, help="Bring POINTs back that are forgotten and not pruned yet.")
+@click.option("--prune", "prunes", is_flag=True, help="Give their space back at once, as `ntx prune` does.")
+@waste_option
 @dry_run_option
 @common_options
 @table_option
@@ -53,6 +59,8 @@ def forget_command(
     repository: Path,
     policy: Policy | None,
     undo: bool,
+    prunes: bool,
+    max_waste: float,
     dry_run: bool,
     screen: Screen,
 ) -> None:
@@ -67,6 +75,7 @@ def forget_command(
     \b
     Examples:
       ntx forget --all --from /backups --keep-daily 7 --keep-weekly 4 --keep-monthly 12 -n
+      ntx forget --all --from /backups --keep-daily 7 --prune
       ntx forget db01 --from /backups --keep-last 3 --keep-within 2d --keep-tag release
       ntx forget 20261123T041500Z-8f3a2c --from /backups
       ntx forget --undo 20261123T041500Z-8f3a2c --from /backups
@@ -79,11 +88,50 @@ def forget_command(
         raise click.UsageError("--undo takes points by their ids, and no rules")
     if policy is None and not undo and every:
         policy = Policy()  # says what is missing
+    if undo and prunes:
+        raise click.UsageError("--undo and --prune contradict each other")
+    pruning = Pruning(repository, prunes, PruneOptions(max_waste=max_waste), screen, dry_run)
     if policy is not None:
-        _tell(*run(_by_policy(repository, names, policy, screen, dry_run=dry_run)), screen, dry_run=dry_run)
+        decided, problems = run(_by_policy(repository, names, policy, screen, dry_run=dry_run))
+        pruned = pruning.run({each.vm_id: [one.point_id for one in each.forgotten] for each in decided})
+        _tell(decided, problems, pruned, screen, dry_run=dry_run)
     else:
         found = run(_named(repository, names, screen, undo=undo, dry_run=dry_run))
-        _tell_named(found, screen, undo=undo, dry_run=dry_run)
+        pruned = pruning.run(_by_vm(found))
+        _tell_named(found, pruned, screen, undo=undo, dry_run=dry_run)
+    if pruned is not None:
+        raise_if_not_all(pruned)
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What follows forgetting, if it was asked for (`is_wanted`)."""
+
+    repository: Path
+    is_wanted: bool
+    options: PruneOptions
+    screen: Screen
+    dry_run: bool
+
+    def run(self, forgotten: Mapping[str, Sequence[str]]) -> PruneReport | None:
+        """Prune the VMs of which points were forgotten, or would be: by VM id, their ids."""
+        return run(self._prune(forgotten)) if self.is_wanted else None
+
+    async def _prune(self, forgotten: Mapping[str, Sequence[str]]) -> PruneReport:
+        opened = await Repository.open(self.repository)
+        with self.screen.view() as view:
+            return await prune(
+                opened,
+                list(forgotten),
+                options=self.options,
+                dry_run=self.dry_run,
+                besides=forgotten,
+                on_event=PruneEvents(view),
+            )
+
+
+def _pruned_fields(pruned: PruneReport | None) -> dict[str, object] | None:
+    return None if pruned is None else prune_fields(pruned)
 
 
 # ------------------------------------------------------------------------------------------------------- by rules
@@ -107,11 +155,18 @@ async def _by_policy(
     return decided, problems
 
 
-def _tell(decided: Sequence[VmDecision], problems: Sequence[str], screen: Screen, *, dry_run: bool) -> None:
+def _tell(
+    decided: Sequence[VmDecision],
+    problems: Sequence[str],
+    pruned: PruneReport | None,
+    screen: Screen,
+    *,
+    dry_run: bool,
+) -> None:
     if not dry_run:
-        screen = screen.after_work(is_good=not problems)
+        screen = screen.after_work(is_good=not problems and (pruned is None or not problems_of(pruned)))
     if screen.as_json:
-        screen.result(_result([_fields(each) for each in decided], problems, dry_run=dry_run))
+        screen.result(_result([_fields(each) for each in decided], problems, pruned, dry_run=dry_run))
     else:
         rows = [_row(each, point) for each in decided for point in each.points]
         if rows:
@@ -119,14 +174,18 @@ def _tell(decided: Sequence[VmDecision], problems: Sequence[str], screen: Screen
         gone = sum(len(each.forgotten) for each in decided)
         verb = "would forget" if dry_run else "forgot"
         screen.line(f"{verb} {gone} of {plural(len(rows), 'point')} of {plural(len(decided), 'VM')}")
+        if pruned is not None:
+            show_pruned(pruned, screen)
     for problem in problems:
         log.error("%s", problem)
     if problems:
         raise SomeFailed(f"nothing is forgotten of {plural(len(problems), 'VM')}: {problems[0]}")
 
 
-def _result(vms: list[dict[str, object]], problems: Sequence[str], *, dry_run: bool) -> dict[str, object]:
-    return {"dry_run": dry_run, "vms": vms, "problems": problems}
+def _result(
+    vms: list[dict[str, object]], problems: Sequence[str], pruned: PruneReport | None, *, dry_run: bool
+) -> dict[str, object]:
+    return {"dry_run": dry_run, "vms": vms, "problems": problems, "prune": _pruned_fields(pruned)}
 
 
 def _row(decided: VmDecision, each: PointDecision) -> list[str]:
@@ -177,21 +236,28 @@ async def _named(
     return found
 
 
-def _tell_named(found: Sequence[Forgotten], screen: Screen, *, undo: bool, dry_run: bool) -> None:
+def _by_vm(found: Sequence[Forgotten]) -> dict[str, list[str]]:
+    return {each.vm_id: [one.point_id for one in found if one.vm_id == each.vm_id] for each in found}
+
+
+def _tell_named(
+    found: Sequence[Forgotten], pruned: PruneReport | None, screen: Screen, *, undo: bool, dry_run: bool
+) -> None:
     if not dry_run:
-        screen = screen.after_work()
+        screen = screen.after_work(is_good=pruned is None or not problems_of(pruned))
     if screen.as_json:
-        of_vm = {each.vm_id: [one.point_id for one in found if one.vm_id == each.vm_id] for each in found}
         vms: list[dict[str, object]] = [
             {"vm_id": vm_id, "vm_name": None, "points": [_named_fields(each, undo=undo) for each in point_ids]}
-            for vm_id, point_ids in of_vm.items()
+            for vm_id, point_ids in _by_vm(found).items()
         ]
-        screen.result(_result(vms, (), dry_run=dry_run))
+        screen.result(_result(vms, (), pruned, dry_run=dry_run))
         return
     verb = "bring back" if undo else "forget"
     done = "was not forgotten" if undo else "was forgotten before"
     rows = [[each.point_id, each.vm_id, verb if each.was_forgotten == undo else done] for each in found]
     screen.table(NAMED_COLUMNS, rows)
+    if pruned is not None:
+        show_pruned(pruned, screen)
 
 
 def _named_fields(point_id: str, *, undo: bool) -> dict[str, object]:

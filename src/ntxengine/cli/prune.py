@@ -108,7 +108,7 @@ def prune_command(
     if every == bool(names):
         raise click.UsageError("name a VM, or give --all" if not every else "--all and a VM contradict each other")
     options = PruneOptions(max_waste=max_waste, parallel=parallel, bandwidth=bandwidth or 0, wait_s=wait_s or 0)
-    tell_pruned(run(prune_named(repository, names, options, screen, dry_run=dry_run)), screen)
+    _tell(run(prune_named(repository, names, options, screen, dry_run=dry_run)), screen)
 
 
 async def prune_named(
@@ -123,18 +123,32 @@ async def prune_named(
         )
 
 
-def tell_pruned(report: PruneReport, screen: Screen) -> None:
-    """Show what became of it.  Errors: SomeFailed."""
-    problems = [problem for vm in report.vms for problem in vm.problems]
+def _tell(report: PruneReport, screen: Screen) -> None:
     if not report.dry_run:
-        screen = screen.after_work(is_good=not problems)
+        screen = screen.after_work(is_good=not problems_of(report))
     if screen.as_json:
-        screen.result(_fields(report))
+        screen.result(prune_fields(report))
     else:
-        rows = [row for vm in report.vms for row in _rows(vm, dry_run=report.dry_run)]
-        if rows:
-            screen.table(COLUMNS, rows)
-        screen.line(_summary(report))
+        show_pruned(report, screen)
+    raise_if_not_all(report)
+
+
+def show_pruned(report: PruneReport, screen: Screen) -> None:
+    """Show what became of the points, as a person reads it."""
+    rows = [row for vm in report.vms for row in _rows(vm, dry_run=report.dry_run)]
+    if rows:
+        screen.table(COLUMNS, rows)
+    screen.line(_summary(report))
+
+
+def problems_of(report: PruneReport) -> list[str]:
+    """Return everything that went wrong, one line each."""
+    return [problem for vm in report.vms for problem in vm.problems]
+
+
+def raise_if_not_all(report: PruneReport) -> None:
+    """Errors: SomeFailed, if something went wrong."""
+    problems = problems_of(report)
     for problem in problems:
         log.error("%s", problem)
     if problems:
@@ -171,7 +185,8 @@ def _amounts(each: Merged) -> list[str]:
     return [format_size(each.cost.bytes_written), format_size(max(0, each.cost.bytes_freed))]
 
 
-def _fields(report: PruneReport) -> dict[str, object]:
+def prune_fields(report: PruneReport) -> dict[str, object]:
+    """Return a report as `--json` has it."""
     return {
         "dry_run": report.dry_run,
         "bytes_freed": report.bytes_freed,

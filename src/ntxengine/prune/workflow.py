@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -111,10 +111,12 @@ async def prune(
     *,
     options: PruneOptions | None = None,
     dry_run: bool = False,
+    besides: Mapping[str, Collection[str]] | None = None,
     on_event: OnEvent = log_event,
 ) -> PruneReport:
     """Give back the space of the points of these VMs that are forgotten.
 
+    `besides`: points, by VM id, that a dry run takes for forgotten, too.
     What goes wrong with one VM does not keep the others from being pruned: see the report.
     Errors: what `on_event` raises.
     """
@@ -122,7 +124,7 @@ async def prune(
     began_s = time.monotonic()
     emit = Emitter(on_event)
     with emit.first():
-        pruner = _Pruner(repository, options, emit, dry_run=dry_run)
+        pruner = _Pruner(repository, options, emit, dry_run=dry_run, besides=(besides or {}) if dry_run else {})
         vms = [await pruner.prune(vm_id) for vm_id in vm_ids]
     return PruneReport(tuple(vms), dry_run, pruner.bytes_freed, time.monotonic() - began_s, options)
 
@@ -144,19 +146,26 @@ async def shorten(
     """
     emit = Emitter(on_event)
     with emit.first():
-        await _Pruner(repository, options or PruneOptions(), emit, dry_run=False).shorten(
-            Upkeep(repository, lock), point, below
-        )
+        await _Pruner(repository, options or PruneOptions(), emit).shorten(Upkeep(repository, lock), point, below)
 
 
 class _Pruner:
     """The steps, with what they share."""
 
-    def __init__(self, repository: Repository, options: PruneOptions, emit: Emitter, *, dry_run: bool) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        options: PruneOptions,
+        emit: Emitter,
+        *,
+        dry_run: bool = False,
+        besides: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
         self._repository = repository
         self._options = options
         self._emit = emit
         self._dry_run = dry_run
+        self._besides = besides or {}
         self.bytes_freed = 0
 
     async def prune(self, vm_id: str) -> VmPruned:
@@ -232,7 +241,8 @@ class _Pruner:
     async def _look(self, vm_id: str) -> tuple[Sequence[Point], Plan]:
         points = await all_points(self._repository, vm_id)
         retention = await self._repository.retention(vm_id)
-        return points, plan(points, retention.forgotten, await self._pinned(vm_id))
+        forgotten = retention.forgotten.union(self._besides.get(vm_id, ()))
+        return points, plan(points, forgotten, await self._pinned(vm_id))
 
     async def _pinned(self, vm_id: str) -> set[str]:
         """Return what captures are on top of that were interrupted and can be gone on with."""
