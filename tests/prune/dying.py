@@ -1,4 +1,4 @@
-"""A prune in a process of its own, which a faulty file system kills."""
+"""A prune, or a sync, in a process of its own, which is killed or loses its file system."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from ntxengine.prune import PruneOptions, PruneReport, prune
 from ntxengine.repository import Repository
 from ntxengine.repository.store import PointStore
+from ntxengine.sync import SyncReport, sync
 from tests.repository.builders import VM
 from tests.support.faulty import Plan
 
@@ -19,6 +20,14 @@ def prune_at(path: Path) -> PruneReport:
     """Prune the VM of a repository, whatever it frees."""
     repository = Repository(PointStore.open(path))
     return asyncio.run(prune(repository, [VM], options=PruneOptions(max_waste=0)))
+
+
+def sync_to(path: Path, other: Path) -> SyncReport:
+    """Write the points of one repository into another."""
+    here, there = Repository(PointStore.open(path)), Repository(PointStore.open(other))
+    report = asyncio.run(sync(here, there, [VM]))
+    assert report.vms[0].problems == []
+    return report
 
 
 def processes() -> ForkServerContext:
