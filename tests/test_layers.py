@@ -43,6 +43,7 @@ PYTHON_LAYERS = {
         "concurrency", "errors", "events", "files", "units",
     },
     "sweep": {"capture", "attach", "prism", "repository", "concurrency", "errors", "events", "files", "units"},
+    "check": {"verify", "repository", "images", "dataplane", "concurrency", "errors", "events", "ids", "units"},
     "compare": {"repository", "dataplane", "errors"},
     "verify": {"repository", "images", "dataplane", "concurrency", "errors", "events", "units"},
     "rebase": {"verify", "repository", "images", "dataplane", "concurrency", "errors", "files"},
@@ -63,7 +64,7 @@ PYTHON_LAYERS = {
     },
     "__init__": {
         "api", "capture", "compare", "copying", "verify", "restore", "retention", "prism", "repository", "images",
-        "dataplane", "tunnel", "errors", "events",
+        "check", "dataplane", "tunnel", "errors", "events",
     },
     # the top
     "__main__": {"cli"},
@@ -71,7 +72,7 @@ PYTHON_LAYERS = {
     "bench": {"images", "dataplane", "tunnel", "concurrency", "errors", "units"},
     "cli": {
         "api", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep", "sync", "probe",
-        "prism", "attach", "repository", "sim", "demo", "bench", "images", "_core", "dataplane", "tunnel",
+        "check", "prism", "attach", "repository", "sim", "demo", "bench", "images", "_core", "dataplane", "tunnel",
         "concurrency", "errors", "events", "files", "ids", "machine", "units",
     },
 }  # fmt: skip
@@ -117,14 +118,19 @@ FACADES = {
         **{layer: {"cluster", "models"} for layer in ("changes", "sweep")},
     },
     "ntxengine.repository": dict.fromkeys(
-        ("capture", "sweep", "sync", "verify", "restore", "retention", "rebase", "prune", "api", "__init__", "cli"),
+        (
+            "capture", "compare", "stats", "sweep", "sync", "verify", "restore", "retention", "rebase", "prune", "api",
+            "__init__", "cli",
+        ),
         public_names("repository"),
-    ),
+    )
+    | {"check": public_names("repository") | {"structure"}},
     # Use cases ask for an image to read or to write, and do not know what is behind it.
     "ntxengine.images": {
         "attach": {"process", "qemu_img", "qemu_nbd", "served"},
         "capture": {"choice", "create", "open"},
         "restore": {"choice", "create", "formats", "open"},
+        "check": {"qemu_img"},
         "verify": {"open"},
         "probe": {"qemu_img"},
         "prune": {"create", "header", "open"},

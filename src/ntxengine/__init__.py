@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ntxengine.api.inventory import VmFilter, search_vms
     from ntxengine.api.points import newest_point, restore_point
     from ntxengine.capture import Audit, CaptureOptions
+    from ntxengine.check import CheckReport, RepairReport, check_repository, repair_repository
     from ntxengine.compare import DiskDifference, PointDifference, compare_points
     from ntxengine.copying import DiskCopyReport
     from ntxengine.dataplane.bandwidth import Bandwidth
@@ -87,6 +88,10 @@ _HOMES = {
     "restore_point": "ntxengine.api.points",
     "Audit": "ntxengine.capture",
     "CaptureOptions": "ntxengine.capture",
+    "CheckReport": "ntxengine.check",
+    "RepairReport": "ntxengine.check",
+    "check_repository": "ntxengine.check",
+    "repair_repository": "ntxengine.check",
     "DiskDifference": "ntxengine.compare",
     "PointDifference": "ntxengine.compare",
     "compare_points": "ntxengine.compare",
@@ -173,6 +178,7 @@ __all__ = [
     "Bandwidth",
     "Cancelled",
     "CaptureOptions",
+    "CheckReport",
     "ChecksumMismatch",
     "Cluster",
     "ConnectionOptions",
@@ -216,6 +222,7 @@ __all__ = [
     "PrismTimeout",
     "Progress",
     "Progressed",
+    "RepairReport",
     "Repository",
     "RepositoryError",
     "RestoreOptions",
@@ -243,6 +250,7 @@ __all__ = [
     "bring_back",
     "capture_vm",
     "changed_extents",
+    "check_repository",
     "compare_points",
     "connect",
     "copy",
@@ -252,6 +260,7 @@ __all__ = [
     "forget_by_policy",
     "forget_points",
     "newest_point",
+    "repair_repository",
     "restore_point",
     "search_vms",
     "verify_point",

@@ -7,6 +7,7 @@
              in place: StageBegan(COMPARE), and RESTORE only if something differs
     verify   per point: StageBegan(VERIFY)   per disk: Progressed, DiskDone
     prune    per point and disk: StageBegan(MERGE) StageBegan(VERIFY), Progressed; Removed for each point
+    check    per VM: StageBegan(CHECK), then as verify
     sweep    StageBegan(SWEEP), Removed for each thing
 
 A callback is called from the event loop, often: it must be quick.  What it raises ends the use case as any error does:
@@ -42,6 +43,7 @@ class Stage(StrEnum):
     COMPARE = "compare"
     RESTORE = "restore"
     MERGE = "merge"
+    CHECK = "check"
     SWEEP = "sweep"
 
 

@@ -114,7 +114,13 @@ def test_completion_completes_commands_and_options() -> None:
 
     commands, options = ntx(env=command), ntx(env=option)
 
-    assert {line.split(",")[1] for line in commands.out.splitlines()} == {"capture", "copy", "checksum", "completion"}
+    assert {line.split(",")[1] for line in commands.out.splitlines()} == {
+        "capture",
+        "check",
+        "copy",
+        "checksum",
+        "completion",
+    }
     assert options.out == "plain,--target-is-zero\n"
 
 

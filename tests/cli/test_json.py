@@ -65,6 +65,7 @@ class Documents:
         self.run("diff", older, newer, "--regions")
         self.run("verify", "--all")
         self.run("verify", "--all", "--sample", "50%")
+        self.run("check", "--read-data", "50%")
         self.run("restore", "demo", "out", "--dry-run")
         self.run("restore", "demo", "out")
         self.run("restore", "demo", "out", "--dry-run", code=2)
@@ -76,7 +77,11 @@ class Documents:
         assert self.run("points")["interrupted"]
         self.run("sweep", "--dry-run")
         self.run("sweep")
+        self.run("check")
         self.run("sweep", "--unfinished")
+        (next((self._folder / "repository").glob("*-*-*-*-*")) / ".removed-x").mkdir()
+        self.run("repair", "--dry-run")
+        self.run("repair")
 
     def _retention(self) -> None:
         first = self.run("points")["points"][0]["point_id"]

@@ -62,6 +62,19 @@ class VerifyEvents:
                 self._view.update(f"{event.point_id.rpartition('-')[2]} {event.disk_label}", event)
 
 
+class CheckEvents(VerifyEvents):
+    """What `check_repository` tells: which VM it is at, and then what verifying tells."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(view, ())
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StageBegan):
+            self._view.stage(event.stage.value, event.point_id or event.vm_id)
+        else:
+            super().__call__(event)
+
+
 class RestoreEvents:
     """What `restore` tells: how far each disk is."""
 

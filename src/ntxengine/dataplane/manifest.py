@@ -277,6 +277,22 @@ def read_header(path: Path | str) -> tuple[int, str]:
     return size, digest.hex()
 
 
+def is_padded(path: Path | str) -> bool:
+    """Say whether there is nothing between the header of a manifest and its digests, which nothing else covers.
+
+    Errors: RepositoryError.
+    """
+    try:
+        fd = files.open_regular(Path(path))
+    except OSError as exc:
+        raise RepositoryError(f"{path}: the manifest cannot be opened: {exc.strerror}") from exc
+    try:
+        used = _HEAD.size + _TAIL.size
+        return not any(_pread(fd, HEADER_SIZE - used, used, str(path)))
+    finally:
+        os.close(fd)
+
+
 @contextmanager
 def _writing(path: Path | str) -> Iterator[None]:
     try:

@@ -89,6 +89,19 @@ def check(path: Path, *, size: int, backing: str, is_backing: Callable[[str], bo
         raise RepositoryError(f"{path}: the image is not what was captured: {problem}")
 
 
+async def check_tables(path: Path) -> None:
+    """Let qemu check the tables of one image: what they refer to, and how often.  Images below it are not opened.
+
+    Errors: RepositoryError (it is damaged), MissingProgram.
+    """
+    try:
+        await process.run("qemu-img", "check", "-q", "--", node([path]), action="checking the image", path=path)
+    except process.MissingProgram:
+        raise
+    except ToolError as exc:
+        raise RepositoryError(str(exc)) from exc
+
+
 async def mend(chain: Sequence[Path]) -> None:
     """Check all metadata of the newest image of a chain, and give back clusters that nothing refers to: those that a
     killed writer took and had not yet entered.  If that one is not gone yet, it is waited for.

@@ -17,6 +17,7 @@ interrupted.py     captures that can be gone on with
 report.py          what a capture tells of itself              changed.py         where a disk differs from another
 rewrite.py         what a point says of itself, replaced       removal.py         points and images that nobody needs
 reading.py         points that are read stay until that ends   upkeep.py          the face of these two
+structure/         what all of it consists of, compared with what it should
 """
 
 from ntxengine.repository.chain import Chains
@@ -48,6 +49,7 @@ from ntxengine.repository.stored import (
     StoredMember,
     StoredSample,
 )
+from ntxengine.repository.structure import Finding, Severity
 from ntxengine.repository.unfinished import ResumePaths
 from ntxengine.repository.unfinished_point import UnfinishedPoint
 from ntxengine.repository.upkeep import Upkeep, all_points, copy_marks
@@ -63,6 +65,7 @@ __all__ = [
     "ClusterRecord",
     "DiskReport",
     "Distrust",
+    "Finding",
     "Health",
     "Hold",
     "Interrupted",
@@ -77,6 +80,7 @@ __all__ = [
     "Repository",
     "ResumePaths",
     "Retention",
+    "Severity",
     "Sharing",
     "StoredAudit",
     "StoredCluster",

@@ -28,8 +28,11 @@ log = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 10.0
 
-_SUFFIXES = ("-wal", "-shm", "-journal", "")
+SUFFIXES = ("-wal", "-shm", "-journal", "")
 """The log goes first: left beside a new database it would be replayed into it."""
+
+_SAYS_DAMAGED = ("no such table", "no such column", "malformed")
+"""How OperationalError begins where it is not the machine that fails."""
 
 _SCHEMA = """
 CREATE TABLE points (
@@ -98,6 +101,31 @@ class Catalog:
             self._remove()
         return {}
 
+    def look(self) -> tuple[dict[Key, Row] | None, str, bool]:
+        """Return all rows, what is wrong with the file ("" if nothing), and whether something else stands in its place.
+
+        Nothing is repaired.  Of a catalog that cannot be used at this moment the rows are None.
+        """
+        try:
+            with self._shared(), self._connect(write=False) as connection:
+                (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+                if said != "ok":
+                    return {}, str(said)[:200], False
+                return _read_rows(connection, None), "", False
+        except _Strange as exc:
+            return {}, str(exc).rpartition(": ")[2], True
+        except sqlite3.OperationalError as exc:
+            is_damaged = str(exc).startswith(_SAYS_DAMAGED)
+            return None, str(exc) if is_damaged else "", False
+        except OSError:
+            return None, "", False
+        except (_Damaged, sqlite3.Error) as exc:
+            return {}, str(exc), False
+
+    def make_anew(self) -> None:
+        """Remove the file, when nobody has it open: the next reader makes it anew.  Failing is logged."""
+        self._remove()
+
     def update(self, new: Iterable[NewRow], gone: Iterable[Key]) -> None:
         """Enter and remove rows, all or none.  Failing is no error: the next reader does it again."""
         if not self._is_writable():
@@ -127,7 +155,7 @@ class Catalog:
             log.warning("%s: cannot be removed: %s", self._path, exc)
 
     def _files(self) -> list[Path]:
-        return [self._path.with_name(self._path.name + suffix) for suffix in _SUFFIXES]
+        return [self._path.with_name(self._path.name + suffix) for suffix in SUFFIXES]
 
     def _warn(self, text: str) -> None:
         if not self._has_warned:

@@ -24,7 +24,8 @@ from ntxengine.repository import layout, rewrite
 from ntxengine.repository.point import Point
 from ntxengine.repository.reading import lock_file
 
-_IMAGE = re.compile(r"disk-[0-9a-f-]{36}(\.g[1-9][0-9]{0,5})?\.qcow2(\.map)?")
+IMAGE_NAME = re.compile(r"disk-[0-9a-f-]{36}(\.g[1-9][0-9]{0,5})?\.qcow2(\.map)?")
+"""An image of a point, in any generation, or the cluster map of one that was being written."""
 
 
 def unused_images(point: Point) -> list[Path]:
@@ -37,7 +38,7 @@ def unused_images(point: Point) -> list[Path]:
         names = sorted(os.listdir(point.path))
     except OSError as exc:
         raise durable.read_error(point.path, exc) from exc
-    return [point.path / name for name in names if name not in used and _IMAGE.fullmatch(name)]
+    return [point.path / name for name in names if name not in used and IMAGE_NAME.fullmatch(name)]
 
 
 def remove_unused_images(point: Point) -> bool:

@@ -124,6 +124,12 @@ def change(vm_folder: Path, decide: Callable[[Retention], Retention]) -> Retenti
         return after
 
 
+def tidy(vm_folder: Path) -> None:
+    """Remove what killed changes left.  Errors: LockedError, TargetError."""
+    with _alone(vm_folder):
+        _remove_half_written(vm_folder)
+
+
 def drop_gone(vm_folder: Path) -> list[str]:
     """Leave out the forgotten points whose folders are gone, durably; return their ids.  The VM is locked.
 

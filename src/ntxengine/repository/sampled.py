@@ -52,19 +52,23 @@ def read(vm_folder: Path) -> tuple[StoredSample, ...]:
 
     Blocks: one small read.
     """
+    try:
+        return read_or_fail(vm_folder)
+    except RepositoryError as exc:
+        log.warning("samples begin anew: %s", exc)
+        return ()
+
+
+def read_or_fail(vm_folder: Path) -> tuple[StoredSample, ...]:
+    """Return the same.  Errors: RepositoryError naming the file."""
     path = vm_folder / layout.SAMPLES_FILE
     if not os.path.lexists(path):
         return ()
-    try:
-        data = durable.read_file(path, limit=_LIMIT)
-        found = stored.decode_checked(path, data, StoredSampleFile, format=SAMPLES_FORMAT, versions=[SAMPLES_VERSION])
-        if not all(map(_is_one, found.disks)):
-            raise RepositoryError(f"{path}: is damaged: it tells of what is no disk of a point")
-    except RepositoryError as exc:
-        log.warning("samples begin anew: %s", exc)
-    else:
-        return found.disks
-    return ()
+    data = durable.read_file(path, limit=_LIMIT)
+    found = stored.decode_checked(path, data, StoredSampleFile, format=SAMPLES_FORMAT, versions=[SAMPLES_VERSION])
+    if not all(map(_is_one, found.disks)):
+        raise RepositoryError(f"{path}: is damaged: it tells of what is no disk of a point")
+    return found.disks
 
 
 def _is_one(each: StoredSample) -> bool:

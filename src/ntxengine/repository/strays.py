@@ -34,12 +34,17 @@ def markers(root: Path) -> list[Path]:
             return [
                 Path(entry.path)
                 for entry in entries
-                if (entry.name.startswith(MARKER_PREFIX) or _HALF_WRITTEN.fullmatch(entry.name))
+                if is_of_a_marker(entry.name)
                 and entry.is_file(follow_symlinks=False)
                 and entry.stat(follow_symlinks=False).st_mtime < limit
             ]
     except OSError:
         return []
+
+
+def is_of_a_marker(name: str) -> bool:
+    """Say whether a file was to become one of a repository itself."""
+    return name.startswith(MARKER_PREFIX) or _HALF_WRITTEN.fullmatch(name) is not None
 
 
 def empty_folders(root: Path) -> list[Path]:
