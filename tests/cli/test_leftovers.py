@@ -94,6 +94,26 @@ def test_sweep_of_a_directory_removes_what_was_left_and_nothing_else(tmp_path: P
     assert outside.read_bytes() == b"mine"
 
 
+def test_a_cluster_map_whose_image_is_gone_is_swept_and_no_other_file(tmp_path: Path) -> None:
+    ours = b"NTXQMAP\0" + bytes(100)
+    for name in ("gone.qcow2.map", "a b.ntx-partial.map", "there.qcow2", "there.qcow2.map", "used.qcow2.map"):
+        (tmp_path / name).write_bytes(ours)
+    (tmp_path / "x.ntx-unfinished.map").touch()
+    (tmp_path / "treasure.map").write_bytes(b"somebody's")
+    (tmp_path / "empty.map").touch()
+    (tmp_path / "link.map").symlink_to("gone.qcow2.map")
+    kept = {"there.qcow2", "there.qcow2.map", "treasure.map", "empty.map", "link.map", "used.qcow2.map"}
+    with (tmp_path / "used.qcow2.map").open() as used:
+        fcntl.flock(used, fcntl.LOCK_EX)
+
+        plan = ntx("sweep", tmp_path, "-n", "--json")
+        ran = ntx("sweep", tmp_path, "--json")
+
+    assert (ran.code, ran.json["removed"]) == (0, plan.json["removed"])
+    assert ran.json["in_use"] == [str(tmp_path / "used.qcow2.map")]
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
 def test_what_a_living_restore_writes_is_not_swept(tmp_path: Path) -> None:
     left = tmp_path / "scsi.0.raw.ntx-unfinished"
     left.touch()

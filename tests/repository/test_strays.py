@@ -177,3 +177,27 @@ def test_a_half_written_record_is_removed_by_the_next_capture(repository: PointS
     capture(repository, ModelDisk(512))
 
     assert not half.exists()
+
+
+async def test_sweep_removes_what_interrupted_removals_left(repository: PointStore) -> None:
+    point = capture(repository, ModelDisk(512))
+    folder = repository.path / VM
+    rest = folder / f"{layout.REMOVED_PREFIX}20261123T041500Z-8f3a2c"
+    rest.mkdir()
+    (rest / "disk.qcow2").touch()
+    image = point.image_path(point.disks[0])
+    gone, kept = image.with_name(f"{layout.image_name(point.disks[0].disk_id, 4)}.map"), image.with_name("x.map")
+    for path in (gone, kept, image.with_name(f"{image.name}.map")):
+        path.touch()
+
+    with VmLock(folder, "VM"):
+        locked = await sweep(None, Repository(repository))
+    planned = await sweep(None, Repository(repository), dry_run=True)
+    was_there = rest.exists() and gone.exists()
+    swept = await sweep(None, Repository(repository))
+
+    assert locked.removed == []
+    assert planned.removed == swept.removed
+    assert [(each.kind, each.vm_id) for each in swept.removed] == [("removed-point", VM), ("unfinished-file", VM)]
+    assert (was_there, rest.exists(), gone.exists(), kept.exists()) == (True, False, False, True)
+    assert image.with_name(f"{image.name}.map").exists()

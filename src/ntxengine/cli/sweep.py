@@ -146,7 +146,8 @@ def _fields(report: SweepReport) -> dict[str, object]:
 
 def _swept_fields(swept: Swept) -> dict[str, str]:
     """Return one thing, its id under a name that says what it identifies."""
-    id_name = "path" if swept.kind in FILES else f"{swept.kind.removeprefix('unfinished-').replace('-', '_')}_id"
+    what = swept.kind.removeprefix("unfinished-").removeprefix("removed-")
+    id_name = "path" if swept.kind in FILES else f"{what.replace('-', '_')}_id"
     return {"kind": swept.kind, id_name: swept.id, "name": swept.name, "vm_id": swept.vm_id}
 
 

@@ -3,7 +3,7 @@
     .NAME.xxxxxxxx.ntx-unfinished     becomes NAME; locked by whoever makes it, as long as that one lives
     NAME.ntx-unfinished               of a restore, which locks the folder
     NAME.ntx-partial                  of a copy with a journal, which goes on with it: not looked at here
-    one of them, and .map             of an image (images/writer.py): goes with it
+    one of them, and .map             of an image (images/writer.py): goes with it, or alone where that is gone
 
 The death of a process frees its lock: what is not locked was left.  Where nobody can tell, nothing is removed.
 
@@ -26,6 +26,9 @@ from ntxengine import files
 
 SUFFIX = ".ntx-unfinished"
 _LONGEST = 200  # bytes of the name that are kept: a file name has 255 at most, and the rest of ours takes 26
+_MAP = ".map"
+_MAP_MAGIC = b"NTXQMAP\0"
+"""What a cluster map begins with (csrc/qcow2_map.c); who writes it holds its lock."""
 _OF_A_NEW_FILE = re.compile(r"\..+\.[0-9a-f]{8}\.ntx-unfinished", re.DOTALL)
 
 
@@ -62,7 +65,8 @@ def sweep(folder: Path, *, dry_run: bool = False) -> Leftovers:
     """
     found = Leftovers()
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name.endswith(SUFFIX) and _is_file(entry))
+        files_here = sorted(entry.name for entry in entries if entry.name.endswith((SUFFIX, _MAP)) and _is_file(entry))
+    names = [name for name in files_here if name.endswith(SUFFIX)]
     new_files = [folder / name for name in names if _OF_A_NEW_FILE.fullmatch(name)]
     restored = [folder / name for name in names if not _OF_A_NEW_FILE.fullmatch(name)]
     for path in new_files:
@@ -71,7 +75,28 @@ def sweep(folder: Path, *, dry_run: bool = False) -> Leftovers:
     if restored:
         with _noting(found, folder):
             _sweep_restored(folder, restored, found, dry_run=dry_run)
+    for path in (folder / name for name in files_here if name.endswith(_MAP)):
+        if not os.path.lexists(str(path).removesuffix(_MAP)):
+            with _noting(found, path):
+                _sweep_map(path, found, dry_run=dry_run)
     return found
+
+
+def _sweep_map(path: Path, found: Leftovers, *, dry_run: bool) -> None:
+    """Remove a cluster map whose image is gone; what has such a name and is none is somebody's.  Errors: OSError."""
+    fd = files.open_regular(path)
+    try:
+        is_named_by_us = path.name.endswith(SUFFIX + _MAP) and os.fstat(fd).st_size == 0
+        if os.pread(fd, len(_MAP_MAGIC), 0) != _MAP_MAGIC and not is_named_by_us:
+            return
+        if not _lock(fd):
+            found.in_use.append(path)
+            return
+        if not dry_run:
+            path.unlink()
+        found.dead.append(path)
+    finally:
+        os.close(fd)
 
 
 def _sweep_restored(folder: Path, paths: list[Path], found: Leftovers, *, dry_run: bool) -> None:

@@ -46,6 +46,8 @@ SUMS_FILE = "SHA256SUMS"
 UNFINISHED_PREFIX = ".unfinished-"
 REMOVED_PREFIX = ".removed-"
 RESUME_FILE = "resume"
+MAP_SUFFIX = ".map"
+"""Of a cluster map, behind the name of its image."""
 
 MAX_PATH = 4096
 """Bytes of a path, with the zero behind it: PATH_MAX of Linux."""
@@ -136,12 +138,12 @@ def journal_name(disk_id: str) -> str:
 
 def map_name(disk_id: str) -> str:
     """Return the name of what tells where the clusters of an image are that is not whole (images/writer.py)."""
-    return f"{image_name(disk_id)}.map"
+    return f"{image_name(disk_id)}{MAP_SUFFIX}"
 
 
 def is_for_resuming(name: str) -> bool:
     """Say whether a file of an unfinished point is of no use to a point."""
-    return name == RESUME_FILE or name.endswith((".changes", ".journal", ".map"))
+    return name == RESUME_FILE or name.endswith((".changes", ".journal", MAP_SUFFIX))
 
 
 def backing_name(parent_id: str, file: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from ntxengine.errors import LockedError, NtxError
+from ntxengine.files import durable
 from ntxengine.repository import interrupted, layout, strays
 from ntxengine.repository.interrupted import Interrupted
 from ntxengine.repository.lock import VmLock
@@ -20,11 +22,14 @@ Result = TypeVar("Result")
 class Leftovers:
     """What was removed, or would be, and what could not be.
 
-    `unfinished`: VM id and point id; `kept` are captures that can be gone on with.  `files`: of interrupted changes to
-    the repository itself.  `empty_folders`: of VMs.
+    `unfinished`: VM id and point id; `kept` are captures that can be gone on with.  `removed`: the same of points whose
+    removal was interrupted.  `maps`: cluster maps in points, of images that are gone.  `files`: of interrupted changes
+    to the repository itself.  `empty_folders`: of VMs.
     """
 
     unfinished: list[tuple[str, str]] = field(default_factory=list)
+    removed: list[tuple[str, str]] = field(default_factory=list)
+    maps: list[Path] = field(default_factory=list)
     kept: list[Interrupted] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     empty_folders: list[Path] = field(default_factory=list)
@@ -51,6 +56,11 @@ def sweep(root: Path, *, dry_run: bool = False, is_kept: Callable[[Interrupted],
         if strays.unfinished(folder):
             removed = _while_locked(folder, remove, found.problems) or []
             found.unfinished += [(folder.name, layout.unfinished_id(each)) for each in removed]
+        if strays.rests(folder) or strays.maps(folder):
+            removed = _while_locked(folder, partial(_remove_rests, dry_run=dry_run), found.problems) or []
+            rests = [each for each in removed if each.parent == folder]
+            found.removed += [(folder.name, each.name.removeprefix(layout.REMOVED_PREFIX)) for each in rests]
+            found.maps += [each for each in removed if each.parent != folder]
     files = sweep_files(root, dry_run=dry_run)
     found.files += files.files
     found.problems += files.problems
@@ -58,6 +68,14 @@ def sweep(root: Path, *, dry_run: bool = False, is_kept: Callable[[Interrupted],
         # What holds nothing but its lock goes with it.
         if dry_run or _while_locked(folder, bool, found.problems):
             found.empty_folders.append(folder)
+    return found
+
+
+def _remove_rests(folder: Path, *, dry_run: bool) -> list[Path]:
+    """Remove what interrupted removals of points, and of images, have left in the folder of a VM, which is locked."""
+    found = [*strays.rests(folder), *strays.maps(folder)]
+    for path in [] if dry_run else found:
+        durable.remove_tree(path)
     return found
 
 

@@ -64,6 +64,17 @@ def unfinished(vm_folder: Path) -> list[Path]:
     return sorted(vm_folder.glob(f"{layout.UNFINISHED_PREFIX}*"))
 
 
+def rests(vm_folder: Path) -> list[Path]:
+    """Return what is left of points that were being removed."""
+    return sorted(vm_folder.glob(f"{layout.REMOVED_PREFIX}*"))
+
+
+def maps(vm_folder: Path) -> list[Path]:
+    """Return the cluster maps in points of a VM whose images are gone."""
+    found = (path for path in vm_folder.glob(f"*/disk-*{layout.MAP_SUFFIX}") if layout.is_point_id(path.parent.name))
+    return sorted(path for path in found if not os.path.lexists(str(path).removesuffix(layout.MAP_SUFFIX)))
+
+
 def remove_unfinished(vm_folder: Path, *, kept: Collection[Path] = ()) -> list[Path]:
     """Remove what killed captures left in the folder of a VM, which is locked; return the unfinished points, without
     those that are `kept`.

@@ -23,11 +23,11 @@ class Swept:
 class SweepReport:
     """What was removed (with `dry_run`: what would be), what was left because its VM is locked, and what failed.
 
-    Kinds: `disk` (hot-added), `volume-group`, `recovery-point`, `unfinished-point`, `unfinished-file` and
-    `empty-folder` (of a VM).  `in_use` are unfinished files that somebody is writing.  `not_recorded`: recovery points
-    that have the name of this repository, and that this directory does not record.  `protected`: what the cluster does
-    not delete yet, with the reason; nothing failed.  `resumable`: unfinished points that the next capture can go on
-    with, which are left alone unless they are to be given up.
+    Kinds: `disk` (hot-added), `volume-group`, `recovery-point`, `unfinished-point`, `removed-point` (whose removal was
+    interrupted), `unfinished-file` and `empty-folder` (of a VM).  `in_use` are unfinished files that somebody is
+    writing.  `not_recorded`: recovery points that have the name of this repository, and that this directory does not
+    record.  `protected`: what the cluster does not delete yet, with the reason; nothing failed.  `resumable`:
+    unfinished points that the next capture can go on with, which are left alone unless they are to be given up.
     """
 
     dry_run: bool

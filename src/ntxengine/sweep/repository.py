@@ -1,4 +1,4 @@
-"""Unfinished points in a repository, and folders of VMs that hold nothing."""
+"""Unfinished points in a repository, what is left of points that were removed, and folders of VMs that hold nothing."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ async def sweep_repository(repository: Repository, report: SweepReport, *, gives
     report.resumable += [Swept("unfinished-point", each.point_id, str(each.path), each.vm_id) for each in found.kept]
     for vm_id, point_id in found.unfinished:
         report.removed.append(Swept("unfinished-point", point_id, f"{vm_id}/{point_id}", vm_id))
+    for vm_id, point_id in found.removed:
+        report.removed.append(Swept("removed-point", point_id, f"{vm_id}/{point_id}", vm_id))
+    report.removed += [Swept("unfinished-file", str(path), path.name, path.parent.parent.name) for path in found.maps]
     report.removed += [Swept("unfinished-file", str(path), path.name, "") for path in found.files]
     report.removed += [Swept("empty-folder", str(path), path.name, path.name) for path in found.empty_folders]
     report.problems += found.problems

@@ -25,7 +25,6 @@ COPY = (
     "that needs none of these"
 )
 _SUMS_LIMIT = 4096
-_MAP = ".map"
 
 
 class Line:
@@ -146,8 +145,12 @@ def _names(place: Place, point: Point) -> Iterator[Finding]:
         path = point.path / name
         if name in known:
             continue
-        if IMAGE_NAME.fullmatch(name) and name.endswith(_MAP):
-            whose = "of an image that is gone" if name.removesuffix(_MAP) not in names else "of an image that is whole"
+        if IMAGE_NAME.fullmatch(name) and name.endswith(layout.MAP_SUFFIX):
+            whose = (
+                "of an image that is gone"
+                if name.removesuffix(layout.MAP_SUFFIX) not in names
+                else "of an image that is whole"
+            )
             yield place.leftover("map", path, f"is the cluster map {whose}")
         elif IMAGE_NAME.fullmatch(name):
             yield place.leftover("unused-image", path, "is an image that is no disk of the point: a merge replaced it")
