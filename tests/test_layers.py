@@ -44,6 +44,7 @@ PYTHON_LAYERS = {
     },
     "sweep": {"capture", "attach", "prism", "repository", "concurrency", "errors", "events", "files", "units"},
     "check": {"verify", "repository", "images", "dataplane", "concurrency", "errors", "events", "ids", "units"},
+    "stats": {"repository", "errors"},
     "compare": {"repository", "dataplane", "errors"},
     "verify": {"repository", "images", "dataplane", "concurrency", "errors", "events", "units"},
     "rebase": {"verify", "repository", "images", "dataplane", "concurrency", "errors", "files"},
@@ -64,7 +65,7 @@ PYTHON_LAYERS = {
     },
     "__init__": {
         "api", "capture", "compare", "copying", "verify", "restore", "retention", "prism", "repository", "images",
-        "check", "dataplane", "tunnel", "errors", "events",
+        "check", "dataplane", "tunnel", "errors", "events", "stats",
     },
     # the top
     "__main__": {"cli"},
@@ -73,7 +74,7 @@ PYTHON_LAYERS = {
     "cli": {
         "api", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep", "sync", "probe",
         "check", "prism", "attach", "repository", "sim", "demo", "bench", "images", "_core", "dataplane", "tunnel",
-        "concurrency", "errors", "events", "files", "ids", "machine", "units",
+        "stats", "concurrency", "errors", "events", "files", "ids", "machine", "units",
     },
 }  # fmt: skip
 
@@ -119,8 +120,19 @@ FACADES = {
     },
     "ntxengine.repository": dict.fromkeys(
         (
-            "capture", "compare", "stats", "sweep", "sync", "verify", "restore", "retention", "rebase", "prune", "api",
-            "__init__", "cli",
+            "capture",
+            "compare",
+            "stats",
+            "sweep",
+            "sync",
+            "verify",
+            "restore",
+            "retention",
+            "rebase",
+            "prune",
+            "api",
+            "__init__",
+            "cli",
         ),
         public_names("repository"),
     )

@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from ntxengine.repository import Hold, Point, PointDisk, PointRetention, Repository, Retention, changed_extents
     from ntxengine.restore import RestoreOptions, RestoreReport
     from ntxengine.retention import Policy, VmDecision, bring_back, forget_by_policy, forget_points
+    from ntxengine.stats import RepositorySpace, repository_stats
     from ntxengine.tunnel.options import SshGateway, SshLogin, SshOptions
     from ntxengine.verify import PointVerdict, Sampled, Sampling, verify_point
 
@@ -153,6 +154,8 @@ _HOMES = {
     "changed_extents": "ntxengine.repository",
     "RestoreOptions": "ntxengine.restore",
     "RestoreReport": "ntxengine.restore",
+    "RepositorySpace": "ntxengine.stats",
+    "repository_stats": "ntxengine.stats",
     "SshGateway": "ntxengine.tunnel.options",
     "SshLogin": "ntxengine.tunnel.options",
     "SshOptions": "ntxengine.tunnel.options",
@@ -225,6 +228,7 @@ __all__ = [
     "RepairReport",
     "Repository",
     "RepositoryError",
+    "RepositorySpace",
     "RestoreOptions",
     "RestoreReport",
     "Retention",
@@ -261,6 +265,7 @@ __all__ = [
     "forget_points",
     "newest_point",
     "repair_repository",
+    "repository_stats",
     "restore_point",
     "search_vms",
     "verify_point",

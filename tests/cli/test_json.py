@@ -66,6 +66,8 @@ class Documents:
         self.run("verify", "--all")
         self.run("verify", "--all", "--sample", "50%")
         self.run("check", "--read-data", "50%")
+        self.run("stats")
+        self.run("stats", "demo")
         self.run("restore", "demo", "out", "--dry-run")
         self.run("restore", "demo", "out")
         self.run("restore", "demo", "out", "--dry-run", code=2)

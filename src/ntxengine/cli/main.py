@@ -46,6 +46,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "prune": Entry("prune", "Give back the space of points that are forgotten."),
         "sync": Entry("sync", "Write the points that another repository lacks into it."),
         "repository": Entry("repository", "Take care of a repository: adopt a copy."),
+        "stats": Entry("stats", "Show what VMs and points take, and for how long there is room."),
         "check": Entry("check", "Look for what is missing, damaged or left behind in a repository."),
         "repair": Entry("repair", "Mend what can be mended safely in a repository."),
         "sweep": Entry("sweep", "Remove what a killed capture left behind."),

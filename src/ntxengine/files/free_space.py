@@ -50,20 +50,24 @@ def lacks_room(error: MachineError) -> int:
 
 def free_bytes(path: Path) -> int:
     """Return what the file system where `path` is, or would be, has free for us.  Errors: OSError."""
-    return _free_and_size(path)[0]
+    return free_and_size(path)[0]
 
 
 def _left(path: Path) -> str:
     """Return how much is free; "" if that cannot be found out."""
     try:
-        free, size = _free_and_size(path)
+        free, size = free_and_size(path)
     except OSError:
         return ""
     return f"; its file system has {format_size(free)} of {format_size(size)} free"
 
 
-def _free_and_size(path: Path) -> tuple[int, int]:
-    """Return bytes of the nearest that exists: a file, or its folder, may not be there yet, or any more."""
+def free_and_size(path: Path) -> tuple[int, int]:
+    """Return what is free for us, and how large the file system is, in bytes: of the nearest folder that exists, since
+    `path` may not be there yet, or any more.
+
+    Errors: OSError.
+    """
     whole = path.absolute()
     for place in (whole, *whole.parents):
         with suppress(FileNotFoundError, NotADirectoryError):

@@ -17,6 +17,7 @@ interrupted.py     captures that can be gone on with
 report.py          what a capture tells of itself              changed.py         where a disk differs from another
 rewrite.py         what a point says of itself, replaced       removal.py         points and images that nobody needs
 reading.py         points that are read stay until that ends   upkeep.py          the face of these two
+usage.py           what it takes on its file system
 structure/         what all of it consists of, compared with what it should
 """
 
@@ -53,6 +54,7 @@ from ntxengine.repository.structure import Finding, Severity
 from ntxengine.repository.unfinished import ResumePaths
 from ntxengine.repository.unfinished_point import UnfinishedPoint
 from ntxengine.repository.upkeep import Upkeep, all_points, copy_marks
+from ntxengine.repository.usage import PointUsage, VmUsage, file_system_of, usage_of_vm
 from ntxengine.repository.vm_names import NamedVm
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "PointDisk",
     "PointRecord",
     "PointRetention",
+    "PointUsage",
     "Records",
     "Repository",
     "ResumePaths",
@@ -94,15 +97,18 @@ __all__ = [
     "Upkeep",
     "VmLock",
     "VmSummary",
+    "VmUsage",
     "all_points",
     "backing_name",
     "changed_extents",
     "checked_tag",
     "copy_marks",
+    "file_system_of",
     "hold_text",
     "is_point_id",
     "next_image_name",
     "reading",
     "sweep_files",
+    "usage_of_vm",
     "vm_of",
 ]
