@@ -18,7 +18,7 @@ from ntxengine.repository.lock import VmLock
 from ntxengine.repository.store import PointStore
 from ntxengine.verify import Sampling
 from tests.check.damage import DAMAGE, IMAGE, LEFTOVERS, NOW, cut, other_generation, said, sql, state_of
-from tests.repository.builders import OTHER_VM, VM, ModelDisk, capture
+from tests.repository.builders import DISK, OTHER_VM, VM, ModelDisk, capture
 from tests.repository.test_interrupted import RESUME
 from tests.support.servers import require_root
 
@@ -182,6 +182,14 @@ async def test_a_capture_that_can_be_gone_on_with_is_a_note_until_its_recovery_p
 
     assert [found[:2] for found in said(can_go_on)] == [("note", "interrupted")]
     assert [found[:2] for found in said(await check(root))] == [("leftover", "unfinished-point")]
+
+
+async def test_a_point_that_a_sync_goes_on_with_is_a_note(root: Path) -> None:
+    folder = root / VM / ".unfinished-20261123T235900Z-abcdef"
+    folder.mkdir(0o700)
+    (folder / layout.journal_name(DISK)).touch(0o600)
+
+    assert [found[:2] for found in said(await check(root))] == [("note", "interrupted")]
 
 
 async def test_nothing_is_a_leftover_while_somebody_works_on_the_vm(root: Path, points: list[Point]) -> None:

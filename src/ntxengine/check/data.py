@@ -46,16 +46,20 @@ async def check_data(
     Errors: ToolError (qemu-img is missing); as verify_points.
     """
     bad = {each.path for each in known if each.severity is Severity.DAMAGE and each.kind in _TOLD}
-    images = [(point, disk) for point in points for disk in point.disks if point.image_path(disk) not in bad]
+    if not points:
+        return [], 0
     async with reading(points):
+        # As they are now that nobody can remove their images: some may be gone, or have others, since they were listed.
+        points = await _present(repository, points)
+        images = [(point, disk) for point in points for disk in point.disks if point.image_path(disk) not in bad]
         tables = await map_limited(images, _check_tables, at_once=how.parallel)
-    found = [each for each in tables if each is not None]
-    bad |= {each.path for each in found}
-    forgotten = await _forgotten(repository, points)
-    chosen = [(point, ()) for point in points if point.id not in forgotten]
-    verdicts = await verify_points(
-        repository, chosen, options=how.options, parallel=how.parallel, sampling=how.sampling, on_event=on_event
-    )
+        found = [each for each in tables if each is not None]
+        bad |= {each.path for each in found}
+        forgotten = await _forgotten(repository, points)
+        chosen = [(point, ()) for point in points if point.id not in forgotten]
+        verdicts = await verify_points(
+            repository, chosen, options=how.options, parallel=how.parallel, sampling=how.sampling, on_event=on_event
+        )
     bytes_read = 0
     for verdict in verdicts:
         for disk in verdict.disks:
@@ -64,6 +68,15 @@ async def check_data(
             if not disk.is_right and not was_told:
                 found.append(_finding(verdict.point, disk))
     return found, bytes_read
+
+
+async def _present(repository: Repository, points: Sequence[Point]) -> list[Point]:
+    """Return those that there still are and that can be read; of the others it was told."""
+    present = []
+    for point in points:
+        with suppress(RepositoryError):
+            present.append(await repository.read_point(point.path))
+    return present
 
 
 async def _forgotten(repository: Repository, points: Sequence[Point]) -> frozenset[str]:

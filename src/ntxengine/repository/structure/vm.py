@@ -209,6 +209,9 @@ def _left(place: Place, folder: Path, names: Sequence[str], now: datetime) -> It
         if each.can_be_resumed(now):
             text = "is a capture that was interrupted, and that the next one goes on with"
             yield point.note("interrupted", each.path, text, "`ntx capture` goes on; `ntx sweep --unfinished` gives up")
+        elif not each.has_record and any(each.path.glob("*.journal")):
+            text = "is a point that was being copied here, and that the next sync goes on with"
+            yield point.note("interrupted", each.path, text, "`ntx sync` goes on; `ntx sweep` gives up")
         else:
             why = each.problem.removeprefix(f"{each.path}: ") or "its recovery point has expired"
             text = f"is a capture that was interrupted, and that cannot be gone on with: {why}"
