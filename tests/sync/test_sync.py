@@ -22,6 +22,7 @@ from ntxengine.repository.distrust import add as add_marks
 from ntxengine.repository.distrust import read as read_marks
 from ntxengine.repository.rewrite import rewrite
 from ntxengine.repository.store import PointStore
+from ntxengine.sweep import sweep
 from ntxengine.sync import SyncOptions, SyncReport, sync
 from ntxengine.units import MIB
 from tests.prune.building import History, check_everything
@@ -159,6 +160,7 @@ def test_a_disk_goes_on_where_it_got_to(
     with pytest.raises(Stopped):
         asyncio.run(sync(Repository(history.store), Repository(there.store), [VM], options=slow, on_event=stop))
     found = journal.read(there.store.path / VM / f".unfinished-{point.id}" / kept)
+    kept_by_sweep = [each.id for each in asyncio.run(sweep(None, Repository(there.store))).resumable]
     read: dict[str, int] = {}
 
     def count(event: Event) -> None:
@@ -169,6 +171,7 @@ def test_a_disk_goes_on_where_it_got_to(
 
     assert found is not None
     assert found.stored_to > 0
+    assert kept_by_sweep == [point.id]
     assert report.vms[0].problems == []
     assert read[disk.disk_id] <= disk.size - found.stored_to
     check_everything(there, tmp_path, points=1)

@@ -81,7 +81,7 @@ class Interrupted:
     """An unfinished point.  Of `bytes_total`, the disks up to their ends, so many were copied when it was interrupted.
 
     `resume` is None where it cannot be gone on with, because of `problem`; `has_record` is false where nobody expects
-    it to be: its VM was not frozen yet.
+    it to be: its VM was not frozen yet, or it is a point of another repository that a sync was writing (`is_of_sync`).
     """
 
     path: Path
@@ -90,6 +90,7 @@ class Interrupted:
     bytes_done: int = 0
     bytes_total: int = 0
     has_record: bool = True
+    is_of_sync: bool = False
 
     @property
     def point_id(self) -> str:
@@ -134,7 +135,10 @@ def clean(folder: Path, disk_ids: set[str]) -> None:
 
 def _look(folder: Path) -> Interrupted:
     if folder.is_symlink() or not os.path.lexists(folder / layout.RESUME_FILE):
-        return Interrupted(folder, None, f"{folder}: its VM was not frozen yet", has_record=False)
+        is_of_sync = any(folder.glob(layout.journal_name("*")))  # a capture has none before its record
+        return Interrupted(
+            folder, None, f"{folder}: its VM was not frozen yet", has_record=False, is_of_sync=is_of_sync
+        )
     try:
         resume = _read(folder)
     except NtxError as exc:

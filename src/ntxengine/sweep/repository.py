@@ -14,7 +14,7 @@ async def sweep_repository(repository: Repository, report: SweepReport, *, gives
     """
     now = utc_now()
     found = await repository.sweep(
-        dry_run=report.dry_run, is_kept=lambda each: not gives_up and each.can_be_resumed(now)
+        dry_run=report.dry_run, is_kept=lambda each: not gives_up and (each.can_be_resumed(now) or each.is_of_sync)
     )
     report.resumable += [Swept("unfinished-point", each.point_id, str(each.path), each.vm_id) for each in found.kept]
     for vm_id, point_id in found.unfinished:
