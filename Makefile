@@ -70,11 +70,12 @@ soak: build-test
 	    NTX_COPY_KILLS=$(COPY_KILLS) NTX_COPY_SIZE=4G NTX_COPY_BANDWIDTH=200M NTX_COPY_LOSSES=$(COPY_LOSSES) \
 	    NTX_CAPTURE_KILLS=$(CAPTURE_KILLS) NTX_LOSSY_COPIES=$(LOSSY_COPIES) NTX_SOAK_SEED=$(SOAK_SEED) \
 	    NTX_RESUME_LONG=1 NTX_JOB_ROUNDS=$(JOB_ROUNDS) \
-	    NTX_IMAGE_ROUNDS=$(IMAGE_ROUNDS) NTX_EVERY_FAULT=1 NTX_LARGE_IMAGES=1 NTX_FLIPS=$(FLIPS) \
+	    NTX_IMAGE_ROUNDS=$(IMAGE_ROUNDS) NTX_EVERY_FAULT=1 NTX_LARGE_IMAGES=1 NTX_FLIPS=$(FLIPS) NTX_RETENTION_ROUNDS=60 \
 	    NTX_PRUNE_ROUNDS=$(PRUNE_ROUNDS) \
 	    $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 \
 	    tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py \
 	    tests/capture/test_together_killed.py tests/capture/test_together_faults.py tests/repository/test_power_cuts.py \
+	    tests/retention/test_policy.py tests/retention/test_forget.py \
 	    tests/capture/test_resume.py tests/capture/test_resume_damaged.py tests/capture/test_resume_killed.py \
 	    tests/copying/test_killed.py::test_a_new_file_is_whole_after_many_kills \
 	    tests/copying/test_lost.py tests/copying/test_power_cuts.py \

@@ -6,6 +6,7 @@ and back on that of October, at 01:00 UTC; the week of a day is that of its Thur
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -65,7 +66,10 @@ def year(at: datetime, clock: Clock) -> object:
     return clock(at)[0].year
 
 
-UNITS = {"hourly": hour, "daily": day, "weekly": week, "monthly": month, "yearly": year}
+UNITS = {
+    rule: functools.cache(unit)  # asked for the same points night after night
+    for rule, unit in {"hourly": hour, "daily": day, "weekly": week, "monthly": month, "yearly": year}.items()
+}
 
 
 def keeps(rules: Mapping[str, object], events: Collection[Event], clock: Clock) -> dict[str, set[str]]:
