@@ -6,12 +6,14 @@ import asyncio
 import os
 import random
 from collections.abc import Collection
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ntxengine.prune import PruneOptions, PruneReport, prune
-from ntxengine.repository import Point, Repository
+from ntxengine.repository import Point, Repository, next_image_name
+from ntxengine.repository.reading import hold
 from ntxengine.repository.store import PointStore
 from tests.prune.building import History, check_everything
 from tests.repository.builders import VM, Clock
@@ -76,3 +78,35 @@ def test_any_points_may_be_forgotten_again_and_again(tmp_path: Path, number: int
         for _ in range(2):
             history.capture()
     check_everything(history, tmp_path)
+
+
+def test_an_image_that_is_damaged_keeps_nothing_else_from_being_pruned(history: History, tmp_path: Path) -> None:
+    points = [history.capture() for _ in range(4)]
+    damaged = points[2].image_path(points[2].disks[0])
+    copy = damaged.read_bytes()
+    damaged.unlink()
+
+    report = pruned(history, [points[0].id])
+
+    assert report.vms[0].problems == []
+    assert [each.merge.point.id for each in report.vms[0].merged] == [points[1].id]
+    damaged.write_bytes(copy)
+    assert pruned(history, []).vms[0].problems == []
+    check_everything(history, tmp_path, points=3, with_forgotten=True)
+
+
+def test_what_a_killed_merge_left_is_in_the_way_of_no_other(history: History, tmp_path: Path) -> None:
+    points = [history.capture() for _ in range(3)]
+    for disk in points[1].disks:
+        (points[1].path / next_image_name(disk)).write_bytes(b"killed")
+    for name in (".point.json.12345678.new", ".SHA256SUMS.12345678.new"):
+        (points[1].path / name).touch()
+
+    with closing(hold([points[1]])):
+        report = pruned(history, [points[0].id])
+
+    assert report.vms[0].problems == []
+    assert [each.problem for each in report.vms[0].merged] == [""]
+    assert pruned(history, []).vms[0].problems == []
+    check_everything(history, tmp_path, points=2, with_forgotten=True)
+    assert list(points[1].path.glob(".*")) == []

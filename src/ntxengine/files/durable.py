@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ntxengine import files
@@ -15,6 +16,7 @@ from ntxengine.files import free_space
 
 FOLDER_MODE = 0o700  # disk contents are secrets of their VM
 FILE_MODE = 0o600
+_NEW_SUFFIX = ".new"
 
 NO_MODES = (
     "this file system keeps no modes: who may read the disks is what its mount says (umask=, file_mode=, dir_mode=)"
@@ -105,7 +107,7 @@ def replace_file(path: Path, data: bytes) -> None:
     Of several writers at once the last one wins.  What one who was killed here left is known to strays.py.
     Errors: TargetError.
     """
-    fresh = path.with_name(f".{path.name.removeprefix('.')}.{secrets.token_hex(4)}.new")
+    fresh = path.with_name(f".{path.name.removeprefix('.')}.{secrets.token_hex(4)}{_NEW_SUFFIX}")
     write_file(fresh, data)
     try:
         files.replace(fresh, path)
@@ -113,6 +115,13 @@ def replace_file(path: Path, data: bytes) -> None:
         fresh.unlink(missing_ok=True)
         raise write_error(path, "replacing", exc) from exc
     sync_folder(path.parent)
+
+
+def remove_half_written(path: Path) -> None:
+    """Remove what a killed replace_file left beside a file that nobody replaces now.  Failing is no error."""
+    for fresh in path.parent.glob(f".{path.name.removeprefix('.')}.*{_NEW_SUFFIX}"):
+        with suppress(OSError):  # it is in the way of nobody
+            fresh.unlink()
 
 
 def restrict(path: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ntxengine.concurrency.completion import run_to_completion, to_thread
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.events import Emitter, ProgressAdapter, Stage, StageBegan, Subject
+from ntxengine.files import durable
 from ntxengine.images.create import NewImage
 from ntxengine.prune.plan import Merge
 from ntxengine.rebase import WRITER, Rebased, prove, rebase_disk
@@ -68,6 +69,9 @@ async def merge_disk(merging: Merging, disk: PointDisk) -> None:
     path = merged.image_path(new_disk)
     try:
         with ExitStack() as stack:
+            await to_thread(
+                durable.remove_file, path
+            )  # of a killed merge: no point said that it is a disk, nobody reads it
             below = () if onto is None else await repository.images(*onto)
             rebased = Rebased(
                 name=f"point {merge.point.id} disk {disk.label}",

@@ -7,6 +7,7 @@ is never listed; what a kill leaves is removed the next time.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -23,6 +24,8 @@ from ntxengine.images.rebase import set_backing
 from ntxengine.repository import layout, rewrite
 from ntxengine.repository.point import Point
 from ntxengine.repository.reading import lock_file
+
+log = logging.getLogger(__name__)
 
 IMAGE_NAME = re.compile(r"disk-[0-9a-f-]{36}(\.g[1-9][0-9]{0,5})?\.qcow2(\.map)?")
 """An image of a point, in any generation, or the cluster map of one that was being written."""
@@ -118,11 +121,18 @@ def finish_pruning(points: Sequence[Point], vm_folder: Path) -> None:
 
 
 def _put_on(parent: Point, point: Point) -> bool:
-    """Let the images of a point record those that its parent has now; False if somebody has one open."""
+    """Let the images of a point record those that its parent has now; False if somebody has one open, or it is damaged:
+    put back from a copy, it may record the one before.
+    """
     for disk in point.disks:
         if disk.backing:
             path, backing = point.image_path(disk), layout.backing_name(parent.id, parent.disk(disk.disk_id).file)
-            if read_header(path).backing == backing:
+            try:
+                is_on_it = read_header(path).backing == backing
+            except BadHeader as exc:
+                log.warning("%s: the image %s: what was below it before a merge stays, for a copy of it", path, exc)
+                return False
+            if is_on_it:
                 continue
             if is_locked(path):
                 return False

@@ -37,7 +37,9 @@ def rewrite(point: Point) -> Point:
 
 
 def settle(point: Point) -> None:
-    """Bring SHA256SUMS to its end, if a rewriting was interrupted.  Errors: as `rewrite`."""
+    """Bring SHA256SUMS to its end, if a rewriting was interrupted, and remove what that left.  Errors: as `rewrite`."""
+    for name in (layout.POINT_FILE, layout.SUMS_FILE):
+        durable.remove_half_written(point.path / name)
     found = sums.read_sums(point.path)
     if found is None or len(found.get(layout.POINT_FILE, ())) < 2:
         return
