@@ -19,7 +19,7 @@ async def shorten_chain(repository: Repository, lock: VmLock, vm: Vm, options: C
 
     Never fails: where it cannot be done, a warning says why, and the capture that follows makes a full point.
     """
-    if options.full or options.max_chain < 2 or await repository.interrupted(vm.id):
+    if options.full or options.max_chain < 2 or any(each.resume for each in await repository.interrupted(vm.id)):
         return
     health = await repository.health_of_newest(vm.id)
     newest = health.points[-1] if health.points else None
