@@ -9,23 +9,24 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from ntxengine.dataplane import checkpoints, journal
 from ntxengine.errors import OptionsError
-from ntxengine.events import Event, Progressed, Stage, StageBegan
+from ntxengine.events import Event, PointCommitted, Progressed, Stage, StageBegan
 from ntxengine.images.choice import ImageOptions
 from ntxengine.prune import PruneOptions, prune
-from ntxengine.repository import Distrust, Hold, Repository, retention_file
+from ntxengine.repository import Distrust, Hold, PointRetention, Repository, retention_file
 from ntxengine.repository.distrust import add as add_marks
 from ntxengine.repository.distrust import read as read_marks
 from ntxengine.repository.rewrite import rewrite
 from ntxengine.repository.store import PointStore
 from ntxengine.sweep import sweep
-from ntxengine.sync import SyncOptions, SyncReport, sync
+from ntxengine.sync import SyncOptions, SyncReport, sync, workflow
 from ntxengine.units import MIB
-from tests.prune.building import History, check_everything
+from tests.prune.building import History, check_everything, restored
 from tests.repository.builders import VM, Clock
 
 ROUNDS = int(os.environ.get("NTX_PRUNE_ROUNDS", "3"))
@@ -221,3 +222,80 @@ def test_a_dry_run_copies_nothing(history: History, there: History) -> None:
 
     assert len(report.vms[0].points) == 1
     assert list(there.store.path.glob(f"{VM}*")) == []
+
+
+def test_a_chain_there_gets_no_longer_than_it_may(
+    history: History, there: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "MAX_CHAIN", 2)
+    for number in range(4):
+        history.capture(full=number == 2)
+
+    report = synced(history, there)
+
+    assert report.vms[0].problems == []
+    points = there.store.points(VM)
+    assert [len(there.store.images(point, point.disks[0])) for point in points] == [1, 2, 1, 2]
+    check_everything(there, tmp_path, points=4)
+
+
+def test_nothing_is_put_on_top_of_a_point_that_is_damaged_there(
+    history: History, there: History, tmp_path: Path
+) -> None:
+    history.capture()
+    synced(history, there)
+    damaged = there.store.points(VM)[0]
+    damaged.image_path(damaged.disks[1]).unlink()
+    history.capture()
+
+    report = synced(history, there)
+
+    assert report.vms[0].problems == []
+    point = there.store.points(VM)[1]
+    assert point.kind == "full"
+    assert restored(there.store, point, point.disks[1], tmp_path) == history.held[point.id, point.disks[1].disk_id]
+
+
+def test_a_hold_is_there_however_soon_a_sync_is_interrupted(history: History, there: History) -> None:
+    first = history.capture()
+    history.capture()
+    hold = Hold(datetime(2027, 1, 1, tzinfo=UTC), "audit")
+    retention_file.change(first.path.parent, lambda found: found.tag(first.id, ["release"]).hold(first.id, hold))
+
+    class Stopped(Exception):
+        pass
+
+    def stop(event: Event) -> None:
+        if isinstance(event, PointCommitted):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        asyncio.run(sync(Repository(history.store), Repository(there.store), [VM], on_event=stop))
+    assert ids(there) == [first.id]
+
+    assert retention_file.read(there.store.path / VM).of(first.id) == PointRetention(("release",), hold)
+
+
+async def test_a_point_that_is_pruned_meanwhile_is_no_failure(history: History, there: History) -> None:
+    points = [await asyncio.to_thread(history.capture) for _ in range(3)]
+
+    def prune_now(event: Event) -> None:
+        if isinstance(event, PointCommitted) and event.point_id == points[0].id:
+            thread = Thread(target=pruned, args=(history, [points[1].id]))
+            thread.start()
+            thread.join()
+
+    report = await sync(Repository(history.store), Repository(there.store), [VM], on_event=prune_now)
+
+    assert report.vms[0].problems == []
+    assert await asyncio.to_thread(ids, there) == [points[0].id, points[2].id]
+
+
+def test_nothing_is_copied_where_nobody_knows_what_is_forgotten(history: History, there: History) -> None:
+    point = history.capture()
+    (point.path.parent / "retention.json").write_bytes(b"{")
+
+    report = synced(history, there)
+
+    assert "none is copied" in report.vms[0].problem
+    assert ids(there) == []

@@ -53,7 +53,7 @@ from ntxengine.repository.stored import (
 from ntxengine.repository.structure import Finding, Severity
 from ntxengine.repository.unfinished import ResumePaths
 from ntxengine.repository.unfinished_point import UnfinishedPoint
-from ntxengine.repository.upkeep import Upkeep, all_points, copy_marks
+from ntxengine.repository.upkeep import Upkeep, all_points, copy_distrust, copy_said
 from ntxengine.repository.usage import PointUsage, VmUsage, file_system_of, usage_of_vm
 from ntxengine.repository.vm_names import NamedVm
 
@@ -102,7 +102,8 @@ __all__ = [
     "backing_name",
     "changed_extents",
     "checked_tag",
-    "copy_marks",
+    "copy_distrust",
+    "copy_said",
     "file_system_of",
     "hold_text",
     "is_point_id",

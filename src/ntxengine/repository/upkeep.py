@@ -38,20 +38,26 @@ async def all_points(repository: Repository, vm_id: str) -> tuple[Point, ...]:
     return tuple(found.points)
 
 
-async def copy_marks(here: Repository, there: Repository, lock: VmLock, copied: Collection[str]) -> None:
-    """Let another repository, whose VM is locked, know what audits found of points that it has, and of those that were
-    just copied, by their ids, which tags and holds they have.
+async def copy_distrust(here: Repository, there: Repository, lock: VmLock, point_ids: Collection[str]) -> None:
+    """Let another repository, whose VM is locked, know what audits found of these points.
 
-    Errors: RepositoryError (what is remembered cannot be read), TargetError; LockedError.
+    Errors: RepositoryError (what is remembered cannot be read), TargetError.
     """
     folder = there.check_lock(lock)
-    present = {point.id for point in await all_points(there, folder.name)}
     marks = await to_thread_joined(distrust.read, here.path / folder.name)
-    await to_thread_joined(distrust.add, folder, [each for each in marks if each.point_id in present])
-    said = await here.retention(folder.name)
-    told = {each: replace(said.of(each), forgotten_at=None) for each in copied if each in present}
-    if any(each != PointRetention() for each in told.values()):
-        await there.change_retention(folder.name, lambda found: Retention({**found.points, **told}))
+    await to_thread_joined(distrust.add, folder, [each for each in marks if each.point_id in point_ids])
+
+
+async def copy_said(here: Repository, there: Repository, lock: VmLock, point_id: str) -> None:
+    """Let another repository, whose VM is locked, know the tags and the hold of a point that is about to be there.
+
+    Before the point is: a kill in between may not leave one that was held without its hold.
+    Errors: RepositoryError (what is remembered cannot be read), TargetError; LockedError.
+    """
+    vm_id = there.check_lock(lock).name
+    said = replace((await here.retention(vm_id)).of(point_id), forgotten_at=None)
+    if said != PointRetention():
+        await there.change_retention(vm_id, lambda found: Retention({**found.points, point_id: said}))
 
 
 class Upkeep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +11,16 @@ from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.bandwidth import Bandwidth, Rate
 from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.copy import CopyOptions
-from ntxengine.errors import NtxError, OptionsError
+from ntxengine.errors import NtxError, OptionsError, RepositoryError
 from ntxengine.events import Emitter, OnEvent, PointCommitted, log_event
-from ntxengine.repository import Point, Repository, VmLock, all_points, copy_marks, reading
+from ntxengine.repository import Point, Repository, VmLock, all_points, copy_distrust, copy_said, reading
 from ntxengine.sync.plan import missing, parent_of
 from ntxengine.sync.point import PointCopy
+
+log = logging.getLogger(__name__)
+
+MAX_CHAIN = 100
+"""Images on top of each other there, or half of what qemu can open: as of captures."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,8 @@ class _VmSync:
         try:
             health = await self._here.health(vm_id, from_catalog=False)
             name = health.points[-1].vm_name if health.points else ""
+            for error in health.unknown_retention.values():
+                raise RepositoryError(f"{error}; and none is copied, as nobody knows which")
             there = await all_points(self._there, vm_id)
             lacking = missing(health.points, there)
             present = len(health.points) - len(lacking)
@@ -116,8 +124,8 @@ class _VmSync:
                 copied = [SyncedPoint(point) for point in lacking]
             elif lacking or present:
                 async with self._there.lock(vm_id) as lock:
-                    copied = [await self._copy(lock, point) for point in lacking]
-                    await copy_marks(self._here, self._there, lock, [each.point.id for each in copied])
+                    await copy_distrust(self._here, self._there, lock, {point.id for point in (*there, *lacking)})
+                    copied = [each for point in lacking if (each := await self._copy(lock, point))]
             else:
                 copied = []
             return VmSynced(vm_id, name, present, tuple(copied), "; ".join(problems))
@@ -125,22 +133,38 @@ class _VmSync:
             self._emit.raise_failure()
             return VmSynced(vm_id, name, problem=str(exc))
 
-    async def _copy(self, lock: VmLock, point: Point) -> SyncedPoint:
+    async def _copy(self, lock: VmLock, point: Point) -> SyncedPoint | None:
+        """Copy a point; None if it was forgotten and pruned here meanwhile."""
         try:
             async with reading([point]):
                 chain = (await self._here.chain(await self._here.read_point(point.path)))[::-1]
-                parent = parent_of(chain, await all_points(self._there, self._vm_id))
+                parent = await self._parent(chain)
                 disks = max(1, min(self._options.parallel, len(point.disks)))
                 options = split_buffers(CopyOptions(bandwidth=self._options.bandwidth), disks)
                 copy = PointCopy(
                     self._here, self._there, lock, chain, parent, options, self._options.parallel, self._emit
                 )
+                await copy_said(self._here, self._there, lock, point.id)
                 made = await copy.run()
             self._emit(PointCommitted(vm_id=point.vm_id, vm_name=point.vm_name, point_id=point.id))
             return SyncedPoint(point, await to_thread_joined(_bytes_stored, made))
         except NtxError as exc:
             self._emit.raise_failure()
+            if await to_thread_joined(lambda: point.path.parent.exists() and not point.path.exists()):
+                return None
             return SyncedPoint(point, problem=f"point {point.id} is not copied: {exc}")
+
+    async def _parent(self, chain: Sequence[Point]) -> Point | None:
+        """Return what a point goes on top of there: nothing where that is damaged, or has as many images as may be."""
+        parent = parent_of(chain, await all_points(self._there, self._vm_id))
+        if parent is None:
+            return None
+        if problem := await self._there.find_problem(parent):
+            log.warning("point %s is copied whole: %s", chain[0].id, problem)
+            return None
+        most = min(MAX_CHAIN, self._there.longest_chain(self._vm_id) // 2)
+        depths = [len(await self._there.images(parent, disk)) for disk in parent.disks]
+        return parent if max(depths, default=0) < most else None
 
 
 def _bytes_stored(point: Point) -> int:
