@@ -129,10 +129,7 @@ def _vm_fields(vm: VmSynced) -> dict[str, object]:
         "vm_name": vm.vm_name,
         "problem": vm.problem,
         "points_present": vm.present,
-        "points": [
-            {"point_id": each.point.id, "bytes_stored": each.bytes_stored, "problem": each.problem}
-            for each in vm.points
-        ],
+        "points": [_point_fields(each) for each in vm.points],
     }
 
 
