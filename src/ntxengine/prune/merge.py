@@ -69,9 +69,8 @@ async def merge_disk(merging: Merging, disk: PointDisk) -> None:
     path = merged.image_path(new_disk)
     try:
         with ExitStack() as stack:
-            await to_thread(
-                durable.remove_file, path
-            )  # of a killed merge: no point said that it is a disk, nobody reads it
+            # Of a killed merge: no point said that it is a disk, nobody reads it.
+            await to_thread(durable.remove_file, path)
             below = () if onto is None else await repository.images(*onto)
             rebased = Rebased(
                 name=f"point {merge.point.id} disk {disk.label}",
