@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,8 @@ class Cost:
         return self.bytes_freed > 0 and self.bytes_freed >= max_waste * self.bytes_written
 
 
-async def cost_of(repository: Repository, merge: Merge, *, least: float, alone: bool) -> Cost:
-    """Return what a merge costs.  `alone`: what is below goes with it, nothing else is on top of that.
+async def cost_of(repository: Repository, merge: Merge, *, least: float, shares: Mapping[str, float]) -> Cost:
+    """Return what a merge costs.  `shares`: which part of the points below, by their ids, it frees.
 
     Where it cannot be worth `least` whatever the tables say, they are not looked at, and the cost is the most that
     could be freed for the least that would be written.
@@ -42,7 +43,7 @@ async def cost_of(repository: Repository, merge: Merge, *, least: float, alone: 
     chains = Chains()
     disks = [await _Disk.look(repository, merge, disk, chains) for disk in merge.point.disks if disk.backing]
     merged = [disk for disk in disks if disk.taken]
-    gone = await to_thread_joined(_allocated, merge.below) if alone else 0
+    gone = await to_thread_joined(_freed, merge.below, shares)
     replaced = sum(disk.sizes[0] for disk in merged)
     bound = Cost(sum(max(disk.sizes[: disk.taken + 1]) for disk in merged), 0)
     bound = Cost(bound.bytes_written, gone + replaced - bound.bytes_written)
@@ -98,8 +99,10 @@ async def _bytes_own(chain: tuple[Path, ...]) -> float:
     return float(own["length"].sum(dtype=np.float64))
 
 
-def _allocated(points: tuple[Point, ...]) -> int:
-    return sum(_size(path) for point in points for path in [point.image_path(disk) for disk in point.disks])
+def _freed(points: tuple[Point, ...], shares: Mapping[str, float]) -> int:
+    return int(
+        sum(_size(point.image_path(disk)) * shares.get(point.id, 0.0) for point in points for disk in point.disks)
+    )
 
 
 def _size(path: Path) -> int:

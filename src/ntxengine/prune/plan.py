@@ -8,6 +8,7 @@ A point that an interrupted capture is on top of, and that can be gone on with, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,10 +43,14 @@ class Merge:
 
 @dataclass(frozen=True)
 class Plan:
-    """`merges` from the oldest point on; `removable` are forgotten and nothing is on top of them."""
+    """`merges` from the oldest point on; `removable` are forgotten and nothing is on top of them.
+
+    `shares` are of points that go, by their ids: which part of their space each merge that takes them over frees.
+    """
 
     merges: tuple[Merge, ...]
     removable: tuple[Point, ...]
+    shares: Mapping[str, float]
 
     @property
     def goes(self) -> list[Point]:
@@ -66,7 +71,7 @@ def plan(points: Sequence[Point], forgotten: Collection[str], pinned: Collection
         for point in points
         if point.id not in goes and point.id not in pinned and (found := _merge(point, by_id, goes))
     )
-    return Plan(merges, _removable(points, goes))
+    return Plan(merges, _removable(points, goes), _shares(points, merges, by_id, goes))
 
 
 def _removable(points: Sequence[Point], goes: Collection[str]) -> tuple[Point, ...]:
@@ -79,6 +84,20 @@ def _removable(points: Sequence[Point], goes: Collection[str]) -> tuple[Point, .
         else:
             needed.add(point.parent_id)
     return tuple(reversed(found))
+
+
+def _shares(
+    points: Sequence[Point], merges: Sequence[Merge], by_id: Mapping[str, Point], goes: Collection[str]
+) -> dict[str, float]:
+    """Return the shares: none of what is below a point that stays and takes nothing over, as it is pinned."""
+    takers = Counter(point.id for merge in merges for point in merge.below)
+    merging = {merge.point.id for merge in merges}
+    for point in points:
+        at = None if point.id in goes or point.id in merging else by_id.get(str(point.parent_id))
+        while at is not None and at.id in goes:
+            takers.pop(at.id, None)
+            at = by_id.get(str(at.parent_id))
+    return {point_id: 1 / count for point_id, count in takers.items()}
 
 
 def _merge(point: Point, by_id: Mapping[str, Point], goes: Collection[str]) -> Merge | None:

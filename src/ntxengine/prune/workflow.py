@@ -214,7 +214,7 @@ class _Pruner:
         merged = [
             Merged(merge, cost, put_off=not cost.is_worth(self._options.max_waste))
             for merge in planned.merges
-            for cost in [await self._cost(points, merge)]
+            for cost in [await self._cost(merge, planned.shares)]
         ]
         stays = _stays(merged)
         goes = [point for point in planned.goes if point.id not in stays]
@@ -228,7 +228,7 @@ class _Pruner:
         for merge in planned.merges:
             # What lies below may have been made anew by the merge before.
             points = await upkeep.points()
-            merged.append(await self._merge(upkeep, points, _as_now(merge, points)))
+            merged.append(await self._merge(upkeep, _as_now(merge, points), planned.shares))
         await upkeep.finish()
         removal = await upkeep.remove({point.id for point in planned.goes} - _stays(merged))
         for point in removal.removed:
@@ -249,15 +249,13 @@ class _Pruner:
         found = await self._repository.interrupted(vm_id)
         return {each.resume.parent_id for each in found if each.resume and each.resume.parent_id}
 
-    async def _cost(self, points: Sequence[Point], merge: Merge) -> Cost:
-        others = [each for each in points if each.id != merge.point.id and each not in merge.below]
-        is_alone = not {each.parent_id for each in others} & {each.id for each in merge.below}
-        return await cost_of(self._repository, merge, least=self._options.max_waste, alone=is_alone)
+    async def _cost(self, merge: Merge, shares: Mapping[str, float]) -> Cost:
+        return await cost_of(self._repository, merge, least=self._options.max_waste, shares=shares)
 
-    async def _merge(self, upkeep: Upkeep, points: Sequence[Point], merge: Merge) -> Merged:
+    async def _merge(self, upkeep: Upkeep, merge: Merge, shares: Mapping[str, float]) -> Merged:
         cost = Cost(0, 0)
         try:
-            cost = await self._cost(points, merge)
+            cost = await self._cost(merge, shares)
             if not cost.is_worth(self._options.max_waste):
                 return Merged(merge, cost, put_off=True)
             await self._make(upkeep, merge, cost)
@@ -277,7 +275,7 @@ class _Pruner:
     async def _make(self, upkeep: Upkeep, merge: Merge, cost: Cost | None = None) -> None:
         """Make the new images of a point, and let it have them.  Errors: TargetError (no room), as merge_disk."""
         if cost is None:
-            cost = await cost_of(self._repository, merge, least=0, alone=True)
+            cost = await cost_of(self._repository, merge, least=0, shares={})
         self._check_room(merge.point, cost)
         disks = [disk for disk in merge.point.disks if merge.taken_from(disk)]
         options = split_buffers(
