@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from ntxengine.capture.resumed_disk import open_resumed
+from ntxengine.units import BLOCK_SIZE
 from tests.capture.lab import MIB, Lab
 from tests.capture.resuming import IS_LONG, checkpoints_often, damaged, fill, find, interrupt, write_after_freeze
 
@@ -106,6 +108,8 @@ async def test_a_damaged_image_begins_anew(kind: str, v4_lab: Lab) -> None:
         with path.open("r+b") as file:
             file.seek(40)
             file.write(b"\xff" * 8)
+    elif kind == "half":
+        os.truncate(path, 3 * BLOCK_SIZE // 2)  # within the first cluster of the disk; behind its data a file has room
     else:
         spoil(path, kind)
     write_after_freeze(lab)
