@@ -26,7 +26,7 @@ def sync_to(path: Path, other: Path) -> SyncReport:
     """Write the points of one repository into another."""
     here, there = Repository(PointStore.open(path)), Repository(PointStore.open(other))
     report = asyncio.run(sync(here, there, [VM]))
-    assert report.vms[0].problems == []
+    assert report.vms[0].problems == [], report.vms[0].problems
     return report
 
 

@@ -140,8 +140,9 @@ def test_a_sync_that_is_interrupted_goes_on(history: History, there: History, tm
     assert list((there.store.path / VM).glob(".unfinished-*")) == []
 
 
-def test_a_disk_goes_on_where_it_got_to(
-    history: History, there: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lost", ["", ".qcow2", ".qcow2.map", ".journal"])
+def test_a_disk_goes_on_where_it_got_to_or_begins_anew(
+    history: History, there: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     monkeypatch.setattr(checkpoints, "DUE_S", 0.0)
     monkeypatch.setattr(checkpoints, "_SELDOMER", 0)
@@ -162,6 +163,8 @@ def test_a_disk_goes_on_where_it_got_to(
         asyncio.run(sync(Repository(history.store), Repository(there.store), [VM], options=slow, on_event=stop))
     found = journal.read(there.store.path / VM / f".unfinished-{point.id}" / kept)
     kept_by_sweep = [each.id for each in asyncio.run(sweep(None, Repository(there.store))).resumable]
+    if lost:
+        (there.store.path / VM / f".unfinished-{point.id}" / f"disk-{disk.disk_id}{lost}").write_bytes(b"lost")
     read: dict[str, int] = {}
 
     def count(event: Event) -> None:
@@ -174,7 +177,26 @@ def test_a_disk_goes_on_where_it_got_to(
     assert found.stored_to > 0
     assert kept_by_sweep == [point.id]
     assert report.vms[0].problems == []
-    assert read[disk.disk_id] <= disk.size - found.stored_to
+    assert lost or read[disk.disk_id] <= disk.size - found.stored_to
+    check_everything(there, tmp_path, points=1)
+
+
+def test_what_a_power_cut_left_of_a_try_is_in_nobodys_way(history: History, there: History, tmp_path: Path) -> None:
+    point = history.capture()
+    unfinished = there.store.path / VM / f".unfinished-{point.id}"
+    unfinished.mkdir(parents=True)
+    for name in (
+        "probe",
+        "probe-renamed",
+        "point.json",
+        "SHA256SUMS",
+        "vm.json",
+        f"disk-{point.disks[0].disk_id}.qcow2",
+    ):
+        (unfinished / name).touch()
+
+    assert synced(history, there).vms[0].problems == []
+
     check_everything(there, tmp_path, points=1)
 
 

@@ -83,10 +83,10 @@ async def _write(what: Rebased, new: NewImage, options: CopyOptions, on_progress
         if what.journal is not None:
             identity = {"disk": stored.disk_digest, "below": before.disk_digest, "name": new.backing}
             progress = await to_thread_joined(WriteProgress, what.journal, identity, new)
-        written = 0 if progress is None else progress.stored_to
         image = await stack.enter_async_context(
             create_image(new, FORMAT, options) if progress is None else progress.open(FORMAT, options)
         )
+        written = 0 if progress is None else progress.stored_to
         await dataplane.copy(
             opened.device,
             image.device,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane import journal
 from ntxengine.dataplane.copy import Checkpoints, CopyOptions
 from ntxengine.dataplane.journal import Journal
@@ -13,6 +15,8 @@ from ntxengine.errors import RepositoryError
 from ntxengine.files import durable
 from ntxengine.images.create import ImageWriter, NewImage, create_image, reopen_image
 from ntxengine.images.writer import map_of
+
+log = logging.getLogger(__name__)
 
 
 class WriteProgress:
@@ -27,25 +31,30 @@ class WriteProgress:
         self._identity = dict(identity)
         self._new = new
         self._image: ImageWriter | None = None
-        self.stored_to = self._find()
-        self.checkpoints = Checkpoints(self._keep, stored_to=self.stored_to, is_resumed=self.stored_to > 0)
+        self._begin(self._find())
+
+    def _begin(self, stored_to: int) -> None:
+        self.stored_to = stored_to
+        self.checkpoints = Checkpoints(self._keep, stored_to=stored_to, is_resumed=stored_to > 0)
 
     @asynccontextmanager
     async def open(self, format: str, options: CopyOptions) -> AsyncIterator[ImageWriter]:
         """Open the image for writing: as an earlier try left it, if one got so far that it can be gone on with.
 
-        Errors: as create_image, reopen_image; what could not be opened again is begun anew the next time.
+        What cannot be opened again is begun anew: `stored_to` and `checkpoints` are right from then on.
+        Errors: as create_image.
         """
-        if self.stored_to == 0:
-            opening = create_image(self._new, format, options)
-        else:
-            opening = reopen_image(self._new, format, options, stored_to=self.stored_to)
         async with AsyncExitStack() as stack:
-            try:
-                self._image = await stack.enter_async_context(opening)
-            except RepositoryError:
-                journal.remove(self._path)
-                raise
+            if self.stored_to > 0:
+                try:
+                    again = reopen_image(self._new, format, options, stored_to=self.stored_to)
+                    self._image = await stack.enter_async_context(again)
+                except RepositoryError as exc:
+                    log.info("%s: begun anew: %s", self._new.path, exc)
+                    await to_thread_joined(self._clear)
+                    self._begin(0)
+            if self._image is None:
+                self._image = await stack.enter_async_context(create_image(self._new, format, options))
             yield self._image
 
     def _find(self) -> int:
@@ -55,10 +64,14 @@ class WriteProgress:
             found = None
         if found is not None and (found.size, dict(found.identity)) == (self._new.size, self._identity):
             return found.stored_to
+        self._clear()
+        return 0
+
+    def _clear(self) -> None:
+        """Remove what an earlier try left, the journal first: without it nobody goes on."""
         journal.remove(self._path)
         durable.remove_file(map_of(self._new.path))
         durable.remove_file(self._new.path)
-        return 0
 
     def _keep(self, stored_to: int) -> None:
         """Called in a thread, once everything below `stored_to` is stored."""

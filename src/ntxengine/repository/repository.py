@@ -280,12 +280,12 @@ class Repository:
         """
         return await to_thread_joined(retention_file.drop_gone, self._store.check_lock(lock))
 
-    async def begin_copy(self, lock: VmLock, point_id: str, parent: Point | None) -> UnfinishedPoint:
-        """Begin a point that another repository has; it is left, not aborted, where it is to be gone on with.
+    async def begin_copy(self, lock: VmLock, point: Point, parent: Point | None) -> UnfinishedPoint:
+        """Begin the point of another repository; it is left, not aborted, where it is to be gone on with.
 
         Errors: as PointStore.begin_copy.
         """
-        return UnfinishedPoint(await to_thread_joined(self._store.begin_copy, lock, point_id, parent))
+        return UnfinishedPoint(await to_thread_joined(self._store.begin_copy, lock, point, parent))
 
     def check_lock(self, lock: VmLock) -> Path:
         """Return the folder of the VM that is locked.  Errors: RepositoryError (as `begin`)."""

@@ -295,20 +295,21 @@ class PointStore:
             raise
         return BlockingUnfinishedPoint(point_id, path, parent, lock=lock, committed=self._enter, warnings=warnings)
 
-    def begin_copy(self, lock: VmLock, point_id: str, parent: Point | None) -> BlockingUnfinishedPoint:
-        """Begin a point that another repository has, on top of `parent` or of nothing, or go on with an earlier try.
+    def begin_copy(self, lock: VmLock, point: Point, parent: Point | None) -> BlockingUnfinishedPoint:
+        """Begin the point of another repository, on top of `parent` or of nothing, or go on with an earlier try.
 
         Errors: RepositoryError (the lock, as `begin`; there is such a point; the parent is not older); TargetError.
         """
         folder = self.check_lock(lock)
-        path = folder / f"{layout.UNFINISHED_PREFIX}{point_id}"
-        if (folder / point_id).exists() or not layout.is_point_id(point_id):
-            raise RepositoryError(f"{folder / point_id}: cannot be copied there: it is there already, or is no point")
-        if parent is not None and (parent.vm_id != folder.name or parent.id >= point_id):
+        path = folder / f"{layout.UNFINISHED_PREFIX}{point.id}"
+        if (folder / point.id).exists() or not layout.is_point_id(point.id):
+            raise RepositoryError(f"{folder / point.id}: cannot be copied there: it is there already, or is no point")
+        if parent is not None and (parent.vm_id != folder.name or parent.id >= point.id):
             raise RepositoryError(f"{path}: cannot be on top of point {parent.id} of VM {parent.vm_id}")
         durable.make_folder(path)
+        interrupted.clean(path, {disk.disk_id for disk in point.disks})
         warnings = filesystem.try_out(path)
-        return BlockingUnfinishedPoint(point_id, path, parent, lock=lock, committed=self._enter, warnings=warnings)
+        return BlockingUnfinishedPoint(point.id, path, parent, lock=lock, committed=self._enter, warnings=warnings)
 
     def interrupted(self, vm_id: str | None = None) -> list[Interrupted]:
         """Return the captures of a VM, or of all, that were interrupted, oldest first.  One that runs looks so, too."""

@@ -49,7 +49,7 @@ class PointCopy:
         Errors: RepositoryError, ChecksumMismatch, SourceError (it is damaged here), TargetError, ToolError.
         """
         config = await self._config()
-        unfinished = await self.there.begin_copy(self.lock, self.point.id, self.parent)
+        unfinished = await self.there.begin_copy(self.lock, self.point, self.parent)
         entries = await map_limited(
             list(disks_below(self.point, self.parent)), partial(self._copy, unfinished), at_once=self.parallel
         )
