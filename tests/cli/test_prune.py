@@ -69,7 +69,7 @@ def test_what_somebody_reads_is_left_to_the_next_prune(store: PointStore, points
         ran = run(store, "prune", "--all", "--max-waste", "0%")
 
     assert ran.code == 0
-    assert "stays for now: somebody reads from it" in ran.out
+    assert "left to the next prune: somebody reads from it" in ran.out
     assert "left to the next prune" in ran.out
     assert listed(store) == [point.id for point in points]
 

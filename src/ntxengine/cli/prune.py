@@ -168,7 +168,7 @@ def _rows(vm: VmPruned, *, dry_run: bool) -> list[list[str]]:
     name = printable(vm.vm_name)
     rows = [[each.merge.point.id, name, _what(each, dry_run=dry_run), *_amounts(each)] for each in vm.merged]
     rows += [[point.id, name, "would be removed" if dry_run else "removed", "", ""] for point in vm.removed]
-    rows += [[point.id, name, "stays for now: somebody reads from it", "", ""] for point in vm.in_use]
+    rows += [[point.id, name, "left to the next prune: somebody reads from it", "", ""] for point in vm.in_use]
     return rows
 
 

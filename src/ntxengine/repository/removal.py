@@ -60,7 +60,7 @@ def remove_unused_images(point: Point) -> bool:
 
 @dataclass(frozen=True)
 class Removal:
-    """Points that are gone, and those that stay for now, as somebody reads from them."""
+    """Points that are gone, and those that are left to the next prune, as somebody reads from them."""
 
     removed: tuple[Point, ...]
     in_use: tuple[Point, ...]
