@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
-from ntxengine.repository import Point
 from ntxengine.repository.store import PointStore
 from ntxengine.units import BLOCK_SIZE
+from tests.check.copied import points as points
+from tests.check.copied import root as root
 from tests.repository.builders import Clock, ModelDisk, Write, capture
 
 
@@ -22,13 +22,3 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
         clock.advance(3600)
         capture(store, model, [Write(number * BLOCK_SIZE, BLOCK_SIZE, number + 1)])
     return store.path
-
-
-@pytest.fixture
-def root(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "a repository"))
-
-
-@pytest.fixture
-def points(root: Path) -> list[Point]:
-    return PointStore.open(root).points()

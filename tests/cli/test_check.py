@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import pytest
 from ntxengine.repository import Point
 from ntxengine.repository.store import PointStore
 from ntxengine.units import BLOCK_SIZE
+from tests.check.copied import points as points
+from tests.check.copied import root as root
 from tests.cli.ntx import COMMAND, assert_refused, environment, ntx
 from tests.repository.builders import VM, ModelDisk, Write, capture
 
@@ -21,16 +22,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in (1, 2):
         capture(store, ModelDisk(2 * BLOCK_SIZE), [Write(BLOCK_SIZE * number - 512, 512, number)], on_top=False)
     return store.path
-
-
-@pytest.fixture
-def root(original: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(original, tmp_path / "a repository"))
-
-
-@pytest.fixture
-def points(root: Path) -> list[Point]:
-    return PointStore.open(root).points()
 
 
 def test_a_sound_repository_is_told_so_in_one_line(root: Path, points: list[Point]) -> None:

@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from ntxengine.errors import NotFoundError, OptionsError, RepositoryError
-from ntxengine.repository import Hold, Point, Retention, retention_file
+from ntxengine.repository import Hold, retention_file
 from ntxengine.repository.adopt import adopt
 from ntxengine.repository.store import PointStore
 from tests.repository.builders import VM, ModelDisk, Write, begin, capture, read_image
+from tests.repository.retained import NOW, SIZE, change, forget, listed, make_points
 
-NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
-SIZE = 65536
 FLIPS = int(os.environ.get("NTX_FLIPS", "24"))
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
-
-
-def make_points(repository: PointStore, count: int, *, vm_id: str = VM) -> list[Point]:
-    model = ModelDisk(SIZE)
-    return [capture(repository, model, [Write(0, 512, n + 1)], vm_id=vm_id) for n in range(count)]
-
-
-def change(repository: PointStore, decide: Callable[[Retention], Retention], *, vm_id: str = VM) -> Retention:
-    return retention_file.change(repository.path / vm_id, decide)
-
-
-def forget(repository: PointStore, *points: Point) -> None:
-    change(repository, lambda said: said.forget([point.id for point in points], NOW))
-
-
-def listed(repository: PointStore) -> list[str]:
-    return [point.id for point in repository.points(VM)]
 
 
 # -------------------------------------------------------------------------------------------------- what is said

@@ -10,7 +10,6 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +18,15 @@ import pytest
 from ntxengine.errors import LockedError, RepositoryError, TargetError
 from ntxengine.files import durable
 from ntxengine.files.lock_file import LockFile
-from ntxengine.repository import Hold, Point, Retention, retention_file, strays
+from ntxengine.repository import Hold, Retention, retention_file, strays
 from ntxengine.repository.store import PointStore
-from tests.repository.builders import OTHER_VM, VM, ModelDisk, Write, capture
+from tests.repository.builders import OTHER_VM, VM
 from tests.repository.conftest import fill_up
 from tests.repository.killed_capture import Fuse
+from tests.repository.retained import NOW, change, forget, listed, make_points
 
-NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
-SIZE = 65536
 FLIPS = int(os.environ.get("NTX_FLIPS", "24"))
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
-
-
-def make_points(repository: PointStore, count: int, *, vm_id: str = VM) -> list[Point]:
-    model = ModelDisk(SIZE)
-    return [capture(repository, model, [Write(0, 512, n + 1)], vm_id=vm_id) for n in range(count)]
-
-
-def change(repository: PointStore, decide: Callable[[Retention], Retention], *, vm_id: str = VM) -> Retention:
-    return retention_file.change(repository.path / vm_id, decide)
-
-
-def forget(repository: PointStore, *points: Point) -> None:
-    change(repository, lambda said: said.forget([point.id for point in points], NOW))
-
-
-def listed(repository: PointStore) -> list[str]:
-    return [point.id for point in repository.points(VM)]
 
 
 # -------------------------------------------------------------------------------------------------- what goes wrong
