@@ -61,9 +61,17 @@ async def run_to_completion(work: Coroutine[Any, Any, T], *, timeout_s: float | 
 async def to_thread_joined(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a blocking function in a thread; if cancelled, wait for the thread before saying so.
 
-    So nothing that a cancelled caller then undoes is still being done by a thread behind its back.
+    So nothing that a cancelled caller then undoes is still being done by a thread behind its back, and what closes or
+    removes something is run in any case.
+    Errors: what the function raises; MachineError if there can be no thread.
     """
-    return await run_to_completion(to_thread(function, *args, **kwargs))
+    return await run_to_completion(_to_thread(function, *args, **kwargs))
+
+
+async def _to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """For us alone: if cancelled before a thread is free, the function is never run."""
+    with _naming_the_limit():
+        return await asyncio.to_thread(function, *args, **kwargs)
 
 
 async def acquire_in_thread(acquire: Callable[[], T], *, give_back: Callable[[T], object]) -> T:
@@ -85,17 +93,9 @@ async def acquire_in_thread(acquire: Callable[[], T], *, give_back: Callable[[T]
     return acquired[0]
 
 
-async def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a blocking function in a thread; if cancelled, leave it to itself.  The end of the process waits for it.
-
-    Errors: what the function raises; MachineError if there can be no thread.
-    """
-    with _naming_the_limit():
-        return await asyncio.to_thread(function, *args, **kwargs)
-
-
 async def to_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """As to_thread, and the end of the process does not wait for it: for a wait on somebody who may never answer.
+    """Run a blocking function in a thread that the end of the process does not wait for, as for somebody who may never
+    answer.  If cancelled, leave it to itself.
 
     Its result is dropped if nobody waits for it any more.
     """

@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from ntxengine._core.device import Device
-from ntxengine.concurrency.completion import acquire_in_thread, run_to_completion, to_thread, to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.copying import identity
 from ntxengine.copying.request import CopyRequest
 from ntxengine.dataplane import journal
@@ -288,6 +288,6 @@ async def keeping_journal(
         request.check_files()  # once more, now that they exist: a file system may take two spellings for one name
         yield run
     except BaseException as error:
-        await run_to_completion(to_thread(run.leave, error))
+        await to_thread_joined(run.leave, error)
         raise
     await to_thread_joined(run.end)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ntxengine import files
 from ntxengine._core.device import Device
-from ntxengine.concurrency.completion import to_daemon_thread, to_thread
+from ntxengine.concurrency.completion import to_daemon_thread, to_thread_joined
 from ntxengine.dataplane.connect import connect
 from ntxengine.dataplane.location import Location, parse, socket_uri
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions, SshOptions
@@ -95,7 +95,7 @@ async def closing(device: Device) -> AsyncIterator[Device]:
     try:
         yield device
     finally:
-        await to_thread(device.close)
+        await to_thread_joined(device.close)
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ntxengine._core.device import Device
-from ntxengine.concurrency.completion import acquire_in_thread, to_thread, to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.dataplane.extents import Extents
 from ntxengine.errors import NtxError, PlaceError, SourceError
 from ntxengine.images.held import CannotMap, HeldImages, held
@@ -47,7 +47,7 @@ async def open_tables(chain: Sequence[Path]) -> AsyncIterator[Device]:
     try:
         yield device
     finally:
-        await to_thread(device.close)
+        await to_thread_joined(device.close)
 
 
 def _open(images: HeldImages) -> Device:

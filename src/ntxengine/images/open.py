@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine._core.device import Device
-from ntxengine.concurrency.completion import acquire_in_thread, to_thread
+from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.dataplane.extents import Extents
 from ntxengine.dataplane.open import naming, open_source
 from ntxengine.errors import NtxError
@@ -124,7 +124,7 @@ async def _by_map(chain: Sequence[Path], wants_clusters: bool) -> AsyncIterator[
     try:
         yield OpenedImage(device, found.extents)
     finally:
-        await to_thread(device.close)
+        await to_thread_joined(device.close)
 
 
 @asynccontextmanager

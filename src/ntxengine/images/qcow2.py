@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from ntxengine._core.device import Device
-from ntxengine.concurrency.completion import acquire_in_thread, to_thread, to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.errors import LockedError, PlaceError, RepositoryError, TargetError
 from ntxengine.files import durable, free_space
 from ntxengine.images import qemu_img
@@ -55,7 +55,7 @@ class Qcow2Image(ImageWriter):
         return self._kept(stack, device)
 
     def _kept(self, stack: AsyncExitStack, device: Device) -> Device:
-        stack.push_async_callback(to_thread, device.close)
+        stack.push_async_callback(to_thread_joined, device.close)
         return device
 
     def _files(self) -> tuple[Path, ...]:

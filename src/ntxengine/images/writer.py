@@ -24,7 +24,7 @@ from typing import ClassVar
 
 from ntxengine import files
 from ntxengine._core.device import Device
-from ntxengine.concurrency.completion import run_to_completion, to_thread
+from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.dataplane.copy import CopyOptions, copy
 from ntxengine.errors import Cancelled, OptionsError
 from ntxengine.files import durable
@@ -164,7 +164,7 @@ class ImageWriter(ABC):
             await self._stack.__aexit__(type(why), why, why.__traceback__)
         finally:
             if self._is_worthless:
-                await to_thread(remove, *self._files())
+                await to_thread_joined(remove, *self._files())
 
 
 async def _flush(device: Device, options: CopyOptions) -> None:

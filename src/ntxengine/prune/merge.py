@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ntxengine.concurrency.completion import run_to_completion, to_thread
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.events import Emitter, ProgressAdapter, Stage, StageBegan, Subject
 from ntxengine.files import durable
@@ -70,7 +70,7 @@ async def merge_disk(merging: Merging, disk: PointDisk) -> None:
     try:
         with ExitStack() as stack:
             # Of a killed merge: no point said that it is a disk, nobody reads it.
-            await to_thread(durable.remove_file, path)
+            await to_thread_joined(durable.remove_file, path)
             below = () if onto is None else await repository.images(*onto)
             rebased = Rebased(
                 name=f"point {merge.point.id} disk {disk.label}",
@@ -85,7 +85,7 @@ async def merge_disk(merging: Merging, disk: PointDisk) -> None:
         await prove(repository, merged, new_disk, onto, options=merging.options, on_progress=on_progress)
         merging.emit.raise_failure()
     except BaseException:
-        await run_to_completion(to_thread(_remove, path))
+        await to_thread_joined(_remove, path)
         raise
 
 
