@@ -53,28 +53,30 @@ def kind_of(name: str) -> Kind:
     return next(kind for kind in KINDS if kind.name == name)
 
 
-async def scattered(name: str, folder: str) -> None:
+async def scattered(name: str, folder: str, large: str) -> None:
     """Write a cluster in each 512 MiB, in no order, then an image above it in which all is zero."""
-    places = list(range(0, LARGE, L2_BYTES))
+    size = int(large)
+    places = list(range(0, size, L2_BYTES))
     Random(1).shuffle(places)
-    below = NewImage(Path(folder) / "below", LARGE)
-    above = NewImage(Path(folder) / "above", LARGE, "below", (below.path,))
-    async with open_source(f"pattern:{LARGE}") as source:
+    below = NewImage(Path(folder) / "below", size)
+    above = NewImage(Path(folder) / "above", size, "below", (below.path,))
+    async with open_source(f"pattern:{size}") as source:
         async with kind_of(name).create(below, FEW) as image:
             for part in range(PARTS):
                 rows = [(place, BLOCK_SIZE, 0) for place in sorted(places[part::PARTS])]
                 await copy(source, image.device, [extents(rows)], options=FEW)
             await image.finish()
         async with kind_of(name).create(above, FEW) as image:
-            await copy(source, image.device, [extents([(0, LARGE, ZERO)])], options=FEW)
+            await copy(source, image.device, [extents([(0, size, ZERO)])], options=FEW)
             await image.finish()
 
 
-async def sparse(name: str, folder: str, uri: str) -> None:
+async def sparse(name: str, folder: str, uri: str, huge: str) -> None:
     """Copy a disk of which a server says where it is."""
-    new = NewImage(Path(folder) / "image", HUGE)
+    size = int(huge)
+    new = NewImage(Path(folder) / "image", size)
     async with open_source(uri) as source, kind_of(name).create(new, FEW) as image:
-        await copy(source, image.device, [whole(HUGE)], options=FEW)
+        await copy(source, image.device, [whole(size)], options=FEW)
         await image.finish()
 
 
@@ -104,7 +106,7 @@ def main(case: str, *arguments: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_clusters_all_over_a_large_disk_take_no_memory(tmp_path: Path, kind: Kind) -> None:
-    run_apart("scattered", kind, tmp_path)
+    run_apart("scattered", kind, tmp_path, LARGE)
 
     check(tmp_path / "below", tmp_path / "above")
     assert len(blocks_in(tmp_path / "below", LARGE)) == LARGE // L2_BYTES
@@ -118,7 +120,7 @@ def test_a_disk_larger_than_a_file_can_be_is_an_image(tmp_path: Path, kind: Kind
     contents = " ".join(f"@{place} (0x42)*65536" for place in places)
 
     with nbdkit("data", contents, f"size={HUGE}") as uri:
-        run_apart("sparse", kind, tmp_path, uri)
+        run_apart("sparse", kind, tmp_path, uri, HUGE)
 
     check(tmp_path / "image")
     assert blocks_in(tmp_path / "image", HUGE) == {place // BLOCK_SIZE for place in places}
