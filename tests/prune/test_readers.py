@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from ntxengine.repository import Repository, retention_file
 from ntxengine.repository.reading import hold
 from ntxengine.restore import restore
 from ntxengine.verify import verify_points
+from tests.prune import dying
 from tests.prune.building import History, by_qemu, check_everything, run
 from tests.repository.builders import VM
+from tests.support.faulty import FaultyDisk
 
 ROUNDS = int(os.environ.get("NTX_PRUNE_ROUNDS", "10"))
 ALWAYS = PruneOptions(max_waste=0)
@@ -196,3 +199,22 @@ async def test_a_restore_goes_on_though_its_point_is_merged_meanwhile(history: H
     for each in report.disks:
         assert each.path is not None
         assert each.path.read_bytes() == history.held[points[3].id, each.disk.disk_id]
+
+
+def test_points_are_removed_where_a_file_keeps_a_name_until_it_is_closed(tmp_path: Path, history: History) -> None:
+    points = [history.capture() for _ in range(4)]
+    history.forget([points[0].id, points[1].id])
+    with FaultyDisk(tmp_path, keeps_open=True) as disk:
+        shutil.copytree(history.store.path, disk.folder / "repo")
+        folder = disk.path / "repo" / VM
+        manifest = points[0].manifest_path(points[0].disks[0]).name
+
+        with open(folder / points[0].id / manifest, "rb"):
+            first = dying.prune_at(disk.path / "repo").vms[0]
+        left = [path.name for path in folder.glob(".removed-*")]
+        second = dying.prune_at(disk.path / "repo").vms[0]
+
+        assert [*first.problems, *second.problems] == []
+        assert {point.id for point in first.removed} == {points[0].id, points[1].id}
+        assert left == [f".removed-{points[0].id}"]
+        assert list(folder.glob(".removed-*")) == []

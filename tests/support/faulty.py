@@ -69,11 +69,15 @@ class Plan:
 
 
 class FaultyDisk:
-    """The file system, mounted at `path`, with its files in `folder`: needs root.  A context manager."""
+    """The file system, mounted at `path`, with its files in `folder`: needs root.  A context manager.
 
-    def __init__(self, folder: Path) -> None:
+    `keeps_open`: as on NFS, a file that is removed while it is open has another name until it is closed.
+    """
+
+    def __init__(self, folder: Path, *, keeps_open: bool = False) -> None:
         require_root("a file system of its own")
         self.path, self.folder = folder / "faulty", folder / "behind"
+        self._keeps_open = keeps_open
         self.path.mkdir()
         self.folder.mkdir()
         self.plan_path = folder / "plan"
@@ -84,7 +88,8 @@ class FaultyDisk:
 
     def __enter__(self) -> FaultyDisk:
         command = [sys.executable, "-m", "tests.support.faulty_server"]
-        self._process = subprocess.Popen([*command, self.folder, self.path, self.plan_path])
+        hard_remove = str(int(not self._keeps_open))
+        self._process = subprocess.Popen([*command, self.folder, self.path, self.plan_path, hard_remove])
         deadline = time.monotonic() + 60
         while not self.path.is_mount():
             if self._process.poll() is not None or time.monotonic() > deadline:

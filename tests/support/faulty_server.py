@@ -104,14 +104,14 @@ class Faulty(mfusepy.Operations):
         return [".", "..", *os.listdir(self._at(path))]
 
 
-def main(folder: str, mounted: str, plan: str) -> None:
+def main(folder: str, mounted: str, plan: str, hard_remove: str = "1") -> None:
     """Serve until it is unmounted."""
     mfusepy.FUSE(
         Faulty(Path(folder), Plan(Path(plan))),
         mounted,
         foreground=True,
         nothreads=True,
-        hard_remove=True,
+        hard_remove=hard_remove == "1",
         default_permissions=True,
     )
 

@@ -6,6 +6,7 @@ is never listed; what a kill leaves is removed the next time.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -17,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from ntxengine import files
+from ntxengine.errors import TargetError
 from ntxengine.files import durable
 from ntxengine.files.locks import is_locked, take
 from ntxengine.images.header import BadHeader, read_header
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 
 IMAGE_NAME = re.compile(r"disk-[0-9a-f-]{36}(\.g[1-9][0-9]{0,5})?\.qcow2(\.map)?")
 """An image of a point, in any generation, or the cluster map of one that was being written."""
+
+_STILL_OPEN = (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY)
+"""What NFS and FUSE say of a folder, or a file in it, that has only lost the name that it was opened by."""
 
 
 def unused_images(point: Point) -> list[Path]:
@@ -100,7 +105,8 @@ def _remove(point: Point) -> bool:
         durable.remove_tree(removed)
         durable.rename(point.path, removed)
         durable.sync_folder(removed.parent)
-        durable.remove_tree(removed)
+    # Its lock is given back by now: NFS keeps the names of files that are open, and a folder of such names.
+    _remove_rest(removed)
     return True
 
 
@@ -143,7 +149,20 @@ def _put_on(parent: Point, point: Point) -> bool:
 def remove_rests(vm_folder: Path) -> None:
     """Remove points that lost their names before a kill.  Errors: TargetError."""
     for folder in sorted(vm_folder.glob(f"{layout.REMOVED_PREFIX}*")):
+        _remove_rest(folder)
+
+
+def _remove_rest(folder: Path) -> None:
+    """Remove what is left of a point, but files that somebody has open where those keep a name: the next time does.
+
+    Errors: TargetError.
+    """
+    try:
         durable.remove_tree(folder)
+    except TargetError as exc:
+        if exc.errno not in _STILL_OPEN:
+            raise
+        log.debug("%s", exc)
 
 
 @contextmanager
