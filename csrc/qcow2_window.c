@@ -12,7 +12,9 @@
 _Static_assert(NTX_QCOW2_MAX_IMAGES <= UINT16_MAX, "the number of an image has 16 bits");
 
 struct window {
-    uint64_t number; /* of the 512 MiB; NONE: nothing is known */
+    uint64_t number;              /* of the 512 MiB; NONE: nothing is known */
+    unsigned lost;                /* nobody knows what its first clusters without an entry are, so many */
+    struct ntx_qcow2_fault fault; /* why: a table could not be read */
     uint64_t entries[NTX_QCOW2_ENTRIES];
     uint16_t images[NTX_QCOW2_ENTRIES];
 };
@@ -69,6 +71,19 @@ static bool is_absent(const struct ntx_qcow2_chain *chain, uint64_t number)
     return true;
 }
 
+/* Read the L2 table of an image that has one. */
+static int read_table(struct ntx_qcow2_windows *windows, size_t image, uint64_t number, struct ntx_qcow2_fault *fault)
+{
+    const struct ntx_qcow2_layer *layer = &windows->chain->images[image];
+    const char *what = ntx_qcow2_l1_fault(layer->l1[number], layer->file_size);
+    uint64_t place = layer->l1[number] & NTX_QCOW2_OFFSET;
+
+    if (what != NULL)
+        return fail(fault, image, place, -EUCLEAN, what);
+    int code = ntx_read_at(layer->fd, windows->table, NTX_QCOW2_CLUSTER, &place);
+    return code == 0 ? 0 : fail(fault, image, place, code, NULL);
+}
+
 /* Add what the table of an image says of the first clusters of the window where nothing is known yet; returns how many
  * it were. */
 static unsigned add_table(struct window *window, const uint8_t *table, size_t image, unsigned clusters)
@@ -90,34 +105,31 @@ static unsigned add_table(struct window *window, const uint8_t *table, size_t im
     return added;
 }
 
-static int fill(struct ntx_qcow2_windows *windows, struct window *window, uint64_t number,
-                struct ntx_qcow2_fault *fault)
+/* What a table that cannot be read hides is lost: also what images below hold, but not what those above show. */
+static void fill(struct ntx_qcow2_windows *windows, struct window *window, uint64_t number)
 {
     const struct ntx_qcow2_chain *chain = windows->chain;
     unsigned unknown = NTX_QCOW2_ENTRIES;
 
-    windows->made++; /* also one that fails: it takes as long */
+    windows->made++;
+    window->number = number;
+    window->lost = 0;
     memset(window->entries, 0, sizeof window->entries);
-    for (size_t i = 0; i < chain->count && unknown > 0; i++) {
+    for (size_t i = 0; i < chain->count && unknown > 0 && window->lost == 0; i++) {
         const struct ntx_qcow2_layer *image = &chain->images[i];
-        uint64_t shown =
-            ntx_qcow2_clusters(image->shown) - ntx_min64(ntx_qcow2_clusters(image->shown), number * NTX_QCOW2_ENTRIES);
+        uint64_t clusters = ntx_qcow2_clusters(image->shown);
+        unsigned shown =
+            (unsigned)ntx_min64(clusters - ntx_min64(clusters, number * NTX_QCOW2_ENTRIES), NTX_QCOW2_ENTRIES);
 
         if (number >= image->entries)
             break;
         if (image->l1[number] == 0)
             continue;
-        const char *what = ntx_qcow2_l1_fault(image->l1[number], image->file_size);
-        uint64_t place = image->l1[number] & NTX_QCOW2_OFFSET;
-        if (what != NULL)
-            return fail(fault, i, place, -EUCLEAN, what);
-        int code = ntx_read_at(image->fd, windows->table, NTX_QCOW2_CLUSTER, &place);
-        if (code != 0)
-            return fail(fault, i, place, code, NULL);
-        unknown -= add_table(window, windows->table, i, (unsigned)ntx_min64(shown, NTX_QCOW2_ENTRIES));
+        if (read_table(windows, i, number, &window->fault) == 0)
+            unknown -= add_table(window, windows->table, i, shown);
+        else
+            window->lost = shown;
     }
-    window->number = number;
-    return 0;
 }
 
 static struct window *kept_window(const struct ntx_qcow2_windows *windows, uint64_t number)
@@ -136,12 +148,17 @@ static int make_window(struct ntx_qcow2_windows *windows, uint64_t number, struc
         *kept = malloc(sizeof **kept);
     if (*kept == NULL)
         return fail(fault, 0, 0, -ENOMEM, NULL);
-    (*kept)->number = NONE; /* until it is whole */
+    fill(windows, *kept, number);
     *made = *kept;
-    return fill(windows, *kept, number, fault);
+    return 0;
 }
 
 /* -------------------------------------------------------------------------------------------------- runs */
+
+static bool is_lost(const struct window *window, unsigned cluster)
+{
+    return window->entries[cluster] == 0 && cluster < window->lost;
+}
 
 /* What is at offset, up to the end of its cluster. */
 static int find_in_cluster(const struct ntx_qcow2_chain *chain, const struct window *window, uint64_t offset,
@@ -153,6 +170,10 @@ static int find_in_cluster(const struct ntx_qcow2_chain *chain, const struct win
     struct ntx_qcow2_place place;
 
     *run = (struct ntx_qcow2_run){.kind = NTX_QCOW2_IS_ZERO, .length = NTX_QCOW2_CLUSTER - within};
+    if (is_lost(window, i)) {
+        *fault = window->fault;
+        return fault->code;
+    }
     if (window->entries[i] == 0)
         return 0;
     image = &chain->images[window->images[i]];
@@ -211,8 +232,11 @@ int ntx_qcow2_find(struct ntx_qcow2_windows *windows, uint64_t offset, uint64_t 
         code = make_window(windows, number, &window, fault);
     if (code == 0)
         code = find_in_cluster(chain, window, offset, run, fault);
-    if (code != 0)
+    if (code != 0) {
+        if (window != NULL && is_lost(window, (unsigned)(offset / NTX_QCOW2_CLUSTER % NTX_QCOW2_ENTRIES)))
+            window->number = NONE; /* the next one tries to read the table again */
         return code;
+    }
     end = ntx_min64(end, limit);
     while (offset + run->length < end && find_in_cluster(chain, window, offset + run->length, &next, &later) == 0 &&
            continues(run, &next))

@@ -34,7 +34,8 @@ void ntx_qcow2_windows_free(struct ntx_qcow2_windows *windows);
 /*
  * Find the longest run that begins at offset and does not go on behind limit, which is behind it and not behind the
  * end of the disk.  It ends at the end of a window where it is not zero.
- * Errors: 0, or the code of *fault.
+ * Errors: 0, or the code of *fault: an image's table that cannot be read is an error of what it hides, not of what is
+ *         shown above it.
  */
 int ntx_qcow2_find(struct ntx_qcow2_windows *windows, uint64_t offset, uint64_t limit, struct ntx_qcow2_run *run,
                    struct ntx_qcow2_fault *fault);

@@ -184,6 +184,81 @@ static void test_an_l2_table_that_the_file_cuts_is_an_error(void)
     free(image);
 }
 
+/* An image of eight clusters on one of five, which is on another of eight: of each cluster, which holds it is its
+ * letter. */
+static struct ntx_device *open_three(struct sample *images[3])
+{
+    images[0] = new_image(SIZE, true);
+    images[1] = new_image(SIZE - 3 * CLUSTER, true);
+    images[2] = new_image(SIZE, true);
+    put_data(images[0], 1, 'a');
+    put_entry(images[0], 3, NTX_QCOW2_ZERO);
+    put_data(images[1], 0, 'b');
+    put_data(images[1], 1, 'b');
+    put_data(images[2], 2, 'c');
+    put_data(images[2], 6, 'c');
+    return open_images(images, 3);
+}
+
+static void check_cluster(struct ntx_device *device, unsigned cluster, int value)
+{
+    uint8_t expected[NTX_QCOW2_CLUSTER];
+
+    memset(expected, value, sizeof expected);
+    check_device_holds(device, cluster * CLUSTER, expected, sizeof expected);
+}
+
+static void check_lost(struct ntx_device *device, unsigned cluster)
+{
+    uint8_t data[NTX_QCOW2_CLUSTER];
+    struct ntx_error err;
+
+    CHECK(do_io(device, NTX_OP_READ, cluster * CLUSTER, CLUSTER, data, &err) < 0);
+    CHECK_CONTAINS(err.text, "/image-1 ");
+    CHECK_EQ_U64(err.offset, cluster * CLUSTER);
+}
+
+static void free_three(struct ntx_device *device, struct sample *images[3])
+{
+    ntx_close(device);
+    for (unsigned i = 0; i < 3; i++)
+        free(images[i]);
+}
+
+static void test_a_lost_table_hides_nothing_that_is_shown_above_it(void)
+{
+    struct sample *images[3];
+    struct ntx_device *device = open_three(images);
+
+    ntx_close(device);
+    ntx_put64(images[1]->bytes + SAMPLE_L1, HUGE_OFFSET);
+    device = open_images(images, 3);
+    for (unsigned i = 0; i < 2; i++) {
+        check_lost(device, 0);
+        check_cluster(device, 1, 'a');
+        check_lost(device, 2); /* it may have had another one than the image below */
+        check_cluster(device, 3, 0);
+        check_lost(device, 4);
+        for (unsigned behind = 5; behind < 8; behind++)
+            check_cluster(device, behind, 0);
+    }
+    free_three(device, images);
+}
+
+static void test_a_table_that_could_not_be_read_is_tried_again(void)
+{
+    struct sample *images[3];
+    struct ntx_device *device = open_three(images);
+
+    CHECK(truncate("image-1", 2 * CLUSTER) == 0);
+    check_cluster(device, 1, 'a');
+    check_lost(device, 0);
+    put_file("image-1", images[1]->bytes, images[1]->length);
+    check_cluster(device, 0, 'b');
+    check_cluster(device, 2, 'c');
+    free_three(device, images);
+}
+
 static void test_a_damaged_l2_entry_is_an_error_of_its_cluster_alone(void)
 {
     const uint64_t place = 4 * CLUSTER;
@@ -309,6 +384,8 @@ int main(void)
     RUN(test_sizes_and_files_that_cannot_be_are_refused);
     RUN(test_a_damaged_l1_entry_is_an_error_of_what_it_describes);
     RUN(test_an_l2_table_that_the_file_cuts_is_an_error);
+    RUN(test_a_lost_table_hides_nothing_that_is_shown_above_it);
+    RUN(test_a_table_that_could_not_be_read_is_tried_again);
     RUN(test_a_damaged_l2_entry_is_an_error_of_its_cluster_alone);
     RUN(test_a_frame_that_is_not_of_a_cluster_is_an_error);
     RUN(test_a_frame_that_claims_a_huge_size_is_an_error);
