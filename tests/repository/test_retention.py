@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from ntxengine.errors import NotFoundError, OptionsError, RepositoryError
-from ntxengine.repository import Hold, retention_file
+from ntxengine.repository import Hold, PointRetention, Retention, retention_file
 from ntxengine.repository.adopt import adopt
 from ntxengine.repository.store import PointStore
 from tests.repository.builders import VM, ModelDisk, Write, begin, capture, read_image
@@ -107,6 +108,28 @@ def test_a_point_has_not_any_number_of_tags_and_a_reason_has_one_line(repository
     for reason in ("x" * 257, "one\ntwo", "\x1b[31m"):
         with pytest.raises(OptionsError, match="one line of 256"):
             change(repository, lambda said, reason=reason: said.hold(point.id, Hold(None, reason)))
+
+
+@pytest.mark.parametrize(
+    "decide",
+    [
+        lambda said, point_id: said.tag("db01", ["x"]),
+        lambda said, point_id: said.tag("../x", ["x"]),
+        lambda said, point_id: said.hold(point_id, Hold(datetime(2027, 1, 1))),
+        lambda said, point_id: said.hold(point_id, Hold(datetime(9999, 12, 31, tzinfo=UTC))),
+        lambda said, point_id: said.forget([point_id], datetime(2026, 11, 30)),
+    ],
+)
+def test_what_would_be_damage_when_it_is_read_is_never_written(
+    repository: PointStore, decide: Callable[[Retention, str], Retention]
+) -> None:
+    (point,) = make_points(repository, 1)
+    change(repository, lambda said: said.tag(point.id, ["release"]))
+
+    with pytest.raises(OptionsError, match="cannot be kept"):
+        change(repository, lambda said: decide(said, point.id))
+
+    assert retention_file.read(repository.path / VM).of(point.id) == PointRetention(("release",))
 
 
 def test_entries_of_forgotten_points_that_are_gone_are_dropped_and_no_others(repository: PointStore) -> None:

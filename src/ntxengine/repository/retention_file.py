@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ntxengine.errors import LockedError, RepositoryError
+from ntxengine.errors import LockedError, OptionsError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.files.lock_file import LockFile
 from ntxengine.repository import layout, stored
@@ -113,7 +113,8 @@ def change(vm_folder: Path, decide: Callable[[Retention], Retention]) -> Retenti
 
     Nobody else changes it meanwhile, and nothing is written where nothing is changed.
     Blocks: up to WAIT_S for another change.
-    Errors: LockedError; TargetError; as `read`; what `decide` raises: then nothing is changed.
+    Errors: OptionsError (`read` would refuse it: what is no point id, a time without a zone), LockedError, TargetError;
+            as `read`; what `decide` raises.  Then nothing is changed.
     """
     with _alone(vm_folder):
         before = read(vm_folder)
@@ -157,15 +158,23 @@ def _is_gone(folder: Path) -> bool:
 
 
 def _store(path: Path, retention: Retention) -> None:
-    if retention.points:
-        durable.replace_file(path, _encoded(retention))
+    entries = _entries(retention)
+    for each in entries:
+        if not _is_one(each):
+            raise OptionsError(
+                f"{path}: what is said of point {each.point_id[:80]!r} cannot be kept: it is no id of a point, or a "
+                f"time has no zone or is not in the years {_FIRST_YEAR} to {_LAST_YEAR}"
+            )
+    if entries:
+        document = StoredRetentionFile(format=RETENTION_FORMAT, version=RETENTION_VERSION, points=entries)
+        durable.replace_file(path, stored.encode_checked(document))
     else:
         durable.remove_file(path)
         durable.sync_folder(path.parent)
 
 
-def _encoded(retention: Retention) -> bytes:
-    entries = (
+def _entries(retention: Retention) -> tuple[StoredPointRetention, ...]:
+    return tuple(
         StoredPointRetention(
             point_id,
             found.tags,
@@ -173,9 +182,6 @@ def _encoded(retention: Retention) -> bytes:
             found.forgotten_at,
         )
         for point_id, found in sorted(retention.points.items())
-    )
-    return stored.encode_checked(
-        StoredRetentionFile(format=RETENTION_FORMAT, version=RETENTION_VERSION, points=tuple(entries))
     )
 
 
