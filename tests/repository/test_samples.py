@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import stat
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import pytest
 
 from ntxengine.dataplane.extents import EXTENT, ZERO
 from ntxengine.errors import OptionsError
+from ntxengine.prune import PruneOptions, prune
 from ntxengine.repository import Point, Repository
 from ntxengine.repository.store import PointStore
+from ntxengine.retention import forget_points
 from ntxengine.units import BLOCK_SIZE, MIB
 from ntxengine.verify import DiskVerdict, Sampled, Sampling, verify_point, verify_points
 from ntxengine.verify.sampling import DataBlocks
@@ -142,6 +145,43 @@ async def test_samples_begin_anew_when_a_file_of_the_chain_changes(repository: P
 
         assert after.blocks_covered == after.blocks_sampled
         assert after.cursor.seed != before.cursor.seed
+
+
+async def test_samples_begin_anew_when_an_image_is_put_back_with_the_times_of_its_copy(
+    repository: PointStore, point: Point, tmp_path: Path
+) -> None:
+    image = point.image_path(point.disk(DISK))
+    copy = tmp_path / "copy"
+    shutil.copy2(image, copy)
+    covered = sampled(await sample(repository, point, ALL)).blocks_covered
+    flip(image, places_of_data(image, b"\x08")[0])
+
+    with image.open("r+b") as file:  # as rsync --inplace --times does it
+        file.write(copy.read_bytes())
+    shutil.copystat(copy, image)
+    after = sampled(await sample(repository, point, Sampling(share=0.1)))
+
+    assert covered == BLOCKS
+    assert (after.rounds, after.blocks_covered) == (0, after.blocks_sampled)
+
+
+async def test_samples_of_a_point_begin_anew_when_others_were_merged_into_it(
+    repository: PointStore, point: Point
+) -> None:
+    top = capture(repository, ModelDisk(SIZE), [Write(0, 512, 5)])
+    for each in (point, top):
+        assert sampled(await sample(repository, each, ALL)).blocks_covered
+    below = repository.chain(point)[0]
+    await forget_points(Repository(repository), [below.id])
+
+    report = await prune(Repository(repository), [VM], options=PruneOptions(max_waste=0))
+
+    assert [each.merge.point.id for each in report.vms[0].merged] == [point.id]
+    for each in repository.points(VM):
+        after = sampled(await sample(repository, each, Sampling(share=0.1)))
+        assert (after.rounds, after.blocks_covered) == (0, after.blocks_sampled)
+    kept = json.loads((repository.path / VM / "sampled.json").read_text())["disks"]
+    assert {each["point_id"] for each in kept} == {point.id, top.id}
 
 
 async def test_a_seed_gives_an_order_and_another_one_begins_anew(repository: PointStore, point: Point) -> None:

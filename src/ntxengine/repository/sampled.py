@@ -34,6 +34,7 @@ _MAX_OFFSET = 2**62
 def fingerprint(files: Sequence[Path]) -> str:
     """Return what changes when one of the files is written to, replaced, or moved to another file system.
 
+    By the time of change of the inode, which nobody can set: a copy that is put back keeps the time of its contents.
     Errors: RepositoryError.
     """
     digest = hashlib.sha256()
@@ -43,7 +44,7 @@ def fingerprint(files: Sequence[Path]) -> str:
         except OSError as exc:
             raise durable.read_error(path, exc) from exc
         name = f"{path.parent.name}/{path.name}"
-        digest.update(f"{name}\0{found.st_ino}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+        digest.update(f"{name}\0{found.st_ino}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\n".encode())
     return digest.hexdigest()[:32]
 
 
