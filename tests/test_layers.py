@@ -87,7 +87,7 @@ ROOMS = {
         "cluster": {"findings", "models"},
         "regions": {"http", "models"},
         "kept": {"http", "tasks"},
-        **{above_http: {"http"} for above_http in ("iscsi", "tasks", "pages", "place")},
+        **{above_http: {"http"} for above_http in ("iscsi", "reach", "tasks", "pages", "place")},
         "listing": {"http", "models", "pages"},
         **{
             family: {

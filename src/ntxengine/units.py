@@ -6,7 +6,7 @@ K, M, G, T are powers of 1024, with or without `iB` or `B`, as in qemu-img and r
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from ntxengine.errors import OptionsError
 
@@ -20,6 +20,14 @@ BLOCK_SIZE = 64 * KIB
 
 _FACTORS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB}
 _SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]?)(?:iB|B)?", re.IGNORECASE)
+
+_SHARE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,20})?)\s*%")
+_TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,20})?)(s|m|h)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+_SPAN = re.compile(r"(?:([0-9]{1,5})w)?(?:([0-9]{1,6})d)?(?:([0-9]{1,7})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,9})s)?")
+_EXPIRY = re.compile(r"([0-9]{1,6})([hd])")
+
+LONGEST_SPAN = timedelta(days=36525)
 
 
 def parse_size(text: str) -> int:
@@ -40,6 +48,66 @@ def parse_size(text: str) -> int:
 def parse_rate(text: str) -> int:
     """Return bytes per second; `0` and `off` mean no limit and give 0."""
     return 0 if text.strip().lower() == "off" else parse_size(text.strip().removesuffix("/s"))
+
+
+def share_of(text: str) -> float | None:
+    """Return what `2%` means, None if it is no share."""
+    match = _SHARE.fullmatch(text)
+    return None if match is None else float(match[1]) / 100
+
+
+def parse_share(text: str) -> float:
+    """Return what a share from 0% to 100% is as a part of 1.  Errors: OptionsError."""
+    share = share_of(text.strip())
+    if share is None or share > 1:
+        raise OptionsError(f"{text!r} is not a share: write 20%, between 0% and 100%")
+    return share
+
+
+def seconds_of(text: str) -> float | None:
+    """Return what `90s`, `10m` and `1h` mean, None if it is no time."""
+    match = _TIME.fullmatch(text)
+    return None if match is None else float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_span(text: str) -> timedelta:
+    """Return how long `30d`, `36h`, `4w`, `1d12h`, `90m` and `45s` are.
+
+    Errors: OptionsError if it is no time, nothing, or more than LONGEST_SPAN.
+    """
+    match = _SPAN.fullmatch(text.strip())
+    if match is None or not text.strip():
+        raise OptionsError(
+            f"{text!r} is not a time: write weeks, days, hours, minutes and seconds, such as 30d, 36h or 1d12h"
+        )
+    weeks, days, hours, minutes, seconds = (int(number or 0) for number in match.groups())
+    span = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+    if not timedelta(0) < span <= LONGEST_SPAN:
+        raise OptionsError(f"{text!r} is not more than nothing and at most {LONGEST_SPAN.days}d")
+    return span
+
+
+def parse_expiry(text: str) -> timedelta:
+    """Return the time to live that `36h` or `7d` means.  Errors: OptionsError."""
+    match = _EXPIRY.fullmatch(text.strip())
+    if match is None:
+        raise OptionsError(f"{text!r} is not a time to live: write hours or days, such as 36h or 7d")
+    return timedelta(hours=int(match[1])) if match[2] == "h" else timedelta(days=int(match[1]))
+
+
+def parse_time_zone(name: str) -> tzinfo:
+    """Return the time zone `UTC`, `Europe/Berlin`, ....  Errors: OptionsError if this machine does not know it."""
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, ModuleNotFoundError, LookupError) as exc:
+        raise OptionsError(
+            f"{name!r} is no time zone that this machine knows: write UTC or one such as Europe/Berlin, or install the "
+            f"package tzdata"
+        ) from exc
 
 
 def format_size(size: int) -> str:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.capture import Audit
-from ntxengine.cli.audit import parse_amount
+from ntxengine.capture import Audit, parse_audit
 from ntxengine.cli.audited import report_text
 from ntxengine.errors import OptionsError
 from ntxengine.repository import StoredAudit
@@ -36,7 +35,7 @@ from tests.support.servers import require
     ],
 )
 def test_an_amount_is_a_share_bytes_or_a_time(text: str, amount: Audit) -> None:
-    assert parse_amount(text) == amount
+    assert parse_audit(text) == amount
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def test_an_amount_is_a_share_bytes_or_a_time(text: str, amount: Audit) -> None:
 )
 def test_what_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(OptionsError):
-        parse_amount(text)
+        parse_audit(text)
 
 
 def test_a_report_never_rounds_up_to_all() -> None:

@@ -18,7 +18,7 @@ gathering.py    several VMs frozen at one moment: they wait for each other; toge
 Who wants to know gives `on_event` (ntxengine.events).
 """
 
-from ntxengine.capture.audit import Audit
+from ntxengine.capture.audit import Audit, parse_audit
 from ntxengine.capture.consistency import can_be_application_consistent
 from ntxengine.capture.gathering import plans_together
 from ntxengine.capture.options import (
@@ -54,6 +54,7 @@ __all__ = [
     "capture",
     "capture_several",
     "capture_together",
+    "parse_audit",
     "plan_capture",
     "plans_together",
     "storage_of",

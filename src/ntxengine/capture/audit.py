@@ -32,7 +32,7 @@ from ntxengine.dataplane.extents import total
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import NbdError, NbdReplyError, OptionsError, SourceError, TransferTimeout
 from ntxengine.repository import Point, StoredAudit
-from ntxengine.units import BLOCK_SIZE
+from ntxengine.units import BLOCK_SIZE, format_size, parse_size, seconds_of, share_of
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,26 @@ class Audit:
         if self.share is not None:
             return min(blocks, max(1, math.ceil(blocks * self.share)))
         return None if self.bytes is None else min(blocks, -(-self.bytes // BLOCK_SIZE))
+
+
+def parse_audit(text: str) -> Audit:
+    """Return what `2%`, `2GiB` or `10m` means: a small m is minutes.  Errors: OptionsError."""
+    try:
+        return _parsed(text.strip())
+    except OptionsError as exc:
+        raise OptionsError(f"{exc}; write a share of each disk (2%), bytes (2GiB) or a time (90s, 10m, 1h)") from exc
+
+
+def _parsed(text: str) -> Audit:
+    if (share := share_of(text)) is not None:
+        return Audit(share=share)
+    if (seconds := seconds_of(text)) is not None:
+        return Audit(seconds=seconds)
+    size = parse_size(text)
+    if size < BLOCK_SIZE:
+        # Most likely a number whose % was forgotten.
+        raise OptionsError(f"{text!r} is less than one block ({format_size(BLOCK_SIZE)})")
+    return Audit(bytes=size)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from ntxengine.capture import Audit, DiskPlan
+from ntxengine.capture import Audit, DiskPlan, parse_audit
 from ntxengine.capture.plan import first_method
-from ntxengine.cli.amounts import percent_text, seconds_of, share_of
+from ntxengine.cli.amounts import percent_text
 from ntxengine.dataplane.coverage import blocks_of
 from ntxengine.errors import OptionsError
-from ntxengine.units import BLOCK_SIZE, format_size, parse_size
+from ntxengine.units import BLOCK_SIZE, format_size
 
 
 class AuditAmount(click.ParamType[Audit]):
@@ -23,22 +23,9 @@ class AuditAmount(click.ParamType[Audit]):
         if isinstance(value, Audit):
             return value
         try:
-            return parse_amount(str(value).strip())
+            return parse_audit(str(value))
         except OptionsError as exc:
-            self.fail(f"{exc}; write a share of each disk (2%), bytes (2GiB) or a time (90s, 10m, 1h)", param, ctx)
-
-
-def parse_amount(text: str) -> Audit:
-    """Return what `2%`, `2GiB` or `10m` means: a small m is minutes.  Errors: OptionsError."""
-    if (share := share_of(text)) is not None:
-        return Audit(share=share)
-    if (seconds := seconds_of(text)) is not None:
-        return Audit(seconds=seconds)
-    size = parse_size(text)
-    if size < BLOCK_SIZE:
-        # Most likely a number whose % was forgotten.
-        raise OptionsError(f"{text!r} is less than one block ({format_size(BLOCK_SIZE)})")
-    return Audit(bytes=size)
+            self.fail(str(exc), param, ctx)
 
 
 audit_option = click.option(

@@ -10,7 +10,6 @@ import click
 
 from ntxengine.check import CheckReport, DataOptions, check_repository
 from ntxengine.cli import complete
-from ntxengine.cli.amounts import share_of
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.event_view import CheckEvents
 from ntxengine.cli.options import (
@@ -28,7 +27,7 @@ from ntxengine.cli.text import plural
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import RepositoryError
 from ntxengine.repository import Finding, Severity
-from ntxengine.units import format_size
+from ntxengine.units import format_size, share_of
 from ntxengine.verify import Sampling
 
 COLUMNS = [

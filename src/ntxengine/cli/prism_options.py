@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import stat
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,108 +19,40 @@ import click
 
 from ntxengine.cli.paths import LocalPath
 from ntxengine.cli.values import FINGERPRINT, SECONDS, PrismUrl, Username
-from ntxengine.errors import OptionsError
+from ntxengine.files.secret_file import read_secret_file
+from ntxengine.prism.reach import Reach, SecretName
 
 if TYPE_CHECKING:
     from ntxengine.cli.output import Screen
-    from ntxengine.prism import Endpoint, Trust
 
 Function = Callable[..., Any]
-
-MAX_PASSWORD_BYTES = 4096
 
 AUTH_KINDS = ("local", "ad", "api_key", "saml")
 """As in prism.ACCOUNTS, which is not loaded for `--help`; a test compares them."""
 
 
 @dataclass(frozen=True)
-class PrismOptions:
+class PrismOptions(Reach):
     """Which Prism, and who we are.  The passwords, or the key, are read when they are needed."""
 
-    url: str
-    username: str | None
-    auth: str
     password_file: Path | None
     api_key_file: Path | None
-    project: str | None
-    ca_file: Path | None
-    fingerprint: str | None
-    insecure: bool
-    trust_on_first_use: bool
-    trust_file: Path | None
-    element: str | None
-    element_username: str | None
     element_password_file: Path | None
-    element_ca_file: Path | None
-    element_fingerprint: tuple[str, ...]
-    element_name: str | None
-    element_insecure: bool
-    api: str
-    prism_timeout: float
 
     def warn_of_insecure(self, screen: Screen) -> None:
         """Say which certificates are not checked."""
-        if self.insecure:
-            screen.warning("--insecure: anybody between here and Prism can read the password and change the answers")
-        if self.element_insecure:
-            risk = "change what it answers" if self.element is None else "read its password and change what it answers"
-            screen.warning(f"--element-insecure: anybody between here and a Prism Element can {risk}")
+        for warning in self.insecure_warnings:
+            screen.warning(warning)
 
-    def endpoint(self, screen: Screen) -> Endpoint:
-        """Read the secret, or ask for it, and return the endpoint of --prism."""
-        from ntxengine.prism import Endpoint, Secret
-
-        return Endpoint(
-            url=self.url,
-            username=self.username or "",
-            password=Secret("" if self.auth == "saml" else self.secret(screen)),
-            auth=self.auth,
-            project=self.project,
-            ca_file=None if self.ca_file is None else str(self.ca_file),
-            fingerprint=self.fingerprint,
-            insecure=self.insecure,
-            trust_file=self._remembered,
-            elements=self._element_trust(),
-            timeout_s=self.prism_timeout,
-        )
-
-    def element_endpoint(self, screen: Screen) -> Endpoint:
-        """Read the password of the account at --element, or ask for it, and return that endpoint."""
-        from ntxengine.prism import Endpoint, Secret
-
-        assert self.element is not None
-        assert self.element_username is not None
-        option = SecretOption("password", "NTX_ELEMENT_PASSWORD", "--element-password-file", self.element_password_file)
-        return Endpoint(
-            url=self.element,
-            username=self.element_username,
-            password=Secret(option.read(f"Password of {self.element_username} at the Prism Element", screen)),
-            elements=self._element_trust(),
-            is_element=True,
-            timeout_s=self.prism_timeout,
-        )
-
-    @property
-    def _remembered(self) -> str | None:
-        return str(self.trust_file or default_trust_file()) if self.trust_on_first_use else None
-
-    def _element_trust(self) -> Trust:
-        from ntxengine.prism import Trust
-
-        return Trust(
-            ca_file=str(found) if (found := self.element_ca_file or self.ca_file) else None,
-            fingerprints=self.element_fingerprint,
-            name=self.element_name,
-            insecure=self.element_insecure,
-            trust_file=self._remembered,
-        )
-
-    def secret(self, screen: Screen) -> str:
-        """Return the password or the key of the account at --prism."""
-        if self.auth == "api_key":
+    def read_secret(self, name: SecretName, screen: Screen) -> str:
+        """Return a secret: of the environment, of its file, or asked for on a terminal.  Errors: click.UsageError."""
+        if name == "api_key":
             return SecretOption("API key", "NTX_API_KEY", "--api-key-file", self.api_key_file).read("API key", screen)
-        option = SecretOption("password", "NTX_PASSWORD", "--password-file", self.password_file)
-        return option.read(f"Password of {self.username}", screen)
+        if name == "password":
+            option = SecretOption("password", "NTX_PASSWORD", "--password-file", self.password_file)
+            return option.read(f"Password of {self.username}", screen)
+        option = SecretOption("password", "NTX_ELEMENT_PASSWORD", "--element-password-file", self.element_password_file)
+        return option.read(f"Password of {self.element_username} at the Prism Element", screen)
 
 
 @dataclass(frozen=True)
@@ -138,17 +69,14 @@ class SecretOption:
         if secret := os.environ.get(self.variable):
             return secret
         if self.file is not None:
-            return read_secret_file(self.file, f"{self.what} file", screen)
+            found = read_secret_file(self.file, f"{self.what} file")
+            if found.warning:
+                screen.warning(found.warning)
+            return found.text
         if sys.stdin.isatty() and sys.stderr.isatty():
             answer: str = click.prompt(prompt, hide_input=True, err=True)
             return answer
         raise click.UsageError(f"no {self.what}: set {self.variable}, or give {self.option} FILE")
-
-
-def default_trust_file() -> Path:
-    """Return where certificates that were trusted on first use are remembered if no file is named."""
-    config = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(config) if config.startswith("/") else Path.home() / ".config") / "ntx" / "trusted-certificates"
 
 
 def _option(name: str, variable: str, text: str, *, field: str | None = None, **more: Any) -> Callable[..., Any]:
@@ -290,21 +218,3 @@ def prism_options(function: Function) -> Function:
 def optional_prism_options(function: Function) -> Function:
     """The same for a command that can do without; `prism` is None then."""
     return _prism_options(required=False)(function)
-
-
-def read_secret_file(path: Path, what: str, screen: Screen) -> str:
-    """Return the first line of `path`, and warn if everybody on this machine can read it."""
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(MAX_PASSWORD_BYTES + 1)
-        first = content.split(b"\n", 1)[0].rstrip(b"\r").decode()
-    except OSError as exc:
-        raise OptionsError(f"{what} {path}: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise OptionsError(f"{what} {path}: its first line is not UTF-8") from exc
-    if not first or len(content) > MAX_PASSWORD_BYTES:
-        raise OptionsError(f"{what} {path}: expected one line of 1 to {MAX_PASSWORD_BYTES} bytes")
-    if mode & stat.S_IROTH:
-        screen.warning(f"{what} {path} can be read by every user of this machine: chmod 600 {path}")
-    return first

@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from ntxengine.cli import complete
-from ntxengine.cli.amounts import share_of
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.event_view import PruneEvents
 from ntxengine.cli.options import (
@@ -29,10 +28,11 @@ from ntxengine.cli.run import run
 from ntxengine.cli.sampling import Duration
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
+from ntxengine.cli.values import failing_with
 from ntxengine.dataplane.timetable import Timetable
 from ntxengine.prune import DEFAULT_MAX_WASTE, Merged, PruneOptions, PruneReport, VmPruned, prune
 from ntxengine.repository import Point, Repository
-from ntxengine.units import format_size
+from ntxengine.units import format_size, parse_share
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +51,10 @@ class Waste(click.ParamType[float]):
     name = "share"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        share = value if isinstance(value, float) else share_of(str(value).strip())
-        if share is None or share > 1:
-            self.fail(f"{value!r} is not a share: write 20%, between 0% and 100%", param, ctx)
-        return share
+        if isinstance(value, float):
+            return value
+        with failing_with(self, param, ctx):
+            return parse_share(str(value))
 
 
 def waste_option(function: Function) -> Function:

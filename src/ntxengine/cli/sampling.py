@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from ntxengine.cli.amounts import percent_text, seconds_of, share_of
+from ntxengine.cli.amounts import percent_text
 from ntxengine.cli.options import Function
 from ntxengine.dataplane.coverage import SEEDS
+from ntxengine.units import seconds_of, share_of
 from ntxengine.verify import Sampled, Sampling
 
 

@@ -19,27 +19,16 @@ from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.prism_options import PrismOptions
 from ntxengine.cli.values import Given
-from ntxengine.prism import Cluster, Endpoint, connect
+from ntxengine.prism import Cluster, connect
+from ntxengine.prism.reach import Login as Login
+from ntxengine.prism.reach import endpoints
 from ntxengine.tunnel.options import SshGateway
-
-
-@dataclass(frozen=True)
-class Login:
-    """Everything that a connection needs; with --api auto, and no --element, the one endpoint is given as both."""
-
-    central: Endpoint | None
-    element: Endpoint | None
 
 
 def login(options: PrismOptions, screen: Screen) -> Login:
     """Read the password, or ask for it, before an event loop runs: within one, no signal would end the waiting."""
     options.warn_of_insecure(screen)
-    central = element = None
-    if options.api != "v3" or options.element is None:
-        central = element = options.endpoint(screen)
-    if options.api != "v4" and options.element is not None:
-        element = options.element_endpoint(screen)
-    return Login(None if options.api == "v3" else central, None if options.api == "v4" else element)
+    return endpoints(options, lambda name: options.read_secret(name, screen))
 
 
 @asynccontextmanager

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-_SPAN = re.compile(r"(?:([0-9]{1,5})w)?(?:([0-9]{1,6})d)?(?:([0-9]{1,7})h)?(?:([0-9]{1,8})m)?")
-_LONGEST = timedelta(days=36525)
+from ntxengine.cli.values import failing_with
+from ntxengine.units import parse_span, parse_time_zone
+
 _LAST_YEAR = 9998
 
 
@@ -21,17 +22,8 @@ class Span(click.ParamType[timedelta]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         if isinstance(value, timedelta):
             return value
-        text = str(value).strip()
-        match = _SPAN.fullmatch(text)
-        if match is None or not text:
-            self.fail(
-                f"{value!r} is not a time: write weeks, days, hours and minutes, such as 30d, 36h or 1d12h", param, ctx
-            )
-        weeks, days, hours, minutes = (int(number or 0) for number in match.groups())
-        span = timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes)
-        if not timedelta(0) < span <= _LONGEST:
-            self.fail(f"{value!r} is not more than nothing and at most {_LONGEST.days}d", param, ctx)
-        return span
+        with failing_with(self, param, ctx):
+            return parse_span(str(value))
 
 
 class Moment(click.ParamType[datetime]):
@@ -61,19 +53,8 @@ class TimeZone(click.types.StringParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, tzinfo):
             return value
-        if value == "UTC":
-            return UTC
-        from zoneinfo import ZoneInfo
-
-        try:
-            return ZoneInfo(str(value))
-        except (ValueError, OSError, ModuleNotFoundError, LookupError):
-            self.fail(
-                f"{value!r} is no time zone that this machine knows: write UTC or one such as Europe/Berlin, or "
-                f"install the package tzdata",
-                param,
-                ctx,
-            )
+        with failing_with(self, param, ctx):
+            return parse_time_zone(str(value))
 
 
 SPAN = Span()

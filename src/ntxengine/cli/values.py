@@ -6,7 +6,6 @@ What is a text is a StringParamType: of those a message names the NTX_* variable
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,7 +20,6 @@ from ntxengine.dataplane.timetable import Timetable, parse_timetable
 from ntxengine.errors import OptionsError
 
 MAX_TIMEOUT_S = 86400
-_EXPIRY = re.compile(r"([0-9]{1,6})([hd])")
 
 
 class Size(click.ParamType[int]):
@@ -32,7 +30,7 @@ class Size(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        with _failing_with(self, param, ctx):
+        with failing_with(self, param, ctx):
             return units.parse_size(str(value))
 
 
@@ -44,7 +42,7 @@ class Bandwidth(click.ParamType[Timetable]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Timetable:
         if isinstance(value, Timetable):
             return value
-        with _failing_with(self, param, ctx):
+        with failing_with(self, param, ctx):
             return parse_timetable(str(value))
 
 
@@ -73,7 +71,7 @@ class Compression(click.ParamType[int]):
             return value
         from ntxengine.images.choice import zstd_level_of
 
-        with _failing_with(self, param, ctx):
+        with failing_with(self, param, ctx):
             return zstd_level_of(str(value))
 
 
@@ -83,10 +81,10 @@ class Expiry(click.ParamType[timedelta]):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        match = _EXPIRY.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is not a time to live: write hours or days, such as 36h or 7d", param, ctx)
-        return timedelta(hours=int(match[1])) if match[2] == "h" else timedelta(days=int(match[1]))
+        if isinstance(value, timedelta):
+            return value
+        with failing_with(self, param, ctx):
+            return units.parse_expiry(str(value))
 
 
 class TierName(click.ParamType[Tier]):
@@ -113,7 +111,7 @@ class PrismUrl(click.types.StringParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from ntxengine.prism import check_url
 
-        with _failing_with(self, param, ctx):
+        with failing_with(self, param, ctx):
             check_url(value)
         return str(value)
 
@@ -126,7 +124,7 @@ class Username(click.types.StringParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from ntxengine.prism import check_username
 
-        with _failing_with(self, param, ctx):
+        with failing_with(self, param, ctx):
             check_username(value)
         return str(value)
 
@@ -153,12 +151,12 @@ class Fingerprint(click.types.StringParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from ntxengine.prism.http.trust import check_fingerprint
 
-        with _failing_with(self, param, ctx):
+        with failing_with(self, param, ctx):
             return check_fingerprint(value)
 
 
 @contextmanager
-def _failing_with(
+def failing_with(
     kind: click.ParamType[Any], param: click.Parameter | None, ctx: click.Context | None
 ) -> Iterator[None]:
     """Turn an OptionsError into one about the value of `param`."""

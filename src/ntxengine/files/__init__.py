@@ -8,6 +8,7 @@ unfinished.py   files that are being made, told from those that a killed process
 private.py      folders that only we can enter, removed also after a kill
 identity.py     whether two names mean the same bytes
 free_space.py   what is said where there is no room
+secret_file.py   a password or a key in the first line of a file
 """
 
 from ntxengine.files.names import find_irregular, open_regular, publish, rename_new, replace, sync_folder

@@ -7,6 +7,7 @@ guest.py     what Prism says of Guest Tools in a VM, and where it is silent
 findings.py  what was found out: capabilities, so that nobody outside asks for a family
 open.py      opens sessions, has them probed, picks the family that fits
 probe.py     asks what a cluster can do
+reach.py     how a Prism is reached, as people say it, and the endpoints that this means
 place.py     an endpoint, and the sessions that are made for it
 inquiry.py   one Prism, asked single questions that change nothing: for `ntx probe`
 http/        HTTPS to one host: session, retries, error bodies, checked answers
