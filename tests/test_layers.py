@@ -56,6 +56,11 @@ PYTHON_LAYERS = {
     "probe": {"prism", "attach", "images", "concurrency", "errors", "files", "ids", "units"},
     "restore": {"repository", "images", "_core", "dataplane", "concurrency", "errors", "events", "files", "units"},
     "copying": {"images", "_core", "dataplane", "concurrency", "errors", "files", "units"},
+    # the service, which composes use cases
+    "agent": {
+        "api", "capture", "prune", "retention", "prism", "attach", "repository", "dataplane", "concurrency", "errors",
+        "events", "files", "units",
+    },
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"concurrency", "errors", "units", "ids"},
     # the library: the calls, and the names that `import ntxengine` shows
@@ -131,6 +136,7 @@ FACADES = {
             "rebase",
             "prune",
             "api",
+            "agent",
             "__init__",
             "cli",
         ),
@@ -166,7 +172,8 @@ LIBRARY_HOMES = {
     "trustme": {"sim/"},
     "yaml": {"sim/", "bench/suite.py"},
     "matplotlib": {"bench/plot.py"},
-    "sqlite3": {"repository/"},
+    "sqlite3": {"agent/database.py", "agent/state.py", "repository/"},
+    "cronsim": {"agent/schedule.py"},
 }
 
 CLOCK_READERS = {"clock.c"}
