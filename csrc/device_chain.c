@@ -307,6 +307,8 @@ static int map_images(struct chain_device *chain, uint64_t offset, uint64_t end,
         if (code != 0)
             return code;
         struct ntx_mapped_extent next = {.offset = offset, .length = run.length, .flags = NTX_EXTENT_ZERO};
+        if (run.is_absent)
+            next.flags |= NTX_EXTENT_ABSENT;
         if (run.kind != NTX_QCOW2_IS_ZERO)
             next = (struct ntx_mapped_extent){
                 .offset = offset, .length = run.length, .place = run.place, .file = run.image};

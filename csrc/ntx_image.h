@@ -51,11 +51,14 @@ int ntx_open_qcow2(const struct ntx_qcow2_options *options, struct ntx_device **
 int ntx_open_qcow2_chain(const char *name, const int *fds, size_t count, struct ntx_device **device,
                          struct ntx_error *err);
 
+/* With NTX_EXTENT_ZERO, where images are told: none says anything of it.  What is below them all may show there. */
+#define NTX_EXTENT_ABSENT 2u
+
 /*
  * Tell in which images of a chain [offset, offset+length) is: contiguous, ascending, clipped.  Neighbours in one image
  * are one extent, wherever its bytes are: .place is that of the first, or of the compressed cluster that it is in.
  * Units:    at most capacity extents are stored; *count says how many, and they may cover less than length, at least
- *           something.  .file counts from the nearest image.
+ *           something.  .file counts from the nearest image; .flags may have NTX_EXTENT_ABSENT.
  * Threads:  blocks for some tens of milliseconds, if the files do not; not while a job uses the device.
  * Errors:   0, or -ENOTSUP: it is no chain of images, -EINVAL: the range, or as when reading.
  */

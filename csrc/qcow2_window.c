@@ -174,7 +174,8 @@ static int find_in_cluster(const struct ntx_qcow2_chain *chain, const struct win
         *fault = window->fault;
         return fault->code;
     }
-    if (window->entries[i] == 0)
+    run->is_absent = window->entries[i] == 0;
+    if (run->is_absent)
         return 0;
     image = &chain->images[window->images[i]];
     const char *what = ntx_qcow2_get_place(window->entries[i], image->file_size, &place);
@@ -199,7 +200,7 @@ static int find_in_cluster(const struct ntx_qcow2_chain *chain, const struct win
 
 static bool continues(const struct ntx_qcow2_run *run, const struct ntx_qcow2_run *next)
 {
-    if (run->kind != next->kind || run->kind == NTX_QCOW2_IS_PACKED)
+    if (run->kind != next->kind || run->is_absent != next->is_absent || run->kind == NTX_QCOW2_IS_PACKED)
         return false;
     return run->kind == NTX_QCOW2_IS_ZERO || (run->image == next->image && run->place + run->length == next->place);
 }
@@ -225,6 +226,7 @@ int ntx_qcow2_find(struct ntx_qcow2_windows *windows, uint64_t offset, uint64_t 
 
     if (window == NULL && is_absent(chain, number)) {
         *run = (struct ntx_qcow2_run){.kind = NTX_QCOW2_IS_ZERO,
+                                      .is_absent = true,
                                       .length = ntx_min64(absent_end(chain, number, limit), limit) - offset};
         return 0;
     }

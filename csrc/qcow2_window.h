@@ -19,6 +19,7 @@ struct ntx_qcow2_windows;
 /* Bytes of the disk that are in one place. */
 struct ntx_qcow2_run {
     enum ntx_qcow2_kind kind;
+    bool is_absent;         /* zero because no image says anything of it */
     uint32_t image;         /* but for zeros */
     uint32_t packed_length; /* bytes of a compressed cluster, or a few more */
     uint64_t length;        /* bytes of the disk, at least 1.  IS_PACKED: within one cluster */

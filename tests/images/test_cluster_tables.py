@@ -16,7 +16,7 @@ import pytest
 
 from ntxengine.dataplane import copy as dataplane
 from ntxengine.dataplane.copy import CopyOptions
-from ntxengine.dataplane.extents import MAPPED_EXTENT, ZERO, Extents
+from ntxengine.dataplane.extents import ABSENT, MAPPED_EXTENT, ZERO, Extents
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import SourceError, ToolError
 from ntxengine.images import cluster_tables
@@ -128,7 +128,7 @@ async def test_an_empty_disk_is_one_zero_extent(tmp_path: Path) -> None:
 
     async with open_with_clusters(chain) as opened:
         assert opened.clusters is not None
-        assert opened.clusters.tolist() == [(0, 10 * 2**40, 0, 0, 1)]
+        assert opened.clusters.tolist() == [(0, 10 * 2**40, 0, 0, ZERO | ABSENT)]
 
 
 async def test_clusters_that_are_too_many_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

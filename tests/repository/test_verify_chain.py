@@ -139,7 +139,9 @@ async def test_a_cluster_that_is_lost_shows_what_is_below_and_is_wrong(repositor
     assert (verdicts[1].offsets, verdicts[1].below_point_ids) == ((4 * BLOCK_SIZE, 5 * BLOCK_SIZE), ())
 
 
-async def test_what_only_qemu_can_read_is_read_whole(repository: PointStore, chain: list[Point]) -> None:
+async def test_what_only_qemu_can_read_is_read_whole_and_what_is_on_top_of_it_is_not(
+    repository: PointStore, chain: list[Point]
+) -> None:
     image = image_of(chain[0])
     subprocess.run(["qemu-img", "convert", "-c", "-O", "qcow2", image, image.with_name("packed")], check=True)
     image.with_name("packed").rename(image)
@@ -147,7 +149,23 @@ async def test_what_only_qemu_can_read_is_read_whole(repository: PointStore, cha
     verdicts = await verdicts_of(repository, chain)
 
     assert [verdict.problem for verdict in verdicts] == ["", "", ""]
-    assert min(bytes_read(verdicts)) >= MIB
+    assert bytes_read(verdicts)[0] >= MIB
+    assert bytes_read(verdicts)[1:] == [2 * BLOCK_SIZE, BLOCK_SIZE]
+
+
+async def test_what_only_qemu_can_read_on_top_of_what_was_read_is_read_through_its_chain(
+    repository: PointStore, chain: list[Point]
+) -> None:
+    image, below = image_of(chain[1]), chain[1].disk(DISK).backing
+    packing = ["qemu-img", "convert", "-c", "-O", "qcow2", "-B", below, "-F", "qcow2", image, "packed"]
+    subprocess.run(packing, check=True, cwd=image.parent)
+    image.with_name("packed").rename(image)
+
+    verdicts = await verdicts_of(repository, chain)
+
+    assert [verdict.problem for verdict in verdicts] == ["", "", ""]
+    assert bytes_read(verdicts)[1] >= MIB
+    assert bytes_read(verdicts)[2] == BLOCK_SIZE
 
 
 async def test_a_disk_that_grew_is_right(repository: PointStore, chain: list[Point]) -> None:

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer
 
 EXTENT_ZERO: int
+EXTENT_ABSENT: int
 EXTENT: np.dtype[np.void]
 MAPPED_EXTENT: np.dtype[np.void]
 

@@ -12,6 +12,7 @@ import numpy as np
 EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("flags", "<u8")])
 MAPPED_EXTENT = np.dtype([("offset", "<u8"), ("length", "<u8"), ("place", "<u8"), ("file", "<u4"), ("flags", "<u4")])
 EXTENT_ZERO = ntx.NTX_EXTENT_ZERO
+EXTENT_ABSENT = ntx.NTX_EXTENT_ABSENT
 
 
 def is_zero(const uint8_t[::1] data not None):

@@ -235,6 +235,8 @@ cdef packed struct extent_row:
 
 
 cdef extern from "ntx_image.h" nogil:
+    enum: NTX_EXTENT_ABSENT
+
     struct ntx_qcow2_options:
         const char *path
         const char *map_path

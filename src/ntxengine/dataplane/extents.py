@@ -32,6 +32,9 @@ _ROW = np.dtype((np.void, EXTENT.itemsize))
 ZERO = kernels.EXTENT_ZERO
 """Reads as zero: need not be read, but must be zero at the target."""
 
+ABSENT = kernels.EXTENT_ABSENT
+"""With ZERO, of MAPPED_EXTENT alone: no image says anything of it.  What is below them all may show there."""
+
 WINDOW = 65536
 """Extents in one window: 1.5 MiB."""
 

@@ -92,6 +92,22 @@ async def open_with_clusters(
         yield opened
 
 
+@asynccontextmanager
+async def open_upper(images: Sequence[Path]) -> AsyncIterator[OpenedImage | None]:
+    """Open the nearest images of a chain without those below: where they say nothing (ABSENT) they read as zero.
+
+    None: only qemu knows where that is, or they have too many clusters.
+    Errors: SourceError (one is damaged).
+    """
+    async with AsyncExitStack() as stack:
+        opened = None
+        try:
+            opened = await stack.enter_async_context(_by_tables(images, wants_clusters=True))
+        except CannotMap as exc:
+            log.info("%s: is opened with all that is below it: %s", images[0], exc)
+        yield opened if opened is not None and opened.clusters is not None else None
+
+
 async def _enter_first(stack: AsyncExitStack, chain: Sequence[Path], *, wants_clusters: bool) -> OpenedImage | None:
     """Open it in the first way that can; None, and the reasons in the log, if none can."""
     for way in WAYS:

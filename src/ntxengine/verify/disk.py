@@ -3,14 +3,16 @@
     point    |own|........|own|.........|    its own clusters, and what is zero: read, and compared with its digests
     below    | .......... read before ..|    the rest: as right or wrong as there, where both have the same digest
 
-Where a disk says another digest than the one below and yet has no bytes of its own, it is read through its chain.
+So only the images on top of what was read are opened, and points on top of each other cost together what their images
+do.  Where a disk says another digest than the one below and yet has no bytes of its own, it is read through its chain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,7 @@ from ntxengine.dataplane.differing import differences
 from ntxengine.dataplane.extents import EXTENT, ZERO, Extents, clipped, concatenate, normalise, total, whole
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import NbdError, RepositoryError, SourceError
-from ntxengine.images.open import open_with_clusters
+from ntxengine.images.open import OpenedImage, open_upper, open_with_clusters
 from ntxengine.repository import Chains, Point, PointDisk, Repository
 from ntxengine.units import BLOCK_SIZE
 from ntxengine.verify.verdict import NAMED_OFFSETS, DiskVerdict
@@ -44,12 +46,14 @@ class Below:
 class _Plan:
     """What is to be read: the blocks that `places` touch, which may be zero.
 
-    `own` hold bytes of this point.  Among the blocks without, `others` have another digest than below.
+    `own` hold bytes of this point.  Among the blocks without, `others` have another digest than below, and the point
+    itself does not say of all of them that they are zero if it `needs_below`.
     """
 
     places: Extents
     own: Extents
     others: Blocks
+    needs_below: bool
 
 
 async def verify_disk(
@@ -68,21 +72,17 @@ async def verify_disk(
     Errors: ToolError, TransferTimeout.
     """
     try:
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             stored = stack.enter_context(await repository.manifest(point, disk))
             chain = await repository.images(point, disk, chains=chains)
-            connections = options.most_connections
-            async with open_with_clusters(chain, timeout_s=options.timeout_s, connections=connections) as opened:
+            before = None
+            if below is not None and below.disk.size == disk.size:
+                before = stack.enter_context(await repository.manifest(below.point, below.disk))
+            async with _opened(chain, stored, before, 0 if below is None else below.depth, options) as (opened, plan):
                 if opened.device.size < stored.size:
                     return DiskVerdict(disk, f"has {opened.device.size} bytes, its manifest {stored.size}")
-                places, plan = whole(stored.size), None
-                if opened.clusters is not None:
-                    places = extents_of(opened.clusters, stored.size)
-                    if below is not None and below.disk.size == disk.size:
-                        before = stack.enter_context(await repository.manifest(below.point, below.disk))
-                        plan = await to_thread_joined(_plan, stored, before, opened.clusters, below.depth)
-                        places = plan.places
                 found = stack.enter_context(Manifest.temporary(size=stored.size))
+                places = _places(opened, plan, stored.size)
                 report = await dataplane.digest(
                     opened.device,
                     found,
@@ -99,12 +99,42 @@ async def verify_disk(
     return _verdict(disk, report, point.id, *_attributed(wrong, plan, below))
 
 
+@asynccontextmanager
+async def _opened(
+    chain: Sequence[Path], stored: Manifest, before: Manifest | None, depth: int, options: CopyOptions
+) -> AsyncIterator[tuple[OpenedImage, _Plan | None]]:
+    """Open what is to be read of a chain: the `depth` images on top of `before`, or all if that is not enough."""
+    async with AsyncExitStack() as stack:
+        if before is not None:
+            upper = await stack.enter_async_context(open_upper(chain[:depth]))
+            if upper is not None and upper.clusters is not None:
+                plan = await to_thread_joined(_plan, stored, before, upper.clusters, depth)
+                if not plan.needs_below:
+                    yield upper, plan
+                    return
+            await stack.aclose()
+        opened = await stack.enter_async_context(
+            open_with_clusters(chain, timeout_s=options.timeout_s, connections=options.most_connections)
+        )
+        if before is None or opened.clusters is None:
+            yield opened, None
+        else:
+            yield opened, await to_thread_joined(_plan, stored, before, opened.clusters, depth)
+
+
+def _places(opened: OpenedImage, plan: _Plan | None, size: int) -> Extents:
+    if plan is not None:
+        return plan.places
+    return whole(size) if opened.clusters is None else extents_of(opened.clusters, size)
+
+
 def _plan(stored: Manifest, before: Manifest, clusters: Extents, depth: int) -> _Plan:
     """Return what is to be read of a disk with these clusters, of which `depth` files are on top of `before`."""
     is_zero = (clusters["flags"] & ZERO) != 0
     is_own = ~is_zero & (clusters["file"] < depth)
-    # Which image says that a cluster is zero is not known, and it costs nothing.
-    to_read = extents_of(clusters[is_own | is_zero], stored.size)
+    # Which image says that a cluster is zero is not known, and it costs nothing.  Of what none says anything of nothing
+    # is known if these are not all images, and it is as it is below if they are.
+    to_read = extents_of(clusters[is_own | (clusters["flags"] == ZERO)], stored.size)
     elsewhere = extents_of(clusters[~is_own], stored.size)
     others = np.fromiter(differences(stored, before, [elsewhere]), dtype=np.int64)
     more = others[~_touches(to_read, others)]
@@ -113,14 +143,16 @@ def _plan(stored: Manifest, before: Manifest, clusters: Extents, depth: int) -> 
         places=normalise(places, size=stored.size, name="clusters"),
         own=extents_of(clusters[is_own], stored.size),
         others=others,
+        needs_below=len(more) > 0,
     )
 
 
 def extents_of(clusters: Extents, size: int) -> Extents:
     """Return clusters as extents of a disk of `size` bytes."""
     extents = np.empty(len(clusters), dtype=EXTENT)
-    for name in ("offset", "length", "flags"):
+    for name in ("offset", "length"):
         extents[name] = clusters[name]
+    extents["flags"] = clusters["flags"] & ZERO
     return clipped(extents, size)
 
 

@@ -6,6 +6,9 @@
 
 Each sample goes on where the last one ended, so that all of a disk is read in time.  How far they are is kept in the
 repository (repository/sampled.py), for the files as they were.
+
+LIMIT: what is read of a point may lie in any image of its chain, so that all of them are opened and their tables looked
+up for each point: of 100 images at most 2.4 % of the size of the disk.
 """
 
 from __future__ import annotations

@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.copy import CopyOptions
@@ -199,7 +201,7 @@ class _Verification:
         subject = _subject(point, disk)
         on_progress = ProgressAdapter(self._emit, Stage.VERIFY, subject)
         if sample is None:
-            below = await self._below(point, disk)
+            below = await to_thread_joined(self._below, point, disk)
             verdict = await verify_disk(
                 self._repository,
                 point,
@@ -239,18 +241,14 @@ class _Verification:
         short = f"cannot be read below, in point {below_id}"
         return replace(verdict, problem=short if was_told else f"{short}: {problem}", below_point_ids=(below_id,))
 
-    async def _below(self, point: Point, disk: PointDisk) -> Below | None:
-        """Return the nearest point below that has been read, None if there is none, or nobody knows."""
-        try:
-            line = await self._repository.chain(point, chains=self._chains)
-        except RepositoryError:
-            return None
-        found: PointDisk | None = disk
-        for depth, lower in enumerate(reversed(line[:-1]), 1):
-            if found is None or not found.backing:
-                return None
-            verdict = self._known.get((lower.path, disk.disk_id))
-            if verdict is not None:
-                return Below(lower, verdict.disk, depth, verdict.wrong)
-            found = next((candidate for candidate in lower.disks if candidate.disk_id == disk.disk_id), None)
+    def _below(self, point: Point, disk: PointDisk) -> Below | None:
+        """Return the nearest point below that has been read, None if there is none, or nobody knows.  Blocks."""
+        with suppress(RepositoryError):
+            for depth, lower in enumerate(self._chains.walk(point)):
+                verdict = self._known.get((lower.path, disk.disk_id)) if depth else None
+                if verdict is not None:
+                    return Below(lower, verdict.disk, depth, verdict.wrong)
+                found = lower.find_disk(disk.disk_id)
+                if found is None or not found.backing:
+                    return None
         return None
