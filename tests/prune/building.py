@@ -33,12 +33,14 @@ CLUSTER = 65536
 
 @dataclass
 class History:
-    """A VM that is captured again and again.  `held` is what each disk of each point reads as."""
+    """A VM that is captured again and again.  `held` is what each disk of each point reads as.  `resizes` is how likely
+    it is that a disk has another size than before."""
 
     store: PointStore
     clock: Clock
     random: random.Random
     size: int = 40 * CLUSTER + 512
+    resizes: float = 0.1
     images: tuple[ImageOptions, ...] = (ImageOptions(), ImageOptions(zstd_level=1), ImageOptions(writer="qemu"))
     held: dict[tuple[str, str], bytes] = field(default_factory=dict)
     models: dict[str, ModelDisk] = field(default_factory=dict)
@@ -63,7 +65,7 @@ class History:
     def _disk(self, unfinished: BlockingUnfinishedPoint, label: str, disk_id: str) -> PointDisk:
         model = self.models.setdefault(label, ModelDisk(self.size))
         before = len(model.data)
-        if self.random.random() < 0.1:
+        if self.random.random() < self.resizes:
             self._resize(model)
         writes = self._writes(len(model.data))
         for at, length, value in writes:

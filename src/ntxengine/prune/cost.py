@@ -1,4 +1,8 @@
-"""What a merge would write and what it would free, from the tables of the images: no byte of a disk is read."""
+"""What a merge would write and what it would free, from the tables of the images: no byte of a disk is read.
+
+Looked at are the images that are taken over, and the one on top of them, each alone or with these: never what is below
+them.  So the merges of a chain cost together what its images do, and not each of them the whole chain.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from ntxengine.files import durable
 from ntxengine.images.header import is_compressed
 from ntxengine.images.open import open_with_clusters
 from ntxengine.prune.plan import Merge
-from ntxengine.repository import Chains, Point, PointDisk, Repository
+from ntxengine.repository import Point, PointDisk, check_image
 
 
 @dataclass(frozen=True)
@@ -33,19 +37,17 @@ class Cost:
         return self.bytes_freed > 0 and self.bytes_freed >= max_waste * self.bytes_written
 
 
-async def cost_of(repository: Repository, merge: Merge, *, least: float, shares: Mapping[str, float]) -> Cost:
+async def cost_of(merge: Merge, *, least: float, shares: Mapping[str, float]) -> Cost:
     """Return what a merge costs.  `shares`: which part of the points below, by their ids, it frees.
 
     Where it cannot be worth `least` whatever the tables say, they are not looked at, and the cost is the most that
     could be freed for the least that would be written.
     Errors: RepositoryError, SourceError, ToolError.
     """
-    chains = Chains()
-    disks = [await _Disk.look(repository, merge, disk, chains) for disk in merge.point.disks if disk.backing]
-    merged = [disk for disk in disks if disk.taken]
+    merged = [await to_thread_joined(_Disk.look, merge, disk) for disk in merge.point.disks if merge.taken_from(disk)]
     gone = await to_thread_joined(_freed, merge.below, shares)
     replaced = sum(disk.sizes[0] for disk in merged)
-    bound = Cost(sum(max(disk.sizes[: disk.taken + 1]) for disk in merged), 0)
+    bound = Cost(sum(max(disk.sizes) for disk in merged), 0)
     bound = Cost(bound.bytes_written, gone + replaced - bound.bytes_written)
     if not bound.is_worth(least):
         return bound
@@ -55,48 +57,39 @@ async def cost_of(repository: Repository, merge: Merge, *, least: float, shares:
 
 @dataclass(frozen=True)
 class _Disk:
-    """A disk of the point: the images of its chain, their sizes on the file system, and how many of those below the
-    first are taken over."""
+    """A disk of the point: its image and those below that it takes over, nearest first, and their sizes on the file
+    system."""
 
-    chain: tuple[Path, ...]
+    images: tuple[Path, ...]
     sizes: tuple[int, ...]
-    taken: int
 
     @classmethod
-    async def look(cls, repository: Repository, merge: Merge, disk: PointDisk, chains: Chains) -> _Disk:
-        chain = await repository.images(merge.point, disk, chains=chains)
-        sizes = await to_thread_joined(lambda: tuple(map(_size, chain)))
-        return cls(chain, sizes, merge.taken_from(disk))
+    def look(cls, merge: Merge, disk: PointDisk) -> _Disk:
+        points = (merge.point, *merge.below[: merge.taken_from(disk)])
+        images = tuple(check_image(point, point.disk(disk.disk_id)) for point in points)
+        return cls(images, tuple(map(_size, images)))
 
     async def bytes_shown(self) -> int:
-        """Return how much of the files up to the last that is taken over shows through."""
-        async with open_with_clusters(self.chain) as opened:
+        """Return how much of the files shows through."""
+        async with open_with_clusters(self.images) as opened:
             clusters = opened.clusters
         if clusters is None:  # too many to be looked at one by one: as if nothing were covered
-            return sum(self.sizes[: self.taken + 1])
+            return sum(self.sizes)
         data = clusters[(clusters["flags"] & ZERO) == 0]
-        shown = np.bincount(data["file"].astype(np.int64), weights=data["length"], minlength=len(self.chain))
-        total = 0.0
-        for number in range(self.taken + 1):
-            total += shown[number] * await self._density(number)
-        return int(total)
+        shown = np.bincount(data["file"].astype(np.int64), weights=data["length"], minlength=len(self.images))
+        return int(sum([bytes_shown * await self._density(number) for number, bytes_shown in enumerate(shown)]))
 
     async def _density(self, number: int) -> float:
         """Return what an image takes for each byte of the disk: less than 1 where it is compressed."""
-        if not await to_thread_joined(is_compressed, self.chain[number]):
+        image = self.images[number]
+        if not await to_thread_joined(is_compressed, image):
             return 1.0
-        own = await _bytes_own(self.chain[number:])
-        return min(1.0, self.sizes[number] / own) if own else 1.0
-
-
-async def _bytes_own(chain: tuple[Path, ...]) -> float:
-    """Return how many bytes of the disk the first image of a chain holds."""
-    async with open_with_clusters(chain) as opened:
-        clusters = opened.clusters
-    if clusters is None:
-        return 0.0
-    own = clusters[((clusters["flags"] & ZERO) == 0) & (clusters["file"] == 0)]
-    return float(own["length"].sum(dtype=np.float64))
+        async with open_with_clusters([image]) as opened:
+            own = opened.clusters
+        if own is None:
+            return 1.0
+        held = float(own["length"][(own["flags"] & ZERO) == 0].sum(dtype=np.float64))
+        return min(1.0, self.sizes[number] / held) if held else 1.0
 
 
 def _freed(points: tuple[Point, ...], shares: Mapping[str, float]) -> int:

@@ -14,15 +14,16 @@ from ntxengine.files import durable
 from ntxengine.images.create import NewImage
 from ntxengine.prune.plan import Merge
 from ntxengine.rebase import WRITER, Rebased, prove, rebase_disk
-from ntxengine.repository import Point, PointDisk, Repository, backing_name, next_image_name
+from ntxengine.repository import Chains, Point, PointDisk, Repository, backing_name, next_image_name
 
 
 @dataclass(frozen=True)
 class Merging:
-    """What the disks of one merge share."""
+    """What the disks of one merge share.  `points` are all of the VM, as their folders have them now."""
 
     repository: Repository
     merge: Merge
+    points: tuple[Point, ...]
     options: CopyOptions
     emit: Emitter
 
@@ -67,14 +68,15 @@ async def merge_disk(merging: Merging, disk: PointDisk) -> None:
     lower = merge.disk_below(disk)
     onto = None if lower is None or merge.onto is None else (merge.onto, lower)
     path = merged.image_path(new_disk)
+    chains = Chains(merging.points)
     try:
         with ExitStack() as stack:
             # Of a killed merge: no point said that it is a disk, nobody reads it.
             await to_thread_joined(durable.remove_file, path)
-            below = () if onto is None else await repository.images(*onto)
+            below = () if onto is None else await repository.images(*onto, chains=chains)
             rebased = Rebased(
                 name=f"point {merge.point.id} disk {disk.label}",
-                chain=await repository.images(merge.point, disk),
+                chain=await repository.images(merge.point, disk, chains=chains),
                 stored=stack.enter_context(await repository.manifest(merge.point, disk)),
                 before=None if onto is None else stack.enter_context(await repository.manifest(*onto)),
                 taken=1 + merge.taken_from(disk),
@@ -82,7 +84,9 @@ async def merge_disk(merging: Merging, disk: PointDisk) -> None:
             )
             await rebase_disk(rebased, options=merging.options, on_progress=merging.progress(Stage.MERGE, disk))
         on_progress = merging.progress(Stage.VERIFY, disk)
-        await prove(repository, merged, new_disk, onto, options=merging.options, on_progress=on_progress)
+        await prove(
+            repository, merged, new_disk, onto, known=merging.points, options=merging.options, on_progress=on_progress
+        )
         merging.emit.raise_failure()
     except BaseException:
         await to_thread_joined(_remove, path)

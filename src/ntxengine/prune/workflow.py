@@ -195,16 +195,17 @@ class _Pruner:
 
     async def shorten(self, upkeep: Upkeep, point: Point, below: int) -> None:
         await upkeep.finish()
-        _, planned = await self._look(point.vm_id)
+        points, planned = await self._look(point.vm_id)
+        now = {each.id: each for each in points}
         line = {each.id for each in await self._repository.chain(point)}
         for merge in planned.merges:
             if merge.point.id in line:
-                await self._make(upkeep, _as_now(merge, await upkeep.points()))
+                await self._make(upkeep, _as_now(merge, now), now)
         point = await self._repository.read_point(point.path)
         depths = [len(await self._repository.images(point, disk)) for disk in point.disks]
         if max(depths, default=0) >= below:
             *lower, point = await self._repository.chain(point)
-            await self._make(upkeep, Merge(point, tuple(reversed(lower)), None))
+            await self._make(upkeep, Merge(point, tuple(reversed(lower)), None), now)
         await upkeep.finish()
         await upkeep.remove({each.id for each in planned.goes})
         await upkeep.drop_retention_of_gone()
@@ -224,11 +225,8 @@ class _Pruner:
         before = await upkeep.bytes_allocated()
         await upkeep.finish()
         points, planned = await self._look(vm_id)
-        merged = []
-        for merge in planned.merges:
-            # What lies below may have been made anew by the merge before.
-            points = await upkeep.points()
-            merged.append(await self._merge(upkeep, _as_now(merge, points), planned.shares))
+        now = {point.id: point for point in points}
+        merged = [await self._merge(upkeep, merge, planned.shares, now) for merge in planned.merges]
         await upkeep.finish()
         removal = await upkeep.remove({point.id for point in planned.goes} - _stays(merged))
         for point in removal.removed:
@@ -250,17 +248,20 @@ class _Pruner:
         return {each.resume.parent_id for each in found if each.resume and each.resume.parent_id}
 
     async def _cost(self, merge: Merge, shares: Mapping[str, float]) -> Cost:
-        return await cost_of(self._repository, merge, least=self._options.max_waste, shares=shares)
+        return await cost_of(merge, least=self._options.max_waste, shares=shares)
 
-    async def _merge(self, upkeep: Upkeep, merge: Merge, shares: Mapping[str, float]) -> Merged:
+    async def _merge(self, upkeep: Upkeep, merge: Merge, shares: Mapping[str, float], now: dict[str, Point]) -> Merged:
+        """Make a point anew.  `now` are all points by their ids, as the merges before have left them."""
+        merge = _as_now(merge, now)
         cost = Cost(0, 0)
         try:
             cost = await self._cost(merge, shares)
             if not cost.is_worth(self._options.max_waste):
                 return Merged(merge, cost, put_off=True)
-            await self._make(upkeep, merge, cost)
+            await self._make(upkeep, merge, now, cost)
         except NtxError as exc:
             self._emit.raise_failure()
+            now.update({point.id: point for point in await upkeep.points()})
             return Merged(merge, cost, problem=f"point {merge.point.id} cannot take over what is below it: {exc}")
         return Merged(merge, cost)
 
@@ -272,20 +273,20 @@ class _Pruner:
                 f"are to be written before anything is freed: free some space"
             )
 
-    async def _make(self, upkeep: Upkeep, merge: Merge, cost: Cost | None = None) -> None:
+    async def _make(self, upkeep: Upkeep, merge: Merge, now: dict[str, Point], cost: Cost | None = None) -> None:
         """Make the new images of a point, and let it have them.  Errors: TargetError (no room), as merge_disk."""
         if cost is None:
-            cost = await cost_of(self._repository, merge, least=0, shares={})
+            cost = await cost_of(merge, least=0, shares={})
         self._check_room(merge.point, cost)
         disks = [disk for disk in merge.point.disks if merge.taken_from(disk)]
         options = split_buffers(
             CopyOptions(bandwidth=self._options.bandwidth), max(1, min(self._options.parallel, len(disks)))
         )
-        merging = Merging(self._repository, merge, options, self._emit)
+        merging = Merging(self._repository, merge, tuple(now.values()), options, self._emit)
         merged = merged_point(merge)
         try:
             await map_limited(disks, partial(merge_disk, merging), at_once=self._options.parallel)
-            await upkeep.rewrite(merged)
+            now[merged.id] = await upkeep.rewrite(merged)
         except BaseException:
             await run_to_completion(self._tidy(upkeep))
             raise
@@ -303,8 +304,7 @@ def _stays(merged: Sequence[Merged]) -> set[str]:
     return {point.id for each in merged if each.put_off or each.problem for point in each.merge.below}
 
 
-def _as_now(merge: Merge, points: Sequence[Point]) -> Merge:
-    now = {point.id: point for point in points}
+def _as_now(merge: Merge, now: Mapping[str, Point]) -> Merge:
     return Merge(
         now[merge.point.id],
         tuple(now[point.id] for point in merge.below),

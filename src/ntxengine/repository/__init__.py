@@ -21,7 +21,7 @@ usage.py           what it takes on its file system
 structure/         what all of it consists of, compared with what it should
 """
 
-from ntxengine.repository.chain import Chains
+from ntxengine.repository.chain import Chains, check_image
 from ntxengine.repository.changed import changed_extents
 from ntxengine.repository.cluster_record import NAME_PREFIX, ClusterRecord, Records, Sharing
 from ntxengine.repository.distrust import Distrust, Marks
@@ -101,6 +101,7 @@ __all__ = [
     "all_points",
     "backing_name",
     "changed_extents",
+    "check_image",
     "checked_tag",
     "copy_distrust",
     "copy_said",

@@ -68,7 +68,7 @@ class Chains:
         while (known := self._images.get((at.path, disk.disk_id))) is None:
             levels.append((at.path, disk.disk_id, at.image_path(found)))
             try:
-                _check_image(levels[-1][2], at, found)
+                check_image(at, found)
                 if not found.backing:
                     known = ()
                     break
@@ -110,17 +110,21 @@ class Chains:
         return found
 
 
-def _check_image(path: Path, point: Point, disk: PointDisk) -> None:
-    """Check what an image says of itself.  Below it may be any generation of the parent's disk: all hold the same.
+def check_image(point: Point, disk: PointDisk) -> Path:
+    """Check what the image of a disk says of itself, and return its path.  What is below it is not looked at: that may
+    be any generation of the parent's disk, as all hold the same.
 
-    Errors: RepositoryError.
+    Blocks: a small read.
+    Errors: RepositoryError naming the file that is missing, or is not what its point says.
     """
     parent_id = str(point.parent_id)
 
     def is_backing(name: str) -> bool:
         return name == disk.backing or (bool(disk.backing) and layout.is_backing(name, parent_id, disk.disk_id))
 
+    path = point.image_path(disk)
     qemu_img.check(path, size=disk.size, backing=disk.backing, is_backing=is_backing)
+    return path
 
 
 def images_of(point: Point, disk: PointDisk) -> tuple[Path, ...]:
