@@ -22,6 +22,11 @@ uint64_t ntx_thread_cpu_ns(void)
     return read_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
+uint64_t ntx_process_cpu_ns(void)
+{
+    return read_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 int ntx_left_ms(uint64_t now_ns, uint64_t deadline_ns)
 {
     if (deadline_ns <= now_ns)

@@ -14,8 +14,9 @@
 /* Monotonic. */
 uint64_t ntx_now_ns(void);
 
-/* Processor time of the calling thread. */
+/* Processor time of the calling thread, of all threads of the process. */
 uint64_t ntx_thread_cpu_ns(void);
+uint64_t ntx_process_cpu_ns(void);
 
 static inline uint64_t ntx_deadline_ns(uint64_t now_ns, unsigned timeout_ms)
 {

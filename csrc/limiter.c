@@ -84,12 +84,14 @@ static void settle_locked(struct ntx_limiter *limiter, uint64_t now_ns)
 void ntx_limiter_init(struct ntx_limiter *limiter, uint64_t rate_bytes_per_s, uint64_t now_ns)
 {
     *limiter = (struct ntx_limiter){.settled_ns = now_ns};
+    ntx_cpu_bucket_init(&limiter->cpu);
     pthread_mutex_init(&limiter->lock, NULL);
     atomic_store(&limiter->rate_bytes_per_s, ntx_min64(rate_bytes_per_s, NTX_LIMITER_MAX_RATE));
 }
 
 void ntx_limiter_destroy(struct ntx_limiter *limiter)
 {
+    ntx_cpu_bucket_destroy(&limiter->cpu);
     pthread_mutex_destroy(&limiter->lock);
 }
 
@@ -119,6 +121,16 @@ int ntx_limiter_new(uint64_t rate_bytes_per_s, struct ntx_limiter **result, stru
 void ntx_limiter_set_rate(struct ntx_limiter *limiter, uint64_t rate_bytes_per_s)
 {
     ntx_limiter_change(limiter, rate_bytes_per_s, ntx_now_ns());
+}
+
+void ntx_limiter_set_cpu_share(struct ntx_limiter *limiter, uint64_t share_ppm)
+{
+    ntx_cpu_bucket_change(&limiter->cpu, share_ppm, ntx_now_ns(), ntx_process_cpu_ns());
+}
+
+void ntx_limiter_tell_others_cpu(struct ntx_limiter *limiter, uint64_t taken_ns)
+{
+    atomic_store(&limiter->cpu.others_ns, taken_ns);
 }
 
 void ntx_limiter_free(struct ntx_limiter *limiter)
@@ -155,6 +167,13 @@ void ntx_share_leave(struct ntx_share *share)
     limiter->saved += share->reserve;
     divide_locked(limiter);
     pthread_mutex_unlock(&limiter->lock);
+}
+
+uint64_t ntx_share_cpu_wait_ns(const struct ntx_share *share)
+{
+    if (share->limiter == NULL || ntx_cpu_bucket_is_unlimited(&share->limiter->cpu))
+        return 0;
+    return ntx_cpu_bucket_ask(&share->limiter->cpu, ntx_now_ns(), ntx_process_cpu_ns());
 }
 
 static void add_claim_locked(struct ntx_share *share, struct ntx_claim *claim, uint64_t length)

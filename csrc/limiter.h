@@ -1,5 +1,5 @@
 /*
- * limiter.h: one rate limit for every job that shares it.
+ * limiter.h: one rate limit for every job that shares it, and one of the processor time of the process (cpu_bucket.h).
  *
  *   time --rate--> bytes --+-- equal parts --> share (a job) --+-- in the order of asking --> claim (a thread)
  *                          |                                   `-- no claim lacks any --> reserve, at most 10 ms
@@ -15,6 +15,7 @@
 #ifndef NTX_LIMITER_H
 #define NTX_LIMITER_H
 
+#include "cpu_bucket.h"
 #include "ntx.h"
 
 #include <pthread.h>
@@ -42,6 +43,7 @@ struct ntx_share {
 
 struct ntx_limiter {
     _Atomic uint64_t rate_bytes_per_s; /* written under the lock; 0: no limit */
+    struct ntx_cpu_bucket cpu;
 
     pthread_mutex_t lock;
     struct ntx_share *shares; /* lock */
@@ -59,11 +61,15 @@ void ntx_limiter_change(struct ntx_limiter *limiter, uint64_t rate_bytes_per_s, 
 void ntx_share_join(struct ntx_share *share, struct ntx_limiter *limiter);
 void ntx_share_leave(struct ntx_share *share);
 
-/* Whether there is no limit now.  No lock. */
+/* Whether there is no limit of the rate now.  No lock. */
 static inline bool ntx_share_is_unlimited(const struct ntx_share *share)
 {
     return share->limiter == NULL || atomic_load_explicit(&share->limiter->rate_bytes_per_s, memory_order_relaxed) == 0;
 }
+
+/* Whether the processor time lets a job go on: 0, or the ns after which to ask again.  No lock where there is no limit.
+ */
+uint64_t ntx_share_cpu_wait_ns(const struct ntx_share *share);
 
 /*
  * Ask whether length bytes may move.  0: they may, and are paid for.  Else the ns after which to ask again, for the

@@ -293,7 +293,7 @@ void ntx_close(struct ntx_device *device);
 
 /* ------------------------------------------------------------------------------------------ rate limits */
 
-/* How many bytes per second may be read by all jobs that share it. */
+/* How many bytes per second may be read by all jobs that share it, and how much processor time the process may take. */
 struct ntx_limiter;
 
 /*
@@ -305,6 +305,14 @@ int ntx_limiter_new(uint64_t rate_bytes_per_s, struct ntx_limiter **limiter, str
 
 /* Change the rate, at any time, from any thread.  Jobs that run notice within a tenth of a second. */
 void ntx_limiter_set_rate(struct ntx_limiter *limiter, uint64_t rate_bytes_per_s);
+
+/* Limit the processor time: of all threads of this process, and of others, such as its servers, as it is told.
+ * Units:   millionths of one processor; 0: no limit, as at first.
+ * At any time, from any thread: begins anew, what was taken before does not count. */
+void ntx_limiter_set_cpu_share(struct ntx_limiter *limiter, uint64_t share_ppm);
+
+/* Tell what others have taken so far, in ns: never less than before. */
+void ntx_limiter_tell_others_cpu(struct ntx_limiter *limiter, uint64_t taken_ns);
 
 /* Free, after the last job that has it.  NULL is allowed. */
 void ntx_limiter_free(struct ntx_limiter *limiter);

@@ -150,15 +150,17 @@ static int take_range(struct ntx_worker *w, struct ntx_error *err)
     return 1;
 }
 
-/* Whether the rate limit lets so many bytes pass now; if not, limited_until_ns says when to ask again. */
+/* Whether the limits let so many bytes pass now; if not, limited_until_ns says when to ask again. */
 static bool may_read(struct ntx_worker *w, uint64_t length)
 {
     struct ntx_share *share = &w->scheduler->share;
     w->wait.limited_until_ns = 0;
-    if (ntx_share_is_unlimited(share) && !w->claim.is_waiting)
+    uint64_t wait_ns = ntx_share_cpu_wait_ns(share);
+    if (wait_ns == 0 && ntx_share_is_unlimited(share) && !w->claim.is_waiting)
         return true;
     uint64_t now_ns = ntx_now_ns();
-    uint64_t wait_ns = ntx_share_take(share, &w->claim, length, now_ns);
+    if (wait_ns == 0)
+        wait_ns = ntx_share_take(share, &w->claim, length, now_ns);
     if (wait_ns > 0)
         w->wait.limited_until_ns = now_ns + wait_ns;
     return wait_ns == 0;

@@ -13,7 +13,8 @@ C_LAYERS = {
     "digest": NTX,
     "buffer": NTX | {"bytes"},
     "clock": set(),
-    "limiter": NTX | {"bytes", "clock", "error"},
+    "cpu_bucket": {"bytes", "clock"},
+    "limiter": NTX | {"bytes", "clock", "cpu_bucket", "error"},
     "event": NTX,
     "stop": {"event"},
     # what a connection speaks through

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
+from ntxengine.dataplane import cpu
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.dataplane.copy import CopyOptions, CopyReport, Progress, copy
 from ntxengine.dataplane.extents import whole
 from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.dataplane.timetable import parse_timetable
+from ntxengine.errors import OptionsError
 from ntxengine.units import BLOCK_SIZE, MIB
 
 
@@ -82,4 +87,81 @@ async def test_the_timetable_ends_the_limit_of_a_copy_that_waits(monkeypatch: py
         report = await read(64 * MIB, CopyOptions(bandwidth=bandwidth))
 
     assert bandwidth.rate == 0
+    assert report.bytes_read == 64 * MIB
+
+
+async def processor_time_of(options: CopyOptions, seconds: float) -> float:
+    """Return how much processor time a second of an endless copy takes, as a part of all processors."""
+    copying = asyncio.ensure_future(read(1 << 44, options))
+    await asyncio.sleep(0.2)
+    began, before = time.monotonic(), time.process_time()
+    await asyncio.sleep(seconds)
+    part = (time.process_time() - before) / (time.monotonic() - began) / (os.cpu_count() or 1)
+    copying.cancel()
+    await asyncio.gather(copying, return_exceptions=True)
+    return part
+
+
+async def test_the_processor_time_keeps_its_limit_which_may_change() -> None:
+    bandwidth = Bandwidth(0, cpu_limit=0.05)
+
+    first = await processor_time_of(CopyOptions(bandwidth=bandwidth), 2)
+    bandwidth.limit_cpu(0.2)
+    second = await processor_time_of(CopyOptions(bandwidth=bandwidth), 1)
+
+    assert 0.03 < first < 0.07
+    assert 0.1 < second < 0.27
+
+
+async def test_what_servers_take_counts_as_processor_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ntxengine.dataplane.bandwidth._LOOK_INTERVAL_S", 0.0)
+    taken_ns = itertools.count(0, 10**10)
+    monkeypatch.setattr(cpu, "children_ns", lambda: next(taken_ns))
+    seen: list[Progress] = []
+    copying = asyncio.ensure_future(read(1 << 44, CopyOptions(bandwidth=Bandwidth(0, cpu_limit=0.1)), seen))
+
+    await asyncio.sleep(1)
+    copying.cancel()
+    await asyncio.gather(copying, return_exceptions=True)
+
+    assert seen[-1].bytes_read == seen[len(seen) // 2].bytes_read
+
+
+def test_processes_count_while_they_run_and_when_they_ended() -> None:
+    before = cpu.children_ns()
+    burn = "while time.process_time() < 0.4: pass"
+    program = f"import os, time\nif not os.fork():\n    {burn}\n    os._exit(0)\nos.wait()\ninput()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while cpu.children_ns() - before < 3 * 10**8:
+            assert time.monotonic() < deadline
+        process.communicate(b"\n")
+
+    assert cpu.children_ns() - before >= 3 * 10**8
+
+
+@pytest.mark.parametrize("text", ["0%", "101%", "5", "-1%", "5 percent", "1e1%", "", "0.001%", "NaN%"])
+def test_a_limit_of_the_processor_time_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(OptionsError, match="a part of all processors"):
+        cpu.parse_cpu_limit(text)
+
+
+def test_a_limit_of_the_processor_time_is_a_part_of_all_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+
+    assert cpu.share_ppm(cpu.parse_cpu_limit("5%")) == 400_000
+    assert cpu.share_ppm(cpu.parse_cpu_limit("0.5 %")) == 40_000
+    with pytest.raises(OptionsError, match="between 0 and 1"):
+        Bandwidth(0, cpu_limit=1.5)
+
+
+async def test_a_rate_that_is_changed_holds_for_copies_that_wait() -> None:
+    bandwidth = Bandwidth("4K")
+    copying = asyncio.ensure_future(read(64 * MIB, CopyOptions(bandwidth=bandwidth)))
+    await asyncio.sleep(0.2)
+
+    bandwidth.change("off")
+    async with asyncio.timeout(20):
+        report = await copying
+
     assert report.bytes_read == 64 * MIB

@@ -23,3 +23,11 @@ cdef class Limiter:
     def set_rate(self, uint64_t rate_bytes_per_s):
         """Change the rate, also while jobs run."""
         ntx.ntx_limiter_set_rate(self.limiter, rate_bytes_per_s)
+
+    def set_cpu_share(self, uint64_t share_ppm):
+        """Limit the processor time of this process and of what it is told of, in millionths of one processor; 0: not."""
+        ntx.ntx_limiter_set_cpu_share(self.limiter, share_ppm)
+
+    def tell_others_cpu(self, uint64_t taken_ns):
+        """Tell what processes that work for this one have taken so far, in ns: never less than before."""
+        ntx.ntx_limiter_tell_others_cpu(self.limiter, taken_ns)

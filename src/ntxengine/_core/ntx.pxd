@@ -92,6 +92,8 @@ cdef extern from "ntx.h" nogil:
 
     int ntx_limiter_new(uint64_t rate_bytes_per_s, ntx_limiter **limiter, ntx_error *err)
     void ntx_limiter_set_rate(ntx_limiter *limiter, uint64_t rate_bytes_per_s)
+    void ntx_limiter_set_cpu_share(ntx_limiter *limiter, uint64_t share_ppm)
+    void ntx_limiter_tell_others_cpu(ntx_limiter *limiter, uint64_t taken_ns)
     void ntx_limiter_free(ntx_limiter *limiter)
 
     struct ntx_job_options:

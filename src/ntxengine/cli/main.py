@@ -113,8 +113,8 @@ def ntx() -> None:
       ntx capture db01 --to /backups             capture the VM db01
       ntx copy disk.raw nbd://server/export      copy a disk, and nothing else
 
-    Environment: an NTX_* variable sets the option that it is named after; an option wins.  NTX_API,
-    NTX_API_KEY (has no option), NTX_API_KEY_FILE, NTX_AUTH, NTX_BANDWIDTH, NTX_CA_FILE, NTX_CONTAINERS,
+    Environment: an NTX_* variable sets the option that it is named after; an option wins.  NTX_API, NTX_API_KEY (has
+    no option), NTX_API_KEY_FILE, NTX_AUTH, NTX_BANDWIDTH, NTX_CA_FILE, NTX_CPU_LIMIT, NTX_CONTAINERS,
     NTX_DATA_SERVICES, NTX_DEBUG, NTX_DEVICE_DIR, NTX_ELEMENT, NTX_ELEMENT_CA_FILE, NTX_ELEMENT_FINGERPRINT,
     NTX_ELEMENT_INSECURE, NTX_ELEMENT_NAME, NTX_ELEMENT_PASSWORD (has no option), NTX_ELEMENT_PASSWORD_FILE,
     NTX_ELEMENT_USERNAME, NTX_FINGERPRINT, NTX_INSECURE, NTX_NFS_SERVER, NTX_PASSWORD (has no option),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ntxengine.cli.paths import FOLDER
-from ntxengine.cli.values import BANDWIDTH, COMPRESSION, SECONDS, SIZE, TIER
+from ntxengine.cli.values import BANDWIDTH, COMPRESSION, CPU_LIMIT, SECONDS, SIZE, TIER
 from ntxengine.cli.variables import name_in
 from ntxengine.dataplane.retry import MAX_PATIENCE_S, Patience
 from ntxengine.dataplane.tier import Tier
@@ -27,6 +27,7 @@ from ntxengine.errors import NtxError
 
 if TYPE_CHECKING:
     from ntxengine.cli.output import Screen
+    from ntxengine.dataplane.bandwidth import Bandwidth
     from ntxengine.dataplane.copy import CopyOptions
 
 Function = Callable[..., Any]
@@ -119,7 +120,7 @@ class TransferOptions:
     connections: int | None
     request_size: int | None
     in_flight: int | None
-    bandwidth: Timetable | None
+    bandwidth: Bandwidth | None
     timeout_s: float | None
     flush_timeout_s: float | None
     tier: Tier | None = None
@@ -158,14 +159,33 @@ flush_timeout_option = click.option(
 """Adds --flush-timeout; passes `flush_timeout_s`."""
 
 
-bandwidth_option = click.option(
-    "--bandwidth",
-    type=BANDWIDTH,
-    envvar="NTX_BANDWIDTH",
-    show_envvar=True,
-    help='Limit on what is read in a second, of all disks: 500M, off, or by the hour: "08:00,50M 19:00,off".',
-)
-"""Adds --bandwidth; passes `bandwidth`, None without it."""
+def limit_options(function: Function) -> Function:
+    """Add --bandwidth and --cpu-limit; pass `bandwidth`, None without either."""
+
+    @click.option(
+        "--bandwidth",
+        "timetable",
+        type=BANDWIDTH,
+        envvar="NTX_BANDWIDTH",
+        show_envvar=True,
+        help='Limit on what is read in a second, of all disks: 500M, off, or by the hour: "08:00,50M 19:00,off".',
+    )
+    @click.option(
+        "--cpu-limit",
+        type=CPU_LIMIT,
+        envvar="NTX_CPU_LIMIT",
+        show_envvar=True,
+        help="Limit on the processor time of this program and its servers, as a part of the whole machine: 5%.",
+    )
+    @functools.wraps(function)
+    def with_limits(*args: Any, timetable: Timetable | None, cpu_limit: float | None, **kwargs: Any) -> Any:
+        from ntxengine.dataplane.bandwidth import Bandwidth
+
+        is_limited = timetable is not None or cpu_limit is not None
+        bandwidth = Bandwidth(timetable or 0, cpu_limit=cpu_limit or 0.0) if is_limited else None
+        return function(*args, bandwidth=bandwidth, **kwargs)
+
+    return with_limits
 
 
 retry_for_option = click.option(
@@ -181,7 +201,8 @@ retry_for_option = click.option(
 
 
 def transfer_options(function: Function) -> Function:
-    """Add --tier, --connections, --request-size, --in-flight, --bandwidth, --timeout and --flush-timeout.
+    """Add --tier, --connections, --request-size, --in-flight, --bandwidth, --cpu-limit, --timeout and
+    --flush-timeout.
 
     Passes `transfer`.
     """
@@ -206,7 +227,7 @@ def transfer_options(function: Function) -> Function:
         metavar="N",
         help="Requests per connection; without it they follow what is seen.",
     )
-    @bandwidth_option
+    @limit_options
     @click.option(
         "--timeout",
         "timeout_s",
@@ -221,7 +242,7 @@ def transfer_options(function: Function) -> Function:
         connections: int | None,
         request_size: int | None,
         in_flight: int | None,
-        bandwidth: Timetable | None,
+        bandwidth: Bandwidth | None,
         timeout_s: float | None,
         flush_timeout_s: float | None,
         tier: Tier | None,

@@ -15,9 +15,9 @@ from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.event_view import PruneEvents
 from ntxengine.cli.options import (
     Function,
-    bandwidth_option,
     common_options,
     dry_run_option,
+    limit_options,
     parallel_option,
     repository_option,
     table_option,
@@ -29,7 +29,7 @@ from ntxengine.cli.sampling import Duration
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
 from ntxengine.cli.values import failing_with
-from ntxengine.dataplane.timetable import Timetable
+from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.prune import DEFAULT_MAX_WASTE, Merged, PruneOptions, PruneReport, VmPruned, prune
 from ntxengine.repository import Point, Repository
 from ntxengine.units import format_size, parse_share
@@ -77,7 +77,7 @@ def waste_option(function: Function) -> Function:
     "--wait", "wait_s", type=Duration(), metavar="TIME", default=None, help="Wait so long (1h) for a VM that is locked."
 )
 @parallel_option
-@bandwidth_option
+@limit_options
 @dry_run_option
 @common_options
 @table_option
@@ -88,7 +88,7 @@ def prune_command(
     max_waste: float,
     wait_s: float | None,
     parallel: int,
-    bandwidth: Timetable | None,
+    bandwidth: Bandwidth | None,
     dry_run: bool,
     screen: Screen,
 ) -> None:

@@ -16,11 +16,11 @@ from ntxengine.cli.disk_targets import split_targets
 from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.event_view import RestoreEvents
 from ntxengine.cli.options import (
-    bandwidth_option,
     common_options,
     dry_run_option,
     flush_timeout_option,
     image_options,
+    limit_options,
     parallel_option,
     repository_option,
     retry_for_option,
@@ -33,9 +33,9 @@ from ntxengine.cli.restore_plan import RestorePlan, plan_restore, show_plan
 from ntxengine.cli.restored import COLUMNS as COLUMNS
 from ntxengine.cli.restored import raise_if_lossy, show_restored
 from ntxengine.cli.run import run
+from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.dataplane.options import FLUSH_TIMEOUT_S
 from ntxengine.dataplane.security import ConnectionOptions
-from ntxengine.dataplane.timetable import Timetable
 from ntxengine.images.choice import ImageOptions
 from ntxengine.repository import Point, Repository, reading
 from ntxengine.restore import Request, RestoreOptions, RestoreReport, restore
@@ -86,7 +86,7 @@ class Asked:
 @click.option("--no-check", is_flag=True, help="Write what is there, compared with nothing: to save what can be saved.")
 @click.option("--keep-going", is_flag=True, help="Write all that is good of a damaged point, and list what is not.")
 @parallel_option
-@bandwidth_option
+@limit_options
 @retry_for_option
 @flush_timeout_option
 @connection_options
@@ -108,7 +108,7 @@ def restore_command(
     no_check: bool,
     keep_going: bool,
     parallel: int,
-    bandwidth: Timetable | None,
+    bandwidth: Bandwidth | None,
     retry_for_s: float,
     flush_timeout_s: float | None,
     connection: ConnectionOptions,

@@ -12,9 +12,9 @@ from ntxengine.cli.errors import SomeFailed
 from ntxengine.cli.event_view import PruneEvents
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.options import (
-    bandwidth_option,
     common_options,
     dry_run_option,
+    limit_options,
     parallel_option,
     repository_option,
     table_option,
@@ -25,7 +25,7 @@ from ntxengine.cli.points import find_vm_id
 from ntxengine.cli.run import run
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
-from ntxengine.dataplane.timetable import Timetable
+from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.repository import Repository
 from ntxengine.sync import SyncedPoint, SyncOptions, SyncReport, VmSynced, sync
 from ntxengine.units import format_size, format_time
@@ -48,7 +48,7 @@ COLUMNS = [
     "--vm", "names", multiple=True, metavar="VM", shell_complete=complete.points, help="Only this VM; repeatable."
 )
 @parallel_option
-@bandwidth_option
+@limit_options
 @dry_run_option
 @common_options
 @table_option
@@ -57,7 +57,7 @@ def sync_command(
     repository: Path,
     names: tuple[str, ...],
     parallel: int,
-    bandwidth: Timetable | None,
+    bandwidth: Bandwidth | None,
     dry_run: bool,
     screen: Screen,
 ) -> None:

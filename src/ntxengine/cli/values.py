@@ -15,6 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ntxengine import units
+from ntxengine.dataplane.cpu import parse_cpu_limit
 from ntxengine.dataplane.tier import Tier, tier_of
 from ntxengine.dataplane.timetable import Timetable, parse_timetable
 from ntxengine.errors import OptionsError
@@ -44,6 +45,18 @@ class Bandwidth(click.ParamType[Timetable]):
             return value
         with failing_with(self, param, ctx):
             return parse_timetable(str(value))
+
+
+class CpuLimit(click.ParamType[float]):
+    """A part of this machine, written as `5%`."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        with failing_with(self, param, ctx):
+            return parse_cpu_limit(str(value))
 
 
 class Seconds(click.ParamType[float]):
@@ -168,6 +181,7 @@ def failing_with(
 
 SIZE = Size()
 BANDWIDTH = Bandwidth()
+CPU_LIMIT = CpuLimit()
 SECONDS = Seconds()
 COMPRESSION = Compression()
 EXPIRY = Expiry()

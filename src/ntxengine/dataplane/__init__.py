@@ -16,6 +16,7 @@ mapping.py        what a device says lies where
 manifest.py       the digest of every block of a disk
 differing.py      where two disks differ, by their manifests        coverage.py       reading a disk in parts: the order
 tier.py           where a transfer begins                           buffers.py        the memory that copies share
-bandwidth.py      the rate limit that copies share                  timetable.py      what it is at which time of day
+bandwidth.py      the limits that copies share                      timetable.py      the rate at which time of day
+cpu.py            what processes take of the machine
 about.py          what the core chose on this machine
 """

@@ -1,4 +1,7 @@
-"""How much may be read in a second by all copies together: one limit, whose rate follows a timetable."""
+"""How much all copies together may read in a second, and take of this machine: limits that they share.
+
+The rate follows a timetable.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from ntxengine._core.limiter import Limiter
+from ntxengine.dataplane import cpu
 from ntxengine.dataplane.timetable import Timetable, always, parse_timetable
+from ntxengine.errors import OptionsError
 
 _LOOK_INTERVAL_S = 1.0
 
@@ -18,6 +23,8 @@ Rate = int | str | Timetable
 class Bandwidth:
     """One limit, which all copies that have it share.
 
+    `cpu_limit`: the part of all processors of this machine, 0..1, that this process and those that it starts may take
+    while they copy; 0: no limit.  It holds over a minute, and not within each second.
     Whoever copies calls `keep` now and then: so the rate follows the timetable while there is a copy, and nothing has
     to be ended after it.  `wall` tells the local time, `clock` seconds.
     Errors: OptionsError.
@@ -27,28 +34,57 @@ class Bandwidth:
         self,
         rate: Rate,
         *,
+        cpu_limit: float = 0.0,
         wall: Callable[[], datetime] = datetime.now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if isinstance(rate, str):
-            rate = parse_timetable(rate)
-        self.timetable = always(rate) if isinstance(rate, int) else rate
+        self.timetable = _timetable_of(rate)
         self._wall = wall
         self._clock = clock
         self._looked_at = clock()
         self.rate = self.timetable.rate_at(wall())
         self.limiter = Limiter(self.rate)
+        self.cpu_limit = 0.0
+        self.limit_cpu(cpu_limit)
+
+    def change(self, rate: Rate) -> None:
+        """Change the rate, also while there are copies.  Errors: OptionsError."""
+        self.timetable = _timetable_of(rate)
+        self._set_rate()
+
+    def limit_cpu(self, part: float) -> None:
+        """Change the limit of the processor time, also while there are copies.  Errors: OptionsError."""
+        if not 0 <= part <= 1:
+            raise OptionsError(f"CPU limit {part}: a part of this machine between 0 and 1")
+        self.cpu_limit = part
+        self._tell_children()
+        self.limiter.set_cpu_share(cpu.share_ppm(part))
 
     def keep(self) -> None:
-        """Set the rate of this time of the day."""
+        """Set the rate of this time of the day, and look what our processes have taken."""
         now = self._clock()
-        if len(self.timetable.periods) == 1 or now < self._looked_at + _LOOK_INTERVAL_S:
+        if now < self._looked_at + _LOOK_INTERVAL_S:
             return
         self._looked_at = now
+        self._tell_children()
+        self._set_rate()
+
+    def _set_rate(self) -> None:
         rate = self.timetable.rate_at(self._wall())
         if rate != self.rate:
             self.rate = rate
             self.limiter.set_rate(rate)
 
+    def _tell_children(self) -> None:
+        if self.cpu_limit:
+            self.limiter.tell_others_cpu(cpu.children_ns())
+
     def __repr__(self) -> str:
-        return f"Bandwidth({self.timetable})"
+        cpu_limit = f", cpu_limit={self.cpu_limit:g}" if self.cpu_limit else ""
+        return f"Bandwidth({self.timetable}{cpu_limit})"
+
+
+def _timetable_of(rate: Rate) -> Timetable:
+    if isinstance(rate, str):
+        return parse_timetable(rate)
+    return always(rate) if isinstance(rate, int) else rate
