@@ -12,7 +12,7 @@ from ntxengine.repository.reading import hold
 from ntxengine.repository.store import PointStore
 from tests.cli.ntx import Ran, assert_refused, ntx
 from tests.cli.test_forget import make_point
-from tests.repository.builders import VM, Clock
+from tests.repository.builders import OTHER_VM, VM, Clock
 
 
 @pytest.fixture
@@ -82,8 +82,7 @@ def test_a_vm_that_is_captured_is_refused_or_waited_for(store: PointStore, point
         waited = run(store, "prune", "--all", "--wait", "1s")
 
     for each in (ran, waited):
-        assert each.code == 3
-        assert "is locked by process" in each.err
+        assert_refused(each, 11, "is locked by process")
     assert run(store, "prune", "--all", "--wait", "1s", "--max-waste", "0%").code == 0
     assert listed(store) == [point.id for point in points[1:]]
 
@@ -122,6 +121,60 @@ def test_a_repository_is_synced_to_another(store: PointStore, points: list[Point
     assert run(PointStore.open(other), "verify", "--all").code == 0
 
 
+def test_a_vm_that_is_locked_among_others_does_not_keep_these_from_being_pruned(
+    store: PointStore, points: list[Point]
+) -> None:
+    other = [make_point(store, Clock(), number, vm_id=OTHER_VM, vm_name="web01") for number in range(2)]
+    run(store, "forget", points[3].id, other[1].id)
+
+    with store.lock(VM):
+        ran = run(store, "prune", "--all")
+        forgotten = run(store, "forget", "db01", "--keep-last", "1", "--prune")
+
+    assert ran.code == forgotten.code == 3
+    assert "is locked by process" in ran.err
+    assert [point.id for point in store.points(OTHER_VM, with_forgotten=True)] == [other[0].id]
+    assert [point.id for point in store.points(VM)] == [points[2].id]
+
+
+def test_a_sync_to_a_vm_that_is_locked_there_says_so(store: PointStore, points: list[Point], tmp_path: Path) -> None:
+    there = PointStore.create(tmp_path / "there")
+
+    with there.lock(VM):
+        assert_refused(run(store, "sync", str(there.path)), 11, "is locked by process")
+
+
+def test_a_dry_run_says_what_a_first_sync_would_do_and_makes_nothing(
+    store: PointStore, points: list[Point], tmp_path: Path
+) -> None:
+    there, empty = tmp_path / "not there" / "yet", tmp_path / "empty"
+    empty.mkdir()
+
+    said = [run(store, "sync", str(each), "-n") for each in (there, empty)]
+    as_json = run(store, "sync", str(there), "-n", "--json")
+
+    for place, ran in zip((there, empty), said, strict=True):
+        assert ran.code == 0, ran.err
+        assert "would copy 4 points; 0 were there already" in ran.out
+        assert f"{place}: would become a repository" in ran.err
+    assert as_json.json["new_repository"] is True
+    assert [each["point_id"] for each in as_json.json["vms"][0]["points"]] == [each.id for each in points]
+    assert not there.parent.exists()
+    assert list(empty.iterdir()) == []
+    assert run(store, "sync", str(there), "--json").json["new_repository"] is True
+    assert run(store, "sync", str(there), "--json").json["new_repository"] is False
+
+
+def test_a_point_that_cannot_be_read_is_told_with_what_to_do(
+    store: PointStore, points: list[Point], tmp_path: Path
+) -> None:
+    (points[1].path / "point.json").write_text("{")
+
+    assert_refused(run(store, "prune", "--all"), 1, "point.json: is damaged", "put back from a copy", "`ntx points`")
+    there = PointStore.open(shutil.copytree(store.path, tmp_path / "there"))
+    assert_refused(run(store, "sync", str(there.path)), 1, "point.json: is damaged", "put back from a copy")
+
+
 def test_a_sync_to_nowhere_is_refused(store: PointStore, points: list[Point], tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").touch()
@@ -129,4 +182,5 @@ def test_a_sync_to_nowhere_is_refused(store: PointStore, points: list[Point], tm
     assert_refused(run(store, "sync", str(store.path)), 2, "is the repository itself")
     assert run(store, "sync", str(tmp_path / "full")).code != 0
     assert "is not empty" in run(store, "sync", str(tmp_path / "full")).err
+    assert_refused(run(store, "sync", str(tmp_path / "full"), "-n"), 1, "is not empty")
     assert listed(store) == [point.id for point in points]

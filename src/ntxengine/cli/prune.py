@@ -124,6 +124,8 @@ async def prune_named(
 
 
 def _tell(report: PruneReport, screen: Screen) -> None:
+    if len(report.vms) == 1 and report.vms[0].error is not None:
+        raise report.vms[0].error
     if not report.dry_run:
         screen = screen.after_work(is_good=not problems_of(report))
     if screen.as_json:

@@ -26,6 +26,7 @@ from ntxengine.cli.run import run
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
 from ntxengine.dataplane.bandwidth import Bandwidth
+from ntxengine.errors import NotFoundError
 from ntxengine.repository import Repository
 from ntxengine.sync import SyncedPoint, SyncOptions, SyncReport, VmSynced, sync
 from ntxengine.units import format_size, format_time
@@ -73,27 +74,45 @@ def sync_command(
       ntx sync /mnt/offsite --from /backups --vm db01 -n
     """
     options = SyncOptions(parallel=parallel, bandwidth=bandwidth or 0)
-    _tell(run(_sync(repository, target, names, options, screen, dry_run=dry_run)), screen)
+    report, is_new = run(_sync(repository, target, names, options, screen, dry_run=dry_run))
+    if is_new:
+        screen.note(f"{target}: {'would become' if dry_run else 'is now'} a repository")
+    _tell(report, screen, is_new=is_new)
 
 
 async def _sync(
     path: Path, target: Path, names: tuple[str, ...], options: SyncOptions, screen: Screen, *, dry_run: bool
-) -> SyncReport:
+) -> tuple[SyncReport, bool]:
+    """Return what became of the points, and whether the target had to become a repository first."""
     here = await Repository.open(path)
     vm_ids = [await find_vm_id(here, name, screen) for name in names] or await here.vm_ids()
-    there = await Repository.open(target, create=not dry_run)
+    there, is_new = await _open(target, dry_run=dry_run)
     with screen.view() as view:
-        return await sync(
+        report = await sync(
             here, there, list(dict.fromkeys(vm_ids)), options=options, dry_run=dry_run, on_event=PruneEvents(view)
         )
+    return report, is_new
 
 
-def _tell(report: SyncReport, screen: Screen) -> None:
+async def _open(target: Path, *, dry_run: bool) -> tuple[Repository | None, bool]:
+    """Return the repository to copy to, None if a dry run would make it; and whether there was none."""
+    try:
+        return await Repository.open(target), False
+    except NotFoundError:
+        if not dry_run:
+            return await Repository.open(target, create=True), True
+        await Repository.check_creatable(target)
+        return None, True
+
+
+def _tell(report: SyncReport, screen: Screen, *, is_new: bool) -> None:
+    if len(report.vms) == 1 and report.vms[0].error is not None:
+        raise report.vms[0].error
     problems = [problem for vm in report.vms for problem in vm.problems]
     if not report.dry_run:
         screen = screen.after_work(is_good=not problems)
     if screen.as_json:
-        screen.result(_fields(report))
+        screen.result({"new_repository": is_new, **_fields(report)})
     else:
         rows = [_row(each, dry_run=report.dry_run) for vm in report.vms for each in vm.points]
         if rows:

@@ -78,7 +78,7 @@ class VmPruned:
     """What became of the points of one VM.
 
     `removed` are gone, or would be; `in_use` could not be removed, as somebody reads from them: the next prune removes
-    them.  `problem` says why the VM was left alone.
+    them.  `error` is why the VM was left alone: a LockedError, where somebody captures it.
     """
 
     vm_id: str
@@ -86,7 +86,12 @@ class VmPruned:
     merged: tuple[Merged, ...] = ()
     removed: tuple[Point, ...] = ()
     in_use: tuple[Point, ...] = ()
-    problem: str = ""
+    error: NtxError | None = field(default=None, compare=False)
+
+    @property
+    def problem(self) -> str:
+        """Why the VM was left alone, "" if it was not."""
+        return "" if self.error is None else str(self.error)
 
     @property
     def problems(self) -> list[str]:
@@ -176,7 +181,7 @@ class _Pruner:
                 return await self._prune(Upkeep(self._repository, lock), vm_id)
         except NtxError as exc:
             self._emit.raise_failure()
-            return VmPruned(vm_id, problem=str(exc))
+            return VmPruned(vm_id, error=exc)
 
     @asynccontextmanager
     async def _lock(self, vm_id: str) -> AsyncIterator[VmLock]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import uuid
 from pathlib import Path
@@ -72,3 +73,25 @@ def read(path: Path) -> str:
 def remedy(folder: Path) -> str:
     """Return what to do where the marker is lost and folders of VMs are there, "" where there are none."""
     return f"; it has folders of VMs: `ntx repository adopt {folder}` makes it one again" if vm_folders(folder) else ""
+
+
+def check_creatable(folder: Path) -> None:
+    """Refuse a directory that cannot become a repository.  One that is not there can.
+
+    Errors: RepositoryError if there is something else, or a repository already; TargetError.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise durable.write_error(folder, "making the repository", exc) from exc
+    # A fresh ext4 has lost+found, and another process may be making the marker at this moment.
+    strangers = [name for name in names if name != "lost+found" and not name.startswith(strays.MARKER_PREFIX)]
+    if layout.MARKER_FILE in strangers:
+        raise RepositoryError(f"{folder}: is a repository already: open it")
+    if strangers:
+        raise RepositoryError(
+            f"{folder}: is not empty and not a repository (it holds {strangers[0][:80]!r}): "
+            f"choose an empty directory{remedy(folder)}"
+        )

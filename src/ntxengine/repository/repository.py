@@ -58,6 +58,11 @@ class Repository:
         """
         return cls(await to_thread_joined(PointStore.create, path, clock=clock))
 
+    @staticmethod
+    async def check_creatable(path: Path | str) -> None:
+        """Refuse a directory that `create` would; nothing is made.  Errors: as `create`."""
+        await to_thread_joined(PointStore.check_creatable, path)
+
     @classmethod
     async def open(
         cls, path: Path | str, create: bool = False, *, clock: Callable[[], datetime] = utc_now

@@ -6,7 +6,6 @@ Everything here blocks: for threads, and for tests.  Whoever has an event loop t
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,9 +29,6 @@ from ntxengine.repository.vm_names import NamedVm, find_vm
 from ntxengine.units import utc_now
 
 log = logging.getLogger(__name__)
-
-# What an empty directory may hold: a fresh ext4 has lost+found, another process may be creating at this moment.
-_EMPTY_NAMES = ("lost+found",)
 
 
 @dataclass(frozen=True)
@@ -65,25 +61,19 @@ class PointStore:
         folder = _absolute(path)
         try:
             folder.mkdir(mode=durable.FOLDER_MODE, parents=True, exist_ok=True)
-            strangers = [
-                name
-                for name in os.listdir(folder)
-                if name not in _EMPTY_NAMES and not name.startswith(strays.MARKER_PREFIX)
-            ]
         except OSError as exc:
             raise durable.write_error(folder, "making the repository", exc) from exc
-        if layout.MARKER_FILE in strangers:
-            raise RepositoryError(f"{folder}: is a repository already: open it")
-        if strangers:
-            raise RepositoryError(
-                f"{folder}: is not empty and not a repository (it holds {strangers[0][:80]!r}): "
-                f"choose an empty directory{marker.remedy(folder)}"
-            )
+        marker.check_creatable(folder)
         if not marker.write(folder):
             raise RepositoryError(f"{folder}: is a repository already: another process made it at this moment")
         repository = cls.open(folder, clock=clock)
         repository._catalog.update((), ())
         return repository
+
+    @staticmethod
+    def check_creatable(path: Path | str) -> None:
+        """Refuse a directory that `create` would; nothing is made.  Errors: as `create`."""
+        marker.check_creatable(_absolute(path))
 
     @classmethod
     def open(cls, path: Path | str, create: bool = False, *, clock: Callable[[], datetime] = utc_now) -> PointStore:

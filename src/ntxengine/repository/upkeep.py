@@ -33,7 +33,8 @@ async def all_points(repository: Repository, vm_id: str) -> tuple[Point, ...]:
     found = await to_thread_joined(scan, repository.path, {}, vm_id)
     for error in (*found.damaged.values(), *found.strange.values()):
         raise RepositoryError(
-            f"{error}; nothing of this VM is pruned, or copied there, as nobody can tell what that is on top of"
+            f"{error}; nobody can tell what that is on top of: nothing of this VM is pruned, or copied there, before "
+            f"it is put back from a copy of the repository, or moved out of it: `ntx points` names those that need it"
         )
     return tuple(found.points)
 

@@ -23,16 +23,16 @@ _BLOCK = 512
 class PointUsage:
     """Bytes of the file system that the folder of one point takes.
 
-    `bytes_images` by the name of each file that is an image, also of one that a merge replaced; `bytes_other` is the
-    rest: manifests above all.
+    `bytes_images` of all that are images, also of one that a merge replaced; `bytes_other` is the rest: manifests above
+    all.
     """
 
-    bytes_images: dict[str, int]
+    bytes_images: int
     bytes_other: int
 
     @property
     def bytes_own(self) -> int:
-        return sum(self.bytes_images.values()) + self.bytes_other
+        return self.bytes_images + self.bytes_other
 
 
 @dataclass
@@ -81,13 +81,12 @@ async def file_system_of(repository: Repository) -> tuple[int, int]:
 
 
 def _point(folder: Path) -> PointUsage:
-    images: dict[str, int] = {}
-    other = 0
+    images = other = 0
     for entry in _entries(folder):
         if entry.is_dir(follow_symlinks=False):
             other += _tree(Path(entry.path))
         elif entry.name.endswith(".qcow2"):
-            images[entry.name] = _size(entry)
+            images += _size(entry)
         else:
             other += _size(entry)
     return PointUsage(images, other)

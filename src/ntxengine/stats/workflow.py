@@ -51,4 +51,4 @@ async def _vm(repository: Repository, vm_id: str, points: list[Point]) -> VmSpac
 
 def _point(point: Point, usage: VmUsage, forgotten: frozenset[str]) -> PointSpace:
     used = usage.points[point.id]
-    return PointSpace.of(point, sum(used.bytes_images.values()), used.bytes_own, is_forgotten=point.id in forgotten)
+    return PointSpace.of(point, used.bytes_images, used.bytes_own, is_forgotten=point.id in forgotten)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.bandwidth import Bandwidth, Rate
@@ -50,18 +50,29 @@ class SyncedPoint:
 
 @dataclass(frozen=True)
 class VmSynced:
-    """What became of the points of one VM: `present` of them were there already.  `problem`: none was looked at."""
+    """What became of the points of one VM: `present` of them were there already.
+
+    `unreadable` says of points why they cannot be read here.  `error` is why none was looked at: a LockedError, where
+    somebody writes to the VM there.
+    """
 
     vm_id: str
     vm_name: str = ""
     present: int = 0
     points: tuple[SyncedPoint, ...] = ()
-    problem: str = ""
+    unreadable: tuple[str, ...] = ()
+    error: NtxError | None = field(default=None, compare=False)
+
+    @property
+    def problem(self) -> str:
+        """What went wrong but with points that could be read, "" if nothing."""
+        return "; ".join(self.unreadable) if self.error is None else str(self.error)
 
     @property
     def problems(self) -> list[str]:
         """Everything that went wrong, one line each."""
-        return list(filter(None, [self.problem, *(each.problem for each in self.points)]))
+        of_vm = self.unreadable if self.error is None else (self.problem,)
+        return [*of_vm, *(each.problem for each in self.points if each.problem)]
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ class SyncReport:
 
 async def sync(
     here: Repository,
-    there: Repository,
+    there: Repository | None,
     vm_ids: Sequence[str],
     *,
     options: SyncOptions | None = None,
@@ -85,66 +96,65 @@ async def sync(
     """Write the points of these VMs that `there` lacks, with their tags, holds and what audits found.
 
     Points that are forgotten here are not copied.  A point is compared with the digests of its capture while it is
-    read, and read back there.  Interrupted, the next sync goes on.
+    read, and read back there.  Interrupted, the next sync goes on.  `there` is None for a dry run where nothing is yet.
     What goes wrong with one point does not keep the others from being copied: see the report.
-    Errors: OptionsError (both are one directory); what `on_event` raises.
+    Errors: OptionsError (both are one directory, or `there` is nowhere); what `on_event` raises.
     """
     options = options or SyncOptions()
     began_s = time.monotonic()
-    if await to_thread_joined(here.path.samefile, there.path):
+    if there is None and not dry_run:
+        raise OptionsError("there is no repository to copy to: make one")
+    if there is not None and await to_thread_joined(here.path.samefile, there.path):
         raise OptionsError(f"{there.path}: is the repository itself: name another one to copy to")
     emit = Emitter(on_event)
     with emit.first():
-        vms = [await _VmSync(here, there, vm_id, options, emit).run(dry_run=dry_run) for vm_id in vm_ids]
+        vms = [await _VmSync(here, vm_id, options, emit).run(there, dry_run=dry_run) for vm_id in vm_ids]
     return SyncReport(tuple(vms), dry_run, time.monotonic() - began_s)
 
 
 class _VmSync:
     """The steps for one VM, with what they share."""
 
-    def __init__(self, here: Repository, there: Repository, vm_id: str, options: SyncOptions, emit: Emitter) -> None:
+    def __init__(self, here: Repository, vm_id: str, options: SyncOptions, emit: Emitter) -> None:
         self._here = here
-        self._there = there
         self._vm_id = vm_id
         self._options = options
         self._emit = emit
 
-    async def run(self, *, dry_run: bool) -> VmSynced:
+    async def run(self, there: Repository | None, *, dry_run: bool) -> VmSynced:
         vm_id, name = self._vm_id, ""
         try:
             health = await self._here.health(vm_id, from_catalog=False)
             name = health.points[-1].vm_name if health.points else ""
             for error in health.unknown_retention.values():
                 raise RepositoryError(f"{error}; and none is copied, as nobody knows which")
-            there = await all_points(self._there, vm_id)
-            lacking = missing(health.points, there)
+            known = () if there is None else await all_points(there, vm_id)
+            lacking = missing(health.points, known)
             present = len(health.points) - len(lacking)
-            problems = [str(error) for error in health.unreadable.values()]
-            if dry_run:
+            unreadable = tuple(str(error) for error in health.unreadable.values())
+            if there is None or dry_run:
                 copied = [SyncedPoint(point) for point in lacking]
             elif lacking or present:
-                async with self._there.lock(vm_id) as lock:
-                    await copy_distrust(self._here, self._there, lock, {point.id for point in (*there, *lacking)})
-                    copied = [each for point in lacking if (each := await self._copy(lock, point))]
+                async with there.lock(vm_id) as lock:
+                    await copy_distrust(self._here, there, lock, {point.id for point in (*known, *lacking)})
+                    copied = [each for point in lacking if (each := await self._copy(there, lock, point))]
             else:
                 copied = []
-            return VmSynced(vm_id, name, present, tuple(copied), "; ".join(problems))
+            return VmSynced(vm_id, name, present, tuple(copied), unreadable)
         except NtxError as exc:
             self._emit.raise_failure()
-            return VmSynced(vm_id, name, problem=str(exc))
+            return VmSynced(vm_id, name, error=exc)
 
-    async def _copy(self, lock: VmLock, point: Point) -> SyncedPoint | None:
+    async def _copy(self, there: Repository, lock: VmLock, point: Point) -> SyncedPoint | None:
         """Copy a point; None if it was forgotten and pruned here meanwhile."""
         try:
             async with reading([point]):
                 chain = (await self._here.chain(await self._here.read_point(point.path)))[::-1]
-                parent = await self._parent(chain)
+                parent = await self._parent(there, chain)
                 disks = max(1, min(self._options.parallel, len(point.disks)))
                 options = split_buffers(CopyOptions(bandwidth=self._options.bandwidth), disks)
-                copy = PointCopy(
-                    self._here, self._there, lock, chain, parent, options, self._options.parallel, self._emit
-                )
-                await copy_said(self._here, self._there, lock, point.id)
+                copy = PointCopy(self._here, there, lock, chain, parent, options, self._options.parallel, self._emit)
+                await copy_said(self._here, there, lock, point.id)
                 made = await copy.run()
             self._emit(PointCommitted(vm_id=point.vm_id, vm_name=point.vm_name, point_id=point.id))
             return SyncedPoint(point, await to_thread_joined(_bytes_stored, made))
@@ -154,16 +164,16 @@ class _VmSync:
                 return None
             return SyncedPoint(point, problem=f"point {point.id} is not copied: {exc}")
 
-    async def _parent(self, chain: Sequence[Point]) -> Point | None:
+    async def _parent(self, there: Repository, chain: Sequence[Point]) -> Point | None:
         """Return what a point goes on top of there: nothing where that is damaged, or has as many images as may be."""
-        parent = parent_of(chain, await all_points(self._there, self._vm_id))
+        parent = parent_of(chain, await all_points(there, self._vm_id))
         if parent is None:
             return None
-        if problem := await self._there.find_problem(parent):
+        if problem := await there.find_problem(parent):
             log.warning("point %s is copied whole: %s", chain[0].id, problem)
             return None
-        most = min(MAX_CHAIN, self._there.longest_chain(self._vm_id) // 2)
-        depths = [len(await self._there.images(parent, disk)) for disk in parent.disks]
+        most = min(MAX_CHAIN, there.longest_chain(self._vm_id) // 2)
+        depths = [len(await there.images(parent, disk)) for disk in parent.disks]
         return parent if max(depths, default=0) < most else None
 
 
