@@ -65,12 +65,12 @@ PYTHON_LAYERS = {
     "sim": {"concurrency", "errors", "units", "ids"},
     # the library: the calls, and the names that `import ntxengine` shows
     "api": {
-        "capture", "copying", "restore", "prism", "attach", "repository", "images", "dataplane", "tunnel",
-        "concurrency", "errors", "events", "ids",
+        "capture", "copying", "restore", "prune", "sync", "prism", "attach", "repository", "images", "dataplane",
+        "tunnel", "concurrency", "errors", "events", "ids",
     },
     "__init__": {
         "api", "capture", "compare", "copying", "verify", "restore", "retention", "prism", "repository", "images",
-        "check", "dataplane", "tunnel", "errors", "events", "stats",
+        "check", "prune", "sync", "dataplane", "tunnel", "errors", "events", "stats",
     },
     # the top
     "__main__": {"cli"},

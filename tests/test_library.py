@@ -247,6 +247,12 @@ def test_a_vm_is_captured_and_restored_and_what_changed_is_read(simulator: Simul
     changed = run_example("Read what changed", tmp_path, **{'"/backups"': '"backups"'})
     restored = run_example("Restore a disk", tmp_path, **{'"/backups"': '"backups"', '"/restored"': '"restored"'})
 
+    forgotten = run_example(
+        "Keep some points, forget others",
+        tmp_path,
+        **{'"/backups"': '"backups"', "last=3, daily=7, weekly=4, ": "last=1, ", "max_waste=0.1": "max_waste=0"},
+    )
+
     *events, result = full.splitlines()
     assert {line.partition(":")[0] for line in events} >= {"scsi.0 copy", "scsi.0 verify", "captured"}
     assert result.startswith("full, application-consistent, ")
@@ -254,3 +260,8 @@ def test_a_vm_is_captured_and_restored_and_what_changed_is_read(simulator: Simul
     assert changed == f"scsi.1: 65536 bytes of data at offset {MIB}\n"
     assert "restored/scsi.0.raw: 8388608 bytes in" in restored
     assert (tmp_path / "restored" / "scsi.0.raw").read_bytes() == system.read_bytes()
+    ids = [line.removeprefix("captured: ") for line in (full + incremental).splitlines() if "captured: " in line]
+    first, second, *removed, freed = forgotten.splitlines()
+    assert [first, second] == [f"{ids[0]}: forgotten", f"{ids[1]}: last 1 of 1"]
+    assert removed == [f"removed: {ids[0]}"]
+    assert freed.startswith("freed ")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ntxengine.api.cluster import connect, find_vm
     from ntxengine.api.copying import copy, digest
     from ntxengine.api.inventory import VmFilter, search_vms
-    from ntxengine.api.points import newest_point, restore_point
+    from ntxengine.api.points import newest_point, prune_vms, restore_point, sync_vms
     from ntxengine.capture import Audit, CaptureOptions
     from ntxengine.check import CheckReport, RepairReport, check_repository, repair_repository
     from ntxengine.compare import DiskDifference, PointDifference, compare_points
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         Planned,
         PointCommitted,
         Progressed,
+        Removed,
         Stage,
         StageBegan,
         StartedOver,
@@ -68,10 +69,12 @@ if TYPE_CHECKING:
     )
     from ntxengine.images.choice import ImageOptions
     from ntxengine.prism import Cluster, Disk, Vm
+    from ntxengine.prune import PruneOptions, PruneReport
     from ntxengine.repository import Hold, Point, PointDisk, PointRetention, Repository, Retention, changed_extents
     from ntxengine.restore import RestoreOptions, RestoreReport
-    from ntxengine.retention import Policy, VmDecision, bring_back, forget_by_policy, forget_points
+    from ntxengine.retention import Forgotten, Policy, VmDecision, bring_back, forget_by_policy, forget_points
     from ntxengine.stats import RepositorySpace, repository_stats
+    from ntxengine.sync import SyncOptions, SyncReport
     from ntxengine.tunnel.options import SshGateway, SshLogin, SshOptions
     from ntxengine.verify import PointVerdict, Sampled, Sampling, verify_point
 
@@ -86,7 +89,9 @@ _HOMES = {
     "copy": "ntxengine.api.copying",
     "digest": "ntxengine.api.copying",
     "newest_point": "ntxengine.api.points",
+    "prune_vms": "ntxengine.api.points",
     "restore_point": "ntxengine.api.points",
+    "sync_vms": "ntxengine.api.points",
     "Audit": "ntxengine.capture",
     "CaptureOptions": "ntxengine.capture",
     "CheckReport": "ntxengine.check",
@@ -140,6 +145,7 @@ _HOMES = {
     "PointCommitted": "ntxengine.events",
     "Planned": "ntxengine.events",
     "Progressed": "ntxengine.events",
+    "Removed": "ntxengine.events",
     "Stage": "ntxengine.events",
     "StageBegan": "ntxengine.events",
     "StartedOver": "ntxengine.events",
@@ -152,10 +158,14 @@ _HOMES = {
     "PointDisk": "ntxengine.repository",
     "Repository": "ntxengine.repository",
     "changed_extents": "ntxengine.repository",
+    "PruneOptions": "ntxengine.prune",
+    "PruneReport": "ntxengine.prune",
     "RestoreOptions": "ntxengine.restore",
     "RestoreReport": "ntxengine.restore",
     "RepositorySpace": "ntxengine.stats",
     "repository_stats": "ntxengine.stats",
+    "SyncOptions": "ntxengine.sync",
+    "SyncReport": "ntxengine.sync",
     "SshGateway": "ntxengine.tunnel.options",
     "SshLogin": "ntxengine.tunnel.options",
     "SshOptions": "ntxengine.tunnel.options",
@@ -166,6 +176,7 @@ _HOMES = {
     "Hold": "ntxengine.repository",
     "PointRetention": "ntxengine.repository",
     "Retention": "ntxengine.repository",
+    "Forgotten": "ntxengine.retention",
     "Policy": "ntxengine.retention",
     "VmDecision": "ntxengine.retention",
     "bring_back": "ntxengine.retention",
@@ -194,6 +205,7 @@ __all__ = [
     "DiskDone",
     "Event",
     "Extents",
+    "Forgotten",
     "Hold",
     "ImageOptions",
     "LockedError",
@@ -225,6 +237,9 @@ __all__ = [
     "PrismTimeout",
     "Progress",
     "Progressed",
+    "PruneOptions",
+    "PruneReport",
+    "Removed",
     "RepairReport",
     "Repository",
     "RepositoryError",
@@ -241,6 +256,8 @@ __all__ = [
     "Stage",
     "StageBegan",
     "StartedOver",
+    "SyncOptions",
+    "SyncReport",
     "TargetError",
     "TaskFailed",
     "TlsOptions",
@@ -264,10 +281,12 @@ __all__ = [
     "forget_by_policy",
     "forget_points",
     "newest_point",
+    "prune_vms",
     "repair_repository",
     "repository_stats",
     "restore_point",
     "search_vms",
+    "sync_vms",
     "verify_point",
 ]
 

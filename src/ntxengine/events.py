@@ -7,8 +7,11 @@
              in place: StageBegan(COMPARE), and RESTORE only if something differs
     verify   per point: StageBegan(VERIFY)   per disk: Progressed, DiskDone
     prune    per point and disk: StageBegan(MERGE) StageBegan(VERIFY), Progressed; Removed for each point
+    sync     per point and disk: StageBegan(COPY) StageBegan(VERIFY), Progressed; PointCommitted for each point
     check    per VM: StageBegan(CHECK), then as verify
     sweep    StageBegan(SWEEP), Removed for each thing
+
+What takes a moment (forget, tag, hold, compare, stats) tells none: what it returns says all.
 
 A callback is called from the event loop, often: it must be quick.  What it raises ends the use case as any error does:
 what is not committed is undone, nothing more is told, and the caller gets just that exception.  Raised when the point
@@ -129,7 +132,9 @@ class StartedOver(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Removed(Event):
-    """A sweep removed, or would remove (`dry_run`), one thing: `kind`, `id` and `name` are those of sweep.Swept."""
+    """One thing is removed, or would be (`dry_run`): by a sweep, whose Swept has that `kind`, `id` and `name`, or by a
+    prune, of the kind `point`.
+    """
 
     kind: str
     id: str

@@ -1,12 +1,17 @@
-"""Points by the name of their VM.  Restoring has another name here: `ntxengine.restore` is a package."""
+"""Points by the name of their VM.
+
+What is a package already has another name here: `ntxengine.restore`, `ntxengine.prune` and `ntxengine.sync` are.
+"""
 
 from __future__ import annotations
 
 from ntxengine.errors import NotFoundError
+from ntxengine.prune import prune as prune_vms
 from ntxengine.repository import Point, Repository
 from ntxengine.restore import restore as restore_point
+from ntxengine.sync import sync as sync_vms
 
-__all__ = ["newest_point", "restore_point"]
+__all__ = ["newest_point", "prune_vms", "restore_point", "sync_vms"]
 
 
 async def newest_point(repository: Repository, vm: str) -> Point:

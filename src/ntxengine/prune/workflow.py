@@ -24,7 +24,7 @@ from ntxengine.dataplane.bandwidth import Bandwidth, Rate
 from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import LockedError, NtxError, OptionsError, TargetError
-from ntxengine.events import Emitter, OnEvent, Removed, log_event
+from ntxengine.events import Emitter, OnEvent, Removed, Subject, log_event
 from ntxengine.files.free_space import free_bytes
 from ntxengine.prune.cost import Cost, cost_of
 from ntxengine.prune.merge import Merging, merge_disk, merged_point
@@ -235,7 +235,8 @@ class _Pruner:
         await upkeep.finish()
         removal = await upkeep.remove({point.id for point in planned.goes} - _stays(merged))
         for point in removal.removed:
-            self._emit(Removed(kind="point", id=point.id, name=point.vm_name, dry_run=False))
+            subject: Subject = {"vm_id": vm_id, "vm_name": point.vm_name, "point_id": point.id}
+            self._emit(Removed(**subject, kind="point", id=point.id, name=point.vm_name, dry_run=False))
         await upkeep.drop_retention_of_gone()
         self.bytes_freed += before - await upkeep.bytes_allocated()
         name = points[-1].vm_name if points else ""
