@@ -13,12 +13,13 @@ from threading import Thread
 
 import pytest
 
+from ntxengine.check import check_repository
 from ntxengine.dataplane import checkpoints, journal
 from ntxengine.errors import OptionsError
 from ntxengine.events import Event, PointCommitted, Progressed, Stage, StageBegan
 from ntxengine.images.choice import ImageOptions
 from ntxengine.prune import PruneOptions, prune
-from ntxengine.repository import Distrust, Hold, PointRetention, Repository, retention_file
+from ntxengine.repository import Distrust, Hold, PointRetention, Repository, Severity, retention_file
 from ntxengine.repository.distrust import add as add_marks
 from ntxengine.repository.distrust import read as read_marks
 from ntxengine.repository.rewrite import rewrite
@@ -214,6 +215,21 @@ def test_a_damaged_point_does_not_keep_the_others_from_being_copied(
     assert "\n" not in problem
     assert ids(there) == [points[0].id, points[2].id]
     check_everything(there, tmp_path, points=2)
+
+
+def test_of_a_point_that_could_not_be_copied_nothing_is_said_there(history: History, there: History) -> None:
+    points = [history.capture(full=True) for _ in range(2)]
+    retention_file.change(
+        points[0].path.parent, lambda found: found.hold(points[0].id, Hold()).tag(points[1].id, ["x"])
+    )
+    image = points[0].image_path(points[0].disks[1])
+    image.write_bytes(image.read_bytes()[:4096])
+
+    report = synced(history, there)
+
+    assert [points[0].id in each for each in report.vms[0].problems] == [True]
+    assert retention_file.read(there.store.path / VM).points == {points[1].id: PointRetention(("x",))}
+    assert asyncio.run(check_repository(there.store.path)).of(Severity.DAMAGE) == []
 
 
 def test_a_point_that_holds_something_else_there_is_refused(history: History, there: History) -> None:

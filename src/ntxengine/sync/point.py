@@ -19,7 +19,7 @@ from ntxengine.errors import RepositoryError
 from ntxengine.events import Emitter, ProgressAdapter, Stage, StageBegan, Subject
 from ntxengine.files import durable
 from ntxengine.rebase import WRITER, Rebased, prove, rebase_disk
-from ntxengine.repository import Point, PointDisk, Repository, UnfinishedPoint, VmLock
+from ntxengine.repository import Point, PointDisk, Repository, UnfinishedPoint, VmLock, copy_said
 from ntxengine.sync.plan import disks_below, images_above
 
 
@@ -53,6 +53,7 @@ class PointCopy:
         entries = await map_limited(
             list(disks_below(self.point, self.parent)), partial(self._copy, unfinished), at_once=self.parallel
         )
+        await copy_said(self.here, self.there, self.lock, self.point.id)
         return await unfinished.commit(self._record(unfinished, entries), vm_config=config)
 
     async def _config(self) -> Mapping[str, Any] | None:

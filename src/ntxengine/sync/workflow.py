@@ -13,7 +13,7 @@ from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import NtxError, OptionsError, RepositoryError
 from ntxengine.events import Emitter, OnEvent, PointCommitted, log_event
-from ntxengine.repository import Point, Repository, VmLock, all_points, copy_distrust, copy_said, reading
+from ntxengine.repository import Point, Repository, VmLock, all_points, copy_distrust, reading
 from ntxengine.sync.plan import missing, parent_of
 from ntxengine.sync.point import PointCopy
 
@@ -154,7 +154,6 @@ class _VmSync:
                 disks = max(1, min(self._options.parallel, len(point.disks)))
                 options = split_buffers(CopyOptions(bandwidth=self._options.bandwidth), disks)
                 copy = PointCopy(self._here, there, lock, chain, parent, options, self._options.parallel, self._emit)
-                await copy_said(self._here, there, lock, point.id)
                 made = await copy.run()
             self._emit(PointCommitted(vm_id=point.vm_id, vm_name=point.vm_name, point_id=point.id))
             return SyncedPoint(point, await to_thread_joined(_bytes_stored, made))
