@@ -12,8 +12,8 @@ import pytest
 
 from ntxengine.check import CheckReport, DataOptions, check_repository
 from ntxengine.dataplane.manifest import Manifest
-from ntxengine.errors import NotFoundError
-from ntxengine.repository import Point, Severity, interrupted, layout
+from ntxengine.errors import MachineError, NotFoundError
+from ntxengine.repository import Point, Repository, Severity, interrupted, layout
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.store import PointStore
 from ntxengine.verify import Sampling
@@ -68,6 +68,29 @@ async def test_damage_is_found_and_named_with_a_remedy(root: Path, points: list[
     assert found[0].remedy
 
 
+async def test_a_point_that_a_sync_is_writing_is_not_missing_though_it_is_held_already(
+    root: Path, points: list[Point]
+) -> None:
+    DAMAGE["held point gone"][0](root, points)
+    (root / VM / f".unfinished-{points[2].id}").mkdir(0o700)
+
+    report = await check(root)
+
+    assert report.of(Severity.DAMAGE) == []
+
+
+async def test_data_that_were_to_be_read_and_cannot_be_are_no_success(
+    root: Path, points: list[Point], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(path: Path) -> Repository:
+        raise MachineError("too many files")
+
+    monkeypatch.setattr(Repository, "open", fail)
+
+    with pytest.raises(MachineError):
+        await check(root, data=DataOptions())
+
+
 async def test_a_lost_or_damaged_marker_is_found_and_the_rest_is_checked(root: Path) -> None:
     (root / "ntx-repository.json").write_text("{")
 
@@ -76,6 +99,7 @@ async def test_a_lost_or_damaged_marker_is_found_and_the_rest_is_checked(root: P
     lost = await check(root)
 
     assert ("damage", "marker", "ntx-repository.json") in said(damaged)
+    assert damaged.bytes_read is None
     assert said(lost) == [("damage", "marker", "ntx-repository.json")]
     assert "adopt" in lost.findings[0].remedy
     assert lost.points_whole == 3

@@ -13,7 +13,7 @@ class CheckReport:
     """What was found in the repository in `path`, worst first.
 
     Of `points` in the folders of `vms` VMs `points_whole` have nothing damaged in their own folders.  `bytes_read` is
-    what was read of disks; None where no data were to be read.
+    what was read of disks; None where no data were to be read, or could be, as the marker is damaged.
     """
 
     path: Path

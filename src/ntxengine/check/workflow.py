@@ -6,7 +6,7 @@ the directory  ->  per VM: its files, its points  ->  with `data` also: tables o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from ntxengine.concurrency.completion import to_thread_interrupted, to_thread_jo
 from ntxengine.errors import NotFoundError, NtxError
 from ntxengine.events import OnEvent, Stage, StageBegan, log_event
 from ntxengine.ids import is_canonical_uuid
-from ntxengine.repository import Repository
+from ntxengine.repository import Finding, Repository
 from ntxengine.repository.structure import Findings, Place, find_vm_folders, inspect_root, inspect_vm
 from ntxengine.units import utc_now
 
@@ -40,7 +40,7 @@ async def check_repository(
     """
     root = Path(repository).absolute()
     folders = await to_thread_joined(find_vm_folders, root)
-    report = CheckReport(root, bytes_read=None if data is None else 0)
+    report = CheckReport(root)
     # Before the repository is opened, which makes a damaged catalog anew.
     found = await to_thread_joined(inspect_root, root, vm if vm and is_canonical_uuid(vm) else None)
     if vm is not None:
@@ -48,7 +48,8 @@ async def check_repository(
         folders = [folder for folder in folders if folder.name == vm_id]
         if not folders:
             raise NotFoundError(f"{root}: has no folder of VM {vm_id}")
-    opened = None if data is None else await _opened(root)
+    opened = None if data is None else await _opened(root, found)
+    report.bytes_read = None if opened is None else 0
     for folder in folders:
         on_event(StageBegan(stage=Stage.CHECK, vm_id=folder.name))
         try:
@@ -73,12 +74,17 @@ def _count(report: CheckReport, of_vm: Findings) -> None:
     report.points_whole += len(of_vm.whole)
 
 
-async def _opened(root: Path) -> Repository | None:
-    """Return the repository; None if its marker is damaged, which was found already."""
+async def _opened(root: Path, found: Sequence[Finding]) -> Repository | None:
+    """Return the repository; None if its marker is damaged, which was found already: then no data are read.
+
+    Errors: NtxError, if it cannot be opened for another reason.
+    """
     try:
         return await Repository.open(root)
     except NtxError:
-        return None
+        if any(each.kind == "marker" for each in found):
+            return None
+        raise
 
 
 async def _in_thread(inspect: Callable[..., Findings]) -> Findings:

@@ -171,7 +171,8 @@ def _retention(place: Place, folder: Path) -> Iterator[Finding]:
     if gone:
         yield place.leftover("gone-points", path, f"still tells of {len(gone)} pruned points, {gone[0]} among them")
     for point_id in missing:
-        if not said.is_forgotten(point_id):
+        is_being_made = os.path.lexists(folder / f"{layout.UNFINISHED_PREFIX}{point_id}")  # by a sync
+        if not said.is_forgotten(point_id) and not is_being_made:
             held = "is held" if said.of(point_id).hold is not None else "has tags"
             remedy = "put it back from a copy of the repository; if it was removed by hand, nothing brings it back"
             yield replace(place, point_id=point_id).damage(
@@ -209,7 +210,7 @@ def _left(place: Place, folder: Path, names: Sequence[str], now: datetime) -> It
         if each.can_be_resumed(now):
             text = "is a capture that was interrupted, and that the next one goes on with"
             yield point.note("interrupted", each.path, text, "`ntx capture` goes on; `ntx sweep --unfinished` gives up")
-        elif not each.has_record and any(each.path.glob("*.journal")):
+        elif each.is_of_sync:
             text = "is a point that was being copied here, and that the next sync goes on with"
             yield point.note("interrupted", each.path, text, "`ntx sync` goes on; `ntx sweep` gives up")
         else:
