@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,6 +15,7 @@ import pytest
 
 from ntxengine.check import RepairReport, check_repository, repair_repository
 from ntxengine.errors import RepositoryError
+from ntxengine.files.locks import FLOCK
 from ntxengine.repository import Point, interrupted, layout
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.reading import hold
@@ -145,6 +148,24 @@ async def test_an_image_that_may_be_needed_stays_and_that_is_said(root: Path, po
     assert "cannot be read" in damaged.repairs[0].problem
     assert [each.kind for each in damaged.remaining] == ["point"]
     assert unused.exists()
+
+
+async def test_an_image_that_another_records_stays_though_one_beside_it_can_go(root: Path, points: list[Point]) -> None:
+    other_generation(root, points)
+    (points[0].path / layout.image_name(points[0].disks[0].disk_id, 7)).touch(0o600)
+    recording = points[1].image_path(points[1].disks[0])
+
+    with recording.open("r+b") as file:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
+        locked = await repair(root)
+        assert (points[0].path / IMAGE).exists()
+    free = await repair(root)
+
+    assert outcomes(locked) == {"failed"}
+    assert {each.problem for each in locked.repairs if each.finding.kind == "unused-image"} == {
+        f"{recording} records {IMAGE}"
+    }
+    assert (outcomes(free), (points[0].path / IMAGE).exists()) == ({"done"}, False)
 
 
 async def test_who_reads_a_point_keeps_its_images(root: Path, points: list[Point]) -> None:

@@ -20,7 +20,7 @@ from ntxengine.repository import interrupted, layout, removal, retention_file, r
 from ntxengine.repository.catalog import Catalog
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point
-from ntxengine.repository.scan import Scan, read_point, scan
+from ntxengine.repository.scan import read_point, scan
 from ntxengine.repository.store import PointStore
 from ntxengine.repository.structure.finding import Finding, Kind
 from ntxengine.repository.structure.vm import inspect_vm
@@ -128,26 +128,27 @@ def _put_right(path: Path) -> None:
 def _remove_unused(folder: Path, path: Path) -> None:
     """Remove an image that no point says is its disk, unless something records it, or may."""
     scanned = scan(folder.parent, {}, folder.name)
-    if problem := _needed_by(scanned, folder, path):
-        raise RepositoryError(problem)
+    for damaged in scanned.damaged:
+        raise RepositoryError(f"point {damaged.name} cannot be read, so nobody knows what that is on top of")
     point = next(point for point in scanned.points if point.path == path.parent)
+    # All of them go at once.
+    if problem := _needed_by(scanned.points, point, [each.name for each in removal.unused_images(point)]):
+        raise RepositoryError(problem)
     if not removal.remove_unused_images(point):
         raise RepositoryError("somebody reads from its point: try again when that has ended")
 
 
-def _needed_by(scanned: Scan, folder: Path, path: Path) -> str:
-    """Return why an image may be needed, "" if it is not."""
-    for damaged in scanned.damaged:
-        return f"point {damaged.name} cannot be read, so nobody knows what that is on top of"
-    point_id = path.parent.name
-    for each in interrupted.find(folder):
-        if each.resume is not None and each.resume.parent_id == point_id:
+def _needed_by(points: Sequence[Point], below: Point, names: Collection[str]) -> str:
+    """Return why images of a point may be needed, "" if they are not."""
+    for each in interrupted.find(below.path.parent):
+        if each.resume is not None and each.resume.parent_id == below.id:
             return f"the interrupted capture {each.point_id} is on top of its point"
-    for point in scanned.points:
-        for image in _images(point) if point.parent_id == point_id else ():
+    for point in points:
+        for image in _images(point) if point.parent_id == below.id else ():
             try:
-                if read_header(image).backing.rpartition("/")[2] == path.name:
-                    return f"{image} records it"
+                recorded = read_header(image).backing.rpartition("/")[2]
+                if recorded in names:
+                    return f"{image} records {recorded}"
             except BadHeader as exc:
                 return f"{image} {exc}, so nobody knows what it is on top of"
     return ""
