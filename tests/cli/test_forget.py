@@ -340,6 +340,21 @@ def test_a_damaged_file_lets_nothing_be_forgotten_of_that_vm_and_others_go_on(
     assert len(store.points(OTHER_VM)) == 1
 
 
+def test_what_goes_wrong_with_pruning_is_told_beside_what_goes_wrong_with_forgetting(
+    store: PointStore, points: list[Point], clock: Clock
+) -> None:
+    for number in range(2):
+        make_point(store, clock, number, vm_id=OTHER_VM, vm_name="web01")
+    (store.path / VM / "retention.json").write_text("{")
+
+    with store.lock(OTHER_VM):
+        ran = run(store, "forget", "--all", "--keep-last", "1", "--prune")
+
+    assert ran.code == 3
+    assert "retention.json: is damaged" in ran.err
+    assert f"VM {OTHER_VM} is locked by process" in ran.err
+
+
 def test_quiet_is_quiet_where_all_is_well(store: PointStore, points: list[Point]) -> None:
     for arguments in (
         ["forget", "--all", "--keep-last", "4"],

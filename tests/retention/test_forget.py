@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ntxengine.errors import RepositoryError
+from ntxengine.errors import NotFoundError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.repository import Hold, Point, Repository, Retention, retention_file
 from ntxengine.repository.store import PointStore
@@ -99,6 +99,18 @@ async def test_a_hold_that_comes_first_wins_and_one_that_comes_too_late_is_told(
     await forget_points(Repository(store), [second.id])
     with pytest.raises(RepositoryError, match="is forgotten"):
         await change(VM, lambda said: said.hold(second.id, Hold()))
+
+
+async def test_a_vm_that_is_not_there_is_not_found_and_one_without_points_has_none(store: PointStore) -> None:
+    repository = Repository(store)
+    (store.path / OTHER_VM).mkdir()
+
+    for dry_run in (True, False):
+        with pytest.raises(NotFoundError, match="no folder of VM"):
+            await forget_by_policy(repository, VM, Policy(last=1), dry_run=dry_run)
+        assert (await forget_by_policy(repository, OTHER_VM, Policy(last=1), dry_run=dry_run)).points == ()
+    with pytest.raises(NotFoundError, match="is not there"):
+        await repository.change_retention(VM, lambda said: said)
 
 
 async def test_a_point_that_was_removed_is_not_brought_back(store: PointStore, clock: Clock) -> None:

@@ -96,11 +96,11 @@ def forget_command(
         pruned = pruning.run({each.vm_id: [one.point_id for one in each.forgotten] for each in decided})
         _tell(decided, problems, pruned, screen, dry_run=dry_run)
     else:
+        problems = []
         found = run(_named(repository, names, screen, undo=undo, dry_run=dry_run))
         pruned = pruning.run(_by_vm(found))
         _tell_named(found, pruned, screen, undo=undo, dry_run=dry_run)
-    if pruned is not None:
-        raise_if_not_all(pruned)
+    _raise_if_not_all(problems, pruned)
 
 
 @dataclass(frozen=True)
@@ -176,10 +176,17 @@ def _tell(
         screen.line(f"{verb} {gone} of {plural(len(rows), 'point')} of {plural(len(decided), 'VM')}")
         if pruned is not None:
             show_pruned(pruned, screen)
-    for problem in problems:
+
+
+def _raise_if_not_all(problems: Sequence[str], pruned: PruneReport | None) -> None:
+    """Say all that went wrong, of forgetting and of pruning.  Errors: SomeFailed."""
+    if not problems:
+        if pruned is not None:
+            raise_if_not_all(pruned)
+        return
+    for problem in (*problems, *(() if pruned is None else problems_of(pruned))):
         log.error("%s", problem)
-    if problems:
-        raise SomeFailed(f"nothing is forgotten of {plural(len(problems), 'VM')}: {problems[0]}")
+    raise SomeFailed(f"nothing is forgotten of {plural(len(problems), 'VM')}: {problems[0]}")
 
 
 def _result(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ntxengine.errors import LockedError, OptionsError, RepositoryError
+from ntxengine.errors import LockedError, NotFoundError, OptionsError, RepositoryError
 from ntxengine.files import durable
 from ntxengine.files.lock_file import LockFile
 from ntxengine.repository import layout, stored
@@ -113,9 +113,11 @@ def change(vm_folder: Path, decide: Callable[[Retention], Retention]) -> Retenti
 
     Nobody else changes it meanwhile, and nothing is written where nothing is changed.
     Blocks: up to WAIT_S for another change.
-    Errors: OptionsError (`read` would refuse it: what is no point id, a time without a zone), LockedError, TargetError;
-            as `read`; what `decide` raises.  Then nothing is changed.
+    Errors: OptionsError (`read` would refuse it: what is no point id, a time without a zone), NotFoundError (no such
+            VM), LockedError, TargetError; as `read`; what `decide` raises.  Then nothing is changed.
     """
+    if not vm_folder.is_dir():
+        raise NotFoundError(f"{vm_folder}: is not there: nothing can be said of points of a VM that has none here")
     with _alone(vm_folder):
         before = read(vm_folder)
         after = decide(before)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ntxengine.errors import RepositoryError
+from ntxengine.errors import NotFoundError, RepositoryError
 from ntxengine.repository import Health, Point, Repository, Retention
 from ntxengine.retention.policy import Candidate, Policy, decide
 from ntxengine.units import utc_now
@@ -72,8 +72,8 @@ async def forget_by_policy(
 ) -> VmDecision:
     """Forget the points of a VM that nothing keeps.  A point is whole here if names and headers say so (`Health`).
 
-    Errors: RepositoryError (what is forgotten, held or distrusted cannot be read; nothing is forgotten then);
-            LockedError, TargetError.
+    Errors: NotFoundError (no such VM); RepositoryError (what is forgotten, held or distrusted cannot be read; nothing
+            is forgotten then); LockedError, TargetError.
     """
     health = await repository.health(vm_id, from_catalog=False)
     for error in (*health.unknown_retention.values(), *health.unknown_distrust.values()):
@@ -81,6 +81,9 @@ async def forget_by_policy(
     for folder, error in health.unreadable.items():
         if folder.name == vm_id:
             raise RepositoryError(str(error))
+    every = (*health.points, *health.forgotten)
+    if not every and not health.unreadable and vm_id.lower() not in await repository.vm_ids():
+        raise NotFoundError(f"{repository.path}: has no folder of VM {vm_id}")
     now = clock()
     decided: list[PointDecision] = []
 
@@ -95,7 +98,6 @@ async def forget_by_policy(
         for each in decided:
             if not each.stays:
                 log.info("point %s: forgotten", each.point_id)
-    every = (*health.points, *health.forgotten)
     name = max(every, key=lambda point: point.id).vm_name if every else vm_id
     return VmDecision(vm_id, name, tuple(decided))
 
