@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import random
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ntxengine import files
+from ntxengine.errors import MachineError
 from ntxengine.events import Event, StageBegan
 from ntxengine.images.choice import ImageOptions
 from ntxengine.prune import PruneOptions, VmPruned, prune
@@ -48,6 +51,24 @@ def test_what_somebody_reads_from_stays_until_the_next_prune(history: History, t
 
     assert {point.id for point in report.removed} == {points[0].id, points[1].id}
     check_everything(history, tmp_path, points=2, with_forgotten=True)
+
+
+def test_a_point_that_cannot_be_held_is_not_read_as_if_it_were(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [history.capture() for _ in range(3)]
+    opened, most = files.open_regular, 2
+
+    def open_few(path: Path, flags: int = os.O_RDONLY, mode: int = 0) -> int:
+        nonlocal most
+        if path.suffix == ".manifest" and (most := most - 1) < 0:
+            raise OSError(errno.EMFILE, "Too many open files", str(path))
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(files, "open_regular", open_few)
+
+    with pytest.raises(MachineError, match=r"ulimit -n"):
+        hold([points[2]])
 
 
 async def test_a_qemu_that_has_an_old_image_open_goes_on_reading_it(history: History, tmp_path: Path) -> None:

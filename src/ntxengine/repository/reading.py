@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ntxengine import files
 from ntxengine.concurrency.completion import acquire_in_thread
-from ntxengine.errors import LockedError, RepositoryError
+from ntxengine.errors import LockedError, RepositoryError, machine_error
 from ntxengine.files.locks import NO_LOCKS, take
 from ntxengine.repository.chain import Chains
 from ntxengine.repository.point import Point
@@ -35,7 +35,8 @@ async def reading(points: Sequence[Point], *, checked: bool = True) -> AsyncIter
     """Keep what these points are made of from being removed.
 
     What is damaged is for the reader to find out: it is held as far as it can be followed.  `checked`: see read_point.
-    Errors: LockedError, after 2 s in which files of one of them were being removed.
+    Errors: LockedError, after 2 s in which files of one of them were being removed; MachineError (too many files are
+            open to hold them all).
     """
     held = await acquire_in_thread(lambda: hold(points, checked), give_back=ExitStack.close)
     with held:
@@ -74,8 +75,10 @@ def _hold(points: Sequence[Point], stack: ExitStack) -> bool:
 def _hold_file(path: Path, stack: ExitStack) -> bool:
     try:
         fd = files.open_regular(path)
-    except OSError:  # missing, which the reader says better; or there are too many files open to hold it
-        return True
+    except OSError as exc:
+        if error := machine_error(f"{path}: cannot be kept from being removed while it is read", exc):
+            raise error from exc
+        return True  # it is missing, which the reader says better
     stack.callback(os.close, fd)
     try:
         take(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

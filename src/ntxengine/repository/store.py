@@ -361,8 +361,10 @@ class PointStore:
     def _hidden(self, folders: Iterable[Path]) -> set[Path]:
         """Return which of the folders of points are of forgotten ones; none of a VM of which nobody knows."""
         hidden: set[Path] = set()
-        every = list(folders)
-        for vm in {folder.parent for folder in every}:
+        by_vm: dict[Path, list[Path]] = {}
+        for folder in folders:
+            by_vm.setdefault(folder.parent, []).append(folder)
+        for vm, of_vm in by_vm.items():
             try:
                 said = retention_file.read(vm)
             except RepositoryError as exc:
@@ -370,7 +372,7 @@ class PointStore:
                     log.warning("%s: its forgotten points are listed, too", exc)
                 self._warned.add(vm)
                 continue
-            hidden.update(folder for folder in every if folder.parent == vm and said.is_forgotten(folder.name))
+            hidden.update(folder for folder in of_vm if said.is_forgotten(folder.name))
         return hidden
 
     def _enter(self, point: Point) -> None:
