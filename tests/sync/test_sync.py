@@ -329,11 +329,16 @@ async def test_a_point_that_is_pruned_meanwhile_is_no_failure(history: History, 
     assert await asyncio.to_thread(ids, there) == [points[0].id, points[2].id]
 
 
-def test_nothing_is_copied_where_nobody_knows_what_is_forgotten(history: History, there: History) -> None:
+@pytest.mark.parametrize("name", ["retention.json", "distrusted.json"])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_nothing_is_copied_where_nobody_knows_what_is_said(
+    history: History, there: History, name: str, dry_run: bool
+) -> None:
     point = history.capture()
-    (point.path.parent / "retention.json").write_bytes(b"{")
+    (point.path.parent / name).write_bytes(b"{")
 
-    report = synced(history, there)
+    report = synced(history, there, dry_run=dry_run)
 
     assert "none is copied" in report.vms[0].problem
+    assert "put it back from a copy" in report.vms[0].problem
     assert ids(there) == []

@@ -126,8 +126,8 @@ class _VmSync:
         try:
             health = await self._here.health(vm_id, from_catalog=False)
             name = health.points[-1].vm_name if health.points else ""
-            for error in health.unknown_retention.values():
-                raise RepositoryError(f"{error}; and none is copied, as nobody knows which")
+            for error in (*health.unknown_retention.values(), *health.unknown_distrust.values()):
+                raise RepositoryError(f"{error}; and none is copied, as nobody knows which, or what to say of them")
             known = () if there is None else await all_points(there, vm_id)
             lacking = missing(health.points, known)
             present = len(health.points) - len(lacking)
