@@ -16,6 +16,7 @@ from ntxengine.errors import MachineError, NotFoundError
 from ntxengine.repository import Point, Repository, Severity, interrupted, layout
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.store import PointStore
+from ntxengine.repository.structure import vm as structure_of_vm
 from ntxengine.verify import Sampling
 from tests.check.damage import DAMAGE, IMAGE, LEFTOVERS, NOW, cut, other_generation, said, sql, state_of
 from tests.repository.builders import DISK, OTHER_VM, VM, ModelDisk, capture
@@ -223,6 +224,22 @@ async def test_nothing_is_a_leftover_while_somebody_works_on_the_vm(root: Path, 
         report = await check(root)
 
     assert said(report) == [("note", "in-use", VM)]
+
+
+async def test_what_changes_each_time_it_is_looked_at_is_no_damage_and_all_else_is(
+    root: Path, points: list[Point], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (points[0].path / "vm.json").write_text("{}")
+    (points[1].path / "vm.json").write_text("{}")
+    times = iter(range(100))
+    monkeypatch.setattr(structure_of_vm, "_state", lambda folder: [(points[0].id, next(times)), (points[2].id, 1)])
+
+    first = await check(root)
+    monkeypatch.setattr(structure_of_vm, "_state", lambda folder: [(points[2].id, next(times))])
+    third = await check(root)
+
+    assert [found[:2] for found in said(first)] == [("note", "in-use")]
+    assert [each.point_id for each in third.of(Severity.DAMAGE)] == [points[0].id, points[1].id]
 
 
 # -------------------------------------------------------------------------------------------------------------- notes

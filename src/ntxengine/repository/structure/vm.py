@@ -1,7 +1,7 @@
 """The folder of a VM: what stands beside its points, what killed captures and prunes left, and then each point.
 
-What changes while it is looked at is looked at again.  While somebody works on the VM nothing is a leftover: what looks
-like one is being made or removed.
+What changes while it is looked at is looked at again; of what changes each time, damage is left to the next check.
+While somebody works on the VM nothing is a leftover: what looks like one is being made or removed.
 """
 
 from __future__ import annotations
@@ -49,12 +49,16 @@ def inspect_vm(
         is_used, before = not is_ours and is_held(folder), _state(folder)
         found = _inspect(folder, now, is_stopped)
         is_used = is_used or (not is_ours and is_held(folder))
-        if is_stopped() or _state(folder) == before:
+        after = _state(folder)
+        if is_stopped() or after == before:
             break
+    else:
+        found = _settled(found, {name for name, _ in {*before} ^ {*after}})
+        is_used = True
     if not is_used:
         return found
     kept = [each for each in found.found if each.severity is not Severity.LEFTOVER]
-    text = "is being captured or pruned: what it may have left is not told of"
+    text = "is being captured or pruned: what it may have left is not told of, nor what changes all the time"
     kept.append(Place(folder.name).note("in-use", folder, text, "check it again when that has ended"))
     return replace(found, found=kept)
 
@@ -66,6 +70,13 @@ def _state(folder: Path) -> list[tuple[str, int]]:
         with suppress(OSError):
             found.append((name, (folder / name / layout.POINT_FILE).lstat().st_mtime_ns))
     return found
+
+
+def _settled(found: Findings, changed: set[str]) -> Findings:
+    """Return what was found but for damage of points that changed meanwhile, or that are on top of one that did."""
+    shaken = changed | {point.id for point in found.points if point.parent_id in changed}
+    kept = [each for each in found.found if each.severity is not Severity.DAMAGE or each.point_id not in shaken]
+    return replace(found, found=kept)
 
 
 def _inspect(folder: Path, now: datetime, is_stopped: Callable[[], bool]) -> Findings:
