@@ -441,6 +441,11 @@ int ntx_open_qcow2_chain(const char *name, const int *fds, size_t count, struct 
     return code;
 }
 
+struct ntx_qcow2_chain *ntx_qcow2_chain_of(struct ntx_device *device)
+{
+    return device->ops == &CHAIN_OPS ? ((struct chain_device *)device)->chain : NULL;
+}
+
 int ntx_map_images(struct ntx_device *device, uint64_t offset, uint64_t length, struct ntx_mapped_extent *extents,
                    size_t capacity, size_t *count, struct ntx_error *err)
 {

@@ -7,6 +7,9 @@
  *   FLUSH   the image, then the map: what the map says after a power cut is there
  *   READ    what was written, for whoever wants to know whether it is
  *
+ * What is copied from images of the same file system, and not compressed, is shared with them where it can be
+ * (qcow2_share.h).
+ *
  * LIMIT: a device is closed when its last write has ended, and a disk that hangs cannot be interrupted.
  *
  * All devices of one image share it; they take clusters without waiting for each other.  What is page-aligned goes past
@@ -23,6 +26,7 @@
 #include "file_io.h"
 #include "ntx_image.h"
 #include "qcow2_pack.h"
+#include "qcow2_share.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -46,9 +50,10 @@ struct qcow2 {
     int direct_fd; /* or -1 */
     struct ntx_ring *ring;
     struct pending pending[NTX_MAX_IN_FLIGHT], *free;
-    uint8_t *last;               /* one cluster, for the last block of a disk that does not fill it */
-    struct ntx_qcow2_pack *pack; /* NULL: nothing is compressed */
-    struct ntx_device *whole;    /* the disk in an image that is whole, once somebody has read from it */
+    uint8_t *last;                   /* one cluster, for the last block of a disk that does not fill it */
+    struct ntx_qcow2_pack *pack;     /* NULL: nothing is compressed */
+    struct ntx_qcow2_sharer *sharer; /* NULL: nothing is shared, or was yet */
+    struct ntx_device *whole;        /* the disk in an image that is whole, once somebody has read from it */
 };
 
 static void finish(struct qcow2 *q, struct ntx_io *io, int code)
@@ -66,12 +71,12 @@ static void finish(struct qcow2 *q, struct ntx_io *io, int code)
 
 /* ------------------------------------------------------------------------------------------------- writing */
 
-/* All is written: let the map say so. */
-static void enter(struct qcow2 *q, struct ntx_io *io, uint64_t host)
+/* All is written, or shared: let the map say so. */
+static void enter(struct qcow2 *q, struct ntx_io *io, uint64_t host, uint64_t shared)
 {
     uint64_t count = ntx_qcow2_clusters(io->length);
 
-    io->stored = count * NTX_QCOW2_CLUSTER;
+    io->stored = count * NTX_QCOW2_CLUSTER - shared;
     finish(q, io, ntx_qcow2_map_put_data(&q->image->map, io->offset / NTX_QCOW2_CLUSTER, count, host));
 }
 
@@ -108,7 +113,37 @@ static void write_blocking(struct qcow2 *q, struct ntx_io *io, uint64_t host, ui
     if (code == 0)
         code = write_last(q, io, whole, host);
     if (code == 0)
-        enter(q, io, host);
+        enter(q, io, host, 0);
+    else
+        finish(q, io, code);
+}
+
+/* ------------------------------------------------------------------------------------------------- sharing */
+
+static bool may_share(struct qcow2 *q)
+{
+    if (q->image->shared != NULL && q->sharer == NULL)
+        q->sharer = ntx_qcow2_sharer_new(q->image->shared);
+    return q->sharer != NULL && ntx_qcow2_can_share(q->sharer);
+}
+
+/* Share what can be shared of a request, and write the rest. */
+static void write_sharing(struct qcow2 *q, struct ntx_io *io, uint64_t host)
+{
+    uint64_t whole = ntx_round_down(io->length, NTX_QCOW2_CLUSTER), length, shared = 0;
+    int code = 0;
+
+    for (uint64_t at = 0; code == 0 && at < whole; at += length) {
+        length = whole - at;
+        if (ntx_qcow2_share(q->sharer, q->image->fd, io->offset + at, host + at, &length))
+            shared += length;
+        else
+            code = write_clusters(q, (const uint8_t *)io->data + at, length, host + at);
+    }
+    if (code == 0)
+        code = write_last(q, io, whole, host);
+    if (code == 0)
+        enter(q, io, host, shared);
     else
         finish(q, io, code);
 }
@@ -219,6 +254,10 @@ static void do_write(struct qcow2 *q, struct ntx_io *io)
     struct pending *pending = q->free;
     bool is_aligned = ((uintptr_t)io->data & (DIRECT_UNIT - 1)) == 0;
 
+    if (may_share(q)) {
+        write_sharing(q, io, host);
+        return;
+    }
     if (q->ring != NULL)
         ntx_qcow2_image_make_room(q->image, host, host + ntx_round_up(io->length, NTX_QCOW2_CLUSTER));
     if (q->ring == NULL || pending == NULL || whole == 0 || !is_aligned ||
@@ -244,7 +283,7 @@ static int advance(struct ntx_device *device, struct ntx_error *err)
         pending->next = q->free;
         q->free = pending;
         if (result == (int64_t)io->length)
-            enter(q, io, pending->host);
+            enter(q, io, pending->host, 0);
         else
             write_blocking(q, io, pending->host, result > 0 ? (uint64_t)result : 0);
     }
@@ -328,6 +367,7 @@ static void close_qcow2(struct ntx_device *device)
         ntx_ring_drain(q->ring);
     ntx_ring_free(q->ring);
     ntx_close(q->whole);
+    ntx_qcow2_sharer_free(q->sharer);
     if (q->direct_fd >= 0)
         close(q->direct_fd);
     ntx_qcow2_pack_free(q->pack);
@@ -426,4 +466,14 @@ static int clone_qcow2(struct ntx_device *device, int stop_fd, struct ntx_device
 {
     (void)stop_fd; /* files are not waited for */
     return new_device(ntx_qcow2_image_share(((struct qcow2 *)device)->image), other, err);
+}
+
+void ntx_share_clusters(struct ntx_device *image, struct ntx_device *chain)
+{
+    struct ntx_qcow2_chain *shared = ntx_qcow2_chain_of(chain);
+
+    if (image->ops != &QCOW2_OPS || shared == NULL || ((struct qcow2 *)image)->image->shared != NULL)
+        return;
+    ntx_qcow2_chain_share(shared);
+    ((struct qcow2 *)image)->image->shared = shared;
 }

@@ -65,4 +65,13 @@ int ntx_open_qcow2_chain(const char *name, const int *fds, size_t count, struct 
 int ntx_map_images(struct ntx_device *device, uint64_t offset, uint64_t length, struct ntx_mapped_extent *extents,
                    size_t capacity, size_t *count, struct ntx_error *err);
 
+/*
+ * Let what is written to an image be shared with a chain, where the file system can: clusters that are not compressed,
+ * in either.  It is what the chain holds at the same place, which is not looked at here.  Bytes that are shared are not
+ * counted as stored.  Of other devices nothing is shared.
+ * Ownership: the files of the chain stay open as long as the image.
+ * Threads:   before a job uses the image.
+ */
+void ntx_share_clusters(struct ntx_device *image, struct ntx_device *chain);
+
 #endif

@@ -44,6 +44,9 @@ struct ntx_qcow2_chain {
 int ntx_qcow2_chain_open(const char *name, const int *fds, size_t count, struct ntx_qcow2_chain **chain,
                          struct ntx_error *err);
 
+/* The chain that a device reads, borrowed; NULL: it is another device (device_chain.c). */
+struct ntx_qcow2_chain *ntx_qcow2_chain_of(struct ntx_device *device);
+
 /* One user more; for a user. */
 void ntx_qcow2_chain_share(struct ntx_qcow2_chain *chain);
 

@@ -31,6 +31,7 @@ void ntx_qcow2_image_release(struct ntx_qcow2_image *image)
 {
     if (image == NULL || atomic_fetch_sub_explicit(&image->users, 1, memory_order_acq_rel) != 1)
         return;
+    ntx_qcow2_chain_release(image->shared);
     ntx_qcow2_map_close(&image->map);
     if (image->fd >= 0)
         close(image->fd);

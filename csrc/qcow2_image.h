@@ -13,6 +13,7 @@
 #define NTX_QCOW2_IMAGE_H
 
 #include "ntx_image.h"
+#include "qcow2_chain.h"
 #include "qcow2_map.h"
 
 #include <stdatomic.h>
@@ -26,10 +27,11 @@ struct ntx_qcow2_image {
     uint64_t size;      /* of the disk */
     int fd;
     struct ntx_qcow2_map map;
-    _Atomic uint64_t end;  /* of what has a cluster: the next one goes there.  A multiple of the cluster */
-    _Atomic uint64_t room; /* the end of what the file system has made room for; UINT64_MAX: it does not */
-    bool is_whole;         /* the header is there */
-    int zstd_level;        /* 0: clusters are stored as they are */
+    _Atomic uint64_t end;           /* of what has a cluster: the next one goes there.  A multiple of the cluster */
+    _Atomic uint64_t room;          /* the end of what the file system has made room for; UINT64_MAX: it does not */
+    bool is_whole;                  /* the header is there */
+    int zstd_level;                 /* 0: clusters are stored as they are */
+    struct ntx_qcow2_chain *shared; /* what is written is there, too, and its clusters may be shared; NULL: nothing */
 };
 
 /* The file that exists: an empty one, or, for an image that is gone on with, of one that was open before.

@@ -40,6 +40,7 @@ if [ "$wanted" = test ]; then
     program nbdcopy libnbd-bin
     program nbd-server nbd-server
     program losetup mount
+    program mkfs.xfs xfsprogs
     program eatmydata eatmydata
     program openssl openssl
     program ssh openssh-client

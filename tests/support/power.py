@@ -16,17 +16,17 @@ _SIZE = 400 << 20
 
 
 class PoweredDisk:
-    """An ext4 in a file, mounted at `path`: needs root."""
+    """A file system in a file, mounted at `path`: ext4, or XFS whose files can share blocks.  Needs root."""
 
-    def __init__(self, folder: Path) -> None:
-        require("mkfs.ext4", "mount", "umount")
+    def __init__(self, folder: Path, kind: str = "ext4") -> None:
+        require(f"mkfs.{kind}", "mount", "umount")
         require_root("a file system of its own")
         self.path = folder / "mounted"
         self.path.mkdir()
         self._image = folder / "disk.img"
         with open(self._image, "wb") as file:
             file.truncate(_SIZE)
-        subprocess.run(["mkfs.ext4", "-qF", self._image], check=True)
+        subprocess.run([f"mkfs.{kind}", "-q", "-F" if kind == "ext4" else "-f", self._image], check=True)
         self._mount()
 
     def cut(self) -> None:

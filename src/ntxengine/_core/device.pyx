@@ -295,6 +295,14 @@ cdef class Device:
             raise_error(&err)
         return extents[:count].copy()
 
+    def share_clusters(self, Device chain not None):
+        """Let what is copied from `chain` be shared with its images, where this is one and the file system can."""
+        self.info()
+        chain.info()
+        if self.borrowed:
+            raise ValueError("the device is in use")
+        ntx.ntx_share_clusters(self.device, chain.device)
+
     def interrupt(self):
         """End a map() that another thread waits in; a connection is of no use any more then."""
         self.info()

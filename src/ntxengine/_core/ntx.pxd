@@ -251,4 +251,5 @@ cdef extern from "ntx_image.h" nogil:
     int ntx_open_qcow2_chain(const char *name, const int *fds, size_t count, ntx_device **device, ntx_error *err)
     int ntx_map_images(ntx_device *device, uint64_t offset, uint64_t length, ntx_mapped_extent *extents,
                        size_t capacity, size_t *count, ntx_error *err)
+    void ntx_share_clusters(ntx_device *image, ntx_device *chain)
     int ntx_open_qcow2(const ntx_qcow2_options *options, ntx_device **device, ntx_error *err)

@@ -81,6 +81,7 @@ async def merge_disk(merging: Merging, disk: PointDisk) -> None:
                 before=None if onto is None else stack.enter_context(await repository.manifest(*onto)),
                 taken=1 + merge.taken_from(disk),
                 new=NewImage(path, disk.size, new_disk.backing, below),
+                shares=True,
             )
             await rebase_disk(rebased, options=merging.options, on_progress=merging.progress(Stage.MERGE, disk))
         on_progress = merging.progress(Stage.VERIFY, disk)

@@ -41,6 +41,7 @@ class Rebased:
     `before` is that of the disk below, None for none.  `taken`: so many images of the chain are on top of the disk
     below; None: it is no part of the chain, and the digests alone say what differs.  `journal`: where it is kept how
     far this got, for the next try; what that goes on with is not compared again while it is written, but read back.
+    `shares`: what is taken over as it is may be shared with the images of the chain, where the file system can.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Rebased:
     taken: int | None
     new: NewImage
     journal: Path | None = None
+    shares: bool = False
 
 
 async def rebase_disk(what: Rebased, *, options: CopyOptions, on_progress: OnProgress) -> None:
@@ -86,6 +88,8 @@ async def _write(what: Rebased, new: NewImage, options: CopyOptions, on_progress
         image = await stack.enter_async_context(
             create_image(new, FORMAT, options) if progress is None else progress.open(FORMAT, options)
         )
+        if what.shares:
+            image.device.share_clusters(opened.device)
         written = 0 if progress is None else progress.stored_to
         await dataplane.copy(
             opened.device,
