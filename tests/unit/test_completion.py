@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from ntxengine.concurrency.completion import acquire_in_thread, run_to_completion, to_daemon_thread, to_thread_joined
+from ntxengine.errors import NotFoundError
 
 
 async def test_the_result_comes_back() -> None:
@@ -99,6 +100,29 @@ async def test_the_cancellation_is_raised_even_if_the_work_then_fails() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_told"), [(OSError("cannot be removed"), True), (NotFoundError("no VM"), False)]
+)
+async def test_what_fails_while_it_is_cancelled_is_told_but_not_what_is_not_there(
+    failure: Exception, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    may_end = asyncio.Event()
+
+    async def work() -> None:
+        await may_end.wait()
+        raise failure
+
+    task = asyncio.create_task(run_to_completion(work()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert [str(failure) in record.getMessage() for record in caplog.records] == [True] * is_told
 
 
 async def test_a_daemon_thread_gives_its_result_and_its_error() -> None:

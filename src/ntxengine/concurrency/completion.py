@@ -17,7 +17,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from ntxengine.errors import machine_error
+from ntxengine.errors import NotFoundError, machine_error
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,7 +52,8 @@ async def run_to_completion(work: Coroutine[Any, Any, T], *, timeout_s: float | 
             raise TimeoutError(f"not done after {timeout_s:g} s")
     if cancelled is not None:
         failure = task.exception() if task.done() and not task.cancelled() else None
-        if failure is not None:
+        # What was looked for and is not there is an answer, and nobody waits for it any more.
+        if failure is not None and not isinstance(failure, NotFoundError):
             log.warning("failed while being cancelled: %s", failure)
         raise cancelled
     return task.result()
