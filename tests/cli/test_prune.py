@@ -184,3 +184,16 @@ def test_a_sync_to_nowhere_is_refused(store: PointStore, points: list[Point], tm
     assert "is not empty" in run(store, "sync", str(tmp_path / "full")).err
     assert_refused(run(store, "sync", str(tmp_path / "full"), "-n"), 1, "is not empty")
     assert listed(store) == [point.id for point in points]
+
+
+@pytest.mark.parametrize("name", ["a repository/copy", "a repository/" + VM, "link/copy", "."])
+def test_a_repository_is_not_synced_into_itself(
+    store: PointStore, points: list[Point], tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "link").symlink_to(store.path)
+    before = sorted(tmp_path.rglob("*"))
+
+    ran = run(store, "sync", str(tmp_path / name))
+
+    assert_refused(ran, 2, "one repository would lie in the other", "name another directory")
+    assert sorted(tmp_path.rglob("*")) == before

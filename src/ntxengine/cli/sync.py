@@ -25,10 +25,11 @@ from ntxengine.cli.points import find_vm_id
 from ntxengine.cli.run import run
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural, printable
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.errors import NotFoundError
 from ntxengine.repository import Repository
-from ntxengine.sync import SyncedPoint, SyncOptions, SyncReport, VmSynced, sync
+from ntxengine.sync import SyncedPoint, SyncOptions, SyncReport, VmSynced, check_apart, sync
 from ntxengine.units import format_size, format_time
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ async def _sync(
     """Return what became of the points, and whether the target had to become a repository first."""
     here = await Repository.open(path)
     vm_ids = [await find_vm_id(here, name, screen) for name in names] or await here.vm_ids()
+    await to_thread_joined(check_apart, path, target)  # before it is made
     there, is_new = await _open(target, dry_run=dry_run)
     with screen.view() as view:
         report = await sync(

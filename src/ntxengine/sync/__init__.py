@@ -5,6 +5,6 @@ point.py      one point
 workflow.py   one VM after another
 """
 
-from ntxengine.sync.workflow import SyncedPoint, SyncOptions, SyncReport, VmSynced, sync
+from ntxengine.sync.workflow import SyncedPoint, SyncOptions, SyncReport, VmSynced, check_apart, sync
 
-__all__ = ["SyncOptions", "SyncReport", "SyncedPoint", "VmSynced", "sync"]
+__all__ = ["SyncOptions", "SyncReport", "SyncedPoint", "VmSynced", "check_apart", "sync"]

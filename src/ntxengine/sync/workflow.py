@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.bandwidth import Bandwidth, Rate
@@ -98,18 +99,30 @@ async def sync(
     Points that are forgotten here are not copied.  A point is compared with the digests of its capture while it is
     read, and read back there.  Interrupted, the next sync goes on.  `there` is None for a dry run where nothing is yet.
     What goes wrong with one point does not keep the others from being copied: see the report.
-    Errors: OptionsError (both are one directory, or `there` is nowhere); what `on_event` raises.
+    Errors: OptionsError (one lies in the other, or `there` is nowhere); what `on_event` raises.
     """
     options = options or SyncOptions()
     began_s = time.monotonic()
     if there is None and not dry_run:
         raise OptionsError("there is no repository to copy to: make one")
-    if there is not None and await to_thread_joined(here.path.samefile, there.path):
-        raise OptionsError(f"{there.path}: is the repository itself: name another one to copy to")
+    if there is not None:
+        await to_thread_joined(check_apart, here.path, there.path)
     emit = Emitter(on_event)
     with emit.first():
         vms = [await _VmSync(here, vm_id, options, emit).run(there, dry_run=dry_run) for vm_id in vm_ids]
     return SyncReport(tuple(vms), dry_run, time.monotonic() - began_s)
+
+
+def check_apart(here: Path, there: Path) -> None:
+    """Refuse a directory `there`, which need not exist, that is that of a repository, lies in it, or holds it.  Blocks.
+
+    Errors: OptionsError.
+    """
+    one, other = here.resolve(), there.resolve()
+    if one == other or (there.exists() and here.samefile(there)):
+        raise OptionsError(f"{there}: is the repository itself: name another one to copy to")
+    if other.is_relative_to(one) or one.is_relative_to(other):
+        raise OptionsError(f"{there}: one repository would lie in the other, {here}: name another directory")
 
 
 class _VmSync:
