@@ -277,6 +277,8 @@ def test_what_makes_no_sense_is_refused_and_forgets_nothing(
         (["hold", "db01", "--until", "tomorrow"], ["'tomorrow' is not a date"]),
         (["hold", "db01", "--until", "2127-03-01T12:00:00"], ["is not a date"]),
         (["hold", "db01", "--until", "9999-12-31"], ["is not a date"]),
+        (["hold", "db01", "--until", "9998-12-31T23:59:59-14:00"], ["is not a date"]),
+        (["hold", "db01", "--until", "0001-01-01T00:00:00+14:00"], ["is not a date"]),
         (["hold", "db01", "--for", "30"], ["'30' is not a time"]),
         (["hold", "db01", "--for", ""], ["is not a time"]),
         (["hold", "db01", "--for", "1d", "--until", "2127-03-01"], ["contradict"]),

@@ -34,15 +34,21 @@ class Moment(click.ParamType[datetime]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
-        text = str(value).strip()
-        try:
-            when = datetime.fromisoformat(text)
-        except ValueError:
-            when = None
-        is_date = re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) is not None
-        if when is None or (when.tzinfo is None and not is_date) or not 1970 <= when.year <= _LAST_YEAR:
+        when = _in_utc(str(value).strip())
+        if when is None or not 1970 <= when.year <= _LAST_YEAR:
             self.fail(f"{value!r} is not a date: write 2027-03-01, or with a time 2027-03-01T12:00:00Z", param, ctx)
-        return (when.replace(tzinfo=UTC) if is_date else when.astimezone(UTC)).replace(microsecond=0)
+        return when.replace(microsecond=0)
+
+
+def _in_utc(text: str) -> datetime | None:
+    """Return the time that is written, None if it is none, or nobody knows of which time zone."""
+    try:
+        when = datetime.fromisoformat(text)
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+            return when.replace(tzinfo=UTC)
+        return None if when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 class TimeZone(click.types.StringParamType):
