@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,9 +17,12 @@ from ntxengine.check import RepairReport, check_repository, repair_repository
 from ntxengine.errors import RepositoryError
 from ntxengine.files.locks import FLOCK
 from ntxengine.repository import Point, interrupted, layout
+from ntxengine.repository.catalog import Key, Row
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.reading import hold
+from ntxengine.repository.scan import Scan, scan
 from ntxengine.repository.store import PointStore
+from ntxengine.repository.structure import mend
 from tests.check.damage import IMAGE, LEFTOVERS, NOW, other_generation, said, sql, state_of
 from tests.repository.builders import VM, read_image
 from tests.repository.test_interrupted import RESUME
@@ -166,6 +169,25 @@ async def test_an_image_that_another_records_stays_though_one_beside_it_can_go(r
         f"{recording} records {IMAGE}"
     }
     assert (outcomes(free), (points[0].path / IMAGE).exists()) == ({"done"}, False)
+
+
+async def test_points_are_read_once_however_many_images_go(
+    root: Path, points: list[Point], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for point in points:
+        (point.path / layout.image_name(point.disks[0].disk_id, 7)).touch(0o600)
+    looked: list[Path] = []
+
+    def watched(root: Path, rows: Mapping[Key, Row], vm_id: str | None) -> Scan:
+        looked.append(root)
+        return scan(root, rows, vm_id)
+
+    monkeypatch.setattr(mend, "scan", watched)
+
+    done = await repair(root)
+
+    assert [each.outcome for each in done.repairs] == ["done"] * 3
+    assert len(looked) == 1
 
 
 async def test_who_reads_a_point_keeps_its_images(root: Path, points: list[Point]) -> None:

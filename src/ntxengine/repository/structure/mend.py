@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from ntxengine.errors import NtxError, RepositoryError
@@ -20,7 +20,7 @@ from ntxengine.repository import interrupted, layout, removal, retention_file, r
 from ntxengine.repository.catalog import Catalog
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.point import Point
-from ntxengine.repository.scan import read_point, scan
+from ntxengine.repository.scan import Scan, read_point, scan
 from ntxengine.repository.store import PointStore
 from ntxengine.repository.structure.finding import Finding, Kind
 from ntxengine.repository.structure.vm import inspect_vm
@@ -69,12 +69,13 @@ def mend_vm(lock: VmLock, wanted: Collection[Finding], now: datetime) -> list[Me
     lock.check_held()
     folder = lock.folder
     found = {each.key(): each for each in inspect_vm(folder, now, is_ours=True).found}
+    look = cache(partial(scan, folder.parent, {}, folder.name))  # nothing that is mended changes what points say
     results: list[Mended] = []
     for kind in _ORDER:
         for each in wanted:
             if each.kind == kind:
                 is_there = each.key() in found
-                results.append((each, _outcome(partial(_mend, folder, each)) if is_there else ""))
+                results.append((each, _outcome(partial(_mend, folder, each, look)) if is_there else ""))
     return results
 
 
@@ -87,7 +88,7 @@ def _outcome(mend: Callable[[], object]) -> str:
     return ""
 
 
-def _mend(folder: Path, finding: Finding) -> None:
+def _mend(folder: Path, finding: Finding, look: Callable[[], Scan]) -> None:
     """Errors: NtxError."""
     match finding.kind:
         case "rewrite":
@@ -104,7 +105,7 @@ def _mend(folder: Path, finding: Finding) -> None:
             _require_unlocked(finding.path)
             durable.remove_file(finding.path)
         case "unused-image":
-            _remove_unused(folder, finding.path)
+            _remove_unused(look(), finding.path)
         case "gone-points":
             retention_file.drop_gone(folder)
         case _:  # an empty folder goes with its lock
@@ -125,9 +126,8 @@ def _put_right(path: Path) -> None:
     set_backing(path, layout.backing_name(parent.id, parent.disk(disk.disk_id).file))
 
 
-def _remove_unused(folder: Path, path: Path) -> None:
+def _remove_unused(scanned: Scan, path: Path) -> None:
     """Remove an image that no point says is its disk, unless something records it, or may."""
-    scanned = scan(folder.parent, {}, folder.name)
     for damaged in scanned.damaged:
         raise RepositoryError(f"point {damaged.name} cannot be read, so nobody knows what that is on top of")
     point = next(point for point in scanned.points if point.path == path.parent)
