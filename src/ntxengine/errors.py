@@ -148,6 +148,10 @@ class RepositoryError(NtxError):
     """The repository is damaged, or not a repository."""
 
 
+class StateError(NtxError):
+    """What the agent remembers cannot be read or written."""
+
+
 class ChecksumMismatch(NtxError):
     """What was read back is not what was captured.  Never retried silently.
 

@@ -2,4 +2,5 @@
 
 schedule.py    when a job is due                            window.py    the times in which runs may begin
 queue.py       which of what is due begins now, and why each other one waits
+state.py       what is remembered over the end of the agent; database.py: its file; records.py: what it holds
 """

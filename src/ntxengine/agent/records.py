@@ -1,0 +1,137 @@
+"""What is remembered: runs, and how a VM of a job stands.  Stored as JSON: a field that is missing has its default."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+MAX_WARNINGS = 50
+"""Warnings that are kept of one run; the point has all of them."""
+
+
+class RunState(StrEnum):
+    """What became of a run.  INTERRUPTED: the agent was stopped or killed, and the next run goes on with it."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class Trigger(StrEnum):
+    """Why a run began: it was due, a person asked, one before failed, or was interrupted."""
+
+    SCHEDULE = "schedule"
+    PERSON = "person"
+    RETRY = "retry"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a captured point says of itself.  Units: bytes; percent of the disks' size that did not have to be sent."""
+
+    kind: str = ""
+    tracking: str = ""
+    consistency: str = ""
+    bytes_size: int = 0
+    bytes_changed: int = 0
+    bytes_read: int = 0
+    bytes_sent: int = 0
+    bytes_stored: int = 0
+    reduction_percent: float = 0.0
+    bottleneck: str = ""
+    resumed: int = 0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of the points of the VM after the capture: points forgotten, removed, bytes given back."""
+
+    forgotten: int = 0
+    removed: int = 0
+    bytes_freed: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: a capture of a VM, and what follows it.
+
+    `stage` is where it is, or was last; `stages_s` are seconds by events.Stage.  `parent_id` is the point that it goes
+    on top of, "" for none or not known yet; `is_committed`: there is a point, whatever comes after.  `bytes_done` of
+    `bytes_total` are how far it is.  `problems` are what went wrong after the capture.  `error` is one line, with its
+    class and the exit code that a command would end with.  `attempt` is 1 for the first.
+    """
+
+    id: str
+    job: str
+    vm_id: str
+    vm_name: str
+    started_at: datetime
+    trigger: Trigger = Trigger.SCHEDULE
+    due_at: datetime | None = None
+    attempt: int = 1
+    state: RunState = RunState.RUNNING
+    ended_at: datetime | None = None
+    seconds: float = 0.0
+    stage: str = ""
+    stages_s: dict[str, float] = field(default_factory=dict)
+    parent_id: str = ""
+    consistency: str = ""
+    consistency_reason: str = ""
+    point_id: str = ""
+    is_committed: bool = False
+    bytes_done: int = 0
+    bytes_total: int = 0
+    bottleneck: str = ""
+    figures: Figures | None = None
+    kept: Kept | None = None
+    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    error_class: str = ""
+    error: str = ""
+    exit_code: int = 0
+
+    @property
+    def key(self) -> Key:
+        return self.job, self.vm_id
+
+
+Key = tuple[str, str]
+"""Job and VM id."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A run that is to be tried again: as number `attempt`, not before `at`; `since` is when it failed first.
+
+    `was_interrupted`: not for an error, but because the agent ended.
+    """
+
+    attempt: int
+    at: datetime
+    since: datetime
+    due: datetime | None = None
+    was_interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a VM of a job stands.
+
+    `handled` is the newest due time for which nothing is left to do, None for a VM that was never looked at.
+    `failures` are runs that failed since the last that did not.
+    """
+
+    handled: datetime | None = None
+    retry: Retry | None = None
+    succeeded_at: datetime | None = None
+    failures: int = 0
+    seen_at: datetime | None = None
+
+
+def new_run_id(now: datetime) -> str:
+    """Return an id that no other run has: `20261130T041500Z-8f3a2c`, sorted by time."""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"

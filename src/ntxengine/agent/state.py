@@ -1,0 +1,298 @@
+"""What the agent remembers over its end, whatever that is: runs, how VMs stand, what is paused, what was asked for.
+
+What is decided on is held in memory, and written as it changes.  Where it cannot be written (the file system is full)
+the agent goes on, says so once, and writes what is missing as soon as it can.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from ntxengine.agent.database import Damaged, Database, Statement
+from ntxengine.agent.records import Key, Retry, Run, RunState, Standing
+from ntxengine.errors import StateError
+from ntxengine.units import utc_now
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+FILE = "state.db"
+KEEP = timedelta(days=90)
+MAX_RUNS = 100_000
+"""Runs that are kept: those of KEEP, but no more than this, some 100 MB."""
+
+MAX_UNWRITTEN = 10_000
+
+_PUT_RUN = "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)"
+_PUT_STANDING = "INSERT OR REPLACE INTO standings VALUES (?, ?, ?)"
+
+
+class State:
+    """The memory of the agent.  For one thread; `folder` is the agent's alone (its lock is the caller's business)."""
+
+    def __init__(self, folder: Path, *, clock: Callable[[], datetime] = utc_now) -> None:
+        """Open it, or make it.  Errors: StateError, TargetError."""
+        self._clock = clock
+        self._database = Database(folder / FILE, clock=clock)
+        self._unwritten: dict[tuple[str, ...], Statement] = {}
+        self._running: dict[str, Run] = {}
+        self.problem = ""
+        """Why what changes cannot be written now, "" if it can."""
+        self._standings: dict[Key, Standing] = {}
+        self._paused: dict[str, datetime] = {}
+        self._asked: dict[Key, datetime] = {}
+        try:
+            self._load()
+        except Damaged as exc:
+            self._database.set_aside(str(exc))
+
+    def close(self) -> None:
+        """Write what is missing, and close the file."""
+        self._flush()
+        self._database.close()
+
+    # ------------------------------------------------------------------------------------------------------ runs
+
+    def begin(self, run: Run, standing: Standing) -> None:
+        """Record that a run begins, how the VM stands from then on, and that what was asked for is being done."""
+        self._running[run.id] = run
+        self._asked.pop(run.key, None)
+        self._standings[run.key] = standing
+        self._write(_run(run), _standing(run.key, standing), _not_asked(run.key))
+
+    def save(self, run: Run) -> None:
+        """Record how far a run is."""
+        self._running[run.id] = run
+        self._write(_run(run))
+
+    def end(self, run: Run, standing: Standing) -> None:
+        """Record how a run ended."""
+        self._running.pop(run.id, None)
+        self._standings[run.key] = standing
+        self._write(_run(run), _standing(run.key, standing))
+
+    def recover(self) -> list[Run]:
+        """Return the runs that an earlier agent left running, which are interrupted now, and to be gone on with.
+
+        One whose point was committed by then has succeeded.  A VM whose runs never come to their end, because they end
+        the agent perhaps, is waited with as after an error: `attempt` counts.
+        """
+        now = self._clock()
+        found = [run for run in self.runs(state=RunState.RUNNING, limit=MAX_RUNS) if run.id not in self._running]
+        ended = []
+        for run in found:
+            standing = self._standings.get(run.key, Standing())
+            if run.is_committed:
+                run = dataclasses.replace(
+                    run,
+                    state=RunState.SUCCEEDED,
+                    ended_at=now,
+                    problems=(
+                        *run.problems,
+                        "the agent ended after the point was committed: what follows it was left out",
+                    ),
+                )
+                standing = dataclasses.replace(standing, succeeded_at=now, failures=0)
+            else:
+                run = dataclasses.replace(
+                    run,
+                    state=RunState.INTERRUPTED,
+                    ended_at=now,
+                    error_class="Interrupted",
+                    error="the agent ended while it ran; the next run goes on with it",
+                )
+                retry = Retry(run.attempt + 1, now, now, run.due_at, was_interrupted=True)
+                standing = dataclasses.replace(standing, retry=retry)
+            self.end(run, standing)
+            ended.append(run)
+        return ended
+
+    def runs(
+        self,
+        *,
+        vm_id: str = "",
+        job: str = "",
+        state: RunState | None = None,
+        since: datetime | None = None,
+        limit: int = 1000,
+    ) -> list[Run]:
+        """Return runs, newest first, that are all of what is said.  Errors: StateError."""
+        self._flush()
+        asked: dict[str, Any] = {
+            "vm_id = ?": vm_id,
+            "job = ?": job,
+            "state = ?": None if state is None else state.value,
+            "started_at >= ?": None if since is None else _seconds(since),
+        }
+        said = {clause: value for clause, value in asked.items() if value not in ("", None)}
+        where = f" WHERE {' AND '.join(said)}" if said else ""
+        sql = f"SELECT document FROM runs{where} ORDER BY started_at DESC, id DESC LIMIT ?"
+        try:
+            rows = self._database.read(sql, [*said.values(), limit])
+        except Damaged as exc:
+            self._begin_anew(exc)
+            return []
+        found = (_decode(document, Run) for (document,) in rows)
+        return [run for run in found if run is not None]
+
+    def prune(self, keep: timedelta = KEEP, max_runs: int = MAX_RUNS) -> None:
+        """Forget the runs that are older than `keep` and those that are more than `max_runs`, oldest first.
+
+        And how VMs stood that no job has had for so long.
+        """
+        before = _seconds(self._clock() - keep)
+        oldest = "SELECT id FROM runs WHERE state != 'running' ORDER BY started_at DESC LIMIT -1 OFFSET ?"
+        self._write(
+            (("prune", "old"), ("DELETE FROM runs WHERE started_at < ? AND state != 'running'", (before,))),
+            (("prune", "many"), (f"DELETE FROM runs WHERE id IN ({oldest})", (max_runs,))),
+        )
+        for key, standing in list(self._standings.items()):
+            if standing.seen_at is not None and _seconds(standing.seen_at) < before:
+                del self._standings[key]
+                self._write((("standing", *key), ("DELETE FROM standings WHERE job = ? AND vm_id = ?", key)))
+
+    # ------------------------------------------------------------------------------------------------- how VMs stand
+
+    def standing(self, key: Key) -> Standing:
+        """Return how a VM of a job stands."""
+        return self._standings.get(key, Standing())
+
+    @property
+    def standings(self) -> Mapping[Key, Standing]:
+        return self._standings
+
+    def set_standing(self, key: Key, standing: Standing) -> None:
+        if self._standings.get(key) != standing:
+            self._standings[key] = standing
+            self._write(_standing(key, standing))
+
+    # ------------------------------------------------------------------------------------------- what people said
+
+    @property
+    def paused(self) -> Mapping[str, datetime]:
+        """What is paused, and since when: `all`, `job NAME`, `vm UUID`."""
+        return self._paused
+
+    def pause(self, subject: str) -> None:
+        self._paused.setdefault(subject, self._clock())
+        self._write(
+            (("paused", subject), ("INSERT OR IGNORE INTO paused VALUES (?, ?)", (subject, _seconds(self._clock()))))
+        )
+
+    def resume(self, subject: str) -> bool:
+        """Say that it goes on; return whether it was paused."""
+        was_paused = self._paused.pop(subject, None) is not None
+        self._write((("paused", subject), ("DELETE FROM paused WHERE subject = ?", (subject,))))
+        return was_paused
+
+    @property
+    def asked(self) -> Mapping[Key, datetime]:
+        """The runs that a person asked for, which have not begun."""
+        return self._asked
+
+    def ask(self, key: Key) -> None:
+        now = self._clock()
+        self._asked.setdefault(key, now)
+        self._write((("asked", *key), ("INSERT OR IGNORE INTO asked VALUES (?, ?, ?)", (*key, _seconds(now)))))
+
+    def withdraw(self, key: Key) -> None:
+        """Forget that a run was asked for."""
+        self._asked.pop(key, None)
+        self._write(_not_asked(key))
+
+    # ------------------------------------------------------------------------------------------------------ writing
+
+    def _load(self) -> None:
+        for job, vm_id, document in self._database.read("SELECT job, vm_id, document FROM standings"):
+            self._standings[job, vm_id] = _decode(document, Standing) or Standing()
+        self._paused.update(
+            {subject: _time(since) for subject, since in self._database.read("SELECT subject, since FROM paused")}
+        )
+        for job, vm_id, at in self._database.read("SELECT job, vm_id, at FROM asked"):
+            self._asked[job, vm_id] = _time(at)
+
+    def _write(self, *changes: tuple[tuple[str, ...], Statement]) -> None:
+        """Write these changes, and those that could not be written before; of each thing the last one."""
+        for key, statement in changes:
+            self._unwritten.pop(key, None)
+            self._unwritten[key] = statement
+        self._flush()
+
+    def _flush(self) -> None:
+        if not self._unwritten:
+            return
+        try:
+            self._database.write(self._unwritten.values())
+        except Damaged as exc:
+            self._begin_anew(exc)
+        except StateError as exc:
+            self._complain(str(exc))
+        else:
+            self._unwritten.clear()
+            if self.problem:
+                log.warning("%s: is written again", self._database.path)
+            self.problem = ""
+
+    def _complain(self, problem: str) -> None:
+        if not self.problem:
+            log.error("%s; the history is not written, runs go on", problem)
+        self.problem = problem
+        for key in list(self._unwritten)[: len(self._unwritten) - MAX_UNWRITTEN]:
+            del self._unwritten[key]
+
+    def _begin_anew(self, cause: Damaged) -> None:
+        """Set a damaged file aside while the agent runs, and write what is known into the new one."""
+        try:
+            self._database.set_aside(str(cause))
+        except StateError as exc:
+            self._complain(str(exc))
+            return
+        known = [_run(run) for run in self._running.values()]
+        known += [_standing(key, standing) for key, standing in self._standings.items()]
+        self._unwritten = {**dict(known), **self._unwritten}
+        for subject in self._paused:
+            self.pause(subject)
+        for key in self._asked:
+            self.ask(key)
+        self._flush()
+
+
+def _run(run: Run) -> tuple[tuple[str, ...], Statement]:
+    document = msgspec.json.encode(run)
+    values = (run.id, run.job, run.vm_id, run.vm_name, run.state.value, _seconds(run.started_at), document)
+    return ("run", run.id), (_PUT_RUN, values)
+
+
+def _standing(key: Key, standing: Standing) -> tuple[tuple[str, ...], Statement]:
+    return ("standing", *key), (_PUT_STANDING, (*key, msgspec.json.encode(standing)))
+
+
+def _not_asked(key: Key) -> tuple[tuple[str, ...], Statement]:
+    return ("asked", *key), ("DELETE FROM asked WHERE job = ? AND vm_id = ?", key)
+
+
+def _decode(document: object, kind: type[T]) -> T | None:
+    """Return what a row says, None if it says nothing that can be read."""
+    if not isinstance(document, bytes):
+        return None
+    try:
+        return msgspec.json.decode(document, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        log.debug("a row of the state cannot be read: %s", exc)
+        return None
+
+
+def _seconds(when: datetime) -> int:
+    return int(when.timestamp())
+
+
+def _time(seconds: object) -> datetime:
+    return datetime.fromtimestamp(seconds if isinstance(seconds, int) else 0, UTC)
