@@ -25,6 +25,7 @@ PLAIN = [
     "MachineError", "MissingProgram", "NotFoundError", "NotOurs", "NtxError", "OptionsError", "OtherFailed",
     "PortableError", "PrismAnswerError", "PrismBusy",
     "PrismConnectionError", "PrismError", "PrismProtected", "PrismTimeout", "RepositoryError",
+    "RepositoryUnusable", "RunTimeout",
     "ServerEnded", "SomeFailed",
     "StartTimeout", "StateError", "TaskFailed", "ToolError", "WrongSize",
     "_Damaged", "_Differs", "_SaysNothingError", "_Strange",

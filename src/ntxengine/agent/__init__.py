@@ -3,4 +3,8 @@
 schedule.py    when a job is due                            window.py    the times in which runs may begin
 queue.py       which of what is due begins now, and why each other one waits
 state.py       what is remembered over the end of the agent; database.py: its file; records.py: what it holds
+jobs.py        what the scheduler is told                   scheduler.py the loop around all of these
+outlook.py     what is due, by VM                           listing.py   the VMs of the jobs
+retries.py     what an error leaves to do                   results.py   what the end of a run makes of its record
+recorder.py    what its events make of it                   clock.py     time, injected
 """

@@ -6,7 +6,6 @@ the agent goes on, says so once, and writes what is missing as soon as it can.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from ntxengine.agent.database import Damaged, Database, Statement
-from ntxengine.agent.records import Key, Retry, Run, RunState, Standing
+from ntxengine.agent.records import Key, Run, RunState, Standing
+from ntxengine.agent.results import killed
 from ntxengine.errors import StateError
 from ntxengine.units import utc_now
 
@@ -89,28 +89,7 @@ class State:
         found = [run for run in self.runs(state=RunState.RUNNING, limit=MAX_RUNS) if run.id not in self._running]
         ended = []
         for run in found:
-            standing = self._standings.get(run.key, Standing())
-            if run.is_committed:
-                run = dataclasses.replace(
-                    run,
-                    state=RunState.SUCCEEDED,
-                    ended_at=now,
-                    problems=(
-                        *run.problems,
-                        "the agent ended after the point was committed: what follows it was left out",
-                    ),
-                )
-                standing = dataclasses.replace(standing, succeeded_at=now, failures=0)
-            else:
-                run = dataclasses.replace(
-                    run,
-                    state=RunState.INTERRUPTED,
-                    ended_at=now,
-                    error_class="Interrupted",
-                    error="the agent ended while it ran; the next run goes on with it",
-                )
-                retry = Retry(run.attempt + 1, now, now, run.due_at, was_interrupted=True)
-                standing = dataclasses.replace(standing, retry=retry)
+            run, standing = killed(run, self.standing(run.key), now)
             self.end(run, standing)
             ended.append(run)
         return ended

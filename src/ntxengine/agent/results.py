@@ -1,0 +1,71 @@
+"""What the end of a run makes of its record and of how the VM stands.  No I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+
+from ntxengine.agent.jobs import Outcome
+from ntxengine.agent.records import Retry, Run, RunState, Standing
+from ntxengine.errors import NtxError
+
+
+def succeeded(run: Run, standing: Standing, outcome: Outcome) -> tuple[Run, Standing]:
+    run = dataclasses.replace(
+        run,
+        state=RunState.SUCCEEDED,
+        point_id=outcome.point_id or run.point_id,
+        figures=outcome.figures,
+        stages_s=outcome.stages_s,
+        kept=outcome.kept,
+        problems=outcome.problems,
+    )
+    return run, dataclasses.replace(standing, retry=None, succeeded_at=run.ended_at, failures=0)
+
+
+def stopped(run: Run, standing: Standing, now: datetime) -> tuple[Run, Standing]:
+    """The agent stopped it: it is gone on with, as the same attempt; unless there is a point already."""
+    if run.is_committed:
+        problem = "the agent was stopped after the point was committed: what follows it was left out"
+        return succeeded(run, standing, Outcome(run.point_id, problems=(problem,)))
+    run = dataclasses.replace(
+        run,
+        state=RunState.INTERRUPTED,
+        error_class="Interrupted",
+        error="the agent was stopped while it ran; the next run goes on with it",
+    )
+    return run, dataclasses.replace(standing, retry=Retry(run.attempt, now, now, run.due_at, was_interrupted=True))
+
+
+def killed(run: Run, standing: Standing, now: datetime) -> tuple[Run, Standing]:
+    """An earlier agent left it running: the same, but as another attempt, for the run itself may be what ended it."""
+    run = dataclasses.replace(run, ended_at=now)
+    if run.is_committed:
+        problem = "the agent ended after the point was committed: what follows it was left out"
+        return succeeded(run, standing, Outcome(run.point_id, problems=(problem,)))
+    run = dataclasses.replace(
+        run,
+        state=RunState.INTERRUPTED,
+        error_class="Interrupted",
+        error="the agent ended while it ran; the next run goes on with it",
+    )
+    return run, dataclasses.replace(standing, retry=Retry(run.attempt + 1, now, now, run.due_at, was_interrupted=True))
+
+
+def failed(run: Run, standing: Standing, error: BaseException, text: str, retry: Retry | None) -> tuple[Run, Standing]:
+    run = dataclasses.replace(
+        run,
+        state=RunState.FAILED,
+        error_class=type(error).__name__,
+        error=text,
+        exit_code=error.exit_code if isinstance(error, NtxError) else 1,
+    )
+    return run, dataclasses.replace(standing, retry=retry, failures=standing.failures + 1)
+
+
+def line_of(error: BaseException) -> str:
+    """Return an error as one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, NtxError | OSError) and text:
+        return text
+    return f"a defect of ntx: unexpected {type(error).__name__}{f': {text}' if text else ''}"

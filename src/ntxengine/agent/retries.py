@@ -1,0 +1,187 @@
+"""What an error leaves to do: again, not before the next due time, or nobody before it is over.  A decision, no I/O.
+
+    wrong arguments, no such VM, wrong bytes, a damaged repository     final: the next due time tries again
+    account refused                                                    concerns all runs: held for long, so that the
+                                                                       account is not locked
+    no connection to Prism; Prism busy or silent three times in a row  concerns all runs: held
+    the repository cannot be opened or written                         concerns all runs into it: held
+    all else                                                           again, with growing waits
+
+What is held is tried by one run at a time, and over with the first that gets through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ntxengine.agent.records import Retry
+from ntxengine.errors import (
+    ChecksumMismatch,
+    CredentialsError,
+    NbdNegotiationError,
+    NotFoundError,
+    NtxError,
+    OptionsError,
+    PrismBusy,
+    PrismConnectionError,
+    PrismStatusError,
+    PrismTimeout,
+    RepositoryError,
+    TargetError,
+)
+
+PRISM = "Prism"
+
+_FINAL = (
+    OptionsError,
+    NotFoundError,
+    CredentialsError,
+    ChecksumMismatch,
+    RepositoryError,
+    NbdNegotiationError,
+)
+_PASSES_STATUS = frozenset({404, 408, 409, 412, 423, 429})
+"""Answers of Prism from 400 to 499 that another moment may change."""
+
+
+class RepositoryUnusable(RepositoryError):
+    """The repository as a whole cannot be used: it is not mounted, perhaps."""
+
+
+class RunTimeout(NtxError):
+    """A run took longer than it may: it was stopped, and the next goes on with it."""
+
+    exit_code = 75
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often a run is tried, `attempts` in all; waits double from `first` to `longest`.
+
+    No try begins later than `budget` after the first that failed.
+    Errors: OptionsError.
+    """
+
+    attempts: int = 3
+    first: timedelta = timedelta(minutes=1)
+    longest: timedelta = timedelta(minutes=15)
+    budget: timedelta = timedelta(hours=1)
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise OptionsError(f"attempts {self.attempts}: at least one")
+        if not timedelta(0) < self.first <= self.longest:
+            raise OptionsError(f"a retry waits from {self.first} to {self.longest}: the first wait is the shorter one")
+        if self.budget < timedelta(0):
+            raise OptionsError(f"retry budget {self.budget}: 0 or more")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an error means.
+
+    `is_final`: not again before the next due time.  `scope` is what is held for it, "" for nothing; only after so many
+    in a row (`needs`).  `counts`: it is one of the attempts of this run, which may be to blame for it itself.
+    """
+
+    is_final: bool = False
+    scope: str = ""
+    needs: int = 1
+    counts: bool = True
+    first_hold_s: float = 30.0
+    longest_hold_s: float = 300.0
+
+
+def judge(error: BaseException, target: str) -> Verdict:
+    """Return what an error of a run into `target` means."""
+    if isinstance(error, CredentialsError):
+        return Verdict(scope=PRISM, counts=False, first_hold_s=600, longest_hold_s=3600)
+    if isinstance(error, PrismConnectionError):
+        return Verdict(scope=PRISM, counts=False)
+    if isinstance(error, PrismTimeout | PrismBusy):
+        return Verdict(scope=PRISM, needs=3)
+    if isinstance(error, RepositoryUnusable):
+        return Verdict(scope=repository_scope(target), counts=False, first_hold_s=60, longest_hold_s=900)
+    if isinstance(error, TargetError):
+        return Verdict(scope=repository_scope(target), first_hold_s=60, longest_hold_s=900)
+    if isinstance(error, PrismStatusError) and 400 <= error.status < 500:
+        return Verdict(is_final=error.status not in _PASSES_STATUS)
+    return Verdict(is_final=isinstance(error, _FINAL))
+
+
+def repository_scope(target: str) -> str:
+    return f"repository {target}"
+
+
+def next_try(
+    verdict: Verdict,
+    retries: Retries,
+    *,
+    attempt: int,
+    earlier: Retry | None,
+    due: datetime | None,
+    now: datetime,
+    chance: float,
+) -> Retry | None:
+    """Return when a run that failed as its number `attempt` is tried again; None if not before it is due again.
+
+    `earlier` is what it was a retry of; `chance` in [0, 1) spreads the waits.
+    """
+    since = now if earlier is None or earlier.was_interrupted else earlier.since
+    if not verdict.counts:
+        return Retry(attempt, now, now, due)
+    wait = min(retries.first * 2 ** min(attempt - 1, 30), retries.longest) * (1 + 0.5 * chance)
+    if verdict.is_final or attempt >= retries.attempts or now + wait > since + retries.budget:
+        return None
+    return Retry(attempt + 1, now + wait, since, due)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Nothing of `scope` begins before `until` (monotonic seconds), and then one run at a time, because of `reason`."""
+
+    scope: str
+    reason: str
+    since: datetime
+    until: float
+    tries: int = 1
+
+
+class Holds:
+    """What is held, and what has failed so far without being held."""
+
+    def __init__(self) -> None:
+        self._holds: dict[str, Hold] = {}
+        self._in_a_row: dict[str, int] = {}
+
+    @property
+    def all(self) -> Mapping[str, Hold]:
+        return self._holds
+
+    def failed(self, verdict: Verdict, reason: str, *, now: datetime, monotonic: float) -> bool:
+        """Take note of an error; return whether something is held from now on that was not."""
+        scope = verdict.scope
+        if not scope:
+            return False
+        count = self._in_a_row[scope] = self._in_a_row.get(scope, 0) + 1
+        earlier = self._holds.get(scope)
+        if earlier is None and count < verdict.needs:
+            return False
+        # Runs that were on their way when it began tell the same once more: that is no new try.
+        tries = 1 if earlier is None else earlier.tries + (monotonic >= earlier.until)
+        wait_s = min(verdict.first_hold_s * 2.0 ** min(tries - 1, 30), verdict.longest_hold_s)
+        since = now if earlier is None else earlier.since
+        self._holds[scope] = Hold(scope, reason, since, monotonic + wait_s, tries)
+        return earlier is None
+
+    def passed(self, scope: str) -> Hold | None:
+        """Take note that it works; return what is not held any more."""
+        self._in_a_row.pop(scope, None)
+        return self._holds.pop(scope, None)
+
+    def clear(self) -> None:
+        """Hold nothing: what was wrong may have been put right."""
+        self._holds.clear()
+        self._in_a_row.clear()
