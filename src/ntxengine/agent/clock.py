@@ -27,3 +27,11 @@ class Clock:
     now: Callable[[], datetime] = _now
     monotonic: Callable[[], float] = _monotonic
     chance: Callable[[], float] = random.random
+
+    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait for an event, but no longer than this."""
+        try:
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        except TimeoutError:
+            return

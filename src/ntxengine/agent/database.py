@@ -34,6 +34,7 @@ STEPS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE standings (job TEXT NOT NULL, vm_id TEXT NOT NULL, document BLOB NOT NULL,"
         " PRIMARY KEY (job, vm_id)) WITHOUT ROWID",
         "CREATE TABLE paused (subject TEXT PRIMARY KEY, since INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE repositories (path TEXT PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID",
         "CREATE TABLE asked (job TEXT NOT NULL, vm_id TEXT NOT NULL, at INTEGER NOT NULL,"
         " PRIMARY KEY (job, vm_id)) WITHOUT ROWID",
     ),

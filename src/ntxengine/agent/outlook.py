@@ -96,7 +96,8 @@ class Outlooks:
         if (asked_at := self._state.asked.get(key)) is not None:
             return Due(asked_at, is_asked_for=True)
         if found.due is not None:
-            return Due(job.schedule.starts_at(found.due, place))
+            # Since the first that was missed: a later one that takes its place must not cost the VM its turn.
+            return Due(job.schedule.next_start(found.handled, place))
         retry = self._state.standing(key).retry
         if retry is not None:
             return Due(retry.due or retry.since, self._retry_obstacle(job, key, retry, now))

@@ -218,11 +218,7 @@ class Scheduler:
             wakes += [(next_at - now).total_seconds()] if next_at is not None else []
             wakes += [hold.until - monotonic for hold in self.holds.all.values() if hold.until > monotonic]
             wakes += [self._listing.due_in_s()]
-        try:
-            async with asyncio.timeout(max(SHORTEST_SLEEP_S, min(wakes))):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+        await self._clock.wait(self._wake, max(SHORTEST_SLEEP_S, min(wakes)))
 
     # ------------------------------------------------------------------------------------------------------ what is due
 

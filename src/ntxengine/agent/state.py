@@ -49,6 +49,7 @@ class State:
         self._standings: dict[Key, Standing] = {}
         self._paused: dict[str, datetime] = {}
         self._asked: dict[Key, datetime] = {}
+        self._repositories: dict[str, str] = {}
         try:
             self._load()
         except Damaged as exc:
@@ -187,6 +188,14 @@ class State:
         self._asked.pop(key, None)
         self._write(_not_asked(key))
 
+    def repository_id(self, path: str) -> str:
+        """Return the id of the repository that was at a path, "" if none was."""
+        return self._repositories.get(path, "")
+
+    def know_repository(self, path: str, repository_id: str) -> None:
+        self._repositories[path] = repository_id
+        self._write(_repository(path, repository_id))
+
     # ------------------------------------------------------------------------------------------------------ writing
 
     def _load(self) -> None:
@@ -197,6 +206,7 @@ class State:
         )
         for job, vm_id, at in self._database.read("SELECT job, vm_id, at FROM asked"):
             self._asked[job, vm_id] = _time(at)
+        self._repositories.update(dict(self._database.read("SELECT path, id FROM repositories")))
 
     def _write(self, *changes: tuple[tuple[str, ...], Statement]) -> None:
         """Write these changes, and those that could not be written before; of each thing the last one."""
@@ -236,6 +246,7 @@ class State:
             return
         known = [_run(run) for run in self._running.values()]
         known += [_standing(key, standing) for key, standing in self._standings.items()]
+        known += [_repository(path, repository_id) for path, repository_id in self._repositories.items()]
         self._unwritten = {**dict(known), **self._unwritten}
         for subject in self._paused:
             self.pause(subject)
@@ -252,6 +263,10 @@ def _run(run: Run) -> tuple[tuple[str, ...], Statement]:
 
 def _standing(key: Key, standing: Standing) -> tuple[tuple[str, ...], Statement]:
     return ("standing", *key), (_PUT_STANDING, (*key, msgspec.json.encode(standing)))
+
+
+def _repository(path: str, repository_id: str) -> tuple[tuple[str, ...], Statement]:
+    return ("repository", path), ("INSERT OR REPLACE INTO repositories VALUES (?, ?)", (path, repository_id))
 
 
 def _not_asked(key: Key) -> tuple[tuple[str, ...], Statement]:

@@ -1,0 +1,171 @@
+"""One run by the use cases: capture, then forget what no rule keeps, then give its space back.
+
+What goes wrong after the capture is told as a problem of the run: the point is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from ntxengine.agent.connection import Connection
+from ntxengine.agent.jobs import JobVm, Outcome
+from ntxengine.agent.records import Figures, Kept
+from ntxengine.agent.retries import RepositoryUnusable
+from ntxengine.api.cluster import find_vm
+from ntxengine.attach import Attachers, AttachOptions, choose_attacher
+from ntxengine.capture import CaptureOptions, capture
+from ntxengine.errors import NotFoundError, NtxError, OptionsError
+from ntxengine.events import OnEvent
+from ntxengine.prism import Cluster, Vm
+from ntxengine.prune import PruneOptions, prune
+from ntxengine.repository import Point, Repository
+from ntxengine.retention import Policy, forget_by_policy
+
+
+@dataclass(frozen=True)
+class CaptureJob:
+    """How the VMs of a job are captured.
+
+    `worker` names this machine as a VM, "" if it is none.  `policy` says what is to stay, None: everything; `pruning`,
+    how space is given back after forgetting, None: not at all.
+    """
+
+    repository: Path
+    options: CaptureOptions = field(default_factory=CaptureOptions)
+    attach: AttachOptions = field(default_factory=AttachOptions)
+    worker: str = ""
+    policy: Policy | None = None
+    pruning: PruneOptions | None = None
+
+
+class KnownRepositories(Protocol):
+    """Which repositories there were: they are not made a second time, as in an empty mount point."""
+
+    def repository_id(self, path: str) -> str:
+        """Return the id of the repository that was there, "" if there was none."""
+        ...
+
+    def know_repository(self, path: str, repository_id: str) -> None:
+        """Remember a repository."""
+        ...
+
+
+class CaptureRunner:
+    """Does runs of these jobs, by name, over one connection."""
+
+    def __init__(
+        self, connection: Connection, jobs: Mapping[str, CaptureJob], known: KnownRepositories, *, at_once: int = 1
+    ) -> None:
+        """`at_once` runs share one budget of buffers."""
+        self._connection = connection
+        self._jobs = jobs
+        self._known = known
+        self._at_once = at_once
+        self._attachers: dict[str, tuple[Cluster, Attachers]] = {}
+
+    async def run(self, job: str, vm: JobVm, on_event: OnEvent) -> Outcome:
+        """Do one run.  Errors: RepositoryUnusable; as prism.connect, choose_attacher and capture."""
+        work = self._jobs[job]
+        async with self._connection.use() as cluster:
+            attacher = await self._attacher(job, work, cluster)
+            # After Prism: a mistyped password leaves no empty repository.
+            repository = await self._open(work.repository)
+            point = await capture(
+                cluster.prism,
+                repository,
+                _vm(vm),
+                options=dataclasses.replace(work.options, captures_at_once=self._at_once),
+                attacher=attacher,
+                on_event=on_event,
+            )
+        kept, problems = await _keep(repository, work, vm.id, on_event)
+        return Outcome(point.id, figures_of(point), dict(point.report.stages_s), kept, problems)
+
+    async def _open(self, path: Path) -> Repository:
+        """Open the repository; make it, if there never was one."""
+        known = self._known.repository_id(str(path))
+        try:
+            repository = await Repository.open(path, create=not known)
+        except NotFoundError as exc:
+            raise RepositoryUnusable(
+                f"{path}: the repository {known} that was there is gone: is its file system mounted?  Nothing is"
+                f" written before it is back"
+            ) from exc
+        except OptionsError:
+            raise
+        except (NtxError, OSError) as exc:
+            raise RepositoryUnusable(str(exc)) from exc
+        if known and repository.id != known:
+            raise RepositoryUnusable(
+                f"{path}: holds repository {repository.id}, and {known} was there before: is the right file system"
+                f" mounted?  Where that is meant, give it another path"
+            )
+        if not known:
+            self._known.know_repository(str(path), repository.id)
+        return repository
+
+    async def _attacher(self, job: str, work: CaptureJob, cluster: Cluster) -> Attachers:
+        """Return the attacher of a job, found once for each connection."""
+        known = self._attachers.get(job)
+        if known is not None and known[0] is cluster:
+            return known[1]
+        worker_id = (await find_vm(cluster, work.worker)).id if work.worker else work.attach.worker_id
+        options = dataclasses.replace(work.attach, worker_id=worker_id)
+        attacher = await choose_attacher(cluster.prism, cluster.findings, options)
+        self._attachers[job] = cluster, attacher
+        return attacher
+
+
+def _vm(vm: JobVm) -> Vm:
+    """Return a VM as capture takes it, which reads all but id and name anew."""
+    return Vm(vm.id, vm.name, "unknown", "", None, ())
+
+
+async def _keep(
+    repository: Repository, work: CaptureJob, vm_id: str, on_event: OnEvent
+) -> tuple[Kept | None, tuple[str, ...]]:
+    """Forget and prune; return what that did, and what went wrong."""
+    if work.policy is None:
+        return None, ()
+    try:
+        decision = await forget_by_policy(repository, vm_id, work.policy)
+    except NtxError as error:
+        return None, (f"forgetting: {error}",)
+    forgotten = len(decision.forgotten)
+    if work.pruning is None:
+        return Kept(forgotten), ()
+    try:
+        report = await prune(repository, [vm_id], options=work.pruning, on_event=on_event)
+    except NtxError as error:
+        return Kept(forgotten), (f"pruning: {error}",)
+    removed = sum(len(each.removed) for each in report.vms)
+    problems = tuple(f"pruning: {problem}" for each in report.vms for problem in each.problems)
+    return Kept(forgotten, removed, max(0, report.bytes_freed)), problems
+
+
+def figures_of(point: Point) -> Figures:
+    """Return what the history keeps of a point's report."""
+    disks = list(point.report.disks.values())
+    size, sent = point.size, _sum(disk.bytes_sent for disk in disks)
+    slowest = max(disks, key=lambda disk: disk.seconds or 0.0, default=None)
+    return Figures(
+        kind=point.kind,
+        tracking=point.tracking,
+        consistency=point.consistency_obtained,
+        bytes_size=size,
+        bytes_changed=_sum(disk.bytes_changed for disk in disks),
+        bytes_read=_sum(disk.bytes_read for disk in disks),
+        bytes_sent=sent,
+        bytes_stored=_sum(disk.bytes_stored for disk in disks),
+        reduction_percent=round(max(0.0, 100.0 * (1 - sent / size)), 2) if size else 0.0,
+        bottleneck="" if slowest is None else slowest.bottleneck or "",
+        resumed=point.report.resumed or 0,
+    )
+
+
+def _sum(amounts: Iterable[int | None]) -> int:
+    return sum(each or 0 for each in amounts)
