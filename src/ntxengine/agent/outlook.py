@@ -43,6 +43,7 @@ class Outlooks:
         self._state = state
         self._clock = clock
         self._found: dict[Key, Outlook] = {}
+        self._since: dict[Key, datetime] = {}
         self._places: dict[str, tuple[tuple[str, ...], dict[str, Place]]] = {}
         self._wakes: dict[Key, datetime] = {}
 
@@ -66,9 +67,9 @@ class Outlooks:
                 continue
             wakes_at = self._wakes.get(key)
             found = self._found.get(key)
-            if found is None or wakes_at is None or found.due is not None or now >= wakes_at:
+            if found is None or wakes_at is None or now >= wakes_at or not _may_begin(job, found, now):
                 found = self._look(job, key, where[vm.id], now)
-            due = self._due(job, key, found, where[vm.id], now)
+            due = self._due(job, key, found, now)
             if due is not None:
                 yield vm, due
 
@@ -90,14 +91,16 @@ class Outlooks:
         self._state.set_standing(key, dataclasses.replace(standing, handled=found.handled, seen_at=seen_at))
         self._found[key] = found
         self._wakes[key] = found.wakes_at
+        if found.due is not None:
+            # Since the first that was missed: a later one that takes its place must not cost the VM its turn.
+            self._since[key] = job.schedule.next_start(found.handled, place)
         return found
 
-    def _due(self, job: Job, key: Key, found: Outlook, place: Place, now: datetime) -> Due | None:
+    def _due(self, job: Job, key: Key, found: Outlook, now: datetime) -> Due | None:
         if (asked_at := self._state.asked.get(key)) is not None:
             return Due(asked_at, is_asked_for=True)
         if found.due is not None:
-            # Since the first that was missed: a later one that takes its place must not cost the VM its turn.
-            return Due(job.schedule.next_start(found.handled, place))
+            return Due(self._since[key])
         retry = self._state.standing(key).retry
         if retry is not None:
             return Due(retry.due or retry.since, self._retry_obstacle(job, key, retry, now))
@@ -146,3 +149,8 @@ class Outlooks:
     def next_starts(self) -> dict[Key, datetime]:
         """Return when each begins next that is not due now."""
         return {key: found.wakes_at for key, found in self._found.items() if found.due is None}
+
+
+def _may_begin(job: Job, found: Outlook, now: datetime) -> bool:
+    """Return whether what is due may still begin: its window may have closed since."""
+    return found.due is None or is_open(job.schedule.windows, now, job.schedule.zone)

@@ -40,6 +40,7 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 """A clock that is set back by less is waited for: the due time that was handled does not come a second time."""
 
 _ANCHOR = datetime(2024, 1, 1)  # a Monday, at midnight of the schedule's own time zone
+_SECOND = timedelta(seconds=1)
 _LONGEST_FOLD = timedelta(hours=4)  # more than any clock was ever set back for the end of summer
 
 
@@ -61,8 +62,10 @@ class Schedule:
     missed: Missed = "once"
     spread: bool = True
     _is_fixed: bool = field(init=False, default=False, repr=False, compare=False)
+    _anchor: datetime = field(init=False, default=_ANCHOR, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_anchor", _utc(_ANCHOR.replace(tzinfo=self.zone)))
         if (self.every is None) == (not self.cron):
             raise OptionsError("a schedule is `every` or `cron`: give one of them")
         if self.missed not in MISSED_CHOICES:
@@ -109,23 +112,19 @@ class Schedule:
         earlier = CronSim(self.cron, since.astimezone(self.zone), reverse=True)
         return next(due for each in earlier if (due := _utc(each)) <= when)
 
-    @property
-    def _anchor(self) -> datetime:
-        return _utc(_ANCHOR.replace(tzinfo=self.zone))
-
     def starts_at(self, due: datetime, vm: Place) -> datetime:
         """Return when a VM begins what is due at `due`, windows aside."""
         late = timedelta(0)
         if self.jitter:
             late = min(self.jitter, self.due_after(due) - due) * _chance(f"{vm.key}\0{due.isoformat()}")
         if self.every is not None and self.spread:
-            late += (self.every - self.jitter) * vm.share
+            late = min(late + (self.every - self.jitter) * vm.share, self.every - _SECOND)
         return due + _whole_seconds(late)
 
     def last_start(self, now: datetime, vm: Place) -> datetime:
         """Return the newest due time whose start time is not after `now`."""
         due = self.due_until(now)
-        return due if self.starts_at(due, vm) <= now else self.due_until(due - timedelta(seconds=1))
+        return due if self.starts_at(due, vm) <= now else self.due_until(due - _SECOND)
 
     def next_start(self, handled: datetime, vm: Place) -> datetime:
         """Return the start time that follows on `handled`."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ from ntxengine.agent.clock import Clock
 from ntxengine.agent.jobs import Job, JobVm, Outcome, Runner, Setup
 from ntxengine.agent.listing import Listing
 from ntxengine.agent.outlook import Outlooks
-from ntxengine.agent.queue import Busy, Waiting, Wanted, decide
+from ntxengine.agent.queue import Busy, Needs, Waiting, Wanted, decide
 from ntxengine.agent.recorder import Recorder
 from ntxengine.agent.records import Key, Retry, Run, new_run_id
 from ntxengine.agent.retries import PRISM, Holds, RunTimeout, judge, next_try, repository_scope
@@ -231,7 +232,7 @@ class Scheduler:
                 scopes = (PRISM, repository_scope(job.target))
                 obstacle = self._paused(job.name, vm) or due.obstacle or self._held(scopes)
                 probes = tuple(scope for scope in scopes if scope in self.holds.all)
-                needs = dataclasses.replace(vm.needs, target=job.target)
+                needs = _into(vm.needs, job.target)
                 found.append(
                     Wanted(job.name, vm.id, vm.name, due.since, job.priority, needs, due.is_asked_for, obstacle, probes)
                 )
@@ -372,6 +373,11 @@ class Scheduler:
             _cancel(active)
         if tasks:
             await asyncio.wait(tasks)
+
+
+@functools.lru_cache(maxsize=4096)
+def _into(needs: Needs, target: str) -> Needs:
+    return dataclasses.replace(needs, target=target)
 
 
 def _cancel(active: _Active) -> None:
