@@ -7,4 +7,6 @@ jobs.py        what the scheduler is told                   scheduler.py the loo
 outlook.py     what is due, by VM                           listing.py   the VMs of the jobs
 retries.py     what an error leaves to do                   results.py   what the end of a run makes of its record
 recorder.py    what its events make of it                   clock.py     time, injected
+runner.py      one run, by the use cases                    connection.py  one connection for all of them
+inventory.py   which VMs the jobs have
 """
