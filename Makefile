@@ -88,7 +88,7 @@ soak: build-test
 fuzz: build-test
 	@$(PYTHON_OF_VENV) -m tests.fuzz.fuzzing $(FUZZ_SECONDS)
 	@NTX_FUZZ_EXAMPLES=$$((100 * $(FUZZ_SECONDS))) $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 -n 2 \
-	    tests/fuzz/test_python_parsers.py tests/repository/test_point_json.py
+	    tests/fuzz/test_python_parsers.py tests/fuzz/test_config.py tests/repository/test_point_json.py
 
 lint: build-test
 	@.venv/bin/ruff check src tests bench setup.py

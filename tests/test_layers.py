@@ -72,14 +72,19 @@ PYTHON_LAYERS = {
         "api", "capture", "compare", "copying", "verify", "restore", "retention", "prism", "repository", "images",
         "check", "prune", "sync", "dataplane", "tunnel", "errors", "events", "stats",
     },
+    # the file of configuration: what it means to use cases
+    "config": {
+        "api", "attach", "capture", "prism", "prune", "retention", "repository", "images", "dataplane", "tunnel",
+        "errors", "files", "ids", "units",
+    },
     # the top
     "__main__": {"cli"},
     "demo": {"errors", "units"},
     "bench": {"images", "dataplane", "tunnel", "concurrency", "errors", "units"},
     "cli": {
-        "api", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep", "sync", "probe",
-        "check", "prism", "attach", "repository", "sim", "demo", "bench", "images", "_core", "dataplane", "tunnel",
-        "stats", "concurrency", "errors", "events", "files", "ids", "machine", "units",
+        "api", "config", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep", "sync",
+        "probe", "check", "prism", "attach", "repository", "sim", "demo", "bench", "images", "_core", "dataplane",
+        "tunnel", "stats", "concurrency", "errors", "events", "files", "ids", "machine", "units",
     },
 }  # fmt: skip
 
@@ -137,6 +142,7 @@ FACADES = {
             "prune",
             "api",
             "agent",
+            "config",
             "__init__",
             "cli",
         ),
@@ -156,6 +162,7 @@ FACADES = {
         "repository": {"create", "header", "qemu_img", "qemu_nbd", "rebase", "served"},
         "copying": {"choice", "endpoints", "targets"},
         "api": {"choice", "endpoints"},
+        "config": {"choice"},
         "__init__": {"choice"},
         "cli": {"choice", "endpoints", "formats", "targets"},
     },
@@ -170,10 +177,11 @@ LIBRARY_HOMES = {
     "starlette": {"sim/"},
     "uvicorn": {"sim/"},
     "trustme": {"sim/"},
-    "yaml": {"sim/", "bench/suite.py"},
+    "yaml": {"sim/", "bench/suite.py", "config/"},
+    "pydantic": {"config/"},
     "matplotlib": {"bench/plot.py"},
     "sqlite3": {"agent/database.py", "agent/state.py", "repository/"},
-    "cronsim": {"agent/schedule.py"},
+    "cronsim": {"agent/schedule.py", "config/"},
 }
 
 CLOCK_READERS = {"clock.c"}

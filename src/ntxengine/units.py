@@ -29,6 +29,9 @@ _EXPIRY = re.compile(r"([0-9]{1,6})([hd])")
 
 LONGEST_SPAN = timedelta(days=36525)
 
+MAX_TIMEOUT_S = 86400
+"""Nobody waits longer for one answer."""
+
 
 def parse_size(text: str) -> int:
     """Return the bytes that `64KiB`, `1G`, `1.5M` or `4096` mean.

@@ -43,6 +43,7 @@ SAMPLES: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "ApiError": ((429, "RATE_LIMITED", MESSAGE), {"code": "DP-1", "headers": {"retry-after": "1"}}),
     "BuiltOnDamage": ((MESSAGE,), {"offsets": (0, 65536), "blocks": 2}),
     "ChecksumMismatch": ((MESSAGE,), {"offsets": (0, 65536), "blocks": 2}),
+    "ConfigError": ((MESSAGE,), {"problems": ("f.yaml:1: a: unknown key", "f.yaml:2: b: unknown key"), "found": ()}),
     "Interrupted": ((MESSAGE,), {"signal_number": 2}),
     "NoDriver": ((MESSAGE,), {"reason": "qemu has no nfs driver here"}),
     "OutputError": ((MESSAGE,), {"errno": 32}),

@@ -20,8 +20,6 @@ from ntxengine.dataplane.tier import Tier, tier_of
 from ntxengine.dataplane.timetable import Timetable, parse_timetable
 from ntxengine.errors import OptionsError
 
-MAX_TIMEOUT_S = 86400
-
 
 class Size(click.ParamType[int]):
     """Bytes, written as `64KiB`, `1G`, `4096`."""
@@ -69,8 +67,8 @@ class Seconds(click.ParamType[float]):
             seconds = float(value)
         except ValueError:
             self.fail(f"{value!r} is not a number of seconds", param, ctx)
-        if not 0 < seconds <= MAX_TIMEOUT_S:
-            self.fail(f"{value} is not more than 0 and at most {MAX_TIMEOUT_S} seconds", param, ctx)
+        if not 0 < seconds <= units.MAX_TIMEOUT_S:
+            self.fail(f"{value} is not more than 0 and at most {units.MAX_TIMEOUT_S} seconds", param, ctx)
         return seconds
 
 

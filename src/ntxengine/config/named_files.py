@@ -1,0 +1,50 @@
+"""The files that a configuration names, looked at before they are needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ntxengine.config.file import Config
+from ntxengine.config.part import Part
+from ntxengine.config.problems import KeyPath, Problem
+from ntxengine.config.reading import Loaded
+from ntxengine.errors import OptionsError
+from ntxengine.files.secret_file import read_secret_file
+
+_SECRETS = ("password_file", "api_key_file", "element_password_file", "token_file")
+_FILES = ("ca_file", "element_ca_file", "ssh_key_path", "known_hosts")
+
+
+def look_at_files(loaded: Loaded) -> list[Problem]:
+    """Return a warning for each file that is not there, cannot be read, or that others can read."""
+    return [
+        Problem(path, message, loaded.document.mark(path), is_warning=True)
+        for path, key, name in _named(loaded.config)
+        if (message := _complaint(key, name))
+    ]
+
+
+def _named(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
+    parts: list[tuple[KeyPath, Part]] = [
+        (("nutanix",), config.nutanix),
+        (("tunnel",), config.tunnel),
+        (("agent", "metrics"), config.agent.metrics),
+    ]
+    parts += [(("profiles", name, "nutanix"), profile.nutanix) for name, profile in config.profiles.items()]
+    for path, part in parts:
+        for key, value in part:
+            if key in (*_SECRETS, *_FILES) and isinstance(value, str):
+                yield (*path, key), key, value
+
+
+def _complaint(key: str, name: str) -> str:
+    path = Path(name)
+    try:
+        # Whoever checks a file may not be who runs the agent: a folder that only that one may enter is no mistake.
+        if not os.path.lexists(path):
+            return f"{name} is not on this machine"
+        return read_secret_file(path, "the file").warning if key in _SECRETS else ""
+    except OptionsError as exc:
+        return str(exc)
