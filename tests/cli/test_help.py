@@ -7,6 +7,7 @@ import sys
 import click
 import pytest
 
+from ntxengine.cli import main
 from ntxengine.cli.main import COMMANDS
 from tests.cli.ntx import all_commands, environment, ntx
 
@@ -120,6 +121,7 @@ def test_completion_completes_commands_and_options() -> None:
         "copy",
         "checksum",
         "completion",
+        "config",
     }
     assert options.out == "plain,--target-is-zero\n"
 
@@ -136,7 +138,7 @@ def test_bash_takes_the_completion_script() -> None:
 def test_help_names_every_variable() -> None:
     overview = ntx("--help").out
     known = {"NTX_PASSWORD", "NTX_ELEMENT_PASSWORD", "NTX_API_KEY"}  # secrets have no option
-    for name, command in all_commands().items():
+    for name, command in {"": main.ntx, **all_commands()}.items():
         variables = {parameter.envvar for parameter in command.params if isinstance(parameter.envvar, str)}
         help_text = command.get_help(click.Context(command))
 

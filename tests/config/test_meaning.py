@@ -107,7 +107,7 @@ def test_bandwidth_is_in_bits_or_in_bytes(text: str, rate: int) -> None:
 def test_cpu_and_memory_are_a_share_and_bytes() -> None:
     performance = read("performance: {cpu_limit: 5%, memory_limit: 512M}").config.performance
 
-    assert meaning.cpu_share(performance) == 0.05
+    assert meaning.cpu_share(performance) == meaning.bandwidth(performance).cpu_limit == 0.05
     assert meaning.memory_bytes(performance) == 512 * MIB
     assert meaning.cpu_share(Config().performance) is None
 

@@ -83,7 +83,7 @@ def test_the_error_says_the_first_and_how_many_more() -> None:
         ("backup: {repository: 'nbd://x'}", "only a path can be given here"),
         ("performance: {bandwidth: '25:00,5M 26:00,off'}", "not a time of the day"),
         ("performance: {bandwidth_limit_mbps: -1}", "'-1' is less than 0"),
-        ("performance: {cpu_limit: 5}", "'5' is not a share"),
+        ("performance: {cpu_limit: 5}", "CPU limit '5': write a part"),
         ("performance: {limits: {per_vm: 1}}", "performance.limits.per_vm: unknown key"),
         ("tunnel: {control_plane_host: '-oProxy'}", "is not the name or the address of a host"),
         ("agent: {socket_mode: '9'}", "three octal digits"),

@@ -38,6 +38,7 @@ from ntxengine.cli.options import (
     Function,
     TransferOptions,
     category_option,
+    cluster_option,
     common_options,
     dry_run_option,
     image_options,
@@ -136,6 +137,7 @@ def quiescing_options(function: Function) -> Function:
 @click.command("capture")
 @click.argument("vms", nargs=-1, metavar="[VM]...", shell_complete=complete.vms)
 @click.option("--all", "every", is_flag=True, help="Every VM that has a disk, but the worker VM.")
+@cluster_option
 @category_option
 @click.option(
     "--vms", "at_once", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="VMs at a time."
@@ -178,6 +180,7 @@ def quiescing_options(function: Function) -> Function:
 def capture_command(
     vms: tuple[str, ...],
     every: bool,
+    cluster: str | None,
     categories: tuple[str, ...],
     at_once: int,
     together: bool,
@@ -243,7 +246,7 @@ def capture_command(
         )
     _check_choice(vms, every=every, categories=categories, together=together)
     prism_login = login(prism, screen)
-    request = Request(vms, repository, options, attach, at_once, together, VmFilter(categories=categories))
+    request = Request(vms, repository, options, attach, at_once, together, VmFilter(cluster or "", categories))
     if len(vms) == 1:
         (_plan_one if dry_run else _capture_one)(request, prism_login, screen)
     else:

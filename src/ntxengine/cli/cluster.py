@@ -9,9 +9,8 @@ from typing import Any
 import click
 
 from ntxengine.api.inventory import VmDetails, VmFilter, details_of, search_vms
-from ntxengine.cli import complete
 from ntxengine.cli.figures import UNKNOWN
-from ntxengine.cli.options import Function, category_option, common_options, table_option
+from ntxengine.cli.options import Function, category_option, cluster_option, common_options, table_option
 from ntxengine.cli.output import Screen
 from ntxengine.cli.plan import storage_fields
 from ntxengine.cli.prism_options import PrismOptions, prism_options
@@ -19,7 +18,6 @@ from ntxengine.cli.run import run
 from ntxengine.cli.session import Login, connected, login
 from ntxengine.cli.streams import taken
 from ntxengine.cli.table import Column
-from ntxengine.cli.values import Given
 from ntxengine.errors import NtxError
 from ntxengine.prism import Prism
 from ntxengine.prism.guest import Obstacle
@@ -47,13 +45,7 @@ ROWS_AT_ONCE = 100
 def filter_options(function: Function) -> Function:
     """Add --cluster, --category, --powered-on and --guest-tools; pass `wanted`."""
 
-    @click.option(
-        "--cluster",
-        type=Given(),
-        metavar="NAME|UUID",
-        shell_complete=complete.clusters,
-        help="Only VMs on this cluster: behind one Prism Central there may be several.",
-    )
+    @cluster_option
     @category_option
     @click.option("--powered-on", is_flag=True, help="Only VMs that are on.")
     @click.option("--guest-tools", is_flag=True, help="Only VMs with Guest Tools that are enabled.")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from ntxengine import __version__
@@ -61,10 +62,15 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "sim": Entry("sim", "Serve a simulated cluster on real disk files."),
         "demo": Entry("demo", "Run the whole workflow against the simulator."),
         "bench": Entry("bench", "Measure copying on this machine, beside nbdcopy and qemu-img."),
+        "config": Entry("config", "Check, show and begin the file of configuration."),
         "completion": Entry("completion", "Print the completion script of a shell."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+
+TAKE_NO_DEFAULTS = frozenset({None, "config", "completion", "demo", "sim"})
+"""Commands that need no file of configuration: a bad one is nothing to them."""
 
 
 class LazyGroup(click.Group):
@@ -101,7 +107,20 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ntx", message="%(prog)s %(version)s")
-def ntx() -> None:
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False),
+    envvar="NTX_CONFIG",
+    show_envvar=True,
+    metavar="FILE",
+    help="File of configuration: what it says are the defaults of options (ntx config).",
+)
+@click.option(
+    "--profile", envvar="NTX_PROFILE", show_envvar=True, metavar="NAME", help="Which of its profiles is to hold."
+)
+@click.pass_context
+def ntx(ctx: click.Context, config_file: str | None, profile: str | None) -> None:
     """Capture VMs that run on Nutanix AHV: verified full and incremental copies of their disks, as plain QCOW2.
 
     Results go to stdout, progress and logs to stderr; --json prints one object instead of a table.  Sizes are written
@@ -113,19 +132,26 @@ def ntx() -> None:
       ntx capture db01 --to /backups             capture the VM db01
       ntx copy disk.raw nbd://server/export      copy a disk, and nothing else
 
-    Environment: an NTX_* variable sets the option that it is named after; an option wins.  NTX_API, NTX_API_KEY (has
-    no option), NTX_API_KEY_FILE, NTX_AUTH, NTX_BANDWIDTH, NTX_CA_FILE, NTX_CPU_LIMIT, NTX_CONTAINERS,
-    NTX_DATA_SERVICES, NTX_DEBUG, NTX_DEVICE_DIR, NTX_ELEMENT, NTX_ELEMENT_CA_FILE, NTX_ELEMENT_FINGERPRINT,
-    NTX_ELEMENT_INSECURE, NTX_ELEMENT_NAME, NTX_ELEMENT_PASSWORD (has no option), NTX_ELEMENT_PASSWORD_FILE,
-    NTX_ELEMENT_USERNAME, NTX_FINGERPRINT, NTX_INSECURE, NTX_NFS_SERVER, NTX_PASSWORD (has no option),
-    NTX_PASSWORD_FILE, NTX_PRISM, NTX_PRISM_TIMEOUT, NTX_PROGRESS, NTX_PROJECT, NTX_REPOSITORY, NTX_SIM_PORT,
-    NTX_SOURCE, NTX_SSH_JUMP, NTX_SSH_KEY, NTX_SSH_KNOWN_HOSTS, NTX_TIER, NTX_TIME_ZONE, NTX_TLS_CA, NTX_TLS_CERT,
-    NTX_TLS_HOSTNAME, NTX_TLS_KEY, NTX_TLS_PSK, NTX_TRUST_FILE, NTX_TRUST_ON_FIRST_USE, NTX_TUNNEL, NTX_USERNAME,
-    NTX_WORKER.
+    Environment: an NTX_* variable sets the option that it is named after; an option wins over it, and it over
+    --config.  NTX_API, NTX_API_KEY (has no option), NTX_API_KEY_FILE, NTX_AUTH, NTX_BANDWIDTH, NTX_CA_FILE,
+    NTX_CONFIG, NTX_CONTAINERS, NTX_CPU_LIMIT, NTX_DATA_SERVICES, NTX_DEBUG, NTX_DEVICE_DIR, NTX_ELEMENT,
+    NTX_ELEMENT_CA_FILE, NTX_ELEMENT_FINGERPRINT, NTX_ELEMENT_INSECURE, NTX_ELEMENT_NAME,
+    NTX_ELEMENT_PASSWORD (has no option), NTX_ELEMENT_PASSWORD_FILE, NTX_ELEMENT_USERNAME, NTX_FINGERPRINT, NTX_INSECURE, NTX_NFS_SERVER,
+    NTX_PASSWORD (has no option), NTX_PASSWORD_FILE, NTX_PRISM, NTX_PRISM_TIMEOUT, NTX_PROFILE, NTX_PROGRESS,
+    NTX_PROJECT, NTX_REPOSITORY, NTX_SIM_PORT, NTX_SOURCE, NTX_SSH_JUMP, NTX_SSH_KEY, NTX_SSH_KNOWN_HOSTS,
+    NTX_TIER, NTX_TIME_ZONE, NTX_TLS_CA, NTX_TLS_CERT, NTX_TLS_HOSTNAME, NTX_TLS_KEY, NTX_TLS_PSK,
+    NTX_TRUST_FILE, NTX_TRUST_ON_FIRST_USE, NTX_TUNNEL, NTX_USERNAME, NTX_WORKER.
 
     Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 some items failed, 10 not found, 11 locked, 12 credentials
     refused, 75 try again later, 129 hung up, 130 interrupted, 143 terminated.
     """
+    if config_file is not None:
+        if ctx.invoked_subcommand not in TAKE_NO_DEFAULTS:
+            from ntxengine.cli.defaults import use
+
+            use(ctx, config_file, profile)
+    elif ctx.get_parameter_source("profile") is ParameterSource.COMMANDLINE and ctx.invoked_subcommand != "config":
+        raise click.UsageError("--profile is one of a configuration: give --config FILE, too")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

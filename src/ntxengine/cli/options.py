@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ntxengine.cli import complete
 from ntxengine.cli.paths import FOLDER
-from ntxengine.cli.values import BANDWIDTH, COMPRESSION, CPU_LIMIT, SECONDS, SIZE, TIER
+from ntxengine.cli.values import BANDWIDTH, COMPRESSION, CPU_LIMIT, SECONDS, SIZE, TIER, Given
 from ntxengine.cli.variables import name_in
 from ntxengine.dataplane.retry import MAX_PATIENCE_S, Patience
 from ntxengine.dataplane.tier import Tier
@@ -147,6 +148,16 @@ category_option = click.option(
     help="Only VMs of this category; may be repeated: any of several values of a key, each of several keys.",
 )
 """Adds --category; passes `categories`."""
+
+
+cluster_option = click.option(
+    "--cluster",
+    type=Given(),
+    metavar="NAME|UUID",
+    shell_complete=complete.clusters,
+    help="Only VMs on this cluster: behind one Prism Central there may be several.",
+)
+"""Adds --cluster; passes `cluster`, None without it."""
 
 
 flush_timeout_option = click.option(

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from ntxengine.cli.defaults import of_file
 from ntxengine.cli.paths import LocalPath
 from ntxengine.cli.values import FINGERPRINT, SECONDS, PrismUrl, Username
 from ntxengine.files.secret_file import read_secret_file
@@ -45,14 +47,21 @@ class PrismOptions(Reach):
             screen.warning(warning)
 
     def read_secret(self, name: SecretName, screen: Screen) -> str:
-        """Return a secret: of the environment, of its file, or asked for on a terminal.  Errors: click.UsageError."""
+        """Return a secret, from wherever it is; asked for on a terminal at last.  Errors: click.UsageError."""
         if name == "api_key":
-            return SecretOption("API key", "NTX_API_KEY", "--api-key-file", self.api_key_file).read("API key", screen)
-        if name == "password":
+            option = SecretOption("API key", "NTX_API_KEY", "--api-key-file", self.api_key_file)
+            prompt = "API key"
+        elif name == "password":
             option = SecretOption("password", "NTX_PASSWORD", "--password-file", self.password_file)
-            return option.read(f"Password of {self.username}", screen)
-        option = SecretOption("password", "NTX_ELEMENT_PASSWORD", "--element-password-file", self.element_password_file)
-        return option.read(f"Password of {self.element_username} at the Prism Element", screen)
+            prompt = f"Password of {self.username}"
+        else:
+            file = self.element_password_file
+            option = SecretOption("password", "NTX_ELEMENT_PASSWORD", "--element-password-file", file)
+            prompt = f"Password of {self.element_username} at the Prism Element"
+        configuration = of_file()
+        return option.read(
+            prompt, screen, lambda: None if configuration is None else configuration.secret(name, self.url, screen)
+        )
 
 
 @dataclass(frozen=True)
@@ -64,19 +73,33 @@ class SecretOption:
     option: str
     file: Path | None
 
-    def read(self, prompt: str, screen: Screen) -> str:
-        """Return the secret: of the environment, of its file, or asked for on a terminal."""
+    def read(self, prompt: str, screen: Screen, of_configuration: Callable[[], str | None]) -> str:
+        """Return the secret: of the environment, of its file, of the configuration, or asked for on a terminal."""
         if secret := os.environ.get(self.variable):
             return secret
         if self.file is not None:
-            found = read_secret_file(self.file, f"{self.what} file")
-            if found.warning:
-                screen.warning(found.warning)
-            return found.text
+            line = read_secret_file(self.file, f"{self.what} file")
+            if line.warning:
+                screen.warning(line.warning)
+            return line.text
+        if found := of_configuration():
+            return found
         if sys.stdin.isatty() and sys.stderr.isatty():
             answer: str = click.prompt(prompt, hide_input=True, err=True)
             return answer
         raise click.UsageError(f"no {self.what}: set {self.variable}, or give {self.option} FILE")
+
+
+_WITHOUT: dict[str, Any] = {
+    "auth": "local",
+    "insecure": False,
+    "trust_on_first_use": False,
+    "element_fingerprint": (),
+    "element_insecure": False,
+    "api": "auto",
+    "prism_timeout": 60.0,
+}
+"""What an option is that nobody gave; the others are None."""
 
 
 def _option(name: str, variable: str, text: str, *, field: str | None = None, **more: Any) -> Callable[..., Any]:
@@ -89,7 +112,12 @@ _FILE = LocalPath(exists=True, dir_okay=False, readable=True)
 _OPTIONS = (
     _option("--username", "NTX_USERNAME", "User of that Prism; user@domain with --auth ad.", type=Username()),
     _option(
-        "--auth", "NTX_AUTH", "Kind of account.", type=click.Choice(AUTH_KINDS), default="local", show_default=True
+        "--auth",
+        "NTX_AUTH",
+        "Kind of account.",
+        type=click.Choice(AUTH_KINDS),
+        default=_WITHOUT["auth"],
+        show_default=True,
     ),
     _option(
         "--password-file",
@@ -160,7 +188,7 @@ _OPTIONS = (
         "NTX_API",
         "Prism API family; auto asks the server.",
         type=click.Choice(["auto", "v3", "v4"]),
-        default="auto",
+        default=_WITHOUT["api"],
         show_default=True,
     ),
     _option(
@@ -168,7 +196,7 @@ _OPTIONS = (
         "NTX_PRISM_TIMEOUT",
         "Longest wait for one answer of Prism.",
         type=SECONDS,
-        default=60.0,
+        default=_WITHOUT["prism_timeout"],
         show_default=True,
         metavar="SECONDS",
     ),
@@ -191,7 +219,7 @@ def _prism_options(*, required: bool) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def with_prism(*args: Any, **kwargs: Any) -> Any:
-            given = {name: kwargs.pop(name) for name in names}
+            given = _of_one_cluster({name: kwargs.pop(name) for name in names})
             prism = None
             if given["url"] is not None:
                 if given["username"] is None and given["auth"] in ("local", "ad"):
@@ -208,6 +236,16 @@ def _prism_options(*, required: bool) -> Callable[[Function], Function]:
         return with_prism
 
     return decorate
+
+
+def _of_one_cluster(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given; without what the configuration says of another Prism than the one that was named."""
+    ctx = click.get_current_context()
+    file = of_file(ctx)
+    if file is None or given["url"] is None or file.names(given["url"]):
+        return given
+    is_of_file = {name: ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP for name in given}
+    return {name: _WITHOUT.get(name) if is_of_file[name] else value for name, value in given.items()}
 
 
 def prism_options(function: Function) -> Function:

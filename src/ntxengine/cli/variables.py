@@ -1,4 +1,4 @@
-"""NTX_* variables in messages: whoever typed no option must be told which variable holds the wrong value."""
+"""NTX_* variables and keys of the configuration in messages: whoever typed no option is told where the value is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 
 import click
 from click.core import ParameterSource
+
+from ntxengine.cli.defaults import place_in_file, value_in_file
 
 _TELLING = (click.Path, click.types.StringParamType)
 """Types of values that are names: one that is in a message is what that is about."""
@@ -18,12 +20,17 @@ def hint(error: click.BadParameter) -> str | None:
         return None
     if error.ctx.get_parameter_source(error.param.name) is ParameterSource.ENVIRONMENT:
         return _variable(error.param)
+    if place := place_in_file(error.ctx, error.param):
+        return place
     return None if error.param.param_type_name == "argument" else " / ".join(f"'{name}'" for name in error.param.opts)
 
 
 def name_in(error: Exception, ctx: click.Context) -> None:
-    """Add to an error, as a note, each variable whose value it is about."""
+    """Add to an error, as a note, each variable whose value it is about, or where in the configuration that is."""
     for parameter in ctx.command.params:
+        place, of_file = place_in_file(ctx, parameter), value_in_file(ctx, parameter)
+        if place and isinstance(of_file, str) and of_file and _is_about(str(error), parameter, of_file):
+            error.add_note(place)
         name = _variable(parameter)
         if parameter.name is None or name is None:
             continue

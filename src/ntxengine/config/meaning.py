@@ -15,6 +15,7 @@ from ntxengine.config.sections import Backup, Nutanix, Performance, Tunnel
 from ntxengine.config.values import prism_url
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.dataplane.cpu import parse_cpu_limit
 from ntxengine.dataplane.tier import tier_of
 from ntxengine.errors import OptionsError
 from ntxengine.images.choice import ImageOptions, zstd_level_of
@@ -102,8 +103,11 @@ def rate_text(performance: Performance) -> str:
 
 
 def bandwidth(performance: Performance) -> Bandwidth:
-    """Return the limit on what all copies of this process read together: made once, and given to each."""
-    return Bandwidth(rate_text(performance))
+    """Return the limit on what all copies of this process read, and take of processors, together.
+
+    Made once, and given to each.
+    """
+    return Bandwidth(rate_text(performance), cpu_limit=cpu_share(performance) or 0.0)
 
 
 def copy_options(backup: Backup, limit: Bandwidth) -> CopyOptions:
@@ -161,7 +165,7 @@ def snapshot_timeout_s(performance: Performance) -> float:
 
 def cpu_share(performance: Performance) -> float | None:
     """Return which part of this machine's processors may be taken; None: no limit."""
-    return None if performance.cpu_limit is None else parse_share(performance.cpu_limit)
+    return None if performance.cpu_limit is None else parse_cpu_limit(performance.cpu_limit)
 
 
 def memory_bytes(performance: Performance) -> int | None:

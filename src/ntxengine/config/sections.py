@@ -11,6 +11,7 @@ from ntxengine.config.part import Groups, Part
 from ntxengine.config.values import (
     AuditAmount,
     Compression,
+    CpuLimit,
     Expiry,
     Fingerprint,
     LocalPath,
@@ -18,7 +19,6 @@ from ntxengine.config.values import (
     Rate,
     Seconds,
     SecretText,
-    Share,
     Size,
     Source,
     SshHost,
@@ -191,7 +191,7 @@ class Performance(Part):
     """Limit on what this process reads in a second, of all disks: in 10^6 bits; 0: none."""
     bandwidth: Rate | None = None
     """The same, as 500M (bytes), off, or by the hour: "08:00,50M 19:00,off"."""
-    cpu_limit: Share | None = None
+    cpu_limit: CpuLimit | None = None
     """Share of the processors of this machine that all of it may take: 5%."""
     memory_limit: Size | None = None
     """Bytes that buffers and tables may take together: 512M."""

@@ -17,6 +17,7 @@ from ntxengine.api.inventory import VmFilter
 from ntxengine.attach import source_names
 from ntxengine.capture import parse_audit
 from ntxengine.config.problems import nearest
+from ntxengine.dataplane.cpu import parse_cpu_limit
 from ntxengine.dataplane.location import check_path
 from ntxengine.dataplane.tier import Tier, tier_of
 from ntxengine.dataplane.timetable import parse_timetable
@@ -178,6 +179,7 @@ Expiry = Annotated[str, _checked(parse_expiry)]
 Rate = Annotated[str, _checked(parse_timetable), number_or_text("bytes per second, or a timetable")]
 Size = Annotated[str, _checked(_size), number_or_text("bytes, or such as 512M")]
 Share = Annotated[str, _checked(_some_share)]
+CpuLimit = Annotated[str, _checked(parse_cpu_limit)]
 Waste = Annotated[str, _checked(parse_share)]
 AuditAmount = Annotated[str, _checked(parse_audit)]
 Compression = Annotated[str, _checked(zstd_level_of)]
