@@ -11,7 +11,6 @@ import pytest
 from ntxengine.capture import Audit, CaptureOptions
 from ntxengine.config import meaning, secrets
 from ntxengine.config.file import Config
-from ntxengine.config.jobs import Job
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.dataplane.tier import Tier
 from ntxengine.errors import OptionsError
@@ -25,12 +24,6 @@ UNLIMITED = Bandwidth(0)
 
 def backup_of(text: str) -> CaptureOptions:
     return meaning.capture_options(read(f"backup: {text}").config.backup, UNLIMITED)
-
-
-def job_of(text: str) -> Job:
-    """Return the job that `vms=a b;clusters=c` describes."""
-    lists = {key: values.split() for key, _, values in (each.partition("=") for each in text.split(";"))}
-    return Job.model_validate({"name": "a", **lists})
 
 
 def test_nothing_said_of_captures_is_what_captures_do_by_themselves() -> None:
@@ -132,29 +125,6 @@ def test_retention_is_the_policy_of_forget_and_the_options_of_prune() -> None:
     assert pruning is not None
     assert pruning.max_waste == 0.05
     assert meaning.prune_options(retention.model_copy(update={"prune": False}), UNLIMITED) is None
-
-
-@pytest.mark.parametrize(
-    ("job", "chosen"),
-    [
-        ("vms=db01", True),
-        ("vms=db*", True),
-        ("vms=00000000-0000-0000-0000-00000000000A", True),
-        ("vms=DB01", False),
-        ("vms=web*", False),
-        ("vms=*;exclude=db0?", False),
-        ("categories=Env=Prod Env=Test", True),
-        ("categories=Env=Prod Tier=1", False),
-        ("categories=Env=Test;vms=db01", True),
-        ("clusters=paris", True),
-        ("clusters=rome", False),
-        ("clusters=rome;vms=db01", False),
-    ],
-)
-def test_a_job_chooses_vms_by_name_category_and_cluster(job: str, chosen: bool) -> None:
-    vm_id = "00000000-0000-0000-0000-00000000000a"
-
-    assert meaning.chooses(job_of(job), vm_id, "db01", {"Env=Prod"}, ["paris", "c-1"]) is chosen
 
 
 def test_one_prism_alone_is_asked_as_whatever_it_is() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ntxengine.attach import DEVICE_DIR, AttachOptions
@@ -201,32 +199,6 @@ def prune_options(retention: Retention, limit: Bandwidth) -> PruneOptions | None
 def repository_of(config: Config, job: Job) -> Path | None:
     """Return where the points of a job go; None if nothing says."""
     return _path(config.backup_of(job).repository)
-
-
-def chooses(job: Job, vm_id: str, vm_name: str, categories: Collection[str], cluster: Iterable[str]) -> bool:
-    """Say whether a job is for a VM.  `cluster` is the name and the UUID of its cluster, `categories` are KEY=VALUE.
-
-    A VM that `vms` names, or that has the `categories`; all, if neither is given; of them those on `clusters`, and
-    not what `exclude` names.
-    """
-    if job.clusters and not set(job.clusters) & set(cluster):
-        return False
-    if is_named(job.exclude, vm_id, vm_name):
-        return False
-    if not job.vms and not job.categories:
-        return True
-    return is_named(job.vms, vm_id, vm_name) or (bool(job.categories) and _has(job.categories, categories))
-
-
-def is_named(patterns: Sequence[str], vm_id: str, vm_name: str) -> bool:
-    """Say whether one of `patterns` is the name of a VM, its UUID, or with * and ? fits its name."""
-    return any(each == vm_name or each.lower() == vm_id.lower() or fnmatchcase(vm_name, each) for each in patterns)
-
-
-def _has(wanted: Sequence[str], categories: Collection[str]) -> bool:
-    """Any of several values of a key, each of several keys."""
-    keys = {each.partition("=")[0] for each in wanted}
-    return all(any(each in categories for each in wanted if each.partition("=")[0] == key) for key in keys)
 
 
 def seconds_of_span(text: str | None) -> float | None:
