@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from ntxengine.repository import retention_file
 from ntxengine.repository.catalog import BUSY_TIMEOUT_S
 from ntxengine.repository.store import PointStore
 from ntxengine.sim import Simulator
 from tests.cli.ntx import COMMAND, Ran, assert_refused, environment, ntx
+from tests.cli.test_forget import make_point
+from tests.repository.builders import VM, Clock
 from tests.support.filesystem import lacking
 
 MIB = 1024**2
@@ -135,6 +138,59 @@ def test_what_was_captured_elsewhere_can_be_read_without_locks(cluster: Simulato
     without_s = seconds(Hand(cluster, folder, NO_LOCKS), folder / "without-locks")
 
     assert without_s - usual_s < BUSY_TIMEOUT_S  # nobody waits for a lock that nobody has
+
+
+@pytest.fixture
+def points(folder: Path) -> list[str]:
+    """The ids of three points, of which the first is forgotten, in `folder`/repository."""
+    store, clock = PointStore.create(folder / "repository"), Clock()
+    made = []
+    for number in range(3):
+        made.append(make_point(store, clock, number).id)
+        clock.advance(3600)
+    retention_file.change(store.path / VM, lambda said: said.forget(made[:1], clock.now))
+    return made
+
+
+def kept_with(folder: Path, lacks: dict[str, int], *arguments: str | Path) -> Ran:
+    return ntx(*arguments, env={"NTX_REPOSITORY": str(folder / "repository"), **lacking(folder, lacks)})
+
+
+def test_without_any_locks_nothing_is_forgotten_or_removed_and_all_can_be_looked_at(
+    folder: Path, points: list[str]
+) -> None:
+    before = sorted(folder.rglob("*/disk-*"))
+    changing: list[tuple[str | Path, ...]] = [
+        ("forget", points[1]),
+        ("forget", "--all", "--keep-last", "1", "--prune"),
+        ("tag", points[1], "x"),
+        ("hold", points[1]),
+        ("prune", "--all", "--max-waste", "0%"),
+        ("sync", folder / "other"),
+    ]
+    looking = [("check", "--read-data", "all"), ("repair", "-n"), ("stats",), ("diff", points[1], points[2])]
+
+    for command in changing:
+        assert_refused(kept_with(folder, NO_LOCKS, *command), 1, "locking failed", "this file system has no locks")
+    for command in looking:
+        assert kept_with(folder, NO_LOCKS, *command).code == 0
+
+    assert sorted(folder.rglob("*/disk-*")) == before
+
+
+@pytest.mark.parametrize("lacks", ["flock", "lock"])
+def test_locks_of_one_kind_are_enough_to_keep_a_repository(folder: Path, points: list[str], lacks: str) -> None:
+    def good(*arguments: str | Path) -> None:
+        ran = kept_with(folder, {lacks: errno.ENOLCK}, *arguments)
+        assert ran.code == 0, ran.err
+
+    good("tag", points[2], "x")
+    good("forget", points[1], "--prune", "--max-waste", "0%")
+    good("sync", folder / "other")
+    good("verify", "--all")
+
+    assert [point.id for point in PointStore.open(folder / "repository").points(VM, with_forgotten=True)] == points[2:]
+    assert [point.id for point in PointStore.open(folder / "other").points(VM)] == points[2:]
 
 
 @pytest.mark.parametrize("is_new", [True, False])
