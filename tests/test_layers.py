@@ -58,8 +58,8 @@ PYTHON_LAYERS = {
     "copying": {"images", "_core", "dataplane", "concurrency", "errors", "files", "units"},
     # the service, which composes use cases
     "agent": {
-        "api", "capture", "prune", "retention", "prism", "attach", "repository", "dataplane", "concurrency", "errors",
-        "events", "files", "units",
+        "api", "capture", "prune", "retention", "sweep", "prism", "attach", "repository", "dataplane", "concurrency",
+        "errors", "events", "files", "units",
     },
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"concurrency", "errors", "units", "ids"},

@@ -8,5 +8,6 @@ outlook.py     what is due, by VM                           listing.py   the VMs
 retries.py     what an error leaves to do                   results.py   what the end of a run makes of its record
 recorder.py    what its events make of it                   clock.py     time, injected
 runner.py      one run, by the use cases                    connection.py  one connection for all of them
-inventory.py   which VMs the jobs have
+inventory.py   which VMs the jobs have                     sweeping.py  what a killed agent left
+service.py     the process                                 notify.py    what systemd is told
 """

@@ -21,6 +21,7 @@ class Connection:
         self._opening: asyncio.Task[Cluster] | None = None
         self._current: Cluster | None = None
         self._users: dict[int, int] = {}
+        self._is_closed = False
 
     @asynccontextmanager
     async def use(self) -> AsyncIterator[Cluster]:
@@ -45,8 +46,10 @@ class Connection:
 
     async def _open(self) -> Cluster:
         try:
-            self._current = await self._connect()
-            return self._current
+            cluster = await self._connect()
+            if not self._is_closed:  # else whoever asked for it closes it when he leaves
+                self._current = cluster
+            return cluster
         finally:
             self._opening = None
 
@@ -60,7 +63,8 @@ class Connection:
             await _close(cluster)
 
     async def aclose(self) -> None:
-        """Close it; what still uses it closes it at its end."""
+        """Close it, for good; what still uses it closes it at its end.  Whoever uses it later has one of his own."""
+        self._is_closed = True
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait([self._opening])

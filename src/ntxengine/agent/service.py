@@ -1,0 +1,166 @@
+"""The process: its state folder, its signals, what systemd is told; around the scheduler.
+
+| Signal          | What it does                                                                        |
+|-----------------|-------------------------------------------------------------------------------------|
+| SIGTERM, SIGINT | drain: begin nothing more, wait, cancel what is not done in time, end                |
+| a second one    | cancel at once what still runs, and end; what was copied is gone on with             |
+| SIGHUP          | read the configuration anew; where that fails, say so, and go on with the old one    |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ntxengine.agent.clock import Clock
+from ntxengine.agent.connection import Connection
+from ntxengine.agent.jobs import Setup
+from ntxengine.agent.notify import Notifier
+from ntxengine.agent.records import Run
+from ntxengine.agent.runner import CaptureJob
+from ntxengine.agent.scheduler import Scheduler
+from ntxengine.agent.state import State
+from ntxengine.agent.sweeping import sweep_after_start
+from ntxengine.errors import LockedError, NtxError
+from ntxengine.files.durable import make_folder
+from ntxengine.files.lock_file import LockFile
+
+log = logging.getLogger(__name__)
+
+LOCK = "agent.lock"
+DRAIN_S = 120.0
+STATUS_INTERVAL_S = 30.0
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a configuration means: the setup, the connection that it uses, and its captures by job."""
+
+    setup: Setup
+    connection: Connection
+    captures: dict[str, CaptureJob] = field(default_factory=dict)
+
+
+Build = Callable[[State], Built]
+"""Reads the configuration.  Errors: NtxError, in one line."""
+
+
+class Service:
+    """An agent, from its start to its end."""
+
+    def __init__(
+        self,
+        folder: Path,
+        build: Build,
+        *,
+        drain_s: float = DRAIN_S,
+        clock: Clock | None = None,
+        notifier: Notifier | None = None,
+        on_run: Callable[[Run], None] = lambda run: None,
+    ) -> None:
+        """`folder` is where it remembers; `drain_s`, how long runs have to end when it is told to stop."""
+        self._folder = folder
+        self._build = build
+        self._drain_s = drain_s
+        self._clock = clock or Clock()
+        self._notifier = notifier or Notifier()
+        self._on_run = on_run
+        self._built: Built
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.state: State
+        self.scheduler: Scheduler
+
+    async def run(self) -> None:
+        """Serve until a signal ends it.  Errors: LockedError (another agent uses the folder); as State and `build`."""
+        make_folder(self._folder)
+        lock = LockFile(self._folder / LOCK, f"the state folder {self._folder}")
+        try:
+            lock.acquire()
+        except LockedError as exc:
+            raise LockedError(f"{exc}, or give this agent a state folder of its own") from exc
+        try:
+            self.state = State(self._folder)
+            try:
+                await self._serve()
+            finally:
+                self.state.close()
+        finally:
+            lock.release()
+
+    async def _serve(self) -> None:
+        self._built = self._build(self.state)
+        self.scheduler = Scheduler(self.state, self._built.setup, clock=self._clock, on_run=self._on_run)
+        loop = asyncio.get_running_loop()
+        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self.reload}
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            self._start(sweep_after_start(self._built.connection, self._built.captures.values()), "sweep")
+            self._start(self._keep_telling(), "tell systemd")
+            self._notifier.ready()
+            log.info("serving %d jobs; state in %s", len(self._built.setup.jobs), self._folder)
+            await self.scheduler.run()
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._built.connection.aclose()
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a defect of ntx: %s ended: %s", task.get_name(), error, exc_info=error)
+
+    def stop(self) -> None:
+        """Drain; told a second time, cancel what runs at once."""
+        is_again = self.scheduler.is_draining
+        running = len(self.scheduler.running)
+        if not is_again:
+            self._notifier.stopping()
+        log.warning(
+            "stopping: %d runs %s",
+            running,
+            "are cancelled now, and gone on with at the next start" if is_again else f"have {self._drain_s:g} s to end",
+        )
+        self.scheduler.drain(0.0 if is_again else self._drain_s)
+
+    def reload(self) -> bool:
+        """Read the configuration anew; return whether it is used.  A bad one changes nothing."""
+        if self.scheduler.is_draining:
+            return False
+        self._notifier.reloading()
+        try:
+            built = self._build(self.state)
+        except (NtxError, OSError) as error:
+            log.error("the configuration cannot be used, and the one before holds: %s", " ".join(str(error).split()))
+            return False
+        finally:
+            self._notifier.ready()
+        before, self._built = self._built, built
+        self.scheduler.apply(built.setup)
+        if before.connection is not built.connection:
+            self._start(before.connection.aclose(), "close the old connection")
+        log.warning("the configuration was read anew: %d jobs", len(built.setup.jobs))
+        return True
+
+    async def _keep_telling(self) -> None:
+        """Tell systemd that the loop is alive, and what it does."""
+        interval_s = min(self._notifier.watchdog_s / 2 or STATUS_INTERVAL_S, STATUS_INTERVAL_S)
+        while True:
+            self._notifier.alive()
+            running, waiting = len(self.scheduler.running), len(self.scheduler.waiting)
+            held = "".join(f"; {scope} is held" for scope in self.scheduler.holds.all)
+            self._notifier.status(f"{running} runs, {waiting} wait{held}")
+            await asyncio.sleep(interval_s)

@@ -1,0 +1,65 @@
+"""Removing what an agent that was killed left, once after each start, beside the runs.
+
+What an interrupted capture needs to be gone on with stays, and so does all of a VM that is being captured (sweep).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from ntxengine.agent.connection import Connection
+from ntxengine.agent.runner import CaptureJob
+from ntxengine.api.cluster import find_vm
+from ntxengine.attach import AttachOptions
+from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.prism import Cluster
+from ntxengine.repository import Repository
+from ntxengine.sweep import sweep
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT_S = 60.0
+LONGEST_WAIT_S = 3600.0
+
+
+async def sweep_after_start(connection: Connection, jobs: Iterable[CaptureJob]) -> None:
+    """Sweep each repository of these jobs, and what it recorded on the cluster; until that has worked once."""
+    left = {job.repository: job for job in jobs}
+    wait_s = FIRST_WAIT_S
+    while left:
+        for path, job in list(left.items()):
+            try:
+                await _sweep(connection, path, job)
+                del left[path]
+            except NotFoundError:
+                del left[path]  # there is none, so nothing was left
+            except NtxError as error:
+                log.warning("%s: what was left could not be looked for, again in %.0f s: %s", path, wait_s, error)
+        if left:
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+
+async def _sweep(connection: Connection, path: Path, job: CaptureJob) -> None:
+    repository = await Repository.open(path)
+    async with connection.use() as cluster:
+        attach = await _attach(cluster, job)
+        report = await sweep(cluster.prism, repository, attach=attach)
+    for each in report.removed:
+        log.warning("%s: removed what was left: %s %s", path, each.kind, each.name or each.id)
+    for problem in report.problems:
+        log.warning("%s: %s", path, problem)
+
+
+async def _attach(cluster: Cluster, job: CaptureJob) -> AttachOptions:
+    """Return where to look for disks that were left attached."""
+    if not job.worker:
+        return job.attach
+    try:
+        return dataclasses.replace(job.attach, worker_id=(await find_vm(cluster, job.worker)).id)
+    except NotFoundError:
+        return job.attach
