@@ -21,6 +21,7 @@ def test_a_whole_job_has_neither_mistakes_nor_warnings() -> None:
         (job(GOOD, "nutanix: {prism_central: pc, username: u}\n"), ["f.yaml:4: jobs[0]: has no repository"]),
         (job(GOOD + "\ncron: '0 2 * * *'"), ["f.yaml:8: jobs[0].cron: contradicts every: give one of them"]),
         (job(GOOD + "\njitter: 15m"), ["jobs[0].jitter: 15m is not shorter than every 15m"]),
+        (job("name: a\nvms: [x]\ncron: '0 2 * * *'\njitter: 25h"), ["jobs[0].jitter: 25h is more than 24h"]),
         (job(GOOD + "\nretention: {prune: true}"), ["f.yaml:8: jobs[0].retention: keeps nothing: give keep_last"]),
         (job(GOOD + "\nwriter: qemu\ncompress: zstd"), ["jobs[0]: writer qemu: only our own writer compresses"]),
         (job(GOOD) + "  - {name: a, vms: [x], every: 1h}", ["f.yaml:8: jobs[1].name: jobs[0] has the name a, too"]),

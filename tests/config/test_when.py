@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ntxengine.agent import schedule
+from ntxengine.agent.queue import MAX_PRIORITY
 from ntxengine.agent.schedule import Schedule
 from ntxengine.agent.window import parse_window
 from ntxengine.config import when
@@ -42,4 +43,6 @@ def test_a_rhythm_is_one_for_both(text: str) -> None:
 
 
 def test_the_limits_are_the_same() -> None:
-    assert (when.MIN_EVERY, when.MAX_EVERY) == (schedule.MIN_EVERY, schedule.MAX_EVERY)
+    ours = (when.MIN_EVERY, when.MAX_EVERY, when.MAX_JITTER, MAX_PRIORITY)
+
+    assert ours == (schedule.MIN_EVERY, schedule.MAX_EVERY, schedule.MAX_JITTER, 100)

@@ -42,6 +42,12 @@ class FileDefaults:
     def nutanix(self) -> Nutanix:
         return self.config.nutanix
 
+    @property
+    def snapshot_timeout_s(self) -> float:
+        from ntxengine.config.meaning import snapshot_timeout_s
+
+        return snapshot_timeout_s(self.config.performance)
+
     def names(self, url: str) -> bool:
         """Say whether the file names the Prism at `url`."""
         from ntxengine.config.values import prism_url

@@ -14,6 +14,7 @@ import click
 
 from ntxengine.api.cluster import find_vm
 from ntxengine.attach import AUTO, DEVICE_DIR, Attachers, AttachOptions, choose_attacher, source_names
+from ntxengine.cli.defaults import of_file
 from ntxengine.cli.options import Function
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
@@ -28,7 +29,9 @@ from ntxengine.tunnel.options import SshGateway
 def login(options: PrismOptions, screen: Screen) -> Login:
     """Read the password, or ask for it, before an event loop runs: within one, no signal would end the waiting."""
     options.warn_of_insecure(screen)
-    return endpoints(options, lambda name: options.read_secret(name, screen))
+    found = endpoints(options, lambda name: options.read_secret(name, screen))
+    configuration = of_file()
+    return found if configuration is None else found.within(configuration.snapshot_timeout_s)
 
 
 @asynccontextmanager

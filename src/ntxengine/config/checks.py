@@ -16,6 +16,7 @@ from ntxengine.config.meaning import capture_options, expiry_of, policy_of, reac
 from ntxengine.config.part import Part
 from ntxengine.config.problems import KeyPath, Problem
 from ntxengine.config.sections import Backup, Nutanix
+from ntxengine.config.when import MAX_JITTER
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.errors import OptionsError
 from ntxengine.prism.reach import endpoints
@@ -173,6 +174,8 @@ def _times(job: Job, backup: Backup, path: KeyPath) -> Iterator[Problem]:
     every = None if job.every is None else parse_span(job.every)
     if every is not None and job.jitter is not None and parse_span(job.jitter) >= every:
         yield Problem((*path, "jitter"), f"{job.jitter} is not shorter than every {job.every}")
+    elif job.jitter is not None and parse_span(job.jitter) > MAX_JITTER:
+        yield Problem((*path, "jitter"), f"{job.jitter} is more than 24h")
     if job.given(("every", "cron")) == ["every", "cron"]:
         return
     longest = every if every is not None else _longest_wait(job)

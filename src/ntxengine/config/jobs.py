@@ -45,8 +45,8 @@ class Retention(Part):
 class Retries(Part):
     """When a run that failed is tried again."""
 
-    attempts: Annotated[int, Field(ge=0, le=100)] = 3
-    """How often; 0: not at all."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """How often a run is tried, in all."""
     backoff: Span = "1m"
     """Wait before the first of them; each further wait is twice as long."""
     budget: Span = "1h"
@@ -100,6 +100,8 @@ class Job(Backup):
     """Times in which runs may begin: 22:00-06:00, mon-fri 20:00-24:00; always, if nothing is said."""
     jitter: Span | None = None
     """By how much a run begins later at most, by chance."""
+    spread: bool = True
+    """The VMs of a job with `every` begin one after another over all of it, instead of all at once."""
     missed: Literal["once", "skip"] = "once"
     """A run that was missed is made up for once, or skipped."""
     priority: Annotated[int, Field(ge=-100, le=100)] = 0

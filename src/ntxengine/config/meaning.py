@@ -17,7 +17,7 @@ from ntxengine.dataplane.cpu import parse_cpu_limit
 from ntxengine.dataplane.tier import tier_of
 from ntxengine.errors import OptionsError
 from ntxengine.images.choice import ImageOptions, zstd_level_of
-from ntxengine.prism.reach import Reach
+from ntxengine.prism.reach import Login, Reach, ReadSecret, endpoints
 from ntxengine.prune import PruneOptions
 from ntxengine.retention import Policy
 from ntxengine.tunnel.options import SshGateway, SshLogin, SshOptions
@@ -62,12 +62,17 @@ def reach(nutanix: Nutanix) -> Reach:
     )
 
 
+def login(config: Config, read: ReadSecret) -> Login:
+    """Return what to connect to.  Errors: OptionsError; those of `read`, which is asked for secrets."""
+    return endpoints(reach(config.nutanix), read).within(snapshot_timeout_s(config.performance))
+
+
 def tunnel_gateway(tunnel: Tunnel) -> SshGateway | None:
     """Return the ssh server of the control plane; None if none is named.  Errors: OptionsError."""
     if tunnel.control_plane_host is None:
         return None
-    login = SshLogin(tunnel.control_plane_host, tunnel.tunnel_port, tunnel.user or "")
-    return SshGateway(login, SshOptions(_path(tunnel.ssh_key_path), _path(tunnel.known_hosts)))
+    server = SshLogin(tunnel.control_plane_host, tunnel.tunnel_port, tunnel.user or "")
+    return SshGateway(server, SshOptions(_path(tunnel.ssh_key_path), _path(tunnel.known_hosts)))
 
 
 # --------------------------------------------------------------------------------------------------------- captures

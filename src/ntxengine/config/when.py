@@ -17,6 +17,7 @@ from ntxengine.units import parse_span
 
 MIN_EVERY = timedelta(minutes=1)
 MAX_EVERY = timedelta(days=366)
+MAX_JITTER = timedelta(hours=24)
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 _WINDOW = re.compile(r"(?:([a-z,\-]+)\s+)?([0-9]{2}):([0-9]{2})-([0-9]{2}):([0-9]{2})", re.IGNORECASE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -108,6 +108,14 @@ class Login:
 
     central: Endpoint | None
     element: Endpoint | None
+
+    def within(self, snapshot_timeout_s: float) -> Login:
+        """Return the same, where Prism may take so long to make a recovery point, or to delete one."""
+        central, element = (
+            None if each is None else replace(each, snapshot_timeout_s=snapshot_timeout_s)
+            for each in (self.central, self.element)
+        )
+        return Login(central, element)
 
 
 def endpoints(reach: Reach, read: ReadSecret) -> Login:

@@ -16,6 +16,10 @@ from ntxengine.prism.http.trust import Trust
 __all__ = ["DEFAULT_PORT", "Endpoint", "Secret", "Trust", "authority", "check_url"]
 
 DEFAULT_PORT = 9440
+
+SNAPSHOT_TIMEOUT_S = 600.0
+"""How long Prism may take to freeze or to delete; a quiesced VM under load needs minutes."""
+
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?)*\.?")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 
@@ -24,7 +28,8 @@ _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 class Endpoint:
     """A Prism Central or a Prism Element, and the account to use there.
 
-    `url` is `https://HOST[:PORT]`, port 9440 if none.  `timeout_s` limits each request from start to last byte.
+    `url` is `https://HOST[:PORT]`, port 9440 if none.  `timeout_s` limits each request from start to last byte,
+    `snapshot_timeout_s` how long it may take to make a recovery point, or to delete one.
     `auth` is the kind of account (accounts.py); the `password` of `api_key` is the key, and its user name may be empty.
     `project` is the extId of the project that recovery points are made in, where Prism asks for one.
 
@@ -48,6 +53,7 @@ class Endpoint:
     trust_file: str | None = None
     elements: Trust | None = None
     is_element: bool = False
+    snapshot_timeout_s: float = SNAPSHOT_TIMEOUT_S
     host: str = field(init=False)
     port: int = field(init=False)
     account: Account = field(init=False, repr=False, compare=False)
@@ -66,6 +72,10 @@ class Endpoint:
         object.__setattr__(self, "element_trust", elements)
         if not self.timeout_s > 0:
             raise OptionsError(f"the Prism time limit must be more than 0 seconds, not {self.timeout_s}")
+        if not self.snapshot_timeout_s > 0:
+            raise OptionsError(
+                f"the limit of a recovery point must be more than 0 seconds, not {self.snapshot_timeout_s}"
+            )
         if self.project is not None and not is_uuid(self.project):
             raise OptionsError("the extId of a project is a UUID")
 

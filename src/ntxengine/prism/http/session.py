@@ -21,7 +21,7 @@ from ntxengine import errors
 from ntxengine.prism.http.body import MAX_ANSWER_SIZE, read_body
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.cookies import WholeHost, none_kept, secrets_in
-from ntxengine.prism.http.endpoint import Endpoint, authority, check_url
+from ntxengine.prism.http.endpoint import SNAPSHOT_TIMEOUT_S, Endpoint, authority, check_url
 from ntxengine.prism.http.error_body import one_line, read_error_body
 from ntxengine.prism.http.hidden_error import hidden_error
 from ntxengine.prism.http.limiter import Limiter
@@ -81,6 +81,7 @@ class Session:
         self.name = authority(host, port)
         self.clock = clock or Clock()
         self._place = host, port
+        self.snapshot_timeout_s = account.snapshot_timeout_s if account else SNAPSHOT_TIMEOUT_S
         self._timeout_s = timeout_s
         self._retry = retry or RetryPolicy()
         self._limiter = Limiter(self.clock, f"Prism {self.name}")

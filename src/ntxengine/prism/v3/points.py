@@ -60,7 +60,7 @@ class ElementPoints:
             raise PrismError(f"VM {vm.id}: {problem}")
         what = f"snapshot {name!r} of VM {vm.id}"
         accepted = Accepted()
-        deadline = Deadline(self._clock)
+        deadline = Deadline(self._clock, self._api.session.snapshot_timeout_s)
         snapshot_id = await self._new_identifier()
         asking = self._create(vm, name, consistency, expires_at, snapshot_id)
         try:
@@ -115,7 +115,7 @@ class ElementPoints:
         """Delete, and wait until it is gone."""
         given_id(recovery_point_id, "snapshot")
         what = f"deletion of snapshot {recovery_point_id}"
-        deadline = Deadline(self._clock)
+        deadline = Deadline(self._clock, self._api.session.snapshot_timeout_s)
 
         async def looked() -> tuple[schema.Snapshot | None]:
             return (await self._state(recovery_point_id),)

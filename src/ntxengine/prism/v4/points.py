@@ -89,7 +89,7 @@ class CentralPoints:
             raise OptionsError(problem)
         what = f"recovery point {name!r} of VM {', '.join(given_id(vm.id, 'VM') for vm in vms)}"
         accepted = Accepted()
-        deadline = Deadline(self._clock)
+        deadline = Deadline(self._clock, self._api.session.snapshot_timeout_s)
         asking = self._api.create_recovery_point(
             {vm.id: vss[vm.id] for vm in vms},
             group_ids(vms),
@@ -133,7 +133,7 @@ class CentralPoints:
         """Delete, and wait until it is gone."""
         given_id(recovery_point_id, "recovery point")
         what = f"deletion of recovery point {recovery_point_id}"
-        deadline = Deadline(self._clock)
+        deadline = Deadline(self._clock, self._api.session.snapshot_timeout_s)
         try:
             task_id = await self._begin_deletion(recovery_point_id, what, deadline)
             if task_id:
