@@ -9,5 +9,6 @@ retries.py     what an error leaves to do                   results.py   what th
 recorder.py    what its events make of it                   clock.py     time, injected
 runner.py      one run, by the use cases                    connection.py  one connection for all of them
 inventory.py   which VMs the jobs have                     sweeping.py  what a killed agent left
+metrics.py     what Prometheus is told
 service.py     the process                                 notify.py    what systemd is told
 """

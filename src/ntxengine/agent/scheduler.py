@@ -156,6 +156,10 @@ class Scheduler:
         return self._drain_until is not None
 
     @property
+    def jobs(self) -> list[str]:
+        return [job.name for job in self._setup.jobs]
+
+    @property
     def listing(self) -> Listing:
         return self._listing
 
