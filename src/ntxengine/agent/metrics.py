@@ -1,7 +1,7 @@
 """What Prometheus is told: counters of the runs since the start, and how things are at the moment of the question.
 
-Labels are jobs, VMs of jobs (id and name), and what is held or paused: as many series as there are VMs in jobs, and none
-for what is gone.  Nothing here is secret: no address, no user, no text of an error.
+Labels are jobs, VMs of jobs (id and name), and what is held or paused: as many series as there are VMs in jobs, and
+none for what is gone.  Nothing here is secret: no address, no user, no text of an error.
 """
 
 from __future__ import annotations
