@@ -58,8 +58,8 @@ PYTHON_LAYERS = {
     "copying": {"images", "_core", "dataplane", "concurrency", "errors", "files", "units"},
     # the service, which composes use cases
     "agent": {
-        "api", "capture", "prune", "retention", "sweep", "prism", "attach", "repository", "dataplane", "concurrency",
-        "errors", "events", "files", "units",
+        "api", "config", "capture", "prune", "retention", "sweep", "prism", "attach", "repository", "dataplane",
+        "concurrency", "errors", "events", "files", "units",
     },
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"concurrency", "errors", "units", "ids"},
@@ -82,9 +82,9 @@ PYTHON_LAYERS = {
     "demo": {"errors", "units"},
     "bench": {"images", "dataplane", "tunnel", "concurrency", "errors", "units"},
     "cli": {
-        "api", "config", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep", "sync",
-        "probe", "check", "prism", "attach", "repository", "sim", "demo", "bench", "images", "_core", "dataplane",
-        "tunnel", "stats", "concurrency", "errors", "events", "files", "ids", "machine", "units",
+        "agent", "api", "config", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep",
+        "sync", "probe", "check", "prism", "attach", "repository", "sim", "demo", "bench", "images", "_core",
+        "dataplane", "tunnel", "stats", "concurrency", "errors", "events", "files", "ids", "machine", "units",
     },
 }  # fmt: skip
 

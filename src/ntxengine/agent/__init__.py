@@ -11,4 +11,5 @@ runner.py      one run, by the use cases                    connection.py  one c
 inventory.py   which VMs the jobs have                     sweeping.py  what a killed agent left
 metrics.py     what Prometheus is told
 service.py     the process                                 notify.py    what systemd is told
+configured.py  what a file of configuration means to all of these
 """

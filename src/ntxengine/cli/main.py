@@ -58,6 +58,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "checksum": Entry("device", "Print the digest of a source."),
         "info": Entry("device", "Show what a file, a device or an NBD server is and can."),
     },
+    "By itself": {
+        "agent": Entry("agent", "Capture the VMs of jobs when they are due."),
+    },
     "Trying it out": {
         "sim": Entry("sim", "Serve a simulated cluster on real disk files."),
         "demo": Entry("demo", "Run the whole workflow against the simulator."),
@@ -69,7 +72,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
-TAKE_NO_DEFAULTS = frozenset({None, "config", "completion", "demo", "sim"})
+TAKE_NO_DEFAULTS = frozenset({None, "agent", "config", "completion", "demo", "sim"})
 """Commands that need no file of configuration: a bad one is nothing to them."""
 
 

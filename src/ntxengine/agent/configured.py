@@ -1,0 +1,131 @@
+"""From the file of configuration to what the agent is told: jobs, limits, connection, captures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+
+from ntxengine import prism
+from ntxengine.agent.connection import Connection
+from ntxengine.agent.inventory import Choice, PrismInventory
+from ntxengine.agent.jobs import Job, Setup
+from ntxengine.agent.queue import Limits
+from ntxengine.agent.retries import Retries
+from ntxengine.agent.runner import CaptureJob, CaptureRunner
+from ntxengine.agent.schedule import Schedule
+from ntxengine.agent.service import Built
+from ntxengine.agent.state import State
+from ntxengine.agent.window import parse_window
+from ntxengine.config import jobs as configured
+from ntxengine.config import meaning
+from ntxengine.config.file import Config
+from ntxengine.config.secrets import required_secret
+from ntxengine.dataplane.bandwidth import Bandwidth
+from ntxengine.errors import OptionsError
+from ntxengine.prism import Cluster
+from ntxengine.prism.reach import endpoints
+from ntxengine.units import parse_span, parse_time_zone
+
+log = logging.getLogger(__name__)
+
+
+def build_with(read: Callable[[], Config]) -> Callable[[State], Built]:
+    """Return what the service builds itself with: `read` is called at the start, and for each reload."""
+    return lambda state: build(read(), state)
+
+
+def build(config: Config, state: State) -> Built:
+    """Return what a configuration means.  Errors: OptionsError, also for a job without a repository."""
+    if not config.jobs:
+        raise OptionsError("the configuration has no jobs: what is to be captured, and when?")
+    reach = meaning.reach(config.nutanix)
+    endpoints(reach, lambda name: required_secret(config.nutanix, name))  # what is missing is said now
+
+    async def connect() -> Cluster:
+        # The secrets are read each time: a password that was changed in its file is the new one.
+        login = endpoints(reach, lambda name: required_secret(config.nutanix, name))
+        return await prism.connect(login.central, login.element)
+
+    connection = Connection(connect)
+    limit = meaning.bandwidth(config.performance)
+    at_once = config.performance.max_concurrent_vms
+    captures = {each.name: _capture_job(config, each, limit) for each in config.jobs}
+    setup = Setup(
+        tuple(_job(each, captures[each.name]) for each in config.jobs),
+        PrismInventory(connection, {each.name: _choice(config, each) for each in config.jobs}),
+        CaptureRunner(connection, captures, state, at_once=at_once),
+        _limits(config),
+    )
+    return Built(setup, connection, captures)
+
+
+def _job(job: configured.Job, capture: CaptureJob) -> Job:
+    return Job(
+        job.name,
+        schedule_of(job),
+        target=str(capture.repository),
+        priority=job.priority,
+        timeout=None if job.timeout is None else parse_span(job.timeout),
+        retries=_retries(job.retries),
+    )
+
+
+def schedule_of(job: configured.Job) -> Schedule:
+    """Return when a job is due.  Errors: OptionsError (it says neither `every` nor `cron`)."""
+    if job.every is None and job.cron is None:
+        raise OptionsError(f"job {job.name!r} does not say when: give every or cron")
+    return Schedule(
+        every=None if job.every is None else parse_span(job.every),
+        cron=job.cron or "",
+        zone=parse_time_zone(job.timezone),
+        windows=tuple(parse_window(each) for each in job.windows),
+        jitter=timedelta(0) if job.jitter is None else parse_span(job.jitter),
+        missed=job.missed,
+    )
+
+
+def _retries(retries: configured.Retries) -> Retries:
+    first = parse_span(retries.backoff)
+    return Retries(
+        attempts=retries.attempts + 1,  # the file counts those that follow
+        first=first,
+        longest=max(first, Retries().longest),
+        budget=parse_span(retries.budget),
+    )
+
+
+def _limits(config: Config) -> Limits:
+    limits = config.performance.limits
+    return Limits(
+        total=config.performance.max_concurrent_vms,
+        per_cluster=limits.per_cluster,
+        per_host=limits.per_host,
+        per_container=limits.per_container,
+        per_target=limits.per_target,
+    )
+
+
+def _choice(config: Config, job: configured.Job) -> Choice:
+    """Return which VMs a job has; those of the one cluster that the file names, if it names one."""
+    only = () if config.nutanix.cluster_uuid is None else (config.nutanix.cluster_uuid,)
+    return Choice(job.vms, job.exclude, job.categories, job.clusters or only, config.backup_of(job).worker or "")
+
+
+def _capture_job(config: Config, job: configured.Job, limit: Bandwidth) -> CaptureJob:
+    backup = config.backup_of(job)
+    repository = meaning.repository_of(config, job)
+    if repository is None:
+        raise OptionsError(f"job {job.name!r} has no repository: give it one, or backup.repository")
+    policy = pruning = None
+    if job.retention is not None:
+        policy = meaning.policy_of(job.retention, job.timezone)
+        pruning = meaning.prune_options(job.retention, limit)
+    return CaptureJob(
+        repository,
+        meaning.capture_options(backup, limit, at_once=config.performance.max_concurrent_vms),
+        meaning.attach_options(backup),
+        worker=backup.worker or "",
+        policy=policy,
+        pruning=pruning,
+    )

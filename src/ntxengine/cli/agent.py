@@ -1,0 +1,78 @@
+"""`ntx agent`: the service that captures VMs by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ntxengine.cli.defaults import load_file, require_libraries
+from ntxengine.cli.limits import make_room
+from ntxengine.cli.loop import loop_factory
+from ntxengine.cli.output import open_screen
+from ntxengine.cli.streams import without_waiting
+
+if TYPE_CHECKING:
+    from ntxengine.config.file import Config
+
+log = logging.getLogger(__name__)
+
+
+@click.command("agent")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="File of configuration, with jobs; that of `ntx --config`, if none is given here.",
+)
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where it remembers, in the place of agent.state of the file.",
+)
+@click.pass_context
+def agent_command(ctx: click.Context, config_file: str | None, state: Path | None) -> None:
+    """Capture the VMs of the jobs of FILE when they are due, until a signal ends it.
+
+    It writes its log to stderr, as agent.log of FILE says.  SIGTERM and SIGINT let what runs end for two minutes, then
+    cancel it, to be gone on with at the next start; a second one cancels at once.  SIGHUP reads FILE anew.  One agent
+    to a state directory.
+
+    \b
+    Examples:
+      ntx config check agent.yaml
+      ntx agent --config agent.yaml
+      ntx agent --config lab.yaml --state /srv/ntx/lab
+      ntx --config agent.yaml --profile lab agent
+    """
+    given = ctx.find_root().params
+    file = config_file or given.get("config_file")
+    if file is None:
+        raise click.UsageError("what is to be captured, and when?  Give --config FILE: `ntx config example` begins one")
+    require_libraries()
+    from ntxengine.agent.configured import build_with
+    from ntxengine.agent.service import Service
+
+    def read() -> Config:
+        loaded = load_file(str(file))
+        for warning in loaded.warnings:
+            log.warning("%s", warning)
+        return loaded.config.with_profile(given.get("profile"))
+
+    config = load_file(str(file)).config
+    open_screen(
+        as_json=False,
+        progress="json" if config.agent.log.format == "json" else "none",
+        verbose=config.agent.log.level in ("info", "debug"),
+        quiet=False,
+        debug=config.agent.log.level == "debug",
+    )
+    service = Service(state or Path(config.agent.state), build_with(read))
+    make_room()
+    with without_waiting(), asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(service.run())

@@ -1,0 +1,163 @@
+"""`ntx agent` as a process: it serves, reads its file anew, and ends when it is told to."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ntxengine.agent.state import State
+from ntxengine.sim import Simulator, run_in_thread
+from tests.agent.lab import two_vms
+from tests.cli.ntx import environment, ntx
+
+LIMIT_S = 30.0
+
+FILE = """
+nutanix:
+  prism_central: {url}
+  username: {username}
+  password: "{password}"
+  ca_file: {ca_file}
+backup: {{repository: {folder}/repository}}
+performance: {{max_concurrent_vms: 2, limits: {{per_host: 1}}}}
+agent: {{state: {folder}/state, log: {{format: {format}}}}}
+jobs:
+  - {{name: hourly, vms: ["db*", web01], every: 1h, jitter: 2m, retention: {{keep_last: 2}}}}
+  - {{name: nightly, vms: [db01], cron: "0 2 * * *", timezone: Europe/Berlin, windows: ["22:00-06:00"]}}
+"""
+
+
+@pytest.fixture
+def simulator(tmp_path: Path) -> Iterator[Simulator]:
+    with run_in_thread(two_vms(tmp_path / "disks"), tmp_path / "cluster") as sim:
+        yield sim
+
+
+def write_file(folder: Path, sim: Simulator, log_format: str = "text") -> Path:
+    file = folder / "agent.yaml"
+    file.write_text(
+        FILE.format(
+            url=sim.central_url,
+            username=sim.username,
+            password=sim.password,
+            ca_file=sim.ca_file,
+            folder=folder,
+            format=log_format,
+        )
+    )
+    return file
+
+
+class Process:
+    """An agent; `log` is what it said so far."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._file = folder / "log"
+        with open(self._file, "wb") as log:
+            command = [sys.executable, "-m", "ntxengine", *arguments]
+            self._process = subprocess.Popen(
+                command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+            )
+
+    @property
+    def log(self) -> str:
+        return self._file.read_text()
+
+    def until(self, is_so: Callable[[], object]) -> None:
+        end = time.monotonic() + LIMIT_S
+        while not is_so():
+            assert time.monotonic() < end, self.log
+            assert self._process.poll() is None, self.log
+            time.sleep(0.02)
+
+    def tell(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def end(self) -> int:
+        self.tell(signal.SIGTERM)
+        return self._process.wait(LIMIT_S)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def has_listed(sim: Simulator) -> bool:
+    return any(each.path.endswith("/ahv/config/vms") and each.status == 200 for each in list(sim.requests)[5:])
+
+
+def test_it_serves_reads_its_file_anew_and_ends(simulator: Simulator, tmp_path: Path) -> None:
+    file = write_file(tmp_path, simulator)
+    agent = Process(tmp_path, "agent", "--config", str(file))
+    try:
+        agent.until(lambda: has_listed(simulator))
+        second = ntx("agent", "--config", file)
+        good = file.read_text()
+        file.write_text(good.replace("every: 1h", "evry: 1h"))
+        agent.tell(signal.SIGHUP)
+        agent.until(lambda: "the one before holds" in agent.log)
+        file.write_text(good)
+        agent.tell(signal.SIGHUP)
+        agent.until(lambda: "was read anew: 2 jobs" in agent.log)
+        code = agent.end()
+    finally:
+        agent.kill()
+
+    assert code == 0
+    assert second.code == 11
+    assert "another process works with it" in second.err
+    assert "serving 2 jobs" in agent.log
+    assert "evry" in agent.log
+    assert simulator.password not in agent.log
+    state = State(tmp_path / "state")
+    assert {job for job, _ in state.standings} == {"hourly", "nightly"}
+    assert len(state.standings) == 3
+    state.close()
+
+
+def test_its_log_can_be_json(simulator: Simulator, tmp_path: Path) -> None:
+    file = write_file(tmp_path, simulator, "json")
+    agent = Process(tmp_path, "--config", str(file), "agent", "--state", str(tmp_path / "other"))
+    try:
+        agent.until(lambda: "serving 2 jobs" in agent.log)
+        assert agent.end() == 0
+    finally:
+        agent.kill()
+
+    assert all(json.loads(line)["level"] for line in agent.log.splitlines())
+    assert (tmp_path / "other" / "state.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("every: 1h, ", ""), "jobs[0]: never runs: give every or cron"),
+        (("backup: {repository:", "tunnel: {ssh_key_path:"), "repository"),
+        (("jobs:", "profiles:\n  other: {}\n#"), "the configuration has no jobs"),
+    ],
+)
+def test_what_the_file_lacks_is_said_in_one_line_and_ends_it(
+    simulator: Simulator, tmp_path: Path, change: tuple[str, str], says: str
+) -> None:
+    file = write_file(tmp_path, simulator)
+    text = file.read_text().replace(*change)
+    file.write_text(text if "profiles" not in text else text[: text.index("#")])
+
+    ran = ntx("agent", "--config", file)
+
+    assert ran.code == 2
+    assert says in ran.err
+
+
+def test_without_a_file_it_says_what_is_missing() -> None:
+    ran = ntx("agent")
+
+    assert ran.code == 2
+    assert "Give --config FILE" in ran.err
