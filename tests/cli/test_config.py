@@ -20,6 +20,7 @@ from tests.config.seed import ENVIRONMENT, PASSWORD, SEED
 def written(folder: Path, text: str, name: str = "agent.yaml") -> Path:
     path = folder / name
     path.write_text(text)
+    path.chmod(0o600)
     return path
 
 
@@ -232,6 +233,19 @@ def test_the_password_is_neither_in_arguments_nor_in_the_environment(cluster: Si
     assert "demo" in done.stdout
     assert "--config" in done.stderr
     assert password not in done.stderr
+
+
+def test_a_file_with_a_password_that_everybody_can_read_is_warned_of(cluster: Simulator, tmp_path: Path) -> None:
+    file = written(tmp_path, of_cluster(cluster))
+    file.chmod(0o644)
+    line = (
+        f"warning: {file}:4: nutanix.password: this file can be read by every user of this machine: chmod 600 {file}\n"
+    )
+
+    assert ntx("config", "check", file).err == line
+    assert ntx("--config", file, "vms").err == line
+    file.write_text(SEED)
+    assert "every user" not in ntx("config", "check", file, env=ENVIRONMENT).err
 
 
 def test_a_systemd_credential_is_the_password(cluster: Simulator, tmp_path: Path) -> None:

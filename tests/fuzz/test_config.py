@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from hypothesis import example as with_example
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntxengine.config.file import Config
@@ -107,13 +107,13 @@ def test_an_example_that_was_damaged_is_refused_or_a_configuration(changes: list
     check(damage(EXAMPLE, changes))
 
 
-@fuzzed
+@settings(fuzzed, max_examples=fuzzed.max_examples // 3)
 @given(tree=trees | sections)
 def test_any_tree_is_refused_or_a_configuration(tree: Any) -> None:
     check(yaml.safe_dump(tree, allow_unicode=True).encode("utf-8", "surrogatepass"))
 
 
-@fuzzed
+@settings(fuzzed, max_examples=fuzzed.max_examples // 3)
 @given(found=jobs, backup=trees)
 def test_any_jobs_are_refused_or_a_configuration(found: Any, backup: Any) -> None:
     document = {"nutanix": {"prism_central": "pc", "username": "u"}, "backup": backup, "jobs": found}
@@ -121,8 +121,8 @@ def test_any_jobs_are_refused_or_a_configuration(found: Any, backup: Any) -> Non
     check(yaml.safe_dump(document, allow_unicode=True).encode("utf-8", "surrogatepass"))
 
 
-@fuzzed
-@given(depth=st.integers(0, 5000), width=st.integers(0, 2000), opening=st.sampled_from(["[", "{a: ", "- ", "? "]))
+@settings(fuzzed, max_examples=fuzzed.max_examples // 20)
+@given(depth=st.integers(0, 2000), width=st.integers(0, 2000), opening=st.sampled_from(["[", "{a: ", "- ", "? "]))
 def test_what_nests_or_multiplies_is_refused_at_once(depth: int, width: int, opening: str) -> None:
     check(f"a: {opening * depth}".encode())
     check(("x: &x [1]\ny: [" + "*x, " * width + "]").encode())

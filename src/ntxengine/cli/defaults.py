@@ -58,9 +58,14 @@ class FileDefaults:
 
     def secret(self, name: SecretName, url: str, screen: Screen) -> str | None:
         """Return a secret for the Prism at `url`, None if the file knows none."""
+        from ntxengine.config.named_files import exposed_secret
         from ntxengine.config.secrets import secret_of
 
-        return secret_of(self.nutanix, name, warn=screen.warning) if self.names(url) else None
+        if not self.names(url):
+            return None
+        if exposed := exposed_secret(self.loaded):
+            screen.warning(exposed.text(self.loaded.name))
+        return secret_of(self.nutanix, name, warn=screen.warning)
 
 
 def use(ctx: click.Context, file: str, profile: str | None) -> None:

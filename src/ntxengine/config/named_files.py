@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from pydantic import SecretStr
 
 from ntxengine.config.file import Config
 from ntxengine.config.part import Part
@@ -19,11 +22,37 @@ _FILES = ("ca_file", "element_ca_file", "ssh_key_path", "known_hosts")
 
 def look_at_files(loaded: Loaded) -> list[Problem]:
     """Return a warning for each file that is not there, cannot be read, or that others can read."""
-    return [
+    found = [
         Problem(path, message, loaded.document.mark(path), is_warning=True)
         for path, key, name in _named(loaded.config)
         if (message := _complaint(key, name))
     ]
+    exposed = exposed_secret(loaded)
+    return found if exposed is None else [exposed, *found]
+
+
+def exposed_secret(loaded: Loaded) -> Problem | None:
+    """Return a warning if the file itself holds a secret, and everybody on this machine can read it."""
+    try:
+        mode = os.stat(loaded.name).st_mode
+    except (OSError, ValueError):
+        return None
+    held = [path for path in _secrets(loaded.config) if path not in loaded.document.raw]
+    if not mode & stat.S_IROTH or not held:
+        return None
+    message = f"this file can be read by every user of this machine: chmod 600 {loaded.name}"
+    return Problem(held[0], message, loaded.document.mark(held[0]), is_warning=True)
+
+
+def _secrets(config: Config) -> Iterator[KeyPath]:
+    """Yield where the file has secrets."""
+    parts: list[tuple[KeyPath, Part]] = [(("nutanix",), config.nutanix)]
+    parts += [(("profiles", name, "nutanix"), profile.nutanix) for name, profile in config.profiles.items()]
+    parts += [(("jobs", number, "pings"), job.pings) for number, job in enumerate(config.jobs)]
+    for path, part in parts:
+        for key, value in part:
+            if isinstance(value, SecretStr):
+                yield (*path, key)
 
 
 def _named(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
