@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from ntxengine import prism
 from ntxengine.agent.connection import Connection
@@ -24,7 +25,6 @@ from ntxengine.config.secrets import required_secret
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.errors import OptionsError
 from ntxengine.prism import Cluster
-from ntxengine.prism.reach import endpoints
 from ntxengine.units import parse_span, parse_time_zone
 
 log = logging.getLogger(__name__)
@@ -39,12 +39,12 @@ def build(config: Config, state: State) -> Built:
     """Return what a configuration means.  Errors: OptionsError, also for a job without a repository."""
     if not config.jobs:
         raise OptionsError("the configuration has no jobs: what is to be captured, and when?")
-    reach = meaning.reach(config.nutanix)
-    endpoints(reach, lambda name: required_secret(config.nutanix, name))  # what is missing is said now
+    read_secret = partial(required_secret, config.nutanix)
+    meaning.login(config, read_secret)  # what is missing is said now
 
     async def connect() -> Cluster:
         # The secrets are read each time: a password that was changed in its file is the new one.
-        login = endpoints(reach, lambda name: required_secret(config.nutanix, name))
+        login = meaning.login(config, read_secret)
         return await prism.connect(login.central, login.element)
 
     connection = Connection(connect)
@@ -82,13 +82,14 @@ def schedule_of(job: configured.Job) -> Schedule:
         windows=tuple(parse_window(each) for each in job.windows),
         jitter=timedelta(0) if job.jitter is None else parse_span(job.jitter),
         missed=job.missed,
+        spread=job.spread,
     )
 
 
 def _retries(retries: configured.Retries) -> Retries:
     first = parse_span(retries.backoff)
     return Retries(
-        attempts=retries.attempts + 1,  # the file counts those that follow
+        attempts=retries.attempts,
         first=first,
         longest=max(first, Retries().longest),
         budget=parse_span(retries.budget),
