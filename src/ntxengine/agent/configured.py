@@ -30,13 +30,30 @@ from ntxengine.units import parse_span, parse_time_zone
 log = logging.getLogger(__name__)
 
 
-def build_with(read: Callable[[], Config]) -> Callable[[State], Built]:
-    """Return what the service builds itself with: `read` is called at the start, and for each reload."""
-    return lambda state: build(read(), state)
+class Builder:
+    """What the service builds itself with: `read` is called at the start, and for each reload.
+
+    Runs from before a reload and from after it share one limit on bandwidth and processors, while that is the same.
+    """
+
+    def __init__(self, read: Callable[[], Config]) -> None:
+        self._read = read
+        self._limit: Bandwidth | None = None
+        self._limit_said: tuple[str, float | None] | None = None
+
+    def __call__(self, state: State) -> Built:
+        """Errors: OptionsError."""
+        config = self._read()
+        said = meaning.rate_text(config.performance), meaning.cpu_share(config.performance)
+        limit = self._limit if said == self._limit_said else None
+        limit = limit or meaning.bandwidth(config.performance)
+        built = build(config, state, limit)
+        self._limit, self._limit_said = limit, said  # only now: a bad file changes nothing
+        return built
 
 
-def build(config: Config, state: State) -> Built:
-    """Return what a configuration means.  Errors: OptionsError, also for a job without a repository."""
+def build(config: Config, state: State, limit: Bandwidth | None = None) -> Built:
+    """Return what a configuration means; captures keep to `limit`, or to one of their own.  Errors: OptionsError."""
     if not config.jobs:
         raise OptionsError("the configuration has no jobs: what is to be captured, and when?")
     read_secret = partial(required_secret, config.nutanix)
@@ -48,9 +65,9 @@ def build(config: Config, state: State) -> Built:
         return await prism.connect(login.central, login.element)
 
     connection = Connection(connect)
-    limit = meaning.bandwidth(config.performance)
+    shared = limit or meaning.bandwidth(config.performance)
     at_once = config.performance.max_concurrent_vms
-    captures = {each.name: _capture_job(config, each, limit) for each in config.jobs}
+    captures = {each.name: _capture_job(config, each, shared) for each in config.jobs}
     setup = Setup(
         tuple(_job(each, captures[each.name]) for each in config.jobs),
         PrismInventory(connection, {each.name: _choice(config, each) for each in config.jobs}),

@@ -55,7 +55,7 @@ def agent_command(ctx: click.Context, config_file: str | None, state: Path | Non
     if file is None:
         raise click.UsageError("what is to be captured, and when?  Give --config FILE: `ntx config example` begins one")
     require_libraries()
-    from ntxengine.agent.configured import build_with
+    from ntxengine.agent.configured import Builder
     from ntxengine.agent.service import Service
 
     def read() -> Config:
@@ -72,7 +72,7 @@ def agent_command(ctx: click.Context, config_file: str | None, state: Path | Non
         quiet=False,
         debug=config.agent.log.level == "debug",
     )
-    service = Service(state or Path(config.agent.state), build_with(read))
+    service = Service(state or Path(config.agent.state), Builder(read))
     make_room()
     with without_waiting(), asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(service.run())
