@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ntxengine.attach import Attached, Attacher
 from ntxengine.capture.copying import AttachedDisk, Copied, Copying, JournalPlace, copy_disk, finish_image
@@ -139,13 +139,7 @@ async def _find_changes(context: Context, plan: DiskPlan, frozen: DiskPoint, sta
 def _previous(plan: DiskPlan, frozen: DiskPoint) -> Previous | None:
     if plan.previous is None:
         return None
-    reference, lost = plan.reference, plan.lost
-    if reference is not None and reference.path is not None and frozen.path is not None:
-        before, now = PurePosixPath(reference.path).name, PurePosixPath(frozen.path).name
-        if before != now:
-            # The VM was restored or the disk was moved: what Prism would compare is not one disk over time.
-            reference, lost = None, f"the disk's file on storage was {before} and is {now}"
-    return Previous(plan.previous.size, reference, lost)
+    return Previous.of(plan.previous.size, plan.reference, plan.lost, now=frozen)
 
 
 class _DiskCapture:

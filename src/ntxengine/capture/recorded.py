@@ -23,7 +23,16 @@ from ntxengine.attach import Attacher, AttachOptions, Trace, find_leftovers
 from ntxengine.errors import NotFoundError, NtxError, PrismError, PrismProtected, PrismStatusError, TargetError
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import RecoveryPoint, Vm
-from ntxengine.repository import ClusterRecord, Point, Repository, Sharing, StoredMember, UnfinishedPoint, VmLock
+from ntxengine.repository import (
+    ClusterRecord,
+    Point,
+    Records,
+    Repository,
+    Sharing,
+    StoredMember,
+    StoredReferenceDisk,
+    VmLock,
+)
 from ntxengine.units import utc_now
 
 log = logging.getLogger(__name__)
@@ -124,17 +133,15 @@ class Recorder:
         self._has_doubt = False
         self._writing = asyncio.Lock()
 
-    async def announce(
-        self, unfinished: UnfinishedPoint, attacher: Attacher, together: Sequence[StoredMember] = ()
-    ) -> str:
+    async def announce(self, point_id: str, attacher: Attacher, together: Sequence[StoredMember] = ()) -> str:
         """Record durably what is about to be asked for; return the name that the recovery point must get.
 
         `together` are the VMs that it is to hold, if they are several: it is named after the point of the first.
         """
-        name = self._repository.recovery_point_name(unfinished.id)
+        name = self._repository.recovery_point_name(point_id)
         if together:
             name = self._repository.shared_point_name(together[0].point_id)
-        record = ClusterRecord(unfinished.id, name, attacher.worker_id, source=attacher.name)
+        record = ClusterRecord(point_id, name, attacher.worker_id, source=attacher.name)
         await self._write(dataclasses.replace(record, together=tuple(member.vm_id for member in together)))
         return name
 
@@ -168,6 +175,11 @@ class Recorder:
         if self._record.attached_at is not None:
             await self._write(dataclasses.replace(self._record, attached_at=None))
 
+    async def keep(self, reference: Sequence[StoredReferenceDisk]) -> None:
+        """Record that the recovery point is what the next export is compared with, and is not removed any more."""
+        assert self._record is not None
+        await self._write(dataclasses.replace(self._record, reference=tuple(reference)))
+
     async def take_back(self) -> None:
         """Remove all of it, and the record, unless a create that is not over may make something yet.
 
@@ -181,8 +193,20 @@ class Recorder:
         if not self._has_doubt and (was_there or self._record.is_settled(utc_now())):
             await self._repository.remove_cluster_record(self._lock, self._record)
 
+    async def release_replaced(self) -> None:
+        """Remove what the exports before this one have on the cluster: it replaces them.  As `release`."""
+        assert self._record is not None
+        try:
+            own = (await self._records()).own
+        except NtxError as error:
+            self._warn(f"what earlier exports have on the cluster was not looked at: {error}")
+            return
+        for record in own:
+            if record.point_id != self._record.point_id:
+                await self._release(record)
+
     async def release(self, point: Point, reference: Point | None) -> None:
-        """Remove what the points before `point` have on the cluster: it replaces them.
+        """Remove what the points before `point` have on the cluster: it replaces them.  References of exports stay.
 
         What stays costs space there, not the point: it is a warning, whatever the reason.  `reference` is the point
         whose recovery point was compared with, if any was.
@@ -193,11 +217,9 @@ class Recorder:
             self._warn(f"what earlier points have on the cluster was not looked at: {error}; `ntx sweep` removes it")
 
     async def _release_all(self, point: Point, reference: Point | None) -> None:
-        records = await self._repository.cluster_records(self._vm.id)
-        for problem in records.problems:
-            self._warn(f"{problem}; what it recorded on the cluster stays there until it expires")
+        records = await self._records()
         for record in records.own:
-            if record.point_id != point.id:
+            if record.point_id != point.id and not record.reference:
                 await self._release(record)
         if reference is None or reference.id in (record.point_id for record in records.own):
             return
@@ -207,6 +229,12 @@ class Recorder:
             self._leave(reference, f"may be needed by another repository ({mismatch})")
         else:
             await self._release_unrecorded(reference)
+
+    async def _records(self) -> Records:
+        records = await self._repository.cluster_records(self._vm.id)
+        for problem in records.problems:
+            self._warn(f"{problem}; what it recorded on the cluster stays there until it expires")
+        return records
 
     async def _release(self, record: ClusterRecord) -> None:
         try:

@@ -283,7 +283,7 @@ class _Capture:
         self._emit(StageBegan(stage=Stage.FREEZE, consistency=plan.consistency, **self._subject))
         recorder = self._recorder
         with self._stages(Stage.FREEZE):
-            name = await recorder.announce(unfinished, self._attacher, gathering.members)
+            name = await recorder.announce(unfinished.id, self._attacher, gathering.members)
             self._undo.add(f"remove recovery point {name}", recorder.take_back)
             point = await gathering.freeze(plan.vm.id, name, self._warn)
             # Recorded before anything else is looked at: undoing it needs the id.

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from ntxengine.changes.blocks import in_whole_blocks
@@ -56,6 +56,16 @@ class Previous:
     size: int
     reference: DiskPoint | None
     lost: str = ""
+
+    @classmethod
+    def of(cls, size: int, reference: DiskPoint | None, lost: str, *, now: DiskPoint) -> Previous:
+        """Return the same without its reference where that is of another file on storage than `now`."""
+        if reference is not None and reference.path is not None and now.path is not None:
+            before, name = PurePosixPath(reference.path).name, PurePosixPath(now.path).name
+            if before != name:
+                # The VM was restored or the disk was moved: what Prism would compare is not one disk over time.
+                return cls(size, None, f"the disk's file on storage was {before} and is {name}")
+        return cls(size, reference, lost)
 
 
 @dataclass(frozen=True)

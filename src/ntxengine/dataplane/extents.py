@@ -222,6 +222,11 @@ class ExtentFile:
             at += len(chunk)
             yield np.frombuffer(chunk, dtype=EXTENT)
 
+    def read(self, first: int, count: int) -> Extents:
+        """Return up to `count` extents from the one at index `first` on.  Any thread may, once it is flushed."""
+        size = EXTENT.itemsize
+        return np.frombuffer(os.pread(self._file.fileno(), count * size, first * size), dtype=EXTENT)
+
     def close(self) -> None:
         """Close the file; a temporary one is gone then."""
         self._file.close()

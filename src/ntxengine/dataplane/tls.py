@@ -41,9 +41,9 @@ def credentials(location: Location, options: TlsOptions | None) -> Tls | None:
     assert options.ca is not None, "TlsOptions has one of the two"
     return Tls.with_certificates(
         _host_of(location, options).encode(),
-        _read(options.ca),
-        _read(options.certificate) if options.certificate else None,
-        _read(options.key, is_secret=True) if options.key else None,
+        read_pem(options.ca),
+        read_pem(options.certificate) if options.certificate else None,
+        read_pem(options.key, is_secret=True) if options.key else None,
     )
 
 
@@ -65,8 +65,8 @@ def _host_of(location: Location, options: TlsOptions) -> str:
     return plain
 
 
-def _read(path: Path, *, is_secret: bool = False) -> tuple[bytes, bytes]:
-    """Return what messages call the file, and what is in it."""
+def read_pem(path: Path, *, is_secret: bool = False) -> tuple[bytes, bytes]:
+    """Return what messages call the file, and what is in it.  Errors: OptionsError (missing, or open to others)."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # who opens a pipe waits for its writer
         try:
@@ -101,7 +101,7 @@ def _check_open_to(path: Path, status: os.stat_result, *, is_secret: bool) -> No
 def _find_psk(path: Path, location: Location) -> tuple[str, bytes]:
     """Return the user and the key; of a file with one line the user need not be named."""
     keys: dict[str, bytes] = {}
-    for number, line in enumerate(_read(path, is_secret=True)[1].split(b"\n"), 1):
+    for number, line in enumerate(read_pem(path, is_secret=True)[1].split(b"\n"), 1):
         text = line.decode("utf-8", "replace").strip()
         if not text or text.startswith("#"):
             continue

@@ -19,6 +19,7 @@ import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -56,8 +57,25 @@ class ServerEnded(ToolError):
     """It ended before it was told to: what its last flush said is stored, no more."""
 
 
+class PortTaken(ToolError):
+    """Another program has the port."""
+
+
+@dataclass(frozen=True)
+class TlsPort:
+    """A port instead of a socket: who shows no certificate of the CA gets nothing.
+
+    `address` is that of this machine to listen at; `credentials` a folder that has ca-cert.pem, server-cert.pem and
+    server-key.pem.
+    """
+
+    address: str
+    port: int
+    credentials: Path
+
+
 class QemuNbd:
-    """Serves an image as the default export at `uri` between `__aenter__` and `__aexit__`.
+    """Serves an image at `uri` between `__aenter__` and `__aexit__`, as the export `export`; or at `port` instead.
 
     A writable image is not for others before `__aexit__` has returned without an error.  After an error, or when
     cancelled meanwhile, it is killed: nobody wants that image.
@@ -70,7 +88,11 @@ class QemuNbd:
         read_only: bool,
         connections: int = 1,
         start_timeout_s: float = START_TIMEOUT_S,
+        export: str = "",
+        port: TlsPort | None = None,
     ) -> None:
+        self._export = export
+        self._port = port
         self._served = served
         self._label = served.label
         self._read_only = read_only
@@ -84,15 +106,18 @@ class QemuNbd:
 
     @property
     def socket_path(self) -> Path:
-        """The socket.  Exists while the server runs."""
+        """The socket, where there is no port.  Exists while the server runs."""
+        return self._in_folder("nbd.sock")
+
+    def _in_folder(self, name: str) -> Path:
         if self._folder is None:
             raise RuntimeError("the server is not running")
-        return self._folder.path / "nbd.sock"
+        return self._folder.path / name
 
     @property
     def uri(self) -> str:
         """The NBD URI of the export."""
-        return f"nbd+unix:///?socket={quote(str(self.socket_path))}"
+        return f"nbd+unix:///{quote(self._export)}?socket={quote(str(self.socket_path))}"
 
     @property
     def pid(self) -> int:
@@ -136,11 +161,34 @@ class QemuNbd:
             raise kind(f"{self._label}: qemu-nbd {problem}")
         log.warning("%s: qemu-nbd %s", self._label, problem)
 
+    async def ended(self) -> ServerEnded:
+        """Wait until it ends by itself, and return that as an error."""
+        assert self._process is not None
+        status = await self._process.wait()
+        if self._drain is not None:
+            await asyncio.wait({self._drain})
+        words = process.one_line("qemu-nbd", self._stderr) or "it gave no reason"
+        return ServerEnded(f"{self._label}: qemu-nbd ended before its time (status {status}): {words}")
+
+    def _listening(self) -> list[str]:
+        if self._port is None:
+            return [f"--socket={self.socket_path}"]
+        folder = str(self._port.credentials).replace(",", ",,")
+        return [
+            f"--bind={self._port.address}",
+            f"--port={self._port.port}",
+            f"--object=tls-creds-x509,id=tls,endpoint=server,verify-peer=yes,dir={folder}",
+            "--tls-creds=tls",
+            # Written once it listens: that somebody answers at the port would not tell who.
+            f"--pid-file={self._in_folder('pid')}",
+        ]
+
     def _arguments(self, secrets: Mapping[str, int]) -> list[str]:
         return [
             "--persistent",
             f"--shared={self._connections + _SPARE_CONNECTIONS}",
-            f"--socket={self.socket_path}",
+            *self._listening(),
+            f"--export-name={self._export}",
             # A point is synced as a whole at its commit: until then the page cache may collect what is written.
             "--cache=writeback",
             # TRIM is never used as zeroing, and would uncover what lies below: it does nothing.
@@ -180,16 +228,21 @@ class QemuNbd:
         while time.monotonic() < deadline:
             if self._process.returncode is not None:
                 raise await self._early_end(self._process.returncode)
-            with contextlib.suppress(OSError, EOFError, TimeoutError):
-                async with asyncio.timeout(deadline - time.monotonic()):
-                    await _greet(self.socket_path)
+            if self._port is not None and self._in_folder("pid").exists():
                 return
+            with contextlib.suppress(OSError, EOFError, TimeoutError):
+                if self._port is None:
+                    async with asyncio.timeout(deadline - time.monotonic()):
+                        await _greet(self.socket_path)
+                    return
             await asyncio.sleep(_POLL_S)
         raise StartTimeout(f"{self._label}: qemu-nbd did not answer for {self._start_timeout_s:g} s")
 
     async def _early_end(self, status: int) -> NtxError:
         if self._drain is not None:
             await self._drain
+        if self._port is not None and b"Address already in use" in self._stderr:
+            return PortTaken(f"{self._label}: port {self._port.port} is taken by another program")
         return process.failure("qemu-nbd", self._stderr, status, action="serving the image", path=self._label)
 
     async def _close(self) -> None:

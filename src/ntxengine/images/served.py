@@ -5,6 +5,8 @@
 | `ImageFile` | an image and those below it                                     | nothing more             |
 | `IscsiLun`  | a disk that a target offers, read by qemu itself, in user space | its driver for iSCSI     |
 | `NfsFile`   | a raw file on an NFS server, read by qemu itself                | its driver for NFS       |
+| `RawFile`   | a file or block device, raw whatever its first bytes say        | nothing more             |
+| `NbdExport` | what another NBD server gives on a unix socket                  | nothing more             |
 
 The names are JSON: no address, target or path is parsed, whatever is in it.  No secret is in a name; it refers to an
 object of qemu, which reads it from memory that it inherits (qemu_nbd.py).
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from ntxengine.files.locks import have_locks
 from ntxengine.images import qemu_img
 
 _CHAP = "chap"
@@ -116,6 +119,43 @@ class NfsFile:
     def node(self) -> str:
         """As Served.node."""
         return _raw(driver="nfs", server={"type": "inet", "host": self.server}, path=self.path)
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file or a block device of this machine, as raw bytes."""
+
+    path: Path
+    secrets: Mapping[str, str] = field(default_factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def node(self) -> str:
+        """As Served.node."""
+        locking = {} if have_locks(self.path) else {"locking": "off"}
+        driver = "host_device" if self.path.is_block_device() else "file"
+        return _raw(driver=driver, filename=qemu_img.absolute(self.path), **locking)
+
+
+@dataclass(frozen=True)
+class NbdExport:
+    """The export of an NBD server on a unix socket of this machine, as raw bytes."""
+
+    socket: Path
+    export: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        """The socket."""
+        return str(self.socket)
+
+    def node(self) -> str:
+        """As Served.node."""
+        return _raw(driver="nbd", server={"type": "unix", "path": str(self.socket)}, export=self.export)
 
 
 def _raw(**file: object) -> str:

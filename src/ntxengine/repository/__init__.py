@@ -2,6 +2,7 @@
 
 repository.py      the face of it all, to be awaited           store.py           the same for threads, and tests
 point.py           what is recorded of a point                 stored.py          the fields of every JSON file
+stored_cluster.py  those of a record of the cluster
 layout.py          names                                       marker.py, site.py what the directory is, and where
 unfinished.py      a point that is being made                  lock.py            one capture per VM at a time
 scan.py            what the directory holds                    catalog.py         a copy of that, for speed
@@ -50,6 +51,7 @@ from ntxengine.repository.stored import (
     StoredMember,
     StoredSample,
 )
+from ntxengine.repository.stored_cluster import StoredReferenceDisk
 from ntxengine.repository.structure import Finding, Severity
 from ntxengine.repository.unfinished import ResumePaths
 from ntxengine.repository.unfinished_point import UnfinishedPoint
@@ -90,6 +92,7 @@ __all__ = [
     "StoredDiskPoint",
     "StoredGuestTools",
     "StoredMember",
+    "StoredReferenceDisk",
     "StoredResume",
     "StoredResumeDisk",
     "StoredSample",

@@ -27,13 +27,15 @@ from ntxengine.files import durable
 from ntxengine.ids import is_canonical_uuid
 from ntxengine.repository import layout, site, stored
 from ntxengine.repository.site import Site
-from ntxengine.repository.stored import (
+from ntxengine.repository.stored_cluster import (
     CLUSTER_FORMAT,
     CLUSTER_VERSION,
+    CLUSTER_VERSION_OF_EXPORT,
     READABLE_CLUSTER_VERSIONS,
     StoredClusterFile,
     StoredClusterRecord,
     StoredFolder,
+    StoredReferenceDisk,
 )
 
 log = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ class ClusterRecord:
     attach.Attacher names it; "" in a record of an older ntxengine.  `together` are the VMs that one recovery point was
     made for, this one among them, empty for one alone; `is_released`: this one does not need it any more.
     `attached_at` is when a clone was last asked for, None while none is, and once all are known to be gone.
+    `reference` are the disks of one that a control plane was given whole, and the next export is compared with: it
+    stays until that has replaced it, or the cluster lets it go.  Empty for all that captures make.
     """
 
     point_id: str
@@ -75,6 +79,7 @@ class ClusterRecord:
     together: tuple[str, ...] = ()
     is_released: bool = False
     attached_at: datetime | None = None
+    reference: tuple[StoredReferenceDisk, ...] = ()
 
     def is_settled(self, now: datetime) -> bool:
         """Say whether its recovery point can be seen on the cluster by now."""
@@ -152,7 +157,7 @@ def write(vm_folder: Path, record: ClusterRecord) -> None:
     folder = _folder(vm_folder)
     document = StoredClusterFile(
         format=CLUSTER_FORMAT,
-        version=CLUSTER_VERSION,
+        version=CLUSTER_VERSION_OF_EXPORT if record.reference else CLUSTER_VERSION,
         record=StoredClusterRecord(
             point_id=record.point_id,
             name=record.name,
@@ -163,6 +168,7 @@ def write(vm_folder: Path, record: ClusterRecord) -> None:
             together=record.together,
             is_released=record.is_released,
             attached_at=record.attached_at,
+            reference=record.reference,
         ),
         made_in=StoredFolder(site.to_stored(folder.site), folder.inodes),
     )
@@ -240,5 +246,6 @@ def _read(path: Path) -> tuple[ClusterRecord, _Folder]:
         together=found.record.together,
         is_released=found.record.is_released,
         attached_at=found.record.attached_at,
+        reference=found.record.reference,
     )
     return record, _Folder(site.from_stored(found.made_in.site), found.made_in.inodes)

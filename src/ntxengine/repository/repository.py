@@ -327,6 +327,10 @@ class Repository:
         """As find_mismatch; where there is none, record where the repository is now.  Errors: TargetError."""
         return await to_thread_joined(site.settle, self.path)
 
+    def new_point_id(self) -> str:
+        """Return an id for what is made on the cluster without a point: an export."""
+        return self._store.new_point_id()
+
     def recovery_point_name(self, point_id: str = "") -> str:
         """Return the name that the recovery point of a point has on the cluster, or what all such names begin with."""
         return cluster_record.name_prefix(self.id) + point_id

@@ -265,6 +265,9 @@ class PointStore:
         finally:
             lock.release()
 
+    def new_point_id(self) -> str:
+        return layout.new_point_id(self._clock(), after=None, token=secrets.token_hex(3))
+
     def begin(self, lock: VmLock, parent: Point | None) -> BlockingUnfinishedPoint:
         """Begin a point of the VM that is locked, on top of `parent` or of nothing, and remove what killed captures of
         this VM have left, also what could be gone on with (`interrupted`, `reopen`).

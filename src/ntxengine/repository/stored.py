@@ -2,7 +2,7 @@
 
     ntx-repository.json    StoredMarker            point.json     StoredPoint
     ntx-site.json          StoredSiteFile          report.json    StoredReport, which point.json holds too
-    .cluster-<id>.json     StoredClusterFile       vm.json        what Prism gave, untouched: nothing here names a field
+    .cluster-<id>.json     (stored_cluster.py)     vm.json        what Prism gave, untouched: nothing here names a field
     distrusted.json        StoredDistrustFile               sampled.json   StoredSampleFile
     retention.json         StoredRetentionFile (retention_file.py)
 
@@ -33,10 +33,6 @@ from ntxengine.errors import RepositoryError
 POINT_FORMAT, POINT_VERSIONS = "ntxengine-point", (1, 2)  # 2: images that were made anew have other names
 MARKER_FORMAT, MARKER_VERSION = "ntxengine-repository", 1
 SITE_FORMAT, SITE_VERSION = "ntxengine-site", 1
-CLUSTER_FORMAT, CLUSTER_VERSION = "ntxengine-cluster-record", 2
-READABLE_CLUSTER_VERSIONS = (1, 2)
-"""2 brought `source`, and what several VMs share (`together`, `is_released`).  Who does not know these would miss what
-such a way leaves, or delete what another VM needs."""
 DISTRUST_FORMAT, DISTRUST_VERSION = "ntxengine-distrust", 1
 SAMPLES_FORMAT, SAMPLES_VERSION = "ntxengine-samples", 1
 
@@ -251,37 +247,6 @@ class StoredSiteFile(StoredHead):
     """ntx-site.json."""
 
     site: StoredSite
-
-
-@dataclass(frozen=True)
-class StoredClusterRecord:
-    """What a capture made on a cluster: see cluster_record.ClusterRecord."""
-
-    point_id: str
-    name: str
-    worker_id: str
-    recovery_point_id: str = ""
-    sources: tuple[str, ...] = ()
-    source: str = ""
-    together: tuple[str, ...] = ()
-    is_released: bool = False
-    attached_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class StoredFolder:
-    """The folder that a cluster record counts in."""
-
-    site: StoredSite
-    inodes: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class StoredClusterFile(StoredHead):
-    """.cluster-<point id>.json."""
-
-    record: StoredClusterRecord
-    made_in: StoredFolder
 
 
 @dataclass(frozen=True)

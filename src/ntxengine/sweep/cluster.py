@@ -87,7 +87,9 @@ class ClusterSweep:
         kept = await self._repository.last_listed_id(vm_id)
         needed = {kept, *await self._resumable(vm_id)}
         for record in records.own:
-            await self._sweep_record(lock, record, listed, is_kept=record.point_id in needed)
+            # A reference of an export is kept as long as the cluster does; the record of one that is gone is not.
+            is_reference = bool(record.reference and recorded_points(listed, record, vm_id))
+            await self._sweep_record(lock, record, listed, is_kept=is_reference or record.point_id in needed)
         for record in records.foreign:
             if not self._report.dry_run and not recorded_points(listed, record, vm_id):
                 await self._repository.remove_cluster_record(lock, record)

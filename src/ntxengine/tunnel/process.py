@@ -36,7 +36,11 @@ _RECENT_S = 10.0  # a job whose connection was lost ends when its other threads 
 
 
 class Tunnel:
-    """What is written to `socket` goes to the far end of `route`."""
+    """What is written to `socket` goes to the far end of `route`.
+
+    With `is_reversed` the other way: what is written to a socket there, which ssh makes at the path of the far end,
+    goes to `socket`, where somebody of ours listens.
+    """
 
     def __init__(
         self,
@@ -46,7 +50,9 @@ class Tunnel:
         configuration: Path | None,
         *,
         first_wait_s: float = FIRST_WAIT_S,
+        is_reversed: bool = False,
     ) -> None:
+        self._is_reversed = is_reversed
         self.socket = socket
         self._route = route
         self._options = options
@@ -95,10 +101,15 @@ class Tunnel:
         await self._end()
 
     async def _start(self, timeout_s: float) -> None:
-        # One that was killed leaves it, and it would be taken for that of the new one.
-        self.socket.unlink(missing_ok=True)
         route, options = self._route, self._options
-        argv = command(route.login, options, self._configuration, "-N", "-L", f"{self.socket}:{route.far}")
+        if self._is_reversed:
+            # That it is made there is said only with -v.
+            forward: tuple[str, ...] = ("-v", "-N", "-R", f"{route.far}:{self.socket}")
+        else:
+            forward = ("-N", "-L", f"{self.socket}:{route.far}")
+            # One that was killed leaves it, and it would be taken for that of the new one.
+            self.socket.unlink(missing_ok=True)
+        argv = command(route.login, options, self._configuration, *forward)
         if self._listener is not None:
             self._listener.cancel()
         self._said = b""
@@ -123,12 +134,15 @@ class Tunnel:
             raise TransferTimeout(f"{self._route.label}: ssh did not log in within {timeout_s:g} s") from exc
 
     async def _wait_until_up(self, ssh: asyncio.subprocess.Process) -> None:
-        while not self.socket.exists():
+        while not self._is_up():
             if ssh.returncode is not None:
                 await self._hear_out()
                 found = self._explain(ssh.returncode)
                 raise PlaceError(f"{self._route.label}: {found.text}", errno=found.code)
             await asyncio.sleep(_POLL_S)
+
+    def _is_up(self) -> bool:
+        return words.is_made_there(self._said) if self._is_reversed else self.socket.exists()
 
     async def _listen(self, ssh: asyncio.subprocess.Process) -> None:
         assert ssh.stderr is not None

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from ntxengine.tunnel.options import FarEnd, SshLogin, SshOptions
 
+_DETAIL = re.compile(r"debug\d: |OpenSSH_|Authenticated to |Transferred: |Bytes per second: ")
+"""What ssh says with -v, and is no complaint."""
 LIMIT = 8192  # bytes of what ssh says that are kept, from the end
 _MESSAGE_LIMIT = 400  # characters of ssh's own words in a message of ours
 
@@ -43,6 +45,12 @@ _CAUSES: tuple[tuple[str, int, str], ...] = (
         _FINAL,
         "the login was refused: is the public part of {key} in authorized_keys there? A key with a passphrase needs "
         "ssh-agent",
+    ),
+    (
+        r"remote port forwarding failed for listen path",
+        errno.EADDRINUSE,
+        "the ssh server does not make the socket {far} there: its folder must be there and the user's, nothing at that "
+        "path unless StreamLocalBindUnlink is yes, AllowTcpForwarding and AllowStreamLocalForwarding yes or remote",
     ),
     (
         r"open failed: administratively prohibited",
@@ -124,7 +132,13 @@ def has_refused(output: bytes) -> bool:
     return b"open failed: " in output
 
 
+def is_made_there(output: bytes) -> bool:
+    """Say whether ssh, with -v, has told that the server made the socket there."""
+    return b"remote forward success for: listen" in output
+
+
 def _lines(output: bytes) -> list[str]:
     text = output.decode("utf-8", "replace")
     lines = ("".join(letter if letter.isprintable() else "?" for letter in line) for line in re.split(r"[\r\n]+", text))
-    return [line.strip().removeprefix("ssh: ") for line in lines if line.strip(" @")]
+    said = (line.strip().removeprefix("ssh: ") for line in lines if line.strip(" @"))
+    return [line for line in said if not _DETAIL.match(line)]
