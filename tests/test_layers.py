@@ -42,6 +42,10 @@ PYTHON_LAYERS = {
         "prism", "changes", "attach", "prune", "repository", "images", "_core", "dataplane",
         "concurrency", "errors", "events", "files", "units",
     },
+    "export": {
+        "capture", "changes", "attach", "prism", "repository", "images", "dataplane", "tunnel", "concurrency", "errors",
+        "events", "files", "units",
+    },
     "sweep": {"capture", "attach", "prism", "repository", "concurrency", "errors", "events", "files", "units"},
     "check": {"verify", "repository", "images", "dataplane", "concurrency", "errors", "events", "ids", "units"},
     "stats": {"repository", "errors"},
@@ -84,7 +88,7 @@ PYTHON_LAYERS = {
     "cli": {
         "agent", "api", "config", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep",
         "sync", "probe", "check", "prism", "attach", "repository", "sim", "demo", "bench", "images", "_core",
-        "dataplane", "tunnel", "stats", "concurrency", "errors", "events", "files", "ids", "machine", "units",
+        "dataplane", "tunnel", "stats", "concurrency", "errors", "events", "export", "files", "ids", "machine", "units",
     },
 }  # fmt: skip
 
@@ -126,12 +130,14 @@ FACADES = {
     "ntxengine.prism": {
         "attach": {"cluster", "findings", "models"},
         "capture": {"cluster", "models", "versions"},
+        "export": {"cluster", "models", "Secret"},
         **{layer: {"cluster", "models"} for layer in ("changes", "sweep")},
     },
     "ntxengine.repository": dict.fromkeys(
         (
             "capture",
             "compare",
+            "export",
             "stats",
             "sweep",
             "sync",
@@ -153,6 +159,7 @@ FACADES = {
     "ntxengine.images": {
         "attach": {"process", "qemu_img", "qemu_nbd", "served"},
         "capture": {"choice", "create", "open"},
+        "export": {"qemu_nbd", "served"},
         "restore": {"choice", "create", "formats", "open"},
         "check": {"qemu_img"},
         "verify": {"open"},
@@ -170,12 +177,12 @@ FACADES = {
 
 # Libraries that have one home.
 LIBRARY_HOMES = {
-    "httpx": {"prism/http/session.py"},
+    "httpx": {"export/notify.py", "prism/http/session.py"},
     "click": {"cli/"},
     "rich": {"cli/"},
     "uvloop": {"cli/loop.py"},
-    "starlette": {"sim/"},
-    "uvicorn": {"sim/"},
+    "starlette": {"export/", "sim/"},
+    "uvicorn": {"export/", "sim/"},
     "trustme": {"sim/"},
     "yaml": {"sim/", "bench/suite.py", "config/"},
     "pydantic": {"config/"},

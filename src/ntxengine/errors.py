@@ -144,6 +144,16 @@ class OtherFailed(NtxError):
     """Another VM that was to be frozen with this one failed first: its own error says why."""
 
 
+class ControlPlaneError(NtxError):
+    """A control plane could not be told of an export, said that it failed, or never said that it is done."""
+
+
+class ControlPlaneTimeout(ControlPlaneError):
+    """A control plane did not say in time that it is done: try later."""
+
+    exit_code: ClassVar[int] = 75
+
+
 class RepositoryError(NtxError):
     """The repository is damaged, or not a repository."""
 

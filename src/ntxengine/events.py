@@ -3,6 +3,8 @@
     capture  StageBegan(PLAN) Planned  StageBegan(FREEZE)
              per disk: CHANGES ATTACH, perhaps AUDIT, COPY VERIFY, Progressed, DiskDone
              StageBegan(COMMIT) PointCommitted  StageBegan(RELEASE)             a failure: StageBegan(UNDO)
+    export   StageBegan(PLAN) Planned  StageBegan(FREEZE)   per disk: CHANGES, then ATTACH SERVE
+             StageBegan(NOTIFY) StageBegan(WAIT)  StageBegan(RELEASE)                 a failure: StageBegan(UNDO)
     restore  per disk: StageBegan(RESTORE), perhaps StageBegan(VERIFY), Progressed, DiskDone
              in place: StageBegan(COMPARE), and RESTORE only if something differs
     verify   per point: StageBegan(VERIFY)   per disk: Progressed, DiskDone
@@ -40,6 +42,9 @@ class Stage(StrEnum):
     AUDIT = "audit"
     COPY = "copy"
     VERIFY = "verify"
+    SERVE = "serve"
+    NOTIFY = "notify"
+    WAIT = "wait"
     COMMIT = "commit"
     RELEASE = "release"
     UNDO = "undo"

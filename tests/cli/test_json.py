@@ -74,6 +74,10 @@ class Documents:
         self.run("restore", "demo", "--to", "scsi.1=one.qcow2", "--dry-run")
         self.run("restore", "demo", "--to", "scsi.1=one.qcow2")
         self.run("restore", "demo", "out", "--in-place")
+        ports = ("--ports", "10809-10899", "--advertise", "worker.example")
+        tls = ("--tls-ca", "ca.pem", "--tls-cert", "cert.pem", "--tls-key", "key.pem")
+        notify = ("--state", "exports", "--notify", "https://cp.example/ntx")
+        self.run("export", "demo", *notify, *ports, *tls, "--dry-run")  # for real: tests/export
         self._retention()
         self._kill_a_capture()
         assert self.run("points")["interrupted"]

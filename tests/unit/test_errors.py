@@ -19,16 +19,16 @@ MESSAGE = "NBD write failed: offset 4194304 length 262144: No space left on devi
 PLACE: dict[str, Any] = {"offset": 4194304, "length": 262144, "errno": 28}
 
 PLAIN = [
-    "AttachError", "BadHeader", "Cancelled", "CannotMap", "CannotResume", "CredentialsError", "Damaged",
-    "DamagedMarker",
+    "AttachError", "BadHeader", "Cancelled", "CannotMap", "CannotResume", "ControlPlaneError", "ControlPlaneTimeout",
+    "CredentialsError", "Damaged", "DamagedMarker",
     "FingerprintError", "ListRefused", "LockedError",
     "MachineError", "MissingProgram", "NotFoundError", "NotOurs", "NtxError", "OptionsError", "OtherFailed",
-    "PortableError", "PrismAnswerError", "PrismBusy",
+    "PortableError", "PortTaken", "PrismAnswerError", "PrismBusy",
     "PrismConnectionError", "PrismError", "PrismProtected", "PrismTimeout", "RepositoryError",
     "RepositoryUnusable", "RunTimeout",
     "ServerEnded", "SomeFailed",
     "StartTimeout", "StateError", "TaskFailed", "ToolError", "WrongSize",
-    "_Damaged", "_Differs", "_SaysNothingError", "_Strange",
+    "_Damaged", "_Differs", "_SaysNothingError", "_Strange", "_TryAgain",
 ]  # fmt: skip
 """Classes that hold a message and nothing else."""
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -72,9 +70,10 @@ from ntxengine.cli.several import (
 )
 from ntxengine.cli.space import say_space, space_for
 from ntxengine.cli.ssh import tunnel_options
+from ntxengine.cli.untouched import untouched
 from ntxengine.cli.values import EXPIRY
 from ntxengine.dataplane.copy import CopyOptions
-from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.errors import NtxError
 from ntxengine.images.choice import ImageOptions
 from ntxengine.prism import Cluster
 from ntxengine.repository import Interrupted, Point, Repository
@@ -331,7 +330,7 @@ def _capture_several(request: Request, prism_login: Login, screen: Screen) -> No
 
 def _plan_one(request: Request, prism_login: Login, screen: Screen) -> None:
     async def work() -> tuple[CapturePlan, list[Interrupted]]:
-        async with _untouched(request.repository) as repository, connected(prism_login) as cluster:
+        async with untouched(request.repository) as repository, connected(prism_login) as cluster:
             vm = await find_vm(cluster, request.names[0])
             attacher = await request.attach.attacher(cluster)
             plan = await plan_capture(cluster.prism, repository, vm.id, request.options, attacher=attacher)
@@ -365,7 +364,7 @@ def _plan_several(request: Request, prism_login: Login, screen: Screen) -> None:
 
 async def _plans(request: Request, prism_login: Login) -> tuple[Selection, list[CapturePlan], list[Failure]]:
     plans, failed = [], []
-    async with _untouched(request.repository) as repository, connected(prism_login) as cluster:
+    async with untouched(request.repository) as repository, connected(prism_login) as cluster:
         attacher = await request.attach.attacher(cluster)
         selection = await request.select(cluster)
         for vm in selection.vms:
@@ -377,15 +376,3 @@ async def _plans(request: Request, prism_login: Login) -> tuple[Selection, list[
         if request.together and not failed:
             plans = plans_together(cluster.prism, plans)
     return selection, plans, [*selection.failed, *failed]
-
-
-@asynccontextmanager
-async def _untouched(path: Path) -> AsyncIterator[Repository]:
-    """Open a repository; if there is none, an empty one in its place, so that nothing is made where it would be."""
-    try:
-        opened = await Repository.open(path)
-    except NotFoundError:
-        with TemporaryDirectory(prefix="ntx-plan-") as folder:
-            yield await Repository.create(folder)
-    else:
-        yield opened

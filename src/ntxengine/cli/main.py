@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "vms": Entry("cluster", "List the VMs of a cluster."),
         "probe": Entry("probe", "Look at all that a capture needs, before anything is frozen."),
         "capture": Entry("capture", "Capture a VM: in full the first time, then what changed."),
+        "export": Entry("export", "Let a control plane read the disks of a VM, and what changed."),
         "points": Entry("points", "List the points that a repository holds."),
         "verify": Entry("verify", "Read points back and compare them with their digests."),
         "diff": Entry("diff", "Show what became of the disks of a VM between two points."),

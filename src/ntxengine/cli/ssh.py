@@ -45,11 +45,11 @@ def ssh_options(function: Function) -> Function:
     Where @transfer_options stands above, there are as many ssh as it is given connections; otherwise one will do.
     """
 
-    @_login_options
+    @login_options
     @functools.wraps(function)
     def with_ssh(*args: Any, login: SshOptions, **kwargs: Any) -> Any:
         if not _may_go_through_ssh(kwargs):
-            _refuse_in_vain("write nbd+ssh:// for what is to")
+            refuse_ssh_in_vain("write nbd+ssh:// for what is to")
         transfer = kwargs.get("transfer")
         processes = 1 if transfer is None else transfer.connections or DEFAULT_PROCESSES
         return function(*args, ssh=dataclasses.replace(login, processes=processes), **kwargs)
@@ -68,20 +68,22 @@ def tunnel_options(function: Function) -> Function:
         metavar="ssh://[USER@]HOST[:PORT]",
         help="Read the disks through this ssh server: iSCSI only; not for Prism.",
     )
-    @_login_options
+    @login_options
     @functools.wraps(function)
     def with_tunnel(
         *args: Any, attach: AttachArguments, tunnel: SshLogin | None, login: SshOptions, **kwargs: Any
     ) -> Any:
         if tunnel is None:
-            _refuse_in_vain("give --tunnel")
+            refuse_ssh_in_vain("give --tunnel")
         gateway = None if tunnel is None else SshGateway(tunnel, login)
         return function(*args, attach=dataclasses.replace(attach, gateway=gateway), **kwargs)
 
     return with_tunnel
 
 
-def _login_options(function: Function) -> Function:
+def login_options(function: Function) -> Function:
+    """Add --ssh-key, --ssh-known-hosts and --ssh-jump; pass `login`."""
+
     @click.option(
         "--ssh-key",
         type=FILE,
@@ -122,7 +124,7 @@ def _may_go_through_ssh(arguments: Mapping[str, Any]) -> bool:
         return True  # the command itself says what is wrong with it
 
 
-def _refuse_in_vain(remedy: str) -> None:
+def refuse_ssh_in_vain(remedy: str) -> None:
     """Whoever types an option of ssh believes that what follows goes through it.  A variable is for what does."""
     ctx = click.get_current_context()
     for field, name in _NAMES.items():

@@ -30,12 +30,10 @@ _TLS = {
 def tls_options(function: Function) -> Function:
     """Add --tls-ca, --tls-cert, --tls-key, --tls-psk and --tls-hostname; pass `tls`."""
 
-    @_file_option(
-        "--tls-ca", "tls_ca", "NTX_TLS_CA", "CA certificates, in PEM, that the server of nbds:// is known by."
-    )
-    @_file_option("--tls-cert", "tls_certificate", "NTX_TLS_CERT", "Certificate to show to the server, in PEM.")
-    @_file_option("--tls-key", "tls_key", "NTX_TLS_KEY", "Its private key; nobody else may be able to read it.")
-    @_file_option("--tls-psk", "tls_psk", "NTX_TLS_PSK", "Pre-shared key instead of certificates: a line USER:HEXKEY.")
+    @file_option("--tls-ca", "tls_ca", "NTX_TLS_CA", "CA certificates, in PEM, that the server of nbds:// is known by.")
+    @file_option("--tls-cert", "tls_certificate", "NTX_TLS_CERT", "Certificate to show to the server, in PEM.")
+    @file_option("--tls-key", "tls_key", "NTX_TLS_KEY", "Its private key; nobody else may be able to read it.")
+    @file_option("--tls-psk", "tls_psk", "NTX_TLS_PSK", "Pre-shared key instead of certificates: a line USER:HEXKEY.")
     @click.option(
         "--tls-hostname",
         "tls_host_name",
@@ -64,7 +62,9 @@ def tls_options(function: Function) -> Function:
     return with_tls
 
 
-def _file_option(name: str, field: str, variable: str, text: str) -> Callable[[Function], Function]:
+def file_option(name: str, field: str, variable: str, text: str) -> Callable[[Function], Function]:
+    """Return what adds an option that names a file."""
+
     def decorate(function: Function) -> Function:
         option = click.option(name, field, type=FILE, metavar="FILE", envvar=variable, show_envvar=True, help=text)
         return option(function)
