@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ntxengine.dataplane.location import parse
 from ntxengine.errors import OptionsError
 from ntxengine.tunnel.command import command, environment, write_configuration
 from ntxengine.tunnel.options import FarEnd, SshLogin, SshOptions, parse_ssh_login
+from ntxengine.tunnel.process import is_listening
 from ntxengine.tunnel.words import Complaint, Route, explain
 
 HOST = SshLogin("host.example", 443, "me")
@@ -258,3 +260,17 @@ def test_what_a_server_says_cannot_break_the_line_or_fill_it() -> None:
 
 def test_a_kill_is_told_from_a_refusal() -> None:
     assert explain(b"", -9, ROUTE, SshOptions()) == Complaint(errno.ECONNRESET, "ssh was killed by signal 9")
+
+
+def test_a_tunnel_is_up_when_somebody_listens_and_not_when_its_file_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "a b"
+    assert not is_listening(path)
+
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+        assert not is_listening(path)
+
+        bound.listen()
+        assert is_listening(path)
+
+    assert not is_listening(path)

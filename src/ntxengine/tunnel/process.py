@@ -30,6 +30,7 @@ FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 30.0
 
 _POLL_S = 0.01
+_FLAGS, _ACCEPTS = 3, 0x10000  # a field of /proc/net/unix, and __SO_ACCEPTCON in it
 _LAST_WORDS_S = 1.0  # a program that ssh started may hold its stderr open
 _STOP_TIMEOUT_S = 5.0
 _RECENT_S = 10.0  # a job whose connection was lost ends when its other threads have
@@ -142,7 +143,7 @@ class Tunnel:
             await asyncio.sleep(_POLL_S)
 
     def _is_up(self) -> bool:
-        return words.is_made_there(self._said) if self._is_reversed else self.socket.exists()
+        return words.is_made_there(self._said) if self._is_reversed else is_listening(self.socket)
 
     async def _listen(self, ssh: asyncio.subprocess.Process) -> None:
         assert ssh.stderr is not None
@@ -198,3 +199,13 @@ class Tunnel:
             self._listener = None
         if not keeps_process:
             self._process = None
+
+
+def is_listening(path: Path) -> bool:
+    """Say whether somebody listens at a unix socket: its file is there a moment before."""
+    try:
+        with open("/proc/net/unix", "rb") as table:
+            found = [line.split(maxsplit=7) for line in table if line.rstrip(b"\n").endswith(b" " + os.fsencode(path))]
+    except OSError:
+        return path.exists()
+    return any(int(fields[_FLAGS], 16) & _ACCEPTS for fields in found)
