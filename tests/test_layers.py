@@ -52,9 +52,7 @@ PYTHON_LAYERS = {
     "compare": {"repository", "dataplane", "errors"},
     "verify": {"repository", "images", "dataplane", "concurrency", "errors", "events", "units"},
     "rebase": {"verify", "repository", "images", "dataplane", "concurrency", "errors", "files"},
-    "prune": {
-        "rebase", "repository", "images", "dataplane", "concurrency", "errors", "events", "files", "units",
-    },
+    "prune": {"rebase", "repository", "images", "dataplane", "concurrency", "errors", "events", "files", "units"},
     "sync": {"rebase", "repository", "dataplane", "concurrency", "errors", "events", "files"},
     "retention": {"repository", "errors", "units"},
     "probe": {"prism", "attach", "images", "concurrency", "errors", "files", "ids", "units"},

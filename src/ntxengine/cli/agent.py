@@ -13,6 +13,7 @@ from ntxengine.cli.defaults import load_file, require_libraries
 from ntxengine.cli.limits import make_room
 from ntxengine.cli.loop import loop_factory
 from ntxengine.cli.output import open_screen
+from ntxengine.cli.paths import FILE, FOLDER
 from ntxengine.cli.streams import without_waiting
 
 if TYPE_CHECKING:
@@ -25,18 +26,18 @@ log = logging.getLogger(__name__)
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help="File of configuration, with jobs; that of `ntx --config`, if none is given here.",
 )
 @click.option(
     "--state",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FOLDER,
     metavar="DIR",
     help="Where it remembers, in the place of agent.state of the file.",
 )
 @click.pass_context
-def agent_command(ctx: click.Context, config_file: str | None, state: Path | None) -> None:
+def agent_command(ctx: click.Context, config_file: Path | None, state: Path | None) -> None:
     """Capture the VMs of the jobs of FILE when they are due, until a signal ends it.
 
     It writes its log to stderr, as agent.log of FILE says.  SIGTERM and SIGINT let what runs end for two minutes, then

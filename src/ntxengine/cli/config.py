@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +10,7 @@ import click
 from ntxengine.cli.defaults import load_file, require_libraries
 from ntxengine.cli.options import common_options
 from ntxengine.cli.output import Screen
+from ntxengine.cli.paths import FILE
 from ntxengine.cli.text import plural
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 _USAGE = 2
 
-file_argument = click.argument("file", required=False, type=click.Path(dir_okay=False))
+file_argument = click.argument("file", required=False, type=FILE)
 
 
 @click.group("config")
@@ -34,7 +36,7 @@ def config_command() -> None:
 @config_command.command("check")
 @file_argument
 @common_options
-def check_command(file: str | None, screen: Screen) -> int:
+def check_command(file: Path | None, screen: Screen) -> int:
     """Say everything that is wrong with FILE: line, key, what is wrong, and the nearest right one.
 
     FILE is that of --config if none is named.  Exit code 0: no mistakes, though perhaps warnings; 2: mistakes.
@@ -75,7 +77,7 @@ def check_command(file: str | None, screen: Screen) -> int:
 @config_command.command("show")
 @file_argument
 @common_options
-def show_command(file: str | None, screen: Screen) -> None:
+def show_command(file: Path | None, screen: Screen) -> None:
     """Show every value that holds, with defaults: of --profile, if that is given.
 
     A secret is ***.  A text with variables is shown as it stands in the file: a variable may hold a secret.
@@ -129,7 +131,7 @@ def _root() -> click.Context:
     return click.get_current_context().find_root()
 
 
-def _named(file: str | None) -> str:
+def _named(file: Path | None) -> str:
     if name := file or _root().params.get("config_file"):
         return str(name)
     raise click.UsageError("name a FILE, or give --config FILE before the command")

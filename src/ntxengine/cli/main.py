@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -20,6 +21,7 @@ from click.shell_completion import CompletionItem
 from ntxengine import __version__
 from ntxengine.cli.errors import exit_code_of
 from ntxengine.cli.messages import messages
+from ntxengine.cli.paths import FILE
 from ntxengine.cli.reply import reply
 from ntxengine.cli.streams import end_stderr, end_stdout, only_tells_of_work, take_over, write_result
 from ntxengine.errors import NtxError
@@ -114,7 +116,7 @@ class LazyGroup(click.Group):
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(dir_okay=False),
+    type=FILE,
     envvar="NTX_CONFIG",
     show_envvar=True,
     metavar="FILE",
@@ -124,7 +126,7 @@ class LazyGroup(click.Group):
     "--profile", envvar="NTX_PROFILE", show_envvar=True, metavar="NAME", help="Which of its profiles is to hold."
 )
 @click.pass_context
-def ntx(ctx: click.Context, config_file: str | None, profile: str | None) -> None:
+def ntx(ctx: click.Context, config_file: Path | None, profile: str | None) -> None:
     """Capture VMs that run on Nutanix AHV: verified full and incremental copies of their disks, as plain QCOW2.
 
     Results go to stdout, progress and logs to stderr; --json prints one object instead of a table.  Sizes are written
@@ -153,7 +155,7 @@ def ntx(ctx: click.Context, config_file: str | None, profile: str | None) -> Non
         if ctx.invoked_subcommand not in TAKE_NO_DEFAULTS:
             from ntxengine.cli.defaults import use
 
-            use(ctx, config_file, profile)
+            use(ctx, str(config_file), profile)
     elif ctx.get_parameter_source("profile") is ParameterSource.COMMANDLINE and ctx.invoked_subcommand != "config":
         raise click.UsageError("--profile is one of a configuration: give --config FILE, too")
 
