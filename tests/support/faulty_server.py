@@ -113,6 +113,9 @@ def main(folder: str, mounted: str, plan: str, hard_remove: str = "1") -> None:
         nothreads=True,
         hard_remove=hard_remove == "1",
         default_permissions=True,
+        entry_timeout=0,  # tests change the folder behind it, too
+        attr_timeout=0,
+        negative_timeout=0,
     )
 
 
