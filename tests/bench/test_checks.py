@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,10 @@ def test_server_behind_ssh_counts_its_sshd_and_leaves_nothing(tmp_path: Path) ->
     with target_server(Target(server="nbdkit-null", transport="ssh"), MIB, None, Sockets(tmp_path)) as server:
         assert server.ssh is not None
         before = server.cpu_seconds()
-        assert run_tool("nbdinfo", "--size", f"nbd+unix:///?socket={server.ssh.tunnel}") == f"{MIB}\n"
+        deadline = time.monotonic() + 60
+        while not (server.ssh.server_cpu_seconds() and server.ssh.tunnel_cpu_seconds()):  # they are told in ticks
+            assert time.monotonic() < deadline
+            assert run_tool("nbdinfo", "--size", f"nbd+unix:///?socket={server.ssh.tunnel}") == f"{MIB}\n"
         of_sshd = server.ssh.server_cpu_seconds()
         after = server.cpu_seconds()
         assert after >= before
