@@ -279,6 +279,7 @@ def test_what_a_capture_made_on_a_cluster_stands_under_these_names(here: Site, t
             "together": [],
             "is_released": False,
             "attached_at": None,
+            "reference": [],
         },
         "made_in": {"site": {**SITE, "path": ""}, "inodes": [tmp_path.stat().st_ino, folder.stat().st_ino]},
     }
@@ -327,12 +328,12 @@ def test_a_record_of_a_version_that_is_not_known_is_left_alone(here: Site, tmp_p
     folder.mkdir()
     cluster_record.write(folder, ClusterRecord(POINT, f"ntx-01234567-{POINT}", ""))
     path = folder / f".cluster-{POINT}.json"
-    path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
+    path.write_text(path.read_text().replace('"version": 2', '"version": 4'))
 
     records = cluster_record.read(folder)
 
     assert (records.own, records.foreign) == ((), ())
-    assert records.problems == (f"{path}: is 'ntxengine-cluster-record' version 3: use the ntx that wrote it",)
+    assert records.problems == (f"{path}: is 'ntxengine-cluster-record' version 4: use the ntx that wrote it",)
 
 
 def test_what_is_distrusted_is_stored_like_this(tmp_path: Path) -> None:
