@@ -25,31 +25,27 @@ def succeeded(run: Run, standing: Standing, outcome: Outcome) -> tuple[Run, Stan
 
 def stopped(run: Run, standing: Standing, now: datetime) -> tuple[Run, Standing]:
     """The agent stopped it: it is gone on with, as the same attempt; unless there is a point already."""
-    if run.is_committed:
-        problem = "the agent was stopped after the point was committed: what follows it was left out"
-        return succeeded(run, standing, Outcome(run.point_id, problems=(problem,)))
-    run = dataclasses.replace(
-        run,
-        state=RunState.INTERRUPTED,
-        error_class="Interrupted",
-        error="the agent was stopped while it ran; the next run goes on with it",
-    )
-    return run, dataclasses.replace(standing, retry=Retry(run.attempt, now, now, run.due_at, was_interrupted=True))
+    return _interrupted(run, standing, Retry(run.attempt, now, now, run.due_at, was_interrupted=True), "was stopped")
 
 
 def killed(run: Run, standing: Standing, now: datetime) -> tuple[Run, Standing]:
     """An earlier agent left it running: the same, but as another attempt, for the run itself may be what ended it."""
-    run = dataclasses.replace(run, ended_at=now)
+    retry = Retry(run.attempt + 1, now, now, run.due_at, was_interrupted=True)
+    return _interrupted(dataclasses.replace(run, ended_at=now), standing, retry, "ended")
+
+
+def _interrupted(run: Run, standing: Standing, retry: Retry, agent: str) -> tuple[Run, Standing]:
+    """`agent` says what became of the agent."""
     if run.is_committed:
-        problem = "the agent ended after the point was committed: what follows it was left out"
+        problem = f"the agent {agent} after the point was committed: what follows it was left out"
         return succeeded(run, standing, Outcome(run.point_id, problems=(problem,)))
     run = dataclasses.replace(
         run,
         state=RunState.INTERRUPTED,
         error_class="Interrupted",
-        error="the agent ended while it ran; the next run goes on with it",
+        error=f"the agent {agent} while it ran; the next run goes on with it",
     )
-    return run, dataclasses.replace(standing, retry=Retry(run.attempt + 1, now, now, run.due_at, was_interrupted=True))
+    return run, dataclasses.replace(standing, retry=retry)
 
 
 def failed(run: Run, standing: Standing, error: BaseException, text: str, retry: Retry | None) -> tuple[Run, Standing]:
