@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ntxengine.config.file import not_used_yet
 from tests.config.test_reading import CLUSTER, job, read, refused
 
 GOOD = "name: a\nvms: [db01]\nevery: 15m"
@@ -109,3 +110,11 @@ def test_a_profile_takes_the_place_of_what_it_names() -> None:
         "max_concurrent_vms": 7,
     }
     assert loaded.config.with_profile(None) is loaded.config
+
+
+def test_keys_that_nothing_is_done_with_yet_are_named() -> None:
+    found = not_used_yet(read(job(GOOD + "\nhooks: {failure: [/bin/mail]}")).config)
+    limits = not_used_yet(read(job(GOOD) + "performance: {memory_limit: 512M, cpu_limit: 5%}\n").config)
+
+    assert found == ["jobs[0].hooks"]
+    assert limits == ["performance.memory_limit"]

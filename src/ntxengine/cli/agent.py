@@ -58,11 +58,14 @@ def agent_command(ctx: click.Context, config_file: Path | None, state: Path | No
     require_libraries()
     from ntxengine.agent.configured import Builder
     from ntxengine.agent.service import Service
+    from ntxengine.config.file import not_used_yet
 
     def read() -> Config:
         loaded = load_file(str(file))
         for warning in loaded.warnings:
             log.warning("%s", warning)
+        if keys := not_used_yet(loaded.config):
+            log.warning("%s: this version does nothing with %s", file, ", ".join(keys))
         return loaded.config.with_profile(given.get("profile"))
 
     config = load_file(str(file)).config

@@ -100,3 +100,22 @@ class Config(Part):
     def backup_of(self, job: Job) -> Backup:
         """Return how the VMs of a job are captured: what it says itself, else what `backup` says."""
         return self.backup.overlaid(job)
+
+
+_NOT_USED_YET = {
+    "performance": {"memory_limit"},
+    "agent": {"socket", "socket_mode", "socket_group", "metrics", "recovery_point_limit"},
+}
+_NOT_USED_YET_OF_JOBS = {"objective", "hooks", "pings"}
+
+
+def not_used_yet(config: Config) -> list[str]:
+    """Return the keys that are given, and that the agent of this version does nothing with."""
+    found = [
+        f"{section}.{key}"
+        for section, keys in _NOT_USED_YET.items()
+        for key in keys & getattr(config, section).model_fields_set
+    ]
+    for number, job in enumerate(config.jobs):
+        found += [f"jobs[{number}].{key}" for key in _NOT_USED_YET_OF_JOBS & job.model_fields_set]
+    return sorted(found)
