@@ -111,10 +111,11 @@ _NOT_USED_YET_OF_JOBS = {"objective", "hooks", "pings"}
 
 def not_used_yet(config: Config) -> list[str]:
     """Return the keys that are given, and that the agent of this version does nothing with."""
+    sections: dict[str, Part] = {"performance": config.performance, "agent": config.agent}
     found = [
         f"{section}.{key}"
         for section, keys in _NOT_USED_YET.items()
-        for key in keys & getattr(config, section).model_fields_set
+        for key in keys & sections[section].model_fields_set
     ]
     for number, job in enumerate(config.jobs):
         found += [f"jobs[{number}].{key}" for key in _NOT_USED_YET_OF_JOBS & job.model_fields_set]
