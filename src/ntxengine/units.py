@@ -90,6 +90,15 @@ def parse_span(text: str) -> timedelta:
     return span
 
 
+def format_span(span: timedelta) -> str:
+    """Return a time as `parse_span` takes it: `1d12h`, `90s` as `1m30s`; `0s` for nothing.  Parts of a second go."""
+    minutes, seconds = divmod(int(span.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "m"), (seconds, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
+
+
 def parse_expiry(text: str) -> timedelta:
     """Return the time to live that `36h` or `7d` means.  Errors: OptionsError."""
     match = _EXPIRY.fullmatch(text.strip())

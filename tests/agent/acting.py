@@ -13,10 +13,10 @@ from typing import Any
 from ntxengine.agent.jobs import Job, JobVm, Outcome, Setup
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.records import Run
-from ntxengine.agent.schedule import Schedule
 from ntxengine.agent.scheduler import Scheduler
 from ntxengine.agent.state import State
 from ntxengine.events import OnEvent, PointCommitted, Stage, StageBegan
+from ntxengine.schedule.due import Schedule
 from tests.agent.virtual import VirtualLoop
 
 MINUTE = timedelta(minutes=1)

@@ -19,7 +19,6 @@ from ntxengine.agent.jobs import Job, Setup
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.records import Run
 from ntxengine.agent.runner import CaptureJob, CaptureRunner
-from ntxengine.agent.schedule import Schedule
 from ntxengine.agent.scheduler import Scheduler
 from ntxengine.agent.state import State
 from ntxengine.attach import AttachOptions
@@ -28,6 +27,7 @@ from ntxengine.prism import Cluster, Endpoint, Secret
 from ntxengine.prism.open import open_cluster
 from ntxengine.prune import PruneOptions
 from ntxengine.retention import Policy
+from ntxengine.schedule.due import Schedule
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
 from tests.capture.lab import MIB, eager_clock

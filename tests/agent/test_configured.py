@@ -13,13 +13,13 @@ import pytest
 from ntxengine import prism
 from ntxengine.agent.configured import build
 from ntxengine.agent.retries import Retries
-from ntxengine.agent.schedule import Schedule
 from ntxengine.agent.service import Built
 from ntxengine.agent.state import State
-from ntxengine.agent.window import parse_window
 from ntxengine.config.reading import parse
 from ntxengine.errors import OptionsError
 from ntxengine.prism import Endpoint
+from ntxengine.schedule.due import Schedule
+from ntxengine.schedule.window import parse_window
 
 TEXT = """
 nutanix: {prism_central: pc, username: u, password: p}

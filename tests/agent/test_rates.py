@@ -14,7 +14,7 @@ import pytest
 
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.records import RunState
-from ntxengine.agent.schedule import Schedule
+from ntxengine.schedule.due import Schedule
 from ntxengine.sim import Simulator
 from tests.agent.acting import Listed, acting, job
 from tests.agent.lab import agent, write

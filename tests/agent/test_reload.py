@@ -13,13 +13,13 @@ from ntxengine.agent.inventory import Choice
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.retries import Retries
 from ntxengine.agent.runner import CaptureJob
-from ntxengine.agent.schedule import Schedule
 from ntxengine.agent.state import State
-from ntxengine.agent.window import parse_window
 from ntxengine.config.reading import parse
 from ntxengine.errors import OptionsError
 from ntxengine.prism import Vm
 from ntxengine.prism.models import Disk
+from ntxengine.schedule.due import Schedule
+from ntxengine.schedule.window import parse_window
 
 FILE = """
 nutanix: {prism_central: pc.example, username: backup, password: secret}

@@ -15,8 +15,6 @@ from ntxengine.agent.jobs import JobVm, Setup
 from ntxengine.agent.queue import Limits, Needs
 from ntxengine.agent.records import RunState, Trigger
 from ntxengine.agent.retries import Retries
-from ntxengine.agent.schedule import Schedule
-from ntxengine.agent.window import parse_window
 from ntxengine.errors import (
     CredentialsError,
     NotFoundError,
@@ -27,6 +25,8 @@ from ntxengine.errors import (
     TargetError,
     ToolError,
 )
+from ntxengine.schedule.due import Schedule
+from ntxengine.schedule.window import parse_window
 from tests.agent.acting import HOUR, MINUTE, Acting, Listed, acting, job
 from tests.agent.virtual import START, VirtualLoop, in_virtual_time
 

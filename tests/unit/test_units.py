@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ntxengine.dataplane.location import parse
 from ntxengine.dataplane.tier import Tier, tier_of
 from ntxengine.errors import OptionsError
-from ntxengine.units import format_rate, format_size, format_time, parse_rate, parse_size
+from ntxengine.units import (
+    LONGEST_SPAN,
+    format_rate,
+    format_size,
+    format_span,
+    format_time,
+    parse_rate,
+    parse_size,
+    parse_span,
+)
 
 
 @pytest.mark.parametrize(
@@ -90,3 +101,16 @@ def test_every_name_that_an_api_gives_a_tier_is_known() -> None:
     assert tier_of("DAS-SATA") is Tier.HYBRID
     assert tier_of("CLOUD") is Tier.CLOUD
     assert tier_of("tape") is None
+
+
+@given(st.integers(1, int(LONGEST_SPAN.total_seconds())))
+def test_a_time_is_written_as_it_is_read(seconds: int) -> None:
+    span = timedelta(seconds=seconds)
+
+    assert parse_span(format_span(span)) == span
+
+
+def test_a_time_for_a_person_has_no_part_that_is_nothing() -> None:
+    spans = [timedelta(0), timedelta(seconds=90), timedelta(hours=36), timedelta(days=7)]
+
+    assert [format_span(each) for each in spans] == ["0s", "1m30s", "1d12h", "7d"]

@@ -14,10 +14,8 @@ from ntxengine.agent.jobs import Job, Setup
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.retries import Retries
 from ntxengine.agent.runner import CaptureJob, CaptureRunner
-from ntxengine.agent.schedule import Schedule
 from ntxengine.agent.service import Built
 from ntxengine.agent.state import State
-from ntxengine.agent.window import parse_window
 from ntxengine.config import jobs as configured
 from ntxengine.config import meaning
 from ntxengine.config.file import Config
@@ -25,6 +23,8 @@ from ntxengine.config.secrets import required_secret
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.errors import OptionsError
 from ntxengine.prism import Cluster
+from ntxengine.schedule.due import Schedule
+from ntxengine.schedule.window import parse_window
 from ntxengine.units import parse_span, parse_time_zone
 
 log = logging.getLogger(__name__)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
-from ntxengine.agent.queue import MAX_PRIORITY, Limits, Needs
+from ntxengine.agent.queue import Limits, Needs
 from ntxengine.agent.records import Figures, Kept
 from ntxengine.agent.retries import Retries
-from ntxengine.agent.schedule import Schedule
 from ntxengine.errors import OptionsError
 from ntxengine.events import OnEvent
+from ntxengine.schedule.due import Schedule
+from ntxengine.schedule.rules import MAX_PRIORITY
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from ntxengine.agent.clock import Clock
 from ntxengine.agent.jobs import Job, JobVm
 from ntxengine.agent.records import Key, Retry, Standing, Trigger
-from ntxengine.agent.schedule import Outlook, Place, look, places
 from ntxengine.agent.state import State
-from ntxengine.agent.window import is_open, next_opening
+from ntxengine.schedule.due import Outlook, Place, look, places
+from ntxengine.schedule.window import is_open, next_opening
 
 SEEN_INTERVAL = timedelta(days=1)
 

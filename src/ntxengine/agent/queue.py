@@ -19,8 +19,6 @@ from ntxengine.errors import OptionsError
 PRIORITY_STEP = timedelta(minutes=10)
 """What one step of priority is worth in waiting."""
 
-MAX_PRIORITY = 100
-
 RESERVE_AFTER = timedelta(minutes=30)
 """Who has waited longer than this gets what it needs before those behind it."""
 

@@ -1,6 +1,6 @@
 """The loop of the agent: what is due begins when it may, what fails is tried again, what is told to stop stops.
 
-    look     what is due (schedule.py), what failed and is to be tried again (retries.py), what people asked for
+    look     what is due (../schedule/due.py), what failed and is to be tried again (retries.py), what people asked for
     decide   which of it begins, and why the others wait (queue.py)
     start    recorded first (state.py), then run (jobs.Runner), its events in its record (recorder.py)
     sleep    until something ends, somebody says something, or the next start; never for long: clocks are set

@@ -16,11 +16,11 @@ from ntxengine.config.meaning import capture_options, expiry_of, policy_of, reac
 from ntxengine.config.part import Part
 from ntxengine.config.problems import KeyPath, Problem
 from ntxengine.config.sections import Backup, Nutanix
-from ntxengine.config.when import MAX_JITTER
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.errors import OptionsError
 from ntxengine.prism.reach import endpoints
-from ntxengine.units import parse_span, parse_time_zone
+from ntxengine.schedule.rules import check_jitter
+from ntxengine.units import format_span, parse_span, parse_time_zone
 
 _RUNS_LOOKED_AT = 400
 """Of a cron: more than a year of daily ones."""
@@ -172,10 +172,11 @@ def _retention(job: Job, path: KeyPath) -> Iterator[Problem]:
 
 def _times(job: Job, backup: Backup, path: KeyPath) -> Iterator[Problem]:
     every = None if job.every is None else parse_span(job.every)
-    if every is not None and job.jitter is not None and parse_span(job.jitter) >= every:
-        yield Problem((*path, "jitter"), f"{job.jitter} is not shorter than every {job.every}")
-    elif job.jitter is not None and parse_span(job.jitter) > MAX_JITTER:
-        yield Problem((*path, "jitter"), f"{job.jitter} is more than 24h")
+    if job.jitter is not None:
+        try:
+            check_jitter(parse_span(job.jitter), every)
+        except OptionsError as exc:
+            yield Problem((*path, "jitter"), str(exc))
     if job.given(("every", "cron")) == ["every", "cron"]:
         return
     longest = every if every is not None else _longest_wait(job)
@@ -184,13 +185,13 @@ def _times(job: Job, backup: Backup, path: KeyPath) -> Iterator[Problem]:
     expiry = expiry_of(backup)
     if expiry <= longest:
         text = (
-            f"the cluster keeps our recovery point for {_text(expiry)}, and the next run is {_text(longest)} later: "
-            f"each would find its reference gone, and read everything"
+            f"the cluster keeps our recovery point for {format_span(expiry)}, and the next run is "
+            f"{format_span(longest)} later: each would find its reference gone, and read everything"
         )
         key = next(iter(job.given(("snapshot_retention_hours", "keep_recovery_point", "every", "cron"))), "name")
         yield Problem((*path, key), text, is_warning=True)
     if job.objective is not None and parse_span(job.objective) < longest:
-        text = f"{job.objective} cannot be kept: runs are {_text(longest)} apart"
+        text = f"{job.objective} cannot be kept: runs are {format_span(longest)} apart"
         yield Problem((*path, "objective"), text, is_warning=True)
 
 
@@ -201,11 +202,6 @@ def _longest_wait(job: Job) -> timedelta | None:
     begin = datetime(2026, 1, 1, tzinfo=UTC).astimezone(parse_time_zone(job.timezone))
     times = [each.astimezone(UTC) for each in islice(CronSim(job.cron, begin), _RUNS_LOOKED_AT)]
     return max((later - earlier for earlier, later in pairwise(times)), default=None)
-
-
-def _text(span: timedelta) -> str:
-    hours = span.total_seconds() / 3600
-    return f"{hours / 24:g}d" if hours % 24 == 0 else f"{hours:.3g}h"
 
 
 # -------------------------------------------------------------------------------------------------------- the agent

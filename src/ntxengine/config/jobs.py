@@ -8,8 +8,8 @@ from pydantic import Field
 
 from ntxengine.config.part import Groups, Part
 from ntxengine.config.sections import Backup
-from ntxengine.config.values import Category, Name, PingUrl, Span, Tag, Text, Waste, Zone
-from ntxengine.config.when import CronText, Every, WindowText
+from ntxengine.config.values import Category, CronText, Every, Name, PingUrl, Span, Tag, Text, Waste, WindowText, Zone
+from ntxengine.schedule.rules import MAX_PRIORITY
 
 Count = Annotated[int, Field(ge=1, le=10**6)]
 Argv = Annotated[tuple[Text, ...], Field(min_length=1)]
@@ -104,7 +104,7 @@ class Job(Backup):
     """The VMs of a job with `every` begin one after another over all of it, instead of all at once."""
     missed: Literal["once", "skip"] = "once"
     """A run that was missed is made up for once, or skipped."""
-    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] = 0
     """Of what is due, the higher begins first."""
     timeout: Span | None = None
     """A run that takes longer is stopped; what it has copied is kept for the next."""

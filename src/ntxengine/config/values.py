@@ -27,6 +27,8 @@ from ntxengine.images.choice import zstd_level_of
 from ntxengine.prism import check_url, check_username
 from ntxengine.prism.http.trust import check_fingerprint
 from ntxengine.repository import checked_tag
+from ntxengine.schedule.rules import check_cron, check_every
+from ntxengine.schedule.window import parse_window
 from ntxengine.tunnel.options import SshLogin
 from ntxengine.units import MAX_TIMEOUT_S, parse_expiry, parse_share, parse_size, parse_span, parse_time_zone
 
@@ -85,6 +87,10 @@ def seconds(value: Any) -> Any:
         return parse_span(value).total_seconds()
     except OptionsError as exc:
         raise ValueError(f"{value!r} is not a time: write seconds, or such as 90s, 5m or 1h") from exc
+
+
+def _every(text: str) -> None:
+    check_every(parse_span(text))
 
 
 def _source(text: str) -> None:
@@ -175,6 +181,9 @@ Username = Annotated[str, _checked(check_username)]
 Fingerprint = Annotated[str, _checked(_fingerprint)]
 Uuid = Annotated[str, _checked(_uuid)]
 Span = Annotated[str, _checked(parse_span)]
+Every = Annotated[str, _checked(_every)]
+CronText = Annotated[str, _checked(check_cron)]
+WindowText = Annotated[str, _checked(parse_window)]
 Expiry = Annotated[str, _checked(parse_expiry)]
 Rate = Annotated[str, _checked(parse_timetable), number_or_text("bytes per second, or a timetable")]
 Size = Annotated[str, _checked(_size), number_or_text("bytes, or such as 512M")]

@@ -51,7 +51,7 @@ def parse_window(text: str) -> Window:
         raise OptionsError(f"{text!r} is not a window: write 22:00-06:00, or mon-fri 22:00-06:00")
     start, end = (_minute(hours, minutes, text) for hours, minutes in ((match[2], match[3]), (match[4], match[5])))
     if start in (end, _MINUTES):
-        raise OptionsError(f"{text!r} is no time at all: for all day write 00:00-24:00")
+        raise OptionsError(f"{text!r} never opens: for all day write 00:00-24:00")
     return Window(start, end, _ALL_DAYS if match[1] is None else _days(match[1].lower(), text))
 
 

@@ -21,17 +21,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Literal, get_args
 
-from cronsim import CronSim, CronSimError
+from cronsim import CronSim
 
-from ntxengine.agent.window import Window, is_open, next_opening
 from ntxengine.errors import OptionsError
+from ntxengine.schedule.rules import check_cron, check_every, check_jitter
+from ntxengine.schedule.window import Window, is_open, next_opening
 
 Missed = Literal["once", "skip"]
 MISSED_CHOICES: tuple[Missed, ...] = get_args(Missed)
-
-MIN_EVERY = timedelta(minutes=1)
-MAX_EVERY = timedelta(days=366)
-MAX_JITTER = timedelta(hours=24)
 
 LATE = timedelta(minutes=5)
 """What begins later than this after its start time was missed."""
@@ -70,31 +67,14 @@ class Schedule:
             raise OptionsError("a schedule is `every` or `cron`: give one of them")
         if self.missed not in MISSED_CHOICES:
             raise OptionsError(f"missed {self.missed!r}: must be one of {', '.join(MISSED_CHOICES)}")
-        if not timedelta(0) <= self.jitter <= MAX_JITTER:
-            raise OptionsError(f"jitter {self.jitter}: from 0 to {MAX_JITTER}")
+        check_jitter(self.jitter, self.every)
         if self.every is not None:
-            if not MIN_EVERY <= self.every <= MAX_EVERY:
-                raise OptionsError(f"every {self.every}: from {MIN_EVERY} to {MAX_EVERY}")
-            if self.jitter >= self.every:
-                raise OptionsError(f"jitter {self.jitter}: must be shorter than every {self.every}")
-        else:
-            self._check_cron()
-
-    def _check_cron(self) -> None:
-        fields = self.cron.split()
-        if len(fields) != 5:
-            raise OptionsError(
-                f"cron {self.cron!r} has {len(fields)} fields: write five, minute hour day month weekday, such as"
-                f" `0 2 * * *`"
-            )
-        try:
-            next(CronSim(self.cron, datetime(2024, 1, 1, tzinfo=UTC)))
-        except CronSimError as exc:
-            raise OptionsError(f"cron {self.cron!r}: {str(exc).lower()}") from exc
-        except StopIteration:
-            raise OptionsError(f"cron {self.cron!r}: there is no such day") from None
+            check_every(self.every)
+            return
+        check_cron(self.cron)
+        minute, hour = self.cron.split()[:2]
         # As CronSim sees it: such jobs run at a time of the day, others all day long.
-        object.__setattr__(self, "_is_fixed", not fields[0].startswith("*") and not fields[1].startswith("*"))
+        object.__setattr__(self, "_is_fixed", not minute.startswith("*") and not hour.startswith("*"))
 
     def due_after(self, when: datetime) -> datetime:
         """Return the first due time after `when`, in UTC."""

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ntxengine.agent.schedule import CLOCK_TOLERANCE, LATE, Outlook, Place, Schedule, look, places
-from ntxengine.agent.window import is_open, next_opening, parse_window
 from ntxengine.errors import OptionsError
-from tests.agent.model import MINUTE, Cron, minutes
+from ntxengine.schedule.due import CLOCK_TOLERANCE, LATE, Outlook, Place, Schedule, look, places
+from ntxengine.schedule.window import is_open, next_opening, parse_window
+from tests.schedule.model import MINUTE, Cron, minutes
 
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR = timedelta(hours=1)
@@ -60,7 +60,7 @@ def test_cron_is_due_when_the_model_says(
     expression: Cron, day: tuple[ZoneInfo, datetime], minute: int, second: int
 ) -> None:
     zone, midnight = day
-    if zone.key == "Australia/Lord_Howe":  # LIMIT of CronSim, see schedule.py
+    if zone.key == "Australia/Lord_Howe":  # LIMIT of CronSim, see due.py
         expression = replace(
             expression, minute=expression.minute or frozenset([7]), hour=expression.hour or frozenset([2])
         )
@@ -270,8 +270,10 @@ def test_no_due_time_is_lost_or_run_twice_whatever_the_agent_and_the_clock_do(
     [
         ({}, "give one of them"),
         ({"every": HOUR, "cron": "0 2 * * *"}, "give one of them"),
-        ({"every": timedelta(seconds=1)}, "from 0:01:00"),
-        ({"every": HOUR, "jitter": HOUR}, "must be shorter"),
+        ({"every": timedelta(seconds=1)}, "1s is less than 1m"),
+        ({"every": HOUR, "jitter": HOUR}, "1h is not shorter than every 1h"),
+        ({"every": timedelta(days=367)}, "367d is more than 366d"),
+        ({"cron": "0 2 * * *", "jitter": timedelta(hours=24, seconds=1)}, "1d1s is more than 1d"),
         ({"cron": "0 2 * *"}, "has 4 fields"),
         ({"cron": "0 0 2 * * *"}, "has 6 fields"),
         ({"cron": "0 99 * * *"}, "bad hour"),
