@@ -12,7 +12,7 @@ USE_CASES = ("capture", "restore", "verify", "sweep")
 # Where a name is looked up that no type checker sees, and why it has to be.
 BY_NAME = {
     "__init__.py": "the public names load their modules when they are first used",
-    "cli/main.py": "a command loads its module when it is called",
+    "cli/lazy.py": "a command loads its module when it is called",
     "bench/client.py": "what a result holds is the part of a report that it has a field for",
 }
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ntxengine.cli.defaults import load_file, require_libraries
+from ntxengine.cli.lazy import Entry, LazyGroup
 from ntxengine.cli.limits import make_room
 from ntxengine.cli.loop import loop_factory
 from ntxengine.cli.output import open_screen
@@ -21,8 +22,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+COMMANDS: dict[str, Entry] = {}
+"""What can be said to an agent, or done about one.  A new command is a row here, and a function in its module."""
 
-@click.command("agent")
+
+@click.group(
+    "agent", cls=LazyGroup, entries=COMMANDS, invoke_without_command=True, subcommand_metavar="[COMMAND [ARGS]...]"
+)
 @click.option(
     "--config",
     "config_file",
@@ -51,7 +57,15 @@ def agent_command(ctx: click.Context, config_file: Path | None, state: Path | No
       ntx agent --config lab.yaml --state /srv/ntx/lab
       ntx --config agent.yaml --profile lab agent
     """
-    given = ctx.find_root().params
+    if ctx.invoked_subcommand is not None:
+        if state is not None:
+            raise click.UsageError(f"--state is of an agent that serves: leave it out with {ctx.invoked_subcommand}")
+        return
+    _serve(config_file, state, ctx.find_root().params)
+
+
+def _serve(config_file: Path | None, state: Path | None, given: dict[str, Any]) -> None:
+    """Serve until a signal ends it; `given` is what stood before `agent`."""
     file = config_file or given.get("config_file")
     if file is None:
         raise click.UsageError("what is to be captured, and when?  Give --config FILE: `ntx config example` begins one")

@@ -6,33 +6,23 @@ command is asked for.
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 from click.core import ParameterSource
-from click.shell_completion import CompletionItem
 
 from ntxengine import __version__
 from ntxengine.cli.errors import exit_code_of
+from ntxengine.cli.lazy import Entry, LazyGroup
 from ntxengine.cli.messages import messages
 from ntxengine.cli.paths import FILE
 from ntxengine.cli.reply import reply
 from ntxengine.cli.streams import end_stderr, end_stdout, only_tells_of_work, take_over, write_result
 from ntxengine.errors import NtxError
-
-
-class Entry(NamedTuple):
-    """Where a command lives, and what the overview says about it."""
-
-    module: str
-    help: str
-
 
 SECTIONS: dict[str, dict[str, Entry]] = {
     "The cluster and the repository": {
@@ -79,20 +69,8 @@ TAKE_NO_DEFAULTS = frozenset({None, "agent", "config", "completion", "demo", "si
 """Commands that need no file of configuration: a bad one is nothing to them."""
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands by name and loads one when it is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = COMMANDS.get(cmd_name)
-        if entry is None:
-            return None
-        module = importlib.import_module(f"ntxengine.cli.{entry.module}")
-        command = getattr(module, f"{cmd_name}_command")
-        assert isinstance(command, click.Command)
-        return command
+class Overview(LazyGroup):
+    """All commands, by section."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -103,15 +81,14 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, section in SECTIONS.items():
-            with formatter.section(title):
-                formatter.write_dl([(name, entry.help) for name, entry in section.items()], col_max=12)
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        names = [CompletionItem(name, help=e.help) for name, e in COMMANDS.items() if name.startswith(incomplete)]
-        return names + click.Command.shell_complete(self, ctx, incomplete)
+            self._section(formatter, title, section)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Overview,
+    entries=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="ntx", message="%(prog)s %(version)s")
 @click.option(
     "--config",
