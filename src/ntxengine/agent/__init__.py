@@ -5,8 +5,9 @@ state.py       what is remembered over the end of the agent; database.py: its fi
 jobs.py        what the scheduler is told                   scheduler.py the loop around all of these
 outlook.py     what is due, by VM                           listing.py   the VMs of the jobs
 retries.py     what an error leaves to do                   results.py   what the end of a run makes of its record
-recorder.py    what its events make of it                   clock.py     time, injected
+running.py     the runs that there are                      recorder.py  what events make of the record of one
 runner.py      one run, by the use cases                    connection.py  one connection for all of them
+clock.py       time, injected
 inventory.py   which VMs the jobs have                     sweeping.py  what a killed agent left
 metrics.py     what Prometheus is told
 service.py     the process                                 notify.py    what systemd is told

@@ -2,7 +2,7 @@
 
     look     what is due (../schedule/due.py), what failed and is to be tried again (retries.py), what people asked for
     decide   which of it begins, and why the others wait (queue.py)
-    start    recorded first (state.py), then run (jobs.Runner), its events in its record (recorder.py)
+    start    each in a task of its own, recorded (running.py)
     sleep    until something ends, somebody says something, or the next start; never for long: clocks are set
 
 One task, and one for each run.  Draining starts nothing more; runs that are not done in time are cancelled, which
@@ -16,19 +16,18 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from ntxengine.agent import results
 from ntxengine.agent.clock import Clock
-from ntxengine.agent.jobs import Job, JobVm, Outcome, Runner, Setup
+from ntxengine.agent.jobs import JobVm, Setup
 from ntxengine.agent.listing import Listing
 from ntxengine.agent.outlook import Outlooks
-from ntxengine.agent.queue import Busy, Needs, Waiting, Wanted, decide
-from ntxengine.agent.recorder import Recorder
-from ntxengine.agent.records import Key, Retry, Run, new_run_id
-from ntxengine.agent.retries import PRISM, Holds, RunTimeout, judge, next_try, repository_scope
+from ntxengine.agent.queue import Needs, Waiting, Wanted, decide
+from ntxengine.agent.records import Key, Run
+from ntxengine.agent.retries import PRISM, Holds, repository_scope
+from ntxengine.agent.running import Runs
 from ntxengine.agent.state import State
-from ntxengine.errors import NotFoundError, NtxError, OptionsError
+from ntxengine.errors import NotFoundError, OptionsError
 
 log = logging.getLogger(__name__)
 
@@ -38,18 +37,6 @@ CLOCK_JUMP_S = 5.0
 PRUNE_INTERVAL_S = 6 * 3600.0
 
 ALL = "all"
-
-
-@dataclasses.dataclass
-class _Active:
-    """A run that there is."""
-
-    job: Job
-    vm: JobVm
-    recorder: Recorder
-    retry: Retry | None
-    busy: Busy
-    task: asyncio.Task[None] | None = None
 
 
 class Scheduler:
@@ -67,15 +54,23 @@ class Scheduler:
         self._state = state
         self._setup = setup
         self._clock = clock or Clock()
-        self._on_run = on_run
         self._wake = asyncio.Event()
-        self._active: dict[str, _Active] = {}
         self._waits: tuple[Waiting, ...] = ()
         self._drain_until: float | None = None
         self.holds = Holds()
         self._outlooks = Outlooks(state, self._clock)
         self._listing = Listing(self._clock, self.holds, self._wake.set)
         self._listing.use(setup)
+        self._on_run = on_run
+        self._runs = Runs(
+            state,
+            self._clock,
+            self.holds,
+            on_run=on_run,
+            on_end=self._ended,
+            on_released=self._wake.set,
+            on_not_found=self._listing.expire,
+        )
         self._seen: tuple[datetime, float] | None = None
         self._pruned_at: float | None = None
 
@@ -144,7 +139,7 @@ class Scheduler:
 
     @property
     def running(self) -> list[Run]:
-        return [active.recorder.run for active in self._active.values()]
+        return self._runs.records
 
     @property
     def waiting(self) -> tuple[Waiting, ...]:
@@ -177,13 +172,13 @@ class Scheduler:
             )
             self._on_run(run)
         try:
-            while not (self.is_draining and not self._active):
+            while not (self.is_draining and not self._runs):
                 self._wake.clear()
                 self._step()
                 await self._sleep()
         finally:
             self._listing.close()
-            await self._cancel_all()
+            await self._runs.cancel_all()
 
     def _step(self) -> None:
         now, monotonic = self._clock.now(), self._clock.monotonic()
@@ -192,15 +187,14 @@ class Scheduler:
             assert self._drain_until is not None
             self._waits = ()
             if monotonic >= self._drain_until:
-                for active in self._active.values():
-                    _cancel(active)
+                self._runs.cancel()
             return
         if self._pruned_at is None or monotonic >= self._pruned_at + PRUNE_INTERVAL_S:
             self._pruned_at = monotonic
             self._state.prune()
         self._listing.keep()
         wanted = {(each.job, each.vm_id): each for each in self._wanted(now)}
-        decision = decide(wanted.values(), [each.busy for each in self._active.values()], self._setup.limits, now)
+        decision = decide(wanted.values(), self._runs.busy, self._setup.limits, now)
         for each in decision.starts:
             self._start(each, now)
         self._waits = decision.waits
@@ -228,7 +222,7 @@ class Scheduler:
     # ------------------------------------------------------------------------------------------------------ what is due
 
     def _wanted(self, now: datetime) -> list[Wanted]:
-        runs = {active.recorder.run.key for active in self._active.values()}
+        runs = self._runs.keys
         found = []
         for job in self._setup.jobs:
             vms = self._listing.vms(job.name)
@@ -269,122 +263,17 @@ class Scheduler:
 
     # ------------------------------------------------------------------------------------------------------------ runs
 
+    def _ended(self, key: Key) -> None:
+        self._outlooks.touch(key)
+        self._wake.set()
+
     def _start(self, wanted: Wanted, now: datetime) -> None:
         job = next(job for job in self._setup.jobs if job.name == wanted.job)
         vm = next(vm for vm in self._listing.vms(job.name) if vm.id == wanted.vm_id)
-        key = (job.name, vm.id)
-        begun = self._outlooks.begin(key)
-        run = Run(
-            id=new_run_id(now),
-            job=job.name,
-            vm_id=vm.id,
-            vm_name=vm.name,
-            started_at=now,
-            trigger=begun.trigger,
-            due_at=begun.due,
-            attempt=1 if begun.retry is None else begun.retry.attempt,
-        )
-        recorder = Recorder(run, self._save, monotonic=self._clock.monotonic, on_past_prism=lambda: self._passed(PRISM))
-        active = _Active(job, vm, recorder, begun.retry, Busy(job.name, vm.id, wanted.needs, wanted.probes))
-        self._active[run.id] = active
-        self._state.begin(run, begun.standing)
-        log.info("job %r, VM %r: run %s begins (%s)", job.name, vm.name, run.id, run.trigger)
-        self._on_run(run)
-        active.task = asyncio.create_task(self._one(active, self._setup.runner), name=f"run {run.id}")
-
-    def _save(self, run: Run) -> None:
-        self._state.save(run)
-        self._on_run(run)
-
-    async def _one(self, active: _Active, runner: Runner) -> None:
-        """Do a run, whatever becomes of it.  Never raises."""
-        began = self._clock.monotonic()
-        timeout_s = None if active.job.timeout is None else active.job.timeout.total_seconds()
-        outcome: Outcome | None = None
-        error: BaseException | None = None
-        limit = asyncio.timeout(timeout_s)
-        try:
-            async with limit:
-                outcome = await runner.run(active.job.name, active.vm, active.recorder)
-        except TimeoutError as exc:
-            error = exc
-            if limit.expired():
-                error = RunTimeout(f"stopped after {active.job.timeout}, the time limit of job {active.job.name!r}")
-        except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001  one VM must not end the agent
-            error = exc
-        now, seconds = self._clock.now(), round(self._clock.monotonic() - began, 3)
-        run = dataclasses.replace(active.recorder.run, ended_at=now, seconds=seconds)
-        standing = self._state.standing(run.key)
-        if outcome is not None:
-            run, standing = results.succeeded(run, standing, outcome)
-            self._tell_success(active, run)
-        elif isinstance(error, asyncio.CancelledError):
-            run, standing = results.stopped(run, standing, now)
-        else:
-            assert error is not None
-            text = results.line_of(error)
-            retry = self._judge(active, run, error, text, now)
-            run, standing = results.failed(run, standing, error, text, retry)
-        del self._active[run.id]
-        self._state.end(run, standing)
-        self._outlooks.touch(run.key)
-        self._wake.set()
-        self._on_run(run)
-
-    def _tell_success(self, active: _Active, run: Run) -> None:
-        for scope in (PRISM, repository_scope(active.job.target)):
-            self._passed(scope)
-        for problem in run.problems:
-            log.warning("job %r, VM %r: captured, but: %s", run.job, run.vm_name, problem)
-        log.info("job %r, VM %r: run %s made point %s", run.job, run.vm_name, run.id, run.point_id)
-
-    def _judge(self, active: _Active, run: Run, error: BaseException, text: str, now: datetime) -> Retry | None:
-        """Say what failed, once; hold what it concerns; return when the run is tried again."""
-        if not isinstance(error, NtxError | OSError):
-            log.debug("run %s", run.id, exc_info=error)
-        if isinstance(error, NotFoundError):
-            self._listing.expire()
-        verdict = judge(error, active.job.target)
-        if self.holds.failed(verdict, text, now=now, monotonic=self._clock.monotonic()):
-            log.error("%s: held, and tried by one run now and then until it is over: %s", verdict.scope, text)
-        retry = next_try(
-            verdict,
-            active.job.retries,
-            attempt=run.attempt,
-            earlier=active.retry,
-            due=run.due_at,
-            now=now,
-            chance=self._clock.chance(),
-        )
-        if verdict.scope not in self.holds.all:
-            again = "not again before it is due" if retry is None else f"again at {retry.at:%H:%M:%S}Z"
-            log.error("job %r, VM %r: attempt %d failed, %s: %s", run.job, run.vm_name, run.attempt, again, text)
-        return retry
-
-    def _passed(self, scope: str) -> None:
-        hold = self.holds.passed(scope)
-        if hold is not None:
-            log.warning(
-                "%s: is used again, after %s",
-                scope,
-                timedelta(seconds=int((self._clock.now() - hold.since).total_seconds())),
-            )
-            self._wake.set()
-
-    async def _cancel_all(self) -> None:
-        tasks = [active.task for active in self._active.values() if active.task is not None]
-        for active in self._active.values():
-            _cancel(active)
-        if tasks:
-            await asyncio.wait(tasks)
+        begun = self._outlooks.begin((job.name, vm.id))
+        self._runs.start(job, vm, wanted, begun, self._setup.runner, now)
 
 
 @functools.lru_cache(maxsize=4096)
 def _into(needs: Needs, target: str) -> Needs:
     return dataclasses.replace(needs, target=target)
-
-
-def _cancel(active: _Active) -> None:
-    """Cancel a run, once: a second cancellation would cut its clean-up short."""
-    if active.task is not None and not active.task.cancelling():
-        active.task.cancel()

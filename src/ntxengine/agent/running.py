@@ -1,0 +1,196 @@
+"""The runs that there are: each is recorded, done in a task of its own, and judged when it has ended.
+
+start     recorded first (state.py), then run (jobs.Runner), its events in its record (recorder.py)
+end       what it came to (results.py); what an error leaves to do, and what is held for it (retries.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from ntxengine.agent import results
+from ntxengine.agent.clock import Clock
+from ntxengine.agent.jobs import Job, JobVm, Outcome, Runner
+from ntxengine.agent.outlook import Begun
+from ntxengine.agent.queue import Busy, Wanted
+from ntxengine.agent.recorder import Recorder
+from ntxengine.agent.records import Key, Retry, Run, new_run_id
+from ntxengine.agent.retries import PRISM, Holds, RunTimeout, judge, next_try, repository_scope
+from ntxengine.agent.state import State
+from ntxengine.errors import NotFoundError, NtxError
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class _Active:
+    """A run that there is."""
+
+    job: Job
+    vm: JobVm
+    recorder: Recorder
+    retry: Retry | None
+    busy: Busy
+    task: asyncio.Task[None] | None = None
+
+
+class Runs:
+    """Begins runs, keeps them until they have ended, and writes down what became of them."""
+
+    def __init__(
+        self,
+        state: State,
+        clock: Clock,
+        holds: Holds,
+        *,
+        on_run: Callable[[Run], None],
+        on_end: Callable[[Key], None],
+        on_released: Callable[[], None],
+        on_not_found: Callable[[], None],
+    ) -> None:
+        """`on_run` is told of each run when it begins, gets further, ends.
+
+        `on_end`, that one has ended; `on_released`, that something is not held any more; `on_not_found`, that a VM is
+        gone.
+        """
+        self._state = state
+        self._clock = clock
+        self._holds = holds
+        self._on_run = on_run
+        self._on_end = on_end
+        self._on_released = on_released
+        self._on_not_found = on_not_found
+        self._active: dict[str, _Active] = {}
+
+    def __len__(self) -> int:
+        return len(self._active)
+
+    @property
+    def records(self) -> list[Run]:
+        """How far each is."""
+        return [active.recorder.run for active in self._active.values()]
+
+    @property
+    def busy(self) -> list[Busy]:
+        """What they take of what is limited."""
+        return [active.busy for active in self._active.values()]
+
+    @property
+    def keys(self) -> set[Key]:
+        return {active.recorder.run.key for active in self._active.values()}
+
+    def start(self, job: Job, vm: JobVm, wanted: Wanted, begun: Begun, runner: Runner, now: datetime) -> None:
+        """Begin a run: recorded, and then done."""
+        run = Run(
+            id=new_run_id(now),
+            job=job.name,
+            vm_id=vm.id,
+            vm_name=vm.name,
+            started_at=now,
+            trigger=begun.trigger,
+            due_at=begun.due,
+            attempt=1 if begun.retry is None else begun.retry.attempt,
+        )
+        recorder = Recorder(run, self._save, monotonic=self._clock.monotonic, on_past_prism=lambda: self._passed(PRISM))
+        active = _Active(job, vm, recorder, begun.retry, Busy(job.name, vm.id, wanted.needs, wanted.probes))
+        self._active[run.id] = active
+        self._state.begin(run, begun.standing)
+        log.info("job %r, VM %r: run %s begins (%s)", job.name, vm.name, run.id, run.trigger)
+        self._on_run(run)
+        active.task = asyncio.create_task(self._one(active, runner), name=f"run {run.id}")
+
+    def cancel(self) -> None:
+        """Cancel all that there are, once: a second cancellation would cut their clean-up short."""
+        for active in self._active.values():
+            if active.task is not None and not active.task.cancelling():
+                active.task.cancel()
+
+    async def cancel_all(self) -> None:
+        """Cancel all that there are, and wait for their ends."""
+        tasks = [active.task for active in self._active.values() if active.task is not None]
+        self.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _save(self, run: Run) -> None:
+        self._state.save(run)
+        self._on_run(run)
+
+    async def _one(self, active: _Active, runner: Runner) -> None:
+        """Do a run, whatever becomes of it.  Never raises."""
+        began = self._clock.monotonic()
+        outcome, error = await self._attempt(active, runner)
+        now, seconds = self._clock.now(), round(self._clock.monotonic() - began, 3)
+        run = dataclasses.replace(active.recorder.run, ended_at=now, seconds=seconds)
+        standing = self._state.standing(run.key)
+        if outcome is not None:
+            run, standing = results.succeeded(run, standing, outcome)
+            self._tell_success(active, run)
+        elif isinstance(error, asyncio.CancelledError):
+            run, standing = results.stopped(run, standing, now)
+        else:
+            assert error is not None
+            text = results.line_of(error)
+            retry = self._judge(active, run, error, text, now)
+            run, standing = results.failed(run, standing, error, text, retry)
+        del self._active[run.id]
+        self._state.end(run, standing)
+        self._on_end(run.key)
+        self._on_run(run)
+
+    async def _attempt(self, active: _Active, runner: Runner) -> tuple[Outcome | None, BaseException | None]:
+        """Return what a run came to, or what ended it."""
+        timeout_s = None if active.job.timeout is None else active.job.timeout.total_seconds()
+        limit = asyncio.timeout(timeout_s)
+        try:
+            async with limit:
+                return await runner.run(active.job.name, active.vm, active.recorder), None
+        except TimeoutError as exc:
+            if limit.expired():
+                return None, RunTimeout(
+                    f"stopped after {active.job.timeout}, the time limit of job {active.job.name!r}"
+                )
+            return None, exc
+        except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001  one VM must not end the agent
+            return None, exc
+
+    def _tell_success(self, active: _Active, run: Run) -> None:
+        for scope in (PRISM, repository_scope(active.job.target)):
+            self._passed(scope)
+        for problem in run.problems:
+            log.warning("job %r, VM %r: captured, but: %s", run.job, run.vm_name, problem)
+        log.info("job %r, VM %r: run %s made point %s", run.job, run.vm_name, run.id, run.point_id)
+
+    def _judge(self, active: _Active, run: Run, error: BaseException, text: str, now: datetime) -> Retry | None:
+        """Say what failed, once; hold what it concerns; return when the run is tried again."""
+        if not isinstance(error, NtxError | OSError):
+            log.debug("run %s", run.id, exc_info=error)
+        if isinstance(error, NotFoundError):
+            self._on_not_found()
+        verdict = judge(error, active.job.target)
+        if self._holds.failed(verdict, text, now=now, monotonic=self._clock.monotonic()):
+            log.error("%s: held, and tried by one run now and then until it is over: %s", verdict.scope, text)
+        retry = next_try(
+            verdict,
+            active.job.retries,
+            attempt=run.attempt,
+            earlier=active.retry,
+            due=run.due_at,
+            now=now,
+            chance=self._clock.chance(),
+        )
+        if verdict.scope not in self._holds.all:
+            again = "not again before it is due" if retry is None else f"again at {retry.at:%H:%M:%S}Z"
+            log.error("job %r, VM %r: attempt %d failed, %s: %s", run.job, run.vm_name, run.attempt, again, text)
+        return retry
+
+    def _passed(self, scope: str) -> None:
+        hold = self._holds.passed(scope)
+        if hold is not None:
+            held = timedelta(seconds=int((self._clock.now() - hold.since).total_seconds()))
+            log.warning("%s: is used again, after %s", scope, held)
+            self._on_released()
