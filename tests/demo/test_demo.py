@@ -19,7 +19,7 @@ from ntxengine.demo.guest import DATA_SIZE, SECTOR, SYSTEM_SIZE, Guest, allocate
 from ntxengine.demo.machine import check_addresses
 from ntxengine.demo.proof import Prover
 from ntxengine.demo.shell import Shell
-from ntxengine.demo.workflow import MARKER, Demo, where_it_is
+from ntxengine.demo.workplace import MARKER, Workplace, where_it_is
 from ntxengine.errors import MachineError, NtxError, OptionsError, ToolError
 from ntxengine.units import BLOCK_SIZE, KIB, MIB
 from tests.cli.ntx import COMMAND, environment, ntx
@@ -85,7 +85,7 @@ def test_folder_of_somebody_else_is_not_deleted(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
 
     with pytest.raises(OptionsError, match="not of a demo"):
-        Demo(tmp_path, lambda text: None).run()
+        Workplace(tmp_path, lambda text: None).begin()
 
     assert (tmp_path / "letter.txt").read_text() == "dear"
 
@@ -95,16 +95,16 @@ def test_missing_tool_is_named_with_its_package(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(ToolError, match=r"apt-get install .*e2fsprogs.*qemu-utils"):
-        Demo(tmp_path / "demo", lambda text: None).run()
+        Workplace(tmp_path / "demo", lambda text: None).begin()
 
 
 def test_too_little_room_is_said_before_the_guest_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=300 * MIB))
 
     with pytest.raises(MachineError, match=r"needs 2\.0 GiB, and 300\.0 MiB are free: .*--dir"):
-        Demo(tmp_path / "demo", lambda text: None).run()
+        Workplace(tmp_path / "demo", lambda text: None).begin()
 
-    assert not list((tmp_path / "demo" / "guest").iterdir())
+    assert [each.name for each in (tmp_path / "demo").iterdir()] == [MARKER]
 
 
 def test_an_address_that_cannot_be_served_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import click
 
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.signals import raised_as_interrupted
-from ntxengine.demo.workflow import Demo
+from ntxengine.demo.capture import CaptureDemo
+from ntxengine.demo.workplace import Workplace
 
 
 @click.command("demo")
@@ -37,7 +38,7 @@ def demo_command(folder: Path, temporary: bool) -> None:
     """
     with raised_as_interrupted("the simulator is stopped"):
         if not temporary:
-            Demo(folder, click.echo).run()
+            CaptureDemo(Workplace(folder, click.echo)).run()
             return
         with tempfile.TemporaryDirectory(prefix="ntx-demo-") as name:
-            Demo(Path(name), click.echo, is_temporary=True).run()
+            CaptureDemo(Workplace(Path(name), click.echo, is_temporary=True)).run()

@@ -5,7 +5,8 @@
     cluster.py   the simulated cluster
     machine.py   what the demo needs of this machine
     proof.py     what tools that are not ours say about the result
-    workflow.py  the workflow from start to end
+    workplace.py the folder that it works in
+    capture.py   the workflow from start to end
 
 It works through the command line, as a person would: everything it does can be repeated by hand.
 """

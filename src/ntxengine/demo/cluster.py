@@ -18,7 +18,7 @@ _POLL_S = 0.05
 
 NTX = (sys.executable, "-m", "ntxengine.cli.main")
 
-CONFIG = """\
+_CONFIG = """\
 cluster_name: demo-cluster
 containers:
   - {{name: default}}
@@ -34,13 +34,18 @@ vms:
 """
 
 
+def demo_cluster(vm: str, *, system: Path, data: Path) -> str:
+    """Return the configuration of a cluster that runs one VM with two disks."""
+    return _CONFIG.format(vm=vm, system=system.absolute(), data=data.absolute())
+
+
 class Cluster:
     """A context: the simulator runs, and `.environment` is how to reach it.
 
-    `folder` is seen from `place`, which is where the simulator is started.
+    `folder` is seen from `place`, which is where the simulator is started; `config` is its configuration.
     """
 
-    def __init__(self, place: Path, folder: Path, *, vm: str, system: Path, data: Path) -> None:
+    def __init__(self, place: Path, folder: Path, config: str) -> None:
         self._place = place
         self._folder = place / folder
         self.connect = folder / "state" / "connect.env"
@@ -51,7 +56,6 @@ class Cluster:
         self._process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
         self._folder.mkdir(parents=True)
-        config = CONFIG.format(vm=vm, system=system.absolute(), data=data.absolute())
         (self._folder / "cluster.yaml").write_text(config)
 
     def __enter__(self) -> Self:

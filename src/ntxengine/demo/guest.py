@@ -54,6 +54,7 @@ class Guest:
 
     def make(self) -> None:
         """Make both disks."""
+        self.system.parent.mkdir(parents=True, exist_ok=True)
         tree = self._scratch / "tree"
         count, size = copy_files(tree, FILES_BYTES)
         self._write_own_files(tree)

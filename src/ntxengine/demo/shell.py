@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from ntxengine.errors import ToolError
@@ -42,7 +42,7 @@ class Shell:
             packages = " ".join(sorted({PACKAGES[name] for name in missing}))
             raise ToolError(f"the demo needs {', '.join(missing)}: apt-get install {packages}")
 
-    def quietly(self, *command: str, good: Sequence[int] = (0,)) -> str:
+    def quietly(self, *command: str, good: Collection[int] = (0,)) -> str:
         """Run a program and return its stdout; nothing is shown.
 
         Errors: ToolError with the end of what it said, if it did not end with one of `good`.
@@ -68,17 +68,17 @@ class Shell:
             command, cwd=self._place, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
         ).returncode
 
-    def openly(self, *command: str, shown: str) -> None:
+    def openly(self, *command: str, shown: str, good: Collection[int] = (0,)) -> None:
         """Run a program with its output on the screen, after a line with what a person would type for it.
 
-        Errors: ToolError if it failed.
+        Errors: ToolError, if it did not end with one of `good`.
         """
         self.say("")
         self.say(f"$ {shown}")
         # If we are killed, the kernel ends the program for us.
         tied = ("setpriv", "--pdeathsig", "TERM", "--", *command)
         code = subprocess.run(tied, cwd=self._place, env=self.environment, check=False).returncode
-        if code != 0:
+        if code not in good:
             raise ToolError(f"{shown} ended with {code}")
 
     def copy_sparse(self, source: Path, target: Path) -> None:
