@@ -153,7 +153,7 @@ FACADES = {
 
 # Libraries that have one home.
 LIBRARY_HOMES = {
-    "httpx": {"export/notify.py", "prism/http/session.py"},
+    "httpx": {"agent/pings.py", "export/notify.py", "prism/http/session.py"},
     "click": {"cli/"},
     "rich": {"cli/"},
     "uvloop": {"cli/loop.py"},

@@ -214,6 +214,15 @@ def test_relative_paths_begin_at_the_folder_of_the_file() -> None:
     assert (found.backup.repository, found.nutanix.ca_file) == ("/etc/points", "/x/ca")
 
 
+def test_so_does_the_program_of_a_hook_but_not_a_name_that_is_looked_for() -> None:
+    hooks = "{start: [./tell, ./a], success: [tell, ./a], failure: [/bin/tell]}"
+
+    found = read(job(f"{{name: a, vms: [x], every: 1h, hooks: {hooks}}}")).config.jobs[0].hooks
+
+    assert found.start == ("/etc/tell", "./a")
+    assert (found.success, found.failure) == (("tell", "./a"), ("/bin/tell",))
+
+
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     for path in (tmp_path / "nothing", tmp_path, Path("a\0b")):
         with pytest.raises(OptionsError) as raised:

@@ -9,7 +9,8 @@ running.py     the runs that there are                      recorder.py  what ev
 runner.py      one run, by the use cases                    connection.py  one connection for all of them
 clock.py       time, injected
 inventory.py   which VMs the jobs have                     sweeping.py  what a killed agent left
-metrics.py     what Prometheus is told
+metrics.py     what Prometheus is told                      documents.py a run as JSON
+telling.py     who is told of runs: hooks.py, programs; pings.py, URLs
 service.py     the process                                 notify.py    what systemd is told
 configured.py  what a file of configuration means to all of these
 """

@@ -9,8 +9,10 @@ from functools import partial
 
 from ntxengine import prism
 from ntxengine.agent.connection import Connection
+from ntxengine.agent.hooks import Hooks
 from ntxengine.agent.inventory import Choice, PrismInventory
 from ntxengine.agent.jobs import Job, Setup
+from ntxengine.agent.pings import Pings
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.retries import Retries
 from ntxengine.agent.runner import CaptureJob, CaptureRunner
@@ -22,7 +24,7 @@ from ntxengine.config.file import Config
 from ntxengine.config.secrets import required_secret
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.errors import OptionsError
-from ntxengine.prism import Cluster
+from ntxengine.prism import Cluster, Secret
 from ntxengine.schedule.due import Schedule
 from ntxengine.schedule.window import parse_window
 from ntxengine.units import parse_span, parse_time_zone
@@ -85,6 +87,8 @@ def _job(job: configured.Job, capture: CaptureJob) -> Job:
         priority=job.priority,
         timeout=None if job.timeout is None else parse_span(job.timeout),
         retries=_retries(job.retries),
+        hooks=_hooks(job.hooks),
+        pings=_pings(job.pings),
     )
 
 
@@ -111,6 +115,17 @@ def _retries(retries: configured.Retries) -> Retries:
         longest=max(first, Retries().longest),
         budget=parse_span(retries.budget),
     )
+
+
+def _hooks(hooks: configured.Hooks) -> Hooks:
+    return Hooks(hooks.start or (), hooks.success or (), hooks.failure or (), parse_span(hooks.timeout).total_seconds())
+
+
+def _pings(pings: configured.Pings) -> Pings:
+    start, success, failure = (
+        None if url is None else Secret(url.get_secret_value()) for url in (pings.start, pings.success, pings.failure)
+    )
+    return Pings(start, success, failure)
 
 
 def _limits(config: Config) -> Limits:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
+from ntxengine.agent.hooks import Hooks
+from ntxengine.agent.pings import Pings
 from ntxengine.agent.queue import Limits, Needs
 from ntxengine.agent.records import Figures, Kept
 from ntxengine.agent.retries import Retries
@@ -31,6 +33,8 @@ class Job:
     priority: int = 0
     timeout: timedelta | None = None
     retries: Retries = field(default_factory=Retries)
+    hooks: Hooks = field(default_factory=Hooks)
+    pings: Pings = field(default_factory=Pings)
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.isprintable():

@@ -2,6 +2,7 @@
 
 start     recorded first (state.py), then run (jobs.Runner), its events in its record (recorder.py)
 end       what it came to (results.py); what an error leaves to do, and what is held for it (retries.py)
+tell      whoever the job wants to be told, before and after (telling.py)
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from ntxengine.agent.recorder import Recorder
 from ntxengine.agent.records import Key, Retry, Run, new_run_id
 from ntxengine.agent.retries import PRISM, Holds, RunTimeout, judge, next_try, repository_scope
 from ntxengine.agent.state import State
+from ntxengine.agent.telling import Telling
 from ntxengine.errors import NotFoundError, NtxError
 
 log = logging.getLogger(__name__)
+
+HOOK = "hook"
+"""The stage of a run while a hook of its job runs."""
 
 
 @dataclasses.dataclass
@@ -46,6 +51,7 @@ class Runs:
         state: State,
         clock: Clock,
         holds: Holds,
+        telling: Telling,
         *,
         on_run: Callable[[Run], None],
         on_end: Callable[[Key], None],
@@ -60,6 +66,7 @@ class Runs:
         self._state = state
         self._clock = clock
         self._holds = holds
+        self._telling = telling
         self._on_run = on_run
         self._on_end = on_end
         self._on_released = on_released
@@ -137,8 +144,9 @@ class Runs:
             text = results.line_of(error)
             retry = self._judge(active, run, error, text, now)
             run, standing = results.failed(run, standing, error, text, retry)
-        del self._active[run.id]
         self._state.end(run, standing)
+        run = await self._tell_end(active, run, is_final=standing.retry is None)
+        del self._active[run.id]
         self._on_end(run.key)
         self._on_run(run)
 
@@ -148,6 +156,7 @@ class Runs:
         limit = asyncio.timeout(timeout_s)
         try:
             async with limit:
+                await self._telling.begins(active.job, active.recorder.run, lambda: self._at_hook(active))
                 return await runner.run(active.job.name, active.vm, active.recorder), None
         except TimeoutError as exc:
             if limit.expired():
@@ -157,6 +166,27 @@ class Runs:
             return None, exc
         except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001  one VM must not end the agent
             return None, exc
+
+    def _at_hook(self, active: _Active) -> None:
+        active.recorder.change(stage=HOOK)
+
+    async def _tell_end(self, active: _Active, run: Run, *, is_final: bool) -> Run:
+        """Tell that a run has ended: it is written down already.  Return it with what went wrong there.
+
+        The VM is busy until that is done, and a drain waits for it.
+        """
+        recorder = active.recorder
+        recorder.run = dataclasses.replace(recorder.run, stage=HOOK)
+        try:
+            problem = await self._telling.ended(active.job, run, is_final=is_final)
+        except asyncio.CancelledError:
+            problem = "the agent was stopped, and its hook with it"
+        if not problem:
+            return run
+        log.warning("job %r, VM %r: run %s has %s, but: %s", run.job, run.vm_name, run.id, run.state.value, problem)
+        run = dataclasses.replace(run, problems=(*run.problems, problem))
+        self._state.amend(run)
+        return run
 
     def _tell_success(self, active: _Active, run: Run) -> None:
         for scope in (PRISM, repository_scope(active.job.target)):

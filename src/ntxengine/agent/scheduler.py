@@ -27,6 +27,7 @@ from ntxengine.agent.records import Key, Run
 from ntxengine.agent.retries import PRISM, Holds, repository_scope
 from ntxengine.agent.running import Runs
 from ntxengine.agent.state import State
+from ntxengine.agent.telling import Telling
 from ntxengine.errors import NotFoundError, OptionsError
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Scheduler:
         setup: Setup,
         *,
         clock: Clock | None = None,
+        telling: Telling | None = None,
         on_run: Callable[[Run], None] = lambda run: None,
     ) -> None:
         """`on_run` is told of each run when it begins, gets further, ends: in the event loop, so be quick."""
@@ -66,6 +68,7 @@ class Scheduler:
             state,
             self._clock,
             self.holds,
+            telling or Telling(),
             on_run=on_run,
             on_end=self._ended,
             on_released=self._wake.set,

@@ -21,11 +21,13 @@ from ntxengine.agent.clock import Clock
 from ntxengine.agent.connection import Connection
 from ntxengine.agent.jobs import Setup
 from ntxengine.agent.notify import Notifier
+from ntxengine.agent.pings import Pinger
 from ntxengine.agent.records import Run
 from ntxengine.agent.runner import CaptureJob
 from ntxengine.agent.scheduler import Scheduler
 from ntxengine.agent.state import State
 from ntxengine.agent.sweeping import sweep_after_start
+from ntxengine.agent.telling import Telling
 from ntxengine.errors import LockedError, NtxError
 from ntxengine.files.durable import make_folder
 from ntxengine.files.lock_file import LockFile
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 
 LOCK = "agent.lock"
 DRAIN_S = 120.0
+PINGS_S = 5.0
+"""How long pings that are on their way have at the end."""
 STATUS_INTERVAL_S = 30.0
 
 
@@ -94,7 +98,10 @@ class Service:
 
     async def _serve(self) -> None:
         self._built = self._build(self.state)
-        self.scheduler = Scheduler(self.state, self._built.setup, clock=self._clock, on_run=self._on_run)
+        pinger = Pinger()
+        self.scheduler = Scheduler(
+            self.state, self._built.setup, clock=self._clock, telling=Telling(pinger), on_run=self._on_run
+        )
         loop = asyncio.get_running_loop()
         handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self.reload}
         for number, handler in handlers.items():
@@ -111,6 +118,7 @@ class Service:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            await pinger.aclose(limit_s=PINGS_S)
             await self._built.connection.aclose()
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:

@@ -80,6 +80,10 @@ class State:
         self._standings[run.key] = standing
         self._write(_run(run), _standing(run.key, standing))
 
+    def amend(self, run: Run) -> None:
+        """Record what came to light of a run after its end."""
+        self._write(_run(run))
+
     def recover(self) -> list[Run]:
         """Return the runs that an earlier agent left running, which are interrupted now, and to be gone on with.
 

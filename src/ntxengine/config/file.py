@@ -106,7 +106,7 @@ _NOT_USED_YET = {
     "performance": {"memory_limit"},
     "agent": {"socket", "socket_mode", "socket_group", "metrics", "recovery_point_limit"},
 }
-_NOT_USED_YET_OF_JOBS = {"objective", "hooks", "pings"}
+_NOT_USED_YET_OF_JOBS = {"objective"}
 
 
 def not_used_yet(config: Config) -> list[str]:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ntxengine.config.part import Groups, Part
 from ntxengine.config.sections import Backup
-from ntxengine.config.values import Category, CronText, Every, Name, PingUrl, Span, Tag, Text, Waste, WindowText, Zone
+from ntxengine.config.values import (
+    Category,
+    CronText,
+    Every,
+    Name,
+    PingUrl,
+    Span,
+    Tag,
+    Text,
+    Waste,
+    WindowText,
+    Zone,
+    program,
+)
 from ntxengine.schedule.rules import MAX_PRIORITY
 
 Count = Annotated[int, Field(ge=1, le=10**6)]
-Argv = Annotated[tuple[Text, ...], Field(min_length=1)]
+Argv = Annotated[tuple[Text, ...], Field(min_length=1), AfterValidator(program)]
 
 
 class Retention(Part):
@@ -62,6 +75,8 @@ class Hooks(Part):
     """After a run that succeeded."""
     failure: Argv | None = None
     """After a run that failed for good."""
+    timeout: Span = "1m"
+    """One that takes longer is ended, with all that it started."""
 
 
 class Pings(Part):

@@ -79,6 +79,11 @@ def _path(text: str, info: ValidationInfo) -> str:
     return text if folder is None else str(Path(folder) / text)
 
 
+def program(argv: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    """Return the arguments of a program: its own path, if it is one, begins at the folder of the file."""
+    return (_path(argv[0], info), *argv[1:]) if "/" in argv[0] else argv
+
+
 def seconds(value: Any) -> Any:
     """Return seconds of a number, or of a time such as `5m`."""
     if not isinstance(value, str) or _SECONDS.fullmatch(value.strip()):
