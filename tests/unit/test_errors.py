@@ -21,14 +21,14 @@ PLACE: dict[str, Any] = {"offset": 4194304, "length": 262144, "errno": 28}
 PLAIN = [
     "AttachError", "BadHeader", "Cancelled", "CannotMap", "CannotResume", "ControlPlaneError", "ControlPlaneTimeout",
     "CredentialsError", "Damaged", "DamagedMarker",
-    "FingerprintError", "ListRefused", "LockedError",
+    "FingerprintError", "HookFailed", "ListRefused", "LockedError",
     "MachineError", "MissingProgram", "NotFoundError", "NotOurs", "NtxError", "OptionsError", "OtherFailed",
     "PortableError", "PortTaken", "PrismAnswerError", "PrismBusy",
     "PrismConnectionError", "PrismError", "PrismProtected", "PrismTimeout", "RepositoryError",
     "RepositoryUnusable", "RunTimeout",
     "ServerEnded", "SomeFailed",
     "StartTimeout", "StateError", "TaskFailed", "ToolError", "WrongSize",
-    "_Damaged", "_Differs", "_SaysNothingError", "_Strange", "_TryAgain",
+    "_Damaged", "_Differs", "_NotReached", "_Refused", "_SaysNothingError", "_Strange", "_TryAgain",
 ]  # fmt: skip
 """Classes that hold a message and nothing else."""
 

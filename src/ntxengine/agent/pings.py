@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.errors import PortableError
 from ntxengine.prism import Secret
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,12 @@ class Pings:
     failure: Secret | None = None
 
 
-class _NotReached(Exception):
-    """A ping that did not arrive: why, and whether another try may help."""
+class _NotReached(PortableError):
+    """A ping that did not arrive: another try may help."""
 
-    def __init__(self, reason: str, *, may_pass: bool) -> None:
-        super().__init__(reason)
-        self.may_pass = may_pass
+
+class _Refused(_NotReached):
+    """A ping that did not arrive, and will not."""
 
 
 class Pinger:
@@ -113,10 +114,10 @@ class Pinger:
                 async with asyncio.timeout(TIMEOUT_S):
                     return await self._call(url)
             except TimeoutError:
-                error = _NotReached(f"no answer within {TIMEOUT_S:g} s", may_pass=True)
+                error = _NotReached(f"no answer within {TIMEOUT_S:g} s")
             except _NotReached as exc:
                 error = exc
-            if wait_s is None or not error.may_pass:
+            if wait_s is None or isinstance(error, _Refused):
                 raise error
             await self._sleep(wait_s)
         raise AssertionError("the last try returns or raises")
@@ -132,12 +133,12 @@ class Pinger:
                 if answer.next_request is None:
                     return _judge(answer.status_code)
                 if answer.next_request.url.scheme != request.url.scheme:
-                    raise _NotReached("it is redirected to another scheme, which is not followed", may_pass=False)
+                    raise _Refused("it is redirected to another scheme, which is not followed")
                 request = answer.next_request
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as exc:
             # Without the cause, and without words that may have the URL in them.
-            raise _NotReached(_words(exc), may_pass=not isinstance(exc, httpx.InvalidURL)) from None
-        raise _NotReached(f"it is redirected more than {MAX_REDIRECTS} times", may_pass=False)
+            raise (_Refused if isinstance(exc, httpx.InvalidURL) else _NotReached)(_words(exc)) from None
+        raise _Refused(f"it is redirected more than {MAX_REDIRECTS} times")
 
     async def _opened(self) -> httpx.AsyncClient:
         async with self._opening:
@@ -156,7 +157,7 @@ class Pinger:
 
 def _judge(status: int) -> None:
     if not 200 <= status < 300:
-        raise _NotReached(f"it answers {status}", may_pass=status >= 500 or status in _AGAIN)
+        raise (_NotReached if status >= 500 or status in _AGAIN else _Refused)(f"it answers {status}")
 
 
 def _words(exc: Exception) -> str:
