@@ -145,6 +145,13 @@ def test_aliases_that_multiply_are_refused_early() -> None:
     assert any("more than" in each for each in refused(f"a0: &a0 [x]\n{levels}"))
 
 
+@pytest.mark.parametrize("opening", ["[", "{", "- ", "? "])
+def test_a_file_of_brackets_is_refused_before_it_costs_minutes(opening: str) -> None:
+    (line,) = refused(opening * 20_000)
+
+    assert "more than 16 levels" in line
+
+
 def test_an_alias_is_what_it_stands_for() -> None:
     found = read("nutanix: {prism_central: pc, username: &name backup, element_name: *name}\n").config
 

@@ -28,6 +28,9 @@ MAX_NODES = 50_000
 """Values and keys, those that an alias stands for each time: a thousand jobs have about twenty thousand."""
 
 MAX_DEPTH = 16
+_MOST_OPEN = 4 * MAX_DEPTH
+"""Levels at which reading ends at once: each costs PyYAML more than the one before, minutes for a file of brackets."""
+
 MAX_ALIASES = 1_000
 MAX_TEXT = 64 * 1024
 
@@ -127,7 +130,13 @@ def _text(content: bytes, name: str) -> str:
 
 def _events(text: str, name: str) -> list[yaml.Event]:
     most = 2 * MAX_NODES + 4  # a list or a mapping has a beginning and an end
-    events = list(itertools.islice(yaml.parse(text, Loader=yaml.SafeLoader), most))
+    events: list[yaml.Event] = []
+    depth = 0
+    for event in itertools.islice(yaml.parse(text, Loader=yaml.SafeLoader), most):
+        events.append(event)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MOST_OPEN:
+            raise _too_much(Document(name), (), f"{MAX_DEPTH} levels", event)
     if len(events) == most:
         raise _too_much(Document(name), (), f"{MAX_NODES} values", events[-1])
     return events
