@@ -19,6 +19,7 @@ class Connection:
     def __init__(self, connect: Callable[[], Awaitable[Cluster]]) -> None:
         self._connect = connect
         self._opening: asyncio.Task[Cluster] | None = None
+        self._waiting = 0
         self._current: Cluster | None = None
         self._users: dict[int, int] = {}
         self._is_closed = False
@@ -42,7 +43,11 @@ class Connection:
         if self._opening is None:
             self._opening = asyncio.create_task(self._open(), name="connect to Prism")
             self._opening.add_done_callback(_look)
-        return await asyncio.shield(self._opening)
+        self._waiting += 1
+        try:
+            return await asyncio.shield(self._opening)
+        finally:
+            self._waiting -= 1
 
     async def _open(self) -> Cluster:
         try:
@@ -63,9 +68,13 @@ class Connection:
             await _close(cluster)
 
     async def aclose(self) -> None:
-        """Close it, for good; what still uses it closes it at its end.  Whoever uses it later has one of his own."""
+        """Close it, for good; what still uses it, or waits for it, closes it at its end.
+
+        Whoever uses it later has one of his own.
+        """
         self._is_closed = True
-        if self._opening is not None:
+        # Who waits is not cancelled with it: nobody told that one to end.
+        if self._opening is not None and not self._waiting:
             self._opening.cancel()
             await asyncio.wait([self._opening])
         cluster, self._current = self._current, None

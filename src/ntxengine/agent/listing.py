@@ -31,6 +31,7 @@ class Listing:
         self._holds = holds
         self._wake = wake
         self._setup: Setup | None = None
+        self._listed: Setup | None = None
         self._vms: Mapping[str, Sequence[JobVm]] = {}
         self._task: asyncio.Task[None] | None = None
         self._asked_at: float | None = None
@@ -40,12 +41,18 @@ class Listing:
         """Why the last list could not be had, "" if it could."""
 
     def use(self, setup: Setup) -> None:
-        """Ask the inventory of this setup from now on."""
+        """Ask the inventory of this setup from now on; nobody waits any more for what the one before may tell."""
         self._setup = setup
         self._is_new_setup = True
+        self.close()
 
     def vms(self, job: str) -> Sequence[JobVm]:
         return self._vms.get(job, ())
+
+    @property
+    def is_of_setup(self) -> bool:
+        """Whether the list is of this setup; else it is that of the one before, which may have chosen others."""
+        return self._listed is self._setup
 
     @property
     def is_known(self) -> bool:
@@ -81,8 +88,18 @@ class Listing:
         """Ask no more."""
         if self._task is not None:
             self._task.cancel()
+            self._task = None
 
     async def _ask(self, setup: Setup) -> None:
+        try:
+            await self._list(setup)
+        finally:
+            # Also where it was cancelled, by whomever: a list that nobody asks for any more is the end of all runs.
+            if self._task is asyncio.current_task():
+                self._task = None
+            self._wake()
+
+    async def _list(self, setup: Setup) -> None:
         verdict = Verdict()
         try:
             found = await setup.inventory.vms()
@@ -95,8 +112,7 @@ class Listing:
             text = ""
         now = self._clock.monotonic()
         if not text:
-            if setup is self._setup:
-                self._vms = found
+            self._vms, self._listed = found, setup
             self._wanted_at = now + REFRESH_S
             self._holds.passed(LIST)  # what runs are held for is theirs: they may use another Prism
         else:
@@ -108,5 +124,3 @@ class Listing:
         if self.problem and not text:
             log.warning("the VMs can be listed again")
         self.problem = text
-        self._task = None
-        self._wake()

@@ -153,6 +153,8 @@ class Holds:
     """What is held, and what has failed so far without being held."""
 
     def __init__(self) -> None:
+        self.epoch = 0
+        """Counts how often everything was forgotten: an error of a run from before then concerns none of today's."""
         self._holds: dict[str, Hold] = {}
         self._in_a_row: dict[str, int] = {}
 
@@ -183,5 +185,6 @@ class Holds:
 
     def clear(self) -> None:
         """Hold nothing: what was wrong may have been put right."""
+        self.epoch += 1
         self._holds.clear()
         self._in_a_row.clear()

@@ -40,6 +40,7 @@ class _Active:
     recorder: Recorder
     retry: Retry | None
     busy: Busy
+    epoch: int
     task: asyncio.Task[None] | None = None
 
 
@@ -103,7 +104,8 @@ class Runs:
             attempt=1 if begun.retry is None else begun.retry.attempt,
         )
         recorder = Recorder(run, self._save, monotonic=self._clock.monotonic, on_past_prism=lambda: self._passed(PRISM))
-        active = _Active(job, vm, recorder, begun.retry, Busy(job.name, vm.id, wanted.needs, wanted.probes))
+        busy = Busy(job.name, vm.id, wanted.needs, wanted.probes)
+        active = _Active(job, vm, recorder, begun.retry, busy, self._holds.epoch)
         self._active[run.id] = active
         self._state.begin(run, begun.standing)
         log.info("job %r, VM %r: run %s begins (%s)", job.name, vm.name, run.id, run.trigger)
@@ -202,7 +204,8 @@ class Runs:
         if isinstance(error, NotFoundError):
             self._on_not_found()
         verdict = judge(error, active.job.target)
-        if self._holds.failed(verdict, text, now=now, monotonic=self._clock.monotonic()):
+        is_of_setup = active.epoch == self._holds.epoch
+        if is_of_setup and self._holds.failed(verdict, text, now=now, monotonic=self._clock.monotonic()):
             log.error("%s: held, and tried by one run now and then until it is over: %s", verdict.scope, text)
         retry = next_try(
             verdict,

@@ -231,7 +231,7 @@ class Scheduler:
             vms = self._listing.vms(job.name)
             for vm, due in self._outlooks.due(job, vms, runs, now):
                 scopes = (PRISM, repository_scope(job.target))
-                obstacle = self._paused(job.name, vm) or due.obstacle or self._held(scopes)
+                obstacle = self._paused(job.name, vm) or due.obstacle or self._held(scopes) or self._unlisted()
                 probes = tuple(scope for scope in scopes if scope in self.holds.all)
                 needs = _into(vm.needs, job.target)
                 found.append(
@@ -245,6 +245,9 @@ class Scheduler:
             if (since := self._state.paused.get(subject)) is not None:
                 return f"{words} paused since {since:%Y-%m-%d %H:%M}Z"
         return ""
+
+    def _unlisted(self) -> str:
+        return "" if self._listing.is_of_setup else "which VMs the new configuration has is not known yet"
 
     def _held(self, scopes: tuple[str, ...]) -> str:
         monotonic = self._clock.monotonic()
