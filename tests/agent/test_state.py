@@ -128,9 +128,23 @@ def test_old_runs_are_forgotten_and_one_that_runs_is_not(tmp_path: Path, wall: W
     state.prune(timedelta(days=4, hours=1), max_runs=3)
 
     assert [each.started_at for each in state.runs()] == [NOW - timedelta(days=day) for day in (0, 1, 2, 99)]
-    wall.now += timedelta(days=5)
-    state.prune(timedelta(days=4))
-    assert not state.standings
+
+
+def test_how_a_vm_stands_is_forgotten_only_where_no_job_has_had_it_for_long(tmp_path: Path, wall: Wall) -> None:
+    state = State(tmp_path, clock=wall)
+    gone, there = ("hourly", "id-gone"), ("yearly", "id-there")
+    for key in (gone, there):
+        state.set_standing(key, Standing(seen_at=NOW))
+        state.ask(key)
+    wall.now += timedelta(days=91)
+
+    state.prune()
+    nobody_knows = len(state.standings)
+    state.prune(in_use={there})
+
+    assert nobody_knows == 2
+    assert set(state.standings) == set(state.asked) == {there}
+    assert set(State(tmp_path, clock=wall).standings) == {there}
 
 
 def flip_header(file: Path) -> None:

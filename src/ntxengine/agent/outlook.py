@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,6 +15,7 @@ from ntxengine.schedule.due import Outlook, Place, look, places
 from ntxengine.schedule.window import is_open, next_opening
 
 SEEN_INTERVAL = timedelta(days=1)
+"""A VM is looked at so often at least, also where its next run is months away: who is not seen is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,17 @@ class Outlooks:
         self._found = {key: outlook for key, outlook in self._found.items() if outlook.due is not None}
         self._wakes.clear()
 
+    def keep_jobs(self, jobs: Collection[str]) -> None:
+        """Know nothing of other jobs any more."""
+        for job in self._places.keys() - set(jobs):
+            del self._places[job]
+        self._keep(lambda key: key[0] in jobs)
+
+    def _keep(self, is_kept: Callable[[Key], bool]) -> None:
+        for known in (self._found, self._since, self._wakes):
+            for key in [key for key in known if not is_kept(key)]:
+                del known[key]
+
     def touch(self, key: Key) -> None:
         """Look at one of them anew."""
         self._wakes.pop(key, None)
@@ -78,6 +90,7 @@ class Outlooks:
         known = self._places.get(job)
         if known is None or known[0] != ids:
             known = self._places[job] = ids, places(job, ids)
+            self._keep(lambda key: key[0] != job or key[1] in known[1])
         return known[1]
 
     def _look(self, job: Job, key: Key, place: Place, now: datetime) -> Outlook:
@@ -90,7 +103,7 @@ class Outlooks:
             seen_at = now
         self._state.set_standing(key, dataclasses.replace(standing, handled=found.handled, seen_at=seen_at))
         self._found[key] = found
-        self._wakes[key] = found.wakes_at
+        self._wakes[key] = min(found.wakes_at, now + SEEN_INTERVAL)
         if found.due is not None:
             # Since the first that was missed: a later one that takes its place must not cost the VM its turn.
             self._since[key] = job.schedule.next_start(found.handled, place)

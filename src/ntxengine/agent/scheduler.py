@@ -83,6 +83,7 @@ class Scheduler:
         """Go by another setup from now on.  What runs goes on as it began."""
         self._setup = setup
         self._listing.use(setup)
+        self._outlooks.keep_jobs(self.jobs)
         self._outlooks.forget()
         self.holds.clear()
         self._wake.set()
@@ -194,7 +195,7 @@ class Scheduler:
             return
         if self._pruned_at is None or monotonic >= self._pruned_at + PRUNE_INTERVAL_S:
             self._pruned_at = monotonic
-            self._state.prune()
+            self._state.prune(in_use=self._keys() if self._listing.is_of_setup else None)
         self._listing.keep()
         wanted = {(each.job, each.vm_id): each for each in self._wanted(now)}
         decision = decide(wanted.values(), self._runs.busy, self._setup.limits, now)
@@ -238,6 +239,9 @@ class Scheduler:
                     Wanted(job.name, vm.id, vm.name, due.since, job.priority, needs, due.is_asked_for, obstacle, probes)
                 )
         return found
+
+    def _keys(self) -> set[Key]:
+        return {(job, vm.id) for job in self.jobs for vm in self._listing.vms(job)}
 
     def _paused(self, job: str, vm: JobVm) -> str:
         """Return what of it is paused, in words, "" if nothing."""

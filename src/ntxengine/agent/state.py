@@ -7,7 +7,7 @@ the agent goes on, says so once, and writes what is missing as soon as it can.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,10 +127,11 @@ class State:
         found = (_decode(document, Run) for (document,) in rows)
         return [run for run in found if run is not None]
 
-    def prune(self, keep: timedelta = KEEP, max_runs: int = MAX_RUNS) -> None:
+    def prune(self, keep: timedelta = KEEP, max_runs: int = MAX_RUNS, *, in_use: Collection[Key] | None = None) -> None:
         """Forget the runs that are older than `keep` and those that are more than `max_runs`, oldest first.
 
-        And how VMs stood that no job has had for so long.
+        And of VMs that no job has had for so long, how they stood, and that they were asked for.  `in_use` are those
+        that jobs have now, None if nobody knows: then all of them may be.
         """
         before = _seconds(self._clock() - keep)
         oldest = "SELECT id FROM runs WHERE state != 'running' ORDER BY started_at DESC LIMIT -1 OFFSET ?"
@@ -138,10 +139,15 @@ class State:
             (("prune", "old"), ("DELETE FROM runs WHERE started_at < ? AND state != 'running'", (before,))),
             (("prune", "many"), (f"DELETE FROM runs WHERE id IN ({oldest})", (max_runs,))),
         )
+        if in_use is None:
+            return
         for key, standing in list(self._standings.items()):
-            if standing.seen_at is not None and _seconds(standing.seen_at) < before:
+            if key not in in_use and standing.seen_at is not None and _seconds(standing.seen_at) < before:
                 del self._standings[key]
                 self._write((("standing", *key), ("DELETE FROM standings WHERE job = ? AND vm_id = ?", key)))
+        for key, asked_at in list(self._asked.items()):
+            if key not in in_use and _seconds(asked_at) < before:
+                self.withdraw(key)
 
     # ------------------------------------------------------------------------------------------------- how VMs stand
 
