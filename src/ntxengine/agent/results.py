@@ -23,6 +23,11 @@ def succeeded(run: Run, standing: Standing, outcome: Outcome) -> tuple[Run, Stan
     return run, dataclasses.replace(standing, retry=None, succeeded_at=run.ended_at, failures=0)
 
 
+def committed(run: Run, standing: Standing, problem: str) -> tuple[Run, Standing]:
+    """There is a point, and what follows it came to nothing: it is not captured once more for that."""
+    return succeeded(run, standing, Outcome(run.point_id, stages_s=run.stages_s, problems=(problem,)))
+
+
 def stopped(run: Run, standing: Standing, now: datetime) -> tuple[Run, Standing]:
     """The agent stopped it: it is gone on with, as the same attempt; unless there is a point already."""
     return _interrupted(run, standing, Retry(run.attempt, now, now, run.due_at, was_interrupted=True), "was stopped")
@@ -38,7 +43,7 @@ def _interrupted(run: Run, standing: Standing, retry: Retry, agent: str) -> tupl
     """`agent` says what became of the agent."""
     if run.is_committed:
         problem = f"the agent {agent} after the point was committed: what follows it was left out"
-        return succeeded(run, standing, Outcome(run.point_id, problems=(problem,)))
+        return committed(run, standing, problem)
     run = dataclasses.replace(
         run,
         state=RunState.INTERRUPTED,

@@ -141,6 +141,10 @@ class Runs:
             self._tell_success(active, run)
         elif isinstance(error, asyncio.CancelledError):
             run, standing = results.stopped(run, standing, now)
+        elif run.is_committed:
+            assert error is not None
+            run, standing = results.committed(run, standing, f"after the capture: {results.line_of(error)}")
+            self._tell_success(active, run)
         else:
             assert error is not None
             text = results.line_of(error)
