@@ -103,7 +103,7 @@ def test_a_run_whose_point_was_committed_before_the_kill_has_succeeded(tmp_path:
 
     assert found.state == RunState.SUCCEEDED
     assert "what follows it was left out" in found.problems[0]
-    assert state.standing(KEY) == Standing(succeeded_at=NOW)
+    assert state.standing(KEY) == Standing(succeeded_at=NOW, point_at=NOW)
 
 
 def test_runs_are_found_by_what_they_are(tmp_path: Path) -> None:

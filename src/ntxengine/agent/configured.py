@@ -89,6 +89,7 @@ def _job(job: configured.Job, capture: CaptureJob) -> Job:
         retries=_retries(job.retries),
         hooks=_hooks(job.hooks),
         pings=_pings(job.pings),
+        objective=None if job.objective is None else parse_span(job.objective),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from ntxengine.agent.hooks import Hooks
@@ -22,8 +22,8 @@ from ntxengine.schedule.rules import MAX_PRIORITY
 class Job:
     """VMs that are captured alike.
 
-    `target` is the repository, as people name it; `timeout` the longest that a run may take.  Which VMs it has, the
-    inventory knows.
+    `target` is the repository, as people name it; `timeout` the longest that a run may take; `objective` how old the
+    newest point of a VM may be.  Which VMs it has, the inventory knows.
     Errors: OptionsError.
     """
 
@@ -35,6 +35,7 @@ class Job:
     retries: Retries = field(default_factory=Retries)
     hooks: Hooks = field(default_factory=Hooks)
     pings: Pings = field(default_factory=Pings)
+    objective: timedelta | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.isprintable():
@@ -58,9 +59,10 @@ class JobVm:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to: its point, and what followed.  `problems` are of what followed."""
+    """What a run came to: its point, of which moment, and what followed.  `problems` are of what followed."""
 
     point_id: str = ""
+    point_at: datetime | None = None
     figures: Figures | None = None
     stages_s: dict[str, float] = field(default_factory=dict)
     kept: Kept | None = None

@@ -14,6 +14,8 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from ntxengine.agent.records import Run, RunState
 from ntxengine.agent.scheduler import Scheduler
 from ntxengine.agent.state import State
+from ntxengine.agent.watch import Watch
+from ntxengine.agent.watch_metrics import of_watch
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -27,6 +29,8 @@ class Metrics:
     def __init__(self, state: State, version: str) -> None:
         self.scheduler: Scheduler | None = None
         """Whose runs and VMs are told; None: it is not there yet."""
+        self.watch: Watch | None = None
+        """What it watches, which is told too."""
         self._state = state
         self._version = version
         self.registry = CollectorRegistry(auto_describe=True)
@@ -71,6 +75,8 @@ class Metrics:
         yield paused
         if self.scheduler is not None:
             yield from self._now(self.scheduler)
+        if self.watch is not None:
+            yield from of_watch(self.watch)
 
     def _now(self, scheduler: Scheduler) -> Iterator[Metric]:
         listed = GaugeMetricFamily("ntx_agent_vms_listed", "1: the last list of VMs could be had.")

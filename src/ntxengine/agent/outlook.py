@@ -101,7 +101,10 @@ class Outlooks:
         seen_at = standing.seen_at
         if seen_at is None or abs(now - seen_at) > SEEN_INTERVAL:
             seen_at = now
-        self._state.set_standing(key, dataclasses.replace(standing, handled=found.handled, seen_at=seen_at))
+        first_seen_at = standing.first_seen_at or now
+        self._state.set_standing(
+            key, dataclasses.replace(standing, handled=found.handled, seen_at=seen_at, first_seen_at=first_seen_at)
+        )
         self._found[key] = found
         self._wakes[key] = min(found.wakes_at, now + SEEN_INTERVAL)
         if found.due is not None:

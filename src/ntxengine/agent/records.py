@@ -122,7 +122,8 @@ class Standing:
     """How a VM of a job stands.
 
     `handled` is the newest due time for which nothing is left to do, None for a VM that was never looked at.
-    `failures` are runs that failed since the last that did not.
+    `failures` are runs that failed since the last that did not.  `point_at` is when the VM was frozen for its newest
+    point; `seen_at` when a job was last seen to have it, to the day, and `first_seen_at` since when.
     """
 
     handled: datetime | None = None
@@ -130,6 +131,8 @@ class Standing:
     succeeded_at: datetime | None = None
     failures: int = 0
     seen_at: datetime | None = None
+    first_seen_at: datetime | None = None
+    point_at: datetime | None = None
 
 
 def new_run_id(now: datetime) -> str:

@@ -20,7 +20,9 @@ def succeeded(run: Run, standing: Standing, outcome: Outcome) -> tuple[Run, Stan
         kept=outcome.kept,
         problems=outcome.problems,
     )
-    return run, dataclasses.replace(standing, retry=None, succeeded_at=run.ended_at, failures=0)
+    # Of one that was killed after it was committed nobody tells the moment: it was no earlier than this.
+    point_at = outcome.point_at or run.started_at
+    return run, dataclasses.replace(standing, retry=None, succeeded_at=run.ended_at, failures=0, point_at=point_at)
 
 
 def committed(run: Run, standing: Standing, problem: str) -> tuple[Run, Standing]:

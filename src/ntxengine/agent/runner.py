@@ -83,7 +83,7 @@ class CaptureRunner:
                 on_event=on_event,
             )
         kept, problems = await _keep(repository, work, vm.id, on_event)
-        return Outcome(point.id, figures_of(point), dict(point.report.stages_s), kept, problems)
+        return Outcome(point.id, point.created_at, figures_of(point), dict(point.report.stages_s), kept, problems)
 
     async def _open(self, path: Path) -> Repository:
         """Open the repository; make it, if there never was one."""

@@ -159,6 +159,10 @@ class Scheduler:
         return [job.name for job in self._setup.jobs]
 
     @property
+    def setup(self) -> Setup:
+        return self._setup
+
+    @property
     def listing(self) -> Listing:
         return self._listing
 

@@ -28,6 +28,7 @@ from ntxengine.agent.scheduler import Scheduler
 from ntxengine.agent.state import State
 from ntxengine.agent.sweeping import sweep_after_start
 from ntxengine.agent.telling import Telling
+from ntxengine.agent.watch import Watch
 from ntxengine.errors import LockedError, NtxError
 from ntxengine.files.durable import make_folder
 from ntxengine.files.lock_file import LockFile
@@ -78,6 +79,7 @@ class Service:
         self._tasks: set[asyncio.Task[None]] = set()
         self.state: State
         self.scheduler: Scheduler
+        self.watch: Watch
 
     async def run(self) -> None:
         """Serve until a signal ends it.  Errors: LockedError (another agent uses the folder); as State and `build`."""
@@ -102,6 +104,7 @@ class Service:
         self.scheduler = Scheduler(
             self.state, self._built.setup, clock=self._clock, telling=Telling(pinger), on_run=self._on_run
         )
+        self.watch = Watch(self.scheduler, self.state, self._clock)
         loop = asyncio.get_running_loop()
         handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self.reload}
         for number, handler in handlers.items():
@@ -109,6 +112,7 @@ class Service:
         try:
             self._start(sweep_after_start(self._built.connection, self._built.captures.values()), "sweep")
             self._start(self._keep_telling(), "tell systemd")
+            self._start(self.watch.keep_looking(), "watch")
             self._notifier.ready()
             log.info("serving %d jobs; state in %s", len(self._built.setup.jobs), self._folder)
             await self.scheduler.run()

@@ -106,7 +106,6 @@ _NOT_USED_YET = {
     "performance": {"memory_limit"},
     "agent": {"socket", "socket_mode", "socket_group", "metrics", "recovery_point_limit"},
 }
-_NOT_USED_YET_OF_JOBS = {"objective"}
 
 
 def not_used_yet(config: Config) -> list[str]:
@@ -117,6 +116,4 @@ def not_used_yet(config: Config) -> list[str]:
         for section, keys in _NOT_USED_YET.items()
         for key in keys & sections[section].model_fields_set
     ]
-    for number, job in enumerate(config.jobs):
-        found += [f"jobs[{number}].{key}" for key in _NOT_USED_YET_OF_JOBS & job.model_fields_set]
     return sorted(found)

@@ -1,0 +1,103 @@
+"""Whether the newest point of each VM is as new as its job wants.  What is judged is pure; what is said, is said once.
+
+A VM counts from its newest point of this job: the moment at which it was frozen.  One that was never captured counts
+from when the agent saw it first, so that a new VM has as long as any other.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from ntxengine.agent.findings import Finding, Level, named
+from ntxengine.agent.jobs import Job, JobVm
+from ntxengine.agent.records import Key, Standing
+from ntxengine.units import format_span
+
+log = logging.getLogger(__name__)
+
+CRITICAL_TIMES = 2
+"""A point this many times as old as it may be is a critical finding."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """How a VM stands to the objective of its job: `age` is that of its newest point, or how long it has had none."""
+
+    job: str
+    vm_id: str
+    vm_name: str
+    objective: timedelta
+    age: timedelta
+    has_point: bool
+
+    @property
+    def key(self) -> Key:
+        return self.job, self.vm_id
+
+    @property
+    def is_kept(self) -> bool:
+        return self.age <= self.objective
+
+    def __str__(self) -> str:
+        what = "its newest point is" if self.has_point else "it has none, and is known for"
+        return f"{self.vm_name!r} ({what} {format_span(self.age)}{' old' if self.has_point else ''})"
+
+
+def aims(
+    now: datetime, jobs: Iterable[Job], vms: Callable[[str], Sequence[JobVm]], standings: Mapping[Key, Standing]
+) -> list[Aim]:
+    """Return how each VM of the jobs that have an objective stands to it."""
+    found = []
+    for job in jobs:
+        if job.objective is None:
+            continue
+        for vm in vms(job.name):
+            standing = standings.get((job.name, vm.id), Standing())
+            since = standing.point_at or standing.succeeded_at or standing.first_seen_at or now
+            has_point = (standing.point_at or standing.succeeded_at) is not None
+            # A clock that was set back makes no point that is to come.
+            age = max(timedelta(0), now - since)
+            found.append(Aim(job.name, vm.id, vm.name, job.objective, age, has_point))
+    return found
+
+
+def findings(found: Iterable[Aim]) -> list[Finding]:
+    """Return a finding for each job some of whose VMs miss the objective, the oldest first."""
+    told = []
+    for job, of_job in groupby(found, key=lambda aim: aim.job):
+        all_of_job = list(of_job)
+        missed = sorted((aim for aim in all_of_job if not aim.is_kept), key=lambda aim: -aim.age)
+        if not missed:
+            continue
+        is_critical = any(aim.age > aim.objective * CRITICAL_TIMES for aim in missed)
+        text = (
+            f"job {job!r}: {len(missed)} of {len(all_of_job)} VMs have no point of the last"
+            f" {format_span(missed[0].objective)}: {named([str(aim) for aim in missed])}"
+        )
+        told.append(Finding(Level.CRITICAL if is_critical else Level.WARNING, text))
+    return told
+
+
+class Objectives:
+    """Says what is missed, and what is kept again, each once, in a line for each job."""
+
+    def __init__(self) -> None:
+        self._missed: set[Key] = set()
+
+    def look(self, found: Sequence[Aim]) -> None:
+        """Say what has changed."""
+        missed = {aim.key for aim in found if not aim.is_kept}
+        for job, of_job in groupby(found, key=lambda aim: aim.job):
+            all_of_job = list(of_job)
+            new = [str(aim) for aim in all_of_job if aim.key in missed - self._missed]
+            over = [repr(aim.vm_name) for aim in all_of_job if aim.key in self._missed - missed]
+            objective = format_span(all_of_job[0].objective)
+            if new:
+                log.warning("job %r: its objective of %s is missed by %s", job, objective, named(new))
+            if over:
+                log.warning("job %r: its objective of %s is kept again by %s", job, objective, named(over))
+        self._missed = missed

@@ -1,0 +1,42 @@
+"""What the agent watches beside its runs: looked at now and then, said once, and told to whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ntxengine.agent.clock import Clock
+from ntxengine.agent.findings import Finding
+from ntxengine.agent.objectives import Aim, Objectives, aims, findings
+from ntxengine.agent.scheduler import Scheduler
+from ntxengine.agent.state import State
+
+INTERVAL_S = 30.0
+
+
+class Watch:
+    """Watches how the VMs of a scheduler stand."""
+
+    def __init__(self, scheduler: Scheduler, state: State, clock: Clock) -> None:
+        self._scheduler = scheduler
+        self._state = state
+        self._clock = clock
+        self._objectives = Objectives()
+
+    async def keep_looking(self) -> None:
+        """Look for ever."""
+        while True:
+            await self._clock.wait(asyncio.Event(), INTERVAL_S)
+            self.look()
+
+    def look(self) -> None:
+        """Say what has changed since the last look."""
+        self._objectives.look(self.aims())
+
+    def aims(self) -> list[Aim]:
+        """Return how VMs stand to the objectives of their jobs now."""
+        scheduler = self._scheduler
+        return aims(self._clock.now(), scheduler.setup.jobs, scheduler.listing.vms, self._state.standings)
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong now: for `ntx status`."""
+        return findings(self.aims())
