@@ -54,7 +54,7 @@ PYTHON_LAYERS = {
     # the service, which composes use cases
     "agent": {
         "api", "config", "capture", "prune", "retention", "sweep", "prism", "attach", "repository", "dataplane",
-        "schedule", "concurrency", "errors", "events", "files", "units",
+        "schedule", "concurrency", "errors", "events", "files", "ids", "units",
     },
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"concurrency", "errors", "units", "ids"},

@@ -141,9 +141,15 @@ def _limits(config: Config) -> Limits:
 
 
 def _choice(config: Config, job: configured.Job) -> Choice:
-    """Return which VMs a job has; those of the one cluster that the file names, if it names one."""
-    only = () if config.nutanix.cluster_uuid is None else (config.nutanix.cluster_uuid,)
-    return Choice(job.vms, job.exclude, job.categories, job.clusters or only, config.backup_of(job).worker or "")
+    """Return which VMs a job has; only those of the one cluster that the file names, if it names one."""
+    return Choice(
+        job.vms,
+        job.exclude,
+        job.categories,
+        job.clusters,
+        worker=config.backup_of(job).worker or "",
+        within=config.nutanix.cluster_uuid or "",
+    )
 
 
 def _capture_job(config: Config, job: configured.Job, limit: Bandwidth) -> CaptureJob:
