@@ -12,7 +12,7 @@ import pytest
 
 from ntxengine import prism
 from ntxengine.agent.configured import build
-from ntxengine.agent.retries import Retries
+from ntxengine.agent.retries import PRISM, Retries, judge
 from ntxengine.agent.service import Built
 from ntxengine.agent.state import State
 from ntxengine.config.reading import parse
@@ -69,3 +69,20 @@ async def test_a_freeze_may_take_as_long_as_the_file_says(built: Built, monkeypa
             pass
 
     assert [each.snapshot_timeout_s for each in asked if each is not None] == [1800, 1800]
+
+
+async def test_a_password_that_cannot_be_read_now_holds_all_runs_and_ends_none_for_good(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+    text = TEXT.replace("password: p", f"password_file: {secret}")
+    with closing(State(tmp_path)) as state:
+        built = build(parse(text.encode(), "agent.yaml", environment={}).config, state)
+    secret.unlink()
+
+    with pytest.raises(OptionsError, match="password") as raised:
+        async with built.connection.use():
+            pass
+
+    verdict = judge(raised.value, "/r")
+    assert (verdict.scope, verdict.counts, verdict.is_final) == (PRISM, False, False)

@@ -14,7 +14,7 @@ from ntxengine.agent.inventory import Choice, PrismInventory
 from ntxengine.agent.jobs import Job, Setup
 from ntxengine.agent.pings import Pings
 from ntxengine.agent.queue import Limits
-from ntxengine.agent.retries import Retries
+from ntxengine.agent.retries import LoginUnknown, Retries
 from ntxengine.agent.runner import CaptureJob, CaptureRunner
 from ntxengine.agent.service import Built
 from ntxengine.agent.state import State
@@ -63,8 +63,11 @@ def build(config: Config, state: State, limit: Bandwidth | None = None) -> Built
 
     async def connect() -> Cluster:
         # The secrets are read each time: a password that was changed in its file is the new one.
-        login = meaning.login(config, read_secret)
-        return await prism.connect(login.central, login.element)
+        try:
+            login = meaning.login(config, read_secret)
+            return await prism.connect(login.central, login.element)
+        except OptionsError as exc:  # it was right at the start: a file is being replaced, or its folder is not mounted
+            raise LoginUnknown(str(exc)) from exc
 
     connection = Connection(connect)
     shared = limit or meaning.bandwidth(config.performance)

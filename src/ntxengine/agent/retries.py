@@ -3,6 +3,7 @@
     wrong arguments, no such VM, wrong bytes, a damaged repository     final: the next due time tries again
     account refused                                                    concerns all runs: held for long, so that the
                                                                        account is not locked
+    no password can be read now                                        concerns all runs: held
     no connection to Prism; Prism busy or silent three times in a row  concerns all runs: held
     the repository cannot be opened or written                         concerns all runs into it: held
     all else                                                           again, with growing waits
@@ -48,6 +49,10 @@ _PASSES_STATUS = frozenset({404, 408, 409, 412, 423, 429})
 
 class RepositoryUnusable(RepositoryError):
     """The repository as a whole cannot be used: it is not mounted, perhaps."""
+
+
+class LoginUnknown(OptionsError):
+    """What Prism is to be told to let us in, or what its certificate is judged by, cannot be read now."""
 
 
 class RunTimeout(NtxError):
@@ -98,7 +103,7 @@ def judge(error: BaseException, target: str) -> Verdict:
     """Return what an error of a run into `target` means."""
     if isinstance(error, CredentialsError):
         return Verdict(scope=PRISM, counts=False, first_hold_s=600, longest_hold_s=3600)
-    if isinstance(error, PrismConnectionError):
+    if isinstance(error, PrismConnectionError | LoginUnknown):
         return Verdict(scope=PRISM, counts=False)
     if isinstance(error, PrismTimeout | PrismBusy):
         return Verdict(scope=PRISM, needs=3)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ class Service:
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
         try:
-            self._start(sweep_after_start(self._built.connection, self._built.captures.values()), "sweep")
+            self._start(sweep_after_start(self._captures, self.state), "sweep")
             self._start(self._keep_telling(), "tell systemd")
             self._start(self.watch.keep_looking(), "watch")
             self._notifier.ready()
@@ -124,6 +124,9 @@ class Service:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await pinger.aclose(limit_s=PINGS_S)
             await self._built.connection.aclose()
+
+    def _captures(self) -> tuple[Connection, Iterable[CaptureJob]]:
+        return self._built.connection, self._built.captures.values()
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

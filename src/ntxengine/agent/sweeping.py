@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ntxengine.agent.connection import Connection
-from ntxengine.agent.runner import CaptureJob
+from ntxengine.agent.retries import PRISM, judge
+from ntxengine.agent.runner import CaptureJob, KnownRepositories
 from ntxengine.api.cluster import find_vm
 from ntxengine.attach import AttachOptions
-from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.errors import CredentialsError, NotFoundError, NtxError
 from ntxengine.prism import Cluster
 from ntxengine.repository import Repository
 from ntxengine.sweep import sweep
@@ -24,24 +25,42 @@ log = logging.getLogger(__name__)
 
 FIRST_WAIT_S = 60.0
 LONGEST_WAIT_S = 3600.0
+REFUSED_WAIT_S = 600.0
+"""After an account was refused: it must not be locked."""
+
+_LATER = "%s: what was left could not be looked for, again in %.0f s: %s"
 
 
-async def sweep_after_start(connection: Connection, jobs: Iterable[CaptureJob]) -> None:
-    """Sweep each repository of these jobs, and what it recorded on the cluster; until that has worked once."""
-    left = {job.repository: job for job in jobs}
+Current = Callable[[], tuple[Connection, Iterable[CaptureJob]]]
+"""The connection and the captures of the configuration that holds now."""
+
+
+async def sweep_after_start(current: Current, known: KnownRepositories) -> None:
+    """Sweep each repository, and what it recorded on the cluster; until that has worked once."""
+    done: set[Path] = set()
     wait_s = FIRST_WAIT_S
-    while left:
-        for path, job in list(left.items()):
+    while True:
+        connection, jobs = current()
+        left = {job.repository: job for job in jobs if job.repository not in done}
+        for path, job in left.items():
             try:
                 await _sweep(connection, path, job)
-                del left[path]
-            except NotFoundError:
-                del left[path]  # there is none, so nothing was left
-            except NtxError as error:
-                log.warning("%s: what was left could not be looked for, again in %.0f s: %s", path, wait_s, error)
-        if left:
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            except NotFoundError as error:
+                if known.repository_id(str(path)):  # it is not mounted, perhaps
+                    log.warning(_LATER, path, wait_s, error)
+                    continue
+            except (NtxError, OSError) as error:
+                if isinstance(error, CredentialsError):
+                    wait_s = max(wait_s, REFUSED_WAIT_S)
+                log.warning(_LATER, path, wait_s, error)
+                if judge(error, "").scope == PRISM:
+                    break  # it would be the same for the next, and each try is a login
+                continue
+            done.add(path)
+        if done.issuperset(left):
+            return
+        await asyncio.sleep(wait_s)
+        wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
 async def _sweep(connection: Connection, path: Path, job: CaptureJob) -> None:
