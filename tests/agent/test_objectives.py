@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.agent.findings import Level
 from ntxengine.agent.jobs import JobVm
+from ntxengine.agent.levels import Level
 from ntxengine.agent.metrics import Metrics
 from ntxengine.agent.objectives import Objectives, aims, findings
 from ntxengine.agent.records import Standing
@@ -60,7 +60,7 @@ def test_a_finding_names_the_oldest_and_how_many_more() -> None:
 
     assert found.level is Level.CRITICAL
     assert found.text == (
-        "job 'hourly': 2 of 9 VMs have no point of the last 30m: 'vm8' (it has none, and is known for 2h), "
+        "2 of 9 VMs have no point of the last 30m: 'vm8' (it has none, and is known for 2h), "
         "'vm7' (its newest point is 35m old)"
     )
     del standings["hourly", "id-8"]

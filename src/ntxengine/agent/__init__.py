@@ -11,7 +11,7 @@ clock.py       time, injected
 inventory.py   which VMs the jobs have                     sweeping.py  what a killed agent left
 metrics.py     what Prometheus is told                      documents.py a run as JSON
 telling.py     who is told of runs: hooks.py, programs; pings.py, URLs
-watch.py       what is watched beside the runs: objectives.py, how old points get; findings.py: what a person is told
+watch.py       what is watched beside the runs: objectives.py, how old points get; levels.py: how bad it is
 watch_metrics.py  the same for Prometheus
 service.py     the process                                 notify.py    what systemd is told
 configured.py  what a file of configuration means to all of these

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from ntxengine.agent.findings import Finding, Level, named
 from ntxengine.agent.jobs import Job, JobVm
+from ntxengine.agent.levels import Finding, Level, named
 from ntxengine.agent.records import Key, Standing
 from ntxengine.units import format_span
 
@@ -75,10 +75,10 @@ def findings(found: Iterable[Aim]) -> list[Finding]:
             continue
         is_critical = any(aim.age > aim.objective * CRITICAL_TIMES for aim in missed)
         text = (
-            f"job {job!r}: {len(missed)} of {len(all_of_job)} VMs have no point of the last"
+            f"{len(missed)} of {len(all_of_job)} VMs have no point of the last"
             f" {format_span(missed[0].objective)}: {named([str(aim) for aim in missed])}"
         )
-        told.append(Finding(Level.CRITICAL if is_critical else Level.WARNING, text))
+        told.append(Finding(Level.CRITICAL if is_critical else Level.WARNING, f"job {job}", text))
     return told
 
 

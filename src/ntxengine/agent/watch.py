@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ntxengine.agent.clock import Clock
-from ntxengine.agent.findings import Finding
+from ntxengine.agent.levels import Finding
 from ntxengine.agent.objectives import Aim, Objectives, aims, findings
 from ntxengine.agent.scheduler import Scheduler
 from ntxengine.agent.state import State

@@ -18,9 +18,10 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a person should know; `text` is one sentence, with what it is about."""
+    """Something that a person should know: `subject` is what it is about, `text` what is wrong, in one line."""
 
     level: Level
+    subject: str
     text: str
 
 
