@@ -108,3 +108,25 @@ def test_a_run_is_told_by_hook_and_ping_without_any_secret(
     everything = agent.log + "".join(each.read_text() for each in tmp_path.glob("told-*"))
     for secret in (simulator.password, TOKEN, "hush-api-key"):
         assert secret not in everything
+    assert f"[{told['start']['run']['run_id'][-6:]}]: job 'hourly', VM 'db01'" in agent.log
+
+
+def test_each_line_of_its_json_log_is_as_its_schema_says_and_names_the_run_that_it_is_about(
+    simulator: Simulator, tmp_path: Path, pinged: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = serve(tmp_path, simulator, pinged, monkeypatch, "json")
+    try:
+        agent.until(lambda: "heard of success" in agent.log)
+        assert agent.end() == 0
+    finally:
+        agent.kill()
+
+    lines = [json.loads(line) for line in agent.log.splitlines()]
+    assert [problem for line in lines for problem in problems(line, "log.json")] == []
+    of_run = [line for line in lines if "run_id" in line]
+    run_id = json.loads((tmp_path / "told-success.json").read_text())["run"]["run_id"]
+    assert {(line["run_id"], line["job"], line["vm_name"]) for line in of_run} == {(run_id, "hourly", "db01")}
+    assert "ntxengine.capture.disk" in {line["logger"] for line in of_run}  # which knows nothing of runs
+    assert "run_id" not in next(line for line in lines if "serving 1 jobs" in line["text"])
+    for secret in (simulator.password, TOKEN, "hush-api-key"):
+        assert secret not in agent.log

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any
 
 from ntxengine.agent.records import MAX_WARNINGS, Run
 from ntxengine.events import Event, Planned, PointCommitted, Progressed, Stage, StageBegan, StartedOver, Warned
+
+log = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_S = 5.0
 """Progress alone is written no more often."""
@@ -72,5 +75,6 @@ class Recorder:
 
     def _warn(self, text: str) -> None:
         self._warnings += 1
+        log.warning("job %r, VM %r: %s", self.run.job, self.run.vm_name, text)
         if self._warnings <= MAX_WARNINGS:
             self.change(warnings=(*self.run.warnings, text[:1000]))

@@ -21,6 +21,7 @@ from ntxengine.agent.queue import Busy, Wanted
 from ntxengine.agent.recorder import Recorder
 from ntxengine.agent.records import Key, Retry, Run, new_run_id
 from ntxengine.agent.retries import PRISM, Holds, RunTimeout, judge, next_try, repository_scope
+from ntxengine.agent.run_context import within
 from ntxengine.agent.state import State
 from ntxengine.agent.telling import Telling
 from ntxengine.errors import NotFoundError, NtxError
@@ -108,9 +109,10 @@ class Runs:
         active = _Active(job, vm, recorder, begun.retry, busy, self._holds.epoch)
         self._active[run.id] = active
         self._state.begin(run, begun.standing)
-        log.info("job %r, VM %r: run %s begins (%s)", job.name, vm.name, run.id, run.trigger)
-        self._on_run(run)
-        active.task = asyncio.create_task(self._one(active, runner), name=f"run {run.id}")
+        with within(run):
+            log.info("job %r, VM %r: run %s begins (%s)", job.name, vm.name, run.id, run.trigger)
+            self._on_run(run)
+            active.task = asyncio.create_task(self._one(active, runner), name=f"run {run.id}")
 
     def cancel(self) -> None:
         """Cancel all that there are, once: a second cancellation would cut their clean-up short."""

@@ -13,7 +13,6 @@ from ntxengine.cli.defaults import load_file, require_libraries
 from ntxengine.cli.lazy import Entry, LazyGroup
 from ntxengine.cli.limits import make_room
 from ntxengine.cli.loop import loop_factory
-from ntxengine.cli.output import open_screen
 from ntxengine.cli.paths import FILE, FOLDER
 from ntxengine.cli.streams import without_waiting
 
@@ -72,6 +71,7 @@ def _serve(config_file: Path | None, state: Path | None, given: dict[str, Any]) 
     require_libraries()
     from ntxengine.agent.configured import Builder
     from ntxengine.agent.service import Service
+    from ntxengine.cli.agent_log import open_agent_log
     from ntxengine.config.file import not_used_yet
 
     def read() -> Config:
@@ -83,13 +83,7 @@ def _serve(config_file: Path | None, state: Path | None, given: dict[str, Any]) 
         return loaded.config.with_profile(given.get("profile"))
 
     config = load_file(str(file)).config
-    open_screen(
-        as_json=False,
-        progress="json" if config.agent.log.format == "json" else "none",
-        verbose=config.agent.log.level in ("info", "debug"),
-        quiet=False,
-        debug=config.agent.log.level == "debug",
-    )
+    open_agent_log(config.agent.log.format, config.agent.log.level)
     service = Service(state or Path(config.agent.state), Builder(read))
     make_room()
     with without_waiting(), asyncio.Runner(loop_factory=loop_factory()) as runner:
