@@ -144,6 +144,22 @@ class OtherFailed(NtxError):
     """Another VM that was to be frozen with this one failed first: its own error says why."""
 
 
+class AgentError(NtxError):
+    """The agent could not be asked, or told something: what answers at its socket is not one that we understand."""
+
+
+class AgentRefused(AgentError):
+    """Its socket lets this user not in."""
+
+    exit_code: ClassVar[int] = 12
+
+
+class AgentSilent(AgentError):
+    """It does not answer in time, or closed the connection: try later."""
+
+    exit_code: ClassVar[int] = 75
+
+
 class ControlPlaneError(NtxError):
     """A control plane could not be told of an export, said that it failed, or never said that it is done."""
 

@@ -27,7 +27,7 @@ nutanix:
   ca_file: {ca_file}
 backup: {{repository: {folder}/repository}}
 performance: {{max_concurrent_vms: 2, limits: {{per_host: 1}}}}
-agent: {{state: {folder}/state, log: {{format: {format}}}}}
+agent: {{state: {folder}/state, socket: {folder}/agent.sock, log: {{format: {format}}}}}
 jobs:
   - {{name: hourly, vms: ["db*", web01], every: 1h, jitter: 2m, retention: {{keep_last: 2}}}}
   - {{name: nightly, vms: [db01], cron: "0 2 * * *", timezone: Europe/Berlin, windows: ["22:00-06:00"]}}

@@ -24,7 +24,7 @@ TOKEN = "f00dfeed-ping-token"
 FILE = """
 nutanix: {{prism_central: "{url}", username: {username}, password: "${{PW}}", ca_file: {ca_file}}}
 backup: {{repository: {folder}/repository, worker: {worker}, device_dir: {devices}}}
-agent: {{state: {folder}/state, log: {{level: debug, format: {format}}}}}
+agent: {{state: {folder}/state, socket: {folder}/agent.sock, log: {{level: debug, format: {format}}}}}
 jobs:
   - name: hourly
     vms: [db01]

@@ -27,6 +27,12 @@ def test_a_whole_job_has_neither_mistakes_nor_warnings() -> None:
         (job(GOOD + "\nwriter: qemu\ncompress: zstd"), ["jobs[0]: writer qemu: only our own writer compresses"]),
         (job(GOOD) + "  - {name: a, vms: [x], every: 1h}", ["f.yaml:8: jobs[1].name: jobs[0] has the name a, too"]),
         (job(GOOD, "backup: {repository: /r}\n"), ["neither prism_central nor prism_element"]),
+        (
+            "agent: {metrics: {listen: '0.0.0.0:9108'}}",
+            ["f.yaml:1: agent.metrics.listen: whoever reaches 0.0.0.0:9108 can read the names of VMs: give token_file"],
+        ),
+        ("agent: {metrics: {listen: '[2001:db8::1]:9108'}}", ["whoever reaches [2001:db8::1]:9108"]),
+        ("agent: {socket: /run/" + "x" * 120 + "}", ["agent.socket: is too long for a unix socket: 125 bytes, 107"]),
         ("nutanix: {username: u}", ["f.yaml:1: nutanix: neither prism_central nor prism_element"]),
         ("nutanix: {prism_central: pc}", ["f.yaml:1: nutanix: username is missing"]),
         ("nutanix: {prism_central: pc, auth: saml}", ["a SAML user logs in with a browser"]),
@@ -68,7 +74,7 @@ def test_what_does_not_fit_is_a_mistake(text: str, lines: list[str]) -> None:
         ("nutanix: {prism_central: pc, auth: api_key, password: k}", "nutanix.password: is not used"),
         ("nutanix: {prism_central: pc, username: u, element_username: k}", "is for a prism_element beside"),
         ("nutanix: {prism_central: pc, username: u, trust_file: /k}", "not used without trust_on_first_use"),
-        ("agent: {metrics: {listen: '0.0.0.0:9108'}}", "whoever reaches 0.0.0.0:9108 can read the names of VMs"),
+        ("agent: {socket_mode: '0666'}", "agent.socket_mode: 0666 lets every user of this machine pause jobs"),
     ],
 )
 def test_what_most_likely_is_a_mistake_is_a_warning(text: str, line: str) -> None:

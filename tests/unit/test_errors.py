@@ -19,7 +19,8 @@ MESSAGE = "NBD write failed: offset 4194304 length 262144: No space left on devi
 PLACE: dict[str, Any] = {"offset": 4194304, "length": 262144, "errno": 28}
 
 PLAIN = [
-    "AttachError", "BadHeader", "Cancelled", "CannotMap", "CannotResume", "ControlPlaneError", "ControlPlaneTimeout",
+    "AgentError", "AgentRefused", "AgentSilent", "AttachError", "BadHeader", "BodyTooLarge",
+    "Cancelled", "CannotMap", "CannotResume", "ControlPlaneError", "ControlPlaneTimeout",
     "CredentialsError", "Damaged", "DamagedMarker",
     "FingerprintError", "HookFailed", "ListRefused", "LockedError",
     "MachineError", "MissingProgram", "NotFoundError", "NotOurs", "NtxError", "OptionsError", "OtherFailed",

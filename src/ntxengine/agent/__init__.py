@@ -14,6 +14,11 @@ run_context.py which run a line of the log is about
 telling.py     who is told of runs: hooks.py, programs; pings.py, URLs
 watch.py       what is watched beside the runs: objectives.py, how old points get; levels.py: how bad it is
 watch_metrics.py  the same for Prometheus
+listening.py   where it is listened: sockets.py makes sockets, http.py serves at them
+control.py     what it can be told and asked            client.py    whoever tells and asks it
+exposition.py  metrics for those who have the token     answers.py   the documents of both sides
+status.py      how it is                                health.py    what is not as it should be
+asking.py      which runs of the history are meant      reading.py   the history, read beside its writer
 service.py     the process                                 notify.py    what systemd is told
 configured.py  what a file of configuration means to all of these
 """

@@ -6,17 +6,20 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from ntxengine import prism
 from ntxengine.agent.connection import Connection
 from ntxengine.agent.hooks import Hooks
 from ntxengine.agent.inventory import Choice, PrismInventory
 from ntxengine.agent.jobs import Job, Setup
+from ntxengine.agent.listening import Places
 from ntxengine.agent.pings import Pings
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.retries import LoginUnknown, Retries
 from ntxengine.agent.runner import CaptureJob, CaptureRunner
 from ntxengine.agent.service import Built
+from ntxengine.agent.sockets import Access
 from ntxengine.agent.state import State
 from ntxengine.config import jobs as configured
 from ntxengine.config import meaning
@@ -79,7 +82,17 @@ def build(config: Config, state: State, limit: Bandwidth | None = None) -> Built
         CaptureRunner(connection, captures, state, at_once=at_once),
         _limits(config),
     )
-    return Built(setup, connection, captures)
+    return Built(setup, connection, captures, shared, meaning.rate_text(config.performance), _places(config))
+
+
+def _places(config: Config) -> Places:
+    agent, metrics = config.agent, config.agent.metrics
+    return Places(
+        Path(agent.socket),
+        Access(int(agent.socket_mode, 8), agent.socket_group),
+        metrics.listen or "",
+        None if metrics.token_file is None else Path(metrics.token_file),
+    )
 
 
 def _job(job: configured.Job, capture: CaptureJob) -> Job:

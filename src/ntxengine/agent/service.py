@@ -14,12 +14,16 @@ import logging
 import signal
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ntxengine import __version__
 from ntxengine.agent.clock import Clock
 from ntxengine.agent.connection import Connection
 from ntxengine.agent.jobs import Setup
+from ntxengine.agent.listening import Listeners, Places
+from ntxengine.agent.metrics import Metrics
 from ntxengine.agent.notify import Notifier
 from ntxengine.agent.pings import Pinger
 from ntxengine.agent.records import Run
@@ -29,6 +33,8 @@ from ntxengine.agent.state import State
 from ntxengine.agent.sweeping import sweep_after_start
 from ntxengine.agent.telling import Telling
 from ntxengine.agent.watch import Watch
+from ntxengine.dataplane.bandwidth import Bandwidth
+from ntxengine.dataplane.timetable import parse_timetable
 from ntxengine.errors import LockedError, NtxError
 from ntxengine.files.durable import make_folder
 from ntxengine.files.lock_file import LockFile
@@ -44,11 +50,17 @@ STATUS_INTERVAL_S = 30.0
 
 @dataclass(frozen=True)
 class Built:
-    """What a configuration means: the setup, the connection that it uses, and its captures by job."""
+    """What a configuration means: the setup, the connection that it uses, and its captures by job.
+
+    `bandwidth` is the limit of all of them, and `rate` what the configuration says of it; `places` where to listen.
+    """
 
     setup: Setup
     connection: Connection
     captures: dict[str, CaptureJob] = field(default_factory=dict)
+    bandwidth: Bandwidth | None = None
+    rate: str = "off"
+    places: Places = field(default_factory=Places)
 
 
 Build = Callable[[State], Built]
@@ -69,28 +81,31 @@ class Service:
         on_run: Callable[[Run], None] = lambda run: None,
     ) -> None:
         """`folder` is where it remembers; `drain_s`, how long runs have to end when it is told to stop."""
-        self._folder = folder
+        self.folder = folder
         self._build = build
         self._drain_s = drain_s
-        self._clock = clock or Clock()
+        self.clock = clock or Clock()
         self._notifier = notifier or Notifier()
         self._on_run = on_run
         self._built: Built
         self._tasks: set[asyncio.Task[None]] = set()
+        self.started_at = datetime.now(UTC)
         self.state: State
         self.scheduler: Scheduler
         self.watch: Watch
+        self.metrics: Metrics
+        self._listeners: Listeners
 
     async def run(self) -> None:
         """Serve until a signal ends it.  Errors: LockedError (another agent uses the folder); as State and `build`."""
-        make_folder(self._folder)
-        lock = LockFile(self._folder / LOCK, f"the state folder {self._folder}")
+        make_folder(self.folder)
+        lock = LockFile(self.folder / LOCK, f"the state folder {self.folder}")
         try:
             lock.acquire()
         except LockedError as exc:
             raise LockedError(f"{exc}, or give this agent a state folder of its own") from exc
         try:
-            self.state = State(self._folder)
+            self.state = State(self.folder)
             try:
                 await self._serve()
             finally:
@@ -100,23 +115,30 @@ class Service:
 
     async def _serve(self) -> None:
         self._built = self._build(self.state)
+        self.started_at = self.clock.now().astimezone(UTC).replace(microsecond=0)
+        self.metrics = Metrics(self.state, __version__)
         pinger = Pinger()
         self.scheduler = Scheduler(
-            self.state, self._built.setup, clock=self._clock, telling=Telling(pinger), on_run=self._on_run
+            self.state, self._built.setup, clock=self.clock, telling=Telling(pinger), on_run=self._tell_run
         )
-        self.watch = Watch(self.scheduler, self.state, self._clock)
+        self.watch = Watch(self.scheduler, self.state, self.clock)
+        self.metrics.scheduler, self.metrics.watch = self.scheduler, self.watch
+        self._listeners = Listeners(self, self.metrics.text)
+        self._listeners.take(self._listeners.prepare(self._built.places))
         loop = asyncio.get_running_loop()
         handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: self.reload}
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
         try:
+            await self._listeners.settle()
             self._start(sweep_after_start(self._captures, self.state), "sweep")
             self._start(self._keep_telling(), "tell systemd")
             self._start(self.watch.keep_looking(), "watch")
             self._notifier.ready()
-            log.info("serving %d jobs; state in %s", len(self._built.setup.jobs), self._folder)
+            log.info("serving %d jobs; state in %s", len(self._built.setup.jobs), self.folder)
             await self.scheduler.run()
         finally:
+            await self._listeners.close()
             for number in handlers:
                 loop.remove_signal_handler(number)
             for task in self._tasks:
@@ -151,24 +173,48 @@ class Service:
         )
         self.scheduler.drain(0.0 if is_again else self._drain_s)
 
+    def _tell_run(self, run: Run) -> None:
+        self.metrics.on_run(run)
+        self._on_run(run)
+
     def reload(self) -> bool:
         """Read the configuration anew; return whether it is used.  A bad one changes nothing."""
         if self.scheduler.is_draining:
             return False
-        self._notifier.reloading()
         try:
-            built = self._build(self.state)
+            self.reread()
         except (NtxError, OSError) as error:
             log.error("the configuration cannot be used, and the one before holds: %s", " ".join(str(error).split()))
             return False
+        return True
+
+    def reread(self) -> int:
+        """The same, for whoever wants to know: return how many jobs there are now.  Errors: NtxError, OSError."""
+        if self.scheduler.is_draining:
+            raise LockedError("the agent is stopping, and reads nothing anew")
+        self._notifier.reloading()
+        try:
+            built = self._build(self.state)
+            change = self._listeners.prepare(built.places)
         finally:
             self._notifier.ready()
         before, self._built = self._built, built
+        self._listeners.take(change)
+        self._start(self._listeners.settle(), "listen at other places")
+        for each in (before, built):  # what a person said of the bandwidth is over
+            if each.bandwidth is not None:
+                each.bandwidth.change(each.rate)
         self.scheduler.apply(built.setup)
         if before.connection is not built.connection:
             self._start(before.connection.aclose(), "close the old connection")
         log.warning("the configuration was read anew: %d jobs", len(built.setup.jobs))
-        return True
+        return len(built.setup.jobs)
+
+    @property
+    def bandwidth(self) -> tuple[Bandwidth, str] | None:
+        """The limit of all captures, and what the configuration says of it."""
+        built = self._built
+        return None if built.bandwidth is None else (built.bandwidth, str(parse_timetable(built.rate)))
 
     async def _keep_telling(self) -> None:
         """Tell systemd that the loop is alive, and what it does."""

@@ -10,10 +10,11 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
+from ntxengine.agent.asking import Question
 from ntxengine.agent.database import Damaged, Database, Statement
 from ntxengine.agent.records import Key, Run, RunState, Standing
 from ntxengine.agent.results import killed
@@ -57,7 +58,7 @@ class State:
 
     def close(self) -> None:
         """Write what is missing, and close the file."""
-        self._flush()
+        self.flush()
         self._database.close()
 
     # ------------------------------------------------------------------------------------------------------ runs
@@ -109,18 +110,10 @@ class State:
         limit: int = 1000,
     ) -> list[Run]:
         """Return runs, newest first, that are all of what is said.  Errors: StateError."""
-        self._flush()
-        asked: dict[str, Any] = {
-            "vm_id = ?": vm_id,
-            "job = ?": job,
-            "state = ?": None if state is None else state.value,
-            "started_at >= ?": None if since is None else _seconds(since),
-        }
-        said = {clause: value for clause, value in asked.items() if value not in ("", None)}
-        where = f" WHERE {' AND '.join(said)}" if said else ""
-        sql = f"SELECT document FROM runs{where} ORDER BY started_at DESC, id DESC LIMIT ?"
+        self.flush()
+        sql, values = Question(vm_id=vm_id, job=job, state=state, since=since, limit=limit).sql()
         try:
-            rows = self._database.read(sql, [*said.values(), limit])
+            rows = self._database.read(sql, values)
         except Damaged as exc:
             self._begin_anew(exc)
             return []
@@ -223,9 +216,10 @@ class State:
         for key, statement in changes:
             self._unwritten.pop(key, None)
             self._unwritten[key] = statement
-        self._flush()
+        self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what could not be written before, if it can be now."""
         if not self._unwritten:
             return
         try:
@@ -262,7 +256,7 @@ class State:
             self.pause(subject)
         for key in self._asked:
             self.ask(key)
-        self._flush()
+        self.flush()
 
 
 def _run(run: Run) -> tuple[tuple[str, ...], Statement]:

@@ -6,7 +6,7 @@ sections.py   the cluster, captures, limits, the tunnel    jobs.py       jobs
 file.py       the whole file, and its profiles             checks.py     what has to fit together
 reading.py    from a file to a configuration               meaning.py    what it is to captures, Prism, retention
 secrets.py    where passwords and keys come from           showing.py    what holds, without secrets; the schema
-named_files.py  the files that it names, looked at
+named_files.py  the files that it names, looked at         listening.py  addresses and sockets to listen at
 
     document -> models -> checks;  meaning, secrets <- models
 

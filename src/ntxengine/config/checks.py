@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
@@ -12,6 +13,7 @@ from ntxengine.capture import CaptureOptions
 from ntxengine.config.document import Document
 from ntxengine.config.file import Config
 from ntxengine.config.jobs import Job
+from ntxengine.config.listening import MAX_SOCKET_PATH, TcpAddress, parse_listen
 from ntxengine.config.meaning import capture_options, expiry_of, policy_of, reach
 from ntxengine.config.part import Part
 from ntxengine.config.problems import KeyPath, Problem
@@ -24,8 +26,6 @@ from ntxengine.units import format_span, parse_span, parse_time_zone
 
 _RUNS_LOOKED_AT = 400
 """Of a cron: more than a year of daily ones."""
-
-_LOCAL = ("127.", "localhost:", "[::1]:", "/")
 
 
 def check(config: Config, document: Document) -> list[Problem]:
@@ -209,6 +209,14 @@ def _longest_wait(job: Job) -> timedelta | None:
 
 def _agent(config: Config) -> Iterator[Problem]:
     metrics = config.agent.metrics
-    if metrics.listen is not None and not metrics.listen.startswith(_LOCAL) and metrics.token_file is None:
+    address = None if metrics.listen is None else parse_listen(metrics.listen)
+    if isinstance(address, TcpAddress) and not address.is_local and metrics.token_file is None:
         text = f"whoever reaches {metrics.listen} can read the names of VMs: give token_file, or listen on 127.0.0.1"
-        yield Problem(("agent", "metrics", "listen"), text, is_warning=True)
+        yield Problem(("agent", "metrics", "listen"), text)
+    for key, name in (("socket", config.agent.socket), ("metrics.listen", metrics.listen or "")):
+        if name.startswith("/") and len(os.fsencode(name)) > MAX_SOCKET_PATH:
+            text = f"is too long for a unix socket: {len(os.fsencode(name))} bytes, {MAX_SOCKET_PATH} at most"
+            yield Problem(("agent", *key.split(".")), text)
+    if int(config.agent.socket_mode, 8) & 0o002:
+        text = f"{config.agent.socket_mode} lets every user of this machine pause jobs and begin runs"
+        yield Problem(("agent", "socket_mode"), text, is_warning=True)

@@ -104,7 +104,7 @@ class Config(Part):
 
 _NOT_USED_YET = {
     "performance": {"memory_limit"},
-    "agent": {"socket", "socket_mode", "socket_group", "metrics", "recovery_point_limit"},
+    "agent": {"recovery_point_limit"},
 }
 
 

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from ntxengine.api.inventory import VmFilter
 from ntxengine.attach import source_names
 from ntxengine.capture import parse_audit
+from ntxengine.config.listening import parse_listen
 from ntxengine.config.problems import nearest
 from ntxengine.dataplane.cpu import parse_cpu_limit
 from ntxengine.dataplane.location import check_path
@@ -36,7 +37,6 @@ _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _MODE = re.compile(r"0?[0-7]{3}")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,62}[A-Za-z0-9_])?", re.ASCII)
 _MEMBER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}", re.ASCII)
-_MOST_PORT = 65535
 
 
 def _checked(check: Callable[[str], object]) -> AfterValidator:
@@ -142,13 +142,6 @@ def _group(text: str) -> None:
         raise OptionsError(f"{text[:80]!r} is no group of this system")
 
 
-def _listen(text: str) -> None:
-    host, colon, port = text.rpartition(":")
-    is_port = port.isascii() and port.isdigit() and 0 < int(port[:9]) <= _MOST_PORT
-    if not text.startswith("/") and not (colon and host and is_port):
-        raise OptionsError(f"{text!r}: write HOST:PORT, such as 127.0.0.1:9108, or the path of a unix socket")
-
-
 def _ping(value: SecretStr) -> SecretStr:
     try:
         parts = urlsplit(value.get_secret_value())
@@ -204,7 +197,7 @@ Tag = Annotated[str, _checked(checked_tag)]
 Zone = Annotated[str, _checked(parse_time_zone)]
 Mode = Annotated[str, _checked(_mode), number_or_text("octal digits, such as 0660")]
 Group = Annotated[str, _checked(_group), number_or_text("a group, by name or number")]
-Listen = Annotated[str, _checked(_listen)]
+Listen = Annotated[str, _checked(parse_listen)]
 SshHost = Annotated[str, _checked(_host)]
 SshUser = Annotated[str, _checked(_user)]
 SecretText = Annotated[SecretStr, AfterValidator(_some_secret)]
