@@ -29,12 +29,15 @@ async def test_both_are_captured_in_full_then_what_changed_and_old_points_are_gi
     for run in full:
         assert run.figures is not None
         assert run.figures.kind == "full"
+        assert run.figures.bytes_tracked == 0
         assert run.kept is not None
         assert (run.kept.forgotten, run.kept.removed) == (0, 0)
     for run in rounds[1]:
         assert run.figures is not None
         assert (run.figures.kind, run.figures.bytes_sent) == ("incremental", 65536)
         assert run.figures.reduction_percent > 95
+        assert (run.figures.bytes_tracked, run.figures.bytes_tracked_changed) == (8 * MIB, 65536)
+        assert run.anomalies == ()
         assert run.kept is not None
         assert run.kept.forgotten == 1
         assert run.stages_s.keys() >= {"freeze", "commit"}

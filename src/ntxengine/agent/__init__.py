@@ -10,6 +10,7 @@ runner.py      one run, by the use cases                    connection.py  one c
 clock.py       time, injected
 inventory.py   which VMs the jobs have                     sweeping.py  what a killed agent left
 metrics.py     what Prometheus is told                      documents.py a run as JSON
+anomalies.py   what of a run is unlike those before
 run_context.py which run a line of the log is about
 telling.py     who is told of runs: hooks.py, programs; pings.py, URLs
 watch.py       what is watched beside the runs: objectives.py, how old points get; levels.py: how bad it is

@@ -33,6 +33,7 @@ def run_document(run: Run) -> dict[str, object]:
         "figures": None if run.figures is None else dataclasses.asdict(run.figures),
         "kept": None if run.kept is None else dataclasses.asdict(run.kept),
         "warnings": list(run.warnings),
+        "anomalies": [dataclasses.asdict(each) for each in run.anomalies],
         "problems": list(run.problems),
         "error": _error(run),
     }

@@ -42,6 +42,7 @@ class Metrics:
         self._sent = self._counter("ntx_agent_sent_bytes", "Bytes sent to targets.", "job")
         self._stored = self._counter("ntx_agent_stored_bytes", "Bytes that new images take.", "job")
         self._warnings = self._counter("ntx_agent_warnings", "Warnings of runs that ended.", "job")
+        self._anomalies = self._counter("ntx_agent_anomalies", "What was unlike the runs before.", "job", "kind")
         self._freed = self._counter("ntx_agent_freed_bytes", "Bytes that pruning gave back.", "job")
         self.registry.register(self)
 
@@ -56,6 +57,8 @@ class Metrics:
             self._read.labels(run.job).inc(max(0, run.figures.bytes_read))
             self._sent.labels(run.job).inc(max(0, run.figures.bytes_sent))
             self._stored.labels(run.job).inc(max(0, run.figures.bytes_stored))
+        for anomaly in run.anomalies:
+            self._anomalies.labels(run.job, anomaly.kind).inc()
         if run.kept is not None:
             self._freed.labels(run.job).inc(max(0, run.kept.bytes_freed))
 

@@ -31,7 +31,12 @@ class Trigger(StrEnum):
 
 @dataclass(frozen=True)
 class Figures:
-    """What a captured point says of itself.  Units: bytes; percent of the disks' size that did not have to be sent."""
+    """What a captured point says of itself.  Units: bytes; percent of the disks' size that did not have to be sent.
+
+    `bytes_tracked` is the size of the disks whose changes since the point before are known, `bytes_tracked_changed`
+    what of them changed.  `bytes_to_pack` was sent for disks that are stored compressed, `bytes_packed` is what is
+    stored of it.
+    """
 
     kind: str = ""
     tracking: str = ""
@@ -44,6 +49,23 @@ class Figures:
     reduction_percent: float = 0.0
     bottleneck: str = ""
     resumed: int = 0
+    bytes_tracked: int = 0
+    bytes_tracked_changed: int = 0
+    bytes_to_pack: int = 0
+    bytes_packed: int = 0
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """What of a run is unlike those before it: of which `kind` (anomalies.Kind), in words, and as numbers.
+
+    Units: bytes of a `change`; what was left of what was sent, 0..1, of a `compression`.
+    """
+
+    kind: str
+    text: str
+    value: float = 0.0
+    usual: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +111,7 @@ class Run:
     figures: Figures | None = None
     kept: Kept | None = None
     warnings: tuple[str, ...] = ()
+    anomalies: tuple[Anomaly, ...] = ()
     problems: tuple[str, ...] = ()
     error_class: str = ""
     error: str = ""
@@ -123,7 +146,8 @@ class Standing:
 
     `handled` is the newest due time for which nothing is left to do, None for a VM that was never looked at.
     `failures` are runs that failed since the last that did not.  `point_at` is when the VM was frozen for its newest
-    point; `seen_at` when a job was last seen to have it, to the day, and `first_seen_at` since when.
+    point; `seen_at` when a job was last seen to have it, to the day, and `first_seen_at` since when.  `anomaly` is
+    the last that there was, of the run that ended at `anomaly_at`.
     """
 
     handled: datetime | None = None
@@ -133,6 +157,8 @@ class Standing:
     seen_at: datetime | None = None
     first_seen_at: datetime | None = None
     point_at: datetime | None = None
+    anomaly: Anomaly | None = None
+    anomaly_at: datetime | None = None
 
 
 def new_run_id(now: datetime) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from datetime import datetime
 
 from ntxengine.agent.jobs import Outcome
-from ntxengine.agent.records import Retry, Run, RunState, Standing
+from ntxengine.agent.records import Anomaly, Retry, Run, RunState, Standing
 from ntxengine.errors import NtxError
 
 
@@ -28,6 +28,15 @@ def succeeded(run: Run, standing: Standing, outcome: Outcome) -> tuple[Run, Stan
 def committed(run: Run, standing: Standing, problem: str) -> tuple[Run, Standing]:
     """There is a point, and what follows it came to nothing: it is not captured once more for that."""
     return succeeded(run, standing, Outcome(run.point_id, stages_s=run.stages_s, problems=(problem,)))
+
+
+def unlike_before(run: Run, standing: Standing, found: tuple[Anomaly, ...]) -> tuple[Run, Standing]:
+    """There is something in a run that succeeded which the runs before it did not have."""
+    if not found:
+        return run, standing
+    warnings = tuple(f"unlike before: {each.text}" for each in found)
+    run = dataclasses.replace(run, anomalies=found, warnings=(*run.warnings, *warnings))
+    return run, dataclasses.replace(standing, anomaly=found[0], anomaly_at=run.ended_at)
 
 
 def stopped(run: Run, standing: Standing, now: datetime) -> tuple[Run, Standing]:

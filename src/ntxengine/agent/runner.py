@@ -150,6 +150,8 @@ async def _keep(
 def figures_of(point: Point) -> Figures:
     """Return what the history keeps of a point's report."""
     disks = list(point.report.disks.values())
+    tracked = [disk for disk in disks if disk.incremental or disk.tracking == "digest-scan"]
+    packed = [disk for disk in disks if disk.compression]
     size, sent = point.size, _sum(disk.bytes_sent for disk in disks)
     slowest = max(disks, key=lambda disk: disk.seconds or 0.0, default=None)
     return Figures(
@@ -164,6 +166,10 @@ def figures_of(point: Point) -> Figures:
         reduction_percent=round(max(0.0, 100.0 * (1 - sent / size)), 2) if size else 0.0,
         bottleneck="" if slowest is None else slowest.bottleneck or "",
         resumed=point.report.resumed or 0,
+        bytes_tracked=_sum(disk.size for disk in tracked),
+        bytes_tracked_changed=_sum(disk.bytes_changed for disk in tracked),
+        bytes_to_pack=_sum(disk.bytes_sent for disk in packed),
+        bytes_packed=_sum(disk.bytes_stored for disk in packed),
     )
 
 

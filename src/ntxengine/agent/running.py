@@ -14,12 +14,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from ntxengine.agent import results
+from ntxengine.agent.anomalies import LOOKED_AT, anomalies
 from ntxengine.agent.clock import Clock
 from ntxengine.agent.jobs import Job, JobVm, Outcome, Runner
 from ntxengine.agent.outlook import Begun
 from ntxengine.agent.queue import Busy, Wanted
 from ntxengine.agent.recorder import Recorder
-from ntxengine.agent.records import Key, Retry, Run, new_run_id
+from ntxengine.agent.records import Key, Retry, Run, RunState, Standing, new_run_id
 from ntxengine.agent.retries import PRISM, Holds, RunTimeout, judge, next_try, repository_scope
 from ntxengine.agent.run_context import within
 from ntxengine.agent.state import State
@@ -140,6 +141,7 @@ class Runs:
         standing = self._state.standing(run.key)
         if outcome is not None:
             run, standing = results.succeeded(run, standing, outcome)
+            run, standing = self._compared(run, standing)
             self._tell_success(active, run)
         elif isinstance(error, asyncio.CancelledError):
             run, standing = results.stopped(run, standing, now)
@@ -195,6 +197,18 @@ class Runs:
         run = dataclasses.replace(run, problems=(*run.problems, problem))
         self._state.amend(run)
         return run
+
+    def _compared(self, run: Run, standing: Standing) -> tuple[Run, Standing]:
+        """Return a run that succeeded, and how its VM stands, with what is unlike the runs before it."""
+        try:
+            history = self._state.runs(vm_id=run.vm_id, job=run.job, state=RunState.SUCCEEDED, limit=LOOKED_AT)
+        except NtxError as error:
+            log.debug("run %s is not compared with those before: %s", run.id, error)
+            return run, standing
+        found = anomalies(run, history)
+        for each in found:
+            log.warning("job %r, VM %r: unlike before: %s", run.job, run.vm_name, each.text)
+        return results.unlike_before(run, standing, found)
 
     def _tell_success(self, active: _Active, run: Run) -> None:
         for scope in (PRISM, repository_scope(active.job.target)):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from datetime import timedelta
 
 from ntxengine.agent.clock import Clock
-from ntxengine.agent.levels import Finding
+from ntxengine.agent.levels import Finding, Level
 from ntxengine.agent.objectives import Aim, Objectives, aims, findings
+from ntxengine.agent.records import Standing
 from ntxengine.agent.scheduler import Scheduler
 from ntxengine.agent.state import State
 
 INTERVAL_S = 30.0
+ANOMALY_LASTS = timedelta(days=1)
+"""So long it is told that something was unlike before."""
 
 
 class Watch:
@@ -39,4 +44,15 @@ class Watch:
 
     def findings(self) -> list[Finding]:
         """Return what is wrong now: for `ntx status`."""
-        return findings(self.aims())
+        return [*findings(self.aims()), *self._anomalies()]
+
+    def _anomalies(self) -> Iterator[Finding]:
+        """Return what was unlike before within ANOMALY_LASTS."""
+        now, standings = self._clock.now(), self._state.standings
+        for job in self._scheduler.jobs:
+            for vm in self._scheduler.listing.vms(job):
+                found = standings.get((job, vm.id), Standing())
+                if found.anomaly is None or found.anomaly_at is None or now - found.anomaly_at > ANOMALY_LASTS:
+                    continue
+                text = f"job {job}, {found.anomaly_at:%Y-%m-%d %H:%M}Z, unlike before: {found.anomaly.text}"
+                yield Finding(Level.WARNING, f"VM {vm.name}", text)
