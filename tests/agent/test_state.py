@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from ntxengine.agent.database import STEPS, Database
+from ntxengine.agent.database import OPEN_TIMEOUT_S, STEPS, Database
 from ntxengine.agent.records import Figures, Kept, Retry, Run, RunState, Standing, Trigger
 from ntxengine.agent.state import FILE, State
 from ntxengine.errors import StateError
@@ -198,6 +199,47 @@ def test_what_is_known_goes_on_when_the_file_is_damaged_under_a_running_agent(tm
     assert [each.stage for each in again.runs()] == ["copy"]
     assert again.standings == {KEY: Standing(handled=NOW)}
     assert again.paused == {"all": NOW}
+
+
+@pytest.mark.parametrize("lost", ["standings", "asked", "paused", "repositories"])
+def test_what_can_still_be_read_of_a_damaged_file_is_kept(tmp_path: Path, lost: str) -> None:
+    state = State(tmp_path, clock=lambda: NOW)
+    state.set_standing(KEY, Standing(handled=NOW))
+    state.ask(KEY)
+    state.pause("all")
+    state.know_repository("/backups", "id")
+    state.close()
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute(f"DROP TABLE {lost}")
+    connection.close()
+
+    State(tmp_path, clock=lambda: NOW + timedelta(hours=1)).close()
+    again = State(tmp_path)
+
+    kept = {
+        "standings": again.standings == {KEY: Standing(handled=NOW)},
+        "asked": again.asked == {KEY: NOW},
+        "paused": again.paused == {"all": NOW},
+        "repositories": again.repository_id("/backups") == "id",
+    }
+    assert [name for name, is_kept in kept.items() if not is_kept] == [lost]
+
+
+def test_a_program_that_holds_the_file_does_not_hold_the_agent(tmp_path: Path) -> None:
+    state = State(tmp_path, clock=lambda: NOW)
+    other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+
+    state.end(ended(run(1)), Standing())
+
+    assert time.monotonic() - began < OPEN_TIMEOUT_S / 2
+    assert "locked" in state.problem
+    other.execute("ROLLBACK")
+    other.close()
+    state.flush()
+    assert state.problem == ""
+    assert len(State(tmp_path).runs()) == 1
 
 
 def test_what_cannot_be_written_is_said_once_and_written_when_there_is_room(

@@ -21,7 +21,10 @@ from ntxengine.units import utc_now
 
 log = logging.getLogger(__name__)
 
-BUSY_TIMEOUT_S = 5.0
+OPEN_TIMEOUT_S = 5.0
+BUSY_TIMEOUT_S = 0.1
+"""While another program has the file: the event loop waits with us, and what is not written now is written later."""
+
 MAX_SET_ASIDE = 3
 """Damaged files that are kept: the newest."""
 
@@ -123,7 +126,7 @@ class Database:
 
     def _open(self, *, checked: bool) -> None:
         try:
-            self._connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            self._connection = sqlite3.connect(self.path, timeout=OPEN_TIMEOUT_S, isolation_level=None)
             self.path.chmod(FILE_MODE)
             if checked:
                 (said,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -132,6 +135,7 @@ class Database:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._migrate()
+            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
         except OSError as exc:

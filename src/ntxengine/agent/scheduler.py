@@ -191,6 +191,7 @@ class Scheduler:
     def _step(self) -> None:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         self._look_at_clock(now, monotonic)
+        self._state.flush()
         if self.is_draining:
             assert self._drain_until is not None
             self._waits = ()

@@ -51,10 +51,9 @@ class State:
         self._paused: dict[str, datetime] = {}
         self._asked: dict[Key, datetime] = {}
         self._repositories: dict[str, str] = {}
-        try:
-            self._load()
-        except Damaged as exc:
-            self._database.set_aside(str(exc))
+        if problem := self._load():
+            self._database.set_aside(problem)
+            self._write_known()
 
     def close(self) -> None:
         """Write what is missing, and close the file."""
@@ -165,10 +164,7 @@ class State:
         return self._paused
 
     def pause(self, subject: str) -> None:
-        self._paused.setdefault(subject, self._clock())
-        self._write(
-            (("paused", subject), ("INSERT OR IGNORE INTO paused VALUES (?, ?)", (subject, _seconds(self._clock()))))
-        )
+        self._write(_paused(subject, self._paused.setdefault(subject, self._clock())))
 
     def resume(self, subject: str) -> bool:
         """Say that it goes on; return whether it was paused."""
@@ -182,9 +178,7 @@ class State:
         return self._asked
 
     def ask(self, key: Key) -> None:
-        now = self._clock()
-        self._asked.setdefault(key, now)
-        self._write((("asked", *key), ("INSERT OR IGNORE INTO asked VALUES (?, ?, ?)", (*key, _seconds(now)))))
+        self._write(_asked(key, self._asked.setdefault(key, self._clock())))
 
     def withdraw(self, key: Key) -> None:
         """Forget that a run was asked for."""
@@ -201,15 +195,26 @@ class State:
 
     # ------------------------------------------------------------------------------------------------------ writing
 
-    def _load(self) -> None:
-        for job, vm_id, document in self._database.read("SELECT job, vm_id, document FROM standings"):
-            self._standings[job, vm_id] = _decode(document, Standing) or Standing()
-        self._paused.update(
-            {subject: _time(since) for subject, since in self._database.read("SELECT subject, since FROM paused")}
+    def _load(self) -> str:
+        """Take what can be read, and return why the rest cannot, "" if it all could.  Errors: StateError."""
+        problem = ""
+        tables: tuple[tuple[str, Callable[..., None]], ...] = (
+            # First what keeps an empty mount point from being written into.
+            ("SELECT path, id FROM repositories", self._repositories.__setitem__),
+            ("SELECT subject, since FROM paused", lambda subject, at: self._paused.update({subject: _time(at)})),
+            ("SELECT job, vm_id, at FROM asked", lambda *row: self._asked.update({row[:2]: _time(row[2])})),
+            (
+                "SELECT job, vm_id, document FROM standings",
+                lambda *row: self._standings.update({row[:2]: _decode(row[2], Standing) or Standing()}),
+            ),
         )
-        for job, vm_id, at in self._database.read("SELECT job, vm_id, at FROM asked"):
-            self._asked[job, vm_id] = _time(at)
-        self._repositories.update(dict(self._database.read("SELECT path, id FROM repositories")))
+        for sql, take in tables:
+            try:
+                for row in self._database.read(sql):
+                    take(*row)
+            except Damaged as exc:
+                problem = problem or str(exc)
+        return problem
 
     def _write(self, *changes: tuple[tuple[str, ...], Statement]) -> None:
         """Write these changes, and those that could not be written before; of each thing the last one."""
@@ -248,14 +253,16 @@ class State:
         except StateError as exc:
             self._complain(str(exc))
             return
+        self._write_known()
+
+    def _write_known(self) -> None:
+        """Write all that is known into a new file."""
         known = [_run(run) for run in self._running.values()]
         known += [_standing(key, standing) for key, standing in self._standings.items()]
         known += [_repository(path, repository_id) for path, repository_id in self._repositories.items()]
+        known += [_paused(subject, since) for subject, since in self._paused.items()]
+        known += [_asked(key, at) for key, at in self._asked.items()]
         self._unwritten = {**dict(known), **self._unwritten}
-        for subject in self._paused:
-            self.pause(subject)
-        for key in self._asked:
-            self.ask(key)
         self.flush()
 
 
@@ -271,6 +278,14 @@ def _standing(key: Key, standing: Standing) -> tuple[tuple[str, ...], Statement]
 
 def _repository(path: str, repository_id: str) -> tuple[tuple[str, ...], Statement]:
     return ("repository", path), ("INSERT OR REPLACE INTO repositories VALUES (?, ?)", (path, repository_id))
+
+
+def _paused(subject: str, since: datetime) -> tuple[tuple[str, ...], Statement]:
+    return ("paused", subject), ("INSERT OR REPLACE INTO paused VALUES (?, ?)", (subject, _seconds(since)))
+
+
+def _asked(key: Key, at: datetime) -> tuple[tuple[str, ...], Statement]:
+    return ("asked", *key), ("INSERT OR REPLACE INTO asked VALUES (?, ?, ?)", (*key, _seconds(at)))
 
 
 def _not_asked(key: Key) -> tuple[tuple[str, ...], Statement]:
