@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.agent.jobs import JobVm, Outcome, Setup
+from ntxengine.agent.jobs import JobVm, Setup
 from ntxengine.agent.queue import Limits, Needs
 from ntxengine.agent.records import RunState, Trigger
 from ntxengine.agent.retries import Retries
@@ -25,7 +25,6 @@ from ntxengine.errors import (
     TargetError,
     ToolError,
 )
-from ntxengine.events import OnEvent
 from ntxengine.schedule.due import Schedule
 from ntxengine.schedule.window import parse_window
 from tests.agent.acting import HOUR, MINUTE, Acting, Listed, acting, job
@@ -209,28 +208,6 @@ def test_a_run_that_takes_too_long_is_stopped_and_tried_again(tmp_path: Path) ->
         assert run.error == "stopped after 0:10:00, the time limit of job 'hourly'"
         assert run.exit_code == 75
         assert len(runner.began) == 2
-
-    in_virtual_time(main)
-
-
-@pytest.mark.parametrize("ends", ["late", "badly"])
-def test_what_goes_wrong_after_the_point_was_made_captures_nothing_twice(tmp_path: Path, ends: str) -> None:
-    class Prunes(Acting):
-        async def run(self, job: str, vm: JobVm, on_event: OnEvent) -> Outcome:
-            await super().run(job, vm, on_event)
-            await asyncio.sleep(600 if ends == "late" else 1)
-            raise OSError(5, "Input/output error")
-
-    async def main(loop: VirtualLoop) -> None:
-        runner = Prunes()
-        hourly = job(timeout=5 * MINUTE)
-        async with acting(loop, tmp_path, hourly, inventory=Listed(hourly=["a"]), runner=runner) as play:
-            await play.sleep(hours=1, minutes=50)
-            (run,) = play.state.runs()
-            standing = play.state.standing(run.key)
-        assert (run.state, run.point_id, run.exit_code) == (RunState.SUCCEEDED, "point-1", 0)
-        assert ("time limit" if ends == "late" else "Input/output error") in run.problems[0]
-        assert (standing.failures, standing.succeeded_at) == (0, run.ended_at)
 
     in_virtual_time(main)
 

@@ -88,12 +88,14 @@ class Verdict:
     """What an error means.
 
     `is_final`: not again before the next due time.  `scope` is what is held for it, "" for nothing; only after so many
-    in a row (`needs`).  `counts`: it is one of the attempts of this run, which may be to blame for it itself.
+    in a row (`needs`).  `ends_with_copy`: that is over with a run that has begun to copy; else with one that succeeds.
+    `counts`: it is one of the attempts of this run, which may be to blame for it itself.
     """
 
     is_final: bool = False
     scope: str = ""
     needs: int = 1
+    ends_with_copy: bool = False
     counts: bool = True
     first_hold_s: float = 30.0
     longest_hold_s: float = 300.0
@@ -102,13 +104,15 @@ class Verdict:
 def judge(error: BaseException, target: str) -> Verdict:
     """Return what an error of a run into `target` means."""
     if isinstance(error, CredentialsError):
-        return Verdict(scope=PRISM, counts=False, first_hold_s=600, longest_hold_s=3600)
+        return Verdict(scope=PRISM, ends_with_copy=True, counts=False, first_hold_s=600, longest_hold_s=3600)
     if isinstance(error, PrismConnectionError | LoginUnknown):
-        return Verdict(scope=PRISM, counts=False)
+        return Verdict(scope=PRISM, ends_with_copy=True, counts=False)
     if isinstance(error, PrismTimeout | PrismBusy):
-        return Verdict(scope=PRISM, needs=3)
+        return Verdict(scope=PRISM, needs=3, ends_with_copy=True)
     if isinstance(error, RepositoryUnusable):
-        return Verdict(scope=repository_scope(target), counts=False, first_hold_s=60, longest_hold_s=900)
+        # It is open then, and has been written to; but whether there is room is known at the end.
+        scope = repository_scope(target)
+        return Verdict(scope=scope, ends_with_copy=True, counts=False, first_hold_s=60, longest_hold_s=900)
     if isinstance(error, TargetError):
         return Verdict(scope=repository_scope(target), first_hold_s=60, longest_hold_s=900)
     if isinstance(error, PrismStatusError) and 400 <= error.status < 500:
@@ -145,13 +149,17 @@ def next_try(
 
 @dataclass(frozen=True)
 class Hold:
-    """Nothing of `scope` begins before `until` (monotonic seconds), and then one run at a time, because of `reason`."""
+    """Nothing of `scope` begins before `until` (monotonic seconds), and then one run at a time, because of `reason`.
+
+    `ends_with_copy`: as in Verdict.
+    """
 
     scope: str
     reason: str
     since: datetime
     until: float
     tries: int = 1
+    ends_with_copy: bool = False
 
 
 class Holds:
@@ -180,7 +188,7 @@ class Holds:
         tries = 1 if earlier is None else earlier.tries + (monotonic >= earlier.until)
         wait_s = min(verdict.first_hold_s * 2.0 ** min(tries - 1, 30), verdict.longest_hold_s)
         since = now if earlier is None else earlier.since
-        self._holds[scope] = Hold(scope, reason, since, monotonic + wait_s, tries)
+        self._holds[scope] = Hold(scope, reason, since, monotonic + wait_s, tries, verdict.ends_with_copy)
         return earlier is None
 
     def passed(self, scope: str) -> Hold | None:

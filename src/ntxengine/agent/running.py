@@ -105,7 +105,8 @@ class Runs:
             due_at=begun.due,
             attempt=1 if begun.retry is None else begun.retry.attempt,
         )
-        recorder = Recorder(run, self._save, monotonic=self._clock.monotonic, on_past_prism=lambda: self._passed(PRISM))
+        monotonic, target = self._clock.monotonic, job.target
+        recorder = Recorder(run, self._save, monotonic=monotonic, on_past_prism=lambda: self._copies(target))
         busy = Busy(job.name, vm.id, wanted.needs, wanted.probes)
         active = _Active(job, vm, recorder, begun.retry, busy, self._holds.epoch)
         self._active[run.id] = active
@@ -240,6 +241,14 @@ class Runs:
             again = "not again before it is due" if retry is None else f"again at {retry.at:%H:%M:%S}Z"
             log.error("job %r, VM %r: attempt %d failed, %s: %s", run.job, run.vm_name, run.attempt, again, text)
         return retry
+
+    def _copies(self, target: str) -> None:
+        """A run into `target` has begun to copy."""
+        self._passed(PRISM)
+        scope = repository_scope(target)
+        hold = self._holds.all.get(scope)
+        if hold is not None and hold.ends_with_copy:  # others need not wait until all of a large VM is there
+            self._passed(scope)
 
     def _passed(self, scope: str) -> None:
         hold = self._holds.passed(scope)

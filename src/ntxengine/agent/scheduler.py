@@ -63,13 +63,13 @@ class Scheduler:
         self._outlooks = Outlooks(state, self._clock)
         self._listing = Listing(self._clock, self.holds, self._wake.set)
         self._listing.use(setup)
-        self._on_run = on_run
+        self._on_run = _unharmed(on_run)
         self._runs = Runs(
             state,
             self._clock,
             self.holds,
             telling or Telling(),
-            on_run=on_run,
+            on_run=self._on_run,
             on_end=self._ended,
             on_released=self._wake.set,
             on_not_found=self._listing.expire,
@@ -287,6 +287,18 @@ class Scheduler:
         vm = next(vm for vm in self._listing.vms(job.name) if vm.id == wanted.vm_id)
         begun = self._outlooks.begin((job.name, vm.id))
         self._runs.start(job, vm, wanted, begun, self._setup.runner, now)
+
+
+def _unharmed(on_run: Callable[[Run], None]) -> Callable[[Run], None]:
+    """Return what tells of a run, and does no harm to it whatever becomes of that."""
+
+    def tell(run: Run) -> None:
+        try:
+            on_run(run)
+        except Exception as error:
+            log.error("a defect of ntx: what is told of runs: %s: %s", type(error).__name__, error, exc_info=error)
+
+    return tell
 
 
 @functools.lru_cache(maxsize=4096)
