@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from starlette.applications import Starlette
 
-from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.dataplane.tls import read_pem
 from ntxengine.errors import NtxError, OptionsError
 from ntxengine.export.links import LinkTls, serve_links
@@ -54,7 +54,7 @@ class Access(ABC):
 
     async def __aenter__(self) -> Access:
         """Get ready.  Errors: OptionsError (a file is missing, wrong, or open to others), MachineError."""
-        self._folder = await to_thread_joined(make_folder)
+        self._folder = await acquire_in_thread(make_folder, give_back=PrivateFolder.close)
         try:
             await to_thread_joined(self._fill, self._folder.path)
         except BaseException:

@@ -41,12 +41,15 @@ class Ending:
 
         Errors: NtxError: the recovery point could not be recorded as kept.
         """
-        if self._is_ours or (self._said is not None and self._said.result != done.result):
-            return False
         if self._said is None:
+            if self._is_ours:
+                return False
             self._said = done
             self._settling = asyncio.create_task(self._settle(done))
             self._settling.add_done_callback(lambda task: self.over.set())
+        # Whoever says the same again did not get the answer: that is the same, also when all is over.
+        if self._said.result != done.result:
+            return False
         assert self._settling is not None
         await asyncio.shield(self._settling)
         return True

@@ -81,7 +81,7 @@ async def _post(client: httpx.AsyncClient, options: NotifyOptions, body: bytes, 
         raise _TryAgain(f"{options.url}: no answer within {options.timeout_s:g} s") from exc
     except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as exc:
         # Without the cause: it carries the request, with its token.
-        raise _TryAgain(f"{options.url}: cannot be told: {exc or type(exc).__name__}") from None
+        raise _TryAgain(f"{options.url}: cannot be told: {str(exc) or type(exc).__name__}") from None
     if 200 <= status < 300:
         return
     if 300 <= status < 400:
