@@ -13,7 +13,8 @@ metrics.py     what Prometheus is told                      documents.py a run a
 anomalies.py   what of a run is unlike those before
 run_context.py which run a line of the log is about
 telling.py     who is told of runs: hooks.py, programs; pings.py, URLs
-watch.py       what is watched beside the runs: objectives.py, how old points get; levels.py: how bad it is
+watch.py       what is watched beside the runs: objectives.py, how old points get; space.py, what recovery points hold;
+               levels.py: how bad it is
 watch_metrics.py  the same for Prometheus
 listening.py   where it is listened: sockets.py makes sockets, http.py serves at them
 control.py     what it can be told and asked            client.py    whoever tells and asks it

@@ -30,7 +30,7 @@ from ntxengine.errors import OptionsError
 from ntxengine.prism import Cluster, Secret
 from ntxengine.schedule.due import Schedule
 from ntxengine.schedule.window import parse_window
-from ntxengine.units import parse_span, parse_time_zone
+from ntxengine.units import parse_share, parse_span, parse_time_zone
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,15 @@ def build(config: Config, state: State, limit: Bandwidth | None = None) -> Built
         CaptureRunner(connection, captures, state, at_once=at_once),
         _limits(config),
     )
-    return Built(setup, connection, captures, shared, meaning.rate_text(config.performance), _places(config))
+    return Built(
+        setup,
+        connection,
+        captures,
+        shared,
+        meaning.rate_text(config.performance),
+        recovery_point_limit=parse_share(config.agent.recovery_point_limit),
+        places=_places(config),
+    )
 
 
 def _places(config: Config) -> Places:

@@ -147,7 +147,8 @@ class Standing:
     `handled` is the newest due time for which nothing is left to do, None for a VM that was never looked at.
     `failures` are runs that failed since the last that did not.  `point_at` is when the VM was frozen for its newest
     point; `seen_at` when a job was last seen to have it, to the day, and `first_seen_at` since when.  `anomaly` is
-    the last that there was, of the run that ended at `anomaly_at`.
+    the last that there was, of the run that ended at `anomaly_at`.  `changes_per_s` are the bytes that changed in a
+    second between its last two points, None if nobody knows.
     """
 
     handled: datetime | None = None
@@ -159,6 +160,7 @@ class Standing:
     point_at: datetime | None = None
     anomaly: Anomaly | None = None
     anomaly_at: datetime | None = None
+    changes_per_s: float | None = None
 
 
 def new_run_id(now: datetime) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from datetime import datetime
 
 from ntxengine.agent.jobs import Outcome
-from ntxengine.agent.records import Anomaly, Retry, Run, RunState, Standing
+from ntxengine.agent.records import Anomaly, Figures, Retry, Run, RunState, Standing
 from ntxengine.errors import NtxError
 
 
@@ -22,7 +22,17 @@ def succeeded(run: Run, standing: Standing, outcome: Outcome) -> tuple[Run, Stan
     )
     # Of one that was killed after it was committed nobody tells the moment: it was no earlier than this.
     point_at = outcome.point_at or run.started_at
-    return run, dataclasses.replace(standing, retry=None, succeeded_at=run.ended_at, failures=0, point_at=point_at)
+    changes = _changes_per_s(run.figures, standing, point_at)
+    return run, dataclasses.replace(
+        standing, retry=None, succeeded_at=run.ended_at, failures=0, point_at=point_at, changes_per_s=changes
+    )
+
+
+def _changes_per_s(figures: Figures | None, standing: Standing, point_at: datetime) -> float | None:
+    """Return how fast a VM changes; what was known, where the new point does not tell."""
+    if figures is None or not figures.bytes_tracked or standing.point_at is None or point_at <= standing.point_at:
+        return standing.changes_per_s
+    return figures.bytes_tracked_changed / (point_at - standing.point_at).total_seconds()
 
 
 def committed(run: Run, standing: Standing, problem: str) -> tuple[Run, Standing]:

@@ -29,6 +29,7 @@ from ntxengine.agent.pings import Pinger
 from ntxengine.agent.records import Run
 from ntxengine.agent.runner import CaptureJob
 from ntxengine.agent.scheduler import Scheduler
+from ntxengine.agent.space import DEFAULT_LIMIT, asking
 from ntxengine.agent.state import State
 from ntxengine.agent.sweeping import sweep_after_start
 from ntxengine.agent.telling import Telling
@@ -53,6 +54,7 @@ class Built:
     """What a configuration means: the setup, the connection that it uses, and its captures by job.
 
     `bandwidth` is the limit of all of them, and `rate` what the configuration says of it; `places` where to listen.
+    `recovery_point_limit` is the share of a storage container that our recovery points may hold, 0..1.
     """
 
     setup: Setup
@@ -60,6 +62,7 @@ class Built:
     captures: dict[str, CaptureJob] = field(default_factory=dict)
     bandwidth: Bandwidth | None = None
     rate: str = "off"
+    recovery_point_limit: float = DEFAULT_LIMIT
     places: Places = field(default_factory=Places)
 
 
@@ -122,6 +125,7 @@ class Service:
             self.state, self._built.setup, clock=self.clock, telling=Telling(pinger), on_run=self._tell_run
         )
         self.watch = Watch(self.scheduler, self.state, self.clock)
+        self.watch.space.limit = self._built.recovery_point_limit
         self.metrics.scheduler, self.metrics.watch = self.scheduler, self.watch
         self._listeners = Listeners(self, self.metrics.text)
         self._listeners.take(self._listeners.prepare(self._built.places))
@@ -134,6 +138,7 @@ class Service:
             self._start(sweep_after_start(self._captures, self.state), "sweep")
             self._start(self._keep_telling(), "tell systemd")
             self._start(self.watch.keep_looking(), "watch")
+            self._start(self.watch.keep_asking(asking(lambda: self._built.connection)), "ask what recovery points hold")
             self._notifier.ready()
             log.info("serving %d jobs; state in %s", len(self._built.setup.jobs), self.folder)
             await self.scheduler.run()
@@ -200,6 +205,7 @@ class Service:
             self._notifier.ready()
         before, self._built = self._built, built
         self._listeners.take(change)
+        self.watch.space.limit = built.recovery_point_limit
         self._start(self._listeners.settle(), "listen at other places")
         for each in (before, built):  # what a person said of the bandwidth is over
             if each.bandwidth is not None:

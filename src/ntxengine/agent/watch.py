@@ -11,9 +11,13 @@ from ntxengine.agent.levels import Finding, Level
 from ntxengine.agent.objectives import Aim, Objectives, aims, findings
 from ntxengine.agent.records import Standing
 from ntxengine.agent.scheduler import Scheduler
+from ntxengine.agent.space import INTERVAL_S as SPACE_INTERVAL_S
+from ntxengine.agent.space import Asked, Space
 from ntxengine.agent.state import State
 
 INTERVAL_S = 30.0
+FIRST_ASK_S = 120.0
+"""After the start: the runs that are due go first."""
 ANOMALY_LASTS = timedelta(days=1)
 """So long it is told that something was unlike before."""
 
@@ -26,12 +30,31 @@ class Watch:
         self._state = state
         self._clock = clock
         self._objectives = Objectives()
+        self.space = Space()
 
     async def keep_looking(self) -> None:
         """Look for ever."""
         while True:
             await self._clock.wait(asyncio.Event(), INTERVAL_S)
             self.look()
+
+    async def keep_asking(self, ask: Asked) -> None:
+        """Ask for ever what our recovery points hold."""
+        wait_s = FIRST_ASK_S
+        while True:
+            await self._clock.wait(asyncio.Event(), wait_s)
+            await self.ask(ask)
+            wait_s = SPACE_INTERVAL_S
+
+    async def ask(self, ask: Asked) -> None:
+        """Ask what our recovery points hold, and say what has changed."""
+        scheduler = self._scheduler
+        vms = {vm.id: vm for job in scheduler.jobs for vm in scheduler.listing.vms(job)}
+        rates: dict[str, float] = {}
+        for (_, vm_id), standing in self._state.standings.items():
+            if standing.changes_per_s is not None:
+                rates[vm_id] = max(rates.get(vm_id, 0.0), standing.changes_per_s)
+        await self.space.look(ask, vms, rates, self._clock.now())
 
     def look(self) -> None:
         """Say what has changed since the last look."""
@@ -44,7 +67,7 @@ class Watch:
 
     def findings(self) -> list[Finding]:
         """Return what is wrong now: for `ntx status`."""
-        return [*findings(self.aims()), *self._anomalies()]
+        return [*findings(self.aims()), *self.space.findings(), *self._anomalies()]
 
     def _anomalies(self) -> Iterator[Finding]:
         """Return what was unlike before within ANOMALY_LASTS."""

@@ -15,6 +15,27 @@ _VM = ["job", "vm_id", "vm_name"]
 def of_watch(watch: Watch) -> Iterator[Metric]:
     """Tell how things are now."""
     yield from _objectives(watch)
+    yield from _space(watch)
+
+
+def _space(watch: Watch) -> Iterator[Metric]:
+    held = GaugeMetricFamily(
+        "ntx_agent_recovery_point_bytes",
+        "What our recovery points hold on the cluster; estimated where Prism does not tell it.",
+        labels=["container"],
+    )
+    capacity = GaugeMetricFamily("ntx_agent_container_capacity_bytes", "Of a storage container.", labels=["container"])
+    points = GaugeMetricFamily("ntx_agent_recovery_points", "Our recovery points.", labels=["container"])
+    oldest = GaugeMetricFamily(
+        "ntx_agent_recovery_point_oldest_seconds", "Age of the oldest of them.", labels=["container"]
+    )
+    for each in watch.space.held:
+        held.add_metric([each.container], each.bytes_held)
+        points.add_metric([each.container], each.points)
+        oldest.add_metric([each.container], each.oldest.total_seconds())
+        if each.capacity is not None:
+            capacity.add_metric([each.container], each.capacity)
+    yield from (held, capacity, points, oldest)
 
 
 def _objectives(watch: Watch) -> Iterator[Metric]:

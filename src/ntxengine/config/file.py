@@ -104,7 +104,6 @@ class Config(Part):
 
 _NOT_USED_YET = {
     "performance": {"memory_limit"},
-    "agent": {"recovery_point_limit"},
 }
 
 

@@ -174,7 +174,8 @@ class Container:
     """A storage container; None is what Prism does not say, "" a cluster that it does not name.
 
     `nfs_allowed` are the clients that may mount it, as Prism writes them; None if it has no list of its own
-    (`inherits_nfs`): then that of its cluster counts.  `is_internal`: it is of the system, not of users.
+    (`inherits_nfs`): then that of its cluster counts.  `is_internal`: it is of the system, not of users.  `capacity` is
+    in bytes, of the disks below it.
     """
 
     id: str
@@ -187,6 +188,7 @@ class Container:
     is_internal: bool | None = None
     inherits_nfs: bool | None = None
     nfs_allowed: tuple[str, ...] | None = None
+    capacity: int | None = None
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,8 @@ class RecoveryPoint:
     """A VM frozen at a moment, as it exists on the cluster: perhaps one of several in one recovery point (`vm_ids`).
 
     `protection` says why the cluster does not delete it when it is told to; empty if it does.  `cluster_ids` are the
-    clusters that it lies on, empty if that is not told.
+    clusters that it lies on, empty if that is not told.  `exclusive_bytes` is what would be free without it, None if
+    that is not told.
     """
 
     id: str
@@ -250,6 +253,7 @@ class RecoveryPoint:
     vm_ids: frozenset[str] = frozenset()
     cluster_ids: frozenset[str] = frozenset()
     protection: str = ""
+    exclusive_bytes: int | None = None
 
     @property
     def held_vm_ids(self) -> frozenset[str]:

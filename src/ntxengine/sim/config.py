@@ -150,6 +150,7 @@ class SimConfig:
     `containers`, `hosts`, `nfs_allowed` and `encrypted` are of the first cluster, `clusters` are others (clusters.py).
     `nfs` serves the containers of the first cluster over NFS (nfs.py), to whom `nfs_allowed` names.
     `categories` are those that there are besides the ones of VMs, `key=value`.
+    `point_usage` are the bytes that each recovery point is said to hold alone (v4); None: null, as it was recorded.
     `worker` is the VM that disks are hot-added to; it is added to `vms` when no VM has that name; None adds none.
     """
 
@@ -176,6 +177,7 @@ class SimConfig:
     revisions: dict[str, str] = field(default_factory=dict)
     content_revision: str = "v4.0"
     disks_in_recovery_point: bool = True
+    point_usage: int | None = None
     group_disks_in_recovery_point: bool = True
     cannot_quiesce: Literal["downgrade", "fail", "claim"] = "downgrade"
     style: Literal["plain", "recorded"] = "plain"

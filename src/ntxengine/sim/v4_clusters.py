@@ -185,6 +185,7 @@ def _container_json(cluster: Cluster, container: ContainerConfig) -> Json:
         cacheDeduplication="ON" if container.dedup else "OFF",
         erasureCode="ON" if container.erasure_code else "OFF",
         replicationFactor=container.replication_factor,
+        maxCapacityBytes=10 * 1024**4,
         nfsWhitelistAddress=[_client_json(client) for client in container.nfs_allowed or ()],
         isNfsWhitelistInherited=container.nfs_allowed is None,
         isInternal=container.internal,

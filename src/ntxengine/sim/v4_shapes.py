@@ -154,7 +154,7 @@ def recovery_point(world: World, point: Point, *, with_disks: bool) -> Json:
         locationAgnosticId=ids.fixed(point.id, "agnostic"),
         ownerExtId="00000000-0000-0000-0000-000000000000",
         isSecure=world.config.faults.secure_points,
-        totalExclusiveUsageBytes=None,
+        totalExclusiveUsageBytes=world.config.point_usage,
         sourceLocation=source,
         locationReferences=[typed(f"{_DP}.config.LocationReference", locationExtId=cluster_id)],
         vmRecoveryPoints=[vm_recovery_point(point, one, with_disks=with_disks) for one in point.vms],

@@ -107,6 +107,12 @@ def yes_or_no(word: str | None, *, yes: str) -> bool | None:
     return {yes: True, "OFF": False, "NONE": False}.get((word or "").upper())
 
 
+def bytes_from(value: object) -> int | None:
+    """Return an amount of bytes that Prism tells; None for null, for -1 and for what is none."""
+    is_amount = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_OFFSET
+    return value if is_amount and isinstance(value, int) else None
+
+
 def time_from(value: object) -> datetime | None:
     """Return a time that Prism wrote as text, in UTC; one without a zone is in UTC already.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from ntxengine.prism.http.error_body import one_line
-from ntxengine.prism.http.parse import Uuid, ip_address_from, yes_or_no
+from ntxengine.prism.http.parse import Uuid, bytes_from, ip_address_from, yes_or_no
 from ntxengine.prism.kept import MAX_LISTED, Kept
 from ntxengine.prism.listing import readable
 from ntxengine.prism.models import NO_FACTS, NO_FACTS_NOW, ClusterFacts, Container, DiskUsage, Host
@@ -29,6 +30,7 @@ class _V2Container(msgspec.Struct):
     is_nutanix_managed: bool | None = None
     nfs_whitelist: list[str] | None = None
     nfs_whitelist_inherited: bool | None = None
+    max_capacity: Any = None
 
     def model(self) -> Container:
         """Return it as our model, with its own list of clients if it has one."""
@@ -44,6 +46,7 @@ class _V2Container(msgspec.Struct):
             is_internal=self.is_nutanix_managed,
             inherits_nfs=self.nfs_whitelist_inherited,
             nfs_allowed=own if self.nfs_whitelist_inherited is False else None,
+            capacity=bytes_from(self.max_capacity),
         )
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Awaitable
+from typing import Any
 
 from ntxengine.prism.http.error_body import one_line
-from ntxengine.prism.http.parse import Uuid, ip_address_from, yes_or_no
+from ntxengine.prism.http.parse import Uuid, bytes_from, ip_address_from, yes_or_no
 from ntxengine.prism.http.session import Answer
 from ntxengine.prism.kept import MAX_LISTED, Kept
 from ntxengine.prism.listing import readable
@@ -66,6 +67,7 @@ class StorageContainerState(Camel):
     is_internal: bool | None = None
     is_nfs_whitelist_inherited: bool | None = None
     nfs_whitelist_address: list[_Client] | None = None
+    max_capacity_bytes: Any = None
 
     def __post_init__(self) -> None:
         if self.container_ext_id is None and self.ext_id is None:
@@ -86,6 +88,7 @@ class StorageContainerState(Camel):
             is_internal=self.is_internal,
             inherits_nfs=self.is_nfs_whitelist_inherited,
             nfs_allowed=tuple(filter(None, own)) if self.is_nfs_whitelist_inherited is False else None,
+            capacity=bytes_from(self.max_capacity_bytes),
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ntxengine.errors import PrismAnswerError
-from ntxengine.prism.http.parse import Uuid, time_from
+from ntxengine.prism.http.parse import Uuid, bytes_from, time_from
 from ntxengine.prism.models import Consistency, Disk, DiskPoint, RecoveryPoint, Vm
 from ntxengine.prism.v4.schema import SECURE, Camel
 
@@ -66,6 +66,7 @@ class RecoveryPointState(Camel):
     volume_group_recovery_points: list[GroupRecoveryPoint] | None = None
     source_location: _Source | None = None
     location_references: list[_Location] | None = None
+    total_exclusive_usage_bytes: Any = None
 
     @property
     def protection(self) -> str:
@@ -113,6 +114,7 @@ def recovery_point_from(
         vm_ids=frozenset(found.vm_ids()),
         cluster_ids=found.cluster_ids(),
         protection=found.protection,
+        exclusive_bytes=bytes_from(found.total_exclusive_usage_bytes),
     )
 
 
