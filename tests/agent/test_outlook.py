@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 from ntxengine.agent.clock import Clock
 from ntxengine.agent.jobs import Job, JobVm
 from ntxengine.agent.outlook import Outlooks
+from ntxengine.agent.records import Retry
+from ntxengine.agent.retries import Retries
 from ntxengine.agent.state import State
 from ntxengine.schedule.due import Schedule
+from ntxengine.schedule.window import parse_window
 
 DB01 = JobVm("id-db01", "db01")
 DAY = timedelta(days=1)
@@ -60,3 +64,49 @@ def test_nothing_is_kept_of_vms_that_are_gone(outlooks: Outlooks, wall: Wall) ->
     assert outlooks.next_starts().keys() == {(monthly.name, DB01.id)}
     outlooks.keep_jobs([])
     assert not outlooks.next_starts()
+
+
+def due(outlooks: Outlooks, job: Job, wall: Wall) -> list[str]:
+    """Return why each run that is due may not begin now, "" for one that may."""
+    return [found.obstacle for _, found in outlooks.due(job, [DB01], (), wall.now)]
+
+
+def test_what_waits_for_a_place_begins_no_more_when_its_window_has_closed(outlooks: Outlooks, wall: Wall) -> None:
+    nightly = Job("nightly", Schedule(cron="0 23 * * *", windows=(parse_window("22:00-06:00"),)))
+    due(outlooks, nightly, wall)
+    wall.now += timedelta(hours=29, minutes=59)
+
+    before = due(outlooks, nightly, wall)
+    wall.now += timedelta(minutes=2)
+    after = due(outlooks, nightly, wall)
+    wall.now += timedelta(hours=16)
+    again = due(outlooks, nightly, wall)
+
+    assert before == again == [""]
+    assert after == ["its window opens at 2026-01-03 22:00Z"]
+
+
+def test_a_run_that_ends_the_agent_each_time_is_waited_with(state: State, outlooks: Outlooks, wall: Wall) -> None:
+    yearly = Job("yearly", Schedule(cron="0 0 1 1 *"), retries=Retries(attempts=3))
+    key = (yearly.name, DB01.id)
+    due(outlooks, yearly, wall)
+
+    found = []
+    for attempt in (2, 3, 4, 5):
+        retry = Retry(attempt, wall.now, wall.now, was_interrupted=True)
+        state.set_standing(key, dataclasses.replace(state.standing(key), retry=retry))
+        outlooks.touch(key)
+        found += due(outlooks, yearly, wall)
+
+    assert found[:2] == ["", ""]
+    assert found[2:] == ["attempt 4 of 3 begins at 00:02:00Z", "attempt 5 of 3 begins at 00:04:00Z"]
+
+
+def test_a_clock_that_is_set_back_holds_no_retry_for_long(state: State, outlooks: Outlooks, wall: Wall) -> None:
+    yearly = Job("yearly", Schedule(cron="0 0 1 1 *"))
+    key = (yearly.name, DB01.id)
+    due(outlooks, yearly, wall)
+    state.set_standing(key, dataclasses.replace(state.standing(key), retry=Retry(2, wall.now, wall.now)))
+    wall.now -= DAY
+
+    assert due(outlooks, yearly, wall) == [""]

@@ -187,6 +187,17 @@ def test_a_damaged_file_is_set_aside_and_said(
     assert [path.name for path in tmp_path.glob("*.damaged-*")] == [f"{FILE}.damaged-20261130T120000Z"]
 
 
+def test_the_log_of_a_damaged_file_is_set_aside_with_it(tmp_path: Path) -> None:
+    """Beside the new file it would be replayed into that."""
+    database = Database(tmp_path / FILE)
+    database.close()
+    (tmp_path / f"{FILE}-wal").write_bytes(b"a log that nobody could close")
+
+    aside = database.set_aside("for a test")
+
+    assert Path(f"{aside}-wal").read_bytes() == b"a log that nobody could close"
+
+
 def test_what_is_known_goes_on_when_the_file_is_damaged_under_a_running_agent(tmp_path: Path) -> None:
     state = State(tmp_path, clock=lambda: NOW)
     state.pause("all")
