@@ -153,6 +153,7 @@ FACADES = {
 
 # Libraries that have one home.
 LIBRARY_HOMES = {
+    "opentelemetry": {"agent/traces.py"},
     "httpx": {"agent/pings.py", "export/notify.py", "prism/http/session.py"},
     "click": {"cli/"},
     "rich": {"cli/"},

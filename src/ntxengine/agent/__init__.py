@@ -12,6 +12,7 @@ inventory.py   which VMs the jobs have                     sweeping.py  what a k
 metrics.py     what Prometheus is told                      documents.py a run as JSON
 anomalies.py   what of a run is unlike those before
 run_context.py which run a line of the log is about
+traces.py      spans for OpenTelemetry
 telling.py     who is told of runs: hooks.py, programs; pings.py, URLs
 watch.py       what is watched beside the runs: objectives.py, how old points get; space.py, what recovery points hold;
                levels.py: how bad it is

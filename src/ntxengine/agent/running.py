@@ -12,6 +12,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from ntxengine.agent import results
 from ntxengine.agent.anomalies import LOOKED_AT, anomalies
@@ -26,6 +27,7 @@ from ntxengine.agent.run_context import within
 from ntxengine.agent.state import State
 from ntxengine.agent.telling import Telling
 from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.events import Event
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +170,7 @@ class Runs:
         try:
             async with limit:
                 await self._telling.begins(active.job, active.recorder.run, lambda: self._at_hook(active))
-                return await runner.run(active.job.name, active.vm, active.recorder), None
+                return await runner.run(active.job.name, active.vm, partial(self._event, active.recorder)), None
         except TimeoutError as exc:
             if limit.expired():
                 return None, RunTimeout(
@@ -177,6 +179,10 @@ class Runs:
             return None, exc
         except (Exception, asyncio.CancelledError) as exc:  # noqa: BLE001  one VM must not end the agent
             return None, exc
+
+    def _event(self, recorder: Recorder, event: Event) -> None:
+        self._telling.event(recorder.run, event, self._clock.now())
+        recorder(event)
 
     def _at_hook(self, active: _Active) -> None:
         active.recorder.change(stage=HOOK)

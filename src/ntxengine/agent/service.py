@@ -33,6 +33,7 @@ from ntxengine.agent.space import DEFAULT_LIMIT, asking
 from ntxengine.agent.state import State
 from ntxengine.agent.sweeping import sweep_after_start
 from ntxengine.agent.telling import Telling
+from ntxengine.agent.traces import open_traces
 from ntxengine.agent.watch import Watch
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.dataplane.timetable import parse_timetable
@@ -120,9 +121,9 @@ class Service:
         self._built = self._build(self.state)
         self.started_at = self.clock.now().astimezone(UTC).replace(microsecond=0)
         self.metrics = Metrics(self.state, __version__)
-        pinger = Pinger()
+        pinger, traces = Pinger(), open_traces(__version__)
         self.scheduler = Scheduler(
-            self.state, self._built.setup, clock=self.clock, telling=Telling(pinger), on_run=self._tell_run
+            self.state, self._built.setup, clock=self.clock, telling=Telling(pinger, traces), on_run=self._tell_run
         )
         self.watch = Watch(self.scheduler, self.state, self.clock)
         self.watch.space.limit = self._built.recovery_point_limit
@@ -150,6 +151,8 @@ class Service:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await pinger.aclose(limit_s=PINGS_S)
+            if traces is not None:
+                await traces.aclose()
             await self._built.connection.aclose()
 
     def _captures(self) -> tuple[Connection, Iterable[CaptureJob]]:

@@ -31,7 +31,16 @@ _NODE = re.compile(r"'json:\{.*\}'")  # how qemu names a chain that we gave it: 
 KEPT_BUFFERS = {"MALLOC_MMAP_THRESHOLD_": str(32 * MIB), "MALLOC_TRIM_THRESHOLD_": str(64 * MIB)}
 """For qemu-nbd: glibc would give the buffer of each large request back to the kernel, which clears and maps every page
 of the next one again.  That took two thirds of its CPU (bench/notes/qemu-nbd.md)."""
-_NOT_PASSED_ON = ("LISTEN_FDS", "LISTEN_PID", "LANGUAGE", "NTX_PASSWORD", "NTX_ELEMENT_PASSWORD", "NTX_API_KEY")
+_NOT_PASSED_ON = (
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LANGUAGE",
+    "NTX_PASSWORD",
+    "NTX_ELEMENT_PASSWORD",
+    "NTX_API_KEY",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+)
 STDERR_LIMIT = 8192  # bytes of a program's complaints that are kept, from the end
 OUTPUT_LIMIT = 64 * 1024  # bytes that a program may say where nobody takes them as they come
 _CHUNK = 64 * 1024
