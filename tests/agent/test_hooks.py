@@ -204,7 +204,7 @@ async def test_no_descriptor_is_left(tmp_path: Path) -> None:
 
 
 def test_what_is_no_argument_vector_is_refused() -> None:
-    with pytest.raises(OptionsError, match="is no program"):
+    with pytest.raises(OptionsError, match="what is no program"):
         Hooks(start=("a\0b",))
     with pytest.raises(OptionsError, match="is no time"):
         Hooks(timeout_s=0)

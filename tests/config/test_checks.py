@@ -118,6 +118,17 @@ def test_a_profile_takes_the_place_of_what_it_names() -> None:
     assert loaded.config.with_profile(None) is loaded.config
 
 
+def test_no_secret_of_the_cluster_is_an_argument_of_a_hook() -> None:
+    text = job(GOOD + "\nhooks: {failure: [tell, --password=s3cret]}").replace(
+        "username: u", "username: u, password: s3cret"
+    )
+
+    assert refused(text) == (
+        "f.yaml:8: jobs[0].hooks.failure: holds nutanix.password: everybody on this machine can read the arguments of a "
+        "program",
+    )
+
+
 def test_keys_that_nothing_is_done_with_yet_are_named() -> None:
     limits = not_used_yet(read(job(GOOD) + "performance: {memory_limit: 512M, cpu_limit: 5%}\n").config)
 

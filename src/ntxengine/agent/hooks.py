@@ -64,7 +64,7 @@ class Hooks:
             raise OptionsError(f"hooks: timeout {self.timeout_s:g} s is no time")
         for argv in (self.start, self.success, self.failure):
             if any("\0" in each for each in argv) or (argv and not argv[0]):
-                raise OptionsError(f"hooks: {list(argv)!r} is no program with its arguments")
+                raise OptionsError("hooks: what is no program, or has a zero byte, cannot be started")
 
 
 async def run_hook(event: str, argv: Sequence[str], run: Run, timeout_s: float) -> None:

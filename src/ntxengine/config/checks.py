@@ -158,6 +158,21 @@ def _jobs(config: Config) -> Iterator[Problem]:
             yield Problem(path, "has no repository: give backup.repository, or one here")
         yield from _retention(job, path)
         yield from _times(job, config.backup_of(job), path)
+        yield from _hooks(job, config.nutanix, path)
+
+
+def _hooks(job: Job, nutanix: Nutanix, path: KeyPath) -> Iterator[Problem]:
+    secrets = {
+        name: value.get_secret_value()
+        for name in ("password", "api_key", "element_password")
+        if (value := getattr(nutanix, name)) is not None
+    }
+    for event in ("start", "success", "failure"):
+        for argument in getattr(job.hooks, event) or ():
+            for name, secret in secrets.items():
+                if secret in argument:
+                    text = f"holds nutanix.{name}: everybody on this machine can read the arguments of a program"
+                    yield Problem((*path, "hooks", event), text)
 
 
 def _retention(job: Job, path: KeyPath) -> Iterator[Problem]:
