@@ -123,10 +123,10 @@ def test_no_secret_of_the_cluster_is_an_argument_of_a_hook() -> None:
         "username: u", "username: u, password: s3cret"
     )
 
-    assert refused(text) == (
-        "f.yaml:8: jobs[0].hooks.failure: holds nutanix.password: everybody on this machine can read the arguments of a "
-        "program",
-    )
+    (problem,) = refused(text)
+
+    assert problem.startswith("f.yaml:8: jobs[0].hooks.failure: holds nutanix.password: everybody on this machine can")
+    assert read(text.replace("s3cret}", "te}")).warnings == ()
 
 
 def test_keys_that_nothing_is_done_with_yet_are_named() -> None:
