@@ -10,7 +10,7 @@ runner.py      one run, by the use cases                    connection.py  one c
 clock.py       time, injected
 inventory.py   which VMs the jobs have                     sweeping.py  what a killed agent left
 metrics.py     what Prometheus is told                      documents.py a run as JSON
-anomalies.py   what of a run is unlike those before
+anomalies.py   what of a run is unlike those before        history.py   what the runs of VMs were like
 run_context.py which run a line of the log is about
 traces.py      spans for OpenTelemetry
 telling.py     who is told of runs: hooks.py, programs; pings.py, URLs
