@@ -115,6 +115,26 @@ def test_a_hook_that_fails_after_a_run_is_a_problem_of_the_run_and_not_its_failu
     assert caplog.text.count("ended with exit code 1") == 1
 
 
+def test_whatever_goes_wrong_with_telling_the_run_has_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(telling, "run_hook", run)
+
+    async def main(loop: VirtualLoop) -> None:
+        jobs = job(hooks=Hooks(success=("good",)))
+        async with acting(loop, tmp_path, jobs, inventory=Listed(hourly=["a"]), runner=Acting()) as play:
+            await play.sleep(hours=2, minutes=5)
+
+            found = play.state.runs()
+            assert [(each.state, each.problems) for each in found] == [
+                (RunState.SUCCEEDED, ("[Errno 24] Too many open files",))
+            ] * 2
+            assert play.scheduler.running == []
+
+    in_virtual_time(main)
+
+
 def test_what_the_agent_stops_is_not_told_and_its_hook_is_stopped_with_it(tmp_path: Path, programs: Programs) -> None:
     programs.takes_s = 1000
 

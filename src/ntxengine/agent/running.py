@@ -198,6 +198,9 @@ class Runs:
             problem = await self._telling.ended(active.job, run, is_final=is_final)
         except asyncio.CancelledError:
             problem = "the agent was stopped, and its hook with it"
+        except Exception as exc:  # whatever it is, the run has its end
+            problem = results.line_of(exc)
+            log.debug("run %s", run.id, exc_info=exc)
         if not problem:
             return run
         log.warning("job %r, VM %r: run %s has %s, but: %s", run.job, run.vm_name, run.id, run.state.value, problem)

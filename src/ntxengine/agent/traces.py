@@ -95,7 +95,14 @@ class Traces:
             self._seen.setdefault(run.id, _Seen()).event(event, now)
 
     def ended(self, run: Run) -> None:
-        """Make the spans of a run."""
+        """Make the spans of a run.  Never raises."""
+        try:
+            self._make(run)
+        except Exception as exc:  # of a library: no run may fail for it
+            log.warning("traces: run %s has none: %s", run.id, type(exc).__name__)
+            log.debug("the traceback of the error", exc_info=exc)
+
+    def _make(self, run: Run) -> None:
         from opentelemetry import trace
 
         seen = self._seen.pop(run.id, _Seen())
