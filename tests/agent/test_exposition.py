@@ -16,7 +16,7 @@ from ntxengine.agent.listening import Places
 from ntxengine.agent.sockets import Access
 from ntxengine.errors import LockedError, NtxError, OptionsError
 from tests.agent.controlled import Live, live
-from tests.agent.test_sockets import as_nobody, needs_root
+from tests.agent.test_sockets import as_nobody, let_others_through, needs_root
 
 METRIC = "ntx_agent_info"
 
@@ -151,9 +151,7 @@ async def test_ipv6_and_localhost_are_listened_to(tmp_path: Path) -> None:
 
 @needs_root
 async def test_a_unix_socket_of_metrics_has_the_mode_of_the_other(tmp_path: Path) -> None:
-    for each in (tmp_path, *tmp_path.parents):
-        if each.is_relative_to("/tmp/pytest-of-root"):
-            each.chmod(0o711)
+    let_others_through(tmp_path)
     path = tmp_path / "metrics.sock"
     async with listening(tmp_path, str(path)) as agent:
         told = await agent.say(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", path=path)

@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,11 +37,17 @@ else:
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: run as root")
 
 
+def let_others_through(folder: Path) -> None:
+    """Let other users get as far as what lies in a folder of pytest."""
+    for each in (folder, *folder.parents):
+        if each == Path(tempfile.gettempdir()):
+            return
+        each.chmod(0o711)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for each in (tmp_path, *tmp_path.parents):  # others get as far as the socket
-        if each.is_relative_to("/tmp/pytest-of-root"):
-            each.chmod(0o711)
+    let_others_through(tmp_path)
     return tmp_path
 
 

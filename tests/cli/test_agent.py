@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +12,8 @@ import pytest
 from ntxengine.agent.state import State
 from ntxengine.sim import Simulator, run_in_thread
 from tests.agent.lab import two_vms
-from tests.cli.ntx import environment, ntx
-
-LIMIT_S = 30.0
+from tests.cli.ntx import ntx
+from tests.cli.process import Process
 
 FILE = """
 nutanix:
@@ -53,40 +49,6 @@ def write_file(folder: Path, sim: Simulator, log_format: str = "text") -> Path:
         )
     )
     return file
-
-
-class Process:
-    """An agent; `log` is what it said so far."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self._file = folder / "log"
-        with open(self._file, "wb") as log:
-            command = [sys.executable, "-m", "ntxengine", *arguments]
-            self._process = subprocess.Popen(
-                command, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
-            )
-
-    @property
-    def log(self) -> str:
-        return self._file.read_text()
-
-    def until(self, is_so: Callable[[], object]) -> None:
-        end = time.monotonic() + LIMIT_S
-        while not is_so():
-            assert time.monotonic() < end, self.log
-            assert self._process.poll() is None, self.log
-            time.sleep(0.02)
-
-    def tell(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
-
-    def end(self) -> int:
-        self.tell(signal.SIGTERM)
-        return self._process.wait(LIMIT_S)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 def has_listed(sim: Simulator) -> bool:

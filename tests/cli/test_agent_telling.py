@@ -14,7 +14,7 @@ import pytest
 from ntxengine.agent.state import State
 from ntxengine.sim import Simulator
 from tests.agent.conftest import simulator
-from tests.cli.test_agent import Process
+from tests.cli.process import Process
 from tests.cli.test_json import problems
 
 __all__ = ["simulator"]

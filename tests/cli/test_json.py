@@ -21,12 +21,22 @@ from ntxengine.cli.main import COMMANDS, ntx
 from ntxengine.sim import Simulator
 from tests.cli.ntx import COMMAND, ROOT, environment
 from tests.cli.ntx import ntx as run_ntx
+from tests.cli.process import Process
 from tests.support.servers import require
 
 SCHEMAS = ROOT / "docs" / "schema"
 
 FORBIDDEN = {"id", "uuid", "vm", "vm_uuid", "disk", "disk_uuid", "point", "parent", "previous_point"}
 """Names that do not say what they identify, or say in another way what has a name."""
+
+
+AGENT = """
+nutanix:
+  {{prism_central: {NTX_PRISM}, username: {NTX_USERNAME}, password_file: {NTX_PASSWORD_FILE}, ca_file: {NTX_CA_FILE}}}
+backup: {{repository: {NTX_REPOSITORY}, worker: {NTX_WORKER}, device_dir: {NTX_DEVICE_DIR}}}
+agent: {{state: {folder}/agent, socket: {folder}/agent.sock}}
+jobs: [{{name: hourly, vms: [demo], every: 300d}}]
+"""
 
 
 class Documents:
@@ -48,6 +58,7 @@ class Documents:
         self._cluster_and_repository()
         self._data_plane()
         self._trying_out()
+        self._agent()
 
     def _cluster_and_repository(self) -> None:
         self.run("vms")
@@ -136,6 +147,24 @@ class Documents:
         self.run("bench", "smoke", "--no-plot", "--rounds", "1", "--size", "1M", *cases)
         self.run("sim", "--state", "sim", "--port", "0", "--detach")
         self.run("sim", "--state", "sim", "--stop")
+
+    def _agent(self) -> None:
+        """An agent with a run, one that is held and one that waits: tests/cli/test_agent_commands.py does the rest."""
+        file = self._folder / "agent.yaml"
+        file.write_text(AGENT.format(folder=self._folder, **self._env))
+        agent = Process(self._folder, "agent", "--config", str(file))
+        try:
+            socket = ("--socket", str(self._folder / "agent.sock"))
+            agent.until((self._folder / "agent.sock").exists)
+            agent.until(lambda: run_ntx("status", *socket, "--json").json["vm_count"])
+            assert run_ntx("agent", "run", "demo", "--wait", *socket).code == 0
+            assert run_ntx("agent", "pause", "job", "hourly", *socket).code == 0
+            self.run("status", *socket, "--vms")
+            self.run("runs", *socket)
+            assert agent.end() == 0
+        finally:
+            agent.kill()
+        self.run("runs", "--state", str(self._folder / "agent"))
 
 
 @pytest.fixture(scope="module")

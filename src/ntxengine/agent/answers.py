@@ -80,9 +80,10 @@ class Held(msgspec.Struct, kw_only=True):
 
 
 class Paused(msgspec.Struct, kw_only=True):
-    """What is paused: `all`, `job NAME`, `vm UUID`."""
+    """What is paused: `all`, `job NAME`, `vm UUID`; of a VM that there is, with its name."""
 
     subject: str
+    vm_name: str = ""
     since: datetime
 
 
@@ -119,7 +120,7 @@ class BandwidthStatus(msgspec.Struct, kw_only=True):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """How an agent is."""
+    """How an agent is.  `vm_count` are VMs of jobs, each once."""
 
     version: str
     now: datetime
@@ -130,6 +131,7 @@ class Status(msgspec.Struct, kw_only=True):
     findings: list[Finding] = []
     bandwidth: BandwidthStatus = msgspec.field(default_factory=BandwidthStatus)
     jobs: list[JobStatus] = []
+    vm_count: int = 0
     running: list[RunStatus] = []
     waiting: list[Wait] = []
     waiting_count: int = 0

@@ -7,9 +7,11 @@ what an agent says.
 from __future__ import annotations
 
 import errno
+import grp
 import http.client
 import io
 import json
+import pwd
 import socket
 import stat
 import time
@@ -89,7 +91,11 @@ class AgentClient:
             f"{method} {target} HTTP/1.1\r\nHost: ntx\r\nConnection: close\r\nAccept: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
-        status, text = _parsed(self._exchange(head.encode() + body), self)
+        try:
+            answered = self._exchange(head.encode() + body)
+        except AgentSilent as exc:
+            raise AgentSilent(f"{exc}{_MAY_BE_DONE if method == 'POST' else ''}") from exc
+        status, text = _parsed(answered, self)
         try:
             answer = json.loads(text)
         except (ValueError, RecursionError) as exc:
@@ -162,6 +168,8 @@ class AgentClient:
         )
 
 
+_MAY_BE_DONE = "; it may still do what it was told: ntx status shows it"
+
 _KINDS: dict[object, type[NtxError]] = {
     "StateError": StateError,
     2: OptionsError,
@@ -200,4 +208,8 @@ def _who_may(path: Path) -> str:
         found = path.stat()
     except OSError:
         return "use sudo, or be of the group that may (agent.socket_group)"
-    return f"{stat.filemode(found.st_mode)} of user {found.st_uid} and group {found.st_gid}; use sudo, or join it"
+    try:
+        user, group = pwd.getpwuid(found.st_uid).pw_name, grp.getgrgid(found.st_gid).gr_name
+    except KeyError:
+        user, group = str(found.st_uid), str(found.st_gid)
+    return f"{stat.filemode(found.st_mode)} {user}:{group}; use sudo, or be of the group that may (agent.socket_group)"

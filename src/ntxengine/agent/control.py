@@ -27,7 +27,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ntxengine import __version__
-from ntxengine.agent.answers import BandwidthStatus, Paused
+from ntxengine.agent.answers import BandwidthStatus
 from ntxengine.agent.asking import MAX_PAGE, Question
 from ntxengine.agent.clock import Clock
 from ntxengine.agent.documents import run_document
@@ -36,7 +36,7 @@ from ntxengine.agent.reading import read_runs
 from ntxengine.agent.records import RunState
 from ntxengine.agent.scheduler import ALL, Scheduler
 from ntxengine.agent.state import State
-from ntxengine.agent.status import bandwidth_status, status_of
+from ntxengine.agent.status import bandwidth_status, paused_of, status_of
 from ntxengine.agent.watch import Watch
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.dataplane.timetable import parse_timetable
@@ -181,7 +181,7 @@ class _Control:
         return self._said(subject, was_paused=was_paused)
 
     def _said(self, subject: str, *, was_paused: bool) -> Response:
-        paused = [Paused(subject=each, since=since) for each, since in self._agent.state.paused.items()]
+        paused = paused_of(self._agent.scheduler, self._agent.state)
         return _json({"subject": subject, "was_paused": was_paused, "paused": paused})
 
     def _subject(self, text: str) -> str:

@@ -74,4 +74,5 @@ def _paused(scheduler: Scheduler, state: State) -> Iterator[Finding]:
     for subject, since in state.paused.items():
         kind, _, name = subject.partition(" ")
         words = f"{'VM' if kind == 'vm' else kind} {names.get(name, name)}" if name else "all jobs"
-        yield Finding(Level.WARNING, words, f"paused since {since:%Y-%m-%d %H:%M}Z: ntx agent resume")
+        command = f"ntx agent resume {subject}" if name else "ntx agent resume"
+        yield Finding(Level.WARNING, words, f"paused since {since:%Y-%m-%d %H:%M}Z: {command}")

@@ -114,7 +114,7 @@ class Scheduler:
         ]
         if not found:
             raise NotFoundError(
-                f"no job{f' {job!r}' if job else ''} has a VM {vm!r}: `ntx status` lists those that there are"
+                f"no job{f' {job!r}' if job else ''} has a VM {vm!r}: `ntx status --vms` lists those that there are"
             )
         if len({one.id for _, one in found}) > 1:
             raise OptionsError(f"several VMs are called {vm!r}: name one by its UUID")

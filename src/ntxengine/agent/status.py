@@ -34,6 +34,7 @@ def status_of(
         "level": level_of(found),
         "findings": found,
         "jobs": _jobs(scheduler, state),
+        "vm_count": len({vm.id for job in scheduler.jobs for vm in scheduler.listing.vms(job)}),
         "running": [run_document(run) for run in scheduler.running],
         "waiting": [
             Wait(
@@ -56,10 +57,18 @@ def status_of(
             )
             for scope, hold in scheduler.holds.all.items()
         ],
-        "paused": [Paused(subject=subject, since=since) for subject, since in state.paused.items()],
+        "paused": paused_of(scheduler, state),
         "asked": [Asked(job=job, vm_id=vm_id, since=_whole(at)) for (job, vm_id), at in state.asked.items()],
         "vms": _vms(scheduler, state) if with_vms else None,
     }
+
+
+def paused_of(scheduler: Scheduler, state: State) -> list[Paused]:
+    """Return what is paused."""
+    names = {f"vm {vm.id}": vm.name for job in scheduler.jobs for vm in scheduler.listing.vms(job)}
+    return [
+        Paused(subject=subject, vm_name=names.get(subject, ""), since=since) for subject, since in state.paused.items()
+    ]
 
 
 def level_of(found: list[Finding]) -> str:

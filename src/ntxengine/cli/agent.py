@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-COMMANDS: dict[str, Entry] = {}
+COMMANDS: dict[str, Entry] = {
+    "run": Entry("agent_orders", "Capture a VM of a job now."),
+    "pause": Entry("agent_orders", "Begin nothing more: of all jobs, a job or a VM."),
+    "resume": Entry("agent_orders", "Begin what is due again."),
+    "bandwidth": Entry("agent_orders", "Change the limit on what is read in a second, until a reload."),
+    "reload": Entry("agent_orders", "Read the file of configuration anew."),
+}
 """What can be said to an agent, or done about one.  A new command is a row here, and a function in its module."""
 
 

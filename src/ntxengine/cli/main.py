@@ -52,7 +52,10 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "info": Entry("device", "Show what a file, a device or an NBD server is and can."),
     },
     "By itself": {
-        "agent": Entry("agent", "Capture the VMs of jobs when they are due."),
+        "agent": Entry("agent", "Capture the VMs of jobs when they are due; tell such an agent what to do."),
+        "status": Entry("status", "Show how the agent is, for people and for monitoring."),
+        "runs": Entry("runs", "List what became of the runs of the agent."),
+        "top": Entry("top", "Watch the agent at work."),
     },
     "Trying it out": {
         "sim": Entry("sim", "Serve a simulated cluster on real disk files."),
@@ -65,7 +68,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
-TAKE_NO_DEFAULTS = frozenset({None, "agent", "config", "completion", "demo", "sim"})
+TAKE_NO_DEFAULTS = frozenset({None, "agent", "status", "runs", "top", "config", "completion", "demo", "sim"})
 """Commands that need no file of configuration: a bad one is nothing to them."""
 
 
@@ -121,9 +124,9 @@ def ntx(ctx: click.Context, config_file: Path | None, profile: str | None) -> No
     NTX_ELEMENT_CA_FILE, NTX_ELEMENT_FINGERPRINT, NTX_ELEMENT_INSECURE, NTX_ELEMENT_NAME,
     NTX_ELEMENT_PASSWORD (has no option), NTX_ELEMENT_PASSWORD_FILE, NTX_ELEMENT_USERNAME, NTX_FINGERPRINT,
     NTX_INSECURE, NTX_NFS_SERVER, NTX_PASSWORD (has no option), NTX_PASSWORD_FILE, NTX_PRISM, NTX_PRISM_TIMEOUT,
-    NTX_PROFILE, NTX_PROGRESS, NTX_PROJECT, NTX_REPOSITORY, NTX_SIM_PORT, NTX_SOURCE, NTX_SSH_JUMP, NTX_SSH_KEY,
-    NTX_SSH_KNOWN_HOSTS, NTX_TIER, NTX_TIME_ZONE, NTX_TLS_CA, NTX_TLS_CERT, NTX_TLS_HOSTNAME, NTX_TLS_KEY,
-    NTX_TLS_PSK, NTX_TRUST_FILE, NTX_TRUST_ON_FIRST_USE, NTX_TUNNEL, NTX_USERNAME, NTX_WORKER.
+    NTX_PROFILE, NTX_PROGRESS, NTX_PROJECT, NTX_REPOSITORY, NTX_SIM_PORT, NTX_SOCKET, NTX_SOURCE, NTX_SSH_JUMP,
+    NTX_SSH_KEY, NTX_SSH_KNOWN_HOSTS, NTX_TIER, NTX_TIME_ZONE, NTX_TLS_CA, NTX_TLS_CERT, NTX_TLS_HOSTNAME,
+    NTX_TLS_KEY, NTX_TLS_PSK, NTX_TRUST_FILE, NTX_TRUST_ON_FIRST_USE, NTX_TUNNEL, NTX_USERNAME, NTX_WORKER.
 
     Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 some items failed, 10 not found, 11 locked, 12 credentials
     refused, 75 try again later, 129 hung up, 130 interrupted, 143 terminated.
