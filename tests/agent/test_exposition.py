@@ -31,7 +31,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 async def listening(folder: Path, metrics: str, token_file: Path | None = None) -> AsyncIterator[Live]:
     async with live(folder) as agent:
         agent.move(metrics=metrics, token_file=token_file)
-        agent.service.reread()
+        await agent.service.reread()
         await agent.until(lambda: agent.service._listeners._metrics.server is not None)
         yield agent
 
@@ -129,7 +129,7 @@ async def test_a_token_file_that_there_is_not_is_said_at_the_start(tmp_path: Pat
         agent.move(metrics="0.0.0.0:9108", token_file=tmp_path / "none")
 
         with pytest.raises(OptionsError, match=r"agent.metrics.token_file .*/none: No such file"):
-            agent.service.reread()
+            await agent.service.reread()
 
 
 async def test_ipv6_and_localhost_are_listened_to(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ async def test_ipv6_and_localhost_are_listened_to(tmp_path: Path) -> None:
     async with listening(tmp_path, f"localhost:{port}") as agent:
         both = [await get(port, host=host) for host in ("127.0.0.1", "::1")]
         agent.move(metrics=f"[::1]:{(other := free_port('::1'))}")
-        agent.service.reread()
+        await agent.service.reread()
         await agent.service._listeners.settle()
         moved = await get(other, host="::1")
         with pytest.raises(OSError):
@@ -193,11 +193,11 @@ async def test_a_reload_moves_both_and_one_that_cannot_changes_nothing(tmp_path:
 async def test_a_reload_changes_who_may_connect(tmp_path: Path) -> None:
     async with live(tmp_path) as agent:
         agent.move(access=Access(0o600))
-        agent.service.reread()
+        await agent.service.reread()
         narrow = (tmp_path / "agent.sock").stat().st_mode & 0o777
         agent.move(access=Access(0o660, "nosuchgroup"))
         with pytest.raises(OptionsError, match="this machine has none of that name"):
-            agent.service.reread()
+            await agent.service.reread()
         good, _ = await agent.ask("status")
 
     assert narrow == 0o600
@@ -240,6 +240,6 @@ async def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> N
         agent.move(socket=Path("/proc/nowhere/agent.sock"))
 
         with pytest.raises(NtxError, match=r"^agent.socket: the socket /proc/nowhere/agent.sock cannot be used: "):
-            agent.service.reread()
+            await agent.service.reread()
 
         assert (tmp_path / "agent.sock").is_socket()

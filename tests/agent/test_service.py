@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -112,6 +113,43 @@ async def test_a_hang_up_reads_the_configuration_anew_and_a_bad_one_changes_noth
         service.scheduler.ask("a", "other")
 
 
+async def test_everything_goes_on_while_a_large_configuration_is_read(tmp_path: Path) -> None:
+    is_read = threading.Event()
+    found = [built(), built(name="other")]
+
+    def build(state: State) -> Built:
+        if len(found) == 1:
+            assert is_read.wait(LIMIT_S), "the event loop waited for us"
+        return found.pop(0)
+
+    async with serving(tmp_path / "state", build) as service:
+        service.reload()
+        service.scheduler.ask("a")
+        await until(lambda: service.scheduler.running)
+        is_read.set()
+        await until(lambda: service.scheduler.jobs == ["other"])
+
+
+async def test_what_is_read_while_the_agent_stops_is_not_used(tmp_path: Path) -> None:
+    is_read = threading.Event()
+    found = [built(), built(name="other")]
+
+    def build(state: State) -> Built:
+        if len(found) == 1:
+            is_read.wait(LIMIT_S)
+        return found.pop(0)
+
+    async with serving(tmp_path / "state", build) as service:
+        reading = asyncio.create_task(service.reread())
+        await until(service._rereading.locked)
+        await asyncio.sleep(0)
+        service.stop()
+        is_read.set()
+        with pytest.raises(LockedError, match="is stopping"):
+            await reading
+        assert service.scheduler.jobs == ["hourly"]
+
+
 @pytest.fixture
 def systemd(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
@@ -126,7 +164,7 @@ async def test_systemd_is_told_that_it_is_ready_alive_and_stopping(tmp_path: Pat
     notifier = Notifier({"NOTIFY_SOCKET": systemd.getsockname(), "WATCHDOG_USEC": "100000"})
     async with serving(tmp_path / "state", lambda state: built(), notifier=notifier) as service:
         await until(lambda: told.count("WATCHDOG=1") >= 3)
-        service.reload()
+        await service.reread()
     await until(lambda: "STOPPING=1" in told)
     asyncio.get_running_loop().remove_reader(systemd)
 

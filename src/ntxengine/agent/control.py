@@ -74,7 +74,7 @@ class Controlled(Protocol):
         """The limit, and what the file says of it; None if there is none."""
         ...
 
-    def reread(self) -> int:
+    async def reread(self) -> int:
         """Use the configuration as it is in the file now; return how many jobs it has.  Errors: NtxError, OSError."""
         ...
 
@@ -208,7 +208,7 @@ class _Control:
     async def reload(self, request: Request) -> Response:
         await _order(request, NoOrder)
         log.info("a reload was asked for by %s", _who(request))
-        return _json({"jobs": self._agent.reread()})
+        return _json({"jobs": await self._agent.reread()})
 
 
 # ------------------------------------------------------------------------------------------------- what is asked

@@ -22,7 +22,7 @@ from ntxengine import __version__
 from ntxengine.agent.clock import Clock
 from ntxengine.agent.connection import Connection
 from ntxengine.agent.jobs import Setup
-from ntxengine.agent.listening import Listeners, Places
+from ntxengine.agent.listening import Change, Listeners, Places
 from ntxengine.agent.metrics import Metrics
 from ntxengine.agent.notify import Notifier
 from ntxengine.agent.pings import Pinger
@@ -35,6 +35,7 @@ from ntxengine.agent.sweeping import sweep_after_start
 from ntxengine.agent.telling import Telling
 from ntxengine.agent.traces import open_traces
 from ntxengine.agent.watch import Watch
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.dataplane.timetable import parse_timetable
 from ntxengine.errors import LockedError, NtxError
@@ -68,7 +69,7 @@ class Built:
 
 
 Build = Callable[[State], Built]
-"""Reads the configuration.  Errors: NtxError, in one line."""
+"""Reads the configuration; in a thread, after the start.  Errors: NtxError, in one line."""
 
 
 class Service:
@@ -93,6 +94,7 @@ class Service:
         self._on_run = on_run
         self._built: Built
         self._tasks: set[asyncio.Task[None]] = set()
+        self._rereading = asyncio.Lock()
         self.started_at = datetime.now(UTC)
         self.state: State
         self.scheduler: Scheduler
@@ -109,7 +111,7 @@ class Service:
         except LockedError as exc:
             raise LockedError(f"{exc}, or give this agent a state folder of its own") from exc
         try:
-            self.state = State(self.folder)
+            self.state = State(self.folder, clock=self.clock.now)
             try:
                 await self._serve()
             finally:
@@ -185,27 +187,38 @@ class Service:
         self.metrics.on_run(run)
         self._on_run(run)
 
-    def reload(self) -> bool:
-        """Read the configuration anew; return whether it is used.  A bad one changes nothing."""
-        if self.scheduler.is_draining:
-            return False
+    def reload(self) -> None:
+        """Read the configuration anew, beside all else.  A bad one is said, and changes nothing."""
+        if not self.scheduler.is_draining:
+            self._start(self._reload(), "read the configuration anew")
+
+    async def _reload(self) -> None:
         try:
-            self.reread()
+            await self.reread()
         except (NtxError, OSError) as error:
             log.error("the configuration cannot be used, and the one before holds: %s", " ".join(str(error).split()))
-            return False
-        return True
 
-    def reread(self) -> int:
+    async def reread(self) -> int:
         """The same, for whoever wants to know: return how many jobs there are now.  Errors: NtxError, OSError."""
+        async with self._rereading:
+            self._check_serving()
+            self._notifier.reloading()
+            try:
+                # In a thread: to read a thousand jobs takes seconds, and everything else goes on.
+                built = await to_thread_joined(self._build, self.state)
+                self._check_serving()
+                change = self._listeners.prepare(built.places)
+            finally:
+                if not self.scheduler.is_draining:
+                    self._notifier.ready()
+            return self._use(built, change)
+
+    def _check_serving(self) -> None:
         if self.scheduler.is_draining:
             raise LockedError("the agent is stopping, and reads nothing anew")
-        self._notifier.reloading()
-        try:
-            built = self._build(self.state)
-            change = self._listeners.prepare(built.places)
-        finally:
-            self._notifier.ready()
+
+    def _use(self, built: Built, change: Change) -> int:
+        """Go by another configuration; return how many jobs it has."""
         before, self._built = self._built, built
         self._listeners.take(change)
         self.watch.space.limit = built.recovery_point_limit
