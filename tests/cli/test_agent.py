@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from ntxengine.agent.state import State
 from ntxengine.sim import Simulator, run_in_thread
 from tests.agent.lab import two_vms
-from tests.cli.ntx import ntx
+from tests.cli.ntx import assert_refused, ntx
 from tests.cli.process import Process
 
 FILE = """
@@ -116,6 +117,51 @@ def test_what_the_file_lacks_is_said_in_one_line_and_ends_it(
 
     assert ran.code == 2
     assert says in ran.err
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        (
+            "socket: {folder}/agent.yaml/agent.sock",
+            1,
+            "agent.socket: the socket {folder}/agent.yaml/agent.sock cannot be",
+        ),
+        ("socket: {folder}/agent.yaml", 2, "agent.socket: {folder}/agent.yaml: is there, and is no socket"),
+        ("socket_group: nosuchgroup", 2, "agent.socket: group 'nosuchgroup': this machine has none of that name"),
+        (
+            "metrics: {{listen: 127.0.0.1:{port}}}",
+            1,
+            "agent.metrics.listen: the port {port} of 127.0.0.1 cannot be used",
+        ),
+        ("metrics: {{listen: 0.0.0.0:{port}}}", 2, "agent.metrics.listen: whoever reaches 0.0.0.0:{port}"),
+        (
+            "metrics: {{listen: 0.0.0.0:{port}, token_file: none}}",
+            2,
+            "agent.metrics.token_file {folder}/none: No such file",
+        ),
+    ],
+)
+def test_where_it_cannot_listen_it_ends_with_one_line(
+    simulator: Simulator, tmp_path: Path, change: str, code: int, says: str
+) -> None:
+    file = write_file(tmp_path, simulator)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        names = {"folder": str(tmp_path), "port": taken.getsockname()[1]}
+        key, _, _ = change.partition(":")
+        text = file.read_text()
+        if key == "socket":
+            text = text.replace(f"socket: {tmp_path}/agent.sock", change.format(**names))
+        else:
+            text = text.replace("agent: {state", f"agent: {{{change.format(**names)}, state")
+        file.write_text(text)
+
+        ran = ntx("agent", "--config", file)
+
+    assert_refused(ran, code, says.format(**names))
+    assert not (tmp_path / "agent.sock").exists()
 
 
 def test_without_a_file_it_says_what_is_missing() -> None:

@@ -74,7 +74,7 @@ def _serve(config_file: Path | None, state: Path | None, given: dict[str, Any]) 
     file = config_file or given.get("config_file")
     if file is None:
         raise click.UsageError("what is to be captured, and when?  Give --config FILE: `ntx config example` begins one")
-    require_libraries()
+    require_libraries(of_agent=True)
     from ntxengine.agent.configured import Builder
     from ntxengine.agent.service import Service
     from ntxengine.cli.agent_log import open_agent_log

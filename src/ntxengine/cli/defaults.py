@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _KEY = "ntxengine.cli.defaults"
 _LIBRARIES = ("pydantic", "yaml", "cronsim")
+_OF_AGENT = ("starlette", "uvicorn", "prometheus_client")
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,13 @@ def load_file(file: str) -> Loaded:
     return load(Path(file))
 
 
-def require_libraries() -> None:
-    """Errors: NtxError, if what reads a configuration is not installed."""
-    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+def require_libraries(*, of_agent: bool = False) -> None:
+    """Errors: NtxError, if what reads a configuration, or what an agent serves with, is not installed."""
+    needed = (*_LIBRARIES, *(_OF_AGENT if of_agent else ()))
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        raise NtxError(
-            f"a configuration needs {', '.join(missing)}, which is not installed: pip install 'ntxengine[agent]'"
-        )
+        what = "the agent" if of_agent else "a configuration"
+        raise NtxError(f"{what} needs {', '.join(missing)}, which is not installed: pip install 'ntxengine[agent]'")
 
 
 def of_file(ctx: click.Context | None = None) -> FileDefaults | None:
