@@ -28,19 +28,29 @@ struct ntx_buffers {
     unsigned free_numbers[];
 };
 
+static size_t stride_of(size_t buffer_size)
+{
+    return ntx_round_up(buffer_size, (size_t)sysconf(_SC_PAGESIZE));
+}
+
+size_t ntx_buffers_bytes(unsigned count, size_t buffer_size)
+{
+    size_t region_size;
+
+    if (buffer_size == 0 || buffer_size > SIZE_MAX - HUGE_PAGE_SIZE ||
+        __builtin_mul_overflow(stride_of(buffer_size), count, &region_size) || region_size > SIZE_MAX - HUGE_PAGE_SIZE)
+        return 0;
+    /* Linux puts a mapping where huge pages fit only if it consists of whole ones.  What is behind is touched only as a
+     * part of the last one. */
+    return region_size >= HUGE_PAGE_SIZE ? ntx_round_up(region_size, HUGE_PAGE_SIZE) : region_size;
+}
+
 struct ntx_buffers *ntx_buffers_new(unsigned count, size_t buffer_size)
 {
-    size_t page_size = (size_t)sysconf(_SC_PAGESIZE), region_size;
+    size_t region_size = ntx_buffers_bytes(count, buffer_size);
 
-    if (count == 0 || buffer_size == 0 || buffer_size > SIZE_MAX - page_size)
+    if (region_size == 0)
         return NULL;
-    size_t stride = ntx_round_up(buffer_size, page_size);
-    if (__builtin_mul_overflow(stride, count, &region_size) || region_size > SIZE_MAX - HUGE_PAGE_SIZE)
-        return NULL;
-    /* Linux puts a mapping where huge pages fit only if it consists of whole ones.  What is behind is never touched. */
-    if (region_size >= HUGE_PAGE_SIZE)
-        region_size = ntx_round_up(region_size, HUGE_PAGE_SIZE);
-
     struct ntx_buffers *pool = malloc(sizeof *pool + count * sizeof pool->free_numbers[0]);
     if (pool == NULL)
         return NULL;
@@ -54,7 +64,7 @@ struct ntx_buffers *ntx_buffers_new(unsigned count, size_t buffer_size)
     *pool = (struct ntx_buffers){
         .region = region,
         .buffer_size = buffer_size,
-        .stride = stride,
+        .stride = stride_of(buffer_size),
         .region_size = region_size,
         .count = count,
         .free_count = count,

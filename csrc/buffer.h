@@ -15,6 +15,9 @@
 
 struct ntx_buffers;
 
+/* Bytes that so many take; 0: sizes that no memory could hold, or neither count nor size may be 0. */
+size_t ntx_buffers_bytes(unsigned count, size_t buffer_size);
+
 /* Map count buffers of buffer_size bytes, neither 0.  NULL: no memory, or sizes that no memory could hold. */
 struct ntx_buffers *ntx_buffers_new(unsigned count, size_t buffer_size);
 

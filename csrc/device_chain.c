@@ -411,6 +411,8 @@ static struct ntx_device_info describe(const char *name)
         .min_block = 1,
         .preferred_block = NTX_BLOCK_SIZE,
         .max_payload = NTX_MAX_REQUEST_SIZE,
+        .connection_bytes = (uint32_t)(sizeof(struct chain_device) + ntx_qcow2_windows_bytes() +
+                                       ntx_qcow2_unpacker_bytes() + ntx_qcow2_reads_bytes()),
         .flags = NTX_DEVICE_READ_ONLY | NTX_DEVICE_CAN_MULTI_CONN | NTX_DEVICE_CAN_MAP,
         .kind = "chain",
     };
@@ -430,6 +432,7 @@ int ntx_open_qcow2_chain(const char *name, const int *fds, size_t count, struct 
     if (code != 0)
         return code;
     info.size = chain->size;
+    info.shared_bytes = ntx_qcow2_chain_bytes(chain);
     struct chain_device *opened = new_device(&info);
     if (opened == NULL || !use(opened, chain))
         code = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: open failed: no memory", name);

@@ -112,6 +112,7 @@ static void describe(struct ntx_file *file, enum ntx_open_mode mode)
                                 ? (uint32_t)ntx_max64(preferred, MIN_DIRECT_UNIT)
                                 : MIN_DIRECT_UNIT;
     info->max_payload = NTX_MAX_REQUEST_SIZE;
+    info->connection_bytes = sizeof(struct ntx_file) + NTX_RING_BYTES;
     info->flags = NTX_DEVICE_CAN_MULTI_CONN;
     info->flags |= mode == NTX_OPEN_WRITE ? NTX_DEVICE_CAN_ZERO | NTX_DEVICE_CAN_FLUSH : NTX_DEVICE_READ_ONLY;
     info->flags |= file->is_block ? NTX_DEVICE_BLOCK : NTX_DEVICE_CAN_MAP;

@@ -294,6 +294,7 @@ static struct ntx_device_info describe(const char *name, uint64_t size)
         .min_block = 1,
         .preferred_block = NTX_BLOCK_SIZE,
         .max_payload = NTX_MAX_REQUEST_SIZE,
+        .connection_bytes = sizeof(struct mapped) + (MAX_OWN_FILES + 1) * sizeof(int),
         .flags = NTX_DEVICE_READ_ONLY | NTX_DEVICE_CAN_MULTI_CONN | NTX_DEVICE_CAN_MAP,
         .kind = "mapped",
     };
@@ -322,6 +323,8 @@ int ntx_open_mapped(const char *name, uint64_t size, const int *fds, size_t fd_c
     }
     atomic_init(&table->users, 1);
     mapped->table = table;
+    mapped->device.info.shared_bytes =
+        sizeof *table + (count + 1) * sizeof *table->extents + (fd_count + 1) * sizeof *table->fds;
     int code = fill_table(table, name, size, fds, fd_count, extents, count, err);
     if (code != 0) {
         close_mapped(&mapped->device);

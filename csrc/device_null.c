@@ -50,6 +50,7 @@ int ntx_open_null(uint64_t size, struct ntx_device **device, struct ntx_error *e
         .min_block = 1,
         .preferred_block = NTX_BLOCK_SIZE,
         .max_payload = NTX_MAX_REQUEST_SIZE,
+        .connection_bytes = sizeof(struct ntx_device),
         .flags = NTX_DEVICE_CAN_ZERO | NTX_DEVICE_CAN_FLUSH | NTX_DEVICE_CAN_MULTI_CONN | NTX_DEVICE_CAN_MAP |
                  NTX_DEVICE_DISCARDS,
         .kind = "null",

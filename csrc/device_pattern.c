@@ -78,6 +78,7 @@ int ntx_open_pattern(uint64_t size, struct ntx_device **device, struct ntx_error
         .min_block = 1,
         .preferred_block = NTX_BLOCK_SIZE,
         .max_payload = NTX_MAX_REQUEST_SIZE,
+        .connection_bytes = sizeof(struct ntx_device),
         .flags = NTX_DEVICE_READ_ONLY | NTX_DEVICE_CAN_MULTI_CONN,
         .kind = "pattern",
     };

@@ -98,6 +98,7 @@ int ntx_open_pipe(int fd, enum ntx_open_mode mode, const char *name, uint64_t si
         .min_block = 1,
         .preferred_block = NTX_BLOCK_SIZE,
         .max_payload = NTX_MAX_REQUEST_SIZE,
+        .connection_bytes = sizeof(struct ntx_pipe),
         .flags = flags_of(pipe),
         .kind = "pipe",
     };

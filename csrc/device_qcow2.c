@@ -394,6 +394,10 @@ static void describe(struct qcow2 *q)
     info->preferred_block = q->pack != NULL ? NTX_QCOW2_CLUSTER : NTX_RING_WRITE;
     info->max_payload = NTX_MAX_REQUEST_SIZE;
     info->held_bytes = q->pack != NULL ? NTX_QCOW2_PACK_BYTES : 0;
+    info->connection_bytes = sizeof *q + NTX_QCOW2_CLUSTER + NTX_RING_BYTES;
+    if (q->pack != NULL)
+        info->connection_bytes += ntx_qcow2_pack_bytes(q->image->zstd_level);
+    info->finish_bytes = ntx_qcow2_image_finish_bytes(q->image->size);
     info->flags = NTX_DEVICE_CAN_ZERO | NTX_DEVICE_CAN_FLUSH | NTX_DEVICE_CAN_MULTI_CONN | NTX_DEVICE_SHORT_TAIL;
     memcpy(info->kind, "qcow2", sizeof "qcow2");
     snprintf(info->name, sizeof info->name, "%s", q->image->path);
@@ -476,4 +480,5 @@ void ntx_share_clusters(struct ntx_device *image, struct ntx_device *chain)
         return;
     ntx_qcow2_chain_share(shared);
     ((struct qcow2 *)image)->image->shared = shared;
+    image->info.connection_bytes += (uint32_t)ntx_qcow2_windows_bytes();
 }

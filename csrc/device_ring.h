@@ -17,6 +17,9 @@ struct ntx_ring;
 /* Bytes of a write that are well spent: it costs CPU for itself, besides its bytes (bench/notes/images.md). */
 #define NTX_RING_WRITE (2u * NTX_MIB)
 
+/* Memory that a ring takes: its queues, of 64 and 128 entries, and what the library keeps. */
+#define NTX_RING_BYTES (16u * NTX_KIB)
+
 /* A ring for NTX_MAX_IN_FLIGHT requests, or NULL: the system does not permit one, or not to use it. */
 struct ntx_ring *ntx_ring_new(void);
 

@@ -9,6 +9,7 @@
 #include "error.h"
 #include "event.h"
 #include "job_check.h"
+#include "job_choice.h"
 #include "scheduler.h"
 #include "worker.h"
 
@@ -16,15 +17,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Work ranges: enough of them for every thread to have several, none smaller than pays for its hand-out. */
-#define RANGES_PER_WORKER 16u
-#define MIN_RANGE (4u * NTX_MIB)
-#define MAX_RANGE (128u * NTX_MIB)
-#define MAX_CHECKPOINT_RANGE (16u * NTX_MIB) /* a range that is open holds the checkpoint back with all of it */
-
-/* Work ranges at the end: a run that short is still worth asking for its holes (worker_cursor.c). */
-#define LEAST_RANGE (1u * NTX_MIB)
 
 struct thread {
     struct ntx_job *job;
@@ -44,52 +36,6 @@ struct ntx_job {
 
 /* ------------------------------------------------------------------------------------------ new and free */
 
-/* Where the pace begins and how far it may go. */
-static void set_pace(struct ntx_job *job, uint64_t buffers)
-{
-    const struct ntx_limits *limits = &job->scheduler.options.limits;
-    unsigned most = job->thread_count;
-    unsigned first = limits->first_connections > 0 ? (unsigned)ntx_min64(limits->first_connections, most) : most;
-    uint64_t most_requests = ntx_min64(buffers, (uint64_t)most * limits->in_flight);
-    uint64_t first_requests = limits->first_requests > 0 ? ntx_max64(limits->first_requests, first) : most_requests;
-    struct ntx_pace_limits pace = {
-        .first_connections = first,
-        .most_connections = most,
-        .depth = (unsigned)ntx_min64(limits->in_flight, limits->depth > 0 ? limits->depth : limits->in_flight),
-        .first_requests = (unsigned)ntx_min64(first_requests, most_requests),
-        .most_requests = (unsigned)most_requests,
-    };
-    pace.most_in_flight = (unsigned)ntx_min64(ntx_pace_most_in_flight(&pace), limits->in_flight);
-    job->scheduler.pace.limits = pace;
-    job->scheduler.in_flight = pace.most_in_flight;
-}
-
-/* Threads, buffers and range size, from what was asked, what the ends permit and what there is to do. */
-static void choose(struct ntx_job *job, struct ntx_range_bytes *range_bytes)
-{
-    struct ntx_job_options *options = &job->scheduler.options;
-    uint64_t most = ntx_round_down(job->source->info.max_payload, NTX_BLOCK_SIZE);
-    options->limits.request_size = (uint32_t)ntx_min64(options->limits.request_size, most);
-
-    uint64_t expected = options->bytes_expected > 0 ? options->bytes_expected : job->scheduler.size;
-    uint64_t count = options->limits.connections;
-    if (!(job->source->info.flags & job->target->info.flags & NTX_DEVICE_CAN_MULTI_CONN))
-        count = 1;
-    count = ntx_min64(count, expected / MIN_RANGE + 1);
-    uint64_t most_bytes = options->limits.max_buffer_bytes, held = job->target->info.held_bytes;
-    count = ntx_max64(ntx_min64(count, most_bytes / (options->limits.request_size + held)), 1);
-    uint64_t left = most_bytes > count * held ? most_bytes - count * held : 0;
-    uint64_t buffers = ntx_max64(left / options->limits.request_size, 1);
-    job->thread_count = (unsigned)count;
-    set_pace(job, buffers);
-
-    uint64_t part = ntx_round_up(expected / (job->thread_count * RANGES_PER_WORKER), NTX_BLOCK_SIZE);
-    range_bytes->most =
-        ntx_min64(ntx_max64(part, MIN_RANGE), options->makes_checkpoints ? MAX_CHECKPOINT_RANGE : MAX_RANGE);
-    range_bytes->least = ntx_min64(ntx_max64(options->limits.request_size, LEAST_RANGE), range_bytes->most);
-    range_bytes->workers = job->thread_count;
-}
-
 int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const struct ntx_job_options *options,
                 struct ntx_job **result, struct ntx_error *err)
 {
@@ -106,9 +52,12 @@ int ntx_job_new(struct ntx_device *source, struct ntx_device *target, const stru
     job->target = target;
     job->scheduler.size = size;
 
-    struct ntx_range_bytes range_bytes;
-    choose(job, &range_bytes);
-    rc = ntx_scheduler_init(&job->scheduler, &range_bytes, err);
+    struct ntx_job_choice choice = ntx_job_choose(&source->info, &target->info, options, size);
+    job->thread_count = choice.threads;
+    job->scheduler.options.limits.request_size = choice.request_size;
+    job->scheduler.pace.limits = choice.pace;
+    job->scheduler.in_flight = choice.pace.most_in_flight;
+    rc = ntx_scheduler_init(&job->scheduler, &choice.range_bytes, err);
     if (rc == 0 && (job->threads = calloc(job->thread_count, sizeof *job->threads)) == NULL)
         rc = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "no memory for %u threads", job->thread_count);
     for (unsigned i = 0; rc == 0 && i < job->thread_count; i++)

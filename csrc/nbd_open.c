@@ -9,6 +9,7 @@
 #include "nbd_proto.h"
 #include "nbd_text.h"
 #include "stream_connect.h"
+#include "stream_tls.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -64,7 +65,7 @@ static void set_name(struct ntx_device_info *info, const struct ntx_nbd_place *p
                         place->host != NULL ? place->host : place->address, port, export_name);
 }
 
-static void publish(struct ntx_nbd_conn *conn, bool is_tcp)
+static void publish(struct ntx_nbd_conn *conn, bool is_tcp, bool has_tls)
 {
     struct ntx_device_info *info = &conn->device.info;
 
@@ -73,6 +74,7 @@ static void publish(struct ntx_nbd_conn *conn, bool is_tcp)
     info->preferred_block = conn->export.preferred_block;
     info->max_payload = conn->export.max_payload;
     info->flags = device_flags(&conn->export, conn->mode, is_tcp);
+    info->connection_bytes = sizeof(struct opened) + NTX_NBD_HEADERS_BYTES + (has_tls ? NTX_TLS_STREAM_BYTES : 0);
 }
 
 /* Connect to place and negotiate, within one time limit. */
@@ -125,7 +127,7 @@ static int open_next(ntx_stream_opener *open_stream, struct ntx_nbd_places *plac
         ntx_nbd_conn_free(conn);
         return result;
     }
-    publish(conn, place->path == NULL);
+    publish(conn, place->path == NULL, place->tls != NULL);
     *device = &conn->device;
     return 0;
 }

@@ -21,21 +21,18 @@ static void make_header(uint8_t header[NBD_REQUEST_SIZE], uint16_t command, uint
 /* Described in one call: more than a stream takes at once. */
 #define MAX_SEND (4u << 20)
 
-#define HEADER_STRIDE 32u /* a header stays within one page */
-#define HEADERS_SIZE (NTX_MAX_IN_FLIGHT * HEADER_STRIDE)
-
-_Static_assert(NBD_REQUEST_SIZE <= HEADER_STRIDE, "headers do not overlap");
+_Static_assert(NBD_REQUEST_SIZE <= NTX_NBD_HEADER_STRIDE, "headers do not overlap");
 
 int ntx_nbd_tx_init(struct ntx_nbd_tx *tx)
 {
     *tx = (struct ntx_nbd_tx){.first = 0};
     /* Not malloc(): a peer may read a header that was sent by reference after the connection has been closed. */
-    void *headers = mmap(NULL, HEADERS_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *headers = mmap(NULL, NTX_NBD_HEADERS_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (headers == MAP_FAILED)
         return -ENOMEM;
     tx->headers = headers;
     for (unsigned i = 0; i < NTX_MAX_IN_FLIGHT; i++)
-        tx->ring[i].header = (uint8_t *)headers + i * HEADER_STRIDE;
+        tx->ring[i].header = (uint8_t *)headers + i * NTX_NBD_HEADER_STRIDE;
     return 0;
 }
 
@@ -43,7 +40,7 @@ void ntx_nbd_tx_destroy(struct ntx_nbd_tx *tx)
 {
     if (tx->headers == NULL)
         return;
-    munmap(tx->headers, HEADERS_SIZE);
+    munmap(tx->headers, NTX_NBD_HEADERS_BYTES);
     tx->headers = NULL;
 }
 

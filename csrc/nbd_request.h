@@ -14,6 +14,9 @@
 #include "nbd_slot.h"
 #include "stream.h"
 
+#define NTX_NBD_HEADER_STRIDE 32u /* a header stays within one page */
+#define NTX_NBD_HEADERS_BYTES (NTX_MAX_IN_FLIGHT * NTX_NBD_HEADER_STRIDE)
+
 struct ntx_nbd_message {
     uint8_t *header; /* NBD_REQUEST_SIZE bytes; not written again before the request has been answered */
     struct ntx_nbd_slot *slot;

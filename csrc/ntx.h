@@ -138,15 +138,18 @@ struct ntx_device;
 #define NTX_DEVICE_IN_ORDER (1u << 12)   /* written from its beginning on, without a gap: only with all extents */
 
 struct ntx_device_info {
-    uint64_t size;            /* bytes */
-    uint32_t min_block;       /* offset and length of every request must be multiples (power of two, <= 64 KiB); with
-                               * NTX_DEVICE_SHORT_TAIL one that ends at size need not */
-    uint32_t preferred_block; /* bytes of a request that costs least for what it does; power of two */
-    uint32_t max_payload;     /* largest READ or WRITE, a multiple of min_block */
-    uint32_t held_bytes;      /* memory that each connection to it takes, if that is worth a thought */
-    uint32_t flags;           /* NTX_DEVICE_* */
-    char kind[16];            /* "file", "nbd", "null", "pattern", "mapped", "chain", "qcow2", "pipe" */
-    char name[256];           /* for messages: a path, or an NBD URI; may be cut, never holds a secret */
+    uint64_t size;             /* bytes */
+    uint32_t min_block;        /* offset and length of every request must be multiples (power of two, <= 64 KiB); with
+                                * NTX_DEVICE_SHORT_TAIL one that ends at size need not */
+    uint32_t preferred_block;  /* bytes of a request that costs least for what it does; power of two */
+    uint32_t max_payload;      /* largest READ or WRITE, a multiple of min_block */
+    uint32_t held_bytes;       /* of .connection_bytes what counts with the buffers: it is as much as one of them */
+    uint32_t connection_bytes; /* memory that each connection to it takes at most */
+    uint64_t shared_bytes;     /* memory that all of them share: tables */
+    uint64_t finish_bytes;     /* memory that ntx_finish() takes while it runs, at most */
+    uint32_t flags;            /* NTX_DEVICE_* */
+    char kind[16];             /* "file", "nbd", "null", "pattern", "mapped", "chain", "qcow2", "pipe" */
+    char name[256];            /* for messages: a path, or an NBD URI; may be cut, never holds a secret */
 };
 
 enum ntx_open_mode { NTX_OPEN_READ, NTX_OPEN_WRITE };
@@ -396,6 +399,17 @@ struct ntx_job_progress {
     bool finished;        /* every thread is about to end: join will not block for long */
     bool flushed;         /* the target confirmed a flush after the last write */
 };
+
+/*
+ * Tell how much memory the job of ntx_job_new() would take at most, with what its devices take already, from the
+ * sizes of what is allocated.  Of options, .limits, .disk_size and .bytes_expected are looked at.
+ * Units:     bytes of this process: not what the kernel keeps for sockets, pipes and files, nor extents of the feeder.
+ * LIMIT:     extents shorter than 512 bytes are more than is counted with; nobody makes them.
+ * Threads:   pure, but not while a job uses the devices.
+ * Errors:    as ntx_job_new().
+ */
+int ntx_job_memory(const struct ntx_device *source, const struct ntx_device *target,
+                   const struct ntx_job_options *options, uint64_t *bytes, struct ntx_error *err);
 
 /*
  * Make a job.  Nothing runs yet.

@@ -43,13 +43,17 @@ void ntx_pace_init(struct ntx_pace *pace, const struct ntx_pace_limits *limits)
     };
 }
 
-unsigned ntx_pace_connections(const struct ntx_pace *pace)
+static unsigned connections_for(const struct ntx_pace_limits *limits, unsigned requests)
 {
-    const struct ntx_pace_limits *limits = &pace->limits;
-    uint64_t count = (pace->requests + limits->depth - 1) / limits->depth;
+    uint64_t count = ((uint64_t)requests + limits->depth - 1) / limits->depth;
 
     count = ntx_max64(count, limits->first_connections);
     return (unsigned)ntx_min64(count, limits->most_connections);
+}
+
+unsigned ntx_pace_connections(const struct ntx_pace *pace)
+{
+    return connections_for(&pace->limits, pace->requests);
 }
 
 unsigned ntx_pace_in_flight(const struct ntx_pace *pace)
@@ -76,6 +80,11 @@ unsigned ntx_pace_most_in_flight(const struct ntx_pace_limits *limits)
     uint64_t last = limits->most_requests / limits->most_connections;
 
     return (unsigned)ntx_max64(ntx_max64(first, begin), ntx_max64(last, 1));
+}
+
+unsigned ntx_pace_most_connections(const struct ntx_pace_limits *limits)
+{
+    return connections_for(limits, limits->most_requests);
 }
 
 void ntx_pace_limit_connections(struct ntx_pace *pace, unsigned count)

@@ -69,6 +69,9 @@ bool ntx_pace_is_starting(const struct ntx_pace *pace);
 /* The most that one connection can come to when all are there: what it needs buffers for. */
 unsigned ntx_pace_most_in_flight(const struct ntx_pace_limits *limits);
 
+/* Connections that there are when all requests are in flight: more are never wanted. */
+unsigned ntx_pace_most_connections(const struct ntx_pace_limits *limits);
+
 /* No more than count connections can be had. */
 void ntx_pace_limit_connections(struct ntx_pace *pace, unsigned count);
 

@@ -113,6 +113,15 @@ void ntx_qcow2_chain_share(struct ntx_qcow2_chain *chain)
     atomic_fetch_add_explicit(&chain->users, 1, memory_order_relaxed);
 }
 
+uint64_t ntx_qcow2_chain_bytes(const struct ntx_qcow2_chain *chain)
+{
+    uint64_t bytes = sizeof *chain + chain->count * sizeof *chain->images;
+
+    for (size_t i = 0; i < chain->count; i++)
+        bytes += chain->images[i].entries * sizeof *chain->images[i].l1;
+    return bytes;
+}
+
 void ntx_qcow2_chain_release(struct ntx_qcow2_chain *chain)
 {
     if (chain == NULL || atomic_fetch_sub_explicit(&chain->users, 1, memory_order_acq_rel) != 1)

@@ -47,6 +47,9 @@ int ntx_qcow2_chain_open(const char *name, const int *fds, size_t count, struct 
 /* The chain that a device reads, borrowed; NULL: it is another device (device_chain.c). */
 struct ntx_qcow2_chain *ntx_qcow2_chain_of(struct ntx_device *device);
 
+/* Bytes of memory that all its users share. */
+uint64_t ntx_qcow2_chain_bytes(const struct ntx_qcow2_chain *chain);
+
 /* One user more; for a user. */
 void ntx_qcow2_chain_share(struct ntx_qcow2_chain *chain);
 

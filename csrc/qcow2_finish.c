@@ -263,6 +263,18 @@ static int write_all(struct finish *f, struct ntx_error *err)
     return code == 0 ? sync_image(f, err) : code;
 }
 
+static uint64_t l1_bytes(uint64_t entries)
+{
+    return ntx_round_up(8 * entries + 1, NTX_QCOW2_CLUSTER); /* a disk may be empty */
+}
+
+uint64_t ntx_qcow2_image_finish_bytes(uint64_t size)
+{
+    uint64_t pages = size / NTX_QCOW2_CLUSTER / NTX_QCOW2_ENTRIES + 1;
+
+    return NTX_QCOW2_CLUSTER + l1_bytes(pages) + WINDOW * sizeof(uint16_t);
+}
+
 int ntx_qcow2_image_finish(struct ntx_qcow2_image *image, struct ntx_error *err)
 {
     struct finish f = {.image = image, .l1_entries = image->map.pages};
@@ -271,7 +283,7 @@ int ntx_qcow2_image_finish(struct ntx_qcow2_image *image, struct ntx_error *err)
     if (image->is_whole)
         return 0;
     f.table = malloc(NTX_QCOW2_CLUSTER);
-    f.l1 = calloc(1, ntx_round_up(8 * f.l1_entries + 1, NTX_QCOW2_CLUSTER)); /* a disk may be empty */
+    f.l1 = calloc(1, l1_bytes(f.l1_entries));
     if (f.table == NULL || f.l1 == NULL)
         code = ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "%s: no memory for its tables", image->path);
     else

@@ -61,6 +61,9 @@ void ntx_qcow2_image_make_room(struct ntx_qcow2_image *image, uint64_t from, uin
  */
 int ntx_qcow2_image_read(struct ntx_qcow2_image *image, uint64_t offset, uint64_t length, uint8_t *data);
 
+/* Bytes of memory that it takes to finish an image of a disk of size bytes, at most. */
+uint64_t ntx_qcow2_image_finish_bytes(uint64_t size);
+
 /* Write the tables and the header, then its magic.  Nothing may be in flight.  Once it is whole it does nothing.
  * Errors: of writing and syncing; -EBADMSG (the map is damaged).  The file is no image then; but for the last sync,
  * after which nobody knows. */

@@ -15,8 +15,11 @@
 
 struct ntx_qcow2_pack;
 
-/* Of memory that one takes, about: zstd's contexts are 0.4 MiB at level 1, 1.9 at 19. */
+/* Of memory that one takes, about: what of it counts with the buffers of a job. */
 #define NTX_QCOW2_PACK_BYTES (3u * NTX_MIB)
+
+/* The same, at most. */
+uint32_t ntx_qcow2_pack_bytes(int level);
 
 /* A pack for an image, which is borrowed; fd is of its file.  NULL: no memory.  level: of zstd. */
 struct ntx_qcow2_pack *ntx_qcow2_pack_new(struct ntx_qcow2_image *image, int level);

@@ -14,6 +14,11 @@ struct ntx_qcow2_reads {
     struct ntx_qcow2_part parts[NTX_MAX_IN_FLIGHT], *free_part;
 };
 
+size_t ntx_qcow2_reads_bytes(void)
+{
+    return sizeof(struct ntx_qcow2_reads) + NTX_RING_BYTES;
+}
+
 struct ntx_qcow2_reads *ntx_qcow2_reads_new(void)
 {
     struct ntx_qcow2_reads *reads = calloc(1, sizeof *reads);

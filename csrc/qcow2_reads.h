@@ -33,6 +33,9 @@ struct ntx_qcow2_part {
     struct ntx_qcow2_part *next; /* free */
 };
 
+/* Bytes of memory that it takes. */
+size_t ntx_qcow2_reads_bytes(void);
+
 /* NULL: no memory, or the system permits no ring. */
 struct ntx_qcow2_reads *ntx_qcow2_reads_new(void);
 

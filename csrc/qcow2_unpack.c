@@ -9,6 +9,7 @@
 #include <zstd.h>
 
 #define NO_IMAGE UINT32_MAX
+#define CONTEXT_BYTES (128u * NTX_KIB) /* of zstd: 94 KiB of 1.5.4; none grows with what is unpacked */
 
 struct ntx_qcow2_unpacker {
     ZSTD_DCtx *context;
@@ -18,6 +19,11 @@ struct ntx_qcow2_unpacker {
     uint8_t frames[NTX_QCOW2_PACKED_READ];
     uint8_t cluster[NTX_QCOW2_CLUSTER];
 };
+
+size_t ntx_qcow2_unpacker_bytes(void)
+{
+    return sizeof(struct ntx_qcow2_unpacker) + CONTEXT_BYTES;
+}
 
 struct ntx_qcow2_unpacker *ntx_qcow2_unpacker_new(void)
 {

@@ -26,6 +26,9 @@ struct ntx_qcow2_packed {
     uint64_t end; /* it is worth to read up to here, at most NTX_QCOW2_PACKED_READ behind place */
 };
 
+/* Bytes of memory that one takes, the context of the library with it. */
+size_t ntx_qcow2_unpacker_bytes(void);
+
 /* NULL: no memory. */
 struct ntx_qcow2_unpacker *ntx_qcow2_unpacker_new(void);
 

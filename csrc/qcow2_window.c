@@ -28,6 +28,11 @@ struct ntx_qcow2_windows {
     uint8_t table[NTX_QCOW2_CLUSTER];
 };
 
+size_t ntx_qcow2_windows_bytes(void)
+{
+    return sizeof(struct ntx_qcow2_windows) + KEPT * sizeof(struct window);
+}
+
 struct ntx_qcow2_windows *ntx_qcow2_windows_new(const struct ntx_qcow2_chain *chain)
 {
     struct ntx_qcow2_windows *windows = calloc(1, sizeof *windows);

@@ -26,6 +26,9 @@ struct ntx_qcow2_run {
     uint64_t place;         /* IS_DATA: of the first byte.  IS_PACKED: of the whole cluster */
 };
 
+/* Bytes of memory that all that is kept of a chain takes. */
+size_t ntx_qcow2_windows_bytes(void);
+
 /* NULL: no memory.  The chain is borrowed. */
 struct ntx_qcow2_windows *ntx_qcow2_windows_new(const struct ntx_qcow2_chain *chain);
 

@@ -13,6 +13,10 @@
 
 #include "stream.h"
 #include "tls.h"
+#include "tls_bio.h"
+
+/* Memory that one takes: both buffers, and what OpenSSL keeps of a connection and of the certificates of its peer. */
+#define NTX_TLS_STREAM_BYTES (NTX_TLS_READ_BUFFER + NTX_TLS_OUT_SIZE + 128u * NTX_KIB)
 
 /*
  * Shake hands on *stream, as the client, and put in its place the stream that is encrypted.

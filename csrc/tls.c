@@ -22,9 +22,6 @@
 
 #define SECURITY_LEVEL 2 /* keys of 112 bits of strength at least (RSA 2048), no SHA-1 signatures */
 
-/* Received at once: some records, so that a system call is shared by them. */
-#define READ_BUFFER_SIZE (128u * NTX_KIB)
-
 static int no_memory(struct ntx_error *err)
 {
     return ntx_error_set(err, NTX_E_SYSTEM, -ENOMEM, "TLS: no memory");
@@ -206,7 +203,7 @@ static int restrict_protocol(struct ntx_tls *tls, bool has_psk, struct ntx_error
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(context, 1);
-    SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER_SIZE);
+    SSL_CTX_set_default_read_buffer_len(context, NTX_TLS_READ_BUFFER);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL); /* with a PSK nothing is trusted, so no certificate will do */
     if (SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION) != 1 ||
         SSL_CTX_set_ciphersuites(context, has_psk ? SUITES_PSK : SUITES_X509) != 1 ||

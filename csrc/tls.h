@@ -15,10 +15,11 @@
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 
-#define NTX_TLS_MAX_USER 128u              /* bytes of a PSK identity: what every library takes */
-#define NTX_TLS_MAX_PSK 64u                /* bytes of a PSK: what GnuTLS takes */
-#define NTX_TLS_RECORDS_PER_KEY (1u << 23) /* sent: 128 GiB in full ones; one of AES-GCM is good for 2^24.5 */
-#define NTX_TLS_MAX_HOST 255u              /* a DNS name has no more */
+#define NTX_TLS_MAX_USER 128u                /* bytes of a PSK identity: what every library takes */
+#define NTX_TLS_MAX_PSK 64u                  /* bytes of a PSK: what GnuTLS takes */
+#define NTX_TLS_RECORDS_PER_KEY (1u << 23)   /* sent: 128 GiB in full ones; one of AES-GCM is good for 2^24.5 */
+#define NTX_TLS_READ_BUFFER (128u * NTX_KIB) /* received at once: some records, which share a system call */
+#define NTX_TLS_MAX_HOST 255u                /* a DNS name has no more */
 
 struct ntx_tls {
     SSL_CTX *context; /* its app data is this struct */

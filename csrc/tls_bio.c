@@ -5,14 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sent at once: enough to share a system call, and still in the cache when the kernel copies it. */
-#define OUT_RECORDS 8u
-#define OUT_SIZE ((OUT_RECORDS + 1) * NTX_TLS_SEALED_SIZE)
-
 static int bio_write(BIO *bio, const char *data, size_t length, size_t *written)
 {
     struct ntx_tls_bio *b = BIO_get_data(bio);
-    size_t room = OUT_SIZE - b->out_end;
+    size_t room = NTX_TLS_OUT_SIZE - b->out_end;
 
     BIO_clear_retry_flags(bio);
     *written = length < room ? length : room;
@@ -65,7 +61,7 @@ static BIO_METHOD *new_method(void)
 
 int ntx_tls_bio_init(struct ntx_tls_bio *b, struct ntx_stream *under, SSL *ssl)
 {
-    *b = (struct ntx_tls_bio){.under = under, .method = new_method(), .out = malloc(OUT_SIZE)};
+    *b = (struct ntx_tls_bio){.under = under, .method = new_method(), .out = malloc(NTX_TLS_OUT_SIZE)};
     BIO *bio = b->method == NULL ? NULL : BIO_new(b->method);
 
     if (b->out == NULL || bio == NULL) {
@@ -86,7 +82,7 @@ void ntx_tls_bio_destroy(struct ntx_tls_bio *b)
 
 bool ntx_tls_bio_has_room(const struct ntx_tls_bio *b)
 {
-    return OUT_SIZE - b->out_end >= 2 * NTX_TLS_SEALED_SIZE;
+    return NTX_TLS_OUT_SIZE - b->out_end >= 2 * NTX_TLS_SEALED_SIZE;
 }
 
 int ntx_tls_bio_flush(struct ntx_tls_bio *b)

@@ -16,6 +16,10 @@
 /* Of one record, encrypted; and room for what OpenSSL may want to say in between. */
 #define NTX_TLS_SEALED_SIZE (NTX_TLS_RECORD_SIZE + SSL3_RT_MAX_ENCRYPTED_OVERHEAD + SSL3_RT_HEADER_LENGTH)
 
+/* Sent at once: enough to share a system call, and still in the cache when the kernel copies it. */
+#define NTX_TLS_OUT_RECORDS 8u
+#define NTX_TLS_OUT_SIZE ((NTX_TLS_OUT_RECORDS + 1) * NTX_TLS_SEALED_SIZE)
+
 /* Receives for one record.  A peer that sends without an end what holds nothing (tickets) is left in between. */
 #define NTX_TLS_MAX_READS 4u
 

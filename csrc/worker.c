@@ -36,8 +36,7 @@ int ntx_worker_init(struct ntx_worker *w, struct ntx_scheduler *scheduler, struc
                                 .timeout_ms = options->limits.timeout_ms,
                                 .flush_timeout_ms = ntx_flush_timeout_ms(&options->limits)};
     ntx_cursor_init(&w->cursor, options, scheduler->size);
-    /* Every slot and every request may refer to another range, and the cursor, the zero span and the zero run too. */
-    rc |= ntx_ranges_init(&w->ranges, 2u * depth + 4, &w->counters);
+    rc |= ntx_ranges_init(&w->ranges, NTX_WORKER_RANGES(depth), &w->counters);
     rc |= ntx_slots_init(&w->slots, depth, options->limits.request_size);
     rc |= ntx_digester_init(&w->digester, options);
     rc |= ntx_outbox_init(&w->outbox, depth, options, &w->ranges, &w->slots, &w->counters);

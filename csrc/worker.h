@@ -17,6 +17,9 @@
 #include "worker_outbox.h"
 #include "worker_wait.h"
 
+/* Every slot and every request may refer to another range, and the cursor, the zero span and the zero run too. */
+#define NTX_WORKER_RANGES(depth) (2u * (depth) + 4)
+
 struct ntx_worker {
     struct ntx_scheduler *scheduler;
     unsigned rank; /* among those that are connected: the pace uses the first ones */

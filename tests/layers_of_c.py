@@ -26,7 +26,7 @@ C_LAYERS = {
     "tls_reason": {"nbd_text", "tls"},
     "tls_bio": {"stream"},
     "stream_tls_io": {"tls_bio", "tls_reason"},
-    "stream_tls": {"error", "stream", "stream_tls_io", "tls"},
+    "stream_tls": {"error", "stream", "stream_tls_io", "tls", "tls_bio"},
     "about": NTX | {"device_ring", "digest", "stream_plain", "zero"},
     # a device, and what a job asks of it
     "file_io": NTX | {"bytes", "stop"},
@@ -91,7 +91,8 @@ C_LAYERS = {
     "nbd_places": NTX | {"tls"},
     "nbd_conn": NTX | {"bytes", "error", "nbd_export", "nbd_places", "nbd_proto", "nbd_reply", "nbd_request", "stream"},
     "nbd_open": NTX
-    | {"bytes", "clock", "error", "nbd_conn", "nbd_handshake", "nbd_proto", "nbd_text", "stream", "stream_connect"},
+    | {"bytes", "clock", "error", "nbd_conn", "nbd_handshake", "nbd_proto", "nbd_text", "stream", "stream_connect"}
+    | {"stream_tls"},
     # the job
     "plan": NTX | {"bytes", "error", "extent"},
     "pace": NTX | {"bytes", "clock"},
@@ -111,5 +112,7 @@ C_LAYERS = {
     | {"bytes", "clock", "error", "limiter", "scheduler"}
     | {"worker_cursor", "worker_digester", "worker_outbox", "worker_wait"},
     "job_check": NTX | {"device", "error"},
-    "job": NTX | {"bytes", "clock", "device", "error", "event", "job_check", "scheduler", "worker"},
+    "job_choice": NTX | {"bytes", "pace", "plan"},
+    "job_memory": NTX | {"job_check", "job_choice", "worker"},
+    "job": NTX | {"bytes", "clock", "device", "error", "event", "job_check", "job_choice", "scheduler", "worker"},
 }  # fmt: skip

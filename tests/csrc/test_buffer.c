@@ -83,12 +83,22 @@ static void test_what_nobody_holds_is_poisoned(void)
 #endif
 }
 
+static void test_so_many_bytes_are_taken_as_are_said(void)
+{
+    CHECK_EQ_U64(ntx_buffers_bytes(COUNT, SIZE), COUNT * 12288);
+    /* From a huge page on, as many whole ones as it takes. */
+    CHECK_EQ_U64(ntx_buffers_bytes(3, NTX_MIB), 4 * NTX_MIB);
+    CHECK_EQ_U64(ntx_buffers_bytes(1, 0), 0);
+    CHECK_EQ_U64(ntx_buffers_bytes(2, SIZE_MAX / 2), 0);
+}
+
 int main(void)
 {
     RUN(test_buffers_are_page_aligned_zeroed_and_apart);
     RUN(test_an_empty_pool_gives_nothing_until_one_comes_back);
     RUN(test_the_last_one_given_is_taken_first);
     RUN(test_sizes_that_no_memory_holds_are_refused);
+    RUN(test_so_many_bytes_are_taken_as_are_said);
     RUN(test_what_nobody_holds_is_poisoned);
     return 0;
 }

@@ -363,8 +363,10 @@ static void test_any_limits_are_kept(void)
                     limits.most_in_flight = ntx_pace_most_in_flight(&limits);
                     struct world w = begin(&limits, 20 * MS, 3000, MS / 10);
                     pass(&w, SECOND);
+                    CHECK(ntx_pace_connections(&w.pace) <= ntx_pace_most_connections(&limits));
                     w.capacity = 100;
                     pass(&w, SECOND);
+                    CHECK(ntx_pace_connections(&w.pace) <= ntx_pace_most_connections(&limits));
                 }
 }
 

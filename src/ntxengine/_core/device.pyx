@@ -202,6 +202,11 @@ cdef class Device:
         return self.info().preferred_block
 
     @property
+    def finish_bytes(self):
+        """Bytes of memory that `finish` takes while it runs, at most."""
+        return self.info().finish_bytes
+
+    @property
     def max_payload(self):
         return self.info().max_payload
 

@@ -9,6 +9,8 @@ from ntxengine._core.limits import Limits
 
 PACE_REASONS: dict[int, str]
 
+def memory_of(source: Device, target: Device, limits: Limits, *, disk_size: int, bytes_expected: int) -> int: ...
+
 @final
 class Job:
     def __new__(

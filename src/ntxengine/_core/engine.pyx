@@ -22,6 +22,34 @@ PACE_REASONS = {
 }
 
 
+cdef void set_limits(ntx.ntx_limits *to, limits):
+    to.connections = limits.connections
+    to.in_flight = limits.in_flight
+    to.first_connections = limits.first_connections
+    to.first_requests = limits.first_requests
+    to.depth = limits.depth
+    to.request_size = limits.request_size
+    to.max_buffer_bytes = limits.max_buffer_bytes
+    to.timeout_ms = limits.timeout_ms
+    to.flush_timeout_ms = limits.flush_timeout_ms
+
+
+def memory_of(Device source not None, Device target not None, limits not None, *, uint64_t disk_size, uint64_t bytes_expected):
+    """Return the bytes of memory that a Job of these takes at most, its devices with it."""
+    cdef ntx.ntx_job_options options
+    cdef ntx.ntx_error err
+    cdef uint64_t taken = 0
+    source.info()
+    target.info()
+    memset(&options, 0, sizeof(options))
+    set_limits(&options.limits, limits)
+    options.disk_size = disk_size
+    options.bytes_expected = bytes_expected
+    if ntx.ntx_job_memory(source.device, target.device, &options, &taken, &err) < 0:
+        raise_error(&err)
+    return taken
+
+
 # The threads use the devices and the limiter until __dealloc__ has freed the job: the garbage collector may not take them away before.
 @cython.no_gc_clear
 @cython.final
@@ -47,15 +75,7 @@ cdef class Job:
         if source.borrowed or target.borrowed or source is target:
             raise ValueError("a device can serve one job at a time")
         memset(&options, 0, sizeof(options))  # also the fields that nobody here knows yet
-        options.limits.connections = limits.connections
-        options.limits.in_flight = limits.in_flight
-        options.limits.first_connections = limits.first_connections
-        options.limits.first_requests = limits.first_requests
-        options.limits.depth = limits.depth
-        options.limits.request_size = limits.request_size
-        options.limits.max_buffer_bytes = limits.max_buffer_bytes
-        options.limits.timeout_ms = limits.timeout_ms
-        options.limits.flush_timeout_ms = limits.flush_timeout_ms
+        set_limits(&options.limits, limits)
         options.limiter = NULL if limiter is None else limiter.limiter
         options.disk_size = disk_size
         options.target_is_zero = target_is_zero

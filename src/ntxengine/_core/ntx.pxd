@@ -65,6 +65,9 @@ cdef extern from "ntx.h" nogil:
         uint32_t preferred_block
         uint32_t max_payload
         uint32_t held_bytes
+        uint32_t connection_bytes
+        uint64_t shared_bytes
+        uint64_t finish_bytes
         uint32_t flags
         char kind[16]
         char name[256]
@@ -215,6 +218,8 @@ cdef extern from "ntx.h" nogil:
     void ntx_interrupt(ntx_device *device)
     void ntx_close(ntx_device *device)
 
+    int ntx_job_memory(const ntx_device *source, const ntx_device *target, const ntx_job_options *options,
+                       uint64_t *bytes, ntx_error *err)
     int ntx_job_new(ntx_device *source, ntx_device *target, const ntx_job_options *options, ntx_job **job,
                     ntx_error *err)
     int ntx_job_start(ntx_job *job, ntx_error *err)
