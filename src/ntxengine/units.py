@@ -18,6 +18,9 @@ TIB = 1024**4
 BLOCK_SIZE = 64 * KIB
 """The unit of digests, zero tests and work alignment (NTX_BLOCK_SIZE in csrc/ntx.h)."""
 
+LEAST_MEMORY = 16 * MIB
+"""With less an image cannot be finished: its reference counts take 8 MiB, with tables and buffers beside them."""
+
 _FACTORS = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": TIB}
 _SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([KMGT]?)(?:iB|B)?", re.IGNORECASE)
 
@@ -46,6 +49,14 @@ def parse_size(text: str) -> int:
     if value != int(value):
         raise OptionsError(f"{text!r} is not a whole number of bytes")
     return int(value)
+
+
+def parse_memory_limit(text: str) -> int:
+    """Return the bytes that `512M` means.  Errors: OptionsError, also below LEAST_MEMORY."""
+    limit = parse_size(text)
+    if limit < LEAST_MEMORY:
+        raise OptionsError(f"memory limit {text.strip()!r}: give copies {format_size(LEAST_MEMORY)} at least")
+    return limit
 
 
 def parse_rate(text: str) -> int:

@@ -20,6 +20,7 @@ from ntxengine.prism import Vm
 from ntxengine.prism.models import Disk
 from ntxengine.schedule.due import Schedule
 from ntxengine.schedule.window import parse_window
+from ntxengine.units import MIB
 
 FILE = """
 nutanix: {prism_central: pc.example, username: backup, password: secret}
@@ -103,6 +104,22 @@ def test_a_reload_keeps_one_limit_for_all_that_runs_while_it_is_the_same(state: 
     assert limits[0] is limits[1]
     assert limits[1] is not limits[2]
     assert limits[2] is limits[3]
+
+
+def test_a_reload_keeps_one_budget_of_memory_whatever_else_it_changes(state: State) -> None:
+    def said(limit: str) -> str:
+        return FILE.replace("  bandwidth_limit_mbps: 400\n", f"  bandwidth_limit_mbps: 400\n  memory_limit: {limit}\n")
+
+    build = builder(said("512M"), said("64M").replace("400", "200"), said("32M").replace("jobs:", "no:"), FILE)
+
+    first, second = (captures(build, state)["hourly"].options.copy for _ in range(2))
+
+    assert first.bandwidth is not second.bandwidth
+    assert (first.memory_limit, second.memory_limit) == (64 * MIB, 64 * MIB)
+    with pytest.raises(OptionsError):
+        captures(build, state)
+    assert first.memory_limit == 64 * MIB
+    assert captures(build, state)["hourly"].options.copy.memory_limit == first.memory_limit == 0
 
 
 @pytest.mark.parametrize(

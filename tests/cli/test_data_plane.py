@@ -266,3 +266,13 @@ def test_info_of_the_engine_names_what_was_chosen_and_why() -> None:
 def test_info_is_about_a_source_or_about_the_engine(disk: Path) -> None:
     assert_refused(ntx("info"), 2, "SOURCE")
     assert_refused(ntx("info", disk, "--engine"), 2, "--engine")
+
+
+def test_copy_keeps_to_a_limit_of_memory(disk: Path, tmp_path: Path) -> None:
+    within = ntx("copy", disk, tmp_path / "copy.raw", "--json", "-q", env={"NTX_MEMORY_LIMIT": "16M"})
+
+    assert within.code == 0
+    assert within.json["memory_bytes"] <= 16 * MIB
+    assert (tmp_path / "copy.raw").read_bytes() == disk.read_bytes()
+    ran = ntx("copy", disk, "null:", "--memory-limit", "1M")
+    assert_refused(ran, 2, "--memory-limit", "memory limit '1M': give copies 16.0 MiB at least")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from ntxengine.config.file import not_used_yet
 from tests.config.test_reading import CLUSTER, job, read, refused
 
 GOOD = "name: a\nvms: [db01]\nevery: 15m"
@@ -127,9 +126,3 @@ def test_no_secret_of_the_cluster_is_an_argument_of_a_hook() -> None:
 
     assert problem.startswith("f.yaml:8: jobs[0].hooks.failure: holds nutanix.password: everybody on this machine can")
     assert read(text.replace("s3cret}", "te}")).warnings == ()
-
-
-def test_keys_that_nothing_is_done_with_yet_are_named() -> None:
-    limits = not_used_yet(read(job(GOOD) + "performance: {memory_limit: 512M, cpu_limit: 5%}\n").config)
-
-    assert limits == ["performance.memory_limit"]

@@ -17,6 +17,7 @@ from ntxengine.units import (
     format_size,
     format_span,
     format_time,
+    parse_memory_limit,
     parse_rate,
     parse_size,
     parse_span,
@@ -35,6 +36,12 @@ def test_sizes_are_powers_of_1024(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(OptionsError):
         parse_size(text)
+
+
+def test_a_limit_of_memory_is_enough_to_finish_an_image() -> None:
+    assert parse_memory_limit("512M") == 512 * 2**20
+    with pytest.raises(OptionsError, match=r"memory limit '8M': give copies 16\.0 MiB at least"):
+        parse_memory_limit("8M")
 
 
 def test_rates_are_bytes_per_second_and_off_means_no_limit() -> None:

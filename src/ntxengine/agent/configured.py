@@ -26,6 +26,7 @@ from ntxengine.config import meaning
 from ntxengine.config.file import Config
 from ntxengine.config.secrets import required_secret
 from ntxengine.dataplane.bandwidth import Bandwidth
+from ntxengine.dataplane.memory import MemoryBudget
 from ntxengine.errors import OptionsError
 from ntxengine.prism import Cluster, Secret
 from ntxengine.schedule.due import Schedule
@@ -38,22 +39,25 @@ log = logging.getLogger(__name__)
 class Builder:
     """What the service builds itself with: `read` is called at the start, and for each reload.
 
-    Runs from before a reload and from after it share one limit on bandwidth and processors, while that is the same.
+    Runs from before a reload and from after it share one limit on bandwidth and processors, while that is the same, and
+    one budget of memory in any case: with another limit, it is of what begins from then on.
     """
 
     def __init__(self, read: Callable[[], Config]) -> None:
         self._read = read
         self._limit: Bandwidth | None = None
         self._limit_said: tuple[str, float | None] | None = None
+        self._memory = MemoryBudget()
 
     def __call__(self, state: State) -> Built:
         """Errors: OptionsError."""
         config = self._read()
         said = meaning.rate_text(config.performance), meaning.cpu_share(config.performance)
         limit = self._limit if said == self._limit_said else None
-        limit = limit or meaning.bandwidth(config.performance)
+        limit = limit or meaning.bandwidth(config.performance, self._memory)
         built = build(config, state, limit)
         self._limit, self._limit_said = limit, said  # only now: a bad file changes nothing
+        self._memory.change(meaning.memory_bytes(config.performance))
         return built
 
 

@@ -123,6 +123,7 @@ async def _find_changes(context: Context, plan: DiskPlan, frozen: DiskPoint, sta
         size=plan.disk.size,
         directory=context.unfinished.path,
         warn=lambda text: context.warn(text, subject),
+        options=context.options.copy,
     )
     context.emit(StageBegan(stage=Stage.CHANGES, **subject))
     with stages(Stage.CHANGES):

@@ -23,13 +23,14 @@ describes it.  A cluster that reports too little makes a copy that lacks it; `nt
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from ntxengine.changes.blocks import in_whole_blocks
 from ntxengine.changes.spool import RegionSpool, spool_to_file
 from ntxengine.dataplane import extents
+from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.extents import ExtentFile
 from ntxengine.errors import NotFoundError, NtxError, PrismAnswerError, PrismStatusError
 from ntxengine.prism.cluster import ChangedRegions
@@ -95,7 +96,10 @@ class Changes:
 
 @dataclass(frozen=True)
 class ChangeQuery:
-    """What is the same in every request about one disk: where to ask, which disk, and where regions are kept."""
+    """What is the same in every request about one disk: where to ask, which disk, and where regions are kept.
+
+    `options`: of the copy that follows, whose limit of memory holds for this, too.
+    """
 
     prism: ChangedRegions
     disk: DiskPoint
@@ -103,6 +107,7 @@ class ChangeQuery:
     size: int
     directory: Path
     warn: Callable[[str], None]
+    options: CopyOptions = field(default_factory=CopyOptions)
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,7 @@ async def _changed(query: ChangeQuery, previous: Previous) -> Changes | _LostTra
             # No document says that regions describe the new tail.  The block that the old end cut off is in it as well,
             # as the digest changes with its length: regions become whole blocks.
             spool.add(extents.make([(previous.size, size - previous.size, 0)]))
-        found = await spool_to_file(in_whole_blocks(spool.windows(), size), query.directory)
+        found = await _in_order(query, spool, size)
     finally:
         spool.close()
     return Changes(_TRACKING[query.prism.family], "", True, False, size, found)
@@ -215,7 +220,7 @@ async def _in_full(query: ChangeQuery, reason: str, *, is_asked_for: bool = Fals
         if spool.is_empty:
             spool.add(extents.whole(size))
             doubt = "Prism reports not one allocated byte" if size > _CHEAP_TO_READ else ""
-        found = await spool_to_file(in_whole_blocks(spool.windows(), size), query.directory)
+        found = await _in_order(query, spool, size)
     finally:
         spool.close()
     if doubt:
@@ -226,6 +231,13 @@ async def _in_full(query: ChangeQuery, reason: str, *, is_asked_for: bool = Fals
             f"{format_size(found.bytes_data)} of {format_size(size)}"
         )
     return Changes("allocated", "; ".join(text for text in (reason, doubt) if text), False, False, size, found)
+
+
+async def _in_order(query: ChangeQuery, spool: RegionSpool, size: int) -> ExtentFile:
+    """Return the regions as extents, put in order within the memory that there is for it."""
+    async with query.options.reserve(f"{query.name}: its changed regions", spool.memory_sizes) as granted:
+        spool.keep_within(granted)
+        return await spool_to_file(in_whole_blocks(spool.windows(), size), query.directory)
 
 
 async def _ask(query: ChangeQuery, reference: DiskPoint | None) -> tuple[int, RegionSpool]:

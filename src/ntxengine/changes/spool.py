@@ -27,7 +27,12 @@ from ntxengine.errors import PrismAnswerError
 from ntxengine.files import durable
 
 RUN_REGIONS = 250_000
-"""Regions held in memory at a time: 6 MB, and six times that while overlaps are resolved."""
+"""Regions held in memory at a time: 6 MB, and REGION_BYTES for each while overlaps are resolved."""
+
+REGION_BYTES = 14 * EXTENT.itemsize
+
+_LEAST_REGIONS = 4096
+"""With fewer at a time a disk of a million regions would be read in too many pieces."""
 
 
 class RegionSpool:
@@ -50,6 +55,18 @@ class RegionSpool:
     def is_empty(self) -> bool:
         """Whether no region was added."""
         return not self._count
+
+    @property
+    def memory_sizes(self) -> list[int]:
+        """Bytes of memory that `windows` may be given, the most that it has a use for first."""
+        regions = [min(self._count, self._run_regions)]
+        while regions[-1] > _LEAST_REGIONS:
+            regions.append(max(_LEAST_REGIONS, regions[-1] // 2))
+        return [max(1, count) * REGION_BYTES for count in regions]
+
+    def keep_within(self, memory_bytes: int) -> None:
+        """Hold fewer regions at a time, so that `windows` takes no more than one of `memory_sizes`."""
+        self._run_regions = min(self._run_regions, max(1, memory_bytes // REGION_BYTES))
 
     def add(self, regions: Extents) -> None:
         """Take a page.

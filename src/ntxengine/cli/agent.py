@@ -78,14 +78,11 @@ def _serve(config_file: Path | None, state: Path | None, given: dict[str, Any]) 
     from ntxengine.agent.configured import Builder
     from ntxengine.agent.service import Service
     from ntxengine.cli.agent_log import open_agent_log
-    from ntxengine.config.file import not_used_yet
 
     def read() -> Config:
         loaded = load_file(str(file))
         for warning in loaded.warnings:
             log.warning("%s", warning)
-        if keys := not_used_yet(loaded.config):
-            log.warning("%s: this version does nothing with %s", file, ", ".join(keys))
         return loaded.config.with_profile(given.get("profile"))
 
     config = load_file(str(file)).config

@@ -129,6 +129,8 @@ def _of_performance(config: Config) -> Iterator[Setting]:
         yield Setting("--vms", performance.max_concurrent_vms, path, CAPTURE)
     if performance.cpu_limit is not None:
         yield Setting("--cpu-limit", performance.cpu_limit, ("performance", "cpu_limit"))
+    if performance.memory_limit is not None:
+        yield Setting("--memory-limit", performance.memory_limit, ("performance", "memory_limit"))
     for key in performance.given(("bandwidth", "bandwidth_limit_mbps")):
         yield Setting("--bandwidth", rate_text(performance), ("performance", key))
 

@@ -19,7 +19,7 @@ import click
 
 from ntxengine.cli import complete
 from ntxengine.cli.paths import FOLDER
-from ntxengine.cli.values import BANDWIDTH, COMPRESSION, CPU_LIMIT, SECONDS, SIZE, TIER, Given
+from ntxengine.cli.values import BANDWIDTH, COMPRESSION, CPU_LIMIT, MEMORY_LIMIT, SECONDS, SIZE, TIER, Given
 from ntxengine.cli.variables import name_in
 from ntxengine.dataplane.retry import MAX_PATIENCE_S, Patience
 from ntxengine.dataplane.tier import Tier
@@ -171,7 +171,7 @@ flush_timeout_option = click.option(
 
 
 def limit_options(function: Function) -> Function:
-    """Add --bandwidth and --cpu-limit; pass `bandwidth`, None without either."""
+    """Add --bandwidth, --cpu-limit and --memory-limit; pass `bandwidth`, None without any."""
 
     @click.option(
         "--bandwidth",
@@ -188,12 +188,22 @@ def limit_options(function: Function) -> Function:
         show_envvar=True,
         help="Limit on the processor time of this program and its servers, as a part of the whole machine: 5%.",
     )
+    @click.option(
+        "--memory-limit",
+        type=MEMORY_LIMIT,
+        envvar="NTX_MEMORY_LIMIT",
+        show_envvar=True,
+        help="Limit on what buffers and tables of all copies take of memory together: 512M.",
+    )
     @functools.wraps(function)
-    def with_limits(*args: Any, timetable: Timetable | None, cpu_limit: float | None, **kwargs: Any) -> Any:
+    def with_limits(
+        *args: Any, timetable: Timetable | None, cpu_limit: float | None, memory_limit: int | None, **kwargs: Any
+    ) -> Any:
         from ntxengine.dataplane.bandwidth import Bandwidth
 
-        is_limited = timetable is not None or cpu_limit is not None
-        bandwidth = Bandwidth(timetable or 0, cpu_limit=cpu_limit or 0.0) if is_limited else None
+        bandwidth = None
+        if any(each is not None for each in (timetable, cpu_limit, memory_limit)):
+            bandwidth = Bandwidth(timetable or 0, cpu_limit=cpu_limit or 0.0, memory_limit=memory_limit or 0)
         return function(*args, bandwidth=bandwidth, **kwargs)
 
     return with_limits
@@ -212,8 +222,8 @@ retry_for_option = click.option(
 
 
 def transfer_options(function: Function) -> Function:
-    """Add --tier, --connections, --request-size, --in-flight, --bandwidth, --cpu-limit, --timeout and
-    --flush-timeout.
+    """Add --tier, --connections, --request-size, --in-flight, --bandwidth, --cpu-limit, --memory-limit,
+    --timeout and --flush-timeout.
 
     Passes `transfer`.
     """

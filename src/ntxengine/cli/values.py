@@ -57,6 +57,18 @@ class CpuLimit(click.ParamType[float]):
             return parse_cpu_limit(str(value))
 
 
+class MemoryLimit(click.ParamType[int]):
+    """Bytes of memory, written as `512M`."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        with failing_with(self, param, ctx):
+            return units.parse_memory_limit(str(value))
+
+
 class Seconds(click.ParamType[float]):
     """A time limit: more than nothing, and no longer than anybody waits."""
 
@@ -180,6 +192,7 @@ def failing_with(
 SIZE = Size()
 BANDWIDTH = Bandwidth()
 CPU_LIMIT = CpuLimit()
+MEMORY_LIMIT = MemoryLimit()
 SECONDS = Seconds()
 COMPRESSION = Compression()
 EXPIRY = Expiry()

@@ -100,19 +100,3 @@ class Config(Part):
     def backup_of(self, job: Job) -> Backup:
         """Return how the VMs of a job are captured: what it says itself, else what `backup` says."""
         return self.backup.overlaid(job)
-
-
-_NOT_USED_YET = {
-    "performance": {"memory_limit"},
-}
-
-
-def not_used_yet(config: Config) -> list[str]:
-    """Return the keys that are given, and that the agent of this version does nothing with."""
-    sections: dict[str, Part] = {"performance": config.performance, "agent": config.agent}
-    found = [
-        f"{section}.{key}"
-        for section, keys in _NOT_USED_YET.items()
-        for key in keys & sections[section].model_fields_set
-    ]
-    return sorted(found)

@@ -14,6 +14,7 @@ from ntxengine.config.values import prism_url
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.cpu import parse_cpu_limit
+from ntxengine.dataplane.memory import MemoryBudget
 from ntxengine.dataplane.tier import tier_of
 from ntxengine.errors import OptionsError
 from ntxengine.images.choice import ImageOptions, zstd_level_of
@@ -21,7 +22,7 @@ from ntxengine.prism.reach import Login, Reach, ReadSecret, endpoints
 from ntxengine.prune import PruneOptions
 from ntxengine.retention import Policy
 from ntxengine.tunnel.options import SshGateway, SshLogin, SshOptions
-from ntxengine.units import parse_expiry, parse_share, parse_size, parse_span, parse_time_zone
+from ntxengine.units import parse_expiry, parse_memory_limit, parse_share, parse_size, parse_span, parse_time_zone
 
 BITS_OF_MEGABIT = 10**6
 
@@ -105,12 +106,16 @@ def rate_text(performance: Performance) -> str:
     return performance.bandwidth or "off"
 
 
-def bandwidth(performance: Performance) -> Bandwidth:
-    """Return the limit on what all copies of this process read, and take of processors, together.
+def bandwidth(performance: Performance, memory: MemoryBudget | None = None) -> Bandwidth:
+    """Return the limit on what all copies of this process read, and take of processors and memory, together.
 
-    Made once, and given to each.
+    Made once, and given to each.  `memory`: what others have reserved from, too; its limit stays as it is.
     """
-    return Bandwidth(rate_text(performance), cpu_limit=cpu_share(performance) or 0.0)
+    return Bandwidth(
+        rate_text(performance),
+        cpu_limit=cpu_share(performance) or 0.0,
+        memory_limit=memory_bytes(performance) if memory is None else memory,
+    )
 
 
 def copy_options(backup: Backup, limit: Bandwidth) -> CopyOptions:
@@ -171,9 +176,9 @@ def cpu_share(performance: Performance) -> float | None:
     return None if performance.cpu_limit is None else parse_cpu_limit(performance.cpu_limit)
 
 
-def memory_bytes(performance: Performance) -> int | None:
-    """Return how much buffers and tables may take together, in bytes; None: no limit."""
-    return None if performance.memory_limit is None else parse_size(performance.memory_limit)
+def memory_bytes(performance: Performance) -> int:
+    """Return how much buffers and tables may take together, in bytes; 0: no limit."""
+    return 0 if performance.memory_limit is None else parse_memory_limit(performance.memory_limit)
 
 
 # ------------------------------------------------------------------------------------------------------------- jobs

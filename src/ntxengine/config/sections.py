@@ -15,6 +15,7 @@ from ntxengine.config.values import (
     Expiry,
     Fingerprint,
     LocalPath,
+    MemoryLimit,
     PrismAddress,
     Rate,
     Seconds,
@@ -193,7 +194,7 @@ class Performance(Part):
     """The same, as 500M (bytes), off, or by the hour: "08:00,50M 19:00,off"."""
     cpu_limit: CpuLimit | None = None
     """Share of the processors of this machine that all of it may take: 5%."""
-    memory_limit: Size | None = None
+    memory_limit: MemoryLimit | None = None
     """Bytes that buffers and tables may take together: 512M."""
     limits: Limits = Limits()
     """VMs at a time on one cluster, host, storage container or target."""

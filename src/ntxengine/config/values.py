@@ -31,7 +31,15 @@ from ntxengine.repository import checked_tag
 from ntxengine.schedule.rules import check_cron, check_every
 from ntxengine.schedule.window import parse_window
 from ntxengine.tunnel.options import SshLogin
-from ntxengine.units import MAX_TIMEOUT_S, parse_expiry, parse_share, parse_size, parse_span, parse_time_zone
+from ntxengine.units import (
+    MAX_TIMEOUT_S,
+    parse_expiry,
+    parse_memory_limit,
+    parse_share,
+    parse_size,
+    parse_span,
+    parse_time_zone,
+)
 
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _MODE = re.compile(r"0?[0-7]{3}")
@@ -186,6 +194,7 @@ Expiry = Annotated[str, _checked(parse_expiry)]
 Rate = Annotated[str, _checked(parse_timetable), number_or_text("bytes per second, or a timetable")]
 Size = Annotated[str, _checked(_size), number_or_text("bytes, or such as 512M")]
 Share = Annotated[str, _checked(_some_share)]
+MemoryLimit = Annotated[str, _checked(parse_memory_limit), number_or_text("bytes, or such as 512M")]
 CpuLimit = Annotated[str, _checked(parse_cpu_limit)]
 Waste = Annotated[str, _checked(parse_share)]
 AuditAmount = Annotated[str, _checked(parse_audit)]

@@ -17,6 +17,6 @@ manifest.py       the digest of every block of a disk
 differing.py      where two disks differ, by their manifests        coverage.py       reading a disk in parts: the order
 tier.py           where a transfer begins                           buffers.py        the memory that copies share
 bandwidth.py      the limits that copies share                      timetable.py      the rate at which time of day
-cpu.py            what processes take of the machine
+cpu.py            what processes take of the machine                memory.py         the budget of memory
 about.py          what the core chose on this machine
 """

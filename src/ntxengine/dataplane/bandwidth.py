@@ -11,6 +11,7 @@ from datetime import datetime
 
 from ntxengine._core.limiter import Limiter
 from ntxengine.dataplane import cpu
+from ntxengine.dataplane.memory import MemoryBudget
 from ntxengine.dataplane.timetable import Timetable, always, parse_timetable
 from ntxengine.errors import OptionsError
 
@@ -25,6 +26,8 @@ class Bandwidth:
 
     `cpu_limit`: the part of all processors of this machine, 0..1, that this process and those that it starts may take
     while they copy; 0: no limit.  It holds over a minute, and not within each second.
+    `memory_limit`: bytes that buffers and tables of all these copies may take together; 0: no limit.  A MemoryBudget
+    may be that of other limits too; `memory` is what they reserve from.
     Whoever copies calls `keep` now and then: so the rate follows the timetable while there is a copy, and nothing has
     to be ended after it.  `wall` tells the local time, `clock` seconds.
     Errors: OptionsError.
@@ -35,6 +38,7 @@ class Bandwidth:
         rate: Rate,
         *,
         cpu_limit: float = 0.0,
+        memory_limit: int | MemoryBudget = 0,
         wall: Callable[[], datetime] = datetime.now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -46,6 +50,7 @@ class Bandwidth:
         self.limiter = Limiter(self.rate)
         self.cpu_limit = 0.0
         self.limit_cpu(cpu_limit)
+        self.memory = MemoryBudget(memory_limit) if isinstance(memory_limit, int) else memory_limit
 
     def change(self, rate: Rate) -> None:
         """Change the rate, also while there are copies.  Errors: OptionsError."""
@@ -81,7 +86,8 @@ class Bandwidth:
 
     def __repr__(self) -> str:
         cpu_limit = f", cpu_limit={self.cpu_limit:g}" if self.cpu_limit else ""
-        return f"Bandwidth({self.timetable}{cpu_limit})"
+        memory_limit = f", memory_limit={self.memory.limit}" if self.memory.limit else ""
+        return f"Bandwidth({self.timetable}{cpu_limit}{memory_limit})"
 
 
 def _timetable_of(rate: Rate) -> Timetable:

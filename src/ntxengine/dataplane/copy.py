@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from ntxengine._core.device import Device
 from ntxengine._core.engine import Job
 from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.dataplane.buffers import limits_of, reserved
 from ntxengine.dataplane.checkpoints import Checkpoints as Checkpoints
 from ntxengine.dataplane.differing import require_same
 from ntxengine.dataplane.extents import Extents, as_data, beginning_at, total, whole
@@ -57,30 +58,32 @@ async def copy(
     is_resumed = checkpoints is not None and checkpoints.is_resumed
     options = options.into(target.preferred_block)
     windows = iter(extents if checkpoints is None else beginning_at(checkpoints.stored_to, extents))
-    job = Job(
-        source,
-        target,
-        options.limits(from_server=source.kind == "nbd", over_tcp=target.is_tcp),
-        disk_size=size,
-        target_is_zero=options.target_is_zero and not is_resumed,
-        reads_all=reads_all,
-        bytes_expected=bytes_expected,
-        makes_checkpoints=checkpoints is not None,
-        digest_fd=manifest.fd if manifest else -1,
-        digest_offset=Manifest.digest_offset,
-        digests_are_zero=manifest.is_fresh and not is_resumed if manifest else False,
-        reference_fd=reference.fd if reference else -1,
-        reference_offset=Manifest.digest_offset,
-        reference_blocks=_comparable_blocks(reference, size),
-        limiter=options.limiter,
-        keep=(manifest, reference),
-    )
-    try:
-        transfer = Transfer(job, windows, options, bytes_expected, on_progress, checkpoints, manifest)
-        with nullcontext() if manifest is None else free_space.naming(manifest.path, "writing digests"):
-            return await transfer.run()
-    finally:
-        job.close()
+    needs = reserved(source, target, options, disk_size=size, bytes_expected=bytes_expected)
+    async with needs as (options, memory_bytes):
+        job = Job(
+            source,
+            target,
+            limits_of(source, target, options),
+            disk_size=size,
+            target_is_zero=options.target_is_zero and not is_resumed,
+            reads_all=reads_all,
+            bytes_expected=bytes_expected,
+            makes_checkpoints=checkpoints is not None,
+            digest_fd=manifest.fd if manifest else -1,
+            digest_offset=Manifest.digest_offset,
+            digests_are_zero=manifest.is_fresh and not is_resumed if manifest else False,
+            reference_fd=reference.fd if reference else -1,
+            reference_offset=Manifest.digest_offset,
+            reference_blocks=_comparable_blocks(reference, size),
+            limiter=options.limiter,
+            keep=(manifest, reference),
+        )
+        try:
+            transfer = Transfer(job, windows, options, bytes_expected, memory_bytes, on_progress, checkpoints, manifest)
+            with nullcontext() if manifest is None else free_space.naming(manifest.path, "writing digests"):
+                return await transfer.run()
+        finally:
+            job.close()
 
 
 def _comparable_blocks(reference: Manifest | None, size: int) -> int:

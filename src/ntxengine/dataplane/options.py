@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ntxengine._core.device import MAX_IN_FLIGHT, MAX_REQUEST_SIZE
@@ -91,6 +93,20 @@ class CopyOptions:
     def limiter(self) -> Limiter | None:
         """What the core's job shares with others."""
         return self.bandwidth.limiter if isinstance(self.bandwidth, Bandwidth) else None
+
+    @property
+    def memory_limit(self) -> int:
+        """How much memory all copies that have this limit may take together, in bytes; 0: no limit."""
+        return self.bandwidth.memory.limit if isinstance(self.bandwidth, Bandwidth) else 0
+
+    @asynccontextmanager
+    async def reserve(self, name: str, sizes: Sequence[int]) -> AsyncIterator[int]:
+        """Have one of `sizes` of the memory that may be taken, as MemoryBudget.reserve has it; without it the first."""
+        if not isinstance(self.bandwidth, Bandwidth):
+            yield sizes[0]
+            return
+        async with self.bandwidth.memory.reserve(name, sizes) as granted:
+            yield granted
 
     def keep_bandwidth(self) -> None:
         """Set the rate that the bandwidth has at this time of the day.  Called now and then while something is read."""

@@ -63,6 +63,7 @@ class CopyReport(Progress):
 
     `connections`, and `in_flight` of each, are those that it ended with; `pace` says why these.
     `connections_refused` are those that it wanted and could not have; `refused` is why the first of them could not.
+    `memory_bytes` is what it had reserved, of which it may have taken less.
     `retries` are requests asked again in another way: zeroing that the target refused for its length, or at all.
     """
 
@@ -75,6 +76,7 @@ class CopyReport(Progress):
     pace: Pace
     retries: int
     is_flushed: bool
+    memory_bytes: int
 
     def after(self, failed: Sequence[CopyReport]) -> CopyReport:
         """Return what this copy and those that failed before it did together."""

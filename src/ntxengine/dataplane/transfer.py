@@ -35,6 +35,7 @@ class Transfer:
         windows: Iterator[Extents],
         options: CopyOptions,
         bytes_total: int,
+        memory_bytes: int,
         on_progress: OnProgress | None,
         checkpoints: Checkpoints | None,
         manifest: Manifest | None,
@@ -44,6 +45,7 @@ class Transfer:
         self._rest: Extents | None = None
         self._options = options
         self._total = bytes_total
+        self._memory_bytes = memory_bytes
         self._on_progress = on_progress
         self._checkpoints = checkpoints
         self._manifest = manifest
@@ -193,4 +195,5 @@ class Transfer:
             pace=Pace[PACE_REASONS[now["why"]]],
             retries=now["retries"],
             is_flushed=bool(now["flushed"]),
+            memory_bytes=self._memory_bytes,
         )

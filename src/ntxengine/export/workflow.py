@@ -223,6 +223,7 @@ class _Export:
             size=disk.size,
             directory=folder,
             warn=self._warn,
+            options=self._options.capture.copy,
         )
         return await find_changes(
             query,

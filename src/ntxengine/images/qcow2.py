@@ -64,7 +64,9 @@ class Qcow2Image(ImageWriter):
 
     async def finish(self) -> None:
         """As ImageWriter.finish, and synced.  Errors: TargetError."""
-        await to_thread_joined(_finish, self.device, self.new)
+        device = self.device
+        async with self._options.reserve(f"finishing {self.new.path}", [device.finish_bytes]):
+            await to_thread_joined(_finish, device, self.new)
         await super().finish()
 
 
