@@ -13,7 +13,6 @@ USE_CASES = ("capture", "restore", "verify", "sweep")
 BY_NAME = {
     "__init__.py": "the public names load their modules when they are first used",
     "cli/lazy.py": "a command loads its module when it is called",
-    "config/checks.py": "the secrets of a cluster and the hooks of a job are fields that have a list",
     "bench/client.py": "what a result holds is the part of a report that it has a field for",
 }
 

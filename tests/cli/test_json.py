@@ -161,6 +161,7 @@ class Documents:
             assert run_ntx("agent", "pause", "job", "hourly", *socket).code == 0
             self.run("status", *socket, "--vms")
             self.run("runs", *socket)
+            self.run("history", "demo", *socket)
             assert agent.end() == 0
         finally:
             agent.kill()

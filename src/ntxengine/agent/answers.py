@@ -11,7 +11,7 @@ from datetime import datetime
 import msgspec
 
 from ntxengine.agent.levels import Finding
-from ntxengine.agent.records import Figures
+from ntxengine.agent.records import Anomaly, Figures
 
 
 class JobStatus(msgspec.Struct, kw_only=True):
@@ -56,6 +56,7 @@ class RunStatus(msgspec.Struct, kw_only=True):
     figures: Figures | None = None
     warnings: list[str] = []
     problems: list[str] = []
+    anomalies: list[Anomaly] = []
     error: Failure | None = None
 
 

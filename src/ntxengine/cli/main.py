@@ -55,6 +55,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "agent": Entry("agent", "Capture the VMs of jobs when they are due; tell such an agent what to do."),
         "status": Entry("status", "Show how the agent is, for people and for monitoring."),
         "runs": Entry("runs", "List what became of the runs of the agent."),
+        "history": Entry("history", "Show what the runs of each VM were like over time."),
         "top": Entry("top", "Watch the agent at work."),
     },
     "Trying it out": {
@@ -68,7 +69,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
-TAKE_NO_DEFAULTS = frozenset({None, "agent", "status", "runs", "top", "config", "completion", "demo", "sim"})
+TAKE_NO_DEFAULTS = frozenset({None, "agent", "status", "runs", "history", "top", "config", "completion", "demo", "sim"})
 """Commands that need no file of configuration: a bad one is nothing to them."""
 
 

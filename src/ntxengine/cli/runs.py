@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from ntxengine.cli.agent_socket import socket_option
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.options import common_options, table_option
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
+from ntxengine.cli.run_source import Since, runs_of
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed
-from ntxengine.cli.times import MOMENT, SPAN
 from ntxengine.cli.values import Given
-from ntxengine.errors import NotFoundError
-from ntxengine.units import format_size, format_time, utc_now
+from ntxengine.units import format_size
 
 if TYPE_CHECKING:
     from ntxengine.agent.answers import RunStatus
@@ -47,23 +44,9 @@ COLUMNS = [
 ]
 
 
-class _Since(click.ParamType[datetime]):
-    """How long ago, `1d`, or a date, `2026-12-01`."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        if "-" in str(value):
-            return MOMENT.convert(value, param, ctx)
-        span: timedelta = SPAN.convert(value, param, ctx)
-        return utc_now() - span
-
-
 @click.command("runs")
 @click.option("--failed", is_flag=True, help="Only runs that failed.")
-@click.option("--since", type=_Since(), metavar="TIME", help="Only runs that began since: 1d ago, or 2026-12-01.")
+@click.option("--since", type=Since(), metavar="TIME", help="Only runs that began since: 1d ago, or 2026-12-01.")
 @click.option("--vm", type=Given(), metavar="NAME|UUID", help="Only runs of this VM.")
 @click.option("--job", type=Given(), metavar="NAME", help="Only runs of this job.")
 @click.option(
@@ -101,16 +84,8 @@ def runs_command(
     """
     from ntxengine.agent.answers import RunStatus
 
-    if state is not None and click.get_current_context().get_parameter_source("socket") is ParameterSource.COMMANDLINE:
-        raise click.UsageError("--state contradicts --socket: read a folder, or ask an agent")
-    wanted = {
-        "failed": "yes" if failed else "",
-        "since": "" if since is None else format_time(since),
-        "vm": vm or "",
-        "job": job or "",
-    }
     one_more = limit + 1 if limit else None
-    found = _of_agent(agent, wanted, one_more) if state is None else _of_folder(state, wanted, since)
+    found = runs_of(agent, state, vm=vm, job=job, since=since, failed=failed, limit=one_more)
     shown = found if not limit else islice(found, limit)
     show = screen.growing_table(COLUMNS)
     count = 0
@@ -127,29 +102,6 @@ def runs_command(
         screen.note("no runs")
     elif limit and count == limit and next(found, None) is not None:
         screen.note(f"the newest {limit}: --limit shows more")
-
-
-def _of_agent(agent: AgentClient, wanted: dict[str, str], limit: int | None) -> Iterator[dict[str, Any]]:
-    try:
-        yield from agent.runs(limit=limit, **wanted)
-    except NotFoundError as exc:
-        raise NotFoundError(f"{exc}; what it remembers: ntx runs --state DIR (agent.state)") from exc
-
-
-def _of_folder(folder: Path, wanted: dict[str, str], since: datetime | None) -> Iterator[dict[str, Any]]:
-    from ntxengine.agent.asking import MAX_PAGE, Question
-    from ntxengine.agent.documents import run_document
-    from ntxengine.agent.reading import read_runs
-    from ntxengine.agent.records import RunState
-
-    after = ""
-    while True:
-        state = RunState.FAILED if wanted["failed"] else None
-        question = Question(vm=wanted["vm"], job=wanted["job"], state=state, since=since, after=after, limit=MAX_PAGE)
-        runs, after = read_runs(folder, question)
-        yield from (dict(run_document(run)) for run in runs)
-        if not after:
-            return
 
 
 def _row(run: RunStatus) -> list[str]:
@@ -177,4 +129,5 @@ def _result(run: RunStatus) -> str:
         return run.error.message
     if run.state == "running":
         return run.stage or "begins"
-    return "; ".join([run.point_id or UNKNOWN, *run.problems])
+    unlike = [f"unlike before: {each.text}" for each in run.anomalies]
+    return "; ".join([run.point_id or UNKNOWN, *run.problems, *unlike])

@@ -164,13 +164,15 @@ def _jobs(config: Config) -> Iterator[Problem]:
 
 
 def _hooks(job: Job, nutanix: Nutanix, path: KeyPath) -> Iterator[Problem]:
-    secrets = {
-        name: value.get_secret_value()
-        for name in ("password", "api_key", "element_password")
-        if (value := getattr(nutanix, name)) is not None
+    given = {
+        "password": nutanix.password,
+        "api_key": nutanix.api_key,
+        "element_password": nutanix.element_password,
     }
-    for event in ("start", "success", "failure"):
-        for argument in getattr(job.hooks, event) or ():
+    secrets = {name: value.get_secret_value() for name, value in given.items() if value is not None}
+    hooks = {"start": job.hooks.start, "success": job.hooks.success, "failure": job.hooks.failure}
+    for event, arguments in hooks.items():
+        for argument in arguments or ():
             for name, secret in secrets.items():
                 # A short one may be part of any word.
                 if secret == argument or (len(secret) >= _LONG_SECRET and secret in argument):
