@@ -24,6 +24,7 @@ program mkfs.ext4 e2fsprogs
 program debugfs e2fsprogs
 program setpriv util-linux
 program fallocate util-linux
+program curl curl
 header xxhash.h libxxhash-dev
 header zstd.h libzstd-dev
 header liburing.h liburing-dev

@@ -127,6 +127,20 @@ def test_environment_is_read_without_running_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_agent_captures_fails_recovers_and_stops(tmp_path: Path) -> None:
+    ran = ntx("demo", "agent", cwd=tmp_path)
+
+    assert ran.code == 0, ran.out + ran.err
+    assert "FAILED" not in ran.out
+    assert re.search(r"(\d+) proofs, none failed", ran.out)
+    assert re.search(r"db01: captured full point .* 48\.0 MiB sent", ran.out)
+    assert re.search(r"NTX WARNING - repository .* is held since", ran.out)
+    assert re.search(r"NTX OK - 2 VMs in 1 job", ran.out)
+    assert 'ntx_agent_runs_total{job="servers",result="failed"} 1.0' in ran.out
+    assert "would remove 0 things" in ran.out
+
+
+@pytest.mark.slow
 def test_the_whole_story_twice_in_one_folder(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / MARKER).touch()

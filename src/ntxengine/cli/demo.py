@@ -9,11 +9,15 @@ import click
 
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.signals import raised_as_interrupted
+from ntxengine.demo.agent import AgentDemo
 from ntxengine.demo.capture import CaptureDemo
 from ntxengine.demo.workplace import Workplace
 
+DEMOS: dict[str, type[CaptureDemo] | type[AgentDemo]] = {"capture": CaptureDemo, "agent": AgentDemo}
+
 
 @click.command("demo")
+@click.argument("what", type=click.Choice(list(DEMOS)), default="capture", metavar="[WHAT]")
 @click.option(
     "--dir",
     "folder",
@@ -24,21 +28,26 @@ from ntxengine.demo.workplace import Workplace
     help="Where to work, about 2 GiB.  What an earlier demo left there is removed first.",
 )
 @click.option("--temporary", is_flag=True, help="Work in a temporary directory, and remove it at the end.")
-def demo_command(folder: Path, temporary: bool) -> None:
-    """Run the whole workflow against the simulator: capture, change, capture again, verify, restore, and prove it.
+def demo_command(what: str, folder: Path, temporary: bool) -> None:
+    """Run a whole workflow against the simulator, and prove what came of it.
 
-    A guest with two disks is made from files of this machine, on a simulated cluster.  Everything is done with the
-    commands that you would type, which are shown, and proved at the end with qemu-img, e2fsck and cmp.  It needs no
-    root.  The simulator is no evidence about a real cluster.
+    \b
+    WHAT is one of:
+      capture  capture a guest with two disks, change it, capture again, verify, restore (if nothing is said)
+      agent    an agent captures two VMs by a schedule; the repository is gone for a while; about two minutes
+
+    Everything is done with the commands that you would type, which are shown, and proved at the end with tools that are
+    not ours: qemu-img, e2fsck, cmp.  It needs no root.  The simulator is no evidence about a real cluster.
 
     \b
     Examples:
       ntx demo
+      ntx demo agent
       ntx demo --dir /var/tmp/demo
     """
     with raised_as_interrupted("the simulator is stopped"):
         if not temporary:
-            CaptureDemo(Workplace(folder, click.echo)).run()
+            DEMOS[what](Workplace(folder, click.echo)).run()
             return
         with tempfile.TemporaryDirectory(prefix="ntx-demo-") as name:
-            CaptureDemo(Workplace(Path(name), click.echo, is_temporary=True)).run()
+            DEMOS[what](Workplace(Path(name), click.echo, is_temporary=True)).run()

@@ -1,4 +1,5 @@
-"""The demo: a guest with real file systems on a simulated cluster, captured twice, verified, restored and proved.
+"""The demos: a guest with real file systems on a simulated cluster, captured twice, verified, restored and proved; an
+agent that captures two VMs.
 
     guest.py     the two disks of the guest, and what it does to them between the captures
     shell.py     running a program so that a person sees what is run
@@ -6,7 +7,7 @@
     machine.py   what the demo needs of this machine
     proof.py     what tools that are not ours say about the result
     workplace.py the folder that it works in
-    capture.py   the workflow from start to end
+    capture.py   the workflow of a person, agent.py that of an agent
 
 It works through the command line, as a person would: everything it does can be repeated by hand.
 """

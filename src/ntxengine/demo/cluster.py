@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+from urllib.parse import urlsplit
 
 from ntxengine.errors import ToolError
 
@@ -49,9 +50,8 @@ class Cluster:
         self._place = place
         self._folder = place / folder
         self.connect = folder / "state" / "connect.env"
-        self.command = (
-            "sim", "--config", str(folder / "cluster.yaml"), "--state", str(folder / "state"), "--port", "0",
-        )  # fmt: skip
+        self._below = folder
+        self.command = self._command(0)
         self._log: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
@@ -59,7 +59,16 @@ class Cluster:
         (self._folder / "cluster.yaml").write_text(config)
 
     def __enter__(self) -> Self:
-        self._log = (self._folder / "sim.log").open("wb")
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start the simulator, and wait until it serves; once more, after stop(), at the same addresses.
+
+        Errors: ToolError.
+        """
+        (self._place / self.connect).unlink(missing_ok=True)
+        self._log = (self._folder / "sim.log").open("ab")
         # If we are killed, the kernel ends the simulator for us.
         command = ("setpriv", "--pdeathsig", "TERM", "--", *NTX, *self.command)
         self._process = subprocess.Popen(
@@ -75,7 +84,11 @@ class Cluster:
         except BaseException:
             self.stop()
             raise
-        return self
+        self.command = self._command(urlsplit(self.environment["NTX_PRISM"]).port or 0)
+
+    def _command(self, port: int) -> tuple[str, ...]:
+        config, state = self._below / "cluster.yaml", self._below / "state"
+        return "sim", "--config", str(config), "--state", str(state), "--port", str(port)
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()

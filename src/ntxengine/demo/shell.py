@@ -23,6 +23,7 @@ PACKAGES = {
     "qemu-nbd": "qemu-utils",
     "cmp": "diffutils",
     "setpriv": "util-linux",
+    "curl": "curl",
 }
 
 
