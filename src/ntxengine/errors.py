@@ -66,6 +66,10 @@ class ToolError(NtxError):
     """A program that we start (qemu-nbd, qemu-img) is missing or failed."""
 
 
+class MissingProgram(ToolError):
+    """A program is not installed here; the message names the package."""
+
+
 class NotFoundError(NtxError):
     """What was named does not exist: a VM, a repository, a point, a recovery point."""
 

@@ -31,7 +31,7 @@ from ntxengine.attach.container import checked_path
 from ntxengine.attach.export import START_TIMEOUT_S, Export, export_of
 from ntxengine.attach.tried import Tried
 from ntxengine.concurrency.names import addresses_of
-from ntxengine.errors import AttachError, OptionsError, ToolError
+from ntxengine.errors import AttachError, MissingProgram, OptionsError, ToolError
 from ntxengine.images import process, qemu_img
 from ntxengine.images.qemu_nbd import StartTimeout
 from ntxengine.images.served import NfsFile
@@ -160,7 +160,7 @@ async def export_problem(server: str, container: str, *, timeout_s: float = LOOK
     file = NfsFile(server, f"/{container}/{_ABSENT_FILE}")
     try:
         await process.run("qemu-img", "info", "--", file.node(), action="looking", path=file.label, timeout_s=timeout_s)
-    except (process.MissingProgram, process.NoDriver):
+    except (MissingProgram, process.NoDriver):
         raise
     except ToolError as error:
         words = str(error)

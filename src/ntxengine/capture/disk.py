@@ -33,7 +33,7 @@ from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.dataplane.copy import CopyReport
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.retry import Patience
-from ntxengine.errors import ChecksumMismatch, NbdReplyError, NtxError, PlaceError, ToolError
+from ntxengine.errors import ChecksumMismatch, MissingProgram, NbdReplyError, NtxError, PlaceError, ToolError
 from ntxengine.events import DiskDone, Emitter, ProgressAdapter, Stage, StageBegan, Subject
 from ntxengine.files import free_space
 from ntxengine.images.create import WRITERS, NewImage, make_image
@@ -328,6 +328,8 @@ class _DiskCapture:
                 length=error.length,
                 errno=error.errno,
             ) from error
+        except MissingProgram:
+            raise
         except ToolError as error:
             raise ToolError(f"{error}{self._full_remedy()}") from error
 

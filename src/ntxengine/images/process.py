@@ -16,7 +16,7 @@ from typing import IO
 from ntxengine import machine
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.concurrency.tied import tied
-from ntxengine.errors import MachineError, NtxError, TargetError, ToolError
+from ntxengine.errors import MachineError, MissingProgram, NtxError, TargetError, ToolError
 from ntxengine.files import free_space
 from ntxengine.units import MIB
 
@@ -53,10 +53,6 @@ class NoDriver(ToolError):
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-class MissingProgram(ToolError):
-    """A program is not installed here; the message names the package."""
 
 
 def missing(program: str) -> str:

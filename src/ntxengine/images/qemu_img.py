@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.errors import LockedError, RepositoryError, ToolError
+from ntxengine.errors import LockedError, MissingProgram, RepositoryError, ToolError
 from ntxengine.files.locks import have_locks, is_locked
 from ntxengine.images import process
 from ntxengine.images.header import BadHeader, Header, read_header
@@ -96,7 +96,7 @@ async def check_tables(path: Path) -> None:
     """
     try:
         await process.run("qemu-img", "check", "-q", "--", node([path]), action="checking the image", path=path)
-    except process.MissingProgram:
+    except MissingProgram:
         raise
     except ToolError as exc:
         raise RepositoryError(str(exc)) from exc
@@ -121,7 +121,7 @@ async def mend(chain: Sequence[Path]) -> None:
             action="checking the image",
             path=chain[0],
         )
-    except process.MissingProgram:
+    except MissingProgram:
         raise
     except ToolError as exc:
         raise RepositoryError(str(exc)) from exc

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from ntxengine.concurrency.tied import tied
-from ntxengine.errors import ToolError
+from ntxengine.errors import MissingProgram
 from ntxengine.tunnel.options import SshLogin, SshOptions, as_argument
 
 CONNECT_TIMEOUT_S = 15
@@ -66,11 +66,11 @@ def command(login: SshLogin, options: SshOptions, configuration: Path | None, *f
     """Return the argument vector of the ssh that forwards as `forward` says; it dies with us.
 
     LIMIT: that of `tied`.
-    Errors: ToolError naming the package that is missing; OptionsError.
+    Errors: MissingProgram; OptionsError.
     """
     for program, package in _PACKAGES.items():
         if shutil.which(program) is None:
-            raise ToolError(f"{program} is not installed: install the package {package}")
+            raise MissingProgram(f"{program} is not installed: install the package {package}")
     return tied(
         "ssh",
         *("-F", "none" if configuration is None else str(configuration)),
