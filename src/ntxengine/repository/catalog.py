@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ntxengine import files
 from ntxengine.errors import PortableError
-from ntxengine.files import durable
+from ntxengine.files import durable, free_space
 from ntxengine.files.locks import FLOCK, take
 from ntxengine.repository.point import Point
 from ntxengine.units import format_time
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 10.0
+_LITTLE = 64 * 1024  # bytes: SQLite's log would have no room
 
 SUFFIXES = ("-wal", "-shm", "-journal", "")
 """The log goes first: left beside a new database it would be replayed into it."""
@@ -141,7 +142,8 @@ class Catalog:
         except _Strange:
             return  # reading comes first, and has said so
         except (_Damaged, sqlite3.Error, OSError) as exc:
-            self._warn(f"{self._path}: not updated ({exc}): points are found by reading the directory")
+            if self._has_room():  # else whoever has something to write says so
+                self._warn(f"{self._path}: not updated ({exc}): points are found by reading the directory")
 
     def _remove(self) -> None:
         """Remove the file, when nobody has it open."""
@@ -161,6 +163,11 @@ class Catalog:
         if not self._has_warned:
             log.warning("%s", text)
         self._has_warned = True
+
+    def _has_room(self) -> bool:
+        with suppress(OSError):
+            return free_space.free_bytes(self._path.parent) > _LITTLE
+        return True
 
     def _is_writable(self) -> bool:
         return os.access(self._path.parent, os.W_OK)

@@ -92,6 +92,7 @@ class Session:
         self._watch = watch
         self._has_network = transport is None
         self._has_answered = False
+        self._has_told_trouble = False
         self._told = ToldSecrets()
         self._client = httpx.AsyncClient(
             base_url=f"https://{self.name}",
@@ -142,6 +143,7 @@ class Session:
             else:
                 self._has_answered = True
                 if answer.status < 400 and answer.hidden_status is None:
+                    self._has_told_trouble = False
                     return self._checked(answer)
                 said = read_error_body(answer.body)
                 headers = answer.headers
@@ -159,7 +161,9 @@ class Session:
             may_have_been_done = may_have_been_done or is_unclear
             if isinstance(error, errors.PrismBusy):
                 self._limiter.hold(request.api, wait_s)
-            level = logging.WARNING if retry == WARN_AT_RETRY else logging.DEBUG
+            is_told = retry == WARN_AT_RETRY and not self._has_told_trouble  # hundreds may wait for the same
+            self._has_told_trouble |= is_told
+            level = logging.WARNING if is_told else logging.DEBUG
             log.log(level, "%s: again in %.1f s, %d more tries", cause, wait_s, retries - retry)
             await self.clock.sleep(wait_s)
             retry += 1
