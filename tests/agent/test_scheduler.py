@@ -127,7 +127,7 @@ def test_a_refused_account_is_not_hammered_by_500_vms(tmp_path: Path, caplog: py
         assert len(captured) == 500
         said = [each for each in caplog.records if each.levelno >= logging.ERROR]
         assert [each.getMessage() for each in said] == [
-            "Prism: held, and tried by one run now and then until it is over: Prism pc: user or password refused"
+            "Prism: held, and tried now and then until it is over: Prism pc: user or password refused"
         ]
         assert "Prism: is used again" in caplog.text
 

@@ -28,7 +28,7 @@ PLAIN = [
     "PrismConnectionError", "PrismError", "PrismProtected", "PrismTimeout", "RepositoryError",
     "RepositoryUnusable", "RunTimeout",
     "ServerEnded", "SomeFailed",
-    "StartTimeout", "StateError", "TaskFailed", "ToolError", "WrongSize",
+    "StartTimeout", "StateError", "TaskFailed", "ToolError", "WorkerUnusable", "WrongSize",
     "_Damaged", "_Differs", "_NotReached", "_Refused", "_SaysNothingError", "_Strange", "_TryAgain",
 ]  # fmt: skip
 """Classes that hold a message and nothing else."""

@@ -4,6 +4,7 @@ queue.py       which of what is due begins now, and why each other one waits
 state.py       what is remembered over the end of the agent; database.py: its file; records.py: what it holds
 jobs.py        what the scheduler is told                   scheduler.py the loop around all of these
 outlook.py     what is due, by VM                           listing.py   the VMs of the jobs
+holding.py     what is held, told to people                once.py      what was said, so that it is said once
 retries.py     what an error leaves to do                   results.py   what the end of a run makes of its record
 running.py     the runs that there are                      recorder.py  what events make of the record of one
 runner.py      one run, by the use cases                    connection.py  one connection for all of them

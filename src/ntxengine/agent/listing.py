@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from ntxengine.agent.clock import Clock
+from ntxengine.agent.holding import Holding
 from ntxengine.agent.jobs import JobVm, Setup
-from ntxengine.agent.retries import PRISM, Holds, Verdict, judge
+from ntxengine.agent.once import Once
+from ntxengine.agent.retries import PRISM, Verdict, judge
 from ntxengine.errors import NtxError
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ SOONEST_S = 60.0
 class Listing:
     """What the inventory of the setup told last."""
 
-    def __init__(self, clock: Clock, holds: Holds, wake: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, holds: Holding, wake: Callable[[], None]) -> None:
         self._clock = clock
         self._holds = holds
         self._wake = wake
@@ -37,6 +39,8 @@ class Listing:
         self._asked_at: float | None = None
         self._is_new_setup = True
         self._wanted_at = 0.0
+        self._once = Once()
+        self._held_since: datetime | None = None
         self.problem = ""
         """Why the last list could not be had, "" if it could."""
 
@@ -110,17 +114,29 @@ class Listing:
             log.debug("listing the VMs", exc_info=error)
         else:
             text = ""
-        now = self._clock.monotonic()
+        if text and setup is not self._setup:
+            return  # the new one is asked already
+        self._take_note(verdict, text)
         if not text:
             self._vms, self._listed = found, setup
-            self._wanted_at = now + REFRESH_S
-            self._holds.passed(LIST)  # what runs are held for is theirs: they may use another Prism
-        else:
-            self._wanted_at = now + SOONEST_S
-            verdict = dataclasses.replace(verdict, scope=LIST, needs=1)
-            self._holds.failed(verdict, text, now=self._clock.now(), monotonic=now)
-            if text != self.problem:
-                log.error("the VMs cannot be listed%s: %s", ", the last list holds" if self._vms else "", text)
-        if self.problem and not text:
-            log.warning("the VMs can be listed again")
+
+    def _take_note(self, verdict: Verdict, text: str) -> None:
+        """Say what is wrong, once; `text` is "" if nothing is."""
+        self._wanted_at = self._clock.monotonic() + (SOONEST_S if text else REFRESH_S)
         self.problem = text
+        if not text:
+            self._holds.passed(LIST)
+            hold = self._holds.all.get(PRISM)
+            if hold is not None and hold.since == self._held_since:  # one of runs is theirs: they may need another one
+                self._holds.release(PRISM)
+            if self._once.is_over(LIST):
+                log.warning("the VMs can be listed again")
+        elif verdict.scope == PRISM and verdict.needs == 1:
+            is_ours = PRISM not in self._holds.all
+            self._holds.fail(verdict, text)
+            if is_ours:
+                self._held_since = self._holds.all[PRISM].since
+        else:
+            self._holds.hold(LIST, verdict, text)
+            if self._once.is_new(LIST, text):
+                log.error("the VMs cannot be listed%s: %s", ", the last list holds" if self._vms else "", text)

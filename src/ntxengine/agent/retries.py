@@ -5,6 +5,8 @@
                                                                        account is not locked
     no password can be read now                                        concerns all runs: held
     no connection to Prism; Prism busy or silent three times in a row  concerns all runs: held
+    a program is missing here, or this machine as a VM; three times    concerns all runs: held
+    in a row no memory, threads or descriptors
     the repository cannot be opened or written                         concerns all runs into it: held
     all else                                                           again, with growing waits
 
@@ -21,6 +23,8 @@ from ntxengine.agent.records import Retry
 from ntxengine.errors import (
     ChecksumMismatch,
     CredentialsError,
+    MachineError,
+    MissingProgram,
     NbdNegotiationError,
     NotFoundError,
     NtxError,
@@ -34,6 +38,7 @@ from ntxengine.errors import (
 )
 
 PRISM = "Prism"
+MACHINE = "this machine"
 
 _FINAL = (
     OptionsError,
@@ -53,6 +58,10 @@ class RepositoryUnusable(RepositoryError):
 
 class LoginUnknown(OptionsError):
     """What Prism is to be told to let us in, or what its certificate is judged by, cannot be read now."""
+
+
+class WorkerUnusable(NtxError):
+    """The VM that this machine is said to be is not there: no disk can be attached to it."""
 
 
 class RunTimeout(NtxError):
@@ -107,6 +116,10 @@ def judge(error: BaseException, target: str) -> Verdict:
         return Verdict(scope=PRISM, ends_with_copy=True, counts=False, first_hold_s=600, longest_hold_s=3600)
     if isinstance(error, PrismConnectionError | LoginUnknown):
         return Verdict(scope=PRISM, ends_with_copy=True, counts=False)
+    if isinstance(error, WorkerUnusable | MissingProgram):
+        return Verdict(scope=MACHINE, ends_with_copy=True, counts=False, first_hold_s=60, longest_hold_s=900)
+    if isinstance(error, MachineError):
+        return Verdict(scope=MACHINE, needs=3)
     if isinstance(error, PrismTimeout | PrismBusy):
         return Verdict(scope=PRISM, needs=3, ends_with_copy=True)
     if isinstance(error, RepositoryUnusable):
@@ -122,6 +135,11 @@ def judge(error: BaseException, target: str) -> Verdict:
 
 def repository_scope(target: str) -> str:
     return f"repository {target}"
+
+
+def scopes_of(target: str) -> tuple[str, str, str]:
+    """Return what a run into `target` needs, any of which may be held."""
+    return PRISM, repository_scope(target), MACHINE
 
 
 def next_try(

@@ -5,8 +5,12 @@ What goes wrong after the capture is told as a problem of the run: the point is 
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import os
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,16 +18,29 @@ from typing import Protocol
 from ntxengine.agent.connection import Connection
 from ntxengine.agent.jobs import JobVm, Outcome
 from ntxengine.agent.records import Figures, Kept
-from ntxengine.agent.retries import RepositoryUnusable
+from ntxengine.agent.retries import RepositoryUnusable, WorkerUnusable
 from ntxengine.api.cluster import find_vm
 from ntxengine.attach import Attachers, AttachOptions, choose_attacher
 from ntxengine.capture import CaptureOptions, capture
-from ntxengine.errors import NotFoundError, NtxError, OptionsError
+from ntxengine.errors import (
+    AttachError,
+    NotFoundError,
+    NtxError,
+    OptionsError,
+    PrismStatusError,
+    RepositoryError,
+    TargetError,
+    TaskFailed,
+)
 from ntxengine.events import OnEvent
+from ntxengine.files import durable
 from ntxengine.prism import Cluster, Vm
 from ntxengine.prune import PruneOptions, prune
 from ntxengine.repository import Point, Repository
 from ntxengine.retention import Policy, forget_by_policy
+
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+"""A space and the like, as the kernel writes it in names of mount points."""
 
 
 @dataclass(frozen=True)
@@ -66,22 +83,30 @@ class CaptureRunner:
         self._known = known
         self._at_once = at_once
         self._attachers: dict[str, tuple[Cluster, Attachers]] = {}
+        self._workers: dict[str, str] = {}
 
     async def run(self, job: str, vm: JobVm, on_event: OnEvent) -> Outcome:
-        """Do one run.  Errors: RepositoryUnusable; as prism.connect, choose_attacher and capture."""
+        """Do one run.  Errors: RepositoryUnusable, WorkerUnusable; as prism.connect, choose_attacher and capture."""
         work = self._jobs[job]
         async with self._connection.use() as cluster:
             attacher = await self._attacher(job, work, cluster)
             # After Prism: a mistyped password leaves no empty repository.
             repository = await self._open(work.repository)
-            point = await capture(
-                cluster.prism,
-                repository,
-                _vm(vm),
-                options=dataclasses.replace(work.options, captures_at_once=self._at_once),
-                attacher=attacher,
-                on_event=on_event,
-            )
+            try:
+                point = await capture(
+                    cluster.prism,
+                    repository,
+                    _vm(vm),
+                    options=dataclasses.replace(work.options, captures_at_once=self._at_once),
+                    attacher=attacher,
+                    on_event=on_event,
+                )
+            except (AttachError, NotFoundError, PrismStatusError, TaskFailed) as error:
+                await self._check_worker(job, cluster, error)
+                raise
+            except (RepositoryError, TargetError, OSError):
+                await self._open(work.repository)  # it may have gone meanwhile: then no run comes to anything
+                raise
         kept, problems = await _keep(repository, work, vm.id, on_event)
         return Outcome(point.id, point.created_at, figures_of(point), dict(point.report.stages_s), kept, problems)
 
@@ -89,6 +114,11 @@ class CaptureRunner:
         """Open the repository; make it, if there never was one."""
         known = self._known.repository_id(str(path))
         try:
+            if not known and (empty := await asyncio.to_thread(empty_folder_of, path)) is not None:
+                raise RepositoryUnusable(
+                    f"{path}: there is no repository, and {empty} is an empty folder that nothing is mounted on: if a"
+                    f" file system belongs there, mount it; if none does: ntx repository create {path}"
+                )
             repository = await Repository.open(path, create=not known)
         except NotFoundError as exc:
             raise RepositoryUnusable(
@@ -97,8 +127,10 @@ class CaptureRunner:
             ) from exc
         except OptionsError:
             raise
-        except (NtxError, OSError) as exc:
+        except NtxError as exc:
             raise RepositoryUnusable(str(exc)) from exc
+        except OSError as exc:
+            raise RepositoryUnusable(str(durable.read_error(path, exc))) from exc
         if known and repository.id != known:
             raise RepositoryUnusable(
                 f"{path}: holds repository {repository.id}, and {known} was there before: is the right file system"
@@ -113,11 +145,53 @@ class CaptureRunner:
         known = self._attachers.get(job)
         if known is not None and known[0] is cluster:
             return known[1]
-        worker_id = (await find_vm(cluster, work.worker)).id if work.worker else work.attach.worker_id
+        worker_id = work.attach.worker_id
+        if work.worker:
+            try:
+                worker_id = (await find_vm(cluster, work.worker)).id
+            except NotFoundError as exc:
+                raise WorkerUnusable(f"the worker VM, this machine: {exc}") from exc
         options = dataclasses.replace(work.attach, worker_id=worker_id)
         attacher = await choose_attacher(cluster.prism, cluster.findings, options)
         self._attachers[job] = cluster, attacher
+        self._workers[job] = worker_id
         return attacher
+
+    async def _check_worker(self, job: str, cluster: Cluster, error: NtxError) -> None:
+        """Say that it is the worker VM that is gone, if it is.  Errors: WorkerUnusable."""
+        worker_id = self._workers.get(job)
+        if not worker_id:
+            return
+        try:
+            await cluster.prism.vm(worker_id)
+        except NotFoundError as exc:
+            self._attachers.pop(job, None)  # there may be another one of its name
+            raise WorkerUnusable(f"the worker VM, this machine: {exc}") from error
+        except NtxError:
+            return
+
+
+def empty_folder_of(path: Path) -> Path | None:
+    """Return the empty folder that a repository would be made in: a mount point, perhaps, that nothing is mounted on.
+
+    None if it has something in it, or is the root of a file system.  Blocks.
+    """
+    folder = path.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or any(folder.iterdir()) or _is_mounted(folder):
+        return None
+    return folder
+
+
+def _is_mounted(folder: Path) -> bool:
+    """Return whether something is mounted on a folder, also another folder of the same file system."""
+    if os.path.ismount(folder):
+        return True
+    wanted = str(folder.resolve())
+    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        return any(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), each.split()[4]) == wanted for each in mounts)
+    return False
 
 
 def _vm(vm: JobVm) -> Vm:

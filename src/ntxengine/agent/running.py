@@ -11,18 +11,20 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from ntxengine.agent import results
 from ntxengine.agent.anomalies import LOOKED_AT, anomalies
 from ntxengine.agent.clock import Clock
+from ntxengine.agent.holding import Holding
 from ntxengine.agent.jobs import Job, JobVm, Outcome, Runner
+from ntxengine.agent.once import Once
 from ntxengine.agent.outlook import Begun
 from ntxengine.agent.queue import Busy, Wanted
 from ntxengine.agent.recorder import Recorder
 from ntxengine.agent.records import Key, Retry, Run, RunState, Standing, new_run_id
-from ntxengine.agent.retries import PRISM, Holds, RunTimeout, judge, next_try, repository_scope
+from ntxengine.agent.retries import RunTimeout, judge, next_try, scopes_of
 from ntxengine.agent.run_context import within
 from ntxengine.agent.state import State
 from ntxengine.agent.telling import Telling
@@ -55,18 +57,16 @@ class Runs:
         self,
         state: State,
         clock: Clock,
-        holds: Holds,
+        holds: Holding,
         telling: Telling,
         *,
         on_run: Callable[[Run], None],
         on_end: Callable[[Key], None],
-        on_released: Callable[[], None],
         on_not_found: Callable[[], None],
     ) -> None:
         """`on_run` is told of each run when it begins, gets further, ends.
 
-        `on_end`, that one has ended; `on_released`, that something is not held any more; `on_not_found`, that a VM is
-        gone.
+        `on_end`, that one has ended; `on_not_found`, that a VM is gone.
         """
         self._state = state
         self._clock = clock
@@ -74,8 +74,8 @@ class Runs:
         self._telling = telling
         self._on_run = on_run
         self._on_end = on_end
-        self._on_released = on_released
         self._on_not_found = on_not_found
+        self._once = Once()
         self._active: dict[str, _Active] = {}
 
     def __len__(self) -> int:
@@ -221,10 +221,15 @@ class Runs:
         return results.unlike_before(run, standing, found)
 
     def _tell_success(self, active: _Active, run: Run) -> None:
-        for scope in (PRISM, repository_scope(active.job.target)):
-            self._passed(scope)
-        for problem in run.problems:
-            log.warning("job %r, VM %r: captured, but: %s", run.job, run.vm_name, problem)
+        for scope in scopes_of(active.job.target):
+            self._holds.release(scope)
+        if self._once.is_over(run.key):
+            log.warning("job %r, VM %r: is captured again", run.job, run.vm_name)
+        problems, subject = "; ".join(run.problems), ("after the capture", *run.key)
+        if not problems:
+            self._once.is_over(subject)
+        elif self._once.is_new(subject, problems):
+            log.warning("job %r, VM %r: captured, but: %s", run.job, run.vm_name, problems)
         log.info("job %r, VM %r: run %s made point %s", run.job, run.vm_name, run.id, run.point_id)
 
     def _judge(self, active: _Active, run: Run, error: BaseException, text: str, now: datetime) -> Retry | None:
@@ -234,9 +239,9 @@ class Runs:
         if isinstance(error, NotFoundError):
             self._on_not_found()
         verdict = judge(error, active.job.target)
-        is_of_setup = active.epoch == self._holds.epoch
-        if is_of_setup and self._holds.failed(verdict, text, now=now, monotonic=self._clock.monotonic()):
-            log.error("%s: held, and tried by one run now and then until it is over: %s", verdict.scope, text)
+        if active.epoch == self._holds.epoch:  # else it is of a setup that holds no more
+            self._holds.fail(verdict, text)
+        is_held = verdict.scope in self._holds.all
         retry = next_try(
             verdict,
             active.job.retries,
@@ -246,22 +251,15 @@ class Runs:
             now=now,
             chance=self._clock.chance(),
         )
-        if verdict.scope not in self._holds.all:
+        if not is_held:
             again = "not again before it is due" if retry is None else f"again at {retry.at:%H:%M:%S}Z"
-            log.error("job %r, VM %r: attempt %d failed, %s: %s", run.job, run.vm_name, run.attempt, again, text)
+            level = logging.ERROR if self._once.is_new(run.key, text) else logging.INFO
+            log.log(level, "job %r, VM %r: attempt %d failed, %s: %s", run.job, run.vm_name, run.attempt, again, text)
         return retry
 
     def _copies(self, target: str) -> None:
-        """A run into `target` has begun to copy."""
-        self._passed(PRISM)
-        scope = repository_scope(target)
-        hold = self._holds.all.get(scope)
-        if hold is not None and hold.ends_with_copy:  # others need not wait until all of a large VM is there
-            self._passed(scope)
-
-    def _passed(self, scope: str) -> None:
-        hold = self._holds.passed(scope)
-        if hold is not None:
-            held = timedelta(seconds=int((self._clock.now() - hold.since).total_seconds()))
-            log.warning("%s: is used again, after %s", scope, held)
-            self._on_released()
+        """A run into `target` has begun to copy: others need not wait until all of a large VM is there."""
+        for scope in scopes_of(target):
+            hold = self._holds.all.get(scope)
+            if hold is not None and hold.ends_with_copy:
+                self._holds.release(scope)

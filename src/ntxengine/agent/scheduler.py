@@ -19,12 +19,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 from ntxengine.agent.clock import Clock
+from ntxengine.agent.holding import Holding
 from ntxengine.agent.jobs import JobVm, Setup
 from ntxengine.agent.listing import Listing
 from ntxengine.agent.outlook import Outlooks
 from ntxengine.agent.queue import Needs, Waiting, Wanted, decide
 from ntxengine.agent.records import Key, Run
-from ntxengine.agent.retries import PRISM, Holds, repository_scope
+from ntxengine.agent.retries import scopes_of
 from ntxengine.agent.running import Runs
 from ntxengine.agent.state import State
 from ntxengine.agent.telling import Telling
@@ -59,7 +60,7 @@ class Scheduler:
         self._wake = asyncio.Event()
         self._waits: tuple[Waiting, ...] = ()
         self._drain_until: float | None = None
-        self.holds = Holds()
+        self.holds = Holding(self._clock, self._wake.set)
         self._outlooks = Outlooks(state, self._clock)
         self._listing = Listing(self._clock, self.holds, self._wake.set)
         self._listing.use(setup)
@@ -71,7 +72,6 @@ class Scheduler:
             telling or Telling(),
             on_run=self._on_run,
             on_end=self._ended,
-            on_released=self._wake.set,
             on_not_found=self._listing.expire,
         )
         self._seen: tuple[datetime, float] | None = None
@@ -236,7 +236,7 @@ class Scheduler:
         for job in self._setup.jobs:
             vms = self._listing.vms(job.name)
             for vm, due in self._outlooks.due(job, vms, runs, now):
-                scopes = (PRISM, repository_scope(job.target))
+                scopes = scopes_of(job.target)
                 obstacle = self._paused(job.name, vm) or due.obstacle or self._held(scopes) or self._unlisted()
                 probes = tuple(scope for scope in scopes if scope in self.holds.all)
                 needs = _into(vm.needs, job.target)

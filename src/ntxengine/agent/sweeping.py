@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ntxengine.agent.connection import Connection
+from ntxengine.agent.once import Once
+from ntxengine.agent.results import line_of
 from ntxengine.agent.retries import PRISM, judge
 from ntxengine.agent.runner import CaptureJob, KnownRepositories
 from ntxengine.api.cluster import find_vm
@@ -28,8 +30,6 @@ LONGEST_WAIT_S = 3600.0
 REFUSED_WAIT_S = 600.0
 """After an account was refused: it must not be locked."""
 
-_LATER = "%s: what was left could not be looked for, again in %.0f s: %s"
-
 
 Current = Callable[[], tuple[Connection, Iterable[CaptureJob]]]
 """The connection and the captures of the configuration that holds now."""
@@ -38,6 +38,7 @@ Current = Callable[[], tuple[Connection, Iterable[CaptureJob]]]
 async def sweep_after_start(current: Current, known: KnownRepositories) -> None:
     """Sweep each repository, and what it recorded on the cluster; until that has worked once."""
     done: set[Path] = set()
+    once = Once()
     wait_s = FIRST_WAIT_S
     while True:
         connection, jobs = current()
@@ -47,12 +48,12 @@ async def sweep_after_start(current: Current, known: KnownRepositories) -> None:
                 await _sweep(connection, path, job)
             except NotFoundError as error:
                 if known.repository_id(str(path)):  # it is not mounted, perhaps
-                    log.warning(_LATER, path, wait_s, error)
+                    _tell(once, path, error)
                     continue
             except (NtxError, OSError) as error:
                 if isinstance(error, CredentialsError):
                     wait_s = max(wait_s, REFUSED_WAIT_S)
-                log.warning(_LATER, path, wait_s, error)
+                _tell(once, path, error)
                 if judge(error, "").scope == PRISM:
                     break  # it would be the same for the next, and each try is a login
                 continue
@@ -61,6 +62,13 @@ async def sweep_after_start(current: Current, known: KnownRepositories) -> None:
             return
         await asyncio.sleep(wait_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+
+def _tell(once: Once, path: Path, error: NtxError | OSError) -> None:
+    """Say at WARNING what is new; while Prism cannot be used, runs say so."""
+    is_told = once.is_new(path, str(error)) and judge(error, "").scope != PRISM
+    level = logging.WARNING if is_told else logging.INFO
+    log.log(level, "%s: what was left could not be looked for, and is a while later: %s", path, line_of(error))
 
 
 async def _sweep(connection: Connection, path: Path, job: CaptureJob) -> None:
