@@ -206,6 +206,17 @@ def test_what_the_file_says_of_one_prism_goes_to_no_other(cluster: Simulator, tm
     assert same.code == 0, same.err
 
 
+def test_the_account_of_one_prism_element_goes_to_no_other(cluster: Simulator, tmp_path: Path) -> None:
+    beside = "  prism_element: pe.invalid\n  element_username: admin\n  element_password: secret\n"
+    file = written(tmp_path, of_cluster(cluster) + beside)
+
+    other = ntx("--config", file, "vms", "--element", "https://other.invalid")
+    named = ntx("--config", file, "vms", "--element", "https://other.invalid", "--element-username", "me")
+
+    assert_refused(other, 2, "no user")
+    assert_refused(named, 2, "no password")
+
+
 def test_the_password_is_neither_in_arguments_nor_in_the_environment(cluster: Simulator, tmp_path: Path) -> None:
     file = written(tmp_path, of_cluster(cluster))
     password = (cluster.state_dir / "password").read_text().strip()

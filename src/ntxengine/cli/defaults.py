@@ -51,22 +51,29 @@ class FileDefaults:
 
     def names(self, url: str) -> bool:
         """Say whether the file names the Prism at `url`."""
-        from ntxengine.config.values import prism_url
-        from ntxengine.prism import check_url
+        return _is_at(self.nutanix.prism_central or self.nutanix.prism_element, url)
 
-        own = self.nutanix.prism_central or self.nutanix.prism_element
-        return own is not None and check_url(prism_url(own)) == check_url(url)
+    def names_element(self, url: str | None) -> bool:
+        """Say whether the file names the Prism Element at `url`, beside its Prism Central."""
+        return url is None or _is_at(self.nutanix.prism_element, url)
 
-    def secret(self, name: SecretName, url: str, screen: Screen) -> str | None:
-        """Return a secret for the Prism at `url`, None if the file knows none."""
+    def secret(self, name: SecretName, url: str, element: str | None, screen: Screen) -> str | None:
+        """Return a secret for the Prism at `url`, and the Prism Element beside it; None if the file knows none."""
         from ntxengine.config.named_files import exposed_secret
         from ntxengine.config.secrets import secret_of
 
-        if not self.names(url):
+        if not self.names(url) or (name == "element_password" and not self.names_element(element)):
             return None
         if exposed := exposed_secret(self.loaded):
             screen.warning(exposed.text(self.loaded.name))
         return secret_of(self.nutanix, name, warn=screen.warning)
+
+
+def _is_at(address: str | None, url: str) -> bool:
+    from ntxengine.config.values import prism_url
+    from ntxengine.prism import check_url
+
+    return address is not None and check_url(prism_url(address)) == check_url(url)
 
 
 def use(ctx: click.Context, file: str, profile: str | None) -> None:

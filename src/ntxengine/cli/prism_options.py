@@ -60,7 +60,9 @@ class PrismOptions(Reach):
             prompt = f"Password of {self.element_username} at the Prism Element"
         configuration = of_file()
         return option.read(
-            prompt, screen, lambda: None if configuration is None else configuration.secret(name, self.url, screen)
+            prompt,
+            screen,
+            lambda: None if configuration is None else configuration.secret(name, self.url, self.element, screen),
         )
 
 
@@ -242,10 +244,13 @@ def _of_one_cluster(given: dict[str, Any]) -> dict[str, Any]:
     """Return what was given; without what the configuration says of another Prism than the one that was named."""
     ctx = click.get_current_context()
     file = of_file(ctx)
-    if file is None or given["url"] is None or file.names(given["url"]):
+    if file is None or given["url"] is None:
         return given
-    is_of_file = {name: ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP for name in given}
-    return {name: _WITHOUT.get(name) if is_of_file[name] else value for name, value in given.items()}
+    others = set(given) if not file.names(given["url"]) else set()
+    if not file.names_element(given["element"]):
+        others |= {name for name in given if name.startswith("element_")}
+    dropped = {name for name in others if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP}
+    return {name: _WITHOUT.get(name) if name in dropped else value for name, value in given.items()}
 
 
 def prism_options(function: Function) -> Function:
