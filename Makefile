@@ -22,6 +22,7 @@
 #   make bench-regression-against BASE=COMMIT   as the first, but held against that commit, measured here too
 #   make bench-regression-proof   show that a planted slowdown of 20 % is found
 #   make check      what the CI does
+#   make release    build a folder to install the agent from, without a network: dist/ntx-VERSION
 #   make clean      remove what was made
 
 PYTHON_OF_VENV := .venv/bin/python
@@ -52,7 +53,7 @@ SCALE ?= planning sparse many in_flight
 
 .DEFAULT_GOAL := build
 .PHONY: build build-test demo demo-agent test soak fuzz lint types types-mypy types-stubs bench bench-scale bench-smoke bench-regression \
-        bench-regression-against bench-regression-proof bench-baseline check clean format
+        bench-regression-against bench-regression-proof bench-baseline check clean format release
 
 build:
 	@scripts/build demo
@@ -136,6 +137,9 @@ bench-regression-proof: build-test
 
 check:
 	@.ci/run
+
+release: build-test
+	@scripts/release $(RELEASE)
 
 clean:
 	rm -rf .venv build dist demo .fuzz *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

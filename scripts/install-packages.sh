@@ -59,6 +59,11 @@ if [ "$wanted" = test ]; then
     program rpcbind rpcbind
     program ip iproute2
     library libfuse3.so.3 libfuse3-3
+    # What the agent is deployed with: a systemd that is booted for it, and what judges alerts and rotates logs.
+    program systemd-analyze systemd
+    program systemd-nspawn systemd-container
+    program logrotate logrotate
+    program promtool prometheus
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -56,6 +56,8 @@ PYTHON_LAYERS = {
         "api", "config", "capture", "prune", "retention", "sweep", "prism", "attach", "repository", "dataplane",
         "schedule", "concurrency", "errors", "events", "files", "ids", "units",
     },
+    # the service as a part of a machine
+    "deploy": {"agent", "config", "repository", "errors", "files"},
     # beside the stack: what it got wrong must not be mirrored in prism
     "sim": {"concurrency", "errors", "units", "ids"},
     # the library: the calls, and the names that `import ntxengine` shows
@@ -77,6 +79,7 @@ PYTHON_LAYERS = {
     "demo": {"errors", "units"},
     "bench": {"images", "dataplane", "tunnel", "concurrency", "errors", "units"},
     "cli": {
+        "deploy",
         "agent", "api", "config", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep",
         "sync", "probe", "check", "prism", "attach", "repository", "sim", "demo", "bench", "images", "_core",
         "dataplane", "tunnel", "stats", "concurrency", "errors", "events", "export", "files", "ids", "machine", "units",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,18 @@ Statement = tuple[str, Sequence[Any]]
 
 class Damaged(PortableError):
     """The file is no database of ours any more."""
+
+
+def version_of(path: Path) -> int | None:
+    """Return the version of the schema of a file that may be in use; None if there is none, or it cannot be read."""
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error:
+        return None
+    return int(version)
 
 
 class Database:

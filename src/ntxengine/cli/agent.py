@@ -27,6 +27,9 @@ COMMANDS: dict[str, Entry] = {
     "resume": Entry("agent_orders", "Begin what is due again."),
     "bandwidth": Entry("agent_orders", "Change the limit on what is read in a second, until a reload."),
     "reload": Entry("agent_orders", "Read the file of configuration anew."),
+    "install": Entry("installing", "Install it as a service of systemd, from a release folder."),
+    "unit": Entry("installing", "Print the unit of systemd for this ntx."),
+    "uninstall": Entry("installing", "Stop that service, and remove what was installed."),
 }
 """What can be said to an agent, or done about one.  A new command is a row here, and a function in its module."""
 
