@@ -110,7 +110,7 @@ def main(folder: Path) -> int:
         "write /etc": lambda: Path("/etc/mine").write_text(""),
         "write /var/tmp of others": lambda: Path("/var/tmp/of-another").read_text(),
         "read homes": lambda: os.listdir("/root"),
-        "write its own program": lambda: Path("/opt/ntx/mine").write_text(""),
+        "write its own program": lambda: Path("/opt/mine").write_text(""),
         "make namespaces": lambda: call(LIBC.unshare(CLONE_NEWUSER)),
         "mount": lambda: call(LIBC.mount(b"tmpfs", b"/tmp", b"tmpfs", 0, None)),
         "trace": lambda: call(LIBC.ptrace(PTRACE_ATTACH, 1, 0, 0)),

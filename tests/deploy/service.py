@@ -11,7 +11,8 @@ from ntxengine.deploy.needs import Needs
 from ntxengine.deploy.unit import DROP_INS, UNIT, Filled, drop_ins, unit_text
 from tests.support.booted import ENGINE, Booted, booted, engine_there, python_there
 
-NTX = Path("/opt/ntx/current/bin/ntx")
+NTX = Path("/opt/lab/bin/ntx")
+"""For tests of the unit alone, and for the simulator: this source tree."""
 CONFIG = Path("/etc/ntx/agent.yaml")
 REPOSITORY = Path("/backups")
 UNITS = Path("etc/systemd/system")
@@ -28,6 +29,11 @@ class Served(Booted):
     """A booted machine with the agent as a service; `repository` is its repository, seen from here."""
 
     repository: Path
+
+    def points(self) -> list[Path]:
+        """Return the folders of the points that are whole."""
+        found = self.repository.glob("*/*/point.json")
+        return [path.parent for path in found if not path.parent.name.startswith(".")]
 
 
 AS_NTX = "setpriv --reuid=ntx --regid=ntx --clear-groups"
@@ -87,21 +93,28 @@ def lab(machine: Booted) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def with_agent(folder: Path) -> Iterator[Served]:
-    """A machine with the unit, its configuration and a simulated cluster; the agent is not started yet."""
+def prepared(folder: Path) -> Iterator[Served]:
+    """A machine with a simulated cluster, and a configuration for the agent; no agent is there."""
     with xfs(folder) as disk, booted(folder / "machine", engine_there(), {REPOSITORY: disk}) as machine:
-        put_ntx(machine)
-        machine.shell(PREPARE)
-        put_unit(machine, Needs((REPOSITORY,)))
-        found = lab(machine)
+        served = Served(machine.root, machine.leader)
+        served.repository = disk
+        put_ntx(served)
+        served.shell(PREPARE)
+        found = lab(served)
         text = FILE.format(
             central=found["NTX_PRISM"].removeprefix("https://"),
             username=found["NTX_USERNAME"],
             worker=found["NTX_WORKER"],
             devices=found["NTX_DEVICE_DIR"],
         )
-        (machine.root / CONFIG.relative_to("/")).write_text(text)
-        machine.run("systemctl", "daemon-reload")
-        served = Served(machine.root, machine.leader)
-        served.repository = disk
+        (served.root / CONFIG.relative_to("/")).write_text(text)
         yield served
+
+
+@contextlib.contextmanager
+def with_agent(folder: Path) -> Iterator[Served]:
+    """That, and the unit; the agent is not started yet."""
+    with prepared(folder) as machine:
+        put_unit(machine, Needs((REPOSITORY,)))
+        machine.run("systemctl", "daemon-reload")
+        yield machine

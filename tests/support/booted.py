@@ -41,7 +41,7 @@ class Booted:
             input=input_text,
             capture_output=True,
             text=True,
-            timeout=LIMIT_S,
+            timeout=3 * LIMIT_S,
             check=False,
             env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
         )
