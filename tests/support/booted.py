@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -139,16 +140,26 @@ def _leader(process: subprocess.Popen[bytes], log: Path) -> int:
     """Return the first process of a machine once it has booted."""
     end = time.monotonic() + LIMIT_S
     while time.monotonic() < end and process.poll() is None:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        for child in children:
-            enter = ["nsenter", "--target", child, "--all", "--", "systemctl", "is-system-running"]
+        for child in _children(process):
+            enter = ["nsenter", "--target", str(child), "--all", "--", "systemctl", "is-system-running"]
             state = subprocess.run(enter, capture_output=True, text=True, check=False).stdout.strip()
             if state in ("running", "degraded"):
-                return int(child)
+                return child
         time.sleep(0.1)
     raise RuntimeError(f"no systemd: {log.read_text()[-2000:]}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()  # and with it all that runs there
-    process.wait()
+    # The first process of the machine has all others with it; that it outlives systemd-nspawn is how it was made.
+    for child in _children(process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    try:
+        process.wait(LIMIT_S)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _children(process: subprocess.Popen[bytes]) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]

@@ -1,0 +1,32 @@
+"""A booted machine leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.booted import booted
+
+
+def test_all_that_ran_in_a_machine_ends_with_it(tmp_path: Path) -> None:
+    with booted(tmp_path / "machine") as machine:
+        machine.run("systemd-run", "--quiet", "sleep", "12345.678")
+        leader = Path(f"/proc/{machine.leader}")
+        was_there = leader.exists()
+        left = _sleeping()
+
+    assert was_there
+    assert len(left) == 1
+    assert not leader.exists()
+    assert not _sleeping()
+    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if str(tmp_path) in line]
+
+
+def _sleeping() -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"12345.678" in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:  # it has ended
+            continue
+    return found
