@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ntxengine.dataplane.progress import CopyReport, Progress
     from ntxengine.dataplane.security import ConnectionOptions, TlsOptions
     from ntxengine.errors import (
+        AgentError,
+        AgentRefused,
+        AgentSilent,
         AttachError,
         Cancelled,
         ChecksumMismatch,
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
         CredentialsError,
         LockedError,
         MachineError,
+        MissingProgram,
         NbdError,
         NbdNegotiationError,
         NbdProtocolError,
@@ -117,12 +121,16 @@ _HOMES = {
     "Progress": "ntxengine.dataplane.progress",
     "ConnectionOptions": "ntxengine.dataplane.security",
     "TlsOptions": "ntxengine.dataplane.security",
+    "AgentError": "ntxengine.errors",
+    "AgentRefused": "ntxengine.errors",
+    "AgentSilent": "ntxengine.errors",
     "AttachError": "ntxengine.errors",
     "Cancelled": "ntxengine.errors",
     "ChecksumMismatch": "ntxengine.errors",
     "CredentialsError": "ntxengine.errors",
     "LockedError": "ntxengine.errors",
     "MachineError": "ntxengine.errors",
+    "MissingProgram": "ntxengine.errors",
     "NbdError": "ntxengine.errors",
     "NbdNegotiationError": "ntxengine.errors",
     "NbdProtocolError": "ntxengine.errors",
@@ -193,6 +201,9 @@ _HOMES = {
 
 __all__ = [
     "ZERO",
+    "AgentError",
+    "AgentRefused",
+    "AgentSilent",
     "AttachError",
     "Audit",
     "Bandwidth",
@@ -219,6 +230,7 @@ __all__ = [
     "LockedError",
     "MachineError",
     "Manifest",
+    "MissingProgram",
     "NbdError",
     "NbdNegotiationError",
     "NbdProtocolError",

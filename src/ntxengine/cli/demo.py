@@ -33,8 +33,8 @@ def demo_command(what: str, folder: Path, temporary: bool) -> None:
 
     \b
     WHAT is one of:
-      capture  capture a guest with two disks, change it, capture again, verify, restore (if nothing is said)
-      agent    an agent captures two VMs by a schedule; the repository is gone for a while; about two minutes
+      capture  a guest is captured, works, is captured again, verified, restored (if nothing is said)
+      agent    two VMs by a schedule; the repository is gone for a while; about two minutes
 
     Everything is done with the commands that you would type, which are shown, and proved at the end with tools that are
     not ours: qemu-img, e2fsck, cmp.  It needs no root.  The simulator is no evidence about a real cluster.
