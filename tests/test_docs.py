@@ -38,9 +38,9 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 PRELUDE = """\
 set -euo pipefail
 export TMPDIR="$PWD"
-trap '[ -e lab/sim.lock ] && ntx sim --state lab --stop --quiet || true' EXIT
+trap '[ -e lab/sim.lock ] && ntx sim --state lab --stop --quiet || true; kill $(jobs -p) 2> /dev/null || true' EXIT
 """
-"""A failing example leaves no simulator, and nothing outside of the test's folder."""
+"""A failing example leaves no simulator, no agent, and nothing outside of the test's folder."""
 
 
 def documents_that_run() -> list[Path]:

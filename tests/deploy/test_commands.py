@@ -7,8 +7,12 @@ import subprocess
 from pathlib import Path
 
 from ntxengine import __version__
+from ntxengine.deploy.install import Installation, InstallOptions
+from ntxengine.deploy.places import Places
+from ntxengine.deploy.release import open_release
 from tests.cli.ntx import ntx
-from tests.deploy.releases import CONFIG, make_release, write_sums
+from tests.cli.test_json import problems
+from tests.deploy.releases import CONFIG, fill, make_release, write_sums
 from tests.support.booted import ROOT, python_there
 
 
@@ -30,9 +34,24 @@ def test_a_dry_run_says_what_would_be_done_and_touches_nothing(tmp_path: Path) -
     assert "would write /etc/systemd/system/ntx-agent.service" in said.out
     assert "to do: make the repository's folder" in said.out
     told = json.loads(as_json.out)
+    assert problems(told, "agent-install.json") == []
     assert (told["version"], told["before"], told["dry_run"]) == (__version__, None, True)
     assert len(told["changes"]) == 5
     assert not root.exists()
+
+
+def test_what_a_removal_removes_is_told(tmp_path: Path) -> None:
+    release, root = make_release(tmp_path / "release", __version__), tmp_path / "root"
+    options = InstallOptions(python=python_there())
+    Installation(Places(root), open_release(release), options, fill=fill).run()
+
+    would = ntx("agent", "uninstall", "--root", root, "--dry-run")
+    did = ntx("agent", "uninstall", "--root", root, "--json")
+
+    assert "would remove /etc/systemd/system/ntx-agent.service" in would.out
+    assert problems(json.loads(did.out), "agent-uninstall.json") == []
+    assert "/opt/ntx/current" in json.loads(did.out)["removed"]
+    assert not (root / "opt/ntx").exists()
 
 
 def test_a_release_of_another_version_installs_itself_with_the_same_options(tmp_path: Path) -> None:
