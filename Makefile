@@ -10,7 +10,7 @@
 #                   images written by us and by qemu, at random; each fault of a disk below an image; huge ones;
 #                   flipped bits of images; points forgotten at random, pruned and synced;
 #                   SOAK_ROUNDS, PRUNE_ROUNDS, IMAGE_ROUNDS, FLIPS, FAULT_ROUNDS, CUT_ROUNDS, JOB_ROUNDS, COPY_KILLS, COPY_LOSSES,
-#                   CAPTURE_KILLS, AGENT_KILLS, LOSSY_COPIES, SOAK_SEED
+#                   CAPTURE_KILLS, AGENT_KILLS, EXPORT_KILLS, LOSSY_COPIES, SOAK_SEED
 #   make fuzz       what parses hostile bytes, on bytes made up; FUZZ_SECONDS for each parser
 #   make lint       ruff and clang-format
 #   make types      mypy, and the stubs of the C binding against the binding itself
@@ -41,6 +41,7 @@ COPY_KILLS ?= 200
 COPY_LOSSES ?= 50
 CAPTURE_KILLS ?= 200
 AGENT_KILLS ?= 100
+EXPORT_KILLS ?= 100
 LOSSY_COPIES ?= 150
 IMAGE_ROUNDS ?= 1000
 FLIPS ?= 1000
@@ -74,12 +75,12 @@ soak: build-test
 	@echo "SOAK_SEED=$(SOAK_SEED)"
 	@NTX_SOAK_ROUNDS=$(SOAK_ROUNDS) NTX_FAULT_ROUNDS=$(FAULT_ROUNDS) NTX_CUT_ROUNDS=$(CUT_ROUNDS) \
 	    NTX_COPY_KILLS=$(COPY_KILLS) NTX_COPY_SIZE=4G NTX_COPY_BANDWIDTH=200M NTX_COPY_LOSSES=$(COPY_LOSSES) \
-	    NTX_CAPTURE_KILLS=$(CAPTURE_KILLS) NTX_AGENT_KILLS=$(AGENT_KILLS) NTX_LOSSY_COPIES=$(LOSSY_COPIES) NTX_SOAK_SEED=$(SOAK_SEED) \
+	    NTX_CAPTURE_KILLS=$(CAPTURE_KILLS) NTX_AGENT_KILLS=$(AGENT_KILLS) NTX_EXPORT_KILLS=$(EXPORT_KILLS) NTX_LOSSY_COPIES=$(LOSSY_COPIES) NTX_SOAK_SEED=$(SOAK_SEED) \
 	    NTX_RESUME_LONG=1 NTX_JOB_ROUNDS=$(JOB_ROUNDS) \
 	    NTX_IMAGE_ROUNDS=$(IMAGE_ROUNDS) NTX_EVERY_FAULT=1 NTX_LARGE_IMAGES=1 NTX_FLIPS=$(FLIPS) NTX_RETENTION_ROUNDS=60 \
 	    NTX_PRUNE_ROUNDS=$(PRUNE_ROUNDS) \
 	    $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 \
-	    tests/agent/test_killed.py tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py \
+	    tests/agent/test_killed.py tests/export/test_killed.py tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py \
 	    tests/capture/test_together_killed.py tests/capture/test_together_faults.py tests/repository/test_power_cuts.py \
 	    tests/retention/test_policy.py tests/retention/test_forget.py \
 	    tests/capture/test_resume.py tests/capture/test_resume_damaged.py tests/capture/test_resume_killed.py \

@@ -13,46 +13,9 @@ import pytest
 from ntxengine.sim import Simulator
 from tests.cli.ntx import COMMAND, assert_refused, environment, ntx
 from tests.cli.test_json import problems
+from tests.export.command import Command
 from tests.export.receiver import Client, Notification, Receiver
 from tests.support.pki import Pki
-from tests.support.ssh import free_port
-
-
-class Command:
-    """The arguments of an export of the VM db01 to a receiver."""
-
-    def __init__(self, sim: Simulator, pki: Pki, receiver: Receiver, folder: Path) -> None:
-        self.sim = sim
-        self.env = sim.env
-        self.state = folder / "state"
-        self.receiver = receiver
-        first = free_port()
-        files = {"--tls-ca": "ca-cert", "--tls-cert": "server-cert", "--tls-key": "server-key"}
-        self.way = ["--ports", f"{first}-{first + 40}", "--advertise", "127.0.0.1", "--bind", "127.0.0.1"]
-        self.way += [text for option, name in files.items() for text in (option, str(pki.folder / f"{name}.pem"))]
-        self.arguments = ["export", "db01", "--state", str(self.state), "--notify", receiver.url]
-        self.arguments += ["--notify-ca", str(pki.ca_file), *self.way]
-
-    def start(self) -> subprocess.Popen[str]:
-        """Start it, and return when the control plane is told."""
-        process = subprocess.Popen(
-            [*COMMAND, *self.arguments, "--json"],
-            env=environment(self.env),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.receiver.told.wait(20), process.kill() or process.communicate()
-        return process
-
-    def sweep(self) -> None:
-        ran = ntx("sweep", "--repository", self.state, env=self.env)
-        assert ran.code == 0, ran.err
-
-    def left(self) -> list[str]:
-        """Return the ids of the recovery points, clones and groups that are on the cluster."""
-        state = self.sim.world.state
-        return sorted([*state.points, *state.clones, *state.made_groups])
 
 
 @pytest.fixture
