@@ -257,6 +257,20 @@ async def test_cancelled_at_any_stage_leaves_nothing(stage: Stage, exporting: Ex
     exporting.assert_clean(kept=[])
 
 
+async def test_cancelled_after_success_still_deletes_what_was_replaced(
+    exporting: Exporting, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = await exporting.run()
+    exporting.lab.make_witness = lambda: _Cancels(Stage.RELEASE)
+
+    with pytest.raises(asyncio.CancelledError):
+        await exporting.run(since=first.recovery_point_id)
+
+    kept = exporting.receiver.last["recovery_point"]["id"]
+    assert f"is exported: its control plane has recovery point {kept}" in caplog.text
+    exporting.assert_clean(kept=[kept])
+
+
 async def test_server_that_ends_by_itself_ends_the_export(exporting: Exporting) -> None:
     def kill(notification: Notification) -> None:
         os.kill(servers()[0], signal.SIGKILL)

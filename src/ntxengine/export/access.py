@@ -22,14 +22,15 @@ from urllib.parse import quote
 
 from starlette.applications import Starlette
 
+from ntxengine.attach import Attached
 from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.dataplane.tls import read_pem
-from ntxengine.errors import NtxError, OptionsError
+from ntxengine.errors import AttachError, NtxError, OptionsError
 from ntxengine.export.links import LinkTls, serve_links
 from ntxengine.export.options import PortOptions, ServerTls, TunnelOptions, Way
 from ntxengine.files.private import PrivateFolder
 from ntxengine.images.qemu_nbd import PortTaken, QemuNbd, TlsPort
-from ntxengine.images.served import Served
+from ntxengine.images.served import NbdExport, RawFile, Served
 from ntxengine.tunnel.command import write_configuration
 from ntxengine.tunnel.options import FarEnd
 from ntxengine.tunnel.process import Tunnel
@@ -179,6 +180,17 @@ class TunnelAccess(Access):
             yield there
         finally:
             await tunnel.close()
+
+
+def served_of(attached: Attached) -> Served:
+    """Return what a qemu-nbd opens for what was attached.  Raw, whatever its first bytes say."""
+    location = attached.location
+    match location.kind:
+        case "file":
+            return RawFile(Path(location.path))
+        case "nbd_unix":
+            return NbdExport(Path(location.path), location.export)
+    raise AttachError(f"{location.text}: cannot be served to others: it is neither a file nor a socket of this machine")
 
 
 def access_of(way: Way, *, connections: int) -> Access:

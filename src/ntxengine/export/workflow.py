@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, nullcontext
@@ -21,7 +22,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from ntxengine.attach import Attached, Attachers
+from ntxengine.attach import Attachers
 from ntxengine.capture.expiry import kept_by_cluster
 from ntxengine.capture.freeze import Frozen, check_frozen, freeze, leave_out_untold
 from ntxengine.capture.plan import stored_disk_point
@@ -30,9 +31,9 @@ from ntxengine.changes import ChangeQuery, Changes, find_changes
 from ntxengine.concurrency.completion import run_to_completion
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
-from ntxengine.errors import AttachError, ControlPlaneError, ControlPlaneTimeout, NtxError
+from ntxengine.errors import ControlPlaneError, ControlPlaneTimeout, NtxError
 from ntxengine.events import Emitter, OnEvent, Planned, Stage, StageBegan, Subject, Warned, log_event
-from ntxengine.export.access import Access, ServedDisk, access_of
+from ntxengine.export.access import Access, ServedDisk, access_of, served_of
 from ntxengine.export.ending import Done, Ending
 from ntxengine.export.links import ChangedDisk, Links
 from ntxengine.export.message import ExportedDisk, notification
@@ -40,11 +41,12 @@ from ntxengine.export.notify import notify
 from ntxengine.export.options import ExportOptions
 from ntxengine.export.plan import ExportPlan, plan_export
 from ntxengine.images.qemu_nbd import ServerEnded
-from ntxengine.images.served import NbdExport, RawFile, Served
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Disk, Vm
 from ntxengine.repository import Repository, StoredReferenceDisk, VmLock
 from ntxengine.units import format_time, utc_now
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,7 @@ class _Export:
             await run_to_completion(self._end_early())
             self._emit.raise_failure()
             raise
-        self._began(Stage.RELEASE)
-        await self._recorder.release_replaced()
+        await self._release(frozen.point.id)
         self._emit.raise_failure()
         return Exported(
             export_id=self._id,
@@ -139,6 +140,15 @@ class _Export:
             warnings=tuple(self._warnings),
             seconds=round(time.monotonic() - started_s, 3),
         )
+
+    async def _release(self, recovery_point_id: str) -> None:
+        """Delete the recovery points that the new one replaces, to the end, also if somebody cancels meanwhile."""
+        self._began(Stage.RELEASE)
+        try:
+            await run_to_completion(self._recorder.release_replaced())
+        except asyncio.CancelledError:
+            log.warning("VM %r is exported: its control plane has recovery point %s", self._vm.name, recovery_point_id)
+            raise
 
     async def _run(self) -> tuple[ExportPlan, Frozen, list[ExportedDisk], Done]:
         plan = await self._plan()
@@ -256,7 +266,7 @@ class _Export:
                 attached = await stack.enter_async_context(attaching)
             self._began(Stage.SERVE, each.disk)
             name = f"{self._id}-{number}"
-            served.append(await stack.enter_async_context(access.disk(_served(attached), each.disk.id, name)))
+            served.append(await stack.enter_async_context(access.disk(served_of(attached), each.disk.id, name)))
         return [dataclasses.replace(each, uri=at.uri) for each, at in zip(disks, served, strict=True)], served
 
     async def _notify_and_wait(
@@ -374,14 +384,3 @@ class _Export:
     def _warn(self, text: str) -> None:
         self._warnings.append(text)
         self._emit(Warned(text=text, **self._subject))
-
-
-def _served(attached: Attached) -> Served:
-    """Return what a qemu-nbd opens for what was attached.  Raw, whatever its first bytes say."""
-    location = attached.location
-    match location.kind:
-        case "file":
-            return RawFile(Path(location.path))
-        case "nbd_unix":
-            return NbdExport(Path(location.path), location.export)
-    raise AttachError(f"{location.text}: cannot be served to others: it is neither a file nor a socket of this machine")
