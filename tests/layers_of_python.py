@@ -62,12 +62,12 @@ PYTHON_LAYERS = {
     "sim": {"concurrency", "errors", "units", "ids"},
     # the library: the calls, and the names that `import ntxengine` shows
     "api": {
-        "capture", "copying", "restore", "prune", "sync", "prism", "attach", "repository", "images", "dataplane",
-        "tunnel", "concurrency", "errors", "events", "ids",
+        "capture", "copying", "export", "restore", "prune", "sync", "prism", "attach", "repository", "images",
+        "dataplane", "tunnel", "concurrency", "errors", "events", "ids",
     },
     "__init__": {
         "api", "capture", "compare", "copying", "verify", "restore", "retention", "prism", "repository", "images",
-        "check", "prune", "sync", "dataplane", "tunnel", "errors", "events", "stats",
+        "check", "prune", "sync", "dataplane", "tunnel", "errors", "events", "export", "stats",
     },
     # the file of configuration: what it means to use cases
     "config": {

@@ -18,7 +18,10 @@ from ntxengine import errors
 from ntxengine.sim import Simulator, run_in_thread
 from ntxengine.units import MIB
 from tests.capture.lab import make_config
+from tests.export.receiver import Client, Receiver
+from tests.support.pki import Pki
 from tests.support.servers import nbdkit, qemu_nbd, require
+from tests.support.ssh import free_port
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = ROOT / "docs" / "library.md"
@@ -228,12 +231,47 @@ def capture_example(sim: Simulator, folder: Path) -> str:
         folder,
         **{
             '"/backups"': '"backups"',
-            'os.environ["PRISM_PASSWORD"]': repr(sim.password),
-            '"https://prism.example.com"': f'"{sim.central_url}", ca_file="{sim.ca_file}"',
-            '"backup"': f'"{sim.username}"',
-            '"backup01"': f'"{sim.worker_id}", device_dir="{sim.world.layout.devices}"',
+            **of_cluster(sim),
         },
     )
+
+
+def of_cluster(sim: Simulator) -> dict[str, str]:
+    """Return what is real of a cluster that an example names."""
+    return {
+        'os.environ["PRISM_PASSWORD"]': repr(sim.password),
+        '"https://prism.example.com"': f'"{sim.central_url}", ca_file="{sim.ca_file}"',
+        '"backup"': f'"{sim.username}"',
+        '"backup01"': f'"{sim.worker_id}", device_dir="{sim.world.layout.devices}"',
+    }
+
+
+def test_a_vm_is_exported(simulator: Simulator, tmp_path: Path) -> None:
+    pki = Pki(tmp_path / "pki")
+    control_plane = Receiver(pki)
+    control_plane.then = lambda notification: check_done(Client(pki).done(notification).status_code)
+    for name, source in (("ca", "ca-cert"), ("cert", "server-cert"), ("key", "server-key")):
+        (tmp_path / f"{name}.pem").write_bytes((pki.folder / f"{source}.pem").read_bytes())
+    (tmp_path / "key.pem").chmod(0o600)
+    first = free_port()
+
+    with control_plane.listening():
+        shown = run_example(
+            "Export a VM",
+            tmp_path,
+            **{
+                '"/var/lib/ntx/export"': '"exports"',
+                '"worker1.example", (10809, 10899), tls': f'"127.0.0.1", ({first}, {first + 40}), tls, "127.0.0.1"',
+                '"https://cp.example/ntx"': f'"{control_plane.url}", ca=Path("ca.pem")',
+                **of_cluster(simulator),
+            },
+        )
+
+    assert shown == f"next time: LAST={control_plane.last['recovery_point']['id']}\n"
+
+
+def check_done(status: int) -> None:
+    assert status == 200
 
 
 def test_a_vm_is_captured_and_restored_and_what_changed_is_read(simulator: Simulator, tmp_path: Path) -> None:

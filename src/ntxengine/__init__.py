@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ntxengine.api.capturing import capture_vm
     from ntxengine.api.cluster import connect, find_vm
     from ntxengine.api.copying import copy, digest
+    from ntxengine.api.exporting import export_vm
     from ntxengine.api.inventory import VmFilter, search_vms
     from ntxengine.api.points import newest_point, prune_vms, restore_point, sync_vms
     from ntxengine.capture import Audit, CaptureOptions
@@ -74,6 +75,8 @@ if TYPE_CHECKING:
         StartedOver,
         Warned,
     )
+    from ntxengine.export.options import ExportOptions, NotifyOptions, PortOptions, ServerTls, TunnelOptions
+    from ntxengine.export.workflow import Exported
     from ntxengine.images.choice import ImageOptions
     from ntxengine.prism import Cluster, Disk, Vm
     from ntxengine.prune import PruneOptions, PruneReport
@@ -91,6 +94,7 @@ _HOMES = {
     "capture_vm": "ntxengine.api.capturing",
     "connect": "ntxengine.api.cluster",
     "find_vm": "ntxengine.api.cluster",
+    "export_vm": "ntxengine.api.exporting",
     "VmFilter": "ntxengine.api.inventory",
     "search_vms": "ntxengine.api.inventory",
     "copy": "ntxengine.api.copying",
@@ -164,6 +168,12 @@ _HOMES = {
     "StageBegan": "ntxengine.events",
     "StartedOver": "ntxengine.events",
     "Warned": "ntxengine.events",
+    "ExportOptions": "ntxengine.export.options",
+    "NotifyOptions": "ntxengine.export.options",
+    "PortOptions": "ntxengine.export.options",
+    "ServerTls": "ntxengine.export.options",
+    "TunnelOptions": "ntxengine.export.options",
+    "Exported": "ntxengine.export.workflow",
     "ImageOptions": "ntxengine.images.choice",
     "Cluster": "ntxengine.prism",
     "Disk": "ntxengine.prism",
@@ -223,6 +233,8 @@ __all__ = [
     "DiskDifference",
     "DiskDone",
     "Event",
+    "ExportOptions",
+    "Exported",
     "Extents",
     "Forgotten",
     "Hold",
@@ -236,6 +248,7 @@ __all__ = [
     "NbdProtocolError",
     "NbdReplyError",
     "NotFoundError",
+    "NotifyOptions",
     "NtxError",
     "OptionsError",
     "OtherFailed",
@@ -248,6 +261,7 @@ __all__ = [
     "PointRetention",
     "PointVerdict",
     "Policy",
+    "PortOptions",
     "PrismAnswerError",
     "PrismBusy",
     "PrismConnectionError",
@@ -269,6 +283,7 @@ __all__ = [
     "Retention",
     "Sampled",
     "Sampling",
+    "ServerTls",
     "SourceError",
     "SshGateway",
     "SshLogin",
@@ -284,6 +299,7 @@ __all__ = [
     "TlsOptions",
     "ToolError",
     "TransferTimeout",
+    "TunnelOptions",
     "Vm",
     "VmDecision",
     "VmFilter",
@@ -298,6 +314,7 @@ __all__ = [
     "copy",
     "differing_extents",
     "digest",
+    "export_vm",
     "find_vm",
     "forget_by_policy",
     "forget_points",

@@ -151,6 +151,30 @@ def test_a_capture_is_as_the_file_says(cluster: Simulator, tmp_path: Path) -> No
     assert {disk["compression"] for disk in ran.json["report"]["disks"]} == {"zstd:3"}
 
 
+def test_an_export_is_as_the_file_says(cluster: Simulator, tmp_path: Path) -> None:
+    device = f"{cluster.world.layout.devices}"
+    more = (
+        f"backup:\n  consistency: crash\n  on_lost_tracking: scan\n  verify: no\n  worker: {cluster.worker_id}\n"
+        f"  device_dir: {device}\n"
+        "tunnel:\n  control_plane_host: cp.example\n  tunnel_port: 2222\n  user: ntx\n  ssh_key_path: key\n"
+    )
+    file = written(tmp_path, of_cluster(cluster, more=more))
+    (tmp_path / "key").touch(mode=0o600)
+    export = ("--config", file, "export", "demo", "--state", tmp_path / "state", "--notify", "https://cp.example/ntx")
+
+    by_tunnel = ntx(*export, "--tunnel-folder", "/run/ntx", "--dry-run", "--json")
+    without_folder = ntx(*export, "--dry-run")
+    pem = ("--tls-ca", "ca.pem", "--tls-cert", "cert.pem", "--tls-key", "key.pem")
+    by_ports = ntx(*export, "--ports", "10809-10899", "--advertise", "worker.example", *pem, "--dry-run", "--json")
+
+    assert by_tunnel.code == 0, by_tunnel.err
+    assert "ntx@cp.example:2222" in json.dumps(by_tunnel.json)
+    assert by_tunnel.json["consistency"] == "crash"
+    assert_refused(without_folder, 2, "--tunnel-folder DIR")
+    assert by_ports.code == 0, by_ports.err
+    assert "cp.example:2222" not in json.dumps(by_ports.json)
+
+
 def test_option_wins_over_variable_over_file(tmp_path: Path) -> None:
     file = written(tmp_path, f"backup: {{repository: {tmp_path}/of-file}}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ntxengine.cli.errors import as_usage
 from ntxengine.cli.options import Function
@@ -68,6 +69,8 @@ def way_options(function: Function) -> Function:
         login: SshOptions,
         **kwargs: Any,
     ) -> Any:
+        if ports and _is_of_file("tunnel"):  # what is typed wins over it
+            tunnel = None
         if tunnel is not None:
             if ports or advertise or bind:
                 raise click.UsageError("--tunnel opens no port here: leave out --ports, --advertise and --bind")
@@ -83,6 +86,10 @@ def way_options(function: Function) -> Function:
         return function(*args, way=way, **kwargs)
 
     return with_way
+
+
+def _is_of_file(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.DEFAULT_MAP
 
 
 def _ports(

@@ -13,6 +13,9 @@ from ntxengine.config.problems import KeyPath
 from ntxengine.config.values import prism_url
 
 CAPTURE = frozenset({"capture"})
+EXPORT = frozenset({"export"})
+FREEZING = CAPTURE | EXPORT
+"""What makes a recovery point, and attaches the disks of it."""
 
 _NUTANIX = {
     "username": "--username",
@@ -43,16 +46,15 @@ _ATTACH = {
     "repository": "--repository",
 }
 
+_FREEZE = {"vss": "--vss", "keep_recovery_point": "--keep-recovery-point", "parallel": "--disks"}
+
 _CAPTURE = {
-    "vss": "--vss",
     "on_lost_tracking": "--on-lost-tracking",
-    "keep_recovery_point": "--keep-recovery-point",
     "audit": "--audit",
     "writer": "--writer",
     "compress": "--compress",
     "compress_again": "--compress-again",
     "max_chain": "--max-chain",
-    "parallel": "--disks",
     "retry_for": "--retry-for",
     "tier": "--tier",
     "connections": "--connections",
@@ -63,6 +65,8 @@ _CAPTURE = {
 }
 
 _NOT = {"verify": "--no-verify", "resume": "--no-resume", "volume_groups": "--no-volume-groups"}
+
+_TUNNEL = {"ssh_key_path": "--ssh-key", "known_hosts": "--ssh-known-hosts"}
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,10 @@ def settings(config: Config, over: Profile | None, profile: str | None) -> Itera
     """Yield what a file says; `config` is under the profile `over`, whose name is `profile`."""
 
     def path(section: str, key: str) -> KeyPath:
-        own = over is not None and key in dict(over)[section].model_fields_set
+        own = over is not None and section in dict(over) and key in dict(over)[section].model_fields_set
         return ("profiles", str(profile), section, key) if own else (section, key)
 
-    for each in (*_of_cluster(config), *_of_captures(config), *_of_performance(config)):
+    for each in (*_of_cluster(config), *_of_captures(config), *_of_performance(config), *_of_tunnel(config)):
         section, key = each.path
         yield Setting(each.option, each.value, path(str(section), str(key)), each.commands)
 
@@ -109,17 +113,20 @@ def _of_cluster(config: Config) -> Iterator[Setting]:
 def _of_captures(config: Config) -> Iterator[Setting]:
     backup = config.backup
     yield from _named(backup, "backup", _ATTACH, None)
+    yield from _named(backup, "backup", _FREEZE, FREEZING)
     yield from _named(backup, "backup", _CAPTURE, CAPTURE)
+    if "on_lost_tracking" in backup.model_fields_set and backup.on_lost_tracking != "scan":  # there is nothing to scan
+        yield Setting("--on-lost-tracking", backup.on_lost_tracking, ("backup", "on_lost_tracking"), EXPORT)
     if "consistency" in backup.model_fields_set:
-        yield Setting("--consistency", consistency_of(backup), ("backup", "consistency"), CAPTURE)
+        yield Setting("--consistency", consistency_of(backup), ("backup", "consistency"), FREEZING)
     if backup.snapshot_retention_hours is not None:
         path = ("backup", "snapshot_retention_hours")
-        yield Setting("--keep-recovery-point", f"{backup.snapshot_retention_hours}h", path, CAPTURE)
+        yield Setting("--keep-recovery-point", f"{backup.snapshot_retention_hours}h", path, FREEZING)
     if backup.zstd_level:
         yield Setting("--compress", f"zstd:{backup.zstd_level}", ("backup", "zstd_level"), CAPTURE)
     for key, option in _NOT.items():
         if key in backup.model_fields_set:
-            yield Setting(option, not dict(backup)[key], ("backup", key), CAPTURE)
+            yield Setting(option, not dict(backup)[key], ("backup", key), FREEZING)
 
 
 def _of_performance(config: Config) -> Iterator[Setting]:
@@ -133,6 +140,18 @@ def _of_performance(config: Config) -> Iterator[Setting]:
         yield Setting("--memory-limit", performance.memory_limit, ("performance", "memory_limit"))
     for key in performance.given(("bandwidth", "bandwidth_limit_mbps")):
         yield Setting("--bandwidth", rate_text(performance), ("performance", key))
+
+
+def _of_tunnel(config: Config) -> Iterator[Setting]:
+    """Yield where the sockets of an export are made."""
+    tunnel = config.tunnel
+    if tunnel.control_plane_host is None:
+        return
+    user = "" if tunnel.user is None else f"{tunnel.user}@"
+    host = f"[{tunnel.control_plane_host}]" if ":" in tunnel.control_plane_host else tunnel.control_plane_host
+    login = f"ssh://{user}{host}:{tunnel.tunnel_port}"
+    yield Setting("--tunnel", login, ("tunnel", "control_plane_host"), EXPORT)
+    yield from _named(tunnel, "tunnel", _TUNNEL, EXPORT)
 
 
 def _named(part: Part, section: str, options: dict[str, str], commands: frozenset[str] | None) -> Iterator[Setting]:
