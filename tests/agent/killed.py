@@ -14,15 +14,26 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
+from ntxengine.agent import configured
+from ntxengine.agent.configured import Builder
 from ntxengine.agent.records import Run, RunState
+from ntxengine.agent.service import Service
+from ntxengine.config.reading import load
 from ntxengine.dataplane import checkpoints
-from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.prism import Cluster, Endpoint
+from ntxengine.prism.open import open_cluster
 from ntxengine.sim import Simulator
-from tests.agent.lab import NAMES, Agent
-from tests.capture.lab import MIB
+from tests.agent.lab import JOB, LIMIT_S, NAMES, FastClock
+from tests.capture.lab import eager_clock
+
+FILE = """
+nutanix: {{prism_central: "{central_url}", username: {username}, password: "{password}", ca_file: {ca_file}}}
+backup: {{repository: {folder}/repository, worker: {worker_id}, device_dir: {devices}}}
+performance: {{max_concurrent_vms: 2, bandwidth: 3M}}
+agent: {{state: {folder}/state, socket: {folder}/socket}}
+jobs: [{{name: {job}, vms: [{vms}], every: 300d, retention: {{keep_last: 2, max_waste: 0%}}}}]
+"""
 
 
 def describe(sim: Simulator) -> str:
@@ -31,37 +42,54 @@ def describe(sim: Simulator) -> str:
     return json.dumps({**told, "devices": str(sim.world.layout.devices)})
 
 
-class Telling(Agent):
+class Telling:
     """Appends what it is told, and asks for each VM again when it is done."""
 
-    told: int
-    rounds: int
-    done: Counter[str]
+    def __init__(self, folder: Path, rounds: int) -> None:
+        self._told = os.open(folder / "told", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._rounds = rounds
+        self._done: Counter[str] = Counter()
+        self.service: Service
 
-    def _tell(self, run: Run) -> None:
-        os.write(self.told, f"{run.id} {run.state.value}\n".encode())
-        super()._tell(run)
+    def __call__(self, run: Run) -> None:
+        os.write(self._told, f"{run.id} {run.state.value}\n".encode())
         if run.ended_at is not None:
-            self.done[run.vm_name] += run.state == RunState.SUCCEEDED
+            self._done[run.vm_name] += run.state == RunState.SUCCEEDED
             if run.state == RunState.SUCCEEDED and self.wants(run.vm_name):
-                asyncio.get_running_loop().call_soon(self.scheduler.ask, run.vm_name)
+                asyncio.get_running_loop().call_soon(self.service.scheduler.ask, run.vm_name)
 
     def wants(self, name: str) -> bool:
-        return not self.rounds or self.done[name] < self.rounds
+        return not self._rounds or self._done[name] < self._rounds
 
 
-async def work(folder: Path, told: dict[str, Any], rounds: int) -> None:
-    layout = SimpleNamespace(devices=Path(told.pop("devices")))
-    sim = cast("Simulator", SimpleNamespace(**told, world=SimpleNamespace(layout=layout)))
-    Telling.told = os.open(folder / "told", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    Telling.rounds, Telling.done = rounds, Counter()
-    running = Telling(sim, folder, copy=CopyOptions(bandwidth=3 * MIB))
-    await running.until(lambda: running.scheduler.listing.is_known)
+def sweeps() -> bool:
+    """Say whether what the agents before left is still being looked for."""
+    return any(task.get_name() == "sweep" for task in asyncio.all_tasks())
+
+
+async def connect(central: Endpoint | None, element: Endpoint | None) -> Cluster:
+    return await open_cluster(central, element, clock=eager_clock())
+
+
+async def work(folder: Path, told: dict[str, str], rounds: int) -> None:
+    file = folder / "agent.yaml"
+    file.write_text(FILE.format(**told, folder=folder, job=JOB, vms=", ".join(NAMES)))
+    configured.prism.connect = connect  # type: ignore[assignment]
+    telling = Telling(folder, rounds)
+    service = Service(
+        folder / "state", Builder(lambda: load(file).config), drain_s=0, clock=FastClock(), on_run=telling
+    )
+    telling.service = service
+    serving = asyncio.ensure_future(service.run())
+    async with asyncio.timeout(LIMIT_S):
+        while not hasattr(service, "scheduler") or not service.scheduler.listing.is_known:
+            await asyncio.sleep(0.01)
     for name in NAMES:
-        running.scheduler.ask(name)
-    while any(running.wants(name) for name in NAMES):
+        service.scheduler.ask(name)
+    while any(telling.wants(name) for name in NAMES) or (rounds and (sweeps() or service.scheduler.running)):
         await asyncio.sleep(0.02)
-    await running.close()
+    service.stop()
+    await serving
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.agent.records import RunState
-from ntxengine.agent.runner import empty_folder_of
+from ntxengine.agent.repositories import empty_folder_of
 from ntxengine.agent.state import State
 from ntxengine.errors import NtxError
 from ntxengine.files import durable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -68,6 +69,21 @@ async def test_a_repository_that_is_not_mounted_is_never_made_anew_and_is_used_w
     assert list(held) == [f"repository {running.repository}"]
     assert left == []
     assert (again.state, again.trigger, again.attempt) == (RunState.SUCCEEDED, Trigger.RETRY, 1)
+
+
+async def test_a_run_waits_for_a_vm_that_somebody_else_works_on(simulator: Simulator, tmp_path: Path) -> None:
+    async with agent(simulator, tmp_path) as running:
+        await running.capture("db01")
+        store = PointStore.open(running.repository)
+        with store.lock(simulator.vm_id("db01")):
+            before = len(simulator.requests)
+            running.scheduler.ask("db01")
+            await running.until(lambda: running.scheduler.running and len(simulator.requests) > before)
+            await asyncio.sleep(0.1)
+            assert running.scheduler.running
+        await running.until(lambda: len(running.ended) == 2)
+
+    assert running.ended[-1].state == RunState.SUCCEEDED
 
 
 async def test_a_password_that_was_changed_is_asked_for_once_in_a_while_and_recovers_by_itself(

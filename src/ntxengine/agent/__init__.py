@@ -8,6 +8,7 @@ holding.py     what is held, told to people                once.py      what was
 retries.py     what an error leaves to do                   results.py   what the end of a run makes of its record
 running.py     the runs that there are                      recorder.py  what events make of the record of one
 runner.py      one run, by the use cases                    connection.py  one connection for all of them
+repositories.py  opened or made, and never in an empty mount point
 clock.py       time, injected
 inventory.py   which VMs the jobs have                     sweeping.py  what a killed agent left
 metrics.py     what Prometheus is told                      documents.py a run as JSON

@@ -122,6 +122,9 @@ class Run:
         return self.job, self.vm_id
 
 
+BEING_MADE = "-"
+"""In the place of the id of a repository that is there in a moment."""
+
 Key = tuple[str, str]
 """Job and VM id."""
 

@@ -7,40 +7,38 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import os
-import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from ntxengine.agent.connection import Connection
 from ntxengine.agent.jobs import JobVm, Outcome
 from ntxengine.agent.records import Figures, Kept
-from ntxengine.agent.retries import RepositoryUnusable, WorkerUnusable
+from ntxengine.agent.repositories import KnownRepositories, Repositories
+from ntxengine.agent.retries import WorkerUnusable
 from ntxengine.api.cluster import find_vm
 from ntxengine.attach import Attachers, AttachOptions, choose_attacher
 from ntxengine.capture import CaptureOptions, capture
 from ntxengine.errors import (
     AttachError,
+    LockedError,
     NotFoundError,
     NtxError,
-    OptionsError,
     PrismStatusError,
     RepositoryError,
     TargetError,
     TaskFailed,
 )
 from ntxengine.events import OnEvent
-from ntxengine.files import durable
 from ntxengine.prism import Cluster, Vm
 from ntxengine.prune import PruneOptions, prune
 from ntxengine.repository import Point, Repository
 from ntxengine.retention import Policy, forget_by_policy
 
-_ESCAPED = re.compile(r"\\([0-7]{3})")
-"""A space and the like, as the kernel writes it in names of mount points."""
+LOCKED_FOR_S = 120.0
+"""How long a run waits for a VM that somebody else works on."""
+
+LOOK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,18 +57,6 @@ class CaptureJob:
     pruning: PruneOptions | None = None
 
 
-class KnownRepositories(Protocol):
-    """Which repositories there were: they are not made a second time, as in an empty mount point."""
-
-    def repository_id(self, path: str) -> str:
-        """Return the id of the repository that was there, "" if there was none."""
-        ...
-
-    def know_repository(self, path: str, repository_id: str) -> None:
-        """Remember a repository."""
-        ...
-
-
 class CaptureRunner:
     """Does runs of these jobs, by name, over one connection."""
 
@@ -80,7 +66,7 @@ class CaptureRunner:
         """`at_once` runs share one budget of buffers."""
         self._connection = connection
         self._jobs = jobs
-        self._known = known
+        self._repositories = Repositories(known)
         self._at_once = at_once
         self._attachers: dict[str, tuple[Cluster, Attachers]] = {}
         self._workers: dict[str, str] = {}
@@ -91,54 +77,39 @@ class CaptureRunner:
         async with self._connection.use() as cluster:
             attacher = await self._attacher(job, work, cluster)
             # After Prism: a mistyped password leaves no empty repository.
-            repository = await self._open(work.repository)
+            repository = await self._repositories.open(work.repository)
             try:
-                point = await capture(
-                    cluster.prism,
-                    repository,
-                    _vm(vm),
-                    options=dataclasses.replace(work.options, captures_at_once=self._at_once),
-                    attacher=attacher,
-                    on_event=on_event,
-                )
+                point = await self._capture(cluster, repository, work, attacher, vm, on_event)
             except (AttachError, NotFoundError, PrismStatusError, TaskFailed) as error:
                 await self._check_worker(job, cluster, error)
                 raise
             except (RepositoryError, TargetError, OSError):
-                await self._open(work.repository)  # it may have gone meanwhile: then no run comes to anything
+                await self._repositories.open(work.repository)  # it may have gone meanwhile
                 raise
         kept, problems = await _keep(repository, work, vm.id, on_event)
         return Outcome(point.id, point.created_at, figures_of(point), dict(point.report.stages_s), kept, problems)
 
-    async def _open(self, path: Path) -> Repository:
-        """Open the repository; make it, if there never was one."""
-        known = self._known.repository_id(str(path))
-        try:
-            if not known and (empty := await asyncio.to_thread(empty_folder_of, path)) is not None:
-                raise RepositoryUnusable(
-                    f"{path}: there is no repository, and {empty} is an empty folder that nothing is mounted on: if a"
-                    f" file system belongs there, mount it; if none does: ntx repository create {path}"
+    async def _capture(
+        self,
+        cluster: Cluster,
+        repository: Repository,
+        work: CaptureJob,
+        attacher: Attachers,
+        vm: JobVm,
+        on_event: OnEvent,
+    ) -> Point:
+        """Capture the VM, once nobody else works on it: the sweep after a start does, or a person, for a while."""
+        options = dataclasses.replace(work.options, captures_at_once=self._at_once)
+        until_s = asyncio.get_running_loop().time() + LOCKED_FOR_S
+        while True:
+            try:
+                return await capture(
+                    cluster.prism, repository, _vm(vm), options=options, attacher=attacher, on_event=on_event
                 )
-            repository = await Repository.open(path, create=not known)
-        except NotFoundError as exc:
-            raise RepositoryUnusable(
-                f"{path}: the repository {known} that was there is gone: is its file system mounted?  Nothing is"
-                f" written before it is back"
-            ) from exc
-        except OptionsError:
-            raise
-        except NtxError as exc:
-            raise RepositoryUnusable(str(exc)) from exc
-        except OSError as exc:
-            raise RepositoryUnusable(str(durable.read_error(path, exc))) from exc
-        if known and repository.id != known:
-            raise RepositoryUnusable(
-                f"{path}: holds repository {repository.id}, and {known} was there before: is the right file system"
-                f" mounted?  Where that is meant, give it another path"
-            )
-        if not known:
-            self._known.know_repository(str(path), repository.id)
-        return repository
+            except LockedError:
+                if asyncio.get_running_loop().time() >= until_s:
+                    raise
+                await asyncio.sleep(LOOK_S)
 
     async def _attacher(self, job: str, work: CaptureJob, cluster: Cluster) -> Attachers:
         """Return the attacher of a job, found once for each connection."""
@@ -169,29 +140,6 @@ class CaptureRunner:
             raise WorkerUnusable(f"the worker VM, this machine: {exc}") from error
         except NtxError:
             return
-
-
-def empty_folder_of(path: Path) -> Path | None:
-    """Return the empty folder that a repository would be made in: a mount point, perhaps, that nothing is mounted on.
-
-    None if it has something in it, or is the root of a file system.  Blocks.
-    """
-    folder = path.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or any(folder.iterdir()) or _is_mounted(folder):
-        return None
-    return folder
-
-
-def _is_mounted(folder: Path) -> bool:
-    """Return whether something is mounted on a folder, also another folder of the same file system."""
-    if os.path.ismount(folder):
-        return True
-    wanted = str(folder.resolve())
-    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
-        return any(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), each.split()[4]) == wanted for each in mounts)
-    return False
 
 
 def _vm(vm: JobVm) -> Vm:

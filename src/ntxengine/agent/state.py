@@ -16,7 +16,7 @@ import msgspec
 
 from ntxengine.agent.asking import Question
 from ntxengine.agent.database import Damaged, Database, Statement
-from ntxengine.agent.records import Key, Run, RunState, Standing
+from ntxengine.agent.records import BEING_MADE, Key, Run, RunState, Standing
 from ntxengine.agent.results import killed
 from ntxengine.errors import StateError
 from ntxengine.units import utc_now
@@ -187,7 +187,12 @@ class State:
 
     def repository_id(self, path: str) -> str:
         """Return the id of the repository that was at a path, "" if none was."""
-        return self._repositories.get(path, "")
+        found = self._repositories.get(path, "")
+        return "" if found == BEING_MADE else found
+
+    def is_being_made(self, path: str) -> bool:
+        """Say whether this agent, or one that was killed, is about to make a repository there."""
+        return self._repositories.get(path) == BEING_MADE
 
     def know_repository(self, path: str, repository_id: str) -> None:
         self._repositories[path] = repository_id

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from ntxengine.agent.connection import Connection
 from ntxengine.agent.once import Once
+from ntxengine.agent.repositories import KnownRepositories
 from ntxengine.agent.results import line_of
 from ntxengine.agent.retries import PRISM, judge
-from ntxengine.agent.runner import CaptureJob, KnownRepositories
+from ntxengine.agent.runner import CaptureJob
 from ntxengine.api.cluster import find_vm
 from ntxengine.attach import AttachOptions
 from ntxengine.errors import CredentialsError, NotFoundError, NtxError
