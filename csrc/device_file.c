@@ -78,11 +78,10 @@ static int after_failure(struct ntx_file *file, bool direct, int code)
     return 0;
 }
 
-/* Read what is left after the first done bytes. */
-static void do_read(struct ntx_file *file, struct ntx_io *io, uint64_t done)
+static void do_read(struct ntx_file *file, struct ntx_io *io)
 {
-    uint8_t *data = (uint8_t *)io->data + done;
-    uint64_t offset = io->offset + done, length = io->length - done;
+    uint8_t *data = io->data;
+    uint64_t offset = io->offset, length = io->length;
 
     while (length > 0) {
         bool direct = is_direct(file, data, offset, length);
@@ -111,7 +110,7 @@ static void begin_read(struct ntx_file *file, struct ntx_io *io)
 {
     if (file->ring == NULL || !is_direct(file, io->data, io->offset, io->length) ||
         ntx_ring_read(file->ring, file->direct_fd, io->data, io->length, io->offset, io) < 0)
-        do_read(file, io, 0);
+        do_read(file, io);
 }
 
 static int write_all(struct ntx_file *file, const uint8_t *data, uint64_t offset, uint64_t length)
@@ -135,20 +134,20 @@ static int write_all(struct ntx_file *file, const uint8_t *data, uint64_t offset
     return 0;
 }
 
-/* Write what is left after the first done bytes. */
-static void do_write(struct ntx_file *file, struct ntx_io *io, uint64_t done)
+static void do_write(struct ntx_file *file, struct ntx_io *io)
 {
-    finish(file, io, write_all(file, (const uint8_t *)io->data + done, io->offset + done, io->length - done));
+    finish(file, io, write_all(file, io->data, io->offset, io->length));
 }
 
 static void begin_write(struct ntx_file *file, struct ntx_io *io)
 {
     if (file->ring == NULL || !is_direct(file, io->data, io->offset, io->length) ||
         ntx_ring_write(file->ring, file->direct_fd, io->data, io->length, io->offset, io) < 0)
-        do_write(file, io, 0);
+        do_write(file, io);
 }
 
-/* What the ring did not do, or not whole, is done with blocking calls: they know the errors, and are seldom needed. */
+/* What the ring did not do, or not whole, is done from its beginning with blocking calls: they know the errors, and are
+ * seldom needed. */
 int ntx_file_advance(struct ntx_device *device, struct ntx_error *err)
 {
     struct ntx_file *file = (struct ntx_file *)device;
@@ -157,13 +156,12 @@ int ntx_file_advance(struct ntx_device *device, struct ntx_error *err)
 
     (void)err;
     while (file->ring != NULL && (io = ntx_ring_next(file->ring, &result)) != NULL) {
-        uint64_t done = result > 0 ? (uint64_t)result : 0;
-        if (done == io->length)
+        if (result == (int64_t)io->length)
             ntx_device_complete(device, io, 0);
         else if (io->op == NTX_OP_READ)
-            do_read(file, io, done);
+            do_read(file, io);
         else
-            do_write(file, io, done);
+            do_write(file, io);
     }
     return 0;
 }

@@ -104,7 +104,7 @@ static int write_clusters(struct qcow2 *q, const uint8_t *data, uint64_t length,
     return code;
 }
 
-/* Write what is left behind the first done bytes, with blocking calls. */
+/* Write what is left behind the first done bytes (none, or all that are whole clusters), with blocking calls. */
 static void write_blocking(struct qcow2 *q, struct ntx_io *io, uint64_t host, uint64_t done)
 {
     uint64_t whole = ntx_round_down(io->length, NTX_QCOW2_CLUSTER);
@@ -270,7 +270,8 @@ static void do_write(struct qcow2 *q, struct ntx_io *io)
     pending->host = host;
 }
 
-/* What the ring did not do, or not whole, is done with blocking calls: they know the errors, and are seldom needed. */
+/* What the ring did not do, or not whole, is done from its beginning with blocking calls: they know the errors, and are
+ * seldom needed. */
 static int advance(struct ntx_device *device, struct ntx_error *err)
 {
     struct qcow2 *q = (struct qcow2 *)device;
@@ -282,10 +283,8 @@ static int advance(struct ntx_device *device, struct ntx_error *err)
         struct ntx_io *io = pending->io;
         pending->next = q->free;
         q->free = pending;
-        if (result == (int64_t)io->length)
-            enter(q, io, pending->host, 0);
-        else
-            write_blocking(q, io, pending->host, result > 0 ? (uint64_t)result : 0);
+        uint64_t whole = ntx_round_down(io->length, NTX_QCOW2_CLUSTER);
+        write_blocking(q, io, pending->host, result == (int64_t)whole ? whole : 0);
     }
     return 0;
 }

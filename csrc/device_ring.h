@@ -40,7 +40,12 @@ int ntx_ring_fd(const struct ntx_ring *ring);
 int ntx_ring_read(struct ntx_ring *ring, int fd, void *data, uint64_t length, uint64_t offset, void *token);
 int ntx_ring_write(struct ntx_ring *ring, int fd, const void *data, uint64_t length, uint64_t offset, void *token);
 
-/* Take the end of one: its token, and in *result bytes or -errno.  NULL: none has ended. */
+/*
+ * Take the end of one: its token, and in *result bytes or -errno.  NULL: none has ended.
+ * LIMIT: with fewer bytes than were asked for, none of them is sure.  The kernel goes on by itself after a part, and on
+ * FUSE from a wrong place in the buffer (6.18; a blocking call does not).  The counts do not fit then, so that a result
+ * of all bytes is right.
+ */
 void *ntx_ring_next(struct ntx_ring *ring, int64_t *result);
 
 #endif

@@ -85,11 +85,9 @@ bool ntx_qcow2_reads_next(struct ntx_qcow2_reads *reads, struct ntx_qcow2_part *
 
     if (part == NULL)
         return false;
-    uint64_t done = result > 0 ? (uint64_t)result : 0;
     *rest = *part;
-    rest->data += done;
-    rest->place += done;
-    rest->length -= done;
+    if (result == (int64_t)part->length)
+        rest->length = 0;
     part->next = reads->free_part;
     reads->free_part = part;
     return true;

@@ -54,7 +54,7 @@ struct ntx_qcow2_request *ntx_qcow2_reads_begin(struct ntx_qcow2_reads *reads, s
  */
 int ntx_qcow2_reads_part(struct ntx_qcow2_reads *reads, const struct ntx_qcow2_part *part, int fd);
 
-/* Take a part that has ended, cut to what was not read of it: of length 0 if all was.  False: none has. */
+/* Take a part that has ended: of length 0 if all was read, else to be read from its beginning.  False: none has. */
 bool ntx_qcow2_reads_next(struct ntx_qcow2_reads *reads, struct ntx_qcow2_part *rest);
 
 /* One part less; the io if that was the last one, and then *fault is set where has_failed.  NULL: there are more. */

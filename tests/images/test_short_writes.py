@@ -1,0 +1,49 @@
+"""A raw file that takes a part of a write gets the rest of it too, to the right place: images, as changes that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from itertools import count
+from pathlib import Path
+
+from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.errors import NtxError
+from ntxengine.images.create import NewImage, create_image
+from ntxengine.units import BLOCK_SIZE
+from tests.images.written import write
+from tests.support import faulty
+from tests.support.faulty import FaultyDisk
+
+SIZE = 2 * BLOCK_SIZE
+
+
+async def write_raw(path: Path, source: Path) -> None:
+    options = CopyOptions(connections=1, request_size=BLOCK_SIZE)
+    async with create_image(NewImage(path, SIZE), "raw", options) as image:
+        await write(image, source, [(0, SIZE, 0)], options)
+        await image.finish()
+
+
+def test_a_raw_file_written_in_part_is_the_disk_or_an_error(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(SIZE))
+    whole = 0
+    with FaultyDisk(tmp_path) as disk:
+        for number in count():
+            stored = disk.folder / f"disk-{number}"
+            disk.plan.begin(number, faulty.IS_SHORT, errno.EIO)
+            try:
+                asyncio.run(write_raw(disk.path / stored.name, source))
+            except NtxError as exc:
+                assert str(disk.path / stored.name) in str(exc)
+                assert not stored.exists()
+            else:
+                assert stored.read_bytes() == source.read_bytes()
+                whole += 1
+            if not disk.plan.has_happened:
+                break
+            stored.unlink(missing_ok=True)
+    assert number > SIZE // (128 << 10)
+    assert whole > 1  # some parts were added to, not all failed
