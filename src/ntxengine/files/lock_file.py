@@ -14,7 +14,7 @@ from pathlib import Path
 from ntxengine import files
 from ntxengine.errors import LockedError, TargetError
 from ntxengine.files.durable import FILE_MODE, write_error
-from ntxengine.files.locks import NO_LOCKS, take
+from ntxengine.files.locks import NO_LOCKS, give_back, take
 
 
 class LockFile:
@@ -45,7 +45,7 @@ class LockFile:
         if is_there:
             self._fd = fd
         else:
-            os.close(fd)
+            give_back(fd)
 
     def _error(self, cause: OSError) -> LockedError | TargetError:
         if isinstance(cause, BlockingIOError):
@@ -66,5 +66,5 @@ class LockFile:
         with suppress(OSError):  # it is in the way of nobody
             if self._is_at(self._fd):
                 os.unlink(self._path)
-        os.close(self._fd)
+        give_back(self._fd)
         self._fd = -1

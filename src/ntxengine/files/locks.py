@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from ntxengine import files
@@ -28,6 +29,25 @@ def take(fd: int, operation: int) -> None:
         if exc.errno not in NO_LOCKS:
             raise
         _take_bytes(fd, operation)
+
+
+def give_back(fd: int) -> None:
+    """Close a file, locked or not.
+
+    A child that was just forked has it open until its program begins, and would keep the lock that long.
+    """
+    for unlock in (_unlock, _unlock_bytes):
+        with suppress(OSError):  # there is none of this kind
+            unlock(fd)
+    os.close(fd)
+
+
+def _unlock(fd: int) -> None:
+    fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def _unlock_bytes(fd: int) -> None:
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
 
 
 def _take_bytes(fd: int, operation: int) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ntxengine import machine
 from ntxengine.errors import MachineError, machine_error
-from ntxengine.files.locks import take
+from ntxengine.files.locks import give_back, take
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class PrivateFolder:
         """Remove it and all in it.  A second time is allowed."""
         if self._fd >= 0:
             shutil.rmtree(self.path, ignore_errors=True)
-            os.close(self._fd)
+            give_back(self._fd)
             self._fd = -1
 
 
@@ -75,6 +75,6 @@ def _remove_dead(base: Path) -> None:
                 shutil.rmtree(folder)
                 log.info("%s: removed, its process was killed", folder)
             finally:
-                os.close(fd)
+                give_back(fd)
         except OSError:  # in use, or being removed by another: both are fine
             continue

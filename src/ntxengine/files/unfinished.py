@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ntxengine import files
+from ntxengine.files.locks import give_back
 
 SUFFIX = ".ntx-unfinished"
 _LONGEST = 200  # bytes of the name that are kept: a file name has 255 at most, and the rest of ours takes 26
@@ -55,7 +56,7 @@ def begun(path: Path) -> Iterator[Path]:
     try:
         yield unfinished
     finally:
-        os.close(fd)
+        give_back(fd)
 
 
 def sweep(folder: Path, *, dry_run: bool = False) -> Leftovers:
@@ -96,7 +97,7 @@ def _sweep_map(path: Path, found: Leftovers, *, dry_run: bool) -> None:
             path.unlink()
         found.dead.append(path)
     finally:
-        os.close(fd)
+        give_back(fd)
 
 
 def _sweep_restored(folder: Path, paths: list[Path], found: Leftovers, *, dry_run: bool) -> None:
@@ -111,7 +112,7 @@ def _sweep_restored(folder: Path, paths: list[Path], found: Leftovers, *, dry_ru
                     remove(path)
                 found.dead.append(path)
     finally:
-        os.close(fd)
+        give_back(fd)
 
 
 @contextmanager
@@ -188,7 +189,7 @@ def _remove_dead(path: Path, *, dry_run: bool = False) -> bool:
             remove(path)
         return True
     finally:
-        os.close(fd)
+        give_back(fd)
 
 
 def remove(path: Path) -> None:

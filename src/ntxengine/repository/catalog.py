@@ -19,7 +19,7 @@ from pathlib import Path
 from ntxengine import files
 from ntxengine.errors import PortableError
 from ntxengine.files import durable, free_space
-from ntxengine.files.locks import FLOCK, take
+from ntxengine.files.locks import FLOCK, give_back, take
 from ntxengine.repository.point import Point
 from ntxengine.units import format_time
 
@@ -209,7 +209,7 @@ class Catalog:
                     raise
             yield fd
         finally:
-            os.close(fd)
+            give_back(fd)
 
 
 def _check_schema(connection: sqlite3.Connection, *, write: bool) -> None:

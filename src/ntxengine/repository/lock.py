@@ -18,7 +18,7 @@ from types import TracebackType
 from ntxengine import files
 from ntxengine.errors import LockedError, RepositoryError, TargetError
 from ntxengine.files.durable import FILE_MODE, make_folder, write_error
-from ntxengine.files.locks import NO_LOCKS, take
+from ntxengine.files.locks import NO_LOCKS, give_back, take
 from ntxengine.repository import layout
 
 _HOLDER = re.compile(r"([0-9]{1,10}) ([A-Za-z0-9._-]{1,255})\n")
@@ -78,7 +78,7 @@ class VmLock:
         try:
             take(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not _is_at(fd, self._path):
-                os.close(fd)
+                give_back(fd)
                 return
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
@@ -102,7 +102,7 @@ class VmLock:
         """Give the lock back, and remove the folder if there is nothing in it.  A second time is allowed."""
         if self._fd >= 0:
             self._remove_empty()
-            os.close(self._fd)
+            give_back(self._fd)
             self._fd = -1
 
     def _remove_empty(self) -> None:
@@ -138,7 +138,7 @@ def is_held(folder: Path) -> bool:
     except OSError:
         return True
     finally:
-        os.close(fd)
+        give_back(fd)
     return False
 
 

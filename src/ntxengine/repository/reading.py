@@ -8,7 +8,6 @@ nothing is removed: that needs the lock of the VM.
 from __future__ import annotations
 
 import fcntl
-import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -17,7 +16,7 @@ from pathlib import Path
 from ntxengine import files
 from ntxengine.concurrency.completion import acquire_in_thread
 from ntxengine.errors import LockedError, RepositoryError, machine_error
-from ntxengine.files.locks import NO_LOCKS, take
+from ntxengine.files.locks import NO_LOCKS, give_back, take
 from ntxengine.repository.chain import Chains
 from ntxengine.repository.point import Point
 
@@ -79,7 +78,7 @@ def _hold_file(path: Path, stack: ExitStack) -> bool:
         if error := machine_error(f"{path}: cannot be kept from being removed while it is read", exc):
             raise error from exc
         return True  # it is missing, which the reader says better
-    stack.callback(os.close, fd)
+    stack.callback(give_back, fd)
     try:
         take(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -20,7 +20,7 @@ from pathlib import Path
 from ntxengine import files
 from ntxengine.errors import TargetError
 from ntxengine.files import durable
-from ntxengine.files.locks import is_locked, take
+from ntxengine.files.locks import give_back, is_locked, take
 from ntxengine.images.header import BadHeader, read_header
 from ntxengine.images.rebase import set_backing
 from ntxengine.repository import layout, rewrite
@@ -185,7 +185,7 @@ def _alone(point: Point) -> Iterator[bool]:
         yield is_alone
     finally:
         if fd >= 0:
-            os.close(fd)
+            give_back(fd)
 
 
 def bytes_of(vm_folder: Path) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ntxengine.errors import LockedError, OptionsError
 from ntxengine.files import durable
-from ntxengine.files.locks import take
+from ntxengine.files.locks import give_back, take
 from ntxengine.repository import Point
 from ntxengine.restore.options import RestoreFormat
 
@@ -71,4 +71,4 @@ def only_us(folder: Path) -> Iterator[None]:
             pass  # no locks on directories here (NFS): nobody is kept out
         yield
     finally:
-        os.close(fd)
+        give_back(fd)
