@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from ntxengine.errors import PlaceError
+from ntxengine.export import access
 from ntxengine.export.options import TunnelOptions
 from ntxengine.tunnel.options import SshGateway
 from tests.capture.lab import MIB
@@ -93,6 +94,37 @@ async def test_ssh_that_breaks_is_begun_again_at_the_same_socket(
         await exporting.run(way=tunnel_to(server, there))
 
     assert exporting.copied() == exporting.lab.guest()
+
+
+async def test_export_ends_when_the_ssh_server_refuses_what_it_took_before(
+    exporting: Exporting, there: Path, tmp_path: Path
+) -> None:
+    with sshd(tmp_path, *SETTINGS) as server:
+
+        def shut_out(notification: Notification) -> None:
+            (tmp_path / "authorized_keys").write_text("")
+            server.cut()
+
+        exporting.receiver.then = shut_out
+
+        with pytest.raises(PlaceError, match="the login was refused"):
+            await exporting.run(way=tunnel_to(server, there), time_limit_s=3600)
+
+        assert ssh_processes(tmp_path) == []
+    exporting.assert_clean(kept=[])
+
+
+async def test_export_ends_when_no_ssh_comes_through_for_too_long(
+    exporting: Exporting, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "LOST_AFTER_S", 0.7)
+    with sshd(tmp_path, *SETTINGS) as server:
+        exporting.receiver.then = lambda notification: server.kill()
+
+        with pytest.raises(PlaceError, match=r"no ssh server listens at .*; lost for \d+ s, and given up"):
+            await exporting.run(way=tunnel_to(server, there), time_limit_s=3600)
+
+    exporting.assert_clean(kept=[])
 
 
 async def test_server_that_makes_no_sockets_is_said_to(exporting: Exporting, there: Path, tmp_path: Path) -> None:

@@ -98,6 +98,13 @@ class Sshd:
         for pid in descendants(self._process.pid):
             os.kill(pid, signal.SIGSTOP)
 
+    def cut(self) -> None:
+        """End all of its connections; new ones are taken."""
+        assert self._process is not None
+        for pid in descendants(self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def kill(self) -> None:
         """End it and all of its connections, without a word."""
         if self._process is None:

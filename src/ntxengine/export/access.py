@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -37,15 +38,26 @@ from ntxengine.tunnel.process import Tunnel
 from ntxengine.tunnel.several import make_folder
 from ntxengine.tunnel.words import Route
 
+LOST_AFTER_S = 300.0
+"""A way through ssh that is down for so long ends the export."""
+
 _LOGIN_TIMEOUT_S = 60.0
 
 
+class Watched(Protocol):
+    """Whatever a control plane depends on, and may end before its time."""
+
+    async def ended(self) -> NtxError:
+        """Wait until it has, and return why."""
+        ...
+
+
 @dataclass(frozen=True)
-class ServedDisk:
-    """A disk that a control plane can read at `uri`, for as long as `server` runs."""
+class Place:
+    """What a control plane can read at `uri`, for as long as all of `watched` is there."""
 
     uri: str
-    server: QemuNbd
+    watched: tuple[Watched, ...] = ()
 
 
 class Access(ABC):
@@ -78,11 +90,11 @@ class Access(ABC):
         """Check what it was told, and put into a folder of its own what it needs."""
 
     @abstractmethod
-    def disk(self, served: Served, export: str, name: str) -> AbstractAsyncContextManager[ServedDisk]:
+    def disk(self, served: Served, export: str, name: str) -> AbstractAsyncContextManager[Place]:
         """Serve a disk, read-only.  Errors: ToolError, NtxError (no port is free), as Tunnel.start."""
 
     @abstractmethod
-    def links(self, app: Starlette, name: str) -> AbstractAsyncContextManager[str]:
+    def links(self, app: Starlette, name: str) -> AbstractAsyncContextManager[Place]:
         """Serve the links; give what they begin with.  Errors: as `disk`."""
 
 
@@ -103,7 +115,7 @@ class PortAccess(Access):
         return f"[{host}]" if ":" in host else host
 
     @asynccontextmanager
-    async def disk(self, served: Served, export: str, name: str) -> AsyncIterator[ServedDisk]:
+    async def disk(self, served: Served, export: str, name: str) -> AsyncIterator[Place]:
         async with AsyncExitStack() as stack:
             while True:
                 port = self._next()
@@ -116,10 +128,10 @@ class PortAccess(Access):
                     break
                 except PortTaken:
                     continue
-            yield ServedDisk(f"nbds://{self._host}:{port}/{quote(export, safe='')}", server)
+            yield Place(f"nbds://{self._host}:{port}/{quote(export, safe='')}", (server,))
 
     @asynccontextmanager
-    async def links(self, app: Starlette, name: str) -> AsyncIterator[str]:
+    async def links(self, app: Starlette, name: str) -> AsyncIterator[Place]:
         listening = None
         while listening is None:
             port = self._next()
@@ -128,7 +140,7 @@ class PortAccess(Access):
         tls = LinkTls(*(self._path / name for name in ("ca-cert.pem", "server-cert.pem", "server-key.pem")))
         with listening:
             async with serve_links(app, listening=listening, tls=tls):
-                yield f"https://{self._host}:{port}"
+                yield Place(f"https://{self._host}:{port}")
 
     def _next(self) -> int:
         port = next(self._ports, None)
@@ -155,29 +167,31 @@ class TunnelAccess(Access):
         self._configuration = write_configuration(folder, options)
 
     @asynccontextmanager
-    async def disk(self, served: Served, export: str, name: str) -> AsyncIterator[ServedDisk]:
+    async def disk(self, served: Served, export: str, name: str) -> AsyncIterator[Place]:
         server = QemuNbd(served, read_only=True, connections=self._connections, export=export)
-        async with server, self._carried(server, name) as there:
-            yield ServedDisk(f"nbd+unix:///{quote(export, safe='')}?socket={quote(there)}", server)
+        async with server, self._carried(server, name) as (there, tunnel):
+            yield Place(f"nbd+unix:///{quote(export, safe='')}?socket={quote(there)}", (server, tunnel))
 
     @asynccontextmanager
-    async def links(self, app: Starlette, name: str) -> AsyncIterator[str]:
+    async def links(self, app: Starlette, name: str) -> AsyncIterator[Place]:
         path = self._path / "links.sock"
         # The server ends first: its last answer, to "done", is still to be carried.
-        async with self._carried(path, name) as there, serve_links(app, path=path):
-            yield f"http+unix://{quote(there, safe='')}"
+        async with self._carried(path, name) as (there, tunnel), serve_links(app, path=path):
+            yield Place(f"http+unix://{quote(there, safe='')}", (tunnel,))
 
     @asynccontextmanager
-    async def _carried(self, what: QemuNbd | Path, name: str) -> AsyncIterator[str]:
+    async def _carried(self, what: QemuNbd | Path, name: str) -> AsyncIterator[tuple[str, Tunnel]]:
         """Carry a socket of ours there; give its path there."""
         socket_here = what if isinstance(what, Path) else what.socket_path
         gateway = self._options.gateway
         there = self._options.socket(name)
         route = Route(f"{there} at {gateway.login}", gateway.login, FarEnd(path=there))
-        tunnel = Tunnel(route, gateway.options, socket_here, self._configuration, is_reversed=True)
+        tunnel = Tunnel(
+            route, gateway.options, socket_here, self._configuration, is_reversed=True, lost_after_s=LOST_AFTER_S
+        )
         await tunnel.start(_LOGIN_TIMEOUT_S)
         try:
-            yield there
+            yield there, tunnel
         finally:
             await tunnel.close()
 

@@ -33,14 +33,13 @@ from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
 from ntxengine.errors import ControlPlaneError, ControlPlaneTimeout, NtxError
 from ntxengine.events import Emitter, OnEvent, Planned, Stage, StageBegan, Subject, Warned, log_event
-from ntxengine.export.access import Access, ServedDisk, access_of, served_of
+from ntxengine.export.access import Access, Place, access_of, served_of
 from ntxengine.export.ending import Done, Ending
 from ntxengine.export.links import ChangedDisk, Links
 from ntxengine.export.message import ExportedDisk, notification
 from ntxengine.export.notify import notify
 from ntxengine.export.options import ExportOptions
 from ntxengine.export.plan import ExportPlan, plan_export
-from ntxengine.images.qemu_nbd import ServerEnded
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Disk, Vm
 from ntxengine.repository import Repository, StoredReferenceDisk, VmLock
@@ -166,8 +165,8 @@ class _Export:
             async with keeping, AsyncExitStack() as stack:
                 disks = await self._find_changes(stack, plan, frozen)
                 async with AsyncExitStack() as serving:
-                    disks, servers = await self._serve(serving, access, plan, frozen, disks)
-                    done = await self._notify_and_wait(serving, access, plan, frozen, disks, servers)
+                    disks, served = await self._serve(serving, access, plan, frozen, disks)
+                    done = await self._notify_and_wait(serving, access, plan, frozen, disks, served)
                     await self._close(serving)
         await self._recorder.end_attaching()
         return plan, frozen, disks, done
@@ -250,7 +249,7 @@ class _Export:
         plan: ExportPlan,
         frozen: Frozen,
         disks: Sequence[ExportedDisk],
-    ) -> tuple[list[ExportedDisk], list[ServedDisk]]:
+    ) -> tuple[list[ExportedDisk], list[Place]]:
         """Attach every disk, and serve it.
 
         LIMIT: one after the other, as each is taken away again by whoever attached it: a VM of many disks takes as many
@@ -258,7 +257,7 @@ class _Export:
         """
         attacher = plan.capture.attacher
         assert attacher is not None
-        served: list[ServedDisk] = []
+        served: list[Place] = []
         for number, each in enumerate(disks):
             self._began(Stage.ATTACH, each.disk)
             async with self._recorder.attaching() if attacher.makes_clones else nullcontext():
@@ -276,11 +275,11 @@ class _Export:
         plan: ExportPlan,
         frozen: Frozen,
         disks: Sequence[ExportedDisk],
-        servers: Sequence[ServedDisk],
+        served: Sequence[Place],
     ) -> Done:
         changed = [ChangedDisk(each.disk.id, each.since, each.changes.extents) for each in disks]
         links = Links(changed, frozen.point.id, self._ending)
-        base = await stack.enter_async_context(access.links(links.app, f"{self._id}-links"))
+        links_at = await stack.enter_async_context(access.links(links.app, f"{self._id}-links"))
         ends_at = utc_now() + timedelta(seconds=self._options.time_limit_s)
         body = notification(
             plan,
@@ -289,13 +288,13 @@ class _Export:
             export_id=self._id,
             expires_at=self._expires_at,
             ends_at=ends_at,
-            base=base,
+            base=links_at.uri,
             done=links.done,
             pages={each.disk.id: links.pages(number) for number, each in enumerate(disks)},
         )
         self._began(Stage.NOTIFY)
         notifying = asyncio.create_task(notify(self._options.notify, body, key=self._id, warn=self._warn))
-        watching = [asyncio.create_task(each.server.ended()) for each in servers]
+        watching = [asyncio.create_task(each.ended()) for at in (*served, links_at) for each in at.watched]
         try:
             await self._wait(notifying, watching)
         except NtxError:
@@ -320,10 +319,11 @@ class _Export:
             )
         return done
 
-    async def _wait(self, notifying: asyncio.Task[None], watching: Sequence[asyncio.Task[ServerEnded]]) -> None:
+    async def _wait(self, notifying: asyncio.Task[None], watching: Sequence[asyncio.Task[NtxError]]) -> None:
         """Return when the control plane has said that it is done, or time is up.
 
-        Errors: ControlPlaneError (it could not be told), ServerEnded; not if the control plane was first.
+        Errors: ControlPlaneError (it could not be told), ServerEnded, as Tunnel.ended; none if the control plane was
+                first.
         """
         over = asyncio.create_task(self._ending.over.wait())
         pending: set[asyncio.Task[Any]] = {over, notifying, *watching}

@@ -52,17 +52,20 @@ class Tunnel:
         *,
         first_wait_s: float = FIRST_WAIT_S,
         is_reversed: bool = False,
+        lost_after_s: float = math.inf,
     ) -> None:
+        """`lost_after_s`: one that is down for so long is not started again."""
         self._is_reversed = is_reversed
         self.socket = socket
         self._route = route
         self._options = options
         self._configuration = configuration
         self._first_wait_s = first_wait_s
+        self._lost_after_s = lost_after_s
         self._process: asyncio.subprocess.Process | None = None
         self._said = b""
         self._listener: asyncio.Task[None] | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[NtxError] | None = None
         self._last: Complaint | None = None
         self._last_at = -math.inf
 
@@ -93,6 +96,11 @@ class Tunnel:
             await run_to_completion(self._end())
             raise
         self._keeper = asyncio.create_task(self._keep())
+
+    async def ended(self) -> NtxError:
+        """Wait until it is not started again, though nobody closed it; return why.  After `start`."""
+        assert self._keeper is not None
+        return await asyncio.shield(self._keeper)
 
     async def close(self) -> None:
         """End it."""
@@ -157,30 +165,41 @@ class Tunnel:
     def _explain(self, status: int | None) -> Complaint:
         return words.explain(self._said, status, self._route, self._options)
 
-    async def _keep(self) -> None:
-        """Start it again whenever it ends, until the reason is one that will not go away."""
-        wait_s = self._first_wait_s
-        while self._process is not None:
+    async def _keep(self) -> NtxError:
+        """Start it again whenever it ends, until the reason is one that will not go away, or that stays too long."""
+        loop = asyncio.get_running_loop()
+        wait_s, up = self._first_wait_s, True
+        while True:
+            assert self._process is not None
             await self._process.wait()
             await self._hear_out()
             self._last = self._explain(self._process.returncode)
-            self._last_at = asyncio.get_running_loop().time()
+            self._last_at = loop.time()
+            if up:
+                up, lost_at = False, self._last_at
+            left_s = lost_at + self._lost_after_s - self._last_at
+            if left_s <= 0:
+                return PlaceError(
+                    f"{self._route.label}: {self._last.text}; lost for {self._last_at - lost_at:.0f} s, and given up",
+                    errno=self._last.code,
+                )
+            wait_s = min(wait_s, left_s)
             log.warning("%s: %s; starting ssh again in %.1f s", self._route.label, self._last.text, wait_s)
             await asyncio.sleep(wait_s)
             try:
                 await self._start(LONGEST_WAIT_S)
-                wait_s = self._first_wait_s
+                wait_s, up = self._first_wait_s, True
             except TransferTimeout:
                 await self._end(keeps_process=True)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
             except PlaceError as error:
                 if error.errno == errno.EACCES:  # who is refused and comes again is locked out
                     log.warning("%s", error)
-                    return
+                    return error
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
             except NtxError as error:
                 log.warning("%s", error)
-                return
+                return error
 
     async def _end(self, *, keeps_process: bool = False) -> None:
         """Kill ssh and what it started, and wait for it."""
