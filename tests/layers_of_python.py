@@ -1,7 +1,7 @@
 """The layers of Python, as tables: what each part may import, and nothing else; which libraries have one home.
 
 cli, demo, bench -> use cases -> one part of the workflow each -> the data plane -> _core -> csrc
-machine, errors, units, ids, events, concurrency and files are below everything; sim stands beside the stack
+machine, errors, units, ids, events, concurrency, files and http_server are below everything; sim stands beside it
 """
 
 import ast
@@ -15,6 +15,7 @@ PYTHON_LAYERS = {
     "errors": {"machine"},
     "units": {"errors"},
     "ids": set(),
+    "http_server": set(),
     "events": set(),
     "concurrency": {"errors"},
     "files": {"errors", "machine", "units"},
@@ -35,7 +36,7 @@ PYTHON_LAYERS = {
     },
     "export": {
         "capture", "changes", "attach", "prism", "repository", "images", "dataplane", "tunnel", "concurrency", "errors",
-        "events", "files", "units",
+        "events", "files", "http_server", "units",
     },
     "sweep": {"capture", "attach", "prism", "repository", "concurrency", "errors", "events", "files", "units"},
     "check": {"verify", "repository", "images", "dataplane", "concurrency", "errors", "events", "ids", "units"},
@@ -54,7 +55,7 @@ PYTHON_LAYERS = {
     # the service, which composes use cases
     "agent": {
         "api", "config", "capture", "prune", "retention", "sweep", "prism", "attach", "repository", "dataplane",
-        "schedule", "concurrency", "errors", "events", "files", "ids", "units",
+        "schedule", "concurrency", "errors", "events", "files", "http_server", "ids", "units",
     },
     # the service as a part of a machine
     "deploy": {"agent", "config", "repository", "errors", "files"},
@@ -161,8 +162,8 @@ LIBRARY_HOMES = {
     "click": {"cli/"},
     "rich": {"cli/"},
     "uvloop": {"cli/loop.py"},
-    "starlette": {"agent/", "export/", "sim/"},
-    "uvicorn": {"agent/http.py", "export/", "sim/"},
+    "starlette": {"agent/", "export/", "http_server.py", "sim/"},
+    "uvicorn": {"http_server.py", "sim/"},
     "trustme": {"sim/"},
     "yaml": {"sim/", "bench/suite.py", "config/"},
     "pydantic": {"config/"},

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ntxengine.agent import http
+from ntxengine import http_server as http
 from ntxengine.agent.records import RunState, Trigger
 from ntxengine.agent.state import State
 from ntxengine.errors import OptionsError

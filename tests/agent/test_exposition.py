@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.agent import http
+from ntxengine import http_server as http
 from ntxengine.agent.listening import Places
 from ntxengine.agent.sockets import Access
 from ntxengine.errors import LockedError, NtxError, OptionsError

@@ -19,7 +19,7 @@ telling.py     who is told of runs: hooks.py, programs; pings.py, URLs
 watch.py       what is watched beside the runs: objectives.py, how old points get; space.py, what recovery points hold;
                levels.py: how bad it is
 watch_metrics.py  the same for Prometheus
-listening.py   where it is listened: sockets.py makes sockets, http.py serves at them
+listening.py   where it is listened; sockets.py makes the sockets
 control.py     what it can be told and asked            client.py    whoever tells and asks it
 exposition.py  metrics for those who have the token     answers.py   the documents of both sides
 status.py      how it is                                health.py    what is not as it should be

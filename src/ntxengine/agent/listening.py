@@ -14,11 +14,11 @@ from starlette.applications import Starlette
 
 from ntxengine.agent.control import Controlled, control_app
 from ntxengine.agent.exposition import WHAT, metrics_app
-from ntxengine.agent.http import HttpServer
 from ntxengine.agent.sockets import Access, Sockets, TcpSockets, UnixSocket
 from ntxengine.config.listening import TcpAddress, parse_listen
 from ntxengine.errors import NtxError, OptionsError
 from ntxengine.files.secret_file import read_secret_file
+from ntxengine.http_server import HttpServer
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from ntxengine.attach import Attached
 from ntxengine.concurrency.completion import acquire_in_thread, to_thread_joined
 from ntxengine.dataplane.tls import read_pem
 from ntxengine.errors import AttachError, NtxError, OptionsError
-from ntxengine.export.links import LinkTls, serve_links
+from ntxengine.export.links import serve_links
 from ntxengine.export.options import PortOptions, ServerTls, TunnelOptions, Way
 from ntxengine.files.private import PrivateFolder
 from ntxengine.images.qemu_nbd import PortTaken, QemuNbd, TlsPort
@@ -105,9 +105,10 @@ class PortAccess(Access):
         self._options = options
         self._connections = connections
         self._ports: Iterator[int] = iter(range(options.ports[0], options.ports[1] + 1))
+        self._tls: ssl.SSLContext | None = None
 
     def _fill(self, folder: Path) -> None:
-        _put_credentials(self._options.tls, folder)
+        self._tls = _put_credentials(self._options.tls, folder)
 
     @property
     def _host(self) -> str:
@@ -137,9 +138,9 @@ class PortAccess(Access):
             port = self._next()
             with contextlib.suppress(PortTaken):
                 listening = _listen(self._options.listen_at, port)
-        tls = LinkTls(*(self._path / name for name in ("ca-cert.pem", "server-cert.pem", "server-key.pem")))
+        assert self._tls is not None
         with listening:
-            async with serve_links(app, listening=listening, tls=tls):
+            async with serve_links(app, listening, tls=self._tls):
                 yield Place(f"https://{self._host}:{port}")
 
     def _next(self) -> int:
@@ -176,8 +177,14 @@ class TunnelAccess(Access):
     async def links(self, app: Starlette, name: str) -> AsyncIterator[Place]:
         path = self._path / "links.sock"
         # The server ends first: its last answer, to "done", is still to be carried.
-        async with self._carried(path, name) as (there, tunnel), serve_links(app, path=path):
-            yield Place(f"http+unix://{quote(there, safe='')}", (tunnel,))
+        with socket.socket(socket.AF_UNIX) as listening:
+            try:
+                listening.bind(str(path))
+                listening.listen()
+            except OSError as exc:
+                raise NtxError(f"{path}: cannot listen there: {exc.strerror or exc}") from exc
+            async with self._carried(path, name) as (there, tunnel), serve_links(app, listening, tls=None):
+                yield Place(f"http+unix://{quote(there, safe='')}", (tunnel,))
 
     @asynccontextmanager
     async def _carried(self, what: QemuNbd | Path, name: str) -> AsyncIterator[tuple[str, Tunnel]]:
@@ -225,8 +232,8 @@ def _listen(address: str, port: int) -> socket.socket:
         raise NtxError(f"--ports: cannot listen at {where}: {exc.strerror or exc}") from exc
 
 
-def _put_credentials(tls: ServerTls, folder: Path) -> None:
-    """Put the files where qemu-nbd and the server of the links look for them.
+def _put_credentials(tls: ServerTls, folder: Path) -> ssl.SSLContext:
+    """Put the files where qemu-nbd looks for them; return what the server of the links shows and wants.
 
     Errors: OptionsError: one is missing, wrong, or open to others.
     """
@@ -250,3 +257,5 @@ def _put_credentials(tls: ServerTls, folder: Path) -> None:
             f"--tls-cert {tls.certificate}, --tls-key {tls.key}: are not a certificate and its key, without a "
             f"passphrase, in PEM: {exc}"
         ) from exc
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context

@@ -11,15 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+import ssl
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
-import uvicorn
 import zstandard
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -28,19 +26,15 @@ from starlette.routing import Route
 
 from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.dataplane.extents import ZERO, ExtentFile
-from ntxengine.errors import NtxError, ToolError
+from ntxengine.errors import NtxError
 from ntxengine.export.ending import Done, Ending
-
-log = logging.getLogger(__name__)
+from ntxengine.http_server import HttpServer
 
 PAGE_REGIONS = 10_000
 
 _BODY_LIMIT = 256 * 1024
-_MOST_CLIENTS = 64
 _BODY_TIMEOUT_S = 30.0
-_IDLE_S = 75
-_START_TIMEOUT_S = 10.0
-_LAST_ANSWERS_S = 2.0
+_IDLE_S = 75.0
 _ZSTD_LEVEL = 3
 _DONE = msgspec.json.Decoder(Done)
 
@@ -182,85 +176,12 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-# ------------------------------------------------------------------------------------------------------- serving
-
-
-@dataclass(frozen=True)
-class LinkTls:
-    """What a server of links shows, and the CA whose certificates clients must show."""
-
-    ca: Path
-    certificate: Path
-    key: Path
-
-
-class _Server(uvicorn.Server):
-    """A uvicorn server that leaves signals to us, and does not wait for long at its end."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for server in self.servers:
-            server.close()
-        for listening in sockets or []:
-            listening.close()
-        if self.server_state.tasks:
-            _, late = await asyncio.wait(self.server_state.tasks, timeout=_LAST_ANSWERS_S)
-            for task in late:
-                task.cancel()
-        # The last answer is on its way, perhaps through a tunnel: who has it closes the connection, or has time until
-        # then.
-        deadline = asyncio.get_running_loop().time() + _LAST_ANSWERS_S
-        while self.server_state.connections and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        for connection in self.server_state.connections.copy():
-            if (transport := getattr(connection, "transport", None)) is not None:
-                transport.abort()
-
-
 @contextlib.asynccontextmanager
-async def serve_links(
-    app: Starlette, *, listening: socket.socket | None = None, path: Path | None = None, tls: LinkTls | None = None
-) -> AsyncIterator[None]:
-    """Serve on a socket that listens, or on a new one at `path`.  Errors: ToolError (it does not begin)."""
-    config = uvicorn.Config(
-        app,
-        uds=None if path is None else str(path),
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="critical",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        limit_concurrency=_MOST_CLIENTS,
-        timeout_keep_alive=_IDLE_S,
-        ssl_certfile=None if tls is None else tls.certificate,
-        ssl_keyfile=None if tls is None else tls.key,
-        ssl_ca_certs=None if tls is None else str(tls.ca),
-        ssl_cert_reqs=2 if tls is not None else 0,  # ssl.CERT_REQUIRED
-    )
-    server = _Server(config)
-    running = asyncio.create_task(server.serve(None if listening is None else [listening]))
+async def serve_links(app: Starlette, listening: socket.socket, *, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
+    """Serve on a socket that listens; `tls` wants a certificate of clients."""
+    server = HttpServer(app, tls=tls, request_s=_IDLE_S, lets_clients_close=True)
+    await server.start([listening])
     try:
-        deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_S
-        while not server.started:
-            if running.done() or asyncio.get_running_loop().time() > deadline:
-                raise ToolError("the links cannot be served: their server did not begin")
-            await asyncio.sleep(0.01)
         yield
     finally:
-        server.should_exit = True
-        await run_to_completion(_end(running))
-
-
-async def _end(running: asyncio.Task[None]) -> None:
-    _, late = await asyncio.wait({running}, timeout=4 * _LAST_ANSWERS_S)
-    for task in late:
-        task.cancel()
-        await asyncio.wait({task})
-    if not running.cancelled() and (error := running.exception()) is not None:
-        log.warning("the server of the links ended badly: %s", error)
+        await run_to_completion(server.close())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -32,7 +33,22 @@ _CREDENTIALS = struct.Struct("iii")
 class HttpServer:
     """Serves an application at sockets that listen, from `start` to `close`."""
 
-    def __init__(self, app: Starlette) -> None:
+    def __init__(
+        self,
+        app: Starlette,
+        *,
+        tls: ssl.SSLContext | None = None,
+        request_s: float | None = None,
+        lets_clients_close: bool = False,
+    ) -> None:
+        """`request_s` in the place of REQUEST_S.
+
+        `lets_clients_close`: what carries the answers ends with this server, so that clients have a moment at the end
+        to take them and close.
+        """
+        self.request_s = REQUEST_S if request_s is None else request_s
+        self._tls = tls
+        self._lets_clients_close = lets_clients_close
         self._config = uvicorn.Config(
             app,
             http=H11Protocol,
@@ -43,7 +59,7 @@ class HttpServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=max(1, int(REQUEST_S)),
+            timeout_keep_alive=max(1, int(self.request_s)),
             h11_max_incomplete_event_size=_MAX_HEAD,
         )
         self._config.load()
@@ -54,11 +70,14 @@ class HttpServer:
     async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Answer at these; they are closed by `close`."""
         loop = asyncio.get_running_loop()
+        more: dict[str, Any] = {"ssl": self._tls}
+        if self._tls is not None:
+            more["ssl_handshake_timeout"] = self.request_s
         for each in sockets:
             if each.family == socket.AF_UNIX:
-                self._servers.append(await loop.create_unix_server(self._connection, sock=each))
+                self._servers.append(await loop.create_unix_server(self._connection, sock=each, **more))
             else:
-                self._servers.append(await loop.create_server(self._connection, sock=each))
+                self._servers.append(await loop.create_server(self._connection, sock=each, **more))
 
     async def close(self) -> None:
         """Take no more connections; give answers that are on their way a moment; cut the rest."""
@@ -67,8 +86,9 @@ class HttpServer:
         self._servers.clear()
         if self._state.tasks:
             await asyncio.wait(self._state.tasks, timeout=_LAST_ANSWERS_S)
-        for connection in list(self._connections):
-            connection.transport.close()
+        if not self._lets_clients_close:
+            for connection in list(self._connections):
+                connection.transport.close()
         deadline = asyncio.get_running_loop().time() + _LAST_ANSWERS_S
         while self._connections and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -97,6 +117,7 @@ class _Connection(H11Protocol):
         super().__init__(config, state, {})
         self._owner = owner
         self._limit: asyncio.TimerHandle | None = None
+        self._is_idle = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -110,14 +131,21 @@ class _Connection(H11Protocol):
             self._limit.cancel()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        if self._is_idle:
+            self._is_idle = False
+            self._restart()
+        super().data_received(data)
+
     def on_response_complete(self) -> None:
+        self._is_idle = True
         self._restart()
         super().on_response_complete()
 
     def _restart(self) -> None:
         if self._limit is not None:
             self._limit.cancel()
-        self._limit = self.loop.call_later(REQUEST_S, self.cut)
+        self._limit = self.loop.call_later(self._owner.request_s, self.cut)
 
     def cut(self) -> None:
         """End it at once."""
