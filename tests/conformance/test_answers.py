@@ -174,7 +174,7 @@ def test_an_answer_with_every_field_of_its_model_is_read(
         assert step not in (*READS, *VOLUME_READS) or not isinstance(result, REFUSALS), (exchange.path, result)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=100, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(data=st.data())
 def test_many_changes_at_once_are_a_value_or_a_refusal(
     whole: list[tuple[str, Exchange, Any]], central: Player, data: st.DataObject

@@ -80,7 +80,6 @@ def check_shown(refused: NtxError, subject: str) -> None:
 
 fuzzed = settings(
     max_examples=int(os.environ.get("NTX_FUZZ_EXAMPLES", "200")),
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

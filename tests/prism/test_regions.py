@@ -248,7 +248,7 @@ def outcome(body: bytes) -> object:
         return str(error)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     regions_listed=st.lists(st.one_of(listed, listed, strange), max_size=5),
     separators=st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t: ")]),

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
 
@@ -124,7 +124,7 @@ def test_a_task_is_read_whatever_it_says_of_its_progress() -> None:
 
 
 @pytest.mark.parametrize("name", PARSERS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(source=st.data())
 def test_every_answer_is_a_value_or_refused(name: str, source: st.DataObject) -> None:
     info = inspect.type_info(PARSERS[name][0])

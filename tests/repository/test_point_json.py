@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ntxengine.errors import RepositoryError
@@ -168,7 +168,7 @@ def test_what_is_no_point_is_refused(data: bytes) -> None:
         read(data)
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES)
 @given(st.data())
 def test_random_damage_is_a_repository_error_or_harmless(data: st.DataObject) -> None:
     good = bytearray(json.dumps(document()).encode())

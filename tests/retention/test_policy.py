@@ -221,7 +221,7 @@ def test_the_usual_policy_leaves_after_400_nights_what_a_person_expects() -> Non
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     frozen=st.lists(
         st.datetimes(datetime(2025, 12, 1), datetime(2027, 11, 30)).map(lambda when: when.replace(tzinfo=UTC)),

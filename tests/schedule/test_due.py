@@ -54,7 +54,7 @@ crons = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(expression=crons, day=st.sampled_from(DAYS), minute=st.integers(0, 2 * 1440), second=st.integers(0, 59))
 def test_cron_is_due_when_the_model_says(
     expression: Cron, day: tuple[ZoneInfo, datetime], minute: int, second: int
@@ -102,7 +102,7 @@ def test_a_rhythm_is_kept_to_the_second_whenever_it_is_looked_at(every: timedelt
     assert (due - at("2024-01-01T00:00+01:00")) % every == timedelta(0)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     schedule=st.builds(
         Schedule,
@@ -235,7 +235,7 @@ schedules = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(schedule=schedules, steps=steps, share=st.sampled_from([0, 0.3, 0.99]))
 def test_no_due_time_is_lost_or_run_twice_whatever_the_agent_and_the_clock_do(
     schedule: Schedule, steps: list[tuple[str, int]], share: float

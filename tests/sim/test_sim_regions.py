@@ -66,7 +66,7 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     size=SIZES,
     old_size=st.one_of(st.none(), SIZES),
@@ -94,7 +94,7 @@ def test_pages_of_a_diff_are_what_a_byte_comparison_finds(
     assert found[0].size == size
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(size=SIZES, before=PIECES, after=PIECES, window=st.tuples(st.integers(0, 700), st.integers(0, 700)))
 def test_a_window_holds_its_part_and_next_offset_skips_to_the_next_change(
     files: Path,
@@ -115,7 +115,7 @@ def test_a_window_holds_its_part_and_next_offset_skips_to_the_next_change(
     assert page.next_offset == next((n for n in changed if n >= max(start, end)), None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=SIZES, pieces=PIECES, block=st.sampled_from([SECTOR, 32_768]))
 def test_without_reference_everything_that_is_not_zero_is_in_a_regular_region(
     files: Path, size: int, pieces: list[tuple[int, bytes]], block: int

@@ -30,7 +30,7 @@ def disks(draw: st.DrawFn) -> tuple[int, list[tuple[int, int, int]]]:
 
 
 @given(disk=disks(), per_window=st.integers(1, 4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_each_block_is_what_a_walk_over_its_sectors_says(
     disk: tuple[int, list[tuple[int, int, int]]], per_window: int
 ) -> None:

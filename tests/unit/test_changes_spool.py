@@ -86,7 +86,7 @@ def test_the_last_byte_of_the_disk_is_inside(tmp_path: Path) -> None:
 regions = st.tuples(st.integers(0, 299), st.integers(0, 60), st.sampled_from([0, ZERO]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(pages=st.lists(st.lists(regions, max_size=12), max_size=6), run_regions=st.integers(1, 9))
 def test_any_pages_give_the_extents_of_a_bitmap(
     tmp_path_factory: pytest.TempPathFactory, pages: list[list[tuple[int, int, int]]], run_regions: int

@@ -63,7 +63,7 @@ def test_disks_of_many_windows_are_read_only_where_they_hold_something(
     assert len(read) == 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(before=BLOCKS, after=BLOCKS, window=st.integers(1, 11))
 def test_the_windows_hold_each_differing_block_once(
     tmp_path_factory: pytest.TempPathFactory, before: dict[int, bytes], after: dict[int, bytes], window: int

@@ -101,7 +101,7 @@ def test_differences_look_only_where_extents_touch(tmp_path: Path) -> None:
 runs = st.lists(st.tuples(st.integers(1, 3 * BLOCK_SIZE), st.integers(1, 2 * BLOCK_SIZE)), max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(parts=runs, cut=st.integers(0, 8), other=st.sets(st.integers(0, 40), max_size=20), chunk=st.integers(1, 5))
 def test_differences_are_those_of_a_set_of_blocks(
     tmp_path_factory: pytest.TempPathFactory,

@@ -34,7 +34,7 @@ def one_round(cursor: Cursor, step: int) -> Cursor:
 
 
 @given(blocks=st.integers(0, 5000), seed=st.integers(0, 2**32 - 1), step=st.integers(1, 700))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_round_has_every_block_once(blocks: int, seed: int, step: int) -> None:
     cursor = one_round(Cursor(seed, 0, blocks), step)
 
@@ -79,7 +79,7 @@ def disks(draw: st.DrawFn) -> tuple[int, list[tuple[int, int, int]]]:
 
 
 @given(disk=disks(), is_incremental=st.booleans(), per_window=st.integers(1, 4))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_sample_is_what_a_walk_over_every_sector_says(
     disk: tuple[int, list[tuple[int, int, int]]], is_incremental: bool, per_window: int
 ) -> None:
@@ -103,7 +103,7 @@ def test_a_sample_is_what_a_walk_over_every_sector_says(
 
 
 @given(blocks=st.integers(1, 3000), seed=st.integers(0, 2**32 - 1), step=st.integers(100, 700))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_round_in_random_order_has_every_block_once(blocks: int, seed: int, step: int) -> None:
     cursor = one_round(Shuffled(seed, 0, blocks), step)
 
