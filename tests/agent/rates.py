@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ntxengine.agent.jobs import JobVm, Outcome
-from ntxengine.agent.recorder import Recorder
 from ntxengine.errors import PrismBusy
 from ntxengine.events import OnEvent, Stage, StageBegan
 from ntxengine.prism.http.clock import Clock
@@ -94,7 +93,7 @@ class Replaying:
         self.failed = 0
 
     async def run(self, job: str, vm: JobVm, on_event: OnEvent) -> Outcome:
-        began = self.loop.time()
+        began, frozen_at = self.loop.time(), self.loop.now()
         for number, api in enumerate(self.calls):
             if api != TASK:
                 if "$actions/compute" in api:
@@ -103,9 +102,8 @@ class Replaying:
                 await self.call(api)
             elif self.calls[number - 1] != TASK:
                 await self._wait_for_task()
-        assert isinstance(on_event, Recorder)
         self.longest_s = max(self.longest_s, self.loop.time() - began)
-        return Outcome(point_id=f"p-{vm.id}")
+        return Outcome(point_id=f"p-{vm.id}", point_at=frozen_at)
 
     async def _wait_for_task(self) -> None:
         done_at, wait_s = self.loop.time() + self.task_s, FIRST_POLL_S

@@ -14,6 +14,7 @@ import pytest
 
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.records import RunState
+from ntxengine.agent.watch import Watch
 from ntxengine.schedule.due import Schedule
 from ntxengine.sim import Simulator
 from tests.agent.acting import Listed, acting, job
@@ -56,11 +57,11 @@ def test_the_calls_of_a_capture_are_those_that_the_docs_tell(calls: list[str]) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("vms", "minutes", "at_once"),
-    [pytest.param(500, 60, 24, id="500-hourly"), pytest.param(100, 15, 16, id="100-each-quarter")],
+    ("vms", "minutes", "at_once", "objective"),
+    [pytest.param(500, 60, 24, 75, id="500-hourly"), pytest.param(100, 15, 16, 20, id="100-each-quarter")],
 )
-def test_every_vm_is_captured_in_every_cycle_and_nothing_is_refused(
-    vms: int, minutes: int, at_once: int, calls: list[str], tmp_path: Path
+def test_every_vm_is_captured_in_every_cycle_its_objective_kept_and_nothing_refused(
+    vms: int, minutes: int, at_once: int, objective: int, calls: list[str], tmp_path: Path
 ) -> None:
     cycle, cycles = timedelta(minutes=minutes), 3
 
@@ -72,18 +73,25 @@ def test_every_vm_is_captured_in_every_cycle_and_nothing_is_refused(
         async with acting(
             loop,
             tmp_path / "virtual",
-            job("cycle", schedule=schedule),
+            job("cycle", schedule=schedule, objective=timedelta(minutes=objective)),
             inventory=all_vms,
             runner=runner,
             limits=Limits(total=at_once),
         ) as play:
-            await play.sleep(seconds=cycles * cycle.total_seconds())
+            watch = Watch(play.scheduler, play.state, loop.clock)
+            looks = []
+            for _ in range(cycles * minutes):
+                await play.sleep(minutes=1)
+                looks.append(watch.aims())
             runs = play.state.runs(limit=10 * vms)
 
         began = defaultdict(list)
         for run in reversed(runs):
             began[run.vm_id].append(run.started_at)
         gaps = [later - earlier for times in began.values() for earlier, later in pairwise(times)]
+        assert {len(aims) for aims in looks} == {vms}
+        assert [str(aim) for aims in looks for aim in aims if not aim.is_kept] == []
+        assert all(aim.has_point for aim in looks[-1])
         per_vm = sum(prism.calls.values()) / len(runs)
         assert prism.refused == 0, prism.calls
         assert {run.state for run in runs} <= {RunState.SUCCEEDED, RunState.RUNNING}
