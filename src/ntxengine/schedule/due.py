@@ -98,7 +98,7 @@ class Schedule:
         if self.jitter:
             late = min(self.jitter, self.due_after(due) - due) * _chance(f"{vm.key}\0{due.isoformat()}")
         if self.every is not None and self.spread:
-            late = min(late + (self.every - self.jitter) * vm.share, self.every - _SECOND)
+            late += (self.every - self.jitter) * vm.share  # jitter is shorter: together less than `every`
         return due + _whole_seconds(late)
 
     def last_start(self, now: datetime, vm: Place) -> datetime:
