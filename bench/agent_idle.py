@@ -1,11 +1,11 @@
 """What does an agent with hundreds of VMs take: while it captures, and while nothing is due?
 
-    python bench/agent_idle.py [--vms 500] [--cycles 3] [--at-once 20] [--idle 120] [--out FILE]
+    python bench/agent_idle.py [--vms 500] [--cycles 3] [--at-once 20] [--longest 1800] [--idle 120] [--out FILE]
 
 A real `ntx agent`, a simulated cluster, and disks that are small but real.  First every VM is captured `--cycles`
-times, `--at-once` of them at a time; then a reload leaves nothing to do for `--idle` seconds, one list of the VMs
-in them.  Memory is what the agent and its children have in it together (RSS; pages that they share count twice), CPU
-what they all took, also those that have ended by then, in parts of one core.
+times, `--at-once` of them at a time, or for `--longest` seconds; then a reload leaves nothing to do for `--idle`
+seconds, one list of the VMs in them.  Memory is what the agent and its children have in it together (RSS; pages that
+they share count twice), CPU what they all took, also those that have ended by then, in parts of one core.
 """
 
 from __future__ import annotations
@@ -158,7 +158,10 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         sim = stack.enter_context(run_in_thread(cluster(folder / "disks", arguments.vms), folder / "cluster"))
         running = stack.enter_context(agent(sim, folder, arguments.at_once))
         wanted = arguments.vms * arguments.cycles
-        capturing = watch(running, lambda: running.captures().get("succeeded", 0) >= wanted)
+        latest = time.monotonic() + arguments.longest
+        capturing = watch(
+            running, lambda: running.captures().get("succeeded", 0) >= wanted or time.monotonic() > latest
+        )
         asked = len(sim.requests)
         running.reload(NEVER)
         while running.captures().get("running"):
@@ -179,6 +182,7 @@ def main() -> None:
     parser.add_argument("--vms", type=int, default=500)
     parser.add_argument("--cycles", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=20)
+    parser.add_argument("--longest", type=float, default=1800)
     parser.add_argument("--idle", type=float, default=120)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

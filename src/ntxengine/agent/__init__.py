@@ -24,6 +24,7 @@ control.py     what it can be told and asked            client.py    whoever tel
 exposition.py  metrics for those who have the token     answers.py   the documents of both sides
 status.py      how it is                                health.py    what is not as it should be
 asking.py      which runs of the history are meant      reading.py   the history, read beside its writer
+memory.py      what runs leave free, given back to the system
 service.py     the process                                 notify.py    what systemd is told
 configured.py  what a file of configuration means to all of these
 """

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ntxengine import __version__
+from ntxengine.agent import memory
 from ntxengine.agent.clock import Clock
 from ntxengine.agent.connection import Connection
 from ntxengine.agent.jobs import Setup
@@ -95,6 +96,7 @@ class Service:
         self._built: Built
         self._tasks: set[asyncio.Task[None]] = set()
         self._rereading = asyncio.Lock()
+        self._has_worked = False
         self.started_at = datetime.now(UTC)
         self.state: State
         self.scheduler: Scheduler
@@ -140,6 +142,7 @@ class Service:
             await self._listeners.settle()
             self._start(sweep_after_start(self._captures, self.state), "sweep")
             self._start(self._keep_telling(), "tell systemd")
+            self._start(self._keep_memory_small(), "give back memory")
             self._start(self.watch.keep_looking(), "watch")
             self._start(self.watch.keep_asking(asking(lambda: self._built.connection)), "ask what recovery points hold")
             self._notifier.ready()
@@ -184,6 +187,7 @@ class Service:
         self.scheduler.drain(0.0 if is_again else self._drain_s)
 
     def _tell_run(self, run: Run) -> None:
+        self._has_worked |= run.ended_at is not None
         self.metrics.on_run(run)
         self._on_run(run)
 
@@ -247,3 +251,11 @@ class Service:
             held = "".join(f"; {scope} is held" for scope in self.scheduler.holds.all)
             self._notifier.status(f"{running} runs, {waiting} wait{held}")
             await asyncio.sleep(interval_s)
+
+    async def _keep_memory_small(self) -> None:
+        """Give back what runs leave free."""
+        while True:
+            await self.clock.wait(asyncio.Event(), memory.INTERVAL_S)
+            if self._has_worked:
+                self._has_worked = False
+                await to_thread_joined(memory.give_back)

@@ -78,6 +78,7 @@ def _serve(config_file: Path | None, state: Path | None, given: dict[str, Any]) 
     if file is None:
         raise click.UsageError("what is to be captured, and when?  Give --config FILE: `ntx config example` begins one")
     require_libraries(of_agent=True)
+    from ntxengine.agent import memory
     from ntxengine.agent.configured import Builder
     from ntxengine.agent.service import Service
     from ntxengine.cli.agent_log import open_agent_log
@@ -92,5 +93,6 @@ def _serve(config_file: Path | None, state: Path | None, given: dict[str, Any]) 
     open_agent_log(config.agent.log.format, config.agent.log.level)
     service = Service(state or Path(config.agent.state), Builder(read))
     make_room()
+    memory.share_heaps()
     with without_waiting(), asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(service.run())
