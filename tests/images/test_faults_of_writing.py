@@ -28,6 +28,8 @@ from tests.support.faulty import FaultyDisk
 
 IS_LONG = bool(os.environ.get("NTX_EVERY_FAULT"))
 SIZE = 5 * BLOCK_SIZE + 512
+REQUEST = 32 << 10
+"""Of a write of a cluster, so that it takes two requests."""
 MOST_THREADS = 8
 """That may come and go: of the executor of a loop, of the system."""
 
@@ -41,7 +43,7 @@ if IS_LONG:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[FaultyDisk]:
-    with FaultyDisk(tmp_path) as disk:
+    with FaultyDisk(tmp_path, request_size=REQUEST) as disk:
         yield disk
 
 

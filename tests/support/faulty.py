@@ -72,12 +72,13 @@ class FaultyDisk:
     """The file system, mounted at `path`, with its files in `folder`: needs root.  A context manager.
 
     `keeps_open`: as on NFS, a file that is removed while it is open has another name until it is closed.
+    `request_size`: the most bytes that the kernel writes at a time, each a change; 0: as many as it likes.
     """
 
-    def __init__(self, folder: Path, *, keeps_open: bool = False) -> None:
+    def __init__(self, folder: Path, *, keeps_open: bool = False, request_size: int = 0) -> None:
         require_root("a file system of its own")
         self.path, self.folder = folder / "faulty", folder / "behind"
-        self._keeps_open = keeps_open
+        self._options = [str(int(not keeps_open)), str(request_size)]
         self.path.mkdir()
         self.folder.mkdir()
         self.plan_path = folder / "plan"
@@ -88,8 +89,7 @@ class FaultyDisk:
 
     def __enter__(self) -> FaultyDisk:
         command = [sys.executable, "-m", "tests.support.faulty_server"]
-        hard_remove = str(int(not self._keeps_open))
-        self._process = subprocess.Popen([*command, self.folder, self.path, self.plan_path, hard_remove])
+        self._process = subprocess.Popen([*command, self.folder, self.path, self.plan_path, *self._options])
         deadline = time.monotonic() + 60
         while not self.path.is_mount():
             if self._process.poll() is not None or time.monotonic() > deadline:

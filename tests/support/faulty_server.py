@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# Where libfuse 2 is installed as well, it would be taken, and cut each write into pages.
+os.environ["FUSE_LIBRARY_PATH"] = "libfuse3.so.3"
+
 import mfusepy
 
 from tests.support.faulty import IS_SHORT, KILLS_BEFORE, KILLS_BEHIND, KILLS_WITHIN, Plan, kill, part_of
@@ -18,9 +21,14 @@ class Faulty(mfusepy.Operations):
 
     use_ns = True
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, plan: Plan, request_size: int) -> None:
         self._folder = folder
         self._plan = plan
+        self._request_size = request_size
+
+    def init_with_config(self, conn_info: Any, config_3: Any) -> None:
+        if self._request_size:
+            conn_info.max_write = self._request_size
 
     def _at(self, path: str) -> str:
         return f"{self._folder}{path}"
@@ -104,10 +112,10 @@ class Faulty(mfusepy.Operations):
         return [".", "..", *os.listdir(self._at(path))]
 
 
-def main(folder: str, mounted: str, plan: str, hard_remove: str = "1") -> None:
+def main(folder: str, mounted: str, plan: str, hard_remove: str, request_size: str) -> None:
     """Serve until it is unmounted."""
     mfusepy.FUSE(
-        Faulty(Path(folder), Plan(Path(plan))),
+        Faulty(Path(folder), Plan(Path(plan)), int(request_size)),
         mounted,
         foreground=True,
         nothreads=True,
