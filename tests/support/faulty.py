@@ -72,7 +72,8 @@ class FaultyDisk:
     """The file system, mounted at `path`, with its files in `folder`: needs root.  A context manager.
 
     `keeps_open`: as on NFS, a file that is removed while it is open has another name until it is closed.
-    `request_size`: the most bytes that the kernel writes at a time, each a change; 0: as many as it likes.
+    `request_size`: a direct write is made in changes of so many bytes, one after another, and may end in part; 0: of as
+    many as the kernel likes, at the same time, and a part of it is an error (EIO).
     """
 
     def __init__(self, folder: Path, *, keeps_open: bool = False, request_size: int = 0) -> None:

@@ -15,6 +15,8 @@ import mfusepy
 
 from tests.support.faulty import IS_SHORT, KILLS_BEFORE, KILLS_BEHIND, KILLS_WITHIN, Plan, kill, part_of
 
+_ASYNC_DIO = 1 << 15  # FUSE_CAP_ASYNC_DIO
+
 
 class Faulty(mfusepy.Operations):
     """The files of a folder, whose changes are counted."""
@@ -29,6 +31,7 @@ class Faulty(mfusepy.Operations):
     def init_with_config(self, conn_info: Any, config_3: Any) -> None:
         if self._request_size:
             conn_info.max_write = self._request_size
+            conn_info.want &= ~_ASYNC_DIO
 
     def _at(self, path: str) -> str:
         return f"{self._folder}{path}"
