@@ -241,6 +241,58 @@ def test_the_account_of_one_prism_element_goes_to_no_other(cluster: Simulator, t
     assert_refused(named, 2, "no password")
 
 
+@pytest.mark.parametrize("key", ["password", "password_file"])
+def test_the_password_of_one_user_is_sent_for_no_other(cluster: Simulator, tmp_path: Path, key: str) -> None:
+    secret = cluster.password if key == "password" else cluster.state_dir / "password"
+    text = f"nutanix: {{prism_central: '{cluster.central_url}', username: {cluster.username}, {key}: '{secret}'}}"
+    file = written(tmp_path, text)
+    before = len(cluster.requests)
+
+    other = ntx("--config", file, "vms", "--username", "eve", "--ca-file", cluster.ca_file)
+    own = ntx("--config", file, "vms", "--username", cluster.username, "--ca-file", cluster.ca_file)
+    given = ntx(
+        "--config",
+        file,
+        "vms",
+        "--username",
+        cluster.username,
+        "--ca-file",
+        cluster.ca_file,
+        env={"NTX_PASSWORD": "no"},
+    )
+
+    assert_refused(other, 2, f"no password ({file} has that of {cluster.username}, not of eve)", "--password-file")
+    assert (own.code, given.code) == (0, 12)
+    assert len(cluster.requests) > before
+
+
+def test_the_password_of_the_prism_element_is_sent_for_no_other_user(cluster: Simulator, tmp_path: Path) -> None:
+    account = f"username: {cluster.username}, password: '{cluster.password}'"
+    places = f"prism_central: '{cluster.central_url}', prism_element: '{cluster.element_url}'"
+    file = written(tmp_path, f"nutanix: {{{places}, {account}, element_password: x, ca_file: '{cluster.ca_file}'}}")
+
+    ran = ntx("--config", file, "vms", "--api", "v3", "--element-username", "eve")
+
+    assert_refused(
+        ran, 2, f"no password ({file} has that of {cluster.username}, not of eve)", "--element-password-file"
+    )
+
+
+def test_what_the_file_turns_on_is_turned_off_by_an_option(cluster: Simulator, tmp_path: Path) -> None:
+    trust = "insecure: true, element_insecure: true"
+    account = f"username: {cluster.username}, password: '{cluster.password}'"
+    file = written(tmp_path, f"nutanix: {{prism_central: '{cluster.central_url}', {account}, {trust}}}")
+
+    on = ntx("--config", file, "vms")
+    off = ntx("--config", file, "vms", "--no-insecure", "--no-element-insecure")
+    off_by_variable = ntx("--config", file, "vms", env={"NTX_INSECURE": "0"})
+
+    assert (on.code, on.err.count("insecure: anybody")) == (0, 2)
+    assert_refused(off, off.code, "certificate")
+    assert "insecure: anybody" not in off.err
+    assert off_by_variable.code == off.code
+
+
 def test_the_password_is_neither_in_arguments_nor_in_the_environment(cluster: Simulator, tmp_path: Path) -> None:
     file = written(tmp_path, of_cluster(cluster))
     password = (cluster.state_dir / "password").read_text().strip()

@@ -162,12 +162,16 @@ def quiescing_options(function: Function) -> Function:
 )
 @parallel_option
 @audit_option
-@click.option("--no-volume-groups", is_flag=True, help="Leave out the volume groups that are attached to the VM (v4).")
-@click.option("--no-verify", is_flag=True, help="Do not read back what was written before the point is committed.")
+@click.option(
+    "--no-volume-groups/--volume-groups", help="Leave out the volume groups that are attached to the VM (v4)."
+)
+@click.option("--no-verify/--verify", help="Do not read back what was written before the point is committed.")
 @image_options
-@click.option("--compress-again", is_flag=True, help="Compress also disks whose storage container does that already.")
+@click.option(
+    "--compress-again/--no-compress-again", help="Compress also disks whose storage container does that already."
+)
 @retry_for_option
-@click.option("--no-resume", is_flag=True, help="Give up a capture that was interrupted, and begin anew.")
+@click.option("--no-resume/--resume", help="Give up a capture that was interrupted, and begin anew.")
 @afresh_options
 @attach_options
 @tunnel_options

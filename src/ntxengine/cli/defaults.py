@@ -57,8 +57,20 @@ class FileDefaults:
         """Say whether the file names the Prism Element at `url`, beside its Prism Central."""
         return url is None or _is_at(self.nutanix.prism_element, url)
 
+    def other_user(self, name: SecretName, user: str | None) -> str:
+        """Return whose password it is that the file has, "" if it is that of `user`, or the file does not say."""
+        if name == "api_key":
+            return ""
+        own = self.nutanix.username
+        if name == "element_password" and self.nutanix.element_username is not None:
+            own = self.nutanix.element_username
+        return own if own is not None and own != user else ""
+
     def secret(self, name: SecretName, url: str, element: str | None, screen: Screen) -> str | None:
-        """Return a secret for the Prism at `url`, and the Prism Element beside it; None if the file knows none."""
+        """Return a secret for the Prism at `url`, and the Prism Element beside it; None if the file knows none.
+
+        For the user that the file has: see other_user.
+        """
         from ntxengine.config.named_files import exposed_secret
         from ntxengine.config.secrets import secret_of
 

@@ -94,7 +94,9 @@ except ModuleNotFoundError as missing:
     help="Connections to each disk that are served at a time.",
 )
 @parallel_option
-@click.option("--no-volume-groups", is_flag=True, help="Leave out the volume groups that are attached to the VM (v4).")
+@click.option(
+    "--no-volume-groups/--volume-groups", help="Leave out the volume groups that are attached to the VM (v4)."
+)
 @quiescing_options
 @attach_options
 @prism_options

@@ -48,22 +48,28 @@ class PrismOptions(Reach):
 
     def read_secret(self, name: SecretName, screen: Screen) -> str:
         """Return a secret, from wherever it is; asked for on a terminal at last.  Errors: click.UsageError."""
+        user = self.element_username if name == "element_password" else self.username
         if name == "api_key":
             option = SecretOption("API key", "NTX_API_KEY", "--api-key-file", self.api_key_file)
             prompt = "API key"
         elif name == "password":
             option = SecretOption("password", "NTX_PASSWORD", "--password-file", self.password_file)
-            prompt = f"Password of {self.username}"
+            prompt = f"Password of {user}"
         else:
             file = self.element_password_file
             option = SecretOption("password", "NTX_ELEMENT_PASSWORD", "--element-password-file", file)
-            prompt = f"Password of {self.element_username} at the Prism Element"
+            prompt = f"Password of {user} at the Prism Element"
         configuration = of_file()
-        return option.read(
-            prompt,
-            screen,
-            lambda: None if configuration is None else configuration.secret(name, self.url, self.element, screen),
+        if configuration is None:
+            return option.read(prompt, screen)
+        is_known = configuration.names(self.url) and (
+            name != "element_password" or configuration.names_element(self.element)
         )
+        if is_known and (owner := configuration.other_user(name, user)):
+            return option.read(
+                prompt, screen, why_not=f"{configuration.loaded.name} has that of {owner}, not of {user}"
+            )
+        return option.read(prompt, screen, lambda: configuration.secret(name, self.url, self.element, screen))
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,18 @@ class SecretOption:
     option: str
     file: Path | None
 
-    def read(self, prompt: str, screen: Screen, of_configuration: Callable[[], str | None]) -> str:
-        """Return the secret: of the environment, of its file, of the configuration, or asked for on a terminal."""
+    def read(
+        self,
+        prompt: str,
+        screen: Screen,
+        of_configuration: Callable[[], str | None] = lambda: None,
+        *,
+        why_not: str = "",
+    ) -> str:
+        """Return the secret: of the environment, of its file, of the configuration, or asked for on a terminal.
+
+        `why_not`: why that of the configuration is none.
+        """
         if secret := os.environ.get(self.variable):
             return secret
         if self.file is not None:
@@ -89,7 +105,8 @@ class SecretOption:
         if sys.stdin.isatty() and sys.stderr.isatty():
             answer: str = click.prompt(prompt, hide_input=True, err=True)
             return answer
-        raise click.UsageError(f"no {self.what}: set {self.variable}, or give {self.option} FILE")
+        reason = f" ({why_not})" if why_not else ""
+        raise click.UsageError(f"no {self.what}{reason}: set {self.variable}, or give {self.option} FILE")
 
 
 _WITHOUT: dict[str, Any] = {
@@ -139,7 +156,7 @@ _OPTIONS = (
         "--fingerprint", "NTX_FINGERPRINT", "SHA-256 of that Prism's certificate: trust this one.", type=FINGERPRINT
     ),
     _option(
-        "--trust-on-first-use",
+        "--trust-on-first-use/--no-trust-on-first-use",
         "NTX_TRUST_ON_FIRST_USE",
         "Trust the certificate that a Prism shows first, remember it, and refuse another one later.",
         is_flag=True,
@@ -150,7 +167,7 @@ _OPTIONS = (
         "Where --trust-on-first-use remembers; ~/.config/ntx/trusted-certificates.",
         type=LocalPath(dir_okay=False),
     ),
-    _option("--insecure", "NTX_INSECURE", "Trust any certificate of that Prism.  Warns.", is_flag=True),
+    _option("--insecure/--no-insecure", "NTX_INSECURE", "Trust any certificate of that Prism.  Warns.", is_flag=True),
     _option(
         "--element",
         "NTX_ELEMENT",
@@ -184,7 +201,12 @@ _OPTIONS = (
         "Name in their certificates, which are reached by an address.",
         metavar="HOST",
     ),
-    _option("--element-insecure", "NTX_ELEMENT_INSECURE", "As --insecure, for them.  Warns.", is_flag=True),
+    _option(
+        "--element-insecure/--no-element-insecure",
+        "NTX_ELEMENT_INSECURE",
+        "As --insecure, for them.  Warns.",
+        is_flag=True,
+    ),
     _option(
         "--api",
         "NTX_API",
@@ -249,6 +271,10 @@ def _of_one_cluster(given: dict[str, Any]) -> dict[str, Any]:
     others = set(given) if not file.names(given["url"]) else set()
     if not file.names_element(given["element"]):
         others |= {name for name in given if name.startswith("element_")}
+    if file.other_user("password", given["username"]):
+        others.add("password_file")
+    if file.other_user("element_password", given["element_username"]):
+        others.add("element_password_file")
     dropped = {name for name in others if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP}
     return {name: _WITHOUT.get(name) if name in dropped else value for name, value in given.items()}
 
