@@ -152,12 +152,21 @@ async def test_what_cannot_be_so_is_not_taken(asked: Asked, replaced: dict[str, 
     assert not asked.ending.over.is_set()
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"version": 1}', b"\xff", b" " * (module._BODY_LIMIT + 1)])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"version": 1}', b"\xff"])
 async def test_what_does_not_fit_the_schema_is_told_so(asked: Asked, body: bytes) -> None:
     status, text = await asked.post(body)
 
     assert (status, text.startswith("it does not fit docs/schema/export-done.json: ")) == (400, True)
     assert not asked.ending.over.is_set()
+
+
+async def test_a_body_that_is_too_long_is_not_read_to_its_end(asked: Asked) -> None:
+    fits = json.dumps(DONE).encode()
+
+    status, text = await asked.post(fits + b" " * module._BODY_LIMIT)
+
+    assert (status, "it has more than 262144 bytes" in text) == (400, True)
+    assert await asked.post(fits + b" " * (module._BODY_LIMIT - len(fits))) == (200, "success")
 
 
 async def test_a_body_that_breaks_off_is_told_so(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:

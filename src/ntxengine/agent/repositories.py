@@ -84,7 +84,7 @@ class Repositories:
 
     async def _opened(self, path: Path, known: str) -> Repository:
         try:
-            repository = await Repository.open(path, create=not known)
+            repository = await Repository.open(path, create=not known, renews_catalog=False)
         except NotFoundError as exc:
             raise RepositoryUnusable(
                 f"{path}: the repository {known} that was there is gone: is its file system mounted?  Nothing is"

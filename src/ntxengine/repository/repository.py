@@ -65,13 +65,20 @@ class Repository:
 
     @classmethod
     async def open(
-        cls, path: Path | str, create: bool = False, *, clock: Callable[[], datetime] = utc_now
+        cls,
+        path: Path | str,
+        create: bool = False,
+        *,
+        renews_catalog: bool = True,
+        clock: Callable[[], datetime] = utc_now,
     ) -> Repository:
         """Open a repository, also a read-only one; with `create`, make it where there is none.
 
+        `renews_catalog`: as for PointStore.open.
         Errors: NotFoundError if there is none; RepositoryError if it is damaged, or of a newer version.
         """
-        return cls(await to_thread_joined(PointStore.open, path, create, clock=clock))
+        opened = await to_thread_joined(PointStore.open, path, create, renews_catalog=renews_catalog, clock=clock)
+        return cls(opened)
 
     @classmethod
     async def adopt(cls, path: Path | str) -> Repository:

@@ -30,6 +30,8 @@ from ntxengine.units import utc_now
 
 log = logging.getLogger(__name__)
 
+Now = Callable[[], datetime]
+
 
 @dataclass(frozen=True)
 class VmSummary:
@@ -53,7 +55,7 @@ class PointStore:
         self._catalog = Catalog(path / layout.CATALOG_FILE, guard=path / layout.MARKER_FILE)
 
     @classmethod
-    def create(cls, path: Path | str, *, clock: Callable[[], datetime] = utc_now) -> PointStore:
+    def create(cls, path: Path | str, *, clock: Now = utc_now) -> PointStore:
         """Make a repository in a new or empty directory.
 
         Errors: RepositoryError if there is something else, or a repository already; TargetError.
@@ -76,9 +78,12 @@ class PointStore:
         marker.check_creatable(_absolute(path))
 
     @classmethod
-    def open(cls, path: Path | str, create: bool = False, *, clock: Callable[[], datetime] = utc_now) -> PointStore:
+    def open(
+        cls, path: Path | str, create: bool = False, *, renews_catalog: bool = True, clock: Now = utc_now
+    ) -> PointStore:
         """Open a repository, also a read-only one; with `create`, make it where there is none.
 
+        `renews_catalog`: look at every point that there is, for the catalog; not for whoever wants those of one VM.
         Errors: NotFoundError if there is none; RepositoryError if it is damaged, or of a newer version.
         """
         folder = _absolute(path)
@@ -94,7 +99,8 @@ class PointStore:
                     f"{folder}: is not a repository: no {layout.MARKER_FILE} in it{marker.remedy(folder)}"
                 )
         repository = cls(folder, marker.read(marker_path), clock=clock)
-        repository._scan()
+        if renews_catalog:
+            repository._scan()
         return repository
 
     # ------------------------------------------------------------------------------------------------ questions
