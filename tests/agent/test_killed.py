@@ -26,7 +26,9 @@ from tests.capture.lab import MIB, servers
 KILLS = int(os.environ.get("NTX_AGENT_KILLS", "10"))
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
 LONGEST_S = 3.0
-LIMIT_S = 120.0
+LIMIT_S = 900.0
+"""Longer than anything takes, however busy the machine is."""
+POLL_S = 0.05
 JOURNALS = "repository/*/.unfinished-*/*.journal"
 
 _MAIN = "from tests.agent.killed import main; main()"
@@ -56,7 +58,7 @@ class Killed:
                 env={**os.environ, "TMPDIR": str(temporary), "XDG_RUNTIME_DIR": str(temporary)},
             )
         if kill_after_s is None:
-            assert process.wait(600) == 0, (self._folder / "log").read_text()[-3000:]
+            assert process.wait(LIMIT_S) == 0, (self._folder / "log").read_text()[-3000:]
             return
         if has_copied:
             self._wait_for_copy(process)
@@ -75,7 +77,7 @@ class Killed:
         while len(self.told()) <= began:
             assert time.monotonic() < end, (self._folder / "log").read_text()[-3000:]
             assert process.poll() is None, (self._folder / "log").read_text()[-3000:]
-            time.sleep(0.01)
+            time.sleep(POLL_S)
 
     def _wait_for_copy(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until a run that has just begun has written down how far its copy got."""
@@ -83,7 +85,7 @@ class Killed:
         while not any(has_progress(path, began) for path in self._folder.glob(JOURNALS)):
             assert time.monotonic() < end, (self._folder / "log").read_text()[-3000:]
             assert process.poll() is None, (self._folder / "log").read_text()[-3000:]
-            time.sleep(0.01)
+            time.sleep(POLL_S)
 
     def guest_writes(self) -> None:
         for vm in range(len(NAMES)):
