@@ -130,7 +130,7 @@ def test_no_option_is_described_that_does_not_exist(name: str) -> None:
     document = (ROOT / "docs" / "cli.md").read_text()
     command = ntx.get_command(click.Context(ntx), name)
     assert command is not None
-    known = {word for parameter in command.params for word in parameter.opts}
+    known = {word for parameter in command.params for word in (*parameter.opts, *parameter.secondary_opts)}
 
     section = re.search(rf"^## ntx {name}\n(.*?)(?=^## |\Z)", document, re.MULTILINE | re.DOTALL)
     assert section is not None
