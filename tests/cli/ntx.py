@@ -37,7 +37,9 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120", **(extra or {})}
 
 
-def ntx(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Ran:
+def ntx(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout_s: float = 120
+) -> Ran:
     """Run `ntx` to its end."""
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
@@ -46,7 +48,7 @@ def ntx(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout_s,
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)

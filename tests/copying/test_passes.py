@@ -30,6 +30,7 @@ def report(done: int) -> CopyReport:
         refused=None,
         request_size=65536,
         in_flight=1,
+        memory_bytes=0,
         pace=Pace.BEGAN,
         retries=0,
         is_flushed=True,

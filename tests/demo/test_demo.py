@@ -127,8 +127,9 @@ def test_environment_is_read_without_running_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_agent_captures_fails_recovers_and_stops(tmp_path: Path) -> None:
-    ran = ntx("demo", "agent", cwd=tmp_path)
+    ran = ntx("demo", "agent", cwd=tmp_path, timeout_s=500)
 
     assert ran.code == 0, ran.out + ran.err
     assert "FAILED" not in ran.out

@@ -48,12 +48,12 @@ def test_a_lock_whose_folder_was_removed_meanwhile_is_not_held(
     flock = fcntl.flock
 
     def released_just_before(fd: int, operation: int) -> None:
+        monkeypatch.setattr("fcntl.flock", flock)
         first.release()
         flock(fd, operation)
 
     monkeypatch.setattr("fcntl.flock", released_just_before)
     second.acquire()
-    monkeypatch.setattr("fcntl.flock", flock)
 
     assert (folder / layout.LOCK_FILE).exists()
     with pytest.raises(LockedError):
