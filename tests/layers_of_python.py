@@ -18,6 +18,7 @@ PYTHON_LAYERS = {
     "http_server": set(),
     "events": set(),
     "concurrency": {"errors"},
+    "machines": {"errors", "ids", "units"},
     "files": {"errors", "machine", "units"},
     # the data plane, and below it what a connection may go through
     "tunnel": {"concurrency", "errors", "files"},
