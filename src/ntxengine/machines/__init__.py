@@ -12,6 +12,7 @@ from ntxengine.machines.definition import (
     DiskFormat,
     ScsiController,
 )
+from ntxengine.machines.drivers import DriverAdvice, for_kvm, for_vmware
 from ntxengine.machines.model import BootEntry, Cpu, Disk, Machine, Nic
 from ntxengine.machines.networks import Network, NetworkMap, parse_network
 from ntxengine.machines.reading import read_machine
@@ -28,11 +29,14 @@ __all__ = [
     "Disk",
     "DiskFile",
     "DiskFormat",
+    "DriverAdvice",
     "Machine",
     "Network",
     "NetworkMap",
     "Nic",
     "ScsiController",
+    "for_kvm",
+    "for_vmware",
     "parse_network",
     "read_machine",
     "reduced",

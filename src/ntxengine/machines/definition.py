@@ -17,9 +17,6 @@ DiskFormat = Literal["raw", "qcow2", "vmdk", "stream-vmdk", "vhd"]
 
 ScsiController = Literal["pvscsi", "lsilogic", "lsisas1068"]
 
-HARDWARE_VERSION = 14
-"""Of VMware: ESXi 6.7 and later."""
-
 
 @dataclass(frozen=True)
 class DiskFile:
@@ -41,7 +38,7 @@ class DefinitionOptions:
 
     `name` and `uuid` take the place of its own, where they are not "".  `is_isolated` connects no network card.
     `now` is the time that the offset of a time zone is computed for, where a platform knows no zones.
-    The others are for VMware; `scsi_controller` None is what the guest most likely has a driver for.
+    `scsi_controller` is for VMware; None is what the guest most likely has a driver for.
     """
 
     networks: NetworkMap = field(default_factory=NetworkMap)
@@ -49,7 +46,6 @@ class DefinitionOptions:
     uuid: str = ""
     is_isolated: bool = False
     now: datetime | None = None
-    hardware_version: int = HARDWARE_VERSION
     scsi_controller: ScsiController | None = None
 
 
@@ -63,10 +59,14 @@ class Definition:
 
 @dataclass(frozen=True)
 class PlacedNic:
-    """A network card and where it is put.  `is_connected`: its cable is plugged in when the machine starts."""
+    """A network card and where it is put.
+
+    `is_told`: somebody said where.  `is_connected`: its cable is plugged in when the machine starts.
+    """
 
     nic: Nic
     network: Network
+    is_told: bool
     is_connected: bool
 
 
@@ -118,24 +118,30 @@ def paired(writer: DefinitionWriter, machine: Machine, files: Sequence[DiskFile]
     return result
 
 
-def placed(machine: Machine, options: DefinitionOptions, losses: list[str]) -> list[PlacedNic]:
-    """Return where each network card is put, and note those that nothing is said of."""
+def placed(machine: Machine, options: DefinitionOptions) -> list[PlacedNic]:
+    """Return where each network card is put."""
     result = []
     for nic in machine.nics:
-        network = options.networks.of(nic)
-        if options.is_isolated:
-            network = NOT_CONNECTED
-        elif network is None:
+        told = NOT_CONNECTED if options.is_isolated else options.networks.of(nic)
+        network = told or NOT_CONNECTED
+        result.append(PlacedNic(nic, network, told is not None, nic.is_connected and network.kind != "none"))
+    return result
+
+
+def network_losses(cards: Sequence[PlacedNic]) -> list[str]:
+    """Return which cards were given no place, and what their networks must do."""
+    losses = []
+    for card in cards:
+        nic = card.nic
+        if not card.is_told:
             name = one_line(nic.network or nic.network_id)
             losses.append(
                 f"NIC {nic.label} is on {f'the network {name!r}' if name else 'a network without a name'}, which was "
                 f"given no place at the target: it is not connected; give one with {name or ALL_OTHERS}=network:NAME"
             )
-            network = NOT_CONNECTED
-        if nic.vlan is not None and network.kind != "none":
+        elif nic.vlan is not None and card.network.kind != "none":
             losses.append(f"NIC {nic.label} sends in VLAN {nic.vlan}: the network at the target must tag it")
-        result.append(PlacedNic(nic, network, nic.is_connected and network.kind != "none"))
-    return result
+    return losses
 
 
 def ordered_disks(machine: Machine) -> list[Disk]:

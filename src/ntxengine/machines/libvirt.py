@@ -23,6 +23,7 @@ from ntxengine.machines.definition import (
     DiskFile,
     DiskFormat,
     common_losses,
+    network_losses,
     paired,
     placed,
 )
@@ -68,8 +69,10 @@ class LibvirtWriter(DefinitionWriter):
         devices = ET.SubElement(domain, "devices")
         boot = boot_numbers(machine)
         add_disks(devices, paired(self, machine, files), boot, kind, losses)
-        for nic in placed(machine, options, losses):
-            add_nic(devices, nic, boot, losses)
+        cards = placed(machine, options)
+        losses += network_losses(cards)
+        for card in cards:
+            add_nic(devices, card, boot, losses)
         _add_other_devices(devices, machine, losses)
         ET.indent(domain)
         return Definition(ET.tostring(domain, encoding="unicode") + "\n", tuple(losses))

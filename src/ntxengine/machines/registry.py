@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ntxengine.machines.definition import DefinitionWriter
 from ntxengine.machines.libvirt import LibvirtWriter
+from ntxengine.machines.ovf import OvfWriter
+from ntxengine.machines.vmx import VmxWriter
 
-WRITERS: dict[str, DefinitionWriter] = {one.name: one for one in (LibvirtWriter(),)}
+WRITERS: dict[str, DefinitionWriter] = {one.name: one for one in (LibvirtWriter(), VmxWriter(), OvfWriter())}
 
 
 def writer(name: str) -> DefinitionWriter:

@@ -1,4 +1,4 @@
-"""A VM as v3 tells it.  Source: the swagger of Prism Element 3.1, `vm_resources_def_status`; `vtpm_config` is Central's."""
+"""A VM as v3 tells it.  Source: `vm_resources_def_status` of Prism Element 3.1; Prism Central has `vtpm_config`."""
 
 from __future__ import annotations
 
