@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from ntxengine.capture.options import CaptureOptions
 from ntxengine.capture.plan import CapturePlan
+from ntxengine.capture.recorded import Recorder
+from ntxengine.concurrency.rollback import Rollback
 from ntxengine.errors import NtxError, PrismAnswerError, PrismError, PrismStatusError, TaskFailed
 from ntxengine.prism.cluster import RecoveryPoints
 from ntxengine.prism.models import Consistency, DiskGroup, DiskPoint, RecoveryPoint
@@ -49,6 +51,31 @@ async def freeze(
         names = ", ".join(repr(plan.vm.name) for plan in plans)
         warn(f"no application-consistent recovery point of VM {names} ({error}): making a crash-consistent one")
     return await _create(prism, plans, name, "crash", options)
+
+
+async def freeze_recorded(
+    prism: RecoveryPoints,
+    plan: CapturePlan,
+    recorder: Recorder,
+    undo: Rollback,
+    *,
+    record_id: str,
+    options: CaptureOptions,
+    warn: Callable[[str], None],
+) -> tuple[CapturePlan, Frozen]:
+    """Freeze one VM, recorded before it is asked for, and taken back by `undo`; return the plan without what cannot be
+    had of it.
+
+    Errors: as freeze, Recorder.announce, leave_out_untold and check_frozen.
+    """
+    assert plan.attacher is not None
+    name = await recorder.announce(record_id, plan.attacher)
+    undo.add(f"remove recovery point {name}", recorder.take_back)
+    (point,) = await freeze(prism, [plan], name=name, options=options, warn=warn)
+    # Recorded before anything else is looked at: undoing it needs the id.
+    await recorder.complete(point)
+    plan = leave_out_untold(plan, point, warn)
+    return plan, check_frozen(plan, point, name, options, warn)
 
 
 def may_be_about_quiescing(error: PrismError) -> bool:

@@ -91,6 +91,17 @@ class CapturePlan:
         return "" if self.attacher is None else self.attacher.name
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """Return what is to be said of it before anything is made, one line each."""
+        name = f"VM {self.vm.name!r}"
+        is_news = self.notice and self.cluster.version.numbers  # one that is not told may be no news at all
+        return (
+            *([f"{name}: {self.notice}"] if is_news else ()),
+            *self.warnings,
+            *(f"{name}: {clone} is left out: it is no disk of this VM" for clone in self.hot_added),
+        )
+
+    @property
     def locality(self) -> Locality:
         """Return where they will be read."""
         return Locality() if self.attacher is None else self.attacher.locality(self.vm)

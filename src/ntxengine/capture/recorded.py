@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from ntxengine.attach import Attacher, AttachOptions, Trace, find_leftovers
@@ -176,7 +176,7 @@ class Recorder:
             await self._write(dataclasses.replace(self._record, attached_at=None))
 
     async def keep(self, reference: Sequence[StoredReferenceDisk]) -> None:
-        """Record that the recovery point is what the next export is compared with, and is not removed any more."""
+        """Record that the recovery point is what is compared with next time, and is not removed any more."""
         assert self._record is not None
         await self._write(dataclasses.replace(self._record, reference=tuple(reference)))
 
@@ -193,16 +193,20 @@ class Recorder:
         if not self._has_doubt and (was_there or self._record.is_settled(utc_now())):
             await self._repository.remove_cluster_record(self._lock, self._record)
 
-    async def release_replaced(self) -> None:
-        """Remove what the exports before this one have on the cluster: it replaces them.  As `release`."""
+    async def release_replaced(self, needed: Collection[str] = ()) -> None:
+        """Remove what exports, or cycles of a replica, before this one have on the cluster: it replaces them.
+
+        Those of `needed`, by the ids of their records, stay: another replica of the VM is compared with them.  What
+        cannot be removed is a warning, as of `release`.
+        """
         assert self._record is not None
         try:
             own = (await self._records()).own
         except NtxError as error:
-            self._warn(f"what earlier exports have on the cluster was not looked at: {error}")
+            self._warn(f"what was made before on the cluster was not looked at: {error}")
             return
         for record in own:
-            if record.point_id != self._record.point_id:
+            if record.point_id != self._record.point_id and record.point_id not in needed:
                 await self._release(record)
 
     async def release(self, point: Point, reference: Point | None) -> None:

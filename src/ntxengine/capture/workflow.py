@@ -144,16 +144,12 @@ class _Capture:
             self._attacher = plan.attacher
             self._recorder = Recorder(self._prism, self._repository, self._lock, plan.vm, self._warn)
             self._tell_plan(plan)
-            if plan.notice and plan.cluster.version.numbers:  # one that is not told may be no news at all
-                self._warn(f"VM {plan.vm.name!r}: {plan.notice}")
             if plan.removed:
                 self._warn(
                     f"VM {plan.vm.name!r} no longer has {', '.join(plan.removed)}: older points keep what it was"
                 )
-            for warning in plan.warnings:
-                self._warn(warning)
-            for clone in plan.hot_added:
-                self._warn(f"VM {plan.vm.name!r}: {clone} is left out: it is no disk of this VM")
+            for remark in plan.remarks:
+                self._warn(remark)
             if given_up:
                 self._tell_given_up(plan, given_up)
             found = None if damage or given_up else await self._resumed(plan)

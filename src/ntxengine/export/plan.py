@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from ntxengine.attach import Attachers
 from ntxengine.capture import CapturePlan, plan_capture
+from ntxengine.capture.reference import Reference, find_reference
 from ntxengine.errors import NtxError, OptionsError
 from ntxengine.export.options import ExportOptions, PortOptions
-from ntxengine.export.reference import Reference, find_reference
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Disk
 from ntxengine.repository import Repository

@@ -24,7 +24,7 @@ from typing import Any
 
 from ntxengine.attach import Attachers
 from ntxengine.capture.expiry import kept_by_cluster
-from ntxengine.capture.freeze import Frozen, check_frozen, freeze, leave_out_untold
+from ntxengine.capture.freeze import Frozen, freeze_recorded
 from ntxengine.capture.plan import stored_disk_point
 from ntxengine.capture.recorded import Recorder
 from ntxengine.changes import ChangeQuery, Changes, find_changes
@@ -185,12 +185,8 @@ class _Export:
                 consistency_reason=plan.capture.consistency_reason,
             )
         )
-        if plan.capture.notice and plan.capture.cluster.version.numbers:
-            self._warn(f"VM {vm.name!r}: {plan.capture.notice}")
-        for warning in plan.capture.warnings:
-            self._warn(warning)
-        for clone in plan.capture.hot_added:
-            self._warn(f"VM {vm.name!r}: {clone} is left out: it is no disk of this VM")
+        for remark in plan.capture.remarks:
+            self._warn(remark)
         if plan.reference.lost:
             self._warn(f"VM {vm.name!r} is exported in full: {plan.reference.lost}")
         if mismatch := await self._state.settle_site():
@@ -198,16 +194,17 @@ class _Export:
         return plan
 
     async def _freeze(self, plan: ExportPlan) -> tuple[ExportPlan, Frozen]:
-        capture, options = plan.capture, self._options.capture
-        assert capture.attacher is not None
-        self._emit(StageBegan(stage=Stage.FREEZE, consistency=capture.consistency, **self._subject))
-        name = await self._recorder.announce(self._id, capture.attacher)
-        self._undo.add(f"remove recovery point {name}", self._recorder.take_back)
-        (point,) = await freeze(self._prism, [capture], name=name, options=options, warn=self._warn)
-        # Recorded before anything else is looked at: undoing it needs the id.
-        await self._recorder.complete(point)
-        capture = leave_out_untold(capture, point, self._warn)
-        return dataclasses.replace(plan, capture=capture), check_frozen(capture, point, name, options, self._warn)
+        self._emit(StageBegan(stage=Stage.FREEZE, consistency=plan.capture.consistency, **self._subject))
+        capture, frozen = await freeze_recorded(
+            self._prism,
+            plan.capture,
+            self._recorder,
+            self._undo,
+            record_id=self._id,
+            options=self._options.capture,
+            warn=self._warn,
+        )
+        return dataclasses.replace(plan, capture=capture), frozen
 
     async def _find_changes(self, stack: AsyncExitStack, plan: ExportPlan, frozen: Frozen) -> list[ExportedDisk]:
         folder = self._state.check_lock(self._lock)

@@ -1,13 +1,14 @@
-"""What an export is compared with: a recovery point that the control plane took whole, recorded here and still there.
+"""What is compared with where there are no points: a recovery point that was kept for that, and is still there.
 
-The control plane says which by its id.  Only what the state folder records is believed: nobody can have a VM compared
-with something that was never given out, and the record has the sizes that no cluster tells afterwards.
+A control plane, or a replica, says which by its id.  Only what the state folder records is believed: nobody can have a
+VM compared with something that was never taken whole, and the record has the sizes that no cluster tells afterwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from ntxengine.capture.plan import disk_point_from
 from ntxengine.changes import Previous
@@ -49,7 +50,7 @@ class Reference:
 
 
 async def find_reference(prism: RecoveryPoints, state: Repository, vm: Vm, since: str) -> Reference:
-    """Find the recovery point that the control plane named.  Changes nothing.  Errors: PrismError."""
+    """Find the recovery point `since`, "" for none.  Changes nothing.  Errors: PrismError."""
     if not since:
         return Reference("", "no recovery point to compare with was named")
     shown = f"recovery point {since[:80]}"
@@ -58,7 +59,7 @@ async def find_reference(prism: RecoveryPoints, state: Repository, vm: Vm, since
     record = next((each for each in every if each.reference and each.recovery_point_id == since), None)
     if record is None:
         damaged = f" ({'; '.join(records.problems)})" if records.problems else ""
-        return Reference("", f"{state.path} records no {shown} of this VM that a control plane took whole{damaged}")
+        return Reference("", f"{state.path} records no {shown} of this VM that was taken whole{damaged}")
     try:
         found = await prism.recovery_point(since, vm)
     except NotFoundError:
@@ -78,7 +79,5 @@ async def find_reference(prism: RecoveryPoints, state: Repository, vm: Vm, since
     return Reference(since, "", disks, gone)
 
 
-def _time(when: object) -> str:
-    from datetime import datetime
-
-    return format_time(when) if isinstance(when, datetime) else "an unknown time"
+def _time(when: datetime | None) -> str:
+    return "an unknown time" if when is None else format_time(when)

@@ -1,4 +1,4 @@
-"""What an export is compared with, or why with nothing: each reason by itself."""
+"""What is compared with where there are no points, or why nothing: each reason by itself."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import pytest
 
+from ntxengine.capture.reference import Reference, find_reference
 from ntxengine.errors import NotFoundError
-from ntxengine.export.reference import Reference, find_reference
 from ntxengine.prism.cluster import RecoveryPoints
 from ntxengine.prism.models import Disk, DiskPoint, RecoveryPoint, Vm
 from ntxengine.repository import Repository, StoredReferenceDisk
@@ -103,7 +103,7 @@ async def test_a_recovery_point_that_was_never_given_out_is_not_asked_for() -> N
 
     assert given.asked == []
     assert other.lost == (
-        f"/state records no recovery point {'x' * 80} of this VM that a control plane took whole (a record is damaged)"
+        f"/state records no recovery point {'x' * 80} of this VM that was taken whole (a record is damaged)"
     )
     assert no_reference.lost.startswith("/state records no recovery point rp of this VM")
 
