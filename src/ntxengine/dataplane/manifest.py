@@ -38,6 +38,7 @@ _TAIL = struct.Struct("<8s16s")  # XXH3-64 over head and digest, disk digest
 _CHUNK = 4 * MIB
 _CHUNK_BLOCKS = _CHUNK // DIGEST_SIZE
 _ZEROS = bytes(_CHUNK)
+_NOBODYS = b"\xff" * DIGEST_SIZE
 
 
 class Manifest:
@@ -94,6 +95,17 @@ class Manifest:
         except BaseException:
             manifest.close()
             os.unlink(path)
+            raise
+        return manifest
+
+    @classmethod
+    def temporary_copy_of(cls, previous: Manifest, *, directory: Path | str) -> Manifest:
+        """Make a manifest without a name that begins as `previous`.  Errors: TargetError (no room), OSError."""
+        manifest = cls.temporary(size=previous.size, directory=directory)
+        try:
+            manifest._take_digests(previous)
+        except BaseException:
+            manifest.close()
             raise
         return manifest
 
@@ -219,6 +231,17 @@ class Manifest:
             for run, end in _data_runs(self.fd, begin, HEADER_SIZE + self.blocks * DIGEST_SIZE):
                 for offset in range(run, end, _CHUNK):
                     _pwrite_all(self.fd, _ZEROS[: min(_CHUNK, end - offset)], offset)
+
+    def disown(self, first: int, count: int) -> None:
+        """Let `count` blocks from `first` on have a digest that no block has: what is there is not known.
+
+        Errors: TargetError.
+        """
+        self.is_fresh = False
+        with _writing(self.path):
+            for at in range(first, first + count, _CHUNK_BLOCKS):
+                some = min(_CHUNK_BLOCKS, first + count - at)
+                _pwrite_all(self.fd, _NOBODYS * some, HEADER_SIZE + at * DIGEST_SIZE)
 
     def bytes_data(self, start: int = 0) -> int:
         """Return the bytes of all blocks at byte `start` or behind it that are not zero."""

@@ -48,8 +48,11 @@ from ntxengine.repository.stored import (
     StoredCluster,
     StoredDiskPoint,
     StoredGuestTools,
+    StoredHead,
     StoredMember,
     StoredSample,
+    decode_checked,
+    encode_checked,
 )
 from ntxengine.repository.stored_cluster import StoredReferenceDisk
 from ntxengine.repository.structure import Finding, Severity
@@ -91,6 +94,7 @@ __all__ = [
     "StoredCluster",
     "StoredDiskPoint",
     "StoredGuestTools",
+    "StoredHead",
     "StoredMember",
     "StoredReferenceDisk",
     "StoredResume",
@@ -108,6 +112,8 @@ __all__ = [
     "checked_tag",
     "copy_distrust",
     "copy_said",
+    "decode_checked",
+    "encode_checked",
     "file_system_of",
     "hold_text",
     "is_point_id",
