@@ -39,6 +39,10 @@ PYTHON_LAYERS = {
         "capture", "changes", "attach", "prism", "repository", "images", "dataplane", "tunnel", "concurrency", "errors",
         "events", "files", "http_server", "units",
     },
+    "replicate": {
+        "capture", "changes", "attach", "prism", "machines", "repository", "rebase", "images", "_core", "dataplane",
+        "concurrency", "errors", "events", "files", "units",
+    },
     "sweep": {"capture", "attach", "prism", "repository", "concurrency", "errors", "events", "files", "units"},
     "check": {"verify", "repository", "images", "dataplane", "concurrency", "errors", "events", "ids", "units"},
     "stats": {"repository", "errors"},
@@ -85,6 +89,7 @@ PYTHON_LAYERS = {
         "agent", "api", "config", "capture", "compare", "copying", "verify", "restore", "retention", "prune", "sweep",
         "sync", "probe", "check", "prism", "attach", "repository", "sim", "demo", "bench", "images", "_core",
         "dataplane", "tunnel", "stats", "concurrency", "errors", "events", "export", "files", "ids", "machine", "units",
+        "machines", "replicate",
     },
 }  # fmt: skip
 
@@ -122,7 +127,7 @@ def public_names(unit: str) -> set[str]:
 
 
 OF_REPOSITORY = (
-    "capture", "compare", "export", "stats", "sweep", "sync", "verify", "restore", "retention", "rebase", "prune",
+    "capture", "compare", "export", "replicate", "stats", "sweep", "sync", "verify", "restore", "retention", "rebase", "prune",
     "api", "agent", "config", "__init__", "cli",
 )  # fmt: skip
 
@@ -132,6 +137,7 @@ FACADES = {
         "attach": {"cluster", "findings", "models"},
         "capture": {"cluster", "models", "versions"},
         "export": {"cluster", "models", "Secret"},
+        "replicate": {"cluster", "models"},
         **{layer: {"cluster", "models"} for layer in ("changes", "sweep")},
     },
     "ntxengine.repository": dict.fromkeys(OF_REPOSITORY, public_names("repository"))
@@ -141,6 +147,7 @@ FACADES = {
         "attach": {"process", "qemu_img", "qemu_nbd", "served"},
         "capture": {"choice", "create", "open"},
         "export": {"qemu_nbd", "served"},
+        "replicate": {"create", "open", "rebase", "writer"},
         "restore": {"choice", "create", "formats", "open"},
         "check": {"qemu_img"},
         "verify": {"open"},

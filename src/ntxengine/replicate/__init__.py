@@ -1,0 +1,8 @@
+"""Replicas: a VM that follows on another platform, a few minutes behind.
+
+cycle.py     from one generation to the next                  disk.py      one disk in it
+plan.py      what would be done                               options.py   how
+state.py     what is remembered                               intent.py    what is about to be written
+writing.py   its writes                                       tracker.py   whether the cluster told all
+extents.py   what is written, and what is in doubt            targets/     where replicas are kept
+"""

@@ -1,0 +1,127 @@
+"""What a cycle would do, found out without making or changing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ntxengine.attach import Attachers
+from ntxengine.capture import CapturePlan, plan_capture
+from ntxengine.capture.plan import DiskPlan
+from ntxengine.capture.reference import Reference, find_reference
+from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.errors import OptionsError, PrismAnswerError
+from ntxengine.machines import Machine, read_machine
+from ntxengine.prism.cluster import Prism
+from ntxengine.prism.models import Vm
+from ntxengine.replicate.options import ReplicateOptions
+from ntxengine.replicate.state import Intent, Replica, ReplicaState, StoredReplicaDisk
+from ntxengine.replicate.targets.base import Named, Target, TargetDisk
+from ntxengine.repository import Repository
+
+
+@dataclass(frozen=True)
+class ReplicaPlan:
+    """`capture` is what would be frozen and read; `reference` what changes are asked against.
+
+    `replica` is the last whole generation, None before the first; `dead` is the intent of a cycle that did not come to
+    its end.  `removed` are disks that the VM has no more.  `machine` is what the VM is, None because of `no_machine`.
+    """
+
+    capture: CapturePlan
+    reference: Reference
+    named: Named
+    replica: Replica | None
+    dead: Intent | None
+    removed: tuple[StoredReplicaDisk, ...] = ()
+    machine: Machine | None = None
+    no_machine: str = ""
+
+    @property
+    def generation(self) -> int:
+        """What this cycle becomes."""
+        return 1 if self.replica is None else self.replica.generation + 1
+
+    def before(self, disk_id: str) -> StoredReplicaDisk | None:
+        """Return what the target has of a disk."""
+        return None if self.replica is None else self.replica.find(disk_id)
+
+    def target_disks(self, disks: Sequence[DiskPlan]) -> list[TargetDisk]:
+        """Return the disks as the target is asked to take them."""
+        found = []
+        for each in disks:
+            dead = None if self.dead is None else self.dead.find(each.disk.id)
+            was_begun = dead is not None and not dead.keeps
+            before = self.before(each.disk.id)
+            found.append(TargetDisk(each.disk.id, each.disk.label, each.disk.size, before, was_begun=was_begun))
+        return found
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said before anything is made, one line each."""
+        name = f"VM {self.capture.vm.name!r}"
+        said = list(self.capture.remarks)
+        if self.dead is not None and not self.dead.keeps:
+            base = self.generation - 1
+            said.append(
+                f"{name}: a cycle did not come to its end: the replica is between generation {base} and "
+                f"{base + 1} until this one does"
+            )
+        if self.replica is not None and self.reference.lost:
+            said.append(f"{name}: changes cannot be asked for: {self.reference.lost}")
+        if self.no_machine:
+            said.append(f"{name}: the replica gets no definition of a machine: {self.no_machine}")
+        if self.removed:
+            gone = ", ".join(f"{disk.label} ({disk.disk_id})" for disk in self.removed)
+            said.append(f"{name} no longer has {gone}: the next generation does not have it either")
+        return tuple(said)
+
+
+async def plan_replica(
+    prism: Prism, state: Repository, vm_id: str, target: Target, options: ReplicateOptions, *, attacher: Attachers
+) -> ReplicaPlan:
+    """Decide what would be frozen and written, and what changes are asked against.
+
+    Errors: OptionsError (the state folder is a backup repository; the target cannot take the VM), RepositoryError (the
+            state is damaged); as plan_capture and find_reference.
+    """
+    if await state.points(with_forgotten=True):
+        raise OptionsError(
+            f"{state.path}: is a repository that has points: give replicas a folder of their own (--state), so that "
+            f"neither removes what the other needs on the cluster"
+        )
+    capture = await plan_capture(prism, state, vm_id, options.capture, attacher=attacher)
+    folder = ReplicaState(Path(state.path) / vm_id.lower(), target.id)
+    replica = await to_thread_joined(folder.replica)
+    dead = await to_thread_joined(folder.pending, replica)
+    named = _named(target, capture.vm, state, replica, dead)
+    reference = await find_reference(prism, state, capture.vm, "" if replica is None else replica.recovery_point_id)
+    if replica is None:
+        reference = Reference("", "there is no whole generation yet")
+    elif options.capture.full or options.capture.scan:
+        what = "all of it" if options.capture.full else "a scan"
+        why = f": {options.capture.reason}" if options.capture.reason else ""
+        reference = Reference("", f"{what} was asked for{why}")
+    present = {each.disk.id.lower() for each in capture.disks}
+    removed = () if replica is None else tuple(disk for disk in replica.disks if disk.disk_id not in present)
+    machine, no_machine = _machine(capture.vm)
+    plan = ReplicaPlan(capture, reference, named, replica, dead, removed, machine, no_machine)
+    if machine is not None:
+        target.check_machine(machine)
+    await target.check(named, plan.target_disks(capture.disks), is_first=replica is None and dead is None)
+    return plan
+
+
+def _named(target: Target, vm: Vm, state: Repository, replica: Replica | None, dead: Intent | None) -> Named:
+    known = replica or dead
+    name = target.name_for(vm.name, vm.id) if known is None else known.name
+    return Named(vm.id.lower(), vm.name, name, target.id, state.id)
+
+
+def _machine(vm: Vm) -> tuple[Machine | None, str]:
+    """Return what the VM is, or why that cannot be said: its disks are replicated all the same."""
+    try:
+        return read_machine(vm.config, vm.disks), ""
+    except PrismAnswerError as error:
+        return None, str(error)

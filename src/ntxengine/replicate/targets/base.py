@@ -1,0 +1,265 @@
+"""A replica target: where the disks of a VM are kept up to date, and what makes a machine of them.
+
+    once for each cycle    check -> recover -> place, for each disk -> finish -> (commit) -> publish -> tidy
+    place of a disk        prepare -> (intent) -> begin -> writing -> settle        a failure: give_up
+
+A target is a class, and a row in TARGETS (registry.py).  It knows nothing of clusters, recovery points and manifests:
+it is told what to make room for, gives a device to write to, and says what a disk consists of then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from ntxengine._core.device import Device
+from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.dataplane.security import PLAIN, ConnectionOptions
+from ntxengine.errors import OptionsError
+from ntxengine.machines import DefinitionOptions, Machine
+from ntxengine.replicate.state import Intent, Replica, StoredReplicaDisk
+from ntxengine.units import format_size
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST_NAME = 60
+SECTOR = 512
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """How a target keeps disks; each takes of it what it has.
+
+    `format` "" is what the target takes by itself.  `history`: so many older generations stay.  `overwrite`: what a
+    server holds before the first cycle may be lost.  `connection` is that to NBD servers.  `definition`: how the
+    machine is defined.
+    """
+
+    format: str = ""
+    history: int = 0
+    overwrite: bool = False
+    connection: ConnectionOptions = field(default_factory=lambda: PLAIN)
+    definition: DefinitionOptions = field(default_factory=DefinitionOptions)
+
+
+@dataclass(frozen=True)
+class TargetDisk:
+    """A disk that is to be kept: `before` is what the target has of it, None if nothing.
+
+    `was_begun`: a cycle that is dead may have begun to write it.
+    """
+
+    disk_id: str
+    label: str
+    size: int
+    before: StoredReplicaDisk | None = None
+    was_begun: bool = False
+
+    def __str__(self) -> str:
+        return f"disk {self.label} ({self.disk_id})"
+
+
+@dataclass(frozen=True)
+class Named:
+    """Whose replica it is: `name` is what it is called on the target, of safe characters alone.
+
+    `state_id` is that of the folder that keeps its state.
+    """
+
+    vm_id: str
+    vm_name: str
+    name: str
+    replica_id: str
+    state_id: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A disk as it is on the target once it is whole: `files`, newest first; `rename` gives the first its name, if it
+    has another until the commit."""
+
+    disk: TargetDisk
+    files: tuple[str, ...]
+    rename: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What finishing a generation made: `renames` are done after the commit, (from, to), in the folder of the VM.
+
+    `definition` is what describes the machine, "" if nothing does; `not_carried_over` is what it lacks.
+    """
+
+    renames: tuple[tuple[str, str], ...] = ()
+    definition: str = ""
+    not_carried_over: tuple[str, ...] = ()
+
+
+class Place(ABC):
+    """Where one disk is written in one cycle.
+
+    keeps       the generation before stays as it is until this one is whole
+    is_zero     it reads as zeros before anything is written: known once it is prepared
+    is_unknown  what is there was left by nobody knows what, and is read first: known once it is prepared
+    tells_zeros it can be believed where it says that it is zero
+    names       files that it makes or writes, for the intent
+    """
+
+    keeps: bool = False
+    is_zero: bool = False
+    is_unknown: bool = False
+    tells_zeros: bool = True
+    names: tuple[str, ...] = ()
+
+    def __init__(self, disk: TargetDisk) -> None:
+        self.disk = disk
+
+    async def prepare(self) -> None:
+        """Make what is needed beside what is there.  Nothing that the generation before has is changed.
+
+        Errors: TargetError, RepositoryError (it is not as it was left).
+        """
+        return
+
+    async def begin(self) -> None:
+        """The intent is durable: give it its size.  Errors: TargetError."""
+        return
+
+    @abstractmethod
+    def writing(self, options: CopyOptions, stored_to: int) -> AbstractAsyncContextManager[Device]:
+        """Open it for writing; it is whole if the block ends without an error.  Again after a lost connection, where
+        all below `stored_to` (bytes) is stored.
+
+        Errors: as open_existing.
+        """
+
+    def keep(self) -> None:
+        """What was written survives a lost connection from now on."""
+        return
+
+    @abstractmethod
+    def reading(self, options: CopyOptions) -> AbstractAsyncContextManager[Device]:
+        """Open what is there for reading: before anything is written, or after all was.  Errors: as open_source."""
+
+    @abstractmethod
+    async def settle(self) -> Kept:
+        """Make it durable, and say what it consists of.  Errors: TargetError."""
+
+    async def give_up(self) -> None:
+        """The cycle failed: remove what it made beside."""
+        return
+
+
+class Target(ABC):
+    """See above.  `kind` is what its text begins with; `form` is how it keeps disks."""
+
+    kind: ClassVar[str]
+    forms: ClassVar[tuple[str, ...]] = ("raw",)
+
+    def __init__(self, text: str, options: TargetOptions) -> None:
+        """Errors: OptionsError: it is no such target, or does not take these options."""
+        self.text = text
+        self.options = options
+        self.form = options.format or self.forms[0]
+        if self.form not in self.forms:
+            raise OptionsError(f"{text}: format {self.form!r}: such a target keeps {' or '.join(self.forms)}")
+        if options.history and not self.has_history:
+            raise OptionsError(f"{text}: keeps no history as {self.form}: leave out --history, or say --format qcow2")
+
+    @property
+    def has_history(self) -> bool:
+        """Whether it can keep older generations."""
+        return False
+
+    @property
+    def can_mend(self) -> bool:
+        """Whether what is wrong in a disk can be written over; if not, all of it is written anew."""
+        return True
+
+    @property
+    @abstractmethod
+    def place_text(self) -> str:
+        """What tells this target from any other."""
+
+    @property
+    def id(self) -> str:
+        """What its replicas are called in the state."""
+        return hashlib.sha256(f"{self.kind}:{self.place_text}".encode()).hexdigest()[:12]
+
+    @property
+    def default_state(self) -> Path | None:
+        """Where state is kept if nobody says otherwise; None: somebody has to."""
+        return None
+
+    def name_for(self, vm_name: str, vm_id: str) -> str:
+        """Return what a VM is called on the target from its first cycle on."""
+        return f"{safe_name(vm_name, 'vm')}-{vm_id[:8].lower()}"
+
+    @abstractmethod
+    async def check(self, named: Named, disks: Sequence[TargetDisk], *, is_first: bool) -> None:
+        """Refuse what the target cannot take, before anything is made.
+
+        Errors: OptionsError, TargetError, NbdError, RepositoryError (it is not as it was left).
+        """
+
+    def check_machine(self, machine: Machine) -> None:
+        """Refuse a machine that cannot be defined here, before anything is made.  Errors: OptionsError."""
+        del machine
+
+    async def check_room(self, named: Named, bytes_needed: int) -> None:
+        """Refuse so many bytes that are to be written, if it is known that they have no room.  Errors: TargetError."""
+        del named, bytes_needed
+
+    async def claim(self, named: Named) -> None:
+        """Make it ours, durably.  Errors: TargetError, RepositoryError."""
+        del named
+
+    async def recover(self, named: Named, replica: Replica | None, intent: Intent | None) -> None:
+        """Finish what a commit decided, and remove what nobody names.  Errors: TargetError."""
+        del named, replica, intent
+
+    @abstractmethod
+    def place(self, named: Named, disk: TargetDisk, generation: int, *, is_incremental: bool) -> Place:
+        """Return where a disk goes in a cycle.  `is_incremental`: what is not written is as it was before."""
+
+    async def finish(
+        self, named: Named, generation: int, disks: Sequence[Kept], machine: Machine | None, folder: Path
+    ) -> Finished:
+        """All disks are whole and durable: describe the machine, beside what is there.
+
+        `folder` is that of the state, for targets that have none of their own.
+        Errors: TargetError.
+        """
+        del named, generation, disks, machine, folder
+        return Finished()
+
+    @abstractmethod
+    def reading(
+        self, named: Named, disk: StoredReplicaDisk, options: CopyOptions
+    ) -> AbstractAsyncContextManager[Device]:
+        """Open a disk of a whole generation for reading.  Errors: as open_source."""
+
+
+def safe_name(text: str, otherwise: str) -> str:
+    """Return a text reduced to what any file system, URI and hypervisor takes as a name."""
+    return _UNSAFE.sub("-", text).strip(".-_")[:_LONGEST_NAME].rstrip(".-_") or otherwise
+
+
+def stem_of(disk: TargetDisk | StoredReplicaDisk) -> str:
+    """Return what the names of the files of a disk begin with."""
+    return f"{safe_name(disk.label, 'disk')}-{safe_name(disk.disk_id.lower().replace('-', ''), '0')[:8]:0<8}"
+
+
+def check_sizes(text: str, disks: Sequence[TargetDisk], multiple: int, why: str) -> None:
+    """Refuse disks whose size is no multiple.  Errors: OptionsError."""
+    for disk in disks:
+        if disk.size % multiple or not disk.size:
+            raise OptionsError(
+                f"{text}: cannot take {disk}: it has {disk.size} bytes, and {why} has a multiple of "
+                f"{format_size(multiple)}: resize it on the cluster, or leave it out of the VM"
+            )

@@ -1,0 +1,157 @@
+"""A target that is a folder of this machine, with a folder for each VM.
+
+DIR/.ntx-replicas/          the state, unless it is said to be elsewhere
+DIR/<name>-<vm id>/         the disks, and what describes the machine
+    .ntx-replica.json       whose it is: nobody else's folder is written to
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.errors import OptionsError, RepositoryError, TargetError
+from ntxengine.files import durable
+from ntxengine.files.free_space import free_bytes
+from ntxengine.replicate.state import Intent, Replica
+from ntxengine.replicate.targets.base import SECTOR, Named, Target, TargetDisk, TargetOptions, check_sizes
+from ntxengine.repository import StoredHead, decode_checked, encode_checked
+from ntxengine.units import format_size
+
+STATE_FOLDER = ".ntx-replicas"
+MARKER_FILE = ".ntx-replica.json"
+MARKER_FORMAT, MARKER_VERSION = "ntxengine-replica-marker", 1
+_LIMIT = 65536
+
+
+@dataclass(frozen=True)
+class _Marker(StoredHead):
+    """.ntx-replica.json: whose the folder of a VM is."""
+
+    vm_id: str
+    replica_id: str
+    state_id: str
+
+
+class FolderTarget(Target):
+    """See above.  `ours` fits the names of files that cycles make: of these, those that nobody names are removed."""
+
+    ours: ClassVar[re.Pattern[str]]
+
+    def __init__(self, text: str, options: TargetOptions) -> None:
+        super().__init__(text, options)
+        path = text.partition(":")[2]
+        if not path or "\0" in path:
+            raise OptionsError(f"{text!r}: names no folder: write {self.kind}:DIR")
+        self.folder = Path(os.path.abspath(path))
+
+    @property
+    def place_text(self) -> str:
+        """As Target.place_text."""
+        return f"{os.path.realpath(self.folder)}:{self.form}"
+
+    @property
+    def default_state(self) -> Path:
+        """As Target.default_state."""
+        return self.folder / STATE_FOLDER
+
+    def folder_of(self, named: Named) -> Path:
+        """Return the folder of a VM."""
+        return self.folder / named.name
+
+    async def check(self, named: Named, disks: Sequence[TargetDisk], *, is_first: bool) -> None:
+        """As Target.check."""
+        check_sizes(self.text, disks, SECTOR, "a disk of a virtual machine")
+        await to_thread_joined(self._check_folder)
+        await to_thread_joined(self._check_ours, named)
+
+    async def check_room(self, named: Named, bytes_needed: int) -> None:
+        """As Target.check_room."""
+        free = await to_thread_joined(free_bytes, self.folder)
+        if bytes_needed > free:
+            raise TargetError(
+                f"{self.folder}: its file system has {format_size(free)} free, and up to {format_size(bytes_needed)} "
+                f"are to be written: free some space, or use another file system"
+            )
+
+    def _check_folder(self) -> None:
+        if not self.folder.is_dir():
+            raise OptionsError(f"{self.folder}: is no folder: make it, or mount what is to be there")
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise OptionsError(f"{self.folder}: cannot be written to: check its owner and mode")
+
+    def _check_ours(self, named: Named) -> None:
+        path = self.folder_of(named)
+        if not os.path.lexists(path):
+            return
+        durable.check_folder(path)
+        marker = path / MARKER_FILE
+        if not os.path.lexists(marker):
+            if any(path.iterdir()):
+                raise OptionsError(f"{path}: is there, and is no replica: move it, or use another folder")
+            return
+        found = decode_checked(
+            marker,
+            durable.read_file(marker, limit=_LIMIT),
+            _Marker,
+            format=MARKER_FORMAT,
+            versions=(MARKER_VERSION,),
+            needs_check=True,
+        )
+        if (found.vm_id, found.replica_id) != (named.vm_id, named.replica_id):
+            raise OptionsError(f"{path}: is another replica, of VM {found.vm_id}: use another folder")
+        if found.state_id != named.state_id:
+            raise OptionsError(
+                f"{path}: is a replica whose state is in another folder: name that (--state), or, if it is lost, "
+                f"remove {marker}"
+            )
+
+    async def claim(self, named: Named) -> None:
+        """As Target.claim."""
+        await to_thread_joined(self._claim, named)
+
+    def _claim(self, named: Named) -> None:
+        path = self.folder_of(named)
+        durable.make_folder(path)
+        if not os.path.lexists(path / MARKER_FILE):
+            marker = _Marker(MARKER_FORMAT, MARKER_VERSION, named.vm_id, named.replica_id, named.state_id)
+            durable.replace_file(path / MARKER_FILE, encode_checked(marker))
+
+    async def recover(self, named: Named, replica: Replica | None, intent: Intent | None) -> None:
+        """As Target.recover."""
+        await to_thread_joined(self._recover, named, replica, intent)
+
+    def _recover(self, named: Named, replica: Replica | None, intent: Intent | None) -> None:
+        path = self.folder_of(named)
+        if not path.is_dir():
+            return
+        for old, new in replica.renames if replica is not None else ():
+            _check_name(old)
+            _check_name(new)
+            if os.path.lexists(path / old):
+                durable.replace(path / old, path / new)
+        durable.sync_folder(path)
+        self._tidy(path, replica, intent)
+        durable.sync_folder(path)
+
+    def _tidy(self, path: Path, replica: Replica | None, intent: Intent | None) -> None:
+        """Remove our files that nobody names.  Where no generation is known they may be one, and are gone on with."""
+        if replica is None:
+            return
+        named = {image.name for disk in replica.disks for image in disk.files}
+        if intent is not None:
+            named |= {name for disk in intent.disks if not disk.keeps for name in disk.names}
+        for each in path.iterdir():
+            if self.ours.fullmatch(each.name) and each.name not in named:
+                durable.remove_file(each)
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that leads out of the folder.  Errors: RepositoryError."""
+    if "/" in name or name in ("", ".", ".."):
+        raise RepositoryError(f"{name[:80]!r}: is no name of a file of a replica: its state is damaged")

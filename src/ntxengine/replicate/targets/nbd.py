@@ -1,0 +1,188 @@
+"""NBD servers as a target: one export for each disk, written in place.
+
+    nbd://host/{disk}          the label of the disk, reduced to letters, digits and ._-
+    scsi.0=nbd://host/a        one URI for each disk, by its label
+
+LIMIT: that two replicas, or a replica and something else, write to one export is not known: the server cannot say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from ntxengine._core.device import Device
+from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.dataplane.location import Location, parse
+from ntxengine.dataplane.open import open_existing, open_source
+from ntxengine.errors import OptionsError, PlaceError
+from ntxengine.files import durable
+from ntxengine.machines import DiskFile, Machine, writer
+from ntxengine.replicate.state import StoredReplicaDisk
+from ntxengine.replicate.targets.base import (
+    Finished,
+    Kept,
+    Named,
+    Place,
+    Target,
+    TargetDisk,
+    TargetOptions,
+    safe_name,
+)
+from ntxengine.replicate.targets.definition import write_definition
+
+FIELD = "{disk}"
+_TIMEOUT_S = 60.0
+
+
+class NbdPlace(Place):
+    """An export."""
+
+    tells_zeros = False
+
+    def __init__(self, disk: TargetDisk, location: Location, target: TargetOptions) -> None:
+        super().__init__(disk)
+        self._location = location
+        self._options = target
+        self.names = (location.text,)
+
+    @asynccontextmanager
+    async def writing(self, options: CopyOptions, stored_to: int) -> AsyncIterator[Device]:
+        """As Place.writing."""
+        del stored_to
+        async with _open_for_writing(self._location, self.disk, self._options, options.timeout_s) as device:
+            yield device
+
+    @asynccontextmanager
+    async def reading(self, options: CopyOptions) -> AsyncIterator[Device]:
+        """As Place.reading."""
+        opening = open_source(self._location, timeout_s=options.timeout_s, connection=self._options.connection)
+        with _named(self._location):
+            async with opening as device:
+                yield device
+
+    async def settle(self) -> Kept:
+        """As Place.settle: the copy ended with a flush."""
+        return Kept(self.disk, (self._location.text,))
+
+
+class NbdTarget(Target):
+    """See above."""
+
+    kind = "nbd"
+
+    def __init__(self, text: str, options: TargetOptions) -> None:
+        super().__init__(text, options)
+        self._template = ""
+        self._by_label: dict[str, str] = {}
+        for each in text.split():
+            label, equals, uri = each.partition("=")
+            if equals and ":" not in label:
+                if label in self._by_label:
+                    raise OptionsError(f"{text}: disk {label} has two URIs")
+                self._by_label[label] = uri
+            elif self._template:
+                raise OptionsError(f"{text}: of several URIs each says which disk it is for: write scsi.0={each}")
+            else:
+                self._template = each
+        for uri in filter(None, (self._template, *self._by_label.values())):
+            _location(uri.replace(FIELD, "disk"))
+
+    @property
+    def place_text(self) -> str:
+        """As Target.place_text."""
+        return " ".join(sorted(self.text.split()))
+
+    async def check(self, named: Named, disks: Sequence[TargetDisk], *, is_first: bool) -> None:
+        """As Target.check: each export is there, can be written, and is large enough."""
+        del named
+        if is_first and not self.options.overwrite:
+            raise OptionsError(f"{self.text}: what the server holds would be lost: allow that with --overwrite")
+        seen: dict[str, TargetDisk] = {}
+        for disk in disks:
+            location = self._of(disk, one_of=len(disks))
+            if (other := seen.setdefault(location.text, disk)) is not disk:
+                raise OptionsError(f"{self.text}: {other} and {disk} would go to one export, {location.text}")
+        if unknown := self._by_label.keys() - {disk.label for disk in disks}:
+            raise OptionsError(f"{self.text}: the VM has no disk {', '.join(sorted(unknown))}")
+        for text, disk in seen.items():
+            async with _open_for_writing(_location(text), disk, self.options, _TIMEOUT_S):
+                pass
+
+    def place(self, named: Named, disk: TargetDisk, generation: int, *, is_incremental: bool) -> Place:
+        """As Target.place."""
+        del named, generation, is_incremental
+        return NbdPlace(disk, self._of(disk), self.options)
+
+    def check_machine(self, machine: Machine) -> None:
+        """As Target.check_machine."""
+        writer("libvirt").check(machine, self.options.definition)
+
+    async def finish(
+        self, named: Named, generation: int, disks: Sequence[Kept], machine: Machine | None, folder: Path
+    ) -> Finished:
+        """As Target.finish: a libvirt domain that uses the servers, in the folder of the state."""
+        del generation
+        if machine is None:
+            return Finished()
+        files = [DiskFile(kept.disk.disk_id, kept.files[0], "raw") for kept in disks]
+        made = await write_definition(folder, named.name, "libvirt", machine, files, self.options.definition)
+        for old, new in made.renames:  # it names no generation
+            await to_thread_joined(durable.replace, folder / old, folder / new)
+        return Finished((), str(folder / made.definition), made.not_carried_over)
+
+    @asynccontextmanager
+    async def reading(self, named: Named, disk: StoredReplicaDisk, options: CopyOptions) -> AsyncIterator[Device]:
+        """As Target.reading."""
+        del named
+        location = _location(disk.files[0].name)
+        opening = open_source(location, timeout_s=options.timeout_s, connection=self.options.connection)
+        with _named(location):
+            async with opening as device:
+                yield device
+
+    def _of(self, disk: TargetDisk, *, one_of: int = 1) -> Location:
+        if disk.label in self._by_label:
+            return _location(self._by_label[disk.label])
+        if not self._template:
+            raise OptionsError(f"{self.text}: {disk} has no URI: give {disk.label}=nbd://...")
+        if FIELD not in self._template and one_of > 1:
+            raise OptionsError(
+                f"{self.text}: is one export, and the VM has {one_of} disks: write {FIELD} where the export is named "
+                f"after the disk, or one URI for each ({disk.label}=nbd://...)"
+            )
+        return _location(self._template.replace(FIELD, quote(safe_name(disk.label, "disk"))))
+
+
+def _location(uri: str) -> Location:
+    location = parse(uri)
+    if not location.kind.startswith("nbd"):
+        raise OptionsError(f"{uri}: is no NBD URI: write nbd://HOST/EXPORT, or nbds:// through TLS")
+    return location
+
+
+@asynccontextmanager
+async def _open_for_writing(
+    location: Location, disk: TargetDisk, options: TargetOptions, timeout_s: float
+) -> AsyncIterator[Device]:
+    opening = open_existing(
+        location, size=disk.size, overwrite=True, timeout_s=timeout_s, connection=options.connection
+    )
+    with _named(location):
+        async with opening as device:
+            yield device
+
+
+@contextmanager
+def _named(location: Location) -> Iterator[None]:
+    """Let an error begin with the URI as it was written."""
+    try:
+        yield
+    except PlaceError as error:
+        if location.text in str(error):
+            raise
+        text = f"{location.text}: {error}"
+        raise type(error)(text, offset=error.offset, length=error.length, errno=error.errno) from error

@@ -1,0 +1,83 @@
+"""A QCOW2 image as a place: a new overlay for each generation, so that those before it stay.
+
+NAME.g1.qcow2 <-backing- NAME.g2.qcow2 <-backing- NAME.g5.qcow2        a disk that nothing changed of gets none
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from ntxengine._core.device import Device
+from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.files import durable
+from ntxengine.images.create import ImageWriter, NewImage, create_image, reopen_image
+from ntxengine.images.open import open_image
+from ntxengine.images.writer import map_of
+from ntxengine.replicate.targets.base import Kept, Place, TargetDisk
+
+FORMAT = "qcow2"
+
+
+class Qcow2Place(Place):
+    """A new image in `folder`, on top of those that the disk consists of, or of none."""
+
+    keeps = True
+
+    def __init__(self, disk: TargetDisk, folder: Path, name: str, *, is_incremental: bool) -> None:
+        super().__init__(disk)
+        below = disk.before.files if disk.before is not None and is_incremental else ()
+        self._below = tuple(image.name for image in below)
+        chain = tuple(folder / each for each in self._below)
+        self._new = NewImage(folder / name, disk.size, self._below[0] if self._below else "", chain)
+        self._image: ImageWriter | None = None
+        self.is_zero = not self._below
+        self.names = (name,)
+
+    async def prepare(self) -> None:
+        """As Place.prepare: nobody names what is in the place of the new image."""
+        await self.give_up()
+
+    @asynccontextmanager
+    async def writing(self, options: CopyOptions, stored_to: int) -> AsyncIterator[Device]:
+        """As Place.writing."""
+        if self._image is not None and self._image.is_kept:
+            opening = reopen_image(self._new, FORMAT, options, stored_to=stored_to)
+        else:
+            opening = create_image(self._new, FORMAT, options)
+        async with opening as image:
+            self._image = image
+            yield image.device
+            await image.finish()
+
+    def keep(self) -> None:
+        """As Place.keep."""
+        if self._image is not None:
+            self._image.keep()
+
+    @asynccontextmanager
+    async def reading(self, options: CopyOptions) -> AsyncIterator[Device]:
+        """As Place.reading."""
+        async with reading_chain((self._new.path, *self._new.below), options) as device:
+            yield device
+
+    async def settle(self) -> Kept:
+        """As Place.settle."""
+        await to_thread_joined(durable.restrict, self._new.path)
+        await to_thread_joined(durable.sync, self._new.path)
+        await to_thread_joined(durable.sync_folder, self._new.path.parent)
+        return Kept(self.disk, (self._new.path.name, *self._below))
+
+    async def give_up(self) -> None:
+        """As Place.give_up."""
+        await to_thread_joined(durable.remove_file, map_of(self._new.path))
+        await to_thread_joined(durable.remove_file, self._new.path)
+
+
+@asynccontextmanager
+async def reading_chain(chain: Sequence[Path], options: CopyOptions) -> AsyncIterator[Device]:
+    """Open images on top of each other, newest first.  Errors: as open_image."""
+    async with open_image(chain, timeout_s=options.timeout_s, connections=options.most_connections) as device:
+        yield device

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ntxengine.repository import Repository
+from ntxengine.sim import Simulator
+from tests.capture.conftest import config, lab, no_lab_stays_open, repository, simulator, v4_lab
+from tests.capture.lab import Lab
+from tests.replicate.replicating import Replicating
+from tests.support.servers import require
+
+__all__ = ["config", "lab", "no_lab_stays_open", "repository", "simulator", "v4_lab"]
+
+
+@pytest.fixture
+def state(repository: Repository) -> Repository:
+    """A folder for the state of replicas: a repository without points."""
+    return repository
+
+
+@pytest.fixture
+def raw(v4_lab: Lab, tmp_path: Path) -> Replicating:
+    """A replica in raw files, written in place: this file system shares no blocks."""
+    (tmp_path / "kvm").mkdir()
+    return Replicating(v4_lab, f"kvm:{tmp_path / 'kvm'}", "raw")
+
+
+@pytest.fixture
+def qcow2(v4_lab: Lab, tmp_path: Path) -> Replicating:
+    """A replica in QCOW2 images, an overlay for each generation."""
+    (tmp_path / "kvm").mkdir()
+    return Replicating(v4_lab, f"kvm:{tmp_path / 'kvm'}", "qcow2")
+
+
+@pytest.fixture
+def reflinks(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system that shares blocks."""
+    require("mkfs.xfs")
+    image, folder = tmp_path / "xfs.img", tmp_path / "xfs"
+    folder.mkdir()
+    subprocess.run(["truncate", "-s", "320M", image], check=True)
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", image], check=True)
+    mounted = subprocess.run(["mount", "-o", "loop", image, folder], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"nothing can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def beside(v4_lab: Lab, reflinks: Path) -> Replicating:
+    """A replica in raw files, written beside what is there."""
+    return Replicating(v4_lab, f"kvm:{reflinks}", "raw")
+
+
+@pytest.fixture
+def simulated(simulator: Simulator) -> Simulator:
+    return simulator
