@@ -215,6 +215,14 @@ def described(vms: Any, clusters: Any, containers: Any, categories: Any, vm: Any
             for one in clusters.list_clusters().data
             if one.nodes.number_of_nodes
         },
+        "hardware": {
+            "firmware": type(vm.boot_config).__name__,
+            "boot": vm.boot_config.boot_device.disk_address.index,
+            "tpm": vm.vtpm_config.is_vtpm_enabled,
+            "nics": [[nic.backing_info.mac_address, nic.backing_info.model] for nic in vm.nics],
+            "backings": [type(nic.nic_backing_info).__name__ for nic in vm.nics],
+            "gpus": [gpu.name for gpu in vm.gpus],
+        },
         "clients": [list(one.network.nfs_subnet_whitelist or []) for one in clusters.list_clusters().data],
         "unknown_fields": unknown([categories.list_categories(), clusters.list_hosts()], "answer"),
     }

@@ -10,10 +10,28 @@ import pytest
 from ntxengine.sim import SimConfig, run_in_thread
 from ntxengine.sim.clusters import ClusterConfig, ContainerConfig, HostConfig
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, VmConfig
+from ntxengine.sim.hardware import HardwareConfig, NicConfig
 from tests.conformance.conftest import run_sdk
 
 # The SDK calls the revision that it was made for, so the token must be scoped to it.
 SDK_REVISION = "v4.4"
+
+FULL = HardwareConfig(
+    firmware="secure_boot",
+    machine_type="Q35",
+    vtpm=True,
+    nics=[
+        NicConfig(mac="50:6b:8d:00:00:01"),
+        NicConfig(mac="50:6b:8d:00:00:02", model="E1000", kind="VirtualEthernetNic", trunk=True),
+    ],
+    boot_disk="scsi.0",
+    boot_order=["DISK", "NETWORK"],
+    serial_ports=[0],
+    gpus=["A40-2Q"],
+    description="everything that a VM can have",
+    cpu_model="Intel Skylake",
+    nested=True,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +42,7 @@ def answers(sdk_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     vm = VmConfig("it's app", disks=disks, cdroms=[DiskConfig(folder / "cd.iso", size=4096, bus="ide")])
     vm.guest_tools, vm.volume_groups = GuestToolsConfig(), 1
     vm.categories = ["Environment=Production", "App=db"]
+    vm.hardware = FULL
     far = VmConfig("far", disks=[DiskConfig(folder / "far.raw", size=1 << 20)], cluster="pe2", power="off")
     fast = ContainerConfig("default", compression=True, dedup=True, encrypted=True, erasure_code=True)
     fast.nfs_allowed = ["10.1.2.3/255.255.255.255"]
@@ -117,6 +136,14 @@ def test_several_clusters_and_what_vms_lie_on_are_described(answers: dict[str, A
         "pe2/default": [True, "POST_PROCESS", "ON", True, False, ["10.1.2.3"]],
     }
     assert found["tiers"] == {"pe1": [["PCIE_SSD"], ["PCIE_SSD"]], "pe2": [["SATA_SSD", "HDD"], []]}
+    assert found["hardware"] == {
+        "firmware": "UefiBoot",
+        "boot": 0,
+        "tpm": True,
+        "nics": [["50:6b:8d:00:00:01", "VIRTIO"], ["50:6b:8d:00:00:02", "E1000"]],
+        "backings": ["NoneType", "VirtualEthernetNic"],
+        "gpus": ["A40-2Q"],
+    }
     assert found["clients"] == [["10.0.0.0/255.255.255.0"], [], []]
     assert found["unknown_fields"] == []
 

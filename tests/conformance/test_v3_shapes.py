@@ -18,10 +18,12 @@ import pytest
 
 from ntxengine.sim import run_in_thread
 from ntxengine.sim.config import DiskConfig, GuestToolsConfig, SimConfig, VmConfig
+from ntxengine.sim.hardware import HardwareConfig, NicConfig
 
 BASE = "/api/nutanix/v3"
 UUID = re.compile(r"[a-fA-F0-9]{8}(-[a-fA-F0-9]{4}){3}-[a-fA-F0-9]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+MAC = re.compile(r"([0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}")
 
 Shape = dict[str, Any]
 
@@ -46,6 +48,16 @@ GUEST_TOOLS: Shape = {
     "vss_snapshot_capable": bool,
     "version": str,
 }
+NIC: Shape = {
+    "uuid": UUID,
+    "nic_type": {"NORMAL_NIC", "DIRECT_NIC", "NETWORK_FUNCTION_NIC"},
+    "mac_address": MAC,
+    "model": {"VIRTIO", "E1000"},
+    "is_connected": bool,
+    "num_queues": int,
+    "vlan_mode": {"ACCESS", "TRUNKED"},
+    "subnet_reference": REFERENCE,
+}
 VM: Shape = {
     "metadata": METADATA,
     "status": {
@@ -59,6 +71,23 @@ VM: Shape = {
             "host_reference": REFERENCE,
             "protection_type": {"UNPROTECTED", "PD_PROTECTED", "RULE_PROTECTED"},
             "disk_list": [DISK],
+            "machine_type": {"PC", "PSERIES", "Q35"},
+            "num_sockets": int,
+            "num_vcpus_per_socket": int,
+            "num_threads_per_core": int,
+            "memory_size_mib": int,
+            "hardware_clock_timezone": str,
+            "vga_console_enabled": bool,
+            "enable_cpu_passthrough": bool,
+            "hardware_virtualization_enabled": bool,
+            "vnuma_config": {"num_vnuma_nodes": int},
+            "boot_config": {
+                "boot_type": {"UEFI", "LEGACY", "SECURE_BOOT"},
+                "boot_device_order_list": [{"CDROM", "DISK", "NETWORK"}],
+                "boot_device": {"disk_address": {"adapter_type": {"SCSI", "IDE", "PCI"}, "device_index": int}},
+            },
+            "nic_list": [NIC],
+            "serial_port_list": [{"index": int, "is_connected": bool}],
             "guest_tools": {"nutanix_guest_tools": GUEST_TOOLS},
         },
     },
@@ -164,6 +193,9 @@ def element(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     disks = [DiskConfig(folder / "a.raw", size=1 << 20), DiskConfig(folder / "b.raw", size=4096)]
     vm = VmConfig("app", disks=disks, cdroms=[DiskConfig(folder / "cd.iso", size=4096, bus="ide")])
     vm.guest_tools = GuestToolsConfig()
+    vm.hardware = HardwareConfig(
+        firmware="secure_boot", nics=[NicConfig()], boot_order=["DISK"], boot_disk="scsi.0", serial_ports=[0]
+    )
     with run_in_thread(SimConfig(vms=[vm], worker="app"), folder / "state") as sim:
         context = ssl.create_default_context(cafile=str(sim.ca_file))
         with httpx.Client(base_url=sim.element_url + BASE, verify=context, auth=(sim.username, sim.password)) as client:

@@ -32,6 +32,7 @@ from ntxengine.errors import OptionsError
 from ntxengine.sim import clusters, odd, roles
 from ntxengine.sim.clusters import ClusterConfig, ContainerConfig, HostConfig, two_hosts
 from ntxengine.sim.faults import Faults
+from ntxengine.sim.hardware import HardwareConfig
 from ntxengine.units import MIB, parse_size
 
 Power = Literal["on", "off", "paused"]
@@ -84,6 +85,7 @@ class VmConfig:
     `nvram` is an extra file that a snapshot lists although it is no disk of the VM; `volume_groups` is how many
     volume groups without a disk are attached; those with disks are in SimConfig.  `odd` is what is odd about what is
     told of it (odd.py).  `cluster` is the one that it is on, None for the first; `categories` are written `key=value`.
+    `hardware` is what it is made of besides (hardware.py).
     """
 
     name: str
@@ -98,6 +100,7 @@ class VmConfig:
     odd: list[str] = field(default_factory=list)
     cluster: str | None = None
     categories: list[str] = field(default_factory=list)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from ntxengine.sim import groups, ids
+from ntxengine.sim import groups, hardware, ids
 from ntxengine.sim.answers import Json, time_text
 from ntxengine.sim.clusters import Cluster
 from ntxengine.sim.groups import Group
@@ -52,14 +52,7 @@ def vm(world: World, vm: Vm) -> Json:
         "power_state": _POWER[vm.config.power],
         "hypervisor_type": vm.config.hypervisor,
         "protection_type": "UNPROTECTED",
-        "machine_type": "PC",
-        "num_sockets": 2,
-        "num_vcpus_per_socket": 1,
-        "memory_size_mib": 4096,
-        "boot_config": {"boot_type": "UEFI" if vm.config.nvram else "LEGACY"},
-        "nic_list": [],
-        "gpu_list": [],
-        "serial_port_list": [],
+        **hardware.v3(vm.id, vm.config.hardware, has_nvram=vm.config.nvram is not None),
         "disk_list": [_disk(world, file) for file in world.files_of(vm) if file.kind != "nvram"],
     }
     resources["disk_list"] += [_volume_group(slot, group) for slot, group in groups.attached(world, vm)]
@@ -74,6 +67,8 @@ def vm(world: World, vm: Vm) -> Json:
         "execution_context": {"task_uuid": [ids.fixed(vm.id, "created")]},
         "resources": resources,
     }
+    if vm.config.hardware.description is not None:
+        status["description"] = vm.config.hardware.description
     owner = reference("user", ids.fixed("admin"), "admin")
     answer = entity("vm", vm.id, status, owner_reference=owner, **_categories(vm))
     answer["spec"] = {

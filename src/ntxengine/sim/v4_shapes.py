@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ntxengine.sim import groups, ids
+from ntxengine.sim import groups, hardware, ids
 from ntxengine.sim.answers import Json, app_message, time_text
 from ntxengine.sim.faults.tasks import spoil
 from ntxengine.sim.model import FrozenFile, GroupPoint, LiveFile, Point, Task, Vm, VmPoint
@@ -39,20 +39,15 @@ def vm(world: World, vm: Vm) -> Json:
         name=vm.name,
         createTime=time_text(_CREATED),
         updateTime=time_text(_CREATED),
-        numSockets=2,
-        numCoresPerSocket=1,
-        memorySizeBytes=4 * 1024**3,
-        machineType="PC",
+        **hardware.v4(vm.id, vm.config.hardware, has_nvram=vm.config.nvram is not None),
         powerState=_POWER[vm.config.power],
         cluster=typed(f"{_VMM}.ClusterReference", extId=vm.cluster.id),
-        bootConfig=typed(f"{_VMM}.{'UefiBoot' if vm.config.nvram else 'LegacyBoot'}"),
         isAgentVm=False,
         isCrossClusterMigrationInProgress=False,
         protectionType="UNPROTECTED",
         categories=[typed(f"{_VMM}.CategoryReference", extId=world.category_id(one)) for one in vm.config.categories],
         disks=[disk(world, file) for file in world.disks_of(vm)] + _volume_groups(world, vm),
         cdRoms=[_cdrom(world, file) for file in cdroms],
-        nics=[],
     )
     if vm.config.power == "on":
         result["host"] = typed(f"{_VMM}.HostReference", extId=vm.host_id)
