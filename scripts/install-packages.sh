@@ -64,6 +64,10 @@ if [ "$wanted" = test ]; then
     program systemd-nspawn systemd-container
     program logrotate logrotate
     program promtool prometheus
+    # Foreign readers of what machines are defined by.
+    program virsh libvirt-clients
+    program virt-xml-validate libvirt-clients
+    program xmllint libxml2-utils
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from ntxengine.ids import is_uuid
+from ntxengine.machines.model import UTC_ZONE
 from ntxengine.machines.text import shown
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ MAX_ITEMS = 512
 MAX_TEXT = 4096
 """Bytes of a text that are looked at."""
 
+_ZONE = re.compile(r"[A-Za-z0-9_+-]{1,32}(?:/[A-Za-z0-9_+-]{1,32}){0,2}")
 _MAC = re.compile(r"(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}")
 
 
@@ -131,3 +133,13 @@ class Fields:
             self.lose(f"has a {key} that no network card can have ({shown(value)}): the target makes a new one")
             return ""
         return text
+
+    def zone(self, key: str) -> str:
+        """Return the IANA name of a time zone, as far as its letters are those of one; UTC where none is told."""
+        value = self.values.get(key)
+        if value is None or value == "":
+            return UTC_ZONE
+        if not isinstance(value, str) or _ZONE.fullmatch(value) is None:
+            self.lose(f"has a {key} that is no time zone ({shown(value)}): {UTC_ZONE} is taken")
+            return UTC_ZONE
+        return value

@@ -11,13 +11,16 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from ntxengine.errors import OptionsError
 from ntxengine.machines.definition import DiskFile, PlacedNic, boot_kinds, ordered_disks
 from ntxengine.machines.model import SECTOR_SIZE, Disk, Machine, MachineType
-from ntxengine.machines.text import xml_text
+from ntxengine.machines.text import one_line, xml_text
 
 _SERIAL = re.compile(r"[A-Za-z0-9_.+-]{1,20}")
 """virtio-blk keeps 20 bytes; the schema allows these letters."""
 
 _IDE_PLACES = 4
 _SATA_PORTS = 6
+_SCSI_TARGETS = 64
+"""On one controller: the schema takes two digits."""
+
 _NBD_PORT = 10809
 _FORMATS = {"raw": "raw", "qcow2": "qcow2", "vmdk": "vmdk", "vhd": "vpc"}
 
@@ -45,9 +48,9 @@ def add_disks(
     kind: MachineType,
     losses: list[str],
 ) -> None:
-    """Add each disk, and the controller that virtio-scsi needs."""
-    if any(disk.bus == "scsi" for disk, _ in pairs):
-        ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
+    """Add each disk, and the controllers that virtio-scsi needs."""
+    for number in sorted({disk.index // _SCSI_TARGETS for disk, _ in pairs if disk.bus == "scsi"}):
+        ET.SubElement(devices, "controller", type="scsi", index=str(number), model="virtio-scsi")
     names = {prefix: _device_names(prefix) for prefix in ("hd", "sd", "vd")}
     ide_places = {disk.index for disk, _ in pairs if disk.bus == "ide" and disk.index < _IDE_PLACES}
     # Ports of SATA that disks of SATA have; those that come from IDE take the next.
@@ -90,8 +93,8 @@ def _disk_element(devices: ET.Element, file: DiskFile) -> ET.Element:
     ET.SubElement(element, "driver", name="qemu", type=_FORMATS[file.format], discard="unmap")
     if is_nbd:
         _add_nbd_source(element, file.location)
-    elif file.location != xml_text(file.location):
-        raise OptionsError(f"the path {file.location!r} cannot be written in XML: choose another")
+    elif file.location != one_line(file.location) or not file.location.startswith("/"):
+        raise OptionsError(f"{file.location!r} is no path that libvirt takes: it wants a whole one, on one line")
     else:
         ET.SubElement(element, "source", file=file.location)
     return element
@@ -118,9 +121,10 @@ def _add_address(element: ET.Element, bus: str, place: int, unit: int) -> None:
     """Say where the disk is, for what tells by the address; a disk of virtio-blk gets its slot in the order written."""
     if bus == "pci":
         return
-    controller, channel, target = 0, 0, place
+    controller, target = divmod(place, _SCSI_TARGETS)
+    channel = 0
     if bus == "ide":
-        channel, target, unit = place // 2, 0, place % 2
+        controller, channel, target, unit = 0, place // 2, 0, place % 2
     elif bus == "sata":
         controller, target, unit = place // _SATA_PORTS, 0, place % _SATA_PORTS
     ET.SubElement(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ntxengine.machines.fields import Fields
-from ntxengine.machines.model import UTC_ZONE, Cpu, Disk, Firmware, Machine, MachineType, Nic, NicModel
+from ntxengine.machines.model import Cpu, Disk, Firmware, Machine, MachineType, Nic, NicModel
 from ntxengine.machines.parts import (
     MAX_CPUS,
     MAX_MEMORY,
@@ -53,7 +53,7 @@ def parts_from(config: Mapping[str, Any], losses: list[str]) -> Parts:
         has_tpm=tpm.flag("vtpm_enabled"),
         machine_type=vm.choice("machine_type", _MACHINE_TYPES, "pc"),
         nics=tuple(_nic(each) for each in vm.parts("nic_list", "NIC")),
-        time_zone=vm.text("hardware_clock_timezone", limit=64) or UTC_ZONE,
+        time_zone=vm.zone("hardware_clock_timezone"),
         serial_ports=tuple(
             port.integer("index", 0, low=0, high=7) for port in vm.parts("serial_port_list", "serial port")
         ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ntxengine.machines.fields import Fields
-from ntxengine.machines.model import UTC_ZONE, Cpu, Disk, Firmware, Machine, MachineType, Nic, NicModel
+from ntxengine.machines.model import Cpu, Disk, Firmware, Machine, MachineType, Nic, NicModel
 from ntxengine.machines.parts import (
     MAX_CPUS,
     MAX_MEMORY,
@@ -54,7 +54,7 @@ def parts_from(config: Mapping[str, Any], losses: list[str]) -> Parts:
         has_tpm=tpm.flag("isVtpmEnabled"),
         machine_type=vm.choice("machineType", _MACHINE_TYPES, "pc"),
         nics=tuple(nic for each in vm.parts("nics", "NIC") if (nic := _nic(each)) is not None),
-        time_zone=vm.text("hardwareClockTimezone", limit=64) or UTC_ZONE,
+        time_zone=vm.zone("hardwareClockTimezone"),
         serial_ports=tuple(port.integer("index", 0, low=0, high=7) for port in vm.parts("serialPorts", "serial port")),
         has_console=vm.flag("isVgaConsoleEnabled", default=True),
         guest_os=_guest_os(vm),

@@ -89,7 +89,6 @@ def _add_machine(values: dict[str, str], machine: Machine, options: DefinitionOp
         "virtualHW.version": str(vmware.HARDWARE_VERSION),
         "displayName": name,
         "guestOS": vmware.guest_of(machine).vmx,
-        "firmware": "efi" if machine.firmware == "uefi" else "bios",
         "nvram": f"{reduced(name) or machine.uuid}.nvram",
         "uuid.bios": _uuid(options.uuid or machine.guest_uuid),
         "uuid.action": "keep",
@@ -98,6 +97,8 @@ def _add_machine(values: dict[str, str], machine: Machine, options: DefinitionOp
         "cpuid.coresPerSocket": str(cpu.cores * cpu.threads),
         "pciBridge0.present": "TRUE",
     }
+    if machine.firmware == "uefi":
+        values["firmware"] = "efi"  # BIOS is what nothing means; libvirt's reader knows no word for it
     if machine.is_secure_boot:
         values["uefi.secureBoot.enabled"] = "TRUE"
     if machine.description.strip():
