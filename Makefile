@@ -9,7 +9,8 @@
 #                   among faults of a disk in memory;
 #                   images written by us and by qemu, at random; each fault of a disk below an image; huge ones;
 #                   flipped bits of images; points forgotten at random, pruned and synced;
-#                   SOAK_ROUNDS, PRUNE_ROUNDS, IMAGE_ROUNDS, FLIPS, FAULT_ROUNDS, CUT_ROUNDS, JOB_ROUNDS, COPY_KILLS, COPY_LOSSES,
+#                   replicas killed at random;
+#                   SOAK_ROUNDS, PRUNE_ROUNDS, REPLICA_CYCLES, IMAGE_ROUNDS, FLIPS, FAULT_ROUNDS, CUT_ROUNDS, JOB_ROUNDS, COPY_KILLS, COPY_LOSSES,
 #                   CAPTURE_KILLS, AGENT_KILLS, EXPORT_KILLS, LOSSY_COPIES, SOAK_SEED
 #   make fuzz       what parses hostile bytes, on bytes made up; FUZZ_SECONDS for each parser
 #   make lint       ruff and clang-format
@@ -46,6 +47,7 @@ LOSSY_COPIES ?= 150
 IMAGE_ROUNDS ?= 1000
 FLIPS ?= 1000
 PRUNE_ROUNDS ?= 200
+REPLICA_CYCLES ?= 50
 SOAK_SEED := $(or $(SOAK_SEED),$(shell date +%s))
 
 FUZZ_SECONDS ?= 60
@@ -78,7 +80,7 @@ soak: build-test
 	    NTX_CAPTURE_KILLS=$(CAPTURE_KILLS) NTX_AGENT_KILLS=$(AGENT_KILLS) NTX_EXPORT_KILLS=$(EXPORT_KILLS) NTX_LOSSY_COPIES=$(LOSSY_COPIES) NTX_SOAK_SEED=$(SOAK_SEED) \
 	    NTX_RESUME_LONG=1 NTX_JOB_ROUNDS=$(JOB_ROUNDS) \
 	    NTX_IMAGE_ROUNDS=$(IMAGE_ROUNDS) NTX_EVERY_FAULT=1 NTX_LARGE_IMAGES=1 NTX_FLIPS=$(FLIPS) NTX_RETENTION_ROUNDS=60 \
-	    NTX_PRUNE_ROUNDS=$(PRUNE_ROUNDS) \
+	    NTX_PRUNE_ROUNDS=$(PRUNE_ROUNDS) NTX_REPLICA_CYCLES=$(REPLICA_CYCLES) \
 	    $(PYTHON_OF_VENV) -m pytest -q -p no:benchmark --timeout 0 \
 	    tests/agent/test_killed.py tests/export/test_killed.py tests/capture/test_soak.py tests/capture/test_random_faults.py tests/capture/test_killed_ways.py \
 	    tests/capture/test_together_killed.py tests/capture/test_together_faults.py tests/repository/test_power_cuts.py \
@@ -88,7 +90,7 @@ soak: build-test
 	    tests/copying/test_lost.py tests/copying/test_power_cuts.py \
 	    tests/capture/test_many_kills.py tests/capture/test_power_cuts.py tests/interop/test_lossy_link.py \
 	    tests/images/test_differential.py tests/images/test_faults_of_writing.py tests/images/test_large_images.py \
-	    tests/repository/test_flipped_anywhere.py tests/prune tests/sync \
+	    tests/repository/test_flipped_anywhere.py tests/prune tests/sync tests/replicate/test_random.py \
 	    'tests/csrc/test_c.py::test_c[power_cut]' 'tests/csrc/test_c_threads.py::test_c[power_cut]'
 
 fuzz: build-test

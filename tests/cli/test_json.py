@@ -89,6 +89,7 @@ class Documents:
         tls = ("--tls-ca", "ca.pem", "--tls-cert", "cert.pem", "--tls-key", "key.pem")
         notify = ("--state", "exports", "--notify", "https://cp.example/ntx")
         self.run("export", "demo", *notify, *ports, *tls, "--dry-run")  # for real: tests/export
+        self._replicas()
         self._retention()
         self._kill_a_capture()
         assert self.run("points")["interrupted"]
@@ -99,6 +100,17 @@ class Documents:
         (next((self._folder / "repository").glob("*-*-*-*-*")) / ".removed-x").mkdir()
         self.run("repair", "--dry-run")
         self.run("repair")
+
+    def _replicas(self) -> None:
+        (self._folder / "kvm").mkdir()
+        to, at = ("--to", "kvm:kvm", "--format", "qcow2"), ("--at", "kvm:kvm")
+        self.run("replicate", "demo", *to, "--dry-run")
+        self.run("replicate", "demo", *to)
+        self.run("replicate", "demo", *to, "--dry-run")
+        self.run("replicas", *at)
+        self.run("replicas", *at, "--check", "--max-lag", "1s", code=2)
+        self.run("verify", "--replica", "demo", *at)
+        self.run("verify", "--replica", "demo", *at, "--sample", "50%")
 
     def _retention(self) -> None:
         first = self.run("points")["points"][0]["point_id"]

@@ -85,13 +85,13 @@ class Replicating:
         """Compare each disk of the replica with the guest's, as it is, or as it was frozen, by cmp or qemu-img."""
         disks = sorted(self.replica.disks, key=lambda disk: disk.label)
         guest = self.lab.disk_files
+        if frozen is not None:
+            guest = [self.lab.sim.state_dir / f"expected-{number}.raw" for number in range(len(frozen))]
+            for file, content in zip(guest, frozen, strict=True):
+                file.write_bytes(content)
         assert len(disks) == len(guest)
-        for number, (disk, file) in enumerate(zip(disks, guest, strict=True)):
-            expected = file
-            if frozen is not None:
-                expected = self.lab.sim.state_dir / f"expected-{number}.raw"
-                expected.write_bytes(frozen[number])
-            self.compare(disk.files[0].name, expected)
+        for disk, expected in zip(disks, guest, strict=True):
+            self.compare(disk.files[0].name.replace("{disk}", disk.label), expected)
 
     def compare(self, name: str, expected: Path) -> None:
         if name.startswith("nbd"):

@@ -13,6 +13,7 @@ recorded.py  what it made on the cluster                           several.py   
 options.py   how to capture                                        estimate.py  how many bytes it will add
 groups.py    volume groups of the VM                               clones.py    disks that captures attached to it
 disk_audit.py   an audit, as a step of one disk                shorten.py   a chain with as many images as may be
+reference.py    what is compared with where there are no points
 gathering.py    several VMs frozen at one moment: they wait for each other; together.py: all of it
 
 Who wants to know gives `on_event` (ntxengine.events).

@@ -30,6 +30,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "probe": Entry("probe", "Look at all that a capture needs, before anything is frozen."),
         "capture": Entry("capture", "Capture a VM: in full the first time, then what changed."),
         "export": Entry("export", "Let a control plane read the disks of a VM, and what changed."),
+        "replicate": Entry("replicate", "Keep a replica of a VM on another platform."),
+        "replicas": Entry("replicas", "Say how far replicas are behind."),
         "points": Entry("points", "List the points that a repository holds."),
         "verify": Entry("verify", "Read points back and compare them with their digests."),
         "diff": Entry("diff", "Show what became of the disks of a VM between two points."),
@@ -125,7 +127,8 @@ def ntx(ctx: click.Context, config_file: Path | None, profile: str | None) -> No
     NTX_ELEMENT_CA_FILE, NTX_ELEMENT_FINGERPRINT, NTX_ELEMENT_INSECURE, NTX_ELEMENT_NAME,
     NTX_ELEMENT_PASSWORD (has no option), NTX_ELEMENT_PASSWORD_FILE, NTX_ELEMENT_USERNAME, NTX_FINGERPRINT,
     NTX_INSECURE, NTX_MEMORY_LIMIT, NTX_NFS_SERVER, NTX_PASSWORD (has no option), NTX_PASSWORD_FILE, NTX_PRISM,
-    NTX_PRISM_TIMEOUT, NTX_PROFILE, NTX_PROGRESS, NTX_PROJECT, NTX_REPOSITORY, NTX_SIM_PORT, NTX_SOCKET, NTX_SOURCE,
+    NTX_PRISM_TIMEOUT, NTX_PROFILE, NTX_PROGRESS, NTX_PROJECT, NTX_REPLICA_STATE, NTX_REPOSITORY, NTX_SIM_PORT,
+    NTX_SOCKET, NTX_SOURCE,
     NTX_SSH_JUMP, NTX_SSH_KEY, NTX_SSH_KNOWN_HOSTS, NTX_TIER, NTX_TIME_ZONE, NTX_TLS_CA, NTX_TLS_CERT,
     NTX_TLS_HOSTNAME, NTX_TLS_KEY, NTX_TLS_PSK, NTX_TRUST_FILE, NTX_TRUST_ON_FIRST_USE, NTX_TUNNEL, NTX_USERNAME,
     NTX_WORKER.

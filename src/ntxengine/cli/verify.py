@@ -23,11 +23,15 @@ from ntxengine.cli.options import (
 )
 from ntxengine.cli.output import Screen
 from ntxengine.cli.points import find_point
+from ntxengine.cli.replica_options import replica_tls_options, state_options
+from ntxengine.cli.replica_verify import verify_one
 from ntxengine.cli.run import run
 from ntxengine.cli.sampling import sampling_fields, sampling_options, sampling_text
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import plural
+from ntxengine.cli.values import Given
 from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.dataplane.security import ConnectionOptions, TlsOptions
 from ntxengine.errors import ChecksumMismatch, NotFoundError, NtxError, RepositoryError
 from ntxengine.repository import Marks, Point, Repository
 from ntxengine.units import format_size
@@ -59,7 +63,10 @@ Choice = tuple[Point, tuple[str, ...]]
 
 @click.command("verify")
 @click.argument("points", nargs=-1, metavar="[POINT]...", shell_complete=complete.points)
-@repository_option()
+@repository_option(required=False)
+@click.option("--replica", type=Given(), metavar="NAME", help="A replica instead: its VM (name or UUID), or its id.")
+@state_options(required=False)
+@replica_tls_options
 @click.option("--all", "every", is_flag=True, help="Every point of the repository.")
 @click.option("--disk", "disks", multiple=True, metavar="DISK", help="Only this disk, by label or id; repeatable.")
 @parallel_option
@@ -69,7 +76,10 @@ Choice = tuple[Point, tuple[str, ...]]
 @table_option
 def verify_command(
     points: tuple[str, ...],
-    repository: Path,
+    repository: Path | None,
+    replica: str | None,
+    state: Path | None,
+    tls: TlsOptions | None,
     every: bool,
     disks: tuple[str, ...],
     parallel: int,
@@ -88,12 +98,23 @@ def verify_command(
 
     With --sample or --for some blocks are read, chosen at random: each time others, until all were read.
 
+    With --replica the target of a replica is read, and compared with what was frozen.
+
     \b
     Examples:
       ntx verify db01 --repository /backups
       ntx verify --all --repository /backups --sample 5%
       ntx verify --all --repository /backups --json
+      ntx verify --replica db01 --at kvm:/srv/replicas --sample 5%
     """
+    if replica is not None:
+        if every or points or disks:
+            raise click.UsageError("--replica is all of a replica: leave out POINT, --all and --disk")
+        connection = ConnectionOptions(tls=tls)
+        verify_one(replica, state, sampling, transfer.over(CopyOptions()), screen, connection)
+        return
+    if repository is None:
+        raise click.MissingParameter(param_hint="--repository", param_type="option")
     if every == bool(points):
         raise click.UsageError(
             "name a POINT, or give --all" if not every else "--all and a POINT contradict each other"

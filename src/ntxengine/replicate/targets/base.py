@@ -207,6 +207,10 @@ class Target(ABC):
         Errors: OptionsError, TargetError, NbdError, RepositoryError (it is not as it was left).
         """
 
+    async def check_place(self) -> None:
+        """Refuse a place that is none, before even a state is made beside it.  Errors: OptionsError."""
+        return
+
     def check_machine(self, machine: Machine) -> None:
         """Refuse a machine that cannot be defined here, before anything is made.  Errors: OptionsError."""
         del machine

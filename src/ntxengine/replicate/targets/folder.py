@@ -49,6 +49,7 @@ class FolderTarget(Target):
         if not path or "\0" in path:
             raise OptionsError(f"{text!r}: names no folder: write {self.kind}:DIR")
         self.folder = Path(os.path.abspath(path))
+        self.text = f"{self.kind}:{self.folder}"
 
     @property
     def place_text(self) -> str:
@@ -63,6 +64,10 @@ class FolderTarget(Target):
     def folder_of(self, named: Named) -> Path:
         """Return the folder of a VM."""
         return self.folder / named.name
+
+    async def check_place(self) -> None:
+        """As Target.check_place."""
+        await to_thread_joined(self._check_folder)
 
     async def check(self, named: Named, disks: Sequence[TargetDisk], *, is_first: bool) -> None:
         """As Target.check."""

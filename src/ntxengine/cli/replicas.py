@@ -1,0 +1,92 @@
+"""`ntx replicas`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import click
+
+from ntxengine.cli.options import common_options, table_option
+from ntxengine.cli.output import Screen
+from ntxengine.cli.replica_options import state_options
+from ntxengine.cli.replica_view import show_replicas, span_text, status_fields
+from ntxengine.cli.run import run
+from ntxengine.cli.times import SPAN
+from ntxengine.replicate.status import ReplicaStatus, replicas_in
+from ntxengine.repository import Repository
+from ntxengine.units import utc_now
+
+OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
+"""What a check ends with, as monitoring systems take it."""
+
+_WORST = (OK, WARNING, UNKNOWN, CRITICAL)
+
+
+@click.command("replicas")
+@state_options()
+@click.option("--check", is_flag=True, help="End with 0, 1, 2 or 3: all is well, a warning, critical, unknown.")
+@click.option("--warn-lag", type=SPAN, metavar="TIME", help="With --check: a warning for what is further behind.")
+@click.option("--max-lag", type=SPAN, metavar="TIME", help="With --check: critical is what is further behind.")
+@common_options
+@table_option
+def replicas_command(
+    state: Path,
+    check: bool,
+    warn_lag: timedelta | None,
+    max_lag: timedelta | None,
+    screen: Screen,
+) -> None:
+    """Say how far replicas are behind, and whether they are whole.
+
+    LAG is the age of the generation that the target shows; BEHIND is what a cycle that is not over is about to write;
+    VERIFIED is when the target was last read back.  Nothing is asked of a cluster.
+
+    --check is for a monitoring system: a replica that is between two generations, or has none, while no cycle runs, is
+    a warning; one that gave back something else than what was written is critical; what cannot be read is unknown.
+
+    \b
+    Examples:
+      ntx replicas --at kvm:/srv/replicas
+      ntx replicas --at kvm:/srv/replicas --check --warn-lag 20m --max-lag 1h
+      ntx replicas --state /var/lib/ntx/replicas --json
+    """
+    if (warn_lag or max_lag) and not check:
+        raise click.UsageError("--warn-lag and --max-lag are for --check")
+    now = utc_now()
+    every = run(_replicas(state))
+    judged = [(found, *_judge(found, now, warn_lag, max_lag)) for found in every]
+    if screen.as_json:
+        screen.result(
+            {
+                "state": state,
+                "replicas": [status_fields(found, now, problem if check else "") for found, _, problem in judged],
+            }
+        )
+    else:
+        show_replicas([(found, problem if check or found.problem else "") for found, _, problem in judged], screen)
+    if check:
+        code = max((code for _, code, _ in judged), key=_WORST.index, default=UNKNOWN)
+        raise click.exceptions.Exit(code)
+
+
+async def _replicas(state: Path) -> list[ReplicaStatus]:
+    return await replicas_in(await Repository.open(state))
+
+
+def _judge(
+    found: ReplicaStatus, now: datetime, warn_lag: timedelta | None, max_lag: timedelta | None
+) -> tuple[int, str]:
+    """Return what a check says of a replica: a code, and why, "" if all is well."""
+    if found.problem:
+        return UNKNOWN, found.problem
+    lag = found.lag(now)
+    if found.is_doubted:
+        return CRITICAL, "gave back something else than what was written: the next cycle mends it"
+    if lag is not None and max_lag is not None and lag > max_lag:
+        return CRITICAL, f"{span_text(lag)} behind, more than {span_text(max_lag)}"
+    if not found.is_whole and not found.is_running:
+        return WARNING, "no cycle came to its end yet" if lag is None else "between two generations, and no cycle runs"
+    if lag is not None and warn_lag is not None and lag > warn_lag:
+        return WARNING, f"{span_text(lag)} behind, more than {span_text(warn_lag)}"
+    return OK, ""
