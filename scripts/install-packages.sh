@@ -68,6 +68,18 @@ if [ "$wanted" = test ]; then
     program virsh libvirt-clients
     program virt-xml-validate libvirt-clients
     program xmllint libxml2-utils
+    # What disks that boot are made with, and what boots them.
+    program qemu-system-x86_64 qemu-system-x86
+    program sfdisk fdisk
+    program mformat mtools
+    program cpio cpio
+    program syslinux syslinux
+    program grub-mkimage grub-common
+    [ -e /usr/lib/syslinux/mbr/mbr.bin ] || missing+=(syslinux-common)
+    [ -e /usr/lib/grub/i386-pc/boot.img ] || missing+=(grub-pc-bin)
+    [ -e /usr/lib/grub/x86_64-efi/moddep.lst ] || missing+=(grub-efi-amd64-bin)
+    [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing+=(ovmf)
+    program busybox busybox-static
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -5,6 +5,7 @@ agent that captures two VMs.
     shell.py     running a program so that a person sees what is run
     cluster.py   the simulated cluster
     machine.py   what the demo needs of this machine
+    bootable.py  disks that boot, and say on their serial line what they read
     proof.py     what tools that are not ours say about the result
     workplace.py the folder that it works in
     capture.py   the workflow of a person, agent.py that of an agent
