@@ -109,6 +109,12 @@ class Replicating:
         found = subprocess.run(command, capture_output=True, text=True, check=False)
         assert found.returncode == 0, found.stdout + found.stderr
 
+    def history(self, generation: int) -> list[str]:
+        """Return the newest file of each disk at an older generation, in the order of the labels."""
+        labels = {disk.disk_id: disk.label for disk in self.replica.disks}
+        (found,) = (each for each in self.replica.history if each.generation == generation)
+        return [chain[0] for disk_id, chain in sorted(found.disks.items(), key=lambda each: labels[each[0]])]
+
     def assert_clean(self) -> None:
         """Check that nothing is left of cycles but what the replica says that it has."""
         lab = self.lab

@@ -112,7 +112,14 @@ def replica_fields(replica: Replica) -> dict[str, object]:
         "last_whole_check": _verified_fields(replica.last_whole_check),
         "definition": replica.definition or None,
         "not_carried_over": list(replica.not_carried_over),
-        "history": [each.generation for each in replica.history],
+        "history": [
+            {
+                "generation": each.generation,
+                "frozen_at": each.frozen_at,
+                "files": [chain[0] for chain in each.disks.values()],
+            }
+            for each in replica.history
+        ],
         "disks": [
             {
                 "disk_id": disk.disk_id,

@@ -35,19 +35,17 @@ from ntxengine.events import Emitter, OnEvent, Planned, Stage, StageBegan, Subje
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
 from ntxengine.replicate.disk import Context, DiskCycle, DiskResult
+from ntxengine.replicate.generation import Made, generation_of
+from ntxengine.replicate.history import merge_needless, with_history
 from ntxengine.replicate.intent import IntentFile
 from ntxengine.replicate.options import ReplicateOptions
 from ntxengine.replicate.plan import ReplicaPlan, plan_replica
 from ntxengine.replicate.state import (
     INTENT_FORMAT,
     INTENT_VERSION,
-    REPLICA_FORMAT,
-    REPLICA_VERSION,
     Intent,
     Replica,
     ReplicaState,
-    StoredFigures,
-    StoredVerified,
     states_in,
 )
 from ntxengine.replicate.targets.base import Finished, Kept, Target
@@ -133,6 +131,7 @@ class _Cycle:
         self._began(Stage.RELEASE)
         await self._recorder.release_replaced(await to_thread_joined(self._needed_by_others))
         self._emit.raise_failure()
+        replica = await self._merge(plan, replica)
         return Cycle(replica, plan.reference.id, plan.reference.lost, frozen.consistency_reason, tuple(self._warnings))
 
     async def _run(self, stack: AsyncExitStack, started_s: float) -> tuple[ReplicaPlan, Frozen, Replica]:
@@ -160,7 +159,10 @@ class _Cycle:
                 for each in self._disks
             )
         )
-        replica = self._made(plan, frozen, results, finished, time.monotonic() - started_s)
+        made = Made(self._target, self._id, self._began_at, time.monotonic() - started_s)
+        replica = with_history(
+            generation_of(plan, frozen, results, finished, made), plan.replica, self._target.options.history
+        )
         await run_to_completion(self._commit(plan, replica))
         return plan, frozen, replica
 
@@ -279,38 +281,6 @@ class _Cycle:
         ]
         return await self._target.finish(plan.named, plan.generation, kept, plan.machine, self._state.path)
 
-    def _made(
-        self, plan: ReplicaPlan, frozen: Frozen, results: Sequence[DiskResult], finished: Finished, took_s: float
-    ) -> Replica:
-        now = utc_now()
-        frozen_at = _latest(frozen.point.created_at, self._began_at)
-        blocks = sum(each.blocks_verified for each in results)
-        verified = StoredVerified(now, plan.generation, blocks, is_whole=False) if blocks else None
-        before = plan.replica
-        return Replica(
-            format=REPLICA_FORMAT,
-            version=REPLICA_VERSION,
-            id=self._target.id,
-            vm_id=plan.named.vm_id,
-            vm_name=plan.named.vm_name,
-            target=self._target.text,
-            name=plan.named.name,
-            form=self._target.form,
-            generation=plan.generation,
-            frozen_at=frozen_at,
-            committed_at=now,
-            record_id=self._id,
-            recovery_point_id=frozen.point.id,
-            consistency=frozen.point.consistency,
-            disks=tuple(each.stored for each in results),
-            renames=(*(each.kept.rename for each in results if each.kept and each.kept.rename), *finished.renames),
-            figures=_figures(results, took_s),
-            verified=verified or (None if before is None else before.verified),
-            last_whole_check=None if before is None else before.last_whole_check,
-            definition=finished.definition,
-            not_carried_over=finished.not_carried_over,
-        )
-
     async def _commit(self, plan: ReplicaPlan, replica: Replica) -> None:
         """Make the generation the one that there is.  From here on nothing is taken back."""
         await to_thread_joined(self._state.write_replica, replica)
@@ -326,6 +296,22 @@ class _Cycle:
             await to_thread_joined(self._state.tidy, replica, None)
         except NtxError as error:
             self._warn(f"generation {replica.generation} is whole, but {error}; the next cycle does what is left")
+
+    async def _merge(self, plan: ReplicaPlan, replica: Replica) -> Replica:
+        """Merge images that no generation needs by itself.  Where that fails they stay: it is a warning."""
+        folder = self._target.chain_folder(plan.named)
+        if folder is None:
+            return replica
+        try:
+            merged = await merge_needless(
+                folder, self._state, replica, options=self._options.capture.copy, emit=self._emit
+            )
+            if merged is not replica:
+                await self._publish(plan, merged)
+            return merged
+        except NtxError as error:
+            self._warn(f"images of older generations could not be merged, and stay: {error}")
+            return replica
 
     # ------------------------------------------------------------------------------------------------------- small
 
@@ -375,20 +361,3 @@ class _Cycle:
 
 async def _nothing(_: datetime) -> None:
     return
-
-
-def _latest(said: datetime | None, began: datetime) -> datetime:
-    """Return when the VM was frozen: what the cluster says, unless its clock is wrong enough to say the future."""
-    return began if said is None or said > utc_now() else said
-
-
-def _figures(results: Sequence[DiskResult], took_s: float) -> StoredFigures:
-    reports = [each.report for each in results if each.report is not None]
-    return StoredFigures(
-        bytes_changed=sum(each.bytes_changed for each in results),
-        bytes_read=sum(report.bytes_read for report in reports),
-        bytes_written=sum(report.bytes_sent for report in reports),
-        bytes_zeroed=sum(report.bytes_zeroed for report in reports),
-        seconds=round(took_s, 3),
-        tracking={each.stored.label: each.tracking for each in results},
-    )

@@ -99,11 +99,11 @@ class StoredVerified:
 
 @dataclass(frozen=True)
 class StoredGeneration:
-    """An older generation that the target keeps: the newest file of each disk, by disk id."""
+    """An older generation that the target keeps: the files of each disk, newest first, by disk id."""
 
     generation: int
     frozen_at: datetime
-    disks: dict[str, str]
+    disks: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,12 @@ class Replica(StoredHead):
     last_whole_check: StoredVerified | None = None
     definition: str = ""
     not_carried_over: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> set[str]:
+        """All files on the target, also those of older generations."""
+        older = {name for each in self.history for chain in each.disks.values() for name in chain}
+        return older | {image.name for disk in self.disks for image in disk.files}
 
     def find(self, disk_id: str) -> StoredReplicaDisk | None:
         """Return a disk by its id."""
@@ -217,6 +223,8 @@ class ReplicaState:
         self._check(path, found.id, names, _MANIFEST)
         if not all(disk.files for disk in found.disks) or found.generation < 1:
             raise RepositoryError(f"{path}: is damaged: a disk without a file, or no generation{_REMEDY}")
+        if not all(chain for each in found.history for chain in each.disks.values()):
+            raise RepositoryError(f"{path}: is damaged: an older generation has a disk without a file{_REMEDY}")
         return found
 
     def intent(self) -> Intent | None:

@@ -196,6 +196,11 @@ class Target(ABC):
         """Where state is kept if nobody says otherwise; None: somebody has to."""
         return None
 
+    def chain_folder(self, named: Named) -> Path | None:
+        """Return the folder in which disks are QCOW2 images on top of each other; None if they are not."""
+        del named
+        return None
+
     def name_for(self, vm_name: str, vm_id: str) -> str:
         """Return what a VM is called on the target from its first cycle on."""
         return f"{safe_name(vm_name, 'vm')}-{vm_id[:8].lower()}"

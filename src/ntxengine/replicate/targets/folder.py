@@ -141,14 +141,20 @@ class FolderTarget(Target):
             if os.path.lexists(path / old):
                 durable.replace(path / old, path / new)
         durable.sync_folder(path)
+        if replica is not None:
+            self._mend(path, replica)
         self._tidy(path, replica, intent)
         durable.sync_folder(path)
+
+    def _mend(self, path: Path, replica: Replica) -> None:
+        """Let the files of a generation be as its state says, where a commit decided that.  Errors: as recover."""
+        del path, replica
 
     def _tidy(self, path: Path, replica: Replica | None, intent: Intent | None) -> None:
         """Remove our files that nobody names.  Where no generation is known they may be one, and are gone on with."""
         if replica is None:
             return
-        named = {image.name for disk in replica.disks for image in disk.files}
+        named = replica.names
         if intent is not None:
             named |= {name for disk in intent.disks if not disk.keeps for name in disk.names}
         for each in path.iterdir():

@@ -1,7 +1,7 @@
 """`kvm:DIR`: raw or QCOW2 files for libvirt, Proxmox, oVirt, CloudStack, with a libvirt domain.
 
 raw     written in place, or beside it where the file system shares blocks (raw.py)
-qcow2   an overlay for each generation (qcow2.py); those that only older generations need are merged (merging.py)
+qcow2   an overlay for each generation (qcow2.py); what no generation needs by itself is merged (../history.py)
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.machines import DiskFile, DiskFormat, Machine, writer
-from ntxengine.replicate.state import StoredReplicaDisk
+from ntxengine.replicate.state import Replica, StoredReplicaDisk
 from ntxengine.replicate.targets.base import Finished, Kept, Named, Place, TargetDisk, stem_of
 from ntxengine.replicate.targets.definition import write_definition
 from ntxengine.replicate.targets.folder import FolderTarget
-from ntxengine.replicate.targets.qcow2 import Qcow2Place, reading_chain
+from ntxengine.replicate.targets.qcow2 import Qcow2Place, check_chain, mend_backing, reading_chain
 from ntxengine.replicate.targets.raw import RawPlace, check_raw, reading_raw
 
 
@@ -48,6 +48,16 @@ class KvmTarget(FolderTarget):
         for disk in disks:
             if self.form == "raw":
                 await to_thread_joined(check_raw, self._raw(named, disk), disk)
+            else:
+                await to_thread_joined(check_chain, self.folder_of(named), disk)
+
+    def chain_folder(self, named: Named) -> Path | None:
+        """As Target.chain_folder."""
+        return self.folder_of(named) if self.form == "qcow2" else None
+
+    def _mend(self, path: Path, replica: Replica) -> None:
+        if self.form == "qcow2":
+            mend_backing(path, replica.disks)
 
     def place(self, named: Named, disk: TargetDisk, generation: int, *, is_incremental: bool) -> Place:
         """As Target.place."""

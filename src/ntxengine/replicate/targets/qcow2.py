@@ -5,6 +5,7 @@ NAME.g1.qcow2 <-backing- NAME.g2.qcow2 <-backing- NAME.g5.qcow2        a disk th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,10 +13,14 @@ from pathlib import Path
 from ntxengine._core.device import Device
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import CopyOptions
+from ntxengine.errors import RepositoryError
 from ntxengine.files import durable
 from ntxengine.images.create import ImageWriter, NewImage, create_image, reopen_image
+from ntxengine.images.header import BadHeader, read_header
 from ntxengine.images.open import open_image
+from ntxengine.images.rebase import set_backing
 from ntxengine.images.writer import map_of
+from ntxengine.replicate.state import StoredReplicaDisk
 from ntxengine.replicate.targets.base import Kept, Place, TargetDisk
 
 FORMAT = "qcow2"
@@ -81,3 +86,28 @@ async def reading_chain(chain: Sequence[Path], options: CopyOptions) -> AsyncIte
     """Open images on top of each other, newest first.  Errors: as open_image."""
     async with open_image(chain, timeout_s=options.timeout_s, connections=options.most_connections) as device:
         yield device
+
+
+def check_chain(folder: Path, disk: TargetDisk) -> None:
+    """Refuse images that are not there any more.  Errors: RepositoryError."""
+    for image in disk.before.files if disk.before is not None else ():
+        if not (folder / image.name).is_file():
+            raise RepositoryError(
+                f"{folder / image.name}: is missing, and {disk} of the replica is in it: put it back, or remove the "
+                f"folder of this replica from its state, so that the next cycle writes all of it"
+            )
+
+
+def mend_backing(folder: Path, disks: Sequence[StoredReplicaDisk]) -> None:
+    """Let each image be on top of the one that the state says: a merge that was committed may not have come to that.
+
+    Blocks.  Errors: RepositoryError, TargetError.
+    """
+    for disk in disks:
+        for upper, lower in itertools.pairwise(disk.files):
+            try:
+                backing = read_header(folder / upper.name).backing
+            except BadHeader as error:
+                raise RepositoryError(f"{folder / upper.name}: the image {error}") from error
+            if backing != lower.name:
+                set_backing(folder / upper.name, lower.name)
