@@ -14,4 +14,6 @@ header.py        what the header of an image says                rebase.py    th
 endpoints.py     SOURCE and TARGET as a person names them         named.py      those that are images
 targets.py       TARGET opened as often as it takes until it is whole
 formats.py       what a file looks like
+vmdk.py          the descriptor of a flat VMDK                    vmdk_stream.py  a streamOptimized one
+ova.py           those in a tar, behind an envelope               vhd.py          the footer of a fixed VHD
 """

@@ -6,6 +6,7 @@
 | `IscsiLun`  | a disk that a target offers, read by qemu itself, in user space | its driver for iSCSI     |
 | `NfsFile`   | a raw file on an NFS server, read by qemu itself                | its driver for NFS       |
 | `RawFile`   | a file or block device, raw whatever its first bytes say        | nothing more             |
+| `Embedded`  | a VMDK that is a part of a file of this machine, as in an OVA   | its driver for VMDK      |
 | `NbdExport` | what another NBD server gives on a unix socket                  | nothing more             |
 
 The names are JSON: no address, target or path is parsed, whatever is in it.  No secret is in a name; it refers to an
@@ -138,6 +139,27 @@ class RawFile:
         locking = {} if have_locks(self.path) else {"locking": "off"}
         driver = "host_device" if self.path.is_block_device() else "file"
         return _raw(driver=driver, filename=qemu_img.absolute(self.path), **locking)
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A streamOptimized VMDK that is `size` bytes of a file of this machine, from `offset` on."""
+
+    path: Path
+    offset: int
+    size: int
+    secrets: Mapping[str, str] = field(default_factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def node(self) -> str:
+        """As Served.node."""
+        file = {"driver": "file", "filename": qemu_img.absolute(self.path), "locking": "off"}
+        part = {"driver": "raw", "offset": self.offset, "size": self.size, "file": file}
+        return "json:" + json.dumps({"driver": "vmdk", "file": part})
 
 
 @dataclass(frozen=True)
