@@ -110,6 +110,8 @@ class Documents:
         self.run("replicas", *at)
         self.run("replicas", *at, "--check", "--max-lag", "1s", code=2)
         self.run("verify", "--replica", "demo", *at)
+        self.run("cutover", "demo", *to, "--test")
+        self.run("cutover", "demo", *to, "--running")
         self.run("verify", "--replica", "demo", *at, "--sample", "50%")
 
     def _retention(self) -> None:

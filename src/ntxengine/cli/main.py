@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "export": Entry("export", "Let a control plane read the disks of a VM, and what changed."),
         "replicate": Entry("replicate", "Keep a replica of a VM on another platform."),
         "replicas": Entry("replicas", "Say how far replicas are behind."),
+        "cutover": Entry("cutover", "Cut over to a replica, or try it with an isolated copy."),
         "points": Entry("points", "List the points that a repository holds."),
         "verify": Entry("verify", "Read points back and compare them with their digests."),
         "diff": Entry("diff", "Show what became of the disks of a VM between two points."),

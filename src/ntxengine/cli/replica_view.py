@@ -111,6 +111,7 @@ def replica_fields(replica: Replica) -> dict[str, object]:
         "verified": _verified_fields(replica.verified),
         "last_whole_check": _verified_fields(replica.last_whole_check),
         "definition": replica.definition or None,
+        "cut_over_at": replica.cut_over_at,
         "not_carried_over": list(replica.not_carried_over),
         "history": [
             {
@@ -219,6 +220,8 @@ def state_word(found: ReplicaStatus) -> str:
         return "unknown"
     if found.is_between:
         return "between"
+    if found.replica is not None and found.replica.cut_over_at is not None:
+        return "cut over"
     return "whole" if found.replica is not None else "nothing"
 
 

@@ -80,6 +80,8 @@ def _judge(
     """Return what a check says of a replica: a code, and why, "" if all is well."""
     if found.problem:
         return UNKNOWN, found.problem
+    if found.replica is not None and found.replica.cut_over_at is not None:
+        return OK, ""
     lag = found.lag(now)
     if found.is_doubted:
         return CRITICAL, "gave back something else than what was written: the next cycle mends it"

@@ -38,6 +38,7 @@ from ntxengine.cli.untouched import untouched
 from ntxengine.cli.values import EXPIRY, SIZE, Given
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import CredentialsError, LockedError, NotFoundError, NtxError, OptionsError
+from ntxengine.replicate.cutover import follow_again as let_follow_again
 from ntxengine.replicate.cycle import Cycle, replicate
 from ntxengine.replicate.options import DEFAULT_SAMPLE, ReplicateOptions
 from ntxengine.replicate.plan import ReplicaPlan, plan_replica
@@ -59,6 +60,7 @@ class Request:
     options: ReplicateOptions
     attach: AttachArguments
     login: Login
+    follows_again: bool = False
 
 
 @click.command("replicate")
@@ -74,6 +76,9 @@ class Request:
     default=format_size(DEFAULT_SAMPLE).replace(".0 ", ""),
     show_default=True,
     help="How much of what was written is read back in each cycle, and as much of the rest; 0: nothing.",
+)
+@click.option(
+    "--follow-again", is_flag=True, help="Write to a replica again that was cut over to: no machine runs from it."
 )
 @click.option("--verify-all", is_flag=True, help="Read back all that was written.")
 @quiescing_options
@@ -112,6 +117,7 @@ def replicate_command(
     state: Path,
     every: timedelta | None,
     sample_bytes: int,
+    follow_again: bool,
     verify_all: bool,
     quiescing: dict[str, Any],
     on_lost_tracking: Any,
@@ -161,7 +167,7 @@ def replicate_command(
             **quiescing,
         )
     options = ReplicateOptions(capture, sample_bytes, verify_all)
-    request = Request(vm, target, state, options, attach, login(prism, screen))
+    request = Request(vm, target, state, options, attach, login(prism, screen), follow_again)
     if dry_run:
         plan = run(_plan(request))
         screen.result({"dry_run": True, **plan_fields(plan, target)}) if screen.as_json else show_plan(
@@ -193,6 +199,8 @@ async def _cycle(request: Request, on_event: CaptureEvents) -> Cycle:
         attacher = await request.attach.attacher(cluster)
         await request.target.check_place()
         state = await Repository.open(request.state, create=True)
+        if request.follows_again:
+            await let_follow_again(state, vm, request.target)
         return await replicate(
             cluster.prism, state, vm, request.target, options=request.options, attacher=attacher, on_event=on_event
         )

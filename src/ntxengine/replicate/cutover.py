@@ -24,10 +24,10 @@ from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
 from ntxengine.replicate.cycle import Cycle, replicate
 from ntxengine.replicate.options import ReplicateOptions
+from ntxengine.replicate.plan import already
 from ntxengine.replicate.state import Replica, ReplicaState
 from ntxengine.replicate.targets.base import Target
 from ntxengine.repository import Repository
-from ntxengine.units import utc_now
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ async def cut_over(
     """Bring a replica to what the VM is, prove it, and let nothing follow any more.
 
     The VM has been shut down, or `may_run`: then what it writes after the freeze is lost to the replica.
-    Errors: NtxError (it runs, and may not; there is no replica), OptionsError (it was cut over to already); as replicate.
+    Errors: NtxError (it runs, and may not; there is no replica), OptionsError (it was cut over to already); as
+            replicate.
             Before the last cycle has ended nothing is different from what `ntx replicate` leaves.
     """
     options = options or ReplicateOptions()
@@ -92,18 +93,6 @@ async def cut_over(
     return CutOver(last.replica, last, not is_off, round(seconds_before, 3), round(stopped_s, 3))
 
 
-def already(replica: Replica) -> str:
-    """Return why nothing is written to a replica any more."""
-    from ntxengine.units import format_time
-
-    assert replica.cut_over_at is not None
-    return (
-        f"replica {replica.id} of VM {replica.vm_name!r} was cut over to at {format_time(replica.cut_over_at)}, and a "
-        f"machine may run from {replica.target}: stop and remove that machine, and let it follow again with "
-        f"`ntx replicate --follow-again`"
-    )
-
-
 async def follow_again(state: Repository, vm: Vm, target: Target) -> None:
     """Let a replica that was cut over to follow again: what the machine there wrote is found by reading the target.
 
@@ -117,6 +106,3 @@ async def follow_again(state: Repository, vm: Vm, target: Target) -> None:
         disks = tuple(dataclasses.replace(disk, is_doubted=True) for disk in replica.disks)
         replica = dataclasses.replace(replica, cut_over_at=None, disks=disks)
         await to_thread_joined(folder.write_replica, replica)
-
-
-__all__ = ["CutOver", "already", "cut_over", "follow_again", "utc_now"]

@@ -159,7 +159,7 @@ class _Cycle:
                 for each in self._disks
             )
         )
-        made = Made(self._target, self._id, self._began_at, time.monotonic() - started_s)
+        made = Made(self._target, self._id, self._began_at, time.monotonic() - started_s, self._options.cuts_over)
         replica = with_history(
             generation_of(plan, frozen, results, finished, made), plan.replica, self._target.options.history
         )

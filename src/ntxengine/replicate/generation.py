@@ -28,6 +28,7 @@ class Made:
     record_id: str
     began_at: datetime
     took_s: float
+    cuts_over: bool = False
 
 
 def generation_of(
@@ -61,6 +62,7 @@ def generation_of(
         last_whole_check=None if before is None else before.last_whole_check,
         definition=finished.definition,
         not_carried_over=finished.not_carried_over,
+        cut_over_at=now if made.cuts_over else None,
     )
 
 

@@ -19,6 +19,7 @@ from ntxengine.replicate.options import ReplicateOptions
 from ntxengine.replicate.state import Intent, Replica, ReplicaState, StoredReplicaDisk
 from ntxengine.replicate.targets.base import Named, Target, TargetDisk
 from ntxengine.repository import Repository
+from ntxengine.units import format_time
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ async def plan_replica(
     capture = await plan_capture(prism, state, vm_id, options.capture, attacher=attacher)
     folder = ReplicaState(Path(state.path) / vm_id.lower(), target.id)
     replica = await to_thread_joined(folder.replica)
+    if replica is not None and replica.cut_over_at is not None:
+        raise OptionsError(already(replica))
     dead = await to_thread_joined(folder.pending, replica)
     named = _named(target, capture.vm, state, replica, dead)
     reference = await find_reference(prism, state, capture.vm, "" if replica is None else replica.recovery_point_id)
@@ -125,3 +128,13 @@ def _machine(vm: Vm) -> tuple[Machine | None, str]:
         return read_machine(vm.config, vm.disks), ""
     except PrismAnswerError as error:
         return None, str(error)
+
+
+def already(replica: Replica) -> str:
+    """Return why nothing is written to a replica any more."""
+    assert replica.cut_over_at is not None
+    return (
+        f"replica {replica.id} of VM {replica.vm_name!r} was cut over to at {format_time(replica.cut_over_at)}, and a "
+        f"machine may run from {replica.target}: stop and remove that machine, and let it follow again with "
+        f"`ntx replicate --follow-again`"
+    )

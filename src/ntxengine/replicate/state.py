@@ -111,7 +111,8 @@ class Replica(StoredHead):
     """A whole generation of a replica.
 
     `frozen_at` is the moment that it shows.  `record_id` names the record of its recovery point.  `renames` are still
-    to be done, (from, to), if they are not: they were decided by the commit.
+    to be done, (from, to), if they are not: they were decided by the commit.  Once it was cut over to, nothing is
+    written to it.
     """
 
     id: str
@@ -134,6 +135,7 @@ class Replica(StoredHead):
     last_whole_check: StoredVerified | None = None
     definition: str = ""
     not_carried_over: tuple[str, ...] = ()
+    cut_over_at: datetime | None = None
 
     @property
     def names(self) -> set[str]:

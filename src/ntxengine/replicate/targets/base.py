@@ -201,6 +201,16 @@ class Target(ABC):
         del named
         return None
 
+    @property
+    def copies(self) -> Path | None:
+        """Where an isolated copy of a replica is made if nobody says otherwise; None: somebody has to."""
+        return None
+
+    def path_of(self, named: Named, name: str) -> Path | None:
+        """Return the path of a file of a disk; None if it is none of this machine."""
+        del named, name
+        return None
+
     def name_for(self, vm_name: str, vm_id: str) -> str:
         """Return what a VM is called on the target from its first cycle on."""
         return f"{safe_name(vm_name, 'vm')}-{vm_id[:8].lower()}"

@@ -61,6 +61,15 @@ class FolderTarget(Target):
         """As Target.default_state."""
         return self.folder / STATE_FOLDER
 
+    @property
+    def copies(self) -> Path:
+        """As Target.copies."""
+        return self.folder
+
+    def path_of(self, named: Named, name: str) -> Path:
+        """As Target.path_of."""
+        return self.folder_of(named) / name
+
     def folder_of(self, named: Named) -> Path:
         """Return the folder of a VM."""
         return self.folder / named.name
