@@ -193,6 +193,11 @@ class Recorder:
         if not self._has_doubt and (was_there or self._record.is_settled(utc_now())):
             await self._repository.remove_cluster_record(self._lock, self._record)
 
+    async def release_own(self) -> None:
+        """Remove what this one has on the cluster, which nobody is to be compared with.  Failing is a warning."""
+        assert self._record is not None
+        await self._release(self._record)
+
     async def release_replaced(self, needed: Collection[str] = ()) -> None:
         """Remove what exports, or cycles of a replica, before this one have on the cluster: it replaces them.
 

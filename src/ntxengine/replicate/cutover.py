@@ -56,11 +56,16 @@ async def cut_over(
     """Bring a replica to what the VM is, prove it, and let nothing follow any more.
 
     The VM has been shut down, or `may_run`: then what it writes after the freeze is lost to the replica.
-    Errors: NtxError (it runs, and may not; there is no replica), OptionsError (it was cut over to already); as
-            replicate.
+    Errors: NtxError (it runs, and may not; there is no replica), OptionsError (it was cut over to already, or follows
+            nothing); as replicate.
             Before the last cycle has ended nothing is different from what `ntx replicate` leaves.
     """
     options = options or ReplicateOptions()
+    if not target.follows:
+        raise OptionsError(
+            f"{target.text}: takes a whole copy each time, and follows nothing that could be cut over to: shut the "
+            f"guest down, and run `ntx replicate`"
+        )
     folder = ReplicaState(state.path / vm.id.lower(), target.id)
     replica = await to_thread_joined(folder.replica)
     if replica is None:

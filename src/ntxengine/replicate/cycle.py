@@ -129,6 +129,8 @@ class _Cycle:
             self._emit.raise_failure()
             raise
         self._began(Stage.RELEASE)
+        if not self._target.follows:
+            await self._recorder.release_own()
         await self._recorder.release_replaced(await to_thread_joined(self._needed_by_others))
         self._emit.raise_failure()
         replica = await self._merge(plan, replica)
@@ -153,12 +155,13 @@ class _Cycle:
         self._emit.raise_failure()
         finished = await self._finish(plan, results)
         self._began(Stage.COMMIT)
-        await self._recorder.keep(
-            tuple(
-                StoredReferenceDisk(each.changes.size, stored_disk_point(frozen.disks[each.plan.disk.id]))
-                for each in self._disks
+        if self._target.follows:
+            await self._recorder.keep(
+                tuple(
+                    StoredReferenceDisk(each.changes.size, stored_disk_point(frozen.disks[each.plan.disk.id]))
+                    for each in self._disks
+                )
             )
-        )
         made = Made(self._target, self._id, self._began_at, time.monotonic() - started_s, self._options.cuts_over)
         replica = with_history(
             generation_of(plan, frozen, results, finished, made), plan.replica, self._target.options.history
@@ -205,7 +208,7 @@ class _Cycle:
             options=self._options.capture,
             warn=self._warn,
         )
-        return dataclasses.replace(plan, capture=capture), frozen
+        return plan.frozen(capture), frozen
 
     async def _find_changes(self, stack: AsyncExitStack, plan: ReplicaPlan, frozen: Frozen) -> None:
         at_once = max(1, min(self._options.capture.parallel, len(plan.capture.disks)))
@@ -279,7 +282,10 @@ class _Cycle:
             each.kept or Kept(disk, tuple(image.name for image in each.stored.files))
             for each, disk in zip(results, plan.target_disks(plan.capture.disks), strict=True)
         ]
-        return await self._target.finish(plan.named, plan.generation, kept, plan.machine, self._state.path)
+        finished = await self._target.finish(plan.named, plan.generation, kept, plan.machine, self._state.path)
+        for remark in finished.remarks:
+            self._warn(f"VM {plan.capture.vm.name!r}: {remark}")
+        return finished
 
     async def _commit(self, plan: ReplicaPlan, replica: Replica) -> None:
         """Make the generation the one that there is.  From here on nothing is taken back."""

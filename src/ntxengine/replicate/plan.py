@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class ReplicaPlan:
 
     `replica` is the last whole generation, None before the first; `dead` is the intent of a cycle that did not come to
     its end.  `removed` are disks that the VM has no more.  `machine` is what the VM is, None because of `no_machine`.
+    `follows`: what the target has is written on.
     """
 
     capture: CapturePlan
@@ -38,6 +40,12 @@ class ReplicaPlan:
     removed: tuple[StoredReplicaDisk, ...] = ()
     machine: Machine | None = None
     no_machine: str = ""
+    follows: bool = True
+
+    def frozen(self, capture: CapturePlan) -> ReplicaPlan:
+        """Return the plan once the VM is frozen: what cannot be had of it is not in its machine either."""
+        machine, no_machine = (self.machine, self.no_machine) if capture.vm == self.capture.vm else _machine(capture.vm)
+        return dataclasses.replace(self, capture=capture, machine=machine, no_machine=no_machine)
 
     @property
     def generation(self) -> int:
@@ -45,8 +53,8 @@ class ReplicaPlan:
         return 1 if self.replica is None else self.replica.generation + 1
 
     def before(self, disk_id: str) -> StoredReplicaDisk | None:
-        """Return what the target has of a disk."""
-        return None if self.replica is None else self.replica.find(disk_id)
+        """Return what the target has of a disk, to be written on."""
+        return None if self.replica is None or not self.follows else self.replica.find(disk_id)
 
     def target_disks(self, disks: Sequence[DiskPlan]) -> list[TargetDisk]:
         """Return the disks as the target is asked to take them."""
@@ -69,7 +77,7 @@ class ReplicaPlan:
                 f"{name}: a cycle did not come to its end: the replica is between generation {base} and "
                 f"{base + 1} until this one does"
             )
-        if self.replica is not None and self.reference.lost:
+        if self.replica is not None and self.reference.lost and self.follows:
             said.append(f"{name}: changes cannot be asked for: {self.reference.lost}")
         if self.no_machine:
             said.append(f"{name}: the replica gets no definition of a machine: {self.no_machine}")
@@ -99,17 +107,26 @@ async def plan_replica(
         raise OptionsError(already(replica))
     dead = await to_thread_joined(folder.pending, replica)
     named = _named(target, capture.vm, state, replica, dead)
-    reference = await find_reference(prism, state, capture.vm, "" if replica is None else replica.recovery_point_id)
-    if replica is None:
+    reference_id = "" if replica is None or not target.follows else replica.recovery_point_id
+    reference = await find_reference(prism, state, capture.vm, reference_id)
+    if not target.follows:
+        reference = Reference("", f"{target.kind}: takes a whole copy each time")
+    elif replica is None:
         reference = Reference("", "there is no whole generation yet")
     elif options.capture.full or options.capture.scan:
         what = "all of it" if options.capture.full else "a scan"
         why = f": {options.capture.reason}" if options.capture.reason else ""
         reference = Reference("", f"{what} was asked for{why}")
     present = {each.disk.id.lower() for each in capture.disks}
-    removed = () if replica is None else tuple(disk for disk in replica.disks if disk.disk_id not in present)
+    known = () if replica is None or not target.follows else replica.disks
+    removed = tuple(disk for disk in known if disk.disk_id not in present)
     machine, no_machine = _machine(capture.vm)
-    plan = ReplicaPlan(capture, reference, named, replica, dead, removed, machine, no_machine)
+    if target.needs_machine and machine is None:
+        raise OptionsError(
+            f"{target.text}: is nothing without a definition of the machine, and there can be none: {no_machine}; "
+            f"replicate to another kind of target"
+        )
+    plan = ReplicaPlan(capture, reference, named, replica, dead, removed, machine, no_machine, target.follows)
     if machine is not None:
         target.check_machine(machine)
     await target.check(named, plan.target_disks(capture.disks), is_first=replica is None and dead is None)

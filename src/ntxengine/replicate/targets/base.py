@@ -92,12 +92,14 @@ class Kept:
 class Finished:
     """What finishing a generation made: `renames` are done after the commit, (from, to), in the folder of the VM.
 
-    `definition` is what describes the machine, "" if nothing does; `not_carried_over` is what it lacks.
+    `definition` is what describes the machine, "" if nothing does; `not_carried_over` is what it lacks.  `remarks` are
+    told as warnings.
     """
 
     renames: tuple[tuple[str, str], ...] = ()
     definition: str = ""
     not_carried_over: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 class Place(ABC):
@@ -156,9 +158,15 @@ class Place(ABC):
 
 
 class Target(ABC):
-    """See above.  `kind` is what its text begins with; `form` is how it keeps disks."""
+    """See above.  `kind` is what its text begins with; `form` is how it keeps disks.
+
+    `follows`: a cycle writes what has changed since the one before.  If not, each makes a whole copy, beside the one
+    before until it is whole, and keeps no recovery point.  `needs_machine`: it is nothing without a definition.
+    """
 
     kind: ClassVar[str]
+    follows: ClassVar[bool] = True
+    needs_machine: ClassVar[bool] = False
     forms: ClassVar[tuple[str, ...]] = ("raw",)
 
     def __init__(self, text: str, options: TargetOptions) -> None:
@@ -267,6 +275,15 @@ class Target(ABC):
 def safe_name(text: str, otherwise: str) -> str:
     """Return a text reduced to what any file system, URI and hypervisor takes as a name."""
     return _UNSAFE.sub("-", text).strip(".-_")[:_LONGEST_NAME].rstrip(".-_") or otherwise
+
+
+def next_name(name: str, generation: int) -> str:
+    """Return what a file is called until the commit of its generation renames it.
+
+    A cycle that is killed leaves what it had of it, and the next one does the renames of the commit before it again: so
+    no two generations share such a name.
+    """
+    return f"{name}.g{generation}.next"
 
 
 def stem_of(disk: TargetDisk | StoredReplicaDisk) -> str:

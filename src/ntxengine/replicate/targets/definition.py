@@ -9,14 +9,18 @@ from pathlib import Path
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.files import durable
 from ntxengine.machines import DefinitionOptions, DiskFile, Machine, writer
-from ntxengine.replicate.targets.base import Finished
+from ntxengine.replicate.targets.base import Finished, next_name
 from ntxengine.units import utc_now
-
-NEXT = ".next"
 
 
 async def write_definition(
-    folder: Path, name: str, kind: str, machine: Machine, files: Sequence[DiskFile], options: DefinitionOptions
+    folder: Path,
+    name: str,
+    generation: int,
+    kind: str,
+    machine: Machine,
+    files: Sequence[DiskFile],
+    options: DefinitionOptions,
 ) -> Finished:
     """Write the definition of a machine into `folder`, durably; the commit renames it.
 
@@ -26,5 +30,6 @@ async def write_definition(
     chosen = writer(kind)
     definition = chosen.write(machine, files, dataclasses.replace(options, now=options.now or utc_now()))
     final = f"{name}{chosen.suffix}"
-    await to_thread_joined(durable.replace_file, folder / f"{final}{NEXT}", definition.text.encode())
-    return Finished(((f"{final}{NEXT}", final),), final, definition.losses)
+    now = next_name(final, generation)
+    await to_thread_joined(durable.replace_file, folder / now, definition.text.encode())
+    return Finished(((now, final),), final, definition.losses)

@@ -159,11 +159,15 @@ class FolderTarget(Target):
         """Let the files of a generation be as its state says, where a commit decided that.  Errors: as recover."""
         del path, replica
 
+    def _names(self, replica: Replica) -> set[str]:
+        """Return the files of a replica that are not removed."""
+        return replica.names
+
     def _tidy(self, path: Path, replica: Replica | None, intent: Intent | None) -> None:
         """Remove our files that nobody names.  Where no generation is known they may be one, and are gone on with."""
         if replica is None:
             return
-        named = replica.names
+        named = self._names(replica)
         if intent is not None:
             named |= {name for disk in intent.disks if not disk.keeps for name in disk.names}
         for each in path.iterdir():

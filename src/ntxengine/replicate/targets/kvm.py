@@ -29,7 +29,8 @@ class KvmTarget(FolderTarget):
     kind = "kvm"
     forms = ("raw", "qcow2")
     ours = re.compile(
-        r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.(?:raw(?:\.next)?|g[0-9]+(?:m[0-9]+)?\.qcow2(?:\.map)?)|[^/]+\.xml\.next"
+        r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.(?:raw(?:\.g[0-9]+\.next)?|g[0-9]+(?:m[0-9]+)?\.qcow2(?:\.map)?)"
+        r"|[^/]+\.xml\.g[0-9]+\.next"
     )
 
     @property
@@ -62,7 +63,7 @@ class KvmTarget(FolderTarget):
     def place(self, named: Named, disk: TargetDisk, generation: int, *, is_incremental: bool) -> Place:
         """As Target.place."""
         if self.form == "raw":
-            return RawPlace(disk, self._raw(named, disk))
+            return RawPlace(disk, self._raw(named, disk), generation)
         name = f"{stem_of(disk)}.g{generation}.qcow2"
         return Qcow2Place(disk, self.folder_of(named), name, is_incremental=is_incremental)
 
@@ -82,13 +83,13 @@ class KvmTarget(FolderTarget):
         self, named: Named, generation: int, disks: Sequence[Kept], machine: Machine | None, folder: Path
     ) -> Finished:
         """As Target.finish: a libvirt domain, which names the newest files."""
-        del generation, folder
+        del folder
         if machine is None:
             return Finished()
         at = self.folder_of(named)
         form: DiskFormat = "raw" if self.form == "raw" else "qcow2"
         files = [DiskFile(kept.disk.disk_id, str(at / kept.files[0]), form) for kept in disks]
-        return await write_definition(at, named.name, "libvirt", machine, files, self.options.definition)
+        return await write_definition(at, named.name, generation, "libvirt", machine, files, self.options.definition)
 
     def _raw(self, named: Named, disk: TargetDisk) -> Path:
         name = disk.before.files[0].name if disk.before is not None else f"{stem_of(disk)}.raw"

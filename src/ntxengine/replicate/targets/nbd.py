@@ -125,11 +125,12 @@ class NbdTarget(Target):
         self, named: Named, generation: int, disks: Sequence[Kept], machine: Machine | None, folder: Path
     ) -> Finished:
         """As Target.finish: a libvirt domain that uses the servers, in the folder of the state."""
-        del generation
         if machine is None:
             return Finished()
         files = [DiskFile(kept.disk.disk_id, kept.files[0], "raw") for kept in disks]
-        made = await write_definition(folder, named.name, "libvirt", machine, files, self.options.definition)
+        made = await write_definition(
+            folder, named.name, generation, "libvirt", machine, files, self.options.definition
+        )
         for old, new in made.renames:  # it names no generation
             await to_thread_joined(durable.replace, folder / old, folder / new)
         return Finished((), str(folder / made.definition), made.not_carried_over)

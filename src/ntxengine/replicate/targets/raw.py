@@ -1,6 +1,6 @@
 """A raw file as a place: written beside what is there where the file system shares blocks, and in place where not.
 
-reflink    NAME --clone--> NAME.next --written--> (commit) --renamed--> NAME
+reflink    NAME --clone--> NAME.g5.next --written--> (commit) --renamed--> NAME
 in place   NAME, which is between two generations while a cycle writes
 """
 
@@ -23,9 +23,8 @@ from ntxengine.dataplane.open import naming, open_existing, open_source
 from ntxengine.errors import RepositoryError, TargetError
 from ntxengine.files import durable
 from ntxengine.images.create import NewImage, make_image
-from ntxengine.replicate.targets.base import Kept, Place, TargetDisk
+from ntxengine.replicate.targets.base import Kept, Place, TargetDisk, next_name
 
-NEXT = ".next"
 _FICLONE = 0x40049409
 _CANNOT_SHARE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.ETXTBSY)
 
@@ -33,10 +32,10 @@ _CANNOT_SHARE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errn
 class RawPlace(Place):
     """The file at `path`."""
 
-    def __init__(self, disk: TargetDisk, path: Path) -> None:
+    def __init__(self, disk: TargetDisk, path: Path, generation: int) -> None:
         super().__init__(disk)
         self.path = path
-        self._beside = path.with_name(path.name + NEXT)
+        self._beside = path.with_name(next_name(path.name, generation))
         self._written = path
         self.names = (path.name,)
 
@@ -150,6 +149,18 @@ def clone(source: Path, copy: Path) -> bool:
     finally:
         os.close(fd)
     return True
+
+
+class NewRawPlace(RawPlace):
+    """A new file, whatever is at `path`, which stays until the commit."""
+
+    async def prepare(self) -> None:
+        """As Place.prepare."""
+        await to_thread_joined(durable.remove_file, self._beside)
+        self.keeps = self.is_zero = True
+        self._written = self._beside
+        self.names = (self._beside.name,)
+        await make_image(NewImage(self._beside, self.disk.size), "raw")
 
 
 def _is_file(path: Path) -> bool:
