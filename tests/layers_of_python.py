@@ -147,7 +147,7 @@ FACADES = {
         "attach": {"process", "qemu_img", "qemu_nbd", "served"},
         "capture": {"choice", "create", "open"},
         "export": {"qemu_nbd", "served"},
-        "replicate": {"create", "header", "open", "rebase", "writer"},
+        "replicate": {"create", "header", "open", "ova", "qemu_nbd", "rebase", "served", "vhd", "vmdk", "writer"},
         "restore": {"choice", "create", "formats", "open"},
         "check": {"qemu_img"},
         "verify": {"open"},

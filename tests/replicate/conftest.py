@@ -30,6 +30,13 @@ def raw(v4_lab: Lab, tmp_path: Path) -> Replicating:
 
 
 @pytest.fixture
+def vmware(v4_lab: Lab, tmp_path: Path) -> Replicating:
+    """A replica in flat VMDKs, written in place."""
+    (tmp_path / "datastore").mkdir()
+    return Replicating(v4_lab, f"vmware:{tmp_path / 'datastore'}")
+
+
+@pytest.fixture
 def qcow2(v4_lab: Lab, tmp_path: Path) -> Replicating:
     """A replica in QCOW2 images, an overlay for each generation."""
     (tmp_path / "kvm").mkdir()

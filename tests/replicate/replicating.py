@@ -15,6 +15,7 @@ from ntxengine.replicate.options import ReplicateOptions
 from ntxengine.replicate.state import Intent, Replica, ReplicaState
 from ntxengine.replicate.targets import Target, TargetOptions, target_of
 from tests.capture.lab import Lab, Witness
+from tests.support.vmdk import qemu_equal
 
 
 class Killed(BaseException):
@@ -98,6 +99,10 @@ class Replicating:
             copied = self.lab.sim.state_dir / "copied.raw"
             subprocess.run(["nbdcopy", name, copied], check=True)
             command = ["cmp", "-n", str(expected.stat().st_size), str(copied), str(expected)]
+        elif self.target.kind == "vmware":
+            descriptor = self.folder() / f"{name.removesuffix('-flat.vmdk')}.vmdk"
+            qemu_equal(descriptor, "vmdk", expected)
+            command = ["cmp", str(self.folder() / name), str(expected)]
         elif self.form == "qcow2":
             image = self.folder() / name
             subprocess.run(["qemu-img", "check", "-q", image], check=True)

@@ -29,7 +29,7 @@ def nbd(v4_lab: Lab) -> Iterator[Replicating]:
         yield Replicating(v4_lab, text, overwrite=True)
 
 
-@pytest.fixture(params=["raw", "beside", "qcow2", "nbd"])
+@pytest.fixture(params=["raw", "beside", "qcow2", "vmware", "nbd"])
 def following(request: pytest.FixtureRequest) -> Replicating:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Replicating)
@@ -140,7 +140,8 @@ async def test_disks_that_are_added_and_removed(following: Replicating, tmp_path
     following.assert_equal()
     following.assert_clean()
     images = [path for path in following.folder().iterdir() if not path.name.startswith(".")]
-    assert len({path.name.partition(".g")[0] for path in images if path.suffix in (".raw", ".qcow2")}) == 2
+    ends = (".raw", ".qcow2", "-flat.vmdk")
+    assert len({path.name.partition(".g")[0] for path in images if path.name.endswith(ends)}) == 2
 
 
 @pytest.mark.parametrize("stage", [Stage.CHANGES, Stage.ATTACH, Stage.COPY, Stage.VERIFY, Stage.COMMIT])

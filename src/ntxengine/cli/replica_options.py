@@ -43,10 +43,17 @@ def target_options(function: Function) -> Function:
         multiple=True,
         type=Given(),
         metavar="TARGET",
-        help="kvm:DIR, nbd://HOST/{disk}, or one LABEL=nbd://... for each disk; nbds:// through TLS.",
+        help="kvm:DIR, vmware:DIR, nbd://HOST/{disk}, or one LABEL=nbd://... for each disk (nbds:// through TLS); "
+        "once, all of the VM: ovf:DIR, vhd:DIR.",
     )
     @_STATE
-    @click.option("--format", "form", type=click.Choice(["raw", "qcow2"]), help="How kvm:DIR keeps disks; raw.")
+    @click.option(
+        "--format",
+        "form",
+        type=Given(),
+        metavar="FORMAT",
+        help="How disks are kept: kvm:DIR raw (as if not said) or qcow2, vmware:DIR vmfs (as if not said) or flat.",
+    )
     @click.option(
         "--history", type=click.IntRange(0, 1000), metavar="N", default=0, help="Older generations to keep (qcow2)."
     )
@@ -126,7 +133,7 @@ def state_options(*, required: bool = True) -> Callable[[Function], Function]:
             "text",
             type=Given(),
             metavar="TARGET",
-            help="The replicas at this target, kvm:DIR, beside its disks.",
+            help="The replicas at this target, kvm:DIR or another folder, beside its disks.",
         )
         @functools.wraps(function)
         def with_state(*args: Any, state: Path | None, text: str | None, **kwargs: Any) -> Any:

@@ -146,12 +146,16 @@ def replicate_command(
     Examples:
       ntx replicate db01 --to kvm:/var/lib/libvirt/images --network '*=network:default'
       ntx replicate db01 --to kvm:/srv/replicas --format qcow2 --history 12 --every 10m
+      ntx replicate db01 --to vmware:/mnt/datastore1 --network '*=network:VM Network' --every 10m
+      ntx replicate db01 --to ovf:/srv/exports
       ntx replicate db01 --to nbds://store.example/db01-{disk} --state /var/lib/ntx --overwrite
     """
     if reason and not (full or scan):
         raise click.UsageError("--reason is said with --full or --scan: give one of them")
     if every is not None and screen.as_json:
         raise click.UsageError("--json is one object, and --every has no end: leave out one of them")
+    if every is not None and not target.follows:
+        raise click.UsageError(f"{target.text}: takes a whole copy each time, and follows nothing: leave out --every")
     with as_usage("--keep-recovery-point"):
         capture = CaptureOptions(
             on_lost_tracking=on_lost_tracking,

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
@@ -26,7 +24,7 @@ from ntxengine.errors import ChecksumMismatch, NtxError, OptionsError
 from ntxengine.events import Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, log_event
 from ntxengine.files import durable
 from ntxengine.images.create import NewImage, create_image
-from ntxengine.machines import DefinitionOptions, DiskFile, DiskFormat, read_machine, writer
+from ntxengine.machines import DefinitionOptions, read_machine
 from ntxengine.prism.models import Vm
 from ntxengine.replicate.state import Replica, ReplicaState, StoredReplicaDisk
 from ntxengine.replicate.targets.base import Named, Target
@@ -137,9 +135,7 @@ class _Copying:
 
     async def _copied(self, disk: StoredReplicaDisk) -> Path:
         form = "qcow2" if self._replica.form == "qcow2" else "raw"
-        path = self._folder / f"{Path(disk.files[0].name).name.partition('.g')[0].removesuffix('.raw')}.{form}"
-        if self._target.path_of(self._named, disk.files[0].name) is None:
-            path = self._folder / f"{disk.label.replace('/', '-')}.{form}"
+        path = self._folder / self._target.copied_name(disk)
         subject: Subject = {
             "vm_id": self._replica.vm_id,
             "vm_name": self._replica.vm_name,
@@ -176,18 +172,13 @@ class _Copying:
     async def _define(self, vm: Vm, files: dict[str, Path], options: DefinitionOptions) -> IsolatedCopy:
         wanted = [disk for disk in vm.disks if disk.id.lower() in files]
         machine = read_machine(vm.config, wanted)
-        form: DiskFormat = "qcow2" if self._replica.form == "qcow2" else "raw"
-        chosen = writer("libvirt")
         name = self._folder.name
-        found = chosen.write(
+        path, losses = await self._target.define_copy(
+            self._folder,
+            name,
+            files,
+            self._replica.disks,
             machine,
-            _files(files, form),
             dataclasses.replace(options, name=name, uuid=str(uuid.uuid4()), is_isolated=True, now=utc_now()),
         )
-        path = self._folder / f"{name}{chosen.suffix}"
-        await to_thread_joined(partial(durable.write_file, path, found.text.encode()))
-        return IsolatedCopy(self._replica, self._folder, path, name, {}, False, found.losses)
-
-
-def _files(files: dict[str, Path], form: DiskFormat) -> Sequence[DiskFile]:
-    return [DiskFile(disk_id, str(path), form) for disk_id, path in files.items()]
+        return IsolatedCopy(self._replica, self._folder, path, name, {}, False, losses)

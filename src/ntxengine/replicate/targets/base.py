@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from ntxengine._core.device import Device
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions
 from ntxengine.errors import OptionsError
-from ntxengine.machines import DefinitionOptions, Machine
+from ntxengine.files import durable
+from ntxengine.machines import DefinitionOptions, DiskFile, DiskFormat, Machine, writer
 from ntxengine.replicate.state import Intent, Replica, StoredReplicaDisk
 from ntxengine.units import format_size
 
@@ -215,9 +217,36 @@ class Target(ABC):
         return None
 
     def path_of(self, named: Named, name: str) -> Path | None:
-        """Return the path of a file of a disk; None if it is none of this machine."""
+        """Return the path of a file that is a disk, or a part of one; None if there is none on this machine."""
         del named, name
         return None
+
+    def copied_name(self, disk: StoredReplicaDisk) -> str:
+        """Return what a copy of a disk is called, made of what is read of it: a raw file, or a QCOW2 image."""
+        return f"{stem_of(disk)}.{'qcow2' if self.form == 'qcow2' else 'raw'}"
+
+    async def define_copy(
+        self,
+        folder: Path,
+        name: str,
+        files: dict[str, Path],
+        disks: Sequence[StoredReplicaDisk],
+        machine: Machine,
+        options: DefinitionOptions,
+    ) -> tuple[Path, tuple[str, ...]]:
+        """Describe a machine whose disks were copied into `folder`; `files` has the newest of each, by disk id.
+
+        Return the definition, and what it lacks.  As it comes: a libvirt domain.
+        Errors: OptionsError, TargetError.
+        """
+        del disks
+        form: DiskFormat = "qcow2" if self.form == "qcow2" else "raw"
+        named = [DiskFile(disk_id, str(path), form) for disk_id, path in files.items()]
+        chosen = writer("libvirt")
+        found = chosen.write(machine, named, options)
+        path = folder / f"{name}{chosen.suffix}"
+        await to_thread_joined(durable.write_file, path, found.text.encode())
+        return path, found.losses
 
     def name_for(self, vm_name: str, vm_id: str) -> str:
         """Return what a VM is called on the target from its first cycle on."""

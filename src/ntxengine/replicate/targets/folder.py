@@ -66,7 +66,7 @@ class FolderTarget(Target):
         """As Target.copies."""
         return self.folder
 
-    def path_of(self, named: Named, name: str) -> Path:
+    def path_of(self, named: Named, name: str) -> Path | None:
         """As Target.path_of."""
         return self.folder_of(named) / name
 

@@ -36,7 +36,7 @@ class RawPlace(Place):
         super().__init__(disk)
         self.path = path
         self._beside = path.with_name(next_name(path.name, generation))
-        self._written = path
+        self.written = path
         self.names = (path.name,)
 
     async def prepare(self) -> None:
@@ -50,12 +50,12 @@ class RawPlace(Place):
                 self.is_zero = True
         elif not self.disk.was_begun and await to_thread_joined(clone, self.path, self._beside):
             self.keeps = True
-            self._written = self._beside
+            self.written = self._beside
             self.names = (self._beside.name,)
 
     async def begin(self) -> None:
         """As Place.begin."""
-        await to_thread_joined(_resize, self._written, self.disk.size)
+        await to_thread_joined(_resize, self.written, self.disk.size)
 
     @asynccontextmanager
     async def writing(self, options: CopyOptions, stored_to: int) -> AsyncIterator[Device]:
@@ -63,7 +63,7 @@ class RawPlace(Place):
         del stored_to
         with self._named():
             async with open_existing(
-                _location(self._written),
+                _location(self.written),
                 size=self.disk.size,
                 overwrite=True,
                 timeout_s=options.timeout_s,
@@ -75,12 +75,12 @@ class RawPlace(Place):
     async def reading(self, options: CopyOptions) -> AsyncIterator[Device]:
         """As Place.reading."""
         with self._named():
-            async with open_source(_location(self._written), timeout_s=options.timeout_s) as device:
+            async with open_source(_location(self.written), timeout_s=options.timeout_s) as device:
                 yield device
 
     async def settle(self) -> Kept:
         """As Place.settle."""
-        await to_thread_joined(durable.sync, self._written)
+        await to_thread_joined(durable.sync, self.written)
         await to_thread_joined(durable.sync_folder, self.path.parent)
         rename = (self._beside.name, self.path.name) if self.keeps else None
         return Kept(self.disk, (self.path.name,), rename)
@@ -92,7 +92,7 @@ class RawPlace(Place):
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        with naming(str(self._written), str(self.path)):
+        with naming(str(self.written), str(self.path)):
             yield
 
 
@@ -158,7 +158,7 @@ class NewRawPlace(RawPlace):
         """As Place.prepare."""
         await to_thread_joined(durable.remove_file, self._beside)
         self.keeps = self.is_zero = True
-        self._written = self._beside
+        self.written = self._beside
         self.names = (self._beside.name,)
         await make_image(NewImage(self._beside, self.disk.size), "raw")
 
