@@ -51,6 +51,7 @@ class Stage(StrEnum):
     COMPARE = "compare"
     RESTORE = "restore"
     MERGE = "merge"
+    PACK = "pack"
     CHECK = "check"
     SWEEP = "sweep"
 

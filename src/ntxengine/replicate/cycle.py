@@ -39,6 +39,7 @@ from ntxengine.replicate.generation import Made, generation_of
 from ntxengine.replicate.history import merge_needless, with_history
 from ntxengine.replicate.intent import IntentFile
 from ntxengine.replicate.options import ReplicateOptions
+from ntxengine.replicate.packing import packed
 from ntxengine.replicate.plan import ReplicaPlan, plan_replica
 from ntxengine.replicate.state import (
     INTENT_FORMAT,
@@ -282,6 +283,10 @@ class _Cycle:
             each.kept or Kept(disk, tuple(image.name for image in each.stored.files))
             for each, disk in zip(results, plan.target_disks(plan.capture.disks), strict=True)
         ]
+        if self._target.packs:
+            self._began(Stage.PACK)
+            tell = packed(self._emit, self._subject, sum(each.disk.size for each in kept))
+            await self._target.pack(plan.named, plan.generation, kept, plan.machine, tell)
         finished = await self._target.finish(plan.named, plan.generation, kept, plan.machine, self._state.path)
         for remark in finished.remarks:
             self._warn(f"VM {plan.capture.vm.name!r}: {remark}")

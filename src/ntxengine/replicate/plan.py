@@ -110,7 +110,7 @@ async def plan_replica(
     reference_id = "" if replica is None or not target.follows else replica.recovery_point_id
     reference = await find_reference(prism, state, capture.vm, reference_id)
     if not target.follows:
-        reference = Reference("", f"{target.kind}: takes a whole copy each time")
+        reference = Reference("", f"a whole copy is made each time ({target.kind})")
     elif replica is None:
         reference = Reference("", "there is no whole generation yet")
     elif options.capture.full or options.capture.scan:

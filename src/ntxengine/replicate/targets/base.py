@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,11 +164,13 @@ class Target(ABC):
 
     `follows`: a cycle writes what has changed since the one before.  If not, each makes a whole copy, beside the one
     before until it is whole, and keeps no recovery point.  `needs_machine`: it is nothing without a definition.
+    `packs`: what was written is made one file of.
     """
 
     kind: ClassVar[str]
     follows: ClassVar[bool] = True
     needs_machine: ClassVar[bool] = False
+    packs: ClassVar[bool] = False
     forms: ClassVar[tuple[str, ...]] = ("raw",)
 
     def __init__(self, text: str, options: TargetOptions) -> None:
@@ -282,6 +284,20 @@ class Target(ABC):
     @abstractmethod
     def place(self, named: Named, disk: TargetDisk, generation: int, *, is_incremental: bool) -> Place:
         """Return where a disk goes in a cycle.  `is_incremental`: what is not written is as it was before."""
+
+    async def pack(
+        self,
+        named: Named,
+        generation: int,
+        disks: Sequence[Kept],
+        machine: Machine | None,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        """Before `finish`, where the target packs; `on_progress` is told how many bytes of all disks were read.
+
+        Errors: TargetError.
+        """
+        del named, generation, disks, machine, on_progress
 
     async def finish(
         self, named: Named, generation: int, disks: Sequence[Kept], machine: Machine | None, folder: Path

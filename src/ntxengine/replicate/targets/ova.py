@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class OvaTarget(FolderTarget):
     forms = ("ova",)
     follows = False
     needs_machine = True
+    packs = True
     ours = re.compile(r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.raw\.g[0-9]+\.next|[^/]+\.ova\.g[0-9]+\.next")
 
     async def check(self, named: Named, disks: Sequence[TargetDisk], *, is_first: bool) -> None:
@@ -62,19 +63,19 @@ class OvaTarget(FolderTarget):
         del is_incremental
         return _StagedPlace(disk, self.folder_of(named) / f"{stem_of(disk)}.raw", generation)
 
-    async def finish(
-        self, named: Named, generation: int, disks: Sequence[Kept], machine: Machine | None, folder: Path
-    ) -> Finished:
-        """As Target.finish: the OVA is made of what was written."""
-        del folder
-        if machine is None:
-            raise OptionsError(f"{self.text}: is nothing without a definition of the machine")
-        at, final = self.folder_of(named), f"{named.name}.ova"
-        now = next_name(final, generation)
-        options = dataclasses.replace(self.options.definition, now=self.options.definition.now or utc_now())
+    async def pack(
+        self,
+        named: Named,
+        generation: int,
+        disks: Sequence[Kept],
+        machine: Machine | None,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        """As Target.pack: the OVA is made of what was written."""
+        path = self.folder_of(named) / next_name(f"{named.name}.ova", generation)
         contents = [
             OvaDisk(
-                at / next_name(f"{stem_of(kept.disk)}.raw", generation),
+                path.with_name(next_name(f"{stem_of(kept.disk)}.raw", generation)),
                 kept.disk.size,
                 kept.files[0],
                 adapter_of(machine, kept.disk.disk_id),
@@ -83,24 +84,35 @@ class OvaTarget(FolderTarget):
             for kept in disks
         ]
 
-        def define(lengths: Sequence[int]) -> Definition:
-            named_files = [
-                DiskFile(kept.disk.disk_id, kept.files[0], "stream-vmdk", file_size=length)
-                for kept, length in zip(disks, lengths, strict=True)
-            ]
-            return writer("ovf").write(machine, named_files, options)
+        def envelope(lengths: Sequence[int]) -> bytes:
+            return self._define(disks, lengths, machine).text.encode()
 
-        losses = define([0] * len(disks)).losses
         try:
-            await write_ova(
-                at / now, named.name, contents, lambda sizes: define(sizes).text.encode(), made_at=utc_now()
-            )
-            await to_thread_joined(durable.sync, at / now)
-            await to_thread_joined(durable.sync_folder, at)
+            await write_ova(path, named.name, contents, envelope, made_at=utc_now(), on_progress=on_progress)
+            await to_thread_joined(durable.sync, path)
+            await to_thread_joined(durable.sync_folder, path.parent)
         except BaseException:
-            await to_thread_joined(durable.remove_file, at / now)
+            await to_thread_joined(durable.remove_file, path)
             raise
-        return Finished(((now, final),), final, losses)
+
+    async def finish(
+        self, named: Named, generation: int, disks: Sequence[Kept], machine: Machine | None, folder: Path
+    ) -> Finished:
+        """As Target.finish: it is in the OVA already."""
+        del folder
+        final = f"{named.name}.ova"
+        losses = self._define(disks, [0] * len(disks), machine).losses
+        return Finished(((next_name(final, generation), final),), final, losses)
+
+    def _define(self, disks: Sequence[Kept], lengths: Sequence[int], machine: Machine | None) -> Definition:
+        if machine is None:
+            raise OptionsError(f"{self.text}: is nothing without a definition of the machine")
+        options = dataclasses.replace(self.options.definition, now=self.options.definition.now or utc_now())
+        files = [
+            DiskFile(kept.disk.disk_id, kept.files[0], "stream-vmdk", file_size=length)
+            for kept, length in zip(disks, lengths, strict=True)
+        ]
+        return writer("ovf").write(machine, files, options)
 
     def path_of(self, named: Named, name: str) -> Path | None:
         """As Target.path_of: disks are parts of the OVA."""

@@ -82,7 +82,7 @@ class VmwareTarget(FolderTarget):
         for each in made:
             renames += each.renames
         vmx, ovf = made
-        only_ovf = (f"in the OVF: {loss}" for loss in ovf.not_carried_over if loss not in vmx.not_carried_over)
+        only_ovf = (loss for loss in ovf.not_carried_over if loss not in vmx.not_carried_over)
         return Finished(tuple(renames), vmx.definition, (*vmx.not_carried_over, *only_ovf))
 
     def copied_name(self, disk: StoredReplicaDisk) -> str:
