@@ -127,8 +127,8 @@ def public_names(unit: str) -> set[str]:
 
 
 OF_REPOSITORY = (
-    "capture", "compare", "export", "replicate", "stats", "sweep", "sync", "verify", "restore", "retention", "rebase", "prune",
-    "api", "agent", "config", "__init__", "cli",
+    "capture", "compare", "export", "replicate", "stats", "sweep", "sync", "verify", "restore", "retention", "rebase",
+    "prune", "api", "agent", "config", "__init__", "cli",
 )  # fmt: skip
 
 # What these layers may see of another.

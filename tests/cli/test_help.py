@@ -119,6 +119,7 @@ def test_completion_completes_commands_and_options() -> None:
         "capture",
         "check",
         "copy",
+        "cutover",
         "checksum",
         "completion",
         "config",
