@@ -5,6 +5,7 @@
              StageBegan(COMMIT) PointCommitted  StageBegan(RELEASE)             a failure: StageBegan(UNDO)
     export   StageBegan(PLAN) Planned  StageBegan(FREEZE)   per disk: CHANGES, then ATTACH SERVE
              StageBegan(NOTIFY) StageBegan(WAIT)  StageBegan(RELEASE)                 a failure: StageBegan(UNDO)
+    replicate  as capture, without PointCommitted; an OVA: StageBegan(PACK), Progressed before COMMIT
     restore  per disk: StageBegan(RESTORE), perhaps StageBegan(VERIFY), Progressed, DiskDone
              in place: StageBegan(COMPARE), and RESTORE only if something differs
     verify   per point: StageBegan(VERIFY)   per disk: Progressed, DiskDone

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ntxengine.errors import NtxError, OptionsError, TargetError
-from ntxengine.events import Stage
+from ntxengine.events import Progressed, Stage
 from ntxengine.replicate.cutover import cut_over
 from ntxengine.replicate.isolated import make_isolated_copy
 from ntxengine.replicate.status import find_replica
@@ -143,6 +143,18 @@ async def test_manifest_and_envelope_of_an_ova_are_of_what_is_in_it(v4_lab: Lab,
         size = (tmp_path / "out" / name).stat().st_size
         assert f'ovf:href="{name}" ovf:size="{size}"' in envelope
         assert f'ovf:capacity="{disk.size}"' in envelope
+
+
+async def test_it_is_told_how_far_the_ova_is(v4_lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "ovf").mkdir()
+    once = Replicating(v4_lab, f"ovf:{tmp_path / 'ovf'}")
+
+    await once.run()
+
+    told = [each for each in once.witness.events if isinstance(each, Progressed) and each.stage is Stage.PACK]
+    whole = sum(disk.size for disk in once.replica.disks)
+    assert told[-1].bytes_done == told[-1].bytes_total == whole
+    assert [each.bytes_done for each in told] == sorted(each.bytes_done for each in told)
 
 
 async def test_rounded_size_is_said(v4_lab: Lab, tmp_path: Path) -> None:

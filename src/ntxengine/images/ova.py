@@ -72,6 +72,7 @@ async def write_ova(
             lengths.append(length)
             digests.append(digest)
             done += disk.size
+            on_progress(done)
         await to_thread_joined(file.end)
         text = envelope(lengths).ljust(room, b"\n")
         digests.insert(0, hashlib.sha256(text).hexdigest())
