@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,16 @@ import pytest
 from ntxengine.repository import Repository
 from ntxengine.sim import Simulator
 from tests.capture.conftest import config, lab, no_lab_stays_open, repository, simulator, v4_lab
-from tests.capture.lab import Lab
+from tests.capture.lab import MIB, Lab
 from tests.replicate.replicating import Replicating
+from tests.support.killable import killable
 from tests.support.servers import require
 
 __all__ = ["config", "lab", "no_lab_stays_open", "repository", "simulator", "v4_lab"]
+
+FOLLOWING = ["raw", "beside", "qcow2", "vmware", "server"]
+"""Fixtures: one for each way in which a target that follows is written."""
+MOST_DISKS = 3
 
 
 @pytest.fixture
@@ -41,6 +47,19 @@ def qcow2(v4_lab: Lab, tmp_path: Path) -> Replicating:
     """A replica in QCOW2 images, an overlay for each generation."""
     (tmp_path / "kvm").mkdir()
     return Replicating(v4_lab, f"kvm:{tmp_path / 'kvm'}", "qcow2")
+
+
+@pytest.fixture
+def server(v4_lab: Lab, tmp_path: Path) -> Iterator[Replicating]:
+    """A replica in exports of one NBD server that hold something else."""
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    for number in range(MOST_DISKS):
+        (folder / f"scsi.{number}").write_bytes(os.urandom(32 * MIB))
+    with killable("file", f"dir={folder}") as server:
+        server.start()
+        text = server.uri.replace("///", "///{disk}")
+        yield Replicating(v4_lab, text, overwrite=True)
 
 
 @pytest.fixture

@@ -78,9 +78,15 @@ class Replicating:
             on_event=self.witness,
         )
 
+    @property
+    def path(self) -> Path | None:
+        """The target, if it is a folder."""
+        return Path(self.text.partition(":")[2]) if self.target.default_state else None
+
     def folder(self) -> Path:
         """Return the folder of the VM on a target that is one."""
-        return Path(self.text.partition(":")[2]) / self.replica.name
+        assert self.path is not None
+        return self.path / self.replica.name
 
     def assert_equal(self, frozen: list[bytes] | None = None) -> None:
         """Compare each disk of the replica with the guest's, as it is, or as it was frozen, by cmp or qemu-img."""

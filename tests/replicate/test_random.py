@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from ntxengine.sim.config import DiskConfig
 from ntxengine.sweep import sweep
 from tests.capture.lab import MIB, Lab
 from tests.capture.test_interrupted import ROOT
+from tests.replicate.conftest import FOLLOWING, MOST_DISKS
 from tests.replicate.replicating import Replicating
-from tests.support.killable import killable
 
 CYCLES = int(os.environ.get("NTX_REPLICA_CYCLES", "5"))
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
@@ -32,7 +31,6 @@ MOST_STEPS = 60
 """Durable steps of a cycle, and a few more."""
 MOST_KILLS = 2
 """In a row: then a cycle comes to its end."""
-MOST_DISKS = 3
 WAYS = [[], [], [], [], ["--scan"], ["--full"], ["--on-lost-tracking", "full"]]
 
 DYING = "from tests.capture.dying import main; main()"
@@ -77,7 +75,7 @@ class Cycles:
         following = self._following
         if following.state.replica() is None or (following.dead is not None and not following.dead.keeps):
             return
-        if following.text.startswith("kvm:"):
+        if following.path is not None:
             folder = following.folder()
             if any((folder / old).exists() for old, _ in following.replica.renames):
                 return
@@ -138,20 +136,7 @@ class Cycles:
         return process.returncode, err.decode()
 
 
-@pytest.fixture
-def server(v4_lab: Lab, tmp_path: Path) -> Iterator[Replicating]:
-    """A replica in exports of one NBD server that hold something else."""
-    folder = tmp_path / "exports"
-    folder.mkdir()
-    for number in range(MOST_DISKS):
-        (folder / f"scsi.{number}").write_bytes(os.urandom(32 * MIB))
-    with killable("file", f"dir={folder}") as server:
-        server.start()
-        text = server.uri.replace("///", "///{disk}")
-        yield Replicating(v4_lab, text, overwrite=True)
-
-
-@pytest.fixture(params=["raw", "beside", "qcow2", "server"])
+@pytest.fixture(params=FOLLOWING)
 def following(request: pytest.FixtureRequest) -> Replicating:
     found = request.getfixturevalue(request.param)
     assert isinstance(found, Replicating)
