@@ -8,5 +8,5 @@ extents.py   what is written, and what is in doubt            targets/     where
 cutover.py   nothing follows any more                         isolated.py  an isolated copy
 history.py   older generations                                generation.py   what is committed
 status.py    how far they are behind                          verify.py    compared with what was frozen
-packing.py   how far a file of all disks is
+packing.py   how far a file of all disks is               others.py    whose places are not ours
 """

@@ -30,7 +30,7 @@ from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
 from ntxengine.dataplane.buffers import split_buffers
-from ntxengine.errors import NtxError, RepositoryError
+from ntxengine.errors import NtxError, OptionsError, RepositoryError
 from ntxengine.events import Emitter, OnEvent, Planned, Stage, StageBegan, Subject, Warned, log_event
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
@@ -39,6 +39,7 @@ from ntxengine.replicate.generation import Made, generation_of
 from ntxengine.replicate.history import merge_needless, with_history
 from ntxengine.replicate.intent import IntentFile
 from ntxengine.replicate.options import ReplicateOptions
+from ntxengine.replicate.others import check_others
 from ntxengine.replicate.packing import packed
 from ntxengine.replicate.plan import ReplicaPlan, plan_replica
 from ntxengine.replicate.state import (
@@ -269,7 +270,18 @@ class _Cycle:
             ),
         )
         await intent.write(said)
+        await self._check_others(plan)
         return intent
+
+    async def _check_others(self, plan: ReplicaPlan) -> None:
+        """Look again, now that others see us: their first cycle may have begun at the moment that ours did."""
+        try:
+            disks = plan.target_disks(plan.capture.disks)
+            await check_others(self._repository, self._target, plan.named, disks)
+        except OptionsError:
+            if plan.dead is None:
+                await to_thread_joined(self._state.remove_intent)
+            raise
 
     # ------------------------------------------------------------------------------------------------- the writes
 

@@ -17,6 +17,7 @@ from ntxengine.machines import Machine, read_machine
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
 from ntxengine.replicate.options import ReplicateOptions
+from ntxengine.replicate.others import check_others
 from ntxengine.replicate.state import Intent, Replica, ReplicaState, StoredReplicaDisk
 from ntxengine.replicate.targets.base import Named, Target, TargetDisk
 from ntxengine.repository import Repository
@@ -129,7 +130,9 @@ async def plan_replica(
     plan = ReplicaPlan(capture, reference, named, replica, dead, removed, machine, no_machine, target.follows)
     if machine is not None:
         target.check_machine(machine)
-    await target.check(named, plan.target_disks(capture.disks), is_first=replica is None and dead is None)
+    disks = plan.target_disks(capture.disks)
+    await check_others(state, target, named, disks)
+    await target.check(named, disks, is_first=replica is None and dead is None)
     return plan
 
 

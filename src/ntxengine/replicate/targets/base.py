@@ -261,6 +261,13 @@ class Target(ABC):
         Errors: OptionsError, TargetError, NbdError, RepositoryError (it is not as it was left).
         """
 
+    def check_other(self, disks: Sequence[TargetDisk], other: Replica | Intent) -> None:
+        """Refuse places that another replica is written to.  A target that has marks of its own need not.
+
+        Errors: OptionsError.
+        """
+        del disks, other
+
     async def check_place(self) -> None:
         """Refuse a place that is none, before even a state is made beside it.  Errors: OptionsError."""
         return

@@ -49,6 +49,11 @@ class FolderTarget(Target):
         if not path or "\0" in path:
             raise OptionsError(f"{text!r}: names no folder: write {self.kind}:DIR")
         self.folder = Path(os.path.abspath(path))
+        if not str(self.folder).isprintable():
+            raise OptionsError(
+                f"{str(self.folder)!r}: no machine can be described there: use a path in UTF-8, without ends of lines "
+                f"and control characters"
+            )
         self.text = f"{self.kind}:{self.folder}"
 
     @property

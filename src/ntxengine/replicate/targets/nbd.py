@@ -3,11 +3,12 @@
     nbd://host/{disk}          the label of the disk, reduced to letters, digits and ._-
     scsi.0=nbd://host/a        one URI for each disk, by its label
 
-LIMIT: that two replicas, or a replica and something else, write to one export is not known: the server cannot say.
+LIMIT: that something else writes to an export, or a replica whose state is elsewhere, is not known: no server says so.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from ntxengine.dataplane.open import open_existing, open_source
 from ntxengine.errors import OptionsError, PlaceError
 from ntxengine.files import durable
 from ntxengine.machines import DiskFile, Machine, writer
-from ntxengine.replicate.state import StoredReplicaDisk
+from ntxengine.replicate.state import Intent, Replica, StoredReplicaDisk
 from ntxengine.replicate.targets.base import (
     Finished,
     Kept,
@@ -112,6 +113,21 @@ class NbdTarget(Target):
             async with _open_for_writing(_location(text), disk, self.options, _TIMEOUT_S):
                 pass
 
+    def check_other(self, disks: Sequence[TargetDisk], other: Replica | Intent) -> None:
+        """As Target.check_other: an export is that of one replica, however its URI is written."""
+        if isinstance(other, Replica):
+            names = [disk.files[0].name for disk in other.disks]
+        else:
+            names = [name for disk in other.disks for name in disk.names]
+        taken = {_export_of(_location(name)) for name in names if name.startswith("nbd")}
+        for disk in disks:
+            location = self._of(disk)
+            if _export_of(location) in taken:
+                raise OptionsError(
+                    f"{location.text}: is written to by another replica, {other.id} of VM {other.vm_name!r}: use "
+                    f"another export, or remove the folder of that replica from the state"
+                )
+
     def place(self, named: Named, disk: TargetDisk, generation: int, *, is_incremental: bool) -> Place:
         """As Target.place."""
         del named, generation, is_incremental
@@ -163,6 +179,11 @@ def _location(uri: str) -> Location:
     if not location.kind.startswith("nbd"):
         raise OptionsError(f"{uri}: is no NBD URI: write nbd://HOST/EXPORT, or nbds:// through TLS")
     return location
+
+
+def _export_of(location: Location) -> Location:
+    """Return what is the same for all ways to write the URI of an export."""
+    return dataclasses.replace(location, text="", host=location.host.lower(), is_tls=False, user="")
 
 
 @asynccontextmanager

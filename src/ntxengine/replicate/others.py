@@ -1,0 +1,31 @@
+"""Other replicas with the same state, which must not be written to the same places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.errors import RepositoryError
+from ntxengine.replicate.state import Intent, Replica, ReplicaState, states_in
+from ntxengine.replicate.targets.base import Named, Target, TargetDisk
+from ntxengine.repository import Repository
+
+
+async def check_others(state: Repository, target: Target, named: Named, disks: Sequence[TargetDisk]) -> None:
+    """Refuse places that another replica is written to, of this VM or of another.  Errors: OptionsError.
+
+    LIMIT: one whose state is in another folder, or is damaged, is not seen.
+    """
+    for vm_id in await state.vm_ids():
+        for each in states_in(state.path / vm_id):
+            if (vm_id, each.id) != (named.vm_id, target.id):
+                for other in await to_thread_joined(_known, each):
+                    target.check_other(disks, other)
+
+
+def _known(state: ReplicaState) -> list[Replica | Intent]:
+    try:
+        replica = state.replica()
+        return [found for found in (replica, state.pending(replica)) if found is not None]
+    except RepositoryError:
+        return []
