@@ -3,6 +3,7 @@
 #   make            build into .venv, so that .venv/bin/ntx works
 #   make demo       the whole workflow against the simulator, proved with tools that are not ours
 #   make demo-agent the agent against the simulator: a schedule, a repository that is gone for a while, a clean stop
+#   make demo-replicate   a replica against the simulator: four cycles, a test cutover, the machine boots
 #   make test       the tests
 #   make soak       what needs hundreds of rounds: captures stopped at random moments, among random faults, and by
 #                   power cuts; copies killed, and their servers, and over a network that loses packets; jobs of the core
@@ -55,7 +56,7 @@ FUZZ_SECONDS ?= 60
 SCALE ?= planning sparse many in_flight
 
 .DEFAULT_GOAL := build
-.PHONY: build build-test demo demo-agent test soak fuzz lint types types-mypy types-stubs bench bench-scale bench-smoke bench-regression \
+.PHONY: build build-test demo demo-agent demo-replicate test soak fuzz lint types types-mypy types-stubs bench bench-scale bench-smoke bench-regression \
         bench-regression-against bench-regression-proof bench-baseline check clean format release
 
 build:
@@ -69,6 +70,10 @@ demo: build
 
 demo-agent: build
 	@.venv/bin/ntx demo agent $(DEMO_ARGS)
+
+demo-replicate: build
+	@scripts/install-packages.sh boot
+	@.venv/bin/ntx demo replicate $(DEMO_ARGS)
 
 test: build-test
 	@$(PYTHON_OF_VENV) -m pytest $(PYTEST_ARGS)

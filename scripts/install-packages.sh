@@ -2,6 +2,7 @@
 # Install the Debian packages that are missing, and say nothing when none is.
 #
 #   scripts/install-packages.sh demo     what building and the demo need
+#   scripts/install-packages.sh boot     that, and what makes disks that boot, and boots them
 #   scripts/install-packages.sh test     that, and what the tests and checks need
 #
 # A package is missing when the program or header that we want from it is not there, wherever it came from.
@@ -14,7 +15,7 @@ program() { command -v "$1" >/dev/null || missing+=("$2"); }
 library() { compgen -G "/usr/lib/*/$1" >/dev/null || missing+=("$2"); } # or a part of a program, built with modules
 header() { [ -e "/usr/include/$1" ] || [ -e "/usr/local/include/$1" ] || missing+=("$2"); }
 
-wanted=${1:?demo or test}
+wanted=${1:?demo, boot or test}
 python=$(scripts/find-python)
 
 program gcc gcc
@@ -68,18 +69,20 @@ if [ "$wanted" = test ]; then
     program virsh libvirt-clients
     program virt-xml-validate libvirt-clients
     program xmllint libxml2-utils
+    program cpio cpio
+    program syslinux syslinux
+    [ -e /usr/lib/syslinux/mbr/mbr.bin ] || missing+=(syslinux-common)
+    program busybox busybox-static
+fi
+if [ "$wanted" = test ] || [ "$wanted" = boot ]; then
     # What disks that boot are made with, and what boots them.
     program qemu-system-x86_64 qemu-system-x86
     program sfdisk fdisk
     program mformat mtools
-    program cpio cpio
-    program syslinux syslinux
     program grub-mkimage grub-common
-    [ -e /usr/lib/syslinux/mbr/mbr.bin ] || missing+=(syslinux-common)
     [ -e /usr/lib/grub/i386-pc/boot.img ] || missing+=(grub-pc-bin)
     [ -e /usr/lib/grub/x86_64-efi/moddep.lst ] || missing+=(grub-efi-amd64-bin)
     [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing+=(ovmf)
-    program busybox busybox-static
 fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -142,6 +142,21 @@ def test_the_agent_captures_fails_recovers_and_stops(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_machine_boots_from_a_replica_that_followed_for_four_cycles(tmp_path: Path) -> None:
+    ran = ntx("demo", "replicate", cwd=tmp_path)
+
+    assert ran.code == 0, ran.out + ran.err
+    assert "FAILED" not in ran.out
+    assert "5 proofs, none failed" in ran.out
+    digests = re.findall(r"SHA-256 +([0-9a-f]{64})", ran.out)
+    assert len(set(digests)) == 4
+    assert f"  | {digests[2]}" in ran.out
+    assert re.search(r"^erp01 .* 3  whole ", ran.out, re.MULTILINE)
+    assert "would remove 0 things" in ran.out
+    assert max(map(len, ran.out.split("proofs, none failed")[0].splitlines())) <= 120 + len(str(tmp_path))
+
+
+@pytest.mark.slow
 def test_the_whole_story_twice_in_one_folder(tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / MARKER).touch()

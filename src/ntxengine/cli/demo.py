@@ -11,9 +11,14 @@ from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.signals import raised_as_interrupted
 from ntxengine.demo.agent import AgentDemo
 from ntxengine.demo.capture import CaptureDemo
+from ntxengine.demo.replicate import ReplicateDemo
 from ntxengine.demo.workplace import Workplace
 
-DEMOS: dict[str, type[CaptureDemo] | type[AgentDemo]] = {"capture": CaptureDemo, "agent": AgentDemo}
+DEMOS: dict[str, type[CaptureDemo] | type[AgentDemo] | type[ReplicateDemo]] = {
+    "capture": CaptureDemo,
+    "agent": AgentDemo,
+    "replicate": ReplicateDemo,
+}
 
 
 @click.command("demo")
@@ -33,8 +38,9 @@ def demo_command(what: str, folder: Path, temporary: bool) -> None:
 
     \b
     WHAT is one of:
-      capture  a guest is captured, works, is captured again, verified, restored (if nothing is said)
-      agent    two VMs by a schedule; the repository is gone for a while; about two minutes
+      capture    a guest is captured twice, verified and restored (if nothing is said)
+      agent      two VMs by a schedule; the repository is gone for a while; about two minutes
+      replicate  a replica follows a guest for four cycles, a machine boots from it; a minute
 
     Everything is done with the commands that you would type, which are shown, and proved at the end with tools that are
     not ours: qemu-img, e2fsck, cmp.  It needs no root.  The simulator is no evidence about a real cluster.
@@ -43,6 +49,7 @@ def demo_command(what: str, folder: Path, temporary: bool) -> None:
     Examples:
       ntx demo
       ntx demo agent
+      ntx demo replicate
       ntx demo --dir /var/tmp/demo
     """
     with raised_as_interrupted("the simulator is stopped"):

@@ -46,7 +46,7 @@ class Prover:
         """The counter-proof: the two points are not the same, so that the comparisons above mean something."""
         code = self._shell.code("cmp", "-s", str(one), str(other))
         failure = "" if code == 1 else f"cmp ended with {code}, expected 1"
-        self._add(Proof("cmp", f"{name}: the two points differ", failure))
+        self.add(Proof("cmp", f"{name}: the two points differ", failure))
 
     def check(self) -> None:
         """Raise NtxError if a proof failed."""
@@ -64,8 +64,9 @@ class Prover:
             self._shell.quietly(*command)
         except ToolError as exc:
             failure = str(exc)
-        self._add(Proof(tool, statement, failure))
+        self.add(Proof(tool, statement, failure))
 
-    def _add(self, proof: Proof) -> None:
+    def add(self, proof: Proof) -> None:
+        """Take a proof that was tried, and say what came of it."""
         self.proofs.append(proof)
         self._shell.say(f"  {'FAILED' if proof.failure else 'ok':<6}  {proof.tool:<16}  {proof.statement}")
