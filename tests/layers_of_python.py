@@ -59,8 +59,8 @@ PYTHON_LAYERS = {
     "schedule": {"errors", "units"},
     # the service, which composes use cases
     "agent": {
-        "api", "config", "capture", "prune", "retention", "sweep", "prism", "attach", "repository", "dataplane",
-        "schedule", "concurrency", "errors", "events", "files", "http_server", "ids", "units",
+        "api", "config", "capture", "prune", "replicate", "retention", "sweep", "prism", "attach", "repository",
+        "dataplane", "schedule", "concurrency", "errors", "events", "files", "http_server", "ids", "units",
     },
     # the service as a part of a machine
     "deploy": {"agent", "config", "repository", "errors", "files"},
@@ -77,8 +77,8 @@ PYTHON_LAYERS = {
     },
     # the file of configuration: what it means to use cases
     "config": {
-        "api", "attach", "capture", "prism", "prune", "retention", "repository", "images", "dataplane", "tunnel",
-        "schedule", "errors", "files", "ids", "units",
+        "api", "attach", "capture", "prism", "prune", "retention", "replicate", "machines", "repository", "images",
+        "dataplane", "tunnel", "schedule", "errors", "files", "ids", "units",
     },
     # the top
     "__main__": {"cli"},

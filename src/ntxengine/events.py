@@ -3,6 +3,7 @@
     capture  StageBegan(PLAN) Planned  StageBegan(FREEZE)
              per disk: CHANGES ATTACH, perhaps AUDIT, COPY VERIFY, Progressed, DiskDone
              StageBegan(COMMIT) PointCommitted  StageBegan(RELEASE)             a failure: StageBegan(UNDO)
+    replicate  as capture, for a target that packs PACK before COMMIT; GenerationCommitted
     export   StageBegan(PLAN) Planned  StageBegan(FREEZE)   per disk: CHANGES, then ATTACH SERVE
              StageBegan(NOTIFY) StageBegan(WAIT)  StageBegan(RELEASE)                 a failure: StageBegan(UNDO)
     replicate  as capture, without PointCommitted; an OVA: StageBegan(PACK), Progressed before COMMIT
@@ -128,6 +129,14 @@ class DiskDone(Event):
 @dataclass(frozen=True, kw_only=True)
 class PointCommitted(Event):
     """The point is there, and stays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationCommitted(Event):
+    """A generation of a replica is the one that there is."""
+
+    replica_id: str
+    generation: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ntxengine.agent.capturing import CaptureJob
 from ntxengine.agent.clock import Clock
 from ntxengine.agent.connection import Connection
 from ntxengine.agent.inventory import Choice, PrismInventory
 from ntxengine.agent.jobs import Job, Setup
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.records import Run
-from ntxengine.agent.runner import CaptureJob, CaptureRunner
+from ntxengine.agent.runner import WorkRunner
 from ntxengine.agent.scheduler import Scheduler
 from ntxengine.agent.state import State
 from ntxengine.attach import AttachOptions
@@ -92,7 +93,7 @@ class Agent:
         setup = Setup(
             (Job(JOB, schedule, target=str(self.repository)),),
             PrismInventory(self.connection, {JOB: Choice(NAMES)}),
-            CaptureRunner(self.connection, {JOB: work}, self.state, at_once=2),
+            WorkRunner(self.connection, {JOB: work}, self.state, at_once=2),
             Limits(total=2),
         )
         self.scheduler = Scheduler(self.state, setup, clock=FastClock(), on_run=self._tell)

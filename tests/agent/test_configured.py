@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ntxengine import prism
+from ntxengine.agent.capturing import CaptureJob
 from ntxengine.agent.configured import build
 from ntxengine.agent.retries import PRISM, Retries, judge
 from ntxengine.agent.service import Built
@@ -50,7 +51,7 @@ def test_schedules_and_retries_are_those_of_the_jobs(built: Built) -> None:
 
 
 def test_all_captures_share_one_limit(built: Built) -> None:
-    first, second = (each.options for each in built.captures.values())
+    first, second = (each.options for each in built.works.values() if isinstance(each, CaptureJob))
 
     assert first.copy.bandwidth is second.copy.bandwidth
     assert (first.consistency, first.captures_at_once, built.setup.limits.total) == ("app", 5, 5)

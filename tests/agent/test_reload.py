@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from ntxengine.agent.capturing import CaptureJob
 from ntxengine.agent.configured import Builder
 from ntxengine.agent.inventory import Choice
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.retries import Retries
-from ntxengine.agent.runner import CaptureJob
 from ntxengine.agent.state import State
 from ntxengine.config.reading import parse
 from ntxengine.errors import OptionsError
@@ -62,7 +62,7 @@ def builder(*texts: str) -> Builder:
 
 
 def captures(build: Builder, state: State) -> dict[str, CaptureJob]:
-    return build(state).captures
+    return {name: work for name, work in build(state).works.items() if isinstance(work, CaptureJob)}
 
 
 def test_jobs_and_limits_are_those_of_the_file(state: State) -> None:

@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
+from ntxengine.agent.capturing import CaptureJob
 from ntxengine.agent.connection import Connection
 from ntxengine.agent.inventory import Choice, PrismInventory
 from ntxengine.agent.jobs import Setup
 from ntxengine.agent.notify import Notifier
 from ntxengine.agent.records import RunState
-from ntxengine.agent.runner import CaptureJob, CaptureRunner
+from ntxengine.agent.runner import WorkRunner
 from ntxengine.agent.service import Built, Service
 from ntxengine.agent.state import State
 from ntxengine.attach import AttachOptions
@@ -199,7 +200,7 @@ async def test_what_a_killed_agent_left_attached_is_removed_at_the_next_start(
         attach = AttachOptions(simulator.worker_id or "", simulator.world.layout.devices)
         captures = {JOB: CaptureJob(tmp_path / "repository", attach=attach)}
         inventory = PrismInventory(connection, {JOB: Choice(("no such VM",))})
-        runner = CaptureRunner(connection, captures, state)
+        runner = WorkRunner(connection, captures, state)
         return Built(Setup((job(JOB, every=timedelta(days=300)),), inventory, runner), connection, captures)
 
     async with serving(tmp_path / "state", build):

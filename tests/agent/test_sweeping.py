@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from ntxengine.agent import sweeping
+from ntxengine.agent.capturing import CaptureJob
 from ntxengine.agent.connection import Connection
-from ntxengine.agent.runner import CaptureJob
 from ntxengine.agent.state import State
+from ntxengine.agent.work import Work
 from ntxengine.errors import CredentialsError, NotFoundError, TargetError
 from ntxengine.prism import Cluster
 from tests.agent.virtual import VirtualLoop, in_virtual_time
@@ -29,7 +30,7 @@ class Sweeps:
         self.errors = errors
         self.tried: list[tuple[float, str, Connection]] = []
 
-    async def __call__(self, connection: Connection, path: Path, job: CaptureJob) -> None:
+    async def __call__(self, connection: Connection, path: Path, job: Work) -> None:
         self.tried.append((asyncio.get_running_loop().time() - 1000, path.name, connection))
         for name in (path.name, "all"):
             if queue := self.errors.get(name):
@@ -45,7 +46,7 @@ def swept(sweeps: Sweeps, state: State, *connections: Connection, paths: tuple[P
     """Sweep until all is done; each pass has the next connection, as after a reload."""
     left = list(connections)
 
-    def current() -> tuple[Connection, list[CaptureJob]]:
+    def current() -> tuple[Connection, list[Work]]:
         return left.pop(0) if len(left) > 1 else left[0], [CaptureJob(path) for path in paths]
 
     async def main(loop: VirtualLoop) -> None:

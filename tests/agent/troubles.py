@@ -36,7 +36,7 @@ nutanix: {{prism_central: "{url}", username: {username}, password_file: {passwor
 backup: {{repository: {repository}, worker: {worker}, device_dir: {devices}, {backup}}}
 performance: {{max_concurrent_vms: 2}}
 agent: {{state: {state}, socket: {folder}/socket}}
-jobs: [{{name: often, vms: [{vms}], {when}, retention: {{keep_last: 2, max_waste: 0%}}}}]
+jobs: [{{name: often, vms: [{vms}], {when}, {job}}}]
 """
 
 
@@ -111,6 +111,7 @@ class Troubled:
         self.password = folder / "password"
         self.trust = f"ca_file: {folder}/cluster/tls/ca.pem"
         self.backup, self.when, self.vms, self.worker = "parallel: 1", "every: 30m", '"*"', "ntx-worker"
+        self.job = "retention: {keep_last: 2, max_waste: 0%}"
         self.sim: Simulator
         self.service: Service
         self.ended: list[Run] = []
@@ -139,7 +140,7 @@ class Troubled:
             "username": self.sim.username,
             "devices": self.sim.world.layout.devices,
             **{name: getattr(self, name) for name in ("password", "trust", "repository", "worker", "backup")},
-            **{name: getattr(self, name) for name in ("folder", "state", "vms", "when")},
+            **{name: getattr(self, name) for name in ("folder", "state", "vms", "when", "job")},
         }
         self.file.write_text(FILE.format(**values))
 
@@ -195,7 +196,7 @@ class Troubled:
 
 
 @contextmanager
-def troubles(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Troubled]:
+def troubles(folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Troubled] = Troubled) -> Iterator[Troubled]:
     """Make one, for a fixture."""
 
     async def connect(central: Endpoint | None, element: Endpoint | None, **more: Any) -> Cluster:
@@ -204,4 +205,4 @@ def troubles(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Troubled
 
     monkeypatch.setattr(configured.prism, "connect", connect)
     with listening() as said:
-        yield Troubled(folder, said)
+        yield kind(folder, said)

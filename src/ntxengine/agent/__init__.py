@@ -1,4 +1,6 @@
-"""The service that captures VMs by itself.  It composes use cases: all it does, a person can do with a command.
+"""The service that captures and replicates VMs by itself.
+
+It composes use cases: all it does, a person can do with a command.
 
 queue.py       which of what is due begins now, and why each other one waits
 state.py       what is remembered over the end of the agent; database.py: its file; records.py: what it holds
@@ -7,7 +9,9 @@ outlook.py     what is due, by VM                           listing.py   the VMs
 holding.py     what is held, told to people                once.py      what was said, so that it is said once
 retries.py     what an error leaves to do                   results.py   what the end of a run makes of its record
 running.py     the runs that there are                      recorder.py  what events make of the record of one
-runner.py      one run, by the use cases                    connection.py  one connection for all of them
+runner.py      one run, by the work of its job              connection.py  one connection for all of them
+works.py       the kinds of work: work.py, what all are     kinds.py     their words
+capturing.py   captures                                     replicating.py  cycles of replicas
 repositories.py  opened or made, and never in an empty mount point
 clock.py       time, injected
 inventory.py   which VMs the jobs have                     sweeping.py  what a killed agent left
@@ -17,7 +21,7 @@ run_context.py which run a line of the log is about
 traces.py      spans for OpenTelemetry
 telling.py     who is told of runs: hooks.py, programs; pings.py, URLs
 watch.py       what is watched beside the runs: objectives.py, how old points get; space.py, what recovery points hold;
-               levels.py: how bad it is
+               replicas.py, how replicas are; levels.py: how bad it is
 watch_metrics.py  the same for Prometheus
 listening.py   where it is listened; sockets.py makes the sockets
 control.py     what it can be told and asked            client.py    whoever tells and asks it

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from ntxengine.agent.kinds import CAPTURE
 from ntxengine.agent.levels import Finding
 from ntxengine.agent.records import Anomaly, Figures
 
@@ -49,7 +50,10 @@ class RunStatus(msgspec.Struct, kw_only=True):
     ended_at: datetime | None = None
     seconds: float = 0.0
     stages_s: dict[str, float] = {}
+    work: str = CAPTURE.name
     point_id: str | None = None
+    replica_id: str | None = None
+    generation: int | None = None
     bytes_done: int = 0
     bytes_total: int = 0
     bottleneck: str = ""

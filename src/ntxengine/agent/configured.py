@@ -1,4 +1,4 @@
-"""From the file of configuration to what the agent is told: jobs, limits, connection, captures."""
+"""From the file of configuration to what the agent is told: jobs, limits, connection, their work."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from ntxengine.agent.listening import Places
 from ntxengine.agent.pings import Pings
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.retries import LoginUnknown, Retries
-from ntxengine.agent.runner import CaptureJob, CaptureRunner
+from ntxengine.agent.runner import WorkRunner
 from ntxengine.agent.service import Built
 from ntxengine.agent.sockets import Access
 from ntxengine.agent.state import State
+from ntxengine.agent.work import Work
+from ntxengine.agent.works import work_of
 from ntxengine.config import jobs as configured
 from ntxengine.config import meaning
 from ntxengine.config.file import Config
@@ -62,9 +64,9 @@ class Builder:
 
 
 def build(config: Config, state: State, limit: Bandwidth | None = None) -> Built:
-    """Return what a configuration means; captures keep to `limit`, or to one of their own.  Errors: OptionsError."""
+    """Return what a configuration means; runs keep to `limit`, or to one of their own.  Errors: OptionsError."""
     if not config.jobs:
-        raise OptionsError("the configuration has no jobs: what is to be captured, and when?")
+        raise OptionsError("the configuration has no jobs: what is to be captured or replicated, and when?")
     read_secret = partial(required_secret, config.nutanix)
     meaning.login(config, read_secret)  # what is missing is said now
 
@@ -79,17 +81,17 @@ def build(config: Config, state: State, limit: Bandwidth | None = None) -> Built
     connection = Connection(connect)
     shared = limit or meaning.bandwidth(config.performance)
     at_once = config.performance.max_concurrent_vms
-    captures = {each.name: _capture_job(config, each, shared) for each in config.jobs}
+    works = {each.name: work_of(config, each, shared) for each in config.jobs}
     setup = Setup(
-        tuple(_job(each, captures[each.name]) for each in config.jobs),
+        tuple(_job(each, works[each.name]) for each in config.jobs),
         PrismInventory(connection, {each.name: _choice(config, each) for each in config.jobs}),
-        CaptureRunner(connection, captures, state, at_once=at_once),
+        WorkRunner(connection, works, state, at_once=at_once),
         _limits(config),
     )
     return Built(
         setup,
         connection,
-        captures,
+        works,
         shared,
         meaning.rate_text(config.performance),
         recovery_point_limit=parse_share(config.agent.recovery_point_limit),
@@ -107,17 +109,18 @@ def _places(config: Config) -> Places:
     )
 
 
-def _job(job: configured.Job, capture: CaptureJob) -> Job:
+def _job(job: configured.Job, work: Work) -> Job:
     return Job(
         job.name,
         schedule_of(job),
-        target=str(capture.repository),
+        target=work.target,
         priority=job.priority,
         timeout=None if job.timeout is None else parse_span(job.timeout),
         retries=_retries(job.retries),
         hooks=_hooks(job.hooks),
         pings=_pings(job.pings),
         objective=None if job.objective is None else parse_span(job.objective),
+        kind=work.kind,
     )
 
 
@@ -177,23 +180,4 @@ def _choice(config: Config, job: configured.Job) -> Choice:
         job.clusters,
         worker=config.backup_of(job).worker or "",
         within=config.nutanix.cluster_uuid or "",
-    )
-
-
-def _capture_job(config: Config, job: configured.Job, limit: Bandwidth) -> CaptureJob:
-    backup = config.backup_of(job)
-    repository = meaning.repository_of(config, job)
-    if repository is None:
-        raise OptionsError(f"job {job.name!r} has no repository: give it one, or backup.repository")
-    policy = pruning = None
-    if job.retention is not None:
-        policy = meaning.policy_of(job.retention, job.timezone)
-        pruning = meaning.prune_options(job.retention, limit)
-    return CaptureJob(
-        repository,
-        meaning.capture_options(backup, limit, at_once=config.performance.max_concurrent_vms),
-        meaning.attach_options(backup),
-        worker=backup.worker or "",
-        policy=policy,
-        pruning=pruning,
     )

@@ -14,6 +14,7 @@ def run_document(run: Run) -> dict[str, object]:
     return {
         "run_id": run.id,
         "job": run.job,
+        "work": run.kind,
         "vm_id": run.vm_id,
         "vm_name": run.vm_name,
         "trigger": run.trigger.value,
@@ -27,6 +28,8 @@ def run_document(run: Run) -> dict[str, object]:
         "stages_s": dict(run.stages_s),
         "parent_id": run.parent_id or None,
         "point_id": run.point_id or None,
+        "replica_id": run.replica_id or None,
+        "generation": run.generation or None,
         "bytes_done": run.bytes_done,
         "bytes_total": run.bytes_total,
         "bottleneck": run.bottleneck,

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from ntxengine.agent.hooks import Hooks
+from ntxengine.agent.kinds import CAPTURE, Kind
 from ntxengine.agent.pings import Pings
 from ntxengine.agent.queue import Limits, Needs
 from ntxengine.agent.records import Figures, Kept
@@ -20,10 +21,10 @@ from ntxengine.schedule.rules import MAX_PRIORITY
 
 @dataclass(frozen=True)
 class Job:
-    """VMs that are captured alike.
+    """VMs that are captured, or replicated, alike.
 
-    `target` is the repository, as people name it; `timeout` the longest that a run may take; `objective` how old the
-    newest point of a VM may be.  Which VMs it has, the inventory knows.
+    `target` is the repository, or where replicas are kept, as people name it; `timeout` the longest that a run may
+    take; `objective` how old the newest point or generation of a VM may be.  Which VMs it has, the inventory knows.
     Errors: OptionsError.
     """
 
@@ -36,6 +37,12 @@ class Job:
     hooks: Hooks = field(default_factory=Hooks)
     pings: Pings = field(default_factory=Pings)
     objective: timedelta | None = None
+    kind: Kind = CAPTURE
+
+    @property
+    def scope(self) -> str:
+        """What is held for an error of its place."""
+        return f"{self.kind.place} {self.target}"
 
     def __post_init__(self) -> None:
         if not self.name or not self.name.isprintable():
@@ -59,7 +66,10 @@ class JobVm:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to: its point, of which moment, and what followed.  `problems` are of what followed."""
+    """What a run came to: its point or generation, of which moment, and what followed.
+
+    `problems` are of what followed.
+    """
 
     point_id: str = ""
     point_at: datetime | None = None
@@ -67,6 +77,8 @@ class Outcome:
     stages_s: dict[str, float] = field(default_factory=dict)
     kept: Kept | None = None
     problems: tuple[str, ...] = ()
+    replica_id: str = ""
+    generation: int = 0
 
 
 class Inventory(Protocol):

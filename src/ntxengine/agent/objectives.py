@@ -1,7 +1,8 @@
-"""Whether the newest point of each VM is as new as its job wants.  What is judged is pure; what is said, is said once.
+"""Whether the newest point, or generation, of each VM is as new as its job wants.
 
-A VM counts from its newest point of this job: the moment at which it was frozen.  One that was never captured counts
-from when the agent saw it first, so that a new VM has as long as any other.
+What is judged is pure; what is said, is said once.  A VM counts from its newest point of this job: the moment at which
+it was frozen.  One that was never captured counts from when the agent saw it first, so that a new VM has as long as any
+other.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from ntxengine.agent.jobs import Job, JobVm
+from ntxengine.agent.kinds import CAPTURE
 from ntxengine.agent.levels import Finding, Level, named
 from ntxengine.agent.records import Key, Standing
 from ntxengine.units import format_span
@@ -33,6 +35,7 @@ class Aim:
     objective: timedelta
     age: timedelta
     has_point: bool
+    makes: str = CAPTURE.makes
 
     @property
     def key(self) -> Key:
@@ -43,7 +46,7 @@ class Aim:
         return self.age <= self.objective
 
     def __str__(self) -> str:
-        what = "its newest point is" if self.has_point else "it has none, and is known for"
+        what = f"its newest {self.makes} is" if self.has_point else "it has none, and is known for"
         return f"{self.vm_name!r} ({what} {format_span(self.age)}{' old' if self.has_point else ''})"
 
 
@@ -61,7 +64,7 @@ def aims(
             has_point = (standing.point_at or standing.succeeded_at) is not None
             # A clock that was set back makes no point that is to come.
             age = max(timedelta(0), now - since)
-            found.append(Aim(job.name, vm.id, vm.name, job.objective, age, has_point))
+            found.append(Aim(job.name, vm.id, vm.name, job.objective, age, has_point, job.kind.makes))
     return found
 
 
@@ -75,7 +78,7 @@ def findings(found: Iterable[Aim]) -> list[Finding]:
             continue
         is_critical = any(aim.age > aim.objective * CRITICAL_TIMES for aim in missed)
         text = (
-            f"{len(missed)} of {len(all_of_job)} VMs have no point of the last"
+            f"{len(missed)} of {len(all_of_job)} VMs have no {missed[0].makes} of the last"
             f" {format_span(missed[0].objective)}: {named([str(aim) for aim in missed])}"
         )
         told.append(Finding(Level.CRITICAL if is_critical else Level.WARNING, f"job {job}", text))

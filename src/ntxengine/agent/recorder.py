@@ -8,7 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 from ntxengine.agent.records import MAX_WARNINGS, Run
-from ntxengine.events import Event, Planned, PointCommitted, Progressed, Stage, StageBegan, StartedOver, Warned
+from ntxengine.events import (
+    Event,
+    GenerationCommitted,
+    Planned,
+    PointCommitted,
+    Progressed,
+    Stage,
+    StageBegan,
+    StartedOver,
+    Warned,
+)
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +64,8 @@ class Recorder:
             )
         elif isinstance(event, PointCommitted):
             self.change(is_committed=True, point_id=event.point_id)
+        elif isinstance(event, GenerationCommitted):
+            self.change(is_committed=True, replica_id=event.replica_id, generation=event.generation)
         elif isinstance(event, Warned | StartedOver):
             self._warn(event.text if isinstance(event, Warned) else f"begun anew with a full point: {event.reason}")
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from ntxengine.agent.kinds import CAPTURE
+
 MAX_WARNINGS = 50
 """Warnings that are kept of one run; the point has all of them."""
 
@@ -31,7 +33,9 @@ class Trigger(StrEnum):
 
 @dataclass(frozen=True)
 class Figures:
-    """What a captured point says of itself.  Units: bytes; percent of the disks' size that did not have to be sent.
+    """What a captured point, or a generation of a replica, says of itself.
+
+    Units: bytes; percent of the disks' size that did not have to be sent.
 
     `bytes_tracked` is the size of the disks whose changes since the point before are known, `bytes_tracked_changed`
     what of them changed.  `bytes_to_pack` was sent for disks that are stored compressed, `bytes_packed` is what is
@@ -79,12 +83,13 @@ class Kept:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: a capture of a VM, and what follows it.
+    """One run: a capture of a VM and what follows it, or a cycle of a replica (`kind`, see kinds.KINDS).
 
     `stage` is where it is, or was last; `stages_s` are seconds by events.Stage.  `parent_id` is the point that it goes
     on top of, "" for none or not known yet; `is_committed`: there is a point, whatever comes after.  `bytes_done` of
     `bytes_total` are how far it is.  `problems` are what went wrong after the capture.  `error` is one line, with its
-    class and the exit code that a command would end with.  `attempt` is 1 for the first.
+    class and the exit code that a command would end with.  `attempt` is 1 for the first.  `replica_id` and
+    `generation` are of a cycle, "" and 0 before it is committed.
     """
 
     id: str
@@ -116,10 +121,18 @@ class Run:
     error_class: str = ""
     error: str = ""
     exit_code: int = 0
+    kind: str = CAPTURE.name
+    replica_id: str = ""
+    generation: int = 0
 
     @property
     def key(self) -> Key:
         return self.job, self.vm_id
+
+    @property
+    def made(self) -> str:
+        """What a run made, as people are told of it: the id of the point, the number of the generation."""
+        return str(self.generation) if self.generation else self.point_id
 
 
 BEING_MADE = "-"

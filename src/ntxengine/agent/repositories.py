@@ -47,25 +47,26 @@ class Repositories:
         self._known = known
         self._opening: dict[Path, asyncio.Lock] = {}
 
-    async def open(self, path: Path) -> Repository:
+    async def open(self, path: Path, *, holds: str = "repository") -> Repository:
         """Open a repository; make it, if there never was one.  One at a time: the first makes it for all.
 
+        `holds` is what people call it.
         Errors: RepositoryUnusable, OptionsError.
         """
         async with self._opening.setdefault(path, asyncio.Lock()):
             known = self._known.repository_id(str(path))
             if known:
-                return await self._opened(path, known)
-            await self._check_place(path)
+                return await self._opened(path, known, holds)
+            await self._check_place(path, holds)
             self._known.know_repository(str(path), BEING_MADE)
             made = ""
             try:
-                made = (repository := await self._opened(path, known)).id
+                made = (repository := await self._opened(path, known, holds)).id
             finally:
                 self._known.know_repository(str(path), made)
             return repository
 
-    async def _check_place(self, path: Path) -> None:
+    async def _check_place(self, path: Path, holds: str) -> None:
         """Refuse to make a repository in what may be an empty mount point.
 
         An agent that was killed while it made one has seen to that.
@@ -78,16 +79,16 @@ class Repositories:
             raise RepositoryUnusable(str(durable.read_error(path, exc))) from exc
         if empty is not None:
             raise RepositoryUnusable(
-                f"{path}: there is no repository, and {empty} is an empty folder that nothing is mounted on: if a"
+                f"{path}: there is no {holds}, and {empty} is an empty folder that nothing is mounted on: if a"
                 f" file system belongs there, mount it; if none does: ntx repository create {path}"
             )
 
-    async def _opened(self, path: Path, known: str) -> Repository:
+    async def _opened(self, path: Path, known: str, holds: str) -> Repository:
         try:
             repository = await Repository.open(path, create=not known, renews_catalog=False)
         except NotFoundError as exc:
             raise RepositoryUnusable(
-                f"{path}: the repository {known} that was there is gone: is its file system mounted?  Nothing is"
+                f"{path}: the {holds} {known} that was there is gone: is its file system mounted?  Nothing is"
                 f" written before it is back"
             ) from exc
         except OptionsError:
@@ -98,7 +99,7 @@ class Repositories:
             raise RepositoryUnusable(str(durable.read_error(path, exc))) from exc
         if known and repository.id != known:
             raise RepositoryUnusable(
-                f"{path}: holds repository {repository.id}, and {known} was there before: is the right file system"
+                f"{path}: holds {holds} {repository.id}, and {known} was there before: is the right file system"
                 f" mounted?  Where that is meant, give it another path"
             )
         return repository

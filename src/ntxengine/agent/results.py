@@ -6,6 +6,7 @@ import dataclasses
 from datetime import datetime
 
 from ntxengine.agent.jobs import Outcome
+from ntxengine.agent.kinds import kind_named
 from ntxengine.agent.records import Anomaly, Figures, Retry, Run, RunState, Standing
 from ntxengine.errors import NtxError
 
@@ -15,6 +16,8 @@ def succeeded(run: Run, standing: Standing, outcome: Outcome) -> tuple[Run, Stan
         run,
         state=RunState.SUCCEEDED,
         point_id=outcome.point_id or run.point_id,
+        replica_id=outcome.replica_id or run.replica_id,
+        generation=outcome.generation or run.generation,
         figures=outcome.figures,
         stages_s=outcome.stages_s,
         kept=outcome.kept,
@@ -36,7 +39,7 @@ def _changes_per_s(figures: Figures | None, standing: Standing, point_at: dateti
 
 
 def committed(run: Run, standing: Standing, problem: str) -> tuple[Run, Standing]:
-    """There is a point, and what follows it came to nothing: it is not captured once more for that."""
+    """There is a point or generation, and what follows it came to nothing: it is not made once more for that."""
     return succeeded(run, standing, Outcome(run.point_id, stages_s=run.stages_s, problems=(problem,)))
 
 
@@ -63,7 +66,8 @@ def killed(run: Run, standing: Standing, now: datetime) -> tuple[Run, Standing]:
 def _interrupted(run: Run, standing: Standing, retry: Retry, agent: str) -> tuple[Run, Standing]:
     """`agent` says what became of the agent."""
     if run.is_committed:
-        problem = f"the agent {agent} after the point was committed: what follows it was left out"
+        makes = kind_named(run.kind).makes
+        problem = f"the agent {agent} after the {makes} was committed: what follows it was left out"
         return committed(run, standing, problem)
     run = dataclasses.replace(
         run,

@@ -7,7 +7,7 @@
     no connection to Prism; Prism busy or silent three times in a row  concerns all runs: held
     a program is missing here, or this machine as a VM; three times    concerns all runs: held
     in a row no memory, threads or descriptors
-    the repository cannot be opened or written                         concerns all runs into it: held
+    the repository, or the target, cannot be opened or written         concerns all runs into it: held
     all else                                                           again, with growing waits
 
 What is held is tried by one run at a time, and over with the first that gets through.
@@ -110,8 +110,8 @@ class Verdict:
     longest_hold_s: float = 300.0
 
 
-def judge(error: BaseException, target: str) -> Verdict:
-    """Return what an error of a run into `target` means."""
+def judge(error: BaseException, place: str) -> Verdict:
+    """Return what an error of a run means; `place` is the scope of where it goes (jobs.Job.scope)."""
     if isinstance(error, CredentialsError):
         return Verdict(scope=PRISM, ends_with_copy=True, counts=False, first_hold_s=600, longest_hold_s=3600)
     if isinstance(error, PrismConnectionError | LoginUnknown):
@@ -124,22 +124,17 @@ def judge(error: BaseException, target: str) -> Verdict:
         return Verdict(scope=PRISM, needs=3, ends_with_copy=True)
     if isinstance(error, RepositoryUnusable):
         # It is open then, and has been written to; but whether there is room is known at the end.
-        scope = repository_scope(target)
-        return Verdict(scope=scope, ends_with_copy=True, counts=False, first_hold_s=60, longest_hold_s=900)
+        return Verdict(scope=place, ends_with_copy=True, counts=False, first_hold_s=60, longest_hold_s=900)
     if isinstance(error, TargetError):
-        return Verdict(scope=repository_scope(target), first_hold_s=60, longest_hold_s=900)
+        return Verdict(scope=place, first_hold_s=60, longest_hold_s=900)
     if isinstance(error, PrismStatusError) and 400 <= error.status < 500:
         return Verdict(is_final=error.status not in _PASSES_STATUS)
     return Verdict(is_final=isinstance(error, _FINAL))
 
 
-def repository_scope(target: str) -> str:
-    return f"repository {target}"
-
-
-def scopes_of(target: str) -> tuple[str, str, str]:
-    """Return what a run into `target` needs, any of which may be held."""
-    return PRISM, repository_scope(target), MACHINE
+def scopes_of(place: str) -> tuple[str, str, str]:
+    """Return what a run into a place needs, any of which may be held."""
+    return PRISM, place, MACHINE
 
 
 def next_try(

@@ -1,24 +1,18 @@
-"""One run by the use cases: capture, then forget what no rule keeps, then give its space back.
-
-What goes wrong after the capture is told as a problem of the run: the point is there.
-"""
+"""Runs of jobs, over one connection to the cluster: what a run does is the work of its job (work.py)."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 
 from ntxengine.agent.connection import Connection
 from ntxengine.agent.jobs import JobVm, Outcome
-from ntxengine.agent.records import Figures, Kept
 from ntxengine.agent.repositories import KnownRepositories, Repositories
 from ntxengine.agent.retries import WorkerUnusable
+from ntxengine.agent.work import Site, Work
 from ntxengine.api.cluster import find_vm
-from ntxengine.attach import Attachers, AttachOptions, choose_attacher
-from ntxengine.capture import CaptureOptions, capture
+from ntxengine.attach import Attachers, choose_attacher
 from ntxengine.errors import (
     AttachError,
     LockedError,
@@ -30,10 +24,8 @@ from ntxengine.errors import (
     TaskFailed,
 )
 from ntxengine.events import OnEvent
-from ntxengine.prism import Cluster, Vm
-from ntxengine.prune import PruneOptions, prune
-from ntxengine.repository import Point, Repository
-from ntxengine.retention import Policy, forget_by_policy
+from ntxengine.prism import Cluster
+from ntxengine.repository import Repository
 
 LOCKED_FOR_S = 120.0
 """How long a run waits for a VM that somebody else works on."""
@@ -41,77 +33,43 @@ LOCKED_FOR_S = 120.0
 LOOK_S = 0.5
 
 
-@dataclass(frozen=True)
-class CaptureJob:
-    """How the VMs of a job are captured.
-
-    `worker` names this machine as a VM, "" if it is none.  `policy` says what is to stay, None: everything; `pruning`,
-    how space is given back after forgetting, None: not at all.
-    """
-
-    repository: Path
-    options: CaptureOptions = field(default_factory=CaptureOptions)
-    attach: AttachOptions = field(default_factory=AttachOptions)
-    worker: str = ""
-    policy: Policy | None = None
-    pruning: PruneOptions | None = None
-
-
-class CaptureRunner:
+class WorkRunner:
     """Does runs of these jobs, by name, over one connection."""
 
     def __init__(
-        self, connection: Connection, jobs: Mapping[str, CaptureJob], known: KnownRepositories, *, at_once: int = 1
+        self, connection: Connection, works: Mapping[str, Work], known: KnownRepositories, *, at_once: int = 1
     ) -> None:
         """`at_once` runs share one budget of buffers."""
         self._connection = connection
-        self._jobs = jobs
+        self._works = works
         self._repositories = Repositories(known)
         self._at_once = at_once
         self._attachers: dict[str, tuple[Cluster, Attachers]] = {}
         self._workers: dict[str, str] = {}
 
     async def run(self, job: str, vm: JobVm, on_event: OnEvent) -> Outcome:
-        """Do one run.  Errors: RepositoryUnusable, WorkerUnusable; as prism.connect, choose_attacher and capture."""
-        work = self._jobs[job]
+        """Do one run.  Errors: RepositoryUnusable, WorkerUnusable; as prism.connect, choose_attacher, Work.run."""
+        work = self._works[job]
         async with self._connection.use() as cluster:
             attacher = await self._attacher(job, work, cluster)
             # After Prism: a mistyped password leaves no empty repository.
-            repository = await self._repositories.open(work.repository)
+            repository = await self._open(work)
             try:
-                point = await self._capture(cluster, repository, work, attacher, vm, on_event)
+                site = Site(cluster.prism, repository, attacher, self._at_once)
+                outcome = await _run_alone(work, site, vm, on_event)
             except (AttachError, NotFoundError, PrismStatusError, TaskFailed) as error:
                 await self._check_worker(job, cluster, error)
                 raise
             except (RepositoryError, TargetError, OSError):
-                await self._repositories.open(work.repository)  # it may have gone meanwhile
+                await self._open(work)  # it may have gone meanwhile: then no run comes to anything
                 raise
-        kept, problems = await _keep(repository, work, vm.id, on_event)
-        return Outcome(point.id, point.created_at, figures_of(point), dict(point.report.stages_s), kept, problems)
+        return await work.follow_up(repository, vm, outcome, on_event)
 
-    async def _capture(
-        self,
-        cluster: Cluster,
-        repository: Repository,
-        work: CaptureJob,
-        attacher: Attachers,
-        vm: JobVm,
-        on_event: OnEvent,
-    ) -> Point:
-        """Capture the VM, once nobody else works on it: the sweep after a start does, or a person, for a while."""
-        options = dataclasses.replace(work.options, captures_at_once=self._at_once)
-        until_s = asyncio.get_running_loop().time() + LOCKED_FOR_S
-        while True:
-            try:
-                return await capture(
-                    cluster.prism, repository, _vm(vm), options=options, attacher=attacher, on_event=on_event
-                )
-            except LockedError:
-                if asyncio.get_running_loop().time() >= until_s:
-                    raise
-                await asyncio.sleep(LOOK_S)
+    async def _open(self, work: Work) -> Repository:
+        await work.check_place()
+        return await self._repositories.open(work.folder, holds=work.holds)
 
-    async def _attacher(self, job: str, work: CaptureJob, cluster: Cluster) -> Attachers:
+    async def _attacher(self, job: str, work: Work, cluster: Cluster) -> Attachers:
         """Return the attacher of a job, found once for each connection."""
         known = self._attachers.get(job)
         if known is not None and known[0] is cluster:
@@ -142,58 +100,13 @@ class CaptureRunner:
             return
 
 
-def _vm(vm: JobVm) -> Vm:
-    """Return a VM as capture takes it, which reads all but id and name anew."""
-    return Vm(vm.id, vm.name, "unknown", "", None, ())
-
-
-async def _keep(
-    repository: Repository, work: CaptureJob, vm_id: str, on_event: OnEvent
-) -> tuple[Kept | None, tuple[str, ...]]:
-    """Forget and prune; return what that did, and what went wrong."""
-    if work.policy is None:
-        return None, ()
-    try:
-        decision = await forget_by_policy(repository, vm_id, work.policy)
-    except NtxError as error:
-        return None, (f"forgetting: {error}",)
-    forgotten = len(decision.forgotten)
-    if work.pruning is None:
-        return Kept(forgotten), ()
-    try:
-        report = await prune(repository, [vm_id], options=work.pruning, on_event=on_event)
-    except NtxError as error:
-        return Kept(forgotten), (f"pruning: {error}",)
-    removed = sum(len(each.removed) for each in report.vms)
-    problems = tuple(f"pruning: {problem}" for each in report.vms for problem in each.problems)
-    return Kept(forgotten, removed, max(0, report.bytes_freed)), problems
-
-
-def figures_of(point: Point) -> Figures:
-    """Return what the history keeps of a point's report."""
-    disks = list(point.report.disks.values())
-    tracked = [disk for disk in disks if disk.incremental or disk.tracking == "digest-scan"]
-    packed = [disk for disk in disks if disk.compression]
-    size, sent = point.size, _sum(disk.bytes_sent for disk in disks)
-    slowest = max(disks, key=lambda disk: disk.seconds or 0.0, default=None)
-    return Figures(
-        kind=point.kind,
-        tracking=point.tracking,
-        consistency=point.consistency_obtained,
-        bytes_size=size,
-        bytes_changed=_sum(disk.bytes_changed for disk in disks),
-        bytes_read=_sum(disk.bytes_read for disk in disks),
-        bytes_sent=sent,
-        bytes_stored=_sum(disk.bytes_stored for disk in disks),
-        reduction_percent=round(max(0.0, 100.0 * (1 - sent / size)), 2) if size else 0.0,
-        bottleneck="" if slowest is None else slowest.bottleneck or "",
-        resumed=point.report.resumed or 0,
-        bytes_tracked=_sum(disk.size for disk in tracked),
-        bytes_tracked_changed=_sum(disk.bytes_changed for disk in tracked),
-        bytes_to_pack=_sum(disk.bytes_sent for disk in packed),
-        bytes_packed=_sum(disk.bytes_stored for disk in packed),
-    )
-
-
-def _sum(amounts: Iterable[int | None]) -> int:
-    return sum(each or 0 for each in amounts)
+async def _run_alone(work: Work, site: Site, vm: JobVm, on_event: OnEvent) -> Outcome:
+    """Do it once nobody else works on the VM: the sweep after a start does, or a person, for a while."""
+    until_s = asyncio.get_running_loop().time() + LOCKED_FOR_S
+    while True:
+        try:
+            return await work.run(site, vm, on_event)
+        except LockedError:
+            if asyncio.get_running_loop().time() >= until_s:
+                raise
+            await asyncio.sleep(LOOK_S)

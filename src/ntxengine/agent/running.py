@@ -106,9 +106,10 @@ class Runs:
             trigger=begun.trigger,
             due_at=begun.due,
             attempt=1 if begun.retry is None else begun.retry.attempt,
+            kind=job.kind.name,
         )
-        monotonic, target = self._clock.monotonic, job.target
-        recorder = Recorder(run, self._save, monotonic=monotonic, on_past_prism=lambda: self._copies(target))
+        monotonic, place = self._clock.monotonic, job.scope
+        recorder = Recorder(run, self._save, monotonic=monotonic, on_past_prism=lambda: self._copies(place))
         busy = Busy(job.name, vm.id, wanted.needs, wanted.probes)
         active = _Active(job, vm, recorder, begun.retry, busy, self._holds.epoch)
         self._active[run.id] = active
@@ -150,7 +151,7 @@ class Runs:
             run, standing = results.stopped(run, standing, now)
         elif run.is_committed:
             assert error is not None
-            run, standing = results.committed(run, standing, f"after the capture: {results.line_of(error)}")
+            run, standing = results.committed(run, standing, f"after it was committed: {results.line_of(error)}")
             self._tell_success(active, run)
         else:
             assert error is not None
@@ -221,16 +222,16 @@ class Runs:
         return results.unlike_before(run, standing, found)
 
     def _tell_success(self, active: _Active, run: Run) -> None:
-        for scope in scopes_of(active.job.target):
+        for scope in scopes_of(active.job.scope):
             self._holds.release(scope)
         if self._once.is_over(run.key):
-            log.warning("job %r, VM %r: is captured again", run.job, run.vm_name)
-        problems, subject = "; ".join(run.problems), ("after the capture", *run.key)
+            log.warning("job %r, VM %r: is %s again", run.job, run.vm_name, active.job.kind.done)
+        problems, subject = "; ".join(run.problems), ("after it", *run.key)
         if not problems:
             self._once.is_over(subject)
         elif self._once.is_new(subject, problems):
-            log.warning("job %r, VM %r: captured, but: %s", run.job, run.vm_name, problems)
-        log.info("job %r, VM %r: run %s made point %s", run.job, run.vm_name, run.id, run.point_id)
+            log.warning("job %r, VM %r: %s, but: %s", run.job, run.vm_name, active.job.kind.done, problems)
+        log.info("job %r, VM %r: run %s made %s %s", run.job, run.vm_name, run.id, active.job.kind.makes, run.made)
 
     def _judge(self, active: _Active, run: Run, error: BaseException, text: str, now: datetime) -> Retry | None:
         """Say what failed, once; hold what it concerns; return when the run is tried again."""
@@ -238,7 +239,7 @@ class Runs:
             log.debug("run %s", run.id, exc_info=error)
         if isinstance(error, NotFoundError):
             self._on_not_found()
-        verdict = judge(error, active.job.target)
+        verdict = judge(error, active.job.scope)
         if active.epoch == self._holds.epoch:  # else it is of a setup that holds no more
             self._holds.fail(verdict, text)
         is_held = verdict.scope in self._holds.all
@@ -257,9 +258,9 @@ class Runs:
             log.log(level, "job %r, VM %r: attempt %d failed, %s: %s", run.job, run.vm_name, run.attempt, again, text)
         return retry
 
-    def _copies(self, target: str) -> None:
-        """A run into `target` has begun to copy: others need not wait until all of a large VM is there."""
-        for scope in scopes_of(target):
+    def _copies(self, place: str) -> None:
+        """A run into a place has begun to copy: others need not wait until all of a large VM is there."""
+        for scope in scopes_of(place):
             hold = self._holds.all.get(scope)
             if hold is not None and hold.ends_with_copy:
                 self._holds.release(scope)

@@ -28,7 +28,6 @@ from ntxengine.agent.metrics import Metrics
 from ntxengine.agent.notify import Notifier
 from ntxengine.agent.pings import Pinger
 from ntxengine.agent.records import Run
-from ntxengine.agent.runner import CaptureJob
 from ntxengine.agent.scheduler import Scheduler
 from ntxengine.agent.space import DEFAULT_LIMIT, asking
 from ntxengine.agent.state import State
@@ -36,6 +35,7 @@ from ntxengine.agent.sweeping import sweep_after_start
 from ntxengine.agent.telling import Telling
 from ntxengine.agent.traces import open_traces
 from ntxengine.agent.watch import Watch
+from ntxengine.agent.work import Work
 from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.dataplane.timetable import parse_timetable
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 LOCK = "agent.lock"
 DRAIN_S = 120.0
+SWEEP_AFTER_S = 5.0
+"""What a killed agent left to be gone on with begins first: it cleans up after itself, and its VMs are not swept."""
 PINGS_S = 5.0
 """How long pings that are on their way have at the end."""
 STATUS_INTERVAL_S = 30.0
@@ -54,15 +56,15 @@ STATUS_INTERVAL_S = 30.0
 
 @dataclass(frozen=True)
 class Built:
-    """What a configuration means: the setup, the connection that it uses, and its captures by job.
+    """What a configuration means: the setup, the connection that it uses, and the work of each job.
 
-    `bandwidth` is the limit of all of them, and `rate` what the configuration says of it; `places` where to listen.
+    `bandwidth` is the limit of all runs, and `rate` what the configuration says of it; `places` where to listen.
     `recovery_point_limit` is the share of a storage container that our recovery points may hold, 0..1.
     """
 
     setup: Setup
     connection: Connection
-    captures: dict[str, CaptureJob] = field(default_factory=dict)
+    works: dict[str, Work] = field(default_factory=dict)
     bandwidth: Bandwidth | None = None
     rate: str = "off"
     recovery_point_limit: float = DEFAULT_LIMIT
@@ -131,6 +133,7 @@ class Service:
         )
         self.watch = Watch(self.scheduler, self.state, self.clock)
         self.watch.space.limit = self._built.recovery_point_limit
+        self.watch.replicas.works = self._built.works
         self.metrics.scheduler, self.metrics.watch = self.scheduler, self.watch
         self._listeners = Listeners(self, self.metrics.text)
         self._listeners.take(self._listeners.prepare(self._built.places))
@@ -140,7 +143,7 @@ class Service:
             loop.add_signal_handler(number, handler)
         try:
             await self._listeners.settle()
-            self._start(sweep_after_start(self._captures, self.state), "sweep")
+            self._start(self._sweep(), "sweep")
             self._start(self._keep_telling(), "tell systemd")
             self._start(self._keep_memory_small(), "give back memory")
             self._start(self.watch.keep_looking(), "watch")
@@ -160,8 +163,12 @@ class Service:
                 await traces.aclose()
             await self._built.connection.aclose()
 
-    def _captures(self) -> tuple[Connection, Iterable[CaptureJob]]:
-        return self._built.connection, self._built.captures.values()
+    async def _sweep(self) -> None:
+        await self.clock.wait(asyncio.Event(), SWEEP_AFTER_S)
+        await sweep_after_start(self._works, self.state)
+
+    def _works(self) -> tuple[Connection, Iterable[Work]]:
+        return self._built.connection, self._built.works.values()
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -226,6 +233,7 @@ class Service:
         before, self._built = self._built, built
         self._listeners.take(change)
         self.watch.space.limit = built.recovery_point_limit
+        self.watch.replicas.works = built.works
         self._start(self._listeners.settle(), "listen at other places")
         for each in (before, built):  # what a person said of the bandwidth is over
             if each.bandwidth is not None:
@@ -238,7 +246,7 @@ class Service:
 
     @property
     def bandwidth(self) -> tuple[Bandwidth, str] | None:
-        """The limit of all captures, and what the configuration says of it."""
+        """The limit of all runs, and what the configuration says of it."""
         built = self._built
         return None if built.bandwidth is None else (built.bandwidth, str(parse_timetable(built.rate)))
 

@@ -16,7 +16,7 @@ from ntxengine.agent.once import Once
 from ntxengine.agent.repositories import KnownRepositories
 from ntxengine.agent.results import line_of
 from ntxengine.agent.retries import PRISM, judge
-from ntxengine.agent.runner import CaptureJob
+from ntxengine.agent.work import Work
 from ntxengine.api.cluster import find_vm
 from ntxengine.attach import AttachOptions
 from ntxengine.errors import CredentialsError, NotFoundError, NtxError
@@ -32,18 +32,18 @@ REFUSED_WAIT_S = 600.0
 """After an account was refused: it must not be locked."""
 
 
-Current = Callable[[], tuple[Connection, Iterable[CaptureJob]]]
-"""The connection and the captures of the configuration that holds now."""
+Current = Callable[[], tuple[Connection, Iterable[Work]]]
+"""The connection and the work of the configuration that holds now."""
 
 
 async def sweep_after_start(current: Current, known: KnownRepositories) -> None:
-    """Sweep each repository, and what it recorded on the cluster; until that has worked once."""
+    """Sweep each repository and state of replicas, and what it recorded on the cluster; until that has worked once."""
     done: set[Path] = set()
     once = Once()
     wait_s = FIRST_WAIT_S
     while True:
         connection, jobs = current()
-        left = {job.repository: job for job in jobs if job.repository not in done}
+        left = {job.folder: job for job in jobs if job.folder not in done}
         for path, job in left.items():
             try:
                 await _sweep(connection, path, job)
@@ -72,7 +72,7 @@ def _tell(once: Once, path: Path, error: NtxError | OSError) -> None:
     log.log(level, "%s: what was left could not be looked for, and is a while later: %s", path, line_of(error))
 
 
-async def _sweep(connection: Connection, path: Path, job: CaptureJob) -> None:
+async def _sweep(connection: Connection, path: Path, job: Work) -> None:
     repository = await Repository.open(path)
     async with connection.use() as cluster:
         attach = await _attach(cluster, job)
@@ -83,7 +83,7 @@ async def _sweep(connection: Connection, path: Path, job: CaptureJob) -> None:
         log.warning("%s: %s", path, problem)
 
 
-async def _attach(cluster: Cluster, job: CaptureJob) -> AttachOptions:
+async def _attach(cluster: Cluster, job: Work) -> AttachOptions:
     """Return where to look for disks that were left attached."""
     if not job.worker:
         return job.attach

@@ -214,6 +214,8 @@ def _attributes(run: Run) -> dict[str, str | int | float]:
     }
     if run.point_id:
         found["ntx.point_id"] = run.point_id
+    if run.generation:
+        found |= {"ntx.replica_id": run.replica_id, "ntx.generation": run.generation}
     if run.error_class:
         found["error.type"] = run.error_class
     if run.figures is not None:

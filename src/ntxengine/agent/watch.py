@@ -10,6 +10,7 @@ from ntxengine.agent.clock import Clock
 from ntxengine.agent.levels import Finding, Level
 from ntxengine.agent.objectives import Aim, Objectives, aims, findings
 from ntxengine.agent.records import Standing
+from ntxengine.agent.replicas import Replicas
 from ntxengine.agent.scheduler import Scheduler
 from ntxengine.agent.space import INTERVAL_S as SPACE_INTERVAL_S
 from ntxengine.agent.space import Asked, Space
@@ -31,12 +32,14 @@ class Watch:
         self._clock = clock
         self._objectives = Objectives()
         self.space = Space()
+        self.replicas = Replicas()
 
     async def keep_looking(self) -> None:
         """Look for ever."""
         while True:
             await self._clock.wait(asyncio.Event(), INTERVAL_S)
             self.look()
+            await self.replicas.look(self._scheduler.listing.vms)
 
     async def keep_asking(self, ask: Asked) -> None:
         """Ask for ever what our recovery points hold."""
@@ -67,7 +70,7 @@ class Watch:
 
     def findings(self) -> list[Finding]:
         """Return what is wrong now: for `ntx status`."""
-        return [*findings(self.aims()), *self.space.findings(), *self._anomalies()]
+        return [*findings(self.aims()), *self.replicas.findings(), *self.space.findings(), *self._anomalies()]
 
     def _anomalies(self) -> Iterator[Finding]:
         """Return what was unlike before within ANOMALY_LASTS."""

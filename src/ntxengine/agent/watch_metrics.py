@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from ntxengine.agent.watch import Watch
+from ntxengine.units import utc_now
 
 _VM = ["job", "vm_id", "vm_name"]
 
@@ -15,6 +16,7 @@ _VM = ["job", "vm_id", "vm_name"]
 def of_watch(watch: Watch) -> Iterator[Metric]:
     """Tell how things are now."""
     yield from _objectives(watch)
+    yield from _replicas(watch)
     yield from _space(watch)
 
 
@@ -36,6 +38,42 @@ def _space(watch: Watch) -> Iterator[Metric]:
         if each.capacity is not None:
             capacity.add_metric([each.container], each.capacity)
     yield from (held, capacity, points, oldest)
+
+
+def _replicas(watch: Watch) -> Iterator[Metric]:
+    lag = GaugeMetricFamily(
+        "ntx_agent_replica_lag_seconds", "Age of the newest whole generation of a replica.", labels=_VM
+    )
+    generation = GaugeMetricFamily("ntx_agent_replica_generation", "The newest whole generation.", labels=_VM)
+    behind = GaugeMetricFamily(
+        "ntx_agent_replica_behind_bytes",
+        "What a cycle that is not over is about to write; without one, nothing is told.",
+        labels=_VM,
+    )
+    verified = GaugeMetricFamily(
+        "ntx_agent_replica_verified_timestamp_seconds", "When it was last read back; 0: never.", labels=_VM
+    )
+    between = GaugeMetricFamily(
+        "ntx_agent_replica_between", "1: the target shows no generation, until a cycle comes to its end.", labels=_VM
+    )
+    doubted = GaugeMetricFamily(
+        "ntx_agent_replica_doubted", "1: it gave back something else than what was written.", labels=_VM
+    )
+    now = utc_now()
+    for each in watch.replicas.found:
+        of, status = [each.job, each.vm.id, each.vm.name], each.status
+        between.add_metric(of, float(status.is_between))
+        doubted.add_metric(of, float(status.is_doubted))
+        if status.bytes_behind is not None:
+            behind.add_metric(of, status.bytes_behind)
+        if status.replica is not None:
+            age = status.lag(now)
+            if age is not None and status.replica.cut_over_at is None:  # else nothing follows, as it was meant
+                lag.add_metric(of, age.total_seconds())
+            generation.add_metric(of, status.replica.generation)
+            at = status.replica.verified
+            verified.add_metric(of, 0.0 if at is None else at.at.timestamp())
+    yield from (lag, generation, behind, verified, between, doubted)
 
 
 def _objectives(watch: Watch) -> Iterator[Metric]:

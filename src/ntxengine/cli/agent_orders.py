@@ -163,7 +163,8 @@ def _tell(run: RunStatus, screen: Screen) -> None:
     if not screen.as_json:
         sent = UNKNOWN if run.figures is None else format_size(run.figures.bytes_sent)
         kind = "" if run.figures is None else f" {run.figures.kind}"
-        after.line(f"{run.vm_name}: captured{kind} point {run.point_id}, {sent} sent, in {elapsed(run.seconds)}")
+        made = f"generation {run.generation}" if run.generation else f"captured{kind} point {run.point_id}"
+        after.line(f"{run.vm_name}: {made}, {sent} sent, in {elapsed(run.seconds)}")
 
 
 # ----------------------------------------------------------------------------------------------- pause and resume

@@ -33,6 +33,9 @@ _STATE = click.option(
 )
 
 
+WHOSE = "whose replicas is not said: give --at kvm:DIR, or --state DIR"
+
+
 def target_options(function: Function) -> Function:
     """Add --to, --state, --format, --history, --overwrite, --network and --tls-*; pass `target` and `state`."""
 
@@ -141,7 +144,7 @@ def state_options(*, required: bool = True) -> Callable[[Function], Function]:
                 with as_usage("--at"):
                     state = state_of(target_of(text), None)
             if state is None and required:
-                raise click.UsageError("whose replicas is not said: give --at kvm:DIR, or --state DIR")
+                raise click.UsageError(WHOSE)
             return function(*args, state=state, **kwargs)
 
         return with_state

@@ -124,10 +124,11 @@ def _row(run: RunStatus) -> list[str]:
 
 
 def _result(run: RunStatus) -> str:
-    """Return what came of it: the error, the point and what went wrong after it, or where it is."""
+    """Return what came of it: the error, the point or generation and what went wrong after it, or where it is."""
     if run.error is not None:
         return run.error.message
     if run.state == "running":
         return run.stage or "begins"
     unlike = [f"unlike before: {each.text}" for each in run.anomalies]
-    return "; ".join([run.point_id or UNKNOWN, *run.problems, *unlike])
+    made = f"generation {run.generation}" if run.generation else run.point_id or UNKNOWN
+    return "; ".join([made, *run.problems, *unlike])

@@ -46,7 +46,7 @@ WAITING = [Column("WAITING", shrinks=True), Column("JOB", shrinks=True), Column(
 VMS = [
     Column("VM", shrinks=True),
     Column("JOB", shrinks=True),
-    Column("LAST CAPTURED"),
+    Column("LAST SUCCESS"),
     Column("FAILED", right=True),
     Column("NEXT START"),
     Column("VM UUID", wide=True),

@@ -13,6 +13,7 @@ from ntxengine.capture import CaptureOptions
 from ntxengine.config.document import Document
 from ntxengine.config.file import Config
 from ntxengine.config.jobs import Job
+from ntxengine.config.kinds import KINDS, kind_of
 from ntxengine.config.listening import MAX_SOCKET_PATH, TcpAddress, parse_listen
 from ntxengine.config.meaning import capture_options, expiry_of, policy_of, reach
 from ntxengine.config.part import Part
@@ -156,8 +157,7 @@ def _jobs(config: Config) -> Iterator[Problem]:
             yield Problem(path, "never runs: give every or cron")
         if not (job.vms or job.categories or job.clusters):
             yield Problem(path, 'chooses no VMs: give vms, categories or clusters; vms: ["*"] are all')
-        if config.backup_of(job).repository is None:
-            yield Problem(path, "has no repository: give backup.repository, or one here")
+        yield from KINDS[kind_of(job)].check(config, number)
         yield from _retention(job, path)
         yield from _times(job, config.backup_of(job), path)
         yield from _hooks(job, config.nutanix, path)

@@ -74,7 +74,7 @@ class Config(Part):
     tunnel: Tunnel = Tunnel()
     """The control plane."""
     jobs: tuple[Job, ...] = ()
-    """What the agent captures, and when."""
+    """What the agent captures or replicates, and when."""
     agent: Agent = Agent()
     """How the agent itself runs."""
     profiles: dict[Name, Profile] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Jobs: which VMs are captured when, what is kept of them, and who is told."""
+"""Jobs: which VMs are captured or replicated when, what is kept of them, and who is told."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from ntxengine.config.part import Groups, Part
+from ntxengine.config.replicas import Replicate
 from ntxengine.config.sections import Backup
 from ntxengine.config.values import (
     Category,
@@ -91,9 +92,14 @@ class Pings(Part):
 
 
 class Job(Backup):
-    """VMs that are captured by a schedule.  Beside these keys, any of `backup` for this job alone."""
+    """VMs that are captured, or replicated, by a schedule.  Beside these keys, any of `backup` for this job alone."""
 
-    either: ClassVar[Groups] = (*Backup.either, ("every", "cron"))
+    either: ClassVar[Groups] = (
+        *Backup.either,
+        ("every", "cron"),
+        ("replicate", "repository"),
+        ("replicate", "retention"),
+    )
 
     name: Name
     """What it is called: letters, digits and ._-"""
@@ -133,3 +139,5 @@ class Job(Backup):
     """Programs that are started."""
     pings: Pings = Pings()
     """URLs that are called."""
+    replicate: Replicate | None = None
+    """The VMs are kept as replicas, instead of being captured."""

@@ -9,17 +9,22 @@ from ntxengine.attach import DEVICE_DIR, AttachOptions
 from ntxengine.capture import DEFAULT_EXPIRY, CaptureOptions, ConsistencyChoice, parse_audit
 from ntxengine.config.file import Config
 from ntxengine.config.jobs import Job, Retention
+from ntxengine.config.replicas import Replicate
 from ntxengine.config.sections import Backup, Nutanix, Performance, Tunnel
 from ntxengine.config.values import prism_url
 from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.cpu import parse_cpu_limit
 from ntxengine.dataplane.memory import MemoryBudget
+from ntxengine.dataplane.security import ConnectionOptions, TlsOptions
 from ntxengine.dataplane.tier import tier_of
 from ntxengine.errors import OptionsError
 from ntxengine.images.choice import ImageOptions, zstd_level_of
+from ntxengine.machines import DefinitionOptions, NetworkMap
 from ntxengine.prism.reach import Login, Reach, ReadSecret, endpoints
 from ntxengine.prune import PruneOptions
+from ntxengine.replicate.options import ReplicateOptions
+from ntxengine.replicate.targets import Target, TargetOptions, target_of
 from ntxengine.retention import Policy
 from ntxengine.tunnel.options import SshGateway, SshLogin, SshOptions
 from ntxengine.units import parse_expiry, parse_memory_limit, parse_share, parse_size, parse_span, parse_time_zone
@@ -209,6 +214,31 @@ def prune_options(retention: Retention, limit: Bandwidth) -> PruneOptions | None
 def repository_of(config: Config, job: Job) -> Path | None:
     """Return where the points of a job go; None if nothing says."""
     return _path(config.backup_of(job).repository)
+
+
+def replica_target(replicate: Replicate) -> Target:
+    """Return where replicas are kept.  Errors: OptionsError (keys that such a target does not take)."""
+    ca, key, certificate = _path(replicate.tls_ca), _path(replicate.tls_key), _path(replicate.tls_cert)
+    psk, name = _path(replicate.tls_psk), replicate.tls_hostname
+    tls = TlsOptions(ca, certificate, key, psk, name) if any((ca, certificate, key, psk, name)) else None
+    options = TargetOptions(
+        replicate.format or "",
+        replicate.history,
+        replicate.overwrite,
+        ConnectionOptions(tls=tls),
+        DefinitionOptions(networks=NetworkMap.parse(replicate.networks)),
+    )
+    return target_of(replicate.to, options)
+
+
+def replica_state(replicate: Replicate) -> Path | None:
+    """Return where the state of replicas is; None if nothing says, and their target has no place for it."""
+    return _path(replicate.state) or replica_target(replicate).default_state
+
+
+def replicate_options(backup: Backup, replicate: Replicate, limit: Bandwidth, *, at_once: int = 1) -> ReplicateOptions:
+    """Return how VMs are replicated, `at_once` of them at a time.  Errors: OptionsError."""
+    return ReplicateOptions(capture_options(backup, limit, at_once=at_once), parse_size(replicate.sample))
 
 
 def seconds_of_span(text: str | None) -> float | None:

@@ -110,8 +110,10 @@ def _validated(document: Document, folder: Path | None) -> Config | None:
         except ValidationError as exc:
             for error in exc.errors(include_url=False):
                 path = tuple(step for step in error["loc"] if step != "[key]")
-                document.complain(path, _message(error, path))
-                _take_out(data, path, is_missing=error["type"] == "missing")
+                is_missing = error["type"] == "missing"
+                if not (is_missing and path in document.broken):  # it was wrong, and is taken out: that is told
+                    document.complain(path, _message(error, path))
+                _take_out(data, path, is_missing=is_missing)
     return None
 
 
@@ -122,6 +124,8 @@ def _take_out(data: Any, path: KeyPath, *, is_missing: bool = False) -> None:
             job = data["jobs"][path[1]]
             data["jobs"][path[1]] = {**(job if isinstance(job, dict) else {}), "name": f"job-{path[1]}"}
         return
+    if is_missing:
+        path = path[:-1]  # nothing is left of what it is missing in
     inner = data
     for depth, step in enumerate(path):
         if isinstance(inner, dict) and step in inner:

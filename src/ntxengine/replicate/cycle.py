@@ -31,7 +31,17 @@ from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
 from ntxengine.dataplane.buffers import split_buffers
 from ntxengine.errors import NtxError, OptionsError, RepositoryError
-from ntxengine.events import Emitter, OnEvent, Planned, Stage, StageBegan, Subject, Warned, log_event
+from ntxengine.events import (
+    Emitter,
+    GenerationCommitted,
+    OnEvent,
+    Planned,
+    Stage,
+    StageBegan,
+    Subject,
+    Warned,
+    log_event,
+)
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
 from ntxengine.replicate.disk import Context, DiskCycle, DiskResult
@@ -214,6 +224,7 @@ class _Cycle:
 
     async def _find_changes(self, stack: AsyncExitStack, plan: ReplicaPlan, frozen: Frozen) -> None:
         at_once = max(1, min(self._options.capture.parallel, len(plan.capture.disks)))
+        copies = at_once * self._options.capture.captures_at_once
         attacher = plan.capture.attacher
         assert attacher is not None
 
@@ -226,7 +237,7 @@ class _Cycle:
                 attacher=attacher,
                 attaching=self._recorder.attaching if attacher.makes_clones else nullcontext,
                 options=self._options,
-                copy=split_buffers(self._options.capture.copy.on(disk.storage.tier), at_once),
+                copy=split_buffers(self._options.capture.copy.on(disk.storage.tier), copies),
                 generation=plan.generation,
                 emit=self._emit,
                 subject=self._subject,
@@ -310,6 +321,7 @@ class _Cycle:
         self._undo.forget()
         self._is_committed = True
         await self._publish(plan, replica)
+        self._emit(GenerationCommitted(**self._subject, replica_id=replica.id, generation=replica.generation))
 
     async def _publish(self, plan: ReplicaPlan, replica: Replica) -> None:
         """Do what the commit decided.  What cannot be done now is done by the next cycle: it is a warning."""
