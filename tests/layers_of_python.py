@@ -104,10 +104,11 @@ ROOMS = {
         "kept": {"http", "tasks"},
         **{above_http: {"http"} for above_http in ("iscsi", "reach", "tasks", "pages", "place")},
         "listing": {"http", "models", "pages"},
+        "power": {"http", "models", "tasks"},
         **{
             family: {
-                "findings", "guest", "http", "iscsi", "kept", "listing", "models", "pages", "regions", "tasks",
-                "versions",
+                "findings", "guest", "http", "iscsi", "kept", "listing", "models", "pages", "power", "regions",
+                "tasks", "versions",
             }
             for family in ("v3", "v4")
         },

@@ -227,8 +227,11 @@ STEPS: dict[str, Callable[[Prism, Held], Awaitable[Any]]] = {
     "detach_group": lambda prism, held: _detach_group(prism, held),
     "delete_frozen": lambda prism, held: _delete_frozen(prism, held, "freeze"),
     "delete_frozen_again": lambda prism, held: _delete_frozen(prism, held, "freeze_again"),
+    "shut_down": lambda prism, held: prism.shut_down_guest(held.vm),
+    "is_off": lambda prism, held: prism.becomes(held.vm, "off", within_s=60),
+    "power_on": lambda prism, held: prism.power_on(held.vm),
 }
-"""What a capture and a sweep ask, in this order."""
+"""What a capture, a sweep and a cutover ask, in this order."""
 
 
 async def _freeze_together(prism: Prism, held: Held) -> list[RecoveryPoint]:

@@ -26,7 +26,7 @@ import ntnx_volumes_py_client as volumes
 OPERATIONS = {
     vmm: {
         "VmApi": (
-            "list_vms get_vm_by_id get_guest_tools_by_id"
+            "list_vms get_vm_by_id get_guest_tools_by_id shutdown_vm power_on_vm"
             " list_disks_by_vm_id create_disk get_disk_by_id delete_disk_by_id"
         )
     },

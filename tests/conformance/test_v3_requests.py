@@ -81,6 +81,7 @@ ATTACH = {
     "vm_disks!": [{"vm_disk_clone!": {"disk_address!": {"device_bus": one_of("SCSI"), "ndfs_filepath!": text}}}],
 }
 DETACH = {"uuid": uuid, "vm_disks!": [{"disk_address!": {"vmdisk_uuid!": uuid}}]}
+POWER = {"uuid": uuid, "transition!": one_of("ON", "ACPI_SHUTDOWN")}
 
 CHAP = [{"auth_type!": one_of("CHAP", "NONE"), "password": text}]
 GROUP = {
@@ -108,6 +109,7 @@ CALLS: dict[str, Any] = {
     rf"(GET|DELETE) {V3}/vm_snapshots/{UUID}": None,
     rf"POST {V3}/data/changed_regions": REGIONS,
     rf"GET {V2}/vms/({UUID})?": None,
+    rf"POST {V2}/vms/{UUID}/set_power_state": POWER,
     rf"POST {V2}/vms/{UUID}/disks/attach": ATTACH,
     rf"POST {V2}/vms/{UUID}/disks/detach": DETACH,
     rf"GET {V2}/tasks/{UUID}": None,

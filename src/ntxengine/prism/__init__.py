@@ -14,6 +14,7 @@ http/        HTTPS to one host: session, retries, error bodies, checked answers
 v4/  v3/     the two families; neither knows the other
 pages.py     walking through a list that may change meanwhile; listing.py: what of it can be read
 regions.py   pages of changed regions, of either family, to one array
+power.py     waiting until a VM runs, or does not
 tasks.py     waiting for Prism, and removing what is half done
 iscsi.py     names and secrets of iSCSI, checked
 kept.py      what only informs: asked once, kept for a while

@@ -4,6 +4,7 @@
 |------------------|---------------------------------------------------------|
 | `Inventory`      | which VMs there are, and their disks                    |
 | `Facts`          | what storage containers and hosts are like              |
+| `PowerStates`    | shut a guest down, and let it run again                 |
 | `RecoveryPoints` | freeze VMs, find what was frozen, delete it             |
 | `AttachedGroups` | the volume groups that are attached to a VM             |
 | `ChangedRegions` | where a recovery point differs from an older one        |
@@ -39,6 +40,7 @@ from ntxengine.prism.models import (
     Family,
     Host,
     OddVm,
+    PowerState,
     RecoveryPoint,
     RegionPage,
     RegionSample,
@@ -146,6 +148,25 @@ async def vm_named(inventory: Inventory, name: str) -> Vm:
         return await inventory.vm(ids[0])
     except PrismAnswerError as error:
         raise type(error)(f"VM {name!r}: {error}") from error
+
+
+class PowerStates(Protocol):
+    """Whether VMs run."""
+
+    async def shut_down_guest(self, vm: Vm) -> None:
+        """Ask the guest of `vm` to shut down, by ACPI.  Returns when it was asked: whether it does is its own matter.
+
+        Errors: TaskFailed, PrismStatusError: it was not asked.
+        """
+        ...
+
+    async def power_on(self, vm: Vm) -> None:
+        """Let `vm` run, and wait until Prism says that it does.  One that runs already is left as it is."""
+        ...
+
+    async def becomes(self, vm: Vm, wanted: PowerState, *, within_s: float) -> bool:
+        """Wait until the power state of `vm` is that; return false if it is not within this time."""
+        ...
 
 
 class RecoveryPoints(Protocol):
@@ -292,7 +313,17 @@ class VolumeGroups(Protocol):
         ...
 
 
-class Prism(Inventory, Facts, RecoveryPoints, AttachedGroups, ChangedRegions, HotAddDisks, VolumeGroups, Protocol):
+class Prism(
+    Inventory,
+    Facts,
+    PowerStates,
+    RecoveryPoints,
+    AttachedGroups,
+    ChangedRegions,
+    HotAddDisks,
+    VolumeGroups,
+    Protocol,
+):
     """All that can be asked of a cluster: v4 through Prism Central, or v3 and v2 of a Prism Element.
 
     `findings` is what was found out about it.

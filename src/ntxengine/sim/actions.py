@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ntxengine.sim import groups, ids, storage
-from ntxengine.sim.config import Family
+from ntxengine.sim.config import Family, Power
 from ntxengine.sim.groups import Group
 from ntxengine.sim.model import Clone, Entity, FrozenFile, GroupPoint, LiveFile, Point, Task, Vm, VmPoint
 from ntxengine.sim.tasks import TaskFailure
@@ -198,6 +198,17 @@ def detach(world: World, vm: Vm, clone: Clone) -> Task:
         world.save()
 
     return world.tasks.start("detach", "DeleteDisk", work, [Entity("vmm:ahv:config:vm", "vm", vm.id, vm.name)])
+
+
+def set_power(world: World, vm: Vm, power: Power) -> Task:
+    """Let a VM run, or ask its guest to shut down, which it does unless it `ignores_shutdown`."""
+
+    async def work(_task: Task) -> None:
+        if power == "on" or not vm.config.ignores_shutdown:
+            vm.config.power = power
+
+    entities = [Entity("vmm:ahv:config:vm", "vm", vm.id, vm.name)]
+    return world.tasks.start("power", "VmChangePowerState", work, entities)
 
 
 def known(world: World, key: str) -> Task | None:

@@ -85,7 +85,7 @@ class VmConfig:
     `nvram` is an extra file that a snapshot lists although it is no disk of the VM; `volume_groups` is how many
     volume groups without a disk are attached; those with disks are in SimConfig.  `odd` is what is odd about what is
     told of it (odd.py).  `cluster` is the one that it is on, None for the first; `categories` are written `key=value`.
-    `hardware` is what it is made of besides (hardware.py).
+    `hardware` is what it is made of besides (hardware.py).  `ignores_shutdown`: its guest does not answer to ACPI.
     """
 
     name: str
@@ -101,6 +101,7 @@ class VmConfig:
     cluster: str | None = None
     categories: list[str] = field(default_factory=list)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    ignores_shutdown: bool = False
 
 
 @dataclass

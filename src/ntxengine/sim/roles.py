@@ -13,6 +13,8 @@ SUPER_ADMIN = "Super Admin"
 RIGHTS = {
     "list_vms": "View Existing Virtual Machine",
     "get_vm": "View Existing Virtual Machine",
+    "shut_down": "shutdown VM",
+    "power_on": "power-on VM",
     "list_disks": "View Existing Virtual Machine",
     "get_disk": "View Existing Virtual Machine",
     "get_guest_tools": "View Virtual Machine NGT",
@@ -52,6 +54,7 @@ RIGHTS = {
     "v3_delete_snapshot": "delete snapshots",
     "v3_list_snapshots": "list snapshots",
     "v3_changed_regions": "changed regions",
+    "v2_set_power": "set the power state",
     "v2_attach": "attach disks",
     "v2_detach": "detach disks",
     "v2_create_group": "create volume groups",
@@ -65,14 +68,15 @@ RIGHTS = {
 }
 """By the name of a route; one that is not here needs no right but a login."""
 
-_WRITES = ("Create", "Delete", "Attach", "Detach", "Set", "create", "delete", "attach", "detach")
+_WRITES = ("Create", "Delete", "Attach", "Detach", "Set", "create", "delete", "attach", "detach", "set")
+_POWER = frozenset({"shutdown VM", "power-on VM"})
 _ALL = frozenset(RIGHTS.values())
-_READS = frozenset(right for right in _ALL if not right.startswith(_WRITES))
+_READS = frozenset(right for right in _ALL if not right.startswith(_WRITES)) - _POWER
 
 ROLES = {
     SUPER_ADMIN: _ALL,
     "Prism Admin": _ALL,
-    "Backup Admin": _ALL - {"list clusters", "View Host"},
+    "Backup Admin": _ALL - {"list clusters", "View Host"} - _POWER,
     "Prism Viewer": _READS - {"discover-cluster"},
     "Cluster Admin": _ALL,
     "Viewer": _READS,

@@ -10,6 +10,7 @@ from ntxengine.ids import is_uuid
 from ntxengine.sim import actions
 from ntxengine.sim.answers import ApiError, Json
 from ntxengine.sim.clusters import Cluster, ContainerConfig
+from ntxengine.sim.config import Power
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.model import FrozenFile, LiveFile, Task, Vm
 from ntxengine.sim.world import World
@@ -27,6 +28,7 @@ def routes() -> list[Route]:
             ("v2_cluster", "GET", "/cluster", _cluster),
             ("v2_list_vms", "GET", "/vms", _list_vms),
             ("v2_get_vm", "GET", "/vms/{uuid}", _get_vm),
+            ("v2_set_power", "POST", "/vms/{uuid}/set_power_state", _set_power),
             ("v2_attach", "POST", "/vms/{uuid}/disks/attach", _attach),
             ("v2_detach", "POST", "/vms/{uuid}/disks/detach", _detach),
             ("v2_list_virtual_disks", "GET", "/virtual_disks", _list_virtual_disks),
@@ -210,6 +212,17 @@ async def _get_virtual_disk(call: Call) -> Response:
     if not found:
         raise ApiError(404, "ENTITY_NOT_FOUND", f"Virtual disk {uuid} does not exist")
     return JSONResponse(found[0])
+
+
+_TRANSITIONS: dict[object, Power] = {"ON": "on", "ACPI_SHUTDOWN": "off"}
+
+
+async def _set_power(call: Call) -> Response:
+    vm = _vm(call.world, call.parts["uuid"])
+    power = _TRANSITIONS.get((await call.json()).get("transition"))
+    if power is None:
+        raise ApiError(422, "INVALID_ARGUMENT", f"transition must be one of {', '.join(map(str, _TRANSITIONS))}")
+    return JSONResponse({"task_uuid": actions.set_power(call.world, vm, power).id}, 201)
 
 
 # -- hot-add

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from ntxengine.sim import actions, groups, ids, v4_schema, v4_shapes
 from ntxengine.sim.answers import ApiError, Json, SchemaError, app_message
+from ntxengine.sim.config import Power
 from ntxengine.sim.front import Call, Route
 from ntxengine.sim.groups import Group
 from ntxengine.sim.model import Point, Task, Vm, VmPoint
@@ -43,6 +44,8 @@ def routes() -> list[Route]:
         route("list_vms", "GET", "vmm", vms, _list_vms),
         route("get_vm", "GET", "vmm", vms + "/{vm}", _get_vm),
         route("get_guest_tools", "GET", "vmm", vms + "/{vm}/guest-tools", _get_guest_tools),
+        route("shut_down", "POST", "vmm", vms + "/{vm}/$actions/shutdown", _shut_down),
+        route("power_on", "POST", "vmm", vms + "/{vm}/$actions/power-on", _power_on),
         route("list_disks", "GET", "vmm", vms + "/{vm}/disks", _list_disks),
         route("create_disk", "POST", "vmm", vms + "/{vm}/disks", _create_disk),
         route("get_disk", "GET", "vmm", vms + "/{vm}/disks/{disk}", _get_disk),
@@ -96,6 +99,24 @@ async def _get_guest_tools(call: Call) -> Response:
     vm = _vm(call)
     data = v4_shapes.guest_tools(vm)
     return one(call, f"{_VMM}.GetGuestToolsApiResponse", data, etag=call.world.vm_etag(vm))
+
+
+async def _shut_down(call: Call) -> Response:
+    return _set_power(call, "off", f"{_VMM}.ShutdownVmApiResponse")
+
+
+async def _power_on(call: Call) -> Response:
+    return _set_power(call, "on", f"{_VMM}.PowerOnVmApiResponse")
+
+
+def _set_power(call: Call, power: Power, kind: str) -> Response:
+    vm, key = _vm(call), request_key(call, required=True)
+    if (known := actions.known(call.world, key)) is None:
+        check_if_match(call, {call.world.vm_etag(vm)})
+        if vm.config.power == power:
+            raise ApiError(409, "VM_INVALID_STATE", f"The VM is powered {power}", code="VMM-30105")
+        known = actions.once(call.world, key, lambda: actions.set_power(call.world, vm, power))
+    return accepted(call, kind, known)
 
 
 async def _list_disks(call: Call) -> Response:

@@ -206,8 +206,8 @@ class World:
         return LiveFile("disk", clone.vmdisk, clone.device, clone.bus, clone.index, clone.container, path, cluster)
 
     def vm_etag(self, vm: Vm) -> str:
-        """Return the version of a VM: changes when a disk is added or removed."""
-        return ids.etag(vm.id, *(clone.vmdisk for clone in self.clones_of(vm.id)))
+        """Return the version of a VM: changes with its power, and when a disk is added or removed."""
+        return ids.etag(vm.id, vm.config.power, *(clone.vmdisk for clone in self.clones_of(vm.id)))
 
     def frozen_file(self, file: FrozenFile) -> Path:
         """Return where frozen bytes are."""

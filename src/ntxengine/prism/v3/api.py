@@ -137,6 +137,12 @@ class ElementApi:
         body = {"uuid": vm_id, "vm_disks": [{"disk_address": {"vmdisk_uuid": vmdisk_id}}]}
         return await self._change_disks(vm_id, "detach", body, is_repeatable=True)
 
+    async def set_power_state_v2(self, vm_id: str, transition: str) -> str:
+        """Change whether a VM runs (`ON`, `ACPI_SHUTDOWN`); return the task's id.  Twice is once."""
+        path = f"{V2}/vms/{id_in_path(vm_id)}/set_power_state"
+        answer = await self.session.ask(Request("POST", path, body={"uuid": vm_id, "transition": transition}))
+        return answer.decode(schema_v2.V2TaskAccepted).task_uuid
+
     async def list_volume_groups_v2(self, page: int, count: int) -> Answer:
         """A page of the volume groups (V2List), with their disks and attachments."""
         return await self._list_v2("volume_groups", page, count)

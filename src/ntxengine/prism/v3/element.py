@@ -24,6 +24,7 @@ from ntxengine.prism.models import (
     Family,
     Host,
     OddVm,
+    PowerState,
     RecoveryPoint,
     RegionPage,
     RegionSample,
@@ -33,14 +34,16 @@ from ntxengine.prism.models import (
     VssBackup,
 )
 from ntxengine.prism.pages import Listed
+from ntxengine.prism.power import must_run, power_becomes
 from ntxengine.prism.regions import page_v3, walk
-from ntxengine.prism.tasks import log
+from ntxengine.prism.tasks import Deadline, log
 from ntxengine.prism.v3 import schema
 from ntxengine.prism.v3.api import ElementApi
 from ntxengine.prism.v3.disks import ElementDisks
 from ntxengine.prism.v3.facts import ElementFacts
 from ntxengine.prism.v3.pages import entities, name_of
 from ntxengine.prism.v3.points import ElementPoints, not_ahv
+from ntxengine.prism.v3.tasks import ElementTasks
 from ntxengine.prism.v3.volumes import ElementVolumes
 
 _PLAIN_NAME = re.compile(r"[\w-]+", re.ASCII)
@@ -127,6 +130,25 @@ class ElementPrism:
     async def disk_usage(self) -> Mapping[str, DiskUsage]:
         """Return what each disk takes, by its device uuid."""
         return await self._facts.disk_usage()
+
+    async def shut_down_guest(self, vm: Vm) -> None:
+        """Ask the guest to shut down."""
+        await self._set_power(vm, "ACPI_SHUTDOWN", f"shutting down the guest of VM {vm.name!r} ({vm.id})")
+
+    async def power_on(self, vm: Vm) -> None:
+        """Let the VM run, unless it does."""
+        if (await self.vm(vm.id)).power_state != "on":
+            await self._set_power(vm, "ON", f"powering on VM {vm.name!r} ({vm.id})")
+            await must_run(self.vm, vm, self._session.clock)
+
+    async def _set_power(self, vm: Vm, transition: str, what: str) -> None:
+        with not_found_as(f"VM {vm.id}"):
+            task_id = await self._api.set_power_state_v2(given_id(vm.id, "VM"), transition)
+        await ElementTasks(self._api).wait(task_id, what, Deadline(self._session.clock))
+
+    async def becomes(self, vm: Vm, wanted: PowerState, *, within_s: float) -> bool:
+        """Wait for a power state."""
+        return await power_becomes(self.vm, vm, wanted, self._session.clock, within_s)
 
     async def create_recovery_point(
         self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"

@@ -4,6 +4,7 @@ central.py      the Prism of a Prism Central; a recovery point that is half made
 points.py       recovery points: made, found, deleted
 regions.py      cluster discovery, its token, and the pages of changed regions
 disks.py        hot-add to a worker VM
+power.py        shutting guests down, and letting VMs run
 volumes.py      volume groups of disks of recovery points, offered over iSCSI
 groups.py       volume groups that are attached to VMs
 etags.py        changing what others may change meanwhile

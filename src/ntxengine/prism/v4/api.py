@@ -117,6 +117,14 @@ class CentralApi(Calls):
         headers = {} if etag is None else {"If-Match": etag}
         return await self._start(request("DELETE", self._disk_path(vm_id, disk_id), headers=headers))
 
+    async def shut_down_vm(self, vm_id: str, etag: str | None) -> str:
+        """Press the power button of a VM, by ACPI; return the task's id."""
+        return await self._act_on_vm(vm_id, "shutdown", etag)
+
+    async def power_on_vm(self, vm_id: str, etag: str | None) -> str:
+        """Let a VM run; return the task's id."""
+        return await self._act_on_vm(vm_id, "power-on", etag)
+
     async def create_recovery_point(
         self,
         vss: Mapping[str, VssBackup | None],
@@ -190,6 +198,11 @@ class CentralApi(Calls):
     async def cancel_task(self, task_id: str) -> None:
         """Ask for the end of a task that `isCancelable`; it is CANCELING from then on, if it is not done by then."""
         await self.session.ask(request("POST", f"{self._task_path(task_id)}/$actions/cancel"))
+
+    async def _act_on_vm(self, vm_id: str, action: str, etag: str | None) -> str:
+        headers = {} if etag is None else {"If-Match": etag}
+        path = f"{self._vms}/{id_in_path(vm_id)}/$actions/{action}"
+        return await self._start(request("POST", path, headers=headers))
 
     def _task_path(self, task_id: str) -> str:
         """Its id is no UUID (`ZXJnb24=:uuid`), so it is quoted."""

@@ -21,6 +21,7 @@ from ntxengine.prism.models import (
     Family,
     Host,
     OddVm,
+    PowerState,
     RecoveryPoint,
     RegionPage,
     RegionSample,
@@ -30,6 +31,7 @@ from ntxengine.prism.models import (
     VssBackup,
 )
 from ntxengine.prism.pages import Listed
+from ntxengine.prism.power import must_run, power_becomes
 from ntxengine.prism.tasks import log
 from ntxengine.prism.v4.api import CentralApi
 from ntxengine.prism.v4.calls import name_is
@@ -39,6 +41,7 @@ from ntxengine.prism.v4.facts import CentralFacts
 from ntxengine.prism.v4.groups import CentralGroups
 from ntxengine.prism.v4.pages import entities, name_of
 from ntxengine.prism.v4.points import CentralPoints, too_many
+from ntxengine.prism.v4.power import CentralPower
 from ntxengine.prism.v4.regions import RegionReader
 from ntxengine.prism.v4.schema import Entity, vm_from
 from ntxengine.prism.v4.tasks import CentralTasks
@@ -67,6 +70,7 @@ class CentralPrism:
         self._tasks = CentralTasks(self._api, session.clock)
         self._disks = CentralDisks(self._api, self._tasks)
         self._facts = CentralFacts(self._api)
+        self._power = CentralPower(self._api, self._tasks)
         volumes = VolumesApi(session, revisions.volumes or "v4.0", project)
         self._volumes = CentralVolumes(self._api, volumes, self._tasks, self.no_volume_groups)
         self._regions = RegionReader(self._api, open_element, session.clock)
@@ -145,6 +149,20 @@ class CentralPrism:
     async def disk_usage(self) -> Mapping[str, DiskUsage]:
         """Return nothing: only statistics of each single disk say it."""
         return {}
+
+    async def shut_down_guest(self, vm: Vm) -> None:
+        """Ask the guest to shut down."""
+        await self._power.shut_down(vm)
+
+    async def power_on(self, vm: Vm) -> None:
+        """Let the VM run, unless it does."""
+        if (await self.vm(vm.id)).power_state != "on":
+            await self._power.power_on(vm)
+            await must_run(self.vm, vm, self._session.clock)
+
+    async def becomes(self, vm: Vm, wanted: PowerState, *, within_s: float) -> bool:
+        """Wait for a power state."""
+        return await power_becomes(self.vm, vm, wanted, self._session.clock, within_s)
 
     async def create_recovery_point(
         self, vm: Vm, *, name: str, consistency: Consistency, expires_at: datetime, vss: VssBackup | None = "copy"

@@ -16,7 +16,9 @@ from ntxengine.sim.faults.regions import RegionFault
 from ntxengine.sim.faults.tasks import TaskFault
 from ntxengine.sim.faults.volumes import volume_rules
 
-TaskKind = Literal["create", "delete", "expire", "attach", "detach", "create_group", "delete_group", "admit", "expel"]
+TaskKind = Literal[
+    "create", "delete", "expire", "attach", "detach", "create_group", "delete_group", "admit", "expel", "power"
+]
 
 
 @dataclass
