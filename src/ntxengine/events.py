@@ -7,6 +7,7 @@
     export   StageBegan(PLAN) Planned  StageBegan(FREEZE)   per disk: CHANGES, then ATTACH SERVE
              StageBegan(NOTIFY) StageBegan(WAIT)  StageBegan(RELEASE)                 a failure: StageBegan(UNDO)
     replicate  as capture, without PointCommitted; an OVA: StageBegan(PACK), Progressed before COMMIT
+    cutover    replicate, perhaps StageBegan(SHUT_DOWN), replicate again       a failure: StageBegan(POWER_ON)
     restore  per disk: StageBegan(RESTORE), perhaps StageBegan(VERIFY), Progressed, DiskDone
              in place: StageBegan(COMPARE), and RESTORE only if something differs
     verify   per point: StageBegan(VERIFY)   per disk: Progressed, DiskDone
@@ -47,6 +48,8 @@ class Stage(StrEnum):
     SERVE = "serve"
     NOTIFY = "notify"
     WAIT = "wait"
+    SHUT_DOWN = "shut-down"
+    POWER_ON = "power-on"
     COMMIT = "commit"
     RELEASE = "release"
     UNDO = "undo"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ntxengine.cli.replica_view import cycle_fields, show_cycle
 from ntxengine.cli.run import run
 from ntxengine.cli.session import AttachArguments, Login, attach_options, connected, login
 from ntxengine.cli.ssh import tunnel_options
+from ntxengine.cli.times import SPAN
 from ntxengine.cli.values import Given
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.replicate.cutover import CutOver, cut_over
@@ -29,6 +31,9 @@ from ntxengine.replicate.options import ReplicateOptions
 from ntxengine.replicate.targets import Target
 from ntxengine.repository import Repository
 
+SHUTDOWN_LIMIT = timedelta(minutes=5)
+"""How long a guest may take to shut down if nobody says so: Windows with updates to install takes longer."""
+
 
 @click.command("cutover")
 @click.argument("vm", type=Given(), shell_complete=complete.vms)
@@ -36,6 +41,14 @@ from ntxengine.repository import Repository
 @click.option("--test", "is_test", is_flag=True, help="Make an isolated copy instead, and let the replica follow on.")
 @click.option("--into", type=FOLDER, metavar="DIR", help="With --test: where the copy goes; beside the replica.")
 @click.option("--running", is_flag=True, help="Cut over though the guest runs: what it writes from then on is lost.")
+@click.option("--shutdown", is_flag=True, help="Shut the guest down, by ACPI; it runs again if the cutover fails.")
+@click.option(
+    "--shutdown-timeout",
+    "shutdown_limit",
+    type=SPAN,
+    metavar="TIME",
+    help="How long the guest may take to shut down; 5m if not said.",
+)
 @quiescing_options
 @parallel_option
 @retry_for_option
@@ -51,6 +64,8 @@ def cutover_command(
     is_test: bool,
     into: Path | None,
     running: bool,
+    shutdown: bool,
+    shutdown_limit: timedelta | None,
     quiescing: dict[str, Any],
     parallel: int,
     retry_for_s: float,
@@ -61,8 +76,9 @@ def cutover_command(
 ) -> None:
     """Cut over to a replica: write what changed last, read it back, and let nothing follow any more.
 
-    Shut the guest down first: what is frozen then is all that it ever wrote.  With --running it need not be, and what
-    it writes after the last recovery point is not in the replica.  If anything fails, the replica follows as before.
+    Shut the guest down first, or let that be done (--shutdown): what is frozen then is all that it ever wrote.  With
+    --running it need not be, and what it writes after the last recovery point is not in the replica.  If anything
+    fails, the replica follows as before, and a guest that was shut down here runs again.
     After it `ntx replicate` does not write to that target, as a machine may run from it, until it is told to
     (--follow-again).
 
@@ -72,10 +88,14 @@ def cutover_command(
     \b
     Examples:
       ntx cutover db01 --to kvm:/srv/replicas --test
-      ntx cutover db01 --to kvm:/srv/replicas --network '*=network:default'
+      ntx cutover db01 --to kvm:/srv/replicas --shutdown --network '*=network:default'
     """
     if into is not None and not is_test:
         raise click.UsageError("--into is for --test")
+    if shutdown and (running or is_test):
+        raise click.UsageError(f"--shutdown and {'--running' if running else '--test'} contradict each other")
+    if shutdown_limit is not None and not shutdown:
+        raise click.UsageError("--shutdown-timeout is for --shutdown")
     if running and is_test:
         raise click.UsageError("--running and --test contradict each other: a test takes the generation that there is")
     copy = transfer.over(CopyOptions())
@@ -85,10 +105,11 @@ def cutover_command(
         if is_test:
             made = run(_test(vm, target, state, into, copy, prism_login, events))
         else:
+            limit_s = (shutdown_limit or SHUTDOWN_LIMIT).total_seconds() if shutdown else None
             options = ReplicateOptions(
                 CaptureOptions(copy=copy, retry_for_s=retry_for_s, parallel=parallel, **quiescing)
             )
-            done = run(_cut_over(vm, target, state, options, attach, prism_login, events, running))
+            done = run(_cut_over(vm, target, state, options, attach, prism_login, events, running, limit_s))
     screen = screen.after_work()
     if is_test:
         _show_test(made, screen)
@@ -122,6 +143,7 @@ async def _cut_over(
     prism_login: Login,
     events: CaptureEvents,
     running: bool,
+    shutdown_s: float | None,
 ) -> CutOver:
     async with connected(prism_login) as cluster:
         vm = await find_vm(cluster, name)
@@ -135,6 +157,7 @@ async def _cut_over(
             options=options,
             attacher=attacher,
             may_run=running,
+            shutdown_s=shutdown_s,
             on_event=events,
         )
 
@@ -147,14 +170,17 @@ def _show(done: CutOver, screen: Screen) -> None:
                 "test": False,
                 "cut_over_at": done.replica.cut_over_at,
                 "was_running": done.was_running,
+                "was_shut_down": done.was_shut_down,
                 "seconds_before": done.seconds_before,
+                "seconds_shutting_down": done.seconds_shutting_down,
                 "seconds_stopped": done.seconds_stopped,
             }
         )
         return
     show_cycle(done.last, screen)
     before = f"{done.seconds_before:.1f} s before, " if done.was_running else ""
-    screen.line(f"cut over: {before}{done.seconds_stopped:.1f} s for the last delta, all of it read back")
+    shut_down = f"{done.seconds_shutting_down:.1f} s to shut the guest down, " if done.was_shut_down else ""
+    screen.line(f"cut over: {before}{shut_down}{done.seconds_stopped:.1f} s for the last delta, all of it read back")
     for loss in done.replica.not_carried_over:
         screen.note(f"not carried over: {loss}")
 
