@@ -76,7 +76,7 @@ class Disk:
 class Nic:
     """A network card.  `mac` is in lower case with colons, "" if none can be carried over.
 
-    `network` is the name of its network and `network_id` its id, each "" where it is not told; v4 tells the id alone.
+    `network` is the name of its network and `network_id` its id, each "" where it is not told.
     `queues` are the pairs of queues that the guest may use.
     """
 

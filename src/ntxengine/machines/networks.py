@@ -5,7 +5,7 @@
     VLAN10=none            a card that is not connected
     *=network:default      all networks that are not named
 
-The name in front is that of the network on the cluster, or its id: v4 tells ids alone.
+The name in front is that of the network on the cluster, or its id.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 | part             | what it is for                                          |
 |------------------|---------------------------------------------------------|
 | `Inventory`      | which VMs there are, and their disks                    |
-| `Facts`          | what storage containers and hosts are like              |
+| `Facts`          | what containers and hosts are like, names of networks   |
 | `PowerStates`    | shut a guest down, and let it run again                 |
 | `RecoveryPoints` | freeze VMs, find what was frozen, delete it             |
 | `AttachedGroups` | the volume groups that are attached to a VM             |
@@ -88,7 +88,7 @@ class Inventory(Protocol):
 
 
 class Facts(Protocol):
-    """Storage containers and hosts.
+    """Storage containers, hosts, and the names of networks.
 
     They only inform: what may not be read, or cannot be read now, is left out, which is no error.  Asked once and kept
     for a while, and for a minute if it failed for a reason that may pass.
@@ -100,6 +100,10 @@ class Facts(Protocol):
 
     async def hosts(self, cluster_id: str) -> list[Host]:
         """Return the hosts of a cluster, sorted by name then id."""
+        ...
+
+    async def network_names(self, network_ids: Collection[str]) -> Mapping[str, str]:
+        """Return the names of networks by their ids.  None of v3: a VM tells them with their ids."""
         ...
 
     async def disk_usage(self) -> Mapping[str, DiskUsage]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ntxengine.attach import Attachers
@@ -30,7 +30,8 @@ class ReplicaPlan:
 
     `replica` is the last whole generation, None before the first; `dead` is the intent of a cycle that did not come to
     its end.  `removed` are disks that the VM has no more.  `machine` is what the VM is, None because of `no_machine`.
-    `follows`: what the target has is written on.
+    `follows`: what the target has is written on.  `network_names` are those of the cluster, by their ids, where the VM
+    does not tell them.
     """
 
     capture: CapturePlan
@@ -42,10 +43,13 @@ class ReplicaPlan:
     machine: Machine | None = None
     no_machine: str = ""
     follows: bool = True
+    network_names: Mapping[str, str] = field(default_factory=dict)
 
     def frozen(self, capture: CapturePlan) -> ReplicaPlan:
         """Return the plan once the VM is frozen: what cannot be had of it is not in its machine either."""
-        machine, no_machine = (self.machine, self.no_machine) if capture.vm == self.capture.vm else _machine(capture.vm)
+        machine, no_machine = (self.machine, self.no_machine)
+        if capture.vm != self.capture.vm:
+            machine, no_machine = _machine(capture.vm, self.network_names)
         return dataclasses.replace(self, capture=capture, machine=machine, no_machine=no_machine)
 
     @property
@@ -122,12 +126,16 @@ async def plan_replica(
     known = () if replica is None or not target.follows else replica.disks
     removed = tuple(disk for disk in known if disk.disk_id not in present)
     machine, no_machine = _machine(capture.vm)
+    names: Mapping[str, str] = {}
+    if machine is not None and (unnamed := {nic.network_id for nic in machine.nics if not nic.network}):
+        names = await prism.network_names(unnamed - {""})
+        machine, no_machine = _machine(capture.vm, names)
     if target.needs_machine and machine is None:
         raise OptionsError(
             f"{target.text}: is nothing without a definition of the machine, and there can be none: {no_machine}; "
             f"replicate to another kind of target"
         )
-    plan = ReplicaPlan(capture, reference, named, replica, dead, removed, machine, no_machine, target.follows)
+    plan = ReplicaPlan(capture, reference, named, replica, dead, removed, machine, no_machine, target.follows, names)
     if machine is not None:
         target.check_machine(machine)
     disks = plan.target_disks(capture.disks)
@@ -142,10 +150,10 @@ def _named(target: Target, vm: Vm, state: Repository, replica: Replica | None, d
     return Named(vm.id.lower(), vm.name, name, target.id, state.id)
 
 
-def _machine(vm: Vm) -> tuple[Machine | None, str]:
+def _machine(vm: Vm, network_names: Mapping[str, str] | None = None) -> tuple[Machine | None, str]:
     """Return what the VM is, or why that cannot be said: its disks are replicated all the same."""
     try:
-        return read_machine(vm.config, vm.disks), ""
+        return read_machine(vm.config, vm.disks, network_names=network_names), ""
     except PrismAnswerError as error:
         return None, str(error)
 

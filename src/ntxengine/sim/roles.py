@@ -37,6 +37,7 @@ RIGHTS = {
     "list_hosts": "View Host",
     "list_containers": "View Storage Container",
     "get_container": "View Storage Container",
+    "get_subnet": "View Subnet",
     "list_categories": "View Category",
     "get_category": "View Category",
     "list_volume_groups": "View Volume Group",

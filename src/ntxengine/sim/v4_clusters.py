@@ -1,4 +1,4 @@
-"""API v4 on Prism Central: clusters, their hosts and storage containers, and categories."""
+"""API v4 on Prism Central: clusters, their hosts and storage containers, networks, and categories."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ntxengine.sim import ids
+from ntxengine.sim import hardware, ids
 from ntxengine.sim.answers import Json
 from ntxengine.sim.clusters import TIERS, Cluster, ContainerConfig, Host
 from ntxengine.sim.front import Call, Route
@@ -16,6 +16,7 @@ from ntxengine.sim.v4_shapes import address, typed
 from ntxengine.sim.world import World
 
 _CLU = "clustermgmt.v4.config"
+_NET = "networking.v4.config"
 _PRI = "prism.v4.config"
 
 
@@ -24,6 +25,8 @@ def routes() -> list[Route]:
     clusters, containers, categories = "config/clusters", "config/storage-containers", "config/categories"
     return [
         info_route("clustermgmt"),
+        info_route("networking"),
+        route("get_subnet", "GET", "networking", "config/subnets/{subnet}", _get_subnet),
         route("list_clusters", "GET", "clustermgmt", clusters, _list_clusters),
         route("get_cluster", "GET", "clustermgmt", clusters + "/{cluster}", _get_cluster),
         route("list_cluster_hosts", "GET", "clustermgmt", clusters + "/{cluster}/hosts", _list_cluster_hosts),
@@ -33,6 +36,18 @@ def routes() -> list[Route]:
         route("list_categories", "GET", "prism", categories, _list_categories),
         route("get_category", "GET", "prism", categories + "/{category}", _get_category),
     ]
+
+
+# -- networks
+
+
+async def _get_subnet(call: Call) -> Response:
+    names = {nic.network for vm in call.world.vms.values() for nic in vm.config.hardware.nics}
+    name = next((each for each in names if hardware.network_id(each) == call.parts["subnet"]), None)
+    if name is None:
+        raise not_found("subnet", call.parts["subnet"], code="NET-10404", group="SUBNET_NOT_FOUND")
+    data = typed(f"{_NET}.Subnet", extId=call.parts["subnet"], name=name, subnetType="VLAN")
+    return one(call, f"{_NET}.GetSubnetApiResponse", data)
 
 
 # -- clusters

@@ -127,6 +127,10 @@ class ElementPrism:
         """Return the hosts."""
         return await self._facts.hosts(cluster_id)
 
+    async def network_names(self, network_ids: Collection[str]) -> Mapping[str, str]:
+        """Return none: v3 tells them with a VM."""
+        return {}
+
     async def disk_usage(self) -> Mapping[str, DiskUsage]:
         """Return what each disk takes, by its device uuid."""
         return await self._facts.disk_usage()

@@ -34,6 +34,7 @@ _REVISION = re.compile(r"v4\.\d{1,3}(?:\.[ab]\d{1,3})?")
 _CONTENT = "dataprotection.v4.content"
 _CLUSTERS = "/api/clustermgmt/v4.0/config/clusters"
 """v4.0 of it has all that is read here, so nothing is negotiated."""
+_SUBNETS = "/api/networking/v4.0/config/subnets"
 _CONTAINERS = "/api/clustermgmt/v4.0/config/storage-containers"
 _VSS_BACKUPS: dict[VssBackup, str] = {"copy": "COPY_BACKUP", "full": "FULL_BACKUP"}
 
@@ -85,6 +86,10 @@ class CentralApi(Calls):
     ) -> Answer:
         """One page of the storage containers of all clusters (EntityList)."""
         return await self._list(_CONTAINERS, page, limit, filter_text, order_by)
+
+    async def get_subnet(self, subnet_id: str) -> Answer:
+        """One network (Entity).  v4.0 of it has all that is read here, so nothing is negotiated."""
+        return await self._get(f"{_SUBNETS}/{id_in_path(subnet_id)}", subnet_id)
 
     async def list_categories(self, page: int, limit: int, *, filter_text: str = "", order_by: str = "") -> Answer:
         """One page of the categories (EntityList)."""

@@ -146,6 +146,10 @@ class CentralPrism:
         """Return the hosts of a cluster."""
         return await self._facts.hosts(cluster_id)
 
+    async def network_names(self, network_ids: Collection[str]) -> Mapping[str, str]:
+        """Return the names of networks by their ids."""
+        return await self._facts.network_names(network_ids)
+
     async def disk_usage(self) -> Mapping[str, DiskUsage]:
         """Return nothing: only statistics of each single disk say it."""
         return {}

@@ -1,4 +1,4 @@
-"""Clusters, storage containers and hosts as v4 tells of them (clustermgmt).
+"""Clusters, storage containers and hosts as v4 tells of them (clustermgmt), and the names of networks (networking).
 
 v4 has no word for what a cluster stores on; the tiers of its hosts' disks say it.
 """
@@ -6,7 +6,8 @@ v4 has no word for what a cluster stores on; the tiers of its hosts' disks say i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
+from functools import partial
 from typing import Any
 
 from ntxengine.prism.http.error_body import one_line
@@ -121,8 +122,16 @@ class HostState(Camel):
         )
 
 
+class _Subnet(Camel):
+    name: str | None = None
+
+
+class _SubnetAnswer(Camel):
+    data: _Subnet
+
+
 class CentralFacts:
-    """What Prism Central tells of clusters, storage containers and hosts."""
+    """What Prism Central tells of clusters, storage containers, hosts and networks."""
 
     def __init__(self, api: CentralApi) -> None:
         self._api = api
@@ -130,6 +139,7 @@ class CentralFacts:
         self._clusters = Kept(clock, NO_FACTS, NO_FACTS_NOW)
         self._containers: Kept[list[Container]] = Kept(clock, [])
         self._hosts: Kept[list[Host]] = Kept(clock, [])
+        self._networks = Kept(clock, "")
 
     async def cluster(self, cluster_id: str) -> ClusterFacts:
         """Return what is told of a cluster."""
@@ -145,6 +155,18 @@ class CentralFacts:
     async def hosts(self, cluster_id: str) -> list[Host]:
         """Return the hosts of a cluster."""
         return list(await self._hosts.get(f"hosts of cluster {cluster_id}", lambda: self._ask_hosts(cluster_id)))
+
+    async def network_names(self, network_ids: Collection[str]) -> dict[str, str]:
+        """Return the names of networks by their ids, of those that have one."""
+        names = {}
+        for each in sorted(network_ids):
+            if name := await self._networks.get(f"network {each}", partial(self._ask_network, each)):
+                names[each] = name
+        return names
+
+    async def _ask_network(self, network_id: str) -> str:
+        found = (await self._api.get_subnet(network_id)).decode(_SubnetAnswer).data
+        return one_line(found.name or "")
 
     async def _ask_cluster(self, cluster_id: str) -> ClusterFacts:
         return (await self._api.get_cluster(cluster_id)).facts(cluster_id)
