@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ntxengine.errors import OptionsError
+from ntxengine.errors import NtxError, OptionsError
 from ntxengine.events import Stage
 from ntxengine.files import durable
 from ntxengine.replicate import cycle as cycles
@@ -18,6 +18,7 @@ from ntxengine.replicate.targets import target_of
 from tests.capture.lab import Lab, Witness
 from tests.replicate.replicating import Killed, KillsAt, Replicating
 from tests.replicate.test_must_hold import die
+from tests.support.killable import killable
 
 OTHER_VM = "00000000-0000-4000-8000-000000000002"
 
@@ -98,3 +99,27 @@ def test_folder_that_no_definition_can_name_is_refused(tmp_path: Path, name: str
     for kind in ("kvm", "vmware", "ovf", "vhd"):
         with pytest.raises(OptionsError, match="no machine can be described there"):
             target_of(f"{kind}:{tmp_path / name}")
+
+
+BLOCKS = ("--filter=blocksize-policy", "memory", "16M", "blocksize-minimum=4K", "blocksize-error-policy=error")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [(("memory", "1M"), "1048576"), (BLOCKS, "takes whole blocks of 4096 bytes")],
+    ids=["too-small", "blocks-of-4096"],
+)
+async def test_export_that_cannot_take_a_disk_is_refused_before_the_freeze(
+    v4_lab: Lab, arguments: tuple[str, ...], match: str
+) -> None:
+    with killable(*arguments) as one, killable("memory", "16M") as other:
+        one.start()
+        other.start()
+        # The second disk has no whole blocks of 4096 bytes.
+        nbd = Replicating(v4_lab, f"scsi.1={one.uri} scsi.0={other.uri}", overwrite=True)
+
+        with pytest.raises(NtxError, match=match):
+            await nbd.run()
+
+    assert v4_lab.recovery_points() == []
+    assert Stage.FREEZE not in nbd.witness.stages

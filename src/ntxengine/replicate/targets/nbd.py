@@ -110,8 +110,12 @@ class NbdTarget(Target):
         if unknown := self._by_label.keys() - {disk.label for disk in disks}:
             raise OptionsError(f"{self.text}: the VM has no disk {', '.join(sorted(unknown))}")
         for text, disk in seen.items():
-            async with _open_for_writing(_location(text), disk, self.options, _TIMEOUT_S):
-                pass
+            async with _open_for_writing(_location(text), disk, self.options, _TIMEOUT_S) as device:
+                if disk.size % device.min_block:
+                    raise OptionsError(
+                        f"{text}: takes whole blocks of {device.min_block} bytes, and {disk} has {disk.size} bytes: "
+                        f"resize the disk on the cluster, or let the server take smaller blocks"
+                    )
 
     def check_other(self, disks: Sequence[TargetDisk], other: Replica | Intent) -> None:
         """As Target.check_other: an export is that of one replica, however its URI is written."""
