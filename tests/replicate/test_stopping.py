@@ -13,6 +13,7 @@ from ntxengine.replicate import stopping
 from ntxengine.replicate.cutover import CutOver, cut_over
 from tests.capture.lab import MIB, Lab, Witness
 from tests.replicate.replicating import Killed, KillsAt, Replicating
+from tests.replicate.test_command import at, ntx
 
 
 async def over(following: Replicating, *, shutdown_s: float | None = 60.0, may_run: bool = False) -> CutOver:
@@ -156,3 +157,18 @@ async def test_paused_vm_is_not_asked(raw: Replicating) -> None:
         await over(raw)
 
     assert raw.replica.generation == 1
+
+
+async def test_command_says_how_long_each_part_took(raw: Replicating) -> None:
+    await raw.run()
+    words = ("cutover", "db01", "--to", raw.text, "--format", "raw", *at(raw), "--source", "hotadd", "--shutdown")
+
+    told, _ = await ntx(raw, *words, "--shutdown-timeout", "1m", "--json")
+
+    assert told["was_shut_down"]
+    assert told["seconds_before"] > 0
+    assert told["seconds_shutting_down"] > 0
+    assert told["seconds_stopped"] > 0
+    assert power(raw) == "off"
+    _, said = await ntx(raw, *words, "--running", code=2)
+    assert "--shutdown and --running contradict each other" in said
