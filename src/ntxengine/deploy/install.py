@@ -147,6 +147,8 @@ class Installation:
         missing = [path for path in self._chosen.needs.repositories if not self._places.at(path).exists()]
         user = self._options.user
         to_do += [f"make the repository's folder: install -d -o {user} -g {user} -m 700 {path}" for path in missing]
+        missing = [path for path in self._chosen.needs.replicas if not self._places.at(path).exists()]
+        to_do += [f"make or mount the folder of replicas: install -d -o {user} -g {user} {path}" for path in missing]
         if self._chosen.is_example or not self._options.start:
             to_do.append(f"put the password of Prism into {CREDENTIALS}/ntx-password, mode 0600")
             to_do.append("run this command again" if self._chosen.is_example else "systemctl start ntx-agent")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ntxengine.config.file import Config
+from ntxengine.config.meaning import replica_state, replica_target
 
 STATE_OF_UNIT = Path("/var/lib/ntx")
 RUN_OF_UNIT = Path("/run/ntx")
@@ -17,6 +18,8 @@ class Needs:
     """What the agent of a configuration needs beside what the unit gives every agent."""
 
     repositories: tuple[Path, ...] = ()
+    replicas: tuple[Path, ...] = ()
+    """Where replicas are kept, and their states."""
     folders: tuple[Path, ...] = ()
     """To be written besides: its state, its sockets and what it trusts, where they are not at the usual place."""
     has_attached_disks: bool = False
@@ -24,7 +27,7 @@ class Needs:
 
     @property
     def to_write(self) -> tuple[Path, ...]:
-        return tuple(sorted({*self.repositories, *self.folders}))
+        return tuple(sorted({*self.repositories, *self.replicas, *self.folders}))
 
 
 def needs_of(config: Config) -> Needs:
@@ -41,9 +44,21 @@ def needs_of(config: Config) -> Needs:
     folders = {Path(agent.state), *(file.parent for file in files)}
     return Needs(
         repositories=tuple(sorted(repositories)),
+        replicas=_replicas(config),
         folders=tuple(sorted(folder for folder in folders if not _is_given(folder))),
         has_attached_disks=any(each.worker for each in backups),
     )
+
+
+def _replicas(config: Config) -> tuple[Path, ...]:
+    found: set[Path] = set()
+    for job in config.jobs:
+        if job.replicate is None:
+            continue
+        target, state = replica_target(job.replicate).copies, replica_state(job.replicate)
+        # The state is beside the disks, where nothing else is said.
+        found |= {each for each in (target, state) if each is not None and (each == target or target != each.parent)}
+    return tuple(sorted(found))
 
 
 def _is_given(folder: Path) -> bool:
