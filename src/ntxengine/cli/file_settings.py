@@ -14,7 +14,9 @@ from ntxengine.config.values import prism_url
 
 CAPTURE = frozenset({"capture"})
 EXPORT = frozenset({"export"})
-FREEZING = CAPTURE | EXPORT
+REPLICATE = frozenset({"replicate", "cutover"})
+COPYING = CAPTURE | REPLICATE
+FREEZING = COPYING | EXPORT
 """What makes a recovery point, and attaches the disks of it."""
 
 _NUTANIX = {
@@ -114,7 +116,7 @@ def _of_captures(config: Config) -> Iterator[Setting]:
     backup = config.backup
     yield from _named(backup, "backup", _ATTACH, None)
     yield from _named(backup, "backup", _FREEZE, FREEZING)
-    yield from _named(backup, "backup", _CAPTURE, CAPTURE)
+    yield from _named(backup, "backup", _CAPTURE, COPYING)
     if "on_lost_tracking" in backup.model_fields_set and backup.on_lost_tracking != "scan":  # there is nothing to scan
         yield Setting("--on-lost-tracking", backup.on_lost_tracking, ("backup", "on_lost_tracking"), EXPORT)
     if "consistency" in backup.model_fields_set:

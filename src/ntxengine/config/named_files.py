@@ -17,7 +17,7 @@ from ntxengine.errors import OptionsError
 from ntxengine.files.secret_file import read_secret_file
 
 _SECRETS = ("password_file", "api_key_file", "element_password_file", "token_file")
-_FILES = ("ca_file", "element_ca_file", "ssh_key_path", "known_hosts")
+_FILES = ("ca_file", "element_ca_file", "ssh_key_path", "known_hosts", "tls_ca", "tls_cert", "tls_key", "tls_psk")
 
 
 def look_at_files(loaded: Loaded) -> list[Problem]:
@@ -62,6 +62,11 @@ def _named(config: Config) -> Iterator[tuple[KeyPath, str, str]]:
         (("agent", "metrics"), config.agent.metrics),
     ]
     parts += [(("profiles", name, "nutanix"), profile.nutanix) for name, profile in config.profiles.items()]
+    parts += [
+        (("jobs", number, "replicate"), job.replicate)
+        for number, job in enumerate(config.jobs)
+        if job.replicate is not None
+    ]
     for path, part in parts:
         for key, value in part:
             if key in (*_SECRETS, *_FILES) and isinstance(value, str):
