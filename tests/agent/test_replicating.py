@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ntxengine.agent.records import Run, RunState
-from ntxengine.replicate.state import Replica
+from ntxengine.replicate.state import Replica, ReplicaState
 from ntxengine.replicate.status import replicas_in
 from ntxengine.repository import Repository
 from ntxengine.sim import Simulator
@@ -144,6 +145,28 @@ async def test_a_target_that_is_full_is_said_once_and_written_when_there_is_room
     assert errors[0].startswith(f"ERROR: target kvm:{lab.target}: held")
     assert "free some space, or use another file system" in errors[0]
     assert [line for line in after if "is used again" in line]
+
+
+async def test_a_vm_that_was_cut_over_is_written_no_more_and_told_in_one_line(lab: Replicated) -> None:
+    async with lab.cluster(), lab.agent() as service:
+        await lab.captured()
+        service.scheduler.pause("all")
+        await lab.until(lambda: not service.scheduler.running)
+        replica = (await lab.replicas())["db01"]
+        state = ReplicaState(lab.target / ".ntx-replicas" / replica.vm_id, replica.id)
+        state.write_replica(replace(replica, cut_over_at=replica.committed_at))
+        lab.said.taken()
+        service.scheduler.resume("all")
+        await lab.until(lambda: [run for run in lab.runs(RunState.FAILED) if run.vm_name == "db01"])
+        await lab.captured(1, "web01")
+        said = lab.said.taken()
+        after = (await lab.replicas())["db01"]
+
+    (failed, *_) = lab.runs(RunState.FAILED)
+    assert failed.error.startswith(f"replica {replica.id} of VM 'db01' was cut over to at ")
+    assert failed.error.endswith("; or take the VM out of the job")
+    assert len([line for line in said if line.startswith("ERROR")]) == 1, said
+    assert after.generation == replica.generation
 
 
 async def test_vms_that_are_renamed_moved_and_deleted_keep_what_their_replicas_have(lab: Replicated) -> None:

@@ -13,6 +13,7 @@ from ntxengine.agent.records import Figures
 from ntxengine.agent.retries import RepositoryUnusable
 from ntxengine.agent.work import Site, Work, vm_of
 from ntxengine.attach import AttachOptions
+from ntxengine.concurrency.completion import to_thread_joined
 from ntxengine.config import meaning
 from ntxengine.config.file import Config
 from ntxengine.config.jobs import Job
@@ -21,6 +22,8 @@ from ntxengine.errors import OptionsError
 from ntxengine.events import Event, OnEvent, StageBegan
 from ntxengine.replicate.cycle import Cycle, replicate
 from ntxengine.replicate.options import ReplicateOptions
+from ntxengine.replicate.plan import already
+from ntxengine.replicate.state import ReplicaState
 from ntxengine.replicate.targets import Target
 
 _WHOLE = frozenset({"full", "allocated"})
@@ -84,6 +87,7 @@ class ReplicateJob(Work):
 
     async def run(self, site: Site, vm: JobVm, on_event: OnEvent) -> Outcome:
         """As Work.run.  Errors: as replicate."""
+        await self._check_follows(site, vm)
         stages = _Stages(on_event)
         options = dataclasses.replace(
             self.options, capture=dataclasses.replace(self.options.capture, captures_at_once=site.at_once)
@@ -106,6 +110,13 @@ class ReplicateJob(Work):
             replica_id=replica.id,
             generation=replica.generation,
         )
+
+    async def _check_follows(self, site: Site, vm: JobVm) -> None:
+        """Refuse a VM that was cut over.  Errors: OptionsError, RepositoryError (its state is damaged)."""
+        state = ReplicaState(site.repository.path / vm.id.lower(), self.to.id)
+        replica = await to_thread_joined(state.replica)
+        if replica is not None and replica.cut_over_at is not None:
+            raise OptionsError(f"{already(replica)}; or take the VM out of the job")
 
 
 class _Stages:

@@ -147,6 +147,7 @@ class Service:
             self._start(self._keep_telling(), "tell systemd")
             self._start(self._keep_memory_small(), "give back memory")
             self._start(self.watch.keep_looking(), "watch")
+            self._start(self.watch.keep_reading(), "read how replicas are")
             self._start(self.watch.keep_asking(asking(lambda: self._built.connection)), "ask what recovery points hold")
             self._notifier.ready()
             log.info("serving %d jobs; state in %s", len(self._built.setup.jobs), self.folder)

@@ -39,6 +39,11 @@ class Watch:
         while True:
             await self._clock.wait(asyncio.Event(), INTERVAL_S)
             self.look()
+
+    async def keep_reading(self) -> None:
+        """Read for ever how replicas are: apart, as a folder that does not answer must not keep the rest."""
+        while True:
+            await self._clock.wait(asyncio.Event(), INTERVAL_S)
             await self.replicas.look(self._scheduler.listing.vms)
 
     async def keep_asking(self, ask: Asked) -> None:
