@@ -16,6 +16,8 @@ async def check_others(state: Repository, target: Target, named: Named, disks: S
 
     LIMIT: one whose state is in another folder, or is damaged, is not seen.
     """
+    if target.has_marks:
+        return
     for vm_id in await state.vm_ids():
         for each in states_in(state.path / vm_id):
             if (vm_id, each.id) != (named.vm_id, target.id):

@@ -164,13 +164,15 @@ class Target(ABC):
 
     `follows`: a cycle writes what has changed since the one before.  If not, each makes a whole copy, beside the one
     before until it is whole, and keeps no recovery point.  `needs_machine`: it is nothing without a definition.
-    `packs`: what was written is made one file of.
+    `packs`: what was written is made one file of.  `has_marks`: a place says whose it is, so that nobody need look
+    into the state of other replicas.
     """
 
     kind: ClassVar[str]
     follows: ClassVar[bool] = True
     needs_machine: ClassVar[bool] = False
     packs: ClassVar[bool] = False
+    has_marks: ClassVar[bool] = True
     forms: ClassVar[tuple[str, ...]] = ("raw",)
 
     def __init__(self, text: str, options: TargetOptions) -> None:
@@ -262,7 +264,7 @@ class Target(ABC):
         """
 
     def check_other(self, disks: Sequence[TargetDisk], other: Replica | Intent) -> None:
-        """Refuse places that another replica is written to.  A target that has marks of its own need not.
+        """Refuse places that another replica is written to.  Asked where the target has no marks.
 
         Errors: OptionsError.
         """

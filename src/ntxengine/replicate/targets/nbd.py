@@ -74,6 +74,7 @@ class NbdTarget(Target):
     """See above."""
 
     kind = "nbd"
+    has_marks = False
 
     def __init__(self, text: str, options: TargetOptions) -> None:
         super().__init__(text, options)
