@@ -7,10 +7,11 @@ import os
 
 import pytest
 
-from ntxengine.errors import NtxError, PrismTimeout, TaskFailed
+from ntxengine.errors import NtxError, PrismError, PrismTimeout, TaskFailed
 from ntxengine.events import Stage
 from ntxengine.replicate import stopping
 from ntxengine.replicate.cutover import CutOver, cut_over
+from ntxengine.sim.faults import HttpFault
 from tests.capture.lab import MIB, Lab, Witness
 from tests.replicate.replicating import Killed, KillsAt, Replicating
 from tests.replicate.test_command import at, ntx
@@ -110,14 +111,42 @@ async def test_guest_that_ignores_acpi_is_left_running_and_the_replica_follows(r
     raw.assert_equal()
 
 
-async def test_guest_that_cannot_be_asked_is_left_alone(raw: Replicating) -> None:
+async def test_guest_that_may_not_be_asked_is_left_alone(raw: Replicating) -> None:
+    raw.lab.sim.faults.http.append(HttpFault("shutdown", method="POST", status=403, count=-1))
+    await raw.run()
+
+    with pytest.raises(PrismError, match="403"):
+        await over(raw)
+
+    assert power(raw) == "on"
+    assert Stage.POWER_ON not in raw.witness.stages
+
+
+async def test_guest_that_shut_down_though_prism_says_that_it_failed_runs_again(raw: Replicating) -> None:
     raw.lab.sim.faults.fail_tasks["power"] = 1
     await raw.run()
 
     with pytest.raises(TaskFailed, match="shutting down the guest"):
         await over(raw)
 
-    assert Stage.POWER_ON not in raw.witness.stages
+    assert power(raw) == "on"
+
+
+async def test_guest_runs_again_though_nobody_can_be_told(raw: Replicating) -> None:
+    await raw.run()
+
+    class Breaks(Witness):
+        """A reader that is gone: whatever it is told from then on fails."""
+
+        def began(self, stage: Stage) -> None:
+            if Stage.SHUT_DOWN in self.stages and stage is not Stage.SHUT_DOWN:
+                raise BrokenPipeError
+
+    raw.make_witness = Breaks
+    with pytest.raises(BrokenPipeError):
+        await over(raw)
+
+    assert power(raw) == "on"
 
 
 async def test_vm_that_cannot_be_powered_on_again_is_told(raw: Replicating, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,7 @@ class PowerStates(Protocol):
     async def shut_down_guest(self, vm: Vm) -> None:
         """Ask the guest of `vm` to shut down, by ACPI.  Returns when it was asked: whether it does is its own matter.
 
-        Errors: TaskFailed, PrismStatusError: it was not asked.
+        Errors: PrismStatusError; below 500 it was not asked.  After any other it may have been.
         """
         ...
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from ntxengine.concurrency.completion import run_to_completion
-from ntxengine.errors import NtxError, PrismStatusError, PrismTimeout, TaskFailed
-from ntxengine.events import Emitter, Stage, StageBegan, Subject, Warned
+from ntxengine.errors import NtxError, PrismStatusError, PrismTimeout
+from ntxengine.events import Emitter, Event, Stage, StageBegan, Subject, Warned
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
 from ntxengine.units import format_span
@@ -77,8 +77,8 @@ class _Stopping:
         self._was_asked = True
         try:
             await self._prism.shut_down_guest(self._vm)
-        except (PrismStatusError, TaskFailed):
-            self._was_asked = False
+        except PrismStatusError as error:
+            self._was_asked = error.status >= 500  # then it may have been, as where a task failed
             raise
         if not await self._prism.becomes(self._vm, "off", within_s=self._timeout_s):
             self._did_not_listen = True
@@ -96,9 +96,14 @@ class _Stopping:
         try:
             grace_s = 0.0 if self._did_not_listen else GRACE_S
             if await self._prism.becomes(self._vm, "off", within_s=grace_s):
-                self._emit(StageBegan(stage=Stage.POWER_ON, **self._subject))
+                self._tell(StageBegan(stage=Stage.POWER_ON, **self._subject))
                 await self._prism.power_on(self._vm)
         except NtxError as error:
             text = f"VM {self._vm.name!r} was shut down and cannot be powered on again, do it in Prism: {error}"
             log.warning("%s", text)
-            self._emit(Warned(text=text, **self._subject))
+            self._tell(Warned(text=text, **self._subject))
+
+    def _tell(self, event: Event) -> None:
+        """Tell an event to whoever may be the one that failed: that keeps no VM off."""
+        with suppress(Exception):
+            self._emit(event)
