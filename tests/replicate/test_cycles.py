@@ -119,10 +119,9 @@ async def test_lost_tracking_that_is_to_be_full_writes_zeros_too(following: Repl
     following.assert_clean()
 
 
+@pytest.mark.parametrize("following", ["raw", "beside", "qcow2", "vmware"], indirect=True)  # not where each is named
 async def test_disks_that_are_added_and_removed(following: Replicating, tmp_path: Path) -> None:
     lab = following.lab
-    if following.text.startswith("scsi"):
-        pytest.skip("each disk of a server is named")
     await following.run()
     disks = lab.sim.config.vms[0].disks
     added = tmp_path / "disks" / "added.raw"
