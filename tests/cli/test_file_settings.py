@@ -74,7 +74,7 @@ def test_what_is_lost_is_scanned_for_by_no_export(tmp_path: Path) -> None:
         choice: told(tmp_path, f"{CLUSTER}backup: {{on_lost_tracking: {choice}}}") for choice in ("scan", "full")
     }
 
-    assert by_choice["scan"]["--on-lost-tracking"].commands == CAPTURE
+    assert by_choice["scan"]["--on-lost-tracking"].commands == CAPTURE | {"replicate", "cutover"}
     assert by_choice["full"]["--on-lost-tracking"].commands == EXPORT
 
 
