@@ -17,6 +17,7 @@ from ntxengine.agent.sockets import Access
 from ntxengine.errors import LockedError, NtxError, OptionsError
 from tests.agent.controlled import Live, live
 from tests.agent.test_sockets import as_nobody, let_others_through, needs_root
+from tests.support.servers import skip
 
 METRIC = "ntx_agent_info"
 
@@ -136,7 +137,7 @@ async def test_ipv6_and_localhost_are_listened_to(tmp_path: Path) -> None:
     try:
         port = free_port("::1")
     except OSError:
-        pytest.skip("this machine has no IPv6")
+        skip("this machine has no IPv6")
     async with listening(tmp_path, f"localhost:{port}") as agent:
         both = [await get(port, host=host) for host in ("127.0.0.1", "::1")]
         agent.move(metrics=f"[::1]:{(other := free_port('::1'))}")

@@ -162,7 +162,7 @@ class _Cycle:
         async with keeping:
             await self._find_changes(stack, plan, frozen)
             intent = await self._prepare(plan, frozen)
-            results = await self._write(plan, intent)
+            results = await self._write(intent)
         await self._recorder.end_attaching()
         self._emit.raise_failure()
         finished = await self._finish(plan, results)
@@ -296,9 +296,8 @@ class _Cycle:
 
     # ------------------------------------------------------------------------------------------------- the writes
 
-    async def _write(self, plan: ReplicaPlan, intent: IntentFile) -> list[DiskResult]:
+    async def _write(self, intent: IntentFile) -> list[DiskResult]:
         at_once = max(1, min(self._options.capture.parallel, len(self._disks)))
-        del plan
         return await map_limited(self._disks, lambda each: DiskWriting(each).run(intent), at_once=at_once)
 
     async def _finish(self, plan: ReplicaPlan, results: Sequence[DiskResult]) -> Finished:
