@@ -1,8 +1,8 @@
 """How many instructions does each kernel of the core need for its unit of work?
 
-Counted by callgrind, of kernels.c: the difference of two counts, divided.  It is the same number at every run (a
-worker's within 1 %), on any machine with the same compiler and kernels; valgrind shows programs an AVX2 processor at
-most, so that is what is counted on better ones too.
+Counted by callgrind, of kernels.c: the difference of two counts, divided.  It is the same number at every run, on any
+machine with the same compiler and kernels; valgrind shows programs an AVX2 processor at most, so that is what is
+counted on better ones too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from bench.regression import programs
 
 # The two counts.  Enough for what is not per unit (an item, a page of the ring) to even out.
 COUNTS = {"zero": (100, 300), "digest": (100, 300), "plan": (100_000, 200_000), "worker": (200, 600)}
-REPEATS = 3
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +42,10 @@ def valgrind(*command: str | Path) -> tuple[str, int]:
     return done.stdout, int(counted[1])
 
 
-def fewest(kernels: Path, name: str, count: int) -> int:
-    """Return how many instructions `count` units take.  A worker looks at the clock, so a slow machine counts more."""
-    return min(valgrind(kernels, name, str(count))[1] for _ in range(REPEATS))
-
-
 def per_unit(kernels: Path, name: str) -> float:
     few, many = COUNTS[name]
-    return (fewest(kernels, name, many) - fewest(kernels, name, few)) / (many - few)
+    instructions = [valgrind(kernels, name, str(count))[1] for count in (few, many)]
+    return (instructions[1] - instructions[0]) / (many - few)
 
 
 @pytest.mark.parametrize("name", COUNTS)

@@ -8,16 +8,20 @@
  *   kernels chosen          prints the kernels that run here
  *
  * Each does its work from end to end, so that the difference of two counts is the work alone: start-up cancels out.
+ * Time moves by a microsecond at each look, so that the pace decides the same on any machine.
  */
 #define _GNU_SOURCE
+#include "../../csrc/clock.h"
 #include "../../csrc/digest.h"
 #include "../../csrc/plan.h"
 #include "../../csrc/zero.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FEED 1024u /* extents at a time */
@@ -26,6 +30,17 @@ static void fail(const char *what)
 {
     fprintf(stderr, "kernels: %s\n", what);
     exit(1);
+}
+
+/* In place of the C library's. */
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    static _Atomic uint64_t looks;
+    uint64_t now_ns = NTX_NS_PER_S + 1000 * atomic_fetch_add(&looks, 1);
+
+    (void)clock;
+    *now = (struct timespec){.tv_sec = (time_t)(now_ns / NTX_NS_PER_S), .tv_nsec = (long)(now_ns % NTX_NS_PER_S)};
+    return 0;
 }
 
 static void run_zero(size_t count)
