@@ -244,8 +244,8 @@ class _Cycle:
                 warn=self._warn,
                 doubted=self._doubted,
             )
-            dead = None if plan.dead is None else plan.dead.find(disk.disk.id)
-            return DiskCycle(context, disk, frozen.disks[disk.disk.id], plan.before(disk.disk.id), dead)
+            disk_id = disk.disk.id
+            return DiskCycle(context, disk, frozen.disks[disk_id], plan.before(disk_id), plan.dead_disk(disk_id))
 
         self._disks = [begun(disk) for disk in plan.capture.disks]
         for each in self._disks:

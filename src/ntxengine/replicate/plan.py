@@ -18,7 +18,7 @@ from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
 from ntxengine.replicate.options import ReplicateOptions
 from ntxengine.replicate.others import check_others
-from ntxengine.replicate.state import Intent, Replica, ReplicaState, StoredReplicaDisk
+from ntxengine.replicate.state import Intent, IntentDisk, Replica, ReplicaState, StoredReplicaDisk
 from ntxengine.replicate.targets.base import Named, Target, TargetDisk
 from ntxengine.repository import Repository
 from ntxengine.units import format_time
@@ -61,11 +61,22 @@ class ReplicaPlan:
         """Return what the target has of a disk, to be written on."""
         return None if self.replica is None or not self.follows else self.replica.find(disk_id)
 
+    def dead_disk(self, disk_id: str) -> IntentDisk | None:
+        """Return what a dead cycle was about to write of a disk; or of another in its place, while the VM had that."""
+        if self.dead is None:
+            return None
+        if (own := self.dead.find(disk_id)) is not None:
+            return own
+        before = self.before(disk_id)
+        places = set() if before is None else {image.name for image in before.files}
+        other = next((each for each in self.dead.disks if not each.keeps and places & set(each.names)), None)
+        return None if other is None else dataclasses.replace(other, kind="scan")
+
     def target_disks(self, disks: Sequence[DiskPlan]) -> list[TargetDisk]:
         """Return the disks as the target is asked to take them."""
         found = []
         for each in disks:
-            dead = None if self.dead is None else self.dead.find(each.disk.id)
+            dead = self.dead_disk(each.disk.id)
             was_begun = dead is not None and not dead.keeps
             before = self.before(each.disk.id)
             found.append(TargetDisk(each.disk.id, each.disk.label, each.disk.size, before, was_begun=was_begun))

@@ -42,18 +42,22 @@ class DiskWriting:
         """Bring the disk to what was frozen.  Errors: as Attacher.attach and copy.copy; ChecksumMismatch."""
         audited = tracker.Tracked(self._context.capture.copy, self._disk.plan, self._disk.changes, self._disk.before)
         if self._disk.place is None and not audited.is_due:
-            assert self._disk.before is not None
-            self._context.emit(DiskDone(**self._disk.subject))
-            return DiskResult(self._disk.before, None, self._disk.changes.tracking, 0)
-        async with AttachedDisk(self._attached) as source:
-            audit = await self._audit(audited, source.attached, intent)
-            if self._disk.place is None:
-                assert self._disk.before is not None
-                stored = dataclasses.replace(self._disk.before, audit=audit)
-                return DiskResult(stored, None, self._disk.changes.tracking, 0)
-            result = await self._copy(source, self._disk.place, audit)
+            result = self._as_before(audited.stored)
+        else:
+            async with AttachedDisk(self._attached) as source:
+                audit = await self._audit(audited, source.attached, intent)
+                if self._disk.place is None:
+                    result = self._as_before(audit)
+                else:
+                    result = await self._copy(source, self._disk.place, audit)
         self._context.emit(DiskDone(**self._disk.subject))
         return result
+
+    def _as_before(self, audit: StoredAudit | None) -> DiskResult:
+        """Return the disk as it is there already: only its label may be another."""
+        assert self._disk.before is not None
+        stored = dataclasses.replace(self._disk.before, label=self._disk.plan.disk.label, audit=audit)
+        return DiskResult(stored, None, self._disk.changes.tracking, 0)
 
     async def _audit(self, audited: tracker.Tracked, attached: Attached, intent: IntentFile) -> StoredAudit | None:
         """Ask whether the changes can be believed; if they cannot, all is to be read."""

@@ -3,6 +3,8 @@
     nbd://host/{disk}          the label of the disk, reduced to letters, digits and ._-
     scsi.0=nbd://host/a        one URI for each disk, by its label
 
+A disk that has an export keeps it, whatever its label is later: what is not written is as it was there alone.
+
 LIMIT: that something else writes to an export, or a replica whose state is elsewhere, is not known: no server says so.
 """
 
@@ -103,19 +105,23 @@ class NbdTarget(Target):
         del named
         if is_first and not self.options.overwrite:
             raise OptionsError(f"{self.text}: what the server holds would be lost: allow that with --overwrite")
-        seen: dict[str, TargetDisk] = {}
+        seen: dict[Location, TargetDisk] = {}
         for disk in disks:
             location = self._of(disk, one_of=len(disks))
-            if (other := seen.setdefault(location.text, disk)) is not disk:
-                raise OptionsError(f"{self.text}: {other} and {disk} would go to one export, {location.text}")
-        if unknown := self._by_label.keys() - {disk.label for disk in disks}:
+            if (other := seen.setdefault(_export_of(location), disk)) is not disk:
+                raise OptionsError(
+                    f"{self.text}: {other} and {disk} would go to one export, {location.text}: give each disk a URI of "
+                    f"its own (LABEL=nbd://...); a disk keeps the export that it has when it gets another label"
+                )
+        if unknown := {label for label, uri in self._by_label.items() if _export_of(_location(uri)) not in seen}:
             raise OptionsError(f"{self.text}: the VM has no disk {', '.join(sorted(unknown))}")
-        for text, disk in seen.items():
-            async with _open_for_writing(_location(text), disk, self.options, _TIMEOUT_S) as device:
+        for disk in disks:
+            location = self._of(disk)
+            async with _open_for_writing(location, disk, self.options, _TIMEOUT_S) as device:
                 if disk.size % device.min_block:
                     raise OptionsError(
-                        f"{text}: takes whole blocks of {device.min_block} bytes, and {disk} has {disk.size} bytes: "
-                        f"resize the disk on the cluster, or let the server take smaller blocks"
+                        f"{location.text}: takes whole blocks of {device.min_block} bytes, and {disk} has {disk.size} "
+                        f"bytes: resize the disk on the cluster, or let the server take smaller blocks"
                     )
 
     def check_other(self, disks: Sequence[TargetDisk], other: Replica | Intent) -> None:
@@ -167,6 +173,8 @@ class NbdTarget(Target):
                 yield device
 
     def _of(self, disk: TargetDisk, *, one_of: int = 1) -> Location:
+        if disk.before is not None:
+            return _location(disk.before.files[0].name)
         if disk.label in self._by_label:
             return _location(self._by_label[disk.label])
         if not self._template:
