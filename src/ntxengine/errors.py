@@ -87,11 +87,13 @@ class PrismError(NtxError):
 
     `may_have_been_done` is true if the request was sent more than once, and an earlier try may have been executed: then
     also a clear no does not prove that nothing was changed.  `was_sent` is false if the last try never left: no
-    connection, or no turn for it.
+    connection, or no turn for it.  `is_of_element` is true if it was a Prism Element that a Prism Central named: others
+    may be well.
     """
 
     may_have_been_done: bool = False
     was_sent: bool = True
+    is_of_element: bool = False
 
 
 class PrismConnectionError(PrismError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.agent.jobs import JobVm, Setup
+from ntxengine.agent.jobs import JobVm, Outcome, Setup
 from ntxengine.agent.queue import Limits, Needs
 from ntxengine.agent.records import RunState, Trigger
 from ntxengine.agent.retries import Retries
@@ -25,6 +25,7 @@ from ntxengine.errors import (
     TargetError,
     ToolError,
 )
+from ntxengine.events import OnEvent
 from ntxengine.schedule.due import Schedule
 from ntxengine.schedule.window import parse_window
 from tests.agent.acting import HOUR, MINUTE, Acting, Listed, acting, job
@@ -152,6 +153,32 @@ def test_an_hour_without_prism_costs_no_attempt_and_all_are_run_when_it_is_back(
         assert {run.vm_name for run in runs} == {f"vm{n}" for n in range(50)}
         assert {run.attempt for run in runs} == {1}
         assert len([each for each in caplog.records if each.levelno >= logging.ERROR]) <= 2
+
+    in_virtual_time(main)
+
+
+def test_a_prism_element_that_is_down_holds_the_vms_of_its_cluster_alone(tmp_path: Path) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        class Down(Acting):
+            async def run(self, job: str, vm: JobVm, on_event: OnEvent) -> Outcome:
+                if vm.needs.cluster == "north":
+                    self.began.append((vm.name, loop.time()))
+                    error = PrismConnectionError("Prism 10.0.0.5: no connection")
+                    error.is_of_element = True
+                    raise error
+                return await super().run(job, vm, on_event)
+
+        runner = Down()
+        north = [JobVm(f"id-n{n}", f"n{n}", Needs(cluster="north")) for n in range(10)]
+        south = [JobVm(f"id-s{n}", f"s{n}", Needs(cluster="south")) for n in range(10)]
+        inventory = Listed(hourly=[*north, *south])
+        async with acting(loop, tmp_path, job(), inventory=inventory, runner=runner, limits=Limits(total=4)) as play:
+            await play.sleep(hours=1, minutes=50)
+            captured = {run.vm_name for run in play.state.runs(state=RunState.SUCCEEDED)}
+            held = list(play.scheduler.holds.all)
+        assert captured == {vm.name for vm in south}
+        assert held == ["cluster north"]
+        assert len([name for name, _ in runner.began if name.startswith("n")]) < 4 + 60 / 5 + 6
 
     in_virtual_time(main)
 

@@ -10,6 +10,7 @@ import pytest
 from ntxengine.errors import (
     CredentialsError,
     PrismAnswerError,
+    PrismBusy,
 )
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.faults import HttpFault
@@ -94,10 +95,25 @@ async def test_a_token_that_stays_refused_is_a_matter_of_credentials(sim: Simula
     async with connect("v4") as prism:
         point = await freeze(prism, await subject(prism))
 
-        with pytest.raises(CredentialsError, match="the token of cluster discovery was refused"):
+        with pytest.raises(CredentialsError, match="the token of cluster discovery was refused") as refused:
             await rows(prism, point)
 
+    assert refused.value.is_of_element
     assert len(paths(sim, "compute-changed-regions")) == 2
+
+
+@pytest.mark.parametrize(("path", "is_of_element"), [("compute-changed-regions", True), ("discover-cluster", False)])
+async def test_an_error_says_whether_it_is_of_the_element_alone(
+    sim: Simulator, connect: Connect, path: str, is_of_element: bool
+) -> None:
+    sim.faults.http.append(HttpFault(path=path, status=503, count=-1))
+    async with connect("v4") as prism:
+        point = await freeze(prism, await subject(prism))
+
+        with pytest.raises(PrismBusy) as busy:
+            await rows(prism, point)
+
+    assert busy.value.is_of_element is is_of_element
 
 
 async def test_an_old_token_is_renewed_before_it_ends(

@@ -108,7 +108,7 @@ class Listing:
         try:
             found = await setup.inventory.vms()
         except NtxError as error:
-            verdict, text = judge(error, ""), str(error)
+            verdict, text = judge(error), str(error)
         except Exception as error:  # a defect here must not end the agent
             text = f"a defect of ntx: unexpected {type(error).__name__}: {error}"
             log.debug("listing the VMs", exc_info=error)

@@ -4,7 +4,8 @@
     account refused                                                    concerns all runs: held for long, so that the
                                                                        account is not locked
     no password can be read now                                        concerns all runs: held
-    no connection to Prism; Prism busy or silent three times in a row  concerns all runs: held
+    no connection to Prism; Prism busy or silent three times in a row  concerns all runs: held; where it is the Prism
+                                                                       Element of one cluster, those of its VMs
     a program is missing here, or this machine as a VM; three times    concerns all runs: held
     in a row no memory, threads or descriptors
     the repository, or the target, cannot be opened or written         concerns all runs into it: held
@@ -31,6 +32,7 @@ from ntxengine.errors import (
     OptionsError,
     PrismBusy,
     PrismConnectionError,
+    PrismError,
     PrismStatusError,
     PrismTimeout,
     RepositoryError,
@@ -110,18 +112,23 @@ class Verdict:
     longest_hold_s: float = 300.0
 
 
-def judge(error: BaseException, place: str) -> Verdict:
-    """Return what an error of a run means; `place` is the scope of where it goes (jobs.Job.scope)."""
+def judge(error: BaseException, place: str = "", cluster: str = "") -> Verdict:
+    """Return what an error of a run means.
+
+    `place` is the scope of where it goes (jobs.Job.scope), `cluster` the name of that of its VM, "" if it is not known.
+    """
+    is_of_cluster = isinstance(error, PrismError) and error.is_of_element and cluster
+    prism = _of_cluster(cluster) if is_of_cluster else PRISM
     if isinstance(error, CredentialsError):
-        return Verdict(scope=PRISM, ends_with_copy=True, counts=False, first_hold_s=600, longest_hold_s=3600)
+        return Verdict(scope=prism, ends_with_copy=True, counts=False, first_hold_s=600, longest_hold_s=3600)
     if isinstance(error, PrismConnectionError | LoginUnknown):
-        return Verdict(scope=PRISM, ends_with_copy=True, counts=False)
+        return Verdict(scope=prism, ends_with_copy=True, counts=False)
     if isinstance(error, WorkerUnusable | MissingProgram):
         return Verdict(scope=MACHINE, ends_with_copy=True, counts=False, first_hold_s=60, longest_hold_s=900)
     if isinstance(error, MachineError):
         return Verdict(scope=MACHINE, needs=3)
     if isinstance(error, PrismTimeout | PrismBusy):
-        return Verdict(scope=PRISM, needs=3, ends_with_copy=True)
+        return Verdict(scope=prism, needs=3, ends_with_copy=True)
     if isinstance(error, RepositoryUnusable):
         # It is open then, and has been written to; but whether there is room is known at the end.
         return Verdict(scope=place, ends_with_copy=True, counts=False, first_hold_s=60, longest_hold_s=900)
@@ -132,9 +139,13 @@ def judge(error: BaseException, place: str) -> Verdict:
     return Verdict(is_final=isinstance(error, _FINAL))
 
 
-def scopes_of(place: str) -> tuple[str, str, str]:
+def scopes_of(place: str, cluster: str) -> tuple[str, ...]:
     """Return what a run into a place needs, any of which may be held."""
-    return PRISM, place, MACHINE
+    return (PRISM, *([_of_cluster(cluster)] if cluster else []), place, MACHINE)
+
+
+def _of_cluster(name: str) -> str:
+    return f"cluster {name}"
 
 
 def next_try(

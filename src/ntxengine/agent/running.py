@@ -49,6 +49,11 @@ class _Active:
     epoch: int
     task: asyncio.Task[None] | None = None
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What it needs that may be held."""
+        return scopes_of(self.job.scope, self.vm.needs.cluster)
+
 
 class Runs:
     """Begins runs, keeps them until they have ended, and writes down what became of them."""
@@ -108,8 +113,9 @@ class Runs:
             attempt=1 if begun.retry is None else begun.retry.attempt,
             kind=job.kind.name,
         )
-        monotonic, place = self._clock.monotonic, job.scope
-        recorder = Recorder(run, self._save, monotonic=monotonic, on_past_prism=lambda: self._copies(place))
+        recorder = Recorder(
+            run, self._save, monotonic=self._clock.monotonic, on_past_prism=lambda: self._copies(active)
+        )
         busy = Busy(job.name, vm.id, wanted.needs, wanted.probes)
         active = _Active(job, vm, recorder, begun.retry, busy, self._holds.epoch)
         self._active[run.id] = active
@@ -222,7 +228,7 @@ class Runs:
         return results.unlike_before(run, standing, found)
 
     def _tell_success(self, active: _Active, run: Run) -> None:
-        for scope in scopes_of(active.job.scope):
+        for scope in active.scopes:
             self._holds.release(scope)
         if self._once.is_over(run.key):
             log.warning("job %r, VM %r: is %s again", run.job, run.vm_name, active.job.kind.done)
@@ -239,7 +245,7 @@ class Runs:
             log.debug("run %s", run.id, exc_info=error)
         if isinstance(error, NotFoundError):
             self._on_not_found()
-        verdict = judge(error, active.job.scope)
+        verdict = judge(error, active.job.scope, active.vm.needs.cluster)
         if active.epoch == self._holds.epoch:  # else it is of a setup that holds no more
             self._holds.fail(verdict, text)
         is_held = verdict.scope in self._holds.all
@@ -258,9 +264,9 @@ class Runs:
             log.log(level, "job %r, VM %r: attempt %d failed, %s: %s", run.job, run.vm_name, run.attempt, again, text)
         return retry
 
-    def _copies(self, place: str) -> None:
-        """A run into a place has begun to copy: others need not wait until all of a large VM is there."""
-        for scope in scopes_of(place):
+    def _copies(self, active: _Active) -> None:
+        """It has begun to copy: others need not wait until all of a large VM is there."""
+        for scope in active.scopes:
             hold = self._holds.all.get(scope)
             if hold is not None and hold.ends_with_copy:
                 self._holds.release(scope)

@@ -236,7 +236,7 @@ class Scheduler:
         for job in self._setup.jobs:
             vms = self._listing.vms(job.name)
             for vm, due in self._outlooks.due(job, vms, runs, now):
-                scopes = scopes_of(job.scope)
+                scopes = scopes_of(job.scope, vm.needs.cluster)
                 obstacle = self._paused(job.name, vm) or due.obstacle or self._held(scopes) or self._unlisted()
                 probes = tuple(scope for scope in scopes if scope in self.holds.all)
                 needs = _into(vm.needs, job.target)

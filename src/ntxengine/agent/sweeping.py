@@ -55,7 +55,7 @@ async def sweep_after_start(current: Current, known: KnownRepositories) -> None:
                 if isinstance(error, CredentialsError):
                     wait_s = max(wait_s, REFUSED_WAIT_S)
                 _tell(once, path, error)
-                if judge(error, "").scope == PRISM:
+                if judge(error).scope == PRISM:
                     break  # it would be the same for the next, and each try is a login
                 continue
             done.add(path)
@@ -67,7 +67,7 @@ async def sweep_after_start(current: Current, known: KnownRepositories) -> None:
 
 def _tell(once: Once, path: Path, error: NtxError | OSError) -> None:
     """Say at WARNING what is new; while Prism cannot be used, runs say so."""
-    is_told = once.is_new(path, str(error)) and judge(error, "").scope != PRISM
+    is_told = once.is_new(path, str(error)) and judge(error).scope != PRISM
     level = logging.WARNING if is_told else logging.INFO
     log.log(level, "%s: what was left could not be looked for, and is a while later: %s", path, line_of(error))
 

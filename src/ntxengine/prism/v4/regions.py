@@ -14,7 +14,7 @@ import binascii
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +108,7 @@ class RegionReader:
         """Return the first page of what is allocated in the first `length` bytes of `disk`."""
         with not_found_as(f"disk recovery point {disk.id}"):
             grant = await self._discover(disk, None)
-            answer = await compute_changed_regions(grant.session, grant.revision, grant.token, disk, None, 0, length)
+            answer = await self._compute(grant, disk, None, 0, length)
         page = page_v4(answer.body, start=0, request=answer.request)
         return RegionSample(page, grant.session.name, grant.revision)
 
@@ -121,14 +121,14 @@ class RegionReader:
         if reference is not None:
             with contextlib.suppress(NotFoundError, PrismStatusError):
                 grant = await self._discover(reference, None)
-                await grant.session.reach()
+                await _reach(grant.session)
             return
         address = cluster.address
         if not address or address in self._silent:
             return
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_S):
-                await (await self._session_at(address)).reach()
+                await _reach(await self._session_at(address))
         except (PrismConnectionError, PrismTimeout, TimeoutError) as exc:
             if certificate_error(exc) is not None:
                 raise
@@ -142,11 +142,17 @@ class RegionReader:
     async def _session_at(self, address: str) -> Session:
         async with self._opening:
             if address not in self._sessions:
-                self._sessions[address] = await self._open_session(address)
+                with _of_element():
+                    self._sessions[address] = await self._open_session(address)
             return self._sessions[address]
 
-    async def _compute(self, grant: _Grant, disk: DiskPoint, reference: DiskPoint | None, start: int) -> Answer:
-        return await compute_changed_regions(grant.session, grant.revision, grant.token, disk, reference, start)
+    async def _compute(
+        self, grant: _Grant, disk: DiskPoint, reference: DiskPoint | None, start: int, length: int | None = None
+    ) -> Answer:
+        with _of_element():
+            return await compute_changed_regions(
+                grant.session, grant.revision, grant.token, disk, reference, start, length
+            )
 
     async def _discover(self, disk: DiskPoint, reference: DiskPoint | None) -> _Grant:
         asked_at = self._clock.now()
@@ -163,6 +169,21 @@ class RegionReader:
             revision=_revision(payload, what) or self._api.revisions.dataprotection,
             good_until=asked_at + _life_s(payload),
         )
+
+
+async def _reach(session: Session) -> None:
+    with _of_element():
+        await session.reach()
+
+
+@contextlib.contextmanager
+def _of_element() -> Iterator[None]:
+    """Have errors say that they are of a Prism Element that Prism Central named."""
+    try:
+        yield
+    except PrismError as error:
+        error.is_of_element = True
+        raise
 
 
 def _payload(token: str, what: str) -> dict[str, Any]:
