@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ntxengine.cli.main import main
 from ntxengine.cli.main import ntx as overview
+from tests.support.forked import fork_server
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = (sys.executable, "-m", "ntxengine.cli.main")
@@ -37,13 +40,23 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120", **(extra or {})}
 
 
+_BEFORE = environment()
+
+
 def ntx(
     *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout_s: float = 120
 ) -> Ran:
     """Run `ntx` to its end."""
+    words, variables = [str(argument) for argument in arguments], environment(env)
+    if any(variables.get(name) != _BEFORE.get(name) for name in {*variables, *_BEFORE} if not name.startswith("NTX_")):
+        return _started(words, variables, cwd, timeout_s)  # Python, or a module, reads it as it is loaded
+    return _forked(words, variables, cwd, timeout_s)
+
+
+def _started(words: Sequence[str], variables: Mapping[str, str], cwd: Path | None, timeout_s: float) -> Ran:
     done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        env=environment(env),
+        [*COMMAND, *words],
+        env=variables,
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -52,6 +65,33 @@ def ntx(
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def _forked(words: Sequence[str], variables: Mapping[str, str], cwd: Path | None, timeout_s: float) -> Ran:
+    with tempfile.TemporaryDirectory(prefix="ntx-test-") as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        for file in (out, err):
+            file.touch()
+        process = fork_server().Process(target=_be, args=(words, variables, cwd or Path.cwd(), out, err))
+        process.start()
+        process.join(timeout_s)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(["ntx", *words], timeout_s, out.read_bytes(), err.read_bytes())
+        return Ran(process.exitcode, out.read_text(), err.read_text())
+
+
+def _be(words: Sequence[str], variables: Mapping[str, str], cwd: Path, out: Path, err: Path) -> None:
+    """Be an `ntx`, in a process that was forked."""
+    for number, file in ((1, out), (2, err)):
+        descriptor = os.open(file, os.O_WRONLY)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(cwd)
+    main(words)
 
 
 def all_commands(group: click.Group = overview, before: str = "") -> dict[str, click.Command]:

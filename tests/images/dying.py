@@ -6,11 +6,9 @@ The journal, which is on another disk, says where a checkpoint got to.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from ntxengine.dataplane.copy import CopyOptions
@@ -80,13 +78,6 @@ class Writing:
     async def _finish(self, image: ImageWriter) -> None:
         self.journal.write_text(str(self.new.size))  # all is stored: as a copy says before it ends
         await image.finish()
-
-
-def processes() -> ForkServerContext:
-    """Return what makes processes that have all of this loaded already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 def die(writing: Writing, plan: Path, bad: int, what: int, *, goes_on: bool) -> None:

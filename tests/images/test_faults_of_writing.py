@@ -25,6 +25,7 @@ from tests.images.dying import Writing
 from tests.images.written import KINDS, Kind, bytes_of, check
 from tests.support import faulty
 from tests.support.faulty import FaultyDisk
+from tests.support.forked import fork_server
 
 IS_LONG = bool(os.environ.get("NTX_EVERY_FAULT"))
 SIZE = 5 * BLOCK_SIZE + 512
@@ -81,7 +82,7 @@ class Trial:
     def kill_at(self, number: int, what: int, *, goes_on: bool) -> bool:
         """Write in a process that is killed at a change; return whether it came that far."""
         arguments = (self.writing, self.disk.plan_path, number, what)
-        process = dying.processes().Process(target=dying.die, args=arguments, kwargs={"goes_on": goes_on})
+        process = fork_server().Process(target=dying.die, args=arguments, kwargs={"goes_on": goes_on})
         process.start()
         process.join()
         is_killed = self.disk.plan.has_happened

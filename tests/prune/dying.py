@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from ntxengine.prune import PruneOptions, PruneReport, prune
@@ -28,13 +26,6 @@ def sync_to(path: Path, other: Path) -> SyncReport:
     report = asyncio.run(sync(here, there, [VM]))
     assert report.vms[0].problems == [], report.vms[0].problems
     return report
-
-
-def processes() -> ForkServerContext:
-    """Return what makes processes that have all of this loaded already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 def die(path: Path, plan: Path, bad: int, what: int) -> None:

@@ -21,6 +21,7 @@ from tests.prune.building import History, check_everything
 from tests.repository.builders import VM
 from tests.support import faulty
 from tests.support.faulty import FaultyDisk
+from tests.support.forked import fork_server
 
 IS_LONG = bool(os.environ.get("NTX_EVERY_FAULT"))
 FEW = 8
@@ -65,7 +66,7 @@ class Trial:
 
     def kill_at(self, number: int, what: int) -> bool:
         """Prune in a process that is killed at a change; return whether it came that far."""
-        process = dying.processes().Process(target=dying.die, args=(self.path, self.disk.plan_path, number, what))
+        process = fork_server().Process(target=dying.die, args=(self.path, self.disk.plan_path, number, what))
         process.start()
         process.join()
         is_killed = self.disk.plan.has_happened

@@ -20,6 +20,7 @@ from ntxengine.repository.store import PointStore
 from tests.prune import dying
 from tests.prune.building import History, check_everything
 from tests.repository.builders import VM
+from tests.support.forked import fork_server
 from tests.support.power import PoweredDisk
 
 ROUNDS = int(os.environ.get("NTX_CUT_ROUNDS", "4"))
@@ -35,7 +36,7 @@ def disk(tmp_path: Path) -> Iterator[PoweredDisk]:
 
 def run_until(seconds: float, work: Callable[..., object], *arguments: Path, lose: Callable[[], None]) -> float:
     """Run something in a process of its own; the power goes after a time, or at its end; return how long it ran."""
-    process = dying.processes().Process(target=work, args=arguments)
+    process = fork_server().Process(target=work, args=arguments)
     began_s = time.monotonic()
     process.start()
     process.join(seconds)

@@ -21,12 +21,12 @@ from ntxengine.images.choice import ImageOptions
 from ntxengine.repository import Repository
 from ntxengine.repository.store import PointStore
 from ntxengine.sync import SyncReport, sync
-from tests.prune import dying
 from tests.prune.building import History, check_everything
 from tests.prune.test_killed import KILLS, chosen
 from tests.repository.builders import VM, Clock
 from tests.support import faulty
 from tests.support.faulty import FaultyDisk, Plan
+from tests.support.forked import fork_server
 
 POINTS = 3
 
@@ -106,7 +106,7 @@ def test_a_sync_that_is_killed_anywhere_leaves_what_is_right_and_the_next_one_en
         trial.begin()
         what = KILLS[(number + index) % len(KILLS)]
         arguments = (trial.path("here"), trial.path("there"), trial.disk.plan_path, number, what)
-        process = dying.processes().Process(target=die, args=arguments)
+        process = fork_server().Process(target=die, args=arguments)
 
         process.start()
         process.join()
