@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import RepositoryError
@@ -37,6 +37,8 @@ _LIMIT = 16 * 1024**2
 _ID = re.compile(r"[0-9a-f]{12}")
 _MANIFEST = re.compile(r"g[1-9][0-9]{0,9}-[0-9a-f]{16}\.manifest")
 _CHANGES = re.compile(r"intent-[0-9a-f]{16}-[0-9]{1,10}\.changes")
+
+File = TypeVar("File", bound=StoredHead)
 
 Kind = Literal["regions", "scan", "full"]
 """Of what a cycle writes: these extents; whatever differs by digest; all."""
@@ -210,17 +212,9 @@ class ReplicaState:
     def replica(self) -> Replica | None:
         """Return the last whole generation, None if there was none.  Errors: RepositoryError (damaged)."""
         path = self.path / REPLICA_FILE
-        if not os.path.lexists(path):
+        found = self._read(path, Replica, REPLICA_FORMAT, REPLICA_VERSION)
+        if found is None:
             return None
-        found = decode_checked(
-            path,
-            durable.read_file(path, limit=_LIMIT),
-            Replica,
-            format=REPLICA_FORMAT,
-            versions=(REPLICA_VERSION,),
-            remedy=_REMEDY,
-            needs_check=True,
-        )
         names = [image.manifest for disk in found.disks for image in disk.files]
         self._check(path, found.id, names, _MANIFEST)
         if not all(disk.files for disk in found.disks) or found.generation < 1:
@@ -235,19 +229,16 @@ class ReplicaState:
         Errors: RepositoryError (damaged).
         """
         path = self.path / INTENT_FILE
+        found = self._read(path, Intent, INTENT_FORMAT, INTENT_VERSION)
+        if found is not None:
+            self._check(path, found.id, [disk.changes for disk in found.disks], _CHANGES)
+        return found
+
+    def _read(self, path: Path, kind: type[File], format: str, version: int) -> File | None:
         if not os.path.lexists(path):
             return None
-        found = decode_checked(
-            path,
-            durable.read_file(path, limit=_LIMIT),
-            Intent,
-            format=INTENT_FORMAT,
-            versions=(INTENT_VERSION,),
-            remedy=_REMEDY,
-            needs_check=True,
-        )
-        self._check(path, found.id, [disk.changes for disk in found.disks], _CHANGES)
-        return found
+        data = durable.read_file(path, limit=_LIMIT)
+        return decode_checked(path, data, kind, format=format, versions=(version,), remedy=_REMEDY, needs_check=True)
 
     def _check(self, path: Path, replica_id: str, names: list[str], pattern: re.Pattern[str]) -> None:
         if replica_id != self.id or not all(pattern.fullmatch(name) for name in names):
