@@ -39,7 +39,9 @@ from ntxengine.cli.options import (
     cluster_option,
     common_options,
     dry_run_option,
+    expiry_option,
     image_options,
+    lost_tracking_option,
     parallel_option,
     repository_option,
     retry_for_option,
@@ -71,7 +73,6 @@ from ntxengine.cli.several import (
 from ntxengine.cli.space import say_space, space_for
 from ntxengine.cli.ssh import tunnel_options
 from ntxengine.cli.untouched import untouched
-from ntxengine.cli.values import EXPIRY
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import NtxError
 from ntxengine.images.choice import ImageOptions
@@ -144,22 +145,8 @@ def quiescing_options(function: Function) -> Function:
 @click.option("--together", is_flag=True, help="Freeze all of them at one moment, by one recovery point (v4).")
 @repository_option("--to")
 @quiescing_options
-@click.option(
-    "--on-lost-tracking",
-    type=click.Choice(["scan", "full", "fail"]),
-    default="scan",
-    show_default=True,
-    help="When the cluster cannot say what changed: read all and send what differs, send all, or fail.",
-)
-@click.option(
-    "--keep-recovery-point",
-    "expiry",
-    type=EXPIRY,
-    default="7d",
-    show_default=True,
-    metavar="TIME",
-    help="How long the cluster keeps our recovery point, the reference of the next capture, if we never come back.",
-)
+@lost_tracking_option
+@expiry_option
 @parallel_option
 @audit_option
 @click.option(

@@ -16,14 +16,14 @@ from ntxengine.cli.errors import as_usage
 from ntxengine.cli.event_view import CaptureEvents
 from ntxengine.cli.export_options import notify_options, way_options
 from ntxengine.cli.export_view import exported_fields, plan_fields, show_exported, show_plan
-from ntxengine.cli.options import common_options, dry_run_option, parallel_option
+from ntxengine.cli.options import common_options, dry_run_option, expiry_option, parallel_option
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.prism_options import PrismOptions, prism_options
 from ntxengine.cli.run import run
 from ntxengine.cli.session import AttachArguments, Login, attach_options, connected, login
 from ntxengine.cli.untouched import untouched
-from ntxengine.cli.values import EXPIRY, Given
+from ntxengine.cli.values import Given
 from ntxengine.errors import ToolError
 from ntxengine.export.options import (
     DEFAULT_CONNECTIONS,
@@ -76,15 +76,7 @@ except ModuleNotFoundError as missing:
     metavar="SECONDS",
     help="How long the control plane may take until it says that it is done.",
 )
-@click.option(
-    "--keep-recovery-point",
-    "expiry",
-    type=EXPIRY,
-    default="7d",
-    show_default=True,
-    metavar="TIME",
-    help="How long the cluster keeps our recovery point, the reference of the next export, if we never come back.",
-)
+@expiry_option
 @click.option(
     "--connections",
     type=click.IntRange(1, MAX_CONNECTIONS),

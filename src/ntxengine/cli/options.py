@@ -19,7 +19,7 @@ import click
 
 from ntxengine.cli import complete
 from ntxengine.cli.paths import FOLDER
-from ntxengine.cli.values import BANDWIDTH, COMPRESSION, CPU_LIMIT, MEMORY_LIMIT, SECONDS, SIZE, TIER, Given
+from ntxengine.cli.values import BANDWIDTH, COMPRESSION, CPU_LIMIT, EXPIRY, MEMORY_LIMIT, SECONDS, SIZE, TIER, Given
 from ntxengine.cli.variables import name_in
 from ntxengine.dataplane.retry import MAX_PATIENCE_S, Patience
 from ntxengine.dataplane.tier import Tier
@@ -219,6 +219,26 @@ retry_for_option = click.option(
     help="How long to try again after a lost connection without getting any further; 0: not at all.",
 )
 """Adds --retry-for; passes `retry_for_s`."""
+
+lost_tracking_option = click.option(
+    "--on-lost-tracking",
+    type=click.Choice(["scan", "full", "fail"]),
+    default="scan",
+    show_default=True,
+    help="When the cluster cannot say what changed: read all and send what differs, send all, or fail.",
+)
+"""Adds --on-lost-tracking; passes `on_lost_tracking`."""
+
+expiry_option = click.option(
+    "--keep-recovery-point",
+    "expiry",
+    type=EXPIRY,
+    default="7d",
+    show_default=True,
+    metavar="TIME",
+    help="How long the cluster keeps our recovery point, which the next run compares with, if we never come back.",
+)
+"""Adds --keep-recovery-point; passes `expiry`."""
 
 
 def transfer_options(function: Function) -> Function:

@@ -22,6 +22,8 @@ from ntxengine.cli.options import (
     TransferOptions,
     common_options,
     dry_run_option,
+    expiry_option,
+    lost_tracking_option,
     parallel_option,
     retry_for_option,
     transfer_options,
@@ -35,7 +37,7 @@ from ntxengine.cli.session import AttachArguments, Login, attach_options, connec
 from ntxengine.cli.ssh import tunnel_options
 from ntxengine.cli.times import SPAN
 from ntxengine.cli.untouched import untouched
-from ntxengine.cli.values import EXPIRY, SIZE, Given
+from ntxengine.cli.values import SIZE, Given
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import CredentialsError, LockedError, NotFoundError, NtxError, OptionsError
 from ntxengine.replicate.cutover import follow_again as let_follow_again
@@ -82,25 +84,11 @@ class Request:
 )
 @click.option("--verify-all", is_flag=True, help="Read back all that was written.")
 @quiescing_options
-@click.option(
-    "--on-lost-tracking",
-    type=click.Choice(["scan", "full", "fail"]),
-    default="scan",
-    show_default=True,
-    help="When the cluster cannot say what changed: read all and write what differs, take all, or fail.",
-)
+@lost_tracking_option
 @click.option("--full", is_flag=True, help="Do not ask what changed: take all that is allocated.")
 @click.option("--scan", is_flag=True, help="Do not ask what changed: read everything, and write what differs.")
 @click.option("--reason", default="", metavar="TEXT", help="Why --full or --scan; said in the report.")
-@click.option(
-    "--keep-recovery-point",
-    "expiry",
-    type=EXPIRY,
-    default="7d",
-    show_default=True,
-    metavar="TIME",
-    help="How long the cluster keeps our recovery point, the reference of the next cycle, if we never come back.",
-)
+@expiry_option
 @parallel_option
 @audit_option
 @click.option("--no-volume-groups", is_flag=True, help="Leave out the volume groups that are attached to the VM (v4).")
