@@ -142,6 +142,11 @@ def replicate_command(
         raise click.UsageError("--reason is said with --full or --scan: give one of them")
     if every is not None and screen.as_json:
         raise click.UsageError("--json is one object, and --every has no end: leave out one of them")
+    if every is not None and follow_again:
+        raise click.UsageError(
+            "--every and --follow-again contradict each other: a loop would write to what is cut over to later: run "
+            "one cycle with --follow-again, then --every without it"
+        )
     if every is not None and not target.follows:
         raise click.UsageError(f"{target.text}: takes a whole copy each time, and follows nothing: leave out --every")
     with as_usage("--keep-recovery-point"):
