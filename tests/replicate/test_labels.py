@@ -130,3 +130,19 @@ async def test_disk_comes_back_after_a_dead_cycle_wrote_another_in_its_place(
 
     server.assert_equal()
     server.assert_clean()
+
+
+async def test_export_of_a_disk_that_is_new_is_not_overwritten_unasked(server: Replicating, tmp_path: Path) -> None:
+    await server.run()
+    careful = Replicating(server.lab, server.text)
+    await careful.run()
+    added = tmp_path / "disks" / "added.raw"
+    added.write_bytes(os.urandom(MIB))
+    server.lab.sim.config.vms[0].disks.append(DiskConfig(added))
+    server.lab.reconfigure()
+    before = (tmp_path / "exports" / "scsi.2").read_bytes()
+
+    with pytest.raises(OptionsError, match=r"holds for disk scsi\.2 .* would be lost: allow that with --overwrite"):
+        await careful.run()
+
+    assert (tmp_path / "exports" / "scsi.2").read_bytes() == before

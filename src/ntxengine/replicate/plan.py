@@ -151,7 +151,7 @@ async def plan_replica(
         target.check_machine(machine)
     disks = plan.target_disks(capture.disks)
     await check_others(state, target, named, disks)
-    await target.check(named, disks, is_first=replica is None and dead is None)
+    await target.check(named, disks)
     return plan
 
 

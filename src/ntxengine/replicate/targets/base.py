@@ -257,7 +257,7 @@ class Target(ABC):
         return f"{safe_name(vm_name, 'vm')}-{vm_id[:8].lower()}"
 
     @abstractmethod
-    async def check(self, named: Named, disks: Sequence[TargetDisk], *, is_first: bool) -> None:
+    async def check(self, named: Named, disks: Sequence[TargetDisk]) -> None:
         """Refuse what the target cannot take, before anything is made.
 
         Errors: OptionsError, TargetError, NbdError, RepositoryError (it is not as it was left).

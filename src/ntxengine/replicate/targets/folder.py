@@ -83,7 +83,7 @@ class FolderTarget(Target):
         """As Target.check_place."""
         await to_thread_joined(self._check_folder)
 
-    async def check(self, named: Named, disks: Sequence[TargetDisk], *, is_first: bool) -> None:
+    async def check(self, named: Named, disks: Sequence[TargetDisk]) -> None:
         """As Target.check."""
         check_sizes(self.text, disks, SECTOR, "a disk of a virtual machine")
         await to_thread_joined(self._check_folder)

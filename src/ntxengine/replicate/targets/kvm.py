@@ -43,9 +43,9 @@ class KvmTarget(FolderTarget):
         """As Target.can_mend: an image is never written again."""
         return self.form == "raw"
 
-    async def check(self, named: Named, disks: Sequence[TargetDisk], *, is_first: bool) -> None:
+    async def check(self, named: Named, disks: Sequence[TargetDisk]) -> None:
         """As Target.check."""
-        await super().check(named, disks, is_first=is_first)
+        await super().check(named, disks)
         for disk in disks:
             if self.form == "raw":
                 await to_thread_joined(check_raw, self._raw(named, disk), disk)

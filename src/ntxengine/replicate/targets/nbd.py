@@ -100,11 +100,14 @@ class NbdTarget(Target):
         """As Target.place_text."""
         return " ".join(sorted(self.text.split()))
 
-    async def check(self, named: Named, disks: Sequence[TargetDisk], *, is_first: bool) -> None:
+    async def check(self, named: Named, disks: Sequence[TargetDisk]) -> None:
         """As Target.check: each export is there, can be written, and is large enough."""
         del named
-        if is_first and not self.options.overwrite:
-            raise OptionsError(f"{self.text}: what the server holds would be lost: allow that with --overwrite")
+        for disk in disks:
+            if disk.before is None and not disk.was_begun and not self.options.overwrite:
+                raise OptionsError(
+                    f"{self.text}: what the server holds for {disk} would be lost: allow that with --overwrite"
+                )
         seen: dict[Location, TargetDisk] = {}
         for disk in disks:
             location = self._of(disk, one_of=len(disks))

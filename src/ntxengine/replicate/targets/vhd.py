@@ -40,9 +40,9 @@ class VhdTarget(FolderTarget):
     follows = False
     ours = re.compile(r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.vhd(?:\.g[0-9]+\.next)?")
 
-    async def check(self, named: Named, disks: Sequence[TargetDisk], *, is_first: bool) -> None:
+    async def check(self, named: Named, disks: Sequence[TargetDisk]) -> None:
         """As Target.check."""
-        await super().check(named, disks, is_first=is_first)
+        await super().check(named, disks)
         for disk in disks:
             rounded_size(disk.size, f"{self.text}: {disk}")
 

@@ -43,9 +43,9 @@ class VmwareTarget(FolderTarget):
         r"[A-Za-z0-9._-]+-[0-9a-f]{8}(?:-flat)?\.vmdk(?:\.g[0-9]+\.next)?|[^/]+\.(?:vmx|ovf)\.g[0-9]+\.next"
     )
 
-    async def check(self, named: Named, disks: Sequence[TargetDisk], *, is_first: bool) -> None:
+    async def check(self, named: Named, disks: Sequence[TargetDisk]) -> None:
         """As Target.check."""
-        await super().check(named, disks, is_first=is_first)
+        await super().check(named, disks)
         for disk in disks:
             check_size(disk.size, f"{self.text}: {disk}")
             await to_thread_joined(check_raw, self._flat(named, disk), disk)
