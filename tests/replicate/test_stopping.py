@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 import pytest
 
-from ntxengine.errors import NtxError, PrismError, PrismTimeout, TaskFailed
+from ntxengine.errors import LockedError, NtxError, PrismError, PrismTimeout, TaskFailed
 from ntxengine.events import Stage
 from ntxengine.replicate import stopping
 from ntxengine.replicate.cutover import CutOver, cut_over
@@ -97,6 +98,24 @@ async def test_guest_runs_again_if_the_cutover_is_cancelled(raw: Replicating) ->
 
     assert power(raw) == "on"
     assert raw.replica.cut_over_at is None
+
+
+async def test_no_loop_begins_a_cycle_while_the_guest_is_shut_down(raw: Replicating) -> None:
+    await raw.run()
+    loop = Replicating(raw.lab, raw.text, "raw")
+    begun: list[asyncio.Task[Any]] = []
+
+    class Loops(Witness):
+        def began(self, stage: Stage) -> None:
+            if stage is Stage.SHUT_DOWN:
+                begun.append(asyncio.create_task(loop.run()))
+
+    raw.make_witness = Loops
+
+    await over(raw)
+
+    assert raw.replica.cut_over_at is not None
+    assert isinstance(begun[0].exception(), LockedError)
 
 
 async def test_guest_that_ignores_acpi_is_left_running_and_the_replica_follows(raw: Replicating) -> None:

@@ -21,7 +21,7 @@ from ntxengine.errors import NtxError, OptionsError
 from ntxengine.events import Emitter, OnEvent, log_event
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
-from ntxengine.replicate.cycle import Cycle, replicate
+from ntxengine.replicate.cycle import Cycle, replicate_locked
 from ntxengine.replicate.options import ReplicateOptions
 from ntxengine.replicate.plan import already
 from ntxengine.replicate.state import Replica, ReplicaState
@@ -63,8 +63,9 @@ async def cut_over(
 
     The VM has been shut down; or its guest is asked to, and may take `shutdown_s`; or `may_run`: then what it writes
     after the freeze is lost to the replica.
-    Errors: NtxError (it runs, and may not; there is no replica), OptionsError (it was cut over to already, or follows
-            nothing); as guest_stopped and replicate.
+    The VM is locked all the time: no loop begins a cycle while the guest is stopped.
+    Errors: LockedError (a cycle runs), NtxError (it runs, and may not; there is no replica), OptionsError (it was cut
+            over to already, or follows nothing); as guest_stopped and replicate.
             Before the last cycle has ended nothing is different from what `ntx replicate` leaves, and a guest that was
             shut down here is powered on again.
     """
@@ -74,35 +75,38 @@ async def cut_over(
             f"{target.text}: takes a whole copy each time, and follows nothing that could be cut over to: shut the "
             f"guest down, and run `ntx replicate`"
         )
-    folder = ReplicaState(state.path / vm.id.lower(), target.id)
-    replica = await to_thread_joined(folder.replica)
-    if replica is None:
-        raise NtxError(f"VM {vm.name!r}: has no whole replica at {target.text}: run `ntx replicate` first")
-    if replica.cut_over_at is not None:
-        raise OptionsError(already(replica))
-    now = await prism.vm(vm.id)
-    is_off = now.power_state == "off"
-    if not is_off:
-        _check_running(now, may_run=may_run, shuts_down=shutdown_s is not None)
-
-    async def cycle(options: ReplicateOptions) -> tuple[Cycle, float]:
-        began_s = time.monotonic()
-        done = await replicate(prism, state, vm, target, options=options, attacher=attacher, on_event=on_event)
-        return done, round(time.monotonic() - began_s, 3)
-
-    async def is_final() -> bool:
+    async with state.lock(vm.id) as lock:
+        folder = ReplicaState(state.check_lock(lock), target.id)
         replica = await to_thread_joined(folder.replica)
-        return replica is not None and replica.cut_over_at is not None
+        if replica is None:
+            raise NtxError(f"VM {vm.name!r}: has no whole replica at {target.text}: run `ntx replicate` first")
+        if replica.cut_over_at is not None:
+            raise OptionsError(already(replica))
+        now = await prism.vm(vm.id)
+        is_off = now.power_state == "off"
+        if not is_off:
+            _check_running(now, may_run=may_run, shuts_down=shutdown_s is not None)
 
-    seconds_before = 0.0 if is_off else (await cycle(options))[1]
-    last_options = dataclasses.replace(options, verify_all=True, cuts_over=True)
-    if is_off or shutdown_s is None:
-        last, stopped_s = await cycle(last_options)
-        return CutOver(last.replica, last, not is_off, seconds_before, stopped_s)
-    stopping = guest_stopped(prism, now, timeout_s=shutdown_s, is_final=is_final, emit=Emitter(on_event))
-    async with stopping as stopped:
-        last, stopped_s = await cycle(last_options)
-    return CutOver(last.replica, last, True, seconds_before, stopped_s, True, stopped.seconds)
+        async def cycle(options: ReplicateOptions) -> tuple[Cycle, float]:
+            began_s = time.monotonic()
+            done = await replicate_locked(
+                prism, state, lock, vm, target, options=options, attacher=attacher, on_event=on_event
+            )
+            return done, round(time.monotonic() - began_s, 3)
+
+        async def is_final() -> bool:
+            replica = await to_thread_joined(folder.replica)
+            return replica is not None and replica.cut_over_at is not None
+
+        seconds_before = 0.0 if is_off else (await cycle(options))[1]
+        last_options = dataclasses.replace(options, verify_all=True, cuts_over=True)
+        if is_off or shutdown_s is None:
+            last, stopped_s = await cycle(last_options)
+            return CutOver(last.replica, last, not is_off, seconds_before, stopped_s)
+        stopping = guest_stopped(prism, now, timeout_s=shutdown_s, is_final=is_final, emit=Emitter(on_event))
+        async with stopping as stopped:
+            last, stopped_s = await cycle(last_options)
+        return CutOver(last.replica, last, True, seconds_before, stopped_s, True, stopped.seconds)
 
 
 def _check_running(vm: Vm, *, may_run: bool, shuts_down: bool) -> None:

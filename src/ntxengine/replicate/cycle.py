@@ -30,7 +30,7 @@ from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
 from ntxengine.dataplane.buffers import split_buffers
-from ntxengine.errors import NtxError, OptionsError, RepositoryError
+from ntxengine.errors import NtxError, OptionsError
 from ntxengine.events import (
     Emitter,
     GenerationCommitted,
@@ -49,7 +49,7 @@ from ntxengine.replicate.generation import Made, generation_of
 from ntxengine.replicate.history import merge_needless, with_history
 from ntxengine.replicate.intent import IntentFile
 from ntxengine.replicate.options import ReplicateOptions
-from ntxengine.replicate.others import check_others
+from ntxengine.replicate.others import check_others, needed_by_others
 from ntxengine.replicate.packing import packed
 from ntxengine.replicate.plan import ReplicaPlan, plan_replica
 from ntxengine.replicate.state import (
@@ -58,7 +58,6 @@ from ntxengine.replicate.state import (
     Intent,
     Replica,
     ReplicaState,
-    states_in,
 )
 from ntxengine.replicate.targets.base import Finished, Kept, Target
 from ntxengine.replicate.writing import DiskWriting
@@ -93,7 +92,24 @@ async def replicate(
             removed then.  Of a target that is written in place, what was written stays, and the next cycle goes on.
     """
     async with state.lock(vm.id) as lock:
-        return await _Cycle(prism, state, lock, vm, target, options or ReplicateOptions(), attacher, on_event).run()
+        return await replicate_locked(
+            prism, state, lock, vm, target, options=options, attacher=attacher, on_event=on_event
+        )
+
+
+async def replicate_locked(
+    prism: Prism,
+    state: Repository,
+    lock: VmLock,
+    vm: Vm,
+    target: Target,
+    *,
+    options: ReplicateOptions | None = None,
+    attacher: Attachers,
+    on_event: OnEvent = log_event,
+) -> Cycle:
+    """Do the same while the caller holds the lock of the VM."""
+    return await _Cycle(prism, state, lock, vm, target, options or ReplicateOptions(), attacher, on_event).run()
 
 
 class _Cycle:
@@ -143,7 +159,7 @@ class _Cycle:
         self._began(Stage.RELEASE)
         if not self._target.follows:
             await self._recorder.release_own()
-        await self._recorder.release_replaced(await to_thread_joined(self._needed_by_others))
+        await self._recorder.release_replaced(await to_thread_joined(needed_by_others, self._state, self._warn))
         self._emit.raise_failure()
         replica = await self._merge(plan, replica)
         return Cycle(replica, plan.reference.id, plan.reference.lost, frozen.consistency_reason, tuple(self._warnings))
@@ -359,22 +375,6 @@ class _Cycle:
                 )
                 self._replica = dataclasses.replace(self._replica, disks=disks)
                 await to_thread_joined(self._state.write_replica, self._replica)
-
-    def _needed_by_others(self) -> frozenset[str]:
-        """Return the records of recovery points that other replicas of the VM are compared with."""
-        needed = set()
-        for each in states_in(self._state.path.parent):
-            if each.id == self._state.id:
-                continue
-            try:
-                replica = each.replica()
-            except RepositoryError as error:
-                self._warn(f"{error}; what it has on the cluster stays there until it expires")
-                records = self._state.path.parent.glob(".cluster-*.json")
-                return frozenset(path.name.removeprefix(".cluster-").removesuffix(".json") for path in records)
-            if replica is not None:
-                needed.add(replica.record_id)
-        return frozenset(needed)
 
     async def _end_early(self) -> None:
         for each in () if self._is_committed else self._disks:
