@@ -30,7 +30,7 @@ from ntxengine.concurrency.completion import run_to_completion, to_thread_joined
 from ntxengine.concurrency.parallel import map_limited
 from ntxengine.concurrency.rollback import Rollback
 from ntxengine.dataplane.buffers import split_buffers
-from ntxengine.errors import NtxError, OptionsError
+from ntxengine.errors import NtxError, OptionsError, RepositoryError
 from ntxengine.events import (
     Emitter,
     GenerationCommitted,
@@ -332,11 +332,27 @@ class _Cycle:
 
     async def _commit(self, plan: ReplicaPlan, replica: Replica) -> None:
         """Make the generation the one that there is.  From here on nothing is taken back."""
-        await to_thread_joined(self._state.write_replica, replica)
-        self._undo.forget()
-        self._is_committed = True
+        try:
+            await to_thread_joined(self._state.write_replica, replica)
+        except NtxError:
+            # It may have its name and not be on stable storage: what it names stays, and the next cycle finds which.
+            if await to_thread_joined(self._may_be_committed):
+                self._keep()
+            raise
+        self._keep()
         await self._publish(plan, replica)
         self._emit(GenerationCommitted(**self._subject, replica_id=replica.id, generation=replica.generation))
+
+    def _keep(self) -> None:
+        self._undo.forget()
+        self._is_committed = True
+
+    def _may_be_committed(self) -> bool:
+        try:
+            found = self._state.replica()
+        except RepositoryError:
+            return True
+        return found is not None and found.record_id == self._id
 
     async def _publish(self, plan: ReplicaPlan, replica: Replica) -> None:
         """Do what the commit decided.  What cannot be done now is done by the next cycle: it is a warning."""
