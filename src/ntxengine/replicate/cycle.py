@@ -270,11 +270,14 @@ class _Cycle:
 
     async def _prepare(self, plan: ReplicaPlan, frozen: Frozen) -> IntentFile:
         """Make all places, and say durably what is about to be written.  From here on the target may change."""
-        needed = sum(each.changes.bytes_data for each in self._disks if not each.changes.must_compare)
+        known = [each for each in self._disks if not each.changes.must_compare]
+        needed = sum(each.changes.bytes_data for each in known if each.before is None)
         await self._target.check_room(plan.named, needed)
         await self._target.claim(plan.named)
         for each in self._disks:
             await each.prepare()
+        rooms = [await each.place.room_for(each.changes.bytes_data) for each in known if each.place is not None]
+        await self._target.check_room(plan.named, sum(rooms))
         said = [disk for each in self._disks if (disk := await each.intent()) is not None]
         # Of a disk that is not read this time, what is in doubt stays so: it may come back.
         present = {each.plan.disk.id.lower() for each in self._disks}

@@ -130,6 +130,10 @@ class Place(ABC):
         """
         return
 
+    async def room_for(self, bytes_data: int) -> int:
+        """Return how much room so many bytes of data may need, once it is prepared.  Errors: TargetError."""
+        return bytes_data
+
     async def begin(self) -> None:
         """The intent is durable: give it its size.  Errors: TargetError."""
         return

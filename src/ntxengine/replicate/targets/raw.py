@@ -53,6 +53,12 @@ class RawPlace(Place):
             self.written = self._beside
             self.names = (self._beside.name,)
 
+    async def room_for(self, bytes_data: int) -> int:
+        """As Place.room_for: what is written in place has room where the file is not sparse."""
+        if self.keeps:
+            return bytes_data
+        return min(bytes_data, await to_thread_joined(_bytes_sparse, self.path, self.disk.size))
+
     async def begin(self) -> None:
         """As Place.begin."""
         await to_thread_joined(_resize, self.written, self.disk.size)
@@ -165,6 +171,14 @@ class NewRawPlace(RawPlace):
 
 def _is_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
+
+
+def _bytes_sparse(path: Path, size: int) -> int:
+    try:
+        found = path.stat()
+    except OSError as exc:
+        raise durable.read_error(path, exc) from exc
+    return max(0, size - found.st_blocks * 512)
 
 
 def _resize(path: Path, size: int) -> None:
