@@ -12,7 +12,7 @@ from ntxengine.capture import CapturePlan, plan_capture
 from ntxengine.capture.plan import DiskPlan
 from ntxengine.capture.reference import Reference, find_reference
 from ntxengine.concurrency.completion import to_thread_joined
-from ntxengine.errors import OptionsError, PrismAnswerError
+from ntxengine.errors import NtxError, OptionsError, PrismAnswerError
 from ntxengine.machines import Machine, read_machine
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
@@ -46,7 +46,18 @@ class ReplicaPlan:
     network_names: Mapping[str, str] = field(default_factory=dict)
 
     def frozen(self, capture: CapturePlan) -> ReplicaPlan:
-        """Return the plan once the VM is frozen: what cannot be had of it is not in its machine either."""
+        """Return the plan once the VM is frozen: what cannot be had of it is not in its machine either.
+
+        Errors: NtxError: the replica has a disk that cannot be had now, and would lose it.
+        """
+        held = {each.disk.id for each in capture.disks}
+        for each in self.capture.disks:
+            if each.disk.id not in held and self.before(each.disk.id) is not None:
+                raise NtxError(
+                    f"VM {capture.vm.name!r}: the recovery point tells nothing of disk {each.disk.label} "
+                    f"({each.disk.id}), which the replica has: nothing was written; try again, or let the next "
+                    f"generation be without it (--no-volume-groups)"
+                )
         machine, no_machine = (self.machine, self.no_machine)
         if capture.vm != self.capture.vm:
             machine, no_machine = _machine(capture.vm, self.network_names)
