@@ -172,13 +172,19 @@ class _Copying:
     async def _define(self, vm: Vm, files: dict[str, Path], options: DefinitionOptions) -> IsolatedCopy:
         wanted = [disk for disk in vm.disks if disk.id.lower() in files]
         machine = read_machine(vm.config, wanted)
+        held = {disk.id.lower() for disk in machine.disks}
+        missing = [disk for disk in self._replica.disks if disk.disk_id not in held]
         name = self._folder.name
         path, losses = await self._target.define_copy(
             self._folder,
             name,
-            files,
-            self._replica.disks,
+            {disk_id: path for disk_id, path in files.items() if disk_id in held},
+            [disk for disk in self._replica.disks if disk.disk_id in held],
             machine,
             dataclasses.replace(options, name=name, uuid=str(uuid.uuid4()), is_isolated=True, now=utc_now()),
+        )
+        losses += tuple(
+            f"the VM no longer has disk {disk.label}: the machine is without {files[disk.disk_id].name}"
+            for disk in missing
         )
         return IsolatedCopy(self._replica, self._folder, path, name, {}, False, losses)

@@ -175,9 +175,12 @@ def _named(target: Target, vm: Vm, state: Repository, replica: Replica | None, d
 def _machine(vm: Vm, network_names: Mapping[str, str] | None = None) -> tuple[Machine | None, str]:
     """Return what the VM is, or why that cannot be said: its disks are replicated all the same."""
     try:
-        return read_machine(vm.config, vm.disks, network_names=network_names), ""
+        machine = read_machine(vm.config, vm.disks, network_names=network_names)
     except PrismAnswerError as error:
         return None, str(error)
+    if unknown := [disk.label for disk in vm.disks if machine.disk(disk.id) is None]:
+        return None, f"the configuration of the VM does not have disk {', '.join(unknown)}"
+    return machine, ""
 
 
 def already(replica: Replica) -> str:
