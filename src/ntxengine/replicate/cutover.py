@@ -133,6 +133,5 @@ async def follow_again(state: Repository, vm: Vm, target: Target) -> None:
         replica = await to_thread_joined(folder.replica)
         if replica is None or replica.cut_over_at is None:
             return
-        disks = tuple(dataclasses.replace(disk, is_doubted=True) for disk in replica.disks)
-        replica = dataclasses.replace(replica, cut_over_at=None, disks=disks)
+        replica = dataclasses.replace(replica.doubted(), cut_over_at=None)
         await to_thread_joined(folder.write_replica, replica)

@@ -45,20 +45,14 @@ from ntxengine.events import (
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
 from ntxengine.replicate.disk import Context, DiskCycle, DiskResult
-from ntxengine.replicate.generation import Made, generation_of
-from ntxengine.replicate.history import merge_needless, with_history
+from ntxengine.replicate.generation import Made, generation_of, intent_of
+from ntxengine.replicate.history import merge_needless
 from ntxengine.replicate.intent import IntentFile
 from ntxengine.replicate.options import ReplicateOptions
 from ntxengine.replicate.others import check_others, needed_by_others
 from ntxengine.replicate.packing import packed
 from ntxengine.replicate.plan import ReplicaPlan, plan_replica
-from ntxengine.replicate.state import (
-    INTENT_FORMAT,
-    INTENT_VERSION,
-    Intent,
-    Replica,
-    ReplicaState,
-)
+from ntxengine.replicate.state import Replica, ReplicaState
 from ntxengine.replicate.targets.base import Finished, Kept, Target
 from ntxengine.replicate.writing import DiskWriting
 from ntxengine.repository import Repository, StoredReferenceDisk, VmLock
@@ -191,9 +185,7 @@ class _Cycle:
                 )
             )
         made = Made(self._target, self._id, self._began_at, time.monotonic() - started_s, self._options.cuts_over)
-        replica = with_history(
-            generation_of(plan, frozen, results, finished, made), plan.replica, self._target.options.history
-        )
+        replica = generation_of(plan, frozen, results, finished, made)
         await run_to_completion(self._commit(plan, replica))
         return plan, frozen, replica
 
@@ -282,25 +274,10 @@ class _Cycle:
         # Of a disk that is not read this time, what is in doubt stays so: it may come back.
         present = {each.plan.disk.id.lower() for each in self._disks}
         said += [disk for disk in (plan.dead.disks if plan.dead else ()) if disk.disk_id not in present]
-        intent = IntentFile(
-            self._state,
-            Intent(
-                format=INTENT_FORMAT,
-                version=INTENT_VERSION,
-                id=self._target.id,
-                vm_id=plan.named.vm_id,
-                vm_name=plan.named.vm_name,
-                target=self._target.text,
-                name=plan.named.name,
-                form=self._target.form,
-                generation=plan.generation,
-                began_at=self._began_at,
-                recovery_point_id=frozen.point.id,
-                disks=(),
-            ),
-        )
+        intent = IntentFile(self._state, intent_of(plan, frozen, self._target, self._id, self._began_at))
         await intent.write(said)
         await self._check_others(plan)
+        await self._target.mark(plan.named, self._id)
         return intent
 
     async def _check_others(self, plan: ReplicaPlan) -> None:

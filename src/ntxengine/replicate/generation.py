@@ -1,4 +1,4 @@
-"""What a cycle made, as it is committed."""
+"""What a cycle is about to do, as it is said before, and what it made, as it is committed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from datetime import datetime
 
 from ntxengine.capture.freeze import Frozen
 from ntxengine.replicate.disk import DiskResult
+from ntxengine.replicate.history import with_history
 from ntxengine.replicate.plan import ReplicaPlan
 from ntxengine.replicate.state import (
+    INTENT_FORMAT,
+    INTENT_VERSION,
     REPLICA_FORMAT,
     REPLICA_VERSION,
+    Intent,
     Replica,
     StoredFigures,
     StoredVerified,
 )
 from ntxengine.replicate.targets.base import Finished, Target
 from ntxengine.units import utc_now
+
+MOST_DEAD = 100
+"""Dead cycles in a row whose records are remembered: what an older one left is read as a whole."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,25 @@ class Made:
     cuts_over: bool = False
 
 
+def intent_of(plan: ReplicaPlan, frozen: Frozen, target: Target, record_id: str, began_at: datetime) -> Intent:
+    """Return the intent of a cycle, before anything is said of disks."""
+    return Intent(
+        format=INTENT_FORMAT,
+        version=INTENT_VERSION,
+        id=target.id,
+        vm_id=plan.named.vm_id,
+        vm_name=plan.named.vm_name,
+        target=target.text,
+        name=plan.named.name,
+        form=target.form,
+        generation=plan.generation,
+        began_at=began_at,
+        recovery_point_id=frozen.point.id,
+        disks=(),
+        record_ids=(record_id, *(plan.dead.record_ids[:MOST_DEAD] if plan.dead is not None else ())),
+    )
+
+
 def generation_of(
     plan: ReplicaPlan, frozen: Frozen, results: Sequence[DiskResult], finished: Finished, made: Made
 ) -> Replica:
@@ -40,7 +66,7 @@ def generation_of(
     blocks = sum(each.blocks_verified for each in results)
     verified = StoredVerified(now, plan.generation, blocks, is_whole=False) if blocks else None
     before = plan.replica
-    return Replica(
+    replica = Replica(
         format=REPLICA_FORMAT,
         version=REPLICA_VERSION,
         id=made.target.id,
@@ -64,6 +90,7 @@ def generation_of(
         not_carried_over=finished.not_carried_over,
         cut_over_at=now if made.cuts_over else None,
     )
+    return with_history(replica, before, made.target.options.history)
 
 
 def _latest(said: datetime | None, began: datetime) -> datetime:

@@ -40,7 +40,7 @@ async def doubt_of(
     """
     async with AsyncExitStack() as stack:
         if before is not None and before.is_doubted:
-            yield Doubt(is_all=True, reason="it was read back as something else than what was written")
+            yield Doubt(is_all=True, reason="it may be something else than what was written")
         elif dead is None or dead.keeps:
             yield Doubt()
         elif dead.kind != "regions":

@@ -30,8 +30,8 @@ class ReplicaPlan:
 
     `replica` is the last whole generation, None before the first; `dead` is the intent of a cycle that did not come to
     its end.  `removed` are disks that the VM has no more.  `machine` is what the VM is, None because of `no_machine`.
-    `follows`: what the target has is written on.  `network_names` are those of the cluster, by their ids, where the VM
-    does not tell them.
+    `follows`: what the target has is written on.  `is_strange`: that is not what the state says.  `network_names` are
+    those of the cluster, by their ids, where the VM does not tell them.
     """
 
     capture: CapturePlan
@@ -44,6 +44,7 @@ class ReplicaPlan:
     no_machine: str = ""
     follows: bool = True
     network_names: Mapping[str, str] = field(default_factory=dict)
+    is_strange: bool = False
 
     def frozen(self, capture: CapturePlan) -> ReplicaPlan:
         """Return the plan once the VM is frozen: what cannot be had of it is not in its machine either.
@@ -104,6 +105,11 @@ class ReplicaPlan:
                 f"{name}: a cycle did not come to its end: the replica is between generation {base} and "
                 f"{base + 1} until this one does"
             )
+        if self.is_strange:
+            said.append(
+                f"{name}: the last cycle that wrote to the replica is none that its state knows of, so one of them is "
+                f"an older copy: all of the target is read"
+            )
         if self.replica is not None and self.reference.lost and self.follows:
             said.append(f"{name}: changes cannot be asked for: {self.reference.lost}")
         if self.no_machine:
@@ -134,6 +140,10 @@ async def plan_replica(
         raise OptionsError(already(replica))
     dead = await to_thread_joined(folder.pending, replica)
     named = _named(target, capture.vm, state, replica, dead)
+    is_strange = False
+    if replica is not None and target.follows:
+        is_strange = not await target.is_as_left(named, known_cycles(replica, dead))
+        replica = replica.doubted() if is_strange else replica
     reference_id = "" if replica is None or not target.follows else replica.recovery_point_id
     reference = await find_reference(prism, state, capture.vm, reference_id)
     if not target.follows:
@@ -157,13 +167,20 @@ async def plan_replica(
             f"{target.text}: is nothing without a definition of the machine, and there can be none: {no_machine}; "
             f"replicate to another kind of target"
         )
-    plan = ReplicaPlan(capture, reference, named, replica, dead, removed, machine, no_machine, target.follows, names)
+    plan = ReplicaPlan(
+        capture, reference, named, replica, dead, removed, machine, no_machine, target.follows, names, is_strange
+    )
     if machine is not None:
         target.check_machine(machine)
     disks = plan.target_disks(capture.disks)
     await check_others(state, target, named, disks)
     await target.check(named, disks)
     return plan
+
+
+def known_cycles(replica: Replica, dead: Intent | None) -> tuple[str, ...]:
+    """Return the records of the cycles that may have been the last to write to a target."""
+    return (replica.record_id, *(dead.record_ids if dead is not None else ()))
 
 
 def _named(target: Target, vm: Vm, state: Repository, replica: Replica | None, dead: Intent | None) -> Named:

@@ -18,7 +18,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -57,8 +57,8 @@ class StoredReplicaDisk:
     """A disk at a whole generation.
 
     `files` are names in the folder of the VM on the target, newest first; one URI where the target is a server.
-    `is_doubted`: it was read back as something else, and is to be read as a whole.  `verified_at` is when all of it was
-    last compared, `seed` and `position` how far samples are (dataplane.coverage.Shuffled).
+    `is_doubted`: it may be something else than what was written, and is to be read as a whole.  `verified_at` is when
+    all of it was last compared, `seed` and `position` how far samples are (dataplane.coverage.Shuffled).
     """
 
     disk_id: str
@@ -145,6 +145,10 @@ class Replica(StoredHead):
         older = {name for each in self.history for chain in each.disks.values() for name in chain}
         return older | {image.name for disk in self.disks for image in disk.files}
 
+    def doubted(self) -> Replica:
+        """Return it without a disk that is believed to be there still."""
+        return replace(self, disks=tuple(replace(disk, is_doubted=True) for disk in self.disks))
+
     def find(self, disk_id: str) -> StoredReplicaDisk | None:
         """Return a disk by its id."""
         return next((disk for disk in self.disks if disk.disk_id.lower() == disk_id.lower()), None)
@@ -170,7 +174,10 @@ class IntentDisk:
 
 @dataclass(frozen=True)
 class Intent(StoredHead):
-    """What a cycle is about to do, to become `generation`."""
+    """What a cycle is about to do, to become `generation`.
+
+    `record_ids` name the records of its recovery point, and of those of dead cycles that it goes on from, newest first.
+    """
 
     id: str
     vm_id: str
@@ -182,6 +189,7 @@ class Intent(StoredHead):
     began_at: datetime
     recovery_point_id: str
     disks: tuple[IntentDisk, ...]
+    record_ids: tuple[str, ...] = ()
 
     def find(self, disk_id: str) -> IntentDisk | None:
         """Return a disk by its id."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -289,6 +289,18 @@ class Target(ABC):
     async def claim(self, named: Named) -> None:
         """Make it ours, durably.  Errors: TargetError, RepositoryError."""
         del named
+
+    async def mark(self, named: Named, cycle: str) -> None:
+        """Say durably at the target which cycle writes there now, where it can be said.  Errors: TargetError."""
+        del named, cycle
+
+    async def is_as_left(self, named: Named, cycles: Collection[str]) -> bool:
+        """Say whether one of `cycles` was the last that wrote there, as far as the target tells.
+
+        It is not where the target, or the state, is an older copy.  Errors: RepositoryError (it cannot be read).
+        """
+        del named, cycles
+        return True
 
     async def recover(self, named: Named, replica: Replica | None, intent: Intent | None) -> None:
         """Finish what a commit decided, and remove what nobody names.  Errors: TargetError."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import secrets
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -31,11 +32,12 @@ _LIMIT = 65536
 
 @dataclass(frozen=True)
 class _Marker(StoredHead):
-    """.ntx-replica.json: whose the folder of a VM is."""
+    """.ntx-replica.json: whose the folder of a VM is, and which cycle was the last to write there."""
 
     vm_id: str
     replica_id: str
     state_id: str
+    cycle: str = ""
 
 
 class FolderTarget(Target):
@@ -114,14 +116,7 @@ class FolderTarget(Target):
             if any(path.iterdir()):
                 raise OptionsError(f"{path}: is there, and is no replica: move it, or use another folder")
             return
-        found = decode_checked(
-            marker,
-            durable.read_file(marker, limit=_LIMIT),
-            _Marker,
-            format=MARKER_FORMAT,
-            versions=(MARKER_VERSION,),
-            needs_check=True,
-        )
+        found = _read(marker)
         if (found.vm_id, found.replica_id) != (named.vm_id, named.replica_id):
             raise OptionsError(f"{path}: is another replica, of VM {found.vm_id}: use another folder")
         if found.state_id != named.state_id:
@@ -137,9 +132,32 @@ class FolderTarget(Target):
     def _claim(self, named: Named) -> None:
         path = self.folder_of(named)
         durable.make_folder(path)
-        if not os.path.lexists(path / MARKER_FILE):
-            marker = _Marker(MARKER_FORMAT, MARKER_VERSION, named.vm_id, named.replica_id, named.state_id)
-            durable.replace_file(path / MARKER_FILE, encode_checked(marker))
+        marker = path / MARKER_FILE
+        if not os.path.lexists(marker):
+            found = _marker(named)
+            fresh = marker.with_name(f"{MARKER_FILE}.{secrets.token_hex(4)}.new")
+            durable.write_file(fresh, encode_checked(found))
+            try:
+                durable.rename(fresh, marker)
+            except TargetError:
+                durable.remove_file(fresh)
+                if not os.path.lexists(marker):
+                    raise
+            durable.sync_folder(path)
+        self._check_ours(named)  # others, whose state is elsewhere, may have been first
+
+    async def mark(self, named: Named, cycle: str) -> None:
+        """As Target.mark."""
+        data = encode_checked(_marker(named, cycle))
+        await to_thread_joined(durable.replace_file, self.folder_of(named) / MARKER_FILE, data)
+
+    async def is_as_left(self, named: Named, cycles: Collection[str]) -> bool:
+        """As Target.is_as_left."""
+        marker = self.folder_of(named) / MARKER_FILE
+        if not await to_thread_joined(os.path.lexists, marker):
+            return False
+        found = await to_thread_joined(_read, marker)
+        return not found.cycle or found.cycle in cycles
 
     async def recover(self, named: Named, replica: Replica | None, intent: Intent | None) -> None:
         """As Target.recover."""
@@ -178,6 +196,21 @@ class FolderTarget(Target):
         for each in path.iterdir():
             if self.ours.fullmatch(each.name) and each.name not in named:
                 durable.remove_file(each)
+
+
+def _marker(named: Named, cycle: str = "") -> _Marker:
+    return _Marker(MARKER_FORMAT, MARKER_VERSION, named.vm_id, named.replica_id, named.state_id, cycle)
+
+
+def _read(marker: Path) -> _Marker:
+    return decode_checked(
+        marker,
+        durable.read_file(marker, limit=_LIMIT),
+        _Marker,
+        format=MARKER_FORMAT,
+        versions=(MARKER_VERSION,),
+        needs_check=True,
+    )
 
 
 def _check_name(name: str) -> None:

@@ -1,0 +1,77 @@
+"""A target, or a state, that somebody put back to an older copy: what is there is read, and nothing of it believed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ntxengine.errors import NtxError
+from ntxengine.events import Stage
+from ntxengine.replicate.isolated import make_isolated_copy
+from tests.capture.lab import MIB
+from tests.replicate.replicating import Replicating
+from tests.replicate.test_must_hold import die
+
+
+@pytest.fixture
+def following(request: pytest.FixtureRequest) -> Replicating:
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Replicating)
+    return found
+
+
+def put_back(copy: Path, folder: Path) -> None:
+    shutil.rmtree(folder)
+    shutil.copytree(copy, folder)
+
+
+@pytest.mark.parametrize("following", ["raw", "vmware"], indirect=True)
+async def test_target_that_was_put_back_is_read(following: Replicating, tmp_path: Path) -> None:
+    await following.run()
+    shutil.copytree(following.folder(), tmp_path / "copy")
+    following.lab.write(0, MIB, os.urandom(65536))
+    await following.run()
+    put_back(tmp_path / "copy", following.folder())
+    following.lab.write(0, 2 * MIB, os.urandom(4096))
+    vm = await following.lab.prism.vm(following.lab.vm_id)
+    with pytest.raises(NtxError, match="one of them is an older copy"):
+        await make_isolated_copy(following.lab.repository, vm, following.target, into=tmp_path)
+
+    cycle = await following.run(sample_bytes=0)
+
+    assert any("one of them is an older copy" in text for text in cycle.warnings)
+    following.assert_equal()
+    following.assert_clean()
+
+
+@pytest.mark.parametrize("following", ["raw", "qcow2"], indirect=True)
+async def test_state_that_was_put_back_is_not_believed(following: Replicating, tmp_path: Path) -> None:
+    await following.run()
+    before = following.lab.guest()[0][MIB : MIB + 65536]
+    shutil.copytree(following.state.path, tmp_path / "copy")
+    following.lab.write(0, MIB, os.urandom(65536))
+    await following.run()
+    put_back(tmp_path / "copy", following.state.path)
+    following.lab.write(0, MIB, before)
+
+    cycle = await following.run(sample_bytes=0)
+
+    assert any("one of them is an older copy" in text for text in cycle.warnings)
+    following.assert_equal()
+
+
+@pytest.mark.parametrize("following", ["raw", "qcow2"], indirect=True)
+async def test_cycles_that_die_in_a_row_are_known(following: Replicating) -> None:
+    await following.run()
+    for stage in (Stage.COMMIT, Stage.COPY, Stage.FREEZE):
+        following.lab.write(0, MIB, os.urandom(65536))
+        await die(following, stage)
+
+    cycle = await following.run()
+
+    assert not any("older copy" in text for text in cycle.warnings)
+    following.assert_equal()
+    following.assert_clean()
