@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ntxengine.capture.freeze import Frozen
@@ -90,7 +90,16 @@ def generation_of(
         not_carried_over=finished.not_carried_over,
         cut_over_at=now if made.cuts_over else None,
     )
-    return with_history(replica, before, made.target.options.history)
+    replica = with_history(replica, before, made.target.options.history)
+    return replace(replica, removals=_removals(replica, plan, made.target))
+
+
+def _removals(replica: Replica, plan: ReplicaPlan, target: Target) -> tuple[str, ...]:
+    """Return the files that there were, or may be of a cycle that is dead, and that the generation does not have."""
+    had = set() if plan.replica is None else target.files_of(plan.replica)
+    if had and plan.dead is not None:
+        had |= {name for disk in plan.dead.disks for name in disk.names}
+    return tuple(sorted(had - target.files_of(replica)))
 
 
 def _latest(said: datetime | None, began: datetime) -> datetime:

@@ -112,8 +112,8 @@ class StoredGeneration:
 class Replica(StoredHead):
     """A whole generation of a replica.
 
-    `frozen_at` is the moment that it shows.  `record_id` names the record of its recovery point.  `renames` are still
-    to be done, (from, to), if they are not: they were decided by the commit.  Once it was cut over to, nothing is
+    `frozen_at` is the moment that it shows.  `record_id` names the record of its recovery point.  `renames`,
+    (from, to), and `removals` were decided by the commit, and are done after it.  Once it was cut over to, nothing is
     written to it.
     """
 
@@ -131,6 +131,7 @@ class Replica(StoredHead):
     consistency: str
     disks: tuple[StoredReplicaDisk, ...]
     renames: tuple[tuple[str, str], ...] = ()
+    removals: tuple[str, ...] = ()
     history: tuple[StoredGeneration, ...] = ()
     figures: StoredFigures = field(default_factory=StoredFigures)
     verified: StoredVerified | None = None

@@ -229,6 +229,11 @@ class Target(ABC):
         del named, name
         return None
 
+    def files_of(self, replica: Replica) -> set[str]:
+        """Return the files that a generation has in the folder of the VM: none where there is no such folder."""
+        del replica
+        return set()
+
     def copied_name(self, disk: StoredReplicaDisk) -> str:
         """Return what a copy of a disk is called, made of what is read of it: a raw file, or a QCOW2 image."""
         return f"{stem_of(disk)}.{'qcow2' if self.form == 'qcow2' else 'raw'}"

@@ -20,7 +20,7 @@ from ntxengine.errors import OptionsError, RepositoryError, TargetError
 from ntxengine.files import durable
 from ntxengine.files.free_space import free_bytes
 from ntxengine.replicate.state import Intent, Replica
-from ntxengine.replicate.targets.base import SECTOR, Named, Target, TargetDisk, TargetOptions, check_sizes
+from ntxengine.replicate.targets.base import SECTOR, Named, Target, TargetDisk, TargetOptions, check_sizes, stem_of
 from ntxengine.repository import StoredHead, decode_checked, encode_checked
 from ntxengine.units import format_size
 
@@ -28,6 +28,8 @@ STATE_FOLDER = ".ntx-replicas"
 MARKER_FILE = ".ntx-replica.json"
 MARKER_FORMAT, MARKER_VERSION = "ntxengine-replica-marker", 1
 _LIMIT = 65536
+_HALF_WRITTEN = re.compile(r"\.[^/]+\.[0-9a-f]{8}\.new")
+"""What a cycle that was killed leaves of a small file."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,14 @@ class _Marker(StoredHead):
 
 
 class FolderTarget(Target):
-    """See above.  `ours` fits the names of files that cycles make: of these, those that nobody names are removed."""
+    """See above.
 
-    ours: ClassVar[re.Pattern[str]]
+    `passing` fits names that only cycles give: of such files, those that nobody names are removed.  `lasting` fits
+    those of other files of a replica, which a person may give, too: only what a commit names is removed.
+    """
+
+    passing: ClassVar[re.Pattern[str]]
+    lasting: ClassVar[re.Pattern[str]]
 
     def __init__(self, text: str, options: TargetOptions) -> None:
         super().__init__(text, options)
@@ -88,6 +95,10 @@ class FolderTarget(Target):
     async def check(self, named: Named, disks: Sequence[TargetDisk]) -> None:
         """As Target.check."""
         check_sizes(self.text, disks, SECTOR, "a disk of a virtual machine")
+        stems: dict[str, TargetDisk] = {}
+        for disk in disks:
+            if (other := stems.setdefault(stem_of(disk).lower(), disk)) is not disk:
+                raise OptionsError(f"{self.text}: {other} and {disk} would have one name: move one to another address")
         await to_thread_joined(self._check_folder)
         await to_thread_joined(self._check_ours, named)
 
@@ -113,8 +124,7 @@ class FolderTarget(Target):
         durable.check_folder(path)
         marker = path / MARKER_FILE
         if not os.path.lexists(marker):
-            if any(path.iterdir()):
-                raise OptionsError(f"{path}: is there, and is no replica: move it, or use another folder")
+            self._check_left(path)
             return
         found = _read(marker)
         if (found.vm_id, found.replica_id) != (named.vm_id, named.replica_id):
@@ -122,8 +132,16 @@ class FolderTarget(Target):
         if found.state_id != named.state_id:
             raise OptionsError(
                 f"{path}: is a replica whose state is in another folder: name that (--state), or, if it is lost, "
-                f"remove {marker}"
+                f"remove {marker}: the next cycle reads what is there, and begins anew"
             )
+
+    def _check_left(self, path: Path) -> None:
+        """Refuse a folder that has no marker, unless it holds a replica whose marker somebody removed."""
+        for each in path.iterdir():
+            if not any(known.fullmatch(each.name) for known in (self.passing, self.lasting, _HALF_WRITTEN)):
+                raise OptionsError(
+                    f"{path}: is there, and is no replica: it has {each.name[:80]!r}: move it, or use another folder"
+                )
 
     async def claim(self, named: Named) -> None:
         """As Target.claim."""
@@ -182,19 +200,24 @@ class FolderTarget(Target):
         """Let the files of a generation be as its state says, where a commit decided that.  Errors: as recover."""
         del path, replica
 
-    def _names(self, replica: Replica) -> set[str]:
-        """Return the files of a replica that are not removed."""
-        return replica.names
+    def files_of(self, replica: Replica) -> set[str]:
+        """As Target.files_of."""
+        return replica.names | {replica.definition} - {""}
 
     def _tidy(self, path: Path, replica: Replica | None, intent: Intent | None) -> None:
         """Remove our files that nobody names.  Where no generation is known they may be one, and are gone on with."""
         if replica is None:
             return
-        named = self._names(replica)
+        named = self.files_of(replica)
         if intent is not None:
             named |= {name for disk in intent.disks if not disk.keeps for name in disk.names}
+        for name in replica.removals:
+            _check_name(name)
+            if name not in named:
+                durable.remove_file(path / name)
         for each in path.iterdir():
-            if self.ours.fullmatch(each.name) and each.name not in named:
+            is_passing = self.passing.fullmatch(each.name) or _HALF_WRITTEN.fullmatch(each.name)
+            if is_passing and each.name not in named:
                 durable.remove_file(each)
 
 

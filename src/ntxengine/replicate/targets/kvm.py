@@ -28,10 +28,11 @@ class KvmTarget(FolderTarget):
 
     kind = "kvm"
     forms = ("raw", "qcow2")
-    ours = re.compile(
-        r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.(?:raw(?:\.g[0-9]+\.next)?|g[0-9]+(?:m[0-9]+)?\.qcow2(?:\.map)?)"
+    passing = re.compile(
+        r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.(?:raw\.g[0-9]+\.next|g[0-9]+(?:m[0-9]+)?\.qcow2(?:\.map)?)"
         r"|[^/]+\.xml\.g[0-9]+\.next"
     )
+    lasting = re.compile(r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.(?:raw|xml)")
 
     @property
     def has_history(self) -> bool:

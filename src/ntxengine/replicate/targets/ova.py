@@ -42,7 +42,8 @@ class OvaTarget(FolderTarget):
     follows = False
     needs_machine = True
     packs = True
-    ours = re.compile(r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.raw\.g[0-9]+\.next|[^/]+\.ova\.g[0-9]+\.next")
+    passing = re.compile(r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.raw\.g[0-9]+\.next|[^/]+\.ova\.g[0-9]+\.next")
+    lasting = re.compile(r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.ova")
 
     async def check(self, named: Named, disks: Sequence[TargetDisk]) -> None:
         """As Target.check."""

@@ -38,7 +38,8 @@ class VhdTarget(FolderTarget):
     kind = "vhd"
     forms = ("vhd",)
     follows = False
-    ours = re.compile(r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.vhd(?:\.g[0-9]+\.next)?")
+    passing = re.compile(r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.vhd\.g[0-9]+\.next")
+    lasting = re.compile(r"[A-Za-z0-9._-]+-[a-z0-9]{8}\.vhd")
 
     async def check(self, named: Named, disks: Sequence[TargetDisk]) -> None:
         """As Target.check."""

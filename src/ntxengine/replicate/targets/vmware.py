@@ -38,10 +38,10 @@ class VmwareTarget(FolderTarget):
 
     kind = "vmware"
     forms = FLAT_KINDS
-    # The end of a name is the beginning of the disk's UUID: what ESXi adds to a folder never looks like that.
-    ours = re.compile(
-        r"[A-Za-z0-9._-]+-[0-9a-f]{8}(?:-flat)?\.vmdk(?:\.g[0-9]+\.next)?|[^/]+\.(?:vmx|ovf)\.g[0-9]+\.next"
+    passing = re.compile(
+        r"[A-Za-z0-9._-]+-[a-z0-9]{8}(?:-flat)?\.vmdk\.g[0-9]+\.next|[^/]+\.(?:vmx|ovf)\.g[0-9]+\.next"
     )
+    lasting = re.compile(r"[A-Za-z0-9._-]+-[a-z0-9]{8}(?:(?:-flat)?\.vmdk|\.vmx|\.ovf)")
 
     async def check(self, named: Named, disks: Sequence[TargetDisk]) -> None:
         """As Target.check."""
@@ -124,8 +124,12 @@ class VmwareTarget(FolderTarget):
         async with reading_raw(self.folder_of(named) / disk.files[0].name, options) as device:
             yield device
 
-    def _names(self, replica: Replica) -> set[str]:
-        return replica.names | {descriptor_of(name) for name in replica.names}
+    def files_of(self, replica: Replica) -> set[str]:
+        """As Target.files_of."""
+        machine = (
+            {replica.definition, f"{replica.definition.removesuffix('.vmx')}.ovf"} if replica.definition else set()
+        )
+        return replica.names | {descriptor_of(name) for name in replica.names} | machine
 
     def _flat(self, named: Named, disk: TargetDisk) -> Path:
         name = disk.before.files[0].name if disk.before is not None else f"{stem_of(disk)}{_FLAT}"
