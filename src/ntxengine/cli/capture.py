@@ -47,6 +47,7 @@ from ntxengine.cli.options import (
     retry_for_option,
     table_option,
     transfer_options,
+    volume_groups_option,
 )
 from ntxengine.cli.output import Screen
 from ntxengine.cli.plan import plan_fields, show_plan
@@ -149,9 +150,7 @@ def quiescing_options(function: Function) -> Function:
 @expiry_option
 @parallel_option
 @audit_option
-@click.option(
-    "--no-volume-groups/--volume-groups", help="Leave out the volume groups that are attached to the VM (v4)."
-)
+@volume_groups_option
 @click.option("--no-verify/--verify", help="Do not read back what was written before the point is committed.")
 @image_options
 @click.option(

@@ -13,7 +13,14 @@ from ntxengine.capture import CaptureOptions
 from ntxengine.cli import complete
 from ntxengine.cli.capture import quiescing_options
 from ntxengine.cli.event_view import CaptureEvents
-from ntxengine.cli.options import TransferOptions, common_options, parallel_option, retry_for_option, transfer_options
+from ntxengine.cli.options import (
+    TransferOptions,
+    common_options,
+    parallel_option,
+    retry_for_option,
+    transfer_options,
+    volume_groups_option,
+)
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.prism_options import PrismOptions, prism_options
@@ -51,6 +58,7 @@ SHUTDOWN_LIMIT = timedelta(minutes=5)
 )
 @quiescing_options
 @parallel_option
+@volume_groups_option
 @retry_for_option
 @attach_options
 @tunnel_options
@@ -68,6 +76,7 @@ def cutover_command(
     shutdown_limit: timedelta | None,
     quiescing: dict[str, Any],
     parallel: int,
+    no_volume_groups: bool,
     retry_for_s: float,
     attach: AttachArguments,
     transfer: TransferOptions,
@@ -107,7 +116,13 @@ def cutover_command(
         else:
             limit_s = (shutdown_limit or SHUTDOWN_LIMIT).total_seconds() if shutdown else None
             options = ReplicateOptions(
-                CaptureOptions(copy=copy, retry_for_s=retry_for_s, parallel=parallel, **quiescing)
+                CaptureOptions(
+                    copy=copy,
+                    retry_for_s=retry_for_s,
+                    parallel=parallel,
+                    volume_groups=not no_volume_groups,
+                    **quiescing,
+                )
             )
             done = run(_cut_over(vm, target, state, options, attach, prism_login, events, running, limit_s))
     screen = screen.after_work()

@@ -16,7 +16,13 @@ from ntxengine.cli.errors import as_usage
 from ntxengine.cli.event_view import CaptureEvents
 from ntxengine.cli.export_options import notify_options, way_options
 from ntxengine.cli.export_view import exported_fields, plan_fields, show_exported, show_plan
-from ntxengine.cli.options import common_options, dry_run_option, expiry_option, parallel_option
+from ntxengine.cli.options import (
+    common_options,
+    dry_run_option,
+    expiry_option,
+    parallel_option,
+    volume_groups_option,
+)
 from ntxengine.cli.output import Screen
 from ntxengine.cli.paths import FOLDER
 from ntxengine.cli.prism_options import PrismOptions, prism_options
@@ -86,9 +92,7 @@ except ModuleNotFoundError as missing:
     help="Connections to each disk that are served at a time.",
 )
 @parallel_option
-@click.option(
-    "--no-volume-groups/--volume-groups", help="Leave out the volume groups that are attached to the VM (v4)."
-)
+@volume_groups_option
 @quiescing_options
 @attach_options
 @prism_options

@@ -220,6 +220,11 @@ retry_for_option = click.option(
 )
 """Adds --retry-for; passes `retry_for_s`."""
 
+volume_groups_option = click.option(
+    "--no-volume-groups/--volume-groups", help="Leave out the volume groups that are attached to the VM (v4)."
+)
+"""Adds --no-volume-groups; passes `no_volume_groups`."""
+
 lost_tracking_option = click.option(
     "--on-lost-tracking",
     type=click.Choice(["scan", "full", "fail"]),

@@ -27,6 +27,7 @@ from ntxengine.cli.options import (
     parallel_option,
     retry_for_option,
     transfer_options,
+    volume_groups_option,
 )
 from ntxengine.cli.output import Screen
 from ntxengine.cli.prism_options import PrismOptions, prism_options
@@ -91,7 +92,7 @@ class Request:
 @expiry_option
 @parallel_option
 @audit_option
-@click.option("--no-volume-groups", is_flag=True, help="Leave out the volume groups that are attached to the VM (v4).")
+@volume_groups_option
 @retry_for_option
 @attach_options
 @tunnel_options
