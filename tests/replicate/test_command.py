@@ -140,6 +140,7 @@ async def test_loop_makes_generations_until_a_signal_ends_it(raw: Replicating) -
         (("--to", "kvm:.", "--history", "3"), "keeps no history as raw"),
         (("--to", "kvm:.", "--network", "x"), "--network"),
         (("--to", "kvm:.", "--reason", "why"), "--reason is said with"),
+        (("--to", "nbd://host/{disk}", "--state", "x", "--tls-hostname", "host"), "nothing here is encrypted"),
         (("--to", "kvm:.", "--follow-again", "--every", "1m"), "run one cycle with --follow-again"),
     ],
 )

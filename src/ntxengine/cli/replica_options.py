@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import click
 from ntxengine.cli.errors import as_usage
 from ntxengine.cli.options import Function
 from ntxengine.cli.paths import FOLDER
-from ntxengine.cli.tls import file_option
+from ntxengine.cli.tls import tls_options_where
 from ntxengine.cli.values import Given
 from ntxengine.dataplane.security import ConnectionOptions, TlsOptions
 from ntxengine.machines import DefinitionOptions, NetworkMap
@@ -34,6 +34,16 @@ _STATE = click.option(
 
 
 WHOSE = "whose replicas is not said: give --at kvm:DIR, or --state DIR"
+
+
+def _is_encrypted(arguments: Mapping[str, Any]) -> bool:
+    """Say whether a target is; where the state says what the target is, it may be."""
+    texts = arguments.get("texts")
+    return texts is None or any("nbds" in text for text in texts)
+
+
+replica_tls_options = tls_options_where(_is_encrypted)
+"""Adds --tls-ca, --tls-cert, --tls-key, --tls-psk and --tls-hostname; passes `tls`, None without them."""
 
 
 def target_options(function: Function) -> Function:
@@ -90,32 +100,6 @@ def target_options(function: Function) -> Function:
         return function(*args, target=target, state=state_of(target, state), **kwargs)
 
     return with_target
-
-
-def replica_tls_options(function: Function) -> Function:
-    """Add --tls-ca, --tls-cert, --tls-key, --tls-psk and --tls-hostname; pass `tls`, None without them."""
-
-    @file_option("--tls-ca", "tls_ca", "NTX_TLS_CA", "CA certificates, in PEM, that the server of nbds:// is known by.")
-    @file_option("--tls-cert", "tls_cert", "NTX_TLS_CERT", "Certificate to show to the server, in PEM.")
-    @file_option("--tls-key", "tls_key", "NTX_TLS_KEY", "Its private key; nobody else may be able to read it.")
-    @file_option("--tls-psk", "tls_psk", "NTX_TLS_PSK", "Pre-shared key instead of certificates: a line USER:HEXKEY.")
-    @click.option("--tls-hostname", "tls_name", type=Given(), metavar="NAME", help="What its certificate must be for.")
-    @functools.wraps(function)
-    def with_tls(
-        *args: Any,
-        tls_ca: Path | None,
-        tls_cert: Path | None,
-        tls_key: Path | None,
-        tls_psk: Path | None,
-        tls_name: str | None,
-        **kwargs: Any,
-    ) -> Any:
-        given = (tls_ca, tls_cert, tls_key, tls_psk, tls_name)
-        texts = kwargs.get("texts", ())
-        is_wanted = any("nbds" in text for text in texts) or "texts" not in kwargs
-        return function(*args, tls=TlsOptions(*given) if is_wanted and any(given) else None, **kwargs)
-
-    return with_tls
 
 
 def state_of(target: Target, state: Path | None) -> Path:
