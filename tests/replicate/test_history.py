@@ -11,6 +11,7 @@ from ntxengine.replicate import cycle, history
 from ntxengine.replicate.targets import qcow2 as images
 from tests.capture.lab import MIB, Lab
 from tests.replicate.replicating import Killed, Replicating
+from tests.replicate.test_cutover import over, shut_down
 
 
 @pytest.fixture
@@ -107,3 +108,18 @@ async def test_damage_below_leaves_the_images_as_they_are(keeping: Replicating) 
 
     assert any("could not be merged, and stay" in text for text in said)
     assert keeping.replica.generation == 8
+
+
+async def test_cutover_keeps_the_generations_that_there_are(keeping: Replicating) -> None:
+    """Whoever cuts over need not know how many: the newest one may be what nobody wants."""
+    held = await generations(keeping, 4)
+    shut_down(keeping)
+
+    await over(Replicating(keeping.lab, keeping.text, "qcow2"))
+
+    assert [each.generation for each in keeping.replica.history] == [4, 3, 2]
+    for generation in (3, 2):
+        for number, name in enumerate(keeping.history(generation)):
+            expected = keeping.lab.sim.state_dir / "older.raw"
+            expected.write_bytes(held[generation][number])
+            keeping.compare(name, expected)

@@ -69,7 +69,7 @@ async def cut_over(
             Before the last cycle has ended nothing is different from what `ntx replicate` leaves, and a guest that was
             shut down here is powered on again.
     """
-    options = options or ReplicateOptions()
+    options = dataclasses.replace(options or ReplicateOptions(), keeps_history=True)
     if not target.follows:
         raise OptionsError(
             f"{target.text}: takes a whole copy each time, and follows nothing that could be cut over to: shut the "

@@ -184,7 +184,7 @@ class _Cycle:
                     for each in self._disks
                 )
             )
-        made = Made(self._target, self._id, self._began_at, time.monotonic() - started_s, self._options.cuts_over)
+        made = Made(self._target, self._id, self._began_at, time.monotonic() - started_s, self._options)
         replica = generation_of(plan, frozen, results, finished, made)
         await run_to_completion(self._commit(plan, replica))
         return plan, frozen, replica

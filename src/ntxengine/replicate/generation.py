@@ -9,6 +9,7 @@ from datetime import datetime
 from ntxengine.capture.freeze import Frozen
 from ntxengine.replicate.disk import DiskResult
 from ntxengine.replicate.history import with_history
+from ntxengine.replicate.options import ReplicateOptions
 from ntxengine.replicate.plan import ReplicaPlan
 from ntxengine.replicate.state import (
     INTENT_FORMAT,
@@ -29,13 +30,13 @@ MOST_DEAD = 100
 
 @dataclass(frozen=True)
 class Made:
-    """Of a cycle: where it wrote, the record of its recovery point, when it began, and how long it took."""
+    """Of a cycle: where it wrote, the record of its recovery point, when it began, how long it took, its options."""
 
     target: Target
     record_id: str
     began_at: datetime
     took_s: float
-    cuts_over: bool = False
+    options: ReplicateOptions
 
 
 def intent_of(plan: ReplicaPlan, frozen: Frozen, target: Target, record_id: str, began_at: datetime) -> Intent:
@@ -88,9 +89,12 @@ def generation_of(
         last_whole_check=None if before is None else before.last_whole_check,
         definition=finished.definition,
         not_carried_over=finished.not_carried_over,
-        cut_over_at=now if made.cuts_over else None,
+        cut_over_at=now if made.options.cuts_over else None,
     )
-    replica = with_history(replica, before, made.target.options.history)
+    history = made.target.options.history
+    if before is not None and before.history and made.options.keeps_history:
+        history = max(history, len(before.history) + 1)
+    replica = with_history(replica, before, history)
     return replace(replica, removals=_removals(replica, plan, made.target))
 
 
