@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ntxengine.replicate import cycle, history
+from ntxengine.errors import TargetError
+from ntxengine.replicate import cycle, history, state
 from ntxengine.replicate.targets import qcow2 as images
 from tests.capture.lab import MIB, Lab
 from tests.replicate.replicating import Killed, Replicating
@@ -123,3 +124,19 @@ async def test_cutover_keeps_the_generations_that_there_are(keeping: Replicating
             expected = keeping.lab.sim.state_dir / "older.raw"
             expected.write_bytes(held[generation][number])
             keeping.compare(name, expected)
+
+
+async def test_state_that_nobody_would_read_again_is_not_written(
+    keeping: Replicating, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = await generations(keeping, 1)
+    keeping.lab.write(0, 0, os.urandom(4096))
+    with monkeypatch.context() as patched:
+        patched.setattr(state, "_LIMIT", (keeping.state.path / state.REPLICA_FILE).stat().st_size + 100)
+
+        with pytest.raises(TargetError, match=r"keep fewer older generations \(--history\)"):
+            await keeping.run()
+
+        keeping.assert_equal(held[1])
+    await keeping.run()
+    keeping.assert_equal()

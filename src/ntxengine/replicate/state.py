@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from ntxengine.dataplane.manifest import Manifest
-from ntxengine.errors import RepositoryError
+from ntxengine.errors import RepositoryError, TargetError
 from ntxengine.files import durable
 from ntxengine.repository import StoredAudit, StoredHead, decode_checked, encode_checked
+from ntxengine.units import format_size
 
 REPLICA_FORMAT, REPLICA_VERSION = "ntxengine-replica", 1
 INTENT_FORMAT, INTENT_VERSION = "ntxengine-replica-intent", 1
@@ -260,8 +261,14 @@ class ReplicaState:
         return None if found is None or found.generation <= done else found
 
     def write_replica(self, replica: Replica) -> None:
-        """Commit a generation, durably.  Errors: TargetError."""
-        durable.replace_file(self.path / REPLICA_FILE, encode_checked(replica))
+        """Commit a generation, durably.  Errors: TargetError (no room; it would be more than is believed again)."""
+        path, data = self.path / REPLICA_FILE, encode_checked(replica)
+        if len(data) > _LIMIT:
+            raise TargetError(
+                f"{path}: would have {format_size(len(data))}, and {format_size(_LIMIT)} at most are believed: keep "
+                f"fewer older generations (--history)"
+            )
+        durable.replace_file(path, data)
 
     def write_intent(self, intent: Intent) -> None:
         """Say durably what may be written from now on; the files of extents are there already.  Errors: TargetError."""
