@@ -229,14 +229,14 @@ async def test_server_that_dies_and_comes_back_is_gone_on_with(v4_lab: Lab, tmp_
     for file in files:
         file.write_bytes(os.urandom(16 * MIB))
     with (
-        killable("--filter=delay", "file", str(files[0]), "wdelay=50ms") as one,
+        killable("--filter=delay", "file", str(files[0]), "wdelay=500ms") as one,
         killable("file", str(files[1])) as other,
     ):
         one.start()
         other.start()
         nbd = Replicating(v4_lab, f"scsi.0={one.uri} scsi.1={other.uri}", overwrite=True)
         cycle = asyncio.create_task(nbd.run())
-        while Stage.COPY not in nbd.witness.stages:
+        while nbd.witness.stages.count(Stage.COPY) < 2:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
         one.kill()
@@ -246,6 +246,30 @@ async def test_server_that_dies_and_comes_back_is_gone_on_with(v4_lab: Lab, tmp_
 
         nbd.assert_equal()
         assert any("trying again" in text for text in nbd.witness.warnings)
+
+
+async def test_server_that_dies_while_it_is_read_back_is_gone_on_with(v4_lab: Lab, tmp_path: Path) -> None:
+    files = [tmp_path / "one.img", tmp_path / "other.img"]
+    for file in files:
+        file.write_bytes(bytes(16 * MIB))
+    with (
+        killable("--filter=delay", "file", str(files[0]), "rdelay=300ms") as one,
+        killable("file", str(files[1])) as other,
+    ):
+        one.start()
+        other.start()
+        nbd = Replicating(v4_lab, f"scsi.0={one.uri} scsi.1={other.uri}", overwrite=True)
+        cycle = asyncio.create_task(nbd.run())
+        while nbd.witness.stages.count(Stage.VERIFY) < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        one.kill()
+        one.start()
+
+        await cycle
+
+        assert any("trying again" in text for text in nbd.witness.warnings)
+        nbd.assert_equal()
 
 
 async def test_server_that_stays_away_ends_the_cycle(nbd: Replicating) -> None:

@@ -195,15 +195,23 @@ class DiskWriting:
         chosen, cursor = await to_thread_joined(sample_of, self._disk.extents, size, most, cursor)
         places = [block_extents(chosen, chosen + 1, size)]
         self._disk.began(Stage.VERIFY)
+        checkpoints = Checkpoints()
         try:
-            async with place.reading(self._context.copy) as device:
-                await dataplane.verify(
-                    device,
-                    manifest,
-                    options=self._context.copy,
-                    extents=self._disk.extents.windows if options.verify_all else lambda: places,
-                    on_progress=self._disk.progress(Stage.VERIFY),
-                )
+            with Manifest.temporary(size=size, directory=self._context.state.path) as found:
+
+                async def once() -> CopyReport:
+                    async with place.reading(self._context.copy) as device:
+                        return await dataplane.verify(
+                            device,
+                            manifest,
+                            options=self._context.copy,
+                            extents=self._disk.extents.windows if options.verify_all else lambda: places,
+                            checkpoints=checkpoints,
+                            found=found,
+                            on_progress=self._disk.progress(Stage.VERIFY),
+                        )
+
+                await retrying(once, checkpoints, self._patience, name=str(self._disk), tell=self._disk.warn)
         except ChecksumMismatch as error:
             await self._context.doubted(self._disk.plan.disk.id)
             raise ChecksumMismatch(
