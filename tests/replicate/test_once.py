@@ -94,6 +94,21 @@ async def test_copy_that_was_there_stays_until_the_new_one_is_whole(
     assert not [name for name in files_of(once) if name.endswith(".next")]
 
 
+async def test_disk_that_a_person_took_out_of_the_copy_stays(once: Replicating) -> None:
+    await once.run()
+    lab = once.lab
+    name = once.replica.disks[1].files[0].name
+    mine = once.folder() / (name if once.target.kind == "ovf" else "scsi.1-20261130.vhd")
+    mine.write_bytes(b"mine")
+    lab.sim.config.vms[0].disks.pop()
+    lab.reconfigure()
+
+    await once.run()
+
+    assert mine.read_bytes() == b"mine"
+    assert once.target.kind == "ovf" or not (once.folder() / name).exists()
+
+
 async def test_copy_can_be_verified_and_what_is_wrong_with_it_is_found(once: Replicating) -> None:
     await once.run()
     state = once.lab.repository

@@ -26,7 +26,7 @@ from ntxengine.images.qemu_nbd import QemuNbd
 from ntxengine.images.served import Embedded
 from ntxengine.images.vmdk import NO_PARENT, check_size
 from ntxengine.machines import Definition, DiskFile, Machine, writer
-from ntxengine.replicate.state import StoredReplicaDisk
+from ntxengine.replicate.state import Replica, StoredReplicaDisk
 from ntxengine.replicate.targets.base import Finished, Kept, Named, Place, TargetDisk, next_name, stem_of
 from ntxengine.replicate.targets.folder import FolderTarget
 from ntxengine.replicate.targets.raw import NewRawPlace
@@ -114,6 +114,10 @@ class OvaTarget(FolderTarget):
             for kept, length in zip(disks, lengths, strict=True)
         ]
         return writer("ovf").write(machine, files, options)
+
+    def files_of(self, replica: Replica) -> set[str]:
+        """As Target.files_of: disks are parts of the OVA, and a file of such a name is a person's."""
+        return {replica.definition} - {""}
 
     def path_of(self, named: Named, name: str) -> Path | None:
         """As Target.path_of: disks are parts of the OVA."""
