@@ -29,7 +29,7 @@ from ntxengine.cli.prism_options import PrismOptions, prism_options
 from ntxengine.cli.run import run
 from ntxengine.cli.session import AttachArguments, Login, attach_options, connected, login
 from ntxengine.cli.untouched import untouched
-from ntxengine.cli.values import Given
+from ntxengine.cli.values import Given, SecondsUpTo
 from ntxengine.errors import ToolError
 from ntxengine.export.options import (
     DEFAULT_CONNECTIONS,
@@ -76,7 +76,7 @@ except ModuleNotFoundError as missing:
 @click.option(
     "--time-limit",
     "time_limit_s",
-    type=click.FloatRange(1, MAX_TIME_LIMIT_S),
+    type=SecondsUpTo(1, MAX_TIME_LIMIT_S),
     default=DEFAULT_TIME_LIMIT_S,
     show_default=True,
     metavar="SECONDS",

@@ -19,7 +19,18 @@ import click
 
 from ntxengine.cli import complete
 from ntxengine.cli.paths import FOLDER
-from ntxengine.cli.values import BANDWIDTH, COMPRESSION, CPU_LIMIT, EXPIRY, MEMORY_LIMIT, SECONDS, SIZE, TIER, Given
+from ntxengine.cli.values import (
+    BANDWIDTH,
+    COMPRESSION,
+    CPU_LIMIT,
+    EXPIRY,
+    MEMORY_LIMIT,
+    SECONDS,
+    SIZE,
+    TIER,
+    Given,
+    SecondsUpTo,
+)
 from ntxengine.cli.variables import name_in
 from ntxengine.dataplane.retry import MAX_PATIENCE_S, Patience
 from ntxengine.dataplane.tier import Tier
@@ -212,7 +223,7 @@ def limit_options(function: Function) -> Function:
 retry_for_option = click.option(
     "--retry-for",
     "retry_for_s",
-    type=click.FloatRange(0, MAX_PATIENCE_S),
+    type=SecondsUpTo(0, MAX_PATIENCE_S),
     metavar="SECONDS",
     default=Patience.seconds,
     show_default=True,

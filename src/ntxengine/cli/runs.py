@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ntxengine.agent.client import AgentClient
 
 USUAL = 50
+MOST = 1_000_000
+"""More than the agent keeps."""
+
 _PART = 200
 
 COLUMNS = [
@@ -51,7 +54,7 @@ COLUMNS = [
 @click.option("--job", type=Given(), metavar="NAME", help="Only runs of this job.")
 @click.option(
     "--limit",
-    type=click.IntRange(0),
+    type=click.IntRange(0, MOST),
     metavar="N",
     default=USUAL,
     show_default=True,

@@ -6,6 +6,7 @@ What is a text is a StringParamType: of those a message names the NTX_* variable
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -81,6 +82,16 @@ class Seconds(click.ParamType[float]):
             self.fail(f"{value!r} is not a number of seconds", param, ctx)
         if not 0 < seconds <= units.MAX_TIMEOUT_S:
             self.fail(f"{value} is not more than 0 and at most {units.MAX_TIMEOUT_S} seconds", param, ctx)
+        return seconds
+
+
+class SecondsUpTo(click.FloatRange):
+    """Seconds within limits; `nan`, which is within any, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
         return seconds
 
 
