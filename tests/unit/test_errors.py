@@ -20,7 +20,7 @@ PLACE: dict[str, Any] = {"offset": 4194304, "length": 262144, "errno": 28}
 
 PLAIN = [
     "AgentError", "AgentRefused", "AgentSilent", "AttachError", "BadHeader", "BodyTooLarge",
-    "Cancelled", "CannotMap", "CannotResume", "ControlPlaneError", "ControlPlaneTimeout",
+    "Cancelled", "CannotMap", "CannotResume", "CheckUnknown", "ControlPlaneError", "ControlPlaneTimeout",
     "CredentialsError", "Damaged", "DamagedMarker",
     "FingerprintError", "HookFailed", "ListRefused", "LockedError", "LoginUnknown",
     "MachineError", "MissingProgram", "NotFoundError", "NotOurs", "NtxError", "OptionsError", "OtherFailed",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,8 @@ from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.replicate.cutover import CutOver, cut_over
 from ntxengine.replicate.isolated import IsolatedCopy, make_isolated_copy
 from ntxengine.replicate.options import ReplicateOptions
+from ntxengine.replicate.status import open_state
 from ntxengine.replicate.targets import Target
-from ntxengine.repository import Repository
 
 SHUTDOWN_LIMIT = timedelta(minutes=5)
 """How long a guest may take to shut down if nobody says so: Windows with updates to install takes longer."""
@@ -101,6 +103,8 @@ def cutover_command(
     """
     if into is not None and not is_test:
         raise click.UsageError("--into is for --test")
+    if into is not None:
+        into = Path(os.path.abspath(into))  # a machine names its disks by whole paths
     if shutdown and (running or is_test):
         raise click.UsageError(f"--shutdown and {'--running' if running else '--test'} contradict each other")
     if shutdown_limit is not None and not shutdown:
@@ -143,7 +147,7 @@ async def _test(
 ) -> IsolatedCopy:
     async with connected(prism_login) as cluster:
         vm = await find_vm(cluster, name)
-        opened = await Repository.open(state)
+        opened = await open_state(state)
         return await make_isolated_copy(
             opened, vm, target, into=into, options=copy, definition=target.options.definition, on_event=events
         )
@@ -163,7 +167,7 @@ async def _cut_over(
     async with connected(prism_login) as cluster:
         vm = await find_vm(cluster, name)
         attacher = await attach.attacher(cluster)
-        opened = await Repository.open(state)
+        opened = await open_state(state)
         return await cut_over(
             cluster.prism,
             opened,
@@ -235,6 +239,6 @@ def _show_test(made: IsolatedCopy, screen: Screen) -> None:
             ("copy", f"{made.folder}, {how}"),
             ("generation", str(replica.generation)),
             ("machine", f"{made.definition}, without a network"),
-            ("remove it with", f"rm -r {made.folder}"),
+            ("remove it with", f"rm -r {shlex.quote(str(made.folder))}"),
         ]
     )

@@ -14,10 +14,9 @@ from ntxengine.cli.table import Column
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions
 from ntxengine.errors import ChecksumMismatch, NtxError, RepositoryError
-from ntxengine.replicate.status import find_replica
+from ntxengine.replicate.status import find_replica, open_state
 from ntxengine.replicate.targets import TargetOptions, target_of
 from ntxengine.replicate.verify import ReplicaDiskVerdict, ReplicaVerdict, verify_replica
-from ntxengine.repository import Repository
 from ntxengine.units import format_size
 from ntxengine.verify import Sampling
 
@@ -70,7 +69,7 @@ async def _verify(
     connection: ConnectionOptions,
     screen: Screen,
 ) -> ReplicaVerdict:
-    opened = await Repository.open(state)
+    opened = await open_state(state)
     found = await find_replica(opened, name)
     if found.problem:
         raise RepositoryError(found.problem)

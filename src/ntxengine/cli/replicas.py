@@ -8,15 +8,16 @@ from pathlib import Path
 import click
 
 from ntxengine.cli.defaults import of_file
+from ntxengine.cli.errors import error_fields
 from ntxengine.cli.options import common_options, table_option
 from ntxengine.cli.output import Screen
 from ntxengine.cli.replica_options import WHOSE, state_options
 from ntxengine.cli.replica_view import show_replicas, span_text, status_fields
 from ntxengine.cli.run import run
+from ntxengine.cli.streams import only_tells_of_work
 from ntxengine.cli.times import SPAN
-from ntxengine.errors import NotFoundError
-from ntxengine.replicate.status import ReplicaStatus, replicas_in
-from ntxengine.repository import Repository
+from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.replicate.status import ReplicaStatus, open_state, replicas_in
 from ntxengine.units import utc_now
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
@@ -25,7 +26,34 @@ OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 _WORST = (OK, WARNING, UNKNOWN, CRITICAL)
 
 
-@click.command("replicas")
+class CheckUnknown(NtxError):
+    """Something kept us from an answer: by its own code it would be a WARNING, or CRITICAL, to monitoring."""
+
+    exit_code = UNKNOWN
+
+
+class _Checked(click.Command):
+    """A command that with --check is called by monitoring."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        is_check = "--check" in args
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as exc:
+            if not is_check:
+                raise
+            raise CheckUnknown(str(error_fields(exc)["message"])) from exc
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (NtxError, click.ClickException, OSError) as exc:
+            if not ctx.params.get("check"):
+                raise
+            raise CheckUnknown(str(error_fields(exc)["message"])) from exc
+
+
+@click.command("replicas", cls=_Checked)
 @state_options(required=False)
 @click.option("--check", is_flag=True, help="End with 0, 1, 2 or 3: all is well, a warning, critical, unknown.")
 @click.option("--warn-lag", type=SPAN, metavar="TIME", help="With --check: a warning for what is further behind.")
@@ -62,6 +90,8 @@ def replicas_command(
     every = run(_replicas([state] if state is not None else _states_of_jobs(), missing if state is None else None))
     for problem in missing:
         screen.warning(problem)
+    if check:
+        only_tells_of_work()  # the code is the answer, whoever reads the table
     judged = [(found, *_judge(found, now, warn_lag, max_lag)) for found in every]
     if screen.as_json:
         screen.result(
@@ -95,12 +125,12 @@ def _states_of_jobs() -> list[Path]:
 async def _replicas(states: list[Path], missing: list[str] | None) -> list[ReplicaStatus]:
     """Return the replicas of all states; what is wrong with those that are not there goes into `missing`, if it can.
 
-    Errors: as Repository.open.
+    Errors: as open_state.
     """
     found = []
     for state in states:
         try:
-            found += await replicas_in(await Repository.open(state))
+            found += await replicas_in(await open_state(state))
         except NotFoundError as error:
             if missing is None:
                 raise

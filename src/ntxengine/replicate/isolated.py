@@ -122,12 +122,23 @@ class _Copying:
         files: dict[str, Path] = {}
         shared = True
         for disk in self._replica.disks:
-            files[disk.disk_id] = await self._cloned(disk) or await self._copied(disk)
+            try:
+                files[disk.disk_id] = await self._cloned(disk) or await self._copied(disk)
+            except ChecksumMismatch:
+                await run_to_completion(to_thread_joined(self._doubt, disk))
+                raise
             shared = shared and self._is_shared
         made = await self._define(vm, files, definition)
         await to_thread_joined(durable.sync_folder, self._folder)
         by_label = {disk.label: files[disk.disk_id] for disk in self._replica.disks}
         return dataclasses.replace(made, files=by_label, shares_blocks=shared)
+
+    def _doubt(self, wrong: StoredReplicaDisk) -> None:
+        """Remember it: the next cycle reads the disk then, whatever changed."""
+        disks = tuple(
+            dataclasses.replace(each, is_doubted=each.is_doubted or each is wrong) for each in self._replica.disks
+        )
+        self._state.write_replica(dataclasses.replace(self._replica, disks=disks))
 
     async def _cloned(self, disk: StoredReplicaDisk) -> Path | None:
         """Let new files share the blocks of those of the replica; None if that cannot be."""

@@ -67,6 +67,17 @@ class ReplicaStatus:
         return None if self.replica is None else max(timedelta(0), now - self.replica.frozen_at)
 
 
+async def open_state(path: Path) -> Repository:
+    """Open a folder of the state of replicas.  Errors: NotFoundError (there is none); as Repository.open."""
+    try:
+        return await Repository.open(path)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"{path}: there is no state of replicas: mount what belongs there, or name the target, or --state, that "
+            f"`ntx replicate` was given"
+        ) from error
+
+
 async def replicas_in(state: Repository) -> list[ReplicaStatus]:
     """Return the replicas whose state a folder holds, by the names of their VMs.  One that is damaged has a problem."""
     found = []
@@ -99,7 +110,9 @@ async def find_replica(state: Repository, name: str) -> ReplicaStatus:
     wanted = name.lower()
     found = [each for each in every if wanted in (each.id, each.vm_id) or name == each.vm_name]
     if not found:
-        raise NotFoundError(f"{state.path} has no replica {name[:80]!r}: `ntx replicas` lists what there is")
+        unread = [each.problem for each in every if each.problem and each.known is None]
+        but = f"; whose this is cannot be read: {unread[0]}" if unread else ""
+        raise NotFoundError(f"{state.path} has no replica {name[:80]!r}: `ntx replicas` lists what there is{but}")
     if len(found) > 1:
         ids = ", ".join(f"{each.id} ({each.known.target if each.known else each.problem})" for each in found)
         raise OptionsError(f"{name[:80]!r} has several replicas: name one by its id: {ids}")

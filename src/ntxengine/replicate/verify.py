@@ -19,7 +19,7 @@ from ntxengine.dataplane.copy import CopyOptions, CopyReport
 from ntxengine.dataplane.coverage import Shuffled, blocks_of
 from ntxengine.dataplane.extents import Extents
 from ntxengine.dataplane.manifest import Manifest
-from ntxengine.errors import ChecksumMismatch, NtxError
+from ntxengine.errors import ChecksumMismatch, NtxError, RepositoryError
 from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, log_event
 from ntxengine.replicate.state import Replica, ReplicaState, StoredReplicaDisk, StoredVerified
 from ntxengine.replicate.status import ReplicaStatus
@@ -134,7 +134,13 @@ class _Verifier:
         self._emit(StageBegan(stage=Stage.VERIFY, **subject))
         progress = ProgressAdapter(self._emit, Stage.VERIFY, subject)
         cursor, windows, blocks = self._chosen(disk)
-        opened = await acquire_in_thread(partial(self._folder.manifest, disk), give_back=Manifest.close)
+        try:
+            opened = await acquire_in_thread(partial(self._folder.manifest, disk), give_back=Manifest.close)
+        except RepositoryError as error:
+            raise RepositoryError(
+                f"{error}: there is nothing to compare disk {disk.label} with; the next cycle reads the target, "
+                f"and makes it anew"
+            ) from error
         with opened as manifest:
             try:
                 async with self._target.reading(self._named, disk, self._options) as device:

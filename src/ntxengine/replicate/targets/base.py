@@ -25,7 +25,7 @@ from ntxengine.dataplane.security import PLAIN, ConnectionOptions
 from ntxengine.errors import OptionsError
 from ntxengine.files import durable
 from ntxengine.machines import DefinitionOptions, DiskFile, DiskFormat, Machine, writer
-from ntxengine.replicate.state import Intent, Replica, StoredReplicaDisk
+from ntxengine.replicate.state import FOLDER_PREFIX, Intent, Replica, StoredReplicaDisk
 from ntxengine.units import format_size
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -78,6 +78,12 @@ class Named:
     name: str
     replica_id: str
     state_id: str
+
+    @property
+    def anew(self) -> str:
+        """What else can be done where the files of a generation are gone."""
+        place = f"{self.vm_id}/{FOLDER_PREFIX}{self.replica_id}"
+        return f"or remove the folder {place} of its state, so that the next cycle writes all of it"
 
 
 @dataclass(frozen=True)

@@ -127,8 +127,13 @@ class FolderTarget(Target):
             self._check_left(path)
             return
         found = _read(marker)
-        if (found.vm_id, found.replica_id) != (named.vm_id, named.replica_id):
+        if found.vm_id != named.vm_id:
             raise OptionsError(f"{path}: is another replica, of VM {found.vm_id}: use another folder")
+        if found.replica_id != named.replica_id:
+            raise OptionsError(
+                f"{path}: is a replica that was made with another --to or --format ({found.replica_id}): give those, "
+                f"or use another folder; if it was moved here, remove {marker}: the next cycle reads what is there"
+            )
         if found.state_id != named.state_id:
             raise OptionsError(
                 f"{path}: is a replica whose state is in another folder: name that (--state), or, if it is lost, "

@@ -49,9 +49,9 @@ class KvmTarget(FolderTarget):
         await super().check(named, disks)
         for disk in disks:
             if self.form == "raw":
-                await to_thread_joined(check_raw, self._raw(named, disk), disk)
+                await to_thread_joined(check_raw, self._raw(named, disk), disk, named)
             else:
-                await to_thread_joined(check_chain, self.folder_of(named), disk)
+                await to_thread_joined(check_chain, self.folder_of(named), disk, named)
 
     def chain_folder(self, named: Named) -> Path | None:
         """As Target.chain_folder."""

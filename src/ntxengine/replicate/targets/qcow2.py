@@ -21,7 +21,7 @@ from ntxengine.images.open import open_image
 from ntxengine.images.rebase import set_backing
 from ntxengine.images.writer import map_of
 from ntxengine.replicate.state import StoredReplicaDisk
-from ntxengine.replicate.targets.base import Kept, Place, TargetDisk
+from ntxengine.replicate.targets.base import Kept, Named, Place, TargetDisk
 
 FORMAT = "qcow2"
 
@@ -88,13 +88,12 @@ async def reading_chain(chain: Sequence[Path], options: CopyOptions) -> AsyncIte
         yield device
 
 
-def check_chain(folder: Path, disk: TargetDisk) -> None:
+def check_chain(folder: Path, disk: TargetDisk, named: Named) -> None:
     """Refuse images that are not there any more.  Errors: RepositoryError."""
     for image in disk.before.files if disk.before is not None else ():
         if not (folder / image.name).is_file():
             raise RepositoryError(
-                f"{folder / image.name}: is missing, and {disk} of the replica is in it: put it back, or remove the "
-                f"folder of this replica from its state, so that the next cycle writes all of it"
+                f"{folder / image.name}: is missing, and {disk} of the replica is in it: put it back, {named.anew}"
             )
 
 

@@ -23,7 +23,7 @@ from ntxengine.dataplane.open import naming, open_existing, open_source
 from ntxengine.errors import RepositoryError, TargetError
 from ntxengine.files import durable
 from ntxengine.images.create import NewImage, make_image
-from ntxengine.replicate.targets.base import Kept, Place, TargetDisk, next_name
+from ntxengine.replicate.targets.base import Kept, Named, Place, TargetDisk, next_name
 
 _FICLONE = 0x40049409
 _CANNOT_SHARE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.ETXTBSY)
@@ -109,23 +109,23 @@ async def reading_raw(path: Path, options: CopyOptions) -> AsyncIterator[Device]
         yield device
 
 
-def check_raw(path: Path, disk: TargetDisk) -> None:
-    """Refuse a file that is not as the last cycle left it.  Errors: RepositoryError."""
+def check_raw(path: Path, disk: TargetDisk, named: Named) -> None:
+    """Refuse a file that is not as the last cycle left it.  Errors: RepositoryError.
+
+    One of which is known that it is not, or may not be, is read before it is written: its size is given to it then.
+    """
     if disk.before is None:
         return
     if not _is_file(path):
-        raise RepositoryError(f"{path}: is missing, and {disk} of the replica is in it: put it back{_ANEW}")
-    if disk.was_begun:
+        raise RepositoryError(f"{path}: is missing, and {disk} of the replica is in it: put it back, {named.anew}")
+    if disk.was_begun or disk.before.is_doubted:
         return
     size = path.stat().st_size
     if size != disk.before.size:
         raise RepositoryError(
             f"{path}: has {size} bytes, and {disk} of the replica had {disk.before.size}: somebody else changed it: "
-            f"put it back{_ANEW}"
+            f"put it back, {named.anew}"
         )
-
-
-_ANEW = ", or remove the folder of this replica from its state, so that the next cycle writes all of it"
 
 
 def clone(source: Path, copy: Path) -> bool:

@@ -48,7 +48,7 @@ class VmwareTarget(FolderTarget):
         await super().check(named, disks)
         for disk in disks:
             check_size(disk.size, f"{self.text}: {disk}")
-            await to_thread_joined(check_raw, self._flat(named, disk), disk)
+            await to_thread_joined(check_raw, self._flat(named, disk), disk, named)
 
     def check_machine(self, machine: Machine) -> None:
         """As Target.check_machine."""
