@@ -77,6 +77,25 @@ def test_check_is_unknown_where_nothing_can_be_said(arguments: tuple[str, ...]) 
     assert "Traceback" not in ran.err
 
 
+def test_check_keeps_its_code_where_its_output_cannot_be_written() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "status", "--check", "--socket", "/nonexistent/agent.sock"],
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+        )
+
+    assert done.returncode == 3
+
+
+@pytest.mark.parametrize("limit", ["99999999999999999999", "-1"])
+def test_a_limit_that_is_none_is_refused(limit: str) -> None:
+    assert_refused(ntx("runs", "--limit", limit), 2, "--limit")
+
+
 def test_a_bad_file_of_configuration_is_unknown_too(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("agent: {sokcet: /x}\n")
 

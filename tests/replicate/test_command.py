@@ -9,7 +9,7 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -21,17 +21,29 @@ from tests.replicate.replicating import Killed, KillsAt, Replicating
 
 async def ntx(following: Replicating, *words: str, code: int = 0) -> tuple[Any, str]:
     """Run it; return what it printed, as JSON if that was asked for, and what it said."""
+    ended, out, err = await _ran(asyncio.subprocess.PIPE, following, *words)
+    assert ended == code, err.decode()
+    return json.loads(out) if "--json" in words else out.decode(), err.decode()
+
+
+async def ntx_to(where: IO[bytes], following: Replicating, *words: str) -> tuple[int, str]:
+    """Run it with `where` as stdout; return its exit code, and what it said."""
+    code, _, err = await _ran(where, following, *words)
+    return code, err.decode()
+
+
+async def _ran(where: IO[bytes] | int, following: Replicating, *words: str) -> tuple[int, bytes, bytes]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NTX_")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ntxengine.cli.main", *words),
         env={**kept, **following.lab.sim.env, "PYTHONPATH": str(ROOT / "src")},
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=where,
         stderr=asyncio.subprocess.PIPE,
     )
     out, err = await process.communicate()
-    assert process.returncode == code, err.decode()
-    return json.loads(out) if "--json" in words else out.decode(), err.decode()
+    assert process.returncode is not None
+    return process.returncode, out, err
 
 
 def at(following: Replicating) -> tuple[str, str]:
@@ -53,6 +65,30 @@ async def test_lag_and_state_of_replicas(raw: Replicating) -> None:
     assert found["replica"]["verified"]["generation"] == 1
     await ntx(raw, "replicas", *at(raw), "--check", "--warn-lag", "1s", "--max-lag", "1h", code=1)
     await ntx(raw, "replicas", *at(raw), "--check", "--max-lag", "1s", code=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--state", "/nonexistent"), "there is no state of replicas: mount what belongs there"),
+        (("--state", "/nonexistent", "--max-lag", "x"), "is not a time"),
+        (("--what",), "No such option"),
+        ((), "whose replicas is not said"),
+    ],
+)
+async def test_check_is_unknown_where_nothing_can_be_said(raw: Replicating, words: tuple[str, ...], said: str) -> None:
+    told, error = await ntx(raw, "replicas", "--check", "--json", *words, code=3)
+
+    assert said in error
+    assert told["error"]["exit_code"] == 3
+
+
+async def test_check_keeps_its_code_where_its_output_cannot_be_written(raw: Replicating) -> None:
+    await raw.run()
+    with Path("/dev/full").open("wb") as full:
+        code, _ = await ntx_to(full, raw, "replicas", *at(raw), "--check", "--max-lag", "1s")
+
+    assert code == 2
 
 
 async def test_replica_between_two_generations_is_never_called_whole(raw: Replicating) -> None:
@@ -94,7 +130,8 @@ async def test_verify_reads_the_target(raw: Replicating) -> None:
     await ntx(raw, "verify", "--replica", "db01", *at(raw))
 
 
-async def test_loop_makes_generations_until_a_signal_ends_it(raw: Replicating) -> None:
+async def looping(raw: Replicating) -> asyncio.subprocess.Process:
+    """Start cycles, one a second."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NTX_")}
     words = (
         "replicate",
@@ -109,13 +146,17 @@ async def test_loop_makes_generations_until_a_signal_ends_it(raw: Replicating) -
         "--progress",
         "none",
     )
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "ntxengine.cli.main", *words),
         env={**kept, **raw.lab.sim.env, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+
+
+async def test_loop_makes_generations_until_a_signal_ends_it(raw: Replicating) -> None:
+    process = await looping(raw)
     assert process.stdout is not None
     async with asyncio.timeout(60):
         lines = [(await process.stdout.readline()).decode() for _ in range(2)]
@@ -129,6 +170,41 @@ async def test_loop_makes_generations_until_a_signal_ends_it(raw: Replicating) -
     assert "generation 2:" in lines[1]
     assert len(raw.lab.recovery_points()) == 1
     raw.assert_equal()
+
+
+async def test_isolated_copy_goes_into_a_folder_that_is_named_from_here(raw: Replicating, tmp_path: Path) -> None:
+    await raw.run()
+    (tmp_path / "into").mkdir()
+    into = os.path.relpath(tmp_path / "into")
+
+    told, _ = await ntx(raw, "cutover", "db01", "--to", raw.text, *at(raw), "--test", "--into", into, "--json")
+
+    assert Path(told["folder"]).parent == tmp_path / "into"
+
+
+async def test_loop_writes_nothing_where_its_state_was_mounted(raw: Replicating, tmp_path: Path) -> None:
+    process = await looping(raw)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    state, away = raw.lab.repository.path, tmp_path / "away"
+    async with asyncio.timeout(120):
+        await process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        state.rename(away)
+        state.mkdir()
+        process.send_signal(signal.SIGCONT)
+        while b"mount what belongs there" not in await process.stderr.readline():
+            assert process.returncode is None
+
+        assert list(state.iterdir()) == []
+
+        state.rmdir()
+        away.rename(state)
+        while b"generation" not in await process.stdout.readline():
+            assert process.returncode is None
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+    assert process.returncode == 143
 
 
 @pytest.mark.parametrize(

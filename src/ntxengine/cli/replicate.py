@@ -139,6 +139,8 @@ def replicate_command(
       ntx replicate db01 --to ovf:/srv/exports
       ntx replicate db01 --to nbds://store.example/db01-{disk} --state /var/lib/ntx --overwrite
     """
+    if full and scan:
+        raise click.UsageError("--full contradicts --scan: choose one")
     if reason and not (full or scan):
         raise click.UsageError("--reason is said with --full or --scan: give one of them")
     if every is not None and screen.as_json:
@@ -176,7 +178,7 @@ def replicate_command(
         run(_follow(request, every, screen))
         return
     with screen.view() as view:
-        cycle = run(_cycle(request, CaptureEvents(view)))
+        cycle = run(_cycle(request, CaptureEvents(view), _Place()))
     screen = screen.after_work()
     if screen.as_json:
         screen.result(cycle_fields(cycle))
@@ -191,12 +193,37 @@ async def _plan(request: Request) -> ReplicaPlan:
         return await plan_replica(cluster.prism, state, vm.id, request.target, request.options, attacher=attacher)
 
 
-async def _cycle(request: Request, on_event: CaptureEvents) -> Cycle:
+@dataclass
+class _Place:
+    """Where a loop keeps its replica: `state_id` is that of the state that it began with, "" before that."""
+
+    state_id: str = ""
+
+    async def opened(self, request: Request) -> Repository:
+        """Return the state.  It is made for the first cycle alone: later an empty folder is one that is not mounted.
+
+        Errors: OptionsError (no such folder), as Repository.open; NtxError (what was there is not there now).
+        """
+        if not self.state_id:
+            await request.target.check_place()
+            state = await Repository.open(request.state, create=True)
+            self.state_id = state.id
+            return state
+        try:
+            await request.target.check_place()
+            state = await Repository.open(request.state)
+        except (OptionsError, NotFoundError) as error:
+            raise NtxError(f"{error}: was there before: mount what belongs there") from error
+        if state.id != self.state_id:
+            raise NtxError(f"{state.path}: is another state than before, {state.id}: mount what belongs there")
+        return state
+
+
+async def _cycle(request: Request, on_event: CaptureEvents, place: _Place) -> Cycle:
     async with connected(request.login) as cluster:
         vm = await find_vm(cluster, request.vm)
         attacher = await request.attach.attacher(cluster)
-        await request.target.check_place()
-        state = await Repository.open(request.state, create=True)
+        state = await place.opened(request)
         if request.follows_again:
             await let_follow_again(state, vm, request.target)
         return await replicate(
@@ -210,11 +237,12 @@ async def _follow(request: Request, every: timedelta, screen: Screen) -> None:
     What one cycle fails with does not end it, but for what somebody has to mend first.
     """
     has_been = False
+    place = _Place()
     while True:
         began_s = time.monotonic()
         try:
             with screen.view() as view:
-                cycle = await _cycle(request, CaptureEvents(view))
+                cycle = await _cycle(request, CaptureEvents(view), place)
             has_been = True
             screen.line(cycle_line(cycle))
         except _ENDS_A_LOOP:

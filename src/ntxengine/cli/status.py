@@ -13,6 +13,7 @@ from ntxengine.cli.errors import error_fields
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.options import common_options, table_option
 from ntxengine.cli.output import Screen
+from ntxengine.cli.streams import only_tells_of_work
 from ntxengine.cli.table import Column
 from ntxengine.cli.text import elapsed, plural, printable
 from ntxengine.units import format_rate, format_size
@@ -142,7 +143,11 @@ def _figures(status: Status) -> str:
 
 
 def _say(text: str, figures: str = "") -> None:
-    """Print the one line.  A bar in what others wrote would begin the figures."""
+    """Print the one line.  A bar in what others wrote would begin the figures.
+
+    The exit code is what monitoring goes by: a line that cannot be written must not make a WARNING of it.
+    """
+    only_tells_of_work()
     line = printable(" ".join(text.split())).replace("|", "/")
     click.echo(f"NTX {line}|{figures}" if figures else f"NTX {line}")
 
