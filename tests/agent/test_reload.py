@@ -14,6 +14,7 @@ from ntxengine.agent.inventory import Choice
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.retries import Retries
 from ntxengine.agent.state import State
+from ntxengine.cli.agent import of_next_start
 from ntxengine.config.reading import parse
 from ntxengine.errors import OptionsError
 from ntxengine.prism import Vm
@@ -63,6 +64,20 @@ def builder(*texts: str) -> Builder:
 
 def captures(build: Builder, state: State) -> dict[str, CaptureJob]:
     return {name: work for name, work in build(state).works.items() if isinstance(work, CaptureJob)}
+
+
+def test_what_a_reload_does_not_change_is_said() -> None:
+    began, now = (
+        parse(text.encode(), "agent.yaml").config
+        for text in (FILE, f"{FILE}\nagent: {{state: /elsewhere, log: {{level: debug}}}}\n")
+    )
+
+    assert of_next_start(began, began, with_state=True) == []
+    assert [line.partition(":")[0] for line in of_next_start(now, began, with_state=True)] == [
+        "agent.state",
+        "agent.log",
+    ]
+    assert [line.partition(":")[0] for line in of_next_start(now, began, with_state=False)] == ["agent.log"]
 
 
 def test_jobs_and_limits_are_those_of_the_file(state: State) -> None:

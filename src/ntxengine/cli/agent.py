@@ -72,6 +72,13 @@ def agent_command(ctx: click.Context, config_file: Path | None, state: Path | No
     _serve(config_file, state, ctx.find_root().params)
 
 
+def of_next_start(now: Config, begun: Config, *, with_state: bool) -> list[str]:
+    """Return what is to be said of keys that no reload changes, where they are not as they were at the start."""
+    changed = ["state"] if with_state and now.agent.state != begun.agent.state else []
+    changed += ["log"] if now.agent.log != begun.agent.log else []
+    return [f"agent.{key}: was changed: that holds once the agent is started anew" for key in changed]
+
+
 def _serve(config_file: Path | None, state: Path | None, given: dict[str, Any]) -> None:
     """Serve until a signal ends it; `given` is what stood before `agent`."""
     file = config_file or given.get("config_file")
@@ -85,7 +92,7 @@ def _serve(config_file: Path | None, state: Path | None, given: dict[str, Any]) 
 
     def read() -> Config:
         loaded = load_file(str(file))
-        for warning in loaded.warnings:
+        for warning in [*loaded.warnings, *of_next_start(loaded.config, config, with_state=state is None)]:
             log.warning("%s", warning)
         return loaded.config.with_profile(given.get("profile"))
 
