@@ -183,6 +183,13 @@ async def test_who_told_it_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptu
     assert f"all: was paused by uid {os.getuid()}, process {os.getpid()}" in caplog.text
 
 
+async def test_what_is_unknown_is_named_without_a_host_too(tmp_path: Path) -> None:
+    async with live(tmp_path) as agent:
+        said = await agent.say(b"GET /nothing HTTP/1.0\r\n\r\n")
+
+    assert b"'/nothing': the agent knows nothing of that" in said
+
+
 BAD: list[tuple[str, Any, str, int, str]] = [
     ("nothing", None, "", 404, "knows nothing of that"),
     ("../etc/passwd", None, "", 404, "knows nothing of that"),

@@ -308,11 +308,16 @@ def _guarded(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
             return _refused(500, exc, f"{exc.filename or 'the agent'}: {exc.strerror or exc}", 1)
         except Exception as exc:
             text = f"a defect of ntx: unexpected {type(exc).__name__}"
-            log.error("%s: %s: %s", request.url.path, text, exc)
+            log.error("%s: %s: %s", _path(request), text, exc)
             log.debug("the traceback of the error", exc_info=exc)
             return _refused(500, exc, f"{text}; the log of the agent tells more", 1)
 
     return guarded
+
+
+def _path(request: Request) -> str:
+    """Return what was asked for.  Its URL has the path of the socket before it, where no Host is said."""
+    return str(request.scope["path"])
 
 
 def _refused(status: int, error: BaseException, message: str, exit_code: int) -> Response:
@@ -325,7 +330,7 @@ def _refused(status: int, error: BaseException, message: str, exit_code: int) ->
 
 async def _no_such(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    said = {404: f"{request.url.path[:80]!r}: the agent knows nothing of that", 405: f"{request.method}: not of this"}
+    said = {404: f"{_path(request)[:80]!r}: the agent knows nothing of that", 405: f"{request.method}: not of this"}
     message = said.get(error.status_code, str(error.detail))
     kind = NotFoundError if error.status_code == 404 else OptionsError
     response = _refused(error.status_code, kind(message), message, kind.exit_code)
