@@ -191,3 +191,13 @@ async def test_success_that_cannot_be_recorded_is_no_success() -> None:
         status, text = await asked.say()
 
     assert (status, "could not be kept: no room" in text) == (500, True)
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "-1", "1e3", "%D9%A1", ""])
+async def test_a_number_that_is_none_leads_nowhere(asked: Asked, number: str) -> None:
+    token = asked.links.pages(0)[0].split("/")[1]
+
+    disk = await asked.get(f"/{token}/disks/{number}/changed/0")
+    page = await asked.get(f"/{token}/disks/0/changed/{number}")
+
+    assert (disk.status_code, page.status_code) == (404, 404)

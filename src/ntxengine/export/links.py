@@ -36,6 +36,7 @@ _BODY_LIMIT = 256 * 1024
 _BODY_TIMEOUT_S = 30.0
 _IDLE_S = 75.0
 _ZSTD_LEVEL = 3
+_MOST_DIGITS = 10
 _DONE = msgspec.json.Decoder(Done)
 
 
@@ -81,7 +82,7 @@ class Links:
         self._page_token, self._done_token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
         self.app = Starlette(
             routes=[
-                Route("/{token}/disks/{disk:int}/changed/{page:int}", self._page, methods=["GET"]),
+                Route("/{token}/disks/{disk}/changed/{page}", self._page, methods=["GET"]),
                 Route("/{token}/done", self._done, methods=["POST"]),
             ]
         )
@@ -97,12 +98,13 @@ class Links:
 
     async def _page(self, request: Request) -> Response:
         parameters = request.path_params
-        if not _is_same(parameters["token"], self._page_token) or parameters["disk"] >= len(self._disks):
+        number, page = _number(parameters["disk"]), _number(parameters["page"])
+        if not _is_same(parameters["token"], self._page_token) or number is None or number >= len(self._disks):
             return _refusal(404, "there is nothing here")
-        disk = self._disks[parameters["disk"]]
-        if parameters["page"] >= disk.pages:
+        disk = self._disks[number]
+        if page is None or page >= disk.pages:
             return _refusal(404, "there is nothing here")
-        content = await to_thread_joined(disk.page, parameters["page"])
+        content = await to_thread_joined(disk.page, page)
         headers = {"Vary": "Accept-Encoding", "Cache-Control": "no-store"}
         if takes_zstd(request.headers.get("accept-encoding", "")):
             content = await to_thread_joined(zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress, content)
@@ -155,6 +157,11 @@ def _is_zero_weight(parameter: str) -> bool:
         return float(value) <= 0
     except ValueError:
         return True
+
+
+def _number(text: str) -> int | None:
+    """Return a number of a link, None if it is none: Python makes no int of thousands of digits, but an error."""
+    return int(text) if len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit() else None
 
 
 def _is_same(told: str, token: str) -> bool:
