@@ -29,8 +29,8 @@
 
 PYTHON_OF_VENV := .venv/bin/python
 C_FILES := $(wildcard csrc/*.[ch] tests/csrc/*.[ch] tests/fuzz/*.[ch] bench/*/*.c)
-# Files of tests that share a fixture stay in one process.
-PYTEST_ARGS ?= -q -n 4 --dist loadfile -p no:benchmark
+# Files of tests that share a fixture stay in one process, and begin in our order: by default the shortest come last.
+PYTEST_ARGS ?= -q -n 4 --dist loadfile --no-loadscope-reorder -p no:benchmark
 
 # The tests start thousands of processes, and an image of a system may say that no compiled module is kept.
 export PYTHONDONTWRITEBYTECODE :=

@@ -30,6 +30,8 @@ from ntxengine.sim.faults import (
 from ntxengine.sim.faults.lists import ASKED_FAULTS, FOUND_FAULTS
 from ntxengine.sim.odd import ODD_V3, ODD_V4
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 RUNNABLE = re.compile(r"<!-- runnable -->\n```console\n(.*?)```", re.DOTALL)

@@ -74,6 +74,8 @@ from tests.support.failing import (
     zeroes_half_a_mib_at_once,
 )
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[1] / "docs" / "errors.md"
 
 # -------------------------------------------------------------------------------------------------- the matrix

@@ -27,6 +27,8 @@ from tests.capture.lab import MIB
 from tests.support.power import PoweredDisk
 from tests.support.servers import require_root
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Troubled]:

@@ -16,6 +16,8 @@ from ntxengine.sim.auth import Credentials
 from ntxengine.sim.config import DiskConfig, VmConfig
 from tests.agent.troubles import Troubled, troubles
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Troubled]:

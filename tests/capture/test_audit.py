@@ -17,6 +17,8 @@ from ntxengine.repository.store import PointStore
 from ntxengine.sim.faults import HiddenRegion
 from tests.capture.lab import DATA_SIZE, MIB, SYSTEM_SIZE, Lab, Witness
 
+pytestmark = pytest.mark.slow
+
 BLOCK = 65536
 SYSTEM_BLOCKS = SYSTEM_SIZE // BLOCK
 ALL = Audit(share=1.0)

@@ -91,7 +91,8 @@ def _be(words: Sequence[str], variables: Mapping[str, str], cwd: Path, out: Path
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(cwd)
-    main(words)
+    sys.argv = ["ntx", *words]
+    main()
 
 
 def all_commands(group: click.Group = overview, before: str = "") -> dict[str, click.Command]:

@@ -21,6 +21,8 @@ from tests.conformance.exchanges import VM, Exchange, Walk
 from tests.conformance.mutations import STYLES, VALUES, changed, filled, paths
 from tests.conformance.replay import REFUSALS, Player
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = int(os.environ.get("NTX_SOAK_ROUNDS", "100"))
 """Changes that are tried of each step; the reading of a recorded answer has up to two thousand."""
 

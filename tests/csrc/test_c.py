@@ -23,6 +23,8 @@ from tests.csrc.compiling import (
 )
 from tests.support.servers import require
 
+pytestmark = pytest.mark.slow
+
 FORMATTED = sorted([*SOURCES, *HEADERS, *HERE.glob("*.[ch]")])
 
 

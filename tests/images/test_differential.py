@@ -22,6 +22,8 @@ from tests.images.dying import LostError
 from tests.images.written import BY_QEMU, KINDS, Kind, Rows, blocks_in, blocks_of, bytes_of, check, split_at, write
 from tests.support.servers import qemu_img
 
+pytestmark = pytest.mark.slow
+
 PARTS = 4
 """Tests that share the rounds, for processes that share the tests."""
 

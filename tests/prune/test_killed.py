@@ -23,6 +23,8 @@ from tests.support import faulty
 from tests.support.faulty import FaultyDisk
 from tests.support.forked import fork_server
 
+pytestmark = pytest.mark.slow
+
 IS_LONG = bool(os.environ.get("NTX_EVERY_FAULT"))
 FEW = 8
 """Changes at which it is killed in the short form."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
 import sys
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,6 +65,7 @@ async def test_lag_and_state_of_replicas(raw: Replicating) -> None:
     assert found["lag_s"] < 60
     assert found["bytes_behind"] is None
     assert found["replica"]["verified"]["generation"] == 1
+    raw.state.write_replica(dataclasses.replace(raw.replica, frozen_at=raw.replica.frozen_at - timedelta(minutes=1)))
     await ntx(raw, "replicas", *at(raw), "--check", "--warn-lag", "1s", "--max-lag", "1h", code=1)
     await ntx(raw, "replicas", *at(raw), "--check", "--max-lag", "1s", code=2)
 
@@ -85,6 +88,7 @@ async def test_check_is_unknown_where_nothing_can_be_said(raw: Replicating, word
 
 async def test_check_keeps_its_code_where_its_output_cannot_be_written(raw: Replicating) -> None:
     await raw.run()
+    raw.state.write_replica(dataclasses.replace(raw.replica, frozen_at=raw.replica.frozen_at - timedelta(minutes=1)))
     with Path("/dev/full").open("wb") as full:
         code, _ = await ntx_to(full, raw, "replicas", *at(raw), "--check", "--max-lag", "1s")
 

@@ -18,6 +18,8 @@ from tests.capture.lab import MIB, Lab, Witness
 from tests.replicate.replicating import Killed, KillsAt, Replicating
 from tests.support.killable import killable
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def nbd(v4_lab: Lab) -> Iterator[Replicating]:

@@ -22,6 +22,8 @@ from tests.capture.test_interrupted import ROOT
 from tests.replicate.conftest import FOLLOWING, MOST_DISKS
 from tests.replicate.replicating import Replicating
 
+pytestmark = pytest.mark.slow
+
 CYCLES = int(os.environ.get("NTX_REPLICA_CYCLES", "5"))
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
 

@@ -83,7 +83,8 @@ async def test_guest_runs_again_if_the_last_cycle_fails(raw: Replicating, stage:
     raw.assert_equal()
 
 
-async def test_guest_runs_again_if_the_cutover_is_cancelled(raw: Replicating) -> None:
+async def test_guest_runs_again_if_the_cutover_is_cancelled(raw: Replicating, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "GRACE_S", 5.0)  # it was not asked yet, which nobody can know
     await raw.run()
     cutting = asyncio.create_task(over(raw))
 

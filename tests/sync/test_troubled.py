@@ -28,6 +28,8 @@ from tests.support import faulty
 from tests.support.faulty import FaultyDisk, Plan
 from tests.support.forked import fork_server
 
+pytestmark = pytest.mark.slow
+
 POINTS = 3
 
 
