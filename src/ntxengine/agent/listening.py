@@ -23,7 +23,7 @@ from ntxengine.http_server import HttpServer
 
 @dataclass(frozen=True)
 class Places:
-    """Where to listen: `socket` for control, None for nowhere; `metrics` as agent.metrics.listen has it, "" for none.
+    """Where to listen: `socket` for control, None if nowhere; `metrics` as agent.metrics.listen has it, "" for none.
 
     `access` is who may connect to unix sockets; `token_file` has what Prometheus must send, None for nothing.
     Errors: OptionsError (metrics for everybody on the network without a token).

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from ntxengine.cli.checked import CRITICAL, OK, UNKNOWN, WARNING, CheckedCommand
 from ntxengine.cli.defaults import of_file
-from ntxengine.cli.errors import error_fields
 from ntxengine.cli.options import common_options, table_option
 from ntxengine.cli.output import Screen
 from ntxengine.cli.replica_options import WHOSE, state_options
@@ -16,44 +16,14 @@ from ntxengine.cli.replica_view import show_replicas, span_text, status_fields
 from ntxengine.cli.run import run
 from ntxengine.cli.streams import only_tells_of_work
 from ntxengine.cli.times import SPAN
-from ntxengine.errors import NotFoundError, NtxError
+from ntxengine.errors import NotFoundError
 from ntxengine.replicate.status import ReplicaStatus, open_state, replicas_in
 from ntxengine.units import utc_now
-
-OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
-"""What a check ends with, as monitoring systems take it."""
 
 _WORST = (OK, WARNING, UNKNOWN, CRITICAL)
 
 
-class CheckUnknown(NtxError):
-    """Something kept us from an answer: by its own code it would be a WARNING, or CRITICAL, to monitoring."""
-
-    exit_code = UNKNOWN
-
-
-class _Checked(click.Command):
-    """A command that with --check is called by monitoring."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        is_check = "--check" in args
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as exc:
-            if not is_check:
-                raise
-            raise CheckUnknown(str(error_fields(exc)["message"])) from exc
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except (NtxError, click.ClickException, OSError) as exc:
-            if not ctx.params.get("check"):
-                raise
-            raise CheckUnknown(str(error_fields(exc)["message"])) from exc
-
-
-@click.command("replicas", cls=_Checked)
+@click.command("replicas", cls=CheckedCommand)
 @state_options(required=False)
 @click.option("--check", is_flag=True, help="End with 0, 1, 2 or 3: all is well, a warning, critical, unknown.")
 @click.option("--warn-lag", type=SPAN, metavar="TIME", help="With --check: a warning for what is further behind.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from ntxengine.cli.agent_socket import asked, socket_option
-from ntxengine.cli.errors import error_fields
+from ntxengine.cli.checked import UNKNOWN as UNKNOWN_LEVEL
+from ntxengine.cli.checked import CheckedCommand
 from ntxengine.cli.figures import UNKNOWN
 from ntxengine.cli.options import common_options, table_option
 from ntxengine.cli.output import Screen
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from ntxengine.agent.client import AgentClient
 
 LEVELS = {"ok": 0, "warning": 1, "critical": 2}
-UNKNOWN_LEVEL = 3
 _MOST_TOLD = 3
 _MOST_WAITING = 20
 
@@ -54,30 +54,15 @@ VMS = [
 ]
 
 
-class _Checked(click.Command):
-    """A command that monitoring calls: wrong arguments are UNKNOWN, too, and no CRITICAL."""
+class _OneLine(CheckedCommand):
+    """With --check it says one line on stdout, whatever happened."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        is_check = "--check" in args
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as exc:
-            if not is_check:
-                raise
-            _say(f"UNKNOWN - {exc.format_message()}")
-            ctx.exit(UNKNOWN_LEVEL)
-
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except Exception as exc:  # whatever it is, monitoring wants a line and a 3
-            if not ctx.params.get("check"):
-                raise
-            _say(f"UNKNOWN - {error_fields(exc)['message']}")
-            return UNKNOWN_LEVEL
+    def end_unknown(self, text: str) -> NoReturn:
+        _say(f"UNKNOWN - {text}")
+        raise click.exceptions.Exit(UNKNOWN_LEVEL)
 
 
-@click.command("status", cls=_Checked)
+@click.command("status", cls=_OneLine)
 @click.option("--vms", "with_vms", is_flag=True, help="List each VM of each job, too.")
 @click.option(
     "--check", is_flag=True, help="One line for monitoring; exit code 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."

@@ -123,7 +123,7 @@ class Place:
 class Outlook:
     """What there is to do for a VM of a job.
 
-    `due` is the due time that a run should begin for now, None if none.  `handled` is the newest that nothing is left
+    `due` is the due time that a run should begin for, None if none.  `handled` is the newest that nothing is left
     to do for, to be kept until the run begins, which handles `due`.  `wakes_at` is when to look again.
     `waits_for_window`: something is due, and no window is open.  `skipped`: a due time was missed, and is given up.
     """
