@@ -21,7 +21,7 @@ from ntxengine.errors import NtxError, OptionsError
 from ntxengine.events import Emitter, OnEvent, log_event
 from ntxengine.prism.cluster import Prism
 from ntxengine.prism.models import Vm
-from ntxengine.replicate.cycle import Cycle, replicate_locked
+from ntxengine.replicate.cycle import Cycle, replicate
 from ntxengine.replicate.options import ReplicateOptions
 from ntxengine.replicate.plan import already
 from ntxengine.replicate.state import Replica, ReplicaState
@@ -89,8 +89,8 @@ async def cut_over(
 
         async def cycle(options: ReplicateOptions) -> tuple[Cycle, float]:
             began_s = time.monotonic()
-            done = await replicate_locked(
-                prism, state, lock, vm, target, options=options, attacher=attacher, on_event=on_event
+            done = await replicate(
+                prism, state, vm, target, options=options, attacher=attacher, on_event=on_event, lock=lock
             )
             return done, round(time.monotonic() - began_s, 3)
 

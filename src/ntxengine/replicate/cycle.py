@@ -79,31 +79,15 @@ async def replicate(
     options: ReplicateOptions | None = None,
     attacher: Attachers,
     on_event: OnEvent = log_event,
+    lock: VmLock | None = None,
 ) -> Cycle:
-    """Bring a replica of a VM to what the VM is now.
+    """Bring a replica of a VM to what the VM is now.  `lock` is that of the VM, if the caller holds it.
 
     Errors: LockedError; whatever a part of the workflow, or `on_event`, raises first.  What was made on the cluster is
             removed then.  Of a target that is written in place, what was written stays, and the next cycle goes on.
     """
-    async with state.lock(vm.id) as lock:
-        return await replicate_locked(
-            prism, state, lock, vm, target, options=options, attacher=attacher, on_event=on_event
-        )
-
-
-async def replicate_locked(
-    prism: Prism,
-    state: Repository,
-    lock: VmLock,
-    vm: Vm,
-    target: Target,
-    *,
-    options: ReplicateOptions | None = None,
-    attacher: Attachers,
-    on_event: OnEvent = log_event,
-) -> Cycle:
-    """Do the same while the caller holds the lock of the VM."""
-    return await _Cycle(prism, state, lock, vm, target, options or ReplicateOptions(), attacher, on_event).run()
+    async with state.lock(vm.id) if lock is None else nullcontext(lock) as held:
+        return await _Cycle(prism, state, held, vm, target, options or ReplicateOptions(), attacher, on_event).run()
 
 
 class _Cycle:
