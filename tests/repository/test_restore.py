@@ -274,6 +274,7 @@ async def test_a_cancelled_restore_leaves_no_file_and_no_process(
 ) -> None:
     point = capture(repository, ModelDisk(64 * 1024**2), [Write(0, 64 * 1024**2, 1)])
     options = RestoreOptions(format=format, verify=True)
+    before = children()  # the server that forks ntx, when an earlier test of this process asked for one
     task = asyncio.create_task(restore(Repository(repository), point, out, options=options))
     await asyncio.sleep(delay_s)
 
@@ -282,12 +283,12 @@ async def test_a_cancelled_restore_leaves_no_file_and_no_process(
         await task
 
     assert not out.exists() or list(out.iterdir()) == []
-    assert children() == []
+    assert children() <= before
     await restore(Repository(repository), point, out)
 
 
-def children() -> list[str]:
-    return Path(f"/proc/self/task/{threading.main_thread().native_id}/children").read_text().split()
+def children() -> set[str]:
+    return set(Path(f"/proc/self/task/{threading.main_thread().native_id}/children").read_text().split())
 
 
 def test_a_point_without_disks_or_configuration_is_an_empty_directory(repository: PointStore, out: Path) -> None:
