@@ -29,6 +29,9 @@ IS_LONG = bool(os.environ.get("NTX_EVERY_FAULT"))
 FEW = 8
 """Changes at which it is killed in the short form."""
 
+PARTS = range(16 if IS_LONG else 1)
+"""All changes take more than an hour: in parts, a run that is ended has passed some, and several run side by side."""
+
 KILLS = [faulty.KILLS_BEFORE, faulty.KILLS_WITHIN, faulty.KILLS_BEHIND]
 
 
@@ -92,14 +95,15 @@ def changes_of(trial: Trial) -> int:
     return changes
 
 
-def chosen(changes: int) -> list[int]:
+def chosen(changes: int, part: int) -> range | list[int]:
     if IS_LONG:
-        return list(range(changes))
+        return range(part, changes, len(PARTS))
     return sorted(random.Random(3).sample(range(changes), FEW))
 
 
-def test_a_prune_that_is_killed_anywhere_loses_nothing_and_the_next_one_ends_it(trial: Trial) -> None:
-    for index, number in enumerate(chosen(changes_of(trial))):
+@pytest.mark.parametrize("part", PARTS)
+def test_a_prune_that_is_killed_anywhere_loses_nothing_and_the_next_one_ends_it(trial: Trial, part: int) -> None:
+    for index, number in enumerate(chosen(changes_of(trial), part)):
         trial.begin()
 
         trial.kill_at(number, KILLS[(number + index) % len(KILLS)])
@@ -109,9 +113,10 @@ def test_a_prune_that_is_killed_anywhere_loses_nothing_and_the_next_one_ends_it(
         trial.check(is_over=True)
 
 
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
-def test_a_prune_that_fails_anywhere_loses_nothing_and_the_next_one_ends_it(trial: Trial, code: int) -> None:
-    for number in chosen(changes_of(trial)):
+def test_a_prune_that_fails_anywhere_loses_nothing_and_the_next_one_ends_it(trial: Trial, code: int, part: int) -> None:
+    for number in chosen(changes_of(trial), part):
         trial.begin()
         trial.disk.plan.begin(number, faulty.FAILS, code)
 

@@ -22,7 +22,7 @@ from ntxengine.repository import Repository
 from ntxengine.repository.store import PointStore
 from ntxengine.sync import SyncReport, sync
 from tests.prune.building import History, check_everything
-from tests.prune.test_killed import KILLS, chosen
+from tests.prune.test_killed import KILLS, PARTS, chosen
 from tests.repository.builders import VM, Clock
 from tests.support import faulty
 from tests.support.faulty import FaultyDisk, Plan
@@ -103,8 +103,9 @@ def changes_of(trial: Trial) -> int:
     return changes
 
 
-def test_a_sync_that_is_killed_anywhere_leaves_what_is_right_and_the_next_one_ends_it(trial: Trial) -> None:
-    for index, number in enumerate(chosen(changes_of(trial))):
+@pytest.mark.parametrize("part", PARTS)
+def test_a_sync_that_is_killed_anywhere_leaves_what_is_right_and_the_next_one_ends_it(trial: Trial, part: int) -> None:
+    for index, number in enumerate(chosen(changes_of(trial), part)):
         trial.begin()
         what = KILLS[(number + index) % len(KILLS)]
         arguments = (trial.path("here"), trial.path("there"), trial.disk.plan_path, number, what)
@@ -119,12 +120,13 @@ def test_a_sync_that_is_killed_anywhere_leaves_what_is_right_and_the_next_one_en
         trial.check(is_over=True)
 
 
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
 @pytest.mark.parametrize("what", [faulty.FAILS, faulty.IS_SHORT], ids=["fails", "is short"])
 def test_a_sync_that_fails_anywhere_leaves_what_is_right_and_the_next_one_ends_it(
-    trial: Trial, code: int, what: int
+    trial: Trial, code: int, what: int, part: int
 ) -> None:
-    for number in chosen(changes_of(trial)):
+    for number in chosen(changes_of(trial), part):
         trial.begin()
         trial.disk.plan.begin(number, what, code)
 
