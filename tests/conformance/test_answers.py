@@ -23,7 +23,7 @@ from tests.conformance.replay import REFUSALS, Player
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = int(os.environ.get("NTX_SOAK_ROUNDS", "100"))
+ROUNDS = int(os.environ.get("NTX_SOAK_ROUNDS", "40"))
 """Changes that are tried of each step; the reading of a recorded answer has up to two thousand."""
 
 READS = ["vms", "vm", "recovery_points", "recovery_point", "regions", "difference", "attached"]

@@ -117,15 +117,15 @@ async def _write(new, image: ImageOptions, data: bytes, places: list[tuple[int, 
 
 def restored(store: PointStore, point: Point, disk: PointDisk, folder: Path) -> bytes:
     """Return what a disk reads as, to us."""
+    target = folder / "by-us.raw"
+    target.unlink(missing_ok=True)
 
-    async def read() -> bytes:
-        target = folder / "by-us.raw"
-        target.unlink(missing_ok=True)
+    async def read() -> None:
         async with open_image(store.images(point, disk)) as device, open_target(str(target), source=device) as opened:
             await dataplane.copy(device, opened.device, [dataplane.whole(device.size)], options=CopyOptions())
-        return target.read_bytes()[: disk.size]
 
-    return asyncio.run(read())
+    asyncio.run(read())  # which makes a repr of what it returns, be it megabytes
+    return target.read_bytes()[: disk.size]
 
 
 def check_everything(

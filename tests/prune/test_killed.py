@@ -26,7 +26,7 @@ from tests.support.forked import fork_server
 pytestmark = pytest.mark.slow
 
 IS_LONG = bool(os.environ.get("NTX_EVERY_FAULT"))
-FEW = 8
+FEW = 4
 """Changes at which it is killed in the short form."""
 
 PARTS = range(16 if IS_LONG else 1)

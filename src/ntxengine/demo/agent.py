@@ -25,6 +25,8 @@ WRITES = 40
 WAIT_S = 150.0
 STOP_S = 60.0
 _POLL_S = 0.2
+_SCHEDULE_POLL_S = 2.0
+"""Each question is a program that takes a part of a second of a processor."""
 _NOT_YET = (10, 75)
 """What commands end with when there is no socket yet, or nobody answers."""
 
@@ -189,7 +191,7 @@ class AgentDemo:
 
     def _until(self, what: str, is_so: Callable[[], bool]) -> None:
         self._at.say(f"waiting until {what} ...")
-        wait_until(what, is_so)
+        wait_until(what, is_so, every_s=_SCHEDULE_POLL_S)
 
 
 class AgentProcess:
@@ -258,10 +260,10 @@ class AgentProcess:
             self._process.wait()
 
 
-def wait_until(what: str, is_so: Callable[[], bool]) -> None:
+def wait_until(what: str, is_so: Callable[[], bool], every_s: float = _POLL_S) -> None:
     """Return when it is.  Errors: ToolError, if it is not after a while."""
     deadline = time.monotonic() + WAIT_S
     while not is_so():
         if time.monotonic() > deadline:
             raise ToolError(f"{what}: not after {WAIT_S:g} s")
-        time.sleep(_POLL_S)
+        time.sleep(every_s)
