@@ -58,9 +58,3 @@ def test_the_name_counts_before_the_id_and_both_before_the_rest() -> None:
     assert networks.of(Nic(network="other", network_id=ID)) == Network("bridge", "of-id")
     assert networks.of(Nic(network="other")) == Network("none")
     assert NetworkMap().of(Nic(network="other")) is None
-
-
-def test_names_that_no_card_is_on_are_told() -> None:
-    networks = NetworkMap.parse(["VLAN10=none", "VLNA20=none", "*=none"])
-
-    assert networks.unused([Nic(network="VLAN10")]) == ("VLNA20",)

@@ -76,6 +76,7 @@ async def test_lag_and_state_of_replicas(raw: Replicating) -> None:
         (("--state", "/nonexistent"), "there is no state of replicas: mount what belongs there"),
         (("--state", "/nonexistent", "--max-lag", "x"), "is not a time"),
         (("--what",), "No such option"),
+        (("--warn-lag", "2h", "--max-lag", "1h"), "--warn-lag is more than --max-lag"),
         ((), "whose replicas is not said"),
     ],
 )

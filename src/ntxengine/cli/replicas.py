@@ -55,6 +55,8 @@ def replicas_command(
     """
     if (warn_lag or max_lag) and not check:
         raise click.UsageError("--warn-lag and --max-lag are for --check")
+    if warn_lag and max_lag and warn_lag > max_lag:
+        raise click.UsageError("--warn-lag is more than --max-lag: nothing would ever be a warning")
     now = utc_now()
     missing: list[str] = []
     every = run(_replicas([state] if state is not None else _states_of_jobs(), missing if state is None else None))

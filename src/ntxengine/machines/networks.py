@@ -65,11 +65,6 @@ class NetworkMap:
                 return networks[name]
         return None
 
-    def unused(self, nics: Iterable[Nic]) -> tuple[str, ...]:
-        """Return the names that no card is on: they may be misspelt."""
-        there = {name for nic in nics for name in (nic.network, nic.network_id)}
-        return tuple(name for name, _ in self.networks if name != ALL_OTHERS and name not in there)
-
 
 def parse_network(text: str) -> tuple[str, Network]:
     """Return the name and the network of `NAME=bridge:br0`.  Errors: OptionsError with the forms that there are."""
