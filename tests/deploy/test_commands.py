@@ -59,10 +59,10 @@ def test_a_release_of_another_version_installs_itself_with_the_same_options(tmp_
     (release / "install.sh").write_text('echo "9.9:" "$@"\n')
     write_sums(release)
 
-    ran = ntx("agent", "install", "--from", release, "--root", tmp_path / "a root", "--no-start", "-n")
+    ran = ntx("agent", "install", "--from", release, "--root", tmp_path / "a root", "--no-start", "-n", "--json")
 
     assert ran.code == 0, ran.err
-    assert ran.out == f"9.9: --prefix=/opt/ntx --user=ntx --root={tmp_path}/a root --no-start --dry-run\n"
+    assert ran.out == f"9.9: --prefix=/opt/ntx --user=ntx --root={tmp_path}/a root --no-start --dry-run --json\n"
 
 
 def test_what_cannot_be_installed_ends_with_one_line_and_its_exit_code(tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ def _by_its_own(script: Path, given: dict[str, Any]) -> NoReturn:
     """Let a release of another version install itself, with the same options: what it needs is known to it alone."""
     words = [f"--{name}={given[name]}" for name in ("prefix", "user", "root", "config", "python") if given[name]]
     words += ["--start" if given["start"] else "--no-start"]
-    words += [f"--{name.replace('_', '-')}" for name in ("dry_run", "as_json", "quiet", "debug") if given.get(name)]
+    flags = {"dry_run": "--dry-run", "as_json": "--json", "quiet": "--quiet", "debug": "--debug"}
+    words += [flag for name, flag in flags.items() if given.get(name)]
     os.execv("/bin/sh", ["sh", str(script), *words])
 
 
