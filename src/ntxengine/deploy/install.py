@@ -84,7 +84,8 @@ class Installation:
         """Return what would be done.  Errors: OptionsError, ConfigError, StateError, ToolError."""
         places = self._places
         self._system.check()
-        before = versions.current(places)
+        written = read_written(places)
+        before = versions.current(places) if written is None else _before(places, written)
         python_for(self._release.python, self._options.python)
         self._chosen = choose(places, self._release, self._options.config)
         check_state(places, self._chosen.state, self._release.version)
@@ -92,7 +93,9 @@ class Installation:
         self._texts = {places.unit: unit_text(filled)}
         self._texts |= {places.drop_ins / name: text for name, text in drop_ins(self._chosen.needs).items()}
         report = InstallReport(self._release.version, None if before is None else before.name)
-        report.changes = list(self._changes(before))
+        report.changes = list(self._changes())
+        if written is not None and written.switching_from is not None:
+            report.changes.append("start the service anew: an installation was cut short")
         report.to_do = list(self._to_do())
         return report
 
@@ -107,15 +110,15 @@ class Installation:
             written = read_written(self._places) or Written(self._places)
             written.note_folder(self._places.prefix)
             self._prepare(written)
-            before = versions.current(self._places)
-            report.is_started = self._switch(written, has_changes=bool(report.changes))
-            for old in versions.old_versions(self._places, written, self._version, before):
+            used, before = versions.current(self._places), _before(self._places, written)
+            report.is_started = self._switch(written, before, has_changes=bool(report.changes))
+            for old in versions.old_versions(self._places, written, self._version, used, before):
                 versions.remove_version(self._places, old, written)
             return report
         finally:
             lock.release()
 
-    def _changes(self, before: Path | None) -> list[str]:
+    def _changes(self) -> list[str]:
         """Say what is not as it should be."""
         places, options = self._places, self._options
         found = []
@@ -130,7 +133,7 @@ class Installation:
             if _content(places.at(path)) != text.encode():
                 found.append(f"write {path}")
         found += [f"remove {path}, which nothing needs any more" for path in self._stale()]
-        if before != self._version:
+        if versions.current(places) != self._version:
             found.append(f"use it: {places.current} -> {self._version.relative_to(places.prefix)}")
         return found
 
@@ -174,12 +177,15 @@ class Installation:
         make_folder(here)
         os.chmod(here, CREDENTIALS_MODE if folder == CREDENTIALS else FOLDER_MODE)
 
-    def _switch(self, written: Written, *, has_changes: bool) -> bool:
+    def _switch(self, written: Written, before: Path | None, *, has_changes: bool) -> bool:
         """Use the new version; return whether it was started.  What fails undoes all of it."""
-        was_active = self._system.is_active()
-        wants_start = self._options.start and not self._chosen.is_example and self._places.is_this_machine
+        was_active, was_enabled = self._system.is_active(), self._system.is_enabled()
+        wants_start = self._options.start and not self._chosen.is_example and self._system.runs_services
+        # A kill from here on leaves the old version running, perhaps: the next installation must not take it for this.
+        written.note_switch("" if before is None else str(before))
         with ExitStack() as undo:
-            undo.callback(self._go_back, was_active)
+            undo.callback(written.note_switch, None)
+            undo.callback(self._go_back, was_active=was_active, was_enabled=was_enabled)
             put = Putter(self._places, written, undo)
             self._put_configuration(put)
             self._check_version()
@@ -188,7 +194,6 @@ class Installation:
             for path in self._stale():
                 put.removed(path)
             put.link(COMMAND, self._places.ntx)
-            before = versions.current(self._places)
             written.note_file(self._places.current)
             undo.callback(versions.use, self._places, before)
             versions.use(self._places, self._version)
@@ -198,6 +203,7 @@ class Installation:
                 if has_changes or not was_active:
                     self._system.restart()
             undo.pop_all()
+        written.note_switch(None)
         return wants_start
 
     def _put_configuration(self, put: Putter) -> None:
@@ -219,18 +225,27 @@ class Installation:
         command: list[str | Path] = [program, "-m", "ntxengine", "config", "check", self._places.at(CONFIG), "--quiet"]
         start(command, f"{CONFIG} by the new version", environment=environment_of(self._places))
 
-    def _go_back(self, was_active: bool) -> None:
+    def _go_back(self, *, was_active: bool, was_enabled: bool) -> None:
         """The last step of what is undone: the files are as they were."""
         log.warning("the new version is not used: everything is put back")
         steps: list[Callable[[], None]] = [self._system.reload_units]
         steps.append(self._system.restart if was_active else self._system.stop)
-        if not was_active:
+        if not was_enabled:
             steps.append(self._system.disable)
         for step in steps:
             try:
                 step()
             except NtxError as exc:
                 log.warning("%s", exc)
+
+
+def _before(places: Places, written: Written) -> Path | None:
+    """Return the version that was used last: before a switch that was cut short, the one that it began with."""
+    if written.switching_from == "":
+        return None
+    before = Path(written.switching_from or "/")
+    is_there = before.parent == places.versions and versions.is_whole(places, before)
+    return before if is_there else versions.current(places)
 
 
 def make_folder_for_all(path: Path) -> None:

@@ -54,6 +54,11 @@ class System:
     def __init__(self, places: Places) -> None:
         self._is_real = places.is_this_machine
 
+    @property
+    def runs_services(self) -> bool:
+        """Whether what is installed can be started: not below another root."""
+        return self._is_real
+
     def check(self) -> None:
         """Errors: OptionsError (not root), ToolError (no systemd that runs)."""
         if not self._is_real:
@@ -88,6 +93,13 @@ class System:
         if not self._is_real:
             return False
         return subprocess.run(["systemctl", "is-active", "--quiet", UNIT], check=False).returncode == 0
+
+    def is_enabled(self) -> bool:
+        """Whether the service starts with the machine."""
+        if not self._is_real:
+            return False
+        command = ["systemctl", "is-enabled", "--quiet", UNIT]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     def is_installed(self) -> bool:
         """Whether systemd knows the service."""

@@ -14,7 +14,7 @@ from ntxengine.deploy.release import Release
 from ntxengine.deploy.system import start
 from ntxengine.deploy.written import Written
 from ntxengine.errors import OptionsError
-from ntxengine.files.durable import remove_tree, sync_folder, write_error, write_file
+from ntxengine.files.durable import remove_file, remove_tree, sync_folder, write_error, write_file
 from ntxengine.repository.layout import MARKER_FILE
 
 COMPLETE = ".complete"
@@ -109,6 +109,8 @@ def remove_version(places: Places, version: Path, written: Written) -> None:
     """Errors: TargetError; OptionsError if there is a repository in it."""
     here = places.at(version)
     refuse_repository(here)
+    # First: of one that a kill leaves half removed nobody must believe that it is whole.
+    remove_file(here / COMPLETE)
     remove_tree(here)
     written.drop(version)
 

@@ -27,6 +27,8 @@ class Written:
     folders: list[str] = field(default_factory=list)
     user: str = ""
     """The user that was made for the service, "" if it was there."""
+    switching_from: str | None = None
+    """The version that was used before a switch that has not come to its end, "" if none was; None: all have."""
 
     def note_file(self, path: Path) -> None:
         """Put a file or a link on the list.  Errors: TargetError."""
@@ -40,6 +42,12 @@ class Written:
         self.user = name
         self.save()
 
+    def note_switch(self, before: str | None) -> None:
+        """Say that a switch begins, from this version; None: that it has come to its end.  Errors: TargetError."""
+        if self.switching_from != before:
+            self.switching_from = before
+            self.save()
+
     def drop(self, path: Path) -> None:
         """Take a path off the list, which is not there any more.  Errors: TargetError."""
         self.files = [each for each in self.files if each != str(path)]
@@ -47,7 +55,13 @@ class Written:
         self.save()
 
     def save(self) -> None:
-        document = {"version": VERSION, "user": self.user, "files": self.files, "folders": self.folders}
+        document = {
+            "version": VERSION,
+            "user": self.user,
+            "files": self.files,
+            "folders": self.folders,
+            "switching_from": self.switching_from,
+        }
         replace_file(self.places.at(self.places.written), json.dumps(document, indent=1).encode() + b"\n")
 
     def _note(self, kind: list[str], path: Path) -> None:
@@ -71,7 +85,7 @@ def read_written(places: Places) -> Written | None:
         ) from exc
     if not _is_list(document):
         raise OptionsError(f"{path} is not of this version of ntx: use the ntx that installed it")
-    return Written(places, document["files"], document["folders"], document["user"])
+    return Written(places, document["files"], document["folders"], document["user"], document.get("switching_from"))
 
 
 def _is_list(document: Any) -> bool:
@@ -80,6 +94,7 @@ def _is_list(document: Any) -> bool:
         not isinstance(document, dict)
         or document.get("version") != VERSION
         or not isinstance(document.get("user"), str)
+        or not isinstance(document.get("switching_from"), str | None)
     ):
         return False
     lists = [document.get("files"), document.get("folders")]
