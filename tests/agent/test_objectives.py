@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from ntxengine.agent.jobs import JobVm
 from ntxengine.agent.levels import Level
 from ntxengine.agent.metrics import Metrics
-from ntxengine.agent.objectives import Objectives, aims, findings
+from ntxengine.agent.objectives import Ages, Objectives, aims, findings
 from ntxengine.agent.records import Standing
 from ntxengine.agent.watch import Watch
 from tests.agent.acting import HOUR, MINUTE, Acting, Listed, acting, job
@@ -45,6 +45,33 @@ def one(standing: Standing, now: datetime = START) -> tuple[bool, timedelta]:
 )
 def test_a_vm_counts_from_the_moment_of_its_newest_point(standing: Standing, kept: bool, age: timedelta) -> None:
     assert one(standing) == (kept, age)
+
+
+@pytest.mark.parametrize(
+    "standing",
+    [
+        Standing(point_at=START + timedelta(days=365), succeeded_at=START + timedelta(days=365)),
+        Standing(first_seen_at=datetime(1970, 1, 1, 0, 1, tzinfo=UTC)),
+    ],
+    ids=["a-year-ahead", "1970"],
+)
+def test_a_time_of_a_clock_that_was_wrong_counts_from_when_it_was_seen(standing: Standing) -> None:
+    passed = 7.0
+    ages = Ages(lambda: passed)
+
+    def look(standing: Standing = standing) -> tuple[bool, timedelta]:
+        vms, standings = [JobVm("id-a", "a")], {("hourly", "id-a"): standing}
+        (aim,) = aims(START + timedelta(seconds=passed), [JOB], lambda _: vms, standings, ages.age)
+        return aim.is_kept, aim.age
+
+    first = look()
+    passed += 31 * 60.0
+    later = look()
+    right = look(Standing(point_at=START + 30 * MINUTE))
+
+    assert first == (True, timedelta(0))
+    assert later == (False, 31 * MINUTE)
+    assert right == (True, timedelta(seconds=67))
 
 
 def test_a_job_without_an_objective_has_none_that_is_missed() -> None:

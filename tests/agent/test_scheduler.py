@@ -340,6 +340,24 @@ def test_the_clock_may_be_set_back_a_day_and_forward_a_week(tmp_path: Path, capl
     in_virtual_time(main)
 
 
+def test_a_clock_that_was_set_back_while_no_agent_ran_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main(loop: VirtualLoop) -> None:
+        runner = Acting()
+        async with acting(loop, tmp_path, job(), inventory=Listed(hourly=["a"]), runner=runner) as play:
+            await play.sleep(hours=1, minutes=30)
+        loop.wall -= timedelta(days=365)
+        async with acting(loop, tmp_path, job(), inventory=Listed(hourly=["a"]), runner=runner) as play:
+            await play.sleep(hours=2)
+        assert len(runner.began) == 3
+        assert caplog.text.count("it is wrong now, or was then") == 1
+        loop.wall += timedelta(days=365)
+        async with acting(loop, tmp_path, job(), inventory=Listed(hourly=["a"]), runner=runner) as play:
+            await play.sleep(minutes=1)
+        assert caplog.text.count("it is wrong now, or was then") == 1
+
+    in_virtual_time(main)
+
+
 def test_the_vms_are_listed_a_few_times_an_hour_whatever_happens(tmp_path: Path) -> None:
     async def main(loop: VirtualLoop) -> None:
         runner = Acting(always=NotFoundError("no VM"))

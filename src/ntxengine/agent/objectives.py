@@ -10,19 +10,53 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
 from ntxengine.agent.jobs import Job, JobVm
 from ntxengine.agent.kinds import CAPTURE
 from ntxengine.agent.levels import Finding, Level, named
 from ntxengine.agent.records import Key, Standing
+from ntxengine.schedule.due import CLOCK_TOLERANCE
 from ntxengine.units import format_span
 
 log = logging.getLogger(__name__)
 
+FIRST_TIME = datetime(2024, 1, 1, tzinfo=UTC)
+"""Before it there was no agent: a clock that says so was not set."""
+
 CRITICAL_TIMES = 2
 """A point this many times as old as it may be is a critical finding."""
+
+
+AgeOf = Callable[[Key, datetime, datetime], timedelta]
+"""How long something of a VM is ago, at a time."""
+
+
+def _age(_key: Key, since: datetime, now: datetime) -> timedelta:
+    return max(timedelta(0), now - since)
+
+
+class Ages:
+    """Tells ages also where the clock was wrong: what cannot be when it says counts from when that was seen first.
+
+    Else the point of a clock that was a year ahead would be new for a year, and a VM of one that began in 1970 known
+    for half a century.  Nothing of it is written down: the clock that is wrong may be today's.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._wrong: dict[Key, tuple[datetime, float]] = {}
+
+    def age(self, key: Key, since: datetime, now: datetime) -> timedelta:
+        """Return how long it is ago."""
+        if FIRST_TIME <= since <= now + CLOCK_TOLERANCE:
+            self._wrong.pop(key, None)
+            return _age(key, since, now)
+        known = self._wrong.get(key)
+        if known is None or known[0] != since:
+            known = self._wrong[key] = since, self._monotonic()
+        return timedelta(seconds=self._monotonic() - known[1])
 
 
 @dataclass(frozen=True)
@@ -51,7 +85,11 @@ class Aim:
 
 
 def aims(
-    now: datetime, jobs: Iterable[Job], vms: Callable[[str], Sequence[JobVm]], standings: Mapping[Key, Standing]
+    now: datetime,
+    jobs: Iterable[Job],
+    vms: Callable[[str], Sequence[JobVm]],
+    standings: Mapping[Key, Standing],
+    age_of: AgeOf = _age,
 ) -> list[Aim]:
     """Return how each VM of the jobs that have an objective stands to it."""
     found = []
@@ -62,8 +100,7 @@ def aims(
             standing = standings.get((job.name, vm.id), Standing())
             since = standing.point_at or standing.succeeded_at or standing.first_seen_at or now
             has_point = (standing.point_at or standing.succeeded_at) is not None
-            # A clock that was set back makes no point that is to come.
-            age = max(timedelta(0), now - since)
+            age = age_of((job.name, vm.id), since, now)
             found.append(Aim(job.name, vm.id, vm.name, job.objective, age, has_point, job.kind.makes))
     return found
 

@@ -30,6 +30,7 @@ from ntxengine.agent.running import Runs
 from ntxengine.agent.state import State
 from ntxengine.agent.telling import Telling
 from ntxengine.errors import NotFoundError, OptionsError
+from ntxengine.schedule.due import CLOCK_TOLERANCE
 
 log = logging.getLogger(__name__)
 
@@ -179,6 +180,7 @@ class Scheduler:
                 "job %r, VM %r: run %s was interrupted: %s", run.job, run.vm_name, run.id, run.error or run.problems[-1]
             )
             self._on_run(run)
+        self._look_at_records(self._clock.now())
         try:
             while not (self.is_draining and not self._runs):
                 self._wake.clear()
@@ -208,11 +210,22 @@ class Scheduler:
             self._start(each, now)
         self._waits = decision.waits
 
+    def _look_at_records(self, now: datetime) -> None:
+        """Say it where an earlier agent had another time: nobody sees a clock that is set while no agent runs."""
+        newest = max((each.succeeded_at for each in self._state.standings.values() if each.succeeded_at), default=now)
+        if newest > now + CLOCK_TOLERANCE:
+            log.warning(
+                "the clock says %s, and a run has succeeded at %s: it is wrong now, or was then; runs go by it",
+                f"{now:%Y-%m-%d %H:%M}Z",
+                f"{newest:%Y-%m-%d %H:%M}Z",
+            )
+
     def _look_at_clock(self, now: datetime, monotonic: float) -> None:
         if self._seen is not None:
             jump_s = (now - self._seen[0]).total_seconds() - (monotonic - self._seen[1])
             if abs(jump_s) > CLOCK_JUMP_S:
-                log.warning("the clock was set %s by %.0f s", "forward" if jump_s > 0 else "back", abs(jump_s))
+                how = "forward by %.0f s, or this machine was suspended" if jump_s > 0 else "back by %.0f s"
+                log.warning(f"the clock was set {how}", abs(jump_s))
                 self._outlooks.forget()
         self._seen = now, monotonic
 

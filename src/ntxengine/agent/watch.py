@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from ntxengine.agent.clock import Clock
 from ntxengine.agent.levels import Finding, Level
-from ntxengine.agent.objectives import Aim, Objectives, aims, findings
+from ntxengine.agent.objectives import Ages, Aim, Objectives, aims, findings
 from ntxengine.agent.records import Standing
 from ntxengine.agent.replicas import Replicas
 from ntxengine.agent.scheduler import Scheduler
@@ -31,6 +31,7 @@ class Watch:
         self._state = state
         self._clock = clock
         self._objectives = Objectives()
+        self._ages = Ages(clock.monotonic)
         self.space = Space()
         self.replicas = Replicas()
 
@@ -70,8 +71,8 @@ class Watch:
 
     def aims(self) -> list[Aim]:
         """Return how VMs stand to the objectives of their jobs now."""
-        scheduler = self._scheduler
-        return aims(self._clock.now(), scheduler.setup.jobs, scheduler.listing.vms, self._state.standings)
+        scheduler, now = self._scheduler, self._clock.now()
+        return aims(now, scheduler.setup.jobs, scheduler.listing.vms, self._state.standings, self._ages.age)
 
     def findings(self) -> list[Finding]:
         """Return what is wrong now: for `ntx status`."""
@@ -83,7 +84,9 @@ class Watch:
         for job in self._scheduler.jobs:
             for vm in self._scheduler.listing.vms(job):
                 found = standings.get((job, vm.id), Standing())
-                if found.anomaly is None or found.anomaly_at is None or now - found.anomaly_at > ANOMALY_LASTS:
+                if found.anomaly is None or found.anomaly_at is None:
+                    continue
+                if abs(now - found.anomaly_at) > ANOMALY_LASTS:  # also of a clock that was ahead
                     continue
                 text = f"job {job}, {found.anomaly_at:%Y-%m-%d %H:%M}Z, unlike before: {found.anomaly.text}"
                 yield Finding(Level.WARNING, f"VM {vm.name}", text)

@@ -156,7 +156,7 @@ def _show(status: Status, agent: AgentClient, screen: Screen) -> None:
 
 def headlines(status: Status, where: str) -> Iterator[str]:
     """Yield what stands above everything else."""
-    up = elapsed((status.now - status.started_at).total_seconds())
+    up = elapsed(max(0.0, (status.now - status.started_at).total_seconds()))
     yield f"agent {status.version} at {where}, for {up}{', is stopping' if status.is_stopping else ''}"
     limit = status.bandwidth
     if limit.rate or limit.is_changed or limit.timetable != "off" or limit.cpu_limit:
