@@ -89,6 +89,12 @@ def test_within_is_before_the_newest_point_and_not_before_now() -> None:
     assert reasons(Policy(within=timedelta(days=2)), found) == ["", *["within 2d of the newest"] * 2]
 
 
+def test_a_point_of_a_time_to_come_makes_no_other_too_old() -> None:
+    found = points("2026-11-20T12Z", "2026-11-24T12Z", "2026-11-30T11Z", "2027-11-30T12Z")
+
+    assert reasons(Policy(within=timedelta(days=7)), found) == ["", *["within 7d of the newest"] * 3]
+
+
 def test_a_tag_keeps_and_any_of_several_does() -> None:
     found = [*points("2026-11-01T00Z", tags=("a", "release")), *points("2026-11-01T00Z", "2026-11-02T00Z")[1:]]
 
@@ -167,7 +173,7 @@ def compare(policy: Policy, events: list[Event], clock: Clock) -> list[Event]:
     words = {"tag": "tags", "the": "newest"}
     found = {
         each.point_id: {words.get(word, word) for word in (reason.split()[0] for reason in each.reasons)}
-        for each in decide(policy, candidates, NOW)
+        for each in decide(policy, candidates, max([NOW, *(event.at for event in events)]))
     }
     assert found == expected
     return [event for event in events if expected[event.id]]

@@ -8,7 +8,7 @@
 Each rule is on its own: a point that one keeps counts for the others, too, and one stays if any rule keeps it.  Hours
 to years are those of the calendar in a time zone; weeks are those of ISO 8601, from Monday.  The hour that a clock
 shows twice when summer ends is two hours.  What has no points is not counted, so a time without captures costs none,
-and the clock of this machine is not asked: a VM that is captured no more keeps what it has.
+and a VM that is captured no more keeps what it has: the clock of this machine makes nothing older.
 
 Points are in the order of their ids, which no clock that was set back disturbs; in a calendar, a point is where it was
 frozen.
@@ -119,12 +119,12 @@ CALENDAR: dict[str, Callable[[datetime], str]] = {
 def decide(policy: Policy, candidates: Sequence[Candidate], now: datetime) -> list[Decision]:
     """Return for each point of a VM that is not forgotten why it stays, in their order, which is that of their ids.
 
-    `now` decides only whether a hold is over.
+    `now` decides whether a hold is over, and that no point is of a time to come.
     """
     order = sorted(candidates, key=lambda each: each.point_id)
     newest_first = [each for each in reversed(order) if not each.problem]
     reasons: dict[str, list[str]] = {each.point_id: [] for each in order}
-    for point_id, reason in _by_rules(policy, newest_first):
+    for point_id, reason in _by_rules(policy, newest_first, now):
         reasons[point_id].append(reason)
     for each in order:
         if each.hold is not None and not each.hold.is_over(now):
@@ -136,14 +136,15 @@ def decide(policy: Policy, candidates: Sequence[Candidate], now: datetime) -> li
     return [Decision(each.point_id, tuple(reasons[each.point_id])) for each in candidates]
 
 
-def _by_rules(policy: Policy, newest_first: Sequence[Candidate]) -> Iterator[tuple[str, str]]:
+def _by_rules(policy: Policy, newest_first: Sequence[Candidate], now: datetime) -> Iterator[tuple[str, str]]:
     """Yield what each rule keeps: a point id, and the reason."""
     for number, each in enumerate(newest_first[: policy.last], 1):
         yield each.point_id, f"last {number} of {policy.last}"
     for rule, name_of in CALENDAR.items():
         yield from _of_calendar(rule, policy.counts[rule], name_of, newest_first, policy.time_zone)
     if policy.within and newest_first:
-        since = newest_first[0].created_at - policy.within
+        # A clock of the cluster that was ahead for one point must not make all others too old.
+        since = min(newest_first[0].created_at, now) - policy.within
         for each in newest_first:
             if each.created_at >= since:
                 yield each.point_id, f"within {duration_text(policy.within)} of the newest"
