@@ -1,8 +1,10 @@
-"""An installation that was killed in its middle, and what the next one makes of it."""
+"""Installations on machines that are not as usual: one was killed, a service was stopped, the user was there."""
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from ntxengine.deploy import versions
 from ntxengine.deploy.places import Places
 from ntxengine.deploy.system import System
+from ntxengine.deploy.unit import Filled, unit_text
 from ntxengine.errors import ToolError
 from tests.deploy.test_install import Machine
 
@@ -109,6 +112,19 @@ def test_a_service_that_was_stopped_by_hand_still_starts_with_the_machine_after_
 
     assert machine.used == "1.0"
     assert service.enabled
+
+
+def test_a_user_that_was_there_keeps_its_own_group(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = Service(machine.places)
+    monkeypatch.setattr(system, "_is_real", True)
+    root = pwd.getpwuid(0)
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: pwd.struct_passwd((name, "x", 4242, root.pw_gid, "", "/", "")))
+    named = system.group_of("backup")
+    monkeypatch.setattr(grp, "getgrgid", lambda number: grp.struct_group(("domain users", "x", number, [])))
+
+    assert named == "root"
+    assert system.group_of("backup") == str(root.pw_gid)
+    assert "\nUser=backup\nGroup=users\n" in unit_text(Filled(Path("/ntx"), Path("/a.yaml"), "backup", "users"))
 
 
 def test_a_version_that_was_half_removed_is_made_anew(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

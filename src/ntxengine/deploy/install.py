@@ -77,6 +77,7 @@ class Installation:
         self._options = options
         self._system = system or System(places)
         self._version = versions.path_of(places, release)
+        self._group: str
         self._texts: dict[Path, str]
         self._chosen: Chosen
 
@@ -89,7 +90,8 @@ class Installation:
         python_for(self._release.python, self._options.python)
         self._chosen = choose(places, self._release, self._options.config)
         check_state(places, self._chosen.state, self._release.version)
-        filled = Filled(places.ntx, CONFIG, self._options.user)
+        self._group = self._system.group_of(self._options.user)
+        filled = Filled(places.ntx, CONFIG, self._options.user, self._group)
         self._texts = {places.unit: unit_text(filled)}
         self._texts |= {places.drop_ins / name: text for name, text in drop_ins(self._chosen.needs).items()}
         report = InstallReport(self._release.version, None if before is None else before.name)
@@ -149,9 +151,13 @@ class Installation:
             to_do.append(f"say in {CONFIG} where the cluster is, and what is to be captured")
         missing = [path for path in self._chosen.needs.repositories if not self._places.at(path).exists()]
         user = self._options.user
-        to_do += [f"make the repository's folder: install -d -o {user} -g {user} -m 700 {path}" for path in missing]
+        to_do += [
+            f"make the repository's folder: install -d -o {user} -g {self._group} -m 700 {path}" for path in missing
+        ]
         missing = [path for path in self._chosen.needs.replicas if not self._places.at(path).exists()]
-        to_do += [f"make or mount the folder of replicas: install -d -o {user} -g {user} {path}" for path in missing]
+        to_do += [
+            f"make or mount the folder of replicas: install -d -o {user} -g {self._group} {path}" for path in missing
+        ]
         if self._chosen.is_example or not self._options.start:
             to_do.append(f"put the password of Prism into {CREDENTIALS}/ntx-password, mode 0600")
             to_do.append("run this command again" if self._chosen.is_example else "systemctl start ntx-agent")

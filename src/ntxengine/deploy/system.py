@@ -5,6 +5,7 @@ Below another root than `/` nothing is told to this machine: no systemctl, no us
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import shutil
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ntxengine.deploy.places import Places
-from ntxengine.deploy.unit import NAME, UNIT
+from ntxengine.deploy.unit import NAME, NAME_OF_USER, UNIT
 from ntxengine.errors import OptionsError, ToolError
 
 NOLOGIN = "/usr/sbin/nologin"
@@ -74,6 +75,17 @@ class System:
         except KeyError:
             return False
         return True
+
+    def group_of(self, name: str) -> str:
+        """Return the group of a user: of one that was there its own, of one that is to be made that of its name."""
+        if not self._is_real or not self.has_user(name):
+            return name
+        number = pwd.getpwnam(name).pw_gid
+        try:
+            group = grp.getgrgid(number).gr_name
+        except KeyError:
+            return str(number)
+        return group if NAME_OF_USER.fullmatch(group) else str(number)  # "domain users"
 
     def make_user(self, name: str, home: Path) -> bool:
         """Make a user without a password, a shell and a home, unless there is one; return whether it was made."""

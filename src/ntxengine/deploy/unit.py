@@ -20,7 +20,7 @@ FOLDERS = "10-ntx-folders.conf"
 ATTACHED_DISKS = "20-ntx-attached-disks.conf"
 
 _PLACES = re.compile(r"@(ntx|config|environment|user|group)@")
-_NAME_OF_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+NAME_OF_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 _PLAIN = re.compile(r"[A-Za-z0-9/._+:@,-]+")
 
 
@@ -32,6 +32,8 @@ class Filled:
     """The program, by an absolute path that stays the same over upgrades."""
     config: Path
     user: str = NAME.partition("-")[0]
+    group: str = ""
+    """A name or a number; that of the user's name, if none is given."""
     environment: Path = Path("/etc/ntx/environment")
     """File of variables that the configuration may name; it need not be there."""
 
@@ -44,7 +46,7 @@ def unit_text(filled: Filled) -> str:
         "config": _quoted(filled.config),
         "environment": _quoted(filled.environment),
         "user": filled.user,
-        "group": filled.user,
+        "group": filled.group or filled.user,
     }
     return _PLACES.sub(lambda found: values[found[1]], _template(UNIT))
 
@@ -64,7 +66,7 @@ def drop_ins(needs: Needs) -> dict[str, str]:
 
 def check_user(name: str) -> None:
     """Errors: OptionsError."""
-    if not _NAME_OF_USER.fullmatch(name):
+    if not NAME_OF_USER.fullmatch(name):
         raise OptionsError(f"{name!r} is no name of a user: small letters, digits, _ and -, at most 31")
 
 
