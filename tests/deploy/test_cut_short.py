@@ -14,6 +14,7 @@ from ntxengine.deploy.places import Places
 from ntxengine.deploy.system import System
 from ntxengine.deploy.unit import Filled, unit_text
 from ntxengine.errors import ToolError
+from tests.deploy.releases import CONFIG
 from tests.deploy.test_install import Machine
 
 
@@ -125,6 +126,14 @@ def test_a_user_that_was_there_keeps_its_own_group(machine: Machine, monkeypatch
     assert named == "root"
     assert system.group_of("backup") == str(root.pw_gid)
     assert "\nUser=backup\nGroup=users\n" in unit_text(Filled(Path("/ntx"), Path("/a.yaml"), "backup", "users"))
+
+
+def test_what_is_left_to_a_person_is_right_for_the_shell(machine: Machine) -> None:
+    machine.config.write_text(CONFIG.replace("/backups", "'/my backups/50%'"))
+
+    did = machine.install(machine.release("1.0"), machine.config)
+
+    assert did.to_do[0].endswith("install -d -o ntx -g ntx -m 700 '/my backups/50%'")
 
 
 def test_a_version_that_was_half_removed_is_made_anew(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

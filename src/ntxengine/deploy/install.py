@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,19 +150,18 @@ class Installation:
         to_do = []
         if self._chosen.is_example:
             to_do.append(f"say in {CONFIG} where the cluster is, and what is to be captured")
-        missing = [path for path in self._chosen.needs.repositories if not self._places.at(path).exists()]
-        user = self._options.user
-        to_do += [
-            f"make the repository's folder: install -d -o {user} -g {self._group} -m 700 {path}" for path in missing
-        ]
-        missing = [path for path in self._chosen.needs.replicas if not self._places.at(path).exists()]
-        to_do += [
-            f"make or mount the folder of replicas: install -d -o {user} -g {self._group} {path}" for path in missing
-        ]
+        mine = f"install -d -o {self._options.user} -g {self._group}"
+        needs = self._chosen.needs
+        to_do += [f"make the repository's folder: {mine} -m 700 {path}" for path in self._missing(needs.repositories)]
+        to_do += [f"make or mount the folder of replicas: {mine} {path}" for path in self._missing(needs.replicas)]
         if self._chosen.is_example or not self._options.start:
             to_do.append(f"put the password of Prism into {CREDENTIALS}/ntx-password, mode 0600")
             to_do.append("run this command again" if self._chosen.is_example else "systemctl start ntx-agent")
         return to_do
+
+    def _missing(self, folders: Iterable[Path]) -> list[str]:
+        """Return those that are not there, as words of a shell."""
+        return [shlex.quote(str(path)) for path in folders if not self._places.at(path).exists()]
 
     def _prepare(self, written: Written) -> None:
         places, user = self._places, self._options.user
