@@ -7,9 +7,10 @@ import os
 import pytest
 
 from ntxengine.events import Stage
+from ntxengine.replicate.state import ReplicaState
 from ntxengine.replicate.targets.raw import RawPlace
 from tests.capture.lab import MIB
-from tests.replicate.replicating import Replicating
+from tests.replicate.replicating import Killed, Replicating
 from tests.replicate.test_must_hold import die
 
 
@@ -32,6 +33,28 @@ async def test_file_that_a_dead_cycle_left_does_not_get_the_name_of_the_committe
         patched.setattr(RawPlace, "give_up", give_up)
         await die(beside, Stage.COMMIT)
     lab.write(0, MIB, before)
+
+    await beside.run()
+
+    beside.assert_equal()
+    beside.assert_clean()
+
+
+@pytest.mark.parametrize("size", [5 * MIB, 2 * MIB])
+async def test_disk_that_was_resized_has_its_name_after_a_kill_behind_the_commit(
+    beside: Replicating, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    def killed(self: ReplicaState) -> None:
+        raise Killed
+
+    lab = beside.lab
+    await beside.run()
+    lab.resize(1, size)
+    with monkeypatch.context() as patched:
+        patched.setattr(ReplicaState, "remove_intent", killed)
+        with pytest.raises(Killed):
+            await beside.run()
+    assert beside.replica.generation == 2
 
     await beside.run()
 

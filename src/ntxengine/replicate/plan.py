@@ -86,12 +86,14 @@ class ReplicaPlan:
 
     def target_disks(self, disks: Sequence[DiskPlan]) -> list[TargetDisk]:
         """Return the disks as the target is asked to take them."""
+        renames = {} if self.replica is None else {new: old for old, new in self.replica.renames}
         found = []
         for each in disks:
             dead = self.dead_disk(each.disk.id)
             was_begun = dead is not None and not dead.keeps
             before = self.before(each.disk.id)
-            found.append(TargetDisk(each.disk.id, each.disk.label, each.disk.size, before, was_begun=was_begun))
+            unnamed = "" if before is None else renames.get(before.files[0].name, "")
+            found.append(TargetDisk(each.disk.id, each.disk.label, each.disk.size, before, was_begun, unnamed))
         return found
 
     @property

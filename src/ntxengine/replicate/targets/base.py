@@ -53,7 +53,8 @@ class TargetOptions:
 class TargetDisk:
     """A disk that is to be kept: `before` is what the target has of it, None if nothing.
 
-    `was_begun`: a cycle that is dead may have begun to write it.
+    `was_begun`: a cycle that is dead may have begun to write it.  `unnamed`: what its file is called where the commit
+    of `before` was not followed by its renames.
     """
 
     disk_id: str
@@ -61,6 +62,7 @@ class TargetDisk:
     size: int
     before: StoredReplicaDisk | None = None
     was_begun: bool = False
+    unnamed: str = ""
 
     def __str__(self) -> str:
         return f"disk {self.label} ({self.disk_id})"

@@ -120,7 +120,8 @@ def check_raw(path: Path, disk: TargetDisk, named: Named) -> None:
         raise RepositoryError(f"{path}: is missing, and {disk} of the replica is in it: put it back, {named.anew}")
     if disk.was_begun or disk.before.is_doubted:
         return
-    size = path.stat().st_size
+    unnamed = path.with_name(disk.unnamed) if disk.unnamed else path
+    size = (unnamed if _is_file(unnamed) else path).stat().st_size
     if size != disk.before.size:
         raise RepositoryError(
             f"{path}: has {size} bytes, and {disk} of the replica had {disk.before.size}: somebody else changed it: "
