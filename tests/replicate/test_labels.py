@@ -112,22 +112,40 @@ async def test_two_disks_in_one_export_are_refused_however_it_is_written(server:
     assert server.lab.recovery_points() == []
 
 
-async def test_disk_comes_back_after_a_dead_cycle_wrote_another_in_its_place(
-    server: Replicating, tmp_path: Path
-) -> None:
-    await server.run()
+def put_another(server: Replicating, folder: Path) -> DiskConfig:
+    """Put another disk in the place of the last one, and return that: each has an id of its own."""
     disks = server.lab.sim.config.vms[0].disks
-    first = disks.pop()
-    other = tmp_path / "disks" / "other.raw"
-    other.write_bytes(os.urandom(DATA_SIZE))
-    disks.append(DiskConfig(other))
+    first, other = disks[-1], DiskConfig(folder / "other.raw")
+    first.file_name = first.device = "first"
+    other.file_name = other.device = "other"
+    other.path.write_bytes(os.urandom(DATA_SIZE))
+    disks[-1] = other
+    return first
+
+
+@pytest.mark.parametrize("was_dead", [False, True], ids=["", "it was being written itself"])
+async def test_disk_comes_back_after_a_dead_cycle_wrote_another_in_its_place(
+    server: Replicating, tmp_path: Path, was_dead: bool
+) -> None:
+    disks = server.lab.sim.config.vms[0].disks
+    disks[-1].file_name = disks[-1].device = "first"
+    server.lab.reconfigure()
+    await server.run()
+    first = server.replica.disks[-1].disk_id
+    if was_dead:
+        server.lab.write(1, MIB, os.urandom(65536))
+        await die(server, Stage.COMMIT)
+    held = put_another(server, tmp_path / "disks")
     server.lab.reconfigure()
     await die(server, Stage.COMMIT)
-    disks[-1] = first
+    assert server.dead is not None
+    assert any(disk.disk_id != first and disk.label == "scsi.1" for disk in server.dead.disks)
+    disks[-1] = held
     server.lab.reconfigure()
 
-    await server.run()
+    await server.run(sample_bytes=0)
 
+    assert server.replica.disks[-1].disk_id == first
     server.assert_equal()
     server.assert_clean()
 

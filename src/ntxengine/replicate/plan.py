@@ -77,12 +77,11 @@ class ReplicaPlan:
         """Return what a dead cycle was about to write of a disk; or of another in its place, while the VM had that."""
         if self.dead is None:
             return None
-        if (own := self.dead.find(disk_id)) is not None:
-            return own
-        before = self.before(disk_id)
+        own, before = self.dead.find(disk_id), self.before(disk_id)
         places = set() if before is None else {image.name for image in before.files}
-        other = next((each for each in self.dead.disks if not each.keeps and places & set(each.names)), None)
-        return None if other is None else dataclasses.replace(other, kind="scan")
+        written = (each for each in self.dead.disks if not each.keeps and places & set(each.names))
+        other = next((each for each in written if each is not own), None)
+        return own if other is None else dataclasses.replace(other, kind="scan")
 
     def target_disks(self, disks: Sequence[DiskPlan]) -> list[TargetDisk]:
         """Return the disks as the target is asked to take them."""
