@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ntxengine.errors import ChecksumMismatch, NotFoundError, OptionsError, RepositoryError
 from ntxengine.replicate.isolated import make_isolated_copy
-from ntxengine.replicate.status import find_replica
+from ntxengine.replicate.state import StoredImage
+from ntxengine.replicate.status import find_replica, replicas_in
 from ntxengine.replicate.targets.folder import MARKER_FILE
 from ntxengine.replicate.verify import ReplicaVerdict, verify_replica
 from tests.capture.lab import MIB
@@ -115,3 +118,26 @@ async def test_replica_whose_state_cannot_be_read_is_named_where_none_is_found(r
 
     with pytest.raises(NotFoundError, match=r"whose this is cannot be read: .*replica\.json: is damaged"):
         await find_replica(raw.lab.repository, "db01")
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"name": "../../elsewhere"}, "names a file outside of the folder of its VM"),
+        ({"disks": ["../../x.raw"]}, "names a file outside of the folder of its VM"),
+        ({"frozen_at": "2026-11-30T20:00:00"}, "a time is of no time zone"),
+    ],
+)
+async def test_state_that_leads_out_of_its_folder_is_damaged(raw: Replicating, told: dict[str, Any], said: str) -> None:
+    await raw.run()
+    replica = dataclasses.replace(raw.replica, **{key: each for key, each in told.items() if isinstance(each, str)})
+    if names := told.get("disks"):
+        images = tuple(StoredImage(name, replica.disks[0].manifest) for name in names)
+        replica = dataclasses.replace(replica, disks=(dataclasses.replace(replica.disks[0], files=images),))
+    raw.state.write_replica(replica)
+
+    with pytest.raises(RepositoryError, match=f"is damaged: .*{said}.*; restore it, or remove the folder"):
+        await raw.run()
+
+    (found,) = await replicas_in(raw.lab.repository)
+    assert said in found.problem

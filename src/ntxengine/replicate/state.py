@@ -37,6 +37,8 @@ FOLDER_PREFIX = "replica-"
 _LIMIT = 16 * 1024**2
 _ID = re.compile(r"[0-9a-f]{12}")
 _MANIFEST = re.compile(r"g[1-9][0-9]{0,9}-[0-9a-f]{16}\.manifest")
+_PLACE = re.compile(r"nbds?(?:\+unix)?://.*|[A-Za-z0-9][A-Za-z0-9._-]*", re.DOTALL)
+"""An export; or what names a file in the folder of a VM, and no place outside."""
 _CHANGES = re.compile(r"intent-[0-9a-f]{16}-[0-9]{1,10}\.changes")
 
 File = TypeVar("File", bound=StoredHead)
@@ -227,6 +229,9 @@ class ReplicaState:
             return None
         names = [image.manifest for disk in found.disks for image in disk.files]
         self._check(path, found.id, names, _MANIFEST)
+        checks = (check for check in (found.verified, found.last_whole_check) if check is not None)
+        times = [found.frozen_at, found.committed_at, found.cut_over_at, *(check.at for check in checks)]
+        self._check_told(path, found.name, found.names, times + [each.frozen_at for each in found.history])
         if not all(disk.files for disk in found.disks) or found.generation < 1:
             raise RepositoryError(f"{path}: is damaged: a disk without a file, or no generation{_REMEDY}")
         if not all(chain for each in found.history for chain in each.disks.values()):
@@ -242,6 +247,7 @@ class ReplicaState:
         found = self._read(path, Intent, INTENT_FORMAT, INTENT_VERSION)
         if found is not None:
             self._check(path, found.id, [disk.changes for disk in found.disks], _CHANGES)
+            self._check_told(path, found.name, {name for disk in found.disks for name in disk.names}, [found.began_at])
         return found
 
     def _read(self, path: Path, kind: type[File], format: str, version: int) -> File | None:
@@ -253,6 +259,12 @@ class ReplicaState:
     def _check(self, path: Path, replica_id: str, names: list[str], pattern: re.Pattern[str]) -> None:
         if replica_id != self.id or not all(pattern.fullmatch(name) for name in names):
             raise RepositoryError(f"{path}: is damaged: it is of another replica, or names a strange file{_REMEDY}")
+
+    def _check_told(self, path: Path, name: str, places: set[str], times: list[datetime | None]) -> None:
+        if "/" in name or not all(_PLACE.fullmatch(each) for each in (name, *places)):
+            raise RepositoryError(f"{path}: is damaged: it names a file outside of the folder of its VM{_REMEDY}")
+        if any(time is not None and time.tzinfo is None for time in times):
+            raise RepositoryError(f"{path}: is damaged: a time is of no time zone{_REMEDY}")
 
     def pending(self, replica: Replica | None) -> Intent | None:
         """Return the intent of a cycle that did not become a generation."""
