@@ -73,6 +73,16 @@ async def test_test_cutover_that_meets_damage_lets_the_next_cycle_mend_it(raw: R
     raw.assert_equal()
 
 
+async def test_test_cutover_shares_no_blocks_that_are_known_to_be_wrong(beside: Replicating) -> None:
+    await beside.run()
+    damage(first_file(beside))
+    assert not (await verified(beside)).is_right
+    vm = await beside.lab.prism.vm(beside.lab.vm_id)
+
+    with pytest.raises(ChecksumMismatch, match="the replica is not what was frozen"):
+        await make_isolated_copy(beside.lab.repository, vm, beside.target)
+
+
 @pytest.mark.parametrize("size", [MIB, 100 * MIB])
 async def test_file_of_another_size_that_verify_found_wrong_is_mended(raw: Replicating, size: int) -> None:
     await raw.run()

@@ -141,8 +141,10 @@ class _Copying:
         self._state.write_replica(dataclasses.replace(self._replica, disks=disks))
 
     async def _cloned(self, disk: StoredReplicaDisk) -> Path | None:
-        """Let new files share the blocks of those of the replica; None if that cannot be."""
-        self._is_shared = True
+        """Let new files share the blocks of those of the replica; None if that cannot be, or is to be compared."""
+        self._is_shared = not disk.is_doubted
+        if disk.is_doubted:
+            return None
         for image in disk.files:
             source = self._target.path_of(self._named, image.name)
             if source is None or not await to_thread_joined(clone, source, self._folder / image.name):
