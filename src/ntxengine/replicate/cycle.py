@@ -196,7 +196,8 @@ class _Cycle:
         if mismatch := await self._repository.settle_site():
             self._warn(f"{mismatch}; if it is to be a state folder of its own: `ntx repository adopt DIR`")
         self._replica = plan.replica
-        await self._target.recover(plan.named, plan.replica, plan.dead)
+        if not plan.is_strange:  # what an older copy of the state does not name may be the newest generation
+            await self._target.recover(plan.named, plan.replica, plan.dead)
         await to_thread_joined(self._state.make)
         await to_thread_joined(self._state.tidy, plan.replica, plan.dead)
         return plan
@@ -261,9 +262,9 @@ class _Cycle:
         intent = IntentFile(self._state, intent_of(plan, frozen, self._target, self._id, self._began_at))
         await intent.write(said)
         await self._check_others(plan)
-        await self._target.mark(plan.named, self._id)
         if plan.is_strange and plan.replica is not None:  # once we are marked, nobody sees it any more
             await to_thread_joined(self._state.write_replica, plan.replica)
+        await self._target.mark(plan.named, self._id)
         return intent
 
     async def _check_others(self, plan: ReplicaPlan) -> None:

@@ -26,7 +26,7 @@ from ntxengine.images.create import NewImage
 from ntxengine.images.open import open_image
 from ntxengine.rebase import Rebased, rebase_disk
 from ntxengine.replicate.state import Replica, ReplicaState, StoredGeneration, StoredImage, StoredReplicaDisk
-from ntxengine.replicate.targets.qcow2 import mend_backing
+from ntxengine.replicate.targets.qcow2 import free_name, mend_backing
 
 MERGE_AT = 8
 """Images that no generation needs by themselves: as many are merged at once."""
@@ -96,7 +96,7 @@ async def _merge(
     *upper, base = images
     sizes = [os.stat(folder / image.name).st_blocks for image in images]
     stands_alone = sum(sizes[:-1]) > _MUCH * sizes[-1]
-    new = folder / _merged_name(folder, upper[0].name)
+    new = folder / free_name(folder, upper[0].name)
     await to_thread_joined(durable.remove_file, new)
     async with AsyncExitStack() as stack:
         stored = stack.enter_context(await _opened(state, upper[0]))
@@ -137,16 +137,6 @@ async def _prove(chain: tuple[Path, ...], stored: Manifest, before: Manifest | N
 
 async def _opened(state: ReplicaState, image: StoredImage) -> Manifest:
     return await acquire_in_thread(partial(Manifest.open, state.path / image.manifest), give_back=Manifest.close)
-
-
-def _merged_name(folder: Path, name: str) -> str:
-    """Return a name for what takes the place of an image: NAME.g7.qcow2 becomes NAME.g7m1.qcow2."""
-    stem, _, generation = name.removesuffix(".qcow2").rpartition(".")
-    first, _, number = generation.partition("m")
-    count = int(number or 0) + 1
-    while os.path.lexists(folder / f"{stem}.{first}m{count}.qcow2"):
-        count += 1
-    return f"{stem}.{first}m{count}.qcow2"
 
 
 def _with_images(

@@ -26,7 +26,7 @@ from ntxengine.files import durable
 from ntxengine.images.create import NewImage, create_image
 from ntxengine.machines import DefinitionOptions, read_machine
 from ntxengine.prism.models import Vm
-from ntxengine.replicate.plan import known_cycles
+from ntxengine.replicate.plan import check_as_left
 from ntxengine.replicate.state import Replica, ReplicaState, StoredReplicaDisk
 from ntxengine.replicate.targets.base import Named, Target
 from ntxengine.replicate.targets.raw import clone
@@ -70,11 +70,7 @@ async def make_isolated_copy(
         if replica is None or (pending is not None and not pending.keeps):
             raise NtxError(f"VM {vm.name!r}: no generation is whole at {target.text}: run `ntx replicate` first")
         named = Named(replica.vm_id, replica.vm_name, replica.name, replica.id, state.id)
-        if not await target.is_as_left(named, known_cycles(replica, pending)):
-            raise NtxError(
-                f"VM {vm.name!r}: {target.text}: the last cycle that wrote there is none that its state knows of, so "
-                f"one of them is an older copy: run `ntx replicate` first"
-            )
+        await check_as_left(target, named, replica, pending)
         await target.recover(named, replica, pending)
         place = into or target.copies
         if place is None:

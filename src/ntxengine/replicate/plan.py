@@ -85,8 +85,8 @@ class ReplicaPlan:
 
     def target_disks(self, disks: Sequence[DiskPlan]) -> list[TargetDisk]:
         """Return the disks as the target is asked to take them."""
-        renames = {} if self.replica is None else {new: old for old, new in self.replica.renames}
         found = []
+        renames = {} if self.replica is None else {new: old for old, new in self.replica.renames}
         for each in disks:
             dead = self.dead_disk(each.disk.id)
             was_begun = dead is not None and not dead.keeps
@@ -142,9 +142,9 @@ async def plan_replica(
     dead = await to_thread_joined(folder.pending, replica)
     named = _named(target, capture.vm, state, replica, dead)
     is_strange = False
-    if replica is not None and target.follows:
-        is_strange = not await target.is_as_left(named, known_cycles(replica, dead))
-        replica = replica.doubted() if is_strange else replica
+    if (replica is not None or dead is not None) and target.follows:
+        is_strange = not await target.is_as_left(named, _known_cycles(replica, dead))
+        replica = replica.doubted() if is_strange and replica is not None else replica
     reference_id = "" if replica is None or not target.follows else replica.recovery_point_id
     reference = await find_reference(prism, state, capture.vm, reference_id)
     if not target.follows:
@@ -179,9 +179,22 @@ async def plan_replica(
     return plan
 
 
-def known_cycles(replica: Replica, dead: Intent | None) -> tuple[str, ...]:
+async def check_as_left(target: Target, named: Named, replica: Replica, dead: Intent | None) -> None:
+    """Refuse to believe a target that another cycle wrote to than its state knows of.
+
+    Errors: NtxError; as Target.is_as_left.
+    """
+    if not await target.is_as_left(named, _known_cycles(replica, dead)):
+        raise NtxError(
+            f"VM {named.vm_name!r}: {target.text}: the last cycle that wrote there is none that its state knows of, so "
+            f"one of them is an older copy: run `ntx replicate` first"
+        )
+
+
+def _known_cycles(replica: Replica | None, dead: Intent | None) -> tuple[str, ...]:
     """Return the records of the cycles that may have been the last to write to a target."""
-    return (replica.record_id, *(dead.record_ids if dead is not None else ()))
+    whole = () if replica is None else (replica.record_id,)
+    return (*whole, *(dead.record_ids if dead is not None else ()))
 
 
 def _named(target: Target, vm: Vm, state: Repository, replica: Replica | None, dead: Intent | None) -> Named:

@@ -21,6 +21,7 @@ from ntxengine.dataplane.extents import Extents
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import ChecksumMismatch, NtxError, RepositoryError
 from ntxengine.events import DiskDone, Emitter, OnEvent, ProgressAdapter, Stage, StageBegan, Subject, log_event
+from ntxengine.replicate.plan import check_as_left
 from ntxengine.replicate.state import Replica, ReplicaState, StoredReplicaDisk, StoredVerified
 from ntxengine.replicate.status import ReplicaStatus
 from ntxengine.replicate.targets import Target
@@ -85,6 +86,7 @@ async def verify_replica(
                 f"{replica.generation + 1}: there is nothing whole to compare; run `ntx replicate` first"
             )
         named = Named(replica.vm_id, replica.vm_name, replica.name, replica.id, state.id)
+        await check_as_left(target, named, replica, pending)
         await target.recover(named, replica, pending)
         return await _Verifier(folder, replica, target, named, share, options or CopyOptions(), on_event).run()
 

@@ -178,7 +178,8 @@ class FolderTarget(Target):
         """As Target.is_as_left."""
         marker = self.folder_of(named) / MARKER_FILE
         if not await to_thread_joined(os.path.lexists, marker):
-            return False
+            # of a folder that is gone, or is not mounted, whoever looks for its files tells
+            return not await to_thread_joined(os.path.lexists, marker.parent)
         found = await to_thread_joined(_read, marker)
         return not found.cycle or found.cycle in cycles
 
@@ -210,8 +211,12 @@ class FolderTarget(Target):
         return replica.names | {replica.definition} - {""}
 
     def _tidy(self, path: Path, replica: Replica | None, intent: Intent | None) -> None:
-        """Remove our files that nobody names.  Where no generation is known they may be one, and are gone on with."""
+        """Remove our files that nobody names.  Where no generation is known they may be one, and are gone on with: but
+        for what a cycle that is dead made beside them."""
         if replica is None:
+            for name in (name for disk in intent.disks if disk.keeps for name in disk.names) if intent else ():
+                _check_name(name)
+                durable.remove_file(path / name)
             return
         named = self.files_of(replica)
         if intent is not None:

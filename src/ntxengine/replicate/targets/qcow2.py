@@ -5,7 +5,9 @@ NAME.g1.qcow2 <-backing- NAME.g2.qcow2 <-backing- NAME.g5.qcow2        a disk th
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -42,7 +44,10 @@ class Qcow2Place(Place):
         self.names = (name,)
 
     async def prepare(self) -> None:
-        """As Place.prepare: nobody names what is in the place of the new image."""
+        """As Place.prepare: an image that has the name may be of a generation that the state knows nothing of."""
+        name = await to_thread_joined(_unused_name, self._new.path)
+        self._new = dataclasses.replace(self._new, path=self._new.path.with_name(name))
+        self.names = (name,)
         await self.give_up()
 
     @asynccontextmanager
@@ -79,6 +84,20 @@ class Qcow2Place(Place):
         """As Place.give_up."""
         await to_thread_joined(durable.remove_file, map_of(self._new.path))
         await to_thread_joined(durable.remove_file, self._new.path)
+
+
+def free_name(folder: Path, name: str) -> str:
+    """Return a name for what takes the place of an image, or is beside it: NAME.g7.qcow2 becomes NAME.g7m1.qcow2."""
+    stem, _, generation = name.removesuffix(".qcow2").rpartition(".")
+    first, _, number = generation.partition("m")
+    count = int(number or 0) + 1
+    while os.path.lexists(folder / f"{stem}.{first}m{count}.qcow2"):
+        count += 1
+    return f"{stem}.{first}m{count}.qcow2"
+
+
+def _unused_name(path: Path) -> str:
+    return free_name(path.parent, path.name) if os.path.lexists(path) else path.name
 
 
 @asynccontextmanager
