@@ -156,7 +156,7 @@ class Installation:
         to_do += [f"make or mount the folder of replicas: {mine} {path}" for path in self._missing(needs.replicas)]
         if self._chosen.is_example or not self._options.start:
             to_do.append(f"put the password of Prism into {CREDENTIALS}/ntx-password, mode 0600")
-            to_do.append("run this command again" if self._chosen.is_example else "systemctl start ntx-agent")
+            to_do.append("run this command again" if self._chosen.is_example else "systemctl restart ntx-agent")
         return to_do
 
     def _missing(self, folders: Iterable[Path]) -> list[str]:
