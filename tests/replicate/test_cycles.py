@@ -292,7 +292,7 @@ async def test_server_that_holds_something_is_not_overwritten_unasked(v4_lab: La
     with killable("memory", "16M") as one:
         one.start()
         with pytest.raises(OptionsError, match="--overwrite"):
-            await Replicating(v4_lab, one.uri).run()
+            await Replicating(v4_lab, f"scsi.0={one.uri} scsi.1={one.uri}").run()
         with pytest.raises(OptionsError, match=r"is one export, and the VM has 2 disks"):
             await Replicating(v4_lab, one.uri, overwrite=True).run()
         assert v4_lab.recovery_points() == []

@@ -164,3 +164,25 @@ async def test_export_of_a_disk_that_is_new_is_not_overwritten_unasked(server: R
         await careful.run()
 
     assert (tmp_path / "exports" / "scsi.2").read_bytes() == before
+
+
+async def test_export_of_another_label_is_not_overwritten_since_a_dead_cycle_wrote_that_of_the_first(
+    server: Replicating, tmp_path: Path
+) -> None:
+    disk = server.lab.sim.config.vms[0].disks[-1]
+    disk.file_name = disk.device = "first"
+    server.lab.reconfigure()
+    await die(server, Stage.COMMIT)
+    careful = Replicating(server.lab, server.text)
+    disk.index = 2
+    server.lab.reconfigure()
+    before = (tmp_path / "exports" / "scsi.2").read_bytes()
+
+    with pytest.raises(OptionsError, match=r"holds for disk scsi\.2 .* would be lost: allow that with --overwrite"):
+        await careful.run()
+
+    assert (tmp_path / "exports" / "scsi.2").read_bytes() == before
+    disk.index = 1
+    server.lab.reconfigure()
+    await careful.run()
+    careful.assert_equal()

@@ -171,7 +171,7 @@ class DiskCycle:
             self.plan.disk.label,
             changes.size,
             self.before,
-            was_begun=self.dead is not None and not self.dead.keeps,
+            () if self.dead is None else self.dead.begun,
         )
         place = context.target.place(
             context.named, disk, context.generation, is_incremental=changes.is_incremental and self.old is not None

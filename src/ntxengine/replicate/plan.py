@@ -79,7 +79,7 @@ class ReplicaPlan:
             return None
         own, before = self.dead.find(disk_id), self.before(disk_id)
         places = set() if before is None else {image.name for image in before.files}
-        written = (each for each in self.dead.disks if not each.keeps and places & set(each.names))
+        written = (each for each in self.dead.disks if places & set(each.begun))
         other = next((each for each in written if each is not own), None)
         return own if other is None else dataclasses.replace(other, kind="scan")
 
@@ -89,10 +89,10 @@ class ReplicaPlan:
         renames = {} if self.replica is None else {new: old for old, new in self.replica.renames}
         for each in disks:
             dead = self.dead_disk(each.disk.id)
-            was_begun = dead is not None and not dead.keeps
+            begun = () if dead is None else dead.begun
             before = self.before(each.disk.id)
             unnamed = "" if before is None else renames.get(before.files[0].name, "")
-            found.append(TargetDisk(each.disk.id, each.disk.label, each.disk.size, before, was_begun, unnamed))
+            found.append(TargetDisk(each.disk.id, each.disk.label, each.disk.size, before, begun, unnamed))
         return found
 
     @property

@@ -175,6 +175,11 @@ class IntentDisk:
     bytes: int
     names: tuple[str, ...] = ()
 
+    @property
+    def begun(self) -> tuple[str, ...]:
+        """What may hold a part of it now, in place of what was there."""
+        return () if self.keeps else self.names
+
 
 @dataclass(frozen=True)
 class Intent(StoredHead):

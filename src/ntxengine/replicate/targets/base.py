@@ -53,15 +53,15 @@ class TargetOptions:
 class TargetDisk:
     """A disk that is to be kept: `before` is what the target has of it, None if nothing.
 
-    `was_begun`: a cycle that is dead may have begun to write it.  `unnamed`: what its file is called where the commit
-    of `before` was not followed by its renames.
+    `begun`: files or exports that a dead cycle may have begun to write it to.  `unnamed`: what its file is called where
+    the commit of `before` was not followed by its renames.
     """
 
     disk_id: str
     label: str
     size: int
     before: StoredReplicaDisk | None = None
-    was_begun: bool = False
+    begun: tuple[str, ...] = ()
     unnamed: str = ""
 
     def __str__(self) -> str:

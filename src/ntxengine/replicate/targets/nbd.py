@@ -103,14 +103,13 @@ class NbdTarget(Target):
     async def check(self, named: Named, disks: Sequence[TargetDisk]) -> None:
         """As Target.check: each export is there, can be written, and is large enough."""
         del named
-        for disk in disks:
-            if disk.before is None and not disk.was_begun and not self.options.overwrite:
-                raise OptionsError(
-                    f"{self.text}: what the server holds for {disk} would be lost: allow that with --overwrite"
-                )
         seen: dict[Location, TargetDisk] = {}
         for disk in disks:
             location = self._of(disk, one_of=len(disks))
+            if disk.before is None and location.text not in disk.begun and not self.options.overwrite:
+                raise OptionsError(
+                    f"{self.text}: what the server holds for {disk} would be lost: allow that with --overwrite"
+                )
             if (other := seen.setdefault(_export_of(location), disk)) is not disk:
                 raise OptionsError(
                     f"{self.text}: {other} and {disk} would go to one export, {location.text}: give each disk a URI of "

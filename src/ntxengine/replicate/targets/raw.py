@@ -48,7 +48,7 @@ class RawPlace(Place):
                 await make_image(NewImage(self.path, self.disk.size), "raw")
                 await to_thread_joined(durable.sync_folder, self.path.parent)
                 self.is_zero = True
-        elif not self.disk.was_begun and await to_thread_joined(clone, self.path, self._beside):
+        elif not self.disk.begun and await to_thread_joined(clone, self.path, self._beside):
             self.keeps = True
             self.written = self._beside
             self.names = (self._beside.name,)
@@ -118,7 +118,7 @@ def check_raw(path: Path, disk: TargetDisk, named: Named) -> None:
         return
     if not _is_file(path):
         raise RepositoryError(f"{path}: is missing, and {disk} of the replica is in it: put it back, {named.anew}")
-    if disk.was_begun or disk.before.is_doubted:
+    if disk.begun or disk.before.is_doubted:
         return
     unnamed = path.with_name(disk.unnamed) if disk.unnamed else path
     size = (unnamed if _is_file(unnamed) else path).stat().st_size
