@@ -17,6 +17,7 @@ import pytest
 from ntxengine.agent.sockets import Access, TcpSockets, UnixSocket
 from ntxengine.config.listening import TcpAddress, parse_listen
 from ntxengine.errors import LockedError, NtxError, OptionsError
+from tests.support.servers import require_root
 
 NOBODY, A_GROUP = 65534, 12345
 
@@ -33,8 +34,6 @@ except PermissionError:
 else:
     print("connected")
 """
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: run as root")
 
 
 def let_others_through(folder: Path) -> None:
@@ -63,6 +62,7 @@ def opened(path: Path, access: Access | None = None) -> Iterator[UnixSocket]:
 
 def as_nobody(path: Path, *groups: int) -> str:
     """Return what becomes of a connection of another user, who is in these groups."""
+    require_root("becoming another user")
     command = [sys.executable, "-I", "-c", CONNECT, str(path), *map(str, groups)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd="/")
     return done.stdout.strip()
@@ -72,7 +72,6 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-@needs_root
 def test_only_the_user_and_the_group_may_connect(folder: Path) -> None:
     path = folder / "run" / "agent.sock"
 
@@ -84,7 +83,6 @@ def test_only_the_user_and_the_group_may_connect(folder: Path) -> None:
     assert found == (0o660, A_GROUP, 0o755)
 
 
-@needs_root
 def test_a_mode_without_the_group_keeps_it_out(folder: Path) -> None:
     path = folder / "agent.sock"
 
