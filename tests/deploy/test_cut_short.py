@@ -61,6 +61,16 @@ class DoesNotStart(Service):
         raise ToolError("the agent does not start")
 
 
+def install_and_die(machine: Machine, release: Path) -> int:
+    """Install in a process that ends when the service is to start; return what it ended with."""
+    installation = machine.installation(release, machine.config, KillsAtStart(machine.places))
+    child = os.fork()
+    if child == 0:
+        installation.run()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
@@ -69,19 +79,14 @@ def machine(tmp_path: Path) -> Machine:
 def test_what_was_killed_before_the_start_starts_the_new_version_the_next_time(machine: Machine) -> None:
     old, new = machine.release("1.0"), machine.release("1.1")
     machine.install(old, machine.config, Service(machine.places))
-    installation = machine.installation(new, machine.config, KillsAtStart(machine.places))
-    child = os.fork()
-    if child == 0:
-        installation.run()
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
+    code = install_and_die(machine, new)
     service = Service(machine.places)
 
     did = machine.install(new, machine.config, service)
     after = machine.versions
     again = machine.install(new, machine.config, service)
 
-    assert (os.waitstatus_to_exitcode(status), machine.used) == (9, "1.1")
+    assert (code, machine.used) == (9, "1.1")
     assert did.changes == ["start the service anew: an installation was cut short"]
     assert service.told == ["restart"]
     assert after == ["1.0", "1.1"]  # the old one may have run until now
@@ -91,12 +96,7 @@ def test_what_was_killed_before_the_start_starts_the_new_version_the_next_time(m
 def test_what_was_killed_before_the_start_goes_back_to_the_version_that_ran(machine: Machine) -> None:
     old, new = machine.release("1.0"), machine.release("1.1")
     machine.install(old, machine.config, Service(machine.places))
-    installation = machine.installation(new, machine.config, KillsAtStart(machine.places))
-    child = os.fork()
-    if child == 0:
-        installation.run()
-        os._exit(0)
-    os.waitpid(child, 0)
+    install_and_die(machine, new)
 
     with pytest.raises(ToolError):
         machine.install(new, machine.config, DoesNotStart(machine.places))

@@ -31,13 +31,18 @@ def put_back(copy: Path, folder: Path) -> None:
     shutil.copytree(copy, folder)
 
 
+async def put_back_after_a_cycle(following: Replicating, folder: Path, copy: Path) -> None:
+    """Let a folder be what it was before a cycle that wrote."""
+    shutil.copytree(folder, copy)
+    following.lab.write(0, MIB, os.urandom(65536))
+    await following.run()
+    put_back(copy, folder)
+
+
 @pytest.mark.parametrize("following", ["raw", "vmware"], indirect=True)
 async def test_target_that_was_put_back_is_read(following: Replicating, tmp_path: Path) -> None:
     await following.run()
-    shutil.copytree(following.folder(), tmp_path / "copy")
-    following.lab.write(0, MIB, os.urandom(65536))
-    await following.run()
-    put_back(tmp_path / "copy", following.folder())
+    await put_back_after_a_cycle(following, following.folder(), tmp_path / "copy")
     following.lab.write(0, 2 * MIB, os.urandom(4096))
     vm = await following.lab.prism.vm(following.lab.vm_id)
     with pytest.raises(NtxError, match="one of them is an older copy"):
@@ -54,10 +59,7 @@ async def test_target_that_was_put_back_is_read(following: Replicating, tmp_path
 async def test_state_that_was_put_back_is_not_believed(following: Replicating, tmp_path: Path) -> None:
     await following.run()
     before = following.lab.guest()[0][MIB : MIB + 65536]
-    shutil.copytree(following.state.path, tmp_path / "copy")
-    following.lab.write(0, MIB, os.urandom(65536))
-    await following.run()
-    put_back(tmp_path / "copy", following.state.path)
+    await put_back_after_a_cycle(following, following.state.path, tmp_path / "copy")
     following.lab.write(0, MIB, before)
 
     cycle = await following.run(sample_bytes=0)
@@ -83,10 +85,7 @@ async def test_cycles_that_die_in_a_row_are_known(following: Replicating) -> Non
 @pytest.mark.parametrize("following", ["raw", "beside", "vmware"], indirect=True)
 async def test_target_that_was_put_back_is_read_after_a_dead_cycle_too(following: Replicating, tmp_path: Path) -> None:
     await following.run()
-    shutil.copytree(following.folder(), tmp_path / "copy")
-    following.lab.write(0, MIB, os.urandom(65536))
-    await following.run()
-    put_back(tmp_path / "copy", following.folder())
+    await put_back_after_a_cycle(following, following.folder(), tmp_path / "copy")
     await die(following, Stage.COMMIT)
 
     await following.run(sample_bytes=0)
