@@ -85,6 +85,14 @@ class Faulty(mfusepy.Operations):
         self._change(lambda: os.chmod(self._at(path), mode))
         return 0
 
+    def chown(self, path: str, uid: int, gid: int) -> int:
+        self._change(lambda: os.chown(self._at(path), uid, gid))
+        return 0
+
+    def symlink(self, target: str, source: str) -> int:
+        self._change(lambda: os.symlink(source, self._at(target)))
+        return 0
+
     def fsyncdir(self, path: str, datasync: int, fh: int) -> int:
         self._change(lambda: None)
         return 0
@@ -110,6 +118,9 @@ class Faulty(mfusepy.Operations):
     def statfs(self, path: str) -> dict[str, int]:
         found = os.statvfs(self._at(path))
         return {name: getattr(found, name) for name in dir(found) if name.startswith("f_") and name != "f_fsid"}
+
+    def readlink(self, path: str) -> str:
+        return os.readlink(self._at(path))
 
     def readdir(self, path: str, fh: int) -> list[str]:
         return [".", "..", *os.listdir(self._at(path))]

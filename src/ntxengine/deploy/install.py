@@ -28,7 +28,7 @@ from ntxengine.deploy.system import System, python_for, start
 from ntxengine.deploy.unit import Filled, drop_ins, unit_text
 from ntxengine.deploy.written import Written, read_written
 from ntxengine.errors import NtxError
-from ntxengine.files.durable import make_folder
+from ntxengine.files.durable import make_folder, write_error
 from ntxengine.files.lock_file import LockFile
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,8 @@ class Installation:
             for old in versions.old_versions(self._places, written, self._version, used, before):
                 versions.remove_version(self._places, old, written)
             return report
+        except OSError as exc:  # of the modes, owners and folders that are changed on the way
+            raise write_error(exc.filename or self._places.prefix, "installing", exc) from exc
         finally:
             lock.release()
 
