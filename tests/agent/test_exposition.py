@@ -16,7 +16,7 @@ from ntxengine.agent.listening import Places
 from ntxengine.agent.sockets import Access
 from ntxengine.errors import LockedError, NtxError, OptionsError
 from tests.agent.controlled import Live, live
-from tests.agent.test_sockets import as_nobody, let_others_through, needs_root
+from tests.agent.test_sockets import as_nobody, let_others_through
 from tests.support.servers import skip
 
 METRIC = "ntx_agent_info"
@@ -150,7 +150,6 @@ async def test_ipv6_and_localhost_are_listened_to(tmp_path: Path) -> None:
     assert all(METRIC in each for each in [*both, moved])
 
 
-@needs_root
 async def test_a_unix_socket_of_metrics_has_the_mode_of_the_other(tmp_path: Path) -> None:
     let_others_through(tmp_path)
     path = tmp_path / "metrics.sock"

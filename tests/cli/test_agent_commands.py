@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.test_sockets import let_others_through, needs_root
+from tests.agent.test_sockets import let_others_through
 from tests.cli.ntx import COMMAND, assert_refused, environment, ntx
 from tests.cli.served_agent import Lab, served
 from tests.cli.test_json import problems
@@ -239,7 +239,6 @@ def test_without_an_agent_each_command_says_so(tmp_path: Path, command: tuple[st
     assert_refused(ran, 10, f"no agent at {tmp_path}/agent.sock", "is `ntx agent` running")
 
 
-@needs_root
 def test_who_may_not_connect_is_told_who_may(lab: Lab) -> None:
     let_others_through(lab.folder)
     program = (
