@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 from multiprocessing.context import ForkServerContext
+from multiprocessing.util import get_temp_dir
 
 from ntxengine.cli.main import COMMANDS
+
+# The server's socket lies here as long as the tests run: not in the folder of the test that is the first to want one.
+get_temp_dir()
 
 
 def fork_server() -> ForkServerContext:
