@@ -38,6 +38,7 @@ if [ "$(dirname "$python")" = /usr/bin ]; then
 fi
 if [ "$wanted" = test ]; then
     program nbdkit nbdkit
+    program qemu-storage-daemon qemu-system-common
     program nbdinfo libnbd-bin
     program nbdcopy libnbd-bin
     program nbd-server nbd-server

@@ -19,7 +19,7 @@ import pytest
 
 from ntxengine.units import parse_size
 from tests.copying.interrupting import killed_after, make_disk, processes_of, repeated, start, stored_to, wait_until
-from tests.support.servers import nbdkit, require
+from tests.support.servers import qemu_nbd, require
 
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
 KILLS = int(os.environ.get("NTX_COPY_KILLS", "20"))
@@ -133,7 +133,7 @@ def test_an_image_is_whole_after_many_kills(tmp_path: Path, temporary: Path) -> 
 def test_an_export_is_whole_after_many_kills(tmp_path: Path, temporary: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(random.Random(2).randbytes(DISK_SIZE))  # where nothing is copied, that shows
-    with nbdkit("file", str(disk)) as uri:
+    with qemu_nbd(disk) as uri:
         copy = Killed(tmp_path / "journals", temporary, uri, "--verify")
 
         copy.run_to_the_end()

@@ -14,8 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ import ntxengine
 from ntxengine.dataplane import checkpoints as due
 from tests.cli.ntx import assert_refused, ntx
 from tests.copying.interrupting import MIB, make_disk, start, stored_to, wait_until
-from tests.support.servers import MortalServer
+from tests.support.killable import Killable, killable_disk
 
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
 LOSSES = int(os.environ.get("NTX_COPY_LOSSES", "5"))
@@ -37,19 +36,14 @@ DISK_SIZE = LOSSES * 3 * MIB + 512
 
 
 @pytest.fixture
-def ends(tmp_path: Path) -> Iterator[tuple[MortalServer, MortalServer]]:
+def ends(tmp_path: Path) -> Iterator[tuple[Killable, Killable]]:
     make_disk(tmp_path / "source", DISK_SIZE)
     (tmp_path / "target").write_bytes(random.Random(2).randbytes(DISK_SIZE))
-    with ExitStack() as stack:
-        servers = []
-        for name in ("source", "target"):
-            folder = tmp_path / f"at-{name}"
-            folder.mkdir()
-            servers.append(stack.enter_context(MortalServer(folder, tmp_path / name)))
-        yield servers[0], servers[1]
+    with killable_disk(tmp_path / "source") as source, killable_disk(tmp_path / "target") as target:
+        yield source, target
 
 
-def copy(ends: tuple[MortalServer, MortalServer], target: Path, *options: str) -> subprocess.Popen[bytes]:
+def copy(ends: tuple[Killable, Killable], target: Path, *options: str) -> subprocess.Popen[bytes]:
     """Start a copy, and return when something has come to `target`, which the second server has."""
     before = target.stat().st_mtime_ns
     process = start(
@@ -62,25 +56,22 @@ def copy(ends: tuple[MortalServer, MortalServer], target: Path, *options: str) -
 
 class MovesOn:
     """Whether a copy has come further since this was made, or has ended; of one that is read back nothing tells, and a
-    while is enough.  A server that died by itself is started again."""
+    while is enough."""
 
-    def __init__(self, process: subprocess.Popen[bytes], journal: Path, ends: Iterable[MortalServer]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], journal: Path) -> None:
         self._process = process
         self._journal = journal
-        self._ends = ends
         self._before = stored_to(journal)
         self._enough_at = time.monotonic() + READ_BACK_S
 
     def __call__(self) -> bool:
-        for server in self._ends:
-            server.revive()
         now = stored_to(self._journal)
         if now == DISK_SIZE and time.monotonic() > self._enough_at:
             return True
         return now not in (self._before, 0, DISK_SIZE) or self._process.poll() is not None
 
 
-def disturb(server: MortalServer, chance: random.Random) -> None:
+def disturb(server: Killable, chance: random.Random) -> None:
     """Let a server die, or say nothing for longer than an answer is waited for, and come back."""
     if chance.random() < 0.5:
         server.send(signal.SIGSTOP)
@@ -92,7 +83,7 @@ def disturb(server: MortalServer, chance: random.Random) -> None:
     server.start()
 
 
-def test_servers_that_die_and_stall_cost_no_byte(ends: tuple[MortalServer, MortalServer], tmp_path: Path) -> None:
+def test_servers_that_die_and_stall_cost_no_byte(ends: tuple[Killable, Killable], tmp_path: Path) -> None:
     chance = random.Random(SEED)
     journal = tmp_path / "journal"
     losses = reconnects = repeated = 0
@@ -102,16 +93,12 @@ def test_servers_that_die_and_stall_cost_no_byte(ends: tuple[MortalServer, Morta
         ended_by = time.monotonic() + LONGEST_S
 
         while losses < LOSSES and process.poll() is None:
-            wait_until(MovesOn(process, journal, ends), 30)
-            wait_until(MovesOn(process, journal, ends), 30)
+            wait_until(MovesOn(process, journal), 30)
+            wait_until(MovesOn(process, journal), 30)
             time.sleep(chance.uniform(0, 0.6))
             disturb(chance.choice(ends), chance)
             losses += 1
-        while process.poll() is None and time.monotonic() < ended_by:
-            time.sleep(0.2)
-            for server in ends:
-                server.revive()
-        out, err = process.communicate(timeout=1)
+        out, err = process.communicate(timeout=max(1, ended_by - time.monotonic()))
 
         assert process.returncode == 0, err.decode()
         assert (tmp_path / "target").read_bytes() == (tmp_path / "source").read_bytes()
@@ -126,7 +113,7 @@ def test_servers_that_die_and_stall_cost_no_byte(ends: tuple[MortalServer, Morta
     sys.stdout.write(f"{losses} losses, {reconnects} reconnects, {repeated} bytes repeated\n")
 
 
-def test_without_retries_the_first_loss_ends_it(ends: tuple[MortalServer, MortalServer], tmp_path: Path) -> None:
+def test_without_retries_the_first_loss_ends_it(ends: tuple[Killable, Killable], tmp_path: Path) -> None:
     process = copy(ends, tmp_path / "target", "--retry-for", "0")
     ends[1].kill()
     out, err = process.communicate(timeout=30)
@@ -136,9 +123,7 @@ def test_without_retries_the_first_loss_ends_it(ends: tuple[MortalServer, Mortal
     assert "trying again" not in err.decode()
 
 
-def test_a_server_that_comes_back_with_another_disk_is_refused(
-    ends: tuple[MortalServer, MortalServer], tmp_path: Path
-) -> None:
+def test_a_server_that_comes_back_with_another_disk_is_refused(ends: tuple[Killable, Killable], tmp_path: Path) -> None:
     process = copy(ends, tmp_path / "target", "--journal", str(tmp_path / "journal"))
     assert wait_until(lambda: stored_to(tmp_path / "journal") > 0)
     ends[1].kill()
@@ -150,9 +135,7 @@ def test_a_server_that_comes_back_with_another_disk_is_refused(
     assert "does not hold what was copied to it before" in json.loads(out)["error"]["message"]
 
 
-def test_a_server_that_comes_back_with_another_size_is_refused(
-    ends: tuple[MortalServer, MortalServer], tmp_path: Path
-) -> None:
+def test_a_server_that_comes_back_with_another_size_is_refused(ends: tuple[Killable, Killable], tmp_path: Path) -> None:
     process = copy(ends, tmp_path / "target")
     ends[0].kill()
     os.truncate(tmp_path / "source", DISK_SIZE - 512)
@@ -170,7 +153,7 @@ def test_a_time_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_left_of_connections_that_were_lost(
-    ends: tuple[MortalServer, MortalServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ends: tuple[Killable, Killable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(due, "DUE_S", 0.05)
     monkeypatch.setattr(due, "_SELDOMER", 0)

@@ -18,7 +18,7 @@ from ntxengine.dataplane.journal import Journal
 from ntxengine.files import durable
 from tests.cli.ntx import ntx
 from tests.copying.interrupting import MIB, SIZE, SLOW, Files, interrupted, make_disk, start, stored_to
-from tests.support.servers import nbdkit, require
+from tests.support.servers import qemu_nbd, require
 
 pytestmark = pytest.mark.usefixtures("often")
 
@@ -108,7 +108,7 @@ async def test_the_disk_in_an_image_is_known_by_all_its_files(copied: Files) -> 
 async def test_an_export_goes_on_if_it_is_the_same(copied: Files) -> None:
     disk = copied.folder / "disk"
     disk.write_bytes(os.urandom(SIZE))
-    with nbdkit("file", str(disk)) as uri:
+    with qemu_nbd(disk) as uri:
         assert await interrupted(copied.source, uri, copied.journal) > 0
         kept = disk.read_bytes()
         disk.write_bytes(bytes(SIZE))
@@ -124,7 +124,7 @@ async def test_an_export_goes_on_if_it_is_the_same(copied: Files) -> None:
 
 
 async def test_an_export_is_a_source_if_it_is_the_same(copied: Files) -> None:
-    with nbdkit("file", str(copied.source)) as uri:
+    with qemu_nbd(copied.source) as uri:
         assert await interrupted(uri, copied.target, copied.journal) > 0
         make_disk(copied.source, seed=2)
         with pytest.raises(ntxengine.OptionsError, match="does not hold what was copied from it"):

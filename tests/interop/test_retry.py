@@ -19,16 +19,16 @@ from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.dataplane.retry import Patience, is_lost_connection, retrying
 from ntxengine.errors import SourceError, TargetError
-from tests.support.servers import MortalServer
+from tests.support.killable import Killable, killable_disk
 
 SIZE = 40 << 20
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[MortalServer]:
+def server(tmp_path: Path) -> Iterator[Killable]:
     disk = tmp_path / "disk"
     disk.write_bytes(os.urandom(1 << 20) * (SIZE >> 20))  # what was there shows where it is not replaced
-    with MortalServer(tmp_path, disk) as server:
+    with killable_disk(disk) as server:
         yield server
 
 
@@ -66,7 +66,7 @@ async def go_on(
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "stalls"])
 async def test_a_server_that_fails_again_and_again_costs_no_byte(
-    how: int, server: MortalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: int, server: Killable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(due, "DUE_S", 0.1)
     monkeypatch.setattr(due, "_SELDOMER", 0)  # whatever a flush takes here
@@ -97,7 +97,7 @@ async def test_a_server_that_fails_again_and_again_costs_no_byte(
             await verify(source, manifest, options=CopyOptions())
 
 
-async def test_a_server_that_stays_away_is_given_up(server: MortalServer, tmp_path: Path) -> None:
+async def test_a_server_that_stays_away_is_given_up(server: Killable, tmp_path: Path) -> None:
     checkpoints = Checkpoints()
 
     async def trouble() -> None:

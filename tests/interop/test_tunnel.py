@@ -28,7 +28,7 @@ from ntxengine.errors import OptionsError, SourceError, TargetError, TransferTim
 from ntxengine.files.private import PrivateFolder
 from ntxengine.tunnel import command
 from tests.cli.ntx import COMMAND, environment
-from tests.support.servers import nbdkit
+from tests.support.servers import nbdkit, qemu_nbd
 from tests.support.ssh import Sshd, free_port, make_key, ssh_processes, sshd, sshd_left_clean, wait_for_port
 
 SIZE = 12 << 20
@@ -46,7 +46,7 @@ def disk_there(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """Serve a file; yields the query of the URI, and the file."""
     path = tmp_path / "disk"
     path.write_bytes(bytes(SIZE))
-    with nbdkit("file", str(path)) as uri:
+    with qemu_nbd(path, shared=0) as uri:
         yield uri.partition("?")[2], path
 
 
@@ -289,7 +289,7 @@ async def test_a_copy_goes_on_when_the_ssh_server_stalls(
     monkeypatch.setitem(command._SETTINGS, "ServerAliveCountMax", "1")
     with disk_there(tmp_path) as (query, disk):
         checkpoints = await copy_through_trouble(source, server.uri(query), server, server.stall, timeout_s=30)
-        server.kill()  # nbdkit would wait for the connections that hang
+        server.kill()  # qemu-nbd would wait for the connections that hang
 
         assert disk.read_bytes() == (tmp_path / "source").read_bytes()
     assert checkpoints.retries >= 1

@@ -12,8 +12,7 @@ from ntxengine.sim import Simulator
 from tests.capture.conftest import config, lab, no_lab_stays_open, repository, simulator, v4_lab
 from tests.capture.lab import MIB, Lab
 from tests.replicate.replicating import Replicating
-from tests.support.killable import killable
-from tests.support.servers import require, require_root
+from tests.support.servers import qemu_exports, require, require_root
 
 __all__ = ["config", "lab", "no_lab_stays_open", "repository", "simulator", "v4_lab"]
 
@@ -52,14 +51,11 @@ def qcow2(v4_lab: Lab, tmp_path: Path) -> Replicating:
 @pytest.fixture
 def server(v4_lab: Lab, tmp_path: Path) -> Iterator[Replicating]:
     """A replica in exports of one NBD server that hold something else."""
-    folder = tmp_path / "exports"
-    folder.mkdir()
-    for number in range(MOST_DISKS):
-        (folder / f"scsi.{number}").write_bytes(os.urandom(32 * MIB))
-    with killable("file", f"dir={folder}") as server:
-        server.start()
-        text = server.uri.replace("///", "///{disk}")
-        yield Replicating(v4_lab, text, overwrite=True)
+    exports = {f"scsi.{number}": tmp_path / f"export-{number}" for number in range(MOST_DISKS)}
+    for file in exports.values():
+        file.write_bytes(os.urandom(32 * MIB))
+    with qemu_exports(exports) as uri:
+        yield Replicating(v4_lab, uri.replace("///", "///{disk}"), overwrite=True)
 
 
 @pytest.fixture

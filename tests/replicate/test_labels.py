@@ -158,12 +158,12 @@ async def test_export_of_a_disk_that_is_new_is_not_overwritten_unasked(server: R
     added.write_bytes(os.urandom(MIB))
     server.lab.sim.config.vms[0].disks.append(DiskConfig(added))
     server.lab.reconfigure()
-    before = (tmp_path / "exports" / "scsi.2").read_bytes()
+    before = (tmp_path / "export-2").read_bytes()
 
     with pytest.raises(OptionsError, match=r"holds for disk scsi\.2 .* would be lost: allow that with --overwrite"):
         await careful.run()
 
-    assert (tmp_path / "exports" / "scsi.2").read_bytes() == before
+    assert (tmp_path / "export-2").read_bytes() == before
 
 
 async def test_export_of_another_label_is_not_overwritten_since_a_dead_cycle_wrote_that_of_the_first(
@@ -176,12 +176,12 @@ async def test_export_of_another_label_is_not_overwritten_since_a_dead_cycle_wro
     careful = Replicating(server.lab, server.text)
     disk.index = 2
     server.lab.reconfigure()
-    before = (tmp_path / "exports" / "scsi.2").read_bytes()
+    before = (tmp_path / "export-2").read_bytes()
 
     with pytest.raises(OptionsError, match=r"holds for disk scsi\.2 .* would be lost: allow that with --overwrite"):
         await careful.run()
 
-    assert (tmp_path / "exports" / "scsi.2").read_bytes() == before
+    assert (tmp_path / "export-2").read_bytes() == before
     disk.index = 1
     server.lab.reconfigure()
     await careful.run()

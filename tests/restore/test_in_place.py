@@ -18,7 +18,8 @@ from ntxengine.restore import RestoredDisk, RestoreOptions, restore
 from ntxengine.units import BLOCK_SIZE, MIB
 from tests.cli.ntx import COMMAND, assert_refused, environment, ntx
 from tests.restore.points import OLD, SIZES, SeveralDisks, device, flip, full_of
-from tests.support.servers import MortalServer, loop_device, nbdkit, qemu_nbd
+from tests.support.killable import killable_disk
+from tests.support.servers import loop_device, nbdkit, qemu_nbd
 
 IN_PLACE = RestoreOptions(in_place=True)
 VERIFIED = RestoreOptions(in_place=True, verify=True)
@@ -195,7 +196,7 @@ async def test_a_server_that_dies_is_gone_on_with_in_either_pass(
     disk = full_of(place / "served", 8 * MIB)
     told: list[Event] = []
     died: set[Stage] = set()
-    with MortalServer(place, disk) as server:
+    with killable_disk(disk) as server:
 
         def tell(event: Event) -> None:
             told.append(event)
@@ -223,7 +224,7 @@ async def test_a_failure_says_that_the_same_command_goes_on(
     repository: PointStore, several: SeveralDisks, place: Path
 ) -> None:
     disk = full_of(place / "served", 8 * MIB)
-    with MortalServer(place, disk) as server, pytest.raises(TargetError, match="the same command writes what is left"):
+    with killable_disk(disk) as server, pytest.raises(TargetError, match="the same command writes what is left"):
         await restore(
             Repository(repository),
             several.point,

@@ -104,7 +104,7 @@ async def test_a_restore_goes_on_after_sshd_and_all_its_connections_were_killed(
             server.kill()
             asyncio.get_running_loop().call_later(0.5, server.start)
 
-    with nbdkit("file", str(served)) as uri:
+    with qemu_nbd(served, shared=0) as uri:
         options = replace(options_of(server), in_place=in_place, verify=True, retry_for_s=60, bandwidth=2 * MIB)
         targets = {"scsi.2": through(server, uri)}
 
@@ -124,7 +124,7 @@ async def test_where_sshd_stays_away_it_is_said_and_the_next_restore_writes_all(
         if isinstance(event, Progressed) and event.stage is Stage.RESTORE and event.bytes_done:
             server.kill()
 
-    with nbdkit("file", str(served)) as uri:
+    with qemu_nbd(served, shared=0) as uri:
         options = replace(options_of(server), retry_for_s=0, bandwidth=2 * MIB)
         targets = {"scsi.2": through(server, uri)}
 

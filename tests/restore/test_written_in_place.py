@@ -14,7 +14,8 @@ from ntxengine.repository.store import PointStore
 from ntxengine.restore import RestoreOptions, restore
 from ntxengine.units import MIB
 from tests.restore.points import SeveralDisks, device, full_of
-from tests.support.servers import MortalServer, loop_device, nbdkit, qemu_nbd
+from tests.support.killable import killable_disk
+from tests.support.servers import loop_device, nbdkit, qemu_nbd
 
 OVER = RestoreOptions(overwrite=True)
 VERIFIED = RestoreOptions(overwrite=True, verify=True)
@@ -66,7 +67,7 @@ async def test_a_server_that_dies_and_comes_back_is_gone_on_with(
 ) -> None:
     disk = full_of(place / "served", 8 * MIB)
     told: list[Event] = []
-    with MortalServer(place, disk) as server:
+    with killable_disk(disk) as server:
 
         def tell(event: Event) -> None:
             if not any(has_moved(each) for each in told) and has_moved(event):
@@ -90,7 +91,7 @@ async def test_a_server_that_stays_away_is_named_and_no_file_appears(
     repository: PointStore, several: SeveralDisks, place: Path, tmp_path: Path
 ) -> None:
     disk = full_of(place / "served", 8 * MIB)
-    with MortalServer(place, disk) as server:
+    with killable_disk(disk) as server:
         options = RestoreOptions(overwrite=True, retry_for_s=0, bandwidth=4 * MIB)
 
         with pytest.raises(TargetError, match=r"neither what was there before nor the whole disk") as caught:

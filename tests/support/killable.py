@@ -1,4 +1,4 @@
-"""A real nbdkit that a test can kill, stop and start again at the same socket."""
+"""A real NBD server that a test can kill, stop and start again at the same socket."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.support.servers import require
 
 
 class Killable:
-    """See killable()."""
+    """See killable() and killable_disk(): `program` ends with the option that names the socket."""
 
-    def __init__(self, folder: Path, arguments: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, program: tuple[str, ...], arguments: tuple[str, ...]) -> None:
         self._socket = folder / "s"
         self._log = folder / "log"
-        self._command = ["setpriv", "--pdeathsig", "KILL", "nbdkit", "-f", "-U", str(self._socket), *arguments]
+        self._command = ["setpriv", "--pdeathsig", "KILL", *program, str(self._socket), *arguments]
         self._process: subprocess.Popen[bytes] | None = None
         self.uri = f"nbd+unix:///?socket={self._socket}"
 
@@ -44,11 +44,6 @@ class Killable:
         if self._process is not None:
             self._process.send_signal(number)
 
-    def revive(self) -> None:
-        """Start it again if it has died by itself: nbdkit 1.32 aborts when a client goes away within a reply."""
-        if self._process is not None and self._process.poll() is not None:
-            self.start()
-
     def kill(self) -> None:
         """Kill it, and wait until it is gone.  A second time is allowed."""
         if self._process is not None:
@@ -57,12 +52,29 @@ class Killable:
 
 
 @contextlib.contextmanager
-def killable(*arguments: str) -> Iterator[Killable]:
-    """Yield an nbdkit with these arguments that is not started yet, and is gone afterwards."""
-    require("nbdkit", "setpriv")
+def _killable(program: tuple[str, ...], *arguments: str) -> Iterator[Killable]:
+    require(program[0], "setpriv")
     with tempfile.TemporaryDirectory(prefix="ntx-test-") as folder:
-        server = Killable(Path(folder), arguments)
+        server = Killable(Path(folder), program, arguments)
         try:
             yield server
         finally:
             server.kill()
+
+
+@contextlib.contextmanager
+def killable(*arguments: str) -> Iterator[Killable]:
+    """Yield an nbdkit with these arguments that is not started yet, and is gone afterwards.
+
+    Not for a test whose clients are killed or lose patience: see servers.nbdkit().
+    """
+    with _killable(("nbdkit", "-f", "-U"), *arguments) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def killable_disk(disk: Path) -> Iterator[Killable]:
+    """Yield a qemu-nbd that serves a raw disk, and is gone afterwards."""
+    with _killable(("qemu-nbd", "-t", "-f", "raw", "-e", "0", "-k"), str(disk)) as server:
+        server.start()
+        yield server

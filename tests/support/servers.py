@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import unquote
@@ -79,50 +79,14 @@ def _socket() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def nbdkit(*arguments: str) -> Iterator[str]:
-    """Serve with nbdkit; yields the URI."""
+    """Serve with nbdkit; yields the URI.
+
+    Where clients are killed or close a connection in use, take qemu_nbd() or qemu_exports(): nbdkit 1.32 may abort then
+    ("raw_send_socket: Assertion `sock >= 0' failed", as a request ends whose connection another thread has closed).
+    """
     require("nbdkit")
     with _socket() as path, _serving(["nbdkit", "-f", "-U", str(path), *arguments], path) as uri:
         yield uri
-
-
-class MortalServer:
-    """An nbdkit on a socket of its own, that can be killed, stopped and started again.  A context manager."""
-
-    def __init__(self, folder: Path, disk: Path) -> None:
-        require("nbdkit")
-        self._socket = folder / "s"
-        self._command = ["setpriv", "--pdeathsig", "KILL", "nbdkit", "-f", "-U", str(self._socket), "file", str(disk)]
-        self._process: subprocess.Popen[bytes] | None = None
-        self.uri = f"nbd+unix:///?socket={self._socket}"
-
-    def start(self) -> None:
-        """Start it, and return when it answers."""
-        self._socket.unlink(missing_ok=True)
-        self._process = subprocess.Popen(self._command)
-        _wait_for(self._socket, self._process)
-
-    def send(self, number: int) -> None:
-        """Send it a signal."""
-        if self._process is not None:
-            self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """Kill it, and wait until it is gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def revive(self) -> None:
-        """Start it again if it has died by itself: nbdkit 1.32 aborts when a client goes away within a reply."""
-        if self._process is not None and self._process.poll() is not None:
-            self.start()
-
-    def __enter__(self) -> MortalServer:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
 
 
 @contextlib.contextmanager
@@ -143,6 +107,19 @@ def qemu_nbd(image: Path | str, *arguments: str, format: str = "raw", shared: in
     command = ["qemu-nbd", "-t", "-f", format, "-e", str(shared), *arguments, str(image)]
     with _socket() as path, _serving([*command[:1], "-k", str(path), *command[1:]], path) as uri:
         yield uri
+
+
+@contextlib.contextmanager
+def qemu_exports(files: Mapping[str, Path]) -> Iterator[str]:
+    """Serve raw disks by the names of their exports, with one qemu-storage-daemon; yields the URI of the server."""
+    require("qemu-storage-daemon")
+    with _socket() as path:
+        command = ["qemu-storage-daemon", "--nbd-server", f"addr.type=unix,addr.path={path}"]
+        for number, (name, file) in enumerate(files.items()):
+            command += ["--blockdev", f"driver=file,node-name=disk{number},filename={file}"]
+            command += ["--export", f"type=nbd,id=export{number},node-name=disk{number},name={name},writable=on"]
+        with _serving(command, path) as uri:
+            yield uri
 
 
 @contextlib.contextmanager
