@@ -22,6 +22,9 @@ from ntxengine.repository.stored import (
     StoredTracking,
 )
 
+# Once: each annotation is read as a program, which took longer than all the rest of reading a point.
+_TYPES: dict[type, dict[str, Any]] = {kind: get_type_hints(kind) for kind in (StoredReport, StoredDiskReport)}
+
 
 @dataclass(frozen=True)
 class DiskReport:
@@ -136,7 +139,7 @@ def _said(report: StoredDiskReport | StoredReport) -> dict[str, Any]:
 
 def _known(kind: type[StoredDiskReport | StoredReport], found: object) -> dict[str, Any]:
     known = {}
-    for name, hint in get_type_hints(kind).items():
+    for name, hint in _TYPES[kind].items():
         if isinstance(found, Mapping) and name in found:
             try:
                 known[name] = msgspec.convert(found[name], hint)
