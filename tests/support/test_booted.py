@@ -9,7 +9,8 @@ from tests.support.booted import booted
 
 def test_all_that_ran_in_a_machine_ends_with_it(tmp_path: Path) -> None:
     with booted(tmp_path / "machine") as machine:
-        machine.run("systemd-run", "--quiet", "sleep", "12345.678")
+        # exec: it returns when the program is running, not when there is a process for it
+        machine.run("systemd-run", "--quiet", "--property=Type=exec", "sleep", "12345.678")
         leader = Path(f"/proc/{machine.leader}")
         was_there = leader.exists()
         left = _sleeping()
