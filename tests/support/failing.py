@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -22,17 +23,19 @@ from typing import Literal
 from ntxengine.dataplane.checkpoints import Checkpoints
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.dataplane.extents import Extents, make
+from ntxengine.dataplane.retry import Patience
 from ntxengine.dataplane.security import PLAIN, ConnectionOptions
 from tests.fakes import between, nbd
 from tests.fakes.nbd import NbdServer, Request, refusal, serving
-from tests.support.killable import Killable, killable
+from tests.support.killable import Killable, killable, killable_disk
 from tests.support.pki import Pki
 from tests.support.servers import nbdkit, qemu_nbd
 from tests.tls.servers import certificates, nbdkit_tls
 
 MIB = 1 << 20
 SIZE = 4 * MIB
-LIMIT_S = 30
+LIMIT_S = 120
+"""No copy here takes that long, however busy the machine is."""
 
 Side = Literal["source", "target"]
 
@@ -41,7 +44,8 @@ Side = Literal["source", "target"]
 class Scene:
     """One copy: which end fails, the file that holds its bytes, and what happens in the middle of it.
 
-    `strikes` does not wait for the copy, so that it cannot come too late on a busy machine; `mends` may.
+    `strikes` does not wait for the copy, so that it cannot come too late on a busy machine; `mends` may.  A copy that
+    fails although it is tried again `is_tried_once_more`: no time says when that ends.
     """
 
     side: Side
@@ -50,11 +54,17 @@ class Scene:
     small_fs: Callable[[str], Path] | None = None
     strikes: Callable[[], None] = lambda: None
     mends: Callable[[], None] = lambda: None
-    revives: Callable[[], None] = lambda: None
     options: CopyOptions = field(default_factory=lambda: CopyOptions(timeout_s=10, connections=2))
     connection: ConnectionOptions = PLAIN
-    patience_s: float = LIMIT_S
+    is_tried_once_more: bool = False
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
+
+    @property
+    def patience(self) -> Patience:
+        """Until nothing more was stored for so long, or, by a clock of losses, from one to the next."""
+        if self.is_tried_once_more:
+            return Patience(1.5, first_wait_s=0.05, clock=itertools.count().__next__)
+        return Patience(LIMIT_S, first_wait_s=0.05)
 
     def in_the_middle(self, strikes: Callable[[], None], *, timeout_s: float = 10) -> None:
         """Let something happen, and copy so slowly that the copy is not over by then."""
@@ -71,13 +81,10 @@ class Scene:
         yield make([(SIZE // 2, SIZE // 2, 0)])
 
     async def mend(self) -> None:
-        """Once the copy has lost its connection, if it does; from then on a server that died by itself is revived."""
+        """Once the copy has lost its connection, if it does."""
         while self.checkpoints.retries == 0:
             await asyncio.sleep(0.01)
         self.mends()
-        while True:
-            self.revives()
-            await asyncio.sleep(0.05)
 
 
 End = Callable[[Scene], AbstractContextManager[str]]
@@ -96,7 +103,7 @@ def served(*options: str) -> End:
     return lambda scene: nbdkit(*filters, "file", str(scene.disk), *rest)
 
 
-def troubled(trouble: Trouble, *options: str, timeout_s: float = 10, patience_s: float = LIMIT_S) -> End:
+def troubled(trouble: Trouble, *options: str, is_tried_once_more: bool = False) -> End:
     """The same, and something happens to it; `{}` in an option is the folder of the test."""
 
     @contextlib.contextmanager
@@ -105,8 +112,8 @@ def troubled(trouble: Trouble, *options: str, timeout_s: float = 10, patience_s:
         filters = [each for each in named if each.startswith("-")]
         rest = [each for each in named if not each.startswith("-")]
         with killable(*filters, "file", str(scene.disk), *rest) as server:
-            scene.in_the_middle(lambda: trouble(scene, server), timeout_s=timeout_s)
-            scene.patience_s = patience_s
+            scene.in_the_middle(lambda: trouble(scene, server))
+            scene.is_tried_once_more = is_tried_once_more
             server.start()
             yield server.uri
 
@@ -118,24 +125,12 @@ def dies_and_comes_back(scene: Scene, server: Killable) -> None:
     scene.mends = server.start
 
 
-def stalls_and_comes_back(scene: Scene, server: Killable) -> None:
-    server.send(signal.SIGSTOP)
-    scene.mends = lambda: server.send(signal.SIGCONT)
-    scene.revives = server.revive
-
-
-def is_paused(scene: Scene, server: Killable) -> None:
-    """By a filter, as for a snapshot: the server lives and accepts connections, and answers nothing."""
-    _command(scene, b"p")
-    scene.mends = lambda: _command(scene, b"r")
-    scene.revives = server.revive
-
-
-def _command(scene: Scene, command: bytes) -> None:
-    with socket.socket(socket.AF_UNIX) as control:
-        control.connect(str(scene.folder / "control"))
-        control.sendall(command)
-        assert control.recv(1) == command.upper()
+@contextlib.contextmanager
+def stalls_and_comes_back(scene: Scene) -> Iterator[str]:
+    with killable_disk(scene.disk) as server:
+        scene.in_the_middle(lambda: server.send(signal.SIGSTOP), timeout_s=0.5)
+        scene.mends = lambda: server.send(signal.SIGCONT)
+        yield server.uri
 
 
 def stays_away(scene: Scene, server: Killable) -> None:
@@ -168,7 +163,7 @@ def greets(greeting: bytes) -> End:
 
     @contextlib.contextmanager
     def end(scene: Scene) -> Iterator[str]:
-        scene.options = CopyOptions(timeout_s=0.2)
+        scene.options = CopyOptions(timeout_s=10 if greeting else 0.2)
         path = scene.folder / "s"
         with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
             listener.bind(str(path))
@@ -188,13 +183,13 @@ def greets(greeting: bytes) -> End:
     return end
 
 
-def encrypted(way: Callable[[Path, int], OnTheWay], *, patience_s: float = LIMIT_S) -> End:
+def encrypted(way: Callable[[Path, int], OnTheWay], *, is_tried_once_more: bool = False) -> End:
     """An nbdkit with TLS, and somebody on the way who does something in the middle of the copy."""
 
     @contextlib.contextmanager
     def end(scene: Scene) -> Iterator[str]:
         pki = Pki(scene.folder / "pki")
-        scene.connection, scene.patience_s = certificates(pki, host_name="localhost"), patience_s
+        scene.connection, scene.is_tried_once_more = certificates(pki, host_name="localhost"), is_tried_once_more
         scene.options = CopyOptions(timeout_s=10, connections=1)
         with nbdkit_tls(pki, "file", str(scene.disk)) as port, way(scene.folder, port) as server:
             scene.strikes = server.strike
@@ -244,13 +239,15 @@ def has_no_tls(scene: Scene) -> Iterator[str]:
 Played = Callable[[Request, NbdServer], bytes | Iterable[bytes] | None]
 
 
-def played(answer: Played, *, timeout_s: float = 10, patience_s: float = LIMIT_S) -> End:
+def played(
+    answer: Played, *, timeout_s: float = 10, flush_timeout_s: float = 10, is_tried_once_more: bool = False
+) -> End:
     """A server of ours, which keeps what it stored in the disk."""
 
     @contextlib.contextmanager
     def end(scene: Scene) -> Iterator[str]:
-        scene.options = CopyOptions(timeout_s=timeout_s, flush_timeout_s=timeout_s)
-        scene.patience_s = patience_s
+        scene.options = CopyOptions(timeout_s=timeout_s, flush_timeout_s=flush_timeout_s)
+        scene.is_tried_once_more = is_tried_once_more
         server = NbdServer(bytearray(scene.disk.read_bytes()))
         server.answer = lambda request: answer(request, server)
         with serving(server) as uri:
@@ -258,6 +255,24 @@ def played(answer: Played, *, timeout_s: float = 10, patience_s: float = LIMIT_S
         scene.disk.write_bytes(server.data)
 
     return end
+
+
+@contextlib.contextmanager
+def is_paused(scene: Scene) -> Iterator[str]:
+    """As for a snapshot: it lives, accepts connections, and answers nothing until it goes on."""
+    may_answer = threading.Event()
+    may_answer.set()
+
+    def wait(request: Request, server: NbdServer) -> None:
+        may_answer.wait()
+
+    with played(wait)(scene) as uri:
+        scene.in_the_middle(may_answer.clear, timeout_s=0.5)
+        scene.mends = may_answer.set
+        try:
+            yield uri
+        finally:
+            may_answer.set()
 
 
 def _moved(request: Request) -> bool:
