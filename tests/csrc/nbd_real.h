@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 
 #define MAX_ARGUMENTS 24
-#define START_MS 10000
+#define START_MS 60000
 
 static char directory[] = "/tmp/ntx-nbd-XXXXXX";
 static char socket_path[64], file_path[64];

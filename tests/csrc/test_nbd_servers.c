@@ -235,16 +235,18 @@ static void test_nbdkit_that_dies_is_a_clean_error(void)
 
 /* --------------------------------------------------------------------------------------------------- tcp */
 
-static int free_port(void)
+/* Until the socket is closed the kernel gives its port to nobody else.  A server that sets SO_REUSEADDR can listen. */
+static int reserve_port(int *port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
 
+    CHECK(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) == 0);
     CHECK(bind(fd, (struct sockaddr *)&address, size) == 0);
     CHECK(getsockname(fd, (struct sockaddr *)&address, &size) == 0);
-    close(fd);
-    return ntohs(address.sin_port);
+    *port = ntohs(address.sin_port);
+    return fd;
 }
 
 static void test_tcp_is_called_by_the_name_of_its_host(void)
@@ -252,7 +254,7 @@ static void test_tcp_is_called_by_the_name_of_its_host(void)
     char text[16];
     struct ntx_device *device, *other;
     struct ntx_error err;
-    int port = free_port();
+    int port, reserved = reserve_port(&port);
     CHECK_EQ_INT(open_tcp("127.0.0.1", port, "", NTX_OPEN_READ, START_MS, &device, &err), -ECONNREFUSED);
     CHECK_EQ_INT(err.class, NTX_E_DEVICE);
 
@@ -276,6 +278,7 @@ static void test_tcp_is_called_by_the_name_of_its_host(void)
     ntx_close(other);
     ntx_close(device);
     stop(pid);
+    close(reserved);
 }
 
 static void test_no_name_is_looked_up(void)

@@ -28,8 +28,9 @@ from ntxengine.errors import OptionsError, SourceError, TargetError, TransferTim
 from ntxengine.files.private import PrivateFolder
 from ntxengine.tunnel import command
 from tests.cli.ntx import COMMAND, environment
+from tests.support.ports import reserved_port
 from tests.support.servers import nbdkit, qemu_nbd
-from tests.support.ssh import Sshd, free_port, make_key, ssh_processes, sshd, sshd_left_clean, wait_for_port
+from tests.support.ssh import Sshd, make_key, ssh_processes, sshd, sshd_left_clean, wait_for_port
 
 SIZE = 12 << 20
 SLOW = 8 << 20  # bytes per second: so that something can happen meanwhile
@@ -192,14 +193,16 @@ async def test_a_forwarding_that_the_server_refuses_is_said(tmp_path: Path) -> N
 
 
 async def test_the_settings_in_the_documents_let_in_what_they_should_alone(tmp_path: Path) -> None:
-    port = free_port()
     text = (Path(__file__).parents[2] / "docs" / "tunnels.md").read_text()
     found = re.search(r"^ *Match User backup\n(?:.+\n)+?(?= *```)", text, re.MULTILINE)
     assert found is not None
-    match = found[0].replace("backup", getpass.getuser()).replace("10809", str(port))
-    argv = ["nbdkit", "-f", "-i", "127.0.0.1", "-p", str(port), "memory", "1M"]
+    match = found[0].replace("backup", getpass.getuser())
 
-    with sshd(tmp_path, "AllowTcpForwarding yes", "MaxSessions 10", match=match) as server, _running(argv):
+    with (
+        reserved_port() as port,
+        _running(["nbdkit", "-f", "-i", "127.0.0.1", "-p", str(port), "memory", "1M"]),
+        sshd(tmp_path, "AllowTcpForwarding yes", "MaxSessions 10", match=match.replace("10809", str(port))) as server,
+    ):
         wait_for_port(port)
         async with open_source(server.uri(f"port={port}"), connection=through(server)) as device:
             assert device.size == 1 << 20

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ntxengine.prism.models import ClusterFacts, DiskPoint, VolumeGroup
-from tests.support.servers import SYSTEM_PATH, require
+from tests.support.servers import START_S, SYSTEM_PATH, require
 
 IQN = "iqn.2010-06.com.nutanix:"
 
@@ -98,7 +98,7 @@ def tgtd(folder: Path, *, port: int = 3260) -> Iterator[Tgtd]:
 
 def _wait_for(portal: str, process: subprocess.Popen[bytes]) -> None:
     host, port = portal.rsplit(":", 1)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         assert process.poll() is None, "tgtd has ended: run scripts/install-packages.sh test"
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):

@@ -22,6 +22,9 @@ from tests.support.processes import processes
 SYSTEM_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 """Where daemons are, also for a user who is not root."""
 
+START_S = 60
+"""For a server to come, or to go, on a machine that does much else."""
+
 
 def require(*tools: str) -> None:
     """Fail, with the remedy, when a tool is missing: tests install what they need and do not skip."""
@@ -42,7 +45,7 @@ def require_root(why: str) -> None:
 
 
 def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
@@ -149,7 +152,7 @@ def _is_gone(pid: int) -> bool:
 
 
 def _wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + START_S
     while not is_so():
         if time.monotonic() > deadline:
             raise RuntimeError("nbd-server neither comes nor goes")

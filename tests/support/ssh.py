@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from ntxengine.tunnel.options import SshLogin, SshOptions
+from tests.support.ports import reserved_port
 from tests.support.processes import processes
-from tests.support.servers import SYSTEM_PATH, require
+from tests.support.servers import START_S, SYSTEM_PATH, require
 
 CONFIGURATION = """\
 Port {port}
@@ -37,12 +38,12 @@ MaxSessions 0
 
 
 class Sshd:
-    """An ssh server that can be stopped, killed with all of its connections, and started again."""
+    """An ssh server that can be stopped, killed with all of its connections, and started again.  See sshd()."""
 
-    def __init__(self, folder: Path, *settings: str, match: str = "") -> None:
+    def __init__(self, folder: Path, port: int, *settings: str, match: str = "") -> None:
         require("ssh", "ssh-keygen", "setpriv")
         self.folder = folder
-        self.port = free_port()
+        self.port = port
         self.key = folder / "key"
         self.known_hosts = folder / "known_hosts"
         self._process: subprocess.Popen[bytes] | None = None
@@ -109,6 +110,7 @@ class Sshd:
         """End it and all of its connections, without a word."""
         if self._process is None:
             return
+        self._process.send_signal(signal.SIGSTOP)  # so that it takes no connection that is not listed
         connections = descendants(self._process.pid)
         self._process.kill()
         self._process.wait()
@@ -121,12 +123,13 @@ class Sshd:
 @contextlib.contextmanager
 def sshd(folder: Path, *settings: str, match: str = "") -> Iterator[Sshd]:
     """Serve; `settings` are lines of its configuration, `match` what stands at its end."""
-    server = Sshd(folder, *settings, match=match)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
+    with reserved_port() as port:
+        server = Sshd(folder, port, *settings, match=match)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
 
 
 @contextlib.contextmanager
@@ -170,7 +173,7 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         assert process is None or process.poll() is None, "it has ended: see its log"
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ntxengine.dataplane.security import ConnectionOptions, TlsOptions
 from tests.support.pki import Pki
-from tests.support.servers import require
+from tests.support.ports import reserved_port
+from tests.support.servers import START_S, require
 
 
 def certificates(pki: Pki, *, is_known: bool = True, host_name: str | None = None) -> ConnectionOptions:
@@ -30,47 +31,46 @@ def pre_shared(psk: Path) -> ConnectionOptions:
     return ConnectionOptions(tls=TlsOptions(psk=psk))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
-def _serving(command: list[str], port: int, log: Path, host: str = "127.0.0.1") -> Iterator[int]:
+def _serving(command: list[str], port: int, log: Path, host: str = "127.0.0.1") -> Iterator[None]:
     require(command[0])
     with open(log, "wb") as output:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + START_S
         while True:
             with contextlib.suppress(OSError), socket.create_connection((host, port)):
                 break
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command} does not serve: {log.read_text()}")
             time.sleep(0.01)
-        yield port
+        yield
     finally:
         process.kill()
         process.wait()
 
 
+@contextlib.contextmanager
 def nbdkit_tls(
     pki: Pki, *plugin: str, psk: bool = False, tls: str = "require", host: str = "127.0.0.1"
-) -> contextlib.AbstractContextManager[int]:
+) -> Iterator[int]:
     """Serve with nbdkit; yields the port.  With `tls` "off" in the clear."""
-    port = free_port()
     how = [f"--tls-psk={pki.psk}"] if psk else [f"--tls-certificates={pki.folder}", "--tls-verify-peer"]
-    command = ["nbdkit", "-f", "-i", host, "-p", str(port), f"--tls={tls}", *(how if tls != "off" else []), *plugin]
-    return _serving(command, port, pki.folder / f"{port}.log", host)
+    with reserved_port() as port:
+        command = ["nbdkit", "-f", "-i", host, "-p", str(port), f"--tls={tls}", *(how if tls != "off" else []), *plugin]
+        with _serving(command, port, pki.folder / f"{port}.log", host):
+            yield port
 
 
-def qemu_nbd_tls(pki: Pki, disk: Path, *, psk: bool = False) -> contextlib.AbstractContextManager[int]:
+@contextlib.contextmanager
+def qemu_nbd_tls(pki: Pki, disk: Path, *, psk: bool = False) -> Iterator[int]:
     """Serve a raw disk with qemu-nbd; yields the port."""
-    port = free_port()
     kind = "tls-creds-psk" if psk else "tls-creds-x509,verify-peer=on"
     credentials = f"{kind},id=t0,endpoint=server,dir={pki.folder}"
     command = ["qemu-nbd", "--object", credentials, "--tls-creds", "t0", "-t", "-f", "raw", "-e", "8"]
-    return _serving([*command, "-b", "127.0.0.1", "-p", str(port), str(disk)], port, pki.folder / f"{port}.log")
+    with reserved_port() as port:
+        whole = [*command, "-b", "127.0.0.1", "-p", str(port), str(disk)]
+        with _serving(whole, port, pki.folder / f"{port}.log"):
+            yield port

@@ -78,23 +78,28 @@ def ssh_route(folder: Path, far: Path) -> Iterator[SshRoute]:
     folder.mkdir(mode=0o700)
     for name in ("host_key", "key"):
         tools.run_tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
-    port = _free_port()
-    (folder / "sshd_config").write_text(_CONFIGURATION.format(port=port, folder=folder))
-    kind, public = (folder / "host_key.pub").read_text().split()[:2]
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {kind} {public}\n")
-    login = SshLogin("127.0.0.1", port, getpass.getuser())
+    with _reserved_port() as port:
+        (folder / "sshd_config").write_text(_CONFIGURATION.format(port=port, folder=folder))
+        kind, public = (folder / "host_key.pub").read_text().split()[:2]
+        (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {kind} {public}\n")
+        with _routed(folder, far, SshLogin("127.0.0.1", port, getpass.getuser())) as route:
+            yield route
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def _routed(folder: Path, far: Path, login: SshLogin) -> Iterator[SshRoute]:
     options = SshOptions(folder / "key", folder / "known_hosts")
     tunnel = folder / "t"
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where it wants to be locked in
     sshd = tied(str(tools.find("sshd")), "-D", "-e", "-f", str(folder / "sshd_config"))
     with _running(sshd, tools.environment(), folder / "sshd.log") as server:
-        _wait(lambda: _answers(port), server, folder / "sshd.log")
+        _wait(lambda: _answers(login.port), server, folder / "sshd.log")
         ssh = command(login, options, None, "-N", "-L", f"{tunnel}:{far}")
         with _running(ssh, environment(), folder / "ssh.log") as client:
             _wait(tunnel.exists, client, folder / "ssh.log")
             yield SshRoute(login, far, tunnel, folder / "key", folder / "known_hosts", server.pid, client.pid)
-    shutil.rmtree(folder)
 
 
 @contextmanager
@@ -125,9 +130,13 @@ def _answers(port: int) -> bool:
     return False
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+@contextmanager
+def _reserved_port() -> Iterator[int]:
+    """Yield a port that the kernel gives to nobody else; sshd listens at it all the same, by SO_REUSEADDR."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 def _children(pid: int) -> list[int]:
