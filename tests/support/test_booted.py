@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tests.support.booted import booted
+
+LONG = f"12345.{os.getpid()}"
+"""Seconds that nobody else on this machine sleeps."""
 
 
 def test_all_that_ran_in_a_machine_ends_with_it(tmp_path: Path) -> None:
     with booted(tmp_path / "machine") as machine:
         # exec: it returns when the program is running, not when there is a process for it
-        machine.run("systemd-run", "--quiet", "--property=Type=exec", "sleep", "12345.678")
+        machine.run("systemd-run", "--quiet", "--property=Type=exec", "sleep", LONG)
         leader = Path(f"/proc/{machine.leader}")
         was_there = leader.exists()
         left = _sleeping()
@@ -26,7 +30,7 @@ def _sleeping() -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"12345.678" in path.read_bytes():
+            if LONG.encode() in path.read_bytes():
                 found.append(path.parent.name)
         except OSError:  # it has ended
             continue
