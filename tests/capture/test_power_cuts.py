@@ -91,7 +91,7 @@ async def test_a_capture_goes_on_after_a_cut_at_any_step(v4_lab: Lab, powered_di
 async def test_a_cut_of_what_was_not_synced_can_be_seen(v4_lab: Lab, powered_disk: PoweredDisk) -> None:
     """The control: of a capture whose syncs do nothing nothing is kept."""
     require("eatmydata")
-    os.sync()
+    powered_disk.sync()
     status, _ = await capture_until(v4_lab, MIDDLE, LD_PRELOAD="libeatmydata.so")
     assert status == -signal.SIGKILL
     assert sum(stored_to(v4_lab).values()) > 0

@@ -5,6 +5,7 @@ A few cuts in `make test`; `make soak` sets NTX_CUT_ROUNDS and NTX_SOAK_SEED for
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import shutil
@@ -35,6 +36,8 @@ ROUNDS: dict[Format, int] = {"raw": int(LONG or "4"), "qcow2": int(LONG or "1")}
 SEED = int(os.environ.get("NTX_SOAK_SEED", "1"))
 SIZE = 6 * MIB + 512
 OPTIONS = ntxengine.CopyOptions(bandwidth=16 * MIB, connections=1, request_size=65536)
+LONG_OPTIONS = dataclasses.replace(OPTIONS, bandwidth=MIB)
+"""Of a copy that makes many checkpoints before its end, also where each of them takes long."""
 
 STEPS = 60
 """A little more than what a copy has that begins, so that some come to their end."""
@@ -58,14 +61,14 @@ class Copied:
         self.target = disk.path / "target"
         self.partial = disk.path / "target.ntx-partial"
 
-    async def copy(self) -> ntxengine.DiskCopyReport:
+    async def copy(self, options: ntxengine.CopyOptions = OPTIONS) -> ntxengine.DiskCopyReport:
         return await ntxengine.copy(
             self.source,
             self.target,
             target_format=self._format,
             journal=self.journal,
             retry_for_s=0,
-            options=OPTIONS,
+            options=options,
         )
 
     def _read(self, path: Path, stored_to: int) -> bytes:
@@ -129,7 +132,7 @@ class Cut:
             self._disk.lose()
 
 
-async def copy_until(copied: Copied, steps: int) -> bool:
+async def copy_until(copied: Copied, steps: int, options: ntxengine.CopyOptions = OPTIONS) -> bool:
     """Copy until the power goes at a step, or behind the last one; return whether the copy came to its end."""
     cut = Cut(copied.disk, steps)
     with pytest.MonkeyPatch.context() as patch:
@@ -139,7 +142,7 @@ async def copy_until(copied: Copied, steps: int) -> bool:
         for name in ("write_file", "replace", "sync_folder", "remove_file"):
             patch.setattr(durable, name, cut.around(getattr(durable, name)))
         try:
-            await copied.copy()
+            await copied.copy(options)
         except (ntxengine.NtxError, OSError):
             assert cut.is_made
             ended = False
@@ -162,7 +165,7 @@ async def test_what_a_journal_says_is_true_after_a_cut_at_any_step(
     kept = []
 
     for steps in [MIDDLE, *(chance.randrange(STEPS) for _ in range(ROUNDS[format] - 1))]:
-        if await copy_until(copied, steps):
+        if await copy_until(copied, steps, OPTIONS if kept else LONG_OPTIONS):
             copied.check_whole()
         kept.append(copied.check_kept())
         if copied.target.exists() and not copied.journal.exists():
@@ -182,9 +185,9 @@ def test_a_journal_that_says_too_much_is_seen(preload: str, powered_disk: Powere
     """The control: of a target whose syncs do nothing a journal that lasts says what is not so."""
     require("eatmydata")
     copied = Copied(powered_disk, tmp_path, journal_folder=tmp_path)
-    os.sync()
+    powered_disk.sync()
     command = ("copy", copied.source, copied.target, "--journal", copied.journal, "--connections", "1")
-    process = start(*command, "--bandwidth", "4M", "--request-size", "64K", env={"LD_PRELOAD": preload})
+    process = start(*command, "--bandwidth", "1M", "--request-size", "64K", env={"LD_PRELOAD": preload})
     assert wait_until(lambda: stored_to(copied.journal) > 0 or process.poll() is not None, 60)
     process.kill()
     _, err = process.communicate()

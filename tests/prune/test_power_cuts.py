@@ -9,7 +9,6 @@ import dataclasses
 import os
 import random
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,7 +54,7 @@ def test_no_cut_of_a_prune_loses_anything(history: History, disk: PoweredDisk, t
     for _ in range(ROUNDS):
         shutil.rmtree(repository, ignore_errors=True)
         shutil.copytree(history.store.path, repository)
-        subprocess.run(["sync"], check=True)
+        disk.sync()
 
         took_s = run_until(chance.uniform(0, longest_s), dying.prune_at, repository, lose=disk.lose)
 
@@ -78,7 +77,7 @@ def test_no_cut_of_a_sync_leaves_a_point_that_is_not_whole(history: History, dis
     for _ in range(ROUNDS):
         shutil.rmtree(other, ignore_errors=True)
         PointStore.create(other)
-        subprocess.run(["sync"], check=True)
+        disk.sync()
 
         took_s = run_until(chance.uniform(0, longest_s), dying.sync_to, history.store.path, other, lose=disk.lose)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import re
 import subprocess
@@ -47,7 +46,7 @@ def history_on(folder: Path, image: ImageOptions) -> History:
 
 def bytes_shared(path: Path) -> int:
     """Return how much of a file is blocks that another has, too, as filefrag of e2fsprogs says."""
-    os.sync()
+    run("sync", "-f", path)
     said = run("filefrag", "-v", "-b1", path)
     return sum(int(re.findall(r"\d+", line)[5]) for line in said.splitlines() if "shared" in line)
 

@@ -93,7 +93,7 @@ def test_a_cut_can_be_seen(powered_disk: PoweredDisk) -> None:
     """The control: a capture whose syncs do nothing loses its point."""
     require("eatmydata")
     make_first(powered_disk)
-    os.sync()
+    powered_disk.sync()
     assert capture_until(powered_disk, STEPS, by=("eatmydata",)) == 0
 
     powered_disk.cut()

@@ -250,7 +250,7 @@ def test_what_was_said_is_said_after_the_power_was_cut_at_any_step(tmp_path: Pat
         try:
             path = disk.path / "repo"
             make_two_vms(PointStore.create(path, clock=Clock()), Clock())
-            os.sync()
+            disk.sync()
             status = change_until(disk, steps)
             assert status in (0, -signal.SIGKILL)
 
