@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -22,6 +23,8 @@ from ntxengine.dataplane.timetable import parse_timetable
 from ntxengine.errors import OptionsError
 from ntxengine.units import BLOCK_SIZE, MIB
 
+TRIES = 10
+
 
 async def read(size: int, options: CopyOptions, seen: list[Progress] | None = None) -> CopyReport:
     async with open_source(f"pattern:{size}") as source, open_target("null:", source=source) as target:
@@ -29,15 +32,30 @@ async def read(size: int, options: CopyOptions, seen: list[Progress] | None = No
         return await copy(source, target.device, [whole(size)], options=options, on_progress=on_progress)
 
 
+async def once_between(
+    measure: Callable[[], Awaitable[float]], least: float, most: float, *, always_more: bool
+) -> None:
+    """Check that a measured value lies between two.
+
+    A busy machine may make it too large (`always_more`) or too small, but not always; the other bound always holds.
+    """
+    values: list[float] = []
+    while len(values) < TRIES and not (values and least < values[-1] < most):
+        values.append(await measure())
+        assert values[-1] > least if always_more else values[-1] < most
+    assert least < values[-1] < most, values
+
+
 async def test_several_copies_together_keep_one_limit() -> None:
     size, rate = 8 * MIB, 64 * MIB
     options = CopyOptions(bandwidth=rate, request_size=4 * BLOCK_SIZE)
 
-    began = time.monotonic()
-    await asyncio.gather(*(read(size, replace(options, connections=threads)) for threads in (1, 2, 4, 1)))
-    seconds = time.monotonic() - began
+    async def run() -> float:
+        began = time.monotonic()
+        await asyncio.gather(*(read(size, replace(options, connections=threads)) for threads in (1, 2, 4, 1)))
+        return time.monotonic() - began
 
-    assert 4 * size / rate * 0.98 < seconds < 4 * size / rate * 1.5
+    await once_between(run, 4 * size / rate * 0.98, 4 * size / rate * 1.5, always_more=True)
 
 
 async def test_copies_get_equal_parts_whatever_threads_and_requests_they_have() -> None:
@@ -69,7 +87,7 @@ async def test_a_request_larger_than_a_second_of_the_limit_is_copied_and_a_cance
     with pytest.raises(asyncio.CancelledError):
         await slow
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 20  # where the request would take 32
     report = await read(8 * MIB, CopyOptions(bandwidth=32 * MIB, request_size=32 * MIB))
     assert report.bytes_read == 8 * MIB
     assert report.seconds > 0.2
@@ -105,12 +123,9 @@ async def processor_time_of(options: CopyOptions, seconds: float) -> float:
 async def test_the_processor_time_keeps_its_limit_which_may_change() -> None:
     bandwidth = Bandwidth(0, cpu_limit=0.05)
 
-    first = await processor_time_of(CopyOptions(bandwidth=bandwidth), 2)
+    await once_between(lambda: processor_time_of(CopyOptions(bandwidth=bandwidth), 2), 0.03, 0.07, always_more=False)
     bandwidth.limit_cpu(0.2)
-    second = await processor_time_of(CopyOptions(bandwidth=bandwidth), 1)
-
-    assert 0.03 < first < 0.07
-    assert 0.1 < second < 0.27
+    await once_between(lambda: processor_time_of(CopyOptions(bandwidth=bandwidth), 1), 0.1, 0.27, always_more=False)
 
 
 async def test_what_servers_take_counts_as_processor_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,11 +135,11 @@ async def test_what_servers_take_counts_as_processor_time(monkeypatch: pytest.Mo
     seen: list[Progress] = []
     copying = asyncio.ensure_future(read(1 << 44, CopyOptions(bandwidth=Bandwidth(0, cpu_limit=0.1)), seen))
 
-    await asyncio.sleep(1)
+    async with asyncio.timeout(60):
+        while len(seen) < 10 or seen[-1].bytes_read != seen[-10].bytes_read:
+            await asyncio.sleep(0.05)
     copying.cancel()
     await asyncio.gather(copying, return_exceptions=True)
-
-    assert seen[-1].bytes_read == seen[len(seen) // 2].bytes_read
 
 
 def test_processes_count_while_they_run_and_when_they_ended() -> None:

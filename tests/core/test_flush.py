@@ -11,21 +11,21 @@ from ntxengine.dataplane.extents import whole
 from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.dataplane.progress import Progress
 from ntxengine.errors import OptionsError, TransferTimeout
-from tests.support.servers import slow_to_flush
+from tests.fakes.nbd import slow_to_flush
 
-SOON_S = 5.0
-"""A cancel ends within a second; the machine may do much else."""
+SOON_S = 15.0
+"""A cancel ends within a second; the machine may do much else.  The flush would take longer."""
 
 
 async def test_a_flush_may_take_longer_than_an_answer_and_says_so() -> None:
     seen: list[Progress] = []
-    with slow_to_flush(2.0) as uri:
+    with slow_to_flush(3.0) as uri:
         async with open_source("pattern:1M") as source, open_target(uri, source=source) as target:
             report = await copy(
                 source,
                 target.device,
                 [whole(source.size)],
-                options=CopyOptions(timeout_s=1.0),
+                options=CopyOptions(timeout_s=2.0),
                 bytes_expected=source.size,
                 on_progress=seen.append,
             )

@@ -176,3 +176,19 @@ def serving(server: NbdServer) -> Iterator[str]:
                     connection.shutdown(socket.SHUT_RDWR)
             for thread in threads:
                 thread.join()
+
+
+@contextlib.contextmanager
+def slow_to_flush(seconds: float) -> Iterator[str]:
+    """Serve a disk of 1 MiB that takes `seconds` for a flush, and no time for anything else; yields the URI."""
+    is_over = threading.Event()
+
+    def answer(request: Request) -> None:
+        if request.command == FLUSH:
+            is_over.wait(seconds)
+
+    with serving(NbdServer(bytearray(1 << 20), answer)) as uri:
+        try:
+            yield uri
+        finally:
+            is_over.set()

@@ -93,17 +93,6 @@ def nbdkit(*arguments: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def slow_to_flush(seconds: float, size: str = "1M") -> Iterator[str]:
-    """Serve a disk that drops what is written and takes `seconds` for a flush; yields the URI."""
-    arguments = ("eval", f"get_size=echo {size}", "pread=head -c $3 /dev/zero", "pwrite=cat > /dev/null")
-    with nbdkit(*arguments, f"flush=exec sleep {seconds}") as uri:
-        try:
-            yield uri
-        finally:
-            kill_server(uri)  # it would wait for the flush
-
-
-@contextlib.contextmanager
 def qemu_nbd(image: Path | str, *arguments: str, format: str = "raw", shared: int = 8) -> Iterator[str]:
     """Serve an image with qemu-nbd; yields the URI."""
     require("qemu-nbd")
