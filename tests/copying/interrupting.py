@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -83,6 +84,11 @@ def stored_to(path: Path) -> int:
     return 0 if found is None else found.stored_to
 
 
+def threads_there() -> int:
+    """Return how many threads there are, without those of the loop's executor, which stay for the next call."""
+    return sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate())
+
+
 def start(*arguments: str | Path, often: bool = True, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start `ntx` as a process."""
     command = [sys.executable, "-c", OFTEN] if often else [sys.executable, "-m", "ntxengine.cli.main"]
@@ -132,7 +138,7 @@ def processes_of(folder: Path) -> list[str]:
     return found
 
 
-def wait_until(condition: Any, timeout_s: float = 10.0) -> bool:
+def wait_until(condition: Any, timeout_s: float = 60.0) -> bool:
     """Wait for something that another process does."""
     deadline = time.monotonic() + timeout_s
     while not condition():
