@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ def fake_qemu_img(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     script = folder / "qemu-img"
-    script.write_text(f'#!/bin/sh\necho "$1" >>{tmp_path}/started\nexec /usr/bin/qemu-img "$@"\n')
+    script.write_text(f'#!/bin/sh\necho "$1" >>{tmp_path}/started\nexec {shutil.which("qemu-img")} "$@"\n')
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return script

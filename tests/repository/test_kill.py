@@ -93,6 +93,6 @@ def test_what_we_started_dies_with_us(repository: PointStore, program: str) -> N
 
     assert name == program
     try:
-        assert select.select([watch], [], [], 10)[0] == [watch]
+        assert select.select([watch], [], [], 60)[0] == [watch]
     finally:
         os.close(watch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -240,7 +241,7 @@ async def test_a_missing_tool_names_its_package(
     only = tmp_path / "bin"
     only.mkdir()
     for name in {"qemu-nbd", "setpriv", "sh"} - {tool}:
-        (only / name).symlink_to(f"/usr/bin/{name}")
+        (only / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(only))
 
     with pytest.raises(ToolError, match=f"^{tool} is not installed: install the package {package}$"):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.errors import LockedError, NotFoundError, NtxError, OptionsError, RepositoryError, SourceError
 from ntxengine.events import DiskDone, Event, Progressed, Stage, StageBegan, Warned
 from ntxengine.files import durable
@@ -238,13 +239,25 @@ async def test_the_repository_is_no_place_to_restore_to(
 
 
 async def test_two_restores_do_not_share_a_directory(repository: PointStore, two_disks: Point, out: Path) -> None:
-    done = await asyncio.gather(
-        restore(Repository(repository), two_disks, out),
-        restore(Repository(repository), two_disks, out),
-        return_exceptions=True,
+    bandwidth = Bandwidth("4K")
+    told: list[Event] = []
+    first = asyncio.create_task(
+        restore(
+            Repository(repository),
+            two_disks,
+            out,
+            options=RestoreOptions(bandwidth=bandwidth),
+            on_event=told.append,
+        )
     )
+    while not told and not first.done():
+        await asyncio.sleep(0.01)
 
-    assert [type(each) for each in done if isinstance(each, BaseException)] == [LockedError]
+    with pytest.raises(LockedError):
+        await restore(Repository(repository), two_disks, out)
+
+    bandwidth.change("off")
+    await first
     assert sorted(path.name for path in out.iterdir()) == ["scsi.0.raw", "scsi.1.raw", "vm.json"]
 
 
@@ -273,7 +286,7 @@ async def test_a_cancelled_restore_leaves_no_file_and_no_process(
     repository: PointStore, out: Path, format: RestoreFormat, delay_s: float
 ) -> None:
     point = capture(repository, ModelDisk(64 * 1024**2), [Write(0, 64 * 1024**2, 1)])
-    options = RestoreOptions(format=format, verify=True)
+    options = RestoreOptions(format=format, verify=True, bandwidth=32 * 1024**2)
     before = children()  # the server that forks ntx, when an earlier test of this process asked for one
     task = asyncio.create_task(restore(Repository(repository), point, out, options=options))
     await asyncio.sleep(delay_s)

@@ -229,7 +229,7 @@ async def test_a_failure_says_that_the_same_command_goes_on(
             Repository(repository),
             several.point,
             targets={"scsi.2": server.uri},
-            options=RestoreOptions(in_place=True, retry_for_s=0, bandwidth=4 * MIB),
+            options=RestoreOptions(in_place=True, retry_for_s=0, bandwidth=MIB),
             on_event=lambda event: server.kill() if getattr(event, "bytes_done", 0) else None,
         )
 

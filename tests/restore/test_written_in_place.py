@@ -92,7 +92,7 @@ async def test_a_server_that_stays_away_is_named_and_no_file_appears(
 ) -> None:
     disk = full_of(place / "served", 8 * MIB)
     with killable_disk(disk) as server:
-        options = RestoreOptions(overwrite=True, retry_for_s=0, bandwidth=4 * MIB)
+        options = RestoreOptions(overwrite=True, retry_for_s=0, bandwidth=MIB)
 
         with pytest.raises(TargetError, match=r"neither what was there before nor the whole disk") as caught:
             await restore(
