@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +11,7 @@ from ntxengine.attach import portal
 from ntxengine.attach.portal import Portal, parse_portal, portal_problem
 from ntxengine.errors import OptionsError
 from tests.support.iscsi import silent_server
+from tests.support.ports import reserved_port
 
 IS_IT_THAT = "is that the data services address (--data-services)?"
 NAME = "iqn.2026-11.org.ntxengine:probe"
@@ -45,10 +45,10 @@ async def test_a_silent_portal_is_given_up() -> None:
 
 
 async def test_a_portal_that_nobody_is_at_is_said() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with reserved_port() as port:
+        problem = await portal_problem(Portal("127.0.0.1", port), NAME)
 
-    assert (await portal_problem(Portal("127.0.0.1", port), NAME)).startswith(f"no connection to 127.0.0.1:{port}: ")
+    assert problem.startswith(f"no connection to 127.0.0.1:{port}: ")
 
 
 async def test_a_resolver_that_is_silent_is_given_up_and_left_behind(silent_resolver: None) -> None:

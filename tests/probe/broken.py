@@ -5,7 +5,6 @@ Here are those of the way to Prism and of its API families; the others are where
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 
 from ntxengine.prism import Secret
@@ -41,7 +40,7 @@ def _(lab: Lab) -> None:
 
 @broken("a port that nobody listens on", prism__port="failed")
 def _(lab: Lab) -> None:
-    lab.central(url=f"https://127.0.0.1:{_free_port()}")
+    lab.central(url=f"https://127.0.0.1:{lab.closed_port()}")
 
 
 @broken("a firewall", prism__port="failed")
@@ -174,8 +173,3 @@ def _(lab: Lab) -> None:
 def _(lab: Lab) -> None:
     lab.patch.setattr(lab.sim.config, "revisions", {"vmm": "v4.0"})
     lab.give_attach(source="hotadd")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

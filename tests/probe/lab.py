@@ -126,6 +126,13 @@ class Lab:
         self.opened.append(server)
         return f"https://127.0.0.1:{server.getsockname()[1]}"
 
+    def closed_port(self) -> int:
+        """Return a port of 127.0.0.1 that nobody listens at, nor will."""
+        held = socket.socket()
+        self.opened.append(held)
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
     def serve_iscsi(self) -> None:
         """Let somebody listen where the data services of the cluster are, if no tgtd does."""
         with contextlib.suppress(OSError):

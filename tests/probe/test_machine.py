@@ -8,13 +8,14 @@ import pytest
 
 from ntxengine.probe import machine
 from ntxengine.probe.machine import Machine
+from tests.support.ports import reserved_port
 
 
 async def test_a_port_is_open_or_closed() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        is_open = await Machine().connect("127.0.0.1", port)
-    closed = await Machine().connect("127.0.0.1", port)
+    with reserved_port() as port:
+        with socket.create_server(("127.0.0.1", port)):
+            is_open = await Machine().connect("127.0.0.1", port)
+        closed = await Machine().connect("127.0.0.1", port)
 
     assert (is_open.answer, is_open.source) == ("open", "127.0.0.1")
     assert (closed.answer, closed.cause) == ("closed", "connection refused")
