@@ -13,7 +13,8 @@ import pytest
 
 from ntxengine.attach import AttachOptions
 from ntxengine.prism import Endpoint, Secret
-from ntxengine.probe import Line, Probe, ProbeOptions, probe
+from ntxengine.probe import Line, Probe, ProbeOptions, probe, workflow
+from ntxengine.probe.check import Check
 from ntxengine.probe.machine import Machine, Route
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.config import ContainerConfig, DiskConfig, GuestToolsConfig, LimitsConfig, VmConfig
@@ -23,6 +24,8 @@ from ntxengine.units import MIB
 
 VM = "db01"
 WORKER = "ntx-worker"
+PATIENT_S = 60.0
+"""Longer than a simulator on a busy machine takes for an answer: all checks ask it at the same time."""
 
 
 def config_in(folder: Path) -> SimConfig:
@@ -69,6 +72,8 @@ class Lab:
 
     def __init__(self, sim: Simulator, patch: pytest.MonkeyPatch, folder: Path) -> None:
         patch.setattr(sim.config, "faults", Faults())
+        patch.setattr(workflow, "PATIENCE_S", PATIENT_S)
+        patch.setattr(Check, "limit_s", 2 * PATIENT_S)
         self.sim = sim
         self.patch = patch
         self.folder = folder
@@ -87,7 +92,7 @@ class Lab:
             "username": self.sim.username,
             "password": Secret(self.sim.password),
             "ca_file": str(self.sim.ca_file),
-            "timeout_s": 5.0,
+            "timeout_s": PATIENT_S,
         }
         return Endpoint(**{**values, **changes})  # type: ignore[arg-type]
 
