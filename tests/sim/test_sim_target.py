@@ -152,6 +152,24 @@ async def test_the_address_can_be_reached_before_there_is_a_group(tmp_path: Path
 
 
 @needs_tgtd
+async def test_a_program_that_is_just_beginning_does_not_keep_the_address(tmp_path: Path) -> None:
+    async with Simulator(small_config(tmp_path / "disks"), tmp_path / "state") as sim:
+        waiting = sim.world.target._waiting
+        assert waiting is not None
+        forked = [os.dup(each.fileno()) for each in waiting.sockets]  # as it has them until it is executed
+        lab = Lab(sim)
+        try:
+            group = await make(lab, (await lab.disk())[2])
+            await attach(lab, group)
+
+            assert await read(lab, group, tmp_path / "out") == ""
+        finally:
+            await lab.aclose()
+            for each in forked:
+                os.close(each)
+
+
+@needs_tgtd
 async def test_an_address_that_is_taken_fails_the_task_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,10 +15,13 @@ import asyncio
 import hashlib
 import logging
 import os
+import signal
+import socket
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from contextlib import suppress
 from pathlib import Path
 
+from ntxengine.concurrency.signals import send
 from ntxengine.sim.daemon import ENVIRONMENT, Daemon, absent
 from ntxengine.sim.model import Initiator, MadeGroup
 from ntxengine.sim.tasks import TaskFailure
@@ -116,6 +119,10 @@ class Target:
 
     async def _stop_listening(self) -> None:
         if self._waiting is not None:
+            # Not by closing alone: a process that was forked just now has the sockets too until it begins its program,
+            # and tgtd could not have the address meanwhile.
+            for each in self._waiting.sockets:
+                each.shutdown(socket.SHUT_RD)
             self._waiting.close()
             await self._waiting.wait_closed()
             self._waiting = None
@@ -161,7 +168,7 @@ class Target:
             said, _ = await teller.communicate()
         finally:
             if teller.returncode is None:  # cancelled: it waits for a daemon that does not answer
-                teller.kill()
+                send(teller, signal.SIGKILL)
                 await teller.wait()
         text = said.decode(errors="replace").strip()
         if teller.returncode != 0:
