@@ -20,6 +20,7 @@ import pytest
 from ntxengine.capture import CaptureOptions
 from ntxengine.capture.plan import plan_capture
 from ntxengine.capture.resume import Resumer, Resumption
+from ntxengine.concurrency.signals import send
 from ntxengine.dataplane import checkpoints as due
 from ntxengine.dataplane import journal, transfer
 from ntxengine.dataplane.copy import CopyOptions
@@ -172,8 +173,7 @@ class NtxCapture:
         said = asyncio.create_task(process.communicate())
         while not said.done():
             if kill_when():
-                with contextlib.suppress(ProcessLookupError):
-                    process.send_signal(signal.SIGKILL)
+                send(process, signal.SIGKILL)
                 break
             await asyncio.sleep(0.002)
         _, err = await said

@@ -7,11 +7,11 @@ import json
 import os
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from ntxengine.concurrency.signals import send
 from ntxengine.sweep import sweep
 from tests.capture.lab import MIB, Lab, servers
 
@@ -48,8 +48,7 @@ class Ntx:
             seen.append(stage)
             if stage == stop_at and seen.count(stage) == 1:
                 await asyncio.sleep(after_s)
-                with suppress(ProcessLookupError):
-                    process.send_signal(by)
+                send(process, by)
         assert stop_at in seen
         return await process.wait()
 

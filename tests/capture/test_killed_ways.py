@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Literal
 import pytest
 
 from ntxengine.attach.iscsi import group_name
+from ntxengine.concurrency.signals import send
 from ntxengine.prism import Family
 from ntxengine.prism.models import DiskPoint
 from ntxengine.repository import Point, Repository
@@ -151,8 +152,7 @@ class Killed:
         said = asyncio.create_task(process.communicate())
         while not said.done() and not self._has_come(method, path, moment):
             await asyncio.sleep(0.002)
-        with suppress(ProcessLookupError):
-            process.kill()
+        send(process, signal.SIGKILL)
         _, err = await said
         assert self._has_come(method, path, moment), f"the capture never asked for {method} {path}"
         assert process.returncode == -signal.SIGKILL or (may_end and process.returncode == 0), err.decode()

@@ -10,9 +10,9 @@ import os
 import random
 import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 
+from ntxengine.concurrency.signals import send
 from ntxengine.repository import Point
 from ntxengine.sweep import sweep
 from tests.capture.lab import DATA_SIZE, MIB, SYSTEM_SIZE, Lab
@@ -46,8 +46,7 @@ async def run_and_stop(
     said = asyncio.create_task(process.communicate())
     if by is not None:
         await asyncio.sleep(after_s)
-        with suppress(ProcessLookupError):
-            process.send_signal(by)
+        send(process, by)
     _, err = await said
     return process.returncode, err.decode()
 

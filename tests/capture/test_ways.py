@@ -15,6 +15,7 @@ import pytest
 
 from ntxengine.attach import AttachOptions, Iscsi, NfsExport
 from ntxengine.attach.initiator import Waiting
+from ntxengine.concurrency.signals import send
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import NtxError, TransferTimeout
 from ntxengine.events import Stage
@@ -236,7 +237,7 @@ async def test_a_capture_that_is_killed_leaves_no_process_and_no_secret(
         while process.returncode is None and not _is_copying(lab):
             await asyncio.sleep(0.02)
     finally:
-        process.kill()
+        send(process, signal.SIGKILL)
     assert await process.wait() == -signal.SIGKILL
 
     for _ in range(200):

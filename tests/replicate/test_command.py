@@ -8,13 +8,13 @@ import json
 import os
 import signal
 import sys
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
+from ntxengine.concurrency.signals import send
 from ntxengine.events import Stage
 from tests.capture.lab import MIB, Witness
 from tests.capture.test_interrupted import ROOT
@@ -165,8 +165,7 @@ async def test_loop_makes_generations_until_a_signal_ends_it(raw: Replicating) -
     assert process.stdout is not None
     async with asyncio.timeout(60):
         lines = [(await process.stdout.readline()).decode() for _ in range(2)]
-    with suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
+    send(process, signal.SIGTERM)
 
     _, err = await process.communicate()
 
@@ -194,10 +193,10 @@ async def test_loop_writes_nothing_where_its_state_was_mounted(raw: Replicating,
     state, away = raw.lab.repository.path, tmp_path / "away"
     async with asyncio.timeout(120):
         await process.stdout.readline()
-        process.send_signal(signal.SIGSTOP)
+        send(process, signal.SIGSTOP)
         state.rename(away)
         state.mkdir()
-        process.send_signal(signal.SIGCONT)
+        send(process, signal.SIGCONT)
         while b"mount what belongs there" not in await process.stderr.readline():
             assert process.returncode is None
 
@@ -207,7 +206,7 @@ async def test_loop_writes_nothing_where_its_state_was_mounted(raw: Replicating,
         away.rename(state)
         while b"generation" not in await process.stdout.readline():
             assert process.returncode is None
-    process.send_signal(signal.SIGTERM)
+    send(process, signal.SIGTERM)
     await process.communicate()
     assert process.returncode == 143
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ntxengine.concurrency.signals import send
 from ntxengine.sim.config import DiskConfig
 from ntxengine.sweep import sweep
 from tests.capture.lab import MIB, Lab
@@ -132,8 +133,7 @@ class Cycles:
         said = asyncio.create_task(process.communicate())
         if not comes_to_its_end and not at_a_step:
             await asyncio.sleep(self._chance.uniform(0.3, LONGEST_S))
-            with suppress(ProcessLookupError):
-                process.kill()
+            send(process, signal.SIGKILL)
         _, err = await said
         return process.returncode, err.decode()
 

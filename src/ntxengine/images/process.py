@@ -9,12 +9,13 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from ntxengine import machine
 from ntxengine.concurrency.completion import run_to_completion
+from ntxengine.concurrency.signals import send
 from ntxengine.concurrency.tied import tied
 from ntxengine.errors import MachineError, MissingProgram, NtxError, TargetError, ToolError
 from ntxengine.files import free_space
@@ -142,17 +143,6 @@ async def _read_to_end(process: asyncio.subprocess.Process, take: Callable[[byte
 async def _kill(process: asyncio.subprocess.Process) -> None:
     send(process, signal.SIGKILL)
     await process.communicate()
-
-
-def send(process: asyncio.subprocess.Process, what: signal.Signals) -> None:
-    """Send a signal to a program, unless it has ended.
-
-    Not by its kill() or send_signal(): they would take the status of one that has just ended away from the loop, which
-    warns.
-    """
-    with suppress(ProcessLookupError):
-        if process.returncode is None:
-            os.kill(process.pid, what)
 
 
 def last_words(errors: IO[bytes]) -> bytes:

@@ -25,6 +25,7 @@ from types import TracebackType
 from urllib.parse import quote
 
 from ntxengine.concurrency.completion import run_to_completion
+from ntxengine.concurrency.signals import send
 from ntxengine.dataplane.options import FLUSH_TIMEOUT_S
 from ntxengine.errors import NtxError, ToolError
 from ntxengine.files.private import PrivateFolder
@@ -250,7 +251,7 @@ class QemuNbd:
         if self._process is None or self._process.returncode is not None:
             return
         self._is_closing = True
-        process.send(self._process, signal.SIGTERM)
+        send(self._process, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._process.wait()
@@ -273,7 +274,7 @@ class QemuNbd:
         self._has_ended_early = server.returncode is not None and (not self._is_closing or server.returncode < 0)
         was_late = server.returncode is None and self._is_closing
         for signal_now in (by, signal.SIGKILL):
-            process.send(server, signal_now)
+            send(server, signal_now)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_TIMEOUT_S):
                     await server.wait()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
+from ntxengine.concurrency.signals import send
 from ntxengine.concurrency.tied import tied
 
 PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
@@ -75,8 +76,7 @@ class Daemon:
         """End it."""
         if self._process is None:
             return
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        send(self._process, signal.SIGKILL)
         await self._process.wait()
         self._process = None
 
