@@ -116,6 +116,7 @@ types: types-mypy types-stubs
 
 types-mypy: build-test
 	@.venv/bin/mypy
+	@.venv/bin/mypy --implicit-reexport -p tests
 
 types-stubs: build-test
 	@MYPYPATH=src $(PYTHON_OF_VENV) -m mypy.stubtest $(addprefix ntxengine._core.,kernels limiter tls device engine)

@@ -114,7 +114,7 @@ def test_no_limit_is_exceeded_and_no_vm_runs_twice(wants: list[Wanted], runs: li
 
     decision = decide(wants, runs, limits, NOW)
 
-    after = [*runs, *decision.starts]
+    after: list[Busy | Wanted] = [*runs, *decision.starts]
     used = Counter(use for each in after for use in each.needs.uses())
     before = Counter(use for each in runs for use in each.needs.uses())
     assert len(decision.starts) + len(decision.waits) == len(wants)

@@ -13,9 +13,10 @@ import pytest
 from ntxengine.check import CheckReport, DataOptions, check_repository
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.errors import MachineError, NotFoundError
-from ntxengine.repository import Point, Repository, Severity, interrupted, layout
+from ntxengine.repository import Point, Repository, Severity, interrupted, layout, sampled
 from ntxengine.repository.lock import VmLock
 from ntxengine.repository.store import PointStore
+from ntxengine.repository.stored import StoredSample
 from ntxengine.repository.structure import vm as structure_of_vm
 from ntxengine.verify import Sampling
 from tests.check.damage import DAMAGE, IMAGE, LEFTOVERS, NOW, cut, other_generation, said, sql, state_of
@@ -43,13 +44,11 @@ async def test_data_are_read_as_verifying_does_and_share_its_record(root: Path, 
 
     assert report.is_right
     assert report.bytes_read
-    assert {each.point_id for each in await _samples(root)} == {point.id for point in points}
+    assert {each.point_id for each in _samples(root)} == {point.id for point in points}
 
 
-async def _samples(root: Path) -> list[object]:
-    from ntxengine.repository import sampled
-
-    return list(sampled.read(root / VM))
+def _samples(root: Path) -> tuple[StoredSample, ...]:
+    return sampled.read(root / VM)
 
 
 # ------------------------------------------------------------------------------------------------------- damage

@@ -217,7 +217,7 @@ async def test_what_is_no_extents_leaves_the_devices_free() -> None:
     source, target = Device.open_pattern(MIB), Device.open_null(MIB)
 
     with pytest.raises(TypeError):
-        await copy(source, target, None)  # type: ignore[arg-type]
+        await copy(source, target, None, options=CopyOptions())  # type: ignore[arg-type]
 
     source.close()
     target.close()
