@@ -343,7 +343,7 @@ static void test_what_comes_behind_a_flush_may_wait_for_it(void)
 static void check_noticed_soon(struct ntx_job *job, struct bench *b, uint64_t since_ns)
 {
     end(job, b, -ETIMEDOUT);
-    CHECK(ntx_now_ns() - since_ns < 5 * NTX_NS_PER_S);
+    CHECK(ntx_now_ns() - since_ns < 20 * NTX_NS_PER_S);
     CHECK_CONTAINS(b->err.text, "no answer to ");
     CHECK_CONTAINS(b->err.text, " requests within 0.1 s");
     teardown(b);

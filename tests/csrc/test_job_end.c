@@ -2,8 +2,8 @@
  */
 #include "job_bench.h"
 
-#define FAR_NS (60 * NTX_NS_PER_S) /* what a stalled end would keep us waiting, and more */
-#define SOON_NS (3 * NTX_NS_PER_S) /* a second, on a machine that does much else */
+#define FAR_NS (60 * NTX_NS_PER_S)  /* what a stalled end would keep us waiting, and more */
+#define SOON_NS (20 * NTX_NS_PER_S) /* a second, on a machine that does much else */
 
 static struct ntx_job *start(struct bench *b)
 {
