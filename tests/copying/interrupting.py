@@ -22,7 +22,8 @@ from tests.support.processes import processes
 
 MIB = 1024**2
 SIZE = 8 * MIB + 512
-SLOW = ntxengine.CopyOptions(bandwidth=2 * MIB, connections=1, request_size=65536)
+SLOW = ntxengine.CopyOptions(bandwidth=MIB // 2, connections=1, request_size=65536)
+"""Of a copy that is interrupted: where checkpoints take long, too, it has made some before its end."""
 
 OFTEN = (
     "from ntxengine.dataplane import checkpoints\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import re
 import shutil
@@ -135,7 +136,7 @@ async def test_a_journal_whose_folder_is_gone_is_not_tried_again(copied: Files) 
         await asyncio.sleep(0.01)
     shutil.rmtree(folder)
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         with pytest.raises(TargetError, match=r"journal\S*: writing failed: No such file or directory") as raised:
             await task
 
@@ -213,14 +214,17 @@ async def test_other_arguments_are_refused(copied: Files) -> None:
 
 
 async def test_two_runs_do_not_meet(copied: Files) -> None:
+    bandwidth = ntxengine.Bandwidth("512K")
+    options = dataclasses.replace(SLOW, bandwidth=bandwidth)
     first = asyncio.create_task(
-        ntxengine.copy(copied.source, copied.target, journal=copied.journal, options=SLOW, retry_for_s=0)
+        ntxengine.copy(copied.source, copied.target, journal=copied.journal, options=options, retry_for_s=0)
     )
     while stored_to(copied.journal) == 0:
         await asyncio.sleep(0.01)
 
     with pytest.raises(ntxengine.LockedError, match="another process works with it"):
         await copied.copy()
+    bandwidth.change("off")
     await first
 
     assert copied.names() == ["source", "target"]
