@@ -78,7 +78,7 @@ def test_interrupted_command_speaks_json_to_the_end(tmp_path: Path) -> None:
     first = json.loads(process.stderr.readline())
 
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
 
     lines: list[Any] = [json.loads(line) for line in err.splitlines()]
     assert first["bytes_per_s"] > 0

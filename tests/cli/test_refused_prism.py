@@ -115,7 +115,7 @@ def test_waiting_for_a_password_ends_with_a_signal(number: signal.Signals, clust
 
         process.send_signal(number)
         try:
-            _, err = process.communicate(timeout=20)
+            _, err = process.communicate(timeout=60)
         finally:
             process.kill()
 

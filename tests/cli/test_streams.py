@@ -127,7 +127,7 @@ def start_with_full_stderr(disk: Path) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -146,7 +146,7 @@ def test_work_does_not_wait_for_a_reader_of_stderr(disk: Path) -> None:
     with os.fdopen(theirs, "rb") as pipe:
         said = pipe.read()
 
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     assert said.endswith(b"100 %" + said.rpartition(b"100 %")[2])
     assert b"4.0 MiB of 4.0 MiB" in said
     assert disk.with_name("copy.raw").read_bytes() == disk.read_bytes()
@@ -182,7 +182,7 @@ def test_work_does_not_wait_for_a_terminal_that_was_stopped(disk: Path) -> None:
     seen = ""
     while "100 %" not in seen:
         seen += os.read(ours, 65536).decode(errors="replace")
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     os.close(theirs)
     os.close(ours)
 
@@ -195,7 +195,7 @@ def test_signal_ends_what_waits_for_a_reader_of_stderr(disk: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
 
-    assert process.wait(30) in (-signal.SIGTERM, 128 + signal.SIGTERM)
+    assert process.wait(60) in (-signal.SIGTERM, 128 + signal.SIGTERM)
     os.close(theirs)
 
 

@@ -129,7 +129,7 @@ def test_ctrl_c_is_how_top_is_left(lab: Lab) -> None:
                 seen += os.read(ours, 65536)
             except OSError:
                 break
-        assert process.wait(30) == 0, error
+        assert process.wait(60) == 0, error
     finally:
         process.kill()
         process.communicate()

@@ -18,7 +18,7 @@ from ntxengine.sweep import sweep
 from tests.repository.builders import VM, record_of
 
 OLD = ".unfinished-20260101T000000Z-aaaaaa"
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 T = TypeVar("T")
 

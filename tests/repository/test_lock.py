@@ -83,7 +83,7 @@ def test_who_looks_at_a_lock_keeps_nobody_out(repository: PointStore, monkeypatc
         real(fd, operation)
         if threading.current_thread() is looking:
             looked_at.set()
-            assert asked.wait(10)
+            assert asked.wait(60)
 
     repository.acquire(VM).release()
     (repository.path / VM).mkdir()
@@ -93,7 +93,7 @@ def test_who_looks_at_a_lock_keeps_nobody_out(repository: PointStore, monkeypatc
     monkeypatch.setattr(lock, "take", take)
     monkeypatch.setattr(time, "sleep", lambda _seconds: (asked.set(), looking.join()))
     looking.start()
-    assert looked_at.wait(10)
+    assert looked_at.wait(60)
 
     repository.acquire(VM).release()
 

@@ -55,11 +55,11 @@ async def test_a_cancelled_caller_does_not_leave_its_thread_behind() -> None:
 
     def work() -> None:
         began.set()
-        may_end.wait(10)
+        may_end.wait(60)
         done.append(True)
 
     task = asyncio.create_task(to_thread_joined(work))
-    await asyncio.to_thread(began.wait, 10)
+    await asyncio.to_thread(began.wait, 60)
     task.cancel()
     await asyncio.sleep(0)
     may_end.set()

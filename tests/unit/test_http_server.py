@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from ntxengine.http_server import HttpServer, _Connection
 
-LIMIT_S = 20
+LIMIT_S = 60
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
