@@ -17,9 +17,9 @@ from tests.support.servers import nbdkit
 SIZE = 256 * MIB
 
 
-async def copy_to(uri: str, options: CopyOptions) -> CopyReport:
-    async with open_source(f"pattern:{SIZE}") as source, open_target(uri, source=source) as target:
-        return await copy(source, target.device, [whole(SIZE)], options=options, bytes_expected=SIZE)
+async def copy_to(uri: str, options: CopyOptions, size: int = SIZE) -> CopyReport:
+    async with open_source(f"pattern:{size}") as source, open_target(uri, source=source) as target:
+        return await copy(source, target.device, [whole(size)], options=options, bytes_expected=size)
 
 
 def test_latency_of_a_server_is_met_with_more_requests_in_flight() -> None:
@@ -35,9 +35,11 @@ def test_latency_of_a_server_is_met_with_more_requests_in_flight() -> None:
 
 def test_threads_that_wait_for_the_first_answer_ask_for_more(tmp_path: Path) -> None:
     log = tmp_path / "log"
+    size = SIZE // 4
 
-    with nbdkit("--filter=log", "--filter=delay", "null", str(SIZE), "wdelay=300ms", f"logfile={log}") as uri:
-        report = asyncio.run(copy_to(uri, CopyOptions(request_size=4 * MIB)))
+    # Long enough for a busy machine to send all that is to be in flight.
+    with nbdkit("--filter=log", "--filter=delay", "null", str(size), "wdelay=2", f"logfile={log}") as uri:
+        report = asyncio.run(copy_to(uri, CopyOptions(request_size=4 * MIB), size))
 
     writes = [line for line in log.read_text().splitlines() if " Write " in line or "...Write" in line]
     before_the_first_answer = next(number for number, line in enumerate(writes) if "...Write" in line)
