@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from ntxengine._core.device import Device
 from ntxengine.dataplane import checkpoints as due
 from ntxengine.dataplane.checkpoints import Checkpoints
 from ntxengine.dataplane.copy import CopyOptions, CopyReport, copy, verify
-from ntxengine.dataplane.extents import whole
+from ntxengine.dataplane.extents import Extents, make
 from ntxengine.dataplane.manifest import Manifest
 from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.dataplane.retry import Patience, is_lost_connection, retrying
@@ -44,8 +44,29 @@ def make_source(path: Path) -> Path:
     return path
 
 
+PART = SIZE // 8
+
+
+class Troubled:
+    """What to copy, in parts, with a failure of the server in each of the first tries: one part later each time.
+
+    By the time that a part is asked for, the copy is at work on the one before, and this one cannot be written.
+    """
+
+    def __init__(self, strikes: Callable[[], None], times: int) -> None:
+        self._strikes = strikes
+        self._after = list(range(1, 2 * times, 2))
+
+    def windows(self) -> Iterator[Extents]:
+        after = self._after.pop(0) if self._after else None
+        for number in range(SIZE // PART):
+            if number == after:
+                self._strikes()
+            yield make([(number * PART, PART, 0)])
+
+
 async def go_on(
-    uri: str, source: Device, manifest: Manifest, checkpoints: Checkpoints, patience: Patience
+    uri: str, source: Device, manifest: Manifest, checkpoints: Checkpoints, patience: Patience, troubled: Troubled
 ) -> CopyReport:
     options = CopyOptions(bandwidth=10 << 20, timeout_s=1.0, connections=2)
 
@@ -54,7 +75,7 @@ async def go_on(
             return await copy(
                 source,
                 target.device,
-                [whole(SIZE)],
+                troubled.windows(),
                 options=options,
                 manifest=manifest,
                 bytes_expected=SIZE,
@@ -70,28 +91,24 @@ async def test_a_server_that_fails_again_and_again_costs_no_byte(
 ) -> None:
     monkeypatch.setattr(due, "DUE_S", 0.1)
     monkeypatch.setattr(due, "_SELDOMER", 0)  # whatever a flush takes here
-    checkpoints = Checkpoints()
-    copied = asyncio.Event()
+    checkpoints, loop = Checkpoints(), asyncio.get_running_loop()
 
-    async def trouble() -> None:
-        for _ in range(4):
-            before = checkpoints.stored_to
-            while checkpoints.stored_to <= before and not copied.is_set():
-                await asyncio.sleep(0.02)
-            server.send(how)
-            await asyncio.sleep(1.2 if how == signal.SIGSTOP else 0.1)  # longer than an answer is waited for
-            server.kill()
-            server.start()
+    def restart() -> None:
+        server.kill()
+        server.start()
+
+    def strike() -> None:
+        server.send(how)
+        # What stalls does so for longer than an answer is waited for.
+        loop.call_soon_threadsafe(loop.call_later, 1.2 if how == signal.SIGSTOP else 0.1, restart)
 
     async with open_source(str(make_source(tmp_path / "source"))) as source:
         with Manifest.create(tmp_path / "manifest", size=SIZE) as manifest:
-            troubled = asyncio.create_task(trouble())
-            report = await go_on(server.uri, source, manifest, checkpoints, Patience(30, first_wait_s=0.05))
-            copied.set()
-            await troubled
+            troubled, patience = Troubled(strike, 4), Patience(60, first_wait_s=0.05)
+            report = await go_on(server.uri, source, manifest, checkpoints, patience, troubled)
 
             assert report.is_flushed
-            assert checkpoints.retries >= 3
+            assert checkpoints.retries >= 4
             assert checkpoints.stored_to == SIZE
             assert (tmp_path / "disk").read_bytes() == (tmp_path / "source").read_bytes()
             await verify(source, manifest, options=CopyOptions())
@@ -100,18 +117,11 @@ async def test_a_server_that_fails_again_and_again_costs_no_byte(
 async def test_a_server_that_stays_away_is_given_up(server: Killable, tmp_path: Path) -> None:
     checkpoints = Checkpoints()
 
-    async def trouble() -> None:
-        while not checkpoints.has_begun:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)
-        server.kill()
-
     async with open_source(str(make_source(tmp_path / "source"))) as source:
         with Manifest.create(tmp_path / "manifest", size=SIZE) as manifest:
-            troubled = asyncio.create_task(trouble())
+            troubled, patience = Troubled(server.kill, 1), Patience(1, first_wait_s=0.1)
             with pytest.raises(TargetError):
-                await go_on(server.uri, source, manifest, checkpoints, Patience(1, first_wait_s=0.1))
-            await troubled
+                await go_on(server.uri, source, manifest, checkpoints, patience, troubled)
 
     assert checkpoints.retries >= 1
 

@@ -20,7 +20,7 @@ from ntxengine._core.device import Device
 from ntxengine.dataplane import checkpoints as due
 from ntxengine.dataplane.checkpoints import Checkpoints
 from ntxengine.dataplane.copy import CopyOptions, CopyReport, copy
-from ntxengine.dataplane.extents import whole
+from ntxengine.dataplane.extents import Extents, make, whole
 from ntxengine.dataplane.open import open_source, open_target
 from ntxengine.dataplane.retry import Patience, retrying
 from ntxengine.dataplane.security import ConnectionOptions, SshOptions
@@ -299,18 +299,17 @@ async def test_a_copy_goes_on_when_the_ssh_server_stalls(
 
 
 async def test_the_error_of_a_lost_ssh_says_so(server: Sshd, source: Device, tmp_path: Path) -> None:
-    async def lose() -> None:
-        await asyncio.sleep(0.3)
-        for pid in ssh_processes(tmp_path):
+    def windows() -> Iterator[Extents]:
+        yield make([(0, SIZE // 2, 0)])
+        for pid in ssh_processes(tmp_path):  # the copy is at work on the first half now
             os.kill(pid, signal.SIGKILL)
+        yield make([(SIZE // 2, SIZE // 2, 0)])
 
     with disk_there(tmp_path) as (query, _):
         opening = open_target(server.uri(query), source=source, connection=through(server, processes=1))
         with pytest.raises(TargetError, match=r"nbd\+ssh://.*; ssh was killed by signal 9"):
             async with opening as target:
-                losing = asyncio.create_task(lose())
-                await copy(source, target.device, [whole(SIZE)], options=CopyOptions(bandwidth=SLOW))
-        await losing
+                await copy(source, target.device, windows(), options=CopyOptions(bandwidth=SLOW))
 
 
 async def test_an_ssh_that_ended_is_started_again(server: Sshd, source: Device, tmp_path: Path) -> None:
