@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from ntxengine.sim import SimConfig, Simulator
+from ntxengine.sim import SimConfig, Simulator, front
 from ntxengine.sim.faults import AnswerFault, HttpFault
 from tests.sim.lab import DP, V2, V3, Clock, Lab
 
@@ -73,11 +73,12 @@ async def test_the_endpoint_tells_what_it_is(lab: Lab) -> None:
     assert central.headers["X-Ntnx-Product"].startswith("pc.")
 
 
-async def test_rates_are_told_and_only_enforced_when_asked(lab: Lab) -> None:
+async def test_rates_are_told_and_only_enforced_when_asked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [1000.0]  # which does not end while requests are sent
+    monkeypatch.setattr(front, "time", SimpleNamespace(time=time.time, monotonic=lambda: seconds[0]))
     told = [await lab.central.get(VMS) for _ in range(4)]
     lab.sim.config.limits.enforce_rates = True
-    # Begin right after a full second, so that all of them fall into one.
-    await asyncio.sleep(1 - time.monotonic() % 1)
+    seconds[0] += 1
     held = [await lab.central.get(VMS) for _ in range(4)]
     other = await lab.central.get(DP)
 

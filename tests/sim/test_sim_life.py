@@ -151,7 +151,7 @@ def test_serve_ends_on_a_signal(tmp_path: Path) -> None:
             assert process.stdout is not None
             line = process.stdout.readline()
             process.send_signal(number)
-            rest, errors = process.communicate(timeout=20)
+            rest, errors = process.communicate(timeout=120)
 
         assert line.startswith("https://127.0.0.1:")
         assert (process.returncode, rest, errors) == (0, "", "")

@@ -52,8 +52,8 @@ async def test_the_clock_of_an_endpoint_is_ahead(lab: Lab) -> None:
     told = [(await lab.anyone.get(url)).headers["date"] for url in (lab.sim.central_url, lab.sim.element_url)]
 
     central, element = [(parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds() for text in told]
-    assert abs(central) < 5
-    assert abs(element - 3600) < 5
+    assert abs(central) < 60
+    assert abs(element - 3600) < 60
 
 
 async def test_a_role_may_what_the_documents_say(lab: Lab) -> None:

@@ -67,7 +67,7 @@ def test_the_target_of_a_killed_simulator_is_killed(tmp_path: Path) -> None:
         process = os.pidfd_open(pid)
         running.kill()
 
-    ended, _, _ = select.select([process], [], [], 10)
+    ended, _, _ = select.select([process], [], [], 60)
     os.close(process)
 
     assert ended

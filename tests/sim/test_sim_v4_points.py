@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 import threading
 import time
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ntxengine.sim import SimConfig
-from tests.sim.lab import DP, Clock, Lab, disk_name, request_id
+from tests.sim.lab import DP, Clock, Json, Lab, disk_name, request_id
 
 
 def at(seconds: float) -> str:
@@ -298,7 +299,7 @@ async def test_clusters_hosts_and_containers_are_listed(lab: Lab) -> None:
 
 
 async def test_all_disks_are_frozen_at_one_moment(lab: Lab) -> None:
-    stop = threading.Event()
+    stop, written = threading.Event(), threading.Semaphore(0)
 
     def guest() -> None:
         number = 0
@@ -309,11 +310,18 @@ async def test_all_disks_are_frozen_at_one_moment(lab: Lab) -> None:
                 for path in paths:
                     with path.open("r+b") as file:
                         file.write(number.to_bytes(8, "little"))
+            written.release()
             time.sleep(0.0005)
+
+    async def point_of_something_new() -> Json:
+        while written.acquire(blocking=False):
+            pass
+        await asyncio.to_thread(written.acquire)
+        return await lab.point()
 
     writer = threading.Thread(target=guest)
     writer.start()
-    points = [await lab.point() for _ in range(5)]
+    points = [await point_of_something_new() for _ in range(5)]
     stop.set()
     writer.join()
 
