@@ -167,12 +167,9 @@ class Killed:
 
     async def _settle(self, method: str, path: str) -> None:
         """Wait until the cluster has done what it was asked for."""
-        for _ in range(200):
-            if self._has_come(method, path, "answered"):
-                break
-            await asyncio.sleep(0.01)
-        assert self._has_come(method, path, "answered"), f"the cluster never did {method} {path}"
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(60):
+            while not self._has_come(method, path, "answered") or self._sim.world.tasks._running:
+                await asyncio.sleep(0.01)
         self._sim.faults.http.clear()
         self._sim.config.limits.task_s = 0
 

@@ -145,10 +145,12 @@ class Writer:
 
     def __init__(self, lab: Lab, paths: list[Path]) -> None:
         self._lock, self._paths, self._stop = lab.sim.disk_lock, paths, threading.Event()
+        self._has_begun = threading.Event()
         self._thread = threading.Thread(target=self._write)
 
     def __enter__(self) -> Writer:
         self._thread.start()
+        assert self._has_begun.wait(60)
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -165,6 +167,8 @@ class Writer:
                 file.seek(0)
                 file.write(number.to_bytes(8, "little"))
                 file.flush()
+            if number == len(files):
+                self._has_begun.set()
             time.sleep(0.0002)
         for file in files:
             file.close()
