@@ -128,7 +128,7 @@ async def test_a_connection_of_which_nobody_can_tell_whose_it_is_is_refused_and_
         reader, writer = await asyncio.open_connection(*port.address)
         assert await reader.read() == b""
         await close(writer)
-        complaint = await port.complaint(within_s=5)
+        complaint = await port.complaint(within_s=60)
 
     assert complaint is not None
     assert "nothing answers" in complaint.text
@@ -145,7 +145,7 @@ async def test_the_port_is_held_also_while_no_ssh_is_up(gateway: Sshd, tmp_path:
             with socket.socket() as thief, pytest.raises(OSError, match="in use"):
                 thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 thief.bind(port.address)
-        complaint = await port.complaint(within_s=5)
+        complaint = await port.complaint(within_s=60)
 
     assert complaint is not None
     assert "no ssh server listens" in complaint.text

@@ -18,6 +18,7 @@ from ntxengine.prism.open import open_cluster
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.faults import HttpFault
 from tests.prism.hostile import PASSWORD, HandClock, Hostile, reply
+from tests.prism.steps import until
 
 VMS, POINTS, GROUPS = "/ahv/config/vms", "/config/recovery-points", "/config/volume-groups"
 
@@ -368,9 +369,7 @@ async def test_a_revision_that_is_no_text_is_refused(hostile: Hostile, ca_file: 
 async def test_an_interrupted_probe_closes_its_connections(hostile: Hostile, ca_file: str) -> None:
     hostile.on("POST /clusters/list", b"hang")
     running = asyncio.create_task(probed(hostile, ca_file))
-    async with asyncio.timeout(5):
-        while not hostile.asked:
-            await asyncio.sleep(0.005)
+    await until(lambda: bool(hostile.asked))
 
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

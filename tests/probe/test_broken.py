@@ -259,7 +259,6 @@ def _(lab: Lab) -> None:
 @broken("more recovery points than can be listed in time", cluster__leftovers="warning")
 def _(lab: Lab) -> None:
     lab.patch.setattr("ntxengine.probe.cluster.LIST_TIMEOUT_S", 0.3)
-    lab.patch.setattr("ntxengine.probe.cluster.Leftovers.limit_s", 1.0)
     lab.sim.faults.http.append(HttpFault("recovery-points$", method="GET", delay_s=2, count=-1, after=1))
 
 
