@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ntxengine.capture import Audit
 from ntxengine.errors import ChecksumMismatch, NtxError, OptionsError, RepositoryError
-from ntxengine.events import Stage
+from ntxengine.events import Event, Stage, StageBegan
 from ntxengine.sim.config import DiskConfig
 from ntxengine.sim.faults import HiddenRegion
 from tests.capture.lab import MIB, Lab, Witness
@@ -226,52 +228,59 @@ async def test_overlay_on_damaged_images_is_followed_by_a_new_image(qcow2: Repli
     assert len(qcow2.replica.disks[0].files) == 1
 
 
-async def test_server_that_dies_and_comes_back_is_gone_on_with(v4_lab: Lab, tmp_path: Path) -> None:
-    files = [tmp_path / "one.img", tmp_path / "other.img"]
+class Pauses(Witness):
+    """Lets a server begin no request any more once a stage has begun for the first disk."""
+
+    def __init__(self, stage: Stage, control: Path) -> None:
+        super().__init__()
+        self._stage = stage
+        self._control = control
+        self.has_paused = False
+
+    def __call__(self, event: Event) -> None:
+        super().__call__(event)
+        if isinstance(event, StageBegan) and event.stage is self._stage and event.disk_label == "scsi.0":
+            with socket.socket(socket.AF_UNIX) as control:
+                control.connect(str(self._control))
+                control.sendall(b"p")
+                assert control.recv(1) == b"P"
+            self.has_paused = True
+
+
+@pytest.mark.parametrize(("stage", "request_name"), [(Stage.COPY, " Write "), (Stage.VERIFY, " Read ")])
+async def test_server_that_dies_and_comes_back_is_gone_on_with(
+    stage: Stage, request_name: str, v4_lab: Lab, tmp_path: Path
+) -> None:
+    files, log = [tmp_path / "one.img", tmp_path / "other.img"], tmp_path / "requests"
     for file in files:
         file.write_bytes(os.urandom(16 * MIB))
-    with (
-        killable("--filter=delay", "file", str(files[0]), "wdelay=500ms") as one,
-        killable("file", str(files[1])) as other,
-    ):
-        one.start()
-        other.start()
-        nbd = Replicating(v4_lab, f"scsi.0={one.uri} scsi.1={other.uri}", overwrite=True)
-        cycle = asyncio.create_task(nbd.run())
-        while nbd.witness.stages.count(Stage.COPY) < 2:
+    with tempfile.TemporaryDirectory(prefix="ntx-test-") as folder:
+        control = Path(folder) / "control"
+        watched = ("--filter=log", "--filter=pause", "file", f"logfile={log}", f"pause-control={control}")
+        with killable(*watched, str(files[0])) as one, killable("file", str(files[1])) as other:
+            one.start()
+            other.start()
+            nbd = Replicating(v4_lab, f"scsi.0={one.uri} scsi.1={other.uri}", overwrite=True)
+            pausing = Pauses(stage, control)
+            nbd.make_witness = lambda: pausing
+            cycle = asyncio.create_task(nbd.run())
+            await until(lambda: pausing.has_paused)
+            before = log.read_text().count(request_name)
+            await until(lambda: log.read_text().count(request_name) > before)
+            one.kill()
+            control.unlink()
+            one.start()
+
+            await cycle
+
+            nbd.assert_equal()
+            assert any("trying again" in text for text in nbd.witness.warnings)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
             await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
-        one.kill()
-        one.start()
-
-        await cycle
-
-        nbd.assert_equal()
-        assert any("trying again" in text for text in nbd.witness.warnings)
-
-
-async def test_server_that_dies_while_it_is_read_back_is_gone_on_with(v4_lab: Lab, tmp_path: Path) -> None:
-    files = [tmp_path / "one.img", tmp_path / "other.img"]
-    for file in files:
-        file.write_bytes(bytes(16 * MIB))
-    with (
-        killable("--filter=delay", "file", str(files[0]), "rdelay=300ms") as one,
-        killable("file", str(files[1])) as other,
-    ):
-        one.start()
-        other.start()
-        nbd = Replicating(v4_lab, f"scsi.0={one.uri} scsi.1={other.uri}", overwrite=True)
-        cycle = asyncio.create_task(nbd.run())
-        while nbd.witness.stages.count(Stage.VERIFY) < 2:
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
-        one.kill()
-        one.start()
-
-        await cycle
-
-        assert any("trying again" in text for text in nbd.witness.warnings)
-        nbd.assert_equal()
 
 
 async def test_server_that_stays_away_ends_the_cycle(nbd: Replicating) -> None:
