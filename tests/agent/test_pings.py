@@ -12,6 +12,8 @@ import pytest
 from ntxengine.agent import pings
 from ntxengine.agent.pings import Pinger
 from ntxengine.prism import Secret
+from tests.support.silent import silent
+from tests.support.timeouts import Timeouts
 
 URL = Secret("https://user:hunter2@hc.example:8443/ping/hush?token=hush")
 
@@ -169,6 +171,7 @@ async def test_a_real_server_is_reached_and_its_endless_answer_is_not_read(
     pinger_of: Callable[..., Pinger], caplog: pytest.LogCaptureFixture
 ) -> None:
     lines: list[bytes] = []
+    has_ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         lines.append(await reader.readline())
@@ -179,15 +182,34 @@ async def test_a_real_server_is_reached_and_its_endless_answer_is_not_read(
                 await writer.drain()
         except ConnectionError:
             writer.close()
+            has_ended.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
 
     await ping(pinger_of(), Secret(f"http://127.0.0.1:{port}/ping/x?y=1"))
+    await has_ended.wait()
     server.close()
 
     assert lines == [b"GET /ping/x?y=1 HTTP/1.1\r\n"]
     assert caplog.text == ""
+
+
+async def test_a_handshake_that_is_given_up_leaves_no_connection(
+    pinger_of: Callable[..., Pinger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pings, "TIMEOUT_S", 500)
+    monkeypatch.setattr(pings, "WAITS_S", ())
+    limits = Timeouts(monkeypatch, 500)
+    async with silent() as server:
+        pinger = pinger_of()
+        pinger.ping("nightly", "success", Secret(f"https://127.0.0.1:{server.port}/"))
+        await server.began.wait()
+
+        limits.run_out()
+
+        async with asyncio.timeout(20):
+            await server.ended.wait()
 
 
 async def test_nobody_there_is_said_in_the_words_of_the_system(

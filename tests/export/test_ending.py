@@ -11,6 +11,8 @@ from ntxengine.errors import ControlPlaneError, TargetError
 from ntxengine.export.ending import Done, Ending
 from ntxengine.export.notify import notify
 from ntxengine.export.options import NotifyOptions
+from tests.support.silent import silent
+from tests.support.timeouts import Timeouts
 
 SUCCESS, FAILURE = Done("success", "rp"), Done("failure", "rp")
 
@@ -73,3 +75,20 @@ async def test_a_connection_that_breaks_without_a_word_is_named(monkeypatch: pyt
     with pytest.raises(ControlPlaneError, match="cannot be told: ReadError; given up after 2 attempts"):
         await notify(options, b"{}", key="k", warn=warnings.append, sleep=lambda seconds: asyncio.sleep(0))
     assert warnings == ["https://cp.example/ntx: cannot be told: ReadError; trying again in 1 s"]
+
+
+async def test_a_handshake_that_is_given_up_leaves_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control plane sees the end of it at once, not when the garbage is collected."""
+    limits = Timeouts(monkeypatch, 500)
+    async with silent() as server:
+        options = NotifyOptions(f"https://127.0.0.1:{server.port}/", attempts=1, timeout_s=500)
+        telling = asyncio.create_task(notify(options, b"{}", key="k", warn=lambda text: None))
+        await server.began.wait()
+
+        limits.run_out()
+        with pytest.raises(ControlPlaneError, match="no answer within 500 s") as held:
+            await telling
+
+        async with asyncio.timeout(20):
+            await server.ended.wait()
+        del held

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.concurrency.handshake import HandshakeGuard
 from ntxengine.errors import PortableError
 from ntxengine.prism import Secret
 
@@ -125,7 +126,7 @@ class Pinger:
     async def _call(self, url: Secret) -> None:
         client = await self._opened()
         try:
-            request = client.build_request("GET", url.reveal())
+            request = client.build_request("GET", url.reveal(), extensions={"trace": HandshakeGuard()})
             for _ in range(MAX_REDIRECTS + 1):
                 # The answer itself is of no use, and may be without an end: its head is all that is read.
                 answer = await client.send(request, stream=True)

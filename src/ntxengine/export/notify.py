@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 
 from ntxengine.concurrency.completion import to_thread_joined
+from ntxengine.concurrency.handshake import HandshakeGuard
 from ntxengine.errors import ControlPlaneError, OptionsError
 from ntxengine.export.options import NotifyOptions
 
@@ -66,11 +67,12 @@ async def _post(client: httpx.AsyncClient, options: NotifyOptions, body: bytes, 
     headers = {"Content-Type": "application/json", "Idempotency-Key": key, "Accept-Encoding": "identity"}
     if options.token is not None:
         headers["Authorization"] = f"Bearer {options.token.reveal()}"
+    guarded = {"trace": HandshakeGuard()}
     said = bytearray()
     try:
         async with (
             asyncio.timeout(options.timeout_s),
-            client.stream("POST", options.url, content=body, headers=headers) as answer,
+            client.stream("POST", options.url, content=body, headers=headers, extensions=guarded) as answer,
         ):
             status = answer.status_code
             async for piece in answer.aiter_raw():

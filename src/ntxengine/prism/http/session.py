@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from ntxengine import errors
+from ntxengine.concurrency.handshake import HandshakeGuard
 from ntxengine.prism.http.body import MAX_ANSWER_SIZE, read_body
 from ntxengine.prism.http.clock import Clock
 from ntxengine.prism.http.cookies import WholeHost, none_kept, secrets_in
@@ -30,7 +31,7 @@ from ntxengine.prism.http.message import Answer, Request
 from ntxengine.prism.http.refusal import status_error, system_error
 from ntxengine.prism.http.retry import RetryPolicy
 from ntxengine.prism.http.secret import Secret, ToldSecrets, redacted
-from ntxengine.prism.http.tls import HandshakeGuard, advice, certificate_error, look_at, tls_context
+from ntxengine.prism.http.tls import advice, certificate_error, look_at, tls_context
 from ntxengine.prism.http.trust import Trust
 from ntxengine.prism.http.watch import Watch
 

@@ -9,8 +9,6 @@ import asyncio
 import hmac
 import os
 import ssl
-from collections.abc import Mapping
-from typing import Any
 
 from ntxengine.errors import OptionsError, PortableError
 from ntxengine.prism.http.certificate import Certificate, fingerprint_of, read_certificate
@@ -39,20 +37,6 @@ class _PinnedObject(ssl.SSLObject):
         pins = context.fingerprints if isinstance(context, _PinnedContext) else ()
         if not any(hmac.compare_digest(fingerprint, pin) for pin in pins):
             raise FingerprintError("certificate is not the pinned one")
-
-
-class HandshakeGuard:
-    """The `trace` of one request to httpcore: closes the connection if its TLS handshake is cancelled, which httpcore
-    does only where it fails."""
-
-    def __init__(self) -> None:
-        self._stream: Any = None
-
-    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
-        if event == "connection.connect_tcp.complete":
-            self._stream = info["return_value"]
-        elif event == "connection.start_tls.failed" and self._stream is not None:
-            await self._stream.aclose()
 
 
 def tls_context(ca_file: str | None, *, insecure: bool, fingerprints: tuple[str, ...] = ()) -> ssl.SSLContext:
