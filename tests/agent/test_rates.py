@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ntxengine.agent.clock import Clock
 from ntxengine.agent.queue import Limits
 from ntxengine.agent.records import RunState
 from ntxengine.agent.watch import Watch
@@ -36,7 +37,7 @@ def calls(simulator: Simulator, tmp_path: Path) -> list[str]:
     """The calls of an incremental capture of one disk by hot-add, in order."""
 
     async def capture_twice() -> list[str]:
-        async with agent(simulator, tmp_path) as running:
+        async with agent(simulator, tmp_path, clock=Clock()) as running:
             await running.capture("db01")
             write(simulator, 0, 0, os.urandom(65536))
             before = len(simulator.requests)

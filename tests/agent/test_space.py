@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ntxengine.agent.clock import Clock
 from ntxengine.agent.jobs import JobVm
 from ntxengine.agent.levels import Level
 from ntxengine.agent.queue import Needs
@@ -102,7 +103,7 @@ async def test_a_cluster_is_asked_by_two_calls(tmp_path: Path, usage: int | None
     require("qemu-nbd", "qemu-img", "setpriv")
     config = dataclasses.replace(two_vms(tmp_path / "disks"), point_usage=usage)
     with run_in_thread(config, tmp_path / "cluster") as sim:
-        async with agent(sim, tmp_path) as running:
+        async with agent(sim, tmp_path, clock=Clock()) as running:
             await running.capture("db01")
             before = len(sim.requests)
 
