@@ -15,7 +15,7 @@ from ntxengine.agent.records import RunState, Trigger
 from ntxengine.agent.state import State
 from ntxengine.errors import OptionsError
 from tests.agent.acting import Acting
-from tests.agent.controlled import built, live, yearly
+from tests.agent.controlled import LIMIT_S, built, live, yearly
 from tests.cli.test_json import problems
 
 
@@ -255,12 +255,12 @@ async def test_what_is_asked_badly_has_one_clear_answer(
         b"POST /v1/run HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-async def test_what_is_no_request_hurts_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, data: bytes
-) -> None:
-    monkeypatch.setattr(http, "REQUEST_S", 0.3)
+async def test_what_is_no_request_hurts_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture, data: bytes) -> None:
     async with live(tmp_path) as agent:
+        server = agent.service._listeners._control.server
+        server.request_s = 0.3
         await agent.say(data)
+        server.request_s = http.REQUEST_S
         good, _ = await agent.ask("status")
 
     assert good == 200
@@ -283,21 +283,24 @@ async def test_a_defect_is_one_line_and_an_answer(
     assert good == 200
 
 
-async def test_who_sends_or_reads_slowly_is_cut_and_others_are_answered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http, "REQUEST_S", 0.3)
-    async with live(tmp_path) as agent:
-        socket = agent.folder / "agent.sock"
-        silent = [await asyncio.open_unix_connection(socket) for _ in range(10)]
-        for _, writer in silent[:5]:
+async def test_who_sends_or_reads_slowly_is_cut_and_others_are_answered(tmp_path: Path) -> None:
+    async def slow_clients(folder: Path) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        found = [await asyncio.open_unix_connection(folder / "agent.sock") for _ in range(10)]
+        for _, writer in found[:5]:
             writer.write(b"POST /v1/run HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
+        return found
+
+    async with live(tmp_path) as agent:
+        server = agent.service._listeners._control.server
+        patient = await slow_clients(agent.folder)
         good, _ = await agent.ask("status")
-        async with asyncio.timeout(20):
+        server.request_s = 0.3
+        silent = await slow_clients(agent.folder)
+        async with asyncio.timeout(LIMIT_S):
             ended = [await reader.read() for reader, _ in silent[5:]]
-        for _, writer in silent:
+        for _, writer in [*patient, *silent]:
             writer.close()
-        await agent.until(lambda: not agent.service._listeners._control.server._connections)
+        await agent.until(lambda: not server._connections)
 
     assert good == 200
     assert ended == [b""] * 5

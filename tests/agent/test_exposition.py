@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,17 +15,25 @@ from ntxengine import http_server as http
 from ntxengine.agent.listening import Places
 from ntxengine.agent.sockets import Access
 from ntxengine.errors import LockedError, NtxError, OptionsError
-from tests.agent.controlled import Live, live
+from tests.agent.controlled import LIMIT_S, Live, live
 from tests.agent.test_sockets import as_nobody, let_others_through
+from tests.support.ports import reserved_port
 from tests.support.servers import skip
 
 METRIC = "ntx_agent_info"
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as found:
-        found.bind((host, 0))
-        return int(found.getsockname()[1])
+@pytest.fixture
+def port() -> Iterator[int]:
+    with reserved_port() as held:
+        yield held
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """Another one."""
+    with reserved_port() as held:
+        yield held
 
 
 @asynccontextmanager
@@ -39,7 +47,7 @@ async def listening(folder: Path, metrics: str, token_file: Path | None = None) 
 
 async def get(port: int, target: str = "/metrics", *headers: str, host: str = "127.0.0.1", method: str = "GET") -> str:
     """Return all that comes back."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT_S):
         reader, writer = await asyncio.open_connection(host, port)
         lines = [f"{method} {target} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]
         writer.write("\r\n".join(lines).encode("latin-1"))
@@ -48,8 +56,7 @@ async def get(port: int, target: str = "/metrics", *headers: str, host: str = "1
     return answer.decode()
 
 
-async def test_metrics_and_health_are_told_and_nothing_else(tmp_path: Path) -> None:
-    port = free_port()
+async def test_metrics_and_health_are_told_and_nothing_else(tmp_path: Path, port: int) -> None:
     async with listening(tmp_path, f"127.0.0.1:{port}"):
         metrics, health = await get(port), await get(port, "/healthz")
         others = [await get(port, target) for target in ("/", "/v1/status", "/metrics/../v1/run", "/v1/pause", "//")]
@@ -63,8 +70,8 @@ async def test_metrics_and_health_are_told_and_nothing_else(tmp_path: Path) -> N
     assert METRIC not in "".join([health, *others, *written])
 
 
-async def test_only_the_right_token_is_let_in(tmp_path: Path) -> None:
-    port, file = free_port(), tmp_path / "token"
+async def test_only_the_right_token_is_let_in(tmp_path: Path, port: int) -> None:
+    file = tmp_path / "token"
     file.write_text("s3cret-töken\n")
     wrong = [
         (),
@@ -91,10 +98,10 @@ async def test_only_the_right_token_is_let_in(tmp_path: Path) -> None:
 
 
 async def test_a_token_that_is_rotated_holds_at_once_and_one_that_is_gone_lets_nobody_in(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    port, file = free_port(), tmp_path / "token"
+    file = tmp_path / "token"
     file.write_text("old\n")
     async with listening(tmp_path, f"127.0.0.1:{port}", file):
         before = await get(port, "/metrics", "Authorization: bearer old")
@@ -134,18 +141,20 @@ async def test_a_token_file_that_there_is_not_is_said_at_the_start(tmp_path: Pat
 
 
 async def test_ipv6_and_localhost_are_listened_to(tmp_path: Path) -> None:
-    try:
-        port = free_port("::1")
-    except OSError:
-        skip("this machine has no IPv6")
-    async with listening(tmp_path, f"localhost:{port}") as agent:
-        both = [await get(port, host=host) for host in ("127.0.0.1", "::1")]
-        agent.move(metrics=f"[::1]:{(other := free_port('::1'))}")
-        await agent.service.reread()
-        await agent.service._listeners.settle()
-        moved = await get(other, host="::1")
-        with pytest.raises(OSError):
-            await get(port, host="::1")
+    with ExitStack() as held:
+        try:
+            other = held.enter_context(reserved_port("::1"))
+        except OSError:
+            skip("this machine has no IPv6")
+        port = held.enter_context(reserved_port("::"))
+        async with listening(tmp_path, f"localhost:{port}") as agent:
+            both = [await get(port, host=host) for host in ("127.0.0.1", "::1")]
+            agent.move(metrics=f"[::1]:{other}")
+            await agent.service.reread()
+            await agent.service._listeners.settle()
+            moved = await get(other, host="::1")
+            with pytest.raises(OSError):
+                await get(port, host="::1")
 
     assert all(METRIC in each for each in [*both, moved])
 
@@ -162,10 +171,10 @@ async def test_a_unix_socket_of_metrics_has_the_mode_of_the_other(tmp_path: Path
     assert not path.exists()
 
 
-async def test_a_reload_moves_both_and_one_that_cannot_changes_nothing(tmp_path: Path) -> None:
-    port, taken = free_port(), free_port()
+async def test_a_reload_moves_both_and_one_that_cannot_changes_nothing(tmp_path: Path, port: int, taken: int) -> None:
     async with listening(tmp_path, f"127.0.0.1:{port}") as agent:
         with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             other.bind(("127.0.0.1", taken))
             other.listen()
             agent.move(socket=tmp_path / "new" / "agent.sock", metrics=f"127.0.0.1:{taken}")
@@ -215,21 +224,19 @@ async def test_a_second_agent_takes_the_socket_from_nobody(tmp_path: Path) -> No
     assert good == 200
 
 
-async def test_slow_clients_of_metrics_are_cut_and_many_keep_nobody_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http, "REQUEST_S", 0.3)
-    port = free_port()
-    async with listening(tmp_path, f"127.0.0.1:{port}"):
+async def test_slow_clients_of_metrics_are_cut_and_many_keep_nobody_out(tmp_path: Path, port: int) -> None:
+    async with listening(tmp_path, f"127.0.0.1:{port}") as agent:
         many = [await asyncio.open_connection("127.0.0.1", port) for _ in range(http.CONNECTIONS + 10)]
         many[-1][1].write(b"GET /metrics HTT")
         told = await get(port)
-        async with asyncio.timeout(20):
-            for reader, writer in many[-5:]:
+        agent.service._listeners._metrics.server.request_s = 0.3
+        slow = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        slow[-1][1].write(b"GET /metrics HTT")
+        async with asyncio.timeout(LIMIT_S):
+            for reader, _ in slow:
                 with suppress(ConnectionError):
                     await reader.read()
-                writer.close()
-        for _, writer in many:
+        for _, writer in [*many, *slow]:
             writer.close()
 
     assert METRIC in told
