@@ -61,6 +61,7 @@ class Receiver(HTTPServer):
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     with Receiver() as server:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(traces, "CLOSE_S", 60.0)  # here it is to get everything, however slow this machine is
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server

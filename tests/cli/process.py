@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.cli.ntx import environment
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 class Process:
