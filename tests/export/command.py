@@ -25,8 +25,12 @@ class Command:
         files = {"--tls-ca": "ca-cert", "--tls-cert": "server-cert", "--tls-key": "server-key"}
         self.way = ["--ports", f"{first}-{first + 40}", "--advertise", "127.0.0.1", "--bind", "127.0.0.1"]
         self.way += [text for option, name in files.items() for text in (option, str(pki.folder / f"{name}.pem"))]
-        self.arguments = ["export", "db01", "--state", str(self.state), "--notify", receiver.url]
-        self.arguments += ["--notify-ca", str(pki.ca_file), *self.way]
+        self._ca = str(pki.ca_file)
+
+    @property
+    def arguments(self) -> list[str]:
+        to = ["--state", str(self.state), "--notify", self.receiver.url, "--notify-ca", self._ca]
+        return ["export", "db01", *to, *self.way]
 
     def start(self) -> subprocess.Popen[str]:
         """Start it, and return when the control plane is told."""
