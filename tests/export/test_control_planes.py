@@ -13,10 +13,11 @@ import pytest
 from ntxengine.errors import ControlPlaneError, ControlPlaneTimeout
 from ntxengine.events import Stage
 from ntxengine.export import notify
+from tests.capture.lab import Witness
 from tests.export.exporting import Exporting
 from tests.export.receiver import Notification
 from tests.support.pki import Pki, make_identity
-from tests.support.ssh import free_port
+from tests.support.timeouts import Timeouts
 
 
 @pytest.fixture(autouse=True)
@@ -53,10 +54,9 @@ async def answering(
     if context is None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pki.folder / "server-cert.pem", pki.folder / "server-key.pem")
-    port = free_port()
-    server = await asyncio.start_server(answer, "127.0.0.1", port, ssl=context)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context)
     try:
-        yield f"https://127.0.0.1:{port}/ntx"
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/ntx"
     finally:
         server.close()
 
@@ -84,18 +84,34 @@ async def test_an_answer_that_is_none_is_one_error(said: bytes, again: bytes, wo
     async with answering(exporting.pki, said, again=again) as url:
         exporting.receiver.url = url
         with pytest.raises(ControlPlaneError, match=words) as e:
-            await exporting.run(notify={"attempts": 2, "timeout_s": 5})
+            await exporting.run(notify={"attempts": 2, "timeout_s": 60})
 
     assert len(str(e.value)) < 500
     assert "\n" not in str(e.value)
     exporting.assert_clean(kept=[])
 
 
-async def test_an_endless_answer_that_says_yes_is_not_waited_for(exporting: Exporting) -> None:
+class _RunsOut(Witness):
+    """Lets the time of an export be up when it waits for the control plane."""
+
+    def __init__(self, limits: Timeouts) -> None:
+        super().__init__()
+        self._limits = limits
+
+    def began(self, stage: Stage) -> None:
+        if stage == Stage.WAIT:
+            self._limits.run_out()
+
+
+async def test_an_endless_answer_that_says_yes_is_not_waited_for(
+    exporting: Exporting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Timeouts(monkeypatch, 600)
+    exporting.lab.make_witness = lambda: _RunsOut(limits)
     async with answering(exporting.pki, ENDLESS.replace(b"500 No", b"200 OK"), again=CHUNK) as url:
         exporting.receiver.url = url
         with pytest.raises(ControlPlaneTimeout, match="did not say that it is done"):
-            await exporting.run(time_limit_s=2)
+            await exporting.run(time_limit_s=600)
 
     assert Stage.WAIT in exporting.witness.stages
     exporting.assert_clean(kept=[])

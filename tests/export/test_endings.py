@@ -206,16 +206,26 @@ async def test_pages_are_plain_for_whoever_takes_no_zstd(exporting: Exporting) -
     assert seen[0].json() == seen[1].json() == seen[2].json()
 
 
-async def test_ports_that_are_taken_are_passed_over(exporting: Exporting) -> None:
-    way = exporting.ports()
-    taken = [await asyncio.start_server(lambda r, w: None, "127.0.0.1", way.ports[0] + each) for each in (0, 2)]
+async def two_that_are_taken() -> tuple[int, list[asyncio.Server]]:
+    """Listen at a port, and at the second after it; return the first."""
+    while True:
+        server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
+        first = server.sockets[0].getsockname()[1]
+        try:
+            return first, [server, await asyncio.start_server(lambda r, w: None, "127.0.0.1", first + 2)]
+        except OSError:  # somebody has that one, and may give it back
+            server.close()
 
-    await exporting.run(way=way)
+
+async def test_ports_that_are_taken_are_passed_over(exporting: Exporting) -> None:
+    first, taken = await two_that_are_taken()
+
+    await exporting.run(way=exporting.ports(first))
 
     for server in taken:
         server.close()
     used = {disk["uri"].split(":")[2].split("/")[0] for disk in exporting.receiver.last["disks"]}
-    assert not used & {str(way.ports[0]), str(way.ports[0] + 2)}
+    assert not used & {str(first), str(first + 2)}
     assert exporting.copied() == exporting.lab.guest()
 
 
