@@ -3,13 +3,9 @@
 import json
 import signal
 import subprocess
-import time
 
 from tests.cli.ntx import COMMAND, environment, ntx
 from tests.fakes.nbd import slow_to_flush
-
-SOON_S = 15.0
-"""A copy that is interrupted ends within a second; the machine may do much else."""
 
 
 def test_a_flush_that_takes_longer_than_the_time_limit_is_waited_for() -> None:
@@ -33,7 +29,7 @@ def test_a_flush_that_meets_its_limit_says_how_to_raise_it() -> None:
 
 
 def test_an_interrupt_while_the_target_flushes_ends_at_once() -> None:
-    with slow_to_flush(20.0) as uri:
+    with slow_to_flush(600.0) as uri:
         process = subprocess.Popen(
             [*COMMAND, "copy", "pattern:1M", uri, "--progress", "json"],
             env=environment(),
@@ -44,11 +40,9 @@ def test_an_interrupt_while_the_target_flushes_ends_at_once() -> None:
         assert process.stderr is not None
         while not json.loads(process.stderr.readline()).get("flushing"):
             pass
-        began = time.monotonic()
 
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
 
-    assert time.monotonic() - began < SOON_S
     assert process.returncode == 130
     assert "Traceback" not in err
