@@ -66,8 +66,10 @@ def install_and_die(machine: Machine, release: Path) -> int:
     installation = machine.installation(release, machine.config, KillsAtStart(machine.places))
     child = os.fork()
     if child == 0:
-        installation.run()
-        os._exit(0)
+        try:
+            installation.run()
+        finally:
+            os._exit(0)  # else an error would go on with the tests, in the child
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
