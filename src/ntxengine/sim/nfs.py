@@ -35,7 +35,7 @@ until [ -S /run/rpcbind.sock ]; do sleep 0.01; done
 exec ganesha.nfsd -F -f "$0/ganesha.conf" -L "$0/log" -p "$0/pid"
 """
 _READY = "NFS SERVER INITIALIZED"
-_START_TIMEOUT_S = 10.0
+_START_TIMEOUT_S = 30.0
 
 _CONFIGURATION = """NFS_CORE_PARAM {
     Protocols = 3; NFS_Port = 2049; MNT_Port = 20048; NLM_Port = 20049; Rquota_Port = 20050;

@@ -34,7 +34,7 @@ FIRST_LUN = 1
 _PROGRAMS = {"tgtd": "tgt", "tgtadm": "tgt", "setpriv": "util-linux"}
 _ENVIRONMENT = ENVIRONMENT | {"TGT_IPC_SOCKET": "tgtd"}
 """The control socket is named relative to the folder: its whole path may be longer than a socket's can be."""
-_START_TIMEOUT_S = 5.0
+_START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 3.0
 
 _log = logging.getLogger(__name__)
