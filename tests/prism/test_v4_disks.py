@@ -15,6 +15,8 @@ from ntxengine.errors import (
     PrismError,
     TaskFailed,
 )
+from ntxengine.prism.models import DiskPoint
+from ntxengine.prism.v4.api import CentralApi
 from ntxengine.sim import SimConfig, Simulator
 from ntxengine.sim.faults import ETAG_RULES, AnswerFault, HttpFault
 from tests.prism.conftest import Connect, central
@@ -127,18 +129,28 @@ def hide_sources(sim: Simulator) -> None:
 @pytest.mark.parametrize("has_sources", [True, False])
 @pytest.mark.parametrize("has_tasks", [True, False])
 async def test_a_disk_that_somebody_else_adds_meanwhile_is_never_taken_for_ours(
-    sim: Simulator, connect: Connect, has_sources: bool, has_tasks: bool
+    sim: Simulator, connect: Connect, monkeypatch: pytest.MonkeyPatch, has_sources: bool, has_tasks: bool
 ) -> None:
     worker = sim.worker_id or ""
+    has_looked, may_ask = asyncio.Event(), asyncio.Event()
+    create = CentralApi.create_vm_disk
+
+    async def held(api: CentralApi, worker_id: str, disk: DiskPoint) -> str:
+        if not has_looked.is_set():
+            has_looked.set()
+            await may_ask.wait()
+        return await create(api, worker_id, disk)
+
+    monkeypatch.setattr(CentralApi, "create_vm_disk", held)
     async with connect("v4") as prism, connect("v4") as somebody_else:
         ours, theirs = [await freeze(prism, await subject(prism)) for _ in range(2)]
         if not has_sources:
             hide_sources(sim)
         sim.faults.tasks = "" if has_tasks else "wordless"
-        sim.faults.http.append(HttpFault("/disks$", method="POST", delay_s=0.5))
         attaching = asyncio.create_task(prism.attach_disk(worker, ours.disks[0]))
-        await until(lambda: sim.faults.http[0].count == 0)
+        await has_looked.wait()
         foreign = await somebody_else.attach_disk(worker, theirs.disks[0])
+        may_ask.set()
 
         if has_sources or has_tasks:
             added = await attaching
