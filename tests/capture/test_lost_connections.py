@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from ntxengine.dataplane import checkpoints as due
+from ntxengine.dataplane.bandwidth import Bandwidth
 from ntxengine.dataplane.copy import CopyOptions
 from ntxengine.errors import PlaceError
 from ntxengine.events import Event, Progressed, Stage
@@ -17,8 +18,6 @@ from ntxengine.images.choice import ImageOptions
 from ntxengine.images.create import ImageWriter
 from tests.capture.lab import MIB, Lab, Witness
 from tests.support.processes import processes
-
-SLOW = CopyOptions(bandwidth=3 * MIB, connections=1, request_size=256 * 1024)
 
 
 @pytest.fixture(autouse=True)
@@ -43,13 +42,17 @@ def kill_servers(is_wanted: Callable[[str], bool]) -> int:
 
 
 class Kills(Witness):
-    """Kills servers once the copy of a disk has come to each of `moments` (bytes)."""
+    """Kills servers once the copy of a disk, with the options `copy`, has come to each of `moments` (bytes).
+
+    It is slow until the last of them: no moment passes while the loop, on a busy machine, does not look.
+    """
 
     def __init__(self, is_wanted: Callable[[str], bool], moments: list[int], *, label: str = "scsi.0") -> None:
         super().__init__()
         self._is_wanted = is_wanted
         self._moments = moments
         self._label = label
+        self.copy = CopyOptions(bandwidth=MIB, connections=1, request_size=256 * 1024)
         self.killed = 0
 
     def __call__(self, event: Event) -> None:
@@ -58,6 +61,8 @@ class Kills(Witness):
         if is_copied and isinstance(event, Progressed) and self._moments and event.bytes_done >= self._moments[0]:
             del self._moments[0]
             self.killed += kill_servers(self._is_wanted)
+            if not self._moments and isinstance(self.copy.bandwidth, Bandwidth):
+                self.copy.bandwidth.change("off")
 
 
 def fill(lab: Lab) -> None:
@@ -74,7 +79,7 @@ async def test_a_capture_goes_on_when_what_writes_the_image_dies(v4_lab: Lab) ->
     killing = Kills(is_writer, [MIB, 3 * MIB])
     lab.make_witness = lambda: killing
 
-    point = await lab.capture(copy=SLOW, parallel=1, image=BY_QEMU)
+    point = await lab.capture(copy=killing.copy, parallel=1, image=BY_QEMU)
 
     assert killing.killed == 2
     assert lab.stored(point) == lab.guest()
@@ -97,7 +102,7 @@ async def test_an_increment_goes_on_when_what_writes_the_image_dies(v4_lab: Lab)
     killing = Kills(is_writer, [MIB, 3 * MIB])
     lab.make_witness = lambda: killing
 
-    point = await lab.capture(copy=SLOW, parallel=1, image=BY_QEMU)
+    point = await lab.capture(copy=killing.copy, parallel=1, image=BY_QEMU)
 
     assert killing.killed == 2
     assert point.kind == "incremental"
@@ -112,7 +117,7 @@ async def test_a_capture_attaches_again_when_what_serves_the_disk_dies(iscsi_lab
     killing = Kills(lambda command: "--read-only" in command, [MIB])
     lab.make_witness = lambda: killing
 
-    point = await lab.capture(copy=SLOW, parallel=1)
+    point = await lab.capture(copy=killing.copy, parallel=1)
 
     assert killing.killed >= 1
     assert killing.stages.count(Stage.ATTACH) == 3
@@ -123,10 +128,11 @@ async def test_a_capture_attaches_again_when_what_serves_the_disk_dies(iscsi_lab
 async def test_who_does_not_want_to_wait_fails_at_the_first_loss(v4_lab: Lab) -> None:
     lab = v4_lab
     fill(lab)
-    lab.make_witness = lambda: Kills(is_writer, [MIB])
+    killing = Kills(is_writer, [MIB])
+    lab.make_witness = lambda: killing
 
     with pytest.raises(PlaceError):
-        await lab.capture(copy=SLOW, parallel=1, retry_for_s=0, image=BY_QEMU)
+        await lab.capture(copy=killing.copy, parallel=1, retry_for_s=0, image=BY_QEMU)
 
     assert lab.points() == []
     lab.make_witness = Witness
